@@ -1,0 +1,74 @@
+// Package cli is what every applet is made of: its entry in the registry, the
+// world it runs in, and how it fails.
+//
+// Rules of messages: results go to standard output and nothing else does; all
+// else goes to standard error as one line that begins with the program's name
+// as invoked ("ipsec spi: …", with --label appended), in lower case and without
+// a trailing full stop, and says which argument or object is at fault, what is
+// wrong with it, and how to mend it.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// An App is one applet. Its option table serves the parser, the usage text,
+// shell completion and the manual page.
+type App struct {
+	Name  string // as typed: "spigrp"
+	Short string // one line for the list of applets, lower case, no full stop
+	// Synopsis are the lines that follow the name in usage and page, such as
+	// "--add FLOW --said SAID".
+	Synopsis []string
+	// Options returns the option table, for usage, completion and page. It must
+	// not do work.
+	Options []getopt.Option
+	// Notes follow the options in the usage text, such as lists of algorithms;
+	// may be nil.
+	Notes func() string
+	// Run does the work. args do not hold the applet's name.
+	Run func(ctx context.Context, env *Env, args []string) error
+}
+
+// An Env is the world an applet runs in. Tests make their own.
+type Env struct {
+	Name     string // prefix of messages, as invoked: "ipsec spi" or "spi"
+	In       io.Reader
+	Out, Err io.Writer
+	Getenv   func(string) string
+	// Stack opens the stack that was chosen, at the first call; who calls it
+	// closes it. Applets call it only after their arguments have been checked.
+	Stack func(ctx context.Context) (klips.Stack, error)
+	// Resolver looks names up; nil means numbers only.
+	Resolver klips.Resolver
+	// Version is the program's version.
+	Version string
+}
+
+// Exit codes.
+const (
+	ExitOK     = 0
+	ExitFailed = 1 // the stack, the system or a file refused
+	ExitUsage  = 2 // the command line is wrong; nothing was asked of anybody
+)
+
+// A UsageError is a command line that is wrong.
+type UsageError struct{ Msg string }
+
+func (e *UsageError) Error() string { return e.Msg }
+
+// Usagef makes a UsageError.
+func Usagef(format string, args ...any) error {
+	return &UsageError{fmt.Sprintf(format, args...)}
+}
+
+// An ExitError ends the program with a code and no message, because what there
+// was to say has been said.
+type ExitError struct{ Code int }
+
+func (e *ExitError) Error() string { return fmt.Sprintf("exit status %d", e.Code) }

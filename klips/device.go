@@ -1,0 +1,62 @@
+package klips
+
+// A Device is a virtual device ipsecN and what it is attached to.
+type Device struct {
+	Name     string      `json:"name"`
+	Physical string      `json:"physical,omitempty"` // "" when not attached
+	MTU      int         `json:"mtu"`                // of the virtual device; 0 until it was first attached
+	AttMTU   int         `json:"attach_mtu"`         // of the physical device when attached, 0 when not
+	PhysMTU  int         `json:"physical_mtu"`       // of the physical device now, 0 when not attached
+	Stats    DeviceStats `json:"stats"`
+}
+
+// DeviceStats counts a device's packets as KLIPS does: Tx is packets routed
+// into it, Rx is packets that came out of tunnels.
+type DeviceStats struct {
+	TxPackets uint64 `json:"tx_packets"`
+	TxBytes   uint64 `json:"tx_bytes"`
+	TxErrors  uint64 `json:"tx_errors"`
+	TxDropped uint64 `json:"tx_dropped"`
+	RxPackets uint64 `json:"rx_packets"`
+	RxBytes   uint64 `json:"rx_bytes"`
+	RxErrors  uint64 `json:"rx_errors"`
+	RxDropped uint64 `json:"rx_dropped"`
+}
+
+// DeviceMTU is the MTU that attaching gives to a virtual device. It is larger
+// than any link's on purpose: nothing is fragmented before it is protected.
+const DeviceMTU = 16260
+
+// MaxDevices is how many virtual devices there can be: ipsec0 to ipsec63.
+const MaxDevices = 64
+
+// A DebugArea names one of the debug masks of klipsdebug, in the order of the
+// PF_KEY debug extension.
+type DebugArea uint8
+
+// The debug areas.
+const (
+	DebugTunnel DebugArea = iota
+	DebugNetlink
+	DebugXform
+	DebugEroute
+	DebugSPI
+	DebugRadij
+	DebugESP
+	DebugAH
+	DebugRcv
+	DebugPFKey
+	DebugIPComp
+	DebugVerbose
+	NumDebugAreas
+)
+
+// Debug is the debug masks, indexed by DebugArea.
+type Debug [NumDebugAreas]uint32
+
+// A DebugChange is what klipsdebug asks for: the masks are ORed into the
+// stack's when Set is true and ANDed when it is false.
+type DebugChange struct {
+	Set   bool
+	Masks Debug
+}

@@ -1,0 +1,38 @@
+package klips
+
+import "net/netip"
+
+// A Selector says which packets an eroute takes. Both prefixes are of one
+// family and have no host bits set. Zero means any for the protocol and the
+// ports; ports need the protocol TCP or UDP.
+type Selector struct {
+	Src     netip.Prefix `json:"src"`
+	Dst     netip.Prefix `json:"dst"`
+	Proto   uint8        `json:"proto,omitempty"`
+	SrcPort uint16       `json:"sport,omitempty"`
+	DstPort uint16       `json:"dport,omitempty"`
+}
+
+// Is6 reports whether the selector takes IPv6 packets.
+func (s Selector) Is6() bool { return s.Src.Addr().Is6() }
+
+// An Eroute is an extended route: packets that its selector takes go to the SA
+// (and the rest of its group), or meet the fate that a magic SAID names.
+type Eroute struct {
+	Selector
+	ID      SAID   `json:"said"`
+	Packets uint64 `json:"packets"` // packets that selected it
+	PID     int32  `json:"pid,omitempty"`
+}
+
+// An ErouteOp says what to do with an eroute that is given to
+// [Stack.SetEroute].
+type ErouteOp uint8
+
+// The operations.
+const (
+	ErouteAdd       ErouteOp = iota // refused with EEXIST if the selector is there
+	ErouteReplace                   // adds it, in place of one with that selector if there is one
+	ErouteAddIn                     // sets the inbound policy of the group's tun SA
+	ErouteReplaceIn                 // the same: a tun SA has one policy
+)

@@ -1,0 +1,27 @@
+package klips
+
+// An OpError is an operation that a stack refused. Unwrap gives the cause,
+// most often a syscall.Errno, so errors.Is(err, syscall.EEXIST) works. Texts
+// for people are composed by the commands from its fields.
+type OpError struct {
+	Op     string // as in "add SA", "group", "attach"
+	Object string // the SAID, eroute or device at fault, as text; may be empty
+	Err    error
+	Detail string // the stack's own words, such as a netlink extended ack; may be empty
+}
+
+func (e *OpError) Error() string {
+	s := e.Op
+	if e.Object != "" {
+		s += " " + e.Object
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.Detail != "" {
+		s += " (" + e.Detail + ")"
+	}
+	return s
+}
+
+func (e *OpError) Unwrap() error { return e.Err }

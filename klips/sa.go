@@ -1,0 +1,158 @@
+package klips
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Direction says which way an SA is meant to be used. It is decided once,
+// when the SA is made: inbound if its destination is then a local address.
+type Direction uint8
+
+// The directions.
+const (
+	Outbound Direction = iota
+	Inbound
+)
+
+// A State is the state of an SA (SADB_SASTATE_*, RFC 2367 section 3.1.3).
+type State uint8
+
+// The states. LARVAL and DEAD SAs carry no packets.
+const (
+	Larval State = iota
+	Mature
+	Dying // a soft lifetime has passed
+	Dead
+)
+
+// Limits are lifetime limits of an SA; zero means no limit. A limit has passed
+// when the SA's value is strictly greater.
+type Limits struct {
+	Allocations uint32 `json:"allocations,omitempty"`
+	Bytes       uint64 `json:"bytes,omitempty"`
+	AddTime     uint64 `json:"addtime,omitempty"` // seconds since the SA was made
+	UseTime     uint64 `json:"usetime,omitempty"` // seconds since its first packet
+	Packets     uint64 `json:"packets,omitempty"`
+}
+
+// A NATTType says how an ESP SA is encapsulated in UDP.
+type NATTType uint8
+
+// The encapsulations.
+const (
+	NATTNone   NATTType = 0
+	NATTNonIKE NATTType = 1 // eight zero bytes before the SPI (draft-02), port 500
+	NATTNonESP NATTType = 2 // RFC 3948, port 4500
+)
+
+// A NATT is the UDP encapsulation of an ESP SA; ports are in host order.
+type NATT struct {
+	Type  NATTType `json:"type,omitempty"`
+	SPort uint16   `json:"sport,omitempty"`
+	DPort uint16   `json:"dport,omitempty"`
+}
+
+// An SASpec says what SA to make (SADB_ADD). The stack copies the keys; who
+// made the SASpec clears it with [SASpec.ClearKeys] when done.
+type SASpec struct {
+	ID  SAID
+	Src netip.Addr // source of the outer header; any (0.0.0.0 or ::) for "not checked"
+	Transform
+	AuthKey []byte // exactly as long as the algorithm wants, see AlgInfo.KeyBits
+	EncKey  []byte
+	Window  uint32 // anti-replay window in packets; 0 = none; above 64 only where CapLargeWindow is
+	Soft    Limits
+	Hard    Limits
+	NATT    NATT
+	Ref     uint32 // SAref to give to this SA, 0 = choose
+	RefHim  uint32 // SAref of the peer's SA
+	OutIf   uint16 // device number (ipsecN = 49152+N), 0 = none
+}
+
+// ClearKeys overwrites the keys with zeros and drops them.
+func (s *SASpec) ClearKeys() {
+	clear(s.AuthKey)
+	clear(s.EncKey)
+	s.AuthKey, s.EncKey = nil, nil
+}
+
+// A Counter is one lifetime dimension of an SA: its present value and its
+// limits. For the time dimensions Count is elapsed seconds.
+type Counter struct {
+	Count uint64 `json:"count"`
+	Soft  uint64 `json:"soft,omitempty"`
+	Hard  uint64 `json:"hard,omitempty"`
+}
+
+// A Life is the five lifetime dimensions of an SA.
+type Life struct {
+	Allocations Counter `json:"allocations"`
+	Bytes       Counter `json:"bytes"`
+	AddTime     Counter `json:"addtime"`
+	UseTime     Counter `json:"usetime"`
+	Packets     Counter `json:"packets"`
+}
+
+// An SA is a security association as a stack lists it. It never holds keys.
+type SA struct {
+	ID        SAID      `json:"said"`
+	Transform Transform `json:"transform"`
+	Dir       Direction `json:"dir"`
+	State     State     `json:"state"`
+	Src       netip.Addr
+
+	// Policy is the inbound policy that eroute --addin gave to a tun SA; nil
+	// where there is none.
+	Policy *InboundPolicy `json:"policy,omitempty"`
+
+	IV         []byte `json:"iv,omitempty"` // the next packet's, for CBC ciphers
+	Window     uint32 `json:"window,omitempty"`
+	ReplayErrs uint32 `json:"replay_errs,omitempty"` // ooo_errs
+	Seq        uint64 `json:"seq,omitempty"`         // last sent or highest received
+	Bitmap     uint64 `json:"bitmap,omitempty"`      // the newest 64 bits of the window
+	MaxSeqDiff uint32 `json:"max_seq_diff,omitempty"`
+	Flags      uint32 `json:"flags,omitempty"` // FlagInFlow, FlagPolicyOnly, …
+
+	AuthKeyBits int    `json:"auth_key_bits,omitempty"`
+	AuthErrs    uint32 `json:"auth_errs,omitempty"`
+	EncKeyBits  int    `json:"enc_key_bits,omitempty"`
+	SizeErrs    uint32 `json:"size_errs,omitempty"`
+	PadErrs     uint32 `json:"pad_errs,omitempty"`
+
+	Life Life          `json:"life"`
+	Used bool          `json:"used,omitempty"` // a packet has used it; Idle counts from the last one
+	Idle time.Duration `json:"idle,omitempty"`
+
+	// Uncompressed and Compressed are the byte totals of a comp SA ("ratio=").
+	Uncompressed uint64 `json:"uncompressed,omitempty"`
+	Compressed   uint64 `json:"compressed,omitempty"`
+
+	NATT     NATT   `json:"natt"`
+	RefCount int    `json:"refcount"`
+	Ref      uint32 `json:"ref"`
+	RefHim   uint32 `json:"refhim"`
+	OutIf    uint16 `json:"outif,omitempty"`
+
+	// Next are the SAs that follow this one in its group, in processing order:
+	// inner to outer for outbound SAs, outer to inner for inbound ones.
+	Next []SAID `json:"next,omitempty"`
+}
+
+// An InboundPolicy is what the inner packets of a tun SA must be from and to.
+type InboundPolicy struct {
+	Src netip.Prefix `json:"src"`
+	Dst netip.Prefix `json:"dst"`
+}
+
+// PF_KEY SA flags (SADB_SAFLAGS_*).
+const (
+	FlagPFS         uint32 = 1
+	FlagReplaceFlow uint32 = 2
+	FlagClearFlow   uint32 = 4
+	FlagInFlow      uint32 = 8
+	FlagPolicyOnly  uint32 = 16
+)
+
+// MaxGroup is how many SAs one group command may name.
+const MaxGroup = 4

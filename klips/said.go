@@ -1,0 +1,153 @@
+package klips
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// A Proto is the IP protocol number of a transform; it is the first part of a
+// SAID.
+type Proto uint8
+
+// The protocols a SAID can name.
+const (
+	ProtoTun  Proto = 4   // IP-in-IP (IPPROTO_IPIP), an SA of its own in KLIPS
+	ProtoESP  Proto = 50  // RFC 4303
+	ProtoAH   Proto = 51  // RFC 4302
+	ProtoInt  Proto = 61  // internal: the magic SAIDs below, never in the SADB
+	ProtoComp Proto = 108 // IPComp, RFC 3173
+)
+
+// String returns the name used in SAIDs: tun, esp, ah, int or comp; another
+// number prints as unk and the number.
+func (p Proto) String() string {
+	switch p {
+	case ProtoTun:
+		return "tun"
+	case ProtoESP:
+		return "esp"
+	case ProtoAH:
+		return "ah"
+	case ProtoInt:
+		return "int"
+	case ProtoComp:
+		return "comp"
+	}
+	return "unk" + strconv.Itoa(int(p))
+}
+
+// An SPI is a security parameters index in host byte order. For comp SAs it is
+// the CPI, which must fit 16 bits to be found on inbound packets.
+type SPI uint32
+
+// MinSPI is the lowest SPI that an SA may have; RFC 4303 section 2.1 reserves
+// those below.
+const MinSPI SPI = 0x100
+
+// SPIs of the magic SAIDs: protocol int, destination 0.0.0.0.
+const (
+	SPIPass       SPI = 0x100 // send in clear
+	SPIDrop       SPI = 0x101 // drop silently
+	SPIReject     SPI = 0x102 // drop with an ICMP error
+	SPIHold       SPI = 0x103 // keep the latest packet until the eroute is replaced
+	SPITrap       SPI = 0x104 // ask key daemons, hold the host pair
+	SPITrapSubnet SPI = 0x105 // ask key daemons, hold the whole eroute
+)
+
+// A SAID names one SA: its destination, its SPI and its protocol. It is
+// comparable; Dst must be unmapped (an IPv4 address is never held as
+// ::ffff:a.b.c.d).
+type SAID struct {
+	Dst   netip.Addr
+	SPI   SPI
+	Proto Proto
+}
+
+// Magic returns the magic SAID with the given SPI (SPIPass … SPITrapSubnet).
+func Magic(spi SPI) SAID {
+	return SAID{Dst: netip.IPv4Unspecified(), SPI: spi, Proto: ProtoInt}
+}
+
+// IsMagic reports whether the SAID is not an SA but a verdict for eroutes.
+func (id SAID) IsMagic() bool { return id.Proto == ProtoInt }
+
+// magicNames are the texts of magic SPIs, in SPI order from SPIPass.
+var magicNames = [...]string{"%pass", "%drop", "%reject", "%hold", "%trap", "%trapsubnet"}
+
+// String returns the form that listings use: protocol, SPI as 0x and hex
+// without leading zeros, @, destination: "esp0x12345678@192.1.2.45". Magic
+// SAIDs print as their % names, whatever their destination.
+func (id SAID) String() string {
+	if s, ok := id.magicString(); ok {
+		return s
+	}
+	return id.Proto.String() + "0x" + strconv.FormatUint(uint64(id.SPI), 16) + "@" + FormatAddr(id.Dst)
+}
+
+// Dotted returns the form with the IP version as separator that key daemons
+// log: "tun.113@10.0.0.1", "tun:113@2001:db8::1".
+func (id SAID) Dotted() string {
+	if s, ok := id.magicString(); ok {
+		return s
+	}
+	sep := "."
+	if id.Dst.Is6() {
+		sep = ":"
+	}
+	return id.Proto.String() + sep + strconv.FormatUint(uint64(id.SPI), 16) + "@" + FormatAddr(id.Dst)
+}
+
+func (id SAID) magicString() (string, bool) {
+	switch {
+	case id.Proto == ProtoTun && id.SPI == 0 && id.Dst.IsValid() && id.Dst.IsUnspecified():
+		if id.Dst.Is6() {
+			return "%passthrough6", true
+		}
+		return "%passthrough4", true
+	case id.Proto == ProtoInt && id.SPI >= SPIPass && int(id.SPI-SPIPass) < len(magicNames):
+		return magicNames[id.SPI-SPIPass], true
+	}
+	return "", false
+}
+
+// FormatAddr returns the text of an address as the KLIPS tables print it: IPv6
+// with the *first* run of two or more zero groups squeezed (RFC 5952 squeezes
+// the longest), and never with an embedded dotted quad. The invalid address
+// prints as "<invalid>".
+func FormatAddr(a netip.Addr) string {
+	if !a.IsValid() {
+		return "<invalid>"
+	}
+	if a.Is4() {
+		return a.String()
+	}
+	b := a.As16()
+	var g [8]uint16
+	for i := range g {
+		g[i] = uint16(b[2*i])<<8 | uint16(b[2*i+1])
+	}
+	first, n := -1, 0
+	for i := 0; i < 8; i++ {
+		if g[i] == 0 && i+1 < 8 && g[i+1] == 0 {
+			first = i
+			for i+n < 8 && g[i+n] == 0 {
+				n++
+			}
+			break
+		}
+	}
+	var sb strings.Builder
+	for i := 0; i < 8; i++ {
+		if i == first {
+			sb.WriteString("::")
+			i += n - 1
+			continue
+		}
+		if i > 0 && i != first+n {
+			sb.WriteByte(':')
+		}
+		sb.WriteString(strconv.FormatUint(uint64(g[i]), 16))
+	}
+	return sb.String()
+}

@@ -1,0 +1,93 @@
+package klips
+
+import "context"
+
+// A Stack carries out what the commands ask for. Its methods may be called
+// from several goroutines.
+//
+// Every method that changes something changes all of what it was asked or
+// nothing. Errors are *[OpError]; errors.Is works with the syscall.Errno that
+// a KLIPS kernel answers, named with each method.
+type Stack interface {
+	// Name is the stack's name as --stack takes it: "user", "xfrm" or "klips".
+	Name() string
+	// Version is the line of ipsec_version, without a newline.
+	Version(ctx context.Context) (string, error)
+	// Has reports whether the stack has an ability that not all have.
+	Has(c Capability) bool
+
+	// AddSA makes an SA. EEXIST: there is one with that SAID. EINVAL: keys,
+	// window or combination of algorithms are not possible. EPROTO: the cipher
+	// is unknown to the stack.
+	AddSA(ctx context.Context, spec *SASpec) error
+	// DeleteSA removes an SA and with it all members of its group; eroutes
+	// stay. ESRCH: there is none.
+	DeleteSA(ctx context.Context, id SAID) error
+	// GetSA returns one SA. ESRCH: there is none.
+	GetSA(ctx context.Context, id SAID) (SA, error)
+	// ClearSAs removes all SAs; eroutes stay.
+	ClearSAs(ctx context.Context) error
+
+	// Group links two to MaxGroup SAs, named from the innermost transform to
+	// the outermost. Groups that exist may be joined by linking the end of one
+	// to the start of another. ENOENT: an SA is missing. EEXIST: the link would
+	// give an SA a second neighbour on one side, or close a loop.
+	Group(ctx context.Context, ids []SAID) error
+	// Ungroup takes the whole group that an SA is in apart; the SAs stay.
+	// ENOENT: there is no such SA. An SA in no group is no error.
+	Ungroup(ctx context.Context, id SAID) error
+
+	// SetEroute adds or replaces an eroute, or sets an inbound policy. EEXIST:
+	// ErouteAdd and the selector is there. ENOENT: for inbound policies, the SA
+	// is missing or no tun SA follows it in its group.
+	SetEroute(ctx context.Context, e Eroute, op ErouteOp) error
+	// DeleteEroute removes the eroute with exactly this selector. ENOENT: there
+	// is none (stack klips: EFAULT as well).
+	DeleteEroute(ctx context.Context, s Selector) error
+	// ClearEroutes removes all eroutes; inbound policies stay.
+	ClearEroutes(ctx context.Context) error
+
+	// Attach binds a virtual device to a physical one. ENODEV: no such virtual
+	// device. ENXIO: no such physical device. EBUSY: attached already.
+	Attach(ctx context.Context, virtual, physical string) error
+	// Detach unbinds it. ENODEV: no such device, or not attached.
+	Detach(ctx context.Context, virtual string) error
+	// DetachAll unbinds all virtual devices.
+	DetachAll(ctx context.Context) error
+	// CreateDevice makes ipsecN. EEXIST: it is there. ENOENT: N is too large.
+	CreateDevice(ctx context.Context, virtual string) error
+	// DeleteDevice removes ipsecN. ENOENT: there is none.
+	DeleteDevice(ctx context.Context, virtual string) error
+
+	// SetDebug changes the debug masks.
+	SetDebug(ctx context.Context, c DebugChange) error
+
+	// SAs lists the SAs in KLIPS' order: by hash bucket, newest first.
+	SAs(ctx context.Context) ([]SA, error)
+	// Eroutes lists the eroutes in ascending order of their keys: IPv4 before
+	// IPv6, then source, destination, protocol, ports; longest masks first.
+	Eroutes(ctx context.Context) ([]Eroute, error)
+	// Devices lists the virtual devices by number.
+	Devices(ctx context.Context) ([]Device, error)
+	// Debug returns the debug masks.
+	Debug(ctx context.Context) (Debug, error)
+
+	// Close frees the connection to the stack; the stack itself goes on.
+	Close() error
+}
+
+// A Capability is something that only some stacks can do. The contract suite
+// checks that a stack has each or refuses it; nothing is silently left out.
+type Capability uint8
+
+// The capabilities.
+const (
+	// CapAEAD: AES-GCM and ChaCha20-Poly1305.
+	CapAEAD Capability = iota
+	// CapLargeWindow: replay windows above 64 packets.
+	CapLargeWindow
+	// CapPacketLimits: lifetime limits in packets.
+	CapPacketLimits
+	// CapAtomicGroup: a group of three or four is made in one step.
+	CapAtomicGroup
+)
