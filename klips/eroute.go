@@ -1,6 +1,9 @@
 package klips
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+)
 
 // A Selector says which packets an eroute takes. Both prefixes are of one
 // family and have no host bits set. Zero means any for the protocol and the
@@ -15,6 +18,25 @@ type Selector struct {
 
 // Is6 reports whether the selector takes IPv6 packets.
 func (s Selector) Is6() bool { return s.Src.Addr().Is6() }
+
+// String returns the selector in words for messages: "10.1.0.0/16 ->
+// 10.2.0.0/16:80 proto 6". Listings have a form of their own.
+func (s Selector) String() string {
+	end := func(p netip.Prefix, port uint16) string {
+		if port == 0 {
+			return p.String()
+		}
+		if p.Addr().Is6() {
+			return "[" + p.String() + "]:" + strconv.Itoa(int(port))
+		}
+		return p.String() + ":" + strconv.Itoa(int(port))
+	}
+	t := end(s.Src, s.SrcPort) + " -> " + end(s.Dst, s.DstPort)
+	if s.Proto != 0 {
+		t += " proto " + strconv.Itoa(int(s.Proto))
+	}
+	return t
+}
 
 // An Eroute is an extended route: packets that its selector takes go to the SA
 // (and the rest of its group), or meet the fate that a magic SAID names.

@@ -145,6 +145,13 @@ func (t Transform) encName() string {
 	if i, ok := t.Enc.Info(); ok {
 		return i.Name
 	}
+	// Ciphers that only KLIPS kernels have.
+	switch t.Enc {
+	case 252:
+		return "_SERPENT"
+	case 253:
+		return "_TWOFISH"
+	}
 	return "_ID" + strconv.Itoa(int(t.Enc))
 }
 

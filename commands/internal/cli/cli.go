@@ -44,6 +44,8 @@ type Env struct {
 	// Stack opens the stack that was chosen, at the first call; who calls it
 	// closes it. Applets call it only after their arguments have been checked.
 	Stack func(ctx context.Context) (klips.Stack, error)
+	// StackName is what --stack or IPSEC_STACK asked for; empty: nothing.
+	StackName string
 	// Resolver looks names up; nil means numbers only.
 	Resolver klips.Resolver
 	// Version is the program's version.

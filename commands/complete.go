@@ -1,0 +1,300 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/stacks"
+)
+
+// isCompletion reports whether a first argument is the one with which the
+// scripts for shells ask for completions.
+func isCompletion(arg string) bool {
+	return arg == cobra.ShellCompRequestCmd || arg == cobra.ShellCompNoDescRequestCmd
+}
+
+// complete answers a shell that asks what can follow.
+func (p *program) complete(args []string) int {
+	// The name of the stack decides which SAs are offered.
+	for i, a := range args {
+		if a == "--stack" && i+1 < len(args) {
+			p.stack = args[i+1]
+		} else if v, ok := strings.CutPrefix(a, "--stack="); ok {
+			p.stack = v
+		}
+	}
+	root := p.tree()
+	root.SetArgs(args)
+	return p.fail("ipsec", root.Execute())
+}
+
+// completion prints the script for a shell.
+func (p *program) completion(args []string) int {
+	if len(args) != 1 {
+		return p.fail("ipsec completion", cli.Usagef("name one shell: bash, zsh or fish"))
+	}
+	root := p.tree()
+	var err error
+	switch args[0] {
+	case "bash":
+		if err = root.GenBashCompletionV2(p.out, true); err == nil {
+			_, err = fmt.Fprintf(p.out, "\ncomplete -o default -o nosort -F __start_ipsec%s\n", links())
+		}
+	case "zsh":
+		var b bytes.Buffer
+		if err = root.GenZshCompletion(&b); err == nil {
+			script := strings.Replace(b.String(), "#compdef ipsec\ncompdef _ipsec ipsec\n",
+				"#compdef ipsec"+links()+"\ncompdef _ipsec ipsec"+links()+"\n", 1)
+			_, err = io.WriteString(p.out, script)
+		}
+	case "fish":
+		err = root.GenFishCompletion(p.out, true)
+	case "--help":
+		return p.help(nil)
+	default:
+		err = cli.Usagef("no script for %s; there are bash, zsh and fish", getopt.Quote(args[0]))
+	}
+	return p.fail("ipsec completion", err)
+}
+
+// links are the names of the links to the applets, each with a blank before it:
+// the scripts of bash and zsh serve them too.
+func links() string {
+	var b strings.Builder
+	for i := range registry {
+		b.WriteString(" " + linkPrefix + registry[i].name)
+	}
+	return b.String()
+}
+
+// tree makes the tree of all applets. It knows their options by name only: they
+// read their command lines themselves.
+func (p *program) tree() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "ipsec",
+		Short:         "key IPsec by hand",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Run:           func(*cobra.Command, []string) {}, // has flags of its own to complete
+	}
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.PersistentFlags().SortFlags = false
+	root.Flags().String("stack", "", "the stack to talk to")
+	_ = root.RegisterFlagCompletionFunc("stack", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return stacks.Names[:], cobra.ShellCompDirectiveNoFileComp
+	})
+	root.Flags().Bool("help", false, "list the applets")
+	root.Flags().Bool("version", false, "print the version")
+	root.SetHelpCommand(&cobra.Command{
+		Use:   "help [APPLET]",
+		Short: "list the applets, or show the page of one",
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, app := range Apps() {
+				names = append(names, app.Name+"\t"+app.Short)
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		Run: func(*cobra.Command, []string) {},
+	})
+	root.AddCommand(&cobra.Command{
+		Use: "completion", Short: "print the completion script of a shell",
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		Run:       func(*cobra.Command, []string) {},
+	})
+	for _, app := range Apps() {
+		root.AddCommand(p.node(app))
+	}
+	return root
+}
+
+// node makes the command of one applet.
+func (p *program) node(app *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:                app.Name,
+		Short:              app.Short,
+		DisableFlagParsing: true,
+		Run:                func(*cobra.Command, []string) {},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			return p.values(app, args, word)
+		},
+	}
+	cmd.Flags().SortFlags = false
+	for _, o := range app.Options {
+		switch {
+		case o.Hidden:
+		case o.Arg == "":
+			cmd.Flags().Bool(o.Name, false, o.Help)
+		default:
+			cmd.Flags().String(o.Name, "", o.Help)
+		}
+	}
+	return cmd
+}
+
+// values returns what word can become after args where it is no option's name.
+func (p *program) values(app *cli.App, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if strings.HasPrefix(word, "-") {
+		name, value, ok := strings.Cut(word, "=")
+		o := option(app, name)
+		if !ok || o == nil || o.Arg == "" {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		list, directive := p.expand(app, o.Values, value)
+		for i := range list {
+			list[i] = name + "=" + list[i]
+		}
+		return list, directive
+	}
+	if len(args) > 0 {
+		if o := option(app, args[len(args)-1]); o != nil && o.Arg != "" {
+			return p.expand(app, o.Values, word)
+		}
+	}
+	// An option without a value of its own may say what the operands are.
+	for _, arg := range args {
+		if o := option(app, arg); o != nil && o.Arg == "" && len(o.Values) > 0 {
+			return p.expand(app, o.Values, word)
+		}
+	}
+	return matching(operands(app, args), word), cobra.ShellCompDirectiveNoFileComp
+}
+
+// option returns the applet's option that arg names in full.
+func option(app *cli.App, arg string) *getopt.Option {
+	name, ok := strings.CutPrefix(arg, "--")
+	if !ok {
+		return nil
+	}
+	for i := range app.Options {
+		if app.Options[i].Name == name {
+			return &app.Options[i]
+		}
+	}
+	return nil
+}
+
+// operands returns the plain words that synopses begin with, such as "start",
+// as long as there is no operand yet.
+func operands(app *cli.App, args []string) []string {
+	for _, a := range args {
+		if !strings.HasPrefix(a, "-") {
+			return nil
+		}
+	}
+	var words []string
+	for _, s := range app.Synopsis {
+		word, _, _ := strings.Cut(s, " ")
+		if word != "" && word[0] >= 'a' && word[0] <= 'z' {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// expand replaces the classes in angle brackets by what they stand for here.
+func (p *program) expand(app *cli.App, values []string, word string) ([]string, cobra.ShellCompDirective) {
+	directive := cobra.ShellCompDirectiveNoFileComp
+	var list []string
+	for _, v := range values {
+		switch v {
+		case "<file>":
+			// Keys come from files as @FILE, which no shell completes itself.
+			if at, ok := strings.CutPrefix(word, "@"); ok {
+				names, _ := filepath.Glob(at + "*")
+				for _, n := range names {
+					list = append(list, "@"+n)
+				}
+				continue
+			}
+			directive = cobra.ShellCompDirectiveDefault
+		case "<device>":
+			list = append(list, devices(false)...)
+		case "<virtual>":
+			list = append(list, devices(true)...)
+		case "<said>":
+			list = append(list, p.saids()...)
+			if app.Name == "eroute" {
+				for spi := klips.SPIPass; spi <= klips.SPITrapSubnet; spi++ {
+					list = append(list, klips.Magic(spi).String())
+				}
+			}
+		default:
+			if !strings.HasPrefix(v, "<") {
+				list = append(list, v)
+			}
+		}
+	}
+	return matching(list, word), directive
+}
+
+func matching(list []string, word string) []string {
+	var out []string
+	for _, v := range list {
+		if strings.HasPrefix(v, word) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// devices returns the network devices that are, or are not, virtual devices of
+// KLIPS.
+func devices(virtual bool) []string {
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, i := range ifs {
+		if isVirtual(i.Name) == virtual {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+func isVirtual(name string) bool {
+	n, ok := strings.CutPrefix(name, "ipsec")
+	_, err := strconv.ParseUint(n, 10, 8)
+	return ok && err == nil
+}
+
+// saids returns the SAs that there are. A shell waits for this, so it gives up
+// soon and silently.
+func (p *program) saids() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s, err := p.open(ctx, p.stack, p.getenv)
+	if err != nil {
+		return nil
+	}
+	defer s.Close()
+	sas, err := s.SAs(ctx)
+	if err != nil {
+		return nil
+	}
+	const most = 200 // nobody reads more
+	var list []string
+	for _, sa := range sas[:min(most, len(sas))] {
+		list = append(list, sa.ID.String())
+	}
+	return list
+}

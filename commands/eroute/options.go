@@ -1,0 +1,248 @@
+package eroute
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/netdb"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// options is the option table.
+func options() []getopt.Option {
+	family := []string{"inet", "inet6"}
+	port := []string{"<service>"}
+	return append([]getopt.Option{
+		{Name: "add", Help: "add an eroute: packets of FLOW go to the SA"},
+		{Name: "replace", Help: "add an eroute, in place of one for the same FLOW if there is one"},
+		{Name: "addin", Help: "let only packets of FLOW out of the SA's tunnel"},
+		{Name: "replacein", Help: "the same as --addin"},
+		{Name: "del", Help: "remove the eroute for exactly this FLOW"},
+		{Name: "clear", Help: "remove all eroutes"},
+		{Name: "eraf", Arg: "FAMILY", Help: "address family of --src and --dst; must come before them", Values: family},
+		{Name: "src", Arg: "SUBNET", Help: "where packets are from: ADDR/BITS, ADDR/MASK or %default"},
+		{Name: "dst", Arg: "SUBNET", Help: "where packets go to"},
+		{Name: "transport-proto", Arg: "PROTO", Help: "their protocol, name or number; 0 is any", Values: []string{"tcp", "udp", "icmp", "ipv6-icmp", "sctp", "gre"}},
+		{Name: "src-port", Arg: "PORT", Help: "their source port, name or number; 0 is any", Values: port},
+		{Name: "dst-port", Arg: "PORT", Help: "their destination port, name or number; 0 is any", Values: port},
+		{Name: "said", Arg: "SAID", Help: "the SA, or %pass, %drop, %reject, %hold, %trap, %trapsubnet", Values: []string{"<said>"}},
+		{Name: "af", Arg: "FAMILY", Help: "address family of --edst; must come before it", Values: family},
+		{Name: "edst", Arg: "ADDR", Help: "destination of the SA: address or name"},
+		{Name: "spi", Arg: "SPI", Help: "number of the SA, 0x100 or more"},
+		{Name: "proto", Arg: "PROTO", Help: "protocol of the SA", Values: []string{"ah", "esp", "tun", "comp"}},
+	}, cli.CommonOptions()...)
+}
+
+// A request is a command line that has been understood.
+type request struct {
+	cli.Common
+	by     string // the option that chose the action; "" is a listing
+	eroute klips.Eroute
+}
+
+// op is the operation of an action that sets something.
+func (r *request) op() klips.ErouteOp {
+	switch r.by {
+	case "replace":
+		return klips.ErouteReplace
+	case "addin":
+		return klips.ErouteAddIn
+	case "replacein":
+		return klips.ErouteReplaceIn
+	}
+	return klips.ErouteAdd
+}
+
+// A parser collects options. The texts of those that have a value are kept in
+// given: each may come once.
+type parser struct {
+	req        request
+	env        *cli.Env
+	given      map[string]string
+	other      bool // an option that makes no listing of the call
+	family, af klips.Family
+	id         klips.SAID
+}
+
+// parse reads a command line. What the request says of common options holds
+// also with an error.
+func parse(env *cli.Env, args []string) (*request, error) {
+	p := &parser{env: env, given: map[string]string{}}
+	err := p.req.Parse(options(), args, getopt.EnvMode(env.Getenv), p.option)
+	if err == nil && !p.req.Help && !p.req.Version {
+		err = p.finish()
+	}
+	return &p.req, err
+}
+
+// option takes one option.
+func (p *parser) option(name, value string) error {
+	p.other = true
+	switch name {
+	case "add", "replace", "addin", "replacein", "del", "clear":
+		if p.req.by != "" {
+			return cli.Usagef("--%s after --%s; give one of --add, --replace, --addin, --replacein, --del and --clear", name, p.req.by)
+		}
+		p.req.by = name
+		return nil
+	}
+	if first, twice := p.given[name]; twice {
+		return cli.Usagef("--%s is given twice: %s and %s", name, getopt.Quote(first), getopt.Quote(value))
+	}
+	if err := p.conflict(name); err != nil {
+		return err
+	}
+	p.given[name] = value
+	if err := p.value(name, value); err != nil {
+		return cli.Usagef("--%s %s: %v", name, getopt.Quote(value), err)
+	}
+	return nil
+}
+
+// conflict refuses two ways to name the SA.
+func (p *parser) conflict(name string) error {
+	switch name {
+	case "said":
+		for _, part := range [...]string{"af", "edst", "spi", "proto"} {
+			if _, ok := p.given[part]; ok {
+				return cli.Usagef("--said and --%s both name the SA; give one", part)
+			}
+		}
+	case "af", "edst", "spi", "proto":
+		if _, ok := p.given["said"]; ok {
+			return cli.Usagef("--said and --%s both name the SA; give one", name)
+		}
+	}
+	return nil
+}
+
+// value reads the value of an option.
+func (p *parser) value(name, value string) (err error) {
+	s := &p.req.eroute.Selector
+	switch name {
+	case "eraf":
+		p.family, err = klips.ParseFamily(value)
+	case "src":
+		s.Src, err = klips.ParseSubnet(value, p.family, p.env.Resolver)
+	case "dst":
+		s.Dst, err = klips.ParseSubnet(value, p.family, p.env.Resolver)
+	case "transport-proto":
+		var n uint16
+		n, err = nameOrNumber(value, 255, netdb.Protocol)
+		s.Proto = uint8(n)
+	case "src-port":
+		s.SrcPort, err = nameOrNumber(value, 0xffff, netdb.Service)
+	case "dst-port":
+		s.DstPort, err = nameOrNumber(value, 0xffff, netdb.Service)
+	case "said":
+		if p.id, err = klips.ParseSAID(value, p.env.Resolver); err == nil && p.id.SPI < klips.MinSPI && !isPassthrough(p.id) {
+			return reserved()
+		}
+	case "af":
+		p.af, err = klips.ParseFamily(value)
+	case "edst":
+		p.id.Dst, err = klips.ParseAddr(value, p.af, p.env.Resolver)
+	case "spi":
+		var n uint64
+		if n, err = klips.ParseNumber(value, 0, 0xffffffff); err == nil && klips.SPI(n) < klips.MinSPI {
+			return reserved()
+		}
+		p.id.SPI = klips.SPI(n)
+	case "proto":
+		p.id.Proto, err = klips.ParseProto(value)
+	}
+	return err
+}
+
+func reserved() error { return errors.New("SPIs below 0x100 are reserved") }
+
+// isPassthrough reports whether id is %passthrough4 or %passthrough6.
+func isPassthrough(id klips.SAID) bool {
+	return id.Proto == klips.ProtoTun && id.SPI == 0 && id.Dst.IsUnspecified()
+}
+
+// nameOrNumber reads a number up to max, or a name that look knows.
+func nameOrNumber(text string, max uint64, look func(string) (uint16, bool)) (uint16, error) {
+	if text == "" {
+		return 0, errors.New("empty text")
+	}
+	if n, ok := look(text); ok {
+		if uint64(n) > max {
+			return 0, fmt.Errorf("its number is %d, at most %d can be selected", n, max)
+		}
+		return n, nil
+	}
+	n, err := klips.ParseNumber(text, 0, max)
+	if err != nil && (text[0] < '0' || text[0] > '9') {
+		return 0, errors.New("neither a number nor a known name")
+	}
+	return uint16(n), err
+}
+
+// finish checks the options against each other and completes the request.
+func (p *parser) finish() error {
+	r := &p.req
+	if r.by == "" {
+		if p.other {
+			return cli.Usagef("nothing to do; give one of --add, --replace, --addin, --replacein, --del and --clear")
+		}
+		return nil
+	}
+	s := r.eroute.Selector
+	_, sport := p.given["src-port"]
+	_, dport := p.given["dst-port"]
+	if sport || dport {
+		if s.Proto != 6 && s.Proto != 17 {
+			return cli.Usagef("ports need --transport-proto tcp or udp")
+		}
+	}
+	if r.by == "clear" {
+		return nil
+	}
+	if r.by != "del" {
+		if err := p.identity(); err != nil {
+			return err
+		}
+	}
+	return p.flow()
+}
+
+// identity checks that the SA is named completely.
+func (p *parser) identity() error {
+	p.req.eroute.ID = p.id
+	if p.given["said"] != "" {
+		return nil
+	}
+	for _, part := range [...]string{"af", "edst", "spi", "proto"} {
+		if _, ok := p.given[part]; !ok {
+			return cli.Usagef("--%s needs an SA and --%s is missing; an SA is --said SAID, or --af, --edst, --spi and --proto", p.req.by, part)
+		}
+	}
+	if f := klips.FamilyOf(p.id.Dst); f != p.af {
+		return cli.Usagef("--edst is an %s address, but --af says %s", f, p.af)
+	}
+	return nil
+}
+
+// flow checks that the flow is complete and of one family.
+func (p *parser) flow() error {
+	s := p.req.eroute.Selector
+	for _, part := range [...]struct {
+		name   string
+		subnet netip.Prefix
+	}{{"src", s.Src}, {"dst", s.Dst}} {
+		if !part.subnet.IsValid() {
+			return cli.Usagef("--%s needs --%s SUBNET", p.req.by, part.name)
+		}
+		if f := klips.FamilyOf(part.subnet.Addr()); p.family != klips.FamilyAny && f != p.family {
+			return cli.Usagef("--%s %s is %s, but --eraf says %s", part.name, part.subnet, f, p.family)
+		}
+	}
+	if s.Src.Addr().Is6() != s.Dst.Addr().Is6() {
+		return cli.Usagef("--src %s and --dst %s are of different families", s.Src, s.Dst)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+// Package eroute is the applet that adds, removes and lists eroutes, which send
+// packets into security associations.
+package eroute
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/procfs"
+)
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:  "eroute",
+		Short: "send packets into security associations, list where they go",
+		Synopsis: []string{
+			"",
+			"--add FLOW SA",
+			"--replace FLOW SA",
+			"--addin FLOW SA",
+			"--del FLOW",
+			"--clear",
+		},
+		Options: options(),
+		Notes:   notes,
+		Run:     run,
+	}
+}
+
+func notes() string {
+	return "FLOW is --src SUBNET --dst SUBNET, perhaps with --eraf FAMILY before them and\n" +
+		"with --transport-proto PROTO [--src-port PORT] [--dst-port PORT].\n" +
+		"SA is --said SAID, or --af FAMILY --edst ADDR --spi SPI --proto PROTO; it is the\n" +
+		"first of its group. Packets without an eroute are dropped.\n"
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	req, err := parse(env, args)
+	if done, err := req.Begin(env, App(), err); done {
+		return err
+	}
+	stack, err := env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	defer stack.Close()
+	req.Debugf(env, "stack %s", stack.Name())
+	flow := flowText(req.eroute.Selector)
+	switch req.by {
+	case "":
+		eroutes, err := stack.Eroutes(ctx)
+		if err != nil {
+			return explain.Error(explain.List, "eroutes", err)
+		}
+		return cli.Print(env, func(w io.Writer) error { return procfs.WriteEroute(w, eroutes) })
+	case "clear":
+		req.Debugf(env, "remove all eroutes")
+		return explain.Error(explain.ClearEroutes, "", stack.ClearEroutes(ctx))
+	case "del":
+		req.Debugf(env, "remove %s", flow)
+		return explain.Error(explain.DeleteEroute, flow, stack.DeleteEroute(ctx, req.eroute.Selector))
+	}
+	req.Debugf(env, "%s %s => %s", req.by, flow, req.eroute.ID)
+	op, object := explain.AddEroute, flow
+	switch req.op() {
+	case klips.ErouteReplace:
+		op = explain.ReplaceEroute
+	case klips.ErouteAddIn, klips.ErouteReplaceIn:
+		op, object = explain.SetPolicy, req.eroute.ID.String()
+	}
+	return explain.Error(op, object, stack.SetEroute(ctx, req.eroute, req.op()))
+}
+
+// flowText names a flow in messages.
+func flowText(s klips.Selector) string {
+	if !s.Src.IsValid() || !s.Dst.IsValid() {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v -> %v", s.Src, s.Dst)
+	if s.Proto != 0 {
+		fmt.Fprintf(&b, " protocol %d", s.Proto)
+	}
+	if s.SrcPort != 0 {
+		fmt.Fprintf(&b, " source port %d", s.SrcPort)
+	}
+	if s.DstPort != 0 {
+		fmt.Fprintf(&b, " destination port %d", s.DstPort)
+	}
+	return b.String()
+}

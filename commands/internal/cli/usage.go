@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+)
+
+// Usage writes the usage text of an applet: its synopsis, its options and its
+// notes. Lines that cannot be written are dropped.
+func Usage(w io.Writer, app *App, env *Env) {
+	b := bufio.NewWriter(w)
+	defer b.Flush()
+	name := env.Name
+	if i := strings.Index(name, " --label "); i >= 0 {
+		name = name[:i]
+	}
+	fmt.Fprintf(b, "%s: %s\n\nUsage:\n", name, app.Short)
+	for _, s := range app.Synopsis {
+		fmt.Fprintf(b, "  %s\n", strings.TrimRight(name+" "+s, " "))
+	}
+	if len(app.Options) > 0 {
+		fmt.Fprint(b, "\nOptions:\n")
+	}
+	for _, o := range app.Options {
+		if o.Hidden {
+			continue
+		}
+		text := optionText(o)
+		if len(text) > usageColumn-3 {
+			fmt.Fprintf(b, "  %s\n", text)
+			text = ""
+		}
+		fmt.Fprintf(b, "  %-*s%s\n", usageColumn-2, text, o.Help)
+	}
+	if app.Notes != nil {
+		fmt.Fprintf(b, "\n%s", app.Notes())
+	}
+}
+
+// usageColumn is where the descriptions of options begin.
+const usageColumn = 26
+
+func optionText(o getopt.Option) string {
+	if o.Arg == "" {
+		return "--" + o.Name
+	}
+	return "--" + o.Name + " " + o.Arg
+}

@@ -1,0 +1,68 @@
+package clitest_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// reference returns what counts for a recording of the last generation: itself,
+// or what it says is saner.
+func reference(t *testing.T, r *recording, older map[string]*recording) verdict {
+	from := r
+	for i := len(r.See) - 1; i >= 0; i-- {
+		o, ok := older[r.See[i]]
+		if !ok {
+			t.Fatalf("%s: no recording %s", r.ID, r.See[i])
+		}
+		if from == r || o.Exit == 0 {
+			from = o
+		}
+	}
+	return verdict{from.Impl, from.Exit == 0, from.messageTexts(t), from.ioctlTexts(t)}
+}
+
+// TestReplay runs all recorded command lines.
+func TestReplay(t *testing.T) {
+	dir := filepath.Join(repoRoot(t), "..", "shared", "golden")
+	cases := readRecordings(t, filepath.Join(dir, "dev.jsonl"))
+	olderList := readRecordings(t, filepath.Join(dir, "dev-older.jsonl"))
+	older := map[string]*recording{}
+	for i := range olderList {
+		older[olderList[i].ID] = &olderList[i]
+	}
+	replayAll(t, cases, func(r *recording) verdict { return reference(t, r, older) })
+}
+
+// replayAll replays recordings and fails for each difference that has no
+// reason.
+func replayAll(t *testing.T, cases []recording, ref func(*recording) verdict) {
+	counts := make([]int, len(reasons))
+	same, bad, skipped := 0, 0, 0
+	for i := range cases {
+		r := &cases[i]
+		if r.UB {
+			skipped++
+			continue
+		}
+		d := replay(t, r, ref(r))
+		if d == nil {
+			same++
+			continue
+		}
+		if n := reasonFor(d); n >= 0 {
+			counts[n]++
+			continue
+		}
+		bad++
+		t.Errorf("%s (%s, %s): %s %q: accepted %v, want %v; %s%s", r.ID, d.want.impl, r.Note, r.Tool, r.Args,
+			d.accepted, d.want.accepted, strings.TrimSpace(d.got.Err), d.what)
+	}
+	t.Logf("%d recordings: %d come out the same, %d differ on purpose, %d differ, %d are undefined", len(cases),
+		same, len(cases)-same-bad-skipped, bad, skipped)
+	for n, count := range counts {
+		if count > 0 {
+			t.Logf("%5d %s", count, reasons[n].text)
+		}
+	}
+}

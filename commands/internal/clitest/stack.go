@@ -1,0 +1,197 @@
+package clitest
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// A Stack writes down what it is asked for: Messages are the PF_KEY messages
+// that a KLIPS kernel would get, Ioctls the device calls. It has no memory but
+// for the SAIDs that were added.
+type Stack struct {
+	Caps     map[klips.Capability]bool
+	Messages []string // in hex
+	Ioctls   []string // "attach ipsec0 eth0", "detach ipsec0", "clear"
+	Lists    []string // tables that were asked for
+	Closed   int
+
+	OpenErr   error // the PF_KEY socket cannot be had
+	SendErr   error // messages fail with it,
+	SendErrAt int   // this one only, from 1; 0 means each
+	SendLen   int   // if not 0, messages of any other length (in bytes) fail
+	IoctlErr  error
+	ListErr   error
+	Refs      [2]uint32 // SA references that GetSA answers
+	PID       uint32    // of the messages
+
+	added map[klips.SAID]bool
+}
+
+var _ klips.Stack = (*Stack)(nil)
+
+// send records a message; one that cannot be built is an error of its own.
+func (s *Stack) send(op, object string, m *pfkey.Message) error {
+	m.Seq, m.PID = uint32(len(s.Messages)+1), s.PID
+	b, err := m.Marshal()
+	if err != nil {
+		return &klips.OpError{Op: op, Object: object, Err: fmt.Errorf("building the message: %w", err)}
+	}
+	if s.OpenErr != nil {
+		return &klips.OpError{Op: op, Object: object, Err: s.OpenErr}
+	}
+	s.Messages = append(s.Messages, hex.EncodeToString(b))
+	if s.SendLen != 0 && s.SendLen != len(b) {
+		return &klips.OpError{Op: op, Object: object, Err: syscall.EMSGSIZE}
+	}
+	if s.SendErr != nil && (s.SendErrAt == 0 || s.SendErrAt == len(s.Messages)) {
+		return &klips.OpError{Op: op, Object: object, Err: s.SendErr}
+	}
+	return nil
+}
+
+func (s *Stack) ioctl(format string, args ...any) error {
+	s.Ioctls = append(s.Ioctls, fmt.Sprintf(format, args...))
+	if s.IoctlErr != nil {
+		return &klips.OpError{Op: "ioctl", Err: s.IoctlErr}
+	}
+	return nil
+}
+
+func (s *Stack) list(table string) error {
+	s.Lists = append(s.Lists, table)
+	if s.ListErr != nil {
+		return &klips.OpError{Op: "list", Object: table, Err: s.ListErr}
+	}
+	return nil
+}
+
+// Asked reports whether the stack was asked for anything.
+func (s *Stack) Asked() bool {
+	return len(s.Messages) > 0 || len(s.Ioctls) > 0 || len(s.Lists) > 0
+}
+
+// Name is "klips".
+func (s *Stack) Name() string { return "klips" }
+
+// Version is a version.
+func (s *Stack) Version(context.Context) (string, error) { return "Openswan version: test", nil }
+
+// Has looks into Caps.
+func (s *Stack) Has(c klips.Capability) bool { return s.Caps[c] }
+
+// AddSA sends ADD.
+func (s *Stack) AddSA(_ context.Context, spec *klips.SASpec) error {
+	if err := s.send("add SA", spec.ID.String(), pfkey.AddSA(spec)); err != nil {
+		return err
+	}
+	if s.added == nil {
+		s.added = map[klips.SAID]bool{}
+	}
+	s.added[spec.ID] = true
+	return nil
+}
+
+// DeleteSA sends DELETE.
+func (s *Stack) DeleteSA(_ context.Context, id klips.SAID) error {
+	return s.send("delete SA", id.String(), pfkey.DeleteSA(id))
+}
+
+// GetSA sends GET, unless the SA was added here: then what it asks for came
+// with the reply.
+func (s *Stack) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
+	sa := klips.SA{ID: id, Ref: s.Refs[0], RefHim: s.Refs[1]}
+	if s.added[id] {
+		return sa, nil
+	}
+	return sa, s.send("get SA", id.String(), pfkey.GetSA(id))
+}
+
+// ClearSAs sends FLUSH.
+func (s *Stack) ClearSAs(context.Context) error { return s.send("clear SAs", "", pfkey.Flush()) }
+
+// Group sends one X_GRPSA for each pair, as KLIPS' tool does.
+func (s *Stack) Group(_ context.Context, ids []klips.SAID) error {
+	if len(ids) < 2 || len(ids) > klips.MaxGroup {
+		return &klips.OpError{Op: "group", Err: syscall.EINVAL}
+	}
+	for i := 1; i < len(ids); i++ {
+		if err := s.send("group", ids[i-1].String(), pfkey.GroupPair(ids[i-1], ids[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ungroup sends X_GRPSA with one SA.
+func (s *Stack) Ungroup(_ context.Context, id klips.SAID) error {
+	return s.send("ungroup", id.String(), pfkey.Ungroup(id))
+}
+
+// SetEroute sends X_ADDFLOW.
+func (s *Stack) SetEroute(_ context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	return s.send("set eroute", "", pfkey.AddFlow(e, op))
+}
+
+// DeleteEroute sends X_DELFLOW.
+func (s *Stack) DeleteEroute(_ context.Context, sel klips.Selector) error {
+	return s.send("delete eroute", "", pfkey.DelFlow(sel))
+}
+
+// ClearEroutes sends X_DELFLOW with the flag.
+func (s *Stack) ClearEroutes(context.Context) error {
+	return s.send("clear eroutes", "", pfkey.ClearFlows())
+}
+
+// Attach writes an ioctl down.
+func (s *Stack) Attach(_ context.Context, virtual, physical string) error {
+	return s.ioctl("attach %s %s", virtual, physical)
+}
+
+// Detach writes an ioctl down.
+func (s *Stack) Detach(_ context.Context, virtual string) error {
+	return s.ioctl("detach %s", virtual)
+}
+
+// DetachAll writes an ioctl down.
+func (s *Stack) DetachAll(context.Context) error { return s.ioctl("clear") }
+
+// CreateDevice sends X_PLUMBIF.
+func (s *Stack) CreateDevice(_ context.Context, virtual string) error { return s.plumb(virtual, true) }
+
+// DeleteDevice sends X_UNPLUMBIF.
+func (s *Stack) DeleteDevice(_ context.Context, virtual string) error { return s.plumb(virtual, false) }
+
+func (s *Stack) plumb(virtual string, create bool) error {
+	m, err := pfkey.Plumb(virtual, create)
+	if err != nil {
+		return &klips.OpError{Op: "plumb", Object: virtual, Err: err}
+	}
+	return s.send("plumb", virtual, m)
+}
+
+// SetDebug sends X_DEBUG.
+func (s *Stack) SetDebug(_ context.Context, c klips.DebugChange) error {
+	return s.send("debug", "", pfkey.Debug(c))
+}
+
+// SAs is an empty table.
+func (s *Stack) SAs(context.Context) ([]klips.SA, error) { return nil, s.list("spi") }
+
+// Eroutes is an empty table.
+func (s *Stack) Eroutes(context.Context) ([]klips.Eroute, error) { return nil, s.list("eroute") }
+
+// Devices is an empty table.
+func (s *Stack) Devices(context.Context) ([]klips.Device, error) { return nil, s.list("tncfg") }
+
+// Debug is all zeros.
+func (s *Stack) Debug(context.Context) (klips.Debug, error) {
+	return klips.Debug{}, s.list("klipsdebug")
+}
+
+// Close counts.
+func (s *Stack) Close() error { s.Closed++; return nil }

@@ -1,0 +1,140 @@
+// Package explain turns the errnos that a stack answers into texts for people:
+// which object is at fault, what is wrong with it, and how to mend it.
+package explain
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// An Op is what a stack was asked for.
+type Op uint8
+
+// The operations, named after the methods of klips.Stack. List stands for all
+// that only read tables.
+const (
+	AddSA Op = iota
+	DeleteSA
+	GetSA
+	ClearSAs
+	Group
+	Ungroup
+	AddEroute
+	ReplaceEroute
+	SetPolicy // an inbound policy: SetEroute with ErouteAddIn or ErouteReplaceIn
+	DeleteEroute
+	ClearEroutes
+	Attach
+	Detach
+	DetachAll
+	CreateDevice
+	DeleteDevice
+	SetDebug
+	List
+	numOps
+)
+
+// verbs say what could not be done, for errnos without a text of their own.
+var verbs = [numOps]string{
+	AddSA:         "not made",
+	DeleteSA:      "not removed",
+	GetSA:         "cannot be read",
+	ClearSAs:      "the SAs were not removed",
+	Group:         "not grouped",
+	Ungroup:       "not ungrouped",
+	AddEroute:     "eroute not added",
+	ReplaceEroute: "eroute not replaced",
+	SetPolicy:     "inbound policy not set",
+	DeleteEroute:  "eroute not removed",
+	ClearEroutes:  "the eroutes were not removed",
+	Attach:        "not attached",
+	Detach:        "not detached",
+	DetachAll:     "the devices were not detached",
+	CreateDevice:  "not created",
+	DeleteDevice:  "not deleted",
+	SetDebug:      "the debug masks were not changed",
+	List:          "cannot be listed",
+}
+
+// A failure is an error of a stack in words. It unwraps to that error.
+type failure struct {
+	text string
+	err  error
+}
+
+func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.err }
+
+// Error explains an error that a stack returned for op. object is what the
+// operation was about (a SAID, an eroute, a device), for errors that do not
+// name theirs; it may be empty. The result unwraps to err; nil stays nil, and
+// an error without an errno that says nothing of an operation stays as it is.
+func Error(op Op, object string, err error) error {
+	if err == nil {
+		return nil
+	}
+	detail := ""
+	var oe *klips.OpError
+	if errors.As(err, &oe) {
+		if oe.Object != "" {
+			object = oe.Object
+		}
+		detail = oe.Detail
+	}
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+	case errors.Is(err, context.DeadlineExceeded):
+		errno = syscall.ETIMEDOUT
+	case errors.Is(err, fs.ErrNotExist):
+		errno = syscall.ENOENT
+	case errors.Is(err, fs.ErrPermission):
+		errno = syscall.EACCES
+	case oe == nil:
+		return err
+	}
+	var what string
+	if errno != 0 {
+		what = Text(op, errno)
+	} else {
+		what = verbs[op]
+		if oe.Err != nil {
+			what += ": " + oe.Err.Error()
+		}
+	}
+	var b strings.Builder
+	if object != "" {
+		b.WriteString(object)
+		b.WriteString(": ")
+	}
+	b.WriteString(what)
+	if detail != "" {
+		b.WriteString(" (the stack says: ")
+		b.WriteString(detail)
+		b.WriteByte(')')
+	}
+	return &failure{b.String(), err}
+}
+
+// Text returns what an errno means as the answer to op: the fault, and after a
+// semicolon how to mend it. It does not name the object.
+func Text(op Op, errno syscall.Errno) string {
+	if op < numOps {
+		if t, ok := texts[key{op, errno}]; ok {
+			return t
+		}
+	}
+	verb := "failed"
+	if op < numOps {
+		verb = verbs[op]
+	}
+	if t, ok := common[errno]; ok {
+		return verb + ": " + t
+	}
+	return verb + ": " + errno.Error()
+}

@@ -1,0 +1,79 @@
+package explain
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+func TestError(t *testing.T) {
+	tests := []struct {
+		op     Op
+		object string
+		err    error
+		want   string
+	}{
+		{Group, "tun0x113@10.0.0.2", &klips.OpError{Op: "group", Object: "esp0x115@10.0.0.2", Err: syscall.ENOENT},
+			"esp0x115@10.0.0.2: no such SA; make it first with ipsec spi (ipsec spi lists those that exist)"},
+		{Group, "tun0x113@10.0.0.2", syscall.EEXIST,
+			"tun0x113@10.0.0.2: already in a group, or named twice; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
+		{AddSA, "ah0x100@10.0.0.2", &klips.OpError{Err: syscall.EPROTONOSUPPORT, Detail: "Requested type not found"},
+			"ah0x100@10.0.0.2: the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6) (the stack says: Requested type not found)"},
+		{Attach, "ipsec0", syscall.ENOTTY, "ipsec0: not attached: inappropriate ioctl for device"},
+		{ClearSAs, "", syscall.EPERM, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
+		{SetDebug, "", errors.New("no daemon"), "no daemon"},
+		{List, "SAs", &klips.OpError{Op: "list", Err: errors.New("garbled answer")}, "SAs: cannot be listed: garbled answer"},
+	}
+	for _, tt := range tests {
+		got := Error(tt.op, tt.object, tt.err)
+		if got.Error() != tt.want {
+			t.Errorf("Error(%d, %q, %v) = %q, want %q", tt.op, tt.object, tt.err, got, tt.want)
+		}
+		if !errors.Is(got, tt.err) {
+			t.Errorf("Error(%d, %q, %v) does not unwrap to its cause", tt.op, tt.object, tt.err)
+		}
+	}
+	if err := Error(Group, "x", nil); err != nil {
+		t.Errorf("Error(nil) = %v, want nil", err)
+	}
+}
+
+// Every errno that KLIPS' tools have words for, and those of the stacks.
+var known = []syscall.Errno{
+	syscall.EACCES, syscall.EPERM, syscall.EUNATCH, syscall.EBUSY, syscall.EINVAL, syscall.ENODEV, syscall.ENOBUFS,
+	syscall.ESOCKTNOSUPPORT, syscall.EEXIST, syscall.ENOENT, syscall.ENXIO, syscall.ESRCH, syscall.EFAULT,
+	syscall.ENOSPC, syscall.ESPIPE, syscall.EAFNOSUPPORT, syscall.EMSGSIZE, syscall.EPROTO, syscall.EPROTONOSUPPORT,
+	syscall.EPFNOSUPPORT, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.ENOMEM, syscall.EPIPE, syscall.EMFILE,
+	syscall.ENFILE, syscall.ETIMEDOUT, syscall.ECONNREFUSED,
+}
+
+// TestTexts checks that every pair of operation and errno has one line that is
+// more than the errno's own words.
+func TestTexts(t *testing.T) {
+	for op := Op(0); op < numOps; op++ {
+		if verbs[op] == "" {
+			t.Fatalf("operation %d has no verb", op)
+		}
+		for _, errno := range known {
+			text := Text(op, errno)
+			if text == "" || strings.ContainsAny(text, "\n\t") || strings.HasSuffix(text, ".") {
+				t.Errorf("Text(%d, %v) = %q, want one line without a full stop", op, errno, text)
+			}
+			if text == verbs[op]+": "+errno.Error() {
+				t.Errorf("Text(%d, %v) = %q, want an explanation", op, errno, text)
+			}
+		}
+		if got, want := Text(op, syscall.Errno(250)), fmt.Sprint(verbs[op], ": ", syscall.Errno(250)); got != want {
+			t.Errorf("Text(%d, 250) = %q, want %q", op, got, want)
+		}
+	}
+	for k := range texts {
+		if k.op >= numOps {
+			t.Errorf("text for unknown operation %d", k.op)
+		}
+	}
+}

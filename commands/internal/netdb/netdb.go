@@ -1,0 +1,164 @@
+// Package netdb looks up the names of protocols and services as the C library
+// does: in /etc/protocols and /etc/services, exact names and aliases, capitals
+// counting. A few well-known names are there without the files, for systems
+// that have none.
+package netdb
+
+import (
+	"bufio"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// The files, as a C library without other name services reads them.
+const (
+	protocolsFile = "/etc/protocols"
+	servicesFile  = "/etc/services"
+)
+
+// Protocol returns the number of a protocol ("tcp").
+func Protocol(name string) (uint16, bool) {
+	if n, ok := find(protocolsFile, name); ok {
+		return n, true
+	}
+	n, ok := builtinProtocol(name)
+	return n, ok
+}
+
+// Service returns the port of a service ("http"), of whatever protocol the file
+// has first.
+func Service(name string) (uint16, bool) {
+	if n, ok := find(servicesFile, name); ok {
+		return n, true
+	}
+	n, ok := builtinService(name)
+	return n, ok
+}
+
+// find looks name up in a file whose lines are a name, a number (with a slash
+// and more after it in /etc/services), and aliases.
+func find(file, name string) (uint16, bool) {
+	if name == "" {
+		return 0, false
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		if n, ok := entry(sc.Text(), name); ok {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+// entry returns the number of a line if name is one of its names.
+func entry(line, name string) (uint16, bool) {
+	if !strings.Contains(line, name) {
+		return 0, false
+	}
+	line, _, _ = strings.Cut(line, "#")
+	fields := strings.Fields(line)
+	if len(fields) < 2 {
+		return 0, false
+	}
+	number, _, _ := strings.Cut(fields[1], "/")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil {
+		return 0, false
+	}
+	for i, f := range fields {
+		if i != 1 && f == name {
+			return uint16(n), true
+		}
+	}
+	return 0, false
+}
+
+// builtinProtocol knows the names of the protocols that eroutes are made for.
+func builtinProtocol(name string) (uint16, bool) {
+	switch name {
+	case "ip", "IP":
+		return 0, true
+	case "icmp", "ICMP":
+		return 1, true
+	case "igmp", "IGMP":
+		return 2, true
+	case "ipencap", "IP-ENCAP":
+		return 4, true
+	case "tcp", "TCP":
+		return 6, true
+	case "udp", "UDP":
+		return 17, true
+	case "dccp", "DCCP":
+		return 33, true
+	case "ipv6", "IPv6":
+		return 41, true
+	case "gre", "GRE":
+		return 47, true
+	case "esp", "IPSEC-ESP":
+		return 50, true
+	case "ah", "IPSEC-AH":
+		return 51, true
+	case "ipv6-icmp", "IPv6-ICMP":
+		return 58, true
+	case "ospf", "OSPFIGP":
+		return 89, true
+	case "ipip", "IPIP":
+		return 94, true
+	case "ipcomp", "IPCOMP":
+		return 108, true
+	case "vrrp", "VRRP":
+		return 112, true
+	case "l2tp", "L2TP":
+		return 115, true
+	case "sctp", "SCTP":
+		return 132, true
+	case "udplite", "UDPLite":
+		return 136, true
+	case "mptcp":
+		return 262, true
+	}
+	return 0, false
+}
+
+// builtinService knows a few ports.
+func builtinService(name string) (uint16, bool) {
+	switch name {
+	case "ftp":
+		return 21, true
+	case "ssh":
+		return 22, true
+	case "telnet":
+		return 23, true
+	case "smtp":
+		return 25, true
+	case "domain":
+		return 53, true
+	case "http", "www":
+		return 80, true
+	case "pop3":
+		return 110, true
+	case "ntp":
+		return 123, true
+	case "snmp":
+		return 161, true
+	case "bgp":
+		return 179, true
+	case "https":
+		return 443, true
+	case "isakmp":
+		return 500, true
+	case "syslog":
+		return 514, true
+	case "l2tp", "l2f":
+		return 1701, true
+	case "ipsec-nat-t":
+		return 4500, true
+	}
+	return 0, false
+}

@@ -1,0 +1,95 @@
+// Package klipsd is the applet klipsd: the embedded stack's daemon in the
+// foreground, as an init system wants it.
+package klipsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/daemon"
+)
+
+// App is the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:     "klipsd",
+		Short:    "run the embedded stack's daemon in the foreground",
+		Synopsis: []string{""},
+		Options: append([]getopt.Option{
+			{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when ready", Hidden: true},
+		}, cli.CommonOptions()...),
+		Run: run,
+	}
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	var common cli.Common
+	readyFD := -1
+	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(_, value string) error {
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil || n < 3 {
+			return cli.Usagef("--ready-fd %s: not a file descriptor above 2", getopt.Quote(value))
+		}
+		readyFD = int(n)
+		return nil
+	})
+	if done, err := common.Begin(env, App(), err); done {
+		return err
+	}
+	var ready func()
+	if readyFD >= 0 {
+		f := os.NewFile(uintptr(readyFD), "ready")
+		defer f.Close()
+		ready = func() {
+			_, _ = f.WriteString(Ready)
+			f.Close()
+		}
+	}
+	level := slog.LevelInfo
+	if common.Debug {
+		level = slog.LevelDebug
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	rundir := user.Rundir(env.Getenv)
+	err = daemon.Run(ctx, daemon.Config{
+		Rundir:  rundir,
+		Version: env.Version,
+		Log:     slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: level})),
+		Ready:   ready,
+	})
+	return explain(rundir, err)
+}
+
+// Ready is what is written to the file descriptor of --ready-fd.
+const Ready = "ready\n"
+
+// explain says what to do about the failures that people meet.
+func explain(rundir string, err error) error {
+	var running *daemon.ErrRunning
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &running):
+		return fmt.Errorf("%s: %w; stop it with: ipsec setup stop", rundir, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w; is there a TUN driver? load it with: modprobe tun (in a container, pass /dev/net/tun in)", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; it needs CAP_NET_ADMIN and CAP_NET_RAW, and %s to write to: run it as root, or in a user namespace of its own (unshare -Urn) with IPSEC_RUNDIR set", err, rundir)
+	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EEXIST):
+		return fmt.Errorf("%w; a device of that name is there already: does another IPsec stack run here?", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%w; free some room on the file system of %s", err, rundir)
+	}
+	return err
+}

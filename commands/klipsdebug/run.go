@@ -1,0 +1,45 @@
+// Package klipsdebug is the applet that sets and lists the debug masks of a
+// stack.
+package klipsdebug
+
+import (
+	"context"
+	"io"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/klips/procfs"
+)
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:     "klipsdebug",
+		Short:    "set and list what the stack says of its work",
+		Synopsis: []string{"", "{--set | --clear} AREA", "--all", "--none"},
+		Options:  options(),
+		Run:      run,
+	}
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	req, err := parse(env, args)
+	if done, err := req.Begin(env, App(), err); done {
+		return err
+	}
+	stack, err := env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	defer stack.Close()
+	req.Debugf(env, "stack %s", stack.Name())
+	if req.by != "" {
+		req.Debugf(env, "change masks: set %v, masks %x", req.change.Set, req.change.Masks)
+		return explain.Error(explain.SetDebug, "", stack.SetDebug(ctx, req.change))
+	}
+	d, err := stack.Debug(ctx)
+	if err != nil {
+		return explain.Error(explain.List, "debug masks", err)
+	}
+	return cli.Print(env, func(w io.Writer) error { return procfs.WriteKlipsdebug(w, d) })
+}

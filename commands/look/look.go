@@ -1,0 +1,155 @@
+// Package look is the applet look: everything about a stack on one screen, in
+// the layout that KLIPS users know.
+package look
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/procfs"
+)
+
+// App is the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:     "look",
+		Short:    "show eroutes with their groups, devices, SAs and routes",
+		Synopsis: []string{"", "--json"},
+		Options: append([]getopt.Option{
+			{Name: "json", Help: "print everything as one JSON object"},
+		}, cli.CommonOptions()...),
+		Run: run,
+	}
+}
+
+// A view is what a stack holds, read once.
+type view struct {
+	Stack   string         `json:"stack"`
+	Host    string         `json:"host"`
+	Time    time.Time      `json:"time"`
+	Eroutes []klips.Eroute `json:"eroutes"`
+	Devices []klips.Device `json:"devices"`
+	SAs     []klips.SA     `json:"sas"`
+	Routes  []route        `json:"routes"`
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	var common cli.Common
+	asJSON := false
+	err := common.Parse(App().Options, args, 0, func(name, _ string) error {
+		asJSON = name == "json"
+		return nil
+	})
+	if done, err := common.Begin(env, App(), err); done {
+		return err
+	}
+	s, err := env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	v, err := read(ctx, s)
+	if err != nil {
+		return err
+	}
+	return cli.Print(env, func(w io.Writer) error {
+		if asJSON {
+			e := json.NewEncoder(w)
+			e.SetIndent("", "  ")
+			return e.Encode(v)
+		}
+		return v.write(w)
+	})
+}
+
+func read(ctx context.Context, s klips.Stack) (v view, err error) {
+	v.Stack, v.Time = s.Name(), time.Now()
+	v.Host, _ = os.Hostname()
+	if v.Eroutes, err = s.Eroutes(ctx); err != nil {
+		return v, err
+	}
+	if v.SAs, err = s.SAs(ctx); err != nil {
+		return v, err
+	}
+	if v.Devices, err = s.Devices(ctx); err != nil {
+		return v, err
+	}
+	v.Routes, err = routes()
+	return v, err
+}
+
+// write prints the view: host and date, eroutes with their groups, devices, SAs
+// sorted by text, routes.
+func (v *view) write(w io.Writer) error {
+	fmt.Fprintf(w, "%s %s\n", v.Host, v.Time.Format("Mon Jan _2 15:04:05 MST 2006"))
+	group := map[klips.SAID]string{}
+	for _, sa := range v.SAs {
+		var sb strings.Builder
+		for _, id := range append([]klips.SAID{sa.ID}, sa.Next...) {
+			sb.WriteString(id.String())
+			sb.WriteByte(' ')
+		}
+		group[sa.ID] = sb.String()
+	}
+	for _, e := range byAddress(v.Eroutes) {
+		said := e.ID.String()
+		if g, ok := group[e.ID]; ok && e.Proto == 0 {
+			said = g
+		} else if e.Proto != 0 {
+			said = fmt.Sprintf("%s:%d", said, e.Proto)
+		}
+		fmt.Fprintf(w, "%-18s -> %-18s => %s (%d)\n",
+			procfs.FlowEnd(e.Src, e.SrcPort), procfs.FlowEnd(e.Dst, e.DstPort), said, e.Packets)
+	}
+	for _, d := range v.Devices {
+		phys := d.Physical
+		if phys == "" {
+			if d.MTU == 0 {
+				continue // never used
+			}
+			phys = "NULL"
+		}
+		fmt.Fprintf(w, "%s->%s mtu=%d(%d)->%d\n", d.Name, phys, d.MTU, d.AttMTU, d.PhysMTU)
+	}
+	var buf bytes.Buffer
+	if err := procfs.WriteSPI(&buf, v.SAs); err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(strings.TrimSuffix(buf.String(), "\n"), "\n")
+	slices.Sort(lines)
+	for _, l := range lines {
+		if l != "" {
+			fmt.Fprintln(w, strings.TrimSuffix(l, "\n"))
+		}
+	}
+	fmt.Fprintln(w, "ROUTING TABLES")
+	for _, r := range v.Routes {
+		fmt.Fprintln(w, r)
+	}
+	return nil
+}
+
+// byAddress orders eroutes by source, then destination address and mask, as
+// text users of look expect: IPv4 first.
+func byAddress(l []klips.Eroute) []klips.Eroute {
+	l = slices.Clone(l)
+	prefix := func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	}
+	slices.SortStableFunc(l, func(a, b klips.Eroute) int {
+		return cmp.Or(prefix(a.Src, b.Src), prefix(a.Dst, b.Dst))
+	})
+	return l
+}

@@ -1,0 +1,176 @@
+// Package commands is the program ipsec: the list of its applets, the choice of
+// the one that was called, and the exit status.
+//
+// The applet is chosen by the name of the program (a link ipsec_spigrp or
+// spigrp), else by the first argument. Only the chosen applet is made; the tree
+// of all applets exists for shell completion alone, because scripts start this
+// program by the thousand.
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/version"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/stacks"
+)
+
+// Main runs the program with the arguments args, whose first is the name that
+// it was called by, and returns its exit status.
+func Main(args []string) int {
+	p := &program{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		getenv: os.Getenv,
+		open:   stacks.Open,
+	}
+	return p.main(args)
+}
+
+// A program is one run and the world it happens in.
+type program struct {
+	in       io.Reader
+	out, err io.Writer
+	getenv   func(string) string
+	open     func(ctx context.Context, name string, getenv func(string) string) (klips.Stack, error)
+
+	stack string // what --stack or IPSEC_STACK named; empty: the first that is there
+}
+
+// linkPrefix is what the names of links to this program begin with, so that
+// they clash with nobody's.
+const linkPrefix = "ipsec_"
+
+func (p *program) main(args []string) int {
+	p.stack = p.getenv("IPSEC_STACK")
+	name := "ipsec"
+	if len(args) > 0 {
+		name, args = filepath.Base(args[0]), args[1:]
+	}
+	if app := find(strings.TrimPrefix(name, linkPrefix)); app != nil {
+		if len(args) > 0 && isCompletion(args[0]) {
+			// Shells ask the command that is being typed.
+			return p.complete(append([]string{args[0], strings.TrimPrefix(name, linkPrefix)}, args[1:]...))
+		}
+		return p.run(app(), name, args)
+	}
+	if applet, ok := strings.CutPrefix(name, linkPrefix); ok {
+		return p.fail(name, unknownApplet(applet))
+	}
+	return p.dispatch(args)
+}
+
+// dispatch runs what the first argument says.
+func (p *program) dispatch(args []string) int {
+	for len(args) > 0 {
+		arg := args[0]
+		if arg == "--stack" || strings.HasPrefix(arg, "--stack=") {
+			var err error
+			if args, err = p.chooseStack(args); err != nil {
+				return p.fail("ipsec", err)
+			}
+			continue
+		}
+		switch {
+		case arg == "help" || arg == "--help" || arg == "-h":
+			return p.help(args[1:])
+		case arg == "--version" || arg == "--versioncode":
+			return p.fail("ipsec", p.printVersion(arg == "--versioncode"))
+		case arg == "completion":
+			return p.completion(args[1:])
+		case isCompletion(arg):
+			return p.complete(args)
+		case strings.HasPrefix(arg, "-"):
+			return p.fail("ipsec", cli.Usagef("unknown option %s; options of an applet follow its name, as in ipsec spi %s",
+				getopt.Quote(arg), getopt.Quote(arg)))
+		}
+		app := find(arg)
+		if app == nil {
+			return p.fail("ipsec", unknownApplet(arg))
+		}
+		return p.run(app(), "ipsec "+arg, args[1:])
+	}
+	return p.help(nil)
+}
+
+// chooseStack reads --stack at the front of args and returns what follows it.
+func (p *program) chooseStack(args []string) (rest []string, err error) {
+	name, ok := strings.CutPrefix(args[0], "--stack=")
+	rest = args[1:]
+	if !ok {
+		if len(rest) == 0 {
+			return nil, cli.Usagef("--stack needs a name: %s", strings.Join(stacks.Names[:], ", "))
+		}
+		name, rest = rest[0], rest[1:]
+	}
+	if name != "auto" && !slices.Contains(stacks.Names[:], name) {
+		return nil, cli.Usagef("no stack %s; there are %s", getopt.Quote(name), strings.Join(stacks.Names[:], ", "))
+	}
+	p.stack = name
+	return rest, nil
+}
+
+// run runs an applet, which was called by the given name.
+func (p *program) run(app *cli.App, name string, args []string) int {
+	env := p.env(name)
+	err := app.Run(context.Background(), env, args)
+	return p.fail(env.Name, err)
+}
+
+// env makes the world of an applet.
+func (p *program) env(name string) *cli.Env {
+	return &cli.Env{
+		Name:      name,
+		In:        p.in,
+		Out:       p.out,
+		Err:       p.err,
+		Getenv:    p.getenv,
+		StackName: p.stack,
+		Resolver:  klips.SystemResolver,
+		Version:   version.Program(),
+		Stack: func(ctx context.Context) (klips.Stack, error) {
+			return p.open(ctx, p.stack, p.getenv)
+		},
+	}
+}
+
+// fail is the one place where errors become messages and exit statuses: one
+// line each. A nil error is success.
+func (p *program) fail(name string, err error) int {
+	var exit *cli.ExitError
+	var usage *cli.UsageError
+	switch {
+	case err == nil:
+		return cli.ExitOK
+	case errors.As(err, &exit):
+		return exit.Code
+	case errors.As(err, &usage):
+		command, _, _ := strings.Cut(name, " --label ")
+		fmt.Fprintf(p.err, "%s: %s (see %s --help)\n", name, oneLine(err.Error()), command)
+		return cli.ExitUsage
+	}
+	fmt.Fprintf(p.err, "%s: %s\n", name, oneLine(err.Error()))
+	return cli.ExitFailed
+}
+
+// oneLine joins the lines of joined errors and of texts from elsewhere.
+func oneLine(s string) string {
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
+}
+
+func (p *program) printVersion(codeOnly bool) error {
+	line := "ipsec " + version.Program()
+	if codeOnly {
+		line = version.Program()
+	}
+	_, err := fmt.Fprintln(p.out, line)
+	return err
+}

@@ -1,0 +1,103 @@
+// Package ranbits is the applet that prints random bits in the form of keys.
+package ranbits
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// maxBits is the most that one call prints.
+const maxBits = 20000
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:     "ranbits",
+		Short:    "print random bits, for keys",
+		Synopsis: []string{"[--continuous] [--bytes] NUMBER"},
+		Options: []getopt.Option{
+			{Name: "quick", Help: "without effect; there is one source, the kernel's"},
+			{Name: "continuous", Help: "no underscore after every 8 hex digits"},
+			{Name: "bytes", Help: "NUMBER counts bytes, not bits"},
+			{Name: "help", Help: "print this text"},
+			{Name: "version", Help: "print the version"},
+		},
+		Notes: func() string {
+			return "NUMBER is 1 to 20000 bits, rounded up to whole bytes. The output can stand\n" +
+				"behind --authkey and --enckey of ipsec spi.\n"
+		},
+		Run: run,
+	}
+}
+
+func run(_ context.Context, env *cli.Env, args []string) error {
+	c := cli.Common{TakesOperands: true}
+	continuous, bytes := false, false
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
+		switch name {
+		case "continuous":
+			continuous = true
+		case "bytes":
+			bytes = true
+		}
+		return nil
+	})
+	if done, err := c.Begin(env, App(), err); done {
+		return err
+	}
+	n, err := size(c.Operands, bytes)
+	if err != nil {
+		return err
+	}
+	key := make([]byte, n)
+	rand.Read(key) // never fails: it ends the program instead
+	text := format(key, continuous)
+	clear(key)
+	defer clear(text)
+	return cli.Print(env, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+// size returns how many bytes are asked for.
+func size(operands []string, bytes bool) (int, error) {
+	if len(operands) != 1 {
+		return 0, cli.Usagef("%d numbers of bits given, one is wanted", len(operands))
+	}
+	unit, most := "bits", uint64(maxBits)
+	if bytes {
+		unit, most = "bytes", maxBits/8
+	}
+	n, err := klips.ParseNumber(operands[0], 10, most)
+	if err != nil {
+		return 0, cli.Usagef("number of %s %s: %v", unit, getopt.Quote(operands[0]), err)
+	}
+	if n == 0 {
+		return 0, cli.Usagef("number of %s 0: at least 1 is wanted", unit)
+	}
+	if bytes {
+		return int(n), nil
+	}
+	return int(n+7) / 8, nil
+}
+
+// format writes bytes as 0x and hex digits, with an underscore between groups
+// of eight digits unless continuous is set, and a newline.
+func format(key []byte, continuous bool) []byte {
+	const hex = "0123456789abcdef"
+	out := make([]byte, 0, 2+len(key)*2+len(key)/4+1)
+	out = append(out, "0x"...)
+	for i, b := range key {
+		if i > 0 && i%4 == 0 && !continuous {
+			out = append(out, '_')
+		}
+		out = append(out, hex[b>>4], hex[b&15])
+	}
+	return append(out, '\n')
+}

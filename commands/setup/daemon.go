@@ -1,0 +1,188 @@
+package setup
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/klipsd"
+	"github.com/klips-go/ipsec/klips/user"
+)
+
+// How long a daemon may take to start and to stop.
+const (
+	startTimeout = 15 * time.Second
+	stopTimeout  = 10 * time.Second
+)
+
+// start starts the daemon in the background and returns when its socket answers.
+// One that runs already is no error.
+func start(ctx context.Context, env *cli.Env, rundir string) error {
+	if c, err := user.Dial(user.SocketPath(rundir)); err == nil {
+		defer c.Close()
+		s, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		cli.Notef(env, "the stack is running already, pid %d", s.PID)
+		return nil
+	}
+	if err := os.MkdirAll(rundir, 0o700); err != nil {
+		return fmt.Errorf("%w; run it as root, or set IPSEC_RUNDIR to a directory of yours", err)
+	}
+	log, err := os.OpenFile(user.LogPath(rundir), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("%w; run it as root, or set IPSEC_RUNDIR to a directory of yours", err)
+	}
+	defer log.Close()
+	from, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		w.Close()
+		return err
+	}
+	// Its name is that of the program, whatever link this was called by.
+	cmd := exec.Command(exe, "klipsd", "--ready-fd", "3")
+	cmd.Args[0] = "ipsec"
+	cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+rundir)
+	cmd.Dir = "/"
+	cmd.Stderr = log
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	_ = r.SetReadDeadline(time.Now().Add(startTimeout))
+	said, err := io.ReadAll(r)
+	if string(said) == klipsd.Ready {
+		return cmd.Process.Release()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return fmt.Errorf("the daemon was not ready within %v; see %s", startTimeout, log.Name())
+	}
+	_ = cmd.Wait()
+	if why := lastLine(log.Name(), from); why != "" {
+		return errors.New(why)
+	}
+	return fmt.Errorf("the daemon ended at once (%v); see %s", cmd.ProcessState, log.Name())
+}
+
+// lastLine returns the daemon's last words, without its name.
+func lastLine(path string, from int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return ""
+	}
+	b, _ := io.ReadAll(bufio.NewReader(f))
+	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	last := string(lines[len(lines)-1])
+	if _, rest, ok := strings.Cut(last, "klipsd: "); ok {
+		return rest
+	}
+	return last
+}
+
+// stop stops the daemon and returns when it is gone, and with it its devices.
+// None to stop is no error.
+func stop(ctx context.Context, env *cli.Env, rundir string) error {
+	pid, err := running(rundir)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run it as the user who started the daemon, or as root", err)
+	case err != nil:
+		return err
+	case pid == 0:
+		cli.Notef(env, "no daemon runs in %s", rundir)
+		return nil
+	}
+	c, err := user.Dial(user.SocketPath(rundir))
+	if err == nil {
+		err = c.Stop(ctx)
+		c.Close()
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; run it as the user who started the daemon, or as root", err)
+	}
+	if gone(rundir) {
+		return nil
+	}
+	// It does not listen any more: end it by its pid, which the lock vouches for.
+	cli.Notef(env, "the daemon, pid %d, does not stop by itself: killing it", pid)
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill %d: %w", pid, err)
+	}
+	if !gone(rundir) {
+		return fmt.Errorf("the daemon, pid %d, cannot be ended", pid)
+	}
+	_ = os.Remove(user.SocketPath(rundir))
+	_ = os.Remove(user.LockPath(rundir))
+	return nil
+}
+
+// gone waits for the daemon to end.
+func gone(rundir string) bool {
+	for end := time.Now().Add(stopTimeout); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if pid, err := running(rundir); err != nil || pid == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// running returns the process id of the daemon that holds the lock of a run
+// directory, 0 if none does.
+func running(rundir string) (int, error) {
+	f, err := os.OpenFile(user.LockPath(rundir), os.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+	case nil:
+		return 0, nil // left over by one that was killed
+	case unix.EWOULDBLOCK:
+	default:
+		return 0, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("%s: no process id in it", f.Name())
+	}
+	return pid, nil
+}

@@ -1,0 +1,147 @@
+package spi
+
+import (
+	"net/netip"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// finish checks the options against each other and completes the request.
+func (p *parser) finish() error {
+	r := &p.req
+	switch {
+	case p.by == "" && p.other:
+		return cli.Usagef("nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear")
+	case p.by == "", r.action == actGet && !p.other:
+		// KLIPS lists the table for a bare --get too.
+		r.action = actList
+		return nil
+	}
+	if r.action != actAdd {
+		// KLIPS' message builder refuses these, so no script has them.
+		switch {
+		case r.spec.NATT.Type != klips.NATTNone:
+			return cli.Usagef("--natt does not go with --%s", p.by)
+		case p.life.given && r.action != actClear:
+			return cli.Usagef("--life does not go with --%s", p.by)
+		case r.spec.Window > klipsWindow:
+			return cli.Usagef("--replay_window %d does not go with --%s", r.spec.Window, p.by)
+		}
+	}
+	if r.action == actClear {
+		return nil
+	}
+	if err := p.identity(); err != nil {
+		return err
+	}
+	r.spec.ID = p.id
+	if r.action != actAdd {
+		return p.bare()
+	}
+	return p.complete()
+}
+
+// bare refuses what cannot be said of an SA that is only named.
+func (p *parser) bare() error {
+	s := &p.req.spec
+	switch {
+	case s.Ref != 0 || s.RefHim != 0:
+		return cli.Usagef("SA references do not go with --%s", p.by)
+	case s.OutIf != 0:
+		return cli.Usagef("--outif does not go with --%s", p.by)
+	}
+	return nil
+}
+
+// identity checks that the SA is named completely.
+func (p *parser) identity() error {
+	if p.said {
+		if p.id.Proto == klips.ProtoInt {
+			return cli.Usagef("--said %s is a verdict for eroutes and no SA", p.id)
+		}
+		return p.oneFamily()
+	}
+	var missing string
+	switch {
+	case p.edstLost:
+		return cli.Usagef("--af comes after --edst and takes it back; put --af first")
+	case !p.id.Dst.IsValid():
+		missing = "edst"
+	case p.id.Dst.IsUnspecified():
+		return cli.Usagef("--edst: the SA needs a destination, not %v", p.id.Dst)
+	case p.id.SPI == 0:
+		missing = "spi"
+	case p.id.Proto == 0:
+		missing = "proto"
+	}
+	if missing != "" {
+		return cli.Usagef("the SA is not named completely: --%s is missing; an SA is --edst, --spi and --proto, or --said", missing)
+	}
+	return p.oneFamily()
+}
+
+// oneFamily checks the SA's destination against the family that was stated.
+func (p *parser) oneFamily() error {
+	if f := klips.FamilyOf(p.id.Dst); p.family != klips.FamilyAny && p.family != f {
+		return cli.Usagef("%s is %s, but %s was asked for", p.id, f, p.family)
+	}
+	return nil
+}
+
+// complete checks a request for a new SA and fills in what follows from the
+// rest.
+func (p *parser) complete() error {
+	s := &p.req.spec
+	if s.ID.SPI < klips.MinSPI {
+		return cli.Usagef("%s: SPIs below 0x100 are reserved", s.ID)
+	}
+	if s.ID.Proto != p.proto {
+		return cli.Usagef("--%s makes SAs of protocol %s, but %s is asked for", p.by, p.proto, s.ID)
+	}
+	s.Src = p.src
+	switch f := klips.FamilyOf(s.ID.Dst); {
+	case s.Src.IsValid() && klips.FamilyOf(s.Src) != f:
+		return cli.Usagef("--src is an %s address, but %s is %s", klips.FamilyOf(s.Src), s.ID, f)
+	case s.Src.IsValid():
+	case f == klips.Family6:
+		s.Src = netip.IPv6Unspecified()
+	default:
+		s.Src = netip.IPv4Unspecified()
+	}
+	s.Soft, s.Hard = p.life.soft, p.life.hard
+	if s.NATT.Type == klips.NATTNone {
+		s.NATT = klips.NATT{}
+	}
+	p.dropKeys()
+	if p.bits != 0 && len(s.EncKey)*8 != p.bits {
+		if err := klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey); err != nil && len(s.EncKey) == 0 {
+			return cli.Usagef("--%s %s: %v", p.by, p.alg, err)
+		}
+		return cli.Usagef("--%s %s wants an encryption key of %d bytes (%d bits); the one given has %d",
+			p.by, p.alg, p.bits/8, p.bits, len(s.EncKey))
+	}
+	if err := klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey); err != nil {
+		if p.alg == "" {
+			return cli.Usagef("--%s: %v", p.by, err)
+		}
+		return cli.Usagef("--%s %s: %v", p.by, p.alg, err)
+	}
+	return nil
+}
+
+// dropKeys forgets keys that the algorithms have no use for: KLIPS' tools take
+// such command lines and do not send the keys.
+func (p *parser) dropKeys() {
+	s := &p.req.spec
+	if enc, _ := s.Enc.Info(); s.Auth == klips.AuthNone && !enc.AEAD && s.AuthKey != nil {
+		clear(s.AuthKey)
+		s.AuthKey = nil
+		p.req.notes = append(p.req.notes, "nothing is authenticated, --authkey is not used")
+	}
+	if (s.Enc == klips.EncNone || s.Enc == klips.EncNull) && s.EncKey != nil {
+		clear(s.EncKey)
+		s.EncKey = nil
+		p.req.notes = append(p.req.notes, "nothing is encrypted, --enckey is not used")
+	}
+}

@@ -1,0 +1,85 @@
+package spi
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A life is what the --life options have given together.
+type life struct {
+	given      bool
+	soft, hard klips.Limits
+	seen       [2][5]bool
+}
+
+// lifeTypes are the dimensions, in the order of life.seen.
+var lifeTypes = [5]string{"allocations", "bytes", "addtime", "usetime", "packets"}
+
+// parse takes one list: items such as soft-bytes=1000, with a comma or a blank
+// between them.
+func (l *life) parse(list string) error {
+	l.given = true
+	for _, item := range strings.Split(strings.ReplaceAll(list, " ", ","), ",") {
+		if err := l.item(item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *life) item(item string) error {
+	if item == "" {
+		return fmt.Errorf("an item is empty; it is written like soft-bytes=1000")
+	}
+	severity, rest, dash := strings.Cut(item, "-")
+	var limits *klips.Limits
+	hard := 0
+	switch severity {
+	case "soft":
+		limits = &l.soft
+	case "hard":
+		limits, hard = &l.hard, 1
+	default:
+		return fmt.Errorf("item %q begins with neither soft- nor hard-", item)
+	}
+	name, value, equals := strings.Cut(rest, "=")
+	kind := -1
+	for i, t := range lifeTypes {
+		if name == t {
+			kind = i
+		}
+	}
+	switch {
+	case !dash || kind < 0:
+		return fmt.Errorf("item %q: after %s- comes one of %s", item, severity, strings.Join(lifeTypes[:], ", "))
+	case !equals || value == "":
+		return fmt.Errorf("item %q: there is no number after =", item)
+	case l.seen[hard][kind]:
+		return fmt.Errorf("%s-%s is given twice", severity, name)
+	}
+	l.seen[hard][kind] = true
+	// The allocations of PF_KEY have 32 bits, the others 64 (RFC 2367 section 2.3.2).
+	most := ^uint64(0)
+	if kind == 0 {
+		most = 0xffffffff
+	}
+	n, err := klips.ParseNumber(value, 0, most)
+	if err != nil {
+		return fmt.Errorf("item %q: %w", item, err)
+	}
+	switch kind {
+	case 0:
+		limits.Allocations = uint32(n)
+	case 1:
+		limits.Bytes = n
+	case 2:
+		limits.AddTime = n
+	case 3:
+		limits.UseTime = n
+	case 4:
+		limits.Packets = n
+	}
+	return nil
+}

@@ -1,0 +1,331 @@
+package spi
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// options is the option table.
+func options() []getopt.Option {
+	family := []string{"inet", "inet6"}
+	said, key := []string{"<said>"}, []string{"<file>"}
+	return append([]getopt.Option{
+		{Name: "ah", Arg: "ALG", Help: "make an AH SA", Values: names(klips.AHNames())},
+		{Name: "esp", Arg: "ALG", Help: "make an ESP SA", Values: names(klips.ESPNames())},
+		{Name: "comp", Arg: "ALG", Help: "make an IPComp SA", Values: names(klips.CompNames())},
+		{Name: "ip4", Help: "make an IP-in-IP SA whose outer header is IPv4"},
+		{Name: "ip6", Help: "make an IP-in-IP SA whose outer header is IPv6"},
+		{Name: "del", Help: "remove the SA, and with it the others of its group"},
+		{Name: "clear", Help: "remove all SAs"},
+		{Name: "get", Help: "print the present lifetime of the SA"},
+		{Name: "said", Arg: "SAID", Help: "the SA, as one word: esp0x1234@192.0.2.1", Values: said},
+		{Name: "af", Arg: "FAMILY", Help: "address family of --edst and --src; must come before them", Values: family},
+		{Name: "edst", Arg: "ADDR", Help: "destination of the SA: address or name"},
+		{Name: "spi", Arg: "SPI", Help: "number of the SA, 0x100 or more"},
+		{Name: "proto", Arg: "PROTO", Help: "protocol of the SA", Values: []string{"ah", "esp", "tun", "comp"}},
+		{Name: "src", Arg: "ADDR", Help: "source of the outer header: address or name; default any"},
+		{Name: "dst", Arg: "ADDR", Help: "destination of the outer header; always that of the SA, so only checked"},
+		{Name: "authkey", Arg: "KEY", Help: "authentication key: 0xHEX, 0sBASE64, 0tTEXT, @FILE, or @- for standard input", Values: key},
+		{Name: "enckey", Arg: "KEY", Help: "encryption key, like --authkey", Values: key},
+		{Name: "iv", Arg: "IV", Help: "only checked; IVs are random", Hidden: true},
+		{Name: "replay_window", Arg: "PACKETS", Help: "anti-replay window, 1 to 64; up to 4096 where the stack can"},
+		{Name: "life", Arg: "LIMITS", Help: "lifetime: {soft|hard}-{allocations|bytes|addtime|usetime|packets}=N[,...]"},
+		{Name: "natt", Arg: "TYPE", Help: "encapsulate ESP in UDP", Values: []string{"nonesp", "nonike", "none"}},
+		{Name: "sport", Arg: "PORT", Help: "UDP port of the SA's destination (as KLIPS has it)"},
+		{Name: "dport", Arg: "PORT", Help: "UDP port of the SA's source (as KLIPS has it)"},
+		{Name: "saref", Arg: "REF", Help: "SA reference to give to this SA; it is printed"},
+		{Name: "sarefme", Arg: "REF", Help: "the same as --saref", Same: "saref"},
+		{Name: "saref_me", Arg: "REF", Help: "the same as --saref", Same: "saref", Hidden: true},
+		{Name: "sarefhim", Arg: "REF", Help: "SA reference of the peer's SA"},
+		{Name: "saref_him", Arg: "REF", Help: "the same as --sarefhim", Same: "sarefhim", Hidden: true},
+		{Name: "dumpsaref", Help: "print the SA references"},
+		{Name: "outif", Arg: "NUMBER", Help: "device for the SA's packets: 49152 and the N of ipsecN"},
+		{Name: "listenreply", Help: "wait for the stack's reply and say so"},
+	}, cli.CommonOptions()...)
+}
+
+func names(list []klips.AlgName) []string {
+	out := make([]string, len(list))
+	for i, a := range list {
+		out[i] = a.Name
+	}
+	return out
+}
+
+// An action is what a command line asks for.
+type action uint8
+
+const (
+	actNone action = iota
+	actList
+	actAdd
+	actDel
+	actGet
+	actClear
+)
+
+// A request is a command line that has been understood.
+type request struct {
+	cli.Common
+	action      action
+	spec        klips.SASpec // for actDel and actGet only its ID counts
+	dumpRef     bool
+	listenReply bool
+	notes       []string // what has no effect, in words
+}
+
+// A parser collects options. The texts of those that may come only once are
+// kept in given.
+type parser struct {
+	req    request
+	env    *cli.Env
+	given  map[string]string
+	by     string // the option that chose the action
+	proto  klips.Proto
+	family klips.Family // the last that was stated
+	said   bool
+	id     klips.SAID // from --said, or what there is of it
+	src    netip.Addr
+	alg    string // the name that --esp, --ah or --comp was given
+	bits   int    // length of encryption key that the name demands, or 0
+	life   life
+	stdin  string // the option that has read standard input
+	other  bool   // an option that makes no listing of the call
+	// edstLost is set when --af came after --edst and took it back.
+	edstLost bool
+}
+
+// parse reads a command line. The keys in the request are the caller's to
+// clear; there are none if it returns an error. What it says of common options
+// holds also with an error.
+func parse(env *cli.Env, args []string) (*request, error) {
+	p := &parser{env: env, given: map[string]string{}}
+	err := p.req.Parse(options(), args, getopt.EnvMode(env.Getenv), p.option)
+	if err == nil && !p.req.Help && !p.req.Version {
+		err = p.finish()
+	}
+	if err != nil {
+		p.req.spec.ClearKeys()
+	}
+	return &p.req, err
+}
+
+// option takes one option.
+func (p *parser) option(name, value string) error {
+	if err := p.once(name, value); err != nil {
+		return err
+	}
+	switch name {
+	case "dumpsaref":
+		p.req.dumpRef = true
+		return nil
+	case "listenreply":
+		p.req.listenReply = true
+		return nil
+	case "get":
+	default:
+		p.other = true
+	}
+	switch name {
+	case "ah", "esp", "comp", "ip4", "ip6", "del", "clear", "get":
+		return p.choose(name, value)
+	case "said", "af", "edst", "spi", "proto", "src", "dst":
+		return p.identify(name, value)
+	}
+	return p.attribute(name, value)
+}
+
+// once refuses a second use of options that have one value.
+func (p *parser) once(name, value string) error {
+	switch name {
+	case "said", "af", "edst", "spi", "proto", "src", "dst":
+	default:
+		return nil
+	}
+	if first, twice := p.given[name]; twice {
+		return cli.Usagef("--%s is given twice: %s and %s", name, getopt.Quote(first), getopt.Quote(value))
+	}
+	p.given[name] = value
+	return nil
+}
+
+// choose takes an option that says what to do.
+func (p *parser) choose(name, value string) error {
+	if p.by != "" {
+		return cli.Usagef("--%s after --%s; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear", name, p.by)
+	}
+	p.by, p.req.action = name, actAdd
+	var err error
+	switch name {
+	case "ah":
+		p.proto, p.alg = klips.ProtoAH, value
+		p.req.spec.Auth, err = klips.ParseAH(value)
+	case "esp":
+		p.proto, p.alg = klips.ProtoESP, value
+		p.req.spec.Transform, p.bits, err = klips.ParseESP(value)
+	case "comp":
+		p.proto, p.alg = klips.ProtoComp, value
+		p.req.spec.Comp, err = klips.ParseComp(value)
+	case "ip4":
+		p.proto, p.family = klips.ProtoTun, klips.Family4
+	case "ip6":
+		p.proto, p.family = klips.ProtoTun, klips.Family6
+	case "del":
+		p.req.action = actDel
+	case "get":
+		p.req.action = actGet
+	case "clear":
+		p.req.action = actClear
+	}
+	return wrong(name, value, err)
+}
+
+// identify takes an option that says which SA.
+func (p *parser) identify(name, value string) error {
+	var err error
+	switch name {
+	case "said":
+		for _, part := range [...]string{"proto", "edst", "spi"} {
+			if v, ok := p.given[part]; ok {
+				return cli.Usagef("--said and --%s %s both name the SA; give one", part, getopt.Quote(v))
+			}
+		}
+		var id klips.SAID
+		if id, err = klips.ParseSAID(value, p.env.Resolver); err != nil {
+			break
+		}
+		if f := klips.FamilyOf(id.Dst); p.family != klips.FamilyAny && p.family != f {
+			return cli.Usagef("--said %s is %s, but %s was asked for before it", getopt.Quote(value), f, p.family)
+		}
+		p.said, p.id = true, id
+		p.dropSrc(name)
+	case "af":
+		if p.said {
+			return cli.Usagef("--af after --said; the SAID has the family in it")
+		}
+		p.family, err = klips.ParseFamily(value)
+		p.edstLost = p.id.Dst.IsValid()
+		p.dropSrc(name)
+	case "edst", "spi", "proto":
+		if p.said {
+			return cli.Usagef("--said and --%s %s both name the SA; give one", name, getopt.Quote(value))
+		}
+		err = p.part(name, value)
+	case "src":
+		p.src, err = klips.ParseAddr(value, p.addrFamily(), p.env.Resolver)
+	case "dst":
+		_, err = klips.ParseAddr(value, p.addrFamily(), p.env.Resolver)
+	}
+	return wrong(name, value, err)
+}
+
+// dropSrc forgets --src, as KLIPS does when the SA's family is stated after it.
+func (p *parser) dropSrc(by string) {
+	if p.src.IsValid() {
+		p.src = netip.Addr{}
+		p.req.notes = append(p.req.notes, "--src has no effect before --"+by+"; put it after")
+	}
+}
+
+// part takes one of the options that together are a SAID.
+func (p *parser) part(name, value string) (err error) {
+	switch name {
+	case "edst":
+		p.id.Dst, err = klips.ParseAddr(value, p.family, p.env.Resolver)
+	case "proto":
+		p.id.Proto, err = klips.ParseProto(value)
+	case "spi":
+		var n uint64
+		if n, err = klips.ParseNumber(value, 0, 0xffffffff); err == nil && klips.SPI(n) < klips.MinSPI {
+			return errors.New("SPIs below 0x100 are reserved")
+		}
+		p.id.SPI = klips.SPI(n)
+	}
+	return err
+}
+
+// addrFamily is the family of which --src and --dst must be.
+func (p *parser) addrFamily() klips.Family {
+	if p.family == klips.FamilyAny && p.said {
+		return klips.FamilyOf(p.id.Dst)
+	}
+	return p.family
+}
+
+// attribute takes an option that says how the SA is to be.
+func (p *parser) attribute(name, value string) (err error) {
+	number := func(max uint64) (n uint64) {
+		n, err = klips.ParseNumber(value, 0, max)
+		return n
+	}
+	s := &p.req.spec
+	switch name {
+	case "authkey":
+		clear(s.AuthKey)
+		s.AuthKey, err = p.key(name, value)
+		return err
+	case "enckey":
+		clear(s.EncKey)
+		s.EncKey, err = p.key(name, value)
+		return err
+	case "iv":
+		_, err = klips.ParseKey(value)
+	case "replay_window":
+		s.Window = uint32(number(maxWindow))
+		if err == nil && s.Window == 0 {
+			return cli.Usagef("--replay_window %s: the window has 1 to %d packets; leave the option out to have none", getopt.Quote(value), klipsWindow)
+		}
+	case "life":
+		err = p.life.parse(value)
+	case "natt":
+		s.NATT.Type, err = parseNATT(value)
+	case "sport":
+		s.NATT.DPort = uint16(number(0xffff)) // the other way round on the wire
+	case "dport":
+		s.NATT.SPort = uint16(number(0xffff))
+	case "saref":
+		s.Ref = uint32(number(maxRef))
+		p.req.dumpRef = p.req.dumpRef || s.Ref != 0
+	case "sarefhim":
+		s.RefHim = uint32(number(maxRef))
+	case "outif":
+		s.OutIf = uint16(number(0xffff))
+	}
+	return wrong(name, value, err)
+}
+
+// Bounds of values.
+const (
+	klipsWindow = 64   // packets of replay window that every stack has
+	maxWindow   = 4096 // packets of replay window that a stack can have
+	maxRef      = 1<<31 - 1
+)
+
+func parseNATT(text string) (klips.NATTType, error) {
+	switch strings.ToLower(text) {
+	case "none":
+		return klips.NATTNone, nil
+	case "nonike":
+		return klips.NATTNonIKE, nil
+	case "nonesp":
+		return klips.NATTNonESP, nil
+	}
+	n, err := klips.ParseNumber(text, 0, uint64(klips.NATTNonESP))
+	if err != nil {
+		return 0, errors.New("not one of nonesp (RFC 3948), nonike (draft-02), none")
+	}
+	return klips.NATTType(n), nil
+}
+
+// wrong makes a usage error of what is wrong with an option's value.
+func wrong(name, value string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return cli.Usagef("--%s %s: %v", name, getopt.Quote(value), err)
+}

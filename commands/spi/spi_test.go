@@ -1,0 +1,273 @@
+package spi_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/spi"
+	"github.com/klips-go/ipsec/klips"
+)
+
+const (
+	key16 = "0x00112233445566778899aabbccddeeff"
+	key20 = key16 + "00112233"
+	key24 = key16 + "0011223344556677"
+	key36 = key16 + "00112233445566778899aabbccddeeff01020304"
+)
+
+// run runs the applet with a command line whose arguments have blanks between
+// them.
+func run(w clitest.World, line string) clitest.Result {
+	return clitest.Run(spi.App(), w, strings.Fields(line)...)
+}
+
+// TestRefused checks what the applet says of wrong command lines, and that it
+// asks nothing of the stack.
+func TestRefused(t *testing.T) {
+	const esp = "--said esp0x125@10.2.2.2 "
+	tests := []struct{ line, want string }{
+		{"--src 10.0.0.1", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
+		{"--del", "the SA is not named completely: --edst is missing; an SA is --edst, --spi and --proto, or --said"},
+		{"--del --edst 10.2.2.2 --proto esp", "the SA is not named completely: --spi is missing; an SA is --edst, --spi and --proto, or --said"},
+		{"--del --edst 10.2.2.2 --spi 0x200", "the SA is not named completely: --proto is missing; an SA is --edst, --spi and --proto, or --said"},
+		{"--del --edst 0.0.0.0 --spi 0x200 --proto esp", "--edst: the SA needs a destination, not 0.0.0.0"},
+		{"--del --edst 10.2.2.2 --af inet --spi 0x200 --proto esp", "--af comes after --edst and takes it back; put --af first"},
+		{"--del --clear", "--clear after --del; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
+		{"--del --spi 0xff", "--spi 0xff: SPIs below 0x100 are reserved"},
+		{"--del --spi 0x1ffffffff", "--spi 0x1ffffffff: too large, at most 0xffffffff"},
+		{"--del --spi 12z", "--spi 12z: 'z' is no decimal digit"},
+		{"--del --proto icmp", "--proto icmp: not one of ah, esp, tun, comp"},
+		{"--del --af ipv4", "--af ipv4: not one of inet, inet6"},
+		{"--del " + esp + "--spi 0x200", "--said and --spi 0x200 both name the SA; give one"},
+		{"--del --spi 0x200 " + esp, "--said and --spi 0x200 both name the SA; give one"},
+		{"--del " + esp + esp, "--said is given twice: esp0x125@10.2.2.2 and esp0x125@10.2.2.2"},
+		{"--del --said %pass", "--said %pass is a verdict for eroutes and no SA"},
+		{"--ip6 --af inet6 " + esp, "--said esp0x125@10.2.2.2 is inet, but inet6 was asked for before it"},
+		{"--ip4 --said tun:125@3049:1::1", "--said tun:125@3049:1::1 is inet6, but inet was asked for before it"},
+		{"--said tun:125@3049:1::1 --ip4", "tun0x125@3049:1::1 is inet6, but inet was asked for"},
+		{"--ip4 " + esp, "--ip4 makes SAs of protocol tun, but esp0x125@10.2.2.2 is asked for"},
+		{"--comp deflate " + esp, "--comp makes SAs of protocol comp, but esp0x125@10.2.2.2 is asked for"},
+		{"--comp zip --said comp0x125@10.2.2.2", "--comp zip: unknown compression algorithm; there are deflate, lzs"},
+		{"--comp deflate --said comp0x25@10.2.2.2", "comp0x25@10.2.2.2: SPIs below 0x100 are reserved"},
+		{"--comp deflate --said comp0x125@10.2.2.2 --src 3049:1::1", "--src 3049:1::1: an IPv4 address has no colon"},
+		{"--src 3049:1::1 --comp deflate --edst 10.2.2.2 --spi 0x125 --proto comp", "--src is an inet6 address, but comp0x125@10.2.2.2 is inet"},
+		{"--esp 3des-md5-96 " + esp + "--authkey " + key16, "--esp 3des-md5-96: 3des wants an encryption key of 24 bytes; none was given"},
+		{"--esp 3des-md5-96 " + esp + "--enckey " + key24 + " --authkey " + key20, "--esp 3des-md5-96: hmac-md5 wants an authentication key of 16 bytes; the one given has 20 bytes"},
+		{"--esp aes256-sha1 " + esp + "--enckey " + key16 + " --authkey " + key20, "--esp aes256-sha1 wants an encryption key of 32 bytes (256 bits); the one given has 16"},
+		{"--esp aes256-gcm " + esp + "--enckey " + key36 + " --authkey " + key16, "--esp aes256-gcm: an authentication key of 16 bytes was given, but there is no authentication that takes one"},
+		{"--ah hmac-md5-96 --said ah0x125@10.2.2.2", "--ah hmac-md5-96: hmac-md5 wants an authentication key of 16 bytes; none was given"},
+		{"--ah hmac-md5-96 --authkey 0x0", "--authkey: odd number of hex digits, perhaps cut off"},
+		{"--ah hmac-md5-96 --authkey nothex", "--authkey: must begin with 0x (hex), 0s (base64) or 0t (text)"},
+		{"--ah hmac-md5-96 --authkey @", "--authkey @: there is no file name after @"},
+		{"--esp aes-sha1 --authkey @- --enckey @-", "--enckey @-: standard input has been read for --authkey; put one of the keys into a file"},
+		{"--del " + esp + "--replay_window 0", "--replay_window 0: the window has 1 to 64 packets; leave the option out to have none"},
+		{"--del " + esp + "--replay_window 4097", "--replay_window 4097: too large, at most 4096"},
+		{"--del " + esp + "--replay_window 65", "--replay_window 65 does not go with --del"},
+		{"--del " + esp + "--natt nonesp", "--natt does not go with --del"},
+		{"--clear --natt 2", "--natt does not go with --clear"},
+		{"--clear --natt 3", "--natt 3: not one of nonesp (RFC 3948), nonike (draft-02), none"},
+		{"--get " + esp + "--life soft-bytes=1", "--life does not go with --get"},
+		{"--get " + esp + "--outif 49153", "--outif does not go with --get"},
+		{"--get " + esp + "--saref 5", "SA references do not go with --get"},
+		{"--clear --life mid-bytes=1", `--life mid-bytes=1: item "mid-bytes=1" begins with neither soft- nor hard-`},
+		{"--clear --life soft-octets=1", `--life soft-octets=1: item "soft-octets=1": after soft- comes one of allocations, bytes, addtime, usetime, packets`},
+		{"--clear --life soft-bytes", `--life soft-bytes: item "soft-bytes": there is no number after =`},
+		{"--clear --life soft-bytes=1,", "--life soft-bytes=1,: an item is empty; it is written like soft-bytes=1000"},
+		{"--clear --life soft-bytes=1,soft-bytes=2", "--life soft-bytes=1,soft-bytes=2: soft-bytes is given twice"},
+		{"--clear --life hard-allocations=4294967296", `--life hard-allocations=4294967296: item "hard-allocations=4294967296": too large, at most 4294967295`},
+		{"--clear extra", "unexpected argument extra; everything here is given with options"},
+		{"--clear " + key16, "there is an argument that looks like a key but does not follow --authkey or --enckey"},
+		{"--cleat", "unknown option --cleat; did you mean --clear?"},
+	}
+	for _, tt := range tests {
+		w := clitest.World{Stack: &clitest.Stack{}, In: strings.NewReader(key20 + "\n"), Resolver: clitest.Names}
+		r := run(w, tt.line)
+		if want := "ipsec spi: " + tt.want + "\n"; r.Err != want || r.Status != cli.ExitUsage || r.Opened || r.Out != "" {
+			t.Errorf("spi %s: status %d, opened %v\n got %swant %s", tt.line, r.Status, r.Opened, r.Err, want)
+		}
+	}
+}
+
+// TestStackRefuses checks texts that need the stack.
+func TestStackRefuses(t *testing.T) {
+	const add = "--comp deflate --said comp0x125@10.2.2.2"
+	tests := []struct {
+		line  string
+		stack clitest.Stack
+		want  string
+	}{
+		{add, clitest.Stack{SendErr: syscall.EEXIST}, "comp0x125@10.2.2.2: an SA with this SAID exists; remove it first with ipsec spi --del, or take another SPI"},
+		{"--del --said esp0x125@10.2.2.2", clitest.Stack{SendErr: syscall.ESRCH}, "esp0x125@10.2.2.2: no such SA; ipsec spi lists those that exist"},
+		{"--get --said esp0x125@10.2.2.2", clitest.Stack{SendErr: syscall.ESRCH}, "esp0x125@10.2.2.2: no such SA; ipsec spi lists those that exist"},
+		{"--clear", clitest.Stack{SendErr: syscall.EACCES}, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
+		{add + " --replay_window 65", clitest.Stack{}, "comp0x125@10.2.2.2: stack klips has replay windows of at most 64 packets, not 65"},
+		{"--esp aes256-gcm --said esp0x125@10.2.2.2 --enckey " + key36, clitest.Stack{}, "esp0x125@10.2.2.2: stack klips has no combined-mode ciphers; take aes256-sha2_256, or another stack (--stack)"},
+		{"", clitest.Stack{ListErr: syscall.ENOENT}, "spi: the stack has no such table; is it running? (ipsec setup status)"},
+	}
+	for _, tt := range tests {
+		r := run(clitest.World{Stack: &tt.stack}, tt.line)
+		if want := "ipsec spi: " + tt.want + "\n"; r.Err != want || r.Status != cli.ExitFailed || tt.stack.Closed != 1 {
+			t.Errorf("spi %s: status %d\n got %swant %s", tt.line, r.Status, r.Err, want)
+		}
+	}
+	r := run(clitest.World{StackErr: os.ErrNotExist}, "--clear")
+	if r.Status != cli.ExitFailed || r.Err != "ipsec spi: file does not exist\n" {
+		t.Errorf("spi --clear without a stack: status %d, %s", r.Status, r.Err)
+	}
+}
+
+// TestCapabilities checks that able stacks get what others are not asked for.
+func TestCapabilities(t *testing.T) {
+	caps := map[klips.Capability]bool{klips.CapAEAD: true, klips.CapLargeWindow: true}
+	for _, line := range []string{
+		"--esp aes256-gcm --said esp0x125@10.2.2.2 --replay_window 4096 --enckey " + key36,
+		"--esp chacha20-poly1305 --said esp:125@3049:1::1 --enckey " + key36,
+	} {
+		s := &clitest.Stack{Caps: caps}
+		if r := run(clitest.World{Stack: s}, line); r.Status != 0 || r.Err != "" || len(s.Messages) != 1 {
+			t.Errorf("spi %s: status %d, %d messages, %s", line, r.Status, len(s.Messages), r.Err)
+		}
+	}
+}
+
+// TestKeySources checks that keys from files and standard input are the same as
+// those on the command line.
+func TestKeySources(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return "@" + file
+	}
+	const line = "--esp 3des-sha1-96 --said esp0x125@10.2.2.2 "
+	ref := &clitest.Stack{}
+	if r := run(clitest.World{Stack: ref}, line+"--authkey "+key20+" --enckey "+key24); r.Status != 0 {
+		t.Fatal(r.Err)
+	}
+	for _, tt := range []struct{ name, keys, in string }{
+		{"two files", "--authkey " + write("a", key20+"\n") + " --enckey " + write("e", key24), ""},
+		{"carriage return", "--authkey " + write("cr", key20+"\r\n") + " --enckey " + key24, ""},
+		{"standard input", "--authkey " + key20 + " --enckey @-", key24 + "\n"},
+	} {
+		s := &clitest.Stack{}
+		r := run(clitest.World{Stack: s, In: strings.NewReader(tt.in)}, line+tt.keys)
+		if r.Status != 0 || len(s.Messages) != 1 || s.Messages[0] != ref.Messages[0] {
+			t.Errorf("%s: status %d, messages %q, want %q; %s", tt.name, r.Status, s.Messages, ref.Messages, r.Err)
+		}
+	}
+	for _, tt := range []struct{ name, keys, want string }{
+		{"no such file", "--authkey @" + dir + "/none", "--authkey: open " + dir + "/none: no such file or directory"},
+		{"empty file", "--authkey " + write("empty", ""), "--authkey: the key in " + dir + "/empty: must begin with 0x (hex), 0s (base64) or 0t (text)"},
+		{"two lines", "--authkey " + write("two", key20+"\n"+key24+"\n"), "--authkey: the key in " + dir + "/two: "},
+		{"endless", "--authkey @/dev/zero", "--authkey: /dev/zero is longer than a key can be (16384 bytes)"},
+	} {
+		s := &clitest.Stack{}
+		r := run(clitest.World{Stack: s}, line+tt.keys)
+		if r.Status != cli.ExitFailed || !strings.HasPrefix(r.Err, "ipsec spi: "+tt.want) || r.Opened {
+			t.Errorf("%s: status %d, %s", tt.name, r.Status, r.Err)
+		}
+		if strings.Contains(r.Err, key16[2:]) {
+			t.Errorf("%s: the message has a key: %s", tt.name, r.Err)
+		}
+	}
+}
+
+func TestOutput(t *testing.T) {
+	const add = "--comp deflate --said comp0x125@10.2.2.2 "
+	tests := []struct{ line, out, err string }{
+		{add, "", ""},
+		{add + "--dumpsaref", "ipsec spi: saref=7/3\n", ""},
+		{add + "--sarefme=7", "ipsec spi: saref=7/3\n", ""},
+		{add + "--sarefme=0", "", ""},
+		{"--label x " + add + "--saref=7", "ipsec spi --label x: saref=7/3\n", ""},
+		{"--label x --label y --clear --listenreply", "ipsec spi --label y: exited normally\n", ""},
+		{"--get --said esp0x125@10.2.2.2", "ipsec spi: lifetime_current=0(allocations)/0(bytes)/0(addtime)/0(usetime)\n", ""},
+		{"--version --nosuch", "ipsec spi 1.2.3\n", ""},
+		{"--src 10.0.0.1 " + add, "", "ipsec spi: note: comp0x125@10.2.2.2: --src has no effect before --said; put it after\n"},
+		{add + "--authkey " + key16, "", "ipsec spi: note: comp0x125@10.2.2.2: nothing is authenticated, --authkey is not used\n"},
+		{add + "--life hard-packets=5", "", "ipsec spi: note: comp0x125@10.2.2.2: stack klips has no limits in packets; this one has no effect\n"},
+		{"--del --said esp0x125@10.2.2.2 --debug", "", "ipsec spi: debug: stack klips\nipsec spi: debug: remove esp0x125@10.2.2.2\n"},
+	}
+	for _, tt := range tests {
+		r := run(clitest.World{Stack: &clitest.Stack{Refs: [2]uint32{7, 3}}}, tt.line)
+		if r.Status != 0 || r.Out != tt.out || r.Err != tt.err {
+			t.Errorf("spi %s: status %d\nstdout %q, want %q\nstderr %q, want %q", tt.line, r.Status, r.Out, tt.out, r.Err, tt.err)
+		}
+	}
+}
+
+// TestNoKeyIsPrinted runs a correct and a wrong command line with --debug.
+func TestNoKeyIsPrinted(t *testing.T) {
+	for _, line := range []string{
+		"--debug --esp 3des-sha1-96 --said esp0x125@10.2.2.2 --authkey " + key20 + " --enckey " + key24,
+		"--debug --esp 3des-sha1-96 --said esp0x125@10.2.2.2 --enckey " + key24 + " --authkey " + key16,
+		"--authkey " + key20 + "zz",
+		"--authkye=" + key20,
+	} {
+		r := run(clitest.World{}, line)
+		if strings.Contains(r.Out+r.Err, key16[2:18]) {
+			t.Errorf("spi %s: %s%s", line, r.Out, r.Err)
+		}
+	}
+}
+
+func TestOptionsFrom(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "options")
+	text := "# the keys\n--esp 3des-sha1-96\n--authkey " + key20 + "\n--enckey\n\"" + key24 + "\"\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &clitest.Stack{}
+	r := run(clitest.World{Stack: s}, "--optionsfrom "+file+" --said esp0x125@10.2.2.2")
+	if r.Status != 0 || len(s.Messages) != 1 {
+		t.Errorf("status %d, %d messages: %s", r.Status, len(s.Messages), r.Err)
+	}
+	r = run(clitest.World{}, "--optionsfrom "+dir+"/none")
+	if want := "ipsec spi: --optionsfrom: open " + dir + "/none: no such file or directory\n"; r.Status != cli.ExitFailed || r.Err != want {
+		t.Errorf("status %d: %s", r.Status, r.Err)
+	}
+	loop := filepath.Join(dir, "loop")
+	if err := os.WriteFile(loop, []byte("--optionsfrom "+loop+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r = run(clitest.World{}, "--optionsfrom "+loop); r.Status != cli.ExitFailed || !strings.Contains(r.Err, "does "+loop+" name itself?") {
+		t.Errorf("status %d: %s", r.Status, r.Err)
+	}
+}
+
+// TestUsage checks that every option that is not hidden is in the usage text,
+// with the algorithms.
+func TestUsage(t *testing.T) {
+	r := run(clitest.World{}, "--help")
+	if r.Status != 0 || r.Err != "" || r.Opened {
+		t.Fatalf("status %d, %s", r.Status, r.Err)
+	}
+	for _, o := range spi.App().Options {
+		if got := strings.Contains(r.Out, "--"+o.Name); !got && !o.Hidden {
+			t.Errorf("usage lacks --%s", o.Name)
+		}
+	}
+	for _, a := range klips.ESPNames() {
+		if !strings.Contains(r.Out, a.Name) {
+			t.Errorf("usage lacks %s", a.Name)
+		}
+	}
+}
+
+func FuzzCommandLine(f *testing.F) {
+	clitest.FuzzCommandLine(f, spi.App,
+		"", "--help", "--clear", "--del --said esp0x125@10.2.2.2", "--get --af inet6 --edst 3049:1::1 --spi 0x200 --proto ah",
+		"--esp 3des-md5-96 --said esp.200@gw2 --enckey @- --authkey "+key16+" --life soft-bytes=1,hard-packets=2 --replay_window 64",
+		"--ah hmac-sha1-96 --af inet --edst gw1 --spi 512 --proto ah --authkey 0t12345678901234567890 --src 10.0.0.1",
+		"--ip4 --src 10.0.0.1 --dst 10.2.2.2 --said tun0x200@10.2.2.2 --natt nonesp --sport 4500 --outif 49153",
+		"--comp deflate --said comp:200@gw6 --saref=1 --sarefhim 2 --listenreply --label x --debug",
+		"--esp aes256-gcm --said esp0x125@10.2.2.2 --enckey "+key36)
+}

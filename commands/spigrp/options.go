@@ -1,0 +1,127 @@
+package spigrp
+
+import (
+	"strconv"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// options is the option table. It serves usage, completion and page; the
+// command line is not read with it, because its order is fixed.
+func options() []getopt.Option {
+	return []getopt.Option{
+		{Name: "debug", Help: "say on standard error what is done; only as the first argument"},
+		{Name: "label", Arg: "LABEL", Help: "put LABEL into the messages of this call; only first or after --debug"},
+		{Name: "said", Help: "the SAs follow as one word each: tun0x113@192.0.2.1", Values: []string{"<said>"}},
+		{Name: "help", Help: "print this text"},
+		{Name: "version", Help: "print the version"},
+	}
+}
+
+// A request is a command line that has been understood: no SA is a listing, one
+// is taken out of its group, more are grouped.
+type request struct {
+	cli.Common
+	ids []klips.SAID
+}
+
+// words is how many arguments name one SA without --said.
+const words = 4
+
+// parse reads a command line. What the request says of common options holds
+// also with an error.
+func parse(env *cli.Env, args []string) (*request, error) {
+	r := &request{}
+	if len(args) > 0 && args[0] == "--debug" {
+		r.Debug, args = true, args[1:]
+	}
+	if len(args) > 0 && args[0] == "--label" {
+		if len(args) == 1 {
+			return r, cli.Usagef("--label needs a value")
+		}
+		r.Label, args = args[1], args[2:]
+	}
+	if len(args) == 0 {
+		return r, nil
+	}
+	var err error
+	switch args[0] {
+	case "--help":
+		r.Help = true
+	case "--version":
+		r.Version = true
+	case "--said":
+		r.ids, err = parseSAIDs(env, args[1:])
+	default:
+		r.ids, err = parseWords(env, args)
+	}
+	return r, err
+}
+
+func parseSAIDs(env *cli.Env, args []string) ([]klips.SAID, error) {
+	switch {
+	case len(args) == 0:
+		return nil, cli.Usagef("--said needs one to %d SAs, written like tun0x113@192.0.2.1", klips.MaxGroup)
+	case len(args) > klips.MaxGroup:
+		return nil, cli.Usagef("%d SAs; a group has at most %d", len(args), klips.MaxGroup)
+	}
+	ids := make([]klips.SAID, len(args))
+	for i, text := range args {
+		id, err := klips.ParseSAID(text, env.Resolver)
+		if err != nil {
+			return nil, cli.Usagef("%s: %v", getopt.Quote(text), err)
+		}
+		ids[i] = id
+	}
+	return ids, nil
+}
+
+// parseWords reads SAs that are a family, an address, an SPI and a protocol
+// each.
+func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
+	if len(args[0]) > 1 && args[0][0] == '-' {
+		switch name := args[0]; name {
+		case "--debug", "--label":
+			return nil, cli.Usagef("%s is at the wrong place; --debug comes first, then --label", name)
+		default:
+			return nil, cli.Usagef("unknown option %s; here are --debug, --label, --said, --help and --version, in full and in this order", getopt.Quote(name))
+		}
+	}
+	if len(args)%words != 0 || len(args) > words*klips.MaxGroup {
+		if len(args) > words*klips.MaxGroup {
+			return nil, cli.Usagef("%d arguments; a group has at most %d SAs of %d arguments each", len(args), klips.MaxGroup, words)
+		}
+		return nil, cli.Usagef("%d arguments; each SA has %d: inet or inet6, address, SPI, protocol (or use --said)", len(args), words)
+	}
+	ids := make([]klips.SAID, 0, klips.MaxGroup)
+	for n := 1; len(args) > 0; n++ {
+		id, what, text, err := parseOne(env, args[:words])
+		if err != nil {
+			return nil, cli.Usagef("SA %s: %s %s: %v", strconv.Itoa(n), what, getopt.Quote(text), err)
+		}
+		ids, args = append(ids, id), args[words:]
+	}
+	return ids, nil
+}
+
+// parseOne reads one SA; with an error, what and text are the part at fault.
+func parseOne(env *cli.Env, args []string) (id klips.SAID, what, text string, err error) {
+	family, err := klips.ParseFamily(args[0])
+	if err != nil {
+		return id, "address family", args[0], err
+	}
+	if id.Dst, err = klips.ParseAddr(args[1], family, env.Resolver); err != nil {
+		return id, "address", args[1], err
+	}
+	spi, err := klips.ParseNumber(args[2], 0, 0xffffffff)
+	if err != nil {
+		return id, "SPI", args[2], err
+	}
+	id.SPI = klips.SPI(spi)
+	if id.Proto, err = klips.ParseProto(args[3]); err != nil {
+		return id, "protocol", args[3], err
+	}
+	return id, "", "", nil
+}

@@ -1,0 +1,97 @@
+// Package spigrp is the applet that groups security associations, takes groups
+// apart and lists them.
+package spigrp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/procfs"
+)
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:  "spigrp",
+		Short: "group and ungroup security associations, list groups",
+		Synopsis: []string{
+			"[--debug] [--label LABEL]",
+			"[--debug] [--label LABEL] FAMILY DST SPI PROTO [FAMILY DST SPI PROTO ...]",
+			"[--debug] [--label LABEL] --said SAID [SAID ...]",
+		},
+		Options: options(),
+		Notes:   notes,
+		Run:     run,
+	}
+}
+
+func notes() string {
+	return "One to four SAs, from the innermost transform (tun) to the outermost (ah);\n" +
+		"one SA alone is taken out of its group, and so are the others of it.\n" +
+		"FAMILY is inet or inet6, PROTO is ah, esp, tun or comp.\n"
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	req, err := parse(env, args)
+	if done, err := req.Begin(env, App(), err); done {
+		return err
+	}
+	stack, err := env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	defer stack.Close()
+	req.Debugf(env, "stack %s", stack.Name())
+	switch len(req.ids) {
+	case 0:
+		sas, err := stack.SAs(ctx)
+		if err != nil {
+			return explain.Error(explain.List, "groups", err)
+		}
+		return cli.Print(env, func(w io.Writer) error { return procfs.WriteSPIGrp(w, sas) })
+	case 1:
+		req.Debugf(env, "ungroup %s", req.ids[0])
+		return explain.Error(explain.Ungroup, req.ids[0].String(), stack.Ungroup(ctx, req.ids[0]))
+	}
+	req.Debugf(env, "group %s", join(req.ids))
+	if err := stack.Group(ctx, req.ids); err != nil {
+		return explain.Error(explain.Group, culprit(ctx, stack, req.ids, err), err)
+	}
+	return nil
+}
+
+// culprit names the SAs that an error of Group is about: the missing ones if
+// some are missing, else all. It only counts where the error does not say so.
+func culprit(ctx context.Context, stack klips.Stack, ids []klips.SAID, err error) string {
+	var oe *klips.OpError
+	if errors.As(err, &oe) && oe.Object != "" || !errors.Is(err, syscall.ENOENT) {
+		return join(ids)
+	}
+	var missing []klips.SAID
+	for _, id := range ids {
+		if _, err := stack.GetSA(ctx, id); errors.Is(err, syscall.ESRCH) {
+			missing = append(missing, id)
+		}
+	}
+	if missing == nil {
+		return join(ids)
+	}
+	return join(missing)
+}
+
+func join(ids []klips.SAID) string {
+	var b strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(id.String())
+	}
+	return b.String()
+}

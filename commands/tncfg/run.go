@@ -1,0 +1,63 @@
+// Package tncfg is the applet that makes virtual devices and binds them to
+// physical ones.
+package tncfg
+
+import (
+	"context"
+	"io"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/klips/procfs"
+)
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:  "tncfg",
+		Short: "bind virtual devices ipsecN to physical ones, list them",
+		Synopsis: []string{
+			"",
+			"--attach --virtual VIRTUAL --physical PHYSICAL",
+			"--detach --virtual VIRTUAL",
+			"--clear",
+			"--create VIRTUAL",
+			"--delete VIRTUAL",
+		},
+		Options: options(),
+		Run:     run,
+	}
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	req, err := parse(env, args)
+	if done, err := req.Begin(env, App(), err); done {
+		return err
+	}
+	stack, err := env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	defer stack.Close()
+	req.Debugf(env, "stack %s", stack.Name())
+	if req.by != "" {
+		req.Debugf(env, "%s %s %s", req.by, req.virtual, req.physical)
+	}
+	switch req.by {
+	case "attach":
+		return explain.Error(explain.Attach, req.virtual, stack.Attach(ctx, req.virtual, req.physical))
+	case "detach":
+		return explain.Error(explain.Detach, req.virtual, stack.Detach(ctx, req.virtual))
+	case "clear":
+		return explain.Error(explain.DetachAll, "", stack.DetachAll(ctx))
+	case "create":
+		return explain.Error(explain.CreateDevice, req.virtual, stack.CreateDevice(ctx, req.virtual))
+	case "delete":
+		return explain.Error(explain.DeleteDevice, req.virtual, stack.DeleteDevice(ctx, req.virtual))
+	}
+	devices, err := stack.Devices(ctx)
+	if err != nil {
+		return explain.Error(explain.List, "devices", err)
+	}
+	return cli.Print(env, func(w io.Writer) error { return procfs.WriteTncfg(w, devices) })
+}

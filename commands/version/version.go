@@ -1,0 +1,79 @@
+// Package version is the applet that says which program and which stack this
+// is.
+package version
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips/stacks"
+)
+
+// override is the version that the linker was given (-X); empty: that of the
+// build information.
+var override string
+
+// Program returns the version of the program: the linker's, else that of the
+// module or of the commit it was built from, else "devel".
+func Program() string {
+	if override != "" {
+		return override
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:     "version",
+		Short:    "print the versions of the program and of the stack",
+		Synopsis: []string{""},
+		Options: []getopt.Option{
+			{Name: "help", Help: "print this text"},
+			{Name: "version", Help: "print the version of the program only"},
+		},
+		Run: run,
+	}
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	var c cli.Common
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error { return nil })
+	if done, err := c.Begin(env, App(), err); done {
+		return err
+	}
+	return cli.Print(env, func(w io.Writer) error {
+		fmt.Fprintf(w, "ipsec %s\n", env.Version)
+		stack, err := env.Stack(ctx)
+		if err != nil {
+			// No stack is no failure: the program's version was to be had.
+			fmt.Fprintf(w, "no stack: %v\n", err)
+			return nil
+		}
+		defer stack.Close()
+		line, err := stack.Version(ctx)
+		if err != nil {
+			line = "version unknown: " + err.Error()
+		}
+		fmt.Fprintf(w, "stack %s: %s\n", stack.Name(), line)
+		fmt.Fprintf(w, "chosen because %s\n", why(env.StackName))
+		return nil
+	})
+}
+
+// why says why a stack was chosen when asked was asked for.
+func why(asked string) string {
+	if asked != "" && asked != "auto" {
+		return "--stack or IPSEC_STACK asked for it"
+	}
+	return "it is the first of " + strings.Join(stacks.Names[:], ", ") + " that is there"
+}

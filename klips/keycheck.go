@@ -1,0 +1,165 @@
+package klips
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// CheckKeys says in words which keys an SA's transform wants when those given
+// do not fit: their lengths are in bytes, those of the algorithms in bits with
+// parity and salt. It returns nil where the protocol, the algorithms and the
+// keys go together. It does not look at the SPI or the destination, and its
+// messages hold no part of a key. Errors are *[SyntaxError].
+func CheckKeys(id SAID, t Transform, authKey, encKey []byte) error {
+	auth, authKnown := t.Auth.Info()
+	enc, encKnown := t.Enc.Info()
+	switch {
+	case !authKnown:
+		return syntaxf("unknown authentication algorithm %d", t.Auth)
+	case !encKnown:
+		return syntaxf("unknown encryption algorithm %d", t.Enc)
+	}
+	switch id.Proto {
+	case ProtoTun, ProtoComp:
+		if t.Auth != AuthNone || t.Enc != EncNone {
+			return syntaxf("%s SAs have no authentication and no encryption", id.Proto)
+		}
+	case ProtoAH:
+		switch {
+		case t.Enc != EncNone:
+			return syntaxf("ah SAs do not encrypt")
+		case t.Auth == AuthNone:
+			return syntaxf("ah SAs need an authentication algorithm")
+		}
+	case ProtoESP:
+		switch {
+		case t.Enc == EncNone:
+			return syntaxf("esp SAs need an encryption algorithm, which may be null")
+		case enc.AEAD && t.Auth != AuthNone:
+			return syntaxf("%s authenticates by itself, it takes no other authentication", encWord(t.Enc))
+		case t.Enc == EncNull && t.Auth == AuthNone:
+			return syntaxf("null encryption without authentication protects nothing")
+		}
+	default:
+		return syntaxf("%s is no protocol that SAs have", id.Proto)
+	}
+	if err := checkKey("encryption", encWord(t.Enc), enc, encKey); err != nil {
+		return err
+	}
+	return checkKey("authentication", authWord(t.Auth), auth, authKey)
+}
+
+// checkKey compares one key with what its algorithm wants.
+func checkKey(use, alg string, info AlgInfo, key []byte) error {
+	for _, bits := range info.KeyBits {
+		if len(key)*8 == bits {
+			return nil
+		}
+	}
+	if alg == "none" || info.KeyBits[0] == 0 {
+		return syntaxf("an %s key of %s was given, but there is no %s that takes one", use, bytesText(len(key)), use)
+	}
+	given := "none was given"
+	if len(key) > 0 {
+		given = "the one given has " + bytesText(len(key))
+	}
+	wants := make([]string, len(info.KeyBits))
+	for i, bits := range info.KeyBits {
+		wants[i] = strconv.Itoa(bits / 8)
+	}
+	salt := ""
+	if info.AEAD {
+		salt = ", the last 4 of them salt"
+	}
+	return syntaxf("%s wants an %s key of %s bytes%s; %s", alg, use, orList(wants), salt, given)
+}
+
+// keyHelp describes a transform's keys; bits is the length of encryption key
+// that its name demands, 0 for any that the cipher allows.
+func keyHelp(t Transform, bits int) string {
+	var parts []string
+	if info, _ := t.Enc.Info(); t.Enc != EncNone && info.KeyBits[0] != 0 {
+		list := info.KeyBits
+		if bits != 0 {
+			list = []int{bits}
+		}
+		words := make([]string, len(list))
+		for i, b := range list {
+			words[i] = strconv.Itoa(b)
+		}
+		s := orList(words) + "-bit encryption key"
+		if info.AEAD {
+			s += fmt.Sprintf(" (%s bits and 32 bits of salt)", orList(lessSalt(list)))
+		}
+		parts = append(parts, s)
+	}
+	if info, _ := t.Auth.Info(); t.Auth != AuthNone {
+		parts = append(parts, strconv.Itoa(info.KeyBits[0])+"-bit authentication key")
+	}
+	if parts == nil {
+		return "no key"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func lessSalt(list []int) []string {
+	words := make([]string, len(list))
+	for i, b := range list {
+		words[i] = strconv.Itoa(b - 32)
+	}
+	return words
+}
+
+func orList(words []string) string {
+	if n := len(words); n > 1 {
+		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+	}
+	return words[0]
+}
+
+func bytesText(n int) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return strconv.Itoa(n) + " bytes"
+}
+
+// encWord and authWord name algorithms in messages.
+func encWord(e EncAlg) string {
+	switch e {
+	case EncNone:
+		return "none"
+	case Enc3DES:
+		return "3des"
+	case EncNull:
+		return "null"
+	case EncAES:
+		return "aes"
+	case EncAESGCM:
+		return "aes-gcm"
+	case EncChaCha20Poly1305:
+		return "chacha20-poly1305"
+	}
+	return "cipher " + strconv.Itoa(int(e))
+}
+
+func authWord(a AuthAlg) string {
+	switch a {
+	case AuthNone:
+		return "none"
+	case AuthMD5:
+		return "hmac-md5"
+	case AuthSHA1:
+		return "hmac-sha1"
+	case AuthSHA256:
+		return "hmac-sha2-256"
+	case AuthSHA384:
+		return "hmac-sha2-384"
+	case AuthSHA512:
+		return "hmac-sha2-512"
+	case AuthSHA256Trunc:
+		return "hmac-sha2-256-96"
+	}
+	return "authentication " + strconv.Itoa(int(a))
+}

@@ -1,0 +1,460 @@
+package klipstest
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A Bench is a fresh stack to test, on a host that has a physical device.
+type Bench struct {
+	Stack    klips.Stack
+	Local    netip.Addr // an address of the host
+	Physical string     // the name of its physical device, MTU 1500
+}
+
+// TestStack runs the contract suite. open makes a fresh stack, with two
+// unattached devices ipsec0 and ipsec1, for each test.
+func TestStack(t *testing.T, open func(t *testing.T) Bench) {
+	for _, c := range []struct {
+		name string
+		test func(*contract)
+	}{
+		{"AddAndListSAs", (*contract).addAndList},
+		{"AddRefusals", (*contract).addRefusals},
+		{"DeleteSA", (*contract).deleteSA},
+		{"ClearSAs", (*contract).clearSAs},
+		{"Group", (*contract).group},
+		{"GroupIsAllOrNothing", (*contract).groupAtomic},
+		{"GroupRefusals", (*contract).groupRefusals},
+		{"InboundGroup", (*contract).inboundGroup},
+		{"JoinGroups", (*contract).joinGroups},
+		{"Ungroup", (*contract).ungroup},
+		{"Eroutes", (*contract).eroutes},
+		{"ErouteRefusals", (*contract).erouteRefusals},
+		{"InboundPolicy", (*contract).inboundPolicy},
+		{"Devices", (*contract).devices},
+		{"DeviceRefusals", (*contract).deviceRefusals},
+		{"Debug", (*contract).debug},
+		{"AEAD", (*contract).aead},
+		{"LargeWindow", (*contract).largeWindow},
+		{"Version", (*contract).version},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.test(&contract{t, open(t), t.Context()})
+		})
+	}
+}
+
+type contract struct {
+	*testing.T
+	Bench
+	ctx context.Context
+}
+
+var peer = netip.MustParseAddr("192.0.2.77")
+
+func said(p klips.Proto, spi klips.SPI, dst netip.Addr) klips.SAID {
+	return klips.SAID{Dst: dst, SPI: spi, Proto: p}
+}
+
+func key(n int) []byte {
+	k := make([]byte, n)
+	for i := range k {
+		k[i] = byte(i + 1)
+	}
+	return k
+}
+
+// spec returns a usable SA of a protocol.
+func (c *contract) spec(id klips.SAID) *klips.SASpec {
+	s := &klips.SASpec{ID: id, Src: c.Local}
+	if id.Dst == c.Local {
+		s.Src = peer
+	}
+	switch id.Proto {
+	case klips.ProtoESP:
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAES, key(16), klips.AuthSHA1, key(20)
+	case klips.ProtoAH:
+		s.Auth, s.AuthKey = klips.AuthMD5, key(16)
+	case klips.ProtoComp:
+		s.Comp = klips.CompDeflate
+	}
+	return s
+}
+
+func (c *contract) add(ids ...klips.SAID) {
+	c.Helper()
+	for _, id := range ids {
+		if err := c.Stack.AddSA(c.ctx, c.spec(id)); err != nil {
+			c.Fatalf("AddSA(%v) = %v", id, err)
+		}
+	}
+}
+
+// wants checks that an operation was refused with an errno, as an *OpError.
+func (c *contract) wants(what string, err error, want syscall.Errno) {
+	c.Helper()
+	var op *klips.OpError
+	if !errors.Is(err, want) || !errors.As(err, &op) {
+		c.Errorf("%s = %v, want *OpError with %v", what, err, want)
+	}
+}
+
+func (c *contract) sas() []klips.SA {
+	c.Helper()
+	l, err := c.Stack.SAs(c.ctx)
+	if err != nil {
+		c.Fatalf("SAs = %v", err)
+	}
+	return l
+}
+
+// groups returns the groups as the spigrp listing has them.
+func (c *contract) groups() map[klips.SAID][]klips.SAID {
+	c.Helper()
+	m := map[klips.SAID][]klips.SAID{}
+	for _, sa := range c.sas() {
+		m[sa.ID] = sa.Next
+	}
+	return m
+}
+
+func (c *contract) sameGroups(want map[klips.SAID][]klips.SAID) {
+	c.Helper()
+	if d := cmp.Diff(want, c.groups(), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); d != "" {
+		c.Errorf("groups differ (-want +got):\n%s", d)
+	}
+}
+
+func (c *contract) addAndList() {
+	ids := []klips.SAID{
+		said(klips.ProtoESP, 0x200, netip.MustParseAddr("10.0.0.2")),
+		said(klips.ProtoAH, 0x200, netip.MustParseAddr("10.0.0.2")),
+		said(klips.ProtoTun, 0x200, netip.MustParseAddr("10.0.0.2")),
+		said(klips.ProtoComp, 0x201, netip.MustParseAddr("10.0.0.2")),
+		said(klips.ProtoESP, 0x100, netip.MustParseAddr("2001:db8::2")),
+		said(klips.ProtoESP, 0x300, c.Local),
+	}
+	c.add(ids...)
+	got := c.sas()
+	var order []klips.SAID
+	for _, sa := range got {
+		order = append(order, sa.ID)
+		dir := klips.Outbound
+		if sa.ID.Dst == c.Local {
+			dir = klips.Inbound
+		}
+		if sa.Dir != dir || sa.State != klips.Mature || len(sa.Next) != 0 || sa.Ref == 0 {
+			c.Errorf("%v: dir %v, state %v, next %v, ref %v", sa.ID, sa.Dir, sa.State, sa.Next, sa.Ref)
+		}
+		spec := c.spec(sa.ID)
+		if sa.Transform != spec.Transform || sa.AuthKeyBits != 8*len(spec.AuthKey) || sa.EncKeyBits != 8*len(spec.EncKey) {
+			c.Errorf("%v: %v with keys of %d and %d bits", sa.ID, sa.Transform, sa.AuthKeyBits, sa.EncKeyBits)
+		}
+	}
+	want := slices.Clone(ids)
+	slices.Reverse(want) // newest first within a bucket
+	slices.SortStableFunc(want, func(a, b klips.SAID) int { return klips.Bucket(a) - klips.Bucket(b) })
+	if !slices.Equal(order, want) {
+		c.Errorf("listed in order %v, want %v", order, want)
+	}
+	one, err := c.Stack.GetSA(c.ctx, ids[0])
+	if err != nil || one.ID != ids[0] {
+		c.Errorf("GetSA = %v, %v", one.ID, err)
+	}
+	_, err = c.Stack.GetSA(c.ctx, said(klips.ProtoESP, 0x999, peer))
+	c.wants("GetSA of none", err, syscall.ESRCH)
+}
+
+func (c *contract) addRefusals() {
+	id := said(klips.ProtoESP, 0x500, peer)
+	c.add(id)
+	c.wants("AddSA twice", c.Stack.AddSA(c.ctx, c.spec(id)), syscall.EEXIST)
+	for _, r := range []struct {
+		name string
+		edit func(*klips.SASpec)
+		want syscall.Errno
+	}{
+		{"SPI below 0x100", func(s *klips.SASpec) { s.ID.SPI = 0xff }, syscall.EINVAL},
+		{"short encryption key", func(s *klips.SASpec) { s.EncKey = key(15) }, syscall.EINVAL},
+		{"long authentication key", func(s *klips.SASpec) { s.AuthKey = key(21) }, syscall.EINVAL},
+		{"no cipher", func(s *klips.SASpec) { s.Enc, s.EncKey = 0, nil }, syscall.EINVAL},
+		{"null cipher alone", func(s *klips.SASpec) { s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncNull, nil, 0, nil }, syscall.EINVAL},
+		{"unknown cipher", func(s *klips.SASpec) { s.Enc = 99 }, syscall.EPROTO},
+		{"unknown authentication", func(s *klips.SASpec) { s.Auth = 99 }, syscall.EINVAL},
+		{"magic", func(s *klips.SASpec) { s.ID = klips.Magic(klips.SPITrap) }, syscall.EINVAL},
+		{"AH without a key", func(s *klips.SASpec) {
+			s.ID.Proto, s.Enc, s.EncKey, s.AuthKey = klips.ProtoAH, 0, nil, nil
+		}, syscall.EINVAL},
+	} {
+		s := c.spec(said(klips.ProtoESP, 0x501, peer))
+		r.edit(s)
+		c.wants(r.name, c.Stack.AddSA(c.ctx, s), r.want)
+	}
+	if n := len(c.sas()); n != 1 {
+		c.Errorf("%d SAs after refusals, want 1", n)
+	}
+}
+
+func (c *contract) deleteSA() {
+	a, b, o := said(klips.ProtoTun, 0x1000, peer), said(klips.ProtoESP, 0x1001, peer), said(klips.ProtoESP, 0x1002, peer)
+	c.add(a, b, o)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{a, b}))
+	c.must(c.Stack.DeleteSA(c.ctx, b))
+	c.sameGroups(map[klips.SAID][]klips.SAID{o: nil}) // the whole group went
+	c.wants("DeleteSA again", c.Stack.DeleteSA(c.ctx, b), syscall.ESRCH)
+	c.wants("DeleteSA of the other member", c.Stack.DeleteSA(c.ctx, a), syscall.ESRCH)
+	c.add(a, b)
+	c.sameGroups(map[klips.SAID][]klips.SAID{a: nil, b: nil, o: nil})
+}
+
+func (c *contract) must(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *contract) clearSAs() {
+	c.add(said(klips.ProtoTun, 0x1000, peer), said(klips.ProtoESP, 0x1001, peer), said(klips.ProtoComp, 0x1002, peer))
+	c.must(c.Stack.SetEroute(c.ctx, route("10.1.0.0/16", "10.2.0.0/16", said(klips.ProtoTun, 0x1000, peer)), klips.ErouteAdd))
+	c.must(c.Stack.ClearSAs(c.ctx))
+	c.must(c.Stack.ClearSAs(c.ctx))
+	if n := len(c.sas()); n != 0 {
+		c.Errorf("%d SAs left", n)
+	}
+	if l, err := c.Stack.Eroutes(c.ctx); err != nil || len(l) != 1 {
+		c.Errorf("Eroutes = %v, %v; want the one", l, err)
+	}
+}
+
+func (c *contract) group() {
+	t, m, e, a := said(klips.ProtoTun, 0x113, peer), said(klips.ProtoComp, 0x114, peer), said(klips.ProtoESP, 0x115, peer), said(klips.ProtoAH, 0x116, peer)
+	c.add(t, m, e, a)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, m, e, a}))
+	c.sameGroups(map[klips.SAID][]klips.SAID{t: {m, e, a}, m: {e, a}, e: {a}, a: nil})
+}
+
+func (c *contract) groupAtomic() {
+	t, e, a := said(klips.ProtoTun, 0x113, peer), said(klips.ProtoESP, 0x115, peer), said(klips.ProtoAH, 0x116, peer)
+	c.add(t, e)
+	c.wants("Group with the last missing", c.Stack.Group(c.ctx, []klips.SAID{t, e, a}), syscall.ENOENT)
+	c.sameGroups(map[klips.SAID][]klips.SAID{t: nil, e: nil})
+	c.add(a)
+	o := said(klips.ProtoESP, 0x200, peer)
+	c.add(o)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{o, a}))
+	c.wants("Group with the last taken", c.Stack.Group(c.ctx, []klips.SAID{t, e, a}), syscall.EEXIST)
+	c.sameGroups(map[klips.SAID][]klips.SAID{t: nil, e: nil, o: {a}, a: nil})
+}
+
+func (c *contract) groupRefusals() {
+	x, y, z := said(klips.ProtoTun, 0x1000, peer), said(klips.ProtoESP, 0x1001, peer), said(klips.ProtoAH, 0x1002, peer)
+	c.add(x, y, z)
+	c.wants("Group(x, x)", c.Stack.Group(c.ctx, []klips.SAID{x, x}), syscall.EEXIST)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{x, y}))
+	c.wants("Group(x, y) again", c.Stack.Group(c.ctx, []klips.SAID{x, y}), syscall.EEXIST)
+	c.wants("Group(x, z)", c.Stack.Group(c.ctx, []klips.SAID{x, z}), syscall.EEXIST)
+	c.wants("Group(z, y): two before y", c.Stack.Group(c.ctx, []klips.SAID{z, y}), syscall.EEXIST)
+	c.wants("Group(y, x): a loop", c.Stack.Group(c.ctx, []klips.SAID{y, x}), syscall.EEXIST)
+	c.wants("Group with a missing SA", c.Stack.Group(c.ctx, []klips.SAID{y, said(klips.ProtoAH, 0x9999, peer)}), syscall.ENOENT)
+	c.sameGroups(map[klips.SAID][]klips.SAID{x: {y}, y: nil, z: nil})
+}
+
+func (c *contract) inboundGroup() {
+	t, e, a := said(klips.ProtoTun, 0x113, c.Local), said(klips.ProtoESP, 0x115, c.Local), said(klips.ProtoAH, 0x116, c.Local)
+	c.add(t, e, a)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e, a})) // same words, processed the other way round
+	c.sameGroups(map[klips.SAID][]klips.SAID{a: {e, t}, e: {t}, t: nil})
+}
+
+func (c *contract) joinGroups() {
+	t1, e1 := said(klips.ProtoTun, 0x1001, peer), said(klips.ProtoESP, 0x1001, peer)
+	t2, e2 := said(klips.ProtoTun, 0x1002, peer), said(klips.ProtoESP, 0x1002, peer)
+	c.add(t1, e1, t2, e2)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{t1, e1}))
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{t2, e2}))
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{e1, t2}))
+	c.sameGroups(map[klips.SAID][]klips.SAID{t1: {e1, t2, e2}, e1: {t2, e2}, t2: {e2}, e2: nil})
+}
+
+func (c *contract) ungroup() {
+	t, e, a := said(klips.ProtoTun, 0x113, peer), said(klips.ProtoESP, 0x115, peer), said(klips.ProtoAH, 0x116, peer)
+	apart := map[klips.SAID][]klips.SAID{t: nil, e: nil, a: nil}
+	c.add(t, e, a)
+	for _, by := range []klips.SAID{t, e, a} { // whoever is named
+		c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e, a}))
+		c.must(c.Stack.Ungroup(c.ctx, by))
+		c.sameGroups(apart)
+	}
+	c.must(c.Stack.Ungroup(c.ctx, e))
+	c.wants("Ungroup of none", c.Stack.Ungroup(c.ctx, said(klips.ProtoESP, 0x999, peer)), syscall.ENOENT)
+}
+
+func route(src, dst string, id klips.SAID) klips.Eroute {
+	return klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix(src), Dst: netip.MustParsePrefix(dst)}, ID: id}
+}
+
+func (c *contract) eroutes() {
+	id := said(klips.ProtoTun, 0x1000, peer) // need not exist
+	port := route("10.1.0.0/16", "10.2.0.0/16", id)
+	port.Proto, port.DstPort = 6, 80
+	want := []klips.Eroute{
+		route("0.0.0.0/0", "0.0.0.0/0", klips.Magic(klips.SPIPass)),
+		route("10.1.0.0/16", "10.2.0.0/16", id),
+		port,
+		route("10.1.0.0/16", "10.2.5.0/24", klips.Magic(klips.SPIDrop)),
+		route("2001:db8:1::/48", "2001:db8:2::/48", id),
+	}
+	for _, i := range []int{4, 2, 0, 3, 1} {
+		c.must(c.Stack.SetEroute(c.ctx, want[i], klips.ErouteAdd))
+	}
+	c.sameEroutes(want)
+	want[1].ID = klips.Magic(klips.SPIReject)
+	c.must(c.Stack.SetEroute(c.ctx, want[1], klips.ErouteReplace))
+	c.sameEroutes(want)
+	fresh := route("10.9.0.0/16", "10.2.0.0/16", id)
+	c.must(c.Stack.SetEroute(c.ctx, fresh, klips.ErouteReplace)) // replace adds what is not there
+	c.must(c.Stack.DeleteEroute(c.ctx, fresh.Selector))
+	c.must(c.Stack.DeleteEroute(c.ctx, want[2].Selector))
+	want = slices.Delete(want, 2, 3)
+	c.sameEroutes(want)
+	c.must(c.Stack.ClearEroutes(c.ctx))
+	c.must(c.Stack.ClearEroutes(c.ctx))
+	c.sameEroutes(nil)
+}
+
+func (c *contract) sameEroutes(want []klips.Eroute) {
+	c.Helper()
+	got, err := c.Stack.Eroutes(c.ctx)
+	if err != nil {
+		c.Fatalf("Eroutes = %v", err)
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(klips.Eroute{}, "PID"),
+		cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
+		c.Errorf("eroutes differ (-want +got):\n%s", d)
+	}
+}
+
+func (c *contract) erouteRefusals() {
+	r := route("10.1.0.0/16", "10.2.0.0/16", said(klips.ProtoTun, 0x1000, peer))
+	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAdd))
+	c.wants("SetEroute twice", c.Stack.SetEroute(c.ctx, r, klips.ErouteAdd), syscall.EEXIST)
+	wide := route("10.1.0.0/16", "10.0.0.0/8", r.ID)
+	if err := c.Stack.DeleteEroute(c.ctx, wide.Selector); !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EFAULT) {
+		c.Errorf("DeleteEroute of none = %v", err)
+	}
+	c.sameEroutes([]klips.Eroute{r})
+}
+
+func (c *contract) inboundPolicy() {
+	t, e := said(klips.ProtoTun, 0x1000, c.Local), said(klips.ProtoESP, 0x1001, c.Local)
+	r := route("10.2.0.0/16", "10.1.0.0/16", e)
+	c.wants("AddIn without SA", c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn), syscall.ENOENT)
+	c.add(t, e)
+	c.wants("AddIn without tun SA", c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn), syscall.ENOENT)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e}))
+	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn)) // finds it behind the ESP SA
+	r.ID = t
+	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteReplaceIn))
+	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn))
+	sa, err := c.Stack.GetSA(c.ctx, t)
+	if err != nil || sa.Policy == nil || sa.Policy.Src != r.Src || sa.Policy.Dst != r.Dst || sa.Flags&klips.FlagInFlow == 0 {
+		c.Errorf("GetSA = policy %v, flags %#x, %v", sa.Policy, sa.Flags, err)
+	}
+	c.sameEroutes(nil) // an inbound policy is no eroute
+}
+
+func (c *contract) devices() {
+	c.sameDevices([]klips.Device{{Name: "ipsec0"}, {Name: "ipsec1"}})
+	c.must(c.Stack.Attach(c.ctx, "ipsec0", c.Physical))
+	on := klips.Device{Name: "ipsec0", Physical: c.Physical, MTU: klips.DeviceMTU, AttMTU: 1500, PhysMTU: 1500}
+	c.sameDevices([]klips.Device{on, {Name: "ipsec1"}})
+	c.must(c.Stack.Attach(c.ctx, "ipsec1", c.Physical)) // two on one
+	c.must(c.Stack.Detach(c.ctx, "ipsec0"))
+	off := klips.Device{Name: "ipsec0", MTU: klips.DeviceMTU}
+	on.Name = "ipsec1"
+	c.sameDevices([]klips.Device{off, on})
+	c.must(c.Stack.DetachAll(c.ctx))
+	c.must(c.Stack.DetachAll(c.ctx))
+	c.must(c.Stack.CreateDevice(c.ctx, "ipsec7"))
+	off1 := klips.Device{Name: "ipsec1", MTU: klips.DeviceMTU}
+	c.sameDevices([]klips.Device{off, off1, {Name: "ipsec7"}})
+	c.must(c.Stack.DeleteDevice(c.ctx, "ipsec7"))
+	c.sameDevices([]klips.Device{off, off1})
+}
+
+func (c *contract) sameDevices(want []klips.Device) {
+	c.Helper()
+	got, err := c.Stack.Devices(c.ctx)
+	if err != nil {
+		c.Fatalf("Devices = %v", err)
+	}
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(klips.Device{}, "Stats")); d != "" {
+		c.Errorf("devices differ (-want +got):\n%s", d)
+	}
+}
+
+func (c *contract) deviceRefusals() {
+	c.wants("Attach nothing", c.Stack.Attach(c.ctx, "ipsec9", c.Physical), syscall.ENODEV)
+	c.wants("Attach to nothing", c.Stack.Attach(c.ctx, "ipsec0", "nosuch0"), syscall.ENXIO)
+	c.must(c.Stack.Attach(c.ctx, "ipsec0", c.Physical))
+	c.wants("Attach twice", c.Stack.Attach(c.ctx, "ipsec0", c.Physical), syscall.EBUSY)
+	c.wants("Detach unattached", c.Stack.Detach(c.ctx, "ipsec1"), syscall.ENODEV)
+	c.wants("Detach nothing", c.Stack.Detach(c.ctx, "ipsec9"), syscall.ENODEV)
+	c.wants("CreateDevice again", c.Stack.CreateDevice(c.ctx, "ipsec0"), syscall.EEXIST)
+	c.wants("CreateDevice 64", c.Stack.CreateDevice(c.ctx, "ipsec64"), syscall.ENOENT)
+	c.wants("DeleteDevice of none", c.Stack.DeleteDevice(c.ctx, "ipsec9"), syscall.ENOENT)
+}
+
+func (c *contract) debug() {
+	var m klips.Debug
+	m[klips.DebugESP], m[klips.DebugVerbose] = 0xffffffff, 1
+	c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{Set: true, Masks: m}))
+	for i := range m {
+		m[i] = 0xffffffff
+	}
+	m[klips.DebugESP] = 0xf
+	c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{Masks: m}))
+	d, err := c.Stack.Debug(c.ctx)
+	if err != nil || d[klips.DebugESP] != 0xf || d[klips.DebugAH] != 0 {
+		c.Errorf("Debug = %x, %v", d, err)
+	}
+}
+
+func (c *contract) aead() {
+	s := c.spec(said(klips.ProtoESP, 0x1000, peer))
+	s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAESGCM, key(20), 0, nil
+	err := c.Stack.AddSA(c.ctx, s)
+	if c.Stack.Has(klips.CapAEAD) != (err == nil) {
+		c.Errorf("AddSA with AES-GCM = %v, Has(CapAEAD) = %v", err, c.Stack.Has(klips.CapAEAD))
+	}
+}
+
+func (c *contract) largeWindow() {
+	s := c.spec(said(klips.ProtoESP, 0x1000, peer))
+	s.Window = 1024
+	err := c.Stack.AddSA(c.ctx, s)
+	if c.Stack.Has(klips.CapLargeWindow) != (err == nil) {
+		c.Fatalf("AddSA with a window of 1024 = %v, Has(CapLargeWindow) = %v", err, c.Stack.Has(klips.CapLargeWindow))
+	}
+	if sa, gerr := c.Stack.GetSA(c.ctx, s.ID); err == nil && (gerr != nil || sa.Window != 1024) {
+		c.Errorf("GetSA = window %d, %v", sa.Window, gerr)
+	}
+}
+
+func (c *contract) version() {
+	v, err := c.Stack.Version(c.ctx)
+	if err != nil || v == "" {
+		c.Errorf("Version = %q, %v", v, err)
+	}
+}

@@ -1,0 +1,296 @@
+package pfkey
+
+import (
+	"math/bits"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A rule says which extensions a message of some type must and may have, as
+// sets of bits: see bit.
+type rule struct{ required, optional uint64 }
+
+// bit returns the bit of an extension in the sets of a rule: bits 1 to 32 for
+// KLIPS' extensions, 40 and up for the private ones.
+func bit(t ExtType) uint64 {
+	if t >= minXExt {
+		return 1 << (t - minXExt + 40)
+	}
+	return 1 << t
+}
+
+// Sets for the tables below.
+const (
+	extSA      = 1 << ExtSA
+	extCurrent = 1 << ExtLifetimeCurrent
+	extLimits  = 1<<ExtLifetimeHard | 1<<ExtLifetimeSoft
+	extSrc     = 1 << ExtSrc
+	extDst     = 1 << ExtDst
+	extProxy   = 1 << ExtProxy
+	extKeys    = 1<<ExtKeyAuth | 1<<ExtKeyEncrypt
+	extIdents  = 1<<ExtIdentSrc | 1<<ExtIdentDst
+	extSens    = 1 << ExtSensitivity
+	extProp    = 1 << ExtProposal
+	extSecond  = 1<<ExtSAType2 | 1<<ExtSA2 | 1<<ExtDst2
+	extFlows   = 1<<ExtSrcFlow | 1<<ExtDstFlow | 1<<ExtSrcMask | 1<<ExtDstMask
+	extProto   = 1 << ExtProtocol
+	extNATT    = 1<<ExtNATTType | extPorts | 1<<ExtNATTOA
+	extPorts   = 1<<ExtNATTSPort | 1<<ExtNATTDPort
+	extPlumb   = 1 << ExtPlumbIf
+	extRef     = 1 << ExtSARef
+	extSAddr   = extSA | extSrc | extDst // the triple that names an SA
+	ext1to20   = 1<<21 - 2
+
+	extXSAIDs    = 1 << (ExtXSAIDs - minXExt + 40)
+	extXVirtual  = 1 << (ExtXVirtual - minXExt + 40)
+	extXPhysical = 1 << (ExtXPhysical - minXExt + 40)
+	extXTable    = 1 << (ExtXTable - minXExt + 40)
+	extXData     = 1 << (ExtXData - minXExt + 40)
+	extXAdd      = 1<<(ExtXWindow-minXExt+40) | 1<<(ExtXPackets-minXExt+40) | 1<<(ExtXFarEnd-minXExt+40)
+)
+
+// inRules are those of requests, outRules those of what a stack sends, as KLIPS
+// compiles them in. That X_DELFLOW needs all flows or an SA with the CLEARFLOW
+// flag is in checkRules.
+var (
+	inRules = [maxType + 1]rule{
+		TypeGetSPI:      {extSrc | extDst | 1<<ExtSPIRange, extProxy},
+		TypeUpdate:      {extSAddr, extCurrent | extLimits | extProxy | extKeys | extIdents | extSens | extPorts},
+		TypeAdd:         {extSAddr, extLimits | extProxy | extKeys | extIdents | extSens | extNATT | extPlumb | extRef},
+		TypeDelete:      {extSAddr, 0},
+		TypeGet:         {extSAddr, extCurrent},
+		TypeAcquire:     {extSrc | extDst | extProp, extProxy | extIdents | extSens},
+		TypePromisc:     {ext1to20, 0},
+		TypePChange:     {ext1to20, 0},
+		TypeGroupSA:     {extSA | extDst, extSecond},
+		TypeAddFlow:     {extSA | extDst | extFlows, extSrc | extIdents | extProto},
+		TypeDelFlow:     {0, extSA | extIdents | extFlows | extProto},
+		TypeDebug:       {1 << ExtDebug, 0},
+		TypeNATTMapping: {extSAddr | extPorts, 0},
+		TypePlumbIf:     {extPlumb, 0},
+		TypeUnplumbIf:   {extPlumb, 0},
+	}
+	outRules = [maxType + 1]rule{
+		TypeGetSPI:   {extSAddr, 0},
+		TypeUpdate:   {extSAddr, extCurrent | extLimits | extProxy | extIdents | extSens | extPorts},
+		TypeAdd:      {extSAddr, extLimits | extIdents | extSens | extNATT | extPlumb | extRef},
+		TypeDelete:   {extSAddr, 0},
+		TypeGet:      {extSAddr, extCurrent | extLimits | extProxy | extKeys | extIdents | extSens | extNATT},
+		TypeAcquire:  {extSrc | extDst | extProp, extProxy | extIdents | extSens},
+		TypeRegister: {0, 1<<ExtSupportedAuth | 1<<ExtSupportedEnc},
+		TypeExpire:   {extSAddr | extCurrent, extLimits},
+		TypeDump:     {extSAddr | extKeys, extCurrent | extLimits | extProxy | extIdents | extSens | extNATT},
+		TypePromisc:  {ext1to20, 0},
+		TypePChange:  {ext1to20, 0},
+		TypeGroupSA:  {extSA | extDst, extSecond},
+		TypeAddFlow:  {extSA | extDst | extFlows, extSrc | extProto},
+		// KLIPS requires the flows here too, which its own reply to a request
+		// to clear all does not have.
+		TypeDelFlow:     {0, extSA | extFlows | extProto},
+		TypeDebug:       {1 << ExtDebug, 0},
+		TypeNATTMapping: {extSAddr | extPorts, 0},
+		TypePlumbIf:     {extPlumb, 0},
+		TypeUnplumbIf:   {extPlumb, 0},
+	}
+)
+
+// xRules are those of private messages in both directions.
+func xRules(t Type, reply bool) rule {
+	switch {
+	case t == TypeXList && reply:
+		return rule{extXTable, extXData}
+	case t == TypeXStatus && reply:
+		return rule{extXData, 0}
+	case reply:
+		return rule{}
+	}
+	switch t {
+	case TypeXGroup:
+		return rule{extXSAIDs, 0}
+	case TypeXAttach:
+		return rule{extXVirtual | extXPhysical, 0}
+	case TypeXDetach:
+		return rule{extXVirtual, 0}
+	case TypeXList:
+		return rule{extXTable, extXSAIDs}
+	}
+	return rule{}
+}
+
+// Check looks at a request as a KLIPS kernel does before it acts on it, and
+// returns nil or an *[Error] with the errno that the kernel's write() gives:
+// most often EINVAL. Messages and extensions of the private part are refused
+// like all that KLIPS does not know. What depends on the state of the stack
+// (EEXIST, ENOENT, …) and on its algorithms is not looked at.
+func Check(m *Message) error {
+	if err := check(m, false); err != nil {
+		err.Type = m.Type
+		return err
+	}
+	return nil
+}
+
+// CheckPrivate is [Check] for the embedded stack: it knows the private part too.
+func CheckPrivate(m *Message) error {
+	if err := check(m, true); err != nil {
+		err.Type = m.Type
+		return err
+	}
+	return nil
+}
+
+// CheckReply tells whether a message is one that a stack may send, by its
+// extensions: an *[Error] with EINVAL if not. A message with an errno may be a
+// header only.
+func CheckReply(m *Message) error {
+	err := checkRules(m, true)
+	if err == nil || m.Errno != 0 && m.set() == 0 {
+		return nil
+	}
+	err.Type = m.Type
+	return err
+}
+
+func check(m *Message, private bool) *Error {
+	if m.Type >= minXType {
+		if !private || m.Type > maxXType {
+			return fault(syscall.EINVAL, "unknown type %d", m.Type)
+		}
+	} else if m.Type == 0 || m.Type > maxType {
+		return fault(syscall.EINVAL, "unknown type %d", m.Type)
+	}
+	if err := checkSAType(m); err != nil {
+		return err
+	}
+	if m.Errno != 0 && m.Type != TypeAcquire {
+		return fault(syscall.EINVAL, "request with errno %d", int(m.Errno))
+	}
+	if !private && m.set()>>40 != 0 {
+		return fault(syscall.EINVAL, "unknown extension")
+	}
+	for t, e := range m.exts() {
+		err := e.check()
+		if err == nil && t == ExtLifetimeCurrent {
+			err = fault(syscall.EINVAL, "not taken in requests")
+		}
+		if err == nil && t == ExtProtocol && m.set()&(1<<ExtSrcFlow|1<<ExtDstFlow) == 0 {
+			err = fault(syscall.EINVAL, "no flow that it belongs to")
+		}
+		if err != nil {
+			err.Ext = t
+			return err
+		}
+	}
+	if err := checkRules(m, false); err != nil {
+		return err
+	}
+	switch m.Type {
+	case TypeAdd, TypeUpdate:
+		return checkAdd(m)
+	case TypeXGroup:
+		if n := len(*m.XSAIDs); n < 2 {
+			return fault(syscall.EINVAL, "a group of %d", n)
+		}
+	case TypeXList:
+		if m.XSAIDs != nil && (len(*m.XSAIDs) != 1 || *m.XTable != TableSAs) {
+			return fault(syscall.EINVAL, "SAIDs do not fit the table")
+		}
+	}
+	return nil
+}
+
+func checkSAType(m *Message) *Error {
+	_, ok := m.SAType.Proto()
+	switch m.Type {
+	case TypeGetSPI, TypeUpdate, TypeAdd, TypeDelete, TypeGet, TypeGroupSA, TypeAddFlow:
+	case TypeAcquire, TypeRegister, TypeExpire:
+		ok = m.SAType != SATypeUnspec && m.SAType <= maxSAType
+	case TypeFlush:
+		ok = ok || m.SAType == SATypeUnspec
+	default:
+		ok = m.SAType <= maxSAType
+	}
+	if !ok {
+		return fault(syscall.EINVAL, "%v is no SA type for it", m.SAType)
+	}
+	return nil
+}
+
+// set returns the extensions that are present, as the bits of a rule.
+func (m *Message) set() uint64 {
+	var s uint64
+	for t := range m.exts() {
+		s |= bit(t)
+	}
+	return s
+}
+
+func checkRules(m *Message, reply bool) *Error {
+	var r rule
+	switch {
+	case m.Type >= minXType:
+		r = xRules(m.Type, reply)
+	case m.Type > maxType:
+	case reply:
+		r = outRules[m.Type]
+	default:
+		r = inRules[m.Type]
+	}
+	have := m.set()
+	if !reply && m.Type == TypeAdd {
+		r.optional |= extXAdd
+	}
+	if extra := have &^ (r.required | r.optional); extra != 0 {
+		return &Error{syscall.EINVAL, 0, extOf(extra), "does not belong into this message"}
+	}
+	switch {
+	case reply:
+	case m.Type == TypeAcquire && m.Errno != 0:
+		return nil
+	case m.Type == TypeDelFlow && (m.SA == nil || m.SA.Flags&klips.FlagClearFlow == 0):
+		r.required |= extFlows
+	case m.Type == TypeGroupSA && have&extSecond != 0:
+		r.required |= extSecond
+	}
+	if missing := r.required &^ have; missing != 0 {
+		return &Error{syscall.EINVAL, 0, extOf(missing), "is missing"}
+	}
+	return nil
+}
+
+// extOf returns the lowest extension of a set.
+func extOf(set uint64) ExtType {
+	n := ExtType(bits.TrailingZeros64(set))
+	if n >= 40 {
+		n += minXExt - 40
+	}
+	return n
+}
+
+// checkAdd is what KLIPS asks of an SA to be made, whatever its algorithms.
+func checkAdd(m *Message) *Error {
+	sa := m.SA
+	var why string
+	switch {
+	case sa.State != klips.Mature:
+		why = "state is not mature"
+	case sa.SPI < klips.MinSPI:
+		why = "SPIs below 0x100 are reserved"
+	case m.SAType == SATypeAH && sa.Auth == klips.AuthNone:
+		why = "AH without authentication"
+	case m.SAType == SATypeAH && sa.Encrypt != 0:
+		why = "AH with encryption"
+	case m.SAType == SATypeESP && klips.EncAlg(sa.Encrypt) == klips.EncNone:
+		why = "ESP without an encryption algorithm"
+	case m.SAType == SATypeESP && klips.EncAlg(sa.Encrypt) == klips.EncNull && sa.Auth == klips.AuthNone:
+		why = "ESP with neither encryption nor authentication"
+	case m.SAType == SATypeComp && klips.CompAlg(sa.Encrypt) == klips.CompNone:
+		why = "compression without an algorithm"
+	case m.SAType == SATypeComp && sa.Auth != klips.AuthNone:
+		why = "compression with authentication"
+	default:
+		return nil
+	}
+	return &Error{syscall.EINVAL, 0, ExtSA, why}
+}

@@ -1,0 +1,210 @@
+package pfkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// A transport carries whole messages between this process and a stack.
+type transport interface {
+	// send sends one message. On a KLIPS kernel's socket it returns the errno
+	// that the stack answers; elsewhere the answer is a message.
+	send(b []byte) error
+	// recv receives one message into buf and returns its length. A message
+	// longer than buf is an error that wraps EMSGSIZE, the end of the
+	// connection one that wraps io.ErrUnexpectedEOF.
+	recv(buf []byte) (int, error)
+	// answers reports whether requests of a type are answered by a message. A
+	// KLIPS kernel answers some only by what send returns.
+	answers(t Type) bool
+	// setDeadline makes send and recv fail with os.ErrDeadlineExceeded from t
+	// on, also those that wait already; the zero time means never.
+	setDeadline(t time.Time) error
+	close() error
+}
+
+// A Conn sends requests to a stack and waits for the answers. Its methods may
+// be called from several goroutines; calls take turns.
+type Conn struct {
+	t    transport
+	turn chan struct{} // holds one token; who has it may use what follows
+	seq  uint32
+	buf  []byte
+}
+
+func newConn(t transport) *Conn {
+	c := &Conn{t: t, turn: make(chan struct{}, 1), buf: make([]byte, MaxMessage+1)}
+	c.turn <- struct{}{}
+	return c
+}
+
+// Dial connects to the unix socket (SOCK_SEQPACKET) of a stack. Where no stack
+// listens, errors.Is finds fs.ErrNotExist or syscall.ECONNREFUSED in the error;
+// where this user may not connect, fs.ErrPermission.
+func Dial(path string) (*Conn, error) {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the stack: %w", err)
+	}
+	return newConn(&unixTransport{c}), nil
+}
+
+// Close closes the connection. Calls that wait return with an error.
+func (c *Conn) Close() error { return c.t.close() }
+
+// Call sends a request and returns the answer. It sets the request's sequence
+// number, counting from 1, and its process id; other messages that arrive, such
+// as late answers and those to other processes, are dropped. When the answer has
+// an errno, it is returned together with that syscall.Errno as the error. The
+// other errors are those of ctx and of the connection, and *[Error] for an
+// answer that cannot be read. The keys of the request are left to the caller to
+// clear.
+func (c *Conn) Call(ctx context.Context, request *Message) (*Message, error) {
+	var answer *Message
+	err := c.exchange(ctx, request, func(m *Message) (bool, error) {
+		answer = m
+		return true, nil
+	})
+	if err != nil && answer == nil {
+		return nil, err
+	}
+	return answer, err
+}
+
+// List asks for a table with [ListTable] or [ListSA] and returns its records;
+// see [Conn.Call] for the errors.
+func List[T any](ctx context.Context, c *Conn, request *Message) ([]T, error) {
+	var records []T
+	err := c.exchange(ctx, request, func(m *Message) (done bool, err error) {
+		records, err = AppendRecords(records, m)
+		return m.XData == nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
+}
+
+// Receive waits for the next message of any kind: answers to other processes,
+// ACQUIRE, EXPIRE.
+func (c *Conn) Receive(ctx context.Context) (*Message, error) {
+	var m *Message
+	err := c.inTurn(ctx, func() (err error) {
+		n, err := c.t.recv(c.buf)
+		if err == nil {
+			m, err = Parse(c.buf[:n])
+		}
+		return err
+	})
+	return m, err
+}
+
+// exchange sends a request and gives its answers to each, until that says done
+// or fails.
+func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Message) (done bool, err error)) error {
+	return c.inTurn(ctx, func() error {
+		c.seq++
+		request.Seq, request.PID = c.seq, uint32(os.Getpid())
+		b, err := request.Marshal()
+		if err != nil {
+			return err
+		}
+		err = c.t.send(b)
+		clear(b) // it may hold keys
+		if err != nil {
+			return err
+		}
+		if !c.t.answers(request.Type) {
+			_, err := each(Ack(request.Header))
+			return err
+		}
+		for {
+			n, err := c.t.recv(c.buf)
+			if err != nil {
+				return err
+			}
+			h, err := ParseHeader(c.buf[:n])
+			if h.Seq != request.Seq || h.PID != request.PID || h.Type != request.Type {
+				continue // not for us, whatever is wrong with it
+			}
+			var m *Message
+			if err == nil {
+				m, err = Parse(c.buf[:n])
+			}
+			if err != nil {
+				return err
+			}
+			if m.Errno != 0 {
+				each(m)
+				return m.Errno
+			}
+			if done, err := each(m); done || err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// inTurn runs f alone, and with ctx in force on the transport.
+func (c *Conn) inTurn(ctx context.Context, f func() error) error {
+	select {
+	case <-c.turn:
+		defer func() { c.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	deadline, _ := ctx.Deadline()
+	if err := c.t.setDeadline(deadline); err != nil {
+		return err
+	}
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.t.setDeadline(time.Unix(1, 0)) // long past
+		close(cut)
+	})
+	err := f()
+	if !stop() {
+		<-cut // or it would cut short the next call
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return context.DeadlineExceeded // the transport's clock was ahead
+	}
+	return err
+}
+
+// A unixTransport is a SOCK_SEQPACKET socket.
+type unixTransport struct{ c *net.UnixConn }
+
+func (t *unixTransport) send(b []byte) error {
+	_, err := t.c.Write(b)
+	return err
+}
+
+func (t *unixTransport) recv(buf []byte) (int, error) {
+	n, _, flags, _, err := t.c.ReadMsgUnix(buf, nil)
+	switch {
+	case errors.Is(err, io.EOF):
+		return 0, fmt.Errorf("the stack closed the connection: %w", io.ErrUnexpectedEOF)
+	case err != nil:
+		return 0, err
+	case flags&syscall.MSG_TRUNC != 0:
+		return 0, fmt.Errorf("a message is longer than %d bytes: %w", len(buf), syscall.EMSGSIZE)
+	}
+	return n, nil
+}
+
+func (t *unixTransport) answers(Type) bool                { return true }
+func (t *unixTransport) setDeadline(when time.Time) error { return t.c.SetDeadline(when) }
+func (t *unixTransport) close() error                     { return t.c.Close() }

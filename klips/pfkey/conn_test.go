@@ -1,0 +1,292 @@
+package pfkey
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// listen serves one socket with f, which gets each connection, until the test
+// ends.
+func listen(t *testing.T, f func(c *net.UnixConn)) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				f(c)
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return path
+}
+
+// serve answers each request with what f returns.
+func serve(t *testing.T, f func(m *Message) []*Message) (path string) {
+	return listen(t, func(c *net.UnixConn) {
+		buf := make([]byte, MaxMessage)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			m, err := Parse(buf[:n])
+			if err != nil {
+				t.Errorf("server: %v", err)
+				return
+			}
+			for _, r := range f(m) {
+				b, err := r.Marshal()
+				if err != nil {
+					t.Errorf("server: %v", err)
+					return
+				}
+				if _, err := c.Write(b); err != nil {
+					return
+				}
+			}
+		}
+	})
+}
+
+func dial(t *testing.T, path string) *Conn {
+	t.Helper()
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestCall(t *testing.T) {
+	id := said(klips.ProtoESP, 0x1000, gw)
+	path := serve(t, func(m *Message) []*Message {
+		other, early, unasked := Ack(m.Header), Ack(m.Header), Ack(m.Header)
+		other.PID++
+		early.Seq--
+		unasked.Type, unasked.PID, unasked.Seq = TypeExpire, 0, m.Seq
+		broken := Ack(m.Header)
+		broken.PID++
+		broken.KMPrivate = new(Opaque("abcd"))
+		answer := Ack(m.Header)
+		if m.Type == TypeDelete {
+			answer = ErrorReply(m.Header, syscall.ESRCH)
+		}
+		return []*Message{other, early, unasked, broken, answer}
+	})
+	c := dial(t, path)
+	for seq := range uint32(5) {
+		m := Flush()
+		got, err := c.Call(t.Context(), m)
+		if err != nil || got.Type != TypeFlush || got.Seq != seq*2+1 || got.PID != uint32(os.Getpid()) || m.Seq != got.Seq {
+			t.Fatalf("Call(FLUSH) = %v, %v, want seq %d", got, err, seq*2+1)
+		}
+		got, err = c.Call(t.Context(), DeleteSA(id))
+		if !errors.Is(err, syscall.ESRCH) || got == nil || got.Errno != syscall.ESRCH {
+			t.Fatalf("Call(DELETE) = %v, %v, want ESRCH", got, err)
+		}
+	}
+	if _, err := c.Call(t.Context(), AddSA(&klips.SASpec{})); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("Call with an impossible request = %v, want EINVAL", err)
+	}
+	if _, err := c.Call(t.Context(), Flush()); err != nil {
+		t.Errorf("Call after that = %v", err)
+	}
+}
+
+func TestCallsTakeTurns(t *testing.T) {
+	c := dial(t, serve(t, func(m *Message) []*Message { return []*Message{Ack(m.Header)} }))
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for range 20 {
+				if _, err := c.Call(t.Context(), Flush()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if c.seq != 400 {
+		t.Errorf("seq = %d, want 400", c.seq)
+	}
+}
+
+func TestLateAnswer(t *testing.T) {
+	release := make(chan struct{})
+	path := serve(t, func(m *Message) []*Message {
+		if m.Type == TypeGet {
+			<-release
+		}
+		return []*Message{Ack(m.Header)}
+	})
+	c := dial(t, path)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if m, err := c.Call(ctx, GetSA(said(50, 256, gw))); err != context.DeadlineExceeded {
+		t.Errorf("Call = %v, %v, want DeadlineExceeded", m, err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if m, err := c.Call(ctx, GetSA(said(50, 256, gw))); err != context.Canceled {
+		t.Errorf("Call = %v, %v, want Canceled", m, err)
+	}
+	if m, err := c.Call(ctx, Flush()); err != context.Canceled {
+		t.Errorf("Call = %v, %v, want Canceled", m, err)
+	}
+	close(release)
+	if m, err := c.Call(t.Context(), Flush()); err != nil || m.Type != TypeFlush {
+		t.Errorf("Call after late answers = %v, %v", m, err)
+	}
+}
+
+func TestListOverSocket(t *testing.T) {
+	want := make([]klips.Eroute, 5000)
+	for i := range want {
+		want[i] = klips.Eroute{Selector: selector("10.0.0.0/8", "10.0.0.0/8"), ID: said(50, klips.SPI(i), gw)}
+	}
+	path := serve(t, func(m *Message) (answers []*Message) {
+		if *m.XTable != TableEroutes {
+			return []*Message{ErrorReply(m.Header, syscall.ENOSYS)}
+		}
+		err := SendList(m, slices.Values(want), func(m *Message) error {
+			b, err := m.Marshal()
+			if err != nil {
+				return err
+			}
+			back, err := Parse(b)
+			answers = append(answers, back)
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return answers
+	})
+	c := dial(t, path)
+	got, err := List[klips.Eroute](t.Context(), c, ListTable(TableEroutes))
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("List = %d eroutes, %v, want %d", len(got), err, len(want))
+	}
+	if got, err := List[klips.SA](t.Context(), c, ListTable(TableSAs)); got != nil || !errors.Is(err, syscall.ENOSYS) {
+		t.Errorf("List = %v, %v, want ENOSYS", got, err)
+	}
+	// Records that do not fit the type must not spoil what follows.
+	if _, err := List[int](t.Context(), c, ListTable(TableEroutes)); err == nil {
+		t.Error("List of eroutes as numbers succeeds")
+	}
+	if got, err := List[klips.Eroute](t.Context(), c, ListTable(TableEroutes)); err != nil || len(got) != len(want) {
+		t.Errorf("List after that = %d eroutes, %v", len(got), err)
+	}
+}
+
+func TestReceive(t *testing.T) {
+	path := listen(t, func(c *net.UnixConn) {
+		b, _ := Acquire(Acquisition{Src: ap("10.0.0.1:0"), Dst: ap("10.0.0.2:0")}).Marshal()
+		c.Write(b)
+		c.Write([]byte("garbage, garbage, garbage"))
+		c.Write(make([]byte, MaxMessage+100))
+	})
+	c := dial(t, path)
+	if m, err := c.Receive(t.Context()); err != nil || m.Type != TypeAcquire {
+		t.Errorf("Receive = %v, %v, want ACQUIRE", m, err)
+	}
+	if m, err := c.Receive(t.Context()); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("Receive = %v, %v, want EINVAL", m, err)
+	}
+	if m, err := c.Receive(t.Context()); !errors.Is(err, syscall.EMSGSIZE) {
+		t.Errorf("Receive = %v, %v, want EMSGSIZE", m, err)
+	}
+	if m, err := c.Receive(t.Context()); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("Receive = %v, %v, want ErrUnexpectedEOF", m, err)
+	}
+}
+
+func TestDialErrors(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Dial(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Dial of nothing = %v, want ErrNotExist", err)
+	}
+	// A socket that nobody listens on any more.
+	path := filepath.Join(dir, "left")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if _, err := Dial(path); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("Dial of a dead socket = %v, want ECONNREFUSED", err)
+	}
+	if os.Geteuid() == 0 {
+		t.Log("as root no socket is forbidden: that error is not tried")
+		return
+	}
+	l, err = net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(dir, "mine"), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Chmod(filepath.Join(dir, "mine"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Dial(filepath.Join(dir, "mine")); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Dial of a forbidden socket = %v, want ErrPermission", err)
+	}
+}
+
+// A kernelDouble is a transport like an AF_KEY socket: the errno comes from
+// send, and everyone's messages arrive.
+type kernelDouble struct {
+	transport
+	errno syscall.Errno
+	sent  []Type
+}
+
+func (k *kernelDouble) send(b []byte) error {
+	k.sent = append(k.sent, Type(b[1]))
+	if k.errno != 0 {
+		return k.errno
+	}
+	return nil
+}
+func (k *kernelDouble) answers(t Type) bool         { return t != TypeDebug }
+func (k *kernelDouble) setDeadline(time.Time) error { return nil }
+
+func TestCallWithoutAnswer(t *testing.T) {
+	k := &kernelDouble{}
+	c := newConn(k)
+	if m, err := c.Call(t.Context(), Debug(klips.DebugChange{})); err != nil || m.Type != TypeDebug {
+		t.Errorf("Call(X_DEBUG) = %v, %v", m, err)
+	}
+	k.errno = syscall.EACCES
+	if m, err := c.Call(t.Context(), Flush()); m != nil || !errors.Is(err, syscall.EACCES) {
+		t.Errorf("Call(FLUSH) = %v, %v, want EACCES", m, err)
+	}
+}
+
+func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

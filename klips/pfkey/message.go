@@ -1,0 +1,332 @@
+package pfkey
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"strings"
+	"syscall"
+)
+
+// headerLen is the length of a message without extensions.
+const headerLen = 16
+
+// maxWords is the greatest length that the headers of messages and extensions
+// can say, in 8-byte words.
+const maxWords = 1<<16 - 1
+
+// A Header is the head of every message. Its version is always PF_KEY_V2.
+type Header struct {
+	Type   Type
+	Errno  syscall.Errno // 0 in requests; the wire has one byte for it
+	SAType SAType
+	Seq    uint32
+	PID    uint32 // sender's process id; 0 in messages that the stack originates
+}
+
+// A Message is a PF_KEY message. Extensions that are nil are absent.
+type Message struct {
+	Header
+
+	SA             *SA
+	LifeCurrent    *Lifetime
+	LifeHard       *Lifetime
+	LifeSoft       *Lifetime
+	Src            *Address
+	Dst            *Address
+	Proxy          *Address
+	KeyAuth        *Key
+	KeyEncrypt     *Key
+	IdentSrc       *Ident
+	IdentDst       *Ident
+	Sensitivity    *Opaque
+	Proposal       *Proposal
+	SupportedAuth  *Supported
+	SupportedEnc   *Supported
+	SPIRange       *SPIRange
+	KMPrivate      *Opaque
+	SAType2        *SAType
+	SA2            *SA
+	Dst2           *Address
+	SrcFlow        *Address
+	DstFlow        *Address
+	SrcMask        *Address
+	DstMask        *Address
+	Debug          *DebugMasks
+	Protocol       *Protocol
+	NATTType       *NATTType
+	NATTSPort      *Port
+	NATTDPort      *Port
+	NATTOA         *Address
+	PlumbIf        *Device
+	SARef          *SARef
+	PrivateMessage // extensions that KLIPS does not know
+}
+
+// A slot is the place of one extension in a Message.
+type slot interface {
+	get() ext  // nil when absent
+	make() ext // makes it present with a zero value
+}
+
+type slotOf[T any, P interface {
+	*T
+	ext
+}] struct{ p *P }
+
+func (s slotOf[T, P]) get() ext {
+	if *s.p == nil {
+		return nil
+	}
+	return *s.p
+}
+
+func (s slotOf[T, P]) make() ext {
+	*s.p = new(T)
+	return *s.p
+}
+
+func at[T any, P interface {
+	*T
+	ext
+}](p *P) slot {
+	return slotOf[T, P]{p}
+}
+
+// slot returns the place of an extension, nil for unknown types.
+func (m *Message) slot(t ExtType) slot {
+	switch t {
+	case ExtSA:
+		return at(&m.SA)
+	case ExtLifetimeCurrent:
+		return at(&m.LifeCurrent)
+	case ExtLifetimeHard:
+		return at(&m.LifeHard)
+	case ExtLifetimeSoft:
+		return at(&m.LifeSoft)
+	case ExtSrc:
+		return at(&m.Src)
+	case ExtDst:
+		return at(&m.Dst)
+	case ExtProxy:
+		return at(&m.Proxy)
+	case ExtKeyAuth:
+		return at(&m.KeyAuth)
+	case ExtKeyEncrypt:
+		return at(&m.KeyEncrypt)
+	case ExtIdentSrc:
+		return at(&m.IdentSrc)
+	case ExtIdentDst:
+		return at(&m.IdentDst)
+	case ExtSensitivity:
+		return at(&m.Sensitivity)
+	case ExtProposal:
+		return at(&m.Proposal)
+	case ExtSupportedAuth:
+		return at(&m.SupportedAuth)
+	case ExtSupportedEnc:
+		return at(&m.SupportedEnc)
+	case ExtSPIRange:
+		return at(&m.SPIRange)
+	case ExtKMPrivate:
+		return at(&m.KMPrivate)
+	case ExtSAType2:
+		return at(&m.SAType2)
+	case ExtSA2:
+		return at(&m.SA2)
+	case ExtDst2:
+		return at(&m.Dst2)
+	case ExtSrcFlow:
+		return at(&m.SrcFlow)
+	case ExtDstFlow:
+		return at(&m.DstFlow)
+	case ExtSrcMask:
+		return at(&m.SrcMask)
+	case ExtDstMask:
+		return at(&m.DstMask)
+	case ExtDebug:
+		return at(&m.Debug)
+	case ExtProtocol:
+		return at(&m.Protocol)
+	case ExtNATTType:
+		return at(&m.NATTType)
+	case ExtNATTSPort:
+		return at(&m.NATTSPort)
+	case ExtNATTDPort:
+		return at(&m.NATTDPort)
+	case ExtNATTOA:
+		return at(&m.NATTOA)
+	case ExtPlumbIf:
+		return at(&m.PlumbIf)
+	case ExtSARef:
+		return at(&m.SARef)
+	}
+	return m.PrivateMessage.slot(t)
+}
+
+// Has reports whether the message carries an extension.
+func (m *Message) Has(t ExtType) bool {
+	s := m.slot(t)
+	return s != nil && s.get() != nil
+}
+
+// exts yields the extensions that are present, in ascending order of type.
+func (m *Message) exts() iter.Seq2[ExtType, ext] {
+	return func(yield func(ExtType, ext) bool) {
+		for t := ExtType(1); t <= maxXExt; t++ {
+			if t == maxExt+1 {
+				t = minXExt
+			}
+			if e := m.slot(t).get(); e != nil && !yield(t, e) {
+				return
+			}
+		}
+	}
+}
+
+// ParseHeader reads the head of a message, with the checks that a KLIPS kernel
+// makes before it looks at the rest: errors are *[Error] with EMSGSIZE for a
+// length that is not the message's own, EINVAL for the others. For a message
+// that is only wrong behind its first 16 bytes, or in its length, the header is
+// returned with the error, so that the sender can be answered.
+func ParseHeader(b []byte) (Header, error) {
+	if len(b) < headerLen {
+		return Header{}, fault(syscall.EMSGSIZE, "%d bytes, a header has %d", len(b), headerLen)
+	}
+	if b[0] != version {
+		return Header{}, fault(syscall.EINVAL, "version %d", b[0])
+	}
+	h := Header{
+		Type:   Type(b[1]),
+		Errno:  syscall.Errno(b[2]),
+		SAType: SAType(b[3]),
+		Seq:    binary.NativeEndian.Uint32(b[8:]),
+		PID:    binary.NativeEndian.Uint32(b[12:]),
+	}
+	if n := 8 * int(binary.NativeEndian.Uint16(b[4:])); n != len(b) {
+		return h, fault(syscall.EMSGSIZE, "%d bytes, its header says %d", len(b), n)
+	}
+	if binary.NativeEndian.Uint16(b[6:]) != 0 {
+		return h, fault(syscall.EINVAL, "a reserved field of the header is not zero")
+	}
+	if h.Type == 0 || h.Type > maxType && (h.Type < minXType || h.Type > maxXType) {
+		return h, fault(syscall.EINVAL, "unknown type %d", h.Type)
+	}
+	return h, nil
+}
+
+// Parse reads one message, requests and replies alike. It takes what the wire
+// can say; [Check] tells whether it makes sense. Nothing in the Message points
+// into b. Extensions may come in any order, each once. Errors are *[Error],
+// which wraps the errno that a KLIPS kernel answers: EMSGSIZE, EINVAL, or
+// EPFNOSUPPORT for an address that is neither IPv4 nor IPv6.
+func Parse(b []byte) (*Message, error) {
+	h, err := ParseHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	m := &Message{Header: h}
+	if err := m.parseExts(b[headerLen:]); err != nil {
+		err.Type = h.Type
+		m.Clear()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Message) parseExts(b []byte) *Error {
+	for len(b) > 0 {
+		// Messages are whole words long, so four bytes are always there.
+		n := 8 * int(binary.NativeEndian.Uint16(b))
+		t := ExtType(binary.NativeEndian.Uint16(b[2:]))
+		if n == 0 || n > len(b) {
+			return &Error{syscall.EINVAL, 0, t, fmt.Sprintf("%d bytes long where %d remain", n, len(b))}
+		}
+		s := m.slot(t)
+		if s == nil {
+			return fault(syscall.EINVAL, "unknown extension %d", t)
+		}
+		if s.get() != nil {
+			return &Error{syscall.EINVAL, 0, t, "there twice"}
+		}
+		r := reader{b: b[4:n]}
+		s.make().decode(&r)
+		if r.err != nil {
+			r.err.Ext = t
+			return r.err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// Append appends the message in wire form to b and returns the longer slice.
+// Extensions come in ascending order of type; reserved fields and padding are
+// zero. Errors are *[Error] with EINVAL for fields that cannot be sent, such as
+// an address that was not set, and EMSGSIZE for a message that is too long; b
+// is then returned as it was.
+func (m *Message) Append(b []byte) ([]byte, error) {
+	if m.Errno > 255 {
+		return b, &Error{syscall.EINVAL, m.Type, 0, fmt.Sprintf("errno %d does not fit", int(m.Errno))}
+	}
+	start := len(b)
+	w := writer{b: append(b, version, byte(m.Type), byte(m.Errno), byte(m.SAType))}
+	w.u32(0) // length, reserved
+	w.u32(m.Seq)
+	w.u32(m.PID)
+	for t, e := range m.exts() {
+		at := len(w.b)
+		w.u16(0)
+		w.u16(uint16(t))
+		e.encode(&w)
+		w.zero(-(len(w.b) - at) & 7)
+		words := (len(w.b) - at) / 8
+		if w.err == nil && words > maxWords {
+			w.err = fault(syscall.EMSGSIZE, "%d bytes do not fit", 8*words)
+		}
+		if w.err != nil {
+			w.err.Type, w.err.Ext = m.Type, t
+			clear(w.b[start:])
+			return b[:start], w.err
+		}
+		binary.NativeEndian.PutUint16(w.b[at:], uint16(words))
+	}
+	words := (len(w.b) - start) / 8
+	if words > maxWords {
+		clear(w.b[start:])
+		return b[:start], &Error{syscall.EMSGSIZE, m.Type, 0, fmt.Sprintf("%d bytes do not fit", 8*words)}
+	}
+	binary.NativeEndian.PutUint16(w.b[start+4:], uint16(words))
+	return w.b, nil
+}
+
+// Marshal returns the message in wire form, see [Message.Append]. Who marshals
+// a message with keys clears the bytes after use.
+func (m *Message) Marshal() ([]byte, error) {
+	// Room for any message of the tools, so that keys are not left behind in
+	// the smaller arrays that growing would discard.
+	return m.Append(make([]byte, 0, 512))
+}
+
+// Clear overwrites the keys that the message holds with zeros. Keys are the
+// only secrets in a message.
+func (m *Message) Clear() {
+	m.KeyAuth.Clear()
+	m.KeyEncrypt.Clear()
+}
+
+// String describes the message on one line, for logs: never its keys.
+func (m *Message) String() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%v seq=%d pid=%d", m.Type, m.Seq, m.PID)
+	if m.SAType != 0 {
+		fmt.Fprintf(&s, " satype=%v", m.SAType)
+	}
+	if m.Errno != 0 {
+		fmt.Fprintf(&s, " errno=%d", int(m.Errno))
+	}
+	for t, e := range m.exts() {
+		fmt.Fprintf(&s, " %v(%s)", t, e.String())
+	}
+	return s.String()
+}

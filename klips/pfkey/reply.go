@@ -1,0 +1,259 @@
+package pfkey
+
+import (
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// The functions of this file build what a stack sends. Those that answer a
+// request need one that passed [Check] or [CheckPrivate]. A reply has the sequence
+// number and process id of its request, which is all that tells whose it is;
+// messages that nobody asked for have process id 0 and leave the sequence
+// number to the sender. No reply carries keys.
+
+// ErrorReply answers a request that failed: its header, with an errno.
+func ErrorReply(request Header, errno syscall.Errno) *Message {
+	request.Errno = errno
+	return &Message{Header: request}
+}
+
+// Ack answers a request that succeeded and has nothing to tell: its header.
+func Ack(request Header) *Message { return ErrorReply(request, 0) }
+
+// reply starts the answer to a request with the extensions that are given back
+// as they came.
+func reply(request *Message, back ...ExtType) *Message {
+	m := Ack(request.Header)
+	for _, t := range back {
+		m.copyFrom(request, t)
+	}
+	return m
+}
+
+// copyFrom takes over one extension, without a copy of what it points to. Those
+// that hold keys are not asked for.
+func (m *Message) copyFrom(o *Message, t ExtType) {
+	switch t {
+	case ExtSA:
+		m.SA = o.SA
+	case ExtLifetimeHard:
+		m.LifeHard = o.LifeHard
+	case ExtLifetimeSoft:
+		m.LifeSoft = o.LifeSoft
+	case ExtSrc:
+		m.Src = o.Src
+	case ExtDst:
+		m.Dst = o.Dst
+	case ExtIdentSrc:
+		m.IdentSrc = o.IdentSrc
+	case ExtIdentDst:
+		m.IdentDst = o.IdentDst
+	case ExtSAType2:
+		m.SAType2 = o.SAType2
+	case ExtSA2:
+		m.SA2 = o.SA2
+	case ExtDst2:
+		m.Dst2 = o.Dst2
+	case ExtSrcFlow:
+		m.SrcFlow = o.SrcFlow
+	case ExtDstFlow:
+		m.DstFlow = o.DstFlow
+	case ExtSrcMask:
+		m.SrcMask = o.SrcMask
+	case ExtDstMask:
+		m.DstMask = o.DstMask
+	case ExtProtocol:
+		m.Protocol = o.Protocol
+	case ExtPlumbIf:
+		m.PlumbIf = o.PlumbIf
+	}
+}
+
+// GetSPIReply answers GETSPI with the SPI that was chosen.
+func GetSPIReply(request *Message, spi klips.SPI) *Message {
+	m := reply(request, ExtSrc, ExtDst)
+	m.SA = &SA{SPI: spi, State: klips.Larval}
+	return m
+}
+
+// AddReply answers ADD with the SA as it was made: its flags and SArefs.
+func AddReply(request *Message, sa *klips.SA) *Message {
+	m := reply(request, ExtLifetimeHard, ExtLifetimeSoft, ExtSrc, ExtDst, ExtIdentSrc, ExtIdentDst)
+	made := *request.SA
+	made.Flags, made.Ref = wireFlags(sa), 0
+	m.SA = &made
+	m.SARef = &SARef{Me: sa.Ref, Him: sa.RefHim}
+	return m
+}
+
+// DeleteReply answers DELETE; ref is the SAref of the SA that is gone.
+func DeleteReply(request *Message, ref uint32) *Message {
+	m := reply(request, ExtSrc, ExtDst)
+	m.SA = &SA{SPI: request.SA.SPI, Ref: ref}
+	return m
+}
+
+// GetReply answers GET with what the SA is. Times in LIFETIME_CURRENT are
+// seconds since the epoch (RFC 2367 section 2.3.2), those of limits are
+// durations.
+func GetReply(request *Message, sa *klips.SA, now time.Time) *Message {
+	m := Ack(request.Header)
+	m.describe(sa, now)
+	m.LifeHard = lifeLimits(&sa.Life, func(c klips.Counter) uint64 { return c.Hard })
+	m.LifeSoft = lifeLimits(&sa.Life, func(c klips.Counter) uint64 { return c.Soft })
+	if sa.NATT.Type != klips.NATTNone {
+		m.NATTType = new(NATTType(sa.NATT.Type))
+		m.NATTSPort, m.NATTDPort = new(Port(sa.NATT.SPort)), new(Port(sa.NATT.DPort))
+	}
+	return m
+}
+
+// GroupReply answers X_GRPSA with the SAs of the request.
+func GroupReply(request *Message) *Message {
+	return reply(request, ExtSA, ExtDst, ExtSAType2, ExtSA2, ExtDst2)
+}
+
+// AddFlowReply answers X_ADDFLOW. Ports and protocol are given back, where
+// KLIPS lost them.
+func AddFlowReply(request *Message) *Message {
+	return reply(request, ExtSA, ExtSrc, ExtDst, ExtSrcFlow, ExtDstFlow, ExtSrcMask, ExtDstMask, ExtProtocol)
+}
+
+// DelFlowReply answers X_DELFLOW.
+func DelFlowReply(request *Message) *Message {
+	return reply(request, ExtSA, ExtSrcFlow, ExtDstFlow, ExtSrcMask, ExtDstMask, ExtProtocol)
+}
+
+// PlumbReply answers X_PLUMBIF and X_UNPLUMBIF. Unlike other failures, theirs
+// come with the extension of the request.
+func PlumbReply(request *Message, errno syscall.Errno) *Message {
+	m := reply(request, ExtPlumbIf)
+	m.Errno = errno
+	return m
+}
+
+// RegisterReply answers REGISTER with the algorithms that SAs of its type can
+// have; a list that is empty is left out.
+func RegisterReply(request *Message, auth, encrypt []Algorithm) *Message {
+	m := Ack(request.Header)
+	if len(auth) > 0 {
+		m.SupportedAuth = &Supported{Algs: auth}
+	}
+	if len(encrypt) > 0 {
+		m.SupportedEnc = &Supported{Algs: encrypt}
+	}
+	return m
+}
+
+// Expire tells everyone that an SA's hard or soft limits have passed.
+func Expire(sa *klips.SA, hard bool, now time.Time) *Message {
+	m := &Message{Header: Header{Type: TypeExpire, SAType: SATypeOf(sa.ID.Proto)}}
+	m.describe(sa, now)
+	if hard {
+		m.LifeHard = orZero(lifeLimits(&sa.Life, func(c klips.Counter) uint64 { return c.Hard }))
+	} else {
+		m.LifeSoft = orZero(lifeLimits(&sa.Life, func(c klips.Counter) uint64 { return c.Soft }))
+	}
+	return m
+}
+
+// An Acquisition is a packet that a %trap eroute caught.
+type Acquisition struct {
+	Src, Dst           netip.AddrPort // ports are 0 unless the eroute has ports
+	Proto              uint8          // 0 unless the eroute has a protocol
+	IdentSrc, IdentDst *Ident
+}
+
+// Acquire asks key daemons for an SA, as KLIPS does: for ESP with 3DES and MD5
+// or SHA1.
+func Acquire(a Acquisition) *Message {
+	m := &Message{Header: Header{Type: TypeAcquire, SAType: SATypeESP}}
+	m.Src = &Address{Addr: a.Src.Addr(), Port: a.Src.Port(), Proto: a.Proto}
+	m.Dst = &Address{Addr: a.Dst.Addr(), Port: a.Dst.Port(), Proto: a.Proto}
+	m.IdentSrc, m.IdentDst = a.IdentSrc, a.IdentDst
+	comb := func(auth klips.AuthAlg, bits uint16) Comb {
+		return Comb{
+			Auth: uint8(auth), AuthMin: bits, AuthMax: bits,
+			Encrypt: uint8(klips.Enc3DES), EncMin: 168, EncMax: 168,
+			Flags:   uint16(klips.FlagPFS),
+			SoftAdd: 57600, HardAdd: 86400, SoftUse: 57600, HardUse: 86400,
+		}
+	}
+	m.Proposal = &Proposal{Replay: maxReplay, Combs: []Comb{comb(klips.AuthMD5, 128), comb(klips.AuthSHA1, 160)}}
+	return m
+}
+
+// NewMapping tells that the peer of a UDP-encapsulated SA sends from another
+// address or port.
+func NewMapping(id klips.SAID, from, to netip.AddrPort) *Message {
+	m := &Message{Header: Header{Type: TypeNATTMapping, SAType: SATypeOf(id.Proto)}}
+	m.SA = &SA{SPI: id.SPI}
+	m.Src = &Address{Addr: from.Addr(), Proto: uint8(klips.ProtoESP)}
+	m.Dst = &Address{Addr: to.Addr(), Proto: uint8(klips.ProtoESP)}
+	m.NATTSPort, m.NATTDPort = new(Port(from.Port())), new(Port(to.Port()))
+	return m
+}
+
+// describe sets the extensions of an SA that GET and EXPIRE share.
+func (m *Message) describe(sa *klips.SA, now time.Time) {
+	m.SA = &SA{
+		SPI: sa.ID.SPI, Replay: uint8(min(sa.Window, maxReplay)), State: sa.State,
+		Auth: sa.Transform.Auth, Encrypt: uint8(sa.Transform.Enc), Flags: wireFlags(sa), Ref: sa.Ref,
+	}
+	if sa.ID.Proto == klips.ProtoComp {
+		m.SA.Encrypt = uint8(sa.Transform.Comp)
+	}
+	m.LifeCurrent = &Lifetime{
+		Allocations: saturate(sa.Life.Allocations.Count),
+		Bytes:       sa.Life.Bytes.Count,
+		AddTime:     since(now, sa.Life.AddTime.Count),
+	}
+	if sa.Used {
+		m.LifeCurrent.UseTime = since(now, sa.Life.UseTime.Count)
+	}
+	src := sa.Src
+	if !src.IsValid() {
+		src = anyOf(sa.ID.Dst)
+	}
+	m.Src, m.Dst = &Address{Addr: src}, &Address{Addr: sa.ID.Dst}
+}
+
+// inboundFlag is how KLIPS marks inbound SAs in messages. The bit is also PFS.
+const inboundFlag = 1
+
+func wireFlags(sa *klips.SA) uint32 {
+	if sa.Dir == klips.Inbound {
+		return sa.Flags | inboundFlag
+	}
+	return sa.Flags
+}
+
+// lifeLimits returns the limits that of picks, nil when there are none.
+func lifeLimits(l *klips.Life, of func(klips.Counter) uint64) *Lifetime {
+	t := Lifetime{
+		Allocations: saturate(of(l.Allocations)), Bytes: of(l.Bytes),
+		AddTime: of(l.AddTime), UseTime: of(l.UseTime),
+	}
+	if t == (Lifetime{}) {
+		return nil
+	}
+	return &t
+}
+
+func orZero(l *Lifetime) *Lifetime {
+	if l == nil {
+		return new(Lifetime)
+	}
+	return l
+}
+
+func saturate(v uint64) uint32 { return uint32(min(v, 1<<32-1)) }
+
+// since returns the time that lies some seconds before now.
+func since(now time.Time, seconds uint64) uint64 {
+	t := uint64(max(now.Unix(), 0))
+	return t - min(t, seconds)
+}

@@ -1,0 +1,296 @@
+package pfkey
+
+import (
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// The functions of this file build requests, byte for byte those of the classic
+// tools. Sequence number and process id are left to the sender. A value that
+// the wire cannot carry, such as an SA without a destination, shows when the
+// message is marshalled.
+//
+// The classic tools also send what is given in vain, such as the source or the
+// replay window with DeleteSA and GetSA. No stack looks at that; it is left out
+// here.
+
+// AddSA asks for an SA (ADD). The message has copies of the keys; clear it with
+// [Message.Clear] after use. Only what KLIPS can be told is in it: a window
+// above 64 becomes 64 and packet limits are left out, see [AddSAPrivate].
+func AddSA(spec *klips.SASpec) *Message {
+	m := saRequest(TypeAdd, spec.ID)
+	if spec.Src.IsValid() {
+		m.Src.Addr = spec.Src
+	}
+	m.SA.Replay = uint8(min(spec.Window, maxReplay))
+	m.SA.Auth = spec.Auth
+	m.SA.Encrypt = uint8(spec.Enc)
+	if spec.ID.Proto == klips.ProtoComp {
+		m.SA.Encrypt = uint8(spec.Comp)
+	}
+	m.LifeHard, m.LifeSoft = newLimits(spec.Hard), newLimits(spec.Soft)
+	m.KeyAuth, m.KeyEncrypt = newKey(slices.Clone(spec.AuthKey)), newKey(slices.Clone(spec.EncKey))
+	if spec.NATT.Type != klips.NATTNone {
+		m.NATTType = new(NATTType(spec.NATT.Type))
+		if spec.NATT.SPort != 0 {
+			m.NATTSPort = new(Port(spec.NATT.SPort))
+		}
+		if spec.NATT.DPort != 0 {
+			m.NATTDPort = new(Port(spec.NATT.DPort))
+		}
+	}
+	if spec.OutIf != 0 {
+		m.PlumbIf = new(Device(spec.OutIf))
+	}
+	if spec.Ref != 0 || spec.RefHim != 0 {
+		m.SARef = &SARef{Me: spec.Ref, Him: spec.RefHim}
+	}
+	return m
+}
+
+// AddSAPrivate is [AddSA] for the embedded stack: with large windows and packet
+// limits where the SA has them.
+func AddSAPrivate(spec *klips.SASpec) *Message {
+	m := AddSA(spec)
+	if spec.Window > maxReplay {
+		m.XWindow = new(Window(spec.Window))
+	}
+	if spec.Soft.Packets != 0 || spec.Hard.Packets != 0 {
+		m.XPackets = &Packets{Soft: spec.Soft.Packets, Hard: spec.Hard.Packets}
+	}
+	return m
+}
+
+// newLimits also makes an extension of zeros where the only limit is one of
+// packets: so do the classic tools.
+func newLimits(l klips.Limits) *Lifetime {
+	if l == (klips.Limits{}) {
+		return nil
+	}
+	return &Lifetime{Allocations: l.Allocations, Bytes: l.Bytes, AddTime: l.AddTime, UseTime: l.UseTime}
+}
+
+// DeleteSA asks to remove an SA (DELETE).
+func DeleteSA(id klips.SAID) *Message { return saRequest(TypeDelete, id) }
+
+// GetSA asks for an SA (GET).
+func GetSA(id klips.SAID) *Message { return saRequest(TypeGet, id) }
+
+// Flush asks to remove all SAs (FLUSH), whatever their type. The classic tool
+// puts the type of an SA that was named in vain into the header; so does a
+// satype here, of which there may be one.
+func Flush(satype ...SAType) *Message { return request(TypeFlush, first(satype)) }
+
+// GroupPair asks to link two SAs, the inner transform first (X_GRPSA).
+func GroupPair(a, b klips.SAID) *Message {
+	m := Ungroup(a)
+	m.SAType2 = new(SATypeOf(b.Proto))
+	m.SA2 = &SA{SPI: b.SPI}
+	m.Dst2 = &Address{Addr: b.Dst}
+	return m
+}
+
+// Ungroup asks to take the group of an SA apart (X_GRPSA).
+func Ungroup(id klips.SAID) *Message {
+	m := request(TypeGroupSA, SATypeOf(id.Proto))
+	m.SA = &SA{SPI: id.SPI}
+	m.Dst = &Address{Addr: id.Dst}
+	return m
+}
+
+// AddFlow asks for an eroute or an inbound policy (X_ADDFLOW).
+func AddFlow(e klips.Eroute, op klips.ErouteOp) *Message {
+	m := request(TypeAddFlow, SATypeOf(e.ID.Proto))
+	m.SA = &SA{SPI: e.ID.SPI}
+	switch op {
+	case klips.ErouteReplace:
+		m.SA.Flags = klips.FlagReplaceFlow
+	case klips.ErouteAddIn:
+		m.SA.Flags = klips.FlagInFlow
+	case klips.ErouteReplaceIn:
+		m.SA.Flags = klips.FlagReplaceFlow | klips.FlagInFlow
+	}
+	m.Src = &Address{Addr: anyOf(e.ID.Dst)}
+	m.Dst = &Address{Addr: e.ID.Dst}
+	m.setFlow(e.Selector)
+	return m
+}
+
+// DelFlow asks to remove the eroute with a selector (X_DELFLOW). As for [Flush],
+// there may be the type of an SA that was named in vain.
+func DelFlow(s klips.Selector, satype ...SAType) *Message {
+	m := request(TypeDelFlow, first(satype))
+	m.setFlow(s)
+	return m
+}
+
+// ClearFlows asks to remove all eroutes (X_DELFLOW).
+func ClearFlows() *Message {
+	m := request(TypeDelFlow, SATypeUnspec)
+	m.SA = &SA{Flags: klips.FlagClearFlow}
+	return m
+}
+
+// netlinkSet is the bit of the netlink mask that chooses OR.
+const netlinkSet = 1 << 31
+
+// Debug asks to change the debug masks (X_DEBUG). Bit 31 of the netlink mask
+// cannot be sent: it is where the wire says what to do.
+func Debug(c klips.DebugChange) *Message {
+	m := request(TypeDebug, SATypeUnspec)
+	masks := DebugMasks(c.Masks)
+	masks[klips.DebugNetlink] &^= netlinkSet
+	if c.Set {
+		masks[klips.DebugNetlink] |= netlinkSet
+	}
+	m.Debug = &masks
+	return m
+}
+
+// Plumb asks to create a virtual device (X_PLUMBIF), or to delete it
+// (X_UNPLUMBIF). The error is that of [DeviceNumber].
+func Plumb(name string, create bool) (*Message, error) {
+	n, err := DeviceNumber(name)
+	if err != nil {
+		return nil, err
+	}
+	t := TypeUnplumbIf
+	if create {
+		t = TypePlumbIf
+	}
+	m := request(t, SATypeUnspec)
+	m.PlumbIf = new(Device(n))
+	return m, nil
+}
+
+// Register asks to be told of ACQUIREs for SAs of one type (REGISTER). EXPIREs
+// go to everyone.
+func Register(satype SAType) *Message { return request(TypeRegister, satype) }
+
+// GroupAll asks to make a group of two to four SAs, all or nothing; the inner
+// transform comes first. Private part.
+func GroupAll(ids []klips.SAID) *Message {
+	m := request(TypeXGroup, SATypeUnspec)
+	m.XSAIDs = new(SAIDs(slices.Clone(ids)))
+	return m
+}
+
+// Attach asks to bind a virtual device to a physical one. Private part.
+func Attach(virtual, physical string) *Message {
+	m := Detach(virtual)
+	m.Type = TypeXAttach
+	m.XPhysical = new(Name(physical))
+	return m
+}
+
+// Detach asks to unbind a virtual device. Private part.
+func Detach(virtual string) *Message {
+	m := request(TypeXDetach, SATypeUnspec)
+	m.XVirtual = new(Name(virtual))
+	return m
+}
+
+// DetachAll asks to unbind all virtual devices. Private part.
+func DetachAll() *Message { return request(TypeXDetachAll, SATypeUnspec) }
+
+// ListTable asks for a table. Private part; see [List].
+func ListTable(t Table) *Message {
+	m := request(TypeXList, SATypeUnspec)
+	m.XTable = &t
+	return m
+}
+
+// ListSA asks for the line of one SA of TableSAs. Private part; see [List].
+func ListSA(id klips.SAID) *Message {
+	m := ListTable(TableSAs)
+	m.XSAIDs = &SAIDs{id}
+	return m
+}
+
+// Stop asks the embedded daemon to stop. Private part.
+func Stop() *Message { return request(TypeXStop, SATypeUnspec) }
+
+// Status asks the embedded daemon how it is. Private part.
+func Status() *Message { return request(TypeXStatus, SATypeUnspec) }
+
+func first(s []SAType) SAType {
+	if len(s) == 0 {
+		return SATypeUnspec
+	}
+	return s[0]
+}
+
+func request(t Type, satype SAType) *Message {
+	return &Message{Header: Header{Type: t, SAType: satype}}
+}
+
+// saRequest names one SA: with SPI, destination and a source that means any.
+func saRequest(t Type, id klips.SAID) *Message {
+	m := request(t, SATypeOf(id.Proto))
+	m.SA = &SA{SPI: id.SPI, State: klips.Mature}
+	m.Src = &Address{Addr: anyOf(id.Dst)}
+	m.Dst = &Address{Addr: id.Dst}
+	return m
+}
+
+// anyOf returns the unspecified address of the family of a.
+func anyOf(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+func (m *Message) setFlow(s klips.Selector) {
+	m.SrcFlow, m.SrcMask = flow(s.Src, s.SrcPort)
+	m.DstFlow, m.DstMask = flow(s.Dst, s.DstPort)
+	if s.Proto != 0 {
+		m.Protocol = &Protocol{Proto: s.Proto}
+	}
+}
+
+func flow(p netip.Prefix, port uint16) (addr, mask *Address) {
+	addr = &Address{Addr: p.Addr(), Port: port}
+	mask = &Address{}
+	switch {
+	case p.Addr().Is4():
+		var b [4]byte
+		setBits(b[:], p.Bits())
+		mask.Addr = netip.AddrFrom4(b)
+	case p.Addr().Is6():
+		var b [16]byte
+		setBits(b[:], p.Bits())
+		mask.Addr = netip.AddrFrom16(b)
+	}
+	if port != 0 {
+		mask.Port = 0xffff
+	}
+	return addr, mask
+}
+
+// setBits sets the n leading bits of b.
+func setBits(b []byte, n int) {
+	for i := range b {
+		switch {
+		case n >= 8:
+			b[i] = 0xff
+		case n > 0:
+			b[i] = ^byte(0xff >> n)
+		}
+		n -= 8
+	}
+}
+
+// checkSAID refuses SAIDs that no stack can hold.
+func checkSAID(id klips.SAID) *Error {
+	switch {
+	case SATypeOf(id.Proto) == SATypeUnspec:
+		return fault(syscall.EINVAL, "protocol %d has no SAs", id.Proto)
+	case id.Dst.Is4In6():
+		return fault(syscall.EINVAL, "%v is an IPv4 address in IPv6 form", id.Dst)
+	}
+	return nil
+}

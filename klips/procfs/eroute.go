@@ -1,0 +1,141 @@
+package procfs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// WriteEroute writes ipsec_eroute: a line for each eroute, in the order given.
+func WriteEroute(w io.Writer, eroutes []klips.Eroute) error {
+	return writeLines(w, eroutes, func(b []byte, e *klips.Eroute) []byte {
+		b = pad(b, 10, func(b []byte) []byte { return strconv.AppendUint(b, e.Packets, 10) })
+		b = append(b, ' ')
+		b = pad(b, 18, func(b []byte) []byte { return appendFlowEnd(b, e.Src, e.SrcPort) })
+		b = append(b, " -> "...)
+		b = pad(b, 18, func(b []byte) []byte { return appendFlowEnd(b, e.Dst, e.DstPort) })
+		b = append(b, " => "...)
+		b = appendSAID(b, e.ID)
+		if e.Proto != 0 {
+			b = append(b, ':')
+			b = strconv.AppendUint(b, uint64(e.Proto), 10)
+		}
+		return append(b, '\n')
+	})
+}
+
+// pad appends what f appends, and blanks up to a width.
+func pad(b []byte, width int, f func([]byte) []byte) []byte {
+	start := len(b)
+	b = f(b)
+	for len(b)-start < width {
+		b = append(b, ' ')
+	}
+	return b
+}
+
+// FlowEnd returns the source or destination of an eroute as the table prints it:
+// "10.1.0.0/16", with a port "10.1.0.0/16:80" or "[2001:db8::/32]:80".
+func FlowEnd(p netip.Prefix, port uint16) string { return string(appendFlowEnd(nil, p, port)) }
+
+func appendFlowEnd(b []byte, p netip.Prefix, port uint16) []byte {
+	if port == 0 {
+		return appendPrefix(b, p)
+	}
+	if p.Addr().Is6() {
+		b = append(b, '[')
+		b = append(appendPrefix(b, p), ']')
+	} else {
+		b = appendPrefix(b, p)
+	}
+	b = append(b, ':')
+	return strconv.AppendUint(b, uint64(port), 10)
+}
+
+// ParseEroute reads ipsec_eroute. A protocol is glued to its SAID with a colon,
+// so that behind an IPv6 gateway it cannot always be told from the address: it is
+// taken for one where the line has ports, or where the address would not be one
+// otherwise.
+func ParseEroute(r io.Reader) ([]klips.Eroute, error) {
+	var eroutes []klips.Eroute
+	err := readLines(r, "ipsec_eroute", func(line []byte) error {
+		e, err := parseEroute(line)
+		if err == nil {
+			eroutes = append(eroutes, e)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return eroutes, nil
+}
+
+func parseEroute(line []byte) (e klips.Eroute, err error) {
+	var f [6][]byte
+	for i := range f {
+		f[i], line = nextField(line)
+	}
+	if len(f[5]) == 0 {
+		return e, errShort
+	}
+	if string(f[2]) != "->" || string(f[4]) != "=>" || len(bytes.TrimSpace(line)) != 0 {
+		return e, fmt.Errorf("not of the form: count source -> destination => said")
+	}
+	if e.Packets, err = number(f[0]); err != nil {
+		return e, err
+	}
+	var srcPort, dstPort bool
+	if e.Src, e.SrcPort, srcPort, err = parseFlowEnd(f[1]); err != nil {
+		return e, err
+	}
+	if e.Dst, e.DstPort, dstPort, err = parseFlowEnd(f[3]); err != nil {
+		return e, err
+	}
+	if e.Src.Addr().Is4() != e.Dst.Addr().Is4() {
+		return e, fmt.Errorf("source and destination are of two families")
+	}
+	e.ID, e.Proto, err = parseTarget(f[5], srcPort || dstPort)
+	return e, err
+}
+
+// parseFlowEnd reads what appendFlowEnd writes, and IPv6 with a port but without
+// brackets. hasPort tells that there was one, were it 0.
+func parseFlowEnd(b []byte) (p netip.Prefix, port uint16, hasPort bool, err error) {
+	subnet, text := b, []byte(nil)
+	if b[0] == '[' {
+		var after []byte
+		subnet, after, hasPort = bytes.Cut(b[1:], []byte("]"))
+		if text, hasPort = bytes.CutPrefix(after, []byte(":")); !hasPort {
+			return p, 0, false, fmt.Errorf("%s is not a subnet with a port", quote(b))
+		}
+	} else if slash := bytes.IndexByte(b, '/'); slash >= 0 {
+		var bits []byte
+		bits, text, hasPort = bytes.Cut(b[slash:], []byte(":"))
+		subnet = b[:slash+len(bits)]
+	}
+	if p, err = parsePrefix(subnet); err == nil && hasPort {
+		port, err = number16(text)
+	}
+	return p, port, hasPort, err
+}
+
+// parseTarget reads a SAID with or without :protocol.
+func parseTarget(b []byte, ports bool) (klips.SAID, uint8, error) {
+	id, err := parseSAID(b)
+	if err == nil && !(ports && id.Dst.Is6()) {
+		return id, 0, nil
+	}
+	if i := bytes.LastIndexByte(b, ':'); i >= 0 {
+		proto, err1 := strconv.ParseUint(string(b[i+1:]), 10, 8)
+		id2, err2 := parseSAID(b[:i])
+		if err1 == nil && err2 == nil {
+			return id2, uint8(proto), nil
+		}
+	}
+	return id, 0, err
+}

@@ -1,0 +1,239 @@
+package procfs
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A SyntaxError is a line of a table that cannot be read.
+type SyntaxError struct {
+	Table  string // as "ipsec_spi"
+	Line   int    // from 1
+	Detail string
+}
+
+func (e *SyntaxError) Error() string {
+	return e.Table + " line " + strconv.Itoa(e.Line) + ": " + e.Detail
+}
+
+// maxLine is the length of the longest line that is read. The longest that KLIPS
+// writes are some hundred bytes.
+const maxLine = 1 << 20
+
+// readLines gives each line of a table that is not blank to f, without its end;
+// the bytes are valid until f returns. What f finds wrong becomes a SyntaxError.
+func readLines(r io.Reader, table string, f func(line []byte) error) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 16<<10), maxLine)
+	n := 0
+	for s.Scan() {
+		n++
+		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+			continue
+		}
+		if err := f(s.Bytes()); err != nil {
+			return &SyntaxError{table, n, err.Error()}
+		}
+	}
+	if errors.Is(s.Err(), bufio.ErrTooLong) {
+		return &SyntaxError{table, n + 1, "longer than " + strconv.Itoa(maxLine) + " bytes"}
+	}
+	if s.Err() != nil {
+		return fmt.Errorf("read %s: %w", table, s.Err())
+	}
+	return nil
+}
+
+// writeLines writes what line appends for each record, in large pieces and
+// without garbage per record.
+func writeLines[T any](w io.Writer, records []T, line func(b []byte, r *T) []byte) error {
+	b := make([]byte, 0, 32<<10)
+	for i := range records {
+		b = line(b, &records[i])
+		if len(b) > 28<<10 {
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+// quote makes a piece of a line fit for an error.
+func quote(b []byte) string {
+	const most = 40
+	if len(b) > most {
+		return strconv.Quote(string(b[:most])) + "…"
+	}
+	return strconv.Quote(string(b))
+}
+
+var errShort = errors.New("cut short")
+
+// number reads a decimal or, with 0x, hexadecimal number. KLIPS prints some
+// unsigned values as signed ones: those that are negative wrap around.
+func number(b []byte) (uint64, error) {
+	s := string(b)
+	if h, ok := strings.CutPrefix(s, "0x"); ok {
+		if v, err := strconv.ParseUint(h, 16, 64); err == nil {
+			return v, nil
+		}
+	} else if v, err := strconv.ParseUint(s, 10, 64); err == nil {
+		return v, nil
+	} else if v, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return uint64(v), nil
+	}
+	return 0, fmt.Errorf("%s is not a number", quote(b))
+}
+
+// number16 reads a decimal number of 16 bits.
+func number16(b []byte) (uint16, error) {
+	v, err := strconv.ParseUint(string(b), 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a number of 16 bits", quote(b))
+	}
+	return uint16(v), nil
+}
+
+func parseAddr(b []byte) (netip.Addr, error) {
+	a, err := netip.ParseAddr(string(b))
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("%s is not an address", quote(b))
+	}
+	return a, nil
+}
+
+// parsePrefix reads addr/bits, also where the address has bits outside the mask:
+// a KLIPS kernel takes such.
+func parsePrefix(b []byte) (netip.Prefix, error) {
+	addr, bits, ok := bytes.Cut(b, []byte("/"))
+	if !ok {
+		return netip.Prefix{}, fmt.Errorf("%s is not a subnet", quote(b))
+	}
+	a, err := parseAddr(addr)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	n, err := strconv.ParseUint(string(bits), 10, 8)
+	if err != nil || int(n) > a.BitLen() {
+		return netip.Prefix{}, fmt.Errorf("%s is not a prefix length", quote(bits))
+	}
+	return netip.PrefixFrom(a, int(n)), nil
+}
+
+// invalidDst is how an SA prints whose memory was freed.
+const invalidDst = "@<invalid>"
+
+// parseSAID reads the form of the listings, and the dotted one of old tables.
+func parseSAID(b []byte) (klips.SAID, error) {
+	if rest, ok := bytes.CutSuffix(b, []byte(invalidDst)); ok {
+		return parseFreed(rest)
+	}
+	id, err := klips.ParseSAID(string(b), nil)
+	if err != nil {
+		return klips.SAID{}, fmt.Errorf("%s is not a SAID", quote(b))
+	}
+	return id, nil
+}
+
+// parseFreed reads the protocol and SPI of a freed SA: "unk00x0".
+func parseFreed(b []byte) (klips.SAID, error) {
+	i := bytes.LastIndex(b, []byte("0x"))
+	var id klips.SAID
+	if i >= 0 && id.Proto.UnmarshalText(b[:i]) == nil {
+		if v, err := strconv.ParseUint(string(b[i+2:]), 16, 32); err == nil {
+			id.SPI = klips.SPI(v)
+			return id, nil
+		}
+	}
+	return klips.SAID{}, fmt.Errorf("%s is not a SAID", quote(b))
+}
+
+// appendSAID appends [klips.SAID.String].
+func appendSAID(b []byte, id klips.SAID) []byte {
+	switch id.Proto {
+	case klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp:
+	default:
+		return append(b, id.String()...)
+	}
+	if id.SPI == 0 {
+		return append(b, id.String()...) // may have a name
+	}
+	b = append(b, id.Proto.String()...)
+	b = append(b, "0x"...)
+	b = strconv.AppendUint(b, uint64(id.SPI), 16)
+	b = append(b, '@')
+	return appendAddr(b, id.Dst)
+}
+
+// appendAddr appends [klips.FormatAddr], for IPv6 without an intermediate
+// string.
+func appendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		return a.AppendTo(b)
+	}
+	if !a.IsValid() {
+		return append(b, klips.FormatAddr(a)...)
+	}
+	raw := a.As16()
+	squeezed := false
+	for i := 0; i < 16; i += 2 {
+		if !squeezed && i < 14 && raw[i]|raw[i+1]|raw[i+2]|raw[i+3] == 0 {
+			for i < 14 && raw[i+2]|raw[i+3] == 0 {
+				i += 2
+			}
+			b, squeezed = append(b, "::"...), true
+			continue
+		}
+		if i > 0 && b[len(b)-1] != ':' {
+			b = append(b, ':')
+		}
+		b = strconv.AppendUint(b, uint64(raw[i])<<8|uint64(raw[i+1]), 16)
+	}
+	return b
+}
+
+func appendPrefix(b []byte, p netip.Prefix) []byte {
+	b = appendAddr(b, p.Addr())
+	b = append(b, '/')
+	return strconv.AppendInt(b, int64(max(p.Bits(), 0)), 10)
+}
+
+// appendField appends " name=value".
+func appendField(b []byte, name string, v uint64) []byte {
+	b = append(b, ' ')
+	b = append(b, name...)
+	b = append(b, '=')
+	return strconv.AppendUint(b, v, 10)
+}
+
+// appendOptional appends a field unless it is 0.
+func appendOptional(b []byte, name string, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return appendField(b, name, v)
+}
+
+func parseHex(b []byte) ([]byte, error) {
+	digits, ok := bytes.CutPrefix(b, []byte("0x"))
+	v := make([]byte, hex.DecodedLen(len(digits)))
+	if _, err := hex.Decode(v, digits); err != nil || !ok {
+		return nil, fmt.Errorf("%s is not in hexadecimal", quote(b))
+	}
+	return v, nil
+}

@@ -1,0 +1,79 @@
+package procfs
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// detached is what stands for the physical device where there is none.
+const detached = "NULL"
+
+// WriteTncfg writes ipsec_tncfg: a line for each virtual device, in the order
+// given.
+func WriteTncfg(w io.Writer, devices []klips.Device) error {
+	return writeLines(w, devices, func(b []byte, d *klips.Device) []byte {
+		b = append(b, d.Name...)
+		b = append(b, " -> "...)
+		if d.Physical == "" {
+			b = append(b, detached...)
+		} else {
+			b = append(b, d.Physical...)
+		}
+		b = append(b, " mtu="...)
+		b = strconv.AppendInt(b, int64(d.MTU), 10)
+		b = append(b, '(')
+		b = strconv.AppendInt(b, int64(d.AttMTU), 10)
+		b = append(b, ") -> "...)
+		b = strconv.AppendInt(b, int64(d.PhysMTU), 10)
+		return append(b, '\n')
+	})
+}
+
+// ParseTncfg reads ipsec_tncfg. The table has no counters of packets. A line
+// with only the name of an ipsec device is one that KLIPS has not set up.
+func ParseTncfg(r io.Reader) ([]klips.Device, error) {
+	var devices []klips.Device
+	err := readLines(r, "ipsec_tncfg", func(line []byte) error {
+		d, err := parseDevice(line)
+		if err == nil {
+			devices = append(devices, d)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return devices, nil
+}
+
+func parseDevice(line []byte) (klips.Device, error) {
+	f := bytes.Fields(line)
+	d := klips.Device{Name: string(f[0])}
+	if len(f) == 1 && bytes.HasPrefix(f[0], []byte("ipsec")) {
+		return d, nil
+	}
+	if len(f) < 6 || string(f[1]) != "->" || string(f[4]) != "->" {
+		return d, errShort
+	}
+	if string(f[2]) != detached {
+		d.Physical = string(f[2])
+	}
+	mtu, ok := bytes.CutPrefix(f[3], []byte("mtu="))
+	mtu, attached, ok2 := bytes.Cut(mtu, []byte("("))
+	attached, ok3 := bytes.CutSuffix(attached, []byte(")"))
+	if !ok || !ok2 || !ok3 {
+		return d, errShort
+	}
+	var err error
+	if d.MTU, err = integer(mtu); err != nil {
+		return d, err
+	}
+	if d.AttMTU, err = integer(attached); err != nil {
+		return d, err
+	}
+	d.PhysMTU, err = integer(f[5])
+	return d, err
+}

@@ -1,0 +1,28 @@
+package procfs
+
+import (
+	"io"
+	"strings"
+)
+
+// WriteVersion writes ipsec_version: one line, as klips.Stack's Version has it.
+func WriteVersion(w io.Writer, version string) error {
+	_, err := io.WriteString(w, version+"\n")
+	return err
+}
+
+// ParseVersion reads ipsec_version and returns its line without blanks around
+// it.
+func ParseVersion(r io.Reader) (string, error) {
+	version := ""
+	err := readLines(r, "ipsec_version", func(line []byte) error {
+		if version == "" {
+			version = strings.TrimSpace(string(line))
+		}
+		return nil
+	})
+	if err == nil && version == "" {
+		err = &SyntaxError{"ipsec_version", 1, "empty"}
+	}
+	return version, err
+}

@@ -1,0 +1,266 @@
+// Package ah puts the Authentication Header into IP packets and takes it out
+// (RFC 4302), in place and in transport mode; tunnel mode is package ipip before
+// it. Sequence numbers come from the caller and are 32 bits long: there are no
+// extended sequence numbers.
+//
+// KLIPS knows AH for IPv4 without options, with MD5 and SHA-1. Beyond that the
+// RFC says what is covered; see mutable.go.
+//
+// A [Sealer] or [Opener] belongs to one goroutine. Neither locks, and neither
+// allocates per packet.
+package ah
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/internal/icv"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// FixedLen is the bytes of the header in front of the ICV.
+const FixedLen = 12
+
+// Errors of the packet functions.
+var (
+	// ErrShort: the packet is shorter than its headers say, or has nothing
+	// behind AH and no right ICV.
+	ErrShort = errors.New("ah: truncated packet")
+	// ErrLength: the AH is not exactly as long as the algorithm wants.
+	ErrLength = errors.New("ah: header length does not fit the algorithm")
+	// ErrFragment: AH is for whole datagrams (RFC 4302 section 3.4.1).
+	ErrFragment = errors.New("ah: packet is a fragment")
+	// ErrAuth: the ICV is wrong.
+	ErrAuth = errors.New("ah: authentication failed")
+	// ErrOptions: an IPv4 option or IPv6 extension header is malformed, or it
+	// cannot be known how it will arrive.
+	ErrOptions = errors.New("ah: options that cannot be authenticated")
+	// ErrRoom: the buffer has too little room in front.
+	ErrRoom = errors.New("ah: no room in the buffer")
+	// ErrTooLong: the packet would exceed packet.MaxSize.
+	ErrTooLong = errors.New("ah: packet becomes too long")
+)
+
+// Errors of NewSealer and NewOpener.
+var (
+	// ErrAlgorithm: the algorithm is unknown or none.
+	ErrAlgorithm = errors.New("ah: unsupported algorithm")
+	// ErrKey: the key is not as long as the algorithm wants.
+	ErrKey = errors.New("ah: key has the wrong length")
+)
+
+// A Config says what an AH SA does. The key is copied.
+type Config struct {
+	SPI  uint32
+	Auth klips.AuthAlg
+	Key  []byte
+}
+
+// ParseHeader returns SPI and sequence number of the AH packet in b whose IP
+// header is h (h.Proto is not looked at). The error is ErrShort when there is no
+// whole AH of the length that it names, and ErrFragment.
+func ParseHeader(b *packet.Buffer, h *packet.Header) (spi, seq uint32, err error) {
+	a, err := body(b, h)
+	if err != nil {
+		return 0, 0, err
+	}
+	if h.Frag {
+		return 0, 0, ErrFragment
+	}
+	if len(a) < FixedLen || len(a) < headerLen(a) {
+		return 0, 0, ErrShort
+	}
+	return binary.BigEndian.Uint32(a[4:]), binary.BigEndian.Uint32(a[8:]), nil
+}
+
+// headerLen is the bytes of the AH as it says itself, in 32-bit words less two.
+func headerLen(a []byte) int { return (int(a[1]) + 2) * 4 }
+
+// body returns what is behind the IP header.
+func body(b *packet.Buffer, h *packet.Header) ([]byte, error) {
+	if h.Len < 20 || h.Total < h.Len || h.Total > b.Len() {
+		return nil, ErrShort
+	}
+	return b.B[b.Off+h.Len : b.Off+h.Total : b.Off+h.Total], nil
+}
+
+// Overhead returns the bytes of an AH with an ICV of icv bytes in a packet of
+// the given IP version: a multiple of 4, in IPv6 of 8 (RFC 4302 section
+// 3.3.3.2.1).
+func overhead(icv int, version uint8) int {
+	if version == 6 {
+		return (FixedLen + icv + 7) &^ 7
+	}
+	return (FixedLen + icv + 3) &^ 3
+}
+
+// A core is what Sealer and Opener share.
+type core struct {
+	mac     *icv.MAC
+	scratch []byte // copy of the IP header; grows to the longest that was met
+}
+
+func newCore(c *Config) (core, error) {
+	m, err := icv.New(c.Auth, c.Key)
+	switch {
+	case errors.Is(err, icv.ErrKey):
+		return core{}, fmt.Errorf("%w: algorithm %d, %d bits", ErrKey, c.Auth, len(c.Key)*8)
+	case err != nil:
+		return core{}, fmt.Errorf("%w %d", ErrAlgorithm, c.Auth)
+	}
+	return core{mac: m, scratch: make([]byte, 0, 128)}, nil
+}
+
+// zeros stands for the ICV and its padding in the ICV's own computation.
+var zeros [64]byte
+
+// compute feeds the packet p, whose headers before AH are h.Len bytes long and
+// whose AH is n bytes long, to the MAC (RFC 4302 section 3.3.3). The padding of
+// the ICV counts as it is.
+func (c *core) compute(p []byte, h *packet.Header, n int) error {
+	c.scratch = append(c.scratch[:0], p[:h.Len]...)
+	if err := predict(c.scratch, h); err != nil {
+		return err
+	}
+	size := c.mac.Size()
+	c.mac.Reset()
+	c.mac.Write(c.scratch)
+	c.mac.Write(p[h.Len : h.Len+FixedLen])
+	c.mac.Write(zeros[:size])
+	c.mac.Write(p[h.Len+FixedLen+size:])
+	return nil
+}
+
+// A Sealer adds AH for one SA.
+type Sealer struct {
+	core
+	spi uint32
+}
+
+// NewSealer makes a Sealer. Errors are ErrAlgorithm and ErrKey.
+func NewSealer(c Config) (*Sealer, error) {
+	k, err := newCore(&c)
+	if err != nil {
+		return nil, err
+	}
+	return &Sealer{core: k, spi: c.SPI}, nil
+}
+
+// Overhead returns the bytes that AH adds to a packet of the given IP version
+// (4 or 6): 24 with the 96-bit ICVs.
+func (s *Sealer) Overhead(version uint8) int { return overhead(s.mac.Size(), version) }
+
+// Seal puts AH behind the IP header of the packet in b and, in IPv6, behind the
+// extension headers that [packet.ParseIP] steps over. Bytes behind the packet's
+// total length are dropped. The IPv4 identification must be final.
+//
+// Errors are ErrShort (not a whole IP packet), ErrRoom and ErrTooLong, after
+// which the packet is unchanged, and ErrOptions. A fragment in IPv6 is
+// ErrOptions; in IPv4 it is sealed as it is, as KLIPS does.
+func (s *Sealer) Seal(b *packet.Buffer, seq uint32) error {
+	h, ok := packet.ParseIP(b.Bytes())
+	if !ok {
+		return ErrShort
+	}
+	n := s.Overhead(h.Version)
+	total := h.Total + n
+	if total > packet.MaxSize {
+		return ErrTooLong
+	}
+	if n > b.Off {
+		return ErrRoom
+	}
+	b.End = b.Off + h.Total
+	b.Off -= n
+	p := b.Bytes()
+	copy(p[:h.Len], p[n:n+h.Len])
+	p[h.ProtoOff] = packet.ProtoAH
+	packet.SetTotal(p, total)
+	packet.FixChecksum(p)
+
+	a := p[h.Len : h.Len+n]
+	clear(a)
+	a[0], a[1] = h.Proto, byte(n/4-2)
+	binary.BigEndian.PutUint32(a[4:], s.spi)
+	binary.BigEndian.PutUint32(a[8:], seq)
+	if err := s.compute(p, &h, n); err != nil {
+		return err
+	}
+	copy(a[FixedLen:], s.mac.Sum())
+	return nil
+}
+
+// An Opener checks and removes AH for one SA. For each packet the order is
+// [ParseHeader], the pre-check of the replay window, Verify, the update of the
+// window, Open.
+type Opener struct{ core }
+
+// NewOpener makes an Opener. Errors are ErrAlgorithm and ErrKey.
+func NewOpener(c Config) (*Opener, error) {
+	k, err := newCore(&c)
+	if err != nil {
+		return nil, err
+	}
+	return &Opener{core: k}, nil
+}
+
+// length checks the AH of the packet and returns its length in bytes.
+func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
+	a, err := body(b, h)
+	if err != nil {
+		return 0, err
+	}
+	n := overhead(o.mac.Size(), h.Version)
+	switch {
+	case len(a) < FixedLen:
+		return 0, ErrShort
+	case headerLen(a) != n:
+		return 0, ErrLength
+	case len(a) < n:
+		return 0, ErrShort
+	}
+	return n, nil
+}
+
+// Verify checks length and ICV of the AH packet in b, whose IP header is h, and
+// changes nothing. Errors are ErrShort, ErrLength, ErrOptions and ErrAuth.
+// ErrShort is also said of a packet that has a wrong ICV and nothing behind AH,
+// because KLIPS counts it so.
+func (o *Opener) Verify(b *packet.Buffer, h *packet.Header) error {
+	n, err := o.length(b, h)
+	if err != nil {
+		return err
+	}
+	p := b.B[b.Off : b.Off+h.Total]
+	if err := o.compute(p, h, n); err != nil {
+		return err
+	}
+	if !o.mac.Equal(p[h.Len+FixedLen : h.Len+FixedLen+o.mac.Size()]) {
+		if h.Len+n == h.Total {
+			return ErrShort
+		}
+		return ErrAuth
+	}
+	return nil
+}
+
+// Open takes the AH away from the packet in b, whose IP header is h; h no
+// longer fits then. Errors are ErrShort and ErrLength.
+func (o *Opener) Open(b *packet.Buffer, h *packet.Header) error {
+	n, err := o.length(b, h)
+	if err != nil {
+		return err
+	}
+	p := b.B[b.Off : b.Off+h.Total]
+	proto := p[h.Len]
+	copy(p[n:n+h.Len], p[:h.Len])
+	b.End = b.Off + h.Total
+	b.Off += n
+	p = b.Bytes()
+	p[h.ProtoOff] = proto
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	return nil
+}

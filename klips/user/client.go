@@ -1,0 +1,241 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// callTimeout bounds a request to a daemon that does not answer.
+const callTimeout = 20 * time.Second
+
+// A Client asks a daemon for what the commands want.
+type Client struct{ conn *pfkey.Conn }
+
+var _ klips.Stack = (*Client)(nil)
+
+// Dial connects to the daemon whose socket is at path. Where none listens,
+// errors.Is finds fs.ErrNotExist or syscall.ECONNREFUSED; where this user may
+// not ask, fs.ErrPermission.
+func Dial(path string) (*Client, error) {
+	c, err := pfkey.Dial(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{c}, nil
+}
+
+// Close closes the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// call sends a request; op and object name it in the error.
+func (c *Client) call(ctx context.Context, op, object string, m *pfkey.Message) (*pfkey.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := c.conn.Call(ctx, m)
+	if err == nil {
+		return r, nil
+	}
+	// The daemon names the member of a group that is at fault.
+	if r != nil && r.XData != nil {
+		object = string(*r.XData)
+	}
+	return nil, opError(op, object, err)
+}
+
+func opError(op, object string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("the daemon does not answer: %w", err)
+	}
+	return &klips.OpError{Op: op, Object: object, Err: err}
+}
+
+func list[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Message) ([]T, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	l, err := pfkey.List[T](ctx, c.conn, m)
+	if err != nil {
+		return nil, opError(op, object, err)
+	}
+	return l, nil
+}
+
+// one reads a table that has one record.
+func one[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Message) (T, error) {
+	l, err := list[T](ctx, c, op, object, m)
+	if err == nil && len(l) != 1 {
+		err = opError(op, object, fmt.Errorf("%d records from the daemon: %w", len(l), syscall.EPROTO))
+	}
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return l[0], nil
+}
+
+// Name returns "user".
+func (c *Client) Name() string { return "user" }
+
+// Version returns the line of ipsec_version.
+func (c *Client) Version(ctx context.Context) (string, error) {
+	return one[string](ctx, c, "get version", "", pfkey.ListTable(pfkey.TableVersion))
+}
+
+// Has reports true: the embedded stack has all there is.
+func (c *Client) Has(klips.Capability) bool { return true }
+
+// AddSA makes an SA.
+func (c *Client) AddSA(ctx context.Context, spec *klips.SASpec) error {
+	m := pfkey.AddSAPrivate(spec)
+	_, err := c.call(ctx, "add SA", spec.ID.String(), m)
+	return err
+}
+
+// DeleteSA removes an SA and the group it is in.
+func (c *Client) DeleteSA(ctx context.Context, id klips.SAID) error {
+	_, err := c.call(ctx, "delete SA", id.String(), pfkey.DeleteSA(id))
+	return err
+}
+
+// GetSA returns one SA.
+func (c *Client) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
+	return one[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListSA(id))
+}
+
+// ClearSAs removes all SAs.
+func (c *Client) ClearSAs(ctx context.Context) error {
+	_, err := c.call(ctx, "clear SAs", "", pfkey.Flush())
+	return err
+}
+
+// Group makes SAs one group, in one step.
+func (c *Client) Group(ctx context.Context, ids []klips.SAID) error {
+	if len(ids) < 2 || len(ids) > klips.MaxGroup {
+		return opError("group", "", syscall.EINVAL)
+	}
+	_, err := c.call(ctx, "group", ids[0].String(), pfkey.GroupAll(ids))
+	return err
+}
+
+// Ungroup takes the group of an SA apart.
+func (c *Client) Ungroup(ctx context.Context, id klips.SAID) error {
+	_, err := c.call(ctx, "ungroup", id.String(), pfkey.Ungroup(id))
+	return err
+}
+
+// SetEroute adds or replaces an eroute or sets an inbound policy.
+func (c *Client) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	name, object := "add eroute", e.Selector.String()
+	if op == klips.ErouteAddIn || op == klips.ErouteReplaceIn {
+		name, object = "set inbound policy", e.ID.String()
+	}
+	_, err := c.call(ctx, name, object, pfkey.AddFlow(e, op))
+	return err
+}
+
+// DeleteEroute removes the eroute with this selector.
+func (c *Client) DeleteEroute(ctx context.Context, s klips.Selector) error {
+	_, err := c.call(ctx, "delete eroute", s.String(), pfkey.DelFlow(s))
+	return err
+}
+
+// ClearEroutes removes all eroutes.
+func (c *Client) ClearEroutes(ctx context.Context) error {
+	_, err := c.call(ctx, "clear eroutes", "", pfkey.ClearFlows())
+	return err
+}
+
+// Attach binds ipsecN to a physical device.
+func (c *Client) Attach(ctx context.Context, virtual, physical string) error {
+	_, err := c.call(ctx, "attach", virtual+" to "+physical, pfkey.Attach(virtual, physical))
+	return err
+}
+
+// Detach unbinds ipsecN.
+func (c *Client) Detach(ctx context.Context, virtual string) error {
+	_, err := c.call(ctx, "detach", virtual, pfkey.Detach(virtual))
+	return err
+}
+
+// DetachAll unbinds all devices.
+func (c *Client) DetachAll(ctx context.Context) error {
+	_, err := c.call(ctx, "detach all", "", pfkey.DetachAll())
+	return err
+}
+
+// CreateDevice makes ipsecN.
+func (c *Client) CreateDevice(ctx context.Context, virtual string) error {
+	return c.plumb(ctx, "create device", virtual, true)
+}
+
+// DeleteDevice removes ipsecN.
+func (c *Client) DeleteDevice(ctx context.Context, virtual string) error {
+	return c.plumb(ctx, "delete device", virtual, false)
+}
+
+func (c *Client) plumb(ctx context.Context, op, virtual string, create bool) error {
+	m, err := pfkey.Plumb(virtual, create)
+	if err != nil {
+		return opError(op, virtual, err)
+	}
+	_, err = c.call(ctx, op, virtual, m)
+	return err
+}
+
+// SetDebug changes the debug masks.
+func (c *Client) SetDebug(ctx context.Context, ch klips.DebugChange) error {
+	_, err := c.call(ctx, "set debug", "", pfkey.Debug(ch))
+	return err
+}
+
+// SAs lists the SAs.
+func (c *Client) SAs(ctx context.Context) ([]klips.SA, error) {
+	return list[klips.SA](ctx, c, "list SAs", "", pfkey.ListTable(pfkey.TableSAs))
+}
+
+// Eroutes lists the eroutes.
+func (c *Client) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
+	return list[klips.Eroute](ctx, c, "list eroutes", "", pfkey.ListTable(pfkey.TableEroutes))
+}
+
+// Devices lists the devices.
+func (c *Client) Devices(ctx context.Context) ([]klips.Device, error) {
+	return list[klips.Device](ctx, c, "list devices", "", pfkey.ListTable(pfkey.TableDevices))
+}
+
+// Debug returns the debug masks.
+func (c *Client) Debug(ctx context.Context) (klips.Debug, error) {
+	return one[klips.Debug](ctx, c, "get debug", "", pfkey.ListTable(pfkey.TableDebug))
+}
+
+// A Status is what a daemon tells about itself.
+type Status struct {
+	PID     int            `json:"pid"`
+	Version string         `json:"version"`
+	Rundir  string         `json:"rundir"`
+	Uptime  int64          `json:"uptime"` // seconds
+	SAs     int            `json:"sas"`
+	Eroutes int            `json:"eroutes"`
+	Devices []klips.Device `json:"devices"`
+}
+
+// Status asks the daemon how it is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	m, err := c.call(ctx, "get status", "", pfkey.Status())
+	if err == nil {
+		err = m.DecodeStatus(&s)
+	}
+	return s, err
+}
+
+// Stop asks the daemon to stop. It has gone when its lock is free.
+func (c *Client) Stop(ctx context.Context) error {
+	_, err := c.call(ctx, "stop", "", pfkey.Stop())
+	return err
+}

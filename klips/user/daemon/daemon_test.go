@@ -1,0 +1,223 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/daemon"
+)
+
+var local = netip.MustParseAddr("192.0.2.1")
+
+// start runs a daemon on a host of memory until the test ends.
+func start(t *testing.T) (rundir string, h *klipstest.Host) {
+	t.Helper()
+	rundir = t.TempDir()
+	h = klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+	ctx, cancel := context.WithCancel(context.Background())
+	ready := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		done <- daemon.Run(ctx, daemon.Config{
+			Rundir: rundir, Version: "test", Host: h,
+			Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
+		})
+	}()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		if l, _ := os.ReadDir(rundir); len(l) != 0 {
+			t.Errorf("left behind: %v", l)
+		}
+	})
+	return rundir, h
+}
+
+func dial(t *testing.T, rundir string) *user.Client {
+	t.Helper()
+	c, err := user.Dial(user.SocketPath(rundir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestContract(t *testing.T) {
+	klipstest.TestStack(t, func(t *testing.T) klipstest.Bench {
+		rundir, _ := start(t)
+		return klipstest.Bench{Stack: dial(t, rundir), Local: local, Physical: "eth0"}
+	})
+}
+
+func TestGroupNamesTheSAAtFault(t *testing.T) {
+	rundir, _ := start(t)
+	c := dial(t, rundir)
+	a := klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: 0x113, Proto: klips.ProtoTun}
+	b := klips.SAID{Dst: a.Dst, SPI: 0x115, Proto: klips.ProtoESP}
+	if err := c.AddSA(t.Context(), &klips.SASpec{ID: a, Src: local}); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Group(t.Context(), []klips.SAID{a, b})
+	var op *klips.OpError
+	if !errors.As(err, &op) || op.Object != b.String() || !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("Group = %v, want ENOENT of %v", err, b)
+	}
+}
+
+func TestSecondDaemon(t *testing.T) {
+	rundir, h := start(t)
+	err := daemon.Run(t.Context(), daemon.Config{Rundir: rundir, Host: h, Log: slog.New(slog.DiscardHandler)})
+	var running *daemon.ErrRunning
+	if !errors.As(err, &running) || running.PID != os.Getpid() {
+		t.Errorf("Run = %v, want ErrRunning with pid %d", err, os.Getpid())
+	}
+	if _, err := dial(t, rundir).Status(t.Context()); err != nil {
+		t.Errorf("the first one does not answer any more: %v", err)
+	}
+}
+
+func TestStop(t *testing.T) {
+	rundir, _ := start(t)
+	c := dial(t, rundir)
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := user.Dial(user.SocketPath(rundir)); errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("still listening")
+		}
+	}
+}
+
+// Garbage gets an errno, and the daemon goes on.
+func TestGarbage(t *testing.T) {
+	rundir, _ := start(t)
+	raw, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: user.SocketPath(rundir), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	good, _ := pfkey.ClearFlows().Marshal()
+	short := bytes.Clone(good)
+	for i, g := range []struct {
+		b    []byte
+		want syscall.Errno
+	}{
+		{[]byte("x"), syscall.EMSGSIZE},
+		{bytes.Repeat([]byte{0xff}, 16), syscall.EINVAL},
+		{bytes.Repeat([]byte{2}, 500), syscall.EMSGSIZE},
+		{short[:len(short)-8], syscall.EMSGSIZE},
+		{append(bytes.Clone(good), 0), syscall.EMSGSIZE},
+		{[]byte{2, 10, 0, 3, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0}, syscall.ENOSYS}, // DUMP
+		{[]byte{2, 3, 0, 3, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0}, syscall.EINVAL},  // ADD of nothing
+		{[]byte{2, 200, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0}, syscall.EINVAL},
+		{make([]byte, 60000), syscall.EINVAL},
+	} {
+		if _, err := raw.Write(g.b); err != nil {
+			t.Fatalf("%d: write: %v", i, err)
+		}
+		_ = raw.SetReadDeadline(time.Now().Add(5 * time.Second))
+		buf := make([]byte, 1000)
+		n, err := raw.Read(buf)
+		if err != nil {
+			t.Fatalf("%d: read: %v", i, err)
+		}
+		// The header's third byte is the errno (RFC 2367 section 2.1).
+		if n < 16 || syscall.Errno(buf[2]) != g.want {
+			t.Errorf("%d: answered %x, want errno %v", i, buf[:n], g.want)
+		}
+	}
+	if err := dial(t, rundir).ClearSAs(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A client that asks and never reads the answers holds up nobody else.
+func TestDeafClient(t *testing.T) {
+	rundir, _ := start(t)
+	c := dial(t, rundir)
+	for spi := range klips.SPI(2000) {
+		id := klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: 0x1000 + spi, Proto: klips.ProtoTun}
+		if err := c.AddSA(t.Context(), &klips.SASpec{ID: id, Src: local}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deaf, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: user.SocketPath(rundir), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	m := pfkey.ListTable(pfkey.TableSAs)
+	b, _ := m.Marshal()
+	for range 5 {
+		_ = deaf.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := deaf.Write(b); err != nil {
+			break
+		}
+	}
+	if l, err := c.SAs(t.Context()); err != nil || len(l) != 2000 {
+		t.Errorf("SAs = %d of them, %v", len(l), err)
+	}
+}
+
+func TestManyClients(t *testing.T) {
+	rundir, _ := start(t)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			c, err := user.Dial(user.SocketPath(rundir))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			for j := range 50 {
+				id := klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: klips.SPI(0x1000 + 100*i + j), Proto: klips.ProtoTun}
+				if err := c.AddSA(context.Background(), &klips.SASpec{ID: id, Src: local}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if l, err := dial(t, rundir).SAs(t.Context()); err != nil || len(l) != 1000 {
+		t.Errorf("SAs = %d of them, %v", len(l), err)
+	}
+}
+
+func TestNobodyElse(t *testing.T) {
+	rundir, _ := start(t)
+	fi, err := os.Stat(user.SocketPath(rundir))
+	if err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("socket mode %v, %v; want 0600", fi.Mode(), err)
+	}
+	if fi, err := os.Stat(filepath.Join(rundir, "klipsd.pid")); err != nil || fi.Mode().Perm()&0o077 != 0 {
+		t.Errorf("pid file mode %v, %v", fi.Mode(), err)
+	}
+}

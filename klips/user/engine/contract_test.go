@@ -1,0 +1,32 @@
+package engine_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/user/engine"
+)
+
+func TestContract(t *testing.T) {
+	klipstest.TestStack(t, func(t *testing.T) klipstest.Bench {
+		local := netip.MustParseAddr("192.0.2.1")
+		h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+		return klipstest.Bench{Stack: open(t, h), Local: local, Physical: "eth0"}
+	})
+}
+
+// open starts an engine with two devices on a host.
+func open(t testing.TB, h engine.Host) *engine.Engine {
+	e, err := engine.New(h, "ipsec version: test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	for _, d := range []string{"ipsec0", "ipsec1"} {
+		if err := e.CreateDevice(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e
+}

@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/sadb"
+)
+
+// Name returns "user".
+func (e *Engine) Name() string { return "user" }
+
+// Version returns the line of ipsec_version.
+func (e *Engine) Version(context.Context) (string, error) { return e.version, nil }
+
+// Has reports true: the embedded stack has all there is.
+func (e *Engine) Has(klips.Capability) bool { return true }
+
+func opError(op string, id klips.SAID, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &klips.OpError{Op: op, Object: id.String(), Err: err}
+}
+
+// AddSA makes an SA; it is inbound if its destination is a local address now.
+func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
+	dir := klips.Outbound
+	if e.host.IsLocal(spec.ID.Dst) {
+		dir = klips.Inbound
+	}
+	_, err := e.sas.Add(spec, dir, e.now(), initStates)
+	return opError("add SA", spec.ID, err)
+}
+
+// DeleteSA removes an SA and the group it is in.
+func (e *Engine) DeleteSA(_ context.Context, id klips.SAID) error {
+	_, err := e.sas.Delete(id)
+	return opError("delete SA", id, err)
+}
+
+// GetSA returns one SA.
+func (e *Engine) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
+	sa := e.sas.Lookup(id)
+	if sa == nil {
+		return klips.SA{}, opError("get SA", id, syscall.ESRCH)
+	}
+	return info(sa, e.now()), nil
+}
+
+// ClearSAs removes all SAs.
+func (e *Engine) ClearSAs(context.Context) error {
+	e.sas.Flush()
+	return nil
+}
+
+// Group makes SAs one group.
+func (e *Engine) Group(_ context.Context, ids []klips.SAID) error { return e.sas.Group(ids) }
+
+// Ungroup takes the group of an SA apart.
+func (e *Engine) Ungroup(_ context.Context, id klips.SAID) error {
+	return opError("ungroup", id, e.sas.Ungroup(id))
+}
+
+// SetEroute adds or replaces an eroute or sets an inbound policy.
+func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp) error {
+	var err error
+	switch op {
+	case klips.ErouteAdd:
+		err = e.routes.Add(r)
+	case klips.ErouteReplace:
+		_, err = e.routes.Replace(r)
+	default:
+		err = e.sas.SetPolicy(r.ID, klips.InboundPolicy{Src: r.Src, Dst: r.Dst})
+		return opError("set inbound policy", r.ID, err)
+	}
+	return erouteError("add eroute", r.Selector, err)
+}
+
+// DeleteEroute removes the eroute with this selector.
+func (e *Engine) DeleteEroute(_ context.Context, s klips.Selector) error {
+	_, err := e.routes.Delete(s)
+	return erouteError("delete eroute", s, err)
+}
+
+func erouteError(op string, s klips.Selector, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &klips.OpError{Op: op, Object: s.String(), Err: err}
+}
+
+// ClearEroutes removes all eroutes.
+func (e *Engine) ClearEroutes(context.Context) error {
+	e.routes.Clear()
+	return nil
+}
+
+// Attach binds ipsecN to a physical device.
+func (e *Engine) Attach(_ context.Context, virtual, physical string) error {
+	return e.attach(virtual, physical)
+}
+
+// Detach unbinds ipsecN.
+func (e *Engine) Detach(_ context.Context, virtual string) error { return e.detach(virtual) }
+
+// DetachAll unbinds all devices.
+func (e *Engine) DetachAll(context.Context) error {
+	e.detachAll()
+	return nil
+}
+
+// CreateDevice makes ipsecN.
+func (e *Engine) CreateDevice(_ context.Context, virtual string) error {
+	return e.createDevice(virtual)
+}
+
+// DeleteDevice removes ipsecN.
+func (e *Engine) DeleteDevice(_ context.Context, virtual string) error {
+	return e.deleteDevice(virtual)
+}
+
+// SetDebug changes the debug masks.
+func (e *Engine) SetDebug(_ context.Context, c klips.DebugChange) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, m := range c.Masks {
+		if c.Set {
+			e.debug[i] |= m
+		} else {
+			e.debug[i] &= m
+		}
+	}
+	return nil
+}
+
+// Debug returns the debug masks.
+func (e *Engine) Debug(context.Context) (klips.Debug, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.debug, nil
+}
+
+// SAs lists the SAs.
+func (e *Engine) SAs(context.Context) ([]klips.SA, error) {
+	all := e.sas.All()
+	now := e.now()
+	l := make([]klips.SA, len(all))
+	for i, sa := range all {
+		l[i] = info(sa, now)
+	}
+	return l, nil
+}
+
+// Eroutes lists the eroutes.
+func (e *Engine) Eroutes(context.Context) ([]klips.Eroute, error) {
+	all := e.routes.All()
+	l := make([]klips.Eroute, len(all))
+	for i, r := range all {
+		l[i] = klips.Eroute{Selector: r.Selector, ID: r.ID, PID: r.PID, Packets: r.Packets.Load()}
+	}
+	return l, nil
+}
+
+// Devices lists the devices.
+func (e *Engine) Devices(context.Context) ([]klips.Device, error) { return e.devices(), nil }
+
+// info returns an SA as it is listed, with the IV that its next packet carries.
+func info(sa *sadb.SA, now int64) klips.SA {
+	v := sa.Info(now)
+	if l := sa.Data.(*states).byWorker.Load(); l != nil {
+		for _, s := range *l {
+			if s != nil && s.espOut != nil {
+				v.IV = s.espOut.NextIV()
+			}
+		}
+	}
+	return v
+}
+
+// expired says whether a lifetime limit of an SA has passed.
+func (e *Engine) expired(sa *sadb.SA, now int64) (hard, soft bool) {
+	hard, soft, _ = sa.Expired(now)
+	return hard, soft
+}
+
+// expire removes an SA whose hard lifetime has passed, with its group: half a
+// group must never be used.
+func (e *Engine) expire(sa *sadb.SA) { _, _ = e.sas.DeleteSA(sa) }
+
+// Count tells how many SAs and eroutes there are.
+func (e *Engine) Count() (sas, eroutes int) { return e.sas.Len(), e.routes.Len() }

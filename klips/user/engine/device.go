@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A device is one ipsecN. Its goroutine (out.go) runs from open to close,
+// attached or not: an unattached device swallows what is routed into it.
+type device struct {
+	num  int
+	link Link
+	att  atomic.Pointer[attachment]
+	done chan struct{}
+
+	everAttached bool // guarded by Engine.mu
+
+	stats stats
+}
+
+// An attachment is the physical device that a device sends through.
+type attachment struct {
+	wire   Wire
+	attMTU int // the physical MTU at the time
+
+	// mu is held by the device's worker for a whole batch of packets, and by
+	// who retires the wire.
+	mu      sync.Mutex
+	retired bool
+}
+
+// stats are klips.DeviceStats that any goroutine may add to.
+type stats struct {
+	txPackets, txBytes, txErrors, txDropped atomic.Uint64
+	rxPackets, rxBytes, rxErrors, rxDropped atomic.Uint64
+}
+
+func (s *stats) read() klips.DeviceStats {
+	return klips.DeviceStats{
+		TxPackets: s.txPackets.Load(), TxBytes: s.txBytes.Load(),
+		TxErrors: s.txErrors.Load(), TxDropped: s.txDropped.Load(),
+		RxPackets: s.rxPackets.Load(), RxBytes: s.rxBytes.Load(),
+		RxErrors: s.rxErrors.Load(), RxDropped: s.rxDropped.Load(),
+	}
+}
+
+// deviceNumber reads the N of ipsecN.
+func deviceNumber(name string) (int, bool) {
+	digits, ok := strings.CutPrefix(name, "ipsec")
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if !ok || err != nil || digits != strconv.FormatUint(n, 10) {
+		return 0, false
+	}
+	return int(n), true
+}
+
+func deviceError(op, name string, err error) error {
+	return &klips.OpError{Op: op, Object: name, Err: err}
+}
+
+// deviceLocked finds ipsecN; nil where there is none.
+func (e *Engine) deviceLocked(name string) *device {
+	if n, ok := deviceNumber(name); ok && n < len(e.devs) {
+		return e.devs[n]
+	}
+	return nil
+}
+
+func (e *Engine) createDevice(name string) error {
+	const op = "create device"
+	n, ok := deviceNumber(name)
+	if !ok {
+		return deviceError(op, name, syscall.EINVAL)
+	}
+	if n >= klips.MaxDevices {
+		return deviceError(op, name, syscall.ENOENT)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed:
+		return deviceError(op, name, syscall.ESHUTDOWN)
+	case e.devs[n] != nil:
+		return deviceError(op, name, syscall.EEXIST)
+	}
+	l, err := e.host.OpenLink(name)
+	if err != nil {
+		return deviceError(op, name, err)
+	}
+	d := &device{num: n, link: l, done: make(chan struct{})}
+	e.devs[n] = d
+	go newOutWorker(e, d).run()
+	return nil
+}
+
+func (e *Engine) deleteDevice(name string) error {
+	const op = "delete device"
+	e.mu.Lock()
+	d := e.deviceLocked(name)
+	if d == nil {
+		e.mu.Unlock()
+		return deviceError(op, name, syscall.ENOENT)
+	}
+	e.devs[d.num] = nil
+	e.publishLocked()
+	e.mu.Unlock()
+	d.close()
+	return nil
+}
+
+// close ends the device's goroutine and removes the device.
+func (d *device) close() {
+	d.link.Close()
+	<-d.done
+	if a := d.att.Swap(nil); a != nil {
+		a.retire()
+	}
+}
+
+// publishLocked tells the inbound worker which devices are attached.
+func (e *Engine) publishLocked() {
+	var l []*device
+	for _, d := range e.devs {
+		if d != nil && d.att.Load() != nil {
+			l = append(l, d)
+		}
+	}
+	e.attached.Store(&l)
+}
+
+func (e *Engine) attach(virtual, physical string) error {
+	const op = "attach"
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.deviceLocked(virtual)
+	switch {
+	case d == nil:
+		return deviceError(op, virtual, syscall.ENODEV)
+	case e.deviceLocked(physical) != nil: // its own packets would come back to it
+		return deviceError(op, physical, syscall.ELOOP)
+	}
+	w, err := e.host.OpenWire(physical)
+	if err != nil {
+		return deviceError(op, physical, err)
+	}
+	if d.att.Load() != nil {
+		w.Close()
+		return deviceError(op, virtual, syscall.EBUSY)
+	}
+	if err := d.link.SetMTU(klips.DeviceMTU); err != nil {
+		w.Close()
+		return deviceError(op, virtual, err)
+	}
+	d.att.Store(&attachment{wire: w, attMTU: w.MTU()})
+	d.everAttached = true
+	e.publishLocked()
+	return nil
+}
+
+func (e *Engine) detach(virtual string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.deviceLocked(virtual)
+	if d == nil || d.att.Load() == nil {
+		return deviceError("detach", virtual, syscall.ENODEV)
+	}
+	e.detachLocked(d)
+	return nil
+}
+
+func (e *Engine) detachLocked(d *device) {
+	if a := d.att.Swap(nil); a != nil {
+		a.retire()
+	}
+	e.publishLocked()
+}
+
+func (e *Engine) detachAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range e.devs {
+		if d != nil {
+			e.detachLocked(d)
+		}
+	}
+}
+
+// retire closes the wire once no batch is under way on it.
+func (a *attachment) retire() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.retired = true
+	a.wire.Close()
+}
+
+func (e *Engine) devices() []klips.Device {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var l []klips.Device
+	for _, d := range e.devs {
+		if d == nil {
+			continue
+		}
+		v := klips.Device{Name: d.link.Name(), Stats: d.stats.read()}
+		if d.everAttached {
+			v.MTU, _ = d.link.MTU()
+		}
+		if a := d.att.Load(); a != nil {
+			v.Physical, v.AttMTU, v.PhysMTU = a.wire.Name(), a.attMTU, a.wire.MTU()
+		}
+		l = append(l, v)
+	}
+	return slices.Clip(l)
+}

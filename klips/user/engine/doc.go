@@ -1,0 +1,14 @@
+// Package engine is KLIPS in user space: the databases of SAs and eroutes, the
+// virtual devices, and the path of packets between them.
+//
+// A packet flows one way. Outbound (out.go): read from a TUN device, eroute,
+// group, transforms in place, raw socket. Inbound (in.go): raw socket, SA,
+// transforms, policy, written to the TUN device. Each virtual device has a
+// goroutine for its outbound packets; one goroutine takes all inbound packets,
+// so every replay window has one writer. Neither takes a lock or allocates for a
+// packet: the databases are read through atomic pointers, and each goroutine (a
+// worker) has cipher states of its own for the SAs that it meets.
+//
+// [Engine] implements klips.Stack for callers in the same process; package
+// daemon puts it behind a socket.
+package engine

@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"net/netip"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// A Host is the machine that an engine works on, or a double of one.
+type Host interface {
+	// OpenLink makes the virtual device name (ipsecN), down and without
+	// addresses. EEXIST or EBUSY: something of that name is there.
+	OpenLink(name string) (Link, error)
+	// OpenWire opens the physical device; an alias suffix (":0") is ignored.
+	// ENXIO: there is none.
+	OpenWire(physical string) (Wire, error)
+	// OpenReceiver starts receiving ESP and AH packets for this host.
+	OpenReceiver(batch int) (Receiver, error)
+	// IsLocal reports whether an address is one of this host's own now. It is
+	// called for packets, from several goroutines: it neither locks nor
+	// allocates.
+	IsLocal(a netip.Addr) bool
+}
+
+// A Link is the clear side of a virtual device: what is read was routed into
+// ipsecN, what is written arrives on it. One goroutine reads; any may write.
+type Link interface {
+	Name() string
+	// Read waits for packets and puts each into bufs[i][offset:]. A kernel's
+	// GSO packet is split: one Read gives all of its segments. os.ErrClosed
+	// after Close; other errors concern one packet only.
+	Read(bufs [][]byte, sizes []int, offset int) (int, error)
+	// Write writes packets bufs[i][offset:], offset at least 10 (room for a
+	// virtio header). It may merge packets of one flow, appending to bufs up
+	// to their capacity.
+	Write(bufs [][]byte, offset int) (int, error)
+	MTU() (int, error)
+	SetMTU(mtu int) error
+	Close() error
+}
+
+// A Wire is the protected side: a physical device that packets leave by. Send
+// belongs to one goroutine, Close comes after the last Send.
+type Wire interface {
+	Name() string // without an alias suffix
+	Index() int
+	MTU() int
+	// Send sends finished packets, none longer than MTU, and calls fail for
+	// each that could not be sent.
+	Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))
+	Close() error
+}
+
+// A Receiver gets the ESP and AH packets that come for the host, whole.
+type Receiver interface {
+	// Recv waits for packets; bufs[i] gets one, beginning at
+	// packet.Headroom, ifindex[i] the index of the device it came in by.
+	// os.ErrClosed after Close. It may exchange elements of bufs.
+	Recv(bufs []*packet.Buffer, ifindex []int) (int, error)
+	Close() error
+	// Release frees the sockets, after the last Recv.
+	Release()
+}

@@ -1,0 +1,360 @@
+package engine
+
+import (
+	"errors"
+	"math"
+	"os"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/ah"
+	"github.com/klips-go/ipsec/klips/user/esp"
+	"github.com/klips-go/ipsec/klips/user/ipcomp"
+	"github.com/klips-go/ipsec/klips/user/ipip"
+	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/user/sadb"
+)
+
+// maxLayers is how many headers are taken off one packet at most.
+const maxLayers = 16
+
+// An inWorker takes all ESP and AH packets that arrive. All of it belongs to
+// one goroutine, which ends when the receiver closes.
+type inWorker struct {
+	e       *Engine
+	bufs    []*packet.Buffer
+	ifindex []int
+	now     int64
+	// pending are the packets that came out, device by device, for one Write.
+	pending [klips.MaxDevices][][]byte
+	touched []*device
+	nobody  stats // counts what arrives by devices that no ipsecN is attached to
+	inflate *ipcomp.Decompressor
+}
+
+func newInWorker(e *Engine) *inWorker {
+	w := &inWorker{
+		e:       e,
+		bufs:    make([]*packet.Buffer, batchSize),
+		ifindex: make([]int, batchSize),
+		touched: make([]*device, 0, klips.MaxDevices),
+		inflate: ipcomp.NewDecompressor(),
+	}
+	for i := range w.bufs {
+		w.bufs[i] = &packet.Buffer{B: make([]byte, packet.Headroom+math.MaxUint16+packet.Tailroom)}
+	}
+	return w
+}
+
+func (w *inWorker) run() {
+	defer close(w.e.inDone)
+	for {
+		n, err := w.e.receiver.Recv(w.bufs, w.ifindex)
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		w.batch(n)
+	}
+}
+
+// batch handles the n packets that were received.
+func (w *inWorker) batch(n int) {
+	w.now = w.e.now()
+	devs := *w.e.attached.Load()
+	for i := range n {
+		d := arrival(devs, w.ifindex[i])
+		s := &w.nobody
+		if d != nil {
+			s = &d.stats
+		}
+		s.rxPackets.Add(1)
+		b := w.bufs[i]
+		if w.packet(b, s) && d != nil {
+			w.deliver(d, b, s)
+		}
+	}
+	for _, d := range w.touched {
+		// A device that is down refuses what is written: then nobody wants it.
+		_, _ = d.link.Write(w.pending[d.num], linkOffset)
+		w.pending[d.num] = w.pending[d.num][:0]
+	}
+	w.touched = w.touched[:0]
+}
+
+// arrival finds the ipsecN, lowest number first, whose physical device a packet
+// came in by.
+func arrival(devs []*device, ifindex int) *device {
+	for _, d := range devs {
+		if a := d.att.Load(); a != nil && a.wire.Index() == ifindex {
+			return d
+		}
+	}
+	return nil
+}
+
+func (w *inWorker) deliver(d *device, b *packet.Buffer, s *stats) {
+	h, ok := packet.ParseIP(b.Bytes())
+	if !ok || b.Off < linkOffset {
+		s.rxErrors.Add(1)
+		return
+	}
+	s.rxBytes.Add(uint64(h.Total - h.Len))
+	if len(w.pending[d.num]) == 0 {
+		w.touched = append(w.touched, d)
+	}
+	w.pending[d.num] = append(w.pending[d.num], b.B[b.Off-linkOffset:b.End])
+}
+
+// A verdict is why a packet is not delivered.
+type verdict uint8
+
+const (
+	deliver verdict = iota
+	again           // the layer is off, look at the next one
+	dropped         // rx_dropped
+	failed          // rx_errors
+)
+
+// packet takes the layers off one packet and reports whether what is left is to
+// be delivered.
+func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
+	c := inPacket{b: b, check: w.e.checkIn.Load()}
+	for range maxLayers {
+		switch w.layer(&c) {
+		case deliver:
+			return true
+		case dropped:
+			s.rxDropped.Add(1)
+			return false
+		case failed:
+			s.rxErrors.Add(1)
+			return false
+		}
+	}
+	s.rxDropped.Add(1)
+	return false
+}
+
+// An inPacket is a packet on its way in and the part of its group that has not
+// been seen yet.
+type inPacket struct {
+	b     *packet.Buffer
+	h     packet.Header
+	chain []*sadb.SA // SAs that are still to come, outermost first
+	begun bool       // a first SA was found; chain counts
+	check bool       // inbound_policy_check
+}
+
+// layer takes one layer off.
+func (w *inWorker) layer(c *inPacket) verdict {
+	var ok bool
+	if c.h, ok = packet.ParseIP(c.b.Bytes()); !ok {
+		return failed
+	}
+	c.b.End = c.b.Off + c.h.Total
+	switch c.h.Proto {
+	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp:
+		return w.secured(c)
+	}
+	return w.revealed(c)
+}
+
+// skipComp steps over a comp SA whose header is not there: its packet was sent
+// uncompressed (RFC 3173 section 2.2).
+func (c *inPacket) skipComp() {
+	if len(c.chain) > 0 && c.chain[0].ID.Proto == klips.ProtoComp && c.h.Proto != packet.ProtoComp {
+		c.chain[0].Uncompressed.Add(uint64(c.h.Total))
+		c.chain[0].Compressed.Add(uint64(c.h.Total))
+		c.chain = c.chain[1:]
+	}
+}
+
+// find returns the SA of the layer in front, which must be the next of the
+// group, and leaves in c.chain those after it.
+func (w *inWorker) find(c *inPacket, id klips.SAID) *sadb.SA {
+	if c.begun && c.check {
+		c.skipComp()
+		if len(c.chain) == 0 || c.chain[0].ID != id {
+			return nil
+		}
+		sa := c.chain[0]
+		c.chain = c.chain[1:]
+		return sa
+	}
+	sa := w.e.sas.Lookup(id)
+	if sa == nil {
+		return nil
+	}
+	chain, head := sa.Snapshot()
+	if c.check && !head {
+		return nil // a layer of its group is missing around it
+	}
+	c.begun = true
+	c.chain = chain[1:]
+	return sa
+}
+
+// secured takes off an ESP, AH or IPComp header.
+func (w *inWorker) secured(c *inPacket) verdict {
+	id := klips.SAID{Dst: c.h.Dst, Proto: klips.Proto(c.h.Proto)}
+	var spi, seq uint32
+	var err error
+	switch id.Proto {
+	case klips.ProtoESP:
+		spi, seq, err = esp.ParseHeader(c.b, &c.h)
+	case klips.ProtoAH:
+		spi, seq, err = ah.ParseHeader(c.b, &c.h)
+	default:
+		if !c.begun {
+			return dropped // never outermost
+		}
+		var cpi uint16
+		_, _, cpi, err = ipcomp.ParseHeader(c.b, &c.h)
+		spi = uint32(cpi)
+	}
+	if err != nil {
+		return failed
+	}
+	id.SPI = klips.SPI(spi)
+	sa := w.find(c, id)
+	if sa == nil {
+		return dropped
+	}
+	if st := sa.State(); st != klips.Mature && st != klips.Dying {
+		return dropped
+	}
+	if c.check {
+		if sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src {
+			return dropped
+		}
+		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
+			return dropped // it came without UDP
+		}
+	}
+	hard, soft := w.e.expired(sa, w.now)
+	if hard {
+		w.e.expire(sa)
+		return dropped
+	}
+	if soft {
+		sa.SetDying()
+	}
+	before := c.h.Total
+	if v := w.open(c, sa, seq); v != again {
+		return v
+	}
+	h, ok := packet.ParseIP(c.b.Bytes())
+	if !ok {
+		return failed
+	}
+	if c.check && len(c.chain) > 0 && !mayFollow(h.Proto, c.chain) {
+		return dropped // incomplete policy
+	}
+	if sa.ID.Proto == klips.ProtoComp {
+		sa.Uncompressed.Add(uint64(h.Total))
+		sa.Compressed.Add(uint64(before))
+	}
+	sa.Count(uint64(h.Total-h.Len), w.now)
+	return again
+}
+
+// mayFollow reports whether a header of protocol p can be what the rest of the
+// group takes off. A comp SA at the end may have nothing to do.
+func mayFollow(p uint8, chain []*sadb.SA) bool {
+	switch p {
+	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp, packet.ProtoIPIP, packet.ProtoIPv6:
+		return true
+	}
+	return len(chain) == 1 && chain[0].ID.Proto == klips.ProtoComp
+}
+
+// open checks replay window and ICV, then decrypts: nothing is looked at that
+// has not been authenticated.
+func (w *inWorker) open(c *inPacket, sa *sadb.SA, seq uint32) verdict {
+	if sa.ID.Proto == klips.ProtoComp {
+		if w.inflate.Decompress(c.b, &c.h, uint16(sa.ID.SPI), klips.DeviceMTU) != nil {
+			return failed
+		}
+		return again
+	}
+	st, err := w.e.stateOf(sa, inboundWorker)
+	if err != nil {
+		return failed
+	}
+	window := sa.Replay.Size() > 0 && (sa.ID.Proto == klips.ProtoAH || st.espIn.Authenticated())
+	if window && !sa.Replay.Check(uint64(seq)) {
+		sa.ReplayErrs.Add(1)
+		return dropped
+	}
+	if sa.ID.Proto == klips.ProtoAH {
+		err = st.ahIn.Verify(c.b, &c.h)
+	} else {
+		err = st.espIn.Verify(c.b, &c.h)
+	}
+	switch {
+	case errors.Is(err, esp.ErrAuth), errors.Is(err, ah.ErrAuth):
+		sa.AuthErrs.Add(1)
+		return dropped
+	case err != nil:
+		return failed
+	}
+	if window && !sa.Replay.Update(uint64(seq)) {
+		sa.ReplayErrs.Add(1)
+		return dropped
+	}
+	padBad := false
+	if sa.ID.Proto == klips.ProtoAH {
+		err = st.ahIn.Open(c.b, &c.h)
+	} else {
+		padBad, err = st.espIn.Open(c.b, &c.h)
+	}
+	if padBad {
+		sa.PadErrs.Add(1)
+	}
+	if err != nil {
+		return failed
+	}
+	return again
+}
+
+// revealed handles what is behind the last ESP, AH or IPComp header: the tunnel
+// header that the group's tun SA demands, or the packet itself.
+func (w *inWorker) revealed(c *inPacket) verdict {
+	if !c.begun {
+		return dropped
+	}
+	c.skipComp()
+	if len(c.chain) == 0 {
+		return deliver
+	}
+	sa := c.chain[0]
+	if sa.ID.Proto != klips.ProtoTun {
+		if c.check {
+			return dropped // a layer is missing
+		}
+		return deliver
+	}
+	if c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6 {
+		return dropped
+	}
+	if c.check && (c.h.Dst != sa.ID.Dst || sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src) {
+		return dropped
+	}
+	if ipip.Decap(c.b, &c.h) != nil {
+		return failed
+	}
+	h, ok := packet.ParseIP(c.b.Bytes())
+	if !ok {
+		return failed
+	}
+	sa.Count(uint64(h.Total), w.now)
+	if p := sa.Policy(); p != nil && c.check && (!p.Src.Contains(h.Src) || !p.Dst.Contains(h.Dst)) {
+		return dropped
+	}
+	c.chain = c.chain[1:]
+	if len(c.chain) == 0 {
+		c.b.End = c.b.Off + h.Total
+		return deliver
+	}
+	// Two bundles joined: the tunnel carries the packets of another one.
+	return again
+}

@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/ipip"
+	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/user/sadb"
+)
+
+// mtuSlack is a safety margin in the MTU rule of KLIPS.
+const mtuSlack = 5
+
+// minMTU6 is what every IPv6 link carries (RFC 8200 section 5).
+const minMTU6 = 1280
+
+// fits applies the MTU rule before the packet is transformed: it reports a
+// packet that will be too long to its sender and says whether to go on.
+//
+// An IPv4 packet with DF in a tunnel is reported and sent all the same: the
+// outer packet may be fragmented. In transport mode its own DF would be on the
+// outer packet, so it stays behind. An IPv6 packet stays behind unless it is
+// short enough for any link.
+func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
+	mtu := w.att.wire.MTU()
+	front, behind, tunnel, ok := w.overhead(h, chain)
+	if !ok {
+		w.error()
+		return false
+	}
+	if h.Total+front+behind > packet.MaxSize {
+		w.error()
+		return false
+	}
+	eff := mtu
+	if front+behind > 0 {
+		eff = mtu - (front + (behind+2)&^7 + mtuSlack)
+	}
+	if !h.DF || h.Total <= eff && h.Total+front+behind <= mtu {
+		return true
+	}
+	report := w.e.icmp.Load()
+	switch {
+	case h.Version == 6:
+		eff = max(eff, minMTU6)
+		if !report || h.Total <= eff {
+			return true
+		}
+	case tunnel:
+		if report && h.Total > eff {
+			w.icmp.tooBig(w.e, b.Bytes(), h, eff)
+		}
+		return true
+	case h.Total+front+behind <= mtu:
+		if report {
+			w.icmp.tooBig(w.e, b.Bytes(), h, eff)
+		}
+		return true
+	}
+	w.icmp.tooBig(w.e, b.Bytes(), h, eff)
+	w.error()
+	return false
+}
+
+// overhead sums what the SAs of a group add in front of and behind the payload
+// of a packet, as if nothing could be compressed.
+func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind int, tunnel, ok bool) {
+	header, payload := h.Len, h.Total-h.Len
+	version := h.Version
+	natt := 0
+	for _, sa := range chain {
+		f, b := 0, 0
+		switch sa.ID.Proto {
+		case klips.ProtoTun:
+			tunnel = true
+			f = ipip.Overhead(sa.ID.Dst)
+			version = 4
+			if sa.ID.Dst.Is6() {
+				version = 6
+			}
+			// What was the header is payload now, what is added is header.
+			payload += header - f
+			header = f
+		case klips.ProtoESP:
+			st, err := w.e.stateOf(sa, w.id)
+			if err != nil {
+				return 0, 0, false, false
+			}
+			f, b = st.espOut.Overhead(payload)
+			if natt == 0 && sa.NATT.Type != klips.NATTNone {
+				natt = 8
+				if sa.NATT.Type == klips.NATTNonIKE {
+					natt = 16
+				}
+			}
+		case klips.ProtoAH:
+			st, err := w.e.stateOf(sa, w.id)
+			if err != nil {
+				return 0, 0, false, false
+			}
+			f = st.ahOut.Overhead(version)
+		}
+		front, behind = front+f, behind+b
+		payload += f + b
+	}
+	return front, behind + natt, tunnel, true
+}

@@ -1,0 +1,361 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"os"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/eroute"
+	"github.com/klips-go/ipsec/klips/user/ipip"
+	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/user/sadb"
+)
+
+// maxNesting is how many times a packet may meet another eroute after it has
+// been protected (tunnel in tunnel by routing, KLIPS 2.4.4).
+const maxNesting = 4
+
+// An outWorker takes the packets that are routed into one device. All of it
+// belongs to its goroutine, which ends when the link closes.
+type outWorker struct {
+	e     *Engine
+	d     *device
+	id    int
+	bufs  []packet.Buffer
+	views [][]byte // bufs as Read wants them
+	sizes []int
+	ready []*packet.Buffer // finished, to be sent with one call
+	att   *attachment      // of the batch under way
+	now   int64
+	fail  func(b *packet.Buffer, err error)
+	icmp  icmpWriter
+}
+
+func newOutWorker(e *Engine, d *device) *outWorker {
+	w := &outWorker{
+		e: e, d: d, id: d.num + 1,
+		bufs:  make([]packet.Buffer, batchSize),
+		views: make([][]byte, batchSize),
+		sizes: make([]int, batchSize),
+		ready: make([]*packet.Buffer, 0, batchSize),
+	}
+	for i := range w.bufs {
+		w.bufs[i].B = make([]byte, packet.Headroom+math.MaxUint16+packet.Tailroom)
+		w.views[i] = w.bufs[i].B[:packet.Headroom+math.MaxUint16]
+	}
+	w.fail = func(*packet.Buffer, error) {
+		d.stats.txErrors.Add(1)
+		d.stats.txPackets.Add(math.MaxUint64) // it was counted as sent
+	}
+	w.icmp.link = d.link
+	return w
+}
+
+func (w *outWorker) run() {
+	defer close(w.d.done)
+	for {
+		n, err := w.d.link.Read(w.views, w.sizes, packet.Headroom)
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if n > 0 {
+			w.batch(n)
+		}
+	}
+}
+
+// batch handles the n packets that were read.
+func (w *outWorker) batch(n int) {
+	w.att = w.d.att.Load()
+	if w.att == nil {
+		return // KLIPS counts nothing here
+	}
+	w.att.mu.Lock()
+	defer w.att.mu.Unlock()
+	if w.att.retired {
+		return
+	}
+	w.now = w.e.now()
+	for i := range n {
+		b := &w.bufs[i]
+		b.Off, b.End = packet.Headroom, packet.Headroom+w.sizes[i]
+		w.packet(b)
+	}
+	w.flush()
+}
+
+func (w *outWorker) flush() {
+	if len(w.ready) > 0 {
+		w.att.wire.Send(w.ready, w.fail)
+		w.ready = w.ready[:0]
+	}
+}
+
+func (w *outWorker) drop()  { w.d.stats.txDropped.Add(1) }
+func (w *outWorker) error() { w.d.stats.txErrors.Add(1) }
+
+// selector is what eroutes are compared with. Ports count only where there is
+// a TCP or UDP header to read them from: not in later fragments.
+func selector(p []byte, h *packet.Header) eroute.Packet {
+	s := eroute.Packet{Src: h.Src, Dst: h.Dst, Proto: h.Proto}
+	if (h.Proto == packet.ProtoTCP || h.Proto == packet.ProtoUDP) && h.FragOff == 0 && h.Total >= h.Len+4 {
+		s.SrcPort = binary.BigEndian.Uint16(p[h.Len:])
+		s.DstPort = binary.BigEndian.Uint16(p[h.Len+2:])
+	}
+	return s
+}
+
+// packet decides what becomes of one packet.
+func (w *outWorker) packet(b *packet.Buffer) {
+	h, ok := packet.ParseIP(b.Bytes())
+	if !ok {
+		w.error()
+		return
+	}
+	b.End = b.Off + h.Total
+	if h.Options || h.TTL == 0 {
+		w.drop()
+		return
+	}
+	sel := selector(b.Bytes(), &h)
+	r := w.e.routes.Lookup(&sel)
+	if w.bypasses(&h, &sel, r) {
+		w.send(b, h.DF)
+		return
+	}
+	if r == nil {
+		w.drop()
+		return
+	}
+	w.count(r)
+	if !r.ID.IsMagic() {
+		w.protect(b, &h, r)
+		return
+	}
+	switch r.ID.SPI {
+	case klips.SPIPass:
+		w.send(b, h.DF)
+	case klips.SPIReject:
+		w.icmp.reject(w.e, b.Bytes(), &h)
+		w.drop()
+	default:
+		// Nobody can register for ACQUIREs, so traps and holds drop.
+		w.drop()
+	}
+}
+
+func (w *outWorker) count(r *eroute.Entry) {
+	r.Packets.Add(1)
+	r.LastUse.Store(w.now)
+}
+
+// bypasses reports whether a packet of the host itself goes out in clear
+// because it is what key daemons and the stack itself send to peers: ESP, AH,
+// or UDP from port 500 or 4500, unless it is to be tunnelled to another gateway.
+func (w *outWorker) bypasses(h *packet.Header, sel *eroute.Packet, r *eroute.Entry) bool {
+	switch {
+	case h.Proto == packet.ProtoESP, h.Proto == packet.ProtoAH:
+	case h.Proto == packet.ProtoUDP && (sel.SrcPort == 500 || sel.SrcPort == 4500):
+	default:
+		return false
+	}
+	return w.e.host.IsLocal(h.Src) && (r == nil || r.ID.Dst == h.Dst || r.ID.Dst.IsUnspecified())
+}
+
+// protect sends a packet through the group that eroute r names, and once more
+// where the result meets an eroute to another gateway.
+func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry) {
+	for range maxNesting {
+		sa := w.e.sas.Lookup(r.ID)
+		if sa == nil {
+			w.drop()
+			return
+		}
+		chain := sa.Chain()
+		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, chain) {
+			return
+		}
+		var ok bool
+		if *h, ok = packet.ParseIP(b.Bytes()); !ok {
+			w.error()
+			return
+		}
+		sel := selector(b.Bytes(), h)
+		next := w.e.routes.Lookup(&sel)
+		if next != nil {
+			w.count(next)
+		}
+		// Magic eroutes never act on protected packets.
+		if next == nil || next.ID.Dst.IsUnspecified() || next.ID.Dst == r.ID.Dst {
+			w.wrap(b, h, chain)
+			return
+		}
+		r = next
+	}
+	w.error()
+}
+
+// usable checks every SA of a group before the first transform.
+func (w *outWorker) usable(chain []*sadb.SA) bool {
+	for _, sa := range chain {
+		if s := sa.State(); s != klips.Mature && s != klips.Dying {
+			w.error()
+			return false
+		}
+		hard, soft := w.e.expired(sa, w.now)
+		if !hard && sa.Seq.Load() >= math.MaxUint32 {
+			hard = true // RFC 4303 section 3.3.3: the number must not cycle
+		}
+		if hard {
+			w.e.expire(sa)
+			w.error()
+			return false
+		}
+		if soft {
+			sa.SetDying()
+		}
+	}
+	return true
+}
+
+// apply transforms the packet by every SA of the group in order.
+func (w *outWorker) apply(b *packet.Buffer, chain []*sadb.SA) bool {
+	for _, sa := range chain {
+		if err := w.transform(b, sa); err != nil {
+			w.error()
+			return false
+		}
+	}
+	return true
+}
+
+var errSeq = errors.New("sequence numbers are used up")
+
+func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
+	h, ok := packet.ParseIP(b.Bytes())
+	if !ok {
+		return errSeq
+	}
+	count := h.Total - h.Len
+	switch sa.ID.Proto {
+	case klips.ProtoTun:
+		tos := h.TOS
+		if w.e.hideTOS.Load() {
+			tos = 0
+		}
+		if err := ipip.Encap(b, sa.Src, sa.ID.Dst, tos, defaultTTL, w.e.nextID()); err != nil {
+			return err
+		}
+		count = b.Len()
+	case klips.ProtoESP:
+		st, err := w.e.stateOf(sa, w.id)
+		if err != nil {
+			return err
+		}
+		seq := sa.Seq.Add(1)
+		if seq > math.MaxUint32 {
+			return errSeq
+		}
+		if err := st.espOut.Seal(b, uint32(seq)); err != nil {
+			return err
+		}
+	case klips.ProtoAH:
+		st, err := w.e.stateOf(sa, w.id)
+		if err != nil {
+			return err
+		}
+		seq := sa.Seq.Add(1)
+		if seq > math.MaxUint32 {
+			return errSeq
+		}
+		if err := st.ahOut.Seal(b, uint32(seq)); err != nil {
+			return err
+		}
+	case klips.ProtoComp:
+		st, err := w.e.stateOf(sa, w.id)
+		if err != nil {
+			return err
+		}
+		count = h.Total
+		if _, err := st.compr.Compress(b, uint16(sa.ID.SPI)); err != nil {
+			return err
+		}
+		sa.Uncompressed.Add(uint64(h.Total))
+		sa.Compressed.Add(uint64(b.Len()))
+	}
+	sa.Count(uint64(count), w.now)
+	return nil
+}
+
+// defaultTTL is the TTL of outer headers: the system's default.
+const defaultTTL = 64
+
+// wrap puts a finished packet into UDP where an ESP SA of the group wants that,
+// and sends it.
+func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
+	for _, sa := range chain {
+		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
+			if !encapUDP(b, h, sa.NATT) {
+				w.error()
+				return
+			}
+			break
+		}
+	}
+	w.send(b, h.Version == 4 && h.DF)
+}
+
+// encapUDP inserts a UDP header (RFC 3948) behind the IP header.
+func encapUDP(b *packet.Buffer, h *packet.Header, n klips.NATT) bool {
+	size := 8
+	if n.Type == klips.NATTNonIKE {
+		size = 16
+	}
+	if h.Total+size > packet.MaxSize || !b.Push(size) {
+		return false
+	}
+	p := b.Bytes()
+	copy(p, p[size:size+h.Len])
+	u := p[h.Len : h.Len+size]
+	clear(u)
+	binary.BigEndian.PutUint16(u, n.SPort)
+	binary.BigEndian.PutUint16(u[2:], n.DPort)
+	binary.BigEndian.PutUint16(u[4:], uint16(len(p)-h.Len))
+	p[h.ProtoOff] = packet.ProtoUDP
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	return true
+}
+
+// send queues a finished packet, in pieces if the device takes no longer ones.
+// A packet in clear or in transport mode that says Don't Fragment is reported
+// to its sender instead.
+func (w *outWorker) send(b *packet.Buffer, df bool) {
+	p := b.Bytes()
+	mtu := w.att.wire.MTU()
+	w.d.stats.txBytes.Add(uint64(len(p)))
+	if len(p) <= mtu {
+		w.d.stats.txPackets.Add(1)
+		w.ready = append(w.ready, b)
+		if len(w.ready) == cap(w.ready) {
+			w.flush()
+		}
+		return
+	}
+	h, ok := packet.ParseIP(p)
+	if df && ok {
+		w.icmp.tooBig(w.e, p, &h, mtu)
+	}
+	if df || !ok {
+		w.error()
+		return
+	}
+	w.d.stats.txPackets.Add(1)
+	w.flush() // fragments are made in place, one after the other
+	fragment(b, &h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
+		w.ready = append(w.ready, f)
+		w.flush()
+	})
+}

@@ -1,0 +1,132 @@
+package esp
+
+import (
+	"crypto/cipher"
+	"fmt"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// An Opener checks and decrypts for one SA. For each packet the order is
+// [ParseHeader], the pre-check of the replay window, Verify, the update of the
+// window, Open. Nothing may come between Verify and Open of one packet but
+// dropping it.
+type Opener struct {
+	*suite
+	cbc      cbcMode
+	nonce    [nonceLen]byte
+	verified bool // Verify succeeded and Open has not been called since
+}
+
+// NewOpener makes an Opener. Errors are ErrAlgorithm and ErrKey.
+func NewOpener(c Config) (*Opener, error) {
+	su, err := newSuite(&c)
+	if err != nil {
+		return nil, err
+	}
+	o := &Opener{suite: su}
+	if su.block != nil {
+		var zero [16]byte
+		cbc, ok := cipher.NewCBCDecrypter(su.block, zero[:su.iv]).(cbcMode)
+		if !ok {
+			return nil, fmt.Errorf("%w: CBC mode takes no new IV", ErrAlgorithm)
+		}
+		o.cbc = cbc
+	}
+	copy(o.nonce[:], su.salt[:])
+	return o, nil
+}
+
+// Authenticated reports whether the SA authenticates packets. KLIPS checks the
+// replay window only then.
+func (o *Opener) Authenticated() bool { return o.icv > 0 }
+
+// Verify checks the ICV of the ESP packet in b, whose IP header is h. In a
+// combined mode it decrypts too, in place; when that fails the ciphertext is
+// lost. Without authentication it does nothing. Errors are ErrRunt, when the ICV
+// cannot be there, and ErrAuth.
+func (o *Opener) Verify(b *packet.Buffer, h *packet.Header) error {
+	o.verified = false
+	if o.icv == 0 {
+		return nil
+	}
+	e, err := body(b, h)
+	if err != nil {
+		return err
+	}
+	if o.aead != nil {
+		front := HeaderLen + aeadIVLen
+		if len(e) < front+2+o.icv {
+			return ErrRunt
+		}
+		copy(o.nonce[saltLen:], e[HeaderLen:front])
+		if _, err := o.aead.Open(e[front:front], o.nonce[:], e[front:], e[:HeaderLen]); err != nil {
+			return ErrAuth
+		}
+	} else {
+		n := len(e) - o.icv
+		if n < HeaderLen {
+			return ErrRunt
+		}
+		o.mac.Reset()
+		o.mac.Write(e[:n])
+		if !o.mac.Equal(e[n:]) {
+			return ErrAuth
+		}
+	}
+	o.verified = true
+	return nil
+}
+
+// Open decrypts the ESP packet in b, whose IP header is h, unless Verify did
+// so, and takes header, padding and ICV away. h no longer fits then. padBad says
+// that the pad bytes are not 1, 2, 3, …, which is no error: KLIPS counts it and
+// takes the packet.
+//
+// Errors are ErrShort, when the ciphertext is not one or more whole blocks,
+// ErrPadding (with padBad), and ErrAuth, when the SA authenticates and Verify did
+// not accept the packet just before.
+func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err error) {
+	ok := o.verified || o.icv == 0
+	o.verified = false
+	if !ok {
+		return false, ErrAuth
+	}
+	e, err := body(b, h)
+	if err != nil {
+		return false, err
+	}
+	front, end := HeaderLen+o.iv, len(e)-o.icv
+	if end-front < 2 {
+		return false, ErrShort
+	}
+	if o.cbc != nil {
+		if (end-front)%o.align != 0 {
+			return false, ErrShort
+		}
+		o.cbc.SetIV(e[HeaderLen:front])
+		o.cbc.CryptBlocks(e[front:end], e[front:end])
+	}
+	pad, proto := int(e[end-2]), e[end-1]
+	end -= 2 + pad
+	if end < front {
+		return true, ErrPadding
+	}
+	for i, v := range e[end : end+pad] {
+		if int(v) != i+1 {
+			padBad = true
+			break
+		}
+	}
+	// The header moves up to the payload; that is shorter than the payload
+	// nearly always.
+	p := b.B[b.Off:]
+	copy(p[front:front+h.Len], p[:h.Len])
+	b.Off += front
+	b.End = b.Off + h.Len + end - front
+	p = b.Bytes()
+	p[h.ProtoOff] = proto
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	return padBad, nil
+}

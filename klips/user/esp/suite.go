@@ -1,0 +1,105 @@
+package esp
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/des"
+	"fmt"
+
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/internal/icv"
+)
+
+const (
+	saltLen   = 4 // RFC 4106 section 4, RFC 7634 section 2
+	aeadIVLen = 8
+	nonceLen  = saltLen + aeadIVLen
+)
+
+// A suite is the algorithms of one SA. Exactly one of block and aead is set, or
+// neither for the NULL cipher.
+type suite struct {
+	iv    int // bytes of IV in each packet
+	align int // the ciphertext is a multiple of it
+	icv   int // bytes of ICV in each packet
+	block cipher.Block
+	aead  cipher.AEAD
+	salt  [saltLen]byte
+	mac   *icv.MAC // nil without authentication and in combined modes
+}
+
+func newSuite(c *Config) (*suite, error) {
+	t := c.Transform
+	enc, ok := t.Enc.Info()
+	if !ok || t.Enc == klips.EncNone {
+		return nil, fmt.Errorf("%w: encryption algorithm %d", ErrAlgorithm, t.Enc)
+	}
+	auth, ok := t.Auth.Info()
+	if !ok {
+		return nil, fmt.Errorf("%w: authentication algorithm %d", ErrAlgorithm, t.Auth)
+	}
+	if enc.AEAD && t.Auth != klips.AuthNone {
+		return nil, fmt.Errorf("%w: a combined mode takes no authentication algorithm", ErrAlgorithm)
+	}
+	if t.Enc == klips.EncNull && t.Auth == klips.AuthNone {
+		return nil, fmt.Errorf("%w: neither encryption nor authentication", ErrAlgorithm)
+	}
+	if !keyFits(enc.KeyBits, c.EncKey) {
+		return nil, fmt.Errorf("%w: encryption algorithm %d, %d bits", ErrKey, t.Enc, len(c.EncKey)*8)
+	}
+	if !keyFits(auth.KeyBits, c.AuthKey) {
+		return nil, fmt.Errorf("%w: authentication algorithm %d, %d bits", ErrKey, t.Auth, len(c.AuthKey)*8)
+	}
+
+	// The trailer ends on a 4-byte border whatever the cipher (RFC 4303 section
+	// 2.4).
+	s := &suite{iv: enc.IV, align: max(enc.Block, 4), icv: enc.ICV + auth.ICV}
+	var err error
+	switch t.Enc {
+	case klips.EncNull:
+	case klips.Enc3DES:
+		s.block, err = des.NewTripleDESCipher(c.EncKey)
+	case klips.EncAES:
+		s.block, err = aes.NewCipher(c.EncKey)
+	case klips.EncAESGCM:
+		key, salt := c.EncKey[:len(c.EncKey)-saltLen], c.EncKey[len(c.EncKey)-saltLen:]
+		copy(s.salt[:], salt)
+		var b cipher.Block
+		if b, err = aes.NewCipher(key); err == nil {
+			s.aead, err = cipher.NewGCM(b)
+		}
+	case klips.EncChaCha20Poly1305:
+		key, salt := c.EncKey[:len(c.EncKey)-saltLen], c.EncKey[len(c.EncKey)-saltLen:]
+		copy(s.salt[:], salt)
+		s.aead, err = chacha20poly1305.New(key)
+	default:
+		return nil, fmt.Errorf("%w: encryption algorithm %d", ErrAlgorithm, t.Enc)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
+	}
+	if t.Auth != klips.AuthNone {
+		if s.mac, err = icv.New(t.Auth, c.AuthKey); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
+		}
+	}
+	return s, nil
+}
+
+func keyFits(bits []int, key []byte) bool {
+	for _, n := range bits {
+		if len(key)*8 == n {
+			return true
+		}
+	}
+	return false
+}
+
+// A cbcMode is a CBC BlockMode that takes a new IV for each packet; those of
+// package cipher do.
+type cbcMode interface {
+	cipher.BlockMode
+	SetIV([]byte)
+}

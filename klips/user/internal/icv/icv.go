@@ -1,0 +1,77 @@
+// Package icv computes the truncated HMACs that ESP and AH carry as integrity
+// check values: RFC 2403 (MD5-96), RFC 2404 (SHA-1-96), RFC 4868 (SHA-2).
+package icv
+
+import (
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"hash"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// ErrAlgorithm is returned for an algorithm that computes no ICV.
+var ErrAlgorithm = errors.New("unsupported authentication algorithm")
+
+// ErrKey is returned for a key that is not as long as its algorithm wants.
+var ErrKey = errors.New("authentication key has the wrong length")
+
+// A MAC is one keyed authentication algorithm. It is used by one goroutine and
+// allocates nothing after its first use.
+type MAC struct {
+	h   hash.Hash
+	n   int
+	sum [sha512.Size]byte
+}
+
+// New returns the MAC of an algorithm with a key, which is copied. Errors are
+// [ErrAlgorithm] (also for [klips.AuthNone]) and [ErrKey].
+func New(a klips.AuthAlg, key []byte) (*MAC, error) {
+	var f func() hash.Hash
+	switch a {
+	case klips.AuthMD5:
+		f = md5.New
+	case klips.AuthSHA1:
+		f = sha1.New
+	case klips.AuthSHA256, klips.AuthSHA256Trunc:
+		f = sha256.New
+	case klips.AuthSHA384:
+		f = sha512.New384
+	case klips.AuthSHA512:
+		f = sha512.New
+	default:
+		return nil, fmt.Errorf("%w %d", ErrAlgorithm, a)
+	}
+	info, _ := a.Info()
+	if len(key)*8 != info.KeyBits[0] {
+		return nil, fmt.Errorf("%w: %d bits, not %d", ErrKey, len(key)*8, info.KeyBits[0])
+	}
+	m := &MAC{h: hmac.New(f, key), n: info.ICV}
+	// The first Reset and Sum save the keyed states; do that now, not on the
+	// first packet.
+	m.Reset()
+	m.Sum()
+	m.Reset()
+	return m, nil
+}
+
+// Size returns the bytes of the ICV.
+func (m *MAC) Size() int { return m.n }
+
+// Reset begins a new message.
+func (m *MAC) Reset() { m.h.Reset() }
+
+// Write adds p to the message.
+func (m *MAC) Write(p []byte) { m.h.Write(p) }
+
+// Sum returns the ICV of the message: Size bytes, valid until the next call.
+func (m *MAC) Sum() []byte { return m.h.Sum(m.sum[:0])[:m.n] }
+
+// Equal reports whether the message has this ICV, in a time that does not
+// depend on where they differ.
+func (m *MAC) Equal(icv []byte) bool { return hmac.Equal(m.Sum(), icv) }

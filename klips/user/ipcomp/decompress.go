@@ -1,0 +1,113 @@
+package ipcomp
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/klauspost/compress/flate"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// A Decompressor inflates packets, of any number of SAs.
+type Decompressor struct {
+	in  []byte // copy of the compressed payload; grows to the longest
+	src bytes.Reader
+	r   interface {
+		io.Reader
+		flate.Resetter
+	}
+	over [1]byte
+}
+
+// NewDecompressor makes a Decompressor; it has some 40 KB.
+func NewDecompressor() *Decompressor {
+	d := &Decompressor{in: make([]byte, 0, 2048)}
+	d.r = flate.NewReader(&d.src).(interface {
+		io.Reader
+		flate.Resetter
+	})
+	return d
+}
+
+// Decompress inflates the IPComp packet in b, whose IP header is h, and takes
+// the IPComp header away; h no longer fits then. cpi is the SA's; the well-known
+// CPI of DEFLATE is taken as well. The inflated payload may be at most max bytes
+// long, see [DefaultMax]. The packet moves within the buffer if there is too
+// little room behind it.
+//
+// Errors are ErrShort, ErrCPI, ErrFlags, ErrFragment and ErrNested, after which
+// the packet is unchanged, and ErrInflate, ErrTooLong and ErrRoom, after which it
+// is lost.
+func (d *Decompressor) Decompress(b *packet.Buffer, h *packet.Header, cpi uint16, max int) error {
+	next, flags, got, err := ParseHeader(b, h)
+	switch {
+	case err != nil:
+		return err
+	case got != cpi && got != CPIDeflate:
+		return ErrCPI
+	case flags != 0:
+		return ErrFlags
+	case h.Frag:
+		return ErrFragment
+	case next == packet.ProtoComp:
+		return ErrNested
+	}
+	if most := packet.MaxSize - h.Len; max > most {
+		max = most
+	}
+	d.in = append(d.in[:0], b.B[b.Off+h.Len+HeaderLen:b.Off+h.Total]...)
+	if have := len(b.B) - b.Off - h.Len; have < max {
+		// Gain the room in front.
+		off := b.Off - (max - have)
+		if off < 0 {
+			off = 0
+		}
+		copy(b.B[off:], b.B[b.Off:b.Off+h.Len])
+		b.Off = off
+	}
+	room := len(b.B) - b.Off - h.Len
+	if room > max {
+		room = max
+	}
+	start := b.Off + h.Len
+	n, err := d.inflate(b.B[start : start+room])
+	if err == ErrTooLong && room < max {
+		err = ErrRoom
+	}
+	if err != nil {
+		return err
+	}
+	b.End = start + n
+	p := b.Bytes()
+	p[h.ProtoOff] = next
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	return nil
+}
+
+// inflate fills out from d.in and returns the length.
+func (d *Decompressor) inflate(out []byte) (n int, err error) {
+	d.src.Reset(d.in)
+	if err := d.r.Reset(&d.src, nil); err != nil {
+		return 0, ErrInflate
+	}
+	for {
+		to := out[n:]
+		full := len(to) == 0
+		if full {
+			to = d.over[:] // is there more than fits?
+		}
+		m, err := d.r.Read(to)
+		if full && m > 0 {
+			return 0, ErrTooLong
+		}
+		n += m
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return 0, ErrInflate
+		}
+	}
+}

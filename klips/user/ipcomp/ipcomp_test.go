@@ -1,0 +1,390 @@
+package ipcomp
+
+import (
+	"bytes"
+	"compress/flate"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// text returns n bytes that compress well, noise n bytes that do not.
+func text(n int) []byte {
+	return []byte(strings.Repeat("The quick brown fox jumps over the lazy dog. ", n/45+1)[:n])
+}
+
+func noise(n int) []byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return p
+}
+
+func TestRoundTrip(t *testing.T) {
+	d := NewDecompressor()
+	for _, version := range []int{4, 6} {
+		c := NewCompressor()
+		for n := 0; n < 9000; n += 1 + n/50 {
+			clear := pkttest.IP(version, packet.ProtoUDP, nil, text(n))
+			b := pkttest.Buffer(clear)
+			b.Grow(5)
+			done, err := c.Compress(b, 0x1234)
+			if err != nil {
+				t.Fatalf("Compress of %d bytes = %v", n, err)
+			}
+			if want := n >= 128; done != want && (n < 90 || n > 128) {
+				t.Errorf("Compress of %d bytes = %v, want %v", n, done, want)
+			}
+			if !done {
+				c = NewCompressor()
+				continue
+			}
+			h := pkttest.Parse(t, b)
+			if h.Proto != packet.ProtoComp || h.Total != b.Len() {
+				t.Fatalf("compressed header %+v, %d bytes", h, b.Len())
+			}
+			if version == 4 && packet.Fold(packet.Sum(b.Bytes()[:20], 0)) != 0xffff {
+				t.Fatal("bad IP checksum")
+			}
+			next, flags, cpi, err := ParseHeader(b, &h)
+			if next != packet.ProtoUDP || flags != 0 || cpi != 0x1234 || err != nil {
+				t.Fatalf("ParseHeader = %d, %d, %#x, %v", next, flags, cpi, err)
+			}
+			// The standard library's reader agrees.
+			std, err := io.ReadAll(flate.NewReader(bytes.NewReader(b.Bytes()[h.Len+HeaderLen:])))
+			if err != nil || !bytes.Equal(std, clear[h.Len:]) {
+				t.Fatalf("%d bytes are not raw DEFLATE of the payload: %v", n, err)
+			}
+			if err := d.Decompress(b, &h, 0x1234, DefaultMax); err != nil || !bytes.Equal(b.Bytes(), clear) {
+				t.Fatalf("Decompress = %v, %x, want %x", err, b.Bytes(), clear)
+			}
+		}
+	}
+}
+
+// TestNot has what is never tried.
+func TestNot(t *testing.T) {
+	first := pkttest.IP(4, 17, nil, text(500))
+	first[6] = 0x20
+	later := pkttest.IP(4, 17, nil, text(500))
+	later[7] = 0xb9
+	frag6 := pkttest.IP(6, packet.ProtoFragment, []byte{17, 0, 0, 1, 0, 0, 0, 1}, text(500))
+	for _, tt := range []struct {
+		name string
+		p    []byte
+	}{
+		{"89 bytes", pkttest.IP(4, 17, nil, make([]byte, 89))},
+		{"ESP", pkttest.IP(4, packet.ProtoESP, nil, text(500))},
+		{"AH", pkttest.IP(6, packet.ProtoAH, nil, text(500))},
+		{"IPComp", pkttest.IP(4, packet.ProtoComp, nil, text(500))},
+		{"first fragment", first},
+		{"later fragment", later},
+		{"IPv6 fragment", frag6},
+	} {
+		c := NewCompressor()
+		b := pkttest.Buffer(tt.p)
+		if done, err := c.Compress(b, 2); done || err != nil || !bytes.Equal(b.Bytes(), tt.p) {
+			t.Errorf("%s: Compress = %v, %v, want nothing done", tt.name, done, err)
+		}
+		if c.w != nil || c.tries != 0 {
+			t.Errorf("%s: was tried", tt.name)
+		}
+	}
+	c := NewCompressor()
+	if done, err := c.Compress(pkttest.Buffer(pkttest.IP(4, 17, nil, make([]byte, 90))), 2); !done || err != nil {
+		t.Errorf("90 zeros: Compress = %v, %v, want done", done, err)
+	}
+	if _, err := c.Compress(pkttest.Buffer(first[:99]), 2); err != ErrShort {
+		t.Errorf("half a packet: Compress = %v, want ErrShort", err)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	for _, tt := range []struct{ payload, want int }{
+		{90, 54}, {108, 72}, {512, 476}, {513, 477}, {1028, 960}, {1500, 1403},
+	} {
+		if got := limit(tt.payload); got != tt.want {
+			t.Errorf("limit(%d) = %d, want %d", tt.payload, got, tt.want)
+		}
+	}
+}
+
+// TestAdaptive counts which packets of an incompressible stream are tried.
+func TestAdaptive(t *testing.T) {
+	c := NewCompressor()
+	p := pkttest.IP(4, 17, nil, noise(400))
+	got := ""
+	for range 60 {
+		before := c.skip
+		if done, err := c.Compress(pkttest.Buffer(p), 2); done || err != nil {
+			t.Fatalf("Compress of noise = %v, %v", done, err)
+		}
+		if before > 0 {
+			got += "."
+		} else {
+			got += "T"
+		}
+	}
+	want := "TTTTTTTT....TT........TT........TT........TT........TT......"
+	if got != want {
+		t.Errorf("tried\n%s, want\n%s", got, want)
+	}
+	// What is not tried anyway does not count.
+	c = NewCompressor()
+	for range 8 {
+		c.Compress(pkttest.Buffer(p), 2)
+	}
+	c.Compress(pkttest.Buffer(pkttest.UDP(4, 10)), 2)
+	if c.skip != firstSkip {
+		t.Errorf("a short packet counts as skipped: %d left, want %d", c.skip, firstSkip)
+	}
+	// One success, and all is as at the beginning.
+	c.skip = 0
+	if done, _ := c.Compress(pkttest.Buffer(pkttest.IP(4, 17, nil, text(400))), 2); !done || c.tries != 0 {
+		t.Errorf("Compress of text = %v, %d tries remembered", done, c.tries)
+	}
+}
+
+// comp returns an IPComp packet with the given header and the DEFLATE form of
+// the payload.
+func comp(t testing.TB, version int, next, flags byte, cpi uint16, payload []byte) []byte {
+	t.Helper()
+	var z bytes.Buffer
+	w, err := flate.NewWriter(&z, 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(payload)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return pkttest.IP(version, packet.ProtoComp, nil, append([]byte{next, flags, byte(cpi >> 8), byte(cpi)}, z.Bytes()...))
+}
+
+func TestDecompressErrors(t *testing.T) {
+	good := comp(t, 4, 17, 0, 7, text(300))
+	frag := bytes.Clone(good)
+	frag[6] = 0x20
+	for _, tt := range []struct {
+		name string
+		p    []byte
+		max  int
+		want error
+	}{
+		{"good", good, 300, nil},
+		{"well-known CPI", comp(t, 6, 17, 0, 2, text(300)), 300, nil},
+		{"empty", comp(t, 4, 17, 0, 7, nil), 300, nil},
+		{"of another SA", comp(t, 4, 17, 0, 8, text(300)), 300, ErrCPI},
+		{"flags", comp(t, 4, 17, 1, 7, text(300)), 300, ErrFlags},
+		{"fragment", frag, 300, ErrFragment},
+		{"twice", comp(t, 4, packet.ProtoComp, 0, 7, text(300)), 300, ErrNested},
+		{"too long by one", good, 299, ErrTooLong},
+		{"truncated data", pkttest.IP(4, packet.ProtoComp, nil, good[20:len(good)-8]), 300, ErrInflate},
+		{"no data", pkttest.IP(4, packet.ProtoComp, nil, good[20:24]), 300, ErrInflate},
+		{"bad block type", pkttest.IP(4, packet.ProtoComp, nil, []byte{17, 0, 0, 7, 0xff, 0xff}), 300, ErrInflate},
+		{"half a header", pkttest.IP(4, packet.ProtoComp, nil, []byte{17, 0, 0}), 300, ErrShort},
+	} {
+		b := pkttest.Buffer(tt.p)
+		h := pkttest.Parse(t, b)
+		if err := NewDecompressor().Decompress(b, &h, 7, tt.max); err != tt.want {
+			t.Errorf("%s: Decompress = %v, want %v", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestRoom inflates in buffers of all sizes around the result's.
+func TestRoom(t *testing.T) {
+	d := NewDecompressor()
+	p := comp(t, 4, 17, 0, 7, text(3000))
+	for size := 3000; size < 3050; size++ {
+		for _, off := range []int{0, 100, size - len(p)} {
+			b := &packet.Buffer{B: make([]byte, size), Off: off, End: off + len(p)}
+			copy(b.Bytes(), p)
+			h := pkttest.Parse(t, b)
+			var want error
+			if size < 3020 {
+				want = ErrRoom
+			}
+			if err := d.Decompress(b, &h, 7, DefaultMax); err != want {
+				t.Fatalf("Decompress in %d bytes at %d = %v, want %v", size, off, err, want)
+			}
+			if want == nil && !bytes.Equal(b.Bytes(), pkttest.IP(4, 17, nil, text(3000))) {
+				t.Fatalf("Decompress in %d bytes at %d made %x", size, off, b.Bytes())
+			}
+		}
+	}
+}
+
+// TestBomb: a megabyte of zeros stops at the largest packet.
+func TestBomb(t *testing.T) {
+	b := &packet.Buffer{B: make([]byte, 70000)}
+	p := comp(t, 4, 17, 0, 7, make([]byte, 1<<20))
+	b.End = copy(b.B, p)
+	h := pkttest.Parse(t, b)
+	if err := NewDecompressor().Decompress(b, &h, 7, 1<<21); err != ErrTooLong {
+		t.Errorf("Decompress = %v, want ErrTooLong", err)
+	}
+}
+
+func TestRandom(t *testing.T) {
+	c, d := NewCompressor(), NewDecompressor()
+	rapid.Check(t, func(r *rapid.T) {
+		alphabet := rapid.IntRange(1, 255).Draw(r, "alphabet")
+		payload := rapid.SliceOfN(rapid.ByteMax(byte(alphabet)), 90, 3000).Draw(r, "payload")
+		clear := pkttest.IP(rapid.SampledFrom([]int{4, 6}).Draw(r, "version"), 253, nil, payload)
+		b := pkttest.Buffer(clear)
+		c.skip = 0
+		done, err := c.Compress(b, 99)
+		if err != nil {
+			r.Fatalf("Compress = %v", err)
+		}
+		if !done {
+			if !bytes.Equal(b.Bytes(), clear) {
+				r.Fatal("Compress without success changed the packet")
+			}
+			return
+		}
+		h := pkttest.Parse(t, b)
+		if b.Len() > h.Len+HeaderLen+limit(len(payload)) {
+			r.Fatalf("%d bytes became %d: not worth it", len(payload), b.Len()-h.Len)
+		}
+		if err := d.Decompress(b, &h, 99, DefaultMax); err != nil || !bytes.Equal(b.Bytes(), clear) {
+			r.Fatalf("Decompress = %v, %x, want %x", err, b.Bytes(), clear)
+		}
+	})
+}
+
+func TestAllocs(t *testing.T) {
+	c, d := NewCompressor(), NewDecompressor()
+	mixed := append(text(700), noise(500)...) // dynamic codes with long symbols
+	for name, payload := range map[string][]byte{"text": text(1200), "noise": noise(1200), "mixed": mixed} {
+		clear := pkttest.IP(4, 17, nil, payload)
+		b := pkttest.Buffer(clear)
+		n := testing.AllocsPerRun(100, func() {
+			pkttest.Load(b, clear)
+			c.skip = 0
+			done, err := c.Compress(b, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !done {
+				return
+			}
+			h, _ := packet.ParseIP(b.Bytes())
+			if err := d.Decompress(b, &h, 2, DefaultMax); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: Compress and Decompress allocate %v times a packet, want 0", name, n)
+		}
+	}
+}
+
+func FuzzDecompress(f *testing.F) {
+	f.Add(comp(f, 4, 17, 0, 7, text(300)))
+	f.Add(comp(f, 6, 6, 0, 2, noise(30)))
+	f.Add(comp(f, 4, 17, 0, 7, append(text(300), noise(300)...)))
+	d := NewDecompressor()
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b := &packet.Buffer{B: make([]byte, max(len(p), 3000)), End: len(p)}
+		copy(b.B, p)
+		h, ok := packet.ParseIP(b.Bytes())
+		if !ok {
+			return
+		}
+		err := d.Decompress(b, &h, 7, 2000)
+		if err == ErrShort || err == ErrCPI || err == ErrFlags || err == ErrFragment || err == ErrNested {
+			return
+		}
+		want, werr := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(p[h.Len+HeaderLen:h.Total])), 2001))
+		switch {
+		case len(want) > 2000:
+			if err != ErrTooLong {
+				t.Fatalf("Decompress = %v, want ErrTooLong", err)
+			}
+		case werr != nil:
+			if err != ErrInflate {
+				t.Fatalf("Decompress = %v, the standard library says %v", err, werr)
+			}
+		case err != nil || !bytes.Equal(b.Bytes()[h.Len:], want):
+			t.Fatalf("Decompress = %v, %x, want %x", err, b.Bytes(), want)
+		}
+	})
+}
+
+func FuzzCompress(f *testing.F) {
+	f.Add(pkttest.IP(4, 17, nil, text(300)))
+	f.Add(pkttest.IP(6, 0, []byte{17, 0, 1, 4, 0, 0, 0, 0}, text(200)))
+	c, d := NewCompressor(), NewDecompressor()
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b := &packet.Buffer{B: bytes.Clone(p), End: len(p)}
+		c.skip = 0
+		done, err := c.Compress(b, 7)
+		if err != nil || !done {
+			if !bytes.Equal(b.Bytes(), p) {
+				t.Fatal("changed without success")
+			}
+			return
+		}
+		h, ok := packet.ParseIP(b.Bytes())
+		if !ok || h.Total != b.Len() {
+			t.Fatalf("Compress made %x", b.Bytes())
+		}
+		was, _ := packet.ParseIP(p)
+		want := bytes.Clone(p[:was.Total])
+		packet.FixChecksum(want)
+		if err := d.Decompress(b, &h, 7, packet.MaxSize); err != nil || !bytes.Equal(b.Bytes(), want) {
+			t.Fatalf("Decompress = %v, %x, want %x", err, b.Bytes(), want)
+		}
+	})
+}
+
+func BenchmarkCompress(b *testing.B) {
+	for _, n := range []int{128, 1400} {
+		for name, payload := range map[string][]byte{"text": text(n), "noise": noise(n)} {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				c := NewCompressor()
+				clear := pkttest.IP(4, 17, nil, payload)
+				buf := pkttest.Buffer(clear)
+				b.SetBytes(int64(n))
+				b.ReportAllocs()
+				for b.Loop() {
+					pkttest.Load(buf, clear)
+					c.skip = 0
+					if _, err := c.Compress(buf, 2); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkDecompress(b *testing.B) {
+	for _, n := range []int{128, 1400} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			d := NewDecompressor()
+			p := comp(b, 4, 17, 0, 2, text(n))
+			buf := pkttest.Buffer(make([]byte, 2000))
+			b.SetBytes(int64(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				pkttest.Load(buf, p)
+				h, _ := packet.ParseIP(buf.Bytes())
+				if err := d.Decompress(buf, &h, 2, DefaultMax); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,129 @@
+// Package ipip puts IP packets into IP packets and takes them out (RFC 2003, RFC
+// 2473, RFC 4213 and their kin), in place. The outer header is the one that
+// KLIPS makes: Don't Fragment clear whatever the inner packet says, flow label
+// 0; the inner packet is not changed.
+package ipip
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// Errors of Encap and Decap.
+var (
+	// ErrInner: the inner packet is no IP packet, or not of the version that the
+	// outer header names.
+	ErrInner = errors.New("ipip: inner packet does not fit the outer protocol")
+	// ErrFamily: the outer addresses are not of one family.
+	ErrFamily = errors.New("ipip: outer addresses of two families")
+	// ErrProto: the packet is no tunnel packet.
+	ErrProto = errors.New("ipip: not a tunnel packet")
+	// ErrFragment: a fragment has to be reassembled first.
+	ErrFragment = errors.New("ipip: packet is a fragment")
+	// ErrRoom: the buffer has too little room in front.
+	ErrRoom = errors.New("ipip: no room in the buffer")
+	// ErrTooLong: the packet would exceed packet.MaxSize.
+	ErrTooLong = errors.New("ipip: packet becomes too long")
+)
+
+// Overhead returns the bytes of an outer header between addresses of the family
+// of dst.
+func Overhead(dst netip.Addr) int {
+	if dst.Is4() {
+		return 20
+	}
+	return 40
+}
+
+// Encap puts an outer header in front of the packet in b, all of it: 4 in 4, 6
+// in 4, 4 in 6 or 6 in 6. src and dst are of one family and unmapped; tos is the
+// TOS or traffic class; ttl is the TTL or hop limit; id is the IPv4
+// identification, not used for IPv6. The IPv4 checksum is made.
+//
+// Errors are ErrFamily, ErrInner (not an IP packet), ErrRoom and ErrTooLong; the
+// packet is then unchanged.
+func Encap(b *packet.Buffer, src, dst netip.Addr, tos, ttl uint8, id uint16) error {
+	if !src.IsValid() || src.Is4() != dst.Is4() || !dst.IsValid() {
+		return ErrFamily
+	}
+	var proto uint8
+	switch version(b) {
+	case 4:
+		proto = packet.ProtoIPIP
+	case 6:
+		proto = packet.ProtoIPv6
+	default:
+		return ErrInner
+	}
+	n := Overhead(dst)
+	if b.Len()+n > packet.MaxSize {
+		return ErrTooLong
+	}
+	if !b.Push(n) {
+		return ErrRoom
+	}
+	p := b.Bytes()
+	if n == 20 {
+		p[0], p[1] = 0x45, tos
+		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+		binary.BigEndian.PutUint16(p[4:], id)
+		p[6], p[7] = 0, 0
+		p[8], p[9] = ttl, proto
+		s, d := src.As4(), dst.As4()
+		copy(p[12:], s[:])
+		copy(p[16:], d[:])
+		packet.FixChecksum(p)
+		return nil
+	}
+	p[0], p[1], p[2], p[3] = 0x60|tos>>4, tos<<4, 0, 0
+	binary.BigEndian.PutUint16(p[4:], uint16(len(p)-40))
+	p[6], p[7] = proto, ttl
+	s, d := src.As16(), dst.As16()
+	copy(p[8:], s[:])
+	copy(p[24:], d[:])
+	return nil
+}
+
+// Decap takes the outer headers h away from the packet in b, with whatever is
+// behind the packet's total length. h.Proto says what the inner packet must be;
+// that it is whole is not checked, so parse it next. Errors are ErrProto,
+// ErrFragment and ErrInner; the packet is then unchanged.
+func Decap(b *packet.Buffer, h *packet.Header) error {
+	var want uint8
+	switch h.Proto {
+	case packet.ProtoIPIP:
+		want = 4
+	case packet.ProtoIPv6:
+		want = 6
+	default:
+		return ErrProto
+	}
+	if h.Frag {
+		return ErrFragment
+	}
+	if h.Len < 20 || h.Total < h.Len || h.Total > b.Len() {
+		return ErrInner
+	}
+	inner := packet.Buffer{B: b.B, Off: b.Off + h.Len, End: b.Off + h.Total}
+	if version(&inner) != want {
+		return ErrInner
+	}
+	*b = inner
+	return nil
+}
+
+// version returns the IP version of a packet that is as long as a header of it,
+// 0 otherwise.
+func version(b *packet.Buffer) uint8 {
+	if b.Len() < 20 {
+		return 0
+	}
+	switch v := b.B[b.Off] >> 4; {
+	case v == 4, v == 6 && b.Len() >= 40:
+		return v
+	}
+	return 0
+}

@@ -1,0 +1,172 @@
+package ipip
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+var (
+	out4a = netip.MustParseAddr("192.1.2.23")
+	out4b = netip.MustParseAddr("192.1.2.45")
+	out6a = netip.MustParseAddr("2001:db8:9::23")
+	out6b = netip.MustParseAddr("2001:db8:9::45")
+)
+
+// TestWire has whole outer headers.
+func TestWire(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		src, dst      netip.Addr
+		inner         int
+		tos, ttl      uint8
+		outer         string // without the IPv4 checksum
+		proto, header int
+	}{
+		{"4 in 4", out4a, out4b, 4, 0, 64, "45000068beef00004004 0000 c0010217c001022d", 4, 20},
+		{"6 in 4", out4a, out4b, 6, 0x28, 64, "4528007cbeef00004029 0000 c0010217c001022d", 41, 20},
+		{"4 in 6", out6a, out6b, 4, 0xb8, 61, `6b800000 0054 04 3d 20010db8000900000000000000000023
+			20010db8000900000000000000000045`, 4, 40},
+		{"6 in 6", out6a, out6b, 6, 0x03, 255, `60300000 0068 29 ff 20010db8000900000000000000000023
+			20010db8000900000000000000000045`, 41, 40},
+	} {
+		inner := pkttest.UDP(tt.inner, 56)
+		b := pkttest.Buffer(inner)
+		if err := Encap(b, tt.src, tt.dst, tt.tos, tt.ttl, 0xbeef); err != nil {
+			t.Errorf("%s: Encap = %v", tt.name, err)
+			continue
+		}
+		want := pkttest.Hex(t, tt.outer)
+		packet.FixChecksum(want)
+		if got := b.Bytes()[:tt.header]; !bytes.Equal(got, want) {
+			t.Errorf("%s: outer header\n%x, want\n%x", tt.name, got, want)
+		}
+		if got := b.Bytes()[tt.header:]; !bytes.Equal(got, inner) {
+			t.Errorf("%s: the inner packet has changed", tt.name)
+		}
+		h := pkttest.Parse(t, b)
+		if int(h.Proto) != tt.proto || h.Total != b.Len() || h.Len != Overhead(tt.dst) || h.Src != tt.src || h.Dst != tt.dst ||
+			h.TOS != tt.tos || h.TTL != tt.ttl || (h.Version == 4 && h.DF) {
+			t.Errorf("%s: outer header %+v", tt.name, h)
+		}
+		b.Grow(7) // link layer padding
+		if err := Decap(b, &h); err != nil || !bytes.Equal(b.Bytes(), inner) {
+			t.Errorf("%s: Decap = %v, %x, want %x", tt.name, err, b.Bytes(), inner)
+		}
+	}
+}
+
+func TestEncapErrors(t *testing.T) {
+	inner := pkttest.UDP(4, 10)
+	tight := &packet.Buffer{B: append(make([]byte, 19), inner...), Off: 19, End: 19 + len(inner)}
+	big := pkttest.Buffer(pkttest.IP(4, 253, nil, make([]byte, 65501-20)))
+	short6 := pkttest.Buffer(append([]byte{0x60}, make([]byte, 38)...))
+	for _, tt := range []struct {
+		name     string
+		b        *packet.Buffer
+		src, dst netip.Addr
+		want     error
+	}{
+		{"two families", pkttest.Buffer(inner), out4a, out6b, ErrFamily},
+		{"no source", pkttest.Buffer(inner), netip.Addr{}, out6b, ErrFamily},
+		{"no destination", pkttest.Buffer(inner), out4a, netip.Addr{}, ErrFamily},
+		{"empty", pkttest.Buffer(nil), out4a, out4b, ErrInner},
+		{"not IP", pkttest.Buffer(make([]byte, 60)), out4a, out4b, ErrInner},
+		{"short IPv6", short6, out4a, out4b, ErrInner},
+		{"no room", tight, out4a, out4b, ErrRoom},
+		{"too long", big, out4a, out4b, ErrTooLong},
+	} {
+		before := bytes.Clone(tt.b.Bytes())
+		if err := Encap(tt.b, tt.src, tt.dst, 0, 64, 1); err != tt.want {
+			t.Errorf("%s: Encap = %v, want %v", tt.name, err, tt.want)
+		}
+		if !bytes.Equal(tt.b.Bytes(), before) {
+			t.Errorf("%s: Encap changed the packet", tt.name)
+		}
+	}
+}
+
+func TestDecapErrors(t *testing.T) {
+	frag := pkttest.IP(4, packet.ProtoIPIP, nil, pkttest.UDP(4, 10))
+	frag[6] = 0x20
+	for _, tt := range []struct {
+		name string
+		p    []byte
+		want error
+	}{
+		{"UDP", pkttest.UDP(4, 60), ErrProto},
+		{"fragment", frag, ErrFragment},
+		{"6 said to be 4", pkttest.IP(4, packet.ProtoIPIP, nil, pkttest.UDP(6, 10)), ErrInner},
+		{"4 said to be 6", pkttest.IP(6, packet.ProtoIPv6, nil, pkttest.UDP(4, 60)), ErrInner},
+		{"nothing inside", pkttest.IP(4, packet.ProtoIPIP, nil, nil), ErrInner},
+		{"19 bytes inside", pkttest.IP(4, packet.ProtoIPIP, nil, pkttest.UDP(4, 0)[:19]), ErrInner},
+		{"39 bytes inside", pkttest.IP(4, packet.ProtoIPv6, nil, pkttest.UDP(6, 0)[:39]), ErrInner},
+	} {
+		b := pkttest.Buffer(tt.p)
+		h := pkttest.Parse(t, b)
+		if err := Decap(b, &h); err != tt.want || !bytes.Equal(b.Bytes(), tt.p) {
+			t.Errorf("%s: Decap = %v, want %v and no change", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestExtensionHeaders: the outer IPv6 header may have some.
+func TestExtensionHeaders(t *testing.T) {
+	inner := pkttest.UDP(4, 10)
+	b := pkttest.Buffer(pkttest.IP(6, packet.ProtoDstOpts, []byte{packet.ProtoIPIP, 0, 4, 1, 4, 1, 1, 0}, inner))
+	h := pkttest.Parse(t, b)
+	if err := Decap(b, &h); err != nil || !bytes.Equal(b.Bytes(), inner) {
+		t.Errorf("Decap = %v, %x, want %x", err, b.Bytes(), inner)
+	}
+}
+
+func TestAllocs(t *testing.T) {
+	b := pkttest.Buffer(pkttest.UDP(4, 1000))
+	n := testing.AllocsPerRun(100, func() {
+		for _, o := range [][2]netip.Addr{{out4a, out4b}, {out6a, out6b}} {
+			if err := Encap(b, o[0], o[1], 0, 64, 1); err != nil {
+				t.Fatal(err)
+			}
+			h, _ := packet.ParseIP(b.Bytes())
+			if err := Decap(b, &h); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if n != 0 {
+		t.Errorf("Encap and Decap allocate %v times a packet, want 0", n)
+	}
+}
+
+func FuzzDecap(f *testing.F) {
+	f.Add(pkttest.IP(4, packet.ProtoIPIP, nil, pkttest.UDP(4, 10)))
+	f.Add(pkttest.IP(6, packet.ProtoIPv6, nil, pkttest.UDP(6, 10)))
+	f.Add(pkttest.IP(4, packet.ProtoIPv6, nil, []byte{0x60}))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b := &packet.Buffer{B: p, End: len(p)}
+		h, ok := packet.ParseIP(p)
+		if !ok || Decap(b, &h) != nil {
+			return
+		}
+		if want := p[h.Len:h.Total]; !bytes.Equal(b.Bytes(), want) {
+			t.Fatalf("Decap(%x) = %x, want %x", p, b.Bytes(), want)
+		}
+		if v := b.Bytes()[0] >> 4; (v == 4) != (h.Proto == packet.ProtoIPIP) {
+			t.Fatalf("Decap(%x) revealed version %d for protocol %d", p, v, h.Proto)
+		}
+	})
+}
+
+func BenchmarkEncap(b *testing.B) {
+	buf := pkttest.Buffer(pkttest.UDP(4, 1000))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := Encap(buf, out4a, out4b, 0, 64, 1); err != nil {
+			b.Fatal(err)
+		}
+		buf.Pull(20)
+	}
+}

@@ -1,0 +1,175 @@
+// Package mmsg moves many packets per system call: sendmmsg(2) and recvmmsg(2)
+// on sockets that the caller owns, without an allocation per packet. The
+// batches of golang.org/x/net/ipv4 make an address object for every packet they
+// read, which is why this is here.
+package mmsg
+
+import (
+	"net/netip"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// hdr is struct mmsghdr.
+type hdr struct {
+	msg unix.Msghdr
+	n   uint32
+}
+
+// controlSize has room for the control messages that raw sockets are asked for:
+// packet info, hop limit, traffic class.
+const controlSize = 128
+
+// A Batch is a set of messages for one call. One goroutine uses it at a time.
+type Batch struct {
+	hdrs  []hdr
+	iovs  []unix.Iovec
+	names []unix.RawSockaddrInet6 // large enough for either family
+	ctl   [][controlSize]byte
+}
+
+// NewBatch makes room for n messages.
+func NewBatch(n int) *Batch {
+	b := &Batch{
+		hdrs:  make([]hdr, n),
+		iovs:  make([]unix.Iovec, n),
+		names: make([]unix.RawSockaddrInet6, n),
+		ctl:   make([][controlSize]byte, n),
+	}
+	for i := range b.hdrs {
+		h := &b.hdrs[i].msg
+		h.Iov = &b.iovs[i]
+		h.SetIovlen(1)
+	}
+	return b
+}
+
+// Len returns for how many messages there is room.
+func (b *Batch) Len() int { return len(b.hdrs) }
+
+// SetSend makes message i carry p (not empty) to dst. p must stay as it is
+// until Send has returned. zone is the interface index for link-local IPv6
+// destinations.
+func (b *Batch) SetSend(i int, p []byte, dst netip.Addr, zone uint32) {
+	b.iovs[i].Base = &p[0]
+	b.iovs[i].SetLen(len(p))
+	h := &b.hdrs[i].msg
+	h.Control = nil
+	h.SetControllen(0)
+	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
+	if dst.Is4() {
+		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&b.names[i]))
+		*sa = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: dst.As4()}
+		h.Namelen = unix.SizeofSockaddrInet4
+		return
+	}
+	b.names[i] = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: dst.As16()}
+	if dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast() {
+		b.names[i].Scope_id = zone
+	}
+	h.Namelen = unix.SizeofSockaddrInet6
+}
+
+// Send sends messages from up to to, waiting while the socket is full, and
+// returns how many went out. On an error the message after those is at fault.
+func (b *Batch) Send(fd, from, to int) (int, error) {
+	for {
+		n, _, e := syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(fd),
+			uintptr(unsafe.Pointer(&b.hdrs[from])), uintptr(to-from), 0, 0, 0)
+		runtime.KeepAlive(b)
+		switch e {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+			continue
+		}
+		return 0, e
+	}
+}
+
+// SetRecv makes message i receive into p.
+func (b *Batch) SetRecv(i int, p []byte) {
+	b.iovs[i].Base = &p[0]
+	b.iovs[i].SetLen(len(p))
+	h := &b.hdrs[i].msg
+	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
+	h.Namelen = unix.SizeofSockaddrInet6
+	h.Control = &b.ctl[i][0]
+	h.SetControllen(controlSize)
+}
+
+// Recv fills up to n messages that SetRecv prepared, without waiting: EAGAIN
+// when there is none.
+func (b *Batch) Recv(fd, n int) (int, error) {
+	for {
+		r, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd),
+			uintptr(unsafe.Pointer(&b.hdrs[0])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+		runtime.KeepAlive(b)
+		switch e {
+		case 0:
+			return int(r), nil
+		case unix.EINTR:
+			continue
+		}
+		return 0, e
+	}
+}
+
+// Received tells about message i after Recv: how many bytes it has, where it
+// came from, and whether it was longer than its buffer.
+func (b *Batch) Received(i int) (n int, src netip.Addr, truncated bool) {
+	h := &b.hdrs[i]
+	switch b.names[i].Family {
+	case unix.AF_INET:
+		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&b.names[i]))
+		src = netip.AddrFrom4(sa.Addr)
+	case unix.AF_INET6:
+		src = netip.AddrFrom16(b.names[i].Addr)
+	}
+	return int(h.n), src, h.msg.Flags&unix.MSG_TRUNC != 0
+}
+
+// Info is what the control messages of a received packet say.
+type Info struct {
+	IfIndex  uint32
+	Dst      netip.Addr // IPv6 only
+	HopLimit uint8      // IPv6 only
+	Class    uint8      // IPv6 only
+}
+
+// Info reads the control messages of message i.
+func (b *Batch) Info(i int) Info {
+	var in Info
+	ctl := b.ctl[i][:]
+	if n := int(b.hdrs[i].msg.Controllen); n < len(ctl) {
+		ctl = ctl[:n]
+	}
+	for len(ctl) >= unix.SizeofCmsghdr {
+		c := (*unix.Cmsghdr)(unsafe.Pointer(&ctl[0]))
+		n := int(c.Len)
+		if n < unix.SizeofCmsghdr || n > len(ctl) {
+			break
+		}
+		d := ctl[unix.CmsgLen(0):n]
+		switch {
+		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_PKTINFO && len(d) >= unix.SizeofInet4Pktinfo:
+			in.IfIndex = uint32((*unix.Inet4Pktinfo)(unsafe.Pointer(&d[0])).Ifindex)
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_PKTINFO && len(d) >= unix.SizeofInet6Pktinfo:
+			pi := (*unix.Inet6Pktinfo)(unsafe.Pointer(&d[0]))
+			in.IfIndex, in.Dst = pi.Ifindex, netip.AddrFrom16(pi.Addr)
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_HOPLIMIT && len(d) >= 4:
+			in.HopLimit = uint8(*(*int32)(unsafe.Pointer(&d[0])))
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_TCLASS && len(d) >= 4:
+			in.Class = uint8(*(*int32)(unsafe.Pointer(&d[0])))
+		}
+		step := unix.CmsgSpace(n - unix.CmsgLen(0))
+		if step > len(ctl) {
+			break
+		}
+		ctl = ctl[step:]
+	}
+	return in
+}

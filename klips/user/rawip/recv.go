@@ -1,0 +1,184 @@
+package rawip
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/mmsg"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// recvBuffer is each socket's receive buffer in bytes.
+const recvBuffer = 8 << 20
+
+// A Receiver receives the ESP and AH packets that are for this host, whole and
+// reassembled. That its sockets are open also keeps the kernel from answering
+// them with "protocol unreachable". Recv belongs to one goroutine.
+type Receiver struct {
+	socks []recvSocket
+	poll  []unix.PollFd // one per socket, then the pipe that ends Recv
+	next  int           // socket to look at first: none starves another
+	batch *mmsg.Batch
+	pipe  [2]int
+	once  sync.Once
+}
+
+type recvSocket struct {
+	fd    int
+	proto uint8
+	v6    bool
+}
+
+// NewReceiver opens the sockets; batch is how many packets a Recv may return.
+// EPERM without CAP_NET_RAW.
+func NewReceiver(batch int) (*Receiver, error) {
+	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}}
+	if err := unix.Pipe2(r.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("pipe2", err)
+	}
+	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH} {
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			fd, err := recvOpen(family, int(proto))
+			if err == unix.EAFNOSUPPORT && family == unix.AF_INET6 {
+				continue
+			}
+			if err != nil {
+				r.closeAll()
+				return nil, os.NewSyscallError("raw socket", err)
+			}
+			r.socks = append(r.socks, recvSocket{fd, proto, family == unix.AF_INET6})
+		}
+	}
+	for _, s := range r.socks {
+		r.poll = append(r.poll, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+	}
+	r.poll = append(r.poll, unix.PollFd{Fd: int32(r.pipe[0]), Events: unix.POLLIN})
+	return r, nil
+}
+
+func recvOpen(family, proto int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	if err != nil {
+		return -1, err
+	}
+	type opt struct{ level, name int }
+	opts := []opt{{unix.IPPROTO_IP, unix.IP_PKTINFO}}
+	if family == unix.AF_INET6 {
+		opts = []opt{
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS},
+		}
+	}
+	for _, o := range opts {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, 1); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, recvBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, recvBuffer)
+	}
+	return fd, nil
+}
+
+// Recv waits for packets and puts them into bufs, each at packet.Headroom, and
+// the index of the interface each came in by into ifindex; it returns how many
+// there are. IPv6 raw sockets do not deliver the header: Recv makes one from
+// what the kernel tells, with a zero flow label and without extension headers.
+// The error is os.ErrClosed after Close.
+func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
+	for {
+		for range r.socks {
+			i := r.next
+			r.next = (r.next + 1) % len(r.socks)
+			if n := r.recvFrom(&r.socks[i], bufs, ifindex); n > 0 {
+				return n, nil
+			}
+		}
+		for {
+			_, err := unix.Poll(r.poll, -1)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return 0, os.NewSyscallError("poll", err)
+			}
+			break
+		}
+		if r.poll[len(r.poll)-1].Revents != 0 {
+			return 0, os.ErrClosed
+		}
+	}
+}
+
+// recvFrom reads what one socket has. Errors that a raw socket reports for
+// packets sent earlier (ICMP) are of no use here: reading clears them.
+func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int) int {
+	n := min(len(bufs), r.batch.Len())
+	off := packet.Headroom
+	if s.v6 {
+		off += 40
+	}
+	for i := range n {
+		b := bufs[i]
+		r.batch.SetRecv(i, b.B[off:len(b.B)-packet.Tailroom])
+	}
+	got, err := r.batch.Recv(s.fd, n)
+	if err != nil {
+		return 0
+	}
+	kept := 0
+	for i := range got {
+		size, src, trunc := r.batch.Received(i)
+		in := r.batch.Info(i)
+		if trunc || (s.v6 && (!in.Dst.IsValid() || size > 0xffff)) {
+			continue
+		}
+		// A packet that is left out leaves its buffer to a later one.
+		bufs[kept], bufs[i] = bufs[i], bufs[kept]
+		b := bufs[kept]
+		b.Off, b.End = packet.Headroom, off+size
+		if s.v6 {
+			header6(b.B[b.Off:], s.proto, src, in, size)
+		}
+		ifindex[kept] = int(in.IfIndex)
+		kept++
+	}
+	return kept
+}
+
+func header6(p []byte, proto uint8, src netip.Addr, in mmsg.Info, size int) {
+	p[0], p[1], p[2], p[3] = 0x60|in.Class>>4, in.Class<<4, 0, 0
+	binary.BigEndian.PutUint16(p[4:], uint16(size))
+	p[6], p[7] = proto, in.HopLimit
+	s, d := src.As16(), in.Dst.As16()
+	copy(p[8:], s[:])
+	copy(p[24:], d[:])
+}
+
+// Close ends Recv, now and for ever; the sockets close when it has returned.
+func (r *Receiver) Close() error {
+	r.once.Do(func() { _, _ = unix.Write(r.pipe[1], []byte{0}) })
+	return nil
+}
+
+// Release closes the sockets; call it when no Recv is under way any more.
+func (r *Receiver) Release() { r.closeAll() }
+
+func (r *Receiver) closeAll() {
+	for _, s := range r.socks {
+		unix.Close(s.fd)
+	}
+	r.socks = nil
+	for _, fd := range r.pipe {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	r.pipe = [2]int{-1, -1}
+}

@@ -1,0 +1,136 @@
+// Package replay is the anti-replay window of ESP and AH (RFC 4303 section
+// 3.4.3) with KLIPS' decisions, for windows of up to 4096 packets.
+package replay
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+// MaxSize is the largest window in packets.
+const MaxSize = 4096
+
+// A Window remembers which of the newest sequence numbers have been received.
+// The zero value is no window: it accepts everything and remembers nothing.
+//
+// Init comes first, before the Window is shared. Then one goroutine may call
+// Check and Update; Last, Bitmap, MaxDiff and Size may be called from any. While
+// that one goroutine updates, what others read may belong to two packets.
+type Window struct {
+	size    uint32
+	last    atomic.Uint64
+	maxDiff atomic.Uint32
+
+	// history of a window of up to 64: bit n is the number last-n. Bits beyond
+	// the window are not cleared, as in KLIPS' listings.
+	history atomic.Uint64
+
+	// ring of a larger window (RFC 6479): bit n&63 of word n>>6&mask is the
+	// number n. It has at least one word more than the window needs, so that the
+	// words a window spans are all different.
+	ring []atomic.Uint64
+	mask uint64
+}
+
+// Init makes the window size packets large, at most MaxSize, and empty. 0 is no
+// window. It allocates for windows above 64.
+func (w *Window) Init(size uint32) {
+	w.size = min(size, MaxSize)
+	w.last.Store(0)
+	w.maxDiff.Store(0)
+	w.history.Store(0)
+	w.ring, w.mask = nil, 0
+	if w.size > 64 {
+		words := uint64(1) << bits.Len32((w.size-1)/64+1)
+		w.ring, w.mask = make([]atomic.Uint64, words), words-1
+	}
+}
+
+// Size returns the size in packets, 0 for no window.
+func (w *Window) Size() uint32 { return w.size }
+
+// Check reports whether Update would accept a sequence number now: not 0, not
+// received already, not older than the window. It changes nothing.
+func (w *Window) Check(seq uint64) bool {
+	if w.size == 0 {
+		return true
+	}
+	last := w.last.Load()
+	switch {
+	case seq == 0:
+		return false
+	case seq > last:
+		return true
+	case last-seq >= uint64(w.size):
+		return false
+	case w.ring == nil:
+		return w.history.Load()>>(last-seq)&1 == 0
+	}
+	return w.ring[seq>>6&w.mask].Load()>>(seq&63)&1 == 0
+}
+
+// Update marks a sequence number as received. It reports false, and changes
+// nothing, if Check does.
+func (w *Window) Update(seq uint64) bool {
+	if !w.Check(seq) {
+		return false
+	}
+	if w.size == 0 {
+		return true
+	}
+	last := w.last.Load()
+	if w.ring != nil {
+		w.updateRing(seq, last)
+	} else if seq > last {
+		h := uint64(1)
+		if d := seq - last; d < uint64(w.size) {
+			h |= w.history.Load() << d
+		}
+		w.history.Store(h)
+	} else {
+		w.history.Store(w.history.Load() | 1<<(last-seq))
+	}
+	if seq > last {
+		// Numbers that were skipped; the listing has 32 bits for it.
+		if d := uint32(min(seq-last-1, 1<<32-1)); d > w.maxDiff.Load() {
+			w.maxDiff.Store(d)
+		}
+		w.last.Store(seq)
+	}
+	return true
+}
+
+func (w *Window) updateRing(seq, last uint64) {
+	if seq > last {
+		// Words that come into use hold numbers of an earlier turn.
+		n := min(seq>>6-last>>6, w.mask+1)
+		for i := range n {
+			w.ring[(seq>>6-i)&w.mask].Store(0)
+		}
+	}
+	word := &w.ring[seq>>6&w.mask]
+	word.Store(word.Load() | 1<<(seq&63))
+}
+
+// Last returns the highest sequence number received, 0 before the first.
+func (w *Window) Last() uint64 { return w.last.Load() }
+
+// MaxDiff returns the largest number of sequence numbers that were skipped at
+// once.
+func (w *Window) MaxDiff() uint32 { return w.maxDiff.Load() }
+
+// Bitmap returns which of the newest 64 numbers were received: bit 0 is Last,
+// bit n the number Last-n.
+func (w *Window) Bitmap() uint64 {
+	if w.ring == nil {
+		return w.history.Load()
+	}
+	last := w.last.Load()
+	have := last & 63 // bits of the newest word below Last
+	b := w.ring[last>>6&w.mask].Load() << (63 - have)
+	if have < 63 && last>>6 > 0 {
+		b |= w.ring[(last>>6-1)&w.mask].Load() >> (have + 1)
+	}
+	// Now bit 63 is Last.
+	return bits.Reverse64(b)
+}

@@ -1,0 +1,221 @@
+package sadb
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/internal/hashtab"
+)
+
+// A DB is a set of SAs. Use New to make one. All methods may be called from
+// several goroutines.
+//
+// Errors are syscall.Errno values, some of them wrapped with the reason: use
+// errors.Is or errors.As.
+type DB struct {
+	seed  uint64
+	table hashtab.Table[SA]
+
+	mu    sync.Mutex // held by all who change anything
+	refs  refs
+	order uint64
+}
+
+// New returns an empty DB.
+func New() *DB {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return &DB{seed: binary.LittleEndian.Uint64(b[:])}
+}
+
+// Lookup returns the SA with that SAID, nil where there is none. It neither
+// locks nor allocates.
+func (db *DB) Lookup(id klips.SAID) *SA {
+	return db.find(id, hashID(id, db.seed))
+}
+
+func (db *DB) find(id klips.SAID, hash uint64) *SA {
+	return db.table.Find(hash, func(sa *SA) bool { return sa.ID == id })
+}
+
+// hashID hashes a SAID. The seed keeps those who choose SPIs from choosing
+// collisions.
+func hashID(id klips.SAID, seed uint64) uint64 {
+	a := id.Dst.As16()
+	h := hashtab.Mix(binary.LittleEndian.Uint64(a[8:])^seed, uint64(id.SPI)<<8|uint64(id.Proto))
+	return hashtab.Mix(h, binary.LittleEndian.Uint64(a[:8]))
+}
+
+// Get is Lookup with an error for commands: ESRCH where there is none.
+func (db *DB) Get(id klips.SAID) (*SA, error) {
+	if sa := db.Lookup(id); sa != nil {
+		return sa, nil
+	}
+	return nil, syscall.ESRCH
+}
+
+// Len returns the number of SAs.
+func (db *DB) Len() int {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.table.Len()
+}
+
+// Add makes an SA at a time in nanoseconds of the caller's clock, which must be
+// the one that [SA.Count] and the others are given. It copies the keys. Before
+// the SA can be found, init is called if it is not nil; it may use the SA, but
+// must not change the DB. If init fails, Add does with its error.
+//
+// EEXIST: there is one with that SAID. EINVAL: the SPI is reserved, the
+// protocol is int or unknown, the window is too large, the SAref is in use, or
+// algorithms and keys do not go together. EPROTO: the cipher is unknown.
+func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(*SA) error) (*SA, error) {
+	if err := checkID(spec); err != nil {
+		return nil, err
+	}
+	hash := hashID(spec.ID, db.seed)
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	// KLIPS says EEXIST whatever else is wrong with the algorithms.
+	if db.find(spec.ID, hash) != nil {
+		return nil, syscall.EEXIST
+	}
+	if err := checkTransform(spec); err != nil {
+		return nil, err
+	}
+	ref := spec.Ref
+	if ref == 0 {
+		ref = db.refs.take()
+	} else if !db.refs.claim(ref) {
+		return nil, invalid("SAref %d is in use", ref)
+	}
+
+	sa := &SA{
+		ID:          spec.ID,
+		Src:         spec.Src,
+		Transform:   spec.Transform,
+		Dir:         dir,
+		NATT:        spec.NATT,
+		OutIf:       spec.OutIf,
+		Ref:         ref,
+		RefHim:      spec.RefHim,
+		Soft:        clip(spec.Soft, spec.Hard),
+		Hard:        spec.Hard,
+		AuthKeyBits: len(spec.AuthKey) * 8,
+		EncKeyBits:  len(spec.EncKey) * 8,
+		Added:       now,
+		hash:        hash,
+		authKey:     bytes.Clone(spec.AuthKey),
+		encKey:      bytes.Clone(spec.EncKey),
+	}
+	sa.self[0] = sa
+	sa.state.Store(uint32(klips.Mature))
+	sa.Replay.Init(spec.Window)
+	if n := sa.ivLen(); n > 0 {
+		var iv [16]byte
+		rand.Read(iv[:n])
+		sa.SetIV(iv[:n])
+	}
+	if init != nil {
+		if err := init(sa); err != nil {
+			sa.kill()
+			db.refs.free(ref)
+			return nil, err
+		}
+	}
+
+	db.order++
+	sa.order = db.order
+	db.table.Insert(hash, sa)
+	return sa, nil
+}
+
+// Delete removes an SA and all members of its group, and returns them in
+// processing order. They are dead then and have no keys. ESRCH: there is none.
+func (db *DB) Delete(id klips.SAID) ([]*SA, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	sa := db.Lookup(id)
+	if sa == nil {
+		return nil, syscall.ESRCH
+	}
+	return db.deleteLocked(sa), nil
+}
+
+// DeleteSA is Delete for one who holds the SA: an SA that was made anew with
+// its SAID meanwhile stays. Of several callers one gets the group, the others
+// ESRCH; so an expiry is told once.
+func (db *DB) DeleteSA(sa *SA) ([]*SA, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.Lookup(sa.ID) != sa {
+		return nil, syscall.ESRCH
+	}
+	return db.deleteLocked(sa), nil
+}
+
+func (db *DB) deleteLocked(sa *SA) []*SA {
+	group := slices.Clone(sa.members())
+	// All are dead before the first can no longer be found.
+	for _, m := range group {
+		m.kill()
+	}
+	for _, m := range group {
+		db.table.Remove(m.hash, m)
+		db.refs.free(m.Ref)
+	}
+	return group
+}
+
+// Flush removes all SAs and returns them in listing order. They are dead then
+// and have no keys.
+func (db *DB) Flush() []*SA {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	list := db.listLocked()
+	for _, sa := range list {
+		sa.kill()
+		db.refs.free(sa.Ref)
+	}
+	db.table.Clear()
+	return sorted(list)
+}
+
+// All returns the SAs in listing order: ascending by klips.Bucket, newest first
+// within a bucket.
+func (db *DB) All() []*SA {
+	db.mu.Lock()
+	list := db.listLocked()
+	db.mu.Unlock()
+	return sorted(list)
+}
+
+func (db *DB) listLocked() []*SA {
+	return slices.AppendSeq(make([]*SA, 0, db.table.Len()), db.table.All())
+}
+
+// sorted brings SAs into listing order.
+func sorted(list []*SA) []*SA {
+	type item struct {
+		bucket int
+		order  uint64
+		sa     *SA
+	}
+	items := make([]item, len(list))
+	for i, sa := range list {
+		items[i] = item{klips.Bucket(sa.ID), sa.order, sa}
+	}
+	slices.SortFunc(items, func(a, b item) int {
+		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(b.order, a.order))
+	})
+	for i := range items {
+		list[i] = items[i].sa
+	}
+	return list
+}

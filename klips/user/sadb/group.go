@@ -1,0 +1,108 @@
+package sadb
+
+import (
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// Group links two to klips.MaxGroup SAs, named from the innermost transform to
+// the outermost, in one step or not at all. Each pair is linked in processing
+// order, which the direction of its outer SA decides: the inner SA comes first
+// unless the outer one is inbound. Groups that exist may be joined, the end of
+// one to the start of another.
+//
+// EINVAL: too few or too many SAs. ENOENT: an SA is missing. EEXIST: the SA
+// that comes first has a follower, the other has a predecessor, or they would
+// close a loop. The last two are *klips.OpError that name the SA at fault.
+func (db *DB) Group(ids []klips.SAID) error {
+	if len(ids) < 2 || len(ids) > klips.MaxGroup {
+		return syscall.EINVAL
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	var chains [][]*SA // the groups as they shall be, each SA in at most one
+	find := func(sa *SA) []*SA {
+		for _, c := range chains {
+			if slices.Contains(c, sa) {
+				return c
+			}
+		}
+		return sa.members()
+	}
+	for i := 1; i < len(ids); i++ {
+		first, second := db.Lookup(ids[i-1]), db.Lookup(ids[i])
+		if first == nil {
+			return groupError(ids[i-1], syscall.ENOENT)
+		}
+		if second == nil {
+			return groupError(ids[i], syscall.ENOENT)
+		}
+		if second.Dir == klips.Inbound {
+			first, second = second, first
+		}
+		a, b := find(first), find(second)
+		switch {
+		case a[len(a)-1] != first:
+			return groupError(first.ID, syscall.EEXIST)
+		case b[0] != second, a[0] == b[0]:
+			return groupError(second.ID, syscall.EEXIST)
+		}
+		// The two make way for their sum; the parts have no SA in common.
+		chains = slices.DeleteFunc(chains, func(c []*SA) bool { return c[0] == a[0] || c[0] == b[0] })
+		chains = append(chains, slices.Concat(a, b))
+	}
+	for _, c := range chains {
+		publish(c)
+	}
+	return nil
+}
+
+func groupError(id klips.SAID, err syscall.Errno) error {
+	return &klips.OpError{Op: "group", Object: id.String(), Err: err}
+}
+
+// publish makes SAs a group, the last one first (see the package comment).
+func publish(chain []*SA) {
+	places := make([]place, len(chain))
+	for i, sa := range slices.Backward(chain) {
+		places[i] = place{chain, i}
+		sa.place.Store(&places[i])
+	}
+}
+
+// Ungroup takes the whole group apart that an SA is in, whichever member it is.
+// The SAs stay, with their policies. An SA in no group is no error. ENOENT:
+// there is no such SA.
+func (db *DB) Ungroup(id klips.SAID) error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	sa := db.Lookup(id)
+	if sa == nil {
+		return syscall.ENOENT
+	}
+	for _, m := range sa.members() {
+		m.place.Store(nil)
+	}
+	return nil
+}
+
+// SetPolicy sets the inbound policy of the first tun SA in the chain of an SA,
+// which may be the SA itself; it takes the place of an earlier one. ENOENT:
+// there is no such SA, or no tun SA follows it.
+func (db *DB) SetPolicy(id klips.SAID, p klips.InboundPolicy) error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	sa := db.Lookup(id)
+	if sa == nil {
+		return syscall.ENOENT
+	}
+	for _, m := range sa.Chain() {
+		if m.ID.Proto == klips.ProtoTun {
+			m.policy.Store(&p)
+			return nil
+		}
+	}
+	return syscall.ENOENT
+}
