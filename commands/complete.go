@@ -102,7 +102,7 @@ func (p *program) tree() *cobra.Command {
 	root.SetHelpCommand(&cobra.Command{
 		Use:   "help [APPLET]",
 		Short: "list the applets, or show the page of one",
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
@@ -110,7 +110,7 @@ func (p *program) tree() *cobra.Command {
 			for _, app := range Apps() {
 				names = append(names, app.Name+"\t"+app.Short)
 			}
-			return names, cobra.ShellCompDirectiveNoFileComp
+			return matching(names, word), cobra.ShellCompDirectiveNoFileComp
 		},
 		Run: func(*cobra.Command, []string) {},
 	})

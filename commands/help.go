@@ -14,7 +14,7 @@ import (
 // help lists the applets or, with an applet's name, shows its manual page; its
 // usage text where there is no such page.
 func (p *program) help(args []string) int {
-	if len(args) == 0 {
+	if len(args) == 0 || len(args) == 1 && args[0] == "--help" {
 		return p.fail("ipsec", p.list())
 	}
 	if len(args) > 1 {

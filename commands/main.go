@@ -29,8 +29,9 @@ import (
 func Main(args []string) int {
 	p := &program{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		getenv: os.Getenv,
-		open:   stacks.Open,
+		getenv:   os.Getenv,
+		open:     stacks.Open,
+		resolver: klips.SystemResolver,
 	}
 	return p.main(args)
 }
@@ -41,6 +42,7 @@ type program struct {
 	out, err io.Writer
 	getenv   func(string) string
 	open     func(ctx context.Context, name string, getenv func(string) string) (klips.Stack, error)
+	resolver klips.Resolver
 
 	stack string // what --stack or IPSEC_STACK named; empty: the first that is there
 }
@@ -134,7 +136,7 @@ func (p *program) env(name string) *cli.Env {
 		Err:       p.err,
 		Getenv:    p.getenv,
 		StackName: p.stack,
-		Resolver:  klips.SystemResolver,
+		Resolver:  p.resolver,
 		Version:   version.Program(),
 		Stack: func(ctx context.Context) (klips.Stack, error) {
 			return p.open(ctx, p.stack, p.getenv)

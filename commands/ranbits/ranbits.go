@@ -67,8 +67,12 @@ func run(_ context.Context, env *cli.Env, args []string) error {
 
 // size returns how many bytes are asked for.
 func size(operands []string, bytes bool) (int, error) {
-	if len(operands) != 1 {
-		return 0, cli.Usagef("%d numbers of bits given, one is wanted", len(operands))
+	switch len(operands) {
+	case 0:
+		return 0, cli.Usagef("how many bits?")
+	case 1:
+	default:
+		return 0, cli.Usagef("unexpected argument %s after the number", getopt.Quote(operands[1]))
 	}
 	unit, most := "bits", uint64(maxBits)
 	if bytes {

@@ -133,6 +133,7 @@ func stop(ctx context.Context, env *cli.Env, rundir string) error {
 		return fmt.Errorf("%w; run it as the user who started the daemon, or as root", err)
 	}
 	if gone(rundir) {
+		tidy(rundir)
 		return nil
 	}
 	// It does not listen any more: end it by its pid, which the lock vouches for.
@@ -146,6 +147,15 @@ func stop(ctx context.Context, env *cli.Env, rundir string) error {
 	_ = os.Remove(user.SocketPath(rundir))
 	_ = os.Remove(user.LockPath(rundir))
 	return nil
+}
+
+// tidy removes what the daemon itself does not: its log, which has nothing to
+// tell after a proper stop, and the run directory if setup made it.
+func tidy(rundir string) {
+	_ = os.Remove(user.LogPath(rundir))
+	if strings.HasPrefix(rundir, user.DefaultRundir+"/") {
+		_ = os.Remove(rundir)
+	}
 }
 
 // gone waits for the daemon to end.

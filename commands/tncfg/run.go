@@ -4,10 +4,13 @@ package tncfg
 
 import (
 	"context"
+	"errors"
 	"io"
+	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
@@ -45,7 +48,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	}
 	switch req.by {
 	case "attach":
-		return explain.Error(explain.Attach, req.virtual, stack.Attach(ctx, req.virtual, req.physical))
+		return attach(ctx, stack, req)
 	case "detach":
 		return explain.Error(explain.Detach, req.virtual, stack.Detach(ctx, req.virtual))
 	case "clear":
@@ -60,4 +63,19 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		return explain.Error(explain.List, "devices", err)
 	}
 	return cli.Print(env, func(w io.Writer) error { return procfs.WriteTncfg(w, devices) })
+}
+
+// attach binds a device. Whichever device a stack names, ENXIO is about the
+// physical one.
+func attach(ctx context.Context, stack klips.Stack, req *request) error {
+	err := stack.Attach(ctx, req.virtual, req.physical)
+	if errors.Is(err, syscall.ENXIO) {
+		named := &klips.OpError{Op: "attach", Object: req.physical, Err: err}
+		var oe *klips.OpError
+		if errors.As(err, &oe) {
+			named.Detail = oe.Detail
+		}
+		err = named
+	}
+	return explain.Error(explain.Attach, req.virtual, err)
 }

@@ -108,8 +108,8 @@ func parseEroute(line []byte) (e klips.Eroute, err error) {
 func parseFlowEnd(b []byte) (p netip.Prefix, port uint16, hasPort bool, err error) {
 	subnet, text := b, []byte(nil)
 	if b[0] == '[' {
-		var after []byte
-		subnet, after, hasPort = bytes.Cut(b[1:], []byte("]"))
+		inner, after, _ := bytes.Cut(b[1:], []byte("]"))
+		subnet = inner
 		if text, hasPort = bytes.CutPrefix(after, []byte(":")); !hasPort {
 			return p, 0, false, fmt.Errorf("%s is not a subnet with a port", quote(b))
 		}

@@ -144,6 +144,10 @@ func parseSAID(b []byte) (klips.SAID, error) {
 		return parseFreed(rest)
 	}
 	id, err := klips.ParseSAID(string(b), nil)
+	if _, dst, ok := bytes.Cut(b, []byte("@")); ok && err == nil {
+		// What people may type short is here the rest of a line.
+		_, err = parseAddr(dst)
+	}
 	if err != nil {
 		return klips.SAID{}, fmt.Errorf("%s is not a SAID", quote(b))
 	}

@@ -11,8 +11,12 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// callTimeout bounds a request to a daemon that does not answer.
-const callTimeout = 20 * time.Second
+// How long to wait for a daemon that does not answer: a request, and a listing,
+// which can have a million lines.
+const (
+	callTimeout = 20 * time.Second
+	listTimeout = 2 * time.Minute
+)
 
 // A Client asks a daemon for what the commands want.
 type Client struct{ conn *pfkey.Conn }
@@ -56,7 +60,7 @@ func opError(op, object string, err error) error {
 }
 
 func list[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Message) ([]T, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	l, err := pfkey.List[T](ctx, c.conn, m)
 	if err != nil {

@@ -6,101 +6,102 @@ import "strings"
 // that fits counting. Each names what is done instead.
 var reasons = []struct {
 	text string
+	n    int // of all recordings of the last release, how many
 	fits func(d *difference) bool
 }{
-	{"--help and --version have status 0", func(d *difference) bool {
+	{"--help and --version have status 0", 55, func(d *difference) bool {
 		return d.taken() && !d.asked && (strings.Contains(d.got.Out, "Usage:") || strings.HasSuffix(d.got.Out, " 1.2.3\n"))
 	}},
-	{"arguments that nothing asks for are refused, not ignored", func(d *difference) bool {
+	{"arguments that nothing asks for are refused, not ignored", 24, func(d *difference) bool {
 		return d.refused("unexpected argument")
 	}},
-	{"names are looked up wherever an address stands, as the manual page has it (and Openswan)", func(d *difference) bool {
+	{"names are looked up wherever an address stands, as the manual page has it (and Openswan)", 25, func(d *difference) bool {
 		return d.taken() && d.arg("gw1", "gw2", "gw6")
 	}},
-	{"keys of a wrong length are found before the kernel refuses them (EINVAL)", func(d *difference) bool {
+	{"keys of a wrong length are found before the kernel refuses them (EINVAL)", 141, func(d *difference) bool {
 		return d.Tool == "spi" && d.refused(" wants an encryption key of ", " wants an authentication key of ")
 	}},
-	{"algorithm and protocol of an SA must go together", func(d *difference) bool {
+	{"algorithm and protocol of an SA must go together", 54, func(d *difference) bool {
 		return d.Tool == "spi" && d.refused(" makes SAs of protocol ")
 	}},
-	{"%pass, %trap and so on are no SAs; a kernel answers ESRCH or EINVAL", func(d *difference) bool {
+	{"%pass, %trap and so on are no SAs; a kernel answers ESRCH or EINVAL", 9, func(d *difference) bool {
 		return d.Tool == "spi" && d.refused("is a verdict for eroutes and no SA")
 	}},
-	{"SPIs above 32 bits are refused, not cut", func(d *difference) bool {
+	{"SPIs above 32 bits are refused, not cut", 15, func(d *difference) bool {
 		return d.refused("SPI: too large", "SPI: more than 16 hex digits")
 	}},
-	{"--get after another action is refused like any second action", func(d *difference) bool {
+	{"--get after another action is refused like any second action", 4, func(d *difference) bool {
 		return d.Tool == "spi" && d.arg("--get") && d.refused("; give one of --ah")
 	}},
-	{"numbers have no sign and no blanks, are not empty and are not cut to their field", func(d *difference) bool {
+	{"numbers have no sign and no blanks, are not empty and are not cut to their field", 19, func(d *difference) bool {
 		return d.refused("too large, at most", "is no decimal digit", ": empty text", "neither a number nor a known name",
 			"its number is 262", "there is no number after =")
 	}},
-	{"NAT-T types are those a kernel takes: 0, 1, 2", func(d *difference) bool {
+	{"NAT-T types are those a kernel takes: 0, 1, 2", 8, func(d *difference) bool {
 		return d.Tool == "spi" && d.refused("not one of nonesp")
 	}},
-	{"a port after a subnet is refused, not dropped", func(d *difference) bool {
+	{"a port after a subnet is refused, not dropped", 7, func(d *difference) bool {
 		return d.Tool == "eroute" && d.refused("a subnet takes no port")
 	}},
-	{"an IPv4 prefix length above 32 is refused, not read as a mask", func(d *difference) bool {
+	{"an IPv4 prefix length above 32 is refused, not read as a mask", 2, func(d *difference) bool {
 		return d.Tool == "eroute" && d.refused("prefix length above 32")
 	}},
-	{"source and destination of an eroute are of one family", func(d *difference) bool {
+	{"source and destination of an eroute are of one family", 5, func(d *difference) bool {
 		return d.Tool == "eroute" && d.refused("are of different families")
 	}},
-	{"--af after --edst must name its family", func(d *difference) bool {
+	{"--af after --edst must name its family", 2, func(d *difference) bool {
 		return d.Tool == "eroute" && d.refused(", but --af says ")
 	}},
-	{"--eraf after --src or --dst must name its family", func(d *difference) bool {
+	{"--eraf after --src or --dst must name its family", 1, func(d *difference) bool {
 		return d.Tool == "eroute" && d.refused(", but --eraf says ")
 	}},
-	{"%passthrough is allowed for eroutes, as the usage text always said", func(d *difference) bool {
+	{"%passthrough is allowed for eroutes, as the usage text always said", 13, func(d *difference) bool {
 		return d.Tool == "eroute" && d.taken() && d.arg("%passthrough")
 	}},
-	{"names that no device can have are refused, not cut", func(d *difference) bool {
+	{"names that no device can have are refused, not cut", 43, func(d *difference) bool {
 		return d.Tool == "tncfg" && d.refused("names of devices have", "not the name of a virtual device", "devices are ipsec0 to ipsec63")
 	}},
-	{"--attach needs --virtual (as in Openswan), and two devices", func(d *difference) bool {
+	{"--attach needs --virtual (as in Openswan), and two devices", 4, func(d *difference) bool {
 		return d.Tool == "tncfg" && d.refused("--attach needs --virtual", "--virtual and --physical are both")
 	}},
-	{"the area is called ipcomp too, as in the usage text", func(d *difference) bool {
+	{"the area is called ipcomp too, as in the usage text", 6, func(d *difference) bool {
 		return d.Tool == "klipsdebug" && d.taken() && d.arg("ipcomp")
 	}},
-	{"ciphers that no stack has, blanks and Diffie-Hellman groups in --esp are refused", func(d *difference) bool {
+	{"ciphers that no stack has, blanks and Diffie-Hellman groups in --esp are refused", 11, func(d *difference) bool {
 		return d.Tool == "spi" && d.arg("aes_ctr", " aes128", "aes128-sha1 ", ";modp", "aes_ccm", "camellia", "serpent", "twofish", "aes_gcm_a", "aes_gcm_b") &&
 			d.refused("--esp ")
 	}},
-	{"every name of --esp works with the key its algorithms need; null needs none", func(d *difference) bool {
+	{"every name of --esp works with the key its algorithms need; null needs none", 23, func(d *difference) bool {
 		return d.Tool == "spi" && d.taken() && d.arg("3des-", "null-", "-96", "aes") && d.want.impl == "libreswan-3.11"
 	}},
-	{"--af can be left out: the SA's destination has the family", func(d *difference) bool {
+	{"--af can be left out: the SA's destination has the family", 1, func(d *difference) bool {
 		return d.Tool == "spi" && d.taken() && d.Crash && d.arg("--edst") && !d.arg("--af")
 	}},
-	{"the prefixes 0X, 0S and 0T are read in capitals too, as in the last release", func(d *difference) bool {
+	{"the prefixes 0X, 0S and 0T are read in capitals too, as in the last release", 0, func(d *difference) bool {
 		return d.Tool == "spi" && d.taken() && d.arg("0tabc", "0saaa", "0x") && d.want.impl != "libreswan-3.32"
 	}},
-	{"an SA named with --clear or eroute --del does not get into the message, where no kernel looks at it", func(d *difference) bool {
+	{"an SA named with --clear or eroute --del does not get into the message, where no kernel looks at it", 88, func(d *difference) bool {
 		return d.what != "" && (d.wantType("09") || d.wantType("0f"))
 	}},
-	{"--src and --replay_window with --del or --get do not get into the message, where no kernel looks at them", func(d *difference) bool {
+	{"--src and --replay_window with --del or --get do not get into the message, where no kernel looks at them", 4, func(d *difference) bool {
 		return d.Tool == "spi" && d.what != "" && (d.wantType("04") || d.wantType("05")) && d.arg("--src", "--replay_window")
 	}},
-	{"limits have 64 bits, and a limit of zero is none", func(d *difference) bool {
+	{"limits have 64 bits, and a limit of zero is none", 4, func(d *difference) bool {
 		return d.Tool == "spi" && d.what != "" && d.arg("--life") && d.arg("=0", "=4294967296", "=18446744073709551615", "=4294967295", "=-1")
 	}},
-	{"an SA's source is of the family of its destination", func(d *difference) bool {
+	{"an SA's source is of the family of its destination", 1, func(d *difference) bool {
 		return d.Tool == "spi" && d.what != "" && d.arg("--ip4", "--ip6") && d.arg("--af")
 	}},
-	{"-- alone lists, like no argument", func(d *difference) bool {
+	{"-- alone lists, like no argument", 2, func(d *difference) bool {
 		return d.taken() && len(d.Args) == 1 && d.Args[0] == "--"
 	}},
-	{"names of physical devices go whole to the stack, which refuses them if they do not fit", func(d *difference) bool {
+	{"names of physical devices go whole to the stack, which refuses them if they do not fit", 4, func(d *difference) bool {
 		return d.Tool == "tncfg" && d.what != "" && strings.HasPrefix(d.what, "sent\n  attach ")
 	}},
-	{"the stack chooses, not a file of the kernel's own IPsec (Openswan gives up there)", func(d *difference) bool {
+	{"the stack chooses, not a file of the kernel's own IPsec (Openswan gives up there)", 1, func(d *difference) bool {
 		return d.taken() && d.Env["KLIPS_PROC"] == "netkey" && d.want.impl == "openswan-3.0.0"
 	}},
-	{"a key that the algorithm has no use for is not sent", func(d *difference) bool {
+	{"a key that the algorithm has no use for is not sent", 8, func(d *difference) bool {
 		return d.Tool == "spi" && d.what != "" && strings.Contains(d.got.Err, " is not used")
 	}},
 }

@@ -42,9 +42,8 @@ type recording struct {
 	See      []string          `json:"see,omitempty"`
 	Messages []string          `json:"messages"`
 	Ioctls   []struct {
-		Request any    `json:"request"`
-		Name    string `json:"ifr_name"`
-		Data    string `json:"data_hex"`
+		Name string `json:"ifr_name"`
+		Data string `json:"data_hex"`
 	} `json:"ioctls"`
 	// UnstableBytes are pairs of a message and an offset in it.
 	UnstableBytes [][2]int `json:"unstable_bytes,omitempty"`

@@ -148,6 +148,7 @@ var common = map[syscall.Errno]string{
 	syscall.ECONNREFUSED:    "no stack answers; start the embedded one with ipsec setup start",
 	syscall.ENOTCONN:        "the stack has hung up; is it running? (ipsec setup status)",
 	syscall.ETIMEDOUT:       "the stack does not answer; is it running? (ipsec setup status)",
+	syscall.ESHUTDOWN:       "the stack is just being stopped",
 	syscall.EMFILE:          "too many open files; raise the limit (ulimit -n)",
 	syscall.ENFILE:          "the system has too many open files",
 	syscall.EIO:             "the system reports an input or output error; its log (dmesg) may say why",

@@ -179,12 +179,6 @@ func info(sa *sadb.SA, now int64) klips.SA {
 	return v
 }
 
-// expired says whether a lifetime limit of an SA has passed.
-func (e *Engine) expired(sa *sadb.SA, now int64) (hard, soft bool) {
-	hard, soft, _ = sa.Expired(now)
-	return hard, soft
-}
-
 // expire removes an SA whose hard lifetime has passed, with its group: half a
 // group must never be used.
 func (e *Engine) expire(sa *sadb.SA) { _, _ = e.sas.DeleteSA(sa) }

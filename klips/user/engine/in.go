@@ -230,7 +230,7 @@ func (w *inWorker) secured(c *inPacket) verdict {
 			return dropped // it came without UDP
 		}
 	}
-	hard, soft := w.e.expired(sa, w.now)
+	hard, soft, _ := sa.Expired(w.now)
 	if hard {
 		w.e.expire(sa)
 		return dropped

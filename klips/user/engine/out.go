@@ -204,7 +204,7 @@ func (w *outWorker) usable(chain []*sadb.SA) bool {
 			w.error()
 			return false
 		}
-		hard, soft := w.e.expired(sa, w.now)
+		hard, soft, _ := sa.Expired(w.now)
 		if !hard && sa.Seq.Load() >= math.MaxUint32 {
 			hard = true // RFC 4303 section 3.3.3: the number must not cycle
 		}
@@ -231,12 +231,16 @@ func (w *outWorker) apply(b *packet.Buffer, chain []*sadb.SA) bool {
 	return true
 }
 
-var errSeq = errors.New("sequence numbers are used up")
+// Errors of transform; whoever sees one counts the packet and drops it.
+var (
+	errPacket = errors.New("not an IP packet")
+	errSeq    = errors.New("sequence numbers are used up")
+)
 
 func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 	h, ok := packet.ParseIP(b.Bytes())
 	if !ok {
-		return errSeq
+		return errPacket
 	}
 	count := h.Total - h.Len
 	switch sa.ID.Proto {

@@ -18,9 +18,9 @@ func addr4(n uint32) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// shapes are kinds of tables as they occur: each gives the i-th eroute of one
+// workloads are kinds of tables as they occur: each gives the i-th eroute of one
 // and a packet for it.
-var shapes = []struct {
+var workloads = []struct {
 	name string
 	make func(i uint32) (klips.Selector, Packet)
 }{
@@ -103,14 +103,15 @@ func heap() uint64 {
 }
 
 func BenchmarkLookup(b *testing.B) {
-	for _, shape := range shapes {
+	for _, load := range workloads {
 		for _, n := range sizes {
-			b.Run(fmt.Sprintf("%s/%d", shape.name, n), func(b *testing.B) {
-				t := fill(b, n, shape.make)
-				packets := make([]Packet, 1<<12)
+			b.Run(fmt.Sprintf("%s/%d", load.name, n), func(b *testing.B) {
+				t := fill(b, n, load.make)
+				packets := make([]Packet, 1<<16)
 				for i := range packets {
-					_, packets[i] = shape.make(rand.Uint32N(n))
+					_, packets[i] = load.make(rand.Uint32N(n))
 				}
+				runtime.GC()
 				b.ResetTimer()
 				for i := range b.N {
 					if t.Lookup(&packets[i&(len(packets)-1)]) == nil {
@@ -125,21 +126,22 @@ func BenchmarkLookup(b *testing.B) {
 // BenchmarkReplace is the price of one change in a table of a size, and shows
 // what an eroute takes in memory.
 func BenchmarkReplace(b *testing.B) {
-	for _, shape := range shapes {
+	for _, load := range workloads {
 		for _, n := range sizes {
-			b.Run(fmt.Sprintf("%s/%d", shape.name, n), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%d", load.name, n), func(b *testing.B) {
 				before := heap()
-				t := fill(b, n, shape.make)
-				b.ReportMetric(float64(heap()-before)/float64(n), "B/eroute")
+				t := fill(b, n, load.make)
+				size := heap() - before
 				b.ReportAllocs()
 				b.ResetTimer()
 				for range b.N {
-					s, _ := shape.make(rand.Uint32N(n))
+					s, _ := load.make(rand.Uint32N(n))
 					if _, err := t.Replace(klips.Eroute{Selector: s, ID: klips.Magic(klips.SPIPass)}); err != nil {
 						b.Fatal(err)
 					}
 				}
 				b.StopTimer()
+				b.ReportMetric(float64(size)/float64(n), "B/eroute")
 				runtime.KeepAlive(t)
 			})
 		}
@@ -147,11 +149,11 @@ func BenchmarkReplace(b *testing.B) {
 }
 
 func BenchmarkAdd(b *testing.B) {
-	for _, shape := range shapes {
-		b.Run(shape.name, func(b *testing.B) {
+	for _, load := range workloads {
+		b.Run(load.name, func(b *testing.B) {
 			t := New()
 			for i := range uint32(b.N) {
-				s, _ := shape.make(i)
+				s, _ := load.make(i)
 				if err := t.Add(klips.Eroute{Selector: s, ID: klips.Magic(klips.SPIDrop)}); err != nil {
 					b.Fatal(err)
 				}

@@ -1,6 +1,9 @@
 package eroute
 
 import (
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,22 +17,62 @@ import (
 // selectors that are none (an invalid prefix, two families, IPv4 mapped into
 // IPv6). Host bits in prefixes are dropped.
 type Table struct {
-	root atomic.Pointer[bySource]
+	tables  atomic.Pointer[tables]
+	version atomic.Uint64 // number of the newest change that counts
+	horizon atomic.Uint64 // what ended up to this change may be gone
 
-	mu  sync.Mutex // held by all who change something
-	age uint64
+	mu sync.Mutex // held by all who change something
+}
+
+// tables is the contents of a Table; clearing makes new ones.
+type tables struct{ four, six family }
+
+// A Packet is what of a packet counts for eroutes.
+type Packet struct {
+	Src, Dst netip.Addr // of one family, unmapped
+	Proto    uint8
+	// Ports in host byte order; 0 for all protocols but TCP and UDP, and for
+	// fragments other than the first.
+	SrcPort, DstPort uint16
 }
 
 // New returns an empty Table.
 func New() *Table {
 	t := new(Table)
-	t.root.Store(new(bySource))
+	t.tables.Store(newTables())
 	return t
+}
+
+func newTables() *tables {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	s := new(tables)
+	s.four.seed = binary.LittleEndian.Uint64(b[:8])
+	s.six.seed = binary.LittleEndian.Uint64(b[8:])
+	return s
+}
+
+func (s *tables) family(six bool) *family {
+	if six {
+		return &s.six
+	}
+	return &s.four
 }
 
 // Lookup returns the eroute that takes the packet, nil if none does. It neither
 // locks nor allocates, and counts nothing.
-func (t *Table) Lookup(p *Packet) *Entry { return t.root.Load().lookup(p) }
+func (t *Table) Lookup(p *Packet) *Entry {
+	if p.Src.BitLen() != p.Dst.BitLen() || !p.Src.IsValid() {
+		return nil
+	}
+	for {
+		version := t.version.Load()
+		e := t.tables.Load().family(!p.Src.Is4()).lookup(p, version)
+		if t.horizon.Load() <= version {
+			return e
+		}
+	}
+}
 
 // Get returns the eroute with exactly this selector, nil if there is none.
 func (t *Table) Get(s klips.Selector) *Entry {
@@ -37,7 +80,14 @@ func (t *Table) Get(s klips.Selector) *Entry {
 	if err != nil {
 		return nil
 	}
-	return t.root.Load().get(s)
+	k := toKey(&s)
+	for {
+		version := t.version.Load()
+		e := t.tables.Load().family(s.Is6()).get(&k).at(version)
+		if t.horizon.Load() <= version {
+			return e
+		}
+	}
 }
 
 // Add adds an eroute whose counter starts at e.Packets. EEXIST: there is one
@@ -48,8 +98,8 @@ func (t *Table) Add(e klips.Eroute) error {
 }
 
 // Replace adds an eroute whose counter starts at e.Packets, in place of the one
-// with that selector if there is one, which it returns. A packet meets either
-// of them, never none.
+// with that selector if there is one, which it returns. A packet meets one of
+// the two, never none.
 func (t *Table) Replace(e klips.Eroute) (old *Entry, err error) {
 	return t.put(e, true)
 }
@@ -60,12 +110,25 @@ func (t *Table) put(e klips.Eroute, replace bool) (old *Entry, err error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	root := t.root.Load()
-	if old = root.get(e.Selector); old != nil && !replace {
+	f := t.tables.Load().family(e.Is6())
+	k := toKey(&e.Selector)
+	old = f.get(&k)
+	version := t.version.Load() + 1
+	n := newEntry(&e, k, version)
+	if old == nil {
+		f.insert(n)
+		t.version.Store(version)
+		return nil, nil
+	}
+	if !replace {
 		return nil, syscall.EEXIST
 	}
-	t.age++
-	t.root.Store(root.with(old, newEntry(&e, t.age)))
+	n.prev.Store(old)
+	old.died.Store(version)
+	f.replace(old, n)
+	t.version.Store(version)
+	t.horizon.Store(version)
+	n.prev.Store(nil)
 	return old, nil
 }
 
@@ -78,30 +141,63 @@ func (t *Table) Delete(s klips.Selector) (*Entry, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	root := t.root.Load()
-	old := root.get(s)
+	f := t.tables.Load().family(s.Is6())
+	k := toKey(&s)
+	old := f.get(&k)
 	if old == nil {
 		return nil, syscall.ENOENT
 	}
-	t.root.Store(root.with(old, nil))
+	version := t.version.Load() + 1
+	old.died.Store(version)
+	t.version.Store(version)
+	t.horizon.Store(version)
+	f.remove(old)
 	return old, nil
 }
 
 // Clear removes all eroutes and returns them in listing order.
 func (t *Table) Clear() []*Entry {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return sorted(t.root.Swap(new(bySource)))
+	// Lookups that have the old tables finish with them.
+	old := t.tables.Swap(newTables())
+	t.mu.Unlock()
+	return sorted(old.list())
 }
 
 // All returns all eroutes in listing order (klips.CompareEroutes).
-func (t *Table) All() []*Entry { return sorted(t.root.Load()) }
+func (t *Table) All() []*Entry {
+	t.mu.Lock()
+	l := t.tables.Load().list()
+	t.mu.Unlock()
+	return sorted(l)
+}
 
 // Len returns the number of eroutes.
-func (t *Table) Len() int { return t.root.Load().n }
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tables.Load().len()
+}
 
-func sorted(root *bySource) []*Entry {
-	l := root.all(make([]*Entry, 0, root.n))
+func (s *tables) len() int { return s.four.entries.Len() + s.six.entries.Len() }
+
+func (s *tables) list() []*Entry {
+	l := make([]*Entry, 0, s.len())
+	l = slices.AppendSeq(l, s.four.entries.All())
+	return slices.AppendSeq(l, s.six.entries.All())
+}
+
+func sorted(l []*Entry) []*Entry {
 	slices.SortFunc(l, func(a, b *Entry) int { return klips.CompareSelectors(a.Selector, b.Selector) })
 	return l
+}
+
+// checked returns the selector without host bits, EINVAL if it is none.
+func checked(s klips.Selector) (klips.Selector, error) {
+	src, dst := s.Src.Addr(), s.Dst.Addr()
+	if !s.Src.IsValid() || !s.Dst.IsValid() || src.Is4() != dst.Is4() || src.Is4In6() || dst.Is4In6() {
+		return s, syscall.EINVAL
+	}
+	s.Src, s.Dst = s.Src.Masked(), s.Dst.Masked()
+	return s, nil
 }

@@ -422,6 +422,30 @@ func TestIVs(t *testing.T) {
 	}
 }
 
+// TestNextIVConcurrent lists the IV while packets are sealed, for the race
+// detector.
+func TestNextIVConcurrent(t *testing.T) {
+	s, _ := pair(t, configs()["AES128_HMAC_SHA1"])
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 1000 {
+			if n := len(s.NextIV()); n != 16 {
+				t.Errorf("NextIV has %d bytes, want 16", n)
+			}
+		}
+	}()
+	clear := pkttest.UDP(4, 1)
+	b := pkttest.Buffer(clear)
+	for i := range uint32(1000) {
+		pkttest.Load(b, clear)
+		if err := s.Seal(b, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-done
+}
+
 // TestRandom opens what was sealed, for any packet.
 func TestRandom(t *testing.T) {
 	all := configs()

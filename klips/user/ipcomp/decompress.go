@@ -32,14 +32,14 @@ func NewDecompressor() *Decompressor {
 
 // Decompress inflates the IPComp packet in b, whose IP header is h, and takes
 // the IPComp header away; h no longer fits then. cpi is the SA's; the well-known
-// CPI of DEFLATE is taken as well. The inflated payload may be at most max bytes
+// CPI of DEFLATE is taken as well. The inflated payload may be up to most bytes
 // long, see [DefaultMax]. The packet moves within the buffer if there is too
 // little room behind it.
 //
 // Errors are ErrShort, ErrCPI, ErrFlags, ErrFragment and ErrNested, after which
 // the packet is unchanged, and ErrInflate, ErrTooLong and ErrRoom, after which it
 // is lost.
-func (d *Decompressor) Decompress(b *packet.Buffer, h *packet.Header, cpi uint16, max int) error {
+func (d *Decompressor) Decompress(b *packet.Buffer, h *packet.Header, cpi uint16, most int) error {
 	next, flags, got, err := ParseHeader(b, h)
 	switch {
 	case err != nil:
@@ -53,26 +53,18 @@ func (d *Decompressor) Decompress(b *packet.Buffer, h *packet.Header, cpi uint16
 	case next == packet.ProtoComp:
 		return ErrNested
 	}
-	if most := packet.MaxSize - h.Len; max > most {
-		max = most
-	}
+	most = max(min(most, packet.MaxSize-h.Len), 0)
 	d.in = append(d.in[:0], b.B[b.Off+h.Len+HeaderLen:b.Off+h.Total]...)
-	if have := len(b.B) - b.Off - h.Len; have < max {
+	if have := len(b.B) - b.Off - h.Len; have < most {
 		// Gain the room in front.
-		off := b.Off - (max - have)
-		if off < 0 {
-			off = 0
-		}
+		off := max(b.Off-(most-have), 0)
 		copy(b.B[off:], b.B[b.Off:b.Off+h.Len])
 		b.Off = off
 	}
-	room := len(b.B) - b.Off - h.Len
-	if room > max {
-		room = max
-	}
+	room := min(len(b.B)-b.Off-h.Len, most)
 	start := b.Off + h.Len
 	n, err := d.inflate(b.B[start : start+room])
-	if err == ErrTooLong && room < max {
+	if err == ErrTooLong && room < most {
 		err = ErrRoom
 	}
 	if err != nil {

@@ -188,6 +188,7 @@ func TestDecompressErrors(t *testing.T) {
 		{"fragment", frag, 300, ErrFragment},
 		{"twice", comp(t, 4, packet.ProtoComp, 0, 7, text(300)), 300, ErrNested},
 		{"too long by one", good, 299, ErrTooLong},
+		{"nothing allowed", good, -1, ErrTooLong},
 		{"truncated data", pkttest.IP(4, packet.ProtoComp, nil, good[20:len(good)-8]), 300, ErrInflate},
 		{"no data", pkttest.IP(4, packet.ProtoComp, nil, good[20:24]), 300, ErrInflate},
 		{"bad block type", pkttest.IP(4, packet.ProtoComp, nil, []byte{17, 0, 0, 7, 0xff, 0xff}), 300, ErrInflate},

@@ -14,9 +14,8 @@ import (
 
 // Errors of Encap and Decap.
 var (
-	// ErrInner: the inner packet is no IP packet, or not of the version that the
-	// outer header names.
-	ErrInner = errors.New("ipip: inner packet does not fit the outer protocol")
+	// ErrInner: the inner packet is no IP packet.
+	ErrInner = errors.New("ipip: inner packet is not IP")
 	// ErrFamily: the outer addresses are not of one family.
 	ErrFamily = errors.New("ipip: outer addresses of two families")
 	// ErrProto: the packet is no tunnel packet.
@@ -88,17 +87,14 @@ func Encap(b *packet.Buffer, src, dst netip.Addr, tos, ttl uint8, id uint16) err
 }
 
 // Decap takes the outer headers h away from the packet in b, with whatever is
-// behind the packet's total length. h.Proto says what the inner packet must be;
-// that it is whole is not checked, so parse it next. Errors are ErrProto,
-// ErrFragment and ErrInner; the packet is then unchanged.
+// behind the packet's total length. h.Proto must be 4 or 41. Whether the inner
+// packet is IPv4 or IPv6 is read from the packet, not from h.Proto: KLIPS
+// delivers an IPv4 packet behind protocol 41. That the inner packet is whole is
+// not checked, so parse it next.
+//
+// Errors are ErrProto, ErrFragment and ErrInner; the packet is then unchanged.
 func Decap(b *packet.Buffer, h *packet.Header) error {
-	var want uint8
-	switch h.Proto {
-	case packet.ProtoIPIP:
-		want = 4
-	case packet.ProtoIPv6:
-		want = 6
-	default:
+	if h.Proto != packet.ProtoIPIP && h.Proto != packet.ProtoIPv6 {
 		return ErrProto
 	}
 	if h.Frag {
@@ -108,7 +104,7 @@ func Decap(b *packet.Buffer, h *packet.Header) error {
 		return ErrInner
 	}
 	inner := packet.Buffer{B: b.B, Off: b.Off + h.Len, End: b.Off + h.Total}
-	if version(&inner) != want {
+	if version(&inner) == 0 {
 		return ErrInner
 	}
 	*b = inner

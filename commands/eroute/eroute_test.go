@@ -1,0 +1,167 @@
+package eroute_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/commands/eroute"
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A flowStack notes requests as texts.
+type flowStack struct {
+	clitest.Stack
+	calls []string
+	err   error
+}
+
+func flow(s klips.Selector) string {
+	return fmt.Sprintf("%v>%v/%d:%d:%d", s.Src, s.Dst, s.Proto, s.SrcPort, s.DstPort)
+}
+
+func (s *flowStack) SetEroute(_ context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	verbs := [...]string{klips.ErouteAdd: "add", klips.ErouteReplace: "replace", klips.ErouteAddIn: "addin", klips.ErouteReplaceIn: "replacein"}
+	s.calls = append(s.calls, verbs[op]+" "+flow(e.Selector)+" "+e.ID.String())
+	return s.err
+}
+
+func (s *flowStack) DeleteEroute(_ context.Context, sel klips.Selector) error {
+	s.calls = append(s.calls, "del "+flow(sel))
+	return s.err
+}
+
+func (s *flowStack) ClearEroutes(context.Context) error {
+	s.calls = append(s.calls, "clear")
+	return s.err
+}
+
+func run(s *flowStack, line string) clitest.Result {
+	w := clitest.World{Resolver: clitest.Names, Wrap: func(klips.Stack) klips.Stack { return s }}
+	return clitest.Run(eroute.App(), w, strings.Fields(line)...)
+}
+
+const (
+	flow4 = "--eraf inet --src 192.0.2.0/24 --dst 192.0.1.7/24 "
+	flow6 = "--eraf inet6 --src 2001:db8:1::/48 --dst %default "
+	sa    = "--said tun0x123@192.1.2.45 "
+	parts = "--af inet --edst 192.1.2.45 --spi 0x123 --proto tun "
+)
+
+func TestRequests(t *testing.T) {
+	const want4 = "192.0.2.0/24>192.0.1.0/24/"
+	tests := []struct{ line, want string }{
+		{"--add " + flow4 + sa, "add " + want4 + "0:0:0 tun0x123@192.1.2.45"},
+		{"--replace " + flow4 + parts, "replace " + want4 + "0:0:0 tun0x123@192.1.2.45"},
+		{sa + flow4 + "--addin", "addin " + want4 + "0:0:0 tun0x123@192.1.2.45"},
+		{"--replacein " + flow4 + "--af inet --edst gw2 --spi 0400 --proto esp", "replacein " + want4 + "0:0:0 esp0x100@10.2.2.2"},
+		{"--add " + flow4 + "--said tun:123@gw6", "add " + want4 + "0:0:0 tun0x123@3049:1::1"},
+		{"--add " + flow6 + sa, "add 2001:db8:1::/48>::/0/0:0:0 tun0x123@192.1.2.45"},
+		{"--add --src 10/8 --dst 10.0.0.1/255.255.255.255 --said %trap", "add 10.0.0.0/8>10.0.0.1/32/0:0:0 %trap"},
+		{"--add " + flow4 + "--said %passthrough", "add " + want4 + "0:0:0 %passthrough4"},
+		{"--add " + flow4 + sa + "--transport-proto tcp --dst-port 80", "add " + want4 + "6:0:80 tun0x123@192.1.2.45"},
+		{"--add " + flow4 + sa + "--transport-proto UDP --src-port isakmp --dst-port www", "add " + want4 + "17:500:80 tun0x123@192.1.2.45"},
+		{"--add " + flow4 + sa + "--transport-proto 0x11 --src-port 0 --dst-port 65535", "add " + want4 + "17:0:65535 tun0x123@192.1.2.45"},
+		{"--add " + flow4 + sa + "--transport-proto icmp", "add " + want4 + "1:0:0 tun0x123@192.1.2.45"},
+		{"--add " + flow4 + sa + "--transport-proto ip", "add " + want4 + "0:0:0 tun0x123@192.1.2.45"},
+		{"--del " + flow4, "del " + want4 + "0:0:0"},
+		{"--del " + flow4 + sa + "--transport-proto 17 --dst-port 53", "del " + want4 + "17:0:53"},
+		{"--clear", "clear"},
+		{"--cl " + flow4 + sa, "clear"},
+	}
+	for _, tt := range tests {
+		s := &flowStack{}
+		if r := run(s, tt.line); r.Status != 0 || r.Out != "" || r.Err != "" || !slices.Equal(s.calls, []string{tt.want}) || s.Closed != 1 {
+			t.Errorf("eroute %s: status %d, calls %q, want %q; %s", tt.line, r.Status, s.calls, tt.want, r.Err)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	tests := []struct{ line, want string }{
+		{flow4 + sa, "nothing to do; give one of --add, --replace, --addin, --replacein, --del and --clear"},
+		{"--add --del", "--del after --add; give one of --add, --replace, --addin, --replacein, --del and --clear"},
+		{"--ad " + flow4, "option --ad can mean --add, --addin; write more of its name"},
+		{"--add " + flow4, "--add needs an SA and --af is missing; an SA is --said SAID, or --af, --edst, --spi and --proto"},
+		{"--addin " + flow4 + "--af inet --edst 10.2.2.2 --proto tun", "--addin needs an SA and --spi is missing; an SA is --said SAID, or --af, --edst, --spi and --proto"},
+		{"--add " + sa + "--dst 10/8", "--add needs --src SUBNET"},
+		{"--del --src 10/8", "--del needs --dst SUBNET"},
+		{"--add " + sa + "--src 10/8 --dst 2001:db8::/32", "--src 10.0.0.0/8 and --dst 2001:db8::/32 are of different families"},
+		{"--add " + sa + "--src 10/8 --dst 10/8 --eraf inet6", "--src 10.0.0.0/8 is inet, but --eraf says inet6"},
+		{"--add " + sa + "--src 10.0.0.1 --dst 10/8", "--src 10.0.0.1: no / in subnet; a single host is written with /32 (IPv4) or /128 (IPv6)"},
+		{"--add " + sa + "--src %default --dst 10/8", "--src %default: %default needs an address family; say which before it"},
+		{"--add " + sa + "--src 10/8 --src 11/8", "--src is given twice: 10/8 and 11/8"},
+		{"--add " + sa + parts, "--said and --af both name the SA; give one"},
+		{"--add " + parts + sa, "--said and --af both name the SA; give one"},
+		{"--add " + flow4 + "--edst 10.2.2.2 --af inet6 --spi 0x123 --proto tun", "--edst is an inet address, but --af says inet6"},
+		{"--add --said esp0xff@10.2.2.2", "--said esp0xff@10.2.2.2: SPIs below 0x100 are reserved"},
+		{"--add --spi 255", "--spi 255: SPIs below 0x100 are reserved"},
+		{"--add --proto int", "--proto int: not one of ah, esp, tun, comp"},
+		{"--add --eraf inet4", "--eraf inet4: not one of inet, inet6"},
+		{"--del " + flow4 + "--transport-proto 256", "--transport-proto 256: too large, at most 255"},
+		{"--del " + flow4 + "--transport-proto mptcp", "--transport-proto mptcp: its number is 262, at most 255 can be selected"},
+		{"--del " + flow4 + "--transport-proto nosuch", "--transport-proto nosuch: neither a number nor a known name"},
+		{"--del " + flow4 + "--transport-proto tcp --src-port 65536", "--src-port 65536: too large, at most 65535"},
+		{"--del " + flow4 + "--transport-proto tcp --dst-port=", `--dst-port "": empty text`},
+		{"--del " + flow4 + "--dst-port 80", "ports need --transport-proto tcp or udp"},
+		{"--clear --src-port 0", "ports need --transport-proto tcp or udp"},
+		{"--del " + flow4 + "--transport-proto icmp --dst-port 8", "ports need --transport-proto tcp or udp"},
+		{"--clear now", "unexpected argument now; everything here is given with options"},
+	}
+	for _, tt := range tests {
+		s := &flowStack{}
+		r := run(s, tt.line)
+		if want := "ipsec eroute: " + tt.want + "\n"; r.Err != want || r.Status != cli.ExitUsage || r.Opened {
+			t.Errorf("eroute %s: status %d\n got %swant %s", tt.line, r.Status, r.Err, want)
+		}
+	}
+}
+
+func TestStackRefuses(t *testing.T) {
+	const noEroute = "no eroute has exactly these addresses, masks, protocol and ports; ipsec eroute lists those that exist"
+	tests := []struct {
+		line string
+		err  error
+		want string
+	}{
+		{"--add " + flow4 + sa, syscall.EEXIST, "192.0.2.0/24 -> 192.0.1.0/24: there is an eroute with these addresses, masks, protocol and ports; use --replace, or remove it first with --del"},
+		{"--del " + flow4 + "--transport-proto 6 --src-port 1 --dst-port 2", syscall.ENOENT, "192.0.2.0/24 -> 192.0.1.0/24 protocol 6 source port 1 destination port 2: " + noEroute},
+		{"--del " + flow4, syscall.EFAULT, "192.0.2.0/24 -> 192.0.1.0/24: " + noEroute},
+		{"--replace " + flow4 + sa, syscall.EFAULT, "192.0.2.0/24 -> 192.0.1.0/24: " + noEroute + "; add it with --add"},
+		{"--addin " + flow4 + sa, syscall.ENOENT, "tun0x123@192.1.2.45: there is no such SA, or no tun SA follows it in its group; an inbound policy belongs to the tun SA (see ipsec spigrp)"},
+		{"--clear", syscall.EPERM, "the eroutes were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
+	}
+	for _, tt := range tests {
+		r := run(&flowStack{err: tt.err}, tt.line)
+		if want := "ipsec eroute: " + tt.want + "\n"; r.Err != want || r.Status != cli.ExitFailed {
+			t.Errorf("eroute %s: status %d\n got %swant %s", tt.line, r.Status, r.Err, want)
+		}
+	}
+}
+
+func TestOutput(t *testing.T) {
+	for _, line := range []string{"", "--debug", "--label x"} {
+		s := &flowStack{}
+		if r := run(s, line); r.Status != 0 || r.Out != "" || !slices.Equal(s.Lists, []string{"eroute"}) {
+			t.Errorf("eroute %s: status %d, lists %q", line, r.Status, s.Lists)
+		}
+	}
+	r := run(&flowStack{}, "--help")
+	for _, o := range eroute.App().Options {
+		if r.Status != 0 || !strings.Contains(r.Out, "--"+o.Name) {
+			t.Errorf("usage lacks --%s:\n%s", o.Name, r.Out)
+		}
+	}
+}
+
+func FuzzCommandLine(f *testing.F) {
+	clitest.FuzzCommandLine(f, eroute.App,
+		"", "--help", "--clear", "--add "+flow4+sa, "--replace "+flow6+parts, "--del "+flow4+"--transport-proto udp --dst-port isakmp",
+		"--addin --src gw1/32 --dst gw2/255.255.0.0 --said tun.123@gw2", "--replacein --label x --debug "+flow6+"--said tun:123@gw6",
+		"--add --src 10.0.0.0/8:80 --dst 10/33 --said %hold")
+}

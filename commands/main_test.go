@@ -1,0 +1,290 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A result is what a run of the program did.
+type result struct {
+	status   int
+	out, err string
+	opened   []string // names of stacks that were asked for
+}
+
+// call runs the program with a stack that writes down what it is asked for.
+func call(environ map[string]string, args ...string) result {
+	var r result
+	var out, errOut bytes.Buffer
+	p := &program{
+		in: strings.NewReader(""), out: &out, err: &errOut,
+		getenv: func(name string) string { return environ[name] },
+		open: func(_ context.Context, name string, _ func(string) string) (klips.Stack, error) {
+			r.opened = append(r.opened, name)
+			if name == "xfrm" {
+				return nil, errors.New("stack xfrm:\nnot here")
+			}
+			return new(clitest.Stack), nil
+		},
+	}
+	r.status = p.main(args)
+	r.out, r.err = out.String(), errOut.String()
+	return r
+}
+
+func TestDispatch(t *testing.T) {
+	const sa = "tun0x113@192.0.2.1"
+	for _, c := range []struct {
+		name     string
+		args     []string
+		environ  map[string]string
+		status   int
+		out, err string   // parts of the outputs; empty: nothing was written
+		opened   []string // nil: no stack was asked for
+	}{
+		{"first argument", []string{"/usr/sbin/ipsec", "spigrp", "--said", sa}, nil, 0, "", "", []string{""}},
+		{"prefixed link", []string{"/usr/sbin/ipsec_spigrp", "--said", sa}, nil, 0, "", "", []string{""}},
+		{"plain link", []string{"./spigrp", "--said", sa}, nil, 0, "", "", []string{""}},
+		{"any other name is the program", []string{"klips-ipsec", "spigrp", "--said", sa}, nil, 0, "", "", []string{""}},
+		{"stack option", []string{"ipsec", "--stack", "user", "spigrp", "--said", sa}, nil, 0, "", "", []string{"user"}},
+		{"stack option with =", []string{"ipsec", "--stack=klips", "spigrp", "--said", sa}, nil, 0, "", "", []string{"klips"}},
+		{"stack from the environment", []string{"spigrp", "--said", sa}, map[string]string{"IPSEC_STACK": "user"}, 0, "", "", []string{"user"}},
+		{"option beats environment", []string{"ipsec", "--stack", "klips", "spigrp", "--said", sa}, map[string]string{"IPSEC_STACK": "user"}, 0, "", "", []string{"klips"}},
+		{"stack after a link is the applet's argument", []string{"spi", "--stack", "user"}, nil, 2, "", "spi: unknown option --stack", nil},
+		{"unknown stack", []string{"ipsec", "--stack", "netkey", "spi"}, nil, 2, "", "ipsec: no stack netkey; there are user, klips, xfrm", nil},
+		{"stack without name", []string{"ipsec", "--stack"}, nil, 2, "", "ipsec: --stack needs a name", nil},
+		{"stack alone lists the applets", []string{"ipsec", "--stack", "user"}, nil, 0, "Applets:", "", nil},
+		{"stack refuses, in one line", []string{"ipsec", "--stack", "xfrm", "spigrp", "--said", sa}, nil, 1, "", "ipsec spigrp: stack xfrm:; not here\n", []string{"xfrm"}},
+		{"nothing", []string{"ipsec"}, nil, 0, "  spigrp      group and ungroup", "", nil},
+		{"no arguments at all", nil, nil, 0, "Applets:", "", nil},
+		{"help", []string{"ipsec", "help"}, nil, 0, "  ranbits     print random", "", nil},
+		{"--help", []string{"ipsec", "--help"}, nil, 0, "Applets:", "", nil},
+		{"help of none", []string{"ipsec", "help", "spigroup"}, nil, 2, "", "ipsec help: no applet spigroup; did you mean spigrp? (see ipsec help --help)\n", nil},
+		{"help of two", []string{"ipsec", "help", "spi", "eroute"}, nil, 2, "", "unexpected argument eroute", nil},
+		{"names", []string{"ipsec", "help", "--names"}, nil, 0, "\nspigrp\neroute\n", "", nil},
+		{"version option", []string{"ipsec", "--version"}, nil, 0, "ipsec ", "", nil},
+		{"version applet", []string{"ipsec", "version"}, nil, 0, "stack klips: Openswan version: test\nchosen because it is the first of user, klips, xfrm", "", []string{""}},
+		{"version of a named stack", []string{"ipsec", "--stack", "user", "version"}, nil, 0, "chosen because --stack", "", []string{"user"}},
+		{"version without stack", []string{"ipsec", "--stack", "xfrm", "version"}, nil, 0, "\nno stack: stack xfrm:", "", []string{"xfrm"}},
+		{"unknown applet", []string{"ipsec", "eruote"}, nil, 2, "", "ipsec: no applet eruote; did you mean eroute? (see ipsec --help)\n", nil},
+		{"applet far from all", []string{"ipsec", "auto"}, nil, 2, "", "ipsec: no applet auto (see ipsec --help)\n", nil},
+		{"applet with a line break", []string{"ipsec", "a\nb"}, nil, 2, "", `ipsec: no applet "a\nb" (see ipsec --help)` + "\n", nil},
+		{"empty applet", []string{"ipsec", ""}, nil, 2, "", `no applet ""`, nil},
+		{"unknown link", []string{"/bin/ipsec_auto"}, nil, 2, "", "ipsec_auto: no applet auto", nil},
+		{"option before the applet", []string{"ipsec", "--del", "spi"}, nil, 2, "", "ipsec: unknown option --del; options of an applet follow its name", nil},
+		{"usage error of an applet", []string{"ipsec", "spi", "--nosuch"}, nil, 2, "", "(see ipsec spi --help)\n", nil},
+		{"usage error with a label", []string{"ipsec", "spigrp", "--label", "L", "inet"}, nil, 2, "", "(see ipsec spigrp --help)\n", nil},
+		{"help of an applet", []string{"ipsec", "spi", "--help"}, nil, 0, "--replay_window", "", nil},
+		{"help through a link", []string{"ipsec_spi", "--help"}, nil, 0, "ipsec_spi --del SA", "", nil},
+		{"version of an applet", []string{"spi", "--version"}, nil, 0, "spi ", "", nil},
+		{"completion of none", []string{"ipsec", "completion"}, nil, 2, "", "name one shell", nil},
+		{"completion of an unknown shell", []string{"ipsec", "completion", "csh"}, nil, 2, "", "no script for csh", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := call(c.environ, c.args...)
+			if r.status != c.status {
+				t.Errorf("status %d, want %d", r.status, c.status)
+			}
+			if c.out == "" && r.out != "" || !strings.Contains(r.out, c.out) {
+				t.Errorf("standard output %q, want %q in it", r.out, c.out)
+			}
+			if c.err == "" && r.err != "" || !strings.Contains(r.err, c.err) {
+				t.Errorf("standard error %q, want %q in it", r.err, c.err)
+			}
+			if strings.Count(r.err, "\n") > 1 {
+				t.Errorf("standard error has several lines: %q", r.err)
+			}
+			if d := cmp.Diff(c.opened, r.opened); d != "" {
+				t.Errorf("stacks opened (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestErrors checks what becomes of the errors of applets.
+func TestErrors(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		text   string
+	}{
+		{nil, 0, ""},
+		{errors.New("no"), 1, "ipsec spi: no\n"},
+		{errors.Join(errors.New("a"), errors.New("b")), 1, "ipsec spi: a; b\n"},
+		{cli.Usagef("bad %s", "x"), 2, "ipsec spi: bad x (see ipsec spi --help)\n"},
+		{&cli.ExitError{Code: 3}, 3, ""},
+	} {
+		var b bytes.Buffer
+		p := &program{err: &b}
+		if status := p.fail("ipsec spi", c.err); status != c.status || b.String() != c.text {
+			t.Errorf("fail(%v) = %d with %q, want %d with %q", c.err, status, b.String(), c.status, c.text)
+		}
+	}
+}
+
+// TestRegistry checks that each applet is what its entry says, and has what
+// usage, pages and completion are made of.
+func TestRegistry(t *testing.T) {
+	for i, app := range Apps() {
+		if app.Name != registry[i].name {
+			t.Errorf("the applet of entry %s calls itself %s", registry[i].name, app.Name)
+		}
+		if app.Short == "" || strings.HasSuffix(app.Short, ".") || len(app.Short) > 64 {
+			t.Errorf("%s: Short is %q", app.Name, app.Short)
+		}
+		if app.Run == nil || len(app.Synopsis) == 0 {
+			t.Errorf("%s has no Run or no Synopsis", app.Name)
+		}
+		names := map[string]bool{}
+		for _, o := range app.Options {
+			if o.Name == "" || o.Help == "" || names[o.Name] {
+				t.Errorf("%s: option %q: name or help missing, or twice there", app.Name, o.Name)
+			}
+			names[o.Name] = true
+		}
+		for _, o := range app.Options {
+			if o.Same != "" && !names[o.Same] {
+				t.Errorf("%s: option %s is another name of %q, which is none", app.Name, o.Name, o.Same)
+			}
+		}
+		if !names["help"] || !names["version"] {
+			t.Errorf("%s lacks --help or --version", app.Name)
+		}
+		r := call(nil, "ipsec", app.Name, "--help")
+		for _, o := range app.Options {
+			if shown := strings.Contains(r.out, "--"+o.Name); !shown && !o.Hidden {
+				t.Errorf("ipsec %s --help does not name --%s", app.Name, o.Name)
+			}
+		}
+		if r.status != 0 || r.err != "" || r.opened != nil {
+			t.Errorf("ipsec %s --help: status %d, standard error %q, stacks %v", app.Name, r.status, r.err, r.opened)
+		}
+	}
+}
+
+// TestLazy: choosing an applet makes no other, let alone the tree of all.
+func TestLazy(t *testing.T) {
+	p := &program{in: strings.NewReader(""), out: io.Discard, err: io.Discard, getenv: func(string) string { return "" }}
+	chosen := testing.AllocsPerRun(20, func() { p.main([]string{"ipsec", "tncfg", "--version"}) })
+	tree := testing.AllocsPerRun(20, func() { p.tree() })
+	if chosen > 60 || tree < 4*chosen {
+		t.Errorf("running one applet allocates %v times, making the tree %v times", chosen, tree)
+	}
+}
+
+// completions asks as a shell does and returns the words without their texts.
+func completions(t *testing.T, args ...string) []string {
+	t.Helper()
+	r := call(nil, args...)
+	if r.status != 0 {
+		t.Fatalf("%q: status %d: %s", args, r.status, r.err)
+	}
+	var words []string
+	for line := range strings.Lines(r.out) {
+		word, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if !strings.HasPrefix(word, ":") {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+func TestCompletion(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"ipsec", "__complete", "sp"}, []string{"spi", "spigrp"}},
+		{[]string{"ipsec", "__complete", "help", "kl"}, []string{"klipsdebug", "klipsd"}},
+		{[]string{"ipsec", "__complete", "completion", ""}, []string{"bash", "zsh", "fish"}},
+		{[]string{"ipsec", "__complete", "--st"}, []string{"--stack"}},
+		{[]string{"ipsec", "__complete", "--stack", ""}, []string{"user", "klips", "xfrm"}},
+		{[]string{"ipsec", "__complete", "--stack", "user", "spi", "--del"}, []string{"--del"}},
+		{[]string{"ipsec", "__complete", "spi", "--auth"}, []string{"--authkey"}},
+		{[]string{"ipsec", "__complete", "spi", "--af", ""}, []string{"inet", "inet6"}},
+		{[]string{"ipsec", "__complete", "spi", "--af=inet"}, []string{"--af=inet", "--af=inet6"}},
+		{[]string{"ipsec", "__complete", "spi", "--esp", "aes256-g"}, []string{"aes256-gcm"}},
+		{[]string{"ipsec", "__complete", "eroute", "--add", "--proto", "e"}, []string{"esp"}},
+		{[]string{"ipsec", "__complete", "eroute", "--said", "%t"}, []string{"%trap", "%trapsubnet"}},
+		{[]string{"ipsec", "__complete", "tncfg", "--physical", "l"}, []string{"lo"}},
+		{[]string{"ipsec", "__complete", "setup", "st"}, []string{"start", "stop", "status"}},
+		{[]string{"ipsec", "__complete", "setup", "start", "st"}, nil},
+		{[]string{"ipsec_spi", "__complete", "--comp", ""}, []string{"deflate", "lzs"}},
+		{[]string{"/sbin/eroute", "__completeNoDesc", "--eraf", "inet6"}, []string{"inet6"}},
+	} {
+		got := completions(t, c.args...)
+		slices.Sort(got)
+		want := slices.Sorted(slices.Values(c.want))
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%q (-want +got):\n%s", c.args, d)
+		}
+	}
+	// Every visible option of every applet is offered, no hidden one.
+	for _, app := range Apps() {
+		got := completions(t, "ipsec", "__complete", app.Name, "--")
+		for _, o := range app.Options {
+			if slices.Contains(got, "--"+o.Name) == o.Hidden {
+				t.Errorf("%s --%s: offered is %v, hidden is %v", app.Name, o.Name, !o.Hidden, o.Hidden)
+			}
+		}
+	}
+}
+
+// saStack has one SA.
+type saStack struct{ clitest.Stack }
+
+func (*saStack) SAs(context.Context) ([]klips.SA, error) {
+	id, err := klips.ParseSAID("esp0x115@192.0.2.1", nil)
+	return []klips.SA{{ID: id}}, err
+}
+
+func TestCompleteSAIDs(t *testing.T) {
+	var out bytes.Buffer
+	stack := new(saStack)
+	asked := ""
+	p := &program{
+		in: strings.NewReader(""), out: &out, err: io.Discard, getenv: func(string) string { return "" },
+		open: func(_ context.Context, name string, _ func(string) string) (klips.Stack, error) {
+			asked = name
+			return stack, nil
+		},
+	}
+	for _, args := range [][]string{
+		{"ipsec", "__complete", "--stack", "user", "spi", "--said", "esp"},
+		{"ipsec", "__complete", "--stack=user", "spigrp", "--said", "tun0x113@192.0.2.1", ""},
+	} {
+		out.Reset()
+		asked = ""
+		if status := p.main(args); status != 0 || !strings.HasPrefix(out.String(), "esp0x115@192.0.2.1\n") || asked != "user" {
+			t.Errorf("%q: status %d, stack %q, output %q", args, status, asked, out.String())
+		}
+	}
+	if stack.Closed != 2 {
+		t.Errorf("the stack was closed %d times, want 2", stack.Closed)
+	}
+}
+
+// TestScripts checks that the scripts are there and serve the links too.
+func TestScripts(t *testing.T) {
+	for shell, part := range map[string]string{
+		"bash": "\ncomplete -o default -o nosort -F __start_ipsec ipsec_spi ipsec_spigrp",
+		"zsh":  "#compdef ipsec ipsec_spi ipsec_spigrp",
+		"fish": "complete -c ipsec",
+	} {
+		r := call(nil, "ipsec", "completion", shell)
+		if r.status != 0 || !strings.Contains(r.out, part) || !strings.Contains(r.out, "__complete") {
+			t.Errorf("completion %s: status %d, %d bytes, no %q in it", shell, r.status, len(r.out), part)
+		}
+	}
+}

@@ -1,0 +1,508 @@
+package procfs
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+var byAddr = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+
+// A table is one of the line tables: trip reads it and writes it again.
+var tables = map[string]func(in string) (string, error){
+	"spi":        trip(ParseSPI, WriteSPI),
+	"eroute":     trip(ParseEroute, WriteEroute),
+	"tncfg":      trip(ParseTncfg, WriteTncfg),
+	"klipsdebug": trip(ParseKlipsdebug, WriteKlipsdebug),
+	"version":    trip(ParseVersion, WriteVersion),
+	"spigrp":     trip(parseGroupSAs, WriteSPIGrp),
+}
+
+func trip[T any](parse func(io.Reader) (T, error), write func(io.Writer, T) error) func(string) (string, error) {
+	return func(in string) (string, error) {
+		v, err := parse(strings.NewReader(in))
+		if err != nil {
+			return "", err
+		}
+		var out bytes.Buffer
+		err = write(&out, v)
+		return out.String(), err
+	}
+}
+
+// parseGroupSAs makes SAs with nothing but their groups.
+func parseGroupSAs(r io.Reader) ([]klips.SA, error) {
+	groups, err := ParseSPIGrp(r)
+	if err != nil {
+		return nil, err
+	}
+	sas := make([]klips.SA, len(groups))
+	for i, g := range groups {
+		sas[i].ID, sas[i].Next = g[0], g[1:]
+	}
+	return sas, nil
+}
+
+func TestFixtures(t *testing.T) {
+	for _, name := range []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug"} {
+		want, err := os.ReadFile(filepath.Join("testdata", "ipsec_"+name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tables[name](string(want))
+		if err != nil {
+			t.Errorf("ipsec_%s: %v", name, err)
+			continue
+		}
+		if d := cmp.Diff(strings.SplitAfter(string(want), "\n"), strings.SplitAfter(got, "\n")); d != "" {
+			t.Errorf("ipsec_%s (-recorded +written):\n%s", name, d)
+		}
+	}
+}
+
+func shared(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join("..", "..", "..", "shared", filepath.FromSlash(name))
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("the recordings are not here: %v", err)
+	}
+	return path
+}
+
+// Every table line that a KLIPS kernel was recorded to show.
+func TestRecordedTables(t *testing.T) {
+	type listing map[string][]string
+	jiffies := regexp.MustCompile(` jiffies=\d+`)
+	seen := map[string]map[string]bool{}
+	check := func(id string, l listing) {
+		for name, lines := range l {
+			if seen[name] == nil {
+				seen[name] = map[string]bool{}
+			}
+			for _, line := range lines {
+				want := jiffies.ReplaceAllString(line, "") + "\n"
+				if seen[name][want] {
+					continue
+				}
+				seen[name][want] = true
+				if name == "klipsdebug" {
+					continue // one record of nine lines, below
+				}
+				got, err := tables[name](line + "\n")
+				if err != nil || got != want {
+					t.Errorf("%s: ipsec_%s: %v\n%q, want\n%q", id, name, err, got, want)
+				}
+			}
+			if name == "klipsdebug" {
+				want := strings.Join(lines, "\n") + "\n"
+				if got, err := tables[name](want); err != nil || got != want {
+					t.Errorf("%s: ipsec_%s: %v\n%q, want\n%q", id, name, err, got, want)
+				}
+			}
+		}
+	}
+	type step struct {
+		Tables listing
+		Quirk  bool
+	}
+	for _, file := range []string{"corpus/sequences-dev.jsonl", "corpus/packets-dev.jsonl"} {
+		f, err := os.Open(shared(t, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		s := bufio.NewScanner(f)
+		s.Buffer(nil, 64<<20)
+		for s.Scan() {
+			var c struct {
+				ID            string
+				Quirk         bool
+				Tables        listing
+				Steps, Events []step
+			}
+			if err := json.Unmarshal(s.Bytes(), &c); err != nil {
+				t.Fatal(err)
+			}
+			if c.Quirk {
+				continue
+			}
+			check(c.ID, c.Tables)
+			for _, s := range append(c.Steps, c.Events...) {
+				if !s.Quirk {
+					check(c.ID, s.Tables)
+				}
+			}
+		}
+		if err := s.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]int{"spi": 1500, "spigrp": 500, "eroute": 500, "tncfg": 10, "klipsdebug": 15} {
+		if len(seen[name]) < want {
+			t.Errorf("ipsec_%s: %d different lines, want %d at least", name, len(seen[name]), want)
+		}
+	}
+}
+
+func TestOtherGenerations(t *testing.T) {
+	dir := shared(t, "golden/proc/full")
+	open := func(name string) *os.File {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	sas, err := ParseSPI(open("ipsec_spi"))
+	if err != nil || len(sas) < 3 {
+		t.Errorf("ParseSPI = %d, %v", len(sas), err)
+	}
+	groups, err := ParseSPIGrp(open("ipsec_spigrp"))
+	if err != nil || len(groups) < 3 {
+		t.Errorf("ParseSPIGrp = %d, %v", len(groups), err)
+	}
+	eroutes, err := ParseEroute(open("ipsec_eroute"))
+	if err != nil || len(eroutes) < 5 {
+		t.Fatalf("ParseEroute = %v, %v", eroutes, err)
+	}
+	if e := eroutes[1]; e.Proto != 6 || e.DstPort != 25 || e.SrcPort != 0 || e.ID.String() != "esp0x130@192.168.2.120" {
+		t.Errorf("eroute with a port is %+v", e)
+	}
+	// The old table always has ports, so the 0 behind the gateway is a protocol.
+	if e := eroutes[2]; e.Proto != 0 || e.ID.Dst != netip.MustParseAddr("3058:4::5") || e.ID.SPI != 0x130 {
+		t.Errorf("IPv6 eroute of an old table is %+v", e)
+	}
+	if devices, err := ParseTncfg(open("ipsec_tncfg")); err != nil || len(devices) != 3 {
+		t.Errorf("ParseTncfg = %v, %v", devices, err)
+	}
+	if d, err := ParseKlipsdebug(open("ipsec_klipsdebug")); err != nil || d[klips.DebugTunnel] != 0x10 {
+		t.Errorf("ParseKlipsdebug = %v, %v", d, err)
+	}
+}
+
+func TestBroken(t *testing.T) {
+	const good = "esp0x1@10.9.0.2 ESP_3DES: dir=out life(c,s,h)= \n"
+	long := strings.Repeat("x", 5000)
+	for _, tt := range []struct {
+		table, in string
+		line      int
+	}{
+		{"spi", good + "esp0x1@10.9.0.2", 2},
+		{"spi", good + "\n" + "esp0x1@10.9.0.2 ESP_3D\n", 3},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES:\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: dir=out src=10.9.0\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: dir=out life(c,s,h)=bytes(1,2\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: dir=out life(c,s,h)=bytes(1,2)\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: life(c,s,h)= refc\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: dir=up life(c,s,h)=\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: iv=0x123 life(c,s,h)=\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: ooowin=99999999999 life(c,s,h)=\n", 1},
+		{"spi", "esp0x1@10.9.0.2 AH_HMAC_MD5: life(c,s,h)=\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_ROT13: life(c,s,h)=\n", 1},
+		{"spi", "esp0x1@10.9.0.2 ESP_3DES: outif=eth0:0 life(c,s,h)=\n", 1},
+		{"spi", "esp0x1@ ESP_3DES: life(c,s,h)=\n", 1},
+		{"spi", long + "\n" + good, 1},
+		{"spi", good + "\a\tTAB \x01\x02" + long, 2},
+		{"spigrp", "esp0x1@1.2.3.4 \nesp0x1@1.2.3.4 tun0x2@1.2.3", 2},
+		{"spigrp", "esp0x1@1.2.3.4 " + long + "\n", 1},
+		{"eroute", "0          10.1.0.0/16        -> 10.2.0.0/16        => \n", 1},
+		{"eroute", "0          10.1.0.0/16        -> 10.2.0.0/16        => tun0x1002@10.9.0\n", 1},
+		{"eroute", "0          10.1.0.0/33        -> 10.2.0.0/16        => %pass\n", 1},
+		{"eroute", "0          10.1.0.0           -> 10.2.0.0/16        => %pass\n", 1},
+		{"eroute", "x          10.1.0.0/16        -> 10.2.0.0/16        => %pass\n", 1},
+		{"eroute", "0          10.1.0.0/16        -> 2001:db8::/32      => %pass\n", 1},
+		{"eroute", "0          10.1.0.0/16:70000  -> 10.2.0.0/16        => %pass:6\n", 1},
+		{"eroute", "0          [2001:db8::/32     -> 2001:db8::/32      => %pass:6\n", 1},
+		{"eroute", "0          10.1.0.0/16        -> 10.2.0.0/16        => %pass more\n", 1},
+		{"eroute", long, 1},
+		{"tncfg", "ipsec0 -> NULL mtu=0(0) -> 0\nipsec1 -> NULL mtu=0(\n", 2},
+		{"tncfg", "ipsec0 -> NULL mtu=0(0) -> 0\nipse\n", 2},
+		{"tncfg", "ipsec0 -> NULL mtu=0(0) ->\n", 1},
+		{"tncfg", "ipsec0 -> NULL mtu=x(0) -> 0\n", 1},
+		{"klipsdebug", "debug_esp=00000000.\ndebug_ah=0000\n", 2},
+		{"klipsdebug", "debug_esp=0000000x.\n", 1},
+		{"klipsdebug", "debug_esp=100000000.\n", 1},
+		{"klipsdebug", long, 1},
+		{"version", "\n \n", 1},
+		{"spi", good + strings.Repeat("y", maxLine+10), 2},
+	} {
+		out, err := tables[tt.table](tt.in)
+		var e *SyntaxError
+		if !errors.As(err, &e) || e.Line != tt.line || e.Table != "ipsec_"+tt.table {
+			t.Errorf("ipsec_%s %.80q = %.80q, %v, want a SyntaxError of line %d", tt.table, tt.in, out, err, tt.line)
+			continue
+		}
+		if len(err.Error()) > 200 || strings.ContainsAny(err.Error(), "\a\x01\t\n") {
+			t.Errorf("ipsec_%s: error text %q", tt.table, err)
+		}
+	}
+	failing := io.MultiReader(strings.NewReader(good), iotestErr{})
+	if _, err := ParseSPI(failing); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("ParseSPI of a reader that fails = %v", err)
+	}
+}
+
+type iotestErr struct{}
+
+func (iotestErr) Read([]byte) (int, error)  { return 0, io.ErrNoProgress }
+func (iotestErr) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+func TestTolerant(t *testing.T) {
+	in := "ah0x100@1.2.3.4 AH_ID9: dir=in  src=1.2.3.5 new_thing=5 alen=128 seq=-1 life(c,s,h)=alloc(2,0,0)what(1,2,3)" +
+		"bytes(-244,0,0) natencap=na refcount=-1 outif=mast3:1"
+	sas, err := ParseSPI(strings.NewReader(in)) // and no newline
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []klips.SA{{
+		ID: klips.SAID{Dst: netip.MustParseAddr("1.2.3.4"), SPI: 0x100, Proto: klips.ProtoAH}, State: klips.Mature,
+		Dir: klips.Inbound, Src: netip.MustParseAddr("1.2.3.5"), Transform: klips.Transform{Auth: 9},
+		Seq: 0xffffffff, RefCount: -1, OutIf: 40963,
+		Life: klips.Life{Allocations: klips.Counter{Count: 2}, Bytes: klips.Counter{Count: 1<<64 - 244}},
+	}}
+	if d := cmp.Diff(want, sas, byAddr); d != "" {
+		t.Errorf("ParseSPI (-want +got):\n%s", d)
+	}
+	var out bytes.Buffer
+	if err := WriteSPI(&out, sas); err != nil {
+		t.Fatal(err)
+	}
+	line := "ah0x100@1.2.3.4 AH_ID9: dir=in  src=1.2.3.5 seq=4294967295 alen=128 " +
+		"life(c,s,h)=alloc(2,0,0)bytes(18446744073709551372,0,0)addtime(0,0,0) " +
+		"natencap=none natsport=0 natdport=0 refcount=-1 ref=0 refhim=0 outif=mast3:1\n"
+	if out.String() != line {
+		t.Errorf("WriteSPI = %q, want %q", out.String(), line)
+	}
+
+	// Freed memory, as a KLIPS kernel lists it after a shared follower went.
+	groups, err := ParseSPIGrp(strings.NewReader("esp0x1004@10.9.0.2 unk00x0@<invalid> \n"))
+	if err != nil || len(groups) != 1 || len(groups[0]) != 2 || groups[0][1] != (klips.SAID{}) {
+		t.Errorf("ParseSPIGrp = %v, %v", groups, err)
+	}
+}
+
+func TestWriteSPI(t *testing.T) {
+	a := netip.MustParseAddr
+	sa := klips.SA{
+		ID: klips.SAID{Dst: a("2001:db8::2"), SPI: 0x1234, Proto: klips.ProtoTun}, Src: a("2001:db8:0:1::1"),
+		Flags:  klips.FlagInFlow | klips.FlagPFS,
+		Policy: &klips.InboundPolicy{Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("::/0")},
+		Dir:    klips.Inbound, RefCount: 3, Ref: 7, OutIf: 49153,
+		Seq: 5, Window: 64, // not shown: a tun SA has neither cipher nor authenticator
+		NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501},
+	}
+	// A limit shows an unused dimension; a count of 1 alone does not.
+	sa.Life.UseTime.Soft = 60
+	sa.Life.Packets.Count = 1
+	sa.Life.Bytes = klips.Counter{Count: 1, Hard: 9}
+	esp := klips.SA{
+		ID: klips.SAID{Dst: a("192.1.2.45"), SPI: 0x12345678, Proto: klips.ProtoESP}, Src: a("192.1.2.23"),
+		Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA256},
+		IV:        []byte{0, 1, 0xab}, Window: 32, Seq: 1 << 33, Bitmap: 1<<64 - 1,
+		AuthKeyBits: 256, EncKeyBits: 128, AuthErrs: 1, SizeErrs: 2, PadErrs: 3, ReplayErrs: 4, MaxSeqDiff: 5,
+		Used: true, Idle: 90*time.Second + time.Millisecond*900,
+	}
+	comp := klips.SA{
+		ID:        klips.SAID{Dst: a("192.1.2.45"), SPI: 0x100, Proto: klips.ProtoComp},
+		Transform: klips.Transform{Comp: klips.CompDeflate}, Uncompressed: 10, Compressed: 5,
+	}
+	want := `tun0x1234@2001:db8::2 IPIP: dir=in  src=2001:db8:0:1::1 policy=10.0.0.0/8->::/0 flags=0x8<> life(c,s,h)=bytes(1,0,9)addtime(0,0,0)usetime(0,60,0) natencap=nonesp natsport=4500 natdport=4501 refcount=3 ref=7 refhim=0 outif=ipsec1:0
+esp0x12345678@192.1.2.45 ESP_AES_HMAC_SHA2_256: dir=out src=192.1.2.23 iv_bits=24bits iv=0x0001ab ooowin=32 ooo_errs=4 seq=8589934592 bit=0xffffffffffffffff max_seq_diff=5 alen=256 aklen=256 auth_errs=1 eklen=128 encr_size_errs=2 encr_pad_errs=3 life(c,s,h)=addtime(0,0,0)usetime(0,0,0) idle=90 natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
+comp0x100@192.1.2.45 COMP_DEFLATE: dir=out life(c,s,h)=addtime(0,0,0) ratio=10:5 natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
+`
+	var out bytes.Buffer
+	if err := WriteSPI(&out, []klips.SA{sa, esp, comp}); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(strings.Split(want, "\n"), strings.Split(out.String(), "\n")); d != "" {
+		t.Errorf("WriteSPI (-want +got):\n%s", d)
+	}
+}
+
+func TestTransformNames(t *testing.T) {
+	auths := []klips.AuthAlg{0, 2, 3, 5, 6, 7, 252, 8, 255}
+	encs := []klips.EncAlg{0, 3, 11, 12, 20, 28, 252, 253, 6, 255}
+	for _, p := range []klips.Proto{klips.ProtoTun, klips.ProtoESP, klips.ProtoAH} {
+		for _, a := range auths {
+			for _, e := range encs {
+				if p == klips.ProtoAH && e != 0 {
+					continue // AH has no cipher
+				}
+				if p != klips.ProtoAH && e == 0 && (a == 8 || a == 255) {
+					continue // an unknown authenticator alone reads as a cipher
+				}
+				want := klips.Transform{Auth: a, Enc: e}
+				got, err := parseTransform([]byte(want.Name(p)), p)
+				if err != nil || got != want {
+					t.Errorf("parseTransform(%q) = %+v, %v, want %+v", want.Name(p), got, err, want)
+				}
+			}
+		}
+	}
+	for _, want := range []klips.Transform{{}, {Comp: 2}, {Comp: 3}, {Comp: 0xff}} {
+		got, err := parseTransform([]byte(want.Name(klips.ProtoComp)), klips.ProtoComp)
+		if err != nil || got != want {
+			t.Errorf("parseTransform(%q) = %+v, %v, want %+v", want.Name(klips.ProtoComp), got, err, want)
+		}
+	}
+	if got, err := parseTransform([]byte("AH_ID252"), klips.ProtoAH); err != nil || got.Auth != klips.AuthSHA256Trunc {
+		t.Errorf("parseTransform(AH_ID252) = %+v, %v", got, err)
+	}
+}
+
+func TestEroutePorts(t *testing.T) {
+	e := klips.Eroute{
+		Selector: klips.Selector{Src: netip.MustParsePrefix("2001:db8:1::/48"), Dst: netip.MustParsePrefix("::/0"),
+			Proto: 6, SrcPort: 1024, DstPort: 80},
+		ID: klips.SAID{Dst: netip.MustParseAddr("2001:db8::1"), SPI: 0x1000, Proto: klips.ProtoTun}, Packets: 12345678901,
+	}
+	want := "12345678901 [2001:db8:1::/48]:1024 -> [::/0]:80          => tun0x1000@2001:db8::1:6\n"
+	var out bytes.Buffer
+	if err := WriteEroute(&out, []klips.Eroute{e}); err != nil || out.String() != want {
+		t.Errorf("WriteEroute = %q, %v, want %q", out.String(), err, want)
+	}
+	got, err := ParseEroute(&out)
+	if err != nil || len(got) != 1 || got[0] != e {
+		t.Errorf("ParseEroute = %+v, %v, want %+v", got, err, e)
+	}
+	for _, tt := range []struct {
+		target string
+		proto  uint8
+		dst    string
+	}{
+		{"tun0x1@10.0.0.1", 0, "10.0.0.1"},
+		{"tun0x1@10.0.0.1:58", 58, "10.0.0.1"},
+		{"tun0x1@fd00::2", 0, "fd00::2"},
+		{"tun0x1@fd00::2:58", 0, "fd00::2:58"}, // could be either
+		{"tun0x1@1:2:3:4:5:6:7:8:58", 58, "1:2:3:4:5:6:7:8"},
+		{"tun0x1@fd00:::17", 17, "fd00::"},
+	} {
+		got, err := ParseEroute(strings.NewReader("0 fd01::/64 -> fd02::/64 => " + tt.target))
+		if err != nil || len(got) != 1 || got[0].Proto != tt.proto || got[0].ID.Dst != netip.MustParseAddr(tt.dst) {
+			t.Errorf("ParseEroute of %s = %+v, %v, want %s, protocol %d", tt.target, got, err, tt.dst, tt.proto)
+		}
+	}
+	if s := FlowEnd(e.Src, 1024); s != "[2001:db8:1::/48]:1024" {
+		t.Errorf("FlowEnd = %q", s)
+	}
+}
+
+func TestAppendSAID(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20000 {
+		var raw [16]byte
+		for i := range raw {
+			if rng.IntN(3) == 0 { // many zero groups
+				raw[i] = byte(rng.Uint32())
+			}
+		}
+		id := klips.SAID{Dst: netip.AddrFrom16(raw), SPI: klips.SPI(rng.Uint32N(4)), Proto: klips.Proto(rng.Uint32N(110))}
+		switch rng.IntN(4) {
+		case 0:
+			id.Dst = netip.AddrFrom4([4]byte(raw[:]))
+		case 1:
+			id.Dst, id.SPI = netip.IPv6Unspecified(), 0
+		}
+		if got := string(appendSAID(nil, id)); got != id.String() {
+			t.Fatalf("appendSAID = %q, want %q", got, id.String())
+		}
+		if got := string(appendAddr(nil, id.Dst)); got != klips.FormatAddr(id.Dst) {
+			t.Fatalf("appendAddr = %q, want %q", got, klips.FormatAddr(id.Dst))
+		}
+	}
+	if got := string(appendSAID(nil, klips.Magic(klips.SPIHold))); got != "%hold" {
+		t.Errorf("appendSAID = %q, want %%hold", got)
+	}
+	if got := string(appendSAID(nil, klips.SAID{})); got != (klips.SAID{}).String() {
+		t.Errorf("appendSAID = %q, want %q", got, klips.SAID{})
+	}
+}
+
+func TestJoinGroups(t *testing.T) {
+	groups, err := ParseSPIGrp(strings.NewReader("tun0x1@1.2.3.4 esp0x2@1.2.3.4 \nesp0x2@1.2.3.4 \nah0x9@1.2.3.4 esp0x8@1.2.3.4 \n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sas := []klips.SA{{ID: groups[1][0]}, {ID: groups[0][0]}, {ID: klips.SAID{SPI: 77}, Next: groups[0]}}
+	JoinGroups(sas, groups)
+	if len(sas[0].Next) != 0 || len(sas[1].Next) != 1 || sas[1].Next[0] != sas[0].ID || len(sas[2].Next) != 0 {
+		t.Errorf("JoinGroups gives %v, %v, %v", sas[0].Next, sas[1].Next, sas[2].Next)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	if err := WriteVersion(&out, "Libreswan version: 3.32"); err != nil || out.String() != "Libreswan version: 3.32\n" {
+		t.Errorf("WriteVersion = %q, %v", out.String(), err)
+	}
+	if v, err := ParseVersion(&out); v != "Libreswan version: 3.32" || err != nil {
+		t.Errorf("ParseVersion = %q, %v", v, err)
+	}
+}
+
+func TestLargeTable(t *testing.T) {
+	const n = 50000
+	eroutes := make([]klips.Eroute, n)
+	for i := range eroutes {
+		eroutes[i] = klips.Eroute{
+			Selector: klips.Selector{
+				Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 32),
+				Dst: netip.MustParsePrefix("2001:db8:0:1::/64"),
+			},
+			ID: klips.SAID{Dst: netip.MustParseAddr("2001:db8::9"), SPI: klips.SPI(i + 0x100), Proto: klips.ProtoESP},
+		}
+		eroutes[i].Dst = eroutes[i].Src
+	}
+	var out bytes.Buffer
+	if err := WriteEroute(&out, eroutes); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseEroute(&out)
+	if err != nil || len(got) != n || got[n-1] != eroutes[n-1] {
+		t.Errorf("ParseEroute = %d eroutes, %v", len(got), err)
+	}
+	if per := testing.AllocsPerRun(3, func() { WriteEroute(io.Discard, eroutes) }); per > 10 {
+		t.Errorf("WriteEroute of %d eroutes makes %v allocations", n, per)
+	}
+	if err := WriteEroute(iotestErr{}, eroutes); err != io.ErrShortWrite {
+		t.Errorf("WriteEroute to a full disk = %v", err)
+	}
+	sas := make([]klips.SA, n)
+	for i := range sas {
+		sas[i] = klips.SA{ID: eroutes[i].ID, Src: eroutes[i].Src.Addr(), Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}}
+	}
+	if per := testing.AllocsPerRun(3, func() { WriteSPI(io.Discard, sas) }); per > 20 {
+		t.Errorf("WriteSPI of %d SAs makes %v allocations", n, per)
+	}
+	if err := WriteSPI(iotestErr{}, sas[:1]); err != io.ErrShortWrite {
+		t.Errorf("WriteSPI to a full disk = %v", err)
+	}
+}
+
+func BenchmarkWriteEroute(b *testing.B) {
+	e := make([]klips.Eroute, 1000)
+	for i := range e {
+		e[i] = klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")},
+			ID: klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1000, Proto: klips.ProtoTun}}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		WriteEroute(io.Discard, e)
+	}
+}

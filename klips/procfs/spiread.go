@@ -1,0 +1,225 @@
+package procfs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// ParseSPI reads ipsec_spi. The state of an SA is not in the table and becomes
+// klips.Mature; groups are in ipsec_spigrp, see [JoinGroups].
+func ParseSPI(r io.Reader) ([]klips.SA, error) {
+	var sas []klips.SA
+	err := readLines(r, "ipsec_spi", func(line []byte) error {
+		sa, err := parseSA(line)
+		if err == nil {
+			sas = append(sas, sa)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sas, nil
+}
+
+func parseSA(line []byte) (klips.SA, error) {
+	sa := klips.SA{State: klips.Mature}
+	first, rest := nextField(line)
+	var err error
+	if sa.ID, err = parseSAID(first); err != nil {
+		return sa, err
+	}
+	name, rest := nextField(rest)
+	name, ok := bytes.CutSuffix(name, []byte(":"))
+	if !ok {
+		return sa, errShort
+	}
+	if sa.Transform, err = parseTransform(name, sa.ID.Proto); err != nil {
+		return sa, err
+	}
+	life := false // all generations have this field
+	for {
+		var f []byte
+		if f, rest = nextField(rest); len(f) == 0 {
+			break
+		}
+		name, value, ok := bytes.Cut(f, []byte("="))
+		if !ok {
+			return sa, fmt.Errorf("%s is not a field", quote(f))
+		}
+		if err := setField(&sa, string(name), value); err != nil {
+			return sa, fmt.Errorf("field %s: %w", quote(name), err)
+		}
+		life = life || string(name) == "life(c,s,h)"
+	}
+	if !life {
+		return sa, errShort
+	}
+	return sa, nil
+}
+
+// nextField splits off the first word of a line.
+func nextField(line []byte) (field, rest []byte) {
+	line = bytes.TrimLeft(line, " ")
+	if i := bytes.IndexByte(line, ' '); i >= 0 {
+		return line[:i], line[i:]
+	}
+	return line, nil
+}
+
+func setField(sa *klips.SA, name string, value []byte) (err error) {
+	var u32 *uint32
+	switch name {
+	case "dir":
+		switch string(value) {
+		case "in":
+			sa.Dir = klips.Inbound
+		case "out":
+			sa.Dir = klips.Outbound
+		default:
+			return fmt.Errorf("%s is neither in nor out", quote(value))
+		}
+	case "src":
+		sa.Src, err = parseAddr(value)
+	case "policy":
+		sa.Policy, err = parsePolicy(value)
+	case "iv":
+		sa.IV, err = parseHex(value)
+	case "ooowin":
+		u32 = &sa.Window
+	case "ooo_errs":
+		u32 = &sa.ReplayErrs
+	case "seq":
+		sa.Seq, err = number(value)
+		if bytes.HasPrefix(value, []byte("-")) {
+			sa.Seq = uint64(uint32(sa.Seq)) // the kernel's are of 32 bits
+		}
+	case "bit":
+		sa.Bitmap, err = number(value)
+	case "max_seq_diff":
+		u32 = &sa.MaxSeqDiff
+	case "flags":
+		u32, value = &sa.Flags, bytes.TrimSuffix(value, []byte("<>"))
+	case "aklen":
+		sa.AuthKeyBits, err = integer(value)
+	case "auth_errs":
+		u32 = &sa.AuthErrs
+	case "eklen":
+		sa.EncKeyBits, err = integer(value)
+	case "encr_size_errs":
+		u32 = &sa.SizeErrs
+	case "encr_pad_errs":
+		u32 = &sa.PadErrs
+	case "life(c,s,h)":
+		err = parseLife(&sa.Life, value)
+	case "idle":
+		var n uint64
+		n, err = number(value)
+		sa.Used, sa.Idle = true, time.Duration(uint32(n))*time.Second
+	case "ratio":
+		a, b, _ := bytes.Cut(value, []byte(":"))
+		if sa.Uncompressed, err = number(a); err == nil {
+			sa.Compressed, err = number(b)
+		}
+	case "natencap":
+		switch string(value) {
+		case "nonike":
+			sa.NATT.Type = klips.NATTNonIKE
+		case "nonesp":
+			sa.NATT.Type = klips.NATTNonESP
+		}
+	case "natsport":
+		sa.NATT.SPort, err = number16(value)
+	case "natdport":
+		sa.NATT.DPort, err = number16(value)
+	case "refcount":
+		sa.RefCount, err = integer(value)
+	case "ref":
+		u32 = &sa.Ref
+	case "refhim":
+		u32 = &sa.RefHim
+	case "outif":
+		sa.OutIf, err = parseOutIf(value)
+	}
+	if u32 != nil {
+		var n uint64
+		n, err = number(value)
+		if int64(n) > 1<<32-1 || int64(n) < -1<<31 {
+			return fmt.Errorf("%s is not a number of 32 bits", quote(value))
+		}
+		*u32 = uint32(n)
+	}
+	return err
+}
+
+// integer reads a number of 32 bits with its sign.
+func integer(b []byte) (int, error) {
+	n, err := strconv.ParseInt(string(b), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a number of 32 bits", quote(b))
+	}
+	return int(n), nil
+}
+
+func parsePolicy(b []byte) (*klips.InboundPolicy, error) {
+	src, dst, ok := bytes.Cut(b, []byte("->"))
+	if !ok {
+		return nil, errShort
+	}
+	var p klips.InboundPolicy
+	var err error
+	if p.Src, err = parsePrefix(src); err != nil {
+		return nil, err
+	}
+	p.Dst, err = parsePrefix(dst)
+	return &p, err
+}
+
+// parseLife reads name(count,soft,hard)…, without anything between.
+func parseLife(l *klips.Life, b []byte) error {
+	for len(b) > 0 {
+		name, rest, ok := bytes.Cut(b, []byte("("))
+		item, rest, ok2 := bytes.Cut(rest, []byte(")"))
+		v := bytes.Split(item, []byte(","))
+		if !ok || !ok2 || len(v) != 3 {
+			return errShort
+		}
+		var c klips.Counter
+		for i, p := range [...]*uint64{&c.Count, &c.Soft, &c.Hard} {
+			var err error
+			if *p, err = number(v[i]); err != nil {
+				return err
+			}
+		}
+		switch string(name) {
+		case "alloc":
+			l.Allocations = c
+		case "bytes":
+			l.Bytes = c
+		case "addtime":
+			l.AddTime = c
+		case "usetime":
+			l.UseTime = c
+		case "packets":
+			l.Packets = c
+		}
+		b = rest
+	}
+	return nil
+}
+
+// parseOutIf reads name:transport.
+func parseOutIf(b []byte) (uint16, error) {
+	name, transport, _ := bytes.Cut(b, []byte(":"))
+	n, err := pfkey.OutIfNumber(string(name), string(transport) == "1")
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a device", quote(b))
+	}
+	return n, nil
+}

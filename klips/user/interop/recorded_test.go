@@ -1,0 +1,520 @@
+package interop
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/ah"
+	"github.com/klips-go/ipsec/klips/user/esp"
+	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
+	"github.com/klips-go/ipsec/klips/user/ipcomp"
+	"github.com/klips-go/ipsec/klips/user/ipip"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// A record is one configuration and direction: the commands that set it up, and
+// packets in clear and on the wire.
+type record struct {
+	ID        string
+	Direction string
+	Quirk     bool
+	Commands  []struct{ Cmd []string }
+	Events    []struct {
+		Clear, Wire []string
+		Result      string
+		Quirk       bool
+		Cmd         []string
+	}
+}
+
+// An sa is what the commands of a record say about one SA.
+type sa struct {
+	id       klips.SAID
+	spec     klips.SASpec
+	src, dst netip.Addr
+	next     *sa // by spigrp
+
+	espIn *esp.Opener
+	ahIn  *ah.Opener
+	comp  *ipcomp.Compressor
+}
+
+var espAlgs = map[string]klips.Transform{
+	"3des":            {Enc: klips.Enc3DES},
+	"3des-md5":        {Enc: klips.Enc3DES, Auth: klips.AuthMD5},
+	"3des-md5-96":     {Enc: klips.Enc3DES, Auth: klips.AuthMD5},
+	"3des-sha1":       {Enc: klips.Enc3DES, Auth: klips.AuthSHA1},
+	"3des-sha1-96":    {Enc: klips.Enc3DES, Auth: klips.AuthSHA1},
+	"aes128-none":     {Enc: klips.EncAES},
+	"aes128-md5":      {Enc: klips.EncAES, Auth: klips.AuthMD5},
+	"aes128-sha1":     {Enc: klips.EncAES, Auth: klips.AuthSHA1},
+	"aes192-md5":      {Enc: klips.EncAES, Auth: klips.AuthMD5},
+	"aes192-sha1":     {Enc: klips.EncAES, Auth: klips.AuthSHA1},
+	"aes192-sha2_256": {Enc: klips.EncAES, Auth: klips.AuthSHA256},
+	"aes256-md5":      {Enc: klips.EncAES, Auth: klips.AuthMD5},
+	"aes256-none":     {Enc: klips.EncAES},
+	"aes256-sha1":     {Enc: klips.EncAES, Auth: klips.AuthSHA1},
+	"aes256-sha2_256": {Enc: klips.EncAES, Auth: klips.AuthSHA256},
+}
+
+func parseSAID(s string) (klips.SAID, error) {
+	for _, p := range []klips.Proto{klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp} {
+		rest, ok := strings.CutPrefix(s, p.String()+"0x")
+		if !ok {
+			continue
+		}
+		spi, dst, ok := strings.Cut(rest, "@")
+		n, err := strconv.ParseUint(spi, 16, 32)
+		a, err2 := netip.ParseAddr(dst)
+		if !ok || err != nil || err2 != nil {
+			break
+		}
+		return klips.SAID{Dst: a, SPI: klips.SPI(n), Proto: p}, nil
+	}
+	return klips.SAID{}, fmt.Errorf("SAID %q", s)
+}
+
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// setup makes the SAs of a record and groups them.
+func (r *record) setup() (map[klips.SAID]*sa, error) {
+	var cmds [][]string
+	for _, c := range r.Commands {
+		cmds = append(cmds, c.Cmd)
+	}
+	for _, e := range r.Events {
+		if len(e.Cmd) > 0 {
+			cmds = append(cmds, e.Cmd)
+		}
+	}
+	sas := map[klips.SAID]*sa{}
+	for _, cmd := range cmds {
+		opt := func(name string) string {
+			if i := slices.Index(cmd, name); i > 0 && i+1 < len(cmd) {
+				return cmd[i+1]
+			}
+			return ""
+		}
+		switch cmd[0] {
+		case "spi":
+			id, err := parseSAID(opt("--said"))
+			if err != nil {
+				return nil, err
+			}
+			s := &sa{id: id}
+			s.src, _ = netip.ParseAddr(opt("--src"))
+			s.dst, _ = netip.ParseAddr(opt("--dst"))
+			s.spec.EncKey, s.spec.AuthKey = unhex(opt("--enckey")), unhex(opt("--authkey"))
+			switch id.Proto {
+			case klips.ProtoESP:
+				t, ok := espAlgs[opt("--esp")]
+				if !ok {
+					return nil, fmt.Errorf("algorithm %q", opt("--esp"))
+				}
+				s.spec.Transform = t
+				s.espIn, err = esp.NewOpener(s.esp())
+			case klips.ProtoAH:
+				s.spec.Auth = klips.AuthMD5
+				if strings.Contains(opt("--ah"), "sha1") {
+					s.spec.Auth = klips.AuthSHA1
+				}
+				s.ahIn, err = ah.NewOpener(s.ah())
+			case klips.ProtoComp:
+				s.comp = ipcomp.NewCompressor()
+			}
+			if err != nil {
+				return nil, err
+			}
+			sas[id] = s
+		case "spigrp":
+			var prev *sa
+			for _, a := range cmd[1:] {
+				id, err := parseSAID(a)
+				if err != nil || sas[id] == nil {
+					continue
+				}
+				if prev != nil {
+					prev.next = sas[id]
+				}
+				prev = sas[id]
+			}
+		}
+	}
+	return sas, nil
+}
+
+func (s *sa) esp() esp.Config {
+	return esp.Config{SPI: uint32(s.id.SPI), Transform: s.spec.Transform, EncKey: s.spec.EncKey, AuthKey: s.spec.AuthKey}
+}
+
+func (s *sa) ah() ah.Config {
+	return ah.Config{SPI: uint32(s.id.SPI), Auth: s.spec.Auth, Key: s.spec.AuthKey}
+}
+
+// records calls f for each record that touches no defect of the original, from
+// the recordings beside the repository, and the few that are kept in testdata.
+// f returns how many packets it looked at; all together must be at least the
+// number of packets that the recordings had when this was written.
+func records(t *testing.T, all int, f func(t *testing.T, r *record) int) {
+	for _, from := range []string{"kept", "all"} {
+		t.Run(from, func(t *testing.T) {
+			name, least := "testdata/recorded.jsonl", 30
+			if from == "all" {
+				least = all
+				name = pkttest.Shared(t, "corpus/packets-dev.jsonl")
+			}
+			file, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			in := bufio.NewReader(file)
+			n := 0
+			for {
+				line, err := in.ReadBytes('\n')
+				if len(line) > 0 {
+					var r record
+					if err := json.Unmarshal(line, &r); err != nil {
+						t.Fatal(err)
+					}
+					if !r.Quirk {
+						n += f(t, &r)
+					}
+				}
+				if err != nil {
+					break
+				}
+			}
+			if n < least {
+				t.Errorf("%d packets agree, want at least %d", n, least)
+			}
+			t.Logf("%d packets", n)
+		})
+	}
+}
+
+// reassemble puts the fragments of one packet together, as the IP stack does
+// before IPsec sees it.
+func reassemble(frags []string) ([]byte, error) {
+	if len(frags) == 1 {
+		return unhex(frags[0]), nil
+	}
+	var head, data []byte
+	end := -1
+	for _, f := range frags {
+		p := unhex(f)
+		h, ok := packet.ParseIP(p)
+		if !ok || h.Version != 4 {
+			return nil, errors.New("not IPv4")
+		}
+		if need := h.FragOff + h.Total - h.Len; len(data) < need {
+			data = append(data, make([]byte, need-len(data))...)
+		}
+		copy(data[h.FragOff:], p[h.Len:h.Total])
+		if h.FragOff == 0 {
+			head = p[:h.Len]
+		}
+		if p[6]&0x20 == 0 {
+			end = h.FragOff + h.Total - h.Len
+		}
+	}
+	if head == nil || end != len(data) {
+		return nil, errors.New("fragments missing")
+	}
+	p := append(bytes.Clone(head), data...)
+	p[6], p[7] = p[6]&0x40, 0
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	return p, nil
+}
+
+// step opens the outermost layer of the packet in b. It reports what protocol
+// it was, 0 if it is none of an SA.
+func step(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, b *packet.Buffer) (proto uint8, err error) {
+	h, ok := packet.ParseIP(b.Bytes())
+	if !ok {
+		return 0, errors.New("no IP packet")
+	}
+	find := func(spi uint32) *sa {
+		return sas[klips.SAID{Dst: h.Dst, SPI: klips.SPI(spi), Proto: klips.Proto(h.Proto)}]
+	}
+	switch h.Proto {
+	case packet.ProtoESP:
+		spi, _, err := esp.ParseHeader(b, &h)
+		if err != nil {
+			return h.Proto, err
+		}
+		if s := find(spi); s != nil {
+			if err := s.espIn.Verify(b, &h); err != nil {
+				return h.Proto, err
+			}
+			_, err := s.espIn.Open(b, &h)
+			return h.Proto, err
+		}
+	case packet.ProtoAH:
+		spi, _, err := ah.ParseHeader(b, &h)
+		if err != nil {
+			return h.Proto, err
+		}
+		if s := find(spi); s != nil {
+			if err := s.ahIn.Verify(b, &h); err != nil {
+				return h.Proto, err
+			}
+			return h.Proto, s.ahIn.Open(b, &h)
+		}
+	case packet.ProtoComp:
+		_, _, cpi, err := ipcomp.ParseHeader(b, &h)
+		if err != nil {
+			return h.Proto, err
+		}
+		if s := find(uint32(cpi)); s != nil {
+			return h.Proto, d.Decompress(b, &h, cpi, ipcomp.DefaultMax)
+		}
+	case packet.ProtoIPIP, packet.ProtoIPv6:
+		for _, s := range sas {
+			if s.id.Proto == klips.ProtoTun && s.src == h.Src && s.id.Dst == h.Dst {
+				return h.Proto, ipip.Decap(b, &h)
+			}
+		}
+	}
+	return 0, nil
+}
+
+// TestOpenRecorded opens every packet that a KLIPS kernel put on the wire, and
+// those that it accepted from the wire; what comes out is what it had in clear.
+func TestOpenRecorded(t *testing.T) {
+	records(t, 1700, func(t *testing.T, r *record) int {
+		sas, err := r.setup()
+		if err != nil {
+			t.Errorf("%s: %v", r.ID, err)
+			return 0
+		}
+		d := ipcomp.NewDecompressor()
+		opened := 0
+		for i, e := range r.Events {
+			if e.Quirk || len(e.Clear) != 1 || len(e.Wire) == 0 || (r.Direction == "in" && e.Result != "delivered") {
+				continue
+			}
+			wire, err := reassemble(e.Wire)
+			if err != nil {
+				t.Errorf("%s event %d: %v", r.ID, i, err)
+				continue
+			}
+			clear := unhex(e.Clear[0])
+			if wire[9] == packet.ProtoUDP {
+				continue // passed in clear
+			}
+			b := roomy(wire)
+			for {
+				if bytes.Equal(b.Bytes(), clear) {
+					opened++
+					break
+				}
+				proto, err := step(sas, d, b)
+				if err != nil || proto == 0 {
+					t.Errorf("%s event %d: protocol %d: %v, at\n%x, want\n%x", r.ID, i, proto, err, b.Bytes(), clear)
+					break
+				}
+			}
+		}
+		return opened
+	})
+}
+
+// TestSealRecorded sends what a KLIPS kernel sent through the same group, and
+// compares what is not random: the kernel's packet and ours are opened in step,
+// and agree in each layer's IP header, in SPI and sequence number, in where
+// there is compression, and, where there is none, in length.
+func TestSealRecorded(t *testing.T) {
+	records(t, 950, func(t *testing.T, r *record) int {
+		sas, err := r.setup()
+		if err != nil {
+			t.Errorf("%s: %v", r.ID, err)
+			return 0
+		}
+		if r.Direction != "out" || strings.HasPrefix(r.ID, "natt") {
+			return 0
+		}
+		d := ipcomp.NewDecompressor()
+		sealed := 0
+		for i, e := range r.Events {
+			if len(e.Clear) != 1 || len(e.Wire) == 0 {
+				continue
+			}
+			wire, err := reassemble(e.Wire)
+			if err != nil {
+				t.Errorf("%s event %d: %v", r.ID, i, err)
+				continue
+			}
+			clear := unhex(e.Clear[0])
+			group, seqs, outer := layers(sas, d, wire, clear)
+			if len(group) == 0 {
+				continue
+			}
+			kernel, ours := roomy(wire), roomy(clear)
+			if err := seal(group, seqs, outer, ours); err != nil {
+				t.Errorf("%s event %d: %v", r.ID, i, err)
+				continue
+			}
+			compressed := slices.ContainsFunc(group, func(s *sa) bool { return s.comp != nil })
+			for {
+				if d := differ(ours.Bytes(), kernel.Bytes(), compressed); d != "" {
+					t.Errorf("%s event %d: %s\nours   %x\nKLIPS  %x", r.ID, i, d, ours.Bytes(), kernel.Bytes())
+					break
+				}
+				if bytes.Equal(ours.Bytes(), clear) {
+					sealed++
+					break
+				}
+				p1, err1 := step(sas, d, ours)
+				p2, err2 := step(sas, d, kernel)
+				if p1 != p2 || p1 == 0 || err1 != nil || err2 != nil {
+					t.Errorf("%s event %d: opening gives protocol %d, %v and protocol %d, %v", r.ID, i, p1, err1, p2, err2)
+					break
+				}
+			}
+		}
+		return sealed
+	})
+}
+
+// roomy returns a buffer that holds p, with room for what is inflated.
+func roomy(p []byte) *packet.Buffer {
+	b := pkttest.Buffer(append(bytes.Clone(p), make([]byte, 20000)...))
+	b.Trim(20000)
+	return b
+}
+
+// layers returns the group that made wire out of clear, inner first, and from
+// the wire the sequence numbers and the headers of tunnels, outer first.
+func layers(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, wire, clear []byte) (group []*sa, seqs []uint32, outer []packet.Header) {
+	h, ok := packet.ParseIP(wire)
+	if !ok {
+		return nil, nil, nil
+	}
+	// The outermost SA is on the wire; the group that ends in it is ours.
+	var last *sa
+	spi := uint32(0)
+	switch h.Proto {
+	case packet.ProtoESP:
+		spi = binary.BigEndian.Uint32(wire[h.Len:])
+	case packet.ProtoAH:
+		spi = binary.BigEndian.Uint32(wire[h.Len+4:])
+	}
+	last = sas[klips.SAID{Dst: h.Dst, SPI: klips.SPI(spi), Proto: klips.Proto(h.Proto)}]
+	if last == nil {
+		return nil, nil, nil
+	}
+	for s := last; s != nil; {
+		group = append([]*sa{s}, group...)
+		var prev *sa
+		for _, p := range sas {
+			if p.next == s {
+				prev = p
+			}
+		}
+		s = prev
+	}
+	b := roomy(wire)
+	for !bytes.Equal(b.Bytes(), clear) {
+		h, _ := packet.ParseIP(b.Bytes())
+		switch h.Proto {
+		case packet.ProtoESP:
+			seqs = append(seqs, binary.BigEndian.Uint32(b.Bytes()[h.Len+4:]))
+		case packet.ProtoAH:
+			seqs = append(seqs, binary.BigEndian.Uint32(b.Bytes()[h.Len+8:]))
+		case packet.ProtoIPIP:
+			outer = append(outer, h)
+		}
+		if p, err := step(sas, d, b); p == 0 || err != nil {
+			return nil, nil, nil
+		}
+	}
+	return group, seqs, outer
+}
+
+// seal sends the packet in b through a group. The identification of outer
+// headers and their TOS, which a sysctl decides, are those of the kernel.
+func seal(group []*sa, seqs []uint32, outer []packet.Header, b *packet.Buffer) error {
+	n := len(seqs)
+	for _, s := range group {
+		switch s.id.Proto {
+		case klips.ProtoTun:
+			o := outer[len(outer)-1]
+			outer = outer[:len(outer)-1]
+			if err := ipip.Encap(b, s.src, s.id.Dst, o.TOS, 64, o.ID); err != nil {
+				return err
+			}
+		case klips.ProtoComp:
+			if _, err := s.comp.Compress(b, uint16(s.id.SPI)); err != nil {
+				return err
+			}
+		case klips.ProtoESP:
+			e, err := esp.NewSealer(s.esp())
+			if err != nil {
+				return err
+			}
+			n--
+			if err := e.Seal(b, seqs[n]); err != nil {
+				return err
+			}
+		case klips.ProtoAH:
+			a, err := ah.NewSealer(s.ah())
+			if err != nil {
+				return err
+			}
+			n--
+			if err := a.Seal(b, seqs[n]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// differ compares two layers in what is not random. Lengths differ if another
+// compressor was at work on what is inside.
+func differ(a, b []byte, compressed bool) string {
+	ha, ok1 := packet.ParseIP(a)
+	hb, ok2 := packet.ParseIP(b)
+	if !ok1 || !ok2 {
+		return "no IP packets"
+	}
+	if compressed {
+		ha.Total, hb.Total = 0, 0
+	}
+	if ha != hb {
+		return fmt.Sprintf("IP headers %+v and %+v", ha, hb)
+	}
+	n := 0
+	switch ha.Proto {
+	case packet.ProtoESP:
+		n = 8
+	case packet.ProtoAH:
+		n = 12
+	case packet.ProtoComp:
+		n = 4
+	}
+	if x, y := a[ha.Len:ha.Len+n], b[hb.Len:hb.Len+n]; !bytes.Equal(x, y) {
+		return fmt.Sprintf("headers %x and %x", x, y)
+	}
+	return ""
+}
