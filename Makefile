@@ -7,6 +7,7 @@ fishcompdir ?= $(PREFIX)/share/fish/vendor_completions.d
 GO          ?= go
 # The version is that of the checkout; packagers may set another one.
 VERSION     ?=
+BIN         ?= bin
 
 LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/version.override=$(VERSION))
 PAGES   = $(wildcard manpages/*.5 manpages/*.8)
@@ -18,20 +19,20 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/ipsec, static
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/ipsec ./cmd/ipsec
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/ipsec ./cmd/ipsec
 
 completions: build ## write the completion scripts of bash, zsh and fish to bin/
-	bin/ipsec completion bash > bin/ipsec.bash
-	bin/ipsec completion zsh > bin/_ipsec
-	bin/ipsec completion fish > bin/ipsec.fish
+	$(BIN)/ipsec completion bash > $(BIN)/ipsec.bash
+	$(BIN)/ipsec completion zsh > $(BIN)/_ipsec
+	$(BIN)/ipsec completion fish > $(BIN)/ipsec.fish
 
 install: completions ## install program, links, pages and completions (DESTDIR=, PREFIX=)
 	install -d $(D)$(sbindir) $(D)$(mandir)/man5 $(D)$(mandir)/man8 $(D)$(bashcompdir) $(D)$(zshcompdir) $(D)$(fishcompdir)
-	install -m 755 bin/ipsec $(D)$(sbindir)/ipsec
-	install -m 644 bin/ipsec.bash $(D)$(bashcompdir)/ipsec
-	install -m 644 bin/_ipsec $(D)$(zshcompdir)/_ipsec
-	install -m 644 bin/ipsec.fish $(D)$(fishcompdir)/ipsec.fish
-	set -e; for name in $$(bin/ipsec help --names); do \
+	install -m 755 $(BIN)/ipsec $(D)$(sbindir)/ipsec
+	install -m 644 $(BIN)/ipsec.bash $(D)$(bashcompdir)/ipsec
+	install -m 644 $(BIN)/_ipsec $(D)$(zshcompdir)/_ipsec
+	install -m 644 $(BIN)/ipsec.fish $(D)$(fishcompdir)/ipsec.fish
+	set -e; for name in $$($(BIN)/ipsec help --names); do \
 		ln -sf ipsec $(D)$(sbindir)/ipsec_$$name; ln -sf ipsec $(D)$(bashcompdir)/ipsec_$$name; done
 	set -e; for page in $(PAGES); do \
 		install -m 644 $$page $(D)$(mandir)/man$${page##*.}/$${page##*/}; done
@@ -43,4 +44,4 @@ uninstall: ## remove what install put there (same DESTDIR= and PREFIX=)
 	for page in $(PAGES); do rm -f $(D)$(mandir)/man$${page##*.}/$${page##*/}; done
 
 clean: ## remove what build made
-	rm -rf bin
+	rm -f $(BIN)/ipsec $(BIN)/ipsec.bash $(BIN)/_ipsec $(BIN)/ipsec.fish

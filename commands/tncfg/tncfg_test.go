@@ -130,5 +130,5 @@ func TestOutput(t *testing.T) {
 func FuzzCommandLine(f *testing.F) {
 	clitest.FuzzCommandLine(f, tncfg.App,
 		"", "-help", "--clear", "--attach --virtual ipsec0 --physical eth0", "-detach -virtual=ipsec1", "--create ipsec63",
-		"--delete mast010", "--label x --debug --create ipsec64")
+		"--delete mast010", "--label x --debug --create ipsec64", "-l \x00 extra")
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 )
@@ -99,7 +101,7 @@ func secret(arg string) bool {
 // is what parsing returned. When done is true, the applet returns err.
 func (c *Common) Begin(env *Env, app *App, err error) (done bool, _ error) {
 	if c.Label != "" {
-		env.Name += " --label " + c.Label
+		env.Name += " --label " + strings.Map(printable, c.Label)
 	}
 	switch {
 	case err != nil:
@@ -112,6 +114,14 @@ func (c *Common) Begin(env *Env, app *App, err error) (done bool, _ error) {
 		return true, err
 	}
 	return false, nil
+}
+
+// printable keeps a label on one line.
+func printable(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return '?'
+	}
+	return r
 }
 
 // Debugf prints a line on standard error if --debug was given.

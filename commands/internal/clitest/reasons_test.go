@@ -77,9 +77,6 @@ var reasons = []struct {
 	{"--af can be left out: the SA's destination has the family", 1, func(d *difference) bool {
 		return d.Tool == "spi" && d.taken() && d.Crash && d.arg("--edst") && !d.arg("--af")
 	}},
-	{"the prefixes 0X, 0S and 0T are read in capitals too, as in the last release", 0, func(d *difference) bool {
-		return d.Tool == "spi" && d.taken() && d.arg("0tabc", "0saaa", "0x") && d.want.impl != "libreswan-3.32"
-	}},
 	{"an SA named with --clear or eroute --del does not get into the message, where no kernel looks at it", 88, func(d *difference) bool {
 		return d.what != "" && (d.wantType("09") || d.wantType("0f"))
 	}},
