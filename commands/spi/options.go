@@ -10,14 +10,31 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// options is the option table.
+// options is the option table with what completion needs of it.
 func options() []getopt.Option {
+	opts := table()
+	for i := range opts {
+		switch o := &opts[i]; o.Name {
+		case "ah":
+			o.Values = names(klips.AHNames())
+		case "esp":
+			o.Values = names(klips.ESPNames())
+		case "comp":
+			o.Values = names(klips.CompNames())
+		}
+	}
+	return opts
+}
+
+// table is the option table as the parser needs it: listing the algorithms at
+// every call would cost more than all the rest.
+func table() []getopt.Option {
 	family := []string{"inet", "inet6"}
 	said, key := []string{"<said>"}, []string{"<file>"}
 	return append([]getopt.Option{
-		{Name: "ah", Arg: "ALG", Help: "make an AH SA", Values: names(klips.AHNames())},
-		{Name: "esp", Arg: "ALG", Help: "make an ESP SA", Values: names(klips.ESPNames())},
-		{Name: "comp", Arg: "ALG", Help: "make an IPComp SA", Values: names(klips.CompNames())},
+		{Name: "ah", Arg: "ALG", Help: "make an AH SA"},
+		{Name: "esp", Arg: "ALG", Help: "make an ESP SA"},
+		{Name: "comp", Arg: "ALG", Help: "make an IPComp SA"},
 		{Name: "ip4", Help: "make an IP-in-IP SA whose outer header is IPv4"},
 		{Name: "ip6", Help: "make an IP-in-IP SA whose outer header is IPv6"},
 		{Name: "del", Help: "remove the SA, and with it the others of its group"},
@@ -105,7 +122,7 @@ type parser struct {
 // holds also with an error.
 func parse(env *cli.Env, args []string) (*request, error) {
 	p := &parser{env: env, given: map[string]string{}}
-	err := p.req.Parse(options(), args, getopt.EnvMode(env.Getenv), p.option)
+	err := p.req.Parse(table(), args, getopt.EnvMode(env.Getenv), p.option)
 	if err == nil && !p.req.Help && !p.req.Version {
 		err = p.finish()
 	}

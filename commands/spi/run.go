@@ -56,7 +56,11 @@ func notes() string {
 func run(ctx context.Context, env *cli.Env, args []string) error {
 	req, err := parse(env, args)
 	defer req.spec.ClearKeys()
-	if done, err := req.Begin(env, App(), err); done {
+	var app *cli.App
+	if req.Help { // nothing else needs it, and it takes time to make
+		app = App()
+	}
+	if done, err := req.Begin(env, app, err); done {
 		return err
 	}
 	stack, err := env.Stack(ctx)

@@ -91,9 +91,9 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 	}
 	if len(args)%words != 0 || len(args) > words*klips.MaxGroup {
 		if len(args) > words*klips.MaxGroup {
-			return nil, cli.Usagef("%d arguments; a group has at most %d SAs of %d arguments each", len(args), klips.MaxGroup, words)
+			return nil, cli.Usagef("the number of arguments is %d; a group has at most %d SAs of %d arguments each", len(args), klips.MaxGroup, words)
 		}
-		return nil, cli.Usagef("%d arguments; each SA has %d: inet or inet6, address, SPI, protocol (or use --said)", len(args), words)
+		return nil, cli.Usagef("the number of arguments is %d; each SA has %d: inet or inet6, address, SPI, protocol (or use --said)", len(args), words)
 	}
 	ids := make([]klips.SAID, 0, klips.MaxGroup)
 	for n := 1; len(args) > 0; n++ {
