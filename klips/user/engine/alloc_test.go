@@ -96,7 +96,7 @@ func newBench(t testing.TB, payload int, layers ...klips.SASpec) *bench {
 		return e
 	}
 	e := mk(b.host)
-	b.out = newOutWorker(e, e.devs[0])
+	b.out = newOutWorker(e, e.devs[0], 1, batchSize)
 	b.in = newInWorker(mk(&bareHost{local: dst}))
 	b.pkt = make([]byte, 20+payload)
 	copy(b.pkt[20:], bytes.Repeat([]byte("compress me "), payload/12+1))

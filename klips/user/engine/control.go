@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
@@ -70,7 +71,10 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 	case klips.ErouteAdd:
 		err = e.routes.Add(r)
 	case klips.ErouteReplace:
-		_, err = e.routes.Replace(r)
+		var old *eroute.Entry
+		if old, err = e.routes.Replace(r); old != nil {
+			e.release(e.holds.take(old))
+		}
 	default:
 		err = e.sas.SetPolicy(r.ID, klips.InboundPolicy{Src: r.Src, Dst: r.Dst})
 		return opError("set inbound policy", r.ID, err)
@@ -80,7 +84,10 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 
 // DeleteEroute removes the eroute with this selector.
 func (e *Engine) DeleteEroute(_ context.Context, s klips.Selector) error {
-	_, err := e.routes.Delete(s)
+	old, err := e.routes.Delete(s)
+	if old != nil {
+		e.holds.take(old) // freed
+	}
 	return erouteError("delete eroute", s, err)
 }
 
@@ -93,7 +100,9 @@ func erouteError(op string, s klips.Selector, err error) error {
 
 // ClearEroutes removes all eroutes.
 func (e *Engine) ClearEroutes(context.Context) error {
-	e.routes.Clear()
+	for _, old := range e.routes.Clear() {
+		e.holds.take(old) // freed
+	}
 	return nil
 }
 
@@ -178,10 +187,6 @@ func info(sa *sadb.SA, now int64) klips.SA {
 	}
 	return v
 }
-
-// expire removes an SA whose hard lifetime has passed, with its group: half a
-// group must never be used.
-func (e *Engine) expire(sa *sadb.SA) { _, _ = e.sas.DeleteSA(sa) }
 
 // Count tells how many SAs and eroutes there are.
 func (e *Engine) Count() (sas, eroutes int) { return e.sas.Len(), e.routes.Len() }

@@ -95,7 +95,7 @@ func (e *Engine) createDevice(name string) error {
 	}
 	d := &device{num: n, link: l, done: make(chan struct{})}
 	e.devs[n] = d
-	go newOutWorker(e, d).run()
+	go newOutWorker(e, d, n+1, batchSize).run()
 	return nil
 }
 

@@ -16,8 +16,12 @@ import (
 const batchSize = 128
 
 // inboundWorker is the number of the worker that takes all inbound packets;
-// device ipsecN's is N + 1.
-const inboundWorker = 0
+// device ipsecN's is N + 1. The last number is for packets that were held and
+// are let go by whoever replaced their eroute.
+const (
+	inboundWorker = 0
+	injectWorker  = klips.MaxDevices + 1
+)
 
 // An Engine is a running stack. Its methods may be called from any goroutine.
 type Engine struct {
@@ -33,6 +37,10 @@ type Engine struct {
 	hideTOS  atomic.Bool // outer TOS 0 instead of the inner one
 	ipID     atomic.Uint32
 	icmpGate gate
+
+	events   atomic.Pointer[Events]
+	holds    holds
+	injectMu sync.Mutex // held by who uses worker number injectWorker
 
 	receiver Receiver
 	inDone   chan struct{}
@@ -63,6 +71,8 @@ func New(host Host, version string) (*Engine, error) {
 	e.checkIn.Store(true)
 	e.hideTOS.Store(true)
 	e.attached.Store(new([]*device))
+	e.holds.byRoute = map[*eroute.Entry]*held{}
+	e.SetEvents(nobody{})
 	var seed [4]byte
 	_, _ = rand.Read(seed[:])
 	e.ipID.Store(binary.BigEndian.Uint32(seed[:]))

@@ -236,7 +236,7 @@ func (w *inWorker) secured(c *inPacket) verdict {
 		return dropped
 	}
 	if soft {
-		sa.SetDying()
+		w.e.soften(sa)
 	}
 	before := c.h.Total
 	if v := w.open(c, sa, seq); v != again {

@@ -33,13 +33,13 @@ type outWorker struct {
 	icmp  icmpWriter
 }
 
-func newOutWorker(e *Engine, d *device) *outWorker {
+func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 	w := &outWorker{
-		e: e, d: d, id: d.num + 1,
-		bufs:  make([]packet.Buffer, batchSize),
-		views: make([][]byte, batchSize),
-		sizes: make([]int, batchSize),
-		ready: make([]*packet.Buffer, 0, batchSize),
+		e: e, d: d, id: id,
+		bufs:  make([]packet.Buffer, batch),
+		views: make([][]byte, batch),
+		sizes: make([]int, batch),
+		ready: make([]*packet.Buffer, 0, batch),
 	}
 	for i := range w.bufs {
 		w.bufs[i].B = make([]byte, packet.Headroom+math.MaxUint16+packet.Tailroom)
@@ -137,13 +137,19 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	switch r.ID.SPI {
 	case klips.SPIPass:
 		w.send(b, h.DF)
+	case klips.SPIDrop:
+		w.drop()
 	case klips.SPIReject:
 		w.icmp.reject(w.e, b.Bytes(), &h)
 		w.drop()
-	default:
-		// Nobody can register for ACQUIREs, so traps and holds drop.
-		w.drop()
+	case klips.SPIHold:
+		if !w.hold(b, r) {
+			w.packet(b) // once more, with what has come in its place
+		}
+	case klips.SPITrap, klips.SPITrapSubnet:
+		w.trap(b, &h, &sel, r)
 	}
+	// KLIPS counts nothing for an SPI that is none of these.
 }
 
 func (w *outWorker) count(r *eroute.Entry) {
@@ -214,7 +220,7 @@ func (w *outWorker) usable(chain []*sadb.SA) bool {
 			return false
 		}
 		if soft {
-			sa.SetDying()
+			w.e.soften(sa)
 		}
 	}
 	return true
