@@ -1,0 +1,188 @@
+package manpages_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/commands"
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ipsec": func() { os.Exit(commands.Main(os.Args)) },
+	})
+}
+
+// TestExamples runs the examples that the pages show, each set between hosts
+// of its own.
+//
+// Besides testscript's commands there are
+//
+//	host NAME                        what follows happens on this host
+//	cable HOST DEV ADDR HOST DEV ADDR
+//	umask MODE
+//	like stdout FILE                 cmp, but for what no two runs have alike
+func TestExamples(t *testing.T) {
+	need(t, "root", os.Geteuid() == 0, "namespaces and raw sockets need root")
+	need(t, "tun", lab.CanTUN() == nil, "there are no TUN devices here")
+	_, err := exec.LookPath("ip")
+	need(t, "ip", err == nil, "the program ip is not installed")
+	_, err = exec.LookPath("ping")
+	need(t, "ping", err == nil, "the program ping is not installed")
+	testscript.Run(t, testscript.Params{
+		Dir:   "examples",
+		Setup: func(env *testscript.Env) error { env.Values[hostsKey{}] = newHosts(env); return nil },
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"host":  cmdHost,
+			"cable": cmdCable,
+			"umask": cmdUmask,
+			"like":  cmdLike,
+		},
+		UpdateScripts: os.Getenv("UPDATE") != "",
+	})
+}
+
+// need skips the test when something is not there, or fails it when the
+// variable REQUIRE names it.
+func need(t *testing.T, what string, ok bool, why string) {
+	t.Helper()
+	switch {
+	case ok:
+	case slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), what):
+		t.Fatalf("REQUIRE names %s, but %s", what, why)
+	default:
+		t.Skip(why)
+	}
+}
+
+// hosts are the hosts of one script. A script runs on one goroutine; the first
+// "host" ties it to a thread, which then moves between the namespaces, and what
+// it starts inherits the one it is in.
+type hosts struct {
+	byName map[string]*lab.Host
+	locked bool
+}
+
+type hostsKey struct{}
+
+func newHosts(env *testscript.Env) *hosts {
+	hs := &hosts{byName: make(map[string]*lab.Host)}
+	env.Defer(func() {
+		for name, h := range hs.byName {
+			// What the script left running would outlive its namespace.
+			stop := exec.Command(filepath.Join(binDir(env), "ipsec"), "setup", "stop")
+			stop.Env = append(env.Vars, "IPSEC_RUNDIR="+runDir(env.WorkDir, name))
+			if out, err := h.Output(stop); err != nil {
+				fmt.Fprintf(os.Stderr, "%s: setup stop: %v\n%s", name, err, out)
+			}
+			h.Close()
+		}
+	})
+	return hs
+}
+
+// binDir is where testscript puts the programs that it makes of this binary.
+func binDir(env *testscript.Env) string {
+	return filepath.SplitList(env.Getenv("PATH"))[0]
+}
+
+func runDir(work, host string) string { return filepath.Join(work, host+".run") }
+
+// get returns a host and makes it if need be.
+func (hs *hosts) get(ts *testscript.TestScript, name string) *lab.Host {
+	h := hs.byName[name]
+	if h == nil {
+		var err error
+		h, err = lab.NewHost(name)
+		ts.Check(err)
+		hs.byName[name] = h
+	}
+	return h
+}
+
+func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: host NAME")
+	}
+	hs := ts.Value(hostsKey{}).(*hosts)
+	h := hs.get(ts, args[0])
+	if !hs.locked {
+		// Never unlocked: the thread ends with the goroutine of the script.
+		runtime.LockOSThread()
+		hs.locked = true
+	}
+	ns, err := os.Open(h.NetNS())
+	ts.Check(err)
+	defer ns.Close()
+	ts.Check(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET))
+	ts.Setenv("IPSEC_RUNDIR", runDir(ts.Getenv("WORK"), args[0]))
+}
+
+func cmdCable(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 6 {
+		ts.Fatalf("usage: cable HOST DEV ADDR HOST DEV ADDR")
+	}
+	hs := ts.Value(hostsKey{}).(*hosts)
+	a, b := hs.get(ts, args[0]), hs.get(ts, args[3])
+	ts.Check(lab.Cable(a, args[1], b, args[4]))
+	ts.Check(a.AddAddr(args[1], netip.MustParsePrefix(args[2])))
+	ts.Check(b.AddAddr(args[4], netip.MustParsePrefix(args[5])))
+}
+
+func cmdUmask(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: umask MODE")
+	}
+	mode, err := strconv.ParseUint(args[0], 8, 9)
+	ts.Check(err)
+	unix.Umask(int(mode))
+}
+
+// varying are the parts of a listing that differ from run to run, with what
+// stands for them in a comparison.
+var varying = []struct {
+	re *regexp.Regexp
+	to string
+}{
+	{regexp.MustCompile(`\biv=0x[0-9a-f]+`), "iv=IV"},
+	{regexp.MustCompile(`\b(addtime|usetime)\(\d+`), "$1(N"},
+	{regexp.MustCompile(`\bidle=\d+`), "idle=N"},
+	{regexp.MustCompile(`(?m)^\S+ (Mon|Tue|Wed|Thu|Fri|Sat|Sun) .* \d{4}$`), "HOST DATE"},
+	{regexp.MustCompile(`(?m)^0x[0-9a-f_]+$`), "BITS"},
+	{regexp.MustCompile(`\bpid: \d+`), "pid: N"},
+	{regexp.MustCompile(`\bstack user \S+ in \S+, up \S+`), "stack user VERSION in RUNDIR, up TIME"},
+	{regexp.MustCompile(`(?m)^(stack user: )?ipsec (version: )?\S+$`), "${1}ipsec ${2}VERSION"},
+	{regexp.MustCompile(`(?m)^fe80::.*\n`), ""},
+	{regexp.MustCompile(`(?m) +$`), ""},
+}
+
+func cmdLike(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: like stdout FILE")
+	}
+	got, want := ts.ReadFile(args[0]), ts.ReadFile(args[1])
+	if d := cmp.Diff(strings.Split(alike(want), "\n"), strings.Split(alike(got), "\n")); d != "" {
+		ts.Fatalf("%s is not like %s (-want +got):\n%s\nall of it:\n%s", args[0], args[1], d, got)
+	}
+}
+
+func alike(s string) string {
+	for _, v := range varying {
+		s = v.re.ReplaceAllString(s, v.to)
+	}
+	return s
+}

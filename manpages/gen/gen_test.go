@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const pageDir = ".."
+
+// global are the options that stand before the command.
+var global = []string{"stack", "help", "version"}
+
+func sources(t *testing.T) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(pageDir, "*.[58].in"))
+	if err != nil || len(list) == 0 {
+		t.Fatalf("no page sources: %v", err)
+	}
+	return list
+}
+
+// applet is the applet that a page describes, such as "spi"; "" for ipsec(8).
+func pageApplet(src string) (name, section string) {
+	name, section, _ = strings.Cut(filepath.Base(target(src)), ".")
+	return strings.TrimPrefix(strings.TrimPrefix(name, "ipsec"), "_"), section
+}
+
+func TestUpToDate(t *testing.T) {
+	tables := readTables()
+	want := map[string]bool{}
+	for _, src := range sources(t) {
+		out, err := render(src, tables)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		want[target(src)] = true
+		have, err := os.ReadFile(target(src))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if d := cmp.Diff(string(out), string(have)); d != "" {
+			t.Errorf("%s is not what its source makes; run go generate ./manpages (-source +page):\n%s", target(src), d)
+		}
+	}
+	pages, _ := filepath.Glob(filepath.Join(pageDir, "*.[58]"))
+	for _, p := range pages {
+		if !want[p] {
+			t.Errorf("%s has no source", p)
+		}
+	}
+}
+
+// TestPages: every applet has a page.
+func TestPages(t *testing.T) {
+	for name := range readTables().applets {
+		if _, err := os.Stat(filepath.Join(pageDir, "ipsec_"+name+".8.in")); err != nil {
+			t.Errorf("applet %s: %v", name, err)
+		}
+	}
+}
+
+// flagMention finds options in mdoc: as macro, in literal text, escaped or not.
+var flagMention = regexp.MustCompile(`(?:Fl \\-|\\-\\-|--)([a-z][a-z0-9_]*(?:(?:\\-|-)[a-z0-9_]+)*)`)
+
+// commandMention finds the command of an example line.
+var commandMention = regexp.MustCompile(`^# ipsec(?:_| )([a-z]+)`)
+
+// TestOptions: a page has every option of its applet and no other.
+func TestOptions(t *testing.T) {
+	tables := readTables()
+	anyHas := func(opt string) bool {
+		for _, a := range tables.applets {
+			if a.has(opt) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, src := range sources(t) {
+		page, err := os.ReadFile(target(src))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		name, section := pageApplet(src)
+		own, isApplet := tables.applets[name]
+		seen := map[string]bool{}
+		cur, inLiteral := "", false // applet of the example line
+		for i, line := range strings.Split(string(page), "\n") {
+			switch {
+			case strings.HasPrefix(line, ".Bd -literal"):
+				inLiteral, cur = true, ""
+			case strings.HasPrefix(line, ".Ed"):
+				inLiteral, cur = false, ""
+			}
+			if inLiteral && !strings.HasPrefix(line, "    ") {
+				cur = "" // not a folded line
+				if m := commandMention.FindStringSubmatch(line); m != nil {
+					cur = m[1]
+				}
+			}
+			for _, m := range flagMention.FindAllStringSubmatch(line, -1) {
+				opt := strings.ReplaceAll(m[1], `\-`, "-")
+				var ok bool
+				switch {
+				case inLiteral && cur != "":
+					a := tables.applets[cur]
+					ok = a.has(opt)
+				case inLiteral:
+					ok = false
+				case isApplet && section == "8":
+					ok = own.has(opt) || slices.Contains(global, opt)
+					seen[opt] = true
+				default:
+					ok = anyHas(opt) || slices.Contains(global, opt)
+				}
+				if !ok {
+					t.Errorf("%s:%d: there is no option --%s: %s", target(src), i+1, opt, line)
+				}
+			}
+		}
+		if section != "8" {
+			continue
+		}
+		for _, o := range own.options {
+			if !seen[o.name] {
+				t.Errorf("%s: --%s is not described", target(src), o.name)
+			}
+		}
+	}
+}
+
+// foreign are manual pages of others that ours name.
+var foreign = []string{"bash 1", "getrandom 2", "ip 8", "ps 1", "systemd 1", "tcpdump 8"}
+
+var xref = regexp.MustCompile(`(?m)^\.Xr (\S+ \d)`)
+
+func TestReferences(t *testing.T) {
+	for _, src := range sources(t) {
+		page, err := os.ReadFile(target(src))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, m := range xref.FindAllSubmatch(page, -1) {
+			ref := string(m[1])
+			if slices.Contains(foreign, ref) {
+				continue
+			}
+			file := filepath.Join(pageDir, strings.Replace(ref, " ", ".", 1)+".in")
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s refers to %s, which is not among the pages", target(src), ref)
+			}
+		}
+	}
+}
+
+func TestSections(t *testing.T) {
+	want := map[string][]string{
+		"5": {"NAME", "DESCRIPTION", "EXAMPLES", "SEE ALSO"},
+		"8": {"NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "EXAMPLES", "SEE ALSO"},
+	}
+	for _, src := range sources(t) {
+		page, err := os.ReadFile(target(src))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		_, section := pageApplet(src)
+		for _, s := range want[section] {
+			if !bytes.Contains(page, []byte("\n.Sh "+s+"\n")) {
+				t.Errorf("%s has no section %s", target(src), s)
+			}
+		}
+		if section == "8" && !bytes.Contains(page, []byte("# ipsec ")) {
+			t.Errorf("%s has no example command", target(src))
+		}
+	}
+}
+
+// TestExampleSets: every set of examples, and every output in it, is shown
+// somewhere.
+func TestExampleSets(t *testing.T) {
+	var all strings.Builder
+	for _, src := range sources(t) {
+		text, err := os.ReadFile(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	sets, _ := filepath.Glob(filepath.Join(pageDir, "examples", "*.txtar"))
+	for _, path := range sets {
+		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
+		set, err := readExamples(pageDir, name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if !strings.Contains(all.String(), `{{examples "`+name+`"}}`) {
+			t.Errorf("no page shows the examples of %s", path)
+		}
+		if len(set.examples) == 0 {
+			t.Errorf("%s shows nothing", path)
+		}
+		for file, text := range set.files {
+			if text == "" {
+				t.Errorf("%s: section %s is empty", path, file)
+			}
+		}
+	}
+}
+
+func TestLint(t *testing.T) {
+	if _, err := exec.LookPath("mandoc"); err != nil {
+		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "mandoc") {
+			t.Fatal("REQUIRE names mandoc, but it is not installed")
+		}
+		t.Skip("mandoc is not installed")
+	}
+	args := []string{"-T", "lint", "-W", "warning"}
+	for _, src := range sources(t) {
+		args = append(args, target(src))
+	}
+	if out, err := exec.Command("mandoc", args...).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("mandoc %s: %v\n%s", strings.Join(args[:4], " "), err, out)
+	}
+}

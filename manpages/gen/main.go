@@ -1,0 +1,45 @@
+// Command gen writes the manual pages from their sources: it turns every
+// NAME.SECTION.in of a folder into NAME.SECTION.
+//
+//	go generate ./manpages
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+func main() {
+	dir := flag.String("C", ".", "the `folder` of the pages")
+	flag.Parse()
+	if err := run(*dir); err != nil {
+		fmt.Fprintln(os.Stderr, "gen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(dir string) error {
+	sources, err := filepath.Glob(filepath.Join(dir, "*.[58].in"))
+	if err != nil {
+		return err
+	}
+	if len(sources) == 0 {
+		return fmt.Errorf("no page sources in %s", dir)
+	}
+	tables := readTables()
+	for _, src := range sources {
+		out, err := render(src, tables)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(target(src), out, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// target is the name of the page made from a source.
+func target(src string) string { return src[:len(src)-len(".in")] }
