@@ -51,6 +51,9 @@ type NATT struct {
 	Type  NATTType `json:"type,omitempty"`
 	SPort uint16   `json:"sport,omitempty"`
 	DPort uint16   `json:"dport,omitempty"`
+	// OA is the address that the peer has on its side of the NAT (NAT-OA); not
+	// valid where unknown. Only transport mode uses it.
+	OA netip.Addr `json:"oa,omitzero"`
 }
 
 // An SASpec says what SA to make (SADB_ADD). The stack copies the keys; who

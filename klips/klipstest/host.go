@@ -107,7 +107,7 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 }
 
 // OpenWire opens a physical device.
-func (h *Host) OpenWire(physical string) (engine.Wire, error) {
+func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
 	name, _, _ := strings.Cut(physical, ":")
 	for i, d := range h.devices {
 		if d == name {
@@ -139,6 +139,8 @@ func (r *receiver) Close() error {
 	r.once.Do(func() { close(r.gone) })
 	return nil
 }
+
+func (r *receiver) SetUDPPorts([]uint16) {}
 
 func (r *receiver) Release() {}
 

@@ -83,6 +83,9 @@ func (m *Message) SASpec() (*klips.SASpec, error) {
 	if m.NATTDPort != nil {
 		s.NATT.DPort = uint16(*m.NATTDPort)
 	}
+	if m.NATTOA != nil {
+		s.NATT.OA = m.NATTOA.Addr
+	}
 	if m.PlumbIf != nil {
 		s.OutIf = uint16(*m.PlumbIf)
 	}

@@ -51,8 +51,8 @@ func AddSA(spec *klips.SASpec) *Message {
 	return m
 }
 
-// AddSAPrivate is [AddSA] for the embedded stack: with large windows and packet
-// limits where the SA has them.
+// AddSAPrivate is [AddSA] for the embedded stack: with large windows, packet
+// limits and the address behind a NAT where the SA has them.
 func AddSAPrivate(spec *klips.SASpec) *Message {
 	m := AddSA(spec)
 	if spec.Window > maxReplay {
@@ -60,6 +60,9 @@ func AddSAPrivate(spec *klips.SASpec) *Message {
 	}
 	if spec.Soft.Packets != 0 || spec.Hard.Packets != 0 {
 		m.XPackets = &Packets{Soft: spec.Soft.Packets, Hard: spec.Hard.Packets}
+	}
+	if spec.NATT.OA.IsValid() {
+		m.NATTOA = &Address{Addr: spec.NATT.OA}
 	}
 	return m
 }

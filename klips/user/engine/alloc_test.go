@@ -18,10 +18,10 @@ type bareHost struct {
 	sent  *packet.Buffer // copy of the last packet sent
 }
 
-func (h *bareHost) IsLocal(a netip.Addr) bool          { return a == h.local }
-func (h *bareHost) OpenLink(string) (Link, error)      { return bareLink{make(chan struct{})}, nil }
-func (h *bareHost) OpenWire(string) (Wire, error)      { return bareWire{h}, nil }
-func (h *bareHost) OpenReceiver(int) (Receiver, error) { return bareLink{make(chan struct{})}, nil }
+func (h *bareHost) IsLocal(a netip.Addr) bool             { return a == h.local }
+func (h *bareHost) OpenLink(string) (Link, error)         { return bareLink{make(chan struct{})}, nil }
+func (h *bareHost) OpenWire(string, func()) (Wire, error) { return bareWire{h}, nil }
+func (h *bareHost) OpenReceiver(int) (Receiver, error)    { return bareLink{make(chan struct{})}, nil }
 func (h *bareHost) send(pkts []*packet.Buffer) {
 	b := pkts[len(pkts)-1]
 	h.sent.Off = packet.Headroom
@@ -35,6 +35,7 @@ func (l bareLink) Name() string                              { return "ipsec0" }
 func (l bareLink) MTU() (int, error)                         { return klips.DeviceMTU, nil }
 func (l bareLink) SetMTU(int) error                          { return nil }
 func (l bareLink) Write(bufs [][]byte, _ int) (int, error)   { return len(bufs), nil }
+func (l bareLink) SetUDPPorts([]uint16)                      {}
 func (l bareLink) Release()                                  {}
 func (l bareLink) Close() error                              { close(l.gone); return nil }
 func (l bareLink) Read([][]byte, []int, int) (int, error)    { <-l.gone; return 0, os.ErrClosed }

@@ -31,13 +31,18 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if e.host.IsLocal(spec.ID.Dst) {
 		dir = klips.Inbound
 	}
-	_, err := e.sas.Add(spec, dir, e.now(), initStates)
-	return opError("add SA", spec.ID, err)
+	sa, err := e.sas.Add(spec, dir, e.now(), initStates)
+	if err != nil {
+		return opError("add SA", spec.ID, err)
+	}
+	e.watchPorts(1, sa)
+	return nil
 }
 
 // DeleteSA removes an SA and the group it is in.
 func (e *Engine) DeleteSA(_ context.Context, id klips.SAID) error {
-	_, err := e.sas.Delete(id)
+	gone, err := e.sas.Delete(id)
+	e.watchPorts(-1, gone...)
 	return opError("delete SA", id, err)
 }
 
@@ -52,7 +57,7 @@ func (e *Engine) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 
 // ClearSAs removes all SAs.
 func (e *Engine) ClearSAs(context.Context) error {
-	e.sas.Flush()
+	e.watchPorts(-1, e.sas.Flush()...)
 	return nil
 }
 

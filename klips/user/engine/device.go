@@ -145,7 +145,8 @@ func (e *Engine) attach(virtual, physical string) error {
 	case e.deviceLocked(physical) != nil: // its own packets would come back to it
 		return deviceError(op, physical, syscall.ELOOP)
 	}
-	w, err := e.host.OpenWire(physical)
+	a := new(attachment)
+	w, err := e.host.OpenWire(physical, func() { go e.lost(d, a) })
 	if err != nil {
 		return deviceError(op, physical, err)
 	}
@@ -157,7 +158,8 @@ func (e *Engine) attach(virtual, physical string) error {
 		w.Close()
 		return deviceError(op, virtual, err)
 	}
-	d.att.Store(&attachment{wire: w, attMTU: w.MTU()})
+	a.wire, a.attMTU = w, w.MTU()
+	d.att.Store(a)
 	d.everAttached = true
 	e.publishLocked()
 	return nil
@@ -179,6 +181,16 @@ func (e *Engine) detachLocked(d *device) {
 		a.retire()
 	}
 	e.publishLocked()
+}
+
+// lost detaches a device whose physical device went down or away, as KLIPS does.
+// It stays so until somebody attaches it again; SAs and eroutes stay too.
+func (e *Engine) lost(d *device, a *attachment) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.devs[d.num] == d && d.att.Load() == a {
+		e.detachLocked(d)
+	}
 }
 
 func (e *Engine) detachAll() {

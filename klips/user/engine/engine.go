@@ -51,6 +51,7 @@ type Engine struct {
 	mu     sync.Mutex // guards what follows, and making worker states
 	devs   [klips.MaxDevices]*device
 	debug  klips.Debug
+	udp    ports
 	closed bool
 }
 
@@ -66,6 +67,7 @@ func New(host Host, version string) (*Engine, error) {
 		routes:  eroute.New(),
 		start:   time.Now(),
 		inDone:  make(chan struct{}),
+		udp:     ports{},
 	}
 	e.icmp.Store(true)
 	e.checkIn.Store(true)

@@ -12,8 +12,10 @@ type Host interface {
 	// addresses. EEXIST or EBUSY: something of that name is there.
 	OpenLink(name string) (Link, error)
 	// OpenWire opens the physical device; an alias suffix (":0") is ignored.
-	// ENXIO: there is none.
-	OpenWire(physical string) (Wire, error)
+	// lost is called, by any goroutine, when the device goes down or away; it
+	// must not be called before OpenWire has returned, nor after Close.
+	// ENXIO: there is no such device.
+	OpenWire(physical string, lost func()) (Wire, error)
 	// OpenReceiver starts receiving ESP and AH packets for this host.
 	OpenReceiver(batch int) (Receiver, error)
 	// IsLocal reports whether an address is one of this host's own now. It is
@@ -51,12 +53,16 @@ type Wire interface {
 	Close() error
 }
 
-// A Receiver gets the ESP and AH packets that come for the host, whole.
+// A Receiver gets the packets that come for the host and are, or may hold, ESP
+// and AH, whole.
 type Receiver interface {
 	// Recv waits for packets; bufs[i] gets one, beginning at
 	// packet.Headroom, ifindex[i] the index of the device it came in by.
 	// os.ErrClosed after Close. It may exchange elements of bufs.
 	Recv(bufs []*packet.Buffer, ifindex []int) (int, error)
+	// SetUDPPorts asks for UDP packets to these local ports as well, besides
+	// ESP and AH: ESP may be in them. Sockets that listen there get theirs too.
+	SetUDPPorts(ports []uint16)
 	Close() error
 	// Release frees the sockets, after the last Recv.
 	Release()

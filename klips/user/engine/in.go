@@ -112,6 +112,7 @@ const (
 	again           // the layer is off, look at the next one
 	dropped         // rx_dropped
 	failed          // rx_errors
+	ignored         // not for us: counted nowhere
 )
 
 // packet takes the layers off one packet and reports whether what is left is to
@@ -128,6 +129,9 @@ func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
 		case failed:
 			s.rxErrors.Add(1)
 			return false
+		case ignored:
+			s.rxPackets.Add(math.MaxUint64) // it was counted
+			return false
 		}
 	}
 	s.rxDropped.Add(1)
@@ -142,6 +146,8 @@ type inPacket struct {
 	chain []*sadb.SA // SAs that are still to come, outermost first
 	begun bool       // a first SA was found; chain counts
 	check bool       // inbound_policy_check
+	natt  klips.NATTType
+	last  *sadb.SA // the SA of the layer taken off last
 }
 
 // layer takes one layer off.
@@ -151,6 +157,9 @@ func (w *inWorker) layer(c *inPacket) verdict {
 		return failed
 	}
 	c.b.End = c.b.Off + c.h.Total
+	if !c.begun && c.h.Proto == packet.ProtoUDP && !c.decapUDP() {
+		return ignored
+	}
 	switch c.h.Proto {
 	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp:
 		return w.secured(c)
@@ -215,10 +224,15 @@ func (w *inWorker) secured(c *inPacket) verdict {
 		return failed
 	}
 	id.SPI = klips.SPI(spi)
+	first := !c.begun
 	sa := w.find(c, id)
 	if sa == nil {
+		if c.natt != klips.NATTNone && first {
+			return ignored // IKE on port 500 looks the same
+		}
 		return dropped
 	}
+	c.last = sa
 	if st := sa.State(); st != klips.Mature && st != klips.Dying {
 		return dropped
 	}
@@ -226,8 +240,8 @@ func (w *inWorker) secured(c *inPacket) verdict {
 		if sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src {
 			return dropped
 		}
-		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
-			return dropped // it came without UDP
+		if first && sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != c.natt {
+			return dropped
 		}
 	}
 	hard, soft, _ := sa.Expired(w.now)
@@ -324,6 +338,9 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 	}
 	c.skipComp()
 	if len(c.chain) == 0 {
+		if c.natt != klips.NATTNone && c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6 {
+			fixTransport(c.b, &c.h, c.last.NATT)
+		}
 		return deliver
 	}
 	sa := c.chain[0]
@@ -346,6 +363,7 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 	if !ok {
 		return failed
 	}
+	c.natt = klips.NATTNone // what is inside did not come through the NAT
 	sa.Count(uint64(h.Total), w.now)
 	if p := sa.Policy(); p != nil && c.check && (!p.Src.Contains(h.Src) || !p.Dst.Contains(h.Dst)) {
 		return dropped

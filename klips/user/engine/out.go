@@ -180,6 +180,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 			return
 		}
 		chain := sa.Chain()
+		toPeer(b, h, chain)
 		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, chain) {
 			return
 		}
@@ -336,6 +337,8 @@ func encapUDP(b *packet.Buffer, h *packet.Header, n klips.NATT) bool {
 	p[h.ProtoOff] = packet.ProtoUDP
 	packet.SetTotal(p, len(p))
 	packet.FixChecksum(p)
+	h.Proto, h.Total = packet.ProtoUDP, len(p)
+	transportChecksum(p, h) // IPv4 goes without, IPv6 must have one
 	return true
 }
 

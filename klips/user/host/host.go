@@ -100,17 +100,25 @@ func (h *Host) watch() {
 			return
 		}
 		_ = h.readAddrs()
-		h.readMTUs()
+		h.readDevices()
 	}
 }
 
-func (h *Host) readMTUs() {
+// readDevices looks at all physical devices in use: a new MTU counts from the
+// next packet on, one that is down or gone is reported. An index that belongs to
+// another name, or to none, is a device that is gone.
+func (h *Host) readDevices() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for w := range h.wires {
-		// A device that is gone keeps its last MTU; sending through it fails.
-		if m, err := mtu(w.Name()); err == nil {
-			w.SetMTU(m)
+		ifi, err := net.InterfaceByIndex(w.Index())
+		switch {
+		case err == nil && ifi.Flags&net.FlagUp != 0:
+			w.SetMTU(ifi.MTU)
+			w.up = true
+		case err != nil || w.up:
+			w.up = false
+			w.lost()
 		}
 	}
 }
@@ -125,16 +133,23 @@ func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) { return rawip.N
 type wire struct {
 	*rawip.Sender
 	host *Host
+	lost func()
+	up   bool // guarded by host.mu; it may be attached before it is up
 }
 
 // OpenWire opens raw sockets bound to the physical device.
-func (h *Host) OpenWire(physical string) (engine.Wire, error) {
+func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
 	name, _, _ := strings.Cut(physical, ":")
 	s, err := rawip.NewSender(name, sendBatch)
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{s, h}
+	ifi, err := net.InterfaceByIndex(s.Index())
+	if err != nil {
+		s.Close()
+		return nil, unix.ENXIO
+	}
+	w := &wire{s, h, lost, ifi.Flags&net.FlagUp != 0}
 	h.mu.Lock()
 	h.wires[w] = struct{}{}
 	h.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 const recvBuffer = 8 << 20
 
 // A Receiver receives the ESP and AH packets that are for this host, whole and
-// reassembled. That its sockets are open also keeps the kernel from answering
+// reassembled, and UDP packets to the ports it is asked for. That its sockets are open also keeps the kernel from answering
 // them with "protocol unreachable". Recv belongs to one goroutine.
 type Receiver struct {
 	socks []recvSocket
@@ -25,6 +25,7 @@ type Receiver struct {
 	batch *mmsg.Batch
 	pipe  [2]int
 	once  sync.Once
+	taken map[place]int // UDP sockets that keep ports from being unreachable
 }
 
 type recvSocket struct {
@@ -36,15 +37,18 @@ type recvSocket struct {
 // NewReceiver opens the sockets; batch is how many packets a Recv may return.
 // EPERM without CAP_NET_RAW.
 func NewReceiver(batch int) (*Receiver, error) {
-	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}}
+	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}, taken: map[place]int{}}
 	if err := unix.Pipe2(r.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH} {
+	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 			fd, err := recvOpen(family, int(proto))
 			if err == unix.EAFNOSUPPORT && family == unix.AF_INET6 {
 				continue
+			}
+			if err == nil && proto == packet.ProtoUDP {
+				err = setFilter(fd, family == unix.AF_INET6, nil)
 			}
 			if err != nil {
 				r.closeAll()
@@ -175,6 +179,10 @@ func (r *Receiver) closeAll() {
 		unix.Close(s.fd)
 	}
 	r.socks = nil
+	for k, fd := range r.taken {
+		unix.Close(fd)
+		delete(r.taken, k)
+	}
 	for _, fd := range r.pipe {
 		if fd >= 0 {
 			unix.Close(fd)

@@ -16,7 +16,7 @@ import (
 // A DB is a set of SAs. Use New to make one. All methods may be called from
 // several goroutines.
 //
-// Errors are syscall.Errno values, some of them wrapped with the reason: use
+// Errors are syscall.Errno values, some of them wrapped with more words: use
 // errors.Is or errors.As.
 type DB struct {
 	seed  uint64

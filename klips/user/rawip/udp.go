@@ -1,0 +1,105 @@
+package rawip
+
+import (
+	"slices"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// maxPorts is for how many ports a filter is made; with more, all UDP packets
+// come through and the engine sorts them out.
+const maxPorts = 64
+
+// SetUDPPorts makes Recv return UDP packets to these local ports too. They are
+// copies: a socket that is bound to one of them, such as a key daemon's, gets
+// its packets as ever. Where there is none the port is taken, because the kernel
+// would answer "port unreachable" to the peer; it is given back when no longer
+// asked for. Not safe for concurrent use with itself.
+func (r *Receiver) SetUDPPorts(ports []uint16) {
+	for _, s := range r.socks {
+		if s.proto == packet.ProtoUDP {
+			// It cannot fail but for lack of memory; then the old filter stays.
+			_ = setFilter(s.fd, s.v6, ports)
+		}
+	}
+	for k, fd := range r.taken {
+		if !slices.Contains(ports, k.port) {
+			unix.Close(fd)
+			delete(r.taken, k)
+		}
+	}
+	for _, p := range ports {
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			k := place{family, p}
+			if _, ok := r.taken[k]; ok {
+				continue
+			}
+			if fd, err := takePort(family, p); err == nil {
+				r.taken[k] = fd
+			}
+		}
+	}
+}
+
+// A place is a UDP port in one address family.
+type place struct {
+	family int
+	port   uint16
+}
+
+// takePort binds a UDP socket that nobody reads.
+func takePort(family int, port uint16) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(port)}
+	if family == unix.AF_INET6 {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+		sa = &unix.SockaddrInet6{Port: int(port)}
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is
+	if err := unix.Bind(fd, sa); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// setFilter lets UDP packets to some ports through a raw socket.
+func setFilter(fd int, v6 bool, ports []uint16) error {
+	raw, err := bpf.Assemble(portFilter(v6, ports))
+	if err != nil {
+		return err
+	}
+	prog := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		prog[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
+}
+
+// portFilter takes packets by their destination port. An IPv4 raw socket's
+// filter sees the IP header, an IPv6 one's begins at the UDP header.
+func portFilter(v6 bool, ports []uint16) []bpf.Instruction {
+	const all, none = 1 << 18, 0
+	switch {
+	case len(ports) == 0:
+		return []bpf.Instruction{bpf.RetConstant{Val: none}}
+	case len(ports) > maxPorts:
+		return []bpf.Instruction{bpf.RetConstant{Val: all}}
+	}
+	prog := []bpf.Instruction{bpf.LoadMemShift{Off: 0}, bpf.LoadIndirect{Off: 2, Size: 2}}
+	if v6 {
+		prog = []bpf.Instruction{bpf.LoadAbsolute{Off: 2, Size: 2}}
+	}
+	for i, p := range ports {
+		// Jump over the ports that are left and the refusal.
+		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(p), SkipTrue: uint8(len(ports) - i)})
+	}
+	return append(prog, bpf.RetConstant{Val: none}, bpf.RetConstant{Val: all})
+}
