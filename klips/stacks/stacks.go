@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -36,21 +35,33 @@ func Open(_ context.Context, name string, getenv func(string) string) (klips.Sta
 		if err == nil {
 			return s, nil
 		}
-		errs = append(errs, err)
-		reasons = append(reasons, err.Error())
 		// A daemon that is there but will not talk to us is the answer.
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
+		errs = append(errs, err)
+		reasons = append(reasons, fmt.Sprintf("%s: %s", n, why(err)))
 	}
 	return nil, &unavailable{
-		msg:  "no stack can be used: " + strings.Join(reasons, "; ") + "; start the embedded one with: ipsec setup start",
+		why:  strings.Join(reasons, "; "),
+		msg:  "no stack can be used (" + strings.Join(reasons, "; ") + "); start the embedded one with: ipsec setup start",
 		errs: errs,
 	}
 }
 
+// why is the reason in an error of open, without advice.
+func why(err error) string {
+	var u *unavailable
+	if errors.As(err, &u) {
+		return u.why
+	}
+	return err.Error()
+}
+
+// An unavailable is a stack that cannot be used.
 type unavailable struct {
-	msg  string
+	why  string // the bare reason
+	msg  string // the reason and what to do
 	errs []error
 }
 
@@ -62,10 +73,13 @@ func open(name string, getenv func(string) string) (klips.Stack, error) {
 	case "user":
 		return openUser(getenv)
 	case "klips", "xfrm":
-		return nil, fmt.Errorf("stack %s: this program cannot drive it yet: %w", name, errors.ErrUnsupported)
+		return nil, &unavailable{
+			why: "not in this version", msg: fmt.Sprintf("stack %s: not in this version; use --stack user", name),
+			errs: []error{errors.ErrUnsupported},
+		}
 	}
 	return nil, fmt.Errorf("stack %q: there is none of that name; the names are %s: %w",
-		name, strings.Join(slices.Sorted(slices.Values(Names[:])), ", "), fs.ErrNotExist)
+		name, strings.Join(Names[:], ", "), fs.ErrNotExist)
 }
 
 func openUser(getenv func(string) string) (klips.Stack, error) {
@@ -75,15 +89,15 @@ func openUser(getenv func(string) string) (klips.Stack, error) {
 	case err == nil:
 		return c, nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, &unavailable{
-			fmt.Sprintf("stack user: no daemon runs in %s (start it with: ipsec setup start)", dir), []error{fs.ErrNotExist}}
+		why := "no daemon runs in " + dir
+		return nil, &unavailable{why, "stack user: " + why + "; start one with: ipsec setup start", []error{fs.ErrNotExist}}
 	case errors.Is(err, fs.ErrPermission):
 		who := "as the user who started it, or as root"
 		if os.Geteuid() == 0 {
 			who = "with the capabilities of root"
 		}
-		return nil, &unavailable{
-			fmt.Sprintf("stack user: no permission to talk to the daemon in %s; run this %s", dir, who), []error{fs.ErrPermission}}
+		why := "no permission to talk to the daemon in " + dir
+		return nil, &unavailable{why, "stack user: " + why + "; run this " + who, []error{fs.ErrPermission}}
 	}
 	return nil, fmt.Errorf("stack user: %w", err)
 }
