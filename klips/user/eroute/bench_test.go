@@ -161,3 +161,30 @@ func BenchmarkAdd(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDeep is the worst that a table can do to a packet: every source
+// length has every destination length, all sources hold the packet, and no
+// destination does.
+func BenchmarkDeep(b *testing.B) {
+	t := New()
+	for src := range 33 {
+		for dst := range 33 {
+			s := klips.Selector{
+				Src: netip.PrefixFrom(addr4(0xffffffff), src).Masked(), Dst: netip.PrefixFrom(addr4(0xffffffff), dst).Masked(),
+				Proto: 6,
+			}
+			if err := t.Add(klips.Eroute{Selector: s}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	p := Packet{Src: addr4(0xffffffff), Dst: addr4(0), Proto: 6}
+	for _, proto := range []uint8{6, 17} {
+		p.Proto = proto
+		b.Run(fmt.Sprint("proto", proto), func(b *testing.B) {
+			for range b.N {
+				t.Lookup(&p)
+			}
+		})
+	}
+}

@@ -327,7 +327,7 @@ func (p *player) eroute(o options, kernel syscall.Errno) error {
 	}
 	e := klips.Eroute{Selector: klips.Selector{
 		Src: subnet(klips.ParseSubnet(o.get("src"), f, nil)), Dst: subnet(klips.ParseSubnet(o.get("dst"), f, nil)),
-		Proto:   protocol(o.get("transport-proto"), number),
+		Proto: protocol(o.get("transport-proto"), number),
 		// The tools took larger numbers and sent their lower 16 bits.
 		SrcPort: uint16(number("src-port", 1<<32-1)), DstPort: uint16(number("dst-port", 1<<32-1)),
 	}}
