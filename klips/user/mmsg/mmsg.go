@@ -76,18 +76,25 @@ func (b *Batch) SetSend(i int, p []byte, dst netip.Addr, zone uint32) {
 // Send sends messages from up to to, waiting while the socket is full, and
 // returns how many went out. On an error the message after those is at fault.
 func (b *Batch) Send(fd, from, to int) (int, error) {
-	for {
-		n, _, e := syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(fd),
-			uintptr(unsafe.Pointer(&b.hdrs[from])), uintptr(to-from), 0, 0, 0)
-		runtime.KeepAlive(b)
-		switch e {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-			continue
-		}
+	// The first try does not wait, so the scheduler need not know of it: to
+	// give up the processor and to get it back costs more than many a batch.
+	n, e := b.send(syscall.RawSyscall6, fd, from, to, unix.MSG_DONTWAIT)
+	for e == unix.EAGAIN || e == unix.EINTR {
+		n, e = b.send(syscall.Syscall6, fd, from, to, 0)
+	}
+	if e != 0 {
 		return 0, e
 	}
+	return n, nil
+}
+
+type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err syscall.Errno)
+
+func (b *Batch) send(call syscall6, fd, from, to, flags int) (int, syscall.Errno) {
+	n, _, e := call(unix.SYS_SENDMMSG, uintptr(fd),
+		uintptr(unsafe.Pointer(&b.hdrs[from])), uintptr(to-from), uintptr(flags), 0, 0)
+	runtime.KeepAlive(b)
+	return int(n), e
 }
 
 // SetRecv makes message i receive into p.

@@ -15,13 +15,18 @@ import (
 // recvBuffer is each socket's receive buffer in bytes.
 const recvBuffer = 8 << 20
 
+// coalesce is how long Recv lets packets gather after a busy batch. A packet
+// that comes alone is not held up.
+var coalesce = unix.NsecToTimespec(50_000)
+
 // A Receiver receives the ESP and AH packets that are for this host, whole and
 // reassembled, and UDP packets to the ports it is asked for. That its sockets are open also keeps the kernel from answering
 // them with "protocol unreachable". Recv belongs to one goroutine.
 type Receiver struct {
 	socks []recvSocket
 	poll  []unix.PollFd // one per socket, then the pipe that ends Recv
-	next  int           // socket to look at first: none starves another
+	ready []int         // sockets that have, or may have, something to read
+	busy  bool          // the last batch had more than one packet
 	batch *mmsg.Batch
 	pipe  [2]int
 	once  sync.Once
@@ -97,12 +102,23 @@ func recvOpen(family, proto int) (int, error) {
 // The error is os.ErrClosed after Close.
 func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 	for {
-		for range r.socks {
-			i := r.next
-			r.next = (r.next + 1) % len(r.socks)
-			if n := r.recvFrom(&r.socks[i], bufs, ifindex); n > 0 {
+		for len(r.ready) > 0 {
+			i := r.ready[0]
+			r.ready = append(r.ready[:0], r.ready[1:]...)
+			n, full := r.recvFrom(&r.socks[i], bufs, ifindex)
+			if full {
+				r.ready = append(r.ready, i) // in turn: none starves another
+			}
+			if n > 0 {
+				r.busy = n > 1
 				return n, nil
 			}
+		}
+		if r.busy {
+			// More is on its way, most likely: to wait a little and take many
+			// packets costs less than to be woken for each.
+			r.busy = false
+			_ = unix.Nanosleep(&coalesce, nil)
 		}
 		for {
 			_, err := unix.Poll(r.poll, -1)
@@ -117,12 +133,18 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 		if r.poll[len(r.poll)-1].Revents != 0 {
 			return 0, os.ErrClosed
 		}
+		for i := range r.socks {
+			if r.poll[i].Revents != 0 {
+				r.ready = append(r.ready, i)
+			}
+		}
 	}
 }
 
 // recvFrom reads what one socket has. Errors that a raw socket reports for
-// packets sent earlier (ICMP) are of no use here: reading clears them.
-func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int) int {
+// packets sent earlier (ICMP) are of no use here: reading clears them. full says
+// that there may be more.
+func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int) (kept int, full bool) {
 	n := min(len(bufs), r.batch.Len())
 	off := packet.Headroom
 	if s.v6 {
@@ -134,9 +156,8 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 	}
 	got, err := r.batch.Recv(s.fd, n)
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	kept := 0
 	for i := range got {
 		size, src, trunc := r.batch.Received(i)
 		in := r.batch.Info(i)
@@ -153,7 +174,7 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 		ifindex[kept] = int(in.IfIndex)
 		kept++
 	}
-	return kept
+	return kept, got == n
 }
 
 func header6(p []byte, proto uint8, src netip.Addr, in mmsg.Info, size int) {
