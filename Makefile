@@ -13,7 +13,10 @@ LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/version.ov
 PAGES   = $(wildcard manpages/*.5 manpages/*.8)
 D       = $(DESTDIR)
 
-.PHONY: help build completions install uninstall clean
+# What the tests use besides Go; without one of these some tests skip.
+PACKAGES = gcc iproute2 iputils-ping libc6-dev mandoc python3-cryptography python3-scapy tcpdump tshark user-mode-linux
+
+.PHONY: help build completions install uninstall clean demo packages test check bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,3 +48,33 @@ uninstall: ## remove what install put there (same DESTDIR= and PREFIX=)
 
 clean: ## remove what build made
 	rm -f $(BIN)/ipsec $(BIN)/ipsec.bash $(BIN)/_ipsec $(BIN)/ipsec.fish
+
+demo: build ## show a tunnel at work, in namespaces of its own
+	@$(GO) run ./testscripts/demo -ipsec $(BIN)/ipsec
+
+packages: ## install what the tests use (only as root, on Debian)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		missing=$$(for p in $(PACKAGES); do \
+			dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || echo $$p; done); \
+		if [ -n "$$missing" ]; then \
+			echo "installing for the tests:" $$missing; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			{ apt-get -qq update && apt-get -qq install -y --no-install-recommends $$missing; } >/dev/null </dev/null || \
+				echo "apt-get failed: some tests will be skipped" >&2; \
+		fi; \
+	fi
+
+test: packages ## run all tests; REQUIRE=root,tun,tshark,scapy,uml forbids skips
+	$(GO) test $(TESTFLAGS) ./...
+
+check: ## format, vet, staticcheck, generated files, manual pages
+	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not in gofmt's form:" $$bad >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@sums() { sha256sum $(PAGES) $$(grep -rl --include='*.go' '^// Code generated .* DO NOT EDIT' .); }; \
+	before=$$(sums) && $(GO) generate ./... && \
+	if [ "$$before" != "$$(sums)" ]; then echo "go generate ./... changes files: commit what it makes" >&2; exit 1; fi
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning $(PAGES); fi
+
+bench: build ## measure throughput, look-ups, SAs and start-up (as root)
+	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec

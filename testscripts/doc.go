@@ -1,0 +1,51 @@
+// Package testscripts shows the tool at work from outside. It holds no code of
+// its own: the scripts are the *.txtar files in its folders, one folder per
+// applet, and tunnel/ for whole tunnels between hosts; the tests here run them.
+//
+// A script is a txtar archive (see the documentation of testscript in
+// github.com/rogpeppe/go-internal): a comment that says what is shown, the
+// commands, and the files that the commands need or must print. Every applet is
+// a program that scripts exec, under each of its names: "ipsec spi", "spi",
+// "ipsec_spi". Besides them there are two programs:
+//
+//	netns NAME PROG ARG...   run PROG on the host NAME
+//	status N PROG ARG...     run PROG; succeed if it exits with N
+//
+// and these commands:
+//
+//	addns NAME...                        make hosts
+//	gateways                             make gw1 and gw2 (below)
+//	link A DEV ADDRS B DEV ADDRS         join two hosts; ADDRS is a list with commas, or -
+//	addr NAME DEV ADDR...                give a device more addresses
+//	route NAME NET [via GW] [dev DEV] [src ADDR]
+//	sysctl NAME KEY VALUE
+//	mtu NAME DEV BYTES
+//	up NAME DEV                          bring a device up
+//	capture NAME DEV FILE                record what passes DEV into a pcap file
+//	pcap [-a] FILE                       print a capture, a packet a line; -a with ARP and the like
+//	layers KEYS FILE                     open a capture with tshark, given the keys
+//	scapy KEYS FILE                      open a capture with scapy, given the keys
+//	[!] ping [-c N] [-s BYTES] [-I SRC] [-df] NAME ADDR
+//	serve NAME tcp|udp ADDR:PORT         answer what comes with the same text
+//	[!] dial [-t SECONDS] [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
+//	                                     send TEXT, print the answer or its length
+//	replay NAME DEV FILE [N]             send the frames of a capture again, N times
+//	forge NAME ADDR PROTO HEX            send one IP packet with that payload
+//	[!] knock SOCKET HEX                 send bytes to a daemon's socket, print the answer in hex
+//
+// "gateways" makes the place that most tunnels need: the stack runs on both,
+// ipsec0 is attached to eth0 and up, and packets to the other's inner networks
+// (/24 and /64) are routed into it.
+//
+//	10.1.0.1 fd01::1 (gw1) 192.0.2.1 2001:db8::1 --- 192.0.2.2 2001:db8::2 (gw2) 10.2.0.1 fd02::1
+//
+// Conditions: [root] may make network namespaces; [tun] may make TUN devices;
+// [tshark], [scapy], [xfrm], [uml], [userns]. The variable REQUIRE lists
+// conditions that must hold: a script that asks for one of them fails where it
+// would have been skipped.
+//
+// A file "hosts" in an archive is /etc/hosts on all its hosts. Each host has its
+// own IPSEC_RUNDIR, $WORK/run/NAME, and the daemons end with the script.
+//
+// UPDATE=1 go test ./testscripts rewrites the expected output.
+package testscripts

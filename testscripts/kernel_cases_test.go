@@ -1,0 +1,135 @@
+package testscripts
+
+import "fmt"
+
+// The algorithms by our names, with the kernel's names and the sizes in bits.
+var (
+	encAlgs = []struct {
+		name, kernel, decoder string
+		bits                  int
+	}{
+		{"null", "ecb(cipher_null)", "null", 0},
+		{"3des", "cbc(des3_ede)", "3des", 192},
+		{"aes128", "cbc(aes)", "aes", 128},
+		{"aes192", "cbc(aes)", "aes", 192},
+		{"aes256", "cbc(aes)", "aes", 256},
+	}
+	authAlgs = []struct {
+		name, ah, kernel, decoder string
+		bits, icv                 int
+	}{
+		{"md5", "hmac-md5-96", "hmac(md5)", "md5", 128, 96},
+		{"sha1", "hmac-sha1-96", "hmac(sha1)", "sha1", 160, 96},
+		{"sha2_256", "hmac-sha2-256-128", "hmac(sha256)", "sha256", 256, 128},
+		{"sha2_256-96", "hmac-sha2-256-96", "hmac(sha256)", "sha256-96", 256, 96},
+		{"sha2_384", "hmac-sha2-384-192", "hmac(sha384)", "sha384", 384, 192},
+		{"sha2_512", "hmac-sha2-512-256", "hmac(sha512)", "sha512", 512, 256},
+	}
+	aeadAlgs = []struct {
+		name, kernel, decoder string
+		bits                  int // with the salt
+	}{
+		{"aes128-gcm", "rfc4106(gcm(aes))", "aes-gcm", 160},
+		{"aes192-gcm", "rfc4106(gcm(aes))", "aes-gcm", 224},
+		{"aes256-gcm", "rfc4106(gcm(aes))", "aes-gcm", 288},
+		{"chacha20-poly1305", "rfc7539esp(chacha20,poly1305)", "chacha20poly1305", 288},
+	}
+)
+
+// espXform makes an ESP transform of the i-th cipher and j-th authentication.
+func espXform(i, j int) xform {
+	e, a := encAlgs[i], authAlgs[j]
+	key := `""`
+	if e.bits > 0 {
+		key = testKey(e.bits)
+	}
+	x := xform{
+		proto:  "esp",
+		ours:   fmt.Sprintf("--esp %s-%s --authkey %s", e.name, a.name, testKey(a.bits)),
+		kernel: fmt.Sprintf("enc %s %s auth-trunc %s %s %d", e.kernel, key, a.kernel, testKey(a.bits), a.icv),
+		enc:    e.decoder, encKey: "-", auth: a.decoder, authKey: testKey(a.bits),
+	}
+	if e.bits > 0 {
+		x.encKey = key
+		x.ours += " --enckey " + key
+	}
+	return x
+}
+
+// ahXform makes an AH transform of the j-th authentication.
+func ahXform(j int) xform {
+	a := authAlgs[j]
+	return xform{
+		proto:  "ah",
+		ours:   fmt.Sprintf("--ah %s --authkey %s", a.ah, testKey(a.bits)),
+		kernel: fmt.Sprintf("auth-trunc %s %s %d", a.kernel, testKey(a.bits), a.icv),
+		enc:    "-", encKey: "-", auth: a.decoder, authKey: testKey(a.bits),
+	}
+}
+
+func interopCases() (cases []interopCase) {
+	tun, comp := xform{proto: "tun"}, xform{proto: "comp", ours: "--comp deflate", kernel: "comp deflate "}
+	esp, ah := espXform(2, 1), ahXform(1)
+	families := [2]string{"4", "6"}
+	var small, all = []int{8, 1200}, []int{8, 56, 1200, 3000}
+	for _, s := range []struct {
+		name   string
+		xforms []xform
+	}{
+		{"tun+esp", []xform{tun, esp}},
+		{"tun+ah", []xform{tun, ah}},
+		{"tun+esp+ah", []xform{tun, esp, ah}},
+		{"tun+comp+esp", []xform{tun, comp, esp}},
+		{"tun+comp+esp+ah", []xform{tun, comp, esp, ah}},
+	} {
+		for outer := range families {
+			for inner := range families {
+				cases = append(cases, interopCase{fmt.Sprintf("%s/%sin%s", s.name, families[inner], families[outer]), s.xforms, inner, outer, all})
+			}
+		}
+	}
+	for _, s := range []struct {
+		name   string
+		xforms []xform
+	}{
+		{"esp", []xform{esp}},
+		{"ah", []xform{ah}},
+		{"esp+ah", []xform{esp, ah}},
+		{"comp+esp", []xform{comp, esp}},
+	} {
+		for f := range families {
+			sizes := all
+			if f == 1 {
+				// An IPv6 host makes fragments of its own to fit the path that it is
+				// told of, and transport mode is for whole packets.
+				sizes = small
+			}
+			cases = append(cases, interopCase{"transport/" + s.name + "/" + families[f], s.xforms, f, f, sizes})
+		}
+	}
+	for f := range families {
+		add := func(name string, x xform) {
+			cases = append(cases, interopCase{"algorithm/" + name + "/" + families[f], []xform{tun, x}, f, f, small})
+		}
+		for i, e := range encAlgs {
+			for j, a := range authAlgs {
+				// IPv6 shares the transforms: each algorithm once is enough there.
+				if f == 0 || i == 2 || j == 1 {
+					add(e.name+"-"+a.name, espXform(i, j))
+				}
+			}
+		}
+		for _, a := range aeadAlgs {
+			add(a.name, xform{
+				proto:  "esp",
+				ours:   fmt.Sprintf("--esp %s --enckey %s", a.name, testKey(a.bits)),
+				kernel: fmt.Sprintf("aead %s %s 128", a.kernel, testKey(a.bits)),
+				enc:    a.decoder, encKey: testKey(a.bits), auth: "-", authKey: "-",
+			})
+		}
+		for j, a := range authAlgs {
+			add("ah-"+a.name, ahXform(j))
+		}
+	}
+	return cases
+}

@@ -1,0 +1,197 @@
+package lab
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// vethInfoPeer is VETH_INFO_PEER: the attribute that holds the other end's
+// ifinfomsg and attributes.
+const vethInfoPeer = 1
+
+// Cable makes a pair of virtual ethernets, one end in each host, and brings
+// both up.
+func Cable(a *Host, devA string, b *Host, devB string) error {
+	peer := netlink.NewAttributeEncoder()
+	peer.String(unix.IFLA_IFNAME, devB)
+	peer.Uint32(unix.IFLA_NET_NS_FD, uint32(b.ns.Fd()))
+	pb, err := peer.Encode()
+	if err != nil {
+		return err
+	}
+	ae := netlink.NewAttributeEncoder()
+	ae.String(unix.IFLA_IFNAME, devA)
+	ae.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
+		info.String(unix.IFLA_INFO_KIND, "veth")
+		info.Nested(unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) error {
+			data.Bytes(vethInfoPeer, append(ifinfo(0, 0, 0), pb...))
+			return nil
+		})
+		return nil
+	})
+	if err := a.route(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, ifinfo(0, 0, 0), ae); err != nil {
+		return fmt.Errorf("cable %s:%s - %s:%s: %w", a.Name, devA, b.Name, devB, err)
+	}
+	if err := a.Up(devA); err != nil {
+		return err
+	}
+	return b.Up(devB)
+}
+
+// Up brings a device up.
+func (h *Host) Up(dev string) error { return h.setLink(dev, unix.IFF_UP, unix.IFF_UP, nil) }
+
+// Down takes a device down.
+func (h *Host) Down(dev string) error { return h.setLink(dev, 0, unix.IFF_UP, nil) }
+
+// SetMTU sets a device's MTU in bytes.
+func (h *Host) SetMTU(dev string, mtu int) error {
+	ae := netlink.NewAttributeEncoder()
+	ae.Uint32(unix.IFLA_MTU, uint32(mtu))
+	return h.setLink(dev, 0, 0, ae)
+}
+
+func (h *Host) setLink(dev string, flags, mask uint32, ae *netlink.AttributeEncoder) error {
+	i, err := h.index(dev)
+	if err != nil {
+		return err
+	}
+	if ae == nil {
+		ae = netlink.NewAttributeEncoder()
+	}
+	if err := h.route(unix.RTM_NEWLINK, 0, ifinfo(i, flags, mask), ae); err != nil {
+		return fmt.Errorf("%s: set %s: %w", h.Name, dev, err)
+	}
+	return nil
+}
+
+// AddAddr gives a device an address; the prefix length says which network is
+// reached through it.
+func (h *Host) AddAddr(dev string, p netip.Prefix) error {
+	i, err := h.index(dev)
+	if err != nil {
+		return err
+	}
+	// struct ifaddrmsg: family, prefix length, flags, scope, index.
+	msg := []byte{family(p.Addr()), byte(p.Bits()), unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE}
+	msg = binary.NativeEndian.AppendUint32(msg, uint32(i))
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.IFA_LOCAL, p.Addr().AsSlice())
+	ae.Bytes(unix.IFA_ADDRESS, p.Addr().AsSlice())
+	if err := h.route(unix.RTM_NEWADDR, netlink.Create|netlink.Excl, msg, ae); err != nil {
+		return fmt.Errorf("%s: address %s on %s: %w", h.Name, p, dev, err)
+	}
+	return nil
+}
+
+// A Route is where packets to Dst go: through the gateway Via, the device Dev
+// or both. Src, if valid, is the source address that the host's own packets get.
+type Route struct {
+	Dst netip.Prefix
+	Via netip.Addr
+	Dev string
+	Src netip.Addr
+}
+
+// AddRoute adds a route, or replaces that with the same destination.
+func (h *Host) AddRoute(r Route) error {
+	// struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
+	scope := byte(unix.RT_SCOPE_UNIVERSE)
+	if !r.Via.IsValid() && r.Dst.Addr().Is4() {
+		scope = unix.RT_SCOPE_LINK
+	}
+	msg := []byte{family(r.Dst.Addr()), byte(r.Dst.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, scope, unix.RTN_UNICAST, 0, 0, 0, 0}
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.RTA_DST, r.Dst.Masked().Addr().AsSlice())
+	if r.Via.IsValid() {
+		ae.Bytes(unix.RTA_GATEWAY, r.Via.AsSlice())
+	}
+	if r.Src.IsValid() {
+		ae.Bytes(unix.RTA_PREFSRC, r.Src.AsSlice())
+	}
+	if r.Dev != "" {
+		i, err := h.index(r.Dev)
+		if err != nil {
+			return err
+		}
+		ae.Uint32(unix.RTA_OIF, uint32(i))
+	}
+	if err := h.route(unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, msg, ae); err != nil {
+		return fmt.Errorf("%s: route to %s: %w", h.Name, r.Dst, err)
+	}
+	return nil
+}
+
+// HasDevice reports whether the host has a device of that name.
+func (h *Host) HasDevice(dev string) bool {
+	_, err := h.index(dev)
+	return err == nil
+}
+
+// index finds a device's number.
+func (h *Host) index(dev string) (int, error) {
+	var i int
+	err := h.Do(func() error {
+		ifi, err := net.InterfaceByName(dev)
+		if err != nil {
+			return fmt.Errorf("%s: device %s: %w", h.Name, dev, err)
+		}
+		i = ifi.Index
+		return nil
+	})
+	return i, err
+}
+
+// route makes one rtnetlink request in the host and waits for its end.
+func (h *Host) route(typ uint16, flags netlink.HeaderFlags, body []byte, ae *netlink.AttributeEncoder) error {
+	attrs, err := ae.Encode()
+	if err != nil {
+		return err
+	}
+	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{NetNS: int(h.ns.Fd())})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return request(c, typ, flags, append(body, attrs...))
+}
+
+func request(c *netlink.Conn, typ uint16, flags netlink.HeaderFlags, data []byte) error {
+	_ = c.SetOption(netlink.ExtendedAcknowledge, true) // kernels before 4.12 have none
+	_, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request | netlink.Acknowledge | flags},
+		Data:   data,
+	})
+	return err
+}
+
+// upLoopback brings lo up in the namespace of the calling thread.
+func upLoopback() error {
+	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return request(c, unix.RTM_NEWLINK, 0, ifinfo(1, unix.IFF_UP, unix.IFF_UP))
+}
+
+// ifinfo is a struct ifinfomsg.
+func ifinfo(index int, flags, mask uint32) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	binary.NativeEndian.PutUint32(b[8:], flags)
+	binary.NativeEndian.PutUint32(b[12:], mask)
+	return b
+}
+
+func family(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}

@@ -1,0 +1,86 @@
+package testscripts
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/klips-go/ipsec/commands"
+	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/uml"
+)
+
+// applets are the names under which the binary is installed.
+var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "setup", "klipsd", "version", "ranbits"}
+
+func TestMain(m *testing.M) {
+	uml.Main() // in the guest of TestKernel, this is the first process
+	ipsec := func() { os.Exit(commands.Main(os.Args)) }
+	// The links that withLinks makes arrive here under their own names, which
+	// testscript.Main does not know.
+	for _, a := range applets {
+		if name := filepath.Base(os.Args[0]); name == a || name == "ipsec_"+a {
+			ipsec()
+		}
+	}
+	if strings.HasSuffix(filepath.Base(os.Args[0]), ".test") {
+		// Scripts that need hosts skip where an ordinary user gets no namespace.
+		_ = lab.Enter()
+	}
+	testscript.Main(withLinks{m}, map[string]func(){
+		"ipsec":  ipsec,
+		"netns":  netns,
+		"status": status,
+	})
+}
+
+// withLinks adds the applets to the directory of programs as an installation
+// does: as symbolic links to the one binary.
+type withLinks struct{ m *testing.M }
+
+func (w withLinks) Run() int {
+	path, err := exec.LookPath("ipsec")
+	if err == nil {
+		for _, a := range applets {
+			for _, name := range []string{a, "ipsec_" + a} {
+				if err = os.Symlink("ipsec", filepath.Join(filepath.Dir(path), name)); err != nil {
+					break
+				}
+			}
+		}
+	}
+	if err != nil {
+		os.Stderr.WriteString(err.Error() + "\n")
+		return 1
+	}
+	return w.m.Run()
+}
+
+// TestScripts runs the scripts, a subtest for each folder.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("*/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := map[string]bool{}
+	for _, f := range files {
+		dirs[filepath.Dir(f)] = true
+	}
+	for dir := range dirs {
+		t.Run(dir, func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:                 dir,
+				Setup:               setup,
+				Condition:           condition,
+				Cmds:                scriptCommands,
+				UpdateScripts:       os.Getenv("UPDATE") != "",
+				RequireExplicitExec: true,
+				RequireUniqueNames:  true,
+			})
+		})
+	}
+}

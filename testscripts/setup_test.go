@@ -1,0 +1,203 @@
+package testscripts
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/uml"
+)
+
+// world is what a script has made besides files.
+type world struct {
+	work     string
+	t        testscript.T
+	hosts    map[string]*lab.Host
+	captures map[string]*lab.Capture // by absolute file name
+	closers  []func()
+}
+
+type worldKey struct{}
+
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+// host returns the script's host of that name, or fails the script.
+func host(ts *testscript.TestScript, name string) *lab.Host {
+	h := worldOf(ts).hosts[name]
+	if h == nil {
+		ts.Fatalf("no host %q: use addns", name)
+	}
+	return h
+}
+
+func setup(env *testscript.Env) error {
+	w := &world{work: env.WorkDir, t: env.T(), hosts: map[string]*lab.Host{}, captures: map[string]*lab.Capture{}}
+	env.Values[worldKey{}] = w
+	env.Setenv("IPSEC_RUNDIR", strings.TrimSuffix(runDir(w.work, ""), "/"))
+	env.Setenv("NETNS", filepath.Join(w.work, ".netns"))
+	env.Setenv("WORK", w.work)
+	env.Setenv("LC_ALL", "C")
+	env.Setenv("TZ", "UTC")
+	if err := os.Mkdir(filepath.Join(w.work, ".netns"), 0o755); err != nil {
+		return err
+	}
+	env.Defer(w.end)
+	return nil
+}
+
+// end stops what the script started and removes its hosts.
+func (w *world) end() {
+	for _, f := range w.closers {
+		f()
+	}
+	for _, c := range w.captures {
+		c.Stop()
+	}
+	w.stopDaemon("", nil)
+	for name, h := range w.hosts {
+		w.stopDaemon(name, h)
+		for _, pid := range processesIn(h) {
+			w.t.Log(fmt.Sprintf("process %d is left on host %s: killed", pid, name))
+			unix.Kill(pid, unix.SIGKILL)
+		}
+		h.Close()
+	}
+}
+
+// stopDaemon stops the daemon of a host in the same way as a user does.
+func (w *world) stopDaemon(name string, h *lab.Host) {
+	dir := runDir(w.work, name)
+	if entries, _ := os.ReadDir(dir); len(entries) == 0 {
+		return
+	}
+	ipsec, err := exec.LookPath("ipsec")
+	if err != nil {
+		return
+	}
+	cmd := exec.Command(ipsec, "setup", "stop")
+	cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+dir)
+	if h == nil {
+		cmd.Run() // a machine without a daemon says so; either way nothing is left
+		return
+	}
+	if out, err := h.Output(cmd); err != nil {
+		w.t.Log(fmt.Sprintf("setup stop on host %s: %v\n%s", name, err, out))
+	}
+}
+
+// processesIn lists the processes in a host's network namespace. A daemon that
+// was told to stop gets a moment.
+func processesIn(h *lab.Host) (pids []int) {
+	own, err := os.Stat(h.NetNS())
+	if err != nil {
+		return nil
+	}
+	for try := 0; try < 10; try++ {
+		pids = nil
+		entries, _ := os.ReadDir("/proc")
+		for _, e := range entries {
+			pid, err := strconv.Atoi(e.Name())
+			if err != nil || pid == os.Getpid() {
+				continue
+			}
+			if ns, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && os.SameFile(own, ns) {
+				pids = append(pids, pid)
+			}
+		}
+		if len(pids) == 0 {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return pids
+}
+
+// abilities are the conditions, each with the reason why it does not hold. They
+// are tried once, and only if a test asks.
+var abilities = map[string]func() error{
+	"root": sync.OnceValue(func() error {
+		h, err := lab.NewHost("probe")
+		if err != nil {
+			return err
+		}
+		return h.Close()
+	}),
+	"tun":    sync.OnceValue(lab.CanTUN),
+	"xfrm":   sync.OnceValue(func() error { return probeSocket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_XFRM) }),
+	"tshark": sync.OnceValue(func() error { _, err := exec.LookPath("tshark"); return err }),
+	"scapy": sync.OnceValue(func() error {
+		if out, err := exec.Command("/usr/bin/python3", "-c", "import scapy.layers.ipsec, cryptography").CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}),
+	"mandoc": sync.OnceValue(func() error { _, err := exec.LookPath("mandoc"); return err }),
+	"uml":    sync.OnceValue(haveUML),
+	"esp":    sync.OnceValue(haveESP),
+	"userns": sync.OnceValue(haveUserNS),
+}
+
+func probeSocket(domain, typ, proto int) error {
+	fd, err := unix.Socket(domain, typ, proto)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
+}
+
+// haveUML reports why User-Mode Linux cannot be used, or nil.
+func haveUML() error {
+	if os.Geteuid() != 0 || os.Getenv("IPSEC_LAB_USERNS") != "" {
+		return errors.New("not root")
+	}
+	return uml.Available()
+}
+
+// condition answers the [condition]s of scripts. One that REQUIRE names must
+// hold.
+func condition(name string) (bool, error) {
+	f, ok := abilities[name]
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	err := f()
+	if err != nil && required(name) {
+		return false, fmt.Errorf("REQUIRE names %s, and it is missing: %w", name, err)
+	}
+	return err == nil, nil
+}
+
+func required(name string) bool {
+	for _, r := range strings.Split(os.Getenv("REQUIRE"), ",") {
+		if r == name {
+			return true
+		}
+	}
+	return false
+}
+
+// need skips a Go test for which an ability is missing, or fails it if REQUIRE
+// names the ability.
+func need(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		err := abilities[name]()
+		switch {
+		case err != nil && required(name):
+			t.Fatalf("REQUIRE names %s, and it is missing: %v", name, err)
+		case err != nil:
+			t.Skipf("needs %s: %v", name, err)
+		}
+	}
+}

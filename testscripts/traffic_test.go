@@ -1,0 +1,277 @@
+package testscripts
+
+import (
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+// outcome ends a command that may be negated.
+func outcome(ts *testscript.TestScript, neg bool, what string, err error) {
+	switch {
+	case err != nil && !neg:
+		ts.Fatalf("%v", err)
+	case err == nil && neg:
+		ts.Fatalf("%s succeeded", what)
+	case err != nil:
+		fmt.Fprintln(ts.Stderr(), err)
+	}
+}
+
+func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
+	var p lab.Ping
+	var src string
+	fs := flag.NewFlagSet("ping", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.IntVar(&p.Count, "c", 1, "")
+	fs.IntVar(&p.Size, "s", 56, "")
+	fs.StringVar(&src, "I", "", "")
+	fs.BoolVar(&p.DF, "df", false, "")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 2 {
+		ts.Fatalf("usage: ping [-c N] [-s BYTES] [-I SRC] [-df] NAME ADDR")
+	}
+	var err error
+	p.Dst, err = netip.ParseAddr(fs.Arg(1))
+	ts.Check(err)
+	if src != "" {
+		p.Src, err = netip.ParseAddr(src)
+		ts.Check(err)
+	}
+	p.Timeout = 2 * time.Second
+	if neg {
+		p.Timeout = 500 * time.Millisecond // nothing is awaited: the links take microseconds
+	}
+	replies, err := host(ts, fs.Arg(0)).Ping(p)
+	if neg && len(replies) > 0 {
+		ts.Fatalf("%d of %d requests were answered", len(replies), p.Count)
+	}
+	if len(replies) > 0 {
+		fmt.Fprintf(ts.Stdout(), "%d of %d answered, %d bytes\n", len(replies), p.Count, replies[0].Bytes)
+	}
+	outcome(ts, neg, "ping", err)
+}
+
+func cmdServe(ts *testscript.TestScript, args []string) {
+	h, w := host(ts, args[0]), worldOf(ts)
+	ts.Check(h.Do(func() error {
+		if args[1] == "udp" {
+			c, err := net.ListenPacket("udp", args[2])
+			if err != nil {
+				return err
+			}
+			w.closers = append(w.closers, func() { c.Close() })
+			go func() {
+				b := make([]byte, 65536)
+				for {
+					n, from, err := c.ReadFrom(b)
+					if errors.Is(err, net.ErrClosed) {
+						return
+					}
+					if err == nil {
+						c.WriteTo(b[:n], from)
+					}
+				}
+			}()
+			return nil
+		}
+		l, err := net.Listen("tcp", args[2])
+		if err != nil {
+			return err
+		}
+		w.closers = append(w.closers, func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() { io.Copy(c, c); c.Close() }()
+			}
+		}()
+		return nil
+	}))
+}
+
+func cmdDial(ts *testscript.TestScript, neg bool, args []string) {
+	fs := flag.NewFlagSet("dial", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	seconds := fs.Float64("t", 2, "")
+	times := fs.Int("x", 1, "")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 4 {
+		ts.Fatalf("usage: dial [-t SECONDS] [-x TIMES] NAME tcp|udp ADDR:PORT TEXT")
+	}
+	answer, err := dial(host(ts, fs.Arg(0)), fs.Arg(1), fs.Arg(2), strings.Repeat(fs.Arg(3), *times), time.Duration(*seconds*float64(time.Second)))
+	switch {
+	case err == nil && *times > 1:
+		fmt.Fprintln(ts.Stdout(), len(answer), "bytes")
+	case err == nil:
+		fmt.Fprintln(ts.Stdout(), answer)
+	}
+	outcome(ts, neg, "dial", err)
+}
+
+// dial sends text and waits for as many bytes. It runs on the host's thread,
+// since only sockets that are made there are the host's.
+func dial(h *lab.Host, network, addr, text string, timeout time.Duration) (string, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return "", err
+	}
+	typ := unix.SOCK_STREAM
+	if network == "udp" {
+		typ = unix.SOCK_DGRAM
+	}
+	af, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(to.Port()), Addr: [4]byte{}})
+	if to.Addr().Is4() {
+		sa.(*unix.SockaddrInet4).Addr = to.Addr().As4()
+	} else {
+		af, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	}
+	buf := make([]byte, len(text))
+	err = h.Do(func() error {
+		fd, err := unix.Socket(af, typ|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		tv := unix.NsecToTimeval(timeout.Nanoseconds())
+		// Connecting gives up by the same limit as sending.
+		for _, opt := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
+			if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, opt, &tv); err != nil {
+				return err
+			}
+		}
+		if err := unix.Connect(fd, sa); err != nil {
+			return fmt.Errorf("connect: %w", err)
+		}
+		sent := make(chan error, 1)
+		go func() { sent <- writeAll(fd, []byte(text)) }() // the buffers may not hold it all
+		defer func() { <-sent }()
+		for n := 0; n < len(buf); {
+			m, err := unix.Read(fd, buf[n:])
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("receive: %w", err)
+			}
+			if m == 0 {
+				return fmt.Errorf("receive: %w after %d bytes", io.ErrUnexpectedEOF, n)
+			}
+			n += m
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("dial %s %s: %w", network, addr, err)
+	}
+	return string(buf), nil
+}
+
+func writeAll(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func cmdForge(ts *testscript.TestScript, args []string) {
+	dst, err := netip.ParseAddr(args[1])
+	ts.Check(err)
+	proto := number(ts, args[2])
+	payload, err := hex.DecodeString(strings.ReplaceAll(args[3], "_", ""))
+	ts.Check(err)
+	ts.Check(host(ts, args[0]).Do(func() error {
+		af, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{}})
+		if dst.Is4() {
+			sa.(*unix.SockaddrInet4).Addr = dst.As4()
+		} else {
+			af, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: dst.As16()}
+		}
+		fd, err := unix.Socket(af, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Sendto(fd, payload, 0, sa)
+	}))
+}
+
+// cmdKnock sends one message to a SOCK_SEQPACKET socket and prints the answer:
+// hex, or "closed" or "silent".
+func cmdKnock(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: knock SOCKET HEX")
+	}
+	msg, err := hex.DecodeString(strings.ReplaceAll(args[1], "_", ""))
+	ts.Check(err)
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: ts.MkAbs(args[0]), Net: "unixpacket"})
+	if err == nil {
+		defer c.Close()
+		_, err = c.Write(msg)
+	}
+	if err == nil {
+		b := make([]byte, 65536)
+		c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		n, e := c.Read(b)
+		var timeout net.Error
+		switch {
+		case errors.As(e, &timeout) && timeout.Timeout():
+			fmt.Fprintln(ts.Stdout(), "silent")
+		case e != nil || n == 0:
+			fmt.Fprintln(ts.Stdout(), "closed")
+		default:
+			fmt.Fprintln(ts.Stdout(), hex.EncodeToString(b[:n]))
+		}
+	}
+	outcome(ts, neg, "knock", err)
+}
+
+// cmdReplay sends the frames of a capture again from a device.
+func cmdReplay(ts *testscript.TestScript, args []string) {
+	times := 1
+	if len(args) == 4 {
+		n, err := strconv.Atoi(args[3])
+		ts.Check(err)
+		times = n
+	}
+	frames, link := readCapture(ts, args[2])
+	if link != lab.LinkEthernet {
+		ts.Fatalf("%s is not of an ethernet", args[2])
+	}
+	ts.Check(host(ts, args[0]).Do(func() error {
+		ifi, err := net.InterfaceByName(args[1])
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for i := 0; i < times; i++ {
+			for _, f := range frames {
+				if err := unix.Sendto(fd, f.Data, 0, &unix.SockaddrLinklayer{Ifindex: ifi.Index}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}))
+}
