@@ -6,6 +6,7 @@ import (
 	"github.com/klips-go/ipsec/commands/klipsd"
 	"github.com/klips-go/ipsec/commands/klipsdebug"
 	"github.com/klips-go/ipsec/commands/look"
+	"github.com/klips-go/ipsec/commands/pf_key"
 	"github.com/klips-go/ipsec/commands/ranbits"
 	"github.com/klips-go/ipsec/commands/setup"
 	"github.com/klips-go/ipsec/commands/spi"
@@ -29,6 +30,7 @@ var registry = [...]entry{
 	{"tncfg", tncfg.App},
 	{"klipsdebug", klipsdebug.App},
 	{"look", look.App},
+	{"pf_key", pf_key.App},
 	{"setup", setup.App},
 	{"klipsd", klipsd.App},
 	{"version", version.App},

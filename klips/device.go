@@ -60,3 +60,9 @@ type DebugChange struct {
 	Set   bool
 	Masks Debug
 }
+
+// A Knob is a switch of a whole stack: 0 or 1.
+type Knob struct {
+	Name  string `json:"name"`
+	Value int    `json:"value"`
+}

@@ -45,6 +45,18 @@ type Eroute struct {
 	ID      SAID   `json:"said"`
 	Packets uint64 `json:"packets"` // packets that selected it
 	PID     int32  `json:"pid,omitempty"`
+	// IdentSrc and IdentDst say who the ends are; nil where that is not known. A
+	// stack keeps them for the key daemons that it asks for an SA; listings do
+	// not have them.
+	IdentSrc *Ident `json:"-"`
+	IdentDst *Ident `json:"-"`
+}
+
+// An Ident is an identity of a key daemon (RFC 2367 section 2.3.5).
+type Ident struct {
+	Type uint16 // 0 none, 1 prefix, 2 FQDN, 3 user@FQDN, 4 KLIPS connection
+	ID   uint64
+	Text string
 }
 
 // An ErouteOp says what to do with an eroute that is given to

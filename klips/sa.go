@@ -65,12 +65,15 @@ type SASpec struct {
 	AuthKey []byte // exactly as long as the algorithm wants, see AlgInfo.KeyBits
 	EncKey  []byte
 	Window  uint32 // anti-replay window in packets; 0 = none; above 64 only where CapLargeWindow is
-	Soft    Limits
-	Hard    Limits
-	NATT    NATT
-	Ref     uint32 // SAref to give to this SA, 0 = choose
-	RefHim  uint32 // SAref of the peer's SA
-	OutIf   uint16 // device number (ipsecN = 49152+N), 0 = none
+	// ESN gives an ESP or AH SA sequence numbers of 64 bits (RFC 4303 section
+	// 2.2.1); only where CapESN is. It needs authentication and a window.
+	ESN    bool
+	Soft   Limits
+	Hard   Limits
+	NATT   NATT
+	Ref    uint32 // SAref to give to this SA, 0 = choose
+	RefHim uint32 // SAref of the peer's SA
+	OutIf  uint16 // device number (ipsecN = 49152+N), 0 = none
 }
 
 // ClearKeys overwrites the keys with zeros and drops them.
@@ -111,6 +114,7 @@ type SA struct {
 
 	IV         []byte `json:"iv,omitempty"` // the next packet's, for CBC ciphers
 	Window     uint32 `json:"window,omitempty"`
+	ESN        bool   `json:"esn,omitempty"`
 	ReplayErrs uint32 `json:"replay_errs,omitempty"` // ooo_errs
 	Seq        uint64 `json:"seq,omitempty"`         // last sent or highest received
 	Bitmap     uint64 `json:"bitmap,omitempty"`      // the newest 64 bits of the window
@@ -155,6 +159,10 @@ const (
 	FlagClearFlow   uint32 = 4
 	FlagInFlow      uint32 = 8
 	FlagPolicyOnly  uint32 = 16
+	// FlagESN tells in listings and messages that SA.ESN is set; it is never in
+	// SA.Flags. KLIPS does not have it. The number is that of the BSDs
+	// (SADB_X_SAFLAGS_ESN).
+	FlagESN uint32 = 0x400
 )
 
 // MaxGroup is how many SAs one group command may name.

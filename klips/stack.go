@@ -90,4 +90,6 @@ const (
 	CapPacketLimits
 	// CapAtomicGroup: a group of three or four is made in one step.
 	CapAtomicGroup
+	// CapESN: extended sequence numbers (RFC 4303 section 2.2.1).
+	CapESN
 )

@@ -40,7 +40,8 @@
 //	10.1.0.1 fd01::1 (gw1) 192.0.2.1 2001:db8::1 --- 192.0.2.2 2001:db8::2 (gw2) 10.2.0.1 fd02::1
 //
 // Conditions: [root] may make network namespaces; [tun] may make TUN devices;
-// [tshark], [scapy], [xfrm], [uml], [userns]. The variable REQUIRE lists
+// [users] may become another user; [userns] such a user may make namespaces of
+// its own; [esp] the kernel has IPsec; [tshark], [scapy], [uml]. The variable REQUIRE lists
 // conditions that must hold: a script that asks for one of them fails where it
 // would have been skipped.
 //

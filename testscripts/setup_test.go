@@ -134,7 +134,6 @@ var abilities = map[string]func() error{
 		return h.Close()
 	}),
 	"tun":    sync.OnceValue(lab.CanTUN),
-	"xfrm":   sync.OnceValue(func() error { return probeSocket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_XFRM) }),
 	"tshark": sync.OnceValue(func() error { _, err := exec.LookPath("tshark"); return err }),
 	"scapy": sync.OnceValue(func() error {
 		if out, err := exec.Command("/usr/bin/python3", "-c", "import scapy.layers.ipsec, cryptography").CombinedOutput(); err != nil {
@@ -142,24 +141,24 @@ var abilities = map[string]func() error{
 		}
 		return nil
 	}),
-	"mandoc": sync.OnceValue(func() error { _, err := exec.LookPath("mandoc"); return err }),
 	"uml":    sync.OnceValue(haveUML),
 	"esp":    sync.OnceValue(haveESP),
+	"users":  sync.OnceValue(haveUsers),
 	"userns": sync.OnceValue(haveUserNS),
 }
 
-func probeSocket(domain, typ, proto int) error {
-	fd, err := unix.Socket(domain, typ, proto)
-	if err == nil {
-		unix.Close(fd)
+// haveUsers reports why this process cannot become another user, or nil.
+func haveUsers() error {
+	if os.Geteuid() != 0 || lab.InUserNS() {
+		return errors.New("not root")
 	}
-	return err
+	return nil
 }
 
 // haveUML reports why User-Mode Linux cannot be used, or nil.
 func haveUML() error {
-	if os.Geteuid() != 0 || os.Getenv("IPSEC_LAB_USERNS") != "" {
-		return errors.New("not root")
+	if err := haveUsers(); err != nil {
+		return err
 	}
 	return uml.Available()
 }

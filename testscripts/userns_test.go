@@ -1,9 +1,7 @@
 package testscripts
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"syscall"
 
@@ -15,8 +13,8 @@ const nobody = 65534
 
 // haveUserNS reports why an ordinary user cannot make hosts, or nil.
 func haveUserNS() error {
-	if os.Geteuid() != 0 || os.Getenv("IPSEC_LAB_USERNS") != "" {
-		return errors.New("not root, so no other user can be tried")
+	if err := haveUsers(); err != nil {
+		return err
 	}
 	cmd := exec.Command("/bin/true")
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -22,7 +22,8 @@ func App() *cli.App {
 	return &cli.App{
 		Name:     "setup",
 		Short:    "start, stop or examine the embedded stack",
-		Synopsis: []string{"start", "stop", "restart", "status [--json]"},
+		Synopsis: []string{"start", "stop", "restart", "status [--json]", "set KNOB=VALUE ..."},
+		Notes:    notes,
 		Options: append([]getopt.Option{
 			{Name: "json", Help: "print the status as JSON"},
 			{Name: "start", Help: "the same as start", Hidden: true},
@@ -39,7 +40,16 @@ func App() *cli.App {
 const exitStopped = 3
 
 // actions are the words that setup takes.
-var actions = [...]string{"start", "stop", "restart", "status"}
+var actions = [...]string{"start", "stop", "restart", "status", "set"}
+
+func notes() string {
+	return `Knobs are 0 or 1, and have these values after a start:
+  icmp=1                     tell senders of packets that will be too long
+  inbound_policy_check=1     check source, group and addresses of what arrives
+  inbound_policy_required=0  take nothing through a tunnel without eroute --addin
+  tos=1                      outer headers have TOS 0, not that of the packet
+`
+}
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
 	common := cli.Common{TakesOperands: true}
@@ -58,7 +68,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case err != nil || common.Help || common.Version:
 	case len(words) == 0:
 		err = cli.Usagef("what to do is missing: %s", strings.Join(actions[:], ", "))
-	case len(words) > 1:
+	case len(words) > 1 && words[0] != "set":
 		err = cli.Usagef("one thing at a time: %s and %s were given", getopt.Quote(words[0]), getopt.Quote(words[1]))
 	case asJSON && words[0] != "status":
 		err = cli.Usagef("--json goes with status only")
@@ -77,10 +87,45 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 			return err
 		}
 		return start(ctx, env, rundir)
+	case "set":
+		return set(ctx, rundir, words[1:])
 	case "status":
 		return status(ctx, env, rundir, asJSON)
 	}
 	return cli.Usagef("%s: no such action; there are %s", getopt.Quote(words[0]), strings.Join(actions[:], ", "))
+}
+
+// set sets knobs of the running stack, all or none.
+func set(ctx context.Context, rundir string, words []string) error {
+	if len(words) == 0 {
+		return cli.Usagef("set: a knob is missing, as in tos=0")
+	}
+	knobs := map[string]int{}
+	for _, w := range words {
+		name, value, ok := strings.Cut(w, "=")
+		if !ok || value != "0" && value != "1" {
+			return cli.Usagef("set %s: write KNOB=0 or KNOB=1", getopt.Quote(w))
+		}
+		if _, twice := knobs[name]; twice {
+			return cli.Usagef("set %s: it was given twice", getopt.Quote(name))
+		}
+		knobs[name] = int(value[0] - '0')
+	}
+	c, err := user.Dial(user.SocketPath(rundir))
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: no permission to talk to the daemon; run this as the user who started it, or as root", rundir)
+	case err != nil:
+		return fmt.Errorf("no daemon runs in %s; start one with: ipsec setup start", rundir)
+	}
+	defer c.Close()
+	if err := c.Set(ctx, knobs); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("set %s: there is no such knob; ipsec setup status lists them", strings.Join(words, " "))
+		}
+		return err
+	}
+	return nil
 }
 
 func status(ctx context.Context, env *cli.Env, rundir string, asJSON bool) error {
@@ -122,6 +167,9 @@ func status(ctx context.Context, env *cli.Env, rundir string, asJSON bool) error
 				continue
 			}
 			fmt.Fprintf(w, "%s on %s, mtu %d\n", d.Name, d.Physical, d.PhysMTU)
+		}
+		for _, k := range s.Knobs {
+			fmt.Fprintf(w, "%s=%d\n", k.Name, k.Value)
 		}
 		return nil
 	})

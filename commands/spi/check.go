@@ -27,6 +27,8 @@ func (p *parser) finish() error {
 			return cli.Usagef("--life does not go with --%s", p.by)
 		case r.spec.Window > klipsWindow:
 			return cli.Usagef("--replay_window %d does not go with --%s", r.spec.Window, p.by)
+		case r.spec.ESN:
+			return cli.Usagef("--esn does not go with --%s", p.by)
 		}
 	}
 	if r.action == actClear {
@@ -109,6 +111,9 @@ func (p *parser) complete() error {
 	default:
 		s.Src = netip.IPv4Unspecified()
 	}
+	if err := p.numbers(); err != nil {
+		return err
+	}
 	s.Soft, s.Hard = p.life.soft, p.life.hard
 	if s.NATT.Type == klips.NATTNone {
 		s.NATT = klips.NATT{}
@@ -126,6 +131,24 @@ func (p *parser) complete() error {
 			return cli.Usagef("--%s: %v", p.by, err)
 		}
 		return cli.Usagef("--%s %s: %v", p.by, p.alg, err)
+	}
+	return nil
+}
+
+// numbers checks whether the SA can have extended sequence numbers, and gives it
+// the replay window that they need (RFC 4303 section 3.4.3).
+func (p *parser) numbers() error {
+	s := &p.req.spec
+	enc, _ := s.Enc.Info()
+	switch {
+	case !s.ESN:
+		return nil
+	case s.ID.Proto != klips.ProtoESP && s.ID.Proto != klips.ProtoAH:
+		return cli.Usagef("--esn is for ESP and AH; a %s SA has no sequence numbers", s.ID.Proto)
+	case s.Auth == klips.AuthNone && !enc.AEAD:
+		return cli.Usagef("--esn: --esp %s does not authenticate its packets, and so not their sequence numbers; take one that does (see --help), or leave --esn out", p.alg)
+	case s.Window == 0:
+		s.Window = klipsWindow
 	}
 	return nil
 }

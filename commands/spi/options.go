@@ -51,6 +51,7 @@ func table() []getopt.Option {
 		{Name: "enckey", Arg: "KEY", Help: "encryption key, like --authkey", Values: key},
 		{Name: "iv", Arg: "IV", Help: "only checked; IVs are random", Hidden: true},
 		{Name: "replay_window", Arg: "PACKETS", Help: "anti-replay window, 1 to 64; up to 4096 where the stack can"},
+		{Name: "esn", Help: "sequence numbers of 64 bits, for ESP and AH; with a window of 64 unless one is given", Whole: true},
 		{Name: "life", Arg: "LIMITS", Help: "lifetime: {soft|hard}-{allocations|bytes|addtime|usetime|packets}=N[,...]"},
 		{Name: "natt", Arg: "TYPE", Help: "encapsulate ESP in UDP", Values: []string{"nonesp", "nonike", "none"}},
 		{Name: "sport", Arg: "PORT", Help: "UDP port of the SA's destination (as KLIPS has it)"},
@@ -297,6 +298,8 @@ func (p *parser) attribute(name, value string) (err error) {
 		if err == nil && s.Window == 0 {
 			return cli.Usagef("--replay_window %s: the window has 1 to %d packets; leave the option out to have none", getopt.Quote(value), klipsWindow)
 		}
+	case "esn":
+		s.ESN = true
 	case "life":
 		err = p.life.parse(value)
 	case "natt":
@@ -318,7 +321,7 @@ func (p *parser) attribute(name, value string) (err error) {
 
 // Bounds of values.
 const (
-	klipsWindow = 64   // packets of replay window that every stack has
+	klipsWindow = 64   // packets of replay window that every stack has, and --esn without one
 	maxWindow   = 4096 // packets of replay window that a stack can have
 	maxRef      = 1<<31 - 1
 )

@@ -21,8 +21,8 @@ func App() *cli.App {
 		Short: "make, remove and list security associations",
 		Synopsis: []string{
 			"",
-			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--life LIMITS]",
-			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--life LIMITS] [--natt TYPE]",
+			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--life LIMITS]",
+			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--life LIMITS] [--natt TYPE]",
 			"--comp ALG SA [--src ADDR]",
 			"--ip4 SA --src ADDR --dst ADDR",
 			"--ip6 SA --src ADDR --dst ADDR",
@@ -106,6 +106,9 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	if s.Window > klipsWindow && !stack.Has(klips.CapLargeWindow) {
 		return fmt.Errorf("%s: stack %s has replay windows of at most %d packets, not %d", s.ID, stack.Name(), klipsWindow, s.Window)
 	}
+	if s.ESN && !stack.Has(klips.CapESN) {
+		return fmt.Errorf("%s: stack %s has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)", s.ID, stack.Name())
+	}
 	if s.Soft.Packets|s.Hard.Packets != 0 && !stack.Has(klips.CapPacketLimits) {
 		// KLIPS' tools take the limit and drop it without a word.
 		cli.Notef(env, "%s: stack %s has no limits in packets; this one has no effect", s.ID, stack.Name())
@@ -113,7 +116,7 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	for _, n := range req.notes {
 		cli.Notef(env, "%s: %s", s.ID, n)
 	}
-	req.Debugf(env, "make %s %s from %v, replay window %d", s.ID, s.Transform.Name(s.ID.Proto), s.Src, s.Window)
+	req.Debugf(env, "make %s %s from %v, replay window %d, ESN %v", s.ID, s.Transform.Name(s.ID.Proto), s.Src, s.Window, s.ESN)
 	if err := stack.AddSA(ctx, s); err != nil {
 		return explain.Error(explain.AddSA, s.ID.String(), err)
 	}

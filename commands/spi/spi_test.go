@@ -68,6 +68,12 @@ func TestRefused(t *testing.T) {
 		{"--del " + esp + "--replay_window 0", "--replay_window 0: the window has 1 to 64 packets; leave the option out to have none"},
 		{"--del " + esp + "--replay_window 4097", "--replay_window 4097: too large, at most 4096"},
 		{"--del " + esp + "--replay_window 65", "--replay_window 65 does not go with --del"},
+		{"--del " + esp + "--esn", "--esn does not go with --del"},
+		{"--clear --esn", "--esn does not go with --clear"},
+		{"--esn", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
+		{"--ip4 --said tun0x125@10.2.2.2 --esn", "--esn is for ESP and AH; a tun SA has no sequence numbers"},
+		{"--comp deflate --esn --replay_window 64 --said comp0x125@10.2.2.2", "--esn is for ESP and AH; a comp SA has no sequence numbers"},
+		{"--esp 3des --esn " + esp + "--enckey " + key24, "--esn: --esp 3des does not authenticate its packets, and so not their sequence numbers; take one that does (see --help), or leave --esn out"},
 		{"--del " + esp + "--natt nonesp", "--natt does not go with --del"},
 		{"--clear --natt 2", "--natt does not go with --clear"},
 		{"--clear --natt 3", "--natt 3: not one of nonesp (RFC 3948), nonike (draft-02), none"},
@@ -107,6 +113,7 @@ func TestStackRefuses(t *testing.T) {
 		{"--clear", clitest.Stack{SendErr: syscall.EACCES}, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 		{add + " --replay_window 65", clitest.Stack{}, "comp0x125@10.2.2.2: stack klips has replay windows of at most 64 packets, not 65"},
 		{"--esp aes256-gcm --said esp0x125@10.2.2.2 --enckey " + key36, clitest.Stack{}, "esp0x125@10.2.2.2: stack klips has no combined-mode ciphers; take aes256-sha2_256, or another stack (--stack)"},
+		{"--ah hmac-sha1-96 --esn --said ah0x125@10.2.2.2 --authkey " + key20, clitest.Stack{}, "ah0x125@10.2.2.2: stack klips has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)"},
 		{"", clitest.Stack{ListErr: syscall.ENOENT}, "spi: the stack has no such table; is it running? (ipsec setup status)"},
 	}
 	for _, tt := range tests {
@@ -131,6 +138,37 @@ func TestCapabilities(t *testing.T) {
 		s := &clitest.Stack{Caps: caps}
 		if r := run(clitest.World{Stack: s}, line); r.Status != 0 || r.Err != "" || len(s.Messages) != 1 {
 			t.Errorf("spi %s: status %d, %d messages, %s", line, r.Status, len(s.Messages), r.Err)
+		}
+	}
+}
+
+// TestESN checks the window that --esn brings, and that --es still is --esp.
+func TestESN(t *testing.T) {
+	caps := map[klips.Capability]bool{klips.CapESN: true, klips.CapLargeWindow: true}
+	for _, tt := range []struct {
+		line   string
+		window uint32
+		esn    bool
+	}{
+		{"--esn", 64, true},
+		{"--esn --replay_window 32", 32, true},
+		{"--replay_window=4096 --esn --esn", 4096, true},
+		{"--replay_window=4096", 4096, false},
+		{"", 0, false},
+	} {
+		for _, sa := range []string{
+			"--es 3des-sha1-96 --said esp0x125@10.2.2.2 --enckey " + key24 + " --authkey " + key20,
+			"--ah hmac-sha1-96 --said ah:125@3049:1::1 --authkey " + key20,
+		} {
+			s := &clitest.Stack{Caps: caps}
+			r := run(clitest.World{Stack: s}, sa+" "+tt.line)
+			if r.Status != 0 || r.Err != "" || len(s.Specs) != 1 {
+				t.Errorf("spi %s %s: status %d, %d SAs, %s", sa, tt.line, r.Status, len(s.Specs), r.Err)
+				continue
+			}
+			if got := s.Specs[0]; got.Window != tt.window || got.ESN != tt.esn {
+				t.Errorf("spi %s %s: window %d, ESN %v, want %d, %v", sa, tt.line, got.Window, got.ESN, tt.window, tt.esn)
+			}
 		}
 	}
 }

@@ -46,6 +46,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"Debug", (*contract).debug},
 		{"AEAD", (*contract).aead},
 		{"LargeWindow", (*contract).largeWindow},
+		{"ESN", (*contract).esn},
 		{"Version", (*contract).version},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -449,6 +450,33 @@ func (c *contract) largeWindow() {
 	}
 	if sa, gerr := c.Stack.GetSA(c.ctx, s.ID); err == nil && (gerr != nil || sa.Window != 1024) {
 		c.Errorf("GetSA = window %d, %v", sa.Window, gerr)
+	}
+}
+
+func (c *contract) esn() {
+	for _, id := range []klips.SAID{said(klips.ProtoESP, 0x1000, peer), said(klips.ProtoAH, 0x1001, c.Local)} {
+		s := c.spec(id)
+		s.ESN = true
+		for _, s.Window = range []uint32{0, 64} {
+			err := c.Stack.AddSA(c.ctx, s)
+			if want := c.Stack.Has(klips.CapESN) && s.Window > 0; want != (err == nil) {
+				c.Fatalf("AddSA %v with ESN and a window of %d = %v, Has(CapESN) = %v", id, s.Window, err, c.Stack.Has(klips.CapESN))
+			}
+			if err != nil {
+				if s.Window == 0 && c.Stack.Has(klips.CapESN) && !errors.Is(err, syscall.EINVAL) {
+					c.Errorf("AddSA %v with ESN and no window = %v, want EINVAL", id, err)
+				}
+				continue
+			}
+			if sa, err := c.Stack.GetSA(c.ctx, id); err != nil || !sa.ESN || sa.Window != s.Window {
+				c.Errorf("GetSA %v = ESN %v, window %d, %v", id, sa.ESN, sa.Window, err)
+			}
+		}
+	}
+	plain := c.spec(said(klips.ProtoESP, 0x1002, peer))
+	c.must(c.Stack.AddSA(c.ctx, plain))
+	if sa, err := c.Stack.GetSA(c.ctx, plain.ID); err != nil || sa.ESN {
+		c.Errorf("GetSA of an SA without ESN = ESN %v, %v", sa.ESN, err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package klipstest
 
 import (
+	"maps"
 	"net/netip"
-	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips/user/engine"
@@ -12,8 +14,8 @@ import (
 )
 
 // A Network carries packets between the physical devices of Hosts: what one
-// sends arrives at the host that has the destination address, if it is ESP or
-// AH. Every packet is recorded.
+// sends arrives at the host that has the destination address. Every packet is
+// recorded.
 type Network struct {
 	mu    sync.Mutex
 	hosts []*Host
@@ -45,19 +47,22 @@ func (n *Network) send(p []byte) {
 	}
 }
 
-// A Host is a machine made of memory, for engine.New. Its physical devices are
-// those named to NewHost, numbered from 1.
+// A Host is a machine made of memory, for engine.New.
 type Host struct {
-	net     *Network
-	addrs   map[netip.Addr]struct{}
-	devices []string
-	mtu     int
+	net   *Network
+	addrs atomic.Pointer[map[netip.Addr]struct{}]
+	in    *queue
 
-	mu    sync.Mutex
-	links map[string]*Link
-	in    chan []byte
-	gone  chan struct{}
-	once  sync.Once
+	mu      sync.Mutex
+	devices []*device
+	links   map[string]*Link
+}
+
+// A device is a physical device; its index is its place in Host.devices, from 1.
+type device struct {
+	name  string
+	mtu   atomic.Int64
+	wires map[*wire]struct{} // those that are open; guarded by Host.mu
 }
 
 var _ engine.Host = (*Host)(nil)
@@ -65,12 +70,13 @@ var _ engine.Host = (*Host)(nil)
 // NewHost makes a host with addresses and physical devices (MTU 1500) on a
 // network.
 func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
-	h := &Host{
-		net: n, addrs: map[netip.Addr]struct{}{}, devices: devices, mtu: 1500,
-		links: map[string]*Link{}, in: make(chan []byte, 4096), gone: make(chan struct{}),
+	h := &Host{net: n, links: map[string]*Link{}, in: newQueue()}
+	for _, d := range devices {
+		h.AddDevice(d, 1500)
 	}
+	h.addrs.Store(&map[netip.Addr]struct{}{})
 	for _, a := range addrs {
-		h.addrs[a] = struct{}{}
+		h.AddAddr(a)
 	}
 	n.mu.Lock()
 	n.hosts = append(n.hosts, h)
@@ -78,14 +84,91 @@ func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
 	return h
 }
 
-// IsLocal reports whether a is one of the host's addresses or 127/8.
+// AddAddr gives the host an address.
+func (h *Host) AddAddr(a netip.Addr) {
+	h.changeAddrs(func(m map[netip.Addr]struct{}) { m[a] = struct{}{} })
+}
+
+// RemoveAddr takes an address away.
+func (h *Host) RemoveAddr(a netip.Addr) {
+	h.changeAddrs(func(m map[netip.Addr]struct{}) { delete(m, a) })
+}
+
+func (h *Host) changeAddrs(f func(map[netip.Addr]struct{})) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := maps.Clone(*h.addrs.Load())
+	f(m)
+	h.addrs.Store(&m)
+}
+
+// IsLocal reports whether a is one of the host's addresses, or one of 127/8 or
+// ::1, which every host has.
 func (h *Host) IsLocal(a netip.Addr) bool {
-	_, ok := h.addrs[a]
-	return ok || a.Is4() && a.IsLoopback()
+	_, ok := (*h.addrs.Load())[a]
+	return ok || a.IsLoopback()
+}
+
+// AddDevice gives the host one more physical device.
+func (h *Host) AddDevice(name string, mtu int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := &device{name: name, wires: map[*wire]struct{}{}}
+	d.mtu.Store(int64(mtu))
+	h.devices = append(h.devices, d)
+}
+
+// SetDeviceMTU changes the MTU of a physical device.
+func (h *Host) SetDeviceMTU(name string, mtu int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.device(name); i >= 0 {
+		h.devices[i].mtu.Store(int64(mtu))
+	}
+}
+
+// TakeDown takes a physical device down: whoever uses it is told. It can be
+// opened again at once, as on Linux, where it need not be up for that.
+func (h *Host) TakeDown(name string) {
+	h.mu.Lock()
+	var lost []func()
+	if i := h.device(name); i >= 0 {
+		for w := range h.devices[i].wires {
+			lost = append(lost, w.lost)
+		}
+	}
+	h.mu.Unlock()
+	for _, f := range lost {
+		f()
+	}
+}
+
+// device returns the place of a physical device, -1 if there is none of that
+// name. The caller holds h.mu.
+func (h *Host) device(name string) int {
+	return slices.IndexFunc(h.devices, func(d *device) bool { return d.name == name })
 }
 
 // Arrive lets a packet come in by the first physical device.
-func (h *Host) Arrive(p []byte) { h.in <- append([]byte(nil), p...) }
+func (h *Host) Arrive(p []byte) { h.ArriveBy(1, p) }
+
+// ArriveBy lets a packet come in by the physical device of an index; they are
+// numbered from 1.
+func (h *Host) ArriveBy(index int, p []byte) { h.in.put(item{append([]byte(nil), p...), index}) }
+
+// Settle returns when the stack has dealt with all packets that have arrived and
+// all that were routed into its devices.
+func (h *Host) Settle() {
+	h.mu.Lock()
+	queues := []*queue{h.in}
+	for _, l := range h.links {
+		queues = append(queues, l.out)
+	}
+	h.mu.Unlock()
+	for _, q := range queues {
+		q.settle()
+	}
+}
 
 // Link returns the virtual device of that name, nil if there is none.
 func (h *Host) Link(name string) *Link {
@@ -101,7 +184,7 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 	if h.links[name] != nil {
 		return nil, syscall.EEXIST
 	}
-	l := &Link{name: name, host: h, mtu: 1500, out: make(chan []byte, 4096), in: make(chan []byte, 4096), gone: make(chan struct{})}
+	l := &Link{name: name, host: h, mtu: 1500, out: newQueue(), in: make(chan []byte, 4096)}
 	h.links[name] = l
 	return l, nil
 }
@@ -109,12 +192,15 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 // OpenWire opens a physical device.
 func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
 	name, _, _ := strings.Cut(physical, ":")
-	for i, d := range h.devices {
-		if d == name {
-			return &wire{h, name, i + 1}, nil
-		}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := h.device(name)
+	if i < 0 {
+		return nil, syscall.ENXIO
 	}
-	return nil, syscall.ENXIO
+	w := &wire{host: h, dev: h.devices[i], index: i + 1, lost: lost}
+	w.dev.wires[w] = struct{}{}
+	return w, nil
 }
 
 // OpenReceiver starts receiving.
@@ -123,20 +209,19 @@ func (h *Host) OpenReceiver(int) (engine.Receiver, error) { return (*receiver)(h
 type receiver Host
 
 func (r *receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
-	select {
-	case <-r.gone:
-		return 0, os.ErrClosed
-	case p := <-r.in:
-		b := bufs[0]
-		b.Off = packet.Headroom
-		b.End = b.Off + copy(b.B[b.Off:], p)
-		ifindex[0] = 1
-		return 1, nil
+	p, err := r.in.take()
+	if err != nil {
+		return 0, err
 	}
+	b := bufs[0]
+	b.Off = packet.Headroom
+	b.End = b.Off + copy(b.B[b.Off:], p.bytes)
+	ifindex[0] = p.index
+	return 1, nil
 }
 
 func (r *receiver) Close() error {
-	r.once.Do(func() { close(r.gone) })
+	r.in.close()
 	return nil
 }
 
@@ -146,80 +231,24 @@ func (r *receiver) Release() {}
 
 type wire struct {
 	host  *Host
-	name  string
+	dev   *device
 	index int
+	lost  func()
 }
 
-func (w *wire) Name() string { return w.name }
+func (w *wire) Name() string { return w.dev.name }
 func (w *wire) Index() int   { return w.index }
-func (w *wire) MTU() int     { return w.host.mtu }
-func (w *wire) Close() error { return nil }
+func (w *wire) MTU() int     { return int(w.dev.mtu.Load()) }
+
+func (w *wire) Close() error {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	delete(w.dev.wires, w)
+	return nil
+}
 
 func (w *wire) Send(pkts []*packet.Buffer, _ func(*packet.Buffer, error)) {
 	for _, b := range pkts {
 		w.host.net.send(b.Bytes())
 	}
-}
-
-// A Link is a virtual device made of channels.
-type Link struct {
-	name string
-	host *Host
-	out  chan []byte // routed into the device
-	in   chan []byte // arrived on it
-	gone chan struct{}
-	once sync.Once
-
-	mu  sync.Mutex
-	mtu int
-}
-
-// Send routes a packet into the device.
-func (l *Link) Send(p []byte) { l.out <- append([]byte(nil), p...) }
-
-// Arrived is what comes out of the device.
-func (l *Link) Arrived() <-chan []byte { return l.in }
-
-// Name returns the device's name.
-func (l *Link) Name() string { return l.name }
-
-func (l *Link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	select {
-	case <-l.gone:
-		return 0, os.ErrClosed
-	case p := <-l.out:
-		sizes[0] = copy(bufs[0][offset:], p)
-		return 1, nil
-	}
-}
-
-func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
-	for _, b := range bufs {
-		l.in <- append([]byte(nil), b[offset:]...)
-	}
-	return len(bufs), nil
-}
-
-// MTU returns the device's MTU.
-func (l *Link) MTU() (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mtu, nil
-}
-
-// SetMTU sets the device's MTU.
-func (l *Link) SetMTU(mtu int) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.mtu = mtu
-	return nil
-}
-
-// Close removes the device.
-func (l *Link) Close() error {
-	l.once.Do(func() { close(l.gone) })
-	l.host.mu.Lock()
-	defer l.host.mu.Unlock()
-	delete(l.host.links, l.name)
-	return nil
 }

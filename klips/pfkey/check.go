@@ -47,7 +47,7 @@ const (
 	extXPhysical = 1 << (ExtXPhysical - minXExt + 40)
 	extXTable    = 1 << (ExtXTable - minXExt + 40)
 	extXData     = 1 << (ExtXData - minXExt + 40)
-	extXAdd      = 1<<(ExtXWindow-minXExt+40) | 1<<(ExtXPackets-minXExt+40) | 1<<(ExtXFarEnd-minXExt+40)
+	extXAdd      = 1<<(ExtXWindow-minXExt+40) | 1<<(ExtXPackets-minXExt+40) | 1<<(ExtXFarEnd-minXExt+40) | 1<<(ExtXESN-minXExt+40)
 )
 
 // inRules are those of requests, outRules those of what a stack sends, as KLIPS
@@ -106,6 +106,8 @@ func xRules(t Type, reply bool) rule {
 		return rule{}
 	}
 	switch t {
+	case TypeXSet:
+		return rule{extXData, 0}
 	case TypeXGroup:
 		return rule{extXSAIDs, 0}
 	case TypeXAttach:
@@ -238,7 +240,7 @@ func checkRules(m *Message, reply bool) *Error {
 		r = inRules[m.Type]
 	}
 	have := m.set()
-	if !reply && m.Type == TypeAdd {
+	if !reply && (m.Type == TypeAdd || m.Type == TypeUpdate) {
 		r.optional |= extXAdd
 	}
 	if extra := have &^ (r.required | r.optional); extra != 0 {

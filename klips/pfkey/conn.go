@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -34,9 +35,14 @@ type transport interface {
 type Conn struct {
 	t    transport
 	turn chan struct{} // holds one token; who has it may use what follows
-	seq  uint32
 	buf  []byte
 }
+
+// lastSeq is the sequence number of this process's last request: like the
+// classic tools, a process counts from 1. As stacks send answers to every open
+// socket, a count of each Conn's own would let two of them take each other's
+// answers.
+var lastSeq atomic.Uint32
 
 func newConn(t transport) *Conn {
 	c := &Conn{t: t, turn: make(chan struct{}, 1), buf: make([]byte, MaxMessage+1)}
@@ -59,7 +65,7 @@ func Dial(path string) (*Conn, error) {
 func (c *Conn) Close() error { return c.t.close() }
 
 // Call sends a request and returns the answer. It sets the request's sequence
-// number, counting from 1, and its process id; other messages that arrive, such
+// number, counting from 1 in this process, and its process id; other messages that arrive, such
 // as late answers and those to other processes, are dropped. When the answer has
 // an errno, it is returned together with that syscall.Errno as the error. The
 // other errors are those of ctx and of the connection, and *[Error] for an
@@ -109,15 +115,7 @@ func (c *Conn) Receive(ctx context.Context) (*Message, error) {
 // or fails.
 func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Message) (done bool, err error)) error {
 	return c.inTurn(ctx, func() error {
-		c.seq++
-		request.Seq, request.PID = c.seq, uint32(os.Getpid())
-		b, err := request.Marshal()
-		if err != nil {
-			return err
-		}
-		err = c.t.send(b)
-		clear(b) // it may hold keys
-		if err != nil {
+		if err := c.ask(request); err != nil {
 			return err
 		}
 		if !c.t.answers(request.Type) {
@@ -130,7 +128,7 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 				return err
 			}
 			h, err := ParseHeader(c.buf[:n])
-			if h.Seq != request.Seq || h.PID != request.PID || h.Type != request.Type {
+			if !answers(h, request) {
 				continue // not for us, whatever is wrong with it
 			}
 			var m *Message
@@ -149,6 +147,22 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 			}
 		}
 	})
+}
+
+// ask numbers a request and sends it. The caller has the turn.
+func (c *Conn) ask(request *Message) error {
+	request.Seq, request.PID = lastSeq.Add(1), uint32(os.Getpid())
+	b, err := request.Marshal()
+	if err != nil {
+		return err
+	}
+	defer clear(b) // it may hold keys
+	return c.t.send(b)
+}
+
+// answers reports whether a header is that of the answer to a request.
+func answers(h Header, request *Message) bool {
+	return h.Seq == request.Seq && h.PID == request.PID && h.Type == request.Type
 }
 
 // inTurn runs f alone, and with ctx in force on the transport.

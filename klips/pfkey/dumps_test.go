@@ -178,11 +178,11 @@ func TestSASpecRoundTrip(t *testing.T) {
 	full := klips.SASpec{
 		ID: said(klips.ProtoESP, 0x1000, gw6), Src: far6,
 		Transform: klips.Transform{Enc: klips.EncChaCha20Poly1305}, EncKey: bytes.Repeat([]byte{7}, 36),
-		Window: 4096,
-		Soft:   klips.Limits{Allocations: 1, Bytes: 2, AddTime: 3, UseTime: 4, Packets: 5},
-		Hard:   klips.Limits{Allocations: 6, Bytes: 1 << 40, AddTime: 8, UseTime: 9, Packets: 1 << 50},
-		NATT:   klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501},
-		Ref:    1, RefHim: 2, OutIf: 49153,
+		Window: 4096, ESN: true,
+		Soft: klips.Limits{Allocations: 1, Bytes: 2, AddTime: 3, UseTime: 4, Packets: 5},
+		Hard: klips.Limits{Allocations: 6, Bytes: 1 << 40, AddTime: 8, UseTime: 9, Packets: 1 << 50},
+		NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501},
+		Ref:  1, RefHim: 2, OutIf: 49153,
 	}
 	m := AddSAPrivate(&full)
 	if err := Check(m); err == nil {

@@ -21,7 +21,9 @@ import (
 //	LIST       TABLE, [SAIDS (1): only this SA]  TABLE DATA …, the last without DATA
 //	STOP                                         header, when the daemon is about to go
 //	STATUS                                       DATA (one JSON value)
-//	ADD        as KLIPS', [WINDOW PACKETS FAR_END]
+//	SET        DATA (JSON: names and values)     header
+//	ADD        as KLIPS', [WINDOW PACKETS FAR_END ESN]
+//	UPDATE     the same
 //
 //	#   extension  body after length and type
 //	64  SAIDS      per SAID 24 bytes: u8 protocol, u8 IP version (4 or 6), u16 0,
@@ -36,6 +38,7 @@ import (
 //	70  PACKETS    u32 0, u64 soft limit, u64 hard limit in packets, 0 = none
 //	71  FAR_END    as ADDRESS_DST: where a tun SA's packets go when that is not
 //	               its SAID's destination
+//	72  ESN        u32, 1: sequence numbers of 64 bits
 //
 // A message of the private part is at most MaxMessage bytes long, so that it
 // fits a datagram of a unix socket.
@@ -49,9 +52,10 @@ const (
 	TypeXList      Type = 68 // lists a table
 	TypeXStop      Type = 69 // asks the daemon to stop
 	TypeXStatus    Type = 70 // asks the daemon how it is
+	TypeXSet       Type = 71 // sets knobs of the stack, all or none
 
 	minXType = TypeXGroup
-	maxXType = TypeXStatus
+	maxXType = TypeXSet
 )
 
 // Private extension types.
@@ -64,9 +68,10 @@ const (
 	ExtXWindow   ExtType = 69
 	ExtXPackets  ExtType = 70
 	ExtXFarEnd   ExtType = 71
+	ExtXESN      ExtType = 72
 
 	minXExt = ExtXSAIDs
-	maxXExt = ExtXFarEnd
+	maxXExt = ExtXESN
 )
 
 // MaxMessage is the length of the longest message that is sent, in bytes.
@@ -82,6 +87,7 @@ type PrivateMessage struct {
 	XWindow   *Window
 	XPackets  *Packets
 	XFarEnd   *Address
+	XESN      *ESN
 }
 
 func (m *PrivateMessage) slot(t ExtType) slot {
@@ -102,6 +108,8 @@ func (m *PrivateMessage) slot(t ExtType) slot {
 		return at(&m.XPackets)
 	case ExtXFarEnd:
 		return at(&m.XFarEnd)
+	case ExtXESN:
+		return at(&m.XESN)
 	}
 	return nil
 }
@@ -273,6 +281,25 @@ func (v *Window) decode(r *reader) {
 func (v *Window) encode(w *writer) { w.u32(uint32(*v)) }
 func (v *Window) check() *Error    { return nil }
 func (v *Window) String() string   { return fmt.Sprintf("%d", uint32(*v)) }
+
+// An ESN is the extension ESN, always 1: the SA has extended sequence numbers.
+type ESN uint32
+
+func (v *ESN) decode(r *reader) {
+	*v = ESN(r.u32())
+	r.end()
+}
+
+func (v *ESN) encode(w *writer) { w.u32(uint32(*v)) }
+
+func (v *ESN) check() *Error {
+	if *v != 1 {
+		return fault(syscall.EINVAL, "kind %d of sequence numbers", uint32(*v))
+	}
+	return nil
+}
+
+func (v *ESN) String() string { return fmt.Sprintf("%d", uint32(*v)) }
 
 // Packets is the extension PACKETS: lifetime limits in packets, 0 for none.
 type Packets struct{ Soft, Hard uint64 }

@@ -83,6 +83,20 @@ func TestPrivateRequests(t *testing.T) {
 			t.Errorf("CheckPrivate(%v) = %v, want EINVAL", m, err)
 		}
 	}
+	// ESN is 1, and only ADD has it.
+	esn := AddSAPrivate(&klips.SASpec{ID: ids[0], ESN: true})
+	if err := CheckPrivate(wire(t, esn)); err != nil || !strings.Contains(esn.String(), "ESN(1)") {
+		t.Errorf("CheckPrivate(%v) = %v", esn, err)
+	}
+	*esn.XESN = 2
+	if err := CheckPrivate(wire(t, esn)); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("CheckPrivate(%v) = %v, want EINVAL", esn, err)
+	}
+	get := GetSA(ids[0])
+	get.XESN = new(ESN(1))
+	if err := CheckPrivate(wire(t, get)); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("CheckPrivate(%v) = %v, want EINVAL", get, err)
+	}
 	for _, m := range []*Message{
 		Attach("ipsec0123456789x", "eth0"), GroupAll([]klips.SAID{{}, {}}), AddSA(&klips.SASpec{}),
 	} {

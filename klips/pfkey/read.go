@@ -47,7 +47,7 @@ func (m *Message) said(st SAType, es ExtType, sa *SA, ed ExtType, dst *Address) 
 	return id, nil
 }
 
-// SASpec returns the SA that an ADD asks for. The keys are copies; who asked
+// SASpec returns the SA that an ADD or UPDATE asks for. The keys are copies; who asked
 // clears them with [klips.SASpec.ClearKeys].
 func (m *Message) SASpec() (*klips.SASpec, error) {
 	id, err := m.SAID()
@@ -98,6 +98,7 @@ func (m *Message) SASpec() (*klips.SASpec, error) {
 	if m.XWindow != nil {
 		s.Window = uint32(*m.XWindow)
 	}
+	s.ESN = m.XESN != nil
 	if m.XPackets != nil {
 		s.Soft.Packets, s.Hard.Packets = m.XPackets.Soft, m.XPackets.Hard
 	}
@@ -109,6 +110,37 @@ func (l *Lifetime) limits() klips.Limits {
 		return klips.Limits{}
 	}
 	return klips.Limits{Allocations: l.Allocations, Bytes: l.Bytes, AddTime: l.AddTime, UseTime: l.UseTime}
+}
+
+// Reservation returns what a GETSPI asks for: destination and protocol of the
+// SA, its source, and the range of SPIs, inclusive.
+func (m *Message) Reservation() (id klips.SAID, src netip.Addr, r SPIRange, err error) {
+	switch {
+	case m.SPIRange == nil:
+		err = missing(m.Type, ExtSPIRange)
+	case m.Src == nil:
+		err = missing(m.Type, ExtSrc)
+	case m.Src.Addr.Is4In6():
+		err = &Error{syscall.EINVAL, m.Type, ExtSrc, "an IPv4 address in IPv6 form"}
+	default:
+		id, err = m.said(m.SAType, ExtSA, &SA{}, ExtDst, m.Dst)
+	}
+	if err != nil {
+		return klips.SAID{}, netip.Addr{}, SPIRange{}, err
+	}
+	return id, m.Src.Addr, *m.SPIRange, nil
+}
+
+// Ports reports whether an UPDATE is about UDP ports, and nothing else then, and
+// returns those of n with the ones that it names in their place.
+func (m *Message) Ports(n klips.NATT) (klips.NATT, bool) {
+	if m.NATTSPort != nil {
+		n.SPort = uint16(*m.NATTSPort)
+	}
+	if m.NATTDPort != nil {
+		n.DPort = uint16(*m.NATTDPort)
+	}
+	return n, m.NATTSPort != nil || m.NATTDPort != nil
 }
 
 // Group returns the SAs of X_GRPSA, one (to ungroup) or two, or those of a
@@ -136,7 +168,7 @@ func (m *Message) Group() ([]klips.SAID, error) {
 
 // Eroute returns what X_ADDFLOW asks for. Packets is 0, PID is the sender's.
 func (m *Message) Eroute() (klips.Eroute, klips.ErouteOp, error) {
-	e := klips.Eroute{PID: int32(m.PID)}
+	e := klips.Eroute{PID: int32(m.PID), IdentSrc: m.IdentSrc.klips(), IdentDst: m.IdentDst.klips()}
 	var err error
 	if e.ID, err = m.SAID(); err != nil {
 		return klips.Eroute{}, 0, err
@@ -155,6 +187,13 @@ func (m *Message) Eroute() (klips.Eroute, klips.ErouteOp, error) {
 		op = klips.ErouteReplace
 	}
 	return e, op, nil
+}
+
+func (i *Ident) klips() *klips.Ident {
+	if i == nil {
+		return nil
+	}
+	return new(klips.Ident(*i))
 }
 
 // ClearsFlows reports whether an X_DELFLOW asks to remove all eroutes; if not,

@@ -89,6 +89,15 @@ func AddReply(request *Message, sa *klips.SA) *Message {
 	return m
 }
 
+// UpdateReply answers UPDATE with the SA as it is now: like GET, with the
+// identities and UDP ports of the request.
+func UpdateReply(request *Message, sa *klips.SA, now time.Time) *Message {
+	m := GetReply(request, sa, now)
+	m.NATTType, m.NATTSPort, m.NATTDPort, m.NATTOA = nil, request.NATTSPort, request.NATTDPort, nil
+	m.IdentSrc, m.IdentDst = request.IdentSrc, request.IdentDst
+	return m
+}
+
 // DeleteReply answers DELETE; ref is the SAref of the SA that is gone.
 func DeleteReply(request *Message, ref uint32) *Message {
 	m := reply(request, ExtSrc, ExtDst)
@@ -114,6 +123,19 @@ func GetReply(request *Message, sa *klips.SA, now time.Time) *Message {
 // GroupReply answers X_GRPSA with the SAs of the request.
 func GroupReply(request *Message) *Message {
 	return reply(request, ExtSA, ExtDst, ExtSAType2, ExtSA2, ExtDst2)
+}
+
+// GroupReplies tells others of a group of two SAs or more that was made at once:
+// the messages that a KLIPS kernel sends about the same group, one for each pair.
+// Their sequence number is that of the request, all the same.
+func GroupReplies(request Header, ids []klips.SAID) []*Message {
+	var l []*Message
+	for i := 1; i < len(ids); i++ {
+		m := GroupPair(ids[i-1], ids[i])
+		m.Seq, m.PID = request.Seq, request.PID
+		l = append(l, m)
+	}
+	return l
 }
 
 // AddFlowReply answers X_ADDFLOW. Ports and protocol are given back, where
@@ -148,10 +170,12 @@ func RegisterReply(request *Message, auth, encrypt []Algorithm) *Message {
 	return m
 }
 
-// Expire tells everyone that an SA's hard or soft limits have passed.
+// Expire tells everyone that an SA's hard or soft limits have passed. As in
+// KLIPS, the SAref is not told.
 func Expire(sa *klips.SA, hard bool, now time.Time) *Message {
 	m := &Message{Header: Header{Type: TypeExpire, SAType: SATypeOf(sa.ID.Proto)}}
 	m.describe(sa, now)
+	m.SA.Ref = 0
 	if hard {
 		m.LifeHard = orZero(lifeLimits(&sa.Life, func(c klips.Counter) uint64 { return c.Hard }))
 	} else {
@@ -225,10 +249,14 @@ func (m *Message) describe(sa *klips.SA, now time.Time) {
 const inboundFlag = 1
 
 func wireFlags(sa *klips.SA) uint32 {
-	if sa.Dir == klips.Inbound {
-		return sa.Flags | inboundFlag
+	f := sa.Flags
+	if sa.ESN {
+		f |= klips.FlagESN
 	}
-	return sa.Flags
+	if sa.Dir == klips.Inbound {
+		f |= inboundFlag
+	}
+	return f
 }
 
 // lifeLimits returns the limits that of picks, nil when there are none.

@@ -64,13 +64,17 @@ func TestAddReplyAsHeard(t *testing.T) {
 	if in.SA.Flags != 1 || request.SA.Flags != 0 {
 		t.Errorf("flags %#x, of the request %#x, want 1, 0", in.SA.Flags, request.SA.Flags)
 	}
+	esn := AddReply(request, &klips.SA{ID: id, Flags: klips.FlagInFlow, ESN: true})
+	if esn.SA.Flags != klips.FlagInFlow|klips.FlagESN {
+		t.Errorf("flags of an SA with ESN %#x, want 0x408", esn.SA.Flags)
+	}
 }
 
 func TestExpireAsHeard(t *testing.T) {
 	const made = 0x28f5b0b
 	sa := &klips.SA{
 		ID: said(klips.ProtoTun, 0x1101, netip.MustParseAddr("10.9.0.2")), Src: netip.MustParseAddr("10.9.0.1"),
-		State: klips.Mature, Used: true,
+		State: klips.Mature, Used: true, Ref: 1,
 	}
 	sa.Life.Allocations.Count = 1
 	sa.Life.Bytes = klips.Counter{Count: 312, Soft: 300}

@@ -1,6 +1,7 @@
 package pfkey
 
 import (
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -19,7 +20,8 @@ import (
 
 // AddSA asks for an SA (ADD). The message has copies of the keys; clear it with
 // [Message.Clear] after use. Only what KLIPS can be told is in it: a window
-// above 64 becomes 64 and packet limits are left out, see [AddSAPrivate].
+// above 64 becomes 64, packet limits and extended sequence numbers are left out,
+// see [AddSAPrivate].
 func AddSA(spec *klips.SASpec) *Message {
 	m := saRequest(TypeAdd, spec.ID)
 	if spec.Src.IsValid() {
@@ -51,12 +53,16 @@ func AddSA(spec *klips.SASpec) *Message {
 	return m
 }
 
-// AddSAPrivate is [AddSA] for the embedded stack: with large windows, packet
-// limits and the address behind a NAT where the SA has them.
+// AddSAPrivate is [AddSA] for the embedded stack: with large windows, extended
+// sequence numbers, packet limits and the address behind a NAT where the SA has
+// them.
 func AddSAPrivate(spec *klips.SASpec) *Message {
 	m := AddSA(spec)
 	if spec.Window > maxReplay {
 		m.XWindow = new(Window(spec.Window))
+	}
+	if spec.ESN {
+		m.XESN = new(ESN(1))
 	}
 	if spec.Soft.Packets != 0 || spec.Hard.Packets != 0 {
 		m.XPackets = &Packets{Soft: spec.Soft.Packets, Hard: spec.Hard.Packets}
@@ -74,6 +80,41 @@ func newLimits(l klips.Limits) *Lifetime {
 		return nil
 	}
 	return &Lifetime{Allocations: l.Allocations, Bytes: l.Bytes, AddTime: l.AddTime, UseTime: l.UseTime}
+}
+
+// GetSPI asks to reserve an SPI between min and max, inclusive, for an SA that
+// [UpdateSA] will make usable (GETSPI). The SPI of id does not count; src may be
+// invalid for any.
+func GetSPI(id klips.SAID, src netip.Addr, min, max klips.SPI) *Message {
+	m := request(TypeGetSPI, SATypeOf(id.Proto))
+	if !src.IsValid() {
+		src = anyOf(id.Dst)
+	}
+	m.Src, m.Dst = &Address{Addr: src}, &Address{Addr: id.Dst}
+	m.SPIRange = &SPIRange{Min: min, Max: max}
+	return m
+}
+
+// UpdateSA asks to give an SA that is there, or was reserved with [GetSPI], the
+// algorithms, keys and limits of spec (UPDATE). As with [AddSA], the message has
+// copies of the keys. Encapsulation, device and SArefs cannot be said here and
+// stay as they are.
+func UpdateSA(spec *klips.SASpec) *Message {
+	m := AddSA(spec)
+	m.Type = TypeUpdate
+	m.NATTType, m.NATTSPort, m.NATTDPort, m.PlumbIf, m.SARef = nil, nil, nil, nil, nil
+	return m
+}
+
+// UpdatePorts asks to change the UDP ports of an SA and nothing else (UPDATE).
+// KLIPS wants algorithms to be named, whose keys it does not look at: spec has
+// those of the SA.
+func UpdatePorts(spec *klips.SASpec, sport, dport uint16) *Message {
+	m := UpdateSA(spec)
+	m.Clear()
+	m.KeyAuth, m.KeyEncrypt, m.LifeHard, m.LifeSoft = nil, nil, nil, nil
+	m.NATTSPort, m.NATTDPort = new(Port(sport)), new(Port(dport))
+	return m
 }
 
 // DeleteSA asks to remove an SA (DELETE).
@@ -118,8 +159,17 @@ func AddFlow(e klips.Eroute, op klips.ErouteOp) *Message {
 	}
 	m.Src = &Address{Addr: anyOf(e.ID.Dst)}
 	m.Dst = &Address{Addr: e.ID.Dst}
+	m.IdentSrc, m.IdentDst = newIdent(e.IdentSrc), newIdent(e.IdentDst)
 	m.setFlow(e.Selector)
 	return m
+}
+
+// newIdent returns a copy of an identity as an extension, nil for none.
+func newIdent(i *klips.Ident) *Ident {
+	if i == nil {
+		return nil
+	}
+	return new(Ident(*i))
 }
 
 // DelFlow asks to remove the eroute with a selector (X_DELFLOW). As for [Flush],
@@ -218,6 +268,29 @@ func Stop() *Message { return request(TypeXStop, SATypeUnspec) }
 
 // Status asks the embedded daemon how it is. Private part.
 func Status() *Message { return request(TypeXStatus, SATypeUnspec) }
+
+// Set asks the embedded daemon to set knobs, all or none. Private part.
+func Set(knobs map[string]int) (*Message, error) {
+	b, err := json.Marshal(knobs)
+	if err != nil {
+		return nil, err
+	}
+	m := request(TypeXSet, SATypeUnspec)
+	m.XData = new(Data(b))
+	return m, nil
+}
+
+// Knobs returns what a private SET asks for.
+func (m *Message) Knobs() (map[string]int, error) {
+	if m.XData == nil {
+		return nil, missing(m.Type, ExtXData)
+	}
+	var k map[string]int
+	if err := json.Unmarshal(*m.XData, &k); err != nil {
+		return nil, &Error{syscall.EINVAL, m.Type, ExtXData, "is not JSON"}
+	}
+	return k, nil
+}
 
 func first(s []SAType) SAType {
 	if len(s) == 0 {

@@ -47,7 +47,7 @@ func (t Type) String() string {
 		TypeAddFlow: "X_ADDFLOW", TypeDelFlow: "X_DELFLOW", TypeDebug: "X_DEBUG",
 		TypeNATTMapping: "X_NAT_T_NEW_MAPPING", TypePlumbIf: "X_PLUMBIF", TypeUnplumbIf: "X_UNPLUMBIF",
 		TypeXGroup: "GROUP", TypeXAttach: "ATTACH", TypeXDetach: "DETACH", TypeXDetachAll: "DETACHALL",
-		TypeXList: "LIST", TypeXStop: "STOP", TypeXStatus: "STATUS",
+		TypeXList: "LIST", TypeXStop: "STOP", TypeXStatus: "STATUS", TypeXSet: "SET",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]
@@ -183,6 +183,7 @@ func (t ExtType) String() string {
 		ExtNATTDPort: "NAT_T_DPORT", ExtNATTOA: "NAT_T_OA", ExtPlumbIf: "PLUMBIF", ExtSARef: "SAREF",
 		ExtXSAIDs: "SAIDS", ExtXVirtual: "VIRTUAL", ExtXPhysical: "PHYSICAL", ExtXTable: "TABLE",
 		ExtXData: "DATA", ExtXWindow: "WINDOW", ExtXPackets: "PACKETS", ExtXFarEnd: "FAR_END",
+		ExtXESN: "ESN",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]

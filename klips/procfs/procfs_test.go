@@ -322,16 +322,51 @@ func TestWriteSPI(t *testing.T) {
 		ID:        klips.SAID{Dst: a("192.1.2.45"), SPI: 0x100, Proto: klips.ProtoComp},
 		Transform: klips.Transform{Comp: klips.CompDeflate}, Uncompressed: 10, Compressed: 5,
 	}
+	ah := klips.SA{
+		ID:        klips.SAID{Dst: a("192.1.2.45"), SPI: 0x101, Proto: klips.ProtoAH},
+		Transform: klips.Transform{Auth: klips.AuthSHA1}, Window: 4096, ESN: true, Seq: 1<<64 - 1,
+	}
 	want := `tun0x1234@2001:db8::2 IPIP: dir=in  src=2001:db8:0:1::1 policy=10.0.0.0/8->::/0 flags=0x8<> life(c,s,h)=bytes(1,0,9)addtime(0,0,0)usetime(0,60,0) natencap=nonesp natsport=4500 natdport=4501 refcount=3 ref=7 refhim=0 outif=ipsec1:0
 esp0x12345678@192.1.2.45 ESP_AES_HMAC_SHA2_256: dir=out src=192.1.2.23 iv_bits=24bits iv=0x0001ab ooowin=32 ooo_errs=4 seq=8589934592 bit=0xffffffffffffffff max_seq_diff=5 alen=256 aklen=256 auth_errs=1 eklen=128 encr_size_errs=2 encr_pad_errs=3 life(c,s,h)=addtime(0,0,0)usetime(0,0,0) idle=90 natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
 comp0x100@192.1.2.45 COMP_DEFLATE: dir=out life(c,s,h)=addtime(0,0,0) ratio=10:5 natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
+ah0x101@192.1.2.45 AH_HMAC_SHA1: dir=out ooowin=4096 seq=18446744073709551615 flags=0x400<> alen=160 life(c,s,h)=addtime(0,0,0) natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
 `
 	var out bytes.Buffer
-	if err := WriteSPI(&out, []klips.SA{sa, esp, comp}); err != nil {
+	if err := WriteSPI(&out, []klips.SA{sa, esp, comp, ah}); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(strings.Split(want, "\n"), strings.Split(out.String(), "\n")); d != "" {
 		t.Errorf("WriteSPI (-want +got):\n%s", d)
+	}
+}
+
+// TestFlagESN: extended sequence numbers are a bit of the flags in the table, and
+// a field of their own outside of it.
+func TestFlagESN(t *testing.T) {
+	line := func(flags string) string {
+		return "ah0x101@192.1.2.45 AH_HMAC_SHA1: dir=out ooowin=64" + flags + " alen=160 life(c,s,h)=addtime(0,0,0) natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0\n"
+	}
+	for _, tt := range []struct {
+		flags string
+		esn   bool
+		want  uint32
+	}{
+		{"", false, 0},
+		{" flags=0x8<>", false, klips.FlagInFlow},
+		{" flags=0x400<>", true, 0},
+		{" flags=0x408<>", true, klips.FlagInFlow},
+	} {
+		sas, err := ParseSPI(strings.NewReader(line(tt.flags)))
+		if err != nil || len(sas) != 1 {
+			t.Fatalf("%q: %v", tt.flags, err)
+		}
+		if sas[0].ESN != tt.esn || sas[0].Flags != tt.want {
+			t.Errorf("%q: ESN %v, flags %#x, want %v, %#x", tt.flags, sas[0].ESN, sas[0].Flags, tt.esn, tt.want)
+		}
+		var out strings.Builder
+		if err := WriteSPI(&out, sas); err != nil || out.String() != line(tt.flags) {
+			t.Errorf("%q is written as %q, %v", tt.flags, out.String(), err)
+		}
 	}
 }
 

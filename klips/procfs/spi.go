@@ -69,7 +69,13 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 		}
 		b = appendOptional(b, "max_seq_diff", uint64(sa.MaxSeqDiff))
 	}
-	if f := sa.Flags &^ inboundFlag; f != 0 {
+	f := sa.Flags &^ inboundFlag
+	if sa.ESN {
+		// A bit of a field that KLIPS' table may have: readers of it know how to
+		// step over that.
+		f |= klips.FlagESN
+	}
+	if f != 0 {
 		b = append(b, " flags=0x"...)
 		b = strconv.AppendUint(b, uint64(f), 16)
 		b = append(b, "<>"...)

@@ -155,6 +155,10 @@ func setField(sa *klips.SA, name string, value []byte) (err error) {
 		}
 		*u32 = uint32(n)
 	}
+	if name == "flags" {
+		sa.ESN = sa.Flags&klips.FlagESN != 0
+		sa.Flags &^= klips.FlagESN
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"syscall"
 	"time"
 
@@ -226,6 +227,20 @@ type Status struct {
 	SAs     int            `json:"sas"`
 	Eroutes int            `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
+	// Dropped counts messages to listeners that did not read them.
+	Dropped uint64       `json:"dropped,omitempty"`
+	Knobs   []klips.Knob `json:"knobs"`
+}
+
+// Set sets knobs of the stack, all or none. ENOENT: there is none of a name.
+// EINVAL: a value is neither 0 nor 1.
+func (c *Client) Set(ctx context.Context, knobs map[string]int) error {
+	m, err := pfkey.Set(knobs)
+	if err != nil {
+		return opError("set", "", err)
+	}
+	_, err = c.call(ctx, "set", "", m)
+	return err
 }
 
 // Status asks the daemon how it is.
@@ -243,3 +258,15 @@ func (c *Client) Stop(ctx context.Context) error {
 	_, err := c.call(ctx, "stop", "", pfkey.Stop())
 	return err
 }
+
+// Listen registers for SA types and returns the daemon's messages, see
+// [pfkey.Listener]. The Client must not be used for anything else meanwhile.
+func (c *Client) Listen(ctx context.Context, types ...pfkey.SAType) (iter.Seq2[[]byte, error], error) {
+	l, err := c.conn.Listen(ctx, types...)
+	if err != nil {
+		return nil, opError("listen", "", err)
+	}
+	return l, nil
+}
+
+var _ pfkey.Listener = (*Client)(nil)

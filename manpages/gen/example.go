@@ -15,6 +15,7 @@ import (
 // next one, or a line "#.":
 //
 //	exec COMMAND       the command, without an "&" that the test needs
+//	exec sh -c 'TEXT'  the text, as one types it into a shell
 //	umask MODE         the same
 //	stdin FILE         "< FILE" after the next command
 //	cp stdout FILE     "> FILE" after the last command
@@ -81,6 +82,9 @@ func parseExamples(path string, data []byte) (*exampleSet, error) {
 			cmd := strings.TrimPrefix(line, "exec ")
 			if fg, ok := strings.CutSuffix(cmd, "&"); ok { // "&" or "&name&": in the background
 				cmd, _, _ = strings.Cut(fg, " &")
+			}
+			if text, ok := strings.CutPrefix(cmd, "sh -c '"); ok && strings.HasSuffix(text, "'") {
+				cmd = strings.TrimSuffix(text, "'")
 			}
 			cur.steps = append(cur.steps, step{command: cmd + input})
 			input = ""

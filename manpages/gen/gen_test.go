@@ -73,7 +73,7 @@ func TestPages(t *testing.T) {
 var flagMention = regexp.MustCompile(`(?:Fl \\-|\\-\\-|--)([a-z][a-z0-9_]*(?:(?:\\-|-)[a-z0-9_]+)*)`)
 
 // commandMention finds the command of an example line.
-var commandMention = regexp.MustCompile(`^# ipsec(?:_| )([a-z]+)`)
+var commandMention = regexp.MustCompile(`^# ipsec(?:_| )([a-z_]+)`)
 
 // TestOptions: a page has every option of its applet and no other.
 func TestOptions(t *testing.T) {

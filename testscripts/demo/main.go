@@ -50,7 +50,7 @@ func run(ipsec string) int {
 	if err := lab.CanTUN(); err != nil {
 		return fail(fmt.Errorf("%w: the virtual devices ipsecN are TUN devices; try 'modprobe tun', or run as root", err))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	s := &show{ctx: ctx, ipsec: path, out: os.Stdout}
 	err = s.play()

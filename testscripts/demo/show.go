@@ -33,6 +33,7 @@ type show struct {
 type gateway struct {
 	*lab.Host
 	wire, inner, net string // addresses: on the cable, behind the gateway, its network
+	spis             string // how the SPIs of the SAs towards it begin
 	started          bool
 }
 
@@ -47,7 +48,10 @@ func (s *show) play() error {
 Two gateways on one cable, a network behind each:
 
     10.1.0.1 (gw1) 192.0.2.1 ---------------- 192.0.2.2 (gw2) 10.2.0.1
-`)
+
+What goes from one network to the other is to be put into an IP packet for the
+other gateway (tun), encrypted (esp) and authenticated once more (ah): three
+security associations in each direction, grouped.`)
 	s.title("Keys, the same on both gateways")
 	for _, k := range []struct{ file, bits string }{{"esp.key", "128"}, {"auth.key", "160"}, {"ah.key", "160"}} {
 		if err := s.makeKey(gw1, k.file, k.bits); err != nil {
@@ -83,6 +87,7 @@ func (s *show) build() (err error) {
 		}
 		s.hosts = append(s.hosts, &gateway{
 			Host: h, wire: fmt.Sprintf("192.0.2.%d", i), inner: fmt.Sprintf("10.%d.0.1", i), net: fmt.Sprintf("10.%d.0.0/24", i),
+			spis: fmt.Sprintf("0x%d", 3-i),
 		})
 	}
 	if err := lab.Cable(s.hosts[0].Host, "eth0", s.hosts[1].Host, "eth0"); err != nil {
@@ -103,31 +108,21 @@ func (s *show) configure(g, peer *gateway) error {
 	if err := s.typed(g, "ipsec setup start"); err != nil {
 		return err
 	}
-	for _, to := range s.hosts {
-		from := s.hosts[0]
-		spi := "0x2" // towards gw1
-		if to == from {
-			from = s.hosts[1]
-		} else {
-			spi = "0x1"
-		}
+	for _, way := range [2][2]*gateway{{g, peer}, {peer, g}} {
+		from, to := way[0], way[1]
 		for _, line := range []string{
-			"ipsec spi --said tun" + spi + "13@TO --ip4 --src FROM --dst TO",
-			"ipsec spi --said esp" + spi + "15@TO --src FROM --esp aes128-sha1 --enckey @esp.key --authkey @auth.key",
-			"ipsec spi --said ah" + spi + "16@TO --src FROM --ah hmac-sha1-96 --authkey @ah.key",
-			"ipsec spigrp inet TO " + spi + "13 tun inet TO " + spi + "15 esp inet TO " + spi + "16 ah",
+			"ipsec spi --said tunN13@TO --ip4 --src FROM --dst TO",
+			"ipsec spi --said espN15@TO --src FROM --esp aes128-sha1 --enckey @esp.key --authkey @auth.key",
+			"ipsec spi --said ahN16@TO --src FROM --ah hmac-sha1-96 --authkey @ah.key",
+			"ipsec spigrp inet TO N13 tun inet TO N15 esp inet TO N16 ah",
 		} {
-			if err := s.typed(g, strings.NewReplacer("TO", to.Name, "FROM", from.Name).Replace(line)); err != nil {
+			if err := s.typed(g, strings.NewReplacer("TO", to.Name, "FROM", from.Name, "N", to.spis).Replace(line)); err != nil {
 				return err
 			}
 		}
 	}
-	head := "tun0x113"
-	if peer == s.hosts[0] {
-		head = "tun0x213"
-	}
 	for _, line := range []string{
-		fmt.Sprintf("ipsec eroute --add --eraf inet --src %s --dst %s --said %s@%s", g.net, peer.net, head, peer.Name),
+		fmt.Sprintf("ipsec eroute --add --eraf inet --src %s --dst %s --said %s@%s", g.net, peer.net, "tun"+peer.spis+"13", peer.Name),
 		"ipsec tncfg --attach --virtual ipsec0 --physical eth0",
 	} {
 		if err := s.typed(g, line); err != nil {

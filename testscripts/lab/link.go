@@ -2,9 +2,15 @@ package lab
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -14,8 +20,13 @@ import (
 // ifinfomsg and attributes.
 const vethInfoPeer = 1
 
+// lastIndex is the last interface index that Cable has given. The ends of a
+// cable have different ones: where they are alike, as two hosts' first devices
+// would be, the kernel takes up to a second to see that the cable is plugged in.
+var lastIndex atomic.Int32
+
 // Cable makes a pair of virtual ethernets, one end in each host, and brings
-// both up.
+// both up. It returns when packets can pass.
 func Cable(a *Host, devA string, b *Host, devB string) error {
 	peer := netlink.NewAttributeEncoder()
 	peer.String(unix.IFLA_IFNAME, devB)
@@ -24,23 +35,82 @@ func Cable(a *Host, devA string, b *Host, devB string) error {
 	if err != nil {
 		return err
 	}
+	index := int(lastIndex.Add(2)) + 100 // below are those of the kernel's own choice
 	ae := netlink.NewAttributeEncoder()
 	ae.String(unix.IFLA_IFNAME, devA)
 	ae.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
 		info.String(unix.IFLA_INFO_KIND, "veth")
 		info.Nested(unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) error {
-			data.Bytes(vethInfoPeer, append(ifinfo(0, 0, 0), pb...))
+			data.Bytes(vethInfoPeer, append(ifinfo(index+1, 0, 0), pb...))
 			return nil
 		})
 		return nil
 	})
-	if err := a.route(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, ifinfo(0, 0, 0), ae); err != nil {
+	if err := a.route(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, ifinfo(index, 0, 0), ae); err != nil {
 		return fmt.Errorf("cable %s:%s - %s:%s: %w", a.Name, devA, b.Name, devB, err)
 	}
-	if err := a.Up(devA); err != nil {
+	if err := errors.Join(a.Up(devA), b.Up(devB)); err != nil {
 		return err
 	}
-	return b.Up(devB)
+	return errors.Join(a.awaitCarrier(devA), b.awaitCarrier(devB))
+}
+
+// States of devices, as IFLA_OPERSTATE numbers them.
+const (
+	operUnknown = 0 // of devices without a carrier to see, such as lo
+	operUp      = 6
+)
+
+// awaitCarrier waits until a device works: the kernel makes it so in a work
+// queue, and drops what is sent before.
+func (h *Host) awaitCarrier(dev string) error {
+	i, err := h.index(dev)
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		state, err := h.operState(i)
+		if err != nil {
+			return fmt.Errorf("%s: state of %s: %w", h.Name, dev, err)
+		}
+		if state == operUp {
+			// The state shows a moment before the queue is open. Both happen under the
+			// lock that any change takes, so one that changes nothing waits for it.
+			return h.Up(dev)
+		}
+	}
+	return fmt.Errorf("%s: %s has no carrier", h.Name, dev)
+}
+
+// operState returns a device's state as RFC 2863 numbers it in Linux.
+func (h *Host) operState(index int) (uint8, error) {
+	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{NetNS: int(h.ns.Fd())})
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	msgs, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request},
+		Data:   ifinfo(index, 0, 0),
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range msgs {
+		if len(m.Data) < unix.SizeofIfInfomsg {
+			continue
+		}
+		ad, err := netlink.NewAttributeDecoder(m.Data[unix.SizeofIfInfomsg:])
+		if err != nil {
+			return 0, err
+		}
+		for ad.Next() {
+			if ad.Type() == unix.IFLA_OPERSTATE {
+				return ad.Uint8(), ad.Err()
+			}
+		}
+	}
+	return 0, errors.New("the kernel does not say")
 }
 
 // Up brings a device up.
@@ -71,7 +141,7 @@ func (h *Host) setLink(dev string, flags, mask uint32, ae *netlink.AttributeEnco
 }
 
 // AddAddr gives a device an address; the prefix length says which network is
-// reached through it.
+// reached through it. If the device is up, the address works when it returns.
 func (h *Host) AddAddr(dev string, p netip.Prefix) error {
 	i, err := h.index(dev)
 	if err != nil {
@@ -86,7 +156,37 @@ func (h *Host) AddAddr(dev string, p netip.Prefix) error {
 	if err := h.route(unix.RTM_NEWADDR, netlink.Create|netlink.Excl, msg, ae); err != nil {
 		return fmt.Errorf("%s: address %s on %s: %w", h.Name, p, dev, err)
 	}
-	return nil
+	if state, err := h.operState(i); err != nil || p.Addr().Is4() || state != operUp && state != operUnknown {
+		return err // an IPv6 address of a device that is down waits for it
+	}
+	return h.awaitAddr(p.Addr())
+}
+
+// awaitAddr waits until the host answers for an IPv6 address: the kernel makes
+// the local route in a work queue.
+func (h *Host) awaitAddr(a netip.Addr) error {
+	const local = 0x80000000 // RTF_LOCAL
+	text := fmt.Sprintf("%x", a.AsSlice())
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		var table []byte
+		if err := h.Do(func() (err error) {
+			table, err = os.ReadFile("/proc/thread-self/net/ipv6_route")
+			return err
+		}); err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(table)) {
+			// Destination, its length in hex, six columns of no matter, flags, device.
+			f := strings.Fields(line)
+			if len(f) < 10 || f[0] != text || f[1] != "80" {
+				continue
+			}
+			if flags, err := strconv.ParseUint(f[8], 16, 32); err == nil && flags&local != 0 {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s: address %s does not come up", h.Name, a)
 }
 
 // A Route is where packets to Dst go: through the gateway Via, the device Dev

@@ -24,7 +24,7 @@ func Enter() error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	if os.Getenv(inUserNS) != "" {
+	if InUserNS() {
 		return errors.New("the user namespace maps nobody to root")
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
@@ -44,7 +44,7 @@ func Enter() error {
 	// What is sent to this process alone is passed on.
 	signal.Ignore(os.Interrupt)
 	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM)
+	signal.Notify(term, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		for s := range term {
 			cmd.Process.Signal(s)
@@ -61,6 +61,10 @@ func Enter() error {
 	os.Exit(1)
 	return nil
 }
+
+// InUserNS reports whether Enter has started this process in a user namespace:
+// its root is an ordinary user outside, and there are no other users.
+func InUserNS() bool { return os.Getenv(inUserNS) != "" }
 
 // CanTUN reports why TUN devices cannot be made here, or nil.
 func CanTUN() error {

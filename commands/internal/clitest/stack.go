@@ -15,9 +15,10 @@ import (
 // for the SAIDs that were added.
 type Stack struct {
 	Caps     map[klips.Capability]bool
-	Messages []string // in hex
-	Ioctls   []string // "attach ipsec0 eth0", "detach ipsec0", "clear"
-	Lists    []string // tables that were asked for
+	Messages []string       // in hex
+	Specs    []klips.SASpec // what AddSA was given, without keys
+	Ioctls   []string       // "attach ipsec0 eth0", "detach ipsec0", "clear"
+	Lists    []string       // tables that were asked for
 	Closed   int
 
 	OpenErr   error // the PF_KEY socket cannot be had
@@ -86,6 +87,9 @@ func (s *Stack) Has(c klips.Capability) bool { return s.Caps[c] }
 
 // AddSA sends ADD.
 func (s *Stack) AddSA(_ context.Context, spec *klips.SASpec) error {
+	c := *spec
+	c.AuthKey, c.EncKey = nil, nil
+	s.Specs = append(s.Specs, c)
 	if err := s.send("add SA", spec.ID.String(), pfkey.AddSA(spec)); err != nil {
 		return err
 	}

@@ -11,6 +11,9 @@ type Option struct {
 	// Same is the Name of the option that this one is another name of; two
 	// names of one option are never ambiguous. Empty: none.
 	Same string
+	// Whole makes only the whole name count, so that the abbreviations of options
+	// that were there before this one stay unique.
+	Whole bool
 	// Hidden keeps an option out of usage and completion (obsolete ones).
 	Hidden bool
 	// Values are what the value can be, for completion: words, or a class in

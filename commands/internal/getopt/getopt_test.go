@@ -21,6 +21,7 @@ var table = []Option{
 	{Name: "saref_me", Arg: "N", Same: "saref", Hidden: true},
 	{Name: "virtual", Arg: "DEV"},
 	{Name: "help"},
+	{Name: "addition", Whole: true},
 }
 
 // parse runs Parse and returns what happened as texts: name=value for an
@@ -55,6 +56,8 @@ func TestParse(t *testing.T) {
 		{name: "ambiguous", args: []string{"--ad"}, err: "option --ad can mean --add, --addin; write more of its name"},
 		{name: "ambiguous with value", args: []string{"--sr=1"}, err: "option --sr can mean --src, --src-port; write more of its name"},
 		{name: "synonyms are not ambiguous", args: []string{"--sar", "1", "--sarefm", "2"}, want: []string{"saref=1", "sarefme=2", "|"}},
+		{name: "whole name", args: []string{"--addition", "--addi"}, want: []string{"addition", "addin", "|"}},
+		{name: "not the whole name", args: []string{"--additio"}, err: "unknown option --additio; did you mean --addition?"},
 		{name: "empty name", args: []string{"--=1"}, err: "option -- can mean --add, --addin, --src, --src-port, --saref, --sarefme, --saref_me, --virtual, --help; write more of its name"},
 		{name: "value with dash", args: []string{"--src", "--add"}, want: []string{"src=--add", "|"}},
 		{name: "value is two dashes", args: []string{"--src", "--"}, want: []string{"src=--", "|"}},

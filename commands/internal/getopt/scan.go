@@ -107,8 +107,9 @@ func (s *Scanner) option(arg string) (*Option, string, error) {
 	return o, value, nil
 }
 
-// find looks a name up: the exact one, else the only one that it begins. If it
-// begins different options, these are the candidates.
+// find looks a name up: the exact one, else the only one that it begins, not
+// counting those that are to be named as a whole. If it begins different options,
+// these are the candidates.
 func (s *Scanner) find(name string) (found *Option, candidates []string) {
 	ambiguous := false
 	for i := range s.opts {
@@ -116,7 +117,7 @@ func (s *Scanner) find(name string) (found *Option, candidates []string) {
 		if o.Name == name {
 			return o, nil
 		}
-		if !strings.HasPrefix(o.Name, name) {
+		if o.Whole || !strings.HasPrefix(o.Name, name) {
 			continue
 		}
 		candidates = append(candidates, "--"+o.Name)

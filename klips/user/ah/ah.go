@@ -1,7 +1,8 @@
 // Package ah puts the Authentication Header into IP packets and takes it out
 // (RFC 4302), in place and in transport mode; tunnel mode is package ipip before
-// it. Sequence numbers come from the caller and are 32 bits long: there are no
-// extended sequence numbers.
+// it. Sequence numbers come from the caller; 32 bits of them are in the packet,
+// and with extended sequence numbers (RFC 4302 section 2.5.1) the high 32 bits
+// are authenticated too.
 //
 // KLIPS knows AH for IPv4 without options, with MD5 and SHA-1. Beyond that the
 // RFC says what is covered; see mutable.go.
@@ -56,6 +57,7 @@ type Config struct {
 	SPI  uint32
 	Auth klips.AuthAlg
 	Key  []byte
+	ESN  bool // sequence numbers are 64 bits long
 }
 
 // ParseHeader returns SPI and sequence number of the AH packet in b whose IP
@@ -100,6 +102,8 @@ func overhead(icv int, version uint8) int {
 type core struct {
 	mac     *icv.MAC
 	scratch []byte // copy of the IP header; grows to the longest that was met
+	esn     bool
+	high    [4]byte // high half of the sequence number, where esn is set
 }
 
 func newCore(c *Config) (core, error) {
@@ -110,7 +114,7 @@ func newCore(c *Config) (core, error) {
 	case err != nil:
 		return core{}, fmt.Errorf("%w %d", ErrAlgorithm, c.Auth)
 	}
-	return core{mac: m, scratch: make([]byte, 0, 128)}, nil
+	return core{mac: m, scratch: make([]byte, 0, 128), esn: c.ESN}, nil
 }
 
 // zeros stands for the ICV and its padding in the ICV's own computation.
@@ -118,8 +122,9 @@ var zeros [64]byte
 
 // compute feeds the packet p, whose headers before AH are h.Len bytes long and
 // whose AH is n bytes long, to the MAC (RFC 4302 section 3.3.3). The padding of
-// the ICV counts as it is.
-func (c *core) compute(p []byte, h *packet.Header, n int) error {
+// the ICV counts as it is. The high half of an extended sequence number comes
+// last (section 3.3.3.2.2).
+func (c *core) compute(p []byte, h *packet.Header, n int, seq uint64) error {
 	c.scratch = append(c.scratch[:0], p[:h.Len]...)
 	if err := predict(c.scratch, h); err != nil {
 		return err
@@ -130,6 +135,10 @@ func (c *core) compute(p []byte, h *packet.Header, n int) error {
 	c.mac.Write(p[h.Len : h.Len+FixedLen])
 	c.mac.Write(zeros[:size])
 	c.mac.Write(p[h.Len+FixedLen+size:])
+	if c.esn {
+		binary.BigEndian.PutUint32(c.high[:], uint32(seq>>32))
+		c.mac.Write(c.high[:])
+	}
 	return nil
 }
 
@@ -156,10 +165,14 @@ func (s *Sealer) Overhead(version uint8) int { return overhead(s.mac.Size(), ver
 // extension headers that [packet.ParseIP] steps over. Bytes behind the packet's
 // total length are dropped. The IPv4 identification must be final.
 //
+// The low 32 bits of seq go into the packet. The high ones are authenticated
+// where the SA has extended sequence numbers; elsewhere they are not looked at,
+// and the caller must stop before they change (RFC 4302 section 3.3.2).
+//
 // Errors are ErrShort (not a whole IP packet), ErrRoom and ErrTooLong, after
 // which the packet is unchanged, and ErrOptions. A fragment in IPv6 is
 // ErrOptions; in IPv4 it is sealed as it is, as KLIPS does.
-func (s *Sealer) Seal(b *packet.Buffer, seq uint32) error {
+func (s *Sealer) Seal(b *packet.Buffer, seq uint64) error {
 	h, ok := packet.ParseIP(b.Bytes())
 	if !ok {
 		return ErrShort
@@ -184,8 +197,8 @@ func (s *Sealer) Seal(b *packet.Buffer, seq uint32) error {
 	clear(a)
 	a[0], a[1] = h.Proto, byte(n/4-2)
 	binary.BigEndian.PutUint32(a[4:], s.spi)
-	binary.BigEndian.PutUint32(a[8:], seq)
-	if err := s.compute(p, &h, n); err != nil {
+	binary.BigEndian.PutUint32(a[8:], uint32(seq))
+	if err := s.compute(p, &h, n, seq); err != nil {
 		return err
 	}
 	copy(a[FixedLen:], s.mac.Sum())
@@ -224,17 +237,20 @@ func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 	return n, nil
 }
 
-// Verify checks length and ICV of the AH packet in b, whose IP header is h, and
-// changes nothing. Errors are ErrShort, ErrLength, ErrOptions and ErrAuth.
+// Verify checks length and ICV of the AH packet in b, whose IP header is h and
+// whose sequence number is seq, and changes nothing. Only the high 32 bits of seq
+// count, and those only where the SA has extended sequence numbers: [ParseHeader]
+// gives the low ones, the replay window the rest (see the method Extend of
+// replay.Window). Errors are ErrShort, ErrLength, ErrOptions and ErrAuth.
 // ErrShort is also said of a packet that has a wrong ICV and nothing behind AH,
 // because KLIPS counts it so.
-func (o *Opener) Verify(b *packet.Buffer, h *packet.Header) error {
+func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	n, err := o.length(b, h)
 	if err != nil {
 		return err
 	}
 	p := b.B[b.Off : b.Off+h.Total]
-	if err := o.compute(p, h, n); err != nil {
+	if err := o.compute(p, h, n, seq); err != nil {
 		return err
 	}
 	if !o.mac.Equal(p[h.Len+FixedLen : h.Len+FixedLen+o.mac.Size()]) {

@@ -66,7 +66,7 @@ func TestRecorded(t *testing.T) {
 		if err != nil || spi != r.spi {
 			t.Fatalf("%s: ParseHeader = %#x, %d, %v", r.name, spi, seq, err)
 		}
-		if err := o.Verify(b, &h); err != nil {
+		if err := o.Verify(b, &h, 0); err != nil {
 			t.Fatalf("%s: Verify = %v", r.name, err)
 		}
 		if !bytes.Equal(b.Bytes(), wire) {
@@ -82,7 +82,7 @@ func TestRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Seal(b, seq); err != nil || !bytes.Equal(b.Bytes(), wire) {
+		if err := s.Seal(b, uint64(seq)); err != nil || !bytes.Equal(b.Bytes(), wire) {
 			t.Errorf("%s: Seal = %v, made\n%x, want\n%x", r.name, err, b.Bytes(), wire)
 		}
 	}
@@ -96,7 +96,7 @@ func TestRoundTrip(t *testing.T) {
 				clear := pkttest.IP(version, 253, nil, pkttest.Payload(n))
 				b := pkttest.Buffer(clear)
 				b.Grow(3)
-				if err := s.Seal(b, uint32(n)); err != nil {
+				if err := s.Seal(b, uint64(n)); err != nil {
 					t.Fatalf("Seal = %v", err)
 				}
 				if got, want := b.Len(), len(clear)+s.Overhead(uint8(version)); got != want {
@@ -110,7 +110,7 @@ func TestRoundTrip(t *testing.T) {
 				if spi, seq, err := ParseHeader(b, &h); spi != 0x1103 || seq != uint32(n) || err != nil {
 					t.Fatalf("ParseHeader = %#x, %d, %v", spi, seq, err)
 				}
-				if err := o.Verify(b, &h); err != nil {
+				if err := o.Verify(b, &h, 0); err != nil {
 					t.Fatalf("algorithm %d IPv%d: Verify = %v", a, version, err)
 				}
 				if err := o.Open(b, &h); err != nil || !bytes.Equal(b.Bytes(), clear) {
@@ -152,7 +152,7 @@ func TestTampered(t *testing.T) {
 				if mutable[version][at]&bit != 0 {
 					want = nil
 				}
-				if err := o.Verify(b, &h); err != want {
+				if err := o.Verify(b, &h, 0); err != want {
 					t.Fatalf("algorithm %d IPv%d: Verify with byte %d changed by %#x = %v, want %v", a, version, at, bit, err, want)
 				}
 			}
@@ -239,7 +239,7 @@ func TestOptions(t *testing.T) {
 			tt.arrive(b.Bytes())
 		}
 		h := pkttest.Parse(t, b)
-		if err := o.Verify(b, &h); err != tt.want {
+		if err := o.Verify(b, &h, 0); err != tt.want {
 			t.Errorf("%s: Verify = %v, want %v", tt.name, err, tt.want)
 		}
 		if tt.arrive == nil {
@@ -271,7 +271,7 @@ func TestLengths(t *testing.T) {
 			if short := l < 20+n; short != (err == ErrShort) {
 				t.Errorf("algorithm %d: ParseHeader of %d bytes = %v", a, l, err)
 			}
-			if err := o.Verify(b, &h); err != want {
+			if err := o.Verify(b, &h, 0); err != want {
 				t.Errorf("algorithm %d: Verify of %d bytes = %v, want %v", a, l, err, want)
 			}
 			if err := o.Open(b, &h); (l < 20+n) != (err == ErrShort) {
@@ -282,7 +282,7 @@ func TestLengths(t *testing.T) {
 			pkttest.Load(b, wire)
 			b.Bytes()[21] = byte(f)
 			h := pkttest.Parse(t, b)
-			if err := o.Verify(b, &h); (f == n/4-2) != (err == nil) || err != nil && err != ErrLength {
+			if err := o.Verify(b, &h, 0); (f == n/4-2) != (err == nil) || err != nil && err != ErrLength {
 				t.Errorf("algorithm %d: Verify with length field %d = %v", a, f, err)
 			}
 		}
@@ -337,7 +337,7 @@ func TestAllocs(t *testing.T) {
 					t.Fatal(err)
 				}
 				h, _ := packet.ParseIP(b.Bytes())
-				if err := o.Verify(b, &h); err != nil {
+				if err := o.Verify(b, &h, 0); err != nil {
 					t.Fatal(err)
 				}
 				if err := o.Open(b, &h); err != nil {
@@ -387,12 +387,12 @@ func FuzzOpen(f *testing.F) {
 					continue
 				}
 				if n, err := sa.o.length(b, &h); fix && err == nil {
-					if sa.o.compute(b.B[:h.Total], &h, n) == nil {
+					if sa.o.compute(b.B[:h.Total], &h, n, 0) == nil {
 						copy(b.B[h.Len+FixedLen:], sa.o.mac.Sum())
 					}
 				}
 				before := bytes.Clone(b.B)
-				err := sa.o.Verify(b, &h)
+				err := sa.o.Verify(b, &h, 0)
 				if !bytes.Equal(b.B, before) {
 					t.Fatalf("algorithm %d: Verify changed %x to %x", sa.alg, before, b.B)
 				}
@@ -444,7 +444,7 @@ func BenchmarkOpen(b *testing.B) {
 		for b.Loop() {
 			pkttest.Load(buf, wire)
 			h, _ := packet.ParseIP(buf.Bytes())
-			if err := o.Verify(buf, &h); err != nil {
+			if err := o.Verify(buf, &h, 0); err != nil {
 				b.Fatal(err)
 			}
 			if err := o.Open(buf, &h); err != nil {

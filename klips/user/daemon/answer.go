@@ -13,150 +13,152 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// answer carries out the request in b and sends what is to be said. Its error is
-// that of sending.
-func (s *server) answer(ctx context.Context, b []byte, send func(*pfkey.Message) error) error {
-	m, err := pfkey.Parse(b)
-	if err != nil {
-		return send(refusal(b, err))
+// answer carries out the request in b, and sends its answer to p and news of it
+// to whom they concern. It returns when the answer has been sent; an error says
+// that p does not take it.
+func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
+	send := func(m *pfkey.Message) error {
+		out, err := m.Marshal()
+		if err != nil {
+			return err
+		}
+		return sent(p.wait(p.answer(out)))
 	}
-	defer m.Clear()
-	if err := pfkey.CheckPrivate(m); err != nil {
-		return send(refusal(b, err))
+	h, err := pfkey.ParseHeader(b)
+	if err != nil {
+		// What a KLIPS kernel's write() refuses before it has a message: nobody
+		// else hears of it.
+		return send(pfkey.ErrorReply(h, pfkey.Errno(err)))
+	}
+	m, err := pfkey.Parse(b)
+	if err == nil {
+		defer m.Clear()
+		err = pfkey.CheckPrivate(m)
+	}
+	if err != nil {
+		return s.publish(p, failed(&pfkey.Message{Header: h}, err))
 	}
 	switch m.Type {
 	case pfkey.TypeXList:
-		return s.list(ctx, m, send)
+		return s.list(ctx, m, func(m *pfkey.Message) error {
+			out, err := m.Marshal()
+			if err != nil {
+				return err
+			}
+			return sent(p.waitAtMost(p.answer(out), listTimeout))
+		})
 	case pfkey.TypeXStatus:
 		return s.status(ctx, m, send)
+	case pfkey.TypeXSet:
+		knobs, err := m.Knobs()
+		if err == nil {
+			err = s.eng.SetKnobs(knobs)
+		}
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
 	case pfkey.TypeXStop:
 		err := send(pfkey.Ack(m.Header))
 		s.stop()
 		return err
 	}
-	r, err := s.do(ctx, m)
-	if err != nil {
-		r = failure(m, err)
+	if m.Type < firstPrivate || m.Type == pfkey.TypeXGroup {
+		// Not held while the answer is sent: the client may take its time.
+		s.changes.Lock()
+		r := s.do(ctx, p, m)
+		c, err := s.queue(p, r)
+		s.changes.Unlock()
+		if err != nil {
+			return err
+		}
+		return sent(p.wait(c))
 	}
-	return send(r)
+	return s.publish(p, s.do(ctx, p, m))
 }
 
-// refusal answers what is not a proper message, as far as its header can be
-// read.
-func refusal(b []byte, err error) *pfkey.Message {
-	h, _ := pfkey.ParseHeader(b)
-	return pfkey.ErrorReply(h, pfkey.Errno(err))
+// firstPrivate is the first type of message that a KLIPS kernel does not know,
+// and that nobody but the asker hears of.
+const firstPrivate = pfkey.TypeXGroup
+
+// errGone says that a client does not take its answers.
+var errGone = errors.New("it does not take its answers")
+
+func sent(ok bool) error {
+	if !ok {
+		return errGone
+	}
+	return nil
 }
 
-// failure answers a request that could not be carried out.
-func failure(m *pfkey.Message, err error) *pfkey.Message {
+// A result is what there is to say after a request.
+type result struct {
+	answer *pfkey.Message   // for who asked
+	news   []*pfkey.Message // for the others who want messages for SA type to
+	to     pfkey.SAType
+}
+
+// toAll is an answer that everyone gets.
+func toAll(m *pfkey.Message) result { return result{answer: m, news: []*pfkey.Message{m}} }
+
+// toSender is an answer that only the asker gets.
+func toSender(m *pfkey.Message) result { return result{answer: m} }
+
+// failed answers a request that could not be carried out. Of KLIPS' messages
+// everyone hears the error, except for those about devices.
+func failed(m *pfkey.Message, err error) result {
 	r := pfkey.ErrorReply(m.Header, pfkey.Errno(err))
-	// A group names several SAs: say which one was at fault.
+	switch {
+	case m.PlumbIf != nil:
+		return toSender(pfkey.PlumbReply(m, r.Errno))
+	case m.Type == pfkey.TypeXGroup:
+		return groupFailed(m, r, err)
+	case m.Type >= firstPrivate:
+		return toSender(r)
+	}
+	return toAll(r)
+}
+
+// groupFailed answers a private request for a group: it says which SA was at
+// fault. The others hear what a KLIPS kernel says of a pair.
+func groupFailed(m, r *pfkey.Message, err error) result {
+	res := toSender(r)
 	var op *klips.OpError
-	if m.Type == pfkey.TypeXGroup && errors.As(err, &op) {
+	if errors.As(err, &op) {
 		r.XData = new(pfkey.Data(op.Object))
 	}
-	return r
+	if ids, err := m.Group(); err == nil {
+		pair := pfkey.ErrorReply(m.Header, r.Errno)
+		pair.Type, pair.SAType = pfkey.TypeGroupSA, pfkey.SATypeOf(ids[0].Proto)
+		res.news = []*pfkey.Message{pair}
+	}
+	return res
 }
 
-// do carries out a request and returns its answer.
-func (s *server) do(ctx context.Context, m *pfkey.Message) (*pfkey.Message, error) {
-	e := s.eng
-	switch m.Type {
-	case pfkey.TypeAdd:
-		spec, err := m.SASpec()
-		if err != nil {
-			return nil, err
-		}
-		defer spec.ClearKeys()
-		if err := e.AddSA(ctx, spec); err != nil {
-			return nil, err
-		}
-		sa, err := e.GetSA(ctx, spec.ID)
-		if err != nil { // deleted by somebody else already
-			return pfkey.Ack(m.Header), nil
-		}
-		return pfkey.AddReply(m, &sa), nil
-	case pfkey.TypeDelete:
-		id, err := m.SAID()
-		if err != nil {
-			return nil, err
-		}
-		sa, err := e.GetSA(ctx, id)
-		if err == nil {
-			err = e.DeleteSA(ctx, id)
-		}
-		return pfkey.DeleteReply(m, sa.Ref), err
-	case pfkey.TypeGet:
-		id, err := m.SAID()
-		if err != nil {
-			return nil, err
-		}
-		sa, err := e.GetSA(ctx, id)
-		return pfkey.GetReply(m, &sa, time.Now()), err
-	case pfkey.TypeFlush:
-		return pfkey.Ack(m.Header), e.ClearSAs(ctx)
-	case pfkey.TypeGroupSA:
-		ids, err := m.Group()
-		switch {
-		case err != nil:
-		case len(ids) == 1:
-			err = e.Ungroup(ctx, ids[0])
-		default:
-			err = e.Group(ctx, ids)
-		}
-		return pfkey.GroupReply(m), err
-	case pfkey.TypeXGroup:
-		ids, err := m.Group()
-		if err == nil {
-			err = e.Group(ctx, ids)
-		}
-		return pfkey.Ack(m.Header), err
-	case pfkey.TypeAddFlow:
-		r, op, err := m.Eroute()
-		if err == nil {
-			err = e.SetEroute(ctx, r, op)
-		}
-		return pfkey.AddFlowReply(m), err
-	case pfkey.TypeDelFlow:
-		if m.ClearsFlows() {
-			return pfkey.DelFlowReply(m), e.ClearEroutes(ctx)
-		}
-		sel, err := m.Selector()
-		if err == nil {
-			err = e.DeleteEroute(ctx, sel)
-		}
-		return pfkey.DelFlowReply(m), err
-	case pfkey.TypeDebug:
-		c, err := m.DebugChange()
-		if err == nil {
-			err = e.SetDebug(ctx, c)
-		}
-		return pfkey.Ack(m.Header), err
-	case pfkey.TypePlumbIf, pfkey.TypeUnplumbIf:
-		name, create, err := m.Plumb()
-		switch {
-		case err != nil:
-		case create:
-			err = e.CreateDevice(ctx, name)
-		default:
-			err = e.DeleteDevice(ctx, name)
-		}
-		return pfkey.PlumbReply(m, 0), err
-	case pfkey.TypeXAttach, pfkey.TypeXDetach:
-		virtual, physical, err := m.Devices()
-		switch {
-		case err != nil:
-		case m.Type == pfkey.TypeXAttach:
-			err = e.Attach(ctx, virtual, physical)
-		default:
-			err = e.Detach(ctx, virtual)
-		}
-		return pfkey.Ack(m.Header), err
-	case pfkey.TypeXDetachAll:
-		return pfkey.Ack(m.Header), e.DetachAll(ctx)
+// publish queues what there is to say and waits until the answer has been sent.
+func (s *server) publish(p *peer, r result) error {
+	c, err := s.queue(p, r)
+	if err != nil {
+		return err
 	}
-	return nil, syscall.ENOSYS
+	return sent(p.wait(c))
+}
+
+// queue queues what there is to say; the channel is for p.wait.
+func (s *server) queue(p *peer, r result) (<-chan struct{}, error) {
+	answer, err := r.answer.Marshal()
+	if err != nil {
+		s.log.Error("answer", "type", r.answer.Type, "err", err)
+		return nil, err
+	}
+	var news [][]byte
+	for _, m := range r.news {
+		b := answer
+		if m != r.answer {
+			b = s.marshal(m)
+		}
+		if b != nil {
+			news = append(news, b)
+		}
+	}
+	return s.audience.announce(p, answer, r.to, news), nil
 }
 
 // list sends a table, or the one SA that was asked for.
@@ -215,6 +217,8 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		SAs:     sas,
 		Eroutes: eroutes,
 		Devices: devices,
+		Knobs:   s.eng.Knobs(),
+		Dropped: s.audience.lost(),
 	})
 	if err != nil {
 		return err

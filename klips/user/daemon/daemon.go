@@ -94,6 +94,8 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &server{eng: eng, log: c.Log, stop: cancel, started: time.Now(), rundir: c.Rundir, version: c.Version}
+	s.audience.deaf = s.deaf
+	eng.SetEvents(s)
 	if c.Ready != nil {
 		c.Ready()
 	}

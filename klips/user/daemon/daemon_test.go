@@ -25,10 +25,16 @@ import (
 var local = netip.MustParseAddr("192.0.2.1")
 
 // start runs a daemon on a host of memory until the test ends.
-func start(t *testing.T) (rundir string, h *klipstest.Host) {
+func start(t testing.TB) (rundir string, h *klipstest.Host) {
+	t.Helper()
+	return startOn(t, new(klipstest.Network), local)
+}
+
+// startOn runs a daemon on a host of memory on a network.
+func startOn(t testing.TB, n *klipstest.Network, addr netip.Addr) (rundir string, h *klipstest.Host) {
 	t.Helper()
 	rundir = t.TempDir()
-	h = klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+	h = klipstest.NewHost(n, []netip.Addr{addr}, "eth0")
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{})
 	done := make(chan error, 1)

@@ -4,6 +4,23 @@
 //
 // Every message gets its answer, with the same sequence number and process id:
 // errno zero, or what a KLIPS kernel's write() would have returned. Listings are
-// several messages, the last one without data. A client is served by a
-// goroutine of its own, so one that does not read holds up nobody else.
+// several messages, the last one without data.
+//
+// # Who hears what
+//
+// Everyone who is connected hears the answers to KLIPS' requests, and errors as
+// a header alone, as every open PF_KEY socket does; answers to GET and about
+// devices are for the asker only, those to REGISTER and ACQUIRE for all who
+// registered for the SA type. Private requests and their answers concern nobody
+// else; of a group that was made by one, the others hear what a KLIPS kernel
+// says of its pairs. EXPIRE goes to everyone, ACQUIRE to those who registered
+// for ESP. All hear of changes in the order in which they were made.
+//
+// # Clients that do not read
+//
+// A client is served by two goroutines of its own, and whoever has something to
+// tell it puts that into a queue and goes on: neither packets nor other clients
+// wait. Of what a client did not ask for, only so much waits; the rest is
+// dropped, counted, and logged once. Its own answers are not dropped: the next
+// request is read when the last answer has been sent.
 package daemon

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +19,6 @@ import (
 // maxClients is how many connections are served at the same time.
 const maxClients = 256
 
-// writeTimeout is how long a client may leave its answer unread.
-const writeTimeout = 10 * time.Second
-
 type server struct {
 	eng     *engine.Engine
 	log     *slog.Logger
@@ -28,6 +26,24 @@ type server struct {
 	started time.Time
 	rundir  string
 	version string
+
+	audience audience
+	seq      atomic.Uint32 // of the last message that nobody asked for
+
+	// changes is held from carrying out a request that everyone hears about to
+	// queueing the messages, so that all hear of changes in their order.
+	changes sync.Mutex
+}
+
+// deaf tells once of a client that messages were dropped for. For one that did
+// not register that is no loss: commands listen for their answers only.
+func (s *server) deaf(p *peer) {
+	level := slog.LevelDebug
+	if p.registered != 0 {
+		level = slog.LevelWarn
+	}
+	// Packets may wait for this, so they do not wait for the log.
+	go s.log.Log(context.Background(), level, "a client does not read what is sent to all; some of it was dropped", "pid", p.pid)
 }
 
 // serve accepts clients until ctx ends, and returns when all are gone.
@@ -72,10 +88,15 @@ func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 
 // client answers one client until it goes or the server stops.
 func (s *server) client(ctx context.Context, c *net.UnixConn) {
-	if err := allowed(c); err != nil {
+	pid, err := allowed(c)
+	if err != nil {
 		s.log.Warn("client refused", "err", err)
 		return
 	}
+	p := newPeer(c, pid)
+	defer p.close()
+	s.audience.join(p)
+	defer s.audience.leave(p)
 	buf := make([]byte, pfkey.MaxMessage+1)
 	defer clear(buf) // there were keys in it
 	for ctx.Err() == nil {
@@ -83,44 +104,35 @@ func (s *server) client(ctx context.Context, c *net.UnixConn) {
 		if err != nil || n == 0 {
 			return
 		}
-		send := func(m *pfkey.Message) error {
-			out, err := m.Marshal()
-			if err != nil {
-				s.log.Error("reply", "type", m.Type, "err", err)
-				return err
-			}
-			_ = c.SetWriteDeadline(time.Now().Add(writeTimeout))
-			_, err = c.Write(out)
-			return err
-		}
-		err = s.answer(ctx, buf[:n], send)
+		err = s.answer(ctx, p, buf[:n])
 		clear(buf[:n])
 		if err != nil {
-			s.log.Warn("client lost", "err", err)
+			s.log.Warn("client lost", "pid", pid, "err", err)
 			return
 		}
 	}
 }
 
 // allowed checks that the client is run by the same user or by root. The socket's
-// mode says the same, but modes of directories get changed.
-func allowed(c *net.UnixConn) error {
+// mode says the same, but modes of directories get changed. It returns the
+// client's process id.
+func allowed(c *net.UnixConn) (pid int32, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var cred *unix.Ucred
 	var cerr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return err
+		return 0, err
 	}
 	if cerr != nil {
-		return cerr
+		return 0, cerr
 	}
 	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-		return os.ErrPermission
+		return 0, os.ErrPermission
 	}
-	return nil
+	return cred.Pid, nil
 }

@@ -16,6 +16,13 @@ func TestContract(t *testing.T) {
 	})
 }
 
+// Random commands leave the tables that a naive model has.
+func TestCommands(t *testing.T) {
+	local := netip.MustParseAddr("192.0.2.1")
+	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+	klipstest.TestCommands(t, klipstest.Bench{Stack: open(t, h), Local: local, Physical: "eth0"})
+}
+
 // open starts an engine with two devices on a host.
 func open(t testing.TB, h engine.Host) *engine.Engine {
 	e, err := engine.New(h, "ipsec version: test")

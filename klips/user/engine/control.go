@@ -27,11 +27,7 @@ func opError(op string, id klips.SAID, err error) error {
 
 // AddSA makes an SA; it is inbound if its destination is a local address now.
 func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
-	dir := klips.Outbound
-	if e.host.IsLocal(spec.ID.Dst) {
-		dir = klips.Inbound
-	}
-	sa, err := e.sas.Add(spec, dir, e.now(), initStates)
+	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), initStates)
 	if err != nil {
 		return opError("add SA", spec.ID, err)
 	}
@@ -172,7 +168,7 @@ func (e *Engine) Eroutes(context.Context) ([]klips.Eroute, error) {
 	all := e.routes.All()
 	l := make([]klips.Eroute, len(all))
 	for i, r := range all {
-		l[i] = klips.Eroute{Selector: r.Selector, ID: r.ID, PID: r.PID, Packets: r.Packets.Load()}
+		l[i] = r.Eroute()
 	}
 	return l, nil
 }

@@ -31,10 +31,7 @@ type Engine struct {
 	routes  *eroute.Table
 	start   time.Time
 
-	// Knobs, as the sysctls of KLIPS.
-	icmp     atomic.Bool // report packets that are too long
-	checkIn  atomic.Bool // inbound_policy_check
-	hideTOS  atomic.Bool // outer TOS 0 instead of the inner one
+	knobs    knobs
 	ipID     atomic.Uint32
 	icmpGate gate
 
@@ -69,9 +66,7 @@ func New(host Host, version string) (*Engine, error) {
 		inDone:  make(chan struct{}),
 		udp:     ports{},
 	}
-	e.icmp.Store(true)
-	e.checkIn.Store(true)
-	e.hideTOS.Store(true)
+	e.knobs.init()
 	e.attached.Store(new([]*device))
 	e.holds.byRoute = map[*eroute.Entry]*held{}
 	e.SetEvents(nobody{})

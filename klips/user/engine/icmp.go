@@ -102,7 +102,9 @@ func (w *icmpWriter) write(e *Engine, p []byte, h *packet.Header, typ, code uint
 		n = 28 + copy(m[28:576], p[:h.Total])
 		q := m[:n]
 		clear(q[:28])
-		q[0], q[8], q[9] = 0x45, defaultTTL, packet.ProtoICMP
+		// RFC 1812 section 4.3.2.5: the packet's TOS at the highest precedence
+		// but one.
+		q[0], q[1], q[8], q[9] = 0x45, h.TOS&0x1e|0xc0, defaultTTL, packet.ProtoICMP
 		binary.BigEndian.PutUint16(q[4:], e.nextID())
 		src, dst := h.Dst.As4(), h.Src.As4()
 		copy(q[12:], src[:])

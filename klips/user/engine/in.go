@@ -108,17 +108,31 @@ func (w *inWorker) deliver(d *device, b *packet.Buffer, s *stats) {
 type verdict uint8
 
 const (
-	deliver verdict = iota
-	again           // the layer is off, look at the next one
-	dropped         // rx_dropped
-	failed          // rx_errors
-	ignored         // not for us: counted nowhere
+	deliver  verdict = iota
+	again            // the layer is off, look at the next one
+	dropped          // rx_dropped
+	failed           // rx_errors
+	vanished         // rx_packets alone
+	ignored          // not for us: counted nowhere
 )
+
+// reason is the verdict about a packet that a layer refused. The stack counts
+// what KLIPS counts: an ESP packet that is too short for its ICV is dropped, one
+// whose pad length says more than there is vanishes, all else is an error.
+func reason(err error) verdict {
+	switch {
+	case errors.Is(err, esp.ErrRunt):
+		return dropped
+	case errors.Is(err, esp.ErrPadding):
+		return vanished
+	}
+	return failed
+}
 
 // packet takes the layers off one packet and reports whether what is left is to
 // be delivered.
 func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
-	c := inPacket{b: b, check: w.e.checkIn.Load()}
+	c := inPacket{b: b, check: w.e.knobs.checkIn.Load()}
 	for range maxLayers {
 		switch w.layer(&c) {
 		case deliver:
@@ -128,6 +142,8 @@ func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
 			return false
 		case failed:
 			s.rxErrors.Add(1)
+			return false
+		case vanished:
 			return false
 		case ignored:
 			s.rxPackets.Add(math.MaxUint64) // it was counted
@@ -202,6 +218,10 @@ func (w *inWorker) find(c *inPacket, id klips.SAID) *sadb.SA {
 	return sa
 }
 
+// minAHLength is the length field of the shortest AH header, with an ICV of 12
+// bytes (RFC 4302 section 2.2).
+const minAHLength = 4
+
 // secured takes off an ESP, AH or IPComp header.
 func (w *inWorker) secured(c *inPacket) verdict {
 	id := klips.SAID{Dst: c.h.Dst, Proto: klips.Proto(c.h.Proto)}
@@ -212,6 +232,9 @@ func (w *inWorker) secured(c *inPacket) verdict {
 		spi, seq, err = esp.ParseHeader(c.b, &c.h)
 	case klips.ProtoAH:
 		spi, seq, err = ah.ParseHeader(c.b, &c.h)
+		if err == nil && c.b.Bytes()[c.h.Len+1] < minAHLength {
+			return failed
+		}
 	default:
 		if !c.begun {
 			return dropped // never outermost
@@ -221,7 +244,7 @@ func (w *inWorker) secured(c *inPacket) verdict {
 		spi = uint32(cpi)
 	}
 	if err != nil {
-		return failed
+		return reason(err)
 	}
 	id.SPI = klips.SPI(spi)
 	first := !c.begun
@@ -283,7 +306,7 @@ func mayFollow(p uint8, chain []*sadb.SA) bool {
 
 // open checks replay window and ICV, then decrypts: nothing is looked at that
 // has not been authenticated.
-func (w *inWorker) open(c *inPacket, sa *sadb.SA, seq uint32) verdict {
+func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	if sa.ID.Proto == klips.ProtoComp {
 		if w.inflate.Decompress(c.b, &c.h, uint16(sa.ID.SPI), klips.DeviceMTU) != nil {
 			return failed
@@ -295,23 +318,27 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, seq uint32) verdict {
 		return failed
 	}
 	window := sa.Replay.Size() > 0 && (sa.ID.Proto == klips.ProtoAH || st.espIn.Authenticated())
-	if window && !sa.Replay.Check(uint64(seq)) {
+	seq := uint64(low)
+	if sa.ESN {
+		seq = sa.Replay.Extend(low)
+	}
+	if window && !sa.Replay.Check(seq) {
 		sa.ReplayErrs.Add(1)
 		return dropped
 	}
 	if sa.ID.Proto == klips.ProtoAH {
-		err = st.ahIn.Verify(c.b, &c.h)
+		err = st.ahIn.Verify(c.b, &c.h, seq)
 	} else {
-		err = st.espIn.Verify(c.b, &c.h)
+		err = st.espIn.Verify(c.b, &c.h, seq)
 	}
 	switch {
 	case errors.Is(err, esp.ErrAuth), errors.Is(err, ah.ErrAuth):
 		sa.AuthErrs.Add(1)
 		return dropped
 	case err != nil:
-		return failed
+		return reason(err)
 	}
-	if window && !sa.Replay.Update(uint64(seq)) {
+	if window && !sa.Replay.Update(seq) {
 		sa.ReplayErrs.Add(1)
 		return dropped
 	}
@@ -325,7 +352,7 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, seq uint32) verdict {
 		sa.PadErrs.Add(1)
 	}
 	if err != nil {
-		return failed
+		return reason(err)
 	}
 	return again
 }
@@ -356,16 +383,16 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 	if c.check && (c.h.Dst != sa.ID.Dst || sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src) {
 		return dropped
 	}
+	sa.Count(uint64(c.h.Total-c.h.Len), w.now)
 	if ipip.Decap(c.b, &c.h) != nil {
-		return failed
+		return vanished
 	}
 	h, ok := packet.ParseIP(c.b.Bytes())
 	if !ok {
-		return failed
+		return vanished
 	}
 	c.natt = klips.NATTNone // what is inside did not come through the NAT
-	sa.Count(uint64(h.Total), w.now)
-	if p := sa.Policy(); p != nil && c.check && (!p.Src.Contains(h.Src) || !p.Dst.Contains(h.Dst)) {
+	if c.check && !w.allowed(sa.Policy(), &h) {
 		return dropped
 	}
 	c.chain = c.chain[1:]
@@ -375,4 +402,12 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 	}
 	// Two bundles joined: the tunnel carries the packets of another one.
 	return again
+}
+
+// allowed reports whether the inbound policy of a tunnel takes an inner packet.
+func (w *inWorker) allowed(p *klips.InboundPolicy, h *packet.Header) bool {
+	if p == nil {
+		return !w.e.knobs.needPolicy.Load()
+	}
+	return p.Src.Contains(h.Src) && p.Dst.Contains(h.Dst)
 }

@@ -16,18 +16,14 @@ const minMTU6 = 1280
 // fits applies the MTU rule before the packet is transformed: it reports a
 // packet that will be too long to its sender and says whether to go on.
 //
-// An IPv4 packet with DF in a tunnel is reported and sent all the same: the
-// outer packet may be fragmented. In transport mode its own DF would be on the
-// outer packet, so it stays behind. An IPv6 packet stays behind unless it is
-// short enough for any link.
+// An IPv4 packet with DF is reported and goes on all the same: in a tunnel the
+// outer packet may be fragmented, and in transport mode, where the packet keeps
+// its DF, send finds it too long. An IPv6 packet stays behind unless it is short
+// enough for any link.
 func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
 	mtu := w.att.wire.MTU()
-	front, behind, tunnel, ok := w.overhead(h, chain)
-	if !ok {
-		w.error()
-		return false
-	}
-	if h.Total+front+behind > packet.MaxSize {
+	front, behind, ok := w.overhead(h, chain)
+	if !ok || h.Total+front+behind > packet.MaxSize {
 		w.error()
 		return false
 	}
@@ -35,35 +31,23 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) b
 	if front+behind > 0 {
 		eff = mtu - (front + (behind+2)&^7 + mtuSlack)
 	}
-	if !h.DF || h.Total <= eff && h.Total+front+behind <= mtu {
-		return true
-	}
-	report := w.e.icmp.Load()
-	switch {
-	case h.Version == 6:
+	if h.Version == 6 {
 		eff = max(eff, minMTU6)
-		if !report || h.Total <= eff {
-			return true
-		}
-	case tunnel:
-		if report && h.Total > eff {
-			w.icmp.tooBig(w.e, b.Bytes(), h, eff)
-		}
-		return true
-	case h.Total+front+behind <= mtu:
-		if report {
-			w.icmp.tooBig(w.e, b.Bytes(), h, eff)
-		}
+	}
+	if !h.DF || h.Total <= eff || !w.e.knobs.icmp.Load() {
 		return true
 	}
 	w.icmp.tooBig(w.e, b.Bytes(), h, eff)
-	w.error()
-	return false
+	if h.Version == 6 {
+		w.error()
+		return false
+	}
+	return true
 }
 
 // overhead sums what the SAs of a group add in front of and behind the payload
 // of a packet, as if nothing could be compressed.
-func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind int, tunnel, ok bool) {
+func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind int, ok bool) {
 	header, payload := h.Len, h.Total-h.Len
 	version := h.Version
 	natt := 0
@@ -71,7 +55,6 @@ func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind 
 		f, b := 0, 0
 		switch sa.ID.Proto {
 		case klips.ProtoTun:
-			tunnel = true
 			f = ipip.Overhead(sa.ID.Dst)
 			version = 4
 			if sa.ID.Dst.Is6() {
@@ -83,7 +66,7 @@ func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind 
 		case klips.ProtoESP:
 			st, err := w.e.stateOf(sa, w.id)
 			if err != nil {
-				return 0, 0, false, false
+				return 0, 0, false
 			}
 			f, b = st.espOut.Overhead(payload)
 			if natt == 0 && sa.NATT.Type != klips.NATTNone {
@@ -95,12 +78,12 @@ func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind 
 		case klips.ProtoAH:
 			st, err := w.e.stateOf(sa, w.id)
 			if err != nil {
-				return 0, 0, false, false
+				return 0, 0, false
 			}
 			f = st.ahOut.Overhead(version)
 		}
 		front, behind = front+f, behind+b
 		payload += f + b
 	}
-	return front, behind + natt, tunnel, true
+	return front, behind + natt, true
 }

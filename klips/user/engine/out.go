@@ -122,7 +122,7 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	sel := selector(b.Bytes(), &h)
 	r := w.e.routes.Lookup(&sel)
 	if w.bypasses(&h, &sel, r) {
-		w.send(b, h.DF)
+		w.send(b, false) // in pieces, whatever it says: IKE messages are long
 		return
 	}
 	if r == nil {
@@ -212,7 +212,7 @@ func (w *outWorker) usable(chain []*sadb.SA) bool {
 			return false
 		}
 		hard, soft, _ := sa.Expired(w.now)
-		if !hard && sa.Seq.Load() >= math.MaxUint32 {
+		if !hard && sa.Exhausted() {
 			hard = true // RFC 4303 section 3.3.3: the number must not cycle
 		}
 		if hard {
@@ -253,7 +253,7 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 	switch sa.ID.Proto {
 	case klips.ProtoTun:
 		tos := h.TOS
-		if w.e.hideTOS.Load() {
+		if w.e.knobs.hideTOS.Load() {
 			tos = 0
 		}
 		if err := ipip.Encap(b, sa.Src, sa.ID.Dst, tos, defaultTTL, w.e.nextID()); err != nil {
@@ -265,11 +265,11 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 		if err != nil {
 			return err
 		}
-		seq := sa.Seq.Add(1)
-		if seq > math.MaxUint32 {
+		seq, ok := sa.NextSeq()
+		if !ok {
 			return errSeq
 		}
-		if err := st.espOut.Seal(b, uint32(seq)); err != nil {
+		if err := st.espOut.Seal(b, seq); err != nil {
 			return err
 		}
 	case klips.ProtoAH:
@@ -277,11 +277,11 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 		if err != nil {
 			return err
 		}
-		seq := sa.Seq.Add(1)
-		if seq > math.MaxUint32 {
+		seq, ok := sa.NextSeq()
+		if !ok {
 			return errSeq
 		}
-		if err := st.ahOut.Seal(b, uint32(seq)); err != nil {
+		if err := st.ahOut.Seal(b, seq); err != nil {
 			return err
 		}
 	case klips.ProtoComp:

@@ -27,6 +27,9 @@ type pair struct {
 	net    *klipstest.Network
 	ha, hb *klipstest.Host
 	a, b   *engine.Engine
+
+	natt   klips.NATT // of the ESP SAs that makeGroup makes
+	before map[*engine.Engine]klips.DeviceStats
 }
 
 func newPair(t testing.TB) *pair {
@@ -82,6 +85,9 @@ func (p *pair) makeGroup(layers []layer, src, dst netip.Addr, window uint32) kli
 			enc, _ := l.tr.Enc.Info()
 			auth, _ := l.tr.Auth.Info()
 			spec.EncKey, spec.AuthKey = testKey(enc.KeyBits[0]/8), testKey(auth.KeyBits[0]/8)
+			if l.proto == klips.ProtoESP {
+				spec.NATT = p.natt
+			}
 		} else {
 			spec.Window = 0
 		}

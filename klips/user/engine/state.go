@@ -70,14 +70,14 @@ func (e *Engine) makeState(sa *sadb.SA, ss *states, worker int) (*state, error) 
 func (s *state) init(sa *sadb.SA, out bool, auth, enc []byte) (err error) {
 	switch sa.ID.Proto {
 	case klips.ProtoESP:
-		c := esp.Config{SPI: uint32(sa.ID.SPI), Transform: sa.Transform, EncKey: enc, AuthKey: auth}
+		c := esp.Config{SPI: uint32(sa.ID.SPI), Transform: sa.Transform, EncKey: enc, AuthKey: auth, ESN: sa.ESN}
 		if out {
 			s.espOut, err = esp.NewSealer(c)
 		} else {
 			s.espIn, err = esp.NewOpener(c)
 		}
 	case klips.ProtoAH:
-		c := ah.Config{SPI: uint32(sa.ID.SPI), Auth: sa.Transform.Auth, Key: auth}
+		c := ah.Config{SPI: uint32(sa.ID.SPI), Auth: sa.Transform.Auth, Key: auth, ESN: sa.ESN}
 		if out {
 			s.ahOut, err = ah.NewSealer(c)
 		} else {

@@ -16,6 +16,8 @@ type Entry struct {
 	ID  klips.SAID // the target: an SA, which need not exist, or a magic SAID
 	PID int32      // of the process that made it
 
+	IdentSrc, IdentDst *klips.Ident // kept for key daemons; may be nil
+
 	Packets atomic.Uint64 // packets that selected it; counted by the caller
 	LastUse atomic.Int64  // nanoseconds of the caller's clock
 
@@ -28,7 +30,10 @@ type Entry struct {
 }
 
 func newEntry(e *klips.Eroute, k key, born uint64) *Entry {
-	n := &Entry{key: k, Selector: e.Selector, ID: e.ID, PID: e.PID, born: born}
+	n := &Entry{
+		key: k, Selector: e.Selector, ID: e.ID, PID: e.PID,
+		IdentSrc: e.IdentSrc, IdentDst: e.IdentDst, born: born,
+	}
 	n.Packets.Store(e.Packets)
 	n.died.Store(math.MaxUint64)
 	return n
@@ -48,5 +53,8 @@ func (e *Entry) at(version uint64) *Entry {
 
 // Eroute returns the entry as listings show it.
 func (e *Entry) Eroute() klips.Eroute {
-	return klips.Eroute{Selector: e.Selector, ID: e.ID, Packets: e.Packets.Load(), PID: e.PID}
+	return klips.Eroute{
+		Selector: e.Selector, ID: e.ID, Packets: e.Packets.Load(), PID: e.PID,
+		IdentSrc: e.IdentSrc, IdentDst: e.IdentDst,
+	}
 }

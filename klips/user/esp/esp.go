@@ -1,7 +1,8 @@
 // Package esp puts IP packets into the Encapsulating Security Payload and takes
 // them out (RFC 4303), in place and in transport mode; tunnel mode is package
-// ipip before it. Sequence numbers come from the caller and are 32 bits long:
-// there are no extended sequence numbers.
+// ipip before it. Sequence numbers come from the caller; 32 bits of them are in
+// the packet, and with extended sequence numbers (RFC 4303 section 2.2.1) the
+// high 32 bits are authenticated too.
 //
 // Ciphers are 3DES-CBC (RFC 2451), AES-CBC (RFC 3602) and NULL (RFC 2410), with
 // the HMACs of RFC 2403, 2404 and 4868, and the combined modes AES-GCM with a
@@ -59,6 +60,7 @@ type Config struct {
 	Transform klips.Transform // Comp is not looked at
 	EncKey    []byte          // for combined modes the last 4 bytes are the salt
 	AuthKey   []byte
+	ESN       bool // sequence numbers are 64 bits long; without authentication it changes nothing
 }
 
 // ParseHeader returns SPI and sequence number of the ESP packet in b whose IP

@@ -79,7 +79,7 @@ func TestRoundTrip(t *testing.T) {
 				ip := len(clear) - n
 				front, behind := s.Overhead(n)
 				next := s.NextIV()
-				if err := s.Seal(b, seq); err != nil {
+				if err := s.Seal(b, uint64(seq)); err != nil {
 					t.Fatalf("%s: Seal of %d bytes = %v", name, n, err)
 				}
 				if got, want := b.Len(), len(clear)+front+behind; got != want {
@@ -133,7 +133,7 @@ func TestTampered(t *testing.T) {
 			pkttest.Load(b, wire)
 			b.Bytes()[i/8] ^= 1 << (i % 8)
 			h := pkttest.Parse(t, b)
-			if err := o.Verify(b, &h); err != ErrAuth {
+			if err := o.Verify(b, &h, 0); err != ErrAuth {
 				t.Fatalf("%s: Verify with bit %d changed = %v, want ErrAuth", name, i, err)
 			}
 			if _, err := o.Open(b, &h); err != ErrAuth {
@@ -287,10 +287,10 @@ func TestLengths(t *testing.T) {
 			switch {
 			case !o.Authenticated():
 				want = nil
-			case o.aead != nil && n < 20+8+8+2+16, n < 28+o.icv:
+			case o.aead != nil && n < 20+8+8+2+16, n <= 20+o.icv:
 				want = ErrRunt
 			}
-			if err := o.Verify(b, &h); err != want {
+			if err := o.Verify(b, &h, 0); err != want {
 				t.Errorf("%s: Verify of %d bytes = %v, want %v", name, n, err, want)
 			}
 			if want == nil {
@@ -313,7 +313,7 @@ func TestShortButAuthentic(t *testing.T) {
 		o.mac.Write(e)
 		b := pkttest.Buffer(pkttest.IP(4, packet.ProtoESP, nil, append(e, o.mac.Sum()...)))
 		h := pkttest.Parse(t, b)
-		if err := o.Verify(b, &h); err != nil {
+		if err := o.Verify(b, &h, 0); err != nil {
 			t.Fatalf("Verify with %d bytes = %v", n, err)
 		}
 		_, err := o.Open(b, &h)
@@ -406,7 +406,7 @@ func TestIVs(t *testing.T) {
 			s, _ := pair(t, all[name])
 			for i := range 500 {
 				b := pkttest.Buffer(pkttest.UDP(4, 1))
-				if err := s.Seal(b, uint32(i)); err != nil {
+				if err := s.Seal(b, uint64(i)); err != nil {
 					t.Fatal(err)
 				}
 				iv := string(b.Bytes()[28 : 28+s.iv])
@@ -437,7 +437,7 @@ func TestNextIVConcurrent(t *testing.T) {
 	}()
 	clear := pkttest.UDP(4, 1)
 	b := pkttest.Buffer(clear)
-	for i := range uint32(1000) {
+	for i := range uint64(1000) {
 		pkttest.Load(b, clear)
 		if err := s.Seal(b, i); err != nil {
 			t.Fatal(err)
@@ -463,7 +463,7 @@ func TestRandom(t *testing.T) {
 		clear := pkttest.IP(version, uint8(rapid.IntRange(61, 255).Draw(r, "proto")), opts,
 			rapid.SliceOfN(rapid.Byte(), 0, 3000).Draw(r, "payload"))
 		b := pkttest.Buffer(clear)
-		if err := s.Seal(b, rapid.Uint32().Draw(r, "seq")); err != nil {
+		if err := s.Seal(b, rapid.Uint64().Draw(r, "seq")); err != nil {
 			r.Fatalf("Seal = %v", err)
 		}
 		h := pkttest.Parse(t, b)
@@ -537,7 +537,7 @@ func FuzzOpen(f *testing.F) {
 				if fix {
 					setICV(sa.s, b.Bytes()[h.Len:h.Total])
 				}
-				if err := sa.o.Verify(b, &h); err != nil {
+				if err := sa.o.Verify(b, &h, 0); err != nil {
 					continue
 				}
 				if _, err := sa.o.Open(b, &h); err != nil {
@@ -585,7 +585,7 @@ func BenchmarkSeal(b *testing.B) {
 				for i := 0; b.Loop(); i++ {
 					buf.Off, buf.End = packet.Headroom, packet.Headroom+size
 					copy(buf.B[buf.Off:], hdr)
-					if err := s.Seal(buf, uint32(i)); err != nil {
+					if err := s.Seal(buf, uint64(i)); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -41,11 +41,14 @@ func NewOpener(c Config) (*Opener, error) {
 // replay window only then.
 func (o *Opener) Authenticated() bool { return o.icv > 0 }
 
-// Verify checks the ICV of the ESP packet in b, whose IP header is h. In a
+// Verify checks the ICV of the ESP packet in b, whose IP header is h and whose
+// sequence number is seq. Only the high 32 bits of seq count, and those only
+// where the SA has extended sequence numbers: [ParseHeader] gives the low ones,
+// the replay window the rest (see the method Extend of replay.Window). In a
 // combined mode it decrypts too, in place; when that fails the ciphertext is
 // lost. Without authentication it does nothing. Errors are ErrRunt, when the ICV
 // cannot be there, and ErrAuth.
-func (o *Opener) Verify(b *packet.Buffer, h *packet.Header) error {
+func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	o.verified = false
 	if o.icv == 0 {
 		return nil
@@ -60,16 +63,17 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header) error {
 			return ErrRunt
 		}
 		copy(o.nonce[saltLen:], e[HeaderLen:front])
-		if _, err := o.aead.Open(e[front:front], o.nonce[:], e[front:], e[:HeaderLen]); err != nil {
+		if _, err := o.aead.Open(e[front:front], o.nonce[:], e[front:], o.aad(e, seq)); err != nil {
 			return ErrAuth
 		}
 	} else {
 		n := len(e) - o.icv
-		if n < HeaderLen {
+		if n <= 0 {
 			return ErrRunt
 		}
 		o.mac.Reset()
 		o.mac.Write(e[:n])
+		o.mac.Write(o.high(seq))
 		if !o.mac.Equal(e[n:]) {
 			return ErrAuth
 		}

@@ -20,8 +20,8 @@ const ivChunk = 512
 // every Sealer draws for itself. Should n Sealers ever live with one key, over
 // all workers and restarts, and each seal up to m packets, then two of them
 // meet with a probability below n²·m/2⁶⁴: 2⁻¹² for a thousand Sealers that all
-// used up their sequence numbers, 2⁻²⁴ for a thousand that each sealed a
-// million packets.
+// used up 2³² sequence numbers, 2⁻²⁴ for a thousand that each sealed a million
+// packets. With extended sequence numbers m has no bound but the key's lifetime.
 type Sealer struct {
 	*suite
 	spi   uint32
@@ -77,9 +77,13 @@ func (s *suite) pad(payload int) int {
 // behind the packet's total length are dropped. A fragment is sealed as it is,
 // as KLIPS does; whether that makes sense is the caller's business.
 //
+// The low 32 bits of seq go into the packet. The high ones are authenticated
+// where the SA has extended sequence numbers; elsewhere they are not looked at,
+// and the caller must stop before they change (RFC 4303 section 3.3.3).
+//
 // Errors are ErrShort (not a whole IP packet), ErrRoom and ErrTooLong; the
 // packet is then unchanged.
-func (s *Sealer) Seal(b *packet.Buffer, seq uint32) error {
+func (s *Sealer) Seal(b *packet.Buffer, seq uint64) error {
 	h, ok := packet.ParseIP(b.Bytes())
 	if !ok {
 		return ErrShort
@@ -103,7 +107,7 @@ func (s *Sealer) Seal(b *packet.Buffer, seq uint32) error {
 
 	e := p[h.Len:]
 	binary.BigEndian.PutUint32(e, s.spi)
-	binary.BigEndian.PutUint32(e[4:], seq)
+	binary.BigEndian.PutUint32(e[4:], uint32(seq))
 	end := front + payload + pad + 2 // of the ciphertext
 	t := e[front+payload : end]
 	for i := range pad {
@@ -116,7 +120,7 @@ func (s *Sealer) Seal(b *packet.Buffer, seq uint32) error {
 		binary.BigEndian.PutUint64(e[HeaderLen:], s.count)
 		binary.BigEndian.PutUint64(s.nonce[saltLen:], s.count)
 		s.count++
-		s.aead.Seal(e[front:front], s.nonce[:], e[front:end], e[:HeaderLen])
+		s.aead.Seal(e[front:front], s.nonce[:], e[front:end], s.aad(e, seq))
 		return nil
 	case s.cbc != nil:
 		iv := e[HeaderLen:front]
@@ -128,6 +132,7 @@ func (s *Sealer) Seal(b *packet.Buffer, seq uint32) error {
 	if s.mac != nil {
 		s.mac.Reset()
 		s.mac.Write(e[:end])
+		s.mac.Write(s.high(seq))
 		copy(e[end:], s.mac.Sum())
 	}
 	return nil

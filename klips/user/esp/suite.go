@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des"
+	"encoding/binary"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -28,6 +29,31 @@ type suite struct {
 	aead  cipher.AEAD
 	salt  [saltLen]byte
 	mac   *icv.MAC // nil without authentication and in combined modes
+	esn   bool
+	ext   [12]byte // what is authenticated with extended sequence numbers, see aad and high
+}
+
+// aad returns the additional data of a combined mode for the packet whose ESP
+// header is in front of e: SPI and sequence number, the latter as a whole (RFC
+// 4106 section 5, RFC 7634 section 2.1). It is valid until the next call.
+func (s *suite) aad(e []byte, seq uint64) []byte {
+	if !s.esn {
+		return e[:HeaderLen]
+	}
+	copy(s.ext[:4], e)
+	binary.BigEndian.PutUint64(s.ext[4:], seq)
+	return s.ext[:]
+}
+
+// high returns what a separate MAC authenticates behind the packet: the high half
+// of an extended sequence number (RFC 4303 section 2.2.1), or nothing. It is
+// valid until the next call.
+func (s *suite) high(seq uint64) []byte {
+	if !s.esn {
+		return nil
+	}
+	binary.BigEndian.PutUint32(s.ext[:4], uint32(seq>>32))
+	return s.ext[:4]
 }
 
 func newSuite(c *Config) (*suite, error) {
@@ -55,7 +81,7 @@ func newSuite(c *Config) (*suite, error) {
 
 	// The trailer ends on a 4-byte border whatever the cipher (RFC 4303 section
 	// 2.4).
-	s := &suite{iv: enc.IV, align: max(enc.Block, 4), icv: enc.ICV + auth.ICV}
+	s := &suite{iv: enc.IV, align: max(enc.Block, 4), icv: enc.ICV + auth.ICV, esn: c.ESN}
 	var err error
 	switch t.Enc {
 	case klips.EncNull:

@@ -3,6 +3,7 @@ package esp
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
@@ -93,8 +94,8 @@ var vectors = []vector{
 	},
 }
 
-// Packets of draft-mcgrew-gcm-test with 32-bit sequence numbers: what is
-// encrypted, trailer included, and the ciphertext with ICV.
+// Packets of draft-mcgrew-gcm-test: what is encrypted, trailer included, and the
+// ciphertext with ICV. Additional data of 12 bytes has an extended sequence number.
 var gcmVectors = []struct {
 	name          string
 	key           string // with salt
@@ -116,6 +117,23 @@ var gcmVectors = []struct {
 			020405b401010402 01020201`,
 		sealed: `ff425c9b724599df7a3bcd510194e00d6a78107f1b0b1cbf06efae9d65a5d763748a637985771d34
 			7f0545659f14e99def842d8eb335f4eecfdbf831824b4c4915956c96`,
+	},
+	{
+		name: "GCM-128 ESN", key: "4c80cdefbb5d10da906ac73c3613a634 2e443b68",
+		aad: "00004321 87654321 00000000", iv: "4956ed7e3b244cfe",
+		plain: `45000048699a000080114db7c0a80102c0a801010a9bf15638d3010000010000
+			00000000045f736970045f756470037369700963796265726369747902646b0000210001 01020201`,
+		sealed: `fecf537e729d5b07dc30df528dd22b768d1b98736696a6fd348509fa13ceac34cfa2436f14a3f3cf
+			65925bf1f4a13c5d15b21e1884f5ff6247aeabb786b93bce61bc17d768fd9732
+			459018148f6cbe722fd04796562dfdb4`,
+	},
+	{
+		name: "GCM-128 ESN, both halves", key: "3de09874b388e6491988d0c3607eae1f 57690e43",
+		aad: "42f67e3f 10101010 10101010", iv: "4e280000a2fca1a3",
+		plain: `4500003c99c300008001cb7c40679318010101010800085c02004300
+			6162636465666768696a6b6c6d6e6f7071727374757677616263646566676869 01020201`,
+		sealed: `fba2caa4853cf9f0f22cb10d86dd83b0fec75691cf1a04b00d1138ec9c35791765acbd8701ad7984
+			5bf9fe3fba487bc91755e6662b4c8d0d1f5e22739530320a e0d731cc978ecafaeae88f00e80d6e48`,
 	},
 }
 
@@ -141,7 +159,7 @@ func TestSealVectors(t *testing.T) {
 		}
 		setIV(s, pkttest.Hex(t, v.iv))
 		b := pkttest.Buffer(pkttest.Hex(t, v.clear))
-		if err := s.Seal(b, v.seq); err != nil {
+		if err := s.Seal(b, uint64(v.seq)); err != nil {
 			t.Fatalf("%s: Seal = %v", v.name, err)
 		}
 		if want := pkttest.Hex(t, v.wire); !bytes.Equal(b.Bytes(), want) {
@@ -181,17 +199,21 @@ func TestGCMVectors(t *testing.T) {
 		pad, next := int(plain[len(plain)-2]), plain[len(plain)-1]
 		clear := pkttest.IP(4, next, nil, plain[:len(plain)-2-pad])
 		c := Config{SPI: binary.BigEndian.Uint32(aad), Transform: klips.Transform{Enc: klips.EncAESGCM},
-			EncKey: pkttest.Hex(t, v.key)}
+			EncKey: pkttest.Hex(t, v.key), ESN: len(aad) == 12}
+		seq := uint64(binary.BigEndian.Uint32(aad[4:]))
+		if c.ESN {
+			seq = binary.BigEndian.Uint64(aad[4:])
+		}
 		s, err := NewSealer(c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		setIV(s, pkttest.Hex(t, v.iv))
 		b := pkttest.Buffer(clear)
-		if err := s.Seal(b, binary.BigEndian.Uint32(aad[4:])); err != nil {
+		if err := s.Seal(b, seq); err != nil {
 			t.Fatalf("%s: Seal = %v", v.name, err)
 		}
-		want := append(append(aad, pkttest.Hex(t, v.iv)...), sealed...)
+		want := slices.Concat(aad[:4], aad[len(aad)-4:], pkttest.Hex(t, v.iv), sealed)
 		if got := b.Bytes()[20:]; !bytes.Equal(got, want) {
 			t.Errorf("%s: Seal made\n%x, want\n%x", v.name, got, want)
 		}
@@ -200,14 +222,16 @@ func TestGCMVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := pkttest.Parse(t, b)
-		if bad, err := open(o, b, &h); bad || err != nil || !bytes.Equal(b.Bytes(), clear) {
+		if bad, err := openAs(o, b, &h, seq); bad || err != nil || !bytes.Equal(b.Bytes(), clear) {
 			t.Errorf("%s: Open = %v, %v, made\n%x, want\n%x", v.name, bad, err, b.Bytes(), clear)
 		}
 	}
 }
 
-func open(o *Opener, b *packet.Buffer, h *packet.Header) (bool, error) {
-	if err := o.Verify(b, h); err != nil {
+func open(o *Opener, b *packet.Buffer, h *packet.Header) (bool, error) { return openAs(o, b, h, 0) }
+
+func openAs(o *Opener, b *packet.Buffer, h *packet.Header, seq uint64) (bool, error) {
+	if err := o.Verify(b, h, seq); err != nil {
 		return false, err
 	}
 	return o.Open(b, h)

@@ -263,7 +263,7 @@ func step(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, b *packet.Buffer) (pro
 			return h.Proto, err
 		}
 		if s := find(spi); s != nil {
-			if err := s.espIn.Verify(b, &h); err != nil {
+			if err := s.espIn.Verify(b, &h, 0); err != nil {
 				return h.Proto, err
 			}
 			_, err := s.espIn.Open(b, &h)
@@ -275,7 +275,7 @@ func step(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, b *packet.Buffer) (pro
 			return h.Proto, err
 		}
 		if s := find(spi); s != nil {
-			if err := s.ahIn.Verify(b, &h); err != nil {
+			if err := s.ahIn.Verify(b, &h, 0); err != nil {
 				return h.Proto, err
 			}
 			return h.Proto, s.ahIn.Open(b, &h)
@@ -473,7 +473,7 @@ func seal(group []*sa, seqs []uint32, outer []packet.Header, b *packet.Buffer) e
 				return err
 			}
 			n--
-			if err := e.Seal(b, seqs[n]); err != nil {
+			if err := e.Seal(b, uint64(seqs[n])); err != nil {
 				return err
 			}
 		case klips.ProtoAH:
@@ -482,7 +482,7 @@ func seal(group []*sa, seqs []uint32, outer []packet.Header, b *packet.Buffer) e
 				return err
 			}
 			n--
-			if err := a.Seal(b, seqs[n]); err != nil {
+			if err := a.Seal(b, uint64(seqs[n])); err != nil {
 				return err
 			}
 		}

@@ -31,7 +31,8 @@ type request struct {
 	Op     string   `json:"op"`
 	Proto  string   `json:"proto"`
 	SPI    uint32   `json:"spi"`
-	Seq    uint32   `json:"seq"`
+	Seq    uint64   `json:"seq"`
+	ESN    bool     `json:"esn"`
 	Crypt  string   `json:"crypt"`
 	CKey   string   `json:"ckey"`
 	Auth   string   `json:"auth"`
@@ -134,15 +135,19 @@ var modes = []mode{
 
 // exchange sends packets of several lengths in both directions: what sealOurs
 // made is opened by scapy, what scapy sealed by openOurs. A tunnel's outer header
-// is put on and taken off here.
-func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Buffer, uint32) error, openOurs func(*packet.Buffer, *packet.Header) error) {
+// is put on and taken off here. Extended sequence numbers go up across the border
+// of their low half.
+func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Buffer, uint64) error, openOurs func(*packet.Buffer, *packet.Header, uint64) error) {
 	t.Helper()
 	if m.src.IsValid() {
 		q.Tunnel = []string{m.src.String(), m.dst.String()}
 	}
 	for i, n := range []int{0, 5, 14, 1000} {
 		clear := pkttest.UDP(m.inner, n)
-		seq := uint32(1000*i + 1)
+		seq := uint64(1000*i + 1)
+		if q.ESN {
+			seq = 0xfffffff7<<32 - 1500 + seq
+		}
 		b := pkttest.Buffer(clear)
 		if m.src.IsValid() {
 			if err := ipip.Encap(b, m.src, m.dst, 0, 64, 0x4321); err != nil {
@@ -166,7 +171,7 @@ func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Bu
 		}
 		b = pkttest.Buffer(got)
 		h := pkttest.Parse(t, b)
-		if err := openOurs(b, &h); err != nil {
+		if err := openOurs(b, &h, seq); err != nil {
 			t.Errorf("%s, %d bytes: opening %x = %v", m.name, n, got, err)
 			continue
 		}
@@ -183,15 +188,21 @@ func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Bu
 }
 
 // TestScapy exchanges packets with scapy, for every algorithm, IPv4 and IPv6,
-// transport and tunnel mode, ESP and AH.
+// transport and tunnel mode, ESP and AH, with sequence numbers of 32 and 64 bits.
 func TestScapy(t *testing.T) {
 	p := startPeer(t)
-	t.Run("ESP", func(t *testing.T) { scapyESP(t, p) })
-	t.Run("AH", func(t *testing.T) { scapyAH(t, p) })
+	for _, esn := range []bool{false, true} {
+		name := ""
+		if esn {
+			name = " ESN"
+		}
+		t.Run("ESP"+name, func(t *testing.T) { scapyESP(t, p, esn) })
+		t.Run("AH"+name, func(t *testing.T) { scapyAH(t, p, esn) })
+	}
 	t.Run("AH options", func(t *testing.T) { scapyAHOptions(t, p) })
 }
 
-func scapyESP(t *testing.T, p *peer) {
+func scapyESP(t *testing.T, p *peer, esn bool) {
 	for e, crypt := range scapyCrypt {
 		enc, _ := e.Info()
 		for _, bits := range enc.KeyBits {
@@ -199,9 +210,12 @@ func scapyESP(t *testing.T, p *peer) {
 				if enc.AEAD && a != klips.AuthNone || e == klips.EncNull && a == klips.AuthNone {
 					continue
 				}
+				if esn && a == klips.AuthNone && !enc.AEAD {
+					continue
+				}
 				info, _ := a.Info()
 				c := esp.Config{SPI: 0xdeadbeef, Transform: klips.Transform{Enc: e, Auth: a},
-					EncKey: testKey(bits, 3), AuthKey: testKey(info.KeyBits[0], 77)}
+					EncKey: testKey(bits, 3), AuthKey: testKey(info.KeyBits[0], 77), ESN: esn}
 				s, err := esp.NewSealer(c)
 				if err != nil {
 					t.Fatal(err)
@@ -210,12 +224,12 @@ func scapyESP(t *testing.T, p *peer) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				q := request{Proto: "esp", SPI: c.SPI, Crypt: crypt, CKey: hex.EncodeToString(c.EncKey),
+				q := request{Proto: "esp", SPI: c.SPI, ESN: esn, Crypt: crypt, CKey: hex.EncodeToString(c.EncKey),
 					Auth: auth, AKey: hex.EncodeToString(c.AuthKey)}
 				t.Run(fmt.Sprintf("%s %d %s", crypt, bits, auth), func(t *testing.T) {
 					for _, m := range modes {
-						exchange(t, p, q, m, s.Seal, func(b *packet.Buffer, h *packet.Header) error {
-							if err := o.Verify(b, h); err != nil {
+						exchange(t, p, q, m, s.Seal, func(b *packet.Buffer, h *packet.Header, seq uint64) error {
+							if err := o.Verify(b, h, seq); err != nil {
 								return err
 							}
 							_, err := o.Open(b, h)
@@ -228,13 +242,13 @@ func scapyESP(t *testing.T, p *peer) {
 	}
 }
 
-func scapyAH(t *testing.T, p *peer) {
+func scapyAH(t *testing.T, p *peer, esn bool) {
 	for a, auth := range scapyAuth {
 		if a == klips.AuthNone {
 			continue
 		}
 		info, _ := a.Info()
-		c := ah.Config{SPI: 0xdeadbeef, Auth: a, Key: testKey(info.KeyBits[0], 77)}
+		c := ah.Config{SPI: 0xdeadbeef, Auth: a, Key: testKey(info.KeyBits[0], 77), ESN: esn}
 		s, err := ah.NewSealer(c)
 		if err != nil {
 			t.Fatal(err)
@@ -243,9 +257,9 @@ func scapyAH(t *testing.T, p *peer) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := request{Proto: "ah", SPI: c.SPI, Auth: auth, AKey: hex.EncodeToString(c.Key)}
-		open := func(b *packet.Buffer, h *packet.Header) error {
-			if err := o.Verify(b, h); err != nil {
+		q := request{Proto: "ah", SPI: c.SPI, ESN: esn, Auth: auth, AKey: hex.EncodeToString(c.Key)}
+		open := func(b *packet.Buffer, h *packet.Header, seq uint64) error {
+			if err := o.Verify(b, h, seq); err != nil {
 				return err
 			}
 			return o.Open(b, h)
@@ -315,7 +329,7 @@ func scapyAHOptions(t *testing.T, p *peer) {
 		}
 		b = pkttest.Buffer(got)
 		h := pkttest.Parse(t, b)
-		if err := o.Verify(b, &h); err != nil {
+		if err := o.Verify(b, &h, 0); err != nil {
 			t.Errorf("%s: Verify of the peer's %x = %v", tt.name, got, err)
 		}
 	}

@@ -1,5 +1,6 @@
 // Package replay is the anti-replay window of ESP and AH (RFC 4303 section
-// 3.4.3) with KLIPS' decisions, for windows of up to 4096 packets.
+// 3.4.3) with KLIPS' decisions, for windows of up to 4096 packets. It also tells
+// which 64-bit number a packet has that carries only the low half of it.
 package replay
 
 import (
@@ -48,6 +49,24 @@ func (w *Window) Init(size uint32) {
 
 // Size returns the size in packets, 0 for no window.
 func (w *Window) Size() uint32 { return w.size }
+
+// Extend returns the extended sequence number of a packet that carries only its
+// low 32 bits (RFC 4303 appendix A2.2): of all numbers that end in low, the
+// first one that does not lie before the window. The number is only a guess until
+// the ICV, which covers its high half, has been found right. It changes nothing.
+//
+// Two cases are not in the RFC. While the window reaches below number 1, there
+// is no number before it, so the high half is 0. At the end of the number space
+// the guess starts again from 0, which Check refuses. Without a window the high
+// half is always 0: extended numbers need one.
+func (w *Window) Extend(low uint32) uint64 {
+	last := w.last.Load()
+	if w.size == 0 || last < uint64(w.size) {
+		return uint64(low)
+	}
+	bottom := last - uint64(w.size) + 1
+	return bottom + uint64(low-uint32(bottom))
+}
 
 // Check reports whether Update would accept a sequence number now: not 0, not
 // received already, not older than the window. It changes nothing.

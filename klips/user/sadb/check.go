@@ -41,6 +41,9 @@ func checkTransform(s *klips.SASpec) error {
 	if s.Comp != klips.CompNone && s.ID.Proto != klips.ProtoComp {
 		return invalid("compression for a %v SA", s.ID.Proto)
 	}
+	if err := checkESN(s); err != nil {
+		return err
+	}
 	switch s.ID.Proto {
 	case klips.ProtoComp:
 		switch {
@@ -73,6 +76,24 @@ func checkTransform(s *klips.SASpec) error {
 			return err
 		}
 		return checkAuth(s)
+	}
+	return nil
+}
+
+// checkESN refuses extended sequence numbers where they cannot work: their high
+// half is nowhere but in the ICV, and the receiver infers it from its window
+// (RFC 4303 section 3.4.3).
+func checkESN(s *klips.SASpec) error {
+	enc, _ := s.Enc.Info()
+	switch {
+	case !s.ESN:
+		return nil
+	case s.ID.Proto != klips.ProtoESP && s.ID.Proto != klips.ProtoAH:
+		return invalid("extended sequence numbers for a %v SA", s.ID.Proto)
+	case s.Auth == klips.AuthNone && !enc.AEAD:
+		return invalid("extended sequence numbers without authentication")
+	case s.Window == 0:
+		return invalid("extended sequence numbers without a replay window")
 	}
 	return nil
 }

@@ -96,23 +96,30 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 		return nil, invalid("SAref %d is in use", ref)
 	}
 
+	sa := db.newSA(spec, Fixed{
+		Dir: dir, NATT: spec.NATT, OutIf: spec.OutIf, Ref: ref, RefHim: spec.RefHim, Added: now,
+	})
+	if init != nil {
+		if err := init(sa); err != nil {
+			sa.kill()
+			db.refs.free(ref)
+			return nil, err
+		}
+	}
+	db.insertLocked(sa)
+	return sa, nil
+}
+
+// newSA makes a mature SA with what spec says of algorithms, keys and limits,
+// and the rest from f.
+func (db *DB) newSA(spec *klips.SASpec, f Fixed) *SA {
+	f.ID, f.Src, f.Transform, f.ESN = spec.ID, spec.Src, spec.Transform, spec.ESN
+	f.Soft, f.Hard = clip(spec.Soft, spec.Hard), spec.Hard
+	f.AuthKeyBits, f.EncKeyBits = len(spec.AuthKey)*8, len(spec.EncKey)*8
 	sa := &SA{
-		ID:          spec.ID,
-		Src:         spec.Src,
-		Transform:   spec.Transform,
-		Dir:         dir,
-		NATT:        spec.NATT,
-		OutIf:       spec.OutIf,
-		Ref:         ref,
-		RefHim:      spec.RefHim,
-		Soft:        clip(spec.Soft, spec.Hard),
-		Hard:        spec.Hard,
-		AuthKeyBits: len(spec.AuthKey) * 8,
-		EncKeyBits:  len(spec.EncKey) * 8,
-		Added:       now,
-		hash:        hash,
-		authKey:     bytes.Clone(spec.AuthKey),
-		encKey:      bytes.Clone(spec.EncKey),
+		Fixed: f,
+		Live:  &Live{Numbers: new(Numbers), authKey: bytes.Clone(spec.AuthKey), encKey: bytes.Clone(spec.EncKey)},
+		hash:  hashID(spec.ID, db.seed),
 	}
 	sa.self[0] = sa
 	sa.state.Store(uint32(klips.Mature))
@@ -122,18 +129,13 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 		rand.Read(iv[:n])
 		sa.SetIV(iv[:n])
 	}
-	if init != nil {
-		if err := init(sa); err != nil {
-			sa.kill()
-			db.refs.free(ref)
-			return nil, err
-		}
-	}
+	return sa
+}
 
+func (db *DB) insertLocked(sa *SA) {
 	db.order++
 	sa.order = db.order
-	db.table.Insert(hash, sa)
-	return sa, nil
+	db.table.Insert(sa.hash, sa)
 }
 
 // Delete removes an SA and all members of its group, and returns them in

@@ -21,6 +21,7 @@ func (sa *SA) Info(now int64) klips.SA {
 		Src:        sa.Src,
 		IV:         sa.IV(),
 		Window:     sa.Replay.Size(),
+		ESN:        sa.ESN,
 		ReplayErrs: sa.ReplayErrs.Load(),
 		// KLIPS has one counter for both directions.
 		Seq:          max(sa.Seq.Load(), sa.Replay.Last()),

@@ -2,6 +2,7 @@ package sadb
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -10,9 +11,23 @@ import (
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
-// An SA is one security association. Its plain fields do not change once it can
-// be found; all others are atomic. The zero SA is of no use: [DB.Add] makes them.
+// An SA is one security association: what it is, what becomes of it, and where
+// it stands. The zero SA is of no use: [DB.Add] and [DB.Reserve] make them.
+//
+// An SA that is changed ([DB.Update], [DB.SetPorts]) is another SA in the same
+// place; the two may have parts in common.
 type SA struct {
+	Fixed
+	*Live
+
+	place atomic.Pointer[place] // nil: in no group
+	self  [1]*SA                // the chain of an SA in no group
+	hash  uint64                // of ID
+	order uint64                // ascending in the order of adding
+}
+
+// Fixed is what does not change once an SA can be found.
+type Fixed struct {
 	ID        klips.SAID
 	Src       netip.Addr // source of the outer header; unspecified or invalid: not checked
 	Transform klips.Transform
@@ -21,6 +36,7 @@ type SA struct {
 	OutIf     uint16
 	Ref       uint32 // unique among the SAs that exist
 	RefHim    uint32
+	ESN       bool // sequence numbers have 64 bits
 
 	Soft, Hard  klips.Limits // soft limits are never above hard ones
 	AuthKeyBits int
@@ -29,9 +45,11 @@ type SA struct {
 
 	// Data belongs to the caller; the init function of [DB.Add] may set it.
 	Data any
+}
 
-	Replay replay.Window
-	Seq    atomic.Uint64 // last sequence number sent
+// Live is what changes while an SA is used. What is not atomic is behind a lock.
+type Live struct {
+	*Numbers
 
 	Bytes    atomic.Uint64
 	Packets  atomic.Uint64
@@ -50,15 +68,16 @@ type SA struct {
 	iv     [2]atomic.Uint64 // the next CBC IV, as one big-endian number of 128 bits
 	state  atomic.Uint32    // a klips.State
 	policy atomic.Pointer[klips.InboundPolicy]
-	place  atomic.Pointer[place] // nil: in no group
-	self   [1]*SA                // the chain of an SA in no group
-
-	hash  uint64 // of ID
-	order uint64 // ascending in the order of adding
 
 	keyMu   sync.Mutex
 	authKey []byte
 	encKey  []byte
+}
+
+// Numbers are the sequence numbers that have been used with the keys of an SA.
+type Numbers struct {
+	Replay replay.Window
+	Seq    atomic.Uint64 // last sequence number sent
 }
 
 // A place is where an SA stands in a group. It is immutable.
@@ -74,6 +93,31 @@ func (sa *SA) State() klips.State { return klips.State(sa.state.Load()) }
 // whether this call did it: of several callers one is told true.
 func (sa *SA) SetDying() bool {
 	return sa.state.CompareAndSwap(uint32(klips.Mature), uint32(klips.Dying))
+}
+
+// NextSeq counts Seq up and returns the sequence number for the next packet to be
+// sent. ok is false when all are used up: numbers must not cycle (RFC 4303
+// section 3.3.3). It neither locks nor allocates.
+func (sa *SA) NextSeq() (seq uint64, ok bool) {
+	for {
+		last := sa.Seq.Load()
+		if last >= sa.maxSeq() {
+			return 0, false
+		}
+		if sa.Seq.CompareAndSwap(last, last+1) {
+			return last + 1, true
+		}
+	}
+}
+
+// Exhausted reports whether NextSeq would fail.
+func (sa *SA) Exhausted() bool { return sa.Seq.Load() >= sa.maxSeq() }
+
+func (sa *SA) maxSeq() uint64 {
+	if sa.ESN {
+		return math.MaxUint64
+	}
+	return math.MaxUint32
 }
 
 // Snapshot returns the SAs that a packet for this one goes through, this one

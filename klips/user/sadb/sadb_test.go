@@ -75,6 +75,18 @@ func TestAddErrors(t *testing.T) {
 		{"largest window", esp(func(s *klips.SASpec) { s.Window = replay.MaxSize }), nil},
 		{"too large window", esp(func(s *klips.SASpec) { s.Window = replay.MaxSize + 1 }), syscall.EINVAL},
 		{"unknown UDP encapsulation", esp(func(s *klips.SASpec) { s.NATT.Type = 3 }), syscall.EINVAL},
+		{"ESN", esp(func(s *klips.SASpec) { s.ESN, s.Window = true, 64 }), nil},
+		{"ESN of AH", ah(func(s *klips.SASpec) { s.ESN, s.Window = true, 1 }), nil},
+		{"ESN without window", esp(func(s *klips.SASpec) { s.ESN = true }), syscall.EINVAL},
+		{"ESN of AH without window", ah(func(s *klips.SASpec) { s.ESN = true }), syscall.EINVAL},
+		{"ESN without authentication", esp(func(s *klips.SASpec) {
+			s.ESN, s.Window, s.Auth, s.AuthKey = true, 64, klips.AuthNone, nil
+		}), syscall.EINVAL},
+		{"ESN of a combined mode", esp(func(s *klips.SASpec) {
+			s.ESN, s.Window, s.Enc, s.EncKey, s.Auth, s.AuthKey = true, 64, klips.EncAESGCM, key(20), klips.AuthNone, nil
+		}), nil},
+		{"ESN of tun", tun(func(s *klips.SASpec) { s.ESN, s.Window = true, 64 }), syscall.EINVAL},
+		{"ESN of comp", comp(func(s *klips.SASpec) { s.ESN, s.Window = true, 64 }), syscall.EINVAL},
 		{"no cipher", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = klips.EncNone, nil }), syscall.EINVAL},
 		{"unknown cipher", esp(func(s *klips.SASpec) { s.Enc = 253 }), syscall.EPROTO},
 		{"null and no authentication", esp(func(s *klips.SASpec) {
@@ -618,6 +630,7 @@ func TestAllocs(t *testing.T) {
 		"Snapshot": func() { sa.Snapshot() },
 		"SetIV":    func() { sa.SetIV(iv) },
 		"State":    func() { sa.State() },
+		"NextSeq":  func() { sa.NextSeq() },
 	} {
 		if n := testing.AllocsPerRun(1000, f); n != 0 {
 			t.Errorf("%s allocates %v times", name, n)

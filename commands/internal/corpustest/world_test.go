@@ -1,0 +1,185 @@
+package corpustest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/klips-go/ipsec/commands/eroute"
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/klipsdebug"
+	"github.com/klips-go/ipsec/commands/spi"
+	"github.com/klips-go/ipsec/commands/spigrp"
+	"github.com/klips-go/ipsec/commands/tncfg"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/user/engine"
+)
+
+var apps = map[string]func() *cli.App{
+	"spi": spi.App, "spigrp": spigrp.App, "eroute": eroute.App, "tncfg": tncfg.App, "klipsdebug": klipsdebug.App,
+}
+
+// A world is one stack on one host, driven by command lines.
+type world struct {
+	t     *testing.T
+	host  *klipstest.Host
+	net   *klipstest.Network
+	eng   *engine.Engine // nil when stack is another
+	stack klips.Stack
+}
+
+// newWorld starts the embedded stack with ipsec0 and ipsec1.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, net: new(klipstest.Network)}
+	w.host = klipstest.NewHost(w.net, nil)
+	e, err := engine.New(w.host, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	w.eng, w.stack = e, e
+	for _, d := range []string{"ipsec0", "ipsec1"} {
+		if err := e.CreateDevice(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// open is a stack that stays when an applet closes it.
+type open struct{ klips.Stack }
+
+func (open) Close() error { return nil }
+
+// run runs an applet.
+func (w *world) run(cmd []string) clitest.Result {
+	w.t.Helper()
+	app := apps[cmd[0]]
+	if app == nil {
+		w.t.Fatalf("no applet %q", cmd)
+	}
+	return clitest.Run(app(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return open{w.stack} }}, cmd[1:]...)
+}
+
+// tables returns the listings by name, as lines in normal form.
+func (w *world) tables() map[string][]string {
+	w.t.Helper()
+	ctx := context.Background()
+	sas, err := w.stack.SAs(ctx)
+	routes, err2 := w.stack.Eroutes(ctx)
+	devices, err3 := w.stack.Devices(ctx)
+	debug, err4 := w.stack.Debug(ctx)
+	for _, err := range []error{err, err2, err3, err4} {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	out := map[string][]string{}
+	for name, f := range map[string]func(io.Writer) error{
+		"spi":        func(b io.Writer) error { return procfs.WriteSPI(b, sas) },
+		"spigrp":     func(b io.Writer) error { return procfs.WriteSPIGrp(b, sas) },
+		"eroute":     func(b io.Writer) error { return procfs.WriteEroute(b, routes) },
+		"tncfg":      func(b io.Writer) error { return procfs.WriteTncfg(b, devices) },
+		"klipsdebug": func(b io.Writer) error { return procfs.WriteKlipsdebug(b, debug) },
+	} {
+		var b bytes.Buffer
+		if err := f(&b); err != nil {
+			w.t.Fatal(err)
+		}
+		out[name] = normal(strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"))
+	}
+	return out
+}
+
+// vary are the parts of the tables that differ from run to run.
+var vary = []struct {
+	re *regexp.Regexp
+	to string
+}{
+	{regexp.MustCompile(` jiffies=\d+`), ""},
+	{regexp.MustCompile(` iv=0x[0-9a-f]+`), " iv=0x-"}, // its length is in iv_bits
+	{regexp.MustCompile(` (ref|refhim|refcount|idle)=\d+`), " $1=-"},
+	{regexp.MustCompile(`(addtime|usetime)\(\d+`), "$1(-"},
+}
+
+// normal takes out of listings what differs from run to run. An empty table is
+// nil.
+func normal(lines []string) []string {
+	var out []string
+	for _, l := range lines {
+		for _, v := range vary {
+			l = v.re.ReplaceAllString(l, v.to)
+		}
+		if l != "" {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// setAddr gives the host the address of a prefix ("10.9.0.1/24").
+func (w *world) setAddr(prefix string) {
+	p, err := netip.ParsePrefix(prefix)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.host.AddAddr(p.Addr())
+}
+
+// records calls f for each line of a file of recordings.
+func records[R any](t *testing.T, file string, f func(r *R)) {
+	t.Helper()
+	fd, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	sc := bufio.NewScanner(fd)
+	sc.Buffer(nil, 16<<20)
+	n := 0
+	for sc.Scan() {
+		r := new(R)
+		if err := json.Unmarshal(sc.Bytes(), r); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		f(r)
+		n++
+	}
+	if err := sc.Err(); err != nil || n == 0 {
+		t.Fatalf("%s: %d recordings, %v", file, n, err)
+	}
+}
+
+// shared is the path of a file of the whole corpus, which lies beside the
+// repository; without it the test is skipped.
+func shared(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for filepath.Dir(dir) != dir {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			f := filepath.Join(dir, "..", "shared", "corpus", name)
+			if _, err := os.Stat(f); err != nil {
+				t.Skipf("the recordings are not here: %v", err)
+			}
+			return f
+		}
+		dir = filepath.Dir(dir)
+	}
+	t.Skip("no repository root above the test")
+	return ""
+}

@@ -1,0 +1,144 @@
+package pf_key
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// options is the option table.
+func options() []getopt.Option {
+	file := []string{"<file>"}
+	return append([]getopt.Option{
+		{Name: "ah", Help: "register for AH"},
+		{Name: "esp", Help: "register for ESP"},
+		{Name: "ipip", Help: "register for tunnels"},
+		{Name: "ipcomp", Help: "register for compression"},
+		{Name: "daemon", Arg: "FILE", Help: "go on in the background, with the process id in FILE (short: -f)", Values: file},
+		{Name: "dumpfile", Arg: "FILE", Help: "print the messages in FILE and listen to nobody (short: -d)", Values: file},
+		{Name: "encodefile", Arg: "FILE", Help: "for compatibility; no version could do it", Hidden: true},
+		{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when registered", Hidden: true},
+	}, cli.CommonOptions()...)
+}
+
+// short are the options that have always had a letter too.
+var short = map[byte]string{'h': "--help", 'f': "--daemon", 'd': "--dumpfile", 'e': "--encodefile"}
+
+// lengthen replaces options of one letter, as in "-f FILE" and "-fFILE", by
+// their long names.
+func lengthen(args []string) []string {
+	out := make([]string, 0, len(args))
+	for i, a := range args {
+		if a == "--" {
+			return append(out, args[i:]...)
+		}
+		if len(a) < 2 || a[0] != '-' || short[a[1]] == "" || i > 0 && takesValue(args[i-1]) {
+			out = append(out, a)
+			continue
+		}
+		out = append(out, short[a[1]])
+		if len(a) > 2 {
+			out = append(out, a[2:])
+		}
+	}
+	return out
+}
+
+// takesValue reports whether an argument is an option whose value is the next
+// one.
+func takesValue(arg string) bool {
+	if len(arg) == 2 && arg[0] == '-' {
+		return short[arg[1]] != "" && arg[1] != 'h'
+	}
+	name, ok := strings.CutPrefix(arg, "--")
+	if !ok || name == "" {
+		return false
+	}
+	for _, o := range options() {
+		if o.Arg != "" && strings.HasPrefix(o.Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// A request is a command line that has been understood.
+type request struct {
+	cli.Common
+	satypes []pfkey.SAType // in the order of registering; all four if none was named
+	daemon  string         // the file for the process id
+	dump    string         // the file to print
+	readyFD int            // 0: nobody waits
+}
+
+func parse(env *cli.Env, args []string) (*request, error) {
+	r := new(request)
+	named := map[string]bool{}
+	err := r.Parse(options(), lengthen(args), getopt.EnvMode(env.Getenv), func(name, value string) error {
+		switch name {
+		case "daemon", "dumpfile", "encodefile":
+			if value == "" {
+				return cli.Usagef("--%s needs the name of a file", name)
+			}
+		}
+		switch name {
+		case "daemon":
+			r.daemon = value
+		case "dumpfile":
+			r.dump = value
+		case "ready-fd":
+			n, err := strconv.ParseUint(value, 10, 16)
+			if err != nil || n < 3 {
+				return cli.Usagef("--ready-fd %s: not a file descriptor above 2", getopt.Quote(value))
+			}
+			r.readyFD = int(n)
+		default:
+			named[name] = true
+		}
+		return nil
+	})
+	switch {
+	case err != nil || r.Help || r.Version:
+		return r, err
+	case named["encodefile"]:
+		return r, cli.Usagef("--encodefile: no version of this command could encode messages")
+	case r.dump != "" && r.daemon != "":
+		return r, cli.Usagef("--daemon and --dumpfile: a file is printed at once; give one")
+	}
+	for _, s := range satypeOptions {
+		if len(named) == 0 || named[s.option] {
+			r.satypes = append(r.satypes, s.satype)
+		}
+	}
+	return r, nil
+}
+
+// satypeOptions are the SA types in the order in which they are registered.
+var satypeOptions = [...]struct {
+	option string
+	satype pfkey.SAType
+}{
+	{"ah", pfkey.SATypeAH}, {"esp", pfkey.SATypeESP}, {"ipip", pfkey.SATypeIPIP}, {"ipcomp", pfkey.SATypeComp},
+}
+
+// args are the arguments that ask for the same again, without a label.
+func (r *request) args() []string {
+	var a []string
+	for _, s := range r.satypes {
+		for _, o := range satypeOptions {
+			if o.satype == s {
+				a = append(a, "--"+o.option)
+			}
+		}
+	}
+	if r.daemon != "" {
+		a = append(a, "--daemon", r.daemon)
+	}
+	if r.Debug {
+		a = append(a, "--debug")
+	}
+	return a
+}

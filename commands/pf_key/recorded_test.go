@@ -1,0 +1,370 @@
+package pf_key_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/commands/eroute"
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/spi"
+	"github.com/klips-go/ipsec/commands/spigrp"
+	"github.com/klips-go/ipsec/commands/tncfg"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/daemon"
+)
+
+// A record is what was typed at and routed into a machine that ran KLIPS, and
+// what an open PF_KEY socket heard of each.
+type record struct {
+	ID        string
+	Direction string
+	Quirk     bool
+	Setup     struct{ Eth0, Lan0, Ipsec0 string }
+	Commands  []struct{ Cmd []string }
+	Events    []event
+}
+
+type event struct {
+	Listen *[]pfkey.SAType
+	PFKey  []string
+	Clear  []string
+	Wire   []string
+	Cmd    []string
+	Sleep  float64
+}
+
+func (r *record) listens() bool {
+	return slices.ContainsFunc(r.Events, func(e event) bool { return e.Listen != nil })
+}
+
+// TestRecordedExchanges replays everything that was recorded with an open PF_KEY
+// socket, over the sockets of a daemon; the sample is always there.
+func TestRecordedExchanges(t *testing.T) {
+	t.Run("sample", func(t *testing.T) { replay(t, "testdata/exchanges.jsonl", 3) })
+	t.Run("all", func(t *testing.T) { replay(t, shared(t, "corpus/packets-dev.jsonl"), 18) })
+}
+
+// shared returns the path of a recording beside the repository; the test is
+// skipped where there is none.
+func shared(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs("../../../shared/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("the recordings are not here: %v", err)
+	}
+	return path
+}
+
+func replay(t *testing.T, file string, least int) {
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n := 0
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var r record
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		if !r.listens() {
+			continue
+		}
+		n++
+		t.Run(r.ID, func(t *testing.T) {
+			t.Parallel()
+			r.replay(t)
+		})
+	}
+	if err := lines.Err(); err != nil || n < least {
+		t.Errorf("%d records, %v; want %d", n, err, least)
+	}
+}
+
+func (r *record) replay(t *testing.T) {
+	b := newBench(t)
+	b.host.AddDevice("eth0", 1500)
+	for _, a := range []string{r.Setup.Eth0, r.Setup.Lan0, r.Setup.Ipsec0} {
+		b.host.AddAddr(netip.MustParsePrefix(a).Addr())
+	}
+	b.run([]string{"tncfg", "--attach", "--virtual", "ipsec0", "--physical", "eth0"})
+	for _, c := range r.Commands {
+		b.run(c.Cmd)
+	}
+	var got, want []*pfkey.Message
+	for i, e := range r.Events {
+		switch {
+		case e.Listen != nil:
+			b.listen(*e.Listen)
+		case e.Sleep > 0:
+			time.Sleep(time.Duration(e.Sleep * float64(time.Second)))
+		case e.Cmd != nil:
+			b.run(e.Cmd)
+		case r.Direction == "in":
+			for _, p := range e.Wire {
+				b.host.Arrive(unhex(t, p))
+			}
+		default:
+			for _, p := range e.Clear {
+				b.host.Link("ipsec0").Send(unhex(t, p))
+				b.host.Settle()
+			}
+		}
+		b.host.Settle()
+		heard := b.heard()
+		var recorded []*pfkey.Message
+		for _, text := range e.PFKey {
+			m, err := pfkey.Parse(unhex(t, text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			recorded = append(recorded, m)
+		}
+		if r.Quirk {
+			// The original goes on telling of an SA that has expired already.
+			got, want = append(got, heard...), append(want, recorded...)
+			continue
+		}
+		compare(t, i, recorded, heard)
+	}
+	if r.Quirk {
+		compare(t, -1, once(want), perHosts(got))
+	}
+}
+
+// perHosts leaves out ACQUIREs for two hosts after the first: the original's
+// hold takes packets of all protocols, also where the trap was for one.
+func perHosts(l []*pfkey.Message) (out []*pfkey.Message) {
+	seen := map[[2]netip.Addr]uint8{}
+	for _, m := range l {
+		if m.Type == pfkey.TypeAcquire {
+			hosts := [2]netip.Addr{m.Src.Addr, m.Dst.Addr}
+			if proto, ok := seen[hosts]; ok && proto != m.Src.Proto {
+				continue
+			}
+			seen[hosts] = m.Src.Proto
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// once leaves out EXPIREs of an SA after the first.
+func once(l []*pfkey.Message) (out []*pfkey.Message) {
+	seen := map[klips.SPI]bool{}
+	for _, m := range l {
+		if m.Type == pfkey.TypeExpire {
+			if seen[m.SA.SPI] {
+				continue
+			}
+			seen[m.SA.SPI] = true
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// compare compares what was heard with what KLIPS was heard to say, without what
+// differs from run to run.
+func compare(t *testing.T, event int, want, got []*pfkey.Message) {
+	t.Helper()
+	var w, g []string
+	for _, m := range want {
+		w = append(w, plain(m))
+	}
+	for _, m := range got {
+		g = append(g, plain(m))
+	}
+	if d := cmp.Diff(w, g); d != "" {
+		t.Errorf("event %d (-recorded +heard):\n%s", event, d)
+	}
+}
+
+func plain(m *pfkey.Message) string {
+	if m.PID != 0 {
+		m.Seq, m.PID = 0, 1
+	}
+	if l := m.LifeCurrent; l != nil {
+		l.AddTime = 0
+		// Here the clock of an SA that was not used does not run.
+		l.UseTime = 0
+	}
+	m.SupportedAuth, m.SupportedEnc = common(m.SupportedAuth), common(m.SupportedEnc)
+	return m.String() + proposals(m)
+}
+
+// common leaves those algorithms that KLIPS and the stack both have, each once
+// and as KLIPS' transforms have it: there are older rows in its lists that the
+// kernel does not go by.
+func common(s *pfkey.Supported) *pfkey.Supported {
+	if s == nil {
+		return nil
+	}
+	c := new(pfkey.Supported)
+	seen := map[uint8]bool{}
+	for _, a := range s.Algs {
+		if _, known := klips.EncAlg(a.ID).Info(); a.IV != 0 && !known {
+			continue
+		}
+		if _, known := klips.AuthAlg(a.ID).Info(); a.IV == 0 && !known {
+			continue
+		}
+		// Ciphers that only the embedded stack has.
+		switch klips.EncAlg(a.ID) {
+		case klips.EncAESGCM, klips.EncChaCha20Poly1305:
+			continue
+		}
+		if !seen[a.ID] {
+			seen[a.ID] = true
+			c.Algs = append(c.Algs, a)
+		}
+	}
+	return c
+}
+
+// proposals shows what an ACQUIRE offers, in full.
+func proposals(m *pfkey.Message) string {
+	if m.Proposal == nil {
+		return ""
+	}
+	b, _ := json.Marshal(m.Proposal)
+	return string(b)
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A bench is a daemon on a host of memory, with a listener.
+type bench struct {
+	t      *testing.T
+	rundir string
+	host   *klipstest.Host
+	ask    *user.Client // makes the messages that end what is heard
+	news   chan []byte
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{t: t, rundir: t.TempDir(), host: klipstest.NewHost(new(klipstest.Network), nil)}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- daemon.Run(ctx, daemon.Config{
+			Rundir: b.rundir, Version: "test", Host: b.host,
+			Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	<-ready
+	b.ask = b.dial()
+	return b
+}
+
+func (b *bench) dial() *user.Client {
+	b.t.Helper()
+	c, err := user.Dial(user.SocketPath(b.rundir))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+var apps = map[string]func() *cli.App{
+	"spi": spi.App, "spigrp": spigrp.App, "eroute": eroute.App, "tncfg": tncfg.App,
+}
+
+// run runs an applet, which must succeed.
+func (b *bench) run(cmd []string) {
+	b.t.Helper()
+	if cmd[0] == "ip" {
+		return // the host of these tests needs no routes
+	}
+	app := apps[cmd[0]]
+	if app == nil {
+		b.t.Fatalf("no applet %q", cmd)
+	}
+	r := clitest.Run(app(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return b.dial() }}, cmd[1:]...)
+	if r.Status != 0 {
+		b.t.Fatalf("%q: %s", cmd, r.Err)
+	}
+}
+
+// listen opens one more socket, which hears all from now on.
+func (b *bench) listen(types []pfkey.SAType) {
+	b.t.Helper()
+	c := b.dial()
+	if _, err := c.Status(b.t.Context()); err != nil { // or it might not be there yet
+		b.t.Fatal(err)
+	}
+	messages, err := c.Listen(context.Background(), types...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.news = make(chan []byte, 1024)
+	go func() {
+		for m, err := range messages {
+			if err != nil {
+				close(b.news)
+				return
+			}
+			b.news <- m
+		}
+	}()
+}
+
+// heard returns what the listener heard up to now.
+func (b *bench) heard() (l []*pfkey.Message) {
+	b.t.Helper()
+	if b.news == nil {
+		return nil
+	}
+	// All hear of an error: it ends what came before.
+	nothing := klips.SAID{Dst: netip.MustParseAddr("203.0.113.9"), SPI: 0x9999, Proto: klips.ProtoAH}
+	if err := b.ask.Ungroup(b.t.Context(), nothing); err == nil {
+		b.t.Fatal("ungrouping nothing is no error")
+	}
+	for raw := range b.news {
+		m, err := pfkey.Parse(raw)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if m.Type == pfkey.TypeGroupSA && m.Errno != 0 {
+			return l
+		}
+		l = append(l, m)
+	}
+	b.t.Fatal("the daemon has gone")
+	return nil
+}

@@ -1,0 +1,144 @@
+// Package pf_key is the applet that listens to what the stack says to key
+// daemons and prints it.
+package pf_key
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:  "pf_key",
+		Short: "print what the stack says to key daemons",
+		Synopsis: []string{
+			"[--ah] [--esp] [--ipip] [--ipcomp] [--daemon FILE]",
+			"--dumpfile FILE",
+		},
+		Options: options(),
+		Run:     run,
+	}
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	req, err := parse(env, args)
+	if done, err := req.Begin(env, App(), err); done {
+		return err
+	}
+	p := &printer{env.Out, env.Name}
+	switch {
+	case req.dump != "":
+		return dump(p, req.dump)
+	case req.daemon != "" && req.readyFD == 0:
+		return background(env, req)
+	}
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	messages, done, err := listen(ctx, env, req)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if req.daemon != "" {
+		defer writePID(env, req.daemon)()
+		ready(req.readyFD)
+	}
+	return follow(ctx, p, messages)
+}
+
+// dump prints the messages of a file.
+func dump(p *printer, name string) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	defer clear(b)
+	if err := p.file(b); err != nil {
+		return output(err)
+	}
+	return output(p.say("exited normally"))
+}
+
+func output(err error) error {
+	if err != nil {
+		return fmt.Errorf("standard output: %w", err)
+	}
+	return nil
+}
+
+// listen registers with the stack. done ends that.
+func listen(ctx context.Context, env *cli.Env, req *request) (messages iter.Seq2[[]byte, error], done func(), err error) {
+	stack, err := env.Stack(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			stack.Close()
+		}
+	}()
+	req.Debugf(env, "stack %s, registering for %v", stack.Name(), req.satypes)
+	l, ok := stack.(pfkey.Listener)
+	if !ok {
+		return nil, nil, fmt.Errorf("stack %s has no PF_KEY messages to listen to; choose another one with --stack", stack.Name())
+	}
+	if messages, err = l.Listen(ctx, req.satypes...); err != nil {
+		return nil, nil, fmt.Errorf("not registered with stack %s: %w", stack.Name(), err)
+	}
+	return messages, func() { stack.Close() }, nil
+}
+
+// follow prints messages until the stack ends, or a signal comes.
+func follow(ctx context.Context, p *printer, messages iter.Seq2[[]byte, error]) error {
+	for b, err := range messages {
+		if err == nil {
+			if err := p.message(b); err != nil {
+				return output(err)
+			}
+			continue
+		}
+		var s signalled
+		switch {
+		case errors.As(context.Cause(ctx), &s):
+			return output(p.say("Exiting on signal %d", s.signal))
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+			return output(p.say("exited normally"))
+		}
+		return fmt.Errorf("receive from the stack: %w", err)
+	}
+	return nil
+}
+
+// A signalled error is a signal that asked this program to end.
+type signalled struct{ signal syscall.Signal }
+
+func (s signalled) Error() string { return "signal " + strconv.Itoa(int(s.signal)) }
+
+// untilSignal makes a context that a signal ends. stop ends it too.
+func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-c:
+			cancel(signalled{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(c)
+		cancel(nil)
+	}
+}

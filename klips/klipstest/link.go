@@ -1,0 +1,130 @@
+package klipstest
+
+import (
+	"os"
+	"sync"
+)
+
+// A Link is a virtual device made of memory.
+type Link struct {
+	name string
+	host *Host
+	out  *queue      // routed into the device
+	in   chan []byte // arrived on it
+
+	mu  sync.Mutex
+	mtu int
+}
+
+// Send routes a packet into the device.
+func (l *Link) Send(p []byte) { l.out.put(item{bytes: append([]byte(nil), p...)}) }
+
+// Arrived is what comes out of the device.
+func (l *Link) Arrived() <-chan []byte { return l.in }
+
+// Name returns the device's name.
+func (l *Link) Name() string { return l.name }
+
+func (l *Link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	p, err := l.out.take()
+	if err != nil {
+		return 0, err
+	}
+	sizes[0] = copy(bufs[0][offset:], p.bytes)
+	return 1, nil
+}
+
+func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
+	for _, b := range bufs {
+		l.in <- append([]byte(nil), b[offset:]...)
+	}
+	return len(bufs), nil
+}
+
+// MTU returns the device's MTU.
+func (l *Link) MTU() (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mtu, nil
+}
+
+// SetMTU sets the device's MTU.
+func (l *Link) SetMTU(mtu int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mtu = mtu
+	return nil
+}
+
+// Close removes the device.
+func (l *Link) Close() error {
+	l.out.close()
+	l.host.mu.Lock()
+	defer l.host.mu.Unlock()
+	delete(l.host.links, l.name)
+	return nil
+}
+
+// A queue is packets on their way to one reader. It is idle when the reader has
+// come back for more and there is none.
+type queue struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	items   []item
+	waiting bool // the reader is in take
+	closed  bool
+}
+
+// An item is a packet and, where it arrived from outside, the index of the
+// physical device.
+type item struct {
+	bytes []byte
+	index int
+}
+
+func newQueue() *queue {
+	q := new(queue)
+	q.changed.L = &q.mu
+	return q
+}
+
+func (q *queue) put(i item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.items = append(q.items, i)
+	q.changed.Broadcast()
+}
+
+// take waits for an item. os.ErrClosed after close.
+func (q *queue) take() (item, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = true
+	q.changed.Broadcast()
+	for len(q.items) == 0 && !q.closed {
+		q.changed.Wait()
+	}
+	q.waiting = false
+	if q.closed {
+		return item{}, os.ErrClosed
+	}
+	i := q.items[0]
+	q.items = q.items[1:]
+	return i, nil
+}
+
+// settle waits until the queue is idle or closed.
+func (q *queue) settle() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for (len(q.items) > 0 || !q.waiting) && !q.closed {
+		q.changed.Wait()
+	}
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.changed.Broadcast()
+}

@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"slices"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// algorithms returns what SAs of a type can have, for the answer to REGISTER:
+// authentications, and what else there is (ciphers, compression, or for IPIP
+// the combinations of IP versions). The order is that in which a KLIPS kernel
+// lists those that it has too.
+func algorithms(t pfkey.SAType) (auth, other []pfkey.Algorithm) {
+	switch t {
+	case pfkey.SATypeAH:
+		return authAlgorithms(), nil
+	case pfkey.SATypeESP:
+		for _, e := range [...]klips.EncAlg{klips.EncChaCha20Poly1305, klips.EncAESGCM, klips.Enc3DES, klips.EncNull, klips.EncAES} {
+			i, _ := e.Info()
+			other = append(other, algorithm(uint8(e), i))
+		}
+		return authAlgorithms(), other
+	case pfkey.SATypeIPIP:
+		// 6 in 6, 4 in 6, 6 in 4, 4 in 4, with the lengths of the addresses.
+		return nil, []pfkey.Algorithm{
+			{ID: 4, MinBits: 128, MaxBits: 128}, {ID: 3, MinBits: 32, MaxBits: 128},
+			{ID: 2, MinBits: 128, MaxBits: 32}, {ID: 1, MinBits: 32, MaxBits: 32},
+		}
+	case pfkey.SATypeComp:
+		return nil, []pfkey.Algorithm{{ID: uint8(klips.CompDeflate), MinBits: 1, MaxBits: 1}}
+	}
+	return nil, nil
+}
+
+func authAlgorithms() (l []pfkey.Algorithm) {
+	for _, a := range [...]klips.AuthAlg{
+		klips.AuthSHA256Trunc, klips.AuthSHA512, klips.AuthSHA384, klips.AuthSHA256, klips.AuthSHA1, klips.AuthMD5,
+	} {
+		i, _ := a.Info()
+		l = append(l, algorithm(uint8(a), i))
+	}
+	return l
+}
+
+func algorithm(id uint8, i klips.AlgInfo) pfkey.Algorithm {
+	return pfkey.Algorithm{
+		ID: id, IV: uint8(8 * i.IV),
+		MinBits: uint16(slices.Min(i.KeyBits)), MaxBits: uint16(slices.Max(i.KeyBits)),
+	}
+}

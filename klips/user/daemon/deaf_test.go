@@ -1,0 +1,252 @@
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user"
+)
+
+// A listener that never reads holds up neither who asks, nor other listeners,
+// nor packets, and takes no more memory than its queue.
+func TestDeafListener(t *testing.T) {
+	rundir, h := start(t)
+	c := dial(t, rundir)
+	send := through(t, c, h)
+	deaf, good := open(t, rundir), open(t, rundir)
+	for _, s := range []*socket{deaf, good} {
+		s.ask(pfkey.Register(pfkey.SATypeESP))
+	}
+	good.heard()
+	id := said(klips.ProtoTun, 0x1001)
+	const rounds = 3000
+	begin := time.Now()
+	var before, after runtime.MemStats
+	for i := range rounds {
+		if i == rounds/2 {
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+		}
+		if err := c.AddSA(t.Context(), tunSpec(0x1001)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.DeleteSA(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 {
+			if l := good.heard(); len(l) != 2*min(i, 100) && i > 0 {
+				t.Fatalf("round %d: a listener that reads heard %d messages, want 200", i, len(l))
+			}
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	// Half of the rounds would be some 300 kB if they were kept.
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 150_000 {
+		t.Errorf("%d bytes more memory after %d rounds", grown, rounds/2)
+	}
+	t.Logf("%d requests took %v", 2*rounds, time.Since(begin))
+	good.heard()
+
+	// Packets pass, and ACQUIREs reach the other one.
+	if err := c.SetEroute(t.Context(), trap(klips.SPITrap), klips.ErouteAdd); err != nil {
+		t.Fatal(err)
+	}
+	good.heard()
+	for i := range 200 {
+		send(udp(netip.MustParseAddr("10.1.0.5"), netip.AddrFrom4([4]byte{10, 2, 0, byte(i)}), 1, 2))
+	}
+	if l := good.heard(); len(l) != 200 {
+		t.Errorf("%d ACQUIREs were heard, want 200", len(l))
+	}
+
+	// It is not told that a packet was asked for when nobody could hear it.
+	if err := c.ClearEroutes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	status, err := c.Status(t.Context())
+	if err != nil || status.Dropped < rounds {
+		t.Errorf("status says that %d messages were dropped, %v; want most of %d", status.Dropped, err, 2*rounds)
+	}
+
+	// When it reads at last, it gets what was kept, in order and without gaps
+	// before the place where messages were dropped, and then what is new.
+	last := uint32(0)
+	n := 0
+	for _, b := range deaf.heard() {
+		m, err := pfkey.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Type == pfkey.TypeAdd || m.Type == pfkey.TypeDelete {
+			if last != 0 && m.Seq != last+1 {
+				t.Fatalf("message %d has seq %d after %d", n, m.Seq, last)
+			}
+			last = m.Seq
+		}
+		n++
+	}
+	if n < 256 || n > 2*rounds {
+		t.Errorf("%d messages were kept", n)
+	}
+	if err := c.AddSA(t.Context(), tunSpec(0x1001)); err != nil {
+		t.Fatal(err)
+	}
+	if l := deaf.heard(); len(l) != 1 {
+		t.Errorf("after that it heard %d messages, want 1", len(l))
+	}
+}
+
+// When nobody can be told, a trap stays a trap.
+func TestDeafListenerAndTraps(t *testing.T) {
+	rundir, h := start(t)
+	c := dial(t, rundir)
+	send := through(t, c, h)
+	deaf := open(t, rundir)
+	deaf.ask(pfkey.Register(pfkey.SATypeESP))
+	if err := c.SetEroute(t.Context(), trap(klips.SPITrap), klips.ErouteAdd); err != nil {
+		t.Fatal(err)
+	}
+	holds := func() int {
+		l, err := c.Eroutes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(l) - 2
+	}
+	// How much the socket itself holds is the kernel's business. It is full when
+	// no packet makes a hold any more.
+	n, vain := 0, 0
+	for i := 0; vain < 20; i++ {
+		if i == 1<<16 {
+			t.Fatal("the queue is never full")
+		}
+		send(udp(netip.MustParseAddr("10.1.0.5"), netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 1, 2))
+		switch m := holds(); {
+		case m > n:
+			n, vain = m, 0
+		default:
+			vain++
+			time.Sleep(time.Millisecond)
+		}
+	}
+	heard := 0
+	for _, b := range deaf.heard() {
+		if p, err := pfkey.ParseHeader(b); err == nil && p.Type == pfkey.TypeAcquire {
+			heard++
+		}
+	}
+	if heard != n || n < 256 {
+		t.Errorf("%d ACQUIREs were delivered for %d holds", heard, n)
+	}
+}
+
+// A client that waits for its answers only is not confused by what others do.
+func TestCommandsBesideListeners(t *testing.T) {
+	rundir, _ := start(t)
+	c := dial(t, rundir)
+	for spi := range klips.SPI(3000) {
+		if err := c.AddSA(t.Context(), tunSpec(0x10000+spi)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			other, err := user.Dial(user.SocketPath(rundir))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer other.Close()
+			id := said(klips.ProtoTun, klips.SPI(0x1000+i))
+			for ctx.Err() == nil {
+				if err := other.AddSA(context.Background(), &klips.SASpec{ID: id, Src: local}); err != nil {
+					t.Errorf("beside others: %v", err)
+					return
+				}
+				// Errors are heard by all, and still are only one's own.
+				if err := other.Ungroup(context.Background(), said(klips.ProtoTun, 0x9999)); !errors.Is(err, syscall.ENOENT) {
+					t.Errorf("Ungroup of nothing = %v", err)
+					return
+				}
+				if err := other.DeleteSA(context.Background(), id); err != nil {
+					t.Errorf("beside others: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 20 {
+		l, err := c.SAs(t.Context())
+		if err != nil || len(l) < 3000 || len(l) > 3004 {
+			t.Errorf("SAs = %d of them, %v", len(l), err)
+		}
+		if sa, err := c.GetSA(t.Context(), said(klips.ProtoTun, 0x10005)); err != nil || sa.ID.SPI != 0x10005 {
+			t.Errorf("GetSA = %v, %v", sa.ID, err)
+		}
+	}
+	cancel()
+	wg.Wait()
+}
+
+func TestListen(t *testing.T) {
+	rundir, _ := start(t)
+	l, c := dial(t, rundir), dial(t, rundir)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	messages, err := l.Listen(ctx, pfkey.SATypeAH, pfkey.SATypeESP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddSA(t.Context(), tunSpec(0x1001)); err != nil {
+		t.Fatal(err)
+	}
+	want := []pfkey.Type{pfkey.TypeRegister, pfkey.TypeRegister, pfkey.TypeAdd}
+	for b, err := range messages {
+		if len(want) == 0 {
+			if !errors.Is(err, context.Canceled) || len(b) != 0 {
+				t.Errorf("the end is %v, want %v", err, context.Canceled)
+			}
+			continue
+		}
+		m, perr := pfkey.Parse(b)
+		if err != nil || perr != nil || m.Type != want[0] {
+			t.Fatalf("%v, %v, %v; want %v", m, err, perr, want[0])
+		}
+		if m.Type == pfkey.TypeRegister && m.PID != uint32(os.Getpid()) {
+			t.Errorf("%v is for another process", m)
+		}
+		if want = want[1:]; len(want) == 0 {
+			cancel()
+		}
+	}
+	if _, err := l.Listen(t.Context(), 12); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("Listen for an impossible type = %v", err)
+	}
+	messages, err = l.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for b, err := range messages {
+		// Nothing else was said; a connection that is torn down says ECONNRESET
+		// or ends.
+		if len(b) != 0 || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("heard %x, %v; want the end of the connection", b, err)
+		}
+	}
+}

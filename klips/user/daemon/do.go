@@ -1,0 +1,198 @@
+package daemon
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// do carries out a request that passed CheckPrivate, and returns what there is
+// to say.
+func (s *server) do(ctx context.Context, p *peer, m *pfkey.Message) result {
+	var r result
+	var err error
+	switch m.Type {
+	case pfkey.TypeGetSPI, pfkey.TypeUpdate, pfkey.TypeAdd, pfkey.TypeDelete, pfkey.TypeGet, pfkey.TypeFlush:
+		r, err = s.doSA(ctx, m)
+	case pfkey.TypeGroupSA, pfkey.TypeXGroup:
+		r, err = s.doGroup(ctx, m)
+	case pfkey.TypeAddFlow, pfkey.TypeDelFlow:
+		r, err = s.doFlow(ctx, m)
+	case pfkey.TypeAcquire, pfkey.TypeRegister, pfkey.TypeExpire:
+		r, err = s.doKeying(p, m)
+	case pfkey.TypeDebug:
+		c, cerr := m.DebugChange()
+		if err = cerr; err == nil {
+			err = s.eng.SetDebug(ctx, c)
+		}
+		r = toSender(pfkey.Ack(m.Header)) // KLIPS says nothing at all
+	case pfkey.TypePlumbIf, pfkey.TypeUnplumbIf, pfkey.TypeXAttach, pfkey.TypeXDetach, pfkey.TypeXDetachAll:
+		r, err = s.doDevice(ctx, m)
+	case pfkey.TypeNATTMapping:
+		err = syscall.EINVAL
+	default:
+		err = syscall.ENOSYS
+	}
+	if err != nil {
+		return failed(m, err)
+	}
+	return r
+}
+
+// doSA makes, changes, removes or reads SAs.
+func (s *server) doSA(ctx context.Context, m *pfkey.Message) (result, error) {
+	e := s.eng
+	switch m.Type {
+	case pfkey.TypeFlush:
+		return toAll(pfkey.Ack(m.Header)), e.ClearSAs(ctx)
+	case pfkey.TypeGetSPI:
+		id, src, r, err := m.Reservation()
+		if err != nil {
+			return result{}, err
+		}
+		spi, err := e.ReserveSA(ctx, id, src, r.Min, r.Max)
+		return toAll(pfkey.GetSPIReply(m, spi)), err
+	case pfkey.TypeAdd:
+		spec, err := m.SASpec()
+		if err != nil {
+			return result{}, err
+		}
+		defer spec.ClearKeys()
+		if err := e.AddSA(ctx, spec); err != nil {
+			return result{}, err
+		}
+		sa, err := e.GetSA(ctx, spec.ID)
+		return toAll(pfkey.AddReply(m, &sa)), err
+	case pfkey.TypeUpdate:
+		return s.update(ctx, m)
+	}
+	id, err := m.SAID()
+	if err != nil {
+		return result{}, err
+	}
+	sa, err := e.GetSA(ctx, id)
+	if err != nil {
+		return result{}, err
+	}
+	if m.Type == pfkey.TypeGet {
+		return toSender(pfkey.GetReply(m, &sa, time.Now())), nil
+	}
+	return toAll(pfkey.DeleteReply(m, sa.Ref)), e.DeleteSA(ctx, id)
+}
+
+// update changes an SA: if the message has UDP ports only these, else all of it.
+func (s *server) update(ctx context.Context, m *pfkey.Message) (result, error) {
+	id, err := m.SAID()
+	if err != nil {
+		return result{}, err
+	}
+	old, err := s.eng.GetSA(ctx, id)
+	if err != nil {
+		return result{}, syscall.ENOENT
+	}
+	if n, only := m.Ports(old.NATT); only {
+		err = s.eng.SetPorts(ctx, id, n.SPort, n.DPort)
+	} else {
+		spec, serr := m.SASpec()
+		if serr != nil {
+			return result{}, serr
+		}
+		defer spec.ClearKeys()
+		err = s.eng.UpdateSA(ctx, spec)
+	}
+	if err != nil {
+		return result{}, err
+	}
+	sa, err := s.eng.GetSA(ctx, id)
+	return toAll(pfkey.UpdateReply(m, &sa, time.Now())), err
+}
+
+// doGroup groups SAs, or takes a group apart.
+func (s *server) doGroup(ctx context.Context, m *pfkey.Message) (result, error) {
+	ids, err := m.Group()
+	if err != nil {
+		return result{}, err
+	}
+	if len(ids) == 1 {
+		return toAll(pfkey.GroupReply(m)), s.eng.Ungroup(ctx, ids[0])
+	}
+	if err := s.eng.Group(ctx, ids); err != nil {
+		return result{}, err
+	}
+	if m.Type == pfkey.TypeXGroup {
+		return result{answer: pfkey.Ack(m.Header), news: pfkey.GroupReplies(m.Header, ids)}, nil
+	}
+	return toAll(pfkey.GroupReply(m)), nil
+}
+
+// doFlow adds and removes eroutes.
+func (s *server) doFlow(ctx context.Context, m *pfkey.Message) (result, error) {
+	if m.Type == pfkey.TypeAddFlow {
+		r, op, err := m.Eroute()
+		if err == nil {
+			err = s.eng.SetEroute(ctx, r, op)
+		}
+		return toAll(pfkey.AddFlowReply(m)), err
+	}
+	if m.ClearsFlows() {
+		return toAll(pfkey.DelFlowReply(m)), s.eng.ClearEroutes(ctx)
+	}
+	sel, err := m.Selector()
+	if err == nil {
+		err = s.eng.DeleteEroute(ctx, sel)
+	}
+	return toAll(pfkey.DelFlowReply(m)), err
+}
+
+// doKeying passes on what key daemons say to each other, and registers them.
+func (s *server) doKeying(p *peer, m *pfkey.Message) (result, error) {
+	switch m.Type {
+	case pfkey.TypeRegister:
+		s.audience.register(p, m.SAType)
+		auth, other := algorithms(m.SAType)
+		r := toAll(pfkey.RegisterReply(m, auth, other))
+		r.to = m.SAType
+		return r, nil
+	case pfkey.TypeExpire:
+		return toAll(m), nil
+	}
+	// ACQUIRE, in which only a key daemon's failure can be told: it has an errno.
+	if s.audience.count(m.SAType) == 0 {
+		return result{}, syscall.EPROTONOSUPPORT
+	}
+	r := result{answer: pfkey.Ack(m.Header), news: []*pfkey.Message{m}, to: m.SAType}
+	if s.audience.has(p, m.SAType) {
+		r.answer = m
+	}
+	return r, nil
+}
+
+// doDevice makes, removes, attaches and detaches virtual devices.
+func (s *server) doDevice(ctx context.Context, m *pfkey.Message) (result, error) {
+	e := s.eng
+	switch m.Type {
+	case pfkey.TypePlumbIf, pfkey.TypeUnplumbIf:
+		name, create, err := m.Plumb()
+		switch {
+		case err != nil:
+		case create:
+			err = e.CreateDevice(ctx, name)
+		default:
+			err = e.DeleteDevice(ctx, name)
+		}
+		return toSender(pfkey.PlumbReply(m, 0)), err
+	case pfkey.TypeXDetachAll:
+		return toSender(pfkey.Ack(m.Header)), e.DetachAll(ctx)
+	}
+	virtual, physical, err := m.Devices()
+	switch {
+	case err != nil:
+	case m.Type == pfkey.TypeXAttach:
+		err = e.Attach(ctx, virtual, physical)
+	default:
+		err = e.Detach(ctx, virtual)
+	}
+	return toSender(pfkey.Ack(m.Header)), err
+}

@@ -1,0 +1,312 @@
+package engine_test
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/user/engine"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// bare is a pair between which the test carries the packets.
+func bare(t testing.TB) *pair {
+	p := &pair{t: t, net: new(klipstest.Network)}
+	p.ha = klipstest.NewHost(p.net, []netip.Addr{gwA4, gwA6}, "eth0")
+	p.hb = klipstest.NewHost(new(klipstest.Network), []netip.Addr{gwB4, gwB6}, "eth0")
+	p.a, p.b = open(t, p.ha), open(t, p.hb)
+	for _, e := range []*engine.Engine{p.a, p.b} {
+		p.must(e.Attach(t.Context(), "ipsec0", "eth0"))
+	}
+	return p
+}
+
+// sas makes SAs of one SPI on one stack, inner to outer, and groups them.
+func (p *pair) sas(e *engine.Engine, layers []layer, edit func(*klips.SASpec)) (ids []klips.SAID) {
+	p.t.Helper()
+	for i, l := range layers {
+		s := &klips.SASpec{ID: klips.SAID{Dst: gwB4, SPI: klips.SPI(0x1000 + i), Proto: l.proto}, Src: gwA4, Transform: l.tr}
+		enc, _ := l.tr.Enc.Info()
+		auth, _ := l.tr.Auth.Info()
+		if l.proto == klips.ProtoESP || l.proto == klips.ProtoAH {
+			s.EncKey, s.AuthKey = testKey(enc.KeyBits[0]/8), testKey(auth.KeyBits[0]/8)
+		}
+		if edit != nil {
+			edit(s)
+		}
+		p.must(e.AddSA(p.t.Context(), s))
+		ids = append(ids, s.ID)
+	}
+	if len(ids) > 1 {
+		p.must(e.Group(p.t.Context(), ids))
+	}
+	return ids
+}
+
+func (p *pair) sa(e *engine.Engine, id klips.SAID) klips.SA {
+	p.t.Helper()
+	sa, err := e.GetSA(p.t.Context(), id)
+	p.must(err)
+	return sa
+}
+
+func TestBareInnerLayers(t *testing.T) {
+	p := bare(t)
+	ids := p.sas(p.a, []layer{tun, comp}, nil)
+	p.sas(p.b, []layer{tun, comp}, nil)
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+	sent, _ := p.out(ip(inA4, inB4, 253, 10), ip(inA4, inB4, 253, 1000))
+	if len(sent) != 2 || sent[0][9] != 4 || sent[1][9] != 108 {
+		t.Fatalf("sent %x", sent)
+	}
+	if got := p.in(sent...); len(got) != 0 {
+		t.Errorf("tunnel and IPComp headers without ESP or AH around: delivered %x", got)
+	}
+	p.wantStats("each of them", p.b, klips.DeviceStats{RxPackets: 2, RxDropped: 2})
+}
+
+// Every layer is verified, also one inside a good one.
+func TestForgedInnerLayer(t *testing.T) {
+	p := bare(t)
+	layers := []layer{tun, tdes, ahMD5}
+	ids := p.sas(p.a, layers, func(s *klips.SASpec) {
+		if s.ID.Proto == klips.ProtoESP {
+			s.AuthKey = bytes.Repeat([]byte{0x77}, 16)
+		}
+	})
+	p.sas(p.b, layers, func(s *klips.SASpec) {
+		if s.ID.Proto != klips.ProtoTun {
+			s.Window = 32
+		}
+	})
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+	sent, _ := p.out(ip(inA4, inB4, 253, 10))
+	if got := p.in(sent...); len(got) != 0 {
+		t.Errorf("delivered %x", got)
+	}
+	p.wantStats("it", p.b, klips.DeviceStats{RxPackets: 1, RxDropped: 1})
+	esp, ah := p.sa(p.b, ids[1]), p.sa(p.b, ids[2])
+	if esp.AuthErrs != 1 || esp.Seq != 0 || ah.AuthErrs != 0 || ah.Seq != 1 || ah.Life.Packets.Count != 1 {
+		t.Errorf("ESP SA %+v, AH SA %+v", esp, ah)
+	}
+}
+
+func TestReplayNeedsAuthentication(t *testing.T) {
+	for _, c := range []struct {
+		tr   klips.Transform
+		want int
+	}{
+		{klips.Transform{Enc: klips.EncAES}, 3},
+		{klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, 1},
+	} {
+		p := bare(t)
+		window := func(s *klips.SASpec) { s.Window = 32 }
+		ids := p.sas(p.a, []layer{{klips.ProtoESP, c.tr}}, window)
+		p.sas(p.b, []layer{{klips.ProtoESP, c.tr}}, window)
+		p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", ids[0], klips.ErouteAdd)
+		sent, _ := p.out(ip(gwA4, gwB4, 253, 10))
+		if got := p.in(sent[0], sent[0], sent[0]); len(got) != c.want {
+			t.Errorf("%+v: the packet is taken %d times, want %d", c.tr, len(got), c.want)
+		}
+		sa := p.sa(p.b, ids[0])
+		if int(sa.ReplayErrs) != 3-c.want || (sa.Seq != 0) != (c.want == 1) {
+			t.Errorf("%+v: SA %+v", c.tr, sa)
+		}
+	}
+}
+
+// TestInboundChain has packets of one group arrive where another is expected.
+func TestInboundChain(t *testing.T) {
+	policy := klips.DeviceStats{RxPackets: 1, RxDropped: 1}
+	for _, c := range []struct {
+		name           string
+		sent, expected []layer
+		want           klips.DeviceStats
+		uncheckedToo   bool // with inbound_policy_check off it is refused as well
+		proto          uint8
+	}{
+		{"transport where a tunnel is expected", []layer{tdes}, []layer{tun, tdes}, policy, true, 0},
+		{"a tunnel where transport is expected", []layer{tun, tdes}, nil, klips.DeviceStats{RxPackets: 1, RxBytes: 84}, false, 4},
+		{"AH missing", []layer{tun, tdes}, []layer{tun, tdes, ahMD5}, policy, false, 253},
+		// Unchecked, the AH SA's follower is no tun SA, so the tunnel stays closed.
+		{"ESP missing", []layer{tun, {}, ahMD5}, []layer{tun, tdes, ahMD5}, policy, false, 4},
+		{"comp unexpected", []layer{tun, tdes, comp}, nil, policy, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := bare(t)
+			// SPIs go by place, so that layers are the same SAs on both ends.
+			index := map[klips.Proto]klips.SPI{klips.ProtoTun: 0x1000, klips.ProtoESP: 0x1001, klips.ProtoAH: 0x1002, klips.ProtoComp: 0x1003}
+			byProto := func(s *klips.SASpec) { s.ID.SPI = index[s.ID.Proto] }
+			sent := slices.DeleteFunc(slices.Clone(c.sent), func(l layer) bool { return l.proto == 0 })
+			switch c.name {
+			case "comp unexpected":
+				sent = []layer{tun, comp, tdes}
+				p.sas(p.b, []layer{tun, tdes}, byProto)
+			case "a tunnel where transport is expected":
+				p.sas(p.b, []layer{tdes}, byProto)
+			default:
+				p.sas(p.b, c.expected, byProto)
+			}
+			ids := p.sas(p.a, sent, byProto)
+			src, dst := inA4, inB4
+			if sent[0].proto != klips.ProtoTun {
+				src, dst = gwA4, gwB4
+			}
+			p.route(p.a, src.String()+"/32", dst.String()+"/32", ids[0], klips.ErouteAdd)
+			wire, _ := p.out(ip(src, dst, 253, 64))
+			if c.name == "comp unexpected" {
+				wire, _ = p.out(ip(src, dst, 253, 640))
+			}
+			got := p.in(wire...)
+			p.wantStats(c.name, p.b, c.want)
+			if (len(got) > 0) != (c.want.RxDropped == 0) || len(got) > 0 && got[0][9] != c.proto {
+				t.Errorf("delivered %x", got)
+			}
+			p.must(p.b.SetKnob("inbound_policy_check", 0))
+			got = p.in(wire...)
+			if (len(got) > 0) == c.uncheckedToo || len(got) > 0 && got[0][9] != c.proto {
+				t.Errorf("without the check delivered %x", got)
+			}
+		})
+	}
+}
+
+// A packet that was too short to compress comes without an IPComp header; one
+// that was compressed counts its ratio.
+func TestUncompressedInbound(t *testing.T) {
+	p := bare(t)
+	layers := []layer{tun, comp, tdes}
+	ids := p.sas(p.a, layers, nil)
+	p.sas(p.b, layers, nil)
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+	small, large := ip(inA4, inB4, 253, 30), ip(inA4, inB4, 253, 1000)
+	wire, _ := p.out(small, large)
+	if got := p.in(wire...); len(got) != 2 || !bytes.Equal(got[0], small) || !bytes.Equal(got[1], large) {
+		t.Fatalf("delivered %x", got)
+	}
+	out, in := p.sa(p.a, ids[1]), p.sa(p.b, ids[1])
+	// 50 and 1020 bytes with the outer header of 20.
+	if out.Uncompressed != 70+1040 || out.Compressed >= out.Uncompressed || in.Uncompressed != out.Uncompressed || in.Compressed != out.Compressed {
+		t.Errorf("ratios %d:%d and %d:%d", out.Uncompressed, out.Compressed, in.Uncompressed, in.Compressed)
+	}
+	if n := in.Life.Packets.Count; n != 1 {
+		t.Errorf("the inbound comp SA counts %d packets, want the compressed one", n)
+	}
+}
+
+func TestInboundPolicyKnobs(t *testing.T) {
+	p := bare(t)
+	ids := p.sas(p.a, []layer{tun, tdes}, nil)
+	p.sas(p.b, []layer{tun, tdes}, nil)
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+	wire, _ := p.out(ip(inA4, inB4, 253, 64))
+	other := with(wire[0], func(q []byte) { q[15]++ }) // from another gateway
+	knob := func(name string, v int) { p.must(p.b.SetKnob(name, v)) }
+	try := func(what string, pkt []byte, want bool) {
+		t.Helper()
+		if got := p.in(pkt); (len(got) == 1) != want {
+			t.Errorf("%s: delivered %x", what, got)
+		}
+	}
+	try("no policy set", wire[0], true)
+	try("another source", other, false)
+	knob("inbound_policy_required", 1)
+	try("a policy is required", wire[0], false)
+	knob("inbound_policy_check", 0)
+	try("nothing is checked", wire[0], true)
+	try("nothing is checked, another source", other, true)
+	knob("inbound_policy_check", 1)
+	p.route(p.b, "10.1.0.0/16", "10.2.0.0/24", ids[0], klips.ErouteAddIn)
+	try("within the policy", wire[0], true)
+	p.route(p.b, "10.1.1.0/24", "10.2.0.0/24", ids[0], klips.ErouteReplaceIn)
+	try("inner source outside", wire[0], false)
+	p.route(p.b, "10.1.0.0/16", "10.2.1.0/24", ids[0], klips.ErouteReplaceIn)
+	try("inner destination outside", wire[0], false)
+	knob("inbound_policy_check", 0)
+	try("outside, nothing is checked", wire[0], true)
+	knob("inbound_policy_check", 1)
+	knob("inbound_policy_required", 0)
+	try("outside", wire[0], false)
+	if sa := p.sa(p.b, ids[0]); sa.Life.Packets.Count < 8 {
+		t.Errorf("the tun SA counts %d packets; those that a policy refuses count too", sa.Life.Packets.Count)
+	}
+}
+
+func TestKnobs(t *testing.T) {
+	p := newPair(t)
+	want := []klips.Knob{{Name: "icmp", Value: 1}, {Name: "inbound_policy_check", Value: 1}, {Name: "inbound_policy_required", Value: 0}, {Name: "tos", Value: 1}}
+	if got := p.a.Knobs(); !slices.Equal(got, want) {
+		t.Errorf("Knobs() = %v, want %v", got, want)
+	}
+	p.must(p.a.SetKnob("tos", 0))
+	want[3].Value = 0
+	if got := p.a.Knobs(); !slices.Equal(got, want) {
+		t.Errorf("Knobs() = %v, want %v", got, want)
+	}
+	for name, v := range map[string]int{"tos": 2, "icmp": -1} {
+		if err := p.a.SetKnob(name, v); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("SetKnob(%q, %d) = %v", name, v, err)
+		}
+	}
+	if err := p.a.SetKnob("no_eroute_pass", 1); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("SetKnob of none = %v", err)
+	}
+}
+
+// Where what does not come in whole is counted.
+func TestInboundErrors(t *testing.T) {
+	p := bare(t)
+	layers := []layer{tun, tdes, ahMD5}
+	ids := p.sas(p.a, layers, nil)
+	p.sas(p.b, layers, nil)
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+	wire, _ := p.out(ip(inA4, inB4, 253, 64))
+	esp := klips.SAID{Dst: gwB4, SPI: 0x2000, Proto: klips.ProtoESP}
+	for _, e := range []*engine.Engine{p.a, p.b} {
+		p.must(e.AddSA(t.Context(), &klips.SASpec{ID: esp, Src: gwA4, Transform: tdes.tr, EncKey: testKey(24), AuthKey: testKey(16)}))
+	}
+	p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", esp, klips.ErouteAdd)
+	transport, _ := p.out(ip(gwA4, gwB4, 253, 64))
+	cut := func(q []byte, n int) []byte {
+		q = bytes.Clone(q[:n])
+		packet.SetTotal(q, n)
+		packet.FixChecksum(q)
+		return q
+	}
+	dropped, failed := klips.DeviceStats{RxPackets: 1, RxDropped: 1}, klips.DeviceStats{RxPackets: 1, RxErrors: 1}
+	for _, c := range []struct {
+		name string
+		p    []byte
+		want klips.DeviceStats
+	}{
+		{"ESP, length not a multiple of 4", cut(transport[0], len(transport[0])-1), failed},
+		{"ESP, too short for the ICV", cut(transport[0], 32), dropped},
+		{"ESP, half a header", cut(transport[0], 24), dropped},
+		{"ESP, a byte changed", with(transport[0], func(q []byte) { q[50]++ }), dropped},
+		{"AH, another length", with(wire[0], func(q []byte) { q[21]++ }), failed},
+		{"AH, no length", with(wire[0], func(q []byte) { q[21] = 0 }), failed},
+		{"AH, half a header", cut(wire[0], 40), failed},
+		{"no such SA", with(wire[0], func(q []byte) { q[25]++ }), dropped},
+		{"half an IP header", wire[0][:10], failed},
+	} {
+		if got := p.in(c.p); len(got) != 0 {
+			t.Errorf("%s: delivered %x", c.name, got)
+		}
+		p.wantStats(c.name, p.b, c.want)
+	}
+	// By a device that none is attached to it is taken, but by nobody.
+	p.hb.ArriveBy(7, wire[0])
+	if got := p.delivered(); len(got) != 0 {
+		t.Errorf("delivered %x", got)
+	}
+	p.wantStats("from a device that is not attached", p.b, klips.DeviceStats{})
+	if got := p.in(transport...); len(got) != 1 {
+		t.Errorf("a good packet: delivered %x", got)
+	}
+	p.wantStats("a good packet", p.b, klips.DeviceStats{RxPackets: 1, RxBytes: 64})
+}

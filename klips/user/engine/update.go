@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// retireAfter is how long a packet that is under way can hold on to an SA that
+// has been replaced; it is much less.
+const retireAfter = time.Second
+
+// ReserveSA makes a larval SA for [Engine.UpdateSA] to complete, with a random
+// SPI from low to high that is free for destination and protocol of id, and
+// returns that SPI. It is inbound if the destination is a local address now.
+// EEXIST: there is no free one.
+func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low, high klips.SPI) (klips.SPI, error) {
+	sa, err := e.sas.Reserve(id, src, low, high, e.direction(id.Dst), e.now(), initStates)
+	if err != nil {
+		return 0, opError("reserve SA", id, err)
+	}
+	return sa.ID.SPI, nil
+}
+
+// UpdateSA gives an SA, which may be larval, the algorithms, keys and limits of
+// spec; see [sadb.DB.Update] for what it keeps. Packets are handled with either
+// the old or the new ones. ENOENT: there is no such SA; else as AddSA.
+func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
+	old, sa, err := e.sas.Update(spec, e.direction(spec.ID.Dst), initStates)
+	if err != nil {
+		return opError("update SA", spec.ID, err)
+	}
+	e.watchPorts(1, sa) // first, or a port that stays would be closed meanwhile
+	e.watchPorts(-1, old)
+	time.AfterFunc(retireAfter, old.Retire)
+	return nil
+}
+
+// SetPorts changes the UDP ports of an SA and nothing else. ENOENT: there is no
+// such SA.
+func (e *Engine) SetPorts(_ context.Context, id klips.SAID, sport, dport uint16) error {
+	old, sa, err := e.sas.SetPorts(id, sport, dport)
+	if err != nil {
+		return opError("update SA", id, err)
+	}
+	e.watchPorts(1, sa)
+	e.watchPorts(-1, old)
+	return nil
+}
+
+func (e *Engine) direction(dst netip.Addr) klips.Direction {
+	if e.host.IsLocal(dst) {
+		return klips.Inbound
+	}
+	return klips.Outbound
+}

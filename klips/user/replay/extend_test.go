@@ -1,0 +1,181 @@
+package replay
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// at returns a window whose newest number is last.
+func at(size uint32, last uint64) *Window {
+	w := new(Window)
+	w.Init(size)
+	if last != 0 {
+		w.Update(last)
+	}
+	return w
+}
+
+// TestExtend has the cases of RFC 4303 appendix A2.1. Th and Tl are the halves of
+// the newest number, W is the size.
+func TestExtend(t *testing.T) {
+	const w = 64
+	for _, tt := range []struct {
+		name string
+		last uint64
+		low  uint32
+		want uint64
+	}{
+		// Case A: the window lies within one turn of the low half, Tl >= W-1.
+		{"A, newest again", 5<<32 | 1000, 1000, 5<<32 | 1000},
+		{"A, ahead", 5<<32 | 1000, 1001, 5<<32 | 1001},
+		{"A, far ahead in this turn", 5<<32 | 1000, 0xffffffff, 5<<32 | 0xffffffff},
+		{"A, oldest in the window", 5<<32 | 1000, 1000 - w + 1, 5<<32 | (1000 - w + 1)},
+		{"A, below the window is the next turn", 5<<32 | 1000, 1000 - w, 6<<32 | (1000 - w)},
+		{"A, 0 is the next turn", 5<<32 | 1000, 0, 6 << 32},
+		{"A, at the end of a turn", 5<<32 | 0xffffffff, 0, 6 << 32},
+		{"A, oldest at the end of a turn", 5<<32 | 0xffffffff, 1<<32 - w, 5<<32 | (1<<32 - w)},
+		{"A, below at the end of a turn", 5<<32 | 0xffffffff, 1<<32 - w - 1, 6<<32 | (1<<32 - w - 1)},
+		{"A, Tl = W-1, oldest is 0", 5<<32 | (w - 1), 0, 5 << 32},
+		{"A, Tl = W-1, last of this turn", 5<<32 | (w - 1), 0xffffffff, 5<<32 | 0xffffffff},
+		// Case B: the window spans two turns, Tl < W-1.
+		{"B, newest again", 5<<32 | 10, 10, 5<<32 | 10},
+		{"B, ahead", 5<<32 | 10, 11, 5<<32 | 11},
+		{"B, in the window, this turn", 5<<32 | 10, 0, 5 << 32},
+		{"B, in the window, the turn before", 5<<32 | 10, 0xffffffff, 4<<32 | 0xffffffff},
+		{"B, oldest", 5<<32 | 10, 1<<32 + 10 - w + 1, 4<<32 | (1<<32 + 10 - w + 1)},
+		{"B, below the window is far ahead", 5<<32 | 10, 1<<32 + 10 - w, 5<<32 | (1<<32 + 10 - w)},
+		{"B, Tl = W-2", 5<<32 | (w - 2), 0xffffffff, 4<<32 | 0xffffffff},
+		{"B, Tl = 0", 5 << 32, 1<<32 - w + 1, 4<<32 | (1<<32 - w + 1)},
+		{"B, Tl = 0, below", 5 << 32, 1<<32 - w, 5<<32 | (1<<32 - w)},
+		// The first turn, before which there is none.
+		{"before the first packet", 0, 1, 1},
+		{"before the first packet, far ahead", 0, 0xffffffff, 0xffffffff},
+		{"first turn, window not filled", 10, 0xffffffff, 0xffffffff},
+		{"first turn, window just filled", w - 1, 0xffffffff, 0xffffffff},
+		{"first turn, 0 comes next", w, 0, 1 << 32},
+		{"out of the first turn", 1<<32 - 1, 0, 1 << 32},
+		{"into the first turn", 1<<32 + 3, 0xfffffffe, 0xfffffffe},
+		// The last turn: what would come after it is a number that was.
+		{"last number again", 1<<64 - 1, 0xffffffff, 1<<64 - 1},
+		{"after the last number", 1<<64 - 1, 0, 0},
+		{"long after the last number", 1<<64 - 1, 1<<32 - w - 1, 1<<32 - w - 1},
+	} {
+		win := at(w, tt.last)
+		if got := win.Extend(tt.low); got != tt.want {
+			t.Errorf("%s: newest %#x: Extend(%#x) = %#x, want %#x", tt.name, tt.last, tt.low, got, tt.want)
+		}
+	}
+	for _, low := range []uint32{0, 1, 0xffffffff} {
+		if got := at(0, 0).Extend(low); got != uint64(low) {
+			t.Errorf("no window: Extend(%#x) = %#x", low, got)
+		}
+	}
+}
+
+// TestEndOfNumbers: a guess beyond the last number is refused.
+func TestEndOfNumbers(t *testing.T) {
+	for _, size := range []uint32{1, 64, 65, 4096} {
+		w := at(size, 1<<64-1)
+		for _, low := range []uint32{0, 1, 4096, 1<<31 - 1, 1<<32 - 1 - size, 1<<32 - 1} {
+			if n := w.Extend(low); w.Check(n) {
+				t.Errorf("size %d: Check(Extend(%#x) = %#x) = true at the end of the numbers", size, low, n)
+			}
+		}
+	}
+}
+
+// extendSlowly searches for what Extend computes: of the numbers that end in
+// low, those that are not older than the window, the first.
+func extendSlowly(last, size uint64, low uint32) uint64 {
+	// The number that ends in low in the turn before that of last, this one, and
+	// the one after it.
+	for turn := max(last>>32, 1) - 1; ; turn++ {
+		n := turn<<32 | uint64(low)
+		if n > last || last-n < size {
+			return n
+		}
+	}
+}
+
+func TestExtendOracle(t *testing.T) {
+	sizes := []uint32{1, 2, 31, 32, 63, 64, 65, 128, 1000, 4095, 4096}
+	rapid.Check(t, func(r *rapid.T) {
+		size := rapid.SampledFrom(sizes).Draw(r, "size")
+		w := at(size, 0)
+		last := uint64(0)
+		for range rapid.IntRange(1, 60).Draw(r, "packets") {
+			// What a sender does: its numbers go up, and packets overtake each
+			// other or are lost, fewer than 2^32 - W in a row.
+			var sent uint64
+			switch rapid.IntRange(0, 6).Draw(r, "kind") {
+			case 0:
+				sent = last + rapid.Uint64Range(1, 1<<32-uint64(size)).Draw(r, "lost")
+			case 1:
+				sent = last + 1<<32 - uint64(size)
+			case 2: // to the border of the low half
+				sent = (last>>32+1)<<32 - 5 + rapid.Uint64Range(0, 10).Draw(r, "around")
+				sent = min(max(sent, last+1), last+1<<32-uint64(size))
+			case 3, 4:
+				sent = last - min(last, rapid.Uint64Range(0, uint64(size)-1).Draw(r, "back"))
+			default:
+				sent = last + 1
+			}
+			// Before the window is full there are no numbers before it to be had.
+			if last < uint64(size) && sent >= 1<<32 {
+				sent = 1<<32 - 1
+			}
+			low := uint32(sent)
+			got := w.Extend(low)
+			if want := extendSlowly(last, uint64(size), low); got != want || got != sent {
+				r.Fatalf("size %d, newest %#x: Extend(%#x) = %#x, want %#x, sent was %#x", size, last, low, got, want, sent)
+			}
+			// Any low half at all, forged ones too.
+			forged := rapid.Uint32().Draw(r, "forged")
+			if got, want := w.Extend(forged), extendSlowly(last, uint64(size), forged); got != want {
+				r.Fatalf("size %d, newest %#x: Extend(%#x) = %#x, want %#x", size, last, forged, got, want)
+			}
+			if w.Last() != last {
+				r.Fatalf("Extend changed the newest number from %#x to %#x", last, w.Last())
+			}
+			if w.Update(got) {
+				last = max(last, sent)
+			}
+		}
+	})
+}
+
+// TestCrossing receives every number around the border of the low half once, in
+// a random order that the window allows, and each a second time.
+func TestCrossing(t *testing.T) {
+	for _, size := range []uint32{32, 64, 128, 4096} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			rapid.Check(t, func(r *rapid.T) {
+				base := rapid.SampledFrom([]uint64{1, 2, 1 << 20, 1<<32 - 1}).Draw(r, "turn")<<32 - 10
+				numbers := make([]uint64, 20)
+				for i := range numbers {
+					numbers[i] = base + uint64(i)
+				}
+				w := at(size, base-1)
+				for _, n := range rapid.Permutation(numbers).Draw(r, "order") {
+					got := w.Extend(uint32(n))
+					if got != n || !w.Check(n) || !w.Update(n) {
+						r.Fatalf("newest %#x: Extend(%#x) = %#x, want %#x, accepted", w.Last(), uint32(n), got, n)
+					}
+					if got := w.Extend(uint32(n)); got != n || w.Check(n) || w.Update(n) {
+						r.Fatalf("newest %#x: Extend(%#x) = %#x, want %#x, replayed", w.Last(), uint32(n), got, n)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestExtendAllocs(t *testing.T) {
+	w := at(4096, 1<<40)
+	low := uint32(0)
+	if n := testing.AllocsPerRun(100, func() { low++; w.Update(w.Extend(low)) }); n != 0 {
+		t.Errorf("Extend allocates %v times, want 0", n)
+	}
+}

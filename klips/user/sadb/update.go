@@ -1,0 +1,183 @@
+package sadb
+
+import (
+	"crypto/subtle"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// randomTries is how many SPIs are picked at random before all are tried.
+const randomTries = 16
+
+// Reserve makes a larval SA, which carries no packets until [DB.Update] has made
+// it usable, with a destination and protocol of id and an SPI from low to
+// high that is free: a random one. The other arguments are those of [DB.Add].
+//
+// EEXIST: none is free, or they are all reserved. EINVAL: the range is empty, or
+// there can be no such SA.
+func (db *DB) Reserve(id klips.SAID, src netip.Addr, low, high klips.SPI, dir klips.Direction, now int64, init func(*SA) error) (*SA, error) {
+	if low > high {
+		return nil, invalid("SPIs from 0x%x down to 0x%x", uint32(low), uint32(high))
+	}
+	if id.Proto == klips.ProtoComp {
+		high = min(high, 0xffff) // IPComp headers have no room for more
+	}
+	if low < klips.MinSPI || low > high {
+		return nil, syscall.EEXIST
+	}
+	id.SPI = low
+	spec := &klips.SASpec{ID: id, Src: src}
+	if err := checkID(spec); err != nil {
+		return nil, err
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	spi, ok := db.freeSPILocked(id, low, high)
+	if !ok {
+		return nil, syscall.EEXIST
+	}
+	spec.ID.SPI = spi
+	ref := db.refs.take()
+	sa := db.newSA(spec, Fixed{Dir: dir, Ref: ref, Added: now})
+	sa.state.Store(uint32(klips.Larval))
+	if init != nil {
+		if err := init(sa); err != nil {
+			sa.kill()
+			db.refs.free(ref)
+			return nil, err
+		}
+	}
+	db.insertLocked(sa)
+	return sa, nil
+}
+
+// freeSPILocked finds an SPI that no SA with destination and protocol of id has.
+func (db *DB) freeSPILocked(id klips.SAID, low, high klips.SPI) (klips.SPI, bool) {
+	n := uint64(high-low) + 1
+	free := func(offset uint64) bool {
+		id.SPI = low + klips.SPI(offset)
+		return db.Lookup(id) == nil
+	}
+	for range randomTries {
+		if free(rand.Uint64N(n)) {
+			return id.SPI, true
+		}
+	}
+	// Of one SPI more than there are SAs one is free, if there are as many.
+	start := rand.Uint64N(n)
+	for i := range min(n, uint64(db.table.Len())+1) {
+		if free((start + i) % n) {
+			return id.SPI, true
+		}
+	}
+	return 0, false
+}
+
+// Update gives the SA with the SAID of spec other algorithms, keys, limits,
+// window and source, and makes it mature. It keeps when it was made, its place
+// in the listing and in its group, its inbound policy, UDP encapsulation, device
+// and SArefs; a direction only while it is in a group. Counters start anew. With
+// the keys that it had before, it goes on with its sequence numbers, so that the
+// peer neither sees one twice nor can send one twice.
+//
+// A packet meets the old SA or the new one, each with its own keys. The old one
+// is returned: it is still what it was, for packets that are under way; once
+// they are through, call [SA.Retire]. init is as for [DB.Add].
+//
+// ENOENT: there is no such SA. EINVAL, EPROTO: as for Add.
+func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) error) (old, sa *SA, err error) {
+	if err := checkID(spec); err != nil {
+		return nil, nil, err
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	old = db.Lookup(spec.ID)
+	if old == nil {
+		return nil, nil, syscall.ENOENT
+	}
+	if err := checkTransform(spec); err != nil {
+		return nil, nil, err
+	}
+	f := old.Fixed
+	f.Data = nil
+	if old.place.Load() == nil {
+		f.Dir = dir
+	}
+	sa = db.newSA(spec, f)
+	if old.sameKeys(sa) {
+		sa.continueFrom(old)
+	}
+	sa.policy.Store(old.policy.Load())
+	if init != nil {
+		if err := init(sa); err != nil {
+			sa.kill()
+			return nil, nil, err
+		}
+	}
+	db.replaceLocked(old, sa)
+	return old, sa, nil
+}
+
+// sameKeys reports whether two SAs protect packets in the same way.
+func (sa *SA) sameKeys(o *SA) bool {
+	if sa.Transform != o.Transform || sa.ESN != o.ESN {
+		return false
+	}
+	sa.keyMu.Lock()
+	defer sa.keyMu.Unlock()
+	return len(sa.authKey)+len(sa.encKey) > 0 &&
+		subtle.ConstantTimeCompare(sa.authKey, o.authKey) == 1 &&
+		subtle.ConstantTimeCompare(sa.encKey, o.encKey) == 1
+}
+
+// continueFrom makes a new SA go on with the sequence numbers of an old one.
+func (sa *SA) continueFrom(old *SA) {
+	size := sa.Replay.Size()
+	if size == old.Replay.Size() {
+		sa.Numbers = old.Numbers
+		return
+	}
+	// Which numbers came in the old window cannot be told the new one; so that
+	// none is taken twice, all have come.
+	sa.Seq.Store(old.Seq.Load())
+	last := old.Replay.Last()
+	for i := range min(last, uint64(size)) {
+		sa.Replay.Update(last - i)
+	}
+}
+
+// SetPorts changes the UDP ports of an SA, and nothing else. It returns the SA
+// as it was and as it is; they share counters, keys and state. ENOENT: there is
+// no such SA.
+func (db *DB) SetPorts(id klips.SAID, sport, dport uint16) (old, sa *SA, err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	old = db.Lookup(id)
+	if old == nil {
+		return nil, nil, syscall.ENOENT
+	}
+	sa = &SA{Fixed: old.Fixed, Live: old.Live, hash: old.hash}
+	sa.NATT.SPort, sa.NATT.DPort = sport, dport
+	sa.self[0] = sa
+	db.replaceLocked(old, sa)
+	return old, sa, nil
+}
+
+// replaceLocked puts an SA in the place of another with the same SAID.
+func (db *DB) replaceLocked(old, sa *SA) {
+	sa.order = old.order
+	if p := old.place.Load(); p != nil {
+		members := slices.Clone(p.members)
+		members[p.pos] = sa
+		publish(members)
+	}
+	db.table.Replace(sa.hash, old, sa)
+}
+
+// Retire makes an SA that [DB.Update] returned as the old one unusable and
+// overwrites its keys.
+func (sa *SA) Retire() { sa.kill() }
