@@ -143,10 +143,14 @@ func (s *server) publish(p *peer, r result) error {
 
 // queue queues what there is to say; the channel is for p.wait.
 func (s *server) queue(p *peer, r result) (<-chan struct{}, error) {
-	answer, err := r.answer.Marshal()
-	if err != nil {
-		s.log.Error("answer", "type", r.answer.Type, "err", err)
-		return nil, err
+	answer := s.marshal(r.answer)
+	if answer == nil {
+		// Who asked still learns how it went.
+		r = toSender(pfkey.ErrorReply(r.answer.Header, r.answer.Errno))
+		var err error
+		if answer, err = r.answer.Marshal(); err != nil {
+			return nil, err
+		}
 	}
 	var news [][]byte
 	for _, m := range r.news {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"syscall"
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
@@ -41,6 +42,10 @@ func ident(i *klips.Ident) *pfkey.Ident { return (*pfkey.Ident)(i) }
 // marshal returns a message for the wire, nil for one that cannot be sent.
 func (s *server) marshal(m *pfkey.Message) []byte {
 	b, err := m.Marshal()
+	if err == nil && len(b) > pfkey.MaxMessage {
+		// Identities of a request as long as can be; clients have no room for it.
+		err = syscall.EMSGSIZE
+	}
 	if err != nil {
 		s.log.Error("message not sent", "type", m.Type, "err", err)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -260,6 +261,29 @@ func TestNotAMessage(t *testing.T) {
 	}
 	if l := other.heard(); len(l) != 1 || len(l[0]) != 16 {
 		t.Errorf("others heard %x, want a header", l)
+	}
+}
+
+// The longest request there can be has an answer that is too long: who asked gets
+// its head, and nobody is sent what he has no room for.
+func TestLongAnswer(t *testing.T) {
+	rundir, _ := start(t)
+	asker, other := open(t, rundir), open(t, rundir)
+	m := pfkey.AddSA(tunSpec(0x1001))
+	m.IdentSrc = &pfkey.Ident{Type: 2}
+	b, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.IdentSrc.Text = strings.Repeat("x", pfkey.MaxMessage-len(b)-1)
+	if r, raw := asker.ask(m); r.Errno != 0 || len(raw) != 16 {
+		t.Errorf("answered %.60v with %d bytes, want a header", r, len(raw))
+	}
+	if l := other.heard(); len(l) != 0 {
+		t.Errorf("others heard %d bytes", len(l[0]))
+	}
+	if r, _ := asker.ask(pfkey.GetSA(said(klips.ProtoTun, 0x1001))); r.Errno != 0 {
+		t.Errorf("the SA is not there: %v", r.Errno)
 	}
 }
 

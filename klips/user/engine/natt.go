@@ -11,7 +11,7 @@ import (
 )
 
 // NAT traversal: ESP inside UDP (RFC 3948, and the older draft with eight zero
-// bytes in front of the SPI). Outbound packets are wrapped in out.go.
+// bytes in front of the SPI).
 
 // ports counts how many SAs want UDP packets to a local port.
 type ports map[uint16]int
@@ -55,6 +55,30 @@ func (e *Engine) watchPorts(by int, sas ...*sadb.SA) {
 	if changed && !e.closed {
 		e.receiver.SetUDPPorts(slices.Sorted(maps.Keys(e.udp)))
 	}
+}
+
+// encapUDP inserts a UDP header (RFC 3948) behind the IP header.
+func encapUDP(b *packet.Buffer, h *packet.Header, n klips.NATT) bool {
+	size := 8
+	if n.Type == klips.NATTNonIKE {
+		size = 16
+	}
+	if h.Total+size > packet.MaxSize || !b.Push(size) {
+		return false
+	}
+	p := b.Bytes()
+	copy(p, p[size:size+h.Len])
+	u := p[h.Len : h.Len+size]
+	clear(u)
+	binary.BigEndian.PutUint16(u, n.SPort)
+	binary.BigEndian.PutUint16(u[2:], n.DPort)
+	binary.BigEndian.PutUint16(u[4:], uint16(len(p)-h.Len))
+	p[h.ProtoOff] = packet.ProtoUDP
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	h.Proto, h.Total = packet.ProtoUDP, len(p)
+	transportChecksum(p, h) // IPv4 goes without, IPv6 must have one
+	return true
 }
 
 // decapUDP takes the UDP header off a packet that may carry ESP, and notes what

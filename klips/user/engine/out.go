@@ -318,30 +318,6 @@ func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	w.send(b, h.Version == 4 && h.DF)
 }
 
-// encapUDP inserts a UDP header (RFC 3948) behind the IP header.
-func encapUDP(b *packet.Buffer, h *packet.Header, n klips.NATT) bool {
-	size := 8
-	if n.Type == klips.NATTNonIKE {
-		size = 16
-	}
-	if h.Total+size > packet.MaxSize || !b.Push(size) {
-		return false
-	}
-	p := b.Bytes()
-	copy(p, p[size:size+h.Len])
-	u := p[h.Len : h.Len+size]
-	clear(u)
-	binary.BigEndian.PutUint16(u, n.SPort)
-	binary.BigEndian.PutUint16(u[2:], n.DPort)
-	binary.BigEndian.PutUint16(u[4:], uint16(len(p)-h.Len))
-	p[h.ProtoOff] = packet.ProtoUDP
-	packet.SetTotal(p, len(p))
-	packet.FixChecksum(p)
-	h.Proto, h.Total = packet.ProtoUDP, len(p)
-	transportChecksum(p, h) // IPv4 goes without, IPv6 must have one
-	return true
-}
-
 // send queues a finished packet, in pieces if the device takes no longer ones.
 // A packet in clear or in transport mode that says Don't Fragment is reported
 // to its sender instead.
