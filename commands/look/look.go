@@ -25,7 +25,7 @@ import (
 func App() *cli.App {
 	return &cli.App{
 		Name:     "look",
-		Short:    "show eroutes with their groups, devices, SAs and routes",
+		Short:    "show eroutes with their groups, devices, SAs, routes and counters",
 		Synopsis: []string{"", "--json"},
 		Options: append([]getopt.Option{
 			{Name: "json", Help: "print everything as one JSON object"},
@@ -91,7 +91,7 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 }
 
 // write prints the view: host and date, eroutes with their groups, devices, SAs
-// sorted by text, routes.
+// sorted by text, routes, statistics.
 func (v *view) write(w io.Writer) error {
 	fmt.Fprintf(w, "%s %s\n", v.Host, v.Time.Format("Mon Jan _2 15:04:05 MST 2006"))
 	group := map[klips.SAID]string{}
@@ -137,6 +137,21 @@ func (v *view) write(w io.Writer) error {
 	fmt.Fprintln(w, "ROUTING TABLES")
 	for _, r := range v.Routes {
 		fmt.Fprintln(w, r)
+	}
+	return v.writeStats(w)
+}
+
+// writeStats prints what the devices counted. ip -s link counts what passes the
+// device; what the stack dropped is only here.
+func (v *view) writeStats(w io.Writer) error {
+	fmt.Fprintln(w, "STATISTICS")
+	for _, d := range v.Devices {
+		if d.MTU == 0 {
+			continue // never used
+		}
+		s := d.Stats
+		fmt.Fprintf(w, "%s tx packets=%d bytes=%d errors=%d dropped=%d rx packets=%d bytes=%d errors=%d dropped=%d\n", d.Name,
+			s.TxPackets, s.TxBytes, s.TxErrors, s.TxDropped, s.RxPackets, s.RxBytes, s.RxErrors, s.RxDropped)
 	}
 	return nil
 }
