@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
@@ -216,10 +217,19 @@ func (p *parser) identity() error {
 	if p.given["said"] != "" {
 		return nil
 	}
-	for _, part := range [...]string{"af", "edst", "spi", "proto"} {
+	var missing []string
+	parts := [...]string{"af", "edst", "spi", "proto"}
+	for _, part := range parts {
 		if _, ok := p.given[part]; !ok {
-			return cli.Usagef("--%s needs an SA and --%s is missing; an SA is --said SAID, or --af, --edst, --spi and --proto", p.req.by, part)
+			missing = append(missing, "--"+part)
 		}
+	}
+	switch len(missing) {
+	case 0:
+	case len(parts):
+		return cli.Usagef("--%s needs an SA: --said SAID, or --af, --edst, --spi and --proto", p.req.by)
+	default:
+		return cli.Usagef("--%s needs an SA, and of --af, --edst, --spi and --proto there is no %s", p.req.by, strings.Join(missing, ", "))
 	}
 	if f := klips.FamilyOf(p.id.Dst); f != p.af {
 		return cli.Usagef("--edst is an %s address, but --af says %s", f, p.af)

@@ -25,7 +25,7 @@ import (
 func App() *cli.App {
 	return &cli.App{
 		Name:     "look",
-		Short:    "show eroutes with their groups, devices, SAs, routes and counters",
+		Short:    "show eroutes, groups, devices, SAs, routes and counters",
 		Synopsis: []string{"", "--json"},
 		Options: append([]getopt.Option{
 			{Name: "json", Help: "print everything as one JSON object"},

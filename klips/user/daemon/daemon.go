@@ -105,6 +105,10 @@ func Run(ctx context.Context, c Config) error {
 	return err
 }
 
+// lockPatience is for a daemon that was killed: the kernel keeps its lock until
+// it has taken the devices down.
+const lockPatience = time.Second
+
 // takeLock makes this process the only daemon of its run directory. The lock
 // goes with the process, however that ends.
 func takeLock(path string) (*os.File, error) {
@@ -112,7 +116,12 @@ func takeLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(lockPatience); err == unix.EWOULDBLOCK && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		defer f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, &ErrRunning{PID: readPID(path)}

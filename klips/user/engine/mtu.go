@@ -20,6 +20,10 @@ const minMTU6 = 1280
 // outer packet may be fragmented, and in transport mode, where the packet keeps
 // its DF, send finds it too long. An IPv6 packet stays behind unless it is short
 // enough for any link.
+//
+// In transport mode an IPv6 packet of the host itself that is no TCP segment goes
+// out in pieces instead: told of the MTU, the host would cut it before it gets
+// here, and pieces must not be protected one by one (RFC 4303 section 3.3.4).
 func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
 	mtu := w.att.wire.MTU()
 	front, behind, ok := w.overhead(h, chain)
@@ -34,7 +38,13 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) b
 	if h.Version == 6 {
 		eff = max(eff, minMTU6)
 	}
-	if !h.DF || h.Total <= eff || !w.e.knobs.icmp.Load() {
+	if !h.DF || h.Total <= eff {
+		return true
+	}
+	if h.Version == 6 && h.Proto != packet.ProtoTCP && !hasTunnel(chain) && w.e.host.IsLocal(h.Src) {
+		return true
+	}
+	if !w.e.knobs.icmp.Load() {
 		return true
 	}
 	w.icmp.tooBig(w.e, b.Bytes(), h, eff)
@@ -43,6 +53,15 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) b
 		return false
 	}
 	return true
+}
+
+func hasTunnel(chain []*sadb.SA) bool {
+	for _, sa := range chain {
+		if sa.ID.Proto == klips.ProtoTun {
+			return true
+		}
+	}
+	return false
 }
 
 // overhead sums what the SAs of a group add in front of and behind the payload
