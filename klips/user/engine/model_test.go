@@ -1,0 +1,299 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/user/engine"
+)
+
+// A naive is the data path said plainly: two models of tables, and what becomes
+// of a packet between them. It has no bytes but those of the packet in clear.
+type naive struct {
+	out, in *klipstest.Model
+	keys    [2]map[klips.SAID]byte // which key an SA has, on either side
+}
+
+// A sight is what can be seen of a packet on its way.
+type sight struct {
+	layers []klips.SAID // that are on it, the last outermost
+	src    []netip.Addr // of the IP header that each stands behind
+	dst    []netip.Addr
+	inner  []byte
+}
+
+// send says what the sender does with a packet: what it sends, nil for nothing,
+// and what it counts.
+func (n *naive) send(p []byte, sport, dport uint16) (s *sight, want klips.DeviceStats) {
+	ctx := context.Background()
+	src, dst := netip.AddrFrom4([4]byte(p[12:])), netip.AddrFrom4([4]byte(p[16:]))
+	r := n.out.Match(src, dst, p[9], sport, dport)
+	if src == gwA4 && p[9] == 17 && sport == 500 && (r == nil || r.ID.Dst == dst || r.ID.IsMagic()) {
+		return &sight{inner: p}, klips.DeviceStats{TxPackets: 1}
+	}
+	if r == nil {
+		return nil, klips.DeviceStats{TxDropped: 1}
+	}
+	n.out.Count(r.Selector, 1)
+	if r.ID == klips.Magic(klips.SPIPass) {
+		return &sight{inner: p}, klips.DeviceStats{TxPackets: 1}
+	}
+	first, err := n.out.GetSA(ctx, r.ID)
+	if r.ID.IsMagic() || err != nil {
+		return nil, klips.DeviceStats{TxDropped: 1}
+	}
+	s = &sight{inner: p}
+	proto := p[9]
+	for _, id := range append([]klips.SAID{first.ID}, first.Next...) {
+		sa, _ := n.out.GetSA(ctx, id)
+		if id.Proto == klips.ProtoTun {
+			src, dst = sa.Src, id.Dst
+		}
+		// Compressed is what is large enough, no AH packet, and neither encrypted
+		// nor compressed yet.
+		if id.Proto == klips.ProtoComp && (len(p) < 200 || proto == 51 || slices.ContainsFunc(s.layers, func(l klips.SAID) bool {
+			return l.Proto == klips.ProtoESP || l.Proto == klips.ProtoComp
+		})) {
+			continue
+		}
+		proto = uint8(id.Proto)
+		s.layers, s.src, s.dst = append(s.layers, id), append(s.src, src), append(s.dst, dst)
+	}
+	if len(s.layers) > 0 {
+		sport, dport = 0, 0
+	}
+	if again := n.out.Match(src, dst, proto, sport, dport); again != nil {
+		n.out.Count(again.Selector, 1) // all tunnels here go to one gateway
+	}
+	return s, klips.DeviceStats{TxPackets: 1}
+}
+
+// receive says whether the receiver delivers a packet, and how many of its
+// layers are off by then.
+func (n *naive) receive(s *sight) (delivered bool, off int) {
+	ctx := context.Background()
+	var rest []klips.SAID // SAs that are still to come
+	begun := false
+	at := len(s.layers) - 1
+	for ; at >= 0; at-- {
+		id := s.layers[at]
+		for begun && len(rest) > 0 && rest[0].Proto == klips.ProtoComp && id.Proto != klips.ProtoComp {
+			rest = rest[1:] // it came uncompressed
+		}
+		if id.Proto == klips.ProtoTun && len(rest) > 0 && rest[0].Proto == klips.ProtoTun {
+			id = rest[0] // a tunnel header does not say which SA it is of
+		}
+		switch {
+		case id.Proto == klips.ProtoTun && begun && len(rest) == 0:
+			return true, len(s.layers) - 1 - at // the host gets the tunnel packet
+		case id.Proto == klips.ProtoTun && !begun, id.Proto == klips.ProtoComp && !begun:
+			return false, 0
+		case begun && (len(rest) == 0 || rest[0] != id):
+			return false, 0
+		}
+		sa, err := n.in.GetSA(ctx, id)
+		if err != nil || sa.Src != s.src[at] || id.Dst != s.dst[at] {
+			return false, 0
+		}
+		if !begun {
+			all, _ := n.in.SAs(ctx)
+			if slices.ContainsFunc(all, func(o klips.SA) bool { return slices.Contains(o.Next, id) }) {
+				return false, 0 // it is not the first of its group
+			}
+			begun, rest = true, append([]klips.SAID{id}, sa.Next...)
+		}
+		rest = rest[1:]
+		if n.keys[0][id] != n.keys[1][id] && id.Proto != klips.ProtoTun && id.Proto != klips.ProtoComp {
+			return false, 0
+		}
+		if id.Proto == klips.ProtoTun {
+			src, dst := netip.AddrFrom4([4]byte(s.inner[12:])), netip.AddrFrom4([4]byte(s.inner[16:]))
+			if at > 0 && slices.ContainsFunc(s.layers[:at], func(l klips.SAID) bool { return l.Proto == klips.ProtoTun }) {
+				src, dst = s.src[at-1], gwB4
+			}
+			if p := sa.Policy; p != nil && (!p.Src.Contains(src) || !p.Dst.Contains(dst)) {
+				return false, 0
+			}
+			if len(rest) == 0 {
+				return true, len(s.layers) - at // whatever is inside
+			}
+		}
+	}
+	for len(rest) > 0 && rest[0].Proto == klips.ProtoComp {
+		rest = rest[1:]
+	}
+	return begun && len(rest) == 0, len(s.layers)
+}
+
+// TestRandomPackets gives random packets to two stacks with random tables.
+func TestRandomPackets(t *testing.T) {
+	p := bare(t)
+	ctx := context.Background()
+	rapid.Check(t, func(r *rapid.T) {
+		n := &naive{keys: [2]map[klips.SAID]byte{{}, {}}}
+		local := func(a netip.Addr) func(netip.Addr) bool { return func(b netip.Addr) bool { return a == b } }
+		n.out, n.in = klipstest.NewModel(local(gwA4), nil), klipstest.NewModel(local(gwB4), nil)
+		ends := []struct {
+			e *engine.Engine
+			m *klipstest.Model
+		}{{p.a, n.out}, {p.b, n.in}}
+		both := func(side int, f func(klips.Stack) error) {
+			want, got := f(ends[side].m), f(ends[side].e)
+			if (want == nil) != (got == nil) {
+				r.Fatalf("the stack says %v, the model %v", got, want)
+			}
+		}
+		for side := range ends {
+			both(side, func(s klips.Stack) error { return s.ClearSAs(ctx) })
+			both(side, func(s klips.Stack) error { return s.ClearEroutes(ctx) })
+		}
+		groups := drawTables(r, n, both)
+		draw := func(name string, l ...string) netip.Prefix {
+			return netip.MustParsePrefix(rapid.SampledFrom(l).Draw(r, name))
+		}
+		for range rapid.IntRange(1, 6).Draw(r, "eroutes") {
+			e := klips.Eroute{ID: rapid.SampledFrom(groups).Draw(r, "target")}
+			e.Src = draw("source", "10.1.0.0/16", "10.1.0.0/24", "10.1.0.5/32", "192.0.2.1/32", "0.0.0.0/0")
+			e.Dst = draw("destination", "10.2.0.0/16", "10.2.0.0/24", "192.0.2.2/32", "0.0.0.0/0")
+			if e.Proto = rapid.SampledFrom([]uint8{0, 17, 50, 253}).Draw(r, "protocol"); e.Proto == 17 {
+				e.DstPort = rapid.SampledFrom([]uint16{0, 7}).Draw(r, "port")
+			}
+			both(0, func(s klips.Stack) error { return s.SetEroute(ctx, e, klips.ErouteReplace) })
+		}
+		for range rapid.IntRange(1, 10).Draw(r, "packets") {
+			n.check(r, p)
+		}
+		if d, err := klipstest.SameTables(ctx, n.out, tablesOnly{p.a}); err != nil || d != "" {
+			r.Fatalf("the sender's tables (-want +got):\n%s%v", d, err)
+		}
+	})
+}
+
+// tablesOnly hides what packets do to SAs, which the model does not follow.
+type tablesOnly struct{ *engine.Engine }
+
+func (s tablesOnly) SAs(ctx context.Context) ([]klips.SA, error) {
+	l, err := s.Engine.SAs(ctx)
+	for i := range l {
+		sa := &l[i]
+		sa.Seq, sa.Bitmap, sa.MaxSeqDiff, sa.ReplayErrs, sa.AuthErrs, sa.Used = 0, 0, 0, 0, 0, false
+		sa.Uncompressed, sa.Compressed = 0, 0
+		sa.Life.Bytes.Count, sa.Life.Packets.Count = 0, 0
+	}
+	return l, err
+}
+
+func (s tablesOnly) Devices(context.Context) ([]klips.Device, error) {
+	return []klips.Device{{Name: "ipsec0"}, {Name: "ipsec1"}}, nil
+}
+
+// drawTables makes SAs and groups on both sides, mostly the same, and returns
+// what eroutes may name.
+func drawTables(r *rapid.T, n *naive, both func(int, func(klips.Stack) error)) []klips.SAID {
+	ctx := context.Background()
+	targets := []klips.SAID{klips.Magic(klips.SPIPass), klips.Magic(klips.SPIDrop), {Dst: gwB4, SPI: 0x999, Proto: klips.ProtoTun}}
+	odd := func(what string) bool { return rapid.IntRange(0, 14).Draw(r, what) == 0 }
+	kinds := [][]layer{{tun, tdes}, {tun, ahMD5}, {tun, tdes, ahMD5}, {tun, comp, tdes}, {tun}, {tdes}, {ahMD5}, {tdes, ahMD5}, {comp, tdes}, {tun, comp}}
+	var before klips.SAID // the last SA of the group before
+	for g := range rapid.IntRange(1, 4).Draw(r, "groups") {
+		var ids []klips.SAID
+		kind := rapid.SampledFrom(kinds).Draw(r, "group")
+		var members [2][]klips.SAID
+		for i, l := range kind {
+			id := klips.SAID{Dst: gwB4, SPI: klips.SPI(0x1000 + 16*g + i), Proto: l.proto}
+			ids = append(ids, id)
+			for side := range 2 {
+				if side == 1 && odd("missing") {
+					continue
+				}
+				s := &klips.SASpec{ID: id, Src: gwA4, Transform: l.tr}
+				if side == 1 && odd("another source") {
+					s.Src = netip.MustParseAddr("192.0.2.99")
+				}
+				key := byte(1)
+				if side == 1 && odd("another key") {
+					key = 2
+				}
+				enc, _ := l.tr.Enc.Info()
+				auth, _ := l.tr.Auth.Info()
+				if l.proto == klips.ProtoESP || l.proto == klips.ProtoAH {
+					s.EncKey, s.AuthKey = testKey(enc.KeyBits[0]/8), bytes.Repeat([]byte{key}, auth.KeyBits[0]/8)
+				}
+				n.keys[side][id] = key
+				both(side, func(k klips.Stack) error { return k.AddSA(ctx, s) })
+				members[side] = append(members[side], id)
+			}
+		}
+		for side, m := range members {
+			if len(m) > 1 && !(side == 1 && odd("not grouped")) {
+				both(side, func(k klips.Stack) error { return k.Group(ctx, m) })
+			}
+			if rapid.IntRange(0, 3).Draw(r, "join") == 0 && before.SPI != 0 && len(m) > 0 {
+				both(side, func(k klips.Stack) error { return k.Group(ctx, []klips.SAID{before, m[0]}) })
+			}
+			if side == 1 && rapid.IntRange(0, 3).Draw(r, "policy") == 0 {
+				e := klips.Eroute{ID: ids[0], Selector: sel("10.1.0.0/16", "10.2.0.0/24")}
+				both(side, func(k klips.Stack) error { return k.SetEroute(ctx, e, klips.ErouteAddIn) })
+			}
+		}
+		before = ids[len(ids)-1]
+		targets = append(targets, ids...)
+		targets = append(targets, ids[0], ids[0])
+	}
+	return targets
+}
+
+// check sends one packet through both stacks and wants what the naive path says.
+func (n *naive) check(r *rapid.T, p *pair) {
+	src := rapid.SampledFrom([]string{"10.1.0.5", "10.1.0.6", "10.1.7.7", "192.0.2.1"}).Draw(r, "from")
+	dst := rapid.SampledFrom([]string{"10.2.0.5", "10.2.9.9", "192.0.2.2"}).Draw(r, "to")
+	proto := rapid.SampledFrom([]uint8{17, 17, 253}).Draw(r, "of")
+	q := ip(netip.MustParseAddr(src), netip.MustParseAddr(dst), proto, rapid.SampledFrom([]int{8, 400, 1200}).Draw(r, "size"))
+	var sport, dport uint16
+	if proto == 17 {
+		sport, dport = rapid.SampledFrom([]uint16{500, 1000}).Draw(r, "sport"), rapid.SampledFrom([]uint16{7, 500}).Draw(r, "dport")
+		binary.BigEndian.PutUint16(q[20:], sport)
+		binary.BigEndian.PutUint16(q[22:], dport)
+	}
+	beforeA, beforeB := p.stats(p.a), p.stats(p.b)
+	sent, _ := p.out(q)
+	a := p.stats(p.a)
+	s, want := n.send(q, sport, dport)
+	got := klips.DeviceStats{TxPackets: a.TxPackets - beforeA.TxPackets, TxErrors: a.TxErrors - beforeA.TxErrors, TxDropped: a.TxDropped - beforeA.TxDropped}
+	what := fmt.Sprintf("%s -> %s of %d bytes, protocol %d, ports %d, %d", src, dst, len(q), proto, sport, dport)
+	if got != want || len(sent) != int(want.TxPackets) {
+		r.Fatalf("%s: counts %+v, sent %x; want %+v", what, got, sent, want)
+	}
+	if s == nil {
+		return
+	}
+	if len(s.layers) == 0 {
+		if !bytes.Equal(sent[0], q) {
+			r.Fatalf("%s: sent %x, want it as it is", what, sent[0])
+		}
+		return
+	}
+	if last := s.layers[len(s.layers)-1]; sent[0][9] != uint8(last.Proto) {
+		r.Fatalf("%s: sent as protocol %d, want %v outermost of %v", what, sent[0][9], last, s.layers)
+	}
+	out := p.in(sent[0])
+	delivered, off := n.receive(s)
+	if delivered != (len(out) == 1) || p.stats(p.b).RxPackets != beforeB.RxPackets+1 {
+		r.Fatalf("%s through %v: delivered %x, want %v", what, s.layers, out, delivered)
+	}
+	if delivered && off == len(s.layers) && !bytes.Equal(out[0], q) {
+		r.Fatalf("%s through %v came out as\n%x, want\n%x", what, s.layers, out[0], q)
+	}
+	if delivered && off < len(s.layers) && out[0][9] != uint8(s.layers[len(s.layers)-1-off].Proto) {
+		r.Fatalf("%s through %v came out as %x with %d layers off", what, s.layers, out[0], off)
+	}
+}
