@@ -24,15 +24,11 @@ func App() *cli.App {
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
 	req, err := parse(env, args)
-	if done, err := req.Begin(env, App(), err); done {
-		return err
-	}
-	stack, err := env.Stack(ctx)
-	if err != nil {
+	stack, err := req.Open(ctx, env, App(), err)
+	if stack == nil {
 		return err
 	}
 	defer stack.Close()
-	req.Debugf(env, "stack %s", stack.Name())
 	if req.by != "" {
 		req.Debugf(env, "change masks: set %v, masks %x", req.change.Set, req.change.Masks)
 		return explain.Error(explain.SetDebug, "", stack.SetDebug(ctx, req.change))

@@ -52,11 +52,8 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		asJSON = name == "json"
 		return nil
 	})
-	if done, err := common.Begin(env, App(), err); done {
-		return err
-	}
-	s, err := env.Stack(ctx)
-	if err != nil {
+	s, err := common.Open(ctx, env, App(), err)
+	if s == nil {
 		return err
 	}
 	defer s.Close()

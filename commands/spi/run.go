@@ -60,15 +60,11 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if req.Help { // nothing else needs it, and it takes time to make
 		app = App()
 	}
-	if done, err := req.Begin(env, app, err); done {
-		return err
-	}
-	stack, err := env.Stack(ctx)
-	if err != nil {
+	stack, err := req.Open(ctx, env, app, err)
+	if stack == nil {
 		return err
 	}
 	defer stack.Close()
-	req.Debugf(env, "stack %s", stack.Name())
 	switch req.action {
 	case actList:
 		return list(ctx, env, stack)

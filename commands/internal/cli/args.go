@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // CommonOptions are the options that every applet with long options has, for
@@ -122,6 +124,20 @@ func printable(r rune) rune {
 		return '?'
 	}
 	return r
+}
+
+// Open does what Begin does and, if there is more to do, opens the stack; the
+// applet closes it. Where the stack is nil, the applet returns the error.
+func (c *Common) Open(ctx context.Context, env *Env, app *App, err error) (klips.Stack, error) {
+	if done, err := c.Begin(env, app, err); done {
+		return nil, err
+	}
+	stack, err := env.Stack(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.Debugf(env, "stack %s", stack.Name())
+	return stack, nil
 }
 
 // Debugf prints a line on standard error if --debug was given.

@@ -260,28 +260,8 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 			return err
 		}
 		count = b.Len()
-	case klips.ProtoESP:
-		st, err := w.e.stateOf(sa, w.id)
-		if err != nil {
-			return err
-		}
-		seq, ok := sa.NextSeq()
-		if !ok {
-			return errSeq
-		}
-		if err := st.espOut.Seal(b, seq); err != nil {
-			return err
-		}
-	case klips.ProtoAH:
-		st, err := w.e.stateOf(sa, w.id)
-		if err != nil {
-			return err
-		}
-		seq, ok := sa.NextSeq()
-		if !ok {
-			return errSeq
-		}
-		if err := st.ahOut.Seal(b, seq); err != nil {
+	case klips.ProtoESP, klips.ProtoAH:
+		if err := w.seal(b, sa); err != nil {
 			return err
 		}
 	case klips.ProtoComp:
@@ -298,6 +278,22 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 	}
 	sa.Count(uint64(count), w.now)
 	return nil
+}
+
+// seal puts the packet into ESP or AH under the SA's next sequence number.
+func (w *outWorker) seal(b *packet.Buffer, sa *sadb.SA) error {
+	st, err := w.e.stateOf(sa, w.id)
+	if err != nil {
+		return err
+	}
+	seq, ok := sa.NextSeq()
+	if !ok {
+		return errSeq
+	}
+	if sa.ID.Proto == klips.ProtoESP {
+		return st.espOut.Seal(b, seq)
+	}
+	return st.ahOut.Seal(b, seq)
 }
 
 // defaultTTL is the TTL of outer headers: the system's default.
