@@ -67,6 +67,23 @@ func ahXform(j int) xform {
 	}
 }
 
+// inUDP puts an ESP transform inside UDP, for an outer header of IPv4 or IPv6.
+func inUDP(x xform, outer int) xform {
+	x.udp = true
+	x.ours += " --natt nonesp --sport 4500 --dport 4500"
+	// The state's original address is a comment to the kernel.
+	x.kernel += " encap espinudp 4500 4500 " + [2]string{"0.0.0.0", "::"}[outer]
+	return x
+}
+
+// withESN gives a transform sequence numbers of 64 bits.
+func withESN(x xform) xform {
+	x.ours += " --esn --replay_window 64"
+	x.kernel += " replay-window 64"
+	x.flags = "esn"
+	return x
+}
+
 func interopCases() (cases []interopCase) {
 	tun, comp := xform{proto: "tun"}, xform{proto: "comp", ours: "--comp deflate", kernel: "comp deflate "}
 	esp, ah := espXform(2, 1), ahXform(1)
@@ -98,13 +115,7 @@ func interopCases() (cases []interopCase) {
 		{"comp+esp", []xform{comp, esp}},
 	} {
 		for f := range families {
-			sizes := all
-			if f == 1 {
-				// An IPv6 host makes fragments of its own to fit the path that it is
-				// told of, and transport mode is for whole packets.
-				sizes = small
-			}
-			cases = append(cases, interopCase{"transport/" + s.name + "/" + families[f], s.xforms, f, f, sizes})
+			cases = append(cases, interopCase{"transport/" + s.name + "/" + families[f], s.xforms, f, f, all})
 		}
 	}
 	for f := range families {
@@ -129,6 +140,46 @@ func interopCases() (cases []interopCase) {
 		}
 		for j, a := range authAlgs {
 			add("ah-"+a.name, ahXform(j))
+		}
+	}
+	return append(cases, extraCases()...)
+}
+
+// extraCases are ESP inside UDP and extended sequence numbers.
+func extraCases() (cases []interopCase) {
+	tun, esp, ah := xform{proto: "tun"}, espXform(2, 1), ahXform(1)
+	gcm := xform{
+		proto: "esp", ours: "--esp aes128-gcm --enckey " + testKey(160), kernel: "aead rfc4106(gcm(aes)) " + testKey(160) + " 128",
+		enc: "aes-gcm", encKey: testKey(160), auth: "-", authKey: "-",
+	}
+	families := [2]string{"4", "6"}
+	for outer := range families {
+		for inner := range families {
+			add := func(name string, xforms ...xform) {
+				name = fmt.Sprintf("%s/%sin%s", name, families[inner], families[outer])
+				cases = append(cases, interopCase{name, append([]xform{tun}, xforms...), inner, outer, []int{8, 56, 1200, 3000}})
+			}
+			add("udp/tun+esp", inUDP(esp, outer))
+			add("esn/tun+esp", withESN(esp))
+			add("esn/tun+ah", withESN(ah))
+			if inner == outer {
+				add("udp/tun+esp-gcm", inUDP(gcm, outer))
+				add("esn/tun+esp-gcm", withESN(gcm))
+				add("esn/tun+esp+ah", withESN(esp), withESN(ah))
+				add("esn+udp/tun+esp", withESN(inUDP(esp, outer)))
+			}
+		}
+		sizes := []int{8, 56, 1200}
+		for _, s := range []struct {
+			name string
+			x    xform
+		}{
+			{"udp/transport/esp", inUDP(esp, outer)},
+			{"esn/transport/esp", withESN(esp)},
+			{"esn/transport/ah", withESN(ah)},
+			{"esn+udp/transport/esp", withESN(inUDP(esp, outer))},
+		} {
+			cases = append(cases, interopCase{s.name + "/" + families[outer], []xform{s.x}, outer, outer, sizes})
 		}
 	}
 	return cases

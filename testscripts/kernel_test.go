@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/commands"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/uml"
@@ -22,7 +24,7 @@ import (
 // otherwise ask modprobe for.
 var interopModules = []string{
 	"veth", "tun", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
-	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
+	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
 	"crypto_null", "hmac", "md5", "sha1_generic", "sha256_generic", "sha512_generic", "gcm", "ctr", "ghash-generic",
 	"chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "jitterentropy_rng", "drbg",
 }
@@ -73,6 +75,8 @@ type side struct {
 type xform struct {
 	proto, ours, kernel        string
 	enc, encKey, auth, authKey string
+	flags                      string // flags of the kernel's state
+	udp                        bool   // inside UDP, port 4500 to port 4500
 }
 
 // An interopCase is a group of SAs, inner to outer, and the families of what it
@@ -115,6 +119,7 @@ func interopHosts(t *testing.T) (ours, kernel *side) {
 		}
 	}
 	check(lab.Cable(ours.Host, "eth0", kernel.Host, "eth0"))
+	check(kernel.Do(func() error { return espInUDP(t) }))
 	for _, h := range s {
 		for f, bits := range []string{"/24", "/64"} {
 			check(h.AddAddr("eth0", netip.MustParsePrefix(h.outer[f]+bits)))
@@ -217,6 +222,9 @@ func (c *interopCase) wireLayers() string {
 	for i := len(c.xforms) - 1; i >= 0; i-- {
 		switch x := c.xforms[i]; x.proto {
 		case "esp":
+			if x.udp {
+				return strings.Join(append(names, "udp"), " ")
+			}
 			return strings.Join(append(names, "esp"), " ")
 		case "tun":
 			names = append(names, ip[c.inner])
@@ -275,6 +283,9 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 			if x.proto == "ah" && c.outer == 0 {
 				flags += " align4" // as RFC 4302 has it for IPv4; Linux' own way is 8
 			}
+			if x.flags != "" {
+				flags += " " + x.flags
+			}
 			if flags != "" {
 				flags = "flag" + flags + " "
 			}
@@ -291,9 +302,40 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 			dir = "out"
 		}
 		s, d := c.ends(way[0], way[1])
-		batch = append(batch, fmt.Sprintf("xfrm policy add src %s dst %s dir %s%s", hostPrefix(s), hostPrefix(d), dir, templates))
+		batch = append(batch, fmt.Sprintf("xfrm policy add src %s dst %s dir %s priority 2%s", hostPrefix(s), hostPrefix(d), dir, templates))
+		if dir == "in" {
+			// What ESP comes in must itself get in, in transport mode too.
+			batch = append(batch, fmt.Sprintf("xfrm policy add src %s dst %s proto udp dport 4500 dir in priority 1", hostPrefix(src), hostPrefix(dst)))
+		}
 	}
 	return batch
+}
+
+// espInUDP opens the calling thread's UDP port 4500 to ESP: the kernel takes it
+// out of UDP only where a socket asks for that.
+func espInUDP(t *testing.T) error {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		var sa unix.Sockaddr = &unix.SockaddrInet4{Port: 4500}
+		if family == unix.AF_INET6 {
+			if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+				return err
+			}
+			sa = &unix.SockaddrInet6{Port: 4500}
+		}
+		if err := unix.Bind(fd, sa); err != nil {
+			return fmt.Errorf("UDP port 4500: %w", err)
+		}
+		const espinudp = 2 // UDP_ENCAP_ESPINUDP
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, espinudp); err != nil {
+			return fmt.Errorf("ESP in UDP: %w", err)
+		}
+	}
+	return nil
 }
 
 // ipsecHere runs the tool in this process, which a guest is much faster at than

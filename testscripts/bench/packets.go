@@ -5,22 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/klips-go/ipsec/testscripts/lab"
-)
-
-// The two hosts: a cable between them and a network behind each.
-var (
-	wires  = [2]string{"192.0.2.1", "192.0.2.2"}
-	inners = [2]string{"10.1.0.1", "10.2.0.1"}
+	"github.com/klips-go/ipsec/testscripts/bed"
 )
 
 // groups are what is measured: the SAs of a group, inner to outer, as
@@ -37,28 +27,17 @@ var groups = []struct{ name, sas string }{
 // for a combined mode must never be.
 func hexKey(n int) string { return strings.Repeat("a5", n) }
 
-// A bed is two hosts with a stack each.
-type bed struct {
-	ipsec string
-	dir   string
-	hosts [2]*lab.Host
-}
+// A tunnel is a bed that a group is measured on.
+type tunnel struct{ *bed.Bed }
 
-func packets(ipsec string, d time.Duration, rounds int) (err error) {
-	ipsec, err = filepath.Abs(ipsec)
+func packets(ipsec string, d time.Duration, rounds int) error {
+	made, err := bed.Open(ipsec, "bench")
 	if err != nil {
 		return err
 	}
-	b := &bed{ipsec: ipsec}
-	if b.dir, err = os.MkdirTemp("", "ipsec-bench"); err != nil {
-		return err
-	}
-	defer os.RemoveAll(b.dir)
-	defer b.close()
-	if err := b.open(); err != nil {
-		return err
-	}
-	clear := measure(b, wires[1], d, rounds)
+	defer made.Close()
+	b := &tunnel{made}
+	clear := measure(b, bed.Wires[1], d, rounds)
 	if clear.err != nil {
 		return clear.err
 	}
@@ -68,90 +47,34 @@ func packets(ipsec string, d time.Duration, rounds int) (err error) {
 		if err := b.group(g.sas); err != nil {
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
-		m := measure(b, inners[1], d, rounds)
+		m := measure(b, bed.Inners[1], d, rounds)
 		if m.err != nil {
 			return fmt.Errorf("%s: %w", g.name, m.err)
 		}
 		row(g.name+", TCP", "%.2f Gbit/s, %.2f of clear", m.tcp/1e9, m.tcp/clear.tcp)
 		row(g.name+", UDP of 64 bytes", "%.0f k packets/s, %.2f of clear", m.udp/1e3, m.udp/clear.udp)
-		if err := b.both("spi --clear", "eroute --clear"); err != nil {
+		if err := b.Both("spi --clear", "eroute --clear"); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-func (b *bed) open() (err error) {
-	for i := range b.hosts {
-		if b.hosts[i], err = lab.NewHost(fmt.Sprintf("bench%d", i+1)); err != nil {
-			return err
-		}
-	}
-	if err := lab.Cable(b.hosts[0], "eth0", b.hosts[1], "eth0"); err != nil {
-		return err
-	}
-	for i, h := range b.hosts {
-		if err := errors.Join(
-			h.AddAddr("eth0", netip.MustParsePrefix(wires[i]+"/24")),
-			h.AddAddr("lo", netip.MustParsePrefix(inners[i]+"/32")),
-		); err != nil {
-			return err
-		}
-	}
-	if err := b.both("setup start", "tncfg --attach --virtual ipsec0 --physical eth0"); err != nil {
-		return err
-	}
-	for i, h := range b.hosts {
-		if err := errors.Join(h.Up("ipsec0"), h.AddRoute(lab.Route{
-			Dst: netip.MustParsePrefix(inners[1-i] + "/32"), Dev: "ipsec0", Src: netip.MustParseAddr(inners[i]),
-		})); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *bed) close() {
-	_ = b.both("setup stop")
-	for _, h := range b.hosts {
-		if h != nil {
-			h.Close()
-		}
-	}
-}
-
-// both runs commands on both hosts.
-func (b *bed) both(lines ...string) error {
-	for i, h := range b.hosts {
-		if h == nil {
-			continue
-		}
-		for _, l := range lines {
-			cmd := exec.Command(b.ipsec, strings.Fields(l)...)
-			cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+filepath.Join(b.dir, fmt.Sprint(i)))
-			if out, err := h.Output(cmd); err != nil {
-				return fmt.Errorf("ipsec %s: %w %s", l, err, out)
-			}
 		}
 	}
 	return nil
 }
 
 // group makes a tunnel each way through a group of a tun SA and those given.
-func (b *bed) group(sas string) error {
-	for to := range wires {
+func (b *tunnel) group(sas string) error {
+	for to := range bed.Wires {
 		from := 1 - to
-		ids := []string{fmt.Sprintf("tun0x%d00@%s", to+1, wires[to])}
-		lines := []string{fmt.Sprintf("spi --said %s --ip4 --src %s --dst %s", ids[0], wires[from], wires[to])}
+		ids := []string{fmt.Sprintf("tun0x%d00@%s", to+1, bed.Wires[to])}
+		lines := []string{fmt.Sprintf("spi --said %s --ip4 --src %s --dst %s", ids[0], bed.Wires[from], bed.Wires[to])}
 		for n, sa := range strings.Split(sas, ";") {
 			proto, opts, _ := strings.Cut(sa, " ")
-			id := fmt.Sprintf("%s0x%d0%d@%s", proto, to+1, n+1, wires[to])
+			id := fmt.Sprintf("%s0x%d0%d@%s", proto, to+1, n+1, bed.Wires[to])
 			ids = append(ids, id)
-			lines = append(lines, fmt.Sprintf("spi --said %s --src %s --replay_window 64 %s", id, wires[from], opts))
+			lines = append(lines, fmt.Sprintf("spi --said %s --src %s --replay_window 64 %s", id, bed.Wires[from], opts))
 		}
 		lines = append(lines, "spigrp --said "+strings.Join(ids, " "))
-		lines = append(lines, fmt.Sprintf("eroute --add --eraf inet --src %s/32 --dst %s/32 --said %s", inners[from], inners[to], ids[0]))
-		if err := b.both(lines...); err != nil {
+		lines = append(lines, fmt.Sprintf("eroute --add --eraf inet --src %s/32 --dst %s/32 --said %s", bed.Inners[from], bed.Inners[to], ids[0]))
+		if err := b.Both(lines...); err != nil {
 			return err
 		}
 	}
@@ -165,7 +88,7 @@ type figures struct {
 }
 
 // measure sends from the first host to an address of the second.
-func measure(b *bed, dst string, d time.Duration, rounds int) (f figures) {
+func measure(b *tunnel, dst string, d time.Duration, rounds int) (f figures) {
 	var tcp, udp []float64
 	for range rounds {
 		v, err := b.tcp(dst, d)
@@ -190,10 +113,10 @@ func median(v []float64) float64 {
 }
 
 // tcp returns the bits per second of one stream.
-func (b *bed) tcp(dst string, d time.Duration) (float64, error) {
+func (b *tunnel) tcp(dst string, d time.Duration) (float64, error) {
 	var ln net.Listener
 	var c net.Conn
-	err := b.hosts[1].Do(func() (err error) { ln, err = net.Listen("tcp", dst+":0"); return err })
+	err := b.Hosts[1].Do(func() (err error) { ln, err = net.Listen("tcp", dst+":0"); return err })
 	if err != nil {
 		return 0, err
 	}
@@ -209,7 +132,7 @@ func (b *bed) tcp(dst string, d time.Duration) (float64, error) {
 		n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{s}, make([]byte, 1<<18))
 		got <- n
 	}()
-	err = b.hosts[0].Do(func() (err error) { c, err = net.DialTimeout("tcp", ln.Addr().String(), 5*time.Second); return err })
+	err = b.Hosts[0].Do(func() (err error) { c, err = net.DialTimeout("tcp", ln.Addr().String(), 5*time.Second); return err })
 	if err != nil {
 		return 0, err
 	}
@@ -232,16 +155,16 @@ func (b *bed) tcp(dst string, d time.Duration) (float64, error) {
 
 // udp returns how many 64-byte packets per second arrive when the sender sends
 // as fast as it can.
-func (b *bed) udp(dst string, d time.Duration) (float64, error) {
+func (b *tunnel) udp(dst string, d time.Duration) (float64, error) {
 	var in net.PacketConn
 	var out net.Conn
-	err := b.hosts[1].Do(func() (err error) { in, err = net.ListenPacket("udp", dst+":0"); return err })
+	err := b.Hosts[1].Do(func() (err error) { in, err = net.ListenPacket("udp", dst+":0"); return err })
 	if err != nil {
 		return 0, err
 	}
 	defer in.Close()
 	_ = in.(*net.UDPConn).SetReadBuffer(4 << 20)
-	if err = b.hosts[0].Do(func() (err error) { out, err = net.Dial("udp", in.LocalAddr().String()); return err }); err != nil {
+	if err = b.Hosts[0].Do(func() (err error) { out, err = net.Dial("udp", in.LocalAddr().String()); return err }); err != nil {
 		return 0, err
 	}
 	defer out.Close()

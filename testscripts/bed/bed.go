@@ -1,0 +1,119 @@
+// Package bed makes the place in which programs measure and strain the embedded
+// stack: two hosts on one cable, a network behind each, the stack started on
+// both and the packets between the networks routed into ipsec0.
+package bed
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+// The addresses of the two hosts: on the cable (eth0) and behind (lo).
+var (
+	Wires  = [2]string{"192.0.2.1", "192.0.2.2"}
+	Inners = [2]string{"10.1.0.1", "10.2.0.1"}
+)
+
+// A Bed is two hosts with a stack each.
+type Bed struct {
+	Hosts [2]*lab.Host
+
+	ipsec, dir string
+}
+
+// Open makes a bed with the given program; name begins the hosts' names.
+func Open(ipsec, name string) (b *Bed, err error) {
+	b = &Bed{}
+	if b.ipsec, err = filepath.Abs(ipsec); err != nil {
+		return nil, err
+	}
+	if b.dir, err = os.MkdirTemp("", "ipsec-"+name); err != nil {
+		return nil, err
+	}
+	if err := b.open(name); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Bed) open(name string) (err error) {
+	for i := range b.Hosts {
+		if b.Hosts[i], err = lab.NewHost(fmt.Sprintf("%s%d", name, i+1)); err != nil {
+			return err
+		}
+	}
+	if err := lab.Cable(b.Hosts[0], "eth0", b.Hosts[1], "eth0"); err != nil {
+		return err
+	}
+	for i, h := range b.Hosts {
+		if err := errors.Join(
+			h.AddAddr("eth0", netip.MustParsePrefix(Wires[i]+"/24")),
+			h.AddAddr("lo", netip.MustParsePrefix(Inners[i]+"/32")),
+		); err != nil {
+			return err
+		}
+	}
+	if err := b.Both("setup start", "tncfg --attach --virtual ipsec0 --physical eth0"); err != nil {
+		return err
+	}
+	for i, h := range b.Hosts {
+		if err := errors.Join(h.Up("ipsec0"), h.AddRoute(lab.Route{
+			Dst: netip.MustParsePrefix(Inners[1-i] + "/32"), Dev: "ipsec0", Src: netip.MustParseAddr(Inners[i]),
+		})); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close stops the stacks and removes the hosts.
+func (b *Bed) Close() {
+	_ = b.Both("setup stop")
+	for _, h := range b.Hosts {
+		if h != nil {
+			h.Close()
+		}
+	}
+	os.RemoveAll(b.dir)
+}
+
+// Both runs commands, without the word ipsec, on both hosts.
+func (b *Bed) Both(lines ...string) error {
+	for i, h := range b.Hosts {
+		if h == nil {
+			continue
+		}
+		for _, l := range lines {
+			cmd := exec.Command(b.ipsec, strings.Fields(l)...)
+			cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+b.Rundir(i))
+			if out, err := h.Output(cmd); err != nil {
+				return fmt.Errorf("ipsec %s: %w %s", l, err, out)
+			}
+		}
+	}
+	return nil
+}
+
+// Rundir is the directory of a host's daemon.
+func (b *Bed) Rundir(host int) string { return filepath.Join(b.dir, fmt.Sprint(host)) }
+
+// Dial connects to a host's daemon.
+func (b *Bed) Dial(host int) (*user.Client, error) { return user.Dial(user.SocketPath(b.Rundir(host))) }
+
+// PID is the process id of a host's daemon.
+func (b *Bed) PID(host int) (pid int, err error) {
+	text, err := os.ReadFile(user.LockPath(b.Rundir(host)))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &pid)
+	}
+	return pid, err
+}
