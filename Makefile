@@ -16,7 +16,7 @@ D       = $(DESTDIR)
 # What the tests use besides Go; without one of these some tests skip.
 PACKAGES = gcc iproute2 iputils-ping libc6-dev mandoc python3-cryptography python3-scapy tcpdump tshark user-mode-linux
 
-.PHONY: help build completions install uninstall clean demo packages test check bench
+.PHONY: help build completions install uninstall clean demo packages test check bench soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,3 +78,6 @@ check: ## format, vet, staticcheck, generated files, manual pages
 
 bench: build ## measure throughput, look-ups, SAs and start-up (as root)
 	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec
+
+soak: build ## strain the stack for minutes while keys change (as root; SOAKFLAGS=-time=10m)
+	@$(GO) run ./testscripts/soak -ipsec $(BIN)/ipsec $(SOAKFLAGS)

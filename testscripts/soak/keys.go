@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/testscripts/bed"
+)
+
+func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
+
+// How long a group stays after another has taken its place: its last packets are
+// still under way.
+const graceTime = time.Second
+
+// expiryTime is how long packets may take to run a group out of its lifetime.
+const expiryTime = 5 * time.Second
+
+// queueTime is how long a packet may wait in the queue of ipsec0 behind those of
+// the TCP stream. One that was sent before a group with a limit came may meet it.
+const queueTime = 300 * time.Millisecond
+
+// shapes are the transforms of the groups, inner to outer, behind the tun SA.
+var shapes = [][]klips.SASpec{
+	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAESGCM}, 20, 0)},
+	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncChaCha20Poly1305}, 36, 0)},
+	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, 16, 20)},
+	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA256}, 32, 32), sa(klips.ProtoAH, klips.Transform{Auth: klips.AuthSHA1}, 0, 20)},
+	{sa(klips.ProtoComp, klips.Transform{Comp: klips.CompDeflate}, 0, 0), sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAESGCM}, 36, 0)},
+	{sa(klips.ProtoComp, klips.Transform{Comp: klips.CompDeflate}, 0, 0), sa(klips.ProtoESP, klips.Transform{Enc: klips.Enc3DES, Auth: klips.AuthMD5}, 24, 16),
+		sa(klips.ProtoAH, klips.Transform{Auth: klips.AuthSHA512}, 0, 64)},
+}
+
+func sa(p klips.Proto, t klips.Transform, encKey, authKey int) klips.SASpec {
+	return klips.SASpec{ID: klips.SAID{Proto: p}, Transform: t, EncKey: make([]byte, encKey), AuthKey: make([]byte, authKey)}
+}
+
+// An old group waits for its end.
+type old struct {
+	head klips.SAID
+	way  int
+	due  time.Time
+}
+
+// keys changes the SAs on both hosts. Way 0 is from the first host to the second.
+type keys struct {
+	b      *bed.Bed
+	rand   *rand.Rand
+	exempt [2]*gate
+
+	spi     uint32
+	current [2]klips.SAID
+	olds    []old
+
+	made, replaced, soft, expired, others int
+}
+
+// ask asks a host's daemon, each time over a connection of its own as commands
+// do.
+func (k *keys) ask(host int, f func(c *user.Client) error) error {
+	c, err := k.b.Dial(host)
+	if err == nil {
+		err = f(c)
+		c.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("host %d: %w", host+1, err)
+	}
+	return nil
+}
+
+// churn makes changes until the time has come.
+func (k *keys) churn(ctx context.Context, until time.Time) (err error) {
+	for err == nil && ctx.Err() == nil && time.Now().Before(until) {
+		way := k.rand.IntN(2)
+		switch p := k.rand.IntN(100); {
+		case p < 4:
+			err = k.runOut(ctx, way)
+		case p < 14:
+			k.soft++
+			err = k.rekey(ctx, way, func(_ bool, s *klips.SASpec) { s.Soft.Bytes, s.Soft.Packets = 1000, 3 })
+		case p < 34:
+			err = k.bystanders(ctx, k.rand.IntN(2))
+		default:
+			err = k.rekey(ctx, way, nil)
+		}
+		if err == nil {
+			err = k.reap(ctx, time.Now())
+		}
+		time.Sleep(time.Duration(k.rand.IntN(60)) * time.Millisecond)
+	}
+	return err
+}
+
+// group makes up a group for one way.
+func (k *keys) group(way int) (specs []klips.SASpec, ids []klips.SAID) {
+	src, dst := addr(bed.Wires[way]), addr(bed.Wires[1-way])
+	list := append([]klips.SASpec{{ID: klips.SAID{Proto: klips.ProtoTun}}}, shapes[k.rand.IntN(len(shapes))]...)
+	for _, s := range list {
+		k.spi++
+		s.ID.Dst, s.ID.SPI, s.Src = dst, klips.SPI(0x100+k.spi%0xfe00), src // below 0x10000, as comp SAs must be
+		s.EncKey, s.AuthKey = make([]byte, len(s.EncKey)), make([]byte, len(s.AuthKey))
+		crand.Read(s.EncKey)
+		crand.Read(s.AuthKey)
+		if s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH {
+			// A sender that moves from one processor to another may let a whole
+			// batch overtake the one before: a window of 64 would refuse those.
+			s.Window = []uint32{1024, 4096}[k.rand.IntN(2)]
+		}
+		specs, ids = append(specs, s), append(ids, s.ID)
+	}
+	return specs, ids
+}
+
+// rekey puts a new group in the place of the one that a way has: first where the
+// packets arrive, then where they leave, then the eroute; the old one stays for
+// a while. change may alter the SAs, of which it is told whether the host is the
+// one that sends.
+func (k *keys) rekey(ctx context.Context, way int, change func(sends bool, s *klips.SASpec)) error {
+	specs, ids := k.group(way)
+	inbound := k.rand.IntN(2) == 0
+	sel := klips.Selector{Src: host(bed.Inners[way]), Dst: host(bed.Inners[1-way])}
+	for _, at := range [2]int{1 - way, way} {
+		err := k.ask(at, func(c *user.Client) error {
+			for _, s := range specs {
+				if change != nil {
+					change(at == way, &s)
+				}
+				if err := c.AddSA(ctx, &s); err != nil {
+					return err
+				}
+			}
+			if err := c.Group(ctx, ids); err != nil {
+				return err
+			}
+			switch {
+			case at == way:
+				return c.SetEroute(ctx, klips.Eroute{Selector: sel, ID: ids[0]}, klips.ErouteReplace)
+			case inbound:
+				return c.SetEroute(ctx, klips.Eroute{Selector: sel, ID: ids[0]}, klips.ErouteAddIn)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("new group %v: %w", ids, err)
+		}
+	}
+	k.made++
+	if before := k.current[way]; before.SPI != 0 {
+		k.replaced++
+		k.olds = append(k.olds, old{before, way, time.Now().Add(graceTime)})
+	}
+	k.current[way] = ids[0]
+	return nil
+}
+
+func host(text string) netip.Prefix { return netip.PrefixFrom(addr(text), addr(text).BitLen()) }
+
+// runOut lets a group run out of a hard limit, at one of its ends, and then
+// makes another. In between nothing may pass, and nothing in clear.
+func (k *keys) runOut(ctx context.Context, way int) error {
+	k.exempt[way].open()
+	defer k.exempt[way].close()
+	time.Sleep(queueTime)
+	var limit klips.Limits
+	if k.rand.IntN(2) == 0 {
+		limit.Packets = 1 + k.rand.Uint64N(50)
+	} else {
+		limit.Bytes = 1 + k.rand.Uint64N(50_000)
+	}
+	atSender := k.rand.IntN(2) == 0
+	if err := k.rekey(ctx, way, func(sends bool, s *klips.SASpec) {
+		// Arriving packets are not held against the limits of a tun SA, and those
+		// that were not compressed pass a comp SA by.
+		if sends == atSender && s.ID.Proto == klips.ProtoESP {
+			s.Hard = limit
+		}
+	}); err != nil {
+		return err
+	}
+	at := 1 - way
+	if atSender {
+		at = way
+	}
+	head := k.current[way]
+	for end := time.Now().Add(expiryTime); ; time.Sleep(2 * time.Millisecond) {
+		var err error
+		if err = k.ask(at, func(c *user.Client) error { _, err := c.GetSA(ctx, head); return err }); errors.Is(err, syscall.ESRCH) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("host %d: %s with %+v is still there after %v", at+1, head, limit, expiryTime)
+		}
+	}
+	k.expired++
+	time.Sleep(time.Duration(k.rand.IntN(20)) * time.Millisecond)
+	return k.rekey(ctx, way, nil)
+}
+
+// bystanders makes, links, takes apart and deletes SAs and eroutes that no
+// packet meets, and reads the tables.
+func (k *keys) bystanders(ctx context.Context, at int) error {
+	specs, ids := k.group(1 - at)
+	k.others += len(specs)
+	e := klips.Eroute{Selector: klips.Selector{Src: host(fmt.Sprintf("10.9.0.%d", k.rand.IntN(256))), Dst: host("10.10.0.1")}, ID: ids[0]}
+	return k.ask(at, func(c *user.Client) error {
+		var err error
+		do := func(f func() error) {
+			if err == nil {
+				err = f()
+			}
+		}
+		for i := range specs {
+			do(func() error { return c.AddSA(ctx, &specs[i]) })
+		}
+		do(func() error { return c.Group(ctx, ids) })
+		do(func() error { return c.SetEroute(ctx, e, klips.ErouteAdd) })
+		do(func() error { _, err := c.SAs(ctx); return err })
+		do(func() error { _, err := c.Eroutes(ctx); return err })
+		do(func() error { return c.DeleteEroute(ctx, e.Selector) })
+		if k.rand.IntN(2) == 0 {
+			do(func() error { return c.Ungroup(ctx, ids[0]) })
+			for _, id := range ids {
+				do(func() error { return c.DeleteSA(ctx, id) })
+			}
+		} else {
+			do(func() error { return c.DeleteSA(ctx, ids[len(ids)-1]) })
+		}
+		return err
+	})
+}
+
+// reap deletes the old groups whose time has come. One that ran out is gone
+// already at one of its ends.
+func (k *keys) reap(ctx context.Context, now time.Time) error {
+	for len(k.olds) > 0 && !k.olds[0].due.After(now) {
+		o := k.olds[0]
+		k.olds = k.olds[1:]
+		for _, at := range [2]int{o.way, 1 - o.way} {
+			err := k.ask(at, func(c *user.Client) error { return c.DeleteSA(ctx, o.head) })
+			if err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// finish deletes the old groups, then looks that only the current ones are left,
+// and clears the tables, after which nothing may be left.
+func (k *keys) finish(ctx context.Context, r *report) {
+	fail := func(err error) {
+		if err != nil {
+			r.bad("in the end: %v", err)
+		}
+	}
+	fail(k.reap(ctx, time.Now().Add(graceTime)))
+	for at := range 2 {
+		fail(k.ask(at, func(c *user.Client) error {
+			for _, want := range []int{2, 0} {
+				sas, err := c.SAs(ctx)
+				if err != nil {
+					return err
+				}
+				heads := 0
+				for _, s := range sas {
+					if s.ID.Proto == klips.ProtoTun {
+						heads++
+					}
+				}
+				if heads != want || want == 0 && len(sas) != 0 {
+					return fmt.Errorf("%d SAs in %d groups are left, want %d groups", len(sas), heads, want)
+				}
+				if err := errors.Join(c.ClearEroutes(ctx), c.ClearSAs(ctx)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+}

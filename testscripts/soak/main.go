@@ -1,0 +1,123 @@
+// Soak strains the embedded stack for minutes: UDP and TCP pass between two
+// hosts both ways while security associations are made, grouped, replaced, run
+// out of their lifetimes and deleted at random. "make soak" runs it, as root.
+//
+// The exit status is 0 only if
+//   - nothing but ESP and AH (and ARP) was on the wire,
+//   - every UDP packet arrived once and whole, except those sent while a group
+//     was being run out of its lifetime on purpose,
+//   - the TCP stream arrived whole,
+//   - every change was accepted, and all SAs are gone in the end,
+//   - the daemons occupy no more memory, files and threads than after the
+//     warm-up, within the bounds that are printed.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/testscripts/bed"
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+func init() { runtime.LockOSThread() } // stay out of the hosts' namespaces
+
+func main() {
+	ipsec := flag.String("ipsec", "bin/ipsec", "the program to strain")
+	d := flag.Duration("time", 2*time.Minute, "how long")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random choices")
+	flag.Parse()
+	err := lab.Enter()
+	if err == nil {
+		err = lab.CanTUN()
+	}
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = soak(ctx, *ipsec, *d, *seed, os.Stdout)
+		stop()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
+
+// drainTime is how long packets under way may take to arrive in the end.
+const drainTime = 2 * time.Second
+
+// soak strains for so long and writes the report. The error is the violations.
+func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out io.Writer) error {
+	b, err := bed.Open(ipsec, "soak")
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	wire, err := watch(b.Hosts[0], "eth0")
+	if err != nil {
+		return err
+	}
+	defer wire.close()
+	// That the watch sees clear packets is not to be believed without a look.
+	if _, err := b.Hosts[0].Ping(lab.Ping{Dst: addr(bed.Wires[1]), Timeout: time.Second}); err != nil {
+		return err
+	}
+	if err := wire.expect("ICMP", 2); err != nil {
+		return err
+	}
+
+	k := &keys{b: b, rand: rand.New(rand.NewPCG(seed, 0)), exempt: [2]*gate{{}, {}}}
+	for way := range k.exempt {
+		if err := k.rekey(ctx, way, nil); err != nil {
+			return err
+		}
+	}
+	t, err := startTraffic(b, k.exempt)
+	if err != nil {
+		return err
+	}
+	warmUp := max(d/5, min(d/2, 3*time.Second))
+	begin := time.Now()
+	err = k.churn(ctx, begin.Add(warmUp))
+	var before, after [2]usage
+	if err == nil {
+		before, err = measure(b, nil)
+	}
+	if err == nil {
+		err = k.churn(ctx, begin.Add(d))
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	spent := time.Since(begin)
+	r := t.stop(drainTime)
+	if err != nil {
+		r.bad("%v", err)
+	} else {
+		k.finish(ctx, &r)
+		if after, err = measure(b, &before); err != nil {
+			r.bad("%v", err)
+		}
+		for i := range after {
+			after[i].judge(&r, i, before[i])
+		}
+	}
+	wire.judge(&r)
+
+	fmt.Fprintf(out, "soak: %v, seed %d\n", spent.Round(time.Second), seed)
+	fmt.Fprintf(out, "keys: %d groups made, %d replaced, %d soft limits, %d run out, %d others made, linked and deleted\n",
+		k.made, k.replaced, k.soft, k.expired, k.others)
+	r.print(out)
+	for i := range after {
+		fmt.Fprintf(out, "daemon %d: memory %d -> %d kB (at most %d), files %d -> %d, threads %d -> %d\n", i+1,
+			before[i].rss, after[i].rss, before[i].bound(), before[i].files, after[i].files, before[i].threads, after[i].threads)
+	}
+	return r.err()
+}

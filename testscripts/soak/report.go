@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/klips-go/ipsec/testscripts/bed"
+)
+
+// A report is what was seen and what was wrong with it.
+type report struct {
+	lines []string
+	wrong []error
+}
+
+func (r *report) say(format string, args ...any) {
+	r.lines = append(r.lines, fmt.Sprintf(format, args...))
+}
+func (r *report) bad(format string, args ...any) {
+	r.wrong = append(r.wrong, fmt.Errorf(format, args...))
+}
+
+func (r *report) print(w io.Writer) {
+	for _, l := range r.lines {
+		fmt.Fprintln(w, l)
+	}
+}
+
+func (r *report) err() error { return errors.Join(r.wrong...) }
+
+// usage is what a daemon occupies.
+type usage struct{ rss, files, threads int } // kB, number, number
+
+// What a daemon may occupy more in the end than after the warm-up: the garbage
+// collector lets the heap breathe, and Go makes threads for system calls that
+// take long and keeps them.
+const (
+	moreRSS     = 16 << 10 // kB
+	moreThreads = 6
+)
+
+// bound is the memory that the daemon may have in the end, in kB.
+func (u usage) bound() int { return u.rss + u.rss/5 + moreRSS }
+
+func (u usage) judge(r *report, host int, before usage) {
+	if u.rss > before.bound() {
+		r.bad("daemon %d: memory grew from %d to %d kB", host+1, before.rss, u.rss)
+	}
+	if u.files > before.files {
+		r.bad("daemon %d: files grew from %d to %d", host+1, before.files, u.files)
+	}
+	if u.threads > before.threads+moreThreads {
+		r.bad("daemon %d: threads grew from %d to %d", host+1, before.threads, u.threads)
+	}
+}
+
+// measure looks at both daemons. They close a connection a moment after the
+// client has: with least, measure waits a little for as few files as there.
+func measure(b *bed.Bed, least *[2]usage) (u [2]usage, err error) {
+	time.Sleep(200 * time.Millisecond)
+	for i := range u {
+		pid, err := b.PID(i)
+		if err != nil {
+			return u, err
+		}
+		for end := time.Now().Add(2 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			if u[i], err = read(pid); err != nil {
+				return u, fmt.Errorf("daemon %d: %w", i+1, err)
+			}
+			if least == nil || u[i].files <= least[i].files || time.Now().After(end) {
+				break
+			}
+		}
+	}
+	return u, nil
+}
+
+func read(pid int) (u usage, err error) {
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	files, err := os.ReadDir(dir + "fd")
+	if err != nil {
+		return u, err
+	}
+	u.files = len(files)
+	text, err := os.ReadFile(dir + "status")
+	if err != nil {
+		return u, err
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		switch name {
+		case "VmRSS":
+			_, err = fmt.Sscan(value, &u.rss)
+		case "Threads":
+			_, err = fmt.Sscan(value, &u.threads)
+		}
+		if err != nil {
+			return u, fmt.Errorf("%sstatus: %s: %w", dir, name, err)
+		}
+	}
+	if u.rss == 0 || u.threads == 0 {
+		return u, fmt.Errorf("%sstatus says nothing of memory or threads", dir)
+	}
+	return u, nil
+}
