@@ -21,9 +21,12 @@ type transport interface {
 	// longer than buf is an error that wraps EMSGSIZE, the end of the
 	// connection one that wraps io.ErrUnexpectedEOF.
 	recv(buf []byte) (int, error)
-	// answers reports whether requests of a type are answered by a message. A
-	// KLIPS kernel answers some only by what send returns.
+	// answers reports whether a message is to be waited for after a request of a
+	// type. A KLIPS kernel has said all by what send returns, for most.
 	answers(t Type) bool
+	// ready reports whether a message is there for recv. It is asked where
+	// there need be none, so that a socket's queue does not fill up.
+	ready() bool
 	// setDeadline makes send and recv fail with os.ErrDeadlineExceeded from t
 	// on, also those that wait already; the zero time means never.
 	setDeadline(t time.Time) error
@@ -118,11 +121,8 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 		if err := c.ask(request); err != nil {
 			return err
 		}
-		if !c.t.answers(request.Type) {
-			_, err := each(Ack(request.Header))
-			return err
-		}
-		for {
+		must := c.t.answers(request.Type)
+		for must || c.t.ready() {
 			n, err := c.t.recv(c.buf)
 			if err != nil {
 				return err
@@ -135,6 +135,9 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 			if err == nil {
 				m, err = Parse(c.buf[:n])
 			}
+			if err != nil && !must && h.Errno == 0 {
+				break // it was carried out, as send said
+			}
 			if err != nil {
 				return err
 			}
@@ -146,6 +149,8 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 				return err
 			}
 		}
+		_, err := each(Ack(request.Header))
+		return err
 	})
 }
 
@@ -220,5 +225,6 @@ func (t *unixTransport) recv(buf []byte) (int, error) {
 }
 
 func (t *unixTransport) answers(Type) bool                { return true }
+func (t *unixTransport) ready() bool                      { return false }
 func (t *unixTransport) setDeadline(when time.Time) error { return t.c.SetDeadline(when) }
 func (t *unixTransport) close() error                     { return t.c.Close() }

@@ -279,7 +279,8 @@ func (k *kernelDouble) send(b []byte) error {
 	}
 	return nil
 }
-func (k *kernelDouble) answers(t Type) bool         { return t != TypeDebug }
+func (k *kernelDouble) answers(t Type) bool         { return t == TypeGet }
+func (k *kernelDouble) ready() bool                 { return false }
 func (k *kernelDouble) setDeadline(time.Time) error { return nil }
 
 func TestCallWithoutAnswer(t *testing.T) {

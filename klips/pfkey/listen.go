@@ -57,7 +57,7 @@ func (c *Conn) register(ctx context.Context, t SAType, heard func([]byte)) error
 		if err := c.ask(request); err != nil {
 			return err
 		}
-		for c.t.answers(TypeRegister) {
+		for { // REGISTER is answered on every transport
 			n, err := c.t.recv(c.buf)
 			if err != nil {
 				return err
