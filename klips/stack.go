@@ -76,6 +76,13 @@ type Stack interface {
 	Close() error
 }
 
+// TextTables is a stack whose tables are text. Listings print them unchanged.
+type TextTables interface {
+	// Table returns a table by its name in /proc/net, such as "ipsec_spi".
+	// ENOENT: there is none.
+	Table(ctx context.Context, name string) ([]byte, error)
+}
+
 // A Capability is something that only some stacks can do. The contract suite
 // checks that a stack has each or refuses it; nothing is silently left out.
 type Capability uint8

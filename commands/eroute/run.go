@@ -5,11 +5,11 @@ package eroute
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -50,11 +50,8 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	flow := flowText(req.eroute.Selector)
 	switch req.by {
 	case "":
-		eroutes, err := stack.Eroutes(ctx)
-		if err != nil {
-			return explain.Error(explain.List, "eroutes", err)
-		}
-		return cli.Print(env, func(w io.Writer) error { return procfs.WriteEroute(w, eroutes) })
+		return listing.Print(ctx, env, stack, listing.Table[[]klips.Eroute]{
+			Name: "ipsec_eroute", About: "eroutes", Read: klips.Stack.Eroutes, Write: procfs.WriteEroute})
 	case "clear":
 		req.Debugf(env, "remove all eroutes")
 		return explain.Error(explain.ClearEroutes, "", stack.ClearEroutes(ctx))

@@ -4,10 +4,11 @@ package klipsdebug
 
 import (
 	"context"
-	"io"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
@@ -33,9 +34,6 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		req.Debugf(env, "change masks: set %v, masks %x", req.change.Set, req.change.Masks)
 		return explain.Error(explain.SetDebug, "", stack.SetDebug(ctx, req.change))
 	}
-	d, err := stack.Debug(ctx)
-	if err != nil {
-		return explain.Error(explain.List, "debug masks", err)
-	}
-	return cli.Print(env, func(w io.Writer) error { return procfs.WriteKlipsdebug(w, d) })
+	return listing.Print(ctx, env, stack, listing.Table[klips.Debug]{
+		Name: "ipsec_klipsdebug", About: "debug masks", Read: klips.Stack.Debug, Write: procfs.WriteKlipsdebug})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -67,7 +68,8 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	defer stack.Close()
 	switch req.action {
 	case actList:
-		return list(ctx, env, stack)
+		return listing.Print(ctx, env, stack, listing.Table[[]klips.SA]{
+			Name: "ipsec_spi", About: "SAs", Read: klips.Stack.SAs, Write: procfs.WriteSPI})
 	case actAdd:
 		return add(ctx, env, stack, req)
 	case actDel:
@@ -84,14 +86,6 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		}
 	}
 	return finish(env, req)
-}
-
-func list(ctx context.Context, env *cli.Env, stack klips.Stack) error {
-	sas, err := stack.SAs(ctx)
-	if err != nil {
-		return explain.Error(explain.List, "SAs", err)
-	}
-	return cli.Print(env, func(w io.Writer) error { return procfs.WriteSPI(w, sas) })
 }
 
 func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) error {

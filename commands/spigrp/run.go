@@ -5,12 +5,12 @@ package spigrp
 import (
 	"context"
 	"errors"
-	"io"
 	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -46,11 +46,8 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	defer stack.Close()
 	switch len(req.ids) {
 	case 0:
-		sas, err := stack.SAs(ctx)
-		if err != nil {
-			return explain.Error(explain.List, "groups", err)
-		}
-		return cli.Print(env, func(w io.Writer) error { return procfs.WriteSPIGrp(w, sas) })
+		return listing.Print(ctx, env, stack, listing.Table[[]klips.SA]{
+			Name: "ipsec_spigrp", About: "groups", Read: klips.Stack.SAs, Write: procfs.WriteSPIGrp})
 	case 1:
 		req.Debugf(env, "ungroup %s", req.ids[0])
 		return explain.Error(explain.Ungroup, req.ids[0].String(), stack.Ungroup(ctx, req.ids[0]))

@@ -5,11 +5,11 @@ package tncfg
 import (
 	"context"
 	"errors"
-	"io"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -54,11 +54,8 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case "delete":
 		return explain.Error(explain.DeleteDevice, req.virtual, stack.DeleteDevice(ctx, req.virtual))
 	}
-	devices, err := stack.Devices(ctx)
-	if err != nil {
-		return explain.Error(explain.List, "devices", err)
-	}
-	return cli.Print(env, func(w io.Writer) error { return procfs.WriteTncfg(w, devices) })
+	return listing.Print(ctx, env, stack, listing.Table[[]klips.Device]{
+		Name: "ipsec_tncfg", About: "devices", Read: klips.Stack.Devices, Write: procfs.WriteTncfg})
 }
 
 // attach binds a device. Whichever device a stack names, ENXIO is about the

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
@@ -42,44 +43,46 @@ func Open(_ context.Context, name string, getenv func(string) string) (klips.Sta
 		errs = append(errs, err)
 		reasons = append(reasons, fmt.Sprintf("%s: %s", n, why(err)))
 	}
-	return nil, &unavailable{
-		why:  strings.Join(reasons, "; "),
-		msg:  "no stack can be used (" + strings.Join(reasons, "; ") + "); start the embedded one with: ipsec setup start",
-		errs: errs,
+	return nil, &klips.UnavailableError{
+		Why:  "no stack can be used (" + strings.Join(reasons, "; ") + ")",
+		Help: "start the embedded one with: ipsec setup start",
+		Err:  errors.Join(errs...),
 	}
 }
 
 // why is the reason in an error of open, without advice.
 func why(err error) string {
-	var u *unavailable
+	var u *klips.UnavailableError
 	if errors.As(err, &u) {
-		return u.why
+		return u.Why
 	}
 	return err.Error()
 }
 
-// An unavailable is a stack that cannot be used.
-type unavailable struct {
-	why  string // the bare reason
-	msg  string // the reason and what to do
-	errs []error
-}
-
-func (u *unavailable) Error() string   { return u.msg }
-func (u *unavailable) Unwrap() []error { return u.errs }
-
-func open(name string, getenv func(string) string) (klips.Stack, error) {
+func open(name string, getenv func(string) string) (s klips.Stack, err error) {
 	switch name {
 	case "user":
-		return openUser(getenv)
-	case "klips", "xfrm":
-		return nil, &unavailable{
-			why: "not in this version", msg: fmt.Sprintf("stack %s: not in this version; use --stack user", name),
-			errs: []error{errors.ErrUnsupported},
-		}
+		s, err = openUser(getenv)
+	case "klips":
+		s, err = openKlips(getenv)
+	case "xfrm":
+		err = &klips.UnavailableError{Why: "not in this version", Help: "use --stack user", Err: errors.ErrUnsupported}
+	default:
+		return nil, fmt.Errorf("stack %q: there is none of that name; the names are %s: %w",
+			name, strings.Join(Names[:], ", "), fs.ErrNotExist)
 	}
-	return nil, fmt.Errorf("stack %q: there is none of that name; the names are %s: %w",
-		name, strings.Join(Names[:], ", "), fs.ErrNotExist)
+	if err != nil {
+		return nil, fmt.Errorf("stack %s: %w", name, err)
+	}
+	return s, nil
+}
+
+func openKlips(getenv func(string) string) (klips.Stack, error) {
+	s, err := kernel.Open(getenv)
+	if err != nil {
+		return nil, err // not a nil *kernel.Stack
+	}
+	return s, nil
 }
 
 func openUser(getenv func(string) string) (klips.Stack, error) {
@@ -89,15 +92,15 @@ func openUser(getenv func(string) string) (klips.Stack, error) {
 	case err == nil:
 		return c, nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		why := "no daemon runs in " + dir
-		return nil, &unavailable{why, "stack user: " + why + "; start one with: ipsec setup start", []error{fs.ErrNotExist}}
+		return nil, &klips.UnavailableError{
+			Why: "no daemon runs in " + dir, Help: "start one with: ipsec setup start", Err: fs.ErrNotExist}
 	case errors.Is(err, fs.ErrPermission):
 		who := "as the user who started it, or as root"
 		if os.Geteuid() == 0 {
 			who = "with the capabilities of root"
 		}
-		why := "no permission to talk to the daemon in " + dir
-		return nil, &unavailable{why, "stack user: " + why + "; run this " + who, []error{fs.ErrPermission}}
+		return nil, &klips.UnavailableError{
+			Why: "no permission to talk to the daemon in " + dir, Help: "run this " + who, Err: fs.ErrPermission}
 	}
-	return nil, fmt.Errorf("stack user: %w", err)
+	return nil, err
 }

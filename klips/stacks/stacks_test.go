@@ -16,9 +16,9 @@ func TestOpenRefusals(t *testing.T) {
 		name, env, want string
 		is              error
 	}{
-		{"", "", "no stack can be used (user: no daemon runs in DIR; klips: not in this version; xfrm: not in this version); " +
+		{"", "", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: not in this version); " +
 			"start the embedded one with: ipsec setup start", fs.ErrNotExist},
-		{"auto", "xfrm", "no stack can be used (user: no daemon runs in DIR; klips: not in this version; xfrm: not in this version); " +
+		{"auto", "xfrm", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: not in this version); " +
 			"start the embedded one with: ipsec setup start", fs.ErrNotExist},
 		{"user", "", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},
 		{"", "user", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},

@@ -72,11 +72,16 @@ func (f *failure) Unwrap() error { return f.err }
 
 // Error explains an error that a stack returned for op. object is what the
 // operation was about (a SAID, an eroute, a device), for errors that do not
-// name theirs; it may be empty. The result unwraps to err; nil stays nil, and
+// name theirs; it may be empty. The result unwraps to err; nil stays nil, a
+// *klips.UnavailableError says all there is to say and stays as it is, and
 // an error without an errno that says nothing of an operation stays as it is.
 func Error(op Op, object string, err error) error {
 	if err == nil {
 		return nil
+	}
+	var gone *klips.UnavailableError
+	if errors.As(err, &gone) {
+		return err // it has said all
 	}
 	detail := ""
 	var oe *klips.OpError

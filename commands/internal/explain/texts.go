@@ -68,6 +68,7 @@ var texts = map[key]string{
 	{Attach, syscall.ENXIO}:          "no such physical device; ip link lists those that exist",
 	{Attach, syscall.EBUSY}:          "attached to a physical device already; detach it first with ipsec tncfg --detach --virtual and its name",
 	{Attach, syscall.EOPNOTSUPP}:     "this is not a virtual device of the stack; those are ipsec0 to ipsec63",
+	{Attach, syscall.ENAMETOOLONG}:   "KLIPS takes names of at most 11 characters for physical devices and 15 for virtual ones; name the device anew (ip link set DEV name NEW)",
 	{Attach, syscall.EINVAL}:         "the stack does not attach this pair; the virtual device is an ipsecN, the physical one is not",
 	{Detach, syscall.ENODEV}:         "no such device, or it is not attached; ipsec tncfg lists the devices",
 	{Detach, syscall.ENXIO}:          "it is not attached to a physical device; ipsec tncfg lists the devices",

@@ -1,0 +1,126 @@
+package kernel
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"runtime"
+	"slices"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// A Request is an ioctl of the virtual devices, in the range that each kind of
+// device uses as it likes (SIOCDEVPRIVATE).
+type Request uint32
+
+// The requests.
+const (
+	SetDev   Request = 0x89f0 // attach
+	DelDev   Request = 0x89f1 // detach
+	ClearDev Request = 0x89f2 // detach all
+)
+
+// An Ioctl carries out a request on a virtual device; physical is for SetDev.
+// The error is the errno.
+type Ioctl func(r Request, virtual, physical string) error
+
+// ifreqSize is the size of struct ifreq on 64-bit systems; those of 32 bits read
+// less. KLIPS' own structure begins after the name: a 32-bit command in the
+// machine's byte order, which the kernel does not look at, and a name of 12.
+const ifreqSize = 40
+
+// Names have at most this many characters: what does not fit would be another
+// device.
+const (
+	maxVirtual  = 15
+	maxPhysical = 11
+)
+
+// ifreq builds the argument of an ioctl. ENAMETOOLONG: a name does not fit.
+func ifreq(r Request, virtual, physical string) (b [ifreqSize]byte, err error) {
+	if len(virtual) > maxVirtual || len(physical) > maxPhysical {
+		return b, unix.ENAMETOOLONG
+	}
+	copy(b[:16], virtual)
+	binary.NativeEndian.PutUint32(b[16:], uint32(r))
+	copy(b[20:32], physical)
+	return b, nil
+}
+
+// DeviceIoctl asks the kernel.
+func DeviceIoctl(r Request, virtual, physical string) error {
+	b, err := ifreq(r, virtual, physical)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(r), uintptr(unsafe.Pointer(&b)))
+	runtime.KeepAlive(&b)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func (s *Stack) control(op, object string, r Request, virtual, physical string) error {
+	if err := s.ioctl(r, virtual, physical); err != nil {
+		return &klips.OpError{Op: op, Object: object, Err: err}
+	}
+	return nil
+}
+
+// Attach binds ipsecN to a physical device.
+func (s *Stack) Attach(_ context.Context, virtual, physical string) error {
+	return s.control("attach", virtual+" to "+physical, SetDev, virtual, physical)
+}
+
+// Detach unbinds ipsecN.
+func (s *Stack) Detach(_ context.Context, virtual string) error {
+	return s.control("detach", virtual, DelDev, virtual, "")
+}
+
+// DetachAll unbinds all devices. Any device will do to ask for it; the classic
+// tool knew ipsec0 only.
+func (s *Stack) DetachAll(ctx context.Context) error {
+	err := s.control("detach all", "", ClearDev, "ipsec0", "")
+	if !errors.Is(err, syscall.ENODEV) {
+		return err
+	}
+	devices, lerr := s.Devices(ctx)
+	if lerr != nil {
+		return err
+	}
+	i := slices.IndexFunc(devices, func(d klips.Device) bool { return d.Name != "ipsec0" })
+	if i < 0 {
+		return err
+	}
+	return s.control("detach all", "", ClearDev, devices[i].Name, "")
+}
+
+// CreateDevice makes ipsecN (X_PLUMBIF).
+func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
+	return s.plumb(ctx, "create device", virtual, true)
+}
+
+// DeleteDevice removes ipsecN (X_UNPLUMBIF).
+func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
+	return s.plumb(ctx, "delete device", virtual, false)
+}
+
+func (s *Stack) plumb(ctx context.Context, op, virtual string, create bool) error {
+	m, err := pfkey.Plumb(virtual, create)
+	if err != nil {
+		return &klips.OpError{Op: op, Object: virtual, Err: err}
+	}
+	return s.do(ctx, op, virtual, m)
+}

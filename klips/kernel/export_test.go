@@ -1,0 +1,12 @@
+package kernel
+
+import "time"
+
+// SetTimeout sets how long the kernel may take to answer.
+func (s *Stack) SetTimeout(d time.Duration) { s.timeout = d }
+
+// Ifreq is the argument of an ioctl.
+func Ifreq(r Request, virtual, physical string) ([]byte, error) {
+	b, err := ifreq(r, virtual, physical)
+	return b[:], err
+}

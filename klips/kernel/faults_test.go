@@ -1,0 +1,256 @@
+package kernel_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/procfs"
+)
+
+// odd is a kernel that answers each request as a test says, on a machine whose
+// tables are in dir.
+type odd struct {
+	*kernel.Stack
+	dir string
+}
+
+func oddKernel(t *testing.T, answer func(m *pfkey.Message) []*pfkey.Message) odd {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		c, err := ln.AcceptUnix()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		buf := make([]byte, pfkey.MaxMessage)
+		for {
+			n, err := c.Read(buf)
+			if err != nil || n == 0 {
+				return
+			}
+			m, err := pfkey.Parse(buf[:n])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, a := range answer(m) {
+				b, err := a.Marshal()
+				if err != nil {
+					t.Error(err)
+				}
+				if _, err := c.Write(b); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	s := kernel.New(dir, func() (*pfkey.Conn, error) { return pfkey.Dial(path) },
+		func(kernel.Request, string, string) error { return syscall.EOPNOTSUPP })
+	s.SetTimeout(100 * time.Millisecond)
+	t.Cleanup(func() { s.Close() })
+	return odd{s, dir}
+}
+
+func tun(spi klips.SPI) klips.SAID {
+	return klips.SAID{Dst: netip.MustParseAddr("192.0.2.77"), SPI: spi, Proto: klips.ProtoTun}
+}
+
+func TestSilence(t *testing.T) {
+	s := oddKernel(t, func(*pfkey.Message) []*pfkey.Message { return nil })
+	err := s.ClearSAs(t.Context())
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "KLIPS does not answer") {
+		t.Errorf("ClearSAs = %v, want that KLIPS does not answer", err)
+	}
+}
+
+func TestOtherAnswers(t *testing.T) {
+	var late *pfkey.Message
+	s := oddKernel(t, func(m *pfkey.Message) (out []*pfkey.Message) {
+		other := pfkey.ErrorReply(m.Header, syscall.ENOENT)
+		other.PID++
+		if late != nil {
+			out = append(out, late, late) // twice, and too late
+		}
+		late = pfkey.ErrorReply(m.Header, syscall.EEXIST)
+		return append(out, other, pfkey.Ack(m.Header))
+	})
+	for range 3 {
+		if err := s.ClearSAs(t.Context()); err != nil {
+			t.Errorf("ClearSAs = %v", err)
+		}
+	}
+}
+
+// A group of which a pair is refused leaves nothing behind, and what was grouped
+// before stays so.
+func TestGroupIsTakenBack(t *testing.T) {
+	a, b, c, d, e := tun(0x101), tun(0x102), tun(0x103), tun(0x104), tun(0x105)
+	for _, test := range []struct {
+		name   string
+		before [][]klips.SAID // lines of ipsec_spigrp when the refusal comes
+		group  []klips.SAID
+		fails  int
+		want   []string
+	}{
+		{"first pair", nil, []klips.SAID{a, b, c}, 1, []string{"a b"}},
+		{"second pair", [][]klips.SAID{{a, b}, {b}, {c}}, []klips.SAID{a, b, c}, 2, []string{"a b", "b c", "a"}},
+		{"no tables", nil, []klips.SAID{a, b, c, d}, 3, []string{"a b", "b c", "c d", "a"}},
+		{"joined", [][]klips.SAID{{e, a, b}, {a, b}, {b}}, []klips.SAID{a, b, c}, 2, []string{"a b", "b c", "a", "e a"}},
+		{"joined inbound", [][]klips.SAID{{b}, {a, e}, {d, b, a, e}, {b, a, e}, {e}}, []klips.SAID{a, b, c}, 2, []string{"a b", "b c", "a", "e a", "b d"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d", e: "e"}
+			var got []string
+			s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+				ids, err := m.Group()
+				if err != nil {
+					t.Error(err)
+				}
+				var text []string
+				for _, id := range ids {
+					text = append(text, names[id])
+				}
+				got = append(got, strings.Join(text, " "))
+				if len(got) == test.fails {
+					return []*pfkey.Message{pfkey.ErrorReply(m.Header, syscall.EEXIST)}
+				}
+				return []*pfkey.Message{pfkey.Ack(m.Header)}
+			})
+			if test.before != nil {
+				var sas []klips.SA
+				for _, l := range test.before {
+					sas = append(sas, klips.SA{ID: l[0], Next: l[1:]})
+				}
+				f, err := os.Create(filepath.Join(s.dir, "ipsec_spigrp"))
+				if err == nil {
+					err = errors.Join(procfs.WriteSPIGrp(f, sas), f.Close())
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Group(t.Context(), test.group); !errors.Is(err, syscall.EEXIST) {
+				t.Errorf("Group = %v, want EEXIST", err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("asked for (-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	for _, c := range []struct {
+		errno syscall.Errno
+		want  string
+	}{
+		{syscall.EAFNOSUPPORT, "this kernel has no PF_KEY; load KLIPS (modprobe ipsec), or use another stack (--stack)"},
+		{syscall.EPERM, "no permission to open a PF_KEY socket; run it as root (CAP_NET_ADMIN and CAP_NET_RAW are needed)"},
+		{syscall.EPROTONOSUPPORT, "the PF_KEY of this kernel is not of version 2; use another stack (--stack)"},
+		{syscall.EIO, "no PF_KEY socket can be opened: input/output error"},
+	} {
+		s := kernel.New(t.TempDir(), func() (*pfkey.Conn, error) { return nil, &net.OpError{Op: "socket", Err: c.errno} }, nil)
+		if err := s.ClearSAs(t.Context()); err == nil || err.Error() != c.want || !errors.Is(err, c.errno) {
+			t.Errorf("ClearSAs without a socket (%v) = %v, want %s", c.errno, err, c.want)
+		}
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	env := map[string]string{"IPSEC_PROC_NET": dir}
+	open := func() error {
+		_, err := kernel.Open(func(k string) string { return env[k] })
+		return err
+	}
+	var u *klips.UnavailableError
+	if err := open(); !errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open without KLIPS = %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ipsec_version"), []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); err != nil {
+		t.Errorf("Open with ipsec_version = %v", err)
+	}
+	env["IPSEC_PROC_NET"], env["IPSEC_PFKEY_SOCKET"] = t.TempDir(), "/nowhere"
+	if err := open(); err != nil {
+		t.Errorf("Open with a socket = %v", err)
+	}
+}
+
+func TestTables(t *testing.T) {
+	s := oddKernel(t, func(*pfkey.Message) []*pfkey.Message { return nil })
+	if _, err := s.SAs(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("SAs without a table = %v, want ErrNotExist", err)
+	}
+	text := "no newline\tat end \x01" + strings.Repeat("x", 5000)
+	if err := os.WriteFile(filepath.Join(s.dir, "ipsec_spi"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var syntax *procfs.SyntaxError
+	if _, err := s.SAs(t.Context()); !errors.As(err, &syntax) {
+		t.Errorf("SAs of garbage = %v, want a SyntaxError", err)
+	}
+	if b, err := s.Table(t.Context(), "ipsec_spi"); err != nil || string(b) != text {
+		t.Errorf("Table = %d bytes, %v, want those of the file", len(b), err)
+	}
+}
+
+func TestIfreq(t *testing.T) {
+	b, err := kernel.Ifreq(kernel.SetDev, "ipsec0", "eth0")
+	want := slices.Concat([]byte("ipsec0"), make([]byte, 10), []byte{0xf0, 0x89, 0, 0}, []byte("eth0"), make([]byte, 16))
+	if err != nil || !slices.Equal(b, want) {
+		t.Errorf("Ifreq = %x, %v, want %x", b, err, want)
+	}
+	for _, names := range [][2]string{{"ipsec0", "abcdefghijkl"}, {"ipsec01234567890", "eth0"}} {
+		if _, err := kernel.Ifreq(kernel.SetDev, names[0], names[1]); !errors.Is(err, syscall.ENAMETOOLONG) {
+			t.Errorf("Ifreq(%q) = %v, want ENAMETOOLONG", names, err)
+		}
+	}
+}
+
+// DetachAll asks any device that is there.
+func TestDetachAll(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "ipsec_tncfg"))
+	if err == nil {
+		err = errors.Join(procfs.WriteTncfg(f, []klips.Device{{Name: "ipsec3"}}), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	s := kernel.New(dir, nil, func(_ kernel.Request, virtual, _ string) error {
+		asked = append(asked, virtual)
+		if virtual == "ipsec0" {
+			return syscall.ENODEV
+		}
+		return nil
+	})
+	if err := s.DetachAll(t.Context()); err != nil || !slices.Equal(asked, []string{"ipsec0", "ipsec3"}) {
+		t.Errorf("DetachAll = %v, asked %v", err, asked)
+	}
+}

@@ -1,0 +1,152 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// callTimeout is how long a kernel may take to answer. KLIPS answers before
+// write returns; what is waited for here is a stack behind a unix socket, or one
+// that is broken.
+const callTimeout = 5 * time.Second
+
+// A Stack drives the KLIPS of this kernel. PF_KEY is opened when it is first
+// needed: the tables are there for everybody.
+type Stack struct {
+	procNet string
+	dial    func() (*pfkey.Conn, error)
+	ioctl   Ioctl
+	timeout time.Duration
+
+	mu    sync.Mutex
+	conn  *pfkey.Conn
+	added *pfkey.Message // the answer to the last AddSA, for GetSA
+	owner klips.SAID     // the SA that it is about
+}
+
+var (
+	_ klips.Stack      = (*Stack)(nil)
+	_ klips.TextTables = (*Stack)(nil)
+)
+
+// Open returns the stack as the environment describes it. Where the kernel has
+// no KLIPS it returns a *[klips.UnavailableError] that wraps fs.ErrNotExist.
+func Open(getenv func(string) string) (*Stack, error) {
+	s := &Stack{procNet: "/proc/net", dial: pfkey.Open, ioctl: DeviceIoctl, timeout: callTimeout}
+	if dir := getenv("IPSEC_PROC_NET"); dir != "" {
+		s.procNet = dir
+	}
+	if path := getenv("IPSEC_PFKEY_SOCKET"); path != "" {
+		s.dial = func() (*pfkey.Conn, error) { return pfkey.Dial(path) }
+		return s, nil
+	}
+	// The native af_key would take the messages for others: see whose it is.
+	for _, name := range []string{"ipsec_version", "ipsec_eroute", "pf_key"} {
+		if _, err := os.Stat(filepath.Join(s.procNet, name)); err == nil {
+			return s, nil
+		}
+	}
+	return nil, &klips.UnavailableError{
+		Why:  fmt.Sprintf("this kernel has no KLIPS (no %s)", filepath.Join(s.procNet, "ipsec_version")),
+		Help: "load its module (modprobe ipsec), or use another stack (--stack)",
+		Err:  fs.ErrNotExist,
+	}
+}
+
+// New returns a stack whose parts are given: the directory with the tables, what
+// opens PF_KEY, what carries out ioctls.
+func New(procNet string, dial func() (*pfkey.Conn, error), ioctl Ioctl) *Stack {
+	return &Stack{procNet: procNet, dial: dial, ioctl: ioctl, timeout: callTimeout}
+}
+
+// Name returns "klips".
+func (s *Stack) Name() string { return "klips" }
+
+// Has reports false: the module has none of the abilities that came later.
+func (s *Stack) Has(klips.Capability) bool { return false }
+
+// Close closes the PF_KEY socket.
+func (s *Stack) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil {
+		return nil
+	}
+	err := s.conn.Close()
+	s.conn = nil
+	return err
+}
+
+// pfkey returns the open PF_KEY socket.
+func (s *Stack) pfkey() (*pfkey.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil {
+		c, err := s.dial()
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		s.conn = c
+	}
+	return s.conn, nil
+}
+
+// unavailable says why there is no PF_KEY socket.
+func unavailable(err error) error {
+	u := &klips.UnavailableError{Why: "no PF_KEY socket can be opened", Err: err}
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		u.Why += ": " + err.Error()
+		return u
+	}
+	switch errno {
+	case syscall.EAFNOSUPPORT:
+		u.Why, u.Help = "this kernel has no PF_KEY", "load KLIPS (modprobe ipsec), or use another stack (--stack)"
+	case syscall.EPERM, syscall.EACCES:
+		u.Why, u.Help = "no permission to open a PF_KEY socket", "run it as root (CAP_NET_ADMIN and CAP_NET_RAW are needed)"
+	case syscall.EPROTONOSUPPORT, syscall.ESOCKTNOSUPPORT:
+		u.Why, u.Help = "the PF_KEY of this kernel is not of version 2", "use another stack (--stack)"
+	case syscall.ENOMEM, syscall.ENOBUFS:
+		u.Why, u.Help = "the kernel has no memory left for a PF_KEY socket", "free some"
+	case syscall.EMFILE, syscall.ENFILE:
+		u.Why, u.Help = "too many open files", "raise the limit (ulimit -n)"
+	case syscall.ENOENT, syscall.ECONNREFUSED:
+		u.Why, u.Help = "nobody answers at $IPSEC_PFKEY_SOCKET", "start what serves it, or unset it"
+	default:
+		u.Why += ": " + errno.Error()
+	}
+	return u
+}
+
+// call sends a request; op and object name it in the error.
+func (s *Stack) call(ctx context.Context, op, object string, m *pfkey.Message) (*pfkey.Message, error) {
+	c, err := s.pfkey()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	r, err := c.Call(ctx, m)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("KLIPS does not answer: %w", err)
+		}
+		return nil, &klips.OpError{Op: op, Object: object, Err: err}
+	}
+	return r, nil
+}
+
+func (s *Stack) do(ctx context.Context, op, object string, m *pfkey.Message) error {
+	_, err := s.call(ctx, op, object, m)
+	return err
+}
