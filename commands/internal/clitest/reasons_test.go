@@ -15,6 +15,9 @@ var reasons = []struct {
 	{"arguments that nothing asks for are refused, not ignored", 24, func(d *difference) bool {
 		return d.refused("unexpected argument")
 	}},
+	{"a kernel's answer that does not come or cannot be read is an error", 8, func(d *difference) bool {
+		return d.Tool == "spi" && d.asked && d.refused("the stack closed the connection", "cannot be read: the stack does not take", "cannot be read: the stack did not get")
+	}},
 	{"names are looked up wherever an address stands, as the manual page has it (and Openswan)", 25, func(d *difference) bool {
 		return d.taken() && d.arg("gw1", "gw2", "gw6")
 	}},

@@ -28,7 +28,7 @@ func TestReplaySample(t *testing.T) {
 	if len(cases) < 100 {
 		t.Fatalf("%d recordings, want 100 or more", len(cases))
 	}
-	replayAll(t, cases, func(r *recording) verdict {
+	replayAll(t, cases, "testdata/proc", func(r *recording) verdict {
 		return verdict{r.Impl, r.Exit == 0, r.messageTexts(t), r.ioctlTexts(t)}
 	})
 }
@@ -42,7 +42,7 @@ func TestReplay(t *testing.T) {
 	for i := range olderList {
 		older[olderList[i].ID] = &olderList[i]
 	}
-	counts := replayAll(t, cases, func(r *recording) verdict { return reference(t, r, older) })
+	counts := replayAll(t, cases, filepath.Join(dir, "proc"), func(r *recording) verdict { return reference(t, r, older) })
 	for i, r := range reasons {
 		// A reason must not cover what it was not made for.
 		if counts[i] != r.n {
@@ -53,7 +53,8 @@ func TestReplay(t *testing.T) {
 
 // replayAll replays recordings and fails for each difference that has no
 // reason. It returns how many each reason covers.
-func replayAll(t *testing.T, cases []recording, ref func(*recording) verdict) []int {
+func replayAll(t *testing.T, cases []recording, proc string, ref func(*recording) verdict) []int {
+	g := &golden{newMachine(t), proc}
 	counts := make([]int, len(reasons))
 	same, bad, skipped := 0, 0, 0
 	for i := range cases {
@@ -62,7 +63,7 @@ func replayAll(t *testing.T, cases []recording, ref func(*recording) verdict) []
 			skipped++
 			continue
 		}
-		d := replay(t, r, ref(r))
+		d := g.replay(t, r, ref(r))
 		if d == nil {
 			same++
 			continue
