@@ -77,6 +77,19 @@ version=2 type=8 errno=0 satype=3 len=19 seq=1 pid=0 {ext=1 len=3 spi=02110000 r
 				`{ext=4 len=4 allocations=0 bytes=200 addtime=0 usetime=0 } ` +
 				`{ext=5 len=3 proto=0 prefixlen=0 addr=0x020000000a0900010000000000000000 } ` +
 				"{ext=6 len=3 proto=0 prefixlen=0 addr=0x020000000a0900020000000000000000 } \n"},
+		{"new mapping", `02110003 0d000000 01000000 00000000
+			03000100 00001002 00000000 00000000 00000000 00000000
+			03000500 32000000 02000000 c0000201 00000000 00000000
+			01001c00 94110000
+			03000600 32000000 02000000 c0000201 00000000 00000000
+			01001d00 49ee0000`,
+			`
+pfkey v2 msg. type=17(x-natt-new-mapping) seq=1 len=13 pid=0 errno=0 satype=3(ESP)
+version=2 type=17 errno=0 satype=3 len=13 seq=1 pid=0 {ext=1 len=3 spi=02100000 replay=0 state=0 auth=0 encrypt=0 flags=00000000 ref=00000000}` +
+				`{ext=5 len=3 proto=50 prefixlen=0 addr=0x02000000c00002010000000000000000 } ` +
+				`{ext=28 len=1 bytes=0x94110000 } ` +
+				`{ext=6 len=3 proto=50 prefixlen=0 addr=0x02000000c00002010000000000000000 } ` +
+				"{ext=29 len=1 bytes=0x49ee0000 } \n"},
 		{"old lifetime", "02080003 07000000 00000000 00000000 05000300 01000000 0200000000000000 0300000000000000 0400000000000000 0500000000000000",
 			"\npfkey v2 msg. type=8(expire) seq=0 len=7 pid=0 errno=0 satype=3(ESP)\nversion=2 type=8 errno=0 satype=3 len=7 seq=0 pid=0 {ext=3 len=5 allocations=1 bytes=2 addtime=3 usetime=4 packets=5 } \n"},
 		{"others in hex", "02120000 04000000 00000000 00000000 01001f00 01c00000 01001200 02000000",

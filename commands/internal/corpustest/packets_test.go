@@ -419,6 +419,15 @@ func (l *listener) Acquire(a *engine.Acquisition) bool {
 	return l.esp
 }
 
+func (l *listener) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.esp {
+		l.messages = append(l.messages, pfkey.NewMapping(id, from, to))
+	}
+	return l.esp
+}
+
 // checkHeard compares the ACQUIRE and EXPIRE messages.
 func (p *player) checkHeard(what string, recorded []hexBytes) {
 	p.t.Helper()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -32,6 +33,18 @@ func (s *server) Acquire(a *engine.Acquisition) bool {
 		Src: a.Src, Dst: a.Dst, Proto: a.Proto,
 		IdentSrc: ident(a.Trap.IdentSrc), IdentDst: ident(a.Trap.IdentDst),
 	})
+	m.Seq = s.seq.Add(1)
+	b := s.marshal(m)
+	return b != nil && s.audience.tell(pfkey.SATypeESP, b) > 0
+}
+
+// NewMapping tells those who registered for ESP that a peer behind a NAT has
+// moved.
+func (s *server) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
+	if s.audience.count(pfkey.SATypeESP) == 0 {
+		return false
+	}
+	m := pfkey.NewMapping(id, from, to)
 	m.Seq = s.seq.Add(1)
 	b := s.marshal(m)
 	return b != nil && s.audience.tell(pfkey.SATypeESP, b) > 0

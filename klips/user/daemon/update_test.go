@@ -98,16 +98,17 @@ type pair struct {
 	a, b         *user.Client
 	sa, sb       *socket
 	hostA, hostB *klipstest.Host
+	rundirB      string
 	send         func(p []byte)
 }
 
 func newPair(t *testing.T) *pair {
 	p := &pair{t: t, net: new(klipstest.Network)}
-	var rundirA, rundirB string
+	var rundirA string
 	rundirA, p.hostA = startOn(t, p.net, local)
-	rundirB, p.hostB = startOn(t, p.net, peerAddr)
-	p.a, p.b = dial(t, rundirA), dial(t, rundirB)
-	p.sa, p.sb = open(t, rundirA), open(t, rundirB)
+	p.rundirB, p.hostB = startOn(t, p.net, peerAddr)
+	p.a, p.b = dial(t, rundirA), dial(t, p.rundirB)
+	p.sa, p.sb = open(t, rundirA), open(t, p.rundirB)
 	p.must(p.b.Attach(t.Context(), "ipsec0", "eth0"))
 	p.send = through(t, p.a, p.hostA)
 	p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: klips.Selector{Src: netA, Dst: netB}, ID: said(klips.ProtoTun, 0x1001)}, klips.ErouteAdd))

@@ -16,6 +16,11 @@ type Events interface {
 	// Acquire says that a packet met a trap, and reports whether anybody who
 	// registered for such messages was told.
 	Acquire(a *Acquisition) bool
+	// NewMapping says that the peer of an ESP SA in UDP sends from another
+	// address or port than the SA has: from is the SA's, its address
+	// unspecified where the SA has none. It reports whether anybody was told;
+	// if so, the same is not said again before something else was true.
+	NewMapping(id klips.SAID, from, to netip.AddrPort) bool
 }
 
 // An Acquisition is a packet that met a trap.
@@ -31,6 +36,9 @@ type nobody struct{}
 
 func (nobody) Expire(*klips.SA, bool)    {}
 func (nobody) Acquire(*Acquisition) bool { return false }
+func (nobody) NewMapping(klips.SAID, netip.AddrPort, netip.AddrPort) bool {
+	return false
+}
 
 // SetEvents names who is told from now on.
 func (e *Engine) SetEvents(ev Events) { e.events.Store(&ev) }

@@ -163,7 +163,13 @@ type inPacket struct {
 	begun bool       // a first SA was found; chain counts
 	check bool       // inbound_policy_check
 	natt  klips.NATTType
+	port  uint16   // source port of the UDP header that was taken off
 	last  *sadb.SA // the SA of the layer taken off last
+
+	// Of the layer in front:
+	first   bool // it is the outermost
+	moved   bool // it comes from elsewhere in UDP
+	refused bool // for that it is dropped, once it has been authenticated
 }
 
 // layer takes one layer off.
@@ -247,10 +253,10 @@ func (w *inWorker) secured(c *inPacket) verdict {
 		return reason(err)
 	}
 	id.SPI = klips.SPI(spi)
-	first := !c.begun
+	c.first = !c.begun
 	sa := w.find(c, id)
 	if sa == nil {
-		if c.natt != klips.NATTNone && first {
+		if c.natt != klips.NATTNone && c.first {
 			return ignored // IKE on port 500 looks the same
 		}
 		return dropped
@@ -259,13 +265,14 @@ func (w *inWorker) secured(c *inPacket) verdict {
 	if st := sa.State(); st != klips.Mature && st != klips.Dying {
 		return dropped
 	}
-	if c.check {
-		if sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src {
-			return dropped
-		}
-		if first && sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != c.natt {
-			return dropped
-		}
+	var elsewhere bool
+	elsewhere, c.moved = c.locate(sa)
+	c.refused = c.check && elsewhere
+	if c.refused && !c.moved {
+		return dropped
+	}
+	if c.check && c.first && sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != c.natt {
+		return dropped
 	}
 	hard, soft, _ := sa.Expired(w.now)
 	if hard {
@@ -317,6 +324,9 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	if err != nil {
 		return failed
 	}
+	if c.refused && !st.espIn.Authenticated() {
+		return dropped
+	}
 	window := sa.Replay.Size() > 0 && (sa.ID.Proto == klips.ProtoAH || st.espIn.Authenticated())
 	seq := uint64(low)
 	if sa.ESN {
@@ -341,6 +351,12 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	if window && !sa.Replay.Update(seq) {
 		sa.ReplayErrs.Add(1)
 		return dropped
+	}
+	if c.inUDP(sa) && st.espIn.Authenticated() {
+		w.follow(c, sa, &st.mapping)
+	}
+	if c.refused {
+		return dropped // only an UPDATE lets it in
 	}
 	padBad := false
 	if sa.ID.Proto == klips.ProtoAH {

@@ -89,6 +89,7 @@ func (c *inPacket) decapUDP() bool {
 		return false
 	}
 	p := c.b.Bytes()
+	c.port = binary.BigEndian.Uint16(p[c.h.Len:])
 	data := p[c.h.Len+8:]
 	skip := 8
 	switch {

@@ -18,6 +18,7 @@ type daemon struct {
 	deaf     bool
 	expires  []string
 	acquires []engine.Acquisition
+	mappings []string
 }
 
 func (d *daemon) Expire(sa *klips.SA, hard bool) {

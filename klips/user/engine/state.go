@@ -27,6 +27,8 @@ type state struct {
 	compr  *ipcomp.Compressor
 	espIn  *esp.Opener
 	ahIn   *ah.Opener
+
+	mapping mapping // of the inbound worker
 }
 
 var errDead = errors.New("the SA is gone")

@@ -1,0 +1,221 @@
+package engine_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+func (d *daemon) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mappings = append(d.mappings, fmt.Sprintf("%v from %v to %v", id, from, to))
+	return !d.deaf
+}
+
+// moves returns the NAT mappings that were told since the last call.
+func (d *daemon) moves() (l []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l, d.mappings = d.mappings, nil
+	return l
+}
+
+// from is a packet in UDP as a NAT would send it from another address and port.
+func from(p []byte, a netip.AddrPort) []byte {
+	p = bytes.Clone(p)
+	h, _ := packet.ParseIP(p)
+	if h.Version == 4 {
+		copy(p[12:16], a.Addr().AsSlice())
+	} else {
+		copy(p[8:24], a.Addr().AsSlice())
+	}
+	binary.BigEndian.PutUint16(p[h.Len:], a.Port())
+	packet.FixChecksum(p)
+	return p
+}
+
+// A natPeer sends to B through a NAT that the test plays.
+type natPeer struct {
+	*pair
+	d    daemon
+	id   klips.SAID // the ESP SA
+	home netip.AddrPort
+}
+
+func newNATPeer(t *testing.T, v6 bool, typ klips.NATTType, edit func(*klips.SASpec)) *natPeer {
+	p := &natPeer{pair: bare(t)}
+	p.b.SetEvents(&p.d)
+	src, dst, port := gwA4, gwB4, uint16(4500)
+	if v6 {
+		src, dst = gwA6, gwB6
+	}
+	if typ == klips.NATTNonIKE {
+		port = 500
+	}
+	p.home = netip.AddrPortFrom(src, port)
+	tun := klips.SAID{Dst: dst, SPI: 0x1000, Proto: klips.ProtoTun}
+	p.id = klips.SAID{Dst: dst, SPI: 0x1001, Proto: klips.ProtoESP}
+	spec := klips.SASpec{
+		ID: p.id, Src: src, Window: 32, NATT: klips.NATT{Type: typ, SPort: port, DPort: port},
+		Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: testKey(16), AuthKey: testKey(20),
+	}
+	theirs := spec
+	if edit != nil {
+		edit(&spec)
+	}
+	theirs.Transform, theirs.EncKey, theirs.AuthKey = spec.Transform, spec.EncKey, spec.AuthKey
+	p.must(p.a.AddSA(t.Context(), &theirs))
+	p.must(p.b.AddSA(t.Context(), &spec))
+	p.must(p.a.AddSA(t.Context(), &klips.SASpec{ID: tun, Src: src}))
+	p.must(p.b.AddSA(t.Context(), &klips.SASpec{ID: tun}))
+	p.must(p.a.Group(t.Context(), []klips.SAID{tun, p.id}))
+	p.must(p.b.Group(t.Context(), []klips.SAID{tun, p.id}))
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", tun, klips.ErouteAdd)
+	return p
+}
+
+// next is A's next packet, as the NAT sends it.
+func (p *natPeer) next(a netip.AddrPort) []byte {
+	p.t.Helper()
+	sent, _ := p.out(ip(inA4, inB4, 253, 40))
+	if len(sent) != 1 {
+		p.t.Fatalf("%d packets sent", len(sent))
+	}
+	return from(sent[0], a)
+}
+
+// moved is what is told about a move.
+func (p *natPeer) moved(to netip.AddrPort) string {
+	return fmt.Sprintf("%v from %v to %v", p.id, p.home, to)
+}
+
+// expect lets packets of A arrive from an address and checks how many were
+// delivered and what was told.
+func (p *natPeer) expect(what string, n int, a netip.AddrPort, delivered int, told ...string) {
+	p.t.Helper()
+	got := 0
+	for range n {
+		got += len(p.in(p.next(a)))
+	}
+	if got != delivered {
+		p.t.Errorf("%s: %d packets delivered, want %d", what, got, delivered)
+	}
+	if l := p.d.moves(); !slices.Equal(l, told) {
+		p.t.Errorf("%s: told %q, want %q", what, l, told)
+	}
+}
+
+// told lets packets arrive until something is told, which a limit may delay.
+func (p *natPeer) told(what string, a netip.AddrPort) []string {
+	p.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		p.in(p.next(a))
+		if l := p.d.moves(); l != nil {
+			return l
+		}
+	}
+	p.t.Fatalf("%s: nothing is told", what)
+	return nil
+}
+
+// A peer whose packets in UDP come from another port or address is told of once,
+// if they are its own; another address is let in only by an UPDATE.
+func TestNewMapping(t *testing.T) {
+	for _, typ := range []klips.NATTType{klips.NATTNonESP, klips.NATTNonIKE} {
+		for _, v6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("type%d,v6=%v", typ, v6), func(t *testing.T) {
+				t.Parallel()
+				p := newNATPeer(t, v6, typ, nil)
+				port := netip.AddrPortFrom(p.home.Addr(), 61001)
+				addr := netip.AddrPortFrom(p.home.Addr().Next().Next().Next(), 61002)
+				p.expect("at home", 3, p.home, 3)
+				// What anybody could have sent says nothing.
+				old := p.next(p.home)
+				p.in(old)
+				p.in(from(old, port), from(old, addr))
+				forged := p.next(port)
+				forged[len(forged)-1] ^= 1
+				if got := p.in(forged); len(got) != 0 || p.d.moves() != nil {
+					t.Errorf("a forged packet and a replay are told of, or delivered: %x", got)
+				}
+				before := p.stats(p.b)
+				p.expect("another port", 5, port, 5, p.moved(port))
+				if s := p.stats(p.b); s.RxDropped != before.RxDropped {
+					t.Errorf("another port: %d packets dropped", s.RxDropped-before.RxDropped)
+				}
+				// The next change at once is a packet too early, and not forgotten.
+				p.expect("another address", 1, addr, 0)
+				if l := p.told("another address", addr); !slices.Equal(l, []string{p.moved(addr)}) {
+					t.Errorf("another address: told %q, want %q", l, p.moved(addr))
+				}
+				p.expect("the same again", 3, addr, 0)
+				// Home again, and away.
+				p.expect("at home again", 1, p.home, 1)
+				if l := p.told("away again", addr); !slices.Equal(l, []string{p.moved(addr)}) {
+					t.Errorf("away again: told %q, want %q", l, p.moved(addr))
+				}
+				// A daemon lets the peer send from its new port.
+				p.must(p.b.SetPorts(t.Context(), p.id, port.Port(), p.home.Port()))
+				old2 := p.home
+				p.home = port
+				p.expect("after the update", 3, port, 3)
+				if l := p.told("the former port", old2); !slices.Equal(l, []string{p.moved(old2)}) {
+					t.Errorf("the former port: told %q, want %q", l, p.moved(old2))
+				}
+			})
+		}
+	}
+}
+
+// Without the inbound policy check another address is let in, and told of.
+func TestNewMappingUnchecked(t *testing.T) {
+	p := newNATPeer(t, false, klips.NATTNonESP, nil)
+	p.must(p.b.SetKnob("inbound_policy_check", 0))
+	addr := netip.MustParseAddrPort("192.0.2.77:4500")
+	p.expect("another address", 4, addr, 4, p.moved(addr))
+}
+
+// Who cannot be believed or said nothing is not told of.
+func TestNoNewMapping(t *testing.T) {
+	port, addr := netip.AddrPortFrom(gwA4, 61001), netip.MustParseAddrPort("192.0.2.77:61001")
+	for _, tt := range []struct {
+		name      string
+		edit      func(*klips.SASpec)
+		from      netip.AddrPort
+		delivered int
+	}{
+		{"no authentication", func(s *klips.SASpec) { s.Transform.Auth, s.AuthKey = 0, nil }, port, 2},
+		{"no authentication, another address", func(s *klips.SASpec) { s.Transform.Auth, s.AuthKey = 0, nil }, addr, 0},
+		{"no port known", func(s *klips.SASpec) { s.NATT.SPort = 0 }, port, 2},
+		{"nothing known", func(s *klips.SASpec) { s.NATT.SPort, s.Src = 0, netip.Addr{} }, addr, 2},
+		{"an SA outside UDP", func(s *klips.SASpec) { s.NATT = klips.NATT{} }, port, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newNATPeer(t, false, klips.NATTNonESP, tt.edit)
+			p.expect(tt.name, 2, tt.from, tt.delivered)
+		})
+	}
+}
+
+// While nobody listens nothing is used up: who comes later is told.
+func TestNewMappingForWhoComesLater(t *testing.T) {
+	p := newNATPeer(t, false, klips.NATTNonESP, nil)
+	port := netip.AddrPortFrom(gwA4, 61001)
+	p.d.deaf = true
+	p.expect("while nobody listens", 3, port, 3, p.moved(port))
+	p.d.mu.Lock()
+	p.d.deaf = false
+	p.d.mu.Unlock()
+	if l := p.told("later", port); !slices.Equal(l, []string{p.moved(port)}) {
+		t.Errorf("later: told %q, want %q", l, p.moved(port))
+	}
+	p.expect("once more", 3, port, 3)
+}
