@@ -62,6 +62,7 @@ type Host struct {
 type device struct {
 	name  string
 	mtu   atomic.Int64
+	hops  [2]uint8           // TTL and hop limit; guarded by Host.mu
 	wires map[*wire]struct{} // those that are open; guarded by Host.mu
 }
 
@@ -113,7 +114,7 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 func (h *Host) AddDevice(name string, mtu int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := &device{name: name, wires: map[*wire]struct{}{}}
+	d := &device{name: name, hops: [2]uint8{64, 64}, wires: map[*wire]struct{}{}}
 	d.mtu.Store(int64(mtu))
 	h.devices = append(h.devices, d)
 }
@@ -124,6 +125,16 @@ func (h *Host) SetDeviceMTU(name string, mtu int) {
 	defer h.mu.Unlock()
 	if i := h.device(name); i >= 0 {
 		h.devices[i].mtu.Store(int64(mtu))
+	}
+}
+
+// SetHops sets the TTL and the hop limit of packets by a physical device, for
+// those who open it from now on. They are 64 at first.
+func (h *Host) SetHops(name string, v4, v6 uint8) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.device(name); i >= 0 {
+		h.devices[i].hops = [2]uint8{v4, v6}
 	}
 }
 
@@ -198,7 +209,7 @@ func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
 	if i < 0 {
 		return nil, syscall.ENXIO
 	}
-	w := &wire{host: h, dev: h.devices[i], index: i + 1, lost: lost}
+	w := &wire{host: h, dev: h.devices[i], index: i + 1, hops: h.devices[i].hops, lost: lost}
 	w.dev.wires[w] = struct{}{}
 	return w, nil
 }
@@ -233,12 +244,15 @@ type wire struct {
 	host  *Host
 	dev   *device
 	index int
+	hops  [2]uint8
 	lost  func()
 }
 
 func (w *wire) Name() string { return w.dev.name }
 func (w *wire) Index() int   { return w.index }
 func (w *wire) MTU() int     { return int(w.dev.mtu.Load()) }
+
+func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
 
 func (w *wire) Close() error {
 	w.host.mu.Lock()

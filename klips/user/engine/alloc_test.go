@@ -46,6 +46,9 @@ type bareWire struct{ h *bareHost }
 func (w bareWire) Name() string { return "eth0" }
 func (w bareWire) Index() int   { return 1 }
 func (w bareWire) MTU() int     { return 1500 }
+func (w bareWire) Hops() (v4, v6 uint8) {
+	return 64, 64
+}
 func (w bareWire) Close() error { return nil }
 func (w bareWire) Send(p []*packet.Buffer, _ func(*packet.Buffer, error)) {
 	w.h.send(p)

@@ -28,6 +28,8 @@ type device struct {
 type attachment struct {
 	wire   Wire
 	attMTU int // the physical MTU at the time
+	// TTL and hop limit of outer headers.
+	ttl4, ttl6 uint8
 
 	// mu is held by the device's worker for a whole batch of packets, and by
 	// who retires the wire.
@@ -159,6 +161,7 @@ func (e *Engine) attach(virtual, physical string) error {
 		return deviceError(op, virtual, err)
 	}
 	a.wire, a.attMTU = w, w.MTU()
+	a.ttl4, a.ttl6 = w.Hops()
 	d.att.Store(a)
 	d.everAttached = true
 	e.publishLocked()

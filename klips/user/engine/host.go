@@ -47,6 +47,9 @@ type Wire interface {
 	Name() string // without an alias suffix
 	Index() int
 	MTU() int
+	// Hops returns the TTL (IPv4) and the hop limit (IPv6) that the host gave
+	// its own packets by this device when the wire was opened.
+	Hops() (v4, v6 uint8)
 	// Send sends finished packets, none longer than MTU, and calls fail for
 	// each that could not be sent.
 	Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))

@@ -10,6 +10,9 @@ import (
 // icmpPerSecond limits the ICMP errors of a stack.
 const icmpPerSecond = 1000
 
+// icmpTTL is the TTL of ICMP errors.
+const icmpTTL = 64
+
 // A gate lets so many events through per second.
 type gate struct {
 	second atomic.Int64
@@ -104,7 +107,7 @@ func (w *icmpWriter) write(e *Engine, p []byte, h *packet.Header, typ, code uint
 		clear(q[:28])
 		// RFC 1812 section 4.3.2.5: the packet's TOS at the highest precedence
 		// but one.
-		q[0], q[1], q[8], q[9] = 0x45, h.TOS&0x1e|0xc0, defaultTTL, packet.ProtoICMP
+		q[0], q[1], q[8], q[9] = 0x45, h.TOS&0x1e|0xc0, icmpTTL, packet.ProtoICMP
 		binary.BigEndian.PutUint16(q[4:], e.nextID())
 		src, dst := h.Dst.As4(), h.Src.As4()
 		copy(q[12:], src[:])
@@ -120,7 +123,7 @@ func (w *icmpWriter) write(e *Engine, p []byte, h *packet.Header, typ, code uint
 		n = 48 + copy(m[48:minMTU6], p[:h.Total])
 		q := m[:n]
 		clear(q[:48])
-		q[0], q[6], q[7] = 0x60, packet.ProtoICMPv6, defaultTTL
+		q[0], q[6], q[7] = 0x60, packet.ProtoICMPv6, icmpTTL
 		src, dst := h.Dst.As16(), h.Src.As16()
 		copy(q[8:], src[:])
 		copy(q[24:], dst[:])

@@ -256,7 +256,11 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 		if w.e.knobs.hideTOS.Load() {
 			tos = 0
 		}
-		if err := ipip.Encap(b, sa.Src, sa.ID.Dst, tos, defaultTTL, w.e.nextID()); err != nil {
+		ttl := w.att.ttl4
+		if sa.ID.Dst.Is6() {
+			ttl = w.att.ttl6
+		}
+		if err := ipip.Encap(b, sa.Src, sa.ID.Dst, tos, ttl, w.e.nextID()); err != nil {
 			return err
 		}
 		count = b.Len()
@@ -295,9 +299,6 @@ func (w *outWorker) seal(b *packet.Buffer, sa *sadb.SA) error {
 	}
 	return st.ahOut.Seal(b, seq)
 }
-
-// defaultTTL is the TTL of outer headers: the system's default.
-const defaultTTL = 64
 
 // wrap puts a finished packet into UDP where an ESP SA of the group wants that,
 // and sends it.

@@ -307,6 +307,41 @@ func TestOuterHeader(t *testing.T) {
 	}
 }
 
+// The outer header's TTL is the host's, as it was when the device was attached.
+func TestOuterTTL(t *testing.T) {
+	p := newPair(t)
+	id4 := p.makeGroup([]layer{tun, ahMD5}, gwA4, gwB4, 0)
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", id4, klips.ErouteAdd)
+	id6 := p.makeGroup([]layer{tun, ahMD5}, gwA6, gwB6, 0)
+	p.route(p.a, "2001:db8:a::/48", "2001:db8:b::/48", id6, klips.ErouteAdd)
+	ttls := func() (l [2]uint8) {
+		for i, pkt := range [][]byte{ip(inA4, inB4, 253, 100), ip(inA6, inB6, 253, 100)} {
+			sent, _ := p.out(pkt)
+			if len(sent) != 1 {
+				t.Fatalf("sent %x", sent)
+			}
+			h, _ := packet.ParseIP(sent[0])
+			if inner, _ := packet.ParseIP(sent[0][h.Len+24:]); inner.TTL != 63 {
+				t.Errorf("the inner TTL became %d", inner.TTL)
+			}
+			l[i] = h.TTL
+		}
+		return l
+	}
+	if got := ttls(); got != [2]uint8{64, 64} {
+		t.Errorf("outer TTLs %v, want 64", got)
+	}
+	p.ha.SetHops("eth0", 255, 2)
+	if got := ttls(); got != [2]uint8{64, 64} {
+		t.Errorf("outer TTLs %v, want 64 until the device is attached again", got)
+	}
+	p.must(p.a.Detach(t.Context(), "ipsec0"))
+	p.must(p.a.Attach(t.Context(), "ipsec0", "eth0"))
+	if got := ttls(); got != [2]uint8{255, 2} {
+		t.Errorf("outer TTLs %v, want 255 and 2", got)
+	}
+}
+
 func TestNestedByRoute(t *testing.T) {
 	p := newPair(t)
 	gw := []netip.Addr{gwB4, netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.4")}

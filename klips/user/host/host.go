@@ -134,7 +134,8 @@ type wire struct {
 	*rawip.Sender
 	host *Host
 	lost func()
-	up   bool // guarded by host.mu; it may be attached before it is up
+	up   bool     // guarded by host.mu; it may be attached before it is up
+	hops [2]uint8 // TTL and hop limit
 }
 
 // OpenWire opens raw sockets bound to the physical device.
@@ -149,12 +150,19 @@ func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
 		s.Close()
 		return nil, unix.ENXIO
 	}
-	w := &wire{s, h, lost, ifi.Flags&net.FlagUp != 0}
+	w := &wire{
+		Sender: s, host: h, lost: lost, up: ifi.Flags&net.FlagUp != 0,
+		hops: [2]uint8{hops("net/ipv4/ip_default_ttl"), hops("net/ipv6/conf/" + ifi.Name + "/hop_limit")},
+	}
 	h.mu.Lock()
 	h.wires[w] = struct{}{}
 	h.mu.Unlock()
 	return w, nil
 }
+
+// Hops returns the TTL and the hop limit of the host's packets by the device as
+// they were when it was opened.
+func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
 
 func (w *wire) Close() error {
 	w.host.mu.Lock()

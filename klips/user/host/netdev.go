@@ -2,6 +2,8 @@ package host
 
 import (
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +34,23 @@ func setMTU(name string, mtu int) error {
 	}
 	ifr.SetUint32(uint32(mtu))
 	return withSocket(func(fd int) error { return unix.IoctlIfreq(fd, unix.SIOCSIFMTU, ifr) })
+}
+
+// defaultHops is the TTL of packets where the kernel does not tell its own.
+const defaultHops = 64
+
+// hops reads the TTL of IPv4 packets, or the hop limit of IPv6 packets by a
+// device, from a sysctl. There are none of IPv6 where the kernel has no IPv6.
+func hops(sysctl string) uint8 {
+	b, err := os.ReadFile("/proc/sys/" + sysctl)
+	if err != nil {
+		return defaultHops
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 8)
+	if err != nil || n == 0 {
+		return defaultHops
+	}
+	return uint8(n)
 }
 
 func writeSysctl(name, value string) error {
