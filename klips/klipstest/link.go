@@ -12,8 +12,9 @@ type Link struct {
 	out  *queue      // routed into the device
 	in   chan []byte // arrived on it
 
-	mu  sync.Mutex
-	mtu int
+	mu      sync.Mutex
+	mtu     int
+	refusal error
 }
 
 // Send routes a packet into the device.
@@ -35,10 +36,24 @@ func (l *Link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 }
 
 func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
+	l.mu.Lock()
+	err := l.refusal
+	l.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
 	for _, b := range bufs {
 		l.in <- append([]byte(nil), b[offset:]...)
 	}
 	return len(bufs), nil
+}
+
+// Refuse makes Write fail from now on, as when the device is down; with nil it
+// takes packets again.
+func (l *Link) Refuse(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refusal = err
 }
 
 // MTU returns the device's MTU.

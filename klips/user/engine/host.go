@@ -34,7 +34,8 @@ type Link interface {
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
 	// Write writes packets bufs[i][offset:], offset at least 10 (room for a
 	// virtio header). It may merge packets of one flow, appending to bufs up
-	// to their capacity.
+	// to their capacity. It goes on after a packet that cannot be written; all
+	// errors are joined. What it returns is 0 if nothing was written.
 	Write(bufs [][]byte, offset int) (int, error)
 	MTU() (int, error)
 	SetMTU(mtu int) error

@@ -26,6 +26,7 @@ type inWorker struct {
 	now     int64
 	// pending are the packets that came out, device by device, for one Write.
 	pending [klips.MaxDevices][][]byte
+	bytes   [klips.MaxDevices]uint64 // that pending counts in rx_bytes
 	touched []*device
 	nobody  stats // counts what arrives by devices that no ipsecN is attached to
 	inflate *ipcomp.Decompressor
@@ -72,12 +73,7 @@ func (w *inWorker) batch(n int) {
 			w.deliver(d, b, s)
 		}
 	}
-	for _, d := range w.touched {
-		// A device that is down refuses what is written: then nobody wants it.
-		_, _ = d.link.Write(w.pending[d.num], linkOffset)
-		w.pending[d.num] = w.pending[d.num][:0]
-	}
-	w.touched = w.touched[:0]
+	w.flush()
 }
 
 // arrival finds the ipsecN, lowest number first, whose physical device a packet
@@ -89,19 +85,6 @@ func arrival(devs []*device, ifindex int) *device {
 		}
 	}
 	return nil
-}
-
-func (w *inWorker) deliver(d *device, b *packet.Buffer, s *stats) {
-	h, ok := packet.ParseIP(b.Bytes())
-	if !ok || b.Off < linkOffset {
-		s.rxErrors.Add(1)
-		return
-	}
-	s.rxBytes.Add(uint64(h.Total - h.Len))
-	if len(w.pending[d.num]) == 0 {
-		w.touched = append(w.touched, d)
-	}
-	w.pending[d.num] = append(w.pending[d.num], b.B[b.Off-linkOffset:b.End])
 }
 
 // A verdict is why a packet is not delivered.

@@ -310,3 +310,21 @@ func TestInboundErrors(t *testing.T) {
 	}
 	p.wantStats("a good packet", p.b, klips.DeviceStats{RxPackets: 1, RxBytes: 64})
 }
+
+// What the device does not take was not delivered.
+func TestRefusedByDevice(t *testing.T) {
+	p := bare(t)
+	for _, e := range []*engine.Engine{p.a, p.b} {
+		p.sas(e, []layer{tun, aes}, nil)
+	}
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", klips.SAID{Dst: gwB4, SPI: 0x1000, Proto: klips.ProtoTun}, klips.ErouteAdd)
+	sent, _ := p.out(ip(inA4, inB4, 253, 100), ip(inA4, inB4, 253, 100), ip(inA4, inB4, 253, 100))
+	p.in(sent[0])
+	p.hb.Link("ipsec0").Refuse(syscall.EIO)
+	p.in(sent[1])
+	p.hb.Link("ipsec0").Refuse(nil)
+	if got := p.in(sent[2]); len(got) != 1 {
+		t.Errorf("%d packets delivered when the device takes them again", len(got))
+	}
+	p.wantStats("the second refused", p.b, klips.DeviceStats{RxPackets: 3, RxBytes: 200, RxDropped: 1})
+}

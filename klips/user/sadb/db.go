@@ -125,9 +125,7 @@ func (db *DB) newSA(spec *klips.SASpec, f Fixed) *SA {
 	sa.state.Store(uint32(klips.Mature))
 	sa.Replay.Init(spec.Window)
 	if n := sa.ivLen(); n > 0 {
-		var iv [16]byte
-		rand.Read(iv[:n])
-		sa.SetIV(iv[:n])
+		rand.Read(sa.iv[:min(n, len(sa.iv))])
 	}
 	return sa
 }

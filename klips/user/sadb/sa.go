@@ -1,7 +1,7 @@
 package sadb
 
 import (
-	"encoding/binary"
+	"bytes"
 	"math"
 	"net/netip"
 	"sync"
@@ -65,8 +65,8 @@ type Live struct {
 	SizeErrs   atomic.Uint32
 	PadErrs    atomic.Uint32
 
-	iv     [2]atomic.Uint64 // the next CBC IV, as one big-endian number of 128 bits
-	state  atomic.Uint32    // a klips.State
+	iv     [16]byte      // the IV to begin with, as long as IV says; never changed
+	state  atomic.Uint32 // a klips.State
 	policy atomic.Pointer[klips.InboundPolicy]
 
 	keyMu   sync.Mutex
@@ -190,26 +190,12 @@ func (sa *SA) ivLen() int {
 	return info.IV
 }
 
-// SetIV records the IV of the next packet for the listings: 8 or 16 bytes. It
-// copies them. Readers that come between two packets may see half of each.
-func (sa *SA) SetIV(iv []byte) {
-	if len(iv) >= 8 {
-		sa.iv[0].Store(binary.BigEndian.Uint64(iv))
-	}
-	if len(iv) >= 16 {
-		sa.iv[1].Store(binary.BigEndian.Uint64(iv[8:]))
-	}
-}
-
-// IV returns a copy of the IV of the next packet, nil where the cipher is not
-// in CBC mode.
+// IV returns a copy of the random IV that the SA was made with, nil where the
+// cipher is not in CBC mode. Listings show it before the first packet.
 func (sa *SA) IV() []byte {
 	n := sa.ivLen()
 	if n == 0 {
 		return nil
 	}
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:], sa.iv[0].Load())
-	binary.BigEndian.PutUint64(b[8:], sa.iv[1].Load())
-	return append([]byte(nil), b[:min(n, len(b))]...)
+	return bytes.Clone(sa.iv[:min(n, len(sa.iv))])
 }

@@ -510,10 +510,9 @@ func TestInfo(t *testing.T) {
 	sa.Count(100, 13*sec)
 	sa.Count(50, 15*sec+1)
 	sa.Seq.Store(2)
-	sa.SetIV([]byte("0123456789abcdef"))
 	i := sa.Info(17 * sec)
 	if i.ID != s.ID || i.State != klips.Mature || i.Window != 64 || i.RefHim != 7 || i.OutIf != 3 || i.NATT != s.NATT ||
-		string(i.IV) != "0123456789abcdef" || i.AuthKeyBits != 160 || i.EncKeyBits != 128 || i.Seq != 2 || i.Ref != sa.Ref ||
+		len(i.IV) != 16 || !bytes.Equal(i.IV, sa.IV()) || i.AuthKeyBits != 160 || i.EncKeyBits != 128 || i.Seq != 2 || i.Ref != sa.Ref ||
 		!i.Used || i.Idle != 2*time.Second-1 || i.RefCount != 3 || i.Next != nil || i.Policy != nil || i.Flags != 0 {
 		t.Errorf("used: %+v", i)
 	}
@@ -618,7 +617,6 @@ func TestAllocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	iv := make([]byte, 16)
 	for name, f := range map[string]func(){
 		"Lookup": func() {
 			if db.Lookup(s.ID) != sa {
@@ -628,7 +626,6 @@ func TestAllocs(t *testing.T) {
 		"Count":    func() { sa.Count(100, sec) },
 		"Expired":  func() { sa.Expired(sec) },
 		"Snapshot": func() { sa.Snapshot() },
-		"SetIV":    func() { sa.SetIV(iv) },
 		"State":    func() { sa.State() },
 		"NextSeq":  func() { sa.NextSeq() },
 	} {

@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// deliver queues a packet for the device that it arrives on.
+func (w *inWorker) deliver(d *device, b *packet.Buffer, s *stats) {
+	h, ok := packet.ParseIP(b.Bytes())
+	if !ok || b.Off < linkOffset {
+		s.rxErrors.Add(1)
+		return
+	}
+	n := uint64(h.Total - h.Len)
+	s.rxBytes.Add(n)
+	if len(w.pending[d.num]) == 0 {
+		w.touched = append(w.touched, d)
+		w.bytes[d.num] = 0
+	}
+	w.bytes[d.num] += n
+	w.pending[d.num] = append(w.pending[d.num], b.B[b.Off-linkOffset:b.End])
+}
+
+// flush writes what was queued, device by device. A packet that a device does
+// not take, because it is down, was not delivered.
+func (w *inWorker) flush() {
+	for _, d := range w.touched {
+		n := len(w.pending[d.num])
+		written, err := d.link.Write(w.pending[d.num], linkOffset)
+		w.pending[d.num] = w.pending[d.num][:0]
+		if err == nil {
+			continue
+		}
+		d.stats.rxDropped.Add(uint64(refused(written, err, n)))
+		if written == 0 {
+			d.stats.rxBytes.Add(-w.bytes[d.num]) // they were counted as delivered
+		}
+	}
+	w.touched = w.touched[:0]
+}
+
+// refused returns how many of n packets [Link.Write] did not take. Where it took
+// some, a merged packet that it did not take counts as one.
+func refused(written int, err error, n int) int {
+	switch {
+	case err == nil:
+		return 0
+	case written == 0:
+		return n
+	}
+	if l, ok := err.(interface{ Unwrap() []error }); ok {
+		return min(len(l.Unwrap()), n)
+	}
+	return 1
+}
