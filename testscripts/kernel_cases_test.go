@@ -84,6 +84,18 @@ func withESN(x xform) xform {
 	return x
 }
 
+// beforeWrap is the number that the kernel's side of a crossed case goes on
+// after: the third packet is the last one before the low half begins anew.
+const beforeWrap = 1<<32 - 4
+
+// crossing lets the kernel's extended sequence numbers towards us cross the
+// border of the low half. Ours can only begin at 1.
+func crossing(x xform) xform {
+	x = withESN(x)
+	x.towardsUs = fmt.Sprintf(" replay-oseq %d replay-oseq-hi 0", beforeWrap)
+	return x
+}
+
 func interopCases() (cases []interopCase) {
 	tun, comp := xform{proto: "tun"}, xform{proto: "comp", ours: "--comp deflate", kernel: "comp deflate "}
 	esp, ah := espXform(2, 1), ahXform(1)
@@ -170,6 +182,19 @@ func extraCases() (cases []interopCase) {
 			}
 		}
 		sizes := []int{8, 56, 1200}
+		for _, s := range []struct {
+			name   string
+			xforms []xform
+		}{
+			{"crossed/tun+esp", []xform{tun, crossing(esp)}},
+			{"crossed/tun+esp-gcm", []xform{tun, crossing(gcm)}},
+			{"crossed/tun+ah", []xform{tun, crossing(ah)}},
+			{"crossed/esp", []xform{crossing(esp)}},
+			{"crossed+udp/esp", []xform{crossing(inUDP(esp, outer))}},
+		} {
+			cases = append(cases, interopCase{name: "esn/" + s.name + "/" + families[outer], xforms: s.xforms,
+				inner: outer, outer: outer, sizes: sizes})
+		}
 		for _, s := range []struct {
 			name string
 			x    xform

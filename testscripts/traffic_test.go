@@ -64,14 +64,21 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdServe(ts *testscript.TestScript, args []string) {
-	h, w := host(ts, args[0]), worldOf(ts)
-	ts.Check(h.Do(func() error {
-		if args[1] == "udp" {
-			c, err := net.ListenPacket("udp", args[2])
+	stop, err := serveEcho(host(ts, args[0]), args[1], args[2])
+	ts.Check(err)
+	w := worldOf(ts)
+	w.closers = append(w.closers, stop)
+}
+
+// serveEcho answers what comes to an address with the same until stop is called.
+func serveEcho(h *lab.Host, network, addr string) (stop func(), err error) {
+	err = h.Do(func() error {
+		if network == "udp" {
+			c, err := net.ListenPacket("udp", addr)
 			if err != nil {
 				return err
 			}
-			w.closers = append(w.closers, func() { c.Close() })
+			stop = func() { c.Close() }
 			go func() {
 				b := make([]byte, 65536)
 				for {
@@ -86,11 +93,11 @@ func cmdServe(ts *testscript.TestScript, args []string) {
 			}()
 			return nil
 		}
-		l, err := net.Listen("tcp", args[2])
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			return err
 		}
-		w.closers = append(w.closers, func() { l.Close() })
+		stop = func() { l.Close() }
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -101,7 +108,8 @@ func cmdServe(ts *testscript.TestScript, args []string) {
 			}
 		}()
 		return nil
-	}))
+	})
+	return stop, err
 }
 
 func cmdDial(ts *testscript.TestScript, neg bool, args []string) {

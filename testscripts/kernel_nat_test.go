@@ -1,0 +1,126 @@
+package testscripts
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+// The kernel's side of TestInteropNAT has the first address; its NAT makes the
+// second one of it.
+const natInside, natOutside = "10.9.0.2", "192.0.2.9"
+
+// TestInteropNAT: TCP and UDP in transport mode through UDP, opened by either
+// side. Their checksums are made for the addresses that the sender sees; behind
+// a NAT those are not the ones that the receiver sees.
+func TestInteropNAT(t *testing.T) {
+	need(t, "root", "tun", "esp")
+	ours, kernel := interopHosts(t)
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(kernel.AddAddr("lo", hostPrefix(natInside)))
+	check(kernel.AddAddr("lo", hostPrefix(natOutside))) // to be found by neighbours
+	mustRun(t, ours.Host, "", "ip route add "+natOutside+" dev ipsec0 src "+ours.outer[0])
+	// Only what has these addresses is translated, in the device's last and
+	// first moment.
+	mustRun(t, kernel.Host, "", "tc qdisc add dev eth0 clsact",
+		"tc filter add dev eth0 egress protocol ip matchall action nat egress "+natInside+"/32 "+natOutside,
+		"tc filter add dev eth0 ingress protocol ip matchall action nat ingress "+natOutside+"/32 "+natInside)
+	for _, tt := range []struct {
+		name            string
+		outer           int
+		inside, outside string // the kernel's address as it and as we see it
+	}{
+		{"nat/4", 0, natInside, natOutside},
+		{"direct/4", 0, kernel.outer[0], kernel.outer[0]},
+		{"direct/6", 1, kernel.outer[1], kernel.outer[1]},
+	} {
+		for _, x := range []struct {
+			name string
+			xform
+		}{{"esp", espXform(2, 1)}, {"esn", withESN(espXform(4, 3))}} {
+			t.Run(tt.name+"/"+x.name, func(t *testing.T) {
+				us, them := *ours, *kernel
+				c := &interopCase{xforms: []xform{inUDP(x.xform, tt.outer)}, inner: tt.outer, outer: tt.outer}
+				them.outer[tt.outer] = tt.outside
+				for _, line := range append([]string{"ipsec eroute --clear", "ipsec spi --clear"}, c.ours(&us, &them)...) {
+					check(ipsecHere(os.Getenv("IPSEC_RUNDIR"), strings.Fields(line)[1:]...))
+				}
+				them.outer[tt.outer] = tt.inside
+				batch := append([]string{"xfrm policy flush", "xfrm state flush"}, c.kernel(&us, &them)...)
+				// Which of its addresses the kernel speaks from.
+				batch = append(batch, fmt.Sprintf("route replace %s dev eth0 src %s", hostPrefix(us.outer[tt.outer]), tt.inside))
+				mustRun(t, kernel.Host, strings.Join(batch, "\n")+"\n", "ip -batch -")
+
+				wire, err := ours.Capture("eth0", nil)
+				check(err)
+				defer wire.Stop()
+				const port = 7007
+				for _, to := range []struct {
+					from, at *side
+					listen   string // the server's address as it sees it
+					addr     string // and as the client does
+				}{
+					{ours, kernel, tt.inside, tt.outside},
+					{kernel, ours, us.outer[tt.outer], us.outer[tt.outer]},
+				} {
+					for network, text := range map[string]string{"tcp": strings.Repeat("All good things. ", 2000), "udp": strings.Repeat("come to those who wait. ", 40)} {
+						stop, err := serveEcho(to.at.Host, network, netip.AddrPortFrom(netip.MustParseAddr(to.listen), port).String())
+						check(err)
+						got, err := dial(to.from.Host, network, netip.AddrPortFrom(netip.MustParseAddr(to.addr), port).String(), text, 5*time.Second)
+						stop()
+						if err != nil || got != text {
+							t.Errorf("%s from %s: %d of %d bytes come back, %v", network, to.from.Name, len(got), len(text), err)
+						}
+					}
+				}
+				c.natWire(t, wire, us.outer[tt.outer], tt.outside)
+				if t.Failed() {
+					for _, cmd := range []string{"ip -s xfrm state", "ip xfrm policy", "cat /proc/thread-self/net/xfrm_stat", "tc -s filter show dev eth0 egress"} {
+						out, _ := runOn(kernel.Host, "", cmd)
+						t.Logf("kernel: %s\n%s", cmd, out)
+					}
+					out, _ := runOn(ours.Host, "", "ipsec look")
+					t.Logf("ours:\n%s", out)
+				}
+			})
+		}
+	}
+}
+
+// natWire checks that nothing but UDP from port 4500 to port 4500 between our
+// address and the peer's has passed our device.
+func (c *interopCase) natWire(t *testing.T, wire *lab.Capture, us, them string) {
+	t.Helper()
+	frames, err := wire.Frames()
+	if err != nil {
+		t.Error(err)
+	}
+	ways := map[string]int{us + " > " + them: 0, them + " > " + us: 0}
+	for _, f := range frames {
+		if lab.IsHousekeeping(wire.Link, f.Data) {
+			continue
+		}
+		ls := lab.Layers(wire.Link, f.Data)
+		last := ls[len(ls)-1]
+		if _, ok := ways[ls[0].Text]; !ok || last.Name != "frag" && last.Text != "UDP 4500 > 4500" {
+			t.Errorf("on the wire: %s", lab.Summary(wire.Link, f.Data))
+			continue
+		}
+		ways[ls[0].Text]++
+	}
+	for way, n := range ways {
+		if n < 4 {
+			t.Errorf("%d packets %s on the wire", n, way)
+		}
+	}
+}
