@@ -6,6 +6,7 @@ import (
 	"github.com/klips-go/ipsec/commands/klipsd"
 	"github.com/klips-go/ipsec/commands/klipsdebug"
 	"github.com/klips-go/ipsec/commands/look"
+	"github.com/klips-go/ipsec/commands/manual"
 	"github.com/klips-go/ipsec/commands/pf_key"
 	"github.com/klips-go/ipsec/commands/ranbits"
 	"github.com/klips-go/ipsec/commands/setup"
@@ -30,6 +31,7 @@ var registry = [...]entry{
 	{"tncfg", tncfg.App},
 	{"klipsdebug", klipsdebug.App},
 	{"look", look.App},
+	{"manual", manual.App},
 	{"pf_key", pf_key.App},
 	{"setup", setup.App},
 	{"klipsd", klipsd.App},

@@ -72,8 +72,9 @@ func TestPages(t *testing.T) {
 // flagMention finds options in mdoc: as macro, in literal text, escaped or not.
 var flagMention = regexp.MustCompile(`(?:Fl \\-|\\-\\-|--)([a-z][a-z0-9_]*(?:(?:\\-|-)[a-z0-9_]+)*)`)
 
-// commandMention finds the command of an example line.
-var commandMention = regexp.MustCompile(`^# ipsec(?:_| )([a-z_]+)`)
+// commandMention finds the command of an example line, or of a line of output
+// that is a command.
+var commandMention = regexp.MustCompile(`^(?:# )?ipsec(?:_| )([a-z_]+)`)
 
 // TestOptions: a page has every option of its applet and no other.
 func TestOptions(t *testing.T) {
@@ -141,7 +142,7 @@ func TestOptions(t *testing.T) {
 }
 
 // foreign are manual pages of others that ours name.
-var foreign = []string{"bash 1", "getrandom 2", "ip 8", "ps 1", "systemd 1", "tcpdump 8"}
+var foreign = []string{"bash 1", "getrandom 2", "ip 8", "ps 1", "sh 1", "systemd 1", "tcpdump 8"}
 
 var xref = regexp.MustCompile(`(?m)^\.Xr (\S+ \d)`)
 

@@ -1,0 +1,257 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+)
+
+// Bounds that keep a wrong file, or a loop of files, from taking forever.
+const (
+	maxFile  = 1 << 20 // bytes in a file
+	maxDepth = 10      // files included by each other
+	maxFiles = 1000    // files in all
+)
+
+// A Loader reads files. The zero Loader reads those of the system.
+type Loader struct {
+	NoInclude bool // include lines count for nothing
+	// ReadFile and Glob stand in for the system's; nil means those.
+	ReadFile func(name string) ([]byte, error)
+	Glob     func(pattern string) ([]string, error)
+}
+
+// Load reads a file and what it includes. Errors of the text are *[Error]; with
+// those of the system errors.Is works.
+func (l Loader) Load(name string) (*File, error) {
+	if l.ReadFile == nil {
+		l.ReadFile = readFile
+	}
+	if l.Glob == nil {
+		l.Glob = filepath.Glob
+	}
+	r := &reader{loader: l, file: &File{name: name, conns: map[string]*section{}}}
+	if err := r.read(name, Pos{}); err != nil {
+		return nil, err
+	}
+	return r.file, nil
+}
+
+// readFile reads at most a little more than maxFile bytes.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
+// A reader is the reading of one file with its included ones.
+type reader struct {
+	loader Loader
+	file   *File
+	chain  []string // the files that are being read, the innermost last
+	files  int
+
+	cur   *section // nil outside of sections
+	last  *section // the latest section, and where it ended
+	ended Pos
+	named bool // a conn other than %default has been met
+}
+
+// read reads one file; from is the include line that names it.
+func (r *reader) read(name string, from Pos) error {
+	fail := func(format string, args ...any) error {
+		return &Error{Pos: from, Msg: fmt.Sprintf(format, args...)}
+	}
+	// One file under two names is met again after a few turns: maxDepth ends it.
+	if slices.Contains(r.chain, name) {
+		return fail("include: %s is being read already; it would include itself", getopt.Quote(name))
+	}
+	if len(r.chain) == maxDepth {
+		return fail("include: more than %d files that include each other", maxDepth)
+	}
+	if r.files++; r.files > maxFiles {
+		return fail("include: more than %d files", maxFiles)
+	}
+	text, err := r.loader.ReadFile(name)
+	switch {
+	case err != nil && from != (Pos{}):
+		return fmt.Errorf("%s: include: %w", from, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w; name another file with --config", err)
+	case err != nil:
+		return err
+	case len(text) > maxFile:
+		return &Error{Pos: Pos{name, 1}, Msg: fmt.Sprintf("the file is longer than %d bytes; is it the right one?", maxFile)}
+	}
+	r.chain = append(r.chain, name)
+	defer func() { r.chain = r.chain[:len(r.chain)-1] }()
+	pos := Pos{File: name}
+	for line := range strings.Lines(string(text)) {
+		pos.Line++
+		if err := r.line(strings.TrimRight(line, "\r\n"), pos); err != nil {
+			return err
+		}
+	}
+	r.end(pos)
+	return nil
+}
+
+func (r *reader) end(pos Pos) {
+	if r.cur != nil {
+		r.last, r.ended, r.cur = r.cur, pos, nil
+	}
+}
+
+// line takes one line without its end.
+func (r *reader) line(line string, pos Pos) error {
+	for i := 0; i < len(line); i++ {
+		if line[i] < ' ' && line[i] != '\t' || line[i] == 0x7f {
+			return &Error{pos, r.cur.title(), fmt.Sprintf("control character 0x%02x; is this a text file?", line[i])}
+		}
+	}
+	indented := line != "" && (line[0] == ' ' || line[0] == '\t')
+	if !indented {
+		r.end(pos)
+	}
+	text := strings.TrimSpace(uncomment(line))
+	switch {
+	case text == "":
+		return nil
+	case indented:
+		return r.param(text, pos)
+	}
+	word, rest, _ := strings.Cut(strings.ReplaceAll(text, "\t", " "), " ")
+	rest = strings.TrimSpace(rest)
+	fail := func(format string, args ...any) error {
+		return &Error{Pos: pos, Msg: fmt.Sprintf(format, args...)}
+	}
+	switch word {
+	case "version":
+		if rest != "2" && !strings.HasPrefix(rest, "2.") {
+			return fail("version: this program reads files of version 2")
+		}
+		if r.last != nil {
+			return fail("version: it stands before all sections")
+		}
+		return nil
+	case "include":
+		return r.include(rest, pos)
+	case "config":
+		if rest != "setup" {
+			return fail("config: there is only config setup")
+		}
+		r.cur = &section{kind: "config", name: "setup", pos: pos}
+		return nil
+	case "conn":
+		return r.conn(rest, pos)
+	}
+	if strings.Contains(text, "=") {
+		return fail("a parameter is indented; at the left margin stand version, include, config and conn")
+	}
+	return fail("neither version, include, config nor conn")
+}
+
+// uncomment cuts a comment off. A "#" between double quotes begins none.
+func uncomment(line string) string {
+	quoted := false
+	for i := 0; i < len(line); i++ {
+		switch {
+		case line[i] == '"':
+			quoted = !quoted
+		case line[i] == '#' && !quoted && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t'):
+			return line[:i]
+		}
+	}
+	return line
+}
+
+func (r *reader) include(pattern string, pos Pos) error {
+	if n := len(pattern); n >= 2 && pattern[0] == '"' && pattern[n-1] == '"' {
+		pattern = pattern[1 : n-1]
+	}
+	if pattern == "" {
+		return &Error{Pos: pos, Msg: "include: which file?"}
+	}
+	if r.loader.NoInclude {
+		return nil
+	}
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(filepath.Dir(pos.File), pattern)
+	}
+	names := []string{filepath.Clean(pattern)}
+	if strings.ContainsAny(pattern, "*?[") {
+		var err error
+		if names, err = r.loader.Glob(pattern); err != nil {
+			return &Error{Pos: pos, Msg: "include: the pattern is wrong: " + err.Error()}
+		}
+	}
+	for _, name := range names {
+		if err := r.read(name, pos); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// conn begins a section.
+func (r *reader) conn(name string, pos Pos) error {
+	s := &section{kind: "conn", name: name, pos: pos}
+	if name == defaultName {
+		if r.named {
+			return &Error{pos, s.title(), "it stands before all other conns"}
+		}
+		r.file.defaults = append(r.file.defaults, s)
+		r.cur = s
+		return nil
+	}
+	r.named = true
+	if err := CheckName(name); err != nil {
+		return &Error{Pos: pos, Msg: "conn: " + err.Error()}
+	}
+	if other := r.file.conns[name]; other != nil {
+		return &Error{pos, s.title(), "there is one of that name at " + other.pos.String()}
+	}
+	r.file.conns[name] = s
+	r.cur = s
+	return nil
+}
+
+// param takes an indented line.
+func (r *reader) param(text string, pos Pos) error {
+	if r.cur == nil {
+		msg := "a parameter outside of a section"
+		if r.last != nil && r.ended.File == pos.File {
+			msg += fmt.Sprintf("; line %d, which is empty or not indented, ended %s", r.ended.Line, r.last.title())
+		}
+		return &Error{Pos: pos, Msg: msg}
+	}
+	fail := func(msg string) error { return &Error{pos, r.cur.title(), msg} }
+	name, value, ok := strings.Cut(text, "=")
+	if !ok {
+		return fail("a line without =; write parameter=value, all of it on one line")
+	}
+	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+	if !isName(name) {
+		return fail("no parameter's name before =; a value stands on the line of its parameter")
+	}
+	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+		value = value[1 : n-1]
+	} else if strings.ContainsAny(value, " \t") {
+		return fail(name + ": a value with blanks stands in double quotes")
+	}
+	if strings.Contains(value, `"`) {
+		return fail(name + ": double quotes stand around the whole value, none in it")
+	}
+	r.cur.params = append(r.cur.params, Param{name, value, pos, r.cur.title()})
+	return nil
+}

@@ -1,0 +1,89 @@
+package manual
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// A stepError is the failure of a step. It keeps the cause, but is no usage
+// error even if the cause is one: nobody typed those arguments.
+type stepError struct {
+	what  string
+	cause error
+}
+
+func (e *stepError) Error() string { return e.what + ": " + e.cause.Error() }
+
+// is reports whether the cause is one of the errnos.
+func (e *stepError) is(errnos ...syscall.Errno) bool {
+	return slices.ContainsFunc(errnos, func(n syscall.Errno) bool { return errors.Is(e.cause, n) })
+}
+
+// absent reports that what was to go is not there.
+func (e *stepError) absent() bool {
+	return e.is(syscall.ENOENT, syscall.ESRCH, syscall.ENXIO, syscall.EFAULT)
+}
+
+// failed names the step: the applet or what else it calls.
+func (s *step) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	what := ""
+	switch {
+	case s.route != nil:
+		what = s.route.text(s.remove)
+	case s.script != "":
+		what = s.script + " (" + s.verb + ")"
+	default:
+		what = s.args[0]
+		// The SA, where the message may not name it.
+		if i := slices.Index(s.args, "--said"); i > 0 && i+1 < len(s.args) && !strings.Contains(err.Error(), s.args[i+1]) && what == "spi" {
+			what += " " + s.args[i+1]
+		}
+	}
+	return &stepError{what, err}
+}
+
+// spared reports whether a failure of a step is none.
+func spared(s *step, err error) bool {
+	var e *stepError
+	return s.spare && errors.As(err, &e) && e.absent()
+}
+
+// routeError says what the kernel's refusal of a route means.
+func routeError(r *route, err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	text := ""
+	switch errno {
+	case syscall.EPERM, syscall.EACCES:
+		text = "not permitted; run it as root (CAP_NET_ADMIN is needed)"
+	case syscall.ENODEV:
+		text = "there is no device " + r.device + "; is the stack running? (ipsec setup status)"
+	case syscall.ENETDOWN:
+		text = r.device + " is down; ip link set " + r.device + " up"
+	case syscall.EEXIST:
+		text = "there is another route to this network; ip route lists it"
+	case syscall.ESRCH:
+		text = "there is no such route"
+	case syscall.ENETUNREACH, syscall.EHOSTUNREACH:
+		text = "the gateway is not in a network of " + r.device + "; give another next hop, or none"
+	default:
+		return err
+	}
+	return &explained{text, errno}
+}
+
+// An explained is an errno in words.
+type explained struct {
+	text  string
+	errno syscall.Errno
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.errno }

@@ -1,0 +1,229 @@
+package manual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A host is what a connection must know of the host it is for.
+type host interface {
+	// defaultRoute returns the default route of a family.
+	defaultRoute(is6 bool) (gatewayRoute, error)
+	// identities returns the addresses of virtual devices and of what they are
+	// attached to, and all other addresses of the host with the device that
+	// would serve them.
+	identities() (own, rest []identity, err error)
+	// reaches reports whether a route through the device can name hop as its
+	// gateway. It is true if nothing is known of the device.
+	reaches(device string, hop netip.Addr) bool
+}
+
+// A gatewayRoute is a default route.
+type gatewayRoute struct {
+	local, gateway netip.Addr // the gateway is invalid if there is none
+}
+
+// An identity is an address of this host and the virtual device it goes with.
+type identity struct {
+	addr   netip.Addr
+	device string
+}
+
+// whoAmI finds out which end this host is.
+func (k *connection) whoAmI(c *conf.Conn, h host, me identity) error {
+	lists := [2][]identity{{me}}
+	if !me.addr.IsValid() {
+		var err error
+		if lists[0], lists[1], err = h.identities(); err != nil {
+			return err
+		}
+	}
+	for _, list := range lists {
+		var found []identity
+		for _, i := range list {
+			if (i.addr == k.ends[0].addr || i.addr == k.ends[1].addr) && !slices.Contains(found, i) {
+				found = append(found, i)
+			}
+		}
+		switch len(found) {
+		case 0:
+			continue
+		case 1:
+			k.iface = found[0].device
+			if found[0].addr == k.ends[1].addr {
+				k.local = 1
+			}
+			return nil
+		}
+		return c.Errorf("it is ambiguous which end this is: %s on %s or %s on %s; say it with --iam ADDR@IFACE",
+			klips.FormatAddr(found[0].addr), found[0].device, klips.FormatAddr(found[1].addr), found[1].device)
+	}
+	l, r := klips.FormatAddr(k.ends[0].addr), klips.FormatAddr(k.ends[1].addr)
+	if me.addr.IsValid() {
+		return c.Errorf("--iam %s@%s: it is neither left (%s) nor right (%s)", klips.FormatAddr(me.addr), me.device, l, r)
+	}
+	return c.Errorf("this host is neither left (%s) nor right (%s); ip addr lists its addresses, --iam ADDR@IFACE gives one", l, r)
+}
+
+// parseIdentity reads ADDR@IFACE.
+func parseIdentity(text string) (identity, error) {
+	a, device, ok := strings.Cut(text, "@")
+	if !ok {
+		return identity{}, errors.New("write an address and a virtual device, as in 192.0.2.1@ipsec0")
+	}
+	addr, err := klips.ParseAddr(a, klips.FamilyAny, nil)
+	if err != nil {
+		return identity{}, err
+	}
+	if !isVirtual(device) {
+		return identity{}, errors.New("a virtual device follows @: ipsec0 to ipsec63")
+	}
+	return identity{addr, device}, nil
+}
+
+// isVirtual reports whether a device is an ipsecN by its name.
+func isVirtual(name string) bool {
+	digits, ok := strings.CutPrefix(name, "ipsec")
+	n, err := strconv.ParseUint(digits, 10, 8)
+	return ok && err == nil && n < klips.MaxDevices
+}
+
+// system is the host this program runs on.
+type system struct {
+	ctx context.Context
+	env *cli.Env
+}
+
+var _ host = system{}
+
+func (s system) defaultRoute(is6 bool) (gatewayRoute, error) {
+	family := "IPv4"
+	if is6 {
+		family = "IPv6"
+	}
+	r, err := findDefault(is6)
+	switch {
+	case errors.Is(err, errNoDefault):
+		return gatewayRoute{}, fmt.Errorf("this host has no %s default route; give the address itself", family)
+	case err != nil:
+		return gatewayRoute{}, fmt.Errorf("the %s default route: %w", family, err)
+	case r.local.IsValid():
+		return gatewayRoute{r.local, r.gateway}, nil
+	}
+	// The address of the device that is in the gateway's network, else its first.
+	prefixes, err := addresses(r.device)
+	if err != nil {
+		return gatewayRoute{}, fmt.Errorf("the %s default route: %w", family, err)
+	}
+	best := gatewayRoute{gateway: r.gateway}
+	for _, p := range prefixes {
+		if p.Addr().Is6() != is6 || p.Addr().IsLinkLocalUnicast() && !r.gateway.IsLinkLocalUnicast() && is6 {
+			continue
+		}
+		if !best.local.IsValid() || r.gateway.IsValid() && p.Contains(r.gateway) && !p.Addr().IsLinkLocalUnicast() {
+			best.local = p.Addr()
+		}
+	}
+	if !best.local.IsValid() {
+		return best, fmt.Errorf("%s, where the %s default route leads, has no such address; give the address itself", r.device, family)
+	}
+	return best, nil
+}
+
+// addresses returns the addresses of a device.
+func addresses(device string) ([]netip.Prefix, error) {
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", device, err)
+	}
+	list, err := i.Addrs()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", device, err)
+	}
+	var prefixes []netip.Prefix
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok {
+			addr, _ := netip.AddrFromSlice(n.IP)
+			bits, _ := n.Mask.Size()
+			prefixes = append(prefixes, netip.PrefixFrom(addr.Unmap(), bits))
+		}
+	}
+	return prefixes, nil
+}
+
+func (s system) identities() (own, rest []identity, err error) {
+	virtual := map[string][]string{} // by physical device
+	fallback := ""
+	// Without a stack there are the devices' own addresses.
+	if stack, err := s.env.Stack(s.ctx); err == nil {
+		devices, err := stack.Devices(s.ctx)
+		stack.Close()
+		if err == nil {
+			for _, d := range devices {
+				if d.Physical == "" {
+					continue
+				}
+				virtual[d.Physical] = append(virtual[d.Physical], d.Name)
+				if fallback == "" {
+					fallback = d.Name
+				}
+			}
+		}
+	}
+	if fallback == "" {
+		fallback = "ipsec0"
+	}
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, i := range ifs {
+		prefixes, err := addresses(i.Name)
+		if err != nil {
+			continue // it is gone
+		}
+		devices := virtual[i.Name]
+		if isVirtual(i.Name) {
+			devices = []string{i.Name}
+		}
+		for _, p := range prefixes {
+			for _, d := range devices {
+				own = append(own, identity{p.Addr(), d})
+			}
+			if devices == nil {
+				rest = append(rest, identity{p.Addr(), fallback})
+			}
+		}
+	}
+	return own, rest, nil
+}
+
+func (s system) reaches(device string, hop netip.Addr) bool {
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return true
+	}
+	if i.Flags&net.FlagPointToPoint != 0 {
+		return false
+	}
+	prefixes, err := addresses(device)
+	if err != nil {
+		return true
+	}
+	for _, p := range prefixes {
+		if p.Contains(hop) {
+			return true
+		}
+	}
+	return false
+}

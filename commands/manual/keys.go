@@ -1,0 +1,171 @@
+package manual
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// numbers reads SPIs and replay windows.
+func (k *connection) numbers(c *conf.Conn) error {
+	spi, base := c.Get("spi"), c.Get("spibase")
+	var err error
+	switch {
+	case spi.Value != "" && base.Value != "":
+		return base.Errorf("spi is given too, at " + spi.Pos.String() + "; give one of them")
+	case spi.Value == "" && base.Value == "":
+		return c.Errorf("neither spi nor spibase is given; write spi=0x200, say, or spibase=0x200")
+	case base.Value != "":
+		if k.base, err = spiOf(base); err == nil && k.base&0xf != 0 {
+			err = base.Errorf("the last digit is not 0; other digits take its place")
+		}
+	default:
+		k.spi, err = spiOf(spi)
+	}
+	if err != nil {
+		return err
+	}
+	for i, side := range sides {
+		for name, to := range map[string]*klips.SPI{"espspi": &k.ends[i].espSPI, "ahspi": &k.ends[i].ahSPI} {
+			p := c.Get(side + name)
+			if p.Value == "" {
+				continue
+			}
+			if *to, err = spiOf(p); err != nil {
+				return err
+			}
+		}
+	}
+	for name, to := range map[string]*string{"espreplay_window": &k.espWindow, "ahreplay_window": &k.ahWindow} {
+		p := c.Get(name)
+		if p.Value == "" {
+			continue
+		}
+		n, err := klips.ParseNumber(p.Value, 10, 1<<16)
+		if err != nil {
+			return p.Errorf(getopt.Quote(p.Value) + ": " + err.Error())
+		}
+		if n != 0 {
+			*to = fmt.Sprint(n)
+		}
+	}
+	return nil
+}
+
+// spiOf reads 0x and hex digits.
+func spiOf(p conf.Param) (klips.SPI, error) {
+	digits, ok := strings.CutPrefix(p.Value, "0x")
+	if !ok {
+		return 0, p.Errorf(getopt.Quote(p.Value) + ": write 0x and hex digits, as in 0x200")
+	}
+	n, err := klips.ParseNumber(digits, 16, 0xffffffff)
+	switch {
+	case err != nil:
+		return 0, p.Errorf(getopt.Quote(p.Value) + ": " + err.Error())
+	case klips.SPI(n) < klips.MinSPI:
+		return 0, p.Errorf(getopt.Quote(p.Value) + ": SPIs below 0x100 are reserved")
+	}
+	return klips.SPI(n), nil
+}
+
+// keys reads algorithms and keys. Whether a key fits its algorithm is left to
+// ipsec spi.
+func (k *connection) keys(c *conf.Conn) error {
+	if k.esp != "" {
+		if _, _, err := klips.ParseESP(k.esp); err != nil {
+			return c.Get("esp").Errorf(getopt.Quote(k.esp) + ": " + err.Error())
+		}
+	}
+	if k.ah != "" {
+		if _, err := klips.ParseAH(k.ah); err != nil {
+			return c.Get("ah").Errorf(getopt.Quote(k.ah) + ": " + err.Error())
+		}
+		if !c.Has("ahkey") && !c.Has("leftahkey") && !c.Has("rightahkey") {
+			return c.Errorf("ah is given, but no ahkey")
+		}
+	}
+	for _, x := range []struct {
+		name string
+		to   [2]*string
+	}{
+		{"espenckey", [2]*string{&k.ends[0].encKey, &k.ends[1].encKey}},
+		{"espauthkey", [2]*string{&k.ends[0].authKey, &k.ends[1].authKey}},
+		{"ahkey", [2]*string{&k.ends[0].ahKey, &k.ends[1].ahKey}},
+	} {
+		both := c.Get(x.name)
+		l, r := c.Get("left"+x.name), c.Get("right"+x.name)
+		switch {
+		case l.Value == "" && r.Value == "":
+			l, r = both, both
+		case l.Value == "":
+			return r.Errorf("left" + x.name + " is missing beside it")
+		case r.Value == "":
+			return l.Errorf("right" + x.name + " is missing beside it")
+		}
+		for i, p := range []conf.Param{l, r} {
+			if err := checkKey(p); err != nil {
+				return err
+			}
+			*x.to[i] = p.Value
+		}
+	}
+	return nil
+}
+
+// checkKey checks the form of a key, unless it is in a file.
+func checkKey(p conf.Param) error {
+	switch {
+	case p.Value == "":
+	case p.Value == "@-":
+		return p.Errorf("standard input holds no keys here; name a file")
+	case p.Value[0] != '@':
+		key, err := klips.ParseKey(p.Value)
+		clear(key)
+		if err != nil {
+			return p.Errorf(err.Error())
+		}
+	}
+	return nil
+}
+
+// An sa is one SA of a connection.
+type sa struct {
+	id     klips.SAID
+	alg    string
+	toward *end // whose keys it has
+}
+
+// sas are the SAs that go to an end, from the innermost to the outermost.
+func (k *connection) sas(to int) []sa {
+	if k.shunt != "" {
+		return nil
+	}
+	e := &k.ends[to]
+	// Rightward SAs get the even digits 0, 2, 4, leftward ones 1, 3, 5; a
+	// protocol that is not there takes none.
+	n := k.base + klips.SPI(1-to)
+	next := func(override klips.SPI) klips.SPI {
+		spi := k.spi
+		if k.base != 0 {
+			spi, n = n, n+2
+		}
+		if override != 0 {
+			return override
+		}
+		return spi
+	}
+	var list []sa
+	if k.tun {
+		list = append(list, sa{id: klips.SAID{Dst: e.addr, SPI: next(0), Proto: klips.ProtoTun}, toward: e})
+	}
+	if k.esp != "" {
+		list = append(list, sa{id: klips.SAID{Dst: e.addr, SPI: next(e.espSPI), Proto: klips.ProtoESP}, alg: k.esp, toward: e})
+	}
+	if k.ah != "" {
+		list = append(list, sa{id: klips.SAID{Dst: e.addr, SPI: next(e.ahSPI), Proto: klips.ProtoAH}, alg: k.ah, toward: e})
+	}
+	return list
+}

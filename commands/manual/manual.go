@@ -1,0 +1,202 @@
+// Package manual is the applet that brings the manually keyed connections of
+// ipsec.conf up and down, by way of the other applets.
+//
+// A conn becomes a connection, and an operation on that a plan: a list of calls
+// of applets and scripts and of changes of routes, which is printed or carried
+// out.
+package manual
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/manual/conf"
+)
+
+// configFile is read unless another one is named.
+const configFile = "/etc/ipsec.conf"
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:  "manual",
+		Short: "bring connections of ipsec.conf with keys in it up and down",
+		Synopsis: []string{
+			"[--show] [--union] [--config FILE] --up NAME ...",
+			"[--show] [--union] [--config FILE] --down NAME ...",
+			"[--show] [--union] [--config FILE] --route NAME ...",
+			"[--show] [--union] [--config FILE] --unroute NAME ...",
+			"--showonly [--other] [--iam ADDR@IFACE] [--union] [--config FILE] --up NAME ...",
+		},
+		Options: append([]getopt.Option{
+			{Name: "up", Help: "make the SAs, the eroute and the route of the connection"},
+			{Name: "down", Help: "remove its SAs and its eroute; the route stays"},
+			{Name: "route", Help: "make its route only; packets without an eroute are dropped"},
+			{Name: "unroute", Help: "remove its route"},
+			{Name: "config", Arg: "FILE", Help: "read FILE instead of " + configFile, Values: []string{"<file>"}},
+			{Name: "noinclude", Help: "ignore include lines"},
+			{Name: "union", Help: "the names are parts of one connection"},
+			{Name: "iam", Arg: "ADDR@IFACE", Help: "be the end with this address, on this virtual device", Values: nil},
+			{Name: "show", Help: "print the commands on standard error as they are run, without keys"},
+			{Name: "showonly", Help: "run nothing, print the commands for sh, with keys"},
+			{Name: "other", Help: "with --showonly: what the other end does"},
+		}, cli.CommonOptions()...),
+		Notes: notes,
+		Run:   run,
+	}
+}
+
+func notes() string {
+	return "NAME is a conn section of the file. Several make one connection together.\n"
+}
+
+// A request is a command line that has been understood.
+type request struct {
+	cli.Common
+	operation      string
+	names          []string
+	config         string
+	me             identity
+	loader         conf.Loader
+	show, showOnly bool
+	other          bool
+	obsolete       bool // it has the form of old, NAME OPERATION
+}
+
+func parse(env *cli.Env, args []string) (*request, error) {
+	r := &request{config: configFile}
+	r.TakesOperands = true
+	err := r.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
+		switch name {
+		case "config":
+			if value == "" {
+				return cli.Usagef("--config: there is no file name")
+			}
+			r.config = value
+		case "noinclude":
+			r.loader.NoInclude = true
+		case "union": // several names are always parts
+		case "iam":
+			var err error
+			if r.me, err = parseIdentity(value); err != nil {
+				return cli.Usagef("--iam %s: %v", getopt.Quote(value), err)
+			}
+		case "show":
+			r.show = true
+		case "showonly":
+			r.showOnly = true
+		case "other":
+			r.other = true
+		default:
+			if r.operation != "" && r.operation != name {
+				return cli.Usagef("--%s after --%s; one at a time", name, r.operation)
+			}
+			r.operation = name
+		}
+		return nil
+	})
+	if err != nil || r.Help || r.Version {
+		return r, err
+	}
+	r.names = r.Operands
+	if n := len(r.names); r.operation == "" && n > 1 && slices.Contains(operations[:], r.names[n-1]) {
+		r.operation, r.names, r.obsolete = r.names[n-1], r.names[:n-1], true
+	}
+	switch {
+	case r.operation == "":
+		return r, cli.Usagef("what to do is missing; give one of --up, --down, --route and --unroute")
+	case len(r.names) == 0:
+		return r, cli.Usagef("--%s: which connection?", r.operation)
+	case r.other && !r.showOnly:
+		return r, cli.Usagef("--other goes with --showonly; this host is not the other end")
+	}
+	for _, n := range r.names {
+		if err := conf.CheckName(n); err != nil {
+			return r, cli.Usagef("connection: %v", err)
+		}
+	}
+	return r, nil
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	return runOn(ctx, env, args, system{ctx, env}, kernel{})
+}
+
+// runOn is run on a host that can be a test's.
+func runOn(ctx context.Context, env *cli.Env, args []string, h host, routes router) error {
+	r, err := parse(env, args)
+	if done, err := r.Begin(env, App(), err); done {
+		return err
+	}
+	if r.obsolete {
+		cli.Notef(env, "this form is obsolete; write --%s %s", r.operation, strings.Join(r.names, " "))
+	}
+	file, err := r.loader.Load(r.config)
+	if err != nil {
+		return err
+	}
+	c, err := file.Conn(r.names, known, allParams())
+	if err != nil {
+		return err
+	}
+	k, err := understand(c, h, r.me, r.other)
+	if err != nil {
+		return err
+	}
+	for _, n := range k.notes {
+		cli.Notef(env, "conn %s: %s", k.name, n)
+	}
+	child := *env
+	child.Name, _, _ = strings.Cut(env.Name, " --label ")
+	x := &executor{env: &child, conn: k, router: routes, trace: r.show, plan: makePlan(k, r.operation)}
+	if err := x.try(ctx); err != nil {
+		return c.Errorf("%v", err)
+	}
+	if r.showOnly {
+		return cli.Print(env, func(w io.Writer) error { return x.plan.write(w, env.StackName, r.operation != "down") })
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	switch r.operation {
+	case "up":
+		what, err := x.active(ctx)
+		if err != nil {
+			return err
+		}
+		if what != "" {
+			return c.Errorf("it is up already: there is %s; take it down first with --down", what)
+		}
+		fallthrough
+	case "route":
+		if err := x.all(ctx); err != nil {
+			return c.Errorf("%v", err)
+		}
+		return nil
+	}
+	gone, errs := x.each(ctx)
+	if len(errs) > 0 {
+		return c.Errorf("%v", errors.Join(errs...))
+	}
+	if gone > 0 && gone == x.removals() {
+		done := map[string]string{"down": "up", "unroute": "routed"}[r.operation]
+		cli.Notef(env, "conn %s: it was not %s", k.name, done)
+	}
+	return nil
+}
+
+// removals counts the steps that take something away.
+func (x *executor) removals() (n int) {
+	for i := range x.plan.steps {
+		if x.plan.steps[i].spare {
+			n++
+		}
+	}
+	return n
+}

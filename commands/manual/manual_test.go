@@ -1,0 +1,565 @@
+package manual
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A testHost is a host with addresses as in the texts "10.0.0.1@ipsec0".
+type testHost struct {
+	own, rest []string
+	noDefault bool
+	pointed   bool // its virtual devices reach no gateway
+}
+
+func ids(texts []string) (list []identity) {
+	for _, t := range texts {
+		i, err := parseIdentity(t)
+		if err != nil {
+			panic(err)
+		}
+		list = append(list, i)
+	}
+	return list
+}
+
+func (h testHost) identities() (own, rest []identity, err error) { return ids(h.own), ids(h.rest), nil }
+
+func (h testHost) reaches(string, netip.Addr) bool { return !h.pointed }
+
+func (h testHost) defaultRoute(is6 bool) (gatewayRoute, error) {
+	switch {
+	case h.noDefault:
+		return gatewayRoute{}, errors.New("this host has no IPv4 default route; give the address itself")
+	case is6:
+		return gatewayRoute{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::fe")}, nil
+	}
+	return gatewayRoute{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.254")}, nil
+}
+
+var left = testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec0", "2001:db8::1@ipsec0"}, rest: []string{"10.1.0.1@ipsec0"}}
+
+// app is the applet on a host and routes of the test.
+func app(h host, r router) *cli.App {
+	a := App()
+	a.Run = func(ctx context.Context, env *cli.Env, args []string) error { return runOn(ctx, env, args, h, r) }
+	return a
+}
+
+// TestGolden runs the command lines of the files in testdata and compares what
+// they print. A section "> ARGS" is what "ipsec manual --config FILE ARGS" does
+// on the host left; "N> ARGS" is one with that exit status. The section
+// ipsec.conf before it is the file. UPDATE=1 writes the results.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no testdata: %v", err)
+	}
+	head := regexp.MustCompile(`^(\d?)> (.*)$`)
+	for _, name := range files {
+		ar, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := filepath.Join(t.TempDir(), "ipsec.conf")
+		for i := range ar.Files {
+			f := &ar.Files[i]
+			m := head.FindStringSubmatch(f.Name)
+			if m == nil {
+				if err := os.WriteFile(filepath.Join(filepath.Dir(config), f.Name), f.Data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			r := clitest.Run(app(left, nil), clitest.World{StackErr: errors.New("no stack")},
+				append([]string{"--config", config}, strings.Fields(m[2])...)...)
+			got := strings.ReplaceAll(r.Out+r.Err, filepath.Dir(config)+"/", "")
+			if d := cmp.Diff(string(f.Data), got); d != "" && os.Getenv("UPDATE") == "" {
+				t.Errorf("%s: %s (-want +got):\n%s", name, m[2], d)
+			}
+			if want := "0" + m[1]; fmt.Sprintf("%0*d", len(want), r.Status) != want {
+				t.Errorf("%s: %s: status %d, want %s\n%s", name, m[2], r.Status, want, r.Err)
+			}
+			f.Data = []byte(got)
+		}
+		if os.Getenv("UPDATE") != "" {
+			if err := os.WriteFile(name, txtar.Format(ar), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+const keys3des = "espenckey=0x01234567_89abcdef_02468ace_13579bdf_12345678_9abcdef0\n espauthkey=0x12345678_9abcdef0_2468ace0_13579bdf\n"
+
+const ends = "conn t\n left=10.0.0.1\n leftsubnet=10.1.0.0/16\n leftnexthop=10.0.0.254\n right=10.0.0.2\n rightsubnet=10.2.0.0/16\n "
+
+const hosts = "conn t\n left=10.0.0.1\n right=10.0.0.2\n type=transport\n "
+
+// load makes a connection of a file's text.
+func load(t *testing.T, h host, other bool, text string) (*connection, error) {
+	t.Helper()
+	l := conf.Loader{ReadFile: func(string) ([]byte, error) { return []byte(text), nil }}
+	f, err := l.Load("ipsec.conf")
+	if err != nil {
+		return nil, err
+	}
+	c, err := f.Conn([]string{"t"}, known, allParams())
+	if err != nil {
+		return nil, err
+	}
+	return understand(c, h, identity{}, other)
+}
+
+// TestRecorded compares plans with what the original printed for the same conns.
+func TestRecorded(t *testing.T) {
+	two := "spibase=0x300\n esp=3des-md5-96\n ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n" +
+		" leftespenckey=0x1111\n rightespenckey=0x2222\n espauthkey=0x12345678_9abcdef0_2468ace0_13579bdf\n"
+	tests := []struct {
+		name, text string
+		other      bool
+		want       []string
+	}{
+		{"tunnel", ends + "spi=0x200\n esp=3des-md5-96\n espreplay_window=32\n " + keys3des, false, []string{
+			"spi tun0x200@10.0.0.2 --ip4 --src 10.0.0.1 --dst 10.0.0.2",
+			"spi esp0x200@10.0.0.2 --esp 3des-md5-96 --src 10.0.0.1 --authkey … --replay_window 32 --enckey …",
+			"spigrp tun0x200@10.0.0.2 esp0x200@10.0.0.2",
+			"spi tun0x200@10.0.0.1 --ip4 --src 10.0.0.2 --dst 10.0.0.1",
+			"spi esp0x200@10.0.0.1 --esp 3des-md5-96 --src 10.0.0.2 --authkey … --replay_window 32 --enckey …",
+			"spigrp tun0x200@10.0.0.1 esp0x200@10.0.0.1",
+			"eroute --replace --src 10.1.0.0/16 --dst 10.2.0.0/16 tun0x200@10.0.0.2",
+			"ip route del 10.2.0.0/16", "ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
+		}},
+		{"spibase on left", ends + two, false, []string{
+			"spi tun0x300@10.0.0.2 --ip4 --src 10.0.0.1 --dst 10.0.0.2",
+			"spi esp0x302@10.0.0.2 --esp 3des-md5-96 --src 10.0.0.1 --authkey … --enckey 0x2222",
+			"spi ah0x304@10.0.0.2 --ah hmac-md5-96 --src 10.0.0.1 --authkey …",
+			"spigrp tun0x300@10.0.0.2 esp0x302@10.0.0.2 ah0x304@10.0.0.2",
+			"spi tun0x301@10.0.0.1 --ip4 --src 10.0.0.2 --dst 10.0.0.1",
+			"spi esp0x303@10.0.0.1 --esp 3des-md5-96 --src 10.0.0.2 --authkey … --enckey 0x1111",
+			"spi ah0x305@10.0.0.1 --ah hmac-md5-96 --src 10.0.0.2 --authkey …",
+			"spigrp tun0x301@10.0.0.1 esp0x303@10.0.0.1 ah0x305@10.0.0.1",
+			"eroute --replace --src 10.1.0.0/16 --dst 10.2.0.0/16 tun0x300@10.0.0.2",
+			"ip route del 10.2.0.0/16", "ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
+		}},
+		{"spibase on right", ends + two, true, []string{
+			"spi tun0x301@10.0.0.1 --ip4 --src 10.0.0.2 --dst 10.0.0.1",
+			"spi esp0x303@10.0.0.1 --esp 3des-md5-96 --src 10.0.0.2 --authkey … --enckey 0x1111",
+			"spi ah0x305@10.0.0.1 --ah hmac-md5-96 --src 10.0.0.2 --authkey …",
+			"spigrp tun0x301@10.0.0.1 esp0x303@10.0.0.1 ah0x305@10.0.0.1",
+			"spi tun0x300@10.0.0.2 --ip4 --src 10.0.0.1 --dst 10.0.0.2",
+			"spi esp0x302@10.0.0.2 --esp 3des-md5-96 --src 10.0.0.1 --authkey … --enckey 0x2222",
+			"spi ah0x304@10.0.0.2 --ah hmac-md5-96 --src 10.0.0.1 --authkey …",
+			"spigrp tun0x300@10.0.0.2 esp0x302@10.0.0.2 ah0x304@10.0.0.2",
+			"eroute --replace --src 10.2.0.0/16 --dst 10.1.0.0/16 tun0x301@10.0.0.1",
+			"ip route del 10.1.0.0/16", "ip route add 10.1.0.0/16 dev ipsec0",
+		}},
+		{"transport", hosts + "spibase=0x400\n esp=3des-md5-96\n " + keys3des, false, []string{
+			"spi esp0x400@10.0.0.2 --esp 3des-md5-96 --src 10.0.0.1 --authkey … --enckey …",
+			"spi esp0x401@10.0.0.1 --esp 3des-md5-96 --src 10.0.0.2 --authkey … --enckey …",
+			"eroute --replace --src 10.0.0.1/32 --dst 10.0.0.2/32 esp0x400@10.0.0.2",
+			"ip route del 10.0.0.2/32", "ip route add 10.0.0.2/32 dev ipsec0",
+		}},
+		{"passthrough", strings.ReplaceAll(ends, "conn t\n", "conn t\n type=passthrough\n"), false, []string{
+			"eroute --replace --src 10.1.0.0/16 --dst 10.2.0.0/16 %pass",
+			"ip route del 10.2.0.0/16", "ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
+		}},
+	}
+	strip := strings.NewReplacer(" --label t", "", " --af inet", "", " --eraf inet", "", " --said", "",
+		"0x01234567_89abcdef_02468ace_13579bdf_12345678_9abcdef0", "…", "0x12345678_9abcdef0_2468ace0_13579bdf", "…")
+	for _, tt := range tests {
+		k, err := load(t, left, tt.other, tt.text)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		var got []string
+		for _, s := range makePlan(k, "up").steps {
+			if slices.Contains(s.args, "--addin") {
+				continue // the original had no inbound policies
+			}
+			got = append(got, strings.TrimPrefix(strip.Replace(s.text("", true)), "ipsec "))
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		}
+	}
+}
+
+// TestNumbers checks the numbers of SAs against the whole table of types and
+// protocols.
+func TestNumbers(t *testing.T) {
+	const esp, ah = "esp=3des-md5-96\n " + keys3des + " ", "ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n "
+	tests := []struct{ text, right, left string }{
+		{ends + "spibase=0xB00\n " + esp, "tun0xb00 esp0xb02", "tun0xb01 esp0xb03"},
+		{ends + "spibase=0xB00\n " + ah, "tun0xb00 ah0xb02", "tun0xb01 ah0xb03"},
+		{ends + "spibase=0xB00\n " + esp + ah, "tun0xb00 esp0xb02 ah0xb04", "tun0xb01 esp0xb03 ah0xb05"},
+		{hosts + "spibase=0xB00\n " + esp, "esp0xb00", "esp0xb01"},
+		{hosts + "spibase=0xB00\n " + ah, "ah0xb00", "ah0xb01"},
+		{hosts + "spibase=0xB00\n " + esp + ah, "esp0xb00 ah0xb02", "esp0xb01 ah0xb03"},
+		{ends + "spi=0x200\n " + esp + ah, "tun0x200 esp0x200 ah0x200", "tun0x200 esp0x200 ah0x200"},
+		{ends + "spi=0x200\n leftespspi=0x201\n rightahspi=0x202\n " + esp + ah, "tun0x200 esp0x200 ah0x202", "tun0x200 esp0x201 ah0x200"},
+		{hosts + "spi=0x200\n rightespspi=0x201\n " + esp, "esp0x201", "esp0x200"},
+		{hosts + "spibase=0x200\n rightespspi=0x777\n " + esp + ah, "esp0x777 ah0x202", "esp0x201 ah0x203"},
+	}
+	for _, tt := range tests {
+		for _, other := range []bool{false, true} {
+			k, err := load(t, left, other, tt.text)
+			if err != nil {
+				t.Errorf("%s: %v", tt.text, err)
+				continue
+			}
+			want := [2]string{tt.left, tt.right}
+			for to, w := range want {
+				var got []string
+				for _, s := range k.sas(to) {
+					text, _, _ := strings.Cut(s.id.String(), "@")
+					got = append(got, text)
+				}
+				if strings.Join(got, " ") != w {
+					t.Errorf("%s: SAs to %s %q, want %s", tt.text, sides[to], got, w)
+				}
+			}
+			// Down removes what up has made, by the same numbers.
+			down := makePlan(k, "down").steps
+			ids := []string{k.sas(1 - k.local)[0].id.String(), k.sas(k.local)[0].id.String()}
+			for i, id := range ids {
+				if d := down[i+1].args; d[len(d)-1] != id {
+					t.Errorf("%s: down removes %q, want %s", tt.text, d, id)
+				}
+			}
+		}
+	}
+}
+
+func TestWhoAmI(t *testing.T) {
+	text := hosts + "spi=0x200\n esp=3des-md5-96\n " + keys3des
+	tests := []struct {
+		h     testHost
+		local string
+		iface string
+		err   string
+	}{
+		{testHost{own: []string{"10.0.0.1@ipsec0"}}, "left", "ipsec0", ""},
+		{testHost{own: []string{"192.0.2.1@ipsec0", "10.0.0.2@ipsec1", "10.0.0.2@ipsec1"}}, "right", "ipsec1", ""},
+		{testHost{own: []string{"192.0.2.1@ipsec0"}, rest: []string{"10.0.0.2@ipsec0"}}, "right", "ipsec0", ""},
+		{testHost{own: []string{"10.0.0.1@ipsec0"}, rest: []string{"10.0.0.2@ipsec0"}}, "left", "ipsec0", ""},
+		{testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.2@ipsec0"}}, "", "", "ambiguous which end this is: 10.0.0.1 on ipsec0 or 10.0.0.2 on ipsec0"},
+		{testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec1"}}, "", "", "ambiguous which end this is: 10.0.0.1 on ipsec0 or 10.0.0.1 on ipsec1"},
+		{testHost{own: []string{"192.0.2.1@ipsec0"}}, "", "", "this host is neither left (10.0.0.1) nor right (10.0.0.2)"},
+	}
+	for _, tt := range tests {
+		k, err := load(t, tt.h, false, text)
+		if err != nil {
+			if tt.err == "" || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%v: %v, want %q", tt.h, err, tt.err)
+			}
+			continue
+		}
+		if tt.err != "" || sides[k.local] != tt.local || k.iface != tt.iface {
+			t.Errorf("%v: %s on %s, want %s on %s %s", tt.h, sides[k.local], k.iface, tt.local, tt.iface, tt.err)
+		}
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	tests := []struct{ line, want string }{
+		{"", "what to do is missing; give one of --up, --down, --route and --unroute"},
+		{"net", "what to do is missing; give one of --up, --down, --route and --unroute"},
+		{"--up", "--up: which connection?"},
+		{"up", "what to do is missing; give one of --up, --down, --route and --unroute"},
+		{"--up --down net", "--down after --up; one at a time"},
+		{"--up --other net", "--other goes with --showonly; this host is not the other end"},
+		{"--up 9net", "connection: 9net is no name; a name is a letter, then letters, digits, dots, hyphens and underscores"},
+		{"--iam 10.0.0.1 --up net", "--iam 10.0.0.1: write an address and a virtual device, as in 192.0.2.1@ipsec0"},
+		{"--iam 10.0.0.1@eth0 --up net", "--iam 10.0.0.1@eth0: a virtual device follows @: ipsec0 to ipsec63"},
+		{"--frob net", "unknown option --frob"},
+	}
+	for _, tt := range tests {
+		r := clitest.Run(app(left, nil), clitest.World{}, strings.Fields(tt.line)...)
+		if want := "ipsec manual: " + tt.want + "\n"; r.Err != want || r.Status != cli.ExitUsage || r.Opened {
+			t.Errorf("manual %s: status %d\n got %swant %s", tt.line, r.Status, r.Err, want)
+		}
+	}
+}
+
+// A table is routes in memory.
+type table struct {
+	routes []string
+	refuse error
+}
+
+func (tb *table) add(r route) error {
+	if tb.refuse != nil {
+		return tb.refuse
+	}
+	tb.routes = append(tb.routes, r.dst.String()+" "+r.device)
+	return nil
+}
+
+func (tb *table) remove(r route) (func() error, error) {
+	for i, text := range tb.routes {
+		if strings.HasPrefix(text, r.dst.String()+" "+r.device) {
+			tb.routes = append(tb.routes[:i:i], tb.routes[i+1:]...)
+			return func() error { tb.routes = append(tb.routes, text); return nil }, nil
+		}
+	}
+	return nil, errnoSRCH
+}
+
+// bench is an applet on a stack with a memory.
+type bench struct {
+	model *model
+	table table
+	file  string
+}
+
+func newBench(t *testing.T, text string) *bench {
+	t.Helper()
+	b := &bench{model: newModel(), file: filepath.Join(t.TempDir(), "ipsec.conf")}
+	if err := os.WriteFile(b.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) run(line string) clitest.Result {
+	w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return b.model }}
+	h := left
+	return clitest.Run(app(h, &b.table), w, append([]string{"--config", b.file}, strings.Fields(line)...)...)
+}
+
+// state is all that there is, as text.
+func (b *bench) state() string {
+	var sb bytes.Buffer
+	sb.WriteString(b.model.String())
+	for _, r := range b.table.routes {
+		fmt.Fprintf(&sb, "route %s\n", r)
+	}
+	return sb.String()
+}
+
+const tunnel = ends + "spibase=0x200\n esp=3des-md5-96\n " + keys3des
+
+func TestUpDown(t *testing.T) {
+	b := newBench(t, tunnel)
+	const up = "tun0x200@10.0.0.2 esp0x202@10.0.0.2\ntun0x201@10.0.0.1 esp0x203@10.0.0.1\n" +
+		"policy tun0x201@10.0.0.1 10.2.0.0/16 10.1.0.0/16\n" +
+		"eroute 10.1.0.0/16 10.2.0.0/16 tun0x200@10.0.0.2\nroute 10.2.0.0/16 ipsec0\n"
+	if r := b.run("--up t"); r.Status != 0 || r.Err != "" || r.Out != "" || b.state() != up {
+		t.Fatalf("--up: status %d, %s%s\n%s", r.Status, r.Out, r.Err, b.state())
+	}
+	if r := b.run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "it is up already: there is tun0x200@10.0.0.2") || b.state() != up {
+		t.Errorf("a second --up: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+	if r := b.run("--down t"); r.Status != 0 || r.Err != "" || b.state() != "route 10.2.0.0/16 ipsec0\n" {
+		t.Errorf("--down: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+	if r := b.run("--down t"); r.Status != 0 || !strings.Contains(r.Err, "it was not up") {
+		t.Errorf("a second --down: status %d, %s", r.Status, r.Err)
+	}
+	if r := b.run("--unroute t"); r.Status != 0 || r.Err != "" || b.state() != "" {
+		t.Errorf("--unroute: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+	if r := b.run("--unroute t"); r.Status != 0 || !strings.Contains(r.Err, "it was not routed") {
+		t.Errorf("a second --unroute: status %d, %s", r.Status, r.Err)
+	}
+	if r := b.run("--route t"); r.Status != 0 || r.Err != "" || b.state() != "route 10.2.0.0/16 ipsec0\n" {
+		t.Errorf("--route: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+	if r := b.run("t up"); r.Status != 0 || r.Err != "ipsec manual: note: this form is obsolete; write --up t\n" || b.state() != up {
+		t.Errorf("t up: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+}
+
+// TestDownTransport: the inbound SA goes too, whatever its number is.
+func TestDownTransport(t *testing.T) {
+	b := newBench(t, hosts+"spi=0x200\n leftespspi=0x201\n rightespspi=0x202\n esp=3des-md5-96\n "+keys3des)
+	if r := b.run("--up t"); r.Status != 0 || !strings.Contains(b.state(), "esp0x201@10.0.0.1\n") || !strings.Contains(b.state(), "10.0.0.2/32 esp0x202@10.0.0.2\n") {
+		t.Fatalf("--up: %s\n%s", r.Err, b.state())
+	}
+	if r := b.run("--down t"); r.Status != 0 || b.state() != "route 10.0.0.2/32 ipsec0\n" {
+		t.Errorf("--down: %s\n%s", r.Err, b.state())
+	}
+}
+
+func TestShunt(t *testing.T) {
+	b := newBench(t, strings.ReplaceAll(ends, "conn t\n", "conn t\n type=drop\n"))
+	const up = "eroute 10.1.0.0/16 10.2.0.0/16 %drop\nroute 10.2.0.0/16 ipsec0\n"
+	if r := b.run("--up t"); r.Status != 0 || b.state() != up {
+		t.Errorf("--up: %s\n%s", r.Err, b.state())
+	}
+	if r := b.run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "up already") || b.state() != up {
+		t.Errorf("a second --up: %s\n%s", r.Err, b.state())
+	}
+	if r := b.run("--down t"); r.Status != 0 || b.state() != "route 10.2.0.0/16 ipsec0\n" {
+		t.Errorf("--down: %s\n%s", r.Err, b.state())
+	}
+}
+
+// TestUndo lets each request of --up fail in turn: the state afterwards is that
+// of before, and the error is the first one.
+func TestUndo(t *testing.T) {
+	for _, before := range []string{"", "trap"} {
+		for n := 1; ; n++ {
+			b := newBench(t, tunnel)
+			b.table.routes = []string{"10.2.0.0/16 eth1"}
+			if before != "" {
+				sel := klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}
+				b.model.eroutes[sel] = klips.Magic(klips.SPITrap)
+			}
+			want := b.state()
+			b.model.failAt = n
+			r := b.run("--up t")
+			if b.model.requests < n {
+				if r.Status != 0 || n != 9 {
+					t.Errorf("%d requests, status %d, want 8 and 0: %s", n-1, r.Status, r.Err)
+				}
+				break
+			}
+			if r.Status != 1 || b.state() != want || !strings.HasSuffix(r.Err, "the stack has no memory left; remove what is not needed\n") || strings.Count(r.Err, "\n") != 1 {
+				t.Errorf("request %d fails: status %d, %s\n got %s\nwant %s", n, r.Status, r.Err, b.state(), want)
+			}
+		}
+	}
+	b := newBench(t, tunnel)
+	b.table.routes = []string{"10.2.0.0/16 eth1"}
+	b.table.refuse = errnoNETDOWN
+	r := b.run("--up t")
+	if want := "conn t: ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0: ipsec0 is down; ip link set ipsec0 up\n"; r.Status != 1 ||
+		!strings.HasSuffix(r.Err, want) || b.state() != "route 10.2.0.0/16 eth1\n" {
+		t.Errorf("no route: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+}
+
+// TestDownGoesOn: --down does the rest when a step fails, and says what failed.
+func TestDownGoesOn(t *testing.T) {
+	b := newBench(t, tunnel)
+	b.run("--up t")
+	b.model.requests, b.model.failAt = 0, 1
+	r := b.run("--down t")
+	want := "eroute 10.1.0.0/16 10.2.0.0/16 tun0x200@10.0.0.2\nroute 10.2.0.0/16 ipsec0\n"
+	if r.Status != 1 || !strings.Contains(r.Err, "eroute: 10.1.0.0/16 -> 10.2.0.0/16: ") || b.state() != want {
+		t.Errorf("--down: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+}
+
+// TestScript: a script takes the place of the built-in one, is told who and
+// what, and its failure takes back the connection.
+func TestScript(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	script := ` leftupdown="echo $PLUTO_VERB $PLUTO_VERSION $PLUTO_STACK $PLUTO_CONNECTION $PLUTO_ME $PLUTO_MY_CLIENT_MASK` +
+		` $PLUTO_PEER $PLUTO_PEER_CLIENT_NET $PLUTO_NEXT_HOP $PLUTO_INTERFACE >> ` + log + `; test -e ` + log + `.ok -o $PLUTO_VERB != up-client"` + "\n"
+	b := newBench(t, tunnel+script)
+	const about = " 2.0 klips t 10.0.0.1 255.255.0.0 10.0.0.2 10.2.0.0 10.0.0.254 ipsec0\n"
+	calls := func(verbs ...string) string {
+		var sb strings.Builder
+		for _, v := range verbs {
+			sb.WriteString(v + "-client" + about)
+		}
+		return sb.String()
+	}
+	r := b.run("--up t")
+	got, _ := os.ReadFile(log)
+	if want := calls("prepare", "route", "up", "unroute"); r.Status != 1 || !strings.Contains(r.Err, "(up-client): exit status 1") || string(got) != want || b.state() != "" {
+		t.Errorf("--up with a failing script: status %d, %s\n%s%s", r.Status, r.Err, got, b.state())
+	}
+	os.WriteFile(log+".ok", nil, 0o600)
+	os.Remove(log)
+	for _, op := range []string{"--up", "--down", "--unroute"} {
+		if r := b.run(op + " t"); r.Status != 0 {
+			t.Errorf("%s: %s", op, r.Err)
+		}
+	}
+	got, _ = os.ReadFile(log)
+	if want := calls("prepare", "route", "up", "down", "unroute"); string(got) != want || b.state() != "" {
+		t.Errorf("scripts: got\n%swant\n%s%s", got, want, b.state())
+	}
+}
+
+// TestInterrupted: a signal takes back what was done.
+func TestInterrupted(t *testing.T) {
+	for _, script := range []string{"kill -TERM $PPID; sleep 5", "kill -INT $PPID; sleep 0.2"} {
+		b := newBench(t, tunnel+" leftupdown=\"test $PLUTO_VERB != route-client || { "+script+"; }\"\n")
+		r := b.run("--up t")
+		if r.Status != 1 || !strings.HasSuffix(r.Err, "conn t: interrupted; what was done has been taken back\n") || b.state() != "" {
+			t.Errorf("%s: status %d, %s\n%s", script, r.Status, r.Err, b.state())
+		}
+	}
+}
+
+// TestSecrets: no key is in a trace, a message or an error.
+func TestSecrets(t *testing.T) {
+	secret := regexp.MustCompile(`(?i)0123.?4567|89abcdef|12345678|9abcdef0|c2VjcmV0`)
+	for _, text := range []string{
+		tunnel,
+		strings.ReplaceAll(tunnel, "_9abcdef0\n", "\n"),
+		strings.ReplaceAll(tunnel, "_9abcdef0\n", "_9abcdefg\n"),
+		strings.ReplaceAll(tunnel, "espenckey=", "espenkey="),
+		strings.ReplaceAll(tunnel, "espenckey=", "espenckey "),
+		strings.ReplaceAll(tunnel, "espenckey=", "\n espenckey="),
+		strings.ReplaceAll(tunnel, "espenckey=", "espenckey=\n "),
+		strings.ReplaceAll(tunnel, "espenckey=0x01234567", "espenckey=0x01234567 89abcdef"),
+		tunnel + " c2VjcmV0c2VjcmV0c2VjcmV0==\n",
+		tunnel + "0x01234567\n",
+		tunnel + keys3des,
+	} {
+		for _, line := range []string{"--show --up t", "--debug --show --up t"} {
+			b := newBench(t, text)
+			if r := b.run(line); secret.MatchString(r.Out + r.Err) {
+				t.Errorf("%q: %s: a key is shown:\n%s%s", text, line, r.Out, r.Err)
+			} else if text == tunnel && !strings.Contains(r.Err, "--enckey …\n") {
+				t.Errorf("%s: no trace:\n%s", line, r.Err)
+			}
+		}
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for word, want := range map[string]string{
+		"": "''", "esp0x200@10.0.0.1": "esp0x200@10.0.0.1", "%pass": "%pass", "a b": "'a b'", "it's": `'it'\''s'`,
+		"$x": "'$x'", "a;b": "'a;b'", "ä": "'ä'", "*": "'*'", "~": "'~'",
+	} {
+		if got := quote(word); got != want {
+			t.Errorf("quote(%q) = %s, want %s", word, got, want)
+		}
+	}
+}
+
+func FuzzConn(f *testing.F) {
+	f.Add(tunnel)
+	f.Add(hosts + "spi=0x200\n ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n")
+	f.Add("conn t\n left=%defaultroute\n right=2001:db8::2\n rightsubnet=%default\n type=reject\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		k, err := load(t, left, false, text)
+		if err != nil {
+			if s := err.Error(); strings.Contains(s, "\n") {
+				t.Errorf("error of more than one line: %q", s)
+			}
+			return
+		}
+		for _, op := range operations {
+			p := makePlan(k, op)
+			if err := p.write(&bytes.Buffer{}, "", true); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

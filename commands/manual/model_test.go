@@ -1,0 +1,161 @@
+package manual
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+)
+
+const (
+	errnoSRCH    = syscall.ESRCH
+	errnoNETDOWN = syscall.ENETDOWN
+)
+
+// A model is a stack that remembers SAs, groups, eroutes and inbound policies,
+// and refuses to replace an eroute that is not there, as the kernels of old do.
+// Request number failAt, from 1, fails.
+type model struct {
+	clitest.Stack
+	groups           [][]klips.SAID // an SA alone is a group of one
+	eroutes          map[klips.Selector]klips.SAID
+	policies         map[klips.SAID]klips.Selector
+	requests, failAt int
+}
+
+func newModel() *model {
+	return &model{eroutes: map[klips.Selector]klips.SAID{}, policies: map[klips.SAID]klips.Selector{}}
+}
+
+func (m *model) String() string {
+	var lines []string
+	for _, g := range m.groups {
+		var ids []string
+		for _, id := range g {
+			ids = append(ids, id.String())
+		}
+		lines = append(lines, strings.Join(ids, " ")+"\n")
+	}
+	for id, s := range m.policies {
+		lines = append(lines, fmt.Sprintf("policy %v %v %v\n", id, s.Src, s.Dst))
+	}
+	for s, id := range m.eroutes {
+		lines = append(lines, fmt.Sprintf("eroute %v %v %v\n", s.Src, s.Dst, id))
+	}
+	return strings.Join(lines, "")
+}
+
+func (m *model) fail() error {
+	if m.requests++; m.requests == m.failAt {
+		return &klips.OpError{Op: "test", Err: syscall.ENOMEM}
+	}
+	return nil
+}
+
+func (m *model) find(id klips.SAID) int {
+	return slices.IndexFunc(m.groups, func(g []klips.SAID) bool { return slices.Contains(g, id) })
+}
+
+func (m *model) AddSA(_ context.Context, s *klips.SASpec) error {
+	if err := m.fail(); err != nil {
+		return err
+	}
+	if m.find(s.ID) >= 0 {
+		return &klips.OpError{Op: "add SA", Err: syscall.EEXIST}
+	}
+	m.groups = append(m.groups, []klips.SAID{s.ID})
+	return nil
+}
+
+func (m *model) DeleteSA(_ context.Context, id klips.SAID) error {
+	if err := m.fail(); err != nil {
+		return err
+	}
+	i := m.find(id)
+	if i < 0 {
+		return &klips.OpError{Op: "delete SA", Err: syscall.ESRCH}
+	}
+	for _, member := range m.groups[i] {
+		delete(m.policies, member)
+	}
+	m.groups = slices.Delete(m.groups, i, i+1)
+	return nil
+}
+
+func (m *model) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
+	if m.find(id) < 0 {
+		return klips.SA{}, &klips.OpError{Op: "get SA", Err: syscall.ESRCH}
+	}
+	return klips.SA{ID: id}, nil
+}
+
+func (m *model) Group(_ context.Context, ids []klips.SAID) error {
+	if err := m.fail(); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		i := m.find(id)
+		if i < 0 {
+			return &klips.OpError{Op: "group", Err: syscall.ENOENT}
+		}
+		m.groups = slices.Delete(m.groups, i, i+1)
+	}
+	m.groups = append(m.groups, slices.Clone(ids))
+	return nil
+}
+
+func (m *model) Ungroup(_ context.Context, id klips.SAID) error {
+	i := m.find(id)
+	if i < 0 {
+		return &klips.OpError{Op: "ungroup", Err: syscall.ENOENT}
+	}
+	g := m.groups[i]
+	m.groups = slices.Delete(m.groups, i, i+1)
+	for _, id := range g {
+		m.groups = append(m.groups, []klips.SAID{id})
+	}
+	return nil
+}
+
+func (m *model) SetEroute(_ context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	if err := m.fail(); err != nil {
+		return err
+	}
+	_, there := m.eroutes[e.Selector]
+	switch i := m.find(e.ID); {
+	case op == klips.ErouteAddIn && (i < 0 || len(m.groups[i]) < 2):
+		return &klips.OpError{Op: "set policy", Err: syscall.ENOENT}
+	case op == klips.ErouteAddIn:
+		m.policies[e.ID] = e.Selector
+		return nil
+	case op == klips.ErouteAdd && there:
+		return &klips.OpError{Op: "set eroute", Err: syscall.EEXIST}
+	case op == klips.ErouteReplace && !there:
+		return &klips.OpError{Op: "set eroute", Err: syscall.ENOENT}
+	}
+	m.eroutes[e.Selector] = e.ID
+	return nil
+}
+
+func (m *model) DeleteEroute(_ context.Context, s klips.Selector) error {
+	if err := m.fail(); err != nil {
+		return err
+	}
+	if _, there := m.eroutes[s]; !there {
+		return &klips.OpError{Op: "delete eroute", Err: syscall.ENOENT}
+	}
+	delete(m.eroutes, s)
+	return nil
+}
+
+func (m *model) Eroutes(context.Context) ([]klips.Eroute, error) {
+	var list []klips.Eroute
+	for s, id := range m.eroutes {
+		list = append(list, klips.Eroute{Selector: s, ID: id})
+	}
+	return list, nil
+}

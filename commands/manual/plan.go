@@ -1,0 +1,254 @@
+package manual
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A step is one thing to do: the call of an applet, the call of a script, or a
+// change of the host's routes.
+type step struct {
+	// args are an applet and its arguments.
+	args []string
+	// script is a command for sh, called with PLUTO_VERB set to verb.
+	script, verb string
+	// route is a route to be added, or removed.
+	route  *route
+	remove bool
+
+	// spare makes it no failure when what is to go is not there.
+	spare bool
+	// undo takes the step back.
+	undo []step
+	// eroute marks the step that sets the eroute: whether it adds or replaces is
+	// only known when the stack has been asked.
+	eroute bool
+}
+
+// A route of the host's main table.
+type route struct {
+	dst     netip.Prefix
+	gateway netip.Addr // invalid: none
+	device  string     // empty, for one that is to go: any
+}
+
+// A plan is what an operation does.
+type plan struct {
+	environ []string // NAME=VALUE, for scripts
+	steps   []step
+}
+
+// operations are what can be done with a connection.
+var operations = [...]string{"up", "down", "route", "unroute"}
+
+// makePlan says what an operation does. It asks nobody.
+func makePlan(k *connection, operation string) plan {
+	p := plan{environ: k.environ()}
+	switch operation {
+	case "up":
+		for _, to := range []int{1 - k.local, k.local} {
+			p.steps = append(p.steps, k.makeSAs(to)...)
+		}
+		p.steps = append(p.steps, k.setEroute())
+		p.steps = append(p.steps, k.updown("prepare", "")...)
+		p.steps = append(p.steps, k.updown("route", "unroute")...)
+		p.steps = append(p.steps, k.updown("up", "down")...)
+	case "down":
+		p.steps = append(p.steps, k.updown("down", "")...)
+		p.steps = append(p.steps, step{args: k.label("eroute", append([]string{"--del"}, k.flow()...)...), spare: true})
+		// Removing one member removes its group.
+		for _, to := range []int{1 - k.local, k.local} {
+			if sas := k.sas(to); sas != nil {
+				p.steps = append(p.steps, step{args: k.label("spi", "--del", "--said", sas[0].id.String()), spare: true})
+			}
+		}
+	case "route":
+		p.steps = append(p.steps, k.updown("prepare", "")...)
+		p.steps = append(p.steps, k.updown("route", "unroute")...)
+	case "unroute":
+		p.steps = append(p.steps, k.updown("unroute", "")...)
+	}
+	return p
+}
+
+// label makes the call of an applet whose messages bear the connection's name.
+func (k *connection) label(applet string, args ...string) []string {
+	return append([]string{applet, "--label", k.name}, args...)
+}
+
+// makeSAs makes the SAs that go to an end, and their group.
+func (k *connection) makeSAs(to int) []step {
+	src, dst := klips.FormatAddr(k.ends[1-to].addr), klips.FormatAddr(k.ends[to].addr)
+	family := klips.FamilyOf(k.ends[to].addr)
+	var steps []step
+	var ids []string
+	for _, s := range k.sas(to) {
+		id := s.id.String()
+		ids = append(ids, id)
+		args := []string{"--af", family.String(), "--said", id}
+		switch s.id.Proto {
+		case klips.ProtoTun:
+			version := "--ip4"
+			if family == klips.Family6 {
+				version = "--ip6"
+			}
+			args = append(args, version, "--src", src, "--dst", dst)
+		case klips.ProtoESP:
+			args = append(args, "--esp", s.alg, "--src", src)
+			args = optional(args, "--authkey", s.toward.authKey)
+			args = optional(args, "--replay_window", k.espWindow)
+			args = optional(args, "--enckey", s.toward.encKey)
+		case klips.ProtoAH:
+			args = append(args, "--ah", s.alg, "--src", src)
+			args = optional(args, "--replay_window", k.ahWindow)
+			args = optional(args, "--authkey", s.toward.ahKey)
+		}
+		steps = append(steps, step{
+			args: k.label("spi", args...),
+			undo: []step{{args: k.label("spi", "--del", "--said", id), spare: true}},
+		})
+	}
+	if len(ids) > 1 {
+		steps = append(steps, step{
+			args: k.label("spigrp", append([]string{"--said"}, ids...)...),
+			undo: []step{{args: k.label("spigrp", "--said", ids[0]), spare: true}},
+		})
+	}
+	if to == k.local && k.sas(to) != nil && k.sas(to)[0].id.Proto == klips.ProtoTun {
+		steps = append(steps, step{args: k.admit(ids[0])})
+	}
+	return steps
+}
+
+// admit sets what the packets of the inbound tunnel may be from and to. Without
+// it a stack takes all of them or, as later KLIPS kernels, none. The policy goes
+// with its SA.
+func (k *connection) admit(said string) []string {
+	src, dst := k.peer().subnet, k.me().subnet
+	return k.label("eroute", "--addin", "--eraf", klips.FamilyOf(src.Addr()).String(),
+		"--src", prefixText(src), "--dst", prefixText(dst), "--said", said)
+}
+
+func optional(args []string, option, value string) []string {
+	if value == "" {
+		return args
+	}
+	return append(args, option, value)
+}
+
+// flow names the packets that go from here to the peer.
+func (k *connection) flow() []string {
+	src, dst := k.me().subnet, k.peer().subnet
+	return []string{"--eraf", klips.FamilyOf(src.Addr()).String(), "--src", prefixText(src), "--dst", prefixText(dst)}
+}
+
+func (k *connection) selector() klips.Selector {
+	return klips.Selector{Src: k.me().subnet, Dst: k.peer().subnet}
+}
+
+// said is the SAID that packets to the peer go to.
+func (k *connection) said() string {
+	if k.shunt != "" {
+		return k.shunt
+	}
+	return k.sas(1 - k.local)[0].id.String()
+}
+
+func (k *connection) setEroute() step {
+	return step{args: k.erouteArgs("--replace", k.said()), eroute: true}
+}
+
+func (k *connection) erouteArgs(how, said string) []string {
+	return k.label("eroute", slices.Concat([]string{how}, k.flow(), []string{"--said", said})...)
+}
+
+// updown is what a verb does: the script's call if there is one, else the
+// changes of routes. back is the script's verb that takes it back.
+func (k *connection) updown(verb, back string) []step {
+	if script := k.me().updown; script != "" {
+		s := step{script: script, verb: k.verb(verb)}
+		if back != "" {
+			s.undo = []step{{script: script, verb: k.verb(back)}}
+		}
+		return []step{s}
+	}
+	var steps []step
+	for _, dst := range halves(k.peer().subnet) {
+		r := &route{dst: dst}
+		if verb != "prepare" {
+			r.device = k.iface
+			if k.via {
+				r.gateway = k.me().nexthop
+			}
+		}
+		switch verb {
+		case "prepare", "unroute":
+			steps = append(steps, step{route: r, remove: true, spare: true})
+		case "route":
+			steps = append(steps, step{route: r})
+		}
+	}
+	return steps
+}
+
+// halves returns a prefix, or the two halves of everything: routes to them
+// eclipse a default route without taking its place.
+func halves(p netip.Prefix) []netip.Prefix {
+	switch {
+	case p.Bits() != 0:
+		return []netip.Prefix{p}
+	case p.Addr().Is6():
+		return []netip.Prefix{netip.MustParsePrefix("::/1"), netip.MustParsePrefix("8000::/1")}
+	}
+	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("128.0.0.0/1")}
+}
+
+// verb is a verb as scripts know it.
+func (k *connection) verb(verb string) string {
+	verb += "-host"
+	if k.me().given {
+		verb = verb[:len(verb)-len("host")] + "client"
+	}
+	if k.peer().subnet.Addr().Is6() {
+		verb += "-v6"
+	}
+	return verb
+}
+
+// environ is what scripts are told besides the verb.
+func (k *connection) environ() []string {
+	me, peer := k.me(), k.peer()
+	return []string{
+		"PLUTO_VERSION=2.0",
+		"PLUTO_STACK=klips",
+		"PLUTO_CONNECTION=" + k.name,
+		"PLUTO_NEXT_HOP=" + klips.FormatAddr(me.nexthop),
+		"PLUTO_INTERFACE=" + k.iface,
+		"PLUTO_VIRT_INTERFACE=" + k.iface,
+		"PLUTO_ME=" + klips.FormatAddr(me.addr),
+		"PLUTO_MY_CLIENT=" + prefixText(me.subnet),
+		"PLUTO_MY_CLIENT_NET=" + klips.FormatAddr(me.subnet.Addr()),
+		"PLUTO_MY_CLIENT_MASK=" + maskText(me.subnet),
+		"PLUTO_PEER=" + klips.FormatAddr(peer.addr),
+		"PLUTO_PEER_CLIENT=" + prefixText(peer.subnet),
+		"PLUTO_PEER_CLIENT_NET=" + klips.FormatAddr(peer.subnet.Addr()),
+		"PLUTO_PEER_CLIENT_MASK=" + maskText(peer.subnet),
+	}
+}
+
+// prefixText writes a prefix in a form that ipsec eroute reads: its addresses
+// differ from those of package netip where "::" is concerned.
+func prefixText(p netip.Prefix) string {
+	return klips.FormatAddr(p.Addr()) + p.String()[len(p.Addr().String()):]
+}
+
+// maskText writes a prefix length as an address.
+func maskText(p netip.Prefix) string {
+	ones := netip.MustParseAddr("255.255.255.255")
+	if p.Addr().Is6() {
+		ones = netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
+	}
+	return klips.FormatAddr(netip.PrefixFrom(ones, p.Bits()).Masked().Addr())
+}

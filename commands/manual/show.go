@@ -1,0 +1,116 @@
+package manual
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// hidden stands for a key where it is not to be seen.
+const hidden = "…"
+
+// redact returns args without keys. A name of a file that holds one stays.
+func redact(args []string) []string {
+	out := slices.Clone(args)
+	for i := 1; i < len(out); i++ {
+		if (args[i-1] == "--authkey" || args[i-1] == "--enckey") && !strings.HasPrefix(args[i], "@") {
+			out[i] = hidden
+		}
+	}
+	return out
+}
+
+// quote writes a word as sh reads it back.
+func quote(word string) string {
+	plain := word != ""
+	for i := 0; i < len(word) && plain; i++ {
+		c := word[i]
+		plain = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_-+=:,./@%", c) >= 0
+	}
+	if plain {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+func quoteAll(words []string) string {
+	var b strings.Builder
+	for i, w := range words {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		if w == hidden {
+			b.WriteString(w)
+		} else {
+			b.WriteString(quote(w))
+		}
+	}
+	return b.String()
+}
+
+// text is a step as a shell command. stack, if it is not empty, is the one that
+// was asked for.
+func (s *step) text(stack string, keys bool) string {
+	switch {
+	case s.route != nil:
+		return s.route.text(s.remove)
+	case s.script != "":
+		return "PLUTO_VERB=" + s.verb + " sh -c " + quote(s.script)
+	}
+	words := []string{"ipsec"}
+	if stack != "" {
+		words = append(words, "--stack", stack)
+	}
+	args := s.args
+	if !keys {
+		args = redact(args)
+	}
+	return quoteAll(append(words, args...))
+}
+
+func (r *route) text(remove bool) string {
+	words := []string{"ip", "route", "add", r.dst.String()}
+	if r.dst.Addr().Is6() {
+		words[0] = "ip -6"
+	}
+	if remove {
+		words[2] = "del"
+	}
+	if r.gateway.IsValid() {
+		words = append(words, "via", r.gateway.String())
+	}
+	if r.device != "" {
+		words = append(words, "dev", r.device)
+	}
+	return strings.Join(words, " ")
+}
+
+// write writes the plan as a script for sh, with its keys. The script of an
+// operation that stops at the first failure does so too.
+func (p *plan) write(w io.Writer, stack string, stops bool) error {
+	var b strings.Builder
+	if stops {
+		b.WriteString("set -e\n")
+	}
+	for _, s := range p.steps {
+		if s.script == "" {
+			continue
+		}
+		for _, v := range p.environ {
+			name, value, _ := strings.Cut(v, "=")
+			fmt.Fprintf(&b, "export %s=%s\n", name, quote(value))
+		}
+		break
+	}
+	for i := range p.steps {
+		s := &p.steps[i]
+		b.WriteString(s.text(stack, true))
+		if stops && s.spare {
+			b.WriteString(" 2>/dev/null || :")
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
