@@ -25,7 +25,7 @@ import (
 // interopModules are what the kernel's side needs, those included that it would
 // otherwise ask modprobe for.
 var interopModules = []string{
-	"veth", "tun", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
+	"veth", "tun", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
 	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
 	"crypto_null", "hmac", "md5", "sha1_generic", "sha256_generic", "sha512_generic", "gcm", "ctr", "ghash-generic",
 	"sch_ingress", "cls_matchall", "act_nat", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "jitterentropy_rng", "drbg",
@@ -45,7 +45,7 @@ func TestKernel(t *testing.T) {
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
-	status, err := uml.Run(ctx, uml.Job{Args: args, Env: []string{"REQUIRE=root,tun,esp"}, Dir: dir, Modules: interopModules}, &out)
+	status, err := uml.Run(ctx, uml.Job{Args: args, Env: []string{"REQUIRE=root,tun,esp,pfkey"}, Dir: dir, Modules: interopModules}, &out)
 	t.Logf("in the guest:\n%s", &out)
 	if err != nil {
 		t.Fatal(err)

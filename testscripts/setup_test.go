@@ -143,6 +143,7 @@ var abilities = map[string]func() error{
 	}),
 	"uml":    sync.OnceValue(haveUML),
 	"esp":    sync.OnceValue(haveESP),
+	"pfkey":  sync.OnceValue(havePFKEY),
 	"users":  sync.OnceValue(haveUsers),
 	"userns": sync.OnceValue(haveUserNS),
 }

@@ -1,0 +1,62 @@
+package testscripts
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// havePFKEY reports why the running kernel has no PF_KEY, or nil.
+func havePFKEY() error {
+	c, err := pfkey.Open()
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// TestInteropPFKEY: a kernel's PF_KEY socket takes REGISTER and answers it, and
+// refuses what is private to us. That it is not KLIPS' socket is found out
+// before anything is asked for.
+func TestInteropPFKEY(t *testing.T) {
+	need(t, "root", "pfkey")
+	c, err := pfkey.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	messages, err := c.Listen(t.Context(), pfkey.SATypeESP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for b, err := range messages {
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := pfkey.Parse(b)
+		if err != nil || m.Type != pfkey.TypeRegister || m.SAType != pfkey.SATypeESP || m.PID != uint32(os.Getpid()) {
+			t.Errorf("answer to REGISTER: %v, %v", m, err)
+		} else if m.SupportedAuth == nil || m.SupportedEnc == nil {
+			t.Errorf("REGISTER says nothing of algorithms: %v", m)
+		}
+		break
+	}
+	for _, m := range []*pfkey.Message{pfkey.Status(), pfkey.DetachAll(), pfkey.ListTable(pfkey.TableSAs)} {
+		if _, err := c.Call(t.Context(), m); !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
+			t.Errorf("Call(%v) = %v, want EINVAL or EOPNOTSUPP", m.Type, err)
+		}
+	}
+	if _, err := c.Call(t.Context(), pfkey.Flush()); err != nil {
+		t.Errorf("Call(FLUSH) = %v", err)
+	}
+	var u *klips.UnavailableError
+	if _, err := kernel.Open(func(string) string { return "" }); !errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("kernel.Open = %v, want that there is no KLIPS", err)
+	}
+}
