@@ -26,7 +26,7 @@ const expiryTime = 5 * time.Second
 
 // queueTime is how long a packet may wait in the queue of ipsec0 behind those of
 // the TCP stream. One that was sent before a group with a limit came may meet it.
-const queueTime = 300 * time.Millisecond
+const queueTime = time.Second
 
 // shapes are the transforms of the groups, inner to outer, behind the tun SA.
 var shapes = [][]klips.SASpec{
