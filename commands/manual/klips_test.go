@@ -1,0 +1,69 @@
+package manual
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+	module "github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// TestKLIPS takes a connection up and down on a machine that has KLIPS.
+func TestKLIPS(t *testing.T) {
+	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
+	b := newBench(t, tunnel)
+	run := func(line string) clitest.Result {
+		w := clitest.World{Wrap: func(klips.Stack) klips.Stack {
+			return module.New(k.ProcNet, func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) }, k.Ioctl)
+		}}
+		return clitest.Run(app(left, &b.table), w, append([]string{"--config", b.file}, strings.Fields(line)...)...)
+	}
+	tables := func() (lines []string) {
+		for _, name := range []string{"ipsec_spigrp", "ipsec_eroute"} {
+			text, err := os.ReadFile(filepath.Join(k.ProcNet, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				lines = append(lines, strings.Join(strings.Fields(line), " "))
+			}
+		}
+		slices.Sort(lines)
+		return lines
+	}
+	up := []string{
+		"0 10.1.0.0/16 -> 10.2.0.0/16 => tun0x200@10.0.0.2",
+		"esp0x202@10.0.0.2",
+		"esp0x203@10.0.0.1 tun0x201@10.0.0.1",
+		"tun0x200@10.0.0.2 esp0x202@10.0.0.2",
+		"tun0x201@10.0.0.1",
+	}
+	for _, step := range []struct {
+		line string
+		want []string
+	}{
+		{"--up t", up}, {"--down t", nil}, {"--up t", up},
+	} {
+		if r := run(step.line); r.Status != 0 || r.Err != "" {
+			t.Fatalf("%s: status %d, %s", step.line, r.Status, r.Err)
+		}
+		if d := cmp.Diff(step.want, tables()); d != "" {
+			t.Errorf("after %s (-want +got):\n%s", step.line, d)
+		}
+	}
+	if r := run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "it is up already") {
+		t.Errorf("a second --up: status %d, %s", r.Status, r.Err)
+	}
+	if d := cmp.Diff(up, tables()); d != "" {
+		t.Errorf("after a second --up (-want +got):\n%s", d)
+	}
+}
