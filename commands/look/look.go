@@ -17,6 +17,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -42,7 +43,7 @@ type view struct {
 	Eroutes []klips.Eroute `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
 	SAs     []klips.SA     `json:"sas"`
-	Routes  []route        `json:"routes"`
+	Routes  []routes.Route `json:"routes"`
 }
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
@@ -83,7 +84,7 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 	if v.Devices, err = s.Devices(ctx); err != nil {
 		return v, err
 	}
-	v.Routes, err = routes()
+	v.Routes, err = routes.List()
 	return v, err
 }
 

@@ -71,7 +71,7 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 		}
 		return func(context.Context) error {
 			if x.trace {
-				fmt.Fprintf(x.env.Err, "+ %s\n", s.route.text(false))
+				fmt.Fprintf(x.env.Err, "+ %s\n", routeText(s.route, false))
 			}
 			return s.failed(back())
 		}, nil

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/routes"
 )
 
 // A stepError is the failure of a step. It keeps the cause, but is no usage
@@ -34,7 +36,7 @@ func (s *step) failed(err error) error {
 	what := ""
 	switch {
 	case s.route != nil:
-		what = s.route.text(s.remove)
+		what = routeText(s.route, s.remove)
 	case s.script != "":
 		what = s.script + " (" + s.verb + ")"
 	default:
@@ -54,7 +56,7 @@ func spared(s *step, err error) bool {
 }
 
 // routeError says what the kernel's refusal of a route means.
-func routeError(r *route, err error) error {
+func routeError(r *routes.Route, err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return err
@@ -64,15 +66,15 @@ func routeError(r *route, err error) error {
 	case syscall.EPERM, syscall.EACCES:
 		text = "not permitted; run it as root (CAP_NET_ADMIN is needed)"
 	case syscall.ENODEV:
-		text = "there is no device " + r.device + "; is the stack running? (ipsec setup status)"
+		text = "there is no device " + r.Device + "; is the stack running? (ipsec setup status)"
 	case syscall.ENETDOWN:
-		text = r.device + " is down; ip link set " + r.device + " up"
+		text = r.Device + " is down; ip link set " + r.Device + " up"
 	case syscall.EEXIST:
 		text = "there is another route to this network; ip route lists it"
 	case syscall.ESRCH:
 		text = "there is no such route"
 	case syscall.ENETUNREACH, syscall.EHOSTUNREACH:
-		text = "the gateway is not in a network of " + r.device + "; give another next hop, or none"
+		text = "the gateway is not in a network of " + r.Device + "; give another next hop, or none"
 	default:
 		return err
 	}

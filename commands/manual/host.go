@@ -117,25 +117,25 @@ func (s system) defaultRoute(is6 bool) (gatewayRoute, error) {
 		return gatewayRoute{}, fmt.Errorf("this host has no %s default route; give the address itself", family)
 	case err != nil:
 		return gatewayRoute{}, fmt.Errorf("the %s default route: %w", family, err)
-	case r.local.IsValid():
-		return gatewayRoute{r.local, r.gateway}, nil
+	case r.Src.IsValid():
+		return gatewayRoute{r.Src, r.Gateway}, nil
 	}
 	// The address of the device that is in the gateway's network, else its first.
-	prefixes, err := addresses(r.device)
+	prefixes, err := addresses(r.Device)
 	if err != nil {
 		return gatewayRoute{}, fmt.Errorf("the %s default route: %w", family, err)
 	}
-	best := gatewayRoute{gateway: r.gateway}
+	best := gatewayRoute{gateway: r.Gateway}
 	for _, p := range prefixes {
-		if p.Addr().Is6() != is6 || p.Addr().IsLinkLocalUnicast() && !r.gateway.IsLinkLocalUnicast() && is6 {
+		if p.Addr().Is6() != is6 || p.Addr().IsLinkLocalUnicast() && !r.Gateway.IsLinkLocalUnicast() && is6 {
 			continue
 		}
-		if !best.local.IsValid() || r.gateway.IsValid() && p.Contains(r.gateway) && !p.Addr().IsLinkLocalUnicast() {
+		if !best.local.IsValid() || r.Gateway.IsValid() && p.Contains(r.Gateway) && !p.Addr().IsLinkLocalUnicast() {
 			best.local = p.Addr()
 		}
 	}
 	if !best.local.IsValid() {
-		return best, fmt.Errorf("%s, where the %s default route leads, has no such address; give the address itself", r.device, family)
+		return best, fmt.Errorf("%s, where the %s default route leads, has no such address; give the address itself", r.Device, family)
 	}
 	return best, nil
 }

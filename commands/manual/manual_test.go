@@ -18,6 +18,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -306,17 +307,17 @@ type table struct {
 	refuse error
 }
 
-func (tb *table) add(r route) error {
+func (tb *table) add(r routes.Route) error {
 	if tb.refuse != nil {
 		return tb.refuse
 	}
-	tb.routes = append(tb.routes, r.dst.String()+" "+r.device)
+	tb.routes = append(tb.routes, r.Dst.String()+" "+r.Device)
 	return nil
 }
 
-func (tb *table) remove(r route) (func() error, error) {
+func (tb *table) remove(r routes.Route) (func() error, error) {
 	for i, text := range tb.routes {
-		if strings.HasPrefix(text, r.dst.String()+" "+r.device) {
+		if strings.HasPrefix(text, r.Dst.String()+" "+r.Device) {
 			tb.routes = append(tb.routes[:i:i], tb.routes[i+1:]...)
 			return func() error { tb.routes = append(tb.routes, text); return nil }, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -15,7 +16,7 @@ type step struct {
 	// script is a command for sh, called with PLUTO_VERB set to verb.
 	script, verb string
 	// route is a route to be added, or removed.
-	route  *route
+	route  *routes.Route
 	remove bool
 
 	// spare makes it no failure when what is to go is not there.
@@ -25,13 +26,6 @@ type step struct {
 	// eroute marks the step that sets the eroute: whether it adds or replaces is
 	// only known when the stack has been asked.
 	eroute bool
-}
-
-// A route of the host's main table.
-type route struct {
-	dst     netip.Prefix
-	gateway netip.Addr // invalid: none
-	device  string     // empty, for one that is to go: any
 }
 
 // A plan is what an operation does.
@@ -176,11 +170,11 @@ func (k *connection) updown(verb, back string) []step {
 	}
 	var steps []step
 	for _, dst := range halves(k.peer().subnet) {
-		r := &route{dst: dst}
+		r := &routes.Route{Dst: dst}
 		if verb != "prepare" {
-			r.device = k.iface
+			r.Device = k.iface
 			if k.via {
-				r.gateway = k.me().nexthop
+				r.Gateway = k.me().nexthop
 			}
 		}
 		switch verb {

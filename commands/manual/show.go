@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/routes"
 )
 
 // hidden stands for a key where it is not to be seen.
@@ -54,7 +56,7 @@ func quoteAll(words []string) string {
 func (s *step) text(stack string, keys bool) string {
 	switch {
 	case s.route != nil:
-		return s.route.text(s.remove)
+		return routeText(s.route, s.remove)
 	case s.script != "":
 		return "PLUTO_VERB=" + s.verb + " sh -c " + quote(s.script)
 	}
@@ -69,19 +71,19 @@ func (s *step) text(stack string, keys bool) string {
 	return quoteAll(append(words, args...))
 }
 
-func (r *route) text(remove bool) string {
-	words := []string{"ip", "route", "add", r.dst.String()}
-	if r.dst.Addr().Is6() {
+func routeText(r *routes.Route, remove bool) string {
+	words := []string{"ip", "route", "add", r.Dst.String()}
+	if r.Dst.Addr().Is6() {
 		words[0] = "ip -6"
 	}
 	if remove {
 		words[2] = "del"
 	}
-	if r.gateway.IsValid() {
-		words = append(words, "via", r.gateway.String())
+	if r.Gateway.IsValid() {
+		words = append(words, "via", r.Gateway.String())
 	}
-	if r.device != "" {
-		words = append(words, "dev", r.device)
+	if r.Device != "" {
+		words = append(words, "dev", r.Device)
 	}
 	return strings.Join(words, " ")
 }
