@@ -9,7 +9,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -144,28 +143,14 @@ func (p *program) env(name string) *cli.Env {
 	}
 }
 
-// fail is the one place where errors become messages and exit statuses: one
-// line each. A nil error is success.
+// fail says an error on standard error and returns the exit status; a nil error
+// is success.
 func (p *program) fail(name string, err error) int {
-	var exit *cli.ExitError
-	var usage *cli.UsageError
-	switch {
-	case err == nil:
-		return cli.ExitOK
-	case errors.As(err, &exit):
-		return exit.Code
-	case errors.As(err, &usage):
-		command, _, _ := strings.Cut(name, " --label ")
-		fmt.Fprintf(p.err, "%s: %s (see %s --help)\n", name, oneLine(err.Error()), command)
-		return cli.ExitUsage
+	text, status := cli.Message(name, err)
+	if text != "" {
+		fmt.Fprintln(p.err, text)
 	}
-	fmt.Fprintf(p.err, "%s: %s\n", name, oneLine(err.Error()))
-	return cli.ExitFailed
-}
-
-// oneLine joins the lines of joined errors and of texts from elsewhere.
-func oneLine(s string) string {
-	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
+	return status
 }
 
 func (p *program) printVersion(codeOnly bool) error {

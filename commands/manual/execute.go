@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,7 +14,6 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/commands/spigrp"
-	"github.com/klips-go/ipsec/klips"
 )
 
 // An executor carries out a plan.
@@ -38,9 +36,6 @@ func applets(name string) *cli.App {
 	return eroute.App()
 }
 
-// errAsked ends the trial of an applet when its arguments have been accepted.
-var errAsked = errors.New("the stack was asked for")
-
 // try has the applets read the arguments of all steps, and changes nothing.
 func (x *executor) try(ctx context.Context) error {
 	for i := range x.plan.steps {
@@ -49,9 +44,7 @@ func (x *executor) try(ctx context.Context) error {
 			continue
 		}
 		env := *x.env
-		env.In, env.Out, env.Err = strings.NewReader(""), io.Discard, io.Discard
-		env.Stack = func(context.Context) (klips.Stack, error) { return nil, errAsked }
-		if err := applets(s.args[0]).Run(ctx, &env, s.args[1:]); !errors.Is(err, errAsked) {
+		if err := cli.Try(ctx, &env, applets(s.args[0]), s.args[1:]); err != nil {
 			return s.failed(err)
 		}
 	}

@@ -28,6 +28,8 @@ type App struct {
 	// Options returns the option table, for usage, completion and page. It must
 	// not do work.
 	Options []getopt.Option
+	// Operands are what operands can be, as [getopt.Option.Values]; may be nil.
+	Operands []string
 	// Notes follow the options in the usage text, such as lists of algorithms;
 	// may be nil.
 	Notes func() string
