@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
@@ -36,6 +37,9 @@ func options() []getopt.Option {
 		{Name: "proto", Arg: "PROTO", Help: "protocol of the SA", Values: []string{"ah", "esp", "tun", "comp"}},
 	}, cli.CommonOptions()...)
 }
+
+// parserTable is options, made once: a batch has many calls in one process.
+var parserTable = sync.OnceValue(options)
 
 // A request is a command line that has been understood.
 type request struct {
@@ -72,7 +76,7 @@ type parser struct {
 // also with an error.
 func parse(env *cli.Env, args []string) (*request, error) {
 	p := &parser{env: env, given: map[string]string{}}
-	err := p.req.Parse(options(), args, getopt.EnvMode(env.Getenv), p.option)
+	err := p.req.Parse(parserTable(), args, getopt.EnvMode(env.Getenv), p.option)
 	if err == nil && !p.req.Help && !p.req.Version {
 		err = p.finish()
 	}

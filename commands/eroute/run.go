@@ -42,7 +42,11 @@ func notes() string {
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
 	req, err := parse(env, args)
-	stack, err := req.Open(ctx, env, App(), err)
+	var app *cli.App
+	if req.Help { // nothing else needs it, and it takes time to make
+		app = App()
+	}
+	stack, err := req.Open(ctx, env, app, err)
 	if stack == nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
@@ -67,6 +68,9 @@ func table() []getopt.Option {
 	}, cli.CommonOptions()...)
 }
 
+// parserTable is table, made once: a batch has many calls in one process.
+var parserTable = sync.OnceValue(table)
+
 func names(list []klips.AlgName) []string {
 	out := make([]string, len(list))
 	for i, a := range list {
@@ -123,7 +127,7 @@ type parser struct {
 // holds also with an error.
 func parse(env *cli.Env, args []string) (*request, error) {
 	p := &parser{env: env, given: map[string]string{}}
-	err := p.req.Parse(table(), args, getopt.EnvMode(env.Getenv), p.option)
+	err := p.req.Parse(parserTable(), args, getopt.EnvMode(env.Getenv), p.option)
 	if err == nil && !p.req.Help && !p.req.Version {
 		err = p.finish()
 	}
