@@ -174,6 +174,9 @@ func (p *program) values(app *cli.App, args []string, word string) ([]string, co
 			return p.expand(app, o.Values, word)
 		}
 	}
+	if len(app.Operands) > 0 {
+		return p.expand(app, app.Operands, word)
+	}
 	return matching(operands(app, args), word), cobra.ShellCompDirectiveNoFileComp
 }
 

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"github.com/klips-go/ipsec/commands/batch"
 	"github.com/klips-go/ipsec/commands/eroute"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/klipsd"
@@ -32,6 +33,7 @@ var registry = [...]entry{
 	{"klipsdebug", klipsdebug.App},
 	{"look", look.App},
 	{"manual", manual.App},
+	{"batch", batch.App},
 	{"pf_key", pf_key.App},
 	{"setup", setup.App},
 	{"klipsd", klipsd.App},

@@ -15,7 +15,7 @@ import (
 )
 
 // applets are the names under which the binary is installed.
-var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "pf_key", "setup", "klipsd", "version", "ranbits"}
+var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "batch", "pf_key", "setup", "klipsd", "version", "ranbits"}
 
 func TestMain(m *testing.M) {
 	uml.Main() // in the guest of TestKernel, this is the first process

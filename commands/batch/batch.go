@@ -1,0 +1,141 @@
+// Package batch is the applet that runs the commands of a file, one to a line,
+// over one connection to the stack.
+//
+// A file becomes commands, a command words, and these are the arguments of the
+// other applets, which run in this process.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+)
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:     "batch",
+		Short:    "run the commands of a file over one connection",
+		Synopsis: []string{"[--keep-going] [--dry-run] {FILE | -}"},
+		Options:  options(),
+		Operands: []string{"<file>"},
+		Notes: func() string {
+			return "FILE has one command to a line, written as for the shell but without variables,\n" +
+				"patterns and pipes; - is standard input. The commands are " + names() + ".\n"
+		},
+		Run: run,
+	}
+}
+
+func options() []getopt.Option {
+	return append([]getopt.Option{
+		{Name: "keep-going", Help: "go on after a command that fails"},
+		{Name: "dry-run", Help: "only check the commands, ask the stack for nothing"},
+	}, cli.CommonOptions()...)
+}
+
+// A request is a command line that has been understood.
+type request struct {
+	cli.Common
+	keepGoing, dryRun bool
+	file              string
+}
+
+func parse(env *cli.Env, args []string) (*request, error) {
+	r := &request{}
+	r.TakesOperands = true
+	err := r.Parse(options(), args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
+		switch name {
+		case "keep-going":
+			r.keepGoing = true
+		case "dry-run":
+			r.dryRun = true
+		}
+		return nil
+	})
+	if err != nil || r.Help || r.Version {
+		return r, err
+	}
+	switch len(r.Operands) {
+	case 0:
+		return r, cli.Usagef("which file? - is standard input")
+	case 1:
+		r.file = r.Operands[0]
+		return r, nil
+	}
+	// What follows can be a command with its keys.
+	return r, cli.Usagef("%d arguments where one file is wanted; commands stand in the file", len(r.Operands))
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	r, err := parse(env, args)
+	var app *cli.App
+	if r.Help {
+		app = App()
+	}
+	if done, err := r.Begin(env, app, err); done {
+		return err
+	}
+	in, name := env.In, "standard input"
+	if r.file != "-" {
+		// Before signals are caught: opening a pipe waits for who writes to it.
+		f, err := os.Open(r.file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in, name = f, getopt.Quote(r.file)
+	}
+	if in == nil {
+		return errors.New("there is no standard input")
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)() // a second one ends a command that hangs
+
+	x := newExecutor(env, name, r)
+	err = x.file(ctx, in)
+	x.progress.hide()
+	return errors.Join(err, x.conn.close())
+}
+
+// file runs the commands of a file. One that can be read as a whole is checked
+// as a whole first, so that a slip in the last line is found before the first
+// has changed anything.
+func (x *executor) file(ctx context.Context, in io.Reader) error {
+	lines := newReader(in)
+	if !isRegular(in) {
+		return x.run(ctx, arriving(ctx, lines), x.request.dryRun)
+	}
+	list, err := lines.all(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return x.interrupted()
+	case err != nil:
+		return fmt.Errorf("%s: %w", x.name, err)
+	}
+	x.total = len(list)
+	if x.request.dryRun || !x.request.keepGoing {
+		if err := x.run(ctx, listed(list), true); err != nil || x.request.dryRun {
+			return err
+		}
+	}
+	return x.run(ctx, listed(list), false)
+}
+
+// isRegular reports whether the whole of the input is there already.
+func isRegular(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular()
+}

@@ -1,0 +1,83 @@
+package batch
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A progress is the line on a terminal that says how far the work is. It is
+// there only while nothing else is printed.
+type progress struct {
+	w     io.Writer // nil: there is no terminal
+	total int       // 0: not known
+	next  time.Time // when it may change again
+	shown bool
+}
+
+// pace is how often the line may change.
+const pace = time.Second / 5
+
+// step says how many commands have been done.
+func (p *progress) step(done int, now time.Time) {
+	if p.w == nil || now.Before(p.next) {
+		return
+	}
+	text := fmt.Sprintf("\r%d commands", done)
+	if p.total > 0 {
+		text = fmt.Sprintf("\r%d of %d", done, p.total)
+	}
+	io.WriteString(p.w, text)
+	p.next, p.shown = now.Add(pace), true
+}
+
+// hide takes the line away.
+func (p *progress) hide() {
+	if p.shown {
+		io.WriteString(p.w, "\r\x1b[K")
+		p.shown = false
+	}
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// An output is what a command writes to: an output of ours, from which the
+// progress is taken away before, and where each line begins with a prefix.
+type output struct {
+	w        io.Writer
+	progress *progress
+	prefix   string
+	within   bool // a line has begun
+}
+
+// Write writes whole lines at once, so that those of others do not get between.
+func (o *output) Write(p []byte) (int, error) {
+	o.progress.hide()
+	if o.prefix == "" {
+		return o.w.Write(p)
+	}
+	var b []byte
+	for line := range bytes.Lines(p) {
+		if !o.within {
+			b = append(b, o.prefix...)
+		}
+		b = append(b, line...)
+		o.within = line[len(line)-1] != '\n'
+	}
+	if _, err := o.w.Write(b); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
