@@ -34,14 +34,14 @@ var interopModules = []string{
 // TestKernel runs TestInterop and its kin under a kernel that has IPsec.
 func TestKernel(t *testing.T) {
 	need(t, "uml")
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	args := []string{"-test.run=^TestInterop", "-test.timeout=4m"}
+	args := []string{"-test.run=^TestInterop", "-test.timeout=8m"}
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}

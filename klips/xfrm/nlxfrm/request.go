@@ -1,0 +1,135 @@
+package nlxfrm
+
+import (
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/mdlayher/netlink"
+)
+
+// A Request is one encoded change, for [Conn.Batch]. It holds the state's keys:
+// Clear overwrites them. A request for an object that cannot be encoded is
+// refused when it is sent.
+type Request struct {
+	op, object string
+	typ        netlink.HeaderType
+	flags      netlink.HeaderFlags
+	data       []byte
+	err        *Error
+}
+
+// Format writes what the request is, and no key, for every verb.
+func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.op+" "+r.object) }
+
+// Clear overwrites the request with zeros; it cannot be sent any more.
+func (r *Request) Clear() {
+	clear(r.data)
+	*r = Request{op: r.op, object: r.object, err: &Error{Op: r.op, Object: r.object, Err: syscall.EINVAL, Message: "the request was cleared"}}
+}
+
+func request(op, object string, typ netlink.HeaderType, data []byte, err error) Request {
+	r := Request{op: op, object: object, typ: typ, flags: netlink.Request | netlink.Acknowledge, data: data}
+	if err != nil {
+		r.err = &Error{Op: op, Object: object, Err: syscall.EINVAL, Message: err.Error()}
+	}
+	return r
+}
+
+// AddState asks for a new state. EEXIST: there is one with that ID and mark.
+// EPROTONOSUPPORT, ENOSYS or ENOENT: the kernel lacks the protocol or an
+// algorithm.
+func AddState(s *State) Request {
+	b, err := s.encode()
+	return request("add state", s.ID.String(), msgNewSA, b, err)
+}
+
+// UpdateState asks to change a state's selector, encapsulation, limits and some
+// of its flags; the kernel leaves its keys, mode, window and numbers as they
+// are and does not say so. ESRCH: there is none.
+func UpdateState(s *State) Request {
+	b, err := s.encode()
+	return request("update state", s.ID.String(), msgUpdSA, b, err)
+}
+
+// DeleteState asks to remove a state. ESRCH: there is none.
+func DeleteState(id ID, m Mark) Request {
+	b, err := encodeStateID(id, m)
+	return request("delete state", id.String(), msgDelSA, b, err)
+}
+
+// UpdateAE asks to set the numbers, window and counters of a state that is
+// there; nil ones stay. ESRCH: there is none. EINVAL: nothing to set, or the
+// window is of another size.
+func UpdateAE(a *AE) Request {
+	b, err := a.encode()
+	r := request("update replay state", a.ID.String(), msgNewAE, b, err)
+	r.flags |= netlink.Replace // the kernel wants it
+	return r
+}
+
+// AddPolicy asks for a new policy. EEXIST: there is one with that key.
+func AddPolicy(p *Policy) Request {
+	b, err := p.encode()
+	return request("add policy", p.Key().String(), msgNewPolicy, b, err)
+}
+
+// UpdatePolicy asks for a policy in the place of the one with its key, or for a
+// new one. The kernel does it in one step.
+func UpdatePolicy(p *Policy) Request {
+	b, err := p.encode()
+	return request("update policy", p.Key().String(), msgUpdPolicy, b, err)
+}
+
+// DeletePolicy asks to remove a policy. ENOENT: there is none.
+func DeletePolicy(k PolicyKey) Request {
+	b, err := k.encode()
+	return request("delete policy", k.String(), msgDelPolicy, b, err)
+}
+
+func getState(id ID, m Mark) Request {
+	b, err := encodeStateID(id, m)
+	r := request("get state", id.String(), msgGetSA, b, err)
+	r.flags = netlink.Request
+	return r
+}
+
+func getAE(id ID, m Mark) Request {
+	b, err := (&AE{ID: id, Mark: m}).encode()
+	r := request("get replay state", id.String(), msgGetAE, b, err)
+	r.flags = netlink.Request
+	return r
+}
+
+func getPolicy(k PolicyKey) Request {
+	b, err := k.encode()
+	r := request("get policy", k.String(), msgGetPolicy, b, err)
+	r.flags = netlink.Request
+	return r
+}
+
+func dumpStates(proto uint8) Request {
+	var b []byte
+	if proto != 0 {
+		var p []byte
+		b, p = appendAttr(nil, attrProto, 1)
+		p[0] = proto
+	}
+	r := request("list states", "", msgGetSA, b, nil)
+	r.flags = netlink.Request | netlink.Dump
+	return r
+}
+
+func dumpPolicies() Request {
+	r := request("list policies", "", msgGetPolicy, nil, nil)
+	r.flags = netlink.Request | netlink.Dump
+	return r
+}
+
+func encodeStateID(id ID, m Mark) ([]byte, error) {
+	b := make([]byte, userSAIDLen, userSAIDLen+16)
+	if err := id.putUser(b); err != nil {
+		return nil, err
+	}
+	return m.append(b), nil
+}
