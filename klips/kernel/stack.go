@@ -39,15 +39,19 @@ var (
 	_ klips.TextTables = (*Stack)(nil)
 )
 
-// Open returns the stack as the environment describes it. Where the kernel has
-// no KLIPS it returns a *[klips.UnavailableError] that wraps fs.ErrNotExist.
+// Open returns the stack as the environment describes it. Where that says
+// nothing and the kernel has no KLIPS, the error is a *[klips.UnavailableError]
+// that wraps fs.ErrNotExist.
 func Open(getenv func(string) string) (*Stack, error) {
 	s := &Stack{procNet: "/proc/net", dial: pfkey.Open, ioctl: DeviceIoctl, timeout: callTimeout}
-	if dir := getenv("IPSEC_PROC_NET"); dir != "" {
+	dir, path := getenv("IPSEC_PROC_NET"), getenv("IPSEC_PFKEY_SOCKET")
+	if dir != "" {
 		s.procNet = dir
 	}
-	if path := getenv("IPSEC_PFKEY_SOCKET"); path != "" {
+	if path != "" {
 		s.dial = func() (*pfkey.Conn, error) { return pfkey.Dial(path) }
+	}
+	if dir != "" || path != "" {
 		return s, nil
 	}
 	// The native af_key would take the messages for others: see whose it is.
