@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/testscripts/bed"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -53,6 +55,38 @@ func main() {
 // drainTime is how long packets under way may take to arrive in the end.
 const drainTime = 2 * time.Second
 
+// roomy makes room where the kernel would drop packets, so that what is lost is
+// lost by the stack.
+func roomy(b *bed.Bed) error {
+	for _, h := range b.Hosts {
+		// A sender that changes processors makes the fragments of a packet overtake
+		// each other on the veth pair; after 64 the kernel gives the packet up.
+		if err := h.Sysctl("net/ipv4/ipfrag_max_dist", "0"); err != nil {
+			return err
+		}
+		// The TCP stream behind a slow cipher fills the queue of ipsec0.
+		if err := h.Do(func() error { return setQueue("ipsec0", 16384) }); err != nil {
+			return fmt.Errorf("queue of ipsec0: %w", err)
+		}
+	}
+	return nil
+}
+
+// setQueue sets how many packets can wait in a device.
+func setQueue(dev string, n uint32) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	r, err := unix.NewIfreq(dev)
+	if err != nil {
+		return err
+	}
+	r.SetUint32(n)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFTXQLEN, r)
+}
+
 // soak strains for so long and writes the report. The error is the violations.
 func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out io.Writer) error {
 	b, err := bed.Open(ipsec, "soak")
@@ -60,12 +94,8 @@ func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out i
 		return err
 	}
 	defer b.Close()
-	// A sender that changes processors makes the fragments of a packet overtake
-	// each other on the veth pair; after 64 the kernel gives the packet up.
-	for _, h := range b.Hosts {
-		if err := h.Sysctl("net/ipv4/ipfrag_max_dist", "0"); err != nil {
-			return err
-		}
+	if err := roomy(b); err != nil {
+		return err
 	}
 	wire, err := watch(b.Hosts[0], "eth0")
 	if err != nil {
