@@ -99,10 +99,16 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 	sa := db.newSA(spec, Fixed{
 		Dir: dir, NATT: spec.NATT, OutIf: spec.OutIf, Ref: ref, RefHim: spec.RefHim, Added: now,
 	})
+	return db.enterLocked(sa, init)
+}
+
+// enterLocked enters a new SA when init, which may be nil, has taken it; if it
+// does not, the SA and its SAref are gone.
+func (db *DB) enterLocked(sa *SA, init func(*SA) error) (*SA, error) {
 	if init != nil {
 		if err := init(sa); err != nil {
 			sa.kill()
-			db.refs.free(ref)
+			db.refs.free(sa.Ref)
 			return nil, err
 		}
 	}

@@ -44,15 +44,7 @@ func (db *DB) Reserve(id klips.SAID, src netip.Addr, low, high klips.SPI, dir kl
 	ref := db.refs.take()
 	sa := db.newSA(spec, Fixed{Dir: dir, Ref: ref, Added: now})
 	sa.state.Store(uint32(klips.Larval))
-	if init != nil {
-		if err := init(sa); err != nil {
-			sa.kill()
-			db.refs.free(ref)
-			return nil, err
-		}
-	}
-	db.insertLocked(sa)
-	return sa, nil
+	return db.enterLocked(sa, init)
 }
 
 // freeSPILocked finds an SPI that no SA with destination and protocol of id has.
