@@ -21,14 +21,11 @@ type Stack struct {
 	Lists    []string       // tables that were asked for
 	Closed   int
 
-	OpenErr   error // the PF_KEY socket cannot be had
 	SendErr   error // messages fail with it,
 	SendErrAt int   // this one only, from 1; 0 means each
-	SendLen   int   // if not 0, messages of any other length (in bytes) fail
 	IoctlErr  error
 	ListErr   error
 	Refs      [2]uint32 // SA references that GetSA answers
-	PID       uint32    // of the messages
 
 	added map[klips.SAID]bool
 }
@@ -37,18 +34,12 @@ var _ klips.Stack = (*Stack)(nil)
 
 // send records a message; one that cannot be built is an error of its own.
 func (s *Stack) send(op, object string, m *pfkey.Message) error {
-	m.Seq, m.PID = uint32(len(s.Messages)+1), s.PID
+	m.Seq = uint32(len(s.Messages) + 1)
 	b, err := m.Marshal()
 	if err != nil {
 		return &klips.OpError{Op: op, Object: object, Err: fmt.Errorf("building the message: %w", err)}
 	}
-	if s.OpenErr != nil {
-		return &klips.OpError{Op: op, Object: object, Err: s.OpenErr}
-	}
 	s.Messages = append(s.Messages, hex.EncodeToString(b))
-	if s.SendLen != 0 && s.SendLen != len(b) {
-		return &klips.OpError{Op: op, Object: object, Err: syscall.EMSGSIZE}
-	}
 	if s.SendErr != nil && (s.SendErrAt == 0 || s.SendErrAt == len(s.Messages)) {
 		return &klips.OpError{Op: op, Object: object, Err: s.SendErr}
 	}
