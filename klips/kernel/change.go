@@ -41,24 +41,6 @@ func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	return nil
 }
 
-// DeleteSA removes an SA and the group it is in (DELETE).
-func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
-	s.forget()
-	return s.do(ctx, "delete SA", id.String(), pfkey.DeleteSA(id))
-}
-
-// ClearSAs removes all SAs (FLUSH).
-func (s *Stack) ClearSAs(ctx context.Context) error {
-	s.forget()
-	return s.do(ctx, "clear SAs", "", pfkey.Flush())
-}
-
-func (s *Stack) forget() {
-	s.mu.Lock()
-	s.added = nil
-	s.mu.Unlock()
-}
-
 // Group links SAs, one message (X_GRPSA) a pair. When KLIPS refuses a pair, the
 // links that were made before are taken back.
 func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
@@ -80,7 +62,7 @@ func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
 }
 
 func (s *Stack) link(ctx context.Context, a, b klips.SAID) error {
-	return s.do(ctx, "group", a.String()+" "+b.String(), pfkey.GroupPair(a, b))
+	return s.Asker(ctx, "group", a.String()+" "+b.String(), pfkey.GroupPair(a, b))
 }
 
 // unlink takes back the links between SAs that stand one after the other in a
@@ -122,35 +104,6 @@ func wholeGroup(lines [][]klips.SAID, ids []klips.SAID) []klips.SAID {
 		}
 	}
 	return whole
-}
-
-// Ungroup takes the whole group of an SA apart (X_GRPSA with one SA).
-func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
-	return s.do(ctx, "ungroup", id.String(), pfkey.Ungroup(id))
-}
-
-// SetEroute adds or replaces an eroute or sets an inbound policy (X_ADDFLOW).
-func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
-	name, object := "add eroute", e.Selector.String()
-	if op == klips.ErouteAddIn || op == klips.ErouteReplaceIn {
-		name, object = "set inbound policy", e.ID.String()
-	}
-	return s.do(ctx, name, object, pfkey.AddFlow(e, op))
-}
-
-// DeleteEroute removes the eroute with this selector (X_DELFLOW).
-func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
-	return s.do(ctx, "delete eroute", sel.String(), pfkey.DelFlow(sel))
-}
-
-// ClearEroutes removes all eroutes (X_DELFLOW with the flag CLEARFLOW).
-func (s *Stack) ClearEroutes(ctx context.Context) error {
-	return s.do(ctx, "clear eroutes", "", pfkey.ClearFlows())
-}
-
-// SetDebug changes the debug masks (X_DEBUG).
-func (s *Stack) SetDebug(ctx context.Context, c klips.DebugChange) error {
-	return s.do(ctx, "set debug", "", pfkey.Debug(c))
 }
 
 // Listen registers for SA types and returns the kernel's messages, see

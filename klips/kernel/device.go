@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
 // A Request is an ioctl of the virtual devices, in the range that each kind of
@@ -105,22 +104,4 @@ func (s *Stack) DetachAll(ctx context.Context) error {
 		return err
 	}
 	return s.control("detach all", "", ClearDev, devices[i].Name, "")
-}
-
-// CreateDevice makes ipsecN (X_PLUMBIF).
-func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
-	return s.plumb(ctx, "create device", virtual, true)
-}
-
-// DeleteDevice removes ipsecN (X_UNPLUMBIF).
-func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
-	return s.plumb(ctx, "delete device", virtual, false)
-}
-
-func (s *Stack) plumb(ctx context.Context, op, virtual string, create bool) error {
-	m, err := pfkey.Plumb(virtual, create)
-	if err != nil {
-		return &klips.OpError{Op: op, Object: virtual, Err: err}
-	}
-	return s.do(ctx, op, virtual, m)
 }

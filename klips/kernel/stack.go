@@ -23,6 +23,7 @@ const callTimeout = 5 * time.Second
 // A Stack drives the KLIPS of this kernel. PF_KEY is opened when it is first
 // needed: the tables are there for everybody.
 type Stack struct {
+	pfkey.Asker
 	procNet string
 	dial    func() (*pfkey.Conn, error)
 	ioctl   Ioctl
@@ -43,7 +44,7 @@ var (
 // nothing and the kernel has no KLIPS, the error is a *[klips.UnavailableError]
 // that wraps fs.ErrNotExist.
 func Open(getenv func(string) string) (*Stack, error) {
-	s := &Stack{procNet: "/proc/net", dial: pfkey.Open, ioctl: DeviceIoctl, timeout: callTimeout}
+	s := New("/proc/net", pfkey.Open, DeviceIoctl)
 	dir, path := getenv("IPSEC_PROC_NET"), getenv("IPSEC_PFKEY_SOCKET")
 	if dir != "" {
 		s.procNet = dir
@@ -70,7 +71,12 @@ func Open(getenv func(string) string) (*Stack, error) {
 // New returns a stack whose parts are given: the directory with the tables, what
 // opens PF_KEY, what carries out ioctls.
 func New(procNet string, dial func() (*pfkey.Conn, error), ioctl Ioctl) *Stack {
-	return &Stack{procNet: procNet, dial: dial, ioctl: ioctl, timeout: callTimeout}
+	s := &Stack{procNet: procNet, dial: dial, ioctl: ioctl, timeout: callTimeout}
+	s.Asker = func(ctx context.Context, op, object string, m *pfkey.Message) error {
+		_, err := s.call(ctx, op, object, m)
+		return err
+	}
+	return s
 }
 
 // Name returns "klips".
@@ -138,6 +144,9 @@ func (s *Stack) call(ctx context.Context, op, object string, m *pfkey.Message) (
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	s.added = nil // the SA may be another one after this
+	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	r, err := c.Call(ctx, m)
@@ -148,9 +157,4 @@ func (s *Stack) call(ctx context.Context, op, object string, m *pfkey.Message) (
 		return nil, &klips.OpError{Op: op, Object: object, Err: err}
 	}
 	return r, nil
-}
-
-func (s *Stack) do(ctx context.Context, op, object string, m *pfkey.Message) error {
-	_, err := s.call(ctx, op, object, m)
-	return err
 }

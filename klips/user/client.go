@@ -20,7 +20,10 @@ const (
 )
 
 // A Client asks a daemon for what the commands want.
-type Client struct{ conn *pfkey.Conn }
+type Client struct {
+	pfkey.Asker
+	conn *pfkey.Conn
+}
 
 var _ klips.Stack = (*Client)(nil)
 
@@ -32,7 +35,16 @@ func Dial(path string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{c}, nil
+	return newClient(c), nil
+}
+
+func newClient(conn *pfkey.Conn) *Client {
+	c := &Client{conn: conn}
+	c.Asker = func(ctx context.Context, op, object string, m *pfkey.Message) error {
+		_, err := c.call(ctx, op, object, m)
+		return err
+	}
+	return c
 }
 
 // Close closes the connection.
@@ -101,21 +113,9 @@ func (c *Client) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	return err
 }
 
-// DeleteSA removes an SA and the group it is in.
-func (c *Client) DeleteSA(ctx context.Context, id klips.SAID) error {
-	_, err := c.call(ctx, "delete SA", id.String(), pfkey.DeleteSA(id))
-	return err
-}
-
 // GetSA returns one SA.
 func (c *Client) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 	return one[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListSA(id))
-}
-
-// ClearSAs removes all SAs.
-func (c *Client) ClearSAs(ctx context.Context) error {
-	_, err := c.call(ctx, "clear SAs", "", pfkey.Flush())
-	return err
 }
 
 // Group makes SAs one group, in one step.
@@ -124,34 +124,6 @@ func (c *Client) Group(ctx context.Context, ids []klips.SAID) error {
 		return opError("group", "", syscall.EINVAL)
 	}
 	_, err := c.call(ctx, "group", ids[0].String(), pfkey.GroupAll(ids))
-	return err
-}
-
-// Ungroup takes the group of an SA apart.
-func (c *Client) Ungroup(ctx context.Context, id klips.SAID) error {
-	_, err := c.call(ctx, "ungroup", id.String(), pfkey.Ungroup(id))
-	return err
-}
-
-// SetEroute adds or replaces an eroute or sets an inbound policy.
-func (c *Client) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
-	name, object := "add eroute", e.Selector.String()
-	if op == klips.ErouteAddIn || op == klips.ErouteReplaceIn {
-		name, object = "set inbound policy", e.ID.String()
-	}
-	_, err := c.call(ctx, name, object, pfkey.AddFlow(e, op))
-	return err
-}
-
-// DeleteEroute removes the eroute with this selector.
-func (c *Client) DeleteEroute(ctx context.Context, s klips.Selector) error {
-	_, err := c.call(ctx, "delete eroute", s.String(), pfkey.DelFlow(s))
-	return err
-}
-
-// ClearEroutes removes all eroutes.
-func (c *Client) ClearEroutes(ctx context.Context) error {
-	_, err := c.call(ctx, "clear eroutes", "", pfkey.ClearFlows())
 	return err
 }
 
@@ -170,31 +142,6 @@ func (c *Client) Detach(ctx context.Context, virtual string) error {
 // DetachAll unbinds all devices.
 func (c *Client) DetachAll(ctx context.Context) error {
 	_, err := c.call(ctx, "detach all", "", pfkey.DetachAll())
-	return err
-}
-
-// CreateDevice makes ipsecN.
-func (c *Client) CreateDevice(ctx context.Context, virtual string) error {
-	return c.plumb(ctx, "create device", virtual, true)
-}
-
-// DeleteDevice removes ipsecN.
-func (c *Client) DeleteDevice(ctx context.Context, virtual string) error {
-	return c.plumb(ctx, "delete device", virtual, false)
-}
-
-func (c *Client) plumb(ctx context.Context, op, virtual string, create bool) error {
-	m, err := pfkey.Plumb(virtual, create)
-	if err != nil {
-		return opError(op, virtual, err)
-	}
-	_, err = c.call(ctx, op, virtual, m)
-	return err
-}
-
-// SetDebug changes the debug masks.
-func (c *Client) SetDebug(ctx context.Context, ch klips.DebugChange) error {
-	_, err := c.call(ctx, "set debug", "", pfkey.Debug(ch))
 	return err
 }
 
