@@ -8,6 +8,9 @@ type OpError struct {
 	Object string // the SAID, eroute or device at fault, as text; may be empty
 	Err    error
 	Detail string // the stack's own words, such as a netlink extended ack; may be empty
+	// Reason says to a person why it was refused and what to do, where the stack
+	// knows better than Err tells; may be empty.
+	Reason string
 }
 
 func (e *OpError) Error() string {
@@ -17,6 +20,9 @@ func (e *OpError) Error() string {
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
+	}
+	if e.Reason != "" {
+		s += ": " + e.Reason
 	}
 	if e.Detail != "" {
 		s += " (" + e.Detail + ")"

@@ -99,4 +99,10 @@ const (
 	CapAtomicGroup
 	// CapESN: extended sequence numbers (RFC 4303 section 2.2.1).
 	CapESN
+	// CapDebug: debug masks can be set.
+	CapDebug
+	// CapPass: eroutes to %pass.
+	CapPass
+	// CapReject: eroutes to %reject.
+	CapReject
 )

@@ -82,8 +82,10 @@ func New(procNet string, dial func() (*pfkey.Conn, error), ioctl Ioctl) *Stack {
 // Name returns "klips".
 func (s *Stack) Name() string { return "klips" }
 
-// Has reports false: the module has none of the abilities that came later.
-func (s *Stack) Has(klips.Capability) bool { return false }
+// Has reports that the module has none of the abilities that came later.
+func (s *Stack) Has(c klips.Capability) bool {
+	return c == klips.CapDebug || c == klips.CapPass || c == klips.CapReject
+}
 
 // Close closes the PF_KEY socket.
 func (s *Stack) Close() error {

@@ -81,6 +81,9 @@ func (c *contract) spec(id klips.SAID) *klips.SASpec {
 	if id.Dst == c.Local {
 		s.Src = peer
 	}
+	if id.Dst.Is6() {
+		s.Src = netip.MustParseAddr("2001:db8::1")
+	}
 	switch id.Proto {
 	case klips.ProtoESP:
 		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAES, key(16), klips.AuthSHA1, key(20)
@@ -227,7 +230,7 @@ func (c *contract) must(err error) {
 
 func (c *contract) clearSAs() {
 	c.add(said(klips.ProtoTun, 0x1000, peer), said(klips.ProtoESP, 0x1001, peer), said(klips.ProtoComp, 0x1002, peer))
-	c.must(c.Stack.SetEroute(c.ctx, route("10.1.0.0/16", "10.2.0.0/16", said(klips.ProtoTun, 0x1000, peer)), klips.ErouteAdd))
+	c.must(c.Stack.SetEroute(c.ctx, route("10.1.0.0/16", "10.2.0.0/16", said(klips.ProtoESP, 0x1001, peer)), klips.ErouteAdd))
 	c.must(c.Stack.ClearSAs(c.ctx))
 	c.must(c.Stack.ClearSAs(c.ctx))
 	if n := len(c.sas()); n != 0 {
@@ -307,10 +310,11 @@ func route(src, dst string, id klips.SAID) klips.Eroute {
 
 func (c *contract) eroutes() {
 	id := said(klips.ProtoTun, 0x1000, peer) // need not exist
+	pass := route("0.0.0.0/0", "0.0.0.0/0", c.magic(klips.SPIPass, klips.CapPass))
 	port := route("10.1.0.0/16", "10.2.0.0/16", id)
 	port.Proto, port.DstPort = 6, 80
 	want := []klips.Eroute{
-		route("0.0.0.0/0", "0.0.0.0/0", klips.Magic(klips.SPIPass)),
+		pass,
 		route("10.1.0.0/16", "10.2.0.0/16", id),
 		port,
 		route("10.1.0.0/16", "10.2.5.0/24", klips.Magic(klips.SPIDrop)),
@@ -320,7 +324,7 @@ func (c *contract) eroutes() {
 		c.must(c.Stack.SetEroute(c.ctx, want[i], klips.ErouteAdd))
 	}
 	c.sameEroutes(want)
-	want[1].ID = klips.Magic(klips.SPIReject)
+	want[1].ID = c.magic(klips.SPIReject, klips.CapReject)
 	c.must(c.Stack.SetEroute(c.ctx, want[1], klips.ErouteReplace))
 	c.sameEroutes(want)
 	fresh := route("10.9.0.0/16", "10.2.0.0/16", id)
@@ -332,6 +336,17 @@ func (c *contract) eroutes() {
 	c.must(c.Stack.ClearEroutes(c.ctx))
 	c.must(c.Stack.ClearEroutes(c.ctx))
 	c.sameEroutes(nil)
+}
+
+// magic is a magic SAID, or %drop where the stack has none of that kind and
+// refuses it.
+func (c *contract) magic(spi klips.SPI, needs klips.Capability) klips.SAID {
+	if c.Stack.Has(needs) {
+		return klips.Magic(spi)
+	}
+	r := route("10.3.0.0/16", "10.4.0.0/16", klips.Magic(spi))
+	c.wants("SetEroute to "+r.ID.String(), c.Stack.SetEroute(c.ctx, r, klips.ErouteAdd), syscall.EOPNOTSUPP)
+	return klips.Magic(klips.SPIDrop)
 }
 
 func (c *contract) sameEroutes(want []klips.Eroute) {
@@ -420,6 +435,10 @@ func (c *contract) deviceRefusals() {
 func (c *contract) debug() {
 	var m klips.Debug
 	m[klips.DebugESP], m[klips.DebugVerbose] = 0xffffffff, 1
+	if !c.Stack.Has(klips.CapDebug) {
+		c.wants("SetDebug", c.Stack.SetDebug(c.ctx, klips.DebugChange{Set: true, Masks: m}), syscall.EOPNOTSUPP)
+		return
+	}
 	c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{Set: true, Masks: m}))
 	for i := range m {
 		m[i] = 0xffffffff

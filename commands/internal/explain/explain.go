@@ -104,9 +104,12 @@ func Error(op Op, object string, err error) error {
 		return err
 	}
 	var what string
-	if errno != 0 {
+	switch {
+	case oe != nil && oe.Reason != "":
+		what = verbs[op] + ": " + oe.Reason
+	case errno != 0:
 		what = Text(op, errno)
-	} else {
+	default:
 		what = verbs[op]
 		if oe.Err != nil {
 			what += ": " + oe.Err.Error()
