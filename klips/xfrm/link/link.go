@@ -1,0 +1,285 @@
+// Package link makes and lists network devices of the mainline kernel, and
+// their addresses, through rtnetlink: what the stack xfrm needs for its virtual
+// devices ipsecN.
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A Conn is a connection to rtnetlink in one network namespace. Its methods may
+// be called from several goroutines; they take turns. When a context ends, they
+// return its error.
+type Conn struct {
+	mu   sync.Mutex
+	sock *netlink.Conn
+}
+
+// Dial connects to the network namespace of the calling thread; the connection
+// stays there.
+func Dial() (*Conn, error) {
+	n, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{MessageBufferSize: 64 << 10})
+	if err != nil {
+		return nil, fmt.Errorf("connect to rtnetlink: %w", err)
+	}
+	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.GetStrictCheck} {
+		if err := n.SetOption(o, true); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+			n.Close()
+			return nil, fmt.Errorf("connect to rtnetlink: %w", err)
+		}
+	}
+	return &Conn{sock: n}, nil
+}
+
+// Close closes the connection. What was made stays.
+func (c *Conn) Close() error { return c.sock.Close() }
+
+// A Link is a network device.
+type Link struct {
+	Index  int
+	Name   string
+	Kind   string // as ip link's type, "" for devices without
+	MTU    int    // bytes
+	Up     bool
+	Alias  string
+	IfID   uint32 // of kind xfrm: its interface ID
+	Parent int    // of kind xfrm: the index of the device below, 0 for none
+	Stats  Stats
+}
+
+// Stats are a device's counters.
+type Stats struct { // struct rtnl_link_stats64
+	RxPackets, TxPackets, RxBytes, TxBytes, RxErrors, TxErrors, RxDropped, TxDropped uint64
+}
+
+// A Spec says what device to make.
+type Spec struct {
+	Name   string
+	Kind   string
+	MTU    int // 0 leaves it to the kernel
+	Up     bool
+	Alias  string
+	IfID   uint32
+	Parent int
+}
+
+// An Addr is an address of a device.
+type Addr struct {
+	Index  int // of the device
+	Prefix netip.Prefix
+	Scope  uint8 // as the kernel numbers them
+}
+
+// Attributes of <linux/if_link.h> that package unix does not have.
+const (
+	infoXfrmLink = 1 // IFLA_XFRM_LINK
+	infoXfrmIfID = 2 // IFLA_XFRM_IF_ID
+)
+
+// tries is how often a dump is begun again that a change has upset.
+const tries = 10
+
+// exchange sends a request and returns the answers.
+func (c *Conn) exchange(ctx context.Context, typ uint16, flags netlink.HeaderFlags, data []byte) ([]netlink.Message, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline() // zero is none
+	if err := c.sock.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { c.sock.SetDeadline(time.Unix(1, 0)) })()
+	m := netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request | flags}, Data: data}
+	answers, err := c.sock.Execute(m)
+	if cause := ctx.Err(); err != nil && cause != nil {
+		return nil, cause
+	}
+	return answers, err
+}
+
+// change carries out one change.
+func (c *Conn) change(ctx context.Context, typ uint16, flags netlink.HeaderFlags, data []byte) error {
+	_, err := c.exchange(ctx, typ, flags|netlink.Acknowledge, data)
+	return err
+}
+
+// dump lists all objects of a type.
+func (c *Conn) dump(ctx context.Context, typ uint16, data []byte) (answers []netlink.Message, err error) {
+	for range tries {
+		if answers, err = c.exchange(ctx, typ, netlink.Dump, data); err != nil {
+			return nil, err
+		}
+		whole := true
+		for _, m := range answers {
+			whole = whole && m.Header.Flags&netlink.DumpInterrupted == 0
+		}
+		if whole {
+			break
+		}
+	}
+	return answers, nil
+}
+
+// Links lists the devices, by index.
+func (c *Conn) Links(ctx context.Context) ([]Link, error) {
+	answers, err := c.dump(ctx, unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg))
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	var l []Link
+	for _, m := range answers {
+		if m.Header.Type != unix.RTM_NEWLINK {
+			continue
+		}
+		k, err := parseLink(m.Data)
+		if err != nil {
+			return nil, fmt.Errorf("list devices: %w", err)
+		}
+		l = append(l, k)
+	}
+	return l, nil
+}
+
+// Link returns one device. ENODEV: there is none of that name.
+func (c *Conn) Link(ctx context.Context, name string) (Link, error) {
+	ae := netlink.NewAttributeEncoder()
+	ae.String(unix.IFLA_IFNAME, name)
+	data, err := encode(ifinfo(0, 0, 0), ae)
+	if err != nil {
+		return Link{}, err
+	}
+	answers, err := c.exchange(ctx, unix.RTM_GETLINK, 0, data)
+	if err != nil {
+		return Link{}, fmt.Errorf("device %s: %w", name, err)
+	}
+	for _, m := range answers {
+		if m.Header.Type == unix.RTM_NEWLINK {
+			return parseLink(m.Data)
+		}
+	}
+	return Link{}, fmt.Errorf("device %s: %w", name, unix.ENODEV)
+}
+
+// Add makes a device. EEXIST: there is one of that name, or an xfrm interface
+// of that ID. EOPNOTSUPP: the kernel does not have the kind.
+func (c *Conn) Add(ctx context.Context, s Spec) error {
+	ae := netlink.NewAttributeEncoder()
+	ae.String(unix.IFLA_IFNAME, s.Name)
+	if s.MTU != 0 {
+		ae.Uint32(unix.IFLA_MTU, uint32(s.MTU))
+	}
+	if s.Alias != "" {
+		ae.Bytes(unix.IFLA_IFALIAS, []byte(s.Alias))
+	}
+	ae.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
+		info.String(unix.IFLA_INFO_KIND, s.Kind)
+		if s.IfID == 0 && s.Parent == 0 {
+			return nil
+		}
+		info.Nested(unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) error {
+			if s.Parent != 0 {
+				data.Uint32(infoXfrmLink, uint32(s.Parent))
+			}
+			data.Uint32(infoXfrmIfID, s.IfID)
+			return nil
+		})
+		return nil
+	})
+	var flags uint32
+	if s.Up {
+		flags = unix.IFF_UP
+	}
+	data, err := encode(ifinfo(0, flags, flags), ae)
+	if err == nil {
+		err = c.change(ctx, unix.RTM_NEWLINK, netlink.Create|netlink.Excl, data)
+	}
+	if err != nil {
+		return fmt.Errorf("make device %s of kind %s: %w", s.Name, s.Kind, err)
+	}
+	if s.Alias == "" {
+		return nil
+	}
+	// Creation does not look at the alias.
+	l, err := c.Link(ctx, s.Name)
+	if err == nil {
+		err = c.SetAlias(ctx, l.Index, s.Alias)
+	}
+	return err
+}
+
+// SetAlias gives a device another alias. ENODEV: there is none of that index.
+func (c *Conn) SetAlias(ctx context.Context, index int, alias string) error {
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.IFLA_IFALIAS, []byte(alias))
+	data, err := encode(ifinfo(index, 0, 0), ae)
+	if err == nil {
+		err = c.change(ctx, unix.RTM_NEWLINK, 0, data)
+	}
+	if err != nil {
+		return fmt.Errorf("set the alias of device %d: %w", index, err)
+	}
+	return nil
+}
+
+// Delete removes a device. ENODEV: there is none of that index.
+func (c *Conn) Delete(ctx context.Context, index int) error {
+	if err := c.change(ctx, unix.RTM_DELLINK, 0, ifinfo(index, 0, 0)); err != nil {
+		return fmt.Errorf("remove device %d: %w", index, err)
+	}
+	return nil
+}
+
+// Addrs lists the addresses of all devices.
+func (c *Conn) Addrs(ctx context.Context) ([]Addr, error) {
+	answers, err := c.dump(ctx, unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg))
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var l []Addr
+	for _, m := range answers {
+		if m.Header.Type != unix.RTM_NEWADDR {
+			continue
+		}
+		a, err := parseAddr(m.Data)
+		if err != nil {
+			return nil, fmt.Errorf("list addresses: %w", err)
+		}
+		if a.Prefix.IsValid() {
+			l = append(l, a)
+		}
+	}
+	return l, nil
+}
+
+// AddAddr gives a device an address. EEXIST: it has it.
+func (c *Conn) AddAddr(ctx context.Context, a Addr) error {
+	b := make([]byte, unix.SizeofIfAddrmsg)
+	b[0] = unix.AF_INET
+	if a.Prefix.Addr().Is6() {
+		b[0] = unix.AF_INET6
+	}
+	b[1], b[3] = byte(a.Prefix.Bits()), a.Scope
+	binary.NativeEndian.PutUint32(b[4:], uint32(a.Index))
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice())
+	ae.Bytes(unix.IFA_ADDRESS, a.Prefix.Addr().AsSlice())
+	data, err := encode(b, ae)
+	if err == nil {
+		err = c.change(ctx, unix.RTM_NEWADDR, netlink.Create|netlink.Excl, data)
+	}
+	if err != nil {
+		return fmt.Errorf("add address %v to device %d: %w", a.Prefix, a.Index, err)
+	}
+	return nil
+}
