@@ -1,0 +1,259 @@
+package xfrm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// A step is one change of the kernel's objects, and what takes it back.
+type step struct {
+	do, undo nlxfrm.Request
+	object   any // what it is about, for errors: a *nlxfrm.State or *nlxfrm.Policy
+	// gone is the errno that says that what is to be removed is not there: then
+	// there is nothing to do.
+	gone syscall.Errno
+}
+
+// A plan is the way from one set of objects to another.
+//
+// Records come first, so that what follows is known to be ours whenever we
+// should be interrupted; then states, then the policies that let packets in and
+// those that send them, for the peer may be this host. What is not needed any
+// more goes last and in the opposite order. So no packet is sent in clear at any
+// moment, and those that could pass before and after can pass in between. The
+// exception are states that must be made anew, because their mode has changed:
+// the kernel has no second one with that SPI, so for the moment between two
+// requests there is none, and packets are dropped.
+type plan struct {
+	records, states, in, out []step
+	rewrites                 []rewrite
+	removals                 []step
+}
+
+// A rewrite is a state that is there and has to be made anew.
+type rewrite struct{ old, new *nlxfrm.State }
+
+// A move is an eroute's policy that changes its place among others.
+type move struct{ old, new *nlxfrm.Policy }
+
+// compareMoves orders moves so that no policy passes another at any moment:
+// those that go back, the last first; then those that come forward, the first
+// first.
+func compareMoves(a, b move) int {
+	back := func(m move) bool { return m.new.Priority > m.old.Priority }
+	switch {
+	case back(a) && back(b):
+		return cmp.Compare(b.old.Priority, a.old.Priority)
+	case back(a):
+		return -1
+	case back(b):
+		return 1
+	}
+	return cmp.Compare(a.old.Priority, b.old.Priority)
+}
+
+// diff plans the way. The error is of a policy that another program has made
+// where one of ours has to be.
+func diff(have, want *objects, d *dump) (*plan, error) {
+	p := &plan{}
+	for id, w := range want.states {
+		switch h := have.states[id]; {
+		case h == nil:
+			p.states = append(p.states, step{do: nlxfrm.AddState(w), undo: nlxfrm.DeleteState(id, w.Mark), object: w})
+		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector:
+			p.rewrites = append(p.rewrites, rewrite{h, w})
+		}
+	}
+	others := map[nlxfrm.PolicyKey]bool{}
+	for _, o := range d.policies {
+		if !ours(o) {
+			others[o.Key()] = true
+		}
+	}
+	var moves []move
+	for _, k := range want.order {
+		w, h := want.policies[k], have.policies[k]
+		list := &p.in
+		switch {
+		case w.IfID == parkSAs:
+			list = &p.records
+		case w.Dir == nlxfrm.DirOut:
+			list = &p.out
+		}
+		switch {
+		case h == nil && others[k]:
+			return nil, refuse("", "", syscall.EEXIST, fmt.Sprintf("another program has made the policy %v; remove it, or let that program do this", k))
+		case h == nil:
+			*list = append(*list, step{do: nlxfrm.AddPolicy(w), undo: nlxfrm.DeletePolicy(k), object: w})
+		case list == &p.out && h.Priority != w.Priority:
+			moves = append(moves, move{h, w})
+		case !samePolicy(h, w):
+			*list = append(*list, step{do: nlxfrm.UpdatePolicy(w), undo: nlxfrm.UpdatePolicy(h), object: w})
+		}
+	}
+	slices.SortFunc(moves, compareMoves)
+	var moved []step
+	for _, m := range moves {
+		moved = append(moved, step{do: nlxfrm.UpdatePolicy(m.new), undo: nlxfrm.UpdatePolicy(m.old), object: m.new})
+	}
+	p.out = append(moved, p.out...)
+	p.removals = removals(have, want)
+	return p, nil
+}
+
+// removals are the steps that remove what is not wanted.
+func removals(have, want *objects) []step {
+	var out, in, states, records []step
+	for _, k := range have.order {
+		if want.policies[k] != nil {
+			continue
+		}
+		h := have.policies[k]
+		s := step{do: nlxfrm.DeletePolicy(k), undo: nlxfrm.AddPolicy(h), object: h, gone: syscall.ENOENT}
+		switch {
+		case h.IfID == parkSAs:
+			records = append(records, s)
+		case h.Dir == nlxfrm.DirOut:
+			out = append(out, s)
+		default:
+			in = append(in, s)
+		}
+	}
+	for id, h := range have.states {
+		if want.states[id] == nil {
+			states = append(states, step{do: nlxfrm.DeleteState(id, h.Mark), undo: nlxfrm.AddState(again(h, nil)), object: h, gone: syscall.ESRCH})
+		}
+	}
+	return slices.Concat(out, in, states, records)
+}
+
+// samePolicy compares what the kernel keeps of what we say of a policy.
+func samePolicy(a, b *nlxfrm.Policy) bool {
+	return a.Action == b.Action && a.Priority == b.Priority && a.Limits == b.Limits && slices.Equal(a.Templates, b.Templates)
+}
+
+// apply goes the way, or back to where it began.
+func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
+	steps := p.records
+	for _, w := range p.rewrites {
+		two, err := w.steps(ctx, c)
+		if err != nil {
+			return err
+		}
+		steps = append(steps, two...)
+	}
+	steps = slices.Concat(steps, p.states, p.in, p.out)
+	done, err := run(ctx, c, steps)
+	if err == nil {
+		var more []step
+		more, err = run(ctx, c, p.removals)
+		done = append(done, more...)
+	}
+	if err != nil {
+		// Taking back is not to be stopped by what stopped the way.
+		if back := undo(context.WithoutCancel(ctx), c, done); back != nil {
+			err = errors.Join(err, fmt.Errorf("and not all could be taken back, the next command will try: %w", back))
+		}
+	}
+	for _, l := range [][]step{steps, p.removals} {
+		for i := range l {
+			l[i].do.Clear()
+			l[i].undo.Clear()
+		}
+	}
+	return err
+}
+
+// run takes steps and returns those that were taken, with the first error.
+func run(ctx context.Context, c *nlxfrm.Conn, steps []step) (done []step, err error) {
+	if len(steps) == 0 {
+		return nil, nil
+	}
+	rs := make([]nlxfrm.Request, len(steps))
+	for i, s := range steps {
+		rs[i] = s.do
+	}
+	errs, failed := c.Batch(ctx, rs)
+	for i, e := range errs {
+		switch {
+		case e == nil:
+			done = append(done, steps[i])
+		case steps[i].gone != 0 && errors.Is(e, steps[i].gone):
+		case err == nil:
+			err = explain(e, steps[i].object)
+		}
+	}
+	return done, errors.Join(err, failed)
+}
+
+func undo(ctx context.Context, c *nlxfrm.Conn, done []step) error {
+	slices.Reverse(done)
+	for i := range done {
+		done[i].do, done[i].undo, done[i].gone = done[i].undo, done[i].do, 0
+	}
+	_, err := run(ctx, c, done)
+	return err
+}
+
+// spare is how many sequence numbers a state that is made anew leaves out:
+// packets may have been sent between the reading of its numbers and its end, and
+// no number may be used twice (RFC 4303 section 3.3.3; for AES-GCM, RFC 4106
+// section 2, that would give the keys away).
+const spare = 4096
+
+// steps remove a state and make it anew, with the numbers that it has now.
+func (w rewrite) steps(ctx context.Context, c *nlxfrm.Conn) ([]step, error) {
+	ae, err := c.GetAE(ctx, w.old.ID, w.old.Mark)
+	if err != nil {
+		return nil, explain(err, w.old)
+	}
+	old, renewed := again(w.old, ae), again(w.new, ae)
+	return []step{
+		{do: nlxfrm.DeleteState(old.ID, old.Mark), undo: nlxfrm.AddState(old), object: old},
+		{do: nlxfrm.AddState(renewed), undo: nlxfrm.DeleteState(old.ID, old.Mark), object: renewed},
+	}, nil
+}
+
+// again is a state as it has to be sent to be made another time.
+func again(s *nlxfrm.State, ae *nlxfrm.AE) *nlxfrm.State {
+	n := *s
+	n.Stats, n.LastUsed = nlxfrm.Stats{}, 0
+	if ae != nil {
+		n.Replay, n.ReplayESN = ae.Replay, ae.ReplayESN
+		if ae.Current != nil {
+			n.Current = *ae.Current
+		}
+	}
+	if n.ReplayESN != nil {
+		n.ReplayWindow = 0 // the same said twice is refused
+		e := *n.ReplayESN
+		if e.OutSeq != 0 || e.OutSeqHigh != 0 {
+			if e.OutSeq > ^uint32(0)-spare && s.Flags&nlxfrm.FlagESN != 0 {
+				e.OutSeqHigh++
+			}
+			e.OutSeq = leap(e.OutSeq, s.Flags&nlxfrm.FlagESN != 0)
+		}
+		n.ReplayESN = &e
+	} else if n.Replay != nil {
+		r := *n.Replay
+		if r.OutSeq != 0 {
+			r.OutSeq = leap(r.OutSeq, s.ExtraFlags&nlxfrm.ExtraOSeqMayWrap != 0)
+		}
+		n.Replay = &r
+	}
+	return &n
+}
+
+// leap leaves numbers out. Where they must not start again, they end.
+func leap(n uint32, wraps bool) uint32 {
+	if n > ^uint32(0)-spare && !wraps {
+		return ^uint32(0)
+	}
+	return n + spare
+}

@@ -1,0 +1,435 @@
+package xfrm
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// objects are what lies in the kernel, or should.
+type objects struct {
+	states   map[nlxfrm.ID]*nlxfrm.State
+	policies map[nlxfrm.PolicyKey]*nlxfrm.Policy
+	order    []nlxfrm.PolicyKey // of the policies: records by age
+}
+
+func newObjects() *objects {
+	return &objects{states: map[nlxfrm.ID]*nlxfrm.State{}, policies: map[nlxfrm.PolicyKey]*nlxfrm.Policy{}}
+}
+
+func (o *objects) add(p *nlxfrm.Policy) {
+	for i := range p.Templates {
+		p.Templates[i] = normalTemplate(p.Templates[i])
+	}
+	o.policies[p.Key()] = p
+	o.order = append(o.order, p.Key())
+}
+
+// normalTemplate gives a template the form in which the kernel shows it.
+func normalTemplate(t nlxfrm.Template) nlxfrm.Template {
+	zero := netip.IPv4Unspecified()
+	if t.Family == nlxfrm.FamilyIPv6 {
+		zero = netip.IPv6Unspecified()
+	}
+	if !t.Dst.IsValid() {
+		t.Dst = zero
+	}
+	if !t.Src.IsValid() {
+		t.Src = zero
+	}
+	return t
+}
+
+// A member is an SA of a group that has a state.
+type member struct {
+	*sa
+	mode nlxfrm.Mode
+	src  netip.Addr // of the outer header
+	tun  *sa        // the tun SA that it is in tunnel mode for
+}
+
+// inexpressible is a refusal of what KLIPS can do and the kernel cannot.
+func inexpressible(id klips.SAID, format string, args ...any) error {
+	return refuse("", id.String(), syscall.EOPNOTSUPP, fmt.Sprintf(format, args...)+"; stack user can do it")
+}
+
+// layout says how the kernel does what a group does; a tun SA alone is nothing.
+func layout(group []*sa) ([]member, error) {
+	var l []member
+	var tun *sa
+	for _, s := range group {
+		if s.dir != group[0].dir {
+			return nil, inexpressible(s.id, "this kernel cannot group an inbound with an outbound SA")
+		}
+		if s.id.Proto == klips.ProtoTun {
+			if tun != nil {
+				return nil, inexpressible(tun.id, "this kernel makes no tunnel of a tun SA alone: an esp or ah SA must follow it")
+			}
+			tun = s
+			continue
+		}
+		m := member{sa: s, src: s.src, tun: tun}
+		if tun != nil {
+			m.mode = nlxfrm.ModeTunnel
+			if s.src.IsUnspecified() {
+				m.src = tun.src
+			}
+			switch {
+			case tun.id.Dst != s.id.Dst, m.src != tun.src && !tun.src.IsUnspecified():
+				return nil, inexpressible(s.id, "in this kernel an SA has the ends of its tunnel: those of %v are %v and %v, these are %v and %v",
+					tun.id, tun.src, tun.id.Dst, s.src, s.id.Dst)
+			case m.src.IsUnspecified() && s.dir == klips.Outbound:
+				return nil, inexpressible(tun.id, "this kernel does not choose the source of a tunnel: name it when the tun SA is made (--src)")
+			}
+			tun = nil
+		}
+		l = append(l, m)
+	}
+	if tun != nil && len(group) > 1 {
+		return nil, inexpressible(tun.id, "this kernel makes no tunnel of a tun SA alone: an esp or ah SA must follow it in the group (name all members in one command)")
+	}
+	if len(l) > nlxfrm.MaxTemplates {
+		return nil, inexpressible(group[0].id, "this kernel takes %d SAs with keys in a group, this would have %d", nlxfrm.MaxTemplates, len(l))
+	}
+	return l, nil
+}
+
+// compile works out what the kernel must have for the tables. An error says what
+// it cannot have. It gives eroutes their priorities.
+func (t *tables) compile() (*objects, error) {
+	o := newObjects()
+	in := classes{}
+	for _, s := range t.byAge() {
+		o.add(s.record())
+		if s.inner != nil {
+			continue
+		}
+		l, err := layout(s.outwards())
+		if err != nil {
+			return nil, err
+		}
+		ifID, attached := t.ifIDOf(s, l)
+		for _, m := range l {
+			o.states[m.state.ID] = m.wanted(ifID, attached)
+		}
+		if s.dir == klips.Inbound && attached && tunnels(l) {
+			in.add(ifID, l, o)
+		}
+	}
+	if err := in.compile(o); err != nil {
+		return nil, err
+	}
+	t.prioritise()
+	for _, r := range t.routes {
+		if err := t.compileRoute(r, o); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// byAge are all SAs, oldest first.
+func (t *tables) byAge() []*sa {
+	l := make([]*sa, 0, len(t.sas))
+	for _, s := range t.sas {
+		l = append(l, s)
+	}
+	slices.SortFunc(l, func(a, b *sa) int { return int(a.age) - int(b.age) })
+	return l
+}
+
+// tunnels reports whether packets go through a tunnel.
+func tunnels(l []member) bool {
+	return slices.ContainsFunc(l, func(m member) bool { return m.tun != nil })
+}
+
+// ifIDOf is the interface ID of a group's states and policies; attached is
+// false where there is no device.
+//
+// Transport mode is not for devices: what is sent has the route that the packet
+// had before, and if that leads into an xfrm interface it is a loop. So its
+// policies are for packets that are routed as if there was no IPsec.
+func (t *tables) ifIDOf(s *sa, l []member) (id uint32, attached bool) {
+	d, attached := t.deviceOf(s)
+	if !tunnels(l) {
+		return 0, attached
+	}
+	return d.ifID, attached
+}
+
+// deviceOf is the device that a group's packets go through: the one that an SA
+// names, the one on the physical device that has the group's local address, or
+// the first.
+func (t *tables) deviceOf(s *sa) (device, bool) {
+	if len(t.devices) == 0 {
+		return device{}, false
+	}
+	const firstOutIf = 49152 // number of ipsec0 in the PF_KEY extension
+	group := s.group()
+	for _, m := range group {
+		for _, d := range t.devices {
+			if m.outIf != 0 && int(m.outIf) == firstOutIf+d.number {
+				return d, true
+			}
+		}
+	}
+	if len(t.devices) > 1 {
+		outermost := group[len(group)-1]
+		local := outermost.src
+		if outermost.dir == klips.Inbound {
+			local = outermost.id.Dst
+		}
+		for _, d := range t.devices {
+			if i, ok := t.local[local]; ok && i == d.physical {
+				return d, true
+			}
+		}
+	}
+	return t.devices[0], true
+}
+
+// wanted is the state that a member needs. Keys are shared with the state that
+// is there.
+func (m *member) wanted(ifID uint32, attached bool) *nlxfrm.State {
+	s := *m.state
+	s.Mode, s.Src = m.mode, m.src
+	s.ReqID = s.SPI
+	s.Selector = nlxfrm.Selector{}
+	if attached {
+		s.IfID = ifID
+	}
+	if p := m.inbound(); p != nil {
+		// What comes out of the tunnel is held against this before any policy.
+		s.Selector = normal(nlxfrm.Selector{Src: p.Src, Dst: p.Dst})
+	}
+	return &s
+}
+
+// inbound is the inbound policy of a member that is a tunnel.
+func (m *member) inbound() *klips.InboundPolicy {
+	if m.tun == nil || m.dir == klips.Outbound {
+		return nil
+	}
+	return m.tun.policy
+}
+
+// classes are the inbound groups that the kernel can tell apart only by where
+// they come out: those of one device with the same inbound policy.
+type classes map[class]*classGroups
+
+type class struct {
+	ifID     uint32
+	src, dst netip.Prefix // the zero Prefix for no policy
+}
+
+type classGroups struct{ groups [][]member }
+
+// add enters a group and gives its states the number by which policies know
+// them.
+func (c classes) add(ifID uint32, l []member, o *objects) {
+	k := class{ifID: ifID}
+	// Of nested tunnels the innermost one's policy decides: the kernel looks at
+	// the packet that has come out of all.
+	for _, m := range l {
+		if m.tun != nil {
+			if p := m.inbound(); p != nil {
+				k.src, k.dst = p.Src, p.Dst
+			}
+			break
+		}
+	}
+	if c[k] == nil {
+		c[k] = &classGroups{}
+	}
+	c[k].groups = append(c[k].groups, l)
+	for i, m := range l {
+		o.states[m.state.ID].ReqID = k.reqID(shape(l), i)
+	}
+}
+
+// shape is what a group does: groups of one shape have templates of one form.
+func shape(l []member) string {
+	var b strings.Builder
+	for _, m := range l {
+		fmt.Fprintf(&b, "%v %v;", m.id.Proto, m.mode)
+	}
+	return b.String()
+}
+
+// reqID is the number that the states in one place of all groups of a class and
+// shape have.
+func (k class) reqID(shape string, place int) uint32 {
+	h := fnv.New32a()
+	fmt.Fprint(h, k.src, k.dst, shape, place)
+	return h.Sum32() | 1
+}
+
+// Priorities of policies for what comes in: the narrower ones first.
+const inPriority = 1 << 20
+
+// compile makes the policies without which the kernel drops what comes out of
+// tunnels. There can be one for each class, so its groups must be of one shape.
+func (c classes) compile(o *objects) error {
+	for k, g := range c {
+		first := g.groups[0]
+		for _, l := range g.groups[1:] {
+			if shape(l) != shape(first) {
+				return inexpressible(l[0].id, "this kernel tells groups of other transforms than %v and the rest of its group apart only by what they carry: "+
+					"give their tun SAs inbound policies of their own before they are grouped (eroute --addin)", first[0].id)
+			}
+		}
+		anything := !k.src.IsValid()
+		// Policies for interface ID 0 are for clear packets as well.
+		optional := anything && k.ifID == 0
+		if optional && len(first) > 1 {
+			return inexpressible(first[0].id, "without xfrm interfaces (CONFIG_XFRM_INTERFACE) this kernel cannot require all SAs of an inbound group "+
+				"and let clear packets in as well: set its inbound policy before it is grouped (eroute --addin)")
+		}
+		var ts []nlxfrm.Template
+		for i, m := range first {
+			tm := nlxfrm.Template{
+				ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family, ReqID: k.reqID(shape(first), i), Mode: m.mode,
+				// Small packets come uncompressed (RFC 3173 section 2.2).
+				Optional: optional || m.id.Proto == klips.ProtoComp,
+			}
+			if len(g.groups) == 1 {
+				tm.SPI = m.state.SPI
+				if m.tun != nil {
+					tm.Src, tm.Dst = m.src, m.id.Dst
+				}
+			}
+			ts = append(ts, tm)
+		}
+		pairs := [][2]netip.Prefix{{k.src, k.dst}}
+		if anything {
+			pairs = [][2]netip.Prefix{{any4, any4}, {any6, any6}}
+		}
+		for _, dir := range []nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd} {
+			for _, p := range pairs {
+				o.add(&nlxfrm.Policy{
+					Selector: normal(nlxfrm.Selector{Src: p[0], Dst: p[1]}), Dir: dir, IfID: k.ifID,
+					Priority: inPriority + uint32(512-p[0].Bits()-p[1].Bits()),
+					Limits:   nlxfrm.Limits{HardPackets: mark}, Templates: ts,
+				})
+			}
+		}
+	}
+	return nil
+}
+
+var (
+	any4 = netip.MustParsePrefix("0.0.0.0/0")
+	any6 = netip.MustParsePrefix("::/0")
+)
+
+// compileRoute makes the policies of an eroute.
+func (t *tables) compileRoute(r *route, o *objects) error {
+	p := nlxfrm.Policy{Selector: routeSelector(r.Selector), Dir: nlxfrm.DirOut, Priority: r.priority, Action: nlxfrm.Block, IfID: parkRoutes}
+	labelRoute(&p, &r.Eroute)
+	ids := t.ifIDs()
+	if r.ID.IsMagic() {
+		if err := t.compileMagic(&p, r); err != nil {
+			return err
+		}
+	} else if s := t.sas[r.ID]; s != nil {
+		l, err := layout(s.group())
+		if err != nil {
+			return err
+		}
+		ts, err := templates(r, s, l)
+		if err != nil {
+			return err
+		}
+		if ts != nil {
+			p.Action, p.Templates = nlxfrm.Allow, ts
+		}
+		if id, ok := t.ifIDOf(s, l); ok {
+			ids = []uint32{id}
+		}
+	}
+	if len(ids) == 0 {
+		parked := p
+		parked.Action, parked.Templates = nlxfrm.Block, nil
+		o.add(&parked)
+	}
+	for _, id := range ids {
+		q := p
+		q.IfID = id
+		o.add(&q)
+	}
+	return nil
+}
+
+// ifIDs are those of the attached devices.
+func (t *tables) ifIDs() []uint32 {
+	var ids []uint32
+	for _, d := range t.devices {
+		if !slices.Contains(ids, d.ifID) {
+			ids = append(ids, d.ifID)
+		}
+	}
+	return ids
+}
+
+// compileMagic makes the policy of a magic SAID.
+func (t *tables) compileMagic(p *nlxfrm.Policy, r *route) error {
+	fail := func(reason string) error {
+		return refuse("", r.ID.String(), syscall.EOPNOTSUPP, reason)
+	}
+	switch r.ID.SPI {
+	case klips.SPIDrop:
+	case klips.SPIPass:
+		if t.interfaces() {
+			return fail("this kernel sends nothing in clear that was routed into an xfrm interface: route these packets past it instead (ip route add … dev …)")
+		}
+		p.Action = nlxfrm.Allow
+	case klips.SPIReject:
+		if !t.interfaces() {
+			return fail("without xfrm interfaces (CONFIG_XFRM_INTERFACE) this kernel drops but does not reject: use %drop, or reject with a packet filter")
+		}
+		// An xfrm interface answers what it has no state for: host unreachable.
+		p.Action = nlxfrm.Allow
+	case klips.SPITrap, klips.SPITrapSubnet:
+		// No state has this number, so the kernel asks key daemons for one.
+		p.Action = nlxfrm.Allow
+		p.Templates = []nlxfrm.Template{{ID: nlxfrm.ID{Proto: uint8(klips.ProtoESP)}, Family: p.Selector.Family, ReqID: parkRoutes}}
+	default:
+		return fail("this kernel keeps no packet until an eroute is replaced: use %drop or %trap")
+	}
+	return nil
+}
+
+// templates are what an eroute's packets go through; nil is nothing, where a tun
+// SA still waits for its group.
+func templates(r *route, s *sa, l []member) ([]nlxfrm.Template, error) {
+	if s.dir == klips.Inbound {
+		return nil, inexpressible(s.id, "this kernel sends no packets by an inbound SA (%v is an address of this host)", s.id.Dst)
+	}
+	inside := map[*sa]bool{} // those inside the SA that the eroute names
+	for i := s.inner; i != nil; i = i.inner {
+		inside[i] = true
+	}
+	var ts []nlxfrm.Template
+	for _, m := range l {
+		if inside[m.sa] {
+			continue
+		}
+		if m.tun != nil && inside[m.tun] {
+			return nil, inexpressible(s.id, "this kernel cannot leave the tunnel %v of its group out: the eroute %v has to name that", m.tun.id, r.Selector)
+		}
+		tm := nlxfrm.Template{ID: m.state.ID, Family: m.state.Family, ReqID: m.state.SPI, Mode: m.mode}
+		if m.mode == nlxfrm.ModeTunnel {
+			tm.Src = m.src
+		} else {
+			tm.Dst = netip.Addr{} // the packet's own
+		}
+		ts = append(ts, tm)
+	}
+	return ts, nil
+}

@@ -1,0 +1,371 @@
+package xfrm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/link"
+)
+
+// Kinds of links that virtual devices are.
+const (
+	kindXfrm  = "xfrm"
+	kindDummy = "dummy"
+)
+
+// alwaysThere is how many devices there are without their being made, as in
+// KLIPS: ipsec0 and ipsec1. Those that are not attached need not be links.
+const alwaysThere = 2
+
+// deviceNumber reads the N of ipsecN.
+func deviceNumber(name string) (int, bool) {
+	digits, ok := strings.CutPrefix(name, "ipsec")
+	n, err := strconv.Atoi(digits)
+	return n, ok && err == nil && strconv.Itoa(n) == digits
+}
+
+// isDevice reports whether a link is a virtual device of ours, and its number.
+func isDevice(l *link.Link) (int, bool) {
+	n, ok := deviceNumber(l.Name)
+	ok = ok && n >= 0 && n < klips.MaxDevices &&
+		(l.Kind == kindXfrm && l.IfID == uint32(n)+1 || l.Kind == kindDummy)
+	return n, ok
+}
+
+// physicalOf is the index of the device that a virtual device is attached to, 0
+// if it is to none. A dummy device says it in its alias.
+func physicalOf(l *link.Link, all []link.Link) int {
+	if l.Kind == kindXfrm || l.Alias == "" {
+		return l.Parent
+	}
+	if i := slices.IndexFunc(all, func(p link.Link) bool { return p.Name == l.Alias }); i >= 0 {
+		return all[i].Index
+	}
+	return 0
+}
+
+// attached are the attached devices, by number.
+func attached(all []link.Link) (l []device) {
+	for i := range all {
+		n, ok := isDevice(&all[i])
+		if !ok {
+			continue
+		}
+		if p := physicalOf(&all[i], all); p != 0 {
+			l = append(l, device{number: n, ifID: all[i].IfID, physical: p})
+		}
+	}
+	slices.SortFunc(l, func(a, b device) int { return cmp.Compare(a.number, b.number) })
+	return l
+}
+
+// probeInterfaces asks the kernel whether it has xfrm interfaces: by a request
+// that it refuses in any case, but for different reasons.
+func (s *Stack) probeInterfaces() bool {
+	ctx := context.Background()
+	if links, err := s.links.Links(ctx); err == nil {
+		for i := range links {
+			if _, ok := isDevice(&links[i]); ok {
+				return links[i].Kind == kindXfrm
+			}
+		}
+	}
+	err := s.links.Add(ctx, link.Spec{Name: "ipsecprobe", Kind: kindXfrm})
+	if err == nil { // kernels that take an interface ID of 0
+		if l, err := s.links.Link(ctx, "ipsecprobe"); err == nil {
+			s.links.Delete(ctx, l.Index)
+		}
+	}
+	return !errors.Is(err, syscall.EOPNOTSUPP)
+}
+
+// spec is the link for a device that is attached to a physical one, or to none.
+func (s *Stack) spec(number int, physical *link.Link) link.Spec {
+	sp := link.Spec{Name: fmt.Sprint("ipsec", number), Kind: kindDummy}
+	if s.interfaces() {
+		sp.Kind, sp.IfID = kindXfrm, uint32(number)+1
+	}
+	if physical != nil {
+		sp.MTU = klips.DeviceMTU
+		if sp.Kind == kindXfrm {
+			sp.Parent = physical.Index
+		} else {
+			sp.Alias = physical.Name
+		}
+	}
+	return sp
+}
+
+// replace makes a device anew, because the kernel cannot attach one that is
+// there; old is nil where there is none. Its addresses are kept. back makes it as
+// it was.
+func (s *Stack) replace(ctx context.Context, old *link.Link, sp link.Spec, d *dump) (back func(context.Context) error, err error) {
+	if old != nil {
+		sp.Up = old.Up
+		if sp.MTU == 0 {
+			sp.MTU = old.MTU
+		}
+		if err := s.links.Delete(ctx, old.Index); err != nil {
+			return nil, deviceError(err, sp)
+		}
+	}
+	back = func(ctx context.Context) error {
+		if l, err := s.links.Link(ctx, sp.Name); err == nil {
+			if err := s.links.Delete(ctx, l.Index); err != nil {
+				return err
+			}
+		}
+		if old == nil {
+			return nil
+		}
+		was := link.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Up: old.Up, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}
+		return s.make(ctx, was, old, d)
+	}
+	if err := s.make(ctx, sp, old, d); err != nil {
+		return nil, errors.Join(deviceError(err, sp), back(context.WithoutCancel(ctx)))
+	}
+	return back, nil
+}
+
+// make makes a link with the addresses that an old one had.
+func (s *Stack) make(ctx context.Context, sp link.Spec, old *link.Link, d *dump) error {
+	if err := s.links.Add(ctx, sp); err != nil || old == nil {
+		return err
+	}
+	l, err := s.links.Link(ctx, sp.Name)
+	if err != nil {
+		return err
+	}
+	for _, a := range d.addrs {
+		if a.Index != old.Index || a.Prefix.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		a.Index = l.Index
+		if err := s.links.AddAddr(ctx, a); err != nil && !errors.Is(err, syscall.EEXIST) {
+			return err
+		}
+	}
+	return nil
+}
+
+// deviceError explains why a link cannot be made.
+func deviceError(err error, sp link.Spec) error {
+	op := &klips.OpError{Object: sp.Name, Err: err}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		op.Err = errno
+	}
+	switch {
+	case errors.Is(err, syscall.EPERM):
+		op.Reason = noRight
+	case errors.Is(err, syscall.EOPNOTSUPP):
+		op.Reason = "the kernel has neither xfrm interfaces (module xfrm_interface, CONFIG_XFRM_INTERFACE) nor dummy devices (module dummy, CONFIG_DUMMY)"
+	case errors.Is(err, syscall.EEXIST):
+		op.Reason = fmt.Sprintf("another program has an xfrm interface with the ID %d", sp.IfID)
+	}
+	return op
+}
+
+// find returns the link of a virtual device, nil if it is there without one; ok
+// says whether it is there.
+func find(name string, all []link.Link) (l *link.Link, number int, ok bool) {
+	number, ok = deviceNumber(name)
+	if !ok {
+		return nil, 0, false
+	}
+	for i := range all {
+		if _, is := isDevice(&all[i]); is && all[i].Name == name {
+			return &all[i], number, true
+		}
+	}
+	return nil, number, number < alwaysThere
+}
+
+// deviceChange changes the devices, under the lock, and the objects with them.
+func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *tables, have *objects, d *dump) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unlock, err := lock(ctx, s.ns)
+	if err != nil {
+		return about(err, op, object)
+	}
+	defer unlock()
+	t, have, d, err := s.load(ctx)
+	if err != nil {
+		return about(err, op, object)
+	}
+	defer d.clear()
+	return about(f(t, have, d), op, object)
+}
+
+// Attach makes a virtual device that is attached to a physical one.
+func (s *Stack) Attach(ctx context.Context, virtual, physical string) error {
+	physical, _, _ = strings.Cut(physical, ":") // aliases are no devices of their own
+	return s.deviceChange(ctx, "attach", virtual, func(t *tables, have *objects, d *dump) error {
+		old, number, ok := find(virtual, d.links)
+		if !ok {
+			return refuse("", virtual, syscall.ENODEV, "")
+		}
+		i := slices.IndexFunc(d.links, func(l link.Link) bool { return l.Name == physical })
+		if i < 0 {
+			return refuse("", physical, syscall.ENXIO, "")
+		}
+		if old != nil && physicalOf(old, d.links) != 0 {
+			return refuse("", virtual, syscall.EBUSY, "")
+		}
+		if old == nil && slices.ContainsFunc(d.links, func(l link.Link) bool { return l.Name == virtual }) {
+			return refuse("", virtual, syscall.EEXIST, "another program has made a device of that name")
+		}
+		sp := s.spec(number, &d.links[i])
+		t.devices = append(t.devices, device{number: number, ifID: sp.IfID, physical: d.links[i].Index})
+		slices.SortFunc(t.devices, func(a, b device) int { return cmp.Compare(a.number, b.number) })
+		return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) { return s.replace(ctx, old, sp, d) })
+	})
+}
+
+// withDevice checks that the tables are possible, changes a device and lets the
+// objects follow; if they cannot, the device is changed back.
+func (s *Stack) withDevice(ctx context.Context, t *tables, have *objects, d *dump, change func() (func(context.Context) error, error)) error {
+	if _, err := t.compile(); err != nil {
+		return err
+	}
+	back, err := change()
+	if err != nil {
+		return err
+	}
+	if err := s.follow(ctx, t, have, d); err != nil {
+		return errors.Join(err, back(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// Detach unbinds a virtual device.
+func (s *Stack) Detach(ctx context.Context, virtual string) error {
+	return s.deviceChange(ctx, "detach", virtual, func(t *tables, have *objects, d *dump) error {
+		old, number, _ := find(virtual, d.links)
+		if old == nil || physicalOf(old, d.links) == 0 {
+			return refuse("", virtual, syscall.ENODEV, "")
+		}
+		return s.detach(ctx, old, number, t, have, d)
+	})
+}
+
+func (s *Stack) detach(ctx context.Context, old *link.Link, number int, t *tables, have *objects, d *dump) error {
+	t.devices = slices.DeleteFunc(t.devices, func(x device) bool { return x.number == number })
+	return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) {
+		return s.replace(ctx, old, s.spec(number, nil), d)
+	})
+}
+
+// DetachAll unbinds all virtual devices.
+func (s *Stack) DetachAll(ctx context.Context) error {
+	l, err := s.Devices(ctx)
+	if err != nil {
+		return about(err, "detach", "")
+	}
+	for _, d := range l {
+		if d.Physical == "" {
+			continue
+		}
+		if err := s.Detach(ctx, d.Name); err != nil && !errors.Is(err, syscall.ENODEV) {
+			return err
+		}
+	}
+	return nil
+}
+
+// CreateDevice makes ipsecN, attached to nothing.
+func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
+	return s.deviceChange(ctx, "create device", virtual, func(_ *tables, _ *objects, d *dump) error {
+		n, ok := deviceNumber(virtual)
+		switch _, _, there := find(virtual, d.links); {
+		case !ok:
+			return refuse("", virtual, syscall.EINVAL, "")
+		case n < 0 || n >= klips.MaxDevices:
+			return refuse("", virtual, syscall.ENOENT, "")
+		case there:
+			return refuse("", virtual, syscall.EEXIST, "")
+		}
+		_, err := s.replace(ctx, nil, s.spec(n, nil), d)
+		return err
+	})
+}
+
+// DeleteDevice removes ipsecN, and detaches it first.
+func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
+	return s.deviceChange(ctx, "delete device", virtual, func(t *tables, have *objects, d *dump) error {
+		old, number, ok := find(virtual, d.links)
+		if !ok {
+			return refuse("", virtual, syscall.ENOENT, "")
+		}
+		if old == nil {
+			return refuse("", virtual, syscall.EOPNOTSUPP, "ipsec0 and ipsec1 are always there, and this one is no link of the kernel at the moment")
+		}
+		if physicalOf(old, d.links) != 0 {
+			t.devices = slices.DeleteFunc(t.devices, func(x device) bool { return x.number == number })
+		}
+		return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) {
+			back := func(ctx context.Context) error {
+				_, err := s.replace(ctx, nil, link.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}, d)
+				return err
+			}
+			return back, s.links.Delete(ctx, old.Index)
+		})
+	})
+}
+
+// Devices lists the virtual devices.
+func (s *Stack) Devices(ctx context.Context) ([]klips.Device, error) {
+	all, err := s.links.Links(ctx)
+	if err != nil {
+		return nil, &klips.OpError{Op: "list devices", Err: err}
+	}
+	found := map[int]*link.Link{}
+	for n := range alwaysThere {
+		found[n] = nil
+	}
+	for i := range all {
+		if n, ok := isDevice(&all[i]); ok {
+			found[n] = &all[i]
+		}
+	}
+	var devices []klips.Device
+	for n := range klips.MaxDevices {
+		l, ok := found[n]
+		if !ok {
+			continue
+		}
+		d := klips.Device{Name: fmt.Sprint("ipsec", n)}
+		if l != nil {
+			describe(&d, l, all)
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
+// describe fills in what a device's link tells.
+func describe(d *klips.Device, l *link.Link, all []link.Link) {
+	p := physicalOf(l, all)
+	// What was never attached has the kernel's own MTU, which says nothing.
+	if p != 0 || l.MTU == klips.DeviceMTU {
+		d.MTU = l.MTU
+	}
+	for i := range all {
+		if all[i].Index == p {
+			d.Physical, d.PhysMTU, d.AttMTU = all[i].Name, all[i].MTU, all[i].MTU
+		}
+	}
+	st := l.Stats
+	d.Stats = klips.DeviceStats{
+		TxPackets: st.TxPackets, TxBytes: st.TxBytes, TxErrors: st.TxErrors, TxDropped: st.TxDropped,
+		RxPackets: st.RxPackets, RxBytes: st.RxBytes, RxErrors: st.RxErrors, RxDropped: st.RxDropped,
+	}
+}

@@ -1,0 +1,98 @@
+package xfrm
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// A dump is what the kernel has: objects of ours and of others, and devices.
+type dump struct {
+	states   []*nlxfrm.State
+	policies []*nlxfrm.Policy
+	links    []link.Link
+	addrs    []link.Addr
+}
+
+// clear overwrites the keys.
+func (d *dump) clear() {
+	for _, s := range d.states {
+		s.ClearKeys()
+	}
+}
+
+// load makes tables of a dump, and the objects of ours that are in it. SAs whose
+// state has gone, because its time was up or another program removed it, are not
+// in the tables, nor are their groups.
+func load(d *dump) (*tables, *objects) {
+	t, o := newTables(), newObjects()
+	states := map[nlxfrm.ID]*nlxfrm.State{}
+	for _, s := range d.states {
+		if s.Mark == (nlxfrm.Mark{}) {
+			states[s.ID] = s
+		}
+	}
+	outer := map[*sa]klips.SAID{}
+	var lost []*sa
+	for _, p := range d.policies {
+		if !ours(p) {
+			continue
+		}
+		o.add(p)
+		t.next = max(t.next, age(p)+1)
+		switch {
+		case p.IfID == parkSAs:
+			s, next, ok := readRecord(p)
+			if !ok {
+				continue // made by no version of this; the next change removes it
+			}
+			t.sas[s.id], outer[s] = s, next
+			if s.id.Proto == klips.ProtoTun {
+				continue
+			}
+			id := nlxfrm.ID{Dst: s.id.Dst, SPI: uint32(s.id.SPI), Proto: uint8(s.id.Proto)}
+			if s.state = states[id]; s.state != nil {
+				o.states[id] = s.state
+			} else {
+				lost = append(lost, s)
+			}
+		case p.Dir == nlxfrm.DirOut:
+			if r := readRoute(p); t.routes[r.Selector] == nil {
+				t.routes[r.Selector] = r
+			}
+		}
+	}
+	for s, id := range outer {
+		if n := t.sas[id]; n != nil && n.inner == nil && !slices.Contains(n.outwards(), s) {
+			s.outer, n.inner = n, s
+		}
+	}
+	for _, s := range lost {
+		t.remove(s)
+	}
+	t.devices = attached(d.links)
+	t.local = map[netip.Addr]int{}
+	for _, a := range d.addrs {
+		t.local[a.Prefix.Addr()] = a.Index
+	}
+	return t, o
+}
+
+// foreign are the states and policies that others made.
+func foreign(d *dump, o *objects) (states []*nlxfrm.State, policies []*nlxfrm.Policy) {
+	const ipip = 4 // states that the kernel makes by itself beside those of IPComp tunnels
+	for _, s := range d.states {
+		if o.states[s.ID] != s && s.Proto != ipip {
+			states = append(states, s)
+		}
+	}
+	for _, p := range d.policies {
+		if !ours(p) {
+			policies = append(policies, p)
+		}
+	}
+	return states, policies
+}

@@ -1,0 +1,172 @@
+package xfrm
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// Interface IDs of policies that no packet is to meet. No device of ours has
+// them: those have small ones.
+const (
+	parkSAs    uint32 = 0x4b4c4950 // "KLIP"
+	parkRoutes uint32 = 0x4b4c4951
+)
+
+// mark is in the high half of the hard packet limit of every policy of ours.
+const mark uint64 = 0x4b4c4950 << 32
+
+// ours reports whether a policy was made by this package.
+func ours(p *nlxfrm.Policy) bool { return p.Limits.HardPackets&^0xffffffff == mark }
+
+// recordSelector is the name of an SA's record: no two SAs have the same, and
+// the kernel finds it by hash, because its prefixes are of full length.
+func recordSelector(id klips.SAID) nlxfrm.Selector {
+	var b [16]byte
+	binary.BigEndian.PutUint32(b[12:], uint32(id.SPI))
+	spi := netip.AddrFrom16(b)
+	if id.Dst.Is4() {
+		spi = netip.AddrFrom4([4]byte(b[12:]))
+	}
+	return normal(nlxfrm.Selector{Dst: host(id.Dst), Src: host(spi), Proto: uint8(id.Proto)})
+}
+
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// normal gives a selector the form in which the kernel shows it.
+func normal(s nlxfrm.Selector) nlxfrm.Selector {
+	s.Family = family(s.Dst.Addr())
+	return s
+}
+
+func family(a netip.Addr) uint16 {
+	if a.Is4() {
+		return nlxfrm.FamilyIPv4
+	}
+	return nlxfrm.FamilyIPv6
+}
+
+// isInbound is a bit in the low half of a record's hard packet limit.
+const isInbound = 1
+
+// record is the policy that keeps what the kernel does not know of an SA. Its
+// first template has the SA's source. There follow its outer neighbour, if it
+// has one, and its inbound policy: templates with the number of what they are in
+// the field that asks for algorithms, which no one reads here.
+func (s *sa) record() *nlxfrm.Policy {
+	p := &nlxfrm.Policy{
+		Selector: recordSelector(s.id), Dir: nlxfrm.DirOut, Action: nlxfrm.Block, IfID: parkSAs, Priority: 1 << 31,
+		Limits: nlxfrm.Limits{
+			SoftBytes:   uint64(s.ref)<<32 | uint64(s.refHim),
+			HardBytes:   uint64(s.soft)<<32 | uint64(s.hard),
+			SoftPackets: s.added<<16 | uint64(s.outIf),
+			HardPackets: mark,
+		},
+	}
+	if s.dir == klips.Inbound {
+		p.Limits.HardPackets |= isInbound
+	}
+	p.Templates = append(p.Templates, note(noteSelf, s.id, s.src, 0))
+	if s.outer != nil {
+		p.Templates = append(p.Templates, note(noteOuter, s.outer.id, netip.Addr{}, 0))
+	}
+	if s.policy != nil {
+		bits := uint32(s.policy.Src.Bits())<<8 | uint32(s.policy.Dst.Bits())
+		p.Templates = append(p.Templates, note(notePolicy, klips.SAID{Dst: s.policy.Dst.Addr(), SPI: klips.MinSPI}, s.policy.Src.Addr(), bits))
+	}
+	return p
+}
+
+// Kinds of notes.
+const (
+	noteSelf = 1 + iota
+	noteOuter
+	notePolicy
+)
+
+// note makes a template that says something. The kernel wants a protocol of
+// IPsec in it, so a SAID's own is elsewhere.
+func note(kind uint32, id klips.SAID, src netip.Addr, bits uint32) nlxfrm.Template {
+	return nlxfrm.Template{
+		ID:  nlxfrm.ID{Dst: id.Dst, SPI: uint32(id.SPI), Proto: uint8(klips.ProtoESP)},
+		Src: src, Family: family(id.Dst), ReqID: uint32(id.Proto), Mode: nlxfrm.ModeTunnel,
+		AuthAlgs: kind, CryptAlgs: bits, CompAlgs: 1,
+	}
+}
+
+// readRecord is the opposite of record; ok is false for what is none. The state
+// is not there yet, and outer is the neighbour's name, the zero SAID for none.
+func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
+	sel := p.Selector
+	if !ours(p) || p.IfID != parkSAs || !sel.Dst.IsSingleIP() || !sel.Src.IsSingleIP() {
+		return nil, outer, false
+	}
+	spi := sel.Src.Addr().AsSlice()
+	l := p.Limits
+	s = &sa{
+		id:  klips.SAID{Dst: sel.Dst.Addr(), SPI: klips.SPI(binary.BigEndian.Uint32(spi[len(spi)-4:])), Proto: klips.Proto(sel.Proto)},
+		ref: uint32(l.SoftBytes >> 32), refHim: uint32(l.SoftBytes),
+		soft: uint32(l.HardBytes >> 32), hard: uint32(l.HardBytes),
+		added: l.SoftPackets >> 16, outIf: uint16(l.SoftPackets),
+		age: age(p),
+	}
+	if l.HardPackets&isInbound != 0 {
+		s.dir = klips.Inbound
+	}
+	for _, t := range p.Templates {
+		switch t.AuthAlgs {
+		case noteSelf:
+			s.src = t.Src
+		case noteOuter:
+			outer = klips.SAID{Dst: t.Dst, SPI: klips.SPI(t.SPI), Proto: klips.Proto(t.ReqID)}
+		case notePolicy:
+			s.policy = &klips.InboundPolicy{
+				Src: netip.PrefixFrom(t.Src, int(t.CryptAlgs>>8&0xff)), Dst: netip.PrefixFrom(t.Dst, int(t.CryptAlgs&0xff))}
+		}
+	}
+	return s, outer, s.src.IsValid()
+}
+
+// age is a number that ascends with the time at which a policy was made; it is
+// never 0. The kernel keeps it when a policy is replaced.
+func age(p *nlxfrm.Policy) uint32 { return p.Index>>3 + 1 }
+
+// labelRoute writes into a policy whose eroute it is.
+func labelRoute(p *nlxfrm.Policy, e *klips.Eroute) {
+	dst := e.ID.Dst.As16()
+	p.Limits = nlxfrm.Limits{
+		SoftBytes: binary.BigEndian.Uint64(dst[:]), HardBytes: binary.BigEndian.Uint64(dst[8:]),
+		SoftPackets: uint64(e.ID.SPI)<<32 | uint64(e.ID.Proto), HardPackets: mark | uint64(uint32(e.PID)),
+	}
+}
+
+// readRoute is the eroute of a policy of ours.
+func readRoute(p *nlxfrm.Policy) *route {
+	var dst [16]byte
+	binary.BigEndian.PutUint64(dst[:], p.Limits.SoftBytes)
+	binary.BigEndian.PutUint64(dst[8:], p.Limits.HardBytes)
+	return &route{
+		Eroute: klips.Eroute{
+			Selector: klips.Selector{Src: p.Selector.Src, Dst: p.Selector.Dst, Proto: p.Selector.Proto,
+				SrcPort: p.Selector.SrcPort, DstPort: p.Selector.DstPort},
+			ID: klips.SAID{Dst: netip.AddrFrom16(dst).Unmap(), SPI: klips.SPI(p.Limits.SoftPackets >> 32),
+				Proto: klips.Proto(p.Limits.SoftPackets)},
+			PID: int32(uint32(p.Limits.HardPackets)),
+		},
+		priority: p.Priority, age: age(p),
+	}
+}
+
+// routeSelector is the kernel's selector for an eroute's.
+func routeSelector(s klips.Selector) nlxfrm.Selector {
+	k := nlxfrm.Selector{Src: s.Src, Dst: s.Dst, Proto: s.Proto, SrcPort: s.SrcPort, DstPort: s.DstPort}
+	if s.SrcPort != 0 {
+		k.SrcPortMask = 0xffff
+	}
+	if s.DstPort != 0 {
+		k.DstPortMask = 0xffff
+	}
+	return normal(k)
+}

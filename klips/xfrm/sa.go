@@ -1,0 +1,201 @@
+package xfrm
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// newSA makes an SA of a spec, which it does not keep. local says whether the
+// destination is the host's.
+func newSA(spec *klips.SASpec, local bool, now time.Time) (*sa, error) {
+	bad := func(err syscall.Errno, reason string) (*sa, error) {
+		return nil, refuse("add SA", spec.ID.String(), err, reason)
+	}
+	s := &sa{
+		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf,
+		soft: spec.Soft.Allocations, hard: spec.Hard.Allocations, added: uint64(now.Unix()),
+	}
+	if local {
+		s.dir = klips.Inbound
+	}
+	if s.hard != 0 {
+		s.soft = min(s.soft, s.hard)
+	}
+	switch spec.ID.Proto {
+	case klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp:
+	default:
+		return bad(syscall.EINVAL, "")
+	}
+	if spec.ID.SPI < klips.MinSPI || spec.Window > nlxfrm.MaxWindow {
+		return bad(syscall.EINVAL, "")
+	}
+	if err := checkTransform(spec); err != 0 {
+		return bad(err, "")
+	}
+	if spec.Src.Is4() != spec.ID.Dst.Is4() {
+		return bad(syscall.EINVAL, "the source and the destination are of different families")
+	}
+	timed := func(l klips.Limits) bool { return l.Bytes|l.AddTime|l.UseTime|l.Packets != 0 }
+	if spec.ID.Proto == klips.ProtoTun {
+		if timed(spec.Soft) || timed(spec.Hard) {
+			return bad(syscall.EOPNOTSUPP, "this kernel does not count the packets of a tun SA: give the limits to the SA that follows it, or use stack user")
+		}
+		return s, nil
+	}
+	if spec.ID.Proto == klips.ProtoComp && spec.ID.SPI > 0xffff {
+		return bad(syscall.EOPNOTSUPP, "the SPI of a comp SA is a CPI, which has 16 bits: take one of 0x100 to 0xffff")
+	}
+	s.state = &nlxfrm.State{
+		ID:     nlxfrm.ID{Dst: spec.ID.Dst, SPI: uint32(spec.ID.SPI), Proto: uint8(spec.ID.Proto)},
+		Family: family(spec.ID.Dst),
+		// As KLIPS' outer headers: DF clear, TOS zero; and both families go through a
+		// tunnel, so what is around it must not mind either.
+		Flags:      nlxfrm.FlagNoECN | nlxfrm.FlagNoPMTUDisc | nlxfrm.FlagAFUnspec,
+		ExtraFlags: nlxfrm.ExtraDontEncapDSCP,
+		Limits: nlxfrm.Limits{
+			SoftBytes: soft(spec.Soft.Bytes, spec.Hard.Bytes), HardBytes: spec.Hard.Bytes,
+			SoftPackets: soft(spec.Soft.Packets, spec.Hard.Packets), HardPackets: spec.Hard.Packets,
+			SoftAddSeconds: soft(spec.Soft.AddTime, spec.Hard.AddTime), HardAddSeconds: spec.Hard.AddTime,
+			SoftUseSeconds: soft(spec.Soft.UseTime, spec.Hard.UseTime), HardUseSeconds: spec.Hard.UseTime,
+		},
+	}
+	if !setAlgorithms(s.state, spec) {
+		s.state.ClearKeys()
+		return bad(syscall.EOPNOTSUPP, "this kernel has no such algorithm; stack user may have it")
+	}
+	if spec.ID.Proto == klips.ProtoAH && spec.ID.Dst.Is4() {
+		s.state.Flags |= nlxfrm.FlagAlign4 // RFC 4302 section 3.3.3.2.1, as KLIPS has it
+	}
+	switch {
+	case spec.ESN, spec.Window > 32:
+		s.state.ReplayESN = nlxfrm.NewReplayESN(spec.Window)
+		if spec.ESN {
+			s.state.Flags |= nlxfrm.FlagESN
+		}
+	case spec.ID.Proto != klips.ProtoComp:
+		s.state.ReplayWindow = uint8(spec.Window)
+		if spec.Window == 0 {
+			s.state.ExtraFlags |= nlxfrm.ExtraOSeqMayWrap // nobody looks at the numbers
+		}
+	}
+	if n := spec.NATT; n.Type != klips.NATTNone {
+		s.state.Encap = &nlxfrm.Encap{Type: uint16(n.Type), SrcPort: n.SPort, DstPort: n.DPort, Original: n.OA}
+	}
+	return s, nil
+}
+
+// soft is a soft limit, which is not above the hard one.
+func soft(soft, hard uint64) uint64 {
+	if hard != 0 {
+		return min(soft, hard)
+	}
+	return soft
+}
+
+// checkTransform says what KLIPS answers to impossible algorithms and keys, 0
+// for possible ones.
+func checkTransform(s *klips.SASpec) syscall.Errno {
+	enc, known := s.Enc.Info()
+	if s.ID.Proto == klips.ProtoESP && s.Comp == klips.CompNone && !known {
+		return syscall.EPROTO
+	}
+	numbered := s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH
+	if s.ESN && (!numbered || s.Window == 0 || s.Auth == klips.AuthNone && !enc.AEAD) {
+		return syscall.EINVAL
+	}
+	if klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey) != nil {
+		return syscall.EINVAL
+	}
+	return 0
+}
+
+// list is the SA as listings show it. refs is how many objects refer to it.
+func (s *sa) list(now time.Time, refs int) klips.SA {
+	l := klips.SA{
+		ID: s.id, Dir: s.dir, State: klips.Mature, Src: s.src, Policy: s.policy,
+		RefCount: refs, Ref: s.ref, RefHim: s.refHim, OutIf: s.outIf, Next: s.next(),
+	}
+	if s.ref == 0 {
+		l.Ref = s.age
+	}
+	if s.policy != nil {
+		l.Flags |= klips.FlagInFlow
+	}
+	l.Life.Allocations = klips.Counter{Count: 1, Soft: uint64(s.soft), Hard: uint64(s.hard)}
+	l.Life.AddTime.Count = since(now, s.added)
+	carrier := s.state
+	if carrier == nil && s.outer != nil {
+		carrier = s.outer.state // a tun SA lives in the SA that is in tunnel mode for it
+	}
+	if carrier == nil {
+		return l
+	}
+	c := carrier.Current
+	l.Life.Bytes.Count, l.Life.Packets.Count = c.Bytes, c.Packets
+	if c.UseTime != 0 {
+		l.Used = true
+		l.Life.UseTime.Count = since(now, c.UseTime)
+		l.Idle = time.Duration(since(now, max(carrier.LastUsed, c.UseTime))) * time.Second
+	}
+	if s.state == nil {
+		return l
+	}
+	l.Transform, l.AuthKeyBits, l.EncKeyBits = algorithms(s.state)
+	k := s.state.Limits
+	l.Life.Bytes.Soft, l.Life.Bytes.Hard = k.SoftBytes, k.HardBytes
+	l.Life.Packets.Soft, l.Life.Packets.Hard = k.SoftPackets, k.HardPackets
+	l.Life.AddTime.Soft, l.Life.AddTime.Hard = k.SoftAddSeconds, k.HardAddSeconds
+	l.Life.UseTime.Soft, l.Life.UseTime.Hard = k.SoftUseSeconds, k.HardUseSeconds
+	l.AuthErrs = s.state.Stats.IntegrityFailed
+	l.ReplayErrs = s.state.Stats.Replayed + s.state.Stats.OutOfWindow
+	l.Window = uint32(s.state.ReplayWindow)
+	l.ESN = s.state.Flags&nlxfrm.FlagESN != 0
+	switch r, e := s.state.Replay, s.state.ReplayESN; {
+	case e != nil:
+		l.Window = e.Window
+		l.Seq = uint64(e.OutSeqHigh)<<32 | uint64(e.OutSeq)
+		if s.dir == klips.Inbound {
+			l.Seq, l.Bitmap = uint64(e.SeqHigh)<<32|uint64(e.Seq), newest(e)
+		}
+	case r != nil:
+		l.Seq = uint64(r.OutSeq)
+		if s.dir == klips.Inbound {
+			l.Seq, l.Bitmap = uint64(r.Seq), uint64(r.Bitmap)
+		}
+	}
+	if e := s.state.Encap; e != nil {
+		l.NATT = klips.NATT{Type: klips.NATTType(e.Type), SPort: e.SrcPort, DPort: e.DstPort}
+		if e.Original.IsValid() && !e.Original.IsUnspecified() {
+			l.NATT.OA = e.Original
+		}
+	}
+	return l
+}
+
+// newest is the newest 64 bits of a window: bit n is the packet n before the
+// highest received.
+func newest(e *nlxfrm.ReplayESN) (bits uint64) {
+	if e.Window == 0 || len(e.Bitmap) == 0 {
+		return 0
+	}
+	for n := range min(e.Window, 64) {
+		if e.SeqHigh == 0 && n >= e.Seq {
+			break
+		}
+		pos := (e.Seq - 1 - n) % e.Window
+		if int(pos/32) < len(e.Bitmap) && e.Bitmap[pos/32]>>(pos%32)&1 != 0 {
+			bits |= 1 << n
+		}
+	}
+	return bits
+}
+
+func since(now time.Time, seconds uint64) uint64 {
+	if n := uint64(now.Unix()); n > seconds {
+		return n - seconds
+	}
+	return 0
+}

@@ -1,0 +1,319 @@
+package xfrm
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// A Stack drives the IPsec of the kernel in one network namespace.
+type Stack struct {
+	xfrm  *nlxfrm.Conn
+	links *link.Conn
+	ns    *os.File // the network namespace
+
+	mu         sync.Mutex // held during changes
+	interfaces func() bool
+}
+
+var _ klips.Stack = (*Stack)(nil)
+
+// Open returns the stack of the calling thread's network namespace. Where the
+// kernel has no IPsec, or this user may not use it, the error is a
+// *[klips.UnavailableError]; errors.Is finds fs.ErrPermission in the latter.
+func Open() (*Stack, error) {
+	s := &Stack{}
+	s.interfaces = sync.OnceValue(s.probeInterfaces)
+	var err error
+	if s.xfrm, err = nlxfrm.Dial(); err != nil {
+		u := &klips.UnavailableError{Why: "the kernel's IPsec cannot be reached: " + err.Error(), Err: err}
+		if errors.Is(err, syscall.EPROTONOSUPPORT) {
+			u.Why, u.Help = "this kernel has no IPsec (XFRM)", "load the module xfrm_user (CONFIG_XFRM_USER), or use another stack (--stack)"
+		}
+		return nil, u
+	}
+	if s.links, err = link.Dial(); err == nil {
+		s.ns, err = namespace()
+	}
+	if err == nil {
+		err = s.permitted()
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// permitted asks for a policy that is not there: the kernel says at once who may
+// not ask.
+func (s *Stack) permitted() error {
+	none := nlxfrm.PolicyKey{Dir: nlxfrm.DirOut, Selector: recordSelector(klips.Magic(0)), IfID: parkSAs}
+	_, err := s.xfrm.GetPolicy(context.Background(), none)
+	if errors.Is(err, syscall.EPERM) {
+		return &klips.UnavailableError{Why: "no permission to use the kernel's IPsec", Help: "run this as root (CAP_NET_ADMIN is needed)", Err: fs.ErrPermission}
+	}
+	return nil
+}
+
+// Close closes the connections to the kernel. What was made stays.
+func (s *Stack) Close() error {
+	err := s.xfrm.Close()
+	if s.links != nil {
+		err = errors.Join(err, s.links.Close())
+	}
+	if s.ns != nil {
+		err = errors.Join(err, s.ns.Close())
+	}
+	return err
+}
+
+// Name returns "xfrm".
+func (s *Stack) Name() string { return "xfrm" }
+
+// Version names the kernel.
+func (s *Stack) Version(context.Context) (string, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", &klips.OpError{Op: "version", Err: err}
+	}
+	return "Linux " + unix.ByteSliceToString(u.Release[:]) + " XFRM", nil
+}
+
+// Has reports what the kernel can do. Of a kernel without a cipher it is only
+// known when an SA with it is made.
+func (s *Stack) Has(c klips.Capability) bool {
+	switch c {
+	case klips.CapDebug:
+		return false
+	case klips.CapPass:
+		return !s.interfaces()
+	case klips.CapReject:
+		return s.interfaces()
+	}
+	return true
+}
+
+// dump reads all that the kernel has.
+func (s *Stack) dump(ctx context.Context) (d *dump, err error) {
+	d = &dump{}
+	if d.policies, err = s.xfrm.DumpPolicies(ctx); err != nil {
+		return nil, explain(err, nil)
+	}
+	if d.states, err = s.xfrm.DumpStates(ctx, 0); err != nil {
+		return nil, explain(err, nil)
+	}
+	if d.links, err = s.links.Links(ctx); err == nil {
+		d.addrs, err = s.links.Addrs(ctx)
+	}
+	if err != nil {
+		d.clear()
+		return nil, &klips.OpError{Err: err}
+	}
+	return d, nil
+}
+
+// load reads the tables.
+func (s *Stack) load(ctx context.Context) (*tables, *objects, *dump, error) {
+	d, err := s.dump(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	t, o := load(d)
+	t.interfaces = s.interfaces
+	return t, o, d, nil
+}
+
+// change changes the tables and makes the kernel follow.
+func (s *Stack) change(ctx context.Context, op, object string, f func(*tables) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unlock, err := lock(ctx, s.ns)
+	if err != nil {
+		return about(err, op, object)
+	}
+	defer unlock()
+	t, have, d, err := s.load(ctx)
+	if err != nil {
+		return about(err, op, object)
+	}
+	defer d.clear()
+	if err := f(t); err != nil {
+		return about(err, op, object)
+	}
+	return about(s.follow(ctx, t, have, d), op, object)
+}
+
+// follow makes the kernel have what the tables need.
+func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) error {
+	want, err := t.compile()
+	if err != nil {
+		return err
+	}
+	p, err := diff(have, want, d)
+	if err != nil {
+		return err
+	}
+	return p.apply(ctx, s.xfrm)
+}
+
+// about gives an error its operation, and its object if it has none.
+func about(err error, op, object string) error {
+	if err == nil {
+		return nil
+	}
+	var e *klips.OpError
+	if !errors.As(err, &e) {
+		return &klips.OpError{Op: op, Object: object, Err: err}
+	}
+	e.Op = op
+	if e.Object == "" {
+		e.Object = object
+	}
+	return err
+}
+
+// AddSA makes an SA.
+func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
+	var made *sa
+	defer func() {
+		if made != nil && made.state != nil {
+			made.state.ClearKeys()
+		}
+	}()
+	return s.change(ctx, "add SA", spec.ID.String(), func(t *tables) (err error) {
+		if t.sas[spec.ID] != nil {
+			return refuse("", spec.ID.String(), syscall.EEXIST, "")
+		}
+		_, local := t.local[spec.ID.Dst]
+		if made, err = newSA(spec, local || spec.ID.Dst.IsLoopback(), time.Now()); err != nil {
+			return err
+		}
+		return t.addSA(made)
+	})
+}
+
+// DeleteSA removes an SA and its group.
+func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
+	return s.change(ctx, "delete SA", id.String(), func(t *tables) error { return t.deleteSA(id) })
+}
+
+// ClearSAs removes all SAs that commands have made, and no others.
+func (s *Stack) ClearSAs(ctx context.Context) error {
+	return s.change(ctx, "clear SAs", "", func(t *tables) error { clear(t.sas); return nil })
+}
+
+// Group links SAs.
+func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
+	return s.change(ctx, "group", "", func(t *tables) error { return t.group(ids) })
+}
+
+// Ungroup takes a group apart.
+func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
+	return s.change(ctx, "ungroup", id.String(), func(t *tables) error { return t.ungroup(id) })
+}
+
+// SetEroute adds or replaces an eroute, or sets an inbound policy.
+func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	verb := [...]string{"add eroute", "replace eroute", "set inbound policy", "set inbound policy"}[op]
+	e.PID = int32(os.Getpid())
+	return s.change(ctx, verb, e.Selector.String(), func(t *tables) error { return t.setEroute(e, op) })
+}
+
+// DeleteEroute removes an eroute.
+func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
+	return s.change(ctx, "delete eroute", sel.String(), func(t *tables) error { return t.deleteEroute(sel) })
+}
+
+// ClearEroutes removes all eroutes.
+func (s *Stack) ClearEroutes(ctx context.Context) error {
+	return s.change(ctx, "clear eroutes", "", func(t *tables) error { clear(t.routes); return nil })
+}
+
+// GetSA returns one SA.
+func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
+	l, err := s.SAs(ctx)
+	if err != nil {
+		return klips.SA{}, about(err, "get SA", id.String())
+	}
+	for _, sa := range l {
+		if sa.ID == id {
+			return sa, nil
+		}
+	}
+	return klips.SA{}, refuse("get SA", id.String(), syscall.ESRCH, "")
+}
+
+// SAs lists the SAs that commands have made.
+func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
+	t, _, d, err := s.load(ctx)
+	if err != nil {
+		return nil, about(err, "list SAs", "")
+	}
+	defer d.clear()
+	refs := map[klips.SAID]int{}
+	for _, r := range t.routes {
+		refs[r.ID]++
+	}
+	now := time.Now()
+	var l []klips.SA
+	for _, sa := range slices.Backward(t.byAge()) {
+		n := 1 + refs[sa.id]
+		for _, neighbour := range []bool{sa.inner != nil, sa.outer != nil} {
+			if neighbour {
+				n++
+			}
+		}
+		l = append(l, sa.list(now, n))
+	}
+	klips.SortSAs(l)
+	return l, nil
+}
+
+// Eroutes lists the eroutes. The kernel does not count an eroute's packets:
+// where no other eroute leads to its SA, they are that SA's.
+func (s *Stack) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
+	t, _, d, err := s.load(ctx)
+	if err != nil {
+		return nil, about(err, "list eroutes", "")
+	}
+	defer d.clear()
+	users := map[klips.SAID]int{}
+	for _, r := range t.routes {
+		users[r.ID]++
+	}
+	var l []klips.Eroute
+	for _, r := range t.routes {
+		e := r.Eroute
+		if sa := t.sas[e.ID]; sa != nil && users[e.ID] == 1 {
+			if e.ID.Proto == klips.ProtoTun && sa.outer != nil {
+				sa = sa.outer
+			}
+			if sa.state != nil {
+				e.Packets = sa.state.Current.Packets
+			}
+		}
+		l = append(l, e)
+	}
+	slices.SortFunc(l, klips.CompareEroutes)
+	return l, nil
+}
+
+// SetDebug is refused: the kernel has no such masks.
+func (s *Stack) SetDebug(context.Context, klips.DebugChange) error {
+	return refuse("debug", "", syscall.EOPNOTSUPP, "this kernel has no debug masks; /proc/net/xfrm_stat counts what it drops and why")
+}
+
+// Debug returns the debug masks, which are zero.
+func (s *Stack) Debug(context.Context) (klips.Debug, error) { return klips.Debug{}, nil }

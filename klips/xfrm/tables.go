@@ -1,0 +1,213 @@
+package xfrm
+
+import (
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// tables are the SAs, eroutes and devices as KLIPS sees them.
+type tables struct {
+	sas    map[klips.SAID]*sa
+	routes map[klips.Selector]*route
+	// devices are the attached ones, by number.
+	devices []device
+	// interfaces tells whether the kernel has xfrm interfaces.
+	interfaces func() bool
+	// local tells of addresses of the host which device they are on, by index.
+	local map[netip.Addr]int
+	// next is the age of the next SA or eroute to be made.
+	next uint32
+}
+
+// A device is an attached virtual device.
+type device struct {
+	number   int
+	ifID     uint32
+	physical int // index
+}
+
+// An sa is an SA with its place in a group. Neighbours are named as in commands,
+// whichever way packets go through them.
+type sa struct {
+	id         klips.SAID
+	src        netip.Addr
+	dir        klips.Direction
+	ref        uint32 // 0: the age stands for it
+	refHim     uint32
+	outIf      uint16
+	soft, hard uint32 // limits of allocations
+	added      uint64 // seconds since 1970
+	policy     *klips.InboundPolicy
+	age        uint32 // ascends
+
+	inner, outer *sa
+
+	// state is the kernel's, or the one to be made; nil for tun SAs.
+	state *nlxfrm.State
+}
+
+// A route is an eroute with its place among others.
+type route struct {
+	klips.Eroute
+	priority uint32 // 0: not given yet
+	age      uint32
+}
+
+func newTables() *tables {
+	return &tables{sas: map[klips.SAID]*sa{}, routes: map[klips.Selector]*route{}, next: 1}
+}
+
+func refuse(op, object string, err syscall.Errno, reason string) error {
+	return &klips.OpError{Op: op, Object: object, Err: err, Reason: reason}
+}
+
+func (t *tables) age() uint32 {
+	t.next++
+	return t.next - 1
+}
+
+// addSA enters an SA that has been made from a spec.
+func (t *tables) addSA(s *sa) error {
+	if t.sas[s.id] != nil {
+		return refuse("add SA", s.id.String(), syscall.EEXIST, "")
+	}
+	s.age = t.age()
+	t.sas[s.id] = s
+	return nil
+}
+
+// group is the whole group of an SA, inner to outer.
+func (s *sa) group() []*sa {
+	for s.inner != nil {
+		s = s.inner
+	}
+	return s.outwards()
+}
+
+// outwards is an SA and those outside it.
+func (s *sa) outwards() (l []*sa) {
+	for ; s != nil; s = s.outer {
+		l = append(l, s)
+	}
+	return l
+}
+
+// next are the SAs that follow in processing order.
+func (s *sa) next() (l []klips.SAID) {
+	step := func(s *sa) *sa { return s.outer }
+	if s.dir == klips.Inbound {
+		step = func(s *sa) *sa { return s.inner }
+	}
+	for n := step(s); n != nil; n = step(n) {
+		l = append(l, n.id)
+	}
+	return l
+}
+
+// remove takes an SA and its group out.
+func (t *tables) remove(s *sa) {
+	for _, m := range s.group() {
+		delete(t.sas, m.id)
+	}
+}
+
+func (t *tables) deleteSA(id klips.SAID) error {
+	s := t.sas[id]
+	if s == nil {
+		return refuse("delete SA", id.String(), syscall.ESRCH, "")
+	}
+	t.remove(s)
+	return nil
+}
+
+func (t *tables) group(ids []klips.SAID) error {
+	if len(ids) < 2 || len(ids) > klips.MaxGroup {
+		return refuse("group", "", syscall.EINVAL, "")
+	}
+	for i := 1; i < len(ids); i++ {
+		if err := t.link(ids[i-1], ids[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tables) link(inner, outer klips.SAID) error {
+	a, b := t.sas[inner], t.sas[outer]
+	switch {
+	case a == nil:
+		return refuse("group", inner.String(), syscall.ENOENT, "")
+	case b == nil:
+		return refuse("group", outer.String(), syscall.ENOENT, "")
+	case a.outer != nil || b.inner != nil || slices.Contains(b.outwards(), a):
+		first := a
+		if b.dir == klips.Inbound {
+			first = b
+		}
+		return refuse("group", first.id.String(), syscall.EEXIST, "")
+	}
+	a.outer, b.inner = b, a
+	return nil
+}
+
+func (t *tables) ungroup(id klips.SAID) error {
+	s := t.sas[id]
+	if s == nil {
+		return refuse("ungroup", id.String(), syscall.ENOENT, "")
+	}
+	for _, m := range s.group() {
+		m.inner, m.outer = nil, nil
+	}
+	return nil
+}
+
+func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
+	verb := "add eroute"
+	switch op {
+	case klips.ErouteAddIn, klips.ErouteReplaceIn:
+		return t.setPolicy(e)
+	case klips.ErouteReplace:
+		verb = "replace eroute"
+	case klips.ErouteAdd:
+		if t.routes[e.Selector] != nil {
+			return refuse(verb, e.Selector.String(), syscall.EEXIST, "")
+		}
+	}
+	if s := t.sas[e.ID]; s != nil && e.ID.Proto == klips.ProtoTun && s.outer == nil {
+		return refuse(verb, e.ID.String(), syscall.EOPNOTSUPP,
+			"this kernel makes no tunnel of a tun SA alone: group it with an esp or ah SA first, or use stack user")
+	}
+	r := &route{Eroute: e}
+	if old := t.routes[e.Selector]; old != nil {
+		r.priority, r.age = old.priority, old.age // the place is that of the selector
+	} else {
+		r.age = t.age()
+	}
+	r.Packets = 0
+	t.routes[e.Selector] = r
+	return nil
+}
+
+func (t *tables) setPolicy(e klips.Eroute) error {
+	if s := t.sas[e.ID]; s != nil {
+		for _, id := range append([]klips.SAID{s.id}, s.next()...) {
+			if id.Proto == klips.ProtoTun {
+				t.sas[id].policy = &klips.InboundPolicy{Src: e.Src, Dst: e.Dst}
+				return nil
+			}
+		}
+	}
+	return refuse("set inbound policy", e.ID.String(), syscall.ENOENT, "")
+}
+
+func (t *tables) deleteEroute(s klips.Selector) error {
+	if t.routes[s] == nil {
+		return refuse("delete eroute", s.String(), syscall.ENOENT, "")
+	}
+	delete(t.routes, s)
+	return nil
+}
