@@ -25,7 +25,7 @@ import (
 // interopModules are what the kernel's side needs, those included that it would
 // otherwise ask modprobe for.
 var interopModules = []string{
-	"veth", "tun", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
+	"veth", "dummy", "tun", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
 	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
 	"crypto_null", "hmac", "md5", "sha1_generic", "sha256_generic", "sha512_generic", "gcm", "ctr", "ghash-generic",
 	"sch_ingress", "cls_matchall", "act_nat", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "jitterentropy_rng", "drbg",
@@ -141,13 +141,20 @@ func interopHosts(t *testing.T) (ours, kernel *side) {
 }
 
 func (c *interopCase) run(t *testing.T, ours, kernel *side) {
+	c.runWith(t, ours, kernel, func() {
+		batch := append([]string{"xfrm policy flush", "xfrm state flush"}, c.kernel(ours, kernel)...)
+		mustRun(t, kernel.Host, strings.Join(batch, "\n")+"\n", "ip -batch -")
+	})
+}
+
+// runWith runs the case with a kernel that has been told by other means.
+func (c *interopCase) runWith(t *testing.T, ours, kernel *side, tell func()) {
 	for _, line := range append([]string{"ipsec eroute --clear", "ipsec spi --clear"}, c.ours(ours, kernel)...) {
 		if err := ipsecHere(os.Getenv("IPSEC_RUNDIR"), strings.Fields(line)[1:]...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	batch := append([]string{"xfrm policy flush", "xfrm state flush"}, c.kernel(ours, kernel)...)
-	mustRun(t, kernel.Host, strings.Join(batch, "\n")+"\n", "ip -batch -")
+	tell()
 	// On our side: the kernel shows what it has opened as if it had come so.
 	wire, err := ours.Capture("eth0", nil)
 	if err != nil {
@@ -250,7 +257,10 @@ func spi(toKernel bool, i int) string {
 }
 
 // ours are the commands for the embedded stack.
-func (c *interopCase) ours(ours, kernel *side) (cmds []string) {
+func (c *interopCase) ours(ours, kernel *side) []string { return c.commands(ours, kernel, ours) }
+
+// commands are those for a stack of ours on the side at.
+func (c *interopCase) commands(ours, kernel, at *side) (cmds []string) {
 	for _, way := range [2][2]*side{{ours, kernel}, {kernel, ours}} {
 		src, dst := way[0].outer[c.outer], way[1].outer[c.outer]
 		group := "ipsec spigrp --said"
@@ -267,8 +277,12 @@ func (c *interopCase) ours(ours, kernel *side) (cmds []string) {
 			cmds = append(cmds, group)
 		}
 	}
-	src, dst := c.ends(ours, kernel)
-	head := c.xforms[0].proto + spi(true, 0) + "@" + kernel.outer[c.outer]
+	to := kernel
+	if at == kernel {
+		to = ours
+	}
+	src, dst := c.ends(at, to)
+	head := c.xforms[0].proto + spi(to == kernel, 0) + "@" + to.outer[c.outer]
 	return append(cmds, fmt.Sprintf("ipsec eroute --add --eraf %s --src %s --dst %s --said %s",
 		[2]string{"inet", "inet6"}[c.inner], hostPrefix(src), hostPrefix(dst), head))
 }

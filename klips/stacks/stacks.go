@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/xfrm"
 )
 
 // Names are the stacks in the order in which they are tried.
@@ -66,7 +67,7 @@ func open(name string, getenv func(string) string) (s klips.Stack, err error) {
 	case "klips":
 		s, err = openKlips(getenv)
 	case "xfrm":
-		err = &klips.UnavailableError{Why: "not in this version", Help: "use --stack user", Err: errors.ErrUnsupported}
+		s, err = openXfrm()
 	default:
 		return nil, fmt.Errorf("stack %q: there is none of that name; the names are %s: %w",
 			name, strings.Join(Names[:], ", "), fs.ErrNotExist)
@@ -81,6 +82,16 @@ func openKlips(getenv func(string) string) (klips.Stack, error) {
 	s, err := kernel.Open(getenv)
 	if err != nil {
 		return nil, err // not a nil *kernel.Stack
+	}
+	return s, nil
+}
+
+// openXfrm opens the kernel's IPsec where it can be used: where this user may
+// change it and it has ESP.
+func openXfrm() (klips.Stack, error) {
+	s, err := xfrm.Open()
+	if err != nil {
+		return nil, err // not a nil *xfrm.Stack
 	}
 	return s, nil
 }
