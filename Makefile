@@ -14,7 +14,9 @@ PAGES   = $(wildcard manpages/*.5 manpages/*.8)
 D       = $(DESTDIR)
 
 # What the tests use besides Go; without one of these some tests skip.
-PACKAGES = gcc iproute2 iputils-ping libc6-dev mandoc python3-cryptography python3-scapy tcpdump tshark user-mode-linux
+PACKAGES = gcc iproute2 iputils-ping libc6-dev mandoc python3-cryptography python3-scapy qemu-system-x86 tcpdump tshark user-mode-linux
+# Where a kernel for virtual machines is unpacked for the tests; it is not installed.
+export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
 .PHONY: help build completions install uninstall clean demo packages test check bench soak
 
@@ -62,9 +64,19 @@ packages: ## install what the tests use (only as root, on Debian)
 			{ apt-get -qq update && apt-get -qq install -y --no-install-recommends $$missing; } >/dev/null </dev/null || \
 				echo "apt-get failed: some tests will be skipped" >&2; \
 		fi; \
+		if [ -z "$$(ls $(IPSEC_TEST_KERNEL)/boot/vmlinuz-* 2>/dev/null)" ]; then \
+			echo "fetching a kernel for the tests"; \
+			dir=$$(mktemp -d) && chmod 755 $$dir && ( cd $$dir && \
+				{ apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || apt-get -qq update; } && \
+				image=$$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1) && \
+				apt-get -qq download $$image && dpkg-deb -x $$image*.deb image && rm -f *.deb && \
+				mkdir -p $(IPSEC_TEST_KERNEL) && cp -r image/boot image/lib $(IPSEC_TEST_KERNEL) ) >/dev/null 2>&1 || \
+				echo "no kernel could be fetched: some tests will be skipped" >&2; \
+			rm -rf $$dir; \
+		fi; \
 	fi
 
-test: packages ## run all tests; REQUIRE=root,tun,tshark,scapy,uml forbids skips
+test: packages ## run all tests; REQUIRE=root,tun,tshark,scapy,uml,qemu forbids skips
 	$(GO) test $(TESTFLAGS) ./...
 
 check: ## format, vet, staticcheck, generated files, manual pages
