@@ -45,7 +45,7 @@ func TestKernel(t *testing.T) {
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
-	status, err := uml.Run(ctx, uml.Job{Args: args, Env: []string{"REQUIRE=root,tun,esp,pfkey"}, Dir: dir, Modules: interopModules}, &out)
+	status, err := uml.Run(ctx, uml.Job{Args: args, Env: []string{"REQUIRE=root,tun,esp,pfkey,xfrm"}, Dir: dir, Modules: interopModules}, &out)
 	t.Logf("in the guest:\n%s", &out)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands"
 	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/qemu"
 	"github.com/klips-go/ipsec/testscripts/uml"
 )
 
@@ -18,7 +19,9 @@ import (
 var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "batch", "pf_key", "setup", "klipsd", "version", "ranbits"}
 
 func TestMain(m *testing.M) {
-	uml.Main() // in the guest of TestKernel, this is the first process
+	// In a guest of TestKernel or TestDeviceKernel, this is the first process.
+	uml.Main()
+	qemu.Main()
 	ipsec := func() { os.Exit(commands.Main(os.Args)) }
 	// The links that withLinks makes arrive here under their own names, which
 	// testscript.Main does not know.

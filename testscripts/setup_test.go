@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/qemu"
 	"github.com/klips-go/ipsec/testscripts/uml"
 )
 
@@ -142,6 +143,8 @@ var abilities = map[string]func() error{
 		return nil
 	}),
 	"uml":    sync.OnceValue(haveUML),
+	"qemu":   sync.OnceValue(qemu.Available),
+	"xfrm":   sync.OnceValue(haveXfrm),
 	"esp":    sync.OnceValue(haveESP),
 	"pfkey":  sync.OnceValue(havePFKEY),
 	"users":  sync.OnceValue(haveUsers),
