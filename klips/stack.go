@@ -83,6 +83,25 @@ type TextTables interface {
 	Table(ctx context.Context, name string) ([]byte, error)
 }
 
+// Shared is a stack whose tables other programs use as well. What these made is
+// shown and never touched.
+type Shared interface {
+	// Foreign describes, one to a line, the objects that others made.
+	Foreign(ctx context.Context) ([]string, error)
+}
+
+// Prober is a stack of which only a trial shows what it can do.
+type Prober interface {
+	// Probe tries everything, without a trace.
+	Probe(ctx context.Context) ([]Ability, error)
+}
+
+// An Ability is something that a [Prober] has tried.
+type Ability struct {
+	Name    string // as in "esp over IPv4", or the name of an algorithm
+	Missing string // why it is not there, in words; empty if it is
+}
+
 // A Capability is something that only some stacks can do. The contract suite
 // checks that a stack has each or refuses it; nothing is silently left out.
 type Capability uint8

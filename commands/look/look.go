@@ -43,6 +43,7 @@ type view struct {
 	Eroutes []klips.Eroute `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
 	SAs     []klips.SA     `json:"sas"`
+	Foreign []string       `json:"foreign,omitempty"` // made by other programs
 	Routes  []routes.Route `json:"routes"`
 }
 
@@ -83,6 +84,11 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 	}
 	if v.Devices, err = s.Devices(ctx); err != nil {
 		return v, err
+	}
+	if o, ok := s.(klips.Shared); ok {
+		if v.Foreign, err = o.Foreign(ctx); err != nil {
+			return v, err
+		}
 	}
 	v.Routes, err = routes.List()
 	return v, err
@@ -130,6 +136,12 @@ func (v *view) write(w io.Writer) error {
 	for _, l := range lines {
 		if l != "" {
 			fmt.Fprintln(w, strings.TrimSuffix(l, "\n"))
+		}
+	}
+	if len(v.Foreign) > 0 {
+		fmt.Fprintln(w, "MADE BY OTHER PROGRAMS")
+		for _, f := range v.Foreign {
+			fmt.Fprintln(w, f)
 		}
 	}
 	fmt.Fprintln(w, "ROUTING TABLES")

@@ -80,19 +80,3 @@ func load(d *dump) (*tables, *objects) {
 	}
 	return t, o
 }
-
-// foreign are the states and policies that others made.
-func foreign(d *dump, o *objects) (states []*nlxfrm.State, policies []*nlxfrm.Policy) {
-	const ipip = 4 // states that the kernel makes by itself beside those of IPComp tunnels
-	for _, s := range d.states {
-		if o.states[s.ID] != s && s.Proto != ipip {
-			states = append(states, s)
-		}
-	}
-	for _, p := range d.policies {
-		if !ours(p) {
-			policies = append(policies, p)
-		}
-	}
-	return states, policies
-}

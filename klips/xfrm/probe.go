@@ -1,0 +1,127 @@
+package xfrm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// Probe finds out which protocols, algorithms and features the kernel has, by
+// making everything once in a network namespace of its own, which ends with the
+// probe. It needs CAP_SYS_ADMIN for that.
+func (s *Stack) Probe(ctx context.Context) (l []klips.Ability, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends, and the namespace with it
+		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("a network namespace to try things in cannot be made: %w", err)
+			return
+		}
+		var x *nlxfrm.Conn
+		if x, err = nlxfrm.Dial(); err != nil {
+			return
+		}
+		defer x.Close()
+		var k *link.Conn
+		if k, err = link.Dial(); err != nil {
+			return
+		}
+		defer k.Close()
+		l = probe(ctx, x, k)
+	}()
+	<-done
+	if err != nil {
+		return nil, &klips.OpError{Op: "probe", Err: err}
+	}
+	return l, nil
+}
+
+// probe tries everything in the namespace of the connections.
+func probe(ctx context.Context, x *nlxfrm.Conn, k *link.Conn) (l []klips.Ability) {
+	for _, f := range []struct {
+		name     string
+		src, dst netip.Addr
+	}{
+		{"IPv4", netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
+		{"IPv6", netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")},
+	} {
+		for p, t := range map[klips.Proto]klips.Transform{
+			klips.ProtoESP:  {Enc: klips.EncNull, Auth: klips.AuthSHA1},
+			klips.ProtoAH:   {Auth: klips.AuthSHA1},
+			klips.ProtoComp: {Comp: klips.CompDeflate},
+		} {
+			l = append(l, tryState(ctx, x, fmt.Sprintf("%v over %s", p, f.name),
+				&klips.SASpec{ID: klips.SAID{Proto: p, SPI: klips.MinSPI, Dst: f.dst}, Src: f.src, Transform: t}))
+		}
+	}
+	slices.SortFunc(l, func(a, b klips.Ability) int { return strings.Compare(a.Name, b.Name) })
+	id := klips.SAID{Proto: klips.ProtoESP, SPI: klips.MinSPI, Dst: netip.MustParseAddr("192.0.2.2")}
+	src := netip.MustParseAddr("192.0.2.1")
+	for _, c := range ciphers {
+		t := klips.Transform{Enc: c.alg}
+		if c.bits == 0 {
+			t.Auth = klips.AuthSHA1
+		}
+		l = append(l, tryState(ctx, x, c.name, &klips.SASpec{ID: id, Src: src, Transform: t}))
+	}
+	for _, a := range auths {
+		l = append(l, tryState(ctx, x, fmt.Sprintf("%s with %d bits", a.name, a.bits),
+			&klips.SASpec{ID: id, Src: src, Transform: klips.Transform{Enc: klips.EncNull, Auth: a.alg}}))
+	}
+	l = append(l, tryState(ctx, x, "extended sequence numbers", &klips.SASpec{ID: id, Src: src, Window: 64, ESN: true,
+		Transform: klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}}))
+	interfaces := klips.Ability{Name: "xfrm interfaces"}
+	if err := k.Add(ctx, link.Spec{Name: "ipsec0", Kind: kindXfrm, IfID: 1}); err != nil {
+		interfaces.Missing = "module xfrm_interface (CONFIG_XFRM_INTERFACE); devices are dummies then"
+	}
+	return append(l, interfaces)
+}
+
+// tryState makes a state and removes it; its keys are made up.
+func tryState(ctx context.Context, x *nlxfrm.Conn, name string, spec *klips.SASpec) klips.Ability {
+	enc, _ := spec.Enc.Info()
+	auth, _ := spec.Auth.Info()
+	spec.EncKey, spec.AuthKey = anyKey(enc), anyKey(auth)
+	a := klips.Ability{Name: name}
+	sa, err := newSA(spec, false, time.Now())
+	if err == nil {
+		if e := x.AddState(ctx, sa.state); e != nil {
+			err = explain(e, sa.state)
+		} else {
+			err = x.DeleteState(ctx, sa.state.ID, sa.state.Mark)
+		}
+	}
+	var op *klips.OpError
+	switch {
+	case errors.As(err, &op) && op.Reason != "":
+		a.Missing = op.Reason
+	case err != nil:
+		a.Missing = err.Error()
+	}
+	return a
+}
+
+// anyKey is a key of the shortest length. Its bytes are all different, which
+// 3DES wants.
+func anyKey(i klips.AlgInfo) []byte {
+	if len(i.KeyBits) == 0 {
+		return nil
+	}
+	b := make([]byte, i.KeyBits[0]/8)
+	for n := range b {
+		b[n] = byte(n)
+	}
+	return b
+}
