@@ -2,17 +2,21 @@ package testscripts
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/xfrm"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/qemu"
 )
@@ -30,7 +34,7 @@ func TestDeviceKernel(t *testing.T) {
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	args := []string{"-test.run=^TestInterop(Contract|Stack)", "-test.timeout=8m"}
+	args := []string{"-test.run=^TestInterop(Contract|Stack|Foreign|Concurrent)", "-test.timeout=8m"}
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
@@ -46,6 +50,9 @@ func TestDeviceKernel(t *testing.T) {
 	}
 }
 
+// benchHost is the host of the bench of the test of that name.
+var benchHost = map[string]*lab.Host{}
+
 // xfrmBench is the stack of the mainline kernel on a fresh host with a cable to
 // another.
 func xfrmBench(t *testing.T) klipstest.Bench {
@@ -60,6 +67,8 @@ func xfrmBench(t *testing.T) klipstest.Bench {
 		t.Cleanup(func() { h.Close() })
 		hosts[i] = h
 	}
+	benchHost[t.Name()] = hosts[0]
+	t.Cleanup(func() { delete(benchHost, t.Name()) })
 	if err := lab.Cable(hosts[0], "eth0", hosts[1], "eth0"); err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +149,135 @@ func TestInteropStack(t *testing.T) {
 
 // last is the outermost transform.
 func (c *interopCase) last() xform { return c.xforms[len(c.xforms)-1] }
+
+// TestInteropForeign: what other programs made is shown, never touched and never
+// taken for ours; and what they take away from us is gone with its group.
+func TestInteropForeign(t *testing.T) {
+	b := xfrmBench(t)
+	s, ctx := b.Stack.(*xfrm.Stack), t.Context()
+	h := benchHost[t.Name()]
+	var c *nlxfrm.Conn
+	if err := h.Do(func() (err error) { c, err = nlxfrm.Dial(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	peer := netip.MustParseAddr("192.0.2.77")
+	theirs := &nlxfrm.State{ID: nlxfrm.ID{Dst: peer, SPI: 0x999, Proto: 50}, Src: b.Local,
+		Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)"}, Auth: &nlxfrm.AuthAlgorithm{Name: "hmac(sha1)", TruncateBits: 96, Key: xfrmKey(160)}}
+	check(c.AddState(ctx, theirs))
+	policy := &nlxfrm.Policy{Dir: nlxfrm.DirOut, Selector: nlxfrm.Selector{Src: netip.MustParsePrefix("10.9.0.0/16"), Dst: netip.MustParsePrefix("10.8.0.0/16")}}
+	check(c.AddPolicy(ctx, policy))
+	lines := func() string {
+		t.Helper()
+		l, err := s.Foreign(ctx)
+		check(err)
+		return strings.Join(l, "\n")
+	}
+	const want = "state esp0x999@192.0.2.77 from 192.0.2.1 mode transport reqid 0\n" +
+		"policy out 10.9.0.0/16 -> 10.8.0.0/16 priority 0: allow"
+	if got := lines(); got != want {
+		t.Errorf("Foreign:\n%s\nwant:\n%s", got, want)
+	}
+
+	spec := func(proto klips.Proto, spi klips.SPI) *klips.SASpec {
+		x := &klips.SASpec{ID: klips.SAID{Dst: peer, SPI: spi, Proto: proto}, Src: b.Local}
+		if proto == klips.ProtoESP {
+			x.Enc, x.EncKey, x.Auth, x.AuthKey = klips.EncAES, xfrmKey(128), klips.AuthSHA1, xfrmKey(160)
+		}
+		return x
+	}
+	if err := s.AddSA(ctx, spec(klips.ProtoESP, 0x999)); !errors.Is(err, syscall.EEXIST) || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("AddSA of a foreign SAID = %v", err)
+	}
+	check(s.Attach(ctx, "ipsec0", b.Physical))
+	check(s.AddSA(ctx, spec(klips.ProtoTun, 0x113)))
+	check(s.AddSA(ctx, spec(klips.ProtoESP, 0x115)))
+	tun := klips.SAID{Dst: peer, SPI: 0x113, Proto: klips.ProtoTun}
+	check(s.Group(ctx, []klips.SAID{tun, {Dst: peer, SPI: 0x115, Proto: klips.ProtoESP}}))
+	route := klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}, ID: tun}
+	check(s.SetEroute(ctx, route, klips.ErouteAdd))
+	if b.Stack.Has(klips.CapPass) { // with interface IDs theirs is another policy
+		taken := route
+		taken.Selector = klips.Selector{Src: policy.Selector.Src, Dst: policy.Selector.Dst}
+		if err := s.SetEroute(ctx, taken, klips.ErouteAdd); !errors.Is(err, syscall.EEXIST) {
+			t.Errorf("SetEroute with a foreign selector = %v", err)
+		}
+	}
+	action := func() (actions []nlxfrm.Action) {
+		t.Helper()
+		l, err := c.DumpPolicies(ctx)
+		check(err)
+		for _, p := range l {
+			if p.Selector.Src == route.Src {
+				actions = append(actions, p.Action)
+			}
+		}
+		return actions
+	}
+	if got := action(); !slices.Equal(got, []nlxfrm.Action{nlxfrm.Allow}) {
+		t.Errorf("the eroute's policies: %v", got)
+	}
+	// Somebody takes the state away: the SA and its group are gone, and with the
+	// next change the eroute leads nowhere.
+	check(c.DeleteState(ctx, nlxfrm.ID{Dst: peer, SPI: 0x115, Proto: 50}, nlxfrm.Mark{}))
+	if l, err := s.SAs(ctx); err != nil || len(l) != 0 {
+		t.Errorf("SAs without their state: %v, %v", l, err)
+	}
+	check(s.AddSA(ctx, spec(klips.ProtoESP, 0x200)))
+	if got := action(); !slices.Equal(got, []nlxfrm.Action{nlxfrm.Block}) {
+		t.Errorf("the eroute's policies without the SA: %v", got)
+	}
+
+	check(s.ClearEroutes(ctx))
+	check(s.ClearSAs(ctx))
+	check(s.DetachAll(ctx))
+	if got := lines(); got != want {
+		t.Errorf("Foreign after clear:\n%s\nwant:\n%s", got, want)
+	}
+	states, err := c.DumpStates(ctx, 0)
+	check(err)
+	policies, err := c.DumpPolicies(ctx)
+	check(err)
+	if len(states) != 1 || len(policies) != 1 {
+		t.Errorf("%d states and %d policies are left, want the foreign ones", len(states), len(policies))
+	}
+}
+
+// TestInteropConcurrent: commands that change the tables at once all do what
+// they are to do.
+func TestInteropConcurrent(t *testing.T) {
+	b := xfrmBench(t)
+	const workers, each = 4, 10
+	errs := make(chan error)
+	for w := range workers {
+		var s *xfrm.Stack
+		if err := benchHost[t.Name()].Do(func() (err error) { s, err = xfrm.Open(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		go func() {
+			for i := range each {
+				err := s.AddSA(t.Context(), &klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("192.0.2.77"),
+					SPI: klips.SPI(0x1000*(w+1) + i), Proto: klips.ProtoTun}, Src: b.Local})
+				errs <- err
+			}
+		}()
+	}
+	for range workers * each {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if l, err := b.Stack.SAs(t.Context()); err != nil || len(l) != workers*each {
+		t.Errorf("%d SAs, %v; want %d", len(l), err, workers*each)
+	}
+}
 
 // haveXfrm reports why the stack xfrm cannot be used here, or nil.
 func haveXfrm() error {
