@@ -1,0 +1,186 @@
+package xfrm
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+var (
+	here  = netip.MustParseAddr("192.0.2.1")
+	there = netip.MustParseAddr("192.0.2.2")
+)
+
+// aSpec draws an SA from a small world.
+func aSpec(r *rapid.T) *klips.SASpec {
+	s := &klips.SASpec{ID: anID(r), Src: here}
+	if s.ID.Dst == here {
+		s.Src = there
+	}
+	switch s.ID.Proto {
+	case klips.ProtoESP:
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAES, make([]byte, 16), klips.AuthSHA256, make([]byte, 32)
+	case klips.ProtoAH:
+		s.Auth, s.AuthKey = klips.AuthSHA256Trunc, make([]byte, 32)
+	case klips.ProtoComp:
+		s.Comp = klips.CompDeflate
+	}
+	return s
+}
+
+func anID(r *rapid.T) klips.SAID {
+	return klips.SAID{
+		Proto: rapid.SampledFrom([]klips.Proto{klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp}).Draw(r, "proto"),
+		SPI:   klips.SPI(rapid.IntRange(0x100, 0x101).Draw(r, "spi")),
+		Dst:   rapid.SampledFrom([]netip.Addr{here, there}).Draw(r, "dst"),
+	}
+}
+
+// reload is what load makes of objects that the kernel has, with the numbers
+// that it gives policies: a policy keeps its number when it is replaced.
+func reload(want *objects, numbers map[nlxfrm.PolicyKey]uint32, devices []device) *tables {
+	d := &dump{}
+	for _, k := range want.order {
+		if numbers[k] == 0 {
+			numbers[k] = uint32(len(numbers)+1) << 3
+		}
+		p := *want.policies[k]
+		p.Index = numbers[k]
+		d.policies = append(d.policies, &p)
+	}
+	for _, s := range want.states {
+		d.states = append(d.states, s)
+	}
+	t, _ := load(d)
+	t.devices, t.interfaces = devices, func() bool { return true }
+	return t
+}
+
+// Random commands change tables as they change the model; what is made of the
+// tables and read back is the tables again.
+func TestTables(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		ctx := context.Background()
+		m := klipstest.NewModel(func(a netip.Addr) bool { return a == here }, func(string) (int, bool) { return 0, false })
+		var devices []device
+		if rapid.Bool().Draw(r, "attached") {
+			devices = []device{{number: 0, ifID: 1, physical: 2}}
+		}
+		numbers := map[nlxfrm.PolicyKey]uint32{}
+		have := newObjects()
+		for range rapid.IntRange(1, 30).Draw(r, "commands") {
+			tb := reload(have, numbers, devices)
+			var do func() error
+			var model func(*klipstest.Model) error
+			switch rapid.IntRange(0, 9).Draw(r, "command") {
+			case 0, 1, 2, 3:
+				s := aSpec(r)
+				do = func() error {
+					x, err := newSA(s, s.ID.Dst == here, time.Now())
+					if err != nil {
+						return err
+					}
+					return tb.addSA(x)
+				}
+				model = func(m *klipstest.Model) error { return m.AddSA(ctx, s) }
+			case 4, 5, 6:
+				ids := []klips.SAID{anID(r), anID(r), anID(r)}[:rapid.IntRange(2, 3).Draw(r, "members")]
+				do = func() error { return tb.group(ids) }
+				model = func(m *klipstest.Model) error { return m.Group(ctx, ids) }
+			case 7:
+				id := anID(r)
+				do, model = func() error { return tb.ungroup(id) }, func(m *klipstest.Model) error { return m.Ungroup(ctx, id) }
+			case 8:
+				id := anID(r)
+				do, model = func() error { return tb.deleteSA(id) }, func(m *klipstest.Model) error { return m.DeleteSA(ctx, id) }
+			case 9:
+				e := klips.Eroute{Selector: aSelector(r), ID: anID(r)}
+				op := rapid.SampledFrom([]klips.ErouteOp{klips.ErouteAdd, klips.ErouteReplace, klips.ErouteAddIn}).Draw(r, "op")
+				do = func() error { return tb.setEroute(e, op) }
+				model = func(m *klipstest.Model) error { return m.SetEroute(ctx, e, op) }
+			}
+			got := do()
+			var o *objects
+			if got == nil {
+				o, got = tb.compile()
+			}
+			if errors.Is(got, syscall.EOPNOTSUPP) {
+				continue // the kernel cannot; nothing has changed
+			}
+			if want := model(m); !errors.Is(got, errnoOf(want)) {
+				r.Fatalf("%v, want %v", got, want)
+			}
+			if got == nil {
+				have = o
+			}
+			again := reload(have, numbers, devices)
+			compare(r, m, again)
+			// What is compiled of it a second time is no change.
+			o, err := again.compile()
+			if err != nil {
+				r.Fatal(err)
+			}
+			p, err := diff(have, o, &dump{})
+			if err != nil || len(p.records)+len(p.states)+len(p.in)+len(p.out)+len(p.rewrites)+len(p.removals) != 0 {
+				r.Fatalf("a second time there is still to do: %+v, %v", p, err)
+			}
+		}
+	})
+}
+
+func errnoOf(err error) error {
+	var e syscall.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+func compare(r *rapid.T, m *klipstest.Model, tb *tables) {
+	type row struct {
+		ID     klips.SAID
+		Dir    klips.Direction
+		T      klips.Transform
+		Src    netip.Addr
+		Policy *klips.InboundPolicy
+		Next   []klips.SAID
+	}
+	var want, got []row
+	sas, _ := m.SAs(context.Background())
+	for _, s := range sas {
+		want = append(want, row{s.ID, s.Dir, s.Transform, s.Src, s.Policy, s.Next})
+	}
+	var l []klips.SA
+	for _, s := range slices.Backward(tb.byAge()) {
+		l = append(l, s.list(time.Now(), 1))
+	}
+	klips.SortSAs(l)
+	for _, s := range l {
+		got = append(got, row{s.ID, s.Dir, s.Transform, s.Src, s.Policy, s.Next})
+	}
+	opts := cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}
+	if d := cmp.Diff(want, got, opts); d != "" {
+		r.Fatalf("SAs differ (-want +got):\n%s", d)
+	}
+	routes, _ := m.Eroutes(context.Background())
+	var have []klips.Eroute
+	for _, e := range tb.routes {
+		have = append(have, e.Eroute)
+	}
+	slices.SortFunc(have, klips.CompareEroutes)
+	if d := cmp.Diff(routes, have, opts); d != "" {
+		r.Fatalf("eroutes differ (-want +got):\n%s", d)
+	}
+}
