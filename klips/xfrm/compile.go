@@ -64,9 +64,6 @@ func layout(group []*sa) ([]member, error) {
 	var l []member
 	var tun *sa
 	for _, s := range group {
-		if s.dir != group[0].dir {
-			return nil, inexpressible(s.id, "this kernel cannot group an inbound with an outbound SA")
-		}
 		if s.id.Proto == klips.ProtoTun {
 			if tun != nil {
 				return nil, inexpressible(tun.id, "this kernel makes no tunnel of a tun SA alone: an esp or ah SA must follow it")

@@ -143,6 +143,8 @@ func (t *tables) link(inner, outer klips.SAID) error {
 		return refuse("group", inner.String(), syscall.ENOENT, "")
 	case b == nil:
 		return refuse("group", outer.String(), syscall.ENOENT, "")
+	case a.dir != b.dir:
+		return inexpressible(b.id, "this kernel cannot group an inbound with an outbound SA")
 	case a.outer != nil || b.inner != nil || slices.Contains(b.outwards(), a):
 		first := a
 		if b.dir == klips.Inbound {

@@ -48,16 +48,28 @@ func anID(r *rapid.T) klips.SAID {
 	}
 }
 
-// reload is what load makes of objects that the kernel has, with the numbers
-// that it gives policies: a policy keeps its number when it is replaced.
-func reload(want *objects, numbers map[nlxfrm.PolicyKey]uint32, devices []device) *tables {
+// numbers are the indices that the kernel gives policies: they ascend, and a
+// policy keeps its own when it is replaced.
+type numbers struct {
+	of   map[nlxfrm.PolicyKey]uint32
+	last uint32
+}
+
+// reload is what load makes of objects that the kernel has.
+func reload(want *objects, n *numbers, devices []device) *tables {
 	d := &dump{}
+	for k := range n.of {
+		if want.policies[k] == nil {
+			delete(n.of, k)
+		}
+	}
 	for _, k := range want.order {
-		if numbers[k] == 0 {
-			numbers[k] = uint32(len(numbers)+1) << 3
+		if n.of[k] == 0 {
+			n.last += 8
+			n.of[k] = n.last
 		}
 		p := *want.policies[k]
-		p.Index = numbers[k]
+		p.Index = n.of[k]
 		d.policies = append(d.policies, &p)
 	}
 	for _, s := range want.states {
@@ -78,10 +90,10 @@ func TestTables(t *testing.T) {
 		if rapid.Bool().Draw(r, "attached") {
 			devices = []device{{number: 0, ifID: 1, physical: 2}}
 		}
-		numbers := map[nlxfrm.PolicyKey]uint32{}
+		n := &numbers{of: map[nlxfrm.PolicyKey]uint32{}}
 		have := newObjects()
 		for range rapid.IntRange(1, 30).Draw(r, "commands") {
-			tb := reload(have, numbers, devices)
+			tb := reload(have, n, devices)
 			var do func() error
 			var model func(*klipstest.Model) error
 			switch rapid.IntRange(0, 9).Draw(r, "command") {
@@ -125,7 +137,7 @@ func TestTables(t *testing.T) {
 			if got == nil {
 				have = o
 			}
-			again := reload(have, numbers, devices)
+			again := reload(have, n, devices)
 			compare(r, m, again)
 			// What is compiled of it a second time is no change.
 			o, err := again.compile()
