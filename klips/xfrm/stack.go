@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -30,7 +31,7 @@ type Stack struct {
 var _ klips.Stack = (*Stack)(nil)
 
 // Open returns the stack of the calling thread's network namespace. Where the
-// kernel has no IPsec, or this user may not use it, the error is a
+// kernel has no IPsec or no ESP, or this user may not use it, the error is a
 // *[klips.UnavailableError]; errors.Is finds fs.ErrPermission in the latter.
 func Open() (*Stack, error) {
 	s := &Stack{}
@@ -47,7 +48,7 @@ func Open() (*Stack, error) {
 		s.ns, err = namespace()
 	}
 	if err == nil {
-		err = s.permitted()
+		err = s.usable()
 	}
 	if err != nil {
 		s.Close()
@@ -56,13 +57,19 @@ func Open() (*Stack, error) {
 	return s, nil
 }
 
-// permitted asks for a policy that is not there: the kernel says at once who may
-// not ask.
-func (s *Stack) permitted() error {
-	none := nlxfrm.PolicyKey{Dir: nlxfrm.DirOut, Selector: recordSelector(klips.Magic(0)), IfID: parkSAs}
-	_, err := s.xfrm.GetPolicy(context.Background(), none)
-	if errors.Is(err, syscall.EPERM) {
+// usable asks for what the kernel refuses in any case, and sees by the reason
+// whether it has ESP and whether this user may use it: the key is too long for a
+// cipher that takes none.
+func (s *Stack) usable() error {
+	any4 := netip.IPv4Unspecified()
+	err := s.xfrm.AddState(context.Background(), &nlxfrm.State{
+		ID: nlxfrm.ID{Dst: any4.Next(), SPI: 1, Proto: uint8(klips.ProtoESP)}, Src: any4.Next(),
+		Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)", Key: make(nlxfrm.Key, 1)}})
+	switch {
+	case errors.Is(err, syscall.EPERM):
 		return &klips.UnavailableError{Why: "no permission to use the kernel's IPsec", Help: "run this as root (CAP_NET_ADMIN is needed)", Err: fs.ErrPermission}
+	case errors.Is(err, syscall.EPROTONOSUPPORT):
+		return &klips.UnavailableError{Why: "this kernel has no ESP", Help: "load the module esp4 (CONFIG_INET_ESP), or use another stack (--stack)", Err: err}
 	}
 	return nil
 }
