@@ -218,14 +218,12 @@ func (m *member) inbound() *klips.InboundPolicy {
 
 // classes are the inbound groups that the kernel can tell apart only by where
 // they come out: those of one device with the same inbound policy.
-type classes map[class]*classGroups
+type classes map[class][][]member
 
 type class struct {
 	ifID     uint32
 	src, dst netip.Prefix // the zero Prefix for no policy
 }
-
-type classGroups struct{ groups [][]member }
 
 // add enters a group and gives its states the number by which policies know
 // them.
@@ -241,10 +239,7 @@ func (c classes) add(ifID uint32, l []member, o *objects) {
 			break
 		}
 	}
-	if c[k] == nil {
-		c[k] = &classGroups{}
-	}
-	c[k].groups = append(c[k].groups, l)
+	c[k] = append(c[k], l)
 	for i, m := range l {
 		o.states[m.state.ID].ReqID = k.reqID(shape(l), i)
 	}
@@ -273,9 +268,9 @@ const inPriority = 1 << 20
 // compile makes the policies without which the kernel drops what comes out of
 // tunnels. There can be one for each class, so its groups must be of one shape.
 func (c classes) compile(o *objects) error {
-	for k, g := range c {
-		first := g.groups[0]
-		for _, l := range g.groups[1:] {
+	for k, groups := range c {
+		first := groups[0]
+		for _, l := range groups[1:] {
 			if shape(l) != shape(first) {
 				return inexpressible(l[0].id, "this kernel tells groups of other transforms than %v and the rest of its group apart only by what they carry: "+
 					"give their tun SAs inbound policies of their own before they are grouped (eroute --addin)", first[0].id)
@@ -295,7 +290,7 @@ func (c classes) compile(o *objects) error {
 				// Small packets come uncompressed (RFC 3173 section 2.2).
 				Optional: optional || m.id.Proto == klips.ProtoComp,
 			}
-			if len(g.groups) == 1 {
+			if len(groups) == 1 {
 				tm.SPI = m.state.SPI
 				if m.tun != nil {
 					tm.Src, tm.Dst = m.src, m.id.Dst

@@ -43,7 +43,7 @@ func stateCause(s *nlxfrm.State, err syscall.Errno) string {
 	switch err {
 	case syscall.EPROTONOSUPPORT:
 		m := protocolModule(s)
-		return fmt.Sprintf("the kernel has no %v for IPv%d: module %s (CONFIG_%s)", klips.Proto(s.Proto), version(s.Family), m.name, m.config)
+		return fmt.Sprintf("the kernel has no %v for IPv%d: module %s (CONFIG_%s)", klips.Proto(s.Proto), ipVersion(s.Family), m.name, m.config)
 	case syscall.ENOSYS, syscall.ENOENT:
 		return "the kernel lacks one of the algorithms " + strings.Join(names(s), ", ") + ": modules of these names (CONFIG_CRYPTO_…), authenc and echainiv, or seqiv for combined ones; stack user has them"
 	case syscall.EEXIST:
@@ -70,7 +70,7 @@ func policyCause(p *nlxfrm.Policy, err syscall.Errno) string {
 	return ""
 }
 
-func version(family uint16) int {
+func ipVersion(family uint16) int {
 	if family == nlxfrm.FamilyIPv4 {
 		return 4
 	}
