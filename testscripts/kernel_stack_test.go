@@ -34,7 +34,7 @@ func TestDeviceKernel(t *testing.T) {
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	args := []string{"-test.run=^TestInterop(Contract|Stack|Foreign|Concurrent)", "-test.timeout=8m"}
+	args := []string{"-test.run=^TestInterop(Contract|Stack|Foreign|Concurrent|Forward)", "-test.timeout=8m"}
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
