@@ -16,6 +16,41 @@ type Stack interface {
 	// Has reports whether the stack has an ability that not all have.
 	Has(c Capability) bool
 
+	Changes
+
+	// Attach binds a virtual device to a physical one. ENODEV: no such virtual
+	// device. ENXIO: no such physical device. EBUSY: attached already.
+	Attach(ctx context.Context, virtual, physical string) error
+	// Detach unbinds it. ENODEV: no such device, or not attached.
+	Detach(ctx context.Context, virtual string) error
+	// DetachAll unbinds all virtual devices.
+	DetachAll(ctx context.Context) error
+	// CreateDevice makes ipsecN. EEXIST: it is there. ENOENT: N is too large.
+	CreateDevice(ctx context.Context, virtual string) error
+	// DeleteDevice removes ipsecN. ENOENT: there is none.
+	DeleteDevice(ctx context.Context, virtual string) error
+
+	// SetDebug changes the debug masks.
+	SetDebug(ctx context.Context, c DebugChange) error
+
+	// GetSA returns one SA. ESRCH: there is none.
+	GetSA(ctx context.Context, id SAID) (SA, error)
+	// SAs lists the SAs in KLIPS' order: by hash bucket, newest first.
+	SAs(ctx context.Context) ([]SA, error)
+	// Eroutes lists the eroutes in ascending order of their keys: IPv4 before
+	// IPv6, then source, destination, protocol, ports; longest masks first.
+	Eroutes(ctx context.Context) ([]Eroute, error)
+	// Devices lists the virtual devices by number.
+	Devices(ctx context.Context) ([]Device, error)
+	// Debug returns the debug masks.
+	Debug(ctx context.Context) (Debug, error)
+
+	// Close frees the connection to the stack; the stack itself goes on.
+	Close() error
+}
+
+// Changes are what commands do to SAs, groups and eroutes.
+type Changes interface {
 	// AddSA makes an SA. EEXIST: there is one with that SAID. EINVAL: keys,
 	// window or combination of algorithms are not possible. EPROTO: the cipher
 	// is unknown to the stack.
@@ -23,8 +58,6 @@ type Stack interface {
 	// DeleteSA removes an SA and with it all members of its group; eroutes
 	// stay. ESRCH: there is none.
 	DeleteSA(ctx context.Context, id SAID) error
-	// GetSA returns one SA. ESRCH: there is none.
-	GetSA(ctx context.Context, id SAID) (SA, error)
 	// ClearSAs removes all SAs; eroutes stay.
 	ClearSAs(ctx context.Context) error
 
@@ -46,34 +79,43 @@ type Stack interface {
 	DeleteEroute(ctx context.Context, s Selector) error
 	// ClearEroutes removes all eroutes; inbound policies stay.
 	ClearEroutes(ctx context.Context) error
+}
 
-	// Attach binds a virtual device to a physical one. ENODEV: no such virtual
-	// device. ENXIO: no such physical device. EBUSY: attached already.
-	Attach(ctx context.Context, virtual, physical string) error
-	// Detach unbinds it. ENODEV: no such device, or not attached.
-	Detach(ctx context.Context, virtual string) error
-	// DetachAll unbinds all virtual devices.
-	DetachAll(ctx context.Context) error
-	// CreateDevice makes ipsecN. EEXIST: it is there. ENOENT: N is too large.
-	CreateDevice(ctx context.Context, virtual string) error
-	// DeleteDevice removes ipsecN. ENOENT: there is none.
-	DeleteDevice(ctx context.Context, virtual string) error
+// As finds the optional interface T in a stack or in one that it wraps: those
+// that wrap have a method Unwrap() Stack.
+func As[T any](s Stack) (T, bool) {
+	for s != nil {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		w, ok := s.(interface{ Unwrap() Stack })
+		if !ok {
+			break
+		}
+		s = w.Unwrap()
+	}
+	var none T
+	return none, false
+}
 
-	// SetDebug changes the debug masks.
-	SetDebug(ctx context.Context, c DebugChange) error
+// Collector is a stack that carries out many changes at once much faster than
+// one by one.
+type Collector interface {
+	// Collect returns an empty collection.
+	Collect() Collection
+}
 
-	// SAs lists the SAs in KLIPS' order: by hash bucket, newest first.
-	SAs(ctx context.Context) ([]SA, error)
-	// Eroutes lists the eroutes in ascending order of their keys: IPv4 before
-	// IPv6, then source, destination, protocol, ports; longest masks first.
-	Eroutes(ctx context.Context) ([]Eroute, error)
-	// Devices lists the virtual devices by number.
-	Devices(ctx context.Context) ([]Device, error)
-	// Debug returns the debug masks.
-	Debug(ctx context.Context) (Debug, error)
-
-	// Close frees the connection to the stack; the stack itself goes on.
-	Close() error
+// A Collection takes changes to carry them out together. Its methods refuse what
+// the stack would refuse if everything that was collected before had been
+// carried out, as far as that can be known; a change that is refused is not
+// collected. It is not for several goroutines.
+type Collection interface {
+	Changes
+	// Len is how many changes have been collected.
+	Len() int
+	// Commit carries out the first n changes and forgets all. done is how many
+	// were carried out: n, or as many as are before the one that the error is of.
+	Commit(ctx context.Context, n int) (done int, err error)
 }
 
 // TextTables is a stack whose tables are text. Listings print them unchanged.

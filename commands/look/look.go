@@ -85,7 +85,7 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 	if v.Devices, err = s.Devices(ctx); err != nil {
 		return v, err
 	}
-	if o, ok := s.(klips.Shared); ok {
+	if o, ok := klips.As[klips.Shared](s); ok {
 		if v.Foreign, err = o.Foreign(ctx); err != nil {
 			return v, err
 		}

@@ -67,7 +67,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		}
 		fmt.Fprintf(w, "stack %s: %s\n", stack.Name(), line)
 		fmt.Fprintf(w, "chosen because %s\n", why(env.StackName))
-		if p, ok := stack.(klips.Prober); ok {
+		if p, ok := klips.As[klips.Prober](stack); ok {
 			writeAbilities(ctx, w, p)
 		}
 		return nil

@@ -33,6 +33,13 @@ func NewModel(local func(netip.Addr) bool, physical func(string) (int, bool)) *M
 	return &Model{Local: local, Physical: physical, devices: []klips.Device{{Name: "ipsec0"}, {Name: "ipsec1"}}}
 }
 
+// Clone returns another model in the same state.
+func (m *Model) Clone() *Model {
+	n := *m
+	n.sas, n.routes, n.devices = slices.Clone(m.sas), slices.Clone(m.routes), slices.Clone(m.devices)
+	return &n
+}
+
 // Name returns "model".
 func (m *Model) Name() string { return "model" }
 

@@ -22,7 +22,7 @@ type Table[T any] struct {
 // Print prints a table. A stack that has it as text has the last word: old
 // scripts know its format, and lines that only it understands are not lost.
 func Print[T any](ctx context.Context, env *cli.Env, stack klips.Stack, t Table[T]) error {
-	if tt, ok := stack.(klips.TextTables); ok {
+	if tt, ok := klips.As[klips.TextTables](stack); ok {
 		text, err := tt.Table(ctx, t.Name)
 		if err != nil {
 			return explain.Error(explain.List, t.About, err)
