@@ -13,8 +13,9 @@ import (
 
 // A step is one change of the kernel's objects, and what takes it back.
 type step struct {
-	do, undo nlxfrm.Request
-	object   any // what it is about, for errors: a *nlxfrm.State or *nlxfrm.Policy
+	do     nlxfrm.Request
+	undo   func() nlxfrm.Request // rarely needed
+	object any                   // what it is about, for errors: a *nlxfrm.State or *nlxfrm.Policy
 	// gone is the errno that says that what is to be removed is not there: then
 	// there is nothing to do.
 	gone syscall.Errno
@@ -65,7 +66,7 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 	for id, w := range want.states {
 		switch h := have.states[id]; {
 		case h == nil:
-			p.states = append(p.states, step{do: nlxfrm.AddState(w), undo: nlxfrm.DeleteState(id, w.Mark), object: w})
+			p.states = append(p.states, step{do: nlxfrm.AddState(w), undo: func() nlxfrm.Request { return nlxfrm.DeleteState(id, w.Mark) }, object: w})
 		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector:
 			p.rewrites = append(p.rewrites, rewrite{h, w})
 		}
@@ -90,17 +91,17 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 		case h == nil && others[k]:
 			return nil, refuse("", "", syscall.EEXIST, fmt.Sprintf("another program has made the policy %v; remove it, or let that program do this", k))
 		case h == nil:
-			*list = append(*list, step{do: nlxfrm.AddPolicy(w), undo: nlxfrm.DeletePolicy(k), object: w})
+			*list = append(*list, step{do: nlxfrm.AddPolicy(w), undo: func() nlxfrm.Request { return nlxfrm.DeletePolicy(k) }, object: w})
 		case list == &p.out && h.Priority != w.Priority:
 			moves = append(moves, move{h, w})
 		case !samePolicy(h, w):
-			*list = append(*list, step{do: nlxfrm.UpdatePolicy(w), undo: nlxfrm.UpdatePolicy(h), object: w})
+			*list = append(*list, step{do: nlxfrm.UpdatePolicy(w), undo: func() nlxfrm.Request { return nlxfrm.UpdatePolicy(h) }, object: w})
 		}
 	}
 	slices.SortFunc(moves, compareMoves)
 	var moved []step
 	for _, m := range moves {
-		moved = append(moved, step{do: nlxfrm.UpdatePolicy(m.new), undo: nlxfrm.UpdatePolicy(m.old), object: m.new})
+		moved = append(moved, step{do: nlxfrm.UpdatePolicy(m.new), undo: func() nlxfrm.Request { return nlxfrm.UpdatePolicy(m.old) }, object: m.new})
 	}
 	p.out = append(moved, p.out...)
 	p.removals = removals(have, want)
@@ -115,7 +116,7 @@ func removals(have, want *objects) []step {
 			continue
 		}
 		h := have.policies[k]
-		s := step{do: nlxfrm.DeletePolicy(k), undo: nlxfrm.AddPolicy(h), object: h, gone: syscall.ENOENT}
+		s := step{do: nlxfrm.DeletePolicy(k), undo: func() nlxfrm.Request { return nlxfrm.AddPolicy(h) }, object: h, gone: syscall.ENOENT}
 		switch {
 		case h.IfID == parkSAs:
 			records = append(records, s)
@@ -127,7 +128,7 @@ func removals(have, want *objects) []step {
 	}
 	for id, h := range have.states {
 		if want.states[id] == nil {
-			states = append(states, step{do: nlxfrm.DeleteState(id, h.Mark), undo: nlxfrm.AddState(again(h, nil)), object: h, gone: syscall.ESRCH})
+			states = append(states, step{do: nlxfrm.DeleteState(id, h.Mark), undo: func() nlxfrm.Request { return nlxfrm.AddState(again(h, nil)) }, object: h, gone: syscall.ESRCH})
 		}
 	}
 	return slices.Concat(out, in, states, records)
@@ -161,13 +162,16 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 			err = errors.Join(err, fmt.Errorf("and not all could be taken back, the next command will try: %w", back))
 		}
 	}
-	for _, l := range [][]step{steps, p.removals} {
-		for i := range l {
-			l[i].do.Clear()
-			l[i].undo.Clear()
-		}
-	}
+	clearSteps(steps)
+	clearSteps(p.removals)
 	return err
+}
+
+// clearSteps overwrites the keys in the requests.
+func clearSteps(l []step) {
+	for i := range l {
+		l[i].do.Clear()
+	}
 }
 
 // run takes steps and returns those that were taken, with the first error.
@@ -193,11 +197,12 @@ func run(ctx context.Context, c *nlxfrm.Conn, steps []step) (done []step, err er
 }
 
 func undo(ctx context.Context, c *nlxfrm.Conn, done []step) error {
-	slices.Reverse(done)
-	for i := range done {
-		done[i].do, done[i].undo, done[i].gone = done[i].undo, done[i].do, 0
+	back := make([]step, 0, len(done))
+	for _, s := range slices.Backward(done) {
+		back = append(back, step{do: s.undo(), object: s.object})
 	}
-	_, err := run(ctx, c, done)
+	_, err := run(ctx, c, back)
+	clearSteps(back)
 	return err
 }
 
@@ -215,8 +220,8 @@ func (w rewrite) steps(ctx context.Context, c *nlxfrm.Conn) ([]step, error) {
 	}
 	old, renewed := again(w.old, ae), again(w.new, ae)
 	return []step{
-		{do: nlxfrm.DeleteState(old.ID, old.Mark), undo: nlxfrm.AddState(old), object: old},
-		{do: nlxfrm.AddState(renewed), undo: nlxfrm.DeleteState(old.ID, old.Mark), object: renewed},
+		{do: nlxfrm.DeleteState(old.ID, old.Mark), undo: func() nlxfrm.Request { return nlxfrm.AddState(old) }, object: old},
+		{do: nlxfrm.AddState(renewed), undo: func() nlxfrm.Request { return nlxfrm.DeleteState(old.ID, old.Mark) }, object: renewed},
 	}, nil
 }
 

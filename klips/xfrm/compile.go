@@ -1,8 +1,10 @@
 package xfrm
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -123,7 +125,7 @@ func (t *tables) compile() (*objects, error) {
 		return nil, err
 	}
 	t.prioritise()
-	for _, r := range t.routes {
+	for _, r := range t.routesByAge() {
 		if err := t.compileRoute(r, o); err != nil {
 			return nil, err
 		}
@@ -133,12 +135,13 @@ func (t *tables) compile() (*objects, error) {
 
 // byAge are all SAs, oldest first.
 func (t *tables) byAge() []*sa {
-	l := make([]*sa, 0, len(t.sas))
-	for _, s := range t.sas {
-		l = append(l, s)
-	}
-	slices.SortFunc(l, func(a, b *sa) int { return int(a.age) - int(b.age) })
-	return l
+	return slices.SortedFunc(maps.Values(t.sas), func(a, b *sa) int { return cmp.Compare(a.age, b.age) })
+}
+
+// routesByAge are all eroutes, oldest first: the kernel keeps the order in which
+// it gets them.
+func (t *tables) routesByAge() []*route {
+	return slices.SortedFunc(maps.Values(t.routes), func(a, b *route) int { return cmp.Compare(a.age, b.age) })
 }
 
 // tunnels reports whether packets go through a tunnel.

@@ -95,7 +95,7 @@ func tryState(ctx context.Context, x *nlxfrm.Conn, name string, spec *klips.SASp
 	auth, _ := spec.Auth.Info()
 	spec.EncKey, spec.AuthKey = anyKey(enc), anyKey(auth)
 	a := klips.Ability{Name: name}
-	sa, err := newSA(spec, false, time.Now())
+	sa, err := newSA(spec, time.Now())
 	if err == nil {
 		if e := x.AddState(ctx, sa.state); e != nil {
 			err = explain(e, sa.state)

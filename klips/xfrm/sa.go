@@ -8,18 +8,14 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// newSA makes an SA of a spec, which it does not keep. local says whether the
-// destination is the host's.
-func newSA(spec *klips.SASpec, local bool, now time.Time) (*sa, error) {
+// newSA makes an SA of a spec, which it does not keep, with copies of the keys.
+func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	bad := func(err syscall.Errno, reason string) (*sa, error) {
 		return nil, refuse("add SA", spec.ID.String(), err, reason)
 	}
 	s := &sa{
 		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf,
 		soft: spec.Soft.Allocations, hard: spec.Hard.Allocations, added: uint64(now.Unix()),
-	}
-	if local {
-		s.dir = klips.Inbound
 	}
 	if s.hard != 0 {
 		s.soft = min(s.soft, s.hard)

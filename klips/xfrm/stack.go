@@ -24,17 +24,22 @@ type Stack struct {
 	links *link.Conn
 	ns    *os.File // the network namespace
 
+	verbs
 	mu         sync.Mutex // held during changes
 	interfaces func() bool
 }
 
-var _ klips.Stack = (*Stack)(nil)
+var (
+	_ klips.Stack     = (*Stack)(nil)
+	_ klips.Collector = (*Stack)(nil)
+)
 
 // Open returns the stack of the calling thread's network namespace. Where the
 // kernel has no IPsec or no ESP, or this user may not use it, the error is a
 // *[klips.UnavailableError]; errors.Is finds fs.ErrPermission in the latter.
 func Open() (*Stack, error) {
 	s := &Stack{}
+	s.verbs.take = s.takeOne
 	s.interfaces = sync.OnceValue(s.probeInterfaces)
 	var err error
 	if s.xfrm, err = nlxfrm.Dial(); err != nil {
@@ -142,26 +147,6 @@ func (s *Stack) load(ctx context.Context) (*tables, *objects, *dump, error) {
 	return t, o, d, nil
 }
 
-// change changes the tables and makes the kernel follow.
-func (s *Stack) change(ctx context.Context, op, object string, f func(*tables) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	unlock, err := lock(ctx, s.ns)
-	if err != nil {
-		return about(err, op, object)
-	}
-	defer unlock()
-	t, have, d, err := s.load(ctx)
-	if err != nil {
-		return about(err, op, object)
-	}
-	defer d.clear()
-	if err := f(t); err != nil {
-		return about(err, op, object)
-	}
-	return about(s.follow(ctx, t, have, d), op, object)
-}
-
 // follow makes the kernel have what the tables need.
 func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) error {
 	want, err := t.compile()
@@ -173,79 +158,6 @@ func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) e
 		return err
 	}
 	return p.apply(ctx, s.xfrm)
-}
-
-// about gives an error its operation, and its object if it has none.
-func about(err error, op, object string) error {
-	if err == nil {
-		return nil
-	}
-	var e *klips.OpError
-	if !errors.As(err, &e) {
-		return &klips.OpError{Op: op, Object: object, Err: err}
-	}
-	e.Op = op
-	if e.Object == "" {
-		e.Object = object
-	}
-	return err
-}
-
-// AddSA makes an SA.
-func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
-	var made *sa
-	defer func() {
-		if made != nil && made.state != nil {
-			made.state.ClearKeys()
-		}
-	}()
-	return s.change(ctx, "add SA", spec.ID.String(), func(t *tables) (err error) {
-		if t.sas[spec.ID] != nil {
-			return refuse("", spec.ID.String(), syscall.EEXIST, "")
-		}
-		_, local := t.local[spec.ID.Dst]
-		if made, err = newSA(spec, local || spec.ID.Dst.IsLoopback(), time.Now()); err != nil {
-			return err
-		}
-		return t.addSA(made)
-	})
-}
-
-// DeleteSA removes an SA and its group.
-func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
-	return s.change(ctx, "delete SA", id.String(), func(t *tables) error { return t.deleteSA(id) })
-}
-
-// ClearSAs removes all SAs that commands have made, and no others.
-func (s *Stack) ClearSAs(ctx context.Context) error {
-	return s.change(ctx, "clear SAs", "", func(t *tables) error { clear(t.sas); return nil })
-}
-
-// Group links SAs.
-func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
-	return s.change(ctx, "group", "", func(t *tables) error { return t.group(ids) })
-}
-
-// Ungroup takes a group apart.
-func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
-	return s.change(ctx, "ungroup", id.String(), func(t *tables) error { return t.ungroup(id) })
-}
-
-// SetEroute adds or replaces an eroute, or sets an inbound policy.
-func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
-	verb := [...]string{"add eroute", "replace eroute", "set inbound policy", "set inbound policy"}[op]
-	e.PID = int32(os.Getpid())
-	return s.change(ctx, verb, e.Selector.String(), func(t *tables) error { return t.setEroute(e, op) })
-}
-
-// DeleteEroute removes an eroute.
-func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
-	return s.change(ctx, "delete eroute", sel.String(), func(t *tables) error { return t.deleteEroute(sel) })
-}
-
-// ClearEroutes removes all eroutes.
-func (s *Stack) ClearEroutes(ctx context.Context) error {
-	return s.change(ctx, "clear eroutes", "", func(t *tables) error { clear(t.routes); return nil })
 }
 
 // GetSA returns one SA.

@@ -75,6 +75,9 @@ func (t *tables) addSA(s *sa) error {
 	if t.sas[s.id] != nil {
 		return refuse("add SA", s.id.String(), syscall.EEXIST, "")
 	}
+	if _, local := t.local[s.id.Dst]; local || s.id.Dst.IsLoopback() {
+		s.dir = klips.Inbound
+	}
 	s.age = t.age()
 	t.sas[s.id] = s
 	return nil
@@ -130,6 +133,9 @@ func (t *tables) group(ids []klips.SAID) error {
 	}
 	for i := 1; i < len(ids); i++ {
 		if err := t.link(ids[i-1], ids[i]); err != nil {
+			for i--; i > 0; i-- {
+				t.sas[ids[i-1]].outer, t.sas[ids[i]].inner = nil, nil
+			}
 			return err
 		}
 	}

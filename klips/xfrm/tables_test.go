@@ -76,6 +76,7 @@ func reload(want *objects, n *numbers, devices []device) *tables {
 		d.states = append(d.states, s)
 	}
 	t, _ := load(d)
+	t.local[here] = 2
 	t.devices, t.interfaces = devices, func() bool { return true }
 	return t
 }
@@ -100,7 +101,7 @@ func TestTables(t *testing.T) {
 			case 0, 1, 2, 3:
 				s := aSpec(r)
 				do = func() error {
-					x, err := newSA(s, s.ID.Dst == here, time.Now())
+					x, err := newSA(s, time.Now())
 					if err != nil {
 						return err
 					}

@@ -212,7 +212,7 @@ func (c *Conn) exchange(rs []Request, which []int, errs []error) (done int, err 
 		case err != nil:
 			return i, err
 		case refused != nil:
-			errs[which[i]] = wrap(r.op, r.object, refused)
+			errs[which[i]] = wrap(r.op, r.name(), refused)
 		}
 	}
 	return len(sent), nil
@@ -295,7 +295,7 @@ func (c *Conn) fail(ctx context.Context, r *Request, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	return wrap(r.op, r.object, err)
+	return wrap(r.op, r.name(), err)
 }
 
 // query sends a request for objects and reads them.
@@ -318,7 +318,7 @@ func (c *Conn) query(ctx context.Context, r *Request) ([]netlink.Message, error)
 	msgs, refused, err := c.receive(seq)
 	switch {
 	case refused != nil:
-		return nil, wrap(r.op, r.object, refused)
+		return nil, wrap(r.op, r.name(), refused)
 	case err != nil:
 		if r.flags&netlink.Dump == netlink.Dump {
 			c.dump = seq
@@ -345,7 +345,7 @@ func dump[T any](ctx context.Context, c *Conn, r Request, typ netlink.HeaderType
 		clear(m.Data) // of keys
 	}
 	if err != nil {
-		return nil, wrap(r.op, r.object, err)
+		return nil, wrap(r.op, r.name(), err)
 	}
 	return objects, nil
 }
@@ -354,7 +354,7 @@ func dump[T any](ctx context.Context, c *Conn, r Request, typ netlink.HeaderType
 func get[T any](ctx context.Context, c *Conn, r Request, typ netlink.HeaderType, parse func([]byte) (*T, error)) (*T, error) {
 	objects, err := dump(ctx, c, r, typ, parse)
 	if err == nil && len(objects) != 1 {
-		err = wrap(r.op, r.object, malformed("%d objects in the answer", len(objects)))
+		err = wrap(r.op, r.name(), malformed("%d objects in the answer", len(objects)))
 	}
 	if err != nil {
 		return nil, err

@@ -12,26 +12,35 @@ import (
 // Clear overwrites them. A request for an object that cannot be encoded is
 // refused when it is sent.
 type Request struct {
-	op, object string
-	typ        netlink.HeaderType
-	flags      netlink.HeaderFlags
-	data       []byte
-	err        *Error
+	op     string
+	object fmt.Stringer // named only in errors; nil for dumps
+	typ    netlink.HeaderType
+	flags  netlink.HeaderFlags
+	data   []byte
+	err    *Error
 }
 
 // Format writes what the request is, and no key, for every verb.
-func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.op+" "+r.object) }
+func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.op+" "+r.name()) }
+
+// name is the object's name.
+func (r *Request) name() string {
+	if r.object == nil {
+		return ""
+	}
+	return r.object.String()
+}
 
 // Clear overwrites the request with zeros; it cannot be sent any more.
 func (r *Request) Clear() {
 	clear(r.data)
-	*r = Request{op: r.op, object: r.object, err: &Error{Op: r.op, Object: r.object, Err: syscall.EINVAL, Message: "the request was cleared"}}
+	*r = Request{op: r.op, object: r.object, err: &Error{Op: r.op, Object: r.name(), Err: syscall.EINVAL, Message: "the request was cleared"}}
 }
 
-func request(op, object string, typ netlink.HeaderType, data []byte, err error) Request {
+func request(op string, object fmt.Stringer, typ netlink.HeaderType, data []byte, err error) Request {
 	r := Request{op: op, object: object, typ: typ, flags: netlink.Request | netlink.Acknowledge, data: data}
 	if err != nil {
-		r.err = &Error{Op: op, Object: object, Err: syscall.EINVAL, Message: err.Error()}
+		r.err = &Error{Op: op, Object: r.name(), Err: syscall.EINVAL, Message: err.Error()}
 	}
 	return r
 }
@@ -41,7 +50,7 @@ func request(op, object string, typ netlink.HeaderType, data []byte, err error) 
 // algorithm.
 func AddState(s *State) Request {
 	b, err := s.encode()
-	return request("add state", s.ID.String(), msgNewSA, b, err)
+	return request("add state", s.ID, msgNewSA, b, err)
 }
 
 // UpdateState asks to change a state's selector, encapsulation, limits and some
@@ -49,13 +58,13 @@ func AddState(s *State) Request {
 // are and does not say so. ESRCH: there is none.
 func UpdateState(s *State) Request {
 	b, err := s.encode()
-	return request("update state", s.ID.String(), msgUpdSA, b, err)
+	return request("update state", s.ID, msgUpdSA, b, err)
 }
 
 // DeleteState asks to remove a state. ESRCH: there is none.
 func DeleteState(id ID, m Mark) Request {
 	b, err := encodeStateID(id, m)
-	return request("delete state", id.String(), msgDelSA, b, err)
+	return request("delete state", id, msgDelSA, b, err)
 }
 
 // UpdateAE asks to set the numbers, window and counters of a state that is
@@ -63,7 +72,7 @@ func DeleteState(id ID, m Mark) Request {
 // window is of another size.
 func UpdateAE(a *AE) Request {
 	b, err := a.encode()
-	r := request("update replay state", a.ID.String(), msgNewAE, b, err)
+	r := request("update replay state", a.ID, msgNewAE, b, err)
 	r.flags |= netlink.Replace // the kernel wants it
 	return r
 }
@@ -71,39 +80,39 @@ func UpdateAE(a *AE) Request {
 // AddPolicy asks for a new policy. EEXIST: there is one with that key.
 func AddPolicy(p *Policy) Request {
 	b, err := p.encode()
-	return request("add policy", p.Key().String(), msgNewPolicy, b, err)
+	return request("add policy", p.Key(), msgNewPolicy, b, err)
 }
 
 // UpdatePolicy asks for a policy in the place of the one with its key, or for a
 // new one. The kernel does it in one step.
 func UpdatePolicy(p *Policy) Request {
 	b, err := p.encode()
-	return request("update policy", p.Key().String(), msgUpdPolicy, b, err)
+	return request("update policy", p.Key(), msgUpdPolicy, b, err)
 }
 
 // DeletePolicy asks to remove a policy. ENOENT: there is none.
 func DeletePolicy(k PolicyKey) Request {
 	b, err := k.encode()
-	return request("delete policy", k.String(), msgDelPolicy, b, err)
+	return request("delete policy", k, msgDelPolicy, b, err)
 }
 
 func getState(id ID, m Mark) Request {
 	b, err := encodeStateID(id, m)
-	r := request("get state", id.String(), msgGetSA, b, err)
+	r := request("get state", id, msgGetSA, b, err)
 	r.flags = netlink.Request
 	return r
 }
 
 func getAE(id ID, m Mark) Request {
 	b, err := (&AE{ID: id, Mark: m}).encode()
-	r := request("get replay state", id.String(), msgGetAE, b, err)
+	r := request("get replay state", id, msgGetAE, b, err)
 	r.flags = netlink.Request
 	return r
 }
 
 func getPolicy(k PolicyKey) Request {
 	b, err := k.encode()
-	r := request("get policy", k.String(), msgGetPolicy, b, err)
+	r := request("get policy", k, msgGetPolicy, b, err)
 	r.flags = netlink.Request
 	return r
 }
@@ -115,13 +124,13 @@ func dumpStates(proto uint8) Request {
 		b, p = appendAttr(nil, attrProto, 1)
 		p[0] = proto
 	}
-	r := request("list states", "", msgGetSA, b, nil)
+	r := request("list states", nil, msgGetSA, b, nil)
 	r.flags = netlink.Request | netlink.Dump
 	return r
 }
 
 func dumpPolicies() Request {
-	r := request("list policies", "", msgGetPolicy, nil, nil)
+	r := request("list policies", nil, msgGetPolicy, nil, nil)
 	r.flags = netlink.Request | netlink.Dump
 	return r
 }
