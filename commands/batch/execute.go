@@ -18,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/spigrp"
 	"github.com/klips-go/ipsec/commands/tncfg"
 	"github.com/klips-go/ipsec/commands/version"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // commands are the applets that can stand in a file: those that end by
@@ -56,12 +57,34 @@ type executor struct {
 	apps    map[string]*cli.App // those that have been used
 	conn    connection
 
+	waiting []waiting // commands whose changes are collected, in order
+	again   []command // those that are to be run before any others
+	end     error     // of the source
+
 	out, err     output // of commands
 	progress     progress
 	total        int // how many commands there are; 0: not known
 	done, failed int
 	changing     bool // commands are being run, not only checked
 }
+
+// A result is what became of a command.
+type result struct {
+	status int    // for the program's end
+	text   string // what is wrong; may be empty
+}
+
+// A waiting is a command that is done but for its changes, which are collected.
+type waiting struct {
+	command
+	result
+	changes int       // that have been collected when it ended
+	printed []printed // by it
+}
+
+// pause is how long the next command of a pipe may take to come before what has
+// been collected is carried out.
+const pause = 20 * time.Millisecond
 
 func newExecutor(env *cli.Env, name string, r *request) *executor {
 	x := &executor{env: env, name: name, request: r, apps: map[string]*cli.App{}}
@@ -76,60 +99,175 @@ func newExecutor(env *cli.Env, name string, r *request) *executor {
 
 // run runs, or only checks, the commands of a source. What there is to say of
 // commands has been said when it returns.
-func (x *executor) run(ctx context.Context, next source, check bool) error {
-	x.done, x.failed, x.changing = 0, 0, !check
+func (x *executor) run(ctx context.Context, src source, check bool) error {
+	x.done, x.failed, x.changing, x.end = 0, 0, !check, nil
 	x.progress.total = x.total
 	for {
-		c, err := next(ctx)
+		c, err := x.next(ctx, src)
 		switch {
-		case err == io.EOF:
-			return x.finish()
 		case ctx.Err() != nil:
 			return x.interrupted()
-		case err != nil:
+		case err == nil && check:
+			err = x.check(ctx, c)
+		case err == nil:
+			err = x.take(ctx, c)
+		case len(x.waiting) > 0:
+			err = x.settle(ctx)
+		case err == io.EOF:
+			return x.finish()
+		default:
 			return fmt.Errorf("%s: %w", x.name, err)
 		}
-		status := x.one(ctx, c, check)
-		if status != cli.ExitOK {
-			x.failed++
-			// Without a stack, all the others would fail as well.
-			if !x.request.keepGoing || x.conn.err != nil {
-				return x.stopped(status)
-			}
-			continue
-		}
-		x.done++
-		if !check {
-			x.progress.step(x.done+x.failed, time.Now())
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// one runs or checks a command, says what is wrong, and returns its exit status.
-func (x *executor) one(ctx context.Context, c command, check bool) int {
-	text, status := "", cli.ExitUsage
+// next returns the next command. It waits for one, unless others wait already.
+func (x *executor) next(ctx context.Context, src source) (c command, err error) {
+	if len(x.again) > 0 {
+		c, x.again = x.again[0], x.again[1:]
+		return c, ctx.Err()
+	}
+	if x.end != nil {
+		return c, x.end
+	}
+	var patience time.Duration
+	if len(x.waiting) > 0 {
+		patience = pause
+	}
+	if c, err = src(ctx, patience); err != nil && err != errPause {
+		x.end = err
+	}
+	return c, err
+}
+
+// check only checks a command.
+func (x *executor) check(ctx context.Context, c command) error {
+	r := x.perform(c, func(env *cli.Env, app *cli.App, args []string) error { return cli.Try(ctx, env, app, args) })
+	return x.say(c, r)
+}
+
+// take runs a command. Where the stack collects changes it puts them off, and
+// so what the command has to say.
+func (x *executor) take(ctx context.Context, c command) error {
+	if x.conn.stack != nil && x.conn.collection == nil {
+		return x.now(ctx, c)
+	}
+	var stack *collecting
+	w := waiting{command: c}
+	x.out.held, x.err.held = &w.printed, &w.printed
+	w.result = x.perform(c, func(env *cli.Env, app *cli.App, args []string) error {
+		env.Stack = func(ctx context.Context) (klips.Stack, error) {
+			s, err := x.conn.get(ctx)
+			if err != nil || x.conn.collection == nil {
+				return kept{s}, err
+			}
+			stack = &collecting{Changes: x.conn.collection, stack: s}
+			return stack, nil
+		}
+		return app.Run(context.WithoutCancel(ctx), env, args)
+	})
+	x.out.held, x.err.held = nil, nil
+	if stack != nil && stack.asked {
+		if len(x.waiting) > 0 {
+			x.again = slices.Insert(x.again, 0, c)
+			return x.settle(ctx)
+		}
+		x.conn.collection.Commit(ctx, 0) // of its own
+		return x.now(ctx, c)
+	}
+	if x.conn.collection != nil {
+		w.changes = x.conn.collection.Len()
+	}
+	x.waiting = append(x.waiting, w)
+	x.progress.step(x.done+x.failed+len(x.waiting), time.Now())
+	if x.conn.collection == nil || w.status != cli.ExitOK && !x.request.keepGoing {
+		return x.settle(ctx)
+	}
+	return nil
+}
+
+// settle carries out what has been collected, and lets the commands say what
+// they have to. One whose changes are not possible after all is run by itself,
+// to say why; those behind it have to be run again.
+func (x *executor) settle(ctx context.Context) error {
+	list := x.waiting
+	x.waiting = nil
+	done := 0
+	if x.conn.collection != nil {
+		// A request that has been sent is waited for: what it did must be known.
+		done, _ = x.conn.collection.Commit(context.WithoutCancel(ctx), list[len(list)-1].changes)
+	}
+	for i, w := range list {
+		if w.changes > done {
+			var behind []command
+			for _, w := range list[i+1:] {
+				behind = append(behind, w.command)
+			}
+			x.again = append(behind, x.again...)
+			return x.now(ctx, w.command)
+		}
+		x.err.prefix = x.where(w.line)
+		for _, p := range w.printed {
+			p.to.Write(p.text)
+		}
+		if err := x.say(w.command, w.result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// now runs a command by itself.
+func (x *executor) now(ctx context.Context, c command) error {
+	r := x.perform(c, func(env *cli.Env, app *cli.App, args []string) error {
+		env.Stack = func(ctx context.Context) (klips.Stack, error) {
+			s, err := x.conn.get(ctx)
+			return kept{s}, err
+		}
+		return app.Run(context.WithoutCancel(ctx), env, args)
+	})
+	return x.say(c, r)
+}
+
+// perform finds a command's applet and runs it.
+func (x *executor) perform(c command, run func(*cli.Env, *cli.App, []string) error) result {
 	app, args, err := x.find(c)
 	if err != nil {
-		text = err.Error()
-	} else {
-		env := *x.env
-		env.Name = "ipsec " + app.Name
-		env.In = nil // the next commands may be in it
-		env.Out, env.Err, env.Stack = &x.out, &x.err, x.conn.get
-		x.err.prefix = x.where(c.line)
-		if check {
-			err = cli.Try(ctx, &env, app, args)
-		} else {
-			// A request that has been sent is waited for: what it did must be known.
-			err = app.Run(context.WithoutCancel(ctx), &env, args)
-		}
-		text, status = cli.Message(env.Name, err)
+		return result{cli.ExitUsage, err.Error()}
 	}
-	if text != "" {
+	env := *x.env
+	env.Name = "ipsec " + app.Name
+	env.In = nil // the next commands may be in it
+	env.Out, env.Err = &x.out, &x.err
+	x.err.prefix = x.where(c.line)
+	err = run(&env, app, args)
+	text, status := cli.Message(env.Name, err)
+	return result{status, text}
+}
+
+// say says what is wrong with a command and counts it. The error is not nil if
+// that ends the run.
+func (x *executor) say(c command, r result) error {
+	if r.text != "" {
 		x.progress.hide()
-		fmt.Fprintf(x.env.Err, "%s%s\n", x.where(c.line), text)
+		fmt.Fprintf(x.env.Err, "%s%s\n", x.where(c.line), r.text)
 	}
-	return status
+	if r.status == cli.ExitOK {
+		x.done++
+		if x.changing {
+			x.progress.step(x.done+x.failed, time.Now())
+		}
+		return nil
+	}
+	x.failed++
+	// Without a stack, all the others would fail as well.
+	if !x.request.keepGoing || x.conn.err != nil {
+		return x.stopped(r.status)
+	}
+	return nil
 }
 
 // where is what messages about a command begin with.

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // maxLine bounds a command with all its lines, in bytes.
@@ -125,13 +127,16 @@ func (r *reader) all(ctx context.Context) (list []command, err error) {
 	return nil, ctx.Err()
 }
 
-// A source hands out commands: next returns io.EOF after the last one, and the
-// error of ctx when that ends.
-type source func(ctx context.Context) (command, error)
+// A source hands out commands: next returns io.EOF after the last one, the
+// error of ctx when that ends, and errPause when there is a patience above zero
+// and no command has come in that time.
+type source func(ctx context.Context, patience time.Duration) (command, error)
+
+var errPause = errors.New("no command yet")
 
 // listed is the source of commands that have been read.
 func listed(list []command) source {
-	return func(ctx context.Context) (command, error) {
+	return func(ctx context.Context, _ time.Duration) (command, error) {
 		if ctx.Err() != nil {
 			return command{}, ctx.Err()
 		}
@@ -166,13 +171,19 @@ func arriving(ctx context.Context, r *reader) source {
 			}
 		}
 	}()
-	return func(ctx context.Context) (command, error) {
+	return func(ctx context.Context, patience time.Duration) (command, error) {
 		if ctx.Err() != nil {
 			return command{}, ctx.Err()
+		}
+		var pause <-chan time.Time // never, unless
+		if patience > 0 {
+			pause = time.After(patience)
 		}
 		select {
 		case i := <-items:
 			return i.c, i.err
+		case <-pause:
+			return command{}, errPause
 		case <-ctx.Done():
 			return command{}, ctx.Err()
 		}

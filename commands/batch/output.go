@@ -59,11 +59,22 @@ type output struct {
 	w        io.Writer
 	progress *progress
 	prefix   string
-	within   bool // a line has begun
+	within   bool       // a line has begun
+	held     *[]printed // where to write instead, if not nil
+}
+
+// A printed is a text that is held back, and where it goes.
+type printed struct {
+	to   *output
+	text []byte
 }
 
 // Write writes whole lines at once, so that those of others do not get between.
 func (o *output) Write(p []byte) (int, error) {
+	if o.held != nil {
+		*o.held = append(*o.held, printed{o, bytes.Clone(p)})
+		return len(p), nil
+	}
 	o.progress.hide()
 	if o.prefix == "" {
 		return o.w.Write(p)
