@@ -29,6 +29,7 @@ type Job struct {
 	Args    []string // without the program's name
 	Env     []string // added to PATH, HOME and TMPDIR
 	Modules []string // kernel modules to load first, with what they depend on
+	Tools   []string `json:"-"` // programs of the host, with the libraries that they need
 }
 
 // KernelEnv names the directory into which a package linux-image-*-cloud-amd64
@@ -126,6 +127,9 @@ func writeRoot(path string, job *Job, moduleDir string) error {
 	// In this order they are loaded.
 	for i, f := range files {
 		a.file(fmt.Sprintf("modules/%03d-%s", i, filepath.Base(f)), f, 0o600)
+	}
+	if err := addTools(a, job.Tools); err != nil {
+		return err
 	}
 	spec, err := json.Marshal(job)
 	if err != nil {

@@ -1,0 +1,45 @@
+package qemu
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// addTools adds programs of the host to a root file system, where they are in
+// the folder of the host's, and all files that the loader wants for them.
+func addTools(a *archive, names []string) error {
+	dirs, files := map[string]bool{}, map[string]bool{}
+	add := func(path string) {
+		var parents []string
+		for d := filepath.Dir(path); d != "/" && !dirs[d]; d = filepath.Dir(d) {
+			dirs[d] = true
+			parents = append([]string{d}, parents...)
+		}
+		for _, d := range parents {
+			a.dir(d[1:])
+		}
+		if !files[path] {
+			files[path] = true
+			a.file(path[1:], path, 0o755)
+		}
+	}
+	for _, name := range names {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			return err
+		}
+		text, err := exec.Command("ldd", path).Output()
+		if err != nil {
+			return fmt.Errorf("ldd %s: %w", path, err)
+		}
+		add(path)
+		for _, word := range strings.Fields(string(text)) {
+			if strings.HasPrefix(word, "/") {
+				add(word)
+			}
+		}
+	}
+	return nil
+}
