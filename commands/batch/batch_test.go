@@ -228,7 +228,7 @@ func TestProgress(t *testing.T) {
 	for i := range 20 {
 		p.step(i, now.Add(time.Duration(i)*50*time.Millisecond)) // a second in all
 	}
-	o := output{w: &b, progress: p, prefix: "f:1: "}
+	o := output{w: &b, progress: p, prefix: func() string { return "f:1: " }}
 	io.WriteString(&o, "a\nb")
 	io.WriteString(&o, "c\n")
 	p.hide()

@@ -65,6 +65,7 @@ type executor struct {
 	progress     progress
 	total        int // how many commands there are; 0: not known
 	done, failed int
+	line         int  // of the command that speaks
 	changing     bool // commands are being run, not only checked
 }
 
@@ -90,7 +91,7 @@ func newExecutor(env *cli.Env, name string, r *request) *executor {
 	x := &executor{env: env, name: name, request: r, apps: map[string]*cli.App{}}
 	x.conn.open = env.Stack
 	x.out = output{w: env.Out, progress: &x.progress}
-	x.err = output{w: env.Err, progress: &x.progress}
+	x.err = output{w: env.Err, progress: &x.progress, prefix: func() string { return x.where(x.line) }}
 	if isTerminal(env.Err) {
 		x.progress.w = env.Err
 	}
@@ -209,7 +210,7 @@ func (x *executor) settle(ctx context.Context) error {
 			x.again = append(behind, x.again...)
 			return x.now(ctx, w.command)
 		}
-		x.err.prefix = x.where(w.line)
+		x.line = w.line
 		for _, p := range w.printed {
 			p.to.Write(p.text)
 		}
@@ -242,7 +243,7 @@ func (x *executor) perform(c command, run func(*cli.Env, *cli.App, []string) err
 	env.Name = "ipsec " + app.Name
 	env.In = nil // the next commands may be in it
 	env.Out, env.Err = &x.out, &x.err
-	x.err.prefix = x.where(c.line)
+	x.line = c.line
 	err = run(&env, app, args)
 	text, status := cli.Message(env.Name, err)
 	return result{status, text}

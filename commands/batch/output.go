@@ -58,9 +58,9 @@ func isTerminal(w io.Writer) bool {
 type output struct {
 	w        io.Writer
 	progress *progress
-	prefix   string
-	within   bool       // a line has begun
-	held     *[]printed // where to write instead, if not nil
+	prefix   func() string // nil: none
+	within   bool          // a line has begun
+	held     *[]printed    // where to write instead, if not nil
 }
 
 // A printed is a text that is held back, and where it goes.
@@ -76,13 +76,14 @@ func (o *output) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	o.progress.hide()
-	if o.prefix == "" {
+	if o.prefix == nil {
 		return o.w.Write(p)
 	}
+	prefix := o.prefix()
 	var b []byte
 	for line := range bytes.Lines(p) {
 		if !o.within {
-			b = append(b, o.prefix...)
+			b = append(b, prefix...)
 		}
 		b = append(b, line...)
 		o.within = line[len(line)-1] != '\n'

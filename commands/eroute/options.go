@@ -66,7 +66,7 @@ func (r *request) op() klips.ErouteOp {
 type parser struct {
 	req        request
 	env        *cli.Env
-	given      map[string]string
+	given      cli.Given
 	other      bool // an option that makes no listing of the call
 	family, af klips.Family
 	id         klips.SAID
@@ -75,7 +75,7 @@ type parser struct {
 // parse reads a command line. What the request says of common options holds
 // also with an error.
 func parse(env *cli.Env, args []string) (*request, error) {
-	p := &parser{env: env, given: map[string]string{}}
+	p := &parser{env: env}
 	err := p.req.Parse(parserTable(), args, getopt.EnvMode(env.Getenv), p.option)
 	if err == nil && !p.req.Help && !p.req.Version {
 		err = p.finish()
@@ -94,13 +94,12 @@ func (p *parser) option(name, value string) error {
 		p.req.by = name
 		return nil
 	}
-	if first, twice := p.given[name]; twice {
-		return cli.Usagef("--%s is given twice: %s and %s", name, getopt.Quote(first), getopt.Quote(value))
+	if err := p.given.Add(name, value); err != nil {
+		return err
 	}
 	if err := p.conflict(name); err != nil {
 		return err
 	}
-	p.given[name] = value
 	if err := p.value(name, value); err != nil {
 		return cli.Usagef("--%s %s: %v", name, getopt.Quote(value), err)
 	}
@@ -112,12 +111,12 @@ func (p *parser) conflict(name string) error {
 	switch name {
 	case "said":
 		for _, part := range [...]string{"af", "edst", "spi", "proto"} {
-			if _, ok := p.given[part]; ok {
+			if p.given.Has(part) {
 				return cli.Usagef("--said and --%s both name the SA; give one", part)
 			}
 		}
 	case "af", "edst", "spi", "proto":
-		if _, ok := p.given["said"]; ok {
+		if p.given.Has("said") {
 			return cli.Usagef("--said and --%s both name the SA; give one", name)
 		}
 	}
@@ -197,9 +196,7 @@ func (p *parser) finish() error {
 		return nil
 	}
 	s := r.eroute.Selector
-	_, sport := p.given["src-port"]
-	_, dport := p.given["dst-port"]
-	if sport || dport {
+	if p.given.Has("src-port") || p.given.Has("dst-port") {
 		if s.Proto != 6 && s.Proto != 17 {
 			return cli.Usagef("ports need --transport-proto tcp or udp")
 		}
@@ -218,13 +215,13 @@ func (p *parser) finish() error {
 // identity checks that the SA is named completely.
 func (p *parser) identity() error {
 	p.req.eroute.ID = p.id
-	if p.given["said"] != "" {
+	if p.given.Has("said") {
 		return nil
 	}
 	var missing []string
 	parts := [...]string{"af", "edst", "spi", "proto"}
 	for _, part := range parts {
-		if _, ok := p.given[part]; !ok {
+		if !p.given.Has(part) {
 			missing = append(missing, "--"+part)
 		}
 	}

@@ -106,7 +106,7 @@ type request struct {
 type parser struct {
 	req    request
 	env    *cli.Env
-	given  map[string]string
+	given  cli.Given
 	by     string // the option that chose the action
 	proto  klips.Proto
 	family klips.Family // the last that was stated
@@ -126,7 +126,7 @@ type parser struct {
 // clear; there are none if it returns an error. What it says of common options
 // holds also with an error.
 func parse(env *cli.Env, args []string) (*request, error) {
-	p := &parser{env: env, given: map[string]string{}}
+	p := &parser{env: env}
 	err := p.req.Parse(parserTable(), args, getopt.EnvMode(env.Getenv), p.option)
 	if err == nil && !p.req.Help && !p.req.Version {
 		err = p.finish()
@@ -169,11 +169,7 @@ func (p *parser) once(name, value string) error {
 	default:
 		return nil
 	}
-	if first, twice := p.given[name]; twice {
-		return cli.Usagef("--%s is given twice: %s and %s", name, getopt.Quote(first), getopt.Quote(value))
-	}
-	p.given[name] = value
-	return nil
+	return p.given.Add(name, value)
 }
 
 // choose takes an option that says what to do.
@@ -213,7 +209,7 @@ func (p *parser) identify(name, value string) error {
 	switch name {
 	case "said":
 		for _, part := range [...]string{"proto", "edst", "spi"} {
-			if v, ok := p.given[part]; ok {
+			if v, ok := p.given.Value(part); ok {
 				return cli.Usagef("--said and --%s %s both name the SA; give one", part, getopt.Quote(v))
 			}
 		}
