@@ -18,7 +18,7 @@ PACKAGES = gcc iproute2 iputils-ping libc6-dev mandoc python3-cryptography pytho
 # Where a kernel for virtual machines is unpacked for the tests; it is not installed.
 export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
-.PHONY: help build completions install uninstall clean demo packages test check bench soak
+.PHONY: help build completions install uninstall clean demo packages test check bench bench-kernel soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ check: ## format, vet, staticcheck, generated files, manual pages
 
 bench: build ## measure throughput, look-ups, SAs and start-up (as root)
 	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec
+
+bench-kernel: packages ## measure a file of commands against ip -batch, in a guest
+	$(GO) test ./testscripts -run '^$$' -bench DeviceKernel -benchtime 1x -v
 
 soak: build ## strain the stack for minutes while keys change (as root; SOAKFLAGS=-time=10m)
 	@$(GO) run ./testscripts/soak -ipsec $(BIN)/ipsec $(SOAKFLAGS)

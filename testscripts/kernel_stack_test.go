@@ -3,6 +3,7 @@ package testscripts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -25,6 +26,24 @@ import (
 // interfaces.
 func TestDeviceKernel(t *testing.T) {
 	need(t, "qemu")
+	args := []string{"-test.run=^TestInterop(Contract|Stack|Foreign|Concurrent|Collect|Forward)"}
+	if testing.Verbose() {
+		args = append(args, "-test.v")
+	}
+	inDeviceKernel(t, args)
+}
+
+// BenchmarkDeviceKernel shows what the benchmarks of this package say in that
+// kernel. Its own time says nothing.
+func BenchmarkDeviceKernel(b *testing.B) {
+	need(b, "qemu")
+	for b.Loop() {
+		inDeviceKernel(b, []string{"-test.run=^$", "-test.bench=^BenchmarkInterop", "-test.benchtime=1x"}, "ip")
+	}
+}
+
+// inDeviceKernel runs this program in a guest that has some of the host's tools.
+func inDeviceKernel(t testing.TB, args []string, tools ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	// The guest has no C library.
@@ -34,13 +53,9 @@ func TestDeviceKernel(t *testing.T) {
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	args := []string{"-test.run=^TestInterop(Contract|Stack|Foreign|Concurrent|Forward)", "-test.timeout=8m"}
-	if testing.Verbose() {
-		args = append(args, "-test.v")
-	}
 	var out strings.Builder
-	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: args, Env: []string{"REQUIRE=root,tun,xfrm"},
-		Modules: append([]string{"xfrm_interface"}, interopModules...)}, &out)
+	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: append(args, "-test.timeout=8m"), Env: []string{"REQUIRE=root,tun,xfrm"},
+		Modules: append([]string{"xfrm_interface"}, interopModules...), Tools: tools}, &out)
 	t.Logf("in the guest:\n%s", &out)
 	if err != nil {
 		t.Fatal(err)
@@ -276,6 +291,59 @@ func TestInteropConcurrent(t *testing.T) {
 	}
 	if l, err := b.Stack.SAs(t.Context()); err != nil || len(l) != workers*each {
 		t.Errorf("%d SAs, %v; want %d", len(l), err, workers*each)
+	}
+}
+
+// TestInteropCollect: what a file asks of the kernel at once ends as if it had
+// been asked one by one: up to the command that is refused, or all but that one.
+func TestInteropCollect(t *testing.T) {
+	b := xfrmBench(t)
+	ctx, h := t.Context(), benchHost[t.Name()]
+	var c *nlxfrm.Conn
+	if err := h.Do(func() (err error) { c, err = nlxfrm.Dial(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	theirs := &nlxfrm.State{ID: nlxfrm.ID{Dst: netip.MustParseAddr("192.0.2.77"), SPI: 0x999, Proto: 50}, Src: b.Local,
+		Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)"}, Auth: &nlxfrm.AuthAlgorithm{Name: "hmac(sha1)", TruncateBits: 96, Key: xfrmKey(160)}}
+	if err := c.AddState(ctx, theirs); err != nil {
+		t.Fatal(err)
+	}
+	esp := fmt.Sprintf(" --src %s --esp aes128-sha1 --enckey 0x%032x --authkey 0x%040x\n", b.Local, 1, 2)
+	tun := fmt.Sprintf(" --src %s --dst 192.0.2.77 --ip4\n", b.Local)
+	group := func(spi, n int) string {
+		return fmt.Sprintf("spi --said tun0x%x@192.0.2.77%sspi --said esp0x%x@192.0.2.77%sspigrp --said tun0x%x@192.0.2.77 esp0x%x@192.0.2.77\n"+
+			"eroute --add --src 10.1.0.0/16 --dst 10.%d.0.0/16 --said tun0x%x@192.0.2.77\n", spi, tun, spi, esp, spi, spi, n, spi)
+	}
+	taken := "spi --said esp0x999@192.0.2.77" + esp
+	for _, k := range []struct {
+		name, options, text string
+		want                []string // in what is printed
+		routes              int
+	}{
+		{"stops", "", group(0x1000, 2) + taken + group(0x2000, 3), []string{":5: ", "another program", "4 of 9 commands were done"}, 1},
+		{"goes on", "--keep-going ", taken + group(0x2000, 3) + taken, []string{":1: ", ":6: ", "2 of 6 commands failed"}, 2},
+	} {
+		file := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(file, []byte(k.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := runOn(h, "", "ipsec --stack xfrm batch "+k.options+file)
+		if err == nil {
+			t.Errorf("%s: no error: %s", k.name, out)
+			continue
+		}
+		out += err.Error()
+		for _, w := range k.want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%s: %q does not have %q", k.name, out, w)
+			}
+		}
+		routes, err := b.Stack.Eroutes(ctx)
+		sas, err2 := b.Stack.SAs(ctx)
+		if err != nil || err2 != nil || len(routes) != k.routes || len(sas) != 2*k.routes {
+			t.Errorf("%s: eroutes %v, SAs %v, %v, %v; want %d groups", k.name, routes, sas, err, err2, k.routes)
+		}
 	}
 }
 

@@ -192,7 +192,7 @@ func required(name string) bool {
 
 // need skips a Go test for which an ability is missing, or fails it if REQUIRE
 // names the ability.
-func need(t *testing.T, names ...string) {
+func need(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		err := abilities[name]()
