@@ -140,8 +140,8 @@ type Prober interface {
 
 // An Ability is something that a [Prober] has tried.
 type Ability struct {
-	Name    string // as in "esp over IPv4", or the name of an algorithm
-	Missing string // why it is not there, in words; empty if it is
+	Name    string `json:"name"`              // as in "esp over IPv4", or the name of an algorithm
+	Missing string `json:"missing,omitempty"` // why it is not there, in words; empty if it is
 }
 
 // A Capability is something that only some stacks can do. The contract suite

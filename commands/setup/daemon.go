@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,16 +31,23 @@ const (
 	stopTimeout  = 10 * time.Second
 )
 
+// daemon is the embedded stack: its daemon in a run directory.
+type daemon struct {
+	env    *cli.Env
+	rundir string
+}
+
 // start starts the daemon in the background and returns when its socket answers.
 // One that runs already is no error.
-func start(ctx context.Context, env *cli.Env, rundir string) error {
+func (d daemon) start(ctx context.Context) error {
+	rundir := d.rundir
 	if c, err := user.Dial(user.SocketPath(rundir)); err == nil {
 		defer c.Close()
 		s, err := c.Status(ctx)
 		if err != nil {
 			return err
 		}
-		cli.Notef(env, "the stack is running already, pid %d", s.PID)
+		cli.Notef(d.env, "the stack is running already, pid %d", s.PID)
 		return nil
 	}
 	if err := os.MkdirAll(rundir, 0o700); err != nil {
@@ -113,7 +123,8 @@ func lastLine(path string, from int64) string {
 
 // stop stops the daemon and returns when it is gone, and with it its devices.
 // None to stop is no error.
-func stop(ctx context.Context, env *cli.Env, rundir string) error {
+func (d daemon) stop(ctx context.Context) error {
+	rundir := d.rundir
 	pid, err := running(rundir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -121,7 +132,7 @@ func stop(ctx context.Context, env *cli.Env, rundir string) error {
 	case err != nil:
 		return err
 	case pid == 0:
-		cli.Notef(env, "no daemon runs in %s", rundir)
+		cli.Notef(d.env, "no daemon runs in %s", rundir)
 		return nil
 	}
 	c, err := user.Dial(user.SocketPath(rundir))
@@ -137,7 +148,7 @@ func stop(ctx context.Context, env *cli.Env, rundir string) error {
 		return nil
 	}
 	// It does not listen any more: end it by its pid, which the lock vouches for.
-	cli.Notef(env, "the daemon, pid %d, does not stop by itself: killing it", pid)
+	cli.Notef(d.env, "the daemon, pid %d, does not stop by itself: killing it", pid)
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill %d: %w", pid, err)
 	}
@@ -195,4 +206,65 @@ func running(rundir string) (int, error) {
 		return 0, fmt.Errorf("%s: no process id in it", f.Name())
 	}
 	return pid, nil
+}
+
+func (d daemon) set(ctx context.Context, knobs map[string]int) error {
+	rundir := d.rundir
+	c, err := user.Dial(user.SocketPath(rundir))
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: no permission to talk to the daemon; run this as the user who started it, or as root", rundir)
+	case err != nil:
+		return fmt.Errorf("no daemon runs in %s; start one with: ipsec setup start", rundir)
+	}
+	defer c.Close()
+	if err := c.Set(ctx, knobs); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("set %s: there is no such knob; ipsec setup status lists them", strings.Join(slices.Sorted(maps.Keys(knobs)), ", "))
+		}
+		return err
+	}
+	return nil
+}
+
+func (d daemon) status(ctx context.Context, asJSON bool) error {
+	rundir := d.rundir
+	c, err := user.Dial(user.SocketPath(rundir))
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("%s: no permission to ask the daemon; run this as the user who started it, or as root", rundir)
+		}
+		if err := cli.Print(d.env, func(w io.Writer) error {
+			if asJSON {
+				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": "user", "rundir": rundir})
+			}
+			_, err := fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", rundir)
+			return err
+		}); err != nil {
+			return err
+		}
+		return &cli.ExitError{Code: exitStopped}
+	}
+	defer c.Close()
+	s, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return cli.Print(d.env, func(w io.Writer) error {
+		if asJSON {
+			return json.NewEncoder(w).Encode(struct {
+				Running bool   `json:"running"`
+				Stack   string `json:"stack"`
+				user.Status
+			}{true, "user", s})
+		}
+		fmt.Fprintf(w, "IPsec running - pid: %d\n", s.PID)
+		fmt.Fprintf(w, "stack user %s in %s, up %v\n", s.Version, s.Rundir, time.Duration(s.Uptime)*time.Second)
+		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
+		writeDevices(w, s.Devices)
+		for _, k := range s.Knobs {
+			fmt.Fprintf(w, "%s=%d\n", k.Name, k.Value)
+		}
+		return nil
+	})
 }

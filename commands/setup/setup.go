@@ -1,16 +1,11 @@
 // Package setup is the applet setup: it starts and stops the embedded stack's
-// daemon and tells how it is.
+// daemon, clears up behind commands on the stacks of a kernel, and tells how a
+// stack is.
 package setup
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
@@ -21,7 +16,7 @@ import (
 func App() *cli.App {
 	return &cli.App{
 		Name:     "setup",
-		Short:    "start, stop or examine the embedded stack",
+		Short:    "start, stop or examine a stack",
 		Synopsis: []string{"start", "stop", "restart", "status [--json]", "set KNOB=VALUE ..."},
 		Notes:    notes,
 		Options: append([]getopt.Option{
@@ -76,101 +71,58 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if done, err := common.Begin(env, App(), err); done {
 		return err
 	}
-	rundir := user.Rundir(env.Getenv)
+	var s service = daemon{env, user.Rundir(env.Getenv)}
+	switch env.StackName {
+	case "", "auto", "user":
+	default:
+		s = kernel{env}
+	}
 	switch words[0] {
 	case "start":
-		return start(ctx, env, rundir)
+		return s.start(ctx)
 	case "stop":
-		return stop(ctx, env, rundir)
+		return s.stop(ctx)
 	case "restart":
-		if err := stop(ctx, env, rundir); err != nil {
+		if err := s.stop(ctx); err != nil {
 			return err
 		}
-		return start(ctx, env, rundir)
+		return s.start(ctx)
 	case "set":
-		return set(ctx, rundir, words[1:])
+		knobs, err := parseKnobs(words[1:])
+		if err != nil {
+			return err
+		}
+		return s.set(ctx, knobs)
 	case "status":
-		return status(ctx, env, rundir, asJSON)
+		return s.status(ctx, asJSON)
 	}
 	return cli.Usagef("%s: no such action; there are %s", getopt.Quote(words[0]), strings.Join(actions[:], ", "))
 }
 
-// set sets knobs of the running stack, all or none.
-func set(ctx context.Context, rundir string, words []string) error {
+// A service is a stack that can be started and stopped.
+type service interface {
+	start(context.Context) error
+	stop(context.Context) error
+	set(ctx context.Context, knobs map[string]int) error // all or none
+	// status prints what runs; an *[cli.ExitError] says that nothing does.
+	status(ctx context.Context, asJSON bool) error
+}
+
+// parseKnobs reads what is to be set.
+func parseKnobs(words []string) (map[string]int, error) {
 	if len(words) == 0 {
-		return cli.Usagef("set: a knob is missing, as in tos=0")
+		return nil, cli.Usagef("set: a knob is missing, as in tos=0")
 	}
 	knobs := map[string]int{}
 	for _, w := range words {
 		name, value, ok := strings.Cut(w, "=")
 		if !ok || value != "0" && value != "1" {
-			return cli.Usagef("set %s: write KNOB=0 or KNOB=1", getopt.Quote(w))
+			return nil, cli.Usagef("set %s: write KNOB=0 or KNOB=1", getopt.Quote(w))
 		}
 		if _, twice := knobs[name]; twice {
-			return cli.Usagef("set %s: it was given twice", getopt.Quote(name))
+			return nil, cli.Usagef("set %s: it was given twice", getopt.Quote(name))
 		}
 		knobs[name] = int(value[0] - '0')
 	}
-	c, err := user.Dial(user.SocketPath(rundir))
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s: no permission to talk to the daemon; run this as the user who started it, or as root", rundir)
-	case err != nil:
-		return fmt.Errorf("no daemon runs in %s; start one with: ipsec setup start", rundir)
-	}
-	defer c.Close()
-	if err := c.Set(ctx, knobs); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("set %s: there is no such knob; ipsec setup status lists them", strings.Join(words, " "))
-		}
-		return err
-	}
-	return nil
-}
-
-func status(ctx context.Context, env *cli.Env, rundir string, asJSON bool) error {
-	c, err := user.Dial(user.SocketPath(rundir))
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("%s: no permission to ask the daemon; run this as the user who started it, or as root", rundir)
-		}
-		if err := cli.Print(env, func(w io.Writer) error {
-			if asJSON {
-				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": "user", "rundir": rundir})
-			}
-			_, err := fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", rundir)
-			return err
-		}); err != nil {
-			return err
-		}
-		return &cli.ExitError{Code: exitStopped}
-	}
-	defer c.Close()
-	s, err := c.Status(ctx)
-	if err != nil {
-		return err
-	}
-	return cli.Print(env, func(w io.Writer) error {
-		if asJSON {
-			return json.NewEncoder(w).Encode(struct {
-				Running bool   `json:"running"`
-				Stack   string `json:"stack"`
-				user.Status
-			}{true, "user", s})
-		}
-		fmt.Fprintf(w, "IPsec running - pid: %d\n", s.PID)
-		fmt.Fprintf(w, "stack user %s in %s, up %v\n", s.Version, s.Rundir, time.Duration(s.Uptime)*time.Second)
-		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
-		for _, d := range s.Devices {
-			if d.Physical == "" {
-				fmt.Fprintf(w, "%s not attached\n", d.Name)
-				continue
-			}
-			fmt.Fprintf(w, "%s on %s, mtu %d\n", d.Name, d.Physical, d.PhysMTU)
-		}
-		for _, k := range s.Knobs {
-			fmt.Fprintf(w, "%s=%d\n", k.Name, k.Value)
-		}
-		return nil
-	})
+	return knobs, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
@@ -68,7 +69,12 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		fmt.Fprintf(w, "stack %s: %s\n", stack.Name(), line)
 		fmt.Fprintf(w, "chosen because %s\n", why(env.StackName))
 		if p, ok := klips.As[klips.Prober](stack); ok {
-			writeAbilities(ctx, w, p)
+			l, err := p.Probe(ctx)
+			if err != nil {
+				fmt.Fprintf(w, "what it can do is not known: %v\n", err)
+				return nil
+			}
+			listing.WriteAbilities(w, l)
 		}
 		return nil
 	})
@@ -80,26 +86,4 @@ func why(asked string) string {
 		return "--stack or IPSEC_STACK asked for it"
 	}
 	return "it is the first of " + strings.Join(stacks.Names[:], ", ") + " that is there"
-}
-
-// writeAbilities prints what a stack can do: what it has on one line, and what
-// is missing with the reason.
-func writeAbilities(ctx context.Context, w io.Writer, p klips.Prober) {
-	l, err := p.Probe(ctx)
-	if err != nil {
-		fmt.Fprintf(w, "what it can do is not known: %v\n", err)
-		return
-	}
-	var has []string
-	for _, a := range l {
-		if a.Missing == "" {
-			has = append(has, a.Name)
-		}
-	}
-	fmt.Fprintf(w, "it has %s\n", strings.Join(has, ", "))
-	for _, a := range l {
-		if a.Missing != "" {
-			fmt.Fprintf(w, "it lacks %s: %s\n", a.Name, a.Missing)
-		}
-	}
 }

@@ -1,0 +1,143 @@
+package setup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// kernel is a stack that is part of a kernel. It needs no start, and a stop is
+// that nothing is left of what commands have made.
+type kernel struct{ env *cli.Env }
+
+// start sees whether the stack can be used.
+func (k kernel) start(ctx context.Context) error {
+	s, err := k.env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// stop removes eroutes and SAs first: what is still routed into a virtual device
+// is dropped then, and not sent in clear.
+func (k kernel) stop(ctx context.Context) error {
+	s, err := k.env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for _, remove := range []func(context.Context) error{s.ClearEroutes, s.ClearSAs, s.DetachAll} {
+		if err := remove(ctx); err != nil {
+			return err
+		}
+	}
+	if s.Name() == "klips" {
+		return nil // its devices come and go with its module
+	}
+	devices, err := s.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range devices {
+		// Some that are listed are not there as long as nobody attaches them.
+		if err := s.DeleteDevice(ctx, d.Name); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k kernel) set(context.Context, map[string]int) error {
+	return fmt.Errorf("set: stack %s has no knobs; they are those of stack user", k.env.StackName)
+}
+
+// A kernelStatus is what status prints.
+type kernelStatus struct {
+	Running   bool            `json:"running"`
+	Stack     string          `json:"stack"`
+	Version   string          `json:"version"`
+	SAs       int             `json:"sas"`
+	Eroutes   int             `json:"eroutes"`
+	Devices   []klips.Device  `json:"devices"`
+	Abilities []klips.Ability `json:"abilities,omitempty"`
+}
+
+func (k kernel) status(ctx context.Context, asJSON bool) error {
+	s, err := k.env.Stack(ctx)
+	var none *klips.UnavailableError
+	if errors.As(err, &none) && !errors.Is(err, fs.ErrPermission) {
+		if err := cli.Print(k.env, func(w io.Writer) error {
+			if asJSON {
+				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": k.env.StackName, "reason": none.Why})
+			}
+			_, err := fmt.Fprintf(w, "IPsec stopped (stack %s: %v)\n", k.env.StackName, none)
+			return err
+		}); err != nil {
+			return err
+		}
+		return &cli.ExitError{Code: exitStopped}
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	st, err := ask(ctx, s)
+	if err != nil {
+		return err
+	}
+	return cli.Print(k.env, func(w io.Writer) error {
+		if asJSON {
+			return json.NewEncoder(w).Encode(st)
+		}
+		fmt.Fprintf(w, "IPsec running - stack %s: %s\n", st.Stack, st.Version)
+		fmt.Fprintf(w, "%d SAs, %d eroutes\n", st.SAs, st.Eroutes)
+		writeDevices(w, st.Devices)
+		if st.Abilities != nil {
+			listing.WriteAbilities(w, st.Abilities)
+		}
+		return nil
+	})
+}
+
+// ask asks a stack for everything that status prints.
+func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
+	st = kernelStatus{Running: true, Stack: s.Name()}
+	if st.Version, err = s.Version(ctx); err != nil {
+		return st, err
+	}
+	sas, err := s.SAs(ctx)
+	if err != nil {
+		return st, err
+	}
+	eroutes, err := s.Eroutes(ctx)
+	if err != nil {
+		return st, err
+	}
+	st.SAs, st.Eroutes = len(sas), len(eroutes)
+	if st.Devices, err = s.Devices(ctx); err != nil {
+		return st, err
+	}
+	if p, ok := klips.As[klips.Prober](s); ok {
+		st.Abilities, err = p.Probe(ctx)
+	}
+	return st, err
+}
+
+func writeDevices(w io.Writer, l []klips.Device) {
+	for _, d := range l {
+		if d.Physical == "" {
+			fmt.Fprintf(w, "%s not attached\n", d.Name)
+			continue
+		}
+		fmt.Fprintf(w, "%s on %s, mtu %d\n", d.Name, d.Physical, d.PhysMTU)
+	}
+}
