@@ -100,6 +100,10 @@ type Life struct {
 	Packets     Counter `json:"packets"`
 }
 
+// IdleRefs is the reference count that KLIPS shows for an SA at rest. Stacks that
+// count no references show it, because scripts expect the field.
+const IdleRefs = 3
+
 // An SA is a security association as a stack lists it. It never holds keys.
 type SA struct {
 	ID        SAID      `json:"said"`

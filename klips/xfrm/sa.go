@@ -108,11 +108,11 @@ func checkTransform(s *klips.SASpec) syscall.Errno {
 	return 0
 }
 
-// list is the SA as listings show it. refs is how many objects refer to it.
-func (s *sa) list(now time.Time, refs int) klips.SA {
+// list is the SA as listings show it.
+func (s *sa) list(now time.Time) klips.SA {
 	l := klips.SA{
 		ID: s.id, Dir: s.dir, State: klips.Mature, Src: s.src, Policy: s.policy,
-		RefCount: refs, Ref: s.ref, RefHim: s.refHim, OutIf: s.outIf, Next: s.next(),
+		RefCount: klips.IdleRefs, Ref: s.ref, RefHim: s.refHim, OutIf: s.outIf, Next: s.next(),
 	}
 	if s.ref == 0 {
 		l.Ref = s.age

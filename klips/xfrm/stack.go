@@ -181,20 +181,10 @@ func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
 		return nil, about(err, "list SAs", "")
 	}
 	defer d.clear()
-	refs := map[klips.SAID]int{}
-	for _, r := range t.routes {
-		refs[r.ID]++
-	}
 	now := time.Now()
 	var l []klips.SA
 	for _, sa := range slices.Backward(t.byAge()) {
-		n := 1 + refs[sa.id]
-		for _, neighbour := range []bool{sa.inner != nil, sa.outer != nil} {
-			if neighbour {
-				n++
-			}
-		}
-		l = append(l, sa.list(now, n))
+		l = append(l, sa.list(now))
 	}
 	klips.SortSAs(l)
 	return l, nil

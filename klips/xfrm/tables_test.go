@@ -177,7 +177,7 @@ func compare(r *rapid.T, m *klipstest.Model, tb *tables) {
 	}
 	var l []klips.SA
 	for _, s := range slices.Backward(tb.byAge()) {
-		l = append(l, s.list(time.Now(), 1))
+		l = append(l, s.list(time.Now()))
 	}
 	klips.SortSAs(l)
 	for _, s := range l {

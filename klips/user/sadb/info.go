@@ -6,10 +6,6 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// idleRefs is the reference count that KLIPS shows for an SA at rest. Nothing
-// here counts references, but scripts expect the field.
-const idleRefs = 3
-
 // Info returns the SA as listings show it at a time in nanoseconds. It holds no
 // keys. While packets go through the SA its counters may be of two packets.
 func (sa *SA) Info(now int64) klips.SA {
@@ -35,7 +31,7 @@ func (sa *SA) Info(now int64) klips.SA {
 		Uncompressed: sa.Uncompressed.Load(),
 		Compressed:   sa.Compressed.Load(),
 		NATT:         sa.NATT,
-		RefCount:     idleRefs,
+		RefCount:     klips.IdleRefs,
 		Ref:          sa.Ref,
 		RefHim:       sa.RefHim,
 		OutIf:        sa.OutIf,
