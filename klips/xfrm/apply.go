@@ -67,7 +67,8 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 		switch h := have.states[id]; {
 		case h == nil:
 			p.states = append(p.states, step{do: nlxfrm.AddState(w), undo: func() nlxfrm.Request { return nlxfrm.DeleteState(id, w.Mark) }, object: w})
-		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector:
+		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector,
+			h.OutputMark != w.OutputMark:
 			p.rewrites = append(p.rewrites, rewrite{h, w})
 		}
 	}

@@ -200,7 +200,7 @@ func (m *member) wanted(ifID uint32, attached bool) *nlxfrm.State {
 	s := *m.state
 	s.Mode, s.Src = m.mode, m.src
 	s.ReqID = s.SPI
-	s.Selector = nlxfrm.Selector{}
+	s.Selector, s.OutputMark = nlxfrm.Selector{}, nlxfrm.Mark{}
 	if attached {
 		s.IfID = ifID
 	}
@@ -219,8 +219,8 @@ func (m *member) inbound() *klips.InboundPolicy {
 	return m.tun.policy
 }
 
-// classes are the inbound groups that the kernel can tell apart only by where
-// they come out: those of one device with the same inbound policy.
+// classes are inbound groups that the kernel cannot tell apart by where they come
+// out or what they carry: those of one device with the same inbound policy.
 type classes map[class][][]member
 
 type class struct {
@@ -260,60 +260,150 @@ func shape(l []member) string {
 // reqID is the number that the states in one place of all groups of a class and
 // shape have.
 func (k class) reqID(shape string, place int) uint32 {
-	h := fnv.New32a()
-	fmt.Fprint(h, k.src, k.dst, shape, place)
-	return h.Sum32() | 1
+	return hash(k.src, k.dst, shape, place) | 1
 }
 
-// Priorities of policies for what comes in: the narrower ones first.
-const inPriority = 1 << 20
+func hash(of ...any) uint32 {
+	h := fnv.New32a()
+	fmt.Fprint(h, of...)
+	return h.Sum32()
+}
+
+// usualShape is that of most groups, tun and esp. It needs no mark beside others.
+const usualShape = "esp tunnel;"
+
+// markMask is the part of packets' marks that is ours.
+const markMask = 0xff000000
+
+// shapeMark is the mark of packets that come out of groups of a shape, where a
+// policy has to know them by it; never 0.
+func shapeMark(shape string) nlxfrm.Mark {
+	return nlxfrm.Mark{Value: (hash(shape)%255 + 1) << 24, Mask: markMask}
+}
+
+// Priorities of policies for what comes in: those for what is still to come out
+// of another tunnel, those by a mark, the rest, narrower ones first.
+const (
+	nestedPriority   = 1 << 20
+	markedPriority   = nestedPriority + 1<<10
+	unmarkedPriority = markedPriority + 1<<10
+)
 
 // compile makes the policies without which the kernel drops what comes out of
-// tunnels. There can be one for each class, so its groups must be of one shape.
+// tunnels: one for each shape of a class.
+//
+// A policy says which SAs a packet must have come through, and selectors are all
+// that it looks at. Where it would then ask the wrong packets, those of another
+// shape or, without interface IDs, clear ones, the states put a mark on what comes
+// out of them.
 func (c classes) compile(o *objects) error {
 	for k, groups := range c {
-		first := groups[0]
-		for _, l := range groups[1:] {
-			if shape(l) != shape(first) {
-				return inexpressible(l[0].id, "this kernel tells groups of other transforms than %v and the rest of its group apart only by what they carry: "+
-					"give their tun SAs inbound policies of their own before they are grouped (eroute --addin)", first[0].id)
-			}
+		shapes := map[string][][]member{}
+		for _, l := range groups {
+			shapes[shape(l)] = append(shapes[shape(l)], l)
 		}
-		anything := !k.src.IsValid()
-		// Policies for interface ID 0 are for clear packets as well.
-		optional := anything && k.ifID == 0
-		if optional && len(first) > 1 {
-			return inexpressible(first[0].id, "without xfrm interfaces (CONFIG_XFRM_INTERFACE) this kernel cannot require all SAs of an inbound group "+
-				"and let clear packets in as well: set its inbound policy before it is grouped (eroute --addin)")
-		}
-		var ts []nlxfrm.Template
-		for i, m := range first {
-			tm := nlxfrm.Template{
-				ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family, ReqID: k.reqID(shape(first), i), Mode: m.mode,
-				// Small packets come uncompressed (RFC 3173 section 2.2).
-				Optional: optional || m.id.Proto == klips.ProtoComp,
-			}
-			if len(groups) == 1 {
-				tm.SPI = m.state.SPI
-				if m.tun != nil {
-					tm.Src, tm.Dst = m.src, m.id.Dst
+		marks := map[nlxfrm.Mark]string{}
+		for name, l := range shapes {
+			var m nlxfrm.Mark
+			if k.ifID == 0 && !k.src.IsValid() || len(shapes) > 1 && name != usualShape {
+				m = shapeMark(name)
+				if marks[m] != "" {
+					return inexpressible(l[0][0].id, "this kernel cannot tell what comes out of its group from what comes out of others: "+
+						"give its tun SA an inbound policy of its own before it is grouped (eroute --addin)")
 				}
+				marks[m] = name
 			}
-			ts = append(ts, tm)
-		}
-		pairs := [][2]netip.Prefix{{k.src, k.dst}}
-		if anything {
-			pairs = [][2]netip.Prefix{{any4, any4}, {any6, any6}}
-		}
-		for _, dir := range []nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd} {
-			for _, p := range pairs {
-				o.add(&nlxfrm.Policy{
-					Selector: normal(nlxfrm.Selector{Src: p[0], Dst: p[1]}), Dir: dir, IfID: k.ifID,
-					Priority: inPriority + uint32(512-p[0].Bits()-p[1].Bits()),
-					Limits:   nlxfrm.Limits{HardPackets: mark}, Templates: ts,
-				})
+			if err := k.compile(name, l, m, o); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// compile makes the policies of groups of one shape and marks their states.
+func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objects) error {
+	first := groups[0]
+	var ts []nlxfrm.Template
+	for i, m := range first {
+		tm := nlxfrm.Template{
+			ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family, ReqID: k.reqID(shape, i), Mode: m.mode,
+			// Small packets come uncompressed (RFC 3173 section 2.2).
+			Optional: m.id.Proto == klips.ProtoComp,
+		}
+		if len(groups) == 1 {
+			tm.SPI = m.state.SPI
+			if m.tun != nil {
+				tm.Src, tm.Dst = m.src, m.id.Dst
+			}
+		}
+		ts = append(ts, tm)
+	}
+	priority := uint32(unmarkedPriority)
+	if by != (nlxfrm.Mark{}) {
+		priority = markedPriority
+		for _, l := range groups {
+			for _, m := range l {
+				o.states[m.state.ID].OutputMark = by
+			}
+		}
+	}
+	pairs := [][2]netip.Prefix{{k.src, k.dst}}
+	if !k.src.IsValid() {
+		pairs = [][2]netip.Prefix{{any4, any4}, {any6, any6}}
+	}
+	for _, dir := range []nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd} {
+		for _, p := range pairs {
+			o.add(&nlxfrm.Policy{
+				Selector: normal(nlxfrm.Selector{Src: p[0], Dst: p[1]}), Dir: dir, IfID: k.ifID, Mark: by,
+				Priority: priority + uint32(256-p[0].Bits()-p[1].Bits()),
+				Limits:   nlxfrm.Limits{HardPackets: mark}, Templates: ts,
+			})
+		}
+	}
+	if k.ifID == 0 {
+		return nil
+	}
+	for _, l := range groups {
+		if err := k.compileNested(shape, l, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compileNested makes the policies for a group of tunnels in tunnels: an xfrm
+// interface looks at what comes out of each, not only of the last.
+func (k class) compileNested(shape string, l []member, o *objects) error {
+	for i := len(l) - 1; i > 0; i-- {
+		if l[i].tun == nil {
+			continue
+		}
+		// What comes out here has the ends of the next tunnel, and goes by its
+		// outermost SA first.
+		inner := i - 1
+		for inner > 0 && l[inner].tun == nil {
+			inner--
+		}
+		if l[inner].tun == nil {
+			break
+		}
+		p := &nlxfrm.Policy{
+			Selector: normal(nlxfrm.Selector{Src: host(l[inner].src), Dst: host(l[inner].id.Dst), Proto: uint8(l[i-1].id.Proto)}),
+			Dir:      nlxfrm.DirIn, IfID: k.ifID, Priority: nestedPriority, Limits: nlxfrm.Limits{HardPackets: mark},
+		}
+		if l[inner].src.IsUnspecified() {
+			p.Selector.Src = netip.PrefixFrom(l[inner].src, 0)
+		}
+		for place := i; place < len(l); place++ {
+			m := l[place]
+			p.Templates = append(p.Templates, nlxfrm.Template{ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family,
+				ReqID: k.reqID(shape, place), Mode: m.mode, Optional: m.id.Proto == klips.ProtoComp})
+		}
+		if other := o.policies[p.Key()]; other != nil && !slices.Equal(other.Templates, p.Templates) {
+			return inexpressible(l[inner].id, "this kernel cannot tell its packets from those of another group while they are in a tunnel")
+		}
+		o.add(p)
 	}
 	return nil
 }
@@ -332,7 +422,11 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 		if err := t.compileMagic(&p, r); err != nil {
 			return err
 		}
-	} else if s := t.sas[r.ID]; s != nil {
+	} else if s := t.sas[r.ID]; s != nil && s.dir == klips.Inbound {
+		// Scripts are often the same at both ends. This eroute is the other one's:
+		// no packet of it is sent from here.
+		ids = nil
+	} else if s != nil {
 		l, err := layout(s.group())
 		if err != nil {
 			return err
@@ -403,9 +497,6 @@ func (t *tables) compileMagic(p *nlxfrm.Policy, r *route) error {
 // templates are what an eroute's packets go through; nil is nothing, where a tun
 // SA still waits for its group.
 func templates(r *route, s *sa, l []member) ([]nlxfrm.Template, error) {
-	if s.dir == klips.Inbound {
-		return nil, inexpressible(s.id, "this kernel sends no packets by an inbound SA (%v is an address of this host)", s.id.Dst)
-	}
 	inside := map[*sa]bool{} // those inside the SA that the eroute names
 	for i := s.inner; i != nil; i = i.inner {
 		inside[i] = true

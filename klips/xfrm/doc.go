@@ -11,7 +11,8 @@
 //     policies the one with the lowest priority: priorities are given so that
 //     this is the eroute that KLIPS takes.
 //   - What comes out of a tunnel needs policies of directions in and fwd, which
-//     eroute --addin narrows.
+//     eroute --addin narrows. Where selectors do not tell one group's packets from
+//     another's, or from clear ones, a mark does that their states put on them.
 //   - ipsecN is an xfrm interface with the interface ID N+1, which all states and
 //     policies of its traffic have too. Where the kernel has no xfrm interfaces,
 //     it is a dummy device that packets are routed to, and the ID is 0.
@@ -30,4 +31,7 @@
 // works out the objects that the new tables need, and makes the difference:
 // see load.go, tables.go, compile.go and apply.go. What is half done for whatever
 // reason is therefore put right by the next change.
+//
+// The changes of a file are made together, as long as the kernel refuses nothing:
+// what the tables have only between two lines never gets there.
 package xfrm
