@@ -48,6 +48,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("IPSEC_RUNDIR", strings.TrimSuffix(runDir(w.work, ""), "/"))
 	env.Setenv("NETNS", filepath.Join(w.work, ".netns"))
 	env.Setenv("WORK", w.work)
+	env.Setenv("IPSEC_STACK", os.Getenv("IPSEC_STACK"))
 	env.Setenv("LC_ALL", "C")
 	env.Setenv("TZ", "UTC")
 	if err := os.Mkdir(filepath.Join(w.work, ".netns"), 0o755); err != nil {
@@ -142,13 +143,16 @@ var abilities = map[string]func() error{
 		}
 		return nil
 	}),
-	"uml":    sync.OnceValue(haveUML),
-	"qemu":   sync.OnceValue(qemu.Available),
-	"xfrm":   sync.OnceValue(haveXfrm),
-	"esp":    sync.OnceValue(haveESP),
-	"pfkey":  sync.OnceValue(havePFKEY),
-	"users":  sync.OnceValue(haveUsers),
-	"userns": sync.OnceValue(haveUserNS),
+	"uml":   sync.OnceValue(haveUML),
+	"qemu":  sync.OnceValue(qemu.Available),
+	"xfrm":  sync.OnceValue(haveXfrm),
+	"xfrmi": sync.OnceValue(haveInterfaces),
+	// The commands of a script go to the kernel's own stack.
+	"onkernel": onKernelStack,
+	"esp":      sync.OnceValue(haveESP),
+	"pfkey":    sync.OnceValue(havePFKEY),
+	"users":    sync.OnceValue(haveUsers),
+	"userns":   sync.OnceValue(haveUserNS),
 }
 
 // haveUsers reports why this process cannot become another user, or nil.

@@ -1,0 +1,83 @@
+package testscripts
+
+import (
+	"embed"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm"
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+// kernelScripts are those for the kernel's own stack. They are in the program,
+// because a guest does not see their folders.
+//
+//go:embed tunnel/*.txtar xfrm/*.txtar
+var kernelScripts embed.FS
+
+// guestTools are the programs that they use.
+var guestTools = []string{"sh", "cat", "grep", "sed", "ip"}
+
+// haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
+func haveInterfaces() error {
+	h, err := lab.NewHost("probe")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return h.Do(func() error {
+		s, err := xfrm.Open()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		if !s.Has(klips.CapReject) { // which needs them
+			return errors.New("no module xfrm_interface")
+		}
+		return nil
+	})
+}
+
+// onKernelStack is the ability of a run of TestInteropScripts.
+func onKernelStack() error {
+	if os.Getenv("IPSEC_STACK") != "xfrm" {
+		return errors.New("the commands of this run are not for the kernel's stack")
+	}
+	return nil
+}
+
+// TestInteropScripts: what was written for the embedded stack runs unchanged on
+// the kernel's, which has scripts of its own besides.
+func TestInteropScripts(t *testing.T) {
+	need(t, "root", "xfrm", "xfrmi")
+	t.Setenv("IPSEC_STACK", "xfrm")
+	for _, dir := range []string{"tunnel", "xfrm"} {
+		t.Run(dir, func(t *testing.T) {
+			testscript.Run(t, params(unpack(t, dir)))
+		})
+	}
+}
+
+// unpack writes the scripts of a folder to another one.
+func unpack(t *testing.T, dir string) string {
+	to := t.TempDir()
+	entries, err := kernelScripts.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		text, err := kernelScripts.ReadFile(dir + "/" + e.Name())
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, e.Name()), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return to
+}
