@@ -74,6 +74,9 @@ type SASpec struct {
 	Ref    uint32 // SAref to give to this SA, 0 = choose
 	RefHim uint32 // SAref of the peer's SA
 	OutIf  uint16 // device number (ipsecN = 49152+N), 0 = none
+	// Offload is the physical device that is to encrypt or decrypt an ESP SA's
+	// packets, "" for none; only where CapOffload is.
+	Offload string
 }
 
 // ClearKeys overwrites the keys with zeros and drops them.
@@ -119,6 +122,7 @@ type SA struct {
 	IV         []byte `json:"iv,omitempty"` // the next packet's, for CBC ciphers
 	Window     uint32 `json:"window,omitempty"`
 	ESN        bool   `json:"esn,omitempty"`
+	Offload    string `json:"offload,omitempty"`     // the device that does the work
 	ReplayErrs uint32 `json:"replay_errs,omitempty"` // ooo_errs
 	Seq        uint64 `json:"seq,omitempty"`         // last sent or highest received
 	Bitmap     uint64 `json:"bitmap,omitempty"`      // the newest 64 bits of the window

@@ -166,4 +166,7 @@ const (
 	CapPass
 	// CapReject: eroutes to %reject.
 	CapReject
+	// CapOffload: a physical device encrypts and decrypts, if it can. What is
+	// refused has the errno EOPNOTSUPP.
+	CapOffload
 )

@@ -29,6 +29,8 @@ func (p *parser) finish() error {
 			return cli.Usagef("--replay_window %d does not go with --%s", r.spec.Window, p.by)
 		case r.spec.ESN:
 			return cli.Usagef("--esn does not go with --%s", p.by)
+		case r.spec.Offload != "":
+			return cli.Usagef("--offload does not go with --%s", p.by)
 		}
 	}
 	if r.action == actClear {
@@ -111,6 +113,9 @@ func (p *parser) complete() error {
 	default:
 		s.Src = netip.IPv4Unspecified()
 	}
+	if err := p.offload(); err != nil {
+		return err
+	}
 	if err := p.numbers(); err != nil {
 		return err
 	}
@@ -131,6 +136,14 @@ func (p *parser) complete() error {
 			return cli.Usagef("--%s: %v", p.by, err)
 		}
 		return cli.Usagef("--%s %s: %v", p.by, p.alg, err)
+	}
+	return nil
+}
+
+// offload checks whether a device can do the SA's work.
+func (p *parser) offload() error {
+	if s := &p.req.spec; s.Offload != "" && s.ID.Proto != klips.ProtoESP {
+		return cli.Usagef("--offload is for ESP; no network device does the work of a %s SA", s.ID.Proto)
 	}
 	return nil
 }

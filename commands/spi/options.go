@@ -64,6 +64,7 @@ func table() []getopt.Option {
 		{Name: "saref_him", Arg: "REF", Help: "the same as --sarefhim", Same: "sarefhim", Hidden: true},
 		{Name: "dumpsaref", Help: "print the SA references"},
 		{Name: "outif", Arg: "NUMBER", Help: "device for the SA's packets: 49152 and the N of ipsecN"},
+		{Name: "offload", Arg: "DEV", Help: "let this network device do the work, for ESP on stack xfrm", Whole: true},
 		{Name: "listenreply", Help: "wait for the stack's reply and say so"},
 	}, cli.CommonOptions()...)
 }
@@ -313,6 +314,8 @@ func (p *parser) attribute(name, value string) (err error) {
 		p.req.dumpRef = p.req.dumpRef || s.Ref != 0
 	case "sarefhim":
 		s.RefHim = uint32(number(maxRef))
+	case "offload":
+		s.Offload = value
 	case "outif":
 		s.OutIf = uint16(number(0xffff))
 	}

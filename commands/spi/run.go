@@ -23,7 +23,7 @@ func App() *cli.App {
 		Synopsis: []string{
 			"",
 			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--life LIMITS]",
-			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--life LIMITS] [--natt TYPE]",
+			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--life LIMITS] [--natt TYPE] [--offload DEV]",
 			"--comp ALG SA [--src ADDR]",
 			"--ip4 SA --src ADDR --dst ADDR",
 			"--ip6 SA --src ADDR --dst ADDR",
@@ -98,6 +98,9 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	}
 	if s.ESN && !stack.Has(klips.CapESN) {
 		return fmt.Errorf("%s: stack %s has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)", s.ID, stack.Name())
+	}
+	if s.Offload != "" && !stack.Has(klips.CapOffload) {
+		return fmt.Errorf("%s: --offload %q: stack %s does all the work itself; leave the option out, or take stack xfrm (--stack)", s.ID, s.Offload, stack.Name())
 	}
 	if s.Soft.Packets|s.Hard.Packets != 0 && !stack.Has(klips.CapPacketLimits) {
 		// KLIPS' tools take the limit and drop it without a word.

@@ -69,6 +69,9 @@ func TestRefused(t *testing.T) {
 		{"--del " + esp + "--replay_window 4097", "--replay_window 4097: too large, at most 4096"},
 		{"--del " + esp + "--replay_window 65", "--replay_window 65 does not go with --del"},
 		{"--del " + esp + "--esn", "--esn does not go with --del"},
+		{"--del " + esp + "--offload eth0", "--offload does not go with --del"},
+		{"--offload eth0", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
+		{"--ip4 --said tun0x125@10.2.2.2 --offload eth0", "--offload is for ESP; no network device does the work of a tun SA"},
 		{"--clear --esn", "--esn does not go with --clear"},
 		{"--esn", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
 		{"--ip4 --said tun0x125@10.2.2.2 --esn", "--esn is for ESP and AH; a tun SA has no sequence numbers"},
@@ -113,6 +116,7 @@ func TestStackRefuses(t *testing.T) {
 		{"--clear", clitest.Stack{SendErr: syscall.EACCES}, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 		{add + " --replay_window 65", clitest.Stack{}, "comp0x125@10.2.2.2: stack klips has replay windows of at most 64 packets, not 65"},
 		{"--esp aes256-gcm --said esp0x125@10.2.2.2 --enckey " + key36, clitest.Stack{}, "esp0x125@10.2.2.2: stack klips has no combined-mode ciphers; take aes256-sha2_256, or another stack (--stack)"},
+		{"--esp null-sha1 --offload eth0 --said esp0x125@10.2.2.2 --authkey " + key20, clitest.Stack{}, `esp0x125@10.2.2.2: --offload "eth0": stack klips does all the work itself; leave the option out, or take stack xfrm (--stack)`},
 		{"--ah hmac-sha1-96 --esn --said ah0x125@10.2.2.2 --authkey " + key20, clitest.Stack{}, "ah0x125@10.2.2.2: stack klips has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)"},
 		{"", clitest.Stack{ListErr: syscall.ENOENT}, "spi: the stack has no such table; is it running? (ipsec setup status)"},
 	}

@@ -25,6 +25,8 @@ func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 		errno = syscall.EPROTO
 	case spec.Window > klipsWindow, spec.ESN:
 		errno = syscall.EINVAL
+	case spec.Offload != "":
+		errno = syscall.EOPNOTSUPP
 	}
 	if errno != 0 {
 		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: errno}

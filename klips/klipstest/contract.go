@@ -47,6 +47,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"AEAD", (*contract).aead},
 		{"LargeWindow", (*contract).largeWindow},
 		{"ESN", (*contract).esn},
+		{"Offload", (*contract).offload},
 		{"Version", (*contract).version},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -469,6 +470,25 @@ func (c *contract) largeWindow() {
 	}
 	if sa, gerr := c.Stack.GetSA(c.ctx, s.ID); err == nil && (gerr != nil || sa.Window != 1024) {
 		c.Errorf("GetSA = window %d, %v", sa.Window, gerr)
+	}
+}
+
+func (c *contract) offload() {
+	s := c.spec(said(klips.ProtoESP, 0x1000, peer))
+	for _, s.Offload = range []string{"no-such-device", c.Physical} {
+		err := c.Stack.AddSA(c.ctx, s)
+		if err == nil && c.Stack.Has(klips.CapOffload) && s.Offload == c.Physical {
+			if sa, err := c.Stack.GetSA(c.ctx, s.ID); err != nil || sa.Offload != s.Offload {
+				c.Errorf("GetSA = offload %q, %v, want %q", sa.Offload, err, s.Offload)
+			}
+			continue
+		}
+		if !errors.Is(err, syscall.EOPNOTSUPP) {
+			c.Errorf("AddSA with offload to %s = %v, want EOPNOTSUPP", s.Offload, err)
+		}
+		if _, err := c.Stack.GetSA(c.ctx, s.ID); !errors.Is(err, syscall.ESRCH) {
+			c.Errorf("GetSA after a refusal = %v, want ESRCH", err)
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func (m *Model) Name() string { return "model" }
 func (m *Model) Version(context.Context) (string, error) { return "model", nil }
 
 // Has reports true.
-func (m *Model) Has(klips.Capability) bool { return true }
+func (m *Model) Has(c klips.Capability) bool { return c != klips.CapOffload }
 
 // Close does nothing.
 func (m *Model) Close() error { return nil }
@@ -100,6 +100,9 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 	}
 	if m.find(s.ID) != nil {
 		return refuse("add SA", s.ID.String(), syscall.EEXIST)
+	}
+	if s.Offload != "" {
+		return refuse("add SA", s.ID.String(), syscall.EOPNOTSUPP)
 	}
 	if err := checkTransform(s); err != 0 {
 		return refuse("add SA", s.ID.String(), err)

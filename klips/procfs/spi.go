@@ -114,6 +114,10 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 			b = append(b, ":0"...)
 		}
 	}
+	if sa.Offload != "" {
+		b = append(b, " offload="...)
+		b = append(b, sa.Offload...)
+	}
 	return append(b, '\n')
 }
 

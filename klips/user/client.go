@@ -103,11 +103,15 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 	return one[string](ctx, c, "get version", "", pfkey.ListTable(pfkey.TableVersion))
 }
 
-// Has reports true: the embedded stack has all there is.
-func (c *Client) Has(klips.Capability) bool { return true }
+// Has reports true: the embedded stack has all there is but devices that work
+// for it.
+func (c *Client) Has(cap klips.Capability) bool { return cap != klips.CapOffload }
 
 // AddSA makes an SA.
 func (c *Client) AddSA(ctx context.Context, spec *klips.SASpec) error {
+	if spec.Offload != "" {
+		return opError("add SA", spec.ID.String(), syscall.EOPNOTSUPP)
+	}
 	m := pfkey.AddSAPrivate(spec)
 	_, err := c.call(ctx, "add SA", spec.ID.String(), m)
 	return err

@@ -153,6 +153,9 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 	steps = slices.Concat(steps, p.states, p.in, p.out)
 	done, err := run(ctx, c, steps)
 	if err == nil {
+		err = p.checkOffload(func(id nlxfrm.ID, m nlxfrm.Mark) (*nlxfrm.State, error) { return c.GetState(ctx, id, m) })
+	}
+	if err == nil {
 		var more []step
 		more, err = run(ctx, c, p.removals)
 		done = append(done, more...)
@@ -166,6 +169,26 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 	clearSteps(steps)
 	clearSteps(p.removals)
 	return err
+}
+
+// checkOffload sees whether devices have taken the states that they were to: a
+// kernel that finds one that cannot does the work itself and says nothing.
+func (p *plan) checkOffload(get func(nlxfrm.ID, nlxfrm.Mark) (*nlxfrm.State, error)) error {
+	for _, s := range p.states {
+		w := s.object.(*nlxfrm.State)
+		if w.Offload == nil {
+			continue
+		}
+		is, err := get(w.ID, w.Mark)
+		if err != nil {
+			return explain(err, w)
+		}
+		is.ClearKeys()
+		if is.Offload == nil {
+			return refuse("", said(w).String(), syscall.EOPNOTSUPP, noOffload)
+		}
+	}
+	return nil
 }
 
 // clearSteps overwrites the keys in the requests.

@@ -25,8 +25,11 @@ func explain(err error, object any) error {
 	}
 	switch o := object.(type) {
 	case *nlxfrm.State:
-		op.Object = klips.SAID{Dst: o.Dst, SPI: klips.SPI(o.SPI), Proto: klips.Proto(o.Proto)}.String()
+		op.Object = said(o).String()
 		op.Reason = stateCause(o, errno)
+		if o.Offload != nil && errno == syscall.EINVAL && strings.Contains(op.Detail, "ffload") {
+			op.Err, op.Reason = syscall.EOPNOTSUPP, noOffload
+		}
 	case *nlxfrm.Policy:
 		op.Reason = policyCause(o, errno)
 	}
@@ -35,6 +38,13 @@ func explain(err error, object any) error {
 	}
 	return op
 }
+
+func said(s *nlxfrm.State) klips.SAID {
+	return klips.SAID{Dst: s.Dst, SPI: klips.SPI(s.SPI), Proto: klips.Proto(s.Proto)}
+}
+
+const noOffload = "the network device does not take this work: ethtool -k must show esp-hw-offload: on, the kernel have CONFIG_XFRM_OFFLOAD " +
+	"and the module esp4_offload or esp6_offload, and the algorithms be some of the device's; leave --offload out"
 
 const noRight = "this needs the capability CAP_NET_ADMIN in the user namespace of the network namespace"
 

@@ -73,7 +73,7 @@ func load(d *dump) (*tables, *objects) {
 	for _, s := range lost {
 		t.remove(s)
 	}
-	t.devices = attached(d.links)
+	t.devices, t.links = attached(d.links), d.links
 	t.local = map[netip.Addr]int{}
 	for _, a := range d.addrs {
 		t.local[a.Prefix.Addr()] = a.Index

@@ -14,7 +14,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		return nil, refuse("add SA", spec.ID.String(), err, reason)
 	}
 	s := &sa{
-		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf,
+		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf, offload: spec.Offload,
 		soft: spec.Soft.Allocations, hard: spec.Hard.Allocations, added: uint64(now.Unix()),
 	}
 	if s.hard != 0 {
@@ -27,6 +27,9 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	}
 	if spec.ID.SPI < klips.MinSPI || spec.Window > nlxfrm.MaxWindow {
 		return bad(syscall.EINVAL, "")
+	}
+	if spec.Offload != "" && spec.ID.Proto != klips.ProtoESP {
+		return bad(syscall.EOPNOTSUPP, "network devices take the work of esp SAs only: leave --offload out")
 	}
 	if err := checkTransform(spec); err != 0 {
 		return bad(err, "")
@@ -148,6 +151,7 @@ func (s *sa) list(now time.Time) klips.SA {
 	l.AuthErrs = s.state.Stats.IntegrityFailed
 	l.ReplayErrs = s.state.Stats.Replayed + s.state.Stats.OutOfWindow
 	l.Window = uint32(s.state.ReplayWindow)
+	l.Offload = s.offload
 	l.ESN = s.state.Flags&nlxfrm.FlagESN != 0
 	switch r, e := s.state.Replay, s.state.ReplayESN; {
 	case e != nil:

@@ -184,6 +184,7 @@ func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
 	now := time.Now()
 	var l []klips.SA
 	for _, sa := range slices.Backward(t.byAge()) {
+		sa.offload = t.offloadOf(sa)
 		l = append(l, sa.list(now))
 	}
 	klips.SortSAs(l)

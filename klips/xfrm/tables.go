@@ -1,11 +1,13 @@
 package xfrm
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm/link"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -19,6 +21,8 @@ type tables struct {
 	interfaces func() bool
 	// local tells of addresses of the host which device they are on, by index.
 	local map[netip.Addr]int
+	// links are the host's devices.
+	links []link.Link
 	// next is the age of the next SA or eroute to be made.
 	next uint32
 }
@@ -39,6 +43,7 @@ type sa struct {
 	ref        uint32 // 0: the age stands for it
 	refHim     uint32
 	outIf      uint16
+	offload    string // the device that is to work, before there is a state in the kernel
 	soft, hard uint32 // limits of allocations
 	added      uint64 // seconds since 1970
 	policy     *klips.InboundPolicy
@@ -77,6 +82,18 @@ func (t *tables) addSA(s *sa) error {
 	}
 	if _, local := t.local[s.id.Dst]; local || s.id.Dst.IsLoopback() {
 		s.dir = klips.Inbound
+	}
+	if s.offload != "" {
+		i := slices.IndexFunc(t.links, func(l link.Link) bool { return l.Name == s.offload })
+		if i < 0 {
+			return refuse("add SA", s.id.String(), syscall.EOPNOTSUPP, fmt.Sprintf("there is no network device %s for --offload; ip link shows them", s.offload))
+		}
+		st := *s.state
+		st.Offload = &nlxfrm.Offload{IfIndex: int32(t.links[i].Index)}
+		if s.dir == klips.Inbound {
+			st.Offload.Flags = nlxfrm.OffloadInbound
+		}
+		s.state = &st
 	}
 	s.age = t.age()
 	t.sas[s.id] = s
@@ -218,4 +235,17 @@ func (t *tables) deleteEroute(s klips.Selector) error {
 	}
 	delete(t.routes, s)
 	return nil
+}
+
+// offloadOf is the name of the device that works for an SA.
+func (t *tables) offloadOf(s *sa) string {
+	if s.state == nil || s.state.Offload == nil {
+		return ""
+	}
+	for _, l := range t.links {
+		if l.Index == int(s.state.Offload.IfIndex) {
+			return l.Name
+		}
+	}
+	return "?"
 }

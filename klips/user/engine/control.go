@@ -15,8 +15,9 @@ func (e *Engine) Name() string { return "user" }
 // Version returns the line of ipsec_version.
 func (e *Engine) Version(context.Context) (string, error) { return e.version, nil }
 
-// Has reports true: the embedded stack has all there is.
-func (e *Engine) Has(klips.Capability) bool { return true }
+// Has reports true: the embedded stack has all there is but devices that work
+// for it.
+func (e *Engine) Has(c klips.Capability) bool { return c != klips.CapOffload }
 
 func opError(op string, id klips.SAID, err error) error {
 	if err == nil {
@@ -27,6 +28,9 @@ func opError(op string, id klips.SAID, err error) error {
 
 // AddSA makes an SA; it is inbound if its destination is a local address now.
 func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
+	if spec.Offload != "" {
+		return opError("add SA", spec.ID, syscall.EOPNOTSUPP)
+	}
 	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), initStates)
 	if err != nil {
 		return opError("add SA", spec.ID, err)
