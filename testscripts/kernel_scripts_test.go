@@ -21,7 +21,7 @@ import (
 var kernelScripts embed.FS
 
 // guestTools are the programs that they use.
-var guestTools = []string{"sh", "cat", "grep", "sed", "ip"}
+var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "ip"}
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
 func haveInterfaces() error {

@@ -30,7 +30,9 @@ func TestDeviceKernel(t *testing.T) {
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
-	inDeviceKernel(t, args, guestTools...)
+	demo := filepath.Join(t.TempDir(), "demo")
+	buildStatic(t, "build", "-o", demo, "./demo")
+	inDeviceKernel(t, args, append([]string{demo}, guestTools...)...)
 }
 
 // BenchmarkDeviceKernel shows what the benchmarks of this package say in that
@@ -48,11 +50,7 @@ func inDeviceKernel(t testing.TB, args []string, tools ...string) {
 	defer cancel()
 	// The guest has no C library.
 	program := filepath.Join(t.TempDir(), "program")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
+	buildStatic(t, "test", "-c", "-o", program, ".")
 	var out strings.Builder
 	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: append(args, "-test.timeout=8m"), Env: []string{"REQUIRE=root,tun,xfrm"},
 		Modules: append([]string{"xfrm_interface"}, interopModules...), Tools: tools}, &out)
@@ -62,6 +60,15 @@ func inDeviceKernel(t testing.TB, args []string, tools ...string) {
 	}
 	if status != 0 || !strings.Contains(out.String(), "PASS") {
 		t.Errorf("exit status %d", status)
+	}
+}
+
+// buildStatic runs the go command so that what it builds needs no C library.
+func buildStatic(t testing.TB, args ...string) {
+	build := exec.Command("go", args...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
 	}
 }
 

@@ -8,10 +8,11 @@ import (
 )
 
 // addTools adds programs of the host to a root file system, where they are in
-// the folder of the host's, and all files that the loader wants for them.
+// the folder of the host's, and all files that the loader wants for them. A path
+// is of a program that needs no loader; it comes to /usr/bin.
 func addTools(a *archive, names []string) error {
 	dirs, files := map[string]bool{}, map[string]bool{}
-	add := func(path string) {
+	add := func(path, from string) {
 		var parents []string
 		for d := filepath.Dir(path); d != "/" && !dirs[d]; d = filepath.Dir(d) {
 			dirs[d] = true
@@ -22,10 +23,14 @@ func addTools(a *archive, names []string) error {
 		}
 		if !files[path] {
 			files[path] = true
-			a.file(path[1:], path, 0o755)
+			a.file(path[1:], from, 0o755)
 		}
 	}
 	for _, name := range names {
+		if strings.Contains(name, "/") {
+			add("/usr/bin/"+filepath.Base(name), name)
+			continue
+		}
 		path, err := exec.LookPath(name)
 		if err != nil {
 			return err
@@ -34,10 +39,10 @@ func addTools(a *archive, names []string) error {
 		if err != nil {
 			return fmt.Errorf("ldd %s: %w", path, err)
 		}
-		add(path)
+		add(path, path)
 		for _, word := range strings.Fields(string(text)) {
 			if strings.HasPrefix(word, "/") {
-				add(word)
+				add(word, word)
 			}
 		}
 	}
