@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -86,7 +87,29 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *link.Conn) (l []klips.Ability
 	if err := k.Add(ctx, link.Spec{Name: "ipsec0", Kind: kindXfrm, IfID: 1}); err != nil {
 		interfaces.Missing = "module xfrm_interface (CONFIG_XFRM_INTERFACE); devices are dummies then"
 	}
-	return append(l, interfaces)
+	ids := klips.Ability{Name: "interface IDs"}
+	if ok, err := hasIfIDs(ctx, x); err != nil || !ok {
+		ids.Missing = "Linux 4.19 has them"
+	}
+	offload := klips.Ability{Name: "offload to devices"}
+	if !hasOffload(ctx, x) {
+		offload.Missing = "CONFIG_XFRM_OFFLOAD"
+	}
+	return append(l, interfaces, ids, offload)
+}
+
+// hasOffload asks for what the kernel refuses if it knows what an offload is, and
+// does not look at otherwise. Which devices take one is another question.
+func hasOffload(ctx context.Context, c *nlxfrm.Conn) bool {
+	s := &nlxfrm.State{ID: nlxfrm.ID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: uint8(klips.ProtoESP)},
+		Src: netip.MustParseAddr("192.0.2.1"), Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)"},
+		Auth:    &nlxfrm.AuthAlgorithm{Name: "hmac(sha1)", TruncateBits: 96, Key: make(nlxfrm.Key, 20)},
+		Offload: &nlxfrm.Offload{IfIndex: 1, Flags: 0x80}}
+	err := c.AddState(ctx, s)
+	if err == nil {
+		c.DeleteState(ctx, s.ID, s.Mark)
+	}
+	return errors.Is(err, syscall.EINVAL)
 }
 
 // tryState makes a state and removes it; its keys are made up.

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -66,8 +68,9 @@ func Open() (*Stack, error) {
 // whether it has ESP and whether this user may use it: the key is too long for a
 // cipher that takes none.
 func (s *Stack) usable() error {
+	ctx := context.Background()
 	any4 := netip.IPv4Unspecified()
-	err := s.xfrm.AddState(context.Background(), &nlxfrm.State{
+	err := s.xfrm.AddState(ctx, &nlxfrm.State{
 		ID: nlxfrm.ID{Dst: any4.Next(), SPI: 1, Proto: uint8(klips.ProtoESP)}, Src: any4.Next(),
 		Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)", Key: make(nlxfrm.Key, 1)}})
 	switch {
@@ -76,7 +79,53 @@ func (s *Stack) usable() error {
 	case errors.Is(err, syscall.EPROTONOSUPPORT):
 		return &klips.UnavailableError{Why: "this kernel has no ESP", Help: "load the module esp4 (CONFIG_INET_ESP), or use another stack (--stack)", Err: err}
 	}
-	return nil
+	if release, err := release(); err == nil && !olderThan419(release) {
+		return nil
+	}
+	// Distributions have put interface IDs into older kernels.
+	ok, err := hasIfIDs(ctx, s.xfrm)
+	if err == nil && !ok {
+		err = &klips.UnavailableError{Why: "this kernel has no interface IDs of policies", Help: "they came with Linux 4.19; use another stack (--stack)", Err: syscall.EOPNOTSUPP}
+	}
+	return err
+}
+
+// release is the running kernel's, as uname -r prints it.
+func release() (string, error) {
+	var u unix.Utsname
+	err := unix.Uname(&u)
+	return unix.ByteSliceToString(u.Release[:]), err
+}
+
+func olderThan419(release string) bool {
+	before, after, _ := strings.Cut(release, ".")
+	after, _, _ = strings.Cut(after, ".")
+	after, _, _ = strings.Cut(after, "-")
+	major, err1 := strconv.Atoi(before)
+	minor, err2 := strconv.Atoi(after)
+	if err1 != nil || err2 != nil {
+		return true // not known: see
+	}
+	return major < 4 || major == 4 && minor < 19
+}
+
+// hasIfIDs makes a policy that no packet can meet and sees whether it has another
+// name without its interface ID: kernels step over attributes that they do not
+// know.
+func hasIfIDs(ctx context.Context, c *nlxfrm.Conn) (bool, error) {
+	nowhere := host(netip.AddrFrom4([4]byte{0, 0, 0, 1}))
+	p := &nlxfrm.Policy{Selector: normal(nlxfrm.Selector{Src: nowhere, Dst: nowhere}), Dir: nlxfrm.DirOut, Action: nlxfrm.Block,
+		IfID: parkRoutes, Priority: maxPriority}
+	if err := c.AddPolicy(ctx, p); err != nil {
+		return false, explain(err, p)
+	}
+	plain := p.Key()
+	plain.IfID = 0
+	err := c.DeletePolicy(ctx, plain)
+	if errors.Is(err, syscall.ENOENT) {
+		return true, c.DeletePolicy(ctx, p.Key())
+	}
+	return false, err
 }
 
 // Close closes the connections to the kernel. What was made stays.
@@ -96,11 +145,11 @@ func (s *Stack) Name() string { return "xfrm" }
 
 // Version names the kernel.
 func (s *Stack) Version(context.Context) (string, error) {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
+	r, err := release()
+	if err != nil {
 		return "", &klips.OpError{Op: "version", Err: err}
 	}
-	return "Linux " + unix.ByteSliceToString(u.Release[:]) + " XFRM", nil
+	return "Linux " + r + " XFRM", nil
 }
 
 // Has reports what the kernel can do. Of a kernel without a cipher it is only
