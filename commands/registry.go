@@ -8,6 +8,7 @@ import (
 	"github.com/klips-go/ipsec/commands/klipsdebug"
 	"github.com/klips-go/ipsec/commands/look"
 	"github.com/klips-go/ipsec/commands/manual"
+	"github.com/klips-go/ipsec/commands/natt"
 	"github.com/klips-go/ipsec/commands/pf_key"
 	"github.com/klips-go/ipsec/commands/ranbits"
 	"github.com/klips-go/ipsec/commands/setup"
@@ -37,6 +38,7 @@ var registry = [...]entry{
 	{"pf_key", pf_key.App},
 	{"setup", setup.App},
 	{"klipsd", klipsd.App},
+	{"natt", natt.App},
 	{"version", version.App},
 	{"ranbits", ranbits.App},
 }

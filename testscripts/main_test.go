@@ -16,7 +16,7 @@ import (
 )
 
 // applets are the names under which the binary is installed.
-var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "batch", "pf_key", "setup", "klipsd", "version", "ranbits"}
+var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "batch", "pf_key", "setup", "klipsd", "natt", "version", "ranbits"}
 
 func TestMain(m *testing.M) {
 	// In a guest of TestKernel or TestDeviceKernel, this is the first process.

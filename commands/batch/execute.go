@@ -38,7 +38,7 @@ var commands = [...]struct {
 }
 
 // others are the applets that cannot.
-var others = [...]string{"batch", "manual", "pf_key", "setup", "klipsd", "help", "completion"}
+var others = [...]string{"batch", "manual", "pf_key", "setup", "klipsd", "natt", "help", "completion"}
 
 // names lists the commands in words.
 func names() string {

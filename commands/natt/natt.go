@@ -1,0 +1,94 @@
+// Package natt is the applet natt: it holds UDP ports out of which the kernel's
+// stack is to take ESP.
+package natt
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/xfrm"
+)
+
+// port is the port without another: that of RFC 3948.
+const port = 4500
+
+// App returns the applet.
+func App() *cli.App {
+	return &cli.App{
+		Name:     "natt",
+		Short:    "let the kernel's stack take ESP out of UDP",
+		Synopsis: []string{"[--nonike] [PORT ...]"},
+		Options: append([]getopt.Option{
+			{Name: "nonike", Help: "the form of drafts before RFC 3948"},
+		}, cli.CommonOptions()...),
+		Notes: func() string {
+			return "PORT is a UDP port, 4500 without one. The command ends when it is interrupted.\n"
+		},
+		Run: run,
+	}
+}
+
+func run(ctx context.Context, env *cli.Env, args []string) error {
+	c := cli.Common{TakesOperands: true}
+	form := klips.NATTNonESP
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error {
+		form = klips.NATTNonIKE
+		return nil
+	})
+	ports := []uint16{port}
+	if err == nil && len(c.Operands) > 0 {
+		ports, err = parse(c.Operands)
+	}
+	stack, err := c.Open(ctx, env, App(), err)
+	if stack == nil {
+		return err
+	}
+	name := stack.Name()
+	if err := stack.Close(); err != nil {
+		return err
+	}
+	if name != "xfrm" {
+		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for stack xfrm (--stack)", name)
+	}
+	for _, n := range ports {
+		p, err := xfrm.HoldESPPort(n, form)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := cli.Print(env, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "ESP is taken out of UDP port %s\n", strings.Trim(fmt.Sprint(ports), "[]"))
+		return err
+	}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// parse reads ports.
+func parse(words []string) (ports []uint16, err error) {
+	for _, w := range words {
+		n, err := strconv.ParseUint(w, 0, 16)
+		if err != nil || n == 0 {
+			return nil, cli.Usagef("%s: not a UDP port, 1 to 65535", getopt.Quote(w))
+		}
+		if slices.Contains(ports, uint16(n)) {
+			return nil, cli.Usagef("%s: it was given twice", getopt.Quote(w))
+		}
+		ports = append(ports, uint16(n))
+	}
+	return ports, nil
+}
