@@ -69,6 +69,8 @@ type kernelStatus struct {
 	Eroutes   int             `json:"eroutes"`
 	Devices   []klips.Device  `json:"devices"`
 	Abilities []klips.Ability `json:"abilities,omitempty"`
+	// NotKnown says why the abilities are not there, if the stack has some.
+	NotKnown string `json:"abilities_not_known,omitempty"`
 }
 
 func (k kernel) status(ctx context.Context, asJSON bool) error {
@@ -101,7 +103,10 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 		fmt.Fprintf(w, "IPsec running - stack %s: %s\n", st.Stack, st.Version)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", st.SAs, st.Eroutes)
 		writeDevices(w, st.Devices)
-		if st.Abilities != nil {
+		switch {
+		case st.NotKnown != "":
+			fmt.Fprintf(w, "what it can do is not known: %s\n", st.NotKnown)
+		case st.Abilities != nil:
 			listing.WriteAbilities(w, st.Abilities)
 		}
 		return nil
@@ -127,9 +132,11 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 		return st, err
 	}
 	if p, ok := klips.As[klips.Prober](s); ok {
-		st.Abilities, err = p.Probe(ctx)
+		if st.Abilities, err = p.Probe(ctx); err != nil {
+			st.NotKnown = err.Error()
+		}
 	}
-	return st, err
+	return st, nil
 }
 
 func writeDevices(w io.Writer, l []klips.Device) {
