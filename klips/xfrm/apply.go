@@ -24,15 +24,16 @@ type step struct {
 // A plan is the way from one set of objects to another.
 //
 // Records come first, so that what follows is known to be ours whenever we
-// should be interrupted; then states, then the policies that let packets in and
-// those that send them, for the peer may be this host. What is not needed any
+// should be interrupted; then policies that let packets in, so that they are there
+// when states begin to give them some; then states, and the policies that send
+// packets, for the peer may be this host. What is not needed any
 // more goes last and in the opposite order. So no packet is sent in clear at any
 // moment, and those that could pass before and after can pass in between. The
 // exception are states that must be made anew, because their mode has changed:
 // the kernel has no second one with that SPI, so for the moment between two
 // requests there is none, and packets are dropped.
 type plan struct {
-	records, states, in, out []step
+	records, in, states, out []step
 	rewrites                 []rewrite
 	removals                 []step
 }
@@ -142,15 +143,15 @@ func samePolicy(a, b *nlxfrm.Policy) bool {
 
 // apply goes the way, or back to where it began.
 func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
-	steps := p.records
+	var rewrites []step
 	for _, w := range p.rewrites {
 		two, err := w.steps(ctx, c)
 		if err != nil {
 			return err
 		}
-		steps = append(steps, two...)
+		rewrites = append(rewrites, two...)
 	}
-	steps = slices.Concat(steps, p.states, p.in, p.out)
+	steps := slices.Concat(p.records, p.in, rewrites, p.states, p.out)
 	done, err := run(ctx, c, steps)
 	if err == nil {
 		err = p.checkOffload(func(id nlxfrm.ID, m nlxfrm.Mark) (*nlxfrm.State, error) { return c.GetState(ctx, id, m) })
