@@ -8,46 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klips-go/ipsec/commands/eroute"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
-	"github.com/klips-go/ipsec/commands/klipsdebug"
-	"github.com/klips-go/ipsec/commands/look"
-	"github.com/klips-go/ipsec/commands/ranbits"
-	"github.com/klips-go/ipsec/commands/spi"
-	"github.com/klips-go/ipsec/commands/spigrp"
-	"github.com/klips-go/ipsec/commands/tncfg"
-	"github.com/klips-go/ipsec/commands/version"
 	"github.com/klips-go/ipsec/klips"
 )
-
-// commands are the applets that can stand in a file: those that end by
-// themselves and read no standard input.
-var commands = [...]struct {
-	name string
-	app  func() *cli.App
-}{
-	{"spi", spi.App},
-	{"spigrp", spigrp.App},
-	{"eroute", eroute.App},
-	{"tncfg", tncfg.App},
-	{"klipsdebug", klipsdebug.App},
-	{"look", look.App},
-	{"version", version.App},
-	{"ranbits", ranbits.App},
-}
-
-// others are the applets that cannot.
-var others = [...]string{"batch", "manual", "pf_key", "setup", "klipsd", "natt", "help", "completion"}
-
-// names lists the commands in words.
-func names() string {
-	list := make([]string, len(commands))
-	for i, c := range commands {
-		list[i] = c.name
-	}
-	return strings.Join(list[:len(list)-1], ", ") + " and " + list[len(list)-1]
-}
 
 // An executor runs commands.
 type executor struct {
@@ -310,17 +274,6 @@ func (x *executor) find(c command) (*cli.App, []string, error) {
 		return nil, nil, fmt.Errorf("a line begins with the name of a command; the commands are %s", names())
 	}
 	return nil, nil, fmt.Errorf("no command %s; the commands are %s", getopt.Quote(name), names())
-}
-
-// isName reports whether a word can be the name of a command and is too short
-// to be a key.
-func isName(word string) bool {
-	for _, c := range word {
-		if c != '_' && c != '-' && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	return word != "" && len(word) <= 12
 }
 
 // stopped says what became of the other commands after one has failed, and
