@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"os/signal"
 	"strconv"
 	"syscall"
 
+	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/klips/user"
@@ -48,12 +48,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	}
 	var ready func()
 	if readyFD >= 0 {
-		f := os.NewFile(uintptr(readyFD), "ready")
-		defer f.Close()
-		ready = func() {
-			_, _ = f.WriteString(Ready)
-			f.Close()
-		}
+		ready = func() { background.Ready(readyFD) }
 	}
 	level := slog.LevelInfo
 	if common.Debug {
@@ -70,9 +65,6 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	})
 	return explain(rundir, err)
 }
-
-// Ready is what is written to the file descriptor of --ready-fd.
-const Ready = "ready\n"
 
 // explain says what to do about the failures that people meet.
 func explain(rundir string, err error) error {

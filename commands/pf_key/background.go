@@ -2,88 +2,63 @@ package pf_key
 
 import (
 	"errors"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 )
 
 // readyTimeout is how long registering may take.
 const readyTimeout = 30 * time.Second
 
-// readyText is what is written to the file descriptor of --ready-fd.
-const readyText = "ready\n"
-
-// background starts this program again to do the work, and returns when that
+// inBackground starts this program again to do the work, and returns when that
 // one has registered: what happens from then on will be printed. It prints to
 // the standard output that this one has.
-func background(env *cli.Env, req *request) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return err
-	}
+func inBackground(env *cli.Env, req *request) error {
 	// The file is named from here, wherever the other process is.
+	var err error
 	if req.daemon, err = filepath.Abs(req.daemon); err != nil {
 		return err
 	}
-	r, w, err := os.Pipe()
+	cmd, err := background.Command("pf_key", req.args()...)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	cmd := exec.Command(exe, append([]string{"pf_key", "--ready-fd", "3"}, req.args()...)...)
-	cmd.Args[0] = "ipsec" // its name, whatever link this was called by
 	if req.Label != "" {
 		cmd.Args = append(cmd.Args, "--label", req.Label)
 	}
-	cmd.Env = os.Environ()
 	if env.StackName != "" {
 		cmd.Env = append(cmd.Env, "IPSEC_STACK="+env.StackName)
 	}
 	cmd.Stdout, cmd.Stderr = env.Out, env.Err
-	cmd.ExtraFiles = []*os.File{w}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return err
-	}
-	_ = r.SetReadDeadline(time.Now().Add(readyTimeout))
-	said, err := io.ReadAll(r)
-	if string(said) == readyText {
-		req.Debugf(env, "goes on as process %d", cmd.Process.Pid)
-		return cmd.Process.Release()
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+	pid, err := background.Start(cmd, readyTimeout)
+	var ended *background.EndedError
+	switch {
+	case errors.Is(err, background.ErrLate):
 		return errors.New("the stack did not answer in time")
+	case errors.As(err, &ended) && ended.State.ExitCode() > 0:
+		return &cli.ExitError{Code: ended.State.ExitCode()} // it has said what is wrong
+	case ended != nil:
+		return errors.New("the process in the background ended: " + ended.State.String())
+	case err == nil:
+		req.Debugf(env, "goes on as process %d", pid)
 	}
-	// It has said what is wrong.
-	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code > 0 {
-		return &cli.ExitError{Code: code}
-	}
-	return errors.New("the process in the background ended: " + cmd.ProcessState.String())
+	return err
 }
 
-// ready tells who waits in background. From then on nobody reads the standard
+// ready tells who waits in inBackground. From then on nobody reads the standard
 // error, and a program that waits for its end does not wait for this one.
 func ready(fd int) {
-	f := os.NewFile(uintptr(fd), "ready")
-	defer f.Close()
 	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
 		_ = unix.Dup3(int(null.Fd()), int(os.Stderr.Fd()), 0)
 		null.Close()
 	}
-	_, _ = f.WriteString(readyText)
+	background.Ready(fd)
 }
 
 // writePID writes this process's id to a file, without a newline; a failure is

@@ -41,7 +41,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case req.dump != "":
 		return dump(p, req.dump)
 	case req.daemon != "" && req.readyFD == 0:
-		return background(env, req)
+		return inBackground(env, req)
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()

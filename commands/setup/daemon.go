@@ -11,17 +11,15 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
-	"github.com/klips-go/ipsec/commands/klipsd"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
@@ -62,44 +60,25 @@ func (d daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, w, err := os.Pipe()
+	cmd, err := background.Command("klipsd")
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	exe, err := os.Executable()
-	if err != nil {
-		w.Close()
-		return err
-	}
-	// Its name is that of the program, whatever link this was called by.
-	cmd := exec.Command(exe, "klipsd", "--ready-fd", "3")
-	cmd.Args[0] = "ipsec"
-	cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+rundir)
+	cmd.Env = append(cmd.Env, "IPSEC_RUNDIR="+rundir)
 	cmd.Dir = "/"
 	cmd.Stderr = log
-	cmd.ExtraFiles = []*os.File{w}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
+	_, err = background.Start(cmd, startTimeout)
+	var ended *background.EndedError
+	switch {
+	case errors.Is(err, background.ErrLate):
+		return fmt.Errorf("the daemon was not ready within %v; see %s", startTimeout, log.Name())
+	case !errors.As(err, &ended):
 		return err
 	}
-	_ = r.SetReadDeadline(time.Now().Add(startTimeout))
-	said, err := io.ReadAll(r)
-	if string(said) == klipsd.Ready {
-		return cmd.Process.Release()
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		return fmt.Errorf("the daemon was not ready within %v; see %s", startTimeout, log.Name())
-	}
-	_ = cmd.Wait()
 	if why := lastLine(log.Name(), from); why != "" {
 		return errors.New(why)
 	}
-	return fmt.Errorf("the daemon ended at once (%v); see %s", cmd.ProcessState, log.Name())
+	return fmt.Errorf("the daemon ended at once (%v); see %s", ended.State, log.Name())
 }
 
 // lastLine returns the daemon's last words, without its name.
