@@ -11,7 +11,6 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/xfrm"
-	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
 // kernelScripts are those for the kernel's own stack. They are in the program,
@@ -25,17 +24,7 @@ var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "ip"}
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
 func haveInterfaces() error {
-	h, err := lab.NewHost("probe")
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return h.Do(func() error {
-		s, err := xfrm.Open()
-		if err != nil {
-			return err
-		}
-		defer s.Close()
+	return tryXfrm(func(s *xfrm.Stack) error {
 		if !s.Has(klips.CapReject) { // which needs them
 			return errors.New("no module xfrm_interface")
 		}

@@ -344,6 +344,16 @@ func TestInteropCollect(t *testing.T) {
 
 // haveXfrm reports why the stack xfrm cannot be used here, or nil.
 func haveXfrm() error {
+	return tryXfrm(func(s *xfrm.Stack) error {
+		return s.AddSA(context.Background(), &klips.SASpec{
+			ID:        klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP},
+			Src:       netip.MustParseAddr("192.0.2.1"),
+			Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)})
+	})
+}
+
+// tryXfrm opens the kernel's stack of a host of its own.
+func tryXfrm(try func(*xfrm.Stack) error) error {
 	h, err := lab.NewHost("probe")
 	if err != nil {
 		return err
@@ -355,9 +365,6 @@ func haveXfrm() error {
 			return err
 		}
 		defer s.Close()
-		return s.AddSA(context.Background(), &klips.SASpec{
-			ID:        klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP},
-			Src:       netip.MustParseAddr("192.0.2.1"),
-			Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)})
+		return try(s)
 	})
 }
