@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -69,8 +68,10 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := cli.Print(env, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "ESP is taken out of UDP port %s\n", strings.Trim(fmt.Sprint(ports), "[]"))
-		return err
+		for _, n := range ports {
+			fmt.Fprintf(w, "ESP is taken out of UDP port %d\n", n)
+		}
+		return nil
 	}); err != nil {
 		return err
 	}
