@@ -1,6 +1,7 @@
 package testscripts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -48,7 +49,9 @@ func setup(env *testscript.Env) error {
 	env.Setenv("IPSEC_RUNDIR", strings.TrimSuffix(runDir(w.work, ""), "/"))
 	env.Setenv("NETNS", filepath.Join(w.work, ".netns"))
 	env.Setenv("WORK", w.work)
-	env.Setenv("IPSEC_STACK", os.Getenv("IPSEC_STACK"))
+	// Where the kernel has ESP, its own stack stands in for a daemon that is not
+	// there.
+	env.Setenv("IPSEC_STACK", cmp.Or(os.Getenv("IPSEC_STACK"), "user"))
 	env.Setenv("LC_ALL", "C")
 	env.Setenv("TZ", "UTC")
 	if err := os.Mkdir(filepath.Join(w.work, ".netns"), 0o755); err != nil {
