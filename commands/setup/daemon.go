@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -187,7 +185,11 @@ func running(rundir string) (int, error) {
 	return pid, nil
 }
 
-func (d daemon) set(ctx context.Context, knobs map[string]int) error {
+func (d daemon) set(ctx context.Context, words []string) error {
+	knobs, err := parseKnobs(words)
+	if err != nil {
+		return err
+	}
 	rundir := d.rundir
 	c, err := user.Dial(user.SocketPath(rundir))
 	switch {
@@ -199,7 +201,7 @@ func (d daemon) set(ctx context.Context, knobs map[string]int) error {
 	defer c.Close()
 	if err := c.Set(ctx, knobs); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("set %s: there is no such knob; ipsec setup status lists them", strings.Join(slices.Sorted(maps.Keys(knobs)), ", "))
+			return fmt.Errorf("set %s: there is no such knob; ipsec setup status lists them", strings.Join(words, " "))
 		}
 		return err
 	}

@@ -56,7 +56,7 @@ func (k kernel) stop(ctx context.Context) error {
 	return nil
 }
 
-func (k kernel) set(context.Context, map[string]int) error {
+func (k kernel) set(context.Context, []string) error {
 	return fmt.Errorf("set: stack %s has no knobs; they are those of stack user", k.env.StackName)
 }
 

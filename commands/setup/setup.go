@@ -88,11 +88,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		}
 		return s.start(ctx)
 	case "set":
-		knobs, err := parseKnobs(words[1:])
-		if err != nil {
-			return err
-		}
-		return s.set(ctx, knobs)
+		return s.set(ctx, words[1:])
 	case "status":
 		return s.status(ctx, asJSON)
 	}
@@ -103,7 +99,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 type service interface {
 	start(context.Context) error
 	stop(context.Context) error
-	set(ctx context.Context, knobs map[string]int) error // all or none
+	set(ctx context.Context, knobs []string) error // as in tos=0; all or none
 	// status prints what runs; an *[cli.ExitError] says that nothing does.
 	status(ctx context.Context, asJSON bool) error
 }
