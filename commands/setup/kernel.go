@@ -62,15 +62,13 @@ func (k kernel) set(context.Context, []string) error {
 
 // A kernelStatus is what status prints.
 type kernelStatus struct {
-	Running   bool            `json:"running"`
-	Stack     string          `json:"stack"`
-	Version   string          `json:"version"`
-	SAs       int             `json:"sas"`
-	Eroutes   int             `json:"eroutes"`
-	Devices   []klips.Device  `json:"devices"`
-	Abilities []klips.Ability `json:"abilities,omitempty"`
-	// NotKnown says why the abilities are not there, if the stack has some.
-	NotKnown string `json:"abilities_not_known,omitempty"`
+	Running bool           `json:"running"`
+	Stack   string         `json:"stack"`
+	Version string         `json:"version"`
+	SAs     int            `json:"sas"`
+	Eroutes int            `json:"eroutes"`
+	Devices []klips.Device `json:"devices"`
+	listing.Abilities
 }
 
 func (k kernel) status(ctx context.Context, asJSON bool) error {
@@ -103,12 +101,7 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 		fmt.Fprintf(w, "IPsec running - stack %s: %s\n", st.Stack, st.Version)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", st.SAs, st.Eroutes)
 		writeDevices(w, st.Devices)
-		switch {
-		case st.NotKnown != "":
-			fmt.Fprintf(w, "what it can do is not known: %s\n", st.NotKnown)
-		case st.Abilities != nil:
-			listing.WriteAbilities(w, st.Abilities)
-		}
+		st.Abilities.Write(w)
 		return nil
 	})
 }
@@ -131,11 +124,7 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	if st.Devices, err = s.Devices(ctx); err != nil {
 		return st, err
 	}
-	if p, ok := klips.As[klips.Prober](s); ok {
-		if st.Abilities, err = p.Probe(ctx); err != nil {
-			st.NotKnown = err.Error()
-		}
-	}
+	st.Abilities = listing.Probe(ctx, s)
 	return st, nil
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/listing"
-	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
@@ -68,14 +67,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		}
 		fmt.Fprintf(w, "stack %s: %s\n", stack.Name(), line)
 		fmt.Fprintf(w, "chosen because %s\n", why(env.StackName))
-		if p, ok := klips.As[klips.Prober](stack); ok {
-			l, err := p.Probe(ctx)
-			if err != nil {
-				fmt.Fprintf(w, "what it can do is not known: %v\n", err)
-				return nil
-			}
-			listing.WriteAbilities(w, l)
-		}
+		listing.Probe(ctx, stack).Write(w)
 		return nil
 	})
 }

@@ -1,6 +1,7 @@
 package listing
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -8,19 +9,46 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// WriteAbilities prints what a stack can do: what it has on one line, and on a
-// line each what it lacks and why.
-func WriteAbilities(w io.Writer, l []klips.Ability) {
+// Abilities are what a stack can do, where only a trial shows that.
+type Abilities struct {
+	List []klips.Ability `json:"abilities,omitempty"`
+	// NotKnown says why there is no list, if the stack could have one.
+	NotKnown string `json:"abilities_not_known,omitempty"`
+}
+
+// Probe tries out what a stack can do. The Abilities of one that is not a
+// [klips.Prober] are empty.
+func Probe(ctx context.Context, stack klips.Stack) (a Abilities) {
+	p, ok := klips.As[klips.Prober](stack)
+	if !ok {
+		return a
+	}
+	var err error
+	if a.List, err = p.Probe(ctx); err != nil {
+		a.NotKnown = err.Error()
+	}
+	return a
+}
+
+// Write prints what the stack has on one line, and on a line each what it lacks
+// and why.
+func (a Abilities) Write(w io.Writer) {
+	if a.NotKnown != "" {
+		fmt.Fprintf(w, "what it can do is not known: %s\n", a.NotKnown)
+	}
+	if len(a.List) == 0 {
+		return
+	}
 	var has []string
-	for _, a := range l {
-		if a.Missing == "" {
-			has = append(has, a.Name)
+	for _, b := range a.List {
+		if b.Missing == "" {
+			has = append(has, b.Name)
 		}
 	}
 	fmt.Fprintf(w, "it has %s\n", strings.Join(has, ", "))
-	for _, a := range l {
-		if a.Missing != "" {
-			fmt.Fprintf(w, "it lacks %s: %s\n", a.Name, a.Missing)
+	for _, b := range a.List {
+		if b.Missing != "" {
+			fmt.Fprintf(w, "it lacks %s: %s\n", b.Name, b.Missing)
 		}
 	}
 }
