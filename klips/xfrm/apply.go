@@ -175,8 +175,14 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 // checkOffload sees whether devices have taken the states that they were to: a
 // kernel that finds one that cannot does the work itself and says nothing.
 func (p *plan) checkOffload(get func(nlxfrm.ID, nlxfrm.Mark) (*nlxfrm.State, error)) error {
+	var made []*nlxfrm.State
 	for _, s := range p.states {
-		w := s.object.(*nlxfrm.State)
+		made = append(made, s.object.(*nlxfrm.State))
+	}
+	for _, w := range p.rewrites {
+		made = append(made, w.new)
+	}
+	for _, w := range made {
 		if w.Offload == nil {
 			continue
 		}
