@@ -326,11 +326,7 @@ func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objec
 	first := groups[0]
 	var ts []nlxfrm.Template
 	for i, m := range first {
-		tm := nlxfrm.Template{
-			ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family, ReqID: k.reqID(shape, i), Mode: m.mode,
-			// Small packets come uncompressed (RFC 3173 section 2.2).
-			Optional: m.id.Proto == klips.ProtoComp,
-		}
+		tm := k.template(shape, i, m)
 		if len(groups) == 1 {
 			tm.SPI = m.state.SPI
 			if m.tun != nil {
@@ -375,37 +371,50 @@ func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objec
 // compileNested makes the policies for a group of tunnels in tunnels: an xfrm
 // interface looks at what comes out of each, not only of the last.
 func (k class) compileNested(shape string, l []member, o *objects) error {
-	for i := len(l) - 1; i > 0; i-- {
-		if l[i].tun == nil {
+	inner := -1 // the tunnel before
+	for i, m := range l {
+		if m.tun == nil {
 			continue
 		}
-		// What comes out here has the ends of the next tunnel, and goes by its
-		// outermost SA first.
-		inner := i - 1
-		for inner > 0 && l[inner].tun == nil {
-			inner--
+		if inner >= 0 {
+			if err := k.compilePassage(shape, l, inner, i, o); err != nil {
+				return err
+			}
 		}
-		if l[inner].tun == nil {
-			break
-		}
-		p := &nlxfrm.Policy{
-			Selector: normal(nlxfrm.Selector{Src: host(l[inner].src), Dst: host(l[inner].id.Dst), Proto: uint8(l[i-1].id.Proto)}),
-			Dir:      nlxfrm.DirIn, IfID: k.ifID, Priority: nestedPriority, Limits: nlxfrm.Limits{HardPackets: mark},
-		}
-		if l[inner].src.IsUnspecified() {
-			p.Selector.Src = netip.PrefixFrom(l[inner].src, 0)
-		}
-		for place := i; place < len(l); place++ {
-			m := l[place]
-			p.Templates = append(p.Templates, nlxfrm.Template{ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family,
-				ReqID: k.reqID(shape, place), Mode: m.mode, Optional: m.id.Proto == klips.ProtoComp})
-		}
-		if other := o.policies[p.Key()]; other != nil && !slices.Equal(other.Templates, p.Templates) {
-			return inexpressible(l[inner].id, "this kernel cannot tell its packets from those of another group while they are in a tunnel")
-		}
-		o.add(p)
+		inner = i
 	}
 	return nil
+}
+
+// compilePassage makes the policy for what comes out of the tunnel at outer: it
+// has the ends of the next tunnel, and goes by its outermost SA first.
+func (k class) compilePassage(shape string, l []member, inner, outer int, o *objects) error {
+	next := l[inner]
+	p := &nlxfrm.Policy{
+		Selector: normal(nlxfrm.Selector{Src: host(next.src), Dst: host(next.id.Dst), Proto: uint8(l[outer-1].id.Proto)}),
+		Dir:      nlxfrm.DirIn, IfID: k.ifID, Priority: nestedPriority, Limits: nlxfrm.Limits{HardPackets: mark},
+	}
+	if next.src.IsUnspecified() {
+		p.Selector.Src = netip.PrefixFrom(next.src, 0)
+	}
+	for i := outer; i < len(l); i++ {
+		p.Templates = append(p.Templates, k.template(shape, i, l[i]))
+	}
+	if other := o.policies[p.Key()]; other != nil && !slices.Equal(other.Templates, p.Templates) {
+		return inexpressible(next.id, "this kernel cannot tell its packets from those of another group while they are in a tunnel")
+	}
+	o.add(p)
+	return nil
+}
+
+// template is what a policy asks of the states in one place of groups of a class
+// and shape.
+func (k class) template(shape string, place int, m member) nlxfrm.Template {
+	return nlxfrm.Template{
+		ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family, ReqID: k.reqID(shape, place), Mode: m.mode,
+		// Small packets come uncompressed (RFC 3173 section 2.2).
+		Optional: m.id.Proto == klips.ProtoComp,
+	}
 }
 
 var (

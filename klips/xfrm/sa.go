@@ -151,7 +151,6 @@ func (s *sa) list(now time.Time) klips.SA {
 	l.AuthErrs = s.state.Stats.IntegrityFailed
 	l.ReplayErrs = s.state.Stats.Replayed + s.state.Stats.OutOfWindow
 	l.Window = uint32(s.state.ReplayWindow)
-	l.Offload = s.offload
 	l.ESN = s.state.Flags&nlxfrm.FlagESN != 0
 	switch r, e := s.state.Replay, s.state.ReplayESN; {
 	case e != nil:

@@ -233,8 +233,9 @@ func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
 	now := time.Now()
 	var l []klips.SA
 	for _, sa := range slices.Backward(t.byAge()) {
-		sa.offload = t.offloadOf(sa)
-		l = append(l, sa.list(now))
+		shown := sa.list(now)
+		shown.Offload = t.offloadOf(sa)
+		l = append(l, shown)
 	}
 	klips.SortSAs(l)
 	return l, nil

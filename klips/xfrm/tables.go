@@ -43,7 +43,7 @@ type sa struct {
 	ref        uint32 // 0: the age stands for it
 	refHim     uint32
 	outIf      uint16
-	offload    string // the device that is to work, before there is a state in the kernel
+	offload    string // the device that was asked to work; addSA puts it into the state
 	soft, hard uint32 // limits of allocations
 	added      uint64 // seconds since 1970
 	policy     *klips.InboundPolicy
