@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/klips-go/ipsec/commands"
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/xfrm"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/uml"
 )
@@ -122,7 +122,9 @@ func interopHosts(t *testing.T) (ours, kernel *side) {
 		}
 	}
 	check(lab.Cable(ours.Host, "eth0", kernel.Host, "eth0"))
-	check(kernel.Do(func() error { return espInUDP(t) }))
+	var port *xfrm.ESPPort
+	check(kernel.Do(func() (err error) { port, err = xfrm.HoldESPPort(4500, klips.NATTNonESP); return err }))
+	t.Cleanup(func() { port.Close() })
 	for _, h := range s {
 		for f, bits := range []string{"/24", "/64"} {
 			check(h.AddAddr("eth0", netip.MustParsePrefix(h.outer[f]+bits)))
@@ -339,33 +341,6 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 		}
 	}
 	return batch
-}
-
-// espInUDP opens the calling thread's UDP port 4500 to ESP: the kernel takes it
-// out of UDP only where a socket asks for that.
-func espInUDP(t *testing.T) error {
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { unix.Close(fd) })
-		var sa unix.Sockaddr = &unix.SockaddrInet4{Port: 4500}
-		if family == unix.AF_INET6 {
-			if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-				return err
-			}
-			sa = &unix.SockaddrInet6{Port: 4500}
-		}
-		if err := unix.Bind(fd, sa); err != nil {
-			return fmt.Errorf("UDP port 4500: %w", err)
-		}
-		const espinudp = 2 // UDP_ENCAP_ESPINUDP
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, espinudp); err != nil {
-			return fmt.Errorf("ESP in UDP: %w", err)
-		}
-	}
-	return nil
 }
 
 // ipsecHere runs the tool in this process, which a guest is much faster at than

@@ -2,7 +2,6 @@ package xfrm
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"syscall"
 
@@ -78,12 +77,10 @@ func espSocket(family int, port uint16, form klips.NATTType) (fd int, err error)
 
 // Close gives the port back.
 func (p *ESPPort) Close() error {
-	var errs []error
+	var err error
 	for _, fd := range p.sockets {
-		if err := unix.Close(fd); err != nil {
-			errs = append(errs, fmt.Errorf("close: %w", err))
-		}
+		err = errors.Join(err, unix.Close(fd))
 	}
 	p.sockets = nil
-	return errors.Join(errs...)
+	return err
 }
