@@ -55,8 +55,12 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if err := stack.Close(); err != nil {
 		return err
 	}
-	if name != "xfrm" {
+	switch name {
+	case "xfrm":
+	case "user":
 		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for stack xfrm (--stack)", name)
+	default:
+		return fmt.Errorf("this is for stack xfrm (--stack), not for %s", name)
 	}
 	for _, n := range ports {
 		p, err := xfrm.HoldESPPort(n, form)
