@@ -16,7 +16,8 @@ const klipsWindow = 64
 
 // AddSA makes an SA (ADD). Limits in packets do not reach KLIPS; what else it
 // does not have is refused here, since it would take the message for another:
-// EINVAL for large windows and ESN, EPROTO for combined-mode ciphers.
+// EINVAL for large windows and ESN, EPROTO for combined-mode ciphers, EOPNOTSUPP
+// for devices that are to work.
 func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	enc, _ := spec.Enc.Info()
 	var errno syscall.Errno

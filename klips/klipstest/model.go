@@ -46,7 +46,7 @@ func (m *Model) Name() string { return "model" }
 // Version returns a line.
 func (m *Model) Version(context.Context) (string, error) { return "model", nil }
 
-// Has reports true.
+// Has reports true, but for devices that work for SAs.
 func (m *Model) Has(c klips.Capability) bool { return c != klips.CapOffload }
 
 // Close does nothing.
