@@ -39,7 +39,7 @@ func tunnels(n int) string {
 // runOnEngine runs a file on an embedded stack in memory.
 func runOnEngine(t testing.TB, file string) *engine.Engine {
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{netip.MustParseAddr("192.0.2.1")}, "eth0")
-	e, err := engine.New(h, "test")
+	e, err := engine.New(h, engine.Config{Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

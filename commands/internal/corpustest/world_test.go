@@ -44,7 +44,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, net: new(klipstest.Network)}
 	w.host = klipstest.NewHost(w.net, nil)
-	e, err := engine.New(w.host, "test")
+	e, err := engine.New(w.host, engine.Config{Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
 )
@@ -29,6 +30,7 @@ type Config struct {
 	Version string       // of the program
 	Log     *slog.Logger // not nil
 	Host    engine.Host  // nil: this machine
+	Clock   clock.Clock  // nil: this machine's
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
 }
@@ -68,7 +70,7 @@ func Run(ctx context.Context, c Config) error {
 		defer h.Close()
 		c.Host = h
 	}
-	eng, err := engine.New(c.Host, "ipsec version: "+c.Version)
+	eng, err := engine.New(c.Host, engine.Config{Version: "ipsec version: " + c.Version, Clock: c.Clock})
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func newBench(t testing.TB, payload int, layers ...klips.SASpec) *bench {
 	}
 	b := &bench{host: &bareHost{local: src, sent: &packet.Buffer{B: make([]byte, 1<<16)}}}
 	mk := func(h Host) *Engine {
-		e, err := New(h, "")
+		e, err := New(h, Config{})
 		if err == nil {
 			err = e.CreateDevice(t.Context(), "ipsec0")
 		}

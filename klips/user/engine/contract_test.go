@@ -25,7 +25,7 @@ func TestCommands(t *testing.T) {
 
 // open starts an engine with two devices on a host.
 func open(t testing.TB, h engine.Host) *engine.Engine {
-	e, err := engine.New(h, "ipsec version: test")
+	e, err := engine.New(h, engine.Config{Version: "ipsec version: test"})
 	if err != nil {
 		t.Fatal(err)
 	}

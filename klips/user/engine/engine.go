@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
@@ -27,6 +28,7 @@ const (
 type Engine struct {
 	host    Host
 	version string
+	clock   clock.Clock
 	sas     *sadb.DB
 	routes  *eroute.Table
 	start   time.Time
@@ -54,15 +56,25 @@ type Engine struct {
 
 var _ klips.Stack = (*Engine)(nil)
 
+// A Config is what an engine needs to know besides its host.
+type Config struct {
+	Version string      // what Version returns: the line of ipsec_version
+	Clock   clock.Clock // nil: this machine's
+}
+
 // New starts an engine on a host: it receives packets from now on. There are
-// no devices yet. version is what Version reports. Close ends it.
-func New(host Host, version string) (*Engine, error) {
+// no devices yet. Close ends it.
+func New(host Host, c Config) (*Engine, error) {
+	if c.Clock == nil {
+		c.Clock = clock.System
+	}
 	e := &Engine{
 		host:    host,
-		version: version,
+		version: c.Version,
+		clock:   c.Clock,
 		sas:     sadb.New(),
 		routes:  eroute.New(),
-		start:   time.Now(),
+		start:   c.Clock.Now(),
 		inDone:  make(chan struct{}),
 		udp:     ports{},
 	}
@@ -110,7 +122,7 @@ func (e *Engine) Close() error {
 }
 
 // now is the engine's clock: nanoseconds since it started, at least 1.
-func (e *Engine) now() int64 { return int64(time.Since(e.start)) + 1 }
+func (e *Engine) now() int64 { return int64(e.clock.Now().Sub(e.start)) + 1 }
 
 // nextID returns an IPv4 identification that is not 0: the kernel would replace
 // that one, and AH covers it.

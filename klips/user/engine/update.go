@@ -34,7 +34,7 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	}
 	e.watchPorts(1, sa) // first, or a port that stays would be closed meanwhile
 	e.watchPorts(-1, old)
-	time.AfterFunc(retireAfter, old.Retire)
+	e.clock.AfterFunc(retireAfter, old.Retire)
 	return nil
 }
 
