@@ -29,6 +29,13 @@ func (n *Network) Sent() [][]byte {
 	return append([][]byte(nil), n.sent...)
 }
 
+// Forget drops the record of the packets sent so far.
+func (n *Network) Forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sent = nil
+}
+
 func (n *Network) send(p []byte) {
 	p = append([]byte(nil), p...)
 	packet.FixChecksum(p)
@@ -101,6 +108,17 @@ func (h *Host) changeAddrs(f func(map[netip.Addr]struct{})) {
 	m := maps.Clone(*h.addrs.Load())
 	f(m)
 	h.addrs.Store(&m)
+}
+
+// Wires returns how many wires are open on the host's physical devices.
+func (h *Host) Wires() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, d := range h.devices {
+		n += len(d.wires)
+	}
+	return n
 }
 
 // IsLocal reports whether a is one of the host's addresses, or one of 127/8 or
@@ -195,7 +213,7 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 	if h.links[name] != nil {
 		return nil, syscall.EEXIST
 	}
-	l := &Link{name: name, host: h, mtu: 1500, out: newQueue(), in: make(chan []byte, 4096)}
+	l := &Link{name: name, host: h, mtu: 1500, out: newQueue(), in: make(chan []byte, 4096), closed: make(chan struct{})}
 	h.links[name] = l
 	return l, nil
 }

@@ -11,6 +11,9 @@ type Link struct {
 	host *Host
 	out  *queue      // routed into the device
 	in   chan []byte // arrived on it
+	// closed ends a Write that waits for a reader of in.
+	closed chan struct{}
+	close  sync.Once
 
 	mu      sync.Mutex
 	mtu     int
@@ -42,8 +45,12 @@ func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, b := range bufs {
-		l.in <- append([]byte(nil), b[offset:]...)
+	for i, b := range bufs {
+		select {
+		case l.in <- append([]byte(nil), b[offset:]...):
+		case <-l.closed:
+			return i, os.ErrClosed
+		}
 	}
 	return len(bufs), nil
 }
@@ -73,10 +80,13 @@ func (l *Link) SetMTU(mtu int) error {
 
 // Close removes the device.
 func (l *Link) Close() error {
-	l.out.close()
-	l.host.mu.Lock()
-	defer l.host.mu.Unlock()
-	delete(l.host.links, l.name)
+	l.close.Do(func() {
+		close(l.closed)
+		l.out.close()
+		l.host.mu.Lock()
+		defer l.host.mu.Unlock()
+		delete(l.host.links, l.name)
+	})
 	return nil
 }
 

@@ -35,14 +35,14 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if err != nil {
 		return opError("add SA", spec.ID, err)
 	}
-	e.watchPorts(1, sa)
+	e.ports.watch(1, sa)
 	return nil
 }
 
 // DeleteSA removes an SA and the group it is in.
 func (e *Engine) DeleteSA(_ context.Context, id klips.SAID) error {
 	gone, err := e.sas.Delete(id)
-	e.watchPorts(-1, gone...)
+	e.ports.watch(-1, gone...)
 	return opError("delete SA", id, err)
 }
 
@@ -57,7 +57,7 @@ func (e *Engine) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 
 // ClearSAs removes all SAs.
 func (e *Engine) ClearSAs(context.Context) error {
-	e.watchPorts(-1, e.sas.Flush()...)
+	e.ports.watch(-1, e.sas.Flush()...)
 	return nil
 }
 
@@ -137,8 +137,8 @@ func (e *Engine) DeleteDevice(_ context.Context, virtual string) error {
 
 // SetDebug changes the debug masks.
 func (e *Engine) SetDebug(_ context.Context, c klips.DebugChange) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.debugMu.Lock()
+	defer e.debugMu.Unlock()
 	for i, m := range c.Masks {
 		if c.Set {
 			e.debug[i] |= m
@@ -151,8 +151,8 @@ func (e *Engine) SetDebug(_ context.Context, c klips.DebugChange) error {
 
 // Debug returns the debug masks.
 func (e *Engine) Debug(context.Context) (klips.Debug, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.debugMu.Lock()
+	defer e.debugMu.Unlock()
 	return e.debug, nil
 }
 

@@ -19,7 +19,7 @@ type device struct {
 	att  atomic.Pointer[attachment]
 	done chan struct{}
 
-	everAttached bool // guarded by Engine.mu
+	everAttached bool // guarded by Engine.devMu
 
 	stats stats
 }
@@ -32,7 +32,7 @@ type attachment struct {
 	ttl4, ttl6 uint8
 
 	// mu is held by the device's worker for a whole batch of packets, and by
-	// who retires the wire.
+	// who retires the wire: see Engine for what must not be held meanwhile.
 	mu      sync.Mutex
 	retired bool
 }
@@ -83,8 +83,8 @@ func (e *Engine) createDevice(name string) error {
 	if n >= klips.MaxDevices {
 		return deviceError(op, name, syscall.ENOENT)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.devMu.Lock()
+	defer e.devMu.Unlock()
 	switch {
 	case e.closed:
 		return deviceError(op, name, syscall.ESHUTDOWN)
@@ -103,15 +103,15 @@ func (e *Engine) createDevice(name string) error {
 
 func (e *Engine) deleteDevice(name string) error {
 	const op = "delete device"
-	e.mu.Lock()
+	e.devMu.Lock()
 	d := e.deviceLocked(name)
 	if d == nil {
-		e.mu.Unlock()
+		e.devMu.Unlock()
 		return deviceError(op, name, syscall.ENOENT)
 	}
 	e.devs[d.num] = nil
 	e.publishLocked()
-	e.mu.Unlock()
+	e.devMu.Unlock()
 	d.close()
 	return nil
 }
@@ -120,9 +120,7 @@ func (e *Engine) deleteDevice(name string) error {
 func (d *device) close() {
 	d.link.Close()
 	<-d.done
-	if a := d.att.Swap(nil); a != nil {
-		a.retire()
-	}
+	d.att.Swap(nil).retire()
 }
 
 // publishLocked tells the inbound worker which devices are attached.
@@ -138,8 +136,8 @@ func (e *Engine) publishLocked() {
 
 func (e *Engine) attach(virtual, physical string) error {
 	const op = "attach"
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.devMu.Lock()
+	defer e.devMu.Unlock()
 	d := e.deviceLocked(virtual)
 	switch {
 	case d == nil:
@@ -168,46 +166,63 @@ func (e *Engine) attach(virtual, physical string) error {
 	return nil
 }
 
+// detach returns when no packet leaves by the physical device any more.
 func (e *Engine) detach(virtual string) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.devMu.Lock()
 	d := e.deviceLocked(virtual)
-	if d == nil || d.att.Load() == nil {
+	var a *attachment
+	if d != nil {
+		a = e.detachLocked(d)
+	}
+	e.devMu.Unlock()
+	if a == nil {
 		return deviceError("detach", virtual, syscall.ENODEV)
 	}
-	e.detachLocked(d)
+	a.retire()
 	return nil
 }
 
-func (e *Engine) detachLocked(d *device) {
-	if a := d.att.Swap(nil); a != nil {
-		a.retire()
-	}
+// detachLocked takes the attachment of a device away, and returns it for the
+// caller to retire once devMu is free; nil if there is none.
+func (e *Engine) detachLocked(d *device) *attachment {
+	a := d.att.Swap(nil)
 	e.publishLocked()
+	return a
 }
 
 // lost detaches a device whose physical device went down or away, as KLIPS does.
 // It stays so until somebody attaches it again; SAs and eroutes stay too.
 func (e *Engine) lost(d *device, a *attachment) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.devs[d.num] == d && d.att.Load() == a {
+	e.devMu.Lock()
+	is := e.devs[d.num] == d && d.att.Load() == a
+	if is {
 		e.detachLocked(d)
+	}
+	e.devMu.Unlock()
+	if is {
+		a.retire()
 	}
 }
 
 func (e *Engine) detachAll() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	var l []*attachment
+	e.devMu.Lock()
 	for _, d := range e.devs {
 		if d != nil {
-			e.detachLocked(d)
+			l = append(l, e.detachLocked(d))
 		}
+	}
+	e.devMu.Unlock()
+	for _, a := range l {
+		a.retire()
 	}
 }
 
-// retire closes the wire once no batch is under way on it.
+// retire closes the wire once no batch is under way on it. a may be nil.
 func (a *attachment) retire() {
+	if a == nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.retired = true
@@ -215,8 +230,8 @@ func (a *attachment) retire() {
 }
 
 func (e *Engine) devices() []klips.Device {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.devMu.Lock()
+	defer e.devMu.Unlock()
 	var l []klips.Device
 	for _, d := range e.devs {
 		if d == nil {

@@ -25,6 +25,17 @@ const (
 )
 
 // An Engine is a running stack. Its methods may be called from any goroutine.
+//
+// Locks. A packet worker holds the mutex of its attachment for a batch, and takes
+// others now and then: holds.mu, ports.mu, states.mu, and those inside sadb,
+// eroute and Events. The order is
+//
+//	injectMu, attachment.mu, holds.mu, and then one of the others
+//
+// so none of them is held by who waits for a packet worker: who takes
+// attachment.mu to wait for a batch to end (retire, release) holds injectMu at
+// most, which no device's worker takes. devMu is for control operations alone: a
+// packet worker never takes it, and it is not held while waiting for one.
 type Engine struct {
 	host    Host
 	version string
@@ -43,14 +54,16 @@ type Engine struct {
 
 	receiver Receiver
 	inDone   chan struct{}
+	ports    ports
 	// attached are the devices with a physical one, by number, for inbound
 	// packets to find theirs.
 	attached atomic.Pointer[[]*device]
 
-	mu     sync.Mutex // guards what follows, and making worker states
+	debugMu sync.Mutex
+	debug   klips.Debug
+
+	devMu  sync.Mutex // guards what follows
 	devs   [klips.MaxDevices]*device
-	debug  klips.Debug
-	udp    ports
 	closed bool
 }
 
@@ -76,7 +89,6 @@ func New(host Host, c Config) (*Engine, error) {
 		routes:  eroute.New(),
 		start:   c.Clock.Now(),
 		inDone:  make(chan struct{}),
-		udp:     ports{},
 	}
 	e.knobs.init()
 	e.attached.Store(new([]*device))
@@ -90,6 +102,7 @@ func New(host Host, c Config) (*Engine, error) {
 		return nil, err
 	}
 	e.receiver = r
+	e.ports.init(r.SetUDPPorts)
 	go newInWorker(e).run()
 	return e, nil
 }
@@ -97,17 +110,18 @@ func New(host Host, c Config) (*Engine, error) {
 // Close removes the devices, forgets all SAs and their keys, and returns when
 // no packet is under way any more.
 func (e *Engine) Close() error {
-	e.mu.Lock()
+	e.devMu.Lock()
 	if e.closed {
-		e.mu.Unlock()
+		e.devMu.Unlock()
 		return nil
 	}
 	e.closed = true
 	devs := e.devs
 	e.devs = [klips.MaxDevices]*device{}
-	e.attached.Store(new([]*device))
-	e.mu.Unlock()
+	e.publishLocked()
+	e.devMu.Unlock()
 
+	e.ports.close()
 	e.receiver.Close()
 	<-e.inDone
 	e.receiver.Release()

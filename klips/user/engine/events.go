@@ -48,7 +48,7 @@ func (e *Engine) SetEvents(ev Events) { e.events.Store(&ev) }
 func (e *Engine) expire(sa *sadb.SA) {
 	last := info(sa, e.now())
 	if gone, err := e.sas.DeleteSA(sa); err == nil && len(gone) > 0 {
-		e.watchPorts(-1, gone...)
+		e.ports.watch(-1, gone...)
 		(*e.events.Load()).Expire(&last, true)
 	}
 }

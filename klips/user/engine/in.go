@@ -303,7 +303,7 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 		}
 		return again
 	}
-	st, err := w.e.stateOf(sa, inboundWorker)
+	st, err := stateOf(sa, inboundWorker)
 	if err != nil {
 		return failed
 	}

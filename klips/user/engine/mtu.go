@@ -83,7 +83,7 @@ func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind 
 			payload += header - f
 			header = f
 		case klips.ProtoESP:
-			st, err := w.e.stateOf(sa, w.id)
+			st, err := stateOf(sa, w.id)
 			if err != nil {
 				return 0, 0, false
 			}
@@ -95,7 +95,7 @@ func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind 
 				}
 			}
 		case klips.ProtoAH:
-			st, err := w.e.stateOf(sa, w.id)
+			st, err := stateOf(sa, w.id)
 			if err != nil {
 				return 0, 0, false
 			}

@@ -2,8 +2,6 @@ package engine
 
 import (
 	"encoding/binary"
-	"maps"
-	"slices"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/packet"
@@ -12,50 +10,6 @@ import (
 
 // NAT traversal: ESP inside UDP (RFC 3948, and the older draft with eight zero
 // bytes in front of the SPI).
-
-// ports counts how many SAs want UDP packets to a local port.
-type ports map[uint16]int
-
-// udpPorts are the local ports that ESP for or beside an SA may come to: an
-// inbound SA is sent to its destination port, and the peer of an outbound one
-// answers to its source port.
-func udpPorts(sa *sadb.SA) []uint16 {
-	if sa.ID.Proto != klips.ProtoESP || sa.NATT.Type == klips.NATTNone {
-		return nil
-	}
-	p := sa.NATT.SPort
-	if sa.Dir == klips.Inbound {
-		p = sa.NATT.DPort
-	}
-	if p == 0 {
-		// RFC 3948 section 2.1, draft-ietf-ipsec-udp-encaps-02.
-		p = 4500
-		if sa.NATT.Type == klips.NATTNonIKE {
-			p = 500
-		}
-	}
-	return []uint16{p}
-}
-
-// watchPorts takes note of SAs that were made (by = 1) or removed (by = -1).
-func (e *Engine) watchPorts(by int, sas ...*sadb.SA) {
-	changed := false
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, sa := range sas {
-		for _, p := range udpPorts(sa) {
-			had := e.udp[p] > 0
-			e.udp[p] += by
-			if e.udp[p] <= 0 {
-				delete(e.udp, p)
-			}
-			changed = changed || had != (e.udp[p] > 0)
-		}
-	}
-	if changed && !e.closed {
-		e.receiver.SetUDPPorts(slices.Sorted(maps.Keys(e.udp)))
-	}
-}
 
 // encapUDP inserts a UDP header (RFC 3948) behind the IP header.
 func encapUDP(b *packet.Buffer, h *packet.Header, n klips.NATT) bool {

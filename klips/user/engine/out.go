@@ -269,7 +269,7 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 			return err
 		}
 	case klips.ProtoComp:
-		st, err := w.e.stateOf(sa, w.id)
+		st, err := stateOf(sa, w.id)
 		if err != nil {
 			return err
 		}
@@ -286,7 +286,7 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 
 // seal puts the packet into ESP or AH under the SA's next sequence number.
 func (w *outWorker) seal(b *packet.Buffer, sa *sadb.SA) error {
-	st, err := w.e.stateOf(sa, w.id)
+	st, err := stateOf(sa, w.id)
 	if err != nil {
 		return err
 	}

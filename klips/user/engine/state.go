@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/klips-go/ipsec/klips"
@@ -17,6 +18,7 @@ import (
 // replaced by a longer one.
 type states struct {
 	byWorker atomic.Pointer[[]*state]
+	mu       sync.Mutex // held by who replaces the slice
 }
 
 // A state holds one worker's half of an SA: the sealing half for the workers of
@@ -39,15 +41,15 @@ func initStates(sa *sadb.SA) error {
 }
 
 // stateOf returns the worker's state for an SA; the first time it makes it.
-func (e *Engine) stateOf(sa *sadb.SA, worker int) (*state, error) {
+func stateOf(sa *sadb.SA, worker int) (*state, error) {
 	ss := sa.Data.(*states)
 	if l := ss.byWorker.Load(); l != nil && worker < len(*l) && (*l)[worker] != nil {
 		return (*l)[worker], nil
 	}
-	return e.makeState(sa, ss, worker)
+	return ss.make(sa, worker)
 }
 
-func (e *Engine) makeState(sa *sadb.SA, ss *states, worker int) (*state, error) {
+func (ss *states) make(sa *sadb.SA, worker int) (*state, error) {
 	s := new(state)
 	err := errDead
 	if !sa.Keys(func(auth, enc []byte) { err = s.init(sa, worker != inboundWorker, auth, enc) }) {
@@ -56,8 +58,8 @@ func (e *Engine) makeState(sa *sadb.SA, ss *states, worker int) (*state, error) 
 	if err != nil {
 		return nil, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
 	var old []*state
 	if l := ss.byWorker.Load(); l != nil {
 		old = *l
