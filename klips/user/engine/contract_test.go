@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -23,9 +25,11 @@ func TestCommands(t *testing.T) {
 	klipstest.TestCommands(t, klipstest.Bench{Stack: open(t, h), Local: local, Physical: "eth0"})
 }
 
-// open starts an engine with two devices on a host.
-func open(t testing.TB, h engine.Host) *engine.Engine {
-	e, err := engine.New(h, engine.Config{Version: "ipsec version: test"})
+// open starts an engine with two devices on a host. Its clock stands still.
+func open(t testing.TB, h engine.Host) *engine.Engine { return openAt(t, h, clocktest.New()) }
+
+func openAt(t testing.TB, h engine.Host, c clock.Clock) *engine.Engine {
+	e, err := engine.New(h, engine.Config{Version: "ipsec version: test", Clock: c})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ type wireTap struct {
 	ids      []klips.SAID // inner to outer
 	src, dst netip.Addr   // of the packets in clear
 	taken    int
+	rand     *rand.Rand
 }
 
 // numbered are the SAs of a group that have sequence numbers.
@@ -37,10 +38,8 @@ func (w *wireTap) numbered() (ids []klips.SAID) {
 }
 
 func newWireTap(t testing.TB, layers []layer, version int, window uint32, esn bool) *wireTap {
-	w := &wireTap{pair: &pair{t: t, net: new(klipstest.Network)}, out: new(klipstest.Network)}
-	w.ha = klipstest.NewHost(w.out, []netip.Addr{gwA4, gwA6}, "eth0")
-	w.hb = klipstest.NewHost(w.net, []netip.Addr{gwB4, gwB6}, "eth0")
-	w.a, w.b = open(t, w.ha), open(t, w.hb)
+	w := &wireTap{out: new(klipstest.Network), rand: seeded(t)}
+	w.pair = pairOn(t, w.out, new(klipstest.Network))
 	src, dst, bits := gwA4, gwB4, 32
 	w.src, w.dst = inA4, inB4
 	if version == 6 {
@@ -51,7 +50,6 @@ func newWireTap(t testing.TB, layers []layer, version int, window uint32, esn bo
 		w.src, w.dst = src, dst
 	}
 	for _, e := range []*engine.Engine{w.a, w.b} {
-		w.must(e.Attach(t.Context(), "ipsec0", "eth0"))
 		w.ids = nil
 		for i, l := range layers {
 			spec := &klips.SASpec{ID: klips.SAID{Dst: dst, SPI: klips.SPI(0x1000 + i), Proto: l.proto}, Src: src, Transform: l.tr}
@@ -117,7 +115,7 @@ func (w *wireTap) arrive(pkts ...[]byte) (got [][]byte) {
 func (w *wireTap) exchange(from, n int) {
 	w.t.Helper()
 	wire := w.send(from, n)
-	order := rand.Perm(n)
+	order := w.rand.Perm(n)
 	before := w.outermost(w.b)
 	var want [][]byte
 	for _, i := range order {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -25,6 +26,7 @@ var (
 type pair struct {
 	t      testing.TB
 	net    *klipstest.Network
+	clock  *clocktest.Clock // of both
 	ha, hb *klipstest.Host
 	a, b   *engine.Engine
 
@@ -33,10 +35,16 @@ type pair struct {
 }
 
 func newPair(t testing.TB) *pair {
-	p := &pair{t: t, net: new(klipstest.Network)}
-	p.ha = klipstest.NewHost(p.net, []netip.Addr{gwA4, gwA6}, "eth0")
-	p.hb = klipstest.NewHost(p.net, []netip.Addr{gwB4, gwB6}, "eth0")
-	p.a, p.b = open(t, p.ha), open(t, p.hb)
+	n := new(klipstest.Network)
+	return pairOn(t, n, n)
+}
+
+// pairOn is newPair with a network for each host: p.net is the first one's.
+func pairOn(t testing.TB, na, nb *klipstest.Network) *pair {
+	p := &pair{t: t, net: na, clock: clocktest.New()}
+	p.ha = klipstest.NewHost(na, []netip.Addr{gwA4, gwA6}, "eth0")
+	p.hb = klipstest.NewHost(nb, []netip.Addr{gwB4, gwB6}, "eth0")
+	p.a, p.b = openAt(t, p.ha, p.clock), openAt(t, p.hb, p.clock)
 	for _, e := range []*engine.Engine{p.a, p.b} {
 		p.must(e.Attach(t.Context(), "ipsec0", "eth0"))
 	}
@@ -138,7 +146,7 @@ func arrives(t testing.TB, h *klipstest.Host) []byte {
 	select {
 	case p := <-h.Link("ipsec0").Arrived():
 		return p
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no packet arrived")
 		return nil
 	}
@@ -147,9 +155,9 @@ func arrives(t testing.TB, h *klipstest.Host) []byte {
 // settled waits until a condition holds.
 func settled(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

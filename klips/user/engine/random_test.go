@@ -29,7 +29,7 @@ const randomOps = 20_000
 const roundOps = 10_000
 
 // fromEnv reads a number from the environment.
-func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
+func fromEnv(t testing.TB, name string, otherwise uint64) uint64 {
 	v := os.Getenv(name)
 	if v == "" {
 		return otherwise
@@ -39,6 +39,13 @@ func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 		t.Fatalf("%s=%s is not a number", name, v)
 	}
 	return n
+}
+
+// seeded returns random numbers that SEED makes the same again.
+func seeded(t testing.TB) *rand.Rand {
+	seed := fromEnv(t, "SEED", rand.Uint64())
+	t.Logf("again with: SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // Random operations from several goroutines, and random packets both ways at the

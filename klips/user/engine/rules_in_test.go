@@ -3,7 +3,6 @@ package engine_test
 import (
 	"bytes"
 	"errors"
-	"net/netip"
 	"slices"
 	"syscall"
 	"testing"
@@ -15,16 +14,7 @@ import (
 )
 
 // bare is a pair between which the test carries the packets.
-func bare(t testing.TB) *pair {
-	p := &pair{t: t, net: new(klipstest.Network)}
-	p.ha = klipstest.NewHost(p.net, []netip.Addr{gwA4, gwA6}, "eth0")
-	p.hb = klipstest.NewHost(new(klipstest.Network), []netip.Addr{gwB4, gwB6}, "eth0")
-	p.a, p.b = open(t, p.ha), open(t, p.hb)
-	for _, e := range []*engine.Engine{p.a, p.b} {
-		p.must(e.Attach(t.Context(), "ipsec0", "eth0"))
-	}
-	return p
-}
+func bare(t testing.TB) *pair { return pairOn(t, new(klipstest.Network), new(klipstest.Network)) }
 
 // sas makes SAs of one SPI on one stack, inner to outer, and groups them.
 func (p *pair) sas(e *engine.Engine, layers []layer, edit func(*klips.SASpec)) (ids []klips.SAID) {
