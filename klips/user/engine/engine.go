@@ -122,6 +122,7 @@ func (e *Engine) Close() error {
 	e.devMu.Unlock()
 
 	e.ports.close()
+	e.holds.close()
 	e.receiver.Close()
 	<-e.inDone
 	e.receiver.Release()

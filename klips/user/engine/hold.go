@@ -2,13 +2,27 @@ package engine
 
 import (
 	"bytes"
+	"container/list"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+// Limits of what traps and holds keep: packets to ever new addresses must not
+// fill the memory.
+const (
+	// maxHolds is for how many eroutes packets are kept; one more gives up the
+	// oldest.
+	maxHolds = 1024
+	// holdAge is how long packets wait for an eroute to be replaced. Key daemons
+	// have that long to answer; XFRM gives them the same (xfrm_acq_expires).
+	holdAge = 30 * time.Second
 )
 
 // holds keeps the packets that wait for an eroute to be replaced: of each %hold
@@ -17,11 +31,30 @@ import (
 type holds struct {
 	mu      sync.Mutex
 	byRoute map[*eroute.Entry]*held
+	byAge   list.List   // of *held, the oldest first
+	timer   clock.Timer // for the oldest; nil when there is none
+	closed  bool
 
-	traps, acquires atomic.Uint64 // packets that met a trap; messages delivered
+	expired, evicted atomic.Uint64
 }
 
-type held struct{ first, last *heldPacket }
+// HoldStats counts what the limits of traps and holds do.
+type HoldStats struct {
+	Held    int    `json:"held"`    // eroutes that packets are kept for
+	Max     int    `json:"max"`     // how many of these there can be
+	Expired uint64 `json:"expired"` // given up because nothing took their place in time
+	Evicted uint64 `json:"evicted"` // given up for newer ones
+}
+
+// held is what is kept for one %hold eroute.
+type held struct {
+	route       *eroute.Entry
+	since       int64 // nanoseconds of the engine's clock
+	first, last *heldPacket
+	trap        klips.SPI // what made the eroute: SPITrap, SPITrapSubnet, or 0: a command
+	inPlace     bool      // the eroute stands in the place of the trap
+	age         *list.Element
+}
 
 // A heldPacket is a copy of a packet and the device that it came out of.
 type heldPacket struct {
@@ -33,15 +66,11 @@ type heldPacket struct {
 func (hs *holds) take(r *eroute.Entry) []*heldPacket {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	return hs.takeLocked(r)
-}
-
-func (hs *holds) takeLocked(r *eroute.Entry) []*heldPacket {
 	h := hs.byRoute[r]
 	if h == nil {
 		return nil
 	}
-	delete(hs.byRoute, r)
+	hs.removeLocked(h)
 	var l []*heldPacket
 	for _, p := range []*heldPacket{h.first, h.last} {
 		if p != nil {
@@ -49,6 +78,96 @@ func (hs *holds) takeLocked(r *eroute.Entry) []*heldPacket {
 		}
 	}
 	return l
+}
+
+func (hs *holds) removeLocked(h *held) {
+	delete(hs.byRoute, h.route)
+	hs.byAge.Remove(h.age)
+}
+
+// keepHoldLocked begins to keep packets for an eroute, and gives up the oldest if
+// they are too many.
+func (e *Engine) keepHoldLocked(h *held) {
+	hs := &e.holds
+	if hs.closed {
+		return
+	}
+	for len(hs.byRoute) >= maxHolds {
+		e.giveUpLocked(hs.oldestLocked())
+		hs.evicted.Add(1)
+	}
+	h.since = e.now()
+	h.age = hs.byAge.PushBack(h)
+	hs.byRoute[h.route] = h
+	if hs.timer == nil {
+		hs.timer = e.clock.AfterFunc(holdAge, e.expireHolds)
+	}
+}
+
+func (hs *holds) oldestLocked() *held {
+	if f := hs.byAge.Front(); f != nil {
+		return f.Value.(*held)
+	}
+	return nil
+}
+
+// giveUpLocked drops the packets that are kept for an eroute. The eroute goes if
+// a trap made it: the trap counts again, so the flow stays as closed as it was,
+// and its next packet asks key daemons once more.
+func (e *Engine) giveUpLocked(h *held) {
+	e.holds.removeLocked(h)
+	switch {
+	case h.trap == 0:
+	case h.inPlace:
+		r := h.route.Eroute()
+		r.ID = klips.Magic(h.trap)
+		e.routes.Exchange(h.route, r)
+	default:
+		e.routes.Remove(h.route)
+	}
+}
+
+// expireHolds gives up what has been kept too long. The clock calls it.
+func (e *Engine) expireHolds() {
+	hs := &e.holds
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.timer = nil
+	if hs.closed {
+		return
+	}
+	for h := hs.oldestLocked(); h != nil; h = hs.oldestLocked() {
+		left := h.since + int64(holdAge) - e.now()
+		if left > 0 {
+			hs.timer = e.clock.AfterFunc(time.Duration(left), e.expireHolds)
+			return
+		}
+		e.giveUpLocked(h)
+		hs.expired.Add(1)
+	}
+}
+
+// close drops all packets; the eroutes stay as they are.
+func (hs *holds) close() {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.closed = true
+	if hs.timer != nil {
+		hs.timer.Stop()
+	}
+	clear(hs.byRoute)
+	hs.byAge.Init()
+}
+
+// Holds returns how many eroutes packets are kept for, and what the limits of
+// that have done.
+func (e *Engine) Holds() HoldStats {
+	hs := &e.holds
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return HoldStats{
+		Held: len(hs.byRoute), Max: maxHolds, Expired: hs.expired.Load(), Evicted: hs.evicted.Load(),
+	}
 }
 
 // hold keeps a packet that met %hold eroute r as its last. A packet that was the
@@ -62,8 +181,8 @@ func (w *outWorker) hold(b *packet.Buffer, r *eroute.Entry) bool {
 	}
 	h := hs.byRoute[r]
 	if h == nil {
-		h = new(held)
-		hs.byRoute[r] = h
+		h = &held{route: r}
+		w.e.keepHoldLocked(h)
 	}
 	if h.last != nil {
 		w.drop()
@@ -80,8 +199,6 @@ func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
 // asked for an SA, and if one was there to hear it, a %hold takes the packets
 // that follow and keeps this one. The packet counts as dropped either way.
 func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet, r *eroute.Entry) {
-	hs := &w.e.holds
-	hs.traps.Add(1)
 	w.drop()
 	a := &Acquisition{Src: netip.AddrPortFrom(h.Src, 0), Dst: netip.AddrPortFrom(h.Dst, 0), Trap: r.Eroute()}
 	if r.Proto != 0 {
@@ -93,6 +210,7 @@ func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet,
 	if r.DstPort != 0 {
 		a.Dst = netip.AddrPortFrom(h.Dst, sel.DstPort)
 	}
+	hs := &w.e.holds
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if w.e.routes.Get(r.Selector) != r {
@@ -101,22 +219,19 @@ func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet,
 	if !(*w.e.events.Load()).Acquire(a) {
 		return // nobody was told: the next packet tries again
 	}
-	hs.acquires.Add(1)
 	e := r.Eroute()
 	e.ID = klips.Magic(klips.SPIHold)
 	if r.ID.SPI == klips.SPITrap {
 		e.Selector = hostPair(h, sel, r)
 		e.Packets = 0
 	}
-	old, err := w.e.routes.Replace(e)
-	if err != nil {
-		return
+	var old *eroute.Entry
+	if e.Selector == r.Selector {
+		old = r
 	}
-	if old != nil && old != r {
-		hs.takeLocked(old) // a hold for the same hosts from another trap: freed
-	}
-	if made := w.e.routes.Get(e.Selector); made != nil {
-		hs.byRoute[made] = &held{first: w.keep(b)}
+	// What has come meanwhile for these packets stays: it is newer than the trap.
+	if made := w.e.routes.Exchange(old, e); made != nil {
+		w.e.keepHoldLocked(&held{route: made, trap: r.ID.SPI, inPlace: old != nil, first: w.keep(b)})
 	}
 }
 

@@ -93,7 +93,7 @@ func (t *Table) Get(s klips.Selector) *Entry {
 // Add adds an eroute whose counter starts at e.Packets. EEXIST: there is one
 // with that selector.
 func (t *Table) Add(e klips.Eroute) error {
-	_, err := t.put(e, false)
+	_, _, err := t.put(e, func(old *Entry) bool { return old == nil })
 	return err
 }
 
@@ -101,27 +101,37 @@ func (t *Table) Add(e klips.Eroute) error {
 // with that selector if there is one, which it returns. A packet meets one of
 // the two, never none.
 func (t *Table) Replace(e klips.Eroute) (old *Entry, err error) {
-	return t.put(e, true)
+	_, old, err = t.put(e, func(*Entry) bool { return true })
+	return old, err
 }
 
-func (t *Table) put(e klips.Eroute, replace bool) (old *Entry, err error) {
+// Exchange is Replace for one who knows what stands there: old, or nothing if
+// that is nil. It returns the new eroute, nil if something else stands there.
+func (t *Table) Exchange(old *Entry, e klips.Eroute) *Entry {
+	made, _, _ := t.put(e, func(o *Entry) bool { return o == old })
+	return made
+}
+
+// put adds an eroute if the one that has its selector, nil if there is none, may
+// go. EEXIST: it may not.
+func (t *Table) put(e klips.Eroute, mayGo func(old *Entry) bool) (made, old *Entry, err error) {
 	if e.Selector, err = checked(e.Selector); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.tables.Load().family(e.Is6())
 	k := toKey(&e.Selector)
 	old = f.get(&k)
+	if !mayGo(old) {
+		return nil, nil, syscall.EEXIST
+	}
 	version := t.version.Load() + 1
 	n := newEntry(&e, k, version)
 	if old == nil {
 		f.insert(n)
 		t.version.Store(version)
-		return nil, nil
-	}
-	if !replace {
-		return nil, syscall.EEXIST
+		return n, nil, nil
 	}
 	n.prev.Store(old)
 	old.died.Store(version)
@@ -129,12 +139,23 @@ func (t *Table) put(e klips.Eroute, replace bool) (old *Entry, err error) {
 	t.version.Store(version)
 	t.horizon.Store(version)
 	n.prev.Store(nil)
-	return old, nil
+	return n, old, nil
 }
 
 // Delete removes the eroute with exactly this selector and returns it. ENOENT:
 // there is none.
 func (t *Table) Delete(s klips.Selector) (*Entry, error) {
+	return t.remove(s, func(*Entry) bool { return true })
+}
+
+// Remove is Delete for one who holds the eroute. It returns false if that is not
+// there any more.
+func (t *Table) Remove(e *Entry) bool {
+	_, err := t.remove(e.Selector, func(old *Entry) bool { return old == e })
+	return err == nil
+}
+
+func (t *Table) remove(s klips.Selector, mayGo func(*Entry) bool) (*Entry, error) {
 	s, err := checked(s)
 	if err != nil {
 		return nil, err
@@ -144,7 +165,7 @@ func (t *Table) Delete(s klips.Selector) (*Entry, error) {
 	f := t.tables.Load().family(s.Is6())
 	k := toKey(&s)
 	old := f.get(&k)
-	if old == nil {
+	if old == nil || !mayGo(old) {
 		return nil, syscall.ENOENT
 	}
 	version := t.version.Load() + 1
