@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -26,10 +25,12 @@ func TestCommands(t *testing.T) {
 }
 
 // open starts an engine with two devices on a host. Its clock stands still.
-func open(t testing.TB, h engine.Host) *engine.Engine { return openAt(t, h, clocktest.New()) }
+func open(t testing.TB, h engine.Host) *engine.Engine {
+	return openWith(t, h, engine.Config{Version: "ipsec version: test", Clock: clocktest.New()})
+}
 
-func openAt(t testing.TB, h engine.Host, c clock.Clock) *engine.Engine {
-	e, err := engine.New(h, engine.Config{Version: "ipsec version: test", Clock: c})
+func openWith(t testing.TB, h engine.Host, c engine.Config) *engine.Engine {
+	e, err := engine.New(h, c)
 	if err != nil {
 		t.Fatal(err)
 	}

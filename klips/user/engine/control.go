@@ -19,6 +19,13 @@ func (e *Engine) Version(context.Context) (string, error) { return e.version, ni
 // for it.
 func (e *Engine) Has(c klips.Capability) bool { return c != klips.CapOffload }
 
+// saDone ends an operation on an SA: it goes into the debug log, and err becomes
+// an error that says what failed.
+func (e *Engine) saDone(op string, id klips.SAID, err error) error {
+	e.trace.sa(op, id, err)
+	return opError(op, id, err)
+}
+
 func opError(op string, id klips.SAID, err error) error {
 	if err == nil {
 		return nil
@@ -29,21 +36,20 @@ func opError(op string, id klips.SAID, err error) error {
 // AddSA makes an SA; it is inbound if its destination is a local address now.
 func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if spec.Offload != "" {
-		return opError("add SA", spec.ID, syscall.EOPNOTSUPP)
+		return e.saDone("add SA", spec.ID, syscall.EOPNOTSUPP)
 	}
 	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), initStates)
-	if err != nil {
-		return opError("add SA", spec.ID, err)
+	if err == nil {
+		e.ports.watch(1, sa)
 	}
-	e.ports.watch(1, sa)
-	return nil
+	return e.saDone("add SA", spec.ID, err)
 }
 
 // DeleteSA removes an SA and the group it is in.
 func (e *Engine) DeleteSA(_ context.Context, id klips.SAID) error {
 	gone, err := e.sas.Delete(id)
 	e.ports.watch(-1, gone...)
-	return opError("delete SA", id, err)
+	return e.saDone("delete SA", id, err)
 }
 
 // GetSA returns one SA.
@@ -58,15 +64,24 @@ func (e *Engine) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 // ClearSAs removes all SAs.
 func (e *Engine) ClearSAs(context.Context) error {
 	e.ports.watch(-1, e.sas.Flush()...)
+	if e.trace.on(klips.DebugSPI, allBits) {
+		e.trace.changed("spi", "clear SAs", nil)
+	}
 	return nil
 }
 
 // Group makes SAs one group.
-func (e *Engine) Group(_ context.Context, ids []klips.SAID) error { return e.sas.Group(ids) }
+func (e *Engine) Group(_ context.Context, ids []klips.SAID) error {
+	err := e.sas.Group(ids)
+	for _, id := range ids {
+		e.trace.sa("group SAs", id, err)
+	}
+	return err
+}
 
 // Ungroup takes the group of an SA apart.
 func (e *Engine) Ungroup(_ context.Context, id klips.SAID) error {
-	return opError("ungroup", id, e.sas.Ungroup(id))
+	return e.saDone("ungroup", id, e.sas.Ungroup(id))
 }
 
 // SetEroute adds or replaces an eroute or sets an inbound policy.
@@ -82,9 +97,9 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 		}
 	default:
 		err = e.sas.SetPolicy(r.ID, klips.InboundPolicy{Src: r.Src, Dst: r.Dst})
-		return opError("set inbound policy", r.ID, err)
+		return e.saDone("set inbound policy", r.ID, err)
 	}
-	return erouteError("add eroute", r.Selector, err)
+	return e.erouteDone("add eroute", r.Selector, err)
 }
 
 // DeleteEroute removes the eroute with this selector.
@@ -93,10 +108,12 @@ func (e *Engine) DeleteEroute(_ context.Context, s klips.Selector) error {
 	if old != nil {
 		e.holds.take(old) // freed
 	}
-	return erouteError("delete eroute", s, err)
+	return e.erouteDone("delete eroute", s, err)
 }
 
-func erouteError(op string, s klips.Selector, err error) error {
+// erouteDone is saDone for eroutes.
+func (e *Engine) erouteDone(op string, s klips.Selector, err error) error {
+	e.trace.eroute(op, s, err)
 	if err == nil {
 		return nil
 	}
@@ -108,52 +125,58 @@ func (e *Engine) ClearEroutes(context.Context) error {
 	for _, old := range e.routes.Clear() {
 		e.holds.take(old) // freed
 	}
+	if e.trace.on(klips.DebugEroute, allBits) {
+		e.trace.changed("eroute", "clear eroutes", nil)
+	}
 	return nil
 }
 
 // Attach binds ipsecN to a physical device.
 func (e *Engine) Attach(_ context.Context, virtual, physical string) error {
-	return e.attach(virtual, physical)
+	err := e.attach(virtual, physical)
+	e.trace.device("attach", virtual+" to "+physical, err)
+	return err
 }
 
 // Detach unbinds ipsecN.
-func (e *Engine) Detach(_ context.Context, virtual string) error { return e.detach(virtual) }
+func (e *Engine) Detach(_ context.Context, virtual string) error {
+	err := e.detach(virtual)
+	e.trace.device("detach", virtual, err)
+	return err
+}
 
 // DetachAll unbinds all devices.
 func (e *Engine) DetachAll(context.Context) error {
 	e.detachAll()
+	e.trace.device("detach", "all", nil)
 	return nil
 }
 
 // CreateDevice makes ipsecN.
 func (e *Engine) CreateDevice(_ context.Context, virtual string) error {
-	return e.createDevice(virtual)
+	err := e.createDevice(virtual)
+	e.trace.device("create", virtual, err)
+	return err
 }
 
 // DeleteDevice removes ipsecN.
 func (e *Engine) DeleteDevice(_ context.Context, virtual string) error {
-	return e.deleteDevice(virtual)
+	err := e.deleteDevice(virtual)
+	e.trace.device("delete", virtual, err)
+	return err
 }
 
 // SetDebug changes the debug masks.
 func (e *Engine) SetDebug(_ context.Context, c klips.DebugChange) error {
 	e.debugMu.Lock()
 	defer e.debugMu.Unlock()
-	for i, m := range c.Masks {
-		if c.Set {
-			e.debug[i] |= m
-		} else {
-			e.debug[i] &= m
-		}
-	}
+	e.trace.set(c)
 	return nil
 }
 
 // Debug returns the debug masks.
 func (e *Engine) Debug(context.Context) (klips.Debug, error) {
-	e.debugMu.Lock()
-	defer e.debugMu.Unlock()
-	return e.debug, nil
+	return e.trace.get(), nil
 }
 
 // SAs lists the SAs.

@@ -201,6 +201,7 @@ func (e *Engine) lost(d *device, a *attachment) {
 	e.devMu.Unlock()
 	if is {
 		a.retire()
+		e.trace.device("physical device lost", d.link.Name(), nil)
 	}
 }
 

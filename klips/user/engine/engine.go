@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,8 +60,8 @@ type Engine struct {
 	// packets to find theirs.
 	attached atomic.Pointer[[]*device]
 
-	debugMu sync.Mutex
-	debug   klips.Debug
+	debugMu sync.Mutex // held by who changes the masks of trace
+	trace   trace
 
 	devMu  sync.Mutex // guards what follows
 	devs   [klips.MaxDevices]*device
@@ -73,6 +74,9 @@ var _ klips.Stack = (*Engine)(nil)
 type Config struct {
 	Version string      // what Version returns: the line of ipsec_version
 	Clock   clock.Clock // nil: this machine's
+	// Log gets the lines that the debug masks ask for, on level Debug; nil: there
+	// are none. It must not wait for packets.
+	Log *slog.Logger
 }
 
 // New starts an engine on a host: it receives packets from now on. There are
@@ -90,6 +94,7 @@ func New(host Host, c Config) (*Engine, error) {
 		start:   c.Clock.Now(),
 		inDone:  make(chan struct{}),
 	}
+	e.trace.log, e.trace.clock = c.Log, c.Clock
 	e.knobs.init()
 	e.attached.Store(new([]*device))
 	e.holds.byRoute = map[*eroute.Entry]*held{}

@@ -39,7 +39,7 @@ func (w *wireTap) numbered() (ids []klips.SAID) {
 
 func newWireTap(t testing.TB, layers []layer, version int, window uint32, esn bool) *wireTap {
 	w := &wireTap{out: new(klipstest.Network), rand: seeded(t)}
-	w.pair = pairOn(t, w.out, new(klipstest.Network))
+	w.pair = pairOn(t, w.out, new(klipstest.Network), nil)
 	src, dst, bits := gwA4, gwB4, 32
 	w.src, w.dst = inA4, inB4
 	if version == 6 {

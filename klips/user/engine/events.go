@@ -49,6 +49,7 @@ func (e *Engine) expire(sa *sadb.SA) {
 	last := info(sa, e.now())
 	if gone, err := e.sas.DeleteSA(sa); err == nil && len(gone) > 0 {
 		e.ports.watch(-1, gone...)
+		e.trace.sa("hard lifetime limit", sa.ID, nil)
 		(*e.events.Load()).Expire(&last, true)
 	}
 }
@@ -61,6 +62,7 @@ func (e *Engine) soften(sa *sadb.SA) {
 	}
 	last := info(sa, e.now())
 	if sa.SetDying() {
+		e.trace.sa("soft lifetime limit", sa.ID, nil)
 		(*e.events.Load()).Expire(&last, false)
 	}
 }

@@ -173,22 +173,28 @@ func (e *Engine) Holds() HoldStats {
 // hold keeps a packet that met %hold eroute r as its last. A packet that was the
 // last one is dropped. false: the eroute has been replaced meanwhile.
 func (w *outWorker) hold(b *packet.Buffer, r *eroute.Entry) bool {
+	ok, another := w.keepLast(b, r)
+	if another {
+		w.drop(Hold)
+	}
+	return ok
+}
+
+func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok, another bool) {
 	hs := &w.e.holds
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if w.e.routes.Get(r.Selector) != r {
-		return false
+		return false, false
 	}
 	h := hs.byRoute[r]
 	if h == nil {
 		h = &held{route: r}
 		w.e.keepHoldLocked(h)
 	}
-	if h.last != nil {
-		w.drop()
-	}
+	another = h.last != nil
 	h.last = w.keep(b)
-	return true
+	return true, another
 }
 
 func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
@@ -199,7 +205,7 @@ func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
 // asked for an SA, and if one was there to hear it, a %hold takes the packets
 // that follow and keeps this one. The packet counts as dropped either way.
 func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet, r *eroute.Entry) {
-	w.drop()
+	w.drop(Trap)
 	a := &Acquisition{Src: netip.AddrPortFrom(h.Src, 0), Dst: netip.AddrPortFrom(h.Dst, 0), Trap: r.Eroute()}
 	if r.Proto != 0 {
 		a.Proto = h.Proto

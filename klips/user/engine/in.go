@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"log/slog"
 	"math"
 	"os"
 
@@ -30,6 +31,7 @@ type inWorker struct {
 	touched []*device
 	nobody  stats // counts what arrives by devices that no ipsecN is attached to
 	inflate *ipcomp.Decompressor
+	tracing bool // the debug log wants lines about packets
 }
 
 func newInWorker(e *Engine) *inWorker {
@@ -60,6 +62,7 @@ func (w *inWorker) run() {
 // batch handles the n packets that were received.
 func (w *inWorker) batch(n int) {
 	w.now = w.e.now()
+	w.tracing = w.e.trace.any.Load()
 	devs := *w.e.attached.Load()
 	for i := range n {
 		d := arrival(devs, w.ifindex[i])
@@ -99,42 +102,68 @@ const (
 	ignored          // not for us: counted nowhere
 )
 
-// reason is the verdict about a packet that a layer refused. The stack counts
-// what KLIPS counts: an ESP packet that is too short for its ICV is dropped, one
-// whose pad length says more than there is vanishes, all else is an error.
-func reason(err error) verdict {
+// because notes why a packet is not delivered.
+func (c *inPacket) because(why Reason, v verdict) verdict {
+	c.why = why
+	return v
+}
+
+// bad is the verdict about a packet that a layer refused. The stack counts what
+// KLIPS counts: an ESP packet that is too short for its ICV is dropped, one whose
+// pad length says more than there is vanishes, all else is an error.
+func (c *inPacket) bad(err error) verdict {
 	switch {
 	case errors.Is(err, esp.ErrRunt):
-		return dropped
+		return c.because(BadPacket, dropped)
 	case errors.Is(err, esp.ErrPadding):
-		return vanished
+		return c.because(BadPacket, vanished)
 	}
-	return failed
+	return c.because(BadPacket, failed)
 }
 
 // packet takes the layers off one packet and reports whether what is left is to
 // be delivered.
 func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
 	c := inPacket{b: b, check: w.e.knobs.checkIn.Load()}
+	v := again
 	for range maxLayers {
-		switch w.layer(&c) {
-		case deliver:
-			return true
-		case dropped:
-			s.rxDropped.Add(1)
-			return false
-		case failed:
-			s.rxErrors.Add(1)
-			return false
-		case vanished:
-			return false
-		case ignored:
-			s.rxPackets.Add(math.MaxUint64) // it was counted
-			return false
+		if v = w.layer(&c); v != again {
+			break
 		}
 	}
-	s.rxDropped.Add(1)
-	return false
+	switch v {
+	case again: // too many layers
+		c.why = Nesting
+		fallthrough
+	case dropped:
+		s.rxDropped.Add(1)
+	case failed:
+		s.rxErrors.Add(1)
+	case ignored:
+		s.rxPackets.Add(math.MaxUint64) // it was counted
+	}
+	if w.tracing {
+		w.outcome(&c, v)
+	}
+	return v == deliver
+}
+
+// outcome writes into the debug log what becomes of a packet.
+func (w *inWorker) outcome(c *inPacket, v verdict) {
+	t := &w.e.trace
+	if !t.on(klips.DebugRcv, allBits) {
+		return
+	}
+	attrs := []slog.Attr{flow(&c.h)}
+	if c.last != nil {
+		attrs = append(attrs, slog.String("said", c.last.ID.String()))
+	}
+	what := "delivered"
+	if v != deliver {
+		what = "dropped"
+		attrs = append(attrs, slog.String("why", c.why.String()))
+	}
+	t.line("rcv", what, attrs...)
 }
 
 // An inPacket is a packet on its way in and the part of its group that has not
@@ -149,6 +178,8 @@ type inPacket struct {
 	port  uint16   // source port of the UDP header that was taken off
 	last  *sadb.SA // the SA of the layer taken off last
 
+	why Reason // it is not delivered
+
 	// Of the layer in front:
 	first   bool // it is the outermost
 	moved   bool // it comes from elsewhere in UDP
@@ -159,11 +190,11 @@ type inPacket struct {
 func (w *inWorker) layer(c *inPacket) verdict {
 	var ok bool
 	if c.h, ok = packet.ParseIP(c.b.Bytes()); !ok {
-		return failed
+		return c.because(BadPacket, failed)
 	}
 	c.b.End = c.b.Off + c.h.Total
 	if !c.begun && c.h.Proto == packet.ProtoUDP && !c.decapUDP() {
-		return ignored
+		return c.because(NotESP, ignored)
 	}
 	switch c.h.Proto {
 	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp:
@@ -222,59 +253,66 @@ func (w *inWorker) secured(c *inPacket) verdict {
 	case klips.ProtoAH:
 		spi, seq, err = ah.ParseHeader(c.b, &c.h)
 		if err == nil && c.b.Bytes()[c.h.Len+1] < minAHLength {
-			return failed
+			return c.because(BadPacket, failed)
 		}
 	default:
 		if !c.begun {
-			return dropped // never outermost
+			return c.because(NotInner, dropped) // never outermost
 		}
 		var cpi uint16
 		_, _, cpi, err = ipcomp.ParseHeader(c.b, &c.h)
 		spi = uint32(cpi)
 	}
 	if err != nil {
-		return reason(err)
+		return c.bad(err)
 	}
 	id.SPI = klips.SPI(spi)
 	c.first = !c.begun
 	sa := w.find(c, id)
 	if sa == nil {
 		if c.natt != klips.NATTNone && c.first {
-			return ignored // IKE on port 500 looks the same
+			return c.because(NotESP, ignored) // IKE on port 500 looks the same
 		}
-		return dropped
+		if w.e.sas.Lookup(id) == nil {
+			return c.because(NoSA, dropped)
+		}
+		return c.because(NotInner, dropped)
 	}
 	c.last = sa
 	if st := sa.State(); st != klips.Mature && st != klips.Dying {
-		return dropped
+		return c.because(NotUsable, dropped)
 	}
 	var elsewhere bool
 	elsewhere, c.moved = c.locate(sa)
 	c.refused = c.check && elsewhere
 	if c.refused && !c.moved {
-		return dropped
+		return c.because(WrongSource, dropped)
 	}
 	if c.check && c.first && sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != c.natt {
-		return dropped
+		return c.because(WrongEncapsulation, dropped)
 	}
 	hard, soft, _ := sa.Expired(w.now)
 	if hard {
 		w.e.expire(sa)
-		return dropped
+		return c.because(Expired, dropped)
 	}
 	if soft {
 		w.e.soften(sa)
 	}
 	before := c.h.Total
-	if v := w.open(c, sa, seq); v != again {
+	v := w.open(c, sa, seq)
+	if w.tracing {
+		w.opened(c, sa, seq, v)
+	}
+	if v != again {
 		return v
 	}
 	h, ok := packet.ParseIP(c.b.Bytes())
 	if !ok {
-		return failed
+		return c.because(BadPacket, failed)
 	}
 	if c.check && len(c.chain) > 0 && !mayFollow(h.Proto, c.chain) {
-		return dropped // incomplete policy
+		return c.because(NotInner, dropped) // incomplete policy
 	}
 	if sa.ID.Proto == klips.ProtoComp {
 		sa.Uncompressed.Add(uint64(h.Total))
@@ -282,6 +320,18 @@ func (w *inWorker) secured(c *inPacket) verdict {
 	}
 	sa.Count(uint64(h.Total-h.Len), w.now)
 	return again
+}
+
+// opened writes into the debug log what became of one layer.
+func (w *inWorker) opened(c *inPacket, sa *sadb.SA, seq uint32, v verdict) {
+	var err error
+	if v != again {
+		err = errors.New(c.why.String())
+	}
+	if sa.ID.Proto == klips.ProtoComp {
+		seq = 0
+	}
+	w.e.trace.transformed("in", sa, uint64(seq), err)
 }
 
 // mayFollow reports whether a header of protocol p can be what the rest of the
@@ -299,16 +349,16 @@ func mayFollow(p uint8, chain []*sadb.SA) bool {
 func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	if sa.ID.Proto == klips.ProtoComp {
 		if w.inflate.Decompress(c.b, &c.h, uint16(sa.ID.SPI), klips.DeviceMTU) != nil {
-			return failed
+			return c.because(BadPacket, failed)
 		}
 		return again
 	}
 	st, err := stateOf(sa, inboundWorker)
 	if err != nil {
-		return failed
+		return c.because(Failed, failed)
 	}
 	if c.refused && !st.espIn.Authenticated() {
-		return dropped
+		return c.because(WrongSource, dropped)
 	}
 	window := sa.Replay.Size() > 0 && (sa.ID.Proto == klips.ProtoAH || st.espIn.Authenticated())
 	seq := uint64(low)
@@ -317,7 +367,7 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	}
 	if window && !sa.Replay.Check(seq) {
 		sa.ReplayErrs.Add(1)
-		return dropped
+		return c.because(Replay, dropped)
 	}
 	if sa.ID.Proto == klips.ProtoAH {
 		err = st.ahIn.Verify(c.b, &c.h, seq)
@@ -327,19 +377,19 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	switch {
 	case errors.Is(err, esp.ErrAuth), errors.Is(err, ah.ErrAuth):
 		sa.AuthErrs.Add(1)
-		return dropped
+		return c.because(BadICV, dropped)
 	case err != nil:
-		return reason(err)
+		return c.bad(err)
 	}
 	if window && !sa.Replay.Update(seq) {
 		sa.ReplayErrs.Add(1)
-		return dropped
+		return c.because(Replay, dropped)
 	}
 	if c.inUDP(sa) && st.espIn.Authenticated() {
 		w.follow(c, sa, &st.mapping)
 	}
 	if c.refused {
-		return dropped // only an UPDATE lets it in
+		return c.because(WrongSource, dropped) // only an UPDATE lets it in
 	}
 	padBad := false
 	if sa.ID.Proto == klips.ProtoAH {
@@ -351,7 +401,7 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 		sa.PadErrs.Add(1)
 	}
 	if err != nil {
-		return reason(err)
+		return c.bad(err)
 	}
 	return again
 }
@@ -360,7 +410,7 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 // header that the group's tun SA demands, or the packet itself.
 func (w *inWorker) revealed(c *inPacket) verdict {
 	if !c.begun {
-		return dropped
+		return c.because(NotInner, dropped)
 	}
 	c.skipComp()
 	if len(c.chain) == 0 {
@@ -372,27 +422,27 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 	sa := c.chain[0]
 	if sa.ID.Proto != klips.ProtoTun {
 		if c.check {
-			return dropped // a layer is missing
+			return c.because(NotInner, dropped) // a layer is missing
 		}
 		return deliver
 	}
 	if c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6 {
-		return dropped
+		return c.because(NoTunnel, dropped)
 	}
 	if c.check && (c.h.Dst != sa.ID.Dst || sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src) {
-		return dropped
+		return c.because(NoTunnel, dropped)
 	}
 	sa.Count(uint64(c.h.Total-c.h.Len), w.now)
 	if ipip.Decap(c.b, &c.h) != nil {
-		return vanished
+		return c.because(BadPacket, vanished)
 	}
 	h, ok := packet.ParseIP(c.b.Bytes())
 	if !ok {
-		return vanished
+		return c.because(BadPacket, vanished)
 	}
 	c.natt = klips.NATTNone // what is inside did not come through the NAT
 	if c.check && !w.allowed(sa.Policy(), &h) {
-		return dropped
+		return c.because(Policy, dropped)
 	}
 	c.chain = c.chain[1:]
 	if len(c.chain) == 0 {

@@ -28,7 +28,7 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) b
 	mtu := w.att.wire.MTU()
 	front, behind, ok := w.overhead(h, chain)
 	if !ok || h.Total+front+behind > packet.MaxSize {
-		w.error()
+		w.error(TooBig)
 		return false
 	}
 	eff := mtu
@@ -49,7 +49,7 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) b
 	}
 	w.icmp.tooBig(w.e, b.Bytes(), h, eff)
 	if h.Version == 6 {
-		w.error()
+		w.error(TooBig)
 		return false
 	}
 	return true

@@ -3,8 +3,11 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"math"
+	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/eroute"
@@ -31,6 +34,11 @@ type outWorker struct {
 	now   int64
 	fail  func(b *packet.Buffer, err error)
 	icmp  icmpWriter
+
+	// tracing is whether the debug log wants lines about packets; then first is
+	// the header that the packet at hand was read with.
+	tracing bool
+	first   packet.Header
 }
 
 func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
@@ -45,9 +53,12 @@ func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 		w.bufs[i].B = make([]byte, packet.Headroom+math.MaxUint16+packet.Tailroom)
 		w.views[i] = w.bufs[i].B[:packet.Headroom+math.MaxUint16]
 	}
-	w.fail = func(*packet.Buffer, error) {
+	w.fail = func(_ *packet.Buffer, err error) {
 		d.stats.txErrors.Add(1)
 		d.stats.txPackets.Add(math.MaxUint64) // it was counted as sent
+		if w.tracing {
+			w.outcome("not sent", Refused, slog.String("error", err.Error()))
+		}
 	}
 	w.icmp.link = d.link
 	return w
@@ -78,6 +89,7 @@ func (w *outWorker) batch(n int) {
 		return
 	}
 	w.now = w.e.now()
+	w.tracing = w.e.trace.any.Load()
 	for i := range n {
 		b := &w.bufs[i]
 		b.Off, b.End = packet.Headroom, packet.Headroom+w.sizes[i]
@@ -93,8 +105,62 @@ func (w *outWorker) flush() {
 	}
 }
 
-func (w *outWorker) drop()  { w.d.stats.txDropped.Add(1) }
-func (w *outWorker) error() { w.d.stats.txErrors.Add(1) }
+// drop counts a packet that is dropped for a rule's sake.
+func (w *outWorker) drop(why Reason) {
+	w.d.stats.txDropped.Add(1)
+	if w.tracing {
+		w.outcome("dropped", why)
+	}
+}
+
+// error counts a packet that cannot be sent.
+func (w *outWorker) error(why Reason) {
+	w.d.stats.txErrors.Add(1)
+	if w.tracing {
+		w.outcome("not sent", why)
+	}
+}
+
+// outcome writes into the debug log what becomes of the packet at hand.
+func (w *outWorker) outcome(what string, why Reason, attrs ...slog.Attr) {
+	t := &w.e.trace
+	if !t.on(klips.DebugTunnel, debugXmit) {
+		return
+	}
+	attrs = append([]slog.Attr{slog.String("device", w.d.link.Name()), flow(&w.first)}, attrs...)
+	if why != None {
+		attrs = append(attrs, slog.String("why", why.String()))
+	}
+	t.line("tunnel", what, attrs...)
+}
+
+// searched writes into the debug log which eroute takes the packet at hand.
+func (w *outWorker) searched(s *eroute.Packet, r *eroute.Entry) {
+	t := &w.e.trace
+	if !t.on(klips.DebugRadij, allBits) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("src", netip.AddrPortFrom(s.Src, s.SrcPort).String()),
+		slog.String("dst", netip.AddrPortFrom(s.Dst, s.DstPort).String()), slog.Int("proto", int(s.Proto))}
+	if r == nil {
+		t.line("radij", "no eroute", attrs...)
+		return
+	}
+	t.line("radij", "eroute found", append(attrs, slog.String("eroute", r.Selector.String()), slog.String("said", r.ID.String()))...)
+}
+
+// grouped writes into the debug log by which SAs the packet at hand goes.
+func (w *outWorker) grouped(chain []*sadb.SA) {
+	t := &w.e.trace
+	if !t.on(klips.DebugXform, allBits) {
+		return
+	}
+	var ids []string
+	for _, sa := range chain {
+		ids = append(ids, sa.ID.String())
+	}
+	t.line("xform", "transforms in order", flow(&w.first), slog.String("saids", strings.Join(ids, " ")))
+}
 
 // selector is what eroutes are compared with. Ports count only where there is
 // a TCP or UDP header to read them from: not in later fragments.
@@ -110,23 +176,29 @@ func selector(p []byte, h *packet.Header) eroute.Packet {
 // packet decides what becomes of one packet.
 func (w *outWorker) packet(b *packet.Buffer) {
 	h, ok := packet.ParseIP(b.Bytes())
+	if w.tracing {
+		w.first = h
+	}
 	if !ok {
-		w.error()
+		w.error(BadPacket)
 		return
 	}
 	b.End = b.Off + h.Total
 	if h.Options || h.TTL == 0 {
-		w.drop()
+		w.drop(Options)
 		return
 	}
 	sel := selector(b.Bytes(), &h)
 	r := w.e.routes.Lookup(&sel)
+	if w.tracing {
+		w.searched(&sel, r)
+	}
 	if w.bypasses(&h, &sel, r) {
-		w.send(b, false) // in pieces, whatever it says: IKE messages are long
+		w.send(b, false, OwnTraffic) // in pieces, whatever it says: IKE messages are long
 		return
 	}
 	if r == nil {
-		w.drop()
+		w.drop(NoEroute)
 		return
 	}
 	w.count(r)
@@ -136,20 +208,23 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	}
 	switch r.ID.SPI {
 	case klips.SPIPass:
-		w.send(b, h.DF)
+		w.send(b, h.DF, Pass)
 	case klips.SPIDrop:
-		w.drop()
+		w.drop(Drop)
 	case klips.SPIReject:
 		w.icmp.reject(w.e, b.Bytes(), &h)
-		w.drop()
+		w.drop(Reject)
 	case klips.SPIHold:
 		if !w.hold(b, r) {
 			w.packet(b) // once more, with what has come in its place
 		}
 	case klips.SPITrap, klips.SPITrapSubnet:
 		w.trap(b, &h, &sel, r)
+	default: // KLIPS counts nothing here
+		if w.tracing {
+			w.outcome("dropped", UnknownWord)
+		}
 	}
-	// KLIPS counts nothing for an SPI that is none of these.
 }
 
 func (w *outWorker) count(r *eroute.Entry) {
@@ -176,21 +251,27 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 	for range maxNesting {
 		sa := w.e.sas.Lookup(r.ID)
 		if sa == nil {
-			w.drop()
+			w.drop(NoSA)
 			return
 		}
 		chain := sa.Chain()
+		if w.tracing {
+			w.grouped(chain)
+		}
 		toPeer(b, h, chain)
 		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, chain) {
 			return
 		}
 		var ok bool
 		if *h, ok = packet.ParseIP(b.Bytes()); !ok {
-			w.error()
+			w.error(Failed)
 			return
 		}
 		sel := selector(b.Bytes(), h)
 		next := w.e.routes.Lookup(&sel)
+		if w.tracing {
+			w.searched(&sel, next)
+		}
 		if next != nil {
 			w.count(next)
 		}
@@ -201,14 +282,14 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 		}
 		r = next
 	}
-	w.error()
+	w.error(Nesting)
 }
 
 // usable checks every SA of a group before the first transform.
 func (w *outWorker) usable(chain []*sadb.SA) bool {
 	for _, sa := range chain {
 		if s := sa.State(); s != klips.Mature && s != klips.Dying {
-			w.error()
+			w.error(NotUsable)
 			return false
 		}
 		hard, soft, _ := sa.Expired(w.now)
@@ -217,7 +298,7 @@ func (w *outWorker) usable(chain []*sadb.SA) bool {
 		}
 		if hard {
 			w.e.expire(sa)
-			w.error()
+			w.error(Expired)
 			return false
 		}
 		if soft {
@@ -230,8 +311,12 @@ func (w *outWorker) usable(chain []*sadb.SA) bool {
 // apply transforms the packet by every SA of the group in order.
 func (w *outWorker) apply(b *packet.Buffer, chain []*sadb.SA) bool {
 	for _, sa := range chain {
-		if err := w.transform(b, sa); err != nil {
-			w.error()
+		err := w.transform(b, sa)
+		if w.tracing {
+			w.e.trace.transformed("out", sa, sa.Seq.Load(), err)
+		}
+		if err != nil {
+			w.error(Failed)
 			return false
 		}
 	}
@@ -306,24 +391,37 @@ func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	for _, sa := range chain {
 		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
 			if !encapUDP(b, h, sa.NATT) {
-				w.error()
+				w.error(Failed)
 				return
 			}
 			break
 		}
 	}
-	w.send(b, h.Version == 4 && h.DF)
+	w.send(b, h.Version == 4 && h.DF, None)
+}
+
+// sent counts a packet of n bytes that is sent.
+func (w *outWorker) sent(n int, clear Reason) {
+	w.d.stats.txPackets.Add(1)
+	if !w.tracing {
+		return
+	}
+	what := "sent protected"
+	if clear != None {
+		what = "sent in clear"
+	}
+	w.outcome(what, clear, slog.Int("length", n))
 }
 
 // send queues a finished packet, in pieces if the device takes no longer ones.
 // A packet in clear or in transport mode that says Don't Fragment is reported
-// to its sender instead.
-func (w *outWorker) send(b *packet.Buffer, df bool) {
+// to its sender instead. clear is why a packet goes in clear, None for others.
+func (w *outWorker) send(b *packet.Buffer, df bool, clear Reason) {
 	p := b.Bytes()
 	mtu := w.att.wire.MTU()
 	w.d.stats.txBytes.Add(uint64(len(p)))
 	if len(p) <= mtu {
-		w.d.stats.txPackets.Add(1)
+		w.sent(len(p), clear)
 		w.ready = append(w.ready, b)
 		if len(w.ready) == cap(w.ready) {
 			w.flush()
@@ -335,10 +433,10 @@ func (w *outWorker) send(b *packet.Buffer, df bool) {
 		w.icmp.tooBig(w.e, p, &h, mtu)
 	}
 	if df || !ok {
-		w.error()
+		w.error(TooBig)
 		return
 	}
-	w.d.stats.txPackets.Add(1)
+	w.sent(len(p), clear)
 	w.flush() // fragments are made in place, one after the other
 	fragment(b, &h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
 		w.ready = append(w.ready, f)

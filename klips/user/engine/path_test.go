@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
@@ -36,15 +37,17 @@ type pair struct {
 
 func newPair(t testing.TB) *pair {
 	n := new(klipstest.Network)
-	return pairOn(t, n, n)
+	return pairOn(t, n, n, nil)
 }
 
-// pairOn is newPair with a network for each host: p.net is the first one's.
-func pairOn(t testing.TB, na, nb *klipstest.Network) *pair {
+// pairOn is newPair with a network for each host, p.net is the first one's, and a
+// debug log for the first.
+func pairOn(t testing.TB, na, nb *klipstest.Network, log *slog.Logger) *pair {
 	p := &pair{t: t, net: na, clock: clocktest.New()}
 	p.ha = klipstest.NewHost(na, []netip.Addr{gwA4, gwA6}, "eth0")
 	p.hb = klipstest.NewHost(nb, []netip.Addr{gwB4, gwB6}, "eth0")
-	p.a, p.b = openAt(t, p.ha, p.clock), openAt(t, p.hb, p.clock)
+	p.a = openWith(t, p.ha, engine.Config{Clock: p.clock, Log: log})
+	p.b = openWith(t, p.hb, engine.Config{Clock: p.clock})
 	for _, e := range []*engine.Engine{p.a, p.b} {
 		p.must(e.Attach(t.Context(), "ipsec0", "eth0"))
 	}

@@ -14,7 +14,9 @@ import (
 )
 
 // bare is a pair between which the test carries the packets.
-func bare(t testing.TB) *pair { return pairOn(t, new(klipstest.Network), new(klipstest.Network)) }
+func bare(t testing.TB) *pair {
+	return pairOn(t, new(klipstest.Network), new(klipstest.Network), nil)
+}
 
 // sas makes SAs of one SPI on one stack, inner to outer, and groups them.
 func (p *pair) sas(e *engine.Engine, layers []layer, edit func(*klips.SASpec)) (ids []klips.SAID) {

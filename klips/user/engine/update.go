@@ -18,8 +18,8 @@ const retireAfter = time.Second
 // EEXIST: there is no free one.
 func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low, high klips.SPI) (klips.SPI, error) {
 	sa, err := e.sas.Reserve(id, src, low, high, e.direction(id.Dst), e.now(), initStates)
-	if err != nil {
-		return 0, opError("reserve SA", id, err)
+	if err := e.saDone("reserve SA", id, err); err != nil {
+		return 0, err
 	}
 	return sa.ID.SPI, nil
 }
@@ -29,8 +29,8 @@ func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low
 // the old or the new ones. ENOENT: there is no such SA; else as AddSA.
 func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	old, sa, err := e.sas.Update(spec, e.direction(spec.ID.Dst), initStates)
-	if err != nil {
-		return opError("update SA", spec.ID, err)
+	if err := e.saDone("update SA", spec.ID, err); err != nil {
+		return err
 	}
 	e.ports.watch(1, sa) // first, or a port that stays would be closed meanwhile
 	e.ports.watch(-1, old)
@@ -42,8 +42,8 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 // such SA.
 func (e *Engine) SetPorts(_ context.Context, id klips.SAID, sport, dport uint16) error {
 	old, sa, err := e.sas.SetPorts(id, sport, dport)
-	if err != nil {
-		return opError("update SA", id, err)
+	if err := e.saDone("update SA", id, err); err != nil {
+		return err
 	}
 	e.ports.watch(1, sa)
 	e.ports.watch(-1, old)
