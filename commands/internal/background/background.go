@@ -1,5 +1,7 @@
 // Package background starts this program another time, to go on when the command
-// has returned, and learns from it when it is ready.
+// has returned, and learns from it when it is ready. The other process keeps
+// nothing of its caller's: no file descriptor but those that it is given, no
+// controlling terminal, and no working directory.
 package background
 
 import (
@@ -7,7 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,9 +32,14 @@ type EndedError struct{ State *os.ProcessState }
 
 func (e *EndedError) Error() string { return "it ended at once: " + e.State.String() }
 
+// pathVariables are the variables of the environment that hold paths. A relative
+// one begins where the command runs, not where the other process does.
+var pathVariables = [...]string{"IPSEC_RUNDIR", "IPSEC_PFKEY_SOCKET", "IPSEC_PROC_NET"}
+
 // Command makes the command for an applet, which has the option --ready-fd. It
-// is in a session of its own, and its name is the program's, whatever link this
-// one was called by.
+// is in a session of its own and in the root directory, and its name is the
+// program's, whatever link this one was called by. Without further words its
+// standard input and outputs are /dev/null.
 func Command(applet string, args ...string) (*exec.Cmd, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -36,9 +47,29 @@ func Command(applet string, args ...string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(exe, append([]string{applet, "--ready-fd", strconv.Itoa(readyFD)}, args...)...)
 	cmd.Args[0] = "ipsec"
-	cmd.Env = os.Environ()
+	cmd.Dir = "/"
+	if cmd.Env, err = environ(os.Environ()); err != nil {
+		return nil, err
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd, nil
+}
+
+// environ makes the paths of an environment absolute.
+func environ(env []string) ([]string, error) {
+	env = slices.Clone(env)
+	for i, v := range env {
+		name, path, _ := strings.Cut(v, "=")
+		if path == "" || !slices.Contains(pathVariables[:], name) {
+			continue
+		}
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		env[i] = name + "=" + abs
+	}
+	return env, nil
 }
 
 // Start starts a command that Command has made and returns its process id when it
@@ -50,7 +81,7 @@ func Start(cmd *exec.Cmd, limit time.Duration) (pid int, err error) {
 	}
 	defer r.Close()
 	cmd.ExtraFiles = []*os.File{w}
-	err = cmd.Start()
+	err = start(cmd)
 	w.Close()
 	if err != nil {
 		return 0, err
@@ -68,6 +99,19 @@ func Start(cmd *exec.Cmd, limit time.Duration) (pid int, err error) {
 	}
 	_ = cmd.Wait()
 	return pid, &EndedError{cmd.ProcessState}
+}
+
+// start starts a command that gets no more than it is given. SIGHUP is for those
+// who have a terminal: the command ignores it from its first moment on.
+func start(cmd *exec.Cmd) error {
+	if err := closeOnExec(); err != nil {
+		return err
+	}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Ignore(syscall.SIGHUP)
+		defer signal.Reset(syscall.SIGHUP)
+	}
+	return cmd.Start()
 }
 
 // Ready tells who waits in Start, by the file descriptor that --ready-fd named.
