@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"sync/atomic"
@@ -53,15 +54,62 @@ func newConn(t transport) *Conn {
 	return c
 }
 
+// maxSocketPath is the length in bytes of the longest path of a unix socket:
+// sun_path has 108, and the last one is NUL (unix(7)).
+const maxSocketPath = 107
+
+// A PeerError says that a unix socket is answered by a user who is neither root
+// nor the user of this process: keys are not for him.
+type PeerError struct {
+	Path string
+	UID  uint32 // who answers
+}
+
+func (e *PeerError) Error() string {
+	return fmt.Sprintf("%s is answered by uid %d, who is neither root nor the user of this process", e.Path, e.UID)
+}
+
+// Unwrap returns fs.ErrPermission.
+func (e *PeerError) Unwrap() error { return fs.ErrPermission }
+
 // Dial connects to the unix socket (SOCK_SEQPACKET) of a stack. Where no stack
 // listens, errors.Is finds fs.ErrNotExist or syscall.ECONNREFUSED in the error;
-// where this user may not connect, fs.ErrPermission.
+// where this user may not connect, fs.ErrPermission; where the path is longer
+// than an address holds, syscall.ENAMETOOLONG. Who listens must be root or the
+// user of this process, or the error is a *[PeerError].
 func Dial(path string) (*Conn, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("connect to the stack: %s has %d bytes, and the address of a socket holds %d: %w",
+			path, len(path), maxSocketPath, syscall.ENAMETOOLONG)
+	}
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the stack: %w", err)
 	}
-	return newConn(&unixTransport{c}), nil
+	t := &unixTransport{c}
+	cred, err := t.peer()
+	if err == nil && cred.Uid != 0 && cred.Uid != uint32(os.Geteuid()) {
+		err = &PeerError{Path: path, UID: cred.Uid}
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return newConn(t), nil
+}
+
+// PeerPID returns the process id of the stack that listens on the unix socket,
+// 0 for one outside this process's PID namespace and for a kernel.
+func (c *Conn) PeerPID() int {
+	t, ok := c.t.(*unixTransport)
+	if !ok {
+		return 0
+	}
+	cred, err := t.peer()
+	if err != nil {
+		return 0
+	}
+	return int(cred.Pid)
 }
 
 // Close closes the connection. Calls that wait return with an error.
@@ -205,6 +253,18 @@ func (c *Conn) inTurn(ctx context.Context, f func() error) error {
 
 // A unixTransport is a SOCK_SEQPACKET socket.
 type unixTransport struct{ c *net.UnixConn }
+
+// peer returns who listened when this process connected.
+func (t *unixTransport) peer() (cred *syscall.Ucred, err error) {
+	raw, err := t.c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	return cred, errors.Join(cerr, err)
+}
 
 func (t *unixTransport) send(b []byte) error {
 	_, err := t.c.Write(b)
