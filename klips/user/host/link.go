@@ -1,8 +1,6 @@
 package host
 
 import (
-	"fmt"
-
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
 )
@@ -15,9 +13,9 @@ type link struct {
 }
 
 func openLink(name string) (*link, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := openTUN(tunPath)
 	if err != nil {
-		return nil, fmt.Errorf("/dev/net/tun: %w", err)
+		return nil, err
 	}
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
@@ -28,7 +26,7 @@ func openLink(name string) (*link, error) {
 	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_TUN_EXCL)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("TUNSETIFF %s: %w", name, err)
+		return nil, createError(tunPath, name, err)
 	}
 	dev, got, err := tun.CreateUnmonitoredTUNFromFD(fd)
 	if err != nil {
