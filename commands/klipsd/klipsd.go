@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
+	"github.com/klips-go/ipsec/klips/user/host"
 )
 
 // App is the applet.
@@ -33,6 +34,8 @@ func App() *cli.App {
 }
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
+	// A terminal that closes and a log that nobody reads any more end no daemon.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	var common cli.Common
 	readyFD := -1
 	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(_, value string) error {
@@ -56,7 +59,10 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	rundir := user.Rundir(env.Getenv)
+	rundir, err := user.Rundir(env.Getenv)
+	if err != nil {
+		return err
+	}
 	err = daemon.Run(ctx, daemon.Config{
 		Rundir:  rundir,
 		Version: env.Version,
@@ -68,14 +74,20 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 
 // explain says what to do about the failures that people meet.
 func explain(rundir string, err error) error {
-	var running *daemon.ErrRunning
+	var running *user.Running
+	var bad *user.RundirError
+	var tun *host.TUNError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &bad):
+		return err
 	case errors.As(err, &running):
 		return fmt.Errorf("%s: %w; stop it with: ipsec setup stop", rundir, err)
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w; is there a TUN driver? load it with: modprobe tun (in a container, pass /dev/net/tun in)", err)
+	case errors.As(err, &tun) && errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run it as root with CAP_NET_ADMIN, or in a user namespace of its own (unshare -Urn) with IPSEC_RUNDIR set; a container must be given the device too", err)
+	case errors.As(err, &tun):
+		return fmt.Errorf("%w; load the driver with: modprobe tun (a container must be given the device by who starts it)", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w; it needs CAP_NET_ADMIN and CAP_NET_RAW, and %s to write to: run it as root, or in a user namespace of its own (unshare -Urn) with IPSEC_RUNDIR set", err, rundir)
 	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EEXIST):

@@ -1,7 +1,6 @@
 package setup
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,48 +9,136 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// How long a daemon may take to start and to stop.
+// How long a daemon may take to start and to stop, and another call of setup may
+// take before it is our turn: as long as one that starts and stops.
 const (
 	startTimeout = 15 * time.Second
 	stopTimeout  = 10 * time.Second
+	turnTimeout  = time.Minute
+	askTimeout   = 5 * time.Second
 )
 
-// daemon is the embedded stack: its daemon in a run directory.
+// daemon is the embedded stack: its daemon in a run directory. Those who start
+// and stop take turns (see [user.LockDir]), so that many at once end as if one
+// had come after the other.
 type daemon struct {
 	env    *cli.Env
 	rundir string
 }
 
+// turn opens the run directory when it is our turn, and makes it if asked to.
+func (d daemon) turn(ctx context.Context, makeIt bool) (*user.Dir, error) {
+	ctx, cancel := context.WithTimeout(ctx, turnTimeout)
+	defer cancel()
+	dir, err := user.LockDir(ctx, d.rundir, makeIt)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%s: another ipsec setup has been at work there for %v; end it first", d.rundir, turnTimeout)
+	}
+	return dir, err
+}
+
 // start starts the daemon in the background and returns when its socket answers.
 // One that runs already is no error.
 func (d daemon) start(ctx context.Context) error {
-	rundir := d.rundir
-	if c, err := user.Dial(user.SocketPath(rundir)); err == nil {
-		defer c.Close()
-		s, err := c.Status(ctx)
-		if err != nil {
+	dir, err := d.turn(ctx, true)
+	if err != nil {
+		return d.notMade(err)
+	}
+	defer dir.Close()
+	return d.startIn(ctx, dir)
+}
+
+// notMade says what to do where the run directory cannot be made or opened.
+func (d daemon) notMade(err error) error {
+	var bad *user.RundirError
+	if errors.As(err, &bad) {
+		return err
+	}
+	return fmt.Errorf("%w; run it as root, or set IPSEC_RUNDIR to a directory of yours", err)
+}
+
+// startIn is start when it is our turn. Daemons that are not ours to start can
+// come and go all the same: a service manager runs them itself.
+func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
+	for end := time.Now().Add(startTimeout); ; {
+		pid, err := d.ask(ctx)
+		switch {
+		case err == nil:
+			cli.Notef(d.env, "the stack is running already, pid %d", pid)
+			return nil
+		case !silent(err):
+			return d.refused(err)
+		}
+		if pid, err = dir.Holder(); err != nil {
 			return err
 		}
-		cli.Notef(d.env, "the stack is running already, pid %d", s.PID)
-		return nil
+		if pid == 0 {
+			err := d.launch(dir)
+			var ended *background.EndedError
+			if !errors.As(err, &ended) {
+				return err
+			}
+			if pid, _ = dir.Holder(); pid == 0 {
+				return err
+			}
+			// Another one was faster; it may not answer yet.
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("a daemon, pid %d, has %s and does not answer; end it with: ipsec setup stop", pid, d.rundir)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	if err := os.MkdirAll(rundir, 0o700); err != nil {
-		return fmt.Errorf("%w; run it as root, or set IPSEC_RUNDIR to a directory of yours", err)
-	}
-	log, err := os.OpenFile(user.LogPath(rundir), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+}
+
+// ask returns the process id of the daemon that answers.
+func (d daemon) ask(ctx context.Context) (pid int, err error) {
+	c, err := user.Dial(user.SocketPath(d.rundir))
 	if err != nil {
-		return fmt.Errorf("%w; run it as root, or set IPSEC_RUNDIR to a directory of yours", err)
+		return 0, err
+	}
+	defer c.Close()
+	s, err := c.Status(ctx)
+	return s.PID, err
+}
+
+// silent reports whether an error means that no daemon listens, or one that is
+// just ending.
+func silent(err error) bool {
+	for _, e := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, syscall.ESHUTDOWN} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// A notStarted error is a daemon that ended before it was ready, and why.
+type notStarted struct {
+	why   string
+	cause error
+}
+
+func (e *notStarted) Error() string { return e.why }
+func (e *notStarted) Unwrap() error { return e.cause }
+
+// launch starts a daemon and waits until it is ready. If it ends before, the
+// error wraps a *[background.EndedError].
+func (d daemon) launch(dir *user.Dir) error {
+	log, err := dir.OpenLog()
+	if err != nil {
+		return d.notMade(err)
 	}
 	defer log.Close()
 	from, err := log.Seek(0, io.SeekEnd)
@@ -62,8 +149,7 @@ func (d daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd.Env = append(cmd.Env, "IPSEC_RUNDIR="+rundir)
-	cmd.Dir = "/"
+	cmd.Env = append(cmd.Env, "IPSEC_RUNDIR="+d.rundir)
 	cmd.Stderr = log
 	_, err = background.Start(cmd, startTimeout)
 	var ended *background.EndedError
@@ -73,23 +159,20 @@ func (d daemon) start(ctx context.Context) error {
 	case !errors.As(err, &ended):
 		return err
 	}
-	if why := lastLine(log.Name(), from); why != "" {
-		return errors.New(why)
+	why := lastLine(log, from)
+	if why == "" {
+		why = fmt.Sprintf("the daemon ended at once (%v); see %s", ended.State, log.Name())
 	}
-	return fmt.Errorf("the daemon ended at once (%v); see %s", ended.State, log.Name())
+	return &notStarted{why, err}
 }
 
-// lastLine returns the daemon's last words, without its name.
-func lastLine(path string, from int64) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return ""
-	}
-	b, _ := io.ReadAll(bufio.NewReader(f))
+// maxLog is how much of a log is searched for the daemon's last words.
+const maxLog = 1 << 20
+
+// lastLine returns the daemon's last words, without its name, from what it has
+// written to its log since that had the length from.
+func lastLine(log io.ReaderAt, from int64) string {
+	b, _ := io.ReadAll(io.NewSectionReader(log, from, maxLog))
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	last := string(lines[len(lines)-1])
 	if _, rest, ok := strings.Cut(last, "klipsd: "); ok {
@@ -101,88 +184,155 @@ func lastLine(path string, from int64) string {
 // stop stops the daemon and returns when it is gone, and with it its devices.
 // None to stop is no error.
 func (d daemon) stop(ctx context.Context) error {
-	rundir := d.rundir
-	pid, err := running(rundir)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w; run it as the user who started the daemon, or as root", err)
-	case err != nil:
+	dir, err := d.turn(ctx, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.noneRuns()
+		return nil
+	}
+	if err != nil {
+		return d.refused(err)
+	}
+	defer dir.Close()
+	if err := d.stopIn(ctx, dir); err != nil {
 		return err
-	case pid == 0:
-		cli.Notef(d.env, "no daemon runs in %s", rundir)
-		return nil
 	}
-	c, err := user.Dial(user.SocketPath(rundir))
-	if err == nil {
-		err = c.Stop(ctx)
-		c.Close()
+	// The log has nothing to tell after a proper stop.
+	_ = dir.RemoveLog()
+	if strings.HasPrefix(d.rundir, user.DefaultRundir+"/") {
+		_ = os.Remove(d.rundir) // setup made it
 	}
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; run it as the user who started the daemon, or as root", err)
-	}
-	if gone(rundir) {
-		tidy(rundir)
-		return nil
-	}
-	// It does not listen any more: end it by its pid, which the lock vouches for.
-	cli.Notef(d.env, "the daemon, pid %d, does not stop by itself: killing it", pid)
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill %d: %w", pid, err)
-	}
-	if !gone(rundir) {
-		return fmt.Errorf("the daemon, pid %d, cannot be ended", pid)
-	}
-	_ = os.Remove(user.SocketPath(rundir))
-	_ = os.Remove(user.LockPath(rundir))
 	return nil
 }
 
-// tidy removes what the daemon itself does not: its log, which has nothing to
-// tell after a proper stop, and the run directory if setup made it.
-func tidy(rundir string) {
-	_ = os.Remove(user.LogPath(rundir))
-	if strings.HasPrefix(rundir, user.DefaultRundir+"/") {
-		_ = os.Remove(rundir)
+func (d daemon) noneRuns() { cli.Notef(d.env, "no daemon runs in %s", d.rundir) }
+
+// refused says what to do where this user may not reach the daemon.
+func (d daemon) refused(err error) error {
+	var bad *user.RundirError
+	var peer *pfkey.PeerError
+	if errors.Is(err, fs.ErrPermission) && !errors.As(err, &bad) && !errors.As(err, &peer) {
+		return fmt.Errorf("%w; run it as the user who started the daemon, or as root", err)
 	}
+	return err
+}
+
+// stopIn is stop when it is our turn.
+func (d daemon) stopIn(ctx context.Context, dir *user.Dir) error {
+	pid, err := dir.Holder()
+	if err != nil {
+		return d.refused(err)
+	}
+	if pid == 0 {
+		d.noneRuns()
+		return dir.RemoveRest()
+	}
+	c, err := user.Dial(user.SocketPath(d.rundir))
+	switch {
+	case err == nil:
+		pid = c.PeerPID() // its file has the number that it has in its own namespace
+		short, cancel := context.WithTimeout(ctx, askTimeout)
+		err = c.Stop(short)
+		cancel()
+		c.Close()
+	case !silent(err):
+		return d.refused(err)
+	}
+	if err == nil && gone(dir) {
+		return nil
+	}
+	if pid == 0 {
+		return errors.New("the daemon does not stop by itself, and is in a PID namespace that cannot be seen from here; end it there")
+	}
+	if err != nil { // it does not take requests; a signal asks for the same
+		if err := kill(pid, unix.SIGTERM); err != nil {
+			return err
+		}
+		if gone(dir) {
+			return dir.RemoveRest()
+		}
+	}
+	cli.Notef(d.env, "the daemon, pid %d, does not stop by itself: killing it", pid)
+	if err := kill(pid, unix.SIGKILL); err != nil {
+		return err
+	}
+	if !gone(dir) {
+		return fmt.Errorf("the daemon, pid %d, cannot be ended", pid)
+	}
+	return dir.RemoveRest()
+}
+
+// kill signals the daemon, for which its lock or its socket vouches. One that is
+// gone is no error.
+func kill(pid int, sig unix.Signal) error {
+	if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill %d: %w", pid, err)
+	}
+	return nil
 }
 
 // gone waits for the daemon to end.
-func gone(rundir string) bool {
-	for end := time.Now().Add(stopTimeout); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if pid, err := running(rundir); err != nil || pid == 0 {
+func gone(dir *user.Dir) bool {
+	for end := time.Now().Add(stopTimeout); ; time.Sleep(5 * time.Millisecond) {
+		pid, err := dir.Holder()
+		if err == nil && pid == 0 {
 			return true
 		}
+		if time.Now().After(end) {
+			return false
+		}
 	}
-	return false
 }
 
-// running returns the process id of the daemon that holds the lock of a run
-// directory, 0 if none does.
-func running(rundir string) (int, error) {
-	f, err := os.OpenFile(user.LockPath(rundir), os.O_RDWR|unix.O_CLOEXEC, 0)
+// restart stops the daemon and starts one, in one turn.
+func (d daemon) restart(ctx context.Context) error {
+	dir, err := d.turn(ctx, true)
+	if err != nil {
+		return d.notMade(err)
+	}
+	defer dir.Close()
+	if err := d.stopIn(ctx, dir); err != nil {
+		return err
+	}
+	return d.startIn(ctx, dir)
+}
+
+// condrestart restarts the daemon if one runs.
+func (d daemon) condrestart(ctx context.Context) error {
+	dir, err := d.turn(ctx, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		d.noneRuns()
+		return nil
 	}
 	if err != nil {
-		return 0, err
+		return d.refused(err)
 	}
-	defer f.Close()
-	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
-	case nil:
-		return 0, nil // left over by one that was killed
-	case unix.EWOULDBLOCK:
-	default:
-		return 0, err
+	defer dir.Close()
+	pid, err := dir.Holder()
+	switch {
+	case err != nil:
+		return d.refused(err)
+	case pid == 0:
+		d.noneRuns()
+		return nil
 	}
-	b, err := io.ReadAll(io.LimitReader(f, 32))
-	if err != nil {
-		return 0, err
+	if err := d.stopIn(ctx, dir); err != nil {
+		return err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("%s: no process id in it", f.Name())
+	return d.startIn(ctx, dir)
+}
+
+// reload leaves a daemon that runs as it is: it reads no files, and what
+// commands have made stays. Where none runs it starts one.
+func (d daemon) reload(ctx context.Context) error {
+	pid, err := d.ask(ctx)
+	switch {
+	case err == nil:
+		cli.Notef(d.env, "there is nothing to read again: the stack goes on, pid %d, with all it has", pid)
+		return nil
+	case !silent(err):
+		return d.refused(err)
 	}
-	return pid, nil
+	return d.start(ctx)
 }
 
 func (d daemon) set(ctx context.Context, words []string) error {
@@ -190,13 +340,13 @@ func (d daemon) set(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	rundir := d.rundir
-	c, err := user.Dial(user.SocketPath(rundir))
+	c, err := user.Dial(user.SocketPath(d.rundir))
 	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s: no permission to talk to the daemon; run this as the user who started it, or as root", rundir)
-	case err != nil:
-		return fmt.Errorf("no daemon runs in %s; start one with: ipsec setup start", rundir)
+	case err == nil:
+	case silent(err):
+		return fmt.Errorf("no daemon runs in %s; start one with: ipsec setup start", d.rundir)
+	default:
+		return d.refused(err)
 	}
 	defer c.Close()
 	if err := c.Set(ctx, knobs); err != nil {
@@ -209,17 +359,16 @@ func (d daemon) set(ctx context.Context, words []string) error {
 }
 
 func (d daemon) status(ctx context.Context, asJSON bool) error {
-	rundir := d.rundir
-	c, err := user.Dial(user.SocketPath(rundir))
+	c, err := user.Dial(user.SocketPath(d.rundir))
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("%s: no permission to ask the daemon; run this as the user who started it, or as root", rundir)
+		if !silent(err) {
+			return d.refused(err)
 		}
 		if err := cli.Print(d.env, func(w io.Writer) error {
 			if asJSON {
-				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": "user", "rundir": rundir})
+				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": "user", "rundir": d.rundir})
 			}
-			_, err := fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", rundir)
+			_, err := fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", d.rundir)
 			return err
 		}); err != nil {
 			return err

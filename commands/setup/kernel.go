@@ -56,6 +56,28 @@ func (k kernel) stop(ctx context.Context) error {
 	return nil
 }
 
+// restart clears up; there is nothing to start.
+func (k kernel) restart(ctx context.Context) error {
+	if err := k.stop(ctx); err != nil {
+		return err
+	}
+	return k.start(ctx)
+}
+
+// condrestart does the same where the kernel has the stack.
+func (k kernel) condrestart(ctx context.Context) error {
+	err := k.restart(ctx)
+	var none *klips.UnavailableError
+	if errors.As(err, &none) && !errors.Is(err, fs.ErrPermission) {
+		cli.Notef(k.env, "nothing to restart: %v", err)
+		return nil
+	}
+	return err
+}
+
+// reload changes nothing: a kernel reads no files.
+func (k kernel) reload(ctx context.Context) error { return k.start(ctx) }
+
 func (k kernel) set(context.Context, []string) error {
 	return fmt.Errorf("set: stack %s has no knobs; they are those of stack user", k.env.StackName)
 }
@@ -128,12 +150,17 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	return st, nil
 }
 
+// writeDevices writes a line for each virtual device, with the MTU that the
+// system shows for it.
 func writeDevices(w io.Writer, l []klips.Device) {
 	for _, d := range l {
-		if d.Physical == "" {
+		switch {
+		case d.Physical != "":
+			fmt.Fprintf(w, "%s on %s, mtu %d (%s has %d)\n", d.Name, d.Physical, d.MTU, d.Physical, d.PhysMTU)
+		case d.MTU != 0:
+			fmt.Fprintf(w, "%s not attached, mtu %d\n", d.Name, d.MTU)
+		default:
 			fmt.Fprintf(w, "%s not attached\n", d.Name)
-			continue
 		}
-		fmt.Fprintf(w, "%s on %s, mtu %d\n", d.Name, d.Physical, d.PhysMTU)
 	}
 }

@@ -17,7 +17,7 @@ func App() *cli.App {
 	return &cli.App{
 		Name:     "setup",
 		Short:    "start, stop or examine a stack",
-		Synopsis: []string{"start", "stop", "restart", "status [--json]", "set KNOB=VALUE ..."},
+		Synopsis: []string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status [--json]", "set KNOB=VALUE ..."},
 		Notes:    notes,
 		Options: append([]getopt.Option{
 			{Name: "json", Help: "print the status as JSON"},
@@ -35,7 +35,7 @@ func App() *cli.App {
 const exitStopped = 3
 
 // actions are the words that setup takes.
-var actions = [...]string{"start", "stop", "restart", "status", "set"}
+var actions = [...]string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status", "set"}
 
 func notes() string {
 	return `Knobs are 0 or 1, and have these values after a start:
@@ -71,22 +71,21 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if done, err := common.Begin(env, App(), err); done {
 		return err
 	}
-	var s service = daemon{env, user.Rundir(env.Getenv)}
-	switch env.StackName {
-	case "", "auto", "user":
-	default:
-		s = kernel{env}
+	s, err := choose(env)
+	if err != nil {
+		return err
 	}
 	switch words[0] {
 	case "start":
 		return s.start(ctx)
 	case "stop":
 		return s.stop(ctx)
-	case "restart":
-		if err := s.stop(ctx); err != nil {
-			return err
-		}
-		return s.start(ctx)
+	case "restart", "force-reload":
+		return s.restart(ctx)
+	case "condrestart", "try-restart":
+		return s.condrestart(ctx)
+	case "reload":
+		return s.reload(ctx)
 	case "set":
 		return s.set(ctx, words[1:])
 	case "status":
@@ -95,10 +94,23 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	return cli.Usagef("%s: no such action; there are %s", getopt.Quote(words[0]), strings.Join(actions[:], ", "))
 }
 
+// choose returns the stack that env names.
+func choose(env *cli.Env) (service, error) {
+	switch env.StackName {
+	case "", "auto", "user":
+		rundir, err := user.Rundir(env.Getenv)
+		return daemon{env, rundir}, err
+	}
+	return kernel{env}, nil
+}
+
 // A service is a stack that can be started and stopped.
 type service interface {
 	start(context.Context) error
 	stop(context.Context) error
+	restart(context.Context) error
+	condrestart(context.Context) error             // as restart, if it runs; else nothing
+	reload(context.Context) error                  // as start, and what commands have made stays
 	set(ctx context.Context, knobs []string) error // as in tos=0; all or none
 	// status prints what runs; an *[cli.ExitError] says that nothing does.
 	status(ctx context.Context, asJSON bool) error

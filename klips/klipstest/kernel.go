@@ -37,7 +37,7 @@ type Kernel struct {
 // lasts until the test ends.
 func NewKernel(t testing.TB, local netip.Addr) *Kernel {
 	t.Helper()
-	dir, rundir := t.TempDir(), t.TempDir()
+	dir, rundir := t.TempDir(), filepath.Join(t.TempDir(), "run")
 	k := &Kernel{Socket: filepath.Join(dir, "pf_key"), ProcNet: dir, back: user.SocketPath(rundir), t: t}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)

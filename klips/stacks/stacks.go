@@ -12,6 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/xfrm"
 )
@@ -39,7 +40,9 @@ func Open(_ context.Context, name string, getenv func(string) string) (klips.Sta
 		}
 		// A daemon that is there but will not talk to us is the answer. The kernel
 		// talks to no ordinary user, which says nothing.
-		if errors.Is(err, fs.ErrPermission) && n != "xfrm" {
+		// Nor is one passed over whose directory is not as it must be.
+		var bad *user.RundirError
+		if errors.Is(err, fs.ErrPermission) && n != "xfrm" || errors.As(err, &bad) {
 			return nil, err
 		}
 		errs = append(errs, err)
@@ -98,11 +101,18 @@ func openXfrm() (klips.Stack, error) {
 }
 
 func openUser(getenv func(string) string) (klips.Stack, error) {
-	dir := user.Rundir(getenv)
+	dir, err := user.Rundir(getenv)
+	if err != nil {
+		return nil, err
+	}
 	c, err := user.Dial(user.SocketPath(dir))
+	var bad *user.RundirError
+	var peer *pfkey.PeerError
 	switch {
 	case err == nil:
 		return c, nil
+	case errors.As(err, &bad), errors.As(err, &peer):
+		return nil, err
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, &klips.UnavailableError{
 			Why: "no daemon runs in " + dir, Help: "start one with: ipsec setup start", Err: fs.ErrNotExist}

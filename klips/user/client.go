@@ -27,10 +27,16 @@ type Client struct {
 
 var _ klips.Stack = (*Client)(nil)
 
-// Dial connects to the daemon whose socket is at path. Where none listens,
-// errors.Is finds fs.ErrNotExist or syscall.ECONNREFUSED; where this user may
-// not ask, fs.ErrPermission.
+// Dial connects to the daemon whose socket is at path, after it has seen that
+// no other user can have put it there: see [OpenDir] for what is asked of the
+// directory, and [pfkey.Dial] for who may answer. Where none listens, errors.Is
+// finds fs.ErrNotExist or syscall.ECONNREFUSED; where this user may not ask,
+// fs.ErrPermission. A *[RundirError] or *[pfkey.PeerError] says that keys would
+// not be safe.
 func Dial(path string) (*Client, error) {
+	if err := checkSocket(path); err != nil {
+		return nil, err
+	}
 	c, err := pfkey.Dial(path)
 	if err != nil {
 		return nil, err
@@ -46,6 +52,10 @@ func newClient(conn *pfkey.Conn) *Client {
 	}
 	return c
 }
+
+// PeerPID returns the process id of the daemon, 0 if that is in a PID namespace
+// that this process cannot see.
+func (c *Client) PeerPID() int { return c.conn.PeerPID() }
 
 // Close closes the connection.
 func (c *Client) Close() error { return c.conn.Close() }

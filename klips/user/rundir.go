@@ -2,23 +2,75 @@ package user
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultRundir is where the daemon of the machine's first network namespace
 // keeps what it needs.
 const DefaultRundir = "/run/ipsec"
 
-// Rundir returns the directory of the daemon of this network namespace:
-// $IPSEC_RUNDIR if set, [DefaultRundir] in the namespace of process 1, and
-// netns-<inode> below that in any other, so that commands run by
-// "ip netns exec" find the right daemon by themselves.
-func Rundir(getenv func(string) string) string {
-	if d := getenv("IPSEC_RUNDIR"); d != "" {
-		return d
+// MaxSocketPath is the length in bytes of the longest path that the address of
+// a unix socket holds: sun_path has 108, and the last one is NUL (unix(7)).
+const MaxSocketPath = 107
+
+// The names of the files in a run directory.
+const (
+	socketFile = "pfkey.sock"
+	lockFile   = "klipsd.pid"
+	logFile    = "klipsd.log"
+)
+
+// A RundirError says why a run directory, or a file in it, is not used.
+type RundirError struct {
+	Path string // the directory or the file
+	Why  string // what is wrong with it, as in "it is a symbolic link"
+	Help string // what to do, as in "take a shorter path"; may be empty
+	// Err is the kind, for errors.Is: fs.ErrPermission where the wrong user could
+	// read or change what is there, syscall.ENAMETOOLONG, syscall.ENOTDIR,
+	// syscall.ELOOP (a symbolic link), or what the system answered.
+	Err error
+}
+
+func (e *RundirError) Error() string {
+	s := e.Path
+	if q := strconv.Quote(s); q != `"`+s+`"` {
+		s = q // on one line, whatever is in it
 	}
+	s += ": " + e.Why
+	if e.Help != "" {
+		s += "; " + e.Help
+	}
+	return s
+}
+
+func (e *RundirError) Unwrap() error { return e.Err }
+
+// Rundir returns the absolute path of the directory of the daemon of this
+// network namespace: $IPSEC_RUNDIR if that is not empty, [DefaultRundir] in the
+// namespace of process 1, and netns-<inode> below that in any other, so that
+// commands run by "ip netns exec" find the right daemon by themselves. A
+// relative path begins at the working directory. The error is a *[RundirError]:
+// the path is too long for the daemon's socket (syscall.ENAMETOOLONG), or it is
+// relative and there is no working directory.
+func Rundir(getenv func(string) string) (string, error) {
+	d := getenv("IPSEC_RUNDIR")
+	if d == "" {
+		return defaultRundir(), nil
+	}
+	abs, err := filepath.Abs(d)
+	if err != nil {
+		return "", &RundirError{Path: d, Why: "IPSEC_RUNDIR is a relative path, and the working directory is gone", Help: "set it to an absolute path", Err: err}
+	}
+	return abs, checkLength(abs)
+}
+
+func defaultRundir() string {
 	own, err := netns("/proc/self/ns/net")
 	if err != nil {
 		return DefaultRundir
@@ -40,11 +92,102 @@ func netns(path string) (uint64, error) {
 }
 
 // SocketPath returns the path of the daemon's socket in a run directory.
-func SocketPath(rundir string) string { return filepath.Join(rundir, "pfkey.sock") }
+func SocketPath(rundir string) string { return filepath.Join(rundir, socketFile) }
 
 // LockPath returns the path of the file that a running daemon holds locked; it
 // holds its process id as text.
-func LockPath(rundir string) string { return filepath.Join(rundir, "klipsd.pid") }
+func LockPath(rundir string) string { return filepath.Join(rundir, lockFile) }
 
 // LogPath returns the path of the log of a daemon that runs in the background.
-func LogPath(rundir string) string { return filepath.Join(rundir, "klipsd.log") }
+func LogPath(rundir string) string { return filepath.Join(rundir, logFile) }
+
+// checkLength reports a run directory whose socket has too long a path.
+func checkLength(rundir string) error {
+	if len(SocketPath(rundir)) <= MaxSocketPath {
+		return nil
+	}
+	return &RundirError{
+		Path: rundir,
+		Why: fmt.Sprintf("IPSEC_RUNDIR is too long: as an absolute path it has %d bytes, and at most %d fit the address of a socket in it",
+			len(rundir), MaxSocketPath-len("/"+socketFile)),
+		Help: "set it to a shorter path",
+		Err:  syscall.ENAMETOOLONG,
+	}
+}
+
+// checkSocket reports why nothing may be sent to a daemon's socket. Where there
+// is none, errors.Is finds fs.ErrNotExist; where this user cannot look,
+// fs.ErrPermission.
+func checkSocket(path string) error {
+	rundir := filepath.Dir(path)
+	if err := checkLength(rundir); err != nil {
+		return err
+	}
+	st, err := statAt(unix.AT_FDCWD, rundir, rundir)
+	if err != nil {
+		return err
+	}
+	if err := checkDir(rundir, st); err != nil {
+		return err
+	}
+	if st, err = statAt(unix.AT_FDCWD, path, path); err != nil {
+		return err
+	}
+	return checkFile(path, st, unix.S_IFSOCK)
+}
+
+// statAt looks at a file of the directory that is open as dirfd, and not at what
+// a link leads to. path is for the error.
+func statAt(dirfd int, name, path string) (*unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return &st, nil
+}
+
+// checkDir reports why a directory cannot be a run directory: another user
+// could put a socket of his own there, and be sent keys.
+func checkDir(path string, st *unix.Stat_t) error {
+	e := &RundirError{Path: path}
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFLNK:
+		e.Why, e.Help, e.Err = "it is a symbolic link, which is not followed", "set IPSEC_RUNDIR to the directory itself", syscall.ELOOP
+	case kind != unix.S_IFDIR:
+		e.Why, e.Help, e.Err = "it is not a directory", "set IPSEC_RUNDIR to one", syscall.ENOTDIR
+	case !trusted(st.Uid):
+		e.Why = fmt.Sprintf("the directory belongs to uid %d, who could take the daemon's place", st.Uid)
+		e.Help = "run this as that user, or set IPSEC_RUNDIR to a directory of your own"
+		e.Err = fs.ErrPermission
+	case st.Mode&0o022 != 0:
+		e.Why = fmt.Sprintf("other users may write to the directory (mode %04o), and could take the daemon's place", st.Mode&0o7777)
+		e.Help = "take that right away (chmod go-w), or set IPSEC_RUNDIR to a directory of your own"
+		e.Err = fs.ErrPermission
+	default:
+		return nil
+	}
+	return e
+}
+
+// checkFile reports a file of a run directory that is not of the kind that it is
+// to be: S_IFSOCK or S_IFREG.
+func checkFile(path string, st *unix.Stat_t, want uint32) error {
+	e := &RundirError{Path: path, Help: "remove it"}
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFLNK:
+		e.Why, e.Err = "it is a symbolic link, which is not followed", syscall.ELOOP
+	case kind != want && want == unix.S_IFSOCK:
+		e.Why, e.Err = "it is not a socket", syscall.ENOTSOCK
+	case kind != want:
+		e.Why, e.Err = "it is not a regular file", syscall.EINVAL
+	case !trusted(st.Uid):
+		e.Why, e.Err = fmt.Sprintf("it belongs to uid %d", st.Uid), fs.ErrPermission
+	default:
+		return nil
+	}
+	return e
+}
+
+// trusted reports whether a user may own what this process relies on: root, and
+// who runs it.
+func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }

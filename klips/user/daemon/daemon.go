@@ -2,15 +2,9 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,15 +29,10 @@ type Config struct {
 	Ready func()
 }
 
-// ErrRunning is returned by Run when another daemon has the run directory.
-type ErrRunning struct{ PID int }
-
-func (e *ErrRunning) Error() string {
-	return fmt.Sprintf("a daemon with process id %d is running already", e.PID)
-}
-
 // Run runs a daemon until ctx ends or a client asks it to stop; then it removes
-// its devices, socket and files.
+// its devices, socket and files. Where another daemon has the run directory the
+// error is a *[user.Running]; one that cannot be trusted is a
+// *[user.RundirError].
 func Run(ctx context.Context, c Config) error {
 	// Keys must not reach the disk by a core dump, nor another process of the
 	// same user by ptrace.
@@ -51,17 +40,18 @@ func Run(ctx context.Context, c Config) error {
 		c.Log.Warn("core dumps stay possible", "err", err)
 	}
 	unix.Umask(0o077)
-	if err := os.MkdirAll(c.Rundir, 0o700); err != nil {
-		return err
-	}
-	lock, err := takeLock(user.LockPath(c.Rundir))
+	dir, err := user.MakeDir(c.Rundir)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		os.Remove(lock.Name())
-		lock.Close()
-	}()
+	defer dir.Close()
+	patience, cancel := context.WithTimeout(ctx, lockPatience)
+	lock, err := dir.TakeLock(patience)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
 	if c.Host == nil {
 		h, err := host.Open()
 		if err != nil {
@@ -80,20 +70,13 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
-	// A socket that is left over belongs to nobody: we hold the lock.
-	path := user.SocketPath(c.Rundir)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	ln, err := listen(dir, user.SocketPath(c.Rundir))
 	if err != nil {
 		return err
 	}
-	defer ln.Close() // removes the socket too
-	if err := os.Chmod(path, 0o600); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
+	defer dir.RemoveSocket()
+	defer ln.Close()
+	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
 	s := &server{eng: eng, log: c.Log, stop: cancel, started: time.Now(), rundir: c.Rundir, version: c.Version}
 	s.audience.deaf = s.deaf
@@ -111,40 +94,20 @@ func Run(ctx context.Context, c Config) error {
 // it has taken the devices down.
 const lockPatience = time.Second
 
-// takeLock makes this process the only daemon of its run directory. The lock
-// goes with the process, however that ends.
-func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+// listen makes the daemon's socket. One that is left over belongs to nobody,
+// since the lock is ours.
+func listen(dir *user.Dir, path string) (*net.UnixListener, error) {
+	if err := dir.RemoveSocket(); err != nil {
+		return nil, err
+	}
+	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	for end := time.Now().Add(lockPatience); err == unix.EWOULDBLOCK && time.Now().Before(end); {
-		time.Sleep(20 * time.Millisecond)
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if err != nil {
-		defer f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, &ErrRunning{PID: readPID(path)}
-		}
+	ln.SetUnlinkOnClose(false) // what is at the path by then may be another's
+	if err := dir.ProtectSocket(); err != nil {
+		ln.Close()
 		return nil, err
 	}
-	if err := f.Truncate(0); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if _, err := f.WriteString(strconv.Itoa(os.Getpid()) + "\n"); err != nil {
-		// A full disk: better no daemon than one that cannot be found.
-		f.Close()
-		os.Remove(path)
-		return nil, err
-	}
-	return f, nil
-}
-
-func readPID(path string) int {
-	b, _ := os.ReadFile(path)
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-	return pid
+	return ln, nil
 }

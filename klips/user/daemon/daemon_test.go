@@ -33,7 +33,7 @@ func start(t testing.TB) (rundir string, h *klipstest.Host) {
 // startOn runs a daemon on a host of memory on a network.
 func startOn(t testing.TB, n *klipstest.Network, addr netip.Addr) (rundir string, h *klipstest.Host) {
 	t.Helper()
-	rundir = t.TempDir()
+	rundir = filepath.Join(t.TempDir(), "run")
 	h = klipstest.NewHost(n, []netip.Addr{addr}, "eth0")
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{})
@@ -96,9 +96,9 @@ func TestGroupNamesTheSAAtFault(t *testing.T) {
 func TestSecondDaemon(t *testing.T) {
 	rundir, h := start(t)
 	err := daemon.Run(t.Context(), daemon.Config{Rundir: rundir, Host: h, Log: slog.New(slog.DiscardHandler)})
-	var running *daemon.ErrRunning
+	var running *user.Running
 	if !errors.As(err, &running) || running.PID != os.Getpid() {
-		t.Errorf("Run = %v, want ErrRunning with pid %d", err, os.Getpid())
+		t.Errorf("Run = %v, want Running with pid %d", err, os.Getpid())
 	}
 	if _, err := dial(t, rundir).Status(t.Context()); err != nil {
 		t.Errorf("the first one does not answer any more: %v", err)

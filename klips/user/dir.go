@@ -1,0 +1,357 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Dir is a run directory that is open. Its files are reached through it, never
+// through a symbolic link, so that it does not matter what becomes of its path.
+type Dir struct {
+	f    *os.File
+	path string
+}
+
+// OpenDir opens a run directory. Where there is none, errors.Is finds
+// fs.ErrNotExist; where this user may not read it, fs.ErrPermission. A directory
+// that cannot be trusted is a *[RundirError].
+func OpenDir(path string) (*Dir, error) {
+	path = filepath.Clean(path) // open(2) follows a link that a slash comes after
+	if err := checkLength(path); err != nil {
+		return nil, err
+	}
+	st, err := statAt(unix.AT_FDCWD, path, path)
+	if err == nil {
+		err = checkDir(path, st)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{f, path}
+	if st, err = statAt(d.fd(), ".", path); err == nil { // it may be another one by now
+		err = checkDir(path, st)
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// MakeDir opens a run directory that it makes, with mode 0700, if there is none;
+// directories above it are made too. See [OpenDir] for the errors.
+func MakeDir(path string) (*Dir, error) {
+	path = filepath.Clean(path)
+	if err := checkLength(path); err != nil {
+		return nil, err
+	}
+	// MkdirAll takes a link for a directory; OpenDir does not.
+	if err := os.MkdirAll(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if errors.Is(err, syscall.ENOTDIR) {
+			return nil, notDirectory(path)
+		}
+		return nil, err
+	}
+	return OpenDir(path)
+}
+
+// notDirectory is the error of a path of which a part is no directory.
+func notDirectory(path string) error {
+	for p := path; ; p = filepath.Dir(p) {
+		fi, err := os.Stat(p)
+		if err == nil && !fi.IsDir() || p == "/" {
+			return &RundirError{Path: p, Why: "it is not a directory", Help: "set IPSEC_RUNDIR to one", Err: syscall.ENOTDIR}
+		}
+	}
+}
+
+// maxRemoved is how often a directory may go between making and opening it; a
+// link to nowhere in its path looks the same.
+const maxRemoved = 100
+
+// LockDir opens a run directory, which it makes if asked to, and keeps other
+// callers of LockDir waiting until the Dir is closed: those who start and stop
+// daemons take turns. It waits until ctx ends, and returns that error then.
+func LockDir(ctx context.Context, path string, makeIt bool) (*Dir, error) {
+	open := OpenDir
+	if makeIt {
+		open = MakeDir
+	}
+	for try := 0; ; try++ {
+		d, err := open(path)
+		if errors.Is(err, fs.ErrNotExist) && makeIt && try < maxRemoved {
+			continue // who stopped the daemon has removed it again
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := poll(ctx, func() (bool, error) { return flock(d.f, unix.LOCK_EX) }); err != nil {
+			d.Close()
+			return nil, err
+		}
+		if d.current() {
+			return d, nil
+		}
+		d.Close() // removed while we waited
+	}
+}
+
+// current reports whether the path still leads to the directory.
+func (d *Dir) current() bool {
+	own, err := statAt(d.fd(), ".", d.path)
+	if err != nil {
+		return false
+	}
+	there, err := statAt(unix.AT_FDCWD, d.path, d.path)
+	return err == nil && own.Dev == there.Dev && own.Ino == there.Ino
+}
+
+func (d *Dir) fd() int { return int(d.f.Fd()) }
+
+// check looks at a file of the directory, see checkFile.
+func (d *Dir) check(name string, want uint32) error {
+	path := filepath.Join(d.path, name)
+	st, err := statAt(d.fd(), name, path)
+	if err != nil {
+		return err
+	}
+	return checkFile(path, st, want)
+}
+
+// Close closes the directory and ends the turn of [LockDir].
+func (d *Dir) Close() error { return d.f.Close() }
+
+// OpenLog opens the log for appending, and makes it with mode 0600 if there is
+// none.
+func (d *Dir) OpenLog() (*os.File, error) {
+	return d.open(logFile, os.O_RDWR|os.O_CREATE|os.O_APPEND)
+}
+
+// RemoveLog removes the log.
+func (d *Dir) RemoveLog() error { return d.remove(logFile) }
+
+// RemoveRest removes what a daemon leaves behind that was killed. Where one runs
+// it removes nothing.
+func (d *Dir) RemoveRest() error {
+	f, err := d.open(lockFile, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the socket goes before the lock
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// With the lock in hand no daemon can come up meanwhile.
+	if free, err := flock(f, unix.LOCK_EX); !free || !d.holds(f) {
+		return err
+	}
+	return errors.Join(d.remove(socketFile), d.remove(lockFile))
+}
+
+// RemoveSocket removes the socket. Anything else of its name is left, and
+// refused as a *[RundirError].
+func (d *Dir) RemoveSocket() error {
+	err := d.check(socketFile, unix.S_IFSOCK)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.remove(socketFile)
+}
+
+// ProtectSocket gives the socket that this process has made in the directory
+// mode 0600. An error means that it is not there.
+func (d *Dir) ProtectSocket() error {
+	if err := d.check(socketFile, unix.S_IFSOCK); err != nil {
+		return err
+	}
+	if err := unix.Fchmodat(d.fd(), socketFile, 0o600, 0); err != nil {
+		return &fs.PathError{Op: "chmod", Path: SocketPath(d.path), Err: err}
+	}
+	return nil
+}
+
+// open opens a regular file of the directory, with mode 0600 if it is made.
+func (d *Dir) open(name string, flags int) (*os.File, error) {
+	path := filepath.Join(d.path, name)
+	// O_NONBLOCK is for a named pipe, which nobody may ever write to.
+	fd, err := unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		var e *RundirError
+		if errors.As(d.check(name, unix.S_IFREG), &e) {
+			return nil, e
+		}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = checkFile(path, &st, unix.S_IFREG)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// remove removes a file; none of that name is no error.
+func (d *Dir) remove(name string) error {
+	err := unix.Unlinkat(d.fd(), name, 0)
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	return &fs.PathError{Op: "remove", Path: filepath.Join(d.path, name), Err: err}
+}
+
+// A Running error says that another daemon has the run directory.
+type Running struct{ PID int }
+
+func (e *Running) Error() string {
+	return fmt.Sprintf("a daemon with process id %d is running already", e.PID)
+}
+
+// A Lock makes its holder the one daemon of a run directory. It goes with the
+// process, however that ends.
+type Lock struct {
+	dir *Dir
+	f   *os.File
+}
+
+// TakeLock takes the lock and writes this process's id into its file. It waits
+// for another holder until ctx ends; the error is a *[Running] then.
+func (d *Dir) TakeLock(ctx context.Context) (*Lock, error) {
+	for {
+		f, err := d.open(lockFile, os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			return nil, err
+		}
+		err = poll(ctx, func() (bool, error) { return flock(f, unix.LOCK_EX) })
+		if err != nil {
+			pid := readPID(f)
+			f.Close()
+			if errors.Is(err, ctx.Err()) {
+				return nil, &Running{PID: pid}
+			}
+			return nil, err
+		}
+		if !d.holds(f) {
+			f.Close() // a daemon that has ended removed it: what we locked is no file any more
+			continue
+		}
+		if err := writePID(f); err != nil {
+			// A full disk: better no daemon than one that cannot be found.
+			_ = d.remove(lockFile)
+			f.Close()
+			return nil, err
+		}
+		return &Lock{d, f}, nil
+	}
+}
+
+// holds reports whether the directory's lock file is f.
+func (d *Dir) holds(f *os.File) bool {
+	var own unix.Stat_t
+	there, err := statAt(d.fd(), lockFile, f.Name())
+	return err == nil && unix.Fstat(int(f.Fd()), &own) == nil && own.Dev == there.Dev && own.Ino == there.Ino
+}
+
+// Release removes the file and ends the lock.
+func (l *Lock) Release() {
+	_ = l.dir.remove(lockFile)
+	l.f.Close()
+}
+
+// pidPatience is how long the holder of the lock may take to write its process
+// id, which it does next.
+const pidPatience = 2 * time.Second
+
+// Holder returns the process id of the daemon that holds the lock, 0 if none
+// does.
+func (d *Dir) Holder() (pid int, err error) {
+	f, err := d.open(lockFile, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), pidPatience)
+	defer cancel()
+	err = poll(ctx, func() (bool, error) {
+		// Shared, so that two who ask do not take each other for a daemon.
+		free, err := flock(f, unix.LOCK_SH)
+		if free {
+			pid = 0 // what is in it was left by a daemon that was killed
+		} else {
+			pid = readPID(f)
+		}
+		return free || pid > 1, err
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return 0, &RundirError{Path: f.Name(), Why: "it is locked, and there is no process id in it", Err: syscall.EINVAL}
+	}
+	return pid, err
+}
+
+// flock tries to lock a file and reports whether it did.
+func flock(f *os.File, how int) (bool, error) {
+	switch err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err {
+	case nil:
+		return true, nil
+	case unix.EWOULDBLOCK, unix.EINTR:
+		return false, nil
+	default:
+		return false, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+}
+
+// poll tries until it is done or fails, or ctx ends. It tries once in any case.
+func poll(ctx context.Context, try func() (done bool, err error)) error {
+	for {
+		if done, err := try(); done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+// readPID returns the process id in a lock file, 0 if there is none.
+func readPID(f *os.File) int {
+	b, _ := io.ReadAll(io.NewSectionReader(f, 0, 32))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || !strings.HasSuffix(string(b), "\n") {
+		return 0
+	}
+	return pid
+}

@@ -1,0 +1,275 @@
+package user
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func env(rundir string) func(string) string {
+	return func(name string) string {
+		if name == "IPSEC_RUNDIR" {
+			return rundir
+		}
+		return ""
+	}
+}
+
+// runDir returns a directory that can be a run directory, whatever the umask.
+func runDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestRundir(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	longest := "/" + strings.Repeat("x", MaxSocketPath-len("/")-len("/pfkey.sock"))
+	relative := strings.Repeat("x", MaxSocketPath-len(dir)-len("/")-len("/pfkey.sock"))
+	for _, tt := range []struct{ set, want string }{
+		{"/a/b", "/a/b"},
+		{"/a//b/../c/", "/a/c"},
+		{"rel", dir + "/rel"},
+		{"./rel/", dir + "/rel"},
+		{"..", filepath.Dir(dir)},
+		{longest, longest},
+		{relative, filepath.Join(dir, relative)},
+	} {
+		if got, err := Rundir(env(tt.set)); got != tt.want || err != nil {
+			t.Errorf("Rundir(%q) = %q, %v, want %q", tt.set, got, err, tt.want)
+		}
+	}
+	for _, set := range []string{longest + "x", relative + "x", strings.Repeat("/long", 1000)} {
+		_, err := Rundir(env(set))
+		var e *RundirError
+		if !errors.As(err, &e) || !errors.Is(err, syscall.ENAMETOOLONG) {
+			t.Fatalf("Rundir of %d bytes = %v, want ENAMETOOLONG", len(set), err)
+		}
+		abs, _ := filepath.Abs(set)
+		for _, word := range []string{"IPSEC_RUNDIR", "at most 96 ", "shorter", abs} {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("Rundir of %d bytes: %v; want %q in it", len(set), err, word)
+			}
+		}
+	}
+	own, err := Rundir(env(""))
+	if err != nil || own != DefaultRundir && !strings.HasPrefix(own, DefaultRundir+"/netns-") {
+		t.Errorf("Rundir() = %q, %v", own, err)
+	}
+}
+
+// A relative path needs a working directory.
+func TestRundirNowhere(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PWD", "")
+	var e *RundirError
+	if _, err := Rundir(env("rel")); !errors.As(err, &e) || !strings.Contains(e.Error(), "working directory") {
+		t.Errorf("Rundir = %v, want words about the working directory", err)
+	}
+	if got, err := Rundir(env("/abs")); got != "/abs" || err != nil {
+		t.Errorf("Rundir(/abs) = %q, %v", got, err)
+	}
+}
+
+func TestRundirErrorIsOneLine(t *testing.T) {
+	e := &RundirError{Path: "/a\nb\x1b[2J", Why: "it is not a directory"}
+	if got, want := e.Error(), `"/a\nb\x1b[2J": it is not a directory`; got != want {
+		t.Errorf("Error() = %q, want %q", got, want)
+	}
+}
+
+// Bad directories: none is opened, made or dialed, and the words say why.
+func TestBadDirectories(t *testing.T) {
+	top := t.TempDir()
+	in := func(name string) string { return filepath.Join(top, name) }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mkdir := func(name string, mode os.FileMode) {
+		t.Helper()
+		must(os.Mkdir(in(name), 0o700))
+		must(os.Chmod(in(name), mode))
+	}
+	mkdir("good", 0o755)
+	mkdir("group", 0o770)
+	mkdir("others", 0o702)
+	mkdir("sticky", os.ModeSticky|0o777)
+	must(os.WriteFile(in("file"), nil, 0o600))
+	must(os.Symlink("good", in("link")))
+	must(os.Symlink("nowhere", in("dangling")))
+	bad := []struct {
+		path, word string
+		is         error
+	}{
+		{in("group"), "other users may write to the directory (mode 0770)", fs.ErrPermission},
+		{in("others"), "(mode 0702)", fs.ErrPermission},
+		{in("sticky"), "(mode 1777)", fs.ErrPermission},
+		{in("file"), "it is not a directory", syscall.ENOTDIR},
+		{in("link"), "it is a symbolic link", syscall.ELOOP},
+		{in("link") + "/", "it is a symbolic link", syscall.ELOOP},
+		{in("dangling"), "it is a symbolic link", syscall.ELOOP},
+		{"/" + strings.Repeat("x", 100), "IPSEC_RUNDIR is too long", syscall.ENAMETOOLONG},
+	}
+	if os.Geteuid() == 0 {
+		mkdir("foreign", 0o700)
+		if err := os.Chown(in("foreign"), 4711, 4711); err == nil { // not in a user namespace
+			bad = append(bad, struct {
+				path, word string
+				is         error
+			}{in("foreign"), "the directory belongs to uid 4711", fs.ErrPermission})
+		}
+	}
+	for _, tt := range bad {
+		_, openErr := OpenDir(tt.path)
+		_, makeErr := MakeDir(tt.path)
+		_, lockErr := LockDir(t.Context(), tt.path, true)
+		_, dialErr := Dial(SocketPath(tt.path))
+		for f, err := range map[string]error{"OpenDir": openErr, "MakeDir": makeErr, "LockDir": lockErr, "Dial": dialErr} {
+			var e *RundirError
+			if !errors.As(err, &e) || !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.word) {
+				t.Errorf("%s(%s) = %v, want %q and %v", f, tt.path, err, tt.word, tt.is)
+			}
+		}
+	}
+	if _, err := os.Lstat(in("nowhere")); err == nil {
+		t.Error("a directory was made where a link leads")
+	}
+
+	// A part of the path is a file.
+	var e *RundirError
+	if _, err := MakeDir(in("file/run")); !errors.As(err, &e) || e.Path != in("file") {
+		t.Errorf("MakeDir below a file = %v, want words about the file", err)
+	}
+	// Nothing there is no fault of a directory.
+	for _, path := range []string{in("none"), in("none/run")} {
+		if _, err := OpenDir(path); !errors.Is(err, fs.ErrNotExist) || errors.As(err, &e) {
+			t.Errorf("OpenDir(%s) = %v, want %v", path, err, fs.ErrNotExist)
+		}
+		if _, err := Dial(SocketPath(path)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Dial(%s) = %v, want %v", path, err, fs.ErrNotExist)
+		}
+	}
+	// A way that leads nowhere ends.
+	if _, err := LockDir(t.Context(), in("dangling/run"), true); err == nil {
+		t.Error("LockDir opened a directory behind a link to nowhere")
+	}
+	d, err := MakeDir(in("new/run"))
+	must(err)
+	defer d.Close()
+	if fi, err := os.Stat(in("new/run")); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("MakeDir made mode %v, %v, want 0700", fi.Mode(), err)
+	}
+}
+
+// Files of a run directory that are not what they should be.
+func TestBadFiles(t *testing.T) {
+	victim := filepath.Join(t.TempDir(), "victim")
+	const text = "keep me\n"
+	for _, tt := range []struct {
+		name, word string
+		put        func(path string) error
+	}{
+		{"link", "it is a symbolic link", func(p string) error { return os.Symlink(victim, p) }},
+		{"pipe", "it is not a ", func(p string) error { return unix.Mkfifo(p, 0o600) }},
+		{"directory", "it is not a ", func(p string) error { return os.Mkdir(p, 0o700) }},
+	} {
+		if err := os.WriteFile(victim, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{socketFile, lockFile, logFile} {
+			path := runDir(t)
+			if err := tt.put(filepath.Join(path, file)); err != nil {
+				t.Fatal(err)
+			}
+			d, err := OpenDir(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			errs := map[string]error{}
+			switch file {
+			case socketFile:
+				_, errs["Dial"] = Dial(SocketPath(path))
+				errs["RemoveSocket"] = d.RemoveSocket()
+				errs["ProtectSocket"] = d.ProtectSocket()
+			case lockFile:
+				_, errs["TakeLock"] = d.TakeLock(t.Context())
+				_, errs["Holder"] = d.Holder()
+				errs["RemoveRest"] = d.RemoveRest()
+			case logFile:
+				_, errs["OpenLog"] = d.OpenLog()
+			}
+			for f, err := range errs {
+				var e *RundirError
+				if !errors.As(err, &e) || e.Path != filepath.Join(path, file) || !strings.Contains(err.Error(), tt.word) {
+					t.Errorf("%s is a %s: %s = %v, want %q", file, tt.name, f, err, tt.word)
+				}
+			}
+			if _, err := os.Lstat(filepath.Join(path, file)); err != nil {
+				t.Errorf("%s is a %s: it was removed", file, tt.name)
+			}
+		}
+		if b, err := os.ReadFile(victim); string(b) != text {
+			t.Errorf("%s: what the link leads to now is %q, %v", tt.name, b, err)
+		}
+	}
+	// A regular file where the socket is to be is no socket.
+	path := runDir(t)
+	if err := os.WriteFile(SocketPath(path), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Dial(SocketPath(path)); !errors.Is(err, syscall.ENOTSOCK) {
+		t.Errorf("Dial of a regular file = %v, want ENOTSOCK", err)
+	}
+}
+
+func TestRemoveSocket(t *testing.T) {
+	path := runDir(t)
+	d, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.RemoveSocket(); err != nil {
+		t.Errorf("RemoveSocket of none = %v", err)
+	}
+	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: SocketPath(path), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := d.ProtectSocket(); err != nil {
+		t.Error(err)
+	}
+	if fi, err := os.Lstat(SocketPath(path)); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v, want 0600", fi.Mode(), err)
+	}
+	ln.Close()
+	if err := d.RemoveSocket(); err != nil {
+		t.Error(err)
+	}
+	if l, _ := os.ReadDir(path); len(l) != 0 {
+		t.Errorf("left: %v", l)
+	}
+}
