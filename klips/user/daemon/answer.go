@@ -212,6 +212,11 @@ func sendAll[T any](m *pfkey.Message, send func(*pfkey.Message) error, read func
 // status tells how the daemon is.
 func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.Message) error) error {
 	devices, _ := s.eng.Devices(ctx)
+	for i, d := range devices {
+		if d.MTU == 0 && s.mtu != nil { // never attached; the system has a number for it
+			devices[i].MTU, _ = s.mtu(d.Name)
+		}
+	}
 	sas, eroutes := s.eng.Count()
 	r, err := pfkey.StatusReply(m.Header, user.Status{
 		PID:     os.Getpid(),

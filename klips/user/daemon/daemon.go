@@ -79,6 +79,9 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
 	s := &server{eng: eng, log: c.Log, stop: cancel, started: time.Now(), rundir: c.Rundir, version: c.Version}
+	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
+		s.mtu = h.MTU
+	}
 	s.audience.deaf = s.deaf
 	eng.SetEvents(s)
 	if c.Ready != nil {

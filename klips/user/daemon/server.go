@@ -26,6 +26,7 @@ type server struct {
 	started time.Time
 	rundir  string
 	version string
+	mtu     func(device string) (int, error) // as the system shows it; nil: it shows none
 
 	audience audience
 	seq      atomic.Uint32 // of the last message that nobody asked for

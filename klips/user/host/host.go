@@ -126,6 +126,9 @@ func (h *Host) readDevices() {
 // OpenLink makes a TUN device.
 func (h *Host) OpenLink(name string) (engine.Link, error) { return openLink(name) }
 
+// MTU returns the MTU that the system shows for a device.
+func (h *Host) MTU(name string) (int, error) { return mtu(name) }
+
 // OpenReceiver opens raw sockets for ESP and AH.
 func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) { return rawip.NewReceiver(batch) }
 
