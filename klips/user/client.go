@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,13 +20,17 @@ const (
 	listTimeout = 2 * time.Minute
 )
 
-// A Client asks a daemon for what the commands want.
+// A Client asks a daemon for what the commands want. The daemon closes the
+// connection of a client that has been idle for some minutes; the Client then
+// connects again, to the same daemon and no other. Its methods may be called
+// from any goroutine.
 type Client struct {
 	pfkey.Asker
+	path string
+
+	mu   sync.Mutex
 	conn *pfkey.Conn
 }
-
-var _ klips.Stack = (*Client)(nil)
 
 // Dial connects to the daemon whose socket is at path, after it has seen that
 // no other user can have put it there: see [OpenDir] for what is asked of the
@@ -41,11 +46,11 @@ func Dial(path string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(c), nil
+	return newClient(path, c), nil
 }
 
-func newClient(conn *pfkey.Conn) *Client {
-	c := &Client{conn: conn}
+func newClient(path string, conn *pfkey.Conn) *Client {
+	c := &Client{path: path, conn: conn}
 	c.Asker = func(ctx context.Context, op, object string, m *pfkey.Message) error {
 		_, err := c.call(ctx, op, object, m)
 		return err
@@ -55,16 +60,61 @@ func newClient(conn *pfkey.Conn) *Client {
 
 // PeerPID returns the process id of the daemon, 0 if that is in a PID namespace
 // that this process cannot see.
-func (c *Client) PeerPID() int { return c.conn.PeerPID() }
+func (c *Client) PeerPID() int { return c.current().PeerPID() }
 
 // Close closes the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error { return c.current().Close() }
+
+func (c *Client) current() *pfkey.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn
+}
+
+// with calls f with the connection, and again with a new one if the daemon had
+// closed it before anything could be sent.
+func (c *Client) with(f func(*pfkey.Conn) error) error {
+	conn := c.current()
+	err := f(conn)
+	if errors.Is(err, syscall.EPIPE) && c.redial(conn) == nil {
+		err = f(c.current())
+	}
+	return err
+}
+
+// errOther says that another daemon listens by now, which has nothing of what
+// the first one was told.
+var errOther = errors.New("another daemon listens")
+
+// redial replaces a connection, unless that has been done.
+func (c *Client) redial(old *pfkey.Conn) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != old {
+		return nil
+	}
+	fresh, err := Dial(c.path)
+	if err != nil {
+		return err
+	}
+	if pid := old.PeerPID(); pid == 0 || fresh.conn.PeerPID() != pid {
+		fresh.Close()
+		return errOther
+	}
+	old.Close()
+	c.conn = fresh.conn
+	return nil
+}
 
 // call sends a request; op and object name it in the error.
 func (c *Client) call(ctx context.Context, op, object string, m *pfkey.Message) (*pfkey.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	r, err := c.conn.Call(ctx, m)
+	var r *pfkey.Message
+	err := c.with(func(conn *pfkey.Conn) (err error) {
+		r, err = conn.Call(ctx, m)
+		return err
+	})
 	if err == nil {
 		return r, nil
 	}
@@ -85,7 +135,11 @@ func opError(op, object string, err error) error {
 func list[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Message) ([]T, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	l, err := pfkey.List[T](ctx, c.conn, m)
+	var l []T
+	err := c.with(func(conn *pfkey.Conn) (err error) {
+		l, err = pfkey.List[T](ctx, conn, m)
+		return err
+	})
 	if err != nil {
 		return nil, opError(op, object, err)
 	}
@@ -222,8 +276,10 @@ func (c *Client) Stop(ctx context.Context) error {
 
 // Listen registers for SA types and returns the daemon's messages, see
 // [pfkey.Listener]. The Client must not be used for anything else meanwhile.
+// Without types it is no listener to the daemon, which closes the connection
+// after some minutes.
 func (c *Client) Listen(ctx context.Context, types ...pfkey.SAType) (iter.Seq2[[]byte, error], error) {
-	l, err := c.conn.Listen(ctx, types...)
+	l, err := c.current().Listen(ctx, types...)
 	if err != nil {
 		return nil, opError("listen", "", err)
 	}

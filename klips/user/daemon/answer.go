@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"syscall"
-	"time"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -222,7 +221,7 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		PID:     os.Getpid(),
 		Version: s.version,
 		Rundir:  s.rundir,
-		Uptime:  int64(time.Since(s.started).Seconds()),
+		Uptime:  int64(s.clock.Now().Sub(s.started).Seconds()),
 		SAs:     sas,
 		Eroutes: eroutes,
 		Devices: devices,

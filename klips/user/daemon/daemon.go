@@ -34,6 +34,12 @@ type Config struct {
 // error is a *[user.Running]; one that cannot be trusted is a
 // *[user.RundirError].
 func Run(ctx context.Context, c Config) error {
+	if c.Clock == nil {
+		c.Clock = clock.System
+	}
+	limits := newLimits(c.Log.Handler(), c.Clock)
+	defer limits.flush()
+	c.Log = slog.New(limits)
 	// Keys must not reach the disk by a core dump, nor another process of the
 	// same user by ptrace.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -78,7 +84,10 @@ func Run(ctx context.Context, c Config) error {
 	defer ln.Close()
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
-	s := &server{eng: eng, log: c.Log, stop: cancel, started: time.Now(), rundir: c.Rundir, version: c.Version}
+	s := &server{
+		eng: eng, log: c.Log, clock: c.Clock, stop: cancel,
+		started: c.Clock.Now(), rundir: c.Rundir, version: c.Version,
+	}
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
 		s.mtu = h.MTU
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 )
 
@@ -33,17 +34,31 @@ func start(t testing.TB) (rundir string, h *klipstest.Host) {
 // startOn runs a daemon on a host of memory on a network.
 func startOn(t testing.TB, n *klipstest.Network, addr netip.Addr) (rundir string, h *klipstest.Host) {
 	t.Helper()
-	rundir = filepath.Join(t.TempDir(), "run")
 	h = klipstest.NewHost(n, []netip.Addr{addr}, "eth0")
-	ctx, cancel := context.WithCancel(context.Background())
+	return startWith(t, daemon.Config{Host: h}), h
+}
+
+// startAt runs a daemon whose clock the test turns.
+func startAt(t testing.TB, log *slog.Logger) (rundir string, h *klipstest.Host, c *clocktest.Clock) {
+	t.Helper()
+	h = klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+	c = clocktest.New()
+	return startWith(t, daemon.Config{Host: h, Clock: c, Log: log}), h, c
+}
+
+// startWith runs a daemon until the test ends.
+func startWith(t testing.TB, c daemon.Config) (rundir string) {
+	t.Helper()
+	// The daemon makes the directory itself, whatever the umask of the test.
+	c.Rundir, c.Version = filepath.Join(t.TempDir(), "run"), "test"
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	ready := make(chan struct{})
+	c.Ready = func() { close(ready) }
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() {
-		done <- daemon.Run(ctx, daemon.Config{
-			Rundir: rundir, Version: "test", Host: h,
-			Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
-		})
-	}()
+	go func() { done <- daemon.Run(ctx, c) }()
 	select {
 	case <-ready:
 	case err := <-done:
@@ -54,11 +69,11 @@ func startOn(t testing.TB, n *klipstest.Network, addr netip.Addr) (rundir string
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v", err)
 		}
-		if l, _ := os.ReadDir(rundir); len(l) != 0 {
+		if l, _ := os.ReadDir(c.Rundir); len(l) != 0 {
 			t.Errorf("left behind: %v", l)
 		}
 	})
-	return rundir, h
+	return c.Rundir
 }
 
 func dial(t *testing.T, rundir string) *user.Client {
@@ -111,14 +126,13 @@ func TestStop(t *testing.T) {
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, err := user.Dial(user.SocketPath(rundir)); errors.Is(err, fs.ErrNotExist) {
-			return
+	eventually(t, "the socket is gone", func() bool {
+		c, err := user.Dial(user.SocketPath(rundir))
+		if err == nil {
+			c.Close()
 		}
-		if time.Now().After(end) {
-			t.Fatal("still listening")
-		}
-	}
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // Garbage gets an errno, and the daemon goes on.
@@ -148,7 +162,7 @@ func TestGarbage(t *testing.T) {
 		if _, err := raw.Write(g.b); err != nil {
 			t.Fatalf("%d: write: %v", i, err)
 		}
-		_ = raw.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = raw.SetReadDeadline(time.Now().Add(patience))
 		buf := make([]byte, 1000)
 		n, err := raw.Read(buf)
 		if err != nil {
@@ -174,18 +188,9 @@ func TestDeafClient(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deaf, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: user.SocketPath(rundir), Net: "unixpacket"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deaf.Close()
-	m := pfkey.ListTable(pfkey.TableSAs)
-	b, _ := m.Marshal()
+	deaf := open(t, rundir)
 	for range 5 {
-		_ = deaf.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		if _, err := deaf.Write(b); err != nil {
-			break
-		}
+		deaf.write(pfkey.ListTable(pfkey.TableSAs))
 	}
 	if l, err := c.SAs(t.Context()); err != nil || len(l) != 2000 {
 		t.Errorf("SAs = %d of them, %v", len(l), err)

@@ -6,11 +6,9 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -18,7 +16,7 @@ import (
 )
 
 // A listener that never reads holds up neither who asks, nor other listeners,
-// nor packets, and takes no more memory than its queue.
+// nor packets. How much is kept for it TestTellIsBounded knows.
 func TestDeafListener(t *testing.T) {
 	rundir, h := start(t)
 	c := dial(t, rundir)
@@ -30,13 +28,7 @@ func TestDeafListener(t *testing.T) {
 	good.heard()
 	id := said(klips.ProtoTun, 0x1001)
 	const rounds = 3000
-	begin := time.Now()
-	var before, after runtime.MemStats
 	for i := range rounds {
-		if i == rounds/2 {
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-		}
 		if err := c.AddSA(t.Context(), tunSpec(0x1001)); err != nil {
 			t.Fatal(err)
 		}
@@ -49,13 +41,6 @@ func TestDeafListener(t *testing.T) {
 			}
 		}
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	// Half of the rounds would be some 300 kB if they were kept.
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 150_000 {
-		t.Errorf("%d bytes more memory after %d rounds", grown, rounds/2)
-	}
-	t.Logf("%d requests took %v", 2*rounds, time.Since(begin))
 	good.heard()
 
 	// Packets pass, and ACQUIREs reach the other one.
@@ -117,29 +102,26 @@ func TestDeafListenerAndTraps(t *testing.T) {
 	if err := c.SetEroute(t.Context(), trap(klips.SPITrap), klips.ErouteAdd); err != nil {
 		t.Fatal(err)
 	}
-	holds := func() int {
-		l, err := c.Eroutes(t.Context())
+	// How much the socket itself holds is the kernel's business. When it and the
+	// queue are full, the next ACQUIRE is dropped, and counted.
+	dropped := func() uint64 {
+		s, err := c.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(l) - 2
+		return s.Dropped
 	}
-	// How much the socket itself holds is the kernel's business. It is full when
-	// no packet makes a hold any more.
-	n, vain := 0, 0
-	for i := 0; vain < 20; i++ {
+	for i := 0; dropped() == 0; i++ {
 		if i == 1<<16 {
 			t.Fatal("the queue is never full")
 		}
 		send(udp(netip.MustParseAddr("10.1.0.5"), netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 1, 2))
-		switch m := holds(); {
-		case m > n:
-			n, vain = m, 0
-		default:
-			vain++
-			time.Sleep(time.Millisecond)
-		}
 	}
+	l, err := c.Eroutes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(l) - 2 // the trap and the fence are no holds
 	heard := 0
 	for _, b := range deaf.heard() {
 		if p, err := pfkey.ParseHeader(b); err == nil && p.Type == pfkey.TypeAcquire {

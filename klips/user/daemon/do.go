@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"syscall"
-	"time"
 
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
@@ -77,7 +76,7 @@ func (s *server) doSA(ctx context.Context, m *pfkey.Message) (result, error) {
 		return result{}, err
 	}
 	if m.Type == pfkey.TypeGet {
-		return toSender(pfkey.GetReply(m, &sa, time.Now())), nil
+		return toSender(pfkey.GetReply(m, &sa, s.clock.Now())), nil
 	}
 	return toAll(pfkey.DeleteReply(m, sa.Ref)), e.DeleteSA(ctx, id)
 }
@@ -106,7 +105,7 @@ func (s *server) update(ctx context.Context, m *pfkey.Message) (result, error) {
 		return result{}, err
 	}
 	sa, err := s.eng.GetSA(ctx, id)
-	return toAll(pfkey.UpdateReply(m, &sa, time.Now())), err
+	return toAll(pfkey.UpdateReply(m, &sa, s.clock.Now())), err
 }
 
 // doGroup groups SAs, or takes a group apart.
@@ -150,7 +149,9 @@ func (s *server) doFlow(ctx context.Context, m *pfkey.Message) (result, error) {
 func (s *server) doKeying(p *peer, m *pfkey.Message) (result, error) {
 	switch m.Type {
 	case pfkey.TypeRegister:
-		s.audience.register(p, m.SAType)
+		if !s.audience.register(p, m.SAType) {
+			return result{}, syscall.ENOBUFS
+		}
 		auth, other := algorithms(m.SAType)
 		r := toAll(pfkey.RegisterReply(m, auth, other))
 		r.to = m.SAType

@@ -23,4 +23,18 @@
 // wait. Of what a client did not ask for, only so much waits; the rest is
 // dropped, counted, and logged once. Its own answers are not dropped: the next
 // request is read when the last answer has been sent.
+//
+// # Clients that do nothing
+//
+// Who has registered (RFC 2367 section 3.1.7) is a listener and may stay. Any
+// other client is idle when it has neither asked nor taken an answer for some
+// minutes, and is closed. When there are too many clients, the one that has been
+// idle longest goes at once; listeners are fewer than all, so that there is
+// always one that can go. See idle.go for the numbers.
+//
+// # The run directory
+//
+// The daemon takes no directory that another user could change, follows no link
+// in it, and holds the lock of one file there as long as it lives: see
+// [user.Dir]. Clients check the same, and who answers, before they send a key.
 package daemon

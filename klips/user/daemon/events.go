@@ -3,7 +3,6 @@ package daemon
 import (
 	"net/netip"
 	"syscall"
-	"time"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -16,7 +15,7 @@ var _ engine.Events = (*server)(nil)
 
 // Expire tells everyone that a lifetime limit of an SA has passed.
 func (s *server) Expire(sa *klips.SA, hard bool) {
-	m := pfkey.Expire(sa, hard, time.Now())
+	m := pfkey.Expire(sa, hard, s.clock.Now())
 	m.Seq = s.seq.Add(1)
 	if b := s.marshal(m); b != nil {
 		s.audience.tell(everyone, b)

@@ -21,6 +21,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
+// patience is how long tests wait for what must come. Only a failure takes so
+// long.
+const patience = time.Minute
+
 // A socket is a client that sees every message that comes, as a key daemon does.
 type socket struct {
 	t   testing.TB
@@ -47,7 +51,7 @@ func open(t testing.TB, rundir string) *socket {
 
 func (s *socket) read() []byte {
 	s.t.Helper()
-	_ = s.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = s.c.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, pfkey.MaxMessage)
 	n, err := s.c.Read(buf)
 	if err != nil {
@@ -411,7 +415,7 @@ func udp(src, dst netip.Addr, sport, dport uint16) []byte {
 // eventually waits for something to become true.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("never happened: " + what)
 		}

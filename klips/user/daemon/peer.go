@@ -4,9 +4,11 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/clock"
 )
 
 // maxNews is how many messages that it did not ask for wait for a client that
@@ -23,8 +25,11 @@ const listTimeout = 10 * time.Second
 // most one answer and maxNews other messages wait at any time, and whoever has
 // news for it never waits at all.
 type peer struct {
-	conn *net.UnixConn
-	pid  int32 // of the process that connected
+	conn  *net.UnixConn
+	pid   int32 // of the process that connected
+	clock clock.Clock
+
+	active atomic.Int64 // when it last asked or got an answer, see touch
 
 	// registered is a set of SA types, by bit. Guarded by audience.mu.
 	registered uint16
@@ -46,16 +51,20 @@ type outgoing struct {
 	sent chan struct{} // closed when it is sent; nil for news
 }
 
-func newPeer(c *net.UnixConn, pid int32) *peer {
+func newPeer(c *net.UnixConn, pid int32, clock clock.Clock) *peer {
 	p := &peer{
-		conn: c, pid: pid,
+		conn: c, pid: pid, clock: clock,
 		wake:   make(chan struct{}, 1),
 		closed: make(chan struct{}),
 		broken: make(chan struct{}),
 	}
+	p.touch()
 	go p.send()
 	return p
 }
+
+// hangUp ends the connection; who serves it sees that.
+func (p *peer) hangUp() { p.conn.Close() }
 
 // close ends the connection and returns when nobody sends any more.
 func (p *peer) close() {
@@ -95,8 +104,8 @@ func (p *peer) push(o outgoing) {
 	}
 }
 
-// wait returns true when an answer has been sent, false when it will never be.
-// However long a client does not read its answer, it waits for it.
+// wait returns true when an answer has been sent, false when it will never be. A
+// client that does not read its answer gets time until it counts as idle.
 func (p *peer) wait(sent <-chan struct{}) bool {
 	select {
 	case <-sent:
@@ -108,13 +117,14 @@ func (p *peer) wait(sent <-chan struct{}) bool {
 
 // waitAtMost is wait with an end.
 func (p *peer) waitAtMost(sent <-chan struct{}, d time.Duration) bool {
-	t := time.NewTimer(d)
+	late := make(chan struct{})
+	t := p.clock.AfterFunc(d, func() { close(late) })
 	defer t.Stop()
 	select {
 	case <-sent:
 		return true
 	case <-p.broken:
-	case <-t.C:
+	case <-late:
 	}
 	return false
 }
@@ -132,6 +142,9 @@ func (p *peer) send() {
 			case <-p.closed:
 				return
 			}
+		}
+		if o.sent != nil {
+			p.touch()
 		}
 		if _, err := p.conn.Write(o.b); err != nil {
 			return
@@ -168,25 +181,48 @@ type audience struct {
 	deaf func(p *peer)
 }
 
-func (a *audience) join(p *peer) {
+// join adds a peer. If there are maxClients already, it removes one and returns
+// it.
+func (a *audience) join(p *peer) (out *peer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if len(a.peers) >= maxClients {
+		out = a.evictLocked()
+	}
 	a.peers = append(a.peers, p)
+	return out
 }
 
 func (a *audience) leave(p *peer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.leaveLocked(p)
+}
+
+func (a *audience) leaveLocked(p *peer) {
 	if i := slices.Index(a.peers, p); i >= 0 {
 		a.peers = slices.Delete(a.peers, i, i+1)
 	}
 }
 
-// register notes that a peer wants to hear about SAs of a type.
-func (a *audience) register(p *peer, t pfkey.SAType) {
+// register notes that a peer wants to hear about SAs of a type, unless there are
+// too many who listen.
+func (a *audience) register(p *peer, t pfkey.SAType) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !p.listensLocked() {
+		n := 0
+		for _, other := range a.peers {
+			if other.listensLocked() {
+				n++
+			}
+		}
+		if n >= maxListeners {
+			return false
+		}
+	}
 	p.registered |= 1 << t
+	return true
 }
 
 // everyone is the SA type that stands for all peers, registered or not.

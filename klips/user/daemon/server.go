@@ -13,15 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
-
-// maxClients is how many connections are served at the same time.
-const maxClients = 256
 
 type server struct {
 	eng     *engine.Engine
 	log     *slog.Logger
+	clock   clock.Clock
 	stop    func()
 	started time.Time
 	rundir  string
@@ -54,7 +53,7 @@ func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	context.AfterFunc(ctx, func() { ln.Close() })
-	slots := make(chan struct{}, maxClients)
+	s.watchIdle(ctx)
 	for {
 		c, err := ln.AcceptUnix()
 		switch {
@@ -67,18 +66,13 @@ func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 			return nil
 		case err != nil: // out of descriptors, most likely: let clients go first
 			s.log.Warn("accept", "err", err)
+			if out := s.audience.evict(); out != nil {
+				out.hangUp()
+			}
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			s.log.Warn("too many clients", "limit", maxClients)
-			c.Close()
-			continue
-		}
 		wg.Go(func() {
-			defer func() { <-slots }()
 			defer c.Close()
 			unblock := context.AfterFunc(ctx, func() { c.Close() })
 			defer unblock()
@@ -94,9 +88,9 @@ func (s *server) client(ctx context.Context, c *net.UnixConn) {
 		s.log.Warn("client refused", "err", err)
 		return
 	}
-	p := newPeer(c, pid)
+	p := newPeer(c, pid, s.clock)
 	defer p.close()
-	s.audience.join(p)
+	s.admit(p)
 	defer s.audience.leave(p)
 	buf := make([]byte, pfkey.MaxMessage+1)
 	defer clear(buf) // there were keys in it
@@ -105,6 +99,7 @@ func (s *server) client(ctx context.Context, c *net.UnixConn) {
 		if err != nil || n == 0 {
 			return
 		}
+		p.touch()
 		err = s.answer(ctx, p, buf[:n])
 		clear(buf[:n])
 		if err != nil {
