@@ -11,11 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/qemu"
 	"github.com/klips-go/ipsec/testscripts/uml"
@@ -96,36 +96,65 @@ func (w *world) stopDaemon(name string, h *lab.Host) {
 		cmd.Run() // a machine without a daemon says so; either way nothing is left
 		return
 	}
+	daemon := daemonIn(dir)
 	if out, err := h.Output(cmd); err != nil {
 		w.t.Log(fmt.Sprintf("setup stop on host %s: %v\n%s", name, err, out))
 	}
+	// It takes its devices with it and gives its lock back a moment before its end.
+	if daemon != nil && !awaitEnd(daemon) {
+		w.t.Fatal(fmt.Sprintf("the daemon of host %s does not end", name))
+	}
 }
 
-// processesIn lists the processes in a host's network namespace. A daemon that
-// was told to stop gets a moment.
+// processesIn lists the processes in a host's network namespace.
 func processesIn(h *lab.Host) (pids []int) {
 	own, err := os.Stat(h.NetNS())
 	if err != nil {
 		return nil
 	}
-	for try := 0; try < 10; try++ {
-		pids = nil
-		entries, _ := os.ReadDir("/proc")
-		for _, e := range entries {
-			pid, err := strconv.Atoi(e.Name())
-			if err != nil || pid == os.Getpid() {
-				continue
-			}
-			if ns, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && os.SameFile(own, ns) {
-				pids = append(pids, pid)
-			}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
 		}
-		if len(pids) == 0 {
-			return nil
+		if ns, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid)); err == nil && os.SameFile(own, ns) {
+			pids = append(pids, pid)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	return pids
+}
+
+// daemonIn returns a file that tells when the daemon of a run directory ends;
+// nil where none runs.
+func daemonIn(dir string) *os.File {
+	d, err := user.OpenDir(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	pid, err := d.Holder()
+	if err != nil || pid == 0 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "pidfd")
+}
+
+// awaitEnd waits until the process has ended, and reports whether it has.
+func awaitEnd(pidfd *os.File) bool {
+	defer pidfd.Close()
+	const patience = 60_000 // ms; only a failure takes so long
+	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, patience)
+		if err != unix.EINTR {
+			return n == 1
+		}
+	}
 }
 
 // abilities are the conditions, each with the reason why it does not hold. They
