@@ -6,10 +6,11 @@
 // github.com/rogpeppe/go-internal): a comment that says what is shown, the
 // commands, and the files that the commands need or must print. Every applet is
 // a program that scripts exec, under each of its names: "ipsec spi", "spi",
-// "ipsec_spi". Besides them there are two programs:
+// "ipsec_spi". Besides them there are three programs:
 //
 //	netns NAME PROG ARG...   run PROG on the host NAME
 //	status N PROG ARG...     run PROG; succeed if it exits with N
+//	flood ADDR:PORT          send UDP packets as fast as can be, until SIGINT
 //
 // and these commands:
 //

@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 		"ipsec":  ipsec,
 		"netns":  netns,
 		"status": status,
+		"flood":  flood,
 	})
 }
 
