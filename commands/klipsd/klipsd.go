@@ -53,10 +53,6 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if readyFD >= 0 {
 		ready = func() { background.Ready(readyFD) }
 	}
-	level := slog.LevelInfo
-	if common.Debug {
-		level = slog.LevelDebug
-	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	rundir, err := user.Rundir(env.Getenv)
@@ -66,7 +62,8 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	err = daemon.Run(ctx, daemon.Config{
 		Rundir:  rundir,
 		Version: env.Version,
-		Log:     slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: level})),
+		Log:     slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Debug:   common.Debug,
 		Ready:   ready,
 	})
 	return explain(rundir, err)

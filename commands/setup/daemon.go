@@ -391,10 +391,20 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		fmt.Fprintf(w, "IPsec running - pid: %d\n", s.PID)
 		fmt.Fprintf(w, "stack user %s in %s, up %v\n", s.Version, s.Rundir, time.Duration(s.Uptime)*time.Second)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
+		writeHolds(w, s.Holds)
 		writeDevices(w, s.Devices)
 		for _, k := range s.Knobs {
 			fmt.Fprintf(w, "%s=%d\n", k.Name, k.Value)
 		}
 		return nil
 	})
+}
+
+// writeHolds writes what is kept for eroutes that wait to be replaced, if there
+// is or was any.
+func writeHolds(w io.Writer, h user.Holds) {
+	if h.Held == 0 && h.Expired == 0 && h.Evicted == 0 {
+		return
+	}
+	fmt.Fprintf(w, "packets held for %d of at most %d eroutes, given up: %d too old, %d too many\n", h.Held, h.Max, h.Expired, h.Evicted)
 }

@@ -244,7 +244,17 @@ type Status struct {
 	Devices []klips.Device `json:"devices"`
 	// Dropped counts messages to listeners that did not read them.
 	Dropped uint64       `json:"dropped,omitempty"`
+	Holds   Holds        `json:"holds"`
 	Knobs   []klips.Knob `json:"knobs"`
+}
+
+// Holds counts the eroutes that packets are kept for, by %hold and traps, and
+// what the limits of that have done since the daemon began.
+type Holds struct {
+	Held    int    `json:"held"`    // eroutes that packets are kept for
+	Max     int    `json:"max"`     // how many of these there can be
+	Expired uint64 `json:"expired"` // given up because nothing took their place in time
+	Evicted uint64 `json:"evicted"` // given up for newer ones
 }
 
 // Set sets knobs of the stack, all or none. ENOENT: there is none of a name.

@@ -29,6 +29,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		// else hears of it.
 		return send(pfkey.ErrorReply(h, pfkey.Errno(err)))
 	}
+	s.debug("request", p, h)
 	m, err := pfkey.Parse(b)
 	if err == nil {
 		defer m.Clear()
@@ -142,6 +143,7 @@ func (s *server) publish(p *peer, r result) error {
 
 // queue queues what there is to say; the channel is for p.wait.
 func (s *server) queue(p *peer, r result) (<-chan struct{}, error) {
+	s.debug("answer", p, r.answer.Header)
 	answer := s.marshal(r.answer)
 	if answer == nil {
 		// Who asked still learns how it went.
@@ -227,6 +229,7 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		Devices: devices,
 		Knobs:   s.eng.Knobs(),
 		Dropped: s.audience.lost(),
+		Holds:   user.Holds(s.eng.Holds()),
 	})
 	if err != nil {
 		return err

@@ -20,11 +20,14 @@ var firstDevices = []string{"ipsec0", "ipsec1"}
 
 // A Config says how to run.
 type Config struct {
-	Rundir  string       // made if missing, mode 0700
-	Version string       // of the program
-	Log     *slog.Logger // not nil
-	Host    engine.Host  // nil: this machine
-	Clock   clock.Clock  // nil: this machine's
+	Rundir  string // made if missing, mode 0700
+	Version string // of the program
+	// Log is not nil. On level Debug it gets the lines that the debug masks ask for.
+	Log *slog.Logger
+	// Debug switches all areas of the debug log on, as klipsdebug --all does.
+	Debug bool
+	Host  engine.Host // nil: this machine
+	Clock clock.Clock // nil: this machine's
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
 }
@@ -66,11 +69,16 @@ func Run(ctx context.Context, c Config) error {
 		defer h.Close()
 		c.Host = h
 	}
-	eng, err := engine.New(c.Host, engine.Config{Version: "ipsec version: " + c.Version, Clock: c.Clock})
+	eng, err := engine.New(c.Host, engine.Config{Version: "ipsec version: " + c.Version, Clock: c.Clock, Log: c.Log})
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
+	if c.Debug {
+		if err := eng.SetDebug(ctx, everyArea()); err != nil {
+			return err
+		}
+	}
 	for _, d := range firstDevices {
 		if err := eng.CreateDevice(ctx, d); err != nil {
 			return err

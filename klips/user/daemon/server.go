@@ -38,12 +38,10 @@ type server struct {
 // deaf tells once of a client that messages were dropped for. For one that did
 // not register that is no loss: commands listen for their answers only.
 func (s *server) deaf(p *peer) {
-	level := slog.LevelDebug
 	if p.registered != 0 {
-		level = slog.LevelWarn
+		// Packets may wait for this, so they do not wait for the log.
+		go s.log.Warn("a client does not read what is sent to all; some of it was dropped", "pid", p.pid)
 	}
-	// Packets may wait for this, so they do not wait for the log.
-	go s.log.Log(context.Background(), level, "a client does not read what is sent to all; some of it was dropped", "pid", p.pid)
 }
 
 // serve accepts clients until ctx ends, and returns when all are gone.

@@ -154,7 +154,11 @@ func (w *inWorker) outcome(c *inPacket, v verdict) {
 	if !t.on(klips.DebugRcv, allBits) {
 		return
 	}
-	attrs := []slog.Attr{flow(&c.h)}
+	h := c.h
+	if v == deliver {
+		h, _ = packet.ParseIP(c.b.Bytes()) // without the tunnel's header
+	}
+	attrs := []slog.Attr{flow(&h)}
 	if c.last != nil {
 		attrs = append(attrs, slog.String("said", c.last.ID.String()))
 	}

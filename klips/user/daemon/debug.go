@@ -1,0 +1,35 @@
+package daemon
+
+import (
+	"log/slog"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// debug writes a line about a message to or from a client into the debug log, if
+// klipsdebug has switched that on. Only the header is in it: requests have keys.
+func (s *server) debug(what string, p *peer, h pfkey.Header) {
+	if !s.eng.Debugging(klips.DebugPFKey) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("type", h.Type.String()), slog.Int("satype", int(h.SAType)),
+		slog.Uint64("seq", uint64(h.Seq)), slog.Int("pid", int(p.pid)),
+	}
+	if h.Errno != 0 {
+		attrs = append(attrs, slog.String("errno", h.Errno.Error()))
+	}
+	s.eng.Log("pfkey", what, attrs...)
+}
+
+// everyArea is what klipsdebug --all switches on: all but verbose.
+func everyArea() klips.DebugChange {
+	c := klips.DebugChange{Set: true}
+	for a := range c.Masks {
+		if klips.DebugArea(a) != klips.DebugVerbose {
+			c.Masks[a] = ^uint32(0)
+		}
+	}
+	return c
+}
