@@ -1,9 +1,7 @@
 package procfs
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -19,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
 var byAddr = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
@@ -75,21 +74,11 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", filepath.FromSlash(name))
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the recordings are not here: %v", err)
-	}
-	return path
-}
-
 // Every table line that a KLIPS kernel was recorded to show.
 func TestRecordedTables(t *testing.T) {
-	type listing map[string][]string
 	jiffies := regexp.MustCompile(` jiffies=\d+`)
 	seen := map[string]map[string]bool{}
-	check := func(id string, l listing) {
+	check := func(id string, l recorded.Tables) {
 		for name, lines := range l {
 			if seen[name] == nil {
 				seen[name] = map[string]bool{}
@@ -116,40 +105,22 @@ func TestRecordedTables(t *testing.T) {
 			}
 		}
 	}
-	type step struct {
-		Tables listing
-		Quirk  bool
+	for q := range recorded.Sequences(t) {
+		for _, s := range q.Steps {
+			if !q.Quirk {
+				check(q.ID, s.Tables)
+			}
+		}
 	}
-	for _, file := range []string{"corpus/sequences-dev.jsonl", "corpus/packets-dev.jsonl"} {
-		f, err := os.Open(shared(t, file))
-		if err != nil {
-			t.Fatal(err)
+	for x := range recorded.Exchanges(t) {
+		if x.Quirk {
+			continue
 		}
-		defer f.Close()
-		s := bufio.NewScanner(f)
-		s.Buffer(nil, 64<<20)
-		for s.Scan() {
-			var c struct {
-				ID            string
-				Quirk         bool
-				Tables        listing
-				Steps, Events []step
+		check(x.ID, x.Tables)
+		for _, e := range x.Events {
+			if !e.Quirk {
+				check(x.ID, e.Tables)
 			}
-			if err := json.Unmarshal(s.Bytes(), &c); err != nil {
-				t.Fatal(err)
-			}
-			if c.Quirk {
-				continue
-			}
-			check(c.ID, c.Tables)
-			for _, s := range append(c.Steps, c.Events...) {
-				if !s.Quirk {
-					check(c.ID, s.Tables)
-				}
-			}
-		}
-		if err := s.Err(); err != nil {
-			t.Fatal(err)
 		}
 	}
 	for name, want := range map[string]int{"spi": 1500, "spigrp": 500, "eroute": 500, "tncfg": 10, "klipsdebug": 15} {
@@ -160,7 +131,7 @@ func TestRecordedTables(t *testing.T) {
 }
 
 func TestOtherGenerations(t *testing.T) {
-	dir := shared(t, "golden/proc/full")
+	dir := filepath.Join(recorded.ProcNet(t), "full")
 	open := func(name string) *os.File {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
