@@ -11,31 +11,25 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
 func sprint(f string, v any) string { return fmt.Sprintf(f, v) }
-
-type goldenCase struct {
-	ID       string
-	Messages []string
-	Unstable [][2]int `json:"unstable_bytes"`
-}
 
 // Every message that the classic tools were recorded to send is read, checked,
 // taken as a typed request and built again from that, byte for byte.
 func TestRecordedRequests(t *testing.T) {
 	var parsed, rebuilt, refused int
-	eachLine(t, sharedFile(t, "golden/dev.jsonl"), func(c goldenCase) {
-		for i, text := range c.Messages {
-			raw := unhex(t, text)
+	for c := range recorded.Commands(t, recorded.Libreswan332) {
+		for i, raw := range c.Messages {
 			m, err := Parse(raw)
 			if err != nil {
-				t.Errorf("%s: Parse(%s) = %v", c.ID, text, err)
+				t.Errorf("%s: Parse(%x) = %v", c.ID, raw, err)
 				continue
 			}
 			parsed++
 			got, err := m.Marshal()
-			if err != nil || !equalBut(got, raw, i, c.Unstable) {
+			if err != nil || !equalBut(got, raw, i, c.UnstableBytes) {
 				t.Errorf("%s: %v, %v:\n%swant\n%s", c.ID, m, err, hex.Dump(got), hex.Dump(raw))
 			}
 			if err := Check(m); err != nil {
@@ -58,13 +52,13 @@ func TestRecordedRequests(t *testing.T) {
 			switch {
 			case err != nil:
 				t.Errorf("%s: %v: %v", c.ID, again, err)
-			case !equalBut(got, raw, i, c.Unstable) && !asksForNothing(m):
+			case !equalBut(got, raw, i, c.UnstableBytes) && !asksForNothing(m):
 				t.Errorf("%s: rebuilt\n%v\nwant\n%v", c.ID, again, m)
 			default:
 				rebuilt++
 			}
 		}
-	})
+	}
 	t.Logf("%d messages parsed, %d rebuilt, %d refused as KLIPS does", parsed, rebuilt, refused)
 	if parsed < 1000 || rebuilt < 1000 {
 		t.Errorf("only %d parsed and %d rebuilt", parsed, rebuilt)
@@ -75,26 +69,25 @@ func TestRecordedRequests(t *testing.T) {
 // in reserved fields, which it ignores.
 func TestRecordedOlderRequests(t *testing.T) {
 	var parsed, long int
-	eachLine(t, sharedFile(t, "golden/dev-older.jsonl"), func(c goldenCase) {
-		for i, text := range c.Messages {
-			raw := unhex(t, text)
+	for c := range recorded.Commands(t, recorded.Older...) {
+		for i, raw := range c.Messages {
 			m, err := Parse(raw)
 			if err != nil {
 				var e *Error
 				if !errors.As(err, &e) || e.Errno != syscall.EINVAL ||
 					e.Ext != ExtLifetimeHard && e.Ext != ExtLifetimeSoft {
-					t.Errorf("%s: Parse(%s) = %v", c.ID, text, err)
+					t.Errorf("%s: Parse(%x) = %v", c.ID, raw, err)
 				}
 				long++
 				continue
 			}
 			parsed++
 			got, err := m.Marshal()
-			if err != nil || !equalBut(got, raw, i, c.Unstable) {
+			if err != nil || !equalBut(got, raw, i, c.UnstableBytes) {
 				t.Errorf("%s: %v, %v:\n%swant\n%s", c.ID, m, err, hex.Dump(got), hex.Dump(raw))
 			}
 		}
-	})
+	}
 	t.Logf("%d messages parsed, %d with long lifetimes refused", parsed, long)
 	if parsed < 1000 || long == 0 {
 		t.Errorf("%d parsed, %d refused", parsed, long)
@@ -104,29 +97,24 @@ func TestRecordedOlderRequests(t *testing.T) {
 // What the KLIPS kernel was heard to say.
 func TestRecordedReplies(t *testing.T) {
 	types := map[Type]int{}
-	type event struct{ PFKey []string }
-	eachLine(t, sharedFile(t, "corpus/packets-dev.jsonl"), func(c struct {
-		ID     string
-		Events []event
-	}) {
-		for _, e := range c.Events {
-			for _, text := range e.PFKey {
-				raw := unhex(t, text)
+	for x := range recorded.Exchanges(t) {
+		for _, e := range x.Events {
+			for _, raw := range e.PFKey {
 				m, err := Parse(raw)
 				if err != nil {
-					t.Errorf("%s: Parse(%s) = %v", c.ID, text, err)
+					t.Errorf("%s: Parse(%x) = %v", x.ID, raw, err)
 					continue
 				}
 				types[m.Type]++
 				if got, err := m.Marshal(); err != nil || !bytes.Equal(got, raw) {
-					t.Errorf("%s: %v, %v:\n%swant\n%s", c.ID, m, err, hex.Dump(got), hex.Dump(raw))
+					t.Errorf("%s: %v, %v:\n%swant\n%s", x.ID, m, err, hex.Dump(got), hex.Dump(raw))
 				}
 				if err := CheckReply(m); err != nil {
-					t.Errorf("%s: CheckReply(%v) = %v", c.ID, m, err)
+					t.Errorf("%s: CheckReply(%v) = %v", x.ID, m, err)
 				}
 			}
 		}
-	})
+	}
 	t.Log(types)
 	for _, want := range []Type{TypeRegister, TypeAcquire, TypeExpire, TypeAdd, TypeGroupSA, TypeAddFlow} {
 		if types[want] == 0 {

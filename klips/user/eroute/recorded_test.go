@@ -1,70 +1,34 @@
 package eroute
 
 import (
-	"bufio"
-	"encoding/hex"
-	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/procfs"
-	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A lookupRecord is one table and the packets that a KLIPS kernel looked up in
-// it, with the counters after each.
-type lookupRecord struct {
-	Config   string
-	Commands []struct{ Cmd []string }
-	Events   []struct {
-		Quirk  bool // the kernel's choice depended on the shape of its tree
-		Clear  []string
-		Tables struct{ Eroute []string } // only if changed
-	}
-}
-
-// TestRecorded replays the lookup-* recordings: the same eroute's counter must
-// move. The part of them in testdata is always there.
+// TestRecorded replays the lookup-* recordings: one table each, and packets that
+// a KLIPS kernel looked up in it. The same eroute's counter must move.
 func TestRecorded(t *testing.T) {
-	t.Run("testdata", func(t *testing.T) { replay(t, "testdata/lookups.jsonl") })
-	t.Run("all", func(t *testing.T) { replay(t, pkttest.Shared(t, "corpus/packets-dev.jsonl")) })
+	n, lookups := 0, 0
+	for x := range recorded.Exchanges(t) {
+		if strings.HasPrefix(x.Config, "lookup-") {
+			n++
+			lookups += replayRecord(t, x)
+		}
+	}
+	if lookups < 98 {
+		t.Errorf("%d lookups of %d recordings were replayed", lookups, n)
+	}
+	t.Logf("%d recordings, %d lookups", n, lookups)
 }
 
-func replay(t *testing.T, name string) {
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sc := bufio.NewScanner(f)
-	sc.Buffer(nil, 16<<20)
-	records, lookups := 0, 0
-	for sc.Scan() {
-		if !strings.Contains(sc.Text(), `"config": "lookup-`) {
-			continue
-		}
-		var r lookupRecord
-		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
-			t.Fatal(err)
-		}
-		records++
-		lookups += replayRecord(t, &r)
-	}
-	if err := sc.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if lookups == 0 {
-		t.Errorf("%d records without a lookup", records)
-	}
-	t.Logf("%d records, %d lookups", records, lookups)
-}
-
-func replayRecord(t *testing.T, r *lookupRecord) (lookups int) {
+func replayRecord(t *testing.T, r *recorded.Exchange) (lookups int) {
 	tab := New()
 	for _, c := range r.Commands {
 		if err := tab.Add(erouteOf(t, c.Cmd)); err != nil {
@@ -77,17 +41,13 @@ func replayRecord(t *testing.T, r *lookupRecord) (lookups int) {
 	}
 	for i, ev := range r.Events {
 		want := before
-		if ev.Tables.Eroute != nil {
+		if ev.Tables["eroute"] != nil {
 			var err error
-			if want, err = procfs.ParseEroute(strings.NewReader(strings.Join(ev.Tables.Eroute, "\n") + "\n")); err != nil {
+			if want, err = procfs.ParseEroute(strings.NewReader(strings.Join(ev.Tables["eroute"], "\n") + "\n")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, clear := range ev.Clear {
-			p, err := hex.DecodeString(clear)
-			if err != nil {
-				t.Fatal(err)
-			}
+		for _, p := range ev.Clear {
 			h, ok := packet.ParseIP(p)
 			if !ok {
 				t.Fatalf("%s: event %d: not an IP packet", r.Config, i)

@@ -1,21 +1,19 @@
 package interop
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/user/ah"
 	"github.com/klips-go/ipsec/klips/user/esp"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
@@ -23,21 +21,6 @@ import (
 	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
-
-// A record is one configuration and direction: the commands that set it up, and
-// packets in clear and on the wire.
-type record struct {
-	ID        string
-	Direction string
-	Quirk     bool
-	Commands  []struct{ Cmd []string }
-	Events    []struct {
-		Clear, Wire []string
-		Result      string
-		Quirk       bool
-		Cmd         []string
-	}
-}
 
 // An sa is what the commands of a record say about one SA.
 type sa struct {
@@ -94,19 +77,10 @@ func unhex(s string) []byte {
 	return b
 }
 
-// setup makes the SAs of a record and groups them.
-func (r *record) setup() (map[klips.SAID]*sa, error) {
-	var cmds [][]string
-	for _, c := range r.Commands {
-		cmds = append(cmds, c.Cmd)
-	}
-	for _, e := range r.Events {
-		if len(e.Cmd) > 0 {
-			cmds = append(cmds, e.Cmd)
-		}
-	}
+// setup makes the SAs of a recording and groups them.
+func setup(r *recorded.Exchange) (map[klips.SAID]*sa, error) {
 	sas := map[klips.SAID]*sa{}
-	for _, cmd := range cmds {
+	for _, cmd := range r.Cmds() {
 		opt := func(name string) string {
 			if i := slices.Index(cmd, name); i > 0 && i+1 < len(cmd) {
 				return cmd[i+1]
@@ -169,58 +143,31 @@ func (s *sa) ah() ah.Config {
 	return ah.Config{SPI: uint32(s.id.SPI), Auth: s.spec.Auth, Key: s.spec.AuthKey}
 }
 
-// records calls f for each record that touches no defect of the original, from
-// the recordings beside the repository, and the few that are kept in testdata.
-// f returns how many packets it looked at; all together must be at least the
-// number of packets that the recordings had when this was written.
-func records(t *testing.T, all int, f func(t *testing.T, r *record) int) {
-	for _, from := range []string{"kept", "all"} {
-		t.Run(from, func(t *testing.T) {
-			name, least := "testdata/recorded.jsonl", 30
-			if from == "all" {
-				least = all
-				name = pkttest.Shared(t, "corpus/packets-dev.jsonl")
-			}
-			file, err := os.Open(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer file.Close()
-			in := bufio.NewReader(file)
-			n := 0
-			for {
-				line, err := in.ReadBytes('\n')
-				if len(line) > 0 {
-					var r record
-					if err := json.Unmarshal(line, &r); err != nil {
-						t.Fatal(err)
-					}
-					if !r.Quirk {
-						n += f(t, &r)
-					}
-				}
-				if err != nil {
-					break
-				}
-			}
-			if n < least {
-				t.Errorf("%d packets agree, want at least %d", n, least)
-			}
-			t.Logf("%d packets", n)
-		})
+// records calls f for each recording that touches no defect of the original. f
+// returns how many packets it looked at; together they must be at least the
+// number that there were when this was written.
+func records(t *testing.T, least int, f func(r *recorded.Exchange) int) {
+	n := 0
+	for r := range recorded.Exchanges(t) {
+		if !r.Quirk {
+			n += f(r)
+		}
 	}
+	if n < least {
+		t.Errorf("%d packets agree, want at least %d", n, least)
+	}
+	t.Logf("%d packets", n)
 }
 
 // reassemble puts the fragments of one packet together, as the IP stack does
 // before IPsec sees it.
-func reassemble(frags []string) ([]byte, error) {
+func reassemble(frags []recorded.Bytes) ([]byte, error) {
 	if len(frags) == 1 {
-		return unhex(frags[0]), nil
+		return frags[0], nil
 	}
 	var head, data []byte
 	end := -1
-	for _, f := range frags {
-		p := unhex(f)
+	for _, p := range frags {
 		h, ok := packet.ParseIP(p)
 		if !ok || h.Version != 4 {
 			return nil, errors.New("not IPv4")
@@ -301,8 +248,8 @@ func step(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, b *packet.Buffer) (pro
 // TestOpenRecorded opens every packet that a KLIPS kernel put on the wire, and
 // those that it accepted from the wire; what comes out is what it had in clear.
 func TestOpenRecorded(t *testing.T) {
-	records(t, 1700, func(t *testing.T, r *record) int {
-		sas, err := r.setup()
+	records(t, 1700, func(r *recorded.Exchange) int {
+		sas, err := setup(r)
 		if err != nil {
 			t.Errorf("%s: %v", r.ID, err)
 			return 0
@@ -318,7 +265,7 @@ func TestOpenRecorded(t *testing.T) {
 				t.Errorf("%s event %d: %v", r.ID, i, err)
 				continue
 			}
-			clear := unhex(e.Clear[0])
+			clear := []byte(e.Clear[0])
 			if wire[9] == packet.ProtoUDP {
 				continue // passed in clear
 			}
@@ -344,8 +291,8 @@ func TestOpenRecorded(t *testing.T) {
 // and agree in each layer's IP header, in SPI and sequence number, in where
 // there is compression, and, where there is none, in length.
 func TestSealRecorded(t *testing.T) {
-	records(t, 950, func(t *testing.T, r *record) int {
-		sas, err := r.setup()
+	records(t, 950, func(r *recorded.Exchange) int {
+		sas, err := setup(r)
 		if err != nil {
 			t.Errorf("%s: %v", r.ID, err)
 			return 0
@@ -364,7 +311,7 @@ func TestSealRecorded(t *testing.T) {
 				t.Errorf("%s event %d: %v", r.ID, i, err)
 				continue
 			}
-			clear := unhex(e.Clear[0])
+			clear := []byte(e.Clear[0])
 			group, seqs, outer := layers(sas, d, wire, clear)
 			if len(group) == 0 {
 				continue

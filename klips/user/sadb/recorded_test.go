@@ -1,13 +1,10 @@
 package sadb_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,61 +14,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/procfs"
 	"github.com/klips-go/ipsec/klips/user/eroute"
-	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// A sequence is commands that were given to a KLIPS kernel, what it answered and
-// its tables after each.
-type sequence struct {
-	ID    string
-	Quirk bool // touches a defect of the original
-	Setup []struct{ Addrs []string }
-	Steps []step
-}
-
-type step struct {
-	Cmd      []string
-	Exit     int
-	Errno    syscall.Errno // what the kernel answered; 0 with exit ≠ 0: the tool refused
-	Accepted int
-	Tables   map[string][]string // only those that changed
-}
-
 // TestRecorded replays the recorded sequences of SAs, groups, eroutes and
-// inbound policies. The part of them in testdata is always there.
+// inbound policies.
 func TestRecorded(t *testing.T) {
-	t.Run("testdata", func(t *testing.T) { replayFile(t, "testdata/sequences.jsonl") })
-	t.Run("all", func(t *testing.T) { replayFile(t, pkttest.Shared(t, "corpus/sequences-dev.jsonl")) })
-}
-
-func replayFile(t *testing.T, name string) {
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sc := bufio.NewScanner(f)
-	sc.Buffer(nil, 16<<20)
 	sequences, steps := 0, 0
-	for sc.Scan() {
-		var q sequence
-		if err := json.Unmarshal(sc.Bytes(), &q); err != nil {
-			t.Fatal(err)
-		}
+	for q := range recorded.Sequences(t) {
 		if q.Quirk {
 			continue
 		}
 		sequences++
-		t.Run(q.ID, func(t *testing.T) { steps += replaySequence(t, &q) })
+		t.Run(q.ID, func(t *testing.T) { steps += replaySequence(t, q) })
 	}
-	if err := sc.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if steps == 0 {
-		t.Error("nothing replayed")
+	if steps < 2971 {
+		t.Errorf("%d sequences with %d steps were replayed", sequences, steps)
 	}
 	t.Logf("%d sequences, %d steps", sequences, steps)
 }
@@ -84,7 +45,7 @@ type player struct {
 	local  []netip.Addr
 }
 
-func replaySequence(t *testing.T, q *sequence) (steps int) {
+func replaySequence(t *testing.T, q *recorded.Sequence) (steps int) {
 	p := &player{t: t, sas: sadb.New(), routes: eroute.New()}
 	for _, s := range q.Setup {
 		for _, a := range s.Addrs {
@@ -279,7 +240,7 @@ func (p *player) life(s *klips.SASpec, text string) {
 	}
 }
 
-func (p *player) spigrp(o options, s *step) error {
+func (p *player) spigrp(o options, s *recorded.Step) error {
 	var ids []klips.SAID
 	if o.has("said") {
 		for _, v := range o[""] {

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -99,28 +97,4 @@ func Parse(t testing.TB, b *packet.Buffer) packet.Header {
 		t.Fatalf("not a whole IP packet: %x", b.Bytes())
 	}
 	return h
-}
-
-// Shared returns the path of a file of the recordings that lie beside the
-// repository; without them the test is skipped.
-func Shared(t testing.TB, name string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if filepath.Dir(dir) == dir {
-			t.Skip("no repository root above the test")
-		}
-		dir = filepath.Dir(dir)
-	}
-	f := filepath.Join(dir, "..", "shared", name)
-	if _, err := os.Stat(f); err != nil {
-		t.Skipf("the recordings are not here: %v", err)
-	}
-	return f
 }
