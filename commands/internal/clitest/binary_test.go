@@ -1,7 +1,6 @@
 package clitest_test
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +9,12 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
+
+// sample is the number of recordings of a tool of which TestReplayBinary runs
+// one.
+const sample = 50
 
 // TestReplayBinary runs a sample of the recordings with the program itself, as
 // "ipsec spi" and by its link "ipsec_spi".
@@ -21,28 +25,30 @@ func TestReplayBinary(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	proc, err := filepath.Abs("testdata/proc/full")
-	if err != nil {
-		t.Fatal(err)
-	}
+	proc := recorded.ProcNet(t)
 	m := newMachine(t)
-	ran := map[string]int{}
-	for _, r := range readRecordings(t, "testdata/recorded.jsonl") {
-		text, _ := json.Marshal(r.Args)
-		if r.Exit != 0 || r.Env["KLIPS_PROC"] != "full" || len(r.Env) > 1 || len(r.Ioctls) > 0 ||
-			strings.Contains(string(text), "gw") || len(r.Args) > 0 && len(r.Messages) == 0 {
-			continue
-		}
-		if err := os.Symlink("ipsec", filepath.Join(dir, "ipsec_"+r.Tool)); err != nil && !os.IsExist(err) {
+	for tool := range apps {
+		if err := os.Symlink("ipsec", filepath.Join(dir, "ipsec_"+tool)); err != nil {
 			t.Fatal(err)
 		}
-		want := verdict{r.Impl, true, r.messageTexts(t), nil}
-		d := &difference{recording: &r, want: want, asked: true}
-		for _, argv := range [][]string{{ipsec, r.Tool}, {ipsec + "_" + r.Tool}} {
-			k := newTape(t, &r)
+	}
+	met, ran := map[string]int{}, map[string]int{}
+	for c := range recorded.Commands(t) {
+		if c.Exit != 0 || c.Set() != "full" || len(c.Env) > 1 || len(c.Ioctls) > 0 || c.Undefined ||
+			strings.Contains(strings.Join(c.Args, " "), "gw") || len(c.Args) > 0 && len(c.Messages) == 0 {
+			continue
+		}
+		// The command lines differ little from one to the next.
+		if met[c.Tool]++; len(c.Args) > 0 && met[c.Tool]%sample != 0 {
+			continue
+		}
+		want := verdictOf(t, c)
+		d := &difference{Command: c, want: want, printed: printed(t, c, proc), asked: true}
+		for _, argv := range [][]string{{ipsec, c.Tool}, {ipsec + "_" + c.Tool}} {
+			k := newTape(t, c)
 			m.stack(k, "") // which puts the tape in
-			cmd := exec.Command(argv[0], append(slices.Clone(argv[1:]), r.Args...)...)
-			cmd.Env = append(os.Environ(), "IPSEC_STACK=klips", "IPSEC_PFKEY_SOCKET="+m.path, "IPSEC_PROC_NET="+proc)
+			cmd := exec.Command(argv[0], append(slices.Clone(argv[1:]), c.Args...)...)
+			cmd.Env = append(os.Environ(), "IPSEC_STACK=klips", "IPSEC_PFKEY_SOCKET="+m.path, "IPSEC_PROC_NET="+filepath.Join(proc, c.Set()))
 			var errOut strings.Builder
 			cmd.Stderr = &errOut
 			out, err := cmd.Output()
@@ -54,12 +60,12 @@ func TestReplayBinary(t *testing.T) {
 				continue
 			}
 			if err != nil || d.what != "" {
-				t.Errorf("%s %q: %v; %s%s", filepath.Base(argv[0]), r.Args, err, errOut.String(), d.what)
+				t.Errorf("%s %q: %v; %s%s", filepath.Base(argv[0]), c.Args, err, errOut.String(), d.what)
 			}
-			if len(r.Args) == 0 && string(out) != r.Stdout {
-				t.Errorf("%s printed %q, want %q", r.Tool, out, r.Stdout)
+			if len(c.Args) == 0 && string(out) != d.printed {
+				t.Errorf("%s printed %q, want %q", c.Tool, out, d.printed)
 			}
-			ran[r.Tool]++
+			ran[c.Tool]++
 		}
 	}
 	for tool := range apps {

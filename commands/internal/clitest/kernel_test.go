@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -35,9 +36,9 @@ type tape struct {
 const recordedPID = 4242
 
 // newTape makes the tape of a recording.
-func newTape(t *testing.T, r *recording) *tape {
+func newTape(t *testing.T, c *recorded.Command) *tape {
 	k := &tape{}
-	for name, value := range r.Env {
+	for name, value := range c.Env {
 		switch name {
 		case "KLIPS_WRITE_ERRNO":
 			k.writeErr = errno(t, value)
@@ -56,7 +57,7 @@ func newTape(t *testing.T, r *recording) *tape {
 			for text := range strings.SplitSeq(value, ",") {
 				b, err := hex.DecodeString(text)
 				if err != nil {
-					t.Fatalf("%s: reply %q", r.ID, text)
+					t.Fatalf("%s: reply %q", c.ID, text)
 				}
 				k.replies = append(k.replies, b)
 			}

@@ -1,6 +1,10 @@
 package clitest_test
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
+)
 
 // reasons are the differences from the classic tools that are meant, the first
 // that fits counting. Each names what is done instead.
@@ -75,10 +79,10 @@ var reasons = []struct {
 			d.refused("--esp ")
 	}},
 	{"every name of --esp works with the key its algorithms need; null needs none", 23, func(d *difference) bool {
-		return d.Tool == "spi" && d.taken() && d.arg("3des-", "null-", "-96", "aes") && d.want.impl == "libreswan-3.11"
+		return d.Tool == "spi" && d.taken() && d.arg("3des-", "null-", "-96", "aes") && d.want.Impl == recorded.Libreswan311
 	}},
 	{"--af can be left out: the SA's destination has the family", 1, func(d *difference) bool {
-		return d.Tool == "spi" && d.taken() && d.Crash && d.arg("--edst") && !d.arg("--af")
+		return d.Tool == "spi" && d.taken() && d.Signal != 0 && d.arg("--edst") && !d.arg("--af")
 	}},
 	{"an SA named with --clear or eroute --del does not get into the message, where no kernel looks at it", 88, func(d *difference) bool {
 		return d.what != "" && (d.wantType("09") || d.wantType("0f"))
@@ -99,7 +103,7 @@ var reasons = []struct {
 		return d.Tool == "tncfg" && d.what != "" && strings.HasPrefix(d.what, "sent\n  attach ")
 	}},
 	{"the stack chooses, not a file of the kernel's own IPsec (Openswan gives up there)", 1, func(d *difference) bool {
-		return d.taken() && d.Env["KLIPS_PROC"] == "netkey" && d.want.impl == "openswan-3.0.0"
+		return d.taken() && d.Env["KLIPS_PROC"] == "netkey" && d.want.Impl == recorded.Openswan300
 	}},
 	{"a key that the algorithm has no use for is not sent", 8, func(d *difference) bool {
 		return d.Tool == "spi" && d.what != "" && strings.Contains(d.got.Err, " is not used")

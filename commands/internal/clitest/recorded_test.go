@@ -1,10 +1,8 @@
 package clitest_test
 
 import (
-	"bufio"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +22,8 @@ import (
 	"github.com/klips-go/ipsec/commands/spigrp"
 	"github.com/klips-go/ipsec/commands/tncfg"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
 // apps are the applets that were recorded.
@@ -31,54 +31,31 @@ var apps = map[string]func() *cli.App{
 	"spi": spi.App, "spigrp": spigrp.App, "eroute": eroute.App, "tncfg": tncfg.App, "klipsdebug": klipsdebug.App,
 }
 
-// A recording is one run of a classic tool.
-type recording struct {
-	ID       string            `json:"id"`
-	Impl     string            `json:"impl"`
-	Tool     string            `json:"tool"`
-	Args     []string          `json:"args"`
-	Env      map[string]string `json:"env"`
-	Exit     int               `json:"exit"`
-	Crash    bool              `json:"crash"`
-	Stdout   string            `json:"stdout"`
-	UB       bool              `json:"ub,omitempty"` // undefined, not to be imitated
-	See      []string          `json:"see,omitempty"`
-	Messages []string          `json:"messages"`
-	Ioctls   []struct {
-		Name string `json:"ifr_name"`
-		Data string `json:"data_hex"`
-	} `json:"ioctls"`
-	// UnstableBytes are pairs of a message and an offset in it.
-	UnstableBytes [][2]int `json:"unstable_bytes,omitempty"`
-	Note          string   `json:"note"`
-}
-
 // A verdict is what a recording says the applet has to do.
 type verdict struct {
-	impl     string // the generation that it is from
-	accepted bool
-	messages []string
-	ioctls   []string
+	*recorded.Command // that it is from
+	accepted          bool
+	messages          []string
+	ioctls            []string
+}
+
+func verdictOf(t *testing.T, c *recorded.Command) verdict {
+	return verdict{c, c.Exit == 0, messageTexts(c), ioctlTexts(t, c)}
 }
 
 // ioctlTexts are the device calls in the form of clitest.Stack.
-func (r *recording) ioctlTexts(t *testing.T) []string {
+func ioctlTexts(t *testing.T, c *recorded.Command) []string {
 	var out []string
-	for _, c := range r.Ioctls {
-		data, err := hex.DecodeString(c.Data)
-		if err != nil || len(data) < 16 {
-			t.Fatalf("%s: ioctl data %q", r.ID, c.Data)
-		}
-		physical, _, _ := strings.Cut(string(data[4:16]), "\x00")
-		switch uint32(data[0]) | uint32(data[1])<<8 {
-		case 0x89f0:
-			out = append(out, "attach "+c.Name+" "+physical)
-		case 0x89f1:
-			out = append(out, "detach "+c.Name)
-		case 0x89f2:
+	for _, i := range c.Ioctls {
+		switch kernel.Request(i.Request) {
+		case kernel.SetDev:
+			out = append(out, "attach "+i.Virtual()+" "+i.Physical())
+		case kernel.DelDev:
+			out = append(out, "detach "+i.Virtual())
+		case kernel.ClearDev:
 			out = append(out, "clear")
 		default:
-			t.Fatalf("%s: ioctl %x", r.ID, data)
+			t.Fatalf("%s: ioctl %+v", c.ID, i)
 		}
 	}
 	return out
@@ -88,14 +65,11 @@ func (r *recording) ioctlTexts(t *testing.T) []string {
 // away: bytes that were not initialised become zero, and lifetime extensions of
 // 40 bytes lose their last 8 (packets, always 0), as KLIPS kernels since Linux
 // 2.6 want them.
-func (r *recording) messageTexts(t *testing.T) []string {
-	out := make([]string, len(r.Messages))
-	for i, text := range r.Messages {
-		b, err := hex.DecodeString(text)
-		if err != nil || len(b) < 16 {
-			t.Fatalf("%s: message %q", r.ID, text)
-		}
-		for _, u := range r.UnstableBytes {
+func messageTexts(c *recorded.Command) []string {
+	out := make([]string, len(c.Messages))
+	for i, b := range c.Messages {
+		b = slices.Clone(b)
+		for _, u := range c.UnstableBytes {
 			if u[0] == i {
 				b[u[1]] = 0
 			}
@@ -115,29 +89,6 @@ func (r *recording) messageTexts(t *testing.T) []string {
 			at += size
 		}
 		out[i] = hex.EncodeToString(b)
-	}
-	return out
-}
-
-func readRecordings(t *testing.T, file string) []recording {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Skipf("the recordings are not here: %v", err)
-	}
-	defer f.Close()
-	var out []recording
-	sc := bufio.NewScanner(f)
-	sc.Buffer(nil, 1<<20)
-	for sc.Scan() {
-		var r recording
-		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		out = append(out, r)
-	}
-	if err := sc.Err(); err != nil {
-		t.Fatal(err)
 	}
 	return out
 }
@@ -166,8 +117,9 @@ func errno(t *testing.T, text string) syscall.Errno {
 
 // A difference is a recording that does not come out as the classic tool did.
 type difference struct {
-	*recording
+	*recorded.Command
 	want     verdict
+	printed  string // what the classic tool printed, as far as it is recorded
 	got      clitest.Result
 	accepted bool
 	asked    bool   // the stack was asked for something
@@ -197,16 +149,16 @@ type golden struct {
 	proc    string // directory with the sets of tables
 }
 
-// replay runs a recording's command line and compares what comes of it; nil
-// means that nothing differs.
-func (g *golden) replay(t *testing.T, r *recording, want verdict) *difference {
-	k := newTape(t, r)
+// replay runs a recorded command line and compares what comes of it; nil means
+// that nothing differs.
+func (g *golden) replay(t *testing.T, c *recorded.Command, want verdict) *difference {
+	k := newTape(t, c)
 	w := clitest.World{
-		Wrap:    func(klips.Stack) klips.Stack { return g.machine.stack(k, filepath.Join(g.proc, r.Env["KLIPS_PROC"])) },
-		Environ: r.Env, Resolver: clitest.Names,
+		Wrap:    func(klips.Stack) klips.Stack { return g.machine.stack(k, filepath.Join(g.proc, c.Set())) },
+		Environ: c.Env, Resolver: clitest.Names,
 	}
-	got := clitest.Run(apps[r.Tool](), w, r.Args...)
-	d := &difference{recording: r, want: want, got: got, accepted: got.Status == 0, asked: len(k.messages)+len(k.ioctls) > 0}
+	got := clitest.Run(apps[c.Tool](), w, c.Args...)
+	d := &difference{Command: c, want: want, printed: printed(t, c, g.proc), got: got, accepted: got.Status == 0, asked: len(k.messages)+len(k.ioctls) > 0}
 	d.checkRules(t)
 	if d.accepted != want.accepted {
 		return d
@@ -215,7 +167,7 @@ func (g *golden) replay(t *testing.T, r *recording, want verdict) *difference {
 		if d.what = compare(k.messages, want.messages); d.what == "" {
 			d.what = compare(k.ioctls, want.ioctls)
 		}
-		if d.what == "" && r.Exit == 0 {
+		if d.what == "" && c.Exit == 0 {
 			d.what = d.comparePrinted()
 		}
 	}
@@ -225,18 +177,43 @@ func (g *golden) replay(t *testing.T, r *recording, want verdict) *difference {
 	return d
 }
 
+// printed returns what a classic tool wrote to standard output, but for what
+// --debug adds.
+func printed(t *testing.T, c *recorded.Command, proc string) string {
+	p := c.Printed
+	name := c.Tool
+	if l := c.Option("--label"); l != "" {
+		name += " --label " + l
+	}
+	var out strings.Builder
+	if p.Table {
+		b, err := os.ReadFile(c.Table(proc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(b)
+	}
+	if l := p.Lifetime; l != nil {
+		fmt.Fprintf(&out, "%s: lifetime_current=%d(allocations)/%d(bytes)/%d(addtime)/%d(usetime)\n", name, l[0], l[1], l[2], l[3])
+	}
+	if r := p.SARef; r != nil {
+		fmt.Fprintf(&out, "%s: saref=%d/%d\n", name, r[0], r[1])
+	}
+	if p.Done {
+		fmt.Fprintf(&out, "%s: exited normally\n", name)
+	}
+	return out.String()
+}
+
 // comparePrinted compares what was printed: tables, and what an SA that was
 // asked for has. Where a kernel's answer has no values, zeros are printed, and
-// nothing by the classic tools; these print what --debug has to say to standard
-// output, before and after the rest.
+// nothing by the classic tools.
 func (d *difference) comparePrinted() string {
 	got := strings.ReplaceAll(d.got.Out, "ipsec "+d.Tool, d.Tool)
-	debug := slices.ContainsFunc(d.Args, func(a string) bool { return len(a) > 2 && strings.HasPrefix("--debug", a) })
-	nothing := d.asked && (d.Stdout == "" || debug)
-	if got == d.Stdout || nothing || debug && strings.Contains(d.Stdout, got) || strings.HasSuffix(got, " 1.2.3\n") {
+	if got == d.printed || d.asked && d.printed == "" || strings.HasSuffix(got, " 1.2.3\n") {
 		return ""
 	}
-	return fmt.Sprintf("printed\n%q, want\n%q", got, d.Stdout)
+	return fmt.Sprintf("printed\n%q, want\n%q", got, d.printed)
 }
 
 // checkRules checks what holds for every command line: errors are one line that
@@ -274,22 +251,4 @@ func compare(got, want []string) string {
 		}
 	}
 	return ""
-}
-
-// repoRoot is the directory that holds go.mod.
-func repoRoot(t *testing.T) string {
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			t.Fatal("no go.mod above this directory")
-		}
-		dir = up
-	}
 }

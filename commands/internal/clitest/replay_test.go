@@ -1,69 +1,45 @@
 package clitest_test
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
 // reference returns what counts for a recording of the last generation: itself,
 // or what it says is saner.
-func reference(t *testing.T, r *recording, older map[string]*recording) verdict {
-	from := r
-	for i := len(r.See) - 1; i >= 0; i-- {
-		o, ok := older[r.See[i]]
+func reference(t *testing.T, c *recorded.Command, older map[string]*recorded.Command) verdict {
+	from := c
+	for i := len(c.See) - 1; i >= 0; i-- {
+		o, ok := older[c.See[i]]
 		if !ok {
-			t.Fatalf("%s: no recording %s", r.ID, r.See[i])
+			t.Fatalf("%s: no recording %s", c.ID, c.See[i])
 		}
-		if from == r || o.Exit == 0 {
+		if from == c || o.Exit == 0 {
 			from = o
 		}
 	}
-	return verdict{from.Impl, from.Exit == 0, from.messageTexts(t), from.ioctlTexts(t)}
+	return verdictOf(t, from)
 }
 
-// TestReplaySample runs a sample of the recorded command lines.
-func TestReplaySample(t *testing.T) {
-	cases := readRecordings(t, "testdata/recorded.jsonl")
-	if len(cases) < 100 {
-		t.Fatalf("%d recordings, want 100 or more", len(cases))
-	}
-	replayAll(t, cases, "testdata/proc", func(r *recording) verdict {
-		return verdict{r.Impl, r.Exit == 0, r.messageTexts(t), r.ioctlTexts(t)}
-	})
-}
-
-// TestReplay runs all recorded command lines.
+// TestReplay runs all recorded command lines of the last generation. Each that
+// comes out differently needs a reason.
 func TestReplay(t *testing.T) {
-	dir := filepath.Join(repoRoot(t), "..", "shared", "golden")
-	cases := readRecordings(t, filepath.Join(dir, "dev.jsonl"))
-	olderList := readRecordings(t, filepath.Join(dir, "dev-older.jsonl"))
-	older := map[string]*recording{}
-	for i := range olderList {
-		older[olderList[i].ID] = &olderList[i]
+	older := map[string]*recorded.Command{}
+	for c := range recorded.Commands(t, recorded.Older...) {
+		older[c.ID] = c
 	}
-	counts := replayAll(t, cases, filepath.Join(dir, "proc"), func(r *recording) verdict { return reference(t, r, older) })
-	for i, r := range reasons {
-		// A reason must not cover what it was not made for.
-		if counts[i] != r.n {
-			t.Errorf("%d recordings differ because %s; want %d", counts[i], r.text, r.n)
-		}
-	}
-}
-
-// replayAll replays recordings and fails for each difference that has no
-// reason. It returns how many each reason covers.
-func replayAll(t *testing.T, cases []recording, proc string, ref func(*recording) verdict) []int {
-	g := &golden{newMachine(t), proc}
+	g := &golden{newMachine(t), recorded.ProcNet(t)}
 	counts := make([]int, len(reasons))
-	same, bad, skipped := 0, 0, 0
-	for i := range cases {
-		r := &cases[i]
-		if r.UB {
+	all, same, bad, skipped := 0, 0, 0, 0
+	for c := range recorded.Commands(t, recorded.Libreswan332) {
+		all++
+		if c.Undefined {
 			skipped++
 			continue
 		}
-		d := g.replay(t, r, ref(r))
+		d := g.replay(t, c, reference(t, c, older))
 		if d == nil {
 			same++
 			continue
@@ -73,15 +49,16 @@ func replayAll(t *testing.T, cases []recording, proc string, ref func(*recording
 			continue
 		}
 		bad++
-		t.Errorf("%s (%s, %s): %s %q: accepted %v, want %v; %s%s", r.ID, d.want.impl, r.Note, r.Tool, r.Args,
+		t.Errorf("%s (%s): %s %q: accepted %v, want %v; %s%s", c.ID, d.want.Impl, c.Tool, c.Args,
 			d.accepted, d.want.accepted, strings.TrimSpace(d.got.Err), d.what)
 	}
-	t.Logf("%d recordings: %d come out the same, %d differ on purpose, %d differ, %d are undefined", len(cases),
-		same, len(cases)-same-bad-skipped, bad, skipped)
-	for n, count := range counts {
-		if count > 0 {
-			t.Logf("%5d %s", count, reasons[n].text)
+	t.Logf("%d recordings: %d come out the same, %d differ on purpose, %d differ, %d are undefined", all,
+		same, all-same-bad-skipped, bad, skipped)
+	for i, r := range reasons {
+		t.Logf("%5d %s", counts[i], r.text)
+		// A reason must not cover what it was not made for.
+		if counts[i] != r.n {
+			t.Errorf("%d recordings differ because %s; want %d", counts[i], r.text, r.n)
 		}
 	}
-	return counts
 }
