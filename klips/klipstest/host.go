@@ -156,19 +156,21 @@ func (h *Host) SetHops(name string, v4, v6 uint8) {
 	}
 }
 
-// TakeDown takes a physical device down: whoever uses it is told. It can be
-// opened again at once, as on Linux, where it need not be up for that.
+// TakeDown takes a physical device down: whoever uses it is told, and has closed
+// it when TakeDown returns. It can be opened again at once, as on Linux, where it
+// need not be up for that.
 func (h *Host) TakeDown(name string) {
 	h.mu.Lock()
-	var lost []func()
+	var users []*wire
 	if i := h.device(name); i >= 0 {
-		for w := range h.devices[i].wires {
-			lost = append(lost, w.lost)
-		}
+		users = slices.Collect(maps.Keys(h.devices[i].wires))
 	}
 	h.mu.Unlock()
-	for _, f := range lost {
-		f()
+	for _, w := range users {
+		w.lost()
+	}
+	for _, w := range users {
+		<-w.closed
 	}
 }
 
@@ -227,7 +229,7 @@ func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
 	if i < 0 {
 		return nil, syscall.ENXIO
 	}
-	w := &wire{host: h, dev: h.devices[i], index: i + 1, hops: h.devices[i].hops, lost: lost}
+	w := &wire{host: h, dev: h.devices[i], index: i + 1, hops: h.devices[i].hops, lost: lost, closed: make(chan struct{})}
 	w.dev.wires[w] = struct{}{}
 	return w, nil
 }
@@ -264,6 +266,8 @@ type wire struct {
 	index int
 	hops  [2]uint8
 	lost  func()
+	// closed is closed by Close.
+	closed chan struct{}
 }
 
 func (w *wire) Name() string { return w.dev.name }
@@ -275,7 +279,10 @@ func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
 func (w *wire) Close() error {
 	w.host.mu.Lock()
 	defer w.host.mu.Unlock()
-	delete(w.dev.wires, w)
+	if _, open := w.dev.wires[w]; open {
+		delete(w.dev.wires, w)
+		close(w.closed)
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -21,11 +22,11 @@ type treatment struct {
 	noStats bool
 	blank   []*regexp.Regexp // parts of SA lines that are not compared
 	// out judges an outbound event and reports whether that was all.
-	out func(p *player, what string, e *event, sent [][]byte) bool
+	out func(p *player, what string, e *recorded.Event, sent [][]byte) bool
 	// in, table, stats and heard return what is wanted instead.
-	in    func(p *player, e *event, want [][]byte) [][]byte
+	in    func(p *player, e *recorded.Event, want [][]byte) [][]byte
 	table func(p *player, name string, want []string) []string
-	stats func(*stats)
+	stats func(*recorded.DeviceStats)
 	heard func([]*pfkey.Message) []*pfkey.Message
 }
 
@@ -37,7 +38,7 @@ var (
 
 // treatmentOf chooses. What is better is in each case what section 10 of KLIPS'
 // data path asks for.
-func treatmentOf(v *vector) (m treatment) {
+func treatmentOf(v *recorded.Exchange) (m treatment) {
 	name := strings.TrimSuffix(strings.TrimSuffix(v.ID, ".in"), ".out")
 	in := v.Direction == "in"
 	if in && strings.Contains(name, "ah") && strings.Contains(name, "esp") {
@@ -80,7 +81,7 @@ func treatmentOf(v *vector) (m treatment) {
 	return m
 }
 
-func hasQuirks(v *vector) bool {
+func hasQuirks(v *recorded.Exchange) bool {
 	for _, e := range v.Events {
 		if e.Quirk {
 			return true
@@ -93,9 +94,9 @@ func hasQuirks(v *vector) bool {
 // in transport mode, as errors. They are good and are delivered; or they are
 // bad, and dropped for that.
 func shortPackets(m *treatment) {
-	var more stats
+	var more recorded.DeviceStats
 	delivered := map[int]bool{}
-	m.in = func(p *player, e *event, want [][]byte) [][]byte {
+	m.in = func(p *player, e *recorded.Event, want [][]byte) [][]byte {
 		switch {
 		case e.Quirk && e.Result == "dropped" && p.v.Config != "esp-src":
 			clear := p.open(e.Wire[0])
@@ -109,7 +110,7 @@ func shortPackets(m *treatment) {
 		}
 		return want
 	}
-	m.stats = func(s *stats) { s.add(more) }
+	m.stats = func(s *recorded.DeviceStats) { add(s, more) }
 	m.blank = append(m.blank, seqFields, counters)
 }
 
@@ -117,8 +118,8 @@ func shortPackets(m *treatment) {
 // traffic analysis, RFC 4303 section 2.7) goes to nobody. The original leaves it
 // to the kernel to cut that off, and counts it.
 func trimmed(m *treatment) {
-	var more stats
-	m.in = func(p *player, e *event, want [][]byte) [][]byte {
+	var more recorded.DeviceStats
+	m.in = func(p *player, e *recorded.Event, want [][]byte) [][]byte {
 		for i, w := range want {
 			total := binary.BigEndian.Uint16(w[2:])
 			more.RxBytes -= uint64(len(w)) - uint64(total)
@@ -126,10 +127,11 @@ func trimmed(m *treatment) {
 		}
 		return want
 	}
-	m.stats = func(s *stats) { s.add(more) }
+	m.stats = func(s *recorded.DeviceStats) { add(s, more) }
 }
 
-func (s *stats) add(o stats) {
+// add adds the counters of o to s.
+func add(s *recorded.DeviceStats, o recorded.DeviceStats) {
 	s.TxPackets += o.TxPackets
 	s.TxBytes += o.TxBytes
 	s.TxErrors += o.TxErrors
@@ -164,10 +166,10 @@ func (p *player) open(w []byte) []byte {
 // wholeWindow: D4, the original shifts 32-bit numbers in a bitmap of 64, so that
 // it refuses what is 31 packets old or older.
 func wholeWindow(m *treatment, size uint32) {
-	var more stats
+	var more recorded.DeviceStats
 	var last uint32
 	seen := map[uint32]bool{}
-	m.in = func(p *player, e *event, want [][]byte) [][]byte {
+	m.in = func(p *player, e *recorded.Event, want [][]byte) [][]byte {
 		w := e.Wire[0]
 		seq := binary.BigEndian.Uint32(w[24:])
 		good := !seen[seq] && (seq > last || last-seq < size)
@@ -183,21 +185,21 @@ func wholeWindow(m *treatment, size uint32) {
 		more.RxBytes += uint64(len(clear) - 20)
 		return [][]byte{clear}
 	}
-	m.stats = func(s *stats) { s.add(more) }
+	m.stats = func(s *recorded.DeviceStats) { add(s, more) }
 	m.blank = append(m.blank, bitmap, counters, regexp.MustCompile(` ooo_errs=\d+`))
 }
 
 // headFirst: D2, a packet without the outer layer of its group is dropped.
 func headFirst(m *treatment) {
-	m.in = func(*player, *event, [][]byte) [][]byte { return nil }
-	m.stats = func(s *stats) { s.RxBytes, s.RxDropped = 0, s.RxPackets }
+	m.in = func(*player, *recorded.Event, [][]byte) [][]byte { return nil }
+	m.stats = func(s *recorded.DeviceStats) { s.RxBytes, s.RxDropped = 0, s.RxPackets }
 	m.blank = append(m.blank, seqFields, counters)
 }
 
 // bothLayers: a chain with two tun SAs can be received as well as sent.
 func bothLayers(m *treatment) {
 	seen := map[int]bool{}
-	m.in = func(p *player, e *event, _ [][]byte) [][]byte {
+	m.in = func(p *player, e *recorded.Event, _ [][]byte) [][]byte {
 		if seen[*e.CopyOf] {
 			return nil
 		}
@@ -212,7 +214,7 @@ func bothLayers(m *treatment) {
 // encapsulatedTwice: D5, what meets another eroute after it was protected goes
 // through that one's group too.
 func encapsulatedTwice(m *treatment) {
-	m.out = func(p *player, what string, e *event, sent [][]byte) bool {
+	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
 		if len(sent) != 1 {
 			p.t.Fatalf("%s: %d packets sent, want 1", what, len(sent))
 		}
@@ -239,8 +241,8 @@ func (p *player) wantInside(what string, w, want []byte) {
 
 // sentAll: a packet of another host can be sent in transport mode too.
 func sentAll(m *treatment) {
-	var more stats
-	m.out = func(p *player, what string, e *event, sent [][]byte) bool {
+	var more recorded.DeviceStats
+	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
 		if len(sent) != 1 {
 			p.t.Fatalf("%s: %d packets sent, want 1", what, len(sent))
 		}
@@ -252,7 +254,7 @@ func sentAll(m *treatment) {
 		p.wantInside(what, sent[0], e.Clear[0])
 		return true
 	}
-	m.stats = func(s *stats) {
+	m.stats = func(s *recorded.DeviceStats) {
 		s.TxPackets, s.TxErrors = s.TxErrors, 0
 		s.TxBytes = more.TxBytes
 	}
@@ -270,7 +272,7 @@ func expiredTogether(m *treatment) {
 		expired = true
 		return l
 	}
-	m.out = func(p *player, what string, e *event, sent [][]byte) bool {
+	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
 		if !expired {
 			return false // heard comes after
 		}
@@ -288,9 +290,9 @@ func expiredTogether(m *treatment) {
 			return strings.HasPrefix(l, "tun0x1101@") || strings.HasPrefix(l, "esp0x1102@")
 		})
 	}
-	m.stats = func(s *stats) {
+	m.stats = func(s *recorded.DeviceStats) {
 		if expired {
-			*s = stats{TxPackets: 3, TxBytes: 3 * (136 + etherHeader), TxErrors: 1, TxDropped: dropped}
+			*s = recorded.DeviceStats{TxPackets: 3, TxBytes: 3 * (136 + etherHeader), TxErrors: 1, TxDropped: dropped}
 		}
 	}
 }
@@ -308,7 +310,7 @@ func narrowHold(m *treatment) {
 		{"1 tcp", "1 udp trap", "1 udp"},
 	}
 	n := -1
-	m.out = func(p *player, what string, e *event, sent [][]byte) bool {
+	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
 		if e.Send == nil {
 			return false
 		}
@@ -348,8 +350,8 @@ func narrowHold(m *treatment) {
 // written to. To keep step, the packet that the original did not let pass is
 // sent again from another port.
 func rawBypass(m *treatment) {
-	var more stats
-	m.out = func(p *player, what string, e *event, sent [][]byte) bool {
+	var more recorded.DeviceStats
+	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
 		if !e.Quirk {
 			return false
 		}
@@ -368,7 +370,7 @@ func rawBypass(m *treatment) {
 		}
 		return true
 	}
-	m.stats = func(s *stats) { s.add(more) }
+	m.stats = func(s *recorded.DeviceStats) { add(s, more) }
 }
 
 // treeShape: which of several eroutes wins where none refines all others depends

@@ -2,8 +2,6 @@ package corpustest
 
 import (
 	"bytes"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -18,101 +16,33 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// A vector is what one machine that ran KLIPS did with packets.
-type vector struct {
-	ID        string
-	Config    string
-	Direction string // "out" or "in"
-	Note      string
-	Quirk     bool
-	Setup     struct {
-		Eth0    string
-		Lan0    string
-		Ipsec0  string
-		Eth0MTU int `json:"eth0_mtu"`
-		Sysctl  map[string]int
-	}
-	Commands []struct {
-		Cmd  []string
-		Exit int
-	}
-	Events []event
-	Tables map[string][]string
-	Stats  *stats
-}
-
-// An event is a packet, a command, a listener or a pause.
-type event struct {
-	Send     *int
-	Clear    []hexBytes
-	Wire     []hexBytes
-	ToSender []hexBytes `json:"to_sender"`
-	Sent     hexBytes   // the device refused it
-	Result   string
-	CopyOf   *int `json:"copy_of"`
-	Quirk    bool
-	Listen   *[]int
-	PFKey    []hexBytes
-	Cmd      []string
-	Exit     int
-	Sleep    float64
-	Tables   map[string][]string
-	Stats    *stats
-}
-
-// stats are klips.DeviceStats as the recordings name them.
-type stats struct {
-	TxPackets uint64 `json:"tx_packets"`
-	TxBytes   uint64 `json:"tx_bytes"`
-	TxErrors  uint64 `json:"tx_errors"`
-	TxDropped uint64 `json:"tx_dropped"`
-	RxPackets uint64 `json:"rx_packets"`
-	RxBytes   uint64 `json:"rx_bytes"`
-	RxErrors  uint64 `json:"rx_errors"`
-	RxDropped uint64 `json:"rx_dropped"`
-}
-
-type hexBytes []byte
-
-func (h *hexBytes) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return err
-	}
-	p, err := hex.DecodeString(s)
-	*h = p
-	return err
-}
-
+// TestPackets replays all recorded exchanges of packets.
 func TestPackets(t *testing.T) {
-	t.Run("sample", func(t *testing.T) { replayPackets(t, "testdata/packets.jsonl") })
-	t.Run("all", func(t *testing.T) { replayPackets(t, shared(t, "packets-dev.jsonl")) })
-}
-
-func replayPackets(t *testing.T, file string) {
-	records(t, file, func(v *vector) {
-		t.Run(v.ID, func(t *testing.T) {
+	for x := range recorded.Exchanges(t) {
+		t.Run(x.ID, func(t *testing.T) {
 			t.Parallel()
-			p := newPlayer(t, v)
-			for i := range v.Events {
+			p := newPlayer(t, x)
+			for i := range x.Events {
 				if !p.event(i) {
 					return
 				}
 			}
-			p.checkTables("the end", v.Tables)
-			p.checkStats("the end", v.Stats)
+			p.checkTables("the end", x.Tables)
+			p.checkStats("the end", x.Stats)
 		})
-	})
+	}
 }
 
-// A player replays one vector.
+// A player replays one exchange.
 type player struct {
 	*world
-	v     *vector
+	v     *recorded.Exchange
 	link  *klipstest.Link
 	keys  map[klips.SAID]secret
 	seen  int // packets on the wire so far
@@ -123,7 +53,7 @@ type player struct {
 	events listener
 }
 
-func newPlayer(t *testing.T, v *vector) *player {
+func newPlayer(t *testing.T, v *recorded.Exchange) *player {
 	p := &player{world: newWorld(t), v: v, mode: treatmentOf(v)}
 	p.host.AddDevice("eth0", v.Setup.Eth0MTU)
 	for _, a := range []string{v.Setup.Eth0, v.Setup.Lan0, v.Setup.Ipsec0} {
@@ -139,20 +69,14 @@ func newPlayer(t *testing.T, v *vector) *player {
 			t.Fatal(err)
 		}
 	}
+	p.events.clock = p.clock
 	p.eng.SetEvents(&p.events)
 	p.link = p.host.Link("ipsec0")
 	p.command([]string{"tncfg", "--attach", "--virtual", "ipsec0", "--physical", "eth0"}, 0)
-	var cmds [][]string
 	for _, c := range v.Commands {
-		cmds = append(cmds, c.Cmd)
 		p.command(c.Cmd, c.Exit)
 	}
-	for _, e := range v.Events {
-		if e.Cmd != nil {
-			cmds = append(cmds, e.Cmd)
-		}
-	}
-	p.keys = secrets(t, cmds)
+	p.keys = secrets(t, v.Cmds())
 	return p
 }
 
@@ -177,7 +101,7 @@ func (p *player) event(i int) bool {
 		p.events.hear(slices.Contains(*e.Listen, int(pfkey.SATypeESP)))
 		return true
 	case e.Sleep > 0:
-		time.Sleep(time.Duration(e.Sleep * float64(time.Second)))
+		p.clock.Advance(time.Duration(e.Sleep * float64(time.Second)))
 		return true
 	case e.Cmd != nil:
 		p.command(e.Cmd, e.Exit)
@@ -202,7 +126,7 @@ func (p *player) event(i int) bool {
 }
 
 // out compares what was sent, and what went back to the sender.
-func (p *player) out(what string, e *event) {
+func (p *player) out(what string, e *recorded.Event) {
 	p.t.Helper()
 	all := p.net.Sent()
 	sent := all[p.seen:]
@@ -241,7 +165,7 @@ func (p *player) out(what string, e *event) {
 	}
 }
 
-func plain(l []hexBytes) (out [][]byte) {
+func plain(l []recorded.Bytes) (out [][]byte) {
 	for _, p := range l {
 		out = append(out, p)
 	}
@@ -264,7 +188,7 @@ func icmpLine(p []byte) string {
 }
 
 // in lets packets arrive and compares what comes out of ipsec0.
-func (p *player) in(what string, e *event) {
+func (p *player) in(what string, e *recorded.Event) {
 	p.t.Helper()
 	whole, _ := assemble(append(p.pieces, plain(e.Wire)...))
 	p.pieces = nil
@@ -299,7 +223,7 @@ func (p *player) in(what string, e *event) {
 
 func isFragment(p []byte) bool { return p[6]&0x3f != 0 || p[7] != 0 }
 
-func (p *player) checkTables(what string, tables map[string][]string) {
+func (p *player) checkTables(what string, tables recorded.Tables) {
 	p.t.Helper()
 	got := p.tables()
 	for _, name := range []string{"spi", "spigrp", "eroute"} {
@@ -326,7 +250,7 @@ func (p *player) checkTables(what string, tables map[string][]string) {
 // tx_bytes. A raw socket has none.
 const etherHeader = 14
 
-func (p *player) checkStats(what string, want *stats) {
+func (p *player) checkStats(what string, want *recorded.DeviceStats) {
 	p.t.Helper()
 	if want == nil || p.mode.noStats {
 		return
@@ -335,7 +259,7 @@ func (p *player) checkStats(what string, want *stats) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	got := stats(l[0].Stats)
+	got := recorded.DeviceStats(l[0].Stats)
 	w := *want
 	if p.mode.stats != nil {
 		p.mode.stats(&w)
@@ -360,7 +284,9 @@ func (p *player) checkStats(what string, want *stats) {
 }
 
 // compresses reports whether lengths depend on the compressor.
-func compresses(v *vector) bool { return v.Direction == "out" && strings.Contains(v.ID, "comp") }
+func compresses(v *recorded.Exchange) bool {
+	return v.Direction == "out" && strings.Contains(v.ID, "comp")
+}
 
 var (
 	lengths = regexp.MustCompile(`(bytes\(|:)\d+`)
@@ -369,7 +295,7 @@ var (
 )
 
 // line is a line of a table without what may differ.
-func (m *treatment) line(v *vector, l string) string {
+func (m *treatment) line(v *recorded.Exchange, l string) string {
 	out := strings.Contains(l, ": dir=out")
 	if compresses(v) && out {
 		l = ratio.ReplaceAllString(l, "ratio=$1:-")
@@ -388,6 +314,7 @@ func (m *treatment) line(v *vector, l string) string {
 
 // A listener writes down what key daemons would hear.
 type listener struct {
+	clock    clock.Clock
 	mu       sync.Mutex
 	listens  bool
 	esp      bool // somebody is registered for ESP
@@ -406,7 +333,7 @@ func (l *listener) Expire(sa *klips.SA, hard bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.listens {
-		l.messages = append(l.messages, pfkey.Expire(sa, hard, time.Now()))
+		l.messages = append(l.messages, pfkey.Expire(sa, hard, l.clock.Now()))
 	}
 }
 
@@ -429,10 +356,10 @@ func (l *listener) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
 }
 
 // checkHeard compares the ACQUIRE and EXPIRE messages.
-func (p *player) checkHeard(what string, recorded []hexBytes) {
+func (p *player) checkHeard(what string, heard []recorded.Bytes) {
 	p.t.Helper()
 	var want []*pfkey.Message
-	for _, b := range recorded {
+	for _, b := range heard {
 		m, err := pfkey.Parse(b)
 		if err != nil {
 			p.t.Fatalf("%s: recorded message %x: %v", what, b, err)

@@ -9,59 +9,20 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
-// A sequence is commands that were typed at a machine that ran KLIPS.
-type sequence struct {
-	ID    string
-	Quirk bool // it touches a defect of the original
-	Note  string
-	Setup []struct {
-		If    string
-		MTU   int
-		Addrs []string
-	}
-	Steps []step
-}
-
-type step struct {
-	Cmd      []string
-	Tool     string
-	Exit     int
-	Errno    syscall.Errno // the kernel's answer; 0 with Exit ≠ 0: the tool refused
-	Accepted int           // how many messages the kernel took
-	Tables   map[string][]string
-}
-
-// TestSequences replays all recorded sequences; the sample is always there.
+// TestSequences replays all recorded sequences of commands.
 func TestSequences(t *testing.T) {
-	t.Run("sample", func(t *testing.T) { replaySequences(t, "testdata/sequences.jsonl", nil) })
-	t.Run("all", func(t *testing.T) {
-		counts := make([]int, len(differences))
-		replaySequences(t, shared(t, "sequences-dev.jsonl"), counts)
-		for i, d := range differences {
-			t.Logf("%d steps: %s", counts[i], d.text)
-			// A difference must not cover what it was not made for.
-			if counts[i] != d.n {
-				t.Errorf("%d steps differ because %s; want %d", counts[i], d.text, d.n)
-			}
-		}
-	})
-}
-
-func replaySequences(t *testing.T, file string, counts []int) {
-	if counts == nil {
-		counts = make([]int, len(differences))
-	}
-	records(t, file, func(q *sequence) {
+	counts := make([]int, len(differences))
+	for q := range recorded.Sequences(t) {
 		t.Run(q.ID, func(t *testing.T) {
 			if q.Quirk {
 				replayBetter(t, q)
@@ -69,7 +30,14 @@ func replaySequences(t *testing.T, file string, counts []int) {
 			}
 			replay(t, q, counts)
 		})
-	})
+	}
+	for i, d := range differences {
+		t.Logf("%d steps: %s", counts[i], d.text)
+		// A difference must not cover what it was not made for.
+		if counts[i] != d.n {
+			t.Errorf("%d steps differ because %s; want %d", counts[i], d.text, d.n)
+		}
+	}
 }
 
 // A difference is a step that does not come out as recorded, on purpose.
@@ -78,18 +46,18 @@ type difference struct {
 	n    int // in how many steps of all recordings
 	// fits says whether a step is one of them, and mend then brings the stack
 	// to where the original was, so that the rest of the sequence means the same.
-	fits func(s *step, r clitest.Result) bool
-	mend func(w *world, s *step) error
+	fits func(s *recorded.Step, r clitest.Result) bool
+	mend func(w *world, s *recorded.Step) error
 }
 
 var differences = []difference{
 	{
 		text: "a group of which one SA cannot be linked is refused as a whole; the original tool leaves the links before it",
 		n:    2,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Cmd[0] == "spigrp" && s.Exit != 0 && s.Accepted > 0 && r.Status != 0
 		},
-		mend: func(w *world, s *step) error {
+		mend: func(w *world, s *recorded.Step) error {
 			ids := saids(w.t, s.Cmd[1:])
 			for i := range s.Accepted {
 				if err := w.stack.Group(w.t.Context(), ids[i:i+2]); err != nil {
@@ -102,10 +70,10 @@ var differences = []difference{
 	{
 		text: "replacing an eroute that is not there adds it; the tools of the last release are refused, the older ones add",
 		n:    58,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Cmd[0] == "eroute" && slices.Contains(s.Cmd, "--replace") && s.Errno == syscall.EFAULT && r.Status == 0
 		},
-		mend: func(w *world, s *step) error {
+		mend: func(w *world, s *recorded.Step) error {
 			cmd := slices.Clone(s.Cmd)
 			cmd[slices.Index(cmd, "--replace")] = "--del"
 			if r := w.run(cmd); r.Status != 0 {
@@ -117,28 +85,28 @@ var differences = []difference{
 	{
 		text: "--life works with --esp too; Openswan's tool sends a message that is too long",
 		n:    2,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Cmd[0] == "spi" && slices.Contains(s.Cmd, "--life") && s.Errno == syscall.EINVAL && r.Status == 0
 		},
-		mend: func(w *world, s *step) error {
+		mend: func(w *world, s *recorded.Step) error {
 			return w.stack.DeleteSA(w.t.Context(), saidOf(w.t, s.Cmd))
 		},
 	},
 	{
 		text: "replay windows may be larger than 64 packets",
 		n:    4,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Exit != 0 && s.Errno == 0 && r.Status == 0 && slices.Contains(s.Cmd, "--replay_window")
 		},
-		mend: func(w *world, s *step) error { return w.stack.DeleteSA(w.t.Context(), saidOf(w.t, s.Cmd)) },
+		mend: func(w *world, s *recorded.Step) error { return w.stack.DeleteSA(w.t.Context(), saidOf(w.t, s.Cmd)) },
 	},
 	{
 		text: "limits in packets are kept; PF_KEY messages of the original have no place for them",
 		n:    3,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Exit == 0 && r.Status == 0 && packetLimit.MatchString(strings.Join(s.Cmd, " "))
 		},
-		mend: func(w *world, s *step) error {
+		mend: func(w *world, s *recorded.Step) error {
 			sa, err := w.stack.GetSA(w.t.Context(), saidOf(w.t, s.Cmd))
 			if err != nil || sa.Life.Packets.Hard+sa.Life.Packets.Soft == 0 {
 				return fmt.Errorf("limits %+v, %v", sa.Life, err)
@@ -152,20 +120,20 @@ var differences = []difference{
 	{
 		text: "a port above 65535 is refused; the original cuts it to 16 bits",
 		n:    1,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Exit == 0 && r.Status != 0 && slices.Contains(s.Cmd, "65536")
 		},
-		mend: func(w *world, s *step) error {
+		mend: func(w *world, s *recorded.Step) error {
 			return w.again(s.Cmd, func(a string) string { return strings.ReplaceAll(a, "65536", "0") })
 		},
 	},
 	{
 		text: "twofish and serpent are refused: the embedded stack has neither (AES goes on in their place here)",
 		n:    31,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Cmd[0] == "spi" && r.Status != 0 && foreign.MatchString(strings.Join(s.Cmd, " "))
 		},
-		mend: func(w *world, s *step) error {
+		mend: func(w *world, s *recorded.Step) error {
 			if s.Exit != 0 {
 				return nil
 			}
@@ -175,10 +143,10 @@ var differences = []difference{
 	{
 		text: "klipsdebug knows the area ipcomp by that name",
 		n:    2,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Cmd[0] == "klipsdebug" && s.Exit != 0 && r.Status == 0 && slices.Contains(s.Cmd, "ipcomp")
 		},
-		mend: func(*world, *step) error { return nil },
+		mend: func(*world, *recorded.Step) error { return nil },
 	},
 }
 
@@ -244,11 +212,12 @@ func saids(t *testing.T, args []string) (ids []klips.SAID) {
 	return ids
 }
 
-func (q *sequence) world(t *testing.T) *world {
+// worldOf is the machine of a sequence before its first step.
+func worldOf(t *testing.T, q *recorded.Sequence) *world {
 	w := newWorld(t)
 	w.host.AddDevice("lo", 65536)
 	for _, i := range q.Setup {
-		w.host.AddDevice(i.If, i.MTU)
+		w.host.AddDevice(i.Name, i.MTU)
 		for _, a := range i.Addrs {
 			w.setAddr(a)
 		}
@@ -257,8 +226,8 @@ func (q *sequence) world(t *testing.T) *world {
 }
 
 // replay wants the recorded answers and tables.
-func replay(t *testing.T, q *sequence, counts []int) {
-	w := q.world(t)
+func replay(t *testing.T, q *recorded.Sequence, counts []int) {
+	w := worldOf(t, q)
 	want := w.tables() // those of a fresh stack
 	fresh := map[string][]string{"tncfg": {"ipsec0 -> NULL mtu=0(0) -> 0", "ipsec1 -> NULL mtu=0(0) -> 0"}}
 	for _, a := range []string{"tunnel", "xform", "eroute", "spi", "radij", "esp", "ah", "rcv", "pfkey"} {
@@ -312,20 +281,12 @@ func replay(t *testing.T, q *sequence, counts []int) {
 	}
 }
 
-// wantTables compares all tables, for some time: events of devices take effect
-// a moment later.
+// wantTables compares all tables.
 func (w *world) wantTables(what string, want map[string][]string) {
 	w.t.Helper()
-	var d string
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if d = cmp.Diff(want, w.tables()); d == "" {
-			return
-		}
-		if !strings.Contains(what, ", ip ") {
-			break
-		}
+	if d := cmp.Diff(want, w.tables()); d != "" {
+		w.t.Fatalf("after %s (-want +got):\n%s", what, d)
 	}
-	w.t.Fatalf("after %s (-want +got):\n%s", what, d)
 }
 
 // sameKeys brings neighbours with one key into the order of klips.CompareEroutes:
@@ -375,12 +336,12 @@ func (w *world) ip(cmd []string) {
 
 // replayBetter replays a sequence that touches a defect of the original. What
 // counts is what a plain model without the defect does.
-func replayBetter(t *testing.T, q *sequence) {
-	w := q.world(t)
+func replayBetter(t *testing.T, q *recorded.Sequence) {
+	w := worldOf(t, q)
 	model := &world{t: t, host: w.host}
 	mtus := map[string]int{}
 	for _, i := range q.Setup {
-		mtus[i.If] = i.MTU
+		mtus[i.Name] = i.MTU
 	}
 	model.stack = klipstest.NewModel(w.host.IsLocal, func(name string) (int, bool) {
 		mtu, ok := mtus[name]

@@ -1,14 +1,10 @@
 package corpustest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -23,6 +19,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -35,16 +32,17 @@ type world struct {
 	t     *testing.T
 	host  *klipstest.Host
 	net   *klipstest.Network
-	eng   *engine.Engine // nil when stack is another
+	clock *clocktest.Clock // of the engine
+	eng   *engine.Engine   // nil when stack is another
 	stack klips.Stack
 }
 
 // newWorld starts the embedded stack with ipsec0 and ipsec1.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, net: new(klipstest.Network)}
+	w := &world{t: t, net: new(klipstest.Network), clock: clocktest.New()}
 	w.host = klipstest.NewHost(w.net, nil)
-	e, err := engine.New(w.host, engine.Config{Version: "test"})
+	e, err := engine.New(w.host, engine.Config{Version: "test", Clock: w.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,50 +134,4 @@ func (w *world) setAddr(prefix string) {
 		w.t.Fatal(err)
 	}
 	w.host.AddAddr(p.Addr())
-}
-
-// records calls f for each line of a file of recordings.
-func records[R any](t *testing.T, file string, f func(r *R)) {
-	t.Helper()
-	fd, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fd.Close()
-	sc := bufio.NewScanner(fd)
-	sc.Buffer(nil, 16<<20)
-	n := 0
-	for sc.Scan() {
-		r := new(R)
-		if err := json.Unmarshal(sc.Bytes(), r); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		f(r)
-		n++
-	}
-	if err := sc.Err(); err != nil || n == 0 {
-		t.Fatalf("%s: %d recordings, %v", file, n, err)
-	}
-}
-
-// shared is the path of a file of the whole corpus, which lies beside the
-// repository; without it the test is skipped.
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for filepath.Dir(dir) != dir {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			f := filepath.Join(dir, "..", "shared", "corpus", name)
-			if _, err := os.Stat(f); err != nil {
-				t.Skipf("the recordings are not here: %v", err)
-			}
-			return f
-		}
-		dir = filepath.Dir(dir)
-	}
-	t.Skip("no repository root above the test")
-	return ""
 }
