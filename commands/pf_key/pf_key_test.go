@@ -23,13 +23,21 @@ import (
 
 // A screen is an output that can be looked at while the applet runs.
 type screen struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu      sync.Mutex
+	written sync.Cond // with mu, after each Write
+	b       bytes.Buffer
+}
+
+func newScreen() *screen {
+	s := new(screen)
+	s.written.L = &s.mu
+	return s
 }
 
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.written.Broadcast()
 	return s.b.Write(p)
 }
 
@@ -39,13 +47,27 @@ func (s *screen) text() string {
 	return s.b.String()
 }
 
-// wait waits until something is on the screen so many times.
+// patience is how long a test waits for what must come.
+const patience = time.Minute
+
+// wait returns when something is on the screen so many times.
 func (s *screen) wait(t *testing.T, what string, n int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); strings.Count(s.text(), what) < n; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%q is not printed %d times:\n%s", what, n, s.text())
+	late := false
+	timer := time.AfterFunc(patience, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.written.Broadcast()
+	})
+	defer timer.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for strings.Count(s.b.String(), what) < n {
+		if late {
+			t.Fatalf("%q is not printed %d times:\n%s", what, n, &s.b)
 		}
+		s.written.Wait()
 	}
 }
 
@@ -65,8 +87,8 @@ var numbers = regexp.MustCompile(`(seq|pid)=\d+`)
 
 func TestListens(t *testing.T) {
 	b := newBench(t)
-	var out screen
-	done := start(b, &out, "--ipip", "--ipcomp")
+	out := newScreen()
+	done := start(b, out, "--ipip", "--ipcomp")
 	out.wait(t, "\nversion=2 type=7 ", 2)
 	b.run([]string{"spi", "--said", "tun0x1001@10.9.0.2", "--ip4", "--src", "10.9.0.1", "--dst", "10.9.0.2"})
 	out.wait(t, "\nversion=2 type=3 ", 1)
@@ -95,8 +117,8 @@ P: exited normally
 
 func TestRegistersForAll(t *testing.T) {
 	b := newBench(t)
-	var out screen
-	done := start(b, &out)
+	out := newScreen()
+	done := start(b, out)
 	out.wait(t, "\nversion=2 type=7 ", 4)
 	var order []string
 	for _, m := range regexp.MustCompile(`satype=\d+\((\w+)\)`).FindAllStringSubmatch(out.text(), -1) {

@@ -1,15 +1,10 @@
 package pf_key_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -23,85 +18,32 @@ import (
 	"github.com/klips-go/ipsec/commands/tncfg"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 )
 
-// A record is what was typed at and routed into a machine that ran KLIPS, and
-// what an open PF_KEY socket heard of each.
-type record struct {
-	ID        string
-	Direction string
-	Quirk     bool
-	Setup     struct{ Eth0, Lan0, Ipsec0 string }
-	Commands  []struct{ Cmd []string }
-	Events    []event
-}
-
-type event struct {
-	Listen *[]pfkey.SAType
-	PFKey  []string
-	Clear  []string
-	Wire   []string
-	Cmd    []string
-	Sleep  float64
-}
-
-func (r *record) listens() bool {
-	return slices.ContainsFunc(r.Events, func(e event) bool { return e.Listen != nil })
-}
-
 // TestRecordedExchanges replays everything that was recorded with an open PF_KEY
-// socket, over the sockets of a daemon; the sample is always there.
+// socket, over the sockets of a daemon.
 func TestRecordedExchanges(t *testing.T) {
-	t.Run("sample", func(t *testing.T) { replay(t, "testdata/exchanges.jsonl", 3) })
-	t.Run("all", func(t *testing.T) { replay(t, shared(t, "corpus/packets-dev.jsonl"), 18) })
-}
-
-// shared returns the path of a recording beside the repository; the test is
-// skipped where there is none.
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	path, err := filepath.Abs("../../../shared/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the recordings are not here: %v", err)
-	}
-	return path
-}
-
-func replay(t *testing.T, file string, least int) {
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
 	n := 0
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var r record
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			t.Fatal(err)
+	for x := range recorded.Exchanges(t) {
+		if x.Listens() {
+			n++
+			t.Run(x.ID, func(t *testing.T) {
+				t.Parallel()
+				replay(t, x)
+			})
 		}
-		if !r.listens() {
-			continue
-		}
-		n++
-		t.Run(r.ID, func(t *testing.T) {
-			t.Parallel()
-			r.replay(t)
-		})
 	}
-	if err := lines.Err(); err != nil || n < least {
-		t.Errorf("%d records, %v; want %d", n, err, least)
+	if n != 18 {
+		t.Errorf("%d exchanges with an open socket, want 18", n)
 	}
 }
 
-func (r *record) replay(t *testing.T) {
+func replay(t *testing.T, r *recorded.Exchange) {
 	b := newBench(t)
 	b.host.AddDevice("eth0", 1500)
 	for _, a := range []string{r.Setup.Eth0, r.Setup.Lan0, r.Setup.Ipsec0} {
@@ -117,35 +59,35 @@ func (r *record) replay(t *testing.T) {
 		case e.Listen != nil:
 			b.listen(*e.Listen)
 		case e.Sleep > 0:
-			time.Sleep(time.Duration(e.Sleep * float64(time.Second)))
+			b.clock.Advance(time.Duration(e.Sleep * float64(time.Second)))
 		case e.Cmd != nil:
 			b.run(e.Cmd)
 		case r.Direction == "in":
 			for _, p := range e.Wire {
-				b.host.Arrive(unhex(t, p))
+				b.host.Arrive(p)
 			}
 		default:
 			for _, p := range e.Clear {
-				b.host.Link("ipsec0").Send(unhex(t, p))
+				b.host.Link("ipsec0").Send(p)
 				b.host.Settle()
 			}
 		}
 		b.host.Settle()
 		heard := b.heard()
-		var recorded []*pfkey.Message
-		for _, text := range e.PFKey {
-			m, err := pfkey.Parse(unhex(t, text))
+		var original []*pfkey.Message
+		for _, raw := range e.PFKey {
+			m, err := pfkey.Parse(raw)
 			if err != nil {
 				t.Fatal(err)
 			}
-			recorded = append(recorded, m)
+			original = append(original, m)
 		}
 		if r.Quirk {
 			// The original goes on telling of an SA that has expired already.
-			got, want = append(got, heard...), append(want, recorded...)
+			got, want = append(got, heard...), append(want, original...)
 			continue
 		}
-		compare(t, i, recorded, heard)
+		compare(t, i, original, heard)
 	}
 	if r.Quirk {
 		compare(t, -1, once(want), perHosts(got))
@@ -251,32 +193,24 @@ func proposals(m *pfkey.Message) string {
 	return string(b)
 }
 
-func unhex(t *testing.T, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // A bench is a daemon on a host of memory, with a listener.
 type bench struct {
 	t      *testing.T
 	rundir string
 	host   *klipstest.Host
-	ask    *user.Client // makes the messages that end what is heard
+	clock  *clocktest.Clock // of the daemon
+	ask    *user.Client     // makes the messages that end what is heard
 	news   chan []byte
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, rundir: t.TempDir(), host: klipstest.NewHost(new(klipstest.Network), nil)}
+	b := &bench{t: t, rundir: t.TempDir(), host: klipstest.NewHost(new(klipstest.Network), nil), clock: clocktest.New()}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- daemon.Run(ctx, daemon.Config{
-			Rundir: b.rundir, Version: "test", Host: b.host,
+			Rundir: b.rundir, Version: "test", Host: b.host, Clock: b.clock,
 			Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
 		})
 	}()
@@ -322,8 +256,12 @@ func (b *bench) run(cmd []string) {
 }
 
 // listen opens one more socket, which hears all from now on.
-func (b *bench) listen(types []pfkey.SAType) {
+func (b *bench) listen(numbers []int) {
 	b.t.Helper()
+	var types []pfkey.SAType
+	for _, n := range numbers {
+		types = append(types, pfkey.SAType(n))
+	}
 	c := b.dial()
 	if _, err := c.Status(b.t.Context()); err != nil { // or it might not be there yet
 		b.t.Fatal(err)
