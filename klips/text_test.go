@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -511,12 +513,14 @@ func TestCheckKeys(t *testing.T) {
 }
 
 func TestSystemResolver(t *testing.T) {
-	a, err := SystemResolver("localhost", Family4)
-	if err != nil {
-		t.Skipf("no localhost here: %v", err)
+	if a, err := SystemResolver("192.0.2.1", Family4); err != nil || a.String() != "192.0.2.1" {
+		t.Errorf("SystemResolver(192.0.2.1, inet) = %v, %v", a, err)
 	}
-	if !a.Is4() || !a.IsLoopback() {
-		t.Errorf("SystemResolver(localhost, inet) = %v, want a loopback address", a)
+	// A bare system has no /etc/hosts, and the DNS is not asked in tests.
+	if hosts, err := os.ReadFile("/etc/hosts"); err == nil && regexp.MustCompile(`(?m)^127\.0\.0\.1\s+localhost\b`).Match(hosts) {
+		if a, err := SystemResolver("localhost", Family4); err != nil || !a.Is4() || !a.IsLoopback() {
+			t.Errorf("SystemResolver(localhost, inet) = %v, %v, want a loopback address", a, err)
+		}
 	}
 	v4, v6 := netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	for _, c := range []struct {

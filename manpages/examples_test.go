@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/commands"
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -37,12 +37,14 @@ func TestMain(m *testing.M) {
 //	umask MODE
 //	like stdout FILE                 cmp, but for what no two runs have alike
 func TestExamples(t *testing.T) {
-	need(t, "root", os.Geteuid() == 0, "namespaces and raw sockets need root")
-	need(t, "tun", lab.CanTUN() == nil, "there are no TUN devices here")
-	_, err := exec.LookPath("ip")
-	need(t, "ip", err == nil, "the program ip is not installed")
-	_, err = exec.LookPath("ping")
-	need(t, "ping", err == nil, "the program ping is not installed")
+	if os.Geteuid() != 0 {
+		skip.Without(t, skip.Root, "namespaces and raw sockets need root")
+	}
+	if err := lab.CanTUN(); err != nil {
+		skip.Without(t, skip.TUN, err)
+	}
+	skip.WithoutProgram(t, skip.IP)
+	skip.WithoutProgram(t, skip.Ping)
 	testscript.Run(t, testscript.Params{
 		Dir:   "examples",
 		Setup: func(env *testscript.Env) error { env.Values[hostsKey{}] = newHosts(env); return nil },
@@ -54,19 +56,6 @@ func TestExamples(t *testing.T) {
 		},
 		UpdateScripts: os.Getenv("UPDATE") != "",
 	})
-}
-
-// need skips the test when something is not there, or fails it when the
-// variable REQUIRE names it.
-func need(t *testing.T, what string, ok bool, why string) {
-	t.Helper()
-	switch {
-	case ok:
-	case slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), what):
-		t.Fatalf("REQUIRE names %s, but %s", what, why)
-	default:
-		t.Skip(why)
-	}
 }
 
 // hosts are the hosts of one script. A script runs on one goroutine; the first

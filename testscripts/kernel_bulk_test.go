@@ -59,9 +59,7 @@ func bulks() []bulk {
 // BenchmarkInteropBulk is 10 000 SAs, 5 000 groups and 5 000 eroutes, by ipsec
 // batch and by ip -batch.
 func BenchmarkInteropBulk(b *testing.B) {
-	if err := haveXfrm(); err != nil {
-		b.Skip(err)
-	}
+	need(b, "xfrm")
 	const n = 5000
 	for _, k := range bulks() {
 		for _, tool := range []struct {

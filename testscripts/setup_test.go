@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/qemu"
@@ -168,23 +169,32 @@ var abilities = map[string]func() error{
 		return h.Close()
 	}),
 	"tun":    sync.OnceValue(lab.CanTUN),
-	"tshark": sync.OnceValue(func() error { _, err := exec.LookPath("tshark"); return err }),
+	"tshark": program("tshark"),
 	"scapy": sync.OnceValue(func() error {
 		if out, err := exec.Command("/usr/bin/python3", "-c", "import scapy.layers.ipsec, cryptography").CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil
 	}),
-	"uml":   sync.OnceValue(haveUML),
-	"qemu":  sync.OnceValue(qemu.Available),
-	"xfrm":  sync.OnceValue(haveXfrm),
-	"xfrmi": sync.OnceValue(haveInterfaces),
+	"setpriv": program("setpriv"),
+	"flock":   program("flock"),
+	"ip":      program("ip"),
+	"demo":    program("demo"),
+	"uml":     sync.OnceValue(haveUML),
+	"qemu":    sync.OnceValue(qemu.Available),
+	"xfrm":    sync.OnceValue(haveXfrm),
+	"xfrmi":   sync.OnceValue(haveInterfaces),
 	// The commands of a script go to the kernel's own stack.
 	"onkernel": onKernelStack,
 	"esp":      sync.OnceValue(haveESP),
 	"pfkey":    sync.OnceValue(havePFKEY),
 	"users":    sync.OnceValue(haveUsers),
 	"userns":   sync.OnceValue(haveUserNS),
+}
+
+// program is the ability that a program of that name is installed.
+func program(name string) func() error {
+	return sync.OnceValue(func() error { _, err := exec.LookPath(name); return err })
 }
 
 // haveUsers reports why this process cannot become another user, or nil.
@@ -211,19 +221,17 @@ func condition(name string) (bool, error) {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
 	err := f()
-	if err != nil && required(name) {
+	if err == nil || name == "onkernel" { // which is not missing, but another run
+		return err == nil, nil
+	}
+	required, rerr := skip.Required(skip.Word(name))
+	switch {
+	case rerr != nil:
+		return false, rerr
+	case required:
 		return false, fmt.Errorf("REQUIRE names %s, and it is missing: %w", name, err)
 	}
-	return err == nil, nil
-}
-
-func required(name string) bool {
-	for _, r := range strings.Split(os.Getenv("REQUIRE"), ",") {
-		if r == name {
-			return true
-		}
-	}
-	return false
+	return false, nil
 }
 
 // need skips a Go test for which an ability is missing, or fails it if REQUIRE
@@ -231,12 +239,8 @@ func required(name string) bool {
 func need(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		err := abilities[name]()
-		switch {
-		case err != nil && required(name):
-			t.Fatalf("REQUIRE names %s, and it is missing: %v", name, err)
-		case err != nil:
-			t.Skipf("needs %s: %v", name, err)
+		if err := abilities[name](); err != nil {
+			skip.Without(t, skip.Word(name), err)
 		}
 	}
 }

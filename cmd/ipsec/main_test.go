@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 // repo is the root of the repository, seen from this directory.
@@ -19,11 +21,9 @@ const repo = "../.."
 func build(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("building the program takes a while")
+		skip.Without(t, skip.Long, "building the program takes a while")
 	}
-	if _, err := exec.LookPath("make"); err != nil {
-		t.Skipf("no make: %v", err)
-	}
+	skip.WithoutProgram(t, skip.Make)
 	bin := t.TempDir()
 	makeTarget(t, "build", "BIN="+bin)
 	return filepath.Join(bin, "ipsec")
@@ -106,10 +106,7 @@ func TestInstall(t *testing.T) {
 // TestBashCompletion runs the script for bash in bash, as it is when somebody
 // presses the tab key.
 func TestBashCompletion(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skipf("no bash: %v", err)
-	}
+	bash := skip.WithoutProgram(t, skip.Bash)
 	bin := build(t)
 	script, err := exec.Command(bin, "completion", "bash").Output()
 	if err != nil {
@@ -201,7 +198,7 @@ func TestStartup(t *testing.T) {
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {
-		t.Skipf("go list: %v", err)
+		t.Fatalf("go list: %v", err)
 	}
 	reasons := map[string]string{
 		"net/http":                        "half a millisecond at start-up",

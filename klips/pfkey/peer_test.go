@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -43,7 +44,7 @@ func listenAs(t *testing.T, uid int) (path string, fd int) {
 	}()
 	err = <-done
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL) { // EINVAL: a user namespace has no such user
-		t.Skipf("needs root: cannot act as uid %d: %v", uid, err)
+		skip.Without(t, skip.Users, err)
 	}
 	if err != nil {
 		t.Fatal(err)

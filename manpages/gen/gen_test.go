@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 const pageDir = ".."
@@ -223,12 +225,7 @@ func TestExampleSets(t *testing.T) {
 }
 
 func TestLint(t *testing.T) {
-	if _, err := exec.LookPath("mandoc"); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "mandoc") {
-			t.Fatal("REQUIRE names mandoc, but it is not installed")
-		}
-		t.Skip("mandoc is not installed")
-	}
+	skip.WithoutProgram(t, skip.Mandoc)
 	args := []string{"-T", "lint", "-W", "warning"}
 	for _, src := range sources(t) {
 		args = append(args, target(src))

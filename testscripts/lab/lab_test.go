@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 func TestMain(m *testing.M) {
@@ -26,7 +28,7 @@ func pair(t *testing.T) (a, b *Host) {
 	for i, name := range []string{"a", "b"} {
 		h, err := NewHost(name, Private())
 		if errors.Is(err, os.ErrPermission) {
-			t.Skipf("no namespaces: %v", err)
+			skip.Without(t, skip.Root, err)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 func TestMain(m *testing.M) {
@@ -23,7 +25,7 @@ func TestMain(m *testing.M) {
 
 func TestRun(t *testing.T) {
 	if err := Available(); err != nil {
-		t.Skip(err)
+		skip.Without(t, skip.QEMU, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 func TestMain(m *testing.M) {
@@ -25,10 +27,10 @@ func TestMain(m *testing.M) {
 
 func TestRun(t *testing.T) {
 	if err := Available(); err != nil {
-		t.Skip(err)
+		skip.Without(t, skip.UML, err)
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("not root: init would not be readable or mounts fail")
+		skip.Without(t, skip.UML, "not root: init would not be readable or mounts fail")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

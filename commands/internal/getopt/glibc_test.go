@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/klipsdebug"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/commands/tncfg"
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 // A commandLine is one case for both parsers.
@@ -30,13 +31,10 @@ type commandLine struct {
 // TestAgainstLibc compares random command lines with what the C library's
 // getopt_long and getopt_long_only make of them.
 func TestAgainstLibc(t *testing.T) {
-	cc, err := exec.LookPath("cc")
-	if err != nil {
-		t.Skip("no C compiler (cc) to build the comparison with")
-	}
+	cc := skip.WithoutProgram(t, skip.CC)
 	oracle := filepath.Join(t.TempDir(), "oracle")
 	if out, err := exec.Command(cc, "-o", oracle, "testdata/oracle.c").CombinedOutput(); err != nil {
-		t.Skipf("the C compiler does not build the comparison: %v\n%s", err, out)
+		skip.Without(t, skip.CC, fmt.Sprintf("the comparison is not built: %v\n%s", err, out))
 	}
 	const each = 3000
 	r := rand.New(rand.NewPCG(1, 2))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 func TestHops(t *testing.T) {
 	here, err := lab.NewHost("here")
 	if errors.Is(err, os.ErrPermission) {
-		t.Skipf("no namespaces: %v", err)
+		skip.Without(t, skip.Root, err)
 	}
 	if err != nil {
 		t.Fatal(err)

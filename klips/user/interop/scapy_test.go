@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/ah"
 	"github.com/klips-go/ipsec/klips/user/esp"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
@@ -52,10 +51,7 @@ func startPeer(t *testing.T) *peer {
 		}
 	}
 	if python == "" {
-		if strings.Contains(os.Getenv("REQUIRE"), "scapy") {
-			t.Fatal("REQUIRE has scapy, and no python3 has it")
-		}
-		t.Skip("no python3 with scapy and cryptography (Debian: python3-scapy, python3-cryptography)")
+		skip.Without(t, skip.Scapy, "no python3 has both (Debian: python3-scapy, python3-cryptography)")
 	}
 	cmd := exec.Command(python, "testdata/scapy_peer.py")
 	in, err := cmd.StdinPipe()

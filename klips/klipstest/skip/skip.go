@@ -1,0 +1,133 @@
+// Package skip decides what becomes of a test for which something is missing. It
+// is skipped, with the reason; or it fails, if the variable REQUIRE names what is
+// missing. REQUIRE is a list of words with commas between. Where all must be
+// there (.ci/run), it names all, so that no test is skipped unseen.
+//
+// No test of this module calls Skip itself.
+package skip
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A Word names something that a test may need.
+type Word string
+
+// The words.
+const (
+	Bash         Word = "bash"
+	Bridge       Word = "bridge"
+	CC           Word = "cc"
+	Demo         Word = "demo"
+	DevFull      Word = "devfull"
+	ESP          Word = "esp"
+	Flock        Word = "flock"
+	IP           Word = "ip"
+	IPv6         Word = "ipv6"
+	LittleEndian Word = "littleendian"
+	Long         Word = "long"
+	Make         Word = "make"
+	Mandoc       Word = "mandoc"
+	PFKEY        Word = "pfkey"
+	Ping         Word = "ping"
+	PTY          Word = "pty"
+	QEMU         Word = "qemu"
+	Root         Word = "root"
+	Scapy        Word = "scapy"
+	Setpriv      Word = "setpriv"
+	Tshark       Word = "tshark"
+	TUN          Word = "tun"
+	UML          Word = "uml"
+	Userns       Word = "userns"
+	Users        Word = "users"
+	Xfrm         Word = "xfrm"
+	Xfrmi        Word = "xfrmi"
+)
+
+// meanings says what each word stands for.
+var meanings = map[Word]string{
+	Bash:         "the program bash",
+	Bridge:       "bridges of the kernel",
+	CC:           "a C compiler, cc, with getopt_long in its library",
+	Demo:         "the demonstration as the program demo, as guests have it",
+	DevFull:      "/dev/full",
+	ESP:          "ESP of the kernel",
+	Flock:        "the program flock of util-linux",
+	IP:           "the program ip of iproute2",
+	IPv6:         "IPv6 of the kernel",
+	LittleEndian: "a little-endian machine with 64 bits, as the recorded bytes are of one",
+	Long:         "no -short",
+	Make:         "the program make",
+	Mandoc:       "the program mandoc",
+	PFKEY:        "PF_KEY sockets of the kernel",
+	Ping:         "the program ping",
+	PTY:          "pseudo-terminals",
+	QEMU:         "QEMU, and a kernel for it",
+	Root:         "the right to make network namespaces and raw sockets",
+	Scapy:        "python3 with scapy and cryptography",
+	Setpriv:      "the program setpriv of util-linux",
+	Tshark:       "the program tshark",
+	TUN:          "the right to make TUN devices",
+	UML:          "User-Mode Linux, and root",
+	Userns:       "user namespaces for ordinary users",
+	Users:        "the right to become another user",
+	Xfrm:         "the stack xfrm",
+	Xfrmi:        "xfrm interfaces of the kernel",
+}
+
+// Words returns all words in alphabetical order.
+func Words() []Word { return slices.Sorted(maps.Keys(meanings)) }
+
+// Meaning says what a word stands for. It is empty for what is no word.
+func (w Word) Meaning() string { return meanings[w] }
+
+// Without is called when what w names is missing, with the reason: it skips the
+// test, or fails it if REQUIRE names w. It does not return.
+func Without(tb testing.TB, w Word, reason any) {
+	tb.Helper()
+	required, err := Required(w)
+	switch {
+	case err != nil:
+		tb.Fatal(err)
+	case required:
+		tb.Fatalf("REQUIRE names %s: %v", w, reason)
+	}
+	tb.Skipf("needs %s: %v", w, reason)
+}
+
+// WithoutProgram calls Without if the program of that name is not installed.
+// Otherwise it returns the program's path.
+func WithoutProgram(tb testing.TB, w Word) string {
+	tb.Helper()
+	path, err := exec.LookPath(string(w))
+	if err != nil {
+		Without(tb, w, err)
+	}
+	return path
+}
+
+// Required reports whether REQUIRE names w. It is an error if w or anything that
+// REQUIRE names is no word.
+func Required(w Word) (bool, error) { return required(os.Getenv("REQUIRE"), w) }
+
+func required(list string, w Word) (bool, error) {
+	if w.Meaning() == "" {
+		return false, fmt.Errorf("%q is no word for REQUIRE", w)
+	}
+	found := false
+	for item := range strings.SplitSeq(list, ",") {
+		switch i := Word(item); {
+		case i == w:
+			found = true
+		case i != "" && i.Meaning() == "":
+			return false, fmt.Errorf("REQUIRE names %q, which is no word; there are %v", item, Words())
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,246 @@
+package testscripts
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
+)
+
+// root is the root of the repository, seen from this directory.
+const root = ".."
+
+// eachFile calls f for the files of the repository whose names match, by their
+// paths below its root.
+func eachFile(t *testing.T, match func(path string) bool, f func(path, text string)) {
+	t.Helper()
+	n := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if rel == ".git" || rel == ".cache" || rel == "bin" {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !match(filepath.ToSlash(rel)) {
+			return nil
+		}
+		n++
+		text, err := os.ReadFile(path)
+		f(filepath.ToSlash(rel), string(text))
+		return err
+	})
+	if err != nil || n == 0 {
+		t.Fatalf("%d files, %v", n, err)
+	}
+}
+
+func isGo(path string) bool     { return strings.HasSuffix(path, ".go") }
+func isScript(path string) bool { return strings.HasSuffix(path, ".txtar") }
+
+// eachCall calls f for every call of a method or a package's function in a file
+// of Go. discards says that it is inside the function that is given to F.Fuzz.
+func eachCall(t *testing.T, path, text string, f func(line int, fun *ast.SelectorExpr, args []ast.Expr, discards bool)) {
+	t.Helper()
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, path, text, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var visit func(n ast.Node, discards bool)
+	visit = func(n ast.Node, discards bool) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			c, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			fun, ok := c.Fun.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			f(set.Position(c.Pos()).Line, fun, c.Args, discards)
+			visit(fun.X, discards)
+			for _, a := range c.Args {
+				visit(a, discards || fun.Sel.Name == "Fuzz")
+			}
+			return false
+		})
+	}
+	visit(file, false)
+}
+
+// TestSkips: a test is skipped by package skip alone, and a script by one of its
+// words, so that REQUIRE can forbid it. A fuzz target may discard inputs. A
+// script may stop everywhere, or for the kernel's stack: that depends on nothing
+// that is missing.
+func TestSkips(t *testing.T) {
+	eachFile(t, isGo, func(path, text string) {
+		if strings.HasPrefix(path, "klips/klipstest/skip/") {
+			return
+		}
+		eachCall(t, path, text, func(line int, fun *ast.SelectorExpr, _ []ast.Expr, discards bool) {
+			switch fun.Sel.Name {
+			case "Skip", "Skipf", "SkipNow":
+				if !discards {
+					t.Errorf("%s:%d skips a test itself; use package klipstest/skip", path, line)
+				}
+			}
+		})
+	})
+	allowed := regexp.MustCompile(`^\[!(\w+)\] (skip|stop) '[^']+'$|^(\[onkernel\] )?stop '[^']+'$`)
+	command := regexp.MustCompile(`(^|\] +)(skip|stop)\b`)
+	eachFile(t, isScript, func(path, text string) {
+		script, _, _ := strings.Cut(text, "\n-- ") // the files are not run
+		for i, line := range strings.Split(script, "\n") {
+			if strings.HasPrefix(line, "#") {
+				continue
+			}
+			if strings.HasPrefix(line, "[exec:") || strings.HasPrefix(line, "[!exec:") {
+				t.Errorf("%s:%d: %s: REQUIRE does not know the condition; use a word of package klipstest/skip", path, i+1, line)
+			}
+			if !command.MatchString(line) {
+				continue
+			}
+			m := allowed.FindStringSubmatch(line)
+			if m == nil || m[1] != "" && skip.Word(m[1]).Meaning() == "" {
+				t.Errorf("%s:%d: %s: not of the form [!word] skip 'why' with a word of package klipstest/skip", path, i+1, line)
+			}
+		}
+	})
+}
+
+// inGuests are the words that the runs in guests require; the machine itself may
+// lack what they stand for.
+var inGuests = []skip.Word{skip.Demo, skip.ESP, skip.PFKEY, skip.Xfrm, skip.Xfrmi}
+
+// TestRequireAll: CONTRIBUTING.md lists the words of REQUIRE, and continuous
+// integration names all that are not for guests.
+func TestRequireAll(t *testing.T) {
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	m := regexp.MustCompile(`(?m)^export REQUIRE=(\S+)$`).FindStringSubmatch(read(".ci/run"))
+	if m == nil {
+		t.Fatal(".ci/run does not export REQUIRE")
+	}
+	var want []string
+	guide := read("CONTRIBUTING.md")
+	for _, w := range skip.Words() {
+		if !slices.Contains(inGuests, w) {
+			want = append(want, string(w))
+		}
+		if !strings.Contains(guide, "| `"+string(w)+"` | "+w.Meaning()+" |\n") {
+			t.Errorf("CONTRIBUTING.md does not list %s as %s", w, w.Meaning())
+		}
+	}
+	if w := strings.Join(want, ","); m[1] != w {
+		t.Errorf(".ci/run requires\n%s, want\n%s", m[1], w)
+	}
+}
+
+// beside is the folder that recordings once lay in, beside the repository. It is
+// put together, or it would be found here.
+const beside = "sha" + "red"
+
+var machinePath = regexp.MustCompile(`(^|[\s"'=:(])/(` + `work|home|mnt|srv|Users)/\w`)
+
+// namesOutside reports whether a line names a place of one machine.
+func namesOutside(line string) bool {
+	return strings.Contains(line, "../"+beside) || machinePath.MatchString(line)
+}
+
+// TestReadsInside: nothing in the repository reads what lies outside of it, as
+// another clone does not have that.
+func TestReadsInside(t *testing.T) {
+	eachFile(t, func(path string) bool {
+		return isGo(path) || isScript(path) || path == "Makefile" || strings.HasPrefix(path, ".ci/") ||
+			strings.HasSuffix(path, ".sh") || strings.HasSuffix(path, ".py")
+	}, func(path, text string) {
+		for i, line := range strings.Split(text, "\n") {
+			if namesOutside(line) {
+				t.Errorf("%s:%d names a place outside of the repository: %s", path, i+1, strings.TrimSpace(line))
+			}
+		}
+		if isGo(path) {
+			for line, name := range leaving(t, path, text) {
+				t.Errorf("%s:%d: %s is outside of the repository", path, line, name)
+			}
+		}
+	})
+}
+
+// leaving returns the paths in a file of Go that leave the root, by line:
+// "../../x", filepath.Join("..", "..", "x"), filepath.Join(dir, "..", "shared").
+func leaving(t *testing.T, path, text string) map[int]string {
+	found := map[int]string{}
+	depth := strings.Count(path, "/")
+	functions := []string{"Join", "Open", "ReadFile", "ReadDir", "Abs", "Stat", "DirFS", "Glob"}
+	eachCall(t, path, text, func(line int, fun *ast.SelectorExpr, args []ast.Expr, _ bool) {
+		if !slices.Contains(functions, fun.Sel.Name) {
+			return
+		}
+		var parts []string
+		for _, a := range args {
+			part := "variable"
+			if lit, ok := a.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				var err error
+				if part, err = strconv.Unquote(lit.Value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			parts = append(parts, part)
+		}
+		name := filepath.ToSlash(filepath.Join(parts...))
+		ups := strings.Count(name+"/", "../")
+		if strings.HasPrefix(name, "..") && ups > depth || slices.Contains(parts, beside) {
+			found[line] = name
+		}
+	})
+	return found
+}
+
+// TestLeaving: the rules find what they are there for.
+func TestLeaving(t *testing.T) {
+	const head = "package p\n\nvar _ = "
+	for expr, want := range map[string]bool{
+		`filepath.Join("..", "..", "x")`:                  true,
+		`filepath.Join("..", "x")`:                        false,
+		`os.Open("../../x")`:                              true,
+		`os.Open("../x/../../y")`:                         true,
+		`os.Open("../x/../y")`:                            false,
+		`filepath.Join(dir, "..", "` + beside + `", "x")`: true,
+		`f(os.Stat(filepath.Join("../..", name)))`:        true,
+	} {
+		if got := leaving(t, "klips/x_test.go", head+expr+"\n"); (len(got) > 0) != want {
+			t.Errorf("%s: found %v, want %v", expr, got, want)
+		}
+	}
+	for line, want := range map[string]bool{
+		"exec cat ../" + beside + "/x": true, "cd /" + "home/somebody": true, "open('/" + "work/x')": true,
+		"exec cat ../x": false, "cp x $WORK/home/y": false, "a/home/b": false,
+	} {
+		if got := namesOutside(line); got != want {
+			t.Errorf("%s: found %v, want %v", line, got, want)
+		}
+	}
+}
