@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -108,7 +107,7 @@ func (k *connection) mode(c *conf.Conn) error {
 	case "transport":
 		for _, side := range sides {
 			if s := c.Get(side + "subnet"); s.Value != "" {
-				return s.Errorf("there is none in transport mode; it is between the two ends alone")
+				return s.Error("there is none in transport mode; it is between the two ends alone")
 			}
 		}
 	case "passthrough":
@@ -116,7 +115,7 @@ func (k *connection) mode(c *conf.Conn) error {
 	case "drop", "reject":
 		k.shunt = "%" + t.Value
 	default:
-		return t.Errorf(getopt.Quote(t.Value) + " is none of tunnel, transport, passthrough, drop, reject")
+		return t.Error(conf.Show(t.Value) + " is none of tunnel, transport, passthrough, drop, reject")
 	}
 	switch {
 	case k.shunt != "" && (k.esp != "" || k.ah != ""):
@@ -124,7 +123,7 @@ func (k *connection) mode(c *conf.Conn) error {
 		if k.esp == "" {
 			p = c.Get("ah")
 		}
-		return p.Errorf("a conn of type " + c.Get("type").Value + " protects nothing; leave esp and ah out, or the type")
+		return p.Error("a conn of type " + c.Get("type").Value + " protects nothing; leave esp and ah out, or the type")
 	case k.shunt == "" && k.esp == "" && k.ah == "":
 		return c.Errorf("neither esp nor ah is given; give one of them at least")
 	}
@@ -142,12 +141,12 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 			return hops, c.Errorf("%s is missing: the address of that end", side)
 		case p.Value != defaultRoute:
 			if k.ends[i].addr, err = klips.ParseAddr(p.Value, klips.FamilyAny, nil); err != nil {
-				return hops, p.Errorf(getopt.Quote(p.Value) + ": " + err.Error())
+				return hops, p.Error(conf.Show(p.Value) + ": " + err.Error())
 			}
 		case fromRoute >= 0:
-			return hops, p.Errorf("both ends are %defaultroute; the other end needs its address")
+			return hops, p.Error("both ends are %defaultroute; the other end needs its address")
 		case hops[i].Value != "":
-			return hops, hops[i].Errorf("there is none beside " + side + "=%defaultroute; it is the gateway of that route")
+			return hops, hops[i].Error("there is none beside " + side + "=%defaultroute; it is the gateway of that route")
 		default:
 			fromRoute = i
 		}
@@ -155,7 +154,7 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 	if i := fromRoute; i >= 0 {
 		r, err := h.defaultRoute(k.ends[1-i].addr.Is6())
 		if err != nil {
-			return hops, c.Get(sides[i]).Errorf(err.Error())
+			return hops, c.Get(sides[i]).Error(err.Error())
 		}
 		k.ends[i].addr, k.ends[i].nexthop = r.local, r.gateway
 	}
@@ -168,7 +167,7 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 	}
 	for i, side := range sides {
 		if a := k.ends[i].addr; a.IsUnspecified() || a.IsMulticast() {
-			return hops, c.Get(side).Errorf(klips.FormatAddr(a) + " is not the address of one host")
+			return hops, c.Get(side).Error(klips.FormatAddr(a) + " is not the address of one host")
 		}
 	}
 	return hops, nil
@@ -188,7 +187,7 @@ func (k *connection) subnets(c *conf.Conn) error {
 		}
 		var err error
 		if e.subnet, err = klips.ParseSubnet(p.Value, family, nil); err != nil {
-			return p.Errorf(getopt.Quote(p.Value) + ": " + err.Error())
+			return p.Error(conf.Show(p.Value) + ": " + err.Error())
 		}
 		e.given = true
 	}
@@ -210,7 +209,7 @@ func (k *connection) updowns(c *conf.Conn) error {
 		case "yes":
 			k.notes = append(k.notes, p.Name+" has no effect; do it in "+side+"updown")
 		default:
-			return p.Errorf(getopt.Quote(p.Value) + " is neither yes nor no")
+			return p.Error(conf.Show(p.Value) + " is neither yes nor no")
 		}
 	}
 	return nil
@@ -233,7 +232,7 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 			}
 			r, err := h.defaultRoute(e.addr.Is6())
 			if err != nil {
-				return p.Errorf(err.Error())
+				return p.Error(err.Error())
 			}
 			if r.gateway.IsValid() {
 				e.nexthop = r.gateway
@@ -241,11 +240,11 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 		default:
 			var err error
 			if e.nexthop, err = klips.ParseAddr(p.Value, klips.FamilyOf(e.addr), nil); err != nil {
-				return p.Errorf(getopt.Quote(p.Value) + ": " + err.Error())
+				return p.Error(conf.Show(p.Value) + ": " + err.Error())
 			}
 		}
 		if e.nexthop == e.addr {
-			return p.Errorf("the next hop is the end itself")
+			return p.Error("the next hop is the end itself")
 		}
 	}
 	hop, peer := k.me().nexthop, k.peer()

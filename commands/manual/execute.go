@@ -72,7 +72,7 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 		if err := x.router.add(*s.route); err != nil {
 			return nil, s.failed(routeError(s.route, err))
 		}
-		return x.undoing([]step{{route: s.route, remove: true, spare: true}}), nil
+		return x.undoing([]step{{route: s.route, remove: true, ifExists: true}}), nil
 	case s.script != "":
 		if err := x.sh(ctx, s); err != nil {
 			return nil, s.failed(err)
@@ -171,7 +171,7 @@ func (x *executor) chooseEroute(ctx context.Context, s *step) (*step, error) {
 	out := *s
 	if old == "" {
 		out.args = x.conn.erouteArgs("--add", x.conn.said())
-		out.undo = []step{{args: x.conn.label("eroute", append([]string{"--del"}, x.conn.flow()...)...), spare: true}}
+		out.undo = []step{{args: x.conn.label("eroute", append([]string{"--del"}, x.conn.flow()...)...), ifExists: true}}
 	} else {
 		out.undo = []step{{args: x.conn.erouteArgs("--replace", old)}}
 	}

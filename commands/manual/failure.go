@@ -52,7 +52,7 @@ func (s *step) failed(err error) error {
 // spared reports whether a failure of a step is none.
 func spared(s *step, err error) bool {
 	var e *stepError
-	return s.spare && errors.As(err, &e) && e.absent()
+	return s.ifExists && errors.As(err, &e) && e.absent()
 }
 
 // routeError says what the kernel's refusal of a route means.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -15,12 +14,12 @@ func (k *connection) numbers(c *conf.Conn) error {
 	var err error
 	switch {
 	case spi.Value != "" && base.Value != "":
-		return base.Errorf("spi is given too, at " + spi.Pos.String() + "; give one of them")
+		return base.Error("spi is given too, at " + spi.Pos.String() + "; give one of them")
 	case spi.Value == "" && base.Value == "":
 		return c.Errorf("neither spi nor spibase is given; write spi=0x200, say, or spibase=0x200")
 	case base.Value != "":
 		if k.base, err = spiOf(base); err == nil && k.base&0xf != 0 {
-			err = base.Errorf("the last digit is not 0; other digits take its place")
+			err = base.Error("the last digit is not 0; other digits take its place")
 		}
 	default:
 		k.spi, err = spiOf(spi)
@@ -46,7 +45,7 @@ func (k *connection) numbers(c *conf.Conn) error {
 		}
 		n, err := klips.ParseNumber(p.Value, 10, 1<<16)
 		if err != nil {
-			return p.Errorf(getopt.Quote(p.Value) + ": " + err.Error())
+			return p.Error(conf.Show(p.Value) + ": " + err.Error())
 		}
 		if n != 0 {
 			*to = fmt.Sprint(n)
@@ -59,14 +58,14 @@ func (k *connection) numbers(c *conf.Conn) error {
 func spiOf(p conf.Param) (klips.SPI, error) {
 	digits, ok := strings.CutPrefix(p.Value, "0x")
 	if !ok {
-		return 0, p.Errorf(getopt.Quote(p.Value) + ": write 0x and hex digits, as in 0x200")
+		return 0, p.Error(conf.Show(p.Value) + ": write 0x and hex digits, as in 0x200")
 	}
 	n, err := klips.ParseNumber(digits, 16, 0xffffffff)
 	switch {
 	case err != nil:
-		return 0, p.Errorf(getopt.Quote(p.Value) + ": " + err.Error())
+		return 0, p.Error(conf.Show(p.Value) + ": " + err.Error())
 	case klips.SPI(n) < klips.MinSPI:
-		return 0, p.Errorf(getopt.Quote(p.Value) + ": SPIs below 0x100 are reserved")
+		return 0, p.Error(conf.Show(p.Value) + ": SPIs below 0x100 are reserved")
 	}
 	return klips.SPI(n), nil
 }
@@ -76,12 +75,12 @@ func spiOf(p conf.Param) (klips.SPI, error) {
 func (k *connection) keys(c *conf.Conn) error {
 	if k.esp != "" {
 		if _, _, err := klips.ParseESP(k.esp); err != nil {
-			return c.Get("esp").Errorf(getopt.Quote(k.esp) + ": " + err.Error())
+			return c.Get("esp").Error(conf.Show(k.esp) + ": " + err.Error())
 		}
 	}
 	if k.ah != "" {
 		if _, err := klips.ParseAH(k.ah); err != nil {
-			return c.Get("ah").Errorf(getopt.Quote(k.ah) + ": " + err.Error())
+			return c.Get("ah").Error(conf.Show(k.ah) + ": " + err.Error())
 		}
 		if !c.Has("ahkey") && !c.Has("leftahkey") && !c.Has("rightahkey") {
 			return c.Errorf("ah is given, but no ahkey")
@@ -101,9 +100,9 @@ func (k *connection) keys(c *conf.Conn) error {
 		case l.Value == "" && r.Value == "":
 			l, r = both, both
 		case l.Value == "":
-			return r.Errorf("left" + x.name + " is missing beside it")
+			return r.Error("left" + x.name + " is missing beside it")
 		case r.Value == "":
-			return l.Errorf("right" + x.name + " is missing beside it")
+			return l.Error("right" + x.name + " is missing beside it")
 		}
 		for i, p := range []conf.Param{l, r} {
 			if err := checkKey(p); err != nil {
@@ -120,12 +119,12 @@ func checkKey(p conf.Param) error {
 	switch {
 	case p.Value == "":
 	case p.Value == "@-":
-		return p.Errorf("standard input holds no keys here; name a file")
+		return p.Error("standard input holds no keys here; name a file")
 	case p.Value[0] != '@':
 		key, err := klips.ParseKey(p.Value)
 		clear(key)
 		if err != nil {
-			return p.Errorf(err.Error())
+			return p.Error(err.Error())
 		}
 	}
 	return nil

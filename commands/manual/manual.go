@@ -194,7 +194,7 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, routes rout
 // removals counts the steps that take something away.
 func (x *executor) removals() (n int) {
 	for i := range x.plan.steps {
-		if x.plan.steps[i].spare {
+		if x.plan.steps[i].ifExists {
 			n++
 		}
 	}

@@ -19,8 +19,8 @@ type step struct {
 	route  *routes.Route
 	remove bool
 
-	// spare makes it no failure when what is to go is not there.
-	spare bool
+	// ifExists: a missing object is not an error.
+	ifExists bool
 	// undo takes the step back.
 	undo []step
 	// eroute marks the step that sets the eroute: whether it adds or replaces is
@@ -51,11 +51,11 @@ func makePlan(k *connection, operation string) plan {
 		p.steps = append(p.steps, k.updown("up", "down")...)
 	case "down":
 		p.steps = append(p.steps, k.updown("down", "")...)
-		p.steps = append(p.steps, step{args: k.label("eroute", append([]string{"--del"}, k.flow()...)...), spare: true})
+		p.steps = append(p.steps, step{args: k.label("eroute", append([]string{"--del"}, k.flow()...)...), ifExists: true})
 		// Removing one member removes its group.
 		for _, to := range []int{1 - k.local, k.local} {
 			if sas := k.sas(to); sas != nil {
-				p.steps = append(p.steps, step{args: k.label("spi", "--del", "--said", sas[0].id.String()), spare: true})
+				p.steps = append(p.steps, step{args: k.label("spi", "--del", "--said", sas[0].id.String()), ifExists: true})
 			}
 		}
 	case "route":
@@ -101,13 +101,13 @@ func (k *connection) makeSAs(to int) []step {
 		}
 		steps = append(steps, step{
 			args: k.label("spi", args...),
-			undo: []step{{args: k.label("spi", "--del", "--said", id), spare: true}},
+			undo: []step{{args: k.label("spi", "--del", "--said", id), ifExists: true}},
 		})
 	}
 	if len(ids) > 1 {
 		steps = append(steps, step{
 			args: k.label("spigrp", append([]string{"--said"}, ids...)...),
-			undo: []step{{args: k.label("spigrp", "--said", ids[0]), spare: true}},
+			undo: []step{{args: k.label("spigrp", "--said", ids[0]), ifExists: true}},
 		})
 	}
 	if to == k.local && k.sas(to) != nil && k.sas(to)[0].id.Proto == klips.ProtoTun {
@@ -179,7 +179,7 @@ func (k *connection) updown(verb, back string) []step {
 		}
 		switch verb {
 		case "prepare", "unroute":
-			steps = append(steps, step{route: r, remove: true, spare: true})
+			steps = append(steps, step{route: r, remove: true, ifExists: true})
 		case "route":
 			steps = append(steps, step{route: r})
 		}

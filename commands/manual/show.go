@@ -108,7 +108,7 @@ func (p *plan) write(w io.Writer, stack string, stops bool) error {
 	for i := range p.steps {
 		s := &p.steps[i]
 		b.WriteString(s.text(stack, true))
-		if stops && s.spare {
+		if stops && s.ifExists {
 			b.WriteString(" 2>/dev/null || :")
 		}
 		b.WriteByte('\n')

@@ -77,6 +77,12 @@ func TestConn(t *testing.T) {
 		{"alsoflip twice", "conn a\n\talsoflip=b\n\nconn b\n\tleft=1\n\talsoflip=c\n\nconn c\n\tleft=2\n", "a", "left=2 right=1"},
 		{"extensions", "conn a\n\tx-left=1\n\tX_right=2\n\tleft=3\n", "a", "left=3"},
 		{"two conns", "conn a\n\tleft=1\nconn b\n\tright=2\n", "a b", "left=1 right=2"},
+		{"byte order mark", "\ufeffconn a\n\tleft=1\n", "a", "left=1"},
+		{"comment at the margin in a section", "conn a\n\tleft=1\n#\tspi=3\n# x\n\tright=2\n", "a", "left=1 right=2"},
+		{"Latin-1 in a comment", "conn a\n\tleft=1 # Verschl\xfcsselung\n\tright=2\n", "a", "left=1 right=2"},
+		{"tabs", "conn\ta\t\n\tleft\t=\t1\t# x\n\t \tright=2\n", "a", "left=1 right=2"},
+		{"a long comment", "# " + strings.Repeat("=", 100000) + "\nconn a\n\tleft=1\n", "a", "left=1"},
+		{"a long value", "conn a\n\tleft=" + strings.Repeat("1", 70000) + "\n", "a", "left=" + strings.Repeat("1", 70000)},
 		{"version and setup", "version 2.0\n\nconfig setup\n\tinterfaces=\"ipsec0=eth0 ipsec1=eth1\"\nconn a\n\tleft=1", "a", "left=1"},
 	}
 	for _, tt := range tests {
@@ -138,6 +144,15 @@ func TestIncludeErrors(t *testing.T) {
 		{map[string]string{}, "open /etc/ipsec.conf: file does not exist; name another file with --config"},
 		{map[string]string{"/etc/ipsec.conf": strings.Repeat("# large\n", 1<<17) + "#"}, "/etc/ipsec.conf:1: the file is longer than 1048576 bytes; is it the right one?"},
 		{map[string]string{"/etc/ipsec.conf": "conn a\n\tleft=\x00\n"}, "/etc/ipsec.conf:2: conn a: control character 0x00; is this a text file?"},
+		{map[string]string{"/etc/ipsec.conf": "\xff\xfec\x00"}, "/etc/ipsec.conf:1: the file is in UTF-16; save it as plain text (UTF-8)"},
+		{map[string]string{"/etc/ipsec.conf": "conn a\r\tleft=1\r"}, "/etc/ipsec.conf:1: a carriage return in the middle of the line; end lines with a line feed (LF or CR LF)"},
+		{map[string]string{"/etc/ipsec.conf": "conn a\n\tx=\"a \\\n\tb\""}, `/etc/ipsec.conf:2: conn a: a \ at the end does not continue a line; write all of it on one line`},
+		{map[string]string{"/etc/ipsec.conf": "conn a\n\tinclude b"}, "/etc/ipsec.conf:2: conn a: include must not be indented"},
+		{map[string]string{"/etc/ipsec.conf": "conn a\n  conn b"}, "/etc/ipsec.conf:2: conn a: conn must not be indented"},
+		{map[string]string{"/etc/ipsec.conf": "Conn a"}, "/etc/ipsec.conf:1: Conn begins no line; did you mean conn?"},
+		{map[string]string{"/etc/ipsec.conf": "config setup\n\ta=1\n\ta=2"}, "/etc/ipsec.conf:3: config setup: a: it was given before, at /etc/ipsec.conf:2"},
+		{map[string]string{"/etc/ipsec.conf": "include a\x1b[2J"}, "/etc/ipsec.conf:1: control character 0x1b; is this a text file?"},
+		{map[string]string{"/etc/ipsec.conf": "include a\xc2\x9b2J"}, `/etc/ipsec.conf:1: include: open "/etc/a\u009b2J": file does not exist`},
 		{deep, "/etc/9:1: include: more than 10 files that include each other"},
 		{wide, "/etc/ipsec.conf:1000: include: more than 1000 files"},
 	} {
@@ -183,6 +198,42 @@ func TestUnknown(t *testing.T) {
 	} {
 		if _, err := f.Conn([]string{conn}, known, names); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", conn, err, want)
+		}
+	}
+}
+
+// TestSetup reads the parameters of config setup.
+func TestSetup(t *testing.T) {
+	f, err := load(map[string]string{"/etc/ipsec.conf": "config setup\n\tinterfaces=\"ipsec0=eth0 ipsec1=eth1\"\n\tx-mine=1\n\tklipsdebug=\n\tb=1\n\ta=2\nconn a\n\tplutodebug=all"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := f.Setup("interfaces"); p.Value != "ipsec0=eth0 ipsec1=eth1" || p.Error("x").Error() != "/etc/ipsec.conf:2: config setup: interfaces: x" {
+		t.Errorf("interfaces: %+v", p)
+	}
+	for _, name := range []string{"klipsdebug", "plutodebug"} {
+		if p := f.Setup(name); p.Value != "" || p.Pos != (Pos{}) {
+			t.Errorf("%s: %+v, want none", name, p)
+		}
+	}
+	var got []string
+	for _, p := range f.SetupUnknown(func(name string) bool { return name == "interfaces" || name == "klipsdebug" }) {
+		got = append(got, p.Name)
+	}
+	if d := cmp.Diff([]string{"b", "a"}, got); d != "" {
+		t.Errorf("unknown parameters (-want +got):\n%s", d)
+	}
+}
+
+func TestShow(t *testing.T) {
+	for word, want := range map[string]string{
+		"": `""`, "tunel": "tunel", "0x1234567": "0x1234567", "0x123456789": "…", "0sQUJDREVG": "0sQUJDREVG", "0sQUJDREVGR0": "…",
+		"0t a secret text": "…", "0123456789abcdef0123456789abcdef": "…", "01234567_89abcdef": "…", "aConnectionWithoutADigit": "aConnectionWithoutADigit", "QUJDREVGR0hJSktMTQ==": "…",
+		"samplesep-long-name-1": "samplesep-long-name-1", "2001:db8::1": "2001:db8::1", "hmac-sha2-256-128": "hmac-sha2-256-128",
+		"a\x1b[2J": `"a\x1b[2J"`, "a b": `"a b"`,
+	} {
+		if got := Show(word); got != want {
+			t.Errorf("Show(%q) = %s, want %s", word, got, want)
 		}
 	}
 }

@@ -5,12 +5,17 @@
 // NAME" stand at the left margin; the parameters of a section are indented, one
 // to a line, as name=value or name="value with blanks". A "#" at the start of a
 // line or after a blank begins a comment. An empty line, or one that is not
-// indented, ends a section.
+// indented and more than a comment, ends a section.
 //
 // Values may be keys: no error of this package repeats a value or a line.
 package conf
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+)
 
 // A Pos is a line of a file.
 type Pos struct {
@@ -18,7 +23,7 @@ type Pos struct {
 	Line int // from 1
 }
 
-func (p Pos) String() string { return p.File + ":" + strconv.Itoa(p.Line) }
+func (p Pos) String() string { return getopt.Quote(p.File) + ":" + strconv.Itoa(p.Line) }
 
 // An Error is something wrong in a file.
 type Error struct {
@@ -45,7 +50,28 @@ type Param struct {
 	Section     string // the section it stands in, as Error has it
 }
 
-// Errorf makes an Error at the parameter, whose name begins the text.
-func (p Param) Errorf(text string) error {
-	return &Error{p.Pos, p.Section, p.Name + ": " + text}
+// Error makes an Error at the parameter, whose name begins the text.
+func (p Param) Error(text string) error {
+	return &Error{p.Pos, p.Section, Show(p.Name) + ": " + text}
+}
+
+// Show returns a word of the file as it can stand in a message: quoted where it
+// is not plain, and an ellipsis where it can be a key or a part of one.
+func Show(word string) string {
+	if canBeKey(word) {
+		return "…"
+	}
+	return getopt.Quote(word)
+}
+
+// canBeKey reports whether a word can be a key: it has the prefix of one and is
+// longer than an SPI, or it is a long row of digits and letters of hex or base64.
+func canBeKey(word string) bool {
+	const spi = len("0x") + 8
+	if len(word) > spi && word[0] == '0' && strings.IndexByte("xXsStT", word[1]) >= 0 {
+		return true
+	}
+	const digits = "0123456789"
+	return len(word) >= 16 && strings.ContainsAny(word, digits+"+=") &&
+		strings.Trim(word, digits+"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/=_") == ""
 }

@@ -1,8 +1,10 @@
 package conf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -31,6 +33,39 @@ type File struct {
 	name     string
 	defaults []*section
 	conns    map[string]*section
+	setup    map[string]Param // of config setup
+}
+
+// Setup returns a parameter of config setup; one that is missing or has an empty
+// value has the zero Pos.
+func (f *File) Setup(name string) Param {
+	if p := f.setup[name]; p.Value != "" {
+		return p
+	}
+	return Param{Name: name, Section: "config setup"}
+}
+
+// SetupUnknown returns the parameters of config setup that known does not report
+// as known, in the order of their lines. Those that begin with x- or X_ are known.
+func (f *File) SetupUnknown(known func(name string) bool) (list []Param) {
+	for name, p := range f.setup {
+		if !isExtension(name) && !known(name) {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, byPos)
+	return list
+}
+
+// Names returns the names of all conns but %default, in alphabetical order.
+func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.conns)) }
+
+func isExtension(name string) bool {
+	return strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X_")
+}
+
+func byPos(a, b Param) int {
+	return cmp.Or(strings.Compare(a.Pos.File, b.Pos.File), a.Pos.Line-b.Pos.Line)
 }
 
 // A Conn is a connection whose parameters have been put together.
@@ -52,7 +87,7 @@ func CheckName(name string) error {
 	case len(name) > maxName:
 		return fmt.Errorf("the name is longer than %d characters", maxName)
 	case !isName(name):
-		return fmt.Errorf("%s is no name; a name is a letter, then letters, digits, dots, hyphens and underscores", getopt.Quote(name))
+		return fmt.Errorf("%s is no name; a name is a letter, then letters, digits, dots, hyphens and underscores", Show(name))
 	}
 	return nil
 }
@@ -98,9 +133,9 @@ func (f *File) Conn(names []string, known func(name string) bool, all []string) 
 		for _, p := range s.params {
 			switch {
 			case p.Name == "also" || p.Name == "alsoflip":
-				return nil, p.Errorf("there is none in conn %default")
+				return nil, p.Error("it is not allowed in conn %default")
 			case twice[p.Name]:
-				return nil, p.Errorf("it was given before in this section")
+				return nil, p.Error("it was given before in this section")
 			}
 			twice[p.Name] = true
 			defaults[p.Name] = p
@@ -119,7 +154,7 @@ func (f *File) Conn(names []string, known func(name string) bool, all []string) 
 func (c *Conn) check(known func(string) bool, all []string) error {
 	var wrong []Param
 	for name, p := range c.params {
-		if strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X_") {
+		if isExtension(name) {
 			delete(c.params, name)
 		} else if !known(name) {
 			wrong = append(wrong, p)
@@ -128,35 +163,25 @@ func (c *Conn) check(known func(string) bool, all []string) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	p := slices.MinFunc(wrong, func(a, b Param) int {
-		if d := strings.Compare(a.Pos.File, b.Pos.File); d != 0 {
-			return d
-		}
-		return a.Pos.Line - b.Pos.Line
-	})
+	p := slices.MinFunc(wrong, byPos)
 	near := getopt.Nearest(p.Name, all)
 	switch {
 	case near != "":
-		return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; did you mean %s?", p.Name, near)}
+		return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; did you mean %s?", Show(p.Name), near)}
 	case strings.Trim(p.Value, "=") == "":
 		// It can be the rest of a key in base64, on a line of its own.
 		return &Error{p.Pos, p.Section, "no such parameter; a value stands on the line of its parameter"}
 	}
-	return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; one of your own begins with x-", p.Name)}
+	return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; the name of one of your own begins with x-", Show(p.Name))}
 }
 
 // missing says that there is no conn of that name, and which was perhaps meant.
 func (f *File) missing(name string, pos Pos, section string) error {
-	var names []string
-	for n := range f.conns {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	msg := fmt.Sprintf("no conn %s", getopt.Quote(name))
+	msg := fmt.Sprintf("no conn %s", Show(name))
 	if pos == (Pos{}) {
 		msg += " in " + getopt.Quote(f.name)
 	}
-	if near := getopt.Nearest(name, names); near != "" {
+	if near := getopt.Nearest(name, f.Names()); near != "" {
 		msg += fmt.Sprintf("; did you mean %s?", near)
 	}
 	return &Error{pos, section, msg}
@@ -173,7 +198,7 @@ type expansion struct {
 // what names it.
 func (e *expansion) add(s *section, flip bool, from Pos) error {
 	if at, ok := e.used[s.name]; ok {
-		return &Error{from, s.title(), fmt.Sprintf("it is part of the connection already, by %s", at)}
+		return &Error{from, s.title(), "it is part of the connection already, by " + at.String()}
 	}
 	e.used[s.name] = from
 	var also []Param
@@ -186,7 +211,7 @@ func (e *expansion) add(s *section, flip bool, from Pos) error {
 			p.Name = Flip(p.Name)
 		}
 		if other, ok := e.params[p.Name]; ok {
-			return p.Errorf("it was given before, at " + other.Pos.String())
+			return p.Error("it was given before, at " + other.Pos.String())
 		}
 		e.params[p.Name] = p
 	}

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -37,11 +38,20 @@ func (l Loader) Load(name string) (*File, error) {
 	if l.Glob == nil {
 		l.Glob = filepath.Glob
 	}
-	r := &reader{loader: l, file: &File{name: name, conns: map[string]*section{}}}
+	r := &reader{loader: l, file: &File{name: name, conns: map[string]*section{}, setup: map[string]Param{}}}
 	if err := r.read(name, Pos{}); err != nil {
 		return nil, err
 	}
 	return r.file, nil
+}
+
+// plainPath returns err with its file name as it can stand in a message.
+func plainPath(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return &fs.PathError{Op: e.Op, Path: getopt.Quote(e.Path), Err: e.Err}
+	}
+	return err
 }
 
 // readFile reads at most a little more than maxFile bytes.
@@ -85,14 +95,17 @@ func (r *reader) read(name string, from Pos) error {
 	text, err := r.loader.ReadFile(name)
 	switch {
 	case err != nil && from != (Pos{}):
-		return fmt.Errorf("%s: include: %w", from, err)
+		return fmt.Errorf("%s: include: %w", from, plainPath(err))
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w; name another file with --config", err)
+		return fmt.Errorf("%w; name another file with --config", plainPath(err))
 	case err != nil:
-		return err
+		return plainPath(err)
 	case len(text) > maxFile:
 		return &Error{Pos: Pos{name, 1}, Msg: fmt.Sprintf("the file is longer than %d bytes; is it the right one?", maxFile)}
+	case bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")):
+		return &Error{Pos: Pos{name, 1}, Msg: "the file is in UTF-16; save it as plain text (UTF-8)"}
 	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark, which some editors write
 	r.chain = append(r.chain, name)
 	defer func() { r.chain = r.chain[:len(r.chain)-1] }()
 	pos := Pos{File: name}
@@ -115,18 +128,23 @@ func (r *reader) end(pos Pos) {
 // line takes one line without its end.
 func (r *reader) line(line string, pos Pos) error {
 	for i := 0; i < len(line); i++ {
-		if line[i] < ' ' && line[i] != '\t' || line[i] == 0x7f {
-			return &Error{pos, r.cur.title(), fmt.Sprintf("control character 0x%02x; is this a text file?", line[i])}
+		switch c := line[i]; {
+		case c == '\r':
+			return &Error{pos, r.cur.title(), "a carriage return in the middle of the line; end lines with a line feed (LF or CR LF)"}
+		case c < ' ' && c != '\t' || c == 0x7f:
+			return &Error{pos, r.cur.title(), fmt.Sprintf("control character 0x%02x; is this a text file?", c)}
 		}
 	}
 	indented := line != "" && (line[0] == ' ' || line[0] == '\t')
-	if !indented {
+	text := strings.TrimSpace(uncomment(line))
+	if !indented && (text != "" || line == "") {
 		r.end(pos)
 	}
-	text := strings.TrimSpace(uncomment(line))
 	switch {
 	case text == "":
 		return nil
+	case strings.HasSuffix(text, `\`):
+		return &Error{pos, r.cur.title(), `a \ at the end does not continue a line; write all of it on one line`}
 	case indented:
 		return r.param(text, pos)
 	}
@@ -138,17 +156,17 @@ func (r *reader) line(line string, pos Pos) error {
 	switch word {
 	case "version":
 		if rest != "2" && !strings.HasPrefix(rest, "2.") {
-			return fail("version: this program reads files of version 2")
+			return fail("version: only version 2 of the format is supported; write version 2")
 		}
 		if r.last != nil {
-			return fail("version: it stands before all sections")
+			return fail("version: it must come before all sections")
 		}
 		return nil
 	case "include":
 		return r.include(rest, pos)
 	case "config":
 		if rest != "setup" {
-			return fail("config: there is only config setup")
+			return fail("config: the only section of this kind is config setup")
 		}
 		r.cur = &section{kind: "config", name: "setup", pos: pos}
 		return nil
@@ -156,10 +174,16 @@ func (r *reader) line(line string, pos Pos) error {
 		return r.conn(rest, pos)
 	}
 	if strings.Contains(text, "=") {
-		return fail("a parameter is indented; at the left margin stand version, include, config and conn")
+		return fail("a parameter must be indented; only version, include, config and conn begin a line")
+	}
+	if near := getopt.Nearest(strings.ToLower(word), marginWords); near != "" {
+		return fail("%s begins no line; did you mean %s?", Show(word), near)
 	}
 	return fail("neither version, include, config nor conn")
 }
+
+// marginWords are the words that begin a line which is not indented.
+var marginWords = []string{"version", "include", "config", "conn"}
 
 // uncomment cuts a comment off. A "#" between double quotes begins none.
 func uncomment(line string) string {
@@ -180,7 +204,7 @@ func (r *reader) include(pattern string, pos Pos) error {
 		pattern = pattern[1 : n-1]
 	}
 	if pattern == "" {
-		return &Error{Pos: pos, Msg: "include: which file?"}
+		return &Error{Pos: pos, Msg: "include needs a file name"}
 	}
 	if r.loader.NoInclude {
 		return nil
@@ -208,7 +232,7 @@ func (r *reader) conn(name string, pos Pos) error {
 	s := &section{kind: "conn", name: name, pos: pos}
 	if name == defaultName {
 		if r.named {
-			return &Error{pos, s.title(), "it stands before all other conns"}
+			return &Error{pos, s.title(), "it must come before all other conns"}
 		}
 		r.file.defaults = append(r.file.defaults, s)
 		r.cur = s
@@ -219,7 +243,7 @@ func (r *reader) conn(name string, pos Pos) error {
 		return &Error{Pos: pos, Msg: "conn: " + err.Error()}
 	}
 	if other := r.file.conns[name]; other != nil {
-		return &Error{pos, s.title(), "there is one of that name at " + other.pos.String()}
+		return &Error{pos, s.title(), "it is defined at " + other.pos.String() + " already"}
 	}
 	r.file.conns[name] = s
 	r.cur = s
@@ -238,20 +262,31 @@ func (r *reader) param(text string, pos Pos) error {
 	fail := func(msg string) error { return &Error{pos, r.cur.title(), msg} }
 	name, value, ok := strings.Cut(text, "=")
 	if !ok {
+		if word := strings.Fields(text)[0]; slices.Contains(marginWords, word) {
+			return fail(word + " must not be indented")
+		}
 		return fail("a line without =; write parameter=value, all of it on one line")
 	}
 	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 	if !isName(name) {
 		return fail("no parameter's name before =; a value stands on the line of its parameter")
 	}
+	shown := Show(name)
 	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 		value = value[1 : n-1]
 	} else if strings.ContainsAny(value, " \t") {
-		return fail(name + ": a value with blanks stands in double quotes")
+		return fail(shown + ": a value with blanks stands in double quotes")
 	}
 	if strings.Contains(value, `"`) {
-		return fail(name + ": double quotes stand around the whole value, none in it")
+		return fail(shown + ": double quotes stand around the whole value, none in it")
 	}
-	r.cur.params = append(r.cur.params, Param{name, value, pos, r.cur.title()})
+	p := Param{name, value, pos, r.cur.title()}
+	if r.cur.kind == "config" {
+		if other, ok := r.file.setup[name]; ok {
+			return p.Error("it was given before, at " + other.Pos.String())
+		}
+		r.file.setup[name] = p
+	}
+	r.cur.params = append(r.cur.params, p)
 	return nil
 }
