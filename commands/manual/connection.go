@@ -1,6 +1,7 @@
 package manual
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -28,7 +29,8 @@ type connection struct {
 
 // An end is left or right.
 type end struct {
-	addr    netip.Addr
+	addr    netip.Addr // unspecified if any is set
+	any     bool       // the far end of a shunt: there are no SAs, its address means nothing
 	subnet  netip.Prefix
 	given   bool // the subnet is from the file
 	nexthop netip.Addr
@@ -130,72 +132,127 @@ func (k *connection) mode(c *conf.Conn) error {
 	return nil
 }
 
+// anyAddress reports whether the address of an end is left open: it is missing,
+// or one of the words that connections with automatic keying have for that.
+func anyAddress(value string) bool {
+	switch value {
+	case "", "%any", "%any4", "%any6", "%group", "%opportunistic", "%opportunisticgroup":
+		return true
+	}
+	return false
+}
+
 // addresses reads the two ends, and returns the texts of their next hops.
 func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err error) {
 	fromRoute := -1
 	for i, side := range sides {
-		p := c.Get(side)
+		e, p := &k.ends[i], c.Get(side)
 		hops[i] = c.Get(side + "nexthop")
+		if hops[i].Value == "%direct" {
+			hops[i].Value = "" // the peer itself
+		}
 		switch {
+		case anyAddress(p.Value) && k.shunt != "":
+			e.any = true
 		case p.Value == "":
 			return hops, c.Errorf("%s is missing: the address of that end", side)
+		case anyAddress(p.Value):
+			return hops, p.Error(p.Value + ": a manually keyed connection needs the address of that host")
 		case p.Value != defaultRoute:
-			if k.ends[i].addr, err = klips.ParseAddr(p.Value, klips.FamilyAny, nil); err != nil {
+			if e.addr, err = klips.ParseAddr(p.Value, klips.FamilyAny, nil); err != nil {
 				return hops, p.Error(conf.Show(p.Value) + ": " + err.Error())
 			}
+			e.any = k.shunt != "" && e.addr.IsUnspecified()
 		case fromRoute >= 0:
 			return hops, p.Error("both ends are %defaultroute; the other end needs its address")
 		case hops[i].Value != "":
-			return hops, hops[i].Error("there is none beside " + side + "=%defaultroute; it is the gateway of that route")
+			return hops, hops[i].Error("it must not be given with " + side + "=%defaultroute; it is the gateway of that route")
 		default:
 			fromRoute = i
 		}
 	}
+	if k.ends[0].any && k.ends[1].any {
+		return hops, c.Errorf("left and right are both any address; give the one that is this host its address, or %s", defaultRoute)
+	}
 	if i := fromRoute; i >= 0 {
-		r, err := h.defaultRoute(k.ends[1-i].addr.Is6())
+		r, err := h.defaultRoute(k.defaultIs6(c, 1-i))
 		if err != nil {
 			return hops, c.Get(sides[i]).Error(err.Error())
 		}
 		k.ends[i].addr, k.ends[i].nexthop = r.local, r.gateway
 	}
+	for i := range k.ends {
+		if e := &k.ends[i]; e.any && k.ends[1-i].addr.Is6() {
+			e.addr = netip.IPv6Unspecified()
+		} else if e.any {
+			e.addr = netip.IPv4Unspecified()
+		}
+	}
 	l, r := k.ends[0].addr, k.ends[1].addr
 	switch {
 	case l == r:
 		return hops, c.Errorf("left and right are both %s", klips.FormatAddr(l))
-	case l.Is6() != r.Is6():
+	case l.Is6() != r.Is6() && k.shunt == "":
 		return hops, c.Errorf("left %s and right %s are of different families", klips.FormatAddr(l), klips.FormatAddr(r))
 	}
 	for i, side := range sides {
-		if a := k.ends[i].addr; a.IsUnspecified() || a.IsMulticast() {
-			return hops, c.Get(side).Error(klips.FormatAddr(a) + " is not the address of one host")
+		if e := &k.ends[i]; !e.any && (e.addr.IsUnspecified() || e.addr.IsMulticast()) {
+			return hops, c.Get(side).Error(klips.FormatAddr(e.addr) + " is not the address of one host")
 		}
 	}
 	return hops, nil
 }
 
+// defaultIs6 reports whether %defaultroute is that of IPv6: by the address of
+// the far end or, where that is open, by the subnets.
+func (k *connection) defaultIs6(c *conf.Conn, far int) bool {
+	if a := k.ends[far].addr; a.IsValid() {
+		return a.Is6()
+	}
+	return strings.Contains(c.Get("leftsubnet").Value+c.Get("rightsubnet").Value, ":")
+}
+
 func (k *connection) subnets(c *conf.Conn) error {
+	var open [2]bool // %default: everything of a family that is not known yet
 	for i, side := range sides {
-		e := &k.ends[i]
-		p := c.Get(side + "subnet")
-		if p.Value == "" {
+		e, p := &k.ends[i], c.Get(side+"subnet")
+		switch {
+		case p.Value == "" && e.any:
+			return c.Errorf("%ssubnet is missing; it must name the packets, because %s is any address", side, side)
+		case p.Value == "":
 			e.subnet = netip.PrefixFrom(e.addr, e.addr.BitLen())
 			continue
-		}
-		family := klips.FamilyAny
-		if p.Value == "%default" {
-			family = klips.FamilyOf(e.addr)
-		}
-		var err error
-		if e.subnet, err = klips.ParseSubnet(p.Value, family, nil); err != nil {
-			return p.Error(conf.Show(p.Value) + ": " + err.Error())
+		case p.Value == "%default":
+			e.subnet = everything(e.addr)
+			open[i] = true
+		default:
+			var err error
+			if e.subnet, err = klips.ParseSubnet(p.Value, klips.FamilyAny, nil); err != nil {
+				return p.Error(conf.Show(p.Value) + ": " + err.Error())
+			}
+			text, _, _ := strings.Cut(p.Value, "/")
+			if a, err := klips.ParseAddr(text, klips.FamilyAny, nil); err == nil && a != e.subnet.Addr() {
+				k.notes = append(k.notes, fmt.Sprintf("%s %s has host bits set; it is taken as %s", p.Name, conf.Show(p.Value), prefixText(e.subnet)))
+			}
 		}
 		e.given = true
+	}
+	for i := range k.ends {
+		if open[i] && !open[1-i] {
+			k.ends[i].subnet = everything(k.ends[1-i].subnet.Addr())
+		}
 	}
 	l, r := k.ends[0].subnet, k.ends[1].subnet
 	if l.Addr().Is6() != r.Addr().Is6() {
 		return c.Errorf("the subnets %v of left and %v of right are of different families; an end without a subnet has its own address", l, r)
 	}
 	return nil
+}
+
+// everything is the subnet of all addresses of a's family.
+func everything(a netip.Addr) netip.Prefix {
+	p, _ := a.Prefix(0)
+	return p
 }
 
 func (k *connection) updowns(c *conf.Conn) error {
@@ -219,13 +276,13 @@ func (k *connection) updowns(c *conf.Conn) error {
 func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 	for i, p := range hops {
 		e := &k.ends[i]
-		switch p.Value {
-		case "":
+		switch {
+		case p.Value == "" || e.any:
 			if !e.nexthop.IsValid() {
 				e.nexthop = k.ends[1-i].addr
 			}
 			continue
-		case defaultRoute:
+		case p.Value == defaultRoute:
 			e.nexthop = k.ends[1-i].addr
 			if i != k.local {
 				continue // the other end's affair
@@ -248,6 +305,6 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 		}
 	}
 	hop, peer := k.me().nexthop, k.peer()
-	k.via = hop != peer.addr && hop.Is6() == peer.subnet.Addr().Is6() && h.reaches(k.iface, hop)
+	k.via = hop != peer.addr && !hop.IsUnspecified() && hop.Is6() == peer.subnet.Addr().Is6() && h.reaches(k.iface, hop)
 	return nil
 }

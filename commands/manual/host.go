@@ -51,7 +51,7 @@ func (k *connection) whoAmI(c *conf.Conn, h host, me identity) error {
 	for _, list := range lists {
 		var found []identity
 		for _, i := range list {
-			if (i.addr == k.ends[0].addr || i.addr == k.ends[1].addr) && !slices.Contains(found, i) {
+			if (k.ends[0].is(i.addr) || k.ends[1].is(i.addr)) && !slices.Contains(found, i) {
 				found = append(found, i)
 			}
 		}
@@ -60,7 +60,7 @@ func (k *connection) whoAmI(c *conf.Conn, h host, me identity) error {
 			continue
 		case 1:
 			k.iface = found[0].device
-			if found[0].addr == k.ends[1].addr {
+			if k.ends[1].is(found[0].addr) {
 				k.local = 1
 			}
 			return nil
@@ -68,11 +68,22 @@ func (k *connection) whoAmI(c *conf.Conn, h host, me identity) error {
 		return c.Errorf("it is ambiguous which end this is: %s on %s or %s on %s; say it with --iam ADDR@IFACE",
 			klips.FormatAddr(found[0].addr), found[0].device, klips.FormatAddr(found[1].addr), found[1].device)
 	}
-	l, r := klips.FormatAddr(k.ends[0].addr), klips.FormatAddr(k.ends[1].addr)
+	l, r := k.ends[0].text(), k.ends[1].text()
 	if me.addr.IsValid() {
 		return c.Errorf("--iam %s@%s: it is neither left (%s) nor right (%s)", klips.FormatAddr(me.addr), me.device, l, r)
 	}
 	return c.Errorf("this host is neither left (%s) nor right (%s); ip addr lists its addresses, --iam ADDR@IFACE gives one", l, r)
+}
+
+// is reports whether a is the address of the end.
+func (e *end) is(a netip.Addr) bool { return !e.any && e.addr == a }
+
+// text names the end in messages.
+func (e *end) text() string {
+	if e.any {
+		return "any address"
+	}
+	return klips.FormatAddr(e.addr)
 }
 
 // parseIdentity reads ADDR@IFACE.

@@ -415,6 +415,72 @@ func TestShunt(t *testing.T) {
 	}
 }
 
+// TestShuntFarEnd: the address of a shunt's far end means nothing.
+func TestShuntFarEnd(t *testing.T) {
+	tests := []struct{ text, eroute, err string }{
+		{" left=10.0.0.1\n leftsubnet=10.1.0.0/16\n right=0.0.0.0\n rightsubnet=0.0.0.0/0\n", "10.1.0.0/16 0.0.0.0/0", ""},
+		{" left=10.0.0.1\n right=%any\n rightsubnet=10.2.0.0/16\n rightnexthop=%any\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=10.0.0.1\n right=%any\n rightsubnet=%default\n", "10.0.0.1/32 0.0.0.0/0", ""},
+		{" left=10.0.0.1\n rightsubnet=10.2.0.0/16\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=10.0.0.1\n right=\n rightsubnet=10.2.0.0/16\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=10.0.0.1\n leftnexthop=10.0.0.254\n right=%opportunistic\n rightsubnet=10.2.0.0/16\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=10.0.0.1\n leftnexthop=%defaultroute\n right=%group\n rightsubnet=10.2.0.0/16\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=%defaultroute\n right=%any\n rightsubnet=10.2.0.0/16\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=%defaultroute\n right=%any\n rightsubnet=fd02::/64\n", "2001:db8::1/128 fd02::/64", ""},
+		{" left=2001:db8::1\n leftsubnet=fd01::/64\n right=::\n rightsubnet=::/0\n", "fd01::/64 ::/0", ""},
+		{" left=2001:db8::1\n right=::\n rightsubnet=%default\n", "2001:db8::1/128 ::/0", ""},
+		{" left=10.0.0.1\n leftsubnet=fd01::/64\n right=%any\n rightsubnet=%default\n", "fd01::/64 ::/0", ""},
+		{" left=10.0.0.1\n right=::\n rightsubnet=10.2.0.0/16\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=10.0.0.1\n right=2001:db8::2\n rightsubnet=10.2.0.0/16\n", "10.0.0.1/32 10.2.0.0/16", ""},
+		{" left=%any\n leftsubnet=10.2.0.0/16\n right=10.0.0.1\n rightsubnet=10.1.0.0/16\n", "10.1.0.0/16 10.2.0.0/16", ""},
+
+		{" left=10.0.0.1\n right=%any\n", "", "rightsubnet is missing; it must name the packets, because right is any address"},
+		{" left=10.0.0.1\n right=%any\n rightsubnet=fd02::/64\n", "", "of different families"},
+		{" left=%any\n right=0.0.0.0\n rightsubnet=10.2.0.0/16\n", "", "left and right are both any address; give the one that is this host its address, or %defaultroute"},
+		{" left=10.0.0.9\n right=0.0.0.0\n rightsubnet=10.2.0.0/16\n", "", "this host is neither left (10.0.0.9) nor right (any address)"},
+		{" left=10.0.0.1\n right=224.0.0.1\n rightsubnet=10.2.0.0/16\n", "", "right: 224.0.0.1 is not the address of one host"},
+	}
+	for _, kind := range []string{"passthrough", "drop", "reject"} {
+		for _, tt := range tests {
+			k, err := load(t, left, false, "conn t\n type="+kind+"\n"+tt.text)
+			switch {
+			case tt.err != "":
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("%s%s: %v, want %q", kind, tt.text, err, tt.err)
+				}
+			case err != nil:
+				t.Errorf("%s%s: %v", kind, tt.text, err)
+			default:
+				if got := prefixText(k.me().subnet) + " " + prefixText(k.peer().subnet); got != tt.eroute || len(k.notes) != 0 {
+					t.Errorf("%s%s: eroute %s, want %s; notes %q", kind, tt.text, got, tt.eroute, k.notes)
+				}
+			}
+		}
+	}
+	for _, value := range []string{"%any", "%group", "%opportunistic"} {
+		_, err := load(t, left, false, "conn t\n left=10.0.0.1\n right="+value+"\n spi=0x200\n esp=3des-md5-96\n "+keys3des)
+		if want := "right: " + value + ": a manually keyed connection needs the address of that host"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("tunnel to %s: %v, want %q", value, err, want)
+		}
+	}
+}
+
+// TestHostBits: a subnet with host bits set is taken without them, with a note.
+func TestHostBits(t *testing.T) {
+	for _, tt := range []struct{ left, right, note string }{
+		{"10.1.0.0/16", "10.2.0.0/255.255.0.0", ""},
+		{"10.1.2.3/16", "10.2.0.0/16", "leftsubnet 10.1.2.3/16 has host bits set; it is taken as 10.1.0.0/16"},
+		{"10.1.0.0/16", "10.2.0.1/255.255.255.0", "rightsubnet 10.2.0.1/255.255.255.0 has host bits set; it is taken as 10.2.0.0/24"},
+		{"fd01::/64", "fd02::1/64", "rightsubnet fd02::1/64 has host bits set; it is taken as fd02::/64"},
+		{"10.0.0.1/0", "10.2.0.0/16", "leftsubnet 10.0.0.1/0 has host bits set; it is taken as 0.0.0.0/0"},
+	} {
+		k, err := load(t, left, false, "conn t\n type=drop\n left=10.0.0.1\n right=10.0.0.2\n leftsubnet="+tt.left+"\n rightsubnet="+tt.right+"\n")
+		if err != nil || strings.Join(k.notes, ";") != tt.note {
+			t.Errorf("%s, %s: %v, notes %q, want %q", tt.left, tt.right, err, k.notes, tt.note)
+		}
+	}
+}
+
 // TestUndo lets each request of --up fail in turn: the state afterwards is that
 // of before, and the error is the first one.
 func TestUndo(t *testing.T) {
