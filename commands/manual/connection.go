@@ -21,6 +21,8 @@ type connection struct {
 	iface string // the virtual device: ipsec0
 	via   bool   // a route through iface can name the next hop
 
+	bindings []binding // of interfaces=
+
 	spi, base           klips.SPI // one of them, unless it is a shunt
 	esp, ah             string    // algorithms, as ipsec spi takes them; empty: none
 	espWindow, ahWindow string    // empty: none
@@ -48,8 +50,8 @@ const defaultRoute = "%defaultroute"
 
 // understand makes a connection of a conn. h is this host and me, if it is not
 // the zero identity, who it is; other makes it the other end.
-func understand(c *conf.Conn, h host, me identity, other bool) (*connection, error) {
-	k := &connection{name: c.Name}
+func understand(c *conf.Conn, bindings []binding, h host, me identity, other bool) (*connection, error) {
+	k := &connection{name: c.Name, bindings: bindings}
 	if err := k.mode(c); err != nil {
 		return nil, err
 	}

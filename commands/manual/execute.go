@@ -14,13 +14,15 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/commands/spigrp"
+	"github.com/klips-go/ipsec/commands/tncfg"
 )
 
 // An executor carries out a plan.
 type executor struct {
-	env    *cli.Env
+	caller *cli.Env // for what is said in the name of this applet
+	env    *cli.Env // for the applets that are called
 	conn   *connection
-	router router
+	net    network
 	trace  bool
 	plan   plan
 }
@@ -32,6 +34,8 @@ func applets(name string) *cli.App {
 		return spi.App()
 	case "spigrp":
 		return spigrp.App()
+	case "tncfg":
+		return tncfg.App()
 	}
 	return eroute.App()
 }
@@ -58,7 +62,7 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 	}
 	switch {
 	case s.route != nil && s.remove:
-		back, err := x.router.remove(*s.route)
+		back, err := x.net.remove(*s.route)
 		if err != nil {
 			return nil, s.failed(routeError(s.route, err))
 		}
@@ -69,10 +73,17 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 			return s.failed(back())
 		}, nil
 	case s.route != nil:
-		if err := x.router.add(*s.route); err != nil {
+		if err := x.net.add(*s.route); err != nil {
 			return nil, s.failed(routeError(s.route, err))
 		}
 		return x.undoing([]step{{route: s.route, remove: true, ifExists: true}}), nil
+	case s.device != "":
+		if err := x.device(s); err != nil {
+			return nil, s.failed(deviceError(s.device, err))
+		}
+		back := *s
+		back.remove, back.ifExists = !s.remove, true
+		return x.undoing([]step{back}), nil
 	case s.script != "":
 		if err := x.sh(ctx, s); err != nil {
 			return nil, s.failed(err)
@@ -89,6 +100,17 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 		return nil, nil
 	}
 	return x.undoing(s.undo), nil
+}
+
+// device carries out a change of a device.
+func (x *executor) device(s *step) error {
+	switch {
+	case s.address == nil:
+		return x.net.setUp(s.device, !s.remove)
+	case s.remove:
+		return x.net.removeAddress(s.device, *s.address)
+	}
+	return x.net.addAddress(s.device, *s.address)
 }
 
 func (x *executor) undoing(steps []step) func(ctx context.Context) error {
@@ -124,7 +146,7 @@ func (x *executor) all(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	for _, f := range slices.Backward(undo) {
 		if uerr := f(ctx); uerr != nil {
-			cli.Notef(x.env, "not taken back: %s", strings.ReplaceAll(uerr.Error(), "\n", "; "))
+			cli.Notef(x.caller, "not taken back: %s", strings.ReplaceAll(uerr.Error(), "\n", "; "))
 		}
 	}
 	return err
@@ -137,12 +159,6 @@ func (x *executor) steps(ctx context.Context, undo *[]func(context.Context) erro
 		s := &x.plan.steps[i]
 		if ctx.Err() != nil {
 			return errInterrupted
-		}
-		if s.eroute {
-			var err error
-			if s, err = x.chooseEroute(ctx, s); err != nil {
-				return err
-			}
 		}
 		back, err := x.run(ctx, s)
 		if err != nil {
@@ -161,81 +177,19 @@ func (x *executor) steps(ctx context.Context, undo *[]func(context.Context) erro
 	return nil
 }
 
-// chooseEroute makes the step that sets the eroute one that adds it or one that
-// replaces it: not all stacks replace what is not there.
-func (x *executor) chooseEroute(ctx context.Context, s *step) (*step, error) {
-	old, err := x.findEroute(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := *s
-	if old == "" {
-		out.args = x.conn.erouteArgs("--add", x.conn.said())
-		out.undo = []step{{args: x.conn.label("eroute", append([]string{"--del"}, x.conn.flow()...)...), ifExists: true}}
-	} else {
-		out.undo = []step{{args: x.conn.erouteArgs("--replace", old)}}
-	}
-	return &out, nil
-}
-
-// findEroute returns the SAID of the eroute for the connection's packets; it
-// is empty if there is none.
-func (x *executor) findEroute(ctx context.Context) (said string, err error) {
-	stack, err := x.env.Stack(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer stack.Close()
-	list, err := stack.Eroutes(ctx)
-	if err != nil {
-		return "", fmt.Errorf("eroutes: %w", err)
-	}
-	for _, e := range list {
-		if e.Selector == x.conn.selector() {
-			return e.ID.String(), nil
-		}
-	}
-	return "", nil
-}
-
-// active returns what is there of the connection; empty: nothing.
-func (x *executor) active(ctx context.Context) (what string, err error) {
-	stack, err := x.env.Stack(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer stack.Close()
-	for _, end := range []int{1 - x.conn.local, x.conn.local} {
-		for _, s := range x.conn.sas(end) {
-			_, err := stack.GetSA(ctx, s.id)
-			if err == nil {
-				return s.id.String(), nil
-			}
-			if !(&stepError{cause: err}).absent() {
-				return "", fmt.Errorf("%s: %w", s.id, err)
-			}
-		}
-	}
-	if x.conn.shunt != "" {
-		said, err := x.findEroute(ctx)
-		if err == nil && said == x.conn.shunt {
-			return "its eroute to " + said, nil
-		}
-		return "", err
-	}
-	return "", nil
-}
-
 // each carries out all steps, whatever becomes of those before. gone is how
-// many of those that take something away found it not there.
-func (x *executor) each(ctx context.Context) (gone int, errs []error) {
+// many of those that take something away found it not there, of how many.
+func (x *executor) each(ctx context.Context) (gone, of int, errs []error) {
 	for i := range x.plan.steps {
 		s := &x.plan.steps[i]
+		if s.ifExists {
+			of++
+		}
 		if _, err := x.run(ctx, s); spared(s, err) {
 			gone++
 		} else if err != nil {
 			errs = append(errs, err)
 		}
 	}
-	return gone, errs
+	return gone, of, errs
 }

@@ -25,7 +25,7 @@ func (e *stepError) is(errnos ...syscall.Errno) bool {
 
 // absent reports that what was to go is not there.
 func (e *stepError) absent() bool {
-	return e.is(syscall.ENOENT, syscall.ESRCH, syscall.ENXIO, syscall.EFAULT)
+	return e.is(syscall.ENOENT, syscall.ESRCH, syscall.ENXIO, syscall.EFAULT, syscall.ENODEV, syscall.EADDRNOTAVAIL)
 }
 
 // failed names the step: the applet or what else it calls.
@@ -35,8 +35,8 @@ func (s *step) failed(err error) error {
 	}
 	what := ""
 	switch {
-	case s.route != nil:
-		what = routeText(s.route, s.remove)
+	case s.args == nil && s.script == "":
+		what = s.text("", false)
 	case s.script != "":
 		what = s.script + " (" + s.verb + ")"
 	default:
@@ -79,6 +79,21 @@ func routeError(r *routes.Route, err error) error {
 		return err
 	}
 	return &explained{text, errno}
+}
+
+// deviceError says what the kernel's refusal to change a device means.
+func deviceError(device string, err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	switch errno {
+	case syscall.EPERM, syscall.EACCES:
+		return &explained{"not permitted; run it as root (CAP_NET_ADMIN is needed)", errno}
+	case syscall.ENODEV:
+		return &explained{"there is no device " + device + " in this network namespace", errno}
+	}
+	return err
 }
 
 // An explained is an errno in words.

@@ -19,10 +19,16 @@ import (
 type host interface {
 	// defaultRoute returns the default route of a family.
 	defaultRoute(is6 bool) (gatewayRoute, error)
-	// identities returns the addresses of virtual devices and of what they are
-	// attached to, and all other addresses of the host with the device that
-	// would serve them.
-	identities() (own, rest []identity, err error)
+	// defaultDevice returns the device of the default route, of IPv4 if there is
+	// one.
+	defaultDevice() (string, error)
+	// identities returns the addresses of virtual devices and of what they are,
+	// or by the bindings will be, attached to, and all other addresses of the
+	// host with the device that would serve them.
+	identities(bindings []binding) (own, rest []identity, err error)
+	// deviceOf returns the device that has an address and is no virtual one; ""
+	// if there is none.
+	deviceOf(a netip.Addr) string
 	// reaches reports whether a route through the device can name hop as its
 	// gateway. It is true if nothing is known of the device.
 	reaches(device string, hop netip.Addr) bool
@@ -44,7 +50,7 @@ func (k *connection) whoAmI(c *conf.Conn, h host, me identity) error {
 	lists := [2][]identity{{me}}
 	if !me.addr.IsValid() {
 		var err error
-		if lists[0], lists[1], err = h.identities(); err != nil {
+		if lists[0], lists[1], err = h.identities(k.bindings); err != nil {
 			return err
 		}
 	}
@@ -151,6 +157,31 @@ func (s system) defaultRoute(is6 bool) (gatewayRoute, error) {
 	return best, nil
 }
 
+func (s system) defaultDevice() (string, error) {
+	for _, is6 := range []bool{false, true} {
+		if r, err := findDefault(is6); err == nil {
+			return r.Device, nil
+		} else if !errors.Is(err, errNoDefault) {
+			return "", err
+		}
+	}
+	return "", errors.New("this host has no default route")
+}
+
+func (s system) deviceOf(a netip.Addr) string {
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return ""
+	}
+	for _, i := range ifs {
+		prefixes, err := addresses(i.Name)
+		if err == nil && !isVirtual(i.Name) && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return i.Name
+		}
+	}
+	return ""
+}
+
 // addresses returns the addresses of a device.
 func addresses(device string) ([]netip.Prefix, error) {
 	i, err := net.InterfaceByName(device)
@@ -172,8 +203,9 @@ func addresses(device string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-func (s system) identities() (own, rest []identity, err error) {
+func (s system) identities(bindings []binding) (own, rest []identity, err error) {
 	virtual := map[string][]string{} // by physical device
+	attached := map[string]bool{}    // virtual devices
 	fallback := ""
 	// Without a stack there are the devices' own addresses.
 	if stack, err := s.env.Stack(s.ctx); err == nil {
@@ -185,10 +217,19 @@ func (s system) identities() (own, rest []identity, err error) {
 					continue
 				}
 				virtual[d.Physical] = append(virtual[d.Physical], d.Name)
+				attached[d.Name] = true
 				if fallback == "" {
 					fallback = d.Name
 				}
 			}
+		}
+	}
+	for _, b := range bindings {
+		if b.physical != "" && !attached[b.virtual] && virtual[b.physical] == nil {
+			virtual[b.physical] = []string{b.virtual}
+		}
+		if fallback == "" {
+			fallback = b.virtual
 		}
 	}
 	if fallback == "" {

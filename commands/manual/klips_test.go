@@ -20,7 +20,7 @@ import (
 // TestKLIPS takes a connection up and down on a machine that has KLIPS.
 func TestKLIPS(t *testing.T) {
 	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
-	b := newBench(t, tunnel)
+	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+tunnel)
 	run := func(line string) clitest.Result {
 		w := clitest.World{Wrap: func(klips.Stack) klips.Stack {
 			return module.New(k.ProcNet, func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) }, k.Ioctl)

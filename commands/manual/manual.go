@@ -126,11 +126,11 @@ func parse(env *cli.Env, args []string) (*request, error) {
 }
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
-	return runOn(ctx, env, args, system{ctx, env}, kernel{})
+	return runOn(ctx, env, args, system{ctx, env}, hostNetwork{})
 }
 
 // runOn is run on a host that can be a test's.
-func runOn(ctx context.Context, env *cli.Env, args []string, h host, routes router) error {
+func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) error {
 	r, err := parse(env, args)
 	if done, err := r.Begin(env, App(), err); done {
 		return err
@@ -138,24 +138,26 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, routes rout
 	if r.obsolete {
 		cli.Notef(env, "this form is obsolete; write --%s %s", r.operation, strings.Join(r.names, " "))
 	}
-	file, err := r.loader.Load(r.config)
+	f := &configuration{host: h, me: r.me}
+	if f.file, err = r.loader.Load(r.config); err != nil {
+		return err
+	}
+	if f.bindings, err = interfaces(f.file.Setup("interfaces"), h); err != nil {
+		return err
+	}
+	k, c, err := f.connection(r.names, r.other)
 	if err != nil {
 		return err
 	}
-	c, err := file.Conn(r.names, known, allParams())
-	if err != nil {
-		return err
-	}
-	k, err := understand(c, h, r.me, r.other)
-	if err != nil {
-		return err
+	for _, p := range f.file.SetupUnknown(knownSetup) {
+		cli.Notef(env, "%v", p.Error(setupHint(p.Name)))
 	}
 	for _, n := range k.notes {
 		cli.Notef(env, "conn %s: %s", k.name, n)
 	}
 	child := *env
 	child.Name, _, _ = strings.Cut(env.Name, " --label ")
-	x := &executor{env: &child, conn: k, router: routes, trace: r.show, plan: makePlan(k, r.operation)}
+	x := &executor{caller: env, env: &child, conn: k, net: n, trace: r.show, plan: makePlan(k, r.operation, nil)}
 	if err := x.try(ctx); err != nil {
 		return c.Errorf("%v", err)
 	}
@@ -164,39 +166,16 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, routes rout
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	switch r.operation {
-	case "up":
-		what, err := x.active(ctx)
-		if err != nil {
+	at, err := x.look(ctx)
+	if err != nil {
+		return err
+	}
+	if err := x.operate(ctx, r.operation, at, f); err != nil {
+		var e *conf.Error
+		if errors.As(err, &e) {
 			return err
 		}
-		if what != "" {
-			return c.Errorf("it is up already: there is %s; take it down first with --down", what)
-		}
-		fallthrough
-	case "route":
-		if err := x.all(ctx); err != nil {
-			return c.Errorf("%v", err)
-		}
-		return nil
-	}
-	gone, errs := x.each(ctx)
-	if len(errs) > 0 {
-		return c.Errorf("%v", errors.Join(errs...))
-	}
-	if gone > 0 && gone == x.removals() {
-		done := map[string]string{"down": "up", "unroute": "routed"}[r.operation]
-		cli.Notef(env, "conn %s: it was not %s", k.name, done)
+		return c.Errorf("%v", err)
 	}
 	return nil
-}
-
-// removals counts the steps that take something away.
-func (x *executor) removals() (n int) {
-	for i := range x.plan.steps {
-		if x.plan.steps[i].ifExists {
-			n++
-		}
-	}
-	return n
 }

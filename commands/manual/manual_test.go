@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,7 +42,18 @@ func ids(texts []string) (list []identity) {
 	return list
 }
 
-func (h testHost) identities() (own, rest []identity, err error) { return ids(h.own), ids(h.rest), nil }
+func (h testHost) identities(bindings []binding) (own, rest []identity, err error) {
+	return ids(h.own), ids(h.rest), nil
+}
+
+func (h testHost) defaultDevice() (string, error) {
+	if h.noDefault {
+		return "", errors.New("this host has no default route")
+	}
+	return "eth0", nil
+}
+
+func (h testHost) deviceOf(a netip.Addr) string { return "eth0" }
 
 func (h testHost) reaches(string, netip.Addr) bool { return !h.pointed }
 
@@ -58,9 +70,9 @@ func (h testHost) defaultRoute(is6 bool) (gatewayRoute, error) {
 var left = testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec0", "2001:db8::1@ipsec0"}, rest: []string{"10.1.0.1@ipsec0"}}
 
 // app is the applet on a host and routes of the test.
-func app(h host, r router) *cli.App {
+func app(h host, n network) *cli.App {
 	a := App()
-	a.Run = func(ctx context.Context, env *cli.Env, args []string) error { return runOn(ctx, env, args, h, r) }
+	a.Run = func(ctx context.Context, env *cli.Env, args []string) error { return runOn(ctx, env, args, h, n) }
 	return a
 }
 
@@ -126,7 +138,7 @@ func load(t *testing.T, h host, other bool, text string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return understand(c, h, identity{}, other)
+	return understand(c, nil, h, identity{}, other)
 }
 
 // TestRecorded compares plans with what the original printed for the same conns.
@@ -192,7 +204,7 @@ func TestRecorded(t *testing.T) {
 			continue
 		}
 		var got []string
-		for _, s := range makePlan(k, "up").steps {
+		for _, s := range makePlan(k, "up", nil).steps {
 			if slices.Contains(s.args, "--addin") {
 				continue // the original had no inbound policies
 			}
@@ -239,7 +251,7 @@ func TestNumbers(t *testing.T) {
 				}
 			}
 			// Down removes what up has made, by the same numbers.
-			down := makePlan(k, "down").steps
+			down := makePlan(k, "down", nil).steps
 			ids := []string{k.sas(1 - k.local)[0].id.String(), k.sas(k.local)[0].id.String()}
 			for i, id := range ids {
 				if d := down[i+1].args; d[len(d)-1] != id {
@@ -301,17 +313,36 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// A table is routes in memory.
+// A table is a network in memory: routes as "10.2.0.0/16 ipsec0", and devices as
+// "ipsec0 up" and "ipsec0 10.0.0.1/24".
 type table struct {
 	routes []string
+	links  []string
 	refuse error
+}
+
+func (tb *table) list() (list []routes.Route, err error) {
+	for _, text := range tb.routes {
+		dst, device, _ := strings.Cut(text, " ")
+		device, via, _ := strings.Cut(device, " via ")
+		r := routes.Route{Dst: netip.MustParsePrefix(dst), Device: device}
+		if via != "" {
+			r.Gateway = netip.MustParseAddr(via)
+		}
+		list = append(list, r)
+	}
+	return list, nil
 }
 
 func (tb *table) add(r routes.Route) error {
 	if tb.refuse != nil {
 		return tb.refuse
 	}
-	tb.routes = append(tb.routes, r.Dst.String()+" "+r.Device)
+	text := r.Dst.String() + " " + r.Device
+	if r.Gateway.IsValid() {
+		text += " via " + r.Gateway.String()
+	}
+	tb.routes = append(tb.routes, text)
 	return nil
 }
 
@@ -325,6 +356,52 @@ func (tb *table) remove(r routes.Route) (func() error, error) {
 	return nil, errnoSRCH
 }
 
+func (tb *table) set(text string, on bool) error {
+	i := slices.Index(tb.links, text)
+	switch {
+	case on && i >= 0:
+		return syscall.EEXIST
+	case on:
+		tb.links = append(tb.links, text)
+	case i < 0:
+		return syscall.EADDRNOTAVAIL
+	default:
+		tb.links = slices.Delete(tb.links, i, i+1)
+	}
+	return nil
+}
+
+func (tb *table) isUp(device string) (bool, error) {
+	return slices.Contains(tb.links, device+" up"), nil
+}
+
+func (tb *table) setUp(device string, up bool) error {
+	if tb.refuse != nil {
+		return tb.refuse
+	}
+	return tb.set(device+" up", up)
+}
+
+func (tb *table) addAddress(device string, p netip.Prefix) error {
+	return tb.set(device+" "+p.String(), true)
+}
+
+func (tb *table) removeAddress(device string, p netip.Prefix) error {
+	return tb.set(device+" "+p.String(), false)
+}
+
+func (tb *table) addresses(device string) (list []netip.Prefix, err error) {
+	if device == "eth0" {
+		return []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("2001:db8::1/64")}, nil
+	}
+	for _, text := range tb.links {
+		if p, err := netip.ParsePrefix(strings.TrimPrefix(text, device+" ")); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
 // bench is an applet on a stack with a memory.
 type bench struct {
 	model *model
@@ -334,7 +411,7 @@ type bench struct {
 
 func newBench(t *testing.T, text string) *bench {
 	t.Helper()
-	b := &bench{model: newModel(), file: filepath.Join(t.TempDir(), "ipsec.conf")}
+	b := &bench{model: newModel(), table: table{links: []string{"ipsec0 up"}}, file: filepath.Join(t.TempDir(), "ipsec.conf")}
 	if err := os.WriteFile(b.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -354,6 +431,11 @@ func (b *bench) state() string {
 	for _, r := range b.table.routes {
 		fmt.Fprintf(&sb, "route %s\n", r)
 	}
+	for _, l := range b.table.links {
+		if l != "ipsec0 up" {
+			fmt.Fprintf(&sb, "link %s\n", l)
+		}
+	}
 	return sb.String()
 }
 
@@ -361,16 +443,16 @@ const tunnel = ends + "spibase=0x200\n esp=3des-md5-96\n " + keys3des
 
 func TestUpDown(t *testing.T) {
 	b := newBench(t, tunnel)
-	const up = "tun0x200@10.0.0.2 esp0x202@10.0.0.2\ntun0x201@10.0.0.1 esp0x203@10.0.0.1\n" +
+	const up = "eroute 10.1.0.0/16 10.2.0.0/16 tun0x200@10.0.0.2\n" +
 		"policy tun0x201@10.0.0.1 10.2.0.0/16 10.1.0.0/16\n" +
-		"eroute 10.1.0.0/16 10.2.0.0/16 tun0x200@10.0.0.2\nroute 10.2.0.0/16 ipsec0\n"
+		"tun0x200@10.0.0.2 esp0x202@10.0.0.2\ntun0x201@10.0.0.1 esp0x203@10.0.0.1\nroute 10.2.0.0/16 ipsec0 via 10.0.0.254\n"
 	if r := b.run("--up t"); r.Status != 0 || r.Err != "" || r.Out != "" || b.state() != up {
 		t.Fatalf("--up: status %d, %s%s\n%s", r.Status, r.Out, r.Err, b.state())
 	}
 	if r := b.run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "it is up already: there is tun0x200@10.0.0.2") || b.state() != up {
 		t.Errorf("a second --up: status %d, %s\n%s", r.Status, r.Err, b.state())
 	}
-	if r := b.run("--down t"); r.Status != 0 || r.Err != "" || b.state() != "route 10.2.0.0/16 ipsec0\n" {
+	if r := b.run("--down t"); r.Status != 0 || r.Err != "" || b.state() != "route 10.2.0.0/16 ipsec0 via 10.0.0.254\n" {
 		t.Errorf("--down: status %d, %s\n%s", r.Status, r.Err, b.state())
 	}
 	if r := b.run("--down t"); r.Status != 0 || !strings.Contains(r.Err, "it was not up") {
@@ -382,7 +464,7 @@ func TestUpDown(t *testing.T) {
 	if r := b.run("--unroute t"); r.Status != 0 || !strings.Contains(r.Err, "it was not routed") {
 		t.Errorf("a second --unroute: status %d, %s", r.Status, r.Err)
 	}
-	if r := b.run("--route t"); r.Status != 0 || r.Err != "" || b.state() != "route 10.2.0.0/16 ipsec0\n" {
+	if r := b.run("--route t"); r.Status != 0 || r.Err != "" || b.state() != "route 10.2.0.0/16 ipsec0 via 10.0.0.254\n" {
 		t.Errorf("--route: status %d, %s\n%s", r.Status, r.Err, b.state())
 	}
 	if r := b.run("t up"); r.Status != 0 || r.Err != "ipsec manual: note: this form is obsolete; write --up t\n" || b.state() != up {
@@ -403,14 +485,14 @@ func TestDownTransport(t *testing.T) {
 
 func TestShunt(t *testing.T) {
 	b := newBench(t, strings.ReplaceAll(ends, "conn t\n", "conn t\n type=drop\n"))
-	const up = "eroute 10.1.0.0/16 10.2.0.0/16 %drop\nroute 10.2.0.0/16 ipsec0\n"
+	const up = "eroute 10.1.0.0/16 10.2.0.0/16 %drop\nroute 10.2.0.0/16 ipsec0 via 10.0.0.254\n"
 	if r := b.run("--up t"); r.Status != 0 || b.state() != up {
 		t.Errorf("--up: %s\n%s", r.Err, b.state())
 	}
 	if r := b.run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "up already") || b.state() != up {
 		t.Errorf("a second --up: %s\n%s", r.Err, b.state())
 	}
-	if r := b.run("--down t"); r.Status != 0 || b.state() != "route 10.2.0.0/16 ipsec0\n" {
+	if r := b.run("--down t"); r.Status != 0 || b.state() != "route 10.2.0.0/16 ipsec0 via 10.0.0.254\n" {
 		t.Errorf("--down: %s\n%s", r.Err, b.state())
 	}
 }
@@ -522,7 +604,7 @@ func TestDownGoesOn(t *testing.T) {
 	b.run("--up t")
 	b.model.requests, b.model.failAt = 0, 1
 	r := b.run("--down t")
-	want := "eroute 10.1.0.0/16 10.2.0.0/16 tun0x200@10.0.0.2\nroute 10.2.0.0/16 ipsec0\n"
+	want := "eroute 10.1.0.0/16 10.2.0.0/16 tun0x200@10.0.0.2\nroute 10.2.0.0/16 ipsec0 via 10.0.0.254\n"
 	if r.Status != 1 || !strings.Contains(r.Err, "eroute: 10.1.0.0/16 -> 10.2.0.0/16: ") || b.state() != want {
 		t.Errorf("--down: status %d, %s\n%s", r.Status, r.Err, b.state())
 	}
@@ -623,7 +705,7 @@ func FuzzConn(f *testing.F) {
 			return
 		}
 		for _, op := range operations {
-			p := makePlan(k, op)
+			p := makePlan(k, op, nil)
 			if err := p.write(&bytes.Buffer{}, "", true); err != nil {
 				t.Error(err)
 			}

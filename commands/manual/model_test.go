@@ -3,6 +3,7 @@ package manual
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,18 +18,23 @@ const (
 )
 
 // A model is a stack that remembers SAs, groups, eroutes and inbound policies,
-// and refuses to replace an eroute that is not there, as the kernels of old do.
+// and what devices are attached to, and refuses to replace an eroute that is not there, as the kernels of old do.
 // Request number failAt, from 1, fails.
 type model struct {
 	clitest.Stack
 	groups           [][]klips.SAID // an SA alone is a group of one
 	eroutes          map[klips.Selector]klips.SAID
 	policies         map[klips.SAID]klips.Selector
+	specs            map[klips.SAID]klips.SASpec
+	devices          map[string]string
 	requests, failAt int
 }
 
 func newModel() *model {
-	return &model{eroutes: map[klips.Selector]klips.SAID{}, policies: map[klips.SAID]klips.Selector{}}
+	return &model{
+		eroutes: map[klips.Selector]klips.SAID{}, policies: map[klips.SAID]klips.Selector{},
+		specs: map[klips.SAID]klips.SASpec{}, devices: map[string]string{"ipsec0": "eth0"},
+	}
 }
 
 func (m *model) String() string {
@@ -43,9 +49,15 @@ func (m *model) String() string {
 	for id, s := range m.policies {
 		lines = append(lines, fmt.Sprintf("policy %v %v %v\n", id, s.Src, s.Dst))
 	}
+	for name, physical := range m.devices {
+		if name != "ipsec0" || physical != "eth0" {
+			lines = append(lines, fmt.Sprintf("%s -> %s\n", name, physical))
+		}
+	}
 	for s, id := range m.eroutes {
 		lines = append(lines, fmt.Sprintf("eroute %v %v %v\n", s.Src, s.Dst, id))
 	}
+	slices.Sort(lines)
 	return strings.Join(lines, "")
 }
 
@@ -68,6 +80,7 @@ func (m *model) AddSA(_ context.Context, s *klips.SASpec) error {
 		return &klips.OpError{Op: "add SA", Err: syscall.EEXIST}
 	}
 	m.groups = append(m.groups, []klips.SAID{s.ID})
+	m.specs[s.ID] = klips.SASpec{ID: s.ID, Src: s.Src, Transform: s.Transform}
 	return nil
 }
 
@@ -91,6 +104,55 @@ func (m *model) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 		return klips.SA{}, &klips.OpError{Op: "get SA", Err: syscall.ESRCH}
 	}
 	return klips.SA{ID: id}, nil
+}
+
+func (m *model) SAs(context.Context) (list []klips.SA, err error) {
+	for _, g := range m.groups {
+		for i, id := range g {
+			sa := klips.SA{ID: id, Src: m.specs[id].Src, Transform: m.specs[id].Transform, Next: g[i+1:]}
+			if p, ok := m.policies[id]; ok {
+				sa.Policy = &klips.InboundPolicy{Src: p.Src, Dst: p.Dst}
+			}
+			list = append(list, sa)
+		}
+	}
+	return list, nil
+}
+
+func (m *model) Devices(context.Context) (list []klips.Device, err error) {
+	for _, name := range slices.Sorted(maps.Keys(m.devices)) {
+		list = append(list, klips.Device{Name: name, Physical: m.devices[name]})
+	}
+	return list, nil
+}
+
+func (m *model) CreateDevice(_ context.Context, name string) error {
+	if err := m.fail(); err != nil {
+		return err
+	}
+	m.devices[name] = ""
+	return nil
+}
+
+func (m *model) DeleteDevice(_ context.Context, name string) error {
+	delete(m.devices, name)
+	return nil
+}
+
+func (m *model) Attach(_ context.Context, virtual, physical string) error {
+	if err := m.fail(); err != nil {
+		return err
+	}
+	if _, ok := m.devices[virtual]; !ok {
+		return &klips.OpError{Op: "attach", Err: syscall.ENODEV}
+	}
+	m.devices[virtual] = physical
+	return nil
+}
+
+func (m *model) Detach(_ context.Context, virtual string) error {
+	m.devices[virtual] = ""
+	return nil
 }
 
 func (m *model) Group(_ context.Context, ids []klips.SAID) error {

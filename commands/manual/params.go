@@ -1,6 +1,10 @@
 package manual
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+)
 
 // params are the parameters of a conn that this applet knows. "*" at the front
 // stands for left and right.
@@ -53,4 +57,28 @@ func allParams() []string {
 		}
 	}
 	return list
+}
+
+// setupParams are the parameters of config setup in the files of FreeS/WAN,
+// Openswan and libreswan. Only interfaces= means something here.
+var setupParams = [...]string{
+	"interfaces", "also", "manualstart", "plutobackgroundload", "plutoload", "plutostart", "plutowait", "pluto", "plutodebug",
+	"plutoopts", "plutostderrlog", "plutorestartoncrash", "plutofork", "prepluto", "postpluto", "dumpdir", "klipsdebug",
+	"overridemtu", "fragicmp", "hidetos", "forwardcontrol", "rp_filter", "syslog", "packetdefault", "uniqueids",
+	"nat_traversal", "virtual_private", "disable_port_floating", "force_keepalive", "force_busy", "keep_alive", "nhelpers",
+	"protostack", "crlcheckinterval", "strictcrlpolicy", "ocspuri", "ocspcacheparams", "cachecrls", "myid", "secctx-attr-type",
+	"secctx_attr_value", "listen", "listen-tcp", "ikeport", "nat-ikeport", "logfile", "logtime", "logappend", "logip",
+	"statsbin", "perpeerlog", "perpeerlogdir", "ipsecdir", "nssdir", "secretsfile", "statusfile", "oe", "ddos-mode",
+	"ddos-ike-threshold", "max-halfopen-ike", "shuntlifetime", "xfrmlifetime", "seedbits", "drop-oppo-null", "dnssec-enable",
+	"curl-iface", "curl-timeout", "crl-strict", "ocsp-enable", "ocsp-strict", "probe-psk", "no_eroute_pass", "opportunistic",
+}
+
+func knownSetup(name string) bool { return in(setupParams[:], name) }
+
+// setupHint says what to do about an unknown parameter of config setup.
+func setupHint(name string) string {
+	if near := getopt.Nearest(name, setupParams[:]); near != "" {
+		return "there is no such parameter; did you mean " + near + "?"
+	}
+	return "there is no such parameter; it has no effect"
 }

@@ -9,23 +9,24 @@ import (
 )
 
 // A step is one thing to do: the call of an applet, the call of a script, or a
-// change of the host's routes.
+// change of the host's routes or devices.
 type step struct {
 	// args are an applet and its arguments.
 	args []string
 	// script is a command for sh, called with PLUTO_VERB set to verb.
 	script, verb string
 	// route is a route to be added, or removed.
-	route  *routes.Route
-	remove bool
+	route *routes.Route
+	// device is one that gets address; without one it is brought up. remove does
+	// the reverse.
+	device  string
+	address *netip.Prefix
+	remove  bool
 
 	// ifExists: a missing object is not an error.
 	ifExists bool
 	// undo takes the step back.
 	undo []step
-	// eroute marks the step that sets the eroute: whether it adds or replaces is
-	// only known when the stack has been asked.
-	eroute bool
 }
 
 // A plan is what an operation does.
@@ -37,34 +38,56 @@ type plan struct {
 // operations are what can be done with a connection.
 var operations = [...]string{"up", "down", "route", "unroute"}
 
-// makePlan says what an operation does. It asks nobody.
-func makePlan(k *connection, operation string) plan {
+// makePlan says what an operation does. It asks nobody: without a situation it
+// takes nothing to be there that is to be made, and all that is to be removed.
+func makePlan(k *connection, operation string, at *situation) plan {
 	p := plan{environ: k.environ()}
 	switch operation {
 	case "up":
 		for _, to := range []int{1 - k.local, k.local} {
 			p.steps = append(p.steps, k.makeSAs(to)...)
 		}
-		p.steps = append(p.steps, k.setEroute())
-		p.steps = append(p.steps, k.updown("prepare", "")...)
-		p.steps = append(p.steps, k.updown("route", "unroute")...)
+		p.steps = append(p.steps, k.setEroute(at))
+		p.steps = append(p.steps, k.makeRoute(at)...)
 		p.steps = append(p.steps, k.updown("up", "down")...)
 	case "down":
 		p.steps = append(p.steps, k.updown("down", "")...)
-		p.steps = append(p.steps, step{args: k.label("eroute", append([]string{"--del"}, k.flow()...)...), ifExists: true})
-		// Removing one member removes its group.
+		if at == nil || at.flow().own() {
+			p.steps = append(p.steps, step{args: k.erouteDel(), ifExists: true})
+		}
 		for _, to := range []int{1 - k.local, k.local} {
-			if sas := k.sas(to); sas != nil {
-				p.steps = append(p.steps, step{args: k.label("spi", "--del", "--said", sas[0].id.String()), ifExists: true})
+			for _, id := range k.heads(to, at) {
+				p.steps = append(p.steps, step{args: k.label("spi", "--del", "--said", id.String()), ifExists: true})
 			}
 		}
 	case "route":
-		p.steps = append(p.steps, k.updown("prepare", "")...)
-		p.steps = append(p.steps, k.updown("route", "unroute")...)
+		p.steps = append(p.steps, k.makeRoute(at)...)
 	case "unroute":
 		p.steps = append(p.steps, k.updown("unroute", "")...)
 	}
 	return p
+}
+
+// heads returns one SA of each group that the connection has towards an end:
+// removing one member removes its group.
+func (k *connection) heads(to int, at *situation) (list []klips.SAID) {
+	if at == nil {
+		for _, s := range k.sas(to)[:min(1, len(k.sas(to)))] {
+			list = append(list, s.id)
+		}
+		return list
+	}
+	gone := map[klips.SAID]bool{}
+	for _, s := range k.sas(to) {
+		if !at.object(s.id).own() || gone[s.id] {
+			continue
+		}
+		list = append(list, s.id)
+		for _, id := range at.groups[s.id] {
+			gone[id] = true
+		}
+	}
+	return list
 }
 
 // label makes the call of an applet whose messages bear the connection's name.
@@ -150,12 +173,34 @@ func (k *connection) said() string {
 	return k.sas(1 - k.local)[0].id.String()
 }
 
-func (k *connection) setEroute() step {
-	return step{args: k.erouteArgs("--replace", k.said()), eroute: true}
+// setEroute adds the eroute, or replaces one that holds packets until there is a
+// SA: not all stacks replace what is not there.
+func (k *connection) setEroute(at *situation) step {
+	replace := step{args: k.erouteArgs("--replace", k.said())}
+	if at == nil {
+		return replace
+	}
+	if old, ok := at.eroute(k.selector()); ok {
+		replace.undo = []step{{args: k.erouteArgs("--replace", old.ID.String())}}
+		return replace
+	}
+	return step{args: k.erouteArgs("--add", k.said()), undo: []step{{args: k.erouteDel(), ifExists: true}}}
 }
 
 func (k *connection) erouteArgs(how, said string) []string {
 	return k.label("eroute", slices.Concat([]string{how}, k.flow(), []string{"--said", said})...)
+}
+
+func (k *connection) erouteDel() []string {
+	return k.label("eroute", append([]string{"--del"}, k.flow()...)...)
+}
+
+// makeRoute makes the route, unless exactly that is there.
+func (k *connection) makeRoute(at *situation) []step {
+	if k.me().updown == "" && at != nil && at.routed(k) {
+		return nil
+	}
+	return append(k.updown("prepare", ""), k.updown("route", "unroute")...)
 }
 
 // updown is what a verb does: the script's call if there is one, else the
@@ -169,22 +214,29 @@ func (k *connection) updown(verb, back string) []step {
 		return []step{s}
 	}
 	var steps []step
-	for _, dst := range halves(k.peer().subnet) {
-		r := &routes.Route{Dst: dst}
-		if verb != "prepare" {
-			r.Device = k.iface
-			if k.via {
-				r.Gateway = k.me().nexthop
-			}
-		}
+	for _, r := range k.routes() {
 		switch verb {
-		case "prepare", "unroute":
-			steps = append(steps, step{route: r, remove: true, ifExists: true})
+		case "prepare":
+			steps = append(steps, step{route: &routes.Route{Dst: r.Dst}, remove: true, ifExists: true})
+		case "unroute":
+			steps = append(steps, step{route: &r, remove: true, ifExists: true})
 		case "route":
-			steps = append(steps, step{route: r})
+			steps = append(steps, step{route: &r})
 		}
 	}
 	return steps
+}
+
+// routes are the routes that bring packets to the peer into the virtual device.
+func (k *connection) routes() (list []routes.Route) {
+	for _, dst := range halves(k.peer().subnet) {
+		r := routes.Route{Dst: dst, Device: k.iface}
+		if k.via {
+			r.Gateway = k.me().nexthop
+		}
+		list = append(list, r)
+	}
+	return list
 }
 
 // halves returns a prefix, or the two halves of everything: routes to them

@@ -57,6 +57,10 @@ func (s *step) text(stack string, keys bool) string {
 	switch {
 	case s.route != nil:
 		return routeText(s.route, s.remove)
+	case s.address != nil:
+		return "ip addr " + addOrDel(s.remove) + " " + s.address.String() + " dev " + s.device
+	case s.device != "":
+		return "ip link set " + s.device + upOrDown(s.remove)
 	case s.script != "":
 		return "PLUTO_VERB=" + s.verb + " sh -c " + quote(s.script)
 	}
@@ -72,12 +76,9 @@ func (s *step) text(stack string, keys bool) string {
 }
 
 func routeText(r *routes.Route, remove bool) string {
-	words := []string{"ip", "route", "add", r.Dst.String()}
+	words := []string{"ip", "route", addOrDel(remove), r.Dst.String()}
 	if r.Dst.Addr().Is6() {
 		words[0] = "ip -6"
-	}
-	if remove {
-		words[2] = "del"
 	}
 	if r.Gateway.IsValid() {
 		words = append(words, "via", r.Gateway.String())
@@ -86,6 +87,20 @@ func routeText(r *routes.Route, remove bool) string {
 		words = append(words, "dev", r.Device)
 	}
 	return strings.Join(words, " ")
+}
+
+func addOrDel(remove bool) string {
+	if remove {
+		return "del"
+	}
+	return "add"
+}
+
+func upOrDown(down bool) string {
+	if down {
+		return " down"
+	}
+	return " up"
 }
 
 // write writes the plan as a script for sh, with its keys. The script of an

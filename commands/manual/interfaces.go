@@ -1,0 +1,140 @@
+package manual
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A binding is a virtual device and the physical one it is to be attached to, as
+// interfaces= of config setup has it.
+type binding struct {
+	virtual, physical string
+	// byRoute: the file has %defaultroute; then missing is why that is not to be
+	// had, and physical is empty.
+	byRoute bool
+	missing error
+	param   conf.Param
+}
+
+// interfaces reads interfaces=, a list of ipsecN=DEVICE with blanks between
+// them. %defaultroute is ipsec0 and the device of the default route, %none is
+// nothing.
+func interfaces(p conf.Param, h host) (list []binding, err error) {
+	words := strings.Fields(p.Value)
+	for _, word := range words {
+		b := binding{param: p}
+		var ok bool
+		switch b.virtual, b.physical, ok = strings.Cut(word, "="); {
+		case word == "%none" && len(words) == 1:
+			return nil, nil
+		case word == "%none":
+			return nil, p.Error("%none means no device; it must be the only word")
+		case word == defaultRoute:
+			b.virtual, b.byRoute = "ipsec0", true
+			b.physical, b.missing = h.defaultDevice()
+		case !ok || b.physical == "" || strings.ContainsAny(b.physical, "=/"):
+			return nil, p.Error(conf.Show(word) + ": write a virtual and a physical device, as in ipsec0=eth0")
+		case !isVirtual(b.virtual):
+			return nil, p.Error(conf.Show(b.virtual) + " is no virtual device; these are ipsec0 to ipsec63")
+		}
+		if slices.ContainsFunc(list, func(o binding) bool { return o.virtual == b.virtual }) {
+			return nil, p.Error(b.virtual + " is there twice")
+		}
+		list = append(list, b)
+	}
+	return list, nil
+}
+
+// attach returns the steps that make the connection's virtual device usable,
+// none if it is, or why it cannot be: what is routed into a device that is
+// attached to nothing, or is down, goes nowhere.
+func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
+	var d klips.Device
+	i := slices.IndexFunc(s.devices, func(d klips.Device) bool { return d.Name == k.iface })
+	if i >= 0 {
+		d = s.devices[i]
+	}
+	var b binding
+	if i := slices.IndexFunc(k.bindings, func(b binding) bool { return b.virtual == k.iface }); i >= 0 {
+		b = k.bindings[i]
+	}
+	switch {
+	case d.Physical != "" && b.physical != "" && b.physical != d.Physical && !b.byRoute:
+		return nil, b.param.Error(fmt.Sprintf("%s=%s, but %s is attached to %s; detach it with ipsec tncfg --detach --virtual %s, or change the line",
+			k.iface, getopt.Quote(b.physical), k.iface, getopt.Quote(d.Physical), k.iface))
+	case d.Physical != "" && k.me().updown == "":
+		return nil, nil // the kernel refuses a route into a device that is down
+	case d.Physical != "":
+		return nil, k.checkUp(n)
+	case b.missing != nil:
+		return nil, b.param.Error(fmt.Sprintf("%s: %v; name the device, as in %s=eth0", defaultRoute, b.missing, k.iface))
+	case b.physical == "":
+		physical := h.deviceOf(k.me().addr)
+		if physical == "" {
+			physical = "DEVICE"
+		}
+		physical = getopt.Quote(physical)
+		return nil, fmt.Errorf("%s is attached to no device; do it with ipsec tncfg --attach --virtual %s --physical %s, or write interfaces=\"%s=%s\" into config setup",
+			k.iface, k.iface, physical, k.iface, physical)
+	}
+	var steps []step
+	if i < 0 {
+		steps = append(steps, step{
+			args: k.label("tncfg", "--create", k.iface),
+			undo: []step{{args: k.label("tncfg", "--delete", k.iface), ifExists: true}},
+		})
+	}
+	steps = append(steps, step{
+		args: k.label("tncfg", "--attach", "--virtual", k.iface, "--physical", b.physical),
+		undo: []step{{args: k.label("tncfg", "--detach", "--virtual", k.iface), ifExists: true}},
+	})
+	if p, ok := k.ownAddress(n, b.physical); ok {
+		steps = append(steps, step{address: &p, device: k.iface})
+	}
+	if up, err := n.isUp(k.iface); err != nil || !up {
+		steps = append(steps, step{device: k.iface})
+	}
+	return steps, nil
+}
+
+// ownAddress returns the address that this end has on the physical device, for
+// the virtual one: who looks there finds out which end this is. IPv6 gets it
+// without its network, which would be reached through the virtual device.
+func (k *connection) ownAddress(n network, physical string) (p netip.Prefix, ok bool) {
+	list, err := n.addresses(physical)
+	if err != nil {
+		return p, false
+	}
+	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr() == k.me().addr })
+	if i < 0 {
+		return p, false
+	}
+	if p = list[i]; p.Addr().Is6() {
+		p = netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+	}
+	// A device that is made by attaching it has none yet.
+	has, err := n.addresses(k.iface)
+	return p, err != nil || !slices.ContainsFunc(has, func(h netip.Prefix) bool { return h.Addr() == p.Addr() })
+}
+
+// checkUp refuses a virtual device that is down.
+func (k *connection) checkUp(n network) error {
+	up, err := n.isUp(k.iface)
+	switch {
+	case errors.Is(err, syscall.ENODEV):
+		return fmt.Errorf("there is no device %s in this network namespace; is the stack that of another one?", k.iface)
+	case err != nil:
+		return fmt.Errorf("%s: %w", k.iface, err)
+	case !up:
+		return fmt.Errorf("%s is down; ip link set %s up", k.iface, k.iface)
+	}
+	return nil
+}

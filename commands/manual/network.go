@@ -1,0 +1,67 @@
+package manual
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/klips-go/ipsec/commands/internal/links"
+	"github.com/klips-go/ipsec/commands/internal/routes"
+)
+
+// A network is the routes of the host's main table and its devices.
+type network interface {
+	// list returns the routes.
+	list() ([]routes.Route, error)
+	// add adds a route. EEXIST: there is one to that network.
+	add(r routes.Route) error
+	// remove removes the first route that fits, and returns how to put exactly
+	// that back. ESRCH: there is none.
+	remove(r routes.Route) (back func() error, err error)
+	// isUp reports whether a device is up. ENODEV: there is no such device.
+	isUp(device string) (bool, error)
+	// setUp brings a device up or down.
+	setUp(device string, up bool) error
+	// addresses returns the addresses of a device.
+	addresses(device string) ([]netip.Prefix, error)
+	addAddress(device string, p netip.Prefix) error
+	removeAddress(device string, p netip.Prefix) error
+}
+
+// hostNetwork is the network of the host that this program runs on.
+type hostNetwork struct{}
+
+var _ network = hostNetwork{}
+
+func (hostNetwork) list() ([]routes.Route, error)                   { return routes.List() }
+func (hostNetwork) add(r routes.Route) error                        { return routes.Add(r) }
+func (hostNetwork) remove(r routes.Route) (func() error, error)     { return routes.Remove(r) }
+func (hostNetwork) isUp(device string) (bool, error)                { return links.IsUp(device) }
+func (hostNetwork) setUp(device string, up bool) error              { return links.SetUp(device, up) }
+func (hostNetwork) addresses(device string) ([]netip.Prefix, error) { return addresses(device) }
+func (hostNetwork) addAddress(device string, p netip.Prefix) error {
+	return links.AddAddress(device, p)
+}
+func (hostNetwork) removeAddress(device string, p netip.Prefix) error {
+	return links.RemoveAddress(device, p)
+}
+
+var errNoDefault = errors.New("no default route")
+
+// findDefault returns the default route with the lowest metric that does not
+// lead into a virtual device.
+func findDefault(is6 bool) (best routes.Route, err error) {
+	list, err := routes.List()
+	if err != nil {
+		return best, err
+	}
+	err = errNoDefault
+	for _, r := range list {
+		if r.Dst.Addr().Is6() != is6 || r.Dst.Bits() != 0 || isVirtual(r.Device) || r.Device == "" {
+			continue
+		}
+		if err != nil || r.Metric < best.Metric {
+			best, err = r, nil
+		}
+	}
+	return best, err
+}

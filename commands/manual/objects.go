@@ -1,0 +1,198 @@
+package manual
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A snapshot is what a stack has, read once.
+type snapshot struct {
+	sas     map[klips.SAID]klips.SA
+	groups  map[klips.SAID][]klips.SAID // all members of an SA's group, itself among them
+	eroutes []klips.Eroute
+	devices []klips.Device
+}
+
+func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
+	list, err := stack.SAs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the list of SAs: %w", err)
+	}
+	s := &snapshot{sas: map[klips.SAID]klips.SA{}, groups: map[klips.SAID][]klips.SAID{}}
+	for _, sa := range list {
+		s.sas[sa.ID] = sa
+		s.groups[sa.ID] = []klips.SAID{sa.ID}
+	}
+	for _, sa := range list {
+		for _, next := range sa.Next {
+			s.join(sa.ID, next)
+		}
+	}
+	if s.eroutes, err = stack.Eroutes(ctx); err != nil {
+		return nil, fmt.Errorf("the list of eroutes: %w", err)
+	}
+	if s.devices, err = stack.Devices(ctx); err != nil {
+		return nil, fmt.Errorf("the list of devices: %w", err)
+	}
+	return s, nil
+}
+
+// join makes one group of those of two SAs.
+func (s *snapshot) join(a, b klips.SAID) {
+	if slices.Contains(s.groups[a], b) || s.groups[b] == nil {
+		return
+	}
+	all := slices.Concat(s.groups[a], s.groups[b])
+	for _, id := range all {
+		s.groups[id] = all
+	}
+}
+
+// eroute returns the eroute with exactly this selector.
+func (s *snapshot) eroute(sel klips.Selector) (klips.Eroute, bool) {
+	i := slices.IndexFunc(s.eroutes, func(e klips.Eroute) bool { return e.Selector == sel })
+	if i < 0 {
+		return klips.Eroute{}, false
+	}
+	return s.eroutes[i], true
+}
+
+// An object is one of the things that a connection is made of: an SA or the
+// eroute.
+type object struct {
+	name   string
+	id     klips.SAID    // of an SA
+	sa     *klips.SA     // what is in its place; nil: nothing
+	eroute *klips.Eroute // the same, if it is the eroute
+	// other is how it is seen that what is there belongs to somebody else; empty:
+	// it does not.
+	other string
+}
+
+func (o object) there() bool { return o.sa != nil || o.eroute != nil }
+
+func (o object) own() bool { return o.there() && o.other == "" }
+
+// objects are the things that the connection is made of, as they are on a stack:
+// the SAs to the peer, those from it, and the eroute.
+//
+// A SAID alone does not tell whose an SA is: two connections can have the same
+// SPI, and those that come in are then all to this host. What is the connection's
+// own has its source, is grouped with nothing else and is used for its packets:
+// the eroute or the inbound policy shows which these are.
+func (k *connection) objects(s *snapshot) []object {
+	out := k.saObjects(s, 1-k.local)
+	in := k.saObjects(s, k.local)
+	// Without an inbound policy what comes in is as what goes out.
+	if i := slices.IndexFunc(out, func(o object) bool { return o.other != "" }); i >= 0 {
+		for j := range in {
+			if o := &in[j]; o.own() && !k.admitted(s, o.id) {
+				o.other = out[i].name + " belongs to another connection, too"
+			}
+		}
+	}
+	e := object{name: "the eroute " + k.selector().String()}
+	if live, ok := s.eroute(k.selector()); ok {
+		e.eroute = &live
+		if live.ID.String() != k.said() {
+			e.other = "it leads to " + live.ID.String()
+		}
+	}
+	return append(append(out, in...), e)
+}
+
+// saObjects are the SAs that go to an end.
+func (k *connection) saObjects(s *snapshot, to int) (list []object) {
+	var ids []klips.SAID
+	for _, sa := range k.sas(to) {
+		ids = append(ids, sa.id)
+	}
+	for _, sa := range k.sas(to) {
+		o := object{name: sa.id.String(), id: sa.id}
+		if live, ok := s.sas[sa.id]; ok {
+			o.sa = &live
+			o.other = k.otherSA(s, to, ids, &sa, &live)
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+// otherSA says how it is seen that an SA is not the connection's own; empty: it
+// is. ids are those of the connection that go to the same end.
+func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, live *klips.SA) string {
+	if src := k.ends[1-to].addr; live.Src != src {
+		return fmt.Sprintf("its source is %s, not %s", addrText(live.Src), klips.FormatAddr(src))
+	}
+	group := s.groups[live.ID]
+	for _, id := range group {
+		if !slices.Contains(ids, id) {
+			return "it is grouped with " + id.String()
+		}
+	}
+	if to != k.local {
+		used := ""
+		for _, e := range s.eroutes {
+			switch {
+			case !slices.Contains(group, e.ID):
+			case e.Selector == k.selector():
+				return ""
+			case used == "":
+				used = "the eroute " + e.Selector.String() + " leads to it"
+			}
+		}
+		if used != "" {
+			return used
+		}
+	}
+	for _, id := range group {
+		if p := s.sas[id].Policy; p != nil {
+			if to == k.local && *p == k.policy() {
+				return ""
+			}
+			return fmt.Sprintf("its inbound policy is %s -> %s", prefixText(p.Src), prefixText(p.Dst))
+		}
+	}
+	// Nobody uses it. It can be what an interrupted call left.
+	if want.id.Proto != klips.ProtoTun && !want.is(live.Transform) {
+		return "its algorithm is " + live.Transform.Name(live.ID.Proto)
+	}
+	return ""
+}
+
+// admitted reports whether the inbound policy of an SA's group shows that it is
+// the connection's own.
+func (k *connection) admitted(s *snapshot, id klips.SAID) bool {
+	return slices.ContainsFunc(s.groups[id], func(id klips.SAID) bool {
+		p := s.sas[id].Policy
+		return p != nil && *p == k.policy()
+	})
+}
+
+// policy is what the packets of the inbound tunnel may be from and to.
+func (k *connection) policy() klips.InboundPolicy {
+	return klips.InboundPolicy{Src: k.peer().subnet, Dst: k.me().subnet}
+}
+
+// is reports whether a transform is that of the SA.
+func (s *sa) is(t klips.Transform) bool {
+	var want klips.Transform
+	var err error
+	if s.id.Proto == klips.ProtoESP {
+		want, _, err = klips.ParseESP(s.alg)
+	} else {
+		want.Auth, err = klips.ParseAH(s.alg)
+	}
+	return err == nil && want.Name(s.id.Proto) == t.Name(s.id.Proto)
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return "not known"
+	}
+	return klips.FormatAddr(a)
+}

@@ -1,0 +1,157 @@
+package manual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/manual/conf"
+)
+
+// A configuration is the file and the host that it is read for.
+type configuration struct {
+	file     *conf.File
+	bindings []binding
+	host     host
+	me       identity
+}
+
+// connection makes a connection of one or more conns.
+func (f *configuration) connection(names []string, other bool) (*connection, *conf.Conn, error) {
+	c, err := f.file.Conn(names, known, allParams())
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := understand(c, f.bindings, f.host, f.me, other)
+	return k, c, err
+}
+
+// of says which of the other connections of the file an object can be of; empty:
+// none that can be understood.
+func (f *configuration) of(but *connection) func(o object) string {
+	return func(o object) string {
+		quick := &configuration{f.file, f.bindings, &remembered{host: f.host}, f.me}
+		for _, name := range f.file.Names() {
+			if name == but.name {
+				continue
+			}
+			if k, _, err := quick.connection([]string{name}, false); err == nil && k.has(o) {
+				return fmt.Sprintf(" (it can be of conn %s)", name)
+			}
+		}
+		return ""
+	}
+}
+
+// has reports whether an object can be of the connection.
+func (k *connection) has(o object) bool {
+	if o.eroute != nil {
+		return o.eroute.Selector == k.selector() && o.eroute.ID.String() == k.said()
+	}
+	for to := range k.ends {
+		for _, s := range k.sas(to) {
+			if s.id == o.id && k.ends[1-to].addr == o.sa.Src {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// remembered is a host that is asked for its addresses once.
+type remembered struct {
+	host
+	asked     bool
+	own, rest []identity
+	err       error
+}
+
+func (r *remembered) identities(bindings []binding) (own, rest []identity, err error) {
+	if !r.asked {
+		r.own, r.rest, r.err = r.host.identities(bindings)
+		r.asked = true
+	}
+	return r.own, r.rest, r.err
+}
+
+// look reads the situation from the stack and the host.
+func (x *executor) look(ctx context.Context) (*situation, error) {
+	stack, err := x.env.Stack(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stack.Close()
+	return look(ctx, stack, x.conn, x.net)
+}
+
+// operate carries out an operation in a situation.
+func (x *executor) operate(ctx context.Context, operation string, at *situation, f *configuration) error {
+	k := x.conn
+	of := f.of(k)
+	x.plan = makePlan(k, operation, at)
+	switch operation {
+	case "up", "route":
+		err := at.routeInWay(k)
+		if operation == "up" {
+			err = at.up(k, of)
+		}
+		if err != nil {
+			return err
+		}
+		attach, err := k.attach(at.snapshot, f.host, x.net)
+		if err != nil {
+			return err
+		}
+		x.plan.steps = append(attach, x.plan.steps...)
+		return x.all(ctx)
+	case "down":
+		return x.down(ctx, at, of)
+	}
+	if err := at.unroute(k, of); err != nil {
+		return err
+	}
+	gone, total, errs := x.each(ctx)
+	switch {
+	case len(errs) > 0:
+		return errors.Join(errs...)
+	case gone > 0 && gone == total:
+		x.note("it was not routed")
+	case at.flow().own():
+		x.note("it is up; packets to %s leave in clear where another route takes them", prefixText(k.peer().subnet))
+	}
+	return nil
+}
+
+// down takes down what is there of the connection and leaves what others have in
+// its place.
+func (x *executor) down(ctx context.Context, at *situation, of func(object) string) error {
+	own, others, missing := at.sort()
+	switch {
+	case len(own) == 0 && len(others) > 0:
+		o := others[0]
+		return fmt.Errorf("it is not up, nothing is changed: there is %s, but %s%s", o.name, o.other, of(o))
+	case len(own) == 0:
+		x.note("it was not up")
+		return nil
+	case len(missing)+len(others) > 0:
+		var lacks []string
+		for _, o := range missing {
+			lacks = append(lacks, o.name)
+		}
+		if len(lacks) > 0 {
+			x.note("it was partly up; what was missing: %s", strings.Join(lacks, ", "))
+		}
+		for _, o := range others {
+			x.note("%s stays: %s%s", o.name, o.other, of(o))
+		}
+	}
+	_, _, errs := x.each(ctx)
+	return errors.Join(errs...)
+}
+
+// note prints a note about the connection.
+func (x *executor) note(format string, args ...any) {
+	cli.Notef(x.caller, "conn %s: %s", x.conn.name, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,157 @@
+package manual
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A situation is what there is of a connection, and beside it, before an
+// operation.
+type situation struct {
+	*snapshot
+	objects []object
+	routes  []routes.Route
+}
+
+// look reads the situation of a connection.
+func look(ctx context.Context, stack klips.Stack, k *connection, n network) (*situation, error) {
+	s, err := readSnapshot(ctx, stack)
+	if err != nil {
+		return nil, err
+	}
+	at := &situation{snapshot: s, objects: k.objects(s)}
+	if at.routes, err = n.list(); err != nil {
+		return nil, fmt.Errorf("the list of routes: %w", err)
+	}
+	return at, nil
+}
+
+func (at *situation) object(id klips.SAID) object {
+	return at.objects[slices.IndexFunc(at.objects, func(o object) bool { return o.id == id })]
+}
+
+// eroute is the last of the objects.
+func (at *situation) flow() object { return at.objects[len(at.objects)-1] }
+
+// sort takes the objects apart: the connection's own, those of others that are in
+// their places, and those that are not there.
+func (at *situation) sort() (own, others, missing []object) {
+	for _, o := range at.objects {
+		switch {
+		case o.own():
+			own = append(own, o)
+		case o.there():
+			others = append(others, o)
+		default:
+			missing = append(missing, o)
+		}
+	}
+	return own, others, missing
+}
+
+// waits reports whether an eroute only holds packets until there is a SA: then a
+// connection takes its place, as with a key daemon.
+func waits(e klips.Eroute) bool {
+	return e.ID == klips.Magic(klips.SPITrap) || e.ID == klips.Magic(klips.SPIHold)
+}
+
+// routed reports whether the routes of the connection are there.
+func (at *situation) routed(k *connection) bool {
+	return !slices.ContainsFunc(k.routes(), func(want routes.Route) bool {
+		return !slices.ContainsFunc(at.routes, func(r routes.Route) bool { return sameRoute(r, want) })
+	})
+}
+
+func sameRoute(a, b routes.Route) bool {
+	return a.Dst == b.Dst && a.Device == b.Device && a.Gateway == b.Gateway
+}
+
+// routeInWay returns an error if the place of one of the connection's routes is
+// taken by that of another connection: it leads into another virtual device, or
+// into the same by another gateway while an eroute of somebody else needs it.
+func (at *situation) routeInWay(k *connection) error {
+	if k.me().updown != "" {
+		return nil // the script knows what it does
+	}
+	for _, want := range k.routes() {
+		for _, r := range at.routes {
+			if r.Dst != want.Dst || !isVirtual(r.Device) || sameRoute(r, want) {
+				continue
+			}
+			if r.Device != want.Device || at.needs(k, r) != nil {
+				return fmt.Errorf("there is the route %s, which can be of another connection; remove it, or use that device", r)
+			}
+		}
+	}
+	return nil
+}
+
+// needs returns an eroute that is not the connection's and whose packets a route
+// brings into the stack; nil: there is none. Packets of an eroute to %pass need
+// none, they go the same way without.
+func (at *situation) needs(k *connection, r routes.Route) *klips.Eroute {
+	for i, e := range at.eroutes {
+		if e.Selector == k.selector() && at.flow().own() || e.ID == klips.Magic(klips.SPIPass) {
+			continue
+		}
+		for _, dst := range halves(e.Dst) {
+			if best, ok := at.routeTo(dst); ok && best.Dst == r.Dst && best.Device == r.Device {
+				return &at.eroutes[i]
+			}
+		}
+	}
+	return nil
+}
+
+// routeTo returns the route to a whole subnet.
+func (at *situation) routeTo(dst netip.Prefix) (best routes.Route, ok bool) {
+	for _, r := range at.routes {
+		if r.Dst.Bits() <= dst.Bits() && r.Dst.Contains(dst.Addr()) && (!ok || r.Dst.Bits() > best.Dst.Bits()) {
+			best, ok = r, true
+		}
+	}
+	return best, ok
+}
+
+// up says why the connection cannot be brought up; nil: it can be.
+func (at *situation) up(k *connection, of func(object) string) error {
+	own, others, missing := at.sort()
+	others = slices.DeleteFunc(others, func(o object) bool { return o.eroute != nil && waits(*o.eroute) })
+	if len(others) > 0 {
+		o := others[0]
+		mend := "use another SPI"
+		if o.eroute != nil {
+			mend = "these packets have one eroute only"
+		}
+		return fmt.Errorf("not brought up: there is %s already, and %s%s; %s", o.name, o.other, of(o), mend)
+	}
+	if len(own) == 0 {
+		return at.routeInWay(k)
+	}
+	what := own[0].name
+	if k.shunt != "" {
+		what = "its eroute to " + k.shunt
+	}
+	if len(missing) == 0 {
+		return fmt.Errorf("it is up already: there is %s; take it down first with --down", what)
+	}
+	return fmt.Errorf("it is partly up: there is %s, but not %s; take it down first with --down", what, missing[0].name)
+}
+
+// unroute says why the routes of the connection must stay; nil: they need not.
+func (at *situation) unroute(k *connection, of func(object) string) error {
+	if k.me().updown != "" {
+		return nil // the script knows what it does
+	}
+	for _, r := range k.routes() {
+		if e := at.needs(k, r); e != nil {
+			return fmt.Errorf("not unrouted: the eroute %s to %s%s needs the route %s, too", e.Selector, e.ID, of(object{eroute: e}), r)
+		}
+	}
+	return nil
+}
