@@ -69,7 +69,7 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	switch {
 	case d.Physical != "" && b.physical != "" && b.physical != d.Physical && !b.byRoute:
 		return nil, b.param.Error(fmt.Sprintf("%s=%s, but %s is attached to %s; detach it with ipsec tncfg --detach --virtual %s, or change the line",
-			k.iface, getopt.Quote(b.physical), k.iface, getopt.Quote(d.Physical), k.iface))
+			k.iface, conf.Show(b.physical), k.iface, getopt.Quote(d.Physical), k.iface))
 	case d.Physical != "" && k.me().updown == "":
 		return nil, nil // the kernel refuses a route into a device that is down
 	case d.Physical != "":

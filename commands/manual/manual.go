@@ -86,7 +86,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		case "iam":
 			var err error
 			if r.me, err = parseIdentity(value); err != nil {
-				return cli.Usagef("--iam %s: %v", getopt.Quote(value), err)
+				return cli.Usagef("--iam %s: %v", conf.Show(value), err)
 			}
 		case "show":
 			r.show = true
@@ -113,7 +113,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	case r.operation == "":
 		return r, cli.Usagef("what to do is missing; give one of --up, --down, --route and --unroute")
 	case len(r.names) == 0:
-		return r, cli.Usagef("--%s: which connection?", r.operation)
+		return r, cli.Usagef("--%s needs a connection name", r.operation)
 	case r.other && !r.showOnly:
 		return r, cli.Usagef("--other goes with --showonly; this host is not the other end")
 	}

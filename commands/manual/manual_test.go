@@ -296,13 +296,16 @@ func TestCommandLine(t *testing.T) {
 	tests := []struct{ line, want string }{
 		{"", "what to do is missing; give one of --up, --down, --route and --unroute"},
 		{"net", "what to do is missing; give one of --up, --down, --route and --unroute"},
-		{"--up", "--up: which connection?"},
+		{"--up", "--up needs a connection name"},
 		{"up", "what to do is missing; give one of --up, --down, --route and --unroute"},
 		{"--up --down net", "--down after --up; one at a time"},
 		{"--up --other net", "--other goes with --showonly; this host is not the other end"},
 		{"--up 9net", "connection: 9net is no name; a name is a letter, then letters, digits, dots, hyphens and underscores"},
 		{"--iam 10.0.0.1 --up net", "--iam 10.0.0.1: write an address and a virtual device, as in 192.0.2.1@ipsec0"},
 		{"--iam 10.0.0.1@eth0 --up net", "--iam 10.0.0.1@eth0: a virtual device follows @: ipsec0 to ipsec63"},
+		{"--iam 0xfeedface_fedcba98 --up net", "--iam …: write an address and a virtual device, as in 192.0.2.1@ipsec0"},
+		{"--up net 0xfeedface_fedcba98", "connection: … is no name; a name is a letter, then letters, digits, dots, hyphens and underscores"},
+		{"--up net\x1b[2J", `connection: "net\x1b[2J" is no name; a name is a letter, then letters, digits, dots, hyphens and underscores`},
 		{"--frob net", "unknown option --frob"},
 	}
 	for _, tt := range tests {
@@ -690,25 +693,4 @@ func TestQuote(t *testing.T) {
 			t.Errorf("quote(%q) = %s, want %s", word, got, want)
 		}
 	}
-}
-
-func FuzzConn(f *testing.F) {
-	f.Add(tunnel)
-	f.Add(hosts + "spi=0x200\n ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n")
-	f.Add("conn t\n left=%defaultroute\n right=2001:db8::2\n rightsubnet=%default\n type=reject\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		k, err := load(t, left, false, text)
-		if err != nil {
-			if s := err.Error(); strings.Contains(s, "\n") {
-				t.Errorf("error of more than one line: %q", s)
-			}
-			return
-		}
-		for _, op := range operations {
-			p := makePlan(k, op, nil)
-			if err := p.write(&bytes.Buffer{}, "", true); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 }

@@ -11,6 +11,7 @@
 package conf
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,14 +65,17 @@ func Show(word string) string {
 	return getopt.Quote(word)
 }
 
-// canBeKey reports whether a word can be a key: it has the prefix of one and is
-// longer than an SPI, or it is a long row of digits and letters of hex or base64.
+// canBeKey reports whether a word can be a key or hold one: it has the prefix of
+// one and is longer than an SPI, or a long row of digits and letters of hex or
+// base64 is in it.
 func canBeKey(word string) bool {
 	const spi = len("0x") + 8
 	if len(word) > spi && word[0] == '0' && strings.IndexByte("xXsStT", word[1]) >= 0 {
 		return true
 	}
-	const digits = "0123456789"
-	return len(word) >= 16 && strings.ContainsAny(word, digits+"+=") &&
-		strings.Trim(word, digits+"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/=_") == ""
+	const digits = "0123456789+="
+	rows := strings.FieldsFunc(word, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || strings.ContainsRune(digits+"/_", r))
+	})
+	return slices.ContainsFunc(rows, func(row string) bool { return len(row) >= 16 && strings.ContainsAny(row, digits) })
 }
