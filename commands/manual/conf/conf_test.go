@@ -77,6 +77,8 @@ func TestConn(t *testing.T) {
 		{"alsoflip twice", "conn a\n\talsoflip=b\n\nconn b\n\tleft=1\n\talsoflip=c\n\nconn c\n\tleft=2\n", "a", "left=2 right=1"},
 		{"extensions", "conn a\n\tx-left=1\n\tX_right=2\n\tleft=3\n", "a", "left=3"},
 		{"two conns", "conn a\n\tleft=1\nconn b\n\tright=2\n", "a b", "left=1 right=2"},
+		{"an authority", "ca x\n\tcacert=y\n\tleft=3\n\nconn a\n\tleft=1\n", "a", "left=1"},
+		{"a list", "conn a\n\tleftsubnets={10.1.0.0/16 10.2.0.0/16}\n\tleft=1\n", "a", "left=1 leftsubnets={10.1.0.0/16 10.2.0.0/16}"},
 		{"byte order mark", "\ufeffconn a\n\tleft=1\n", "a", "left=1"},
 		{"comment at the margin in a section", "conn a\n\tleft=1\n#\tspi=3\n# x\n\tright=2\n", "a", "left=1 right=2"},
 		{"Latin-1 in a comment", "conn a\n\tleft=1 # Verschl\xfcsselung\n\tright=2\n", "a", "left=1 right=2"},

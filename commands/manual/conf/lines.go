@@ -172,18 +172,22 @@ func (r *reader) line(line string, pos Pos) error {
 		return nil
 	case "conn":
 		return r.conn(rest, pos)
+	case "ca":
+		// What an authority signs is for connections with automatic keying.
+		r.cur = &section{kind: "ca", name: Show(rest), pos: pos}
+		return nil
 	}
 	if strings.Contains(text, "=") {
-		return fail("a parameter must be indented; only version, include, config and conn begin a line")
+		return fail("a parameter must be indented; only version, include, config, conn and ca begin a line")
 	}
 	if near := getopt.Nearest(strings.ToLower(word), marginWords); near != "" {
 		return fail("%s begins no line; did you mean %s?", Show(word), near)
 	}
-	return fail("neither version, include, config nor conn")
+	return fail("neither version, include, config, conn nor ca")
 }
 
 // marginWords are the words that begin a line which is not indented.
-var marginWords = []string{"version", "include", "config", "conn"}
+var marginWords = []string{"version", "include", "config", "conn", "ca"}
 
 // uncomment cuts a comment off. A "#" between double quotes begins none.
 func uncomment(line string) string {
@@ -274,6 +278,8 @@ func (r *reader) param(text string, pos Pos) error {
 	shown := Show(name)
 	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 		value = value[1 : n-1]
+	} else if n >= 2 && value[0] == '{' && value[n-1] == '}' {
+		// A list, which only connections with automatic keying have.
 	} else if strings.ContainsAny(value, " \t") {
 		return fail(shown + ": a value with blanks stands in double quotes")
 	}
