@@ -170,4 +170,8 @@ const (
 	// CapOffload: a physical device encrypts and decrypts, if it can. What is
 	// refused has the errno EOPNOTSUPP.
 	CapOffload
+	// CapTransportDevice: packets for an SA in transport mode go through a virtual
+	// device, as with KLIPS. Where it is missing, those that are routed into one
+	// are dropped, and the rest meets their eroute without.
+	CapTransportDevice
 )

@@ -27,6 +27,7 @@ type model struct {
 	policies         map[klips.SAID]klips.Selector
 	specs            map[klips.SAID]klips.SASpec
 	devices          map[string]string
+	lacks            klips.Capability // an ability that it has not; CapAEAD: it has all
 	requests, failAt int
 }
 
@@ -60,6 +61,8 @@ func (m *model) String() string {
 	slices.Sort(lines)
 	return strings.Join(lines, "")
 }
+
+func (m *model) Has(c klips.Capability) bool { return c == klips.CapAEAD || c != m.lacks }
 
 func (m *model) fail() error {
 	if m.requests++; m.requests == m.failAt {

@@ -104,6 +104,10 @@ func (x *executor) operate(ctx context.Context, operation string, at *situation,
 		if err != nil {
 			return err
 		}
+		if operation == "route" && at.past && k.me().updown == "" {
+			x.note("no route is made: on this stack packets in transport mode are routed as without IPsec")
+			return nil
+		}
 		x.plan.steps = append(attach, x.plan.steps...)
 		return x.all(ctx)
 	case "down":

@@ -214,3 +214,26 @@ func TestNotOurs(t *testing.T) {
 		}
 	}
 }
+
+// TestTransportPast: on a stack that drops packets in transport mode which are
+// routed into a virtual device, no such route is made.
+func TestTransportPast(t *testing.T) {
+	b := newBench(t, hosts+"spi=0x200\n esp=3des-md5-96\n "+keys3des)
+	b.model.lacks = klips.CapTransportDevice
+	if r := b.run("--route t"); r.Status != 0 || !strings.Contains(r.Err, "no route is made") || b.state() != "" {
+		t.Errorf("--route: status %d, %s%s", r.Status, r.Err, b.state())
+	}
+	b.table.routes = []string{"10.0.0.2/32 ipsec0"}
+	before := b.state()
+	if r := b.run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "there is the route 10.0.0.2 dev ipsec0; remove it, because this stack drops packets in transport mode") || b.state() != before {
+		t.Errorf("--up with a route: status %d, %s%s", r.Status, r.Err, b.state())
+	}
+	b.table.routes = []string{"10.0.0.2/32 eth0"}
+	before = b.state()
+	if r := b.run("--up t"); r.Status != 0 || r.Err != "" || !strings.Contains(b.state(), "eroute") || !strings.Contains(b.state(), before) || strings.Contains(b.state(), "ipsec0") {
+		t.Errorf("--up: status %d, %s%s", r.Status, r.Err, b.state())
+	}
+	if r := b.run("--down t"); r.Status != 0 || b.state() != before {
+		t.Errorf("--down: status %d, %s%s", r.Status, r.Err, b.state())
+	}
+}

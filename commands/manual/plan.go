@@ -195,9 +195,9 @@ func (k *connection) erouteDel() []string {
 	return k.label("eroute", append([]string{"--del"}, k.flow()...)...)
 }
 
-// makeRoute makes the route, unless exactly that is there.
+// makeRoute makes the route, unless exactly that is there or there must be none.
 func (k *connection) makeRoute(at *situation) []step {
-	if k.me().updown == "" && at != nil && at.routed(k) {
+	if k.me().updown == "" && at != nil && (at.past || at.routed(k)) {
 		return nil
 	}
 	return append(k.updown("prepare", ""), k.updown("route", "unroute")...)

@@ -16,6 +16,8 @@ type situation struct {
 	*snapshot
 	objects []object
 	routes  []routes.Route
+	// past: the packets must not be routed into a virtual device.
+	past bool
 }
 
 // look reads the situation of a connection.
@@ -24,7 +26,7 @@ func look(ctx context.Context, stack klips.Stack, k *connection, n network) (*si
 	if err != nil {
 		return nil, err
 	}
-	at := &situation{snapshot: s, objects: k.objects(s)}
+	at := &situation{snapshot: s, objects: k.objects(s), past: k.shunt == "" && !k.tun && !stack.Has(klips.CapTransportDevice)}
 	if at.routes, err = n.list(); err != nil {
 		return nil, fmt.Errorf("the list of routes: %w", err)
 	}
@@ -80,7 +82,13 @@ func (at *situation) routeInWay(k *connection) error {
 	}
 	for _, want := range k.routes() {
 		for _, r := range at.routes {
-			if r.Dst != want.Dst || !isVirtual(r.Device) || sameRoute(r, want) {
+			if r.Dst != want.Dst || !isVirtual(r.Device) {
+				continue
+			}
+			if at.past {
+				return fmt.Errorf("there is the route %s; remove it, because this stack drops packets in transport mode that are routed into a virtual device", r)
+			}
+			if sameRoute(r, want) {
 				continue
 			}
 			if r.Device != want.Device || at.needs(k, r) != nil {

@@ -84,7 +84,11 @@ func (s *Stack) Name() string { return "klips" }
 
 // Has reports that the module has none of the abilities that came later.
 func (s *Stack) Has(c klips.Capability) bool {
-	return c == klips.CapDebug || c == klips.CapPass || c == klips.CapReject
+	switch c {
+	case klips.CapDebug, klips.CapPass, klips.CapReject, klips.CapTransportDevice:
+		return true
+	}
+	return false
 }
 
 // Close closes the PF_KEY socket.

@@ -156,7 +156,7 @@ func (s *Stack) Version(context.Context) (string, error) {
 // known when an SA with it is made.
 func (s *Stack) Has(c klips.Capability) bool {
 	switch c {
-	case klips.CapDebug:
+	case klips.CapDebug, klips.CapTransportDevice:
 		return false
 	case klips.CapPass:
 		return !s.interfaces()
