@@ -17,8 +17,8 @@ import (
 // interfaces= of config setup has it.
 type binding struct {
 	virtual, physical string
-	// byRoute: the file has %defaultroute; then missing is why that is not to be
-	// had, and physical is empty.
+	// byRoute: the file has %defaultroute. If there is none, missing is the reason
+	// and physical is empty.
 	byRoute bool
 	missing error
 	param   conf.Param
@@ -53,9 +53,9 @@ func interfaces(p conf.Param, h host) (list []binding, err error) {
 	return list, nil
 }
 
-// attach returns the steps that make the connection's virtual device usable,
-// none if it is, or why it cannot be: what is routed into a device that is
-// attached to nothing, or is down, goes nowhere.
+// attach returns the steps that make the connection's virtual device usable, none
+// if it is. The error is the reason why that is not possible: packets that are
+// routed into a device that is not attached, or is down, are lost.
 func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	var d klips.Device
 	i := slices.IndexFunc(s.devices, func(d klips.Device) bool { return d.Name == k.iface })
@@ -105,9 +105,10 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	return steps, nil
 }
 
-// ownAddress returns the address that this end has on the physical device, for
-// the virtual one: who looks there finds out which end this is. IPv6 gets it
-// without its network, which would be reached through the virtual device.
+// ownAddress returns the address of this end on the physical device, for the
+// virtual device, as KLIPS' setup did it; ok is false if there is none, or the
+// virtual device has it. An IPv6 address gets no prefix: the kernel would route
+// the whole network through the virtual device.
 func (k *connection) ownAddress(n network, physical string) (p netip.Prefix, ok bool) {
 	list, err := n.addresses(physical)
 	if err != nil {

@@ -68,8 +68,8 @@ type object struct {
 	id     klips.SAID    // of an SA
 	sa     *klips.SA     // what is in its place; nil: nothing
 	eroute *klips.Eroute // the same, if it is the eroute
-	// other is how it is seen that what is there belongs to somebody else; empty:
-	// it does not.
+	// other is the evidence that what is in its place belongs to another
+	// connection, or to none; empty: it is the connection's own.
 	other string
 }
 
@@ -80,14 +80,15 @@ func (o object) own() bool { return o.there() && o.other == "" }
 // objects are the things that the connection is made of, as they are on a stack:
 // the SAs to the peer, those from it, and the eroute.
 //
-// A SAID alone does not tell whose an SA is: two connections can have the same
-// SPI, and those that come in are then all to this host. What is the connection's
-// own has its source, is grouped with nothing else and is used for its packets:
-// the eroute or the inbound policy shows which these are.
+// A SAID alone does not identify the owner of an SA: where two connections have
+// the same SPI, the destination of both inbound SAs is this host. An SA is the
+// connection's own if it has the connection's source, is grouped with no other SA,
+// and is used for the connection's packets, as the eroute or the inbound policy
+// shows.
 func (k *connection) objects(s *snapshot) []object {
 	out := k.saObjects(s, 1-k.local)
 	in := k.saObjects(s, k.local)
-	// Without an inbound policy what comes in is as what goes out.
+	// An inbound SA without a policy belongs to the owner of the outbound SAs.
 	if i := slices.IndexFunc(out, func(o object) bool { return o.other != "" }); i >= 0 {
 		for j := range in {
 			if o := &in[j]; o.own() && !k.admitted(s, o.id) {
@@ -122,8 +123,8 @@ func (k *connection) saObjects(s *snapshot, to int) (list []object) {
 	return list
 }
 
-// otherSA says how it is seen that an SA is not the connection's own; empty: it
-// is. ids are those of the connection that go to the same end.
+// otherSA returns the evidence that an SA is not the connection's own; empty: it
+// is. ids are the connection's SAs to the same end.
 func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, live *klips.SA) string {
 	if src := k.ends[1-to].addr; live.Src != src {
 		return fmt.Sprintf("its source is %s, not %s", addrText(live.Src), klips.FormatAddr(src))
@@ -157,7 +158,7 @@ func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, li
 			return fmt.Sprintf("its inbound policy is %s -> %s", prefixText(p.Src), prefixText(p.Dst))
 		}
 	}
-	// Nobody uses it. It can be what an interrupted call left.
+	// Nothing uses it. An interrupted call can have left it.
 	if want.id.Proto != klips.ProtoTun && !want.is(live.Transform) {
 		return "its algorithm is " + live.Transform.Name(live.ID.Proto)
 	}

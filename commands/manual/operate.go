@@ -28,8 +28,8 @@ func (f *configuration) connection(names []string, other bool) (*connection, *co
 	return k, c, err
 }
 
-// of says which of the other connections of the file an object can be of; empty:
-// none that can be understood.
+// of returns a function that names the connection of the file which an object can
+// belong to, but for one; empty: none.
 func (f *configuration) of(but *connection) func(o object) string {
 	return func(o object) string {
 		quick := &configuration{f.file, f.bindings, &remembered{host: f.host}, f.me}
@@ -128,8 +128,8 @@ func (x *executor) operate(ctx context.Context, operation string, at *situation,
 	return nil
 }
 
-// down takes down what is there of the connection and leaves what others have in
-// its place.
+// down removes what is the connection's own, and leaves what others have in its
+// place.
 func (x *executor) down(ctx context.Context, at *situation, of func(object) string) error {
 	own, others, missing := at.sort()
 	switch {

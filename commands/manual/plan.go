@@ -38,8 +38,9 @@ type plan struct {
 // operations are what can be done with a connection.
 var operations = [...]string{"up", "down", "route", "unroute"}
 
-// makePlan says what an operation does. It asks nobody: without a situation it
-// takes nothing to be there that is to be made, and all that is to be removed.
+// makePlan returns what an operation does. It reads nothing: without a situation
+// it assumes that nothing is there that is to be made, and everything that is to
+// be removed.
 func makePlan(k *connection, operation string, at *situation) plan {
 	p := plan{environ: k.environ()}
 	switch operation {
@@ -173,8 +174,8 @@ func (k *connection) said() string {
 	return k.sas(1 - k.local)[0].id.String()
 }
 
-// setEroute adds the eroute, or replaces one that holds packets until there is a
-// SA: not all stacks replace what is not there.
+// setEroute adds the eroute, or replaces one that waits for an SA: not all stacks
+// accept a replacement of what is not there.
 func (k *connection) setEroute(at *situation) step {
 	replace := step{args: k.erouteArgs("--replace", k.said())}
 	if at == nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A situation is what there is of a connection, and beside it, before an
-// operation.
+// A situation is the state of a stack and of the host's routes before an
+// operation, as seen from one connection.
 type situation struct {
 	*snapshot
 	objects []object
@@ -40,8 +40,8 @@ func (at *situation) object(id klips.SAID) object {
 // eroute is the last of the objects.
 func (at *situation) flow() object { return at.objects[len(at.objects)-1] }
 
-// sort takes the objects apart: the connection's own, those of others that are in
-// their places, and those that are not there.
+// sort divides the objects into the connection's own, those that others have in
+// their places, and those that are missing.
 func (at *situation) sort() (own, others, missing []object) {
 	for _, o := range at.objects {
 		switch {
@@ -56,8 +56,8 @@ func (at *situation) sort() (own, others, missing []object) {
 	return own, others, missing
 }
 
-// waits reports whether an eroute only holds packets until there is a SA: then a
-// connection takes its place, as with a key daemon.
+// waits reports whether an eroute only waits for an SA (%trap, %hold): a
+// connection may replace it, as a key daemon would.
 func waits(e klips.Eroute) bool {
 	return e.ID == klips.Magic(klips.SPITrap) || e.ID == klips.Magic(klips.SPIHold)
 }
@@ -99,9 +99,9 @@ func (at *situation) routeInWay(k *connection) error {
 	return nil
 }
 
-// needs returns an eroute that is not the connection's and whose packets a route
-// brings into the stack; nil: there is none. Packets of an eroute to %pass need
-// none, they go the same way without.
+// needs returns an eroute of somebody else whose packets reach the stack by a
+// route; nil: there is none. An eroute to %pass needs no route: without one its
+// packets leave in clear, too.
 func (at *situation) needs(k *connection, r routes.Route) *klips.Eroute {
 	for i, e := range at.eroutes {
 		if e.Selector == k.selector() && at.flow().own() || e.ID == klips.Magic(klips.SPIPass) {
@@ -126,7 +126,8 @@ func (at *situation) routeTo(dst netip.Prefix) (best routes.Route, ok bool) {
 	return best, ok
 }
 
-// up says why the connection cannot be brought up; nil: it can be.
+// up returns an error if the connection cannot be brought up: it is up, or
+// something is in the way. of names the connection that an object can be of.
 func (at *situation) up(k *connection, of func(object) string) error {
 	own, others, missing := at.sort()
 	others = slices.DeleteFunc(others, func(o object) bool { return o.eroute != nil && waits(*o.eroute) })
@@ -151,7 +152,7 @@ func (at *situation) up(k *connection, of func(object) string) error {
 	return fmt.Errorf("it is partly up: there is %s, but not %s; take it down first with --down", what, missing[0].name)
 }
 
-// unroute says why the routes of the connection must stay; nil: they need not.
+// unroute returns an error if another connection needs the routes.
 func (at *situation) unroute(k *connection, of func(object) string) error {
 	if k.me().updown != "" {
 		return nil // the script knows what it does
