@@ -44,6 +44,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"Devices", (*contract).devices},
 		{"DeviceRefusals", (*contract).deviceRefusals},
 		{"Debug", (*contract).debug},
+		{"NothingToDo", (*contract).nothingToDo},
 		{"AEAD", (*contract).aead},
 		{"LargeWindow", (*contract).largeWindow},
 		{"ESN", (*contract).esn},
@@ -264,15 +265,35 @@ func (c *contract) groupAtomic() {
 
 func (c *contract) groupRefusals() {
 	x, y, z := said(klips.ProtoTun, 0x1000, peer), said(klips.ProtoESP, 0x1001, peer), said(klips.ProtoAH, 0x1002, peer)
+	missing := said(klips.ProtoAH, 0x9999, peer)
 	c.add(x, y, z)
-	c.wants("Group(x, x)", c.Stack.Group(c.ctx, []klips.SAID{x, x}), syscall.EEXIST)
+	c.blames("Group(x, x)", c.Stack.Group(c.ctx, []klips.SAID{x, x}), syscall.EEXIST, x)
 	c.must(c.Stack.Group(c.ctx, []klips.SAID{x, y}))
-	c.wants("Group(x, y) again", c.Stack.Group(c.ctx, []klips.SAID{x, y}), syscall.EEXIST)
-	c.wants("Group(x, z)", c.Stack.Group(c.ctx, []klips.SAID{x, z}), syscall.EEXIST)
-	c.wants("Group(z, y): two before y", c.Stack.Group(c.ctx, []klips.SAID{z, y}), syscall.EEXIST)
-	c.wants("Group(y, x): a loop", c.Stack.Group(c.ctx, []klips.SAID{y, x}), syscall.EEXIST)
-	c.wants("Group with a missing SA", c.Stack.Group(c.ctx, []klips.SAID{y, said(klips.ProtoAH, 0x9999, peer)}), syscall.ENOENT)
+	c.blames("Group(x, y) again", c.Stack.Group(c.ctx, []klips.SAID{x, y}), syscall.EEXIST, x)
+	c.blames("Group(x, z)", c.Stack.Group(c.ctx, []klips.SAID{x, z}), syscall.EEXIST, x)
+	c.blames("Group(z, y): two before y", c.Stack.Group(c.ctx, []klips.SAID{z, y}), syscall.EEXIST, y)
+	c.blames("Group(y, x): a loop", c.Stack.Group(c.ctx, []klips.SAID{y, x}), syscall.EEXIST, x)
+	c.blames("Group with a missing SA", c.Stack.Group(c.ctx, []klips.SAID{y, missing}), syscall.ENOENT, missing)
+	c.blames("Group with a missing SA first", c.Stack.Group(c.ctx, []klips.SAID{missing, z}), syscall.ENOENT, missing)
 	c.sameGroups(map[klips.SAID][]klips.SAID{x: {y}, y: nil, z: nil})
+
+	// Of an inbound pair the outer SA comes first.
+	in := [...]klips.SAID{said(klips.ProtoTun, 0x2000, c.Local), said(klips.ProtoESP, 0x2001, c.Local), said(klips.ProtoAH, 0x2002, c.Local)}
+	c.add(in[:]...)
+	c.must(c.Stack.Group(c.ctx, in[:2]))
+	c.blames("Group(in0, in2): two before in0", c.Stack.Group(c.ctx, []klips.SAID{in[0], in[2]}), syscall.EEXIST, in[0])
+	c.blames("Group(in2, in1): in1 has a follower", c.Stack.Group(c.ctx, []klips.SAID{in[2], in[1]}), syscall.EEXIST, in[1])
+	c.blames("Group(in1, in0): a loop", c.Stack.Group(c.ctx, []klips.SAID{in[1], in[0]}), syscall.EEXIST, in[1])
+}
+
+// blames checks that a group was refused, and that the error names the SA at
+// fault.
+func (c *contract) blames(what string, err error, want syscall.Errno, id klips.SAID) {
+	c.Helper()
+	c.wants(what, err, want)
+	if op := (*klips.OpError)(nil); errors.As(err, &op) && op.Object != id.String() {
+		c.Errorf("%s = %v, want it to name %v", what, err, id)
+	}
 }
 
 func (c *contract) inboundGroup() {
@@ -437,6 +458,8 @@ func (c *contract) debug() {
 	var m klips.Debug
 	m[klips.DebugESP], m[klips.DebugVerbose] = 0xffffffff, 1
 	if !c.Stack.Has(klips.CapDebug) {
+		c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{})) // no bit is set: there is none to clear
+		c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{Set: true}))
 		c.wants("SetDebug", c.Stack.SetDebug(c.ctx, klips.DebugChange{Set: true, Masks: m}), syscall.EOPNOTSUPP)
 		return
 	}
@@ -449,6 +472,20 @@ func (c *contract) debug() {
 	d, err := c.Stack.Debug(c.ctx)
 	if err != nil || d[klips.DebugESP] != 0xf || d[klips.DebugAH] != 0 {
 		c.Errorf("Debug = %x, %v", d, err)
+	}
+}
+
+// nothingToDo: what is to be the case and is the case already is done. Scripts
+// that stop a stack need not ask before.
+func (c *contract) nothingToDo() {
+	alone := said(klips.ProtoESP, 0x100, peer)
+	c.add(alone)
+	c.must(c.Stack.Ungroup(c.ctx, alone))
+	for range 2 {
+		c.must(c.Stack.ClearEroutes(c.ctx))
+		c.must(c.Stack.ClearSAs(c.ctx))
+		c.must(c.Stack.DetachAll(c.ctx))
+		c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{}))
 	}
 }
 

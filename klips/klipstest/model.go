@@ -230,8 +230,11 @@ func (m *Model) link(inner, outer klips.SAID) error {
 	if m.find(outer).Dir == klips.Inbound {
 		a, b = b, a
 	}
-	if len(m.find(a).Next) > 0 || m.before(b) != nil || slices.Contains(m.chain(b), a) {
+	switch {
+	case len(m.find(a).Next) > 0:
 		return refuse("group", a.String(), syscall.EEXIST)
+	case m.before(b) != nil || slices.Contains(m.chain(b), a):
+		return refuse("group", b.String(), syscall.EEXIST)
 	}
 	m.find(a).Next = []klips.SAID{b}
 	return nil

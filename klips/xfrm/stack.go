@@ -270,8 +270,12 @@ func (s *Stack) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 	return l, nil
 }
 
-// SetDebug is refused: the kernel has no such masks.
-func (s *Stack) SetDebug(context.Context, klips.DebugChange) error {
+// SetDebug clears bits, none of which is ever set, and refuses to set any with
+// EOPNOTSUPP: the kernel has no such masks.
+func (s *Stack) SetDebug(_ context.Context, c klips.DebugChange) error {
+	if !c.Set || c.Masks == (klips.Debug{}) {
+		return nil
+	}
 	return refuse("debug", "", syscall.EOPNOTSUPP, "this kernel has no debug masks; /proc/net/xfrm_stat counts what it drops and why")
 }
 

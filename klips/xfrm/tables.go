@@ -168,12 +168,20 @@ func (t *tables) link(inner, outer klips.SAID) error {
 		return refuse("group", outer.String(), syscall.ENOENT, "")
 	case a.dir != b.dir:
 		return inexpressible(b.id, "this kernel cannot group an inbound with an outbound SA")
-	case a.outer != nil || b.inner != nil || slices.Contains(b.outwards(), a):
-		first := a
-		if b.dir == klips.Inbound {
-			first = b
-		}
+	}
+	// The SA at fault is the one that has this neighbour already. If both have one,
+	// it is the first in processing order. If none has one, the link would close a
+	// loop.
+	first, second := a, b
+	firstTaken, secondTaken := a.outer != nil, b.inner != nil
+	if b.dir == klips.Inbound {
+		first, second, firstTaken, secondTaken = b, a, secondTaken, firstTaken
+	}
+	switch {
+	case firstTaken:
 		return refuse("group", first.id.String(), syscall.EEXIST, "")
+	case secondTaken || slices.Contains(b.outwards(), a):
+		return refuse("group", second.id.String(), syscall.EEXIST, "")
 	}
 	a.outer, b.inner = b, a
 	return nil
