@@ -37,6 +37,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"GroupRefusals", (*contract).groupRefusals},
 		{"InboundGroup", (*contract).inboundGroup},
 		{"JoinGroups", (*contract).joinGroups},
+		{"ReadGroup", (*contract).readGroup},
 		{"Ungroup", (*contract).ungroup},
 		{"Eroutes", (*contract).eroutes},
 		{"ErouteRefusals", (*contract).erouteRefusals},
@@ -311,6 +312,30 @@ func (c *contract) joinGroups() {
 	c.must(c.Stack.Group(c.ctx, []klips.SAID{t2, e2}))
 	c.must(c.Stack.Group(c.ctx, []klips.SAID{e1, t2}))
 	c.sameGroups(map[klips.SAID][]klips.SAID{t1: {e1, t2, e2}, e1: {t2, e2}, t2: {e2}, e2: nil})
+}
+
+func (c *contract) readGroup() {
+	t, e, a := said(klips.ProtoTun, 0x113, peer), said(klips.ProtoESP, 0x115, peer), said(klips.ProtoAH, 0x116, peer)
+	tin, ein := said(klips.ProtoTun, 0x113, c.Local), said(klips.ProtoESP, 0x115, c.Local)
+	alone := said(klips.ProtoESP, 0x200, peer)
+	c.add(t, e, a, tin, ein, alone)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e, a}))
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{tin, ein}))
+	for id, want := range map[klips.SAID][]klips.SAID{t: {t, e, a}, e: {t, e, a}, a: {t, e, a}, tin: {ein, tin}, ein: {ein, tin}, alone: {alone}} {
+		group, err := klips.ReadGroup(c.ctx, c.Stack, id)
+		var got []klips.SAID
+		for _, sa := range group {
+			got = append(got, sa.ID)
+			if inbound := sa.ID.Dst == c.Local; inbound != (sa.Dir == klips.Inbound) {
+				c.Errorf("ReadGroup(%v): direction of %v is %v", id, sa.ID, sa.Dir)
+			}
+		}
+		if err != nil || !slices.Equal(got, want) {
+			c.Errorf("ReadGroup(%v) = %v, %v, want %v", id, got, err, want)
+		}
+	}
+	_, err := klips.ReadGroup(c.ctx, c.Stack, said(klips.ProtoESP, 0x999, peer))
+	c.wants("ReadGroup of none", err, syscall.ESRCH)
 }
 
 func (c *contract) ungroup() {

@@ -195,7 +195,11 @@ func check(m *Message, private bool) *Error {
 			return fault(syscall.EINVAL, "a group of %d", n)
 		}
 	case TypeXList:
-		if m.XSAIDs != nil && (len(*m.XSAIDs) != 1 || *m.XTable != TableSAs) {
+		fits := m.XSAIDs == nil && *m.XTable != TableGroup
+		if m.XSAIDs != nil {
+			fits = len(*m.XSAIDs) == 1 && (*m.XTable == TableSAs || *m.XTable == TableGroup)
+		}
+		if !fits {
 			return fault(syscall.EINVAL, "SAIDs do not fit the table")
 		}
 	}

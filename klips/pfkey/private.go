@@ -19,6 +19,7 @@ import (
 //	DETACH     VIRTUAL                           header
 //	DETACHALL                                    header
 //	LIST       TABLE, [SAIDS (1): only this SA]  TABLE DATA …, the last without DATA
+//	LIST       TABLE (6: its group), SAIDS (1)   the same
 //	STOP                                         header, when the daemon is about to go
 //	STATUS                                       DATA (one JSON value)
 //	SET        DATA (JSON: names and values)     header
@@ -228,6 +229,7 @@ const (
 	TableDevices Table = 3 // klips.Device
 	TableDebug   Table = 4 // klips.Debug, one
 	TableVersion Table = 5 // string, one
+	TableGroup   Table = 6 // klips.SA: the group of the SA that SAIDS names
 )
 
 func (t *Table) decode(r *reader) {
@@ -238,7 +240,7 @@ func (t *Table) decode(r *reader) {
 func (t *Table) encode(w *writer) { w.u32(uint32(*t)) }
 
 func (t *Table) check() *Error {
-	if *t < TableSAs || *t > TableVersion {
+	if *t < TableSAs || *t > TableGroup {
 		return fault(syscall.EINVAL, "table %d", *t)
 	}
 	return nil

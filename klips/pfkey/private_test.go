@@ -59,7 +59,7 @@ func TestPrivateRequests(t *testing.T) {
 		t.Errorf("Devices() = %q, %q, %v", v, p, err)
 	}
 	for _, m := range []*Message{
-		GroupAll(ids), Attach("ipsec0", "eth0"), Detach("ipsec0"), DetachAll(), ListTable(TableSAs), ListSA(ids[1]),
+		GroupAll(ids), Attach("ipsec0", "eth0"), Detach("ipsec0"), DetachAll(), ListTable(TableSAs), ListSA(ids[1]), ListGroup(ids[1]),
 		Stop(), Status(),
 	} {
 		if err := CheckPrivate(wire(t, m)); err != nil {
@@ -77,7 +77,7 @@ func TestPrivateRequests(t *testing.T) {
 		GroupAll(ids[:1]), GroupAll([]klips.SAID{ids[0], said(17, 0x100, gw)}),
 		GroupAll([]klips.SAID{ids[0], said(klips.ProtoESP, 0x100, netip.MustParseAddr("::ffff:1.2.3.4"))}),
 		Attach("", "eth0"), Attach("ipsec0", ""), Attach("ipsec0", "a/b"), Detach("a b"), noPhysical, long,
-		ListTable(0), ListTable(TableVersion + 1),
+		ListTable(0), ListTable(TableGroup), ListTable(TableGroup + 1),
 	} {
 		if err := CheckPrivate(m); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("CheckPrivate(%v) = %v, want EINVAL", m, err)

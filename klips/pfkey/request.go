@@ -263,6 +263,14 @@ func ListSA(id klips.SAID) *Message {
 	return m
 }
 
+// ListGroup asks for the SAs of the group that an SA is in. Private part; see
+// [List].
+func ListGroup(id klips.SAID) *Message {
+	m := ListTable(TableGroup)
+	m.XSAIDs = &SAIDs{id}
+	return m
+}
+
 // Stop asks the embedded daemon to stop. Private part.
 func Stop() *Message { return request(TypeXStop, SATypeUnspec) }
 

@@ -32,6 +32,11 @@ type Client struct {
 	conn *pfkey.Conn
 }
 
+var (
+	_ klips.Stack       = (*Client)(nil)
+	_ klips.GroupReader = (*Client)(nil)
+)
+
 // Dial connects to the daemon whose socket is at path, after it has seen that
 // no other user can have put it there: see [OpenDir] for what is asked of the
 // directory, and [pfkey.Dial] for who may answer. Where none listens, errors.Is
@@ -184,6 +189,11 @@ func (c *Client) AddSA(ctx context.Context, spec *klips.SASpec) error {
 // GetSA returns one SA.
 func (c *Client) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 	return one[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListSA(id))
+}
+
+// ReadGroup returns the SAs of the group that an SA is in.
+func (c *Client) ReadGroup(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
+	return list[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListGroup(id))
 }
 
 // Group makes SAs one group, in one step.

@@ -184,6 +184,8 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 			}
 			return l, nil
 		})
+	case pfkey.TableGroup:
+		return sendAll(m, send, func() ([]klips.SA, error) { return e.ReadGroup(ctx, (*m.XSAIDs)[0]) })
 	case pfkey.TableEroutes:
 		return sendAll(m, send, func() ([]klips.Eroute, error) { return e.Eroutes(ctx) })
 	case pfkey.TableDevices:

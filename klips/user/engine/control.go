@@ -61,6 +61,20 @@ func (e *Engine) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 	return info(sa, e.now()), nil
 }
 
+// ReadGroup returns the SAs of the group that an SA is in.
+func (e *Engine) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
+	members, err := e.sas.Members(id)
+	if err != nil {
+		return nil, opError("get SA", id, err)
+	}
+	now := e.now()
+	l := make([]klips.SA, len(members))
+	for i, sa := range members {
+		l[i] = info(sa, now)
+	}
+	return l, nil
+}
+
 // ClearSAs removes all SAs.
 func (e *Engine) ClearSAs(context.Context) error {
 	e.ports.watch(-1, e.sas.Flush()...)

@@ -72,6 +72,17 @@ func publish(chain []*SA) {
 	}
 }
 
+// Members returns the SAs of the group that an SA is in, in processing order; an
+// SA in no group is alone. The slice must not be changed. ESRCH: there is no such
+// SA.
+func (db *DB) Members(id klips.SAID) ([]*SA, error) {
+	sa, err := db.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	return sa.members(), nil
+}
+
 // Ungroup takes the whole group apart that an SA is in, whichever member it is.
 // The SAs stay, with their policies. An SA in no group is no error. ENOENT:
 // there is no such SA.

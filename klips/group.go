@@ -1,0 +1,129 @@
+package klips
+
+import (
+	"context"
+	"slices"
+	"syscall"
+)
+
+// A GroupReader is a stack that reads one group without reading all SAs.
+type GroupReader interface {
+	// ReadGroup returns all SAs of the group that an SA is in, in processing
+	// order; an SA in no group is alone. ESRCH: there is no such SA.
+	ReadGroup(ctx context.Context, id SAID) ([]SA, error)
+}
+
+// ReadGroup returns all SAs of the group that an SA is in, in processing order;
+// an SA in no group is alone. ESRCH: there is no such SA. A stack that is no
+// [GroupReader] is asked for all SAs.
+func ReadGroup(ctx context.Context, s Stack, id SAID) ([]SA, error) {
+	if r, ok := As[GroupReader](s); ok {
+		return r.ReadGroup(ctx, id)
+	}
+	sas, err := s.SAs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return GroupOf(sas, id)
+}
+
+// GroupOf returns what [ReadGroup] does, out of a list of all SAs.
+func GroupOf(sas []SA, id SAID) ([]SA, error) {
+	// The longest chain with the SA begins with the first of its group.
+	var first *SA
+	there := make(map[SAID]*SA, MaxGroup)
+	for i := range sas {
+		sa := &sas[i]
+		if sa.ID != id && !slices.Contains(sa.Next, id) {
+			continue
+		}
+		if first == nil || len(sa.Next) > len(first.Next) {
+			first = sa
+		}
+	}
+	if first == nil {
+		return nil, &OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
+	}
+	for i := range sas {
+		if sas[i].ID == first.ID || slices.Contains(first.Next, sas[i].ID) {
+			there[sas[i].ID] = &sas[i]
+		}
+	}
+	if there[id] == nil { // a table that a kernel changed while it was read
+		return nil, &OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
+	}
+	group := []SA{*first}
+	for _, next := range first.Next {
+		if sa := there[next]; sa != nil {
+			group = append(group, *sa)
+		}
+	}
+	return group, nil
+}
+
+// A GroupFault is why a group carries no packets, or not to where it should. It
+// is about two SAs of the group.
+type GroupFault struct {
+	Kind GroupFaultKind
+	// SA is the one at fault, beside Other.
+	SA, Other SAID
+}
+
+// A GroupFaultKind says what is wrong with a group.
+type GroupFaultKind uint8
+
+// The faults of groups.
+const (
+	// FaultDestination: SA and Other have different destinations, and no tun SA
+	// between them starts a new one. The packet goes to one of the two hosts; the
+	// destination is a part of the name of an SA (RFC 2401 section 4.1), so the
+	// other SA is not found there.
+	FaultDestination GroupFaultKind = iota
+	// FaultInside: SA stands inside the tunnel Other to the same destination. Its
+	// packets have the inner destination when they come out of the tunnel, and are
+	// not for SA (RFC 2401 section 5.2.1).
+	FaultInside
+	// FaultCompression: the comp SA stands outside Other, an esp or ah SA. What is
+	// compressed comes before what is encrypted or authenticated (RFC 3173
+	// section 2).
+	FaultCompression
+	// FaultBare: the tun SA is the outermost, after Other. Its packets leave as
+	// plain IP-in-IP, which KLIPS does not receive.
+	FaultBare
+)
+
+// CheckGroup returns why a group, named from the innermost transform to the
+// outermost, cannot work. It says nothing of a group of one.
+func CheckGroup(ids []SAID) []GroupFault {
+	if len(ids) < 2 {
+		return nil
+	}
+	var faults []GroupFault
+	var tun *SAID // the tunnel that the SAs at hand are outside of
+	start := 0    // the first SA with the present destination
+	for i := range ids {
+		id := &ids[i]
+		if id.Proto == ProtoTun {
+			if tun == nil {
+				if j := slices.IndexFunc(ids[:i], func(in SAID) bool { return in.Dst == id.Dst }); j >= 0 {
+					faults = append(faults, GroupFault{FaultInside, ids[j], *id})
+				}
+			}
+			tun, start = id, i
+			continue
+		}
+		if id.Dst != ids[start].Dst {
+			faults = append(faults, GroupFault{FaultDestination, *id, ids[start]})
+		}
+		if id.Proto == ProtoComp {
+			if j := slices.IndexFunc(ids[start:i], func(in SAID) bool { return in.Proto == ProtoESP || in.Proto == ProtoAH }); j >= 0 {
+				faults = append(faults, GroupFault{FaultCompression, *id, ids[start+j]})
+			}
+		}
+	}
+	last := ids[len(ids)-1]
+	if last.Proto == ProtoTun && !slices.ContainsFunc(faults, func(f GroupFault) bool { return f.Other == last }) {
+		faults = append(faults, GroupFault{FaultBare, last, ids[len(ids)-2]})
+	}
+	return faults
+}

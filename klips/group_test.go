@@ -1,0 +1,115 @@
+package klips
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// saids reads SAIDs in short: "tunA espB ahC" are tun0x100@192.0.2.1,
+// esp0x101@192.0.2.2 and ah0x102@192.0.2.3; small letters are IPv6.
+func saids(t *testing.T, short string) []SAID {
+	t.Helper()
+	var ids []SAID
+	for i, s := range strings.Fields(short) {
+		proto, host := s[:len(s)-1], s[len(s)-1]
+		dst := fmt.Sprintf("192.0.2.%d", host-'A'+1)
+		if host >= 'a' {
+			dst = fmt.Sprintf("2001:db8::%d", host-'a'+1)
+		}
+		id, err := ParseSAID(fmt.Sprintf("%s0x%x@%s", proto, 0x100+i, dst), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func TestCheckGroup(t *testing.T) {
+	for _, tt := range []struct {
+		group string
+		want  []GroupFault // SA and Other by their places in the group
+	}{
+		{"espA", nil},
+		{"tunA", nil},
+		{"tunA espA", nil},
+		{"tunA espA ahA", nil},
+		{"tunA compA espA ahA", nil},
+		{"compA espA ahA", nil},
+		{"tuna espa aha", nil},
+		{"ahA espA", nil}, // unusual, but each end can undo it
+		{"tunA espA tunB espB", nil},
+		{"tunA espA tunA espA", nil}, // two tunnels between the same ends (RFC 2401 section 4.3)
+		{"tunA tunB espB", nil},
+		{"espC tunA espA", nil}, // transport mode to the host behind the gateway, in a tunnel to it
+		{"tunA espA tunb espb", nil},
+	} {
+		if got := CheckGroup(saids(t, tt.group)); got != nil {
+			t.Errorf("CheckGroup(%s) = %v, want nothing", tt.group, got)
+		}
+	}
+	type fault struct {
+		kind      GroupFaultKind
+		at, other int
+	}
+	for _, tt := range []struct {
+		group string
+		want  []fault
+	}{
+		{"tunA espB", []fault{{FaultDestination, 1, 0}}},
+		{"tuna espb", []fault{{FaultDestination, 1, 0}}},
+		{"tunA espa", []fault{{FaultDestination, 1, 0}}},
+		{"tunA espA ahB", []fault{{FaultDestination, 2, 0}}},
+		{"tunA espB ahA", []fault{{FaultDestination, 1, 0}}},
+		{"espA ahB", []fault{{FaultDestination, 1, 0}}},
+		{"compA espB", []fault{{FaultDestination, 1, 0}}},
+		{"tunA espA tunB espA", []fault{{FaultDestination, 3, 2}}},
+		{"espA tunA", []fault{{FaultInside, 0, 1}}},
+		{"espa tuna", []fault{{FaultInside, 0, 1}}},
+		{"ahA tunA espA", []fault{{FaultInside, 0, 1}}},
+		{"compA tunA espA", []fault{{FaultInside, 0, 1}}},
+		{"espA compA", []fault{{FaultCompression, 1, 0}}},
+		{"tunA ahA compA", []fault{{FaultCompression, 2, 1}}},
+		{"tunA espA compA ahA", []fault{{FaultCompression, 2, 1}}},
+		{"espC tunA", []fault{{FaultBare, 1, 0}}},
+		{"tunA espA tunB", []fault{{FaultBare, 2, 1}}},
+		{"espA compB", []fault{{FaultDestination, 1, 0}, {FaultCompression, 1, 0}}},
+	} {
+		ids := saids(t, tt.group)
+		var want []GroupFault
+		for _, f := range tt.want {
+			want = append(want, GroupFault{f.kind, ids[f.at], ids[f.other]})
+		}
+		if got := CheckGroup(ids); !slices.Equal(got, want) {
+			t.Errorf("CheckGroup(%s) = %v, want %v", tt.group, got, want)
+		}
+	}
+}
+
+func TestGroupOf(t *testing.T) {
+	ids := saids(t, "tunA espA ahA espB espC")
+	a, b, c, alone, missing := ids[0], ids[1], ids[2], ids[3], ids[4]
+	sas := []SA{{ID: b, Next: []SAID{c}}, {ID: alone}, {ID: c}, {ID: a, Next: []SAID{b, c}}}
+	for id, want := range map[SAID][]SAID{a: {a, b, c}, b: {a, b, c}, c: {a, b, c}, alone: {alone}} {
+		group, err := GroupOf(sas, id)
+		var got []SAID
+		for _, sa := range group {
+			got = append(got, sa.ID)
+		}
+		if d := cmp.Diff(want, got, cmp.Comparer(func(a, b SAID) bool { return a == b })); d != "" || err != nil {
+			t.Errorf("GroupOf(%v): %v (-want +got)\n%s", id, err, d)
+		}
+	}
+	// A line may name an SA that has gone meanwhile.
+	for _, list := range [][]SA{sas, nil, {{ID: a, Next: []SAID{missing}}}} {
+		if got, err := GroupOf(list, missing); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("GroupOf(%v) = %v, %v, want ESRCH", missing, got, err)
+		}
+	}
+}
