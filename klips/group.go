@@ -24,37 +24,44 @@ func ReadGroup(ctx context.Context, s Stack, id SAID) ([]SA, error) {
 	if err != nil {
 		return nil, err
 	}
-	return GroupOf(sas, id)
+	return NewGroups(sas).Of(id)
 }
 
-// GroupOf returns what [ReadGroup] does, out of a list of all SAs.
-func GroupOf(sas []SA, id SAID) ([]SA, error) {
-	// The longest chain with the SA begins with the first of its group.
-	var first *SA
-	there := make(map[SAID]*SA, MaxGroup)
+// Groups finds groups in a list of all SAs. It is not for several goroutines.
+type Groups struct {
+	sas   map[SAID]*SA
+	first map[SAID]*SA // of the group of an SA
+}
+
+// NewGroups reads a list of SAs, which must not change while the Groups are used.
+func NewGroups(sas []SA) *Groups {
+	g := &Groups{make(map[SAID]*SA, len(sas)), make(map[SAID]*SA, len(sas))}
+	note := func(id SAID, sa *SA) {
+		// The longest chain with an SA begins with the first of its group.
+		if old := g.first[id]; old == nil || len(sa.Next) > len(old.Next) {
+			g.first[id] = sa
+		}
+	}
 	for i := range sas {
 		sa := &sas[i]
-		if sa.ID != id && !slices.Contains(sa.Next, id) {
-			continue
-		}
-		if first == nil || len(sa.Next) > len(first.Next) {
-			first = sa
+		g.sas[sa.ID] = sa
+		note(sa.ID, sa)
+		for _, id := range sa.Next {
+			note(id, sa)
 		}
 	}
-	if first == nil {
+	return g
+}
+
+// Of returns what [ReadGroup] does.
+func (g *Groups) Of(id SAID) ([]SA, error) {
+	if g.sas[id] == nil {
 		return nil, &OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
 	}
-	for i := range sas {
-		if sas[i].ID == first.ID || slices.Contains(first.Next, sas[i].ID) {
-			there[sas[i].ID] = &sas[i]
-		}
-	}
-	if there[id] == nil { // a table that a kernel changed while it was read
-		return nil, &OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
-	}
+	first := g.first[id]
 	group := []SA{*first}
 	for _, next := range first.Next {
-		if sa := there[next]; sa != nil {
+		if sa := g.sas[next]; sa != nil { // a kernel's table may change while it is read
 			group = append(group, *sa)
 		}
 	}

@@ -92,24 +92,24 @@ func TestCheckGroup(t *testing.T) {
 	}
 }
 
-func TestGroupOf(t *testing.T) {
+func TestGroups(t *testing.T) {
 	ids := saids(t, "tunA espA ahA espB espC")
 	a, b, c, alone, missing := ids[0], ids[1], ids[2], ids[3], ids[4]
 	sas := []SA{{ID: b, Next: []SAID{c}}, {ID: alone}, {ID: c}, {ID: a, Next: []SAID{b, c}}}
 	for id, want := range map[SAID][]SAID{a: {a, b, c}, b: {a, b, c}, c: {a, b, c}, alone: {alone}} {
-		group, err := GroupOf(sas, id)
+		group, err := NewGroups(sas).Of(id)
 		var got []SAID
 		for _, sa := range group {
 			got = append(got, sa.ID)
 		}
 		if d := cmp.Diff(want, got, cmp.Comparer(func(a, b SAID) bool { return a == b })); d != "" || err != nil {
-			t.Errorf("GroupOf(%v): %v (-want +got)\n%s", id, err, d)
+			t.Errorf("Of(%v): %v (-want +got)\n%s", id, err, d)
 		}
 	}
 	// A line may name an SA that has gone meanwhile.
 	for _, list := range [][]SA{sas, nil, {{ID: a, Next: []SAID{missing}}}} {
-		if got, err := GroupOf(list, missing); !errors.Is(err, syscall.ESRCH) {
-			t.Errorf("GroupOf(%v) = %v, %v, want ESRCH", missing, got, err)
+		if got, err := NewGroups(list).Of(missing); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("Of(%v) = %v, %v, want ESRCH", missing, got, err)
 		}
 	}
 }

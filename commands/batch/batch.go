@@ -102,6 +102,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 
 	x := newExecutor(env, name, r)
 	err = x.file(ctx, in)
+	x.advise(ctx)
 	x.progress.hide()
 	return errors.Join(err, x.conn.close())
 }

@@ -22,6 +22,8 @@ type executor struct {
 	conn    connection
 
 	waiting []waiting // commands whose changes are collected, in order
+	asked   []check   // by the command that was run last
+	checks  []check   // of commands that are done
 	again   []command // those that are to be run before any others
 	end     error     // of the source
 
@@ -43,12 +45,13 @@ type result struct {
 type waiting struct {
 	command
 	result
+	checks  []check
 	changes int       // that have been collected when it ended
 	printed []printed // by it
 }
 
 // pause is how long the next command of a pipe may take to come before what has
-// been collected is carried out.
+// been collected is carried out, and checked.
 const pause = 20 * time.Millisecond
 
 func newExecutor(env *cli.Env, name string, r *request) *executor {
@@ -78,6 +81,9 @@ func (x *executor) run(ctx context.Context, src source, check bool) error {
 			err = x.take(ctx, c)
 		case len(x.waiting) > 0:
 			err = x.settle(ctx)
+		case len(x.checks) > 0:
+			x.advise(ctx)
+			err = nil
 		case err == io.EOF:
 			return x.finish()
 		default:
@@ -99,7 +105,7 @@ func (x *executor) next(ctx context.Context, src source) (c command, err error) 
 		return c, x.end
 	}
 	var patience time.Duration
-	if len(x.waiting) > 0 {
+	if len(x.waiting) > 0 || len(x.checks) > 0 {
 		patience = pause
 	}
 	if c, err = src(ctx, patience); err != nil && err != errPause {
@@ -135,6 +141,7 @@ func (x *executor) take(ctx context.Context, c command) error {
 		return app.Run(context.WithoutCancel(ctx), env, args)
 	})
 	x.out.held, x.err.held = nil, nil
+	w.checks = x.asked
 	if stack != nil && stack.asked {
 		if len(x.waiting) > 0 {
 			x.again = slices.Insert(x.again, 0, c)
@@ -178,6 +185,7 @@ func (x *executor) settle(ctx context.Context) error {
 		for _, p := range w.printed {
 			p.to.Write(p.text)
 		}
+		x.checks = append(x.checks, w.checks...)
 		if err := x.say(w.command, w.result); err != nil {
 			return err
 		}
@@ -194,6 +202,7 @@ func (x *executor) now(ctx context.Context, c command) error {
 		}
 		return app.Run(context.WithoutCancel(ctx), env, args)
 	})
+	x.checks = append(x.checks, x.asked...)
 	return x.say(c, r)
 }
 
@@ -207,7 +216,8 @@ func (x *executor) perform(c command, run func(*cli.Env, *cli.App, []string) err
 	env.Name = "ipsec " + app.Name
 	env.In = nil // the next commands may be in it
 	env.Out, env.Err = &x.out, &x.err
-	x.line = c.line
+	x.line, x.asked = c.line, nil
+	env.Later = func(name string, f cli.Check) { x.asked = append(x.asked, check{c.line, name, f}) }
 	err = run(&env, app, args)
 	text, status := cli.Message(env.Name, err)
 	return result{status, text}

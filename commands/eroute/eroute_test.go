@@ -3,6 +3,7 @@ package eroute_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -76,6 +77,9 @@ func TestRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		s := &flowStack{}
+		if strings.Contains(tt.line, "--addin") {
+			s.Local = netip.MustParseAddr("192.1.2.45")
+		}
 		if r := run(s, tt.line); r.Status != 0 || r.Out != "" || r.Err != "" || !slices.Equal(s.calls, []string{tt.want}) || s.Closed != 1 {
 			t.Errorf("eroute %s: status %d, calls %q, want %q; %s", tt.line, r.Status, s.calls, tt.want, r.Err)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/klips-go/ipsec/commands/internal/advice"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
@@ -71,7 +72,11 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case klips.ErouteAddIn, klips.ErouteReplaceIn:
 		op, object = explain.SetPolicy, req.eroute.ID.String()
 	}
-	return explain.Error(op, object, stack.SetEroute(ctx, req.eroute, req.op()))
+	if err := stack.SetEroute(ctx, req.eroute, req.op()); err != nil {
+		return explain.Error(op, object, err)
+	}
+	env.Check(ctx, stack, advice.Eroute(req.eroute, req.op()))
+	return nil
 }
 
 // flowText names a flow in messages.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -33,6 +34,7 @@ type model struct {
 
 func newModel() *model {
 	return &model{
+		Stack:   clitest.Stack{Local: netip.MustParseAddr("10.0.0.1")},
 		eroutes: map[klips.Selector]klips.SAID{}, policies: map[klips.SAID]klips.Selector{},
 		specs: map[klips.SAID]klips.SASpec{}, devices: map[string]string{"ipsec0": "eth0"},
 	}

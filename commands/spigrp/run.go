@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/klips-go/ipsec/commands/internal/advice"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
@@ -60,6 +61,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if err := stack.Group(ctx, req.ids); err != nil {
 		return explain.Error(explain.Group, culprit(ctx, stack, req.ids, err), err)
 	}
+	env.Check(ctx, stack, advice.Group(req.ids))
 	return nil
 }
 

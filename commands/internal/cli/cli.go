@@ -50,6 +50,9 @@ type Env struct {
 	StackName string
 	// Resolver looks names up; nil means numbers only.
 	Resolver klips.Resolver
+	// Later, if it is set, takes the checks of commands that one run makes by the
+	// thousand, and the name that their notes begin with. See [Env.Check].
+	Later func(name string, check Check)
 	// Version is the program's version.
 	Version string
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
@@ -25,7 +26,9 @@ type Stack struct {
 	SendErrAt int   // this one only, from 1; 0 means each
 	IoctlErr  error
 	ListErr   error
-	Refs      [2]uint32 // SA references that GetSA answers
+	Refs      [2]uint32  // SA references that GetSA answers
+	NoSAs     bool       // ReadGroup finds no SA
+	Local     netip.Addr // SAs to it are inbound
 
 	added map[klips.SAID]bool
 }
@@ -104,6 +107,18 @@ func (s *Stack) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 		return sa, nil
 	}
 	return sa, s.send("get SA", id.String(), pfkey.GetSA(id))
+}
+
+// ReadGroup answers that an SA is there and in no group, unless NoSAs is set.
+func (s *Stack) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
+	if s.NoSAs {
+		return nil, &klips.OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
+	}
+	sa := klips.SA{ID: id}
+	if id.Dst == s.Local {
+		sa.Dir = klips.Inbound
+	}
+	return []klips.SA{sa}, nil
 }
 
 // ClearSAs sends FLUSH.

@@ -1,0 +1,81 @@
+package batch
+
+import (
+	"context"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A check is one that a command wants. All are made at once when no further
+// command is there: what is missing then is not made by a later line, and the
+// tables are read once.
+type check struct {
+	line int
+	name string // of the command, in messages
+	make cli.Check
+}
+
+// advise makes the checks that wait. A note that many commands give is printed
+// for the first of them.
+func (x *executor) advise(ctx context.Context) {
+	checks := x.checks
+	x.checks = nil
+	if len(checks) == 0 || ctx.Err() != nil {
+		return
+	}
+	t := &tables{stack: x.conn.stack}
+	printed := map[string]bool{}
+	env := *x.env
+	env.Err = &x.err
+	for _, c := range checks {
+		for _, note := range c.make(ctx, t) {
+			if printed[note] {
+				continue
+			}
+			printed[note] = true
+			x.line, env.Name = c.line, c.name
+			cli.Notef(&env, "%s", note)
+		}
+	}
+}
+
+// tables are those of a stack, read when they are first needed.
+type tables struct {
+	stack   klips.Stack
+	groups  *klips.Groups
+	eroutes map[klips.Selector]klips.SAID
+	err     error // of reading the SAs
+}
+
+func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
+	if r, ok := klips.As[klips.GroupReader](t.stack); ok {
+		return r.ReadGroup(ctx, id)
+	}
+	if t.groups == nil && t.err == nil {
+		var sas []klips.SA
+		if sas, t.err = t.stack.SAs(ctx); t.err == nil {
+			t.groups = klips.NewGroups(sas)
+		}
+	}
+	if t.err != nil {
+		return nil, t.err
+	}
+	return t.groups.Of(id)
+}
+
+// HasEroute returns true also where the eroutes cannot be read: they have been
+// set.
+func (t *tables) HasEroute(ctx context.Context, e klips.Eroute) bool {
+	if t.eroutes == nil {
+		list, err := t.stack.Eroutes(ctx)
+		if err != nil {
+			return true
+		}
+		t.eroutes = make(map[klips.Selector]klips.SAID, len(list))
+		for _, e := range list {
+			t.eroutes[e.Selector] = e.ID
+		}
+	}
+	return t.eroutes[e.Selector] == e.ID
+}

@@ -1,0 +1,80 @@
+package batch
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
+)
+
+// Notes on eroutes and groups come after the last command of a file, with the
+// line of the command that they are about: a later line may have mended it.
+func TestNotes(t *testing.T) {
+	esp := strings.Replace(espSA, "0x101@192.0.2.2", "0x101@192.0.2.3", 1)
+	wrong := strings.Replace(group, "0x101@192.0.2.2", "0x101@192.0.2.3", 1)
+	const missing = "ipsec eroute: note: there is no SA tun0x100@192.0.2.2; packets of this eroute are dropped until it is made (ipsec spi)\n"
+	for _, tt := range []struct{ name, text, want string }{
+		{"the SA is there", tunSA + route, ""},
+		{"the SA comes later", route + tunSA, ""},
+		{"the SA does not come", "\n" + route, "ipsec batch: f:2: " + missing},
+		{"the SA goes", tunSA + route + "spi --del --said tun0x100@192.0.2.2\n", "ipsec batch: f:2: " + missing},
+		{"the eroute goes", route + "eroute --clear\n", ""},
+		{"the eroute gets another SA", route + strings.NewReplacer("--add", "--replace", "tun0x100@192.0.2.2", "%drop").Replace(route), ""},
+		{"many of one kind", route + strings.Replace(route, "10.0.2", "10.0.3", 1), "ipsec batch: f:1: " + missing},
+		{"refused", route + route, "ipsec batch: f:2: ipsec eroute: 10.0.1.0/24 -> 10.0.2.0/24: there is an eroute with these addresses, masks, protocol and ports; use --replace, or remove it first with --del\n" +
+			"ipsec batch: note: stopped; 1 of 2 commands was done before\n" + "ipsec batch: f:1: " + missing},
+		{"group", tunSA + esp + wrong, "ipsec batch: f:3: ipsec spigrp: note: esp0x101@192.0.2.3 and tun0x100@192.0.2.2 have different destinations; " +
+			"a packet goes to one of the two hosts, which does not have the SA of the other: a tun SA to 192.0.2.3 has to stand before esp0x101@192.0.2.3\n"},
+		{"group taken apart", tunSA + esp + wrong + "spigrp --said tun0x100@192.0.2.2\n", ""},
+		{"label", "eroute --label here" + route[len("eroute"):], "ipsec batch: f:1: " + strings.Replace(missing, "eroute:", "eroute --label here:", 1)},
+	} {
+		for _, collected := range []bool{false, true} {
+			t.Chdir(t.TempDir())
+			if err := os.WriteFile("f", []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var s klips.Stack = newModel()
+			if collected {
+				s = &collector{Model: newModel()}
+			}
+			r := clitest.Run(App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}, "f")
+			if r.Err != tt.want {
+				t.Errorf("%s, collected %v:\n got %q\nwant %q", tt.name, collected, r.Err, tt.want)
+			}
+		}
+	}
+}
+
+// A readModel tells when its SAs are read.
+type readModel struct {
+	*klipstest.Model
+	read chan struct{}
+}
+
+func (m *readModel) SAs(ctx context.Context) ([]klips.SA, error) {
+	m.read <- struct{}{}
+	return m.Model.SAs(ctx)
+}
+
+// TestNotesOfPipe: who types commands gets the note of one before the next has
+// come.
+func TestNotesOfPipe(t *testing.T) {
+	in, commands := io.Pipe()
+	m := &readModel{newModel(), make(chan struct{})}
+	ended := make(chan clitest.Result)
+	go func() {
+		ended <- clitest.Run(App(), clitest.World{In: in, Wrap: func(klips.Stack) klips.Stack { return m }}, "-")
+	}()
+	io.WriteString(commands, route)
+	<-m.read // for the note; the input has not ended
+	commands.Close()
+	want := "ipsec batch: standard input:1: ipsec eroute: note: there is no SA tun0x100@192.0.2.2; packets of this eroute are dropped until it is made (ipsec spi)\n"
+	if r := <-ended; r.Err != want || r.Status != 0 {
+		t.Errorf("status %d, %q, want %q", r.Status, r.Err, want)
+	}
+}

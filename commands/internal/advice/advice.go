@@ -1,0 +1,148 @@
+// Package advice looks at what a command has done and says where it will not do
+// what the user may expect. The stacks take such eroutes and groups, because
+// KLIPS takes them and the rest may come later; a note says what happens to
+// packets until then.
+package advice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// Eroute is about an eroute or an inbound policy that has been set.
+func Eroute(e klips.Eroute, op klips.ErouteOp) cli.Check {
+	return func(ctx context.Context, t cli.Tables) []string {
+		if e.ID.IsMagic() {
+			return nil
+		}
+		group, err := t.Group(ctx, e.ID)
+		switch op {
+		case klips.ErouteAddIn, klips.ErouteReplaceIn:
+			if err != nil {
+				return nil
+			}
+			return inbound(e.ID, group)
+		}
+		var notes []string
+		switch {
+		case err == nil:
+			notes = outbound(e.ID, group)
+		case errors.Is(err, syscall.ESRCH):
+			notes = []string{missing(e.ID)}
+		}
+		if notes == nil || !t.HasEroute(ctx, e) {
+			return nil
+		}
+		return notes
+	}
+}
+
+func missing(id klips.SAID) string {
+	if id.SPI == 0 { // the only such SAID that the command takes
+		return fmt.Sprintf("%v names an SA that cannot exist, so packets of this eroute are dropped; %%pass sends them in clear", id)
+	}
+	return fmt.Sprintf("there is no SA %v; packets of this eroute are dropped until it is made (ipsec spi)", id)
+}
+
+// outbound is about the SA of an eroute.
+func outbound(id klips.SAID, group []klips.SA) []string {
+	i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
+	switch {
+	case i < 0:
+		return nil
+	case group[i].Dir == klips.Inbound:
+		return []string{fmt.Sprintf("%v is an inbound SA, because %s is an address of this host; packets of this eroute do not reach another host: name the SA to the other end",
+			id, klips.FormatAddr(id.Dst))}
+	case i > 0:
+		return []string{fmt.Sprintf("%v is not the first SA of its group; packets of this eroute do not go through %v: name that one to have the whole group",
+			id, group[0].ID)}
+	}
+	return nil
+}
+
+// inbound is about the SA that has taken an inbound policy: the first tun SA from
+// the one that was named.
+func inbound(id klips.SAID, group []klips.SA) []string {
+	for _, sa := range group[max(slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id }), 0):] {
+		if sa.ID.Proto != klips.ProtoTun {
+			continue
+		}
+		if sa.Dir == klips.Outbound {
+			return []string{fmt.Sprintf("%v is an outbound SA, because %s is no address of this host; an inbound policy has an effect only on packets that come out of a tunnel to this host",
+				sa.ID, klips.FormatAddr(sa.ID.Dst))}
+		}
+		break
+	}
+	return nil
+}
+
+// Group is about a group that has been made, or joined with others.
+func Group(ids []klips.SAID) cli.Check {
+	return func(ctx context.Context, t cli.Tables) []string {
+		group, err := t.Group(ctx, ids[0])
+		if err != nil {
+			return nil // the group has been made; it could not be read
+		}
+		whole := make([]klips.SAID, len(group))
+		for i, sa := range group {
+			whole[i] = sa.ID
+		}
+		// Commands name SAs from the inside to the outside, whichever way packets go.
+		if group[0].Dir == klips.Inbound {
+			slices.Reverse(whole)
+		}
+		var notes []string
+		for _, f := range newFaults(whole, ids) {
+			notes = append(notes, groupText(f))
+		}
+		return notes
+	}
+}
+
+// newFaults are the faults of a group that its parts did not have before ids were
+// linked.
+func newFaults(whole, ids []klips.SAID) []klips.GroupFault {
+	faults := klips.CheckGroup(whole)
+	if faults == nil {
+		return nil
+	}
+	start := 0
+	for i := 1; i <= len(whole); i++ {
+		if i < len(whole) && !linked(whole[i-1], whole[i], ids) {
+			continue
+		}
+		for _, old := range klips.CheckGroup(whole[start:i]) {
+			faults = slices.DeleteFunc(faults, func(f klips.GroupFault) bool { return f == old })
+		}
+		start = i
+	}
+	return faults
+}
+
+// linked reports whether a command that named ids linked a and b.
+func linked(a, b klips.SAID, ids []klips.SAID) bool {
+	i := slices.Index(ids, a)
+	return i >= 0 && i+1 < len(ids) && ids[i+1] == b
+}
+
+func groupText(f klips.GroupFault) string {
+	switch f.Kind {
+	case klips.FaultDestination:
+		return fmt.Sprintf("%v and %v have different destinations; a packet goes to one of the two hosts, which does not have the SA of the other: a tun SA to %s has to stand before %v",
+			f.SA, f.Other, klips.FormatAddr(f.SA.Dst), f.SA)
+	case klips.FaultInside:
+		return fmt.Sprintf("%v stands before %v, and so inside that tunnel; SAs are named from the inside to the outside, and the hosts behind %s do not have this SA: name the tun SA first",
+			f.SA, f.Other, klips.FormatAddr(f.Other.Dst))
+	case klips.FaultCompression:
+		return fmt.Sprintf("%v stands after %v; what is encrypted or authenticated first is not compressed any more: name the comp SA before it", f.SA, f.Other)
+	case klips.FaultBare:
+		return fmt.Sprintf("%v is the outermost SA, so packets leave as plain IP-in-IP, which KLIPS does not receive; name an esp or ah SA after it", f.SA)
+	}
+	return fmt.Sprintf("%v and %v do not fit in one group", f.SA, f.Other)
+}

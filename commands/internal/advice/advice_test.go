@@ -1,0 +1,159 @@
+package advice
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A world is the tables of a host with the address 192.0.2.1 (2001:db8::1).
+type world struct {
+	sas   []klips.SA
+	gone  bool  // eroutes have been removed or replaced meanwhile
+	broke error // the SAs cannot be read
+}
+
+func (w *world) Group(_ context.Context, id klips.SAID) ([]klips.SA, error) {
+	if w.broke != nil {
+		return nil, w.broke
+	}
+	return klips.NewGroups(w.sas).Of(id)
+}
+
+func (w *world) HasEroute(context.Context, klips.Eroute) bool { return !w.gone }
+
+func said(t *testing.T, text string) klips.SAID {
+	t.Helper()
+	id, err := klips.ParseSAID(text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func list(t *testing.T, text string) (ids []klips.SAID) {
+	t.Helper()
+	for _, f := range strings.Fields(text) {
+		ids = append(ids, said(t, f))
+	}
+	return ids
+}
+
+// newWorld makes groups, each named from the inside to the outside.
+func newWorld(t *testing.T, groups ...string) *world {
+	w := &world{}
+	for _, g := range groups {
+		ids := list(t, g)
+		dir := klips.Outbound
+		if a := ids[0].Dst.String(); a == "192.0.2.1" || a == "2001:db8::1" {
+			dir = klips.Inbound
+			slices.Reverse(ids)
+		}
+		for i, id := range ids {
+			w.sas = append(w.sas, klips.SA{ID: id, Dir: dir, Next: ids[i+1:]})
+		}
+	}
+	return w
+}
+
+// holds checks that notes are one line that has all words, or none at all.
+func holds(t *testing.T, what string, notes []string, words string) {
+	t.Helper()
+	if words == "" {
+		if len(notes) != 0 {
+			t.Errorf("%s: notes %q, want none", what, notes)
+		}
+		return
+	}
+	if len(notes) != 1 || strings.Contains(notes[0], "\n") {
+		t.Errorf("%s: notes %q, want one line", what, notes)
+		return
+	}
+	for _, w := range strings.Fields(words) {
+		if !strings.Contains(notes[0], w) {
+			t.Errorf("%s: note %q lacks %q", what, notes[0], w)
+		}
+	}
+}
+
+func TestEroute(t *testing.T) {
+	w := newWorld(t,
+		"tun0x100@192.0.2.2 esp0x101@192.0.2.2 ah0x102@192.0.2.2",
+		"tun0x200@192.0.2.1 esp0x201@192.0.2.1",
+		"tun0x300@2001:db8::2 esp0x301@2001:db8::2",
+		"tun0x400@2001:db8::1 esp0x401@2001:db8::1",
+		"tun0x500@192.0.2.2", "esp0x600@192.0.2.2")
+	const add, in = klips.ErouteAdd, klips.ErouteAddIn
+	for _, tt := range []struct {
+		op          klips.ErouteOp
+		said, words string
+	}{
+		{add, "tun0x100@192.0.2.2", ""},
+		{add, "tun0x300@2001:db8::2", ""},
+		{add, "tun0x500@192.0.2.2", ""},
+		{add, "esp0x600@192.0.2.2", ""},
+		{add, "%drop", ""},
+		{add, "%trap", ""},
+		{add, "tun0x999@192.0.2.2", "no SA tun0x999@192.0.2.2 dropped"},
+		{add, "esp0x100@192.0.2.2", "no SA esp0x100@192.0.2.2 dropped"},
+		{add, "tun0x999@2001:db8::2", "no SA tun0x999@2001:db8::2 dropped"},
+		{klips.ErouteReplace, "tun0x999@192.0.2.2", "no SA tun0x999@192.0.2.2 dropped"},
+		{add, "%passthrough4", "%passthrough4 dropped %pass"},
+		{add, "esp0x101@192.0.2.2", "esp0x101@192.0.2.2 first group tun0x100@192.0.2.2"},
+		{klips.ErouteReplace, "ah0x102@192.0.2.2", "ah0x102@192.0.2.2 first group tun0x100@192.0.2.2"},
+		{add, "esp0x301@2001:db8::2", "esp0x301@2001:db8::2 first tun0x300@2001:db8::2"},
+		{add, "tun0x200@192.0.2.1", "tun0x200@192.0.2.1 inbound 192.0.2.1"},
+		{add, "esp0x201@192.0.2.1", "esp0x201@192.0.2.1 inbound 192.0.2.1"},
+		{add, "tun0x400@2001:db8::1", "tun0x400@2001:db8::1 inbound 2001:db8::1"},
+		{in, "tun0x200@192.0.2.1", ""},
+		{in, "esp0x201@192.0.2.1", ""},
+		{in, "tun0x400@2001:db8::1", ""},
+		{in, "tun0x100@192.0.2.2", "tun0x100@192.0.2.2 outbound 192.0.2.2"},
+		{klips.ErouteReplaceIn, "tun0x300@2001:db8::2", "tun0x300@2001:db8::2 outbound 2001:db8::2"},
+	} {
+		e := klips.Eroute{ID: said(t, tt.said), Selector: klips.Selector{
+			Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}}
+		holds(t, tt.said, Eroute(e, tt.op)(t.Context(), w), tt.words)
+		if tt.op == add {
+			holds(t, tt.said+" that is gone", Eroute(e, tt.op)(t.Context(), &world{gone: true}), "")
+		}
+		holds(t, tt.said+" with unreadable tables", Eroute(e, tt.op)(t.Context(), &world{broke: errors.New("broken")}), "")
+	}
+}
+
+func TestGroup(t *testing.T) {
+	for _, tt := range []struct {
+		group string // that is there now
+		named string // by the command; "" is the whole group
+		words string
+	}{
+		{"tun0x1000@192.0.2.2 esp0x1001@192.0.2.2 ah0x1002@192.0.2.2", "", ""},
+		{"tun0x1000@192.0.2.1 esp0x1001@192.0.2.1 ah0x1002@192.0.2.1", "", ""},
+		{"tun0x1000@2001:db8::2 comp0x1001@2001:db8::2 esp0x1002@2001:db8::2", "", ""},
+		{"tun0x1000@192.0.2.2 esp0x1001@192.0.2.3", "", "esp0x1001@192.0.2.3 tun0x1000@192.0.2.2 destinations"},
+		{"tun0x1000@2001:db8::2 esp0x1001@2001:db8::3", "", "esp0x1001@2001:db8::3 tun0x1000@2001:db8::2"},
+		{"esp0x1001@192.0.2.2 tun0x1000@192.0.2.2", "", "esp0x1001@192.0.2.2 before tun0x1000@192.0.2.2"},
+		{"esp0x1001@192.0.2.1 tun0x1000@192.0.2.1", "", "esp0x1001@192.0.2.1 before tun0x1000@192.0.2.1"},
+		{"esp0x1001@192.0.2.2 comp0x1000@192.0.2.2", "", "comp0x1000@192.0.2.2 after esp0x1001@192.0.2.2"},
+		{"esp0x1001@192.0.2.3 tun0x1000@192.0.2.2", "", "tun0x1000@192.0.2.2 outermost IP-in-IP"},
+		// Step by step: only what the command has added is noted.
+		{"esp0x1001@192.0.2.2 comp0x1000@192.0.2.2 ah0x1002@192.0.2.2", "comp0x1000@192.0.2.2 ah0x1002@192.0.2.2", ""},
+		{"tun0x1000@192.0.2.2 esp0x1001@192.0.2.2 ah0x1002@192.0.2.3", "esp0x1001@192.0.2.2 ah0x1002@192.0.2.3", "ah0x1002@192.0.2.3"},
+		{"tun0x1000@192.0.2.1 esp0x1001@192.0.2.1 comp0x1002@192.0.2.1", "esp0x1001@192.0.2.1 comp0x1002@192.0.2.1", "comp0x1002@192.0.2.1"},
+		{"tun0x1000@192.0.2.2 esp0x1001@192.0.2.2 tun0x1002@192.0.2.3 esp0x1003@192.0.2.3", "esp0x1001@192.0.2.2 tun0x1002@192.0.2.3", ""},
+	} {
+		named := tt.named
+		if named == "" {
+			named = tt.group
+		}
+		w := newWorld(t, tt.group)
+		holds(t, tt.group, Group(list(t, named))(t.Context(), w), tt.words)
+		w.broke = errors.New("broken")
+		holds(t, tt.group+" with unreadable tables", Group(list(t, named))(t.Context(), w), "")
+	}
+}

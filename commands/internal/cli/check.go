@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A Check looks at what a command has done, with the tables of the stack, and
+// returns notes, one line each. It changes nothing.
+type Check func(ctx context.Context, t Tables) []string
+
+// Tables are what checks look at.
+type Tables interface {
+	// Group returns what [klips.ReadGroup] does.
+	Group(ctx context.Context, id klips.SAID) ([]klips.SA, error)
+	// HasEroute reports whether an eroute that was set is still there, with this
+	// SAID.
+	HasEroute(ctx context.Context, e klips.Eroute) bool
+}
+
+// Check makes a check of what the command has just done, and prints its notes;
+// where many commands are run ([Env.Later]) it is made after the last.
+func (env *Env) Check(ctx context.Context, stack klips.Stack, check Check) {
+	if env.Later != nil {
+		env.Later(env.Name, check)
+		return
+	}
+	for _, note := range check(ctx, now{stack}) {
+		Notef(env, "%s", note)
+	}
+}
+
+// A now is the tables of a stack right after a command.
+type now struct{ stack klips.Stack }
+
+func (n now) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
+	return klips.ReadGroup(ctx, n.stack, id)
+}
+
+func (now) HasEroute(context.Context, klips.Eroute) bool { return true }
