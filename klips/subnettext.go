@@ -11,6 +11,12 @@ import (
 // zeroed. A port after the mask, which KLIPS' parser knew and its commands
 // dropped, is refused. Errors are *[SyntaxError].
 func ParseSubnet(text string, f Family, r Resolver) (netip.Prefix, error) {
+	p, err := ParsePrefix(text, f, r)
+	return p.Masked(), err
+}
+
+// ParsePrefix reads what [ParseSubnet] reads, and keeps the host bits.
+func ParsePrefix(text string, f Family, r Resolver) (netip.Prefix, error) {
 	switch {
 	case text == "":
 		return netip.Prefix{}, errEmpty()
@@ -33,7 +39,7 @@ func ParseSubnet(text string, f Family, r Resolver) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	return netip.PrefixFrom(addr, bits).Masked(), nil
+	return netip.PrefixFrom(addr, bits), nil
 }
 
 // parseMask returns the length of a mask for a.

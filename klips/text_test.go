@@ -274,6 +274,9 @@ func TestParseSubnet(t *testing.T) {
 		{"2001:db8::/64", Family4, "", "no colon"},
 	} {
 		got, err := ParseSubnet(c.in, c.f, goldenResolver)
+		if p, perr := ParsePrefix(c.in, c.f, goldenResolver); p.Masked() != got || (perr == nil) != (err == nil) {
+			t.Errorf("ParsePrefix(%q) = %v, %v, want %v with host bits", c.in, p, perr, got)
+		}
 		want := netip.Prefix{}
 		if c.err == "" {
 			want = netip.MustParsePrefix(c.want)

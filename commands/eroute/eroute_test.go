@@ -48,7 +48,7 @@ func run(s *flowStack, line string) clitest.Result {
 }
 
 const (
-	flow4 = "--eraf inet --src 192.0.2.0/24 --dst 192.0.1.7/24 "
+	flow4 = "--eraf inet --src 192.0.2.0/24 --dst 192.0.1.0/24 "
 	flow6 = "--eraf inet6 --src 2001:db8:1::/48 --dst %default "
 	sa    = "--said tun0x123@192.1.2.45 "
 	parts = "--af inet --edst 192.1.2.45 --spi 0x123 --proto tun "
@@ -83,6 +83,46 @@ func TestRequests(t *testing.T) {
 		if r := run(s, tt.line); r.Status != 0 || r.Out != "" || r.Err != "" || !slices.Equal(s.calls, []string{tt.want}) || s.Closed != 1 {
 			t.Errorf("eroute %s: status %d, calls %q, want %q; %s", tt.line, r.Status, s.calls, tt.want, r.Err)
 		}
+	}
+}
+
+// TestNotes: what is done, but may not be what was meant, gets a note of one line.
+func TestNotes(t *testing.T) {
+	const wide = "has host bits set; it is taken as "
+	tests := []struct{ line, want string }{
+		{"--add --src 10.1.0.1/16 --dst 10.2.0.0/16 " + sa, "--src 10.1.0.1/16 " + wide + "10.1.0.0/16 (the host alone is 10.1.0.1/32)"},
+		{"--replace --src 10.1.0.0/16 --dst 10.2.3.4/255.255.0.0 " + sa, "--dst 10.2.3.4/255.255.0.0 " + wide + "10.2.0.0/16 (the host alone is 10.2.3.4/32)"},
+		{"--addin --src 10.1.0.1/16 --dst 10.2.0.0/16 --said tun0x100@192.0.2.1", "--src 10.1.0.1/16 " + wide + "10.1.0.0/16 (the host alone is 10.1.0.1/32)"},
+		{"--replacein --src 10.1.0.1/0 --dst 10.2.0.0/16 --said tun0x100@192.0.2.1", "--src 10.1.0.1/0 " + wide + "0.0.0.0/0 (the host alone is 10.1.0.1/32)"},
+		{"--del --src 10.1.0.1/16 --dst 10.2.0.0/16", "--src 10.1.0.1/16 " + wide + "10.1.0.0/16 (the host alone is 10.1.0.1/32)"},
+		{"--add --src 2001:db8::1/32 --dst ::/0 " + sa, "--src 2001:db8::1/32 " + wide + "2001:db8::/32 (the host alone is 2001:db8::1/128)"},
+		{"--add --src gw1/8 --dst 10/8 " + sa, "--src gw1/8 " + wide + "10.0.0.0/8 (the host alone is 10.1.1.1/32)"},
+		{"--add --src 10.1.0.1/32 --dst 10/8 " + sa, ""},
+		{"--add --eraf inet6 --src %default --dst 2001:db8::1/128 " + sa, ""},
+		{"--clear --src 10.1.0.1/16", ""},
+		{"--addin " + flow4 + "--said tun0x100@192.0.2.1 --transport-proto tcp --dst-port 80",
+			"an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it"},
+		{"--addin " + flow4 + "--said tun0x100@192.0.2.1 --transport-proto 0", ""},
+	}
+	for _, tt := range tests {
+		if tt.want != "" {
+			tt.want = "ipsec eroute: note: " + tt.want + "\n"
+		}
+		s := &flowStack{}
+		s.Local = netip.MustParseAddr("192.0.2.1")
+		if r := run(s, tt.line); r.Status != 0 || r.Out != "" || r.Err != tt.want || len(s.calls) != 1 {
+			t.Errorf("eroute %s: status %d, %d calls\n got %q\nwant %q", tt.line, r.Status, len(s.calls), r.Err, tt.want)
+		}
+	}
+	// Nothing is noted of what is refused for another reason.
+	if r := run(&flowStack{}, "--add --src 10.1.0.1/16 "+sa); strings.Contains(r.Err, "note") || r.Status != cli.ExitUsage {
+		t.Errorf("status %d, %q", r.Status, r.Err)
+	}
+	s := &flowStack{}
+	s.NoSAs = true
+	r := run(s, "--add "+flow4+"--said tun0x999@192.0.2.2 --label here")
+	if want := "ipsec eroute --label here: note: there is no SA tun0x999@192.0.2.2; packets of this eroute are dropped until it is made (ipsec spi)\n"; r.Err != want {
+		t.Errorf("%q, want %q", r.Err, want)
 	}
 }
 
@@ -137,7 +177,7 @@ func TestStackRefuses(t *testing.T) {
 		{"--del " + flow4 + "--transport-proto 6 --src-port 1 --dst-port 2", syscall.ENOENT, "192.0.2.0/24 -> 192.0.1.0/24 protocol 6 source port 1 destination port 2: " + noEroute},
 		{"--del " + flow4, syscall.EFAULT, "192.0.2.0/24 -> 192.0.1.0/24: " + noEroute},
 		{"--replace " + flow4 + sa, syscall.EFAULT, "192.0.2.0/24 -> 192.0.1.0/24: " + noEroute + "; add it with --add"},
-		{"--addin " + flow4 + sa, syscall.ENOENT, "tun0x123@192.1.2.45: there is no such SA, or no tun SA follows it in its group; an inbound policy belongs to the tun SA (see ipsec spigrp)"},
+		{"--addin " + flow4 + sa, syscall.ENOENT, "tun0x123@192.1.2.45: inbound policy not set: it is no tun SA, and none follows it in its group; an inbound policy belongs to the tun SA (ipsec spigrp lists the groups)"},
 		{"--clear", syscall.EPERM, "the eroutes were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 	}
 	for _, tt := range tests {

@@ -46,6 +46,7 @@ type request struct {
 	cli.Common
 	by     string // the option that chose the action; "" is a listing
 	eroute klips.Eroute
+	notes  []string // for the user, if the request is made
 }
 
 // op is the operation of an action that sets something.
@@ -130,9 +131,9 @@ func (p *parser) value(name, value string) (err error) {
 	case "eraf":
 		p.family, err = klips.ParseFamily(value)
 	case "src":
-		s.Src, err = klips.ParseSubnet(value, p.family, p.env.Resolver)
+		s.Src, err = p.subnet(name, value)
 	case "dst":
-		s.Dst, err = klips.ParseSubnet(value, p.family, p.env.Resolver)
+		s.Dst, err = p.subnet(name, value)
 	case "transport-proto":
 		var n uint16
 		n, err = nameOrNumber(value, 255, netdb.Protocol)
@@ -159,6 +160,17 @@ func (p *parser) value(name, value string) (err error) {
 		p.id.Proto, err = klips.ParseProto(value)
 	}
 	return err
+}
+
+// subnet reads a subnet. Host bits are dropped, with a note: who writes 10.1.0.1/16
+// may mean the one host.
+func (p *parser) subnet(name, value string) (netip.Prefix, error) {
+	s, err := klips.ParsePrefix(value, p.family, p.env.Resolver)
+	if err == nil && s != s.Masked() {
+		p.req.notes = append(p.req.notes, fmt.Sprintf("--%s %s has host bits set; it is taken as %v (the host alone is %v/%d)",
+			name, getopt.Quote(value), s.Masked(), s.Addr(), s.Addr().BitLen()))
+	}
+	return s.Masked(), err
 }
 
 func reserved() error { return errors.New("SPIs below 0x100 are reserved") }
@@ -201,8 +213,14 @@ func (p *parser) finish() error {
 			return cli.Usagef("ports need --transport-proto tcp or udp")
 		}
 	}
-	if r.by == "clear" {
+	switch r.by {
+	case "clear":
+		r.notes = nil // the flow is not used
 		return nil
+	case "addin", "replacein":
+		if s.Proto != 0 {
+			r.notes = append(r.notes, "an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it")
+		}
 	}
 	if r.by != "del" {
 		if err := p.identity(); err != nil {

@@ -4,8 +4,10 @@ package eroute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/advice"
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -52,6 +54,9 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		return err
 	}
 	defer stack.Close()
+	for _, note := range req.notes {
+		cli.Notef(env, "%s", note)
+	}
 	flow := flowText(req.eroute.Selector)
 	switch req.by {
 	case "":
@@ -73,10 +78,33 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		op, object = explain.SetPolicy, req.eroute.ID.String()
 	}
 	if err := stack.SetEroute(ctx, req.eroute, req.op()); err != nil {
+		if op == explain.SetPolicy {
+			err = policyError(ctx, stack, req.eroute.ID, err)
+		}
 		return explain.Error(op, object, err)
 	}
 	env.Check(ctx, stack, advice.Eroute(req.eroute, req.op()))
 	return nil
+}
+
+// policyError says which it was where a stack answers ENOENT to an inbound policy:
+// that there is no SA, or no tun SA for the policy.
+func policyError(ctx context.Context, stack klips.Stack, id klips.SAID, err error) error {
+	var oe *klips.OpError
+	if !errors.Is(err, syscall.ENOENT) || errors.As(err, &oe) && oe.Reason != "" {
+		return err
+	}
+	named := &klips.OpError{Op: "set inbound policy", Object: id.String(), Err: err}
+	if oe != nil {
+		named.Detail = oe.Detail
+	}
+	switch _, err := klips.ReadGroup(ctx, stack, id); {
+	case errors.Is(err, syscall.ESRCH):
+		named.Reason = "there is no such SA; ipsec spi lists those that exist"
+	case err == nil:
+		named.Reason = "it is no tun SA, and none follows it in its group; an inbound policy belongs to the tun SA (ipsec spigrp lists the groups)"
+	}
+	return named
 }
 
 // flowText names a flow in messages.

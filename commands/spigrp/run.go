@@ -5,6 +5,7 @@ package spigrp
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -59,10 +60,28 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	}
 	req.Debugf(env, "group %s", join(req.ids))
 	if err := stack.Group(ctx, req.ids); err != nil {
+		err = namedTwice(req.ids, err)
 		return explain.Error(explain.Group, culprit(ctx, stack, req.ids, err), err)
 	}
 	env.Check(ctx, stack, advice.Group(req.ids))
 	return nil
+}
+
+// namedTwice gives an error of Group the reason, where it is that an SA was named
+// twice.
+func namedTwice(ids []klips.SAID, err error) error {
+	var oe *klips.OpError
+	if !errors.Is(err, syscall.EEXIST) || !errors.As(err, &oe) || oe.Reason != "" {
+		return err
+	}
+	for i, id := range ids {
+		if slices.Contains(ids[:i], id) && oe.Object == id.String() {
+			named := *oe
+			named.Reason = "it is named twice"
+			return &named
+		}
+	}
+	return err
 }
 
 // culprit names the SAs that an error of Group is about: the missing ones if

@@ -122,9 +122,13 @@ func TestStackRefuses(t *testing.T) {
 		{line, groupStack{err: &klips.OpError{Err: syscall.ENOENT}, missing: esp},
 			"esp0x115@10.0.0.2: no such SA; make it first with ipsec spi (ipsec spi lists those that exist)"},
 		{line, groupStack{err: &klips.OpError{Object: "tun0x113@10.0.0.2", Err: syscall.EEXIST}},
-			"tun0x113@10.0.0.2: already in a group, or named twice; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
+			"tun0x113@10.0.0.2: already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
 		{line, groupStack{err: syscall.EEXIST},
-			"tun0x113@10.0.0.2 esp0x115@10.0.0.2 ah0x116@10.0.0.2: already in a group, or named twice; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
+			"tun0x113@10.0.0.2 esp0x115@10.0.0.2 ah0x116@10.0.0.2: already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
+		{"--said tun0x113@10.0.0.2 esp0x115@10.0.0.2 tun0x113@10.0.0.2", groupStack{err: &klips.OpError{Object: "tun0x113@10.0.0.2", Err: syscall.EEXIST}},
+			"tun0x113@10.0.0.2: not grouped: it is named twice"},
+		{"--said tun0x113@10.0.0.2 esp0x115@10.0.0.2 tun0x113@10.0.0.2", groupStack{err: &klips.OpError{Object: "esp0x115@10.0.0.2", Err: syscall.EEXIST}},
+			"esp0x115@10.0.0.2: already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
 		{"inet 10.0.0.2 0x115 esp", groupStack{err: syscall.ENOENT}, "esp0x115@10.0.0.2: no such SA; ipsec spigrp lists the groups"},
 	}
 	for _, tt := range tests {

@@ -46,15 +46,22 @@ func groupError(object string, err syscall.Errno) error {
 func (s *Stack) link(ctx context.Context, a, b klips.SAID) error {
 	err := s.Asker(ctx, "group", a.String()+" "+b.String(), pfkey.GroupPair(a, b))
 	var oe *klips.OpError
-	if !errors.Is(err, syscall.EEXIST) || !errors.As(err, &oe) {
+	if !errors.As(err, &oe) {
 		return err
 	}
-	if l, lerr := s.readLinks(ctx); lerr == nil {
-		if first, second := l.order(a, b); l.next[first] != (klips.SAID{}) {
-			oe.Object = first.String()
-		} else if l.follows(second) {
-			oe.Object = second.String()
-		}
+	l, lerr := s.readLinks(ctx)
+	if lerr != nil {
+		return err
+	}
+	first, second := l.order(a, b)
+	switch missing := l.missing([]klips.SAID{a, b}); {
+	case errors.Is(err, syscall.ENOENT) && missing != nil:
+		oe.Object = missing[0].String()
+	case !errors.Is(err, syscall.EEXIST):
+	case l.next[first] != (klips.SAID{}):
+		oe.Object = first.String()
+	case l.follows(second):
+		oe.Object = second.String()
 	}
 	return err
 }
@@ -91,6 +98,16 @@ func (l links) order(inner, outer klips.SAID) (first, second klips.SAID) {
 	return inner, outer
 }
 
+// missing returns those of the SAs that are not there.
+func (l links) missing(ids []klips.SAID) (m []klips.SAID) {
+	for _, id := range ids {
+		if _, there := l.next[id]; !there {
+			m = append(m, id)
+		}
+	}
+	return m
+}
+
 // follows reports whether an SA comes after another one.
 func (l links) follows(id klips.SAID) bool {
 	for _, next := range l.next {
@@ -105,7 +122,7 @@ func (l links) follows(id klips.SAID) bool {
 // Where the tables have none of the SAs, KLIPS has the word: it refuses the first
 // pair, and nothing has to be taken back.
 func (l links) check(ids []klips.SAID) error {
-	missing := slices.DeleteFunc(slices.Clone(ids), func(id klips.SAID) bool { _, there := l.next[id]; return there })
+	missing := l.missing(ids)
 	switch len(missing) {
 	case 0:
 	case len(ids):

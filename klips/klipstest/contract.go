@@ -276,6 +276,7 @@ func (c *contract) groupRefusals() {
 	c.blames("Group(y, x): a loop", c.Stack.Group(c.ctx, []klips.SAID{y, x}), syscall.EEXIST, x)
 	c.blames("Group with a missing SA", c.Stack.Group(c.ctx, []klips.SAID{y, missing}), syscall.ENOENT, missing)
 	c.blames("Group with a missing SA first", c.Stack.Group(c.ctx, []klips.SAID{missing, z}), syscall.ENOENT, missing)
+	c.blames("Group of none that exists", c.Stack.Group(c.ctx, []klips.SAID{missing, said(klips.ProtoESP, 0x9999, peer)}), syscall.ENOENT, missing)
 	c.sameGroups(map[klips.SAID][]klips.SAID{x: {y}, y: nil, z: nil})
 
 	// Of an inbound pair the outer SA comes first.

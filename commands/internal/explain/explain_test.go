@@ -20,7 +20,7 @@ func TestError(t *testing.T) {
 		{Group, "tun0x113@10.0.0.2", &klips.OpError{Op: "group", Object: "esp0x115@10.0.0.2", Err: syscall.ENOENT},
 			"esp0x115@10.0.0.2: no such SA; make it first with ipsec spi (ipsec spi lists those that exist)"},
 		{Group, "tun0x113@10.0.0.2", syscall.EEXIST,
-			"tun0x113@10.0.0.2: already in a group, or named twice; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
+			"tun0x113@10.0.0.2: already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
 		{AddSA, "ah0x100@10.0.0.2", &klips.OpError{Err: syscall.EPROTONOSUPPORT, Detail: "Requested type not found"},
 			"ah0x100@10.0.0.2: the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6) (the stack says: Requested type not found)"},
 		{Attach, "ipsec0", syscall.ENOTTY, "ipsec0: not attached: inappropriate ioctl for device"},

@@ -39,7 +39,7 @@ var texts = map[key]string{
 	{Group, syscall.ENOENT}:   noGroupSA,
 	{Group, syscall.ESRCH}:    noGroupSA,
 	{Group, syscall.ENXIO}:    noGroupSA,
-	{Group, syscall.EEXIST}:   "already in a group, or named twice; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)",
+	{Group, syscall.EEXIST}:   "already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)",
 	{Group, syscall.EINVAL}:   "the stack does not take these SAs as a group; name two to four, from the innermost (tun) to the outermost (ah)",
 	{Ungroup, syscall.ENOENT}: "no such SA; ipsec spigrp lists the groups",
 	{Ungroup, syscall.ESRCH}:  "no such SA; ipsec spigrp lists the groups",
