@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
@@ -50,7 +51,7 @@ func TestUpToDate(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if d := cmp.Diff(string(out), string(have)); d != "" {
+		if d := gocmp.Diff(string(out), string(have)); d != "" {
 			t.Errorf("%s is not what its source makes; run go generate ./manpages (-source +page):\n%s", target(src), d)
 		}
 	}
@@ -144,7 +145,7 @@ func TestOptions(t *testing.T) {
 }
 
 // foreign are manual pages of others that ours name.
-var foreign = []string{"bash 1", "getrandom 2", "ip 8", "ps 1", "sh 1", "systemd 1", "tcpdump 8"}
+var foreign = []string{"bash 1", "getrandom 2", "ip 8", "man 1", "ps 1", "sh 1", "systemd 1", "tcpdump 8"}
 
 var xref = regexp.MustCompile(`(?m)^\.Xr (\S+ \d)`)
 
@@ -164,6 +165,80 @@ func TestReferences(t *testing.T) {
 			if _, err := os.Stat(file); err != nil {
 				t.Errorf("%s refers to %s, which is not among the pages", target(src), ref)
 			}
+		}
+	}
+}
+
+// seeAlso are the pages of ours that a page lists in SEE ALSO, such as
+// "ipsec_spi 8"; body are those that the rest of it names.
+func seeAlso(t *testing.T, src string) (list, body []string) {
+	t.Helper()
+	page, err := os.ReadFile(target(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, after, ok := strings.Cut(string(page), "\n.Sh SEE ALSO\n")
+	if !ok {
+		t.Fatalf("%s has no section SEE ALSO", target(src))
+	}
+	section, rest, _ := strings.Cut(after, "\n.Sh ")
+	ours := func(s string) (refs []string) {
+		for _, m := range mention.FindAllStringSubmatch(s, -1) {
+			refs = append(refs, m[1])
+		}
+		return refs
+	}
+	return ours(section), ours(text + "\n" + rest)
+}
+
+// mention finds pages of ours wherever they are named in a line.
+var mention = regexp.MustCompile(`\bXr (ipsec\S* \d)`)
+
+// TestSeeAlso: the main page lists all others, a page lists the main page, its
+// twin in another section and every page that it names, in order and once.
+func TestSeeAlso(t *testing.T) {
+	var all []string
+	for _, src := range sources(t) {
+		name, section, _ := strings.Cut(filepath.Base(target(src)), ".")
+		all = append(all, name+" "+section)
+	}
+	for _, src := range sources(t) {
+		name, section, _ := strings.Cut(filepath.Base(target(src)), ".")
+		list, want := seeAlso(t, src)
+		if name == "ipsec" {
+			want = append(want, all...)
+		} else {
+			want = append(want, "ipsec 8")
+		}
+		for _, s := range []string{"5", "8"} {
+			if slices.Contains(all, name+" "+s) {
+				want = append(want, name+" "+s)
+			}
+		}
+		for _, ref := range want {
+			if ref != name+" "+section && !slices.Contains(list, ref) {
+				t.Errorf("%s: SEE ALSO lacks %s", target(src), ref)
+				list = append(list, ref)
+			}
+		}
+		bySection := func(a, b string) int {
+			return cmp.Or(strings.Compare(a[len(a)-1:], b[len(b)-1:]), strings.Compare(a, b))
+		}
+		if inOrder := slices.Compact(slices.SortedFunc(slices.Values(list), bySection)); !slices.Equal(list, inOrder) {
+			t.Errorf("%s: SEE ALSO has %q, want the order %q", target(src), list, inOrder)
+		}
+	}
+}
+
+// TestSpigrpFacts: the page of spigrp has the sections of the original one.
+func TestSpigrpFacts(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(pageDir, "ipsec_spigrp.8"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\n.Sh FILES\n", "\n.Sh HISTORY\n", "/proc/net/ipsec_spigrp", "/usr/local/bin/ipsec", "Richard Guy Briggs", "FreeS/WAN"} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("ipsec_spigrp.8 lacks %q", want)
 		}
 	}
 }
