@@ -81,22 +81,22 @@ type GroupFaultKind uint8
 
 // The faults of groups.
 const (
-	// FaultDestination: SA and Other have different destinations, and no tun SA
+	// GroupDestination: SA and Other have different destinations, and no tun SA
 	// between them starts a new one. The packet goes to one of the two hosts; the
 	// destination is a part of the name of an SA (RFC 2401 section 4.1), so the
 	// other SA is not found there.
-	FaultDestination GroupFaultKind = iota
-	// FaultInside: SA stands inside the tunnel Other to the same destination. Its
+	GroupDestination GroupFaultKind = iota
+	// GroupInside: SA stands inside the tunnel Other to the same destination. Its
 	// packets have the inner destination when they come out of the tunnel, and are
 	// not for SA (RFC 2401 section 5.2.1).
-	FaultInside
-	// FaultCompression: the comp SA stands outside Other, an esp or ah SA. What is
+	GroupInside
+	// GroupCompression: the comp SA stands outside Other, an esp or ah SA. What is
 	// compressed comes before what is encrypted or authenticated (RFC 3173
 	// section 2).
-	FaultCompression
-	// FaultBare: the tun SA is the outermost, after Other. Its packets leave as
+	GroupCompression
+	// GroupBare: the tun SA is the outermost, after Other. Its packets leave as
 	// plain IP-in-IP, which KLIPS does not receive.
-	FaultBare
+	GroupBare
 )
 
 // CheckGroup returns why a group, named from the innermost transform to the
@@ -113,24 +113,24 @@ func CheckGroup(ids []SAID) []GroupFault {
 		if id.Proto == ProtoTun {
 			if tun == nil {
 				if j := slices.IndexFunc(ids[:i], func(in SAID) bool { return in.Dst == id.Dst }); j >= 0 {
-					faults = append(faults, GroupFault{FaultInside, ids[j], *id})
+					faults = append(faults, GroupFault{GroupInside, ids[j], *id})
 				}
 			}
 			tun, start = id, i
 			continue
 		}
 		if id.Dst != ids[start].Dst {
-			faults = append(faults, GroupFault{FaultDestination, *id, ids[start]})
+			faults = append(faults, GroupFault{GroupDestination, *id, ids[start]})
 		}
 		if id.Proto == ProtoComp {
 			if j := slices.IndexFunc(ids[start:i], func(in SAID) bool { return in.Proto == ProtoESP || in.Proto == ProtoAH }); j >= 0 {
-				faults = append(faults, GroupFault{FaultCompression, *id, ids[start+j]})
+				faults = append(faults, GroupFault{GroupCompression, *id, ids[start+j]})
 			}
 		}
 	}
 	last := ids[len(ids)-1]
 	if last.Proto == ProtoTun && !slices.ContainsFunc(faults, func(f GroupFault) bool { return f.Other == last }) {
-		faults = append(faults, GroupFault{FaultBare, last, ids[len(ids)-2]})
+		faults = append(faults, GroupFault{GroupBare, last, ids[len(ids)-2]})
 	}
 	return faults
 }

@@ -133,15 +133,15 @@ func linked(a, b klips.SAID, ids []klips.SAID) bool {
 
 func groupText(f klips.GroupFault) string {
 	switch f.Kind {
-	case klips.FaultDestination:
+	case klips.GroupDestination:
 		return fmt.Sprintf("%v and %v have different destinations; a packet goes to one of the two hosts, which does not have the SA of the other: a tun SA to %s has to stand before %v",
 			f.SA, f.Other, klips.FormatAddr(f.SA.Dst), f.SA)
-	case klips.FaultInside:
+	case klips.GroupInside:
 		return fmt.Sprintf("%v stands before %v, and so inside that tunnel; SAs are named from the inside to the outside, and the hosts behind %s do not have this SA: name the tun SA first",
 			f.SA, f.Other, klips.FormatAddr(f.Other.Dst))
-	case klips.FaultCompression:
+	case klips.GroupCompression:
 		return fmt.Sprintf("%v stands after %v; what is encrypted or authenticated first is not compressed any more: name the comp SA before it", f.SA, f.Other)
-	case klips.FaultBare:
+	case klips.GroupBare:
 		return fmt.Sprintf("%v is the outermost SA, so packets leave as plain IP-in-IP, which KLIPS does not receive; name an esp or ah SA after it", f.SA)
 	}
 	return fmt.Sprintf("%v and %v do not fit in one group", f.SA, f.Other)
