@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
@@ -77,21 +78,23 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 	v.Stack, v.Time = s.Name(), time.Now()
 	v.Host, _ = os.Hostname()
 	if v.Eroutes, err = s.Eroutes(ctx); err != nil {
-		return v, err
+		return v, explain.Error(explain.List, "eroutes", err)
 	}
 	if v.SAs, err = s.SAs(ctx); err != nil {
-		return v, err
+		return v, explain.Error(explain.List, "SAs", err)
 	}
 	if v.Devices, err = s.Devices(ctx); err != nil {
-		return v, err
+		return v, explain.Error(explain.List, "devices", err)
 	}
 	if o, ok := klips.As[klips.Shared](s); ok {
 		if v.Foreign, err = o.Foreign(ctx); err != nil {
-			return v, err
+			return v, explain.Error(explain.List, "what other programs have made", err)
 		}
 	}
-	v.Routes, err = routes.List()
-	return v, err
+	if v.Routes, err = routes.List(); err != nil {
+		return v, explain.Error(explain.List, "routes", err)
+	}
+	return v, nil
 }
 
 // write prints the view: host and date, eroutes with their groups, devices, SAs

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/xfrm"
@@ -65,7 +66,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	for _, n := range ports {
 		p, err := xfrm.HoldESPPort(n, form)
 		if err != nil {
-			return err
+			return fmt.Errorf("UDP port %d: %s", n, explain.Cause(err))
 		}
 		defer p.Close()
 	}

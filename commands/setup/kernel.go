@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -35,9 +36,12 @@ func (k kernel) stop(ctx context.Context) error {
 		return err
 	}
 	defer s.Close()
-	for _, remove := range []func(context.Context) error{s.ClearEroutes, s.ClearSAs, s.DetachAll} {
-		if err := remove(ctx); err != nil {
-			return err
+	for _, step := range []struct {
+		op     explain.Op
+		remove func(context.Context) error
+	}{{explain.ClearEroutes, s.ClearEroutes}, {explain.ClearSAs, s.ClearSAs}, {explain.DetachAll, s.DetachAll}} {
+		if err := step.remove(ctx); err != nil {
+			return explain.Error(step.op, "", err)
 		}
 	}
 	if s.Name() == "klips" {
@@ -45,12 +49,12 @@ func (k kernel) stop(ctx context.Context) error {
 	}
 	devices, err := s.Devices(ctx)
 	if err != nil {
-		return err
+		return explain.Error(explain.List, "devices", err)
 	}
 	for _, d := range devices {
 		// Some that are listed are not there as long as nobody attaches them.
 		if err := s.DeleteDevice(ctx, d.Name); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
-			return err
+			return explain.Error(explain.DeleteDevice, d.Name, err)
 		}
 	}
 	return nil
@@ -132,19 +136,19 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	st = kernelStatus{Running: true, Stack: s.Name()}
 	if st.Version, err = s.Version(ctx); err != nil {
-		return st, err
+		return st, explain.Error(explain.List, "version", err)
 	}
 	sas, err := s.SAs(ctx)
 	if err != nil {
-		return st, err
+		return st, explain.Error(explain.List, "SAs", err)
 	}
 	eroutes, err := s.Eroutes(ctx)
 	if err != nil {
-		return st, err
+		return st, explain.Error(explain.List, "eroutes", err)
 	}
 	st.SAs, st.Eroutes = len(sas), len(eroutes)
 	if st.Devices, err = s.Devices(ctx); err != nil {
-		return st, err
+		return st, explain.Error(explain.List, "devices", err)
 	}
 	st.Abilities = listing.Probe(ctx, s)
 	return st, nil

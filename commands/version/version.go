@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips/stacks"
@@ -63,7 +64,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		defer stack.Close()
 		line, err := stack.Version(ctx)
 		if err != nil {
-			line = "version unknown: " + err.Error()
+			line = "its version is not known: " + explain.Cause(err)
 		}
 		fmt.Fprintf(w, "stack %s: %s\n", stack.Name(), line)
 		fmt.Fprintf(w, "chosen because %s\n", why(env.StackName))

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
 )
 
 // lockWait is how long a command waits for another's change, which takes
@@ -34,7 +36,7 @@ func lock(ctx context.Context, ns *os.File) (unlock func(), err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("another command is changing the tables of this network namespace: %w", ctx.Err())
+			return nil, &klips.OpError{Err: ctx.Err(), Reason: "another command is changing the tables of this network namespace; try again"}
 		case <-time.After(2 * time.Millisecond):
 		}
 	}

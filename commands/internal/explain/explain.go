@@ -5,9 +5,13 @@ package explain
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
 )
@@ -129,6 +133,22 @@ func Error(op Op, object string, err error) error {
 	return &failure{b.String(), err}
 }
 
+// Cause returns why a stack or the system failed, without what was asked for.
+func Cause(err error) string {
+	var gone *klips.UnavailableError
+	var oe *klips.OpError
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &gone):
+		return gone.Error()
+	case errors.As(err, &oe) && oe.Reason != "":
+		return oe.Reason
+	case errors.As(err, &errno):
+		return Reason(errno)
+	}
+	return err.Error()
+}
+
 // Text returns what an errno means as the answer to op: the fault, and after a
 // semicolon how to mend it. It does not name the object.
 func Text(op Op, errno syscall.Errno) string {
@@ -141,8 +161,18 @@ func Text(op Op, errno syscall.Errno) string {
 	if op < numOps {
 		verb = verbs[op]
 	}
+	return verb + ": " + Reason(errno)
+}
+
+// Reason returns what an errno means whatever was asked for, and after a semicolon
+// how to mend it.
+func Reason(errno syscall.Errno) string {
 	if t, ok := common[errno]; ok {
-		return verb + ": " + t
+		return t
 	}
-	return verb + ": " + errno.Error()
+	name := unix.ErrnoName(errno)
+	if name == "" {
+		name = "errno " + strconv.Itoa(int(errno))
+	}
+	return fmt.Sprintf("the system refuses it with %s (%s); its log (dmesg) may say why", name, errno.Error())
 }

@@ -2,7 +2,6 @@ package explain
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +22,8 @@ func TestError(t *testing.T) {
 			"tun0x113@10.0.0.2: already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
 		{AddSA, "ah0x100@10.0.0.2", &klips.OpError{Err: syscall.EPROTONOSUPPORT, Detail: "Requested type not found"},
 			"ah0x100@10.0.0.2: the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6) (the stack says: Requested type not found)"},
-		{Attach, "ipsec0", syscall.ENOTTY, "ipsec0: not attached: inappropriate ioctl for device"},
+		{Attach, "ipsec0", syscall.ENOTTY, "ipsec0: not attached: the device does not know the request; is it a virtual device of KLIPS? (ipsec tncfg lists them)"},
+		{Attach, "ipsec0", syscall.EXFULL, "ipsec0: not attached: the system refuses it with EXFULL (exchange full); its log (dmesg) may say why"},
 		{ClearSAs, "", syscall.EPERM, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 		{SetDebug, "", errors.New("no daemon"), "no daemon"},
 		{List, "SAs", &klips.OpError{Op: "list", Err: errors.New("garbled answer")}, "SAs: cannot be listed: garbled answer"},
@@ -48,7 +48,9 @@ var known = []syscall.Errno{
 	syscall.ESOCKTNOSUPPORT, syscall.EEXIST, syscall.ENOENT, syscall.ENXIO, syscall.ESRCH, syscall.EFAULT,
 	syscall.ENOSPC, syscall.ESPIPE, syscall.EAFNOSUPPORT, syscall.EMSGSIZE, syscall.EPROTO, syscall.EPROTONOSUPPORT,
 	syscall.EPFNOSUPPORT, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.ENOMEM, syscall.EPIPE, syscall.EMFILE,
-	syscall.ENFILE, syscall.ETIMEDOUT, syscall.ECONNREFUSED,
+	syscall.ENFILE, syscall.ETIMEDOUT, syscall.ECONNREFUSED, syscall.EAGAIN, syscall.EINTR, syscall.ENOTTY,
+	syscall.ENAMETOOLONG, syscall.E2BIG, syscall.ERANGE, syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EADDRINUSE,
+	syscall.EADDRNOTAVAIL, syscall.ENOPROTOOPT, syscall.EROFS, syscall.EBADMSG, syscall.EOVERFLOW, syscall.EIO,
 }
 
 // TestTexts checks that every pair of operation and errno has one line that is
@@ -67,13 +69,30 @@ func TestTexts(t *testing.T) {
 				t.Errorf("Text(%d, %v) = %q, want an explanation", op, errno, text)
 			}
 		}
-		if got, want := Text(op, syscall.Errno(250)), fmt.Sprint(verbs[op], ": ", syscall.Errno(250)); got != want {
+		// One that nobody has thought of is not left alone either.
+		if got, want := Text(op, syscall.Errno(250)), verbs[op]+": the system refuses it with errno 250 (errno 250); its log (dmesg) may say why"; got != want {
 			t.Errorf("Text(%d, 250) = %q, want %q", op, got, want)
 		}
 	}
 	for k := range texts {
 		if k.op >= numOps {
 			t.Errorf("text for unknown operation %d", k.op)
+		}
+	}
+}
+
+func TestCause(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&klips.OpError{Op: "list", Err: syscall.EPERM}, "not permitted; run it as root (CAP_NET_ADMIN is needed)"},
+		{&klips.OpError{Op: "list", Err: syscall.EPERM, Reason: "a reason"}, "a reason"},
+		{&klips.UnavailableError{Why: "no KLIPS", Help: "load it", Err: syscall.ENOENT}, "no KLIPS; load it"},
+		{errors.New("line 3 is garbled"), "line 3 is garbled"},
+	} {
+		if got := Cause(tt.err); got != tt.want {
+			t.Errorf("Cause(%v) = %q, want %q", tt.err, got, tt.want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -25,7 +26,7 @@ func Probe(ctx context.Context, stack klips.Stack) (a Abilities) {
 	}
 	var err error
 	if a.List, err = p.Probe(ctx); err != nil {
-		a.NotKnown = err.Error()
+		a.NotKnown = explain.Cause(err)
 	}
 	return a
 }
