@@ -1,0 +1,112 @@
+package listing
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A textStack has its tables as text too.
+type textStack struct {
+	clitest.Stack
+	text []byte
+	err  error
+	name string // of the table that was asked for
+}
+
+func (s *textStack) Table(_ context.Context, name string) ([]byte, error) {
+	s.name = name
+	return s.text, s.err
+}
+
+var table = Table[[]klips.SA]{Name: "ipsec_spi", About: "SAs", Read: klips.Stack.SAs, Write: func(w io.Writer, l []klips.SA) error {
+	_, err := fmt.Fprintf(w, "%d records\n", len(l))
+	return err
+}}
+
+func TestPrint(t *testing.T) {
+	refused := &klips.OpError{Op: "list", Err: syscall.EPERM}
+	const text = "a line that only this kernel understands\nno newline at the end"
+	for _, tt := range []struct {
+		name      string
+		stack     klips.Stack
+		out, fail string
+	}{
+		{"records", &clitest.Stack{}, "0 records\n", ""},
+		{"text", &textStack{text: []byte(text)}, text, ""},
+		{"empty text", &textStack{}, "", ""},
+		{"no right", &clitest.Stack{ListErr: syscall.EPERM}, "", "SAs: cannot be listed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
+		{"no right to text", &textStack{text: []byte(text), err: refused}, "", "SAs: cannot be listed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
+		{"no table", &textStack{err: &klips.OpError{Op: "list", Object: "/proc/net/ipsec_spi", Err: syscall.ENOENT}}, "",
+			"/proc/net/ipsec_spi: the stack has no such table; is it running? (ipsec setup status)"},
+	} {
+		var out bytes.Buffer
+		err := Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, tt.stack, table)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if tt.name == "no right" { // the double names the table itself
+			got = strings.Replace(got, "spi: ", "SAs: ", 1)
+		}
+		if out.String() != tt.out || got != tt.fail {
+			t.Errorf("%s: printed %q, error %q, want %q, %q", tt.name, out.String(), got, tt.out, tt.fail)
+		}
+		if s, ok := tt.stack.(*textStack); ok && s.name != "ipsec_spi" {
+			t.Errorf("%s: asked for table %q", tt.name, s.name)
+		}
+	}
+}
+
+// A full is an output that takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestPrintFull(t *testing.T) {
+	for name, stack := range map[string]klips.Stack{"records": &clitest.Stack{}, "text": &textStack{text: []byte("x")}} {
+		err := Print(t.Context(), &cli.Env{Out: full{}}, stack, table)
+		if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "standard output: ") {
+			t.Errorf("%s to a full disk: %v", name, err)
+		}
+	}
+}
+
+// A prober tells what it can do.
+type prober struct {
+	clitest.Stack
+	list []klips.Ability
+	err  error
+}
+
+func (p *prober) Probe(context.Context) ([]klips.Ability, error) { return p.list, p.err }
+
+func TestAbilities(t *testing.T) {
+	list := []klips.Ability{{Name: "esp over IPv4"}, {Name: "ah over IPv6", Missing: "module ah6"}, {Name: "aes128"}, {Name: "lzs", Missing: "no stack has it"}}
+	for _, tt := range []struct {
+		name  string
+		stack klips.Stack
+		want  string
+	}{
+		{"no prober", &clitest.Stack{}, ""},
+		{"some", &prober{list: list}, "it has esp over IPv4, aes128\nit lacks ah over IPv6: module ah6\nit lacks lzs: no stack has it\n"},
+		{"none", &prober{}, ""},
+		{"no right", &prober{err: &klips.OpError{Op: "probe", Err: syscall.EPERM}}, "what it can do is not known: not permitted; run it as root (CAP_NET_ADMIN is needed)\n"},
+		{"some, then an error", &prober{list: list[:1], err: errors.New("interrupted")}, "what it can do is not known: interrupted\nit has esp over IPv4\n"},
+	} {
+		var b bytes.Buffer
+		Probe(t.Context(), tt.stack).Write(&b)
+		if b.String() != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, b.String(), tt.want)
+		}
+	}
+}
