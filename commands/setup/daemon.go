@@ -21,14 +21,16 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// How long a daemon may take to start and to stop, and another call of setup may
-// take before it is our turn: as long as one that starts and stops.
-const (
-	startTimeout = 15 * time.Second
-	stopTimeout  = 10 * time.Second
-	turnTimeout  = time.Minute
-	askTimeout   = 5 * time.Second
-)
+// A patience is how long we wait for others. Only a fault takes so long.
+type patience struct {
+	start time.Duration // for a daemon to come up
+	stop  time.Duration // for a daemon to go
+	kill  time.Duration // for the system to take down one that was killed
+	ask   time.Duration // for an answer to a request to stop
+	turn  time.Duration // for another call of setup, which may stop and start
+}
+
+var usual = patience{start: 15 * time.Second, stop: 10 * time.Second, kill: 10 * time.Second, ask: 5 * time.Second, turn: time.Minute}
 
 // daemon is the embedded stack: its daemon in a run directory. Those who start
 // and stop take turns (see [user.LockDir]), so that many at once end as if one
@@ -36,15 +38,16 @@ const (
 type daemon struct {
 	env    *cli.Env
 	rundir string
+	patience
 }
 
 // turn opens the run directory when it is our turn, and makes it if asked to.
 func (d daemon) turn(ctx context.Context, makeIt bool) (*user.Dir, error) {
-	ctx, cancel := context.WithTimeout(ctx, turnTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.patience.turn)
 	defer cancel()
 	dir, err := user.LockDir(ctx, d.rundir, makeIt)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("%s: another ipsec setup has been at work there for %v; end it first", d.rundir, turnTimeout)
+		return nil, fmt.Errorf("%s: another ipsec setup has been at work there for %v; end it first", d.rundir, d.patience.turn)
 	}
 	return dir, err
 }
@@ -72,7 +75,7 @@ func (d daemon) notMade(err error) error {
 // startIn is start when it is our turn. Daemons that are not ours to start can
 // come and go all the same: a service manager runs them itself.
 func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
-	for end := time.Now().Add(startTimeout); ; {
+	for end := time.Now().Add(d.patience.start); ; {
 		pid, err := d.ask(ctx)
 		switch {
 		case err == nil:
@@ -151,11 +154,11 @@ func (d daemon) launch(dir *user.Dir) error {
 	}
 	cmd.Env = append(cmd.Env, "IPSEC_RUNDIR="+d.rundir)
 	cmd.Stderr = log
-	_, err = background.Start(cmd, startTimeout)
+	_, err = background.Start(cmd, d.patience.start)
 	var ended *background.EndedError
 	switch {
 	case errors.Is(err, background.ErrLate):
-		return fmt.Errorf("the daemon was not ready within %v; see %s", startTimeout, log.Name())
+		return fmt.Errorf("the daemon was not ready within %v; see %s", d.patience.start, log.Name())
 	case !errors.As(err, &ended):
 		return err
 	}
@@ -230,14 +233,14 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir) error {
 	switch {
 	case err == nil:
 		pid = c.PeerPID() // its file has the number that it has in its own namespace
-		short, cancel := context.WithTimeout(ctx, askTimeout)
+		short, cancel := context.WithTimeout(ctx, d.patience.ask)
 		err = c.Stop(short)
 		cancel()
 		c.Close()
 	case !silent(err):
 		return d.refused(err)
 	}
-	if err == nil && gone(dir) {
+	if err == nil && gone(dir, d.patience.stop) {
 		return nil
 	}
 	if pid == 0 {
@@ -247,7 +250,7 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir) error {
 		if err := kill(pid, unix.SIGTERM); err != nil {
 			return err
 		}
-		if gone(dir) {
+		if gone(dir, d.patience.stop) {
 			return dir.RemoveRest()
 		}
 	}
@@ -255,7 +258,7 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir) error {
 	if err := kill(pid, unix.SIGKILL); err != nil {
 		return err
 	}
-	if !gone(dir) {
+	if !gone(dir, d.patience.kill) {
 		return fmt.Errorf("the daemon, pid %d, cannot be ended", pid)
 	}
 	return dir.RemoveRest()
@@ -271,8 +274,8 @@ func kill(pid int, sig unix.Signal) error {
 }
 
 // gone waits for the daemon to end.
-func gone(dir *user.Dir) bool {
-	for end := time.Now().Add(stopTimeout); ; time.Sleep(5 * time.Millisecond) {
+func gone(dir *user.Dir, limit time.Duration) bool {
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
 		pid, err := dir.Holder()
 		if err == nil && pid == 0 {
 			return true

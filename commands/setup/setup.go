@@ -99,7 +99,7 @@ func choose(env *cli.Env) (service, error) {
 	switch env.StackName {
 	case "", "auto", "user":
 		rundir, err := user.Rundir(env.Getenv)
-		return daemon{env, rundir}, err
+		return daemon{env, rundir, usual}, err
 	}
 	return kernel{env}, nil
 }

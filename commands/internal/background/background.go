@@ -109,7 +109,11 @@ func start(cmd *exec.Cmd) error {
 	}
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Ignore(syscall.SIGHUP)
-		defer signal.Reset(syscall.SIGHUP)
+		defer func() { // signal.Reset does not undo signal.Ignore
+			c := make(chan os.Signal, 1)
+			signal.Notify(c, syscall.SIGHUP)
+			signal.Stop(c)
+		}()
 	}
 	return cmd.Start()
 }

@@ -1,0 +1,407 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/commands/internal/background"
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/user"
+	userdaemon "github.com/klips-go/ipsec/klips/user/daemon"
+)
+
+// TestMain is the program that setup starts, too: a daemon on a host of memory.
+// DAEMON says how it behaves.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "klipsd" && os.Args[2] == "--ready-fd" {
+		fd, _ := strconv.Atoi(os.Args[3])
+		os.Exit(klipsd(fd, os.Getenv("DAEMON")))
+	}
+	os.Exit(m.Run())
+}
+
+func klipsd(ready int, how string) int {
+	rundir := os.Getenv("IPSEC_RUNDIR")
+	switch how {
+	case "words":
+		fmt.Fprintln(os.Stderr, "time=now msg=something\nipsec klipsd: no room; make some")
+		return 1
+	case "silent":
+		return 1
+	case "late":
+		<-make(chan int)
+	case "deaf", "stubborn": // it has the lock, and no socket
+		dir, err := user.OpenDir(rundir)
+		if err != nil {
+			return 1
+		}
+		c := make(chan os.Signal, 1)
+		if signal.Notify(c, unix.SIGTERM); how == "stubborn" {
+			signal.Ignore(unix.SIGTERM)
+		}
+		if _, err := dir.TakeLock(context.Background()); err != nil {
+			return 1
+		}
+		background.Ready(ready)
+		<-c
+		return 0 // like one that was killed, it leaves its file
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	err := userdaemon.Run(ctx, userdaemon.Config{
+		Rundir: rundir, Version: "test", Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Host:  klipstest.NewHost(new(klipstest.Network), []netip.Addr{netip.MustParseAddr("192.0.2.1")}, "eth0"),
+		Ready: func() { background.Ready(ready) },
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ipsec klipsd:", err)
+		return 1
+	}
+	return 0
+}
+
+// A result is what a run of setup did.
+type result struct {
+	status   int
+	out, err string
+}
+
+// A bench is a run directory of its own. What was started ends with the test.
+type bench struct {
+	t      *testing.T
+	rundir string
+	patience
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	// A busy machine takes its time; only faults wait as long.
+	b := &bench{t, filepath.Join(t.TempDir(), "run"), patience{start: time.Minute, stop: time.Minute, kill: time.Minute, ask: time.Minute, turn: 5 * time.Minute}}
+	t.Cleanup(func() {
+		if pid := b.holder(); pid != 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			for b.holder() != 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	})
+	return b
+}
+
+// holder returns the process id of the daemon, 0 for none.
+func (b *bench) holder() int {
+	dir, err := user.OpenDir(b.rundir)
+	if err != nil {
+		return 0
+	}
+	defer dir.Close()
+	pid, _ := dir.Holder()
+	return pid
+}
+
+// run does one action.
+func (b *bench) run(action func(daemon, context.Context) error) result {
+	var out, errs bytes.Buffer
+	env := &cli.Env{Name: "ipsec setup", Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
+	err := action(daemon{env, b.rundir, b.patience}, context.Background())
+	text, status := cli.Message(env.Name, err)
+	return result{status, out.String(), errs.String() + text}
+}
+
+// must does one action, which must succeed.
+func (b *bench) must(action func(daemon, context.Context) error) result {
+	b.t.Helper()
+	r := b.run(action)
+	if r.status != 0 {
+		b.t.Fatalf("status %d: %s", r.status, r.err)
+	}
+	return r
+}
+
+func status(d daemon, ctx context.Context) error { return d.status(ctx, false) }
+
+func TestLifecycle(t *testing.T) {
+	b := newBench(t)
+	for name, f := range map[string]func(daemon, context.Context) error{"stop": daemon.stop, "condrestart": daemon.condrestart} {
+		if r := b.must(f); !strings.Contains(r.err, "note: no daemon runs in "+b.rundir) {
+			t.Errorf("%s of nothing: %q", name, r.err)
+		}
+	}
+	if r := b.run(status); r.status != 3 || !strings.HasPrefix(r.out, "IPsec stopped (stack user, "+b.rundir) {
+		t.Errorf("status %d, %q", r.status, r.out)
+	}
+	if _, err := os.Lstat(b.rundir); err == nil {
+		t.Error("the run directory was made although nothing started")
+	}
+	if r := b.must(daemon.start); r.out+r.err != "" {
+		t.Errorf("start prints %q and %q", r.out, r.err)
+	}
+	first := b.holder()
+	if r := b.must(daemon.start); !strings.Contains(r.err, fmt.Sprintf("running already, pid %d", first)) {
+		t.Errorf("a second start prints %q", r.err)
+	}
+	if r := b.must(daemon.reload); !strings.Contains(r.err, "note: there is nothing to read again") || b.holder() != first {
+		t.Errorf("reload prints %q, and pid %d became %d", r.err, first, b.holder())
+	}
+	r := b.must(status)
+	want := fmt.Sprintf(`^IPsec running - pid: %d
+stack user test in %s, up \d+s
+0 SAs, 0 eroutes
+ipsec0 not attached
+ipsec1 not attached
+(\w+=[01]\n)+$`, first, regexp.QuoteMeta(b.rundir))
+	if !regexp.MustCompile(want).MatchString(r.out) {
+		t.Errorf("status prints\n%swant\n%s", r.out, want)
+	}
+	var s struct {
+		Running bool
+		Stack   string
+		PID     int
+	}
+	r = b.must(func(d daemon, ctx context.Context) error { return d.status(ctx, true) })
+	if err := json.Unmarshal([]byte(r.out), &s); err != nil || !s.Running || s.Stack != "user" || s.PID != first {
+		t.Errorf("status --json prints %s: %v, %v", r.out, s, err)
+	}
+	for name, f := range map[string]func(daemon, context.Context) error{"restart": daemon.restart, "condrestart": daemon.condrestart} {
+		before := b.holder()
+		if b.must(f); b.holder() == before || b.holder() == 0 {
+			t.Errorf("%s: pid %d became %d", name, before, b.holder())
+		}
+	}
+	b.must(daemon.stop)
+	if l, _ := os.ReadDir(b.rundir); len(l) != 0 {
+		t.Errorf("stop leaves %v", l)
+	}
+	// Both start where nothing runs.
+	b.must(daemon.reload)
+	b.must(daemon.stop)
+	b.must(daemon.restart)
+	if b.holder() == 0 {
+		t.Error("restart of nothing starts nothing")
+	}
+}
+
+// Many at once end as if one had come after the other.
+func TestAtOnce(t *testing.T) {
+	b := newBench(t)
+	all := func(actions ...func(daemon, context.Context) error) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for i, f := range actions {
+			wg.Go(func() {
+				if r := b.run(f); r.status != 0 {
+					t.Errorf("action %d: status %d, %s", i, r.status, r.err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	for range 3 {
+		all(daemon.start, daemon.start, daemon.start, daemon.start, daemon.start, daemon.start)
+		pid := b.holder()
+		if r := b.run(status); r.status != 0 || !strings.Contains(r.out, fmt.Sprintf("pid: %d\n", pid)) {
+			t.Errorf("after six starts: %v", r)
+		}
+		all(daemon.restart, daemon.reload, daemon.restart, daemon.condrestart)
+		if r := b.run(status); r.status != 0 {
+			t.Errorf("after restarts: %v", r)
+		}
+		all(daemon.stop, daemon.start, daemon.stop, daemon.restart, daemon.stop)
+		if r := b.run(status); (b.holder() == 0) != (r.status == 3) {
+			t.Errorf("after starts and stops: pid %d and %v", b.holder(), r)
+		}
+		all(daemon.stop, daemon.stop, daemon.stop)
+		if l, _ := os.ReadDir(b.rundir); len(l) != 0 || b.holder() != 0 {
+			t.Errorf("after stops: %v", l)
+		}
+	}
+}
+
+// Why a daemon did not come up is told, and nothing of it is left.
+func TestNotStarted(t *testing.T) {
+	for _, tt := range []struct{ how, want string }{
+		{"words", `^ipsec setup: no room; make some$`},
+		{"silent", `^ipsec setup: the daemon ended at once \(exit status 1\); see .*/klipsd.log$`},
+		{"late", `^ipsec setup: the daemon was not ready within 1ms; see .*/klipsd.log$`},
+	} {
+		b := newBench(t)
+		t.Setenv("DAEMON", tt.how)
+		if tt.how == "late" {
+			b.start = time.Millisecond
+		}
+		if r := b.run(daemon.start); r.status != 1 || !regexp.MustCompile(tt.want).MatchString(r.err) {
+			t.Errorf("%s: status %d, %q, want %q", tt.how, r.status, r.err, tt.want)
+		}
+		if pid := b.holder(); pid != 0 {
+			t.Errorf("%s: process %d runs", tt.how, pid)
+		}
+	}
+}
+
+// A daemon that does not take requests is asked by a signal, and killed if that
+// does not help.
+func TestStopOfTheDeaf(t *testing.T) {
+	for _, tt := range []struct {
+		how  string
+		note bool
+	}{{"deaf", false}, {"stubborn", true}} {
+		b := newBench(t)
+		t.Setenv("DAEMON", tt.how)
+		b.must(daemon.start)
+		if tt.note {
+			b.stop = 100 * time.Millisecond
+		}
+		if r := b.must(daemon.stop); strings.Contains(r.err, "killing it") != tt.note {
+			t.Errorf("%s: stop prints %q", tt.how, r.err)
+		}
+		if l, _ := os.ReadDir(b.rundir); len(l) != 0 || b.holder() != 0 {
+			t.Errorf("%s: stop leaves %v", tt.how, l)
+		}
+	}
+}
+
+// A start beside a daemon that has the lock and does not answer waits, and then
+// tells which one it is.
+func TestStartBesideTheDeaf(t *testing.T) {
+	b := newBench(t)
+	t.Setenv("DAEMON", "deaf")
+	b.must(daemon.start)
+	b.start = time.Millisecond
+	want := fmt.Sprintf("a daemon, pid %d, has %s and does not answer; end it with: ipsec setup stop", b.holder(), b.rundir)
+	if r := b.run(daemon.start); r.status != 1 || !strings.Contains(r.err, want) {
+		t.Errorf("status %d, %q, want %q", r.status, r.err, want)
+	}
+}
+
+// Who holds the turn for too long is told of.
+func TestTurn(t *testing.T) {
+	b := newBench(t)
+	dir, err := user.LockDir(t.Context(), b.rundir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	b.turn = time.Millisecond
+	for name, f := range map[string]func(daemon, context.Context) error{
+		"start": daemon.start, "stop": daemon.stop, "restart": daemon.restart, "condrestart": daemon.condrestart,
+	} {
+		if r := b.run(f); r.status != 1 || !strings.Contains(r.err, "another ipsec setup has been at work there") {
+			t.Errorf("%s: status %d, %q", name, r.status, r.err)
+		}
+	}
+}
+
+// What a daemon that was killed has left is no daemon.
+func TestAfterKill(t *testing.T) {
+	b := newBench(t)
+	b.must(daemon.start)
+	pid := b.holder()
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for b.holder() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if r := b.run(status); r.status != 3 {
+		t.Errorf("status %d, %q", r.status, r.out)
+	}
+	b.must(daemon.start)
+	if now := b.holder(); now == 0 || now == pid {
+		t.Errorf("pid %d became %d", pid, now)
+	}
+	_ = unix.Kill(b.holder(), unix.SIGKILL)
+	for b.holder() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+	b.must(daemon.stop)
+	if l, _ := os.ReadDir(b.rundir); len(l) != 0 {
+		t.Errorf("stop leaves %v", l)
+	}
+}
+
+func TestSet(t *testing.T) {
+	b := newBench(t)
+	set := func(words ...string) result {
+		return b.run(func(d daemon, ctx context.Context) error { return d.set(ctx, words) })
+	}
+	if r := set("tos=0"); r.status != 1 || !strings.Contains(r.err, "no daemon runs in "+b.rundir+"; start one with: ipsec setup start") {
+		t.Errorf("without a daemon: %v", r)
+	}
+	b.must(daemon.start)
+	if r := set("tos=0", "icmp=0"); r.status != 0 || r.out+r.err != "" {
+		t.Errorf("set: %v", r)
+	}
+	if r := set("tos=1", "nosuch=1"); r.status != 1 || !strings.Contains(r.err, "no such knob") {
+		t.Errorf("set of one that is not there: %v", r)
+	}
+	if r := b.must(status); !strings.Contains(r.out, "\ntos=0\n") || !strings.Contains(r.out, "\nicmp=0\n") {
+		t.Errorf("status prints %s", r.out)
+	}
+}
+
+func TestParseKnobs(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"", "a knob is missing"},
+		{"tos", "write KNOB=0 or KNOB=1"},
+		{"tos=", "write KNOB=0 or KNOB=1"},
+		{"tos=2", "write KNOB=0 or KNOB=1"},
+		{"tos=1 icmp=0 tos=1", "tos: it was given twice"},
+	} {
+		var usage *cli.UsageError
+		if _, err := parseKnobs(strings.Fields(tt.in)); !errors.As(err, &usage) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("parseKnobs(%q) = %v, want %q", tt.in, err, tt.want)
+		}
+	}
+	if got, err := parseKnobs([]string{"tos=1", "icmp=0"}); err != nil || len(got) != 2 || got["tos"] != 1 || got["icmp"] != 0 {
+		t.Errorf("parseKnobs = %v, %v", got, err)
+	}
+}
+
+func TestSilent(t *testing.T) {
+	for err, want := range map[error]bool{
+		fs.ErrNotExist: true, syscall.ECONNREFUSED: true, syscall.EPIPE: true, syscall.ESHUTDOWN: true,
+		fs.ErrPermission: false, context.DeadlineExceeded: false,
+		&user.RundirError{Err: syscall.ENAMETOOLONG}: false, &user.RundirError{Err: fs.ErrPermission}: false,
+	} {
+		if got := silent(fmt.Errorf("dial: %w", err)); got != want {
+			t.Errorf("silent(%v) = %v, want %v", err, got, want)
+		}
+	}
+}
+
+func TestLastLine(t *testing.T) {
+	for _, tt := range []struct {
+		log  string
+		from int64
+		want string
+	}{
+		{"", 0, ""},
+		{"one\ntwo\n", 0, "two"},
+		{"old\nipsec klipsd: no TUN; load it\n", 4, "no TUN; load it"},
+		{"old words\n", 10, ""},
+		{"panic: x\n\ngoroutine 1\n", 0, "goroutine 1"},
+	} {
+		if got := lastLine(strings.NewReader(tt.log), tt.from); got != tt.want {
+			t.Errorf("lastLine(%q, %d) = %q, want %q", tt.log, tt.from, got, tt.want)
+		}
+	}
+}
