@@ -197,6 +197,15 @@ func TestOpen(t *testing.T) {
 			t.Errorf("Open with %q = %v", c.name, err)
 		}
 	}
+	_, err := kernel.Open(func(k string) string {
+		if k == "IPSEC_PFKEY_SOCKET" {
+			return "/" + strings.Repeat("x", 107)
+		}
+		return ""
+	})
+	if want := "IPSEC_PFKEY_SOCKET is too long: it has 108 bytes, and at most 107 fit"; !errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(err.Error(), want) {
+		t.Errorf("Open with a long path = %v, want %s", err, want)
+	}
 }
 
 func TestTables(t *testing.T) {

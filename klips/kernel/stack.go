@@ -42,12 +42,21 @@ var (
 
 // Open returns the stack as the environment describes it. Where that says
 // nothing and the kernel has no KLIPS, the error is a *[klips.UnavailableError]
-// that wraps fs.ErrNotExist.
+// that wraps fs.ErrNotExist; where a path is longer than the address of a socket
+// holds, one that wraps syscall.ENAMETOOLONG.
 func Open(getenv func(string) string) (*Stack, error) {
 	s := New("/proc/net", pfkey.Open, DeviceIoctl)
 	dir, path := getenv("IPSEC_PROC_NET"), getenv("IPSEC_PFKEY_SOCKET")
 	if dir != "" {
 		s.procNet = dir
+	}
+	if len(path) > pfkey.MaxSocketPath {
+		return nil, &klips.UnavailableError{
+			Why: fmt.Sprintf("IPSEC_PFKEY_SOCKET is too long: it has %d bytes, and at most %d fit the address of a socket",
+				len(path), pfkey.MaxSocketPath),
+			Help: "set it to a shorter path",
+			Err:  syscall.ENAMETOOLONG,
+		}
 	}
 	if path != "" {
 		s.dial = func() (*pfkey.Conn, error) { return pfkey.Dial(path) }

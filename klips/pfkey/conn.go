@@ -54,9 +54,9 @@ func newConn(t transport) *Conn {
 	return c
 }
 
-// maxSocketPath is the length in bytes of the longest path of a unix socket:
-// sun_path has 108, and the last one is NUL (unix(7)).
-const maxSocketPath = 107
+// MaxSocketPath is the length in bytes of the longest path that the address of
+// a unix socket holds: sun_path has 108, and the last one is NUL (unix(7)).
+const MaxSocketPath = 107
 
 // A PeerError says that a unix socket is answered by a user who is neither root
 // nor the user of this process: keys are not for him.
@@ -78,9 +78,9 @@ func (e *PeerError) Unwrap() error { return fs.ErrPermission }
 // than an address holds, syscall.ENAMETOOLONG. Who listens must be root or the
 // user of this process, or the error is a *[PeerError].
 func Dial(path string) (*Conn, error) {
-	if len(path) > maxSocketPath {
+	if len(path) > MaxSocketPath {
 		return nil, fmt.Errorf("connect to the stack: %s has %d bytes, and the address of a socket holds %d: %w",
-			path, len(path), maxSocketPath, syscall.ENAMETOOLONG)
+			path, len(path), MaxSocketPath, syscall.ENAMETOOLONG)
 	}
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {

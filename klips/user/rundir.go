@@ -9,15 +9,16 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
 // DefaultRundir is where the daemon of the machine's first network namespace
 // keeps what it needs.
 const DefaultRundir = "/run/ipsec"
 
-// MaxSocketPath is the length in bytes of the longest path that the address of
-// a unix socket holds: sun_path has 108, and the last one is NUL (unix(7)).
-const MaxSocketPath = 107
+// maxRundir is the length in bytes of the longest path of a run directory.
+const maxRundir = pfkey.MaxSocketPath - len("/"+socketFile)
 
 // The names of the files in a run directory.
 const (
@@ -103,13 +104,13 @@ func LogPath(rundir string) string { return filepath.Join(rundir, logFile) }
 
 // checkLength reports a run directory whose socket has too long a path.
 func checkLength(rundir string) error {
-	if len(SocketPath(rundir)) <= MaxSocketPath {
+	if len(rundir) <= maxRundir {
 		return nil
 	}
 	return &RundirError{
 		Path: rundir,
 		Why: fmt.Sprintf("IPSEC_RUNDIR is too long: as an absolute path it has %d bytes, and at most %d fit the address of a socket in it",
-			len(rundir), MaxSocketPath-len("/"+socketFile)),
+			len(rundir), maxRundir),
 		Help: "set it to a shorter path",
 		Err:  syscall.ENAMETOOLONG,
 	}

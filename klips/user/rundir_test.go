@@ -35,8 +35,8 @@ func runDir(t *testing.T) string {
 func TestRundir(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	longest := "/" + strings.Repeat("x", MaxSocketPath-len("/")-len("/pfkey.sock"))
-	relative := strings.Repeat("x", MaxSocketPath-len(dir)-len("/")-len("/pfkey.sock"))
+	longest := "/" + strings.Repeat("x", 107-len("/")-len("/pfkey.sock"))
+	relative := strings.Repeat("x", 107-len(dir)-len("/")-len("/pfkey.sock"))
 	for _, tt := range []struct{ set, want string }{
 		{"/a/b", "/a/b"},
 		{"/a//b/../c/", "/a/c"},
