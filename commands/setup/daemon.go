@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -202,7 +201,7 @@ func (d daemon) stop(ctx context.Context) error {
 	// The log has nothing to tell after a proper stop.
 	_ = dir.RemoveLog()
 	if strings.HasPrefix(d.rundir, user.DefaultRundir+"/") {
-		_ = os.Remove(d.rundir) // setup made it
+		return dir.Discard() // setup made it
 	}
 	return nil
 }
@@ -213,7 +212,11 @@ func (d daemon) noneRuns() { cli.Notef(d.env, "no daemon runs in %s", d.rundir) 
 func (d daemon) refused(err error) error {
 	var bad *user.RundirError
 	var peer *pfkey.PeerError
-	if errors.Is(err, fs.ErrPermission) && !errors.As(err, &bad) && !errors.As(err, &peer) {
+	switch {
+	case errors.As(err, &bad):
+	case errors.As(err, &peer):
+		return fmt.Errorf("%w; nothing was sent; set IPSEC_RUNDIR to another directory", err)
+	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w; run it as the user who started the daemon, or as root", err)
 	}
 	return err

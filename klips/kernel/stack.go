@@ -130,6 +130,11 @@ func (s *Stack) pfkey() (*pfkey.Conn, error) {
 func unavailable(err error) error {
 	u := &klips.UnavailableError{Why: "no PF_KEY socket can be opened", Err: err}
 	var errno syscall.Errno
+	var peer *pfkey.PeerError
+	if errors.As(err, &peer) {
+		u.Why, u.Help = err.Error(), "nothing was sent; set IPSEC_PFKEY_SOCKET to another path"
+		return u
+	}
 	if !errors.As(err, &errno) {
 		u.Why += ": " + err.Error()
 		return u

@@ -111,8 +111,10 @@ func openUser(getenv func(string) string) (klips.Stack, error) {
 	switch {
 	case err == nil:
 		return c, nil
-	case errors.As(err, &bad), errors.As(err, &peer):
+	case errors.As(err, &bad):
 		return nil, err
+	case errors.As(err, &peer):
+		return nil, &klips.UnavailableError{Why: err.Error(), Help: "nothing was sent; set IPSEC_RUNDIR to another directory", Err: err}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, &klips.UnavailableError{
 			Why: "no daemon runs in " + dir, Help: "start one with: ipsec setup start", Err: fs.ErrNotExist}

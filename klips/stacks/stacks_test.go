@@ -3,12 +3,14 @@ package stacks_test
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
+	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/xfrm"
 )
 
@@ -50,6 +52,41 @@ func TestOpenRefusals(t *testing.T) {
 		}
 		if got != c.want || !errors.Is(err, c.is) {
 			t.Errorf("Open(%q) with IPSEC_STACK=%q = %q, want %q", c.name, c.env, got, c.want)
+		}
+	}
+}
+
+// A run directory that cannot be trusted, or has no place for a socket, is told of
+// and not passed over for another stack.
+func TestBadRundir(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	open := filepath.Join(dir, "open")
+	if err := os.Mkdir(open, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for rundir, want := range map[string]string{
+		link:                           "it is a symbolic link",
+		open:                           "other users may write to the directory",
+		"/" + strings.Repeat("x", 100): "IPSEC_RUNDIR is too long",
+	} {
+		for _, name := range []string{"", "auto", "user"} {
+			s, err := stacks.Open(t.Context(), name, func(k string) string {
+				return map[string]string{"IPSEC_RUNDIR": rundir}[k]
+			})
+			if s != nil {
+				s.Close()
+			}
+			var bad *user.RundirError
+			if !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {
+				t.Errorf("Open(%q) with %s = %v, want %q", name, rundir, err, want)
+			}
 		}
 	}
 }

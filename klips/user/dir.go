@@ -21,6 +21,7 @@ import (
 type Dir struct {
 	f    *os.File
 	path string
+	turn *os.File // the file that [LockDir] has locked; nil after OpenDir
 }
 
 // OpenDir opens a run directory. Where there is none, errors.Is finds
@@ -42,7 +43,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{f, path}
+	d := &Dir{f: f, path: path}
 	if st, err = statAt(d.fd(), ".", path); err == nil { // it may be another one by now
 		err = checkDir(path, st)
 	}
@@ -86,7 +87,10 @@ const maxRemoved = 100
 
 // LockDir opens a run directory, which it makes if asked to, and keeps other
 // callers of LockDir waiting until the Dir is closed: those who start and stop
-// daemons take turns. It waits until ctx ends, and returns that error then.
+// daemons take turns. It waits until ctx ends, and returns that error then. The
+// turn is a file of the directory, as other users can lock what they can read.
+// Where no file can be made since the disk is full, nobody waits: a daemon can be
+// stopped all the same.
 func LockDir(ctx context.Context, path string, makeIt bool) (*Dir, error) {
 	open := OpenDir
 	if makeIt {
@@ -94,21 +98,25 @@ func LockDir(ctx context.Context, path string, makeIt bool) (*Dir, error) {
 	}
 	for try := 0; ; try++ {
 		d, err := open(path)
-		if errors.Is(err, fs.ErrNotExist) && makeIt && try < maxRemoved {
-			continue // who stopped the daemon has removed it again
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := poll(ctx, func() (bool, error) { return flock(d.f, unix.LOCK_EX) }); err != nil {
+		if err == nil {
+			d.turn, err = d.lock(ctx, turnFile)
+			if err == nil && d.current() || full(err) {
+				return d, nil
+			}
 			d.Close()
+		}
+		switch {
+		case err == nil: // it was removed while we waited
+		case errors.Is(err, fs.ErrNotExist) && makeIt && try < maxRemoved:
+		default:
 			return nil, err
 		}
-		if d.current() {
-			return d, nil
-		}
-		d.Close() // removed while we waited
 	}
+}
+
+// full reports whether an error means that no file can be made.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
 }
 
 // current reports whether the path still leads to the directory.
@@ -134,7 +142,33 @@ func (d *Dir) check(name string, want uint32) error {
 }
 
 // Close closes the directory and ends the turn of [LockDir].
-func (d *Dir) Close() error { return d.f.Close() }
+func (d *Dir) Close() error {
+	d.endTurn()
+	return d.f.Close()
+}
+
+func (d *Dir) endTurn() {
+	if d.turn == nil {
+		return
+	}
+	if d.holds(turnFile, d.turn) {
+		_ = d.remove(turnFile)
+	}
+	d.turn.Close()
+	d.turn = nil
+}
+
+// Discard ends the turn and removes the directory if nothing is in it.
+func (d *Dir) Discard() error {
+	d.endTurn()
+	if !d.current() {
+		return nil
+	}
+	if err := os.Remove(d.path); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 // OpenLog opens the log for appending, and makes it with mode 0600 if there is
 // none.
@@ -157,7 +191,7 @@ func (d *Dir) RemoveRest() error {
 	}
 	defer f.Close()
 	// With the lock in hand no daemon can come up meanwhile.
-	if free, err := flock(f, unix.LOCK_EX); !free || !d.holds(f) {
+	if free, err := flock(f, unix.LOCK_EX); !free || !d.holds(lockFile, f) {
 		return err
 	}
 	return errors.Join(d.remove(socketFile), d.remove(lockFile))
@@ -238,38 +272,47 @@ type Lock struct {
 // TakeLock takes the lock and writes this process's id into its file. It waits
 // for another holder until ctx ends; the error is a *[Running] then.
 func (d *Dir) TakeLock(ctx context.Context) (*Lock, error) {
+	f, err := d.lock(ctx, lockFile)
+	if err != nil && errors.Is(err, ctx.Err()) {
+		pid, _ := d.Holder()
+		return nil, &Running{PID: pid}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := writePID(f); err != nil {
+		// A full disk: better no daemon than one that cannot be found.
+		_ = d.remove(lockFile)
+		f.Close()
+		return nil, err
+	}
+	return &Lock{d, f}, nil
+}
+
+// lock opens a file, which it makes if there is none, and locks it. It waits
+// until ctx ends, and returns that error then.
+func (d *Dir) lock(ctx context.Context, name string) (*os.File, error) {
 	for {
-		f, err := d.open(lockFile, os.O_RDWR|os.O_CREATE)
+		f, err := d.open(name, os.O_RDWR|os.O_CREATE)
 		if err != nil {
 			return nil, err
 		}
 		err = poll(ctx, func() (bool, error) { return flock(f, unix.LOCK_EX) })
+		if err == nil && d.holds(name, f) {
+			return f, nil
+		}
+		f.Close()
 		if err != nil {
-			pid := readPID(f)
-			f.Close()
-			if errors.Is(err, ctx.Err()) {
-				return nil, &Running{PID: pid}
-			}
 			return nil, err
 		}
-		if !d.holds(f) {
-			f.Close() // a daemon that has ended removed it: what we locked is no file any more
-			continue
-		}
-		if err := writePID(f); err != nil {
-			// A full disk: better no daemon than one that cannot be found.
-			_ = d.remove(lockFile)
-			f.Close()
-			return nil, err
-		}
-		return &Lock{d, f}, nil
+		// The one before has removed it: what we locked is no file any more.
 	}
 }
 
-// holds reports whether the directory's lock file is f.
-func (d *Dir) holds(f *os.File) bool {
+// holds reports whether the file of that name is f.
+func (d *Dir) holds(name string, f *os.File) bool {
 	var own unix.Stat_t
-	there, err := statAt(d.fd(), lockFile, f.Name())
+	there, err := statAt(d.fd(), name, f.Name())
 	return err == nil && unix.Fstat(int(f.Fd()), &own) == nil && own.Dev == there.Dev && own.Ino == there.Ino
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -156,7 +157,7 @@ func TestTurns(t *testing.T) {
 					t.Error("the turn is for a directory that was removed")
 				}
 				inside.Add(-1)
-				if err := os.Remove(path); err != nil { // ends the turn
+				if err := d.Discard(); err != nil {
 					t.Error(err)
 				}
 				d.Close()
@@ -164,6 +165,43 @@ func TestTurns(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the directory is still there")
+	}
+}
+
+// A turn leaves nothing, and one that was broken off keeps nobody waiting.
+func TestTurnLeavesNothing(t *testing.T) {
+	path := runDir(t)
+	if err := os.WriteFile(path+"/"+turnFile, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := LockDir(ended(t), path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(LogPath(path), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Discard(); err != nil {
+		t.Errorf("Discard of one with a file = %v", err)
+	}
+	d.Close()
+	if l, _ := os.ReadDir(path); len(l) != 1 {
+		t.Errorf("left: %v, want the log", l)
+	}
+}
+
+// On a full disk a daemon can be stopped.
+func TestTurnWithoutRoom(t *testing.T) {
+	for _, err := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS} {
+		if !full(&fs.PathError{Op: "open", Path: "x", Err: err}) {
+			t.Errorf("%v keeps one from stopping", err)
+		}
+	}
+	if full(nil) || full(fs.ErrPermission) {
+		t.Error("a disk that has room is full")
+	}
 }
 
 func TestLog(t *testing.T) {

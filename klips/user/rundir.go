@@ -24,6 +24,7 @@ const maxRundir = pfkey.MaxSocketPath - len("/"+socketFile)
 const (
 	socketFile = "pfkey.sock"
 	lockFile   = "klipsd.pid"
+	turnFile   = "setup.lock"
 	logFile    = "klipsd.log"
 )
 
@@ -163,6 +164,9 @@ func checkDir(path string, st *unix.Stat_t) error {
 	case st.Mode&0o022 != 0:
 		e.Why = fmt.Sprintf("other users may write to the directory (mode %04o), and could take the daemon's place", st.Mode&0o7777)
 		e.Help = "take that right away (chmod go-w), or set IPSEC_RUNDIR to a directory of your own"
+		if st.Mode&unix.S_ISVTX != 0 { // a place that all users share, as /tmp
+			e.Help = "set IPSEC_RUNDIR to a directory of your own"
+		}
 		e.Err = fs.ErrPermission
 	default:
 		return nil

@@ -197,7 +197,7 @@ func TestBadFiles(t *testing.T) {
 		if err := os.WriteFile(victim, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range []string{socketFile, lockFile, logFile} {
+		for _, file := range []string{socketFile, lockFile, logFile, turnFile} {
 			path := runDir(t)
 			if err := tt.put(filepath.Join(path, file)); err != nil {
 				t.Fatal(err)
@@ -217,6 +217,8 @@ func TestBadFiles(t *testing.T) {
 				_, errs["TakeLock"] = d.TakeLock(t.Context())
 				_, errs["Holder"] = d.Holder()
 				errs["RemoveRest"] = d.RemoveRest()
+			case turnFile:
+				_, errs["LockDir"] = LockDir(t.Context(), path, true)
 			case logFile:
 				_, errs["OpenLog"] = d.OpenLog()
 			}
