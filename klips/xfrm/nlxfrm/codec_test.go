@@ -266,3 +266,37 @@ func TestTruncated(t *testing.T) {
 		}
 	}
 }
+
+// A template without a family has the selector's, with its addresses, as the
+// kernel has it.
+func TestTemplateWithoutFamily(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		selector uint16
+		dst, src netip.Addr
+		want     uint16
+	}{
+		{"IPv4", FamilyIPv4, v4a, v4b, FamilyIPv4},
+		{"IPv6", FamilyIPv6, v6a, v6b, FamilyIPv6},
+		{"no addresses", FamilyIPv6, netip.IPv6Unspecified(), netip.IPv6Unspecified(), FamilyIPv6},
+		{"none at all", FamilyUnspec, netip.Addr{}, netip.Addr{}, FamilyUnspec},
+		{"a family that is none", 0x3030, netip.Addr{}, netip.Addr{}, 0x3030},
+	} {
+		p := Policy{Selector: Selector{Family: c.selector}, Templates: []Template{{ID: ID{Dst: c.dst, SPI: 7, Proto: 50}, Src: c.src}}}
+		b, err := p.encode()
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		native.PutUint16(b[policyInfoLen+attrHeadLen+24:], FamilyUnspec)
+		got, err := parsePolicy(b)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		want := Template{ID: ID{Dst: c.dst, SPI: 7, Proto: 50}, Src: c.src, Family: c.want}
+		if d := cmp.Diff([]Template{want}, got.Templates, same...); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+	}
+}

@@ -33,8 +33,11 @@ type Template struct { // struct xfrm_user_tmpl
 	// ID names the state; an SPI of 0 leaves the choice among those with ReqID,
 	// and Dst and Src zero (transport mode) means the packet's own addresses.
 	ID
-	Src    netip.Addr
-	Family uint16 // of Dst and Src; 0 stands for what they say, and else for the selector's
+	Src netip.Addr
+	// Family is of Dst and Src. 0 stands for what they say, and else for the
+	// selector's family; a policy that was read has 0 only where its selector
+	// has no family either.
+	Family uint16
 	ReqID  uint32
 	Mode   Mode
 	Share  uint8
@@ -163,8 +166,12 @@ func (t *Template) put(b []byte, family uint16) error {
 	return nil
 }
 
-func (t *Template) get(b []byte) {
-	t.Family = native.Uint16(b[24:])
+// get reads a template. A family of 0 in the message is the selector's, as the
+// kernel reads it in validate_tmpl.
+func (t *Template) get(b []byte, family uint16) {
+	if t.Family = native.Uint16(b[24:]); t.Family == FamilyUnspec {
+		t.Family = family
+	}
 	t.ID.get(b, t.Family)
 	t.Src = getAddr(b[28:], t.Family)
 	t.ReqID = native.Uint32(b[44:])
@@ -209,7 +216,7 @@ func (p *Policy) parseAttr(typ uint16, v []byte) (err error) {
 		}
 		p.Templates = make([]Template, len(v)/templateLen)
 		for i := range p.Templates {
-			p.Templates[i].get(v[templateLen*i:])
+			p.Templates[i].get(v[templateLen*i:], p.Selector.Family)
 		}
 	case attrPolicyType:
 		if err = want(typ, v, policyTypeLen); err == nil {
