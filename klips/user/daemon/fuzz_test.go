@@ -1,108 +1,56 @@
 package daemon_test
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user"
 )
-
-// pack puts messages into one input of the fuzzer: each after its length in two
-// bytes.
-func pack(messages ...*pfkey.Message) (b []byte) {
-	for _, m := range messages {
-		m.PID = 4242
-		w, err := m.Marshal()
-		if err != nil {
-			panic(err)
-		}
-		b = binary.BigEndian.AppendUint16(b, uint16(len(w)))
-		b = append(b, w...)
-	}
-	return b
-}
-
-// unpack takes the first message off an input. One that claims another length in
-// its header gets the right one, most of the time.
-func unpack(b []byte) (m, rest []byte) {
-	n := int(binary.BigEndian.Uint16(b))
-	b = b[2:]
-	n = min(n&0x7fff, len(b))
-	m, rest = slices.Clone(b[:n]), b[n:]
-	if n >= 16 && n%8 == 0 && m[n-1] != 0x99 {
-		m[0] = 2
-		binary.NativeEndian.PutUint16(m[4:], uint16(n/8))
-	}
-	return m, rest
-}
 
 // Whatever is sent, it is answered once with the numbers that it had; a listener
 // hears only whole messages of KLIPS without keys; and the daemon goes on.
 func FuzzMessages(f *testing.F) {
-	add, comp := espSpec(0x1002, 1), tunSpec(0x1003)
-	comp.ID.Proto, comp.Comp = klips.ProtoComp, klips.CompDeflate
-	plumb, _ := pfkey.Plumb("ipsec9", true)
-	unplumb, _ := pfkey.Plumb("ipsec9", false)
-	flow := trap(klips.SPIHold)
-	flow.IdentSrc = &klips.Ident{Type: 3, Text: "who"}
-	get := pfkey.GetSPI(said(klips.ProtoESP, 0), local, 0x1002, 0x1004)
-	ids := []klips.SAID{said(klips.ProtoTun, 0x1001), add.ID}
-	f.Add(pack(pfkey.AddSA(tunSpec(0x1001)), pfkey.AddSA(add), pfkey.GroupPair(ids[0], ids[1]), pfkey.GetSA(ids[1]), pfkey.Ungroup(ids[1]), pfkey.DeleteSA(ids[0])))
-	f.Add(pack(get, pfkey.UpdateSA(add), get, pfkey.UpdatePorts(add, 1, 2), pfkey.AddSAPrivate(comp), pfkey.Flush()))
-	f.Add(pack(pfkey.Register(pfkey.SATypeESP), pfkey.AddFlow(flow, klips.ErouteAdd), pfkey.AddFlow(flow, klips.ErouteReplace), pfkey.AddFlow(flow, klips.ErouteAddIn), pfkey.DelFlow(flow.Selector), pfkey.ClearFlows()))
-	f.Add(pack(pfkey.AddSA(tunSpec(0x1001)), pfkey.AddSA(add), pfkey.GroupAll(ids), pfkey.UpdateSA(add), pfkey.GroupAll(ids), pfkey.ListTable(pfkey.TableSAs), pfkey.ListSA(ids[0])))
-	f.Add(pack(plumb, unplumb, pfkey.Attach("ipsec0", "eth0"), pfkey.Detach("ipsec0"), pfkey.DetachAll(), pfkey.Debug(klips.DebugChange{}), pfkey.Status()))
-	f.Add(pack(&pfkey.Message{Header: pfkey.Header{Type: pfkey.TypeAcquire, SAType: pfkey.SATypeESP, Errno: 3}}, &pfkey.Message{Header: pfkey.Header{Type: pfkey.TypeExpire, SAType: pfkey.SATypeAH}}))
-
-	rundir, _ := start(f)
-	c, err := pfkey.Dial(rundir + "/pfkey.sock")
-	if err != nil {
-		f.Fatal(err)
+	for _, s := range seeds() {
+		f.Add(s)
 	}
-	f.Cleanup(func() { c.Close() })
-	sender, listener := open(f, rundir), open(f, rundir)
-	listener.ask(pfkey.Register(pfkey.SATypeESP))
-	sender.heard()
-	f.Fuzz(func(t *testing.T, input []byte) {
-		sender.t, listener.t = t, t
-		for n := 0; len(input) >= 2 && n < 20; n++ {
-			var m []byte
-			m, input = unpack(input)
-			if len(m) == 0 || len(m) > 1 && pfkey.Type(m[1]) == pfkey.TypeXStop {
+	rundir, _ := start(f)
+	templates := templates()
+	f.Fuzz(func(t *testing.T, program []byte) {
+		sender, listener := open(t, rundir), open(t, rundir)
+		listener.ask(pfkey.Register(pfkey.SATypeESP))
+		sender.heard()
+		for _, step := range steps(templates, program) {
+			if step.m == nil {
 				continue
 			}
-			if _, err := sender.c.Write(m); err != nil {
+			if _, err := sender.c.Write(step.m); err != nil {
 				t.Fatal(err)
 			}
-			checkAnswer(t, m, sender)
+			checkAnswer(t, step.m, sender)
 			if l := sender.heard(); len(l) != 0 {
-				t.Fatalf("%x: besides the answer came %x", m, l)
+				t.Fatalf("%x: besides the answer came %x", step.m, l)
 			}
 		}
 		for _, b := range listener.heard() {
-			m, err := pfkey.Parse(b)
-			if err != nil {
-				t.Fatalf("heard %x: %v", b, err)
-			}
-			if m.Type >= 64 || m.KeyAuth != nil || m.KeyEncrypt != nil {
-				t.Errorf("heard %v", m)
-			}
-			if err := pfkey.CheckReply(m); err != nil && m.Errno == 0 && m.Type != pfkey.TypeExpire {
-				t.Errorf("heard %v: %v", m, err)
-			}
+			checkNews(t, b)
 		}
-		for _, m := range []*pfkey.Message{pfkey.Flush(), pfkey.ClearFlows(), pfkey.DetachAll()} {
-			if _, err := c.Call(t.Context(), m); err != nil {
-				t.Fatalf("afterwards %v: %v", m.Type, err)
-			}
-		}
-		if l, err := pfkey.List[klips.SA](t.Context(), c, pfkey.ListTable(pfkey.TableSAs)); err != nil || len(l) != 0 {
-			t.Errorf("afterwards there are %d SAs, %v", len(l), err)
-		}
-		sender.heard()
-		listener.heard()
+		sender.c.Close()
+		listener.c.Close()
+		clearTables(t, rundir)
 	})
 }
 
@@ -111,9 +59,7 @@ func checkAnswer(t *testing.T, m []byte, s *socket) {
 	t.Helper()
 	for {
 		r := s.read()
-		if len(r) < 16 || r[0] != 2 || len(r) != 8*int(binary.NativeEndian.Uint16(r[4:])) {
-			t.Fatalf("%x: answered %x", m, r)
-		}
+		checkWhole(t, m, r)
 		if len(m) < 16 || m[0] != 2 {
 			return // no header that could be read
 		}
@@ -124,9 +70,235 @@ func checkAnswer(t *testing.T, m []byte, s *socket) {
 		if err != nil && pfkey.Type(m[1]) != 0 && (m[1] < 20 || m[1] >= 64 && m[1] <= 70) {
 			t.Fatalf("%x: answered %x: %v", m, r, err)
 		}
-		// A listing goes on until a message without data.
-		if err != nil || a.Type != pfkey.TypeXList || a.Errno != 0 || a.XData == nil {
+		if err != nil || !more(a) {
 			return
 		}
+	}
+}
+
+// checkWhole checks that an answer has a header with its length.
+func checkWhole(t *testing.T, m, r []byte) {
+	t.Helper()
+	if len(r) < 16 || r[0] != 2 || len(r) != 8*int(binary.NativeEndian.Uint16(r[4:])) {
+		t.Fatalf("%x: answered %x", m, r)
+	}
+}
+
+// more reports whether a message is followed by another one of the same answer:
+// a listing goes on until a message without data.
+func more(m *pfkey.Message) bool {
+	return m.Type == pfkey.TypeXList && m.Errno == 0 && m.XData != nil
+}
+
+// checkNews checks a message that its reader did not ask for.
+func checkNews(t *testing.T, b []byte) {
+	t.Helper()
+	m, err := pfkey.Parse(b)
+	if err != nil {
+		t.Fatalf("heard %x: %v", b, err)
+	}
+	if m.Type >= 64 || m.KeyAuth != nil || m.KeyEncrypt != nil {
+		t.Errorf("heard %v", m)
+	}
+	if err := pfkey.CheckReply(m); err != nil && m.Errno == 0 && m.Type != pfkey.TypeExpire {
+		t.Errorf("heard %v: %v", m, err)
+	}
+}
+
+// clearTables brings the daemon back to where it began, and checks that it does.
+func clearTables(t *testing.T, rundir string) {
+	t.Helper()
+	ctx := t.Context()
+	c, err := user.Dial(user.SocketPath(rundir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	devices, err := c.Devices(ctx)
+	errs := []error{err, c.ClearSAs(ctx), c.ClearEroutes(ctx), c.DetachAll(ctx), c.SetDebug(ctx, klips.DebugChange{Set: true})}
+	for _, d := range devices {
+		if !slices.Contains([]string{"ipsec0", "ipsec1"}, d.Name) {
+			errs = append(errs, c.DeleteDevice(ctx, d.Name))
+		}
+	}
+	for _, name := range []string{"ipsec0", "ipsec1"} {
+		if !slices.ContainsFunc(devices, func(d klips.Device) bool { return d.Name == name }) {
+			errs = append(errs, c.CreateDevice(ctx, name))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatalf("afterwards: %v", err)
+	}
+	s, err := c.Status(ctx)
+	if err != nil || s.SAs != 0 || s.Eroutes != 0 || len(s.Devices) != 2 || s.Devices[0].Physical != "" || s.Devices[1].Physical != "" {
+		t.Fatalf("afterwards there are %d SAs, %d eroutes and devices %v, %v", s.SAs, s.Eroutes, s.Devices, err)
+	}
+}
+
+// maxAhead is how many requests a client sends without reading an answer; all of
+// their answers fit its socket.
+const maxAhead = 6
+
+// A talker is a client that sends requests before it has read the answers to
+// those before.
+type talker struct {
+	*socket
+	asked [][]byte // requests without an answer yet
+}
+
+// say sends a request, with numbers of its own if it has room for them.
+func (k *talker) say(m []byte) {
+	k.t.Helper()
+	if len(k.asked) == maxAhead {
+		k.hear()
+	}
+	if len(m) >= 16 {
+		k.seq++
+		binary.NativeEndian.PutUint32(m[8:], k.seq)
+		binary.NativeEndian.PutUint32(m[12:], k.pid)
+	}
+	if _, err := k.c.Write(m); err != nil {
+		k.t.Fatal(err)
+	}
+	k.asked = append(k.asked, m)
+}
+
+// hear reads until all requests have their answers, which come in order. Between
+// them come news of what others did.
+func (k *talker) hear() {
+	t := k.t.(*testing.T)
+	t.Helper()
+	for len(k.asked) > 0 {
+		m, r := k.asked[0], k.read()
+		checkWhole(t, m, r)
+		switch {
+		case len(m) < 16 || m[0] != 2: // the answer has no numbers
+			if string(r[8:16]) != "\x00\x00\x00\x00\x00\x00\x00\x00" {
+				checkNews(t, r)
+				continue
+			}
+		case binary.NativeEndian.Uint32(r[12:]) != k.pid:
+			checkNews(t, r)
+			continue
+		case r[1] != m[1] || string(r[8:16]) != string(m[8:16]):
+			t.Fatalf("%x: answered %x, which has other numbers", m, r)
+		}
+		if a, err := pfkey.Parse(r); err == nil && more(a) {
+			continue
+		}
+		k.asked = k.asked[1:]
+	}
+}
+
+// FuzzConversation has several clients talk to the daemon, all at once: each
+// request has its answer, in the order of the requests; clients may go in the
+// middle; and the tables are consistent in the end.
+func FuzzConversation(f *testing.F) {
+	for _, s := range seeds() {
+		f.Add(s)
+	}
+	rundir, _ := start(f)
+	templates := templates()
+	f.Fuzz(func(t *testing.T, program []byte) {
+		var clients [3]*talker
+		for i := range clients {
+			clients[i] = &talker{socket: open(t, rundir)}
+		}
+		for _, step := range steps(templates, program) {
+			k := clients[step.client%len(clients)]
+			switch {
+			case step.m != nil:
+				k.say(step.m)
+			case step.await:
+				k.hear()
+			case step.reopen:
+				k.c.Close()
+				clients[step.client%len(clients)] = &talker{socket: open(t, rundir)}
+			}
+		}
+		for _, k := range clients {
+			k.hear()
+		}
+		checkTables(t, rundir)
+		for i, k := range clients {
+			if i > 0 {
+				k.c.Close()
+				continue
+			}
+			// The daemon ends a connection whose client sends no more.
+			if err := k.c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			drain(t, k.c)
+		}
+		clearTables(t, rundir)
+	})
+}
+
+// drain reads to the end of a connection.
+func drain(t *testing.T, c *net.UnixConn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	buf := make([]byte, pfkey.MaxMessage)
+	for {
+		n, err := c.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("the daemon keeps the connection of a client that has gone")
+		}
+		if n == 0 || errors.Is(err, io.EOF) || err != nil {
+			return
+		}
+	}
+}
+
+// checkTables checks that the tables agree with each other. Nobody else may
+// change them.
+func checkTables(t *testing.T, rundir string) {
+	t.Helper()
+	ctx := context.Background()
+	c := dial(t, rundir)
+	sas, err := c.SAs(ctx)
+	eroutes, err2 := c.Eroutes(ctx)
+	status, err3 := c.Status(ctx)
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	if len(sas) != status.SAs || len(eroutes) != status.Eroutes {
+		t.Errorf("%d SAs and %d eroutes are listed, the status is %d and %d", len(sas), len(eroutes), status.SAs, status.Eroutes)
+	}
+	known := map[klips.SAID]klips.SA{}
+	before := map[klips.SAID]klips.SAID{}
+	for _, sa := range sas {
+		if _, twice := known[sa.ID]; twice {
+			t.Errorf("%v is listed twice", sa.ID)
+		}
+		known[sa.ID] = sa
+	}
+	for _, sa := range sas {
+		if len(sa.Next) > 0 {
+			next := sa.Next[0]
+			if _, ok := known[next]; !ok {
+				t.Errorf("%v is followed by %v, which is not there", sa.ID, next)
+			}
+			if other, twice := before[next]; twice {
+				t.Errorf("%v follows both %v and %v", next, other, sa.ID)
+			}
+			before[next] = sa.ID
+		}
+		one, err := c.GetSA(ctx, sa.ID)
+		if sa.State == klips.Larval && errors.Is(err, syscall.ENOENT) {
+			continue
+		}
+		same := []cmp.Option{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(klips.SA{}, "Life")}
+		if d := cmp.Diff(sa, one, same...); err != nil || d != "" {
+			t.Errorf("%v is not what the listing has: %v\n%s", sa.ID, err, d)
+		}
+	}
+	seen := map[klips.Selector]bool{}
+	for _, r := range eroutes {
+		if seen[r.Selector] {
+			t.Errorf("two eroutes have %v", r.Selector)
+		}
+		seen[r.Selector] = true
 	}
 }
