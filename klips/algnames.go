@@ -24,6 +24,10 @@ type AlgName struct {
 func ParseESP(name string) (Transform, int, error) {
 	s := strings.ToLower(name)
 	if s != name && strings.HasSuffix(s, "-96") {
+		// Whatever is no name is not repeated: it can be anything.
+		if _, _, err := ParseESP(s); err != nil {
+			return Transform{}, 0, err
+		}
 		return Transform{}, 0, syntaxf("write it in lower case: %s", s)
 	}
 	s = strings.ReplaceAll(s, "_", "-")
