@@ -18,7 +18,7 @@ PACKAGES = gcc iproute2 iputils-ping libc6-dev mandoc python3-cryptography pytho
 # Where a kernel for virtual machines is unpacked for the tests; it is not installed.
 export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
-.PHONY: help build completions install uninstall clean demo packages test check bench bench-kernel soak
+.PHONY: help build completions install uninstall clean demo packages test check bench bench-kernel soak fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,3 +96,6 @@ bench-kernel: packages ## measure a file of commands against ip -batch, in a gue
 
 soak: build ## strain the stack for minutes while keys change (as root; SOAKFLAGS=-time=10m)
 	@$(GO) run ./testscripts/soak -ipsec $(BIN)/ipsec $(SOAKFLAGS)
+
+fuzz: ## look for inputs that break something; FUZZTIME=10s is for each target
+	@$(GO) run ./testscripts/fuzz -go "$(GO)" -time $(or $(FUZZTIME),10s) $(FUZZFLAGS)
