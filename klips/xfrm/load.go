@@ -65,8 +65,10 @@ func load(d *dump) (*tables, *objects) {
 			}
 		}
 	}
-	for s, id := range outer {
-		if n := t.sas[id]; n != nil && n.inner == nil && !slices.Contains(n.outwards(), s) {
+	// Of two that name one neighbour the older has it, whatever the order here: a
+	// change that was interrupted leaves such records.
+	for _, s := range t.byAge() {
+		if n := t.sas[outer[s]]; n != nil && n.inner == nil && !slices.Contains(n.outwards(), s) {
 			s.outer, n.inner = n, s
 		}
 	}

@@ -197,3 +197,34 @@ func compare(r *rapid.T, m *klipstest.Model, tb *tables) {
 		r.Fatalf("eroutes differ (-want +got):\n%s", d)
 	}
 }
+
+// Two records that name one outer neighbour are what a change leaves that was
+// interrupted. The older SA has it, each time that they are read.
+func TestTwoInnerNeighbours(t *testing.T) {
+	tb := newTables()
+	for i := range klips.SPI(3) {
+		s, err := newSA(&klips.SASpec{
+			ID: klips.SAID{Dst: there, SPI: 0x100 + i, Proto: klips.ProtoAH}, Src: here,
+			Transform: klips.Transform{Auth: klips.AuthSHA256Trunc}, AuthKey: make([]byte, 32),
+		}, time.Unix(1e9, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tb.addSA(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids := []klips.SAID{{Dst: there, SPI: 0x100, Proto: klips.ProtoAH}, {Dst: there, SPI: 0x101, Proto: klips.ProtoAH}, {Dst: there, SPI: 0x102, Proto: klips.ProtoAH}}
+	tb.sas[ids[0]].outer, tb.sas[ids[1]].outer = tb.sas[ids[2]], tb.sas[ids[2]]
+	o := newObjects()
+	for _, s := range tb.byAge() {
+		o.add(s.record())
+		o.states[s.state.ID] = s.state
+	}
+	for range 50 {
+		got := reload(o, &numbers{of: map[nlxfrm.PolicyKey]uint32{}}, nil)
+		if a, b := got.sas[ids[0]], got.sas[ids[1]]; a.outer != got.sas[ids[2]] || b.outer != nil {
+			t.Fatalf("the group of the older is %v, that of the younger %v", a.next(), b.next())
+		}
+	}
+}
