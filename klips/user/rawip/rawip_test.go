@@ -1,0 +1,79 @@
+package rawip
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/mmsg"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
+
+func buffer(p []byte) *packet.Buffer {
+	b := &packet.Buffer{B: make([]byte, packet.Headroom+len(p)+packet.Tailroom), Off: packet.Headroom}
+	b.End = b.Off + copy(b.B[b.Off:], p)
+	return b
+}
+
+// The header of an IPv6 packet is made of what the kernel tells of it.
+func TestHeader6(t *testing.T) {
+	src, dst := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	p := bytes.Repeat([]byte{0xee}, 40+9)
+	header6(p, packet.ProtoESP, src, mmsg.Info{Dst: dst, HopLimit: 7, Class: 0xb9}, 9)
+	h, ok := packet.ParseIP(p)
+	if !ok || h.Version != 6 || h.Src != src || h.Dst != dst || h.Proto != packet.ProtoESP || h.TTL != 7 || h.TOS != 0xb9 || h.Len != 40 || h.Total != 49 {
+		t.Errorf("header %+v, %v", h, ok)
+	}
+	if want := []byte{0x6b, 0x90, 0, 0, 0, 9}; !bytes.Equal(p[:6], want) {
+		t.Errorf("begins with %x, want %x: the flow label is zero", p[:6], want)
+	}
+}
+
+// FuzzHeader6: a packet of any length and class can be parsed.
+func FuzzHeader6(f *testing.F) {
+	f.Add(uint8(50), uint8(64), uint8(0), uint16(8), []byte("sixteen bytes ad"))
+	f.Fuzz(func(t *testing.T, proto, hops, class uint8, size uint16, addr []byte) {
+		proto = []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP}[proto%3] // what a Receiver takes
+		var a [16]byte
+		copy(a[:], addr)
+		src := netip.AddrFrom16(a)
+		p := make([]byte, 40+int(size))
+		header6(p, proto, src, mmsg.Info{Dst: src, HopLimit: hops, Class: class}, int(size))
+		h, ok := packet.ParseIP(p)
+		if !ok || h.Total != len(p) || h.Src != src || h.Dst != src || h.TTL != hops || h.TOS != class {
+			t.Errorf("header %+v, %v of protocol %d and %d bytes", h, ok, proto, size)
+		}
+	})
+}
+
+// Where the host has no IPv6, packets of that family fail one by one, and the
+// others do not.
+func TestSendWithoutFamily(t *testing.T) {
+	s := &Sender{fd4: -1, fd6: -1, batch: mmsg.NewBatch(2)}
+	v4, v6 := make([]byte, 20), make([]byte, 40)
+	v4[0], v6[0] = 0x45, 0x60
+	var pkts, failed []*packet.Buffer
+	for _, p := range [][]byte{v4, v4, v4, v6, v4, v6, v6, v6} {
+		pkts = append(pkts, buffer(p))
+	}
+	s.Send(slices.Clone(pkts), func(b *packet.Buffer, err error) {
+		if err != unix.EAFNOSUPPORT {
+			t.Errorf("packet %d: %v, want EAFNOSUPPORT", slices.Index(pkts, b), err)
+		}
+		failed = append(failed, b)
+	})
+	if !slices.Equal(failed, pkts) {
+		t.Errorf("%d packets failed, want all %d in order", len(failed), len(pkts))
+	}
+	s.Send(nil, func(*packet.Buffer, error) { t.Error("a packet failed where there was none") })
+	s.SetMTU(1400)
+	if s.MTU() != 1400 {
+		t.Errorf("MTU = %d, want 1400", s.MTU())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

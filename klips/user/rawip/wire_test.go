@@ -1,0 +1,304 @@
+package rawip_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/user/rawip"
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+func TestMain(m *testing.M) {
+	_ = lab.Enter() // as an ordinary user, in a user namespace
+	os.Exit(m.Run())
+}
+
+// patience is for what must come; only a fault makes a test wait so long.
+const patience = time.Minute
+
+// Addresses of two hosts on one cable.
+var (
+	here4, there4 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	here6, there6 = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+)
+
+// A line is a sender on one host and a receiver on another.
+type line struct {
+	t           *testing.T
+	here, there *lab.Host
+	out         *rawip.Sender
+	in          *rawip.Receiver
+	index       int // of the device that packets come in by
+	bufs        []*packet.Buffer
+	ifindex     []int
+}
+
+// newLine makes two hosts with a cable.
+func newLine(t *testing.T) *line {
+	t.Helper()
+	l := &line{t: t, ifindex: make([]int, 8)}
+	for name, h := range map[string]**lab.Host{"here": &l.here, "there": &l.there} {
+		var err error
+		if *h, err = lab.NewHost(name); err != nil {
+			if errors.Is(err, os.ErrPermission) && !strings.Contains(os.Getenv("REQUIRE"), "root") {
+				t.Skipf("no namespaces: %v", err)
+			}
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { (*h).Close() })
+	}
+	l.must(lab.Cable(l.here, "eth0", l.there, "eth0"))
+	for a, h := range map[netip.Addr]*lab.Host{here4: l.here, here6: l.here, there4: l.there, there6: l.there} {
+		l.must(h.AddAddr("eth0", netip.PrefixFrom(a, a.BitLen()-8)))
+	}
+	l.must(l.here.Do(func() (err error) {
+		l.out, err = rawip.NewSender("eth0", 4)
+		return err
+	}))
+	t.Cleanup(func() { l.out.Close() })
+	l.must(l.there.Do(func() (err error) {
+		ifi, err := net.InterfaceByName("eth0")
+		if err == nil {
+			l.index = ifi.Index
+			l.in, err = rawip.NewReceiver(8)
+		}
+		return err
+	}))
+	t.Cleanup(l.in.Release)
+	for range l.ifindex {
+		l.bufs = append(l.bufs, &packet.Buffer{B: make([]byte, packet.Headroom+0x10000+packet.Tailroom)})
+	}
+	return l
+}
+
+func (l *line) must(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// send sends packets; the numbers of those that failed are returned.
+func (l *line) send(pkts ...[]byte) (failed []int) {
+	var bufs []*packet.Buffer
+	at := map[*packet.Buffer]int{}
+	for i, p := range pkts {
+		b := &packet.Buffer{B: bytes.Clone(p), End: len(p)}
+		bufs, at[b] = append(bufs, b), i
+	}
+	l.out.Send(bufs, func(b *packet.Buffer, err error) {
+		if err != unix.EMSGSIZE {
+			l.t.Errorf("packet %d: %v", at[b], err)
+		}
+		failed = append(failed, at[b])
+	})
+	return failed
+}
+
+// receive returns packets up to n, or up to one that ends with last.
+func (l *line) receive(n int, last string) (pkts [][]byte) {
+	l.t.Helper()
+	timer := time.AfterFunc(patience, func() { l.in.Close() })
+	defer timer.Stop()
+	for len(pkts) < n {
+		got, err := l.in.Recv(l.bufs, l.ifindex)
+		if err != nil {
+			l.t.Fatalf("after %d packets, of which the last is %x: %v", len(pkts), pkts, err)
+		}
+		for i, b := range l.bufs[:got] {
+			if l.ifindex[i] != l.index {
+				l.t.Errorf("a packet came in by %d, want %d", l.ifindex[i], l.index)
+			}
+			p := bytes.Clone(b.Bytes())
+			pkts = append(pkts, p)
+			if last != "" && bytes.HasSuffix(p, []byte(last)) {
+				return pkts
+			}
+		}
+	}
+	return pkts
+}
+
+// ip makes a packet from one host to the other.
+func ip(v6 bool, proto uint8, payload string) []byte {
+	var p []byte
+	if v6 {
+		p = make([]byte, 40)
+		p[0], p[1], p[6], p[7] = 0x62, 0x80, proto, 33 // traffic class 0x28
+		copy(p[8:], here6.AsSlice())
+		copy(p[24:], there6.AsSlice())
+	} else {
+		p = make([]byte, 20)
+		p[0], p[1], p[8], p[9] = 0x45, 0x28, 33, proto
+		binary.BigEndian.PutUint16(p[4:], 0x1234)
+		copy(p[12:], here4.AsSlice())
+		copy(p[16:], there4.AsSlice())
+	}
+	p = append(p, payload...)
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	if v6 && proto == packet.ProtoUDP {
+		// Over IPv6 it must have a checksum (RFC 8200 section 8.1).
+		var sum uint32
+		for _, b := range [][]byte{p[8:40], p[40:], {0, byte(len(payload)), 0, proto}} {
+			for i := range b {
+				sum += uint32(b[i]) << (8 * (1 - i&1))
+			}
+		}
+		for sum > 0xffff {
+			sum = sum>>16 + sum&0xffff
+		}
+		binary.BigEndian.PutUint16(p[46:], ^uint16(sum))
+	}
+	return p
+}
+
+func udp(port uint16, payload string) string {
+	h := []byte{0x11, 0x94, byte(port >> 8), byte(port), 0, byte(8 + len(payload)), 0, 0}
+	return string(h) + payload
+}
+
+// Packets of both families and protocols arrive whole, with the header that they
+// were sent with and the device that they came in by.
+func TestOnTheWire(t *testing.T) {
+	l := newLine(t)
+	if l.out.Name() != "eth0" || l.out.MTU() != 1500 {
+		t.Errorf("the sender has device %s with MTU %d", l.out.Name(), l.out.MTU())
+	}
+	var want [][]byte
+	for i, proto := range []uint8{50, 50, 51, 50, 51, 51, 50, 51} {
+		want = append(want, ip(i%3 == 0, proto, fmt.Sprintf("packet %d of ESP or AH", i)))
+	}
+	large := ip(false, 50, strings.Repeat("x", 1481))
+	if failed := l.send(append(append(want[:len(want):len(want)], large), want[0])...); len(failed) != 1 || failed[0] != len(want) {
+		t.Errorf("packets %v failed, want the large one", failed)
+	}
+	want = append(want, want[0])
+	for _, p := range l.receive(len(want), "") {
+		i := -1
+		for k := range want {
+			if bytes.Equal(p, want[k]) {
+				i = k
+			}
+		}
+		if i < 0 {
+			t.Fatalf("%x arrived", p)
+		}
+		want = append(want[:i], want[i+1:]...)
+	}
+}
+
+// A packet that comes in fragments arrives in one piece.
+func TestReassembled(t *testing.T) {
+	l := newLine(t)
+	whole := ip(false, 50, strings.Repeat("0123456789abcdef", 100))
+	var frags [][]byte
+	for off := 0; off < 1600; off += 800 {
+		f := ip(false, 50, string(whole[20+off:20+off+800]))
+		binary.BigEndian.PutUint16(f[6:], uint16(off/8))
+		if off == 0 {
+			f[6] |= 0x20 // more fragments
+		}
+		packet.FixChecksum(f)
+		frags = append(frags, f)
+	}
+	if failed := l.send(frags...); failed != nil {
+		t.Fatalf("packets %v failed", failed)
+	}
+	if got := l.receive(1, "")[0]; !bytes.Equal(got, whole) {
+		t.Errorf("%x arrived, want %x", got, whole)
+	}
+}
+
+// UDP packets arrive only from the ports that are asked for. A port is taken
+// while it is, unless somebody has it, who still gets what is sent to it.
+func TestUDPPorts(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(fmt.Sprint("IPv6 ", v6), func(t *testing.T) {
+			l := newLine(t)
+			addr := netip.IPv4Unspecified()
+			if v6 {
+				addr = netip.IPv6Unspecified()
+			}
+			bind := func(port uint16) (c *net.UDPConn, err error) {
+				err = l.there.Do(func() error {
+					c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port)))
+					return err
+				})
+				return c, err
+			}
+			set := func(ports ...uint16) {
+				l.must(l.there.Do(func() error { l.in.SetUDPPorts(ports); return nil }))
+			}
+			owner, err := bind(4501)
+			l.must(err)
+			defer owner.Close()
+			l.send(ip(v6, 17, udp(4500, "nobody asked")))
+			set(4500, 4501)
+			l.send(ip(v6, 17, udp(4502, "for another port")), ip(v6, 17, udp(4501, "for the owner too")), ip(v6, 17, udp(4500, "the last")))
+			got := l.receive(3, "the last")
+			if len(got) != 2 || !bytes.HasSuffix(got[0], []byte("for the owner too")) {
+				t.Errorf("arrived: %q", got)
+			}
+			buf := make([]byte, 100)
+			_ = owner.SetReadDeadline(time.Now().Add(patience))
+			if n, err := owner.Read(buf); err != nil || string(buf[:n]) != "for the owner too" {
+				t.Errorf("the owner of the port reads %q, %v", buf[:n], err)
+			}
+			if c, err := bind(4500); !errors.Is(err, unix.EADDRINUSE) {
+				t.Errorf("a port that is asked for can be taken: %v, %v", c, err)
+			}
+			set()
+			c, err := bind(4500)
+			if err != nil {
+				t.Fatalf("a port that is no longer asked for: %v", err)
+			}
+			c.Close()
+			// Recv takes the sockets in turn: by the third time it has seen them all.
+			l.send(ip(v6, 17, udp(4500, "no longer")))
+			for range 3 {
+				l.send(ip(v6, 50, "the next"))
+				if got := l.receive(2, "the next"); len(got) != 1 {
+					t.Errorf("arrived: %q", got)
+				}
+			}
+		})
+	}
+}
+
+func TestClose(t *testing.T) {
+	l := newLine(t)
+	ended := make(chan error)
+	go func() {
+		_, err := l.in.Recv(l.bufs, l.ifindex)
+		ended <- err
+	}()
+	for range 2 {
+		if err := l.in.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-ended; err != os.ErrClosed {
+		t.Errorf("Recv = %v, want os.ErrClosed", err)
+	}
+	if _, err := l.in.Recv(l.bufs, l.ifindex); err != os.ErrClosed {
+		t.Errorf("Recv = %v, want os.ErrClosed", err)
+	}
+}
+
+func TestNoSuchDevice(t *testing.T) {
+	if _, err := rawip.NewSender("nosuch0", 1); err != unix.ENXIO {
+		t.Errorf("NewSender = %v, want ENXIO", err)
+	}
+}
