@@ -1,0 +1,306 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/engine"
+	"github.com/klips-go/ipsec/klips/user/host"
+	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+// patience is for what must come; only a fault makes a test wait so long.
+const patience = time.Minute
+
+// alone marks a test that runs in a network namespace of its own.
+const alone = "IPSEC_HOST_TEST"
+
+// inNamespace runs the calling test in another process that has a network
+// namespace of its own, because a Host looks at that of its process. It returns
+// true in that process.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(alone) == t.Name() {
+		return true
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), alone+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	switch {
+	case errors.Is(err, os.ErrPermission) && !strings.Contains(os.Getenv("REQUIRE"), "root"):
+		t.Skipf("no namespaces: %v", err)
+	case err != nil:
+		t.Fatalf("%v\n%s", err, out)
+	case strings.Contains(string(out), "--- SKIP"):
+		t.Skipf("%s", out)
+	case !strings.Contains(string(out), "--- PASS: "+t.Name()):
+		t.Fatalf("it has not run:\n%s", out)
+	}
+	return false
+}
+
+// A namespace is the machine of a test that runs alone.
+type namespace struct {
+	t    *testing.T
+	conn *link.Conn
+	host *host.Host
+}
+
+func newNamespace(t *testing.T) *namespace {
+	t.Helper()
+	n := &namespace{t: t}
+	var err error
+	if n.conn, err = link.Dial(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.conn.Close() })
+	n.add("eth0")
+	if n.host, err = host.Open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.host.Close() })
+	return n
+}
+
+func (n *namespace) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// add makes a device.
+func (n *namespace) add(name string) {
+	n.t.Helper()
+	n.must(n.conn.Add(context.Background(), link.Spec{Name: name, Kind: "veth", Up: true}))
+}
+
+func (n *namespace) index(name string) int {
+	n.t.Helper()
+	ifi, err := net.InterfaceByName(name)
+	n.must(err)
+	return ifi.Index
+}
+
+// ioctl changes a device.
+func (n *namespace) ioctl(name string, request uint, set func(*unix.Ifreq)) {
+	n.t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	n.must(err)
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq(name)
+	n.must(err)
+	set(ifr)
+	n.must(unix.IoctlIfreq(fd, request, ifr))
+}
+
+func (n *namespace) setUp(name string, up bool) {
+	n.t.Helper()
+	n.ioctl(name, unix.SIOCSIFFLAGS, func(r *unix.Ifreq) {
+		if up {
+			r.SetUint16(unix.IFF_UP)
+		}
+	})
+}
+
+func (n *namespace) setMTU(name string, mtu uint32) {
+	n.t.Helper()
+	n.ioctl(name, unix.SIOCSIFMTU, func(r *unix.Ifreq) { r.SetUint32(mtu) })
+}
+
+// wait waits until something holds, which events bring about.
+func (n *namespace) wait(what string, holds func() bool) {
+	n.t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			n.t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// A wire is a device that has been opened; its channel hears when it is lost.
+type wire struct {
+	engine.Wire
+	lost chan struct{}
+}
+
+func (n *namespace) open(name string) *wire {
+	n.t.Helper()
+	lost := make(chan struct{}, 10)
+	w, err := n.host.OpenWire(name, func() { lost <- struct{}{} })
+	n.must(err)
+	n.t.Cleanup(func() { w.Close() })
+	return &wire{w, lost}
+}
+
+// told waits until the wire is lost.
+func (w *wire) told(t *testing.T, what string) {
+	t.Helper()
+	select {
+	case <-w.lost:
+	case <-time.After(patience):
+		t.Fatalf("not told within %v: %s", patience, what)
+	}
+}
+
+// once checks that a wire has not been lost any more.
+func (w *wire) once(t *testing.T, what string) {
+	t.Helper()
+	if n := len(w.lost); n != 0 {
+		t.Errorf("told %d times more: %s", n, what)
+	}
+}
+
+// Addresses are the host's as soon as they are given and until they are taken away.
+func TestAddresses(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	a4, a6 := netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::7/64")
+	for a, want := range map[string]bool{"127.0.0.1": true, "127.200.3.4": true, "192.0.2.7": false, "2001:db8::7": false, "0.0.0.0": false} {
+		if n.host.IsLocal(netip.MustParseAddr(a)) != want {
+			t.Errorf("%s is local: %v, want %v", a, !want, want)
+		}
+	}
+	for _, a := range []netip.Prefix{a4, a6} {
+		n.must(n.conn.AddAddr(context.Background(), link.Addr{Index: n.index("eth0"), Prefix: a}))
+		n.wait(a.String()+" is local", func() bool { return n.host.IsLocal(a.Addr()) })
+	}
+	if n.host.IsLocal(netip.MustParseAddr("192.0.2.8")) {
+		t.Error("another address of the subnet is local")
+	}
+	n.must(n.conn.Delete(context.Background(), n.index("eth0")))
+	for _, a := range []netip.Prefix{a4, a6} {
+		n.wait(a.String()+" is not local", func() bool { return !n.host.IsLocal(a.Addr()) })
+	}
+}
+
+// A wire has the MTU of its device as it is, and who opened it is told once when
+// the device goes down or is removed.
+func TestDevices(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	n.add("eth1")
+	n.add("eth2")
+	w, alias, other, closed := n.open("eth0"), n.open("eth0:2"), n.open("eth1"), n.open("eth0")
+	if w.Name() != "eth0" || alias.Name() != "eth0" || w.Index() != n.index("eth0") || w.MTU() != 1500 {
+		t.Errorf("device %s, %s of index %d with MTU %d", w.Name(), alias.Name(), w.Index(), w.MTU())
+	}
+	n.must(closed.Close())
+	n.setMTU("eth0", 1400)
+	n.wait("the MTU is 1400", func() bool { return w.MTU() == 1400 && alias.MTU() == 1400 })
+	if other.MTU() != 1500 {
+		t.Errorf("another device has MTU %d, want 1500", other.MTU())
+	}
+	n.setUp("eth0", false)
+	w.told(t, "eth0 is down")
+	alias.told(t, "eth0 is down")
+	n.setUp("eth0", true)
+	n.setMTU("eth0", 1300)
+	n.wait("it is up again", func() bool { return w.MTU() == 1300 })
+	w.once(t, "it was down once")
+	n.setUp("eth0", false)
+	w.told(t, "eth0 is down again")
+	n.must(n.conn.Delete(context.Background(), n.index("eth1")))
+	other.told(t, "eth1 is gone")
+	w.once(t, "it was down already")
+	closed.once(t, "it was closed")
+
+	// A device that is not up when it is opened is no loss, until it was up.
+	n.setUp("eth2", false)
+	down := n.open("eth2")
+	n.setMTU("eth0", 1200)
+	n.setUp("eth0", true)
+	n.wait("it is up again", func() bool { return w.MTU() == 1200 })
+	down.once(t, "it has never been up")
+	n.setUp("eth2", true)
+	n.setMTU("eth2", 1100)
+	n.wait("it is up", func() bool { return down.MTU() == 1100 })
+	n.setUp("eth2", false)
+	down.told(t, "eth2 is down")
+}
+
+func TestNoDevice(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	for _, name := range []string{"nosuch0", "nosuch0:1", ""} {
+		if w, err := n.host.OpenWire(name, func() {}); !errors.Is(err, unix.ENXIO) {
+			t.Errorf("OpenWire(%q) = %v, %v, want ENXIO", name, w, err)
+		}
+	}
+}
+
+// A TUN device has its name and MTU, belongs to one, and goes when it is closed.
+func TestLink(t *testing.T) {
+	if err := lab.CanTUN(); err != nil {
+		if strings.Contains(os.Getenv("REQUIRE"), "tun") {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	l, err := n.host.OpenLink("ipsec7")
+	n.must(err)
+	if mtu, err := l.MTU(); l.Name() != "ipsec7" || mtu != 1500 || err != nil {
+		t.Errorf("device %s with MTU %d, %v", l.Name(), mtu, err)
+	}
+	n.must(l.SetMTU(16260))
+	if ifi, err := net.InterfaceByName("ipsec7"); err != nil || ifi.MTU != 16260 {
+		t.Errorf("the system has %+v, %v, want an MTU of 16260", ifi, err)
+	}
+	if b, err := os.ReadFile("/proc/sys/net/ipv6/conf/ipsec7/addr_gen_mode"); err == nil && strings.TrimSpace(string(b)) != "1" {
+		t.Errorf("the kernel makes up addresses: addr_gen_mode is %s", b)
+	}
+	if two, err := n.host.OpenLink("ipsec7"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("a second time: %v, %v, want EBUSY", two, err)
+	}
+	if x, err := n.host.OpenLink("eth0"); err == nil {
+		t.Errorf("another device was taken over: %v", x)
+	}
+	if x, err := n.host.OpenLink("a name that is too long"); err == nil {
+		t.Errorf("a name that is too long: %v", x)
+	}
+	n.must(l.Close())
+	if ifi, err := net.InterfaceByName("ipsec7"); err == nil {
+		t.Errorf("after Close there is %+v", ifi)
+	}
+}
+
+// Open fails in no namespace that has no devices, and Close ends the watching.
+func TestOpenAndClose(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	for range 3 {
+		h, err := host.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+		if !h.IsLocal(netip.MustParseAddr("127.0.0.1")) {
+			t.Error("127.0.0.1 is not local")
+		}
+	}
+}
