@@ -3,10 +3,94 @@ package klips
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 )
+
+// hexRun is as much of a key as no message may show.
+var hexRun = regexp.MustCompile(`[0-9A-Fa-f]{8}`)
+
+// checkError checks the error of a text: a *SyntaxError whose message is one
+// line of printable characters and shows no eight hex digits of the text in a
+// row, because keys come to be where they do not belong.
+func checkError(t *testing.T, text string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	var e *SyntaxError
+	msg := err.Error()
+	if !errors.As(err, &e) || strings.IndexFunc(msg, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
+		t.Fatalf("%q: message %q of %T", text, msg, err)
+	}
+	for _, limit := range []string{"0xffffffff", "4294967295", "18446744073709551615", "0xffffffffffffffff"} {
+		msg = strings.ReplaceAll(msg, limit, "")
+	}
+	for at := range len(msg) {
+		if run := hexRun.FindString(msg[at:min(at+8, len(msg))]); run != "" && strings.Contains(text, run) {
+			t.Fatalf("%q: message %q shows %q of it", text, msg, run)
+		}
+	}
+}
+
+// FuzzParseWords reads numbers, and names of algorithms, protocols and families.
+func FuzzParseWords(f *testing.F) {
+	for _, s := range []string{"0x1234", "077", "18446744073709551616", "12345678", "esp", "inet6", "hmac-sha1-96", "sha2_256", "deflate", "unk77", "tun0x100@192.0.2.1", ""} {
+		f.Add(s, uint8(0))
+		f.Add(s, uint8(16))
+	}
+	f.Fuzz(func(t *testing.T, text string, base uint8) {
+		n, err := ParseNumber(text, []int{0, 8, 10, 16}[base%4], 1<<32-1)
+		checkError(t, text, err)
+		if err != nil && n != 0 || n > 1<<32-1 {
+			t.Fatalf("ParseNumber(%q) = %d, %v", text, n, err)
+		}
+		_, err = ParseFamily(text)
+		checkError(t, text, err)
+		if p, err := ParseProto(text); err == nil && p.String() != text {
+			t.Fatalf("ParseProto(%q) = %v", text, p)
+		} else {
+			checkError(t, text, err)
+		}
+		auth, err := ParseAH(text)
+		checkError(t, text, err)
+		if info, ok := auth.Info(); err == nil && (!ok || auth == AuthNone || len(info.KeyBits) == 0) {
+			t.Fatalf("ParseAH(%q) = %v, which has no keys", text, auth)
+		}
+		comp, err := ParseComp(text)
+		checkError(t, text, err)
+		if err == nil && comp == CompNone {
+			t.Fatalf("ParseComp(%q) is none", text)
+		}
+
+		// The forms that values have in JSON.
+		var id SAID
+		if err := id.UnmarshalText([]byte(text)); err == nil {
+			b, err := id.MarshalText()
+			var again SAID
+			if err != nil || again.UnmarshalText(b) != nil || !slices.Equal([]byte(again.String()), []byte(id.String())) {
+				t.Fatalf("%q is read as %v, and %q as %v, %v", text, id, b, again, err)
+			}
+		} else {
+			checkError(t, text, err)
+		}
+		var p Proto
+		if err := p.UnmarshalText([]byte(text)); err == nil {
+			b, err := p.MarshalText()
+			var again Proto
+			if err != nil || again.UnmarshalText(b) != nil || again != p {
+				t.Fatalf("%q is read as %v, and %q as %v, %v", text, p, b, again, err)
+			}
+		} else {
+			checkError(t, text, err)
+		}
+	})
+}
 
 // FuzzParseSAID: what was read, written and read again is the same SAID, in
 // both forms of writing.
@@ -19,6 +103,7 @@ func FuzzParseSAID(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		id, err := ParseSAID(text, nil)
+		checkError(t, text, err)
 		if err != nil {
 			if id != (SAID{}) {
 				t.Fatalf("ParseSAID(%q) = %v with error %v", text, id, err)
@@ -51,6 +136,7 @@ func FuzzParseAddr(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string, fam uint8) {
 		want, oracleErr := netip.ParseAddr(text)
 		a, err := ParseAddr(text, Family(fam%3), nil)
+		checkError(t, text, err)
 		if err != nil {
 			return
 		}
@@ -74,6 +160,7 @@ func FuzzParseSubnet(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string, fam uint8) {
 		p, err := ParseSubnet(text, Family(fam%3), nil)
+		checkError(t, text, err)
 		if err != nil {
 			return
 		}
@@ -94,6 +181,7 @@ func FuzzParseKey(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		key, err := ParseKey(text)
+		checkError(t, text, err)
 		if err != nil {
 			if key != nil {
 				t.Fatalf("ParseKey gave a key with an error")
@@ -133,6 +221,7 @@ func FuzzParseESP(f *testing.F) {
 	f.Add("aes_gcm_c-128-null")
 	f.Fuzz(func(t *testing.T, name string) {
 		tr, bits, err := ParseESP(name)
+		checkError(t, name, err)
 		if err != nil {
 			return
 		}
