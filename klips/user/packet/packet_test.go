@@ -167,8 +167,12 @@ func FuzzParseIP(f *testing.F) {
 	f.Add(unhex(f, "60000000 0010 2c 40"+addrs6+"3c0005a800000007 0102030405060708"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		h, ok := ParseIP(p)
+		dst := Dst(p)
 		if !ok {
 			return
+		}
+		if dst != h.Dst {
+			t.Fatalf("Dst(%x) = %v, ParseIP has %v", p, dst, h.Dst)
 		}
 		if h.Total > len(p) || h.Len > h.Total || h.Len < 20 || h.ProtoOff >= h.Len || p[h.ProtoOff] != h.Proto ||
 			int(h.Version) != int(p[0]>>4) || (h.FragOff > 0 && !h.Frag) || (h.Version == 6 && h.Len < 40) {
