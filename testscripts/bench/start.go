@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -12,35 +13,53 @@ import (
 const startRuns = 200
 
 // start compares how long commands take from start to end: spigrp, which parses
-// a group and then finds no daemon, and "ip -V", which prints a line.
+// a group and then finds no daemon, "ip -V", which prints a line, and a Go program
+// that does nothing.
 func start(ipsec string) error {
 	ipsec, err := filepath.Abs(ipsec)
 	if err != nil {
 		return err
 	}
-	ours := []string{ipsec, "spigrp", "--said", "tun.113@10.0.0.1", "esp.115@10.0.0.1", "ah.116@10.0.0.1"}
-	cmds := [][]string{ours}
+	dir, err := os.MkdirTemp("", "ipsec-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	bare := filepath.Join(dir, "bare")
+	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", bare, "./testscripts/bench/bare").CombinedOutput(); err != nil {
+		return fmt.Errorf("build of an empty program: %w\n%s", err, out)
+	}
+	cmds := []struct {
+		name string
+		argv []string
+	}{
+		{"ipsec spigrp", []string{ipsec, "spigrp", "--said", "tun.113@10.0.0.1", "esp.115@10.0.0.1", "ah.116@10.0.0.1"}},
+		{"an empty Go program", []string{bare}},
+	}
 	if ip, err := exec.LookPath("ip"); err == nil {
-		cmds = append(cmds, []string{ip, "-V"})
+		cmds = append(cmds, struct {
+			name string
+			argv []string
+		}{"ip -V", []string{ip, "-V"}})
 	}
 	times := make([][]time.Duration, len(cmds))
 	for range startRuns {
-		for i, argv := range cmds {
-			cmd := exec.Command(argv[0], argv[1:]...)
+		for i, c := range cmds {
+			cmd := exec.Command(c.argv[0], c.argv[1:]...)
 			cmd.Env = []string{"IPSEC_RUNDIR=/nonexistent", "PATH=/usr/bin:/bin"}
 			begin := time.Now()
 			_ = cmd.Run() // that there is no daemon is part of it
 			times[i] = append(times[i], time.Since(begin))
 		}
 	}
-	mid := make([]time.Duration, len(cmds))
-	for i := range times {
+	middle := func(i int) time.Duration {
 		slices.Sort(times[i])
-		mid[i] = times[i][startRuns/2]
+		return times[i][startRuns/2]
 	}
-	text := fmt.Sprintf("%.2f ms", mid[0].Seconds()*1e3)
-	if len(mid) > 1 {
-		text += fmt.Sprintf(", %.2f of ip -V", float64(mid[0])/float64(mid[1]))
+	ours := middle(0)
+	text := fmt.Sprintf("%.2f ms", ours.Seconds()*1e3)
+	for i, c := range cmds[1:] {
+		text += fmt.Sprintf(", %.2f of %s", float64(ours)/float64(middle(i+1)), c.name)
 	}
 	row("start of ipsec spigrp", "%s", text)
 	return nil
