@@ -60,7 +60,11 @@ func (p *program) completion(args []string) int {
 			_, err = io.WriteString(p.out, script)
 		}
 	case "fish":
-		err = root.GenFishCompletion(p.out, true)
+		// fish reads the file ipsec_spi.fish to complete ipsec_spi: make install
+		// links those names to this script.
+		if err = root.GenFishCompletion(p.out, true); err == nil {
+			_, err = fmt.Fprintf(p.out, "\nfor link in%s\n    complete -c $link -e\n    complete -c $link -w (string replace _ ' ' $link)\nend\n", links())
+		}
 	case "--help":
 		return p.help(nil)
 	default:
@@ -70,7 +74,7 @@ func (p *program) completion(args []string) int {
 }
 
 // links are the names of the links to the applets, each with a blank before it:
-// the scripts of bash and zsh serve them too.
+// the scripts serve them too.
 func links() string {
 	var b strings.Builder
 	for i := range registry {

@@ -280,7 +280,7 @@ func TestScripts(t *testing.T) {
 	for shell, part := range map[string]string{
 		"bash": "\ncomplete -o default -o nosort -F __start_ipsec ipsec_spi ipsec_spigrp",
 		"zsh":  "#compdef ipsec ipsec_spi ipsec_spigrp",
-		"fish": "complete -c ipsec",
+		"fish": "\nfor link in ipsec_spi ipsec_spigrp",
 	} {
 		r := call(nil, "ipsec", "completion", shell)
 		if r.status != 0 || !strings.Contains(r.out, part) || !strings.Contains(r.out, "__complete") {

@@ -42,7 +42,7 @@ const program = "qemu-system-x86_64"
 func kernel() (image, modules string, err error) {
 	dir := os.Getenv(KernelEnv)
 	if dir == "" {
-		return "", "", fmt.Errorf("%s names no directory with a kernel (make packages makes one)", KernelEnv)
+		return "", "", fmt.Errorf("%s names no directory with a kernel (make test-deps makes one)", KernelEnv)
 	}
 	images, _ := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
 	if len(images) == 0 {
