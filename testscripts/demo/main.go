@@ -52,7 +52,7 @@ func run(ipsec string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	s := &show{ctx: ctx, ipsec: path, out: os.Stdout}
+	s := &show{ctx: ctx, ipsec: path, out: os.Stdout, espKeys: map[uint32][]byte{}}
 	err = s.play()
 	s.cleanUp()
 	if ctx.Err() != nil {

@@ -3,8 +3,7 @@ package main
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/sha1"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,29 +17,36 @@ var errClear = errors.New("not protected")
 
 // open checks and decrypts a frame with the demonstration's own keys, by code
 // that shares nothing with the stack, and describes what it holds. The formats
-// are those of RFC 4302, 4303, 3602 and 2404.
+// are those of RFC 4302, 4303 and 4106.
 func (s *show) open(link lab.LinkType, frame []byte) (string, error) {
 	ls := lab.Layers(link, frame)
 	if len(ls) != 3 || ls[0].Name != "ip" || ls[1].Name != "ah" || ls[2].Name != "esp" {
 		return "", errClear
 	}
 	esp := frame[len(frame)-ls[2].Len:]
-	const header, icvLen = 8, 12
-	if n := len(esp) - header - icvLen; n < 2*aes.BlockSize || n%aes.BlockSize != 0 {
+	const header, ivLen, icvLen, saltLen = 8, 8, 16, 4
+	if len(esp) < header+ivLen+2+icvLen {
 		return "", fmt.Errorf("ESP of %d bytes", len(esp))
 	}
-	body, icv := esp[:len(esp)-icvLen], esp[len(esp)-icvLen:]
-	mac := hmac.New(sha1.New, s.espAuth)
-	mac.Write(body)
-	if !hmac.Equal(mac.Sum(nil)[:icvLen], icv) {
-		return "", errors.New("wrong ICV")
+	spi := binary.BigEndian.Uint32(esp)
+	key := s.espKeys[spi]
+	if len(key) != 32+saltLen {
+		return "", fmt.Errorf("unknown SPI %#x", spi)
 	}
-	block, err := aes.NewCipher(s.espKey)
+	block, err := aes.NewCipher(key[:32])
 	if err != nil {
 		return "", err
 	}
-	iv, text := body[header:header+aes.BlockSize], append([]byte(nil), body[header+aes.BlockSize:]...)
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(text, text)
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return "", err
+	}
+	// The nonce is the salt and the IV; SPI and sequence number are authenticated.
+	nonce := append(append([]byte(nil), key[32:]...), esp[header:header+ivLen]...)
+	text, err := gcm.Open(nil, nonce, esp[header+ivLen:], esp[:header])
+	if err != nil {
+		return "", fmt.Errorf("SPI %#x: %w", spi, err)
+	}
 	pad, next := int(text[len(text)-2]), text[len(text)-1]
 	if pad+2 > len(text) || next != 4 {
 		return "", fmt.Errorf("next header %d, not IP-in-IP", next)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,8 +26,7 @@ type show struct {
 
 	dir     string // keys and the hosts file
 	hosts   []*gateway
-	espKey  []byte
-	espAuth []byte
+	espKeys map[uint32][]byte // by SPI
 }
 
 // A gateway is one of the two hosts.
@@ -50,11 +50,22 @@ Two gateways on one cable, a network behind each:
     10.1.0.1 (gw1) 192.0.2.1 ---------------- 192.0.2.2 (gw2) 10.2.0.1
 
 What goes from one network to the other is to be put into an IP packet for the
-other gateway (tun), encrypted (esp) and authenticated once more (ah): three
-security associations in each direction, grouped.`)
-	s.title("Keys, the same on both gateways")
-	for _, k := range []struct{ file, bits string }{{"esp.key", "128"}, {"auth.key", "160"}, {"ah.key", "160"}} {
-		if err := s.makeKey(gw1, k.file, k.bits); err != nil {
+other gateway (tun), encrypted and authenticated (esp, AES-GCM), and authenticated
+once more with its outer addresses (ah): three security associations in each
+direction, grouped.`)
+	s.title("Keys, the same on both gateways, others for each direction")
+	for _, to := range []*gateway{gw2, gw1} {
+		// 256 bits of key and 32 of salt (RFC 4106, section 8.1).
+		key, err := s.makeKey(gw1, "esp-to-"+to.Name+".key", "288")
+		if err != nil {
+			return err
+		}
+		spi, err := strconv.ParseUint(to.spis+"15", 0, 32)
+		if err != nil {
+			return err
+		}
+		s.espKeys[uint32(spi)] = key
+		if _, err := s.makeKey(gw1, "ah-to-"+to.Name+".key", "256"); err != nil {
 			return err
 		}
 	}
@@ -112,8 +123,8 @@ func (s *show) configure(g, peer *gateway) error {
 		from, to := way[0], way[1]
 		for _, line := range []string{
 			"ipsec spi --said tunN13@TO --ip4 --src FROM --dst TO",
-			"ipsec spi --said espN15@TO --src FROM --esp aes128-sha1 --enckey @esp.key --authkey @auth.key",
-			"ipsec spi --said ahN16@TO --src FROM --ah hmac-sha1-96 --authkey @ah.key",
+			"ipsec spi --said espN15@TO --src FROM --esp aes256-gcm --enckey @esp-to-TO.key --replay_window 64",
+			"ipsec spi --said ahN16@TO --src FROM --ah hmac-sha2-256-128 --authkey @ah-to-TO.key --replay_window 64",
 			"ipsec spigrp inet TO N13 tun inet TO N15 esp inet TO N16 ah",
 		} {
 			if err := s.typed(g, strings.NewReplacer("TO", to.Name, "FROM", from.Name, "N", to.spis).Replace(line)); err != nil {
@@ -123,6 +134,7 @@ func (s *show) configure(g, peer *gateway) error {
 	}
 	for _, line := range []string{
 		fmt.Sprintf("ipsec eroute --add --eraf inet --src %s --dst %s --said %s@%s", g.net, peer.net, "tun"+peer.spis+"13", peer.Name),
+		fmt.Sprintf("ipsec eroute --addin --eraf inet --src %s --dst %s --said %s@%s", peer.net, g.net, "tun"+g.spis+"13", g.Name),
 		"ipsec tncfg --attach --virtual ipsec0 --physical eth0",
 	} {
 		if err := s.typed(g, line); err != nil {
@@ -152,7 +164,7 @@ func (s *show) ping(from, to *gateway) error {
 
 	s.title("Packets")
 	s.command(from, fmt.Sprintf("ping -c %d %s", pings, to.inner))
-	replies, pingErr := from.Ping(lab.Ping{Dst: netip.MustParseAddr(to.inner), Count: pings, Timeout: 2 * time.Second})
+	replies, pingErr := from.Ping(lab.Ping{Dst: netip.MustParseAddr(to.inner), Count: pings, Timeout: 30 * time.Second})
 	for _, r := range replies {
 		fmt.Fprintf(s.out, "%d bytes from %s: seq=%d ttl=%d time=%.2f ms\n", r.Bytes, to.inner, r.Seq, r.TTL, float64(r.RTT.Microseconds())/1000)
 	}
@@ -227,25 +239,19 @@ func (s *show) cleanUp() {
 	}
 }
 
-// makeKey makes a key file as a user would.
-func (s *show) makeKey(g *gateway, file, bits string) error {
+// makeKey makes a key file as a user would, and returns the key.
+func (s *show) makeKey(g *gateway, file, bits string) ([]byte, error) {
 	line := "ipsec ranbits " + bits
 	s.command(g, line+" > "+file)
 	out, err := s.run(g, line)
 	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", line, err, out)
+		return nil, fmt.Errorf("%s: %w\n%s", line, err, out)
 	}
 	key, err := parseKey(out)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	switch file {
-	case "esp.key":
-		s.espKey = key
-	case "auth.key":
-		s.espAuth = key
-	}
-	return os.WriteFile(filepath.Join(s.dir, file), []byte(out), 0o600)
+	return key, os.WriteFile(filepath.Join(s.dir, file), []byte(out), 0o600)
 }
 
 // typed shows a command and runs it; what it prints follows.
