@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
 // netns is the program "netns NAME PROG ARG...": it becomes PROG on the host
@@ -36,19 +38,19 @@ func enterAndExec(name string, argv []string) error {
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter %s: %w", name, err)
 	}
-	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWUTS); err != nil {
+	if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
 		return fmt.Errorf("new namespaces: %w", err)
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("private mounts: %w", err)
+	if err := lab.PrivateMounts(); err != nil {
+		return err
 	}
 	if err := unix.Sethostname([]byte(name)); err != nil {
 		return err
 	}
 	hosts := filepath.Join(os.Getenv("WORK"), "hosts")
 	if _, err := os.Stat(hosts); err == nil {
-		if err := unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("bind %s: %w", hosts, err)
+		if err := lab.BindFile(hosts, "/etc/hosts"); err != nil {
+			return err
 		}
 	}
 	if dir := runDir(os.Getenv("WORK"), ""); os.Getenv("IPSEC_RUNDIR") == dir {

@@ -41,7 +41,8 @@ type setup struct {
 // Private gives the host mounts and a host name of its own, which is Name.
 func Private() Option { return func(s *setup) { s.private = true } }
 
-// Bind makes the host see the file src at dst. It implies [Private].
+// Bind makes the host see the file src at dst, which need not exist. It implies
+// [Private].
 func Bind(src, dst string) Option {
 	return func(s *setup) { s.private = true; s.binds = append(s.binds, [2]string{src, dst}) }
 }
@@ -97,7 +98,7 @@ func (h *Host) thread(s *setup, ready chan<- error) {
 func (h *Host) enter(s *setup) error {
 	flags := unix.CLONE_NEWNET
 	if s.private {
-		flags |= unix.CLONE_NEWNS | unix.CLONE_NEWUTS
+		flags |= unix.CLONE_NEWUTS
 	}
 	if err := unix.Unshare(flags); err != nil {
 		return fmt.Errorf("new namespaces: %w", err)
@@ -127,20 +128,20 @@ func (h *Host) enter(s *setup) error {
 }
 
 func (h *Host) privatise(s *setup) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("private mounts: %w", err)
+	if err := PrivateMounts(); err != nil {
+		return err
 	}
 	if err := unix.Sethostname([]byte(h.Name)); err != nil {
 		return fmt.Errorf("host name: %w", err)
 	}
 	for _, b := range s.binds {
-		if err := unix.Mount(b[0], b[1], "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("bind %s on %s: %w", b[0], b[1], err)
+		if err := BindFile(b[0], b[1]); err != nil {
+			return err
 		}
 	}
 	for _, dir := range s.tmpfs {
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
-			return fmt.Errorf("tmpfs on %s: %w", dir, err)
+		if err := mountTmpfs(dir); err != nil {
+			return err
 		}
 	}
 	return nil
