@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/testscripts/kmod"
 )
 
 // jobEnv tells the first process of a guest that it is that; the kernel hands
@@ -51,10 +53,8 @@ func boot() error {
 		return err
 	}
 	for _, file := range files {
-		// Some will not work here, as jitterentropy_rng does not with an emulated
-		// clock. Where that matters the tests will tell.
-		if err := load(file); err != nil {
-			fmt.Println("init:", err)
+		if err := kmod.Load(file); err != nil {
+			return err
 		}
 	}
 	out, err := os.OpenFile("/dev/ttyS1", os.O_WRONLY|unix.O_NOCTTY, 0)
@@ -76,16 +76,4 @@ func boot() error {
 		return err
 	}
 	return out.Close()
-}
-
-func load(file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && err != unix.EEXIST {
-		return fmt.Errorf("load %s: %w", file, err)
-	}
-	return nil
 }

@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 	if err := Available(); err != nil {
 		skip.Without(t, skip.QEMU, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	self := filepath.Join(t.TempDir(), "self")
 	build := exec.Command("go", "test", "-c", "-o", self, ".")

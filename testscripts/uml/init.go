@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/testscripts/kmod"
 )
 
 // Main returns at once, except in the first process of a guest: there it sets
@@ -107,15 +109,7 @@ func loadModules(names []string) error {
 			return nil
 		}
 		done[file] = true
-		f, err := os.Open(filepath.Join(dir, file))
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && err != unix.EEXIST {
-			return fmt.Errorf("load %s: %w", file, err)
-		}
-		return nil
+		return kmod.Load(filepath.Join(dir, file))
 	}
 	for _, name := range names {
 		file, ok := files[name]

@@ -32,7 +32,7 @@ func TestRun(t *testing.T) {
 	if os.Geteuid() != 0 {
 		skip.Without(t, skip.UML, "not root: init would not be readable or mounts fail")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
 	start := time.Now()
