@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 //	cable HOST DEV ADDR HOST DEV ADDR
 //	umask MODE
 //	like stdout FILE                 cmp, but for what no two runs have alike
+//	await PROG ARG...                run PROG again and again until it succeeds
 func TestExamples(t *testing.T) {
 	if os.Geteuid() != 0 {
 		skip.Without(t, skip.Root, "namespaces and raw sockets need root")
@@ -53,6 +54,7 @@ func TestExamples(t *testing.T) {
 			"cable": cmdCable,
 			"umask": cmdUmask,
 			"like":  cmdLike,
+			"await": cmdAwait,
 		},
 		UpdateScripts: os.Getenv("UPDATE") != "",
 	})
@@ -130,6 +132,15 @@ func cmdCable(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(lab.Cable(a, args[1], b, args[4]))
 	ts.Check(a.AddAddr(args[1], netip.MustParsePrefix(args[2])))
 	ts.Check(b.AddAddr(args[4], netip.MustParsePrefix(args[5])))
+}
+
+func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: await PROG ARG...")
+	}
+	if err := lab.Await(func() bool { return ts.Exec(args[0], args[1:]...) == nil }); err != nil {
+		ts.Fatalf("await %s: %v", strings.Join(args, " "), err)
+	}
 }
 
 func cmdUmask(ts *testscript.TestScript, neg bool, args []string) {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -102,7 +101,7 @@ func algorithmPing(c *interopCase, gw [2]*gateway, base int) (keys []keyLine, er
 		}
 	}
 	for _, size := range c.sizes {
-		p := lab.Ping{Src: netip.MustParseAddr(gw[0].inner[c.inner]), Dst: netip.MustParseAddr(gw[1].inner[c.inner]), Size: size, Timeout: 2 * time.Second}
+		p := lab.Ping{Src: netip.MustParseAddr(gw[0].inner[c.inner]), Dst: netip.MustParseAddr(gw[1].inner[c.inner]), Size: size}
 		if _, err := gw[0].Ping(p); err != nil {
 			return nil, err
 		}

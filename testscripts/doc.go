@@ -28,11 +28,15 @@
 //	scapy KEYS FILE                      open a capture with scapy, given the keys
 //	[!] ping [-c N] [-s BYTES] [-I SRC] [-df] NAME ADDR
 //	serve NAME tcp|udp ADDR:PORT         answer what comes with the same text
-//	[!] dial [-t SECONDS] [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
+//	[!] dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
 //	                                     send TEXT, print the answer or its length
+//	await PROG ARG...                    run PROG again and again until it succeeds
 //	replay NAME DEV FILE [N]             send the frames of a capture again, N times
 //	forge NAME ADDR PROTO HEX            send one IP packet with that payload
 //	[!] knock SOCKET HEX                 send bytes to a daemon's socket, print the answer in hex
+//
+// Nothing is judged by time. "! ping", "! dial" and knock wait for an answer until
+// nothing is under way on the hosts any more; see lab.Idle.
 //
 // "gateways" makes the place that most tunnels need: the stack runs on both,
 // ipsec0 is attached to eth0 and up, and packets to the other's inner networks

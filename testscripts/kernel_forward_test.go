@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -76,7 +75,7 @@ func TestInteropForward(t *testing.T) {
 		wires[i] = w
 	}
 	for _, size := range []int{64, 1300} {
-		p := lab.Ping{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("10.2.0.2"), Size: size, Timeout: 2 * time.Second}
+		p := lab.Ping{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("10.2.0.2"), Size: size}
 		if _, err := clients[0].Ping(p); err != nil {
 			t.Errorf("%d bytes: %v", size, err)
 		}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -76,7 +75,7 @@ func TestInteropNAT(t *testing.T) {
 					for network, text := range map[string]string{"tcp": strings.Repeat("All good things. ", 2000), "udp": strings.Repeat("come to those who wait. ", 40)} {
 						stop, err := serveEcho(to.at.Host, network, netip.AddrPortFrom(netip.MustParseAddr(to.listen), port).String())
 						check(err)
-						got, err := dial(to.from.Host, network, netip.AddrPortFrom(netip.MustParseAddr(to.addr), port).String(), text, 5*time.Second)
+						got, err := dial(to.from.Host, network, netip.AddrPortFrom(netip.MustParseAddr(to.addr), port).String(), text, nil)
 						stop()
 						if err != nil || got != text {
 							t.Errorf("%s from %s: %d of %d bytes come back, %v", network, to.from.Name, len(got), len(text), err)

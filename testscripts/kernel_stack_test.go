@@ -46,13 +46,13 @@ func BenchmarkDeviceKernel(b *testing.B) {
 
 // inDeviceKernel runs this program in a guest that has some of the host's tools.
 func inDeviceKernel(t testing.TB, args []string, tools ...string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
 	defer cancel()
 	// The guest has no C library.
 	program := filepath.Join(t.TempDir(), "program")
 	buildStatic(t, "test", "-c", "-o", program, ".")
 	var out strings.Builder
-	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: append(args, "-test.timeout=8m"), Env: []string{"REQUIRE=demo,root,tun,xfrm,xfrmi"},
+	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: append(args, "-test.timeout="+(guestTime-time.Minute).String()), Env: []string{"REQUIRE=demo,root,tun,xfrm,xfrmi"},
 		Modules: append([]string{"xfrm_interface"}, interopModules...), Tools: tools}, &out)
 	t.Logf("in the guest:\n%s", &out)
 	if err != nil {

@@ -28,6 +28,7 @@ var scriptCommands = map[string]scriptCommand{
 	"layers":   plain("layers KEYS FILE", 2, 2, cmdLayers),
 	"scapy":    plain("scapy KEYS FILE", 2, 2, cmdScapy),
 	"ping":     cmdPing,
+	"await":    plain("await PROG ARG...", 1, 99, cmdAwait),
 	"serve":    plain("serve NAME tcp|udp ADDR:PORT", 3, 3, cmdServe),
 	"dial":     cmdDial,
 	"replay":   plain("replay NAME DEV FILE [N]", 3, 4, cmdReplay),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -49,9 +50,8 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 		p.Src, err = netip.ParseAddr(src)
 		ts.Check(err)
 	}
-	p.Timeout = 2 * time.Second
 	if neg {
-		p.Timeout = 500 * time.Millisecond // nothing is awaited: the links take microseconds
+		p.GiveUp = idle(ts)
 	}
 	replies, err := host(ts, fs.Arg(0)).Ping(p)
 	if neg && len(replies) > 0 {
@@ -61,6 +61,23 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintf(ts.Stdout(), "%d of %d answered, %d bytes\n", len(replies), p.Count, replies[0].Bytes)
 	}
 	outcome(ts, neg, "ping", err)
+}
+
+// idle is true when nothing is under way on the script's hosts any more. A check
+// that nothing comes ends then, and not after some time.
+func idle(ts *testscript.TestScript) func() bool {
+	var hosts []*lab.Host
+	for _, h := range worldOf(ts).hosts {
+		hosts = append(hosts, h)
+	}
+	return func() bool { return lab.Idle(hosts...) }
+}
+
+// cmdAwait runs a program again and again until it succeeds.
+func cmdAwait(ts *testscript.TestScript, args []string) {
+	if err := lab.Await(func() bool { return ts.Exec(args[0], args[1:]...) == nil }); err != nil {
+		ts.Fatalf("await %s: %v", strings.Join(args, " "), err)
+	}
 }
 
 func cmdServe(ts *testscript.TestScript, args []string) {
@@ -115,12 +132,15 @@ func serveEcho(h *lab.Host, network, addr string) (stop func(), err error) {
 func cmdDial(ts *testscript.TestScript, neg bool, args []string) {
 	fs := flag.NewFlagSet("dial", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	seconds := fs.Float64("t", 2, "")
 	times := fs.Int("x", 1, "")
 	if err := fs.Parse(args); err != nil || fs.NArg() != 4 {
-		ts.Fatalf("usage: dial [-t SECONDS] [-x TIMES] NAME tcp|udp ADDR:PORT TEXT")
+		ts.Fatalf("usage: dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT")
 	}
-	answer, err := dial(host(ts, fs.Arg(0)), fs.Arg(1), fs.Arg(2), strings.Repeat(fs.Arg(3), *times), time.Duration(*seconds*float64(time.Second)))
+	var giveUp func() bool
+	if neg {
+		giveUp = idle(ts)
+	}
+	answer, err := dial(host(ts, fs.Arg(0)), fs.Arg(1), fs.Arg(2), strings.Repeat(fs.Arg(3), *times), giveUp)
 	switch {
 	case err == nil && *times > 1:
 		fmt.Fprintln(ts.Stdout(), len(answer), "bytes")
@@ -130,9 +150,15 @@ func cmdDial(ts *testscript.TestScript, neg bool, args []string) {
 	outcome(ts, neg, "dial", err)
 }
 
-// dial sends text and waits for as many bytes. It runs on the host's thread,
-// since only sockets that are made there are the host's.
-func dial(h *lab.Host, network, addr, text string, timeout time.Duration) (string, error) {
+// dialTime is how long dial may take. Only a failure takes so long.
+const dialTime = time.Minute
+
+// errNoAnswer is the error of dial when nothing comes.
+var errNoAnswer = errors.New("no answer")
+
+// dial sends text and waits for as many bytes, until giveUp, if it is not nil, is
+// true. The socket is made on the host's thread, since only those are the host's.
+func dial(h *lab.Host, network, addr, text string, giveUp func() bool) (string, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return "", err
@@ -147,56 +173,72 @@ func dial(h *lab.Host, network, addr, text string, timeout time.Duration) (strin
 	} else {
 		af, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
 	}
-	buf := make([]byte, len(text))
+	var fd int
 	err = h.Do(func() error {
-		fd, err := unix.Socket(af, typ|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
+		if fd, err = unix.Socket(af, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 			return err
 		}
-		defer unix.Close(fd)
-		tv := unix.NsecToTimeval(timeout.Nanoseconds())
-		// Connecting gives up by the same limit as sending.
-		for _, opt := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
-			if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, opt, &tv); err != nil {
-				return err
-			}
-		}
-		if err := unix.Connect(fd, sa); err != nil {
+		if err = unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+			unix.Close(fd)
 			return fmt.Errorf("connect: %w", err)
-		}
-		sent := make(chan error, 1)
-		go func() { sent <- writeAll(fd, []byte(text)) }() // the buffers may not hold it all
-		defer func() { <-sent }()
-		for n := 0; n < len(buf); {
-			m, err := unix.Read(fd, buf[n:])
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("receive: %w", err)
-			}
-			if m == 0 {
-				return fmt.Errorf("receive: %w after %d bytes", io.ErrUnexpectedEOF, n)
-			}
-			n += m
 		}
 		return nil
 	})
+	var answer []byte
+	if err == nil {
+		answer, err = exchange(fd, []byte(text), giveUp)
+		unix.Close(fd)
+	}
 	if err != nil {
 		return "", fmt.Errorf("dial %s %s: %w", network, addr, err)
 	}
-	return string(buf), nil
+	return string(answer), nil
 }
 
-func writeAll(fd int, b []byte) error {
-	for len(b) > 0 {
-		n, err := unix.Write(fd, b)
-		if err != nil {
-			return err
+// exchange sends text on a socket that does not block and reads as many bytes. It
+// does both at once, because the buffers may not hold it all.
+func exchange(fd int, text []byte, giveUp func() bool) (answer []byte, err error) {
+	answer = make([]byte, 0, len(text))
+	end := time.Now().Add(dialTime)
+	for len(answer) < cap(answer) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if len(text) > 0 {
+			p[0].Events |= unix.POLLOUT
 		}
-		b = b[n:]
+		n, err := unix.Poll(p, 5)
+		if err == unix.EINTR || err == nil && n == 0 && (giveUp == nil || !giveUp()) && time.Now().Before(end) {
+			continue
+		}
+		if err == nil && n == 0 { // what came before giveUp was true is here by now
+			n, err = unix.Poll(p, 0)
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return nil, fmt.Errorf("%w after %d bytes", errNoAnswer, len(answer))
+		}
+		if p[0].Revents&(unix.POLLIN|unix.POLLERR|unix.POLLHUP) != 0 {
+			m, err := unix.Read(fd, answer[len(answer):cap(answer)])
+			switch {
+			case err == unix.EAGAIN || err == unix.EINTR:
+			case err != nil:
+				return nil, fmt.Errorf("receive: %w", err)
+			case m == 0:
+				return nil, fmt.Errorf("receive: %w after %d bytes", io.ErrUnexpectedEOF, len(answer))
+			default:
+				answer = answer[:len(answer)+m]
+			}
+		}
+		if len(text) > 0 && p[0].Revents&unix.POLLOUT != 0 {
+			m, err := unix.Write(fd, text)
+			if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+				return nil, fmt.Errorf("send: %w", err)
+			}
+			text = text[max(m, 0):]
+		}
 	}
-	return nil
+	return answer, nil
 }
 
 func cmdForge(ts *testscript.TestScript, args []string) {
@@ -236,17 +278,25 @@ func cmdKnock(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if err == nil {
 		b := make([]byte, 65536)
-		c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-		n, e := c.Read(b)
-		var timeout net.Error
+		quiet, end := idle(ts), time.Now().Add(time.Minute)
+		n := 0
+		for silent := false; ; {
+			c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+			if n, err = c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || silent {
+				break
+			}
+			// What came before it was quiet is read once more.
+			silent = quiet() || time.Now().After(end)
+		}
 		switch {
-		case errors.As(e, &timeout) && timeout.Timeout():
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			fmt.Fprintln(ts.Stdout(), "silent")
-		case e != nil || n == 0:
+		case err != nil || n == 0:
 			fmt.Fprintln(ts.Stdout(), "closed")
 		default:
 			fmt.Fprintln(ts.Stdout(), hex.EncodeToString(b[:n]))
 		}
+		err = nil
 	}
 	outcome(ts, neg, "knock", err)
 }

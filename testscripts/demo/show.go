@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -164,7 +163,7 @@ func (s *show) ping(from, to *gateway) error {
 
 	s.title("Packets")
 	s.command(from, fmt.Sprintf("ping -c %d %s", pings, to.inner))
-	replies, pingErr := from.Ping(lab.Ping{Dst: netip.MustParseAddr(to.inner), Count: pings, Timeout: 30 * time.Second})
+	replies, pingErr := from.Ping(lab.Ping{Dst: netip.MustParseAddr(to.inner), Count: pings})
 	for _, r := range replies {
 		fmt.Fprintf(s.out, "%d bytes from %s: seq=%d ttl=%d time=%.2f ms\n", r.Bytes, to.inner, r.Seq, r.TTL, float64(r.RTT.Microseconds())/1000)
 	}

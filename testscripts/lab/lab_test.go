@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
@@ -108,18 +107,20 @@ func TestPingErrors(t *testing.T) {
 	if err := b.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
 		t.Fatal(err)
 	}
-	ping := Ping{Dst: netip.MustParseAddr("10.9.0.1"), Timeout: 200 * time.Millisecond}
-	_, err := a.Ping(ping)
-	for try := 0; errors.Is(err, ErrNoReply) && try < 10; try++ {
-		_, err = a.Ping(ping) // the kernel limits how often it says so, to all hosts together
-	}
+	idle := func() bool { return Idle(a, b) }
+	ping := Ping{Dst: netip.MustParseAddr("10.9.0.1"), GiveUp: idle}
+	var err error
+	_ = Await(func() bool {
+		_, err = a.Ping(ping)
+		return !errors.Is(err, ErrNoReply) // the kernel limits how often it says so, to all hosts together
+	})
 	if err == nil || !strings.Contains(err.Error(), "network unreachable") {
 		t.Errorf("ping through a router without a route: %v, want network unreachable", err)
 	}
 	if err := b.Sysctl("net.ipv4.icmp_echo_ignore_all", "1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = a.Ping(Ping{Dst: netip.MustParseAddr("10.0.0.2"), Timeout: 50 * time.Millisecond}); !errors.Is(err, ErrNoReply) {
+	if _, err = a.Ping(Ping{Dst: netip.MustParseAddr("10.0.0.2"), GiveUp: idle}); !errors.Is(err, ErrNoReply) {
 		t.Errorf("ping of a silent host: %v, want %v", err, ErrNoReply)
 	}
 	if _, err = a.Ping(Ping{Dst: netip.MustParseAddr("10.8.0.1")}); err == nil {
@@ -161,6 +162,36 @@ func TestProgram(t *testing.T) {
 	if a.HasDevice("eth1") || !b.HasDevice("eth0") {
 		t.Error("HasDevice is wrong")
 	}
+}
+
+// TestIdle: a host is not idle while a process on it works, and is while all sleep.
+func TestIdle(t *testing.T) {
+	a, b := pair(t)
+	work := exec.Command("sh", "-c", "while :; do :; done")
+	if err := b.Start(work); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if Idle(a, b) {
+			t.Fatal("idle while a process works")
+		}
+	}
+	if !Idle(a) { // hosts of others do not matter
+		if err := Await(func() bool { return Idle(a) }); err != nil {
+			t.Fatalf("a host without processes is never idle: %v", err)
+		}
+	}
+	work.Process.Kill()
+	work.Wait()
+	sleep := exec.Command("sleep", "1000")
+	if err := b.Start(sleep); err != nil {
+		t.Fatal(err)
+	}
+	if err := Await(func() bool { return Idle(a, b) }); err != nil {
+		t.Fatalf("not idle while all processes sleep: %v", err)
+	}
+	sleep.Process.Kill()
+	sleep.Wait()
 }
 
 func TestLayers(t *testing.T) {

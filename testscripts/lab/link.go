@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -68,18 +67,22 @@ func (h *Host) awaitCarrier(dev string) error {
 	if err != nil {
 		return err
 	}
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	var failed error
+	if err := Await(func() bool {
 		state, err := h.operState(i)
 		if err != nil {
-			return fmt.Errorf("%s: state of %s: %w", h.Name, dev, err)
+			failed = fmt.Errorf("%s: state of %s: %w", h.Name, dev, err)
 		}
-		if state == operUp {
-			// The state shows a moment before the queue is open. Both happen under the
-			// lock that any change takes, so one that changes nothing waits for it.
-			return h.Up(dev)
-		}
+		return err != nil || state == operUp
+	}); err != nil {
+		return fmt.Errorf("%s: %s gets no carrier: %w", h.Name, dev, err)
 	}
-	return fmt.Errorf("%s: %s has no carrier", h.Name, dev)
+	if failed != nil {
+		return failed
+	}
+	// The state shows a moment before the queue is open. Both happen under the lock
+	// that any change takes, so one that changes nothing waits for it.
+	return h.Up(dev)
 }
 
 // operState returns a device's state as RFC 2863 numbers it in Linux.
@@ -167,14 +170,13 @@ func (h *Host) AddAddr(dev string, p netip.Prefix) error {
 func (h *Host) awaitAddr(a netip.Addr) error {
 	const local = 0x80000000 // RTF_LOCAL
 	text := fmt.Sprintf("%x", a.AsSlice())
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	var failed error
+	if err := Await(func() bool {
 		var table []byte
-		if err := h.Do(func() (err error) {
+		failed = h.Do(func() (err error) {
 			table, err = os.ReadFile("/proc/thread-self/net/ipv6_route")
 			return err
-		}); err != nil {
-			return err
-		}
+		})
 		for line := range strings.Lines(string(table)) {
 			// Destination, its length in hex, six columns of no matter, flags, device.
 			f := strings.Fields(line)
@@ -182,11 +184,14 @@ func (h *Host) awaitAddr(a netip.Addr) error {
 				continue
 			}
 			if flags, err := strconv.ParseUint(f[8], 16, 32); err == nil && flags&local != 0 {
-				return nil
+				return true
 			}
 		}
+		return failed != nil
+	}); err != nil {
+		return fmt.Errorf("%s: address %s does not come up: %w", h.Name, a, err)
 	}
-	return fmt.Errorf("%s: address %s does not come up", h.Name, a)
+	return failed
 }
 
 // A Route is where packets to Dst go: through the gateway Via, the device Dev

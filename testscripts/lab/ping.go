@@ -19,7 +19,8 @@ type Ping struct {
 	Src      netip.Addr    // the host's choice if not valid
 	Count    int           // 1 if zero
 	Size     int           // bytes after the 8-byte echo header; 56 if zero
-	Timeout  time.Duration // for each answer; 1 s if zero
+	Timeout  time.Duration // for each answer; 1 minute if zero, which only a failure takes
+	GiveUp   func() bool   // asked while an answer does not come; true ends the wait as Timeout does
 	Interval time.Duration // after each answer
 	DF       bool          // forbid fragments, IPv4 only; otherwise they are allowed
 }
@@ -47,7 +48,7 @@ func (h *Host) Ping(p Ping) ([]Reply, error) {
 		p.Size = 56
 	}
 	if p.Timeout == 0 {
-		p.Timeout = time.Second
+		p.Timeout = time.Minute
 	}
 	fd := -1
 	err := h.Do(func() (err error) {
@@ -128,8 +129,18 @@ func echo(fd int, p *Ping, id, seq uint16) (Reply, error) {
 		if left <= 0 {
 			return Reply{}, ErrNoReply
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
-		if n == 0 || err == unix.EINTR {
+		wait := left
+		if p.GiveUp != nil {
+			wait = min(left, 5*time.Millisecond)
+		}
+		n, err := poll(fd, unix.POLLIN, wait)
+		if err == nil && n == 0 && p.GiveUp != nil && p.GiveUp() {
+			// What came before GiveUp was true is in the socket by now.
+			if n, err = poll(fd, unix.POLLIN, 0); err == nil && n == 0 {
+				return Reply{}, ErrNoReply
+			}
+		}
+		if err == nil && n == 0 || err == unix.EINTR {
 			continue
 		}
 		if err != nil {
@@ -161,6 +172,11 @@ func echo(fd int, p *Ping, id, seq uint16) (Reply, error) {
 		}
 		return Reply{Seq: int(seq), Bytes: len(msg), TTL: ttl, RTT: time.Since(start)}, nil
 	}
+}
+
+// poll waits for events of a socket.
+func poll(fd int, events int16, wait time.Duration) (n int, err error) {
+	return unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, int((wait+time.Millisecond-1)/time.Millisecond))
 }
 
 // icmpError says what an ICMP error about our request means, or "".

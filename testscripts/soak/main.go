@@ -103,7 +103,7 @@ func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out i
 	}
 	defer wire.close()
 	// That the watch sees clear packets is not to be believed without a look.
-	if _, err := b.Hosts[0].Ping(lab.Ping{Dst: addr(bed.Wires[1]), Timeout: time.Second}); err != nil {
+	if _, err := b.Hosts[0].Ping(lab.Ping{Dst: addr(bed.Wires[1])}); err != nil {
 		return err
 	}
 	if err := wire.expect("ICMP", 2); err != nil {
