@@ -3,7 +3,8 @@ sbindir     ?= $(PREFIX)/sbin
 mandir      ?= $(PREFIX)/share/man
 bashcompdir ?= $(PREFIX)/share/bash-completion/completions
 zshcompdir  ?= $(PREFIX)/share/zsh/site-functions
-fishcompdir ?= $(PREFIX)/share/fish/vendor_completions.d
+# fish looks into /usr/local only where XDG_DATA_DIRS is set, but always into /etc.
+fishcompdir ?= $(if $(filter /usr/local,$(PREFIX)),/etc/fish/completions,$(PREFIX)/share/fish/vendor_completions.d)
 GO          ?= go
 # The version is that of the checkout; packagers may set another one.
 VERSION     ?=

@@ -205,17 +205,21 @@ func TestListing(t *testing.T) {
 	}
 }
 
-// TestInterrupt sends the signal while the second command is awaited.
+// interrupting sends the signal while it makes an SA.
+type interrupting struct{ klips.Stack }
+
+func (s interrupting) AddSA(ctx context.Context, spec *klips.SASpec) error {
+	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	return s.Stack.AddSA(ctx, spec)
+}
+
+// TestInterrupt: the command that is at work is done, and the next is not awaited.
 func TestInterrupt(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()
-	go func() {
-		io.WriteString(out, tunSA)
-		time.Sleep(100 * time.Millisecond)
-		syscall.Kill(os.Getpid(), syscall.SIGINT)
-	}()
+	go io.WriteString(out, tunSA)
 	s := &clitest.Stack{}
-	r := clitest.Run(App(), clitest.World{In: in, Stack: s}, "-")
+	r := clitest.Run(App(), clitest.World{In: in, Stack: s, Wrap: func(s klips.Stack) klips.Stack { return interrupting{s} }}, "-")
 	if want := "ipsec batch: interrupted; 1 command was done\n"; r.Err != want || r.Status != cli.ExitFailed || len(s.Messages) != 1 || s.Closed != 1 {
 		t.Errorf("status %d, %d messages, closed %d, %q, want %q", r.Status, len(s.Messages), s.Closed, r.Err, want)
 	}
