@@ -13,20 +13,13 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/testscripts/bed"
+	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
-// How long a group stays after another has taken its place: its last packets are
-// still under way.
-const graceTime = time.Second
-
 // expiryTime is how long packets may take to run a group out of its lifetime.
-const expiryTime = 5 * time.Second
-
-// queueTime is how long a packet may wait in the queue of ipsec0 behind those of
-// the TCP stream. One that was sent before a group with a limit came may meet it.
-const queueTime = time.Second
+const expiryTime = time.Minute
 
 // shapes are the transforms of the groups, inner to outer, behind the tun SA.
 var shapes = [][]klips.SASpec{
@@ -43,11 +36,12 @@ func sa(p klips.Proto, t klips.Transform, encKey, authKey int) klips.SASpec {
 	return klips.SASpec{ID: klips.SAID{Proto: p}, Transform: t, EncKey: make([]byte, encKey), AuthKey: make([]byte, authKey)}
 }
 
-// An old group waits for its end.
+// An old group waits for its end: until what was sent before another took its place
+// has come.
 type old struct {
 	head klips.SAID
 	way  int
-	due  time.Time
+	mark uint64 // of the way's gate
 }
 
 // keys changes the SAs on both hosts. Way 0 is from the first host to the second.
@@ -93,7 +87,7 @@ func (k *keys) churn(ctx context.Context, until time.Time) (err error) {
 			err = k.rekey(ctx, way, nil)
 		}
 		if err == nil {
-			err = k.reap(ctx, time.Now())
+			err = k.reap(ctx, false)
 		}
 		time.Sleep(time.Duration(k.rand.IntN(60)) * time.Millisecond)
 	}
@@ -154,7 +148,7 @@ func (k *keys) rekey(ctx context.Context, way int, change func(sends bool, s *kl
 	k.made++
 	if before := k.current[way]; before.SPI != 0 {
 		k.replaced++
-		k.olds = append(k.olds, old{before, way, time.Now().Add(graceTime)})
+		k.olds = append(k.olds, old{before, way, k.exempt[way].sent.Load()})
 	}
 	k.current[way] = ids[0]
 	return nil
@@ -167,7 +161,12 @@ func host(text string) netip.Prefix { return netip.PrefixFrom(addr(text), addr(t
 func (k *keys) runOut(ctx context.Context, way int) error {
 	k.exempt[way].open()
 	defer k.exempt[way].close()
-	time.Sleep(queueTime)
+	// What was sent before may wait in the queue of ipsec0 behind the TCP stream. It
+	// must not meet the group with the limit.
+	mark := k.exempt[way].sent.Load()
+	if err := lab.Await(func() bool { return ctx.Err() != nil || k.exempt[way].passed(mark) }); err != nil {
+		return fmt.Errorf("way %d: nothing passes any more: %w", way, err)
+	}
 	var limit klips.Limits
 	if k.rand.IntN(2) == 0 {
 		limit.Packets = 1 + k.rand.Uint64N(50)
@@ -239,10 +238,10 @@ func (k *keys) bystanders(ctx context.Context, at int) error {
 	})
 }
 
-// reap deletes the old groups whose time has come. One that ran out is gone
-// already at one of its ends.
-func (k *keys) reap(ctx context.Context, now time.Time) error {
-	for len(k.olds) > 0 && !k.olds[0].due.After(now) {
+// reap deletes the old groups whose last packets have come, or all. One that ran out
+// is gone already at one of its ends.
+func (k *keys) reap(ctx context.Context, all bool) error {
+	for len(k.olds) > 0 && (all || k.exempt[k.olds[0].way].passed(k.olds[0].mark)) {
 		o := k.olds[0]
 		k.olds = k.olds[1:]
 		for _, at := range [2]int{o.way, 1 - o.way} {
@@ -263,7 +262,7 @@ func (k *keys) finish(ctx context.Context, r *report) {
 			r.bad("in the end: %v", err)
 		}
 	}
-	fail(k.reap(ctx, time.Now().Add(graceTime)))
+	fail(k.reap(ctx, true))
 	for at := range 2 {
 		fail(k.ask(at, func(c *user.Client) error {
 			for _, want := range []int{2, 0} {

@@ -5,7 +5,8 @@
 // The exit status is 0 only if
 //   - nothing but ESP and AH (and ARP) was on the wire,
 //   - every UDP packet arrived once and whole, except those sent while a group
-//     was being run out of its lifetime on purpose,
+//     was being run out of its lifetime on purpose, and as many as the kernel
+//     counts that it dropped for lack of room,
 //   - the TCP stream arrived whole,
 //   - every change was accepted, and all SAs are gone in the end,
 //   - the daemons occupy no more memory, files and threads than after the
@@ -52,11 +53,8 @@ func main() {
 	}
 }
 
-// drainTime is how long packets under way may take to arrive in the end.
-const drainTime = 2 * time.Second
-
 // roomy makes room where the kernel would drop packets, so that what is lost is
-// lost by the stack.
+// lost by the stack, unless the machine is very busy.
 func roomy(b *bed.Bed) error {
 	for _, h := range b.Hosts {
 		// A sender that changes processors makes the fragments of a packet overtake
@@ -134,7 +132,7 @@ func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out i
 		err = ctx.Err()
 	}
 	spent := time.Since(begin)
-	r := t.stop(drainTime)
+	r := t.stop(b)
 	if err != nil {
 		r.bad("%v", err)
 	} else {

@@ -6,9 +6,9 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/klips-go/ipsec/testscripts/bed"
+	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
 // A report is what was seen and what was wrong with it.
@@ -58,22 +58,20 @@ func (u usage) judge(r *report, host int, before usage) {
 	}
 }
 
-// measure looks at both daemons. They close a connection a moment after the
-// client has: with least, measure waits a little for as few files as there.
+// measure looks at both daemons. They close a connection a moment after the client
+// has: with least, measure waits until there are as few files as there.
 func measure(b *bed.Bed, least *[2]usage) (u [2]usage, err error) {
-	time.Sleep(200 * time.Millisecond)
 	for i := range u {
 		pid, err := b.PID(i)
 		if err != nil {
 			return u, err
 		}
-		for end := time.Now().Add(2 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			if u[i], err = read(pid); err != nil {
-				return u, fmt.Errorf("daemon %d: %w", i+1, err)
-			}
-			if least == nil || u[i].files <= least[i].files || time.Now().After(end) {
-				break
-			}
+		_ = lab.Await(func() bool { // if it never happens, judge finds it
+			u[i], err = read(pid)
+			return err != nil || least == nil || u[i].files <= least[i].files
+		})
+		if err != nil {
+			return u, fmt.Errorf("daemon %d: %w", i+1, err)
 		}
 	}
 	return u, nil

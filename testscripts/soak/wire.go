@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -136,19 +135,19 @@ func kind(frame []byte) string {
 // forgets them.
 func (w *wire) expect(kind string, n int) error {
 	var seen map[string]int
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	if err := lab.Await(func() bool {
 		w.mu.Lock()
+		defer w.mu.Unlock()
 		seen = maps.Clone(w.seen)
-		ok := len(seen) == 1 && seen[kind] == n
-		if ok {
-			w.seen, w.sample = map[string]int{}, nil
+		if len(seen) != 1 || seen[kind] != n {
+			return false
 		}
-		w.mu.Unlock()
-		if ok {
-			return nil
-		}
+		w.seen, w.sample = map[string]int{}, nil
+		return true
+	}); err != nil {
+		return fmt.Errorf("the watch on the wire saw %v, want %d of %s: %w", seen, n, kind, err)
 	}
-	return fmt.Errorf("the watch on the wire saw %v, want %d of %s", seen, n, kind)
+	return nil
 }
 
 func (w *wire) judge(r *report) {
