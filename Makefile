@@ -15,13 +15,15 @@ BIN         ?= bin
 export CGO_ENABLED ?= 0
 export GOFLAGS     += -trimpath $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
 LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/version.override=$(VERSION))
+# The packages with goroutines, or with data that several read while one writes.
+RACE    = ./klips/user/... ./klips/xfrm/nlxfrm ./commands/...
 PAGES   = $(wildcard manpages/*.5 manpages/*.8)
 D       = $(DESTDIR)
 
 # Where the kernel for virtual machines lies that the tests boot; it is not installed.
 export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
-.PHONY: help build install uninstall clean demo test-deps test check bench bench-kernel soak fuzz
+.PHONY: help build install uninstall clean demo test-deps test check race fuzz soak faults bench bench-kernel
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,14 +73,22 @@ check: ## format, vet, staticcheck, generated files, manual pages
 	if [ "$$before" != "$$(sums)" ]; then echo "go generate ./... changes files: commit what it makes" >&2; exit 1; fi
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning $(PAGES); fi
 
+race: ## look for data races: OPS= random operations on the engine from SEED=, then the packages that share data
+	CGO_ENABLED=1 $(GO) test -race -count 1 -timeout 0 -v -run '^TestRandomOperations$$' ./klips/user/engine
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 60m -skip '^TestRandomOperations$$' $(RACE)
+
+fuzz: ## look for inputs that break something; FUZZTIME=10s is for each target
+	@$(GO) run ./testscripts/fuzz -go "$(GO)" -time $(or $(FUZZTIME),10s) $(FUZZFLAGS)
+
+soak: build ## strain the stack for minutes while keys change (as root; SOAKFLAGS=-time=10m)
+	@$(GO) run ./testscripts/soak -ipsec $(BIN)/ipsec $(SOAKFLAGS)
+
+faults: ## let things fail: daemon killed or frozen, no room, no rights, no devices, the kernel's errors (as root)
+	$(GO) test -count 1 -v -run '^TestScripts$$/^faults$$' ./testscripts
+	$(GO) test -count 1 ./klips/kernel ./klips/xfrm/...
+
 bench: build ## measure throughput, look-ups, SAs and start-up (as root)
 	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec
 
 bench-kernel: test-deps ## measure a file of commands against ip -batch, in a guest
 	$(GO) test ./testscripts -run '^$$' -bench DeviceKernel -benchtime 1x -v
-
-soak: build ## strain the stack for minutes while keys change (as root; SOAKFLAGS=-time=10m)
-	@$(GO) run ./testscripts/soak -ipsec $(BIN)/ipsec $(SOAKFLAGS)
-
-fuzz: ## look for inputs that break something; FUZZTIME=10s is for each target
-	@$(GO) run ./testscripts/fuzz -go "$(GO)" -time $(or $(FUZZTIME),10s) $(FUZZFLAGS)
