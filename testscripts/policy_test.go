@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +133,54 @@ func TestDeps(t *testing.T) {
 	}
 	if got != string(want) {
 		t.Errorf("modules in the binary:\n%swant\n%sIf that is meant: go test ./testscripts -run TestDeps -update", got, want)
+	}
+}
+
+// TestHouse: the map of the house in CONTRIBUTING.md has every package, and nothing
+// that is not there. NAME in it stands for any one name, {a,b} for each of them, and
+// a name in parentheses is a folder below the entry.
+func TestHouse(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, house, found := strings.Cut(string(text), "## The house\n\n")
+	house, _, end := strings.Cut(house, "\n\n")
+	if !found || !end {
+		t.Fatal("CONTRIBUTING.md has no map of the house")
+	}
+	var dirs []string
+	for _, p := range goList(t, "./...") {
+		dirs = append(dirs, strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/"))
+	}
+	unseen := slices.Clone(dirs)
+	see := func(pattern string) {
+		re := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), "NAME", "[^/]+") + "$")
+		if !slices.ContainsFunc(dirs, re.MatchString) {
+			t.Errorf("the map has %s, which is no package", pattern)
+		}
+		unseen = slices.DeleteFunc(unseen, re.MatchString)
+	}
+	below := regexp.MustCompile(`\((\w+)/\)`)
+	var entry string
+	for line := range strings.Lines(house) {
+		if first, _, _ := strings.Cut(strings.TrimPrefix(line, "    "), "/ "); !strings.HasPrefix(first, " ") {
+			entry = strings.TrimSuffix(strings.TrimSpace(first), "/")
+			before, list, group := strings.Cut(entry, "{")
+			if !group {
+				see(entry)
+			} else {
+				for name := range strings.SplitSeq(strings.TrimSuffix(list, "}"), ",") {
+					see(before + name)
+				}
+			}
+		}
+		for _, m := range below.FindAllStringSubmatch(line, -1) {
+			see(entry + "/" + m[1])
+		}
+	}
+	if len(unseen) > 0 {
+		t.Errorf("the map of the house in CONTRIBUTING.md lacks %s", strings.Join(unseen, ", "))
 	}
 }
 
