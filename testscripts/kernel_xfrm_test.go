@@ -182,7 +182,7 @@ func asKernel(s, listed *nlxfrm.State) *nlxfrm.State {
 // kernel what both ip(8) and our decoder say.
 func TestInteropXFRMStates(t *testing.T) {
 	h, c := xfrmHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
 	defer cancel()
 	states := xfrmStates()
 	for _, s := range states {
@@ -282,7 +282,7 @@ func xfrmUpdates(ctx context.Context, t *testing.T, c *nlxfrm.Conn) {
 // TestInteropXFRMPolicies: the same for policies.
 func TestInteropXFRMPolicies(t *testing.T) {
 	h, c := xfrmHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
 	defer cancel()
 	type shown struct {
 		*nlxfrm.Policy
@@ -374,7 +374,7 @@ func TestInteropXFRMPolicies(t *testing.T) {
 // TestInteropXFRMErrors: the kernel's errno and words come through.
 func TestInteropXFRMErrors(t *testing.T) {
 	_, c := xfrmHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
 	defer cancel()
 	good := aState(0x100, 0)
 	if err := c.AddState(ctx, good); err != nil {
@@ -421,7 +421,7 @@ func TestInteropXFRMErrors(t *testing.T) {
 // belong.
 func TestInteropXFRMBatch(t *testing.T) {
 	_, c := xfrmHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
 	defer cancel()
 	const n = 2000
 	var rs []nlxfrm.Request

@@ -48,7 +48,7 @@ func run(ipsec string) int {
 		return fail(fmt.Errorf("cannot make network namespaces: %w; run as root", err))
 	}
 	if err := lab.CanTUN(); err != nil {
-		return fail(fmt.Errorf("%w: the virtual devices ipsecN are TUN devices; try 'modprobe tun', or run as root", err))
+		return fail(fmt.Errorf("%w: the virtual devices ipsecN are TUN devices; try 'modprobe tun', run as root, or give that device to the container or chroot", err))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
