@@ -62,7 +62,7 @@ test-deps: ## install what the tests use besides Go (only as root, on Debian)
 	@testscripts/deps
 
 test: $(if $(filter no,$(DEPS)),,test-deps) ## run all tests; DEPS=no installs nothing for them, REQUIRE=root,tun,… forbids skips
-	$(GO) test -timeout 30m $(TESTFLAGS) ./...
+	$(GO) test -timeout 60m $(TESTFLAGS) ./...
 
 check: ## format, vet, staticcheck, generated files, manual pages
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not in gofmt's form:" $$bad >&2; exit 1; fi

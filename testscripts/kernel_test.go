@@ -33,7 +33,7 @@ var interopModules = []string{
 
 // guestTime is how long a guest may take, which is a multiple of what it takes on an
 // idle machine.
-const guestTime = 25 * time.Minute
+const guestTime = 50 * time.Minute
 
 // TestKernel runs TestInterop and its kin under a kernel that has IPsec.
 func TestKernel(t *testing.T) {
