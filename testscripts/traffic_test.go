@@ -199,13 +199,16 @@ func dial(h *lab.Host, network, addr, text string, giveUp func() bool) (string, 
 // does both at once, because the buffers may not hold it all.
 func exchange(fd int, text []byte, giveUp func() bool) (answer []byte, err error) {
 	answer = make([]byte, 0, len(text))
-	end := time.Now().Add(dialTime)
+	end, pause := time.Now().Add(dialTime), lab.FirstPause
 	for len(answer) < cap(answer) {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if len(text) > 0 {
 			p[0].Events |= unix.POLLOUT
 		}
-		n, err := unix.Poll(p, 5)
+		n, err := unix.Poll(p, int(pause.Milliseconds()))
+		if n == 0 {
+			pause = min(2*pause, time.Second)
+		}
 		if err == unix.EINTR || err == nil && n == 0 && (giveUp == nil || !giveUp()) && time.Now().Before(end) {
 			continue
 		}
@@ -278,10 +281,11 @@ func cmdKnock(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if err == nil {
 		b := make([]byte, 65536)
-		quiet, end := idle(ts), time.Now().Add(time.Minute)
+		quiet, end, pause := idle(ts), time.Now().Add(time.Minute), lab.FirstPause
 		n := 0
 		for silent := false; ; {
-			c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+			c.SetReadDeadline(time.Now().Add(pause))
+			pause = min(2*pause, time.Second)
 			if n, err = c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || silent {
 				break
 			}

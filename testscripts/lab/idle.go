@@ -6,7 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
+
+// FirstPause is how long to wait for an answer before Idle is asked for the first
+// time; wait twice as long each time after. To look at all threads takes time that
+// those who answer need.
+const FirstPause = 20 * time.Millisecond
 
 // Idle reports whether nothing is under way on the hosts: all that was sent has
 // been handled, answered or dropped. It looks at the threads of all processes on

@@ -124,6 +124,7 @@ func echo(fd int, p *Ping, id, seq uint16) (Reply, error) {
 		return Reply{}, fmt.Errorf("send: %w", err)
 	}
 	buf := make([]byte, 65536)
+	pause := FirstPause
 	for {
 		left := p.Timeout - time.Since(start)
 		if left <= 0 {
@@ -131,7 +132,7 @@ func echo(fd int, p *Ping, id, seq uint16) (Reply, error) {
 		}
 		wait := left
 		if p.GiveUp != nil {
-			wait = min(left, 5*time.Millisecond)
+			wait, pause = min(left, pause), min(2*pause, time.Second)
 		}
 		n, err := poll(fd, unix.POLLIN, wait)
 		if err == nil && n == 0 && p.GiveUp != nil && p.GiveUp() {
