@@ -167,6 +167,33 @@ printf '%s\n' "${COMPREPLY[@]}"
 	}
 }
 
+// TestFishCompletion installs the program and asks fish what can follow, as it does
+// when somebody presses the tab key. fish finds the scripts by itself.
+func TestFishCompletion(t *testing.T) {
+	fish := skip.WithoutProgram(t, skip.Fish)
+	bin := filepath.Dir(build(t))
+	dest := t.TempDir()
+	install := exec.Command("make", "-s", "-C", repo, "install", "BIN="+bin, "DESTDIR="+dest, "PREFIX=/usr")
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("make install: %v\n%s", err, out)
+	}
+	for line, want := range map[string]string{
+		"ipsec spig":         "spigrp",
+		"ipsec spi --comp d": "deflate",
+		"ipsec_spi --repl":   "--replay_window",
+		"ipsec_spi --comp d": "deflate",
+	} {
+		cmd := exec.Command(fish, "--no-config", "-c", "complete -C $argv[1]", line)
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "PATH="+dest+"/usr/sbin:"+os.Getenv("PATH"))
+		// Without its configuration fish has no list of folders for completions.
+		cmd.Args[3] = "set fish_complete_path " + dest + "/usr/share/fish/vendor_completions.d; " + cmd.Args[3]
+		out, err := cmd.CombinedOutput()
+		if got, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\t"); err != nil || got != want {
+			t.Errorf("%q: %v, completed to %q, want %q", line, err, out, want)
+		}
+	}
+}
+
 // TestStartup guards the cost of each start: work at package initialisation
 // and the size of the program.
 func TestStartup(t *testing.T) {

@@ -27,6 +27,7 @@ const (
 	Demo         Word = "demo"
 	DevFull      Word = "devfull"
 	ESP          Word = "esp"
+	Fish         Word = "fish"
 	Flock        Word = "flock"
 	IP           Word = "ip"
 	IPv6         Word = "ipv6"
@@ -58,6 +59,7 @@ var meanings = map[Word]string{
 	Demo:         "the demonstration as the program demo, as guests have it",
 	DevFull:      "/dev/full",
 	ESP:          "ESP of the kernel",
+	Fish:         "the program fish",
 	Flock:        "the program flock of util-linux",
 	IP:           "the program ip of iproute2",
 	IPv6:         "IPv6 of the kernel",
