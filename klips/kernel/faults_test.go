@@ -197,7 +197,7 @@ func TestOpen(t *testing.T) {
 			t.Errorf("Open with %q = %v", c.name, err)
 		}
 	}
-	_, err := kernel.Open(func(k string) string {
+	_, err = kernel.Open(func(k string) string {
 		if k == "IPSEC_PFKEY_SOCKET" {
 			return "/" + strings.Repeat("x", 107)
 		}
