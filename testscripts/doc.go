@@ -44,11 +44,12 @@
 //
 //	10.1.0.1 fd01::1 (gw1) 192.0.2.1 2001:db8::1 --- 192.0.2.2 2001:db8::2 (gw2) 10.2.0.1 fd02::1
 //
-// Conditions: [root] may make network namespaces; [tun] may make TUN devices;
-// [users] may become another user; [userns] such a user may make namespaces of
-// its own; [esp] the kernel has IPsec; [tshark], [scapy], [uml]. The variable REQUIRE lists
-// conditions that must hold: a script that asks for one of them fails where it
-// would have been skipped.
+// The conditions are the words of package klipstest/skip: [root] may make network
+// namespaces, [tun] may make TUN devices, [users] may become another user,
+// [tshark] the program is there, and so on. The variable REQUIRE lists words that
+// must hold: a script that asks for one of them fails where it would have been
+// skipped. Besides them, [onkernel] holds where the commands go to the kernel's
+// own stack.
 //
 // A file "hosts" in an archive is /etc/hosts on all its hosts. Each host has its
 // own IPSEC_RUNDIR, $WORK/run/NAME, and the daemons end with the script.
