@@ -210,7 +210,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		if strings.Contains(line, "--o") {
-			t.Skip("would read files of this system")
+			return // it would read files of this system
 		}
 		r, err := parseLine(line)
 		if err != nil || r.Help || r.Version || r.dump != "" {
