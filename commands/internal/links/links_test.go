@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/commands/internal/links"
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 func TestLinks(t *testing.T) {
 	h, err := lab.NewHost("links")
 	if errors.Is(err, os.ErrPermission) {
-		t.Skipf("no namespaces: %v", err)
+		skip.Without(t, skip.Root, err)
 	}
 	if err != nil {
 		t.Fatal(err)

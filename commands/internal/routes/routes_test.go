@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 func TestString(t *testing.T) {
@@ -93,10 +94,7 @@ func inNamespace(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked: the thread goes with the namespace
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "root") {
-			t.Fatalf("REQUIRE names root, and no network namespace can be made: %v", err)
-		}
-		t.Skipf("no network namespace can be made: %v", err)
+		skip.Without(t, skip.Root, err)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

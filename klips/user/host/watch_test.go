@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/klips/xfrm/link"
@@ -39,12 +40,12 @@ func inNamespace(t *testing.T) bool {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	switch {
-	case errors.Is(err, os.ErrPermission) && !strings.Contains(os.Getenv("REQUIRE"), "root"):
-		t.Skipf("no namespaces: %v", err)
+	case errors.Is(err, os.ErrPermission):
+		skip.Without(t, skip.Root, err)
 	case err != nil:
 		t.Fatalf("%v\n%s", err, out)
 	case strings.Contains(string(out), "--- SKIP"):
-		t.Skipf("%s", out)
+		skip.Without(t, skip.Root, string(out))
 	case !strings.Contains(string(out), "--- PASS: "+t.Name()):
 		t.Fatalf("it has not run:\n%s", out)
 	}
@@ -250,10 +251,7 @@ func TestNoDevice(t *testing.T) {
 // A TUN device has its name and MTU, belongs to one, and goes when it is closed.
 func TestLink(t *testing.T) {
 	if err := lab.CanTUN(); err != nil {
-		if strings.Contains(os.Getenv("REQUIRE"), "tun") {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		skip.Without(t, skip.TUN, err)
 	}
 	if !inNamespace(t) {
 		return

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 )
 
 var (
@@ -32,7 +34,7 @@ func udp(t *testing.T, addr netip.Addr) (fd int, port uint16) {
 		err = unix.Bind(fd, sa)
 	}
 	if addr.Is6() && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
-		t.Skip("this machine has no IPv6")
+		skip.Without(t, skip.IPv6, err)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +278,7 @@ func TestSendWaits(t *testing.T) {
 func TestInfo(t *testing.T) {
 	ifi, err := net.InterfaceByName("lo")
 	if err != nil {
-		t.Skipf("no loopback device: %v", err)
+		t.Fatal(err)
 	}
 	t.Run("IPv4", func(t *testing.T) {
 		from, _ := udp(t, lo4)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/rawip"
 	"github.com/klips-go/ipsec/testscripts/lab"
@@ -51,8 +52,8 @@ func newLine(t *testing.T) *line {
 	for name, h := range map[string]**lab.Host{"here": &l.here, "there": &l.there} {
 		var err error
 		if *h, err = lab.NewHost(name); err != nil {
-			if errors.Is(err, os.ErrPermission) && !strings.Contains(os.Getenv("REQUIRE"), "root") {
-				t.Skipf("no namespaces: %v", err)
+			if errors.Is(err, os.ErrPermission) {
+				skip.Without(t, skip.Root, err)
 			}
 			t.Fatal(err)
 		}
