@@ -7,14 +7,17 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A check is one that a command wants. All are made at once when no further
-// command is there: what is missing then is not made by a later line, and the
-// tables are read once.
+// A check is one that a command wants. All are made at once after the last
+// command: what is missing then is not made by a later line, and the tables are
+// read once.
 type check struct {
 	line int
 	name string // of the command, in messages
 	make cli.Check
 }
+
+// maxChecks is how many checks wait at most: a pipe may never end.
+const maxChecks = 1 << 16
 
 // advise makes the checks that wait. A note that many commands give is printed
 // for the first of them.

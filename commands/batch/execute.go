@@ -51,7 +51,7 @@ type waiting struct {
 }
 
 // pause is how long the next command of a pipe may take to come before what has
-// been collected is carried out, and checked.
+// been collected is carried out.
 const pause = 20 * time.Millisecond
 
 func newExecutor(env *cli.Env, name string, r *request) *executor {
@@ -71,6 +71,9 @@ func (x *executor) run(ctx context.Context, src source, check bool) error {
 	x.done, x.failed, x.changing, x.end = 0, 0, !check, nil
 	x.progress.total = x.total
 	for {
+		if len(x.checks) >= maxChecks {
+			x.advise(ctx)
+		}
 		c, err := x.next(ctx, src)
 		switch {
 		case ctx.Err() != nil:
@@ -105,7 +108,7 @@ func (x *executor) next(ctx context.Context, src source) (c command, err error) 
 		return c, x.end
 	}
 	var patience time.Duration
-	if len(x.waiting) > 0 || len(x.checks) > 0 {
+	if len(x.waiting) > 0 {
 		patience = pause
 	}
 	if c, err = src(ctx, patience); err != nil && err != errPause {

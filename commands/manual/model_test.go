@@ -77,6 +77,15 @@ func (m *model) find(id klips.SAID) int {
 	return slices.IndexFunc(m.groups, func(g []klips.SAID) bool { return slices.Contains(g, id) })
 }
 
+// ReadGroup finds an SA by itself. Those to the left host are inbound.
+func (m *model) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
+	sa := klips.SA{ID: id}
+	if id.Dst == netip.MustParseAddr("10.0.0.1") || id.Dst == netip.MustParseAddr("2001:db8::1") {
+		sa.Dir = klips.Inbound
+	}
+	return []klips.SA{sa}, nil
+}
+
 func (m *model) AddSA(_ context.Context, s *klips.SASpec) error {
 	if err := m.fail(); err != nil {
 		return err
