@@ -103,7 +103,7 @@ func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 	if err != nil {
 		tail := console.Bytes()
 		tail = tail[max(0, len(tail)-8000):]
-		return 0, fmt.Errorf("the guest ended without a status (%w); the end of its console:\n%s", errors.Join(ctx.Err(), runErr), tail)
+		return 0, fmt.Errorf("the guest ended without a status (%v, %v); the end of its console:\n%s", ctx.Err(), runErr, tail)
 	}
 	return status, nil
 }
