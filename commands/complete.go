@@ -15,6 +15,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
@@ -37,7 +38,13 @@ func (p *program) complete(args []string) int {
 	}
 	root := p.tree()
 	root.SetArgs(args)
-	return p.fail("ipsec", root.Execute())
+	var answer bytes.Buffer // cobra drops errors of its output
+	root.SetOut(&answer)
+	err := root.Execute()
+	if err == nil {
+		err = p.print(func(w io.Writer) { answer.WriteTo(w) })
+	}
+	return p.fail("ipsec", err)
 }
 
 // completion prints the script for a shell.
@@ -46,29 +53,29 @@ func (p *program) completion(args []string) int {
 		return p.fail("ipsec completion", cli.Usagef("name one shell: bash, zsh or fish"))
 	}
 	root := p.tree()
+	var script bytes.Buffer
 	var err error
 	switch args[0] {
 	case "bash":
-		if err = root.GenBashCompletionV2(p.out, true); err == nil {
-			_, err = fmt.Fprintf(p.out, "\ncomplete -o default -o nosort -F __start_ipsec%s\n", links())
-		}
+		err = root.GenBashCompletionV2(&script, true)
+		fmt.Fprintf(&script, "\ncomplete -o default -o nosort -F __start_ipsec%s\n", links())
 	case "zsh":
 		var b bytes.Buffer
-		if err = root.GenZshCompletion(&b); err == nil {
-			script := strings.Replace(b.String(), "#compdef ipsec\ncompdef _ipsec ipsec\n",
-				"#compdef ipsec"+links()+"\ncompdef _ipsec ipsec"+links()+"\n", 1)
-			_, err = io.WriteString(p.out, script)
-		}
+		err = root.GenZshCompletion(&b)
+		script.WriteString(strings.Replace(b.String(), "#compdef ipsec\ncompdef _ipsec ipsec\n",
+			"#compdef ipsec"+links()+"\ncompdef _ipsec ipsec"+links()+"\n", 1))
 	case "fish":
 		// fish reads the file ipsec_spi.fish to complete ipsec_spi: make install
 		// links those names to this script.
-		if err = root.GenFishCompletion(p.out, true); err == nil {
-			_, err = fmt.Fprintf(p.out, "\nfor link in%s\n    complete -c $link -e\n    complete -c $link -w (string replace _ ' ' $link)\nend\n", links())
-		}
-	case "--help":
+		err = root.GenFishCompletion(&script, true)
+		fmt.Fprintf(&script, "\nfor link in%s\n    complete -c $link -e\n    complete -c $link -w (string replace _ ' ' $link)\nend\n", links())
+	case "--help", "-h", "-?":
 		return p.help(nil)
 	default:
-		err = cli.Usagef("no script for %s; there are bash, zsh and fish", getopt.Quote(args[0]))
+		err = cli.Usagef("no script for %s; there are bash, zsh and fish", quote.Name(args[0], false))
+	}
+	if err == nil {
+		err = p.print(func(w io.Writer) { script.WriteTo(w) })
 	}
 	return p.fail("ipsec completion", err)
 }

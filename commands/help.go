@@ -1,24 +1,25 @@
 package commands
 
 import (
-	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // help lists the applets or, with an applet's name, shows its manual page; its
 // usage text where there is no such page.
 func (p *program) help(args []string) int {
-	if len(args) == 0 || len(args) == 1 && args[0] == "--help" {
+	if len(args) == 0 || len(args) == 1 && isHelp(args[0]) {
 		return p.fail("ipsec", p.list())
 	}
 	if len(args) > 1 {
-		return p.fail("ipsec help", cli.Usagef("unexpected argument %s; name one applet", getopt.Quote(args[1])))
+		return p.fail("ipsec help", cli.Usagef("unexpected argument %s; name one applet", quote.Name(args[1], find(args[1]) != nil)))
 	}
 	if args[0] == "--names" { // for scripts and packages: one name a line
 		return p.fail("ipsec", p.names())
@@ -31,9 +32,11 @@ func (p *program) help(args []string) int {
 	if shown, status := p.page(linkPrefix + name); shown {
 		return status
 	}
-	cli.Usage(p.out, app(), p.env("ipsec "+name))
-	return cli.ExitOK
+	return p.fail("ipsec help", cli.Usage(p.env("ipsec "+name), app()))
 }
+
+// isHelp reports whether an argument asks for help.
+func isHelp(arg string) bool { return arg == "--help" || arg == "-h" || arg == "-?" }
 
 // page shows a manual page with man(1) if both are there.
 func (p *program) page(name string) (shown bool, status int) {
@@ -60,37 +63,75 @@ func (p *program) page(name string) (shown bool, status int) {
 }
 
 func (p *program) list() error {
-	w := bufio.NewWriter(p.out)
-	fmt.Fprint(w, "ipsec: key IPsec by hand\n\nUsage:\n"+
-		"  ipsec [--stack NAME] APPLET [ARGUMENT...]\n"+
-		"  ipsec help [APPLET]\n"+
-		"  ipsec completion bash|zsh|fish\n"+
-		"  ipsec --version\n\nApplets:\n")
-	for i := range registry {
-		app := registry[i].app()
-		fmt.Fprintf(w, "  %-11s %s\n", app.Name, app.Short)
-	}
-	fmt.Fprint(w, "\nNAME is user (the embedded stack), xfrm (the kernel's own) or klips (the kernel\n"+
-		"module); without --stack and IPSEC_STACK it is the first that is there.\n")
-	return w.Flush()
+	return p.print(func(w io.Writer) {
+		fmt.Fprint(w, "ipsec: key IPsec by hand\n\nUsage:\n"+
+			"  ipsec [--stack NAME] APPLET [ARGUMENT...]\n"+
+			"  ipsec help [APPLET]\n"+
+			"  ipsec completion bash|zsh|fish\n"+
+			"  ipsec --version\n\nApplets:\n")
+		for i := range registry {
+			app := registry[i].app()
+			fmt.Fprintf(w, "  %-11s %s\n", app.Name, app.Short)
+		}
+		fmt.Fprint(w, "\nNAME is user (the embedded stack), xfrm (the kernel's own) or klips (the kernel\n"+
+			"module); without --stack and IPSEC_STACK it is the first that is there.\n")
+	})
 }
 
 func (p *program) names() error {
-	w := bufio.NewWriter(p.out)
-	for i := range registry {
-		fmt.Fprintln(w, registry[i].name)
-	}
-	return w.Flush()
+	return p.print(func(w io.Writer) {
+		for i := range registry {
+			fmt.Fprintln(w, registry[i].name)
+		}
+	})
 }
 
-// unknownApplet says that there is no such applet, and which was perhaps meant.
+// print prints on standard output what write writes; the error is that of the
+// output.
+func (p *program) print(write func(io.Writer)) error {
+	return cli.Print(&cli.Env{Out: p.out}, func(w io.Writer) error {
+		write(w)
+		return nil // Print has the error of its buffer
+	})
+}
+
+// Commands that several words of elsewhere stand for.
+const (
+	lookAll  = "ipsec look"
+	del      = "ipsec spi --del for an SA, by ipsec eroute --del for an eroute"
+	clearAll = "ipsec spi --clear for SAs, by ipsec eroute --clear for eroutes"
+)
+
+// elsewhere are the words by which other programs call what is done here, and the
+// command that does it.
+var elsewhere = [...]struct{ word, command string }{
+	{"start", "ipsec setup start"}, {"stop", "ipsec setup stop"}, {"restart", "ipsec setup restart"}, {"reload", "ipsec setup restart"},
+	{"status", "ipsec setup status"}, {"verify", "ipsec version"}, {"info", "ipsec version"},
+	{"list", lookAll}, {"ls", lookAll}, {"show", lookAll}, {"dump", lookAll}, {"statusall", lookAll}, {"barf", lookAll},
+	{"up", "ipsec manual --up"}, {"down", "ipsec manual --down"}, {"auto", "ipsec manual"}, {"whack", "ipsec manual"}, {"conn", "ipsec manual"},
+	{"add", "ipsec spi for an SA, by ipsec eroute --add for an eroute"}, {"new", "ipsec spi"}, {"sa", "ipsec spi"}, {"state", "ipsec spi"},
+	{"del", del}, {"delete", del}, {"remove", del}, {"rm", del},
+	{"clear", clearAll}, {"flush", clearAll}, {"group", "ipsec spigrp"}, {"ungroup", "ipsec spigrp"},
+	{"route", "ipsec eroute"}, {"policy", "ipsec eroute"}, {"attach", "ipsec tncfg --attach"}, {"detach", "ipsec tncfg --detach"},
+	{"monitor", "ipsec pf_key"}, {"daemon", "ipsec klipsd"}, {"debug", "ipsec klipsdebug"},
+	{"key", "ipsec ranbits"}, {"keygen", "ipsec ranbits"}, {"random", "ipsec ranbits"}, {"run", "ipsec batch"},
+}
+
+// unknownApplet is the error for a name that no applet has: it names the one that
+// was perhaps meant.
 func unknownApplet(name string) error {
+	for _, e := range elsewhere {
+		if e.word == name {
+			return cli.Usagef("no applet %s; this is done by %s", name, e.command)
+		}
+	}
 	names := make([]string, len(registry))
 	for i := range registry {
 		names[i] = registry[i].name
 	}
-	if near := getopt.Nearest(name, names); near != "" {
-		return cli.Usagef("no applet %s; did you mean %s?", getopt.Quote(name), near)
+	near := getopt.Nearest(name, names)
+	if near == "" {
+		return cli.Usagef("no applet %s", quote.Name(name, false))
 	}
-	return cli.Usagef("no applet %s", getopt.Quote(name))
+	return cli.Usagef("no applet %s; did you mean %s?", quote.Name(name, true), near)
 }

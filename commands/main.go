@@ -13,11 +13,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
-	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/version"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
@@ -81,7 +80,7 @@ func (p *program) dispatch(args []string) int {
 			continue
 		}
 		switch {
-		case arg == "help" || arg == "--help" || arg == "-h":
+		case arg == "help" || isHelp(arg):
 			return p.help(args[1:])
 		case arg == "--version" || arg == "--versioncode":
 			return p.fail("ipsec", p.printVersion(arg == "--versioncode"))
@@ -90,8 +89,8 @@ func (p *program) dispatch(args []string) int {
 		case isCompletion(arg):
 			return p.complete(args)
 		case strings.HasPrefix(arg, "-"):
-			return p.fail("ipsec", cli.Usagef("unknown option %s; options of an applet follow its name, as in ipsec spi %s",
-				getopt.Quote(arg), getopt.Quote(arg)))
+			return p.fail("ipsec", cli.Usagef("unknown option %s; options of an applet follow its name, as in ipsec spi --help",
+				quote.Option(arg, false, 1)))
 		}
 		app := find(arg)
 		if app == nil {
@@ -108,15 +107,23 @@ func (p *program) chooseStack(args []string) (rest []string, err error) {
 	rest = args[1:]
 	if !ok {
 		if len(rest) == 0 {
-			return nil, cli.Usagef("--stack needs a name: %s", strings.Join(stacks.Names[:], ", "))
+			return nil, cli.Usagef("--stack needs a name: %s", stacks.Choice())
 		}
 		name, rest = rest[0], rest[1:]
 	}
-	if name != "auto" && !slices.Contains(stacks.Names[:], name) {
-		return nil, cli.Usagef("no stack %s; there are %s", getopt.Quote(name), strings.Join(stacks.Names[:], ", "))
+	if err := checkStack(name); err != nil {
+		return nil, err
 	}
 	p.stack = name
 	return rest, nil
+}
+
+// checkStack refuses a name that no stack has.
+func checkStack(name string) error {
+	if stacks.IsName(name) {
+		return nil
+	}
+	return cli.Usagef("unknown stack %s; want %s", quote.Value(name), stacks.Choice())
 }
 
 // run runs an applet, which was called by the given name.
@@ -138,6 +145,9 @@ func (p *program) env(name string) *cli.Env {
 		Resolver:  p.resolver,
 		Version:   version.Program(),
 		Stack: func(ctx context.Context) (klips.Stack, error) {
+			if err := checkStack(p.stack); err != nil {
+				return nil, fmt.Errorf("IPSEC_STACK: %w", err)
+			}
 			return p.open(ctx, p.stack, p.getenv)
 		},
 	}
@@ -158,6 +168,5 @@ func (p *program) printVersion(codeOnly bool) error {
 	if codeOnly {
 		line = version.Program()
 	}
-	_, err := fmt.Fprintln(p.out, line)
-	return err
+	return p.print(func(w io.Writer) { fmt.Fprintln(w, line) })
 }

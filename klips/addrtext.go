@@ -81,7 +81,7 @@ func parse4(text string) (netip.Addr, error) {
 		case digits == 0:
 			return netip.Addr{}, syntaxf("%s in dotted decimal address", quoteByte(rest, 0))
 		case n > 255:
-			return netip.Addr{}, syntaxf("%s is more than a byte of an IPv4 address can be", rest[:digits])
+			return netip.Addr{}, syntaxf("byte %d of a dotted decimal address is above 255", i+1)
 		}
 		b[i] = byte(n)
 		rest = rest[digits:]

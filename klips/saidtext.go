@@ -59,7 +59,7 @@ func ParseSAID(text string, r Resolver) (SAID, error) {
 				proto.String() + ":" + spiText + "@…"
 		case r != nil && f == Family4 && isName(dst):
 			// A name says nothing of its family, the SPI must.
-			e.Msg += "; for an IPv6 host write " + proto.String() + ":" + strconv.FormatUint(spi, 16) + "@" + dst
+			e.Msg += "; for an IPv6 host write " + proto.String() + ":" + strconv.FormatUint(spi, 16) + "@…"
 		}
 		return SAID{}, e
 	}

@@ -41,14 +41,3 @@ func names() string {
 	}
 	return strings.Join(list[:len(list)-1], ", ") + " and " + list[len(list)-1]
 }
-
-// isName reports whether a word can be the name of a command and is too short
-// to be a key.
-func isName(word string) bool {
-	for _, c := range word {
-		if c != '_' && c != '-' && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	return word != "" && len(word) <= 12
-}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // App returns the applet.
@@ -88,10 +89,10 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		// Before signals are caught: opening a pipe waits for who writes to it.
 		f, err := os.Open(r.file)
 		if err != nil {
-			return err
+			return quote.FileError(r.file, err)
 		}
 		defer f.Close()
-		in, name = f, getopt.Quote(r.file)
+		in, name = f, quote.File(r.file)
 	}
 	if in == nil {
 		return errors.New("there is no standard input")

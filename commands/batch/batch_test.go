@@ -144,7 +144,7 @@ func TestNoSuchCommand(t *testing.T) {
 		"ipsec ipsec_spi":           "no command ipsec_spi" + list,
 		"ipsec ipsec spi --clear":   "no command ipsec" + list,
 		`sp\i --clear | ipsec_spi`:  "ipsec spi: unexpected argument |; everything here is given with options (see ipsec spi --help)",
-		"spi --clear " + encKey:     "ipsec spi: there is an argument that looks like a key but does not follow --authkey or --enckey (see ipsec spi --help)",
+		"spi --clear " + encKey:     "ipsec spi: unexpected argument number 2 (34 characters, not shown: it may be part of a key); everything here is given with options (see ipsec spi --help)",
 		"spi --clear && eroute":     "ipsec spi: unexpected argument &&; everything here is given with options (see ipsec spi --help)",
 	} {
 		s := &clitest.Stack{}

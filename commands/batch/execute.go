@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
-	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -283,11 +283,15 @@ func (x *executor) find(c command) (*cli.App, []string, error) {
 		return nil, nil, fmt.Errorf("%s cannot be run from a file; the commands are %s", name, names())
 	case strings.HasPrefix(name, "-"):
 		return nil, nil, fmt.Errorf("a line begins with the name of a command, not with an option; does the line before want a backslash at its end?")
-	case !isName(name):
+	case name == "" || len(name) > maxName || quote.Name(name, false) != name:
 		return nil, nil, fmt.Errorf("a line begins with the name of a command; the commands are %s", names())
 	}
-	return nil, nil, fmt.Errorf("no command %s; the commands are %s", getopt.Quote(name), names())
+	return nil, nil, fmt.Errorf("no command %s; the commands are %s", name, names())
 }
+
+// maxName is the length of the longest word that is taken for a misspelled command
+// and shown; others may be keys.
+const maxName = 12
 
 // stopped says what became of the other commands after one has failed, and
 // returns what ends the program.

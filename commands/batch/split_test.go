@@ -143,7 +143,7 @@ func FuzzSplit(f *testing.F) {
 			}
 			// What was read, quoted, reads back as itself.
 			if c.err == nil {
-				again := readAll(t, quote(c.words))
+				again := readAll(t, quoted(c.words))
 				if len(again) != 1 || !slices.Equal(again[0].words, c.words) {
 					t.Fatalf("%q read back as %+v", c.words, again)
 				}
@@ -155,7 +155,7 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-func quote(words []string) string {
+func quoted(words []string) string {
 	var b strings.Builder
 	for _, w := range words {
 		b.WriteString(" '" + strings.ReplaceAll(w, "'", `'\''`) + "'")

@@ -155,7 +155,7 @@ func TestRefused(t *testing.T) {
 		{"--del " + flow4 + "--dst-port 80", "ports need --transport-proto tcp or udp"},
 		{"--clear --src-port 0", "ports need --transport-proto tcp or udp"},
 		{"--del " + flow4 + "--transport-proto icmp --dst-port 8", "ports need --transport-proto tcp or udp"},
-		{"--clear now", "unexpected argument now; everything here is given with options"},
+		{"--clear now", "unexpected argument number 2 (3 characters, not shown: it may be part of a key); everything here is given with options"},
 	}
 	for _, tt := range tests {
 		s := &flowStack{}

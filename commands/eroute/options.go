@@ -10,6 +10,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/netdb"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -102,7 +103,7 @@ func (p *parser) option(name, value string) error {
 		return err
 	}
 	if err := p.value(name, value); err != nil {
-		return cli.Usagef("--%s %s: %v", name, getopt.Quote(value), err)
+		return cli.Usagef("--%s %s: %v", name, quote.Value(value), err)
 	}
 	return nil
 }

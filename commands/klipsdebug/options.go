@@ -5,6 +5,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -83,7 +84,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		default:
 			var ok bool
 			if r.change, ok = change(name == "set", value); !ok {
-				return cli.Usagef("--%s %s: unknown area; there are all, %s", name, getopt.Quote(value), strings.Join(areaNames(name == "set"), ", "))
+				return cli.Usagef("--%s %s: unknown area; there are all, %s", name, quote.Value(value), strings.Join(areaNames(name == "set"), ", "))
 			}
 		}
 		return nil

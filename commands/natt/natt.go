@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/xfrm"
 )
@@ -89,10 +90,10 @@ func parse(words []string) (ports []uint16, err error) {
 	for _, w := range words {
 		n, err := strconv.ParseUint(w, 0, 16)
 		if err != nil || n == 0 {
-			return nil, cli.Usagef("%s: not a UDP port, 1 to 65535", getopt.Quote(w))
+			return nil, cli.Usagef("%s: not a UDP port, 1 to 65535", quote.Value(w))
 		}
 		if slices.Contains(ports, uint16(n)) {
-			return nil, cli.Usagef("%s: it was given twice", getopt.Quote(w))
+			return nil, cli.Usagef("%s: it was given twice", quote.Value(w))
 		}
 		ports = append(ports, uint16(n))
 	}

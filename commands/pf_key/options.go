@@ -6,6 +6,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -92,7 +93,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		case "ready-fd":
 			n, err := strconv.ParseUint(value, 10, 16)
 			if err != nil || n < 3 {
-				return cli.Usagef("--ready-fd %s: not a file descriptor above 2", getopt.Quote(value))
+				return cli.Usagef("--ready-fd %s: not a file descriptor above 2", quote.Value(value))
 			}
 			r.readyFD = int(n)
 		default:

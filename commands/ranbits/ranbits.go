@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -50,7 +51,7 @@ func run(_ context.Context, env *cli.Env, args []string) error {
 	if done, err := c.Begin(env, App(), err); done {
 		return err
 	}
-	n, err := size(c.Operands, bytes)
+	n, err := size(&c, bytes)
 	if err != nil {
 		return err
 	}
@@ -66,13 +67,14 @@ func run(_ context.Context, env *cli.Env, args []string) error {
 }
 
 // size returns how many bytes are asked for.
-func size(operands []string, bytes bool) (int, error) {
+func size(c *cli.Common, bytes bool) (int, error) {
+	operands := c.Operands
 	switch len(operands) {
 	case 0:
 		return 0, cli.Usagef("how many bits?")
 	case 1:
 	default:
-		return 0, cli.Usagef("unexpected argument %s after the number", getopt.Quote(operands[1]))
+		return 0, cli.Usagef("unexpected argument %s after the number", quote.Word(operands[1], c.Places[1]))
 	}
 	unit, most := "bits", uint64(maxBits)
 	if bytes {
@@ -80,7 +82,7 @@ func size(operands []string, bytes bool) (int, error) {
 	}
 	n, err := klips.ParseNumber(operands[0], 10, most)
 	if err != nil {
-		return 0, cli.Usagef("number of %s %s: %v", unit, getopt.Quote(operands[0]), err)
+		return 0, cli.Usagef("number of %s %s: %v", unit, quote.Value(operands[0]), err)
 	}
 	if n == 0 {
 		return 0, cli.Usagef("number of %s 0: at least 1 is wanted", unit)

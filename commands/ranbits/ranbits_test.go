@@ -48,7 +48,7 @@ func TestRanbits(t *testing.T) {
 func TestRanbitsErrors(t *testing.T) {
 	for args, part := range map[string]string{
 		"":             "how many bits",
-		"1 2":          "unexpected argument 2",
+		"1 2":          "unexpected argument number 2",
 		"0":            "at least 1",
 		"20001":        "at most 20000",
 		"--bytes 2501": "at most 2500",

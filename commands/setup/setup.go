@@ -9,6 +9,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
@@ -64,7 +65,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case len(words) == 0:
 		err = cli.Usagef("what to do is missing: %s", strings.Join(actions[:], ", "))
 	case len(words) > 1 && words[0] != "set":
-		err = cli.Usagef("one thing at a time: %s and %s were given", getopt.Quote(words[0]), getopt.Quote(words[1]))
+		err = cli.Usagef("one thing at a time: %s and %s were given", quote.Value(words[0]), quote.Value(words[1]))
 	case asJSON && words[0] != "status":
 		err = cli.Usagef("--json goes with status only")
 	}
@@ -91,7 +92,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case "status":
 		return s.status(ctx, asJSON)
 	}
-	return cli.Usagef("%s: no such action; there are %s", getopt.Quote(words[0]), strings.Join(actions[:], ", "))
+	return cli.Usagef("%s: no such action; there are %s", quote.Value(words[0]), strings.Join(actions[:], ", "))
 }
 
 // choose returns the stack that env names.
@@ -125,10 +126,10 @@ func parseKnobs(words []string) (map[string]int, error) {
 	for _, w := range words {
 		name, value, ok := strings.Cut(w, "=")
 		if !ok || value != "0" && value != "1" {
-			return nil, cli.Usagef("set %s: write KNOB=0 or KNOB=1", getopt.Quote(w))
+			return nil, cli.Usagef("set %s: write KNOB=0 or KNOB=1", quote.Value(w))
 		}
 		if _, twice := knobs[name]; twice {
-			return nil, cli.Usagef("set %s: it was given twice", getopt.Quote(name))
+			return nil, cli.Usagef("set %s: it was given twice", quote.Value(name))
 		}
 		knobs[name] = int(value[0] - '0')
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -21,17 +22,18 @@ var lifeTypes = [5]string{"allocations", "bytes", "addtime", "usetime", "packets
 // between them.
 func (l *life) parse(list string) error {
 	l.given = true
-	for _, item := range strings.Split(strings.ReplaceAll(list, " ", ","), ",") {
-		if err := l.item(item); err != nil {
+	for i, item := range strings.Split(strings.ReplaceAll(list, " ", ","), ",") {
+		if err := l.item(i+1, item); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *life) item(item string) error {
+// item takes item number n of a list. Errors do not show what can be anything.
+func (l *life) item(n int, item string) error {
 	if item == "" {
-		return fmt.Errorf("an item is empty; it is written like soft-bytes=1000")
+		return fmt.Errorf("item %d is empty; it is written like soft-bytes=1000", n)
 	}
 	severity, rest, dash := strings.Cut(item, "-")
 	var limits *klips.Limits
@@ -42,7 +44,7 @@ func (l *life) item(item string) error {
 	case "hard":
 		limits, hard = &l.hard, 1
 	default:
-		return fmt.Errorf("item %q begins with neither soft- nor hard-", item)
+		return fmt.Errorf("item %d (%s) begins with neither soft- nor hard-", n, quote.Value(item))
 	}
 	name, value, equals := strings.Cut(rest, "=")
 	kind := -1
@@ -53,9 +55,9 @@ func (l *life) item(item string) error {
 	}
 	switch {
 	case !dash || kind < 0:
-		return fmt.Errorf("item %q: after %s- comes one of %s", item, severity, strings.Join(lifeTypes[:], ", "))
+		return fmt.Errorf("item %d (%s): after %s- comes one of %s", n, quote.Value(item), severity, strings.Join(lifeTypes[:], ", "))
 	case !equals || value == "":
-		return fmt.Errorf("item %q: there is no number after =", item)
+		return fmt.Errorf("%s-%s: there is no number after =", severity, name)
 	case l.seen[hard][kind]:
 		return fmt.Errorf("%s-%s is given twice", severity, name)
 	}
@@ -65,21 +67,21 @@ func (l *life) item(item string) error {
 	if kind == 0 {
 		most = 0xffffffff
 	}
-	n, err := klips.ParseNumber(value, 0, most)
+	v, err := klips.ParseNumber(value, 0, most)
 	if err != nil {
-		return fmt.Errorf("item %q: %w", item, err)
+		return fmt.Errorf("%s-%s: %w", severity, name, err)
 	}
 	switch kind {
 	case 0:
-		limits.Allocations = uint32(n)
+		limits.Allocations = uint32(v)
 	case 1:
-		limits.Bytes = n
+		limits.Bytes = v
 	case 2:
-		limits.AddTime = n
+		limits.AddTime = v
 	case 3:
-		limits.UseTime = n
+		limits.UseTime = v
 	case 4:
-		limits.Packets = n
+		limits.Packets = v
 	}
 	return nil
 }

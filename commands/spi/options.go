@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -211,7 +212,7 @@ func (p *parser) identify(name, value string) error {
 	case "said":
 		for _, part := range [...]string{"proto", "edst", "spi"} {
 			if v, ok := p.given.Value(part); ok {
-				return cli.Usagef("--said and --%s %s both name the SA; give one", part, getopt.Quote(v))
+				return cli.Usagef("--said and --%s %s both name the SA; give one", part, quote.Value(v))
 			}
 		}
 		var id klips.SAID
@@ -219,7 +220,7 @@ func (p *parser) identify(name, value string) error {
 			break
 		}
 		if f := klips.FamilyOf(id.Dst); p.family != klips.FamilyAny && p.family != f {
-			return cli.Usagef("--said %s is %s, but %s was asked for before it", getopt.Quote(value), f, p.family)
+			return cli.Usagef("--said %s is %s, but %s was asked for before it", quote.Value(value), f, p.family)
 		}
 		p.said, p.id = true, id
 		p.dropSrc(name)
@@ -232,7 +233,7 @@ func (p *parser) identify(name, value string) error {
 		p.dropSrc(name)
 	case "edst", "spi", "proto":
 		if p.said {
-			return cli.Usagef("--said and --%s %s both name the SA; give one", name, getopt.Quote(value))
+			return cli.Usagef("--said and --%s %s both name the SA; give one", name, quote.Value(value))
 		}
 		err = p.part(name, value)
 	case "src":
@@ -297,12 +298,14 @@ func (p *parser) attribute(name, value string) (err error) {
 	case "replay_window":
 		s.Window = uint32(number(maxWindow))
 		if err == nil && s.Window == 0 {
-			return cli.Usagef("--replay_window %s: the window has 1 to %d packets; leave the option out to have none", getopt.Quote(value), klipsWindow)
+			return cli.Usagef("--replay_window %s: the window has 1 to %d packets; leave the option out to have none", quote.Value(value), klipsWindow)
 		}
 	case "esn":
 		s.ESN = true
 	case "life":
-		err = p.life.parse(value)
+		if err = p.life.parse(value); err != nil {
+			return cli.Usagef("--life: %v", err)
+		}
 	case "natt":
 		s.NATT.Type, err = parseNATT(value)
 	case "sport":
@@ -350,5 +353,5 @@ func wrong(name, value string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return cli.Usagef("--%s %s: %v", name, getopt.Quote(value), err)
+	return cli.Usagef("--%s %s: %v", name, quote.Value(value), err)
 }

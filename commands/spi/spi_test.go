@@ -39,7 +39,7 @@ func TestRefused(t *testing.T) {
 		{"--del --edst 10.2.2.2 --af inet --spi 0x200 --proto esp", "--af comes after --edst and takes it back; put --af first"},
 		{"--del --clear", "--clear after --del; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
 		{"--del --spi 0xff", "--spi 0xff: SPIs below 0x100 are reserved"},
-		{"--del --spi 0x1ffffffff", "--spi 0x1ffffffff: too large, at most 0xffffffff"},
+		{"--del --spi 0x1ffffffff", "--spi (11 characters, not shown: it may be a key): too large, at most 0xffffffff"},
 		{"--del --spi 12z", "--spi 12z: 'z' is no decimal digit"},
 		{"--del --proto icmp", "--proto icmp: not one of ah, esp, tun, comp"},
 		{"--del --af ipv4", "--af ipv4: not one of inet, inet6"},
@@ -83,14 +83,14 @@ func TestRefused(t *testing.T) {
 		{"--get " + esp + "--life soft-bytes=1", "--life does not go with --get"},
 		{"--get " + esp + "--outif 49153", "--outif does not go with --get"},
 		{"--get " + esp + "--saref 5", "SA references do not go with --get"},
-		{"--clear --life mid-bytes=1", `--life mid-bytes=1: item "mid-bytes=1" begins with neither soft- nor hard-`},
-		{"--clear --life soft-octets=1", `--life soft-octets=1: item "soft-octets=1": after soft- comes one of allocations, bytes, addtime, usetime, packets`},
-		{"--clear --life soft-bytes", `--life soft-bytes: item "soft-bytes": there is no number after =`},
-		{"--clear --life soft-bytes=1,", "--life soft-bytes=1,: an item is empty; it is written like soft-bytes=1000"},
-		{"--clear --life soft-bytes=1,soft-bytes=2", "--life soft-bytes=1,soft-bytes=2: soft-bytes is given twice"},
-		{"--clear --life hard-allocations=4294967296", `--life hard-allocations=4294967296: item "hard-allocations=4294967296": too large, at most 4294967295`},
-		{"--clear extra", "unexpected argument extra; everything here is given with options"},
-		{"--clear " + key16, "there is an argument that looks like a key but does not follow --authkey or --enckey"},
+		{"--clear --life mid-bytes=1", "--life: item 1 (mid-bytes=1) begins with neither soft- nor hard-"},
+		{"--clear --life soft-octets=1", "--life: item 1 (soft-octets=1): after soft- comes one of allocations, bytes, addtime, usetime, packets"},
+		{"--clear --life soft-bytes", "--life: soft-bytes: there is no number after ="},
+		{"--clear --life soft-bytes=1,", "--life: item 2 is empty; it is written like soft-bytes=1000"},
+		{"--clear --life soft-bytes=1,soft-bytes=2", "--life: soft-bytes is given twice"},
+		{"--clear --life hard-allocations=4294967296", "--life: hard-allocations: too large, at most 4294967295"},
+		{"--clear extra", "unexpected argument number 2 (5 characters, not shown: it may be part of a key); everything here is given with options"},
+		{"--clear " + key16, "unexpected argument number 2 (34 characters, not shown: it may be part of a key); everything here is given with options"},
 		{"--cleat", "unknown option --cleat; did you mean --clear?"},
 	}
 	for _, tt := range tests {
@@ -273,7 +273,7 @@ func TestOptionsFrom(t *testing.T) {
 		t.Errorf("status %d, %d messages: %s", r.Status, len(s.Messages), r.Err)
 	}
 	r = run(clitest.World{}, "--optionsfrom "+dir+"/none")
-	if want := "ipsec spi: --optionsfrom: open " + dir + "/none: no such file or directory\n"; r.Status != cli.ExitFailed || r.Err != want {
+	if want := "ipsec spi: --optionsfrom " + dir + "/none: no such file or directory\n"; r.Status != cli.ExitFailed || r.Err != want {
 		t.Errorf("status %d: %s", r.Status, r.Err)
 	}
 	loop := filepath.Join(dir, "loop")

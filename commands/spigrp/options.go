@@ -5,6 +5,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -71,7 +72,7 @@ func parseSAIDs(env *cli.Env, args []string) ([]klips.SAID, error) {
 	for i, text := range args {
 		id, err := klips.ParseSAID(text, env.Resolver)
 		if err != nil {
-			return nil, cli.Usagef("%s: %v", getopt.Quote(text), err)
+			return nil, cli.Usagef("%s: %v", quote.Value(text), err)
 		}
 		ids[i] = id
 	}
@@ -86,7 +87,7 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 		case "--debug", "--label":
 			return nil, cli.Usagef("%s is at the wrong place; --debug comes first, then --label", name)
 		default:
-			return nil, cli.Usagef("unknown option %s; here are --debug, --label, --said, --help and --version, in full and in this order", getopt.Quote(name))
+			return nil, cli.Usagef("unknown option %s; here are --debug, --label, --said, --help and --version, in full and in this order", quote.Value(name))
 		}
 	}
 	if len(args)%words != 0 || len(args) > words*klips.MaxGroup {
@@ -99,7 +100,7 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 	for n := 1; len(args) > 0; n++ {
 		id, what, text, err := parseOne(env, args[:words])
 		if err != nil {
-			return nil, cli.Usagef("SA %s: %s %s: %v", strconv.Itoa(n), what, getopt.Quote(text), err)
+			return nil, cli.Usagef("SA %s: %s %s: %v", strconv.Itoa(n), what, quote.Value(text), err)
 		}
 		ids, args = append(ids, id), args[words:]
 	}

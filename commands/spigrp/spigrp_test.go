@@ -91,9 +91,9 @@ func TestRefused(t *testing.T) {
 		{"inet 1.2.3.4 0x100 esp inet", "the number of arguments is 5; each SA has 4: inet or inet6, address, SPI, protocol (or use --said)"},
 		{strings.Repeat("inet 1.2.3.4 0x100 esp ", 5), "the number of arguments is 20; a group has at most 4 SAs of 4 arguments each"},
 		{"inet4 1.2.3.4 0x100 esp", "SA 1: address family inet4: not one of inet, inet6"},
-		{"inet 1.2.3.4 0x100 esp inet 1.2.3.400 0x100 ah", "SA 2: address 1.2.3.400: 400 is more than a byte of an IPv4 address can be"},
+		{"inet 1.2.3.4 0x100 esp inet 1.2.3.400 0x100 ah", "SA 2: address 1.2.3.400: byte 4 of a dotted decimal address is above 255"},
 		{"inet gw6 0x100 esp", "SA 1: address gw6: not a numeric IPv4 address, and looking it up as a name failed: no such host"},
-		{"inet 1.2.3.4 0x1ffffffff esp", "SA 1: SPI 0x1ffffffff: too large, at most 0xffffffff"},
+		{"inet 1.2.3.4 0x1ffffffff esp", "SA 1: SPI (11 characters, not shown: it may be a key): too large, at most 0xffffffff"},
 		{"inet 1.2.3.4 0x100 ESP", "SA 1: protocol ESP: not one of ah, esp, tun, comp"},
 	}
 	for _, tt := range tests {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -71,7 +72,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	case (r.by == "attach" || r.by == "detach") && virtual == "":
 		return r, cli.Usagef("--%s needs --virtual, as in --virtual ipsec0", r.by)
 	case r.by == "attach" && virtual == physical:
-		return r, cli.Usagef("--virtual and --physical are both %s", getopt.Quote(virtual))
+		return r, cli.Usagef("--virtual and --physical are both %s", quote.Value(virtual))
 	}
 	switch r.by {
 	case "attach":
@@ -86,9 +87,9 @@ func parse(env *cli.Env, args []string) (*request, error) {
 func checkName(option, name string) error {
 	switch {
 	case len(name) > maxName:
-		return cli.Usagef("--%s %s: names of devices have at most %d characters", option, getopt.Quote(name), maxName)
+		return cli.Usagef("--%s %s: names of devices have at most %d characters", option, quote.Value(name), maxName)
 	case strings.ContainsAny(name, "/ \t\r\n\v\f\x00"):
-		return cli.Usagef("--%s %s: names of devices have no blanks and no slashes", option, getopt.Quote(name))
+		return cli.Usagef("--%s %s: names of devices have no blanks and no slashes", option, quote.Value(name))
 	}
 	return nil
 }
@@ -103,9 +104,9 @@ func virtualName(option, name string) (string, error) {
 	n, err := klips.ParseNumber(number, 10, 0xffff)
 	switch {
 	case !ok || err != nil || len(number) > 5:
-		return "", cli.Usagef("--%s %s: not the name of a virtual device; those are ipsec0 to ipsec%d", option, getopt.Quote(name), klips.MaxDevices-1)
+		return "", cli.Usagef("--%s %s: not the name of a virtual device; those are ipsec0 to ipsec%d", option, quote.Value(name), klips.MaxDevices-1)
 	case n >= klips.MaxDevices:
-		return "", cli.Usagef("--%s %s: the number is too large; devices are ipsec0 to ipsec%d", option, getopt.Quote(name), klips.MaxDevices-1)
+		return "", cli.Usagef("--%s %s: the number is too large; devices are ipsec0 to ipsec%d", option, quote.Value(name), klips.MaxDevices-1)
 	}
 	return name[:len(name)-len(number)] + strconv.FormatUint(n, 10), nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,10 +21,29 @@ import (
 // Names are the stacks in the order in which they are tried.
 var Names = [...]string{"user", "klips", "xfrm"}
 
+// IsName reports whether a name chooses a stack: one of Names, "auto" or "".
+func IsName(name string) bool {
+	return name == "" || name == "auto" || slices.Contains(Names[:], name)
+}
+
+// Choice is the names in a sentence: "user, klips or xfrm".
+func Choice() string {
+	last := len(Names) - 1
+	return strings.Join(Names[:last], ", ") + " or " + Names[last]
+}
+
+// An UnknownError is the name of a stack that does not exist.
+type UnknownError struct{ Name string }
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("unknown stack %q; want %s", e.Name, Choice())
+}
+
 // Open opens the stack of that name; the empty name means $IPSEC_STACK, and
-// "auto", or neither, the first that is there. The error says what is missing
-// and what to do; errors.Is finds fs.ErrNotExist when there is no stack and
-// fs.ErrPermission when this user may not use it.
+// "auto", or neither, the first that is there. A name that no stack has is an
+// *[UnknownError]. Other errors say what is missing and what to do; errors.Is finds
+// fs.ErrNotExist when there is no stack and fs.ErrPermission when this user may not
+// use it.
 func Open(_ context.Context, name string, getenv func(string) string) (klips.Stack, error) {
 	if name == "" {
 		name = getenv("IPSEC_STACK")
@@ -73,8 +93,7 @@ func open(name string, getenv func(string) string) (s klips.Stack, err error) {
 	case "xfrm":
 		s, err = openXfrm()
 	default:
-		return nil, fmt.Errorf("stack %q: there is none of that name; the names are %s: %w",
-			name, strings.Join(Names[:], ", "), fs.ErrNotExist)
+		return nil, &UnknownError{name}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("stack %s: %w", name, err)

@@ -34,7 +34,7 @@ func TestOpenRefusals(t *testing.T) {
 			"start the embedded one with: ipsec setup start", fs.ErrNotExist},
 		{"user", "", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},
 		{"", "user", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},
-		{"netkey", "", `stack "netkey": there is none of that name; the names are user, klips, xfrm: file does not exist`, fs.ErrNotExist},
+		{"netkey", "", `unknown stack "netkey"; want user, klips or xfrm`, nil},
 	} {
 		s, err := stacks.Open(t.Context(), c.name, func(k string) string {
 			return map[string]string{"IPSEC_STACK": c.env, "IPSEC_RUNDIR": dir}[k]
@@ -50,7 +50,7 @@ func TestOpenRefusals(t *testing.T) {
 		if err != nil {
 			got = strings.NewReplacer(dir, "DIR", why, "XFRM").Replace(err.Error())
 		}
-		if got != c.want || !errors.Is(err, c.is) {
+		if got != c.want || c.is != nil && !errors.Is(err, c.is) {
 			t.Errorf("Open(%q) with IPSEC_STACK=%q = %q, want %q", c.name, c.env, got, c.want)
 		}
 	}

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -34,6 +36,7 @@ type Common struct {
 	// TakesOperands is set.
 	TakesOperands bool
 	Operands      []string
+	Places        []int // their numbers among the arguments, from 1; 0: from a file of arguments
 }
 
 // Parse reads a command line: the common options by itself, the others through
@@ -45,6 +48,10 @@ func (c *Common) Parse(opts []getopt.Option, args []string, mode getopt.Mode, on
 	for {
 		o, value, err := s.Next()
 		if err != nil {
+			if asksForHelp(opts, err) {
+				c.Help = true
+				return nil
+			}
 			return &UsageError{err.Error()}
 		}
 		if o == nil {
@@ -57,7 +64,7 @@ func (c *Common) Parse(opts []getopt.Option, args []string, mode getopt.Mode, on
 			c.Label = value
 		case "optionsfrom":
 			if err := s.InsertFile(value); err != nil {
-				return fmt.Errorf("--optionsfrom: %w", err)
+				return fmt.Errorf("--optionsfrom %w", err)
 			}
 		case "help":
 			c.Help = true
@@ -74,28 +81,23 @@ func (c *Common) Parse(opts []getopt.Option, args []string, mode getopt.Mode, on
 	rest := s.Operands()
 	if c.TakesOperands {
 		c.Operands = rest
+		for i := range rest {
+			c.Places = append(c.Places, s.Place(i))
+		}
 		return nil
 	}
 	if len(rest) > 0 {
-		if secret(rest[0]) {
-			return Usagef("there is an argument that looks like a key but does not follow --authkey or --enckey")
-		}
-		return Usagef("unexpected argument %s; everything here is given with options", getopt.Quote(rest[0]))
+		return Usagef("unexpected argument %s; everything here is given with options", quote.Word(rest[0], s.Place(0)))
 	}
 	return nil
 }
 
-// secret reports whether an argument can be a key that must not be repeated in
-// a message.
-func secret(arg string) bool {
-	if len(arg) < 10 || arg[0] != '0' {
-		return false
-	}
-	switch arg[1] {
-	case 'x', 'X', 's', 'S', 't', 'T':
-		return true
-	}
-	return false
+// asksForHelp reports whether an error of the parser is about -h or -?, which mean
+// --help where that exists and no option has this letter.
+func asksForHelp(opts []getopt.Option, err error) bool {
+	var e *getopt.Error
+	return errors.As(err, &e) && e.Kind == getopt.Unknown && (e.Arg == "-h" || e.Arg == "-?") &&
+		slices.ContainsFunc(opts, func(o getopt.Option) bool { return o.Name == "help" })
 }
 
 // Begin does what the common options ask for: it puts the label into the prefix
@@ -103,27 +105,33 @@ func secret(arg string) bool {
 // is what parsing returned. When done is true, the applet returns err.
 func (c *Common) Begin(env *Env, app *App, err error) (done bool, _ error) {
 	if c.Label != "" {
-		env.Name += " --label " + strings.Map(printable, c.Label)
+		env.Name += " --label " + label(c.Label)
 	}
 	switch {
 	case err != nil:
 		return true, err
 	case c.Help:
-		Usage(env.Out, app, env)
-		return true, nil
+		return true, Usage(env, app)
 	case c.Version:
-		_, err := fmt.Fprintf(env.Out, "%s %s\n", env.Name, env.Version)
-		return true, err
+		return true, Print(env, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%s %s\n", env.Name, env.Version)
+			return err
+		})
 	}
 	return false, nil
 }
 
-// printable keeps a label on one line.
-func printable(r rune) rune {
-	if !unicode.IsPrint(r) {
-		return '?'
+// label is a label as it stands in messages, on one line.
+func label(text string) string {
+	if quote.MayBeKey(text) {
+		return quote.Value(text)
 	}
-	return r
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // Open does what Begin does and, if there is more to do, opens the stack; the
@@ -143,13 +151,18 @@ func (c *Common) Open(ctx context.Context, env *Env, app *App, err error) (klips
 // Debugf prints a line on standard error if --debug was given.
 func (c *Common) Debugf(env *Env, format string, args ...any) {
 	if c.Debug {
-		fmt.Fprintf(env.Err, "%s: debug: "+format+"\n", append([]any{env.Name}, args...)...)
+		printLine(env, "debug: "+fmt.Sprintf(format, args...))
 	}
 }
 
 // Notef prints a line on standard error that is no failure.
 func Notef(env *Env, format string, args ...any) {
-	fmt.Fprintf(env.Err, "%s: note: "+format+"\n", append([]any{env.Name}, args...)...)
+	printLine(env, "note: "+fmt.Sprintf(format, args...))
+}
+
+// printLine prints a line on standard error.
+func printLine(env *Env, text string) {
+	fmt.Fprintln(env.Err, quote.Line(env.Name+": "+text))
 }
 
 // Print gives write a buffered standard output, and returns its error or that

@@ -1,6 +1,6 @@
 package cli
 
-import "github.com/klips-go/ipsec/commands/internal/getopt"
+import "github.com/klips-go/ipsec/commands/internal/quote"
 
 // Given is the values of options that may come once each. The zero value is
 // empty. It is a list because a command line has few of them.
@@ -27,7 +27,7 @@ func (g Given) Has(name string) bool {
 // Add takes an option. A second use of it is a [UsageError].
 func (g *Given) Add(name, value string) error {
 	if first, twice := g.Value(name); twice {
-		return Usagef("--%s is given twice: %s and %s", name, getopt.Quote(first), getopt.Quote(value))
+		return Usagef("--%s is given twice: %s and %s", name, quote.Value(first), quote.Value(value))
 	}
 	if *g == nil {
 		*g = make(Given, 0, 8)

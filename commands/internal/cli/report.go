@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // Message is the one place where the error of an applet becomes a line of text
 // and an exit status; name is what the line begins with, see [Env.Name]. The
 // text is empty where there is nothing to say: for a nil error, which is
-// success, and for an [ExitError].
+// success, and for an [ExitError]. What is not printable in it is escaped.
 func Message(name string, err error) (text string, status int) {
 	var exit *ExitError
 	var usage *UsageError
@@ -20,12 +22,7 @@ func Message(name string, err error) (text string, status int) {
 		return "", exit.Code
 	case errors.As(err, &usage):
 		command, _, _ := strings.Cut(name, " --label ")
-		return fmt.Sprintf("%s: %s (see %s --help)", name, oneLine(err.Error()), command), ExitUsage
+		return quote.Line(fmt.Sprintf("%s: %s (see %s --help)", name, strings.TrimSpace(err.Error()), command)), ExitUsage
 	}
-	return name + ": " + oneLine(err.Error()), ExitFailed
-}
-
-// oneLine joins the lines of joined errors and of texts from elsewhere.
-func oneLine(s string) string {
-	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
+	return quote.Line(name + ": " + strings.TrimSpace(err.Error())), ExitFailed
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"strings"
@@ -9,11 +8,16 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 )
 
-// Usage writes the usage text of an applet: its synopsis, its options and its
-// notes. Lines that cannot be written are dropped.
-func Usage(w io.Writer, app *App, env *Env) {
-	b := bufio.NewWriter(w)
-	defer b.Flush()
+// Usage prints the usage text of an applet: its synopsis, its options and its
+// notes.
+func Usage(env *Env, app *App) error {
+	return Print(env, func(w io.Writer) error {
+		usage(w, app, env)
+		return nil // Print has the error of its buffer
+	})
+}
+
+func usage(b io.Writer, app *App, env *Env) {
 	name := env.Name
 	if i := strings.Index(name, " --label "); i >= 0 {
 		name = name[:i]

@@ -13,7 +13,7 @@ var reasons = []struct {
 	n    int // of all recordings of the last release, how many
 	fits func(d *difference) bool
 }{
-	{"--help and --version have status 0", 55, func(d *difference) bool {
+	{"--help, -h and --version have status 0", 57, func(d *difference) bool {
 		return d.taken() && !d.asked && (strings.Contains(d.got.Out, "Usage:") || strings.HasSuffix(d.got.Out, " 1.2.3\n"))
 	}},
 	{"arguments that nothing asks for are refused, not ignored", 24, func(d *difference) bool {

@@ -1,8 +1,9 @@
 package getopt
 
 import (
-	"strconv"
 	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // A Kind says what is wrong with an option.
@@ -20,14 +21,17 @@ const (
 type Error struct {
 	Kind Kind
 	Arg  string // the option at fault, with its dashes and without its value
+	// Place is the number of the argument, from 1; 0: it comes from a file.
+	Place int
 	// Candidates are the options that Arg can stand for (Ambiguous) or was
 	// perhaps meant to be (Unknown).
 	Candidates []string
 	Want       string // MissingValue: the placeholder of the value
+	near       bool   // Arg differs little from the Candidates
 }
 
 func (e *Error) Error() string {
-	arg := Quote(e.Arg)
+	arg := quote.Option(e.Arg, e.Kind != Unknown || e.near, e.Place)
 	switch e.Kind {
 	case Ambiguous:
 		return "option " + arg + " can mean " + strings.Join(e.Candidates, ", ") + "; write more of its name"
@@ -43,21 +47,6 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Quote returns text as it can stand in a message of one line: as it is if it
-// is plain, else in double quotes with escapes; long texts are cut.
-func Quote(text string) string {
-	const most = 128
-	cut := ""
-	if len(text) > most {
-		text, cut = text[:most], "..."
-	}
-	for i := 0; i < len(text); i++ {
-		if text[i] <= ' ' || text[i] >= 0x7f || text[i] == '"' {
-			return strconv.Quote(text) + cut
-		}
-	}
-	if text == "" {
-		return `""`
-	}
-	return text + cut
-}
+// Quote returns the value of an option or the name of a file as it can stand in a
+// message, see [quote.File].
+func Quote(text string) string { return quote.File(text) }

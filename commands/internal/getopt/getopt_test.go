@@ -76,7 +76,11 @@ func TestParse(t *testing.T) {
 		{name: "unknown, near", args: []string{"--virtuel=secret"}, err: "unknown option --virtuel; did you mean --virtual?"},
 		{name: "unknown, far", args: []string{"--nothing"}, err: "unknown option --nothing"},
 		{name: "unknown, longer", args: []string{"--helpme"}, err: "unknown option --helpme"},
-		{name: "unknown, not plain", args: []string{"--a b\n"}, err: `unknown option "--a b\n"`},
+		{name: "unknown, not plain", args: []string{"--a b\n"}, err: "unknown option at argument 1 (6 characters, not shown: it may be part of a key)"},
+		{name: "a key after one dash", args: []string{"x", "-src=0xfeedface"}, err: "unknown option -src; did you mean --src?"},
+		{name: "a misspelled one after one dash", args: []string{"-virtaul=0xfeedface"}, err: "unknown option -virtaul; did you mean --virtual?"},
+		{name: "a key without a blank", args: []string{"--add", "--src0xfeedface"}, err: "unknown option at argument 2 (15 characters, not shown: it may be part of a key); did you mean --src?"},
+		{name: "swapped letters", args: []string{"--hlep"}, err: "unknown option --hlep; did you mean --help?"},
 		{name: "first error counts", args: []string{"--nothing", "--ad"}, err: "unknown option --nothing"},
 	}
 	for _, tt := range tests {

@@ -3,8 +3,9 @@ package getopt
 import "strings"
 
 // Nearest returns the candidate that name was perhaps meant to be: the only one
-// that it begins, else the one that differs from it in the fewest letters, in at
-// most two and in no more than half of them; empty if there is none.
+// that it begins, else the one that differs from it in the fewest letters (two that
+// are swapped count as one), in at most two and in no more than half of them; empty
+// if there is none.
 func Nearest(name string, candidates []string) string {
 	begun := ""
 	best, near := 3, ""

@@ -5,7 +5,7 @@ import "testing"
 func TestNearest(t *testing.T) {
 	names := []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "klipsd", "version"}
 	for name, want := range map[string]string{
-		"spigroup": "spigrp", "eruote": "eroute", "sip": "", "spj": "spi", "klip": "klipsd",
+		"spigroup": "spigrp", "eruote": "eroute", "sip": "spi", "spj": "spi", "klip": "klipsd",
 		"klipsdebu": "klipsdebug", "ver": "version", "e": "eroute", "auto": "", "": "", "s": "",
 		"tncgf": "tncfg", "SPIGRP": "", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": "",
 	} {

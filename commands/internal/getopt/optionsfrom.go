@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // Bounds of files of arguments.
@@ -18,16 +20,16 @@ const (
 // left, as --optionsfrom asks for. See [ReadArgs] for its form.
 func (s *Scanner) InsertFile(name string) error {
 	if s.inserts++; s.inserts > maxInserts {
-		return fmt.Errorf("more than %d files of options; does %s name itself?", maxInserts, Quote(name))
+		return fmt.Errorf("more than %d files of options; does %s name itself?", maxInserts, quote.File(name))
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return err
+		return quote.FileError(name, err)
 	}
 	defer f.Close()
 	args, err := ReadArgs(f)
 	if err != nil {
-		return fmt.Errorf("%s: %w", Quote(name), err)
+		return quote.FileError(name, err)
 	}
 	s.Insert(args)
 	return nil

@@ -37,6 +37,10 @@ type Scanner struct {
 	opts     []Option
 	rest     []string
 	operands []string
+	places   []int // of the operands, see Place
+	args     int   // how many arguments there were at first
+	last     int   // place of the option that Next returned last
+	left     int   // how many of them are at the end of rest at most
 	mode     Mode
 	inserts  int
 }
@@ -44,7 +48,7 @@ type Scanner struct {
 // NewScanner returns a Scanner of args, which do not hold the program's name.
 // It keeps opts and does not change args.
 func NewScanner(opts []Option, args []string, mode Mode) *Scanner {
-	return &Scanner{opts: opts, rest: args, mode: mode}
+	return &Scanner{opts: opts, rest: args, args: len(args), left: len(args), mode: mode}
 }
 
 // Next returns the next option, as an entry of the table (a synonym is not
@@ -55,21 +59,55 @@ func (s *Scanner) Next() (*Option, string, error) {
 		arg := s.rest[0]
 		if len(arg) < 2 || arg[0] != '-' {
 			if s.mode&InOrder != 0 {
-				s.operands, s.rest = append(s.operands, s.rest...), nil
+				s.operand(len(s.rest))
 				return nil, "", nil
 			}
-			s.operands, s.rest = append(s.operands, arg), s.rest[1:]
+			s.operand(1)
 			continue
 		}
 		if arg == "--" {
-			s.operands, s.rest = append(s.operands, s.rest[1:]...), nil
+			s.take()
+			s.operand(len(s.rest))
 			return nil, "", nil
 		}
-		s.rest = s.rest[1:]
+		s.last = s.place()
+		s.take()
 		return s.option(arg)
 	}
 	return nil, "", nil
 }
+
+// operand takes the next n arguments for operands.
+func (s *Scanner) operand(n int) {
+	for range n {
+		s.places = append(s.places, s.place())
+		s.operands = append(s.operands, s.take())
+	}
+}
+
+// take takes the next argument.
+func (s *Scanner) take() string {
+	arg := s.rest[0]
+	s.rest = s.rest[1:]
+	s.left = min(s.left, len(s.rest))
+	return arg
+}
+
+// place is the number of the next argument, from 1; 0 if it was inserted.
+func (s *Scanner) place() int {
+	if len(s.rest) > s.left {
+		return 0
+	}
+	return s.args - len(s.rest) + 1
+}
+
+// Place returns the number of operand i among the arguments, from 1; 0 if it was
+// inserted.
+func (s *Scanner) Place(i int) int { return s.places[i] }
+
+// Last returns the number of the option that Next returned last, or that its error
+// is about, from 1; 0 if it was inserted.
+func (s *Scanner) Last() int { return s.last }
 
 // Operands returns the arguments that are no options and no values of options,
 // as far as they have been met; all of them once Next has returned nil.
@@ -84,27 +122,39 @@ func (s *Scanner) Insert(args []string) {
 func (s *Scanner) option(arg string) (*Option, string, error) {
 	dashes := "--"
 	if arg[1] != '-' {
-		if s.mode&LongOnly == 0 {
-			return nil, "", &Error{Kind: Unknown, Arg: arg, Candidates: s.oneDash(arg)}
-		}
 		dashes = "-"
 	}
 	name, value, hasValue := strings.Cut(arg[len(dashes):], "=")
+	fail := func(kind Kind, arg, want string, candidates []string, near bool) (*Option, string, error) {
+		return nil, "", &Error{Kind: kind, Arg: arg, Place: s.last, Candidates: candidates, Want: want, near: near}
+	}
+	if dashes == "-" && s.mode&LongOnly == 0 {
+		// A single dash was meant for an option whose name begins so.
+		if o, _ := s.find(name); o != nil && len(name) > 1 {
+			return fail(Unknown, dashes+name, "", []string{"--" + o.Name}, true)
+		}
+		if near := s.near(name); near != nil {
+			return fail(Unknown, dashes+name, "", near, true)
+		}
+		return fail(Unknown, dashes+name, "", s.glued(name), false)
+	}
 	o, candidates := s.find(name)
 	switch {
 	case len(candidates) > 0:
-		return nil, "", &Error{Kind: Ambiguous, Arg: dashes + name, Candidates: candidates}
+		return fail(Ambiguous, dashes+name, "", candidates, true)
 	case o == nil:
-		return nil, "", &Error{Kind: Unknown, Arg: dashes + name, Candidates: s.near(name)}
+		if near := s.near(name); near != nil {
+			return fail(Unknown, dashes+name, "", near, true)
+		}
+		return fail(Unknown, dashes+name, "", s.glued(name), false)
 	case o.Arg == "" && hasValue:
-		return nil, "", &Error{Kind: UnwantedValue, Arg: "--" + o.Name}
+		return fail(UnwantedValue, "--"+o.Name, "", nil, true)
 	case o.Arg == "" || hasValue:
 		return o, value, nil
 	case len(s.rest) == 0:
-		return nil, "", &Error{Kind: MissingValue, Arg: "--" + o.Name, Want: o.Arg}
+		return fail(MissingValue, "--"+o.Name, o.Arg, nil, true)
 	}
-	value, s.rest = s.rest[0], s.rest[1:]
-	return o, value, nil
+	return o, s.take(), nil
 }
 
 // find looks a name up: the exact one, else the only one that it begins, not
@@ -134,11 +184,13 @@ func (s *Scanner) find(name string) (found *Option, candidates []string) {
 	return found, nil
 }
 
-// oneDash suggests the option that a single dash was meant for.
-func (s *Scanner) oneDash(arg string) []string {
-	name, _, _ := strings.Cut(arg[1:], "=")
-	if o, _ := s.find(name); o != nil && len(name) > 1 {
-		return []string{"--" + o.Name}
+// glued suggests the option that takes a value and that name begins with: what
+// follows is perhaps its value.
+func (s *Scanner) glued(name string) []string {
+	for i := range s.opts {
+		if o := &s.opts[i]; o.Arg != "" && !o.Hidden && len(o.Name) > 2 && strings.HasPrefix(name, o.Name) {
+			return []string{"--" + o.Name}
+		}
 	}
 	return nil
 }
@@ -169,23 +221,26 @@ func (s *Scanner) near(name string) []string {
 	return names
 }
 
-// distance is the least number of bytes to insert, remove or replace that makes
-// b of a (Levenshtein).
+// distance is the least number of bytes to insert, remove or replace, or of
+// neighbours to swap, that makes b of a, where no byte takes part in two changes
+// (optimal string alignment, a form of Damerau-Levenshtein).
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
-	for i := 0; i < len(a); i++ {
-		diag := row[0]
-		row[0] = i + 1
-		for j := 0; j < len(b); j++ {
-			d := diag
-			if a[i] != b[j] {
+	for i := 1; i <= len(a); i++ {
+		before, last, row = last, row, before
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			d := last[j-1]
+			if a[i-1] != b[j-1] {
 				d++
 			}
-			diag = row[j+1]
-			row[j+1] = min(d, row[j]+1, diag+1)
+			row[j] = min(d, last[j]+1, row[j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
 		}
 	}
 	return row[len(b)]
