@@ -103,6 +103,11 @@ func (p *parser) complete() error {
 	if s.ID.Proto != p.proto {
 		return cli.Usagef("--%s makes SAs of protocol %s, but %s is asked for", p.by, p.proto, s.ID)
 	}
+	if p.srcEarly != "" && p.proto == klips.ProtoTun {
+		// KLIPS forgets the source then, and scripts have been tried with that.
+		p.src = netip.Addr{}
+		p.req.notes = append(p.req.notes, "with --ip4 and --ip6, --src has no effect before --"+p.srcEarly+"; put it after")
+	}
 	s.Src = p.src
 	switch f := klips.FamilyOf(s.ID.Dst); {
 	case s.Src.IsValid() && klips.FamilyOf(s.Src) != f:
@@ -124,20 +129,7 @@ func (p *parser) complete() error {
 		s.NATT = klips.NATT{}
 	}
 	p.dropKeys()
-	if p.bits != 0 && len(s.EncKey)*8 != p.bits {
-		if err := klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey); err != nil && len(s.EncKey) == 0 {
-			return cli.Usagef("--%s %s: %v", p.by, p.alg, err)
-		}
-		return cli.Usagef("--%s %s wants an encryption key of %d bytes (%d bits); the one given has %d",
-			p.by, p.alg, p.bits/8, p.bits, len(s.EncKey))
-	}
-	if err := klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey); err != nil {
-		if p.alg == "" {
-			return cli.Usagef("--%s: %v", p.by, err)
-		}
-		return cli.Usagef("--%s %s: %v", p.by, p.alg, err)
-	}
-	return nil
+	return p.keyError()
 }
 
 // offload checks whether a device can do the SA's work.

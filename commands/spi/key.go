@@ -1,12 +1,17 @@
 package spi
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -25,35 +30,134 @@ func (p *parser) key(option, value string) ([]byte, error) {
 		}
 		return key, nil
 	}
-	in, where := p.env.In, "standard input"
+	key, err := p.keyFile(option, name)
+	if err != nil {
+		var usage *cli.UsageError
+		if errors.As(err, &usage) {
+			return nil, cli.Usagef("--%s %v", option, err)
+		}
+		return nil, fmt.Errorf("--%s: %w", option, err)
+	}
+	return key, nil
+}
+
+// keyFile reads the key in a file.
+func (p *parser) keyFile(option, name string) ([]byte, error) {
 	switch {
 	case name == "":
-		return nil, cli.Usagef("--%s @: there is no file name after @", option)
+		return nil, cli.Usagef("@: there is no file name after @")
 	case name == "-" && p.stdin != "":
-		return nil, cli.Usagef("--%s @-: standard input has been read for --%s; put one of the keys into a file", option, p.stdin)
-	case name == "-" && in == nil:
-		return nil, fmt.Errorf("--%s @-: there is no standard input", option)
+		return nil, cli.Usagef("@-: standard input has been read for --%s; put one of the keys into a file", p.stdin)
+	case name == "-" && p.env.In == nil:
+		return nil, errors.New("there is no standard input")
 	case name == "-":
 		p.stdin = option
-	default:
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("--%s: %w", option, err)
-		}
-		defer f.Close()
-		in, where = f, name
+		return readKey(p.env.In, "standard input")
 	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, quote.FileError(name, err)
+	}
+	defer f.Close()
+	where := quote.File(name)
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, quote.FileError(name, err)
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a directory; name a file with a key in it", where)
+	}
+	key, err := readKey(f, where)
+	if err == nil {
+		p.noteMode(name, info)
+	}
+	return key, err
+}
+
+// noteMode notes that others can read or change a key file. Pipes and what the
+// shell opened are no files of their own.
+func (p *parser) noteMode(name string, info fs.FileInfo) {
+	mode := info.Mode()
+	var who string
+	switch {
+	case !mode.IsRegular(), strings.HasPrefix(name, "/dev/"), strings.HasPrefix(name, "/proc/"):
+		return
+	case mode&0o044 != 0:
+		who = "read by others"
+	case mode&0o022 != 0:
+		who = "changed by others"
+	default:
+		return
+	}
+	where := quote.File(name)
+	note := fmt.Sprintf("the key file %s can be %s (mode %04o); make it private with: chmod 600 %s", where, who, mode.Perm(), where)
+	if !slices.Contains(p.req.notes, note) {
+		p.req.notes = append(p.req.notes, note)
+	}
+}
+
+// readKey reads the one key that a file holds. Blanks and empty lines around it
+// mean nothing. Errors name the file, never what is in it.
+func readKey(in io.Reader, where string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(in, maxKeyText+1))
 	defer clear(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--%s: %s: %w", option, where, err)
+		return nil, fmt.Errorf("%s cannot be read: %w", where, err)
 	case len(text) > maxKeyText:
-		return nil, fmt.Errorf("--%s: %s is longer than a key can be (%d bytes)", option, where, maxKeyText)
+		return nil, fmt.Errorf("%s is longer than a key can be (%d bytes)", where, maxKeyText)
 	}
-	key, err := klips.ParseKey(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
+	line := bytes.TrimSpace(text)
+	switch {
+	case len(line) == 0:
+		return nil, fmt.Errorf("%s is empty; a key file holds one key, as ipsec ranbits prints it", where)
+	case bytes.ContainsAny(line, "\r\n"):
+		return nil, fmt.Errorf("the key in %s: there is more than one line; a key file holds one key", where)
+	}
+	key, err := klips.ParseKey(string(line))
 	if err != nil {
-		return nil, fmt.Errorf("--%s: the key in %s: %w", option, where, err)
+		return nil, fmt.Errorf("the key in %s: %w", where, err)
 	}
 	return key, nil
+}
+
+// keyError is the error of keys that do not fit the algorithms; nil if they do. It
+// names the call that makes the right one.
+func (p *parser) keyError() error {
+	s := &p.req.spec
+	err := klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey)
+	if p.bits != 0 && len(s.EncKey)*8 != p.bits && (err == nil || len(s.EncKey) > 0) {
+		err = fmt.Errorf("wants an encryption key of %d bytes (%d bits); the one given has %d", p.bits/8, p.bits, len(s.EncKey))
+		return cli.Usagef("--%s %s %v%s", p.by, p.alg, err, p.ranbits())
+	}
+	switch {
+	case err == nil:
+		return nil
+	case p.alg == "":
+		return cli.Usagef("--%s: %v", p.by, err)
+	}
+	return cli.Usagef("--%s %s: %v%s", p.by, p.alg, err, p.ranbits())
+}
+
+// ranbits advises how to make the first key that has a wrong length.
+func (p *parser) ranbits() string {
+	s := &p.req.spec
+	enc, _ := s.Enc.Info()
+	auth, _ := s.Auth.Info()
+	encBits := enc.KeyBits
+	if p.bits != 0 {
+		encBits = []int{p.bits}
+	}
+	for _, k := range [...]struct {
+		bits []int
+		key  []byte
+	}{{encBits, s.EncKey}, {auth.KeyBits, s.AuthKey}} {
+		if len(k.bits) == 0 || slices.Contains(k.bits, 8*len(k.key)) {
+			continue
+		}
+		if most := k.bits[len(k.bits)-1]; most > 0 {
+			return fmt.Sprintf("; make one with: ipsec ranbits %d", most)
+		}
+	}
+	return ""
 }

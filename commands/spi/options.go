@@ -120,6 +120,8 @@ type parser struct {
 	life   life
 	stdin  string // the option that has read standard input
 	other  bool   // an option that makes no listing of the call
+	// srcEarly is --said or --af, if it came after --src.
+	srcEarly string
 	// edstLost is set when --af came after --edst and took it back.
 	edstLost bool
 }
@@ -223,14 +225,14 @@ func (p *parser) identify(name, value string) error {
 			return cli.Usagef("--said %s is %s, but %s was asked for before it", quote.Value(value), f, p.family)
 		}
 		p.said, p.id = true, id
-		p.dropSrc(name)
+		p.srcBefore(name)
 	case "af":
 		if p.said {
 			return cli.Usagef("--af after --said; the SAID has the family in it")
 		}
 		p.family, err = klips.ParseFamily(value)
 		p.edstLost = p.id.Dst.IsValid()
-		p.dropSrc(name)
+		p.srcBefore(name)
 	case "edst", "spi", "proto":
 		if p.said {
 			return cli.Usagef("--said and --%s %s both name the SA; give one", name, quote.Value(value))
@@ -244,11 +246,10 @@ func (p *parser) identify(name, value string) error {
 	return wrong(name, value, err)
 }
 
-// dropSrc forgets --src, as KLIPS does when the SA's family is stated after it.
-func (p *parser) dropSrc(by string) {
+// srcBefore notes that --src came before the option that states the SA's family.
+func (p *parser) srcBefore(by string) {
 	if p.src.IsValid() {
-		p.src = netip.Addr{}
-		p.req.notes = append(p.req.notes, "--src has no effect before --"+by+"; put it after")
+		p.srcEarly = by
 	}
 }
 

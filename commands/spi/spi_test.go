@@ -1,8 +1,11 @@
 package spi_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,11 +59,11 @@ func TestRefused(t *testing.T) {
 		{"--comp deflate --said comp0x25@10.2.2.2", "comp0x25@10.2.2.2: SPIs below 0x100 are reserved"},
 		{"--comp deflate --said comp0x125@10.2.2.2 --src 3049:1::1", "--src 3049:1::1: an IPv4 address has no colon"},
 		{"--src 3049:1::1 --comp deflate --edst 10.2.2.2 --spi 0x125 --proto comp", "--src is an inet6 address, but comp0x125@10.2.2.2 is inet"},
-		{"--esp 3des-md5-96 " + esp + "--authkey " + key16, "--esp 3des-md5-96: 3des wants an encryption key of 24 bytes; none was given"},
-		{"--esp 3des-md5-96 " + esp + "--enckey " + key24 + " --authkey " + key20, "--esp 3des-md5-96: hmac-md5 wants an authentication key of 16 bytes; the one given has 20 bytes"},
-		{"--esp aes256-sha1 " + esp + "--enckey " + key16 + " --authkey " + key20, "--esp aes256-sha1 wants an encryption key of 32 bytes (256 bits); the one given has 16"},
+		{"--esp 3des-md5-96 " + esp + "--authkey " + key16, "--esp 3des-md5-96: 3des wants an encryption key of 24 bytes; none was given; make one with: ipsec ranbits 192"},
+		{"--esp 3des-md5-96 " + esp + "--enckey " + key24 + " --authkey " + key20, "--esp 3des-md5-96: hmac-md5 wants an authentication key of 16 bytes; the one given has 20 bytes; make one with: ipsec ranbits 128"},
+		{"--esp aes256-sha1 " + esp + "--enckey " + key16 + " --authkey " + key20, "--esp aes256-sha1 wants an encryption key of 32 bytes (256 bits); the one given has 16; make one with: ipsec ranbits 256"},
 		{"--esp aes256-gcm " + esp + "--enckey " + key36 + " --authkey " + key16, "--esp aes256-gcm: an authentication key of 16 bytes was given, but there is no authentication that takes one"},
-		{"--ah hmac-md5-96 --said ah0x125@10.2.2.2", "--ah hmac-md5-96: hmac-md5 wants an authentication key of 16 bytes; none was given"},
+		{"--ah hmac-md5-96 --said ah0x125@10.2.2.2", "--ah hmac-md5-96: hmac-md5 wants an authentication key of 16 bytes; none was given; make one with: ipsec ranbits 128"},
 		{"--ah hmac-md5-96 --authkey 0x0", "--authkey: odd number of hex digits, perhaps cut off"},
 		{"--ah hmac-md5-96 --authkey nothex", "--authkey: must begin with 0x (hex), 0s (base64) or 0t (text)"},
 		{"--ah hmac-md5-96 --authkey @", "--authkey @: there is no file name after @"},
@@ -196,6 +199,8 @@ func TestKeySources(t *testing.T) {
 	for _, tt := range []struct{ name, keys, in string }{
 		{"two files", "--authkey " + write("a", key20+"\n") + " --enckey " + write("e", key24), ""},
 		{"carriage return", "--authkey " + write("cr", key20+"\r\n") + " --enckey " + key24, ""},
+		{"blank lines around", "--authkey " + write("lines", "\n\n"+key20+"\r\n\n") + " --enckey " + key24, ""},
+		{"blanks around", "--authkey " + write("blanks", " \t"+key20+"  ") + " --enckey " + key24, ""},
 		{"standard input", "--authkey " + key20 + " --enckey @-", key24 + "\n"},
 	} {
 		s := &clitest.Stack{}
@@ -205,18 +210,94 @@ func TestKeySources(t *testing.T) {
 		}
 	}
 	for _, tt := range []struct{ name, keys, want string }{
-		{"no such file", "--authkey @" + dir + "/none", "--authkey: open " + dir + "/none: no such file or directory"},
-		{"empty file", "--authkey " + write("empty", ""), "--authkey: the key in " + dir + "/empty: must begin with 0x (hex), 0s (base64) or 0t (text)"},
-		{"two lines", "--authkey " + write("two", key20+"\n"+key24+"\n"), "--authkey: the key in " + dir + "/two: "},
+		{"no such file", "--authkey @" + dir + "/none", "--authkey: " + dir + "/none: no such file or directory"},
+		{"empty file", "--authkey " + write("empty", ""), "--authkey: " + dir + "/empty is empty; a key file holds one key, as ipsec ranbits prints it"},
+		{"blanks alone", "--authkey " + write("blank", " \n\t\r\n"), "--authkey: " + dir + "/blank is empty; a key file holds one key"},
+		{"two keys", "--authkey " + write("two", key20+"\n"+key24+"\n"), "--authkey: the key in " + dir + "/two: there is more than one line; a key file holds one key"},
+		{"two keys on a line", "--authkey " + write("line", key20+" "+key24), "--authkey: the key in " + dir + "/line: character 43 is no hex digit"},
+		{"a directory", "--authkey @" + dir, "--authkey: " + dir + " is a directory; name a file with a key in it"},
+		{"no name", "--authkey @", "--authkey @: there is no file name after @"},
+		{"a key for a file", "--authkey @" + key20, "--authkey: (42 characters, not shown: it may be a key): no such file or directory"},
 		{"endless", "--authkey @/dev/zero", "--authkey: /dev/zero is longer than a key can be (16384 bytes)"},
 	} {
 		s := &clitest.Stack{}
 		r := run(clitest.World{Stack: s}, line+tt.keys)
-		if r.Status != cli.ExitFailed || !strings.HasPrefix(r.Err, "ipsec spi: "+tt.want) || r.Opened {
+		if r.Status == 0 || !strings.HasPrefix(r.Err, "ipsec spi: "+tt.want) || r.Opened {
 			t.Errorf("%s: status %d, %s", tt.name, r.Status, r.Err)
 		}
 		if strings.Contains(r.Err, key16[2:]) {
 			t.Errorf("%s: the message has a key: %s", tt.name, r.Err)
+		}
+	}
+}
+
+// TestKeyFileMode checks the note on key files that others can read or change.
+func TestKeyFileMode(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const line = "--esp 3des-sha1-96 --said esp0x125@10.2.2.2 --authkey "
+	for mode, want := range map[os.FileMode]string{
+		0o600: "", 0o400: "", 0o700: "",
+		0o640: "can be read by others (mode 0640)", 0o604: "can be read by others (mode 0604)",
+		0o620: "can be changed by others (mode 0620)", 0o602: "can be changed by others (mode 0602)",
+	} {
+		if err := os.WriteFile("k", []byte(key20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod("k", mode); err != nil {
+			t.Fatal(err)
+		}
+		if want != "" {
+			want = "ipsec spi: note: esp0x125@10.2.2.2: the key file k " + want + "; make it private with: chmod 600 k\n"
+		}
+		s := &clitest.Stack{}
+		r := run(clitest.World{Stack: s}, line+"@k --enckey "+key24)
+		if r.Status != 0 || r.Err != want {
+			t.Errorf("mode %04o: status %d, %q, want %q", mode, r.Status, r.Err, want)
+		}
+		os.Remove("k")
+	}
+	// A pipe as the shell makes it is nobody's file.
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.Close()
+	pw.WriteString(key20 + "\n")
+	pw.Close()
+	r := run(clitest.World{Stack: &clitest.Stack{}}, fmt.Sprintf("%s@/dev/fd/%d --enckey %s", line, pr.Fd(), key24))
+	if r.Status != 0 || r.Err != "" {
+		t.Errorf("a pipe: status %d, %q", r.Status, r.Err)
+	}
+}
+
+// TestKeyAdvice follows the advice on keys of wrong lengths for every algorithm:
+// it must lead to keys that are taken.
+func TestKeyAdvice(t *testing.T) {
+	advice := regexp.MustCompile(`wants an (authentication|encryption) key of .*; make one with: ipsec ranbits ([0-9]+)`)
+	for proto, algs := range map[string][]klips.AlgName{"esp": klips.ESPNames(), "ah": klips.AHNames()} {
+		for _, alg := range algs {
+			for _, wrong := range []string{"", "0x00"} {
+				keys := map[string]string{"authentication": wrong, "encryption": wrong}
+				for tries := 0; ; tries++ {
+					line := "--" + proto + " " + alg.Name + " --said " + proto + "0x125@10.2.2.2"
+					for kind, option := range map[string]string{"authentication": " --authkey ", "encryption": " --enckey "} {
+						if keys[kind] != "" && strings.Contains(alg.KeyHelp, kind) {
+							line += option + keys[kind]
+						}
+					}
+					r := run(clitest.World{Stack: &clitest.Stack{Caps: map[klips.Capability]bool{klips.CapAEAD: true}}}, line)
+					if r.Status == 0 {
+						break
+					}
+					m := advice.FindStringSubmatch(r.Err)
+					if m == nil || tries == 2 {
+						t.Errorf("spi %s: %s", line, r.Err)
+						break
+					}
+					bits, _ := strconv.Atoi(m[2])
+					keys[m[1]] = "0x" + strings.Repeat("5a", bits/8)
+				}
+			}
 		}
 	}
 }
@@ -232,7 +313,8 @@ func TestOutput(t *testing.T) {
 		{"--label x --label y --clear --listenreply", "ipsec spi --label y: exited normally\n", ""},
 		{"--get --said esp0x125@10.2.2.2", "ipsec spi: lifetime_current=0(allocations)/0(bytes)/0(addtime)/0(usetime)\n", ""},
 		{"--version --nosuch", "ipsec spi 1.2.3\n", ""},
-		{"--src 10.0.0.1 " + add, "", "ipsec spi: note: comp0x125@10.2.2.2: --src has no effect before --said; put it after\n"},
+		{"--src 10.0.0.1 " + add, "", ""},
+		{"--src 10.0.0.1 --ip4 --said tun0x125@10.2.2.2", "", "ipsec spi: note: tun0x125@10.2.2.2: with --ip4 and --ip6, --src has no effect before --said; put it after\n"},
 		{add + "--authkey " + key16, "", "ipsec spi: note: comp0x125@10.2.2.2: nothing is authenticated, --authkey is not used\n"},
 		{add + "--life hard-packets=5", "", "ipsec spi: note: comp0x125@10.2.2.2: stack klips has no limits in packets; this one has no effect\n"},
 		{"--del --said esp0x125@10.2.2.2 --debug", "", "ipsec spi: debug: stack klips\nipsec spi: debug: remove esp0x125@10.2.2.2\n"},

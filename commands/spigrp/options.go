@@ -2,6 +2,7 @@ package spigrp
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
@@ -49,7 +50,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	}
 	var err error
 	switch args[0] {
-	case "--help":
+	case "--help", "-h", "-?":
 		r.Help = true
 	case "--version":
 		r.Version = true
@@ -65,7 +66,14 @@ func parseSAIDs(env *cli.Env, args []string) ([]klips.SAID, error) {
 	switch {
 	case len(args) == 0:
 		return nil, cli.Usagef("--said needs one to %d SAs, written like tun0x113@192.0.2.1", klips.MaxGroup)
-	case len(args) > klips.MaxGroup:
+	}
+	for i, text := range args {
+		// Said first: four words of the other form would count as too many SAs.
+		if text == "inet" || text == "inet6" || strings.HasPrefix(text, "--") {
+			return nil, cli.Usagef("%s at the place of SA %d: after --said each SA is one word, written like tun0x113@192.0.2.1", quote.Option(text, false, quote.Nowhere), i+1)
+		}
+	}
+	if len(args) > klips.MaxGroup {
 		return nil, cli.Usagef("%d SAs; a group has at most %d", len(args), klips.MaxGroup)
 	}
 	ids := make([]klips.SAID, len(args))
@@ -87,7 +95,12 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 		case "--debug", "--label":
 			return nil, cli.Usagef("%s is at the wrong place; --debug comes first, then --label", name)
 		default:
-			return nil, cli.Usagef("unknown option %s; here are --debug, --label, --said, --help and --version, in full and in this order", quote.Value(name))
+			return nil, cli.Usagef("unknown option %s; here are --debug, --label, --said, --help and --version, in full and in this order", quote.Option(name, false, quote.Nowhere))
+		}
+	}
+	for _, a := range args {
+		if a == "--said" {
+			return nil, cli.Usagef("--said after %s: give all SAs as one word each after --said, or all as %d arguments", quote.Word(args[0], 1), words)
 		}
 	}
 	if len(args)%words != 0 || len(args) > words*klips.MaxGroup {

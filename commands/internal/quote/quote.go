@@ -101,10 +101,7 @@ func Word(text string, place int) string {
 	if Known(text) {
 		return Text(text)
 	}
-	if place > 0 {
-		return "number " + strconv.Itoa(place) + hidden(text)
-	}
-	return inserted + hidden(text)
+	return at("number ", place) + hidden(text)
 }
 
 // Option returns an option that does not exist, with its dashes: without what
@@ -115,10 +112,7 @@ func Option(arg string, near bool, place int) string {
 	if near || isOptionName(strings.TrimLeft(name, "-")) {
 		return Text(name)
 	}
-	if place > 0 {
-		return "at argument " + strconv.Itoa(place) + hidden(arg)
-	}
-	return inserted + hidden(arg)
+	return at("at argument ", place) + hidden(arg)
 }
 
 // Name returns a word that was to be the name of a command or of an action: as
@@ -127,14 +121,27 @@ func Name(text string, near bool) string {
 	if near || text == "" || isOptionName(text) || Known(text) {
 		return Text(text)
 	}
-	return hidden(text)[1:]
+	return hidden(text)
 }
 
-// inserted is the place of a word that comes from a file of arguments.
-const inserted = "in the file of --optionsfrom"
+// Places of words that are no numbers of arguments.
+const (
+	Inserted = 0  // from a file of arguments
+	Nowhere  = -1 // not said
+)
+
+func at(before string, place int) string {
+	switch place {
+	case Nowhere:
+		return ""
+	case Inserted:
+		return "in the file of --optionsfrom "
+	}
+	return before + strconv.Itoa(place) + " "
+}
 
 func hidden(text string) string {
-	return " (" + size(text) + ", not shown: it may be part of a key)"
+	return "(" + size(text) + ", not shown: it may be part of a key)"
 }
 
 func size(text string) string {
