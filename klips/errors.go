@@ -8,6 +8,8 @@ type OpError struct {
 	Object string // the SAID, eroute or device at fault, as text; may be empty
 	Err    error
 	Detail string // the stack's own words, such as a netlink extended ack; may be empty
+	// Fault is what is wrong with the request, where the stack can tell.
+	Fault Fault
 	// Reason says to a person why it was refused and what to do, where the stack
 	// knows better than Err tells; may be empty.
 	Reason string
@@ -20,6 +22,9 @@ func (e *OpError) Error() string {
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
+	}
+	if e.Fault != FaultNone {
+		s += ": " + e.Fault.String()
 	}
 	if e.Reason != "" {
 		s += ": " + e.Reason

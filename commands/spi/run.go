@@ -4,9 +4,12 @@ package spi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
@@ -111,6 +114,9 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	}
 	req.Debugf(env, "make %s %s from %v, replay window %d, ESN %v", s.ID, s.Transform.Name(s.ID.Proto), s.Src, s.Window, s.ESN)
 	if err := stack.AddSA(ctx, s); err != nil {
+		if holder, ok := refHolder(ctx, stack, s, err); ok {
+			return fmt.Errorf("%s: not made: the SA reference %d belongs to %s; leave --saref out, or take another number", s.ID, s.Ref, holder)
+		}
 		return explain.Error(explain.AddSA, s.ID.String(), err)
 	}
 	if req.dumpRef {
@@ -126,6 +132,26 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 		}
 	}
 	return finish(env, req)
+}
+
+// refHolder returns the other SA that has the reference number that s asks for, if
+// that is why s was refused: the errno is the one of wrong algorithms too.
+func refHolder(ctx context.Context, stack klips.Stack, s *klips.SASpec, err error) (klips.SAID, bool) {
+	var oe *klips.OpError
+	told := errors.As(err, &oe) && (oe.Fault != klips.FaultNone || oe.Reason != "")
+	if s.Ref == 0 || told || !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EEXIST) {
+		return klips.SAID{}, false
+	}
+	sas, err := stack.SAs(ctx)
+	if err != nil {
+		return klips.SAID{}, false
+	}
+	i := slices.IndexFunc(sas, func(sa klips.SA) bool { return sa.Ref == s.Ref && sa.ID != s.ID })
+	// An SA of the same name is the nearer reason.
+	if i < 0 || slices.ContainsFunc(sas, func(sa klips.SA) bool { return sa.ID == s.ID }) {
+		return klips.SAID{}, false
+	}
+	return sas[i].ID, true
 }
 
 func get(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) error {

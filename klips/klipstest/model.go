@@ -95,7 +95,7 @@ func (m *Model) group(id klips.SAID) []klips.SAID {
 // AddSA makes an SA.
 func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 	known := slices.Contains([]klips.Proto{klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp}, s.ID.Proto)
-	if !known || s.ID.SPI < klips.MinSPI || s.Window > 4096 || s.NATT.Type > klips.NATTNonESP {
+	if !known || s.ID.SPI < klips.MinSPI || s.Window > 4096 || s.NATT.Type > klips.NATTNonESP || s.Fault() != klips.FaultNone {
 		return refuse("add SA", s.ID.String(), syscall.EINVAL)
 	}
 	if m.find(s.ID) != nil {
@@ -111,7 +111,7 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 	sa := klips.SA{
 		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN,
 		AuthKeyBits: 8 * len(s.AuthKey), EncKeyBits: 8 * len(s.EncKey),
-		NATT: s.NATT, RefCount: 3, Ref: m.refs, RefHim: s.RefHim, OutIf: s.OutIf,
+		NATT: s.NATT.WithPorts(), RefCount: 3, Ref: m.refs, RefHim: s.RefHim, OutIf: s.OutIf,
 	}
 	if m.Local(s.ID.Dst) {
 		sa.Dir = klips.Inbound

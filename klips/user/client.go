@@ -178,10 +178,15 @@ func (c *Client) Has(cap klips.Capability) bool { return cap != klips.CapOffload
 
 // AddSA makes an SA.
 func (c *Client) AddSA(ctx context.Context, spec *klips.SASpec) error {
+	if f := spec.Fault(); f != klips.FaultNone {
+		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
+	}
 	if spec.Offload != "" {
 		return opError("add SA", spec.ID.String(), syscall.EOPNOTSUPP)
 	}
-	m := pfkey.AddSAPrivate(spec)
+	whole := *spec
+	whole.NATT = spec.NATT.WithPorts()
+	m := pfkey.AddSAPrivate(&whole)
 	_, err := c.call(ctx, "add SA", spec.ID.String(), m)
 	return err
 }
@@ -205,14 +210,45 @@ func (c *Client) Group(ctx context.Context, ids []klips.SAID) error {
 	return err
 }
 
+// noMast is the error for mast devices, which this stack does not have; err is what
+// the daemon answers to other wrong names.
+func noMast(op, name string, err error) error {
+	if f := klips.DeviceFault(name); f != klips.FaultNone {
+		return &klips.OpError{Op: op, Object: name, Err: err, Fault: f}
+	}
+	return nil
+}
+
+// CreateDevice makes ipsecN.
+func (c *Client) CreateDevice(ctx context.Context, virtual string) error {
+	if err := noMast("create device", virtual, syscall.EINVAL); err != nil {
+		return err
+	}
+	return c.Asker.CreateDevice(ctx, virtual)
+}
+
+// DeleteDevice removes ipsecN.
+func (c *Client) DeleteDevice(ctx context.Context, virtual string) error {
+	if err := noMast("delete device", virtual, syscall.ENOENT); err != nil {
+		return err
+	}
+	return c.Asker.DeleteDevice(ctx, virtual)
+}
+
 // Attach binds ipsecN to a physical device.
 func (c *Client) Attach(ctx context.Context, virtual, physical string) error {
+	if err := noMast("attach", virtual, syscall.ENODEV); err != nil {
+		return err
+	}
 	_, err := c.call(ctx, "attach", virtual+" to "+physical, pfkey.Attach(virtual, physical))
 	return err
 }
 
 // Detach unbinds ipsecN.
 func (c *Client) Detach(ctx context.Context, virtual string) error {
+	if err := noMast("detach", virtual, syscall.ENODEV); err != nil {
+		return err
+	}
 	_, err := c.call(ctx, "detach", virtual, pfkey.Detach(virtual))
 	return err
 }

@@ -190,6 +190,9 @@ func find(name string, all []link.Link) (l *link.Link, number int, ok bool) {
 
 // deviceChange changes the devices, under the lock, and the objects with them.
 func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *tables, have *objects, d *dump) error) error {
+	if fault := klips.DeviceFault(object); fault != klips.FaultNone {
+		return &klips.OpError{Op: op, Object: object, Err: syscall.EINVAL, Fault: fault}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	unlock, err := lock(ctx, s.ns)

@@ -25,6 +25,9 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	default:
 		return bad(syscall.EINVAL, "")
 	}
+	if f := spec.Fault(); f != klips.FaultNone {
+		return nil, &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
+	}
 	if spec.ID.SPI < klips.MinSPI || spec.Window > nlxfrm.MaxWindow {
 		return bad(syscall.EINVAL, "")
 	}
@@ -43,9 +46,6 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 			return bad(syscall.EOPNOTSUPP, "this kernel does not count the packets of a tun SA: give the limits to the SA that follows it, or use stack user")
 		}
 		return s, nil
-	}
-	if spec.ID.Proto == klips.ProtoComp && spec.ID.SPI > 0xffff {
-		return bad(syscall.EOPNOTSUPP, "the SPI of a comp SA is a CPI, which has 16 bits: take one of 0x100 to 0xffff")
 	}
 	s.state = &nlxfrm.State{
 		ID:     nlxfrm.ID{Dst: spec.ID.Dst, SPI: uint32(spec.ID.SPI), Proto: uint8(spec.ID.Proto)},
@@ -80,7 +80,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 			s.state.ExtraFlags |= nlxfrm.ExtraOSeqMayWrap // nobody looks at the numbers
 		}
 	}
-	if n := spec.NATT; n.Type != klips.NATTNone {
+	if n := spec.NATT.WithPorts(); n.Type != klips.NATTNone {
 		s.state.Encap = &nlxfrm.Encap{Type: uint16(n.Type), SrcPort: n.SPort, DstPort: n.DPort, Original: n.OA}
 	}
 	return s, nil

@@ -109,6 +109,8 @@ func Error(op Op, object string, err error) error {
 	}
 	var what string
 	switch {
+	case oe != nil && oe.Fault != klips.FaultNone:
+		what = verbs[op] + ": " + faults[oe.Fault]
 	case oe != nil && oe.Reason != "":
 		what = verbs[op] + ": " + oe.Reason
 	case errno != 0:

@@ -1,6 +1,10 @@
 package explain
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
 
 type key struct {
 	op    Op
@@ -117,6 +121,14 @@ var texts = map[key]string{
 	{AddSA, syscall.ENXIO}:           noSuchSA,
 	{AddSA, syscall.ENOENT}:          "the stack does not find an algorithm it needs; take another one, or another stack (--stack)",
 	{AddSA, syscall.ESRCH}:           noSuchSA,
+}
+
+// faults are the words for what is wrong with a request on any stack that tells.
+var faults = [...]string{
+	klips.FaultDestination:   "an SA needs the address of one host or group as its destination",
+	klips.FaultCPI:           "the SPI of a comp SA is a CPI, which has 16 bits (RFC 3173): take one of 0x100 to 0xffff",
+	klips.FaultEncapsulation: "UDP encapsulation is for ESP only (RFC 3948): leave --natt out, or make an esp SA",
+	klips.FaultMast:          "this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)",
 }
 
 // common are the meanings that an errno has for all other operations.

@@ -38,6 +38,9 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if spec.Offload != "" {
 		return e.saDone("add SA", spec.ID, syscall.EOPNOTSUPP)
 	}
+	if f := spec.Fault(); f != klips.FaultNone {
+		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
+	}
 	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), initStates)
 	if err == nil {
 		e.ports.watch(1, sa)

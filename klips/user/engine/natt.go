@@ -11,8 +11,10 @@ import (
 // NAT traversal: ESP inside UDP (RFC 3948, and the older draft with eight zero
 // bytes in front of the SPI).
 
-// encapUDP inserts a UDP header (RFC 3948) behind the IP header.
+// encapUDP inserts a UDP header (RFC 3948) behind the IP header. Ports that are not
+// known are those of the encapsulation's type.
 func encapUDP(b *packet.Buffer, h *packet.Header, n klips.NATT) bool {
+	n = n.WithPorts()
 	size := 8
 	if n.Type == klips.NATTNonIKE {
 		size = 16

@@ -64,16 +64,9 @@ func udpPort(sa *sadb.SA) (p uint16, ok bool) {
 	if sa.ID.Proto != klips.ProtoESP || sa.NATT.Type == klips.NATTNone {
 		return 0, false
 	}
-	p = sa.NATT.SPort
+	n := sa.NATT.WithPorts()
 	if sa.Dir == klips.Inbound {
-		p = sa.NATT.DPort
+		return n.DPort, true
 	}
-	if p == 0 {
-		// RFC 3948 section 2.1, draft-ietf-ipsec-udp-encaps-02.
-		p = 4500
-		if sa.NATT.Type == klips.NATTNonIKE {
-			p = 500
-		}
-	}
-	return p, true
+	return n.SPort, true
 }
