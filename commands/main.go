@@ -9,8 +9,10 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,9 +31,18 @@ func Main(args []string) int {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		getenv:   os.Getenv,
 		open:     stacks.Open,
-		resolver: klips.SystemResolver,
+		resolver: resolve,
 	}
 	return p.main(args)
+}
+
+// resolve looks a name up, unless it is a misplaced key: name servers must not hear
+// of it.
+func resolve(name string, f klips.Family) (netip.Addr, error) {
+	if quote.IsKey(name) {
+		return netip.Addr{}, errors.New("it may be a key, so no name server was asked")
+	}
+	return klips.SystemResolver(name, f)
 }
 
 // A program is one run and the world it happens in.

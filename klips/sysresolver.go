@@ -33,7 +33,8 @@ func SystemResolver(name string, f Family) (netip.Addr, error) {
 		case errors.As(err, &dns) && dns.IsNotFound:
 			return netip.Addr{}, errors.New("no such host")
 		}
-		return netip.Addr{}, err
+		// The system's words name sockets, and repeat the name.
+		return netip.Addr{}, errors.New("no name server can be reached")
 	}
 	return pickAddr(addrs, f)
 }

@@ -44,7 +44,7 @@ func (l *life) item(n int, item string) error {
 	case "hard":
 		limits, hard = &l.hard, 1
 	default:
-		return fmt.Errorf("item %d (%s) begins with neither soft- nor hard-", n, quote.Value(item))
+		return fmt.Errorf("item %d: %s begins with neither soft- nor hard-", n, quote.Value(item))
 	}
 	name, value, equals := strings.Cut(rest, "=")
 	kind := -1
@@ -55,7 +55,7 @@ func (l *life) item(n int, item string) error {
 	}
 	switch {
 	case !dash || kind < 0:
-		return fmt.Errorf("item %d (%s): after %s- comes one of %s", n, quote.Value(item), severity, strings.Join(lifeTypes[:], ", "))
+		return fmt.Errorf("item %d: %s: after %s- comes one of %s", n, quote.Value(item), severity, strings.Join(lifeTypes[:], ", "))
 	case !equals || value == "":
 		return fmt.Errorf("%s-%s: there is no number after =", severity, name)
 	case l.seen[hard][kind]:

@@ -63,7 +63,7 @@ func isOptionName(name string) bool {
 	if len(name) == 1 {
 		return name != "-"
 	}
-	beyondHex := false
+	beyondHex := len(name) <= 3 // too short to be worth hiding
 	for i := 0; i < len(name); i++ {
 		c := name[i]
 		switch {
@@ -201,7 +201,7 @@ func isDotted(s string) bool {
 }
 
 // isRandom reports whether a text has eight or more letters and digits in a row
-// in which capitals, small letters and digits change three times or more: names do
+// in which capitals, small letters and digits change four times or more: names do
 // so rarely, base64 nearly always.
 func isRandom(s string) bool {
 	const other = 3
@@ -222,13 +222,32 @@ func isRandom(s string) bool {
 			if length > 0 && next != class {
 				changes++
 			}
-			if length++; length >= 8 && changes >= 3 {
+			if length++; length >= 8 && changes >= 4 {
 				return true
 			}
 		}
 		class = next
 	}
 	return false
+}
+
+// IsKey reports whether a text is so likely a key that it is not even to be looked
+// up as a name: name servers are asked over the network. It is stricter than
+// [MayBeKey], because hosts may have odd names.
+func IsKey(text string) bool {
+	if len(text) < 16 {
+		return false
+	}
+	row := 0
+	for i := 0; i < len(text); i++ {
+		if row++; strings.IndexByte(hexDigits, text[i]) < 0 {
+			row = 0
+		}
+		if row == 16 {
+			return true
+		}
+	}
+	return text[0] == '0' && strings.IndexByte("xXsStT", text[1]) >= 0
 }
 
 // File returns the name of a file: as [Text] does if the file or the folder that

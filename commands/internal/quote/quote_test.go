@@ -80,7 +80,7 @@ func TestRule(t *testing.T) {
 		"%pass": anywhere, "%trapsubnet": anywhere,
 		"192.0.2.1": anywhere, "10.0.0.0/8": anywhere, "2001:db8::1": anywhere, "2001:db8::/32": anywhere,
 		"3des-md5-96": anywhere, "hmac-sha2-256-128": anywhere, "aes256-gcm": anywhere, "deflate": anywhere,
-		"--json": anywhere, "|": anywhere, "&&": anywhere, "--": anywhere, "--replay_window": anywhere, "--src-port": anywhere,
+		"--json": anywhere, "--ad": anywhere, "foo0x101@192.0.2.2": value, "|": anywhere, "&&": anywhere, "--": anywhere, "--replay_window": anywhere, "--src-port": anywhere,
 		"eth0": anywhere, "ipsec63": anywhere, "enp0s31f6": anywhere, "wlp2s0": anywhere, "lo": anywhere, "br0": anywhere,
 		"": anywhere,
 
@@ -126,6 +126,17 @@ func TestRule(t *testing.T) {
 		}
 		if got == nowhere && (strings.Contains(quote.Value(text), text) || strings.Contains(quote.Word(text, 3), text)) {
 			t.Errorf("%q is shown: %s, %s", text, quote.Value(text), quote.Word(text, 3))
+		}
+	}
+}
+
+func TestIsKey(t *testing.T) {
+	for text, want := range map[string]bool{
+		"gw.example.com": false, "facade": false, "deadbeef.example.com": false, "0x100": false, "0session.example": true,
+		"feedfacefeedface": true, "0xfeedfacefeedface": true, "0sQUJDREVGR0hJSktMTU5PUA": true, "feedfacefeedface.example.com": true,
+	} {
+		if got := quote.IsKey(text); got != want {
+			t.Errorf("IsKey(%q) = %v, want %v", text, got, want)
 		}
 	}
 }
