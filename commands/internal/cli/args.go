@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -163,14 +162,4 @@ func Notef(env *Env, format string, args ...any) {
 // printLine prints a line on standard error.
 func printLine(env *Env, text string) {
 	fmt.Fprintln(env.Err, quote.Line(env.Name+": "+text))
-}
-
-// Print gives write a buffered standard output, and returns its error or that
-// of the output (a full disk).
-func Print(env *Env, write func(w io.Writer) error) error {
-	w := bufio.NewWriterSize(env.Out, 32<<10)
-	if err := errors.Join(write(w), w.Flush()); err != nil {
-		return fmt.Errorf("standard output: %w", err)
-	}
-	return nil
 }

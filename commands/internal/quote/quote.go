@@ -23,6 +23,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -73,8 +74,7 @@ func Printable(s string) string {
 		case r == utf8.RuneError && n == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
 		case unprintable(r):
-			q := strconv.QuoteRune(r)
-			b.WriteString(q[1 : len(q)-1])
+			b.WriteString(escape(r))
 		default:
 			b.WriteString(s[i : i+n])
 		}
@@ -84,6 +84,69 @@ func Printable(s string) string {
 }
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// escape is the escape of a character, in a form that JSON has too beyond ASCII.
+func escape(r rune) string {
+	if r > 0xffff {
+		high, low := utf16.EncodeRune(r)
+		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+	}
+	q := strconv.QuoteRuneToASCII(r)
+	return q[1 : len(q)-1]
+}
+
+// Block returns lines of output with all escaped that is not printable, but for
+// tabs and the ends of lines. Text that needs no escapes is returned as it is.
+// Where more is to follow, incomplete is how many bytes at the end of text are the
+// beginning of a character; they are not in the result.
+func Block(text []byte, more bool) (out []byte, incomplete int) {
+	if isPlain(text) {
+		return text, 0
+	}
+	if more {
+		incomplete = unfinished(text)
+		text = text[:len(text)-incomplete]
+	}
+	var b strings.Builder
+	for _, line := range strings.SplitAfter(string(text), "\n") {
+		end := strings.HasSuffix(line, "\n")
+		for j, cell := range strings.Split(strings.TrimSuffix(line, "\n"), "\t") {
+			if j > 0 {
+				b.WriteByte('\t')
+			}
+			b.WriteString(Printable(cell))
+		}
+		if end {
+			b.WriteByte('\n')
+		}
+	}
+	return []byte(b.String()), incomplete
+}
+
+// isPlain reports whether text is printable ASCII, tabs and ends of lines.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if (c < ' ' || c >= 0x7f) && c != '\n' && c != '\t' {
+			return false
+		}
+	}
+	return true
+}
+
+// unfinished returns how many bytes at the end of text begin a character that is
+// not complete.
+func unfinished(text []byte) int {
+	for n := 1; n <= min(utf8.UTFMax-1, len(text)); n++ {
+		tail := text[len(text)-n:]
+		if utf8.RuneStart(tail[0]) {
+			if utf8.FullRune(tail) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
 
 // Value returns the value of an option that takes no key as it can stand in a
 // message: as [Text] does, or its length where it may be a key.
