@@ -24,6 +24,10 @@ func TestError(t *testing.T) {
 			"ah0x100@10.0.0.2: the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6) (the stack says: Requested type not found)"},
 		{Attach, "ipsec0", syscall.ENOTTY, "ipsec0: not attached: the device does not know the request; is it a virtual device of KLIPS? (ipsec tncfg lists them)"},
 		{Attach, "ipsec0", syscall.EXFULL, "ipsec0: not attached: the system refuses it with EXFULL (exchange full); its log (dmesg) may say why"},
+		{AddSA, "", &klips.OpError{Object: "comp0x10000@10.0.0.2", Err: syscall.EINVAL, Fault: klips.FaultCPI},
+			"comp0x10000@10.0.0.2: not made: the SPI of a comp SA is a CPI, which has 16 bits (RFC 3173): take one of 0x100 to 0xffff"},
+		{Attach, "mast0", &klips.OpError{Err: syscall.ENODEV, Fault: klips.FaultMast},
+			"mast0: not attached: this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)"},
 		{ClearSAs, "", syscall.EPERM, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 		{SetDebug, "", errors.New("no daemon"), "no daemon"},
 		{List, "SAs", &klips.OpError{Op: "list", Err: errors.New("garbled answer")}, "SAs: cannot be listed: garbled answer"},
@@ -72,6 +76,11 @@ func TestTexts(t *testing.T) {
 		// One that nobody has thought of is not left alone either.
 		if got, want := Text(op, syscall.Errno(250)), verbs[op]+": the system refuses it with errno 250 (errno 250); its log (dmesg) may say why"; got != want {
 			t.Errorf("Text(%d, 250) = %q, want %q", op, got, want)
+		}
+	}
+	for f := klips.FaultNone + 1; f.String() != "unknown fault"; f++ {
+		if int(f) >= len(faults) || faults[f] == "" {
+			t.Errorf("there are no words for the fault %v", f)
 		}
 	}
 	for k := range texts {

@@ -14,6 +14,7 @@ type key struct {
 // Texts that several operations share.
 const (
 	noSuchSA     = "no such SA; ipsec spi lists those that exist"
+	noPart       = "the stack does not find an algorithm it needs; take another one, or another stack (--stack)"
 	noGroupSA    = "no such SA; make it first with ipsec spi (ipsec spi lists those that exist)"
 	noPolicySA   = "there is no such SA, or no tun SA follows it in its group; an inbound policy belongs to the tun SA (see ipsec spigrp)"
 	noEroute     = "no eroute has exactly these addresses, masks, protocol and ports; ipsec eroute lists those that exist"
@@ -118,9 +119,9 @@ var texts = map[key]string{
 	{AddSA, syscall.EAFNOSUPPORT}:    "the stack does not know the address family; is IPv6 switched off?",
 	{AddSA, syscall.EPFNOSUPPORT}:    "the stack does not know the address family; is IPv6 switched off?",
 	{AddSA, syscall.ESOCKTNOSUPPORT}: "the stack was built without the algorithm; take another one, or another stack (--stack)",
-	{AddSA, syscall.ENXIO}:           noSuchSA,
-	{AddSA, syscall.ENOENT}:          "the stack does not find an algorithm it needs; take another one, or another stack (--stack)",
-	{AddSA, syscall.ESRCH}:           noSuchSA,
+	{AddSA, syscall.ENXIO}:           noPart,
+	{AddSA, syscall.ENOENT}:          noPart,
+	{AddSA, syscall.ESRCH}:           noPart,
 }
 
 // faults are the words for what is wrong with a request on any stack that tells.
