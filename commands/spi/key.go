@@ -30,6 +30,9 @@ func (p *parser) key(option, value string) ([]byte, error) {
 		}
 		return key, nil
 	}
+	if name == "-" && p.stdin == "" && p.env.In == nil {
+		return nil, fmt.Errorf("--%s @-: there is no standard input", option)
+	}
 	key, err := p.keyFile(option, name)
 	if err != nil {
 		var usage *cli.UsageError
@@ -48,8 +51,6 @@ func (p *parser) keyFile(option, name string) ([]byte, error) {
 		return nil, cli.Usagef("@: there is no file name after @")
 	case name == "-" && p.stdin != "":
 		return nil, cli.Usagef("@-: standard input has been read for --%s; put one of the keys into a file", p.stdin)
-	case name == "-" && p.env.In == nil:
-		return nil, errors.New("there is no standard input")
 	case name == "-":
 		p.stdin = option
 		return readKey(p.env.In, "standard input")

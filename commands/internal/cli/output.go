@@ -21,6 +21,15 @@ func Print(env *Env, write func(w io.Writer) error) error {
 	return nil
 }
 
+// PrintExactly writes text to standard output as it is: the tables of a KLIPS
+// kernel, whose bytes scripts know.
+func PrintExactly(env *Env, text []byte) error {
+	if _, err := env.Out.Write(text); err != nil {
+		return fmt.Errorf("standard output: %w", err)
+	}
+	return nil
+}
+
 // A cleaner passes text on with escapes, see [quote.Block].
 type cleaner struct {
 	out  io.Writer

@@ -151,10 +151,10 @@ var differences = []difference{
 	{
 		text: "an SA to 0.0.0.0 is refused: no packet can come by it (its lines are taken out of the recorded tables)",
 		n:    1,
-		fits: func(s *step, r clitest.Result) bool {
+		fits: func(s *recorded.Step, r clitest.Result) bool {
 			return s.Cmd[0] == "spi" && s.Exit == 0 && r.Status != 0 && nowhere.MatchString(strings.Join(s.Cmd, " "))
 		},
-		mend: func(*world, *step) error { return nil },
+		mend: func(*world, *recorded.Step) error { return nil },
 	},
 }
 

@@ -27,7 +27,7 @@ func Print[T any](ctx context.Context, env *cli.Env, stack klips.Stack, t Table[
 		if err != nil {
 			return explain.Error(explain.List, t.About, err)
 		}
-		return cli.Print(env, func(w io.Writer) error { _, err := w.Write(text); return err })
+		return cli.PrintExactly(env, text)
 	}
 	records, err := t.Read(stack, ctx)
 	if err != nil {
