@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestPrint(t *testing.T) {
+func TestPrintEscapes(t *testing.T) {
 	long := strings.Repeat("x", 32<<10-1)
 	for name, tt := range map[string]struct{ text, want string }{
 		"plain":       {"ipsec0 -> eth0\tmtu=1500\nnext\n", "ipsec0 -> eth0\tmtu=1500\nnext\n"},
