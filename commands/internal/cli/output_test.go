@@ -46,12 +46,12 @@ func TestPrintJSON(t *testing.T) {
 	}
 }
 
-type full struct{}
+type fullDisk struct{}
 
-func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-func TestPrintFull(t *testing.T) {
-	err := Print(&Env{Out: full{}}, func(w io.Writer) error { _, err := io.WriteString(w, "text\xe2"); return err })
+func TestPrintFullDisk(t *testing.T) {
+	err := Print(&Env{Out: fullDisk{}}, func(w io.Writer) error { _, err := io.WriteString(w, "text\xe2"); return err })
 	if err == nil || err.Error() != "standard output: no space left on device" {
 		t.Errorf("Print on a full disk = %v", err)
 	}
