@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/ah"
@@ -207,10 +208,10 @@ func (w *inWorker) layer(c *inPacket) verdict {
 	return w.revealed(c)
 }
 
-// skipComp steps over a comp SA whose header is not there: its packet was sent
+// skipComp steps over comp SAs whose headers are not there: their packet was sent
 // uncompressed (RFC 3173 section 2.2).
 func (c *inPacket) skipComp() {
-	if len(c.chain) > 0 && c.chain[0].ID.Proto == klips.ProtoComp && c.h.Proto != packet.ProtoComp {
+	for len(c.chain) > 0 && c.chain[0].ID.Proto == klips.ProtoComp && c.h.Proto != packet.ProtoComp {
 		c.chain[0].Uncompressed.Add(uint64(c.h.Total))
 		c.chain[0].Compressed.Add(uint64(c.h.Total))
 		c.chain = c.chain[1:]
@@ -339,13 +340,13 @@ func (w *inWorker) opened(c *inPacket, sa *sadb.SA, seq uint32, v verdict) {
 }
 
 // mayFollow reports whether a header of protocol p can be what the rest of the
-// group takes off. A comp SA at the end may have nothing to do.
+// group takes off. Comp SAs at the end may have nothing to do.
 func mayFollow(p uint8, chain []*sadb.SA) bool {
 	switch p {
 	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp, packet.ProtoIPIP, packet.ProtoIPv6:
 		return true
 	}
-	return len(chain) == 1 && chain[0].ID.Proto == klips.ProtoComp
+	return !slices.ContainsFunc(chain, func(sa *sadb.SA) bool { return sa.ID.Proto != klips.ProtoComp })
 }
 
 // open checks replay window and ICV, then decrypts: nothing is looked at that

@@ -320,3 +320,30 @@ func TestRefusedByDevice(t *testing.T) {
 	}
 	p.wantStats("the second refused", p.b, klips.DeviceStats{RxPackets: 3, RxBytes: 200, RxDropped: 1})
 }
+
+// Of several comp SAs in a row none has a header where nothing was compressed
+// (RFC 3173 section 2.2).
+func TestCompsInARow(t *testing.T) {
+	for _, layers := range [][]layer{{tun, aes}, {aes}} {
+		p := bare(t)
+		last := len(layers) - 1
+		comps := append(slices.Clone(layers[:last]), comp, comp, layers[last])
+		sameSPI := func(s *klips.SASpec) {
+			if s.ID.Proto == klips.ProtoESP {
+				s.ID.SPI = 0x1005
+			}
+		}
+		ids := p.sas(p.a, layers, sameSPI)
+		p.sas(p.b, comps, sameSPI)
+		src, dst, eroute := inA4, inB4, []string{"10.1.0.0/16", "10.2.0.0/16"}
+		if last == 0 {
+			src, dst, eroute = gwA4, gwB4, []string{"192.0.2.1/32", "192.0.2.2/32"}
+		}
+		p.route(p.a, eroute[0], eroute[1], ids[0], klips.ErouteAdd)
+		want := ip(src, dst, 253, 40)
+		wire, _ := p.out(want)
+		if got := p.in(wire...); len(got) != 1 || !bytes.Equal(got[0], want) {
+			t.Errorf("%d SAs: delivered %x, want %x", len(layers), got, want)
+		}
+	}
+}
