@@ -18,6 +18,9 @@ type device struct {
 	link Link
 	att  atomic.Pointer[attachment]
 	done chan struct{}
+	// closing is set before the link is closed: if the link ends without it,
+	// somebody else has removed the device.
+	closing atomic.Bool
 
 	everAttached bool // guarded by Engine.devMu
 
@@ -116,8 +119,25 @@ func (e *Engine) deleteDevice(name string) error {
 	return nil
 }
 
+// vanished forgets a device that somebody has removed from the system, as with
+// ip link del: what is listed is there, and it can be made again.
+func (e *Engine) vanished(d *device) {
+	e.devMu.Lock()
+	is := e.devs[d.num] == d
+	if is {
+		e.devs[d.num] = nil
+		e.publishLocked()
+	}
+	e.devMu.Unlock()
+	if is {
+		d.close()
+		e.trace.device("removed from the system", d.link.Name(), nil)
+	}
+}
+
 // close ends the device's goroutine and removes the device.
 func (d *device) close() {
+	d.closing.Store(true)
 	d.link.Close()
 	<-d.done
 	d.att.Swap(nil).retire()

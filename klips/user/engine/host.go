@@ -30,7 +30,8 @@ type Link interface {
 	Name() string
 	// Read waits for packets and puts each into bufs[i][offset:]. A kernel's
 	// GSO packet is split: one Read gives all of its segments. os.ErrClosed
-	// after Close; other errors concern one packet only.
+	// after Close, and when the device has been removed from the system; other
+	// errors concern one packet only.
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
 	// Write writes packets bufs[i][offset:], offset at least 10 (room for a
 	// virtio header). It may merge packets of one flow, appending to bufs up

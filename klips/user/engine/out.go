@@ -69,6 +69,9 @@ func (w *outWorker) run() {
 	for {
 		n, err := w.d.link.Read(w.views, w.sizes, packet.Headroom)
 		if errors.Is(err, os.ErrClosed) {
+			if !w.d.closing.Load() {
+				go w.e.vanished(w.d) // it waits for this goroutine
+			}
 			return
 		}
 		if n > 0 {

@@ -413,6 +413,9 @@ func (w *randomWorld) operate(r *rand.Rand) {
 			_ = e.DetachAll(ctx)
 		}
 	case 31:
+		if l := w.host.Link(device); l != nil && r.IntN(4) == 0 {
+			_ = l.Close() // somebody removes it from the system
+		}
 		if r.IntN(4) == 0 {
 			_ = e.DeleteDevice(ctx, device)
 			_ = e.CreateDevice(ctx, device)

@@ -490,3 +490,22 @@ func TestPhysicalDeviceDown(t *testing.T) {
 		t.Errorf("attached: %v", got)
 	}
 }
+
+// A virtual device that somebody removes from the system is not listed any more,
+// and can be made and attached again.
+func TestDeviceRemovedFromSystem(t *testing.T) {
+	p := newPair(t)
+	p.must(p.ha.Link("ipsec0").Close())
+	settled(t, "ipsec0 is not listed", func() bool {
+		l, err := p.a.Devices(t.Context())
+		p.must(err)
+		return len(l) == 1 && l[0].Name == "ipsec1"
+	})
+	settled(t, "eth0 is not in use", func() bool { return p.ha.Wires() == 0 })
+	p.must(p.a.CreateDevice(t.Context(), "ipsec0"))
+	p.must(p.a.Attach(t.Context(), "ipsec0", "eth0"))
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", klips.Magic(klips.SPIPass), klips.ErouteAdd)
+	if sent, _ := p.out(ip(inA4, inB4, 253, 40)); len(sent) != 1 {
+		t.Errorf("%d packets sent by the new device, want 1", len(sent))
+	}
+}
