@@ -169,7 +169,7 @@ func (p *parser) subnet(name, value string) (netip.Prefix, error) {
 	s, err := klips.ParsePrefix(value, p.family, p.env.Resolver)
 	if err == nil && s != s.Masked() {
 		p.req.notes = append(p.req.notes, fmt.Sprintf("--%s %s has host bits set; it is taken as %v (the host alone is %v/%d)",
-			name, getopt.Quote(value), s.Masked(), s.Addr(), s.Addr().BitLen()))
+			name, quote.Value(value), s.Masked(), s.Addr(), s.Addr().BitLen()))
 	}
 	return s.Masked(), err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 	"github.com/klips-go/ipsec/klips/user/host"
@@ -41,7 +42,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(_, value string) error {
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil || n < 3 {
-			return cli.Usagef("--ready-fd %s: not a file descriptor above 2", getopt.Quote(value))
+			return cli.Usagef("--ready-fd %s: not a file descriptor above 2", quote.Value(value))
 		}
 		readyFD = int(n)
 		return nil

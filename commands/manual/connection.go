@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -119,7 +120,7 @@ func (k *connection) mode(c *conf.Conn) error {
 	case "drop", "reject":
 		k.shunt = "%" + t.Value
 	default:
-		return t.Error(conf.Show(t.Value) + " is none of tunnel, transport, passthrough, drop, reject")
+		return t.Error(quote.Value(t.Value) + " is none of tunnel, transport, passthrough, drop, reject")
 	}
 	switch {
 	case k.shunt != "" && (k.esp != "" || k.ah != ""):
@@ -162,7 +163,7 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 			return hops, p.Error(p.Value + ": a manually keyed connection needs the address of that host")
 		case p.Value != defaultRoute:
 			if e.addr, err = klips.ParseAddr(p.Value, klips.FamilyAny, nil); err != nil {
-				return hops, p.Error(conf.Show(p.Value) + ": " + err.Error())
+				return hops, p.Error(quote.Value(p.Value) + ": " + err.Error())
 			}
 			e.any = k.shunt != "" && e.addr.IsUnspecified()
 		case fromRoute >= 0:
@@ -230,11 +231,11 @@ func (k *connection) subnets(c *conf.Conn) error {
 		default:
 			var err error
 			if e.subnet, err = klips.ParseSubnet(p.Value, klips.FamilyAny, nil); err != nil {
-				return p.Error(conf.Show(p.Value) + ": " + err.Error())
+				return p.Error(quote.Value(p.Value) + ": " + err.Error())
 			}
 			text, _, _ := strings.Cut(p.Value, "/")
 			if a, err := klips.ParseAddr(text, klips.FamilyAny, nil); err == nil && a != e.subnet.Addr() {
-				k.notes = append(k.notes, fmt.Sprintf("%s %s has host bits set; it is taken as %s", p.Name, conf.Show(p.Value), prefixText(e.subnet)))
+				k.notes = append(k.notes, fmt.Sprintf("%s %s has host bits set; it is taken as %s", p.Name, quote.Value(p.Value), prefixText(e.subnet)))
 			}
 		}
 		e.given = true
@@ -268,7 +269,7 @@ func (k *connection) updowns(c *conf.Conn) error {
 		case "yes":
 			k.notes = append(k.notes, p.Name+" has no effect; do it in "+side+"updown")
 		default:
-			return p.Error(conf.Show(p.Value) + " is neither yes nor no")
+			return p.Error(quote.Value(p.Value) + " is neither yes nor no")
 		}
 	}
 	return nil
@@ -299,7 +300,7 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 		default:
 			var err error
 			if e.nexthop, err = klips.ParseAddr(p.Value, klips.FamilyOf(e.addr), nil); err != nil {
-				return p.Error(conf.Show(p.Value) + ": " + err.Error())
+				return p.Error(quote.Value(p.Value) + ": " + err.Error())
 			}
 		}
 		if e.nexthop == e.addr {

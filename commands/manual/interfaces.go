@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -41,9 +41,9 @@ func interfaces(p conf.Param, h host) (list []binding, err error) {
 			b.virtual, b.byRoute = "ipsec0", true
 			b.physical, b.missing = h.defaultDevice()
 		case !ok || b.physical == "" || strings.ContainsAny(b.physical, "=/"):
-			return nil, p.Error(conf.Show(word) + ": write a virtual and a physical device, as in ipsec0=eth0")
+			return nil, p.Error(quote.Value(word) + ": write a virtual and a physical device, as in ipsec0=eth0")
 		case !isVirtual(b.virtual):
-			return nil, p.Error(conf.Show(b.virtual) + " is no virtual device; these are ipsec0 to ipsec63")
+			return nil, p.Error(quote.Value(b.virtual) + " is no virtual device; these are ipsec0 to ipsec63")
 		}
 		if slices.ContainsFunc(list, func(o binding) bool { return o.virtual == b.virtual }) {
 			return nil, p.Error(b.virtual + " is there twice")
@@ -69,7 +69,7 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	switch {
 	case d.Physical != "" && b.physical != "" && b.physical != d.Physical && !b.byRoute:
 		return nil, b.param.Error(fmt.Sprintf("%s=%s, but %s is attached to %s; detach it with ipsec tncfg --detach --virtual %s, or change the line",
-			k.iface, conf.Show(b.physical), k.iface, getopt.Quote(d.Physical), k.iface))
+			k.iface, quote.Value(b.physical), k.iface, quote.Text(d.Physical), k.iface))
 	case d.Physical != "" && k.me().updown == "":
 		return nil, nil // the kernel refuses a route into a device that is down
 	case d.Physical != "":
@@ -81,7 +81,7 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 		if physical == "" {
 			physical = "DEVICE"
 		}
-		physical = getopt.Quote(physical)
+		physical = quote.Value(physical)
 		return nil, fmt.Errorf("%s is attached to no device; do it with ipsec tncfg --attach --virtual %s --physical %s, or write interfaces=\"%s=%s\" into config setup",
 			k.iface, k.iface, physical, k.iface, physical)
 	}

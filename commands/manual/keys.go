@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -45,7 +46,7 @@ func (k *connection) numbers(c *conf.Conn) error {
 		}
 		n, err := klips.ParseNumber(p.Value, 10, 1<<16)
 		if err != nil {
-			return p.Error(conf.Show(p.Value) + ": " + err.Error())
+			return p.Error(quote.Value(p.Value) + ": " + err.Error())
 		}
 		if n != 0 {
 			*to = fmt.Sprint(n)
@@ -58,14 +59,14 @@ func (k *connection) numbers(c *conf.Conn) error {
 func spiOf(p conf.Param) (klips.SPI, error) {
 	digits, ok := strings.CutPrefix(p.Value, "0x")
 	if !ok {
-		return 0, p.Error(conf.Show(p.Value) + ": write 0x and hex digits, as in 0x200")
+		return 0, p.Error(quote.Value(p.Value) + ": write 0x and hex digits, as in 0x200")
 	}
 	n, err := klips.ParseNumber(digits, 16, 0xffffffff)
 	switch {
 	case err != nil:
-		return 0, p.Error(conf.Show(p.Value) + ": " + err.Error())
+		return 0, p.Error(quote.Value(p.Value) + ": " + err.Error())
 	case klips.SPI(n) < klips.MinSPI:
-		return 0, p.Error(conf.Show(p.Value) + ": SPIs below 0x100 are reserved")
+		return 0, p.Error(quote.Value(p.Value) + ": SPIs below 0x100 are reserved")
 	}
 	return klips.SPI(n), nil
 }
@@ -75,12 +76,12 @@ func spiOf(p conf.Param) (klips.SPI, error) {
 func (k *connection) keys(c *conf.Conn) error {
 	if k.esp != "" {
 		if _, _, err := klips.ParseESP(k.esp); err != nil {
-			return c.Get("esp").Error(conf.Show(k.esp) + ": " + err.Error())
+			return c.Get("esp").Error(quote.Value(k.esp) + ": " + err.Error())
 		}
 	}
 	if k.ah != "" {
 		if _, err := klips.ParseAH(k.ah); err != nil {
-			return c.Get("ah").Error(conf.Show(k.ah) + ": " + err.Error())
+			return c.Get("ah").Error(quote.Value(k.ah) + ": " + err.Error())
 		}
 		if !c.Has("ahkey") && !c.Has("leftahkey") && !c.Has("rightahkey") {
 			return c.Errorf("ah is given, but no ahkey")

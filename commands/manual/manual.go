@@ -17,6 +17,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 )
 
@@ -86,7 +87,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		case "iam":
 			var err error
 			if r.me, err = parseIdentity(value); err != nil {
-				return cli.Usagef("--iam %s: %v", conf.Show(value), err)
+				return cli.Usagef("--iam %s: %v", quote.Value(value), err)
 			}
 		case "show":
 			r.show = true

@@ -23,8 +23,8 @@ func redact(args []string) []string {
 	return out
 }
 
-// quote writes a word as sh reads it back.
-func quote(word string) string {
+// shellWord writes a word as sh reads it back.
+func shellWord(word string) string {
 	plain := word != ""
 	for i := 0; i < len(word) && plain; i++ {
 		c := word[i]
@@ -36,7 +36,7 @@ func quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-func quoteAll(words []string) string {
+func shellWords(words []string) string {
 	var b strings.Builder
 	for i, w := range words {
 		if i > 0 {
@@ -45,7 +45,7 @@ func quoteAll(words []string) string {
 		if w == hidden {
 			b.WriteString(w)
 		} else {
-			b.WriteString(quote(w))
+			b.WriteString(shellWord(w))
 		}
 	}
 	return b.String()
@@ -62,7 +62,7 @@ func (s *step) text(stack string, keys bool) string {
 	case s.device != "":
 		return "ip link set " + s.device + upOrDown(s.remove)
 	case s.script != "":
-		return "PLUTO_VERB=" + s.verb + " sh -c " + quote(s.script)
+		return "PLUTO_VERB=" + s.verb + " sh -c " + shellWord(s.script)
 	}
 	words := []string{"ipsec"}
 	if stack != "" {
@@ -72,7 +72,7 @@ func (s *step) text(stack string, keys bool) string {
 	if !keys {
 		args = redact(args)
 	}
-	return quoteAll(append(words, args...))
+	return shellWords(append(words, args...))
 }
 
 func routeText(r *routes.Route, remove bool) string {
@@ -116,7 +116,7 @@ func (p *plan) write(w io.Writer, stack string, stops bool) error {
 		}
 		for _, v := range p.environ {
 			name, value, _ := strings.Cut(v, "=")
-			fmt.Fprintf(&b, "export %s=%s\n", name, quote(value))
+			fmt.Fprintf(&b, "export %s=%s\n", name, shellWord(value))
 		}
 		break
 	}

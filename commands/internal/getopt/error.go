@@ -46,7 +46,3 @@ func (e *Error) Error() string {
 	}
 	return s
 }
-
-// Quote returns the value of an option or the name of a file as it can stand in a
-// message, see [quote.File].
-func Quote(text string) string { return quote.File(text) }

@@ -227,19 +227,6 @@ func TestSetup(t *testing.T) {
 	}
 }
 
-func TestShow(t *testing.T) {
-	for word, want := range map[string]string{
-		"": `""`, "tunel": "tunel", "0x1234567": "0x1234567", "0x123456789": "…", "0sQUJDREVG": "0sQUJDREVG", "0sQUJDREVGR0": "…",
-		"0t a secret text": "…", "0123456789abcdef0123456789abcdef": "…", "01234567_89abcdef": "…", "aConnectionWithoutADigit": "aConnectionWithoutADigit", "QUJDREVGR0hJSktMTQ==": "…",
-		"samplesep-long-name-1": "samplesep-long-name-1", "2001:db8::1": "2001:db8::1", "hmac-sha2-256-128": "hmac-sha2-256-128",
-		"a\x1b[2J": `"a\x1b[2J"`, "a b": `"a b"`,
-	} {
-		if got := Show(word); got != want {
-			t.Errorf("Show(%q) = %s, want %s", word, got, want)
-		}
-	}
-}
-
 func TestFlip(t *testing.T) {
 	got := map[string]string{}
 	for _, n := range []string{"left", "rightsubnet", "type", "leftright", ""} {

@@ -11,11 +11,9 @@
 package conf
 
 import (
-	"slices"
 	"strconv"
-	"strings"
 
-	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // A Pos is a line of a file.
@@ -24,7 +22,7 @@ type Pos struct {
 	Line int // from 1
 }
 
-func (p Pos) String() string { return getopt.Quote(p.File) + ":" + strconv.Itoa(p.Line) }
+func (p Pos) String() string { return quote.File(p.File) + ":" + strconv.Itoa(p.Line) }
 
 // An Error is something wrong in a file.
 type Error struct {
@@ -53,29 +51,5 @@ type Param struct {
 
 // Error makes an Error at the parameter, whose name begins the text.
 func (p Param) Error(text string) error {
-	return &Error{p.Pos, p.Section, Show(p.Name) + ": " + text}
-}
-
-// Show returns a word of the file as it can stand in a message: quoted where it
-// is not plain, and an ellipsis where it can be a key or a part of one.
-func Show(word string) string {
-	if canBeKey(word) {
-		return "…"
-	}
-	return getopt.Quote(word)
-}
-
-// canBeKey reports whether a word can be a key or hold one: it has the prefix of
-// one and is longer than an SPI, or a long row of digits and letters of hex or
-// base64 is in it.
-func canBeKey(word string) bool {
-	const spi = len("0x") + 8
-	if len(word) > spi && word[0] == '0' && strings.IndexByte("xXsStT", word[1]) >= 0 {
-		return true
-	}
-	const digits = "0123456789+="
-	rows := strings.FieldsFunc(word, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || strings.ContainsRune(digits+"/_", r))
-	})
-	return slices.ContainsFunc(rows, func(row string) bool { return len(row) >= 16 && strings.ContainsAny(row, digits) })
+	return &Error{p.Pos, p.Section, quote.Value(p.Name) + ": " + text}
 }

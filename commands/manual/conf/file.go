@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // defaultName names the section that gives missing parameters to all conns.
@@ -87,7 +88,7 @@ func CheckName(name string) error {
 	case len(name) > maxName:
 		return fmt.Errorf("the name is longer than %d characters", maxName)
 	case !isName(name):
-		return fmt.Errorf("%s is no name; a name is a letter, then letters, digits, dots, hyphens and underscores", Show(name))
+		return fmt.Errorf("%s is no name; a name is a letter, then letters, digits, dots, hyphens and underscores", quote.Value(name))
 	}
 	return nil
 }
@@ -167,19 +168,19 @@ func (c *Conn) check(known func(string) bool, all []string) error {
 	near := getopt.Nearest(p.Name, all)
 	switch {
 	case near != "":
-		return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; did you mean %s?", Show(p.Name), near)}
+		return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; did you mean %s?", quote.Value(p.Name), near)}
 	case strings.Trim(p.Value, "=") == "":
 		// It can be the rest of a key in base64, on a line of its own.
 		return &Error{p.Pos, p.Section, "no such parameter; a value stands on the line of its parameter"}
 	}
-	return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; the name of one of your own begins with x-", Show(p.Name))}
+	return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; the name of one of your own begins with x-", quote.Value(p.Name))}
 }
 
 // missing says that there is no conn of that name, and which was perhaps meant.
 func (f *File) missing(name string, pos Pos, section string) error {
-	msg := fmt.Sprintf("no conn %s", Show(name))
+	msg := fmt.Sprintf("no conn %s", quote.Value(name))
 	if pos == (Pos{}) {
-		msg += " in " + getopt.Quote(f.name)
+		msg += " in " + quote.File(f.name)
 	}
 	if near := getopt.Nearest(name, f.Names()); near != "" {
 		msg += fmt.Sprintf("; did you mean %s?", near)

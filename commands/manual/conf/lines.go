@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // Bounds that keep a wrong file, or a loop of files, from taking forever.
@@ -49,7 +50,7 @@ func (l Loader) Load(name string) (*File, error) {
 func plainPath(err error) error {
 	var e *fs.PathError
 	if errors.As(err, &e) {
-		return &fs.PathError{Op: e.Op, Path: getopt.Quote(e.Path), Err: e.Err}
+		return &fs.PathError{Op: e.Op, Path: quote.File(e.Path), Err: e.Err}
 	}
 	return err
 }
@@ -84,7 +85,7 @@ func (r *reader) read(name string, from Pos) error {
 	}
 	// One file under two names is met again after a few turns: maxDepth ends it.
 	if slices.Contains(r.chain, name) {
-		return fail("include: %s is being read already; it would include itself", getopt.Quote(name))
+		return fail("include: %s is being read already; it would include itself", quote.File(name))
 	}
 	if len(r.chain) == maxDepth {
 		return fail("include: more than %d files that include each other", maxDepth)
@@ -174,14 +175,14 @@ func (r *reader) line(line string, pos Pos) error {
 		return r.conn(rest, pos)
 	case "ca":
 		// What an authority signs is for connections with automatic keying.
-		r.cur = &section{kind: "ca", name: Show(rest), pos: pos}
+		r.cur = &section{kind: "ca", name: quote.Value(rest), pos: pos}
 		return nil
 	}
 	if strings.Contains(text, "=") {
 		return fail("a parameter must be indented; only version, include, config, conn and ca begin a line")
 	}
 	if near := getopt.Nearest(strings.ToLower(word), marginWords); near != "" {
-		return fail("%s begins no line; did you mean %s?", Show(word), near)
+		return fail("%s begins no line; did you mean %s?", quote.Value(word), near)
 	}
 	return fail("neither version, include, config, conn nor ca")
 }
@@ -275,7 +276,7 @@ func (r *reader) param(text string, pos Pos) error {
 	if !isName(name) {
 		return fail("no parameter's name before =; a value stands on the line of its parameter")
 	}
-	shown := Show(name)
+	shown := quote.Value(name)
 	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 		value = value[1 : n-1]
 	} else if n >= 2 && value[0] == '{' && value[n-1] == '}' {
