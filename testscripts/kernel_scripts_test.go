@@ -20,7 +20,7 @@ import (
 var kernelScripts embed.FS
 
 // guestTools are the programs that they use.
-var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "ip"}
+var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip"}
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
 func haveInterfaces() error {

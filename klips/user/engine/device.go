@@ -17,9 +17,11 @@ type device struct {
 	num  int
 	link Link
 	att  atomic.Pointer[attachment]
-	done chan struct{}
-	// closing is set before the link is closed: if the link ends without it,
-	// somebody else has removed the device.
+	done chan struct{} // closed when the goroutine has ended
+	gone chan struct{} // closed when another device may have the number
+
+	// closing is set, by one goroutine, before the device is removed. Control
+	// operations do not see it from then on.
 	closing atomic.Bool
 
 	everAttached bool // guarded by Engine.devMu
@@ -71,10 +73,21 @@ func deviceError(op, name string, err error) error {
 
 // deviceLocked finds ipsecN; nil where there is none.
 func (e *Engine) deviceLocked(name string) *device {
-	if n, ok := deviceNumber(name); ok && n < len(e.devs) {
-		return e.devs[n]
+	n, ok := deviceNumber(name)
+	if !ok || n >= len(e.devs) || e.devs[n] == nil || e.devs[n].closing.Load() {
+		return nil
 	}
-	return nil
+	return e.devs[n]
+}
+
+// devicesLocked returns the devices by number.
+func (e *Engine) devicesLocked() (l []*device) {
+	for _, d := range e.devs {
+		if d != nil && !d.closing.Load() {
+			l = append(l, d)
+		}
+	}
+	return l
 }
 
 func (e *Engine) createDevice(name string) error {
@@ -87,6 +100,13 @@ func (e *Engine) createDevice(name string) error {
 		return deviceError(op, name, syscall.ENOENT)
 	}
 	e.devMu.Lock()
+	// Its worker has the number of the one before, and there must be one of a
+	// number: that one has to end first.
+	for old := e.devs[n]; old != nil && old.closing.Load(); old = e.devs[n] {
+		e.devMu.Unlock()
+		<-old.gone
+		e.devMu.Lock()
+	}
 	defer e.devMu.Unlock()
 	switch {
 	case e.closed:
@@ -98,7 +118,7 @@ func (e *Engine) createDevice(name string) error {
 	if err != nil {
 		return deviceError(op, name, err)
 	}
-	d := &device{num: n, link: l, done: make(chan struct{})}
+	d := &device{num: n, link: l, done: make(chan struct{}), gone: make(chan struct{})}
 	e.devs[n] = d
 	go newOutWorker(e, d, n+1, batchSize).run()
 	return nil
@@ -108,46 +128,42 @@ func (e *Engine) deleteDevice(name string) error {
 	const op = "delete device"
 	e.devMu.Lock()
 	d := e.deviceLocked(name)
-	if d == nil {
-		e.devMu.Unlock()
+	is := d != nil && d.closing.CompareAndSwap(false, true)
+	e.devMu.Unlock()
+	if !is {
 		return deviceError(op, name, syscall.ENOENT)
 	}
-	e.devs[d.num] = nil
-	e.publishLocked()
-	e.devMu.Unlock()
-	d.close()
+	e.remove(d)
 	return nil
 }
 
 // vanished forgets a device that somebody has removed from the system, as with
 // ip link del: what is listed is there, and it can be made again.
 func (e *Engine) vanished(d *device) {
-	e.devMu.Lock()
-	is := e.devs[d.num] == d
-	if is {
-		e.devs[d.num] = nil
-		e.publishLocked()
-	}
-	e.devMu.Unlock()
-	if is {
-		d.close()
-		e.trace.device("removed from the system", d.link.Name(), nil)
-	}
+	e.remove(d)
+	e.trace.device("removed from the system", d.link.Name(), nil)
 }
 
-// close ends the device's goroutine and removes the device.
-func (d *device) close() {
-	d.closing.Store(true)
+// remove removes a device when its packets are through. The caller has set
+// closing, and holds no lock.
+func (e *Engine) remove(d *device) {
+	e.devMu.Lock()
+	e.publishLocked()
+	e.devMu.Unlock()
 	d.link.Close()
 	<-d.done
 	d.att.Swap(nil).retire()
+	e.devMu.Lock()
+	e.devs[d.num] = nil
+	e.devMu.Unlock()
+	close(d.gone)
 }
 
 // publishLocked tells the inbound worker which devices are attached.
 func (e *Engine) publishLocked() {
 	var l []*device
-	for _, d := range e.devs {
-		if d != nil && d.att.Load() != nil {
+	for _, d := range e.devicesLocked() {
+		if d.att.Load() != nil {
 			l = append(l, d)
 		}
 	}
@@ -228,10 +244,8 @@ func (e *Engine) lost(d *device, a *attachment) {
 func (e *Engine) detachAll() {
 	var l []*attachment
 	e.devMu.Lock()
-	for _, d := range e.devs {
-		if d != nil {
-			l = append(l, e.detachLocked(d))
-		}
+	for _, d := range e.devicesLocked() {
+		l = append(l, e.detachLocked(d))
 	}
 	e.devMu.Unlock()
 	for _, a := range l {
@@ -254,10 +268,7 @@ func (e *Engine) devices() []klips.Device {
 	e.devMu.Lock()
 	defer e.devMu.Unlock()
 	var l []klips.Device
-	for _, d := range e.devs {
-		if d == nil {
-			continue
-		}
+	for _, d := range e.devicesLocked() {
 		v := klips.Device{Name: d.link.Name(), Stats: d.stats.read()}
 		if d.everAttached {
 			v.MTU, _ = d.link.MTU()

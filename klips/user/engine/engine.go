@@ -122,8 +122,6 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	devs := e.devs
-	e.devs = [klips.MaxDevices]*device{}
-	e.publishLocked()
 	e.devMu.Unlock()
 
 	e.ports.close()
@@ -132,8 +130,12 @@ func (e *Engine) Close() error {
 	<-e.inDone
 	e.receiver.Release()
 	for _, d := range devs {
-		if d != nil {
-			d.close()
+		switch {
+		case d == nil:
+		case d.closing.CompareAndSwap(false, true):
+			e.remove(d)
+		default:
+			<-d.gone
 		}
 	}
 	e.sas.Flush()

@@ -69,7 +69,7 @@ func (w *outWorker) run() {
 	for {
 		n, err := w.d.link.Read(w.views, w.sizes, packet.Headroom)
 		if errors.Is(err, os.ErrClosed) {
-			if !w.d.closing.Load() {
+			if w.d.closing.CompareAndSwap(false, true) {
 				go w.e.vanished(w.d) // it waits for this goroutine
 			}
 			return

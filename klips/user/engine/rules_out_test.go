@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"sync"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
@@ -507,5 +508,27 @@ func TestDeviceRemovedFromSystem(t *testing.T) {
 	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", klips.Magic(klips.SPIPass), klips.ErouteAdd)
 	if sent, _ := p.out(ip(inA4, inB4, 253, 40)); len(sent) != 1 {
 		t.Errorf("%d packets sent by the new device, want 1", len(sent))
+	}
+}
+
+// A device that is made again waits until the packets of the one before are
+// through: both would use the same cipher states.
+func TestDeviceMadeAgain(t *testing.T) {
+	p := newPair(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				_ = p.a.DeleteDevice(t.Context(), "ipsec0")
+				_ = p.a.CreateDevice(t.Context(), "ipsec0")
+			}
+		})
+	}
+	wg.Wait()
+	_ = p.a.CreateDevice(t.Context(), "ipsec0")
+	l, err := p.a.Devices(t.Context())
+	p.must(err)
+	if len(l) != 2 || p.ha.Link("ipsec0") == nil {
+		t.Errorf("devices %+v, want ipsec0 and ipsec1", l)
 	}
 }
