@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -105,7 +106,7 @@ const (
 // elsewhere are the words by which other programs call what is done here, and the
 // command that does it.
 var elsewhere = [...]struct{ word, command string }{
-	{"start", "ipsec setup start"}, {"stop", "ipsec setup stop"}, {"restart", "ipsec setup restart"}, {"reload", "ipsec setup restart"},
+	{"start", "ipsec setup start"}, {"stop", "ipsec setup stop"}, {"restart", "ipsec setup restart"}, {"reload", "ipsec setup reload"},
 	{"status", "ipsec setup status"}, {"verify", "ipsec version"}, {"info", "ipsec version"},
 	{"list", lookAll}, {"ls", lookAll}, {"show", lookAll}, {"dump", lookAll}, {"statusall", lookAll}, {"barf", lookAll},
 	{"up", "ipsec manual --up"}, {"down", "ipsec manual --down"}, {"auto", "ipsec manual"}, {"whack", "ipsec manual"}, {"conn", "ipsec manual"},
@@ -120,18 +121,28 @@ var elsewhere = [...]struct{ word, command string }{
 // unknownApplet is the error for a name that no applet has: it names the one that
 // was perhaps meant.
 func unknownApplet(name string) error {
-	for _, e := range elsewhere {
-		if e.word == name {
-			return cli.Usagef("no applet %s; this is done by %s", name, e.command)
-		}
-	}
-	names := make([]string, len(registry))
+	names := make([]string, 0, len(registry)+len(elsewhere))
 	for i := range registry {
-		names[i] = registry[i].name
+		names = append(names, registry[i].name)
 	}
-	near := getopt.Nearest(name, names)
+	for _, e := range elsewhere {
+		names = append(names, e.word)
+	}
+	near := name // "rm" is one of the words, and near others too
+	if !slices.Contains(names, name) {
+		near = getopt.Nearest(name, names)
+	}
 	if near == "" {
 		return cli.Usagef("no applet %s", quote.Name(name, false))
 	}
-	return cli.Usagef("no applet %s; did you mean %s?", quote.Name(name, true), near)
+	meant := ""
+	if near != name {
+		meant = " did you mean " + near + "?"
+	}
+	for _, e := range elsewhere {
+		if e.word == near {
+			return cli.Usagef("no applet %s;%s this is done by %s", quote.Name(name, true), meant, e.command)
+		}
+	}
+	return cli.Usagef("no applet %s;%s", quote.Name(name, true), meant)
 }

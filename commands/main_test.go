@@ -82,6 +82,7 @@ func TestDispatch(t *testing.T) {
 		{"a key for a stack", []string{"ipsec", "--stack", "0xfeedfacefeedface", "spi"}, nil, 2, "", "ipsec: unknown stack (18 characters, not shown: it may be a key); want", nil},
 		{"swapped letters", []string{"ipsec", "sip"}, nil, 2, "", "ipsec: no applet sip; did you mean spi?", nil},
 		{"a verb of setup", []string{"ipsec", "status"}, nil, 2, "", "ipsec: no applet status; this is done by ipsec setup status (see", nil},
+		{"a verb with swapped letters", []string{"ipsec", "sttaus"}, nil, 2, "", "ipsec: no applet sttaus; did you mean status? this is done by ipsec setup status (see", nil},
 		{"a verb by a link", []string{"ipsec_start"}, nil, 2, "", "ipsec_start: no applet start; this is done by ipsec setup start", nil},
 		{"a verb in help", []string{"ipsec", "help", "add"}, nil, 2, "", "ipsec help: no applet add; this is done by ipsec spi for an SA", nil},
 		{"a key for an applet", []string{"ipsec", "feedfacefeedface"}, nil, 2, "", "ipsec: no applet (16 characters, not shown: it may be part of a key)", nil},

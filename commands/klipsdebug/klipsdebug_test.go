@@ -92,6 +92,7 @@ func TestRefused(t *testing.T) {
 		{"--set esp --clear ah", "--clear after --set; give one of --set, --clear, --all and --none"},
 		{"--all --all", "--all after --all; give one of --set, --clear, --all and --none"},
 		{"--set ESP", "--set ESP: unknown area; there are all, tunnel, tncfg, " + words},
+		{"--set eruote", "--set eruote: unknown area; did you mean eroute?"},
 		{"--clear tncfg", "--clear tncfg: unknown area; there are all, tunnel, " + words},
 		{"--set", "option --set needs a value (AREA)"},
 		{"--none esp", "unexpected argument esp; everything here is given with options"},

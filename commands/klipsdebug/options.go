@@ -84,6 +84,9 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		default:
 			var ok bool
 			if r.change, ok = change(name == "set", value); !ok {
+				if near := getopt.Nearest(value, areaNames(name == "set")); near != "" {
+					return cli.Usagef("--%s %s: unknown area; did you mean %s?", name, quote.Value(value), near)
+				}
 				return cli.Usagef("--%s %s: unknown area; there are all, %s", name, quote.Value(value), strings.Join(areaNames(name == "set"), ", "))
 			}
 		}

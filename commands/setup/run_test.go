@@ -92,6 +92,7 @@ func TestCommandLines(t *testing.T) {
 	}{
 		{"", "", "what to do is missing: start, stop, restart, force-reload, condrestart, try-restart, reload, status, set", 2},
 		{"frobnicate", "", "frobnicate: no such action; there are start, stop,", 2},
+		{"relaod", "", "relaod: no such action; did you mean reload?", 2},
 		{"start stop", "", "one thing at a time: start and stop were given", 2},
 		{"reload --json", "", "--json goes with status only", 2},
 		{"set", "", "a knob is missing", 2},

@@ -92,6 +92,9 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case "status":
 		return s.status(ctx, asJSON)
 	}
+	if near := getopt.Nearest(words[0], actions[:]); near != "" {
+		return cli.Usagef("%s: no such action; did you mean %s?", quote.Value(words[0]), near)
+	}
 	return cli.Usagef("%s: no such action; there are %s", quote.Value(words[0]), strings.Join(actions[:], ", "))
 }
 
