@@ -19,7 +19,8 @@ const (
 	debugTncfg = 0x100
 )
 
-// linesPerSecond limits the debug log. What comes above that is counted.
+// linesPerSecond limits the debug log. The last line of a second says that more are
+// left out.
 const linesPerSecond = 100
 
 // trace is the debug log: a line for each decision in the areas that klipsdebug
