@@ -74,8 +74,17 @@ func (k *tape) ioctl(r kernel.Request, virtual, physical string) error {
 	case kernel.DelDev:
 		text = "detach " + virtual
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.ioctls = append(k.ioctls, text)
 	return k.ioctlErr
+}
+
+// asked returns the messages and the ioctls so far.
+func (k *tape) asked() (messages, ioctls []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.messages, k.ioctls
 }
 
 // take writes a request down and returns what is sent back.

@@ -158,14 +158,15 @@ func (g *golden) replay(t *testing.T, c *recorded.Command, want verdict) *differ
 		Environ: c.Env, Resolver: clitest.Names,
 	}
 	got := clitest.Run(apps[c.Tool](), w, c.Args...)
-	d := &difference{Command: c, want: want, printed: printed(t, c, g.proc), got: got, accepted: got.Status == 0, asked: len(k.messages)+len(k.ioctls) > 0}
+	messages, ioctls := k.asked()
+	d := &difference{Command: c, want: want, printed: printed(t, c, g.proc), got: got, accepted: got.Status == 0, asked: len(messages)+len(ioctls) > 0}
 	d.checkRules(t)
 	if d.accepted != want.accepted {
 		return d
 	}
 	if d.accepted {
-		if d.what = compare(k.messages, want.messages); d.what == "" {
-			d.what = compare(k.ioctls, want.ioctls)
+		if d.what = compare(messages, want.messages); d.what == "" {
+			d.what = compare(ioctls, want.ioctls)
 		}
 		if d.what == "" && c.Exit == 0 {
 			d.what = d.comparePrinted()
