@@ -183,16 +183,26 @@ func lastLine(log io.ReaderAt, from int64) string {
 	return last
 }
 
-// stop stops the daemon and returns when it is gone, and with it its devices.
-// None to stop is no error.
-func (d daemon) stop(ctx context.Context) error {
+// turnIfThere waits for the turn in a run directory that is there. Where there is
+// none it says that no daemon runs, and returns nil without an error.
+func (d daemon) turnIfThere(ctx context.Context) (*user.Dir, error) {
 	dir, err := d.turn(ctx, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		d.noneRuns()
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return d.refused(err)
+		return nil, d.refused(err)
+	}
+	return dir, nil
+}
+
+// stop stops the daemon and returns when it is gone, and with it its devices.
+// None to stop is no error.
+func (d daemon) stop(ctx context.Context) error {
+	dir, err := d.turnIfThere(ctx)
+	if dir == nil {
+		return err
 	}
 	defer dir.Close()
 	if err := d.stopIn(ctx, dir); err != nil {
@@ -304,13 +314,9 @@ func (d daemon) restart(ctx context.Context) error {
 
 // condrestart restarts the daemon if one runs.
 func (d daemon) condrestart(ctx context.Context) error {
-	dir, err := d.turn(ctx, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		d.noneRuns()
-		return nil
-	}
-	if err != nil {
-		return d.refused(err)
+	dir, err := d.turnIfThere(ctx)
+	if dir == nil {
+		return err
 	}
 	defer dir.Close()
 	pid, err := dir.Holder()
