@@ -45,10 +45,13 @@ func (x *executor) advise(ctx context.Context) {
 
 // tables are those of a stack, read when they are first needed.
 type tables struct {
-	stack   klips.Stack
-	groups  *klips.Groups
-	eroutes map[klips.Selector]klips.SAID
-	err     error // of reading the SAs
+	stack  klips.Stack
+	groups *klips.Groups
+	err    error // of reading the SAs
+
+	eroutes    []klips.Eroute
+	targets    map[klips.Selector]klips.SAID // of the eroutes; nil until they are read
+	eroutesErr error
 }
 
 func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
@@ -67,18 +70,20 @@ func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
 	return t.groups.Of(id)
 }
 
+func (t *tables) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
+	if t.targets == nil {
+		t.eroutes, t.eroutesErr = t.stack.Eroutes(ctx)
+		t.targets = make(map[klips.Selector]klips.SAID, len(t.eroutes))
+		for _, e := range t.eroutes {
+			t.targets[e.Selector] = e.ID
+		}
+	}
+	return t.eroutes, t.eroutesErr
+}
+
 // HasEroute returns true also where the eroutes cannot be read: they have been
 // set.
 func (t *tables) HasEroute(ctx context.Context, e klips.Eroute) bool {
-	if t.eroutes == nil {
-		list, err := t.stack.Eroutes(ctx)
-		if err != nil {
-			return true
-		}
-		t.eroutes = make(map[klips.Selector]klips.SAID, len(list))
-		for _, e := range list {
-			t.eroutes[e.Selector] = e.ID
-		}
-	}
-	return t.eroutes[e.Selector] == e.ID
+	_, err := t.Eroutes(ctx)
+	return err != nil || t.targets[e.Selector] == e.ID
 }

@@ -56,7 +56,11 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 			Name: "ipsec_spigrp", About: "groups", Read: klips.Stack.SAs, Write: procfs.WriteSPIGrp})
 	case 1:
 		req.Debugf(env, "ungroup %s", req.ids[0])
-		return explain.Error(explain.Ungroup, req.ids[0].String(), stack.Ungroup(ctx, req.ids[0]))
+		if err := stack.Ungroup(ctx, req.ids[0]); err != nil {
+			return explain.Error(explain.Ungroup, req.ids[0].String(), err)
+		}
+		env.Check(ctx, stack, advice.Ungroup(req.ids[0]))
+		return nil
 	}
 	req.Debugf(env, "group %s", join(req.ids))
 	if err := stack.Group(ctx, req.ids); err != nil {

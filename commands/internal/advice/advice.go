@@ -146,3 +146,42 @@ func groupText(f klips.GroupFault) string {
 	}
 	return fmt.Sprintf("%v and %v do not fit in one group", f.SA, f.Other)
 }
+
+// Ungroup is about a group that has been taken apart: eroutes that go to what was
+// its first SA go on doing so.
+func Ungroup(id klips.SAID) cli.Check {
+	return func(ctx context.Context, t cli.Tables) []string {
+		eroutes, err := t.Eroutes(ctx)
+		if err != nil {
+			return nil // the group has been taken apart; they could not be read
+		}
+		var bare []klips.Eroute
+		for _, e := range eroutes {
+			if e.ID.Dst == id.Dst && unprotected(ctx, t, e.ID) {
+				bare = append(bare, e)
+			}
+		}
+		if bare == nil {
+			return nil
+		}
+		others := ""
+		if n := len(bare) - 1; n > 0 {
+			others = fmt.Sprintf(" (as %d more go to such SAs)", n)
+		}
+		e := bare[0]
+		return []string{fmt.Sprintf("the eroute %v still goes to %v%s, which no esp or ah SA follows any more, so its packets leave without protection; remove it (ipsec eroute --del), or group the SA anew",
+			e.Selector, e.ID, others)}
+	}
+}
+
+// unprotected reports whether packets to an SA that is there go neither through
+// an esp nor an ah SA.
+func unprotected(ctx context.Context, t cli.Tables, id klips.SAID) bool {
+	if id.IsMagic() {
+		return false
+	}
+	group, err := t.Group(ctx, id)
+	i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
+	return err == nil && i >= 0 && group[i].Dir == klips.Outbound &&
+		!slices.ContainsFunc(group[i:], func(sa klips.SA) bool { return sa.ID.Proto == klips.ProtoESP || sa.ID.Proto == klips.ProtoAH })
+}

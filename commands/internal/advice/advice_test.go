@@ -14,8 +14,9 @@ import (
 // A world is the tables of a host with the address 192.0.2.1 (2001:db8::1).
 type world struct {
 	sas   []klips.SA
-	gone  bool  // eroutes have been removed or replaced meanwhile
-	broke error // the SAs cannot be read
+	gone  bool         // eroutes have been removed or replaced meanwhile
+	to    []klips.SAID // where eroutes go
+	broke error        // the SAs cannot be read
 }
 
 func (w *world) Group(_ context.Context, id klips.SAID) ([]klips.SA, error) {
@@ -23,6 +24,15 @@ func (w *world) Group(_ context.Context, id klips.SAID) ([]klips.SA, error) {
 		return nil, w.broke
 	}
 	return klips.NewGroups(w.sas).Of(id)
+}
+
+// Eroutes are 10.1.0.0/16 -> 10.2.0.0/16 and so on.
+func (w *world) Eroutes(context.Context) (l []klips.Eroute, err error) {
+	for i, id := range w.to {
+		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(2 + i)}), 16)
+		l = append(l, klips.Eroute{ID: id, Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: dst}})
+	}
+	return l, w.broke
 }
 
 func (w *world) HasEroute(context.Context, klips.Eroute) bool { return !w.gone }
@@ -155,5 +165,34 @@ func TestGroup(t *testing.T) {
 		holds(t, tt.group, Group(list(t, named))(t.Context(), w), tt.words)
 		w.broke = errors.New("broken")
 		holds(t, tt.group+" with unreadable tables", Group(list(t, named))(t.Context(), w), "")
+	}
+}
+
+func TestUngroup(t *testing.T) {
+	const apart = "tun0x100@192.0.2.2,esp0x101@192.0.2.2,comp0x102@192.0.2.2"
+	for _, tt := range []struct {
+		groups string // that are there now, with commas between
+		to     string // where eroutes go
+		id     string // that was named
+		words  string
+	}{
+		{apart, "", "tun0x100@192.0.2.2", ""},
+		{apart, "%drop", "tun0x100@192.0.2.2", ""},
+		{apart, "tun0x100@192.0.2.2", "tun0x100@192.0.2.2", "10.1.0.0/16 10.2.0.0/16 tun0x100@192.0.2.2 protection"},
+		{apart, "tun0x100@192.0.2.2", "esp0x101@192.0.2.2", "tun0x100@192.0.2.2"}, // whichever member was named
+		{apart, "tun0x100@192.0.2.2 comp0x102@192.0.2.2", "esp0x101@192.0.2.2", "tun0x100@192.0.2.2 1 more"},
+		{apart, "esp0x101@192.0.2.2", "esp0x101@192.0.2.2", ""},
+		{apart, "comp0x102@192.0.2.2", "esp0x101@192.0.2.2", "comp0x102@192.0.2.2"},
+		{apart, "tun0x999@192.0.2.2", "esp0x101@192.0.2.2", ""},
+		{apart + ",tun0x900@192.0.2.3", "tun0x900@192.0.2.3", "tun0x100@192.0.2.2", ""}, // another gateway
+		{"tun0x100@192.0.2.2 esp0x101@192.0.2.2,ah0x102@192.0.2.2", "tun0x100@192.0.2.2", "ah0x102@192.0.2.2", ""},
+		{"tun0x100@192.0.2.1,esp0x101@192.0.2.1", "tun0x100@192.0.2.1", "tun0x100@192.0.2.1", ""},
+		{"tun0x100@2001:db8::2,ah0x101@2001:db8::2", "tun0x100@2001:db8::2", "ah0x101@2001:db8::2", "tun0x100@2001:db8::2"},
+	} {
+		w := newWorld(t, strings.Split(tt.groups, ",")...)
+		w.to = list(t, tt.to)
+		holds(t, tt.groups+" to "+tt.to, Ungroup(said(t, tt.id))(t.Context(), w), tt.words)
+		w.broke = errors.New("broken")
+		holds(t, tt.groups+" with unreadable tables", Ungroup(said(t, tt.id))(t.Context(), w), "")
 	}
 }

@@ -17,6 +17,8 @@ type Tables interface {
 	// HasEroute reports whether an eroute that was set is still there, with this
 	// SAID.
 	HasEroute(ctx context.Context, e klips.Eroute) bool
+	// Eroutes returns all eroutes.
+	Eroutes(ctx context.Context) ([]klips.Eroute, error)
 }
 
 // Check makes a check of what the command has just done, and prints its notes;
@@ -39,3 +41,5 @@ func (n now) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
 }
 
 func (now) HasEroute(context.Context, klips.Eroute) bool { return true }
+
+func (n now) Eroutes(ctx context.Context) ([]klips.Eroute, error) { return n.stack.Eroutes(ctx) }
