@@ -13,6 +13,9 @@ type OpError struct {
 	// Reason says to a person why it was refused and what to do, where the stack
 	// knows better than Err tells; may be empty.
 	Reason string
+	// Left says what was changed before it was refused and could not be taken back;
+	// empty where nothing was changed, as it should be.
+	Left string
 }
 
 func (e *OpError) Error() string {
@@ -28,6 +31,9 @@ func (e *OpError) Error() string {
 	}
 	if e.Reason != "" {
 		s += ": " + e.Reason
+	}
+	if e.Left != "" {
+		s += "; " + e.Left
 	}
 	if e.Detail != "" {
 		s += " (" + e.Detail + ")"

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -101,64 +99,6 @@ func TestOtherAnswers(t *testing.T) {
 		if err := s.ClearSAs(t.Context()); err != nil {
 			t.Errorf("ClearSAs = %v", err)
 		}
-	}
-}
-
-// A group of which a pair is refused leaves nothing behind, and what was grouped
-// before stays so.
-func TestGroupIsTakenBack(t *testing.T) {
-	a, b, c, d, e := tun(0x101), tun(0x102), tun(0x103), tun(0x104), tun(0x105)
-	for _, test := range []struct {
-		name   string
-		before [][]klips.SAID // lines of ipsec_spigrp when the refusal comes
-		group  []klips.SAID
-		fails  int
-		want   []string
-	}{
-		{"first pair", nil, []klips.SAID{a, b, c}, 1, []string{"a b"}},
-		{"second pair", [][]klips.SAID{{a, b}, {b}, {c}}, []klips.SAID{a, b, c}, 2, []string{"a b", "b c", "a"}},
-		{"no tables", nil, []klips.SAID{a, b, c, d}, 3, []string{"a b", "b c", "c d", "a"}},
-		{"joined", [][]klips.SAID{{e, a, b}, {a, b}, {b}}, []klips.SAID{a, b, c}, 2, []string{"a b", "b c", "a", "e a"}},
-		{"joined inbound", [][]klips.SAID{{b}, {a, e}, {d, b, a, e}, {b, a, e}, {e}}, []klips.SAID{a, b, c}, 2, []string{"a b", "b c", "a", "e a", "b d"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d", e: "e"}
-			var got []string
-			s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
-				ids, err := m.Group()
-				if err != nil {
-					t.Error(err)
-				}
-				var text []string
-				for _, id := range ids {
-					text = append(text, names[id])
-				}
-				got = append(got, strings.Join(text, " "))
-				if len(got) == test.fails {
-					return []*pfkey.Message{pfkey.ErrorReply(m.Header, syscall.EEXIST)}
-				}
-				return []*pfkey.Message{pfkey.Ack(m.Header)}
-			})
-			if test.before != nil {
-				var sas []klips.SA
-				for _, l := range test.before {
-					sas = append(sas, klips.SA{ID: l[0], Next: l[1:]})
-				}
-				f, err := os.Create(filepath.Join(s.dir, "ipsec_spigrp"))
-				if err == nil {
-					err = errors.Join(procfs.WriteSPIGrp(f, sas), f.Close())
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := s.Group(t.Context(), test.group); !errors.Is(err, syscall.EEXIST) {
-				t.Errorf("Group = %v, want EEXIST", err)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("asked for (-want +got)\n%s", diff)
-			}
-		})
 	}
 }
 

@@ -3,17 +3,21 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// Group links SAs, one message (X_GRPSA) a pair. What the tables show that KLIPS
-// would refuse is refused before the first message: links can only be taken back
-// with the whole group that they are in. When KLIPS refuses a pair all the same,
-// the links that were made before are taken back.
+// Group links SAs, one message (X_GRPSA) a pair. What must not be linked is
+// refused before the first message, because a link can only be taken back with
+// all that stands behind it: KLIPS would refuse some of it in the middle, and it
+// takes an SA that follows another one already. What other programs change at the
+// same time can still have a pair refused; then the links that were made before
+// are taken back, or the error tells which ones stay.
 func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
 	if len(ids) < 2 || len(ids) > klips.MaxGroup {
 		return groupError("", syscall.EINVAL)
@@ -24,13 +28,12 @@ func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
 		}
 	}
 	for i := 1; i < len(ids); i++ {
-		if err := s.link(ctx, ids[i-1], ids[i]); err != nil {
-			var oe *klips.OpError
-			if i > 1 && errors.As(err, &oe) {
-				if uerr := s.unlink(ctx, ids[:i]); uerr != nil {
-					oe.Detail = "the links made before could not be taken back: " + uerr.Error()
-				}
-			}
+		err := s.link(ctx, ids[i-1], ids[i])
+		var oe *klips.OpError
+		if i > 1 && errors.As(err, &oe) {
+			oe.Left = s.takeBack(context.WithoutCancel(ctx), ids[:i])
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -43,85 +46,29 @@ func groupError(object string, err syscall.Errno) error {
 
 // link links two SAs. The error names the one at fault where the tables show it,
 // else both.
-func (s *Stack) link(ctx context.Context, a, b klips.SAID) error {
-	err := s.Asker(ctx, "group", a.String()+" "+b.String(), pfkey.GroupPair(a, b))
+func (s *Stack) link(ctx context.Context, inner, outer klips.SAID) error {
+	err := s.Asker(ctx, "group", inner.String()+" "+outer.String(), pfkey.GroupPair(inner, outer))
 	var oe *klips.OpError
 	if !errors.As(err, &oe) {
 		return err
 	}
-	l, lerr := s.readLinks(ctx)
-	if lerr != nil {
-		return err
-	}
-	first, second := l.order(a, b)
-	switch missing := l.missing([]klips.SAID{a, b}); {
-	case errors.Is(err, syscall.ENOENT) && missing != nil:
-		oe.Object = missing[0].String()
-	case !errors.Is(err, syscall.EEXIST):
-	case l.next[first] != (klips.SAID{}):
-		oe.Object = first.String()
-	case l.follows(second):
-		oe.Object = second.String()
+	if l, lerr := s.readLinks(ctx); lerr == nil {
+		switch missing := l.missing([]klips.SAID{inner, outer}); {
+		case errors.Is(err, syscall.ENOENT) && missing != nil:
+			oe.Object = missing[0].String()
+		case errors.Is(err, syscall.EEXIST) && missing == nil:
+			if at, busy := l.busy(inner, outer); busy {
+				oe.Object = at.String()
+			}
+		}
 	}
 	return err
 }
 
-// links are the SAs of the tables: how they follow each other in processing
-// order, and which are inbound.
-type links struct {
-	next    map[klips.SAID]klips.SAID // the zero SAID at the end of a group
-	inbound map[klips.SAID]bool
-}
-
-func (s *Stack) readLinks(ctx context.Context) (l links, err error) {
-	sas, err := s.SAs(ctx)
-	if err != nil {
-		return l, err
-	}
-	l = links{make(map[klips.SAID]klips.SAID, len(sas)), map[klips.SAID]bool{}}
-	for _, sa := range sas {
-		l.next[sa.ID] = klips.SAID{}
-		if len(sa.Next) > 0 {
-			l.next[sa.ID] = sa.Next[0]
-		}
-		l.inbound[sa.ID] = sa.Dir == klips.Inbound
-	}
-	return l, nil
-}
-
-// order returns two SAs in processing order, which the direction of the outer one
-// decides.
-func (l links) order(inner, outer klips.SAID) (first, second klips.SAID) {
-	if l.inbound[outer] {
-		return outer, inner
-	}
-	return inner, outer
-}
-
-// missing returns those of the SAs that are not there.
-func (l links) missing(ids []klips.SAID) (m []klips.SAID) {
-	for _, id := range ids {
-		if _, there := l.next[id]; !there {
-			m = append(m, id)
-		}
-	}
-	return m
-}
-
-// follows reports whether an SA comes after another one.
-func (l links) follows(id klips.SAID) bool {
-	for _, next := range l.next {
-		if next == id {
-			return true
-		}
-	}
-	return false
-}
-
-// check refuses what KLIPS refuses: a missing SA, a second follower, a loop.
-// Where the tables have none of the SAs, KLIPS has the word: it refuses the first
-// pair, and nothing has to be taken back.
-func (l links) check(ids []klips.SAID) error {
+// check refuses a group with a missing SA, a second neighbour on one side, or a
+// loop. Where the tables have none of the SAs, KLIPS has the word: it refuses the
+// first pair, and nothing has to be taken back.
+func (l *links) check(ids []klips.SAID) error {
 	missing := l.missing(ids)
 	switch len(missing) {
 	case 0:
@@ -131,58 +78,144 @@ func (l links) check(ids []klips.SAID) error {
 		return groupError(missing[0].String(), syscall.ENOENT)
 	}
 	for i := 1; i < len(ids); i++ {
-		first, second := l.order(ids[i-1], ids[i])
-		if l.next[first] != (klips.SAID{}) {
-			return groupError(first.String(), syscall.EEXIST)
+		if at, busy := l.busy(ids[i-1], ids[i]); busy {
+			return groupError(at.String(), syscall.EEXIST)
 		}
-		// No chain of links is longer than there are SAs, whatever a kernel shows.
-		for id, n := second, 0; id != (klips.SAID{}) && n <= len(l.next); id, n = l.next[id], n+1 {
-			if id == first {
-				return groupError(second.String(), syscall.EEXIST)
-			}
-		}
-		l.next[first] = second
+		l.join(l.order(ids[i-1], ids[i]))
 	}
 	return nil
 }
 
-// unlink takes back the links between SAs that stand one after the other in a
-// group. KLIPS can only take a whole group apart: what was linked to its ends
-// before is linked again.
-func (s *Stack) unlink(ctx context.Context, ids []klips.SAID) error {
-	ctx = context.WithoutCancel(ctx)
-	group := ids
-	if lines, err := s.groups(); err == nil {
-		group = wholeGroup(lines, ids)
+// busy returns the SA of a pair that has a neighbour where the other one would
+// stand, if one has.
+func (l *links) busy(inner, outer klips.SAID) (at klips.SAID, busy bool) {
+	first, second := l.order(inner, outer)
+	_, follower := l.next[first]
+	switch {
+	case follower, l.dangling[first]:
+		return first, true
+	case len(l.before[second]) > 0, first == second, slices.Contains(l.behind(second), first):
+		return second, true
 	}
-	if err := s.Ungroup(ctx, ids[0]); err != nil {
-		return err
+	return at, false
+}
+
+// takeBack takes the links between SAs back that stand one after the other, and
+// returns "", or in words which links stay and why.
+func (s *Stack) takeBack(ctx context.Context, ids []klips.SAID) string {
+	stays := func(why string) string {
+		names := make([]string, len(ids))
+		for i, id := range ids {
+			names[i] = id.String()
+		}
+		return fmt.Sprintf("%s stay linked: %s", strings.Join(names, " "), why)
 	}
-	for i := 1; i < len(group); i++ {
-		a, b := group[i-1], group[i]
-		if slices.Contains(ids, a) && slices.Contains(ids, b) {
+	l, err := s.readLinks(ctx)
+	if err != nil {
+		return stays("the tables of KLIPS cannot be read")
+	}
+	if first, _ := l.order(ids[0], ids[1]); first != ids[0] { // of inbound SAs, the last that is named stands first
+		ids = slices.Clone(ids)
+		slices.Reverse(ids)
+	}
+	for len(ids) > 1 && l.next[ids[0]] != ids[1] { // another program has been there
+		ids = ids[1:]
+	}
+	if len(ids) == 1 {
+		return ""
+	}
+	first, behind, group := ids[0], l.behind(ids[0]), l.group(ids[0])
+	if why := l.broken(group); why != "" {
+		return stays(why)
+	}
+	if len(l.heads(group)) > 1 {
+		return stays("another program has linked one of them as well")
+	}
+	if lost, frees := l.cut(first); frees {
+		return stays(freesText(lost))
+	}
+	if err := s.Asker.Ungroup(ctx, first); err != nil {
+		return stays(err.Error())
+	}
+	// What stood behind them before stands there again.
+	for i := 1; i < len(behind); i++ {
+		if slices.Contains(ids, behind[i]) {
 			continue
 		}
-		if err := s.link(ctx, a, b); err != nil {
+		inner, outer := l.named(behind[i-1], behind[i])
+		if err := s.link(ctx, inner, outer); err != nil {
+			return fmt.Sprintf("%v does not follow %v any more: %v", behind[i], behind[i-1], err)
+		}
+	}
+	return ""
+}
+
+// freesText says why a group cannot be taken apart.
+func freesText(lost klips.SAID) string {
+	return fmt.Sprintf("KLIPS takes a reference from each SA behind the first one of a group when it takes the group apart, and would free %v, which has only one left", lost)
+}
+
+// Ungroup takes the whole group of an SA apart (X_GRPSA with its first SA). KLIPS
+// takes apart only what stands behind the one that is named, and each time the SAs
+// behind lose a reference; EBUSY: one of them would be freed.
+func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
+	l, err := s.readLinks(ctx)
+	if err != nil || !l.has(id) {
+		return s.Asker.Ungroup(ctx, id)
+	}
+	refuse := func(reason string) error {
+		return &klips.OpError{Op: "ungroup", Object: id.String(), Err: syscall.EBUSY, Reason: reason}
+	}
+	group := l.group(id)
+	if why := l.broken(group); why != "" {
+		return refuse(why)
+	}
+	heads := l.heads(group)
+	for _, h := range heads {
+		if lost, frees := l.cut(h); frees {
+			return refuse(freesText(lost) + "; remove the group and make its SAs anew")
+		}
+	}
+	for _, h := range heads {
+		if err := s.Asker.Ungroup(ctx, h); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// wholeGroup returns the group that has ids, in the order in which it is made:
-// tables have inbound groups the other way round.
-func wholeGroup(lines [][]klips.SAID, ids []klips.SAID) []klips.SAID {
-	whole := ids
-	for _, l := range lines {
-		a, b := slices.Index(l, ids[0]), slices.Index(l, ids[1])
-		if a < 0 || b < 0 || len(l) < len(whole) {
-			continue
-		}
-		whole = slices.Clone(l)
-		if a > b {
-			slices.Reverse(whole)
+// DeleteSA removes an SA and its group (DELETE of the first SA). KLIPS looks for
+// the first one by itself, but misses it where the group has been taken apart in
+// the middle before, and then leaves SAs that point at what it frees. EBUSY: it
+// would do so whichever SA is named.
+func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
+	l, err := s.readGroups()
+	if err != nil || !l.has(id) {
+		return s.Asker.DeleteSA(ctx, id)
+	}
+	group := l.group(id)
+	if why := l.shared(group); why != "" {
+		return &klips.OpError{Op: "delete SA", Object: id.String(), Err: syscall.EBUSY, Reason: why}
+	}
+	return s.Asker.DeleteSA(ctx, l.heads(group)[0])
+}
+
+// ClearSAs removes all SAs (FLUSH). EBUSY: KLIPS would use what it has freed.
+func (s *Stack) ClearSAs(ctx context.Context) error {
+	if l, err := s.readGroups(); err == nil {
+		seen := map[klips.SAID]bool{}
+		for id := range l.sas {
+			if seen[id] {
+				continue
+			}
+			group := l.group(id)
+			for _, g := range group {
+				seen[g] = true
+			}
+			if why := l.shared(group); why != "" {
+				return &klips.OpError{Op: "clear SAs", Object: id.String(), Err: syscall.EBUSY, Reason: why}
+			}
 		}
 	}
-	return whole
+	return s.Asker.ClearSAs(ctx)
 }

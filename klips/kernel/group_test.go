@@ -1,11 +1,12 @@
 package kernel_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -46,7 +47,11 @@ func TestGroupLooksFirst(t *testing.T) {
 		{"all missing", outbound, []klips.SAID{d, tun(0x105)}, 0, d},
 		{"second follower", outbound, []klips.SAID{a, c}, syscall.EEXIST, a},
 		{"loop", outbound, []klips.SAID{b, a}, syscall.EEXIST, a},
-		{"loop of its own", outbound, []klips.SAID{c, b, c}, syscall.EEXIST, c},
+		{"loop of its own", []klips.SA{{ID: b}, {ID: c}}, []klips.SAID{c, b, c}, syscall.EEXIST, c},
+		{"second before", outbound, []klips.SAID{c, b}, syscall.EEXIST, b},
+		{"second before at the end", append(outbound, klips.SA{ID: d}), []klips.SAID{d, c, b}, syscall.EEXIST, b},
+		{"second before inbound", inbound, []klips.SAID{a, c}, syscall.EEXIST, a},
+		{"follower that is freed", []klips.SA{{ID: a, Next: []klips.SAID{{}}}, {ID: b}}, []klips.SAID{a, b}, syscall.EEXIST, a},
 		{"named twice", outbound, []klips.SAID{c, c}, syscall.EEXIST, c},
 		{"joined", outbound, []klips.SAID{b, c}, 0, c},
 		{"second follower inbound", inbound, []klips.SAID{c, b}, syscall.EEXIST, b},
@@ -74,19 +79,240 @@ func TestGroupLooksFirst(t *testing.T) {
 	}
 }
 
-// A kernel whose tables are broken is asked all the same, and no loop in them
-// hangs the check.
+// No loop in the tables hangs the check, and where they cannot be read KLIPS has
+// the word.
 func TestGroupBrokenTables(t *testing.T) {
 	a, b, c := tun(0x101), tun(0x102), tun(0x103)
 	s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message { return []*pfkey.Message{pfkey.Ack(m.Header)} })
 	s.showSAs(t, []klips.SA{{ID: a, Next: []klips.SAID{b}}, {ID: b, Next: []klips.SAID{a}}, {ID: c}})
-	if err := s.Group(t.Context(), []klips.SAID{c, a}); err != nil {
-		t.Errorf("Group = %v", err)
+	if err := s.Group(t.Context(), []klips.SAID{c, a}); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("Group of an SA in a loop = %v, want EEXIST", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "ipsec_spi"), slices.Repeat([]byte("x"), 100), 0o600); err != nil {
+	for _, do := range []struct {
+		name string
+		do   func(context.Context, klips.SAID) error
+	}{{"Ungroup", s.Ungroup}, {"DeleteSA", s.DeleteSA}} {
+		if err := do.do(t.Context(), a); !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("%s of an SA in a loop = %v, want EBUSY", do.name, err)
+		}
+	}
+	if err := s.ClearSAs(t.Context()); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("ClearSAs with a loop = %v, want EBUSY", err)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "ipsec_spigrp")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Group(t.Context(), []klips.SAID{c, a}); err != nil {
-		t.Errorf("Group = %v", err)
+		t.Errorf("Group without tables = %v", err)
+	}
+}
+
+// A pair is refused that the tables allowed, because another program has changed
+// the SAs meanwhile. The links that were made before are taken back by the first
+// of them, unless that would harm more than it mends; then the error tells what
+// stays.
+func TestGroupIsTakenBack(t *testing.T) {
+	a, b, c, d, e := tun(0x101), tun(0x102), tun(0x103), tun(0x104), tun(0x105)
+	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d", e: "e"}
+	out := func(id klips.SAID, next ...klips.SAID) klips.SA { return klips.SA{ID: id, Next: next, RefCount: 3} }
+	in := func(id klips.SAID, next ...klips.SAID) klips.SA {
+		return klips.SA{ID: id, Next: next, RefCount: 3, Dir: klips.Inbound}
+	}
+	last := func(sa klips.SA) klips.SA {
+		sa.RefCount = 1
+		return sa
+	}
+	for _, test := range []struct {
+		name  string
+		now   []klips.SA // when Group begins; nil: there are no tables
+		then  []klips.SA // when the last pair is refused
+		group []klips.SAID
+		want  string // what is asked for after the refusal
+		left  string // words of what stays
+	}{
+		{"first pair", []klips.SA{out(a), out(b)}, []klips.SA{out(a), out(b)}, []klips.SAID{a, b}, "", ""},
+		{"second pair", []klips.SA{out(a), out(b), out(c)}, []klips.SA{out(a, b), out(b), out(c)}, []klips.SAID{a, b, c}, "a", ""},
+		{"no tables", nil, nil, []klips.SAID{a, b, c}, "", "a@ b@ tables"},
+		{"others before", []klips.SA{out(e, a), out(a), out(b), out(c)}, []klips.SA{out(e, a, b), out(a, b), out(b), out(c)}, []klips.SAID{a, b, c}, "a", ""},
+		{"others behind", []klips.SA{in(a, e), in(e), in(b), in(c)}, []klips.SA{in(b, a, e), in(a, e), in(e), in(c)}, []klips.SAID{a, b, c}, "b/e a", ""},
+		{"a follower meanwhile", []klips.SA{out(a), out(b), out(c), out(d)}, []klips.SA{out(a, b, d), out(b, d), out(c), out(d)}, []klips.SAID{a, b, c}, "a/b d", ""},
+		{"gone meanwhile", []klips.SA{out(a), out(b), out(c)}, []klips.SA{out(a), out(b)}, []klips.SAID{a, b, c}, "", ""},
+		{"last reference", []klips.SA{out(a), last(out(b)), out(c)}, []klips.SA{out(a, b), last(out(b)), out(c)}, []klips.SAID{a, b, c}, "", "a@ b@ free b@"},
+		{"last reference of others", []klips.SA{last(in(e)), in(a, e), in(b), in(c)}, []klips.SA{in(b, a, e), in(a, e), last(in(e)), in(c)}, []klips.SAID{a, b, c}, "", "a@ b@ free e@"},
+		{"shared meanwhile", []klips.SA{out(a), out(b), out(c), out(e)}, []klips.SA{out(a, b), out(b), out(c), out(e, b)}, []klips.SAID{a, b, c}, "", "a@ b@"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var asked []string
+			var s odd
+			s = oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+				ids, err := m.Group()
+				if err != nil {
+					t.Error(err)
+				}
+				var text []string
+				for _, id := range ids {
+					text = append(text, names[id])
+				}
+				asked = append(asked, strings.Join(text, " "))
+				if len(asked) != len(test.group)-1 {
+					return []*pfkey.Message{pfkey.Ack(m.Header)}
+				}
+				if test.then != nil {
+					s.showSAs(t, test.then)
+				}
+				return []*pfkey.Message{pfkey.ErrorReply(m.Header, syscall.EEXIST)}
+			})
+			if test.now != nil {
+				s.showSAs(t, test.now)
+			}
+			err := s.Group(t.Context(), test.group)
+			var oe *klips.OpError
+			if !errors.Is(err, syscall.EEXIST) || !errors.As(err, &oe) {
+				t.Fatalf("Group = %v, want EEXIST", err)
+			}
+			if got := strings.Join(asked[len(test.group)-1:], "/"); got != test.want {
+				t.Errorf("after the refusal %q was asked for, want %q", got, test.want)
+			}
+			if (oe.Left == "") != (test.left == "") {
+				t.Errorf("Group left %q, want %q", oe.Left, test.left)
+			}
+			left := oe.Left
+			for id, name := range names {
+				left = strings.ReplaceAll(left, id.String(), name+"@")
+			}
+			for _, word := range strings.Fields(test.left) {
+				if !strings.Contains(left, word) {
+					t.Errorf("Group left %q, want it to tell %q", left, word)
+				}
+			}
+		})
+	}
+}
+
+// A group is taken apart by its first SA, whoever is named, and not at all where
+// KLIPS would free an SA or use one that it has freed.
+func TestUngroup(t *testing.T) {
+	a, b, c, d, e := tun(0x101), tun(0x102), tun(0x103), tun(0x104), tun(0x105)
+	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d", e: "e"}
+	sa := func(refs int, id klips.SAID, next ...klips.SAID) klips.SA {
+		return klips.SA{ID: id, Next: next, RefCount: refs}
+	}
+	lives := []klips.SA{sa(3, a, b, c), sa(2, b, c), sa(2, c), sa(3, d)}
+	for _, test := range []struct {
+		name   string
+		tables []klips.SA
+		id     klips.SAID
+		want   string // what is asked for
+		why    string // words of the refusal
+	}{
+		{"by the first", lives, a, "a", ""},
+		{"by one in the middle", lives, b, "a", ""},
+		{"by the last", lives, c, "a", ""},
+		{"alone", lives, d, "d", ""},
+		{"not there", lives, e, "e", ""},
+		{"inbound", []klips.SA{{ID: a, Dir: klips.Inbound, RefCount: 3}, {ID: b, Dir: klips.Inbound, Next: []klips.SAID{a}, RefCount: 3}}, a, "b", ""},
+		{"references are not shown", []klips.SA{sa(0, a, b), sa(0, b)}, a, "a", ""},
+		{"last reference of the first", []klips.SA{sa(1, a, b), sa(3, b)}, a, "a", ""},
+		{"last reference", []klips.SA{sa(3, a, b, c), sa(2, b, c), sa(1, c)}, b, "", "free c@ anew"},
+		{"shared follower", []klips.SA{sa(3, a, b), sa(3, b), sa(3, c, b)}, b, "a/c", ""},
+		{"shared follower with few references", []klips.SA{sa(3, a, b, d), sa(3, b, d), sa(2, d), sa(3, c, b, d)}, a, "a/c", ""},
+		{"shared follower with too few", []klips.SA{sa(3, a, b), sa(1, b), sa(3, c, b)}, c, "", "free b@"},
+		{"freed follower", []klips.SA{sa(3, a, b), {ID: b, Next: []klips.SAID{{}}}}, a, "", "freed b@"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var asked []string
+			s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+				ids, err := m.Group()
+				if err != nil || len(ids) != 1 {
+					t.Errorf("asked for %v, %v", ids, err)
+				}
+				asked = append(asked, names[ids[0]])
+				return []*pfkey.Message{pfkey.Ack(m.Header)}
+			})
+			s.showSAs(t, test.tables)
+			err := s.Ungroup(t.Context(), test.id)
+			if got := strings.Join(asked, "/"); got != test.want {
+				t.Errorf("asked for %q, want %q", got, test.want)
+			}
+			wantRefusal(t, err, test.why, names)
+		})
+	}
+}
+
+// wantRefusal wants EBUSY with some words of a reason, or no error for none.
+func wantRefusal(t *testing.T, err error, words string, names map[klips.SAID]string) {
+	t.Helper()
+	if words == "" {
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	var oe *klips.OpError
+	if !errors.Is(err, syscall.EBUSY) || !errors.As(err, &oe) {
+		t.Fatalf("it returned %v, want EBUSY", err)
+	}
+	why := oe.Reason
+	for id, name := range names {
+		why = strings.ReplaceAll(why, id.String(), name+"@")
+	}
+	for _, word := range strings.Fields(words) {
+		if !strings.Contains(why, word) {
+			t.Errorf("the reason is %q, want it to tell %q", why, word)
+		}
+	}
+}
+
+// An SA is removed with its group by the first of it, and nothing is removed where
+// KLIPS would leave an SA that points at what it frees.
+func TestDelete(t *testing.T) {
+	a, b, c, d := tun(0x101), tun(0x102), tun(0x103), tun(0x104)
+	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d"}
+	sound := []klips.SA{{ID: a, Next: []klips.SAID{b, c}}, {ID: b, Next: []klips.SAID{c}}, {ID: c}}
+	shared := []klips.SA{{ID: a, Next: []klips.SAID{b}}, {ID: b}, {ID: c, Next: []klips.SAID{b}}, {ID: d}}
+	freed := []klips.SA{{ID: a, Next: []klips.SAID{{}}}, {ID: d}}
+	for _, test := range []struct {
+		name   string
+		tables []klips.SA
+		id     klips.SAID // the zero SAID: all
+		want   string
+		why    string
+	}{
+		{"the first", sound, a, "a", ""},
+		{"one in the middle", sound, b, "a", ""},
+		{"the last", sound, c, "a", ""},
+		{"not there", sound, d, "d", ""},
+		{"all", sound, klips.SAID{}, "all", ""},
+		{"shared follower", shared, a, "", "a@ c@ share apart"},
+		{"beside a shared follower", shared, d, "d", ""},
+		{"all with a shared follower", shared, klips.SAID{}, "", "a@ c@ share apart"},
+		{"freed follower", freed, a, "", "freed a@ eroutes"},
+		{"beside a freed follower", freed, d, "d", ""},
+		{"all with a freed follower", freed, klips.SAID{}, "", "freed a@ eroutes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			asked := ""
+			s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+				if asked = "all"; m.Type == pfkey.TypeDelete {
+					id, err := m.SAID()
+					if err != nil {
+						t.Error(err)
+					}
+					asked = names[id]
+				}
+				return []*pfkey.Message{pfkey.Ack(m.Header)}
+			})
+			s.showSAs(t, test.tables)
+			var err error
+			if test.id == (klips.SAID{}) {
+				err = s.ClearSAs(t.Context())
+			} else {
+				err = s.DeleteSA(t.Context(), test.id)
+			}
+			if asked != test.want {
+				t.Errorf("asked for %q, want %q", asked, test.want)
+			}
+			wantRefusal(t, err, test.why, names)
+		})
 	}
 }

@@ -127,6 +127,10 @@ func Error(op Op, object string, err error) error {
 		b.WriteString(": ")
 	}
 	b.WriteString(what)
+	if oe != nil && oe.Left != "" {
+		b.WriteString("; not all could be taken back: ")
+		b.WriteString(oe.Left)
+	}
 	if detail != "" {
 		b.WriteString(" (the stack says: ")
 		b.WriteString(detail)

@@ -29,6 +29,8 @@ func TestError(t *testing.T) {
 		{Attach, "mast0", &klips.OpError{Err: syscall.ENODEV, Fault: klips.FaultMast},
 			"mast0: not attached: this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)"},
 		{ClearSAs, "", syscall.EPERM, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
+		{Group, "", &klips.OpError{Object: "esp0x100@10.0.0.2", Err: syscall.EBUSY, Reason: "a reason", Left: "a and b stay linked"},
+			"esp0x100@10.0.0.2: not grouped: a reason; not all could be taken back: a and b stay linked"},
 		{SetDebug, "", errors.New("no daemon"), "no daemon"},
 		{List, "SAs", &klips.OpError{Op: "list", Err: errors.New("garbled answer")}, "SAs: cannot be listed: garbled answer"},
 	}
