@@ -16,7 +16,7 @@ export CGO_ENABLED ?= 0
 export GOFLAGS     += -trimpath $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
 LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/version.override=$(VERSION))
 # The packages with goroutines, or with data that several read while one writes.
-RACE    = ./klips/user/... ./klips/xfrm/nlxfrm ./commands/...
+RACE    = ./klips/user/... ./klips/netlock ./klips/xfrm/nlxfrm ./commands/...
 PAGES   = $(wildcard manpages/*.5 manpages/*.8)
 D       = $(DESTDIR)
 

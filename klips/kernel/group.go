@@ -22,6 +22,11 @@ func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
 	if len(ids) < 2 || len(ids) > klips.MaxGroup {
 		return groupError("", syscall.EINVAL)
 	}
+	release, err := s.acquire(ctx, "group")
+	if err != nil {
+		return err
+	}
+	defer release()
 	if l, err := s.readLinks(ctx); err == nil {
 		if err := l.check(ids); err != nil {
 			return err
@@ -159,6 +164,11 @@ func freesText(lost klips.SAID) string {
 // takes apart only what stands behind the one that is named, and each time the SAs
 // behind lose a reference; EBUSY: one of them would be freed.
 func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
+	release, err := s.acquire(ctx, "ungroup")
+	if err != nil {
+		return err
+	}
+	defer release()
 	l, err := s.readLinks(ctx)
 	if err != nil || !l.has(id) {
 		return s.Asker.Ungroup(ctx, id)
@@ -189,6 +199,11 @@ func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
 // the middle before, and then leaves SAs that point at what it frees. EBUSY: it
 // would do so whichever SA is named.
 func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
+	release, err := s.acquire(ctx, "delete SA")
+	if err != nil {
+		return err
+	}
+	defer release()
 	l, err := s.readGroups()
 	if err != nil || !l.has(id) {
 		return s.Asker.DeleteSA(ctx, id)
@@ -202,6 +217,11 @@ func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
 
 // ClearSAs removes all SAs (FLUSH). EBUSY: KLIPS would use what it has freed.
 func (s *Stack) ClearSAs(ctx context.Context) error {
+	release, err := s.acquire(ctx, "clear SAs")
+	if err != nil {
+		return err
+	}
+	defer release()
 	if l, err := s.readGroups(); err == nil {
 		seen := map[klips.SAID]bool{}
 		for id := range l.sas {
@@ -218,4 +238,14 @@ func (s *Stack) ClearSAs(ctx context.Context) error {
 		}
 	}
 	return s.Asker.ClearSAs(ctx)
+}
+
+// acquire waits until no other command changes groups.
+func (s *Stack) acquire(ctx context.Context, op string) (release func(), err error) {
+	release, err = s.lock.Acquire(ctx)
+	var oe *klips.OpError
+	if errors.As(err, &oe) {
+		oe.Op = op
+	}
+	return release, err
 }

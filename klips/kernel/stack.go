@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/netlock"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -28,6 +29,10 @@ type Stack struct {
 	dial    func() (*pfkey.Conn, error)
 	ioctl   Ioctl
 	timeout time.Duration
+
+	// lock is held between the tables that a change of groups depends on and the
+	// change: KLIPS itself does not refuse what would break it.
+	lock netlock.Lock
 
 	mu    sync.Mutex
 	conn  *pfkey.Conn
@@ -104,10 +109,11 @@ func (s *Stack) Has(c klips.Capability) bool {
 func (s *Stack) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	err := s.lock.Close()
 	if s.conn == nil {
-		return nil
+		return err
 	}
-	err := s.conn.Close()
+	err = errors.Join(err, s.conn.Close())
 	s.conn = nil
 	return err
 }

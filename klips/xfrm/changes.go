@@ -98,7 +98,7 @@ func (s *Stack) carryOut(ctx context.Context, l []change) (done int, err error) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	unlock, err := lock(ctx, s.ns)
+	unlock, err := s.lock.Acquire(ctx)
 	if err != nil {
 		return 0, about(err, l[0].op, l[0].object)
 	}

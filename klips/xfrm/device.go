@@ -195,7 +195,7 @@ func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *t
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	unlock, err := lock(ctx, s.ns)
+	unlock, err := s.lock.Acquire(ctx)
 	if err != nil {
 		return about(err, op, object)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/netlock"
 	"github.com/klips-go/ipsec/klips/xfrm/link"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -24,7 +24,7 @@ import (
 type Stack struct {
 	xfrm  *nlxfrm.Conn
 	links *link.Conn
-	ns    *os.File // the network namespace
+	lock  netlock.Lock // held during changes, after mu
 
 	verbs
 	mu         sync.Mutex // held during changes
@@ -52,7 +52,7 @@ func Open() (*Stack, error) {
 		return nil, u
 	}
 	if s.links, err = link.Dial(); err == nil {
-		s.ns, err = namespace()
+		err = s.lock.Open()
 	}
 	if err == nil {
 		err = s.usable()
@@ -134,10 +134,7 @@ func (s *Stack) Close() error {
 	if s.links != nil {
 		err = errors.Join(err, s.links.Close())
 	}
-	if s.ns != nil {
-		err = errors.Join(err, s.ns.Close())
-	}
-	return err
+	return errors.Join(err, s.lock.Close())
 }
 
 // Name returns "xfrm".

@@ -1,0 +1,68 @@
+package netlock_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/netlock"
+)
+
+// One after the other has the lock: goroutines that share a Lock, and those with
+// one of their own, as other programs have.
+func TestAcquire(t *testing.T) {
+	var shared netlock.Lock
+	var wg sync.WaitGroup
+	var held atomic.Bool
+	for i := range 8 {
+		l := &shared
+		if i%2 == 0 {
+			l = new(netlock.Lock)
+		}
+		wg.Go(func() {
+			for range 20 {
+				release, err := l.Acquire(context.Background())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !held.CompareAndSwap(false, true) {
+					t.Error("two have the lock")
+				}
+				held.Store(false)
+				release()
+			}
+			if l != &shared {
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := shared.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAcquireIsGivenUp(t *testing.T) {
+	var mine, other netlock.Lock
+	release, err := other.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var oe *klips.OpError
+	if _, err := mine.Acquire(ctx); !errors.Is(err, context.Canceled) || !errors.As(err, &oe) || oe.Reason == "" {
+		t.Errorf("Acquire while another has the lock = %v, want that it is given up", err)
+	}
+	release()
+	if release, err = mine.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
