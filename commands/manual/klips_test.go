@@ -14,7 +14,6 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	module "github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
 // onKLIPS is the applet on a machine that has KLIPS: how to run it, and what is
@@ -24,7 +23,7 @@ func onKLIPS(t *testing.T, text string) (run func(line string) clitest.Result, t
 	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+text)
 	run = func(line string) clitest.Result {
 		w := clitest.World{Wrap: func(klips.Stack) klips.Stack {
-			return module.New(k.ProcNet, func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) }, k.Ioctl)
+			return module.New(k.Machine())
 		}}
 		return clitest.Run(app(left, &b.table), w, append([]string{"--config", b.file}, strings.Fields(line)...)...)
 	}

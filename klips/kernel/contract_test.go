@@ -6,7 +6,6 @@ import (
 
 	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
 var local = netip.MustParseAddr("192.0.2.1")
@@ -14,7 +13,7 @@ var local = netip.MustParseAddr("192.0.2.1")
 // stack opens the stack of a machine that has KLIPS.
 func stack(t *testing.T) *kernel.Stack {
 	k := klipstest.NewKernel(t, local)
-	s := kernel.New(k.ProcNet, func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) }, k.Ioctl)
+	s := kernel.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	return s
 }

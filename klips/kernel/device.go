@@ -23,6 +23,7 @@ const (
 	SetDev   Request = 0x89f0 // attach
 	DelDev   Request = 0x89f1 // detach
 	ClearDev Request = 0x89f2 // detach all
+	Convert  Request = 0x89f3 // IPSEC_UDP_ENCAP_CONVERT, see [EncapIoctl]
 )
 
 // An Ioctl carries out a request on a virtual device; physical is for SetDev.
@@ -58,13 +59,19 @@ func DeviceIoctl(r Request, virtual, physical string) error {
 	if err != nil {
 		return err
 	}
+	return ioctl(r, &b)
+}
+
+// ioctl asks the kernel by any socket, whose family does not matter. The error is
+// the errno.
+func ioctl(r Request, b *[ifreqSize]byte) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(r), uintptr(unsafe.Pointer(&b)))
-	runtime.KeepAlive(&b)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(r), uintptr(unsafe.Pointer(b)))
+	runtime.KeepAlive(b)
 	if errno != 0 {
 		return errno
 	}
@@ -72,7 +79,11 @@ func DeviceIoctl(r Request, virtual, physical string) error {
 }
 
 func (s *Stack) control(op, object string, r Request, virtual, physical string) error {
-	if err := s.ioctl(r, virtual, physical); err != nil {
+	err := error(syscall.EOPNOTSUPP)
+	if s.machine.Ioctl != nil {
+		err = s.machine.Ioctl(r, virtual, physical)
+	}
+	if err != nil {
 		return &klips.OpError{Op: op, Object: object, Err: err}
 	}
 	return nil

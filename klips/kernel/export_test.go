@@ -1,6 +1,10 @@
 package kernel
 
-import "time"
+import (
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+)
 
 // SetTimeout sets how long the kernel may take to answer.
 func (s *Stack) SetTimeout(d time.Duration) { s.timeout = d }
@@ -8,5 +12,11 @@ func (s *Stack) SetTimeout(d time.Duration) { s.timeout = d }
 // Ifreq is the argument of an ioctl.
 func Ifreq(r Request, virtual, physical string) ([]byte, error) {
 	b, err := ifreq(r, virtual, physical)
+	return b[:], err
+}
+
+// EncapIfreq is the argument of an EncapIoctl.
+func EncapIfreq(virtual string, socket int, form klips.NATTType) ([]byte, error) {
+	b, err := encapIfreq(virtual, socket, form)
 	return b[:], err
 }

@@ -64,8 +64,7 @@ func oddKernel(t *testing.T, answer func(m *pfkey.Message) []*pfkey.Message) odd
 			}
 		}
 	}()
-	s := kernel.New(dir, func() (*pfkey.Conn, error) { return pfkey.Dial(path) },
-		func(kernel.Request, string, string) error { return syscall.EOPNOTSUPP })
+	s := kernel.New(kernel.Machine{ProcNet: dir, Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(path) }})
 	s.SetTimeout(time.Minute) // which only a test of silence reaches
 	t.Cleanup(func() { s.Close() })
 	return odd{s, dir}
@@ -112,7 +111,7 @@ func TestUnavailable(t *testing.T) {
 		{syscall.EPROTONOSUPPORT, "the PF_KEY of this kernel is not of version 2; use another stack (--stack)"},
 		{syscall.EIO, "no PF_KEY socket can be opened: input/output error"},
 	} {
-		s := kernel.New(t.TempDir(), func() (*pfkey.Conn, error) { return nil, &net.OpError{Op: "socket", Err: c.errno} }, nil)
+		s := kernel.New(kernel.Machine{ProcNet: t.TempDir(), Dial: func() (*pfkey.Conn, error) { return nil, &net.OpError{Op: "socket", Err: c.errno} }})
 		if err := s.ClearSAs(t.Context()); err == nil || err.Error() != c.want || !errors.Is(err, c.errno) {
 			t.Errorf("ClearSAs without a socket (%v) = %v, want %s", c.errno, err, c.want)
 		}
@@ -179,6 +178,42 @@ func TestIfreq(t *testing.T) {
 	}
 }
 
+func TestEncapIfreq(t *testing.T) {
+	b, err := kernel.EncapIfreq("ipsec0", 0x01020304, klips.NATTNonESP)
+	want := slices.Concat([]byte("ipsec0"), make([]byte, 10), []byte{4, 3, 2, 1}, []byte{2, 0, 0, 0}, make([]byte, 16))
+	if err != nil || !slices.Equal(b, want) {
+		t.Errorf("EncapIfreq = %x, %v, want %x", b, err, want)
+	}
+	if b, err = kernel.EncapIfreq("ipsec63", 3, klips.NATTNonIKE); err != nil || b[16] != 3 || b[20] != 1 || string(b[:8]) != "ipsec63\x00" {
+		t.Errorf("EncapIfreq = %x, %v", b, err)
+	}
+	for _, c := range []struct {
+		name   string
+		socket int
+		want   error
+	}{{"ipsec01234567890", 3, syscall.ENAMETOOLONG}, {"ipsec0", -1, syscall.EBADF}, {"ipsec0", 1 << 31, syscall.EBADF}} {
+		if _, err := kernel.EncapIfreq(c.name, c.socket, klips.NATTNonESP); !errors.Is(err, c.want) {
+			t.Errorf("EncapIfreq(%q, %d) = %v, want %v", c.name, c.socket, err, c.want)
+		}
+	}
+}
+
+// Of the machine's directories, those count that the environment names.
+func TestHere(t *testing.T) {
+	for _, c := range []struct{ net, sys, wantNet, wantSys string }{
+		{"", "", "/proc/net", "/proc/sys/net/ipsec"},
+		{"/tables", "", "/tables", ""},
+		{"/tables", "/knobs", "/tables", "/knobs"},
+		{"", "/knobs", "/proc/net", "/knobs"},
+	} {
+		env := map[string]string{"IPSEC_PROC_NET": c.net, "IPSEC_PROC_SYS": c.sys}
+		m, err := kernel.Here(func(k string) string { return env[k] })
+		if err != nil || m.ProcNet != c.wantNet || m.ProcSys != c.wantSys {
+			t.Errorf("Here with %v = %q, %q, %v", env, m.ProcNet, m.ProcSys, err)
+		}
+	}
+}
+
 // DetachAll asks any device that is there.
 func TestDetachAll(t *testing.T) {
 	dir := t.TempDir()
@@ -190,13 +225,13 @@ func TestDetachAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	var asked []string
-	s := kernel.New(dir, nil, func(_ kernel.Request, virtual, _ string) error {
+	s := kernel.New(kernel.Machine{ProcNet: dir, Ioctl: func(_ kernel.Request, virtual, _ string) error {
 		asked = append(asked, virtual)
 		if virtual == "ipsec0" {
 			return syscall.ENODEV
 		}
 		return nil
-	})
+	}})
 	if err := s.DetachAll(t.Context()); err != nil || !slices.Equal(asked, []string{"ipsec0", "ipsec3"}) {
 		t.Errorf("DetachAll = %v, asked %v", err, asked)
 	}

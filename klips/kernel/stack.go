@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -25,9 +22,7 @@ const callTimeout = 5 * time.Second
 // needed: the tables are there for everybody.
 type Stack struct {
 	pfkey.Asker
-	procNet string
-	dial    func() (*pfkey.Conn, error)
-	ioctl   Ioctl
+	machine Machine
 	timeout time.Duration
 
 	// lock is held between the tables that a change of groups depends on and the
@@ -45,47 +40,9 @@ var (
 	_ klips.TextTables = (*Stack)(nil)
 )
 
-// Open returns the stack as the environment describes it. Where that says
-// nothing and the kernel has no KLIPS, the error is a *[klips.UnavailableError]
-// that wraps fs.ErrNotExist; where a path is longer than the address of a socket
-// holds, one that wraps syscall.ENAMETOOLONG.
-func Open(getenv func(string) string) (*Stack, error) {
-	s := New("/proc/net", pfkey.Open, DeviceIoctl)
-	dir, path := getenv("IPSEC_PROC_NET"), getenv("IPSEC_PFKEY_SOCKET")
-	if dir != "" {
-		s.procNet = dir
-	}
-	if len(path) > pfkey.MaxSocketPath {
-		return nil, &klips.UnavailableError{
-			Why: fmt.Sprintf("IPSEC_PFKEY_SOCKET is too long: it has %d bytes, and at most %d fit the address of a socket",
-				len(path), pfkey.MaxSocketPath),
-			Help: "set it to a shorter path",
-			Err:  syscall.ENAMETOOLONG,
-		}
-	}
-	if path != "" {
-		s.dial = func() (*pfkey.Conn, error) { return pfkey.Dial(path) }
-	}
-	if dir != "" || path != "" {
-		return s, nil
-	}
-	// The native af_key would take the messages for others: see whose it is.
-	for _, name := range []string{"ipsec_version", "ipsec_eroute", "pf_key"} {
-		if _, err := os.Stat(filepath.Join(s.procNet, name)); err == nil {
-			return s, nil
-		}
-	}
-	return nil, &klips.UnavailableError{
-		Why:  fmt.Sprintf("this kernel has no KLIPS (no %s)", filepath.Join(s.procNet, "ipsec_version")),
-		Help: "load its module (modprobe ipsec), or use another stack (--stack)",
-		Err:  fs.ErrNotExist,
-	}
-}
-
-// New returns a stack whose parts are given: the directory with the tables, what
-// opens PF_KEY, what carries out ioctls.
-func New(procNet string, dial func() (*pfkey.Conn, error), ioctl Ioctl) *Stack {
-	s := &Stack{procNet: procNet, dial: dial, ioctl: ioctl, timeout: callTimeout}
+// New returns the stack of a machine.
+func New(m Machine) *Stack {
+	s := &Stack{machine: m, timeout: callTimeout}
 	s.Asker = func(ctx context.Context, op, object string, m *pfkey.Message) error {
 		_, err := s.call(ctx, op, object, m)
 		return err
@@ -123,7 +80,7 @@ func (s *Stack) pfkey() (*pfkey.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn == nil {
-		c, err := s.dial()
+		c, err := s.machine.Dial()
 		if err != nil {
 			return nil, unavailable(err)
 		}

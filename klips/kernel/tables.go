@@ -14,9 +14,9 @@ import (
 
 // Table returns a table as the kernel shows it, such as "ipsec_spi".
 func (s *Stack) Table(_ context.Context, name string) ([]byte, error) {
-	b, err := os.ReadFile(filepath.Join(s.procNet, name))
+	b, err := os.ReadFile(filepath.Join(s.machine.ProcNet, name))
 	if err != nil {
-		return nil, &klips.OpError{Op: "list", Object: filepath.Join(s.procNet, name), Err: err}
+		return nil, &klips.OpError{Op: "list", Object: filepath.Join(s.machine.ProcNet, name), Err: err}
 	}
 	return b, nil
 }
@@ -28,7 +28,7 @@ func parse[T any](s *Stack, name string, parse func(io.Reader) (T, error)) (t T,
 		return t, err
 	}
 	if t, err = parse(bytes.NewReader(b)); err != nil {
-		err = &klips.OpError{Op: "list", Object: filepath.Join(s.procNet, name), Err: err}
+		err = &klips.OpError{Op: "list", Object: filepath.Join(s.machine.ProcNet, name), Err: err}
 	}
 	return t, err
 }

@@ -75,6 +75,11 @@ func NewKernel(t testing.TB, local netip.Addr) *Kernel {
 	return k
 }
 
+// Machine returns the machine for [kernel.New].
+func (k *Kernel) Machine() kernel.Machine {
+	return kernel.Machine{ProcNet: k.ProcNet, Ioctl: k.Ioctl, Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) }}
+}
+
 // Ioctl is a [kernel.Ioctl].
 func (k *Kernel) Ioctl(r kernel.Request, virtual, physical string) (err error) {
 	ctx := context.Background()

@@ -34,7 +34,7 @@ func (e *EndedError) Error() string { return "it ended at once: " + e.State.Stri
 
 // pathVariables are the variables of the environment that hold paths. A relative
 // one begins where the command runs, not where the other process does.
-var pathVariables = [...]string{"IPSEC_RUNDIR", "IPSEC_PFKEY_SOCKET", "IPSEC_PROC_NET"}
+var pathVariables = [...]string{"IPSEC_RUNDIR", "IPSEC_PFKEY_SOCKET", "IPSEC_PROC_NET", "IPSEC_PROC_SYS"}
 
 // Command makes the command for an applet, which has the option --ready-fd. It
 // is in a session of its own and in the root directory, and its name is the

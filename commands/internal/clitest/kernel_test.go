@@ -178,10 +178,10 @@ func (m *machine) stack(k *tape, procNet string) *kernel.Stack {
 	m.mu.Lock()
 	m.tape = k
 	m.mu.Unlock()
-	return kernel.New(procNet, func() (*pfkey.Conn, error) {
+	return kernel.New(kernel.Machine{ProcNet: procNet, Ioctl: k.ioctl, Dial: func() (*pfkey.Conn, error) {
 		if k.socketErr != nil {
 			return nil, errors.Join(errors.New("open a PF_KEY socket"), k.socketErr)
 		}
 		return pfkey.Dial(m.path)
-	}, k.ioctl)
+	}})
 }
