@@ -1,0 +1,107 @@
+package module
+
+import (
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// group carries out X_GRPSA: it links two SAs, or cuts off what follows one.
+func (m *Module) group(msg *pfkey.Message) syscall.Errno {
+	id, err := msg.SAID()
+	if err != nil {
+		return pfkey.Errno(err)
+	}
+	a := m.find(id)
+	if a == nil {
+		return syscall.ENOENT
+	}
+	if msg.SA2 == nil {
+		m.ungroup(a)
+		m.tellAll(pfkey.GroupReply(msg))
+		return 0
+	}
+	if id, err = msg.SAID2(); err != nil {
+		return pfkey.Errno(err)
+	}
+	b := m.find(id)
+	if b == nil {
+		return syscall.ENOENT
+	}
+	first, second := a, b
+	if b.inbound { // inbound packets meet the outer SA first
+		first, second = b, a
+	}
+	if errno := m.link(first, second); errno != 0 {
+		return errno
+	}
+	m.tellAll(pfkey.GroupReply(msg))
+	return 0
+}
+
+// link lets second follow first. That it follows another already is not looked
+// at: two SAs then share it, and it knows the later one.
+func (m *Module) link(first, second *sa) syscall.Errno {
+	if first.next.to != nil {
+		return syscall.EEXIST
+	}
+	for _, p := range m.from(second) {
+		if p == first {
+			return syscall.EEXIST
+		}
+	}
+	first.next, second.prev = linkTo(second), linkTo(first)
+	return 0
+}
+
+// from returns an SA and what follows it, be it freed: reading does no harm.
+func (m *Module) from(p *sa) (l []*sa) {
+	most := len(m.free) + len(m.all())
+	for ; p != nil && len(l) <= most; p = p.next.to {
+		l = append(l, p)
+	}
+	return l
+}
+
+// ungroup cuts an SA and all that follow it from each other, and takes a reference
+// from each that follows, which none had been given. An SA in front of the named
+// one goes on pointing at it.
+func (m *Module) ungroup(p *sa) {
+	l := p.next
+	p.next, p.prev = link{}, link{}
+	for l.to != nil {
+		q := l.to
+		if l.dangles() {
+			m.fault("use after free: ungroup reached %v, where another SA was freed", q.id)
+		}
+		if !q.live {
+			return
+		}
+		l = q.next
+		q.next, q.prev = link{}, link{}
+		m.put(q)
+	}
+}
+
+// unmake deletes an SA with the chain that it is in: from the head that its own
+// links lead to, to the end.
+func (m *Module) unmake(p *sa) {
+	for range m.all() {
+		l := p.prev
+		if l.dangles() {
+			m.fault("use after free: delete went back from %v to a freed SA", p.id)
+		}
+		if l.to == nil || !l.to.live {
+			break
+		}
+		p = l.to
+	}
+	for p != nil && p.live {
+		id, l := p.id, p.next
+		m.release(p)
+		if l.dangles() {
+			m.fault("use after free: delete went on from %v to a freed SA", id)
+		}
+		p = l.to
+	}
+}
