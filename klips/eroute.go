@@ -66,7 +66,7 @@ type ErouteOp uint8
 // The operations.
 const (
 	ErouteAdd       ErouteOp = iota // refused with EEXIST if the selector is there
-	ErouteReplace                   // adds it, in place of one with that selector if there is one
+	ErouteReplace                   // adds it, in place of one with that selector if there is one (stack klips: EFAULT if there is none)
 	ErouteAddIn                     // sets the inbound policy of the group's tun SA
 	ErouteReplaceIn                 // the same: a tun SA has one policy
 )

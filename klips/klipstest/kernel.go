@@ -3,193 +3,266 @@ package klipstest
 import (
 	"context"
 	"errors"
-	"io"
-	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
-	"github.com/klips-go/ipsec/klips/procfs"
-	"github.com/klips-go/ipsec/klips/user"
-	"github.com/klips-go/ipsec/klips/user/daemon"
 )
 
-// A Kernel is a machine that has KLIPS, as its tools see it: a PF_KEY socket
-// that takes what KLIPS takes, tables in a directory that stands for /proc/net,
-// and device ioctls. Behind them is the embedded stack on a Host.
+// A Kernel is a machine that has KLIPS, as its tools see it: a PF_KEY socket,
+// tables in a directory that stands for /proc/net, knobs in one that stands for
+// /proc/sys/net/ipsec, and device ioctls. Behind them is the package module, with
+// all that is wrong with the real one.
+//
+// A unix socket takes the place of AF_KEY. What write(2) would return there comes
+// as a message, also where KLIPS sends none. The tables are new before the answer
+// is sent. Time stands still but for Advance.
 type Kernel struct {
 	Socket  string // for IPSEC_PFKEY_SOCKET
 	ProcNet string // for IPSEC_PROC_NET
+	ProcSys string // for IPSEC_PROC_SYS: icmp, inbound_policy_check and tos
 
-	back string // the socket of the stack behind
-	mu   sync.Mutex
-	own  *user.Client
-	t    testing.TB
+	t testing.TB
+
+	mu      sync.Mutex // guards what follows
+	module  *module.Module
+	uptime  time.Duration
+	written map[string]string // the tables as they are in ProcNet
+	clients map[*client]struct{}
+	hook    func(n int, msg *pfkey.Message, m *module.Module)
+	asked   int // messages since the hook was set
 }
 
-// NewKernel starts a Kernel with two unattached devices ipsec0 and ipsec1, which
+// NewKernel starts a Kernel on a machine with one address and one physical device,
+// eth0 with an MTU of 1500. It has two unattached devices ipsec0 and ipsec1, and
 // lasts until the test ends.
 func NewKernel(t testing.TB, local netip.Addr) *Kernel {
 	t.Helper()
-	dir, rundir := t.TempDir(), filepath.Join(t.TempDir(), "run")
-	k := &Kernel{Socket: filepath.Join(dir, "pf_key"), ProcNet: dir, back: user.SocketPath(rundir), t: t}
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		done <- daemon.Run(ctx, daemon.Config{
-			Rundir: rundir, Version: "test", Host: NewHost(new(Network), []netip.Addr{local}, "eth0"),
-			Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
-		})
-	}()
-	select {
-	case <-ready:
-	case err := <-done:
+	dir, sys := t.TempDir(), t.TempDir()
+	k := &Kernel{
+		Socket: filepath.Join(dir, "pf_key.socket"), ProcNet: dir, ProcSys: sys, t: t,
+		written: map[string]string{}, clients: map[*client]struct{}{},
+	}
+	k.module = module.New(func() time.Duration { return k.uptime })
+	k.module.AddAddr(local)
+	k.module.SetPhysical("eth0", 1500)
+	for name, value := range map[string]string{"icmp": "0\n", "inbound_policy_check": "1\n", "tos": "1\n"} {
+		if err := os.WriteFile(filepath.Join(sys, name), []byte(value), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "ipsec"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if k.own, err = user.Dial(k.back); err != nil {
-		t.Fatal(err)
-	}
+	k.Module(func(*module.Module) {}) // writes the tables
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: k.Socket, Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var clients sync.WaitGroup
-	clients.Go(func() { k.accept(ctx, ln, &clients) })
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { k.accept(ctx, ln, &running) })
 	t.Cleanup(func() {
 		cancel()
 		ln.Close()
-		clients.Wait()
-		k.own.Close()
-		if err := <-done; err != nil {
-			t.Errorf("the stack behind the kernel: %v", err)
-		}
+		running.Wait()
 	})
-	k.refresh()
 	return k
+}
+
+// Module lets f see and change the module behind the back of whoever uses the
+// Kernel, and brings the tables up to date.
+func (k *Kernel) Module(f func(*module.Module)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f(k.module)
+	k.refresh()
+}
+
+// Hook lets f see each message from now on before it is carried out, and change
+// the module, as another process may. The first message has n 1. nil ends it.
+func (k *Kernel) Hook(f func(n int, msg *pfkey.Message, m *module.Module)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hook, k.asked = f, 0
+}
+
+// Advance lets time pass.
+func (k *Kernel) Advance(d time.Duration) {
+	k.Module(func(*module.Module) { k.uptime += d })
 }
 
 // Machine returns the machine for [kernel.New].
 func (k *Kernel) Machine() kernel.Machine {
-	return kernel.Machine{ProcNet: k.ProcNet, Ioctl: k.Ioctl, Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) }}
+	return kernel.Machine{
+		ProcNet: k.ProcNet, ProcSys: k.ProcSys, Ioctl: k.Ioctl, Encap: k.Encap,
+		Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) },
+	}
+}
+
+// Encap is a [kernel.EncapIoctl].
+func (k *Kernel) Encap(virtual string, socket int, form klips.NATTType) error {
+	return k.ioctl(func(m *module.Module) syscall.Errno { return m.Encap(virtual, socket, form) })
 }
 
 // Ioctl is a [kernel.Ioctl].
-func (k *Kernel) Ioctl(r kernel.Request, virtual, physical string) (err error) {
-	ctx := context.Background()
-	k.mu.Lock()
-	switch r {
-	case kernel.SetDev:
-		err = k.own.Attach(ctx, virtual, physical)
-	case kernel.DelDev:
-		err = k.own.Detach(ctx, virtual)
-	case kernel.ClearDev:
-		err = k.own.DetachAll(ctx)
-	default:
-		err = syscall.EOPNOTSUPP
-	}
-	k.mu.Unlock()
-	k.refresh()
+func (k *Kernel) Ioctl(r kernel.Request, virtual, physical string) error {
+	return k.ioctl(func(m *module.Module) syscall.Errno {
+		switch r {
+		case kernel.SetDev:
+			return m.Attach(virtual, physical)
+		case kernel.DelDev:
+			return m.Detach(virtual)
+		case kernel.ClearDev:
+			return m.DetachAll(virtual)
+		}
+		return syscall.EOPNOTSUPP
+	})
+}
+
+func (k *Kernel) ioctl(f func(*module.Module) syscall.Errno) error {
 	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	k.Module(func(m *module.Module) { errno = f(m) })
+	if errno != 0 {
 		return errno
 	}
-	return err
+	return nil
 }
 
-func (k *Kernel) accept(ctx context.Context, ln *net.UnixListener, clients *sync.WaitGroup) {
+// A client is a process with an open PF_KEY socket.
+type client struct {
+	conn   *net.UnixConn
+	socket *module.Socket
+	queue  chan struct{} // has one element while out may have something
+	out    [][]byte      // what is to be sent; guarded by Kernel.mu
+}
+
+func (k *Kernel) accept(ctx context.Context, ln *net.UnixListener, running *sync.WaitGroup) {
 	for {
-		c, err := ln.AcceptUnix()
+		conn, err := ln.AcceptUnix()
 		if err != nil {
 			return
 		}
-		back, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: k.back, Net: "unixpacket"})
-		if err != nil {
-			c.Close()
-			continue
-		}
-		context.AfterFunc(ctx, func() { c.Close(); back.Close() })
-		clients.Go(func() { defer back.Close(); k.requests(c, back) })
-		clients.Go(func() { defer c.Close(); k.replies(back, c) })
+		c := &client{conn: conn, queue: make(chan struct{}, 1)}
+		k.Module(func(m *module.Module) {
+			c.socket = m.Open(0)
+			k.clients[c] = struct{}{}
+		})
+		ctx, cancel := context.WithCancel(ctx)
+		context.AfterFunc(ctx, func() { conn.Close() })
+		running.Go(func() { k.send(ctx, c) })
+		running.Go(func() {
+			defer cancel()
+			k.receive(c)
+			k.Module(func(*module.Module) {
+				c.socket.Close()
+				delete(k.clients, c)
+			})
+		})
 	}
 }
 
-// requests passes on what KLIPS knows, and refuses the rest.
-func (k *Kernel) requests(from, to *net.UnixConn) {
+// receive carries out what a client asks for, until it goes.
+func (k *Kernel) receive(c *client) {
 	buf := make([]byte, pfkey.MaxMessage)
 	for {
-		n, err := from.Read(buf)
+		n, err := c.conn.Read(buf)
 		if err != nil || n == 0 {
 			return
 		}
-		if m, err := pfkey.Parse(buf[:n]); err == nil {
-			err = pfkey.Check(m) // which knows nothing private
-			if err != nil {
-				b, _ := pfkey.ErrorReply(m.Header, pfkey.Errno(err)).Marshal()
-				_, _ = from.Write(b)
-				continue
-			}
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
+		k.ask(c, buf[:n])
 	}
 }
 
-// replies passes on all messages; the tables are new before their reader is.
-func (k *Kernel) replies(from, to *net.UnixConn) {
-	buf := make([]byte, pfkey.MaxMessage)
-	for {
-		n, err := from.Read(buf)
-		if err != nil || n == 0 {
-			return
-		}
-		k.refresh()
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// refresh writes the tables.
-func (k *Kernel) refresh() {
+// ask carries out one message and hands out what the sockets are sent.
+func (k *Kernel) ask(c *client, b []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	ctx := context.Background()
-	sas, err1 := k.own.SAs(ctx)
-	eroutes, err2 := k.own.Eroutes(ctx)
-	devices, err3 := k.own.Devices(ctx)
-	debug, err4 := k.own.Debug(ctx)
-	if errors.Join(err1, err2, err3, err4) != nil {
-		return // the test is ending
+	k.asked++
+	if msg, err := pfkey.Parse(b); err == nil && k.hook != nil {
+		k.hook(k.asked, msg, k.module)
 	}
-	for name, write := range map[string]func(io.Writer) error{
-		"ipsec_spi":        func(w io.Writer) error { return procfs.WriteSPI(w, sas) },
-		"ipsec_spigrp":     func(w io.Writer) error { return procfs.WriteSPIGrp(w, sas) },
-		"ipsec_eroute":     func(w io.Writer) error { return procfs.WriteEroute(w, eroutes) },
-		"ipsec_tncfg":      func(w io.Writer) error { return procfs.WriteTncfg(w, devices) },
-		"ipsec_klipsdebug": func(w io.Writer) error { return procfs.WriteKlipsdebug(w, debug) },
-		"ipsec_version":    func(w io.Writer) error { return procfs.WriteVersion(w, "Openswan version: test") },
-	} {
-		if err := writeTable(filepath.Join(k.ProcNet, name), write); err != nil {
+	errno := c.socket.Write(b)
+	k.refresh()
+	h, _ := pfkey.ParseHeader(b)
+	answered := false
+	for o := range k.clients {
+		for m, ok := o.socket.Read(); ok; m, ok = o.socket.Read() {
+			o.out = append(o.out, m)
+			if r, err := pfkey.ParseHeader(m); o == c && err == nil {
+				answered = answered || r.Type == h.Type && r.Seq == h.Seq && r.PID == h.PID
+			}
+		}
+	}
+	if !answered {
+		answer, err := pfkey.ErrorReply(h, errno).Marshal()
+		if err != nil {
+			k.t.Error(err)
+		}
+		c.out = append(c.out, answer)
+	}
+	for o := range k.clients {
+		select {
+		case o.queue <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// send sends a client what is in its queue, until it goes. The queue has no end:
+// who does not read holds nobody up.
+func (k *Kernel) send(ctx context.Context, c *client) {
+	for {
+		select {
+		case <-c.queue:
+		case <-ctx.Done():
+			return
+		}
+		k.mu.Lock()
+		out := c.out
+		c.out = nil
+		k.mu.Unlock()
+		for _, m := range out {
+			if _, err := c.conn.Write(m); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// refresh writes the tables that changed. The caller holds the lock.
+func (k *Kernel) refresh() {
+	tables := k.module.Tables()
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		if text, ok := k.written[name]; ok && text == tables[name] {
+			continue
+		}
+		k.written[name] = tables[name]
+		if err := writeTable(filepath.Join(k.ProcNet, name), tables[name]); err != nil {
 			k.t.Error(err)
 		}
 	}
 }
 
 // writeTable replaces a table in one step.
-func writeTable(path string, write func(io.Writer) error) error {
+func writeTable(path, text string) error {
 	f, err := os.Create(path + ".new")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(write(f), f.Close()); err != nil {
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)
