@@ -168,13 +168,12 @@ func (s *Socket) carryOut(b []byte) syscall.Errno {
 	return 0
 }
 
-// send queues a message for one socket.
+// send queues a message for one socket. One that gives back what no stack sends,
+// such as an identity with a NUL in its middle, is lost.
 func (s *Socket) send(m *pfkey.Message) {
-	b, err := m.Marshal()
-	if err != nil {
-		panic(fmt.Sprintf("%v: %v", m, err)) // all parts of it came from messages
+	if b, err := m.Marshal(); err == nil {
+		s.queue = append(s.queue, b)
 	}
-	s.queue = append(s.queue, b)
 }
 
 // tellAll queues a message for all sockets, that of the sender among them.
