@@ -1,0 +1,203 @@
+package kernel_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// What once went wrong on a real KLIPS, with the double that is as bad.
+
+var remote = netip.MustParseAddr("192.0.2.77")
+
+// A box is a machine with KLIPS.
+type box struct {
+	*testing.T
+	*kernel.Stack
+	k *klipstest.Kernel
+}
+
+func newBox(t *testing.T) box {
+	k := klipstest.NewKernel(t, local)
+	s := kernel.New(k.Machine())
+	t.Cleanup(func() {
+		s.Close()
+		k.Module(func(m *module.Module) {
+			if l := m.Faults(); len(l) > 0 {
+				t.Errorf("KLIPS used what it had freed: %q", l)
+			}
+		})
+	})
+	return box{t, s, k}
+}
+
+// add makes SAs with a destination: "esp0x1202", ….
+func (b box) add(dst netip.Addr, names ...string) (ids []klips.SAID) {
+	b.Helper()
+	for _, n := range names {
+		id, err := klips.ParseSAID(n+"@"+dst.String(), nil)
+		if err == nil {
+			err = b.AddSA(b.Context(), specOf(id))
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (b box) group(ids ...klips.SAID) {
+	b.Helper()
+	if err := b.Group(b.Context(), ids); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// others lets another program write messages.
+func (b box) others(l ...*pfkey.Message) {
+	b.Helper()
+	b.k.Module(func(m *module.Module) {
+		s := m.Open(0)
+		defer s.Close()
+		for _, msg := range l {
+			wire, err := msg.Marshal()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if errno := s.Write(wire); errno != 0 {
+				b.Fatalf("%v: %v", msg, errno)
+			}
+		}
+	})
+}
+
+func (b box) tables() (text string) {
+	b.Helper()
+	for _, name := range []string{"ipsec_spi", "ipsec_spigrp", "ipsec_eroute"} {
+		t, err := os.ReadFile(filepath.Join(b.k.ProcNet, name))
+		if err != nil {
+			b.Fatal(err)
+		}
+		text += string(t)
+	}
+	return text
+}
+
+// refuse gives a command several times that is to be refused each time and to
+// change nothing, not even references. The error names object.
+func (b box) refuse(what string, want syscall.Errno, object klips.SAID, do func() error) {
+	b.Helper()
+	before := b.tables()
+	for range 4 {
+		err := do()
+		var oe *klips.OpError
+		if !errors.Is(err, want) || !errors.As(err, &oe) || oe.Object != object.String() || oe.Left != "" {
+			b.Errorf("%s = %v, want %v that names %v", what, err, want, object)
+		}
+		if d := cmp.Diff(before, b.tables()); d != "" {
+			b.Fatalf("%s changed (-before +after)\n%s", what, d)
+		}
+	}
+}
+
+func (b box) refuseGroup(want syscall.Errno, object klips.SAID, ids ...klips.SAID) {
+	b.Helper()
+	b.refuse("Group", want, object, func() error { return b.Group(b.Context(), ids) })
+}
+
+// A refused group took an SA of a running tunnel with it.
+func TestRefusedGroup(t *testing.T) {
+	for _, dst := range []netip.Addr{remote, local, netip.MustParseAddr("2001:db8::77")} {
+		t.Run(dst.String(), func(t *testing.T) {
+			b := newBox(t)
+			ids := b.add(dst, "tun0x1201", "esp0x1202", "ah0x1203", "esp0x1204")
+			tunnel, esp, ah, other := ids[0], ids[1], ids[2], ids[3]
+			missing := klips.SAID{Dst: dst, SPI: 0x9999, Proto: klips.ProtoAH}
+			b.refuseGroup(syscall.ENOENT, missing, tunnel, esp, missing) // a loop until it is made
+			b.group(tunnel, esp, ah)
+			b.refuseGroup(syscall.ENOENT, missing, other, esp, missing)
+			b.refuseGroup(syscall.ENOENT, missing, ah, missing)
+			if dst == local {
+				b.refuseGroup(syscall.EEXIST, tunnel, tunnel, other) // follows another one already
+				b.refuseGroup(syscall.EEXIST, ah, other, ah)         // has a follower
+			} else {
+				b.refuseGroup(syscall.EEXIST, esp, other, esp)
+				b.refuseGroup(syscall.EEXIST, tunnel, tunnel, other)
+			}
+		})
+	}
+}
+
+// To group and ungroup the same SAs three times deleted all but one.
+func TestUngroupAgain(t *testing.T) {
+	for _, dst := range []netip.Addr{remote, local} {
+		t.Run(dst.String(), func(t *testing.T) {
+			b := newBox(t)
+			ids := b.add(dst, "tun0x113", "esp0x114", "ah0x115")
+			for _, by := range []klips.SAID{ids[1], ids[2]} {
+				b.group(ids...)
+				if err := b.Ungroup(t.Context(), by); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.group(ids...)
+			for _, by := range ids {
+				b.refuse("Ungroup", syscall.EBUSY, by, func() error { return b.Ungroup(t.Context(), by) })
+			}
+			if err := b.DeleteSA(t.Context(), ids[1]); err != nil || b.tables() != "" {
+				t.Errorf("DeleteSA = %v, and there is\n%s", err, b.tables())
+			}
+		})
+	}
+}
+
+// Another program's groups can share an SA: to delete one leaves the other with an
+// SA that is freed. To take them apart helps.
+func TestSharedSA(t *testing.T) {
+	b := newBox(t)
+	ids := b.add(remote, "tun0x1001", "tun0x1002", "esp0x1003")
+	b.others(pfkey.GroupPair(ids[0], ids[2]), pfkey.GroupPair(ids[1], ids[2]))
+	for _, id := range ids {
+		b.refuse("DeleteSA", syscall.EBUSY, id, func() error { return b.DeleteSA(t.Context(), id) })
+	}
+	if err := b.ClearSAs(t.Context()); !errors.Is(err, syscall.EBUSY) || strings.Count(b.tables(), "\n") != 6 {
+		t.Errorf("ClearSAs = %v, and there is\n%s", err, b.tables())
+	}
+	if err := b.Ungroup(t.Context(), ids[2]); err != nil {
+		t.Errorf("Ungroup = %v", err)
+	}
+	if err := b.DeleteSA(t.Context(), ids[0]); err != nil {
+		t.Errorf("DeleteSA = %v", err)
+	}
+	if err := b.ClearSAs(t.Context()); err != nil || b.tables() != "" {
+		t.Errorf("ClearSAs = %v, and there is\n%s", err, b.tables())
+	}
+}
+
+// Nothing is done that would make KLIPS walk over an SA that it has freed.
+func TestFreedSA(t *testing.T) {
+	b := newBox(t)
+	ids := b.add(remote, "tun0x1001", "tun0x1002", "esp0x1003")
+	b.others(pfkey.GroupPair(ids[0], ids[2]), pfkey.GroupPair(ids[1], ids[2]), pfkey.DeleteSA(ids[1]))
+	if text := b.tables(); !strings.Contains(text, ids[0].String()+" unk00x0@<invalid> \n") {
+		t.Fatalf("nothing was freed:\n%s", text)
+	}
+	b.refuse("DeleteSA", syscall.EBUSY, ids[0], func() error { return b.DeleteSA(t.Context(), ids[0]) })
+	b.refuse("Ungroup", syscall.EBUSY, ids[0], func() error { return b.Ungroup(t.Context(), ids[0]) })
+	b.refuse("ClearSAs", syscall.EBUSY, ids[0], func() error { return b.ClearSAs(t.Context()) })
+	fine := klips.SAID{Dst: remote, SPI: 0x1004, Proto: klips.ProtoAH}
+	b.refuseGroup(syscall.ENOENT, fine, ids[0], fine)
+}
