@@ -427,11 +427,21 @@ func (c *contract) erouteRefusals() {
 	r := route("10.1.0.0/16", "10.2.0.0/16", said(klips.ProtoTun, 0x1000, peer))
 	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAdd))
 	c.wants("SetEroute twice", c.Stack.SetEroute(c.ctx, r, klips.ErouteAdd), syscall.EEXIST)
-	wide := route("10.1.0.0/16", "10.0.0.0/8", r.ID)
-	if err := c.Stack.DeleteEroute(c.ctx, wide.Selector); !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EFAULT) {
-		c.Errorf("DeleteEroute of none = %v", err)
+	longer := route("10.1.0.0/16", "10.2.0.0/17", r.ID) // has the same addresses
+	for _, none := range []klips.Eroute{route("10.1.0.0/16", "10.0.0.0/8", r.ID), longer} {
+		if err := c.Stack.DeleteEroute(c.ctx, none.Selector); !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EFAULT) {
+			c.Errorf("DeleteEroute of none = %v", err)
+		}
+		c.sameEroutes([]klips.Eroute{r})
 	}
-	c.sameEroutes([]klips.Eroute{r})
+	// Replacing adds what is not there; KLIPS refuses it.
+	if err := c.Stack.SetEroute(c.ctx, longer, klips.ErouteReplace); err != nil {
+		c.wants("SetEroute in place of none with this mask", err, syscall.ENOENT)
+		c.must(c.Stack.SetEroute(c.ctx, longer, klips.ErouteAdd))
+	}
+	c.sameEroutes([]klips.Eroute{longer, r})
+	c.must(c.Stack.DeleteEroute(c.ctx, r.Selector))
+	c.sameEroutes([]klips.Eroute{longer})
 }
 
 func (c *contract) inboundPolicy() {

@@ -1,0 +1,63 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// DeleteEroute removes an eroute (X_DELFLOW). KLIPS looks at the masks only where
+// several eroutes have the addresses, protocol and ports, and even then takes
+// another mask for one that it does not have. ENOENT: it would remove an eroute
+// with other masks. EFAULT: there is none at all.
+func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
+	if other, wrong := s.otherMasks(ctx, sel); wrong {
+		return &klips.OpError{
+			Op: "delete eroute", Object: sel.String(), Err: syscall.ENOENT,
+			Reason: fmt.Sprintf("there is none with these masks, and KLIPS would remove %v in its place", other),
+		}
+	}
+	return s.Asker.DeleteEroute(ctx, sel)
+}
+
+// SetEroute adds or replaces an eroute or sets an inbound policy (X_ADDFLOW).
+// KLIPS removes what it replaces as [Stack.DeleteEroute] tells, with the same
+// errors.
+func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	if op == klips.ErouteReplace {
+		if other, wrong := s.otherMasks(ctx, e.Selector); wrong {
+			return &klips.OpError{
+				Op: "add eroute", Object: e.Selector.String(), Err: syscall.ENOENT,
+				Reason: fmt.Sprintf("there is none with these masks, and KLIPS would replace %v; add it, which leaves that one alone", other),
+			}
+		}
+	}
+	return s.Asker.SetEroute(ctx, e, op)
+}
+
+// otherMasks returns an eroute that KLIPS may take for the one with a selector,
+// where there is none with that: one that differs from it in the masks alone.
+// Tables that cannot be read have none.
+func (s *Stack) otherMasks(ctx context.Context, sel klips.Selector) (other klips.Selector, found bool) {
+	routes, err := s.Eroutes(ctx)
+	if err != nil {
+		return other, false
+	}
+	for _, r := range routes {
+		if r.Selector == sel {
+			return other, false
+		}
+		if !found && withoutMasks(r.Selector) == withoutMasks(sel) {
+			other, found = r.Selector, true
+		}
+	}
+	return other, found
+}
+
+func withoutMasks(s klips.Selector) klips.Selector {
+	s.Src, s.Dst = netip.PrefixFrom(s.Src.Addr(), 0), netip.PrefixFrom(s.Dst.Addr(), 0)
+	return s
+}
