@@ -27,4 +27,8 @@ func TestErouteIPv6(t *testing.T) {
 	b.table("ipsec_eroute",
 		"0          3049:9::/64        -> 3049:1::/64        => %drop",
 		"0          [049:9::600]0:0:0/72 ->                    => %drop:6")
+	b.Count(plain.ID, 12)
+	b.table("ipsec_eroute",
+		"12         3049:9::/64        -> 3049:1::/64        => %drop",
+		"12         [049:9::600]0:0:0/72 ->                    => %drop:6")
 }

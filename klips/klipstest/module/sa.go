@@ -221,14 +221,6 @@ func lifetime(l life, of func(counter) uint64) *pfkey.Lifetime {
 	return &t
 }
 
-// SAs returns the SAs in the order of the tables.
-func (m *Module) SAs() (ids []klips.SAID) {
-	for _, p := range m.all() {
-		ids = append(ids, p.id)
-	}
-	return ids
-}
-
 // Use counts packets of an SA. bytes may be negative: AH counts outbound packets
 // so that its counter runs below zero. It reports whether the SA is there.
 func (m *Module) Use(id klips.SAID, packets uint64, bytes int64) bool {
