@@ -51,7 +51,7 @@ func NewKernel(t testing.TB, local netip.Addr) *Kernel {
 	t.Helper()
 	dir, sys := t.TempDir(), t.TempDir()
 	k := &Kernel{
-		Socket: filepath.Join(dir, "pf_key.socket"), ProcNet: dir, ProcSys: sys, t: t,
+		Socket: filepath.Join(dir, "socket"), ProcNet: dir, ProcSys: sys, t: t,
 		written: map[string]string{}, clients: map[*client]struct{}{},
 	}
 	k.module = module.New(func() time.Duration { return k.uptime })
