@@ -92,6 +92,26 @@ type Counter struct {
 	Count uint64 `json:"count"`
 	Soft  uint64 `json:"soft,omitempty"`
 	Hard  uint64 `json:"hard,omitempty"`
+	// Below is how far the count is below zero, where Count is 0. Only the classic
+	// KLIPS kernel has such: it counts the bytes of outbound AH SAs wrongly.
+	Below uint64 `json:"below_zero,omitempty"`
+}
+
+// SetRaw sets the count to what a KLIPS kernel shows: 64 bits, of which it uses
+// the highest only where it has counted below zero.
+func (c *Counter) SetRaw(v uint64) {
+	c.Count, c.Below = v, 0
+	if int64(v) < 0 {
+		c.Count, c.Below = 0, -v
+	}
+}
+
+// Raw returns the count as SetRaw takes it.
+func (c Counter) Raw() uint64 {
+	if c.Below != 0 {
+		return -c.Below
+	}
+	return c.Count
 }
 
 // A Life is the five lifetime dimensions of an SA.

@@ -245,7 +245,7 @@ func TestTolerant(t *testing.T) {
 		ID: klips.SAID{Dst: netip.MustParseAddr("1.2.3.4"), SPI: 0x100, Proto: klips.ProtoAH}, State: klips.Mature,
 		Dir: klips.Inbound, Src: netip.MustParseAddr("1.2.3.5"), Transform: klips.Transform{Auth: 9},
 		Seq: 0xffffffff, RefCount: -1, OutIf: 40963,
-		Life: klips.Life{Allocations: klips.Counter{Count: 2}, Bytes: klips.Counter{Count: 1<<64 - 244}},
+		Life: klips.Life{Allocations: klips.Counter{Count: 2}, Bytes: klips.Counter{Below: 244}},
 	}}
 	if d := cmp.Diff(want, sas, byAddr); d != "" {
 		t.Errorf("ParseSPI (-want +got):\n%s", d)

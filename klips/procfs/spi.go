@@ -137,13 +137,13 @@ func appendLife(b []byte, sa *klips.SA) []byte {
 		{"packets", l.Packets, false},
 	} {
 		// For the time of use the count is a clock reading too, 0 until then.
-		counts := d.c.Count > 1 && d.name != "usetime"
+		counts := d.c.Raw() > 1 && d.name != "usetime"
 		if !d.always && !counts && d.c.Soft == 0 && d.c.Hard == 0 {
 			continue
 		}
 		b = append(b, d.name...)
 		b = append(b, '(')
-		b = strconv.AppendUint(b, d.c.Count, 10)
+		b = strconv.AppendUint(b, d.c.Raw(), 10)
 		b = append(b, ',')
 		b = strconv.AppendUint(b, d.c.Soft, 10)
 		b = append(b, ',')

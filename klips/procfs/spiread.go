@@ -195,12 +195,14 @@ func parseLife(l *klips.Life, b []byte) error {
 			return errShort
 		}
 		var c klips.Counter
-		for i, p := range [...]*uint64{&c.Count, &c.Soft, &c.Hard} {
+		var count uint64
+		for i, p := range [...]*uint64{&count, &c.Soft, &c.Hard} {
 			var err error
 			if *p, err = number(v[i]); err != nil {
 				return err
 			}
 		}
+		c.SetRaw(count)
 		switch string(name) {
 		case "alloc":
 			l.Allocations = c
