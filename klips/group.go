@@ -14,28 +14,50 @@ type GroupReader interface {
 }
 
 // ReadGroup returns all SAs of the group that an SA is in, in processing order;
-// an SA in no group is alone. ESRCH: there is no such SA. A stack that is no
-// [GroupReader] is asked for all SAs.
+// an SA in no group is alone. ESRCH: there is no such SA. [ErrUnread]: a line of the
+// tables about it cannot be read. A stack that is no [GroupReader] is asked for all
+// SAs.
 func ReadGroup(ctx context.Context, s Stack, id SAID) ([]SA, error) {
 	if r, ok := As[GroupReader](s); ok {
 		return r.ReadGroup(ctx, id)
 	}
-	sas, err := s.SAs(ctx)
+	g, err := ReadGroups(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return NewGroups(sas).Of(id)
+	return g.Of(id)
 }
 
 // Groups finds groups in a list of all SAs. It is not for several goroutines.
 type Groups struct {
-	sas   map[SAID]*SA
-	first map[SAID]*SA // of the group of an SA
+	sas    map[SAID]*SA
+	first  map[SAID]*SA // of the group of an SA
+	unread map[SAID]bool
+}
+
+// ReadGroups reads all SAs of a stack.
+func ReadGroups(ctx context.Context, s Stack) (*Groups, error) {
+	sas, err := s.SAs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := NewGroups(sas)
+	if p, ok := As[PartialTables](s); ok {
+		lines, err := p.Unread(ctx)
+		if err != nil {
+			return nil, err
+		}
+		g.unread = map[SAID]bool{}
+		for _, l := range lines {
+			g.unread[l.ID] = true
+		}
+	}
+	return g, nil
 }
 
 // NewGroups reads a list of SAs, which must not change while the Groups are used.
 func NewGroups(sas []SA) *Groups {
-	g := &Groups{make(map[SAID]*SA, len(sas)), make(map[SAID]*SA, len(sas))}
+	g := &Groups{sas: make(map[SAID]*SA, len(sas)), first: make(map[SAID]*SA, len(sas))}
 	note := func(id SAID, sa *SA) {
 		// The longest chain with an SA begins with the first of its group.
 		if old := g.first[id]; old == nil || len(sa.Next) > len(old.Next) {
@@ -55,6 +77,9 @@ func NewGroups(sas []SA) *Groups {
 
 // Of returns what [ReadGroup] does.
 func (g *Groups) Of(id SAID) ([]SA, error) {
+	if g.unread[id] {
+		return nil, &OpError{Op: "get SA", Object: id.String(), Err: ErrUnread}
+	}
 	if g.sas[id] == nil {
 		return nil, &OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
 	}

@@ -111,13 +111,17 @@ func (id SAID) magicString() (string, bool) {
 	return "", false
 }
 
+// invalidAddr is how KLIPS prints the destination of an SA whose memory it has
+// freed.
+const invalidAddr = "<invalid>"
+
 // FormatAddr returns the text of an address as the KLIPS tables print it: IPv6
 // with the *first* run of two or more zero groups squeezed (RFC 5952 squeezes
 // the longest), and never with an embedded dotted quad. The invalid address
 // prints as "<invalid>".
 func FormatAddr(a netip.Addr) string {
 	if !a.IsValid() {
-		return "<invalid>"
+		return invalidAddr
 	}
 	if a.Is4() {
 		return a.String()

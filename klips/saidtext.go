@@ -129,27 +129,45 @@ func ParseFamily(text string) (Family, error) {
 	return FamilyAny, syntaxf("not one of inet, inet6")
 }
 
-// MarshalText returns the text of [SAID.String]; the zero SAID has the empty
-// text. It gives SAIDs their form in JSON.
-func (id SAID) MarshalText() ([]byte, error) {
-	if id == (SAID{}) {
-		return []byte{}, nil
-	}
-	return []byte(id.String()), nil
-}
+// MarshalText returns the text of [SAID.String]. It gives SAIDs their form in
+// JSON.
+func (id SAID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote, and every numeric form that
-// [ParseSAID] knows.
+// [ParseSAID] knows. The empty text is the zero SAID.
 func (id *SAID) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*id = SAID{}
 		return nil
+	}
+	if head, ok := strings.CutSuffix(string(text), "@"+invalidAddr); ok {
+		return id.unmarshalFreed(head)
 	}
 	v, err := ParseSAID(string(text), nil)
 	if err == nil {
 		*id = v
 	}
 	return err
+}
+
+// unmarshalFreed reads the protocol and SPI of a SAID without a destination:
+// "unk00x0".
+func (id *SAID) unmarshalFreed(head string) error {
+	var v SAID
+	i := strings.LastIndex(head, "0x")
+	if i < 0 {
+		return syntaxf("no 0x in SAID")
+	}
+	if err := v.Proto.UnmarshalText([]byte(head[:i])); err != nil {
+		return err
+	}
+	spi, err := ParseNumber(head[i+2:], 16, 0xffffffff)
+	if err != nil {
+		return err
+	}
+	v.SPI = SPI(spi)
+	*id = v
+	return nil
 }
 
 // MarshalText returns the protocol's name as SAIDs have it.

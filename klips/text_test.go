@@ -215,7 +215,7 @@ func TestSAIDText(t *testing.T) {
 	if err := json.Unmarshal(b, &out); err != nil || out != in {
 		t.Errorf("Unmarshal(%s) = %v, %v, want %v", b, out, err, in)
 	}
-	for _, id := range []SAID{{}, Magic(SPIHold), {netip.IPv6Unspecified(), 0, ProtoTun}, {netip.MustParseAddr("10.0.0.1"), 0x999, ProtoInt}} {
+	for _, id := range []SAID{{}, {SPI: 0x1201, Proto: ProtoESP}, {SPI: 7, Proto: 255}, Magic(SPIHold), {netip.IPv6Unspecified(), 0, ProtoTun}, {netip.MustParseAddr("10.0.0.1"), 0x999, ProtoInt}} {
 		b, _ := id.MarshalText()
 		var got SAID
 		if err := got.UnmarshalText(b); err != nil || got != id {

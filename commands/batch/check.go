@@ -59,10 +59,7 @@ func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
 		return r.ReadGroup(ctx, id)
 	}
 	if t.groups == nil && t.err == nil {
-		var sas []klips.SA
-		if sas, t.err = t.stack.SAs(ctx); t.err == nil {
-			t.groups = klips.NewGroups(sas)
-		}
+		t.groups, t.err = klips.ReadGroups(ctx, t.stack)
 	}
 	if t.err != nil {
 		return nil, t.err

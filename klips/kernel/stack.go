@@ -36,8 +36,9 @@ type Stack struct {
 }
 
 var (
-	_ klips.Stack      = (*Stack)(nil)
-	_ klips.TextTables = (*Stack)(nil)
+	_ klips.Stack         = (*Stack)(nil)
+	_ klips.TextTables    = (*Stack)(nil)
+	_ klips.PartialTables = (*Stack)(nil)
 )
 
 // New returns the stack of a machine.

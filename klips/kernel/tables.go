@@ -3,7 +3,9 @@ package kernel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -21,16 +23,55 @@ func (s *Stack) Table(_ context.Context, name string) ([]byte, error) {
 	return b, nil
 }
 
-// parse reads a table and takes it apart.
+// parse reads a table and returns what can be read of it. Lines that cannot are no
+// error, see [Stack.Unread].
 func parse[T any](s *Stack, name string, parse func(io.Reader) (T, error)) (t T, err error) {
 	b, err := s.Table(context.Background(), name)
 	if err != nil {
 		return t, err
 	}
-	if t, err = parse(bytes.NewReader(b)); err != nil {
-		err = &klips.OpError{Op: "list", Object: filepath.Join(s.machine.ProcNet, name), Err: err}
+	t, err = parse(bytes.NewReader(b))
+	var unread *procfs.UnreadError
+	if err != nil && !errors.As(err, &unread) {
+		return t, &klips.OpError{Op: "list", Object: filepath.Join(s.machine.ProcNet, name), Err: err}
 	}
-	return t, err
+	return t, nil
+}
+
+// Unread returns the lines of the tables that cannot be read.
+func (s *Stack) Unread(ctx context.Context) ([]klips.UnreadLine, error) {
+	var lines []klips.UnreadLine
+	for _, t := range []struct {
+		name  string
+		parse func(io.Reader) error
+	}{
+		{"ipsec_spi", only(procfs.ParseSPI)},
+		{"ipsec_spigrp", only(procfs.ParseSPIGrp)},
+		{"ipsec_eroute", only(procfs.ParseEroute)},
+		{"ipsec_tncfg", only(procfs.ParseTncfg)},
+		{"ipsec_klipsdebug", only(procfs.ParseKlipsdebug)},
+	} {
+		b, err := s.Table(ctx, t.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a table that is not there has no lines
+		}
+		if err != nil {
+			return nil, err
+		}
+		var unread *procfs.UnreadError
+		if errors.As(t.parse(bytes.NewReader(b)), &unread) {
+			lines = append(lines, unread.Lines...)
+		}
+	}
+	return lines, nil
+}
+
+// only is a parser without its records.
+func only[T any](parse func(io.Reader) (T, error)) func(io.Reader) error {
+	return func(r io.Reader) error {
+		_, err := parse(r)
+		return err
+	}
 }
 
 // groups are the lines of ipsec_spigrp.

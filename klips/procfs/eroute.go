@@ -61,18 +61,7 @@ func appendFlowEnd(b []byte, p netip.Prefix, port uint16) []byte {
 // taken for one where the line has ports, or where the address would not be one
 // otherwise.
 func ParseEroute(r io.Reader) ([]klips.Eroute, error) {
-	var eroutes []klips.Eroute
-	err := readLines(r, "ipsec_eroute", func(line []byte) error {
-		e, err := parseEroute(line)
-		if err == nil {
-			eroutes = append(eroutes, e)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return eroutes, nil
+	return records(r, "ipsec_eroute", parseEroute)
 }
 
 func parseEroute(line []byte) (e klips.Eroute, err error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -13,9 +14,10 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// fuzz checks that a parser takes any input without a panic, gives SyntaxErrors,
-// and that what it read is the same after write and another parse. norm takes
-// out what the table cannot say twice the same way.
+// fuzz checks that a parser takes any input without a panic; that what it does not
+// read are lines of it, without which it reads the same; and that what it read is
+// the same after write and another parse. norm takes out what the table cannot say
+// twice the same way.
 func fuzz[T any](f *testing.F, name string, parse func(io.Reader) (T, error), write func(io.Writer, T) error, norm func(T) T) {
 	fixture, err := os.ReadFile("testdata/" + name)
 	if err != nil {
@@ -25,14 +27,18 @@ func fuzz[T any](f *testing.F, name string, parse func(io.Reader) (T, error), wr
 		f.Add([]byte(line))
 	}
 	f.Add(fixture)
+	f.Add(append([]byte("0          [049:9::600]0:0:0/72 ->                    => %drop:6\n"), fixture...))
+	f.Add(append([]byte("tun0x1201@10.9.0.2 unk00x0@<invalid> \n\x9b\x1b[2J\n"), fixture...))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		v, err := parse(bytes.NewReader(in))
 		if err != nil {
-			var e *SyntaxError
-			if !errors.As(err, &e) || e.Line < 1 || e.Line > bytes.Count(in, []byte("\n"))+1 {
-				t.Fatalf("error %v", err)
+			good, err := parse(bytes.NewReader(without(t, in, err)))
+			if err != nil {
+				t.Fatalf("%q without the lines that cannot be read: %v", in, err)
 			}
-			return
+			if d := cmp.Diff(good, v, byAddr); d != "" {
+				t.Fatalf("%q: the lines that cannot be read change the others (-without +with):\n%s", in, d)
+			}
 		}
 		v = norm(v)
 		var out bytes.Buffer
@@ -48,6 +54,24 @@ func fuzz[T any](f *testing.F, name string, parse func(io.Reader) (T, error), wr
 			t.Fatalf("%q, written as %q:\n%s", in, text, d)
 		}
 	})
+}
+
+// without returns a table without the lines that an UnreadError names.
+func without(t *testing.T, in []byte, err error) []byte {
+	var e *UnreadError
+	if !errors.As(err, &e) || len(e.Lines) == 0 {
+		t.Fatalf("error %v", err)
+	}
+	lines := bytes.SplitAfter(in, []byte("\n"))
+	last := 0
+	for _, l := range e.Lines {
+		if l.Number <= last || l.Number > len(lines) || !strings.HasPrefix(string(lines[l.Number-1]), l.Text) || l.Reason == "" {
+			t.Fatalf("line %+v is none of %q", l, in)
+		}
+		last = l.Number
+		lines[l.Number-1] = nil
+	}
+	return bytes.Join(lines, nil)
 }
 
 func same[T any](v T) T { return v }
@@ -102,6 +126,21 @@ func FuzzParseKlipsdebug(f *testing.F) {
 	fuzz(f, "ipsec_klipsdebug", ParseKlipsdebug, WriteKlipsdebug, func(d klips.Debug) klips.Debug {
 		d[klips.DebugNetlink], d[klips.DebugIPComp], d[klips.DebugVerbose] = 0, 0, 0
 		return d
+	})
+}
+
+func FuzzParseNetDev(f *testing.F) {
+	f.Add([]byte("ipsec0:    192       3    5    6    0     0          0         0      522       4    7    8    0     0       0          0\n"))
+	f.Add([]byte("a|b\nlo:1\n: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 -16\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		v, err := ParseNetDev(bytes.NewReader(in))
+		if err == nil {
+			return
+		}
+		good, err := ParseNetDev(bytes.NewReader(without(t, in, err)))
+		if err != nil || !maps.Equal(good, v) {
+			t.Fatalf("%q: %v, without the lines that cannot be read %v, %v", in, v, good, err)
+		}
 	})
 }
 

@@ -54,8 +54,5 @@ func ParseKlipsdebug(r io.Reader) (klips.Debug, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return klips.Debug{}, err
-	}
-	return d, nil
+	return d, err
 }

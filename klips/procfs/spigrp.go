@@ -22,23 +22,18 @@ func WriteSPIGrp(w io.Writer, sas []klips.SA) error {
 // ParseSPIGrp reads ipsec_spigrp: for each line its SAIDs, at least one. A SAID
 // whose SA a KLIPS kernel freed too early has an invalid destination.
 func ParseSPIGrp(r io.Reader) ([][]klips.SAID, error) {
-	var groups [][]klips.SAID
-	err := readLines(r, "ipsec_spigrp", func(line []byte) error {
-		var g []klips.SAID
-		for f := range bytes.FieldsSeq(line) {
-			id, err := parseSAID(f)
-			if err != nil {
-				return err
-			}
-			g = append(g, id)
+	return records(r, "ipsec_spigrp", parseGroup)
+}
+
+func parseGroup(line []byte) (g []klips.SAID, err error) {
+	for f := range bytes.FieldsSeq(line) {
+		id, err := parseSAID(f)
+		if err != nil {
+			return nil, err
 		}
-		groups = append(groups, g)
-		return nil
-	})
-	if err != nil {
-		return nil, err
+		g = append(g, id)
 	}
-	return groups, nil
+	return g, nil
 }
 
 // JoinGroups sets the Next of each SA from the lines of ipsec_spigrp. The two

@@ -14,18 +14,7 @@ import (
 // ParseSPI reads ipsec_spi. The state of an SA is not in the table and becomes
 // klips.Mature; groups are in ipsec_spigrp, see [JoinGroups].
 func ParseSPI(r io.Reader) ([]klips.SA, error) {
-	var sas []klips.SA
-	err := readLines(r, "ipsec_spi", func(line []byte) error {
-		sa, err := parseSA(line)
-		if err == nil {
-			sas = append(sas, sa)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return sas, nil
+	return records(r, "ipsec_spi", parseSA)
 }
 
 func parseSA(line []byte) (klips.SA, error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -14,43 +15,41 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A SyntaxError is a line of a table that cannot be read.
-type SyntaxError struct {
-	Table  string // as "ipsec_spi"
-	Line   int    // from 1
-	Detail string
-}
-
-func (e *SyntaxError) Error() string {
-	return e.Table + " line " + strconv.Itoa(e.Line) + ": " + e.Detail
-}
-
-// maxLine is the length of the longest line that is read. The longest that KLIPS
-// writes are some hundred bytes.
-const maxLine = 1 << 20
-
 // readLines gives each line of a table that is not blank to f, without its end;
-// the bytes are valid until f returns. What f finds wrong becomes a SyntaxError.
+// the bytes are valid until f returns. The lines that f refuses become an
+// *UnreadError after the last one.
 func readLines(r io.Reader, table string, f func(line []byte) error) error {
 	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, 16<<10), maxLine)
-	n := 0
-	for s.Scan() {
-		n++
+	s.Buffer(make([]byte, 0, 16<<10), math.MaxInt) // no line is too long
+	var lines []klips.UnreadLine
+	for n := 1; s.Scan(); n++ {
 		if len(bytes.TrimSpace(s.Bytes())) == 0 {
 			continue
 		}
 		if err := f(s.Bytes()); err != nil {
-			return &SyntaxError{table, n, err.Error()}
+			lines = append(lines, unread(table, n, s.Bytes(), err))
 		}
-	}
-	if errors.Is(s.Err(), bufio.ErrTooLong) {
-		return &SyntaxError{table, n + 1, "longer than " + strconv.Itoa(maxLine) + " bytes"}
 	}
 	if s.Err() != nil {
 		return fmt.Errorf("read %s: %w", table, s.Err())
 	}
+	if lines != nil {
+		return &UnreadError{lines}
+	}
 	return nil
+}
+
+// records reads the records of a table, one a line.
+func records[T any](r io.Reader, table string, parse func(line []byte) (T, error)) ([]T, error) {
+	var l []T
+	err := readLines(r, table, func(line []byte) error {
+		v, err := parse(line)
+		if err == nil {
+			l = append(l, v)
+		}
+		return err
+	})
+	return l, err
 }
 
 // writeLines writes what line appends for each record, in large pieces and
@@ -135,36 +134,19 @@ func parsePrefix(b []byte) (netip.Prefix, error) {
 	return netip.PrefixFrom(a, int(n)), nil
 }
 
-// invalidDst is how an SA prints whose memory was freed.
-const invalidDst = "@<invalid>"
-
-// parseSAID reads the form of the listings, and the dotted one of old tables.
+// parseSAID reads the form of the listings, and the dotted one of old tables. The
+// destination is invalid where the SA's memory was freed.
 func parseSAID(b []byte) (klips.SAID, error) {
-	if rest, ok := bytes.CutSuffix(b, []byte(invalidDst)); ok {
-		return parseFreed(rest)
-	}
-	id, err := klips.ParseSAID(string(b), nil)
-	if _, dst, ok := bytes.Cut(b, []byte("@")); ok && err == nil {
+	var id klips.SAID
+	err := id.UnmarshalText(b)
+	if _, dst, ok := bytes.Cut(b, []byte("@")); ok && err == nil && id.Dst.IsValid() {
 		// What people may type short is here the rest of a line.
 		_, err = parseAddr(dst)
 	}
-	if err != nil {
+	if err != nil || len(b) == 0 {
 		return klips.SAID{}, fmt.Errorf("%s is not a SAID", quote(b))
 	}
 	return id, nil
-}
-
-// parseFreed reads the protocol and SPI of a freed SA: "unk00x0".
-func parseFreed(b []byte) (klips.SAID, error) {
-	i := bytes.LastIndex(b, []byte("0x"))
-	var id klips.SAID
-	if i >= 0 && id.Proto.UnmarshalText(b[:i]) == nil {
-		if v, err := strconv.ParseUint(string(b[i+2:]), 16, 32); err == nil {
-			id.SPI = klips.SPI(v)
-			return id, nil
-		}
-	}
-	return klips.SAID{}, fmt.Errorf("%s is not a SAID", quote(b))
 }
 
 // appendSAID appends [klips.SAID.String].

@@ -35,18 +35,7 @@ func WriteTncfg(w io.Writer, devices []klips.Device) error {
 // ParseTncfg reads ipsec_tncfg. The table has no counters of packets. A line
 // with only the name of an ipsec device is one that KLIPS has not set up.
 func ParseTncfg(r io.Reader) ([]klips.Device, error) {
-	var devices []klips.Device
-	err := readLines(r, "ipsec_tncfg", func(line []byte) error {
-		d, err := parseDevice(line)
-		if err == nil {
-			devices = append(devices, d)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return devices, nil
+	return records(r, "ipsec_tncfg", parseDevice)
 }
 
 func parseDevice(line []byte) (klips.Device, error) {

@@ -1,6 +1,7 @@
 package procfs
 
 import (
+	"errors"
 	"io"
 	"strings"
 )
@@ -22,7 +23,7 @@ func ParseVersion(r io.Reader) (string, error) {
 		return nil
 	})
 	if err == nil && version == "" {
-		err = &SyntaxError{"ipsec_version", 1, "empty"}
+		err = errors.New("ipsec_version is empty")
 	}
 	return version, err
 }

@@ -1,0 +1,126 @@
+package kernel_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// write makes the tables of a kernel.
+func (o odd) write(t *testing.T, tables map[string]string) {
+	t.Helper()
+	for name, text := range tables {
+		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// reader is a kernel that is asked for nothing but its tables.
+func reader(t *testing.T, tables map[string]string) odd {
+	s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+		t.Errorf("the kernel was sent %v", m)
+		return nil
+	})
+	s.write(t, tables)
+	return s
+}
+
+const espLine = "esp0x1004@10.9.0.2 ESP_3DES: dir=out src=10.9.0.1 life(c,s,h)=addtime(5,0,0)usetime(42949376,0,9) refcount=3\n"
+
+// A line that cannot be read does not hide the others of any table.
+func TestUnread(t *testing.T) {
+	const oddEroute = "0          [049:9::600]0:0:0/72 ->                    => %drop:6"
+	s := reader(t, map[string]string{
+		"ipsec_spi":        "tun0x1003@10.9.0.2 IPIP: dir=up\n" + espLine,
+		"ipsec_spigrp":     "esp0x1004@10.9.0.2 \nnothing of the kind\n",
+		"ipsec_eroute":     "7          10.1.0.0/16        -> 10.2.0.0/16        => esp0x1004@10.9.0.2\n" + oddEroute + "\n",
+		"ipsec_tncfg":      "\x1b[2J\nipsec0 -> eth0 mtu=16260(1500) -> 1500\n",
+		"ipsec_klipsdebug": "debug_esp=0000\x00\ndebug_ah=00000001.\n",
+	})
+	ctx := t.Context()
+	sas, err := s.SAs(ctx)
+	if err != nil || len(sas) != 1 || sas[0].ID.String() != "esp0x1004@10.9.0.2" {
+		t.Errorf("SAs = %v, %v", sas, err)
+	}
+	eroutes, err := s.Eroutes(ctx)
+	if err != nil || len(eroutes) != 1 || eroutes[0].Packets != 7 {
+		t.Errorf("Eroutes = %v, %v", eroutes, err)
+	}
+	devices, err := s.Devices(ctx)
+	if err != nil || len(devices) != 1 || devices[0].Physical != "eth0" {
+		t.Errorf("Devices = %v, %v", devices, err)
+	}
+	if d, err := s.Debug(ctx); err != nil || d[klips.DebugAH] != 1 {
+		t.Errorf("Debug = %v, %v", d, err)
+	}
+	lines, err := s.Unread(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type line struct {
+		Table  string
+		Number int
+		Text   string
+		ID     string
+	}
+	var got []line
+	for _, l := range lines {
+		got = append(got, line{l.Table, l.Number, l.Text, l.ID.String()})
+	}
+	none := klips.SAID{}.String()
+	if d := cmp.Diff([]line{
+		{"ipsec_spi", 1, "tun0x1003@10.9.0.2 IPIP: dir=up", "tun0x1003@10.9.0.2"},
+		{"ipsec_spigrp", 2, "nothing of the kind", none},
+		{"ipsec_eroute", 2, oddEroute, none},
+		{"ipsec_tncfg", 1, "\x1b[2J", none},
+		{"ipsec_klipsdebug", 1, "debug_esp=0000\x00", none},
+	}, got); d != "" {
+		t.Errorf("Unread (-want +got):\n%s", d)
+	}
+	// Whether there is an SA is not known where its line cannot be read.
+	for _, tt := range []struct {
+		id   string
+		want error
+	}{
+		{"tun0x1003@10.9.0.2", klips.ErrUnread},
+		{"esp0x1004@10.9.0.2", nil},
+		{"esp0x1005@10.9.0.2", syscall.ESRCH},
+	} {
+		id, err := klips.ParseSAID(tt.id, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := klips.ReadGroup(ctx, s, id); !errors.Is(err, tt.want) {
+			t.Errorf("ReadGroup(%s) = %v, want %v", tt.id, err, tt.want)
+		}
+	}
+}
+
+// What is no table cannot be read at all.
+func TestNoTable(t *testing.T) {
+	s := reader(t, nil)
+	if err := os.Mkdir(filepath.Join(s.dir, "ipsec_eroute"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Eroutes(t.Context()); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("Eroutes of a directory = %v, want EISDIR", err)
+	}
+	if _, err := s.Unread(t.Context()); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("Unread of a directory = %v, want EISDIR", err)
+	}
+	if _, err := s.Devices(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Devices without a table = %v, want ErrNotExist", err)
+	}
+}
+
+var _ klips.PartialTables = (*kernel.Stack)(nil)

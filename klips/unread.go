@@ -1,0 +1,30 @@
+package klips
+
+import (
+	"context"
+	"errors"
+)
+
+// An UnreadLine is a line of a stack's table that cannot be read.
+type UnreadLine struct {
+	Table  string `json:"table"` // its name in /proc/net, as "ipsec_eroute"
+	Number int    `json:"line"`  // from 1
+	// Text is the line as the stack shows it, without its end. It may hold any
+	// bytes.
+	Text   string `json:"text"`
+	Reason string `json:"reason"` // why it cannot be read, in words
+	// ID is the SAID that the line begins with; zero where it begins with none.
+	ID SAID `json:"said,omitzero"`
+}
+
+// ErrUnread is why nothing is known of an SA that an [UnreadLine] is about.
+var ErrUnread = errors.New("its line in the table cannot be read")
+
+// PartialTables is a stack whose tables are text that others write, the kernel's.
+// A line that cannot be read does not hide the others: the lists of SAs, eroutes,
+// devices and debug masks have what could be read, without an error.
+type PartialTables interface {
+	// Unread returns the lines that cannot be read now, in the order of the tables
+	// and of their lines.
+	Unread(ctx context.Context) ([]UnreadLine, error)
+}
