@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/procfs"
 	"github.com/klips-go/ipsec/klips/xfrm"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 	"github.com/klips-go/ipsec/testscripts/lab"
@@ -103,7 +105,38 @@ func xfrmBench(t *testing.T) klipstest.Bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return klipstest.Bench{Stack: s, Local: local.Addr(), Physical: "eth0"}
+	return klipstest.Bench{Stack: s, Local: local.Addr(), Physical: "eth0", Count: func(t *testing.T) klips.DeviceStats {
+		return countByKernel(t, hosts[0])
+	}}
+}
+
+// countByKernel sends a packet into ipsec0 and returns what /proc/net/dev has of the
+// device then; the stack asks over netlink.
+func countByKernel(t *testing.T, h *lab.Host) klips.DeviceStats {
+	// No packets of the kernel's own.
+	if err := errors.Join(h.Sysctl("net/ipv6/conf/ipsec0/disable_ipv6", "1"), h.Up("ipsec0"),
+		h.AddRoute(lab.Route{Dst: netip.MustParsePrefix("198.51.100.0/24"), Dev: "ipsec0"})); err != nil {
+		t.Fatal(err)
+	}
+	var stats map[string]klips.DeviceStats
+	if err := h.Do(func() error {
+		c, err := net.Dial("udp", "198.51.100.1:7")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte("no eroute takes it")) // the kernel may say so
+		f, err := os.Open("/proc/thread-self/net/dev")
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		stats, err = procfs.ParseNetDev(f)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return stats["ipsec0"]
 }
 
 // TestInteropContract: the kernel's own IPsec keeps the contract of all stacks.

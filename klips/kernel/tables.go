@@ -103,9 +103,19 @@ func (s *Stack) Eroutes(context.Context) ([]klips.Eroute, error) {
 	return parse(s, "ipsec_eroute", procfs.ParseEroute)
 }
 
-// Devices lists the virtual devices.
+// Devices lists the virtual devices. Their counters are those of the kernel's net
+// devices; where these cannot be read they stay 0.
 func (s *Stack) Devices(context.Context) ([]klips.Device, error) {
-	return parse(s, "ipsec_tncfg", procfs.ParseTncfg)
+	devices, err := parse(s, "ipsec_tncfg", procfs.ParseTncfg)
+	if err != nil {
+		return nil, err
+	}
+	if stats, err := parse(s, "dev", procfs.ParseNetDev); err == nil {
+		for i := range devices {
+			devices[i].Stats = stats[devices[i].Name]
+		}
+	}
+	return devices, nil
 }
 
 // Debug returns the debug masks.

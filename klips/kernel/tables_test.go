@@ -123,4 +123,26 @@ func TestNoTable(t *testing.T) {
 	}
 }
 
+// The counters of devices are in the net devices.
+func TestDeviceStats(t *testing.T) {
+	s := reader(t, map[string]string{"ipsec_tncfg": "ipsec0 -> eth0 mtu=16260(1500) -> 1500\nipsec1 -> NULL mtu=0(0) -> 0\n"})
+	stats := func() []klips.DeviceStats {
+		devices, err := s.Devices(t.Context())
+		if err != nil || len(devices) != 2 {
+			t.Fatalf("Devices = %v, %v", devices, err)
+		}
+		return []klips.DeviceStats{devices[0].Stats, devices[1].Stats}
+	}
+	if got := stats(); got[0] != (klips.DeviceStats{}) {
+		t.Errorf("without /proc/net/dev the counters are %+v", got)
+	}
+	s.write(t, map[string]string{"dev": "Inter-|   Receive |  Transmit\n face |bytes |bytes\n" +
+		"  eth0: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n" +
+		"ipsec0:     192       3    1    2    0     0          0         0      522       4    5    6    0     0       0          0\n"})
+	want := []klips.DeviceStats{{RxBytes: 192, RxPackets: 3, RxErrors: 1, RxDropped: 2, TxBytes: 522, TxPackets: 4, TxErrors: 5, TxDropped: 6}, {}}
+	if d := cmp.Diff(want, stats()); d != "" {
+		t.Errorf("counters (-want +got):\n%s", d)
+	}
+}
+
 var _ klips.PartialTables = (*kernel.Stack)(nil)

@@ -19,6 +19,10 @@ type Bench struct {
 	Stack    klips.Stack
 	Local    netip.Addr // an address of the host
 	Physical string     // the name of its physical device, MTU 1500
+	// Count makes ipsec0 count something while it is attached, and returns what its
+	// counters are then, from another source than the stack. Nil: no packet can get
+	// into the devices.
+	Count func(t *testing.T) klips.DeviceStats
 }
 
 // TestStack runs the contract suite. open makes a fresh stack, with two
@@ -44,6 +48,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"InboundPolicy", (*contract).inboundPolicy},
 		{"Devices", (*contract).devices},
 		{"DeviceRefusals", (*contract).deviceRefusals},
+		{"Counters", (*contract).counters},
 		{"Debug", (*contract).debug},
 		{"NothingToDo", (*contract).nothingToDo},
 		{"AEAD", (*contract).aead},
@@ -489,6 +494,24 @@ func (c *contract) sameDevices(want []klips.Device) {
 	}
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(klips.Device{}, "Stats")); d != "" {
 		c.Errorf("devices differ (-want +got):\n%s", d)
+	}
+}
+
+// counters: Devices has what the devices have counted.
+func (c *contract) counters() {
+	c.must(c.Stack.Attach(c.ctx, "ipsec0", c.Physical))
+	var want klips.DeviceStats
+	if c.Count != nil {
+		if want = c.Count(c.T); want == (klips.DeviceStats{}) {
+			c.Fatal("the bench has counted nothing")
+		}
+	}
+	got, err := c.Stack.Devices(c.ctx)
+	if err != nil || len(got) != 2 {
+		c.Fatalf("Devices = %v, %v", got, err)
+	}
+	if d := cmp.Diff([]klips.DeviceStats{want, {}}, []klips.DeviceStats{got[0].Stats, got[1].Stats}); d != "" {
+		c.Errorf("the counters of ipsec0 and ipsec1 differ (-want +got):\n%s", d)
 	}
 }
 

@@ -3,6 +3,10 @@ package klipstest
 import (
 	"os"
 	"sync"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
 // A Link is a virtual device made of memory.
@@ -22,6 +26,17 @@ type Link struct {
 
 // Send routes a packet into the device.
 func (l *Link) Send(p []byte) { l.out.put(item{bytes: append([]byte(nil), p...)}) }
+
+// CountDrop routes a packet into ipsec0 that no eroute takes, and returns what a
+// fresh device has counted then. It is a [Bench]'s Count.
+func (h *Host) CountDrop(*testing.T) klips.DeviceStats {
+	// An IPv4 header alone, from 10.1.0.1 to 10.2.0.1 (RFC 791 section 3.1).
+	p := []byte{0x45, 0, 0, 20, 0, 1, 0, 0, 64, 59, 0, 0, 10, 1, 0, 1, 10, 2, 0, 1}
+	packet.FixChecksum(p)
+	h.Link("ipsec0").Send(p)
+	h.Settle()
+	return klips.DeviceStats{TxDropped: 1}
+}
 
 // Arrived is what comes out of the device.
 func (l *Link) Arrived() <-chan []byte { return l.in }

@@ -505,9 +505,6 @@ func tables(ctx context.Context, s klips.Stack) (t table, err error) {
 	if t.Devices, err = s.Devices(ctx); err != nil {
 		return t, err
 	}
-	for i := range t.Devices {
-		t.Devices[i].Stats = klips.DeviceStats{}
-	}
 	t.Debug, err = s.Debug(ctx)
 	return t, err
 }

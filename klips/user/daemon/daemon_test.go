@@ -88,8 +88,8 @@ func dial(t *testing.T, rundir string) *user.Client {
 
 func TestContract(t *testing.T) {
 	klipstest.TestStack(t, func(t *testing.T) klipstest.Bench {
-		rundir, _ := start(t)
-		return klipstest.Bench{Stack: dial(t, rundir), Local: local, Physical: "eth0"}
+		rundir, h := start(t)
+		return klipstest.Bench{Stack: dial(t, rundir), Local: local, Physical: "eth0", Count: h.CountDrop}
 	})
 }
 

@@ -13,7 +13,7 @@ func TestContract(t *testing.T) {
 	klipstest.TestStack(t, func(t *testing.T) klipstest.Bench {
 		local := netip.MustParseAddr("192.0.2.1")
 		h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
-		return klipstest.Bench{Stack: open(t, h), Local: local, Physical: "eth0"}
+		return klipstest.Bench{Stack: open(t, h), Local: local, Physical: "eth0", Count: h.CountDrop}
 	})
 }
 
