@@ -84,7 +84,8 @@ func (s *Stack) Version(context.Context) (string, error) {
 	return parse(s, "ipsec_version", procfs.ParseVersion)
 }
 
-// SAs lists the SAs.
+// SAs lists the SAs. A time of use that the table shows for an SA which no packet
+// has used is left out: it is the kernel's clock, not an age.
 func (s *Stack) SAs(context.Context) ([]klips.SA, error) {
 	sas, err := parse(s, "ipsec_spi", procfs.ParseSPI)
 	if err != nil {
@@ -95,6 +96,11 @@ func (s *Stack) SAs(context.Context) ([]klips.SA, error) {
 		return nil, err
 	}
 	procfs.JoinGroups(sas, groups)
+	for i := range sas {
+		if !sas[i].Used {
+			sas[i].Life.UseTime.SetRaw(0)
+		}
+	}
 	return sas, nil
 }
 
@@ -123,9 +129,10 @@ func (s *Stack) Debug(context.Context) (klips.Debug, error) {
 	return parse(s, "ipsec_klipsdebug", procfs.ParseKlipsdebug)
 }
 
-// GetSA returns one SA: its lifetimes from PF_KEY (GET), with times as KLIPS
-// gives them, and the rest from the tables where they can be read. For an SA
-// that was just made here, what ADD answered is enough.
+// GetSA returns one SA: its counts from PF_KEY (GET), the rest from the tables where
+// they can be read. Its times are from there too: the message has readings of the
+// kernel's clock, which stand here only where the tables do not have the SA. For an
+// SA that was just made here, what ADD answered is enough.
 func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 	s.mu.Lock()
 	r := s.added
@@ -139,11 +146,11 @@ func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 			return klips.SA{}, err
 		}
 	}
-	sa := klips.SA{ID: id}
+	sa, listed := klips.SA{ID: id}, false
 	if sas, err := s.SAs(ctx); err == nil {
 		for i := range sas {
 			if sas[i].ID == id {
-				sa = sas[i]
+				sa, listed = sas[i], true
 			}
 		}
 	}
@@ -151,8 +158,11 @@ func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 		sa.Ref, sa.RefHim = r.SARef.Me, r.SARef.Him
 	}
 	if l := r.LifeCurrent; l != nil {
-		sa.Life.Allocations.Count, sa.Life.Bytes.Count = uint64(l.Allocations), l.Bytes
-		sa.Life.AddTime.Count, sa.Life.UseTime.Count = l.AddTime, l.UseTime
+		sa.Life.Allocations.Count = uint64(l.Allocations)
+		sa.Life.Bytes.SetRaw(l.Bytes)
+		if !listed {
+			sa.Life.AddTime.Count, sa.Life.UseTime.Count = l.AddTime, l.UseTime
+		}
 	}
 	return sa, nil
 }

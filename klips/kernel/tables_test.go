@@ -3,8 +3,10 @@ package kernel_test
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -143,6 +145,40 @@ func TestDeviceStats(t *testing.T) {
 	if d := cmp.Diff(want, stats()); d != "" {
 		t.Errorf("counters (-want +got):\n%s", d)
 	}
+}
+
+// The times of an SA are ages, from the table; the kernel's answer has readings of
+// its clock. Counts are those of the answer, also below zero.
+func TestGetSA(t *testing.T) {
+	id := klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1004, Proto: klips.ProtoESP}
+	s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+		r := pfkey.Ack(m.Header)
+		r.LifeCurrent = &pfkey.Lifetime{Allocations: 1, Bytes: 1<<64 - 252, AddTime: 1764000000, UseTime: 1764000001}
+		return []*pfkey.Message{r}
+	})
+	check := func(what string, want klips.Life) {
+		t.Helper()
+		sa, err := s.GetSA(t.Context(), id)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if d := cmp.Diff(want, sa.Life); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+	}
+	counts := klips.Life{Allocations: klips.Counter{Count: 1}, Bytes: klips.Counter{Below: 252}}
+	clock := counts
+	clock.AddTime.Count, clock.UseTime.Count = 1764000000, 1764000001
+	check("without tables", clock)
+	s.write(t, map[string]string{"ipsec_spi": espLine, "ipsec_spigrp": "esp0x1004@10.9.0.2 \n"})
+	age := counts
+	age.AddTime.Count, age.UseTime.Hard = 5, 9 // not used: the table's time of use is a clock's
+	check("an SA that was not used", age)
+	s.write(t, map[string]string{"ipsec_spi": strings.Replace(espLine, "usetime(42949376,0,9)", "usetime(3,0,9) idle=2", 1)})
+	age.UseTime.Count = 3
+	check("an SA that was used", age)
+	s.write(t, map[string]string{"ipsec_spi": strings.Replace(espLine, "1004", "1005", 1)})
+	check("an SA that is not listed", clock)
 }
 
 var _ klips.PartialTables = (*kernel.Stack)(nil)

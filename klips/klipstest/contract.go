@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -49,6 +50,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"Devices", (*contract).devices},
 		{"DeviceRefusals", (*contract).deviceRefusals},
 		{"Counters", (*contract).counters},
+		{"Ages", (*contract).ages},
 		{"Debug", (*contract).debug},
 		{"NothingToDo", (*contract).nothingToDo},
 		{"AEAD", (*contract).aead},
@@ -512,6 +514,25 @@ func (c *contract) counters() {
 	}
 	if d := cmp.Diff([]klips.DeviceStats{want, {}}, []klips.DeviceStats{got[0].Stats, got[1].Stats}); d != "" {
 		c.Errorf("the counters of ipsec0 and ipsec1 differ (-want +got):\n%s", d)
+	}
+}
+
+// ages: the times of an SA are seconds that have passed, not readings of a clock.
+func (c *contract) ages() {
+	id := said(klips.ProtoESP, 0x200, peer)
+	start := time.Now()
+	c.add(id)
+	one, err := c.Stack.GetSA(c.ctx, id)
+	if err != nil {
+		c.Fatal(err)
+	}
+	all := c.sas()
+	// A stack that counts whole seconds of a clock can be one ahead.
+	most := uint64(time.Since(start)/time.Second) + 1
+	for from, sa := range map[string]klips.SA{"GetSA": one, "SAs": all[0]} {
+		if sa.ID != id || sa.Life.AddTime.Count > most || sa.Life.UseTime.Count != 0 || sa.Used {
+			c.Errorf("%s: %v was made %d s and used %d s ago, want at most %d s and 0 s", from, sa.ID, sa.Life.AddTime.Count, sa.Life.UseTime.Count, most)
+		}
 	}
 }
 
