@@ -125,6 +125,27 @@ func TestNoTable(t *testing.T) {
 	}
 }
 
+// A member of a group that the kernel has freed is listed and reported.
+func TestDangling(t *testing.T) {
+	s := reader(t, map[string]string{
+		"ipsec_spi":    espLine + strings.Replace(espLine, "1004", "1005", 1) + strings.Replace(espLine, "1004", "1006", 1),
+		"ipsec_spigrp": "esp0x1004@10.9.0.2 unk00x0@<invalid> \nesp0x1005@10.9.0.2 esp0x1006@10.9.0.2 \nesp0x1006@10.9.0.2 \n",
+	})
+	sas, err := s.SAs(t.Context())
+	if err != nil || len(sas) != 3 {
+		t.Fatalf("SAs = %v, %v", sas, err)
+	}
+	want := []klips.LinkFault{{Kind: klips.LinkFreed, SA: sas[0].ID}}
+	if d := cmp.Diff(want, klips.CheckLinks(sas), cmp.Comparer(func(a, b klips.SAID) bool { return a == b })); d != "" {
+		t.Errorf("CheckLinks (-want +got):\n%s", d)
+	}
+	for _, sa := range sas {
+		if group, err := klips.ReadGroup(t.Context(), s, sa.ID); err != nil || group[len(group)-1].ID == (klips.SAID{}) {
+			t.Errorf("ReadGroup(%v) = %v, %v", sa.ID, group, err)
+		}
+	}
+}
+
 // The counters of devices are in the net devices.
 func TestDeviceStats(t *testing.T) {
 	s := reader(t, map[string]string{"ipsec_tncfg": "ipsec0 -> eth0 mtu=16260(1500) -> 1500\nipsec1 -> NULL mtu=0(0) -> 0\n"})
