@@ -19,6 +19,9 @@ const (
 	FaultEncapsulation
 	// FaultMast: a mast device, which only a KLIPS kernel has.
 	FaultMast
+	// FaultFlow6: an eroute of IPv6 with a protocol or ports, on a KLIPS kernel. That
+	// stores the protocol in the source address, so that the eroute takes other packets.
+	FaultFlow6
 )
 
 // maxCPI is the largest compression parameter index (RFC 3173 section 3.3).
@@ -37,6 +40,8 @@ func (f Fault) String() string {
 		return "UDP encapsulation of a protocol other than ESP"
 	case FaultMast:
 		return "mast device"
+	case FaultFlow6:
+		return "IPv6 eroute with a protocol"
 	}
 	return "unknown fault"
 }

@@ -12,8 +12,12 @@ import (
 // DeleteEroute removes an eroute (X_DELFLOW). KLIPS looks at the masks only where
 // several eroutes have the addresses, protocol and ports, and even then takes
 // another mask for one that it does not have. ENOENT: it would remove an eroute
-// with other masks. EFAULT: there is none at all.
+// with other masks. EFAULT: there is none at all. EOPNOTSUPP with
+// klips.FaultFlow6: an IPv6 selector with a protocol or ports.
 func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
+	if err := checkFlow("delete eroute", sel); err != nil {
+		return err
+	}
 	if other, wrong := s.otherMasks(ctx, sel); wrong {
 		return &klips.OpError{
 			Op: "delete eroute", Object: sel.String(), Err: syscall.ENOENT,
@@ -27,6 +31,9 @@ func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
 // KLIPS removes what it replaces as [Stack.DeleteEroute] tells, with the same
 // errors.
 func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	if err := checkFlow("set eroute", e.Selector); err != nil {
+		return err
+	}
 	if op == klips.ErouteReplace {
 		if other, wrong := s.otherMasks(ctx, e.Selector); wrong {
 			return &klips.OpError{
@@ -36,6 +43,16 @@ func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp
 		}
 	}
 	return s.Asker.SetEroute(ctx, e, op)
+}
+
+// checkFlow refuses the selectors that KLIPS stores wrongly: in its key of an IPv6
+// flow the protocol lies within the source address, so that the eroute would take
+// other packets.
+func checkFlow(op string, sel klips.Selector) error {
+	if !sel.Is6() || sel.Proto == 0 && sel.SrcPort == 0 && sel.DstPort == 0 {
+		return nil
+	}
+	return &klips.OpError{Op: op, Object: sel.String(), Err: syscall.EOPNOTSUPP, Fault: klips.FaultFlow6}
 }
 
 // otherMasks returns an eroute that KLIPS may take for the one with a selector,

@@ -129,6 +129,7 @@ var faults = [...]string{
 	klips.FaultDestination:   "an SA needs the address of one host or group as its destination",
 	klips.FaultCPI:           "the SPI of a comp SA is a CPI, which has 16 bits (RFC 3173): take one of 0x100 to 0xffff",
 	klips.FaultEncapsulation: "UDP encapsulation is for ESP only (RFC 3948): leave --natt out, or make an esp SA",
+	klips.FaultFlow6:         "a KLIPS kernel stores the protocol of an IPv6 eroute in its source address, so that it would take other packets; leave protocol and ports out, or take another stack (--stack)",
 	klips.FaultMast:          "this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)",
 }
 
