@@ -85,11 +85,15 @@ func Printable(s string) string {
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// escape is the escape of a character, in a form that JSON has too beyond ASCII.
+// escape is the escape of a character, in a form that JSON has too for all that may
+// stand in its strings as it is.
 func escape(r rune) string {
 	if r > 0xffff {
 		high, low := utf16.EncodeRune(r)
 		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+	}
+	if r == 0x7f {
+		return `\u007f` // Go's \x7f is not known to JSON
 	}
 	q := strconv.QuoteRuneToASCII(r)
 	return q[1 : len(q)-1]

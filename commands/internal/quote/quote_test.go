@@ -55,6 +55,7 @@ func TestLine(t *testing.T) {
 		"\x1b[2Jcleared":     `\x1b[2Jcleared`,
 		"bad \xff byte":      `bad \xff byte`,
 		"bidi \u202e":        `bidi \u202e`,
+		"del \x7f":           `del \u007f`,
 		"carriage\rreturn":   `carriage\rreturn`,
 		`quotes "x" and 'y'`: `quotes "x" and 'y'`,
 		"tab\there":          `tab\there`,
