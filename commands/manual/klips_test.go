@@ -1,6 +1,7 @@
 package manual
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,11 +20,16 @@ import (
 // onKLIPS is the applet on a machine that has KLIPS: how to run it, and what is
 // then in the tables.
 func onKLIPS(t *testing.T, text string) (run func(line string) clitest.Result, tables func() []string) {
+	return onKLIPSAs(t, text, func(s *module.Stack) klips.Stack { return s })
+}
+
+// onKLIPSAs is the same with another view of the stack.
+func onKLIPSAs(t *testing.T, text string, as func(*module.Stack) klips.Stack) (run func(line string) clitest.Result, tables func() []string) {
 	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+text)
 	run = func(line string) clitest.Result {
 		w := clitest.World{Wrap: func(klips.Stack) klips.Stack {
-			return module.New(k.Machine())
+			return as(module.New(k.Machine()))
 		}}
 		return clitest.Run(app(left, &b.table), w, append([]string{"--config", b.file}, strings.Fields(line)...)...)
 	}
@@ -101,5 +107,126 @@ func TestKLIPSOthers(t *testing.T) {
 	}
 	if r := run("--down one"); r.Status != 0 || r.Err != "" || len(tables()) != 0 {
 		t.Errorf("--down one: status %d, %s%q", r.Status, r.Err, tables())
+	}
+}
+
+// A spoiled is a KLIPS of which some lines cannot be read.
+type spoiled struct {
+	*module.Stack
+	lines []klips.UnreadLine
+	freed bool // the last member of the group of tun0x200@10.0.0.2
+}
+
+func (s *spoiled) SAs(ctx context.Context) ([]klips.SA, error) {
+	sas, err := s.Stack.SAs(ctx)
+	for i := range sas {
+		if s.freed && sas[i].ID.String() == "tun0x200@10.0.0.2" {
+			sas[i].Next = append(sas[i].Next, klips.SAID{})
+		}
+	}
+	return sas, err
+}
+
+func (s *spoiled) Unread(context.Context) ([]klips.UnreadLine, error) { return s.lines, nil }
+
+// TestKLIPSUnread: a line that cannot be read is in the way of those alone that it
+// names.
+func TestKLIPSUnread(t *testing.T) {
+	for _, tt := range []struct {
+		name, line string
+		table      string
+		up, down   string // what the commands say; empty: they do it without a word
+		left       []string
+	}{
+		{"an eroute of others", "0          [049:9::600]0:0:0/72 ->                    => %drop:6", "ipsec_eroute", "", "", nil},
+		{"no SA", "\x1b[2J", "ipsec_spi", "", "", nil},
+		{"an SA of others", "tun0x20@10.0.0.2 IPIP", "ipsec_spi", "", "", nil},
+		{"the SA", "tun0x200@10.0.0.2 IPIP", "ipsec_spi",
+			"not brought up: there is tun0x200@10.0.0.2 already, and line 3 of ipsec_spi, which names it, cannot be read; use another SPI",
+			"tun0x200@10.0.0.2 stays: line 3 of ipsec_spi, which names it, cannot be read",
+			[]string{"esp0x202@10.0.0.2", "tun0x200@10.0.0.2 esp0x202@10.0.0.2"}},
+		{"the group", "tun0x900@10.0.0.2 esp0x202@10.0.0.2 x", "ipsec_spigrp",
+			"not brought up: there is esp0x202@10.0.0.2 already, and line 3 of ipsec_spigrp, which names it, cannot be read; use another SPI",
+			"tun0x200@10.0.0.2 stays: it is grouped with esp0x202@10.0.0.2: line 3 of ipsec_spigrp, which names it, cannot be read",
+			[]string{"esp0x202@10.0.0.2", "tun0x200@10.0.0.2 esp0x202@10.0.0.2"}},
+		{"an eroute to the SA", "x 10.7.0.0/16 -> 10.8.0.0/16 => tun0x200@10.0.0.2:6", "ipsec_eroute",
+			"line 3 of ipsec_eroute, which names it, cannot be read",
+			"tun0x200@10.0.0.2 stays: line 3 of ipsec_eroute, which names it, cannot be read",
+			[]string{"esp0x202@10.0.0.2", "tun0x200@10.0.0.2 esp0x202@10.0.0.2"}},
+		{"the eroute", "0          10.1.0.0/16        -> 10.2.0.0/16        => ?", "ipsec_eroute",
+			"there is the eroute 10.1.0.0/16 -> 10.2.0.0/16 already, and line 3 of ipsec_eroute, which names it, cannot be read; these packets have one eroute only",
+			"the eroute 10.1.0.0/16 -> 10.2.0.0/16 stays: line 3 of ipsec_eroute, which names it, cannot be read",
+			[]string{"0 10.1.0.0/16 -> 10.2.0.0/16 => tun0x200@10.0.0.2"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var lines []klips.UnreadLine
+			run, tables := onKLIPSAs(t, tunnel, func(s *module.Stack) klips.Stack { return &spoiled{s, lines, false} })
+			odd := []klips.UnreadLine{{Table: tt.table, Number: 3, Text: tt.line, Reason: "cut short"}}
+			lines = odd
+			if r := run("--up t"); (r.Status != 0) != (tt.up != "") || !strings.Contains(r.Err, tt.up) {
+				t.Errorf("--up: status %d, %s, want %q", r.Status, r.Err, tt.up)
+			}
+			if tt.up != "" {
+				if got := tables(); got != nil {
+					t.Errorf("a refused --up has made %q", got)
+				}
+				lines = nil
+				if r := run("--up t"); r.Status != 0 {
+					t.Fatal(r.Err)
+				}
+				lines = odd
+			}
+			r := run("--down t")
+			if r.Status != 0 || tt.down == "" && r.Err != "" || !strings.Contains(r.Err, tt.down) {
+				t.Errorf("--down: status %d, %s, want %q", r.Status, r.Err, tt.down)
+			}
+			if d := cmp.Diff(tt.left, tables()); d != "" {
+				t.Errorf("after --down (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestKLIPSFreed: an SA that is linked to freed memory is left alone, and no packet
+// gets to it any more.
+func TestKLIPSFreed(t *testing.T) {
+	freed := false
+	run, tables := onKLIPSAs(t, tunnel, func(s *module.Stack) klips.Stack { return &spoiled{s, nil, freed} })
+	if r := run("--up t"); r.Status != 0 {
+		t.Fatal(r.Err)
+	}
+	freed = true
+	if r := run("--down t"); r.Status != 0 || !strings.Contains(r.Err, "tun0x200@10.0.0.2 stays: it is linked to an SA that KLIPS has freed") {
+		t.Errorf("--down: status %d, %s", r.Status, r.Err)
+	}
+	for _, line := range tables() {
+		if strings.Contains(line, "=>") {
+			t.Errorf("after --down there is the eroute %s", line)
+		}
+	}
+	if r := run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "it is linked to an SA that KLIPS has freed") {
+		t.Errorf("--up: status %d, %s", r.Status, r.Err)
+	}
+}
+
+// TestKLIPSUnroute: an eroute that cannot be read may need the route.
+func TestKLIPSUnroute(t *testing.T) {
+	var lines []klips.UnreadLine
+	run, _ := onKLIPSAs(t, tunnel, func(s *module.Stack) klips.Stack { return &spoiled{s, lines, false} })
+	for _, tt := range []struct{ table, want string }{
+		{"ipsec_spi", ""},
+		{"ipsec_eroute", "conn t: line 2 of ipsec_eroute cannot be read; if its packets need this route, they leave in clear where another one takes them\n"},
+	} {
+		if r := run("--route t"); r.Status != 0 {
+			t.Fatal(r.Err)
+		}
+		lines = []klips.UnreadLine{{Table: tt.table, Number: 2, Text: "?", Reason: "cut short"}}
+		if r := run("--unroute t"); r.Status != 0 || tt.want == "" && r.Err != "" || !strings.Contains(r.Err, tt.want) {
+			t.Errorf("--unroute with an unread line of %s: status %d, %q, want %q", tt.table, r.Status, r.Err, tt.want)
+		}
+		// There is no route any more, so that nothing changes for anybody.
+		if r := run("--unroute t"); r.Status != 0 || strings.Contains(r.Err, "cannot be read") {
+			t.Errorf("a second --unroute: status %d, %q", r.Status, r.Err)
+		}
 	}
 }

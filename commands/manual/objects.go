@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/procfs"
 )
 
 // A snapshot is what a stack has, read once.
@@ -15,6 +17,7 @@ type snapshot struct {
 	groups  map[klips.SAID][]klips.SAID // all members of an SA's group, itself among them
 	eroutes []klips.Eroute
 	devices []klips.Device
+	unread  []klips.UnreadLine
 }
 
 func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
@@ -26,6 +29,16 @@ func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
 	for _, sa := range list {
 		s.sas[sa.ID] = sa
 		s.groups[sa.ID] = []klips.SAID{sa.ID}
+	}
+	if p, ok := klips.As[klips.PartialTables](stack); ok {
+		if s.unread, err = p.Unread(ctx); err != nil {
+			return nil, fmt.Errorf("the tables: %w", err)
+		}
+	}
+	for _, l := range s.unread {
+		if l.Table == "ipsec_spi" && l.ID != (klips.SAID{}) && s.groups[l.ID] == nil {
+			s.groups[l.ID] = []klips.SAID{l.ID}
+		}
 	}
 	for _, sa := range list {
 		for _, next := range sa.Next {
@@ -39,6 +52,34 @@ func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
 		return nil, fmt.Errorf("the list of devices: %w", err)
 	}
 	return s, nil
+}
+
+// unreadSA returns the evidence of a line that cannot be read and names an SA: what
+// the SA is used for is not known then. Empty: there is none.
+func (s *snapshot) unreadSA(id klips.SAID) string {
+	for _, l := range s.unread {
+		if l.ID == id || slices.ContainsFunc(strings.Fields(l.Text), func(word string) bool {
+			return word == id.String() || strings.HasPrefix(word, id.String()+":") // and a protocol
+		}) {
+			return unreadText(l)
+		}
+	}
+	return ""
+}
+
+// unreadEroute is the same for a line with this source and destination.
+func (s *snapshot) unreadEroute(sel klips.Selector) string {
+	for _, l := range s.unread {
+		f := strings.Fields(l.Text)
+		if l.Table == "ipsec_eroute" && len(f) > 3 && f[1] == procfs.FlowEnd(sel.Src, sel.SrcPort) && f[3] == procfs.FlowEnd(sel.Dst, sel.DstPort) {
+			return unreadText(l)
+		}
+	}
+	return ""
+}
+
+func unreadText(l klips.UnreadLine) string {
+	return fmt.Sprintf("line %d of %s, which names it, cannot be read", l.Number, l.Table)
 }
 
 // join makes one group of those of two SAs.
@@ -97,7 +138,9 @@ func (k *connection) objects(s *snapshot) []object {
 		}
 	}
 	e := object{name: "the eroute " + k.selector().String()}
-	if live, ok := s.eroute(k.selector()); ok {
+	if why := s.unreadEroute(k.selector()); why != "" {
+		e.eroute, e.other = &klips.Eroute{Selector: k.selector()}, why
+	} else if live, ok := s.eroute(k.selector()); ok {
 		e.eroute = &live
 		if live.ID.String() != k.said() {
 			e.other = "it leads to " + live.ID.String()
@@ -114,7 +157,9 @@ func (k *connection) saObjects(s *snapshot, to int) (list []object) {
 	}
 	for _, sa := range k.sas(to) {
 		o := object{name: sa.id.String(), id: sa.id}
-		if live, ok := s.sas[sa.id]; ok {
+		if why := s.unreadSA(sa.id); why != "" {
+			o.sa, o.other = &klips.SA{ID: sa.id}, why
+		} else if live, ok := s.sas[sa.id]; ok {
 			o.sa = &live
 			o.other = k.otherSA(s, to, ids, &sa, &live)
 		}
@@ -133,6 +178,14 @@ func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, li
 	for _, id := range group {
 		if !slices.Contains(ids, id) {
 			return "it is grouped with " + id.String()
+		}
+		if why := s.unreadSA(id); why != "" {
+			return "it is grouped with " + id.String() + ": " + why
+		}
+		for _, next := range s.sas[id].Next {
+			if !next.Dst.IsValid() {
+				return "it is linked to an SA that KLIPS has freed, so that it must not be deleted (ipsec spigrp)"
+			}
 		}
 	}
 	if to != k.local {

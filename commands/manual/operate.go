@@ -117,9 +117,15 @@ func (x *executor) operate(ctx context.Context, operation string, at *situation,
 		return err
 	}
 	gone, total, errs := x.each(ctx)
-	switch {
-	case len(errs) > 0:
+	if len(errs) > 0 {
 		return errors.Join(errs...)
+	}
+	for _, l := range at.unread {
+		if l.Table == "ipsec_eroute" && gone < total {
+			x.note("line %d of %s cannot be read; if its packets need this route, they leave in clear where another one takes them", l.Number, l.Table)
+		}
+	}
+	switch {
 	case gone > 0 && gone == total:
 		x.note("it was not routed")
 	case at.flow().own():
