@@ -18,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
@@ -46,6 +47,7 @@ type view struct {
 	SAs     []klips.SA     `json:"sas"`
 	Foreign []string       `json:"foreign,omitempty"` // made by other programs
 	Routes  []routes.Route `json:"routes"`
+	listing.Oddities
 }
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
@@ -85,6 +87,9 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 	}
 	if v.Devices, err = s.Devices(ctx); err != nil {
 		return v, explain.Error(explain.List, "devices", err)
+	}
+	if v.Oddities, err = listing.ReadOddities(ctx, s, v.SAs); err != nil {
+		return v, explain.Error(explain.List, "tables", err)
 	}
 	if o, ok := klips.As[klips.Shared](s); ok {
 		if v.Foreign, err = o.Foreign(ctx); err != nil {
@@ -139,6 +144,12 @@ func (v *view) write(w io.Writer) error {
 	for _, l := range lines {
 		if l != "" {
 			fmt.Fprintln(w, strings.TrimSuffix(l, "\n"))
+		}
+	}
+	if notes := v.Notes(); len(notes) > 0 {
+		fmt.Fprintln(w, "NOTES")
+		for _, n := range notes {
+			fmt.Fprintln(w, n)
 		}
 	}
 	if len(v.Foreign) > 0 {

@@ -95,6 +95,7 @@ type kernelStatus struct {
 	Eroutes int            `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
 	listing.Abilities
+	listing.Oddities
 }
 
 func (k kernel) status(ctx context.Context, asJSON bool) error {
@@ -119,6 +120,9 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 	st, err := ask(ctx, s)
 	if err != nil {
 		return err
+	}
+	for _, n := range st.Notes() {
+		cli.Notef(k.env, "%s", n)
 	}
 	return cli.Print(k.env, func(w io.Writer) error {
 		if asJSON {
@@ -149,6 +153,9 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	st.SAs, st.Eroutes = len(sas), len(eroutes)
 	if st.Devices, err = s.Devices(ctx); err != nil {
 		return st, explain.Error(explain.List, "devices", err)
+	}
+	if st.Oddities, err = listing.ReadOddities(ctx, s, sas); err != nil {
+		return st, explain.Error(explain.List, "tables", err)
 	}
 	st.Abilities = listing.Probe(ctx, s)
 	return st, nil

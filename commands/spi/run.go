@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/klips-go/ipsec/commands/internal/advice"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
@@ -162,10 +163,13 @@ func get(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	l := sa.Life
 	if err := cli.Print(env, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s: lifetime_current=%d(allocations)/%d(bytes)/%d(addtime)/%d(usetime)\n", env.Name,
-			l.Allocations.Count, l.Bytes.Count, l.AddTime.Count, l.UseTime.Count)
+			l.Allocations.Count, l.Bytes.Raw(), l.AddTime.Count, l.UseTime.Count)
 		return err
 	}); err != nil {
 		return err
+	}
+	if note := advice.Bytes(sa); note != "" {
+		cli.Notef(env, "%s", note)
 	}
 	return finish(env, req)
 }

@@ -1,6 +1,7 @@
 package spi_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -394,4 +395,33 @@ func FuzzCommandLine(f *testing.F) {
 		"--ip4 --src 10.0.0.1 --dst 10.2.2.2 --said tun0x200@10.2.2.2 --natt nonesp --sport 4500 --outif 49153",
 		"--comp deflate --said comp:200@gw6 --saref=1 --sarefhim 2 --listenreply --label x --debug",
 		"--esp aes256-gcm --said esp0x125@10.2.2.2 --enckey "+key36)
+}
+
+// A counted is a stack with one SA that has counted.
+type counted struct {
+	clitest.Stack
+	life klips.Life
+}
+
+func (s *counted) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
+	return klips.SA{ID: id, Life: s.life}, nil
+}
+
+// TestGetBelowZero: scripts see the number that KLIPS has, people what it means.
+func TestGetBelowZero(t *testing.T) {
+	s := &counted{life: klips.Life{Allocations: klips.Counter{Count: 1}, AddTime: klips.Counter{Count: 7}, UseTime: klips.Counter{Count: 5}}}
+	for _, tt := range []struct {
+		raw       uint64
+		out, note string
+	}{
+		{252, "252(bytes)", ""},
+		{18446744073709551364, "18446744073709551364(bytes)",
+			"ipsec spi: note: the bytes of ah0x125@10.2.2.2 are counted wrongly: KLIPS has taken away 252 more than it has added, and shows 18446744073709551364\n"},
+	} {
+		s.life.Bytes.SetRaw(tt.raw)
+		r := run(clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}, "--get --said ah0x125@10.2.2.2")
+		if want := "ipsec spi: lifetime_current=1(allocations)/" + tt.out + "/7(addtime)/5(usetime)\n"; r.Status != 0 || r.Out != want || r.Err != tt.note {
+			t.Errorf("%d: status %d, %q and %q, want %q and %q", tt.raw, r.Status, r.Out, r.Err, want, tt.note)
+		}
+	}
 }

@@ -52,8 +52,12 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	defer stack.Close()
 	switch len(req.ids) {
 	case 0:
-		return listing.Print(ctx, env, stack, listing.Table[[]klips.SA]{
-			Name: "ipsec_spigrp", About: "groups", Read: klips.Stack.SAs, Write: procfs.WriteSPIGrp})
+		if err := listing.Print(ctx, env, stack, listing.Table[[]klips.SA]{
+			Name: "ipsec_spigrp", About: "groups", Read: klips.Stack.SAs, Write: procfs.WriteSPIGrp}); err != nil {
+			return err
+		}
+		listing.NoteLinks(ctx, env, stack)
+		return nil
 	case 1:
 		req.Debugf(env, "ungroup %s", req.ids[0])
 		if err := stack.Ungroup(ctx, req.ids[0]); err != nil {

@@ -27,7 +27,7 @@ func Eroute(e klips.Eroute, op klips.ErouteOp) cli.Check {
 			if err != nil {
 				return nil
 			}
-			return inbound(e.ID, group)
+			return append(links(group), inbound(e.ID, group)...)
 		}
 		var notes []string
 		switch {
@@ -52,6 +52,11 @@ func missing(id klips.SAID) string {
 
 // outbound is about the SA of an eroute.
 func outbound(id klips.SAID, group []klips.SA) []string {
+	return append(links(group), place(id, group)...)
+}
+
+// place is about where the SA of an eroute stands in its group.
+func place(id klips.SAID, group []klips.SA) []string {
 	i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
 	switch {
 	case i < 0:
@@ -97,7 +102,7 @@ func Group(ids []klips.SAID) cli.Check {
 		if group[0].Dir == klips.Inbound {
 			slices.Reverse(whole)
 		}
-		var notes []string
+		notes := links(group)
 		for _, f := range newFaults(whole, ids) {
 			notes = append(notes, groupText(f))
 		}

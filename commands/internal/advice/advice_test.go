@@ -39,8 +39,8 @@ func (w *world) HasEroute(context.Context, klips.Eroute) bool { return !w.gone }
 
 func said(t *testing.T, text string) klips.SAID {
 	t.Helper()
-	id, err := klips.ParseSAID(text, nil)
-	if err != nil {
+	var id klips.SAID
+	if err := id.UnmarshalText([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -65,6 +65,9 @@ func newWorld(t *testing.T, groups ...string) *world {
 			slices.Reverse(ids)
 		}
 		for i, id := range ids {
+			if id == (klips.SAID{}) {
+				break // freed
+			}
 			w.sas = append(w.sas, klips.SA{ID: id, Dir: dir, Next: ids[i+1:]})
 		}
 	}
@@ -97,7 +100,8 @@ func TestEroute(t *testing.T) {
 		"tun0x200@192.0.2.1 esp0x201@192.0.2.1",
 		"tun0x300@2001:db8::2 esp0x301@2001:db8::2",
 		"tun0x400@2001:db8::1 esp0x401@2001:db8::1",
-		"tun0x500@192.0.2.2", "esp0x600@192.0.2.2")
+		"tun0x500@192.0.2.2", "esp0x600@192.0.2.2",
+		"tun0x700@192.0.2.2 esp0x701@192.0.2.2 unk00x0@<invalid>")
 	const add, in = klips.ErouteAdd, klips.ErouteAddIn
 	for _, tt := range []struct {
 		op          klips.ErouteOp
@@ -120,6 +124,7 @@ func TestEroute(t *testing.T) {
 		{add, "tun0x200@192.0.2.1", "tun0x200@192.0.2.1 inbound 192.0.2.1"},
 		{add, "esp0x201@192.0.2.1", "esp0x201@192.0.2.1 inbound 192.0.2.1"},
 		{add, "tun0x400@2001:db8::1", "tun0x400@2001:db8::1 inbound 2001:db8::1"},
+		{add, "tun0x700@192.0.2.2", "esp0x701@192.0.2.2 unk00x0@<invalid> freed restart"},
 		{in, "tun0x200@192.0.2.1", ""},
 		{in, "esp0x201@192.0.2.1", ""},
 		{in, "tun0x400@2001:db8::1", ""},
@@ -195,4 +200,29 @@ func TestUngroup(t *testing.T) {
 		w.broke = errors.New("broken")
 		holds(t, tt.groups+" with unreadable tables", Ungroup(said(t, tt.id))(t.Context(), w), "")
 	}
+}
+
+func TestLink(t *testing.T) {
+	a, b, c := said(t, "esp0x1004@10.9.0.2"), said(t, "esp0x1005@10.9.0.2"), said(t, "ah0x1006@10.9.0.2")
+	for _, tt := range []struct {
+		fault klips.LinkFault
+		words string
+	}{
+		{klips.LinkFault{Kind: klips.LinkFreed, SA: a}, "esp0x1004@10.9.0.2 freed eroute restart"},
+		{klips.LinkFault{Kind: klips.LinkShared, SA: a, Other: b, Next: c}, "esp0x1004@10.9.0.2 esp0x1005@10.9.0.2 ah0x1006@10.9.0.2 both apart"},
+		{klips.LinkFault{Kind: klips.LinkLoop, SA: a, Next: b}, "esp0x1004@10.9.0.2 twice restart"},
+		{klips.LinkFault{Kind: "new", SA: a, Next: b}, "esp0x1004@10.9.0.2 esp0x1005@10.9.0.2"},
+	} {
+		holds(t, string(tt.fault.Kind), []string{Link(tt.fault)}, tt.words)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	var sa klips.SA
+	if note := Bytes(sa); note != "" {
+		t.Errorf("Bytes of a fresh SA = %q", note)
+	}
+	sa.ID = said(t, "ah0x1004@10.9.0.2")
+	sa.Life.Bytes.SetRaw(18446744073709551364)
+	holds(t, "below zero", []string{Bytes(sa)}, "ah0x1004@10.9.0.2 252 18446744073709551364")
 }

@@ -1,0 +1,71 @@
+package listing
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/klips-go/ipsec/commands/internal/advice"
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// Oddities are what is wrong in the tables of a stack. Only a classic KLIPS kernel
+// has any.
+type Oddities struct {
+	Unread []klips.UnreadLine `json:"unread,omitempty"`      // lines that cannot be read
+	Links  []klips.LinkFault  `json:"link_faults,omitempty"` // SAs that are linked wrongly
+	below  []klips.SA         // SAs with a count below zero
+}
+
+// ReadOddities returns what is wrong in the tables of a stack; sas are its SAs.
+func ReadOddities(ctx context.Context, stack klips.Stack, sas []klips.SA) (o Oddities, err error) {
+	p, ok := klips.As[klips.PartialTables](stack)
+	if !ok {
+		return o, nil
+	}
+	o.Links = klips.CheckLinks(sas)
+	for _, sa := range sas {
+		if sa.Life.Bytes.Below != 0 {
+			o.below = append(o.below, sa)
+		}
+	}
+	o.Unread, err = p.Unread(ctx)
+	return o, err
+}
+
+// Notes are a line for each.
+func (o Oddities) Notes() []string {
+	var notes []string
+	for _, l := range o.Unread {
+		notes = append(notes, Unread(l))
+	}
+	for _, f := range o.Links {
+		notes = append(notes, advice.Link(f))
+	}
+	for _, sa := range o.below {
+		notes = append(notes, advice.Bytes(sa))
+	}
+	return notes
+}
+
+// Unread is a line that cannot be read, in words. What is not printable in it is
+// escaped.
+func Unread(l klips.UnreadLine) string {
+	return fmt.Sprintf("line %d of %s cannot be read (%s): %s", l.Number, l.Table, l.Reason, quote.Printable(l.Text))
+}
+
+// NoteLinks prints a note for each SA that is linked wrongly. Where the tables cannot
+// be read there is nothing to say.
+func NoteLinks(ctx context.Context, env *cli.Env, stack klips.Stack) {
+	if _, ok := klips.As[klips.PartialTables](stack); !ok {
+		return
+	}
+	sas, err := stack.SAs(ctx)
+	if err != nil {
+		return
+	}
+	for _, f := range klips.CheckLinks(sas) {
+		cli.Notef(env, "%s", advice.Link(f))
+	}
+}

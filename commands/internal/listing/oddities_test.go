@@ -1,0 +1,96 @@
+package listing
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A partialStack has lines that cannot be read.
+type partialStack struct {
+	clitest.Stack
+	sas   []klips.SA
+	lines []klips.UnreadLine
+	err   error
+}
+
+func (s *partialStack) SAs(context.Context) ([]klips.SA, error) { return s.sas, s.ListErr }
+
+func (s *partialStack) Unread(context.Context) ([]klips.UnreadLine, error) { return s.lines, s.err }
+
+func spoiled() *partialStack {
+	ah := klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1104, Proto: klips.ProtoAH}
+	return &partialStack{
+		sas: []klips.SA{{ID: ah, Life: klips.Life{Bytes: klips.Counter{Below: 252}}, Next: []klips.SAID{{}}}},
+		lines: []klips.UnreadLine{
+			{Table: "ipsec_eroute", Number: 2, Text: "\x1b[2J\x7f\x9b\u009b\u202e\U000e0001 %drop:6", Reason: "cut short"}},
+	}
+}
+
+// What is wrong is a line each, and neither that nor JSON holds what could command a
+// terminal.
+func TestOddities(t *testing.T) {
+	s := spoiled()
+	o, err := ReadOddities(t.Context(), s, s.sas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := o.Notes()
+	if len(notes) != 3 || !strings.HasPrefix(notes[0], `line 2 of ipsec_eroute cannot be read (cut short): \x1b[2J\u007f\x9b`) ||
+		!strings.HasSuffix(notes[0], " %drop:6") || !strings.Contains(notes[1], "has freed") || !strings.Contains(notes[2], "252") {
+		t.Errorf("Notes = %q", notes)
+	}
+	var out bytes.Buffer
+	if err := cli.Print(&cli.Env{Out: &out}, func(w io.Writer) error { return json.NewEncoder(w).Encode(o) }); err != nil {
+		t.Fatal(err)
+	}
+	var back Oddities
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || len(back.Unread) != 1 || len(back.Links) != 1 ||
+		!strings.HasPrefix(back.Unread[0].Text, "\x1b[2J\x7f") || back.Links[0] != o.Links[0] {
+		t.Errorf("JSON %s becomes %+v, %v", &out, back, err)
+	}
+	for _, text := range append(notes, strings.TrimSuffix(out.String(), "\n")) {
+		if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("%q has a character that is not printable at %d", text, i)
+		}
+	}
+}
+
+func TestNoOddities(t *testing.T) {
+	s := spoiled()
+	if o, err := ReadOddities(t.Context(), &s.Stack, s.sas); err != nil || o.Notes() != nil {
+		t.Errorf("a stack that makes its own tables has %q, %v", o.Notes(), err)
+	}
+	s.err = errors.New("broken")
+	if _, err := ReadOddities(t.Context(), s, s.sas); err != s.err {
+		t.Errorf("ReadOddities = %v, want %v", err, s.err)
+	}
+}
+
+func TestNoteLinks(t *testing.T) {
+	s := spoiled()
+	for _, tt := range []struct {
+		stack klips.Stack
+		want  string
+	}{
+		{s, "ipsec spigrp: note: ah0x1104@10.9.0.2 is linked to an SA that KLIPS has freed"},
+		{&s.Stack, ""},
+		{&partialStack{Stack: clitest.Stack{ListErr: errors.New("broken")}}, ""},
+	} {
+		var notes bytes.Buffer
+		NoteLinks(t.Context(), &cli.Env{Name: "ipsec spigrp", Err: &notes}, tt.stack)
+		if tt.want == "" && notes.Len() != 0 || !strings.HasPrefix(notes.String(), tt.want) {
+			t.Errorf("NoteLinks = %q, want %q", &notes, tt.want)
+		}
+	}
+}
