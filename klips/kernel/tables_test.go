@@ -9,11 +9,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -200,6 +202,58 @@ func TestGetSA(t *testing.T) {
 	check("an SA that was used", age)
 	s.write(t, map[string]string{"ipsec_spi": strings.Replace(espLine, "1004", "1005", 1)})
 	check("an SA that is not listed", clock)
+}
+
+// What other programs have a KLIPS spoil is read as far as it can be, and named.
+func TestSpoiledByKLIPS(t *testing.T) {
+	b := newBox(t)
+	ids := b.add(remote, "esp0x1001", "esp0x1002", "ah0x1003")
+	e1, e2, ah := ids[0], ids[1], ids[2]
+	b.k.Advance(4 * time.Second)
+	b.k.Module(func(m *module.Module) { m.Use(ah, 3, -252) })
+	b.k.Advance(3 * time.Second)
+	web := klips.Selector{Src: netip.MustParsePrefix("3049:9::/64"), Dst: netip.MustParsePrefix("3049:2::/64"), Proto: 6, SrcPort: 80, DstPort: 80}
+	v4 := klips.Eroute{Selector: flow("10.1.0.0/16", 0, 0), ID: e1}
+	if err := b.SetEroute(t.Context(), v4, klips.ErouteAdd); err != nil {
+		t.Fatal(err)
+	}
+	b.others(pfkey.GroupPair(e1, ah), pfkey.GroupPair(e2, ah), pfkey.AddFlow(klips.Eroute{Selector: web, ID: klips.Magic(klips.SPIDrop)}, klips.ErouteAdd))
+
+	eroutes, err := b.Eroutes(t.Context())
+	if err != nil || len(eroutes) != 1 || eroutes[0].Selector != v4.Selector {
+		t.Errorf("Eroutes = %v, %v, want that of IPv4 alone", eroutes, err)
+	}
+	lines, err := b.Unread(t.Context())
+	if err != nil || len(lines) != 1 || lines[0].Table != "ipsec_eroute" || lines[0].Number != 2 || !strings.Contains(lines[0].Text, "=> %drop:6") {
+		t.Errorf("Unread = %+v, %v, want line 2 of ipsec_eroute", lines, err)
+	}
+	sas, err := b.SAs(t.Context())
+	if err != nil || len(sas) != 3 {
+		t.Fatalf("SAs = %v, %v", sas, err)
+	}
+	for _, sa := range sas {
+		want := klips.Life{AddTime: klips.Counter{Count: 7}}
+		if sa.ID == ah {
+			want.UseTime.Count, want.Bytes.Below, want.Packets.Count = 3, 252, 3
+		}
+		if sa.Life != want {
+			t.Errorf("%v is listed with %+v, want %+v", sa.ID, sa.Life, want)
+		}
+		want.Allocations.Count = 1 // which the table leaves out
+		if one, err := b.GetSA(t.Context(), sa.ID); err != nil || one.Life != want {
+			t.Errorf("GetSA(%v) = %+v, %v, want %+v", sa.ID, one.Life, err, want)
+		}
+	}
+	if f := klips.CheckLinks(sas); len(f) != 1 || f[0].Kind != klips.LinkShared || f[0].Next != ah {
+		t.Errorf("CheckLinks = %+v, want that both are linked to %v", f, ah)
+	}
+	b.others(pfkey.DeleteSA(e2)) // frees ah
+	if sas, err = b.SAs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := klips.CheckLinks(sas); len(f) != 1 || f[0].Kind != klips.LinkFreed || f[0].SA != e1 || f[0].Next.Dst.IsValid() {
+		t.Errorf("CheckLinks = %+v, want that %v is linked to what was freed", f, e1)
+	}
 }
 
 var _ klips.PartialTables = (*kernel.Stack)(nil)
