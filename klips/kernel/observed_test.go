@@ -201,3 +201,17 @@ func TestFreedSA(t *testing.T) {
 	fine := klips.SAID{Dst: remote, SPI: 0x1004, Proto: klips.ProtoAH}
 	b.refuseGroup(syscall.ENOENT, fine, ids[0], fine)
 }
+
+// The protocol of an eroute into an IPv6 tunnel is printed behind the address of
+// its SA, as if it were a part of that.
+func TestErouteIntoIPv6(t *testing.T) {
+	b := newBox(t)
+	ids := b.add(netip.MustParseAddr("2001:db8::77"), "tun0x1001")
+	e := klips.Eroute{ID: ids[0], Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16"), Proto: 6}}
+	if err := b.SetEroute(t.Context(), e, klips.ErouteAdd); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := b.Eroutes(t.Context()); err != nil || len(l) != 1 || l[0].ID != e.ID || l[0].Selector != e.Selector {
+		t.Errorf("Eroutes = %v, %v, want %v", l, err, e)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -104,9 +105,18 @@ func (s *Stack) SAs(context.Context) ([]klips.SA, error) {
 	return sas, nil
 }
 
-// Eroutes lists the eroutes.
+// Eroutes lists the eroutes. The SAs tell where an IPv6 destination ends and a
+// protocol begins.
 func (s *Stack) Eroutes(context.Context) ([]klips.Eroute, error) {
-	return parse(s, "ipsec_eroute", procfs.ParseEroute)
+	sas := sync.OnceValue(func() map[klips.SAID]bool {
+		groups, _ := s.groups() // each SA has a line
+		sas := make(map[klips.SAID]bool, len(groups))
+		for _, g := range groups {
+			sas[g[0]] = true
+		}
+		return sas
+	})
+	return parse(s, "ipsec_eroute", procfs.ParseErouteKnowing(func(id klips.SAID) bool { return sas()[id] }))
 }
 
 // Devices lists the virtual devices. Their counters are those of the kernel's net

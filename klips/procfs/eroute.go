@@ -59,12 +59,19 @@ func appendFlowEnd(b []byte, p netip.Prefix, port uint16) []byte {
 // ParseEroute reads ipsec_eroute. A protocol is glued to its SAID with a colon,
 // so that behind an IPv6 gateway it cannot always be told from the address: it is
 // taken for one where the line has ports, or where the address would not be one
-// otherwise.
-func ParseEroute(r io.Reader) ([]klips.Eroute, error) {
-	return records(r, "ipsec_eroute", parseEroute)
+// otherwise; see [ParseErouteKnowing].
+func ParseEroute(r io.Reader) ([]klips.Eroute, error) { return ParseErouteKnowing(nil)(r) }
+
+// ParseErouteKnowing returns a [ParseEroute] that also takes for a protocol what is
+// glued to the SAID of an SA that there is, unless there is the other SA as well.
+// has reports whether there is an SA; it is asked only where that matters.
+func ParseErouteKnowing(has func(klips.SAID) bool) func(io.Reader) ([]klips.Eroute, error) {
+	return func(r io.Reader) ([]klips.Eroute, error) {
+		return records(r, "ipsec_eroute", func(line []byte) (klips.Eroute, error) { return parseEroute(line, has) })
+	}
 }
 
-func parseEroute(line []byte) (e klips.Eroute, err error) {
+func parseEroute(line []byte, has func(klips.SAID) bool) (e klips.Eroute, err error) {
 	var f [6][]byte
 	for i := range f {
 		f[i], line = nextField(line)
@@ -88,7 +95,7 @@ func parseEroute(line []byte) (e klips.Eroute, err error) {
 	if e.Src.Addr().Is4() != e.Dst.Addr().Is4() {
 		return e, fmt.Errorf("source and destination are of two families")
 	}
-	e.ID, e.Proto, err = parseTarget(f[5], srcPort || dstPort)
+	e.ID, e.Proto, err = parseTarget(f[5], srcPort || dstPort, has)
 	return e, err
 }
 
@@ -114,17 +121,22 @@ func parseFlowEnd(b []byte) (p netip.Prefix, port uint16, hasPort bool, err erro
 }
 
 // parseTarget reads a SAID with or without :protocol.
-func parseTarget(b []byte, ports bool) (klips.SAID, uint8, error) {
+func parseTarget(b []byte, ports bool, has func(klips.SAID) bool) (klips.SAID, uint8, error) {
 	id, err := parseSAID(b)
-	if err == nil && !(ports && id.Dst.Is6()) {
+	if err == nil && !id.Dst.Is6() {
 		return id, 0, nil
 	}
-	if i := bytes.LastIndexByte(b, ':'); i >= 0 {
-		proto, err1 := strconv.ParseUint(string(b[i+1:]), 10, 8)
-		id2, err2 := parseSAID(b[:i])
-		if err1 == nil && err2 == nil {
-			return id2, uint8(proto), nil
-		}
+	i := bytes.LastIndexByte(b, ':')
+	if i < 0 {
+		return id, 0, err
 	}
-	return id, 0, err
+	proto, err1 := strconv.ParseUint(string(b[i+1:]), 10, 8)
+	short, err2 := parseSAID(b[:i])
+	switch {
+	case err1 != nil || err2 != nil:
+		return id, 0, err
+	case err != nil, ports, has != nil && !has(id) && has(short):
+		return short, uint8(proto), nil
+	}
+	return id, 0, nil
 }

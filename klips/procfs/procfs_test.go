@@ -421,6 +421,21 @@ func TestEroutePorts(t *testing.T) {
 			t.Errorf("ParseEroute of %s = %+v, %v, want %s, protocol %d", tt.target, got, err, tt.dst, tt.proto)
 		}
 	}
+	// Which SAs there are tells what could be either.
+	long, short := klips.SAID{Dst: netip.MustParseAddr("fd00::2:58"), SPI: 1, Proto: klips.ProtoTun}, klips.SAID{Dst: netip.MustParseAddr("fd00::2"), SPI: 1, Proto: klips.ProtoTun}
+	for _, tt := range []struct {
+		sas   []klips.SAID
+		id    klips.SAID
+		proto uint8
+	}{
+		{nil, long, 0}, {[]klips.SAID{long}, long, 0}, {[]klips.SAID{long, short}, long, 0}, {[]klips.SAID{short}, short, 58},
+	} {
+		parse := ParseErouteKnowing(func(id klips.SAID) bool { return slices.Contains(tt.sas, id) })
+		got, err := parse(strings.NewReader("0 10.1.0.0/16 -> 10.2.0.0/16 => tun0x1@fd00::2:58"))
+		if err != nil || len(got) != 1 || got[0].ID != tt.id || got[0].Proto != tt.proto {
+			t.Errorf("with %v: %+v, %v, want %v, protocol %d", tt.sas, got, err, tt.id, tt.proto)
+		}
+	}
 	if s := FlowEnd(e.Src, 1024); s != "[2001:db8:1::/48]:1024" {
 		t.Errorf("FlowEnd = %q", s)
 	}
