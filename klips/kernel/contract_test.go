@@ -13,12 +13,7 @@ import (
 var local = netip.MustParseAddr("192.0.2.1")
 
 // stack opens the stack of a machine that has KLIPS.
-func stack(t *testing.T) *kernel.Stack {
-	s, _ := stackOn(t)
-	return s
-}
-
-func stackOn(t *testing.T) (*kernel.Stack, *klipstest.Kernel) {
+func stack(t *testing.T) (*kernel.Stack, *klipstest.Kernel) {
 	k := klipstest.NewKernel(t, local)
 	s := kernel.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
@@ -27,7 +22,7 @@ func stackOn(t *testing.T) (*kernel.Stack, *klipstest.Kernel) {
 
 func TestContract(t *testing.T) {
 	klipstest.TestStack(t, func(t *testing.T) klipstest.Bench {
-		s, k := stackOn(t)
+		s, k := stack(t)
 		return klipstest.Bench{Stack: s, Local: local, Physical: "eth0", Count: func(*testing.T) klips.DeviceStats {
 			stats := klips.DeviceStats{RxBytes: 192, RxPackets: 3, RxErrors: 1, RxDropped: 2, TxBytes: 522, TxPackets: 4, TxErrors: 5, TxDropped: 6}
 			k.Module(func(m *module.Module) {
