@@ -49,7 +49,9 @@ func ReadGroups(ctx context.Context, s Stack) (*Groups, error) {
 		}
 		g.unread = map[SAID]bool{}
 		for _, l := range lines {
-			g.unread[l.ID] = true
+			if l.ID.Dst.IsValid() {
+				g.unread[l.ID] = true
+			}
 		}
 	}
 	return g, nil
