@@ -82,6 +82,9 @@ func (l *links) check(ids []klips.SAID) error {
 	default:
 		return groupError(missing[0].String(), syscall.ENOENT)
 	}
+	if why := l.unknown(ids); why != "" {
+		return &klips.OpError{Op: "group", Object: ids[0].String(), Err: syscall.EBUSY, Reason: why}
+	}
 	for i := 1; i < len(ids); i++ {
 		if at, busy := l.busy(ids[i-1], ids[i]); busy {
 			return groupError(at.String(), syscall.EEXIST)
@@ -170,7 +173,7 @@ func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
 	}
 	defer release()
 	l, err := s.readLinks(ctx)
-	if err != nil || !l.has(id) {
+	if err != nil {
 		return s.Asker.Ungroup(ctx, id)
 	}
 	refuse := func(reason string) error {
@@ -204,8 +207,8 @@ func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
 		return err
 	}
 	defer release()
-	l, err := s.readGroups()
-	if err != nil || !l.has(id) {
+	l, err := s.readGroups(ctx)
+	if err != nil {
 		return s.Asker.DeleteSA(ctx, id)
 	}
 	group := l.group(id)
@@ -222,9 +225,9 @@ func (s *Stack) ClearSAs(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if l, err := s.readGroups(); err == nil {
+	if l, err := s.readGroups(ctx); err == nil {
 		seen := map[klips.SAID]bool{}
-		for id := range l.sas {
+		for id := range l.inbound {
 			if seen[id] {
 				continue
 			}

@@ -316,3 +316,43 @@ func TestDelete(t *testing.T) {
 		})
 	}
 }
+
+// Nothing is done about SAs of which a line cannot be read; other SAs do not suffer
+// from it.
+func TestUnreadLines(t *testing.T) {
+	a, b, c, d := tun(0x101), tun(0x102), tun(0x103), tun(0x104)
+	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d"}
+	for _, table := range []string{"ipsec_spi", "ipsec_spigrp"} {
+		t.Run(table, func(t *testing.T) {
+			asked := 0
+			s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+				asked++
+				return []*pfkey.Message{pfkey.Ack(m.Header)}
+			})
+			s.showSAs(t, []klips.SA{{ID: a, Next: []klips.SAID{b}}, {ID: b}, {ID: c}, {ID: d}})
+			path := filepath.Join(s.dir, table)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			odd := strings.Replace(string(text), a.String()+" ", a.String()+" ? ", 1)
+			if err := os.WriteFile(path, []byte(odd), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wantRefusal(t, s.Group(t.Context(), []klips.SAID{a, c}), "line a@ read", names)
+			wantRefusal(t, s.Group(t.Context(), []klips.SAID{c, a}), "line a@ read", names)
+			wantRefusal(t, s.Ungroup(t.Context(), a), "line a@ read", names)
+			if table == "ipsec_spigrp" { // the other one is not needed
+				wantRefusal(t, s.DeleteSA(t.Context(), a), "line a@ read", names)
+				wantRefusal(t, s.DeleteSA(t.Context(), b), "line b@ read", names)
+				wantRefusal(t, s.Group(t.Context(), []klips.SAID{c, b}), "line b@ read", names)
+			}
+			if asked > 0 {
+				t.Errorf("KLIPS was asked %d times", asked)
+			}
+			if err := s.Group(t.Context(), []klips.SAID{c, d}); err != nil || asked != 1 {
+				t.Errorf("Group of others = %v after %d messages", err, asked)
+			}
+		})
+	}
+}

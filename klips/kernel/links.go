@@ -1,12 +1,15 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/procfs"
 )
 
 // links are the SAs as the tables show them: which one follows which, in
@@ -16,58 +19,86 @@ import (
 // the count of each SA behind the one that is named, although making the group
 // has not raised it.
 type links struct {
-	sas      map[klips.SAID]klips.SA
 	next     map[klips.SAID]klips.SAID   // of an SA with a follower
 	before   map[klips.SAID][]klips.SAID // the SAs that an SA follows
 	dangling map[klips.SAID]bool         // an SA whose follower KLIPS has freed
+	inbound  map[klips.SAID]bool         // of an SA that is there: its direction
 	refs     map[klips.SAID]int          // KLIPS of old shows none, and loses none
+	unsure   map[klips.SAID]bool         // an SA with a line in one of the tables only
+	unread   []klips.UnreadLine          // of ipsec_spigrp
 }
 
-func newLinks(sas []klips.SA) *links {
+// readGroups reads ipsec_spigrp alone, which is short: the links have neither
+// directions nor counts.
+func (s *Stack) readGroups(ctx context.Context) (*links, error) {
+	b, err := s.Table(ctx, "ipsec_spigrp")
+	if err != nil {
+		return nil, err
+	}
+	lines, err := procfs.ParseSPIGrp(bytes.NewReader(b))
 	l := &links{
-		sas:      make(map[klips.SAID]klips.SA, len(sas)),
 		next:     map[klips.SAID]klips.SAID{},
 		before:   map[klips.SAID][]klips.SAID{},
 		dangling: map[klips.SAID]bool{},
+		inbound:  make(map[klips.SAID]bool, len(lines)),
 		refs:     map[klips.SAID]int{},
+		unsure:   map[klips.SAID]bool{},
+	}
+	var unread *procfs.UnreadError
+	if errors.As(err, &unread) {
+		l.unread = unread.Lines
+	} else if err != nil {
+		return nil, err
+	}
+	for _, line := range lines {
+		l.inbound[line[0]] = false
+		switch {
+		case len(line) == 1:
+		case line[1].Dst.IsValid():
+			l.join(line[0], line[1])
+		default:
+			l.dangling[line[0]] = true
+		}
+	}
+	return l, nil
+}
+
+// readLinks reads ipsec_spi as well.
+func (s *Stack) readLinks(ctx context.Context) (*links, error) {
+	l, err := s.readGroups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sas, err := parse(s, "ipsec_spi", procfs.ParseSPI)
+	if err != nil {
+		return nil, err
+	}
+	for id := range l.inbound {
+		l.unsure[id] = true
 	}
 	for _, sa := range sas {
-		l.sas[sa.ID] = sa
-		switch {
-		case len(sa.Next) == 0:
-		case sa.Next[0].Dst.IsValid():
-			l.join(sa.ID, sa.Next[0])
-		default:
-			l.dangling[sa.ID] = true
-		}
+		l.unsure[sa.ID] = !l.has(sa.ID)
+		l.inbound[sa.ID] = sa.Dir == klips.Inbound
 		if sa.RefCount > 0 {
 			l.refs[sa.ID] = sa.RefCount
 		}
 	}
-	return l
+	return l, nil
 }
 
-// readLinks reads the tables of SAs and groups.
-func (s *Stack) readLinks(ctx context.Context) (*links, error) {
-	sas, err := s.SAs(ctx)
-	if err != nil {
-		return nil, err
+// unknown returns why it is not known how SAs are linked, "" where it is: a line
+// about one of them cannot be read.
+func (l *links) unknown(ids []klips.SAID) string {
+	for _, id := range ids {
+		odd := l.unsure[id]
+		for _, u := range l.unread {
+			odd = odd || slices.Contains(strings.Fields(u.Text), id.String())
+		}
+		if odd {
+			return fmt.Sprintf("a line about %v in the tables of KLIPS cannot be read, so that it is not known what it is linked to (ipsec_spi, ipsec_spigrp)", id)
+		}
 	}
-	return newLinks(sas), nil
-}
-
-// readGroups reads the table of groups alone, which is short: the links have
-// neither directions nor counts.
-func (s *Stack) readGroups() (*links, error) {
-	lines, err := s.groups()
-	if err != nil {
-		return nil, err
-	}
-	sas := make([]klips.SA, len(lines))
-	for i, l := range lines {
-		sas[i] = klips.SA{ID: l[0], Next: l[1:]}
-	}
-	return newLinks(sas), nil
+	return ""
 }
 
 // join makes second follow first.
@@ -86,19 +117,16 @@ func (l *links) part(first klips.SAID) {
 	l.before[second] = slices.DeleteFunc(l.before[second], func(id klips.SAID) bool { return id == first })
 }
 
-// inbound reports whether an SA is an inbound one.
-func (l *links) inbound(id klips.SAID) bool { return l.sas[id].Dir == klips.Inbound }
-
 // has reports whether there is an SA.
 func (l *links) has(id klips.SAID) bool {
-	_, ok := l.sas[id]
+	_, ok := l.inbound[id]
 	return ok
 }
 
 // order returns a pair as it is processed, from the order in which commands name
 // it. The direction of the outer SA decides.
 func (l *links) order(inner, outer klips.SAID) (first, second klips.SAID) {
-	if l.inbound(outer) {
+	if l.inbound[outer] {
 		return outer, inner
 	}
 	return inner, outer
@@ -106,7 +134,7 @@ func (l *links) order(inner, outer klips.SAID) (first, second klips.SAID) {
 
 // named is the reverse of order.
 func (l *links) named(first, second klips.SAID) (inner, outer klips.SAID) {
-	if l.inbound(first) {
+	if l.inbound[first] {
 		return second, first
 	}
 	return first, second
@@ -165,6 +193,9 @@ func (l *links) heads(group []klips.SAID) (heads []klips.SAID) {
 // returns "" where it may. No command of this program makes such a group; one of
 // the classic tools can, and so can the end of an SA's lifetime.
 func (l *links) broken(group []klips.SAID) string {
+	if why := l.unknown(group); why != "" {
+		return why
+	}
 	for _, id := range group {
 		if l.dangling[id] {
 			return fmt.Sprintf("KLIPS has freed the SA that follows %v, and could hang; remove the eroutes to this group, and restart the machine", id)
