@@ -22,6 +22,11 @@ const (
 	// FaultFlow6: an eroute of IPv6 with a protocol or ports, on a KLIPS kernel. That
 	// stores the protocol in the source address, so that the eroute takes other packets.
 	FaultFlow6
+	// FaultAlgorithm: a KLIPS kernel takes the SA and has no such algorithm for its
+	// protocol, so its packets are dropped.
+	FaultAlgorithm
+	// FaultAH6: a KLIPS kernel takes AH over IPv6 and drops its packets.
+	FaultAH6
 )
 
 // maxCPI is the largest compression parameter index (RFC 3173 section 3.3).
@@ -42,6 +47,10 @@ func (f Fault) String() string {
 		return "mast device"
 	case FaultFlow6:
 		return "IPv6 eroute with a protocol"
+	case FaultAlgorithm:
+		return "algorithm that the kernel lacks"
+	case FaultAH6:
+		return "AH over IPv6"
 	}
 	return "unknown fault"
 }

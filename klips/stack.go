@@ -133,6 +133,14 @@ type Shared interface {
 	Foreign(ctx context.Context) ([]string, error)
 }
 
+// Carrier is a stack that takes SAs of which it then drops all packets.
+type Carrier interface {
+	// CarryFault returns why an SA that the stack takes would carry no packet, or
+	// FaultNone, also where that cannot be known. It does not look at what the
+	// stack refuses.
+	CarryFault(ctx context.Context, spec *SASpec) Fault
+}
+
 // Prober is a stack of which only a trial shows what it can do.
 type Prober interface {
 	// Probe tries everything, without a trace.

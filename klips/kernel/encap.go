@@ -3,6 +3,9 @@ package kernel
 import (
 	"encoding/binary"
 	"math"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -37,4 +40,17 @@ func SocketIoctl(virtual string, socket int, form klips.NATTType) error {
 		return err
 	}
 	return ioctl(Convert, &b)
+}
+
+// nattConvert is what the file natt holds where the kernel has an [EncapIoctl]; 1
+// is a patch of the kernel's UDP instead, 0 is nothing.
+const nattConvert = "2"
+
+// noConvert is why there is none.
+const noConvert = "this KLIPS has no request for it (/proc/net/ipsec/natt is not 2)"
+
+// natt returns what the file natt holds; ok is false where there is no such file.
+func (s *Stack) natt() (text string, ok bool) {
+	b, err := os.ReadFile(filepath.Join(s.machine.ProcNet, "ipsec", "natt"))
+	return strings.TrimSpace(string(b)), err == nil
 }

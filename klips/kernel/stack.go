@@ -24,6 +24,8 @@ type Stack struct {
 	pfkey.Asker
 	machine Machine
 	timeout time.Duration
+	// algorithms returns what pf_key_supported lists, read once.
+	algorithms func() (algorithms, error)
 
 	// lock is held between the tables that a change of groups depends on and the
 	// change: KLIPS itself does not refuse what would break it.
@@ -44,6 +46,7 @@ var (
 // New returns the stack of a machine.
 func New(m Machine) *Stack {
 	s := &Stack{machine: m, timeout: callTimeout}
+	s.algorithms = sync.OnceValues(s.supported)
 	s.Asker = func(ctx context.Context, op, object string, m *pfkey.Message) error {
 		_, err := s.call(ctx, op, object, m)
 		return err

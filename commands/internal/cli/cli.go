@@ -53,6 +53,9 @@ type Env struct {
 	// Later, if it is set, takes the checks of commands that one run makes by the
 	// thousand, and the name that their notes begin with. See [Env.Check].
 	Later func(name string, check Check)
+	// Noted are the keys of notes that are printed once, see [NoteOnce]; what runs
+	// several commands has one for all.
+	Noted map[string]bool
 	// Version is the program's version.
 	Version string
 }

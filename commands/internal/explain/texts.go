@@ -131,7 +131,12 @@ var faults = [...]string{
 	klips.FaultEncapsulation: "UDP encapsulation is for ESP only (RFC 3948): leave --natt out, or make an esp SA",
 	klips.FaultFlow6:         "a KLIPS kernel stores the protocol of an IPv6 eroute in its source address, so that it would take other packets; leave protocol and ports out, or take another stack (--stack)",
 	klips.FaultMast:          "this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)",
+	klips.FaultAlgorithm:     "the kernel takes it and drops its packets, because it has no such algorithm for this protocol (ipsec setup status lists what it has)",
+	klips.FaultAH6:           "the kernel takes AH over IPv6 and drops its packets; an esp SA with authentication works",
 }
+
+// Fault returns the words for what is wrong with a request; empty for FaultNone.
+func Fault(f klips.Fault) string { return faults[f] }
 
 // common are the meanings that an errno has for all other operations.
 var common = map[syscall.Errno]string{
