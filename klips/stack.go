@@ -1,6 +1,9 @@
 package klips
 
-import "context"
+import (
+	"context"
+	"io"
+)
 
 // A Stack carries out what the commands ask for. Its methods may be called
 // from several goroutines.
@@ -139,6 +142,24 @@ type Carrier interface {
 	// FaultNone, also where that cannot be known. It does not look at what the
 	// stack refuses.
 	CarryFault(ctx context.Context, spec *SASpec) Fault
+}
+
+// PortHolder is a stack of a kernel that takes ESP out of UDP only while a program
+// holds the port. It sends ESP in UDP without.
+type PortHolder interface {
+	// HoldPort opens a UDP port for ESP of that form, NATTNonESP or NATTNonIKE, in
+	// the network namespace of the calling thread. EADDRINUSE: another program has
+	// it. What comes to it and is not ESP is dropped.
+	HoldPort(ctx context.Context, port uint16, form NATTType) (HeldPort, error)
+	// PortTaken reports whether any program has the UDP port.
+	PortTaken(ctx context.Context, port uint16) (bool, error)
+}
+
+// A HeldPort is a port that is held until it is closed.
+type HeldPort interface {
+	io.Closer
+	// IPv6 reports whether it is held for IPv6 as well as for IPv4.
+	IPv6() bool
 }
 
 // Prober is a stack of which only a trial shows what it can do.

@@ -84,3 +84,7 @@ func (t *tables) HasEroute(ctx context.Context, e klips.Eroute) bool {
 	_, err := t.Eroutes(ctx)
 	return err != nil || t.targets[e.Selector] == e.ID
 }
+
+func (t *tables) NeedsPort(ctx context.Context, port uint16) bool {
+	return cli.NeedsPort(ctx, t.stack, port)
+}

@@ -16,7 +16,6 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/xfrm"
 )
 
 // port is the port without another: that of RFC 3948.
@@ -53,29 +52,27 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if stack == nil {
 		return err
 	}
-	name := stack.Name()
-	if err := stack.Close(); err != nil {
-		return err
+	defer stack.Close()
+	holder, ok := klips.As[klips.PortHolder](stack)
+	if !ok {
+		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for the stacks xfrm and klips (--stack)", stack.Name())
 	}
-	switch name {
-	case "xfrm":
-	case "user":
-		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for stack xfrm (--stack)", name)
-	default:
-		return fmt.Errorf("this is for stack xfrm (--stack), not for %s", name)
-	}
-	for _, n := range ports {
-		p, err := xfrm.HoldESPPort(n, form)
-		if err != nil {
+	held := make([]klips.HeldPort, len(ports))
+	for i, n := range ports {
+		if held[i], err = holder.HoldPort(ctx, n, form); err != nil {
 			return fmt.Errorf("UDP port %d: %s", n, explain.Cause(err))
 		}
-		defer p.Close()
+		defer held[i].Close()
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := cli.Print(env, func(w io.Writer) error {
-		for _, n := range ports {
-			fmt.Fprintf(w, "ESP is taken out of UDP port %d\n", n)
+		for i, n := range ports {
+			only := ""
+			if !held[i].IPv6() {
+				only = ", for IPv4 only"
+			}
+			fmt.Fprintf(w, "ESP is taken out of UDP port %d%s\n", n, only)
 		}
 		return nil
 	}); err != nil {

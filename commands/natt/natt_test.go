@@ -1,11 +1,13 @@
 package natt
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -30,54 +32,93 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// A named is a stack of a given name.
-type named struct {
+// A holder is a stack of a kernel that holds the ports of this host.
+type holder struct {
 	clitest.Stack
-	name string
+	err error // of a port
+	ip4 bool  // it has no IPv6
+	log []string
 }
 
-func (s *named) Name() string { return s.name }
-
-func on(name string, args ...string) (clitest.Result, *named) {
-	s := &named{name: name}
-	return clitest.Run(App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}, args...), s
+func (s *holder) HoldPort(_ context.Context, port uint16, form klips.NATTType) (klips.HeldPort, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	s.log = append(s.log, fmt.Sprintf("hold %d %d", port, form))
+	return &held{s, port}, nil
 }
 
-// Only the kernel's stack needs the command; the others refuse it and say why.
+func (*holder) PortTaken(context.Context, uint16) (bool, error) { return false, nil }
+
+type held struct {
+	s    *holder
+	port uint16
+}
+
+func (h *held) IPv6() bool { return !h.s.ip4 }
+func (h *held) Close() error {
+	h.s.log = append(h.s.log, fmt.Sprintf("close %d", h.port))
+	return nil
+}
+
+func on(s klips.Stack, args ...string) clitest.Result {
+	return clitest.Run(App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}, args...)
+}
+
+// Only the stacks of a kernel need the command.
 func TestOtherStacks(t *testing.T) {
-	for name, want := range map[string]string{
-		"user":  "ipsec natt: stack user opens the ports of its SAs itself; this is for stack xfrm (--stack)\n",
-		"klips": "ipsec natt: this is for stack xfrm (--stack), not for klips\n",
-	} {
-		r, s := on(name)
-		if r.Status != cli.ExitFailed || r.Err != want || r.Out != "" || s.Closed != 1 {
-			t.Errorf("natt on %s: status %d, %q, want %q", name, r.Status, r.Err, want)
-		}
+	s := &clitest.Stack{}
+	r := on(s)
+	if want := "ipsec natt: stack klips opens the ports of its SAs itself; this is for the stacks xfrm and klips (--stack)\n"; r.Status != cli.ExitFailed || r.Err != want || r.Out != "" || s.Closed != 1 {
+		t.Errorf("natt on a stack that holds no ports: status %d, %q, want %q", r.Status, r.Err, want)
 	}
 	for _, args := range [][]string{{"70000"}, {"4500", "4500"}, {"--nosuch"}} {
-		if r, _ := on("xfrm", args...); r.Status != cli.ExitUsage || r.Opened || r.Out != "" {
+		if r := on(&holder{}, args...); r.Status != cli.ExitUsage || r.Opened || r.Out != "" {
 			t.Errorf("natt %q: status %d, opened %v, %q", args, r.Status, r.Opened, r.Out)
 		}
 	}
 }
 
-// A port that another program has is named, with the reason in words, and nothing
-// is said to be held.
-func TestTaken(t *testing.T) {
-	c, err := net.ListenPacket("udp4", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	port := c.LocalAddr().(*net.UDPAddr).Port
-	r, _ := on("xfrm", fmt.Sprint(port))
-	if r.Status != cli.ExitFailed || r.Out != "" || !strings.HasPrefix(r.Err, fmt.Sprintf("ipsec natt: UDP port %d: ", port)) {
-		t.Fatalf("natt with a port in use: status %d, %q, %q", r.Status, r.Out, r.Err)
-	}
-	reason := strings.TrimSuffix(r.Err[strings.LastIndex(r.Err, fmt.Sprintf("%d: ", port)):], "\n")
-	for _, bare := range []string{"address already in use", "protocol not available"} {
-		if strings.Contains(reason, bare) {
-			t.Errorf("%q has the errno's own words", r.Err)
+// A port that cannot be held is named, with the reason in words, and nothing is
+// said to be held.
+func TestRefused(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&klips.OpError{Op: "open UDP port", Err: syscall.EADDRINUSE, Reason: "another program has it"}, "ipsec natt: UDP port 500: another program has it\n"},
+		{&klips.OpError{Op: "open UDP port", Err: syscall.EPERM}, "ipsec natt: UDP port 500: not permitted"},
+	} {
+		s := &holder{err: tt.err}
+		if r := on(s, "500"); r.Status != cli.ExitFailed || r.Out != "" || !strings.HasPrefix(r.Err, tt.want) || s.Closed != 1 {
+			t.Errorf("natt with %v: status %d, %q, %q, want %q", tt.err, r.Status, r.Out, r.Err, tt.want)
 		}
 	}
 }
+
+// The ports are held, in the form that was asked for, until a signal comes.
+func TestHold(t *testing.T) {
+	for _, tt := range []struct {
+		args, out, log string
+		ip4            bool
+	}{
+		{"", "ESP is taken out of UDP port 4500\n", "hold 4500 2; close 4500", false},
+		{"--nonike 500", "ESP is taken out of UDP port 500, for IPv4 only\n", "hold 500 1; close 500", true},
+		{"1 2", "ESP is taken out of UDP port 1\nESP is taken out of UDP port 2\n", "hold 1 2; hold 2 2; close 2; close 1", false},
+	} {
+		s := &holder{ip4: tt.ip4}
+		ctx, cancel := context.WithCancel(t.Context())
+		var out, errs bytes.Buffer
+		env := &cli.Env{Name: "ipsec natt", Err: &errs, Getenv: func(string) string { return "" },
+			Out:   writer(func(b []byte) (int, error) { cancel(); return out.Write(b) }), // as an interrupt that comes then
+			Stack: func(context.Context) (klips.Stack, error) { return s, nil }}
+		err := App().Run(ctx, env, strings.Fields(tt.args))
+		if log := strings.Join(s.log, "; "); err != nil || out.String() != tt.out || errs.Len() != 0 || log != tt.log {
+			t.Errorf("natt %s: %v, %q, %q, %s; want %q, %s", tt.args, err, out.String(), errs.String(), log, tt.out, tt.log)
+		}
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }

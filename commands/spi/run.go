@@ -126,6 +126,9 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 		}
 		return explain.Error(explain.AddSA, s.ID.String(), err)
 	}
+	if s.NATT.Type != klips.NATTNone {
+		env.Check(ctx, stack, advice.Port(s.ID, s.NATT))
+	}
 	if req.dumpRef {
 		sa, err := stack.GetSA(ctx, s.ID)
 		if err != nil {

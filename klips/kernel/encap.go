@@ -1,16 +1,25 @@
 package kernel
 
 import (
+	"cmp"
+	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/udpport"
 )
+
+var _ klips.PortHolder = (*Stack)(nil)
 
 // An EncapIoctl lets KLIPS take ESP out of what arrives at a UDP socket, of the
 // form NATTNonESP or NATTNonIKE, as long as the socket is open. Any virtual device
@@ -47,10 +56,75 @@ func SocketIoctl(virtual string, socket int, form klips.NATTType) error {
 const nattConvert = "2"
 
 // noConvert is why there is none.
-const noConvert = "this KLIPS has no request for it (/proc/net/ipsec/natt is not 2)"
+const noConvert = "this KLIPS cannot be asked for it (/proc/net/ipsec/natt of one that can holds 2)"
 
 // natt returns what the file natt holds; ok is false where there is no such file.
 func (s *Stack) natt() (text string, ok bool) {
 	b, err := os.ReadFile(filepath.Join(s.machine.ProcNet, "ipsec", "natt"))
 	return strings.TrimSpace(string(b)), err == nil
+}
+
+// HoldPort opens a UDP port for ESP: a socket for IPv4, and one for IPv6 where the
+// host has it and KLIPS takes it. ENODEV: there is no virtual device to ask by, or
+// none is attached. EOPNOTSUPP: this KLIPS has no such request.
+func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) (klips.HeldPort, error) {
+	refuse := func(err error, reason string) (klips.HeldPort, error) {
+		return nil, &klips.OpError{Op: "open UDP port", Object: strconv.Itoa(int(port)), Err: err, Reason: reason}
+	}
+	devices, err := s.Devices(ctx)
+	if err != nil {
+		return refuse(err, "")
+	}
+	slices.SortStableFunc(devices, func(a, b klips.Device) int { return cmp.Compare(unattached(a), unattached(b)) })
+	asked := false // the kernel, so that the error is its answer
+	p, err := udpport.Open(port, func(socket, family int, bind func() error) error {
+		if err := bind(); err != nil {
+			return err
+		}
+		asked = true
+		err := error(syscall.ENODEV)
+		for _, d := range devices {
+			if err = s.convert(d.Name, socket, form); !errors.Is(err, syscall.ENODEV) {
+				break
+			}
+		}
+		if err != nil && family == unix.AF_INET6 {
+			return syscall.EAFNOSUPPORT // it was done for IPv4
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return p, nil
+	case !asked:
+		return refuse(err, udpport.Reason(err))
+	case errors.Is(err, syscall.ENODEV) && len(devices) == 0:
+		return refuse(err, "KLIPS is asked by a virtual device, and there is none; make one with ipsec tncfg --create ipsec1, and attach it")
+	case errors.Is(err, syscall.ENODEV):
+		return refuse(err, "KLIPS is asked by a virtual device, and none is attached; attach one with ipsec tncfg --attach")
+	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOTTY), errors.Is(err, syscall.EINVAL):
+		return refuse(err, noConvert)
+	}
+	return refuse(err, "")
+}
+
+// PortTaken reports whether a program has the UDP port.
+func (s *Stack) PortTaken(_ context.Context, port uint16) (bool, error) {
+	return udpport.Taken(s.machine.ProcNet, port)
+}
+
+// convert asks by one device.
+func (s *Stack) convert(virtual string, socket int, form klips.NATTType) error {
+	if s.machine.Encap == nil {
+		return syscall.EOPNOTSUPP
+	}
+	return s.machine.Encap(virtual, socket, form)
+}
+
+// unattached is 0 for a device that is attached, and 1 for another.
+func unattached(d klips.Device) int {
+	if d.Physical == "" {
+		return 1
+	}
+	return 0
 }

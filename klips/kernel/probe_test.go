@@ -39,7 +39,13 @@ const libreswan = `satype exttype alg_id ivlen minbits maxbits name
 // withFiles is a machine whose /proc/net has these files.
 func withFiles(t *testing.T, files map[string]string) *kernel.Stack {
 	t.Helper()
+	return withMachine(t, files, kernel.Machine{})
+}
+
+func withMachine(t *testing.T, files map[string]string, m kernel.Machine) *kernel.Stack {
+	t.Helper()
 	dir := t.TempDir()
+	m.ProcNet = dir
 	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -49,7 +55,7 @@ func withFiles(t *testing.T, files map[string]string) *kernel.Stack {
 			t.Fatal(err)
 		}
 	}
-	return kernel.New(kernel.Machine{ProcNet: dir})
+	return kernel.New(m)
 }
 
 func TestCarryFault(t *testing.T) {

@@ -136,6 +136,27 @@ func linked(a, b klips.SAID, ids []klips.SAID) bool {
 	return i >= 0 && i+1 < len(ids) && ids[i+1] == b
 }
 
+// Port is about an SA in UDP that has been made: what it is to receive can need a
+// program that has the port.
+func Port(id klips.SAID, natt klips.NATT) cli.Check {
+	natt = natt.WithPorts()
+	return func(ctx context.Context, t cli.Tables) []string {
+		if natt.Type == klips.NATTNone || !t.NeedsPort(ctx, natt.DPort) {
+			return nil
+		}
+		group, err := t.Group(ctx, id)
+		i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
+		if err != nil || i < 0 || group[i].Dir != klips.Inbound {
+			return nil
+		}
+		option := ""
+		if natt.Type == klips.NATTNonIKE {
+			option = "--nonike "
+		}
+		return []string{fmt.Sprintf("nothing arrives in UDP for %v until a program takes ESP out of port %d: ipsec natt %s%d", id, natt.DPort, option, natt.DPort)}
+	}
+}
+
 func groupText(f klips.GroupFault) string {
 	switch f.Kind {
 	case klips.GroupDestination:

@@ -17,6 +17,7 @@ type world struct {
 	gone  bool         // eroutes have been removed or replaced meanwhile
 	to    []klips.SAID // where eroutes go
 	broke error        // the SAs cannot be read
+	ports bool         // no program has a UDP port
 }
 
 func (w *world) Group(_ context.Context, id klips.SAID) ([]klips.SA, error) {
@@ -36,6 +37,8 @@ func (w *world) Eroutes(context.Context) (l []klips.Eroute, err error) {
 }
 
 func (w *world) HasEroute(context.Context, klips.Eroute) bool { return !w.gone }
+
+func (w *world) NeedsPort(context.Context, uint16) bool { return w.ports }
 
 func said(t *testing.T, text string) klips.SAID {
 	t.Helper()
@@ -225,4 +228,28 @@ func TestBytes(t *testing.T) {
 	sa.ID = said(t, "ah0x1004@10.9.0.2")
 	sa.Life.Bytes.SetRaw(18446744073709551364)
 	holds(t, "below zero", []string{Bytes(sa)}, "ah0x1004@10.9.0.2 252 18446744073709551364")
+}
+
+func TestPort(t *testing.T) {
+	const in, out = "esp0x101@192.0.2.1", "esp0x101@192.0.2.2"
+	nonESP, nonIKE := klips.NATT{Type: klips.NATTNonESP}, klips.NATT{Type: klips.NATTNonIKE, DPort: 501}
+	for _, tt := range []struct {
+		said  string
+		natt  klips.NATT
+		ports bool
+		words string
+	}{
+		{in, nonESP, true, "esp0x101@192.0.2.1 port 4500: ipsec natt"},
+		{in, nonIKE, true, "--nonike 501"},
+		{"esp0x101@2001:db8::1", nonESP, true, "esp0x101@2001:db8::1 4500"},
+		{in, nonESP, false, ""},
+		{in, klips.NATT{}, true, ""},
+		{out, nonESP, true, ""},
+	} {
+		w := newWorld(t, tt.said)
+		w.ports = tt.ports
+		holds(t, tt.said, Port(said(t, tt.said), tt.natt)(t.Context(), w), tt.words)
+		w.broke = errors.New("broken")
+		holds(t, tt.said+" with unreadable tables", Port(said(t, tt.said), tt.natt)(t.Context(), w), "")
+	}
 }

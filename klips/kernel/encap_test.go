@@ -1,0 +1,177 @@
+package kernel_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/kernel"
+)
+
+// encap is a machine with devices, whose answer to the NAT-T request a test gives.
+func encap(t *testing.T, tncfg string, answer func(virtual string, socket int, form klips.NATTType) error) *kernel.Stack {
+	t.Helper()
+	return withMachine(t, map[string]string{"ipsec_tncfg": tncfg}, kernel.Machine{Encap: answer})
+}
+
+// freePort is a UDP port that nobody has. It is none of those that the system
+// gives to those who ask for any, so it stays free.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	for n := range 20000 {
+		port := 10000 + (os.Getpid()+n)%20000
+		if c, err := net.ListenPacket("udp4", fmt.Sprint(":", port)); err == nil {
+			c.Close()
+			return uint16(port)
+		}
+	}
+	t.Fatal("no UDP port is free")
+	return 0
+}
+
+// bound is what a socket is bound to.
+func bound(t *testing.T, fd int) (family string, port uint16) {
+	t.Helper()
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return "IPv4", uint16(sa.Port)
+	case *unix.SockaddrInet6:
+		return "IPv6", uint16(sa.Port)
+	}
+	t.Fatalf("socket bound to %v", sa)
+	return "", 0
+}
+
+const (
+	twoDevices = "ipsec0 -> NULL mtu=0(0) -> 0\nipsec1 -> eth0 mtu=16260(1500) -> 1500\n"
+	noDevice   = ""
+	unattached = "ipsec0 -> NULL mtu=0(0) -> 0\n"
+)
+
+// The kernel is asked once for each family, by an attached device, about a socket
+// that is bound to the port.
+func TestHoldPort(t *testing.T) {
+	for _, form := range []klips.NATTType{klips.NATTNonIKE, klips.NATTNonESP} {
+		port := freePort(t)
+		var asked []string
+		s := encap(t, twoDevices, func(virtual string, socket int, f klips.NATTType) error {
+			family, p := bound(t, socket)
+			asked = append(asked, fmt.Sprintf("%s %s %v %v", virtual, family, p == port, f == form))
+			return nil
+		})
+		p, err := s.HoldPort(t.Context(), port, form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"ipsec1 IPv4 true true"}
+		if p.IPv6() {
+			want = append(want, "ipsec1 IPv6 true true")
+		}
+		if !slices.Equal(asked, want) {
+			t.Errorf("asked %q, want %q", asked, want)
+		}
+		if c, err := net.ListenPacket("udp4", fmt.Sprint(":", port)); err == nil {
+			c.Close()
+			t.Error("the port is free while it is held")
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		c, err := net.ListenPacket("udp", fmt.Sprint(":", port))
+		if err != nil {
+			t.Errorf("the port is not given back: %v", err)
+		} else {
+			c.Close()
+		}
+	}
+}
+
+// A KLIPS that takes IPv4 sockets only is used for these.
+func TestHoldPortIPv4(t *testing.T) {
+	s := encap(t, unattached, func(_ string, socket int, _ klips.NATTType) error {
+		if family, _ := bound(t, socket); family == "IPv6" {
+			return syscall.ESOCKTNOSUPPORT
+		}
+		return nil
+	})
+	p, err := s.HoldPort(t.Context(), freePort(t), klips.NATTNonESP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if p.IPv6() {
+		t.Error("held for IPv6, which KLIPS refused")
+	}
+}
+
+func TestHoldPortRefused(t *testing.T) {
+	c, err := net.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	taken := uint16(c.LocalAddr().(*net.UDPAddr).Port)
+	for _, tt := range []struct {
+		tncfg  string
+		port   uint16
+		answer error
+		want   error
+		reason string
+	}{
+		{noDevice, 0, nil, syscall.ENODEV, "there is none; make one"},
+		{unattached, 0, syscall.ENODEV, syscall.ENODEV, "none is attached"},
+		{twoDevices, 0, syscall.EOPNOTSUPP, syscall.EOPNOTSUPP, "/proc/net/ipsec/natt"},
+		{twoDevices, 0, syscall.EPERM, syscall.EPERM, ""},
+		{twoDevices, taken, nil, syscall.EADDRINUSE, "another program has it"},
+	} {
+		port := tt.port
+		if port == 0 {
+			port = freePort(t)
+		}
+		s := encap(t, tt.tncfg, func(string, int, klips.NATTType) error { return tt.answer })
+		p, err := s.HoldPort(t.Context(), port, klips.NATTNonESP)
+		var oe *klips.OpError
+		if p != nil || !errors.Is(err, tt.want) || !errors.As(err, &oe) || !strings.Contains(oe.Reason, tt.reason) || (tt.reason == "") != (oe.Reason == "") {
+			t.Errorf("HoldPort with devices %q and answer %v = %v, %v, want %v, %q", tt.tncfg, tt.answer, p, err, tt.want, tt.reason)
+		}
+		if tt.port == 0 {
+			c, err := net.ListenPacket("udp4", fmt.Sprint(":", port))
+			if err != nil {
+				t.Errorf("the port is not given back: %v", err)
+				continue
+			}
+			c.Close()
+		}
+	}
+	if _, err := withFiles(t, nil).HoldPort(t.Context(), freePort(t), klips.NATTNonESP); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("HoldPort without tables = %v", err)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	s := withFiles(t, map[string]string{
+		"udp": "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n" +
+			"  113: 00000000:1194 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 20071 2 0000000000000000 0\n",
+		"udp6": "  sl  local_address                         remote_address\n" +
+			"  120: 00000000000000000000000000000000:01F4 00000000000000000000000000000000:0000 07\n"})
+	for port, want := range map[uint16]bool{4500: true, 500: true, 4501: false, 0: false} {
+		if got, err := s.PortTaken(t.Context(), port); got != want || err != nil {
+			t.Errorf("PortTaken(%d) = %v, %v", port, got, err)
+		}
+	}
+	if _, err := withFiles(t, nil).PortTaken(t.Context(), 4500); err == nil {
+		t.Error("PortTaken without tables returns no error")
+	}
+}
