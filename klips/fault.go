@@ -27,6 +27,8 @@ const (
 	FaultAlgorithm
 	// FaultAH6: a KLIPS kernel takes AH over IPv6 and drops its packets.
 	FaultAH6
+	// FaultNoEffect: a KLIPS kernel answered that it is done, and nothing changed.
+	FaultNoEffect
 )
 
 // maxCPI is the largest compression parameter index (RFC 3173 section 3.3).
@@ -51,6 +53,8 @@ func (f Fault) String() string {
 		return "algorithm that the kernel lacks"
 	case FaultAH6:
 		return "AH over IPv6"
+	case FaultNoEffect:
+		return "the kernel has done nothing"
 	}
 	return "unknown fault"
 }

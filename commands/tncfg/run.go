@@ -50,12 +50,34 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case "clear":
 		return explain.Error(explain.DetachAll, "", stack.DetachAll(ctx))
 	case "create":
-		return explain.Error(explain.CreateDevice, req.virtual, stack.CreateDevice(ctx, req.virtual))
+		return changed(env, explain.CreateDevice, req.virtual, stack.CreateDevice(ctx, req.virtual))
 	case "delete":
-		return explain.Error(explain.DeleteDevice, req.virtual, stack.DeleteDevice(ctx, req.virtual))
+		return changed(env, explain.DeleteDevice, req.virtual, stack.DeleteDevice(ctx, req.virtual))
 	}
 	return listing.Print(ctx, env, stack, listing.Table[[]klips.Device]{
 		Name: "ipsec_tncfg", About: "devices", Read: klips.Stack.Devices, Write: procfs.WriteTncfg})
+}
+
+// changed is the end of a command that makes or removes a device. Where a KLIPS
+// kernel answers that it is done and does nothing, the classic tool succeeded; here
+// a note says so.
+func changed(env *cli.Env, op explain.Op, virtual string, err error) error {
+	var oe *klips.OpError
+	if !errors.As(err, &oe) || oe.Fault != klips.FaultNoEffect {
+		return explain.Error(op, virtual, err)
+	}
+	answer, fact := "made", "it is not listed"
+	if op == explain.DeleteDevice {
+		answer, fact = "removed", "it is still there; what the module has made goes with the module"
+	}
+	switch {
+	case errors.Is(err, syscall.EEXIST):
+		fact = "it was there before"
+	case errors.Is(err, syscall.ENOENT):
+		fact = "it was not there"
+	}
+	cli.Notef(env, "%s: the kernel answers that it is %s, but nothing has changed: %s (ipsec tncfg lists the devices)", virtual, answer, fact)
+	return nil
 }
 
 // attach binds a device. Whichever device a stack names, ENXIO is about the

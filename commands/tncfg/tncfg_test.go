@@ -114,6 +114,26 @@ func TestStackRefuses(t *testing.T) {
 	}
 }
 
+// Where the kernel has done nothing, the command succeeds as the classic tool did,
+// and says so.
+func TestNoEffect(t *testing.T) {
+	for _, tt := range []struct {
+		line, want string
+		errno      syscall.Errno
+	}{
+		{"--create ipsec0", "ipsec0: the kernel answers that it is made, but nothing has changed: it was there before", syscall.EEXIST},
+		{"--create ipsec4", "ipsec4: the kernel answers that it is made, but nothing has changed: it is not listed", syscall.EOPNOTSUPP},
+		{"--delete ipsec0", "ipsec0: the kernel answers that it is removed, but nothing has changed: it is still there", syscall.EOPNOTSUPP},
+		{"--delete ipsec4", "ipsec4: the kernel answers that it is removed, but nothing has changed: it was not there", syscall.ENOENT},
+	} {
+		s := &deviceStack{err: &klips.OpError{Object: "x", Err: tt.errno, Fault: klips.FaultNoEffect}}
+		r := run(s, tt.line)
+		if r.Status != 0 || !strings.HasPrefix(r.Err, "ipsec tncfg: note: "+tt.want) || strings.Count(r.Err, "\n") != 1 || len(s.Ioctls) != 1 {
+			t.Errorf("tncfg %s: status %d, %q, want %q", tt.line, r.Status, r.Err, tt.want)
+		}
+	}
+}
+
 func TestOutput(t *testing.T) {
 	r := run(&deviceStack{}, "")
 	if want := "ipsec0 -> eth1 mtu=16260(1500) -> 1500\n"; r.Status != 0 || r.Out != want {

@@ -1,17 +1,20 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/procfs"
 )
 
 // A Request is an ioctl of the virtual devices, in the range that each kind of
@@ -115,4 +118,65 @@ func (s *Stack) DetachAll(ctx context.Context) error {
 		return err
 	}
 	return s.control("detach all", "", ClearDev, devices[i].Name, "")
+}
+
+// CreateDevice makes ipsecN. FaultNoEffect: the kernel answered that it is made,
+// and it was there before (EEXIST), as ipsec0 is, or is not there now (EOPNOTSUPP).
+func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
+	before := s.listed(ctx, virtual)
+	err := s.Asker.CreateDevice(ctx, virtual)
+	switch {
+	case err != nil:
+	case before == yes:
+		err = noEffect("create device", virtual, syscall.EEXIST)
+	case s.listed(ctx, virtual) == no:
+		err = noEffect("create device", virtual, syscall.EOPNOTSUPP)
+	}
+	return err
+}
+
+// DeleteDevice removes ipsecN. FaultNoEffect: the kernel answered that it is
+// removed, and it was not there (ENOENT), or is still there (EOPNOTSUPP), as ipsec0
+// always is.
+func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
+	before := s.listed(ctx, virtual)
+	err := s.Asker.DeleteDevice(ctx, virtual)
+	switch {
+	case err != nil:
+	case before == no:
+		err = noEffect("delete device", virtual, syscall.ENOENT)
+	case s.listed(ctx, virtual) == yes:
+		err = noEffect("delete device", virtual, syscall.EOPNOTSUPP)
+	}
+	return err
+}
+
+func noEffect(op, virtual string, errno syscall.Errno) error {
+	return &klips.OpError{Op: op, Object: virtual, Err: errno, Fault: klips.FaultNoEffect}
+}
+
+// A known is the answer to a question that cannot always be answered.
+type known uint8
+
+const (
+	unknown known = iota
+	no
+	yes
+)
+
+// listed reports whether a device is in ipsec_tncfg, which has no mast devices.
+func (s *Stack) listed(ctx context.Context, virtual string) known {
+	b, err := s.Table(ctx, "ipsec_tncfg")
+	if err != nil || !strings.HasPrefix(virtual, "ipsec") {
+		return unknown
+	}
+	// A line that cannot be read may be that of the device.
+	devices, err := procfs.ParseTncfg(bytes.NewReader(b))
+	if err != nil {
+		return unknown
+	}
+	if slices.ContainsFunc(devices, func(d klips.Device) bool { return d.Name == virtual }) {
+		return yes
+	}
+	return no
 }

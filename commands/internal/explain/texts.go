@@ -133,6 +133,7 @@ var faults = [...]string{
 	klips.FaultMast:          "this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)",
 	klips.FaultAlgorithm:     "the kernel takes it and drops its packets, because it has no such algorithm for this protocol (ipsec setup status lists what it has)",
 	klips.FaultAH6:           "the kernel takes AH over IPv6 and drops its packets; an esp SA with authentication works",
+	klips.FaultNoEffect:      "the kernel answered that it is done, and nothing has changed",
 }
 
 // Fault returns the words for what is wrong with a request; empty for FaultNone.

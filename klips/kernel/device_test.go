@@ -1,0 +1,69 @@
+package kernel_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// A request for a device that the kernel answers and does not carry out is no
+// success. Without its table, nothing is known.
+func TestNoEffect(t *testing.T) {
+	const first, second = "ipsec0 -> NULL mtu=0(0) -> 0\n", "ipsec1 -> NULL mtu=0(0) -> 0\n"
+	for _, tt := range []struct {
+		name          string
+		create        bool
+		device        string
+		before, after string
+		answer        syscall.Errno
+		want          error
+		fault         klips.Fault
+	}{
+		{"made", true, "ipsec1", first, first + second, 0, nil, klips.FaultNone},
+		{"made already", true, "ipsec0", first, first, 0, syscall.EEXIST, klips.FaultNoEffect},
+		{"not made", true, "ipsec1", first, first, 0, syscall.EOPNOTSUPP, klips.FaultNoEffect},
+		{"refused", true, "ipsec1", first, first, syscall.EEXIST, syscall.EEXIST, klips.FaultNone},
+		{"removed", false, "ipsec1", first + second, first, 0, nil, klips.FaultNone},
+		{"not removed", false, "ipsec0", first, first, 0, syscall.EOPNOTSUPP, klips.FaultNoEffect},
+		{"not there", false, "ipsec1", first, first, 0, syscall.ENOENT, klips.FaultNoEffect},
+		{"mast made", true, "mast0", first, first, 0, nil, klips.FaultNone},
+		{"mast removed", false, "mast0", first, first, 0, nil, klips.FaultNone},
+		{"odd line", true, "ipsec1", first + "odd\n", first + "odd\n", 0, nil, klips.FaultNone},
+		{"no table", false, "ipsec0", "", "", 0, nil, klips.FaultNone},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var table string
+			write := func(text string) {
+				if text != "" {
+					if err := os.WriteFile(table, []byte(text), 0o600); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
+				write(tt.after)
+				return []*pfkey.Message{pfkey.ErrorReply(m.Header, tt.answer)}
+			})
+			table = filepath.Join(s.dir, "ipsec_tncfg")
+			write(tt.before)
+			act := s.DeleteDevice
+			if tt.create {
+				act = s.CreateDevice
+			}
+			err := act(t.Context(), tt.device)
+			var oe *klips.OpError
+			fault := klips.FaultNone
+			if errors.As(err, &oe) {
+				fault = oe.Fault
+			}
+			if !errors.Is(err, tt.want) || (tt.want == nil) != (err == nil) || fault != tt.fault {
+				t.Errorf("got %v, want %v with fault %v", err, tt.want, tt.fault)
+			}
+		})
+	}
+}
