@@ -144,6 +144,23 @@ type Carrier interface {
 	CarryFault(ctx context.Context, spec *SASpec) Fault
 }
 
+// Registry is a stack whose tables key daemons use as well, where nobody can tell
+// who has made what.
+type Registry interface {
+	// Registered reports whether a program has registered for messages that the
+	// stack sends to key daemons (SADB_REGISTER), as these do.
+	Registered(ctx context.Context) (bool, error)
+}
+
+// Tunable is a stack that has knobs.
+type Tunable interface {
+	// Knobs lists them by name.
+	Knobs(ctx context.Context) ([]Knob, error)
+	// Set sets knobs by name, all or none, from the next packet on. ENOENT: there is
+	// none of a name. EINVAL: a value is neither 0 nor 1.
+	Set(ctx context.Context, knobs map[string]int) error
+}
+
 // PortHolder is a stack of a kernel that takes ESP out of UDP only while a program
 // holds the port. It sends ESP in UDP without.
 type PortHolder interface {

@@ -361,13 +361,7 @@ func (d daemon) set(ctx context.Context, words []string) error {
 		return d.refused(err)
 	}
 	defer c.Close()
-	if err := c.Set(ctx, knobs); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("set %s: there is no such knob; ipsec setup status lists them", strings.Join(words, " "))
-		}
-		return err
-	}
-	return nil
+	return setKnobs(ctx, c, knobs, words)
 }
 
 func (d daemon) status(ctx context.Context, asJSON bool) error {
@@ -405,9 +399,7 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
 		writeHolds(w, s.Holds)
 		writeDevices(w, s.Devices)
-		for _, k := range s.Knobs {
-			fmt.Fprintf(w, "%s=%d\n", k.Name, k.Value)
-		}
+		writeKnobs(w, s.Knobs)
 		return nil
 	})
 }

@@ -7,35 +7,90 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
+	module "github.com/klips-go/ipsec/klips/kernel"
 )
 
-// kernel is a stack that is part of a kernel. It needs no start, and a stop is
-// that nothing is left of what commands have made.
-type kernel struct{ env *cli.Env }
+// kernel is a stack that is part of a kernel. It needs no start but for a module,
+// and a stop is that nothing is left of what commands have made.
+type kernel struct {
+	env *cli.Env
+	// load loads the module where opening the stack fails with
+	// module.ErrNotLoaded; nil: there is none to load.
+	load func(context.Context) error
+}
 
-// start sees whether the stack can be used.
+// start loads the module if it is not there, and sees whether the stack can be
+// used.
 func (k kernel) start(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
+	if k.load != nil && errors.Is(err, module.ErrNotLoaded) {
+		if err := k.load(ctx); err != nil {
+			return err
+		}
+		if s, err = k.env.Stack(ctx); err == nil {
+			err = firstKnobs(ctx, s)
+			return errors.Join(err, s.Close())
+		}
+		if errors.Is(err, module.ErrNotLoaded) {
+			return fmt.Errorf("a module was loaded that is no KLIPS: %w", err)
+		}
+	}
 	if err != nil {
 		return err
 	}
 	return s.Close()
 }
 
+// firstKnobs gives knobs the values that KLIPS' setup gave them, when the module
+// has just been loaded.
+func firstKnobs(ctx context.Context, s klips.Stack) error {
+	t, ok := klips.As[klips.Tunable](s)
+	if !ok {
+		return nil
+	}
+	knobs, err := t.Knobs(ctx)
+	set := map[string]int{}
+	for _, k := range knobs {
+		set[k.Name] = 1
+	}
+	if err == nil {
+		err = t.Set(ctx, set)
+	}
+	if err != nil {
+		return fmt.Errorf("the module is loaded, but the knobs are not set: %s", explain.Cause(err))
+	}
+	return nil
+}
+
 // stop removes eroutes and SAs first: what is still routed into a virtual device
 // is dropped then, and not sent in clear.
 func (k kernel) stop(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
+	if errors.Is(err, module.ErrNotLoaded) {
+		cli.Notef(k.env, "nothing to stop: %v", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if r, ok := klips.As[klips.Registry](s); ok {
+		daemon, err := r.Registered(ctx)
+		if err != nil {
+			return explain.Error(explain.List, "key daemons", err)
+		}
+		if daemon {
+			return fmt.Errorf("a key daemon has registered with stack %s, and its SAs and eroutes would go too; "+
+				"nothing is changed: end it first, and each ipsec pf_key, which registers as well", s.Name())
+		}
+	}
 	for _, step := range []struct {
 		op     explain.Op
 		remove func(context.Context) error
@@ -45,7 +100,9 @@ func (k kernel) stop(ctx context.Context) error {
 		}
 	}
 	if s.Name() == "klips" {
-		return nil // its devices come and go with its module
+		// Its devices come and go with its module. As long as they are there, so
+		// are the routes into them, and packets are dropped.
+		return nil
 	}
 	devices, err := s.Devices(ctx)
 	if err != nil {
@@ -60,8 +117,18 @@ func (k kernel) stop(ctx context.Context) error {
 	return nil
 }
 
-// restart clears up; there is nothing to start.
+// restart clears up, and loads the module where it is not there.
 func (k kernel) restart(ctx context.Context) error {
+	s, err := k.env.Stack(ctx)
+	if errors.Is(err, module.ErrNotLoaded) {
+		return k.start(ctx)
+	}
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		return err
+	}
 	if err := k.stop(ctx); err != nil {
 		return err
 	}
@@ -70,20 +137,39 @@ func (k kernel) restart(ctx context.Context) error {
 
 // condrestart does the same where the kernel has the stack.
 func (k kernel) condrestart(ctx context.Context) error {
-	err := k.restart(ctx)
+	s, err := k.env.Stack(ctx)
 	var none *klips.UnavailableError
 	if errors.As(err, &none) && !errors.Is(err, fs.ErrPermission) {
 		cli.Notef(k.env, "nothing to restart: %v", err)
 		return nil
 	}
-	return err
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		return err
+	}
+	return k.restart(ctx)
 }
 
-// reload changes nothing: a kernel reads no files.
+// reload changes nothing where the stack is: a kernel reads no files.
 func (k kernel) reload(ctx context.Context) error { return k.start(ctx) }
 
-func (k kernel) set(context.Context, []string) error {
-	return fmt.Errorf("set: stack %s has no knobs; they are those of stack user", k.env.StackName)
+func (k kernel) set(ctx context.Context, words []string) error {
+	knobs, err := parseKnobs(words)
+	if err != nil {
+		return err
+	}
+	s, err := k.env.Stack(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	t, ok := klips.As[klips.Tunable](s)
+	if !ok {
+		return fmt.Errorf("set: stack %s has no knobs; the stacks user and klips have (--stack)", s.Name())
+	}
+	return setKnobs(ctx, t, knobs, words)
 }
 
 // A kernelStatus is what status prints.
@@ -94,6 +180,7 @@ type kernelStatus struct {
 	SAs     int            `json:"sas"`
 	Eroutes int            `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
+	Knobs   []klips.Knob   `json:"knobs,omitempty"`
 	listing.Abilities
 	listing.Oddities
 }
@@ -130,10 +217,19 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 		}
 		fmt.Fprintf(w, "IPsec running - stack %s: %s\n", st.Stack, st.Version)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", st.SAs, st.Eroutes)
+		if st.idle() {
+			fmt.Fprintln(w, "nothing is set up")
+		}
 		writeDevices(w, st.Devices)
+		writeKnobs(w, st.Knobs)
 		st.Abilities.Write(w)
 		return nil
 	})
+}
+
+// idle reports whether nothing is left that commands could have made.
+func (st *kernelStatus) idle() bool {
+	return st.SAs == 0 && st.Eroutes == 0 && len(st.Unread) == 0 && !slices.ContainsFunc(st.Devices, func(d klips.Device) bool { return d.Physical != "" })
 }
 
 // ask asks a stack for everything that status prints.
@@ -156,6 +252,11 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	}
 	if st.Oddities, err = listing.ReadOddities(ctx, s, sas); err != nil {
 		return st, explain.Error(explain.List, "tables", err)
+	}
+	if t, ok := klips.As[klips.Tunable](s); ok {
+		if st.Knobs, err = t.Knobs(ctx); err != nil {
+			return st, explain.Error(explain.List, "knobs", err)
+		}
 	}
 	st.Abilities = listing.Probe(ctx, s)
 	return st, nil

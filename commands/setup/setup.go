@@ -10,6 +10,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
+	module "github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
@@ -104,8 +105,10 @@ func choose(env *cli.Env) (service, error) {
 	case "", "auto", "user":
 		rundir, err := user.Rundir(env.Getenv)
 		return daemon{env, rundir, usual}, err
+	case "klips":
+		return kernel{env, module.Load}, nil
 	}
-	return kernel{env}, nil
+	return kernel{env: env}, nil
 }
 
 // A service is a stack that can be started and stopped.
@@ -118,23 +121,4 @@ type service interface {
 	set(ctx context.Context, knobs []string) error // as in tos=0; all or none
 	// status prints what runs; an *[cli.ExitError] says that nothing does.
 	status(ctx context.Context, asJSON bool) error
-}
-
-// parseKnobs reads what is to be set.
-func parseKnobs(words []string) (map[string]int, error) {
-	if len(words) == 0 {
-		return nil, cli.Usagef("set: a knob is missing, as in tos=0")
-	}
-	knobs := map[string]int{}
-	for _, w := range words {
-		name, value, ok := strings.Cut(w, "=")
-		if !ok || value != "0" && value != "1" {
-			return nil, cli.Usagef("set %s: write KNOB=0 or KNOB=1", quote.Value(w))
-		}
-		if _, twice := knobs[name]; twice {
-			return nil, cli.Usagef("set %s: it was given twice", quote.Value(name))
-		}
-		knobs[name] = int(value[0] - '0')
-	}
-	return knobs, nil
 }

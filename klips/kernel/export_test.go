@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
@@ -20,3 +21,6 @@ func EncapIfreq(virtual string, socket int, form klips.NATTType) ([]byte, error)
 	b, err := encapIfreq(virtual, socket, form)
 	return b[:], err
 }
+
+// LoadBy is Load by the program that a file names, for a user who is root or not.
+func LoadBy(ctx context.Context, file string, root bool) error { return load(ctx, file, root) }

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -54,7 +53,7 @@ func Here(getenv func(string) string) (Machine, error) {
 
 // Open returns the stack of the machine that the environment describes. Where that
 // says nothing and the kernel has no KLIPS, the error is a
-// *[klips.UnavailableError] that wraps fs.ErrNotExist; see [Here] for another.
+// *[klips.UnavailableError] that wraps [ErrNotLoaded]; see [Here] for another.
 func Open(getenv func(string) string) (*Stack, error) {
 	m, err := Here(getenv)
 	if err != nil {
@@ -64,7 +63,7 @@ func Open(getenv func(string) string) (*Stack, error) {
 		return nil, &klips.UnavailableError{
 			Why:  fmt.Sprintf("this kernel has no KLIPS (no %s)", filepath.Join(m.ProcNet, "ipsec_version")),
 			Help: "load its module (modprobe ipsec), or use another stack (--stack)",
-			Err:  fs.ErrNotExist,
+			Err:  ErrNotLoaded,
 		}
 	}
 	return New(m), nil

@@ -176,3 +176,15 @@ func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 	}
 	return sa, nil
 }
+
+// Registered reports whether pf_key_registered has a line.
+func (s *Stack) Registered(ctx context.Context) (bool, error) {
+	b, err := s.Table(ctx, "pf_key_registered")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	// Headings do not begin with a blank.
+	return bytes.HasPrefix(b, []byte(" ")) || bytes.Contains(b, []byte("\n ")), err
+}
+
+var _ klips.Registry = (*Stack)(nil)

@@ -303,6 +303,14 @@ type Holds struct {
 	Evicted uint64 `json:"evicted"` // given up for newer ones
 }
 
+var _ klips.Tunable = (*Client)(nil)
+
+// Knobs lists the knobs of the stack.
+func (c *Client) Knobs(ctx context.Context) ([]klips.Knob, error) {
+	s, err := c.Status(ctx)
+	return s.Knobs, err
+}
+
 // Set sets knobs of the stack, all or none. ENOENT: there is none of a name.
 // EINVAL: a value is neither 0 nor 1.
 func (c *Client) Set(ctx context.Context, knobs map[string]int) error {

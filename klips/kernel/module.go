@@ -1,0 +1,76 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// ErrNotLoaded is in the error of [Open] where the kernel has no KLIPS at the
+// moment. It is a kind of fs.ErrNotExist.
+var ErrNotLoaded = fmt.Errorf("KLIPS is not loaded: %w", fs.ErrNotExist)
+
+// moduleName is the name of KLIPS' module.
+const moduleName = "ipsec"
+
+// loadTimeout is how long loading the module may take. Only a fault takes so long.
+const loadTimeout = time.Minute
+
+// Load loads KLIPS' module into this kernel, by the program that the kernel itself
+// runs for that (/proc/sys/kernel/modprobe). Errors are *[klips.UnavailableError].
+// fs.ErrPermission: only root may. fs.ErrNotExist: the kernel names no program.
+func Load(ctx context.Context) error {
+	return load(ctx, "/proc/sys/kernel/modprobe", os.Geteuid() == 0)
+}
+
+// load runs the program that is named in the file.
+func load(ctx context.Context, file string, root bool) error {
+	if !root {
+		return &klips.UnavailableError{Why: "this kernel has no KLIPS, and only root can load its module",
+			Help: "run it as root", Err: fs.ErrPermission}
+	}
+	text, err := os.ReadFile(file)
+	program := strings.TrimSpace(string(text))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !filepath.IsAbs(program) {
+		return &klips.UnavailableError{Why: "this kernel has no KLIPS, and loads no modules (" + file + " names no program)",
+			Help: "use another stack (--stack)", Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		return notLoaded(err.Error(), err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "--", moduleName)
+	cmd.Dir = "/"
+	cmd.Env = []string{"HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin"} // the kernel's for it
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second // for what it leaves behind
+	if err := cmd.Run(); err != nil {
+		why, _, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
+		if why == "" {
+			why = fmt.Sprintf("%s: %v", program, err)
+		}
+		return notLoaded(why, err)
+	}
+	return nil
+}
+
+// notLoaded is the error of a module that could not be loaded, with the reason of
+// the program that was to do it.
+func notLoaded(why string, err error) error {
+	return &klips.UnavailableError{
+		Why:  fmt.Sprintf("this kernel has no KLIPS, and its module %s cannot be loaded: %s", moduleName, why),
+		Help: "install the module for this kernel (it does not go together with af_key), or use another stack (--stack)",
+		Err:  err,
+	}
+}
