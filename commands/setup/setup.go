@@ -40,10 +40,12 @@ const exitStopped = 3
 var actions = [...]string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status", "set"}
 
 func notes() string {
-	return `Knobs are 0 or 1, and have these values after a start:
+	return `Knobs are 0 or 1, and have these values after a start (stack klips: after one
+that loads the module):
   icmp=1                     tell senders of packets that will be too long
   inbound_policy_check=1     check source, group and addresses of what arrives
-  inbound_policy_required=0  take nothing through a tunnel without eroute --addin
+  inbound_policy_required=0  take nothing through a tunnel without eroute --addin;
+                             stack user only
   tos=1                      outer headers have TOS 0, not that of the packet
 `
 }
