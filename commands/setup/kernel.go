@@ -91,13 +91,20 @@ func (k kernel) stop(ctx context.Context) error {
 				"nothing is changed: end it first, and each ipsec pf_key, which registers as well", s.Name())
 		}
 	}
-	for _, step := range []struct {
-		op     explain.Op
-		remove func(context.Context) error
-	}{{explain.ClearEroutes, s.ClearEroutes}, {explain.ClearSAs, s.ClearSAs}, {explain.DetachAll, s.DetachAll}} {
-		if err := step.remove(ctx); err != nil {
-			return explain.Error(step.op, "", err)
-		}
+	if err := s.ClearEroutes(ctx); err != nil {
+		return explain.Error(explain.ClearEroutes, "", err)
+	}
+	// A KLIPS whose groups are broken cannot remove SAs; that is one more reason to
+	// let no packet come to them.
+	kept := explain.Error(explain.ClearSAs, "", s.ClearSAs(ctx))
+	detached := explain.Error(explain.DetachAll, "", s.DetachAll(ctx))
+	switch {
+	case kept != nil && detached != nil:
+		return fmt.Errorf("%w; %w; the eroutes are removed", kept, detached)
+	case detached != nil:
+		return detached
+	case kept != nil:
+		return fmt.Errorf("%w; the eroutes are removed and the devices are detached all the same", kept)
 	}
 	if s.Name() == "klips" {
 		// Its devices come and go with its module. As long as they are there, so

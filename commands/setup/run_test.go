@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,6 +45,25 @@ func TestKernelActions(t *testing.T) {
 		}
 		if got := len(s.Messages) + len(s.Ioctls); got != want {
 			t.Errorf("%s makes %d changes, want %d: %v %v", action, got, want, s.Messages, s.Ioctls)
+		}
+	}
+}
+
+// Where SAs cannot be removed, packets are kept from them all the same. Where
+// eroutes cannot be removed, nothing is changed.
+func TestKernelStopFails(t *testing.T) {
+	for _, tt := range []struct {
+		at              int // the message that is refused
+		messages, calls int
+		want            string
+	}{
+		{1, 1, 0, "the eroutes were not removed: "},
+		{2, 2, 1, "; the eroutes are removed and the devices are detached all the same"},
+	} {
+		s := &clitest.Stack{SendErr: syscall.EBUSY, SendErrAt: tt.at}
+		r := runOn(s, nil, "stop")
+		if r.status != 1 || !strings.Contains(r.err, tt.want) || len(s.Messages) != tt.messages || len(s.Ioctls) != tt.calls {
+			t.Errorf("stop, refused at message %d: %v, %d messages, %v, want %q", tt.at, r, len(s.Messages), s.Ioctls, tt.want)
 		}
 	}
 }
