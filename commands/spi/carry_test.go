@@ -3,6 +3,7 @@ package spi_test
 import (
 	"context"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
@@ -36,6 +37,12 @@ func TestCarryFault(t *testing.T) {
 		r := clitest.Run(spi.App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return carrier{s} }}, strings.Fields(tt.line)...)
 		if r.Status != 0 || len(s.Messages) != 1 || !strings.HasPrefix(r.Err, tt.want) || (tt.want == "") != (r.Err == "") || strings.Count(r.Err, "\n") > 1 {
 			t.Errorf("spi %s: status %d, %d messages, %q, want %q", tt.line, r.Status, len(s.Messages), r.Err, tt.want)
+		}
+		// What the kernel refuses it does not take.
+		s.SendErr = syscall.EPROTO
+		r = clitest.Run(spi.App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return carrier{s} }}, strings.Fields(tt.line)...)
+		if r.Status != 1 || strings.Contains(r.Err, "note:") {
+			t.Errorf("spi %s, refused: status %d, %q", tt.line, r.Status, r.Err)
 		}
 	}
 }

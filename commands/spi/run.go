@@ -110,12 +110,6 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 		// KLIPS' tools take the limit and drop it without a word.
 		cli.Notef(env, "%s: stack %s has no limits in packets; this one has no effect", s.ID, stack.Name())
 	}
-	if c, ok := klips.As[klips.Carrier](stack); ok {
-		// Old scripts make such SAs, so they are no error.
-		if f := c.CarryFault(ctx, s); f != klips.FaultNone {
-			cli.NoteOnce(env, fmt.Sprintf("carry %d %v", f, s.Transform), "%s: %s", s.ID, explain.Fault(f))
-		}
-	}
 	for _, n := range req.notes {
 		cli.Notef(env, "%s: %s", s.ID, n)
 	}
@@ -125,6 +119,12 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 			return fmt.Errorf("%s: not made: the SA reference %d belongs to %s; leave --saref out, or take another number", s.ID, s.Ref, holder)
 		}
 		return explain.Error(explain.AddSA, s.ID.String(), err)
+	}
+	if c, ok := klips.As[klips.Carrier](stack); ok {
+		// Old scripts make such SAs, so they are no error.
+		if f := c.CarryFault(ctx, s); f != klips.FaultNone {
+			cli.NoteOnce(env, fmt.Sprintf("carry %d %v", f, s.Transform), "%s: %s", s.ID, explain.Fault(f))
+		}
 	}
 	if s.NATT.Type != klips.NATTNone {
 		env.Check(ctx, stack, advice.Port(s.ID, s.NATT))
