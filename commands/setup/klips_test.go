@@ -150,7 +150,7 @@ func TestKLIPSKnobs(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"icmp=0 inbound_policy_required=1", 1, "set icmp=0 inbound_policy_required=1: there is no such knob; ipsec setup status lists them"},
+		{"icmp=0 inbound_policy_required=1", 1, "set inbound_policy_required: there is no such knob; ipsec setup status lists them"},
 		{"icmp=0 tos=7", 2, "tos=7: write KNOB=0 or KNOB=1"},
 		{"icmp=0 icmp=1", 2, "icmp: it was given twice"},
 	} {

@@ -38,13 +38,16 @@ func setKnobs(ctx context.Context, stack klips.Tunable, knobs map[string]int, wo
 	err := stack.Set(ctx, knobs)
 	what := "set " + strings.Join(words, " ")
 	var oe *klips.OpError
+	named := errors.As(err, &oe) && oe.Object != ""
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && named:
+		return fmt.Errorf("set %s: there is no such knob; ipsec setup status lists them", oe.Object)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s: there is no such knob; ipsec setup status lists them", what)
-	case !errors.As(err, &oe):
+	case oe == nil:
 		return err
 	}
-	if oe.Object != "" {
+	if named {
 		what += ": " + oe.Object
 	}
 	if oe.Left != "" {

@@ -100,6 +100,8 @@ func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) 
 		return refuse(err, udpport.Reason(err))
 	case errors.Is(err, syscall.ENODEV) && len(devices) == 0:
 		return refuse(err, "KLIPS is asked by a virtual device, and there is none; make one with ipsec tncfg --create ipsec1, and attach it")
+	case errors.Is(err, syscall.ENODEV) && devices[0].Physical != "":
+		return refuse(err, "KLIPS is asked by a virtual device, and the kernel has none of those that ipsec tncfg lists")
 	case errors.Is(err, syscall.ENODEV):
 		return refuse(err, "KLIPS is asked by a virtual device, and none is attached; attach one with ipsec tncfg --attach")
 	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOTTY), errors.Is(err, syscall.EINVAL):

@@ -132,6 +132,7 @@ func TestHoldPortRefused(t *testing.T) {
 	}{
 		{noDevice, 0, nil, syscall.ENODEV, "there is none; make one"},
 		{unattached, 0, syscall.ENODEV, syscall.ENODEV, "none is attached"},
+		{twoDevices, 0, syscall.ENODEV, syscall.ENODEV, "none of those that ipsec tncfg lists"},
 		{twoDevices, 0, syscall.EOPNOTSUPP, syscall.EOPNOTSUPP, "/proc/net/ipsec/natt"},
 		{twoDevices, 0, syscall.EPERM, syscall.EPERM, ""},
 		{twoDevices, taken, nil, syscall.EADDRINUSE, "another program has it"},
