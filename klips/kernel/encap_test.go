@@ -14,6 +14,8 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/klipstest/module"
 )
 
 // encap is a machine with devices, whose answer to the NAT-T request a test gives.
@@ -95,6 +97,25 @@ func TestHoldPort(t *testing.T) {
 		} else {
 			c.Close()
 		}
+	}
+}
+
+// KLIPS itself has the sockets then.
+func TestHoldPortModule(t *testing.T) {
+	k := klipstest.NewKernel(t, local)
+	s := kernel.New(k.Machine())
+	if err := s.Attach(t.Context(), "ipsec1", "eth0"); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.HoldPort(t.Context(), freePort(t), klips.NATTNonESP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var got []module.Encap
+	k.Module(func(m *module.Module) { got = m.Encaps() })
+	if len(got) == 0 || got[0].Device != "ipsec1" || got[0].Type != klips.NATTNonESP {
+		t.Errorf("KLIPS has %+v", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package klipstest
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -52,6 +53,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"Counters", (*contract).counters},
 		{"Ages", (*contract).ages},
 		{"Debug", (*contract).debug},
+		{"Knobs", (*contract).knobs},
 		{"NothingToDo", (*contract).nothingToDo},
 		{"AEAD", (*contract).aead},
 		{"LargeWindow", (*contract).largeWindow},
@@ -571,6 +573,46 @@ func (c *contract) debug() {
 
 // nothingToDo: what is to be the case and is the case already is done. Scripts
 // that stop a stack need not ask before.
+// knobs: each is set by itself, and of several all or none.
+func (c *contract) knobs() {
+	s, ok := klips.As[klips.Tunable](c.Stack)
+	if !ok {
+		return
+	}
+	read := func() map[string]int {
+		c.Helper()
+		list, err := s.Knobs(c.ctx)
+		c.must(err)
+		m := map[string]int{}
+		for _, k := range list {
+			m[k.Name] = k.Value
+		}
+		return m
+	}
+	want := read()
+	same := func(what string) {
+		c.Helper()
+		if got := read(); !maps.Equal(got, want) {
+			c.Errorf("knobs after %s: %v, want %v", what, got, want)
+		}
+	}
+	for _, name := range []string{"icmp", "inbound_policy_check", "tos"} {
+		if _, ok := want[name]; !ok {
+			c.Errorf("there is no knob %s: %v", name, want)
+			continue
+		}
+		for range 2 {
+			want[name] = 1 - want[name]
+			c.must(s.Set(c.ctx, map[string]int{name: want[name]}))
+			same("a change of " + name)
+		}
+	}
+	c.wants("Set of none", s.Set(c.ctx, map[string]int{"icmp": 1 - want["icmp"], "none": 1}), syscall.ENOENT)
+	same("a knob that is not there")
+	c.wants("Set to 2", s.Set(c.ctx, map[string]int{"icmp": 1 - want["icmp"], "tos": 2}), syscall.EINVAL)
+	same("a value that is none")
+}
+
 func (c *contract) nothingToDo() {
 	alone := said(klips.ProtoESP, 0x100, peer)
 	c.add(alone)
