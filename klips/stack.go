@@ -179,13 +179,14 @@ type HeldPort interface {
 	IPv6() bool
 }
 
-// Prober is a stack of which only a trial shows what it can do.
+// Prober is a stack that depends on its kernel in what it can do.
 type Prober interface {
-	// Probe tries everything, without a trace.
+	// Probe finds out, by trials that leave no trace or from what the kernel lists.
+	// An empty list means that nothing is known.
 	Probe(ctx context.Context) ([]Ability, error)
 }
 
-// An Ability is something that a [Prober] has tried.
+// An Ability is something that a [Prober] has found or missed.
 type Ability struct {
 	Name    string `json:"name"`              // as in "esp over IPv4", or the name of an algorithm
 	Missing string `json:"missing,omitempty"` // why it is not there, in words; empty if it is

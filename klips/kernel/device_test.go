@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -65,5 +66,27 @@ func TestNoEffect(t *testing.T) {
 				t.Errorf("got %v, want %v with fault %v", err, tt.want, tt.fault)
 			}
 		})
+	}
+}
+
+// KLIPS answers ok where ipsec0 is to be made or removed.
+func TestNoEffectModule(t *testing.T) {
+	s, _ := stack(t)
+	for _, tt := range []struct {
+		name string
+		act  func(context.Context, string) error
+		want error
+	}{{"CreateDevice", s.CreateDevice, syscall.EEXIST}, {"DeleteDevice", s.DeleteDevice, syscall.EOPNOTSUPP}} {
+		err := tt.act(t.Context(), "ipsec0")
+		var oe *klips.OpError
+		if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Fault != klips.FaultNoEffect {
+			t.Errorf("%s of ipsec0 = %v, want %v without effect", tt.name, err, tt.want)
+		}
+		if l, err := s.Devices(t.Context()); err != nil || len(l) != 2 {
+			t.Errorf("devices after %s: %v, %v", tt.name, l, err)
+		}
+	}
+	if err := errors.Join(s.CreateDevice(t.Context(), "ipsec2"), s.DeleteDevice(t.Context(), "ipsec2")); err != nil {
+		t.Errorf("ipsec2: %v", err)
 	}
 }

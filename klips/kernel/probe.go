@@ -3,7 +3,9 @@ package kernel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -83,10 +85,14 @@ const (
 
 // Probe lists what the kernel says that it has: protocols, algorithms, IPv6 and
 // ESP in UDP. Nothing is tried. Names are those of stack xfrm where they mean the
-// same. The error is that of reading pf_key_supported.
+// same. Without pf_key_supported the list is empty; another error is that of reading
+// it.
 func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error) {
 	l, err := s.algorithms()
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
 		return nil, err
 	}
 	has := func(name string, there bool, why string) {

@@ -160,7 +160,10 @@ func TestProbeOlder(t *testing.T) {
 			t.Errorf("%s is missing because %q, want %q", name, got, want)
 		}
 	}
-	if _, err := withFiles(t, nil).Probe(t.Context()); err == nil {
-		t.Error("Probe without pf_key_supported returns no error")
+	if l, err := withFiles(t, nil).Probe(t.Context()); l != nil || err != nil {
+		t.Errorf("Probe without pf_key_supported = %v, %v", l, err)
+	}
+	if l, err := withFiles(t, map[string]string{"pf_key_supported": " odd"}).Probe(t.Context()); l != nil || err == nil {
+		t.Errorf("Probe with an odd pf_key_supported = %v, %v", l, err)
 	}
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Abilities are what a stack can do, where only a trial shows that.
+// Abilities are what a stack can do, where that depends on its kernel.
 type Abilities struct {
 	List []klips.Ability `json:"abilities,omitempty"`
 	// NotKnown says why there is no list, if the stack could have one.
 	NotKnown string `json:"abilities_not_known,omitempty"`
 }
 
-// Probe tries out what a stack can do. The Abilities of one that is not a
+// Probe finds out what a stack can do. The Abilities of one that is not a
 // [klips.Prober] are empty.
 func Probe(ctx context.Context, stack klips.Stack) (a Abilities) {
 	p, ok := klips.As[klips.Prober](stack)
