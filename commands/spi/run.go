@@ -123,7 +123,11 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	if c, ok := klips.As[klips.Carrier](stack); ok {
 		// Old scripts make such SAs, so they are no error.
 		if f := c.CarryFault(ctx, s); f != klips.FaultNone {
-			cli.NoteOnce(env, fmt.Sprintf("carry %d %v", f, s.Transform), "%s: %s", s.ID, explain.Fault(f))
+			key := f.String()
+			if f == klips.FaultAlgorithm {
+				key += " " + s.Transform.Name(s.ID.Proto)
+			}
+			cli.NoteOnce(env, key, "%s: %s", s.ID, explain.Fault(f))
 		}
 	}
 	if s.NATT.Type != klips.NATTNone {
