@@ -60,9 +60,10 @@ type Changes interface {
 	// cannot do what is asked.
 	AddSA(ctx context.Context, spec *SASpec) error
 	// DeleteSA removes an SA and with it all members of its group; eroutes
-	// stay. ESRCH: there is none.
+	// stay. ESRCH: there is none. EBUSY (stack klips): KLIPS would leave an SA that
+	// points at what it frees.
 	DeleteSA(ctx context.Context, id SAID) error
-	// ClearSAs removes all SAs; eroutes stay.
+	// ClearSAs removes all SAs; eroutes stay. EBUSY as for DeleteSA.
 	ClearSAs(ctx context.Context) error
 
 	// Group links two to MaxGroup SAs, named from the innermost transform to
@@ -71,7 +72,8 @@ type Changes interface {
 	// give an SA a second neighbour on one side, or close a loop.
 	Group(ctx context.Context, ids []SAID) error
 	// Ungroup takes the whole group that an SA is in apart; the SAs stay.
-	// ENOENT: there is no such SA. An SA in no group is no error.
+	// ENOENT: there is no such SA. An SA in no group is no error. EBUSY (stack
+	// klips): KLIPS would free an SA of it.
 	Ungroup(ctx context.Context, id SAID) error
 
 	// SetEroute adds or replaces an eroute, or sets an inbound policy. EEXIST:

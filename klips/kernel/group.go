@@ -186,7 +186,7 @@ func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
 	heads := l.heads(group)
 	for _, h := range heads {
 		if lost, frees := l.cut(h); frees {
-			return refuse(freesText(lost) + "; remove the group and make its SAs anew")
+			return refuse(freesText(lost) + "; delete the group and make its SAs anew")
 		}
 	}
 	for _, h := range heads {
