@@ -202,7 +202,7 @@ func TestStartup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(14 << 19); info.Size() > most {
+	if most := int64(8 << 20); info.Size() > most {
 		t.Errorf("the program has %d bytes, want at most %d", info.Size(), most)
 	}
 	// What initialisation allocates is the same in every run; how long it takes is
