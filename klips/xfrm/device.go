@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
 // Kinds of links that virtual devices are.
@@ -32,7 +32,7 @@ func deviceNumber(name string) (int, bool) {
 }
 
 // isDevice reports whether a link is a virtual device of ours, and its number.
-func isDevice(l *link.Link) (int, bool) {
+func isDevice(l *rtnl.Link) (int, bool) {
 	n, ok := deviceNumber(l.Name)
 	ok = ok && n >= 0 && n < klips.MaxDevices &&
 		(l.Kind == kindXfrm && l.IfID == uint32(n)+1 || l.Kind == kindDummy)
@@ -41,18 +41,18 @@ func isDevice(l *link.Link) (int, bool) {
 
 // physicalOf is the index of the device that a virtual device is attached to, 0
 // if it is to none. A dummy device says it in its alias.
-func physicalOf(l *link.Link, all []link.Link) int {
+func physicalOf(l *rtnl.Link, all []rtnl.Link) int {
 	if l.Kind == kindXfrm || l.Alias == "" {
 		return l.Parent
 	}
-	if i := slices.IndexFunc(all, func(p link.Link) bool { return p.Name == l.Alias }); i >= 0 {
+	if i := slices.IndexFunc(all, func(p rtnl.Link) bool { return p.Name == l.Alias }); i >= 0 {
 		return all[i].Index
 	}
 	return 0
 }
 
 // attached are the attached devices, by number.
-func attached(all []link.Link) (l []device) {
+func attached(all []rtnl.Link) (l []device) {
 	for i := range all {
 		n, ok := isDevice(&all[i])
 		if !ok {
@@ -77,7 +77,7 @@ func (s *Stack) probeInterfaces() bool {
 			}
 		}
 	}
-	err := s.links.Add(ctx, link.Spec{Name: "ipsecprobe", Kind: kindXfrm})
+	err := s.links.Add(ctx, rtnl.Spec{Name: "ipsecprobe", Kind: kindXfrm})
 	if err == nil { // kernels that take an interface ID of 0
 		if l, err := s.links.Link(ctx, "ipsecprobe"); err == nil {
 			s.links.Delete(ctx, l.Index)
@@ -87,8 +87,8 @@ func (s *Stack) probeInterfaces() bool {
 }
 
 // spec is the link for a device that is attached to a physical one, or to none.
-func (s *Stack) spec(number int, physical *link.Link) link.Spec {
-	sp := link.Spec{Name: fmt.Sprint("ipsec", number), Kind: kindDummy}
+func (s *Stack) spec(number int, physical *rtnl.Link) rtnl.Spec {
+	sp := rtnl.Spec{Name: fmt.Sprint("ipsec", number), Kind: kindDummy}
 	if s.interfaces() {
 		sp.Kind, sp.IfID = kindXfrm, uint32(number)+1
 	}
@@ -106,7 +106,7 @@ func (s *Stack) spec(number int, physical *link.Link) link.Spec {
 // replace makes a device anew, because the kernel cannot attach one that is
 // there; old is nil where there is none. Its addresses are kept. back makes it as
 // it was.
-func (s *Stack) replace(ctx context.Context, old *link.Link, sp link.Spec, d *dump) (back func(context.Context) error, err error) {
+func (s *Stack) replace(ctx context.Context, old *rtnl.Link, sp rtnl.Spec, d *dump) (back func(context.Context) error, err error) {
 	if old != nil {
 		sp.Up = old.Up
 		if sp.MTU == 0 {
@@ -125,7 +125,7 @@ func (s *Stack) replace(ctx context.Context, old *link.Link, sp link.Spec, d *du
 		if old == nil {
 			return nil
 		}
-		was := link.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Up: old.Up, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}
+		was := rtnl.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Up: old.Up, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}
 		return s.make(ctx, was, old, d)
 	}
 	if err := s.make(ctx, sp, old, d); err != nil {
@@ -135,7 +135,7 @@ func (s *Stack) replace(ctx context.Context, old *link.Link, sp link.Spec, d *du
 }
 
 // make makes a link with the addresses that an old one had.
-func (s *Stack) make(ctx context.Context, sp link.Spec, old *link.Link, d *dump) error {
+func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, d *dump) error {
 	if err := s.links.Add(ctx, sp); err != nil || old == nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (s *Stack) make(ctx context.Context, sp link.Spec, old *link.Link, d *dump)
 }
 
 // deviceError explains why a link cannot be made.
-func deviceError(err error, sp link.Spec) error {
+func deviceError(err error, sp rtnl.Spec) error {
 	op := &klips.OpError{Object: sp.Name, Err: err}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -175,7 +175,7 @@ func deviceError(err error, sp link.Spec) error {
 
 // find returns the link of a virtual device, nil if it is there without one; ok
 // says whether it is there.
-func find(name string, all []link.Link) (l *link.Link, number int, ok bool) {
+func find(name string, all []rtnl.Link) (l *rtnl.Link, number int, ok bool) {
 	number, ok = deviceNumber(name)
 	if !ok {
 		return nil, 0, false
@@ -216,14 +216,14 @@ func (s *Stack) Attach(ctx context.Context, virtual, physical string) error {
 		if !ok {
 			return refuse("", virtual, syscall.ENODEV, "")
 		}
-		i := slices.IndexFunc(d.links, func(l link.Link) bool { return l.Name == physical })
+		i := slices.IndexFunc(d.links, func(l rtnl.Link) bool { return l.Name == physical })
 		if i < 0 {
 			return refuse("", physical, syscall.ENXIO, "")
 		}
 		if old != nil && physicalOf(old, d.links) != 0 {
 			return refuse("", virtual, syscall.EBUSY, "")
 		}
-		if old == nil && slices.ContainsFunc(d.links, func(l link.Link) bool { return l.Name == virtual }) {
+		if old == nil && slices.ContainsFunc(d.links, func(l rtnl.Link) bool { return l.Name == virtual }) {
 			return refuse("", virtual, syscall.EEXIST, "another program has made a device of that name")
 		}
 		sp := s.spec(number, &d.links[i])
@@ -260,7 +260,7 @@ func (s *Stack) Detach(ctx context.Context, virtual string) error {
 	})
 }
 
-func (s *Stack) detach(ctx context.Context, old *link.Link, number int, t *tables, have *objects, d *dump) error {
+func (s *Stack) detach(ctx context.Context, old *rtnl.Link, number int, t *tables, have *objects, d *dump) error {
 	t.devices = slices.DeleteFunc(t.devices, func(x device) bool { return x.number == number })
 	return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) {
 		return s.replace(ctx, old, s.spec(number, nil), d)
@@ -316,7 +316,7 @@ func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
 		}
 		return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) {
 			back := func(ctx context.Context) error {
-				_, err := s.replace(ctx, nil, link.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}, d)
+				_, err := s.replace(ctx, nil, rtnl.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}, d)
 				return err
 			}
 			return back, s.links.Delete(ctx, old.Index)
@@ -330,7 +330,7 @@ func (s *Stack) Devices(ctx context.Context) ([]klips.Device, error) {
 	if err != nil {
 		return nil, &klips.OpError{Op: "list devices", Err: err}
 	}
-	found := map[int]*link.Link{}
+	found := map[int]*rtnl.Link{}
 	for n := range alwaysThere {
 		found[n] = nil
 	}
@@ -355,7 +355,7 @@ func (s *Stack) Devices(ctx context.Context) ([]klips.Device, error) {
 }
 
 // describe fills in what a device's link tells.
-func describe(d *klips.Device, l *link.Link, all []link.Link) {
+func describe(d *klips.Device, l *rtnl.Link, all []rtnl.Link) {
 	p := physicalOf(l, all)
 	// What was never attached has the kernel's own MTU, which says nothing.
 	if p != 0 || l.MTU == klips.DeviceMTU {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -96,8 +96,8 @@ func (c *chooser) command(t *tables) {
 }
 
 // numberedDump is what the kernel shows of objects, and of those that others made.
-func numberedDump(o *objects, others *dump, links []link.Link) *dump {
-	d := &dump{links: links, addrs: []link.Addr{{Index: 2, Prefix: host(here)}}}
+func numberedDump(o *objects, others *dump, links []rtnl.Link) *dump {
+	d := &dump{links: links, addrs: []rtnl.Addr{{Index: 2, Prefix: host(here)}}}
 	last := uint32(0)
 	for _, p := range others.policies {
 		last = max(last, p.Index&^7)
@@ -273,10 +273,10 @@ func FuzzDump(f *testing.F) {
 			t.Skip("longer than it need be")
 		}
 		c := chooser(input)
-		var links []link.Link
+		var links []rtnl.Link
 		n := c.byte()
 		if n&0x80 != 0 {
-			links = []link.Link{{Index: 2, Name: "eth0"}, {Index: 3, Name: "ipsec0", Kind: kindXfrm, IfID: 1, Parent: 2}}
+			links = []rtnl.Link{{Index: 2, Name: "eth0"}, {Index: 3, Name: "ipsec0", Kind: kindXfrm, IfID: 1, Parent: 2}}
 		}
 		have := newObjects()
 		for range n & 0x0f {

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -13,8 +13,8 @@ import (
 type dump struct {
 	states   []*nlxfrm.State
 	policies []*nlxfrm.Policy
-	links    []link.Link
-	addrs    []link.Addr
+	links    []rtnl.Link
+	addrs    []rtnl.Addr
 }
 
 // clear overwrites the keys.

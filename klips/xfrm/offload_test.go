@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -18,7 +18,7 @@ import (
 // taken is refused.
 func TestOffload(t *testing.T) {
 	tb := newTables()
-	tb.links = []link.Link{{Index: 1, Name: "lo"}, {Index: 7, Name: "eth0"}}
+	tb.links = []rtnl.Link{{Index: 1, Name: "lo"}, {Index: 7, Name: "eth0"}}
 	tb.local = map[netip.Addr]int{here: 7}
 	want := map[netip.Addr]uint8{here: nlxfrm.OffloadInbound, there: 0}
 	for dst, flags := range want {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -35,8 +35,8 @@ func (s *Stack) Probe(ctx context.Context) (l []klips.Ability, err error) {
 			return
 		}
 		defer x.Close()
-		var k *link.Conn
-		if k, err = link.Dial(); err != nil {
+		var k *rtnl.Conn
+		if k, err = rtnl.Dial(); err != nil {
 			return
 		}
 		defer k.Close()
@@ -50,7 +50,7 @@ func (s *Stack) Probe(ctx context.Context) (l []klips.Ability, err error) {
 }
 
 // probe tries everything in the namespace of the connections.
-func probe(ctx context.Context, x *nlxfrm.Conn, k *link.Conn) (l []klips.Ability) {
+func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability) {
 	for _, f := range []struct {
 		name     string
 		src, dst netip.Addr
@@ -84,7 +84,7 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *link.Conn) (l []klips.Ability
 	l = append(l, tryState(ctx, x, "extended sequence numbers", &klips.SASpec{ID: id, Src: src, Window: 64, ESN: true,
 		Transform: klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}}))
 	interfaces := klips.Ability{Name: "xfrm interfaces"}
-	if err := k.Add(ctx, link.Spec{Name: "ipsec0", Kind: kindXfrm, IfID: 1}); err != nil {
+	if err := k.Add(ctx, rtnl.Spec{Name: "ipsec0", Kind: kindXfrm, IfID: 1}); err != nil {
 		interfaces.Missing = "module xfrm_interface (CONFIG_XFRM_INTERFACE); devices are dummies then"
 	}
 	ids := klips.Ability{Name: "interface IDs"}

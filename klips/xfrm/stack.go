@@ -16,14 +16,14 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/netlock"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
 // A Stack drives the IPsec of the kernel in one network namespace.
 type Stack struct {
 	xfrm  *nlxfrm.Conn
-	links *link.Conn
+	links *rtnl.Conn
 	lock  netlock.Lock // held during changes, after mu
 
 	verbs
@@ -51,7 +51,7 @@ func Open() (*Stack, error) {
 		}
 		return nil, u
 	}
-	if s.links, err = link.Dial(); err == nil {
+	if s.links, err = rtnl.Dial(); err == nil {
 		err = s.lock.Open()
 	}
 	if err == nil {

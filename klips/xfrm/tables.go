@@ -7,7 +7,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -22,7 +22,7 @@ type tables struct {
 	// local tells of addresses of the host which device they are on, by index.
 	local map[netip.Addr]int
 	// links are the host's devices.
-	links []link.Link
+	links []rtnl.Link
 	// next is the age of the next SA or eroute to be made.
 	next uint32
 }
@@ -84,7 +84,7 @@ func (t *tables) addSA(s *sa) error {
 		s.dir = klips.Inbound
 	}
 	if s.offload != "" {
-		i := slices.IndexFunc(t.links, func(l link.Link) bool { return l.Name == s.offload })
+		i := slices.IndexFunc(t.links, func(l rtnl.Link) bool { return l.Name == s.offload })
 		if i < 0 {
 			return refuse("add SA", s.id.String(), syscall.EOPNOTSUPP, fmt.Sprintf("there is no network device %s for --offload; ip link shows them", s.offload))
 		}

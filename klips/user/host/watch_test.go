@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
-	"github.com/klips-go/ipsec/klips/xfrm/link"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -55,7 +55,7 @@ func inNamespace(t *testing.T) bool {
 // A namespace is the machine of a test that runs alone.
 type namespace struct {
 	t    *testing.T
-	conn *link.Conn
+	conn *rtnl.Conn
 	host *host.Host
 }
 
@@ -63,7 +63,7 @@ func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	n := &namespace{t: t}
 	var err error
-	if n.conn, err = link.Dial(); err != nil {
+	if n.conn, err = rtnl.Dial(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.conn.Close() })
@@ -85,7 +85,7 @@ func (n *namespace) must(err error) {
 // add makes a device.
 func (n *namespace) add(name string) {
 	n.t.Helper()
-	n.must(n.conn.Add(context.Background(), link.Spec{Name: name, Kind: "veth", Up: true}))
+	n.must(n.conn.Add(context.Background(), rtnl.Spec{Name: name, Kind: "veth", Up: true}))
 }
 
 func (n *namespace) index(name string) int {
@@ -177,7 +177,7 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 	for _, a := range []netip.Prefix{a4, a6} {
-		n.must(n.conn.AddAddr(context.Background(), link.Addr{Index: n.index("eth0"), Prefix: a}))
+		n.must(n.conn.AddAddr(context.Background(), rtnl.Addr{Index: n.index("eth0"), Prefix: a}))
 		n.wait(a.String()+" is local", func() bool { return n.host.IsLocal(a.Addr()) })
 	}
 	if n.host.IsLocal(netip.MustParseAddr("192.0.2.8")) {

@@ -1,7 +1,7 @@
-// Package link makes and lists network devices of the mainline kernel, and
-// their addresses, through rtnetlink: what the stack xfrm needs for its virtual
-// devices ipsecN.
-package link
+// Package rtnl makes and lists network devices of the mainline kernel, and their
+// addresses, through rtnetlink: what the stacks need for their virtual devices
+// ipsecN.
+package rtnl
 
 import (
 	"context"
