@@ -18,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/host"
 )
 
 // A patience is how long we wait for others. Only a fault takes so long.
@@ -197,21 +198,40 @@ func (d daemon) turnIfThere(ctx context.Context) (*user.Dir, error) {
 	return dir, nil
 }
 
-// stop stops the daemon and returns when it is gone, and with it its devices.
-// None to stop is no error.
+// stop stops the daemon and returns when it is gone, and with it its devices. None
+// to stop is no error: one that has ended without a stop has left its devices, which
+// are removed then.
 func (d daemon) stop(ctx context.Context) error {
 	dir, err := d.turnIfThere(ctx)
-	if dir == nil {
+	switch {
+	case err != nil:
 		return err
+	case dir == nil:
+		return d.removeLeft()
 	}
 	defer dir.Close()
-	if err := d.stopIn(ctx, dir); err != nil {
+	if err := d.stopIn(ctx, dir, (*user.Client).Stop); err != nil {
+		return err
+	}
+	if err := d.removeLeft(); err != nil {
 		return err
 	}
 	// The log has nothing to tell after a proper stop.
 	_ = dir.RemoveLog()
 	if strings.HasPrefix(d.rundir, user.DefaultRundir+"/") {
 		return dir.Discard() // setup made it
+	}
+	return nil
+}
+
+// removeLeft removes the devices that daemons have left.
+func (d daemon) removeLeft() error {
+	removed, err := host.RemoveLeft()
+	if len(removed) > 0 {
+		cli.Notef(d.env, "removed %s, which a daemon had left", strings.Join(removed, ", "))
+	}
+	if err != nil {
+		return fmt.Errorf("the devices that a daemon has left stay: %w", err)
 	}
 	return nil
 }
@@ -232,8 +252,8 @@ func (d daemon) refused(err error) error {
 	return err
 }
 
-// stopIn is stop when it is our turn.
-func (d daemon) stopIn(ctx context.Context, dir *user.Dir) error {
+// stopIn ends the daemon when it is our turn; end asks it to.
+func (d daemon) stopIn(ctx context.Context, dir *user.Dir, end func(*user.Client, context.Context) error) error {
 	pid, err := dir.Holder()
 	if err != nil {
 		return d.refused(err)
@@ -247,7 +267,7 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir) error {
 	case err == nil:
 		pid = c.PeerPID() // its file has the number that it has in its own namespace
 		short, cancel := context.WithTimeout(ctx, d.patience.ask)
-		err = c.Stop(short)
+		err = end(c, short)
 		cancel()
 		c.Close()
 	case !silent(err):
@@ -299,14 +319,15 @@ func gone(dir *user.Dir, limit time.Duration) bool {
 	}
 }
 
-// restart stops the daemon and starts one, in one turn.
+// restart stops the daemon and starts one, in one turn. The devices stay: nobody has
+// asked for what they protect to leave in clear.
 func (d daemon) restart(ctx context.Context) error {
 	dir, err := d.turn(ctx, true)
 	if err != nil {
 		return d.notMade(err)
 	}
 	defer dir.Close()
-	if err := d.stopIn(ctx, dir); err != nil {
+	if err := d.stopIn(ctx, dir, (*user.Client).Leave); err != nil {
 		return err
 	}
 	return d.startIn(ctx, dir)
@@ -327,7 +348,7 @@ func (d daemon) condrestart(ctx context.Context) error {
 		d.noneRuns()
 		return nil
 	}
-	if err := d.stopIn(ctx, dir); err != nil {
+	if err := d.stopIn(ctx, dir, (*user.Client).Leave); err != nil {
 		return err
 	}
 	return d.startIn(ctx, dir)
@@ -370,12 +391,24 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		if !silent(err) {
 			return d.refused(err)
 		}
+		left, _ := host.Left() // a status without them is better than none
 		if err := cli.Print(d.env, func(w io.Writer) error {
 			if asJSON {
-				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": "user", "rundir": d.rundir})
+				names := []string{}
+				for _, l := range left {
+					names = append(names, l.Name)
+				}
+				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": "user", "rundir": d.rundir, "devices_left": names})
 			}
-			_, err := fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", d.rundir)
-			return err
+			fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", d.rundir)
+			for _, l := range left {
+				on := ""
+				if l.Physical != "" {
+					on = " on " + l.Physical
+				}
+				fmt.Fprintf(w, "%s%s is left and drops what is routed into it, until a daemon takes it up (ipsec setup start) or it is removed (ipsec setup stop)\n", l.Name, on)
+			}
+			return nil
 		}); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -63,6 +64,13 @@ type Host struct {
 	mu      sync.Mutex
 	devices []*device
 	links   map[string]*Link
+	left    map[string]leftLink // kept and closed
+}
+
+// A leftLink is a virtual device that nobody reads.
+type leftLink struct {
+	engine.LeftLink
+	mtu int
 }
 
 // A device is a physical device; its index is its place in Host.devices, from 1.
@@ -78,7 +86,7 @@ var _ engine.Host = (*Host)(nil)
 // NewHost makes a host with addresses and physical devices (MTU 1500) on a
 // network.
 func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
-	h := &Host{net: n, links: map[string]*Link{}, in: newQueue()}
+	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, in: newQueue()}
 	for _, d := range devices {
 		h.AddDevice(d, 1500)
 	}
@@ -208,7 +216,26 @@ func (h *Host) Link(name string) *Link {
 	return h.links[name]
 }
 
-// OpenLink makes a virtual device.
+// LeftLinks returns the virtual devices that were kept and closed.
+func (h *Host) LeftLinks() ([]engine.LeftLink, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var l []engine.LeftLink
+	for _, k := range h.left {
+		l = append(l, k.LeftLink)
+	}
+	slices.SortFunc(l, func(a, b engine.LeftLink) int { return strings.Compare(a.Name, b.Name) })
+	return l, nil
+}
+
+// Leave puts a virtual device there that was kept and closed.
+func (h *Host) Leave(name, physical string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left[name] = leftLink{engine.LeftLink{Name: name, Physical: physical}, klips.DeviceMTU}
+}
+
+// OpenLink makes a virtual device, or takes up one that was left.
 func (h *Host) OpenLink(name string) (engine.Link, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -216,6 +243,10 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 		return nil, syscall.EEXIST
 	}
 	l := &Link{name: name, host: h, mtu: 1500, out: newQueue(), in: make(chan []byte, 4096), closed: make(chan struct{})}
+	if left, ok := h.left[name]; ok {
+		l.kept, l.mtu = &left.LeftLink, left.mtu
+		delete(h.left, name)
+	}
 	h.links[name] = l
 	return l, nil
 }

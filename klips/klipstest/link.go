@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -22,6 +23,7 @@ type Link struct {
 	mu      sync.Mutex
 	mtu     int
 	refusal error
+	kept    *engine.LeftLink // nil: it goes with Close
 }
 
 // Send routes a packet into the device.
@@ -93,14 +95,36 @@ func (l *Link) SetMTU(mtu int) error {
 	return nil
 }
 
-// Close removes the device.
+// Keep makes the device outlive Close.
+func (l *Link) Keep(physical string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = &engine.LeftLink{Name: l.name, Physical: physical}
+	return nil
+}
+
+// Remove removes the device.
+func (l *Link) Remove() error {
+	l.mu.Lock()
+	l.kept = nil
+	l.mu.Unlock()
+	return l.Close()
+}
+
+// Close removes the device, unless it is kept.
 func (l *Link) Close() error {
+	l.mu.Lock()
+	kept, mtu := l.kept, l.mtu
+	l.mu.Unlock()
 	l.close.Do(func() {
 		close(l.closed)
 		l.out.close()
 		l.host.mu.Lock()
 		defer l.host.mu.Unlock()
 		delete(l.host.links, l.name)
+		if kept != nil {
+			l.host.left[l.name] = leftLink{*kept, mtu}
+		}
 	})
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 //	DETACHALL                                    header
 //	LIST       TABLE, [SAIDS (1): only this SA]  TABLE DATA …, the last without DATA
 //	LIST       TABLE (6: its group), SAIDS (1)   the same
-//	STOP                                         header, when the daemon is about to go
+//	STOP, LEAVE                                  header, when the daemon is about to go
 //	STATUS                                       DATA (one JSON value)
 //	SET        DATA (JSON: names and values)     header
 //	ADD        as KLIPS', [WINDOW PACKETS FAR_END ESN]
@@ -51,12 +51,13 @@ const (
 	TypeXDetach    Type = 66 // unbinds it
 	TypeXDetachAll Type = 67 // unbinds all
 	TypeXList      Type = 68 // lists a table
-	TypeXStop      Type = 69 // asks the daemon to stop
+	TypeXStop      Type = 69 // asks the daemon to remove its devices and to stop
 	TypeXStatus    Type = 70 // asks the daemon how it is
 	TypeXSet       Type = 71 // sets knobs of the stack, all or none
+	TypeXLeave     Type = 72 // asks the daemon to stop, and to leave its devices to the next one
 
 	minXType = TypeXGroup
-	maxXType = TypeXSet
+	maxXType = TypeXLeave
 )
 
 // Private extension types.

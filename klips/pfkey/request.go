@@ -271,8 +271,12 @@ func ListGroup(id klips.SAID) *Message {
 	return m
 }
 
-// Stop asks the embedded daemon to stop. Private part.
+// Stop asks the embedded daemon to remove its devices and to stop. Private part.
 func Stop() *Message { return request(TypeXStop, SATypeUnspec) }
+
+// Leave asks the embedded daemon to stop and to leave its devices to the next one.
+// Private part.
+func Leave() *Message { return request(TypeXLeave, SATypeUnspec) }
 
 // Status asks the embedded daemon how it is. Private part.
 func Status() *Message { return request(TypeXStatus, SATypeUnspec) }

@@ -47,7 +47,7 @@ func (t Type) String() string {
 		TypeAddFlow: "X_ADDFLOW", TypeDelFlow: "X_DELFLOW", TypeDebug: "X_DEBUG",
 		TypeNATTMapping: "X_NAT_T_NEW_MAPPING", TypePlumbIf: "X_PLUMBIF", TypeUnplumbIf: "X_UNPLUMBIF",
 		TypeXGroup: "GROUP", TypeXAttach: "ATTACH", TypeXDetach: "DETACH", TypeXDetachAll: "DETACHALL",
-		TypeXList: "LIST", TypeXStop: "STOP", TypeXStatus: "STATUS", TypeXSet: "SET",
+		TypeXList: "LIST", TypeXStop: "STOP", TypeXStatus: "STATUS", TypeXSet: "SET", TypeXLeave: "LEAVE",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]

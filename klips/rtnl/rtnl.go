@@ -45,15 +45,17 @@ func (c *Conn) Close() error { return c.sock.Close() }
 
 // A Link is a network device.
 type Link struct {
-	Index  int
-	Name   string
-	Kind   string // as ip link's type, "" for devices without
-	MTU    int    // bytes
-	Up     bool
-	Alias  string
-	IfID   uint32 // of kind xfrm: its interface ID
-	Parent int    // of kind xfrm: the index of the device below, 0 for none
-	Stats  Stats
+	Index int
+	Name  string
+	Kind  string // as ip link's type, "" for devices without
+	MTU   int    // bytes
+	Up    bool
+	// Carrier is that packets can leave; a TUN device has it while a process reads it.
+	Carrier bool
+	Alias   string
+	IfID    uint32 // of kind xfrm: its interface ID
+	Parent  int    // of kind xfrm: the index of the device below, 0 for none
+	Stats   Stats
 }
 
 // Stats are a device's counters.

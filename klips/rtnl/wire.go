@@ -44,6 +44,8 @@ func parseLink(b []byte) (l Link, err error) {
 			l.Name = ad.String()
 		case unix.IFLA_MTU:
 			l.MTU = int(ad.Uint32())
+		case unix.IFLA_CARRIER:
+			l.Carrier = ad.Uint8() != 0
 		case unix.IFLA_IFALIAS:
 			l.Alias = ad.String()
 		case unix.IFLA_LINKINFO:

@@ -332,7 +332,15 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, err
 }
 
-// Stop asks the daemon to stop. It has gone when its lock is free.
+// Leave asks the daemon to stop and to leave its devices: they drop what is routed
+// into them until the next daemon takes them up. It has gone when its lock is free.
+func (c *Client) Leave(ctx context.Context) error {
+	_, err := c.call(ctx, "stop", "", pfkey.Leave())
+	return err
+}
+
+// Stop asks the daemon to remove its devices and to stop. It has gone when its lock
+// is free.
 func (c *Client) Stop(ctx context.Context) error {
 	_, err := c.call(ctx, "stop", "", pfkey.Stop())
 	return err

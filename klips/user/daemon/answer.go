@@ -55,8 +55,11 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 			err = s.eng.SetKnobs(knobs)
 		}
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
-	case pfkey.TypeXStop:
+	case pfkey.TypeXStop, pfkey.TypeXLeave:
 		err := send(pfkey.Ack(m.Header))
+		if m.Type == pfkey.TypeXStop {
+			s.removes.Store(true)
+		}
 		s.stop()
 		return err
 	}

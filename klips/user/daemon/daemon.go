@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +34,11 @@ type Config struct {
 	Ready func()
 }
 
-// Run runs a daemon until ctx ends or a client asks it to stop; then it removes
-// its devices, socket and files. Where another daemon has the run directory the
+// Run runs a daemon until ctx ends or a client asks it to stop; then it removes its
+// socket and files. Devices that were ever attached stay, and drop what is routed
+// into them, unless the client has asked for them to go: whatever ends a daemon, what
+// it protects does not leave in clear. The devices that another daemon has left are taken up, attached
+// as they were. Where another daemon has the run directory the
 // error is a *[user.Running]; one that cannot be trusted is a
 // *[user.RundirError].
 func Run(ctx context.Context, c Config) error {
@@ -79,8 +84,14 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
+	err = eng.TakeUp(func(device string, err error) {
+		c.Log.Warn("a device that was left is not attached", "device", device, "err", err)
+	})
+	if err != nil {
+		return err
+	}
 	for _, d := range firstDevices {
-		if err := eng.CreateDevice(ctx, d); err != nil {
+		if err := eng.CreateDevice(ctx, d); err != nil && !errors.Is(err, syscall.EEXIST) {
 			return err
 		}
 	}
@@ -101,12 +112,18 @@ func Run(ctx context.Context, c Config) error {
 	}
 	s.audience.deaf = s.deaf
 	eng.SetEvents(s)
+	if err := eng.KeepDevices(); err != nil {
+		return err
+	}
 	if c.Ready != nil {
 		c.Ready()
 	}
 	c.Log.Info("running", "rundir", c.Rundir, "pid", os.Getpid())
 	err = s.serve(ctx, ln)
 	c.Log.Info("stopping")
+	if s.removes.Load() {
+		eng.RemoveDevices()
+	}
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/daemon"
+	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
 var local = netip.MustParseAddr("192.0.2.1")
@@ -230,5 +232,48 @@ func TestNobodyElse(t *testing.T) {
 	}
 	if fi, err := os.Stat(filepath.Join(rundir, "klipsd.pid")); err != nil || fi.Mode().Perm()&0o077 != 0 {
 		t.Errorf("pid file mode %v, %v", fi.Mode(), err)
+	}
+}
+
+// Devices that were attached stay when the daemon ends, unless it is asked to stop.
+func TestDevicesStay(t *testing.T) {
+	stays := engine.LeftLink{Name: "ipsec0", Physical: "eth0"}
+	for _, test := range []struct {
+		name string
+		end  func(c *user.Client) error
+		want []engine.LeftLink
+	}{
+		{"Stop", func(c *user.Client) error { return c.Stop(t.Context()) }, nil},
+		{"Leave", func(c *user.Client) error { return c.Leave(t.Context()) }, []engine.LeftLink{stays}},
+		{"the end of its context", nil, []engine.LeftLink{stays}},
+	} {
+		h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+		for range 2 { // the second one takes up what the first has left
+			ctx, cancel := context.WithCancel(t.Context())
+			ready, done := make(chan struct{}), make(chan error, 1)
+			c := daemon.Config{Rundir: t.TempDir(), Host: h, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }}
+			go func() { done <- daemon.Run(ctx, c) }()
+			select {
+			case <-ready:
+			case err := <-done:
+				t.Fatal(err)
+			}
+			k := dial(t, c.Rundir)
+			if err := k.Attach(t.Context(), "ipsec0", "eth0"); err != nil {
+				t.Error(err)
+			}
+			if test.end == nil {
+				cancel()
+			} else if err := test.end(k); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; err != nil {
+				t.Errorf("Run = %v", err)
+			}
+			cancel()
+			if left, err := h.LeftLinks(); err != nil || !slices.Equal(left, test.want) {
+				t.Errorf("after %s %v are left, %v, want %v", test.name, left, err, test.want)
+			}
+		}
 	}
 }

@@ -22,6 +22,7 @@ type server struct {
 	log     *slog.Logger
 	clock   clock.Clock
 	stop    func()
+	removes atomic.Bool // devices go with the daemon
 	started time.Time
 	rundir  string
 	version string

@@ -20,6 +20,7 @@ type bareHost struct {
 
 func (h *bareHost) IsLocal(a netip.Addr) bool             { return a == h.local }
 func (h *bareHost) OpenLink(string) (Link, error)         { return bareLink{make(chan struct{})}, nil }
+func (h *bareHost) LeftLinks() ([]LeftLink, error)        { return nil, nil }
 func (h *bareHost) OpenWire(string, func()) (Wire, error) { return bareWire{h}, nil }
 func (h *bareHost) OpenReceiver(int) (Receiver, error)    { return bareLink{make(chan struct{})}, nil }
 func (h *bareHost) send(pkts []*packet.Buffer) {
@@ -37,6 +38,8 @@ func (l bareLink) SetMTU(int) error                          { return nil }
 func (l bareLink) Write(bufs [][]byte, _ int) (int, error)   { return len(bufs), nil }
 func (l bareLink) SetUDPPorts([]uint16)                      {}
 func (l bareLink) Release()                                  {}
+func (l bareLink) Keep(string) error                         { return nil }
+func (l bareLink) Remove() error                             { return l.Close() }
 func (l bareLink) Close() error                              { close(l.gone); return nil }
 func (l bareLink) Read([][]byte, []int, int) (int, error)    { <-l.gone; return 0, os.ErrClosed }
 func (l bareLink) Recv([]*packet.Buffer, []int) (int, error) { <-l.gone; return 0, os.ErrClosed }

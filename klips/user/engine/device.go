@@ -24,7 +24,9 @@ type device struct {
 	// operations do not see it from then on.
 	closing atomic.Bool
 
-	everAttached bool // guarded by Engine.devMu
+	everAttached bool   // guarded by Engine.devMu
+	takenUp      bool   // it is attached as it was left, not because it was asked for; guarded by Engine.devMu
+	wanted       string // the physical device that it is to be attached to; guarded by Engine.devMu
 
 	stats stats
 }
@@ -133,24 +135,24 @@ func (e *Engine) deleteDevice(name string) error {
 	if !is {
 		return deviceError(op, name, syscall.ENOENT)
 	}
-	e.remove(d)
+	e.remove(d, Link.Remove)
 	return nil
 }
 
 // vanished forgets a device that somebody has removed from the system, as with
 // ip link del: what is listed is there, and it can be made again.
 func (e *Engine) vanished(d *device) {
-	e.remove(d)
+	e.remove(d, Link.Close)
 	e.trace.device("removed from the system", d.link.Name(), nil)
 }
 
-// remove removes a device when its packets are through. The caller has set
-// closing, and holds no lock.
-func (e *Engine) remove(d *device) {
+// remove forgets a device when its packets are through, and ends its link as it is
+// told. The caller has set closing, and holds no lock.
+func (e *Engine) remove(d *device, end func(Link) error) {
 	e.devMu.Lock()
 	e.publishLocked()
 	e.devMu.Unlock()
-	d.link.Close()
+	end(d.link)
 	<-d.done
 	d.att.Swap(nil).retire()
 	e.devMu.Lock()
@@ -170,36 +172,54 @@ func (e *Engine) publishLocked() {
 	e.attached.Store(&l)
 }
 
+// attach binds a device. An attachment that was taken up gives way: who sets a
+// tunnel up again begins with that, and has made the device's routes already.
 func (e *Engine) attach(virtual, physical string) error {
+	old, err := e.attachOver(virtual, physical, false)
+	old.retire()
+	return err
+}
+
+// attachOver returns the attachment that gave way, nil for none. A device that is
+// taken up keeps the MTU that it has.
+func (e *Engine) attachOver(virtual, physical string, takeUp bool) (old *attachment, err error) {
 	const op = "attach"
 	e.devMu.Lock()
 	defer e.devMu.Unlock()
 	d := e.deviceLocked(virtual)
 	switch {
 	case d == nil:
-		return deviceError(op, virtual, syscall.ENODEV)
+		return nil, deviceError(op, virtual, syscall.ENODEV)
 	case e.deviceLocked(physical) != nil: // its own packets would come back to it
-		return deviceError(op, physical, syscall.ELOOP)
+		return nil, deviceError(op, physical, syscall.ELOOP)
 	}
 	a := new(attachment)
 	w, err := e.host.OpenWire(physical, func() { go e.lost(d, a) })
 	if err != nil {
-		return deviceError(op, physical, err)
+		return nil, deviceError(op, physical, err)
 	}
-	if d.att.Load() != nil {
+	if d.att.Load() != nil && !d.takenUp {
 		w.Close()
-		return deviceError(op, virtual, syscall.EBUSY)
+		return nil, deviceError(op, virtual, syscall.EBUSY)
 	}
-	if err := d.link.SetMTU(klips.DeviceMTU); err != nil {
-		w.Close()
-		return deviceError(op, virtual, err)
+	if !takeUp {
+		if err := d.link.SetMTU(klips.DeviceMTU); err != nil {
+			w.Close()
+			return nil, deviceError(op, virtual, err)
+		}
+	}
+	if e.keeping {
+		if err := d.link.Keep(w.Name()); err != nil {
+			w.Close()
+			return nil, deviceError(op, virtual, err)
+		}
 	}
 	a.wire, a.attMTU = w, w.MTU()
 	a.ttl4, a.ttl6 = w.Hops()
-	d.att.Store(a)
-	d.everAttached = true
+	old = d.att.Swap(a)
+	d.everAttached, d.wanted, d.takenUp = true, w.Name(), takeUp
 	e.publishLocked()
-	return nil
+	return old, nil
 }
 
 // detach returns when no packet leaves by the physical device any more.
@@ -209,6 +229,7 @@ func (e *Engine) detach(virtual string) error {
 	var a *attachment
 	if d != nil {
 		a = e.detachLocked(d)
+		e.forgetLocked(d)
 	}
 	e.devMu.Unlock()
 	if a == nil {
@@ -224,6 +245,15 @@ func (e *Engine) detachLocked(d *device) *attachment {
 	a := d.att.Swap(nil)
 	e.publishLocked()
 	return a
+}
+
+// forgetLocked lets a device that is left be attached to nothing. Where that cannot
+// be written down it will be attached again, which harms nobody.
+func (e *Engine) forgetLocked(d *device) {
+	d.wanted, d.takenUp = "", false
+	if e.keeping {
+		_ = d.link.Keep("")
+	}
 }
 
 // lost detaches a device whose physical device went down or away, as KLIPS does.
@@ -246,6 +276,7 @@ func (e *Engine) detachAll() {
 	e.devMu.Lock()
 	for _, d := range e.devicesLocked() {
 		l = append(l, e.detachLocked(d))
+		e.forgetLocked(d)
 	}
 	e.devMu.Unlock()
 	for _, a := range l {

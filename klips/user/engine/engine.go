@@ -63,9 +63,10 @@ type Engine struct {
 	debugMu sync.Mutex // held by who changes the masks of trace
 	trace   trace
 
-	devMu  sync.Mutex // guards what follows
-	devs   [klips.MaxDevices]*device
-	closed bool
+	devMu   sync.Mutex // guards what follows
+	devs    [klips.MaxDevices]*device
+	keeping bool // devices outlive the engine
+	closed  bool
 }
 
 var _ klips.Stack = (*Engine)(nil)
@@ -112,8 +113,8 @@ func New(host Host, c Config) (*Engine, error) {
 	return e, nil
 }
 
-// Close removes the devices, forgets all SAs and their keys, and returns when
-// no packet is under way any more.
+// Close forgets all SAs and their keys, and returns when no packet is under way any
+// more. The devices go, but for those of [Engine.KeepDevices].
 func (e *Engine) Close() error {
 	e.devMu.Lock()
 	if e.closed {
@@ -133,7 +134,7 @@ func (e *Engine) Close() error {
 		switch {
 		case d == nil:
 		case d.closing.CompareAndSwap(false, true):
-			e.remove(d)
+			e.remove(d, Link.Close)
 		default:
 			<-d.gone
 		}

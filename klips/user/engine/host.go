@@ -9,8 +9,12 @@ import (
 // A Host is the machine that an engine works on, or a double of one.
 type Host interface {
 	// OpenLink makes the virtual device name (ipsecN), down and without
-	// addresses. EEXIST or EBUSY: something of that name is there.
+	// addresses, or takes one up that was left. EEXIST or EBUSY: something else of
+	// that name is there.
 	OpenLink(name string) (Link, error)
+	// LeftLinks returns the virtual devices that were left, by name: they were kept
+	// and closed, or the process that had opened them is gone.
+	LeftLinks() ([]LeftLink, error)
 	// OpenWire opens the physical device; an alias suffix (":0") is ignored.
 	// lost is called, by any goroutine, when the device goes down or away; it
 	// must not be called before OpenWire has returned, nor after Close.
@@ -22,6 +26,12 @@ type Host interface {
 	// called for packets, from several goroutines: it neither locks nor
 	// allocates.
 	IsLocal(a netip.Addr) bool
+}
+
+// A LeftLink is a virtual device that nobody reads. It drops what is routed into it.
+type LeftLink struct {
+	Name     string
+	Physical string // the device that it was attached to; "" for none
 }
 
 // A Link is the clear side of a virtual device: what is read was routed into
@@ -40,7 +50,13 @@ type Link interface {
 	Write(bufs [][]byte, offset int) (int, error)
 	MTU() (int, error)
 	SetMTU(mtu int) error
+	// Keep makes the device outlive Close and this process, and writes down what it
+	// is attached to, "" for nothing.
+	Keep(physical string) error
+	// Close ends reading. The device goes, unless it is kept.
 	Close() error
+	// Remove closes the link and removes the device, kept or not.
+	Remove() error
 }
 
 // A Wire is the protected side: a physical device that packets leave by. Send

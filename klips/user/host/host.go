@@ -123,8 +123,11 @@ func (h *Host) readDevices() {
 	}
 }
 
-// OpenLink makes a TUN device.
+// OpenLink makes a TUN device, or takes one up that a daemon has left.
 func (h *Host) OpenLink(name string) (engine.Link, error) { return openLink(name) }
+
+// LeftLinks returns the TUN devices that a daemon has left.
+func (h *Host) LeftLinks() ([]engine.LeftLink, error) { return Left() }
 
 // MTU returns the MTU that the system shows for a device.
 func (h *Host) MTU(name string) (int, error) { return mtu(name) }

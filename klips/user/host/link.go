@@ -1,6 +1,9 @@
 package host
 
 import (
+	"errors"
+	"os"
+
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
 )
@@ -12,21 +15,17 @@ type link struct {
 	name string
 }
 
+// tunFlags are those of all devices: one that was left has the same.
+const tunFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
+
 func openLink(name string) (*link, error) {
 	fd, err := openTUN(tunPath)
 	if err != nil {
 		return nil, err
 	}
-	ifr, err := unix.NewIfreq(name)
-	if err != nil {
+	if err := makeTUN(fd, name); err != nil {
 		unix.Close(fd)
 		return nil, err
-	}
-	// TUN_EXCL: never take over a device that somebody else left there.
-	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_TUN_EXCL)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		unix.Close(fd)
-		return nil, createError(tunPath, name, err)
 	}
 	dev, got, err := tun.CreateUnmonitoredTUNFromFD(fd)
 	if err != nil {
@@ -39,6 +38,57 @@ func openLink(name string) (*link, error) {
 	return &link{dev, got}, nil
 }
 
+// makeTUN makes a TUN device, or takes up one that was left. A device that somebody
+// else has left there is never taken over.
+func makeTUN(fd int, name string) error {
+	err := setIff(fd, name, tunFlags|unix.IFF_TUN_EXCL)
+	if errors.Is(err, unix.EBUSY) && isLeft(name) {
+		err = setIff(fd, name, tunFlags)
+	}
+	if err != nil {
+		return createError(tunPath, name, err)
+	}
+	return nil
+}
+
+func setIff(fd int, name string, flags uint16) error {
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(flags)
+	return unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+}
+
 func (l *link) Name() string         { return l.name }
 func (l *link) MTU() (int, error)    { return mtu(l.name) }
 func (l *link) SetMTU(mtu int) error { return setMTU(l.name, mtu) }
+
+// Keep marks the device as left, before it outlives its file: whatever happens in
+// between, there is no device that nobody knows.
+func (l *link) Keep(physical string) error {
+	if err := mark(l.name, physical); err != nil {
+		return err
+	}
+	return l.persist(1)
+}
+
+// Remove removes the device: it goes with its file.
+func (l *link) Remove() error {
+	return errors.Join(l.persist(0), l.Close())
+}
+
+func (l *link) persist(on int) error {
+	c, err := l.File().SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := c.Control(func(fd uintptr) { err = unix.IoctlSetInt(int(fd), unix.TUNSETPERSIST, on) })
+	if cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return os.NewSyscallError("TUNSETPERSIST", err)
+	}
+	return nil
+}

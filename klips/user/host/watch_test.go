@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -281,6 +282,73 @@ func TestLink(t *testing.T) {
 	n.must(l.Close())
 	if ifi, err := net.InterfaceByName("ipsec7"); err == nil {
 		t.Errorf("after Close there is %+v", ifi)
+	}
+}
+
+// A TUN device that is kept outlives its link, with what it was attached to, and is
+// taken up again. One that is another's is not.
+func TestLeftLinks(t *testing.T) {
+	if err := lab.CanTUN(); err != nil {
+		skip.Without(t, skip.TUN, err)
+	}
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	left := func(want ...engine.LeftLink) {
+		t.Helper()
+		if l, err := n.host.LeftLinks(); err != nil || !slices.Equal(l, want) {
+			t.Errorf("LeftLinks = %v, %v, want %v", l, err, want)
+		}
+	}
+	open := func(name string) engine.Link {
+		t.Helper()
+		l, err := n.host.OpenLink(name)
+		n.must(err)
+		return l
+	}
+	one, two := open("ipsec1"), open("ipsec0")
+	n.must(one.Keep("eth0"))
+	n.must(two.Keep(""))
+	n.must(one.SetMTU(1300))
+	left() // they are in use
+	if removed, err := host.RemoveLeft(); removed != nil || err != nil {
+		t.Errorf("RemoveLeft = %v, %v, want that links in use stay", removed, err)
+	}
+	index := n.index("ipsec1")
+	n.must(one.Close())
+	left(engine.LeftLink{Name: "ipsec1", Physical: "eth0"})
+	n.must(two.Close())
+	left(engine.LeftLink{Name: "ipsec0"}, engine.LeftLink{Name: "ipsec1", Physical: "eth0"})
+
+	one = open("ipsec1")
+	if mtu, err := one.MTU(); mtu != 1300 || err != nil || n.index("ipsec1") != index {
+		t.Errorf("another device was taken up, with MTU %d, %v", mtu, err)
+	}
+	if x, err := n.host.OpenLink("ipsec1"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("a second time: %v, %v, want EBUSY", x, err)
+	}
+	n.must(one.Remove())
+	left(engine.LeftLink{Name: "ipsec0"})
+	if removed, err := host.RemoveLeft(); !slices.Equal(removed, []string{"ipsec0"}) || err != nil {
+		t.Errorf("RemoveLeft = %v, %v, want ipsec0", removed, err)
+	}
+	for _, name := range []string{"ipsec0", "ipsec1"} {
+		if ifi, err := net.InterfaceByName(name); err == nil {
+			t.Errorf("there is %+v", ifi)
+		}
+	}
+
+	other := open("ipsec0")
+	n.must(other.Keep("eth0"))
+	n.must(n.conn.SetAlias(context.Background(), n.index("ipsec0"), "of somebody else"))
+	n.must(other.Close())
+	left()
+	if x, err := n.host.OpenLink("ipsec0"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("another's device: %v, %v, want EBUSY", x, err)
+	}
+	if removed, err := host.RemoveLeft(); removed != nil || err != nil {
+		t.Errorf("RemoveLeft = %v, %v, want that another's device stays", removed, err)
 	}
 }
 

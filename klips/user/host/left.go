@@ -1,0 +1,115 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/rtnl"
+	"github.com/klips-go/ipsec/klips/user/engine"
+)
+
+// The alias of a device tells that it is one of ours, and what it is attached to.
+// It stays when the daemon goes, and ip link shows it.
+const (
+	alias   = "ipsec klipsd"
+	aliasOn = alias + " on "
+)
+
+// patience is how long the kernel may take to answer about its devices.
+const patience = 10 * time.Second
+
+// withLinks calls f with a connection to rtnetlink.
+func withLinks(f func(ctx context.Context, c *rtnl.Conn) error) error {
+	c, err := rtnl.Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return f(ctx, c)
+}
+
+// ours reports whether a device is one of ours, and what it is attached to, "" for
+// nothing.
+func ours(l *rtnl.Link) (physical string, ok bool) {
+	if l.Kind != "tun" {
+		return "", false
+	}
+	if physical, ok = strings.CutPrefix(l.Alias, aliasOn); ok {
+		return physical, true
+	}
+	return "", l.Alias == alias
+}
+
+// mark sets the alias of a device.
+func mark(name, physical string) error {
+	text := alias
+	if physical != "" {
+		text = aliasOn + physical
+	}
+	return withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+		l, err := c.Link(ctx, name)
+		if err != nil {
+			return err
+		}
+		return c.SetAlias(ctx, l.Index, text)
+	})
+}
+
+// isLeft reports whether there is a device of ours of that name.
+func isLeft(name string) (is bool) {
+	_ = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+		l, err := c.Link(ctx, name)
+		_, ok := ours(&l)
+		is = err == nil && ok
+		return err
+	})
+	return is
+}
+
+// Left returns the TUN devices of this network namespace that a daemon has left, by
+// name. Those that a daemon reads are not among them.
+func Left() (left []engine.LeftLink, err error) {
+	err = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+		links, err := c.Links(ctx)
+		for i := range links {
+			if physical, ok := ours(&links[i]); ok && !links[i].Carrier {
+				left = append(left, engine.LeftLink{Name: links[i].Name, Physical: physical})
+			}
+		}
+		return err
+	})
+	slices.SortFunc(left, func(a, b engine.LeftLink) int { return strings.Compare(a.Name, b.Name) })
+	return left, err
+}
+
+// RemoveLeft removes the devices that daemons have left, and returns their names.
+// One that a daemon has taken up meanwhile stays.
+func RemoveLeft() (removed []string, err error) {
+	left, err := Left()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, l := range left {
+		k, err := openLink(l.Name)
+		switch {
+		case errors.Is(err, unix.EBUSY):
+			continue
+		case err == nil:
+			err = k.Remove()
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed = append(removed, l.Name)
+	}
+	return removed, errors.Join(errs...)
+}
