@@ -10,6 +10,9 @@ type OpError struct {
 	Detail string // the stack's own words, such as a netlink extended ack; may be empty
 	// Fault is what is wrong with the request, where the stack can tell.
 	Fault Fault
+	// Other is the SA that is in the way of the object, where the fault is about two;
+	// else the zero SAID.
+	Other SAID
 	// Reason says to a person why it was refused and what to do, where the stack
 	// knows better than Err tells; may be empty.
 	Reason string

@@ -29,6 +29,12 @@ const (
 	FaultAH6
 	// FaultNoEffect: a KLIPS kernel answered that it is done, and nothing changed.
 	FaultNoEffect
+	// FaultKeyUsed: an outbound SA with a key and salt of a combined mode with which
+	// another outbound SA sends. One nonce must not be used twice with a key: that
+	// reveals what the packets hold and lets others forge them (RFC 4106 sections 2
+	// and 3.1, RFC 7634 section 2). The errno is EKEYREJECTED; OpError.Other is the
+	// other SA.
+	FaultKeyUsed
 )
 
 // maxCPI is the largest compression parameter index (RFC 3173 section 3.3).
@@ -55,6 +61,8 @@ func (f Fault) String() string {
 		return "AH over IPv6"
 	case FaultNoEffect:
 		return "the kernel has done nothing"
+	case FaultKeyUsed:
+		return "key of a combined mode that another outbound SA has"
 	}
 	return "unknown fault"
 }

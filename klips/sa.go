@@ -74,6 +74,10 @@ type SASpec struct {
 	Ref    uint32 // SAref to give to this SA, 0 = choose
 	RefHim uint32 // SAref of the peer's SA
 	OutIf  uint16 // device number (ipsecN = 49152+N), 0 = none
+	// ReuseKey allows an outbound SA with a key of a combined mode (AES-GCM,
+	// ChaCha20-Poly1305), salt included, with which another outbound SA sends. It is
+	// for laboratories; see FaultKeyUsed.
+	ReuseKey bool
 	// Offload is the physical device that is to encrypt or decrypt an ESP SA's
 	// packets, "" for none; only where CapOffload is.
 	Offload string
@@ -154,6 +158,9 @@ type SA struct {
 	EncKeyBits  int    `json:"enc_key_bits,omitempty"`
 	SizeErrs    uint32 `json:"size_errs,omitempty"`
 	PadErrs     uint32 `json:"pad_errs,omitempty"`
+	// SameKey are the oldest other SAs, four at most, that have the same key of a
+	// combined mode, salt included.
+	SameKey []SAID `json:"same_key,omitempty"`
 
 	Life Life          `json:"life"`
 	Used bool          `json:"used,omitempty"` // a packet has used it; Idle counts from the last one

@@ -57,7 +57,7 @@ type Changes interface {
 	// AddSA makes an SA. EEXIST: there is one with that SAID. EINVAL: keys,
 	// window or combination of algorithms are not possible. EPROTO: the cipher
 	// is unknown to the stack. EOPNOTSUPP: the stack, its kernel or a device
-	// cannot do what is asked.
+	// cannot do what is asked. EKEYREJECTED: [FaultKeyUsed].
 	AddSA(ctx context.Context, spec *SASpec) error
 	// DeleteSA removes an SA and with it all members of its group; eroutes
 	// stay. ESRCH: there is none. EBUSY (stack klips): KLIPS would leave an SA that

@@ -31,6 +31,8 @@ func (p *parser) finish() error {
 			return cli.Usagef("--esn does not go with --%s", p.by)
 		case r.spec.Offload != "":
 			return cli.Usagef("--offload does not go with --%s", p.by)
+		case r.spec.ReuseKey:
+			return cli.Usagef("--insecure-reuse does not go with --%s", p.by)
 		}
 	}
 	if r.action == actClear {
@@ -123,6 +125,9 @@ func (p *parser) complete() error {
 	}
 	if err := p.numbers(); err != nil {
 		return err
+	}
+	if enc, _ := s.Enc.Info(); s.ReuseKey && !enc.AEAD {
+		return cli.Usagef("--insecure-reuse is for the keys of AES-GCM and ChaCha20-Poly1305; other keys are not refused, leave it out")
 	}
 	s.Soft, s.Hard = p.life.soft, p.life.hard
 	if s.NATT.Type == klips.NATTNone {

@@ -66,6 +66,7 @@ func table() []getopt.Option {
 		{Name: "dumpsaref", Help: "print the SA references"},
 		{Name: "outif", Arg: "NUMBER", Help: "device for the SA's packets: 49152 and the N of ipsecN"},
 		{Name: "offload", Arg: "DEV", Help: "let this network device do the work, for ESP on stack xfrm", Whole: true},
+		{Name: "insecure-reuse", Help: "let the SA send with the AES-GCM or ChaCha20-Poly1305 key of another; for laboratories", Whole: true},
 		{Name: "listenreply", Help: "wait for the stack's reply and say so"},
 	}, cli.CommonOptions()...)
 }
@@ -318,6 +319,8 @@ func (p *parser) attribute(name, value string) (err error) {
 		p.req.dumpRef = p.req.dumpRef || s.Ref != 0
 	case "sarefhim":
 		s.RefHim = uint32(number(maxRef))
+	case "insecure-reuse":
+		s.ReuseKey = true
 	case "offload":
 		s.Offload = value
 	case "outif":

@@ -27,7 +27,7 @@ func App() *cli.App {
 		Synopsis: []string{
 			"",
 			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--life LIMITS]",
-			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--life LIMITS] [--natt TYPE] [--offload DEV]",
+			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--life LIMITS] [--natt TYPE] [--offload DEV] [--insecure-reuse]",
 			"--comp ALG SA [--src ADDR]",
 			"--ip4 SA --src ADDR --dst ADDR",
 			"--ip6 SA --src ADDR --dst ADDR",

@@ -56,6 +56,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"Knobs", (*contract).knobs},
 		{"NothingToDo", (*contract).nothingToDo},
 		{"AEAD", (*contract).aead},
+		{"one key, one sender", (*contract).oneKey},
 		{"LargeWindow", (*contract).largeWindow},
 		{"ESN", (*contract).esn},
 		{"Offload", (*contract).offload},
@@ -632,6 +633,72 @@ func (c *contract) aead() {
 	if c.Stack.Has(klips.CapAEAD) != (err == nil) {
 		c.Errorf("AddSA with AES-GCM = %v, Has(CapAEAD) = %v", err, c.Stack.Has(klips.CapAEAD))
 	}
+}
+
+// oneKey: of the SAs with one key and salt of a combined mode one sends, whatever
+// their destinations (RFC 4106 sections 2 and 3.1, RFC 7634 section 2).
+func (c *contract) oneKey() {
+	if !c.Stack.Has(klips.CapAEAD) {
+		return // without them no key is refused, as the other tests show
+	}
+	gcm := func(id klips.SAID, keyLen int) *klips.SASpec {
+		s := c.spec(id)
+		if id.Dst.Is6() {
+			s.Src = netip.MustParseAddr("2001:db8::1")
+		}
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAESGCM, key(keyLen), 0, nil
+		return s
+	}
+	first := said(klips.ProtoESP, 0x1000, peer)
+	c.must(c.Stack.AddSA(c.ctx, gcm(first, 36)))
+
+	refused := func(s *klips.SASpec, other klips.SAID) {
+		c.Helper()
+		err := c.Stack.AddSA(c.ctx, s)
+		var op *klips.OpError
+		if !errors.Is(err, syscall.EKEYREJECTED) || !errors.As(err, &op) || op.Fault != klips.FaultKeyUsed || op.Other != other || op.Object != s.ID.String() {
+			c.Errorf("AddSA %v with the key of %v = %v", s.ID, other, err)
+		}
+		if _, err := c.Stack.GetSA(c.ctx, s.ID); !errors.Is(err, syscall.ESRCH) {
+			c.Errorf("GetSA %v after a refusal = %v, want ESRCH", s.ID, err)
+		}
+	}
+	second, far6 := said(klips.ProtoESP, 0x1001, peer), said(klips.ProtoESP, 0x1000, peer6)
+	refused(gcm(second, 36), first)
+	refused(gcm(far6, 36), first)
+	if err := c.Stack.AddSA(c.ctx, gcm(first, 36)); !errors.Is(err, syscall.EEXIST) {
+		c.Errorf("AddSA of an SA that exists = %v, want EEXIST", err)
+	}
+
+	// Another salt, another key, another cipher and another direction are no second
+	// sender.
+	salted := gcm(second, 36)
+	salted.EncKey[35]++
+	c.must(c.Stack.AddSA(c.ctx, salted))
+	c.must(c.Stack.AddSA(c.ctx, gcm(said(klips.ProtoESP, 0x1002, peer), 20)))
+	chacha := gcm(said(klips.ProtoESP, 0x1003, peer), 36)
+	chacha.Enc = klips.EncChaCha20Poly1305
+	c.must(c.Stack.AddSA(c.ctx, chacha))
+	in := gcm(said(klips.ProtoESP, 0x1004, c.Local), 36)
+	c.must(c.Stack.AddSA(c.ctx, in))
+	c.must(c.Stack.AddSA(c.ctx, gcm(said(klips.ProtoESP, 0x1005, c.Local), 36)))
+
+	again := gcm(far6, 36)
+	again.ReuseKey = true
+	c.must(c.Stack.AddSA(c.ctx, again))
+	refused(gcm(said(klips.ProtoESP, 0x1006, peer6), 36), first)
+	sa, err := c.Stack.GetSA(c.ctx, first)
+	if want := []klips.SAID{in.ID, said(klips.ProtoESP, 0x1005, c.Local), far6}; err != nil || !slices.Equal(sa.SameKey, want) {
+		c.Errorf("GetSA %v = same key as %v, %v, want %v", first, sa.SameKey, err, want)
+	}
+
+	// The key is free when its senders are gone, for any SAID.
+	c.must(c.Stack.DeleteSA(c.ctx, first))
+	refused(gcm(first, 36), far6)
+	c.must(c.Stack.DeleteSA(c.ctx, far6))
+	c.must(c.Stack.AddSA(c.ctx, gcm(first, 36)))
+	c.must(c.Stack.ClearSAs(c.ctx))
+	c.must(c.Stack.AddSA(c.ctx, gcm(far6, 36)))
 }
 
 func (c *contract) largeWindow() {

@@ -3,6 +3,8 @@ package klipstest
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,7 +21,8 @@ type Model struct {
 	Local    func(netip.Addr) bool                // whether an address is the host's now
 	Physical func(name string) (mtu int, ok bool) // physical devices
 
-	sas     []klips.SA // oldest first; Next is the follower alone
+	sas     []klips.SA            // oldest first; Next is the follower alone
+	keys    map[klips.SAID]string // of combined modes, of SAs that are or were there
 	routes  []klips.Eroute
 	devices []klips.Device
 	debug   klips.Debug
@@ -36,7 +39,7 @@ func NewModel(local func(netip.Addr) bool, physical func(string) (int, bool)) *M
 // Clone returns another model in the same state.
 func (m *Model) Clone() *Model {
 	n := *m
-	n.sas, n.routes, n.devices = slices.Clone(m.sas), slices.Clone(m.routes), slices.Clone(m.devices)
+	n.sas, n.routes, n.devices, n.keys = slices.Clone(m.sas), slices.Clone(m.routes), slices.Clone(m.devices), maps.Clone(m.keys)
 	return &n
 }
 
@@ -107,15 +110,29 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 	if err := checkTransform(s); err != 0 {
 		return refuse("add SA", s.ID.String(), err)
 	}
-	m.refs++
 	sa := klips.SA{
 		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN,
 		AuthKeyBits: 8 * len(s.AuthKey), EncKeyBits: 8 * len(s.EncKey),
-		NATT: s.NATT.WithPorts(), RefCount: 3, Ref: m.refs, RefHim: s.RefHim, OutIf: s.OutIf,
+		NATT: s.NATT.WithPorts(), RefCount: 3, RefHim: s.RefHim, OutIf: s.OutIf,
 	}
 	if m.Local(s.ID.Dst) {
 		sa.Dir = klips.Inbound
 	}
+	aead := ""
+	if enc, _ := s.Enc.Info(); enc.AEAD && s.ID.Proto == klips.ProtoESP {
+		aead = fmt.Sprint(s.Enc, s.EncKey)
+	}
+	for _, other := range m.sas {
+		if aead != "" && m.keys[other.ID] == aead && sa.Dir == klips.Outbound && other.Dir == klips.Outbound && !s.ReuseKey {
+			return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: syscall.EKEYREJECTED, Fault: klips.FaultKeyUsed, Other: other.ID}
+		}
+	}
+	m.refs++
+	sa.Ref = m.refs
+	if m.keys == nil {
+		m.keys = map[klips.SAID]string{}
+	}
+	m.keys[s.ID] = aead
 	if enc, _ := s.Enc.Info(); s.ID.Proto == klips.ProtoESP && !enc.AEAD && enc.IV > 0 {
 		sa.IV = make([]byte, enc.IV)
 	}
@@ -185,6 +202,11 @@ func (m *Model) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 	}
 	s := *m.find(id)
 	s.Next = m.chain(id)[1:]
+	for _, other := range m.sas {
+		if m.keys[id] != "" && m.keys[other.ID] == m.keys[id] && other.ID != id && len(s.SameKey) < 4 {
+			s.SameKey = append(s.SameKey, other.ID)
+		}
+	}
 	return s, nil
 }
 

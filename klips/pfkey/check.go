@@ -47,7 +47,8 @@ const (
 	extXPhysical = 1 << (ExtXPhysical - minXExt + 40)
 	extXTable    = 1 << (ExtXTable - minXExt + 40)
 	extXData     = 1 << (ExtXData - minXExt + 40)
-	extXAdd      = 1<<(ExtXWindow-minXExt+40) | 1<<(ExtXPackets-minXExt+40) | 1<<(ExtXFarEnd-minXExt+40) | 1<<(ExtXESN-minXExt+40)
+	extXAdd      = 1<<(ExtXWindow-minXExt+40) | 1<<(ExtXPackets-minXExt+40) | 1<<(ExtXFarEnd-minXExt+40) | 1<<(ExtXESN-minXExt+40) |
+		1<<(ExtXReuse-minXExt+40)
 )
 
 // inRules are those of requests, outRules those of what a stack sends, as KLIPS

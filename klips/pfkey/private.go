@@ -23,8 +23,10 @@ import (
 //	STOP, LEAVE                                  header, when the daemon is about to go
 //	STATUS                                       DATA (one JSON value)
 //	SET        DATA (JSON: names and values)     header
-//	ADD        as KLIPS', [WINDOW PACKETS FAR_END ESN]
-//	UPDATE     the same
+//	ADD        as KLIPS', [WINDOW PACKETS FAR_END    as KLIPS'; with the errno
+//	           ESN REUSE]                            EKEYREJECTED: [SAIDS (1): who
+//	                                                 sends with this key]
+//	UPDATE     the same                              the same
 //
 //	#   extension  body after length and type
 //	64  SAIDS      per SAID 24 bytes: u8 protocol, u8 IP version (4 or 6), u16 0,
@@ -40,6 +42,7 @@ import (
 //	71  FAR_END    as ADDRESS_DST: where a tun SA's packets go when that is not
 //	               its SAID's destination
 //	72  ESN        u32, 1: sequence numbers of 64 bits
+//	73  REUSE      u32, 1: another SA may send with this key
 //
 // A message of the private part is at most MaxMessage bytes long, so that it
 // fits a datagram of a unix socket.
@@ -71,9 +74,10 @@ const (
 	ExtXPackets  ExtType = 70
 	ExtXFarEnd   ExtType = 71
 	ExtXESN      ExtType = 72
+	ExtXReuse    ExtType = 73
 
 	minXExt = ExtXSAIDs
-	maxXExt = ExtXESN
+	maxXExt = ExtXReuse
 )
 
 // MaxMessage is the length of the longest message that is sent, in bytes.
@@ -89,7 +93,8 @@ type PrivateMessage struct {
 	XWindow   *Window
 	XPackets  *Packets
 	XFarEnd   *Address
-	XESN      *ESN
+	XESN      *Flag
+	XReuse    *Flag
 }
 
 func (m *PrivateMessage) slot(t ExtType) slot {
@@ -112,6 +117,8 @@ func (m *PrivateMessage) slot(t ExtType) slot {
 		return at(&m.XFarEnd)
 	case ExtXESN:
 		return at(&m.XESN)
+	case ExtXReuse:
+		return at(&m.XReuse)
 	}
 	return nil
 }
@@ -285,24 +292,25 @@ func (v *Window) encode(w *writer) { w.u32(uint32(*v)) }
 func (v *Window) check() *Error    { return nil }
 func (v *Window) String() string   { return fmt.Sprintf("%d", uint32(*v)) }
 
-// An ESN is the extension ESN, always 1: the SA has extended sequence numbers.
-type ESN uint32
+// A Flag is the extensions ESN and REUSE, which are there for what is set. It is
+// always 1.
+type Flag uint32
 
-func (v *ESN) decode(r *reader) {
-	*v = ESN(r.u32())
+func (v *Flag) decode(r *reader) {
+	*v = Flag(r.u32())
 	r.end()
 }
 
-func (v *ESN) encode(w *writer) { w.u32(uint32(*v)) }
+func (v *Flag) encode(w *writer) { w.u32(uint32(*v)) }
 
-func (v *ESN) check() *Error {
+func (v *Flag) check() *Error {
 	if *v != 1 {
-		return fault(syscall.EINVAL, "kind %d of sequence numbers", uint32(*v))
+		return fault(syscall.EINVAL, "%d where 1 is set", uint32(*v))
 	}
 	return nil
 }
 
-func (v *ESN) String() string { return fmt.Sprintf("%d", uint32(*v)) }
+func (v *Flag) String() string { return fmt.Sprintf("%d", uint32(*v)) }
 
 // Packets is the extension PACKETS: lifetime limits in packets, 0 for none.
 type Packets struct{ Soft, Hard uint64 }

@@ -83,19 +83,32 @@ func TestPrivateRequests(t *testing.T) {
 			t.Errorf("CheckPrivate(%v) = %v, want EINVAL", m, err)
 		}
 	}
-	// ESN is 1, and only ADD has it.
-	esn := AddSAPrivate(&klips.SASpec{ID: ids[0], ESN: true})
-	if err := CheckPrivate(wire(t, esn)); err != nil || !strings.Contains(esn.String(), "ESN(1)") {
-		t.Errorf("CheckPrivate(%v) = %v", esn, err)
-	}
-	*esn.XESN = 2
-	if err := CheckPrivate(wire(t, esn)); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("CheckPrivate(%v) = %v, want EINVAL", esn, err)
-	}
-	get := GetSA(ids[0])
-	get.XESN = new(ESN(1))
-	if err := CheckPrivate(wire(t, get)); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("CheckPrivate(%v) = %v, want EINVAL", get, err)
+	// ESN and REUSE are 1, and only ADD has them.
+	for _, tt := range []struct {
+		text string
+		spec klips.SASpec
+		set  func(*Message) **Flag
+	}{
+		{"ESN(1)", klips.SASpec{ID: ids[0], ESN: true}, func(m *Message) **Flag { return &m.XESN }},
+		{"REUSE(1)", klips.SASpec{ID: ids[0], ReuseKey: true}, func(m *Message) **Flag { return &m.XReuse }},
+	} {
+		add := AddSAPrivate(&tt.spec)
+		if err := CheckPrivate(wire(t, add)); err != nil || !strings.Contains(add.String(), tt.text) {
+			t.Errorf("CheckPrivate(%v) = %v", add, err)
+		}
+		spec, err := wire(t, add).SASpec()
+		if err != nil || spec.ESN != tt.spec.ESN || spec.ReuseKey != tt.spec.ReuseKey {
+			t.Errorf("SASpec(%v) = %+v, %v", add, spec, err)
+		}
+		**tt.set(add) = 2
+		if err := CheckPrivate(wire(t, add)); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("CheckPrivate(%v) = %v, want EINVAL", add, err)
+		}
+		get := GetSA(ids[0])
+		*tt.set(get) = new(Flag(1))
+		if err := CheckPrivate(wire(t, get)); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("CheckPrivate(%v) = %v, want EINVAL", get, err)
+		}
 	}
 	for _, m := range []*Message{
 		Attach("ipsec0123456789x", "eth0"), GroupAll([]klips.SAID{{}, {}}), AddSA(&klips.SASpec{}),

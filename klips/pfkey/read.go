@@ -98,7 +98,7 @@ func (m *Message) SASpec() (*klips.SASpec, error) {
 	if m.XWindow != nil {
 		s.Window = uint32(*m.XWindow)
 	}
-	s.ESN = m.XESN != nil
+	s.ESN, s.ReuseKey = m.XESN != nil, m.XReuse != nil
 	if m.XPackets != nil {
 		s.Soft.Packets, s.Hard.Packets = m.XPackets.Soft, m.XPackets.Hard
 	}

@@ -54,15 +54,18 @@ func AddSA(spec *klips.SASpec) *Message {
 }
 
 // AddSAPrivate is [AddSA] for the embedded stack: with large windows, extended
-// sequence numbers, packet limits and the address behind a NAT where the SA has
-// them.
+// sequence numbers, packet limits, the address behind a NAT and the use of a key
+// that another SA has where the SA has them.
 func AddSAPrivate(spec *klips.SASpec) *Message {
 	m := AddSA(spec)
 	if spec.Window > maxReplay {
 		m.XWindow = new(Window(spec.Window))
 	}
 	if spec.ESN {
-		m.XESN = new(ESN(1))
+		m.XESN = new(Flag(1))
+	}
+	if spec.ReuseKey {
+		m.XReuse = new(Flag(1))
 	}
 	if spec.Soft.Packets != 0 || spec.Hard.Packets != 0 {
 		m.XPackets = &Packets{Soft: spec.Soft.Packets, Hard: spec.Hard.Packets}

@@ -123,9 +123,13 @@ func (c *Client) call(ctx context.Context, op, object string, m *pfkey.Message) 
 	if err == nil {
 		return r, nil
 	}
-	// The daemon names the member of a group that is at fault.
+	// The daemon names the member of a group that is at fault, and the SA that has a
+	// key already.
 	if r != nil && r.XData != nil {
 		object = string(*r.XData)
+	}
+	if errors.Is(err, syscall.EKEYREJECTED) && r != nil && r.XSAIDs != nil && len(*r.XSAIDs) == 1 {
+		return nil, &klips.OpError{Op: op, Object: object, Err: err, Fault: klips.FaultKeyUsed, Other: (*r.XSAIDs)[0]}
 	}
 	return nil, opError(op, object, err)
 }

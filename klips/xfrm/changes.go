@@ -52,7 +52,7 @@ func (v verbs) DeleteSA(ctx context.Context, id klips.SAID) error {
 
 // ClearSAs removes all SAs that commands have made, and no others.
 func (v verbs) ClearSAs(ctx context.Context) error {
-	return v.take(ctx, change{op: "clear SAs", do: func(t *tables) error { clear(t.sas); return nil }})
+	return v.take(ctx, change{op: "clear SAs", do: func(t *tables) error { t.clearSAs(); return nil }})
 }
 
 // Group links SAs.

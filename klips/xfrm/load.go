@@ -80,5 +80,6 @@ func load(d *dump) (*tables, *objects) {
 	for _, a := range d.addrs {
 		t.local[a.Prefix.Addr()] = a.Index
 	}
+	t.readKeys(d, o)
 	return t, o
 }

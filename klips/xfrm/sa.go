@@ -14,7 +14,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		return nil, refuse("add SA", spec.ID.String(), err, reason)
 	}
 	s := &sa{
-		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf, offload: spec.Offload,
+		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf, offload: spec.Offload, reuseKey: spec.ReuseKey,
 		soft: spec.Soft.Allocations, hard: spec.Hard.Allocations, added: uint64(now.Unix()),
 	}
 	if s.hard != 0 {

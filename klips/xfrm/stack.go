@@ -232,6 +232,7 @@ func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
 	for _, sa := range slices.Backward(t.byAge()) {
 		shown := sa.list(now)
 		shown.Offload = t.offloadOf(sa)
+		shown.SameKey = t.keys.Others(sa.tag, sa.id)
 		l = append(l, shown)
 	}
 	klips.SortSAs(l)

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/keyuse"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -25,6 +26,8 @@ type tables struct {
 	links []rtnl.Link
 	// next is the age of the next SA or eroute to be made.
 	next uint32
+	// keys are those of all states, others' too.
+	keys *keyuse.Index
 }
 
 // A device is an attached virtual device.
@@ -53,6 +56,9 @@ type sa struct {
 
 	// state is the kernel's, or the one to be made; nil for tun SAs.
 	state *nlxfrm.State
+
+	reuseKey bool       // see klips.SASpec; of SAs to be made
+	tag      keyuse.Tag // of the key, see tables.keys
 }
 
 // A route is an eroute with its place among others.
@@ -63,7 +69,7 @@ type route struct {
 }
 
 func newTables() *tables {
-	return &tables{sas: map[klips.SAID]*sa{}, routes: map[klips.Selector]*route{}, next: 1}
+	return &tables{sas: map[klips.SAID]*sa{}, routes: map[klips.Selector]*route{}, next: 1, keys: keyuse.New()}
 }
 
 func refuse(op, object string, err syscall.Errno, reason string) error {
@@ -80,8 +86,9 @@ func (t *tables) addSA(s *sa) error {
 	if t.sas[s.id] != nil {
 		return refuse("add SA", s.id.String(), syscall.EEXIST, "")
 	}
-	if _, local := t.local[s.id.Dst]; local || s.id.Dst.IsLoopback() {
-		s.dir = klips.Inbound
+	s.dir = t.direction(s.id.Dst)
+	if err := t.takeKey(s); err != nil {
+		return err
 	}
 	if s.offload != "" {
 		i := slices.IndexFunc(t.links, func(l rtnl.Link) bool { return l.Name == s.offload })
@@ -97,7 +104,16 @@ func (t *tables) addSA(s *sa) error {
 	}
 	s.age = t.age()
 	t.sas[s.id] = s
+	t.keys.Add(s.tag, s.id, s.dir)
 	return nil
+}
+
+// direction is that of an SA with this destination.
+func (t *tables) direction(dst netip.Addr) klips.Direction {
+	if _, local := t.local[dst]; local || dst.IsLoopback() {
+		return klips.Inbound
+	}
+	return klips.Outbound
 }
 
 // group is the whole group of an SA, inner to outer.
@@ -132,6 +148,15 @@ func (s *sa) next() (l []klips.SAID) {
 func (t *tables) remove(s *sa) {
 	for _, m := range s.group() {
 		delete(t.sas, m.id)
+		t.keys.Remove(m.tag, m.id)
+	}
+}
+
+// clearSAs takes all SAs out.
+func (t *tables) clearSAs() {
+	for id, s := range t.sas {
+		delete(t.sas, id)
+		t.keys.Remove(s.tag, id)
 	}
 }
 

@@ -71,6 +71,7 @@ func sas() error {
 	runtime.ReadMemStats(&before)
 	begin := time.Now()
 	for i := range uint32(n) {
+		binary.BigEndian.PutUint32(key, i) // no two send with one key
 		_, err := db.Add(&klips.SASpec{
 			ID:  klips.SAID{Dst: addr(0x0a000000 + i), SPI: klips.SPI(0x100 + i), Proto: klips.ProtoESP},
 			Src: addr(0xc0000201), Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: key, Window: 64,

@@ -110,7 +110,7 @@ func Error(op Op, object string, err error) error {
 	var what string
 	switch {
 	case oe != nil && oe.Fault != klips.FaultNone:
-		what = verbs[op] + ": " + faults[oe.Fault]
+		what = verbs[op] + ": " + faultText(oe)
 	case oe != nil && oe.Reason != "":
 		what = verbs[op] + ": " + oe.Reason
 	case errno != 0:
@@ -137,6 +137,16 @@ func Error(op Op, object string, err error) error {
 		b.WriteByte(')')
 	}
 	return &failure{b.String(), err}
+}
+
+// faultText returns the words for a fault. Where the stack has named the other SA
+// it is in them.
+func faultText(oe *klips.OpError) string {
+	text := faults[oe.Fault]
+	if oe.Other != (klips.SAID{}) {
+		text = strings.Replace(text, otherSA, oe.Other.String(), 1)
+	}
+	return text
 }
 
 // Cause returns why a stack or the system failed, without what was asked for.

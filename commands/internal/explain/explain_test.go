@@ -2,6 +2,7 @@ package explain
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,10 @@ func TestError(t *testing.T) {
 			"comp0x10000@10.0.0.2: not made: the SPI of a comp SA is a CPI, which has 16 bits (RFC 3173): take one of 0x100 to 0xffff"},
 		{Attach, "mast0", &klips.OpError{Err: syscall.ENODEV, Fault: klips.FaultMast},
 			"mast0: not attached: this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)"},
+		{AddSA, "esp0x101@10.0.0.2", &klips.OpError{Err: syscall.EKEYREJECTED, Fault: klips.FaultKeyUsed, Other: klips.SAID{Dst: netip.MustParseAddr("10.0.0.3"), SPI: 0x100, Proto: klips.ProtoESP}},
+			"esp0x101@10.0.0.2: not made: esp0x100@10.0.0.3 sends with this key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse"},
+		{AddSA, "esp0x101@10.0.0.2", &klips.OpError{Err: syscall.EKEYREJECTED, Fault: klips.FaultKeyUsed},
+			"esp0x101@10.0.0.2: not made: another SA sends with this key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse"},
 		{ClearSAs, "", syscall.EPERM, "the SAs were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 		{Group, "", &klips.OpError{Object: "esp0x100@10.0.0.2", Err: syscall.EBUSY, Reason: "a reason", Left: "a and b stay linked"},
 			"esp0x100@10.0.0.2: not grouped: a reason; not all could be taken back: a and b stay linked"},

@@ -124,6 +124,9 @@ var texts = map[key]string{
 	{AddSA, syscall.ESRCH}:           noPart,
 }
 
+// otherSA stands in faults for the SA that is in the way.
+const otherSA = "another SA"
+
 // faults are the words for what is wrong with a request on any stack that tells.
 var faults = [...]string{
 	klips.FaultDestination:   "an SA needs the address of one host or group as its destination",
@@ -134,6 +137,8 @@ var faults = [...]string{
 	klips.FaultAlgorithm:     "the kernel takes it and drops its packets, because it has no such algorithm for this protocol (ipsec setup status lists what it has)",
 	klips.FaultAH6:           "the kernel takes AH over IPv6 and drops its packets; an esp SA with authentication works",
 	klips.FaultNoEffect:      "the kernel answered that it is done, and nothing has changed",
+	klips.FaultKeyUsed: otherSA + " sends with this key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): " +
+		"make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse",
 }
 
 // Fault returns the words for what is wrong with a request; empty for FaultNone.

@@ -116,7 +116,15 @@ func failed(m *pfkey.Message, err error) result {
 	case m.Type >= firstPrivate:
 		return toSender(r)
 	}
-	return toAll(r)
+	res := toAll(r)
+	var op *klips.OpError
+	if errors.As(err, &op) && op.Fault == klips.FaultKeyUsed {
+		// Who asked learns which SA has the key.
+		named := pfkey.ErrorReply(m.Header, r.Errno)
+		named.XSAIDs = &pfkey.SAIDs{op.Other}
+		res.answer = named
+	}
+	return res
 }
 
 // groupFailed answers a private request for a group: it says which SA was at

@@ -372,7 +372,7 @@ func TestSupportedIsTrue(t *testing.T) {
 		spi++
 		a, _ := s.ask(pfkey.AddSA(&klips.SASpec{
 			ID: said(klips.ProtoESP, spi), Transform: klips.Transform{Enc: enc, Auth: auth},
-			EncKey: make([]byte, bits/8), AuthKey: make([]byte, authBits/8),
+			EncKey: bytes.Repeat([]byte{byte(spi)}, int(bits/8)), AuthKey: make([]byte, authBits/8),
 		}))
 		if a.Errno != 0 {
 			t.Errorf("ADD cipher %d, %d bits, authentication %d, %d bits: %v", enc, bits, auth, authBits, a.Errno)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
@@ -29,6 +30,11 @@ func (e *Engine) saDone(op string, id klips.SAID, err error) error {
 func opError(op string, id klips.SAID, err error) error {
 	if err == nil {
 		return nil
+	}
+	var known *klips.OpError
+	if errors.As(err, &known) {
+		known.Op = op
+		return known
 	}
 	return &klips.OpError{Op: op, Object: id.String(), Err: err}
 }
@@ -61,7 +67,7 @@ func (e *Engine) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 	if sa == nil {
 		return klips.SA{}, opError("get SA", id, syscall.ESRCH)
 	}
-	return info(sa, e.now()), nil
+	return e.listed(sa, e.now()), nil
 }
 
 // ReadGroup returns the SAs of the group that an SA is in.
@@ -73,7 +79,7 @@ func (e *Engine) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error)
 	now := e.now()
 	l := make([]klips.SA, len(members))
 	for i, sa := range members {
-		l[i] = info(sa, now)
+		l[i] = e.listed(sa, now)
 	}
 	return l, nil
 }
@@ -202,7 +208,7 @@ func (e *Engine) SAs(context.Context) ([]klips.SA, error) {
 	now := e.now()
 	l := make([]klips.SA, len(all))
 	for i, sa := range all {
-		l[i] = info(sa, now)
+		l[i] = e.listed(sa, now)
 	}
 	return l, nil
 }
@@ -220,7 +226,14 @@ func (e *Engine) Eroutes(context.Context) ([]klips.Eroute, error) {
 // Devices lists the devices.
 func (e *Engine) Devices(context.Context) ([]klips.Device, error) { return e.devices(), nil }
 
-// info returns an SA as it is listed, with the IV that its next packet carries.
+// listed returns an SA as it is listed.
+func (e *Engine) listed(sa *sadb.SA, now int64) klips.SA {
+	v := info(sa, now)
+	v.SameKey = e.sas.SameKey(sa)
+	return v
+}
+
+// info returns what is known of an SA by itself, with the IV that its next packet carries.
 func info(sa *sadb.SA, now int64) klips.SA {
 	v := sa.Info(now)
 	if l := sa.Data.(*states).byWorker.Load(); l != nil {

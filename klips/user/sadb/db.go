@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/keyuse"
 	"github.com/klips-go/ipsec/klips/user/internal/hashtab"
 )
 
@@ -25,13 +26,14 @@ type DB struct {
 	mu    sync.Mutex // held by all who change anything
 	refs  refs
 	order uint64
+	keys  *keyuse.Index // of all SAs that can be found
 }
 
 // New returns an empty DB.
 func New() *DB {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
-	return &DB{seed: binary.LittleEndian.Uint64(b[:])}
+	return &DB{seed: binary.LittleEndian.Uint64(b[:]), keys: keyuse.New()}
 }
 
 // Lookup returns the SA with that SAID, nil where there is none. It neither
@@ -75,6 +77,7 @@ func (db *DB) Len() int {
 // EEXIST: there is one with that SAID. EINVAL: the SPI is reserved, the
 // protocol is int or unknown, the window is too large, the SAref is in use, or
 // algorithms and keys do not go together. EPROTO: the cipher is unknown.
+// EKEYREJECTED: a *klips.OpError with klips.FaultKeyUsed.
 func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(*SA) error) (*SA, error) {
 	if err := checkID(spec); err != nil {
 		return nil, err
@@ -89,6 +92,10 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 	if err := checkTransform(spec); err != nil {
 		return nil, err
 	}
+	tag := db.tag(spec)
+	if err := db.checkKeyLocked(spec, tag, dir); err != nil {
+		return nil, err
+	}
 	ref := spec.Ref
 	if ref == 0 {
 		ref = db.refs.take()
@@ -99,6 +106,7 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 	sa := db.newSA(spec, Fixed{
 		Dir: dir, NATT: spec.NATT, OutIf: spec.OutIf, Ref: ref, RefHim: spec.RefHim, Added: now,
 	})
+	sa.tag = tag
 	return db.enterLocked(sa, init)
 }
 
@@ -140,6 +148,7 @@ func (db *DB) insertLocked(sa *SA) {
 	db.order++
 	sa.order = db.order
 	db.table.Insert(sa.hash, sa)
+	db.keys.Add(sa.tag, sa.ID, sa.Dir)
 }
 
 // Delete removes an SA and all members of its group, and returns them in
@@ -174,6 +183,7 @@ func (db *DB) deleteLocked(sa *SA) []*SA {
 	}
 	for _, m := range group {
 		db.table.Remove(m.hash, m)
+		db.keys.Remove(m.tag, m.ID)
 		db.refs.free(m.Ref)
 	}
 	return group
@@ -190,6 +200,7 @@ func (db *DB) Flush() []*SA {
 		db.refs.free(sa.Ref)
 	}
 	db.table.Clear()
+	db.keys.Clear()
 	return sorted(list)
 }
 

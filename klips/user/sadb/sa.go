@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/keyuse"
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
@@ -24,6 +25,7 @@ type SA struct {
 	self  [1]*SA                // the chain of an SA in no group
 	hash  uint64                // of ID
 	order uint64                // ascending in the order of adding
+	tag   keyuse.Tag            // of the key, see DB.keys
 }
 
 // Fixed is what does not change once an SA can be found.

@@ -80,7 +80,8 @@ func (db *DB) freeSPILocked(id klips.SAID, low, high klips.SPI) (klips.SPI, bool
 // is returned: it is still what it was, for packets that are under way; once
 // they are through, call [SA.Retire]. init is as for [DB.Add].
 //
-// ENOENT: there is no such SA. EINVAL, EPROTO: as for Add.
+// ENOENT: there is no such SA. EINVAL, EPROTO, EKEYREJECTED: as for Add; but an SA
+// may keep the key that it has.
 func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) error) (old, sa *SA, err error) {
 	if err := checkID(spec); err != nil {
 		return nil, nil, err
@@ -99,7 +100,14 @@ func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) err
 	if old.place.Load() == nil {
 		f.Dir = dir
 	}
+	tag := db.tag(spec)
+	if old.Dir != f.Dir || old.tag != tag {
+		if err := db.checkKeyLocked(spec, tag, f.Dir); err != nil {
+			return nil, nil, err
+		}
+	}
 	sa = db.newSA(spec, f)
+	sa.tag = tag
 	if old.sameKeys(sa) {
 		sa.continueFrom(old)
 	}
@@ -152,7 +160,7 @@ func (db *DB) SetPorts(id klips.SAID, sport, dport uint16) (old, sa *SA, err err
 	if old == nil {
 		return nil, nil, syscall.ENOENT
 	}
-	sa = &SA{Fixed: old.Fixed, Live: old.Live, hash: old.hash}
+	sa = &SA{Fixed: old.Fixed, Live: old.Live, hash: old.hash, tag: old.tag}
 	sa.NATT.SPort, sa.NATT.DPort = sport, dport
 	sa.self[0] = sa
 	db.replaceLocked(old, sa)
@@ -168,6 +176,8 @@ func (db *DB) replaceLocked(old, sa *SA) {
 		publish(members)
 	}
 	db.table.Replace(sa.hash, old, sa)
+	db.keys.Remove(old.tag, old.ID)
+	db.keys.Add(sa.tag, sa.ID, sa.Dir)
 }
 
 // Retire makes an SA that [DB.Update] returned as the old one unusable and

@@ -1,0 +1,46 @@
+package xfrm
+
+import (
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/keyuse"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// tag returns the tag of a state's key. The length of the ICV is no part of it:
+// nonces are the same for all.
+func (t *tables) tag(s *nlxfrm.State) keyuse.Tag {
+	if s == nil || s.AEAD == nil {
+		return keyuse.Tag{}
+	}
+	transform, _, _ := algorithms(s)
+	return t.keys.Tag(transform.Enc, s.AEAD.Key)
+}
+
+// readKeys enters the keys of what the kernel has: of our SAs, oldest first, and
+// then of the states that other programs made.
+func (t *tables) readKeys(d *dump, o *objects) {
+	for _, s := range t.byAge() {
+		s.tag = t.tag(s.state)
+		t.keys.Add(s.tag, s.id, s.dir)
+	}
+	for _, s := range d.states {
+		if o.states[s.ID] != s {
+			id := said(s)
+			t.keys.Add(t.tag(s), id, t.direction(id.Dst))
+		}
+	}
+}
+
+// takeKey gives a new SA its tag, and refuses a key with which another one sends.
+func (t *tables) takeKey(s *sa) error {
+	s.tag = t.tag(s.state)
+	if s.dir != klips.Outbound || s.reuseKey {
+		return nil
+	}
+	if other, ok := t.keys.Sender(s.tag, s.id); ok {
+		return &klips.OpError{Op: "add SA", Object: s.id.String(), Err: syscall.EKEYREJECTED, Fault: klips.FaultKeyUsed, Other: other}
+	}
+	return nil
+}
