@@ -25,6 +25,7 @@ type executor struct {
 	net    network
 	trace  bool
 	plan   plan
+	checks []check // of the applets that have been called
 }
 
 // applets are those that plans call.

@@ -244,7 +244,7 @@ func (dropping) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
 // TestCarryFault: the two SAs of a connection have one note.
 func TestCarryFault(t *testing.T) {
 	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
-	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+ends+"spibase=0x200\n ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n")
+	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+ends+"spibase=0x200\n ah=hmac-md5-96\n ahreplay_window=64\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n")
 	w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return dropping{module.New(k.Machine())} }}
 	r := clitest.Run(app(left, &b.table), w, "--config", b.file, "--up", "t")
 	if r.Status != 0 || strings.Count(r.Err, "note:") != 1 || !strings.Contains(r.Err, "drops its packets") {

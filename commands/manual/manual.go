@@ -160,6 +160,7 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 	child.Name, _, _ = strings.Cut(env.Name, " --label ")
 	child.Noted = map[string]bool{}
 	x := &executor{caller: env, env: &child, conn: k, net: n, trace: r.show, plan: makePlan(k, r.operation, nil)}
+	child.Later = x.later
 	if err := x.try(ctx); err != nil {
 		return c.Errorf("%v", err)
 	}
@@ -179,5 +180,5 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 		}
 		return c.Errorf("%v", err)
 	}
-	return nil
+	return x.advise(ctx)
 }

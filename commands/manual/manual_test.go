@@ -442,7 +442,7 @@ func (b *bench) state() string {
 	return sb.String()
 }
 
-const tunnel = ends + "spibase=0x200\n esp=3des-md5-96\n " + keys3des
+const tunnel = ends + "spibase=0x200\n espreplay_window=64\n esp=3des-md5-96\n " + keys3des
 
 func TestUpDown(t *testing.T) {
 	b := newBench(t, tunnel)
@@ -472,6 +472,40 @@ func TestUpDown(t *testing.T) {
 	}
 	if r := b.run("t up"); r.Status != 0 || r.Err != "ipsec manual: note: this form is obsolete; write --up t\n" || b.state() != up {
 		t.Errorf("t up: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+}
+
+// TestNotes: what the applets have to say comes after the last step, when the groups
+// are there, and each thing once. A connection that is not brought up gets none.
+func TestNotes(t *testing.T) {
+	const replays = "ipsec spi --label t: note: esp0x203@10.0.0.1: without a replay window it takes packets again that somebody has recorded (RFC 4303 section 3.4.3); " +
+		"give inbound SAs one: --replay_window 64, in ipsec.conf espreplay_window=64\n"
+	const zeros = "ipsec spi --label t: note: esp0x202@10.0.0.2: its authentication key is all zeros, which anybody can guess; make one with ipsec ranbits (the same holds for esp0x203@10.0.0.1)\n"
+	bare := strings.Replace(tunnel, " espreplay_window=64\n", "", 1)
+	zero := regexp.MustCompile("espauthkey=.*").ReplaceAllString(tunnel, "espauthkey=0x"+strings.Repeat("00", 16))
+	for _, tt := range []struct{ name, text, want string }{
+		{"a window", tunnel, ""},
+		{"no window", bare, replays},
+		{"an ah SA with a window", bare + " ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n ahreplay_window=64\n", ""},
+		{"an ah SA authenticates", regexp.MustCompile("espauthkey=.*").ReplaceAllString(strings.Replace(tunnel, "3des-md5-96", "3des", 1), "") +
+			" ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n ahreplay_window=64\n", ""},
+		{"zeros", zero, zeros},
+	} {
+		b := newBench(t, tt.text)
+		if r := b.run("--up t"); r.Status != 0 || r.Err != tt.want {
+			t.Errorf("%s: status %d, %s, want %s", tt.name, r.Status, r.Err, tt.want)
+		}
+		if r := b.run("--down t"); r.Status != 0 || r.Err != "" {
+			t.Errorf("%s: --down: status %d, %s", tt.name, r.Status, r.Err)
+		}
+		if r := b.run("--showonly --up t"); r.Status != 0 || r.Err != "" {
+			t.Errorf("%s: --showonly: status %d, %s", tt.name, r.Status, r.Err)
+		}
+	}
+	b := newBench(t, bare)
+	b.table.refuse = errnoNETDOWN
+	if r := b.run("--up t"); r.Status != 1 || strings.Contains(r.Err, "note:") {
+		t.Errorf("not brought up: status %d, %s", r.Status, r.Err)
 	}
 }
 

@@ -77,13 +77,23 @@ func (m *model) find(id klips.SAID) int {
 	return slices.IndexFunc(m.groups, func(g []klips.SAID) bool { return slices.Contains(g, id) })
 }
 
-// ReadGroup finds an SA by itself. Those to the left host are inbound.
-func (m *model) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
-	sa := klips.SA{ID: id}
-	if id.Dst == netip.MustParseAddr("10.0.0.1") || id.Dst == netip.MustParseAddr("2001:db8::1") {
-		sa.Dir = klips.Inbound
+// ReadGroup returns a group. SAs to the left host are inbound.
+func (m *model) ReadGroup(_ context.Context, id klips.SAID) (group []klips.SA, err error) {
+	i := m.find(id)
+	if i < 0 {
+		return nil, &klips.OpError{Op: "get SA", Err: syscall.ESRCH}
 	}
-	return []klips.SA{sa}, nil
+	for _, id := range m.groups[i] {
+		sa := klips.SA{ID: id, Transform: m.specs[id].Transform, Window: m.specs[id].Window}
+		if id.Dst == netip.MustParseAddr("10.0.0.1") || id.Dst == netip.MustParseAddr("2001:db8::1") {
+			sa.Dir = klips.Inbound
+		}
+		group = append(group, sa)
+	}
+	if group[0].Dir == klips.Inbound {
+		slices.Reverse(group)
+	}
+	return group, nil
 }
 
 func (m *model) AddSA(_ context.Context, s *klips.SASpec) error {
@@ -94,7 +104,7 @@ func (m *model) AddSA(_ context.Context, s *klips.SASpec) error {
 		return &klips.OpError{Op: "add SA", Err: syscall.EEXIST}
 	}
 	m.groups = append(m.groups, []klips.SAID{s.ID})
-	m.specs[s.ID] = klips.SASpec{ID: s.ID, Src: s.Src, Transform: s.Transform}
+	m.specs[s.ID] = klips.SASpec{ID: s.ID, Src: s.Src, Transform: s.Transform, Window: s.Window}
 	return nil
 }
 

@@ -26,6 +26,7 @@ const several = `conn %default
  left=10.0.0.1
  leftsubnet=10.1.0.0/16
  esp=3des-md5-96
+ espreplay_window=64
  ` + keys3des + ` spi=0x300
 
 conn one
@@ -218,7 +219,7 @@ func TestNotOurs(t *testing.T) {
 // TestTransportPast: on a stack that drops packets in transport mode which are
 // routed into a virtual device, no such route is made.
 func TestTransportPast(t *testing.T) {
-	b := newBench(t, hosts+"spi=0x200\n esp=3des-md5-96\n "+keys3des)
+	b := newBench(t, hosts+"spi=0x200\n espreplay_window=64\n esp=3des-md5-96\n "+keys3des)
 	b.model.lacks = klips.CapTransportDevice
 	if r := b.run("--route t"); r.Status != 0 || !strings.Contains(r.Err, "no route is made") || b.state() != "" {
 		t.Errorf("--route: status %d, %s%s", r.Status, r.Err, b.state())

@@ -133,6 +133,7 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	if s.NATT.Type != klips.NATTNone {
 		env.Check(ctx, stack, advice.Port(s.ID, s.NATT))
 	}
+	env.Check(ctx, stack, advice.SA(s))
 	if req.dumpRef {
 		sa, err := stack.GetSA(ctx, s.ID)
 		if err != nil {

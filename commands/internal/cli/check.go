@@ -35,8 +35,12 @@ func NeedsPort(ctx context.Context, stack klips.Stack, port uint16) bool {
 }
 
 // Check makes a check of what the command has just done, and prints its notes;
-// where many commands are run ([Env.Later]) it is made after the last.
+// where many commands are run ([Env.Later]) it is made after the last. There is
+// nothing to do for a nil check.
 func (env *Env) Check(ctx context.Context, stack klips.Stack, check Check) {
+	if check == nil {
+		return
+	}
 	if env.Later != nil {
 		env.Later(env.Name, check)
 		return

@@ -50,8 +50,8 @@ type Env struct {
 	StackName string
 	// Resolver looks names up; nil means numbers only.
 	Resolver klips.Resolver
-	// Later, if it is set, takes the checks of commands that one run makes by the
-	// thousand, and the name that their notes begin with. See [Env.Check].
+	// Later, if it is set, takes the checks of commands of which one run makes
+	// several, and the name that their notes begin with. See [Env.Check] and [Notes].
 	Later func(name string, check Check)
 	// Noted are the keys of notes that are printed once, see [NoteOnce]; what runs
 	// several commands has one for all.

@@ -1,0 +1,103 @@
+package advice
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// saltBytes is the length of the salt at the end of the keys of combined modes
+// (RFC 4106 section 8.1, RFC 7634 section 2).
+const saltBytes = 4
+
+// SA is about an SA that protects less than it seems; nil where there is nothing to
+// look at. Its notes begin with the SAID, see [cli.Notes]. spec is not kept.
+func SA(spec *klips.SASpec) cli.Check {
+	if spec.ID.Proto != klips.ProtoESP && spec.ID.Proto != klips.ProtoAH {
+		return nil
+	}
+	id, zeros, asked := spec.ID, zeroKeys(spec), spec.ReuseKey
+	authenticates := authenticated(spec.ID, spec.Transform)
+	enc, _ := spec.Enc.Info()
+	if zeros == nil && authenticates && !enc.AEAD && spec.Window != 0 {
+		return nil
+	}
+	return func(ctx context.Context, t cli.Tables) []string {
+		notes := slices.Clone(zeros)
+		group, err := t.Group(ctx, id)
+		i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
+		if err != nil || i < 0 {
+			return notes // it has been made, and is gone or cannot be read
+		}
+		sa := group[i]
+		if text := sameKey(ctx, t, &sa); text != "" && !asked {
+			notes = append(notes, text)
+		}
+		covered := func(by func(*klips.SA) bool) bool {
+			return slices.ContainsFunc(group, func(sa klips.SA) bool { return authenticated(sa.ID, sa.Transform) && by(&sa) })
+		}
+		switch {
+		case !authenticates:
+			if !covered(func(*klips.SA) bool { return true }) {
+				notes = append(notes, fmt.Sprintf("%v: it encrypts and does not authenticate, so packets can be changed on their way, and what they hold be found out that way (RFC 8221 section 4); "+
+					"take an algorithm that authenticates, such as aes256-sha2_256, or put an ah SA behind it (ipsec spigrp)", id))
+			}
+		case sa.Dir == klips.Inbound && !covered(func(sa *klips.SA) bool { return sa.Window != 0 }):
+			notes = append(notes, fmt.Sprintf("%v: without a replay window it takes packets again that somebody has recorded (RFC 4303 section 3.4.3); "+
+				"give inbound SAs one: --replay_window 64, in ipsec.conf %sreplay_window=64", id, id.Proto))
+		}
+		return notes
+	}
+}
+
+// authenticated reports whether an SA authenticates what it carries.
+func authenticated(id klips.SAID, t klips.Transform) bool {
+	enc, _ := t.Enc.Info()
+	return id.Proto == klips.ProtoAH || id.Proto == klips.ProtoESP && (enc.AEAD || t.Auth != klips.AuthNone)
+}
+
+// zeroKeys is about keys that are all zeros, but for a salt.
+func zeroKeys(spec *klips.SASpec) (notes []string) {
+	enc := spec.EncKey
+	if info, _ := spec.Enc.Info(); info.AEAD {
+		enc = enc[:max(len(enc)-saltBytes, 0)]
+	}
+	for _, k := range [...]struct {
+		use string
+		key []byte
+	}{{"encryption", enc}, {"authentication", spec.AuthKey}} {
+		if len(k.key) > 0 && len(bytes.Trim(k.key, "\x00")) == 0 {
+			notes = append(notes, fmt.Sprintf("%v: its %s key is all zeros, which anybody can guess; make one with ipsec ranbits", spec.ID, k.use))
+		}
+	}
+	return notes
+}
+
+// sameKey is about an SA whose key of a combined mode others have; "" about any
+// other. That two of them are outbound has been asked for.
+func sameKey(ctx context.Context, t cli.Tables, sa *klips.SA) string {
+	for _, id := range sa.SameKey {
+		group, err := t.Group(ctx, id)
+		i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
+		if err != nil || i < 0 {
+			continue
+		}
+		which := ""
+		switch other := group[i].Dir; {
+		case other != sa.Dir:
+			which = "both directions have"
+		case other == klips.Inbound:
+			which = "two inbound SAs have"
+		default:
+			continue
+		}
+		a, b := sa.ID.String(), id.String() // in one order, whichever was made last
+		return fmt.Sprintf("%s and %s: %s one key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): "+
+			"give each SA a key of its own, in ipsec.conf leftespenckey and rightespenckey", min(a, b), max(a, b), which)
+	}
+	return ""
+}

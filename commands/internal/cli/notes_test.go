@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"testing"
+)
+
+func TestNotesOfMany(t *testing.T) {
+	say := func(notes ...string) Check {
+		return func(context.Context, Tables) []string { return notes }
+	}
+	const a, b, c = "esp0x100@192.0.2.1", "ah0x100@192.0.2.1", "esp0x100@2001:db8::1"
+	for _, tt := range []struct {
+		name   string
+		checks []Check
+		want   []Note
+	}{
+		{"none", []Check{say(), say()}, nil},
+		{"each by itself", []Check{say("one", a+": two"), say("three")}, []Note{{0, "one"}, {0, a + ": two"}, {1, "three"}}},
+		{"the same words", []Check{say(), say("one"), say("one")}, []Note{{1, "one"}}},
+		{"two SAs", []Check{say(a + ": one"), say(b + ": one"), say(a + ": two")},
+			[]Note{{0, a + ": one (the same holds for " + b + ")"}, {2, a + ": two"}}},
+		{"three SAs", []Check{say(a + ": one"), say(b + ": one"), say(c + ": one")}, []Note{{0, a + ": one (the same holds for 2 others)"}}},
+		{"one SA twice", []Check{say(a + ": one"), say(a + ": one")}, []Note{{0, a + ": one"}}},
+		{"pairs", []Check{say(a + " and " + c + ": one"), say(a + " and " + c + ": one"), say(b + " and " + c + ": one")},
+			[]Note{{0, a + " and " + c + ": one (the same holds for " + b + " and " + c + ")"}}},
+		{"no SAID in front", []Check{say("esp: one"), say("ah: one")}, []Note{{0, "esp: one"}, {1, "ah: one"}}},
+	} {
+		if got := Notes(t.Context(), nil, tt.checks); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
