@@ -61,7 +61,8 @@ type DebugChange struct {
 	Masks Debug
 }
 
-// A Knob is a switch of a whole stack: 0 or 1.
+// A Knob is a setting of a whole stack: 0 or 1, but for natt_keepalive, which is in
+// seconds.
 type Knob struct {
 	Name  string `json:"name"`
 	Value int    `json:"value"`

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -13,6 +15,34 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
+
+// A kind is the values that a knob can have.
+type kind struct {
+	form  string   // how it is set, in words
+	words []string // of the values 0, 1, …
+}
+
+// kindOf returns the kind of a knob: that of most is 0 or 1.
+func kindOf(name string) kind {
+	if name == "ike_bypass" {
+		return kind{"ike_bypass=peers or ike_bypass=klips", []string{"peers", "klips"}}
+	}
+	return kind{"KNOB=0 or KNOB=1", []string{"0", "1"}}
+}
+
+// parse reads a value.
+func (k kind) parse(text string) (value int, ok bool) {
+	i := slices.Index(k.words, text)
+	return i, i >= 0
+}
+
+// text returns a value as parse takes it.
+func (k kind) text(value int) string {
+	if value < 0 || value >= len(k.words) {
+		return strconv.Itoa(value)
+	}
+	return k.words[value]
+}
 
 // parseKnobs reads what is to be set.
 func parseKnobs(words []string) (map[string]int, error) {
@@ -22,13 +52,15 @@ func parseKnobs(words []string) (map[string]int, error) {
 	knobs := map[string]int{}
 	for _, w := range words {
 		name, value, ok := strings.Cut(w, "=")
-		if !ok || value != "0" && value != "1" {
-			return nil, cli.Usagef("set %s: write KNOB=0 or KNOB=1", quote.Value(w))
+		kind := kindOf(name)
+		n, valid := kind.parse(value)
+		if !ok || !valid {
+			return nil, cli.Usagef("set %s: write %s", quote.Value(w), kind.form)
 		}
 		if _, twice := knobs[name]; twice {
 			return nil, cli.Usagef("set %s: it was given twice", quote.Value(name))
 		}
-		knobs[name] = int(value[0] - '0')
+		knobs[name] = n
 	}
 	return knobs, nil
 }
@@ -59,6 +91,6 @@ func setKnobs(ctx context.Context, stack klips.Tunable, knobs map[string]int, wo
 // writeKnobs writes a line for each knob.
 func writeKnobs(w io.Writer, l []klips.Knob) {
 	for _, k := range l {
-		fmt.Fprintf(w, "%s=%d\n", k.Name, k.Value)
+		fmt.Fprintf(w, "%s=%s\n", k.Name, kindOf(k.Name).text(k.Value))
 	}
 }

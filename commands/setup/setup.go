@@ -40,9 +40,12 @@ const exitStopped = 3
 var actions = [...]string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status", "set"}
 
 func notes() string {
-	return `Knobs are 0 or 1, and have these values after a start (stack klips: after one
-that loads the module):
+	return `Knobs have these values after a start (stack klips: after one that loads the
+module); most are 0 or 1:
   icmp=1                     tell senders of packets that will be too long
+  ike_bypass=peers           what passes eroutes as IKE: only what key daemons
+                             send to peers, or as with KLIPS all from ports 500
+                             and 4500 (klips); stack user only
   inbound_policy_check=1     check source, group and addresses of what arrives
   inbound_policy_required=0  take nothing through a tunnel without eroute --addin;
                              stack user only

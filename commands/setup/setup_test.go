@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user"
 	userdaemon "github.com/klips-go/ipsec/klips/user/daemon"
@@ -168,7 +170,7 @@ stack user test in %s, up \d+s
 0 SAs, 0 eroutes
 ipsec0 not attached
 ipsec1 not attached
-(\w+=[01]\n)+$`, first, regexp.QuoteMeta(b.rundir))
+(\w+=\w+\n)+$`, first, regexp.QuoteMeta(b.rundir))
 	if !regexp.MustCompile(want).MatchString(r.out) {
 		t.Errorf("status prints\n%swant\n%s", r.out, want)
 	}
@@ -364,6 +366,8 @@ func TestParseKnobs(t *testing.T) {
 		{"tos", "write KNOB=0 or KNOB=1"},
 		{"tos=", "write KNOB=0 or KNOB=1"},
 		{"tos=2", "write KNOB=0 or KNOB=1"},
+		{"ike_bypass=1", "write ike_bypass=peers or ike_bypass=klips"},
+		{"ike_bypass", "write ike_bypass=peers or ike_bypass=klips"},
 		{"tos=1 icmp=0 tos=1", "tos: it was given twice"},
 	} {
 		var usage *cli.UsageError
@@ -371,8 +375,14 @@ func TestParseKnobs(t *testing.T) {
 			t.Errorf("parseKnobs(%q) = %v, want %q", tt.in, err, tt.want)
 		}
 	}
-	if got, err := parseKnobs([]string{"tos=1", "icmp=0"}); err != nil || len(got) != 2 || got["tos"] != 1 || got["icmp"] != 0 {
-		t.Errorf("parseKnobs = %v, %v", got, err)
+	got, err := parseKnobs([]string{"tos=1", "icmp=0", "ike_bypass=klips"})
+	if want := map[string]int{"tos": 1, "icmp": 0, "ike_bypass": 1}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("parseKnobs = %v, %v, want %v", got, err, want)
+	}
+	var text strings.Builder
+	writeKnobs(&text, []klips.Knob{{Name: "ike_bypass", Value: 0}, {Name: "ike_bypass", Value: 1}, {Name: "tos", Value: 1}, {Name: "tos", Value: 7}})
+	if want := "ike_bypass=peers\nike_bypass=klips\ntos=1\ntos=7\n"; text.String() != want {
+		t.Errorf("writeKnobs = %q, want %q", text.String(), want)
 	}
 }
 

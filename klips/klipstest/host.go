@@ -60,6 +60,7 @@ type Host struct {
 	net   *Network
 	addrs atomic.Pointer[map[netip.Addr]struct{}]
 	in    *queue
+	ports atomic.Int32
 
 	mu      sync.Mutex
 	devices []*device
@@ -91,6 +92,7 @@ func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
 		h.AddDevice(d, 1500)
 	}
 	h.addrs.Store(&map[netip.Addr]struct{}{})
+	h.ports.Store(1024)
 	for _, a := range addrs {
 		h.AddAddr(a)
 	}
@@ -135,6 +137,13 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 	_, ok := (*h.addrs.Load())[a]
 	return ok || a.IsLoopback()
 }
+
+// SetUnprivilegedPorts says which port is the first that programs without rights can
+// bind; it is 1024 at first.
+func (h *Host) SetUnprivilegedPorts(first int) { h.ports.Store(int32(first)) }
+
+// UnprivilegedPorts returns that port.
+func (h *Host) UnprivilegedPorts() int { return int(h.ports.Load()) }
 
 // AddDevice gives the host one more physical device.
 func (h *Host) AddDevice(name string, mtu int) {

@@ -70,6 +70,7 @@ func treatmentOf(v *recorded.Exchange) (m treatment) {
 	case name == "acquire-proto":
 		narrowHold(&m)
 	case strings.HasPrefix(name, "ike-"):
+		m.knob = "ike_bypass" // as KLIPS does it
 		rawBypass(&m)
 	case strings.HasPrefix(name, "lookup-"):
 		treeShape(&m)

@@ -18,6 +18,8 @@ type bareHost struct {
 	sent  *packet.Buffer // copy of the last packet sent
 }
 
+func (h *bareHost) UnprivilegedPorts() int { return 1024 }
+
 func (h *bareHost) IsLocal(a netip.Addr) bool             { return a == h.local }
 func (h *bareHost) OpenLink(string) (Link, error)         { return bareLink{make(chan struct{})}, nil }
 func (h *bareHost) LeftLinks() ([]LeftLink, error)        { return nil, nil }

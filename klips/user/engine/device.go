@@ -219,6 +219,7 @@ func (e *Engine) attachOver(virtual, physical string, takeUp bool) (old *attachm
 	old = d.att.Swap(a)
 	d.everAttached, d.wanted, d.takenUp = true, w.Name(), takeUp
 	e.publishLocked()
+	e.readPorts()
 	return old, nil
 }
 

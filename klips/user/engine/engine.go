@@ -46,6 +46,7 @@ type Engine struct {
 	start   time.Time
 
 	knobs    knobs
+	ikePort  atomic.Bool // only root can bind UDP port 500, see readPorts
 	ipID     atomic.Uint32
 	icmpGate gate
 
@@ -97,6 +98,7 @@ func New(host Host, c Config) (*Engine, error) {
 	}
 	e.trace.log, e.trace.clock = c.Log, c.Clock
 	e.knobs.init()
+	e.readPorts()
 	e.attached.Store(new([]*device))
 	e.holds.byRoute = map[*eroute.Entry]*held{}
 	e.SetEvents(nobody{})

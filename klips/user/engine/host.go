@@ -26,6 +26,10 @@ type Host interface {
 	// called for packets, from several goroutines: it neither locks nor
 	// allocates.
 	IsLocal(a netip.Addr) bool
+	// UnprivilegedPorts returns the first port that programs without rights can
+	// bind, 1024 as a rule (net.ipv4.ip_unprivileged_port_start, which is for IPv6
+	// too).
+	UnprivilegedPorts() int
 }
 
 // A LeftLink is a virtual device that nobody reads. It drops what is routed into it.

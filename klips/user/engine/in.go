@@ -125,7 +125,7 @@ func (c *inPacket) bad(err error) verdict {
 // packet takes the layers off one packet and reports whether what is left is to
 // be delivered.
 func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
-	c := inPacket{b: b, check: w.e.knobs.checkIn.Load()}
+	c := inPacket{b: b, check: w.e.knobs.checkIn.on()}
 	v := again
 	for range maxLayers {
 		if v = w.layer(&c); v != again {
@@ -461,7 +461,7 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 // allowed reports whether the inbound policy of a tunnel takes an inner packet.
 func (w *inWorker) allowed(p *klips.InboundPolicy, h *packet.Header) bool {
 	if p == nil {
-		return !w.e.knobs.needPolicy.Load()
+		return !w.e.knobs.needPolicy.on()
 	}
 	return p.Src.Contains(h.Src) && p.Dst.Contains(h.Dst)
 }

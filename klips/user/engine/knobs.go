@@ -8,52 +8,57 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// knobs are the switches, three of them sysctls of KLIPS with the values that
+// knobs are the settings, three of them sysctls of KLIPS with the values that
 // its startup script gave them.
 type knobs struct {
 	// icmp: packets that will be too long are reported to their senders.
-	icmp atomic.Bool
+	icmp knob
+	// bypass is which packets of this host are taken for IKE, see Engine.isIKE.
+	bypass knob
 	// checkIn: inbound packets must come from their SA's source, by a whole
 	// group in its order, and have inner addresses within the inbound policy.
-	checkIn atomic.Bool
+	checkIn knob
 	// needPolicy: where checkIn is on, a tunnel for which no inbound policy was
 	// set takes nothing. The last KLIPS was like that; manual keying needs it off.
-	needPolicy atomic.Bool
+	needPolicy knob
 	// hideTOS: outer headers have TOS 0 instead of the inner packet's.
-	hideTOS atomic.Bool
+	hideTOS knob
 }
+
+// A knob is one setting.
+type knob struct{ atomic.Int32 }
+
+func (k *knob) on() bool { return k.Load() != 0 }
 
 func (k *knobs) init() {
-	k.icmp.Store(true)
-	k.checkIn.Store(true)
-	k.hideTOS.Store(true)
+	k.icmp.Store(1)
+	k.checkIn.Store(1)
+	k.hideTOS.Store(1)
 }
 
-// list names the knobs, in the order in which people see them.
-func (k *knobs) list() []struct {
-	name string
-	v    *atomic.Bool
-} {
-	return []struct {
-		name string
-		v    *atomic.Bool
-	}{
-		{"icmp", &k.icmp},
-		{"inbound_policy_check", &k.checkIn},
-		{"inbound_policy_required", &k.needPolicy},
-		{"tos", &k.hideTOS},
+// list names the knobs, in the order in which people see them, with their greatest
+// values; the least is 0.
+func (k *knobs) list() []namedKnob {
+	return []namedKnob{
+		{"icmp", &k.icmp, 1},
+		{"ike_bypass", &k.bypass, bypassKLIPS},
+		{"inbound_policy_check", &k.checkIn, 1},
+		{"inbound_policy_required", &k.needPolicy, 1},
+		{"tos", &k.hideTOS, 1},
 	}
+}
+
+type namedKnob struct {
+	name string
+	*knob
+	most int
 }
 
 // Knobs returns the settings in a fixed order.
 func (e *Engine) Knobs() []klips.Knob {
 	var l []klips.Knob
 	for _, k := range e.knobs.list() {
-		v := 0
-		if k.v.Load() {
-			v = 1
-		}
-		l = append(l, klips.Knob{Name: k.name, Value: v})
+		l = append(l, klips.Knob{Name: k.name, Value: int(k.Load())})
 	}
 	return l
 }
@@ -64,30 +69,31 @@ func (e *Engine) SetKnob(name string, value int) error {
 }
 
 // SetKnobs changes settings, all of them or none, from the next packet on.
-// ENOENT: there is none of a name. EINVAL: a value is neither 0 nor 1.
+// ENOENT: there is none of a name. EINVAL: a value is below 0 or too large.
 func (e *Engine) SetKnobs(set map[string]int) error {
-	todo := map[*atomic.Bool]bool{}
+	todo := map[*knob]int{}
 	for name, value := range set {
-		v := e.knobs.find(name)
+		k, ok := e.knobs.find(name)
 		switch {
-		case v == nil:
+		case !ok:
 			return fmt.Errorf("knob %s: %w", name, syscall.ENOENT)
-		case value != 0 && value != 1:
-			return fmt.Errorf("knob %s: %w: %d is neither 0 nor 1", name, syscall.EINVAL, value)
+		case value < 0 || value > k.most:
+			return fmt.Errorf("knob %s: %w: %d is not from 0 to %d", name, syscall.EINVAL, value, k.most)
 		}
-		todo[v] = value == 1
+		todo[k.knob] = value
 	}
-	for v, on := range todo {
-		v.Store(on)
+	for k, value := range todo {
+		k.Store(int32(value))
 	}
+	e.readPorts()
 	return nil
 }
 
-func (k *knobs) find(name string) *atomic.Bool {
+func (k *knobs) find(name string) (namedKnob, bool) {
 	for _, n := range k.list() {
 		if n.name == name {
-			return n.v
+			return n, true
 		}
 	}
-	return nil
+	return namedKnob{}, false
 }

@@ -44,7 +44,7 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) b
 	if h.Version == 6 && h.Proto != packet.ProtoTCP && !hasTunnel(chain) && w.e.host.IsLocal(h.Src) {
 		return true
 	}
-	if !w.e.knobs.icmp.Load() {
+	if !w.e.knobs.icmp.on() {
 		return true
 	}
 	w.icmp.tooBig(w.e, b.Bytes(), h, eff)

@@ -237,11 +237,11 @@ func (w *outWorker) count(r *eroute.Entry) {
 
 // bypasses reports whether a packet of the host itself goes out in clear
 // because it is what key daemons and the stack itself send to peers: ESP, AH,
-// or UDP from port 500 or 4500, unless it is to be tunnelled to another gateway.
+// or IKE, unless it is to be tunnelled to another gateway.
 func (w *outWorker) bypasses(h *packet.Header, sel *eroute.Packet, r *eroute.Entry) bool {
 	switch {
-	case h.Proto == packet.ProtoESP, h.Proto == packet.ProtoAH:
-	case h.Proto == packet.ProtoUDP && (sel.SrcPort == 500 || sel.SrcPort == 4500):
+	case h.Proto == packet.ProtoESP, h.Proto == packet.ProtoAH: // only root can send them
+	case h.Proto == packet.ProtoUDP && w.e.isIKE(h, sel.SrcPort):
 	default:
 		return false
 	}
@@ -341,7 +341,7 @@ func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 	switch sa.ID.Proto {
 	case klips.ProtoTun:
 		tos := h.TOS
-		if w.e.knobs.hideTOS.Load() {
+		if w.e.knobs.hideTOS.on() {
 			tos = 0
 		}
 		ttl := w.att.ttl4

@@ -392,7 +392,7 @@ func (w *randomWorld) operate(r *rand.Rand) {
 	case 26:
 		w.hears.Store(r.IntN(4) != 0)
 	case 27:
-		_ = e.SetKnob(pick(r, "icmp", "inbound_policy_check", "inbound_policy_required", "tos"), r.IntN(2))
+		_ = e.SetKnob(pick(r, "icmp", "ike_bypass", "inbound_policy_check", "inbound_policy_required", "tos"), r.IntN(2))
 	case 28:
 		var c klips.DebugChange
 		c.Set, c.Masks[r.IntN(len(c.Masks))] = r.IntN(2) == 0, r.Uint32()

@@ -27,6 +27,8 @@ type DB struct {
 	refs  refs
 	order uint64
 	keys  *keyuse.Index // of all SAs that can be found
+
+	ends hashtab.Table[farEnd]
 }
 
 // New returns an empty DB.
@@ -149,6 +151,7 @@ func (db *DB) insertLocked(sa *SA) {
 	sa.order = db.order
 	db.table.Insert(sa.hash, sa)
 	db.keys.Add(sa.tag, sa.ID, sa.Dir)
+	db.countEndLocked(sa, 1)
 }
 
 // Delete removes an SA and all members of its group, and returns them in
@@ -184,6 +187,7 @@ func (db *DB) deleteLocked(sa *SA) []*SA {
 	for _, m := range group {
 		db.table.Remove(m.hash, m)
 		db.keys.Remove(m.tag, m.ID)
+		db.countEndLocked(m, -1)
 		db.refs.free(m.Ref)
 	}
 	return group
@@ -201,6 +205,7 @@ func (db *DB) Flush() []*SA {
 	}
 	db.table.Clear()
 	db.keys.Clear()
+	db.ends.Clear()
 	return sorted(list)
 }
 

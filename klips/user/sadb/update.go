@@ -178,6 +178,8 @@ func (db *DB) replaceLocked(old, sa *SA) {
 	db.table.Replace(sa.hash, old, sa)
 	db.keys.Remove(old.tag, old.ID)
 	db.keys.Add(sa.tag, sa.ID, sa.Dir)
+	db.countEndLocked(sa, 1) // first, or an end that stays would be gone meanwhile
+	db.countEndLocked(old, -1)
 }
 
 // Retire makes an SA that [DB.Update] returned as the old one unusable and

@@ -1,0 +1,33 @@
+package engine
+
+import "github.com/klips-go/ipsec/klips/user/packet"
+
+// The UDP ports of IKE (RFC 7296 sections 2 and 2.23).
+const (
+	ikePort  = 500
+	nattPort = 4500
+)
+
+// Values of the knob ike_bypass.
+const (
+	bypassPeers = 0
+	bypassKLIPS = 1 // all that comes from the ports of IKE, as with KLIPS
+)
+
+// isIKE reports whether a UDP packet of this host with that source port is taken
+// for IKE, which passes any word eroute. Anybody can send from port 4500, and where
+// the system says so from port 500: what programs without rights could send past
+// the eroutes is not.
+func (e *Engine) isIKE(h *packet.Header, port uint16) bool {
+	klips := e.knobs.bypass.Load() == bypassKLIPS
+	switch port {
+	case ikePort:
+		return klips || e.ikePort.Load()
+	case nattPort:
+		return klips || e.sas.IsFarEnd(h.Dst)
+	}
+	return false
+}
+
+// readPorts finds out who can bind the port of IKE.
+func (e *Engine) readPorts() { e.ikePort.Store(e.host.UnprivilegedPorts() > ikePort) }

@@ -1,0 +1,59 @@
+package sadb
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/internal/hashtab"
+)
+
+// A farEnd is the address at the other end of some SAs.
+type farEnd struct {
+	addr netip.Addr
+	hash uint64
+	sas  int // how many have it; guarded by DB.mu
+}
+
+// IsFarEnd reports whether an SA leads to an address or comes from it: the
+// destination of an outbound SA, the source of an inbound one that names it. It
+// neither locks nor allocates.
+func (db *DB) IsFarEnd(a netip.Addr) bool { return db.findEnd(a, hashAddr(a, db.seed)) != nil }
+
+func (db *DB) findEnd(a netip.Addr, hash uint64) *farEnd {
+	return db.ends.Find(hash, func(e *farEnd) bool { return e.addr == a })
+}
+
+func hashAddr(a netip.Addr, seed uint64) uint64 {
+	b := a.As16()
+	return hashtab.Mix(binary.LittleEndian.Uint64(b[8:])^seed, binary.LittleEndian.Uint64(b[:8]))
+}
+
+// farEnd returns the address at the other end of an SA; it is not valid where the
+// SA does not say it.
+func (sa *SA) farEnd() netip.Addr {
+	switch {
+	case sa.Dir == klips.Outbound:
+		return sa.ID.Dst
+	case sa.Src.IsUnspecified():
+		return netip.Addr{}
+	}
+	return sa.Src
+}
+
+// countEndLocked notes that an SA has come (by = 1) or gone (by = -1).
+func (db *DB) countEndLocked(sa *SA, by int) {
+	a := sa.farEnd()
+	if !a.IsValid() {
+		return
+	}
+	hash := hashAddr(a, db.seed)
+	e := db.findEnd(a, hash)
+	if e == nil {
+		e = &farEnd{addr: a, hash: hash}
+		db.ends.Insert(hash, e)
+	}
+	if e.sas += by; e.sas == 0 {
+		db.ends.Remove(hash, e)
+	}
+}
