@@ -20,18 +20,26 @@ import (
 type kind struct {
 	form  string   // how it is set, in words
 	words []string // of the values 0, 1, …
+	most  int      // the greatest value, for numbers
 }
 
 // kindOf returns the kind of a knob: that of most is 0 or 1.
 func kindOf(name string) kind {
-	if name == "ike_bypass" {
-		return kind{"ike_bypass=peers or ike_bypass=klips", []string{"peers", "klips"}}
+	switch name {
+	case "ike_bypass":
+		return kind{form: "ike_bypass=peers or ike_bypass=klips", words: []string{"peers", "klips"}}
+	case "natt_keepalive":
+		return kind{form: "natt_keepalive=SECONDS, from 0 (none) to 3600", most: 3600}
 	}
-	return kind{"KNOB=0 or KNOB=1", []string{"0", "1"}}
+	return kind{form: "KNOB=0 or KNOB=1", words: []string{"0", "1"}}
 }
 
 // parse reads a value.
 func (k kind) parse(text string) (value int, ok bool) {
+	if k.words == nil {
+		n, err := strconv.ParseUint(text, 10, 31)
+		return int(n), err == nil && int(n) <= k.most
+	}
 	i := slices.Index(k.words, text)
 	return i, i >= 0
 }

@@ -367,6 +367,9 @@ func TestParseKnobs(t *testing.T) {
 		{"tos=", "write KNOB=0 or KNOB=1"},
 		{"tos=2", "write KNOB=0 or KNOB=1"},
 		{"ike_bypass=1", "write ike_bypass=peers or ike_bypass=klips"},
+		{"natt_keepalive=3601", "write natt_keepalive=SECONDS, from 0 (none) to 3600"},
+		{"natt_keepalive=-1", "write natt_keepalive=SECONDS"},
+		{"natt_keepalive=", "write natt_keepalive=SECONDS"},
 		{"ike_bypass", "write ike_bypass=peers or ike_bypass=klips"},
 		{"tos=1 icmp=0 tos=1", "tos: it was given twice"},
 	} {
@@ -375,13 +378,13 @@ func TestParseKnobs(t *testing.T) {
 			t.Errorf("parseKnobs(%q) = %v, want %q", tt.in, err, tt.want)
 		}
 	}
-	got, err := parseKnobs([]string{"tos=1", "icmp=0", "ike_bypass=klips"})
-	if want := map[string]int{"tos": 1, "icmp": 0, "ike_bypass": 1}; err != nil || !maps.Equal(got, want) {
+	got, err := parseKnobs([]string{"tos=1", "icmp=0", "ike_bypass=klips", "natt_keepalive=3600"})
+	if want := map[string]int{"tos": 1, "icmp": 0, "ike_bypass": 1, "natt_keepalive": 3600}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("parseKnobs = %v, %v, want %v", got, err, want)
 	}
 	var text strings.Builder
-	writeKnobs(&text, []klips.Knob{{Name: "ike_bypass", Value: 0}, {Name: "ike_bypass", Value: 1}, {Name: "tos", Value: 1}, {Name: "tos", Value: 7}})
-	if want := "ike_bypass=peers\nike_bypass=klips\ntos=1\ntos=7\n"; text.String() != want {
+	writeKnobs(&text, []klips.Knob{{Name: "ike_bypass", Value: 0}, {Name: "ike_bypass", Value: 1}, {Name: "tos", Value: 1}, {Name: "tos", Value: 7}, {Name: "natt_keepalive", Value: 20}})
+	if want := "ike_bypass=peers\nike_bypass=klips\ntos=1\ntos=7\nnatt_keepalive=20\n"; text.String() != want {
 		t.Errorf("writeKnobs = %q, want %q", text.String(), want)
 	}
 }

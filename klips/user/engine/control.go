@@ -49,7 +49,7 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	}
 	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), initStates)
 	if err == nil {
-		e.ports.watch(1, sa)
+		e.watch(1, sa)
 	}
 	return e.saDone("add SA", spec.ID, err)
 }
@@ -57,7 +57,7 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 // DeleteSA removes an SA and the group it is in.
 func (e *Engine) DeleteSA(_ context.Context, id klips.SAID) error {
 	gone, err := e.sas.Delete(id)
-	e.ports.watch(-1, gone...)
+	e.watch(-1, gone...)
 	return e.saDone("delete SA", id, err)
 }
 
@@ -86,7 +86,7 @@ func (e *Engine) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error)
 
 // ClearSAs removes all SAs.
 func (e *Engine) ClearSAs(context.Context) error {
-	e.ports.watch(-1, e.sas.Flush()...)
+	e.watch(-1, e.sas.Flush()...)
 	if e.trace.on(klips.DebugSPI, allBits) {
 		e.trace.changed("spi", "clear SAs", nil)
 	}

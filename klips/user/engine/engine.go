@@ -28,8 +28,8 @@ const (
 // An Engine is a running stack. Its methods may be called from any goroutine.
 //
 // Locks. A packet worker holds the mutex of its attachment for a batch, and takes
-// others now and then: holds.mu, ports.mu, states.mu, and those inside sadb,
-// eroute and Events. The order is
+// others now and then: holds.mu, ports.mu, keep.mu, states.mu, and those inside
+// sadb, eroute and Events. The order is
 //
 //	injectMu, attachment.mu, holds.mu, and then one of the others
 //
@@ -57,6 +57,7 @@ type Engine struct {
 	receiver Receiver
 	inDone   chan struct{}
 	ports    ports
+	keep     keepalives
 	// attached are the devices with a physical one, by number, for inbound
 	// packets to find theirs.
 	attached atomic.Pointer[[]*device]
@@ -111,6 +112,7 @@ func New(host Host, c Config) (*Engine, error) {
 	}
 	e.receiver = r
 	e.ports.init(r.SetUDPPorts)
+	e.keep.sas, e.keep.sent = map[*sadb.SA]bool{}, map[natFlow]int64{}
 	go newInWorker(e).run()
 	return e, nil
 }
@@ -127,6 +129,7 @@ func (e *Engine) Close() error {
 	devs := e.devs
 	e.devMu.Unlock()
 
+	e.keep.close()
 	e.ports.close()
 	e.holds.close()
 	e.receiver.Close()

@@ -48,7 +48,7 @@ func (e *Engine) SetEvents(ev Events) { e.events.Store(&ev) }
 func (e *Engine) expire(sa *sadb.SA) {
 	last := info(sa, e.now())
 	if gone, err := e.sas.DeleteSA(sa); err == nil && len(gone) > 0 {
-		e.ports.watch(-1, gone...)
+		e.watch(-1, gone...)
 		e.trace.sa("hard lifetime limit", sa.ID, nil)
 		(*e.events.Load()).Expire(&last, true)
 	}

@@ -21,6 +21,9 @@ type knobs struct {
 	// needPolicy: where checkIn is on, a tunnel for which no inbound policy was
 	// set takes nothing. The last KLIPS was like that; manual keying needs it off.
 	needPolicy knob
+	// keepalive is the time after which a quiet flow in UDP gets a NAT keepalive, in
+	// seconds; 0: none.
+	keepalive knob
 	// hideTOS: outer headers have TOS 0 instead of the inner packet's.
 	hideTOS knob
 }
@@ -33,6 +36,7 @@ func (k *knob) on() bool { return k.Load() != 0 }
 func (k *knobs) init() {
 	k.icmp.Store(1)
 	k.checkIn.Store(1)
+	k.keepalive.Store(usualKeepalive)
 	k.hideTOS.Store(1)
 }
 
@@ -44,6 +48,7 @@ func (k *knobs) list() []namedKnob {
 		{"ike_bypass", &k.bypass, bypassKLIPS},
 		{"inbound_policy_check", &k.checkIn, 1},
 		{"inbound_policy_required", &k.needPolicy, 1},
+		{"natt_keepalive", &k.keepalive, maxKeepalive},
 		{"tos", &k.hideTOS, 1},
 	}
 }
@@ -86,6 +91,9 @@ func (e *Engine) SetKnobs(set map[string]int) error {
 		k.Store(int32(value))
 	}
 	e.readPorts()
+	if _, ok := set["natt_keepalive"]; ok {
+		e.keepAlive() // those that are due by now
+	}
 	return nil
 }
 

@@ -397,6 +397,7 @@ func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 				w.error(Failed)
 				return
 			}
+			sa.Data.(*states).follow(w.d, h.Src)
 			break
 		}
 	}

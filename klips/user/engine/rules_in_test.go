@@ -231,16 +231,16 @@ func TestInboundPolicyKnobs(t *testing.T) {
 
 func TestKnobs(t *testing.T) {
 	p := newPair(t)
-	want := []klips.Knob{{Name: "icmp", Value: 1}, {Name: "ike_bypass", Value: 0}, {Name: "inbound_policy_check", Value: 1}, {Name: "inbound_policy_required", Value: 0}, {Name: "tos", Value: 1}}
+	want := []klips.Knob{{Name: "icmp", Value: 1}, {Name: "ike_bypass", Value: 0}, {Name: "inbound_policy_check", Value: 1}, {Name: "inbound_policy_required", Value: 0}, {Name: "natt_keepalive", Value: 20}, {Name: "tos", Value: 1}}
 	if got := p.a.Knobs(); !slices.Equal(got, want) {
 		t.Errorf("Knobs() = %v, want %v", got, want)
 	}
 	p.must(p.a.SetKnob("tos", 0))
-	want[4].Value = 0
+	want[5].Value = 0
 	if got := p.a.Knobs(); !slices.Equal(got, want) {
 		t.Errorf("Knobs() = %v, want %v", got, want)
 	}
-	for name, v := range map[string]int{"tos": 2, "icmp": -1, "ike_bypass": 2} {
+	for name, v := range map[string]int{"tos": 2, "icmp": -1, "ike_bypass": 2, "natt_keepalive": 3601} {
 		if err := p.a.SetKnob(name, v); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("SetKnob(%q, %d) = %v", name, v, err)
 		}

@@ -19,6 +19,8 @@ import (
 type states struct {
 	byWorker atomic.Pointer[[]*state]
 	mu       sync.Mutex // held by who replaces the slice
+
+	path atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
 }
 
 // A state holds one worker's half of an SA: the sealing half for the workers of

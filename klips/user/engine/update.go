@@ -32,8 +32,8 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	if err := e.saDone("update SA", spec.ID, err); err != nil {
 		return err
 	}
-	e.ports.watch(1, sa) // first, or a port that stays would be closed meanwhile
-	e.ports.watch(-1, old)
+	e.watch(1, sa) // first, or a port that stays would be closed meanwhile
+	e.watch(-1, old)
 	e.clock.AfterFunc(retireAfter, old.Retire)
 	return nil
 }
@@ -45,8 +45,8 @@ func (e *Engine) SetPorts(_ context.Context, id klips.SAID, sport, dport uint16)
 	if err := e.saDone("update SA", id, err); err != nil {
 		return err
 	}
-	e.ports.watch(1, sa)
-	e.ports.watch(-1, old)
+	e.watch(1, sa)
+	e.watch(-1, old)
 	return nil
 }
 

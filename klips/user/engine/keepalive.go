@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/user/sadb"
+)
+
+// Values of the knob natt_keepalive, in seconds: RFC 3948 section 4 has 20.
+const (
+	usualKeepalive = 20
+	maxKeepalive   = 3600
+)
+
+// keepaliveGap is the shortest time between two looks for flows that are quiet.
+const keepaliveGap = time.Second
+
+// keepalives are what a NAT between this host and its peers needs to remember them:
+// a packet with one octet 0xff (RFC 3948 section 2.3) where nothing has been sent for
+// some time.
+type keepalives struct {
+	mu     sync.Mutex
+	sas    map[*sadb.SA]bool // outbound ones in UDP
+	sent   map[natFlow]int64 // when the last keepalive was sent
+	timer  clock.Timer       // of the next look; nil: there is none
+	closed bool
+}
+
+// A natFlow is what a NAT remembers: this host's address and port, and the peer's.
+type natFlow struct{ local, peer netip.AddrPort }
+
+// A natPath is how the packets of an SA in UDP have left last.
+type natPath struct {
+	d   *device
+	src netip.Addr
+}
+
+// follow notes how a packet of an SA in UDP leaves. It allocates where that is new.
+func (ss *states) follow(d *device, src netip.Addr) {
+	if p := ss.path.Load(); p == nil || p.d != d || p.src != src {
+		ss.path.Store(&natPath{d, src})
+	}
+}
+
+// watch takes note of SAs that were made (by = 1) or removed (by = -1).
+func (e *Engine) watch(by int, sas ...*sadb.SA) {
+	e.ports.watch(by, sas...)
+	k := &e.keep
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, sa := range sas {
+		_, inUDP := udpPort(sa)
+		switch {
+		case !inUDP || sa.Dir != klips.Outbound:
+		case by < 0:
+			delete(k.sas, sa)
+		default:
+			k.sas[sa] = true
+		}
+	}
+	if k.timer == nil || len(k.sas) == 0 {
+		e.lookLaterLocked(e.keepaliveTime())
+	}
+}
+
+func (e *Engine) keepaliveTime() time.Duration {
+	return time.Duration(e.knobs.keepalive.Load()) * time.Second
+}
+
+// lookLaterLocked has keepAlive called after some time, if that has a use.
+func (e *Engine) lookLaterLocked(d time.Duration) {
+	k := &e.keep
+	if k.timer != nil {
+		k.timer.Stop()
+		k.timer = nil
+	}
+	if !k.closed && len(k.sas) > 0 && e.keepaliveTime() > 0 {
+		k.timer = e.clock.AfterFunc(max(d, keepaliveGap), e.keepAlive)
+	}
+}
+
+// keepAlive sends keepalives where nothing has been sent for the time of the knob,
+// and is called again when the next one can be due.
+func (e *Engine) keepAlive() {
+	k := &e.keep
+	k.mu.Lock()
+	due, next := e.quietLocked()
+	e.lookLaterLocked(next)
+	k.mu.Unlock()
+	for f, d := range due {
+		e.sendKeepalive(f, d)
+	}
+}
+
+// quietLocked returns the flows that are due, with their devices, and the time until
+// others can be. The flows count as sent.
+func (e *Engine) quietLocked() (due map[natFlow]*device, next time.Duration) {
+	k, every, now := &e.keep, e.keepaliveTime(), e.now()
+	if every == 0 {
+		return nil, 0
+	}
+	type use struct {
+		d  *device
+		at int64
+	}
+	flows := map[natFlow]use{}
+	for sa := range k.sas {
+		if sa.State() == klips.Dead {
+			delete(k.sas, sa)
+			continue
+		}
+		hard, _, _ := sa.Expired(now)
+		if f, d := e.natFlow(sa); d != nil && !hard {
+			flows[f] = use{d, max(flows[f].at, sa.Added, sa.LastUse.Load(), k.sent[f])}
+		}
+	}
+	due, sent, next := map[natFlow]*device{}, map[natFlow]int64{}, every
+	for f, u := range flows {
+		if left := time.Duration(u.at + int64(every) - now); left > 0 {
+			sent[f] = u.at
+			next = min(next, left)
+			continue
+		}
+		due[f], sent[f] = u.d, now
+	}
+	k.sent = sent
+	return due, next
+}
+
+// natFlow returns the flow of an SA and the device that its packets leave by; the
+// device is nil where that is not known or has no physical one. Packets that have
+// been sent tell both. Before there is one, the SA's own source does, and the device
+// that it names or the only one.
+func (e *Engine) natFlow(sa *sadb.SA) (f natFlow, d *device) {
+	src := sa.Src
+	if p := sa.Data.(*states).path.Load(); p != nil {
+		src, d = p.src, p.d
+	} else {
+		attached := *e.attached.Load()
+		for _, a := range attached {
+			if len(attached) == 1 || sa.OutIf != 0 && int(sa.OutIf) == firstOutIf+a.num {
+				d = a
+			}
+		}
+	}
+	if d == nil || d.att.Load() == nil || !src.IsValid() || src.IsUnspecified() || src.BitLen() != sa.ID.Dst.BitLen() {
+		return natFlow{}, nil
+	}
+	n := sa.NATT.WithPorts()
+	return natFlow{netip.AddrPortFrom(src, n.SPort), netip.AddrPortFrom(sa.ID.Dst, n.DPort)}, d
+}
+
+// firstOutIf is the number of ipsec0 in klips.SASpec.OutIf.
+const firstOutIf = 49152
+
+func (e *Engine) sendKeepalive(f natFlow, d *device) {
+	a := d.att.Load()
+	if a == nil {
+		return
+	}
+	b := newKeepalive(f, a, e.nextID())
+	failed := false
+	a.mu.Lock()
+	if !a.retired {
+		a.wire.Send([]*packet.Buffer{b}, func(*packet.Buffer, error) { failed = true })
+	}
+	a.mu.Unlock()
+	if e.trace.on(klips.DebugTunnel, debugXmit) && !failed {
+		e.trace.line("tunnel", "NAT keepalive sent", slog.String("device", d.link.Name()),
+			slog.String("from", f.local.String()), slog.String("to", f.peer.String()))
+	}
+}
+
+// newKeepalive makes a packet with one octet 0xff. The UDP checksum is 0 over IPv4
+// (RFC 3948 section 2.3); IPv6 needs one.
+func newKeepalive(f natFlow, a *attachment, id uint16) *packet.Buffer {
+	const udp = 8 + 1
+	head := 20
+	if f.peer.Addr().Is6() {
+		head = 40
+	}
+	b := &packet.Buffer{B: make([]byte, packet.Headroom+head+udp+packet.Tailroom), Off: packet.Headroom, End: packet.Headroom + head + udp}
+	p := b.Bytes()
+	if head == 20 {
+		p[0], p[8], p[9] = 0x45, a.ttl4, packet.ProtoUDP
+		binary.BigEndian.PutUint16(p[4:], id)
+		copy(p[12:], f.local.Addr().AsSlice())
+		copy(p[16:], f.peer.Addr().AsSlice())
+	} else {
+		p[0], p[6], p[7] = 0x60, packet.ProtoUDP, a.ttl6
+		copy(p[8:], f.local.Addr().AsSlice())
+		copy(p[24:], f.peer.Addr().AsSlice())
+	}
+	packet.SetTotal(p, len(p))
+	u := p[head:]
+	binary.BigEndian.PutUint16(u, f.local.Port())
+	binary.BigEndian.PutUint16(u[2:], f.peer.Port())
+	binary.BigEndian.PutUint16(u[4:], udp)
+	u[8] = 0xff
+	packet.FixChecksum(p)
+	if h, ok := packet.ParseIP(p); ok {
+		transportChecksum(p, &h)
+	}
+	return b
+}
+
+// close ends the keepalives.
+func (k *keepalives) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	if k.timer != nil {
+		k.timer.Stop()
+		k.timer = nil
+	}
+}
