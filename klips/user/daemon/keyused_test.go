@@ -1,0 +1,57 @@
+package daemon_test
+
+import (
+	"bytes"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// TestKeyUsed: a key daemon that gives two outbound SAs one key is refused, by ADD and
+// by UPDATE, and learns which SA has the key. The others hear the errno alone.
+func TestKeyUsed(t *testing.T) {
+	rundir, _ := start(t)
+	s, other := open(t, rundir), open(t, rundir)
+	if r, _ := other.ask(pfkey.Register(pfkey.SATypeESP)); r.Errno != 0 {
+		t.Fatal(r.Errno)
+	}
+	other.heard()
+	gcm := func(spi klips.SPI, key byte) *klips.SASpec {
+		a := espSpec(spi, key)
+		a.Enc, a.Auth, a.AuthKey, a.EncKey = klips.EncAESGCM, 0, nil, bytes.Repeat([]byte{key}, 36)
+		return a
+	}
+	done := func(what string, m *pfkey.Message) {
+		t.Helper()
+		if r, _ := s.ask(m); r.Errno != 0 {
+			t.Errorf("%s: %v", what, r.Errno)
+		}
+		other.heard()
+	}
+	refused := func(what string, m *pfkey.Message) {
+		t.Helper()
+		r, _ := s.ask(m)
+		want := pfkey.SAIDs{said(klips.ProtoESP, 0x100)}
+		if r.Errno != syscall.EKEYREJECTED || r.XSAIDs == nil || !slices.Equal(*r.XSAIDs, want) || r.KeyEncrypt != nil {
+			t.Errorf("%s: %v, want EKEYREJECTED and %v", what, r, want)
+		}
+		l := other.heard()
+		if len(l) != 1 {
+			t.Fatalf("%s: the others hear %x, want one message", what, l)
+		}
+		if m, err := pfkey.Parse(l[0]); err != nil || m.Errno != syscall.EKEYREJECTED || len(l[0]) != 16 {
+			t.Errorf("%s: the others hear %v, %v, want the header with EKEYREJECTED", what, m, err)
+		}
+	}
+	done("the first", pfkey.AddSA(gcm(0x100, 7)))
+	refused("ADD", pfkey.AddSA(gcm(0x101, 7)))
+	done("another key", pfkey.AddSA(gcm(0x101, 8)))
+	refused("UPDATE", pfkey.UpdateSA(gcm(0x101, 7)))
+	done("UPDATE with its own", pfkey.UpdateSA(gcm(0x101, 8)))
+	reuse := gcm(0x102, 7)
+	reuse.ReuseKey = true
+	done("as was asked for", pfkey.AddSAPrivate(reuse))
+}
