@@ -63,9 +63,13 @@ func about(note string) (saids, rest string) {
 	return front, back
 }
 
+// manyGroups is how many groups are read one by one before all SAs are read.
+const manyGroups = 1000
+
 // A tables is the tables of a stack, read when they are first needed.
 type tables struct {
 	stack  klips.Stack
+	asked  int // how many groups have been read one by one
 	groups *klips.Groups
 	err    error // of reading the SAs
 
@@ -75,7 +79,8 @@ type tables struct {
 }
 
 func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
-	if r, ok := klips.As[klips.GroupReader](t.stack); ok {
+	if r, ok := klips.As[klips.GroupReader](t.stack); ok && t.asked < manyGroups {
+		t.asked++
 		return r.ReadGroup(ctx, id)
 	}
 	if t.groups == nil && t.err == nil {

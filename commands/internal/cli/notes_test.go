@@ -2,9 +2,41 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/klips-go/ipsec/klips"
 )
+
+// A counting is a stack that counts what it is asked for.
+type counting struct {
+	klips.Stack
+	groups, lists int
+}
+
+func (s *counting) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
+	s.groups++
+	return []klips.SA{{ID: id}}, nil
+}
+
+func (s *counting) SAs(context.Context) ([]klips.SA, error) {
+	s.lists++
+	return []klips.SA{{ID: klips.SAID{SPI: 0x100}}}, nil
+}
+
+// A few groups are read one by one, of many the table once.
+func TestManyGroups(t *testing.T) {
+	s := &counting{}
+	look := func(ctx context.Context, t Tables) []string {
+		group, err := t.Group(ctx, klips.SAID{SPI: 0x100})
+		return []string{fmt.Sprint(len(group), err)}
+	}
+	notes := Notes(t.Context(), s, slices.Repeat([]Check{look}, manyGroups+50))
+	if want := []Note{{0, "1 <nil>"}}; !slices.Equal(notes, want) || s.groups != manyGroups || s.lists != 1 {
+		t.Errorf("%+v, %d groups and %d tables were read, want %+v, %d and 1", notes, s.groups, s.lists, want, manyGroups)
+	}
+}
 
 func TestNotesOfMany(t *testing.T) {
 	say := func(notes ...string) Check {
