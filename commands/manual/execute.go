@@ -62,22 +62,12 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 		fmt.Fprintf(x.env.Err, "+ %s\n", s.text(x.env.StackName, false))
 	}
 	switch {
-	case s.route != nil && s.remove:
-		back, err := x.net.remove(*s.route)
+	case s.route != nil:
+		back, err := x.route(s)
 		if err != nil {
 			return nil, s.failed(routeError(s.route, err))
 		}
-		return func(context.Context) error {
-			if x.trace {
-				fmt.Fprintf(x.env.Err, "+ %s\n", routeText(s.route, false))
-			}
-			return s.failed(back())
-		}, nil
-	case s.route != nil:
-		if err := x.net.add(*s.route); err != nil {
-			return nil, s.failed(routeError(s.route, err))
-		}
-		return x.undoing([]step{{route: s.route, remove: true, ifExists: true}}), nil
+		return x.undoing([]step{back}), nil
 	case s.device != "":
 		if err := x.device(s); err != nil {
 			return nil, s.failed(deviceError(s.device, err))
@@ -101,6 +91,22 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 		return nil, nil
 	}
 	return x.undoing(s.undo), nil
+}
+
+// route carries out a change of a route and returns the step that takes it back.
+func (x *executor) route(s *step) (back step, err error) {
+	switch {
+	case s.remove:
+		old, err := x.net.remove(*s.route)
+		return step{route: &old}, err
+	case s.replace:
+		if old, ok, err := x.net.replace(*s.route); ok || err != nil {
+			return step{route: &old, replace: true}, err
+		}
+	default:
+		err = x.net.add(*s.route)
+	}
+	return step{route: s.route, remove: true, ifExists: true}, err
 }
 
 // device carries out a change of a device.

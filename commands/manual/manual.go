@@ -7,6 +7,7 @@
 package manual
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -31,7 +32,7 @@ func App() *cli.App {
 		Short: "bring connections of ipsec.conf with keys in it up and down",
 		Synopsis: []string{
 			"[--show] [--union] [--config FILE] --up NAME ...",
-			"[--show] [--union] [--config FILE] --down NAME ...",
+			"[--show] [--union] [--config FILE] --down [--unroute] NAME ...",
 			"[--show] [--union] [--config FILE] --route NAME ...",
 			"[--show] [--union] [--config FILE] --unroute NAME ...",
 			"--showonly [--other] [--iam ADDR@IFACE] [--union] [--config FILE] --up NAME ...",
@@ -40,7 +41,7 @@ func App() *cli.App {
 			{Name: "up", Help: "make the SAs, the eroute and the route of the connection"},
 			{Name: "down", Help: "remove its SAs and its eroute; the route stays"},
 			{Name: "route", Help: "make its route only; packets without an eroute are dropped"},
-			{Name: "unroute", Help: "remove its route"},
+			{Name: "unroute", Help: "remove its route; with --down after the rest"},
 			{Name: "config", Arg: "FILE", Help: "read FILE instead of " + configFile, Values: []string{"<file>"}},
 			{Name: "noinclude", Help: "ignore include lines"},
 			{Name: "union", Help: "the names are parts of one connection"},
@@ -96,10 +97,11 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		case "other":
 			r.other = true
 		default:
-			if r.operation != "" && r.operation != name {
+			op, ok := together(r.operation, name)
+			if !ok {
 				return cli.Usagef("--%s after --%s; one at a time", name, r.operation)
 			}
-			r.operation = name
+			r.operation = op
 		}
 		return nil
 	})
@@ -124,6 +126,17 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		}
 	}
 	return r, nil
+}
+
+// together returns the operation that two are; ok is false if they are none.
+func together(a, b string) (op string, ok bool) {
+	switch {
+	case a == "" || a == b || a == downUnroute && (b == "down" || b == "unroute"):
+		return cmp.Or(a, b), true
+	case a == "down" && b == "unroute", a == "unroute" && b == "down":
+		return downUnroute, true
+	}
+	return "", false
 }
 
 func run(ctx context.Context, env *cli.Env, args []string) error {
@@ -165,7 +178,9 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 		return c.Errorf("%v", err)
 	}
 	if r.showOnly {
-		return cli.Print(env, func(w io.Writer) error { return x.plan.write(w, env.StackName, r.operation != "down") })
+		return cli.Print(env, func(w io.Writer) error {
+			return x.plan.write(w, env.StackName, !strings.HasPrefix(r.operation, "down"))
+		})
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

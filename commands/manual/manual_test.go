@@ -142,6 +142,8 @@ func load(t *testing.T, h host, other bool, text string) (*connection, error) {
 }
 
 // TestRecorded compares plans with what the original printed for the same conns.
+// One difference is on purpose: where it removed the route of old and added its own,
+// a route is replaced, so that no packet finds none.
 func TestRecorded(t *testing.T) {
 	two := "spibase=0x300\n esp=3des-md5-96\n ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n" +
 		" leftespenckey=0x1111\n rightespenckey=0x2222\n espauthkey=0x12345678_9abcdef0_2468ace0_13579bdf\n"
@@ -158,7 +160,7 @@ func TestRecorded(t *testing.T) {
 			"spi esp0x200@10.0.0.1 --esp 3des-md5-96 --src 10.0.0.2 --authkey … --replay_window 32 --enckey …",
 			"spigrp tun0x200@10.0.0.1 esp0x200@10.0.0.1",
 			"eroute --replace --src 10.1.0.0/16 --dst 10.2.0.0/16 tun0x200@10.0.0.2",
-			"ip route del 10.2.0.0/16", "ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
+			"ip route replace 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
 		}},
 		{"spibase on left", ends + two, false, []string{
 			"spi tun0x300@10.0.0.2 --ip4 --src 10.0.0.1 --dst 10.0.0.2",
@@ -170,7 +172,7 @@ func TestRecorded(t *testing.T) {
 			"spi ah0x305@10.0.0.1 --ah hmac-md5-96 --src 10.0.0.2 --authkey …",
 			"spigrp tun0x301@10.0.0.1 esp0x303@10.0.0.1 ah0x305@10.0.0.1",
 			"eroute --replace --src 10.1.0.0/16 --dst 10.2.0.0/16 tun0x300@10.0.0.2",
-			"ip route del 10.2.0.0/16", "ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
+			"ip route replace 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
 		}},
 		{"spibase on right", ends + two, true, []string{
 			"spi tun0x301@10.0.0.1 --ip4 --src 10.0.0.2 --dst 10.0.0.1",
@@ -182,17 +184,17 @@ func TestRecorded(t *testing.T) {
 			"spi ah0x304@10.0.0.2 --ah hmac-md5-96 --src 10.0.0.1 --authkey …",
 			"spigrp tun0x300@10.0.0.2 esp0x302@10.0.0.2 ah0x304@10.0.0.2",
 			"eroute --replace --src 10.2.0.0/16 --dst 10.1.0.0/16 tun0x301@10.0.0.1",
-			"ip route del 10.1.0.0/16", "ip route add 10.1.0.0/16 dev ipsec0",
+			"ip route replace 10.1.0.0/16 dev ipsec0",
 		}},
 		{"transport", hosts + "spibase=0x400\n esp=3des-md5-96\n " + keys3des, false, []string{
 			"spi esp0x400@10.0.0.2 --esp 3des-md5-96 --src 10.0.0.1 --authkey … --enckey …",
 			"spi esp0x401@10.0.0.1 --esp 3des-md5-96 --src 10.0.0.2 --authkey … --enckey …",
 			"eroute --replace --src 10.0.0.1/32 --dst 10.0.0.2/32 esp0x400@10.0.0.2",
-			"ip route del 10.0.0.2/32", "ip route add 10.0.0.2/32 dev ipsec0",
+			"ip route replace 10.0.0.2/32 dev ipsec0",
 		}},
 		{"passthrough", strings.ReplaceAll(ends, "conn t\n", "conn t\n type=passthrough\n"), false, []string{
 			"eroute --replace --src 10.1.0.0/16 --dst 10.2.0.0/16 %pass",
-			"ip route del 10.2.0.0/16", "ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
+			"ip route replace 10.2.0.0/16 via 10.0.0.254 dev ipsec0",
 		}},
 	}
 	strip := strings.NewReplacer(" --label t", "", " --af inet", "", " --eraf inet", "", " --said", "",
@@ -299,6 +301,9 @@ func TestCommandLine(t *testing.T) {
 		{"--up", "--up needs a connection name"},
 		{"up", "what to do is missing; give one of --up, --down, --route and --unroute"},
 		{"--up --down net", "--down after --up; one at a time"},
+		{"--unroute --up net", "--up after --unroute; one at a time"},
+		{"--down --route net", "--route after --down; one at a time"},
+		{"--down --unroute --up net", "--up after --down --unroute; one at a time"},
 		{"--up --other net", "--other goes with --showonly; this host is not the other end"},
 		{"--up 9net", "connection: 9net is no name; a name is a letter, then letters, digits, dots, hyphens and underscores"},
 		{"--iam 10.0.0.1 --up net", "--iam 10.0.0.1: write an address and a virtual device, as in 192.0.2.1@ipsec0"},
@@ -349,14 +354,45 @@ func (tb *table) add(r routes.Route) error {
 	return nil
 }
 
-func (tb *table) remove(r routes.Route) (func() error, error) {
-	for i, text := range tb.routes {
-		if strings.HasPrefix(text, r.Dst.String()+" "+r.Device) {
-			tb.routes = append(tb.routes[:i:i], tb.routes[i+1:]...)
-			return func() error { tb.routes = append(tb.routes, text); return nil }, nil
+func (tb *table) replace(r routes.Route) (old routes.Route, ok bool, err error) {
+	list, err := tb.list()
+	if err != nil {
+		return old, false, err
+	}
+	i := slices.IndexFunc(list, func(k routes.Route) bool { return k.Dst == r.Dst })
+	if i < 0 {
+		return old, false, tb.add(r)
+	}
+	if err := tb.add(r); err != nil {
+		return old, true, err
+	}
+	last := len(tb.routes) - 1
+	tb.routes[i], tb.routes = tb.routes[last], tb.routes[:last]
+	return list[i], true, nil
+}
+
+func (tb *table) remove(r routes.Route) (old routes.Route, err error) {
+	list, err := tb.list()
+	if err != nil {
+		return old, err
+	}
+	i := slices.IndexFunc(list, func(k routes.Route) bool { return k.Dst == r.Dst && k.Device == r.Device })
+	if i < 0 {
+		return old, errnoSRCH
+	}
+	tb.routes = slices.Delete(tb.routes, i, i+1)
+	return list[i], nil
+}
+
+func (tb *table) exit(dst netip.Prefix) (string, error) {
+	list, err := tb.list()
+	best := routes.Route{}
+	for _, r := range list {
+		if r.Dst.Overlaps(dst) && r.Dst.Bits() <= dst.Bits() && (best.Device == "" || r.Dst.Bits() > best.Dst.Bits()) {
+			best = r
 		}
 	}
-	return nil, errnoSRCH
+	return best.Device, err
 }
 
 func (tb *table) set(text string, on bool) error {
@@ -509,6 +545,58 @@ func TestNotes(t *testing.T) {
 	}
 }
 
+// TestOpens: a flow is opened by --unroute alone, which says so, if another route
+// takes the packets. --down opens nothing, whatever comes after it.
+func TestOpens(t *testing.T) {
+	const (
+		opened = "ipsec manual: note: conn t: 10.2.0.0/16 can leave in clear now\n"
+		out    = "0.0.0.0/0 eth0"
+		routed = "route 10.2.0.0/16 ipsec0 via 10.0.0.254\n"
+	)
+	for _, tt := range []struct {
+		other string // route
+		lines string
+		said  string
+		left  string // besides the other route
+	}{
+		{out, "--up t;--down t;--up t;--down t", "", routed},
+		{out, "--up t;--down t;--unroute t", opened, ""},
+		{out, "--up t;--down --unroute t", opened, ""},
+		{out, "--up t;--unroute --down --unroute t", opened, ""},
+		{out, "--up t;--unroute t;--down t", opened, ""},
+		{out, "--route t;--unroute t", opened, ""},
+		{out, "--route t;--down t", "ipsec manual: note: conn t: it was not up\n", routed},
+		{out, "--route t;--down --unroute t", "ipsec manual: note: conn t: it was not up\n" + opened, ""},
+		{out, "--unroute t", "ipsec manual: note: conn t: it was not routed\n", ""},
+		{"0.0.0.0/0 ipsec1", "--up t;--down --unroute t", "", ""},
+		{"10.3.0.0/16 eth0", "--up t;--down --unroute t", "", ""},
+	} {
+		b := newBench(t, tunnel)
+		b.table.routes = []string{tt.other}
+		said := ""
+		for line := range strings.SplitSeq(tt.lines, ";") {
+			r := b.run(line)
+			if said += r.Err; r.Status != 0 {
+				t.Errorf("%s: status %d, %s", line, r.Status, r.Err)
+			}
+		}
+		if left := "route " + tt.other + "\n" + tt.left; said != tt.said || b.state() != left {
+			t.Errorf("%s with the route %s: %q, want %q; there is\n%swant\n%s", tt.lines, tt.other, said, tt.said, b.state(), left)
+		}
+	}
+}
+
+// TestDownUnrouteOthers: both operations are refused where the second one is.
+func TestDownUnrouteOthers(t *testing.T) {
+	b := newBench(t, tunnel+"\nconn side\n type=drop\n left=10.0.0.1\n leftsubnet=10.9.0.0/16\n leftnexthop=10.0.0.254\n right=10.0.0.2\n rightsubnet=10.2.0.0/16\n")
+	b.run("--up t")
+	b.run("--up side")
+	before := b.state()
+	if r := b.run("--down --unroute side"); r.Status != 1 || !strings.Contains(r.Err, "conn side: not unrouted: the eroute 10.1.0.0/16 -> 10.2.0.0/16") || b.state() != before {
+		t.Errorf("--down --unroute of one of two: status %d, %s\n%s", r.Status, r.Err, b.state())
+	}
+}
+
 // TestDownTransport: the inbound SA goes too, whatever its number is.
 func TestDownTransport(t *testing.T) {
 	b := newBench(t, hosts+"spi=0x200\n leftespspi=0x201\n rightespspi=0x202\n esp=3des-md5-96\n "+keys3des)
@@ -629,7 +717,7 @@ func TestUndo(t *testing.T) {
 	b.table.routes = []string{"10.2.0.0/16 eth1"}
 	b.table.refuse = errnoNETDOWN
 	r := b.run("--up t")
-	if want := "conn t: ip route add 10.2.0.0/16 via 10.0.0.254 dev ipsec0: ipsec0 is down; ip link set ipsec0 up\n"; r.Status != 1 ||
+	if want := "conn t: ip route replace 10.2.0.0/16 via 10.0.0.254 dev ipsec0: ipsec0 is down; ip link set ipsec0 up\n"; r.Status != 1 ||
 		!strings.HasSuffix(r.Err, want) || b.state() != "route 10.2.0.0/16 eth1\n" {
 		t.Errorf("no route: status %d, %s\n%s", r.Status, r.Err, b.state())
 	}

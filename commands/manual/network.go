@@ -14,9 +14,14 @@ type network interface {
 	list() ([]routes.Route, error)
 	// add adds a route. EEXIST: there is one to that network.
 	add(r routes.Route) error
-	// remove removes the first route that fits, and returns how to put exactly
-	// that back. ESRCH: there is none.
-	remove(r routes.Route) (back func() error, err error)
+	// replace puts a route in the place of the one that packets take, in one step,
+	// and returns that; ok is false if there was none.
+	replace(r routes.Route) (old routes.Route, ok bool, err error)
+	// remove removes the first route that fits, and returns it. ESRCH: there is
+	// none.
+	remove(r routes.Route) (old routes.Route, err error)
+	// exit returns the device that packets to a network leave by; "": they do not.
+	exit(dst netip.Prefix) (device string, err error)
 	// isUp reports whether a device is up. ENODEV: there is no such device.
 	isUp(device string) (bool, error)
 	// setUp brings a device up or down.
@@ -34,10 +39,14 @@ var _ network = hostNetwork{}
 
 func (hostNetwork) list() ([]routes.Route, error)                   { return routes.List() }
 func (hostNetwork) add(r routes.Route) error                        { return routes.Add(r) }
-func (hostNetwork) remove(r routes.Route) (func() error, error)     { return routes.Remove(r) }
+func (hostNetwork) remove(r routes.Route) (routes.Route, error)     { return routes.Remove(r) }
+func (hostNetwork) exit(dst netip.Prefix) (string, error)           { return routes.Exit(dst) }
 func (hostNetwork) isUp(device string) (bool, error)                { return links.IsUp(device) }
 func (hostNetwork) setUp(device string, up bool) error              { return links.SetUp(device, up) }
 func (hostNetwork) addresses(device string) ([]netip.Prefix, error) { return addresses(device) }
+func (hostNetwork) replace(r routes.Route) (routes.Route, bool, error) {
+	return routes.Replace(r)
+}
 func (hostNetwork) addAddress(device string, p netip.Prefix) error {
 	return links.AddAddress(device, p)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -86,8 +88,38 @@ func (x *executor) look(ctx context.Context) (*situation, error) {
 	return look(ctx, stack, x.conn, x.net)
 }
 
-// operate carries out an operation in a situation.
+// operate carries out an operation in a situation, and says what it opens.
 func (x *executor) operate(ctx context.Context, operation string, at *situation, f *configuration) error {
+	was := x.open(at)
+	err := x.carryOut(ctx, operation, at, f)
+	if !was && x.passes() {
+		x.note("%s can leave in clear now", prefixText(x.conn.peer().subnet))
+	}
+	return err
+}
+
+// open reports whether packets to the peer leave in clear in a situation.
+func (x *executor) open(at *situation) bool {
+	switch up := at.flow().own(); {
+	case up && x.conn.shunt == "%pass":
+		return true // wherever the route leads
+	case up && at.past:
+		return false
+	}
+	return x.passes()
+}
+
+// passes reports whether a route takes packets to the peer past the virtual
+// devices.
+func (x *executor) passes() bool {
+	return slices.ContainsFunc(halves(x.conn.peer().subnet), func(dst netip.Prefix) bool {
+		device, err := x.net.exit(dst)
+		return err == nil && device != "" && !isVirtual(device)
+	})
+}
+
+// carryOut carries out an operation in a situation.
+func (x *executor) carryOut(ctx context.Context, operation string, at *situation, f *configuration) error {
 	k := x.conn
 	of := f.of(k)
 	x.plan = makePlan(k, operation, at)
@@ -111,10 +143,13 @@ func (x *executor) operate(ctx context.Context, operation string, at *situation,
 		x.plan.steps = append(attach, x.plan.steps...)
 		return x.all(ctx)
 	case "down":
-		return x.down(ctx, at, of)
+		return x.down(ctx, operation, at, of)
 	}
 	if err := at.unroute(k, of); err != nil {
 		return err
+	}
+	if operation == downUnroute {
+		return x.down(ctx, operation, at, of)
 	}
 	gone, total, errs := x.each(ctx)
 	if len(errs) > 0 {
@@ -125,18 +160,15 @@ func (x *executor) operate(ctx context.Context, operation string, at *situation,
 			x.note("line %d of %s cannot be read; if its packets need this route, they leave in clear where another one takes them", l.Number, l.Table)
 		}
 	}
-	switch {
-	case gone > 0 && gone == total:
+	if gone > 0 && gone == total {
 		x.note("it was not routed")
-	case at.flow().own():
-		x.note("it is up; packets to %s leave in clear where another route takes them", prefixText(k.peer().subnet))
 	}
 	return nil
 }
 
 // down removes what is the connection's own, and leaves what others have in its
-// place.
-func (x *executor) down(ctx context.Context, at *situation, of func(object) string) error {
+// place. Its route stays, unless it is to be unrouted, too.
+func (x *executor) down(ctx context.Context, operation string, at *situation, of func(object) string) error {
 	own, others, missing := at.sort()
 	switch {
 	case len(own) == 0 && len(others) > 0:
@@ -144,7 +176,10 @@ func (x *executor) down(ctx context.Context, at *situation, of func(object) stri
 		return fmt.Errorf("it is not up, nothing is changed: there is %s, but %s%s", o.name, o.other, of(o))
 	case len(own) == 0:
 		x.note("it was not up")
-		return nil
+		if operation == "down" {
+			return nil
+		}
+		x.plan = makePlan(x.conn, "unroute", at)
 	case len(missing)+len(others) > 0:
 		var lacks []string
 		for _, o := range missing {

@@ -15,8 +15,10 @@ type step struct {
 	args []string
 	// script is a command for sh, called with PLUTO_VERB set to verb.
 	script, verb string
-	// route is a route to be added, or removed.
-	route *routes.Route
+	// route is a route to be added, to take the place of another one, or to be
+	// removed.
+	route   *routes.Route
+	replace bool
 	// device is one that gets address; without one it is brought up. remove does
 	// the reverse.
 	device  string
@@ -38,6 +40,9 @@ type plan struct {
 // operations are what can be done with a connection.
 var operations = [...]string{"up", "down", "route", "unroute"}
 
+// downUnroute is --down and --unroute together.
+const downUnroute = "down --unroute"
+
 // makePlan returns what an operation does. It reads nothing: without a situation
 // it assumes that nothing is there that is to be made, and everything that is to
 // be removed.
@@ -51,7 +56,7 @@ func makePlan(k *connection, operation string, at *situation) plan {
 		p.steps = append(p.steps, k.setEroute(at))
 		p.steps = append(p.steps, k.makeRoute(at)...)
 		p.steps = append(p.steps, k.updown("up", "down")...)
-	case "down":
+	case "down", downUnroute:
 		p.steps = append(p.steps, k.updown("down", "")...)
 		if at == nil || at.flow().own() {
 			p.steps = append(p.steps, step{args: k.erouteDel(), ifExists: true})
@@ -60,6 +65,9 @@ func makePlan(k *connection, operation string, at *situation) plan {
 			for _, id := range k.heads(to, at) {
 				p.steps = append(p.steps, step{args: k.label("spi", "--del", "--said", id.String()), ifExists: true})
 			}
+		}
+		if operation == downUnroute {
+			p.steps = append(p.steps, k.updown("unroute", "")...)
 		}
 	case "route":
 		p.steps = append(p.steps, k.makeRoute(at)...)
@@ -196,16 +204,32 @@ func (k *connection) erouteDel() []string {
 	return k.label("eroute", append([]string{"--del"}, k.flow()...)...)
 }
 
-// makeRoute makes the route, unless exactly that is there or there must be none.
-func (k *connection) makeRoute(at *situation) []step {
-	if k.me().updown == "" && at != nil && (at.past || at.routed(k)) {
+// makeRoute makes the routes that are not there, unless there must be none. What
+// is in their place is replaced and not removed before: packets would take a third
+// route, in clear.
+func (k *connection) makeRoute(at *situation) (steps []step) {
+	switch {
+	case k.me().updown != "":
+		return append(k.updown("prepare", ""), k.updown("route", "unroute")...)
+	case at != nil && at.past:
 		return nil
 	}
-	return append(k.updown("prepare", ""), k.updown("route", "unroute")...)
+	for _, r := range k.routes() {
+		s := step{route: &r, replace: true}
+		if at != nil {
+			if at.routed(r) {
+				continue
+			}
+			_, s.replace = routes.To(at.routes, r.Dst)
+		}
+		steps = append(steps, s)
+	}
+	return steps
 }
 
-// updown is what a verb does: the script's call if there is one, else the
-// changes of routes. back is the script's verb that takes it back.
+// updown is what a verb other than prepare and route does: the script's call if
+// there is one, else the removal of routes. back is the script's verb that takes
+// it back.
 func (k *connection) updown(verb, back string) []step {
 	if script := k.me().updown; script != "" {
 		s := step{script: script, verb: k.verb(verb)}
@@ -215,14 +239,9 @@ func (k *connection) updown(verb, back string) []step {
 		return []step{s}
 	}
 	var steps []step
-	for _, r := range k.routes() {
-		switch verb {
-		case "prepare":
-			steps = append(steps, step{route: &routes.Route{Dst: r.Dst}, remove: true, ifExists: true})
-		case "unroute":
+	if verb == "unroute" {
+		for _, r := range k.routes() {
 			steps = append(steps, step{route: &r, remove: true, ifExists: true})
-		case "route":
-			steps = append(steps, step{route: &r})
 		}
 	}
 	return steps

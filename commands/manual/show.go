@@ -5,8 +5,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-
-	"github.com/klips-go/ipsec/commands/internal/routes"
 )
 
 // hidden stands for a key where it is not to be seen.
@@ -56,7 +54,7 @@ func shellWords(words []string) string {
 func (s *step) text(stack string, keys bool) string {
 	switch {
 	case s.route != nil:
-		return routeText(s.route, s.remove)
+		return s.routeText()
 	case s.address != nil:
 		return "ip addr " + addOrDel(s.remove) + " " + s.address.String() + " dev " + s.device
 	case s.device != "":
@@ -75,8 +73,12 @@ func (s *step) text(stack string, keys bool) string {
 	return shellWords(append(words, args...))
 }
 
-func routeText(r *routes.Route, remove bool) string {
-	words := []string{"ip", "route", addOrDel(remove), r.Dst.String()}
+func (s *step) routeText() string {
+	r, verb := s.route, addOrDel(s.remove)
+	if s.replace {
+		verb = "replace"
+	}
+	words := []string{"ip", "route", verb, r.Dst.String()}
 	if r.Dst.Addr().Is6() {
 		words[0] = "ip -6"
 	}

@@ -62,11 +62,10 @@ func waits(e klips.Eroute) bool {
 	return e.ID == klips.Magic(klips.SPITrap) || e.ID == klips.Magic(klips.SPIHold)
 }
 
-// routed reports whether the routes of the connection are there.
-func (at *situation) routed(k *connection) bool {
-	return !slices.ContainsFunc(k.routes(), func(want routes.Route) bool {
-		return !slices.ContainsFunc(at.routes, func(r routes.Route) bool { return sameRoute(r, want) })
-	})
+// routed reports whether packets take a route of the connection.
+func (at *situation) routed(want routes.Route) bool {
+	r, ok := routes.To(at.routes, want.Dst)
+	return ok && sameRoute(r, want)
 }
 
 func sameRoute(a, b routes.Route) bool {

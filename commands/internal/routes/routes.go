@@ -1,4 +1,5 @@
-// Package routes reads and changes the unicast routes of the host's main table.
+// Package routes reads and changes the unicast routes of the host's main table, and
+// knows which routes lead into a device.
 package routes
 
 import (
@@ -13,15 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Route is a route of the main table.
+// A Route is a unicast route.
 type Route struct {
 	Dst     netip.Prefix `json:"dst"`
 	Gateway netip.Addr   `json:"via,omitzero"`  // invalid: none
 	Device  string       `json:"dev,omitempty"` // "": it has several, or none
 	Src     netip.Addr   `json:"src,omitzero"`  // of packets of the host; invalid: not said
 	Metric  uint32       `json:"metric,omitempty"`
+	Table   uint32       `json:"table,omitempty"` // 0: the main table
 
-	raw []byte // the kernel's description, to be sent back
+	devices []string // all that it leads into
+	tos     uint8    // of its packets; 0: any
+	proto   uint8    // RTPROT_…, who made it
+	raw     []byte   // the kernel's description, to be sent back
 }
 
 // String returns the route in the words of ip route.
@@ -47,11 +52,43 @@ func (r Route) String() string {
 	if r.Metric != 0 {
 		fmt.Fprintf(&sb, " metric %d", r.Metric)
 	}
+	if r.Table != 0 {
+		fmt.Fprintf(&sb, " table %d", r.Table)
+	}
 	return sb.String()
 }
 
-// List reads the routes of both families, IPv4 first, in the kernel's order.
+// List reads the routes of the main table in both families, IPv4 first, in the
+// kernel's order.
 func List() ([]Route, error) {
+	all, err := dump()
+	return slices.DeleteFunc(all, func(r Route) bool { return r.Table != 0 }), err
+}
+
+// Into reads the routes of all tables that lead into a device, but for those that
+// the kernel has made for the device itself: to the networks of its addresses, and
+// for multicast.
+func Into(device string) ([]Route, error) {
+	all, err := dump()
+	return slices.DeleteFunc(all, func(r Route) bool {
+		return r.proto == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL || !slices.Contains(r.devices, device)
+	}), err
+}
+
+// To returns the route of a list that packets take whose best match is dst: the
+// first of those with the lowest metric. Routes for one type of service only do
+// not count.
+func To(list []Route, dst netip.Prefix) (best Route, ok bool) {
+	for _, r := range list {
+		if r.Dst == dst && r.tos == 0 && (!ok || r.Metric < best.Metric) {
+			best, ok = r, true
+		}
+	}
+	return best, ok
+}
+
+// dump reads the unicast routes of all tables.
+func dump() ([]Route, error) {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
 		return nil, err
@@ -84,17 +121,18 @@ func List() ([]Route, error) {
 }
 
 // parse reads a struct rtmsg and its attributes; ok is false for routes of other
-// tables and kinds.
+// kinds.
 func parse(b []byte, names map[uint32]string) (r Route, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, false
 	}
 	// rtm_family, rtm_dst_len, rtm_src_len, rtm_tos, rtm_table, rtm_protocol,
 	// rtm_scope, rtm_type, rtm_flags
-	family, bits, table, kind := b[0], int(b[1]), b[4], b[7]
-	if table != unix.RT_TABLE_MAIN || kind != unix.RTN_UNICAST || family != unix.AF_INET && family != unix.AF_INET6 {
+	family, bits, table, kind := b[0], int(b[1]), uint32(b[4]), b[7]
+	if kind != unix.RTN_UNICAST || family != unix.AF_INET && family != unix.AF_INET6 {
 		return r, false
 	}
+	r.tos, r.proto = b[3], b[5]
 	dst := netip.IPv4Unspecified()
 	if family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
@@ -113,9 +151,19 @@ func parse(b []byte, names map[uint32]string) (r Route, ok bool) {
 			r.Src, _ = netip.AddrFromSlice(ad.Bytes())
 		case unix.RTA_OIF:
 			r.Device = names[number(ad.Bytes())]
+			r.devices = append(r.devices, r.Device)
+		case unix.RTA_MULTIPATH:
+			for _, index := range hops(ad.Bytes()) {
+				r.devices = append(r.devices, names[index])
+			}
 		case unix.RTA_PRIORITY:
 			r.Metric = number(ad.Bytes())
+		case unix.RTA_TABLE: // rtm_table has 8 bits
+			table = number(ad.Bytes())
 		}
+	}
+	if table != unix.RT_TABLE_MAIN {
+		r.Table = table
 	}
 	r.Dst = netip.PrefixFrom(dst, bits)
 	r.raw = slices.Clone(b)
@@ -124,75 +172,23 @@ func parse(b []byte, names map[uint32]string) (r Route, ok bool) {
 	return r, ad.Err() == nil && r.Dst.IsValid()
 }
 
+// hops reads the indexes of the devices of several struct rtnexthop.
+func hops(b []byte) (indexes []uint32) {
+	for len(b) >= unix.SizeofRtNexthop {
+		// rtnh_len, rtnh_flags, rtnh_hops, rtnh_ifindex; attributes follow
+		indexes = append(indexes, binary.NativeEndian.Uint32(b[4:]))
+		n := (int(binary.NativeEndian.Uint16(b)) + unix.RTNH_ALIGNTO - 1) &^ (unix.RTNH_ALIGNTO - 1)
+		if n < unix.SizeofRtNexthop || n > len(b) {
+			break
+		}
+		b = b[n:]
+	}
+	return indexes
+}
+
 func number(b []byte) uint32 {
 	if len(b) != 4 {
 		return 0
 	}
 	return binary.NativeEndian.Uint32(b)
-}
-
-// Add adds a route, of which Dst, Gateway and Device count. EEXIST: there is one
-// to that network. ENODEV: there is no such device.
-func Add(r Route) error {
-	dev, err := net.InterfaceByName(r.Device)
-	if err != nil {
-		return unix.ENODEV
-	}
-	head := make([]byte, unix.SizeofRtMsg)
-	head[0] = unix.AF_INET
-	if r.Dst.Addr().Is6() {
-		head[0] = unix.AF_INET6
-	}
-	head[1] = byte(r.Dst.Bits())
-	head[4] = unix.RT_TABLE_MAIN
-	head[5] = unix.RTPROT_BOOT
-	head[7] = unix.RTN_UNICAST
-	if !r.Gateway.IsValid() && r.Dst.Addr().Is4() {
-		head[6] = unix.RT_SCOPE_LINK
-	}
-	e := netlink.NewAttributeEncoder()
-	e.Bytes(unix.RTA_DST, r.Dst.Addr().AsSlice())
-	e.Uint32(unix.RTA_OIF, uint32(dev.Index))
-	if r.Gateway.IsValid() {
-		e.Bytes(unix.RTA_GATEWAY, r.Gateway.AsSlice())
-	}
-	attrs, err := e.Encode()
-	if err != nil {
-		return err
-	}
-	return change(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, append(head, attrs...))
-}
-
-// Remove removes the first route to a network; Device and Gateway count if they
-// are given. It returns how to put exactly that route back. ESRCH: there is none.
-func Remove(r Route) (back func() error, err error) {
-	list, err := List()
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range list {
-		if k.Dst != r.Dst || r.Device != "" && k.Device != r.Device || r.Gateway.IsValid() && k.Gateway != r.Gateway {
-			continue
-		}
-		if err := change(unix.RTM_DELROUTE, 0, k.raw); err != nil {
-			return nil, err
-		}
-		return func() error { return change(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, k.raw) }, nil
-	}
-	return nil, unix.ESRCH
-}
-
-// change sends a request that changes routes. Errors are syscall.Errno, as far
-// as they are the kernel's answer.
-func change(kind netlink.HeaderType, flags netlink.HeaderFlags, data []byte) error {
-	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	_, err = c.Execute(netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Acknowledge | flags},
-		Data:   data,
-	})
-	return err
 }

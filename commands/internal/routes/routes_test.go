@@ -3,6 +3,7 @@ package routes
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -13,7 +14,9 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
 func TestString(t *testing.T) {
@@ -73,7 +76,6 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for name, b := range map[string][]byte{
-		"another table":      message(t, unix.AF_INET, 0, unix.RT_TABLE_LOCAL, unix.RTN_UNICAST, none),
 		"a blackhole":        message(t, unix.AF_INET, 0, unix.RT_TABLE_MAIN, unix.RTN_BLACKHOLE, none),
 		"another family":     message(t, unix.AF_MPLS, 0, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, none),
 		"too long a prefix":  message(t, unix.AF_INET, 33, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, none),
@@ -146,7 +148,7 @@ func TestChanges(t *testing.T) {
 		if _, err := Remove(Route{Dst: dst, Gateway: netip.MustParseAddr("192.0.2.1")}); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("Remove by another gateway = %v, want ESRCH", err)
 		}
-		back, err := Remove(Route{Dst: dst})
+		old, err := Remove(Route{Dst: dst})
 		if err != nil {
 			t.Errorf("Remove(%v) = %v", r, err)
 			continue
@@ -154,7 +156,7 @@ func TestChanges(t *testing.T) {
 		if _, err := Remove(r); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("Remove(%v) again = %v, want ESRCH", r, err)
 		}
-		if err := back(); err != nil {
+		if err := Add(old); err != nil {
 			t.Errorf("%v cannot be put back: %v", r, err)
 		}
 		if after := list(t); !slices.Equal(before, after) {
@@ -167,5 +169,269 @@ func TestChanges(t *testing.T) {
 	// Loopback has no network, so there is no way to the gateway.
 	if err := Add(Route{Dst: p("10.9.0.0/16"), Gateway: netip.MustParseAddr("192.0.2.1"), Device: "lo"}); err == nil {
 		t.Error("a route by a gateway that cannot be reached was added")
+	}
+}
+
+// cable gives the namespace the devices a0 and b0, which are joined, and an address
+// of each family on a0.
+func cable(t *testing.T) {
+	t.Helper()
+	c, err := rtnl.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Add(t.Context(), rtnl.Spec{Name: "a0", Kind: "veth"}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.Links(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range all {
+		if err := links.SetUp(l.Name, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, a := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
+		if err := links.AddAddress("a0", netip.MustParsePrefix(a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A route takes the place of another one in one message, whatever metric that has,
+// and the old one can take it back.
+func TestReplace(t *testing.T) {
+	inNamespace(t)
+	cable(t)
+	p, a := netip.MustParsePrefix, netip.MustParseAddr
+	for _, tt := range []struct {
+		dst netip.Prefix
+		via netip.Addr
+	}{{p("10.0.2.0/24"), a("192.0.2.9")}, {p("fd02::/64"), a("2001:db8::9")}} {
+		into := Route{Dst: tt.dst, Device: "lo"}
+		if old, ok, err := Replace(into); ok || err != nil {
+			t.Errorf("Replace(%v) without another route = %v, %v, %v", into, old, ok, err)
+		}
+		if _, err := Remove(into); err != nil {
+			t.Fatal(err)
+		}
+		for _, metric := range []uint32{0, 7, 2000} {
+			for _, m := range []uint32{metric, 3000} { // one that packets take, one behind it
+				if err := Add(Route{Dst: tt.dst, Gateway: tt.via, Device: "a0", Metric: m}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := listTo(t, tt.dst)
+			events := listen(t)
+			old, ok, err := Replace(into)
+			if !ok || err != nil || old.Gateway != tt.via {
+				t.Fatalf("Replace(%v) = %v, %v, %v", into, old, ok, err)
+			}
+			if device, err := Exit(tt.dst); device != "lo" || err != nil {
+				t.Errorf("after Replace(%v) packets leave by %q, %v; %q", into, device, err, list(t))
+			}
+			if _, _, err := Replace(old); err != nil || !slices.Equal(listTo(t, tt.dst), before) {
+				t.Errorf("%v does not take its place back: %v; %q, want %q", old, err, listTo(t, tt.dst), before)
+			}
+			for _, e := range events() {
+				if e == unix.RTM_DELROUTE {
+					t.Errorf("metric %d: Replace(%v) removes a route", metric, into)
+				}
+			}
+			for range 2 {
+				if _, err := Remove(Route{Dst: tt.dst}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, ok, err := Replace(Route{Dst: tt.dst, Device: "nosuch0"}); ok || !errors.Is(err, syscall.ENODEV) {
+			t.Errorf("Replace by a missing device = %v, %v, want ENODEV", ok, err)
+		}
+	}
+}
+
+// listTo lists the routes to one network. The kernel adds others in its own time.
+func listTo(t *testing.T, dst netip.Prefix) []string {
+	t.Helper()
+	return slices.DeleteFunc(list(t), func(s string) bool { return !strings.HasPrefix(s, dst.String()) })
+}
+
+// listen hears of changes of routes. The function that it returns tells which kinds
+// of messages there were.
+func listen(t *testing.T) func() []netlink.HeaderType {
+	t.Helper()
+	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{Groups: unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() (kinds []netlink.HeaderType) {
+		defer c.Close()
+		// The last message is one of our own, about a route that nobody else has.
+		mark := Route{Dst: netip.MustParsePrefix("fdff::/64"), Device: "lo"}
+		if err := Add(mark); err != nil {
+			t.Fatal(err)
+		}
+		defer Remove(mark)
+		for {
+			msgs, err := c.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range msgs {
+				if r, ok := parse(m.Data, nil); ok && r.Dst == mark.Dst {
+					return kinds
+				}
+				kinds = append(kinds, m.Header.Type)
+			}
+		}
+	}
+}
+
+// Exit is where packets really leave: by the longest match, and nowhere where a
+// route drops them.
+func TestExit(t *testing.T) {
+	inNamespace(t)
+	cable(t)
+	p, a := netip.MustParsePrefix, netip.MustParseAddr
+	for _, r := range []Route{
+		{Dst: p("0.0.0.0/0"), Gateway: a("192.0.2.9"), Device: "a0"}, {Dst: p("::/0"), Gateway: a("2001:db8::9"), Device: "a0"},
+		{Dst: p("10.0.0.0/8"), Device: "lo"}, {Dst: p("fd00::/8"), Device: "lo"},
+	} {
+		if err := Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range []struct {
+		family, bits uint8
+		dst          string
+	}{{unix.AF_INET, 16, "10.9.0.0"}, {unix.AF_INET6, 32, "fd09::"}} {
+		b := message(t, r.family, r.bits, unix.RT_TABLE_MAIN, unix.RTN_UNREACHABLE, func(e *netlink.AttributeEncoder) {
+			e.Bytes(unix.RTA_DST, a(r.dst).AsSlice())
+		})
+		binary.NativeEndian.PutUint32(b[8:], 0)
+		if err := change(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dst, want := range map[string]string{
+		"0.0.0.0/1": "a0", "128.0.0.0/1": "a0", "::/1": "a0", "8000::/1": "a0", "0.0.0.0/0": "a0", "::/0": "a0",
+		"10.2.0.0/16": "lo", "fd02::/32": "lo", "10.2.3.4/32": "lo", "10.2.3.4/31": "lo", "fd02::1/128": "lo",
+		"10.9.0.0/16": "", "fd09::/32": "", "10.9.1.0/24": "", "192.0.2.1/32": "", "::1/128": "",
+		"192.0.2.0/24": "a0", "2001:db8::/64": "a0",
+	} {
+		if got, err := Exit(p(dst)); got != want || err != nil {
+			t.Errorf("Exit(%s) = %q, %v, want %q", dst, got, err, want)
+		}
+	}
+	// Without a default route
+	for _, dst := range []string{"0.0.0.0/0", "::/0"} {
+		if _, err := Remove(Route{Dst: p(dst)}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Exit(p(dst)); got != "" || err != nil {
+			t.Errorf("Exit(%s) without a route = %q, %v", dst, got, err)
+		}
+	}
+}
+
+// Into finds the routes of all tables and both families, but no route that comes
+// with the device.
+func TestInto(t *testing.T) {
+	inNamespace(t)
+	cable(t)
+	into := func() (texts []string) {
+		l, err := Into("a0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range l {
+			texts = append(texts, r.String())
+		}
+		return texts
+	}
+	if got := into(); got != nil {
+		t.Errorf("Into a device with addresses alone = %q", got)
+	}
+	p := netip.MustParsePrefix
+	for _, r := range []Route{
+		{Dst: p("10.1.0.0/16"), Device: "lo"}, {Dst: p("10.2.0.0/16"), Device: "a0"}, {Dst: p("fd02::/64"), Device: "a0"},
+	} {
+		if err := Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range []uint32{77, 7000} {
+		r := Route{Dst: p("10.7.0.0/16"), Device: "a0"}
+		b, err := r.message()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := netlink.NewAttributeEncoder()
+		e.Uint32(unix.RTA_TABLE, table)
+		attr, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := change(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, append(b, attr...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Over two devices: struct rtnexthop twice
+	r := Route{Dst: p("10.8.0.0/16"), Device: "lo"}
+	b, err := r.message()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both []byte
+	for _, name := range []string{"lo", "a0"} {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hop := make([]byte, unix.SizeofRtNexthop)
+		binary.NativeEndian.PutUint16(hop, unix.SizeofRtNexthop)
+		binary.NativeEndian.PutUint32(hop[4:], uint32(i.Index))
+		both = append(both, hop...)
+	}
+	e := netlink.NewAttributeEncoder()
+	e.Bytes(unix.RTA_DST, r.Dst.Addr().AsSlice())
+	e.Bytes(unix.RTA_MULTIPATH, both)
+	attrs, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := change(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, append(b[:unix.SizeofRtMsg:unix.SizeofRtMsg], attrs...)); err != nil {
+		t.Fatal(err)
+	}
+	got := into()
+	slices.Sort(got)
+	want := []string{"10.2.0.0/16 dev a0", "10.7.0.0/16 dev a0 table 7000", "10.7.0.0/16 dev a0 table 77", "10.8.0.0/16", "fd02::/64 dev a0 metric 1024"}
+	if !slices.Equal(got, want) {
+		t.Errorf("Into = %q, want %q", got, want)
+	}
+	if slices.ContainsFunc(list(t), func(s string) bool { return strings.HasPrefix(s, "10.7.") }) {
+		t.Errorf("List has routes of other tables: %q", list(t))
+	}
+}
+
+// What is cut short is read as far as it goes.
+func TestHops(t *testing.T) {
+	b := make([]byte, 3*unix.SizeofRtNexthop)
+	for i := range 3 {
+		binary.NativeEndian.PutUint16(b[i*unix.SizeofRtNexthop:], unix.SizeofRtNexthop)
+		b[i*unix.SizeofRtNexthop+4] = byte(i + 1)
+	}
+	for n := range len(b) + 1 {
+		if got := len(hops(b[:n])); got != n/unix.SizeofRtNexthop {
+			t.Errorf("%d bytes are %d hops", n, got)
+		}
+	}
+	for _, length := range []uint16{0, 7, 9, 65535} {
+		binary.NativeEndian.PutUint16(b, length)
+		if got := len(hops(b)); got < 1 || got > 3 {
+			t.Errorf("with a length of %d there are %d hops", length, got)
+		}
 	}
 }
