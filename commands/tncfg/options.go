@@ -18,7 +18,7 @@ func options() []getopt.Option {
 		{Name: "detach", Help: "unbind --virtual"},
 		{Name: "clear", Help: "unbind all virtual devices"},
 		{Name: "create", Arg: "VIRTUAL", Help: "make a virtual device", Values: virtual},
-		{Name: "delete", Arg: "VIRTUAL", Help: "remove a virtual device", Values: virtual},
+		{Name: "delete", Arg: "VIRTUAL", Help: "remove a virtual device that no route leads into", Values: virtual},
 		{Name: "virtual", Arg: "VIRTUAL", Help: "a virtual device, ipsec0 to ipsec63", Values: virtual},
 		{Name: "physical", Arg: "PHYSICAL", Help: "a device that packets leave by", Values: physical},
 	}, cli.CommonOptions()...)

@@ -5,11 +5,13 @@ package tncfg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -28,11 +30,14 @@ func App() *cli.App {
 			"--delete VIRTUAL",
 		},
 		Options: options(),
-		Run:     run,
+		Run: func(ctx context.Context, env *cli.Env, args []string) error {
+			return run(ctx, env, args, func(device string) ([]routes.Route, error) { return routes.Into(device) })
+		},
 	}
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+// run is the applet on a host of which into lists the routes into a device.
+func run(ctx context.Context, env *cli.Env, args []string, into func(device string) ([]routes.Route, error)) error {
 	req, err := parse(env, args)
 	stack, err := req.Open(ctx, env, App(), err)
 	if stack == nil {
@@ -52,6 +57,11 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case "create":
 		return changed(env, explain.CreateDevice, req.virtual, stack.CreateDevice(ctx, req.virtual))
 	case "delete":
+		if stack.Name() != "klips" { // there devices stay whatever is asked for
+			if err := unused(req.virtual, into); err != nil {
+				return err
+			}
+		}
 		return changed(env, explain.DeleteDevice, req.virtual, stack.DeleteDevice(ctx, req.virtual))
 	}
 	return listing.Print(ctx, env, stack, listing.Table[[]klips.Device]{
@@ -78,6 +88,29 @@ func changed(env *cli.Env, op explain.Op, virtual string, err error) error {
 	}
 	cli.Notef(env, "%s: the kernel answers that it is %s, but nothing has changed: %s (ipsec tncfg lists the devices)", virtual, answer, fact)
 	return nil
+}
+
+// unused refuses to delete a device while routes lead into it: they would go with
+// it, and their packets would leave in clear where other routes take them.
+func unused(device string, into func(device string) ([]routes.Route, error)) error {
+	list, err := into(device)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: not deleted: the routes into it are not known: %w", device, err)
+	case len(list) == 0:
+		return nil
+	}
+	r := list[0]
+	del := "ip route del"
+	if r.Dst.Addr().Is6() {
+		del = "ip -6 route del"
+	}
+	if n := len(list) - 1; n > 0 {
+		return fmt.Errorf("%s: not deleted: the route %s and %d more lead into it, and their packets could leave in clear without it; remove them first, as with %s %s",
+			device, r, n, del, r)
+	}
+	return fmt.Errorf("%s: not deleted: the route %s leads into it, and its packets could leave in clear without it; remove it first with %s %s",
+		device, r, del, r)
 }
 
 // attach binds a device. Whichever device a stack names, ENXIO is about the

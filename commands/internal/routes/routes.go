@@ -3,6 +3,7 @@
 package routes
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -65,13 +66,14 @@ func List() ([]Route, error) {
 	return slices.DeleteFunc(all, func(r Route) bool { return r.Table != 0 }), err
 }
 
-// Into reads the routes of all tables that lead into a device, but for those that
+// Into reads the routes of all tables that lead into one of the devices, but for those that
 // the kernel has made for the device itself: to the networks of its addresses, and
-// for multicast.
-func Into(device string) ([]Route, error) {
+// for multicast. Those of the main table come first.
+func Into(devices ...string) ([]Route, error) {
 	all, err := dump()
+	slices.SortStableFunc(all, func(a, b Route) int { return cmp.Compare(a.Table, b.Table) })
 	return slices.DeleteFunc(all, func(r Route) bool {
-		return r.proto == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL || !slices.Contains(r.devices, device)
+		return r.proto == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL || !slices.ContainsFunc(r.devices, func(d string) bool { return slices.Contains(devices, d) })
 	}), err
 }
 

@@ -406,8 +406,7 @@ func TestInto(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := into()
-	slices.Sort(got)
-	want := []string{"10.2.0.0/16 dev a0", "10.7.0.0/16 dev a0 table 7000", "10.7.0.0/16 dev a0 table 77", "10.8.0.0/16", "fd02::/64 dev a0 metric 1024"}
+	want := []string{"10.2.0.0/16 dev a0", "10.8.0.0/16", "fd02::/64 dev a0 metric 1024", "10.7.0.0/16 dev a0 table 77", "10.7.0.0/16 dev a0 table 7000"}
 	if !slices.Equal(got, want) {
 		t.Errorf("Into = %q, want %q", got, want)
 	}
