@@ -7,10 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -102,17 +102,10 @@ func parseIdentity(text string) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	if !isVirtual(device) {
+	if !links.IsVirtual(device) {
 		return identity{}, errors.New("a virtual device follows @: ipsec0 to ipsec63")
 	}
 	return identity{addr, device}, nil
-}
-
-// isVirtual reports whether a device is an ipsecN by its name.
-func isVirtual(name string) bool {
-	digits, ok := strings.CutPrefix(name, "ipsec")
-	n, err := strconv.ParseUint(digits, 10, 8)
-	return ok && err == nil && n < klips.MaxDevices
 }
 
 // system is the host this program runs on.
@@ -175,7 +168,7 @@ func (s system) deviceOf(a netip.Addr) string {
 	}
 	for _, i := range ifs {
 		prefixes, err := addresses(i.Name)
-		if err == nil && !isVirtual(i.Name) && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr() == a }) {
+		if err == nil && !links.IsVirtual(i.Name) && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr() == a }) {
 			return i.Name
 		}
 	}
@@ -245,7 +238,7 @@ func (s system) identities(bindings []binding) (own, rest []identity, err error)
 			continue // it is gone
 		}
 		devices := virtual[i.Name]
-		if isVirtual(i.Name) {
+		if links.IsVirtual(i.Name) {
 			devices = []string{i.Name}
 		}
 		for _, p := range prefixes {

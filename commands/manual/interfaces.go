@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
@@ -42,7 +43,7 @@ func interfaces(p conf.Param, h host) (list []binding, err error) {
 			b.physical, b.missing = h.defaultDevice()
 		case !ok || b.physical == "" || strings.ContainsAny(b.physical, "=/"):
 			return nil, p.Error(quote.Value(word) + ": write a virtual and a physical device, as in ipsec0=eth0")
-		case !isVirtual(b.virtual):
+		case !links.IsVirtual(b.virtual):
 			return nil, p.Error(quote.Value(b.virtual) + " is no virtual device; these are ipsec0 to ipsec63")
 		}
 		if slices.ContainsFunc(list, func(o binding) bool { return o.virtual == b.virtual }) {

@@ -65,7 +65,7 @@ func findDefault(is6 bool) (best routes.Route, err error) {
 	}
 	err = errNoDefault
 	for _, r := range list {
-		if r.Dst.Addr().Is6() != is6 || r.Dst.Bits() != 0 || isVirtual(r.Device) || r.Device == "" {
+		if r.Dst.Addr().Is6() != is6 || r.Dst.Bits() != 0 || links.IsVirtual(r.Device) || r.Device == "" {
 			continue
 		}
 		if err != nil || r.Metric < best.Metric {

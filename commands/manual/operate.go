@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 )
 
@@ -114,7 +115,7 @@ func (x *executor) open(at *situation) bool {
 func (x *executor) passes() bool {
 	return slices.ContainsFunc(halves(x.conn.peer().subnet), func(dst netip.Prefix) bool {
 		device, err := x.net.exit(dst)
-		return err == nil && device != "" && !isVirtual(device)
+		return err == nil && device != "" && !links.IsVirtual(device)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -81,7 +82,7 @@ func (at *situation) routeInWay(k *connection) error {
 	}
 	for _, want := range k.routes() {
 		for _, r := range at.routes {
-			if r.Dst != want.Dst || !isVirtual(r.Device) {
+			if r.Dst != want.Dst || !links.IsVirtual(r.Device) {
 				continue
 			}
 			if at.past {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"strings"
 	"syscall"
 	"time"
@@ -235,6 +236,9 @@ func (d daemon) removeLeft() error {
 	}
 	return nil
 }
+
+// held is nothing: what the embedded stack protects is routed into its devices.
+func (d daemon) held(context.Context) []netip.Prefix { return nil }
 
 func (d daemon) noneRuns() { cli.Notef(d.env, "no daemon runs in %s", d.rundir) }
 

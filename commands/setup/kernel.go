@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"syscall"
 
@@ -122,6 +123,29 @@ func (k kernel) stop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// held are the far ends of transport mode, where a stack takes packets without a
+// route into a virtual device.
+func (k kernel) held(ctx context.Context) (list []netip.Prefix) {
+	s, err := k.env.Stack(ctx)
+	if err != nil {
+		return nil // what the action says, too
+	}
+	defer s.Close()
+	if s.Has(klips.CapTransportDevice) {
+		return nil
+	}
+	eroutes, err := s.Eroutes(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, e := range eroutes {
+		if p := e.ID.Proto; (p == klips.ProtoESP || p == klips.ProtoAH || p == klips.ProtoComp) && !slices.Contains(list, e.Dst) {
+			list = append(list, e.Dst)
+		}
+	}
+	return list
 }
 
 // restart clears up, and loads the module where it is not there.

@@ -5,6 +5,7 @@ package setup
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -88,11 +89,11 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case "start":
 		return s.start(ctx)
 	case "stop":
-		return s.stop(ctx)
+		return opening(ctx, env, hostNetwork{}, s.held(ctx), s.stop)
 	case "restart", "force-reload":
-		return s.restart(ctx)
+		return opening(ctx, env, hostNetwork{}, s.held(ctx), s.restart)
 	case "condrestart", "try-restart":
-		return s.condrestart(ctx)
+		return opening(ctx, env, hostNetwork{}, s.held(ctx), s.condrestart)
 	case "reload":
 		return s.reload(ctx)
 	case "set":
@@ -125,6 +126,7 @@ type service interface {
 	restart(context.Context) error
 	condrestart(context.Context) error             // as restart, if it runs; else nothing
 	reload(context.Context) error                  // as start, and what commands have made stays
+	held(context.Context) []netip.Prefix           // to where it protects packets that no route leads into it
 	set(ctx context.Context, knobs []string) error // as in tos=0; all or none
 	// status prints what runs; an *[cli.ExitError] says that nothing does.
 	status(ctx context.Context, asJSON bool) error
