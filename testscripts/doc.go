@@ -10,7 +10,7 @@
 //
 //	netns NAME PROG ARG...   run PROG on the host NAME
 //	status N PROG ARG...     run PROG; succeed if it exits with N
-//	flood ADDR:PORT          send UDP packets as fast as can be, until SIGINT
+//	flood ADDR:PORT...       send UDP packets as fast as can be, until SIGINT
 //
 // and these commands:
 //
