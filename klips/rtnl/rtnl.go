@@ -1,6 +1,6 @@
-// Package rtnl makes and lists network devices of the mainline kernel, and their
-// addresses, through rtnetlink: what the stacks need for their virtual devices
-// ipsecN.
+// Package rtnl makes and lists network devices of the mainline kernel and their
+// addresses, and holds the routes into them, through rtnetlink: what the stacks need
+// for their virtual devices ipsecN.
 package rtnl
 
 import (

@@ -104,19 +104,27 @@ func (s *Stack) spec(number int, physical *rtnl.Link) rtnl.Spec {
 }
 
 // replace makes a device anew, because the kernel cannot attach one that is
-// there; old is nil where there is none. Its addresses are kept. back makes it as
-// it was.
+// there; old is nil where there is none. Its addresses and the routes into it are
+// kept; what they lead to is dropped while there is no device. back makes it as it
+// was.
 func (s *Stack) replace(ctx context.Context, old *rtnl.Link, sp rtnl.Spec, d *dump) (back func(context.Context) error, err error) {
+	var held []rtnl.Route
 	if old != nil {
 		sp.Up = old.Up
 		if sp.MTU == 0 {
 			sp.MTU = old.MTU
 		}
-		if err := s.links.Delete(ctx, old.Index); err != nil {
+		if held, err = s.links.Hold(ctx, old.Index); err != nil {
 			return nil, deviceError(err, sp)
+		}
+		if err := s.links.Delete(ctx, old.Index); err != nil {
+			return nil, errors.Join(deviceError(err, sp), s.links.Release(context.WithoutCancel(ctx), held, old.Index))
 		}
 	}
 	back = func(ctx context.Context) error {
+		if err := s.links.HoldAgain(ctx, held); err != nil {
+			return err
+		}
 		if l, err := s.links.Link(ctx, sp.Name); err == nil {
 			if err := s.links.Delete(ctx, l.Index); err != nil {
 				return err
@@ -126,16 +134,17 @@ func (s *Stack) replace(ctx context.Context, old *rtnl.Link, sp rtnl.Spec, d *du
 			return nil
 		}
 		was := rtnl.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Up: old.Up, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}
-		return s.make(ctx, was, old, d)
+		return s.make(ctx, was, old, held, d)
 	}
-	if err := s.make(ctx, sp, old, d); err != nil {
+	if err := s.make(ctx, sp, old, held, d); err != nil {
 		return nil, errors.Join(deviceError(err, sp), back(context.WithoutCancel(ctx)))
 	}
 	return back, nil
 }
 
-// make makes a link with the addresses that an old one had.
-func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, d *dump) error {
+// make makes a link with the addresses that an old one had, and the routes that are
+// held for it.
+func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, held []rtnl.Route, d *dump) error {
 	if err := s.links.Add(ctx, sp); err != nil || old == nil {
 		return err
 	}
@@ -152,7 +161,7 @@ func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, d *dump)
 			return err
 		}
 	}
-	return nil
+	return s.links.Release(ctx, held, l.Index)
 }
 
 // deviceError explains why a link cannot be made.
