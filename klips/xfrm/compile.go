@@ -435,7 +435,11 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 		// Scripts are often the same at both ends. This eroute is the other one's:
 		// no packet of it is sent from here.
 		ids = nil
-	} else if s != nil {
+	} else if s == nil {
+		if r.ID.Proto != klips.ProtoTun && !slices.Contains(ids, 0) {
+			ids = append(ids, 0) // as below
+		}
+	} else {
 		l, err := layout(s.group())
 		if err != nil {
 			return err
@@ -449,6 +453,10 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 		}
 		if id, ok := t.ifIDOf(s, l); ok {
 			ids = []uint32{id}
+		} else if !tunnels(l) {
+			// Packets in transport mode are routed as without IPsec, so that no device
+			// of ours has them: what is not protected is dropped by whatever route.
+			p.Action, p.Templates, ids = nlxfrm.Block, nil, []uint32{0}
 		}
 	}
 	if len(ids) == 0 {

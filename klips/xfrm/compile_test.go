@@ -1,8 +1,11 @@
 package xfrm
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
@@ -51,5 +54,62 @@ func TestShapeMarks(t *testing.T) {
 	}
 	if shape(tunnel(groups[0])) != usualShape {
 		t.Errorf("the usual shape is %q", shape(tunnel(groups[0])))
+	}
+}
+
+// TestTransportClosed: packets of an eroute in transport mode are in no device of
+// ours. What cannot protect them drops them by whatever route: interface ID 0.
+func TestTransportClosed(t *testing.T) {
+	esp := klips.SAID{Proto: klips.ProtoESP, SPI: 0x100, Dst: there}
+	tun := klips.SAID{Proto: klips.ProtoTun, SPI: 0x100, Dst: there}
+	attached := []device{{number: 0, ifID: 1, physical: 2}}
+	for _, tt := range []struct {
+		name    string
+		to      klips.SAID
+		sa      bool
+		devices []device
+		want    string // its policies: interface IDs, and those that let packets through
+	}{
+		{"protected", esp, true, attached, "[0 allow]"},
+		{"no SA", esp, false, attached, "[1 block 0 block]"},
+		{"no device", esp, true, nil, "[0 block]"},
+		{"no SA and no device", esp, false, nil, "[0 block]"},
+		{"a tunnel without an SA", tun, false, attached, "[1 block]"},
+		{"a tunnel without a device", tun, false, nil, fmt.Sprintf("[%d block]", uint32(parkRoutes))},
+	} {
+		tb := newTables()
+		tb.local, tb.devices, tb.interfaces = map[netip.Addr]int{here: 2}, tt.devices, func() bool { return true }
+		if tt.sa {
+			s, err := newSA(&klips.SASpec{ID: esp, Src: here, Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: make([]byte, 20)}, time.Now())
+			if err == nil {
+				err = tb.addSA(s)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		e := klips.Eroute{Selector: klips.Selector{Src: host(here), Dst: host(there)}, ID: tt.to}
+		if err := tb.setEroute(e, klips.ErouteAdd); err != nil {
+			t.Fatal(err)
+		}
+		o, err := tb.compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, k := range o.order {
+			p := o.policies[k]
+			if p.Dir != nlxfrm.DirOut || p.IfID == parkSAs {
+				continue
+			}
+			verdict := "allow"
+			if p.Action == nlxfrm.Block {
+				verdict = "block"
+			}
+			got = append(got, fmt.Sprint(p.IfID, " ", verdict))
+		}
+		if fmt.Sprint(got) != tt.want {
+			t.Errorf("%s: policies %v, want %s", tt.name, got, tt.want)
+		}
 	}
 }
