@@ -93,7 +93,7 @@ func (x *executor) look(ctx context.Context) (*situation, error) {
 func (x *executor) operate(ctx context.Context, operation string, at *situation, f *configuration) error {
 	was := x.open(at)
 	err := x.carryOut(ctx, operation, at, f)
-	if !was && x.passes() {
+	if !was && x.opened(ctx, at) {
 		x.note("%s can leave in clear now", prefixText(x.conn.peer().subnet))
 	}
 	return err
@@ -108,6 +108,16 @@ func (x *executor) open(at *situation) bool {
 		return false
 	}
 	return x.passes()
+}
+
+// opened reports whether packets to the peer leave in clear after an operation in
+// the situation at.
+func (x *executor) opened(ctx context.Context, at *situation) bool {
+	if !at.past {
+		return x.passes()
+	}
+	now, err := x.look(ctx)
+	return err == nil && x.open(now)
 }
 
 // passes reports whether a route takes packets to the peer past the virtual
@@ -171,6 +181,9 @@ func (x *executor) carryOut(ctx context.Context, operation string, at *situation
 // place. Its route stays, unless it is to be unrouted, too.
 func (x *executor) down(ctx context.Context, operation string, at *situation, of func(object) string) error {
 	own, others, missing := at.sort()
+	if at.held() {
+		own = nil
+	}
 	switch {
 	case len(own) == 0 && len(others) > 0:
 		o := others[0]

@@ -234,7 +234,25 @@ func TestTransportPast(t *testing.T) {
 	if r := b.run("--up t"); r.Status != 0 || r.Err != "" || !strings.Contains(b.state(), "eroute") || !strings.Contains(b.state(), before) || strings.Contains(b.state(), "ipsec0") {
 		t.Errorf("--up: status %d, %s%s", r.Status, r.Err, b.state())
 	}
-	if r := b.run("--down t"); r.Status != 0 || b.state() != before {
-		t.Errorf("--down: status %d, %s%s", r.Status, r.Err, b.state())
+	up := b.state()
+	// Its eroute stays, and keeps the packets in, until it is unrouted.
+	const held = "eroute 10.0.0.1/32 10.0.0.2/32 esp0x200@10.0.0.2\n"
+	const opened = "ipsec manual: note: conn t: 10.0.0.2/32 can leave in clear now\n"
+	for _, tt := range []struct{ line, said, state string }{
+		{"--down t", "", held + before},
+		{"--down t", "ipsec manual: note: conn t: it was not up\n", held + before},
+		{"--up t", "", up},
+		{"--unroute t", "ipsec manual: note: conn t: it was not routed\n", up},
+		{"--down t", "", held + before},
+		{"--unroute t", opened, before},
+		{"--up t", "", up},
+		{"--down --unroute t", opened, before},
+		{"--up t", "", up},
+		{"--down t", "", held + before},
+		{"--down --unroute t", "ipsec manual: note: conn t: it was not up\n" + opened, before},
+	} {
+		if r := b.run(tt.line); r.Status != 0 || r.Err != tt.said || b.state() != tt.state {
+			t.Errorf("%s: status %d, %q, want %q; there is\n%swant\n%s", tt.line, r.Status, r.Err, tt.said, b.state(), tt.state)
+		}
 	}
 }

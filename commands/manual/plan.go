@@ -58,7 +58,9 @@ func makePlan(k *connection, operation string, at *situation) plan {
 		p.steps = append(p.steps, k.updown("up", "down")...)
 	case "down", downUnroute:
 		p.steps = append(p.steps, k.updown("down", "")...)
-		if at == nil || at.flow().own() {
+		// Where no route keeps the packets in, the eroute stays and does: the stack
+		// drops what has no SA.
+		if at == nil || at.flow().own() && (operation == downUnroute || !at.past) {
 			p.steps = append(p.steps, step{args: k.erouteDel(), ifExists: true})
 		}
 		for _, to := range []int{1 - k.local, k.local} {
@@ -73,6 +75,9 @@ func makePlan(k *connection, operation string, at *situation) plan {
 		p.steps = append(p.steps, k.makeRoute(at)...)
 	case "unroute":
 		p.steps = append(p.steps, k.updown("unroute", "")...)
+		if at != nil && at.held() {
+			p.steps = append(p.steps, step{args: k.erouteDel(), ifExists: true})
+		}
 	}
 	return p
 }

@@ -57,6 +57,12 @@ func (at *situation) sort() (own, others, missing []object) {
 	return own, others, missing
 }
 
+// held reports whether the connection is down and its eroute alone keeps its packets
+// from leaving in clear, as its route does where there is one.
+func (at *situation) held() bool {
+	return at.past && at.flow().own() && !slices.ContainsFunc(at.objects, func(o object) bool { return o.sa != nil })
+}
+
 // waits reports whether an eroute only waits for an SA (%trap, %hold): a
 // connection may replace it, as a key daemon would.
 func waits(e klips.Eroute) bool {
@@ -139,7 +145,7 @@ func (at *situation) up(k *connection, of func(object) string) error {
 		}
 		return fmt.Errorf("not brought up: there is %s already, and %s%s; %s", o.name, o.other, of(o), mend)
 	}
-	if len(own) == 0 {
+	if len(own) == 0 || at.held() {
 		return at.routeInWay(k)
 	}
 	what := own[0].name
