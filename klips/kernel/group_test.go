@@ -99,6 +99,13 @@ func TestGroupBrokenTables(t *testing.T) {
 	if err := s.ClearSAs(t.Context()); !errors.Is(err, syscall.EBUSY) {
 		t.Errorf("ClearSAs with a loop = %v, want EBUSY", err)
 	}
+	// Nor one that another SA leads into
+	s.showSAs(t, []klips.SA{{ID: a, Next: []klips.SAID{b}}, {ID: b, Next: []klips.SAID{a}}, {ID: c, Next: []klips.SAID{a}}})
+	for _, id := range []klips.SAID{a, b, c} {
+		if err := errors.Join(s.Ungroup(t.Context(), id), s.DeleteSA(t.Context(), id)); !errors.Is(err, syscall.EBUSY) || strings.Count(err.Error(), "loop") != 2 {
+			t.Errorf("Ungroup and DeleteSA of %v before or in a loop = %v, want EBUSY twice", id, err)
+		}
+	}
 	if err := os.Remove(filepath.Join(s.dir, "ipsec_spigrp")); err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (l *links) group(id klips.SAID) []klips.SAID {
 }
 
 // heads returns the SAs of a group that follow no other, sorted: one, or several
-// where SAs share a follower, or none of a loop.
+// where SAs share a follower.
 func (l *links) heads(group []klips.SAID) (heads []klips.SAID) {
 	for _, id := range group {
 		if len(l.before[id]) == 0 {
@@ -196,13 +196,13 @@ func (l *links) broken(group []klips.SAID) string {
 	if why := l.unknown(group); why != "" {
 		return why
 	}
-	for _, id := range group {
-		if l.dangling[id] {
-			return fmt.Sprintf("KLIPS has freed the SA that follows %v, and could hang; remove the eroutes to this group, and restart the machine", id)
+	for _, f := range l.faults(group) {
+		switch f.Kind {
+		case klips.LinkFreed:
+			return fmt.Sprintf("KLIPS has freed the SA that follows %v, and could hang; remove the eroutes to this group, and restart the machine", f.SA)
+		case klips.LinkLoop:
+			return "KLIPS has made a loop of the group, and could hang; remove the eroutes to it, and restart the machine"
 		}
-	}
-	if len(l.heads(group)) == 0 {
-		return "KLIPS has made a loop of the group, and could hang; remove the eroutes to it, and restart the machine"
 	}
 	return ""
 }
@@ -214,10 +214,22 @@ func (l *links) shared(group []klips.SAID) string {
 	if why := l.broken(group); why != "" {
 		return why
 	}
-	if heads := l.heads(group); len(heads) > 1 {
-		return fmt.Sprintf("the groups of %v and %v share an SA, and KLIPS would leave one of them with an SA that is freed; take the groups apart first", heads[0], heads[1])
+	if f := l.faults(group); len(f) > 0 { // of the kind that is left
+		return fmt.Sprintf("the groups of %v and %v share an SA, and KLIPS would leave one of them with an SA that is freed; take the groups apart first", f[0].Other, f[0].SA)
 	}
 	return ""
+}
+
+// faults returns what is wrong with the links of a group.
+func (l *links) faults(group []klips.SAID) []klips.LinkFault {
+	sas := make([]klips.SA, len(group))
+	for i, id := range group {
+		sas[i] = klips.SA{ID: id, Next: l.behind(id)}
+		if l.dangling[id] {
+			sas[i].Next = []klips.SAID{{}}
+		}
+	}
+	return klips.CheckLinks(sas)
 }
 
 // cut changes the links as KLIPS does when it takes a group apart by an SA: this
