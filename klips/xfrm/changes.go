@@ -96,8 +96,6 @@ func (s *Stack) carryOut(ctx context.Context, l []change) (done int, err error) 
 	if len(l) == 0 {
 		return 0, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	unlock, err := s.lock.Acquire(ctx)
 	if err != nil {
 		return 0, about(err, l[0].op, l[0].object)

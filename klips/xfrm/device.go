@@ -202,8 +202,6 @@ func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *t
 	if fault := klips.DeviceFault(object); fault != klips.FaultNone {
 		return &klips.OpError{Op: op, Object: object, Err: syscall.EINVAL, Fault: fault}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	unlock, err := s.lock.Acquire(ctx)
 	if err != nil {
 		return about(err, op, object)

@@ -24,10 +24,9 @@ import (
 type Stack struct {
 	xfrm  *nlxfrm.Conn
 	links *rtnl.Conn
-	lock  netlock.Lock // held during changes, after mu
+	lock  netlock.Lock // held during changes
 
 	verbs
-	mu         sync.Mutex // held during changes
 	interfaces func() bool
 }
 
