@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
@@ -58,17 +58,17 @@ func (p *program) completion(args []string) int {
 	switch args[0] {
 	case "bash":
 		err = root.GenBashCompletionV2(&script, true)
-		fmt.Fprintf(&script, "\ncomplete -o default -o nosort -F __start_ipsec%s\n", links())
+		fmt.Fprintf(&script, "\ncomplete -o default -o nosort -F __start_ipsec%s\n", appletLinks())
 	case "zsh":
 		var b bytes.Buffer
 		err = root.GenZshCompletion(&b)
 		script.WriteString(strings.Replace(b.String(), "#compdef ipsec\ncompdef _ipsec ipsec\n",
-			"#compdef ipsec"+links()+"\ncompdef _ipsec ipsec"+links()+"\n", 1))
+			"#compdef ipsec"+appletLinks()+"\ncompdef _ipsec ipsec"+appletLinks()+"\n", 1))
 	case "fish":
 		// fish reads the file ipsec_spi.fish to complete ipsec_spi: make install
 		// links those names to this script.
 		err = root.GenFishCompletion(&script, true)
-		fmt.Fprintf(&script, "\nfor link in%s\n    complete -c $link -e\n    complete -c $link -w (string replace _ ' ' $link)\nend\n", links())
+		fmt.Fprintf(&script, "\nfor link in%s\n    complete -c $link -e\n    complete -c $link -w (string replace _ ' ' $link)\nend\n", appletLinks())
 	case "--help", "-h", "-?":
 		return p.help(nil)
 	default:
@@ -80,9 +80,9 @@ func (p *program) completion(args []string) int {
 	return p.fail("ipsec completion", err)
 }
 
-// links are the names of the links to the applets, each with a blank before it:
+// appletLinks are the names of the links to the applets, each with a blank before it:
 // the scripts serve them too.
-func links() string {
+func appletLinks() string {
 	var b strings.Builder
 	for i := range registry {
 		b.WriteString(" " + linkPrefix + registry[i].name)
@@ -278,17 +278,11 @@ func devices(virtual bool) []string {
 	}
 	var names []string
 	for _, i := range ifs {
-		if isVirtual(i.Name) == virtual {
+		if links.IsVirtual(i.Name) == virtual {
 			names = append(names, i.Name)
 		}
 	}
 	return names
-}
-
-func isVirtual(name string) bool {
-	n, ok := strings.CutPrefix(name, "ipsec")
-	_, err := strconv.ParseUint(n, 10, 8)
-	return ok && err == nil
 }
 
 // saids returns the SAs that there are. A shell waits for this, so it gives up
