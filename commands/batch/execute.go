@@ -27,8 +27,6 @@ type executor struct {
 	again   []command // those that are to be run before any others
 	end     error     // of the source
 
-	noted map[string]bool // notes that are printed once, see [cli.NoteOnce]
-
 	out, err     output // of commands
 	progress     progress
 	total        int // how many commands there are; 0: not known
@@ -57,7 +55,7 @@ type waiting struct {
 const pause = 20 * time.Millisecond
 
 func newExecutor(env *cli.Env, name string, r *request) *executor {
-	x := &executor{env: env, name: name, request: r, apps: map[string]*cli.App{}, noted: map[string]bool{}}
+	x := &executor{env: env, name: name, request: r, apps: map[string]*cli.App{}}
 	x.conn.open = env.Stack
 	x.out = output{w: env.Out, progress: &x.progress}
 	x.err = output{w: env.Err, progress: &x.progress, prefix: func() string { return x.where(x.line) }}
@@ -220,7 +218,6 @@ func (x *executor) perform(c command, run func(*cli.Env, *cli.App, []string) err
 	env := *x.env
 	env.Name = "ipsec " + app.Name
 	env.In = nil // the next commands may be in it
-	env.Noted = x.noted
 	env.Out, env.Err = &x.out, &x.err
 	x.line, x.asked = c.line, nil
 	env.Later = func(name string, f cli.Check) { x.asked = append(x.asked, check{c.line, name, f}) }

@@ -171,7 +171,6 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 	}
 	child := *env
 	child.Name, _, _ = strings.Cut(env.Name, " --label ")
-	child.Noted = map[string]bool{}
 	x := &executor{caller: env, env: &child, conn: k, net: n, trace: r.show, plan: makePlan(k, r.operation, nil)}
 	child.Later = x.later
 	if err := x.try(ctx); err != nil {

@@ -123,11 +123,7 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	if c, ok := klips.As[klips.Carrier](stack); ok {
 		// Old scripts make such SAs, so they are no error.
 		if f := c.CarryFault(ctx, s); f != klips.FaultNone {
-			key := f.String()
-			if f == klips.FaultAlgorithm {
-				key += " " + s.Transform.Name(s.ID.Proto)
-			}
-			cli.NoteOnce(env, key, "%s: %s", s.ID, explain.Fault(f))
+			env.Check(ctx, stack, advice.Dropped(s.ID, f))
 		}
 	}
 	if s.NATT.Type != klips.NATTNone {

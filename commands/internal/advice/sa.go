@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -51,6 +52,14 @@ func SA(spec *klips.SASpec) cli.Check {
 				"give inbound SAs one: --replay_window 64, in ipsec.conf %sreplay_window=64", id, id.Proto))
 		}
 		return notes
+	}
+}
+
+// Dropped is about an SA that has been made and whose packets its kernel drops, for
+// the fault f. The note begins with the SAID, see [cli.Notes].
+func Dropped(id klips.SAID, f klips.Fault) cli.Check {
+	return func(context.Context, cli.Tables) []string {
+		return []string{fmt.Sprintf("%v: %s", id, explain.Fault(f))}
 	}
 }
 

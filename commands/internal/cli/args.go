@@ -159,19 +159,6 @@ func Notef(env *Env, format string, args ...any) {
 	printLine(env, "note: "+fmt.Sprintf(format, args...))
 }
 
-// NoteOnce prints a note unless one with the same key has been printed: by this
-// command or, where [Env.Noted] is set, by another of the same run.
-func NoteOnce(env *Env, key, format string, args ...any) {
-	if env.Noted == nil {
-		env.Noted = map[string]bool{}
-	}
-	if env.Noted[key] {
-		return
-	}
-	env.Noted[key] = true
-	Notef(env, format, args...)
-}
-
 // printLine prints a line on standard error.
 func printLine(env *Env, text string) {
 	fmt.Fprintln(env.Err, quote.Line(env.Name+": "+text))

@@ -53,9 +53,6 @@ type Env struct {
 	// Later, if it is set, takes the checks of commands of which one run makes
 	// several, and the name that their notes begin with. See [Env.Check] and [Notes].
 	Later func(name string, check Check)
-	// Noted are the keys of notes that are printed once, see [NoteOnce]; what runs
-	// several commands has one for all.
-	Noted map[string]bool
 	// Version is the program's version.
 	Version string
 }
