@@ -57,10 +57,8 @@ func run(ctx context.Context, env *cli.Env, args []string, into func(device stri
 	case "create":
 		return changed(env, explain.CreateDevice, req.virtual, stack.CreateDevice(ctx, req.virtual))
 	case "delete":
-		if stack.Name() != "klips" { // there devices stay whatever is asked for
-			if err := unused(req.virtual, into); err != nil {
-				return err
-			}
+		if err := unused(req.virtual, into); err != nil {
+			return err
 		}
 		return changed(env, explain.DeleteDevice, req.virtual, stack.DeleteDevice(ctx, req.virtual))
 	}
