@@ -43,7 +43,7 @@ func ReadGroups(ctx context.Context, s Stack) (*Groups, error) {
 	}
 	g := NewGroups(sas)
 	if p, ok := As[PartialTables](s); ok {
-		lines, err := p.Unread(ctx)
+		lines, err := p.Unread(ctx, "ipsec_spi", "ipsec_spigrp")
 		if err != nil {
 			return nil, err
 		}

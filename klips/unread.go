@@ -25,6 +25,6 @@ var ErrUnread = errors.New("its line in the table cannot be read")
 // devices and debug masks have what could be read, without an error.
 type PartialTables interface {
 	// Unread returns the lines that cannot be read now, in the order of the tables
-	// and of their lines.
-	Unread(ctx context.Context) ([]UnreadLine, error)
+	// and of their lines. It reads the tables that are named, all if none is.
+	Unread(ctx context.Context, tables ...string) ([]UnreadLine, error)
 }

@@ -127,7 +127,7 @@ func (s *spoiled) SAs(ctx context.Context) ([]klips.SA, error) {
 	return sas, err
 }
 
-func (s *spoiled) Unread(context.Context) ([]klips.UnreadLine, error) { return s.lines, nil }
+func (s *spoiled) Unread(context.Context, ...string) ([]klips.UnreadLine, error) { return s.lines, nil }
 
 // TestKLIPSUnread: a line that cannot be read is in the way of those alone that it
 // names.

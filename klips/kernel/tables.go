@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/klips-go/ipsec/klips"
@@ -39,8 +40,9 @@ func parse[T any](s *Stack, name string, parse func(io.Reader) (T, error)) (t T,
 	return t, nil
 }
 
-// Unread returns the lines of the tables that cannot be read.
-func (s *Stack) Unread(ctx context.Context) ([]klips.UnreadLine, error) {
+// Unread returns the lines of tables that cannot be read, of all tables if none is
+// named.
+func (s *Stack) Unread(ctx context.Context, tables ...string) ([]klips.UnreadLine, error) {
 	var lines []klips.UnreadLine
 	for _, t := range []struct {
 		name  string
@@ -52,6 +54,9 @@ func (s *Stack) Unread(ctx context.Context) ([]klips.UnreadLine, error) {
 		{"ipsec_tncfg", only(procfs.ParseTncfg)},
 		{"ipsec_klipsdebug", only(procfs.ParseKlipsdebug)},
 	} {
+		if len(tables) > 0 && !slices.Contains(tables, t.name) {
+			continue
+		}
 		b, err := s.Table(ctx, t.name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a table that is not there has no lines

@@ -26,7 +26,9 @@ type partialStack struct {
 
 func (s *partialStack) SAs(context.Context) ([]klips.SA, error) { return s.sas, s.ListErr }
 
-func (s *partialStack) Unread(context.Context) ([]klips.UnreadLine, error) { return s.lines, s.err }
+func (s *partialStack) Unread(context.Context, ...string) ([]klips.UnreadLine, error) {
+	return s.lines, s.err
+}
 
 func spoiled() *partialStack {
 	ah := klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1104, Proto: klips.ProtoAH}
