@@ -100,7 +100,7 @@ func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
 			// Another one was faster; it may not answer yet.
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("a daemon, pid %d, has %s and does not answer; end it with: ipsec setup stop", pid, d.rundir)
+			return d.mute(pid)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -389,8 +389,37 @@ func (d daemon) set(ctx context.Context, words []string) error {
 	return setKnobs(ctx, c, knobs, words)
 }
 
+// dial connects to the daemon. One that is just ending, or not ready yet, has the run
+// directory and does not answer: what there is then is known when it has gone, or
+// answers.
+func (d daemon) dial() (*user.Client, error) {
+	for end := time.Now().Add(d.patience.stop); ; time.Sleep(20 * time.Millisecond) {
+		c, err := user.Dial(user.SocketPath(d.rundir))
+		if err == nil || !silent(err) {
+			return c, err
+		}
+		dir, derr := user.OpenDir(d.rundir)
+		if derr != nil {
+			return nil, err
+		}
+		pid, derr := dir.Holder()
+		dir.Close()
+		switch {
+		case derr != nil || pid == 0:
+			return nil, err
+		case time.Now().After(end):
+			return nil, d.mute(pid)
+		}
+	}
+}
+
+// mute says that a daemon does not answer.
+func (d daemon) mute(pid int) error {
+	return fmt.Errorf("a daemon, pid %d, has %s and does not answer; end it with: ipsec setup stop", pid, d.rundir)
+}
+
 func (d daemon) status(ctx context.Context, asJSON bool) error {
-	c, err := user.Dial(user.SocketPath(d.rundir))
+	c, err := d.dial()
 	if err != nil {
 		if !silent(err) {
 			return d.refused(err)

@@ -139,6 +139,40 @@ func (b *bench) must(action func(daemon, context.Context) error) result {
 	return r
 }
 
+// TestStatusWaits: a daemon that is just ending still has its devices. What it leaves
+// is known when it has gone.
+func TestStatusWaits(t *testing.T) {
+	b := newBench(t)
+	if err := os.Mkdir(b.rundir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := user.OpenDir(b.rundir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	lock, err := dir.TakeLock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.patience.stop = 0
+	if r := b.run(status); r.status != 1 || !strings.Contains(r.err, "has "+b.rundir+" and does not answer; end it with: ipsec setup stop") {
+		t.Errorf("while it has the directory: status %d, %q%q", r.status, r.out, r.err)
+	}
+	b.patience.stop = time.Minute
+	done := make(chan result)
+	go func() { done <- b.run(status) }()
+	select {
+	case r := <-done:
+		t.Errorf("status does not wait: %d, %q%q", r.status, r.out, r.err)
+	case <-time.After(100 * time.Millisecond): // a busy machine makes it longer, which is as good
+		lock.Release()
+		if r := <-done; r.status != 3 || !strings.HasPrefix(r.out, "IPsec stopped") {
+			t.Errorf("when it has gone: status %d, %q%q", r.status, r.out, r.err)
+		}
+	}
+}
+
 func status(d daemon, ctx context.Context) error { return d.status(ctx, false) }
 
 func TestLifecycle(t *testing.T) {
