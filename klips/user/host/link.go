@@ -60,6 +60,30 @@ func setIff(fd int, name string, flags uint16) error {
 	return unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 }
 
+// Read reads packets. os.ErrClosed: the device has been removed from the system, too.
+// How a read fails then depends on whether it had begun before: the runtime finds out
+// that the file cannot be waited for any more, and returns an error of its own.
+func (l *link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	n, err := l.Device.Read(bufs, sizes, offset)
+	if err != nil && !errors.Is(err, os.ErrClosed) && l.gone() {
+		err = os.ErrClosed
+	}
+	return n, err
+}
+
+// gone reports whether the file has lost its device.
+func (l *link) gone() (gone bool) {
+	c, err := l.File().SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = c.Control(func(fd uintptr) {
+		ifr := new(unix.Ifreq)
+		gone = errors.Is(unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr), unix.EBADFD)
+	})
+	return gone || err != nil
+}
+
 func (l *link) Name() string         { return l.name }
 func (l *link) MTU() (int, error)    { return mtu(l.name) }
 func (l *link) SetMTU(mtu int) error { return setMTU(l.name, mtu) }
