@@ -35,6 +35,7 @@ const (
 	Long         Word = "long"
 	Make         Word = "make"
 	Mandoc       Word = "mandoc"
+	NFTables     Word = "nftables"
 	PFKEY        Word = "pfkey"
 	Ping         Word = "ping"
 	PTY          Word = "pty"
@@ -67,6 +68,7 @@ var meanings = map[Word]string{
 	Long:         "no -short",
 	Make:         "the program make",
 	Mandoc:       "the program mandoc",
+	NFTables:     "nftables of the kernel, and the program nft",
 	PFKEY:        "PF_KEY sockets of the kernel",
 	Ping:         "the program ping",
 	PTY:          "pseudo-terminals",

@@ -1,0 +1,199 @@
+package guard
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A Flow is packets that the table decides about.
+type Flow struct {
+	klips.Selector
+	// In: packets that arrive; else packets that leave. The selector has the
+	// packets' own source and destination in either case.
+	In bool
+	// Pass: they may pass in clear; else they must not.
+	Pass bool
+	// ByHand: no connection with a name asks for it, only an eroute or an inbound
+	// policy that was set by hand.
+	ByHand bool
+}
+
+// Rules are what the table does. The zero value is no table.
+type Rules struct {
+	Flows []Flow
+	// Peers are the far ends of SAs: packets that are protected go there.
+	Peers []netip.Addr
+	// Ports are this host's UDP ports that encapsulated ESP comes to, besides those
+	// of IKE (500 and 4500, which are always among them).
+	Ports []uint16
+}
+
+// The ports of IKE and of ESP in UDP (RFC 7296 sections 2 and 2.23).
+var alwaysPorts = [...]uint16{500, 4500}
+
+// Closes reports whether there is a flow that must not pass in clear. Without one
+// there is no table.
+func (r Rules) Closes() bool {
+	return slices.ContainsFunc(r.Flows, func(f Flow) bool { return !f.Pass })
+}
+
+// Normal returns the rules as the table has them: sorted, each once, without flows
+// that change nothing. Two that are equal are the same table.
+func (r Rules) Normal() Rules {
+	if !r.Closes() {
+		return Rules{}
+	}
+	n := Rules{Flows: slices.Clone(r.Flows), Peers: slices.Clone(r.Peers), Ports: append(alwaysPorts[:], r.Ports...)}
+	n.Flows = append(n.Flows, within(n.Flows)...)
+	n.Flows = slices.DeleteFunc(n.Flows, func(f Flow) bool { return f.Pass && !mayPass(f, r.Flows) })
+	slices.SortFunc(n.Flows, compareFlows)
+	n.Flows = slices.Compact(n.Flows)
+	n.Peers = slices.DeleteFunc(n.Peers, func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() })
+	slices.SortFunc(n.Peers, netip.Addr.Compare)
+	n.Peers = slices.Compact(n.Peers)
+	slices.Sort(n.Ports)
+	n.Ports = slices.Compact(n.Ports)
+	return n
+}
+
+// within returns what passes although nobody has asked for it. Where the far side is
+// everything, as 0.0.0.0/0, it holds the near side, too; what goes from there to there
+// is not for a peer.
+func within(flows []Flow) (pass []Flow) {
+	for _, f := range flows {
+		near, far := f.Src, f.Dst
+		if f.In {
+			near, far = far, near
+		}
+		if !f.Pass && far.Bits() < near.Bits() && far.Contains(near.Addr()) {
+			pass = append(pass, Flow{Selector: klips.Selector{Src: near, Dst: near}, In: f.In, Pass: true})
+		}
+	}
+	return pass
+}
+
+// mayPass reports whether a flow that passes makes a difference, and cannot open
+// what must stay closed. It opens a part of a wider one. Where it is wider than a flow
+// that is closed, that one has the longer prefixes, whose rule comes first. Two that only
+// overlap are in no such order, so what passes gives way.
+func mayPass(pass Flow, flows []Flow) bool {
+	narrower := false
+	for _, f := range flows {
+		if f.Pass || f.In != pass.In || !overlaps(f.Selector, pass.Selector) {
+			continue
+		}
+		switch {
+		case refines(pass.Selector, f.Selector):
+			narrower = true
+		case !refines(f.Selector, pass.Selector):
+			return false
+		}
+	}
+	return narrower
+}
+
+// refines reports whether all packets of a are packets of b.
+func refines(a, b klips.Selector) bool {
+	inside := func(a, b netip.Prefix) bool { return b.Bits() <= a.Bits() && b.Contains(a.Addr()) }
+	return inside(a.Src, b.Src) && inside(a.Dst, b.Dst) &&
+		(b.Proto == 0 || b.Proto == a.Proto) && (b.SrcPort == 0 || b.SrcPort == a.SrcPort) && (b.DstPort == 0 || b.DstPort == a.DstPort)
+}
+
+// overlap reports whether a number can be both of two, of which zero means any.
+func overlap[N uint8 | uint16](x, y N) bool { return x == 0 || y == 0 || x == y }
+
+// overlaps reports whether a packet can be of both.
+func overlaps(a, b klips.Selector) bool {
+	return a.Src.Overlaps(b.Src) && a.Dst.Overlaps(b.Dst) &&
+		overlap(a.Proto, b.Proto) && overlap(a.SrcPort, b.SrcPort) && overlap(a.DstPort, b.DstPort)
+}
+
+// Close adds a guarded flow, and reports whether it was there.
+func (r *Rules) Close(g klips.Guard) (was bool) {
+	was = true
+	add := func(f Flow) {
+		if !slices.Contains(r.Flows, f) {
+			r.Flows = append(r.Flows, f)
+			was = false
+		}
+	}
+	add(Flow{Selector: g.Selector})
+	if g.In {
+		add(Flow{Selector: reverse(g.Selector), In: true})
+	}
+	if g.Peer.IsValid() && !slices.Contains(r.Peers, g.Peer) {
+		r.Peers = append(r.Peers, g.Peer)
+	}
+	return was
+}
+
+// Open removes a flow that was added with Close, and reports whether it was there.
+func (r *Rules) Open(s klips.Selector) (was bool) {
+	n := len(r.Flows)
+	r.Flows = slices.DeleteFunc(r.Flows, func(f Flow) bool {
+		return f == Flow{Selector: s} || f == Flow{Selector: reverse(s), In: true}
+	})
+	return len(r.Flows) < n
+}
+
+// Clone returns a copy that shares nothing with the rules.
+func (r Rules) Clone() Rules {
+	return Rules{Flows: slices.Clone(r.Flows), Peers: slices.Clone(r.Peers), Ports: slices.Clone(r.Ports)}
+}
+
+// ByHand makes what eroutes and inbound policies that were set by hand protect the
+// flows that are closed by hand, in place of those that were. out: eroutes count.
+func (r *Rules) ByHand(out bool, eroutes []klips.Eroute, policies []klips.Selector) {
+	r.Flows = slices.DeleteFunc(r.Flows, func(f Flow) bool { return f.ByHand })
+	for _, e := range eroutes {
+		if out && e.ID != klips.Magic(klips.SPIPass) {
+			r.Flows = append(r.Flows, Flow{Selector: e.Selector, ByHand: true})
+		}
+	}
+	for _, s := range policies {
+		r.Flows = append(r.Flows, Flow{Selector: s, In: true, ByHand: true})
+	}
+}
+
+// SetPass makes the eroutes to %pass the flows that pass, in both directions, in place
+// of those that were.
+func (r *Rules) SetPass(eroutes []klips.Eroute) {
+	r.Flows = slices.DeleteFunc(r.Flows, func(f Flow) bool { return f.Pass })
+	for _, e := range eroutes {
+		if e.ID == klips.Magic(klips.SPIPass) {
+			r.Flows = append(r.Flows,
+				Flow{Selector: e.Selector, Pass: true},
+				Flow{Selector: reverse(e.Selector), In: true, Pass: true})
+		}
+	}
+}
+
+// reverse returns the selector of the answers.
+func reverse(s klips.Selector) klips.Selector {
+	return klips.Selector{Src: s.Dst, Dst: s.Src, Proto: s.Proto, SrcPort: s.DstPort, DstPort: s.SrcPort}
+}
+
+func compareFlows(a, b Flow) int {
+	return cmp.Or(
+		compareBool(a.In, b.In), compareBool(a.Pass, b.Pass), compareBool(a.ByHand, b.ByHand),
+		comparePrefix(a.Src, b.Src), comparePrefix(a.Dst, b.Dst),
+		cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.DstPort, b.DstPort),
+	)
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}

@@ -1,0 +1,274 @@
+package guard
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A Table is the table of the network namespace that it was opened in. Its methods
+// may be called from several goroutines.
+type Table struct {
+	mu   sync.Mutex
+	c    *nftables.Conn
+	mine map[uint32]bool // the netlink addresses that requests came from
+}
+
+// ErrNone is the error of a kernel without nftables, or with one that lacks
+// something that the table needs. It wraps what the kernel answered.
+var ErrNone = errors.New("the kernel has no usable nftables")
+
+// Open opens a connection to the kernel. Nothing is changed. The error is ErrNone
+// where the kernel has no nftables.
+func Open() (*Table, error) {
+	t := &Table{mine: map[uint32]bool{}}
+	if err := t.dial(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// sendBuffer is enough for a table of 100,000 flows.
+const sendBuffer = 16 << 20
+
+func (t *Table) dial() error {
+	c, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		t.mine[c.PID()] = true
+		return errors.Join(c.SetWriteBuffer(sendBuffer), c.SetReadBuffer(sendBuffer))
+	}))
+	t.c = c
+	return kernelError(err)
+}
+
+// kernelError wraps an error as ErrNone where it means that the kernel lacks
+// something.
+func kernelError(err error) error {
+	for _, e := range [...]syscall.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", ErrNone, err)
+		}
+	}
+	return err
+}
+
+// Close frees the connection. The table stays.
+func (t *Table) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.c.CloseLasting()
+}
+
+// again opens a new connection after an error: answers to earlier requests can be
+// waiting on the old one.
+func (t *Table) again(err error) error {
+	if err != nil {
+		_ = t.c.CloseLasting()
+		_ = t.dial()
+	}
+	return err
+}
+
+func klipsTable() *nftables.Table {
+	return &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
+}
+
+// Set makes the table as the rules have it, in one step: there is no moment without
+// it, and no packet that meets a part of it. The counters go on. Rules that close
+// nothing remove the table. ErrNone: the kernel cannot have it. EPERM: the process
+// may not.
+func (t *Table) Set(r Rules) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r = r.Normal()
+	old, err := t.sets()
+	if err != nil {
+		return t.again(err)
+	}
+	if !r.Closes() {
+		if old == nil {
+			return nil
+		}
+		t.c.DelTable(klipsTable())
+		return t.again(kernelError(t.c.Flush()))
+	}
+	table := t.c.AddTable(klipsTable())
+	for _, name := range [...]string{counterOut, counterIn} {
+		t.c.AddObj(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
+	}
+	if old != nil {
+		t.c.FlushTable(table) // the rules of all chains
+		for _, s := range old {
+			t.c.DelSet(s)
+		}
+	}
+	g := &change{c: t.c, table: table}
+	g.build(r)
+	if g.err != nil {
+		return t.again(g.err)
+	}
+	return t.again(kernelError(t.c.Flush()))
+}
+
+// sets lists the sets of the table; nil without an error: there is no table.
+func (t *Table) sets() ([]*nftables.Set, error) {
+	all, err := t.c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, kernelError(err)
+	}
+	for _, table := range all {
+		if table.Name == tableName {
+			l, err := t.c.GetSets(klipsTable())
+			if l == nil && err == nil {
+				l = []*nftables.Set{}
+			}
+			return l, err
+		}
+	}
+	return nil, nil
+}
+
+// Read returns the rules that the table has, as Normal does. Without a table these
+// are none.
+func (t *Table) Read() (r Rules, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sets, err := t.sets()
+	if err != nil {
+		return r, t.again(err)
+	}
+	for _, s := range sets {
+		if err := t.readSet(s, &r); err != nil {
+			return r, t.again(err)
+		}
+	}
+	return r.Normal(), nil
+}
+
+func (t *Table) readSet(set *nftables.Set, r *Rules) error {
+	s, isFlows := parseShape(set.Name)
+	if !isFlows && set.Name != setPeers4 && set.Name != setPeers6 && set.Name != setPorts {
+		return nil
+	}
+	elements, err := t.c.GetSetElements(set)
+	if err != nil {
+		return err
+	}
+	for _, e := range elements {
+		switch {
+		case isFlows:
+			if f, ok := s.flow(e.Key); ok {
+				r.Flows = append(r.Flows, f)
+			}
+		case set.Name == setPorts:
+			if len(e.Key) >= 2 {
+				r.Ports = append(r.Ports, binary.BigEndian.Uint16(e.Key))
+			}
+		default:
+			if a, ok := netip.AddrFromSlice(e.Key); ok {
+				r.Peers = append(r.Peers, a)
+			}
+		}
+	}
+	return nil
+}
+
+// Counters are how many packets the table has dropped.
+type Counters struct {
+	Out uint64 `json:"out"` // that were about to leave in clear
+	In  uint64 `json:"in"`  // that arrived in clear
+}
+
+// Counters reads the counters; both are zero without a table.
+func (t *Table) Counters() (n Counters, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sets, err := t.sets(); sets == nil {
+		return n, t.again(err)
+	}
+	for name, v := range map[string]*uint64{counterOut: &n.Out, counterIn: &n.In} {
+		o, err := t.c.GetObject(&nftables.NamedObj{Table: klipsTable(), Name: name, Type: nftables.ObjTypeCounter})
+		if err != nil {
+			return n, t.again(err)
+		}
+		if named, ok := o.(*nftables.NamedObj); ok {
+			if c, ok := named.Obj.(*expr.Counter); ok {
+				*v = c.Packets
+			}
+		}
+	}
+	return n, nil
+}
+
+// Watch calls lost after somebody else has changed the table, as with nft flush
+// ruleset: it may have to be set again. It does so from a goroutine of its own, until
+// stop is called, which returns when it has ended. err is not nil in a last call, where
+// there is no more to be heard.
+func (t *Table) Watch(lost func(err error)) (stop func(), err error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, kernelError(err)
+	}
+	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		c.Close()
+		return nil, kernelError(err)
+	}
+	var stopped atomic.Bool
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			msgs, err := c.Receive()
+			switch {
+			case stopped.Load():
+				return
+			case errors.Is(err, unix.ENOBUFS): // some were lost
+				lost(nil)
+			case err != nil:
+				lost(err)
+				return
+			case slices.ContainsFunc(msgs, func(m netlink.Message) bool { return ofTable(m) && !t.isMine(m.Header.PID) }):
+				lost(nil)
+			}
+		}
+	}()
+	return func() {
+		stopped.Store(true)
+		c.Close()
+		<-ended
+	}, nil
+}
+
+func (t *Table) isMine(pid uint32) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mine[pid]
+}
+
+// ofTable reports whether a message of the kernel is about the table or something in
+// it. All of these begin with a struct nfgenmsg, and name their table in the first
+// attribute (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE and so on are all 1).
+func ofTable(m netlink.Message) bool {
+	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || m.Data[0] != unix.NFPROTO_INET {
+		return false
+	}
+	ad, err := netlink.NewAttributeDecoder(m.Data[4:])
+	if err != nil {
+		return false
+	}
+	for ad.Next() {
+		if ad.Type() == unix.NFTA_TABLE_NAME {
+			return ad.String() == tableName
+		}
+	}
+	return false
+}
