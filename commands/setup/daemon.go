@@ -208,13 +208,13 @@ func (d daemon) stop(ctx context.Context) error {
 	case err != nil:
 		return err
 	case dir == nil:
-		return d.removeLeft()
+		return errors.Join(d.removeLeft(), openAll())
 	}
 	defer dir.Close()
 	if err := d.stopIn(ctx, dir, (*user.Client).Stop); err != nil {
 		return err
 	}
-	if err := d.removeLeft(); err != nil {
+	if err := errors.Join(d.removeLeft(), openAll()); err != nil {
 		return err
 	}
 	// The log has nothing to tell after a proper stop.
@@ -464,6 +464,7 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		fmt.Fprintf(w, "stack user %s in %s, up %v\n", s.Version, s.Rundir, time.Duration(s.Uptime)*time.Second)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
 		writeHolds(w, s.Holds)
+		writeUnprotected(w, s.Unprotected)
 		writeDevices(w, s.Devices)
 		writeKnobs(w, s.Knobs)
 		return nil

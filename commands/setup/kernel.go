@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/guard"
 	module "github.com/klips-go/ipsec/klips/kernel"
 )
 
@@ -110,7 +111,7 @@ func (k kernel) stop(ctx context.Context) error {
 	if s.Name() == "klips" {
 		// Its devices come and go with its module. As long as they are there, so
 		// are the routes into them, and packets are dropped.
-		return nil
+		return openAll()
 	}
 	devices, err := s.Devices(ctx)
 	if err != nil {
@@ -122,7 +123,7 @@ func (k kernel) stop(ctx context.Context) error {
 			return explain.Error(explain.DeleteDevice, d.Name, err)
 		}
 	}
-	return nil
+	return openAll()
 }
 
 // held are the far ends of transport mode, where a stack takes packets without a
@@ -212,6 +213,8 @@ type kernelStatus struct {
 	Eroutes int            `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
 	Knobs   []klips.Knob   `json:"knobs,omitempty"`
+	// Unprotected is as in [user.Status].
+	Unprotected *guard.Counters `json:"unprotected,omitempty"`
 	listing.Abilities
 	listing.Oddities
 }
@@ -239,6 +242,9 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	if n, ok := guard.ReadCounters(); ok {
+		st.Unprotected = &n
+	}
 	for _, n := range st.Notes() {
 		cli.Notef(k.env, "%s", n)
 	}
@@ -251,6 +257,7 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 		if st.idle() {
 			fmt.Fprintln(w, "nothing is set up")
 		}
+		writeUnprotected(w, st.Unprotected)
 		writeDevices(w, st.Devices)
 		writeKnobs(w, st.Knobs)
 		st.Abilities.Write(w)

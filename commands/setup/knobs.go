@@ -28,6 +28,8 @@ func kindOf(name string) kind {
 	switch name {
 	case "ike_bypass":
 		return kind{form: "ike_bypass=peers or ike_bypass=klips", words: []string{"peers", "klips"}}
+	case "outbound_clear":
+		return kind{form: "outbound_clear=pass or outbound_clear=drop", words: []string{"pass", "drop"}}
 	case "natt_keepalive":
 		return kind{form: "natt_keepalive=SECONDS, from 0 (none) to 3600", most: 3600}
 	}

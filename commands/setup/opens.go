@@ -59,7 +59,7 @@ func opening(ctx context.Context, env *cli.Env, n network, held []netip.Prefix, 
 		}
 	}
 	err := action(ctx)
-	opened := slices.DeleteFunc(closed, func(dst netip.Prefix) bool { return !passes(n, dst) })
+	opened := widest(slices.DeleteFunc(closed, func(dst netip.Prefix) bool { return !passes(n, dst) }))
 	for i, dst := range opened {
 		if rest := len(opened) - i; i == maxNamed-1 && rest > 1 {
 			cli.Notef(env, "and %d more networks can leave in clear now", rest)
@@ -68,6 +68,16 @@ func opening(ctx context.Context, env *cli.Env, n network, held []netip.Prefix, 
 		cli.Notef(env, "%v can leave in clear now", dst)
 	}
 	return err
+}
+
+// widest leaves out the networks that lie in others of a list.
+func widest(l []netip.Prefix) (w []netip.Prefix) {
+	for i, p := range l {
+		if !slices.ContainsFunc(l, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Contains(p.Addr()) }) && !slices.Contains(l[:i], p) {
+			w = append(w, p)
+		}
+	}
+	return w
 }
 
 // passes reports whether packets to a network leave past the virtual devices.

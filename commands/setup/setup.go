@@ -89,7 +89,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case "start":
 		return s.start(ctx)
 	case "stop":
-		return opening(ctx, env, hostNetwork{}, s.held(ctx), s.stop)
+		return opening(ctx, env, hostNetwork{}, append(s.held(ctx), guarded()...), s.stop)
 	case "restart", "force-reload":
 		return opening(ctx, env, hostNetwork{}, s.held(ctx), s.restart)
 	case "condrestart", "try-restart":

@@ -107,7 +107,7 @@ func xRules(t Type, reply bool) rule {
 		return rule{}
 	}
 	switch t {
-	case TypeXSet:
+	case TypeXSet, TypeXGuard, TypeXUnguard:
 		return rule{extXData, 0}
 	case TypeXGroup:
 		return rule{extXSAIDs, 0}

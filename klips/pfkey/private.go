@@ -23,6 +23,8 @@ import (
 //	STOP, LEAVE                                  header, when the daemon is about to go
 //	STATUS                                       DATA (one JSON value)
 //	SET        DATA (JSON: names and values)     header
+//	GUARD      DATA (JSON: klips.Guard)          header; EEXIST: guarded before
+//	UNGUARD    DATA (JSON: klips.Selector)       header
 //	ADD        as KLIPS', [WINDOW PACKETS FAR_END    as KLIPS'; with the errno
 //	           ESN REUSE]                            EKEYREJECTED: [SAIDS (1): who
 //	                                                 sends with this key]
@@ -59,8 +61,11 @@ const (
 	TypeXSet       Type = 71 // sets knobs of the stack, all or none
 	TypeXLeave     Type = 72 // asks the daemon to stop, and to leave its devices to the next one
 
+	TypeXGuard   Type = 73 // guards a flow
+	TypeXUnguard Type = 74 // ends that
+
 	minXType = TypeXGroup
-	maxXType = TypeXLeave
+	maxXType = TypeXUnguard
 )
 
 // Private extension types.

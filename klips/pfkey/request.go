@@ -285,26 +285,66 @@ func Leave() *Message { return request(TypeXLeave, SATypeUnspec) }
 func Status() *Message { return request(TypeXStatus, SATypeUnspec) }
 
 // Set asks the embedded daemon to set knobs, all or none. Private part.
-func Set(knobs map[string]int) (*Message, error) {
-	b, err := json.Marshal(knobs)
+func Set(knobs map[string]int) (*Message, error) { return withData(TypeXSet, knobs) }
+
+// Knobs returns what a private SET asks for.
+func (m *Message) Knobs() (k map[string]int, err error) {
+	err = m.data(&k)
+	return k, err
+}
+
+// Guard asks the embedded daemon to guard a flow. Private part.
+func Guard(g klips.Guard) (*Message, error) { return withData(TypeXGuard, g) }
+
+// Guard returns what a private GUARD asks for. The selector is one that an eroute
+// could have.
+func (m *Message) Guard() (g klips.Guard, err error) {
+	if err = m.data(&g); err == nil {
+		err = m.selects(g.Selector)
+	}
+	return g, err
+}
+
+// Unguard asks the embedded daemon to guard a flow no more. Private part.
+func Unguard(s klips.Selector) (*Message, error) { return withData(TypeXUnguard, s) }
+
+// Unguarded returns what a private UNGUARD asks for.
+func (m *Message) Unguarded() (s klips.Selector, err error) {
+	if err = m.data(&s); err == nil {
+		err = m.selects(s)
+	}
+	return s, err
+}
+
+// selects returns an error unless a selector that came as JSON has what all have.
+func (m *Message) selects(s klips.Selector) error {
+	if !s.Src.IsValid() || !s.Dst.IsValid() || s.Src != s.Src.Masked() || s.Dst != s.Dst.Masked() || s.Src.Addr().Is4() != s.Dst.Addr().Is4() ||
+		s.Src.Addr().Is4In6() || s.Dst.Addr().Is4In6() {
+		return &Error{syscall.EINVAL, m.Type, ExtXData, "is no selector"}
+	}
+	return nil
+}
+
+// withData makes a private message with a value as JSON.
+func withData(t Type, v any) (*Message, error) {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	m := request(TypeXSet, SATypeUnspec)
+	m := request(t, SATypeUnspec)
 	m.XData = new(Data(b))
 	return m, nil
 }
 
-// Knobs returns what a private SET asks for.
-func (m *Message) Knobs() (map[string]int, error) {
+// data reads the value of a private message.
+func (m *Message) data(v any) error {
 	if m.XData == nil {
-		return nil, missing(m.Type, ExtXData)
+		return missing(m.Type, ExtXData)
 	}
-	var k map[string]int
-	if err := json.Unmarshal(*m.XData, &k); err != nil {
-		return nil, &Error{syscall.EINVAL, m.Type, ExtXData, "is not JSON"}
+	if err := json.Unmarshal(*m.XData, v); err != nil {
+		return &Error{syscall.EINVAL, m.Type, ExtXData, "is not JSON"}
 	}
-	return k, nil
+	return nil
 }
 
 func first(s []SAType) SAType {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -293,9 +294,12 @@ type Status struct {
 	Eroutes int            `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
 	// Dropped counts messages to listeners that did not read them.
-	Dropped uint64       `json:"dropped,omitempty"`
-	Holds   Holds        `json:"holds"`
-	Knobs   []klips.Knob `json:"knobs"`
+	Dropped uint64 `json:"dropped,omitempty"`
+	Holds   Holds  `json:"holds"`
+	// Unprotected counts packets of guarded flows that the packet filter has dropped,
+	// because they were in clear; nil where it guards none.
+	Unprotected *guard.Counters `json:"unprotected,omitempty"`
+	Knobs       []klips.Knob    `json:"knobs"`
 }
 
 // Holds counts the eroutes that packets are kept for, by %hold and traps, and
@@ -323,6 +327,31 @@ func (c *Client) Set(ctx context.Context, knobs map[string]int) error {
 		return opError("set", "", err)
 	}
 	_, err = c.call(ctx, "set", "", m)
+	return err
+}
+
+var _ klips.Guardian = (*Client)(nil)
+
+// Guard guards a flow.
+func (c *Client) Guard(ctx context.Context, g klips.Guard) (was bool, err error) {
+	m, err := pfkey.Guard(g)
+	if err != nil {
+		return false, opError("guard", g.Selector.String(), err)
+	}
+	_, err = c.call(ctx, "guard", g.Selector.String(), m)
+	if errors.Is(err, syscall.EEXIST) {
+		return true, nil
+	}
+	return false, err
+}
+
+// Unguard guards a flow no more.
+func (c *Client) Unguard(ctx context.Context, s klips.Selector) error {
+	m, err := pfkey.Unguard(s)
+	if err != nil {
+		return opError("unguard", s.String(), err)
+	}
+	_, err = c.call(ctx, "unguard", s.String(), m)
 	return err
 }
 

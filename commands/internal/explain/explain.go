@@ -39,6 +39,8 @@ const (
 	CreateDevice
 	DeleteDevice
 	SetDebug
+	Guard
+	Unguard
 	List
 	numOps
 )
@@ -62,6 +64,8 @@ var verbs = [numOps]string{
 	CreateDevice:  "not created",
 	DeleteDevice:  "not deleted",
 	SetDebug:      "the debug masks were not changed",
+	Guard:         "not kept from passing in clear",
+	Unguard:       "stays kept from passing in clear",
 	List:          "cannot be listed",
 }
 

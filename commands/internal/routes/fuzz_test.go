@@ -16,7 +16,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(append(head(unix.AF_INET6, 64), 20, 0, 1, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 4, 0, 2, 0, 0, 0))
 	f.Add(head(unix.AF_INET, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, ok := parse(b, map[uint32]string{2: "eth0"})
+		r, ok := parse(b, unix.RTN_UNICAST, map[uint32]string{2: "eth0"})
 		if !ok {
 			return
 		}

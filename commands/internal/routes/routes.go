@@ -90,7 +90,10 @@ func To(list []Route, dst netip.Prefix) (best Route, ok bool) {
 }
 
 // dump reads the unicast routes of all tables.
-func dump() ([]Route, error) {
+func dump() ([]Route, error) { return dumpKind(unix.RTN_UNICAST) }
+
+// dumpKind reads the routes of a kind (RTN_…) of all tables.
+func dumpKind(kind uint8) ([]Route, error) {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func dump() ([]Route, error) {
 			return nil, err
 		}
 		for _, m := range msgs {
-			if r, ok := parse(m.Data, names); ok {
+			if r, ok := parse(m.Data, kind, names); ok {
 				l = append(l, r)
 			}
 		}
@@ -124,14 +127,14 @@ func dump() ([]Route, error) {
 
 // parse reads a struct rtmsg and its attributes; ok is false for routes of other
 // kinds.
-func parse(b []byte, names map[uint32]string) (r Route, ok bool) {
+func parse(b []byte, kind uint8, names map[uint32]string) (r Route, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, false
 	}
 	// rtm_family, rtm_dst_len, rtm_src_len, rtm_tos, rtm_table, rtm_protocol,
 	// rtm_scope, rtm_type, rtm_flags
-	family, bits, table, kind := b[0], int(b[1]), uint32(b[4]), b[7]
-	if kind != unix.RTN_UNICAST || family != unix.AF_INET && family != unix.AF_INET6 {
+	family, bits, table := b[0], int(b[1]), uint32(b[4])
+	if b[7] != kind || family != unix.AF_INET && family != unix.AF_INET6 {
 		return r, false
 	}
 	r.tos, r.proto = b[3], b[5]

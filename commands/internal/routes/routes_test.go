@@ -60,7 +60,7 @@ func TestParse(t *testing.T) {
 		e.Uint32(unix.RTA_OIF, 3)
 		e.Uint32(unix.RTA_PRIORITY, 9)
 	})
-	r, ok := parse(full, names)
+	r, ok := parse(full, unix.RTN_UNICAST, names)
 	if want := "10.0.2.0/24 via 192.0.2.254 dev eth0 src 10.0.1.1 metric 9"; !ok || r.String() != want {
 		t.Errorf("parse = %v, %v, want %s", r, ok, want)
 	}
@@ -70,7 +70,7 @@ func TestParse(t *testing.T) {
 	}
 	none := func(*netlink.AttributeEncoder) {}
 	for family, want := range map[uint8]string{unix.AF_INET: "0.0.0.0/0", unix.AF_INET6: "::/0"} {
-		r, ok := parse(message(t, family, 0, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, none), names)
+		r, ok := parse(message(t, family, 0, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, none), unix.RTN_UNICAST, names)
 		if !ok || r.Dst.String() != want || r.Device != "" {
 			t.Errorf("a default route of family %d = %+v, %v", family, r, ok)
 		}
@@ -81,12 +81,12 @@ func TestParse(t *testing.T) {
 		"too long a prefix":  message(t, unix.AF_INET, 33, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, none),
 		"an address too big": message(t, unix.AF_INET, 24, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, func(e *netlink.AttributeEncoder) { e.Bytes(unix.RTA_DST, make([]byte, 5)) }),
 	} {
-		if r, ok := parse(b, names); ok {
+		if r, ok := parse(b, unix.RTN_UNICAST, names); ok {
 			t.Errorf("%s is taken for %v", name, r)
 		}
 	}
 	for n := range full {
-		parse(full[:n], names) // must not read past the end
+		parse(full[:n], unix.RTN_UNICAST, names) // must not read past the end
 	}
 }
 
@@ -280,7 +280,7 @@ func listen(t *testing.T) func() []netlink.HeaderType {
 				t.Fatal(err)
 			}
 			for _, m := range msgs {
-				if r, ok := parse(m.Data, nil); ok && r.Dst == mark.Dst {
+				if r, ok := parse(m.Data, unix.RTN_UNICAST, nil); ok && r.Dst == mark.Dst {
 					return kinds
 				}
 				kinds = append(kinds, m.Header.Type)

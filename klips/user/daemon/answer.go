@@ -54,6 +54,21 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		if err == nil {
 			err = s.eng.SetKnobs(knobs)
 		}
+		if err == nil {
+			s.guards.knobs(knobs)
+		}
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+	case pfkey.TypeXGuard:
+		f, err := m.Guard()
+		if err == nil {
+			err = s.guards.guard(f)
+		}
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+	case pfkey.TypeXUnguard:
+		f, err := m.Unguarded()
+		if err == nil {
+			err = s.guards.unguard(f)
+		}
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
 	case pfkey.TypeXStop, pfkey.TypeXLeave:
 		err := send(pfkey.Ack(m.Header))
@@ -63,6 +78,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		s.stop()
 		return err
 	}
+	defer s.guards.changed()
 	if m.Type < firstPrivate || m.Type == pfkey.TypeXGroup {
 		// Not held while the answer is sent: the client may take its time.
 		s.changes.Lock()
@@ -232,7 +248,7 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		}
 	}
 	sas, eroutes := s.eng.Count()
-	r, err := pfkey.StatusReply(m.Header, user.Status{
+	status := user.Status{
 		PID:     os.Getpid(),
 		Version: s.version,
 		Rundir:  s.rundir,
@@ -243,7 +259,11 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		Knobs:   s.eng.Knobs(),
 		Dropped: s.audience.lost(),
 		Holds:   user.Holds(s.eng.Holds()),
-	})
+	}
+	if n, ok := s.guards.counters(); ok {
+		status.Unprotected = &n
+	}
+	r, err := pfkey.StatusReply(m.Header, status)
 	if err != nil {
 		return err
 	}

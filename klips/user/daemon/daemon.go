@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/engine"
@@ -29,7 +30,10 @@ type Config struct {
 	// Debug switches all areas of the debug log on, as klipsdebug --all does.
 	Debug bool
 	Host  engine.Host // nil: this machine
-	Clock clock.Clock // nil: this machine's
+	// Filter keeps flows from leaving and arriving in clear; nil: that of this machine,
+	// and none where Host is given.
+	Filter Filter
+	Clock  clock.Clock // nil: this machine's
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
 }
@@ -66,6 +70,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer lock.Release()
+	noFilter := errors.New("the host has no packet filter")
 	if c.Host == nil {
 		h, err := host.Open()
 		if err != nil {
@@ -73,6 +78,14 @@ func Run(ctx context.Context, c Config) error {
 		}
 		defer h.Close()
 		c.Host = h
+		if c.Filter == nil {
+			t, err := guard.Open()
+			if err == nil {
+				defer t.Close()
+				c.Filter = t
+			}
+			noFilter = err
+		}
 	}
 	eng, err := engine.New(c.Host, engine.Config{Version: "ipsec version: " + c.Version, Clock: c.Clock, Log: c.Log})
 	if err != nil {
@@ -115,14 +128,24 @@ func Run(ctx context.Context, c Config) error {
 	if err := eng.KeepDevices(); err != nil {
 		return err
 	}
+	s.guards = newGuards(c.Filter, noFilter, eng, c.Log, c.Clock)
+	s.guards.takeUp()
+	guarding := make(chan struct{})
+	go func() {
+		defer close(guarding)
+		s.guards.run(ctx)
+	}()
 	if c.Ready != nil {
 		c.Ready()
 	}
 	c.Log.Info("running", "rundir", c.Rundir, "pid", os.Getpid())
 	err = s.serve(ctx, ln)
 	c.Log.Info("stopping")
+	cancel()
+	<-guarding
 	if s.removes.Load() {
 		eng.RemoveDevices()
+		s.guards.open()
 	}
 	return err
 }

@@ -28,6 +28,7 @@ type server struct {
 	version string
 	mtu     func(device string) (int, error) // as the system shows it; nil: it shows none
 
+	guards   *guards
 	audience audience
 	seq      atomic.Uint32 // of the last message that nobody asked for
 

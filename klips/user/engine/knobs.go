@@ -24,6 +24,9 @@ type knobs struct {
 	// keepalive is the time after which a quiet flow in UDP gets a NAT keepalive, in
 	// seconds; 0: none.
 	keepalive knob
+	// outClear is what may leave in clear of what eroutes protect that were made by
+	// hand, when it is routed past the virtual devices. Who guards flows reads it.
+	outClear knob
 	// hideTOS: outer headers have TOS 0 instead of the inner packet's.
 	hideTOS knob
 }
@@ -49,6 +52,7 @@ func (k *knobs) list() []namedKnob {
 		{"inbound_policy_check", &k.checkIn, 1},
 		{"inbound_policy_required", &k.needPolicy, 1},
 		{"natt_keepalive", &k.keepalive, maxKeepalive},
+		{"outbound_clear", &k.outClear, outClearDrop},
 		{"tos", &k.hideTOS, 1},
 	}
 }
@@ -58,6 +62,12 @@ type namedKnob struct {
 	*knob
 	most int
 }
+
+// Values of the knob outbound_clear.
+const (
+	outClearPass = 0 // the route decides, as with KLIPS
+	outClearDrop = 1
+)
 
 // Knobs returns the settings in a fixed order.
 func (e *Engine) Knobs() []klips.Knob {

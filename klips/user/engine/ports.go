@@ -37,9 +37,19 @@ func (ps *ports) watch(by int, sas ...*sadb.SA) {
 			delete(ps.wanted, p)
 		}
 	}
-	if !changed || ps.set == nil {
-		return
+	if changed && ps.set != nil {
+		ps.set(ps.listLocked())
 	}
+}
+
+// list returns the ports in ascending order.
+func (ps *ports) list() []uint16 {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.listLocked()
+}
+
+func (ps *ports) listLocked() []uint16 {
 	l := make([]uint16, 0, len(ps.wanted))
 	for p, n := range ps.wanted {
 		if n > 0 {
@@ -47,7 +57,7 @@ func (ps *ports) watch(by int, sas ...*sadb.SA) {
 		}
 	}
 	slices.Sort(l)
-	ps.set(l)
+	return l
 }
 
 // close says that the receiver is going: it is told nothing any more.

@@ -20,6 +20,16 @@ type farEnd struct {
 // neither locks nor allocates.
 func (db *DB) IsFarEnd(a netip.Addr) bool { return db.findEnd(a, hashAddr(a, db.seed)) != nil }
 
+// FarEnds returns the addresses for which IsFarEnd reports true, in no order.
+func (db *DB) FarEnds() (l []netip.Addr) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for e := range db.ends.All() {
+		l = append(l, e.addr)
+	}
+	return l
+}
+
 func (db *DB) findEnd(a netip.Addr, hash uint64) *farEnd {
 	return db.ends.Find(hash, func(e *farEnd) bool { return e.addr == a })
 }

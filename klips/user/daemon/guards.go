@@ -1,0 +1,269 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/guard"
+	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/engine"
+)
+
+// A Filter is the kernel's packet filter, as [guard.Table] has it.
+type Filter interface {
+	Set(guard.Rules) error
+	Read() (guard.Rules, error)
+	Counters() (guard.Counters, error)
+	Watch(lost func(err error)) (stop func(), err error)
+}
+
+// guards keep the packet filter as it has to be: by what connections with names have
+// asked for, by the knobs, and by the SAs and eroutes that there are. What a daemon
+// before has left closed stays closed until somebody opens it.
+type guards struct {
+	filter Filter // nil: there is none
+	none   error  // why
+	eng    *engine.Engine
+	log    *slog.Logger
+	clock  clock.Clock
+	dirty  chan struct{}
+
+	mu    sync.Mutex
+	asked guard.Rules  // by GUARD, by a daemon before as well
+	left  []guard.Flow // what a daemon before has closed by hand
+	last  guard.Rules  // as it was set
+	wrong bool         // it could not be set, which was logged
+}
+
+// restTime is how long at least lies between two repairs of the filter: two programs
+// that each want it as their own do not keep the machine busy.
+const restTime = 200 * time.Millisecond
+
+func newGuards(f Filter, none error, eng *engine.Engine, log *slog.Logger, c clock.Clock) *guards {
+	return &guards{filter: f, none: none, eng: eng, log: log, clock: c, dirty: make(chan struct{}, 1)}
+}
+
+// takeUp reads what was left.
+func (g *guards) takeUp() {
+	if g.filter == nil {
+		return
+	}
+	left, err := g.filter.Read()
+	if err != nil {
+		g.filter, g.none = nil, err
+		return
+	}
+	g.last = left
+	g.asked = left.Clone()
+	for _, f := range left.Flows {
+		if f.ByHand {
+			g.left = append(g.left, f)
+		}
+	}
+	g.asked.ByHand(false, nil, nil)
+}
+
+// knobs notes that knobs were set. With those that close flows somebody has said anew
+// how flows are to be that nobody has named: what a daemon before has closed by hand
+// goes by that from now on.
+func (g *guards) knobs(set map[string]int) {
+	for _, in := range [...]bool{false, true} {
+		name := "outbound_clear"
+		if in {
+			name = "inbound_policy_required"
+		}
+		if _, ok := set[name]; ok {
+			g.mu.Lock()
+			g.left = slices.DeleteFunc(g.left, func(f guard.Flow) bool { return f.In == in })
+			g.mu.Unlock()
+		}
+	}
+	g.follow()
+}
+
+// guard guards a flow from now on.
+func (g *guards) guard(f klips.Guard) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.filter == nil {
+		g.complain(g.none)
+		return syscall.EOPNOTSUPP
+	}
+	old := g.asked.Clone()
+	was := g.asked.Close(f)
+	if err := g.setLocked(); err != nil {
+		g.asked = old
+		return err
+	}
+	if was {
+		return syscall.EEXIST
+	}
+	return nil
+}
+
+// unguard ends that.
+func (g *guards) unguard(s klips.Selector) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.asked.Clone()
+	if !g.asked.Open(s) {
+		return syscall.ENOENT
+	}
+	err := g.setLocked()
+	if err != nil {
+		g.asked = old
+	}
+	return err
+}
+
+// open removes the filter: the stack is stopped.
+func (g *guards) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.filter == nil {
+		return
+	}
+	g.asked, g.left = guard.Rules{}, nil
+	if err := g.filter.Set(guard.Rules{}); err != nil {
+		g.complain(err)
+	}
+}
+
+// changed notes that the filter may have to follow the stack.
+func (g *guards) changed() {
+	select {
+	case g.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the filter until ctx ends.
+func (g *guards) run(ctx context.Context) {
+	if g.filter == nil {
+		return
+	}
+	lost := make(chan struct{}, 1)
+	deaf := func(err error) {
+		g.log.Warn("the packet filter is not watched: what others change in it is not mended", "err", err)
+	}
+	stop, err := g.filter.Watch(func(err error) {
+		if err != nil {
+			deaf(err)
+			return
+		}
+		select {
+		case lost <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		deaf(err)
+	} else {
+		defer stop()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.dirty:
+			g.follow()
+		case <-lost:
+			g.mend()
+			rested := make(chan struct{})
+			t := g.clock.AfterFunc(restTime, func() { close(rested) })
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return
+			case <-rested:
+			}
+		}
+	}
+}
+
+// follow sets the filter if it has to be another one.
+func (g *guards) follow() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.filter == nil {
+		if g.wantedLocked().Closes() {
+			g.complain(g.none)
+		}
+		return
+	}
+	if g.last.Closes() || g.wantedLocked().Closes() {
+		_ = g.setLocked()
+	}
+}
+
+// mend sets the filter again if somebody has changed it.
+func (g *guards) mend() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, err := g.filter.Read()
+	if err == nil && reflect.DeepEqual(now, g.last) && !g.wrong {
+		return
+	}
+	g.last = guard.Rules{}
+	if g.setLocked() == nil && g.last.Closes() {
+		g.log.Warn("the packet filter was changed by somebody else; it is as before again")
+	}
+}
+
+// wantedLocked returns the rules that the filter has to have.
+func (g *guards) wantedLocked() guard.Rules {
+	r := g.asked.Clone()
+	if !r.Closes() && len(g.left) == 0 && !g.eng.Closes() {
+		return guard.Rules{}
+	}
+	v := g.eng.View()
+	r.SetPass(v.Eroutes)
+	r.ByHand(v.OutClosed, v.Eroutes, v.Policies)
+	r.Flows = append(r.Flows, g.left...)
+	r.Peers = append(r.Peers, v.Peers...)
+	r.Ports = append(r.Ports, v.Ports...)
+	return r.Normal()
+}
+
+func (g *guards) setLocked() error {
+	r := g.wantedLocked()
+	if reflect.DeepEqual(r, g.last) && !g.wrong {
+		return nil
+	}
+	err := g.filter.Set(r)
+	if err != nil {
+		g.complain(err)
+		if errors.Is(err, guard.ErrNone) {
+			return syscall.EOPNOTSUPP
+		}
+		return err
+	}
+	g.last, g.wrong = r, false
+	return nil
+}
+
+// complain logs once that the filter cannot be set.
+func (g *guards) complain(err error) {
+	if !g.wrong {
+		g.log.Warn("flows are kept from leaving in clear by routes alone, not by the packet filter", "err", err)
+	}
+	g.wrong = true
+}
+
+// counters are what the filter has dropped, for the status.
+func (g *guards) counters() (n guard.Counters, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.filter == nil || !g.last.Closes() {
+		return n, false
+	}
+	n, err := g.filter.Counters()
+	return n, err == nil
+}
