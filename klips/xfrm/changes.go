@@ -135,7 +135,11 @@ func (s *Stack) attempt(ctx context.Context, l []change) error {
 			return about(err, c.op, c.object)
 		}
 	}
-	return s.follow(ctx, t, have, d)
+	if err := s.follow(ctx, t, have, d); err != nil {
+		return err
+	}
+	t.filterFollows()
+	return nil
 }
 
 func clearAll(l []change) {

@@ -1,0 +1,84 @@
+package xfrm
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/guard"
+)
+
+var _ klips.Guardian = (*Stack)(nil)
+
+// Guard guards a flow. No process keeps the packet filter: what others do to it stays
+// until the next change of SAs or eroutes.
+func (s *Stack) Guard(ctx context.Context, g klips.Guard) (was bool, err error) {
+	err = s.filter(ctx, "guard", g.Selector, func(r *guard.Rules) error {
+		was = r.Close(g)
+		return nil
+	})
+	return was, err
+}
+
+// Unguard guards a flow no more.
+func (s *Stack) Unguard(ctx context.Context, sel klips.Selector) error {
+	return s.filter(ctx, "unguard", sel, func(r *guard.Rules) error {
+		if !r.Open(sel) {
+			return syscall.ENOENT
+		}
+		return nil
+	})
+}
+
+// filter changes what the packet filter guards.
+func (s *Stack) filter(ctx context.Context, op string, sel klips.Selector, change func(r *guard.Rules) error) error {
+	unlock, err := s.lock.Acquire(ctx)
+	if err != nil {
+		return about(err, op, sel.String())
+	}
+	defer unlock()
+	t, _, d, err := s.load(ctx)
+	if err != nil {
+		return about(err, op, sel.String())
+	}
+	defer d.clear()
+	err = guard.Change(func(r *guard.Rules) error {
+		if err := change(r); err != nil {
+			return err
+		}
+		t.seenBy(r)
+		return nil
+	})
+	if errors.Is(err, guard.ErrNone) {
+		return refuse(op, sel.String(), syscall.EOPNOTSUPP, err.Error())
+	}
+	return about(err, op, sel.String())
+}
+
+// seenBy makes the packet filter know what is protected and what is to pass.
+func (t *tables) seenBy(r *guard.Rules) {
+	var pass []klips.Eroute
+	for _, e := range t.routes {
+		pass = append(pass, e.Eroute)
+	}
+	r.SetPass(pass)
+	for _, sa := range t.sas {
+		end := sa.id.Dst
+		if sa.dir == klips.Inbound {
+			end = sa.src
+		}
+		r.Peers = append(r.Peers, end)
+	}
+}
+
+// filterFollows has the packet filter, where there is one, follow the tables. Where it
+// cannot, more is dropped than has to be, and nothing less.
+func (t *tables) filterFollows() {
+	_ = guard.Change(func(r *guard.Rules) error {
+		if r.Closes() {
+			t.seenBy(r)
+		}
+		return nil
+	})
+}
