@@ -54,7 +54,7 @@ func inDeviceKernel(t testing.TB, args []string, tools ...string) {
 	program := filepath.Join(t.TempDir(), "program")
 	buildStatic(t, "test", "-c", "-o", program, ".")
 	var out strings.Builder
-	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: append(args, "-test.timeout="+(guestTime-time.Minute).String()), Env: []string{"REQUIRE=demo,root,tun,xfrm,xfrmi"},
+	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: append(args, "-test.timeout="+(guestTime-time.Minute).String()), Env: []string{"REQUIRE=demo,nftables,root,tun,xfrm,xfrmi"},
 		Modules: append([]string{"xfrm_interface"}, interopModules...), Tools: tools}, &out)
 	t.Logf("in the guest:\n%s", &out)
 	if err != nil {

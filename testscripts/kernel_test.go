@@ -28,6 +28,7 @@ var interopModules = []string{
 	"veth", "dummy", "tun", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
 	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
 	"crypto_null", "hmac", "md5", "sha1_generic", "sha256_generic", "sha512_generic", "gcm", "ctr", "ghash-generic",
+	"nf_tables", "nft_objref", "nft_fib", "nft_fib_ipv4", "nft_fib_ipv6", "nft_fib_inet",
 	"sch_ingress", "cls_matchall", "act_nat", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "drbg",
 }
 

@@ -176,14 +176,15 @@ var abilities = map[string]func() error{
 		}
 		return nil
 	}),
-	"setpriv": program("setpriv"),
-	"flock":   program("flock"),
-	"ip":      program("ip"),
-	"demo":    program("demo"),
-	"uml":     sync.OnceValue(haveUML),
-	"qemu":    sync.OnceValue(qemu.Available),
-	"xfrm":    sync.OnceValue(haveXfrm),
-	"xfrmi":   sync.OnceValue(haveInterfaces),
+	"setpriv":  program("setpriv"),
+	"flock":    program("flock"),
+	"ip":       program("ip"),
+	"demo":     program("demo"),
+	"nftables": sync.OnceValue(haveNFTables),
+	"uml":      sync.OnceValue(haveUML),
+	"qemu":     sync.OnceValue(qemu.Available),
+	"xfrm":     sync.OnceValue(haveXfrm),
+	"xfrmi":    sync.OnceValue(haveInterfaces),
 	// The commands of a script go to the kernel's own stack.
 	"onkernel": onKernelStack,
 	"esp":      sync.OnceValue(haveESP),
@@ -203,6 +204,20 @@ func haveUsers() error {
 		return errors.New("not root")
 	}
 	return nil
+}
+
+// haveNFTables reports why there is no nftables, or nil.
+func haveNFTables() error {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return err
+	}
+	h, err := lab.NewHost("probe")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	_, err = h.Output(exec.Command("nft", "list", "ruleset"))
+	return err
 }
 
 // haveUML reports why User-Mode Linux cannot be used, or nil.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/eroute"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/commands/spigrp"
 	"github.com/klips-go/ipsec/commands/tncfg"
@@ -68,6 +69,19 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 			return nil, s.failed(routeError(s.route, err))
 		}
 		return x.undoing([]step{back}), nil
+	case s.guard != nil, s.backstop != nil:
+		var back []step
+		if s.guard != nil {
+			back, err = x.guard(ctx, s)
+		} else {
+			if back, err = x.backstop(s); err != nil {
+				err = routeError(&routes.Route{Dst: *s.backstop}, err)
+			}
+		}
+		if err != nil {
+			return nil, s.failed(err)
+		}
+		return x.undoing(back), nil
 	case s.device != "":
 		if err := x.device(s); err != nil {
 			return nil, s.failed(deviceError(s.device, err))

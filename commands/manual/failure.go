@@ -35,6 +35,8 @@ func (s *step) failed(err error) error {
 	}
 	what := ""
 	switch {
+	case s.guard != nil:
+		return &stepError{"guard", err} // it names the flow
 	case s.args == nil && s.script == "":
 		what = s.text("", false)
 	case s.script != "":

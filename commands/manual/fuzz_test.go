@@ -179,7 +179,7 @@ func tryOut(t *testing.T, c *configuration, k *connection, check func(err error,
 	if err := errors.Join(do("down"), do("unroute")); err != nil {
 		t.Errorf("down: %v", err)
 	}
-	if len(b.model.groups)+len(b.model.eroutes)+len(b.model.policies)+len(b.table.routes) != 0 {
+	if len(b.model.groups)+len(b.model.eroutes)+len(b.model.policies)+len(b.table.routes)+len(b.table.stops)+len(b.model.guards) != 0 {
 		t.Errorf("up, down and unroute leave\n%s", b.state())
 	}
 	for line := range strings.Lines(errOut.String()) {

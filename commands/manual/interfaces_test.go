@@ -127,8 +127,8 @@ func TestAttachUndo(t *testing.T) {
 		b.model.failAt = n
 		r := b.run("--up t")
 		if b.model.requests < n {
-			if r.Status != 0 || n != 11 {
-				t.Errorf("%d requests, status %d, want 10 and 0: %s", n-1, r.Status, r.Err)
+			if r.Status != 0 || n != 12 {
+				t.Errorf("%d requests, status %d, want 11 and 0: %s", n-1, r.Status, r.Err)
 			}
 			break
 		}

@@ -207,8 +207,8 @@ func TestRecorded(t *testing.T) {
 		}
 		var got []string
 		for _, s := range makePlan(k, "up", nil).steps {
-			if slices.Contains(s.args, "--addin") {
-				continue // the original had no inbound policies
+			if slices.Contains(s.args, "--addin") || s.guard != nil || s.backstop != nil {
+				continue // the original had no inbound policies, and guarded nothing
 			}
 			got = append(got, strings.TrimPrefix(strip.Replace(s.text("", true)), "ipsec "))
 		}
@@ -325,6 +325,7 @@ func TestCommandLine(t *testing.T) {
 // "ipsec0 up" and "ipsec0 10.0.0.1/24".
 type table struct {
 	routes []string
+	stops  []string
 	links  []string
 	refuse error
 }
@@ -382,6 +383,33 @@ func (tb *table) remove(r routes.Route) (old routes.Route, err error) {
 	}
 	tb.routes = slices.Delete(tb.routes, i, i+1)
 	return list[i], nil
+}
+
+// A backstop is "NETWORK unreachable".
+const unreachable = " unreachable"
+
+func (tb *table) backstops() (l []netip.Prefix, err error) {
+	for _, text := range tb.stops {
+		l = append(l, netip.MustParsePrefix(strings.TrimSuffix(text, unreachable)))
+	}
+	return l, nil
+}
+
+func (tb *table) addBackstop(dst netip.Prefix) (was bool, err error) {
+	if slices.Contains(tb.stops, dst.String()+unreachable) {
+		return true, nil
+	}
+	tb.stops = append(tb.stops, dst.String()+unreachable)
+	return false, nil
+}
+
+func (tb *table) removeBackstop(dst netip.Prefix) error {
+	i := slices.Index(tb.stops, dst.String()+unreachable)
+	if i < 0 {
+		return errnoSRCH
+	}
+	tb.stops = slices.Delete(tb.stops, i, i+1)
+	return nil
 }
 
 func (tb *table) exit(dst netip.Prefix) (string, error) {
@@ -463,7 +491,16 @@ func (b *bench) run(line string) clitest.Result {
 	return clitest.Run(app(h, &b.table), w, append([]string{"--config", b.file}, strings.Fields(line)...)...)
 }
 
-// state is all that there is, as text.
+// guarded is what keeps flows from passing in clear, as text.
+func (b *bench) guarded() string {
+	text := b.model.guarded()
+	for _, r := range b.table.stops {
+		text += "route " + r + "\n"
+	}
+	return text
+}
+
+// state is what else there is.
 func (b *bench) state() string {
 	var sb bytes.Buffer
 	sb.WriteString(b.model.String())
@@ -703,12 +740,12 @@ func TestUndo(t *testing.T) {
 			b.model.failAt = n
 			r := b.run("--up t")
 			if b.model.requests < n {
-				if r.Status != 0 || n != 9 {
-					t.Errorf("%d requests, status %d, want 8 and 0: %s", n-1, r.Status, r.Err)
+				if r.Status != 0 || n != 10 {
+					t.Errorf("%d requests, status %d, want 9 and 0: %s", n-1, r.Status, r.Err)
 				}
 				break
 			}
-			if r.Status != 1 || b.state() != want || !strings.HasSuffix(r.Err, "the stack has no memory left; remove what is not needed\n") || strings.Count(r.Err, "\n") != 1 {
+			if r.Status != 1 || b.state() != want || b.guarded() != "" || !strings.HasSuffix(r.Err, "the stack has no memory left; remove what is not needed\n") || strings.Count(r.Err, "\n") != 1 {
 				t.Errorf("request %d fails: status %d, %s\n got %s\nwant %s", n, r.Status, r.Err, b.state(), want)
 			}
 		}
@@ -718,7 +755,7 @@ func TestUndo(t *testing.T) {
 	b.table.refuse = errnoNETDOWN
 	r := b.run("--up t")
 	if want := "conn t: ip route replace 10.2.0.0/16 via 10.0.0.254 dev ipsec0: ipsec0 is down; ip link set ipsec0 up\n"; r.Status != 1 ||
-		!strings.HasSuffix(r.Err, want) || b.state() != "route 10.2.0.0/16 eth1\n" {
+		!strings.HasSuffix(r.Err, want) || b.state() != "route 10.2.0.0/16 eth1\n" || b.guarded() != "" {
 		t.Errorf("no route: status %d, %s\n%s", r.Status, r.Err, b.state())
 	}
 }

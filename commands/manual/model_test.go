@@ -28,6 +28,8 @@ type model struct {
 	policies         map[klips.SAID]klips.Selector
 	specs            map[klips.SAID]klips.SASpec
 	devices          map[string]string
+	guards           map[klips.Selector]klips.Guard
+	noFilter         bool             // the kernel can guard nothing
 	lacks            klips.Capability // an ability that it has not; CapAEAD: it has all
 	requests, failAt int
 }
@@ -37,6 +39,7 @@ func newModel() *model {
 		Stack:   clitest.Stack{Local: netip.MustParseAddr("10.0.0.1")},
 		eroutes: map[klips.Selector]klips.SAID{}, policies: map[klips.SAID]klips.Selector{},
 		specs: map[klips.SAID]klips.SASpec{}, devices: map[string]string{"ipsec0": "eth0"},
+		guards: map[klips.Selector]klips.Guard{},
 	}
 }
 
@@ -62,6 +65,43 @@ func (m *model) String() string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "")
+}
+
+// guarded lists what is guarded.
+func (m *model) guarded() string {
+	var lines []string
+	for s, g := range m.guards {
+		line := fmt.Sprintf("guard %v %v", s.Src, s.Dst)
+		if g.In {
+			line += " and back"
+		}
+		if g.Peer.IsValid() {
+			line += " but " + g.Peer.String()
+		}
+		lines = append(lines, line+"\n")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+func (m *model) Guard(_ context.Context, g klips.Guard) (was bool, err error) {
+	if m.noFilter {
+		return false, &klips.OpError{Op: "guard", Err: syscall.EOPNOTSUPP}
+	}
+	if err := m.fail(); err != nil {
+		return false, err
+	}
+	_, was = m.guards[g.Selector]
+	m.guards[g.Selector] = g
+	return was, nil
+}
+
+func (m *model) Unguard(_ context.Context, s klips.Selector) error {
+	if _, ok := m.guards[s]; !ok {
+		return &klips.OpError{Op: "unguard", Err: syscall.ENOENT}
+	}
+	delete(m.guards, s)
+	return nil
 }
 
 func (m *model) Has(c klips.Capability) bool { return c == klips.CapAEAD || c != m.lacks }

@@ -20,6 +20,11 @@ type network interface {
 	// remove removes the first route that fits, and returns it. ESRCH: there is
 	// none.
 	remove(r routes.Route) (old routes.Route, err error)
+	// backstops lists the networks that have a backstop, see package routes; was
+	// reports whether there was one before.
+	backstops() ([]netip.Prefix, error)
+	addBackstop(dst netip.Prefix) (was bool, err error)
+	removeBackstop(dst netip.Prefix) error
 	// exit returns the device that packets to a network leave by; "": they do not.
 	exit(dst netip.Prefix) (device string, err error)
 	// isUp reports whether a device is up. ENODEV: there is no such device.
@@ -40,6 +45,9 @@ var _ network = hostNetwork{}
 func (hostNetwork) list() ([]routes.Route, error)                   { return routes.List() }
 func (hostNetwork) add(r routes.Route) error                        { return routes.Add(r) }
 func (hostNetwork) remove(r routes.Route) (routes.Route, error)     { return routes.Remove(r) }
+func (hostNetwork) backstops() ([]netip.Prefix, error)              { return routes.Backstops() }
+func (hostNetwork) addBackstop(dst netip.Prefix) (bool, error)      { return routes.AddBackstop(dst) }
+func (hostNetwork) removeBackstop(dst netip.Prefix) error           { return routes.RemoveBackstop(dst) }
 func (hostNetwork) exit(dst netip.Prefix) (string, error)           { return routes.Exit(dst) }
 func (hostNetwork) isUp(device string) (bool, error)                { return links.IsUp(device) }
 func (hostNetwork) setUp(device string, up bool) error              { return links.SetUp(device, up) }

@@ -19,6 +19,10 @@ type step struct {
 	// removed.
 	route   *routes.Route
 	replace bool
+	// guard is a flow that is to be guarded, or guarded no more.
+	guard *klips.Guard
+	// backstop is a network that gets a backstop, see package routes.
+	backstop *netip.Prefix
 	// device is one that gets address; without one it is brought up. remove does
 	// the reverse.
 	device  string
@@ -54,6 +58,7 @@ func makePlan(k *connection, operation string, at *situation) plan {
 			p.steps = append(p.steps, k.makeSAs(to)...)
 		}
 		p.steps = append(p.steps, k.setEroute(at))
+		p.steps = append(p.steps, k.close(at)...)
 		p.steps = append(p.steps, k.makeRoute(at)...)
 		p.steps = append(p.steps, k.updown("up", "down")...)
 	case "down", downUnroute:
@@ -70,11 +75,14 @@ func makePlan(k *connection, operation string, at *situation) plan {
 		}
 		if operation == downUnroute {
 			p.steps = append(p.steps, k.updown("unroute", "")...)
+			p.steps = append(p.steps, k.open(operation, at)...)
 		}
 	case "route":
+		p.steps = append(p.steps, k.close(at)...)
 		p.steps = append(p.steps, k.makeRoute(at)...)
 	case "unroute":
 		p.steps = append(p.steps, k.updown("unroute", "")...)
+		p.steps = append(p.steps, k.open(operation, at)...)
 		if at != nil && at.held() {
 			p.steps = append(p.steps, step{args: k.erouteDel(), ifExists: true})
 		}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/klips-go/ipsec/commands/internal/routes"
 )
 
 // hidden stands for a key where it is not to be seen.
@@ -55,6 +57,12 @@ func (s *step) text(stack string, keys bool) string {
 	switch {
 	case s.route != nil:
 		return s.routeText()
+	case s.backstop != nil:
+		return s.backstopText()
+	case s.guard != nil && s.remove:
+		return "# " + s.guard.Selector.String() + ": may pass in clear"
+	case s.guard != nil:
+		return "# " + s.guard.Selector.String() + ": must not pass in clear; ipsec manual itself keeps it so"
 	case s.address != nil:
 		return "ip addr " + addOrDel(s.remove) + " " + s.address.String() + " dev " + s.device
 	case s.device != "":
@@ -71,6 +79,19 @@ func (s *step) text(stack string, keys bool) string {
 		args = redact(args)
 	}
 	return shellWords(append(words, args...))
+}
+
+func (s *step) backstopText() string {
+	ip := "ip"
+	if s.backstop.Addr().Is6() {
+		ip = "ip -6"
+	}
+	verb := "replace" // one that is there is no error
+	if s.remove {
+		verb = "del"
+	}
+	return fmt.Sprintf("%s route %s unreachable %s metric %d proto %d",
+		ip, verb, s.backstop, uint32(routes.BackstopMetric), routes.BackstopProtocol)
 }
 
 func (s *step) routeText() string {
@@ -125,7 +146,7 @@ func (p *plan) write(w io.Writer, stack string, stops bool) error {
 	for i := range p.steps {
 		s := &p.steps[i]
 		b.WriteString(s.text(stack, true))
-		if stops && s.ifExists {
+		if stops && s.ifExists && s.guard == nil {
 			b.WriteString(" 2>/dev/null || :")
 		}
 		b.WriteByte('\n')

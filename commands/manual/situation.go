@@ -17,6 +17,8 @@ type situation struct {
 	*snapshot
 	objects []object
 	routes  []routes.Route
+	// backstops are the networks that have one, see package routes.
+	backstops []netip.Prefix
 	// past: the packets must not be routed into a virtual device.
 	past bool
 }
@@ -30,6 +32,9 @@ func look(ctx context.Context, stack klips.Stack, k *connection, n network) (*si
 	at := &situation{snapshot: s, objects: k.objects(s), past: k.shunt == "" && !k.tun && !stack.Has(klips.CapTransportDevice)}
 	if at.routes, err = n.list(); err != nil {
 		return nil, fmt.Errorf("the list of routes: %w", err)
+	}
+	if at.backstops, err = n.backstops(); err != nil {
+		return nil, fmt.Errorf("the list of unreachable routes: %w", err)
 	}
 	return at, nil
 }

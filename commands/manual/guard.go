@@ -1,0 +1,136 @@
+package manual
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// close are the steps by which the flow of the connection does not pass in clear any
+// more, whatever becomes of the stack and of the routes. They come before the routes:
+// open takes back what they did.
+func (k *connection) close(at *situation) (steps []step) {
+	if k.shunt == "%pass" {
+		return nil
+	}
+	steps = append(steps, step{guard: k.guard()})
+	if k.me().updown != "" || at != nil && at.past {
+		return steps // there are no routes of ours
+	}
+	for _, dst := range k.backstops() {
+		switch {
+		case k.far(dst, at):
+		case at == nil || !slices.Contains(at.backstops, dst):
+			steps = append(steps, step{backstop: &dst})
+		}
+	}
+	// One of another connection would take what goes to this peer: the kernel does not
+	// look behind it for the physical device that packets are bound to.
+	if at != nil && k.shunt == "" {
+		for _, dst := range at.backstops {
+			if dst.Contains(k.peer().addr) {
+				steps = append(steps, step{backstop: &dst, remove: true, ifExists: true})
+			}
+		}
+	}
+	return steps
+}
+
+// open are the steps that end what close did. Where the flow needs no route and the
+// connection is up, it stays closed.
+func (k *connection) open(operation string, at *situation) (steps []step) {
+	if k.shunt == "%pass" || operation == "unroute" && at != nil && at.past && at.flow().own() && !at.held() {
+		return nil
+	}
+	if k.me().updown == "" {
+		for _, dst := range k.backstops() {
+			if !k.far(dst, nil) {
+				steps = append(steps, step{backstop: &dst, remove: true, ifExists: true})
+			}
+		}
+	}
+	return append(steps, step{guard: k.guard(), remove: true, ifExists: true})
+}
+
+// guard is the flow of the connection.
+func (k *connection) guard() *klips.Guard {
+	g := &klips.Guard{Selector: k.selector()}
+	if k.shunt == "" {
+		g.In, g.Peer = true, k.peer().addr
+	}
+	return g
+}
+
+// backstops are the networks that get one.
+func (k *connection) backstops() []netip.Prefix { return halves(k.peer().subnet) }
+
+// far reports whether a network holds the far end of an SA, of this connection or of
+// any that there is: a backstop would keep protected packets from it.
+func (k *connection) far(dst netip.Prefix, at *situation) bool {
+	if k.shunt == "" && dst.Contains(k.peer().addr) {
+		return true
+	}
+	if at == nil {
+		return false
+	}
+	for _, sa := range at.sas {
+		if sa.Dir == klips.Outbound && dst.Contains(sa.ID.Dst) {
+			return true
+		}
+	}
+	return false
+}
+
+// guard carries out a step with a guard, and returns the one that takes it back.
+func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) {
+	stack, err := x.env.Stack(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stack.Close()
+	g, ok := klips.As[klips.Guardian](stack)
+	switch {
+	case !ok && s.remove:
+		return nil, syscall.ENOENT
+	case !ok:
+		return nil, nil
+	}
+	// A request that has been sent is waited for: what it did must be known.
+	ctx = context.WithoutCancel(ctx)
+	if s.remove {
+		err := g.Unguard(ctx, s.guard.Selector)
+		if errors.Is(err, syscall.EOPNOTSUPP) {
+			err = syscall.ENOENT // it was not guarded then
+		}
+		return nil, explain.Error(explain.Unguard, s.guard.Selector.String(), err)
+	}
+	was, err := g.Guard(ctx, *s.guard)
+	switch {
+	case errors.Is(err, syscall.EOPNOTSUPP):
+		x.note("this kernel has no usable nftables: without it, routes alone keep %s from leaving in clear, and nothing keeps the answers from coming so", prefixText(s.guard.Dst))
+		return nil, nil
+	case err != nil || was:
+		return nil, explain.Error(explain.Guard, s.guard.Selector.String(), err)
+	}
+	return []step{{guard: s.guard, remove: true, ifExists: true}}, nil
+}
+
+// backstop carries out a step with a backstop, and returns the one that takes it back.
+func (x *executor) backstop(s *step) (back []step, err error) {
+	if s.remove {
+		if err := x.net.removeBackstop(*s.backstop); err != nil {
+			return nil, err
+		}
+		return []step{{backstop: s.backstop}}, nil
+	}
+	was, err := x.net.addBackstop(*s.backstop)
+	if err != nil || was {
+		return nil, err
+	}
+	return []step{{backstop: s.backstop, remove: true, ifExists: true}}, nil
+}
