@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// A Selector says which packets an eroute takes. Both prefixes are of one
-// family and have no host bits set. Zero means any for the protocol and the
-// ports; ports need the protocol TCP or UDP.
+// A Selector names packets: those that an eroute takes, or that an inbound policy
+// admits. Both prefixes are of one family and have no host bits set. Zero means any
+// for the protocol and the ports; ports need the protocol TCP or UDP.
 type Selector struct {
 	Src     netip.Prefix `json:"src"`
 	Dst     netip.Prefix `json:"dst"`
@@ -67,6 +67,6 @@ type ErouteOp uint8
 const (
 	ErouteAdd       ErouteOp = iota // refused with EEXIST if the selector is there
 	ErouteReplace                   // adds it, in place of one with that selector if there is one (stack klips: EFAULT if there is none)
-	ErouteAddIn                     // sets the inbound policy of the group's tun SA
-	ErouteReplaceIn                 // the same: a tun SA has one policy
+	ErouteAddIn                     // sets the inbound policy of an SA of the group
+	ErouteReplaceIn                 // the same: an SA has one policy
 )

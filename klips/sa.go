@@ -139,8 +139,8 @@ type SA struct {
 	State     State     `json:"state"`
 	Src       netip.Addr
 
-	// Policy is the inbound policy that eroute --addin gave to a tun SA; nil
-	// where there is none.
+	// Policy is the inbound policy that eroute --addin gave to the SA; nil where
+	// there is none.
 	Policy *InboundPolicy `json:"policy,omitempty"`
 
 	IV         []byte `json:"iv,omitempty"` // the next packet's, for CBC ciphers
@@ -181,11 +181,10 @@ type SA struct {
 	Next []SAID `json:"next,omitempty"`
 }
 
-// An InboundPolicy is what the inner packets of a tun SA must be from and to.
-type InboundPolicy struct {
-	Src netip.Prefix `json:"src"`
-	Dst netip.Prefix `json:"dst"`
-}
+// An InboundPolicy selects the packets that may come out of an inbound SA: out of
+// the tunnel of a tun SA, or from behind the header of another one. Source is the
+// peer's side.
+type InboundPolicy = Selector
 
 // PF_KEY SA flags (SADB_SAFLAGS_*).
 const (

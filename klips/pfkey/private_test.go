@@ -202,7 +202,8 @@ func genSA() *rapid.Generator[klips.SA] {
 		}
 		sa.Life.Bytes.Count = rapid.Uint64().Draw(t, "bytes")
 		if rapid.Bool().Draw(t, "policy") {
-			sa.Policy = &klips.InboundPolicy{Src: genPrefix().Draw(t, "from"), Dst: genPrefix().Draw(t, "to")}
+			sa.Policy = &klips.InboundPolicy{Src: genPrefix().Draw(t, "from"), Dst: genPrefix().Draw(t, "to"), Proto: rapid.Byte().Draw(t, "protocol"),
+				SrcPort: rapid.Uint16().Draw(t, "from port"), DstPort: rapid.Uint16().Draw(t, "to port")}
 		}
 		if rapid.Bool().Draw(t, "iv") {
 			sa.IV = rapid.SliceOfN(rapid.Byte(), 1, 16).Draw(t, "iv bytes")

@@ -28,6 +28,7 @@ func fuzz[T any](f *testing.F, name string, parse func(io.Reader) (T, error), wr
 	}
 	f.Add(fixture)
 	f.Add(append([]byte("0          [049:9::600]0:0:0/72 ->                    => %drop:6\n"), fixture...))
+	f.Add([]byte("esp0x100@::2 ESP_NULL: dir=in  policy=[::/0]:1->::/0,proto=6 life(c,s,h)=\n"))
 	f.Add(append([]byte("tun0x1201@10.9.0.2 unk00x0@<invalid> \n\x9b\x1b[2J\n"), fixture...))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		v, err := parse(bytes.NewReader(in))

@@ -328,6 +328,38 @@ ah0x101@192.1.2.45 AH_HMAC_SHA1: dir=out ooowin=4096 seq=18446744073709551615 fl
 	}
 }
 
+// TestPolicy: an inbound policy with a protocol or ports is written behind what
+// KLIPS writes, and read again.
+func TestPolicy(t *testing.T) {
+	const before, after = "esp0x100@192.0.2.2 ESP_AES: dir=in  src=192.0.2.1 policy=", " life(c,s,h)=addtime(0,0,0) natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0\n"
+	p4, p6 := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/64")
+	for text, want := range map[string]klips.InboundPolicy{
+		"192.0.2.1/32->192.0.2.1/32":                           {Src: p4, Dst: p4},
+		"192.0.2.1/32->192.0.2.1/32,proto=1":                   {Src: p4, Dst: p4, Proto: 1},
+		"192.0.2.1/32:1000->192.0.2.1/32:7,proto=17":           {Src: p4, Dst: p4, Proto: 17, SrcPort: 1000, DstPort: 7},
+		"192.0.2.1/32->192.0.2.1/32:7,proto=17":                {Src: p4, Dst: p4, Proto: 17, DstPort: 7},
+		"[2001:db8::/64]:1000->2001:db8::/64,proto=6":          {Src: p6, Dst: p6, Proto: 6, SrcPort: 1000},
+		"[2001:db8::/64]:65535->[2001:db8::/64]:65535,proto=6": {Src: p6, Dst: p6, Proto: 6, SrcPort: 65535, DstPort: 65535},
+		"2001:db8::/64->2001:db8::/64,proto=58":                {Src: p6, Dst: p6, Proto: 58},
+	} {
+		line := before + text + after
+		sas, err := ParseSPI(strings.NewReader(line))
+		if err != nil || len(sas) != 1 || sas[0].Policy == nil || *sas[0].Policy != want {
+			t.Errorf("%s is read as %v, %v", text, sas, err)
+			continue
+		}
+		var b strings.Builder
+		if err := WriteSPI(&b, sas); err != nil || b.String() != line {
+			t.Errorf("%v is written as %q, %v; want %q", want, b.String(), err, line)
+		}
+	}
+	for _, text := range []string{"", "->", "192.0.2.1/32->", "->192.0.2.1/32", "192.0.2.1/32->192.0.2.1/32,proto=256", "192.0.2.1/32->192.0.2.1/32:,proto=17", "192.0.2.1/32:65536->192.0.2.1/32"} {
+		if sas, err := ParseSPI(strings.NewReader(before + text + after)); err == nil {
+			t.Errorf("%q is read as %v", text, sas)
+		}
+	}
+}
+
 // TestFlagESN: extended sequence numbers are a bit of the flags in the table, and
 // a field of their own outside of it.
 func TestFlagESN(t *testing.T) {

@@ -50,9 +50,7 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 	}
 	if sa.Policy != nil {
 		b = append(b, " policy="...)
-		b = appendPrefix(b, sa.Policy.Src)
-		b = append(b, "->"...)
-		b = appendPrefix(b, sa.Policy.Dst)
+		b = appendPolicy(b, sa.Policy)
 	}
 	if len(sa.IV) != 0 {
 		b = appendField(b, "iv_bits", 8*uint64(len(sa.IV)))
@@ -120,6 +118,21 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 	}
 	return append(b, '\n')
 }
+
+// appendPolicy appends an inbound policy. KLIPS has none with ports or a protocol:
+// ports stand as in ipsec_eroute, the protocol behind a comma.
+func appendPolicy(b []byte, p *klips.InboundPolicy) []byte {
+	b = appendFlowEnd(b, p.Src, p.SrcPort)
+	b = append(b, "->"...)
+	b = appendFlowEnd(b, p.Dst, p.DstPort)
+	if p.Proto != 0 {
+		b = append(b, policyProto...)
+		b = strconv.AppendUint(b, uint64(p.Proto), 10)
+	}
+	return b
+}
+
+const policyProto = ",proto="
 
 // appendLife appends the lifetimes that have something to tell. The time of
 // adding always has: KLIPS looks at the clock reading behind it.

@@ -161,17 +161,27 @@ func integer(b []byte) (int, error) {
 }
 
 func parsePolicy(b []byte) (*klips.InboundPolicy, error) {
+	b, proto, hasProto := bytes.Cut(b, []byte(policyProto))
 	src, dst, ok := bytes.Cut(b, []byte("->"))
-	if !ok {
+	if !ok || len(src) == 0 || len(dst) == 0 {
 		return nil, errShort
 	}
 	var p klips.InboundPolicy
 	var err error
-	if p.Src, err = parsePrefix(src); err != nil {
+	if p.Src, p.SrcPort, _, err = parseFlowEnd(src); err != nil {
 		return nil, err
 	}
-	p.Dst, err = parsePrefix(dst)
-	return &p, err
+	if p.Dst, p.DstPort, _, err = parseFlowEnd(dst); err != nil {
+		return nil, err
+	}
+	if hasProto {
+		n, err := strconv.ParseUint(string(proto), 10, 8)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not a protocol", quote(proto))
+		}
+		p.Proto = uint8(n)
+	}
+	return &p, nil
 }
 
 // parseLife reads name(count,soft,hard)…, without anything between.
