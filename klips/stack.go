@@ -77,8 +77,14 @@ type Changes interface {
 	Ungroup(ctx context.Context, id SAID) error
 
 	// SetEroute adds or replaces an eroute, or sets an inbound policy. EEXIST:
-	// ErouteAdd and the selector is there. ENOENT: for inbound policies, the SA
-	// is missing or no tun SA follows it in its group.
+	// ErouteAdd and the selector is there.
+	//
+	// An inbound policy belongs to the first tun SA from the named one on, in
+	// processing order. Where there is none, it belongs to the last SA: in transport
+	// mode that is the one that takes off the innermost header. ENOENT: the SA is
+	// missing, or there is no tun SA and the stack has no [CapTransportPolicy].
+	// EINVAL: the policy would be for an SA in transport mode, and the selector is
+	// not of its family.
 	SetEroute(ctx context.Context, e Eroute, op ErouteOp) error
 	// DeleteEroute removes the eroute with exactly this selector. ENOENT: there
 	// is none (stack klips: EFAULT as well).
@@ -223,4 +229,8 @@ const (
 	// device, as with KLIPS. Where it is missing, those that are routed into one
 	// are dropped, and the rest meets their eroute without.
 	CapTransportDevice
+	// CapTransportPolicy: SAs in transport mode have inbound policies, too, and
+	// policies can have a protocol and ports. Where it is missing, a policy is for
+	// all protocols and ports, whatever it was set with.
+	CapTransportPolicy
 )

@@ -77,8 +77,11 @@ func TestRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		s := &flowStack{}
-		if strings.Contains(tt.line, "--addin") {
+		switch {
+		case strings.Contains(tt.line, "--addin"):
 			s.Local = netip.MustParseAddr("192.1.2.45")
+		case strings.Contains(tt.line, "--replacein"):
+			s.Local = netip.MustParseAddr("10.2.2.2")
 		}
 		if r := run(s, tt.line); r.Status != 0 || r.Out != "" || r.Err != "" || !slices.Equal(s.calls, []string{tt.want}) || s.Closed != 1 {
 			t.Errorf("eroute %s: status %d, calls %q, want %q; %s", tt.line, r.Status, s.calls, tt.want, r.Err)
@@ -100,9 +103,6 @@ func TestNotes(t *testing.T) {
 		{"--add --src 10.1.0.1/32 --dst 10/8 " + sa, ""},
 		{"--add --eraf inet6 --src %default --dst 2001:db8::1/128 " + sa, ""},
 		{"--clear --src 10.1.0.1/16", ""},
-		{"--addin " + flow4 + "--said tun0x100@192.0.2.1 --transport-proto tcp --dst-port 80",
-			"an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it"},
-		{"--addin " + flow4 + "--said tun0x100@192.0.2.1 --transport-proto 0", ""},
 	}
 	for _, tt := range tests {
 		if tt.want != "" {
@@ -177,7 +177,7 @@ func TestStackRefuses(t *testing.T) {
 		{"--del " + flow4 + "--transport-proto 6 --src-port 1 --dst-port 2", syscall.ENOENT, "192.0.2.0/24 -> 192.0.1.0/24 protocol 6 source port 1 destination port 2: " + noEroute},
 		{"--del " + flow4, syscall.EFAULT, "192.0.2.0/24 -> 192.0.1.0/24: " + noEroute},
 		{"--replace " + flow4 + sa, syscall.EFAULT, "192.0.2.0/24 -> 192.0.1.0/24: " + noEroute + "; add it with --add"},
-		{"--addin " + flow4 + sa, syscall.ENOENT, "tun0x123@192.1.2.45: inbound policy not set: it is no tun SA, and none follows it in its group; an inbound policy belongs to the tun SA (ipsec spigrp lists the groups)"},
+		{"--addin " + flow4 + sa, syscall.ENOENT, "tun0x123@192.1.2.45: inbound policy not set: it is no tun SA, and none follows it in its group; on this stack an inbound policy belongs to a tun SA (ipsec spigrp lists the groups)"},
 		{"--clear", syscall.EPERM, "the eroutes were not removed: not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 	}
 	for _, tt := range tests {

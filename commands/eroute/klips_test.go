@@ -42,3 +42,38 @@ func TestKLIPSMasks(t *testing.T) {
 		}
 	}
 }
+
+// A KLIPS kernel has inbound policies of tun SAs alone, and for all protocols and
+// ports.
+func TestKLIPSPolicy(t *testing.T) {
+	k := klipstest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
+	stack := kernel.New(k.Machine())
+	defer stack.Close()
+	ids := []klips.SAID{
+		{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x100, Proto: klips.ProtoTun},
+		{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x101, Proto: klips.ProtoESP},
+	}
+	for i, tr := range []klips.Transform{{}, {Enc: klips.EncAES, Auth: klips.AuthSHA1}} {
+		s := &klips.SASpec{ID: ids[i], Src: netip.MustParseAddr("192.0.2.2"), Transform: tr, EncKey: make([]byte, 16*i), AuthKey: make([]byte, 20*i)}
+		if err := stack.AddSA(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const note = "ipsec eroute: note: on this stack an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it\n"
+	for _, tt := range []struct {
+		said string
+		more []string
+		err  string
+	}{
+		{"esp0x101@192.0.2.1", nil, "ipsec eroute: esp0x101@192.0.2.1: inbound policy not set: it is no tun SA, and none follows it in its group; on this stack an inbound policy belongs to a tun SA (ipsec spigrp lists the groups)\n"},
+		{"tun0x100@192.0.2.1", nil, ""},
+		{"tun0x100@192.0.2.1", []string{"--transport-proto", "tcp", "--dst-port", "80"}, note},
+		{"tun0x100@192.0.2.1", []string{"--transport-proto", "0"}, ""},
+	} {
+		w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return kernel.New(k.Machine()) }}
+		args := append([]string{"--addin", "--src", "10.2.0.0/16", "--dst", "10.1.0.0/16", "--said", tt.said}, tt.more...)
+		if r := clitest.Run(App(), w, args...); r.Err != tt.err {
+			t.Errorf("%q: status %d, %swant %s", args, r.Status, r.Err, tt.err)
+		}
+	}
+}

@@ -21,7 +21,7 @@ func options() []getopt.Option {
 	return append([]getopt.Option{
 		{Name: "add", Help: "add an eroute: packets of FLOW go to the SA"},
 		{Name: "replace", Help: "add an eroute, in place of one for the same FLOW if there is one"},
-		{Name: "addin", Help: "let only packets of FLOW out of the SA's tunnel"},
+		{Name: "addin", Help: "let only packets of FLOW in through the SA and its group"},
 		{Name: "replacein", Help: "the same as --addin"},
 		{Name: "del", Help: "remove the eroute for exactly this FLOW"},
 		{Name: "clear", Help: "remove all eroutes"},
@@ -214,14 +214,9 @@ func (p *parser) finish() error {
 			return cli.Usagef("ports need --transport-proto tcp or udp")
 		}
 	}
-	switch r.by {
-	case "clear":
+	if r.by == "clear" {
 		r.notes = nil // the flow is not used
 		return nil
-	case "addin", "replacein":
-		if s.Proto != 0 {
-			r.notes = append(r.notes, "an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it")
-		}
 	}
 	if r.by != "del" {
 		if err := p.identity(); err != nil {

@@ -76,6 +76,9 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		op = explain.ReplaceEroute
 	case klips.ErouteAddIn, klips.ErouteReplaceIn:
 		op, object = explain.SetPolicy, req.eroute.ID.String()
+		if req.eroute.Proto != 0 && !stack.Has(klips.CapTransportPolicy) {
+			cli.Notef(env, "on this stack an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it")
+		}
 	}
 	if err := stack.SetEroute(ctx, req.eroute, req.op()); err != nil {
 		if op == explain.SetPolicy {
@@ -102,7 +105,7 @@ func policyError(ctx context.Context, stack klips.Stack, id klips.SAID, err erro
 	case errors.Is(err, syscall.ESRCH):
 		named.Reason = "there is no such SA; ipsec spi lists those that exist"
 	case err == nil:
-		named.Reason = "it is no tun SA, and none follows it in its group; an inbound policy belongs to the tun SA (ipsec spigrp lists the groups)"
+		named.Reason = "it is no tun SA, and none follows it in its group; on this stack an inbound policy belongs to a tun SA (ipsec spigrp lists the groups)"
 	}
 	return named
 }

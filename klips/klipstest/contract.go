@@ -459,7 +459,9 @@ func (c *contract) inboundPolicy() {
 	r := route("10.2.0.0/16", "10.1.0.0/16", e)
 	c.wants("AddIn without SA", c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn), syscall.ENOENT)
 	c.add(t, e)
-	c.wants("AddIn without tun SA", c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn), syscall.ENOENT)
+	if !c.Stack.Has(klips.CapTransportPolicy) {
+		c.wants("AddIn without tun SA", c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn), syscall.ENOENT)
+	}
 	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e}))
 	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn)) // finds it behind the ESP SA
 	r.ID = t
@@ -470,6 +472,47 @@ func (c *contract) inboundPolicy() {
 		c.Errorf("GetSA = policy %v, flags %#x, %v", sa.Policy, sa.Flags, err)
 	}
 	c.sameEroutes(nil) // an inbound policy is no eroute
+	c.transportPolicy()
+}
+
+// transportPolicy: an SA in transport mode has an inbound policy, which is a whole
+// selector; of a group the innermost SA has it.
+func (c *contract) transportPolicy() {
+	e, a := said(klips.ProtoESP, 0x1101, c.Local), said(klips.ProtoAH, 0x1102, c.Local)
+	c.add(e, a)
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{e, a}))
+	r := route("192.0.2.77/32", c.Local.String()+"/32", a)
+	r.Proto, r.SrcPort, r.DstPort = 17, 1000, 7
+	if !c.Stack.Has(klips.CapTransportPolicy) {
+		c.wants("AddIn in transport mode", c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn), syscall.ENOENT)
+		return
+	}
+	policy := func(id klips.SAID) *klips.InboundPolicy {
+		sa, err := c.Stack.GetSA(c.ctx, id)
+		if err != nil || (sa.Policy != nil) != (sa.Flags&klips.FlagInFlow != 0) {
+			c.Errorf("GetSA(%v) = policy %v, flags %#x, %v", id, sa.Policy, sa.Flags, err)
+		}
+		return sa.Policy
+	}
+	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn)) // finds the innermost
+	if got := policy(e); got == nil || *got != r.Selector {
+		c.Errorf("the policy of %v is %v, want %v", e, got, r.Selector)
+	}
+	if got := policy(a); got != nil {
+		c.Errorf("the policy of %v, which is not the innermost, is %v", a, got)
+	}
+	r.ID, r.DstPort = e, 9
+	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteReplaceIn))
+	if got := policy(e); got == nil || *got != r.Selector {
+		c.Errorf("in its place the policy of %v is %v, want %v", e, got, r.Selector)
+	}
+	other := route("2001:db8:1::/48", "2001:db8:2::/48", e)
+	c.wants("AddIn of another family", c.Stack.SetEroute(c.ctx, other, klips.ErouteAddIn), syscall.EINVAL)
+	c.must(c.Stack.DeleteSA(c.ctx, e))
+	c.add(e)
+	if got := policy(e); got != nil {
+		c.Errorf("the policy of %v, which was made anew, is %v", e, got)
+	}
 }
 
 func (c *contract) devices() {

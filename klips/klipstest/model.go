@@ -290,17 +290,21 @@ func (m *Model) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp
 }
 
 func (m *Model) setPolicy(e klips.Eroute) error {
-	if m.find(e.ID) != nil {
-		for _, id := range m.chain(e.ID) {
-			if id.Proto == klips.ProtoTun {
-				s := m.find(id)
-				s.Policy = &klips.InboundPolicy{Src: e.Src, Dst: e.Dst}
-				s.Flags |= klips.FlagInFlow
-				return nil
-			}
+	if m.find(e.ID) == nil {
+		return refuse("set inbound policy", e.ID.String(), syscall.ENOENT)
+	}
+	var owner *klips.SA // the first tun SA, or the last SA
+	for _, id := range m.chain(e.ID) {
+		if owner = m.find(id); id.Proto == klips.ProtoTun {
+			break
 		}
 	}
-	return refuse("set inbound policy", e.ID.String(), syscall.ENOENT)
+	if owner.ID.Proto != klips.ProtoTun && owner.ID.Dst.Is6() != e.Is6() {
+		return refuse("set inbound policy", e.ID.String(), syscall.EINVAL)
+	}
+	owner.Policy = &e.Selector
+	owner.Flags |= klips.FlagInFlow
+	return nil
 }
 
 // DeleteEroute removes an eroute.

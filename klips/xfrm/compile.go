@@ -88,6 +88,10 @@ func layout(group []*sa) ([]member, error) {
 			}
 			tun = nil
 		}
+		if m.tun != nil && m.policy != nil && m.tun.policy != nil && *m.policy != *m.tun.policy {
+			return nil, inexpressible(s.id, "in this kernel an SA has the inbound policy of its tunnel, and those of %v and %v differ: make %v anew, and set the policy when it is in its group",
+				m.tun.id, s.id, s.id)
+		}
 		l = append(l, m)
 	}
 	if tun != nil && len(group) > 1 {
@@ -114,10 +118,11 @@ func (t *tables) compile() (*objects, error) {
 			return nil, err
 		}
 		ifID, attached := t.ifIDOf(s, l)
+		p := inbound(l)
 		for _, m := range l {
-			o.states[m.state.ID] = m.wanted(ifID, attached)
+			o.states[m.state.ID] = m.wanted(ifID, attached, p)
 		}
-		if s.dir == klips.Inbound && attached && tunnels(l) {
+		if s.dir == klips.Inbound && attached && (tunnels(l) || p != nil) {
 			in.add(ifID, l, o)
 		}
 	}
@@ -196,7 +201,12 @@ func (t *tables) deviceOf(s *sa) (device, bool) {
 
 // wanted is the state that a member needs. Keys are shared with the state that
 // is there.
-func (m *member) wanted(ifID uint32, attached bool) *nlxfrm.State {
+//
+// The kernel holds what comes out of a group against the selectors of all its states
+// before it looks at policies. A state in transport mode has the selector of the
+// group if it has none of its own: an IPComp state is passed by where a packet came
+// uncompressed, and its selector with it.
+func (m *member) wanted(ifID uint32, attached bool, group *klips.InboundPolicy) *nlxfrm.State {
 	s := *m.state
 	s.Mode, s.Src = m.mode, m.src
 	s.ReqID = s.SPI
@@ -204,19 +214,37 @@ func (m *member) wanted(ifID uint32, attached bool) *nlxfrm.State {
 	if attached {
 		s.IfID = ifID
 	}
-	if p := m.inbound(); p != nil {
-		// What comes out of the tunnel is held against this before any policy.
-		s.Selector = normal(nlxfrm.Selector{Src: p.Src, Dst: p.Dst})
+	p := m.inbound()
+	if p == nil && m.tun == nil {
+		p = group
+	}
+	if p != nil && (m.tun != nil || p.Is6() == m.id.Dst.Is6()) {
+		s.Selector = selectorOf(*p)
 	}
 	return &s
 }
 
-// inbound is the inbound policy of a member that is a tunnel.
+// inbound is the inbound policy of a member: that of the tun SA that it is in tunnel
+// mode for, or its own.
 func (m *member) inbound() *klips.InboundPolicy {
-	if m.tun == nil || m.dir == klips.Outbound {
+	switch {
+	case m.dir == klips.Outbound:
 		return nil
+	case m.tun != nil && m.tun.policy != nil:
+		return m.tun.policy
 	}
-	return m.tun.policy
+	return m.policy
+}
+
+// inbound is the inbound policy of a group: of nested tunnels the innermost one's
+// decides, because the kernel looks at the packet that has come out of all.
+func inbound(l []member) *klips.InboundPolicy {
+	for _, m := range l {
+		if p := m.inbound(); p != nil || m.tun != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // classes are inbound groups that the kernel cannot tell apart by where they come
@@ -224,23 +252,19 @@ func (m *member) inbound() *klips.InboundPolicy {
 type classes map[class][][]member
 
 type class struct {
-	ifID     uint32
-	src, dst netip.Prefix // the zero Prefix for no policy
+	ifID   uint32
+	policy klips.InboundPolicy // the zero Selector for none
 }
+
+// admits reports whether there is an inbound policy.
+func (k class) admits() bool { return k.policy.Src.IsValid() }
 
 // add enters a group and gives its states the number by which policies know
 // them.
 func (c classes) add(ifID uint32, l []member, o *objects) {
 	k := class{ifID: ifID}
-	// Of nested tunnels the innermost one's policy decides: the kernel looks at
-	// the packet that has come out of all.
-	for _, m := range l {
-		if m.tun != nil {
-			if p := m.inbound(); p != nil {
-				k.src, k.dst = p.Src, p.Dst
-			}
-			break
-		}
+	if p := inbound(l); p != nil {
+		k.policy = *p
 	}
 	c[k] = append(c[k], l)
 	for i, m := range l {
@@ -260,7 +284,11 @@ func shape(l []member) string {
 // reqID is the number that the states in one place of all groups of a class and
 // shape have.
 func (k class) reqID(shape string, place int) uint32 {
-	return hash(k.src, k.dst, shape, place) | 1
+	p := k.policy
+	if p.Proto != 0 || p.SrcPort != 0 || p.DstPort != 0 {
+		return hash(p.Src, p.Dst, p.Proto, p.SrcPort, p.DstPort, shape, place) | 1
+	}
+	return hash(p.Src, p.Dst, shape, place) | 1
 }
 
 func hash(of ...any) uint32 {
@@ -278,26 +306,49 @@ const markMask = 0xff000000
 // shapeMark is the mark of packets that come out of groups of a shape, where a
 // policy has to know them by it; never 0.
 func shapeMark(shape string) nlxfrm.Mark {
+	if !strings.Contains(shape, nlxfrm.ModeTunnel.String()) {
+		shape = "ends" + shape // with this the usual ones have different marks
+	}
 	return nlxfrm.Mark{Value: (hash(shape)%255 + 1) << 24, Mask: markMask}
 }
 
 // Priorities of policies for what comes in: those for what is still to come out
-// of another tunnel, those by a mark, the rest, narrower ones first.
+// of another tunnel, those by a mark, those for what may come in clear, the rest,
+// and those for all else of a flow. Among the same narrower ones come first.
 const (
 	nestedPriority   = 1 << 20
 	markedPriority   = nestedPriority + 1<<10
-	unmarkedPriority = markedPriority + 1<<10
+	exemptPriority   = markedPriority + 1<<10
+	unmarkedPriority = exemptPriority + 1<<10
+	refusePriority   = unmarkedPriority + 1<<10
 )
 
+// width is less for narrower selectors. It is below 1<<10.
+func width(s klips.Selector) uint32 {
+	n := 256 + 8 + 16 + 16 - s.Src.Bits() - s.Dst.Bits()
+	if s.Proto != 0 {
+		n -= 8
+	}
+	if s.SrcPort != 0 {
+		n -= 16
+	}
+	if s.DstPort != 0 {
+		n -= 16
+	}
+	return uint32(n)
+}
+
 // compile makes the policies without which the kernel drops what comes out of
-// tunnels: one for each shape of a class.
+// tunnels, and lets in clear what is to come out of a group with an inbound policy:
+// one for each shape of a class.
 //
 // A policy says which SAs a packet must have come through, and selectors are all
 // that it looks at. Where it would then ask the wrong packets, those of another
 // shape or, without interface IDs, clear ones, the states put a mark on what comes
 // out of them.
 func (c classes) compile(o *objects) error {
-	for k, groups := range c {
+	for _, k := range slices.SortedFunc(maps.Keys(c), class.compare) {
+		groups := c[k]
 		shapes := map[string][][]member{}
 		for _, l := range groups {
 			shapes[shape(l)] = append(shapes[shape(l)], l)
@@ -305,7 +356,7 @@ func (c classes) compile(o *objects) error {
 		marks := map[nlxfrm.Mark]string{}
 		for name, l := range shapes {
 			var m nlxfrm.Mark
-			if k.ifID == 0 && !k.src.IsValid() || len(shapes) > 1 && name != usualShape {
+			if k.ifID == 0 && !k.admits() || len(shapes) > 1 && name != usualShape {
 				m = shapeMark(name)
 				if marks[m] != "" {
 					return inexpressible(l[0][0].id, "this kernel cannot tell what comes out of its group from what comes out of others: "+
@@ -318,7 +369,17 @@ func (c classes) compile(o *objects) error {
 			}
 		}
 	}
+	for _, k := range slices.SortedFunc(maps.Keys(c), class.compare) {
+		if k.admits() {
+			k.refuseClear(c[k], o)
+		}
+	}
 	return nil
+}
+
+// compare is an order of classes, so that the same tables make the same objects.
+func (k class) compare(other class) int {
+	return cmp.Or(cmp.Compare(k.ifID, other.ifID), cmp.Compare(k.policy.String(), other.policy.String()))
 }
 
 // compile makes the policies of groups of one shape and marks their states.
@@ -344,16 +405,15 @@ func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objec
 			}
 		}
 	}
-	pairs := [][2]netip.Prefix{{k.src, k.dst}}
-	if !k.src.IsValid() {
-		pairs = [][2]netip.Prefix{{any4, any4}, {any6, any6}}
+	flows := []klips.Selector{k.policy}
+	if !k.admits() {
+		flows = []klips.Selector{{Src: any4, Dst: any4}, {Src: any6, Dst: any6}}
 	}
-	for _, dir := range []nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd} {
-		for _, p := range pairs {
+	for _, dir := range inboundDirs {
+		for _, f := range flows {
 			o.add(&nlxfrm.Policy{
-				Selector: normal(nlxfrm.Selector{Src: p[0], Dst: p[1]}), Dir: dir, IfID: k.ifID, Mark: by,
-				Priority: priority + uint32(256-p[0].Bits()-p[1].Bits()),
-				Limits:   nlxfrm.Limits{HardPackets: mark}, Templates: ts,
+				Selector: selectorOf(f), Dir: dir, IfID: k.ifID, Mark: by, Priority: priority + width(f),
+				Limits: nlxfrm.Limits{HardPackets: mark}, Templates: slices.Clone(ts),
 			})
 		}
 	}
@@ -417,6 +477,10 @@ func (k class) template(shape string, place int, m member) nlxfrm.Template {
 	}
 }
 
+// inboundDirs are the directions of packets to the host itself and of those that it
+// forwards.
+var inboundDirs = [...]nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd}
+
 var (
 	any4 = netip.MustParsePrefix("0.0.0.0/0")
 	any6 = netip.MustParsePrefix("::/0")
@@ -424,7 +488,7 @@ var (
 
 // compileRoute makes the policies of an eroute.
 func (t *tables) compileRoute(r *route, o *objects) error {
-	p := nlxfrm.Policy{Selector: routeSelector(r.Selector), Dir: nlxfrm.DirOut, Priority: r.priority, Action: nlxfrm.Block, IfID: parkRoutes}
+	p := nlxfrm.Policy{Selector: selectorOf(r.Selector), Dir: nlxfrm.DirOut, Priority: r.priority, Action: nlxfrm.Block, IfID: parkRoutes}
 	labelRoute(&p, &r.Eroute)
 	ids := t.ifIDs()
 	if r.ID.IsMagic() {

@@ -46,6 +46,9 @@ func TestShapeMarks(t *testing.T) {
 	}
 	for _, g := range groups {
 		check(tunnel(g))
+		transport := tunnel(g)
+		transport[0].mode = nlxfrm.ModeTransport
+		check(transport)
 	}
 	for _, inner := range groups[:2] {
 		for _, outer := range groups[:2] {

@@ -13,6 +13,8 @@
 //   - What comes out of a tunnel needs policies of directions in and fwd, which
 //     eroute --addin narrows. Where selectors do not tell one group's packets from
 //     another's, or from clear ones, a mark does that their states put on them.
+//   - A group with an inbound policy has such policies in transport mode, too, and
+//     what they select is refused in clear: see clear.go.
 //   - ipsecN is an xfrm interface with the interface ID N+1, which all states and
 //     policies of its traffic have too. Where the kernel has no xfrm interfaces,
 //     it is a dummy device that packets are routed to, and the ID is 0.

@@ -73,8 +73,7 @@ func (s *sa) record() *nlxfrm.Policy {
 		p.Templates = append(p.Templates, note(noteOuter, s.outer.id, netip.Addr{}, 0))
 	}
 	if s.policy != nil {
-		bits := uint32(s.policy.Src.Bits())<<8 | uint32(s.policy.Dst.Bits())
-		p.Templates = append(p.Templates, note(notePolicy, klips.SAID{Dst: s.policy.Dst.Addr(), SPI: klips.MinSPI}, s.policy.Src.Addr(), bits))
+		p.Templates = append(p.Templates, notePolicyOf(s.policy))
 	}
 	return p
 }
@@ -93,6 +92,22 @@ func note(kind uint32, id klips.SAID, src netip.Addr, bits uint32) nlxfrm.Templa
 		ID:  nlxfrm.ID{Dst: id.Dst, SPI: uint32(id.SPI), Proto: uint8(klips.ProtoESP)},
 		Src: src, Family: family(id.Dst), ReqID: uint32(id.Proto), Mode: nlxfrm.ModeTunnel,
 		AuthAlgs: kind, CryptAlgs: bits, CompAlgs: 1,
+	}
+}
+
+// notePolicyOf notes an inbound policy. The ports are where the protocol of a SAID
+// is in other notes.
+func notePolicyOf(p *klips.InboundPolicy) nlxfrm.Template {
+	bits := uint32(p.Proto)<<16 | uint32(p.Src.Bits())<<8 | uint32(p.Dst.Bits())
+	t := note(notePolicy, klips.SAID{Dst: p.Dst.Addr(), SPI: klips.MinSPI}, p.Src.Addr(), bits)
+	t.ReqID = uint32(p.SrcPort)<<16 | uint32(p.DstPort)
+	return t
+}
+
+func readPolicy(t *nlxfrm.Template) *klips.InboundPolicy {
+	return &klips.InboundPolicy{
+		Src: netip.PrefixFrom(t.Src, int(t.CryptAlgs>>8&0xff)), Dst: netip.PrefixFrom(t.Dst, int(t.CryptAlgs&0xff)),
+		Proto: uint8(t.CryptAlgs >> 16), SrcPort: uint16(t.ReqID >> 16), DstPort: uint16(t.ReqID),
 	}
 }
 
@@ -122,8 +137,7 @@ func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
 		case noteOuter:
 			outer = klips.SAID{Dst: t.Dst, SPI: klips.SPI(t.SPI), Proto: klips.Proto(t.ReqID)}
 		case notePolicy:
-			s.policy = &klips.InboundPolicy{
-				Src: netip.PrefixFrom(t.Src, int(t.CryptAlgs>>8&0xff)), Dst: netip.PrefixFrom(t.Dst, int(t.CryptAlgs&0xff))}
+			s.policy = readPolicy(&t)
 		}
 	}
 	return s, outer, s.src.IsValid()
@@ -159,8 +173,8 @@ func readRoute(p *nlxfrm.Policy) *route {
 	}
 }
 
-// routeSelector is the kernel's selector for an eroute's.
-func routeSelector(s klips.Selector) nlxfrm.Selector {
+// selectorOf is the kernel's selector for that of an eroute or inbound policy.
+func selectorOf(s klips.Selector) nlxfrm.Selector {
 	k := nlxfrm.Selector{Src: s.Src, Dst: s.Dst, Proto: s.Proto, SrcPort: s.SrcPort, DstPort: s.DstPort}
 	if s.SrcPort != 0 {
 		k.SrcPortMask = 0xffff

@@ -251,15 +251,21 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 }
 
 func (t *tables) setPolicy(e klips.Eroute) error {
-	if s := t.sas[e.ID]; s != nil {
-		for _, id := range append([]klips.SAID{s.id}, s.next()...) {
-			if id.Proto == klips.ProtoTun {
-				t.sas[id].policy = &klips.InboundPolicy{Src: e.Src, Dst: e.Dst}
-				return nil
-			}
+	s := t.sas[e.ID]
+	if s == nil {
+		return refuse("set inbound policy", e.ID.String(), syscall.ENOENT, "")
+	}
+	owner := s // the first tun SA, or the last SA
+	for _, id := range append([]klips.SAID{s.id}, s.next()...) {
+		if owner = t.sas[id]; id.Proto == klips.ProtoTun {
+			break
 		}
 	}
-	return refuse("set inbound policy", e.ID.String(), syscall.ENOENT, "")
+	if owner.id.Proto != klips.ProtoTun && owner.id.Dst.Is6() != e.Is6() {
+		return refuse("set inbound policy", owner.id.String(), syscall.EINVAL, "")
+	}
+	owner.policy = &e.Selector
+	return nil
 }
 
 func (t *tables) deleteEroute(s klips.Selector) error {

@@ -72,17 +72,19 @@ func place(id klips.SAID, group []klips.SA) []string {
 }
 
 // inbound is about the SA that has taken an inbound policy: the first tun SA from
-// the one that was named.
+// the one that was named, or the last SA.
 func inbound(id klips.SAID, group []klips.SA) []string {
-	for _, sa := range group[max(slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id }), 0):] {
-		if sa.ID.Proto != klips.ProtoTun {
-			continue
-		}
-		if sa.Dir == klips.Outbound {
-			return []string{fmt.Sprintf("%v is an outbound SA, because %s is no address of this host; an inbound policy has an effect only on packets that come out of a tunnel to this host",
-				sa.ID, klips.FormatAddr(sa.ID.Dst))}
-		}
-		break
+	chain := group[max(slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id }), 0):]
+	if len(chain) == 0 {
+		return nil
+	}
+	owner := chain[len(chain)-1]
+	if i := slices.IndexFunc(chain, func(sa klips.SA) bool { return sa.ID.Proto == klips.ProtoTun }); i >= 0 {
+		owner = chain[i]
+	}
+	if owner.Dir == klips.Outbound {
+		return []string{fmt.Sprintf("%v is an outbound SA, because %s is no address of this host; an inbound policy has an effect only on packets that come to this host",
+			owner.ID, klips.FormatAddr(owner.ID.Dst))}
 	}
 	return nil
 }

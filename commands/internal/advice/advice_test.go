@@ -103,7 +103,7 @@ func TestEroute(t *testing.T) {
 		"tun0x200@192.0.2.1 esp0x201@192.0.2.1",
 		"tun0x300@2001:db8::2 esp0x301@2001:db8::2",
 		"tun0x400@2001:db8::1 esp0x401@2001:db8::1",
-		"tun0x500@192.0.2.2", "esp0x600@192.0.2.2",
+		"tun0x500@192.0.2.2", "esp0x600@192.0.2.2", "esp0x800@192.0.2.1 ah0x801@192.0.2.1",
 		"tun0x700@192.0.2.2 esp0x701@192.0.2.2 unk00x0@<invalid>")
 	const add, in = klips.ErouteAdd, klips.ErouteAddIn
 	for _, tt := range []struct {
@@ -132,6 +132,9 @@ func TestEroute(t *testing.T) {
 		{in, "esp0x201@192.0.2.1", ""},
 		{in, "tun0x400@2001:db8::1", ""},
 		{in, "tun0x100@192.0.2.2", "tun0x100@192.0.2.2 outbound 192.0.2.2"},
+		{in, "esp0x600@192.0.2.2", "esp0x600@192.0.2.2 outbound 192.0.2.2"},
+		{in, "esp0x800@192.0.2.1", ""},
+		{in, "ah0x801@192.0.2.1", ""},
 		{klips.ErouteReplaceIn, "tun0x300@2001:db8::2", "tun0x300@2001:db8::2 outbound 2001:db8::2"},
 	} {
 		e := klips.Eroute{ID: said(t, tt.said), Selector: klips.Selector{

@@ -156,6 +156,27 @@ var differences = []difference{
 		},
 		mend: func(*world, *recorded.Step) error { return nil },
 	},
+	{
+		text: "an SA in transport mode takes an inbound policy (which is taken out of the tables)",
+		n:    19,
+		fits: func(s *recorded.Step, r clitest.Result) bool {
+			return setsPolicy(s.Cmd) && s.Errno == syscall.ENOENT && r.Status == 0
+		},
+		mend: func(*world, *recorded.Step) error { return nil },
+	},
+	{
+		text: "an inbound policy is for a protocol and ports (which are taken out of the tables)",
+		n:    3,
+		fits: func(s *recorded.Step, r clitest.Result) bool {
+			return setsPolicy(s.Cmd) && s.Exit == 0 && r.Status == 0 && slices.Contains(s.Cmd, "--transport-proto")
+		},
+		mend: func(*world, *recorded.Step) error { return nil },
+	},
+}
+
+// setsPolicy reports whether a command sets an inbound policy.
+func setsPolicy(cmd []string) bool {
+	return cmd[0] == "eroute" && (slices.Contains(cmd, "--addin") || slices.Contains(cmd, "--replacein"))
 }
 
 var (

@@ -106,6 +106,8 @@ var vary = []struct {
 	re *regexp.Regexp
 	to string
 }{
+	{regexp.MustCompile(`^((?:esp|ah|comp)0x.*) policy=[^ ]+(.*) flags=0x8<>`), "$1$2"},    // KLIPS has such of tun SAs alone,
+	{regexp.MustCompile(`( policy=[^ :]+)(?::\d+)?(->[^ :]+)(?::\d+)?,proto=\d+`), "$1$2"}, // and for all protocols and ports
 	{regexp.MustCompile(` jiffies=\d+`), ""},
 	{regexp.MustCompile(` iv=0x[0-9a-f]+`), " iv=0x-"}, // its length is in iv_bits
 	{regexp.MustCompile(` (ref|refhim|refcount|idle)=\d+`), " $1=-"},

@@ -16,7 +16,7 @@ const (
 	noSuchSA     = "no such SA; ipsec spi lists those that exist"
 	noPart       = "the stack does not find an algorithm it needs; take another one, or another stack (--stack)"
 	noGroupSA    = "no such SA; make it first with ipsec spi (ipsec spi lists those that exist)"
-	noPolicySA   = "there is no such SA, or no tun SA follows it in its group; an inbound policy belongs to the tun SA (see ipsec spigrp)"
+	noPolicySA   = "there is no such SA, or no tun SA follows it in its group; on this stack an inbound policy belongs to a tun SA (see ipsec spigrp)"
 	noEroute     = "no eroute has exactly these addresses, masks, protocol and ports; ipsec eroute lists those that exist"
 	noDevice     = "no such device; ipsec tncfg lists those that exist, ipsec tncfg --create makes one"
 	tooManyRefs  = "the stack has no SA reference left; remove SAs that are not needed (ipsec spi --del)"
@@ -100,7 +100,7 @@ var texts = map[key]string{
 	{SetPolicy, syscall.EOPNOTSUPP}:  "the stack has no inbound policies of this kind; see ipsec version for which stack it is",
 	{AddEroute, syscall.EOPNOTSUPP}:  "the stack has no eroutes of this kind; see ipsec version for which stack it is",
 	{AddEroute, syscall.EINVAL}:      "the stack does not take this eroute; check addresses, protocol, ports and SAID",
-	{SetPolicy, syscall.EINVAL}:      "the stack does not take this inbound policy; check addresses and SAID",
+	{SetPolicy, syscall.EINVAL}:      "the stack does not take this inbound policy; without a tun SA, the addresses are of the same family as the SA",
 	{DeleteEroute, syscall.EINVAL}:   "the stack does not take these addresses, masks, protocol and ports",
 	{ReplaceEroute, syscall.EINVAL}:  "the stack does not take this eroute; check addresses, protocol, ports and SAID",
 	{SetDebug, syscall.EINVAL}:       "the stack does not take these masks",

@@ -119,7 +119,7 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 			e.release(e.holds.take(old))
 		}
 	default:
-		err = e.sas.SetPolicy(r.ID, klips.InboundPolicy{Src: r.Src, Dst: r.Dst})
+		err = e.sas.SetPolicy(r.ID, r.Selector)
 		return e.saDone("set inbound policy", r.ID, err)
 	}
 	return e.erouteDone("add eroute", r.Selector, err)

@@ -34,7 +34,7 @@ func (e *Engine) View() View {
 	if e.knobs.needPolicy.on() {
 		for _, sa := range e.sas.All() {
 			if p := sa.Policy(); p != nil && sa.Dir == klips.Inbound {
-				v.Policies = append(v.Policies, klips.Selector{Src: p.Src, Dst: p.Dst})
+				v.Policies = append(v.Policies, *p)
 			}
 		}
 	}

@@ -177,6 +177,7 @@ type inPacket struct {
 	b     *packet.Buffer
 	h     packet.Header
 	chain []*sadb.SA // SAs that are still to come, outermost first
+	whole []*sadb.SA // of which chain is the rest
 	begun bool       // a first SA was found; chain counts
 	check bool       // inbound_policy_check
 	natt  klips.NATTType
@@ -239,7 +240,7 @@ func (w *inWorker) find(c *inPacket, id klips.SAID) *sadb.SA {
 		return nil // a layer of its group is missing around it
 	}
 	c.begun = true
-	c.chain = chain[1:]
+	c.whole, c.chain = chain, chain[1:]
 	return sa
 }
 
@@ -422,7 +423,7 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 		if c.natt != klips.NATTNone && c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6 {
 			fixTransport(c.b, &c.h, c.last.NATT)
 		}
-		return deliver
+		return w.transported(c)
 	}
 	sa := c.chain[0]
 	if sa.ID.Proto != klips.ProtoTun {
@@ -446,22 +447,44 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 		return c.because(BadPacket, vanished)
 	}
 	c.natt = klips.NATTNone // what is inside did not come through the NAT
-	if c.check && !w.allowed(sa.Policy(), &h) {
+	if c.check && (w.unknown(sa) || !admits(sa, c.b.Bytes(), &h)) {
 		return c.because(Policy, dropped)
 	}
 	c.chain = c.chain[1:]
 	if len(c.chain) == 0 {
 		c.b.End = c.b.Off + h.Total
-		return deliver
+		c.h = h
+		return w.admitted(c)
 	}
 	// Two bundles joined: the tunnel carries the packets of another one.
 	return again
 }
 
-// allowed reports whether the inbound policy of a tunnel takes an inner packet.
-func (w *inWorker) allowed(p *klips.InboundPolicy, h *packet.Header) bool {
-	if p == nil {
-		return !w.e.knobs.needPolicy.on()
+// transported decides about a packet that has come out of a group whose innermost
+// SA is in transport mode.
+func (w *inWorker) transported(c *inPacket) verdict {
+	if c.check && w.unknown(c.whole[len(c.whole)-1]) {
+		return c.because(Policy, dropped)
 	}
-	return p.Src.Contains(h.Src) && p.Dst.Contains(h.Dst)
+	return w.admitted(c)
+}
+
+// admitted decides about a packet from which the whole group has been taken off. All
+// SAs in transport mode must admit it, also those that were grouped with others
+// after their policy was set; tun SAs have been asked about what they carried.
+func (w *inWorker) admitted(c *inPacket) verdict {
+	if !c.check {
+		return deliver
+	}
+	for _, sa := range c.whole {
+		if sa.ID.Proto != klips.ProtoTun && !admits(sa, c.b.Bytes(), &c.h) {
+			return c.because(Policy, dropped)
+		}
+	}
+	return deliver
+}
+
+// unknown reports whether an SA that needs an inbound policy has none.
+func (w *inWorker) unknown(sa *sadb.SA) bool {
+	return sa.Policy() == nil && w.e.knobs.needPolicy.on()
 }

@@ -16,10 +16,11 @@ type knobs struct {
 	// bypass is which packets of this host are taken for IKE, see Engine.isIKE.
 	bypass knob
 	// checkIn: inbound packets must come from their SA's source, by a whole
-	// group in its order, and have inner addresses within the inbound policy.
+	// group in its order, and what comes out must be within the inbound policy.
 	checkIn knob
-	// needPolicy: where checkIn is on, a tunnel for which no inbound policy was
-	// set takes nothing. The last KLIPS was like that; manual keying needs it off.
+	// needPolicy: where checkIn is on, nothing comes in through a group whose tun SA
+	// or, in transport mode, innermost SA was given no inbound policy. The last KLIPS
+	// was like that with tunnels; manual keying needs it off.
 	needPolicy knob
 	// keepalive is the time after which a quiet flow in UDP gets a NAT keepalive, in
 	// seconds; 0: none.

@@ -81,7 +81,7 @@ func (n *naive) send(p []byte, sport, dport uint16) (s *sight, want klips.Device
 // layers are off by then.
 func (n *naive) receive(s *sight) (delivered bool, off int) {
 	ctx := context.Background()
-	var rest []klips.SAID // SAs that are still to come
+	var whole, rest []klips.SAID // a group, and those of it that are still to come
 	begun := false
 	at := len(s.layers) - 1
 	for ; at >= 0; at-- {
@@ -94,7 +94,7 @@ func (n *naive) receive(s *sight) (delivered bool, off int) {
 		}
 		switch {
 		case id.Proto == klips.ProtoTun && begun && len(rest) == 0:
-			return true, len(s.layers) - 1 - at // the host gets the tunnel packet
+			return n.admits(whole, s, at+1), len(s.layers) - 1 - at // the host gets the tunnel packet
 		case id.Proto == klips.ProtoTun && !begun, id.Proto == klips.ProtoComp && !begun:
 			return false, 0
 		case begun && (len(rest) == 0 || rest[0] != id):
@@ -109,29 +109,50 @@ func (n *naive) receive(s *sight) (delivered bool, off int) {
 			if slices.ContainsFunc(all, func(o klips.SA) bool { return slices.Contains(o.Next, id) }) {
 				return false, 0 // it is not the first of its group
 			}
-			begun, rest = true, append([]klips.SAID{id}, sa.Next...)
+			begun, whole = true, append([]klips.SAID{id}, sa.Next...)
+			rest = whole
 		}
 		rest = rest[1:]
 		if n.keys[0][id] != n.keys[1][id] && id.Proto != klips.ProtoTun && id.Proto != klips.ProtoComp {
 			return false, 0
 		}
 		if id.Proto == klips.ProtoTun {
-			src, dst := netip.AddrFrom4([4]byte(s.inner[12:])), netip.AddrFrom4([4]byte(s.inner[16:]))
-			if at > 0 && slices.ContainsFunc(s.layers[:at], func(l klips.SAID) bool { return l.Proto == klips.ProtoTun }) {
-				src, dst = s.src[at-1], gwB4
-			}
-			if p := sa.Policy; p != nil && (!p.Src.Contains(src) || !p.Dst.Contains(dst)) {
+			if !takes(sa.Policy, s, at) {
 				return false, 0
 			}
 			if len(rest) == 0 {
-				return true, len(s.layers) - at // whatever is inside
+				return n.admits(whole, s, at), len(s.layers) - at // whatever is inside
 			}
 		}
 	}
 	for len(rest) > 0 && rest[0].Proto == klips.ProtoComp {
 		rest = rest[1:]
 	}
-	return begun && len(rest) == 0, len(s.layers)
+	return begun && len(rest) == 0 && n.admits(whole, s, 0), len(s.layers)
+}
+
+// takes reports whether an inbound policy, if there is one, takes what is left of a
+// packet with its innermost layers.
+func takes(p *klips.InboundPolicy, s *sight, layers int) bool {
+	src, dst, proto := netip.AddrFrom4([4]byte(s.inner[12:])), netip.AddrFrom4([4]byte(s.inner[16:])), s.inner[9]
+	var sport, dport uint16
+	switch {
+	case layers > 0:
+		src, dst, proto = s.src[layers-1], s.dst[layers-1], uint8(s.layers[layers-1].Proto)
+	case proto == 17:
+		sport, dport = binary.BigEndian.Uint16(s.inner[20:]), binary.BigEndian.Uint16(s.inner[22:])
+	}
+	return p == nil || p.Src.Contains(src) && p.Dst.Contains(dst) && (p.Proto == 0 || p.Proto == proto) &&
+		(p.SrcPort == 0 || p.SrcPort == sport) && (p.DstPort == 0 || p.DstPort == dport)
+}
+
+// admits reports whether the SAs in transport mode of a group take what comes out
+// of it with its innermost layers.
+func (n *naive) admits(group []klips.SAID, s *sight, layers int) bool {
+	return !slices.ContainsFunc(group, func(id klips.SAID) bool {
+		sa, err := n.in.GetSA(context.Background(), id)
+		return err == nil && id.Proto != klips.ProtoTun && !takes(sa.Policy, s, layers)
+	})
 }
 
 // TestRandomPackets gives random packets to two stacks with random tables.
@@ -202,6 +223,9 @@ func drawTables(r *rapid.T, n *naive, both func(int, func(klips.Stack) error)) [
 	ctx := context.Background()
 	targets := []klips.SAID{klips.Magic(klips.SPIPass), klips.Magic(klips.SPIDrop), {Dst: gwB4, SPI: 0x999, Proto: klips.ProtoTun}}
 	odd := func(what string) bool { return rapid.IntRange(0, 14).Draw(r, what) == 0 }
+	udp, udp7 := sel("0.0.0.0/0", "0.0.0.0/0"), sel("0.0.0.0/0", "0.0.0.0/0")
+	udp.Proto = 17
+	udp7.Proto, udp7.SrcPort, udp7.DstPort = 17, 1000, 7
 	kinds := [][]layer{{tun, tdes}, {tun, ahMD5}, {tun, tdes, ahMD5}, {tun, comp, tdes}, {tun}, {tdes}, {ahMD5}, {tdes, ahMD5}, {comp, tdes}, {tun, comp}}
 	var before klips.SAID // the last SA of the group before
 	for g := range rapid.IntRange(1, 4).Draw(r, "groups") {
@@ -241,7 +265,9 @@ func drawTables(r *rapid.T, n *naive, both func(int, func(klips.Stack) error)) [
 				both(side, func(k klips.Stack) error { return k.Group(ctx, []klips.SAID{before, m[0]}) })
 			}
 			if side == 1 && rapid.IntRange(0, 3).Draw(r, "policy") == 0 {
-				e := klips.Eroute{ID: ids[0], Selector: sel("10.1.0.0/16", "10.2.0.0/24")}
+				e := klips.Eroute{ID: rapid.SampledFrom(ids).Draw(r, "policy of"), Selector: rapid.SampledFrom([]klips.Selector{
+					sel("10.1.0.0/16", "10.2.0.0/24"), sel("192.0.2.1/32", "192.0.2.2/32"), udp, udp7,
+				}).Draw(r, "admitted")}
 				both(side, func(k klips.Stack) error { return k.SetEroute(ctx, e, klips.ErouteAddIn) })
 			}
 		}

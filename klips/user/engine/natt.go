@@ -78,6 +78,7 @@ func fixTransport(b *packet.Buffer, h *packet.Header, n klips.NATT) {
 		} else {
 			copy(p[8:24], n.OA.AsSlice())
 		}
+		h.Src = n.OA
 		packet.FixChecksum(p)
 	}
 	transportChecksum(p, h)

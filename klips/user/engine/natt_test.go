@@ -121,4 +121,14 @@ func TestNATTTransport(t *testing.T) {
 	if !ok || h.Dst != gwB4 || h.Src != n.OA || !checksumOK(got) || packet.Fold(packet.Sum(got[:20], 0)) != 0xffff {
 		t.Errorf("arrived %x", got)
 	}
+	// An inbound policy is for the packet with that source.
+	p.route(p.b, "192.0.2.1/32", "192.0.2.2/32", id, klips.ErouteAddIn)
+	dropped := p.stats(p.b).RxDropped
+	p.ha.Link("ipsec0").Send(udpIn(gwA4, behind, 60))
+	settled(t, "a source before that was known is refused", func() bool { return p.stats(p.b).RxDropped > dropped })
+	p.route(p.b, "10.77.0.1/32", "192.0.2.2/32", id, klips.ErouteReplaceIn)
+	p.ha.Link("ipsec0").Send(udpIn(gwA4, behind, 60))
+	if h, ok := packet.ParseIP(arrives(t, p.hb)); !ok || h.Src != n.OA {
+		t.Errorf("arrived from %v", h.Src)
+	}
 }

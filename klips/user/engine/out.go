@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"math"
@@ -163,17 +162,6 @@ func (w *outWorker) grouped(chain []*sadb.SA) {
 		ids = append(ids, sa.ID.String())
 	}
 	t.line("xform", "transforms in order", flow(&w.first), slog.String("saids", strings.Join(ids, " ")))
-}
-
-// selector is what eroutes are compared with. Ports count only where there is
-// a TCP or UDP header to read them from: not in later fragments.
-func selector(p []byte, h *packet.Header) eroute.Packet {
-	s := eroute.Packet{Src: h.Src, Dst: h.Dst, Proto: h.Proto}
-	if (h.Proto == packet.ProtoTCP || h.Proto == packet.ProtoUDP) && h.FragOff == 0 && h.Total >= h.Len+4 {
-		s.SrcPort = binary.BigEndian.Uint16(p[h.Len:])
-		s.DstPort = binary.BigEndian.Uint16(p[h.Len+2:])
-	}
-	return s
 }
 
 // packet decides what becomes of one packet.

@@ -53,7 +53,8 @@ const (
 	WrongEncapsulation
 	// NoTunnel: the group demands a tunnel header that is not there, or another.
 	NoTunnel
-	// Policy: the inner packet is not what the inbound policy admits.
+	// Policy: what came out of the group is not what an inbound policy admits, or
+	// there is no policy and one is required.
 	Policy
 	// NotESP: a packet to a port of encapsulated ESP is no ESP.
 	NotESP

@@ -2,7 +2,9 @@ package engine_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"net/netip"
 	"slices"
 	"syscall"
 	"testing"
@@ -227,6 +229,154 @@ func TestInboundPolicyKnobs(t *testing.T) {
 	if sa := p.sa(p.b, ids[0]); sa.Life.Packets.Count < 8 {
 		t.Errorf("the tun SA counts %d packets; those that a policy refuses count too", sa.Life.Packets.Count)
 	}
+}
+
+// TestTransportPolicy has packets come out of groups in transport mode whose
+// innermost SA has an inbound policy with ports.
+func TestTransportPolicy(t *testing.T) {
+	udp := func(src, dst netip.Addr, sport, dport uint16) []byte {
+		p := ip(src, dst, packet.ProtoUDP, 300)
+		u := p[len(p)-300:]
+		binary.BigEndian.PutUint16(u, sport)
+		binary.BigEndian.PutUint16(u[2:], dport)
+		return p
+	}
+	for _, layers := range [][]layer{{tdes}, {ahMD5}, {tdes, ahMD5}, {comp, tdes}, {comp, tdes, ahMD5}} {
+		for _, six := range []bool{false, true} {
+			src, dst := gwA4, gwB4
+			if six {
+				src, dst = gwA6, gwB6
+			}
+			p := bare(t)
+			edit := func(s *klips.SASpec) { s.ID.Dst, s.Src = dst, src }
+			ids := p.sas(p.a, layers, edit)
+			p.sas(p.b, layers, edit)
+			host := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+			p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: klips.Selector{Src: host(src), Dst: host(dst)}, ID: ids[0]}, klips.ErouteAdd))
+			admit := func(edit func(*klips.Selector)) {
+				t.Helper()
+				e := klips.Eroute{Selector: klips.Selector{Src: host(src), Dst: host(dst), Proto: packet.ProtoUDP, SrcPort: 1000, DstPort: 7}, ID: ids[len(ids)-1]}
+				if edit != nil {
+					edit(&e.Selector)
+				}
+				p.must(p.b.SetEroute(t.Context(), e, klips.ErouteReplaceIn))
+			}
+			try := func(what string, q []byte, want bool) {
+				t.Helper()
+				wire, _ := p.out(q)
+				before := p.stats(p.b)
+				got := p.in(wire...)
+				dropped := p.stats(p.b).RxDropped - before.RxDropped
+				if len(wire) == 0 || (len(got) == 1) != want || want && !bytes.Equal(got[0], q) || (dropped == 1) == want {
+					t.Errorf("%d SAs, destination %v, %s: sent %x, delivered %x, %d dropped", len(layers), dst, what, wire, got, dropped)
+				}
+			}
+			good := udp(src, dst, 1000, 7)
+			try("no policy", good, true)
+			p.must(p.b.SetKnob("inbound_policy_required", 1))
+			try("no policy where one is required", good, false)
+			admit(nil)
+			try("as the policy has it", good, true)
+			p.must(p.b.SetKnob("inbound_policy_required", 0))
+			try("as the policy has it, none required", good, true)
+			try("another destination port", udp(src, dst, 1000, 9), false)
+			try("another source port", udp(src, dst, 1001, 7), false)
+			try("ports the wrong way round", udp(src, dst, 7, 1000), false)
+			try("another protocol", with(good, func(q []byte) { protoOf(q, packet.ProtoTCP) }), false)
+			try("no protocol with ports", with(good, func(q []byte) { protoOf(q, 253) }), false)
+			try("a small packet", cutTo(good, len(good)-280), true)
+			try("half a transport header", cutTo(good, len(good)-297), false)
+			try("no transport header", cutTo(good, len(good)-300), false)
+			if six {
+				try("ports behind destination options", options6(good), true)
+				try("other ports behind destination options", options6(udp(src, dst, 1000, 9)), false)
+			}
+			p.must(p.b.SetKnob("inbound_policy_check", 0))
+			try("another port, nothing is checked", udp(src, dst, 1000, 9), true)
+			p.must(p.b.SetKnob("inbound_policy_check", 1))
+			admit(func(s *klips.Selector) { s.SrcPort, s.DstPort = 0, 0 })
+			try("any port", udp(src, dst, 5, 6), true)
+			try("any port, another protocol", with(good, func(q []byte) { protoOf(q, packet.ProtoTCP) }), false)
+			admit(func(s *klips.Selector) {
+				*s = klips.Selector{Src: netip.PrefixFrom(s.Src.Addr().Next(), s.Src.Bits()), Dst: s.Dst}
+			})
+			try("another source", good, false)
+		}
+	}
+}
+
+// A later fragment has no ports, so that no policy with a port takes it (RFC 4301
+// section 4.4.1.1); one for all ports takes it.
+func TestPolicyFragments(t *testing.T) {
+	p := bare(t)
+	ids := p.sas(p.a, []layer{tun, tdes}, nil)
+	p.sas(p.b, []layer{tun, tdes}, nil)
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+	first := with(ip(inA4, inB4, packet.ProtoUDP, 64), func(q []byte) { q[6] |= 0x20; copy(q[20:], []byte{3, 232, 0, 7}) })
+	later := with(first, func(q []byte) { q[6], q[7] = 0, 8 })
+	for _, c := range []struct {
+		port  uint16
+		later bool
+	}{{7, false}, {0, true}} {
+		e := klips.Eroute{Selector: sel("10.1.0.0/16", "10.2.0.0/16"), ID: ids[0]}
+		e.Proto, e.DstPort = packet.ProtoUDP, c.port
+		p.must(p.b.SetEroute(t.Context(), e, klips.ErouteReplaceIn))
+		for _, f := range []struct {
+			name string
+			p    []byte
+			want bool
+		}{{"first", first, true}, {"later", later, c.later}} {
+			wire, _ := p.out(f.p)
+			if got := p.in(wire...); (len(got) == 1) != f.want {
+				t.Errorf("the %s fragment, policy for port %d: sent %x, delivered %x", f.name, c.port, wire, got)
+			}
+		}
+	}
+}
+
+// A policy that was set before its SA was grouped with others holds for what comes
+// out of the group.
+func TestPolicyBeforeGroup(t *testing.T) {
+	p := bare(t)
+	layers := []layer{tun, tdes}
+	ids := p.sas(p.a, layers, nil)
+	for i, l := range layers {
+		p.must(p.b.AddSA(t.Context(), &klips.SASpec{ID: ids[i], Src: gwA4, Transform: l.tr, EncKey: testKey(24 * i), AuthKey: testKey(16 * i)}))
+	}
+	p.route(p.b, "10.1.0.0/16", "10.2.0.0/24", ids[1], klips.ErouteAddIn)
+	p.must(p.b.Group(t.Context(), ids))
+	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+	for _, c := range []struct {
+		dst  string
+		want bool
+	}{{"10.2.0.5", true}, {"10.2.1.5", false}} {
+		wire, _ := p.out(ip(inA4, netip.MustParseAddr(c.dst), 253, 64))
+		if got := p.in(wire...); (len(got) == 1) != c.want {
+			t.Errorf("to %s: delivered %x", c.dst, got)
+		}
+	}
+}
+
+// protoOf sets the protocol of a packet without options or extension headers.
+func protoOf(q []byte, proto uint8) {
+	if q[0]>>4 == 4 {
+		q[9] = proto
+	} else {
+		q[6] = proto
+	}
+}
+
+// cutTo returns the first n bytes of a packet as a packet.
+func cutTo(p []byte, n int) []byte {
+	return with(p[:n], func(q []byte) { packet.SetTotal(q, n) })
+}
+
+// options6 returns an IPv6 packet with a destination options header.
+func options6(p []byte) []byte {
+	q := slices.Concat(p[:40], []byte{p[6], 0, 1, 4, 0, 0, 0, 0}, p[40:])
+	q[6] = packet.ProtoDstOpts
+	packet.SetTotal(q, len(q))
+	return q
 }
 
 func TestKnobs(t *testing.T) {

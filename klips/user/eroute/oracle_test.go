@@ -171,6 +171,11 @@ func TestOracle(t *testing.T) {
 				rules = slices.Delete(rules, j, j+1)
 			}
 			p := randPacket(r)
+			for i := range rules {
+				if got, want := p.Matches(&rules[i].Selector), oracle(rules[i:i+1], &p) != nil; got != want {
+					t.Fatalf("seed %d: Matches(%+v, %v) = %v, want %v", seed, p, rules[i].Selector, got, want)
+				}
+			}
 			got, want := tab.Lookup(&p), oracle(rules, &p)
 			switch {
 			case got == nil && want == nil:

@@ -36,6 +36,15 @@ type Packet struct {
 	SrcPort, DstPort uint16
 }
 
+// Matches reports whether a selector takes the packet. A port of 0 is none that a
+// selector can ask for.
+func (p *Packet) Matches(s *klips.Selector) bool {
+	return s.Src.Contains(p.Src) && s.Dst.Contains(p.Dst) &&
+		(s.Proto == 0 || s.Proto == p.Proto) &&
+		(s.SrcPort == 0 || s.SrcPort == p.SrcPort) &&
+		(s.DstPort == 0 || s.DstPort == p.DstPort)
+}
+
 // New returns an empty Table.
 func New() *Table {
 	t := new(Table)

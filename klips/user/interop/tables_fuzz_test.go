@@ -90,8 +90,8 @@ func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, 
 	h, ok := packet.ParseIP(p.bytes)
 	var route *klips.Eroute
 	exempt := false
+	var sport, dport uint16
 	if ok {
-		var sport, dport uint16
 		if (h.Proto == packet.ProtoTCP || h.Proto == packet.ProtoUDP) && h.FragOff == 0 && h.Total >= h.Len+4 {
 			sport, dport = binary.BigEndian.Uint16(p.bytes[h.Len:]), binary.BigEndian.Uint16(p.bytes[h.Len+2:])
 		}
@@ -141,7 +141,7 @@ func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, 
 	switch {
 	case !g.tunnel() && (h.Src != g.src || h.Dst != g.ids[0].Dst):
 		want = len(arrived) // transport mode between hosts that are not its ends
-	case g.policy != nil && !(g.policy.Src.Contains(h.Src) && g.policy.Dst.Contains(h.Dst)):
+	case g.policy != nil && !admits(g.policy, h, sport, dport):
 	default:
 		want = 1
 	}
@@ -149,6 +149,12 @@ func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, 
 		t.Fatalf("%x through %v (policy %+v) arrives %d times, want %d", p.bytes, g.ids, g.policy, len(arrived), want)
 	}
 	return wire, want == 1
+}
+
+// admits reports whether an inbound policy is for a packet.
+func admits(p *klips.Selector, h packet.Header, sport, dport uint16) bool {
+	return p.Src.Contains(h.Src) && p.Dst.Contains(h.Dst) && (p.Proto == 0 || p.Proto == h.Proto) &&
+		(p.SrcPort == 0 || p.SrcPort == sport) && (p.DstPort == 0 || p.DstPort == dport)
 }
 
 // chosen returns the group that a packet leaves by, nil for none: that of its

@@ -183,10 +183,9 @@ func (w *world) fill(t *testing.T, c *chooser) {
 			w.both(t, from, s, func(k klips.Stack) error {
 				return k.SetEroute(ctx, klips.Eroute{Selector: s, ID: id[from]}, klips.ErouteReplace)
 			})
-			if g := w.groups[id[from]]; g != nil && narrow && g.tunnel() {
-				w.both(t, 1-from, s, func(k klips.Stack) error {
-					return k.SetEroute(ctx, klips.Eroute{Selector: s, ID: id[from]}, klips.ErouteAddIn)
-				})
+			if g := w.groups[id[from]]; g != nil && narrow && w.both(t, 1-from, s, func(k klips.Stack) error {
+				return k.SetEroute(ctx, klips.Eroute{Selector: s, ID: id[from]}, klips.ErouteAddIn)
+			}) {
 				g.policy = &s
 			}
 		}

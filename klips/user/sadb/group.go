@@ -100,8 +100,12 @@ func (db *DB) Ungroup(id klips.SAID) error {
 }
 
 // SetPolicy sets the inbound policy of the first tun SA in the chain of an SA,
-// which may be the SA itself; it takes the place of an earlier one. ENOENT:
-// there is no such SA, or no tun SA follows it.
+// which may be the SA itself. Where there is none it sets that of the last SA,
+// which for packets that come in is the one with the innermost header. The policy
+// takes the place of an earlier one.
+//
+// ENOENT: there is no such SA. EINVAL: packets of the policy's family never come out
+// of the SA, because it is no tun SA and is of the other family.
 func (db *DB) SetPolicy(id klips.SAID, p klips.InboundPolicy) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -109,11 +113,13 @@ func (db *DB) SetPolicy(id klips.SAID, p klips.InboundPolicy) error {
 	if sa == nil {
 		return syscall.ENOENT
 	}
-	for _, m := range sa.Chain() {
-		if m.ID.Proto == klips.ProtoTun {
-			m.policy.Store(&p)
-			return nil
-		}
+	chain := sa.Chain()
+	owner := chain[len(chain)-1]
+	if i := slices.IndexFunc(chain, func(m *SA) bool { return m.ID.Proto == klips.ProtoTun }); i >= 0 {
+		owner = chain[i]
+	} else if owner.ID.Dst.Is6() != p.Is6() {
+		return invalid("an inbound policy of the other family for %v", owner.ID)
 	}
-	return syscall.ENOENT
+	owner.policy.Store(&p)
+	return nil
 }

@@ -111,7 +111,7 @@ func policyText(p *klips.InboundPolicy) string {
 	if p == nil {
 		return "none"
 	}
-	return fmt.Sprint(p.Src, p.Dst)
+	return p.String()
 }
 
 // TestModel compares a DB with the model under random operations.
@@ -173,21 +173,18 @@ func TestModel(t *testing.T) {
 					Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(op)}), 16), Dst: netip.MustParsePrefix("10.1.0.0/16"),
 				}
 				err := db.SetPolicy(id, p)
-				var tun *modelSA
-				if there != nil {
-					for _, c := range m.chain(id) {
-						if c.Proto == klips.ProtoTun {
-							tun = m.get(c)
-							break
-						}
-					}
-				}
-				if tun == nil {
+				if there == nil {
 					check("SetPolicy", err, syscall.ENOENT)
 					break
 				}
 				check("SetPolicy", err, nil)
-				tun.policy = &p
+				var owner *modelSA // the first tun SA, or the last SA
+				for _, c := range m.chain(id) {
+					if owner = m.get(c); c.Proto == klips.ProtoTun {
+						break
+					}
+				}
+				owner.policy = &p
 			case op < 39:
 				gone, err := db.Delete(id)
 				if there == nil {

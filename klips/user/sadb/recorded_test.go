@@ -301,6 +301,11 @@ func (p *player) eroute(o options, kernel syscall.Errno) error {
 	case o.has("add"):
 		return p.routes.Add(e)
 	case o.has("addin"), o.has("replacein"):
+		// A KLIPS kernel has inbound policies of tun SAs alone, and for all protocols
+		// and ports.
+		if sa := p.sas.Lookup(e.ID); sa != nil && !slices.ContainsFunc(sa.Chain(), isTunnel) {
+			return syscall.ENOENT
+		}
 		return p.sas.SetPolicy(e.ID, klips.InboundPolicy{Src: e.Src, Dst: e.Dst})
 	}
 	// A KLIPS kernel refuses to replace what is not there; here it is added.
@@ -316,6 +321,8 @@ func (p *player) eroute(o options, kernel syscall.Errno) error {
 	}
 	return err
 }
+
+func isTunnel(sa *sadb.SA) bool { return sa.ID.Proto == klips.ProtoTun }
 
 // protocol reads --transport-proto.
 func protocol(text string, number func(string, uint64) uint64) uint8 {

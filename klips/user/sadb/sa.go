@@ -155,7 +155,7 @@ func (sa *SA) members() []*SA {
 	return sa.self[:]
 }
 
-// Policy returns the inbound policy of a tun SA, nil where none was set.
+// Policy returns the inbound policy, nil where none was set.
 func (sa *SA) Policy() *klips.InboundPolicy { return sa.policy.Load() }
 
 // Keys calls f with the SA's keys and reports whether the SA still had them: it

@@ -384,28 +384,47 @@ func TestDeleteSA(t *testing.T) {
 
 func TestSetPolicy(t *testing.T) {
 	db := New()
-	tun, esp, lone := id(klips.ProtoTun, 0xa00), id(klips.ProtoESP, 0xc00), id(klips.ProtoESP, 0xe00)
-	sa := add(t, db, tun, klips.Inbound)
-	add(t, db, esp, klips.Inbound)
-	add(t, db, lone, klips.Inbound)
-	if err := db.Group([]klips.SAID{tun, esp}); err != nil {
-		t.Fatal(err)
+	tun, esp := id(klips.ProtoTun, 0xa00), id(klips.ProtoESP, 0xc00)
+	inner, outer := id(klips.ProtoESP, 0xd00), id(klips.ProtoAH, 0xe00)
+	for _, id := range []klips.SAID{tun, esp, inner, outer} {
+		add(t, db, id, klips.Inbound)
+	}
+	for _, ids := range [][]klips.SAID{{tun, esp}, {inner, outer}} {
+		if err := db.Group(ids); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p := func(src string) klips.InboundPolicy {
 		return klips.InboundPolicy{Src: netip.MustParsePrefix(src), Dst: netip.MustParsePrefix("10.1.0.0/16")}
 	}
-	for _, test := range []struct {
-		id   klips.SAID
-		want error
-	}{{tun, nil}, {esp, nil}, {lone, syscall.ENOENT}, {id(klips.ProtoTun, 0x999), syscall.ENOENT}} {
+	for _, test := range []struct{ id, owner klips.SAID }{{tun, tun}, {esp, tun}, {inner, inner}, {outer, inner}} {
 		src := fmt.Sprintf("10.%d.0.0/16", test.id.SPI>>8)
-		if err := db.SetPolicy(test.id, p(src)); err != test.want {
-			t.Errorf("SetPolicy(%v) = %v, want %v", test.id, err, test.want)
+		if err := db.SetPolicy(test.id, p(src)); err != nil {
+			t.Errorf("SetPolicy(%v) = %v", test.id, err)
 		}
-		if got := sa.Policy(); test.want == nil && (got == nil || *got != p(src)) {
-			t.Errorf("after SetPolicy(%v) it is %v", test.id, got)
+		if got := db.Lookup(test.owner).Policy(); got == nil || *got != p(src) {
+			t.Errorf("after SetPolicy(%v) that of %v is %v", test.id, test.owner, got)
 		}
 	}
+	for _, id := range []klips.SAID{esp, outer} {
+		if got := db.Lookup(id).Policy(); got != nil {
+			t.Errorf("that of %v, which is not the innermost, is %v", id, got)
+		}
+	}
+	if err := db.SetPolicy(id(klips.ProtoTun, 0x999), p("10.1.0.0/16")); err != syscall.ENOENT {
+		t.Errorf("SetPolicy of no SA = %v", err)
+	}
+	p6 := klips.InboundPolicy{Src: netip.MustParsePrefix("2001:db8:1::/48"), Dst: netip.MustParsePrefix("2001:db8:2::/48")}
+	if err := db.SetPolicy(inner, p6); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("SetPolicy of IPv6 packets for an SA in transport mode over IPv4 = %v", err)
+	}
+	if err := db.SetPolicy(tun, p6); err != nil { // what is in a tunnel can be of the other family
+		t.Errorf("SetPolicy of IPv6 packets for a tunnel over IPv4 = %v", err)
+	}
+	if err := db.SetPolicy(esp, p("10.12.0.0/16")); err != nil {
+		t.Error(err)
+	}
+	sa := db.Lookup(tun)
 	if i := sa.Info(sec); i.Policy == nil || *i.Policy != p("10.12.0.0/16") || i.Flags != klips.FlagInFlow {
 		t.Errorf("Info shows policy %v, flags %d", i.Policy, i.Flags)
 	}
