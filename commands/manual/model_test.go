@@ -253,7 +253,7 @@ func (m *model) SetEroute(_ context.Context, e klips.Eroute, op klips.ErouteOp) 
 	}
 	_, there := m.eroutes[e.Selector]
 	switch i := m.find(e.ID); {
-	case op == klips.ErouteAddIn && (i < 0 || len(m.groups[i]) < 2):
+	case op == klips.ErouteAddIn && (i < 0 || e.ID.Proto != klips.ProtoTun && !m.Has(klips.CapTransportPolicy)):
 		return &klips.OpError{Op: "set policy", Err: syscall.ENOENT}
 	case op == klips.ErouteAddIn:
 		m.policies[e.ID] = e.Selector

@@ -227,7 +227,7 @@ func (k *connection) admitted(s *snapshot, id klips.SAID) bool {
 	})
 }
 
-// policy is what the packets of the inbound tunnel may be from and to.
+// policy is what the packets that come in through the connection may be from and to.
 func (k *connection) policy() klips.InboundPolicy {
 	return klips.InboundPolicy{Src: k.peer().subnet, Dst: k.me().subnet}
 }

@@ -3,6 +3,7 @@ package manual
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -253,6 +254,44 @@ func TestTransportPast(t *testing.T) {
 	} {
 		if r := b.run(tt.line); r.Status != 0 || r.Err != tt.said || b.state() != tt.state {
 			t.Errorf("%s: status %d, %q, want %q; there is\n%swant\n%s", tt.line, r.Status, r.Err, tt.said, b.state(), tt.state)
+		}
+	}
+}
+
+// TestTransportPolicy: a connection in transport mode has an inbound policy, which
+// its innermost SA has, on stacks that have such.
+func TestTransportPolicy(t *testing.T) {
+	policies := func(b *bench) (l []string) {
+		sas, err := b.model.SAs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sa := range sas {
+			if sa.Policy != nil {
+				l = append(l, sa.ID.String()+" "+sa.Policy.String())
+			}
+		}
+		return l
+	}
+	const esp, ah = "esp=3des-md5-96\n " + keys3des + " ", "ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n "
+	for _, tt := range []struct{ algs, want string }{
+		{esp, "esp0x201@10.0.0.1 10.0.0.2/32 -> 10.0.0.1/32"},
+		{ah, "ah0x201@10.0.0.1 10.0.0.2/32 -> 10.0.0.1/32"},
+		{esp + ah, "esp0x201@10.0.0.1 10.0.0.2/32 -> 10.0.0.1/32"},
+	} {
+		for _, has := range []bool{true, false} {
+			b := newBench(t, hosts+"spibase=0x200\n espreplay_window=64\n ahreplay_window=64\n "+tt.algs)
+			want := []string{tt.want}
+			if !has {
+				b.model.lacks, want = klips.CapTransportPolicy, nil
+			}
+			before := b.state()
+			if r := b.run("--up t"); r.Status != 0 || r.Err != "" || !slices.Equal(policies(b), want) {
+				t.Errorf("%s on a stack with such policies (%v): --up: status %d, %spolicies %q, want %q", tt.algs, has, r.Status, r.Err, policies(b), want)
+			}
+			if r := b.run("--down --unroute t"); r.Status != 0 || b.state() != before {
+				t.Errorf("%s: --down: status %d, %s%s", tt.algs, r.Status, r.Err, b.state())
+			}
 		}
 	}
 }

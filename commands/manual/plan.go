@@ -55,7 +55,7 @@ func makePlan(k *connection, operation string, at *situation) plan {
 	switch operation {
 	case "up":
 		for _, to := range []int{1 - k.local, k.local} {
-			p.steps = append(p.steps, k.makeSAs(to)...)
+			p.steps = append(p.steps, k.makeSAs(to, at)...)
 		}
 		p.steps = append(p.steps, k.setEroute(at))
 		p.steps = append(p.steps, k.close(at)...)
@@ -117,8 +117,9 @@ func (k *connection) label(applet string, args ...string) []string {
 	return append([]string{applet, "--label", k.name}, args...)
 }
 
-// makeSAs makes the SAs that go to an end, and their group.
-func (k *connection) makeSAs(to int) []step {
+// makeSAs makes the SAs that go to an end, and their group. Those that come here get
+// the connection's inbound policy.
+func (k *connection) makeSAs(to int, at *situation) []step {
 	src, dst := klips.FormatAddr(k.ends[1-to].addr), klips.FormatAddr(k.ends[to].addr)
 	family := klips.FamilyOf(k.ends[to].addr)
 	var steps []step
@@ -155,15 +156,17 @@ func (k *connection) makeSAs(to int) []step {
 			undo: []step{{args: k.label("spigrp", "--said", ids[0]), ifExists: true}},
 		})
 	}
-	if to == k.local && k.sas(to) != nil && k.sas(to)[0].id.Proto == klips.ProtoTun {
-		steps = append(steps, step{args: k.admit(ids[0])})
+	if to == k.local && ids != nil && (at == nil || at.admits) {
+		// What is printed is for any stack, also for one without policies of SAs in
+		// transport mode.
+		steps = append(steps, step{args: k.admit(ids[0]), ifExists: at == nil && !k.tun})
 	}
 	return steps
 }
 
-// admit sets what the packets of the inbound tunnel may be from and to. Without
-// it a stack takes all of them or, as later KLIPS kernels, none. The policy goes
-// with its SA.
+// admit sets what the packets that come in through the connection may be from and
+// to. Without it a stack takes all of them or, as later KLIPS kernels from tunnels,
+// none. The policy goes with its SA.
 func (k *connection) admit(said string) []string {
 	src, dst := k.peer().subnet, k.me().subnet
 	return k.label("eroute", "--addin", "--eraf", klips.FamilyOf(src.Addr()).String(),

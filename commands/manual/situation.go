@@ -21,6 +21,8 @@ type situation struct {
 	backstops []netip.Prefix
 	// past: the packets must not be routed into a virtual device.
 	past bool
+	// admits: the stack takes the connection's inbound policy.
+	admits bool
 }
 
 // look reads the situation of a connection.
@@ -29,7 +31,11 @@ func look(ctx context.Context, stack klips.Stack, k *connection, n network) (*si
 	if err != nil {
 		return nil, err
 	}
-	at := &situation{snapshot: s, objects: k.objects(s), past: k.shunt == "" && !k.tun && !stack.Has(klips.CapTransportDevice)}
+	at := &situation{
+		snapshot: s, objects: k.objects(s),
+		past:   k.shunt == "" && !k.tun && !stack.Has(klips.CapTransportDevice),
+		admits: k.tun || stack.Has(klips.CapTransportPolicy),
+	}
 	if at.routes, err = n.list(); err != nil {
 		return nil, fmt.Errorf("the list of routes: %w", err)
 	}
