@@ -1,0 +1,125 @@
+package marks
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+)
+
+// The file, numbers big-endian:
+//
+//	header   "klipsmk1", secret (32 bytes), 4 zero bytes, CRC-32C of all before
+//	record   key (16 bytes), sent, received, used (8 bytes each: seconds since 1970),
+//	         kind (4 bytes), CRC-32C of all before
+//
+// Records that are no marks have the key zero. A floor has its number as sent. What
+// opens has the first 8 bytes of a hash of the boot as used.
+const (
+	recordLen = 48
+	magic     = "klipsmk1"
+
+	kindMark   = 1
+	kindFloor  = 2
+	kindOpened = 3 // numbers are used before they are certain to be in the file
+	kindClosed = 4 // no longer
+
+	// maxFile is more than a file ever has, in bytes.
+	maxFile = 64 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// seal puts the checksum of the rest behind it.
+func seal(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// sealed reports whether the checksum is right.
+func sealed(b []byte) bool {
+	n := len(b) - 4
+	return crc32.Checksum(b[:n], castagnoli) == binary.BigEndian.Uint32(b[n:])
+}
+
+func header(secret [sha256.Size]byte) []byte {
+	b := append(make([]byte, 0, recordLen), magic...)
+	b = append(b, secret[:]...)
+	return seal(append(b, 0, 0, 0, 0))
+}
+
+func encode(k Key, sent, received, used uint64, kind uint32) []byte {
+	b := append(make([]byte, 0, recordLen), k[:]...)
+	b = binary.BigEndian.AppendUint64(b, sent)
+	b = binary.BigEndian.AppendUint64(b, received)
+	b = binary.BigEndian.AppendUint64(b, used)
+	return seal(binary.BigEndian.AppendUint32(b, kind))
+}
+
+func record(k Key, e *entry) []byte {
+	return encode(k, e.Sent, e.Received, uint64(e.used), kindMark)
+}
+
+func (f *File) floorRecord() []byte { return encode(Key{}, f.floor, 0, 0, kindFloor) }
+func (f *File) opening() []byte     { return encode(Key{}, 0, 0, bootID(), kindOpened) }
+func (f *File) closing() []byte     { return encode(Key{}, 0, 0, 0, kindClosed) }
+
+// contents are what a file holds.
+type contents struct {
+	secret    [sha256.Size]byte
+	marks     map[Key]*entry
+	floor     uint64
+	opened    bool
+	boot      uint64 // in which it was opened
+	good, bad int    // records
+}
+
+// crashed reports whether numbers were used that may not be in the file, as the machine
+// has come up again since.
+func (c *contents) crashed(boot uint64) bool { return c.opened && (boot == 0 || c.boot != boot) }
+
+// parse reads a file. ok is false for one of something else. It never fails for what
+// comes behind the header: a record that is damaged is counted and left out.
+func parse(b []byte) (c *contents, ok bool) {
+	if len(b) < recordLen || len(b) > maxFile || !bytes.HasPrefix(b, []byte(magic)) || !sealed(b[:recordLen]) {
+		return nil, false
+	}
+	c = &contents{secret: [sha256.Size]byte(b[len(magic):]), marks: map[Key]*entry{}}
+	for b = b[recordLen:]; len(b) > 0; b = b[min(recordLen, len(b)):] {
+		if len(b) < recordLen || !sealed(b[:recordLen]) || !c.take(b) {
+			c.bad++
+			continue
+		}
+		c.good++
+	}
+	return c, true
+}
+
+// take takes one record.
+func (c *contents) take(b []byte) bool {
+	k := Key(b)
+	sent, received, used := binary.BigEndian.Uint64(b[16:]), binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[32:])
+	switch kind := binary.BigEndian.Uint32(b[40:]); {
+	case kind == kindMark && k != Key{}:
+		c.marks[k] = &entry{Mark: Mark{sent, received}, used: int64(used)}
+	case kind == kindFloor:
+		c.floor = sent
+	case kind == kindOpened:
+		c.opened, c.boot = true, used
+	case kind == kindClosed:
+		c.opened = false
+	default:
+		return false
+	}
+	return true
+}
+
+// bootID tells one time that the machine is up from another; 0 where that is not known.
+var bootID = func() uint64 {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || len(b) == 0 {
+		return 0
+	}
+	h := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(h[:])
+}
