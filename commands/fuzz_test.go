@@ -31,7 +31,7 @@ var words = func() (l []string) {
 		"--add", "--replace", "--addin", "--replacein", "--del", "--clear", "--eraf", "10.0.1.0/24", "10.0.2.0/24", "2001:db8::/32", "%drop", "%trap", "--transport-proto", "17",
 		"tun0x100@192.0.2.2", "esp0x101@192.0.2.2", "esp0x102@192.0.2.2", "ah0x103@2001:db8::1", "192.0.2.1", "192.0.2.2", "0x102",
 		"--attach", "--detach", "--create", "--delete", "--virtual", "ipsec0", "--physical", "eth0", "--set", "--unset", "--all", "--none", "tunnel",
-		"--label", "x", "--debug", "--help", "--version", "--stack", "auto", "--up", "conn", "--json", "status", "set", "tos=0", "f", "-", "--dry-run", "--keep-going", "@-", "128", "--saref", "--dumpsaref", "--esn",
+		"--label", "x", "--debug", "--help", "--version", "--stack", "auto", "--up", "conn", "--json", "status", "set", "tos=0", "f", "-", "--dry-run", "--keep-going", "@-", "128", "--saref", "--dumpsaref", "--esn", "--seq", "--replay-seq",
 	} {
 		l = append(l, s+"\x00")
 	}

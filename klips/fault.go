@@ -35,6 +35,10 @@ const (
 	// and 3.1, RFC 7634 section 2). The errno is EKEYREJECTED; OpError.Other is the
 	// other SA.
 	FaultKeyUsed
+	// FaultNoNumbers: an SA with a key of which all sequence numbers have been used, as
+	// far as is remembered; they must not cycle (RFC 4303 section 3.3.3). The errno is
+	// EKEYEXPIRED.
+	FaultNoNumbers
 )
 
 // maxCPI is the largest compression parameter index (RFC 3173 section 3.3).
@@ -63,6 +67,8 @@ func (f Fault) String() string {
 		return "the kernel has done nothing"
 	case FaultKeyUsed:
 		return "key of a combined mode that another outbound SA has"
+	case FaultNoNumbers:
+		return "key without sequence numbers left"
 	}
 	return "unknown fault"
 }

@@ -1,6 +1,7 @@
 package klips
 
 import (
+	"math"
 	"net/netip"
 	"time"
 )
@@ -67,9 +68,15 @@ type SASpec struct {
 	Window  uint32 // anti-replay window in packets; 0 = none; above 64 only where CapLargeWindow is
 	// ESN gives an ESP or AH SA sequence numbers of 64 bits (RFC 4303 section
 	// 2.2.1); only where CapESN is. It needs authentication and a window.
-	ESN    bool
-	Soft   Limits
-	Hard   Limits
+	ESN  bool
+	Soft Limits
+	Hard Limits
+	// Seq is the sequence number that counts as the last one sent, ReplaySeq the one
+	// that counts as the highest received, with all below it received too. Only ESP
+	// and AH SAs have numbers, of 32 bits without ESN, and ReplaySeq needs a window;
+	// only where CapSeq is. nil: the stack chooses, 0 for keys that it does not know.
+	Seq, ReplaySeq *uint64
+
 	NATT   NATT
 	Ref    uint32 // SAref to give to this SA, 0 = choose
 	RefHim uint32 // SAref of the peer's SA
@@ -81,6 +88,18 @@ type SASpec struct {
 	// Offload is the physical device that is to encrypt or decrypt an ESP SA's
 	// packets, "" for none; only where CapOffload is.
 	Offload string
+}
+
+// SeqFits reports whether an SA can have the numbers Seq and ReplaySeq of s: where
+// they are set, it is an ESP or AH SA, they have no more than 32 bits without ESN,
+// and ReplaySeq has a window.
+func (s *SASpec) SeqFits() bool {
+	for _, n := range [...]*uint64{s.Seq, s.ReplaySeq} {
+		if n != nil && (s.ID.Proto != ProtoESP && s.ID.Proto != ProtoAH || !s.ESN && *n > math.MaxUint32) {
+			return false
+		}
+	}
+	return s.ReplaySeq == nil || s.Window > 0
 }
 
 // ClearKeys overwrites the keys with zeros and drops them.
@@ -152,6 +171,13 @@ type SA struct {
 	Bitmap     uint64 `json:"bitmap,omitempty"`      // the newest 64 bits of the window
 	MaxSeqDiff uint32 `json:"max_seq_diff,omitempty"`
 	Flags      uint32 `json:"flags,omitempty"` // FlagInFlow, FlagPolicyOnly, …
+
+	// BelowMark counts the packets among ReplayErrs, and those that fail for ESN, that
+	// were refused as an earlier SA with this key has received so far: recordings, or a
+	// peer that has started again. SeqWaits counts packets that were not sent, as their
+	// numbers could not be reserved in time.
+	BelowMark uint32 `json:"below_mark,omitempty"`
+	SeqWaits  uint32 `json:"seq_waits,omitempty"`
 
 	AuthKeyBits int    `json:"auth_key_bits,omitempty"`
 	AuthErrs    uint32 `json:"auth_errs,omitempty"`

@@ -57,7 +57,8 @@ type Changes interface {
 	// AddSA makes an SA. EEXIST: there is one with that SAID. EINVAL: keys,
 	// window or combination of algorithms are not possible. EPROTO: the cipher
 	// is unknown to the stack. EOPNOTSUPP: the stack, its kernel or a device
-	// cannot do what is asked. EKEYREJECTED: [FaultKeyUsed].
+	// cannot do what is asked. EKEYREJECTED: [FaultKeyUsed]. EKEYEXPIRED:
+	// [FaultNoNumbers].
 	AddSA(ctx context.Context, spec *SASpec) error
 	// DeleteSA removes an SA and with it all members of its group; eroutes
 	// stay. ESRCH: there is none. EBUSY (stack klips): KLIPS would leave an SA that
@@ -233,4 +234,6 @@ const (
 	// policies can have a protocol and ports. Where it is missing, a policy is for
 	// all protocols and ports, whatever it was set with.
 	CapTransportPolicy
+	// CapSeq: an SA can be made with sequence numbers to go on from.
+	CapSeq
 )

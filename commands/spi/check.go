@@ -1,6 +1,7 @@
 package spi
 
 import (
+	"math"
 	"net/netip"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -29,6 +30,10 @@ func (p *parser) finish() error {
 			return cli.Usagef("--replay_window %d does not go with --%s", r.spec.Window, p.by)
 		case r.spec.ESN:
 			return cli.Usagef("--esn does not go with --%s", p.by)
+		case r.spec.Seq != nil:
+			return cli.Usagef("--seq does not go with --%s", p.by)
+		case r.spec.ReplaySeq != nil:
+			return cli.Usagef("--replay-seq does not go with --%s", p.by)
 		case r.spec.Offload != "":
 			return cli.Usagef("--offload does not go with --%s", p.by)
 		case r.spec.ReuseKey:
@@ -126,6 +131,9 @@ func (p *parser) complete() error {
 	if err := p.numbers(); err != nil {
 		return err
 	}
+	if err := p.begin(); err != nil {
+		return err
+	}
 	if enc, _ := s.Enc.Info(); s.ReuseKey && !enc.AEAD {
 		return cli.Usagef("--insecure-reuse is for the keys of AES-GCM and ChaCha20-Poly1305; other keys are not refused, leave it out")
 	}
@@ -159,6 +167,27 @@ func (p *parser) numbers() error {
 		return cli.Usagef("--esn: --esp %s does not authenticate its packets, and so not their sequence numbers; take one that does (see --help), or leave --esn out", p.alg)
 	case s.Window == 0:
 		s.Window = klipsWindow
+	}
+	return nil
+}
+
+// begin checks whether the SA can have the sequence numbers that it is to go on from.
+func (p *parser) begin() error {
+	s := &p.req.spec
+	for _, o := range [...]struct {
+		name  string
+		value *uint64
+	}{{"seq", s.Seq}, {"replay-seq", s.ReplaySeq}} {
+		switch {
+		case o.value == nil:
+		case s.ID.Proto != klips.ProtoESP && s.ID.Proto != klips.ProtoAH:
+			return cli.Usagef("--%s is for ESP and AH; a %s SA has no sequence numbers", o.name, s.ID.Proto)
+		case !s.ESN && *o.value > math.MaxUint32:
+			return cli.Usagef("--%s %d: too large, at most %d without --esn", o.name, *o.value, uint32(math.MaxUint32))
+		}
+	}
+	if s.ReplaySeq != nil && s.Window == 0 {
+		return cli.Usagef("--replay-seq: without a replay window no number is compared; add --replay_window")
 	}
 	return nil
 }

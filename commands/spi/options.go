@@ -2,6 +2,7 @@ package spi
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"strings"
 	"sync"
@@ -54,6 +55,8 @@ func table() []getopt.Option {
 		{Name: "iv", Arg: "IV", Help: "only checked; IVs are random", Hidden: true},
 		{Name: "replay_window", Arg: "PACKETS", Help: "anti-replay window, 1 to 64; up to 4096 where the stack can"},
 		{Name: "esn", Help: "sequence numbers of 64 bits, for ESP and AH; with a window of 64 unless one is given", Whole: true},
+		{Name: "seq", Arg: "NUMBER", Help: "sequence number that counts as the last one sent, for ESP and AH", Whole: true},
+		{Name: "replay-seq", Arg: "NUMBER", Help: "sequence number up to which all packets count as received; needs a window", Whole: true},
 		{Name: "life", Arg: "LIMITS", Help: "lifetime: {soft|hard}-{allocations|bytes|addtime|usetime|packets}=N[,...]"},
 		{Name: "natt", Arg: "TYPE", Help: "encapsulate ESP in UDP", Values: []string{"nonesp", "nonike", "none"}},
 		{Name: "sport", Arg: "PORT", Help: "UDP port of the SA's destination (as KLIPS has it)"},
@@ -304,6 +307,10 @@ func (p *parser) attribute(name, value string) (err error) {
 		}
 	case "esn":
 		s.ESN = true
+	case "seq":
+		s.Seq = new(number(math.MaxUint64))
+	case "replay-seq":
+		s.ReplaySeq = new(number(math.MaxUint64))
 	case "life":
 		if err = p.life.parse(value); err != nil {
 			return cli.Usagef("--life: %v", err)

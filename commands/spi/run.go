@@ -26,8 +26,8 @@ func App() *cli.App {
 		Short: "make, remove and list security associations",
 		Synopsis: []string{
 			"",
-			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--life LIMITS]",
-			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--life LIMITS] [--natt TYPE] [--offload DEV] [--insecure-reuse]",
+			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--seq N] [--replay-seq N] [--life LIMITS]",
+			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--seq N] [--replay-seq N] [--life LIMITS] [--natt TYPE] [--offload DEV] [--insecure-reuse]",
 			"--comp ALG SA [--src ADDR]",
 			"--ip4 SA --src ADDR --dst ADDR",
 			"--ip6 SA --src ADDR --dst ADDR",
@@ -102,6 +102,9 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	}
 	if s.ESN && !stack.Has(klips.CapESN) {
 		return fmt.Errorf("%s: stack %s has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)", s.ID, stack.Name())
+	}
+	if (s.Seq != nil || s.ReplaySeq != nil) && !stack.Has(klips.CapSeq) {
+		return fmt.Errorf("%s: stack %s cannot be told sequence numbers, as its messages have no place for them; leave --seq and --replay-seq out, or take another stack (--stack)", s.ID, stack.Name())
 	}
 	if s.Offload != "" && !stack.Has(klips.CapOffload) {
 		return fmt.Errorf("%s: --offload %q: stack %s does all the work itself; leave the option out, or take stack xfrm (--stack)", s.ID, s.Offload, stack.Name())

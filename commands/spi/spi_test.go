@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/spi"
@@ -73,6 +75,16 @@ func TestRefused(t *testing.T) {
 		{"--del " + esp + "--replay_window 4097", "--replay_window 4097: too large, at most 4096"},
 		{"--del " + esp + "--replay_window 65", "--replay_window 65 does not go with --del"},
 		{"--del " + esp + "--esn", "--esn does not go with --del"},
+		{"--del " + esp + "--seq 1", "--seq does not go with --del"},
+		{"--clear --replay-seq 1", "--replay-seq does not go with --clear"},
+		{"--seq 1", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
+		{"--ip4 --said tun0x125@10.2.2.2 --seq 1", "--seq is for ESP and AH; a tun SA has no sequence numbers"},
+		{"--comp deflate --said comp0x125@10.2.2.2 --replay-seq 0 --replay_window 64", "--replay-seq is for ESP and AH; a comp SA has no sequence numbers"},
+		{"--ah hmac-sha1-96 --authkey " + key20 + " --said ah0x125@10.2.2.2 --replay-seq 1", "--replay-seq: without a replay window no number is compared; add --replay_window"},
+		{"--ah hmac-sha1-96 --authkey " + key20 + " --said ah0x125@10.2.2.2 --seq 4294967296", "--seq 4294967296: too large, at most 4294967295 without --esn"},
+		{"--ah hmac-sha1-96 --authkey " + key20 + " --said ah0x125@10.2.2.2 --esn --seq 0x10000000000000000", "--seq (19 characters, not shown: it may be a key): more than 16 hex digits"},
+		{"--seq x", "--seq x: 'x' is no decimal digit"},
+		{"--del " + esp + "--se 1", "unknown option --se; did you mean --seq?"},
 		{"--del " + esp + "--offload eth0", "--offload does not go with --del"},
 		{"--offload eth0", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
 		{"--ip4 --said tun0x125@10.2.2.2 --offload eth0", "--offload is for ESP; no network device does the work of a tun SA"},
@@ -122,6 +134,7 @@ func TestStackRefuses(t *testing.T) {
 		{"--esp aes256-gcm --said esp0x125@10.2.2.2 --enckey " + key36, clitest.Stack{}, "esp0x125@10.2.2.2: stack klips has no combined-mode ciphers; take aes256-sha2_256, or another stack (--stack)"},
 		{"--esp null-sha1 --offload eth0 --said esp0x125@10.2.2.2 --authkey " + key20, clitest.Stack{}, `esp0x125@10.2.2.2: --offload "eth0": stack klips does all the work itself; leave the option out, or take stack xfrm (--stack)`},
 		{"--ah hmac-sha1-96 --esn --said ah0x125@10.2.2.2 --authkey " + key20, clitest.Stack{}, "ah0x125@10.2.2.2: stack klips has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)"},
+		{"--ah hmac-sha1-96 --seq 0 --said ah0x125@10.2.2.2 --authkey " + key20, clitest.Stack{}, "ah0x125@10.2.2.2: stack klips cannot be told sequence numbers, as its messages have no place for them; leave --seq and --replay-seq out, or take another stack (--stack)"},
 		{"", clitest.Stack{ListErr: syscall.ENOENT}, "spi: the stack has no such table; is it running? (ipsec setup status)"},
 	}
 	for _, tt := range tests {
@@ -177,6 +190,32 @@ func TestESN(t *testing.T) {
 			if got := s.Specs[0]; got.Window != tt.window || got.ESN != tt.esn {
 				t.Errorf("spi %s %s: window %d, ESN %v, want %d, %v", sa, tt.line, got.Window, got.ESN, tt.window, tt.esn)
 			}
+		}
+	}
+}
+
+// TestSeq checks the numbers that the stack is asked for, and that --replay is still
+// --replay_window.
+func TestSeq(t *testing.T) {
+	caps := map[klips.Capability]bool{klips.CapESN: true, klips.CapSeq: true}
+	for _, tt := range []struct {
+		line         string
+		window       uint32
+		seq, replayd *uint64
+	}{
+		{"--seq 0x10", 0, new(uint64(16)), nil},
+		{"--seq 5 --replay_window 32 --replay-seq 0", 32, new(uint64(5)), new(uint64)},
+		{"--replay-seq=4294967295 --replay 64", 64, nil, new(uint64(1<<32 - 1))},
+		{"--esn --replay-seq=0xffffffffffffffff --seq 18446744073709551615", 64, new(uint64(1<<64 - 1)), new(uint64(1<<64 - 1))},
+	} {
+		s := &clitest.Stack{Caps: caps}
+		r := run(clitest.World{Stack: s}, "--ah hmac-sha1-96 --said ah:125@3049:1::1 --authkey "+key20+" "+tt.line)
+		if r.Status != 0 || r.Err != "" || len(s.Specs) != 1 {
+			t.Errorf("spi %s: status %d, %d SAs, %s", tt.line, r.Status, len(s.Specs), r.Err)
+			continue
+		}
+		if got := s.Specs[0]; got.Window != tt.window || !cmp.Equal(got.Seq, tt.seq) || !cmp.Equal(got.ReplaySeq, tt.replayd) {
+			t.Errorf("spi %s: window %d, numbers %v and %v", tt.line, got.Window, got.Seq, got.ReplaySeq)
 		}
 	}
 }

@@ -15,7 +15,8 @@ const klipsWindow = 64
 // AddSA makes an SA (ADD). Limits in packets do not reach KLIPS; what else it
 // does not have is refused here, since it would take the message for another:
 // EINVAL for large windows and ESN, EPROTO for combined-mode ciphers, EOPNOTSUPP
-// for devices that are to work.
+// for devices that are to work and for sequence numbers to go on from: KLIPS'
+// messages have no place for them.
 func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	enc, _ := spec.Enc.Info()
 	var errno syscall.Errno
@@ -24,7 +25,7 @@ func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 		errno = syscall.EPROTO
 	case spec.Window > klipsWindow, spec.ESN:
 		errno = syscall.EINVAL
-	case spec.Offload != "":
+	case spec.Offload != "", spec.Seq != nil, spec.ReplaySeq != nil:
 		errno = syscall.EOPNOTSUPP
 	}
 	if errno != 0 {

@@ -59,6 +59,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"one key, one sender", (*contract).oneKey},
 		{"LargeWindow", (*contract).largeWindow},
 		{"ESN", (*contract).esn},
+		{"sequence numbers", (*contract).seq},
 		{"Offload", (*contract).offload},
 		{"Version", (*contract).version},
 	} {
@@ -799,6 +800,70 @@ func (c *contract) esn() {
 	c.must(c.Stack.AddSA(c.ctx, plain))
 	if sa, err := c.Stack.GetSA(c.ctx, plain.ID); err != nil || sa.ESN {
 		c.Errorf("GetSA of an SA without ESN = ESN %v, %v", sa.ESN, err)
+	}
+}
+
+// seq: an SA goes on from the numbers that it is made with; or the stack refuses them.
+func (c *contract) seq() {
+	has := c.Stack.Has(klips.CapSeq)
+	spi := klips.SPI(0x1000)
+	for _, tt := range []struct {
+		name           string
+		proto          klips.Proto
+		window         uint32
+		esn            bool
+		sent, received *uint64
+		ok             bool
+	}{
+		{"sent", klips.ProtoESP, 0, false, new(uint64(77)), nil, true},
+		{"sent with AH", klips.ProtoAH, 0, false, new(uint64(77)), nil, true},
+		{"all sent", klips.ProtoESP, 0, false, new(uint64(1<<32 - 1)), nil, true},
+		{"sent, too large", klips.ProtoESP, 0, false, new(uint64(1 << 32)), nil, false},
+		{"received", klips.ProtoESP, 32, false, nil, new(uint64(77)), true},
+		{"received with AH", klips.ProtoAH, 64, false, nil, new(uint64(7)), true},
+		{"received in a narrow window", klips.ProtoESP, 8, false, nil, new(uint64(77)), true},
+		{"nothing received", klips.ProtoESP, 32, false, new(uint64), new(uint64), true},
+		{"received without a window", klips.ProtoESP, 0, false, nil, new(uint64(77)), false},
+		{"received, too large", klips.ProtoESP, 32, false, nil, new(uint64(1 << 32)), false},
+		{"of 64 bits", klips.ProtoESP, 64, true, new(uint64(5<<32 | 6)), new(uint64(7<<32 | 8)), true},
+		{"of AH with 64 bits", klips.ProtoAH, 1024, true, new(uint64(5<<32 | 6)), new(uint64(7<<32 | 8)), true},
+		{"sent with tun", klips.ProtoTun, 0, false, new(uint64(1)), nil, false},
+		{"sent with comp", klips.ProtoComp, 0, false, new(uint64(1)), nil, false},
+		{"received with tun", klips.ProtoTun, 32, false, nil, new(uint64(1)), false},
+	} {
+		for _, dst := range []netip.Addr{peer, c.Local} {
+			s := c.spec(said(tt.proto, spi, dst))
+			spi++
+			s.Window, s.ESN, s.Seq, s.ReplaySeq = tt.window, tt.esn, tt.sent, tt.received
+			if tt.esn && !c.Stack.Has(klips.CapESN) || tt.window > 64 && !c.Stack.Has(klips.CapLargeWindow) {
+				continue
+			}
+			err := c.Stack.AddSA(c.ctx, s)
+			if (err == nil) != (has && tt.ok) {
+				c.Errorf("%s: AddSA %v = %v, Has(CapSeq) = %v", tt.name, s.ID, err, has)
+			}
+			if has && !tt.ok && !errors.Is(err, syscall.EINVAL) {
+				c.Errorf("%s: AddSA %v = %v, want EINVAL", tt.name, s.ID, err)
+			}
+			if err != nil {
+				continue
+			}
+			sa, err := c.Stack.GetSA(c.ctx, s.ID)
+			if err != nil {
+				c.Errorf("%s: GetSA %v: %v", tt.name, s.ID, err)
+				continue
+			}
+			want := tt.sent
+			if sa.Dir == klips.Inbound {
+				want = tt.received
+			}
+			if want != nil && sa.Seq != *want {
+				c.Errorf("%s: GetSA %v = number %d, want %d", tt.name, s.ID, sa.Seq, *want)
+			}
+			if sa.MaxSeqDiff != 0 {
+				c.Errorf("%s: GetSA %v: %d numbers were skipped", tt.name, s.ID, sa.MaxSeqDiff)
+			}
+		}
 	}
 }
 

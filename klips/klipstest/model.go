@@ -115,8 +115,13 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 		AuthKeyBits: 8 * len(s.AuthKey), EncKeyBits: 8 * len(s.EncKey),
 		NATT: s.NATT.WithPorts(), RefCount: 3, RefHim: s.RefHim, OutIf: s.OutIf,
 	}
+	last := s.Seq
 	if m.Local(s.ID.Dst) {
 		sa.Dir = klips.Inbound
+		last = s.ReplaySeq
+	}
+	if last != nil {
+		sa.Seq = *last
 	}
 	aead := ""
 	if enc, _ := s.Enc.Info(); enc.AEAD && s.ID.Proto == klips.ProtoESP {
@@ -159,6 +164,9 @@ func checkTransform(s *klips.SASpec) syscall.Errno {
 	auth, authKnown := s.Auth.Info()
 	enc, encKnown := s.Enc.Info()
 	numbered := s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH
+	if !s.SeqFits() {
+		return syscall.EINVAL
+	}
 	if s.ESN && (!numbered || s.Window == 0 || s.Auth == 0 && !enc.AEAD) {
 		return syscall.EINVAL
 	}

@@ -48,7 +48,8 @@ const (
 	extXTable    = 1 << (ExtXTable - minXExt + 40)
 	extXData     = 1 << (ExtXData - minXExt + 40)
 	extXAdd      = 1<<(ExtXWindow-minXExt+40) | 1<<(ExtXPackets-minXExt+40) | 1<<(ExtXFarEnd-minXExt+40) | 1<<(ExtXESN-minXExt+40) |
-		1<<(ExtXReuse-minXExt+40)
+		1<<(ExtXReuse-minXExt+40) | extXSeqs
+	extXSeqs = 1<<(ExtXSeq-minXExt+40) | 1<<(ExtXReplay-minXExt+40)
 )
 
 // inRules are those of requests, outRules those of what a stack sends, as KLIPS
@@ -245,8 +246,12 @@ func checkRules(m *Message, reply bool) *Error {
 		r = inRules[m.Type]
 	}
 	have := m.set()
-	if !reply && (m.Type == TypeAdd || m.Type == TypeUpdate) {
+	switch {
+	case reply:
+	case m.Type == TypeAdd:
 		r.optional |= extXAdd
+	case m.Type == TypeUpdate: // an SA that is there goes on with its own numbers
+		r.optional |= extXAdd &^ extXSeqs
 	}
 	if extra := have &^ (r.required | r.optional); extra != 0 {
 		return &Error{syscall.EINVAL, 0, extOf(extra), "does not belong into this message"}

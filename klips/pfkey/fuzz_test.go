@@ -21,7 +21,7 @@ func FuzzParse(f *testing.F) {
 	list := Ack(Header{Type: TypeXList})
 	list.XTable, list.XData = new(TableSAs), new(Data("{}\n"))
 	ids := []klips.SAID{said(klips.ProtoTun, 256, gw), said(klips.ProtoESP, 257, gw6)}
-	idents := AddSAPrivate(&klips.SASpec{ID: ids[0], Window: 1000, ESN: true, Soft: klips.Limits{Packets: 1}})
+	idents := AddSAPrivate(&klips.SASpec{ID: ids[0], Window: 1000, ESN: true, Seq: new(uint64(9)), ReplaySeq: new(uint64(8)), Soft: klips.Limits{Packets: 1}})
 	idents.IdentSrc, idents.IdentDst = &Ident{Type: 2, Text: "a"}, &Ident{}
 	register := RegisterReply(Register(SATypeESP), []Algorithm{{ID: 1}}, []Algorithm{{ID: 2, IV: 8}})
 	for _, m := range []*Message{list, idents, register, GroupAll(ids), Attach("ipsec0", "eth0"), ListSA(ids[0]), Stop()} {

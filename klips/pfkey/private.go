@@ -26,9 +26,9 @@ import (
 //	GUARD      DATA (JSON: klips.Guard)          header; EEXIST: guarded before
 //	UNGUARD    DATA (JSON: klips.Selector)       header
 //	ADD        as KLIPS', [WINDOW PACKETS FAR_END    as KLIPS'; with the errno
-//	           ESN REUSE]                            EKEYREJECTED: [SAIDS (1): who
+//	           ESN REUSE SEQ REPLAY_SEQ]             EKEYREJECTED: [SAIDS (1): who
 //	                                                 sends with this key]
-//	UPDATE     the same                              the same
+//	UPDATE     the same but SEQ and REPLAY_SEQ       the same
 //
 //	#   extension  body after length and type
 //	64  SAIDS      per SAID 24 bytes: u8 protocol, u8 IP version (4 or 6), u16 0,
@@ -45,6 +45,8 @@ import (
 //	               its SAID's destination
 //	72  ESN        u32, 1: sequence numbers of 64 bits
 //	73  REUSE      u32, 1: another SA may send with this key
+//	74  SEQ        u32 0, u64 sequence number that counts as the last one sent
+//	75  REPLAY_SEQ u32 0, u64 sequence number that counts as the highest received
 //
 // A message of the private part is at most MaxMessage bytes long, so that it
 // fits a datagram of a unix socket.
@@ -80,9 +82,11 @@ const (
 	ExtXFarEnd   ExtType = 71
 	ExtXESN      ExtType = 72
 	ExtXReuse    ExtType = 73
+	ExtXSeq      ExtType = 74
+	ExtXReplay   ExtType = 75
 
 	minXExt = ExtXSAIDs
-	maxXExt = ExtXReuse
+	maxXExt = ExtXReplay
 )
 
 // MaxMessage is the length of the longest message that is sent, in bytes.
@@ -100,6 +104,8 @@ type PrivateMessage struct {
 	XFarEnd   *Address
 	XESN      *Flag
 	XReuse    *Flag
+	XSeq      *Seq
+	XReplay   *Seq
 }
 
 func (m *PrivateMessage) slot(t ExtType) slot {
@@ -124,6 +130,10 @@ func (m *PrivateMessage) slot(t ExtType) slot {
 		return at(&m.XESN)
 	case ExtXReuse:
 		return at(&m.XReuse)
+	case ExtXSeq:
+		return at(&m.XSeq)
+	case ExtXReplay:
+		return at(&m.XReplay)
 	}
 	return nil
 }
@@ -316,6 +326,23 @@ func (v *Flag) check() *Error {
 }
 
 func (v *Flag) String() string { return fmt.Sprintf("%d", uint32(*v)) }
+
+// A Seq is the extensions SEQ and REPLAY_SEQ: a sequence number.
+type Seq uint64
+
+func (v *Seq) decode(r *reader) {
+	r.zero(4)
+	*v = Seq(r.u64())
+	r.end()
+}
+
+func (v *Seq) encode(w *writer) {
+	w.zero(4)
+	w.u64(uint64(*v))
+}
+
+func (v *Seq) check() *Error  { return nil }
+func (v *Seq) String() string { return fmt.Sprintf("%d", uint64(*v)) }
 
 // Packets is the extension PACKETS: lifetime limits in packets, 0 for none.
 type Packets struct{ Soft, Hard uint64 }

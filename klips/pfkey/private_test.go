@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,6 +109,26 @@ func TestPrivateRequests(t *testing.T) {
 		*tt.set(get) = new(Flag(1))
 		if err := CheckPrivate(wire(t, get)); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("CheckPrivate(%v) = %v, want EINVAL", get, err)
+		}
+	}
+	// SEQ and REPLAY_SEQ are zero or more; an SA that is there has its own numbers.
+	for _, n := range []uint64{0, 1, 1<<64 - 1} {
+		add := AddSAPrivate(&klips.SASpec{ID: ids[0], Seq: &n})
+		if err := CheckPrivate(wire(t, add)); err != nil || !strings.Contains(add.String(), "SEQ("+strconv.FormatUint(n, 10)+")") {
+			t.Errorf("CheckPrivate(%v) = %v", add, err)
+		}
+		spec, err := wire(t, add).SASpec()
+		if err != nil || spec.Seq == nil || *spec.Seq != n || spec.ReplaySeq != nil {
+			t.Errorf("SASpec(%v) = %+v, %v", add, spec, err)
+		}
+		add = AddSAPrivate(&klips.SASpec{ID: ids[0], ReplaySeq: &n})
+		spec, err = wire(t, add).SASpec()
+		if err != nil || spec.ReplaySeq == nil || *spec.ReplaySeq != n || spec.Seq != nil {
+			t.Errorf("SASpec(%v) = %+v, %v", add, spec, err)
+		}
+		add.Type = TypeUpdate
+		if err := CheckPrivate(wire(t, add)); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("CheckPrivate(%v) = %v, want EINVAL", add, err)
 		}
 	}
 	for _, m := range []*Message{

@@ -99,10 +99,19 @@ func (m *Message) SASpec() (*klips.SASpec, error) {
 		s.Window = uint32(*m.XWindow)
 	}
 	s.ESN, s.ReuseKey = m.XESN != nil, m.XReuse != nil
+	s.Seq, s.ReplaySeq = m.XSeq.number(), m.XReplay.number()
 	if m.XPackets != nil {
 		s.Soft.Packets, s.Hard.Packets = m.XPackets.Soft, m.XPackets.Hard
 	}
 	return s, nil
+}
+
+// number returns a copy of the number, nil where there is none.
+func (v *Seq) number() *uint64 {
+	if v == nil {
+		return nil
+	}
+	return new(uint64(*v))
 }
 
 func (l *Lifetime) limits() klips.Limits {

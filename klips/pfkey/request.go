@@ -54,8 +54,8 @@ func AddSA(spec *klips.SASpec) *Message {
 }
 
 // AddSAPrivate is [AddSA] for the embedded stack: with large windows, extended
-// sequence numbers, packet limits, the address behind a NAT and the use of a key
-// that another SA has where the SA has them.
+// sequence numbers, numbers to go on from, packet limits, the address behind a NAT
+// and the use of a key that another SA has where the SA has them.
 func AddSAPrivate(spec *klips.SASpec) *Message {
 	m := AddSA(spec)
 	if spec.Window > maxReplay {
@@ -67,6 +67,7 @@ func AddSAPrivate(spec *klips.SASpec) *Message {
 	if spec.ReuseKey {
 		m.XReuse = new(Flag(1))
 	}
+	m.XSeq, m.XReplay = newSeq(spec.Seq), newSeq(spec.ReplaySeq)
 	if spec.Soft.Packets != 0 || spec.Hard.Packets != 0 {
 		m.XPackets = &Packets{Soft: spec.Soft.Packets, Hard: spec.Hard.Packets}
 	}
@@ -74,6 +75,13 @@ func AddSAPrivate(spec *klips.SASpec) *Message {
 		m.NATTOA = &Address{Addr: spec.NATT.OA}
 	}
 	return m
+}
+
+func newSeq(n *uint64) *Seq {
+	if n == nil {
+		return nil
+	}
+	return new(Seq(*n))
 }
 
 // newLimits also makes an extension of zeros where the only limit is one of

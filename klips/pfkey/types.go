@@ -184,7 +184,7 @@ func (t ExtType) String() string {
 		ExtNATTDPort: "NAT_T_DPORT", ExtNATTOA: "NAT_T_OA", ExtPlumbIf: "PLUMBIF", ExtSARef: "SAREF",
 		ExtXSAIDs: "SAIDS", ExtXVirtual: "VIRTUAL", ExtXPhysical: "PHYSICAL", ExtXTable: "TABLE",
 		ExtXData: "DATA", ExtXWindow: "WINDOW", ExtXPackets: "PACKETS", ExtXFarEnd: "FAR_END",
-		ExtXESN: "ESN", ExtXReuse: "REUSE",
+		ExtXESN: "ESN", ExtXReuse: "REUSE", ExtXSeq: "SEQ", ExtXReplay: "REPLAY_SEQ",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]

@@ -269,7 +269,7 @@ func again(s *nlxfrm.State, ae *nlxfrm.AE) *nlxfrm.State {
 	if n.ReplayESN != nil {
 		n.ReplayWindow = 0 // the same said twice is refused
 		e := *n.ReplayESN
-		if e.OutSeq != 0 || e.OutSeqHigh != 0 {
+		if n.Current.Packets != 0 && (e.OutSeq != 0 || e.OutSeqHigh != 0) {
 			if e.OutSeq > ^uint32(0)-spare && s.Flags&nlxfrm.FlagESN != 0 {
 				e.OutSeqHigh++
 			}
@@ -278,7 +278,7 @@ func again(s *nlxfrm.State, ae *nlxfrm.AE) *nlxfrm.State {
 		n.ReplayESN = &e
 	} else if n.Replay != nil {
 		r := *n.Replay
-		if r.OutSeq != 0 {
+		if n.Current.Packets != 0 && r.OutSeq != 0 {
 			r.OutSeq = leap(r.OutSeq, s.ExtraFlags&nlxfrm.ExtraOSeqMayWrap != 0)
 		}
 		n.Replay = &r

@@ -80,10 +80,38 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 			s.state.ExtraFlags |= nlxfrm.ExtraOSeqMayWrap // nobody looks at the numbers
 		}
 	}
+	resume(s.state, spec.Seq, spec.ReplaySeq)
 	if n := spec.NATT.WithPorts(); n.Type != klips.NATTNone {
 		s.state.Encap = &nlxfrm.Encap{Type: uint16(n.Type), SrcPort: n.SPort, DstPort: n.DPort, Original: n.OA}
 	}
 	return s, nil
+}
+
+// resume makes a new state go on after the number sent, and take received and all
+// below it for received. nil is 0.
+func resume(s *nlxfrm.State, sent, received *uint64) {
+	var out, in uint64
+	if sent != nil {
+		out = *sent
+	}
+	if received != nil {
+		in = *received
+	}
+	if out|in == 0 {
+		return
+	}
+	e := s.ReplayESN
+	if e == nil {
+		known := min(in, uint64(s.ReplayWindow))
+		s.Replay = &nlxfrm.Replay{OutSeq: uint32(out), Seq: uint32(in), Bitmap: uint32(1<<known - 1)}
+		return
+	}
+	e.OutSeqHigh, e.OutSeq = uint32(out>>32), uint32(out)
+	e.SeqHigh, e.Seq = uint32(in>>32), uint32(in)
+	for i := range min(in, uint64(e.Window)) {
+		pos := (uint32(in-i) - 1) % e.Window
+		e.Bitmap[pos/32] |= 1 << (pos % 32)
+	}
 }
 
 // soft is a soft limit, which is not above the hard one.
@@ -102,6 +130,9 @@ func checkTransform(s *klips.SASpec) syscall.Errno {
 		return syscall.EPROTO
 	}
 	numbered := s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH
+	if !s.SeqFits() {
+		return syscall.EINVAL
+	}
 	if s.ESN && (!numbered || s.Window == 0 || s.Auth == klips.AuthNone && !enc.AEAD) {
 		return syscall.EINVAL
 	}

@@ -139,6 +139,7 @@ var faults = [...]string{
 	klips.FaultNoEffect:      "the kernel answered that it is done, and nothing has changed",
 	klips.FaultKeyUsed: otherSA + " sends with this key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): " +
 		"make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse",
+	klips.FaultNoNumbers: "all sequence numbers of this key have been used, and none may be used twice (RFC 4303 section 3.3.3): take a new key, or give an SA numbers of 64 bits at both ends (--esn)",
 }
 
 // Fault returns the words for what is wrong with a request; empty for FaultNone.

@@ -47,6 +47,20 @@ func (w *Window) Init(size uint32) {
 	}
 }
 
+// Resume makes a window that Init has made one in which last and all numbers below it
+// have been received. It is for one who knows how far an earlier window has come, and
+// not which numbers it has seen.
+func (w *Window) Resume(last uint64) {
+	if w.size == 0 || last == 0 {
+		return
+	}
+	w.Update(last)
+	for i := range min(last, uint64(w.size)) {
+		w.Update(last - i)
+	}
+	w.maxDiff.Store(0) // none was skipped
+}
+
 // Size returns the size in packets, 0 for no window.
 func (w *Window) Size() uint32 { return w.size }
 

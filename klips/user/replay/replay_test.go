@@ -205,3 +205,32 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// TestResume: what counts as received is refused, what comes next is not, and no
+// number counts as skipped.
+func TestResume(t *testing.T) {
+	for _, size := range []uint32{0, 1, 8, 32, 64, 65, 1000, MaxSize} {
+		for _, last := range []uint64{0, 1, 5, 63, 64, 65, 5000, 1<<32 - 1, 1 << 32, 7<<32 + 9, 1<<64 - 2} {
+			var w Window
+			w.Init(size)
+			w.Resume(last)
+			if size == 0 {
+				if !w.Check(1) || w.Last() != 0 {
+					t.Errorf("no window refuses numbers after Resume(%d)", last)
+				}
+				continue
+			}
+			if w.Last() != last || w.MaxDiff() != 0 {
+				t.Errorf("window %d: after Resume(%d) the last is %d, %d were skipped", size, last, w.Last(), w.MaxDiff())
+			}
+			for i := range min(last, 2*MaxSize) {
+				if w.Check(last - i) {
+					t.Fatalf("window %d: after Resume(%d) number %d is taken", size, last, last-i)
+				}
+			}
+			if !w.Update(last+1) || w.Update(last) {
+				t.Errorf("window %d: after Resume(%d) the next number is refused, or one before it taken", size, last)
+			}
+		}
+	}
+}

@@ -44,6 +44,9 @@ func checkTransform(s *klips.SASpec) error {
 	if err := checkESN(s); err != nil {
 		return err
 	}
+	if !s.SeqFits() {
+		return invalid("sequence numbers that a %v SA with a window of %d cannot have", s.ID.Proto, s.Window)
+	}
 	switch s.ID.Proto {
 	case klips.ProtoComp:
 		switch {

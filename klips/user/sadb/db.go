@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/keyuse"
 	"github.com/klips-go/ipsec/klips/user/internal/hashtab"
+	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
 // A DB is a set of SAs. Use New to make one. All methods may be called from
@@ -134,12 +135,18 @@ func (db *DB) newSA(spec *klips.SASpec, f Fixed) *SA {
 	f.AuthKeyBits, f.EncKeyBits = len(spec.AuthKey)*8, len(spec.EncKey)*8
 	sa := &SA{
 		Fixed: f,
-		Live:  &Live{Numbers: new(Numbers), authKey: bytes.Clone(spec.AuthKey), encKey: bytes.Clone(spec.EncKey)},
+		Live:  &Live{Sent: newSent(), Replay: new(replay.Window), authKey: bytes.Clone(spec.AuthKey), encKey: bytes.Clone(spec.EncKey)},
 		hash:  hashID(spec.ID, db.seed),
 	}
 	sa.self[0] = sa
 	sa.state.Store(uint32(klips.Mature))
 	sa.Replay.Init(spec.Window)
+	if spec.Seq != nil {
+		sa.Seq.Store(*spec.Seq)
+	}
+	if spec.ReplaySeq != nil {
+		sa.Replay.Resume(*spec.ReplaySeq)
+	}
 	if n := sa.ivLen(); n > 0 {
 		rand.Read(sa.iv[:min(n, len(sa.iv))])
 	}

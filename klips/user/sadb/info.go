@@ -1,6 +1,7 @@
 package sadb
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
@@ -19,13 +20,15 @@ func (sa *SA) Info(now int64) klips.SA {
 		Window:     sa.Replay.Size(),
 		ESN:        sa.ESN,
 		ReplayErrs: sa.ReplayErrs.Load(),
-		// KLIPS has one counter for both directions.
-		Seq:          max(sa.Seq.Load(), sa.Replay.Last()),
+
+		Seq:          sa.shownSeq(),
 		Bitmap:       sa.Replay.Bitmap(),
 		MaxSeqDiff:   sa.Replay.MaxDiff(),
 		AuthKeyBits:  sa.AuthKeyBits,
 		AuthErrs:     sa.AuthErrs.Load(),
 		EncKeyBits:   sa.EncKeyBits,
+		BelowMark:    sa.BelowMark.Load(),
+		SeqWaits:     sa.SeqWaits.Load(),
 		SizeErrs:     sa.SizeErrs.Load(),
 		PadErrs:      sa.PadErrs.Load(),
 		Uncompressed: sa.Uncompressed.Load(),
@@ -59,4 +62,15 @@ func (sa *SA) Info(now int64) klips.SA {
 		}
 	}
 	return i
+}
+
+// shownSeq returns the number that listings show: of the last packet sent with an
+// outbound SA, of the highest received with an inbound one. KLIPS has one counter for
+// both; so an SA that is used the other way round shows that.
+func (sa *SA) shownSeq() uint64 {
+	sent, received := sa.Seq.Load(), sa.Replay.Last()
+	if sa.Dir == klips.Inbound {
+		return cmp.Or(received, sent)
+	}
+	return cmp.Or(sent, received)
 }

@@ -2,7 +2,6 @@ package sadb
 
 import (
 	"bytes"
-	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -44,6 +43,9 @@ type Fixed struct {
 	AuthKeyBits int
 	EncKeyBits  int
 	Added       int64 // when it was made, in nanoseconds of the caller's clock
+	// Remembered is the number up to which an earlier SA with this key has received,
+	// where the window began with it; else 0.
+	Remembered uint64
 
 	// Data belongs to the caller; the init function of [DB.Add] may set it.
 	Data any
@@ -51,7 +53,9 @@ type Fixed struct {
 
 // Live is what changes while an SA is used. What is not atomic is behind a lock.
 type Live struct {
-	*Numbers
+	// SAs with one key have one Sent, and one window where it has one size.
+	*Sent
+	Replay *replay.Window
 
 	Bytes    atomic.Uint64
 	Packets  atomic.Uint64
@@ -64,6 +68,8 @@ type Live struct {
 
 	AuthErrs   atomic.Uint32
 	ReplayErrs atomic.Uint32
+	BelowMark  atomic.Uint32 // those of ReplayErrs that Remembered is the cause of
+	SeqWaits   atomic.Uint32 // packets not sent, as their numbers were not reserved yet
 	SizeErrs   atomic.Uint32
 	PadErrs    atomic.Uint32
 
@@ -74,12 +80,6 @@ type Live struct {
 	keyMu   sync.Mutex
 	authKey []byte
 	encKey  []byte
-}
-
-// Numbers are the sequence numbers that have been used with the keys of an SA.
-type Numbers struct {
-	Replay replay.Window
-	Seq    atomic.Uint64 // last sequence number sent
 }
 
 // A place is where an SA stands in a group. It is immutable.
@@ -95,31 +95,6 @@ func (sa *SA) State() klips.State { return klips.State(sa.state.Load()) }
 // whether this call did it: of several callers one is told true.
 func (sa *SA) SetDying() bool {
 	return sa.state.CompareAndSwap(uint32(klips.Mature), uint32(klips.Dying))
-}
-
-// NextSeq counts Seq up and returns the sequence number for the next packet to be
-// sent. ok is false when all are used up: numbers must not cycle (RFC 4303
-// section 3.3.3). It neither locks nor allocates.
-func (sa *SA) NextSeq() (seq uint64, ok bool) {
-	for {
-		last := sa.Seq.Load()
-		if last >= sa.maxSeq() {
-			return 0, false
-		}
-		if sa.Seq.CompareAndSwap(last, last+1) {
-			return last + 1, true
-		}
-	}
-}
-
-// Exhausted reports whether NextSeq would fail.
-func (sa *SA) Exhausted() bool { return sa.Seq.Load() >= sa.maxSeq() }
-
-func (sa *SA) maxSeq() uint64 {
-	if sa.ESN {
-		return math.MaxUint64
-	}
-	return math.MaxUint32
 }
 
 // Snapshot returns the SAs that a packet for this one goes through, this one

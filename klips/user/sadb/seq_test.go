@@ -1,8 +1,10 @@
 package sadb
 
 import (
+	"errors"
 	"math"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
@@ -85,5 +87,47 @@ func TestUpdateESN(t *testing.T) {
 		if got := sa.Seq.Load(); got != tt.want || sa.ESN != tt.after {
 			t.Errorf("ESN %v to %v: last number %d, ESN %v, want %d", tt.before, tt.after, got, sa.ESN, tt.want)
 		}
+	}
+}
+
+// TestBegin: an SA goes on from the numbers that it is made with, and an SA that is
+// there keeps its own.
+func TestBegin(t *testing.T) {
+	db := New()
+	s := spec(id(klips.ProtoESP, 0x1000))
+	s.Window, s.Seq, s.ReplaySeq = 32, new(uint64(100)), new(uint64(7))
+	sa, err := db.Add(s, klips.Outbound, sec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := sa.NextSeq(); n != 101 || !ok {
+		t.Errorf("the first number is %d, %v", n, ok)
+	}
+	if sa.Replay.Check(7) || !sa.Replay.Check(8) {
+		t.Error("number 7 would be taken, or number 8 would not")
+	}
+	if _, _, err := db.Update(s, klips.Outbound, nil); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("an update with numbers: %v", err)
+	}
+}
+
+// TestSharedSeq: where only the window changes, the old SA and the new one send with
+// one counter; a packet that holds the old one may still be on its way.
+func TestSharedSeq(t *testing.T) {
+	db := New()
+	s := spec(id(klips.ProtoESP, 0x1000))
+	s.Window = 32
+	if _, err := db.Add(s, klips.Outbound, sec, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Window = 64
+	old, sa, err := db.Update(s, klips.Outbound, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := old.NextSeq()
+	b, _ := sa.NextSeq()
+	if a == b {
+		t.Errorf("both send number %d", a)
 	}
 }

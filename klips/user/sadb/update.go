@@ -81,7 +81,7 @@ func (db *DB) freeSPILocked(id klips.SAID, low, high klips.SPI) (klips.SPI, bool
 // they are through, call [SA.Retire]. init is as for [DB.Add].
 //
 // ENOENT: there is no such SA. EINVAL, EPROTO, EKEYREJECTED: as for Add; but an SA
-// may keep the key that it has.
+// may keep the key that it has, and spec must not have sequence numbers.
 func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) error) (old, sa *SA, err error) {
 	if err := checkID(spec); err != nil {
 		return nil, nil, err
@@ -89,8 +89,11 @@ func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) err
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	old = db.Lookup(spec.ID)
-	if old == nil {
+	switch {
+	case old == nil:
 		return nil, nil, syscall.ENOENT
+	case spec.Seq != nil || spec.ReplaySeq != nil:
+		return nil, nil, invalid("sequence numbers for an SA that exists")
 	}
 	if err := checkTransform(spec); err != nil {
 		return nil, nil, err
@@ -137,17 +140,14 @@ func (sa *SA) sameKeys(o *SA) bool {
 // continueFrom makes a new SA go on with the sequence numbers of an old one.
 func (sa *SA) continueFrom(old *SA) {
 	size := sa.Replay.Size()
+	sa.Sent = old.Sent // shared: a packet under way may still be sent by the old one
 	if size == old.Replay.Size() {
-		sa.Numbers = old.Numbers
+		sa.Replay = old.Replay
 		return
 	}
 	// Which numbers came in the old window cannot be told the new one; so that
 	// none is taken twice, all have come.
-	sa.Seq.Store(old.Seq.Load())
-	last := old.Replay.Last()
-	for i := range min(last, uint64(size)) {
-		sa.Replay.Update(last - i)
-	}
+	sa.Replay.Resume(old.Replay.Last())
 }
 
 // SetPorts changes the UDP ports of an SA, and nothing else. It returns the SA
