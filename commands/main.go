@@ -21,6 +21,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/version"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
@@ -29,11 +30,21 @@ import (
 func Main(args []string) int {
 	p := &program{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		getenv:   os.Getenv,
+		getenv:   getenv,
 		open:     stacks.Open,
 		resolver: resolve,
 	}
 	return p.main(args)
+}
+
+// getenv is os.Getenv, but for an empty IPSEC_STATEDIR, which means something else than
+// none.
+func getenv(name string) string {
+	v, set := os.LookupEnv(name)
+	if set && v == "" && name == "IPSEC_STATEDIR" {
+		return marks.None
+	}
+	return v
 }
 
 // resolve looks a name up, unless it is a misplaced key: name servers must not hear

@@ -16,6 +16,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 	"github.com/klips-go/ipsec/klips/user/host"
@@ -60,12 +61,17 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if err != nil {
 		return err
 	}
+	statedir, err := marks.Dir(env.Getenv)
+	if err != nil {
+		return err
+	}
 	err = daemon.Run(ctx, daemon.Config{
-		Rundir:  rundir,
-		Version: env.Version,
-		Log:     slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Debug:   common.Debug,
-		Ready:   ready,
+		Rundir:   rundir,
+		Statedir: statedir,
+		Version:  env.Version,
+		Log:      slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Debug:    common.Debug,
+		Ready:    ready,
 	})
 	return explain(rundir, err)
 }

@@ -37,8 +37,9 @@ var usual = patience{start: 15 * time.Second, stop: 10 * time.Second, kill: 10 *
 // and stop take turns (see [user.LockDir]), so that many at once end as if one
 // had come after the other.
 type daemon struct {
-	env    *cli.Env
-	rundir string
+	env      *cli.Env
+	rundir   string
+	statedir string
 	patience
 }
 
@@ -153,7 +154,7 @@ func (d daemon) launch(dir *user.Dir) error {
 	if err != nil {
 		return err
 	}
-	cmd.Env = append(cmd.Env, "IPSEC_RUNDIR="+d.rundir)
+	cmd.Env = append(cmd.Env, "IPSEC_RUNDIR="+d.rundir, "IPSEC_STATEDIR="+d.statedir)
 	cmd.Stderr = log
 	_, err = background.Start(cmd, d.patience.start)
 	var ended *background.EndedError
@@ -465,10 +466,23 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
 		writeHolds(w, s.Holds)
 		writeUnprotected(w, s.Unprotected)
+		writeMarks(w, s.Marks)
 		writeDevices(w, s.Devices)
 		writeKnobs(w, s.Knobs)
 		return nil
 	})
+}
+
+// writeMarks writes where it is kept how far the sequence numbers of keys have come.
+func writeMarks(w io.Writer, m user.Marks) {
+	switch {
+	case m.Statedir == "":
+		fmt.Fprintln(w, "sequence marks are not kept: no state directory (IPSEC_STATEDIR)")
+	case m.Lost != "":
+		fmt.Fprintf(w, "sequence marks are not kept: %s\n", m.Lost)
+	default:
+		fmt.Fprintf(w, "sequence marks of %d keys in %s\n", m.Keys, m.Statedir)
+	}
 }
 
 // writeHolds writes what is kept for eroutes that wait to be replaced, if there

@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	module "github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
@@ -112,7 +113,11 @@ func choose(env *cli.Env) (service, error) {
 	switch env.StackName {
 	case "", "auto", "user":
 		rundir, err := user.Rundir(env.Getenv)
-		return daemon{env, rundir, usual}, err
+		if err != nil {
+			return nil, err
+		}
+		statedir, err := marks.Dir(env.Getenv)
+		return daemon{env, rundir, statedir, usual}, err
 	case "klips":
 		return kernel{env, module.Load}, nil
 	}

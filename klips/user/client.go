@@ -132,6 +132,9 @@ func (c *Client) call(ctx context.Context, op, object string, m *pfkey.Message) 
 	if errors.Is(err, syscall.EKEYREJECTED) && r != nil && r.XSAIDs != nil && len(*r.XSAIDs) == 1 {
 		return nil, &klips.OpError{Op: op, Object: object, Err: err, Fault: klips.FaultKeyUsed, Other: (*r.XSAIDs)[0]}
 	}
+	if errors.Is(err, syscall.EKEYEXPIRED) {
+		return nil, &klips.OpError{Op: op, Object: object, Err: err, Fault: klips.FaultNoNumbers}
+	}
 	return nil, opError(op, object, err)
 }
 
@@ -300,6 +303,14 @@ type Status struct {
 	// because they were in clear; nil where it guards none.
 	Unprotected *guard.Counters `json:"unprotected,omitempty"`
 	Knobs       []klips.Knob    `json:"knobs"`
+	Marks       Marks           `json:"marks"`
+}
+
+// Marks tells whether it is kept how far the sequence numbers of keys have come.
+type Marks struct {
+	Statedir string `json:"statedir,omitempty"` // where; empty: nowhere, as nobody wants it
+	Lost     string `json:"lost,omitempty"`     // why they are not kept at present, in words
+	Keys     int    `json:"keys,omitempty"`     // how many are remembered
 }
 
 // Holds counts the eroutes that packets are kept for, by %hold and traps, and

@@ -346,6 +346,8 @@ func (l *listener) Acquire(a *engine.Acquisition) bool {
 	return l.esp
 }
 
+func (l *listener) BelowMark(klips.SAID, uint64) {}
+
 func (l *listener) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

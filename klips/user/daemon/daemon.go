@@ -25,6 +25,9 @@ var firstDevices = []string{"ipsec0", "ipsec1"}
 type Config struct {
 	Rundir  string // made if missing, mode 0700
 	Version string // of the program
+	// Statedir is where marks are kept of how far the sequence numbers of keys have
+	// come, see package marks; it is made if missing, mode 0700. Empty: nowhere.
+	Statedir string
 	// Log is not nil. On level Debug it gets the lines that the debug masks ask for.
 	Log *slog.Logger
 	// Debug switches all areas of the debug log on, as klipsdebug --all does.
@@ -87,7 +90,12 @@ func Run(ctx context.Context, c Config) error {
 			noFilter = err
 		}
 	}
-	eng, err := engine.New(c.Host, engine.Config{Version: "ipsec version: " + c.Version, Clock: c.Clock, Log: c.Log})
+	keeping := &marksState{dir: c.Statedir, log: c.Log}
+	keeping.open(ctx, c.Clock)
+	defer keeping.close() // after the engine
+	eng, err := engine.New(c.Host, engine.Config{
+		Version: "ipsec version: " + c.Version, Clock: c.Clock, Log: c.Log, Marks: keeping.file, MarksLost: keeping.lost,
+	})
 	if err != nil {
 		return err
 	}
@@ -118,7 +126,7 @@ func Run(ctx context.Context, c Config) error {
 	defer cancel()
 	s := &server{
 		eng: eng, log: c.Log, clock: c.Clock, stop: cancel,
-		started: c.Clock.Now(), rundir: c.Rundir, version: c.Version,
+		started: c.Clock.Now(), rundir: c.Rundir, version: c.Version, marks: keeping,
 	}
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
 		s.mtu = h.MTU

@@ -49,6 +49,13 @@ func (s *server) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
 	return b != nil && s.audience.tell(pfkey.SATypeESP, b) > 0
 }
 
+// BelowMark writes into the log that an SA refuses what was received before; packets do
+// not wait for that.
+func (s *server) BelowMark(id klips.SAID, mark uint64) {
+	go s.log.Warn("packets are refused whose sequence numbers an earlier SA with this key has received; if the peer has started again, make the SA again with --replay-seq 0",
+		"said", id.String(), "received", mark)
+}
+
 func ident(i *klips.Ident) *pfkey.Ident { return (*pfkey.Ident)(i) }
 
 // marshal returns a message for the wire, nil for one that cannot be sent.

@@ -26,6 +26,7 @@ type server struct {
 	started time.Time
 	rundir  string
 	version string
+	marks   *marksState
 	mtu     func(device string) (int, error) // as the system shows it; nil: it shows none
 
 	guards   *guards

@@ -47,7 +47,15 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if f := spec.Fault(); f != klips.FaultNone {
 		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
 	}
-	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), initStates)
+	begun, err := e.keeper.begin(spec)
+	if err != nil {
+		return e.saDone("add SA", spec.ID, err)
+	}
+	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), func(sa *sadb.SA) error {
+		begun.start(sa)
+		return initStates(sa)
+	})
+	e.keeper.begun(begun, sa)
 	if err == nil {
 		e.watch(1, sa)
 	}
@@ -58,6 +66,8 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 func (e *Engine) DeleteSA(_ context.Context, id klips.SAID) error {
 	gone, err := e.sas.Delete(id)
 	e.watch(-1, gone...)
+	e.keeper.ended(gone...)
+	e.keeper.settle()
 	return e.saDone("delete SA", id, err)
 }
 
@@ -86,7 +96,10 @@ func (e *Engine) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error)
 
 // ClearSAs removes all SAs.
 func (e *Engine) ClearSAs(context.Context) error {
-	e.watch(-1, e.sas.Flush()...)
+	gone := e.sas.Flush()
+	e.watch(-1, gone...)
+	e.keeper.ended(gone...)
+	e.keeper.settle()
 	if e.trace.on(klips.DebugSPI, allBits) {
 		e.trace.changed("spi", "clear SAs", nil)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/sadb"
@@ -28,8 +29,8 @@ const (
 // An Engine is a running stack. Its methods may be called from any goroutine.
 //
 // Locks. A packet worker holds the mutex of its attachment for a batch, and takes
-// others now and then: holds.mu, ports.mu, keep.mu, states.mu, and those inside
-// sadb, eroute and Events. The order is
+// others now and then: holds.mu, ports.mu, keep.mu, keeper.mu, states.mu, and those
+// inside sadb, eroute and Events. The order is
 //
 //	injectMu, attachment.mu, holds.mu, and then one of the others
 //
@@ -58,6 +59,7 @@ type Engine struct {
 	inDone   chan struct{}
 	ports    ports
 	keep     keepalives
+	keeper   keeper
 	// attached are the devices with a physical one, by number, for inbound
 	// packets to find theirs.
 	attached atomic.Pointer[[]*device]
@@ -80,6 +82,12 @@ type Config struct {
 	// Log gets the lines that the debug masks ask for, on level Debug; nil: there
 	// are none. It must not wait for packets.
 	Log *slog.Logger
+	// Marks keep how far the numbers of SAs have come; nil: nothing does. They stay
+	// open until Close has returned.
+	Marks *marks.File
+	// MarksLost is told why marks are not kept any more, and nil when they are again;
+	// it may be nil.
+	MarksLost func(error)
 }
 
 // New starts an engine on a host: it receives packets from now on. There are
@@ -113,6 +121,7 @@ func New(host Host, c Config) (*Engine, error) {
 	e.receiver = r
 	e.ports.init(r.SetUDPPorts)
 	e.keep.sas, e.keep.sent = map[*sadb.SA]bool{}, map[natFlow]int64{}
+	e.keeper.open(c.Marks, c.Clock, c.MarksLost)
 	go newInWorker(e).run()
 	return e, nil
 }
@@ -144,7 +153,8 @@ func (e *Engine) Close() error {
 			<-d.gone
 		}
 	}
-	e.sas.Flush()
+	e.keeper.ended(e.sas.Flush()...)
+	e.keeper.close()
 	e.routes.Clear()
 	return nil
 }

@@ -21,6 +21,10 @@ type Events interface {
 	// unspecified where the SA has none. It reports whether anybody was told;
 	// if so, the same is not said again before something else was true.
 	NewMapping(id klips.SAID, from, to netip.AddrPort) bool
+	// BelowMark says that an SA has refused its first packet whose number is not
+	// above mark, up to which an earlier SA with its key has received. It is a
+	// recorded packet, or the peer has started again.
+	BelowMark(id klips.SAID, mark uint64)
 }
 
 // An Acquisition is a packet that met a trap.
@@ -34,8 +38,9 @@ type Acquisition struct {
 // nobody listens until SetEvents is called.
 type nobody struct{}
 
-func (nobody) Expire(*klips.SA, bool)    {}
-func (nobody) Acquire(*Acquisition) bool { return false }
+func (nobody) Expire(*klips.SA, bool)       {}
+func (nobody) BelowMark(klips.SAID, uint64) {}
+func (nobody) Acquire(*Acquisition) bool    { return false }
 func (nobody) NewMapping(klips.SAID, netip.AddrPort, netip.AddrPort) bool {
 	return false
 }
@@ -49,6 +54,7 @@ func (e *Engine) expire(sa *sadb.SA) {
 	last := info(sa, e.now())
 	if gone, err := e.sas.DeleteSA(sa); err == nil && len(gone) > 0 {
 		e.watch(-1, gone...)
+		e.keeper.ended(gone...)
 		e.trace.sa("hard lifetime limit", sa.ID, nil)
 		(*e.events.Load()).Expire(&last, true)
 	}

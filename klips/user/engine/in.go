@@ -373,6 +373,9 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	}
 	if window && !sa.Replay.Check(seq) {
 		sa.ReplayErrs.Add(1)
+		if seq <= sa.Remembered {
+			w.belowMark(sa)
+		}
 		return c.because(Replay, dropped)
 	}
 	if sa.ID.Proto == klips.ProtoAH {
@@ -383,6 +386,9 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	switch {
 	case errors.Is(err, esp.ErrAuth), errors.Is(err, ah.ErrAuth):
 		sa.AuthErrs.Add(1)
+		if sa.ESN && sa.Remembered != 0 && sa.Replay.Last() == sa.Remembered {
+			w.belowMark(sa) // a low number is taken for one of the next 2³²
+		}
 		return c.because(BadICV, dropped)
 	case err != nil:
 		return c.bad(err)
@@ -410,6 +416,14 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 		return c.bad(err)
 	}
 	return again
+}
+
+// belowMark counts a packet that is refused since an earlier SA with this key has
+// received so far. The first time, it is told.
+func (w *inWorker) belowMark(sa *sadb.SA) {
+	if sa.BelowMark.Add(1) == 1 {
+		(*w.e.events.Load()).BelowMark(sa.ID, sa.Remembered)
+	}
 }
 
 // revealed handles what is behind the last ESP, AH or IPComp header: the tunnel

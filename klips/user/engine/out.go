@@ -292,6 +292,12 @@ func (w *outWorker) usable(chain []*sadb.SA) bool {
 			w.error(Expired)
 			return false
 		}
+		if sa.AtLimit() {
+			w.e.keeper.wake()
+			sa.SeqWaits.Add(1)
+			w.error(Unreserved)
+			return false
+		}
 		if soft {
 			w.e.soften(sa)
 		}
@@ -369,6 +375,9 @@ func (w *outWorker) seal(b *packet.Buffer, sa *sadb.SA) error {
 	seq, ok := sa.NextSeq()
 	if !ok {
 		return errSeq
+	}
+	if sa.IsLow(seq) {
+		w.e.keeper.wake()
 	}
 	if sa.ID.Proto == klips.ProtoESP {
 		return st.espOut.Seal(b, seq)

@@ -84,6 +84,7 @@ type randomWorld struct {
 var _ engine.Events = (*randomWorld)(nil)
 
 func (w *randomWorld) Expire(*klips.SA, bool)           {}
+func (w *randomWorld) BelowMark(klips.SAID, uint64)     {}
 func (w *randomWorld) Acquire(*engine.Acquisition) bool { return w.hears.Load() }
 func (w *randomWorld) NewMapping(klips.SAID, netip.AddrPort, netip.AddrPort) bool {
 	return w.hears.Load()

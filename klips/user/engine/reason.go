@@ -31,6 +31,8 @@ const (
 	// Expired: a hard lifetime limit has passed, or all sequence numbers have been
 	// used (RFC 4303 section 3.3.3).
 	Expired
+	// Unreserved: the sequence number is not kept yet as one that may have been sent.
+	Unreserved
 	// TooBig: the packet is longer than the path takes, and may not be cut.
 	TooBig
 	// Nesting: eroutes lead protected packets to each other.
@@ -77,6 +79,7 @@ var reasons = [...]string{
 	NoSA:               "no such SA",
 	NotUsable:          "SA not usable",
 	Expired:            "lifetime or sequence numbers used up",
+	Unreserved:         "sequence numbers not reserved in time",
 	TooBig:             "too big, and must not be fragmented",
 	Nesting:            "eroutes in a circle",
 	Failed:             "transform failed",

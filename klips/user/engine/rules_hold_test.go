@@ -19,6 +19,13 @@ type daemon struct {
 	expires  []string
 	acquires []engine.Acquisition
 	mappings []string
+	below    []string
+}
+
+func (d *daemon) BelowMark(id klips.SAID, mark uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.below = append(d.below, fmt.Sprintf("%v %d", id, mark))
 }
 
 func (d *daemon) Expire(sa *klips.SA, hard bool) {

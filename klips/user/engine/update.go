@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
 // retireAfter is how long a packet that is under way can hold on to an SA that
@@ -28,13 +29,26 @@ func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low
 // spec; see [sadb.DB.Update] for what it keeps. Packets are handled with either
 // the old or the new ones. ENOENT: there is no such SA; else as AddSA.
 func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
-	old, sa, err := e.sas.Update(spec, e.direction(spec.ID.Dst), initStates)
+	begun, err := e.keeper.beginAnew(spec, e.sas.Lookup(spec.ID))
+	if err != nil {
+		return e.saDone("update SA", spec.ID, err)
+	}
+	old, sa, err := e.sas.Update(spec, e.direction(spec.ID.Dst), func(sa *sadb.SA) error {
+		begun.start(sa)
+		return initStates(sa)
+	})
+	e.keeper.begun(begun, sa)
 	if err := e.saDone("update SA", spec.ID, err); err != nil {
 		return err
 	}
 	e.watch(1, sa) // first, or a port that stays would be closed meanwhile
 	e.watch(-1, old)
-	e.clock.AfterFunc(retireAfter, old.Retire)
+	e.clock.AfterFunc(retireAfter, func() {
+		old.Retire()
+		if old.Sent != sa.Sent {
+			e.keeper.ended(old)
+		}
+	})
 	return nil
 }
 

@@ -70,6 +70,9 @@ func (sa *SA) Info(now int64) klips.SA {
 func (sa *SA) shownSeq() uint64 {
 	sent, received := sa.Seq.Load(), sa.Replay.Last()
 	if sa.Dir == klips.Inbound {
+		if sent == sa.Began {
+			sent = 0 // it has sent none
+		}
 		return cmp.Or(received, sent)
 	}
 	return cmp.Or(sent, received)

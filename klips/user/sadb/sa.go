@@ -43,6 +43,9 @@ type Fixed struct {
 	AuthKeyBits int
 	EncKeyBits  int
 	Added       int64 // when it was made, in nanoseconds of the caller's clock
+	// Began is the number that earlier SAs with this key may have sent up to, where it is
+	// known; else 0.
+	Began uint64
 	// Remembered is the number up to which an earlier SA with this key has received,
 	// where the window began with it; else 0.
 	Remembered uint64

@@ -1,0 +1,70 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/klips-go/ipsec/klips/marks"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/clock"
+)
+
+// marksState is the daemon's marks, and why there are none. Without them the daemon
+// goes on.
+type marksState struct {
+	dir  string
+	log  *slog.Logger
+	file *marks.File // nil: none
+
+	mu  sync.Mutex
+	why string // they are not kept at present
+}
+
+// open opens the marks where they are wanted.
+func (m *marksState) open(ctx context.Context, c clock.Clock) {
+	if m.dir == "" {
+		return
+	}
+	// A daemon before, or a command for the kernel's stack, may still have them.
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	f, err := marks.Open(ctx, m.dir, c.Now, func(what string) { m.log.Warn("sequence marks are damaged", "what", what) })
+	if err != nil {
+		m.lost(err)
+		return
+	}
+	m.file = f
+}
+
+// lost notes that marks are not kept, or with nil that they are again.
+func (m *marksState) lost(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		m.why = ""
+		m.log.Info("sequence marks are kept again", "statedir", m.dir)
+		return
+	}
+	m.why = err.Error()
+	m.log.Warn("sequence marks are not kept: after a restart with the same keys, sequence numbers start again", "statedir", m.dir, "err", err)
+}
+
+func (m *marksState) status() user.Marks {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := user.Marks{Statedir: m.dir, Lost: m.why}
+	if m.file != nil {
+		s.Keys = m.file.Len()
+	}
+	return s
+}
+
+func (m *marksState) close() {
+	if m.file == nil {
+		return
+	}
+	if err := m.file.Close(); err != nil && m.status().Lost == "" {
+		m.lost(err)
+	}
+}

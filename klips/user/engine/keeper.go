@@ -1,0 +1,325 @@
+package engine
+
+import (
+	"math"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/marks"
+	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/sadb"
+)
+
+// keepEvery is how often it is kept which numbers have been received.
+const keepEvery = time.Second
+
+// retryEvery is how often it is tried again to write a file that cannot be written.
+const retryEvery = 30 * time.Second
+
+// ahead is how many numbers of an SA are reserved at a time: some seconds of packets.
+const ahead = 1 << 20
+
+// A keeper keeps marks of the SAs' numbers. A packet worker never waits for it: it sees
+// how far the SA's numbers are reserved (sadb.Sent), and wakes the keeper in time for
+// more. The zero value, and one without a file, keep nothing.
+type keeper struct {
+	file  *marks.File
+	clock clock.Clock
+	lost  func(error)
+	work  chan struct{} // of one element: there is something to do
+	done  chan struct{} // run has returned
+
+	disk   sync.Mutex // held while the file is used; never taken by a packet worker
+	failed bool       // the file cannot be written; under disk
+	retry  time.Time  // when it is tried again; under disk
+
+	mu     sync.Mutex // guards what follows; nobody waits while it is held
+	sas    map[*sadb.Sent]*kept
+	over   []over
+	closed bool
+}
+
+// A kept is an SA of which a mark is kept.
+type kept struct {
+	sa   *sadb.SA // its number and window
+	key  marks.Key
+	mark marks.Mark // as it was set last
+}
+
+// An over is an SA that has gone, whose mark is to be set for the last time.
+type over struct {
+	key  marks.Key
+	mark marks.Mark
+}
+
+func (k *keeper) open(file *marks.File, c clock.Clock, lost func(error)) {
+	k.file, k.clock, k.lost = file, c, lost
+	k.sas = map[*sadb.Sent]*kept{}
+	if file == nil {
+		return
+	}
+	k.work, k.done = make(chan struct{}, 1), make(chan struct{})
+	go k.run()
+	k.tick()
+}
+
+// run does what there is to do until close.
+func (k *keeper) run() {
+	defer close(k.done)
+	for range k.work {
+		k.pass()
+		if k.isClosed() {
+			return
+		}
+	}
+}
+
+func (k *keeper) isClosed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.closed
+}
+
+// tick has all SAs looked at now and then until close.
+func (k *keeper) tick() {
+	k.clock.AfterFunc(keepEvery, func() {
+		if !k.isClosed() {
+			k.pass()
+			k.tick()
+		}
+	})
+}
+
+// wake has the keeper look at all SAs. It never waits.
+func (k *keeper) wake() {
+	select {
+	case k.work <- struct{}{}: // a nil channel takes nothing
+	default:
+	}
+}
+
+// A beginning is an SA that is being made with a key: from keeper.begin to
+// keeper.begun.
+type beginning struct {
+	spec *klips.SASpec
+	key  marks.Key
+	mark marks.Mark // what is known of the key
+	same bool       // it is the key of the SA in whose place this one is put
+}
+
+// begin looks up how far the numbers of an SA that is to be made have come, and reserves
+// the next ones. EKEYEXPIRED: none is left.
+func (k *keeper) begin(spec *klips.SASpec) (*beginning, error) {
+	return k.beginAnew(spec, nil)
+}
+
+// beginAnew is begin for an SA that is to take the place of old, which may be nil.
+func (k *keeper) beginAnew(spec *klips.SASpec, old *sadb.SA) (*beginning, error) {
+	b := &beginning{spec: spec}
+	if k.file == nil || !spec.SeqFits() {
+		return b, nil
+	}
+	k.settle()
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	b.key = k.file.Key(spec)
+	if b.key == (marks.Key{}) {
+		return b, nil
+	}
+	if old != nil {
+		k.mu.Lock()
+		is := k.sas[old.Sent]
+		k.mu.Unlock()
+		if b.same = is != nil && is.key == b.key; b.same {
+			return b, nil
+		}
+	}
+	if k.failed {
+		// What the file has of this key may be far behind; memory is not.
+		b.mark = k.file.Get(b.key)
+	} else {
+		var err error
+		if b.mark, err = k.file.Begin(b.key); err != nil {
+			k.failLocked(err)
+		}
+	}
+	if spec.Seq == nil && !spec.ESN && b.mark.Sent >= math.MaxUint32 {
+		k.file.End(b.key, b.mark)
+		return nil, &klips.OpError{Object: spec.ID.String(), Err: syscall.EKEYEXPIRED, Fault: klips.FaultNoNumbers}
+	}
+	if spec.Seq != nil && !k.failed {
+		k.file.Set(b.key, marks.Mark{Sent: reserve(spec.ESN, *spec.Seq, marks.Unsynced), Received: b.mark.Received})
+		if err := k.file.Sync(); err != nil {
+			k.failLocked(err)
+		}
+	}
+	return b, nil
+}
+
+// reserve is the number that lies some numbers above another one, if there is one.
+func reserve(esn bool, seq, more uint64) uint64 {
+	most := uint64(math.MaxUint64 - 1) // the largest one is no limit
+	if !esn {
+		most = math.MaxUint32
+	}
+	return min(seq, most) + min(more, most-min(seq, most))
+}
+
+// start gives an SA that cannot be found yet the numbers to go on from. Numbers that
+// were asked for win over the mark.
+func (b *beginning) start(sa *sadb.SA) {
+	if b.key == (marks.Key{}) || b.same {
+		return
+	}
+	if b.spec.Seq == nil {
+		sa.Seq.Store(b.mark.Sent)
+		sa.Began = b.mark.Sent
+	}
+	if b.spec.ReplaySeq == nil && sa.Replay.Size() > 0 && b.mark.Received <= sa.MaxSeq() {
+		sa.Replay.Resume(b.mark.Received)
+		sa.Remembered = b.mark.Received
+	}
+	sa.SetLimit(reserve(sa.ESN, sa.Seq.Load(), marks.Unsynced))
+}
+
+// begun keeps marks of an SA that was made, or takes back what begin has reserved where
+// sa is nil.
+func (k *keeper) begun(b *beginning, sa *sadb.SA) {
+	if b.key == (marks.Key{}) {
+		return
+	}
+	k.mu.Lock()
+	switch {
+	case sa == nil && !b.same:
+		k.over = append(k.over, over{b.key, b.mark})
+	case sa != nil:
+		m := b.mark
+		if b.spec.ReplaySeq != nil {
+			m.Received = *b.spec.ReplaySeq
+		}
+		if is := k.sas[sa.Sent]; is != nil {
+			m = is.mark
+		}
+		k.sas[sa.Sent] = &kept{sa, b.key, m}
+	}
+	k.mu.Unlock()
+	k.wake()
+}
+
+// ended takes note of SAs that have gone. It never waits; settle does the rest.
+func (k *keeper) ended(sas ...*sadb.SA) {
+	if k.file == nil {
+		return
+	}
+	k.mu.Lock()
+	for _, sa := range sas {
+		if is := k.sas[sa.Sent]; is != nil {
+			delete(k.sas, sa.Sent)
+			k.over = append(k.over, over{is.key, marks.Mark{Sent: sa.Stop(), Received: is.received()}})
+		}
+	}
+	k.mu.Unlock()
+	k.wake()
+}
+
+// received returns the highest number received, as it is to be kept.
+func (is *kept) received() uint64 {
+	if is.sa.Replay.Size() == 0 {
+		return is.mark.Received
+	}
+	return is.sa.Replay.Last()
+}
+
+// settle sets the marks of SAs that have gone.
+func (k *keeper) settle() {
+	if k.file == nil {
+		return
+	}
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	k.settleLocked()
+}
+
+func (k *keeper) settleLocked() {
+	k.mu.Lock()
+	l := k.over
+	k.over = nil
+	k.mu.Unlock()
+	for _, o := range l {
+		k.file.End(o.key, o.mark)
+	}
+}
+
+// pass reserves numbers for SAs that have used half of theirs, and keeps what has been
+// received and which SAs have gone. Where the file cannot be written, SAs go on without
+// it until it can be.
+func (k *keeper) pass() {
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	k.settleLocked()
+	if k.failed && k.clock.Now().Before(k.retry) && !k.isClosed() {
+		return
+	}
+	k.mu.Lock()
+	limits := make(map[*kept]uint64)
+	for _, is := range k.sas {
+		sent := is.sa.Limit() // none where the file could not be written
+		if seq := is.sa.Seq.Load(); k.failed || is.sa.IsLow(seq) || sent-seq < ahead/2 {
+			sent = reserve(is.sa.ESN, seq, ahead)
+			limits[is] = sent
+		}
+		if m := (marks.Mark{Sent: sent, Received: is.received()}); m != is.mark {
+			is.mark = m
+			k.file.Set(is.key, m)
+		}
+	}
+	k.mu.Unlock()
+	if err := k.file.Sync(); err != nil {
+		k.failLocked(err)
+		return
+	}
+	k.mu.Lock()
+	for is, limit := range limits {
+		is.sa.SetLimit(limit)
+	}
+	k.mu.Unlock()
+	if k.failed {
+		k.failed = false
+		k.tell(nil)
+	}
+}
+
+// failLocked lets all SAs go on without marks. It is told once.
+func (k *keeper) failLocked(err error) {
+	k.mu.Lock()
+	for _, is := range k.sas {
+		is.sa.SetLimit(math.MaxUint64)
+	}
+	k.mu.Unlock()
+	k.retry = k.clock.Now().Add(retryEvery)
+	if !k.failed {
+		k.failed = true
+		k.tell(err)
+	}
+}
+
+func (k *keeper) tell(err error) {
+	if k.lost != nil {
+		k.lost(err)
+	}
+}
+
+// close keeps the last marks. All SAs have gone by then.
+func (k *keeper) close() {
+	if k.file == nil {
+		return
+	}
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
+	k.wake() // where that does nothing, run has something to do, or has returned
+	<-k.done
+	k.pass()
+}
