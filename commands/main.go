@@ -157,7 +157,7 @@ func (p *program) run(app *cli.App, name string, args []string) int {
 
 // env makes the world of an applet.
 func (p *program) env(name string) *cli.Env {
-	return &cli.Env{
+	env := &cli.Env{
 		Name:      name,
 		In:        p.in,
 		Out:       p.out,
@@ -166,13 +166,21 @@ func (p *program) env(name string) *cli.Env {
 		StackName: p.stack,
 		Resolver:  p.resolver,
 		Version:   version.Program(),
-		Stack: func(ctx context.Context) (klips.Stack, error) {
-			if err := checkStack(p.stack); err != nil {
-				return nil, fmt.Errorf("IPSEC_STACK: %w", err)
-			}
-			return p.open(ctx, p.stack, p.getenv)
-		},
 	}
+	env.Stack = func(ctx context.Context) (klips.Stack, error) {
+		if err := checkStack(p.stack); err != nil {
+			return nil, fmt.Errorf("IPSEC_STACK: %w", err)
+		}
+		stack, err := p.open(ctx, p.stack, p.getenv)
+		if err != nil {
+			return nil, err
+		}
+		if m, ok := klips.As[klips.Marker](stack); ok {
+			m.OnMarksLost(func(err error) { cli.Notef(env, "%v", err) })
+		}
+		return stack, nil
+	}
+	return env
 }
 
 // fail says an error on standard error and returns the exit status; a nil error

@@ -153,6 +153,19 @@ type Carrier interface {
 	CarryFault(ctx context.Context, spec *SASpec) Fault
 }
 
+// Marker is a stack without a process: its changes themselves keep how far the sequence
+// numbers of keys have come, see package marks.
+type Marker interface {
+	// KeepMarks names the directory; empty, as at first: none.
+	KeepMarks(dir string)
+	// OnMarksLost has f told, once, why marks are not kept although there is a
+	// directory, or what is damaged of them. The changes are made all the same.
+	OnMarksLost(f func(error))
+	// Marks returns the directory and how many keys are remembered in it, or why they
+	// are not.
+	Marks(ctx context.Context) (dir string, keys int, err error)
+}
+
 // Registry is a stack whose tables key daemons use as well, where nobody can tell
 // who has made what.
 type Registry interface {

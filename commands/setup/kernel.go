@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/guard"
 	module "github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/user"
 )
 
 // kernel is a stack that is part of a kernel. It needs no start but for a module,
@@ -213,6 +214,7 @@ type kernelStatus struct {
 	Eroutes int            `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
 	Knobs   []klips.Knob   `json:"knobs,omitempty"`
+	Marks   *user.Marks    `json:"marks,omitempty"`
 	// Unprotected is as in [user.Status].
 	Unprotected *guard.Counters `json:"unprotected,omitempty"`
 	listing.Abilities
@@ -258,6 +260,9 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 			fmt.Fprintln(w, "nothing is set up")
 		}
 		writeUnprotected(w, st.Unprotected)
+		if st.Marks != nil {
+			writeMarks(w, *st.Marks)
+		}
 		writeDevices(w, st.Devices)
 		writeKnobs(w, st.Knobs)
 		st.Abilities.Write(w)
@@ -294,6 +299,13 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	if t, ok := klips.As[klips.Tunable](s); ok {
 		if st.Knobs, err = t.Knobs(ctx); err != nil {
 			return st, explain.Error(explain.List, "knobs", err)
+		}
+	}
+	if m, ok := klips.As[klips.Marker](s); ok {
+		st.Marks = new(user.Marks)
+		var err error
+		if st.Marks.Statedir, st.Marks.Keys, err = m.Marks(ctx); err != nil {
+			st.Marks.Lost = err.Error()
 		}
 	}
 	st.Abilities = listing.Probe(ctx, s)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/xfrm"
@@ -91,7 +92,7 @@ func open(name string, getenv func(string) string) (s klips.Stack, err error) {
 	case "klips":
 		s, err = openKlips(getenv)
 	case "xfrm":
-		s, err = openXfrm()
+		s, err = openXfrm(getenv)
 	default:
 		return nil, &UnknownError{name}
 	}
@@ -111,11 +112,16 @@ func openKlips(getenv func(string) string) (klips.Stack, error) {
 
 // openXfrm opens the kernel's IPsec where it can be used: where this user may
 // change it and it has ESP.
-func openXfrm() (klips.Stack, error) {
+func openXfrm(getenv func(string) string) (klips.Stack, error) {
+	dir, err := marks.Dir(getenv)
+	if err != nil {
+		return nil, err
+	}
 	s, err := xfrm.Open()
 	if err != nil {
 		return nil, err // not a nil *xfrm.Stack
 	}
+	s.KeepMarks(dir)
 	return s, nil
 }
 

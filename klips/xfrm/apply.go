@@ -35,11 +35,19 @@ type step struct {
 type plan struct {
 	records, in, states, out []step
 	rewrites                 []rewrite
-	removals                 []step
+	unlinks                  []step // removals of policies that use states
+	removals                 []step // of states and records
+
+	// left are the numbers of the states that are removed, as they were then.
+	left map[nlxfrm.ID]*nlxfrm.AE
 }
 
-// A rewrite is a state that is there and has to be made anew.
-type rewrite struct{ old, new *nlxfrm.State }
+// A rewrite is a state that is there and has to be made anew. It goes on with its
+// numbers if it is still that of the same SA.
+type rewrite struct {
+	old, new *nlxfrm.State
+	goesOn   bool
+}
 
 // A move is an eroute's policy that changes its place among others.
 type move struct{ old, new *nlxfrm.Policy }
@@ -63,14 +71,16 @@ func compareMoves(a, b move) int {
 // diff plans the way. The error is of a policy that another program has made
 // where one of ours has to be.
 func diff(have, want *objects, d *dump) (*plan, error) {
-	p := &plan{}
+	p := &plan{left: map[nlxfrm.ID]*nlxfrm.AE{}}
 	for id, w := range want.states {
 		switch h := have.states[id]; {
 		case h == nil:
 			p.states = append(p.states, step{do: nlxfrm.AddState(w), undo: func() nlxfrm.Request { return nlxfrm.DeleteState(id, w.Mark) }, object: w})
+		case want.made[id]: // an SA that is made in the place of one that was removed
+			p.rewrites = append(p.rewrites, rewrite{h, w, false})
 		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector,
 			h.OutputMark != w.OutputMark:
-			p.rewrites = append(p.rewrites, rewrite{h, w})
+			p.rewrites = append(p.rewrites, rewrite{h, w, true})
 		}
 	}
 	others := map[nlxfrm.PolicyKey]bool{}
@@ -106,12 +116,13 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 		moved = append(moved, step{do: nlxfrm.UpdatePolicy(m.new), undo: func() nlxfrm.Request { return nlxfrm.UpdatePolicy(m.old) }, object: m.new})
 	}
 	p.out = append(moved, p.out...)
-	p.removals = removals(have, want)
+	p.unlinks, p.removals = removals(have, want)
 	return p, nil
 }
 
-// removals are the steps that remove what is not wanted.
-func removals(have, want *objects) []step {
+// removals are the steps that remove what is not wanted: first policies that use states,
+// and then the rest.
+func removals(have, want *objects) (unlinks, rest []step) {
 	var out, in, states, records []step
 	for _, k := range have.order {
 		if want.policies[k] != nil {
@@ -133,7 +144,7 @@ func removals(have, want *objects) []step {
 			states = append(states, step{do: nlxfrm.DeleteState(id, h.Mark), undo: func() nlxfrm.Request { return nlxfrm.AddState(again(h, nil)) }, object: h, gone: syscall.ESRCH})
 		}
 	}
-	return slices.Concat(out, in, states, records)
+	return append(out, in...), append(states, records...)
 }
 
 // samePolicy compares what the kernel keeps of what we say of a policy.
@@ -156,10 +167,15 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 	if err == nil {
 		err = p.checkOffload(func(id nlxfrm.ID, m nlxfrm.Mark) (*nlxfrm.State, error) { return c.GetState(ctx, id, m) })
 	}
-	if err == nil {
-		var more []step
-		more, err = run(ctx, c, p.removals)
-		done = append(done, more...)
+	for _, l := range [...][]step{p.unlinks, p.removals} {
+		if err != nil {
+			break
+		}
+		if err = p.leave(ctx, c, l); err == nil {
+			var more []step
+			more, err = run(ctx, c, l)
+			done = append(done, more...)
+		}
 	}
 	if err != nil {
 		// Taking back is not to be stopped by what stopped the way.
@@ -168,8 +184,27 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 		}
 	}
 	clearSteps(steps)
+	clearSteps(p.unlinks)
 	clearSteps(p.removals)
 	return err
+}
+
+// leave notes the numbers of the states that steps are about to remove.
+func (p *plan) leave(ctx context.Context, c *nlxfrm.Conn, l []step) error {
+	for _, s := range l {
+		st, ok := s.object.(*nlxfrm.State)
+		if !ok || !numbered(st) {
+			continue
+		}
+		ae, err := c.GetAE(ctx, st.ID, st.Mark)
+		switch {
+		case err == nil:
+			p.left[st.ID] = ae
+		case !errors.Is(err, s.gone):
+			return explain(err, st)
+		}
+	}
+	return nil
 }
 
 // checkOffload sees whether devices have taken the states that they were to: a
@@ -249,7 +284,10 @@ func (w rewrite) steps(ctx context.Context, c *nlxfrm.Conn) ([]step, error) {
 	if err != nil {
 		return nil, explain(err, w.old)
 	}
-	old, renewed := again(w.old, ae), again(w.new, ae)
+	old, renewed := again(w.old, ae), w.new
+	if w.goesOn {
+		renewed = again(w.new, ae)
+	}
 	return []step{
 		{do: nlxfrm.DeleteState(old.ID, old.Mark), undo: func() nlxfrm.Request { return nlxfrm.AddState(old) }, object: old},
 		{do: nlxfrm.AddState(renewed), undo: func() nlxfrm.Request { return nlxfrm.DeleteState(old.ID, old.Mark) }, object: renewed},

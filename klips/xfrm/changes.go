@@ -135,7 +135,13 @@ func (s *Stack) attempt(ctx context.Context, l []change) error {
 			return about(err, c.op, c.object)
 		}
 	}
-	if err := s.follow(ctx, t, have, d); err != nil {
+	m, err := s.marking(ctx, t, have)
+	if err != nil {
+		return err
+	}
+	left, err := s.follow(ctx, t, have, d)
+	m.done(left, err)
+	if err != nil {
 		return err
 	}
 	t.filterFollows()

@@ -17,12 +17,13 @@ import (
 // objects are what lies in the kernel, or should.
 type objects struct {
 	states   map[nlxfrm.ID]*nlxfrm.State
+	made     map[nlxfrm.ID]bool // those of states that are to be made, whatever is there
 	policies map[nlxfrm.PolicyKey]*nlxfrm.Policy
 	order    []nlxfrm.PolicyKey // of the policies: records by age
 }
 
 func newObjects() *objects {
-	return &objects{states: map[nlxfrm.ID]*nlxfrm.State{}, policies: map[nlxfrm.PolicyKey]*nlxfrm.Policy{}}
+	return &objects{states: map[nlxfrm.ID]*nlxfrm.State{}, made: map[nlxfrm.ID]bool{}, policies: map[nlxfrm.PolicyKey]*nlxfrm.Policy{}}
 }
 
 func (o *objects) add(p *nlxfrm.Policy) {
@@ -121,6 +122,7 @@ func (t *tables) compile() (*objects, error) {
 		p := inbound(l)
 		for _, m := range l {
 			o.states[m.state.ID] = m.wanted(ifID, attached, p)
+			o.made[m.state.ID] = m.made
 		}
 		if s.dir == klips.Inbound && attached && (tunnels(l) || p != nil) {
 			in.add(ifID, l, o)

@@ -250,7 +250,7 @@ func (s *Stack) withDevice(ctx context.Context, t *tables, have *objects, d *dum
 	if err != nil {
 		return err
 	}
-	if err := s.follow(ctx, t, have, d); err != nil {
+	if _, err := s.follow(ctx, t, have, d); err != nil {
 		return errors.Join(err, back(context.WithoutCancel(ctx)))
 	}
 	return nil

@@ -254,7 +254,7 @@ func (p *plan) todo() (l []string) {
 	for _, w := range p.rewrites {
 		l = append(l, fmt.Sprintf("make again %v: %+v, %+v", w.new.ID, *w.old, *w.new))
 	}
-	for _, s := range slices.Concat(p.records, p.in, p.states, p.out, p.removals) {
+	for _, s := range slices.Concat(p.records, p.in, p.states, p.out, p.unlinks, p.removals) {
 		l = append(l, fmt.Sprintf("%T %+v", s.object, s.object))
 	}
 	return l
@@ -320,7 +320,7 @@ func FuzzDump(f *testing.F) {
 		if err != nil {
 			return // a policy of others is in the way
 		}
-		for _, s := range p.removals {
+		for _, s := range slices.Concat(p.unlinks, p.removals) {
 			switch o := s.object.(type) {
 			case *nlxfrm.Policy:
 				if !ours(o) {

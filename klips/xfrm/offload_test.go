@@ -53,7 +53,7 @@ func TestOffload(t *testing.T) {
 	regrouped := &plan{}
 	for _, s := range p.states {
 		st := s.object.(*nlxfrm.State)
-		regrouped.rewrites = append(regrouped.rewrites, rewrite{st, st})
+		regrouped.rewrites = append(regrouped.rewrites, rewrite{st, st, true})
 	}
 	for _, k := range []struct {
 		is  *nlxfrm.Offload

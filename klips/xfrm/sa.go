@@ -14,7 +14,8 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		return nil, refuse("add SA", spec.ID.String(), err, reason)
 	}
 	s := &sa{
-		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf, offload: spec.Offload, reuseKey: spec.ReuseKey,
+		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf, offload: spec.Offload,
+		made: true, reuseKey: spec.ReuseKey, seq: copied(spec.Seq), replaySeq: copied(spec.ReplaySeq),
 		soft: spec.Soft.Allocations, hard: spec.Hard.Allocations, added: uint64(now.Unix()),
 	}
 	if s.hard != 0 {
@@ -80,38 +81,49 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 			s.state.ExtraFlags |= nlxfrm.ExtraOSeqMayWrap // nobody looks at the numbers
 		}
 	}
-	resume(s.state, spec.Seq, spec.ReplaySeq)
+	s.state = resume(s.state, value(spec.Seq), value(spec.ReplaySeq))
 	if n := spec.NATT.WithPorts(); n.Type != klips.NATTNone {
 		s.state.Encap = &nlxfrm.Encap{Type: uint16(n.Type), SrcPort: n.SPort, DstPort: n.DPort, Original: n.OA}
 	}
 	return s, nil
 }
 
-// resume makes a new state go on after the number sent, and take received and all
-// below it for received. nil is 0.
-func resume(s *nlxfrm.State, sent, received *uint64) {
-	var out, in uint64
-	if sent != nil {
-		out = *sent
+func copied(n *uint64) *uint64 {
+	if n == nil {
+		return nil
 	}
-	if received != nil {
-		in = *received
+	return new(*n)
+}
+
+// value is a number that may not be there.
+func value(n *uint64) uint64 {
+	if n == nil {
+		return 0
 	}
-	if out|in == 0 {
-		return
+	return *n
+}
+
+// resume is a state to be made that goes on after the number sent, and takes received
+// and all below it for received.
+func resume(s *nlxfrm.State, sent, received uint64) *nlxfrm.State {
+	r := *s
+	if s.ReplayESN == nil {
+		known := min(received, uint64(s.ReplayWindow))
+		r.Replay = &nlxfrm.Replay{OutSeq: uint32(sent), Seq: uint32(received), Bitmap: uint32(1<<known - 1)}
+		if *r.Replay == (nlxfrm.Replay{}) {
+			r.Replay = nil // as the kernel has it without
+		}
+		return &r
 	}
-	e := s.ReplayESN
-	if e == nil {
-		known := min(in, uint64(s.ReplayWindow))
-		s.Replay = &nlxfrm.Replay{OutSeq: uint32(out), Seq: uint32(in), Bitmap: uint32(1<<known - 1)}
-		return
-	}
-	e.OutSeqHigh, e.OutSeq = uint32(out>>32), uint32(out)
-	e.SeqHigh, e.Seq = uint32(in>>32), uint32(in)
-	for i := range min(in, uint64(e.Window)) {
-		pos := (uint32(in-i) - 1) % e.Window
+	e := nlxfrm.NewReplayESN(s.ReplayESN.Window)
+	e.OutSeqHigh, e.OutSeq = uint32(sent>>32), uint32(sent)
+	e.SeqHigh, e.Seq = uint32(received>>32), uint32(received)
+	for i := range min(received, uint64(e.Window)) {
+		pos := (uint32(received-i) - 1) % e.Window
 		e.Bitmap[pos/32] |= 1 << (pos % 32)
 	}
+	r.ReplayESN = e
+	return &r
 }
 
 // soft is a soft limit, which is not above the hard one.

@@ -26,6 +26,9 @@ type Stack struct {
 	links *rtnl.Conn
 	lock  netlock.Lock // held during changes
 
+	statedir string // where marks are kept; empty: nowhere
+	lost     func(error)
+
 	verbs
 	interfaces func() bool
 }
@@ -33,6 +36,7 @@ type Stack struct {
 var (
 	_ klips.Stack     = (*Stack)(nil)
 	_ klips.Collector = (*Stack)(nil)
+	_ klips.Marker    = (*Stack)(nil)
 )
 
 // Open returns the stack of the calling thread's network namespace. Where the
@@ -192,17 +196,18 @@ func (s *Stack) load(ctx context.Context) (*tables, *objects, *dump, error) {
 	return t, o, d, nil
 }
 
-// follow makes the kernel have what the tables need.
-func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) error {
+// follow makes the kernel have what the tables need. It returns the numbers of the
+// states that it has removed.
+func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) (left map[nlxfrm.ID]*nlxfrm.AE, err error) {
 	want, err := t.compile()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p, err := diff(have, want, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return p.apply(ctx, s.xfrm)
+	return p.left, p.apply(ctx, s.xfrm)
 }
 
 // GetSA returns one SA.

@@ -57,8 +57,12 @@ type sa struct {
 	// state is the kernel's, or the one to be made; nil for tun SAs.
 	state *nlxfrm.State
 
-	reuseKey bool       // see klips.SASpec; of SAs to be made
-	tag      keyuse.Tag // of the key, see tables.keys
+	made bool // it is to be made; then these are as klips.SASpec has them:
+
+	reuseKey       bool
+	seq, replaySeq *uint64
+
+	tag keyuse.Tag // of the key, see tables.keys
 }
 
 // A route is an eroute with its place among others.

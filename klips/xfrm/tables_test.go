@@ -146,7 +146,7 @@ func TestTables(t *testing.T) {
 				r.Fatal(err)
 			}
 			p, err := diff(have, o, &dump{})
-			if err != nil || len(p.records)+len(p.states)+len(p.in)+len(p.out)+len(p.rewrites)+len(p.removals) != 0 {
+			if err != nil || len(p.records)+len(p.states)+len(p.in)+len(p.out)+len(p.rewrites)+len(p.unlinks)+len(p.removals) != 0 {
 				r.Fatalf("a second time there is still to do: %+v, %v", p, err)
 			}
 		}

@@ -1,0 +1,265 @@
+package xfrm
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/marks"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// ahead is how many numbers are reserved for a state when it is made. Nobody sees it
+// use them but the next command.
+const ahead = 1 << 24
+
+// marksPatience is how long a command waits for another one to let the marks go.
+const marksPatience = time.Second
+
+// KeepMarks names the directory of the marks; empty: they are not kept.
+func (s *Stack) KeepMarks(dir string) { s.statedir = dir }
+
+// OnMarksLost has f told, once, why marks are not kept.
+func (s *Stack) OnMarksLost(f func(error)) { s.lost = f }
+
+// Marks returns the directory of the marks and how many keys are remembered, or why
+// they are not.
+func (s *Stack) Marks(ctx context.Context) (dir string, keys int, err error) {
+	if s.statedir == "" {
+		return "", 0, nil
+	}
+	f, err := s.openMarks(ctx)
+	if err != nil {
+		return s.statedir, 0, err
+	}
+	keys = f.Len()
+	return s.statedir, keys, f.Close()
+}
+
+func (s *Stack) openMarks(ctx context.Context) (*marks.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, marksPatience)
+	defer cancel()
+	return marks.Open(ctx, s.statedir, time.Now, func(what string) { s.tellLost(damage(what)) })
+}
+
+// damage is the words for marks that are damaged.
+type damage string
+
+func (d damage) Error() string { return string(d) }
+
+// tellLost tells once why marks are not kept.
+func (s *Stack) tellLost(err error) {
+	if s.lost == nil {
+		return
+	}
+	if _, ok := err.(damage); !ok {
+		err = fmt.Errorf("sequence marks are not kept: %w; an SA that is made again starts its numbers again (IPSEC_STATEDIR names another directory, or none)", err)
+	}
+	s.lost(err)
+	s.lost = nil
+}
+
+// numbered reports whether a state has sequence numbers.
+func numbered(st *nlxfrm.State) bool {
+	return st.Proto == uint8(klips.ProtoESP) || st.Proto == uint8(klips.ProtoAH)
+}
+
+// markKey is what stands for a state among the marks, as for an SA of stack user.
+func markKey(f *marks.File, st *nlxfrm.State) marks.Key {
+	spec := klips.SASpec{ID: said(st), ESN: st.Flags&nlxfrm.FlagESN != 0}
+	spec.Transform, _, _ = algorithms(st)
+	if st.Auth != nil {
+		spec.AuthKey = st.Auth.Key
+	}
+	switch {
+	case st.AEAD != nil:
+		spec.EncKey = st.AEAD.Key
+	case st.Crypt != nil:
+		spec.EncKey = st.Crypt.Key
+	}
+	return f.Key(&spec)
+}
+
+// A marking is what one change does to the marks. Nil is that of a change that does
+// nothing to them.
+type marking struct {
+	s    *Stack
+	file *marks.File
+	made map[marks.Key]marks.Mark    // the marks before
+	gone map[nlxfrm.ID]*nlxfrm.State // those that the change removes
+	keys map[nlxfrm.ID]marks.Key     // of gone
+}
+
+// marking gives the SAs that a change makes the numbers to go on from, and reserves the
+// next ones. Numbers that were asked for win over the mark. EKEYEXPIRED: a key has none
+// left.
+func (s *Stack) marking(ctx context.Context, t *tables, have *objects) (*marking, error) {
+	if s.statedir == "" {
+		return nil, nil
+	}
+	m := &marking{s: s, made: map[marks.Key]marks.Mark{}, gone: map[nlxfrm.ID]*nlxfrm.State{}, keys: map[nlxfrm.ID]marks.Key{}}
+	var made, busy []*sa
+	stays := map[nlxfrm.ID]bool{}
+	for _, sa := range t.sas {
+		if sa.state == nil || !numbered(sa.state) {
+			continue
+		}
+		switch {
+		case sa.made:
+			made = append(made, sa)
+		default:
+			stays[sa.state.ID] = true
+			if sentBy(sa.state.Replay, sa.state.ReplayESN) >= ahead/2 {
+				busy = append(busy, sa)
+			}
+		}
+	}
+	for id, st := range have.states {
+		if !stays[id] && numbered(st) {
+			m.gone[id] = st
+		}
+	}
+	if len(made)+len(busy)+len(m.gone) == 0 {
+		return nil, nil
+	}
+	var err error
+	if m.file, err = s.openMarks(ctx); err != nil {
+		s.tellLost(err)
+		return nil, nil
+	}
+	for id, st := range m.gone {
+		m.keys[id] = markKey(m.file, st)
+	}
+	for _, sa := range made {
+		if err := m.begin(sa); err != nil {
+			m.done(nil, err)
+			return nil, err
+		}
+	}
+	for _, sa := range busy {
+		m.goOn(sa.state)
+	}
+	if err := m.file.Sync(); err != nil {
+		s.tellLost(err)
+	}
+	return m, nil
+}
+
+// begin gives an SA that is to be made its numbers.
+func (m *marking) begin(sa *sa) error {
+	k := markKey(m.file, sa.state)
+	if k == (marks.Key{}) {
+		return nil
+	}
+	mark := m.file.Get(k)
+	if old := m.gone[sa.state.ID]; old != nil && m.keys[sa.state.ID] == k {
+		// In the place of one that is removed by the same change.
+		mark.Sent, mark.Received = after(old, old.Replay, old.ReplayESN), max(mark.Received, receivedBy(old.Replay, old.ReplayESN))
+		delete(m.gone, sa.state.ID)
+	}
+	m.made[k] = mark
+	esn, wraps := sa.state.Flags&nlxfrm.FlagESN != 0, sa.state.ExtraFlags&nlxfrm.ExtraOSeqMayWrap != 0
+	sent, received := mark.Sent, mark.Received
+	switch {
+	case sa.seq != nil:
+		sent = *sa.seq
+	case wraps: // nobody looks at the numbers
+		sent &= math.MaxUint32
+	case !esn && sent >= math.MaxUint32:
+		return &klips.OpError{Object: sa.id.String(), Err: syscall.EKEYEXPIRED, Fault: klips.FaultNoNumbers}
+	}
+	if sa.replaySeq != nil {
+		received = *sa.replaySeq
+	}
+	window := uint64(sa.state.ReplayWindow)
+	if e := sa.state.ReplayESN; e != nil {
+		window = uint64(e.Window)
+	}
+	m.file.Set(k, marks.Mark{Sent: sum(sent, ahead), Received: received})
+	if window == 0 || !esn && received > math.MaxUint32 {
+		received = 0
+	}
+	sa.state = resume(sa.state, sent, received)
+	return nil
+}
+
+// goOn reserves more numbers for a state that has used many.
+func (m *marking) goOn(st *nlxfrm.State) {
+	k, sent := markKey(m.file, st), sentBy(st.Replay, st.ReplayESN)
+	if mark := m.file.Get(k); k != (marks.Key{}) && sum(sent, ahead/2) > mark.Sent {
+		m.file.Set(k, marks.Mark{Sent: sum(sent, ahead), Received: mark.Received})
+	}
+}
+
+// done keeps the numbers of the states that have gone, after a change that was made, or
+// takes back what was reserved, after one that was not; and closes the marks.
+func (m *marking) done(left map[nlxfrm.ID]*nlxfrm.AE, err error) {
+	if m == nil {
+		return
+	}
+	if err != nil {
+		for k, mark := range m.made {
+			// A state may have been there for a moment.
+			m.file.Set(k, marks.Mark{Sent: sum(mark.Sent, spare), Received: mark.Received})
+		}
+	} else {
+		for id, st := range m.gone {
+			k, ae := m.keys[id], left[id]
+			if k == (marks.Key{}) || ae == nil {
+				continue
+			}
+			if ae.Current != nil {
+				st.Current = *ae.Current
+			}
+			mark := marks.Mark{Sent: after(st, ae.Replay, ae.ReplayESN), Received: receivedBy(ae.Replay, ae.ReplayESN)}
+			if mark.Received == 0 {
+				mark.Received = m.file.Get(k).Received // it may have had no window
+			}
+			m.file.Set(k, mark)
+		}
+	}
+	if err := m.file.Close(); err != nil {
+		m.s.tellLost(err)
+	}
+}
+
+// sentBy is the last number sent.
+func sentBy(r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
+	switch {
+	case e != nil:
+		return uint64(e.OutSeqHigh)<<32 | uint64(e.OutSeq)
+	case r != nil:
+		return uint64(r.OutSeq)
+	}
+	return 0
+}
+
+// receivedBy is the highest number received.
+func receivedBy(r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
+	switch {
+	case e != nil:
+		return uint64(e.SeqHigh)<<32 | uint64(e.Seq)
+	case r != nil:
+		return uint64(r.Seq)
+	}
+	return 0
+}
+
+// after is a number above which a state has sent none, if it has these numbers a moment
+// before its end.
+func after(st *nlxfrm.State, r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
+	n := sentBy(r, e)
+	if st.Current.Packets == 0 {
+		return n // as it was made, also where it is for what comes in
+	}
+	if st.Flags&nlxfrm.FlagESN == 0 && n+spare > math.MaxUint32 && st.ExtraFlags&nlxfrm.ExtraOSeqMayWrap == 0 {
+		return math.MaxUint32
+	}
+	return sum(n, spare)
+}
+
+// sum does not start again from 0.
+func sum(n, more uint64) uint64 { return n + min(more, math.MaxUint64-n) }
