@@ -311,6 +311,7 @@ type Marks struct {
 	Statedir string `json:"statedir,omitempty"` // where; empty: nowhere, as nobody wants it
 	Lost     string `json:"lost,omitempty"`     // why they are not kept at present, in words
 	Keys     int    `json:"keys,omitempty"`     // how many are remembered
+	Behind   int    `json:"behind,omitempty"`   // SAs that have received packets since that was kept
 }
 
 // Holds counts the eroutes that packets are kept for, by %hold and traps, and

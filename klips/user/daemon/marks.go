@@ -50,10 +50,10 @@ func (m *marksState) lost(err error) {
 	m.log.Warn("sequence marks are not kept: after a restart with the same keys, sequence numbers start again", "statedir", m.dir, "err", err)
 }
 
-func (m *marksState) status() user.Marks {
+func (m *marksState) status(behind int) user.Marks {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := user.Marks{Statedir: m.dir, Lost: m.why}
+	s := user.Marks{Statedir: m.dir, Lost: m.why, Behind: behind}
 	if m.file != nil {
 		s.Keys = m.file.Len()
 	}
@@ -64,7 +64,7 @@ func (m *marksState) close() {
 	if m.file == nil {
 		return
 	}
-	if err := m.file.Close(); err != nil && m.status().Lost == "" {
+	if err := m.file.Close(); err != nil && m.status(0).Lost == "" {
 		m.lost(err)
 	}
 }

@@ -252,6 +252,21 @@ func (k *keeper) settleLocked() {
 	}
 }
 
+// MarksBehind returns how many SAs have received packets since that was kept last.
+func (e *Engine) MarksBehind() (n int) {
+	k := &e.keeper
+	k.disk.Lock() // what is being written is not kept yet
+	defer k.disk.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, is := range k.sas {
+		if is.received() != is.mark.Received {
+			n++
+		}
+	}
+	return n
+}
+
 // pass reserves numbers for SAs that have used half of theirs, and keeps what has been
 // received and which SAs have gone. Where the file cannot be written, SAs go on without
 // it until it can be.
