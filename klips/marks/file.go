@@ -228,7 +228,7 @@ func (f *File) Get(k Key) Mark {
 	return Mark{Sent: f.floor}
 }
 
-// Set sets the mark of a key; [File.Sync] writes it.
+// Set sets the mark of a key; [File.Flush] and [File.Sync] write it.
 func (f *File) Set(k Key, m Mark) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -255,6 +255,14 @@ func (f *File) End(k Key, m Mark) {
 		m = Mark{max(e.Sent, m.Sent), max(e.Received, m.Received)}
 	}
 	f.setLocked(k, m)
+}
+
+// Flush writes what has been set. It is there when this process is killed; after a crash
+// of the machine the disk may not have it.
+func (f *File) Flush() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.writeLocked()
 }
 
 // Sync writes what has been set. When it returns nil, a crash of the machine leaves it.

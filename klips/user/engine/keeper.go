@@ -107,6 +107,7 @@ type beginning struct {
 	key  marks.Key
 	mark marks.Mark // what is known of the key
 	same bool       // it is the key of the SA in whose place this one is put
+	free bool       // marks are not kept at present
 }
 
 // begin looks up how far the numbers of an SA that is to be made have come, and reserves
@@ -145,17 +146,35 @@ func (k *keeper) beginAnew(spec *klips.SASpec, old *sadb.SA) (*beginning, error)
 			k.failLocked(err)
 		}
 	}
+	b.free = k.failed
 	if spec.Seq == nil && !spec.ESN && b.mark.Sent >= math.MaxUint32 {
 		k.file.End(b.key, b.mark)
 		return nil, &klips.OpError{Object: spec.ID.String(), Err: syscall.EKEYEXPIRED, Fault: klips.FaultNoNumbers}
 	}
-	if spec.Seq != nil && !k.failed {
-		k.file.Set(b.key, marks.Mark{Sent: reserve(spec.ESN, *spec.Seq, marks.Unsynced), Received: b.mark.Received})
-		if err := k.file.Sync(); err != nil {
-			k.failLocked(err)
-		}
+	if err := k.byHandLocked(b); err != nil {
+		k.failLocked(err)
+		b.free = true
 	}
 	return b, nil
+}
+
+// byHandLocked keeps the numbers that were asked for.
+func (k *keeper) byHandLocked(b *beginning) error {
+	if k.failed || b.spec.Seq == nil && b.spec.ReplaySeq == nil {
+		return nil
+	}
+	m := k.file.Get(b.key)
+	if b.spec.ReplaySeq != nil {
+		m.Received = *b.spec.ReplaySeq
+	}
+	if b.spec.Seq != nil {
+		m.Sent = reserve(b.spec.ESN, *b.spec.Seq, marks.Unsynced)
+	}
+	k.file.Set(b.key, m)
+	if b.spec.Seq == nil {
+		return k.file.Flush()
+	}
+	return k.file.Sync() // it may be far above what is reserved
 }
 
 // reserve is the number that lies some numbers above another one, if there is one.
@@ -181,7 +200,9 @@ func (b *beginning) start(sa *sadb.SA) {
 		sa.Replay.Resume(b.mark.Received)
 		sa.Remembered = b.mark.Received
 	}
-	sa.SetLimit(reserve(sa.ESN, sa.Seq.Load(), marks.Unsynced))
+	if !b.free {
+		sa.SetLimit(reserve(sa.ESN, sa.Seq.Load(), marks.Unsynced))
+	}
 }
 
 // begun keeps marks of an SA that was made, or takes back what begin has reserved where
@@ -205,10 +226,10 @@ func (k *keeper) begun(b *beginning, sa *sadb.SA) {
 		k.sas[sa.Sent] = &kept{sa, b.key, m}
 	}
 	k.mu.Unlock()
-	k.wake()
 }
 
-// ended takes note of SAs that have gone. It never waits; settle does the rest.
+// ended takes note of SAs that have gone. It never waits; settle, or the next pass, does
+// the rest.
 func (k *keeper) ended(sas ...*sadb.SA) {
 	if k.file == nil {
 		return
@@ -221,7 +242,6 @@ func (k *keeper) ended(sas ...*sadb.SA) {
 		}
 	}
 	k.mu.Unlock()
-	k.wake()
 }
 
 // received returns the highest number received, as it is to be kept.
@@ -232,17 +252,23 @@ func (is *kept) received() uint64 {
 	return is.sa.Replay.Last()
 }
 
-// settle sets the marks of SAs that have gone.
+// settle writes the marks of SAs that have gone. It does not wait for the disk to have
+// them, so that SAs come and go quickly.
 func (k *keeper) settle() {
 	if k.file == nil {
 		return
 	}
 	k.disk.Lock()
 	defer k.disk.Unlock()
-	k.settleLocked()
+	if k.settleLocked() && !k.failed {
+		if err := k.file.Flush(); err != nil {
+			k.failLocked(err)
+		}
+	}
 }
 
-func (k *keeper) settleLocked() {
+// settleLocked sets the marks of SAs that have gone, and reports whether there are any.
+func (k *keeper) settleLocked() bool {
 	k.mu.Lock()
 	l := k.over
 	k.over = nil
@@ -250,6 +276,7 @@ func (k *keeper) settleLocked() {
 	for _, o := range l {
 		k.file.End(o.key, o.mark)
 	}
+	return len(l) > 0
 }
 
 // MarksBehind returns how many SAs have received packets since that was kept last.
@@ -281,7 +308,7 @@ func (k *keeper) pass() {
 	limits := make(map[*kept]uint64)
 	for _, is := range k.sas {
 		sent := is.sa.Limit() // none where the file could not be written
-		if seq := is.sa.Seq.Load(); k.failed || is.sa.IsLow(seq) || sent-seq < ahead/2 {
+		if seq := is.sa.Seq.Load(); k.failed || sent == math.MaxUint64 || is.sa.IsLow(seq) || sent-seq < ahead/2 {
 			sent = reserve(is.sa.ESN, seq, ahead)
 			limits[is] = sent
 		}

@@ -270,6 +270,10 @@ func TestMarksLost(t *testing.T) {
 	k.add()
 	k.send(0, 1)
 	k.must(k.files[0].Close())
+	s := k.spec()
+	s.ID.SPI++
+	s.EncKey[0]++
+	k.must(k.a.AddSA(t.Context(), s)) // sees it first
 	for range 3 {
 		k.a.SetSeq(said1, k.sa(k.a).Seq+1<<24)
 		k.clock.Advance(time.Minute)

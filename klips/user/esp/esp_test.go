@@ -3,6 +3,7 @@ package esp
 import (
 	"bytes"
 	"crypto/cipher"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"testing"
@@ -424,6 +425,40 @@ func TestIVs(t *testing.T) {
 
 // TestNextIVConcurrent lists the IV while packets are sealed, for the race
 // detector.
+// TestIVStart: the IVs of a combined mode count up from a random number of each Sealer,
+// whatever sequence numbers it is given. So an SA that goes on with the numbers of an
+// earlier one, or two hosts that have one key by mistake, do not use its nonces again.
+func TestIVStart(t *testing.T) {
+	for _, enc := range []klips.EncAlg{klips.EncAESGCM, klips.EncChaCha20Poly1305} {
+		info, _ := enc.Info()
+		c := Config{SPI: 0x1000, Transform: klips.Transform{Enc: enc}, EncKey: make([]byte, info.KeyBits[0]/8)}
+		seen := map[uint64]bool{}
+		for range 8 {
+			s, err := NewSealer(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var first uint64
+			for i, seq := range []uint64{1, 1, 2, 1 << 20, 1<<32 - 1} {
+				b := packet.Buffer{B: make([]byte, 200), Off: 60, End: 100}
+				p := b.Bytes()
+				p[0], p[3], p[8], p[9] = 0x45, 40, 64, 253
+				if err := s.Seal(&b, seq); err != nil {
+					t.Fatal(err)
+				}
+				iv := binary.BigEndian.Uint64(b.Bytes()[20+HeaderLen:])
+				if i == 0 {
+					first = iv
+				}
+				if iv != first+uint64(i) || seen[iv] {
+					t.Errorf("%v: packet %d with number %d has IV %#x, the first had %#x; seen before: %v", enc, i, seq, iv, first, seen[iv])
+				}
+				seen[iv] = true
+			}
+		}
+	}
+}
+
 func TestNextIVConcurrent(t *testing.T) {
 	s, _ := pair(t, configs()["AES128_HMAC_SHA1"])
 	done := make(chan struct{})
