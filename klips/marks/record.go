@@ -10,9 +10,9 @@ import (
 
 // The file, numbers big-endian:
 //
-//	header   "klipsmk1", secret (32 bytes), 4 zero bytes, CRC-32C of all before
+//	header   "klipsmk1", secret (32 bytes), 4 zero bytes, CRC-32 of all before
 //	record   key (16 bytes), sent, received, used (8 bytes each: seconds since 1970),
-//	         kind (4 bytes), CRC-32C of all before
+//	         kind (4 bytes), CRC-32 of all before
 //
 // Records that are no marks have the key zero. A floor has its number as sent. What
 // opens has the first 8 bytes of a hash of the boot as used.
@@ -29,17 +29,15 @@ const (
 	maxFile = 64 << 20
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // seal puts the checksum of the rest behind it.
 func seal(b []byte) []byte {
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
 }
 
 // sealed reports whether the checksum is right.
 func sealed(b []byte) bool {
 	n := len(b) - 4
-	return crc32.Checksum(b[:n], castagnoli) == binary.BigEndian.Uint32(b[n:])
+	return crc32.ChecksumIEEE(b[:n]) == binary.BigEndian.Uint32(b[n:])
 }
 
 func header(secret [sha256.Size]byte) []byte {
