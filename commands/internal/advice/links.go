@@ -31,6 +31,16 @@ func Link(f klips.LinkFault) string {
 	return fmt.Sprintf("%v is linked wrongly to %v", f.SA, f.Next)
 }
 
+// Mark is about an SA that has refused packets up to the number that an earlier SA with
+// its key has received; "" about any other.
+func Mark(sa klips.SA) string {
+	if sa.BelowMark == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%v has refused %d packets whose sequence numbers an earlier SA with this key has received; if the peer has started again, make the SA again with --replay-seq 0, or better with a new key at both ends",
+		sa.ID, sa.BelowMark)
+}
+
 // Bytes is about an SA whose count of bytes is below zero; "" about any other.
 func Bytes(sa klips.SA) string {
 	b := sa.Life.Bytes

@@ -10,16 +10,22 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Oddities are what is wrong in the tables of a stack. Only a classic KLIPS kernel
-// has any.
+// Oddities are what is wrong in the tables of a stack, which only a classic KLIPS kernel
+// has, and SAs whose packets are refused for what was received before.
 type Oddities struct {
 	Unread []klips.UnreadLine `json:"unread,omitempty"`      // lines that cannot be read
 	Links  []klips.LinkFault  `json:"link_faults,omitempty"` // SAs that are linked wrongly
 	below  []klips.SA         // SAs with a count below zero
+	marked []klips.SA         // SAs that have refused packets up to a mark
 }
 
 // ReadOddities returns what is wrong in the tables of a stack; sas are its SAs.
 func ReadOddities(ctx context.Context, stack klips.Stack, sas []klips.SA) (o Oddities, err error) {
+	for _, sa := range sas {
+		if sa.BelowMark != 0 {
+			o.marked = append(o.marked, sa)
+		}
+	}
 	p, ok := klips.As[klips.PartialTables](stack)
 	if !ok {
 		return o, nil
@@ -45,6 +51,9 @@ func (o Oddities) Notes() []string {
 	}
 	for _, sa := range o.below {
 		notes = append(notes, advice.Bytes(sa))
+	}
+	for _, sa := range o.marked {
+		notes = append(notes, advice.Mark(sa))
 	}
 	return notes
 }

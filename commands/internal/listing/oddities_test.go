@@ -96,3 +96,15 @@ func TestNoteLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestMarked: a note for SAs that refuse what was received before, on any stack.
+func TestMarked(t *testing.T) {
+	sas := []klips.SA{{ID: klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1104, Proto: klips.ProtoAH}, BelowMark: 7}, {}}
+	o, err := ReadOddities(t.Context(), &clitest.Stack{}, sas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := o.Notes(); len(n) != 1 || !strings.HasPrefix(n[0], "ah0x1104@10.9.0.2 has refused 7 packets") || !strings.Contains(n[0], "--replay-seq 0") {
+		t.Errorf("notes %q", n)
+	}
+}
