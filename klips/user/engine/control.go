@@ -47,9 +47,12 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if f := spec.Fault(); f != klips.FaultNone {
 		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
 	}
-	begun, err := e.keeper.begin(spec)
-	if err != nil {
-		return e.saDone("add SA", spec.ID, err)
+	begun := &beginning{spec: spec}
+	if e.sas.Lookup(spec.ID) == nil { // else it is refused, and the mark is that SA's
+		var err error
+		if begun, err = e.keeper.begin(spec); err != nil {
+			return e.saDone("add SA", spec.ID, err)
+		}
 	}
 	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), func(sa *sadb.SA) error {
 		begun.start(sa)

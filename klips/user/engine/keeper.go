@@ -111,7 +111,8 @@ type beginning struct {
 }
 
 // begin looks up how far the numbers of an SA that is to be made have come, and reserves
-// the next ones. EKEYEXPIRED: none is left.
+// the next ones. There must be no SA with that SAID, whose mark this would change.
+// EKEYEXPIRED: none is left.
 func (k *keeper) begin(spec *klips.SASpec) (*beginning, error) {
 	return k.beginAnew(spec, nil)
 }
@@ -189,7 +190,11 @@ func reserve(esn bool, seq, more uint64) uint64 {
 // start gives an SA that cannot be found yet the numbers to go on from. Numbers that
 // were asked for win over the mark.
 func (b *beginning) start(sa *sadb.SA) {
-	if b.key == (marks.Key{}) || b.same {
+	if b.same {
+		return
+	}
+	sa.Began, sa.Remembered = 0, 0 // an SA in the place of another has that one's
+	if b.key == (marks.Key{}) {
 		return
 	}
 	if b.spec.Seq == nil {
@@ -226,6 +231,9 @@ func (k *keeper) begun(b *beginning, sa *sadb.SA) {
 		k.sas[sa.Sent] = &kept{sa, b.key, m}
 	}
 	k.mu.Unlock()
+	if sa != nil && sa.State() == klips.Dead {
+		k.ended(sa) // it may have expired meanwhile
+	}
 }
 
 // ended takes note of SAs that have gone. It never waits; settle, or the next pass, does

@@ -210,6 +210,23 @@ func TestMarksOfHand(t *testing.T) {
 	k.end()
 }
 
+// TestMarksExists: a refusal since the SA exists changes nothing of its mark.
+func TestMarksExists(t *testing.T) {
+	k := newKeeping(t, 64, false)
+	k.add()
+	k.clock.Advance(time.Second)
+	before := k.files[0].Get(k.files[0].Key(k.spec()))
+	s := k.spec()
+	s.Seq, s.ReplaySeq = new(uint64(3)), new(uint64(4))
+	if err := k.a.AddSA(t.Context(), s); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("AddSA = %v", err)
+	}
+	if after := k.files[0].Get(k.files[0].Key(k.spec())); after != before {
+		t.Errorf("the mark was %+v and is %+v", before, after)
+	}
+	k.end()
+}
+
 // TestMarksUsedUp: an SA whose key has no numbers left is refused.
 func TestMarksUsedUp(t *testing.T) {
 	k := newKeeping(t, 64, false)
