@@ -156,7 +156,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 		want  string
 	}{
 		{[]string{bin, "spig"}, "spigrp"},
-		{[]string{bin, "spi", "--repl"}, "--replay_window"},
+		{[]string{bin, "spi", "--replay_"}, "--replay_window"},
 		{[]string{link, "--comp", "d"}, "deflate"},
 	} {
 		cmd := exec.Command(bash, append([]string{"--norc", "-c", string(script) + driver, "bash"}, c.words...)...)
@@ -180,7 +180,7 @@ func TestFishCompletion(t *testing.T) {
 	for line, want := range map[string]string{
 		"ipsec spig":         "spigrp",
 		"ipsec spi --comp d": "deflate",
-		"ipsec_spi --repl":   "--replay_window",
+		"ipsec_spi --replay_":   "--replay_window",
 		"ipsec_spi --comp d": "deflate",
 	} {
 		cmd := exec.Command(fish, "--no-config", "-c", "complete -C $argv[1]", line)
