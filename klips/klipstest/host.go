@@ -66,6 +66,14 @@ type Host struct {
 	devices []*device
 	links   map[string]*Link
 	left    map[string]leftLink // kept and closed
+	awaited map[*awaited]struct{}
+}
+
+// awaited is a physical device that somebody waits for.
+type awaited struct {
+	name  string
+	index int
+	up    func(name string)
 }
 
 // A leftLink is a virtual device that nobody reads.
@@ -76,7 +84,8 @@ type leftLink struct {
 
 // A device is a physical device; its index is its place in Host.devices, from 1.
 type device struct {
-	name  string
+	name  atomic.Pointer[string] // "": it is gone
+	down  bool                   // guarded by Host.mu
 	mtu   atomic.Int64
 	hops  [2]uint8           // TTL and hop limit; guarded by Host.mu
 	wires map[*wire]struct{} // those that are open; guarded by Host.mu
@@ -87,7 +96,7 @@ var _ engine.Host = (*Host)(nil)
 // NewHost makes a host with addresses and physical devices (MTU 1500) on a
 // network.
 func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
-	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, in: newQueue()}
+	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, awaited: map[*awaited]struct{}{}, in: newQueue()}
 	for _, d := range devices {
 		h.AddDevice(d, 1500)
 	}
@@ -149,9 +158,11 @@ func (h *Host) UnprivilegedPorts() int { return int(h.ports.Load()) }
 func (h *Host) AddDevice(name string, mtu int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := &device{name: name, hops: [2]uint8{64, 64}, wires: map[*wire]struct{}{}}
+	d := &device{hops: [2]uint8{64, 64}, wires: map[*wire]struct{}{}}
+	d.name.Store(&name)
 	d.mtu.Store(int64(mtu))
 	h.devices = append(h.devices, d)
+	h.look()
 }
 
 // SetDeviceMTU changes the MTU of a physical device.
@@ -177,14 +188,76 @@ func (h *Host) SetHops(name string, v4, v6 uint8) {
 // it when TakeDown returns. It can be opened again at once, as on Linux, where it
 // need not be up for that.
 func (h *Host) TakeDown(name string) {
+	h.lose(name, func(d *device) { d.down = true })
+}
+
+// RemoveDevice removes a physical device, as TakeDown takes it down.
+func (h *Host) RemoveDevice(name string) {
+	h.lose(name, func(d *device) { d.name.Store(new(string)) })
+}
+
+// BringUp brings a physical device up: who waits for it is told.
+func (h *Host) BringUp(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.device(name); i >= 0 {
+		h.devices[i].down = false
+	}
+	h.look()
+}
+
+// RenameDevice gives a physical device another name: whoever uses it is told.
+func (h *Host) RenameDevice(name, to string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.device(name); i >= 0 {
+		h.devices[i].name.Store(&to)
+		for w := range h.devices[i].wires {
+			w.on.Renamed()
+		}
+	}
+}
+
+// WhenUp calls up when the device of an index, or else that of a name, is up.
+func (h *Host) WhenUp(name string, index int, up func(name string)) (stop func()) {
+	a := &awaited{name, index, up}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.awaited[a] = struct{}{}
+	h.look()
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.awaited, a)
+	}
+}
+
+// look tells those who wait for a device that is up. The caller holds h.mu.
+func (h *Host) look() {
+	for a := range h.awaited {
+		i := a.index - 1
+		if i < 0 || *h.devices[i].name.Load() == "" {
+			i = h.device(a.name)
+		}
+		if i >= 0 && !h.devices[i].down {
+			delete(h.awaited, a)
+			a.up(*h.devices[i].name.Load())
+		}
+	}
+}
+
+// lose changes a physical device, so that it can no longer be used, and returns when
+// whoever used it has closed it.
+func (h *Host) lose(name string, change func(*device)) {
 	h.mu.Lock()
 	var users []*wire
 	if i := h.device(name); i >= 0 {
 		users = slices.Collect(maps.Keys(h.devices[i].wires))
+		change(h.devices[i])
 	}
 	h.mu.Unlock()
 	for _, w := range users {
-		w.lost()
+		w.on.Lost()
 	}
 	for _, w := range users {
 		<-w.closed
@@ -194,7 +267,7 @@ func (h *Host) TakeDown(name string) {
 // device returns the place of a physical device, -1 if there is none of that
 // name. The caller holds h.mu.
 func (h *Host) device(name string) int {
-	return slices.IndexFunc(h.devices, func(d *device) bool { return d.name == name })
+	return slices.IndexFunc(h.devices, func(d *device) bool { return *d.name.Load() == name })
 }
 
 // Arrive lets a packet come in by the first physical device.
@@ -261,7 +334,7 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 }
 
 // OpenWire opens a physical device.
-func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
+func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, error) {
 	name, _, _ := strings.Cut(physical, ":")
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -269,7 +342,7 @@ func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
 	if i < 0 {
 		return nil, syscall.ENXIO
 	}
-	w := &wire{host: h, dev: h.devices[i], index: i + 1, hops: h.devices[i].hops, lost: lost, closed: make(chan struct{})}
+	w := &wire{host: h, dev: h.devices[i], index: i + 1, hops: h.devices[i].hops, on: on, closed: make(chan struct{})}
 	w.dev.wires[w] = struct{}{}
 	return w, nil
 }
@@ -305,12 +378,12 @@ type wire struct {
 	dev   *device
 	index int
 	hops  [2]uint8
-	lost  func()
+	on    engine.WireEvents
 	// closed is closed by Close.
 	closed chan struct{}
 }
 
-func (w *wire) Name() string { return w.dev.name }
+func (w *wire) Name() string { return *w.dev.name.Load() }
 func (w *wire) Index() int   { return w.index }
 func (w *wire) MTU() int     { return int(w.dev.mtu.Load()) }
 

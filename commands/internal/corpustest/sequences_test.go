@@ -358,7 +358,7 @@ func (w *world) ip(cmd []string) {
 		w.host.SetDeviceMTU(dev, mtu)
 	case what == "down":
 		w.host.TakeDown(dev)
-	case what == "up":
+	case what == "up": // KLIPS waits for somebody to attach the device again; ours does not (TestPhysicalComesBack)
 	default:
 		w.t.Fatalf("cannot do %q", text)
 	}

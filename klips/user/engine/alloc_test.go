@@ -20,11 +20,12 @@ type bareHost struct {
 
 func (h *bareHost) UnprivilegedPorts() int { return 1024 }
 
-func (h *bareHost) IsLocal(a netip.Addr) bool             { return a == h.local }
-func (h *bareHost) OpenLink(string) (Link, error)         { return bareLink{make(chan struct{})}, nil }
-func (h *bareHost) LeftLinks() ([]LeftLink, error)        { return nil, nil }
-func (h *bareHost) OpenWire(string, func()) (Wire, error) { return bareWire{h}, nil }
-func (h *bareHost) OpenReceiver(int) (Receiver, error)    { return bareLink{make(chan struct{})}, nil }
+func (h *bareHost) IsLocal(a netip.Addr) bool                 { return a == h.local }
+func (h *bareHost) OpenLink(string) (Link, error)             { return bareLink{make(chan struct{})}, nil }
+func (h *bareHost) LeftLinks() ([]LeftLink, error)            { return nil, nil }
+func (h *bareHost) OpenWire(string, WireEvents) (Wire, error) { return bareWire{h}, nil }
+func (h *bareHost) WhenUp(string, int, func(string)) func()   { return func() {} }
+func (h *bareHost) OpenReceiver(int) (Receiver, error)        { return bareLink{make(chan struct{})}, nil }
 func (h *bareHost) send(pkts []*packet.Buffer) {
 	b := pkts[len(pkts)-1]
 	h.sent.Off = packet.Headroom

@@ -24,11 +24,15 @@ type device struct {
 	// operations do not see it from then on.
 	closing atomic.Bool
 
-	everAttached bool   // guarded by Engine.devMu
-	takenUp      bool   // it is attached as it was left, not because it was asked for; guarded by Engine.devMu
-	wanted       string // the physical device that it is to be attached to; guarded by Engine.devMu
+	stats stats // any goroutine may add to it
 
-	stats stats
+	// The rest is guarded by Engine.devMu.
+
+	everAttached bool
+	takenUp      bool     // it is attached as it was before, not because it was asked for
+	wanted       string   // the physical device that it is to be attached to
+	wantedIndex  int      // that device's index, 0 where it is not known
+	awaited      *awaited // nil: no physical device is waited for
 }
 
 // An attachment is the physical device that a device sends through.
@@ -150,6 +154,7 @@ func (e *Engine) vanished(d *device) {
 // told. The caller has set closing, and holds no lock.
 func (e *Engine) remove(d *device, end func(Link) error) {
 	e.devMu.Lock()
+	d.awaitNothing()
 	e.publishLocked()
 	e.devMu.Unlock()
 	end(d.link)
@@ -175,26 +180,32 @@ func (e *Engine) publishLocked() {
 // attach binds a device. An attachment that was taken up gives way: who sets a
 // tunnel up again begins with that, and has made the device's routes already.
 func (e *Engine) attach(virtual, physical string) error {
-	old, err := e.attachOver(virtual, physical, false)
+	const op = "attach"
+	e.devMu.Lock()
+	d := e.deviceLocked(virtual)
+	if d == nil {
+		e.devMu.Unlock()
+		return deviceError(op, virtual, syscall.ENODEV)
+	}
+	old, err := e.attachLocked(d, physical, false)
+	e.devMu.Unlock()
 	old.retire()
 	return err
 }
 
-// attachOver returns the attachment that gave way, nil for none. A device that is
-// taken up keeps the MTU that it has.
-func (e *Engine) attachOver(virtual, physical string, takeUp bool) (old *attachment, err error) {
+// attachLocked returns the attachment that gave way, nil for none. With takeUp the
+// device is attached as it was before: it keeps the MTU that it has.
+func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *attachment, err error) {
 	const op = "attach"
-	e.devMu.Lock()
-	defer e.devMu.Unlock()
-	d := e.deviceLocked(virtual)
-	switch {
-	case d == nil:
-		return nil, deviceError(op, virtual, syscall.ENODEV)
-	case e.deviceLocked(physical) != nil: // its own packets would come back to it
+	virtual := d.link.Name()
+	if e.deviceLocked(physical) != nil { // its own packets would come back to it
 		return nil, deviceError(op, physical, syscall.ELOOP)
 	}
 	a := new(attachment)
-	w, err := e.host.OpenWire(physical, func() { go e.lost(d, a) })
+	w, err := e.host.OpenWire(physical, WireEvents{
+		Lost:    func() { go e.lost(d, a) },
+		Renamed: func() { go e.renamed(d, a) },
+	})
 	if err != nil {
 		return nil, deviceError(op, physical, err)
 	}
@@ -217,7 +228,9 @@ func (e *Engine) attachOver(virtual, physical string, takeUp bool) (old *attachm
 	a.wire, a.attMTU = w, w.MTU()
 	a.ttl4, a.ttl6 = w.Hops()
 	old = d.att.Swap(a)
-	d.everAttached, d.wanted, d.takenUp = true, w.Name(), takeUp
+	d.everAttached, d.takenUp = true, takeUp
+	d.wanted, d.wantedIndex = w.Name(), w.Index()
+	d.awaitNothing()
 	e.publishLocked()
 	e.readPorts()
 	return old, nil
@@ -251,24 +264,10 @@ func (e *Engine) detachLocked(d *device) *attachment {
 // forgetLocked lets a device that is left be attached to nothing. Where that cannot
 // be written down it will be attached again, which harms nobody.
 func (e *Engine) forgetLocked(d *device) {
-	d.wanted, d.takenUp = "", false
+	d.wanted, d.wantedIndex, d.takenUp = "", 0, false
+	d.awaitNothing()
 	if e.keeping {
 		_ = d.link.Keep("")
-	}
-}
-
-// lost detaches a device whose physical device went down or away, as KLIPS does.
-// It stays so until somebody attaches it again; SAs and eroutes stay too.
-func (e *Engine) lost(d *device, a *attachment) {
-	e.devMu.Lock()
-	is := e.devs[d.num] == d && d.att.Load() == a
-	if is {
-		e.detachLocked(d)
-	}
-	e.devMu.Unlock()
-	if is {
-		a.retire()
-		e.trace.device("physical device lost", d.link.Name(), nil)
 	}
 }
 

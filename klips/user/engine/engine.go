@@ -79,8 +79,9 @@ var _ klips.Stack = (*Engine)(nil)
 type Config struct {
 	Version string      // what Version returns: the line of ipsec_version
 	Clock   clock.Clock // nil: this machine's
-	// Log gets the lines that the debug masks ask for, on level Debug; nil: there
-	// are none. It must not wait for packets.
+	// Log gets the lines that the debug masks ask for, on level Debug, and what
+	// became of physical devices, on levels above; nil: there are none. It must not
+	// wait for packets.
 	Log *slog.Logger
 	// Marks keep how far the numbers of SAs have come; nil: nothing does. They stay
 	// open until Close has returned.

@@ -16,10 +16,14 @@ type Host interface {
 	// and closed, or the process that had opened them is gone.
 	LeftLinks() ([]LeftLink, error)
 	// OpenWire opens the physical device; an alias suffix (":0") is ignored.
-	// lost is called, by any goroutine, when the device goes down or away; it
-	// must not be called before OpenWire has returned, nor after Close.
-	// ENXIO: there is no such device.
-	OpenWire(physical string, lost func()) (Wire, error)
+	// What becomes of the device is told by on, not before OpenWire has
+	// returned, and not after Close. ENXIO: there is no such device.
+	OpenWire(physical string, on WireEvents) (Wire, error)
+	// WhenUp calls up once, when a physical device is up, at once where it is up
+	// already: the device of that index, whatever its name is by then, or, where
+	// there is none of that index, the one of that name. Index 0 stands for none.
+	// After stop up is not called any more, unless it is being called.
+	WhenUp(name string, index int, up func(name string)) (stop func())
 	// OpenReceiver starts receiving ESP and AH packets for this host.
 	OpenReceiver(batch int) (Receiver, error)
 	// IsLocal reports whether an address is one of this host's own now. It is
@@ -30,6 +34,13 @@ type Host interface {
 	// bind, 1024 as a rule (net.ipv4.ip_unprivileged_port_start, which is for IPv6
 	// too).
 	UnprivilegedPorts() int
+}
+
+// WireEvents are what becomes of the physical device of an open wire. They are called
+// by any goroutine, with locks of the host held: they must not call it back.
+type WireEvents struct {
+	Lost    func() // it went down or away
+	Renamed func() // Name returns its new name from now on
 }
 
 // A LeftLink is a virtual device that nobody reads. It drops what is routed into it.
@@ -66,7 +77,7 @@ type Link interface {
 // A Wire is the protected side: a physical device that packets leave by. Send
 // belongs to one goroutine, Close comes after the last Send.
 type Wire interface {
-	Name() string // without an alias suffix
+	Name() string // the device's name as it is now, without an alias suffix
 	Index() int
 	MTU() int
 	// Hops returns the TTL (IPv4) and the hop limit (IPv6) that the host gave

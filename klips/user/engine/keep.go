@@ -9,8 +9,8 @@ import (
 
 // TakeUp makes devices of all that an engine before has left, and attaches them as
 // they were: what is routed into them is protected or dropped, as before. What
-// cannot be attached stays as it is, and failed is told; failed may be nil. Errors
-// are *[klips.OpError].
+// cannot be attached yet is attached when its physical device is up, and failed is
+// told; failed may be nil. Errors are *[klips.OpError].
 func (e *Engine) TakeUp(failed func(device string, err error)) error {
 	left, err := e.host.LeftLinks()
 	if err != nil {
@@ -23,20 +23,27 @@ func (e *Engine) TakeUp(failed func(device string, err error)) error {
 		if l.Physical == "" {
 			continue
 		}
-		_, err := e.attachOver(l.Name, l.Physical, true)
-		if err == nil {
-			continue
-		}
-		e.devMu.Lock()
-		if d := e.deviceLocked(l.Name); d != nil {
-			d.wanted = l.Physical
-		}
-		e.devMu.Unlock()
-		if failed != nil {
+		if err := e.takeUp(l); err != nil && failed != nil {
 			failed(l.Name, err)
 		}
 	}
 	return nil
+}
+
+// takeUp attaches a device as it was left, now or when its physical device is up.
+func (e *Engine) takeUp(l LeftLink) error {
+	e.devMu.Lock()
+	defer e.devMu.Unlock()
+	d := e.deviceLocked(l.Name)
+	if d == nil {
+		return deviceError("attach", l.Name, syscall.ENODEV)
+	}
+	_, err := e.attachLocked(d, l.Physical, true) // it is new: there is none that gives way
+	if err != nil {
+		d.wanted = l.Physical
+		e.awaitLocked(d)
+	}
+	return err
 }
 
 // KeepDevices lets the devices outlive the engine that were ever attached, or will

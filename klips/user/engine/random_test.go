@@ -375,6 +375,10 @@ func (w *randomWorld) operate(r *rand.Rand) {
 		_ = e.Attach(ctx, device, pick(r, "eth0", "eth1"))
 	case 21:
 		w.host.TakeDown(pick(r, "eth0", "eth1"))
+		if r.IntN(2) == 0 {
+			w.host.BringUp("eth0")
+			w.host.BringUp("eth1")
+		}
 		_ = e.Attach(ctx, device, "eth0")
 	case 22:
 		w.host.SetDeviceMTU(pick(r, "eth0", "eth1"), 200+r.IntN(2000))

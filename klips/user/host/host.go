@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -25,8 +24,9 @@ type Host struct {
 	conn  *netlink.Conn
 	done  chan struct{}
 
-	mu    sync.Mutex
-	wires map[*wire]struct{}
+	mu      sync.Mutex // guards what follows
+	wires   map[*wire]struct{}
+	awaited map[*awaited]struct{}
 }
 
 var _ engine.Host = (*Host)(nil)
@@ -34,7 +34,7 @@ var _ engine.Host = (*Host)(nil)
 // Open begins to watch the host's addresses and devices. The goroutine it
 // starts ends with Close.
 func Open() (*Host, error) {
-	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}}
+	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, awaited: map[*awaited]struct{}{}}
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{
 		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR,
 	})
@@ -104,25 +104,6 @@ func (h *Host) watch() {
 	}
 }
 
-// readDevices looks at all physical devices in use: a new MTU counts from the
-// next packet on, one that is down or gone is reported. An index that belongs to
-// another name, or to none, is a device that is gone.
-func (h *Host) readDevices() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for w := range h.wires {
-		ifi, err := net.InterfaceByIndex(w.Index())
-		switch {
-		case err == nil && ifi.Flags&net.FlagUp != 0:
-			w.SetMTU(ifi.MTU)
-			w.up = true
-		case err != nil || w.up:
-			w.up = false
-			w.lost()
-		}
-	}
-}
-
 // OpenLink makes a TUN device, or takes one up that a daemon has left.
 func (h *Host) OpenLink(name string) (engine.Link, error) { return openLink(name) }
 
@@ -134,45 +115,3 @@ func (h *Host) MTU(name string) (int, error) { return mtu(name) }
 
 // OpenReceiver opens raw sockets for ESP and AH.
 func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) { return rawip.NewReceiver(batch) }
-
-// wire is a sender that the host keeps up to date.
-type wire struct {
-	*rawip.Sender
-	host *Host
-	lost func()
-	up   bool     // guarded by host.mu; it may be attached before it is up
-	hops [2]uint8 // TTL and hop limit
-}
-
-// OpenWire opens raw sockets bound to the physical device.
-func (h *Host) OpenWire(physical string, lost func()) (engine.Wire, error) {
-	name, _, _ := strings.Cut(physical, ":")
-	s, err := rawip.NewSender(name, sendBatch)
-	if err != nil {
-		return nil, err
-	}
-	ifi, err := net.InterfaceByIndex(s.Index())
-	if err != nil {
-		s.Close()
-		return nil, unix.ENXIO
-	}
-	w := &wire{
-		Sender: s, host: h, lost: lost, up: ifi.Flags&net.FlagUp != 0,
-		hops: [2]uint8{hops("net/ipv4/ip_default_ttl"), hops("net/ipv6/conf/" + ifi.Name + "/hop_limit")},
-	}
-	h.mu.Lock()
-	h.wires[w] = struct{}{}
-	h.mu.Unlock()
-	return w, nil
-}
-
-// Hops returns the TTL and the hop limit of the host's packets by the device as
-// they were when it was opened.
-func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
-
-func (w *wire) Close() error {
-	w.host.mu.Lock()
-	delete(w.host.wires, w)
-	w.host.mu.Unlock()
-	return w.Sender.Close()
-}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -51,7 +52,7 @@ func TestHops(t *testing.T) {
 				return err
 			}
 			defer h.Close()
-			w, err := h.OpenWire("eth0:1", func() {})
+			w, err := h.OpenWire("eth0:1", engine.WireEvents{})
 			if err != nil {
 				return err
 			}

@@ -117,6 +117,20 @@ func (n *namespace) setUp(name string, up bool) {
 	})
 }
 
+// rename gives a device that is down another name.
+func (n *namespace) rename(name, to string) {
+	n.t.Helper()
+	n.must(exec.Command("ip", "link", "set", name, "name", to).Run())
+}
+
+// needIP skips a test that renames devices where the program ip is missing.
+func needIP(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("ip"); err != nil {
+		skip.Without(t, skip.IP, err)
+	}
+}
+
 func (n *namespace) setMTU(name string, mtu uint32) {
 	n.t.Helper()
 	n.ioctl(name, unix.SIOCSIFMTU, func(r *unix.Ifreq) { r.SetUint32(mtu) })
@@ -135,16 +149,18 @@ func (n *namespace) wait(what string, holds func() bool) {
 // A wire is a device that has been opened; its channel hears when it is lost.
 type wire struct {
 	engine.Wire
-	lost chan struct{}
+	lost, renamed chan struct{}
 }
 
 func (n *namespace) open(name string) *wire {
 	n.t.Helper()
-	lost := make(chan struct{}, 10)
-	w, err := n.host.OpenWire(name, func() { lost <- struct{}{} })
+	lost, renamed := make(chan struct{}, 10), make(chan struct{}, 10)
+	w, err := n.host.OpenWire(name, engine.WireEvents{
+		Lost: func() { lost <- struct{}{} }, Renamed: func() { renamed <- struct{}{} },
+	})
 	n.must(err)
 	n.t.Cleanup(func() { w.Close() })
-	return &wire{w, lost}
+	return &wire{w, lost, renamed}
 }
 
 // told waits until the wire is lost.
@@ -237,13 +253,81 @@ func TestDevices(t *testing.T) {
 	down.told(t, "eth2 is down")
 }
 
+// A wire keeps to its device when that is renamed.
+func TestRename(t *testing.T) {
+	needIP(t)
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	w := n.open("eth0")
+	index := w.Index()
+	n.setUp("eth0", false)
+	w.told(t, "eth0 is down")
+	n.rename("eth0", "wan0")
+	n.setUp("wan0", true)
+	select {
+	case <-w.renamed:
+	case <-time.After(patience):
+		t.Fatalf("not told within %v that it was renamed", patience)
+	}
+	if w.Name() != "wan0" || w.Index() != index {
+		t.Errorf("device %s of index %d, want wan0 of index %d", w.Name(), w.Index(), index)
+	}
+}
+
+// Who waits for a device is told once when it is up: under another name if it was
+// renamed, and by another one of its name if it is gone.
+func TestWhenUp(t *testing.T) {
+	needIP(t)
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	n.add("eth1")
+	up := make(chan string, 10)
+	wait := func(name string, index int) (stop func()) {
+		return n.host.WhenUp(name, index, func(name string) { up <- name })
+	}
+	want := func(name string) {
+		t.Helper()
+		select {
+		case got := <-up:
+			if got != name {
+				t.Errorf("%s is up, want %s", got, name)
+			}
+		case <-time.After(patience):
+			t.Fatalf("not told within %v that %s is up", patience, name)
+		}
+	}
+	wait("eth0", n.index("eth0"))
+	want("eth0")
+
+	n.setUp("eth0", false)
+	wait("eth0", n.index("eth0"))
+	wait("eth0", n.index("eth0"))() // and no longer
+	n.rename("eth0", "wan0")
+	n.add("eth0") // not the one that is waited for
+	n.setUp("wan0", true)
+	want("wan0")
+
+	index := n.index("eth0")
+	n.must(n.conn.Delete(context.Background(), index))
+	wait("eth0", index)
+	n.add("eth0")
+	want("eth0")
+	if len(up) != 0 {
+		t.Errorf("told of %s as well", <-up)
+	}
+}
+
 func TestNoDevice(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
 	n := newNamespace(t)
 	for _, name := range []string{"nosuch0", "nosuch0:1", ""} {
-		if w, err := n.host.OpenWire(name, func() {}); !errors.Is(err, unix.ENXIO) {
+		if w, err := n.host.OpenWire(name, engine.WireEvents{}); !errors.Is(err, unix.ENXIO) {
 			t.Errorf("OpenWire(%q) = %v, %v, want ENXIO", name, w, err)
 		}
 	}

@@ -1,0 +1,117 @@
+package host
+
+import (
+	"net"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/engine"
+	"github.com/klips-go/ipsec/klips/user/rawip"
+)
+
+// wire is a sender that the host keeps up to date.
+type wire struct {
+	*rawip.Sender
+	host *Host
+	on   engine.WireEvents
+	name atomic.Pointer[string]
+	up   bool     // guarded by host.mu; it may be attached before it is up
+	hops [2]uint8 // TTL and hop limit
+}
+
+// OpenWire opens raw sockets bound to the physical device.
+func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, error) {
+	name, _, _ := strings.Cut(physical, ":")
+	s, err := rawip.NewSender(name, sendBatch)
+	if err != nil {
+		return nil, err
+	}
+	ifi, err := net.InterfaceByIndex(s.Index())
+	if err != nil {
+		s.Close()
+		return nil, unix.ENXIO
+	}
+	w := &wire{
+		Sender: s, host: h, on: on, up: ifi.Flags&net.FlagUp != 0,
+		hops: [2]uint8{hops("net/ipv4/ip_default_ttl"), hops("net/ipv6/conf/" + ifi.Name + "/hop_limit")},
+	}
+	w.name.Store(&ifi.Name)
+	h.mu.Lock()
+	h.wires[w] = struct{}{}
+	h.mu.Unlock()
+	return w, nil
+}
+
+// Name returns the device's name as it is now.
+func (w *wire) Name() string { return *w.name.Load() }
+
+// Hops returns the TTL and the hop limit of the host's packets by the device as
+// they were when it was opened.
+func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
+
+func (w *wire) Close() error {
+	w.host.mu.Lock()
+	delete(w.host.wires, w)
+	w.host.mu.Unlock()
+	return w.Sender.Close()
+}
+
+// awaited is a physical device that somebody waits for.
+type awaited struct {
+	name  string
+	index int // 0: not known
+	up    func(name string)
+}
+
+// WhenUp calls up when the device of an index, or else that of a name, is up.
+func (h *Host) WhenUp(name string, index int, up func(name string)) (stop func()) {
+	a := &awaited{name, index, up}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.awaited[a] = struct{}{}
+	h.look(a)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.awaited, a)
+	}
+}
+
+// look looks whether a device is up, and tells so once. The caller holds h.mu.
+func (h *Host) look(a *awaited) {
+	ifi, err := net.InterfaceByIndex(a.index)
+	if err != nil {
+		ifi, err = net.InterfaceByName(a.name)
+	}
+	if err == nil && ifi.Flags&net.FlagUp != 0 {
+		delete(h.awaited, a)
+		a.up(ifi.Name)
+	}
+}
+
+// readDevices looks at all physical devices in use: a new MTU counts from the
+// next packet on, a new name is told, and one that is down or gone is reported.
+func (h *Host) readDevices() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.wires {
+		ifi, err := net.InterfaceByIndex(w.Index())
+		if err == nil && ifi.Name != w.Name() {
+			w.name.Store(&ifi.Name)
+			w.on.Renamed()
+		}
+		switch {
+		case err == nil && ifi.Flags&net.FlagUp != 0:
+			w.SetMTU(ifi.MTU)
+			w.up = true
+		case err != nil || w.up:
+			w.up = false
+			w.on.Lost()
+		}
+	}
+	for a := range h.awaited {
+		h.look(a)
+	}
+}
