@@ -27,6 +27,7 @@ var scriptCommands = map[string]scriptCommand{
 	"pcap":     plain("pcap [-a] FILE", 1, 2, cmdPcap),
 	"layers":   plain("layers KEYS FILE", 2, 2, cmdLayers),
 	"scapy":    plain("scapy KEYS FILE", 2, 2, cmdScapy),
+	"memgroup": plain("memgroup BYTES", 1, 1, cmdMemGroup),
 	"ping":     cmdPing,
 	"await":    plain("await PROG ARG...", 1, 99, cmdAwait),
 	"serve":    plain("serve NAME tcp|udp ADDR:PORT", 3, 3, cmdServe),

@@ -191,6 +191,13 @@ var abilities = map[string]func() error{
 	"pfkey":    sync.OnceValue(havePFKEY),
 	"users":    sync.OnceValue(haveUsers),
 	"userns":   sync.OnceValue(haveUserNS),
+	"cgroup": sync.OnceValue(func() error {
+		_, remove, err := lab.MemoryGroup(1 << 30)
+		if err != nil {
+			return err
+		}
+		return remove()
+	}),
 }
 
 // program is the ability that a program of that name is installed.

@@ -80,6 +80,16 @@ func cmdAwait(ts *testscript.TestScript, args []string) {
 	}
 }
 
+// cmdMemGroup makes a control group and gives its directory to programs as $MEMGROUP.
+func cmdMemGroup(ts *testscript.TestScript, args []string) {
+	bytes, err := strconv.ParseUint(args[0], 10, 64)
+	ts.Check(err)
+	dir, remove, err := lab.MemoryGroup(bytes)
+	ts.Check(err)
+	ts.Setenv("MEMGROUP", dir)
+	ts.Defer(func() { ts.Check(remove()) })
+}
+
 func cmdServe(ts *testscript.TestScript, args []string) {
 	stop, err := serveEcho(host(ts, args[0]), args[1], args[2])
 	ts.Check(err)

@@ -19,7 +19,9 @@ import (
 	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
+	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
+	"github.com/klips-go/ipsec/klips/user/memory"
 )
 
 // App is the applet.
@@ -55,6 +57,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if readyFD >= 0 {
 		ready = func() { background.Ready(readyFD) }
 	}
+	_ = memory.Spare() // where that is not allowed, the daemon is killed as others are
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	rundir, err := user.Rundir(env.Getenv)
@@ -71,6 +74,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		Version:  env.Version,
 		Log:      slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Debug:    common.Debug,
+		Memory:   memory.Bound(memory.Limit("/"), engine.BaseMemory),
 		Ready:    ready,
 	})
 	return explain(rundir, err)

@@ -159,7 +159,7 @@ var common = map[syscall.Errno]string{
 	syscall.ENOSYS:          "this stack cannot do that; ipsec version names the stack, --stack chooses another",
 	syscall.EBUSY:           "the stack is busy; try again, and if that does not help restart it (ipsec setup restart)",
 	syscall.EINVAL:          "the stack does not take the request; its log may say why",
-	syscall.ENOBUFS:         "the stack has no memory left; remove what is not needed",
+	syscall.ENOBUFS:         "the stack has no memory left; remove what is not needed, or raise the limit of the embedded stack's control group and restart it (ipsec setup restart)",
 	syscall.ENOMEM:          "the stack has no memory left; remove what is not needed",
 	syscall.EEXIST:          "it exists already; remove it first",
 	syscall.ENOENT:          "it does not exist",

@@ -24,6 +24,7 @@ const (
 	Bash         Word = "bash"
 	Bridge       Word = "bridge"
 	CC           Word = "cc"
+	CGroup       Word = "cgroup"
 	Demo         Word = "demo"
 	DevFull      Word = "devfull"
 	ESP          Word = "esp"
@@ -57,6 +58,7 @@ var meanings = map[Word]string{
 	Bash:         "the program bash",
 	Bridge:       "bridges of the kernel",
 	CC:           "a C compiler, cc, with getopt_long in its library",
+	CGroup:       "the right to make control groups for memory",
 	Demo:         "the demonstration as the program demo, as guests have it",
 	DevFull:      "/dev/full",
 	ESP:          "ESP of the kernel",

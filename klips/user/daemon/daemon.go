@@ -37,6 +37,8 @@ type Config struct {
 	// and none where Host is given.
 	Filter Filter
 	Clock  clock.Clock // nil: this machine's
+	// Memory is how many bytes what clients make may take, see engine.Config.
+	Memory uint64
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
 }
@@ -94,7 +96,7 @@ func Run(ctx context.Context, c Config) error {
 	keeping.open(ctx, c.Clock)
 	defer keeping.close() // after the engine
 	eng, err := engine.New(c.Host, engine.Config{
-		Version: "ipsec version: " + c.Version, Clock: c.Clock, Log: c.Log, Marks: keeping.file, MarksLost: keeping.lost,
+		Version: "ipsec version: " + c.Version, Clock: c.Clock, Memory: c.Memory, Log: c.Log, Marks: keeping.file, MarksLost: keeping.lost,
 	})
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ func opError(op string, id klips.SAID, err error) error {
 }
 
 // AddSA makes an SA; it is inbound if its destination is a local address now.
+// ENOBUFS: there is no memory for more.
 func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if spec.Offload != "" {
 		return e.saDone("add SA", spec.ID, syscall.EOPNOTSUPP)
@@ -47,22 +48,31 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if f := spec.Fault(); f != klips.FaultNone {
 		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
 	}
-	begun := &beginning{spec: spec}
-	if e.sas.Lookup(spec.ID) == nil { // else it is refused, and the mark is that SA's
-		var err error
-		if begun, err = e.keeper.begin(spec); err != nil {
-			return e.saDone("add SA", spec.ID, err)
-		}
-	}
-	sa, err := e.sas.Add(spec, e.direction(spec.ID.Dst), e.now(), func(sa *sadb.SA) error {
-		begun.start(sa)
-		return initStates(sa)
-	})
-	e.keeper.begun(begun, sa)
+	sa, err := e.addSA(spec)
 	if err == nil {
 		e.watch(1, sa)
 	}
 	return e.saDone("add SA", spec.ID, err)
+}
+
+func (e *Engine) addSA(spec *klips.SASpec) (*sadb.SA, error) {
+	dir := e.direction(spec.ID.Dst)
+	if err := e.room(costOf(&sadb.SA{Fixed: sadb.Fixed{ID: spec.ID, Dir: dir}})); err != nil {
+		return nil, err
+	}
+	begun := &beginning{spec: spec}
+	if e.sas.Lookup(spec.ID) == nil { // else it is refused, and the mark is that SA's
+		var err error
+		if begun, err = e.keeper.begin(spec); err != nil {
+			return nil, err
+		}
+	}
+	sa, err := e.sas.Add(spec, dir, e.now(), func(sa *sadb.SA) error {
+		begun.start(sa)
+		return initStates(sa)
+	})
+	e.keeper.begun(begun, sa)
+	return sa, err
 }
 
 // DeleteSA removes an SA and the group it is in.
@@ -128,10 +138,18 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 	var err error
 	switch op {
 	case klips.ErouteAdd:
-		err = e.routes.Add(r)
+		if err = e.room(erouteCost); err == nil {
+			err = e.routes.Add(r)
+		}
 	case klips.ErouteReplace:
+		if e.routes.Get(r.Selector) == nil { // then it takes the place of none
+			err = e.room(erouteCost)
+		}
 		var old *eroute.Entry
-		if old, err = e.routes.Replace(r); old != nil {
+		if err == nil {
+			old, err = e.routes.Replace(r)
+		}
+		if old != nil {
 			e.release(e.holds.take(old))
 		}
 	default:

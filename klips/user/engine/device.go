@@ -120,10 +120,14 @@ func (e *Engine) createDevice(name string) error {
 	case e.devs[n] != nil:
 		return deviceError(op, name, syscall.EEXIST)
 	}
+	if err := e.room(deviceCost); err != nil && int(e.numDevices.Load()) >= usualDevices {
+		return deviceError(op, name, err)
+	}
 	l, err := e.host.OpenLink(name)
 	if err != nil {
 		return deviceError(op, name, err)
 	}
+	e.numDevices.Add(1)
 	d := &device{num: n, link: l, done: make(chan struct{}), gone: make(chan struct{})}
 	e.devs[n] = d
 	go newOutWorker(e, d, n+1, batchSize).run()
@@ -162,6 +166,7 @@ func (e *Engine) remove(d *device, end func(Link) error) {
 	d.att.Swap(nil).retire()
 	e.devMu.Lock()
 	e.devs[d.num] = nil
+	e.numDevices.Add(-1)
 	e.devMu.Unlock()
 	close(d.gone)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,11 @@ type Engine struct {
 	holds    holds
 	injectMu sync.Mutex // held by who uses worker number injectWorker
 
+	// Of what memory bounds; see Engine.room.
+	memory     int64        // bytes; 0: no bound
+	saMemory   atomic.Int64 // what SAs take
+	numDevices atomic.Int32
+
 	receiver Receiver
 	inDone   chan struct{}
 	ports    ports
@@ -79,6 +85,9 @@ var _ klips.Stack = (*Engine)(nil)
 type Config struct {
 	Version string      // what Version returns: the line of ipsec_version
 	Clock   clock.Clock // nil: this machine's
+	// Memory is how many bytes SAs, eroutes, held packets and devices may take beyond
+	// BaseMemory; more of them are refused with ENOBUFS. 0: no bound.
+	Memory uint64
 	// Log gets the lines that the debug masks ask for, on level Debug, and what
 	// became of physical devices, on levels above; nil: there are none. It must not
 	// wait for packets.
@@ -106,6 +115,7 @@ func New(host Host, c Config) (*Engine, error) {
 		start:   c.Clock.Now(),
 		inDone:  make(chan struct{}),
 	}
+	e.memory = int64(min(c.Memory, math.MaxInt64))
 	e.trace.log, e.trace.clock = c.Log, c.Clock
 	e.knobs.init()
 	e.readPorts()

@@ -34,6 +34,7 @@ type holds struct {
 	byAge   list.List   // of *held, the oldest first
 	timer   clock.Timer // for the oldest; nil when there is none
 	closed  bool
+	memory  atomic.Int64 // what the packets take, in bytes
 
 	expired, evicted atomic.Uint64
 }
@@ -56,10 +57,21 @@ type held struct {
 	age         *list.Element
 }
 
+// size returns how many bytes the packets take.
+func (h *held) size() int64 { return h.first.size() + h.last.size() }
+
 // A heldPacket is a copy of a packet and the device that it came out of.
 type heldPacket struct {
 	dev   *device
 	bytes []byte
+}
+
+// size returns how many bytes a packet takes; p may be nil.
+func (p *heldPacket) size() int64 {
+	if p == nil {
+		return 0
+	}
+	return int64(len(p.bytes))
 }
 
 // take removes what is held for an eroute and returns it in order.
@@ -81,6 +93,7 @@ func (hs *holds) take(r *eroute.Entry) []*heldPacket {
 }
 
 func (hs *holds) removeLocked(h *held) {
+	hs.memory.Add(-h.size())
 	delete(hs.byRoute, h.route)
 	hs.byAge.Remove(h.age)
 }
@@ -96,6 +109,7 @@ func (e *Engine) keepHoldLocked(h *held) {
 		e.giveUpLocked(hs.oldestLocked())
 		hs.evicted.Add(1)
 	}
+	hs.memory.Add(h.size())
 	h.since = e.now()
 	h.age = hs.byAge.PushBack(h)
 	hs.byRoute[h.route] = h
@@ -155,6 +169,9 @@ func (hs *holds) close() {
 	if hs.timer != nil {
 		hs.timer.Stop()
 	}
+	for _, h := range hs.byRoute {
+		hs.memory.Add(-h.size())
+	}
 	clear(hs.byRoute)
 	hs.byAge.Init()
 }
@@ -192,7 +209,11 @@ func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok, another boo
 		h = &held{route: r}
 		w.e.keepHoldLocked(h)
 	}
+	if w.e.room(int64(b.Len())) != nil {
+		return true, true // the last one stays
+	}
 	another = h.last != nil
+	hs.memory.Add(int64(b.Len()) - h.last.size())
 	h.last = w.keep(b)
 	return true, another
 }
@@ -221,6 +242,9 @@ func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet,
 	defer hs.mu.Unlock()
 	if w.e.routes.Get(r.Selector) != r {
 		return // another packet has made it a hold
+	}
+	if w.e.room(erouteCost+int64(b.Len())) != nil {
+		return // nobody is asked where the answer could not be waited for
 	}
 	if !(*w.e.events.Load()).Acquire(a) {
 		return // nobody was told: the next packet tries again

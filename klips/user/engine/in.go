@@ -44,7 +44,7 @@ func newInWorker(e *Engine) *inWorker {
 		inflate: ipcomp.NewDecompressor(),
 	}
 	for i := range w.bufs {
-		w.bufs[i] = &packet.Buffer{B: make([]byte, packet.Headroom+math.MaxUint16+packet.Tailroom)}
+		w.bufs[i] = &packet.Buffer{B: make([]byte, bufferSize)}
 	}
 	return w
 }

@@ -52,6 +52,9 @@ func (ss *states) follow(d *device, src netip.Addr) {
 // watch takes note of SAs that were made (by = 1) or removed (by = -1).
 func (e *Engine) watch(by int, sas ...*sadb.SA) {
 	e.ports.watch(by, sas...)
+	for _, sa := range sas {
+		e.saMemory.Add(int64(by) * costOf(sa))
+	}
 	k := &e.keep
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -49,7 +49,7 @@ func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 		ready: make([]*packet.Buffer, 0, batch),
 	}
 	for i := range w.bufs {
-		w.bufs[i].B = make([]byte, packet.Headroom+math.MaxUint16+packet.Tailroom)
+		w.bufs[i].B = make([]byte, bufferSize)
 		w.views[i] = w.bufs[i].B[:packet.Headroom+math.MaxUint16]
 	}
 	w.fail = func(_ *packet.Buffer, err error) {

@@ -16,12 +16,17 @@ const retireAfter = time.Second
 // ReserveSA makes a larval SA for [Engine.UpdateSA] to complete, with a random
 // SPI from low to high that is free for destination and protocol of id, and
 // returns that SPI. It is inbound if the destination is a local address now.
-// EEXIST: there is no free one.
+// EEXIST: there is no free one. ENOBUFS: there is no memory for more.
 func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low, high klips.SPI) (klips.SPI, error) {
-	sa, err := e.sas.Reserve(id, src, low, high, e.direction(id.Dst), e.now(), initStates)
+	err := e.room(saCost)
+	var sa *sadb.SA
+	if err == nil {
+		sa, err = e.sas.Reserve(id, src, low, high, e.direction(id.Dst), e.now(), initStates)
+	}
 	if err := e.saDone("reserve SA", id, err); err != nil {
 		return 0, err
 	}
+	e.watch(1, sa)
 	return sa.ID.SPI, nil
 }
 
