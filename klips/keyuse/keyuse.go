@@ -84,6 +84,11 @@ func (x *Index) Sender(t Tag, but klips.SAID) (id klips.SAID, ok bool) {
 	return klips.SAID{}, false
 }
 
+// Rank returns how many SAs with a tag are older than one of them.
+func (x *Index) Rank(t Tag, id klips.SAID) int {
+	return max(0, slices.IndexFunc(x.users[t], func(u user) bool { return u.id == id }))
+}
+
 // Others returns the SAs with a tag, but for one SA: the Most oldest.
 func (x *Index) Others(t Tag, but klips.SAID) (ids []klips.SAID) {
 	for _, u := range x.users[t] {

@@ -1,6 +1,7 @@
 package eroute
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
@@ -200,6 +201,16 @@ func (t *Table) All() []*Entry {
 	l := t.tables.Load().list()
 	t.mu.Unlock()
 	return sorted(l)
+}
+
+// ByAge returns all eroutes, the oldest first: added again in this order, they make a
+// table that takes every packet as this one does.
+func (t *Table) ByAge() []*Entry {
+	t.mu.Lock()
+	l := t.tables.Load().list()
+	t.mu.Unlock()
+	slices.SortFunc(l, func(a, b *Entry) int { return cmp.Compare(a.born, b.born) })
+	return l
 }
 
 // Len returns the number of eroutes.

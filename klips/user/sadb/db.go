@@ -205,6 +205,10 @@ func (db *DB) deleteLocked(sa *SA) []*SA {
 func (db *DB) Flush() []*SA {
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	return sorted(db.clearLocked())
+}
+
+func (db *DB) clearLocked() []*SA {
 	list := db.listLocked()
 	for _, sa := range list {
 		sa.kill()
@@ -213,7 +217,7 @@ func (db *DB) Flush() []*SA {
 	db.table.Clear()
 	db.keys.Clear()
 	db.ends.Clear()
-	return sorted(list)
+	return list
 }
 
 // All returns the SAs in listing order: ascending by klips.Bucket, newest first

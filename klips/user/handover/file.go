@@ -1,0 +1,122 @@
+package handover
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// magic is what a file begins with.
+const magic = "ipsec-ho"
+
+// headerLen is the length in bytes of magic and version.
+const headerLen = len(magic) + 8
+
+// seals keep a file as it is: whoever reads it reads what was written, and a shorter
+// file cannot take the memory away under a reader.
+const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+
+// A VersionError is for a state that another version of the program has written.
+type VersionError struct{ Version uint64 }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("what was handed over has version %d of the format, and this program reads version %d", e.Version, version)
+}
+
+// size returns how many bytes a state takes.
+func size(s *State) int {
+	c := codec{mode: counting}
+	c.state(s)
+	return headerLen + c.size
+}
+
+// write writes a state into bytes of its size.
+func write(b []byte, s *State) {
+	c := codec{mode: writing, b: b}
+	copy(c.next(len(magic)), magic)
+	v := uint64(version)
+	c.word(&v)
+	c.state(s)
+}
+
+// read reads a state. Its keys are copies.
+func read(b []byte) (*State, error) {
+	c := codec{mode: reading, b: b}
+	if string(c.next(len(magic))) != magic {
+		return nil, ErrFormat
+	}
+	var v uint64
+	c.word(&v)
+	if c.err == nil && v != version {
+		return nil, &VersionError{v}
+	}
+	s := new(State)
+	c.state(s)
+	if len(c.b) > 0 {
+		c.fail("%d bytes are left over", len(c.b))
+	}
+	if c.err != nil {
+		s.Clear()
+		return nil, c.err
+	}
+	return s, nil
+}
+
+// Seal writes a state into a file that is in memory only and can be changed no more.
+// The keys are in it and in s: the caller clears s, and closes the file.
+func Seal(s *State) (*os.File, error) {
+	fd, err := unix.MemfdCreate("ipsec handover", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "handover")
+	if err := fill(fd, s); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func fill(fd int, s *State) error {
+	n := size(s)
+	if err := unix.Ftruncate(fd, int64(n)); err != nil {
+		return os.NewSyscallError("ftruncate", err)
+	}
+	// Without memory for it an error now, and no signal later.
+	if err := unix.Fallocate(fd, 0, 0, int64(n)); err != nil {
+		return os.NewSyscallError("fallocate", err)
+	}
+	b, err := unix.Mmap(fd, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return os.NewSyscallError("mmap", err)
+	}
+	write(b, s)
+	if err := unix.Munmap(b); err != nil {
+		return os.NewSyscallError("munmap", err)
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	return os.NewSyscallError("fcntl", err)
+}
+
+// Open reads the state in a file that Seal has made. Errors are *[VersionError],
+// [ErrFormat], and those of the system. The caller clears the state.
+func Open(f *os.File) (*State, error) {
+	got, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+	if err != nil || got&seals != seals {
+		return nil, fmt.Errorf("%w: it is not sealed", ErrFormat)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() < int64(headerLen) {
+		return nil, ErrFormat
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	defer unix.Munmap(b)
+	return read(b)
+}

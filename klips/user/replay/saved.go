@@ -1,0 +1,49 @@
+package replay
+
+// A Saved is all that a Window remembers.
+type Saved struct {
+	Size    uint32 // packets
+	Last    uint64
+	MaxDiff uint32
+	// Words are the history of a window of up to 64 packets, the ring of a larger
+	// one, nothing for no window.
+	Words []uint64
+}
+
+// Save returns what the window remembers. Update must not be under way.
+func (w *Window) Save() Saved {
+	s := Saved{Size: w.size, Last: w.last.Load(), MaxDiff: w.maxDiff.Load()}
+	switch {
+	case w.ring != nil:
+		for i := range w.ring {
+			s.Words = append(s.Words, w.ring[i].Load())
+		}
+	case w.size > 0:
+		s.Words = []uint64{w.history.Load()}
+	}
+	return s
+}
+
+// Restore is Init for a window that goes on where another one was saved. It reports
+// false, and leaves no window, where that cannot have been one.
+func (w *Window) Restore(s Saved) bool {
+	w.Init(s.Size)
+	want := len(w.ring)
+	if w.ring == nil && w.size > 0 {
+		want = 1
+	}
+	if w.size != s.Size || len(s.Words) != want {
+		w.Init(0)
+		return false
+	}
+	w.last.Store(s.Last)
+	w.maxDiff.Store(s.MaxDiff)
+	for i, word := range s.Words {
+		if w.ring != nil {
+			w.ring[i].Store(word)
+		} else {
+			w.history.Store(word)
+		}
+	}
+	return true
+}

@@ -1,0 +1,196 @@
+package sadb
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/replay"
+)
+
+// A Saved is all that there is of an SA but its group.
+type Saved struct {
+	klips.SASpec // with keys of its own
+
+	Dir   klips.Direction
+	State klips.State // not Dead
+	IV    []byte      // as [SA.IV]
+
+	// Nanoseconds of the caller's clock.
+	Added, FirstUse, LastUse int64
+
+	Bytes, Packets                          uint64
+	Uncompressed, Compressed                uint64
+	AuthErrs, ReplayErrs, SizeErrs, PadErrs uint32
+	Policy                                  *klips.InboundPolicy
+
+	Seq    uint64
+	Replay replay.Saved
+
+	KeyRank int // how many SAs have had its key for longer
+}
+
+// A SavedDB is all that there is of a DB.
+type SavedDB struct {
+	SAs     []Saved // in the order in which they were made
+	Groups  [][]int // places in SAs, each group in processing order
+	LastRef uint32  // the SAref that was handed out last
+}
+
+// Clear overwrites the keys.
+func (s *SavedDB) Clear() {
+	for i := range s.SAs {
+		s.SAs[i].ClearKeys()
+	}
+}
+
+// Save returns all that there is of the SAs. No packet may be under way. The keys are
+// copies: the caller sees to it that they are cleared.
+func (db *DB) Save() *SavedDB {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	list := db.listLocked()
+	slices.SortFunc(list, func(a, b *SA) int { return cmp.Compare(a.order, b.order) })
+	s := &SavedDB{LastRef: db.refs.last}
+	places := map[*SA]int{}
+	for _, sa := range list {
+		saved, ok := sa.save()
+		if !ok {
+			continue // it has just died
+		}
+		saved.KeyRank = db.keys.Rank(sa.tag, sa.ID)
+		places[sa] = len(s.SAs)
+		s.SAs = append(s.SAs, saved)
+	}
+	for _, sa := range list {
+		members, head := sa.Snapshot()
+		if !head || len(members) < 2 {
+			continue
+		}
+		var group []int
+		for _, m := range members {
+			if at, ok := places[m]; ok {
+				group = append(group, at)
+			}
+		}
+		s.Groups = append(s.Groups, group)
+	}
+	return s
+}
+
+func (sa *SA) save() (s Saved, ok bool) {
+	s = Saved{
+		SASpec: klips.SASpec{
+			ID: sa.ID, Src: sa.Src, Transform: sa.Transform, Window: sa.Replay.Size(), ESN: sa.ESN,
+			Soft: sa.Soft, Hard: sa.Hard, NATT: sa.NATT, OutIf: sa.OutIf, Ref: sa.Ref, RefHim: sa.RefHim,
+		},
+		Dir: sa.Dir, State: sa.State(), IV: sa.IV(),
+		Added: sa.Added, FirstUse: sa.FirstUse.Load(), LastUse: sa.LastUse.Load(),
+		Bytes: sa.Bytes.Load(), Packets: sa.Packets.Load(),
+		Uncompressed: sa.Uncompressed.Load(), Compressed: sa.Compressed.Load(),
+		AuthErrs: sa.AuthErrs.Load(), ReplayErrs: sa.ReplayErrs.Load(), SizeErrs: sa.SizeErrs.Load(), PadErrs: sa.PadErrs.Load(),
+		Policy: sa.Policy(), Seq: sa.Seq.Load(), Replay: sa.Replay.Save(),
+	}
+	ok = sa.Keys(func(auth, enc []byte) { s.AuthKey, s.EncKey = slices.Clone(auth), slices.Clone(enc) })
+	return s, ok
+}
+
+// Restore makes the SAs of another DB in this one, which is empty, as they were. It
+// copies the keys. init is as for [DB.Add], and is called for each. After an error the
+// DB is empty; what was saved cannot have been a DB then.
+func (db *DB) Restore(s *SavedDB, init func(*SA) error) (sas []*SA, err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	defer func() {
+		if err != nil {
+			db.clearLocked()
+			sas = nil
+		}
+	}()
+	for i := range s.SAs {
+		sa, err := db.restoreLocked(&s.SAs[i], init)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", s.SAs[i].ID, err)
+		}
+		sas = append(sas, sa)
+	}
+	db.refs.last = s.LastRef
+	db.restoreKeysLocked(s, sas)
+	grouped := map[int]bool{}
+	for _, g := range s.Groups {
+		var chain []*SA
+		for _, at := range g {
+			if at < 0 || at >= len(sas) || grouped[at] {
+				return nil, invalid("a group has SA %d of %d", at, len(sas))
+			}
+			grouped[at] = true
+			chain = append(chain, sas[at])
+		}
+		if len(chain) > 1 {
+			publish(chain)
+		}
+	}
+	return sas, nil
+}
+
+// restoreKeysLocked brings the SAs that have one key into the order that they had.
+func (db *DB) restoreKeysLocked(s *SavedDB, sas []*SA) {
+	order := make([]int, len(sas))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.SAs[a].KeyRank, s.SAs[b].KeyRank) })
+	db.keys.Clear()
+	for _, i := range order {
+		db.keys.Add(sas[i].tag, sas[i].ID, sas[i].Dir)
+	}
+}
+
+func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
+	if err := checkID(&s.SASpec); err != nil {
+		return nil, err
+	}
+	if db.Lookup(s.ID) != nil {
+		return nil, invalid("there are two of this name")
+	}
+	switch s.State {
+	case klips.Larval:
+	case klips.Mature, klips.Dying:
+		if err := checkTransform(&s.SASpec); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, invalid("it is in state %v", s.State)
+	}
+	if s.Replay.Size != s.Window {
+		return nil, invalid("windows of %d and %d packets", s.Window, s.Replay.Size)
+	}
+	if !db.refs.claim(s.Ref) {
+		return nil, invalid("SAref %d is in use", s.Ref)
+	}
+	sa := db.newSA(&s.SASpec, Fixed{
+		Dir: s.Dir, NATT: s.NATT, OutIf: s.OutIf, Ref: s.Ref, RefHim: s.RefHim, Added: s.Added,
+	})
+	sa.tag = db.tag(&s.SASpec)
+	sa.state.Store(uint32(s.State))
+	copy(sa.iv[:], s.IV)
+	sa.FirstUse.Store(s.FirstUse)
+	sa.LastUse.Store(s.LastUse)
+	sa.Bytes.Store(s.Bytes)
+	sa.Packets.Store(s.Packets)
+	sa.Uncompressed.Store(s.Uncompressed)
+	sa.Compressed.Store(s.Compressed)
+	sa.AuthErrs.Store(s.AuthErrs)
+	sa.ReplayErrs.Store(s.ReplayErrs)
+	sa.SizeErrs.Store(s.SizeErrs)
+	sa.PadErrs.Store(s.PadErrs)
+	sa.policy.Store(s.Policy)
+	sa.Seq.Store(s.Seq)
+	if !sa.Replay.Restore(s.Replay) {
+		sa.kill()
+		db.refs.free(s.Ref)
+		return nil, invalid("its replay window is not whole")
+	}
+	return db.enterLocked(sa, init)
+}
