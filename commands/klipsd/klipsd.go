@@ -16,6 +16,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
@@ -32,6 +33,7 @@ func App() *cli.App {
 		Synopsis: []string{""},
 		Options: append([]getopt.Option{
 			{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when ready", Hidden: true},
+			{Name: "take-over", Help: "go on with all that the daemon has that runs, which ends", Hidden: true},
 		}, cli.CommonOptions()...),
 		Run: run,
 	}
@@ -41,8 +43,12 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	// A terminal that closes and a log that nobody reads any more end no daemon.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	var common cli.Common
-	readyFD := -1
-	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(_, value string) error {
+	readyFD, takeOver := -1, false
+	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
+		if name == "take-over" {
+			takeOver = true
+			return nil
+		}
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil || n < 3 {
 			return cli.Usagef("--ready-fd %s: not a file descriptor above 2", quote.Value(value))
@@ -74,10 +80,17 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		Version:  env.Version,
 		Log:      slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Debug:    common.Debug,
+		TakeOver: takeOver,
 		Memory:   memory.Bound(memory.Limit("/"), engine.BaseMemory),
 		Ready:    ready,
 	})
 	return explain(rundir, err)
+}
+
+// isTakeOver reports whether another daemon has refused to hand over what it has.
+func isTakeOver(err error) bool {
+	var op *klips.OpError
+	return errors.As(err, &op) && op.Op == "take over"
 }
 
 // explain says what to do about the failures that people meet.
@@ -90,6 +103,12 @@ func explain(rundir string, err error) error {
 		return nil
 	case errors.As(err, &bad):
 		return err
+	case isTakeOver(err) && errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("%w; the daemon that runs is of a version that hands nothing over", err)
+	case isTakeOver(err) && errors.Is(err, syscall.EXDEV):
+		return fmt.Errorf("%w; the daemon that runs is in another network namespace", err)
+	case isTakeOver(err) && errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("%w; the daemon that runs gives its keys to root only", err)
 	case errors.As(err, &running):
 		return fmt.Errorf("%s: %w; stop it with: ipsec setup stop", rundir, err)
 	case errors.As(err, &tun) && errors.Is(err, fs.ErrPermission):

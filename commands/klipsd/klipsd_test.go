@@ -87,6 +87,7 @@ func TestSecond(t *testing.T) {
 // Each failure to start has words that say what to do.
 func TestExplain(t *testing.T) {
 	device := func(err error) error { return &klips.OpError{Op: "create device", Object: "ipsec0", Err: err} }
+	takeOver := func(err error) error { return &klips.OpError{Op: "take over", Err: err} }
 	missing := &host.TUNError{Path: "/dev/net/tun", Why: "it is missing", Err: syscall.ENODEV}
 	forbidden := &host.TUNError{Path: "/dev/net/tun", Why: "it may not be opened", Err: syscall.EACCES}
 	for _, tt := range []struct {
@@ -100,6 +101,9 @@ func TestExplain(t *testing.T) {
 		{&user.RundirError{Path: "/run/x", Why: "it is a symbolic link", Err: syscall.ELOOP}, []string{"/run/x: it is a symbolic link"}},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), []string{"free some room", "/run/x"}},
 		{fmt.Errorf("socket: %w", syscall.EPERM), []string{"CAP_NET_RAW", "/run/x"}},
+		{takeOver(syscall.EINVAL), []string{"take over: ", "of a version that hands nothing over"}},
+		{takeOver(syscall.EPERM), []string{"take over: ", "gives its keys to root only"}},
+		{takeOver(syscall.EXDEV), []string{"take over: ", "in another network namespace"}},
 		{errors.New("other"), []string{"other"}},
 	} {
 		got := explain("/run/x", tt.err)

@@ -90,7 +90,7 @@ func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
 			return err
 		}
 		if pid == 0 {
-			err := d.launch(dir)
+			err := d.launch(dir, "")
 			var ended *background.EndedError
 			if !errors.As(err, &ended) {
 				return err
@@ -138,9 +138,12 @@ type notStarted struct {
 func (e *notStarted) Error() string { return e.why }
 func (e *notStarted) Unwrap() error { return e.cause }
 
-// launch starts a daemon and waits until it is ready. If it ends before, the
-// error wraps a *[background.EndedError].
-func (d daemon) launch(dir *user.Dir) error {
+// takeOver is the option of a daemon that goes on with what another one has.
+const takeOver = "--take-over"
+
+// launch starts a daemon, with an option unless that is "", and waits until it is
+// ready. If it ends before, the error wraps a *[background.EndedError].
+func (d daemon) launch(dir *user.Dir, option string) error {
 	log, err := dir.OpenLog()
 	if err != nil {
 		return d.notMade(err)
@@ -150,7 +153,11 @@ func (d daemon) launch(dir *user.Dir) error {
 	if err != nil {
 		return err
 	}
-	cmd, err := background.Command("klipsd")
+	var options []string
+	if option != "" {
+		options = append(options, option)
+	}
+	cmd, err := background.Command("klipsd", options...)
 	if err != nil {
 		return err
 	}
@@ -324,18 +331,32 @@ func gone(dir *user.Dir, limit time.Duration) bool {
 	}
 }
 
-// restart stops the daemon and starts one, in one turn. The devices stay: nobody has
-// asked for what they protect to leave in clear.
+// renewIn starts a daemon in the place of the one that runs, when it is our turn. The
+// new one, which may be of another version, asks the old one for all that it has.
+// Where that is not possible it starts with nothing; the devices stay all the same:
+// nobody has asked for what they protect to leave in clear.
+func (d daemon) renewIn(ctx context.Context, dir *user.Dir) error {
+	pid, err := dir.Holder()
+	if err == nil && pid != 0 {
+		if err = d.launch(dir, takeOver); err == nil {
+			return nil
+		}
+		cli.Notef(d.env, "what the daemon had is lost, and must be made again (%v); until then its devices drop what is routed into them", err)
+	}
+	if err := d.stopIn(ctx, dir, (*user.Client).Leave); err != nil {
+		return err
+	}
+	return d.startIn(ctx, dir)
+}
+
+// restart starts a daemon in the place of the one that runs, in one turn.
 func (d daemon) restart(ctx context.Context) error {
 	dir, err := d.turn(ctx, true)
 	if err != nil {
 		return d.notMade(err)
 	}
 	defer dir.Close()
-	if err := d.stopIn(ctx, dir, (*user.Client).Leave); err != nil {
-		return err
-	}
-	return d.startIn(ctx, dir)
+	return d.renewIn(ctx, dir)
 }
 
 // condrestart restarts the daemon if one runs.
@@ -353,10 +374,7 @@ func (d daemon) condrestart(ctx context.Context) error {
 		d.noneRuns()
 		return nil
 	}
-	if err := d.stopIn(ctx, dir, (*user.Client).Leave); err != nil {
-		return err
-	}
-	return d.startIn(ctx, dir)
+	return d.renewIn(ctx, dir)
 }
 
 // reload leaves a daemon that runs as it is: it reads no files, and what

@@ -34,14 +34,14 @@ import (
 // TestMain is the program that setup starts, too: a daemon on a host of memory.
 // DAEMON says how it behaves.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == "klipsd" && os.Args[2] == "--ready-fd" {
+	if len(os.Args) >= 4 && os.Args[1] == "klipsd" && os.Args[2] == "--ready-fd" {
 		fd, _ := strconv.Atoi(os.Args[3])
-		os.Exit(klipsd(fd, os.Getenv("DAEMON")))
+		os.Exit(klipsd(fd, os.Getenv("DAEMON"), len(os.Args) == 5 && os.Args[4] == takeOver))
 	}
 	os.Exit(m.Run())
 }
 
-func klipsd(ready int, how string) int {
+func klipsd(ready int, how string, takeOver bool) int {
 	rundir := os.Getenv("IPSEC_RUNDIR")
 	switch how {
 	case "words":
@@ -72,7 +72,7 @@ func klipsd(ready int, how string) int {
 	err := userdaemon.Run(ctx, userdaemon.Config{
 		Rundir: rundir, Version: "test", Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Host:  klipstest.NewHost(new(klipstest.Network), []netip.Addr{netip.MustParseAddr("192.0.2.1")}, "eth0"),
-		Ready: func() { background.Ready(ready) },
+		Ready: func() { background.Ready(ready) }, TakeOver: takeOver,
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ipsec klipsd:", err)

@@ -348,7 +348,10 @@ func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, err
 }
 
 // OpenReceiver starts receiving.
-func (h *Host) OpenReceiver(int) (engine.Receiver, error) { return (*receiver)(h), nil }
+func (h *Host) OpenReceiver(int) (engine.Receiver, error) {
+	h.in.open() // another one may have closed it
+	return (*receiver)(h), nil
+}
 
 type receiver Host
 

@@ -186,6 +186,13 @@ func (q *queue) settle() {
 	}
 }
 
+// open lets a queue go on that was closed: what is in it is there for the next reader.
+func (q *queue) open() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = false
+}
+
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

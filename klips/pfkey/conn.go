@@ -86,7 +86,7 @@ func Dial(path string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the stack: %w", err)
 	}
-	t := &unixTransport{c}
+	t := &unixTransport{c: c}
 	cred, err := t.peer()
 	if err == nil && cred.Uid != 0 && cred.Uid != uint32(os.Geteuid()) {
 		err = &PeerError{Path: path, UID: cred.Uid}
@@ -251,8 +251,37 @@ func (c *Conn) inTurn(ctx context.Context, f func() error) error {
 	return err
 }
 
+// CallForFiles is Call for a request whose answer comes with file descriptors; they are
+// the caller's. Only the embedded daemon has such answers.
+func (c *Conn) CallForFiles(ctx context.Context, request *Message) (fds []int, err error) {
+	t, ok := c.t.(*unixTransport)
+	if !ok {
+		return nil, syscall.EOPNOTSUPP
+	}
+	err = c.exchange(ctx, request, func(*Message) (bool, error) { return true, nil })
+	// Only an answer to this request has any.
+	fds, t.fds = t.fds, nil
+	if err != nil {
+		closeAll(fds)
+		return nil, err
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		syscall.Close(fd)
+	}
+}
+
+// maxFDs is how many descriptors a message carries at most (SCM_MAX_FD in Linux).
+const maxFDs = 253
+
 // A unixTransport is a SOCK_SEQPACKET socket.
-type unixTransport struct{ c *net.UnixConn }
+type unixTransport struct {
+	c   *net.UnixConn
+	fds []int // that came with messages
+}
 
 // peer returns who listened when this process connected.
 func (t *unixTransport) peer() (cred *syscall.Ucred, err error) {
@@ -272,7 +301,11 @@ func (t *unixTransport) send(b []byte) error {
 }
 
 func (t *unixTransport) recv(buf []byte) (int, error) {
-	n, _, flags, _, err := t.c.ReadMsgUnix(buf, nil)
+	oob := make([]byte, syscall.CmsgSpace(4*maxFDs))
+	n, oobn, flags, _, err := t.c.ReadMsgUnix(buf, oob)
+	if oobn > 0 {
+		t.keep(oob[:oobn])
+	}
 	switch {
 	case errors.Is(err, io.EOF):
 		return 0, fmt.Errorf("the stack closed the connection: %w", io.ErrUnexpectedEOF)
@@ -282,6 +315,19 @@ func (t *unixTransport) recv(buf []byte) (int, error) {
 		return 0, fmt.Errorf("a message is longer than %d bytes: %w", len(buf), syscall.EMSGSIZE)
 	}
 	return n, nil
+}
+
+// keep keeps the descriptors that came with a message.
+func (t *unixTransport) keep(oob []byte) {
+	l, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil {
+		return
+	}
+	for i := range l {
+		if fds, err := syscall.ParseUnixRights(&l[i]); err == nil {
+			t.fds = append(t.fds, fds...)
+		}
+	}
 }
 
 func (t *unixTransport) answers(Type) bool                { return true }

@@ -21,6 +21,7 @@ import (
 //	LIST       TABLE, [SAIDS (1): only this SA]  TABLE DATA …, the last without DATA
 //	LIST       TABLE (6: its group), SAIDS (1)   the same
 //	STOP, LEAVE                                  header, when the daemon is about to go
+//	HANDOVER                                     header, with descriptors (SCM_RIGHTS)
 //	STATUS                                       DATA (one JSON value)
 //	SET        DATA (JSON: names and values)     header
 //	GUARD      DATA (JSON: klips.Guard)          header; EEXIST: guarded before
@@ -66,8 +67,11 @@ const (
 	TypeXGuard   Type = 73 // guards a flow
 	TypeXUnguard Type = 74 // ends that
 
+	// TypeXHandOver asks the daemon for all that it has, and to stop. Only root may.
+	TypeXHandOver Type = 75
+
 	minXType = TypeXGroup
-	maxXType = TypeXUnguard
+	maxXType = TypeXHandOver
 )
 
 // Private extension types.

@@ -289,6 +289,10 @@ func Stop() *Message { return request(TypeXStop, SATypeUnspec) }
 // Private part.
 func Leave() *Message { return request(TypeXLeave, SATypeUnspec) }
 
+// HandOver asks the embedded daemon for all that it has, and to stop: see
+// [Conn.CallForFiles]. Private part.
+func HandOver() *Message { return request(TypeXHandOver, SATypeUnspec) }
+
 // Status asks the embedded daemon how it is. Private part.
 func Status() *Message { return request(TypeXStatus, SATypeUnspec) }
 

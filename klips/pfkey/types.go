@@ -48,7 +48,7 @@ func (t Type) String() string {
 		TypeNATTMapping: "X_NAT_T_NEW_MAPPING", TypePlumbIf: "X_PLUMBIF", TypeUnplumbIf: "X_UNPLUMBIF",
 		TypeXGroup: "GROUP", TypeXAttach: "ATTACH", TypeXDetach: "DETACH", TypeXDetachAll: "DETACHALL",
 		TypeXList: "LIST", TypeXStop: "STOP", TypeXStatus: "STATUS", TypeXSet: "SET", TypeXLeave: "LEAVE",
-		TypeXGuard: "GUARD", TypeXUnguard: "UNGUARD",
+		TypeXGuard: "GUARD", TypeXUnguard: "UNGUARD", TypeXHandOver: "HANDOVER",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]

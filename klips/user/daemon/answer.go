@@ -50,14 +50,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 	case pfkey.TypeXStatus:
 		return s.status(ctx, m, send)
 	case pfkey.TypeXSet:
-		knobs, err := m.Knobs()
-		if err == nil {
-			err = s.eng.SetKnobs(knobs)
-		}
-		if err == nil {
-			s.guards.knobs(knobs)
-		}
-		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(s.set(m))))
 	case pfkey.TypeXGuard:
 		f, err := m.Guard()
 		if err == nil {
@@ -70,6 +63,8 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 			err = s.guards.unguard(f)
 		}
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+	case pfkey.TypeXHandOver:
+		return s.handOver(p, m)
 	case pfkey.TypeXStop, pfkey.TypeXLeave:
 		err := send(pfkey.Ack(m.Header))
 		if m.Type == pfkey.TypeXStop {
@@ -79,18 +74,33 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		return err
 	}
 	defer s.guards.changed()
-	if m.Type < firstPrivate || m.Type == pfkey.TypeXGroup {
-		// Not held while the answer is sent: the client may take its time.
-		s.changes.Lock()
-		r := s.do(ctx, p, m)
-		c, err := s.queue(p, r)
-		s.changes.Unlock()
-		if err != nil {
-			return err
-		}
-		return sent(p.wait(c))
+	// Not held while the answer is sent: the client may take its time.
+	s.changes.Lock()
+	r := s.do(ctx, p, m)
+	c, err := s.queue(p, r)
+	s.changes.Unlock()
+	if err != nil {
+		return err
 	}
-	return s.publish(p, s.do(ctx, p, m))
+	return sent(p.wait(c))
+}
+
+// set sets knobs.
+func (s *server) set(m *pfkey.Message) error {
+	knobs, err := m.Knobs()
+	if err != nil {
+		return err
+	}
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	if s.gone.Load() {
+		return syscall.ESHUTDOWN
+	}
+	if err := s.eng.SetKnobs(knobs); err != nil {
+		return err
+	}
+	s.guards.knobs(knobs)
+	return nil
 }
 
 // firstPrivate is the first type of message that a KLIPS kernel does not know,
@@ -199,9 +209,9 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 	switch *m.XTable {
 	case pfkey.TableSAs:
 		if m.XSAIDs == nil {
-			return sendAll(m, send, func() ([]klips.SA, error) { return e.SAs(ctx) })
+			return sendAll(s, m, send, func() ([]klips.SA, error) { return e.SAs(ctx) })
 		}
-		return sendAll(m, send, func() (l []klips.SA, err error) {
+		return sendAll(s, m, send, func() (l []klips.SA, err error) {
 			for _, id := range *m.XSAIDs {
 				sa, err := e.GetSA(ctx, id)
 				if err != nil {
@@ -212,18 +222,18 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 			return l, nil
 		})
 	case pfkey.TableGroup:
-		return sendAll(m, send, func() ([]klips.SA, error) { return e.ReadGroup(ctx, (*m.XSAIDs)[0]) })
+		return sendAll(s, m, send, func() ([]klips.SA, error) { return e.ReadGroup(ctx, (*m.XSAIDs)[0]) })
 	case pfkey.TableEroutes:
-		return sendAll(m, send, func() ([]klips.Eroute, error) { return e.Eroutes(ctx) })
+		return sendAll(s, m, send, func() ([]klips.Eroute, error) { return e.Eroutes(ctx) })
 	case pfkey.TableDevices:
-		return sendAll(m, send, func() ([]klips.Device, error) { return e.Devices(ctx) })
+		return sendAll(s, m, send, func() ([]klips.Device, error) { return e.Devices(ctx) })
 	case pfkey.TableDebug:
-		return sendAll(m, send, func() ([]klips.Debug, error) {
+		return sendAll(s, m, send, func() ([]klips.Debug, error) {
 			d, err := e.Debug(ctx)
 			return []klips.Debug{d}, err
 		})
 	case pfkey.TableVersion:
-		return sendAll(m, send, func() ([]string, error) {
+		return sendAll(s, m, send, func() ([]string, error) {
 			v, err := e.Version(ctx)
 			return []string{v}, err
 		})
@@ -231,8 +241,11 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 	return send(pfkey.ErrorReply(m.Header, syscall.EINVAL))
 }
 
-func sendAll[T any](m *pfkey.Message, send func(*pfkey.Message) error, read func() ([]T, error)) error {
+func sendAll[T any](s *server, m *pfkey.Message, send func(*pfkey.Message) error, read func() ([]T, error)) error {
 	l, err := read()
+	if err == nil && s.gone.Load() {
+		err = syscall.ESHUTDOWN // some of it may have been the next daemon's already
+	}
 	if err != nil {
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
 	}

@@ -87,7 +87,7 @@ func steps(templates [][]byte, program []byte) (l []step) {
 	var now step
 	send := func() {
 		// A message that stops the daemon would end the test.
-		if len(now.m) > 0 && (len(now.m) < 2 || !slices.Contains([]pfkey.Type{pfkey.TypeXStop, pfkey.TypeXLeave}, pfkey.Type(now.m[1]))) {
+		if len(now.m) > 0 && (len(now.m) < 2 || !slices.Contains([]pfkey.Type{pfkey.TypeXStop, pfkey.TypeXLeave, pfkey.TypeXHandOver}, pfkey.Type(now.m[1]))) {
 			l = append(l, now)
 		}
 		now.m = nil

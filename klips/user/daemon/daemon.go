@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/engine"
-	"github.com/klips-go/ipsec/klips/user/host"
 )
 
 // firstDevices are there from the start, as after loading the KLIPS module.
@@ -37,6 +37,10 @@ type Config struct {
 	// and none where Host is given.
 	Filter Filter
 	Clock  clock.Clock // nil: this machine's
+	// TakeOver makes the daemon go on with all that the one has that runs in Rundir,
+	// which ends. Where that is not possible, the error is that of the other daemon, or
+	// one of package handover.
+	TakeOver bool
 	// Memory is how many bytes what clients make may take, see engine.Config.
 	Memory uint64
 	// Ready is called when the socket answers; may be nil.
@@ -68,7 +72,17 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer dir.Close()
-	patience, cancel := context.WithTimeout(ctx, lockPatience)
+	inherited := new(inheritance)
+	waits := lockPatience
+	if c.TakeOver {
+		if inherited, err = takeOver(ctx, c.Rundir); err != nil {
+			return err
+		}
+		defer inherited.listener.Close()
+		waits = takeOverPatience
+	}
+	state := inherited.state
+	patience, cancel := context.WithTimeout(ctx, waits)
 	lock, err := dir.TakeLock(patience)
 	cancel()
 	if err != nil {
@@ -77,7 +91,7 @@ func Run(ctx context.Context, c Config) error {
 	defer lock.Release()
 	noFilter := errors.New("the host has no packet filter")
 	if c.Host == nil {
-		h, err := host.Open()
+		h, err := openHost(inherited.fds)
 		if err != nil {
 			return err
 		}
@@ -95,9 +109,9 @@ func Run(ctx context.Context, c Config) error {
 	keeping := &marksState{dir: c.Statedir, log: c.Log}
 	keeping.open(ctx, c.Clock)
 	defer keeping.close() // after the engine
-	eng, err := engine.New(c.Host, engine.Config{
+	eng, err := resume(c.Host, engine.Config{
 		Version: "ipsec version: " + c.Version, Clock: c.Clock, Memory: c.Memory, Log: c.Log, Marks: keeping.file, MarksLost: keeping.lost,
-	})
+	}, state)
 	if err != nil {
 		return err
 	}
@@ -114,24 +128,42 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	for _, d := range firstDevices {
+		if state != nil {
+			break // those that the other daemon had are there
+		}
 		if err := eng.CreateDevice(ctx, d); err != nil && !errors.Is(err, syscall.EEXIST) {
 			return err
 		}
 	}
-	ln, err := listen(dir, user.SocketPath(c.Rundir))
-	if err != nil {
-		return err
+	ln := inherited.listener
+	if ln == nil {
+		if ln, err = listen(dir, user.SocketPath(c.Rundir)); err != nil {
+			return err
+		}
 	}
-	defer dir.RemoveSocket()
+	var s *server
+	defer func() {
+		if !s.gone.Load() { // else it is the next daemon's
+			dir.RemoveSocket()
+		}
+	}()
 	defer ln.Close()
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
-	s := &server{
-		eng: eng, log: c.Log, clock: c.Clock, stop: cancel,
+	s = &server{
+		listener: ln,
+		eng:      eng, log: c.Log, clock: c.Clock, stop: cancel,
 		started: c.Clock.Now(), rundir: c.Rundir, version: c.Version, marks: keeping,
 	}
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
 		s.mtu = h.MTU
+	}
+	if h, ok := c.Host.(interface{ OnLostAddrs(func([]netip.Addr)) }); ok {
+		h.OnLostAddrs(func(gone []netip.Addr) { go s.addrsLost(gone) })
+		defer h.OnLostAddrs(nil)
+	}
+	if h, ok := c.Host.(interface{ Descriptors() ([]int, error) }); ok {
+		s.descriptors = h.Descriptors
 	}
 	s.audience.deaf = s.deaf
 	eng.SetEvents(s)
@@ -139,7 +171,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	s.guards = newGuards(c.Filter, noFilter, eng, c.Log, c.Clock)
-	s.guards.takeUp()
+	s.guards.takeUp(state != nil)
 	guarding := make(chan struct{})
 	go func() {
 		defer close(guarding)
@@ -147,6 +179,9 @@ func Run(ctx context.Context, c Config) error {
 	}()
 	if c.Ready != nil {
 		c.Ready()
+	}
+	if state != nil {
+		c.Log.Info("taken over", "sas", len(state.SAs.SAs), "eroutes", len(state.Eroutes), "devices", len(state.Devices))
 	}
 	c.Log.Info("running", "rundir", c.Rundir, "pid", os.Getpid())
 	err = s.serve(ctx, ln)
@@ -163,6 +198,9 @@ func Run(ctx context.Context, c Config) error {
 // lockPatience is for a daemon that was killed: the kernel keeps its lock until
 // it has taken the devices down.
 const lockPatience = time.Second
+
+// takeOverPatience is for a daemon that hands over, and then for its end.
+const takeOverPatience = 10 * time.Second
 
 // listen makes the daemon's socket. One that is left over belongs to nobody,
 // since the lock is ours.

@@ -12,6 +12,9 @@ import (
 func (s *server) do(ctx context.Context, p *peer, m *pfkey.Message) result {
 	var r result
 	var err error
+	if s.gone.Load() {
+		return failed(m, syscall.ESHUTDOWN)
+	}
 	switch m.Type {
 	case pfkey.TypeGetSPI, pfkey.TypeUpdate, pfkey.TypeAdd, pfkey.TypeDelete, pfkey.TypeGet, pfkey.TypeFlush:
 		r, err = s.doSA(ctx, m)

@@ -40,6 +40,7 @@ type guards struct {
 	left  []guard.Flow // what a daemon before has closed by hand
 	last  guard.Rules  // as it was set
 	wrong bool         // it could not be set, which was logged
+	over  bool         // the next daemon has it: it stays as it is
 }
 
 // restTime is how long at least lies between two repairs of the filter: two programs
@@ -50,8 +51,9 @@ func newGuards(f Filter, none error, eng *engine.Engine, log *slog.Logger, c clo
 	return &guards{filter: f, none: none, eng: eng, log: log, clock: c, dirty: make(chan struct{}, 1)}
 }
 
-// takeUp reads what was left.
-func (g *guards) takeUp() {
+// takeUp reads what was left. whole: the stack has all that the daemon before had, so
+// that what was closed by hand follows from that.
+func (g *guards) takeUp(whole bool) {
 	if g.filter == nil {
 		return
 	}
@@ -63,11 +65,12 @@ func (g *guards) takeUp() {
 	g.last = left
 	g.asked = left.Clone()
 	for _, f := range left.Flows {
-		if f.ByHand {
+		if f.ByHand && !whole {
 			g.left = append(g.left, f)
 		}
 	}
 	g.asked.ByHand(false, nil, nil)
+	g.changed()
 }
 
 // knobs notes that knobs were set. With those that close flows somebody has said anew
@@ -88,10 +91,21 @@ func (g *guards) knobs(set map[string]int) {
 	g.follow()
 }
 
+// handOver leaves the filter as it is to the next daemon: it must not follow a stack
+// that has been emptied.
+func (g *guards) handOver() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+}
+
 // guard guards a flow from now on.
 func (g *guards) guard(f klips.Guard) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.over {
+		return syscall.ESHUTDOWN
+	}
 	if g.filter == nil {
 		g.complain(g.none)
 		return syscall.EOPNOTSUPP
@@ -112,6 +126,9 @@ func (g *guards) guard(f klips.Guard) error {
 func (g *guards) unguard(s klips.Selector) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.over {
+		return syscall.ESHUTDOWN
+	}
 	old := g.asked.Clone()
 	if !g.asked.Open(s) {
 		return syscall.ENOENT
@@ -192,6 +209,9 @@ func (g *guards) run(ctx context.Context) {
 func (g *guards) follow() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.over {
+		return
+	}
 	if g.filter == nil {
 		if g.wantedLocked().Closes() {
 			g.complain(g.none)
@@ -207,6 +227,9 @@ func (g *guards) follow() {
 func (g *guards) mend() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.over {
+		return
+	}
 	now, err := g.filter.Read()
 	if err == nil && reflect.DeepEqual(now, g.last) && !g.wrong {
 		return

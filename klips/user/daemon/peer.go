@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user/clock"
 )
@@ -27,6 +29,7 @@ const listTimeout = 10 * time.Second
 type peer struct {
 	conn  *net.UnixConn
 	pid   int32 // of the process that connected
+	root  bool  // it is root's
 	clock clock.Clock
 
 	active atomic.Int64 // when it last asked or got an answer, see touch
@@ -48,12 +51,13 @@ type peer struct {
 // clients get the same.
 type outgoing struct {
 	b    []byte
+	fds  []int         // go with it
 	sent chan struct{} // closed when it is sent; nil for news
 }
 
-func newPeer(c *net.UnixConn, pid int32, clock clock.Clock) *peer {
+func newPeer(c *net.UnixConn, cred *unix.Ucred, clock clock.Clock) *peer {
 	p := &peer{
-		conn: c, pid: pid, clock: clock,
+		conn: c, pid: cred.Pid, root: cred.Uid == 0, clock: clock,
 		wake:   make(chan struct{}, 1),
 		closed: make(chan struct{}),
 		broken: make(chan struct{}),
@@ -88,11 +92,14 @@ func (p *peer) tell(b []byte) (ok, first bool) {
 }
 
 // answer queues an answer; the result is for wait.
-func (p *peer) answer(b []byte) (sent <-chan struct{}) {
+func (p *peer) answer(b []byte) (sent <-chan struct{}) { return p.answerWith(b, nil) }
+
+// answerWith is answer with descriptors, which stay the caller's.
+func (p *peer) answerWith(b []byte, fds []int) (sent <-chan struct{}) {
 	c := make(chan struct{})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.push(outgoing{b, c})
+	p.push(outgoing{b, fds, c})
 	return c
 }
 
@@ -146,7 +153,11 @@ func (p *peer) send() {
 		if o.sent != nil {
 			p.touch()
 		}
-		if _, err := p.conn.Write(o.b); err != nil {
+		var rights []byte
+		if len(o.fds) > 0 {
+			rights = unix.UnixRights(o.fds...)
+		}
+		if _, _, err := p.conn.WriteMsgUnix(o.b, rights, nil); err != nil {
 			return
 		}
 		if o.sent != nil {

@@ -33,9 +33,14 @@ type server struct {
 	audience audience
 	seq      atomic.Uint32 // of the last message that nobody asked for
 
-	// changes is held from carrying out a request that everyone hears about to
-	// queueing the messages, so that all hear of changes in their order.
+	// changes is held from carrying out a request that changes something to queueing
+	// the messages, so that all hear of changes in their order.
 	changes sync.Mutex
+	// gone: what there was is the next daemon's. It is set with changes held.
+	gone     atomic.Bool
+	listener *net.UnixListener
+	// descriptors returns copies of those of devices and sockets; nil: there are none.
+	descriptors func() ([]int, error)
 }
 
 // deaf tells once of a client that messages were dropped for. For one that did
@@ -65,6 +70,9 @@ func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return nil
+		case err != nil && s.gone.Load(): // who connects now waits for the next daemon
+			<-ctx.Done()
+			return nil
 		case err != nil: // out of descriptors, most likely: let clients go first
 			s.log.Warn("accept", "err", err)
 			if out := s.audience.evict(); out != nil {
@@ -84,12 +92,12 @@ func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 
 // client answers one client until it goes or the server stops.
 func (s *server) client(ctx context.Context, c *net.UnixConn) {
-	pid, err := allowed(c)
+	cred, err := allowed(c)
 	if err != nil {
 		s.log.Warn("client refused", "err", err)
 		return
 	}
-	p := newPeer(c, pid, s.clock)
+	p := newPeer(c, cred, s.clock)
 	defer p.close()
 	s.admit(p)
 	defer s.audience.leave(p)
@@ -104,32 +112,31 @@ func (s *server) client(ctx context.Context, c *net.UnixConn) {
 		err = s.answer(ctx, p, buf[:n])
 		clear(buf[:n])
 		if err != nil {
-			s.log.Warn("client lost", "pid", pid, "err", err)
+			s.log.Warn("client lost", "pid", p.pid, "err", err)
 			return
 		}
 	}
 }
 
 // allowed checks that the client is run by the same user or by root. The socket's
-// mode says the same, but modes of directories get changed. It returns the
-// client's process id.
-func allowed(c *net.UnixConn) (pid int32, err error) {
+// mode says the same, but modes of directories get changed. It returns who the client
+// is.
+func allowed(c *net.UnixConn) (cred *unix.Ucred, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var cred *unix.Ucred
 	var cerr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if cerr != nil {
-		return 0, cerr
+		return nil, cerr
 	}
 	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-		return 0, os.ErrPermission
+		return nil, os.ErrPermission
 	}
-	return cred.Pid, nil
+	return cred, nil
 }

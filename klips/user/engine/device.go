@@ -123,16 +123,28 @@ func (e *Engine) createDevice(name string) error {
 	if err := e.room(deviceCost); err != nil && int(e.numDevices.Load()) >= usualDevices {
 		return deviceError(op, name, err)
 	}
-	l, err := e.host.OpenLink(name)
+	d, err := e.openLocked(n, name)
 	if err != nil {
 		return deviceError(op, name, err)
+	}
+	e.startWorker(d)
+	return nil
+}
+
+// openLocked makes a device that has no worker yet.
+func (e *Engine) openLocked(n int, name string) (*device, error) {
+	l, err := e.host.OpenLink(name)
+	if err != nil {
+		return nil, err
 	}
 	e.numDevices.Add(1)
 	d := &device{num: n, link: l, done: make(chan struct{}), gone: make(chan struct{})}
 	e.devs[n] = d
-	go newOutWorker(e, d, n+1, batchSize).run()
-	return nil
+	return d, nil
 }
+
+// startWorker begins to take what is routed into a device.
+func (e *Engine) startWorker(d *device) { go newOutWorker(e, d, d.num+1, batchSize).run() }
 
 func (e *Engine) deleteDevice(name string) error {
 	const op = "delete device"

@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/eroute"
+	"github.com/klips-go/ipsec/klips/user/handover"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
@@ -85,6 +86,9 @@ var _ klips.Stack = (*Engine)(nil)
 type Config struct {
 	Version string      // what Version returns: the line of ipsec_version
 	Clock   clock.Clock // nil: this machine's
+	// State is what another engine has handed over; nil: nothing. The caller clears
+	// it, as soon as New has returned.
+	State *handover.State
 	// Memory is how many bytes SAs, eroutes, held packets and devices may take beyond
 	// BaseMemory; more of them are refused with ENOBUFS. 0: no bound.
 	Memory uint64
@@ -101,7 +105,7 @@ type Config struct {
 }
 
 // New starts an engine on a host: it receives packets from now on. There are
-// no devices yet. Close ends it.
+// no devices yet but those of Config.State. Close ends it.
 func New(host Host, c Config) (*Engine, error) {
 	if c.Clock == nil {
 		c.Clock = clock.System
@@ -133,6 +137,15 @@ func New(host Host, c Config) (*Engine, error) {
 	e.ports.init(r.SetUDPPorts)
 	e.keep.sas, e.keep.sent = map[*sadb.SA]bool{}, map[natFlow]int64{}
 	e.keeper.open(c.Marks, c.Clock, c.MarksLost)
+	if c.State != nil {
+		if err := e.restore(c.State); err != nil {
+			r.Close()
+			r.Release()
+			e.keep.close()
+			e.forget()
+			return nil, &klips.OpError{Op: "take over", Err: err}
+		}
+	}
 	go newInWorker(e).run()
 	return e, nil
 }
@@ -140,10 +153,19 @@ func New(host Host, c Config) (*Engine, error) {
 // Close forgets all SAs and their keys, and returns when no packet is under way any
 // more. The devices go, but for those of [Engine.KeepDevices].
 func (e *Engine) Close() error {
+	if e.quiesce() {
+		e.forget()
+	}
+	return nil
+}
+
+// quiesce returns when no packet is under way any more, and none will be. What the
+// engine knows is still there. false: that has been done already.
+func (e *Engine) quiesce() bool {
 	e.devMu.Lock()
 	if e.closed {
 		e.devMu.Unlock()
-		return nil
+		return false
 	}
 	e.closed = true
 	devs := e.devs
@@ -151,7 +173,6 @@ func (e *Engine) Close() error {
 
 	e.keep.close()
 	e.ports.close()
-	e.holds.close()
 	e.receiver.Close()
 	<-e.inDone
 	e.receiver.Release()
@@ -164,10 +185,15 @@ func (e *Engine) Close() error {
 			<-d.gone
 		}
 	}
+	return true
+}
+
+// forget forgets all that the engine knows, and clears the keys.
+func (e *Engine) forget() {
+	e.holds.close()
 	e.keeper.ended(e.sas.Flush()...)
 	e.keeper.close()
 	e.routes.Clear()
-	return nil
 }
 
 // now is the engine's clock: nanoseconds since it started, at least 1.

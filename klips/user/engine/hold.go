@@ -50,7 +50,7 @@ type HoldStats struct {
 // held is what is kept for one %hold eroute.
 type held struct {
 	route       *eroute.Entry
-	since       int64 // nanoseconds of the engine's clock
+	since       int64 // nanoseconds of the engine's clock, 0: from now on
 	first, last *heldPacket
 	trap        klips.SPI // what made the eroute: SPITrap, SPITrapSubnet, or 0: a command
 	inPlace     bool      // the eroute stands in the place of the trap
@@ -110,7 +110,9 @@ func (e *Engine) keepHoldLocked(h *held) {
 		hs.evicted.Add(1)
 	}
 	hs.memory.Add(h.size())
-	h.since = e.now()
+	if h.since == 0 {
+		h.since = e.now()
+	}
 	h.age = hs.byAge.PushBack(h)
 	hs.byRoute[h.route] = h
 	if hs.timer == nil {

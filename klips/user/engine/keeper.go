@@ -236,6 +236,34 @@ func (k *keeper) begun(b *beginning, sa *sadb.SA) {
 	}
 }
 
+// adopt keeps marks of an SA that another engine has handed over, which no packet uses
+// yet. It goes on from its own number: that one is exact.
+func (k *keeper) adopt(spec *klips.SASpec, sa *sadb.SA) {
+	if k.file == nil || !spec.SeqFits() {
+		return
+	}
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	key := k.file.Key(spec)
+	if key == (marks.Key{}) {
+		return
+	}
+	m, err := k.file.Begin(key)
+	if seq := sa.Seq.Load(); err == nil && seq > m.Sent { // the other one could not write it
+		m.Sent = seq
+		k.file.Set(key, marks.Mark{Sent: reserve(sa.ESN, seq, marks.Unsynced), Received: m.Received})
+		err = k.file.Sync()
+	}
+	k.mu.Lock()
+	k.sas[sa.Sent] = &kept{sa, key, m}
+	k.mu.Unlock()
+	if err != nil {
+		k.failLocked(err)
+	} else if !k.failed {
+		sa.SetLimit(reserve(sa.ESN, m.Sent, marks.Unsynced))
+	}
+}
+
 // ended takes note of SAs that have gone. It never waits; settle, or the next pass, does
 // the rest.
 func (k *keeper) ended(sas ...*sadb.SA) {

@@ -342,3 +342,55 @@ func TestMarksUpdate(t *testing.T) {
 		k.end()
 	}
 }
+
+// handOver puts the next engine in the place of each host's.
+func (k *keeping) handOver(t *testing.T) {
+	t.Helper()
+	for i, e := range []**engine.Engine{&k.a, &k.b} {
+		s := (*e).HandOver()
+		k.must(k.files[i].Close())
+		f, err := marks.Open(t.Context(), k.dirs[i], k.clock.Now, func(what string) { t.Error(what) })
+		k.must(err)
+		k.files[i] = f
+		h := k.ha
+		if i == 1 {
+			h = k.hb
+		}
+		*e, err = engine.New(h, engine.Config{Clock: k.clock, Marks: f, State: s})
+		k.must(err)
+		s.Clear()
+		t.Cleanup(func() { (*e).Close() })
+	}
+	k.b.SetEvents(&k.d)
+}
+
+// TestMarksHandedOver: an SA that was handed over goes on with the next number, and
+// its mark is kept as before: not even a kill then has a number sent twice.
+func TestMarksHandedOver(t *testing.T) {
+	for _, esn := range []bool{false, true} {
+		k := newKeeping(t, 64, esn)
+		k.add()
+		recorded := k.send(0, 5)
+		k.arrive(recorded...)
+		for range 2 {
+			k.handOver(t)
+		}
+		more := k.send(0, 3)
+		if got := number(more[0]); got != 6 {
+			t.Errorf("ESN %v: the next number is %d, want 6", esn, got)
+		}
+		if got := k.arrive(append(recorded, more...)...); len(got) != 3 {
+			t.Errorf("ESN %v: %d packets are taken, want the 3 new ones", esn, len(got))
+		}
+		k.clock.Advance(time.Second)
+		k.kill()
+		k.begin(t)
+		k.add()
+		if got := k.arrive(append(recorded, more...)...); len(got) != 0 {
+			t.Errorf("ESN %v: %d recorded packets are taken after a kill", esn, len(got))
+		}
+		if got := number(k.send(0, 1)[0]); got <= 8 {
+			t.Errorf("ESN %v: after a kill the next number is %d, which was used", esn, got)
+		}
+	}
+}

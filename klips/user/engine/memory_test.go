@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
 // live returns how many bytes of the heap are in use.
@@ -42,6 +43,15 @@ func testSA(n int, proto klips.Proto) *klips.SASpec {
 	return s
 }
 
+// ipPacket returns a UDP packet of many zeros.
+func ipPacket(n int) []byte {
+	p := make([]byte, n)
+	p[0], p[8], p[9] = 0x45, 64, packet.ProtoUDP
+	packet.SetTotal(p, n)
+	packet.FixChecksum(p)
+	return p
+}
+
 func testEroute(n int) klips.Eroute {
 	return klips.Eroute{
 		Selector: klips.Selector{
@@ -69,6 +79,29 @@ func TestCosts(t *testing.T) {
 	t.Logf("an SA takes %d bytes", got)
 	if got > saCost {
 		t.Errorf("an SA takes %d bytes, and %d are counted", got, saCost)
+	}
+	const compressors = 20
+	text := ipPacket(1000)
+	before = live()
+	for i := range compressors {
+		spec := testSA(i, klips.ProtoComp)
+		if err := e.AddSA(ctx, spec); err != nil {
+			t.Fatal(err)
+		}
+		s, err := stateOf(e.sas.Lookup(spec.ID), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &packet.Buffer{B: make([]byte, packet.Headroom+len(text)+packet.Tailroom), Off: packet.Headroom, End: packet.Headroom + len(text)}
+		copy(b.Bytes(), text)
+		if done, err := s.compr.Compress(b, uint16(spec.ID.SPI)); !done || err != nil {
+			t.Fatalf("compressed: %v, %v", done, err)
+		}
+	}
+	got = (live() - before) / compressors
+	t.Logf("a comp SA takes %d bytes", got)
+	if got > saCost+compressorCost {
+		t.Errorf("a comp SA takes %d bytes, and %d are counted", got, saCost+compressorCost)
 	}
 	before = live()
 	for i := range n {

@@ -26,7 +26,13 @@ type Host struct {
 
 	mu      sync.Mutex // guards what follows
 	wires   map[*wire]struct{}
+	links   map[*link]struct{}
 	awaited map[*awaited]struct{}
+
+	receiver  *rawip.Receiver // nil before there is one
+	lostAddrs func(gone []netip.Addr)
+
+	inherited inherited
 }
 
 var _ engine.Host = (*Host)(nil)
@@ -34,7 +40,7 @@ var _ engine.Host = (*Host)(nil)
 // Open begins to watch the host's addresses and devices. The goroutine it
 // starts ends with Close.
 func Open() (*Host, error) {
-	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, awaited: map[*awaited]struct{}{}}
+	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{
 		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR,
 	})
@@ -55,6 +61,7 @@ func Open() (*Host, error) {
 func (h *Host) Close() error {
 	err := h.conn.Close()
 	<-h.done
+	h.inherited.close()
 	return err
 }
 
@@ -83,8 +90,31 @@ func (h *Host) readAddrs() error {
 			}
 		}
 	}
-	h.local.Store(&set)
+	old := h.local.Swap(&set)
+	if old == nil {
+		return nil
+	}
+	var gone []netip.Addr
+	for a := range *old {
+		if _, ok := set[a]; !ok {
+			gone = append(gone, a)
+		}
+	}
+	h.mu.Lock()
+	tell := h.lostAddrs
+	h.mu.Unlock()
+	if len(gone) > 0 && tell != nil {
+		tell(gone)
+	}
 	return nil
+}
+
+// OnLostAddrs has f called for addresses that are the host's own no more, by the
+// goroutine that watches: f must not wait. There is one f.
+func (h *Host) OnLostAddrs(f func(gone []netip.Addr)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lostAddrs = f
 }
 
 // watch follows address and device changes until the socket closes.
@@ -105,7 +135,22 @@ func (h *Host) watch() {
 }
 
 // OpenLink makes a TUN device, or takes one up that a daemon has left.
-func (h *Host) OpenLink(name string) (engine.Link, error) { return openLink(name) }
+func (h *Host) OpenLink(name string) (engine.Link, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	open := openLink
+	if fd, ok := h.inherited.links[name]; ok {
+		delete(h.inherited.links, name)
+		open = func(string) (*link, error) { return newLink(fd) }
+	}
+	l, err := open(name)
+	if err != nil {
+		return nil, err
+	}
+	l.host = h
+	h.links[l] = struct{}{}
+	return l, nil
+}
 
 // LeftLinks returns the TUN devices that a daemon has left.
 func (h *Host) LeftLinks() ([]engine.LeftLink, error) { return Left() }
@@ -114,4 +159,14 @@ func (h *Host) LeftLinks() ([]engine.LeftLink, error) { return Left() }
 func (h *Host) MTU(name string) (int, error) { return mtu(name) }
 
 // OpenReceiver opens raw sockets for ESP and AH.
-func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) { return rawip.NewReceiver(batch) }
+func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r, err := rawip.NewReceiver(batch, h.inherited.sockets...)
+	h.inherited.sockets = nil
+	if err != nil {
+		return nil, err
+	}
+	h.receiver = r
+	return r, nil
+}

@@ -13,6 +13,7 @@ import (
 type link struct {
 	tun.Device
 	name string
+	host *Host // nil: it belongs to none
 }
 
 // tunFlags are those of all devices: one that was left has the same.
@@ -27,15 +28,25 @@ func openLink(name string) (*link, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	dev, got, err := tun.CreateUnmonitoredTUNFromFD(fd)
+	l, err := newLink(fd)
 	if err != nil {
-		unix.Close(fd)
 		return nil, err
 	}
 	// An address that the kernel makes up (fe80::…) would send router
 	// solicitations into the tunnel.
-	_ = writeSysctl("net/ipv6/conf/"+got+"/addr_gen_mode", "1")
-	return &link{dev, got}, nil
+	_ = writeSysctl("net/ipv6/conf/"+l.name+"/addr_gen_mode", "1")
+	return l, nil
+}
+
+// newLink makes a link of the descriptor of a TUN device, which belongs to it from
+// now on.
+func newLink(fd int) (*link, error) {
+	dev, name, err := tun.CreateUnmonitoredTUNFromFD(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &link{Device: dev, name: name}, nil
 }
 
 // makeTUN makes a TUN device, or takes up one that was left. A device that somebody
@@ -95,6 +106,17 @@ func (l *link) Keep(physical string) error {
 		return err
 	}
 	return l.persist(1)
+}
+
+// Close ends reading. What is queued in the device stays there for whoever has a copy
+// of its descriptor, else it is lost.
+func (l *link) Close() error {
+	if l.host != nil {
+		l.host.mu.Lock()
+		delete(l.host.links, l)
+		l.host.mu.Unlock()
+	}
+	return l.Device.Close()
 }
 
 // Remove removes the device: it goes with its file.

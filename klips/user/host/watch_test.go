@@ -200,9 +200,26 @@ func TestAddresses(t *testing.T) {
 	if n.host.IsLocal(netip.MustParseAddr("192.0.2.8")) {
 		t.Error("another address of the subnet is local")
 	}
+	gone := make(chan netip.Addr, 10)
+	n.host.OnLostAddrs(func(l []netip.Addr) {
+		for _, a := range l {
+			gone <- a
+		}
+	})
 	n.must(n.conn.Delete(context.Background(), n.index("eth0")))
 	for _, a := range []netip.Prefix{a4, a6} {
 		n.wait(a.String()+" is not local", func() bool { return !n.host.IsLocal(a.Addr()) })
+	}
+	for told := map[netip.Addr]bool{}; !told[a4.Addr()] || !told[a6.Addr()]; {
+		select {
+		case a := <-gone:
+			if told[a] {
+				t.Errorf("told twice that %v is gone", a)
+			}
+			told[a] = true
+		case <-time.After(patience):
+			t.Fatalf("told within %v only of %v", patience, told)
+		}
 	}
 }
 
@@ -433,6 +450,73 @@ func TestLeftLinks(t *testing.T) {
 	}
 	if removed, err := host.RemoveLeft(); removed != nil || err != nil {
 		t.Errorf("RemoveLeft = %v, %v, want that another's device stays", removed, err)
+	}
+}
+
+// What is routed into a TUN device while one process has closed it and the next one has
+// not opened it is there for the next one, if it inherits the descriptor.
+func TestInherit(t *testing.T) {
+	if err := lab.CanTUN(); err != nil {
+		skip.Without(t, skip.TUN, err)
+	}
+	if !inNamespace(t) {
+		return
+	}
+	n := newNamespace(t)
+	l, err := n.host.OpenLink("ipsec3")
+	n.must(err)
+	n.must(l.Keep("eth0"))
+	n.setUp("ipsec3", true)
+	n.must(n.conn.AddAddr(context.Background(), rtnl.Addr{Index: n.index("ipsec3"), Prefix: netip.MustParsePrefix("10.1.0.1/24")}))
+	r, err := n.host.OpenReceiver(8)
+	n.must(err)
+	fds, err := n.host.Descriptors()
+	n.must(err)
+	n.must(l.Close())
+	r.Close()
+	r.Release()
+	c, err := net.Dial("udp4", "10.1.0.2:9")
+	n.must(err)
+	defer c.Close()
+	const texts = "abcdefgh"
+	for i := range texts {
+		_, err := c.Write([]byte{texts[i]})
+		n.must(err)
+	}
+
+	h, err := host.Inherit(fds)
+	n.must(err)
+	defer h.Close()
+	if left, err := h.LeftLinks(); left != nil || err != nil {
+		t.Errorf("left are %v, %v, want none", left, err)
+	}
+	l, err = h.OpenLink("ipsec3")
+	n.must(err)
+	defer l.Remove()
+	got := ""
+	bufs, sizes := make([][]byte, 128), make([]int, 128)
+	for i := range bufs {
+		bufs[i] = make([]byte, 70000)
+	}
+	for len(got) < len(texts) {
+		k, err := l.Read(bufs, sizes, 16)
+		n.must(err)
+		for i := range k {
+			p := bufs[i][16 : 16+sizes[i]]
+			if p[0]>>4 == 4 && p[9] == unix.IPPROTO_UDP {
+				got += string(p[28:])
+			}
+		}
+	}
+	if got != texts {
+		t.Errorf("read %q, want %q", got, texts)
+	}
+	r, err = h.OpenReceiver(8)
+	n.must(err)
+	r.Close()
+	r.Release()
+	if _, err := h.OpenLink("ipsec3"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("opened twice: %v, want EBUSY", err)
 	}
 }
 

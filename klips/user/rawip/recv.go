@@ -30,7 +30,9 @@ type Receiver struct {
 	batch *mmsg.Batch
 	pipe  [2]int
 	once  sync.Once
-	taken map[place]int // UDP sockets that keep ports from being unreachable
+
+	mu    sync.Mutex
+	taken map[place]int // UDP sockets that keep ports from being unreachable; guarded by mu
 }
 
 type recvSocket struct {
@@ -39,15 +41,26 @@ type recvSocket struct {
 	v6    bool
 }
 
-// NewReceiver opens the sockets; batch is how many packets a Recv may return.
+// NewReceiver opens the sockets; batch is how many packets a Recv may return. Inherited
+// ones, which another receiver's Sockets has returned, take the places of their kind,
+// with what is queued in them; they belong to the receiver from now on.
 // EPERM without CAP_NET_RAW.
-func NewReceiver(batch int) (*Receiver, error) {
+func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
 	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}, taken: map[place]int{}}
+	raw := r.inherit(inherited)
 	if err := unix.Pipe2(r.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		for _, fd := range raw {
+			unix.Close(fd)
+		}
+		r.closeAll()
 		return nil, os.NewSyscallError("pipe2", err)
 	}
 	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			if fd, ok := raw[rawKind{family, int(proto)}]; ok {
+				r.socks = append(r.socks, recvSocket{fd, proto, family == unix.AF_INET6})
+				continue
+			}
 			fd, err := recvOpen(family, int(proto))
 			if err == unix.EAFNOSUPPORT && family == unix.AF_INET6 {
 				continue
@@ -200,6 +213,8 @@ func (r *Receiver) closeAll() {
 		unix.Close(s.fd)
 	}
 	r.socks = nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for k, fd := range r.taken {
 		unix.Close(fd)
 		delete(r.taken, k)

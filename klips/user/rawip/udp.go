@@ -25,6 +25,8 @@ func (r *Receiver) SetUDPPorts(ports []uint16) {
 			_ = setFilter(s.fd, s.v6, ports)
 		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for k, fd := range r.taken {
 		if !slices.Contains(ports, k.port) {
 			unix.Close(fd)

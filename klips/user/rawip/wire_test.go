@@ -303,3 +303,54 @@ func TestNoSuchDevice(t *testing.T) {
 		t.Errorf("NewSender = %v, want ENXIO", err)
 	}
 }
+
+// What arrives while one receiver is closed and the next one is not there yet is
+// received by the next one, if it inherits the sockets; and a UDP port stays taken.
+func TestInherit(t *testing.T) {
+	l := newLine(t)
+	const port = 4500
+	l.must(l.there.Do(func() error { l.in.SetUDPPorts([]uint16{port}); return nil }))
+	l.send(ip(false, packet.ProtoESP, "ESP of before"))
+	if got := l.receive(1, ""); !bytes.HasSuffix(got[0], []byte("ESP of before")) {
+		t.Errorf("received %x", got[0])
+	}
+	fds, err := l.in.Sockets()
+	l.must(err)
+	l.in.Close()
+	l.in.Release()
+	var want []string
+	for _, v6 := range []bool{false, true} {
+		for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH} {
+			text := fmt.Sprintf("meanwhile %v %d", v6, proto)
+			want = append(want, text)
+			l.send(ip(v6, proto, text))
+		}
+	}
+	l.must(l.there.Do(func() (err error) {
+		if c, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port)); err == nil {
+			c.Close()
+			t.Error("the port is free")
+		}
+		l.in, err = rawip.NewReceiver(8, fds...)
+		return err
+	}))
+	t.Cleanup(l.in.Release)
+	got := l.receive(len(want), "")
+	for _, text := range want {
+		found := false
+		for _, p := range got {
+			found = found || bytes.HasSuffix(p, []byte(text))
+		}
+		if !found {
+			t.Errorf("%s is not received", text)
+		}
+	}
+	l.must(l.there.Do(func() error {
+		l.in.SetUDPPorts(nil)
+		c, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}))
+}

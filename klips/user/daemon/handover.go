@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/engine"
+	"github.com/klips-go/ipsec/klips/user/handover"
+	"github.com/klips-go/ipsec/klips/user/host"
+)
+
+// A daemon that is asked for it gives all that it has to the next one, and ends: first
+// its packet path, so that no sequence number is used after it has been written down.
+// From that moment on it changes nothing any more. If something fails then, both are
+// without SAs, and the devices stay and drop what is routed into them.
+//
+// The copies of the descriptors keep the queues of devices and sockets alive, so that
+// the next daemon gets what comes in between.
+
+// handOver answers a request for all that there is.
+func (s *server) handOver(p *peer, m *pfkey.Message) error {
+	refuse := func(err error) error { return s.publish(p, toSender(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))) }
+	// The same user without root's rights may change SAs, and learns no key.
+	if !p.root {
+		return refuse(syscall.EPERM)
+	}
+	if elsewhere(p.pid) {
+		return refuse(syscall.EXDEV)
+	}
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	if s.gone.Load() {
+		return refuse(syscall.ESHUTDOWN)
+	}
+	fds, err := s.copies()
+	defer closeAll(fds)
+	if err != nil {
+		s.log.Error("nothing can be handed over", "err", err)
+		return refuse(err)
+	}
+	s.guards.handOver()
+	s.gone.Store(true)
+	defer s.stop()
+	_ = s.listener.SetDeadline(time.Unix(1, 0)) // long past
+	state := s.eng.HandOver()
+	if state == nil {
+		return refuse(syscall.ESHUTDOWN)
+	}
+	file, err := handover.Seal(state)
+	state.Clear()
+	if err != nil {
+		s.log.Error("what there was cannot be handed over and is lost", "err", err)
+		return refuse(err)
+	}
+	defer file.Close()
+	answer, err := pfkey.Ack(m.Header).Marshal()
+	if err != nil {
+		return err
+	}
+	s.log.Info("handed over", "to", p.pid, "sas", len(state.SAs.SAs), "eroutes", len(state.Eroutes))
+	return sent(p.waitAtMost(p.answerWith(answer, append([]int{int(file.Fd())}, fds...)), listTimeout))
+}
+
+// elsewhere reports whether a process is in another network namespace, where the devices
+// and sockets of this one are of no use. Where that cannot be known it is not.
+func elsewhere(pid int32) bool {
+	here, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
+	return err == nil && !os.SameFile(here, there)
+}
+
+// copies returns copies of the descriptors that go with the state: the daemon's own
+// socket first, then those of the host's devices and sockets.
+func (s *server) copies() (fds []int, err error) {
+	c, err := s.listener.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	cerr := c.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(cerr, err); err != nil {
+		return nil, err
+	}
+	fds = append(fds, fd)
+	if s.descriptors != nil {
+		more, err := s.descriptors()
+		if err != nil {
+			return fds, err
+		}
+		fds = append(fds, more...)
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// An inheritance is what a daemon has from the one before; the zero value: nothing.
+type inheritance struct {
+	state    *handover.State
+	listener *net.UnixListener // who connected meanwhile waits there
+	fds      []int             // of the host's devices and sockets
+}
+
+// takeOver asks the daemon that runs in a run directory for all that it has.
+func takeOver(ctx context.Context, rundir string) (*inheritance, error) {
+	c, err := user.Dial(user.SocketPath(rundir))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
+	defer cancel()
+	fds, err := c.HandOver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i, err := inherit(fds)
+	if err != nil {
+		return nil, fmt.Errorf("take over: %w", err)
+	}
+	return i, nil
+}
+
+// inherit makes use of what has come; all descriptors are closed where that fails.
+func inherit(fds []int) (i *inheritance, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(fds)
+		}
+	}()
+	if len(fds) < 2 {
+		return nil, fmt.Errorf("%w: %d descriptors came with it", handover.ErrFormat, len(fds))
+	}
+	file, socket := os.NewFile(uintptr(fds[0]), "handover"), os.NewFile(uintptr(fds[1]), "listener")
+	defer file.Close()
+	defer socket.Close()
+	fds = fds[2:]
+	i = &inheritance{fds: fds}
+	if i.state, err = handover.Open(file); err != nil {
+		return nil, err
+	}
+	if i.listener, err = adopt(socket); err != nil {
+		i.state.Clear()
+		return nil, err
+	}
+	return i, nil
+}
+
+// adopt makes this process the one that listens on a socket: who connects from now on
+// sees its process number (SO_PEERCRED in unix(7)), by which a daemon is ended.
+func adopt(socket *os.File) (*net.UnixListener, error) {
+	ln, err := net.FileListener(socket)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := ln.(*net.UnixListener)
+	if !ok {
+		ln.Close()
+		return nil, fmt.Errorf("%w: its socket is none of a daemon", handover.ErrFormat)
+	}
+	u.SetUnlinkOnClose(false)
+	if err := unix.Listen(int(socket.Fd()), unix.SOMAXCONN); err != nil {
+		u.Close()
+		return nil, os.NewSyscallError("listen", err)
+	}
+	return u, unix.SetNonblock(int(socket.Fd()), true) // Fd has made both block
+}
+
+// openHost opens this machine, with the descriptors that another daemon has given.
+func openHost(fds []int) (*host.Host, error) {
+	if len(fds) == 0 {
+		return host.Open()
+	}
+	return host.Inherit(fds)
+}
+
+// resume makes an engine that goes on with a state, which may be nil, and clears it.
+func resume(h engine.Host, c engine.Config, state *handover.State) (*engine.Engine, error) {
+	c.State = state
+	if state != nil {
+		defer state.Clear()
+	}
+	return engine.New(h, c)
+}

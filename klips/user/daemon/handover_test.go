@@ -1,0 +1,198 @@
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/guard"
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/daemon"
+)
+
+// A running is a daemon that runs in the test.
+type running struct {
+	t    *testing.T
+	c    daemon.Config
+	end  context.CancelFunc
+	done chan error
+}
+
+func runIn(t *testing.T, rundir string, h *klipstest.Host, f daemon.Filter, takeOver bool) *running {
+	t.Helper()
+	r := &running{t: t, done: make(chan error, 1)}
+	ready := make(chan struct{})
+	r.c = daemon.Config{
+		Rundir: rundir, Version: "test", Host: h, Filter: f, Log: slog.New(slog.DiscardHandler),
+		TakeOver: takeOver, Ready: func() { close(ready) },
+	}
+	var ctx context.Context
+	ctx, r.end = context.WithCancel(context.Background())
+	go func() { r.done <- daemon.Run(ctx, r.c) }()
+	select {
+	case <-ready:
+	case err := <-r.done:
+		t.Fatal(err)
+	}
+	return r
+}
+
+// ended returns when the daemon has ended, as it should.
+func (r *running) ended() {
+	r.t.Helper()
+	if err := <-r.done; err != nil {
+		r.t.Errorf("Run = %v", err)
+	}
+}
+
+// A daemon that takes over has all that there was, and the other one ends. Who asks
+// for a connection at any moment gets one.
+func TestTakeOver(t *testing.T) {
+	needRoot(t)
+	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+	rundir := filepath.Join(t.TempDir(), "run")
+	r := runIn(t, rundir, h, nil, false)
+	c := dial(t, rundir)
+	id := klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: 0x113, Proto: klips.ProtoTun}
+	for _, err := range []error{
+		c.AddSA(t.Context(), &klips.SASpec{ID: id, Src: local}),
+		c.Attach(t.Context(), "ipsec0", "eth0"),
+		c.DeleteDevice(t.Context(), "ipsec1"),
+		c.Set(t.Context(), map[string]int{"tos": 0}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	see := func() (s user.Status, sas []klips.SA) {
+		t.Helper()
+		c := dial(t, rundir)
+		s, err := c.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sas, err = c.SAs(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Uptime = 0
+		for i := range sas {
+			sas[i].Life.AddTime.Count = 0
+		}
+		return s, sas
+	}
+	status, sas := see()
+
+	stop, refused := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(refused)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			c, err := user.Dial(user.SocketPath(rundir))
+			if err != nil {
+				refused <- err
+				return
+			}
+			c.Close()
+		}
+	}()
+	for range 3 {
+		next := runIn(t, rundir, h, nil, true)
+		r.ended()
+		r = next
+		gotStatus, gotSAs := see()
+		equate := cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()}
+		if d := cmp.Diff(status, gotStatus, equate); d != "" {
+			t.Errorf("status (-before +after):\n%s", d)
+		}
+		if d := cmp.Diff(sas, gotSAs, equate); d != "" {
+			t.Errorf("SAs (-before +after):\n%s", d)
+		}
+	}
+	close(stop)
+	if err := <-refused; err != nil {
+		t.Errorf("a connection was refused: %v", err)
+	}
+	r.end()
+	r.ended()
+	if _, err := user.Dial(user.SocketPath(rundir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// A closedFilter must not be opened once it closes a flow.
+type closedFilter struct {
+	*filter
+	t *testing.T
+}
+
+func (f *closedFilter) Set(r guard.Rules) error {
+	if was, _ := f.Read(); was.Closes() && !r.Closes() {
+		f.t.Error("the filter is opened")
+	}
+	return f.filter.Set(r)
+}
+
+// What the packet filter keeps closed stays closed while a daemon takes over.
+func TestTakeOverFilter(t *testing.T) {
+	needRoot(t)
+	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+	f := &closedFilter{newFilter(guard.Rules{}), t}
+	rundir := filepath.Join(t.TempDir(), "run")
+	r := runIn(t, rundir, h, f, false)
+	c := dial(t, rundir)
+	sel := klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}
+	id := klips.SAID{Dst: netip.MustParseAddr("192.0.2.9"), SPI: 0x113, Proto: klips.ProtoTun}
+	for _, err := range []error{
+		c.AddSA(t.Context(), &klips.SASpec{ID: id, Src: local}),
+		c.SetEroute(t.Context(), klips.Eroute{Selector: sel, ID: id}, klips.ErouteAdd),
+		c.Set(t.Context(), map[string]int{"outbound_clear": 1}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed := []string{"out by hand " + sel.String(), "192.0.2.9"}
+	f.becomes(t, closed...)
+	for range 3 {
+		next := runIn(t, rundir, h, f, true)
+		r.ended()
+		r = next
+		f.becomes(t, closed...)
+	}
+	r.end()
+	r.ended()
+}
+
+// Where no daemon runs there is nothing to take over.
+func TestTakeOverNothing(t *testing.T) {
+	err := daemon.Run(t.Context(), daemon.Config{
+		Rundir: filepath.Join(t.TempDir(), "run"), Log: slog.New(slog.DiscardHandler), TakeOver: true,
+		Host: klipstest.NewHost(new(klipstest.Network), nil),
+	})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Run = %v, want ErrNotExist", err)
+	}
+}
+
+// needRoot skips a test that only root can do.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		skip.Without(t, skip.Root, "keys are handed over to root only")
+	}
+}

@@ -1,0 +1,221 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/eroute"
+	"github.com/klips-go/ipsec/klips/user/handover"
+)
+
+// An engine hands over in the order that keeps numbers from being used twice: first no
+// packet is under way any more, then what there is is written down, then it is
+// forgotten here. The next engine has all of it in place before its first packet.
+//
+// The IVs of combined modes are not handed over. Each Sealer begins at a random one, so
+// that the next engine's are one more Sealer of the key; esp.Sealer has the figures.
+
+// HandOver closes the engine, as Close does, and returns all that it held; nil where
+// it was closed already. Nobody may ask the engine for anything meanwhile. The caller
+// clears the state, which has the keys.
+func (e *Engine) HandOver() *handover.State {
+	s := &handover.State{Knobs: e.Knobs(), Debug: e.trace.get()}
+	e.devMu.Lock()
+	devs := e.devicesLocked()
+	for _, d := range devs {
+		s.Devices = append(s.Devices, d.saveLocked())
+	}
+	e.devMu.Unlock()
+	if !e.quiesce() {
+		return nil
+	}
+	for i, d := range devs {
+		s.Devices[i].Stats = d.stats.read()
+	}
+	s.Now = e.now()
+	s.SAs = *e.sas.Save()
+	for i := range s.SAs.SAs { // listed as before, until the next packet
+		if sa := e.sas.Lookup(s.SAs.SAs[i].ID); sa != nil {
+			s.SAs.SAs[i].IV = info(sa, s.Now).IV
+		}
+	}
+	s.Paths = e.savePaths()
+	s.Eroutes = saveEroutes(e.routes)
+	s.Holds = e.holds.save()
+	s.Expired, s.Evicted = e.holds.expired.Load(), e.holds.evicted.Load()
+	e.forget()
+	return s
+}
+
+func (d *device) saveLocked() handover.Device {
+	s := handover.Device{Name: d.link.Name(), EverAttached: d.everAttached, Wanted: d.wanted, WantedIndex: d.wantedIndex}
+	if a := d.att.Load(); a != nil {
+		s.Attached, s.AttMTU = true, a.attMTU
+	}
+	return s
+}
+
+func (e *Engine) savePaths() (l []handover.Path) {
+	e.keep.mu.Lock()
+	defer e.keep.mu.Unlock()
+	for sa := range e.keep.sas {
+		if p := sa.Data.(*states).path.Load(); p != nil {
+			l = append(l, handover.Path{ID: sa.ID, Device: p.d.link.Name(), Src: p.src})
+		}
+	}
+	return l
+}
+
+func saveEroutes(t *eroute.Table) (l []handover.Eroute) {
+	for _, r := range t.ByAge() {
+		l = append(l, handover.Eroute{Eroute: r.Eroute(), LastUse: r.LastUse.Load()})
+	}
+	return l
+}
+
+func (hs *holds) save() (l []handover.Hold) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for at := hs.byAge.Front(); at != nil; at = at.Next() {
+		h := at.Value.(*held)
+		l = append(l, handover.Hold{
+			Route: h.route.Selector, Since: h.since, Trap: h.trap, InPlace: h.inPlace,
+			First: h.first.save(), Last: h.last.save(),
+		})
+	}
+	return l
+}
+
+func (p *heldPacket) save() *handover.Packet {
+	if p == nil {
+		return nil
+	}
+	return &handover.Packet{Device: p.dev.link.Name(), Bytes: p.bytes}
+}
+
+// restore makes all that another engine has handed over. It comes before the first
+// packet. What fails for lack of a device is left out, as a daemon that starts does.
+func (e *Engine) restore(s *handover.State) error {
+	// The clock goes on where it was: then all times mean what they meant. The time
+	// that the hand-over takes does not count.
+	e.start = e.clock.Now().Add(-time.Duration(max(s.Now-1, 0)))
+	e.trace.set(klips.DebugChange{Set: true, Masks: s.Debug})
+	knobs := map[string]int{}
+	for _, k := range s.Knobs {
+		if _, ok := e.knobs.find(k.Name); ok { // one of another version changes nothing here
+			knobs[k.Name] = k.Value
+		}
+	}
+	if err := e.SetKnobs(knobs); err != nil {
+		return err
+	}
+	sas, err := e.sas.Restore(&s.SAs, initStates)
+	if err != nil {
+		return err
+	}
+	e.watch(1, sas...)
+	for i, sa := range sas {
+		e.keeper.adopt(&s.SAs.SAs[i].SASpec, sa)
+	}
+	for _, r := range s.Eroutes {
+		if err := e.routes.Add(r.Eroute); err != nil {
+			return fmt.Errorf("eroute %v: %w", r.Selector, err)
+		}
+		e.routes.Get(r.Selector).LastUse.Store(r.LastUse)
+	}
+	devs, err := e.restoreDevices(s.Devices)
+	if err != nil {
+		return err
+	}
+	for _, p := range s.Paths {
+		if sa, d := e.sas.Lookup(p.ID), devs[p.Device]; sa != nil && d != nil {
+			sa.Data.(*states).follow(d, p.Src)
+		}
+	}
+	e.restoreHolds(s, devs)
+	for _, d := range devs {
+		e.startWorker(d)
+	}
+	return nil
+}
+
+// restoreDevices opens devices, which have no worker yet: it would drop what is routed
+// into them before they are attached.
+func (e *Engine) restoreDevices(saved []handover.Device) (devs map[string]*device, err error) {
+	e.devMu.Lock()
+	defer e.devMu.Unlock()
+	devs = map[string]*device{}
+	defer func() {
+		if err != nil {
+			for _, d := range devs {
+				d.awaitNothing()
+				d.att.Swap(nil).retire()
+				d.link.Close()
+				e.devs[d.num] = nil
+			}
+		}
+	}()
+	for _, s := range saved {
+		n, ok := deviceNumber(s.Name)
+		if !ok || n >= len(e.devs) || e.devs[n] != nil {
+			return devs, fmt.Errorf("there is no device %s", s.Name)
+		}
+		d, err := e.openLocked(n, s.Name)
+		if err != nil {
+			return devs, err
+		}
+		devs[s.Name] = d
+		d.stats.restore(s.Stats)
+		d.everAttached, d.wanted, d.wantedIndex = s.EverAttached, s.Wanted, s.WantedIndex
+		if s.Attached {
+			_, err := e.attachLocked(d, s.Wanted, true)
+			if err == nil {
+				d.att.Load().attMTU = s.AttMTU
+				continue
+			}
+			e.inform(slog.LevelWarn, "it cannot be attached as it was", d, s.Wanted, slog.Any("err", err))
+		}
+		if d.wanted != "" {
+			e.awaitLocked(d)
+		}
+	}
+	return devs, nil
+}
+
+func (s *stats) restore(v klips.DeviceStats) {
+	s.txPackets.Store(v.TxPackets)
+	s.txBytes.Store(v.TxBytes)
+	s.txErrors.Store(v.TxErrors)
+	s.txDropped.Store(v.TxDropped)
+	s.rxPackets.Store(v.RxPackets)
+	s.rxBytes.Store(v.RxBytes)
+	s.rxErrors.Store(v.RxErrors)
+	s.rxDropped.Store(v.RxDropped)
+}
+
+func (e *Engine) restoreHolds(s *handover.State, devs map[string]*device) {
+	hs := &e.holds
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	packet := func(p *handover.Packet) *heldPacket {
+		if p == nil || devs[p.Device] == nil {
+			return nil
+		}
+		return &heldPacket{devs[p.Device], slices.Clone(p.Bytes)}
+	}
+	for _, h := range s.Holds {
+		if r := e.routes.Get(h.Route); r != nil && hs.byRoute[r] == nil {
+			e.keepHoldLocked(&held{route: r, trap: h.Trap, inPlace: h.InPlace, first: packet(h.First), last: packet(h.Last), since: h.Since})
+		}
+	}
+	hs.expired.Store(s.Expired)
+	hs.evicted.Store(s.Evicted)
+	// They are as old as they were: the oldest may be too old by now.
+	if hs.timer != nil {
+		hs.timer.Stop()
+		hs.timer = e.clock.AfterFunc(0, e.expireHolds)
+	}
+}

@@ -1,0 +1,21 @@
+package user
+
+import (
+	"context"
+
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// HandOver asks the daemon for all that it has, and to stop. The first descriptor is
+// for [handover.Open], the others are those of the daemon's devices and sockets; they
+// are the caller's. The daemon has gone when its lock is free. EPERM: this user may not
+// have keys. EXDEV: the daemon is in another network namespace. EINVAL: the daemon is of a version that hands nothing over.
+func (c *Client) HandOver(ctx context.Context) (fds []int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	fds, err = c.current().CallForFiles(ctx, pfkey.HandOver())
+	if err != nil {
+		return nil, opError("take over", "", err)
+	}
+	return fds, nil
+}
