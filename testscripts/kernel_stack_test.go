@@ -3,6 +3,7 @@ package testscripts
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,11 +25,14 @@ import (
 	"github.com/klips-go/ipsec/testscripts/qemu"
 )
 
+// inGuest chooses the tests that TestDeviceKernel runs in its guest.
+var inGuest = flag.String("guest", "^TestInterop(Contract|Stack|Foreign|Concurrent|Collect|Forward|Scripts)", "the tests to run in the guest of TestDeviceKernel")
+
 // TestDeviceKernel runs the tests of the stack xfrm under a kernel that has xfrm
 // interfaces.
 func TestDeviceKernel(t *testing.T) {
 	need(t, "qemu")
-	args := []string{"-test.run=^TestInterop(Contract|Stack|Foreign|Concurrent|Collect|Forward|Scripts)"}
+	args := []string{"-test.run=" + *inGuest}
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
