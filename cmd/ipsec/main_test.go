@@ -178,10 +178,10 @@ func TestFishCompletion(t *testing.T) {
 		t.Fatalf("make install: %v\n%s", err, out)
 	}
 	for line, want := range map[string]string{
-		"ipsec spig":         "spigrp",
-		"ipsec spi --comp d": "deflate",
-		"ipsec_spi --replay_":   "--replay_window",
-		"ipsec_spi --comp d": "deflate",
+		"ipsec spig":          "spigrp",
+		"ipsec spi --comp d":  "deflate",
+		"ipsec_spi --replay_": "--replay_window",
+		"ipsec_spi --comp d":  "deflate",
 	} {
 		cmd := exec.Command(fish, "--no-config", "-c", "complete -C $argv[1]", line)
 		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "PATH="+dest+"/usr/sbin:"+os.Getenv("PATH"))

@@ -28,7 +28,6 @@ const (
 type change struct {
 	c     *nftables.Conn
 	table *nftables.Table
-	sets  []*nftables.Set // those of the flows, and of fragments
 	peers map[bool]*nftables.Set
 	// ports and protocols
 	ports, protected *nftables.Set
