@@ -25,6 +25,12 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // has reports whether a line has all of some texts.
 func (l *lockedBuffer) has(texts ...string) bool {
 	l.mu.Lock()

@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -129,17 +128,16 @@ func (f *filter) is(t *testing.T, want ...string) {
 type guarded struct {
 	*user.Client
 	*filter
-	log    *bytes.Buffer
+	log    *lockedBuffer
 	clock  *clocktest.Clock
 	rundir string
 }
 
 func startGuarded(t *testing.T, f *filter) *guarded {
 	t.Helper()
-	g := &guarded{filter: f, log: new(bytes.Buffer), clock: clocktest.New()}
+	g := &guarded{filter: f, log: new(lockedBuffer), clock: clocktest.New()}
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
-	var mu sync.Mutex
-	g.rundir = startWith(t, daemon.Config{Host: h, Filter: f, Clock: g.clock, Log: slog.New(slog.NewTextHandler(lockedWriter{&mu, g.log}, nil))})
+	g.rundir = startWith(t, daemon.Config{Host: h, Filter: f, Clock: g.clock, Log: slog.New(slog.NewTextHandler(g.log, nil))})
 	c, err := user.Dial(user.SocketPath(g.rundir))
 	if err != nil {
 		t.Fatal(err)
@@ -147,17 +145,6 @@ func startGuarded(t *testing.T, f *filter) *guarded {
 	t.Cleanup(func() { c.Close() })
 	g.Client = c
 	return g
-}
-
-type lockedWriter struct {
-	mu *sync.Mutex
-	b  *bytes.Buffer
-}
-
-func (w lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
 }
 
 var (
@@ -319,8 +306,11 @@ func TestGuardMended(t *testing.T) {
 	if _, err := g.Guard(t.Context(), klips.Guard{Selector: netFlow}); err != nil {
 		t.Fatal(err)
 	}
-	sets := g.sets
-	g.filter.lost(nil) // nothing has changed
+	f := g.filter
+	f.mu.Lock()
+	sets, lost := f.sets, f.lost
+	f.mu.Unlock()
+	lost(nil) // nothing has changed
 	for range 2 {
 		g.flush()
 		for len(g.flows()) == 0 { // the test's own limit ends it
@@ -328,10 +318,11 @@ func TestGuardMended(t *testing.T) {
 		}
 		g.is(t, outNet)
 	}
-	if g.mu.Lock(); g.sets != sets+2 {
-		t.Errorf("the filter was set %d times, want 2", g.sets-sets)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sets != sets+2 {
+		t.Errorf("the filter was set %d times, want 2", f.sets-sets)
 	}
-	g.mu.Unlock()
 }
 
 // TestNoFilter: where the kernel has none the client learns it, and the log has one
