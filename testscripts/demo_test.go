@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -40,8 +41,12 @@ func buildDemo(t *testing.T) (demo, ipsec string) {
 func TestDemo(t *testing.T) {
 	need(t, "root", "tun")
 	demo, ipsec := buildDemo(t)
+	before, _ := os.ReadDir(marks.DefaultDir) // it need not be there
 	out, err := exec.Command(demo, "-ipsec", ipsec).CombinedOutput()
 	checkDemo(t, string(out), err)
+	if after, _ := os.ReadDir(marks.DefaultDir); len(after) != len(before) {
+		t.Errorf("the demonstration leaves sequence marks: %v", after)
+	}
 
 	t.Run("user", func(t *testing.T) {
 		need(t, "userns")

@@ -273,7 +273,8 @@ func (s *show) run(g *gateway, line string) (string, error) {
 	cmd := exec.Command(s.ipsec, words[1:]...)
 	cmd.Args[0] = words[0]
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(s.ipsec)+":/usr/sbin:/usr/bin:/sbin:/bin")
+	// The keys are used once: no sequence numbers are remembered.
+	cmd.Env = append(os.Environ(), "IPSEC_STATEDIR=none", "PATH="+filepath.Dir(s.ipsec)+":/usr/sbin:/usr/bin:/sbin:/bin")
 	// ^C is this program's to handle: the commands take milliseconds.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// The daemon that start leaves behind must not hold a pipe open, so a file.
