@@ -179,13 +179,8 @@ func reverse(s klips.Selector) klips.Selector {
 func compareFlows(a, b Flow) int {
 	return cmp.Or(
 		compareBool(a.In, b.In), compareBool(a.Pass, b.Pass), compareBool(a.ByHand, b.ByHand),
-		comparePrefix(a.Src, b.Src), comparePrefix(a.Dst, b.Dst),
-		cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.DstPort, b.DstPort),
+		klips.CompareSelectors(a.Selector, b.Selector),
 	)
-}
-
-func comparePrefix(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
 func compareBool(a, b bool) int {
