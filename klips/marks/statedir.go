@@ -1,10 +1,9 @@
 package marks
 
 import (
-	"fmt"
-	"os"
 	"path/filepath"
-	"syscall"
+
+	"github.com/klips-go/ipsec/klips/internal/netns"
 )
 
 // DefaultDir is where the marks of the machine's first network namespace are kept.
@@ -28,22 +27,5 @@ func Dir(getenv func(string) string) (string, error) {
 	case getenv("IPSEC_RUNDIR") != "":
 		return "", nil
 	}
-	own, err := netns("/proc/self/ns/net")
-	if err != nil {
-		return DefaultDir, nil
-	}
-	// Without the right to look at process 1 it is not ours.
-	if first, err := netns("/proc/1/ns/net"); err == nil && first == own {
-		return DefaultDir, nil
-	}
-	return filepath.Join(DefaultDir, fmt.Sprintf("netns-%d", own)), nil
-}
-
-// netns returns the inode number of a namespace file.
-func netns(path string) (uint64, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	return fi.Sys().(*syscall.Stat_t).Ino, nil
+	return netns.Dir(DefaultDir), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/internal/netns"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -63,34 +64,13 @@ func (e *RundirError) Unwrap() error { return e.Err }
 func Rundir(getenv func(string) string) (string, error) {
 	d := getenv("IPSEC_RUNDIR")
 	if d == "" {
-		return defaultRundir(), nil
+		return netns.Dir(DefaultRundir), nil
 	}
 	abs, err := filepath.Abs(d)
 	if err != nil {
 		return "", &RundirError{Path: d, Why: "IPSEC_RUNDIR is a relative path, and the working directory is gone", Help: "set it to an absolute path", Err: err}
 	}
 	return abs, checkLength(abs)
-}
-
-func defaultRundir() string {
-	own, err := netns("/proc/self/ns/net")
-	if err != nil {
-		return DefaultRundir
-	}
-	// Without the right to look at process 1 it is not ours.
-	if first, err := netns("/proc/1/ns/net"); err == nil && first == own {
-		return DefaultRundir
-	}
-	return filepath.Join(DefaultRundir, fmt.Sprintf("netns-%d", own))
-}
-
-// netns returns the inode number of a namespace file.
-func netns(path string) (uint64, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	return fi.Sys().(*syscall.Stat_t).Ino, nil
 }
 
 // SocketPath returns the path of the daemon's socket in a run directory.

@@ -1,0 +1,32 @@
+// Package netns gives each network namespace a directory of its own.
+package netns
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Dir returns base in the network namespace of process 1, and netns-<inode> below it
+// in any other.
+func Dir(base string) string {
+	own, err := inode("/proc/self/ns/net")
+	if err != nil {
+		return base
+	}
+	// Without the right to look at process 1 it is not ours.
+	if first, err := inode("/proc/1/ns/net"); err == nil && first == own {
+		return base
+	}
+	return filepath.Join(base, fmt.Sprintf("netns-%d", own))
+}
+
+// inode returns the inode number of a namespace file.
+func inode(path string) (uint64, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return fi.Sys().(*syscall.Stat_t).Ino, nil
+}
