@@ -31,6 +31,7 @@ type change struct {
 	peers map[bool]*nftables.Set
 	// ports and protocols
 	ports, protected *nftables.Set
+	rules            int // how many there are so far
 	err              error
 }
 
@@ -63,6 +64,7 @@ func (g *change) chain(name string) *nftables.Chain {
 }
 
 func (g *change) rule(c *nftables.Chain, parts ...match) {
+	g.rules++
 	g.c.AddRule(&nftables.Rule{Table: g.table, Chain: c, Exprs: slices.Concat(parts...)})
 }
 

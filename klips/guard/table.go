@@ -22,6 +22,7 @@ type Table struct {
 	mu   sync.Mutex
 	c    *nftables.Conn
 	mine map[uint32]bool // the netlink addresses that requests came from
+	made int             // the rules that Set has made
 }
 
 // ErrNone is the error of a kernel without nftables, or with one that lacks
@@ -98,6 +99,7 @@ func (t *Table) Set(r Rules) error {
 		if old == nil {
 			return nil
 		}
+		t.made = 0
 		t.c.DelTable(klipsTable())
 		return t.again(kernelError(t.c.Flush()))
 	}
@@ -116,7 +118,29 @@ func (t *Table) Set(r Rules) error {
 	if g.err != nil {
 		return t.again(g.err)
 	}
+	t.made = g.rules
 	return t.again(kernelError(t.c.Flush()))
+}
+
+// Whole reports whether the table has as many rules as Set has made: others can take
+// rules away and leave the sets, which [Table.Read] reads.
+func (t *Table) Whole() (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return false, kernelError(err)
+	}
+	defer c.Close()
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: append([]byte(tableName), 0)}})
+	if err != nil {
+		return false, err
+	}
+	l, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE, Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attrs...),
+	})
+	return len(l) == t.made, err
 }
 
 // sets lists the sets of the table; nil without an error: there is no table.

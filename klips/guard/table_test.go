@@ -488,3 +488,31 @@ func TestWatch(t *testing.T) {
 		t.Errorf("what was done to another table, or by ourselves, is noticed: the table is %s", got)
 	}
 }
+
+// TestWhole: rules that others take away are missed, although the sets are there.
+func TestWhole(t *testing.T) {
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		skip.Without(t, skip.NFTables, err)
+	}
+	w := newWorld(t)
+	var r Rules
+	r.Close(klips.Guard{Selector: sel("10.1.0.0/16", "10.2.0.0/16"), In: true})
+	p := pkt{src: addr("10.1.0.1"), dst: addr("10.2.0.1"), proto: 17}.bytes()
+	for _, line := range []string{"flush table inet klips", "flush chain inet klips out4", "flush chain inet klips out"} {
+		w.set(r)
+		if ok, err := w.table.Whole(); !ok || err != nil || !w.refusedBy(p) {
+			t.Errorf("as it was set it is not whole: %v, %v", ok, err)
+		}
+		if out, err := exec.Command(nft, strings.Fields(line)...).CombinedOutput(); err != nil {
+			t.Fatalf("nft %s: %v: %s", line, err, out)
+		}
+		if ok, err := w.table.Whole(); ok || err != nil || w.refusedBy(p) {
+			t.Errorf("after nft %s it is whole: %v, %v", line, ok, err)
+		}
+	}
+	w.set(Rules{})
+	if ok, err := w.table.Whole(); !ok || err != nil {
+		t.Errorf("without a table it is not whole: %v, %v", ok, err)
+	}
+}

@@ -20,6 +20,7 @@ import (
 type Filter interface {
 	Set(guard.Rules) error
 	Read() (guard.Rules, error)
+	Whole() (bool, error)
 	Counters() (guard.Counters, error)
 	Watch(lost func(err error)) (stop func(), err error)
 }
@@ -231,7 +232,8 @@ func (g *guards) mend() {
 		return
 	}
 	now, err := g.filter.Read()
-	if err == nil && reflect.DeepEqual(now, g.last) && !g.wrong {
+	whole, werr := g.filter.Whole()
+	if err == nil && werr == nil && whole && reflect.DeepEqual(now, g.last) && !g.wrong {
 		return
 	}
 	g.last = guard.Rules{}

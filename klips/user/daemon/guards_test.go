@@ -27,6 +27,7 @@ type filter struct {
 	cond  *sync.Cond
 	rules guard.Rules
 	sets  int
+	empty bool // others have taken the rules away, but not the sets
 	err   error
 	lost  func(error)
 }
@@ -43,7 +44,7 @@ func (f *filter) Set(r guard.Rules) error {
 	if f.err != nil {
 		return f.err
 	}
-	f.rules = r.Normal()
+	f.rules, f.empty = r.Normal(), false
 	f.sets++
 	f.cond.Broadcast()
 	return nil
@@ -53,6 +54,12 @@ func (f *filter) Read() (guard.Rules, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.rules.Clone(), nil
+}
+
+func (f *filter) Whole() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.empty, nil
 }
 
 func (f *filter) Counters() (guard.Counters, error) { return guard.Counters{Out: 3, In: 4}, nil }
@@ -323,6 +330,25 @@ func TestGuardMended(t *testing.T) {
 	if f.sets != sets+2 {
 		t.Errorf("the filter was set %d times, want 2", f.sets-sets)
 	}
+}
+
+// TestGuardEmptied: rules that were taken away are made again, although the sets are
+// there.
+func TestGuardEmptied(t *testing.T) {
+	g := startGuarded(t, newFilter(guard.Rules{}))
+	if _, err := g.Guard(t.Context(), klips.Guard{Selector: netFlow}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.filter
+	f.mu.Lock()
+	f.empty = true
+	lost := f.lost
+	f.mu.Unlock()
+	lost(nil)
+	for whole := false; !whole; whole, _ = f.Whole() { // the test's own limit ends it
+		g.clock.Advance(time.Second)
+	}
+	g.is(t, outNet)
 }
 
 // TestNoFilter: where the kernel has none the client learns it, and the log has one
