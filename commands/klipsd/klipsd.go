@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
@@ -83,8 +87,28 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		TakeOver: takeOver,
 		Memory:   memory.Bound(memory.Limit("/"), engine.BaseMemory),
 		Ready:    ready,
+		Moved:    func(ctx context.Context) { renew(ctx, env, rundir) },
 	})
 	return explain(rundir, err)
+}
+
+// renew makes the connections again whose default route has become another one. It is
+// another process, because it does what an operator would do, with this daemon.
+func renew(ctx context.Context, env *cli.Env, rundir string) {
+	if !followed.Any(rundir) {
+		return
+	}
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "manual", "--renew")
+	cmd.Args[0] = "ipsec"
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "IPSEC_STACK=user", "IPSEC_RUNDIR="+rundir)
+	cmd.Stdout, cmd.Stderr = env.Err, env.Err
+	// It takes back what it has begun.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Run(); err != nil && ctx.Err() == nil {
+		fmt.Fprintf(env.Err, "ipsec klipsd: ipsec manual --renew: %v\n", err)
+	}
 }
 
 // isTakeOver reports whether another daemon has refused to hand over what it has.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
@@ -23,6 +24,9 @@ type connection struct {
 	via   bool   // a route through iface can name the next hop
 
 	bindings []binding // of interfaces=
+	// follows: the end here, or its next hop, is %defaultroute; route is that.
+	follows bool
+	route   followed.Route
 
 	spi, base           klips.SPI // one of them, unless it is a shunt
 	esp, ah             string    // algorithms, as ipsec spi takes them; empty: none
@@ -182,7 +186,8 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 		if err != nil {
 			return hops, c.Get(sides[i]).Error(err.Error())
 		}
-		k.ends[i].addr, k.ends[i].nexthop = r.local, r.gateway
+		k.ends[i].addr, k.ends[i].nexthop = r.Local, r.Gateway
+		k.follows, k.route = true, r
 	}
 	for i := range k.ends {
 		if e := &k.ends[i]; e.any && k.ends[1-i].addr.Is6() {
@@ -294,9 +299,11 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 			if err != nil {
 				return p.Error(err.Error())
 			}
-			if r.gateway.IsValid() {
-				e.nexthop = r.gateway
+			if r.Gateway.IsValid() {
+				e.nexthop = r.Gateway
 			}
+			k.follows, k.route = true, r
+			k.route.Local = e.addr
 		default:
 			var err error
 			if e.nexthop, err = klips.ParseAddr(p.Value, klips.FamilyOf(e.addr), nil); err != nil {

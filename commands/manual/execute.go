@@ -29,6 +29,15 @@ type executor struct {
 	checks []check // of the applets that have been called
 }
 
+// newExecutor returns one without a plan.
+func newExecutor(caller *cli.Env, k *connection, n network, trace bool) *executor {
+	env := *caller
+	env.Name, _, _ = strings.Cut(caller.Name, " --label ")
+	x := &executor{caller: caller, env: &env, conn: k, net: n, trace: trace}
+	env.Later = x.later
+	return x
+}
+
 // applets are those that plans call.
 func applets(name string) *cli.App {
 	switch name {

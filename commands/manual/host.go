@@ -10,15 +10,17 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user"
 )
 
 // A host is what a connection must know of the host it is for.
 type host interface {
 	// defaultRoute returns the default route of a family.
-	defaultRoute(is6 bool) (gatewayRoute, error)
+	defaultRoute(is6 bool) (followed.Route, error)
 	// defaultDevice returns the device of the default route, of IPv4 if there is
 	// one.
 	defaultDevice() (string, error)
@@ -32,11 +34,9 @@ type host interface {
 	// reaches reports whether a route through the device can name hop as its
 	// gateway. It is true if nothing is known of the device.
 	reaches(device string, hop netip.Addr) bool
-}
-
-// A gatewayRoute is a default route.
-type gatewayRoute struct {
-	local, gateway netip.Addr // the gateway is invalid if there is none
+	// follow opens what is remembered of the connections that follow the default
+	// route, and locks it.
+	follow() (*followed.Dir, error)
 }
 
 // An identity is an address of this host and the virtual device it goes with.
@@ -116,7 +116,7 @@ type system struct {
 
 var _ host = system{}
 
-func (s system) defaultRoute(is6 bool) (gatewayRoute, error) {
+func (s system) defaultRoute(is6 bool) (followed.Route, error) {
 	family := "IPv4"
 	if is6 {
 		family = "IPv6"
@@ -124,30 +124,38 @@ func (s system) defaultRoute(is6 bool) (gatewayRoute, error) {
 	r, err := findDefault(is6)
 	switch {
 	case errors.Is(err, errNoDefault):
-		return gatewayRoute{}, fmt.Errorf("this host has no %s default route; give the address itself", family)
+		return followed.Route{}, fmt.Errorf("this host has no %s default route; give the address itself", family)
 	case err != nil:
-		return gatewayRoute{}, fmt.Errorf("the %s default route: %w", family, err)
+		return followed.Route{}, fmt.Errorf("the %s default route: %w", family, err)
 	case r.Src.IsValid():
-		return gatewayRoute{r.Src, r.Gateway}, nil
+		return followed.Route{Local: r.Src, Gateway: r.Gateway, Device: r.Device}, nil
 	}
 	// The address of the device that is in the gateway's network, else its first.
 	prefixes, err := addresses(r.Device)
 	if err != nil {
-		return gatewayRoute{}, fmt.Errorf("the %s default route: %w", family, err)
+		return followed.Route{}, fmt.Errorf("the %s default route: %w", family, err)
 	}
-	best := gatewayRoute{gateway: r.Gateway}
+	best := followed.Route{Gateway: r.Gateway, Device: r.Device}
 	for _, p := range prefixes {
 		if p.Addr().Is6() != is6 || p.Addr().IsLinkLocalUnicast() && !r.Gateway.IsLinkLocalUnicast() && is6 {
 			continue
 		}
-		if !best.local.IsValid() || r.Gateway.IsValid() && p.Contains(r.Gateway) && !p.Addr().IsLinkLocalUnicast() {
-			best.local = p.Addr()
+		if !best.Local.IsValid() || r.Gateway.IsValid() && p.Contains(r.Gateway) && !p.Addr().IsLinkLocalUnicast() {
+			best.Local = p.Addr()
 		}
 	}
-	if !best.local.IsValid() {
+	if !best.Local.IsValid() {
 		return best, fmt.Errorf("%s, where the %s default route leads, has no such address; give the address itself", r.Device, family)
 	}
 	return best, nil
+}
+
+func (s system) follow() (*followed.Dir, error) {
+	rundir, err := user.Rundir(s.env.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return followed.Open(rundir)
 }
 
 func (s system) defaultDevice() (string, error) {

@@ -63,10 +63,7 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	if i >= 0 {
 		d = s.devices[i]
 	}
-	var b binding
-	if i := slices.IndexFunc(k.bindings, func(b binding) bool { return b.virtual == k.iface }); i >= 0 {
-		b = k.bindings[i]
-	}
+	b := k.binding()
 	switch {
 	case d.Physical != "" && b.physical != "" && b.physical != d.Physical && !b.byRoute:
 		return nil, b.param.Error(fmt.Sprintf("%s=%s, but %s is attached to %s; detach it with ipsec tncfg --detach --virtual %s, or change the line",
@@ -106,10 +103,18 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	return steps, nil
 }
 
+// binding is that of the connection's virtual device; it is empty if the file has none.
+func (k *connection) binding() (b binding) {
+	if i := slices.IndexFunc(k.bindings, func(b binding) bool { return b.virtual == k.iface }); i >= 0 {
+		b = k.bindings[i]
+	}
+	return b
+}
+
 // ownAddress returns the address of this end on the physical device, for the
 // virtual device, as KLIPS' setup did it; ok is false if there is none, or the
-// virtual device has it. An IPv6 address gets no prefix: the kernel would route
-// the whole network through the virtual device.
+// virtual device has it. It gets no prefix: the kernel would route the whole network
+// through the virtual device, IPv4 as soon as the physical one has another address.
 func (k *connection) ownAddress(n network, physical string) (p netip.Prefix, ok bool) {
 	list, err := n.addresses(physical)
 	if err != nil {
@@ -119,9 +124,7 @@ func (k *connection) ownAddress(n network, physical string) (p netip.Prefix, ok 
 	if i < 0 {
 		return p, false
 	}
-	if p = list[i]; p.Addr().Is6() {
-		p = netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
-	}
+	p = netip.PrefixFrom(list[i].Addr(), list[i].Addr().BitLen())
 	// A device that is made by attaching it has none yet.
 	has, err := n.addresses(k.iface)
 	return p, err != nil || !slices.ContainsFunc(has, func(h netip.Prefix) bool { return h.Addr() == p.Addr() })

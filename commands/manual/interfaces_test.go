@@ -55,7 +55,7 @@ func TestInterfaces(t *testing.T) {
 // TestAttach: --up and --route attach the virtual device as interfaces= has it,
 // or are refused with the device named and nothing made.
 func TestAttach(t *testing.T) {
-	const attached = "link ipsec0 10.0.0.1/24\n"
+	const attached = "link ipsec0 10.0.0.1/32\n"
 	tests := []struct {
 		name, file string
 		physical   string // of ipsec0 before; "-": there is no ipsec0

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
@@ -35,6 +36,7 @@ func App() *cli.App {
 			"[--show] [--union] [--config FILE] --down [--unroute] NAME ...",
 			"[--show] [--union] [--config FILE] --route NAME ...",
 			"[--show] [--union] [--config FILE] --unroute NAME ...",
+			"[--show] --renew [NAME ...]",
 			"--showonly [--other] [--iam ADDR@IFACE] [--union] [--config FILE] --up NAME ...",
 		},
 		Options: append([]getopt.Option{
@@ -42,6 +44,7 @@ func App() *cli.App {
 			{Name: "down", Help: "remove its SAs and its eroute; the route stays"},
 			{Name: "route", Help: "make its route only; packets without an eroute are dropped"},
 			{Name: "unroute", Help: "remove its route; with --down after the rest"},
+			{Name: "renew", Whole: true, Help: "make connections again that were made by another %defaultroute"},
 			{Name: "config", Arg: "FILE", Help: "read FILE instead of " + configFile, Values: []string{"<file>"}},
 			{Name: "noinclude", Help: "ignore include lines"},
 			{Name: "union", Help: "the names are parts of one connection"},
@@ -56,7 +59,8 @@ func App() *cli.App {
 }
 
 func notes() string {
-	return "NAME is a conn section of the file. Several make one connection together.\n"
+	return "NAME is a conn section of the file. Several make one connection together.\n" +
+		"With --renew each NAME is a connection; without one it is all that follow\n%defaultroute.\n"
 }
 
 // A request is a command line that has been understood.
@@ -73,7 +77,7 @@ type request struct {
 }
 
 func parse(env *cli.Env, args []string) (*request, error) {
-	r := &request{config: configFile}
+	r := &request{}
 	r.TakesOperands = true
 	err := r.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
 		switch name {
@@ -115,11 +119,16 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	switch {
 	case r.operation == "":
 		return r, cli.Usagef("what to do is missing; give one of --up, --down, --route and --unroute")
-	case len(r.names) == 0:
+	case r.operation == "renew" && r.config != "":
+		return r, cli.Usagef("--config does not go with --renew: each connection has the file that it was made from")
+	case r.operation == "renew" && r.showOnly:
+		return r, cli.Usagef("--showonly does not go with --renew; --show does")
+	case len(r.names) == 0 && r.operation != "renew":
 		return r, cli.Usagef("--%s needs a connection name", r.operation)
 	case r.other && !r.showOnly:
 		return r, cli.Usagef("--other goes with --showonly; this host is not the other end")
 	}
+	r.config = cmp.Or(r.config, configFile)
 	for _, n := range r.names {
 		if err := conf.CheckName(n); err != nil {
 			return r, cli.Usagef("connection: %v", err)
@@ -152,6 +161,11 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 	if r.obsolete {
 		cli.Notef(env, "this form is obsolete; write --%s %s", r.operation, strings.Join(r.names, " "))
 	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if r.operation == "renew" {
+		return renew(ctx, env, r, h, n)
+	}
 	f := &configuration{host: h, me: r.me}
 	if f.file, err = r.loader.Load(r.config); err != nil {
 		return err
@@ -169,10 +183,8 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 	for _, n := range k.notes {
 		cli.Notef(env, "conn %s: %s", k.name, n)
 	}
-	child := *env
-	child.Name, _, _ = strings.Cut(env.Name, " --label ")
-	x := &executor{caller: env, env: &child, conn: k, net: n, trace: r.show, plan: makePlan(k, r.operation, nil)}
-	child.Later = x.later
+	x := newExecutor(env, k, n, r.show)
+	x.plan = makePlan(k, r.operation, nil)
 	if err := x.try(ctx); err != nil {
 		return c.Errorf("%v", err)
 	}
@@ -181,8 +193,14 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 			return x.plan.write(w, env.StackName, !strings.HasPrefix(r.operation, "down"))
 		})
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	var dir *followed.Dir
+	if k.follows {
+		if dir, err = h.follow(); err != nil {
+			x.note("it will not be made again when the default route changes: %v", err)
+		} else {
+			defer dir.Close()
+		}
+	}
 	at, err := x.look(ctx)
 	if err != nil {
 		return err
@@ -193,6 +211,11 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 			return err
 		}
 		return c.Errorf("%v", err)
+	}
+	if dir != nil {
+		if err := r.remember(dir, k); err != nil {
+			x.note("it will not be made again when the default route changes: %v", err)
+		}
 	}
 	return x.advise(ctx)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
@@ -29,6 +30,15 @@ type testHost struct {
 	own, rest []string
 	noDefault bool
 	pointed   bool // its virtual devices reach no gateway
+	rundir    string
+	route     followed.Route // %defaultroute of IPv4, if it is valid
+}
+
+func (h testHost) follow() (*followed.Dir, error) {
+	if h.rundir == "" {
+		return nil, errors.New("the test has no run directory")
+	}
+	return followed.Open(h.rundir)
 }
 
 func ids(texts []string) (list []identity) {
@@ -57,14 +67,16 @@ func (h testHost) deviceOf(a netip.Addr) string { return "eth0" }
 
 func (h testHost) reaches(string, netip.Addr) bool { return !h.pointed }
 
-func (h testHost) defaultRoute(is6 bool) (gatewayRoute, error) {
+func (h testHost) defaultRoute(is6 bool) (followed.Route, error) {
 	switch {
 	case h.noDefault:
-		return gatewayRoute{}, errors.New("this host has no IPv4 default route; give the address itself")
+		return followed.Route{}, errors.New("this host has no IPv4 default route; give the address itself")
+	case h.route.Local.IsValid() && !is6:
+		return h.route, nil
 	case is6:
-		return gatewayRoute{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::fe")}, nil
+		return followed.Route{Local: netip.MustParseAddr("2001:db8::1"), Gateway: netip.MustParseAddr("2001:db8::fe"), Device: "eth0"}, nil
 	}
-	return gatewayRoute{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.254")}, nil
+	return followed.Route{Local: netip.MustParseAddr("10.0.0.1"), Gateway: netip.MustParseAddr("10.0.0.254"), Device: "eth0"}, nil
 }
 
 var left = testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec0", "2001:db8::1@ipsec0"}, rest: []string{"10.1.0.1@ipsec0"}}
@@ -472,13 +484,14 @@ func (tb *table) addresses(device string) (list []netip.Prefix, err error) {
 // bench is an applet on a stack with a memory.
 type bench struct {
 	model *model
+	host  testHost
 	table table
 	file  string
 }
 
 func newBench(t *testing.T, text string) *bench {
 	t.Helper()
-	b := &bench{model: newModel(), table: table{links: []string{"ipsec0 up"}}, file: filepath.Join(t.TempDir(), "ipsec.conf")}
+	b := &bench{model: newModel(), host: left, table: table{links: []string{"ipsec0 up"}}, file: filepath.Join(t.TempDir(), "ipsec.conf")}
 	if err := os.WriteFile(b.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -487,8 +500,11 @@ func newBench(t *testing.T, text string) *bench {
 
 func (b *bench) run(line string) clitest.Result {
 	w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return b.model }}
-	h := left
-	return clitest.Run(app(h, &b.table), w, append([]string{"--config", b.file}, strings.Fields(line)...)...)
+	args := strings.Fields(line)
+	if args[0] != "--renew" {
+		args = append([]string{"--config", b.file}, args...)
+	}
+	return clitest.Run(app(b.host, &b.table), w, args...)
 }
 
 // guarded is what keeps flows from passing in clear, as text.

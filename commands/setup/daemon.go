@@ -216,13 +216,13 @@ func (d daemon) stop(ctx context.Context) error {
 	case err != nil:
 		return err
 	case dir == nil:
-		return errors.Join(d.removeLeft(), openAll())
+		return errors.Join(d.removeLeft(), openAll(d.rundir))
 	}
 	defer dir.Close()
 	if err := d.stopIn(ctx, dir, (*user.Client).Stop); err != nil {
 		return err
 	}
-	if err := errors.Join(d.removeLeft(), openAll()); err != nil {
+	if err := errors.Join(d.removeLeft(), openAll(d.rundir)); err != nil {
 		return err
 	}
 	// The log has nothing to tell after a proper stop.

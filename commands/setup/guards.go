@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips/guard"
 )
@@ -35,14 +36,15 @@ func writeUnprotected(w io.Writer, n *guard.Counters) {
 }
 
 // openAll ends what keeps flows from passing in clear when the stack is not there:
-// the packet filter and the unreachable routes. A stop is asked for, so it opens.
-func openAll() error {
+// the packet filter and the unreachable routes. A stop is asked for, so it opens. What
+// follows the default route is forgotten.
+func openAll(rundir string) error {
 	err := guard.Remove()
 	if err != nil {
 		err = fmt.Errorf("the table inet klips of nftables stays: %w; remove it with: nft delete table inet klips", err)
 	}
 	stops, lerr := routes.Backstops()
-	errs := []error{err, lerr}
+	errs := []error{err, lerr, followed.Forget(rundir)}
 	for _, dst := range stops {
 		if err := routes.RemoveBackstop(dst); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("the unreachable route to %v stays: %w", dst, err))

@@ -8,7 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -112,7 +114,7 @@ func (k kernel) stop(ctx context.Context) error {
 	if s.Name() == "klips" {
 		// Its devices come and go with its module. As long as they are there, so
 		// are the routes into them, and packets are dropped.
-		return openAll()
+		return k.openAll()
 	}
 	devices, err := s.Devices(ctx)
 	if err != nil {
@@ -124,7 +126,20 @@ func (k kernel) stop(ctx context.Context) error {
 			return explain.Error(explain.DeleteDevice, d.Name, err)
 		}
 	}
-	return openAll()
+	return k.openAll()
+}
+
+// openAll is openAll where commands have made the run directory for what they remember.
+func (k kernel) openAll() error {
+	rundir, err := user.Rundir(k.env.Getenv)
+	if err != nil {
+		return err
+	}
+	err = openAll(rundir)
+	if strings.HasPrefix(rundir, user.DefaultRundir+"/") {
+		_ = os.Remove(rundir) // it stays where something else is in it
+	}
+	return err
 }
 
 // held are the far ends of transport mode, where a stack takes packets without a

@@ -7,9 +7,41 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
+// follow calls Moved, first for what has happened before, until ctx ends. The channel is
+// closed when it is not called any more.
+func (c *Config) follow(ctx context.Context) <-chan struct{} {
+	done := make(chan struct{})
+	h, ok := c.Host.(interface{ OnMoved(func()) })
+	if !ok || c.Moved == nil {
+		close(done)
+		return done
+	}
+	moved := make(chan struct{}, 1)
+	moved <- struct{}{}
+	h.OnMoved(func() {
+		select {
+		case moved <- struct{}{}:
+		default: // it will be called anyway
+		}
+	})
+	go func() {
+		defer close(done)
+		defer h.OnMoved(nil)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-moved:
+				c.Moved(ctx)
+			}
+		}
+	}()
+	return done
+}
+
 // addrsLost writes into the log which addresses are the host's own no more and stand in
-// SAs. The daemon cannot make those again: it does not know from which connections they
-// were made, nor what the peer does.
+// SAs. Those that follow the default route are made again, see [Config].Moved; of others
+// it is not known from which connections they were made, nor what the peer does.
 func (s *server) addrsLost(gone []netip.Addr) {
 	sas, err := s.eng.SAs(context.Background())
 	if err != nil {

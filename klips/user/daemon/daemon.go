@@ -45,6 +45,10 @@ type Config struct {
 	Memory uint64
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
+	// Moved is called when an address or a default route of the host may have become
+	// another one, once more if that happens while it runs; ctx ends when the daemon
+	// does, which waits for it. May be nil.
+	Moved func(ctx context.Context)
 }
 
 // Run runs a daemon until ctx ends or a client asks it to stop; then it removes its
@@ -162,6 +166,11 @@ func Run(ctx context.Context, c Config) error {
 		h.OnLostAddrs(func(gone []netip.Addr) { go s.addrsLost(gone) })
 		defer h.OnLostAddrs(nil)
 	}
+	following := c.follow(ctx)
+	defer func() {
+		cancel()
+		<-following
+	}()
 	if h, ok := c.Host.(interface{ Descriptors() ([]int, error) }); ok {
 		s.descriptors = h.Descriptors
 	}

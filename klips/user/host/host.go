@@ -31,6 +31,7 @@ type Host struct {
 
 	receiver  *rawip.Receiver // nil before there is one
 	lostAddrs func(gone []netip.Addr)
+	moved     func()
 
 	inherited inherited
 }
@@ -42,7 +43,8 @@ var _ engine.Host = (*Host)(nil)
 func Open() (*Host, error) {
 	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{
-		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR,
+		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
+			unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE,
 	})
 	if err != nil {
 		return nil, err
@@ -117,11 +119,29 @@ func (h *Host) OnLostAddrs(f func(gone []netip.Addr)) {
 	h.lostAddrs = f
 }
 
-// watch follows address and device changes until the socket closes.
+// OnMoved has f called when an address or a default route of the host may have become
+// another one, by the goroutine that watches: f must not wait. There is one f.
+func (h *Host) OnMoved(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.moved = f
+}
+
+// tellMoved calls it.
+func (h *Host) tellMoved() {
+	h.mu.Lock()
+	tell := h.moved
+	h.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
+}
+
+// watch follows address, device and route changes until the socket closes.
 func (h *Host) watch() {
 	defer close(h.done)
 	for {
-		_, err := h.conn.Receive()
+		messages, err := h.conn.Receive()
 		switch {
 		case err == nil, errors.Is(err, unix.ENOBUFS):
 		case errors.Is(err, net.ErrClosed), errors.Is(err, unix.EBADF):
@@ -129,9 +149,31 @@ func (h *Host) watch() {
 		default:
 			return
 		}
+		// Of routes only the default one counts; a router can have a million others.
+		if other, byDefault := routesIn(messages); err == nil && !other {
+			if byDefault {
+				h.tellMoved()
+			}
+			continue
+		}
 		_ = h.readAddrs()
 		h.readDevices()
+		h.tellMoved()
 	}
+}
+
+// routesIn reports whether messages are about anything but routes, and whether they
+// are about a default route.
+func routesIn(messages []netlink.Message) (other, byDefault bool) {
+	for _, m := range messages {
+		switch {
+		case m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE:
+			other = true
+		case len(m.Data) >= unix.SizeofRtMsg && m.Data[1] == 0: // rtm_dst_len
+			byDefault = true
+		}
+	}
+	return other, byDefault
 }
 
 // OpenLink makes a TUN device, or takes one up that a daemon has left.

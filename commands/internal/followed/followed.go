@@ -1,0 +1,173 @@
+// Package followed remembers, in the run directory, the connections whose own end is
+// the default route's: which they are, and with which addresses they were made. They
+// have to be made again when that route becomes another one.
+package followed
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips/user"
+)
+
+// directory is where they are in the run directory, each in a file of its own.
+const (
+	directory = "connections"
+	prefix    = "conn."
+)
+
+// A Connection is one that was routed or brought up.
+type Connection struct {
+	Conns     []string // the conn sections that it is made of
+	Config    string   // the file, an absolute path
+	NoInclude bool     `json:",omitempty"` // include lines of it do not count
+	Route     Route    // as it was when the connection was made
+	Interface string   // the virtual device
+	// Up: it was up and has been taken down, but could not be brought up again yet.
+	Up bool `json:",omitempty"`
+}
+
+// A Route is a default route.
+type Route struct {
+	Local   netip.Addr // this host's address, where packets take it
+	Gateway netip.Addr // invalid: there is none
+	Device  string
+}
+
+// A Dir is the directory, locked: nobody else reads or changes it until Close.
+type Dir struct {
+	f    *os.File
+	path string
+}
+
+// Open locks the directory of a run directory; it waits for who has it. It makes both
+// if they are not there. The errors are those of [user.MakeDir].
+func Open(rundir string) (*Dir, error) {
+	r, err := user.MakeDir(rundir)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	path := filepath.Join(rundir, directory)
+	for {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // Forget was quicker
+		}
+		if err != nil {
+			return nil, err
+		}
+		d := &Dir{f, path}
+		if err := d.lock(); err != nil {
+			f.Close()
+			return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
+		}
+		if d.current() {
+			return d, nil
+		}
+		f.Close()
+	}
+}
+
+func (d *Dir) lock() (err error) {
+	for {
+		if err = syscall.Flock(int(d.f.Fd()), syscall.LOCK_EX); err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+// current reports whether what is open is still what is at the path.
+func (d *Dir) current() bool {
+	mine, err := d.f.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Lstat(d.path)
+	return err == nil && os.SameFile(mine, now)
+}
+
+// Close unlocks the directory.
+func (d *Dir) Close() error { return d.f.Close() }
+
+// file is where a connection is remembered. Its name can be too long for that of a file.
+func (d *Dir) file(name string) string {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return filepath.Join(d.path, fmt.Sprintf("%s%016x", prefix, h.Sum64()))
+}
+
+// Name is the connection's name in messages: those of its conns, with blanks between.
+func (c *Connection) Name() string { return strings.Join(c.Conns, " ") }
+
+// Put remembers a connection, in the place of one of the same name.
+func (d *Dir) Put(c Connection) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	// A reader finds the old one or the new one, whenever this is interrupted.
+	whole := filepath.Join(d.path, "new")
+	if err := os.WriteFile(whole, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(whole, d.file(c.Name()))
+}
+
+// Remove forgets a connection. It is no error if there is none.
+func (d *Dir) Remove(name string) error {
+	if err := os.Remove(d.file(name)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// List returns all connections. What cannot be read is left out, and part of
+// the error.
+func (d *Dir) List() (list []Connection, err error) {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		path := filepath.Join(d.path, e.Name())
+		var c Connection
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(text, &c)
+		}
+		if err == nil && (len(c.Conns) == 0 || c.Config == "" || !c.Route.Local.IsValid()) {
+			err = errors.New("something is missing in it")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+			continue
+		}
+		list = append(list, c)
+	}
+	return list, errors.Join(errs...)
+}
+
+// Any reports whether there are any in a run directory.
+func Any(rundir string) bool {
+	entries, err := os.ReadDir(filepath.Join(rundir, directory))
+	return err == nil && len(entries) > 0
+}
+
+// Forget removes all of them.
+func Forget(rundir string) error { return os.RemoveAll(filepath.Join(rundir, directory)) }

@@ -1,0 +1,239 @@
+package manual
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/followed"
+	"github.com/klips-go/ipsec/commands/manual/conf"
+)
+
+// remember notes what has become of a connection by an operation: it is followed from
+// when it is routed or brought up until it is unrouted.
+func (r *request) remember(dir *followed.Dir, k *connection) error {
+	if r.operation != "up" && r.operation != "route" {
+		if r.operation == "down" {
+			return nil // its route stays
+		}
+		return dir.Remove(k.name)
+	}
+	config, err := filepath.Abs(r.config)
+	if err != nil {
+		return err
+	}
+	return dir.Put(followed.Connection{
+		Conns: r.names, Config: config, NoInclude: r.loader.NoInclude, Route: k.route, Interface: k.iface,
+	})
+}
+
+// renew makes the connections again that have been made with another default route
+// than there is now: those that are named, or all.
+func renew(ctx context.Context, env *cli.Env, r *request, h host, n network) error {
+	dir, err := h.follow()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	list, err := dir.List()
+	errs := []error{err}
+	found := map[string]bool{}
+	for _, c := range list {
+		named := len(r.names) == 0
+		for _, name := range c.Conns {
+			found[name] = true
+			named = named || slices.Contains(r.names, name)
+		}
+		if !named {
+			continue
+		}
+		x := &renewal{env: env, trace: r.show, host: h, net: n, dir: dir, was: c}
+		if err := x.run(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, name := range r.names {
+		if !found[name] {
+			errs = append(errs, fmt.Errorf("conn %s: it does not follow the default route: it has no %s, or is not routed", name, defaultRoute))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A renewal makes one connection again.
+type renewal struct {
+	env   *cli.Env
+	trace bool
+	host  host
+	net   network
+	dir   *followed.Dir
+	was   followed.Connection
+}
+
+// run makes it. Until it is done, the guard and the route of what was there keep the
+// flow from leaving in clear.
+func (x *renewal) run(ctx context.Context) error {
+	now, err := x.load(x.host, identity{})
+	if err != nil {
+		return err // there is no default route at the moment, or the file has become another one
+	}
+	if now.conn.route == x.was.Route && !x.was.Up {
+		return nil
+	}
+	old, err := x.load(formerHost{x.host, x.was.Route}, identity{x.was.Route.Local, x.was.Interface})
+	if err != nil {
+		return err
+	}
+	moved := old.conn.me().addr != now.conn.me().addr
+	if err := now.try(ctx); err != nil {
+		return now.of.Errorf("%v", err)
+	}
+	if moved {
+		if err := x.takeDown(ctx, old); err != nil {
+			return old.of.Errorf("%v", err)
+		}
+	}
+	if err := x.reattach(ctx, old, now); err != nil {
+		return now.of.Errorf("%v", err)
+	}
+	operation := "route"
+	if x.was.Up {
+		operation = "up"
+	}
+	at, err := now.look(ctx)
+	if err == nil {
+		err = now.operate(ctx, operation, at, now.file)
+	}
+	if err != nil {
+		var e *conf.Error
+		if errors.As(err, &e) {
+			return err
+		}
+		return now.of.Errorf("%v", err)
+	}
+	if err := x.clear(ctx, old, now); err != nil {
+		return now.of.Errorf("%v", err)
+	}
+	x.was.Route, x.was.Interface, x.was.Up = now.conn.route, now.conn.iface, false
+	now.note("made again, from %s", now.conn.me().text())
+	return errors.Join(x.dir.Put(x.was), now.advise(ctx))
+}
+
+// A renewed is a connection with what carries it out.
+type renewed struct {
+	*executor
+	file *configuration
+	of   *conf.Conn
+}
+
+// load reads the connection for a host.
+func (x *renewal) load(h host, me identity) (*renewed, error) {
+	f := &configuration{host: h, me: me}
+	var err error
+	if f.file, err = (conf.Loader{NoInclude: x.was.NoInclude}).Load(x.was.Config); err != nil {
+		return nil, err
+	}
+	if f.bindings, err = interfaces(f.file.Setup("interfaces"), h); err != nil {
+		return nil, err
+	}
+	k, of, err := f.connection(x.was.Conns, false)
+	if err != nil {
+		return nil, err
+	}
+	if !k.follows {
+		return nil, of.Errorf("it followed the default route, and has no %s any more; take it down by hand, and up again", defaultRoute)
+	}
+	return &renewed{newExecutor(x.env, k, x.net, x.trace), f, of}, nil
+}
+
+// takeDown removes the SAs and the eroute that have the address which is this host's
+// no more. That there were some is remembered first.
+func (x *renewal) takeDown(ctx context.Context, old *renewed) error {
+	at, err := old.look(ctx)
+	if err != nil {
+		return err
+	}
+	if own, _, _ := at.sort(); len(own) == 0 || at.held() {
+		return nil
+	}
+	x.was.Up = true
+	if err := x.dir.Put(x.was); err != nil {
+		return err
+	}
+	old.plan = makePlan(old.conn, "down", at)
+	return old.down(ctx, "down", at, old.file.of(old.conn))
+}
+
+// reattach brings the virtual device to the device that the default route has now,
+// where the file has it so. Where it has the former address, it gets the one that takes
+// its place: without any the kernel would remove its routes.
+func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
+	k := now.conn
+	at, err := now.look(ctx)
+	if err != nil {
+		return err
+	}
+	now.plan.steps = nil
+	b, physical := k.binding(), ""
+	for _, d := range at.devices {
+		if d.Name == k.iface {
+			physical = d.Physical
+		}
+	}
+	switch {
+	case physical == "":
+		return nil // bringing it up attaches it
+	case b.byRoute && b.physical != "" && b.physical != physical:
+		now.plan.steps = append(now.plan.steps, step{
+			args: k.label("tncfg", "--detach", "--virtual", k.iface),
+			undo: []step{{args: k.label("tncfg", "--attach", "--virtual", k.iface, "--physical", physical)}},
+		}, step{
+			args: k.label("tncfg", "--attach", "--virtual", k.iface, "--physical", b.physical),
+			undo: []step{{args: k.label("tncfg", "--detach", "--virtual", k.iface)}},
+		})
+		physical = b.physical
+	}
+	if p, ok := k.ownAddress(x.net, physical); ok && x.former(old, now) != nil {
+		now.plan.steps = append(now.plan.steps, step{address: &p, device: k.iface})
+	}
+	return now.all(ctx)
+}
+
+// clear removes what only the former address needs: the guard of its flow, where that
+// is another one, and the address on the virtual device.
+func (x *renewal) clear(ctx context.Context, old, now *renewed) error {
+	now.plan.steps = nil
+	if g := old.conn.guard(); old.conn.shunt != "%pass" && g.Selector != now.conn.selector() {
+		now.plan.steps = append(now.plan.steps, step{guard: g, remove: true, ifExists: true})
+	}
+	if former := x.former(old, now); former != nil {
+		now.plan.steps = append(now.plan.steps, step{address: former, device: now.conn.iface, remove: true})
+	}
+	_, _, errs := now.each(ctx)
+	return errors.Join(errs...)
+}
+
+// former returns the address that the virtual device has and this host no more; nil:
+// there is none.
+func (x *renewal) former(old, now *renewed) *netip.Prefix {
+	former := old.conn.me().addr
+	list, err := x.net.addresses(now.conn.iface)
+	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr() == former })
+	if err != nil || i < 0 || former == now.conn.me().addr {
+		return nil
+	}
+	return &list[i]
+}
+
+// formerHost is the host as it was when its default route was another one.
+type formerHost struct {
+	host
+	route followed.Route
+}
+
+func (h formerHost) defaultRoute(bool) (followed.Route, error) { return h.route, nil }
+func (h formerHost) defaultDevice() (string, error)            { return h.route.Device, nil }
