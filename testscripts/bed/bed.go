@@ -93,18 +93,29 @@ func (b *Bed) Both(lines ...string) error {
 			continue
 		}
 		for _, l := range lines {
-			cmd := exec.Command(b.ipsec, strings.Fields(l)...)
-			cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+b.Rundir(i))
-			if out, err := h.Output(cmd); err != nil {
-				return fmt.Errorf("ipsec %s: %w %s", l, err, out)
+			if err := b.Run(i, l); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
+// Run runs a command, without the word ipsec, on one host.
+func (b *Bed) Run(host int, line string) error {
+	cmd := exec.Command(b.ipsec, strings.Fields(line)...)
+	cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+b.Rundir(host), "IPSEC_STATEDIR="+b.Statedir(host))
+	if out, err := b.Hosts[host].Output(cmd); err != nil {
+		return fmt.Errorf("ipsec %s: %w %s", line, err, out)
+	}
+	return nil
+}
+
 // Rundir is the directory of a host's daemon.
 func (b *Bed) Rundir(host int) string { return filepath.Join(b.dir, fmt.Sprint(host)) }
+
+// Statedir is where a host's daemon keeps its marks.
+func (b *Bed) Statedir(host int) string { return filepath.Join(b.dir, fmt.Sprint("state", host)) }
 
 // Dial connects to a host's daemon.
 func (b *Bed) Dial(host int) (*user.Client, error) { return user.Dial(user.SocketPath(b.Rundir(host))) }

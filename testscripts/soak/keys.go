@@ -13,7 +13,6 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/testscripts/bed"
-	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
@@ -36,6 +35,13 @@ func sa(p klips.Proto, t klips.Transform, encKey, authKey int) klips.SASpec {
 	return klips.SASpec{ID: klips.SAID{Proto: p}, Transform: t, EncKey: make([]byte, encKey), AuthKey: make([]byte, authKey)}
 }
 
+// A group is one that is in use.
+type group struct {
+	head    klips.SAID
+	specs   [2][]klips.SASpec // as each host has them
+	inbound bool              // there is an inbound policy
+}
+
 // An old group waits for its end: until what was sent before another took its place
 // has come.
 type old struct {
@@ -51,7 +57,7 @@ type keys struct {
 	exempt [2]*gate
 
 	spi     uint32
-	current [2]klips.SAID
+	current [2]group
 	olds    []old
 
 	made, replaced, soft, expired, others int
@@ -94,8 +100,8 @@ func (k *keys) churn(ctx context.Context, until time.Time) (err error) {
 	return err
 }
 
-// group makes up a group for one way.
-func (k *keys) group(way int) (specs []klips.SASpec, ids []klips.SAID) {
+// makeUp makes up a group for one way.
+func (k *keys) makeUp(way int) (specs []klips.SASpec, ids []klips.SAID) {
 	src, dst := addr(bed.Wires[way]), addr(bed.Wires[1-way])
 	list := append([]klips.SASpec{{ID: klips.SAID{Proto: klips.ProtoTun}}}, shapes[k.rand.IntN(len(shapes))]...)
 	for _, s := range list {
@@ -117,40 +123,53 @@ func (k *keys) group(way int) (specs []klips.SASpec, ids []klips.SAID) {
 // a while. change may alter the SAs, of which it is told whether the host is the
 // one that sends.
 func (k *keys) rekey(ctx context.Context, way int, change func(sends bool, s *klips.SASpec)) error {
-	specs, ids := k.group(way)
-	inbound := k.rand.IntN(2) == 0
-	sel := klips.Selector{Src: host(bed.Inners[way]), Dst: host(bed.Inners[1-way])}
+	specs, ids := k.makeUp(way)
+	g := group{head: ids[0], inbound: k.rand.IntN(2) == 0}
 	for _, at := range [2]int{1 - way, way} {
-		err := k.ask(at, func(c *user.Client) error {
-			for _, s := range specs {
-				if change != nil {
-					change(at == way, &s)
-				}
-				if err := c.AddSA(ctx, &s); err != nil {
-					return err
-				}
+		for _, s := range specs {
+			if change != nil {
+				change(at == way, &s)
 			}
-			if err := c.Group(ctx, ids); err != nil {
-				return err
-			}
-			switch {
-			case at == way:
-				return c.SetEroute(ctx, klips.Eroute{Selector: sel, ID: ids[0]}, klips.ErouteReplace)
-			case inbound:
-				return c.SetEroute(ctx, klips.Eroute{Selector: sel, ID: ids[0]}, klips.ErouteAddIn)
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("new group %v: %w", ids, err)
+			g.specs[at] = append(g.specs[at], s)
+		}
+		if err := k.install(ctx, way, at, &g); err != nil {
+			return err
 		}
 	}
 	k.made++
-	if before := k.current[way]; before.SPI != 0 {
+	if before := k.current[way].head; before.SPI != 0 {
 		k.replaced++
 		k.olds = append(k.olds, old{before, way, k.exempt[way].sent.Load()})
 	}
-	k.current[way] = ids[0]
+	k.current[way] = g
+	return nil
+}
+
+// install makes a group of a way on one host.
+func (k *keys) install(ctx context.Context, way, at int, g *group) error {
+	sel := klips.Selector{Src: host(bed.Inners[way]), Dst: host(bed.Inners[1-way])}
+	var ids []klips.SAID
+	err := k.ask(at, func(c *user.Client) error {
+		for _, s := range g.specs[at] {
+			ids = append(ids, s.ID)
+			if err := c.AddSA(ctx, &s); err != nil {
+				return err
+			}
+		}
+		if err := c.Group(ctx, ids); err != nil {
+			return err
+		}
+		switch {
+		case at == way:
+			return c.SetEroute(ctx, klips.Eroute{Selector: sel, ID: g.head}, klips.ErouteReplace)
+		case g.inbound:
+			return c.SetEroute(ctx, klips.Eroute{Selector: sel, ID: g.head}, klips.ErouteAddIn)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("new group %v: %w", ids, err)
+	}
 	return nil
 }
 
@@ -163,9 +182,8 @@ func (k *keys) runOut(ctx context.Context, way int) error {
 	defer k.exempt[way].close()
 	// What was sent before may wait in the queue of ipsec0 behind the TCP stream. It
 	// must not meet the group with the limit.
-	mark := k.exempt[way].sent.Load()
-	if err := lab.Await(func() bool { return ctx.Err() != nil || k.exempt[way].passed(mark) }); err != nil {
-		return fmt.Errorf("way %d: nothing passes any more: %w", way, err)
+	if err := k.pass(ctx); err != nil {
+		return err
 	}
 	var limit klips.Limits
 	if k.rand.IntN(2) == 0 {
@@ -187,7 +205,7 @@ func (k *keys) runOut(ctx context.Context, way int) error {
 	if atSender {
 		at = way
 	}
-	head := k.current[way]
+	head := k.current[way].head
 	for end := time.Now().Add(expiryTime); ; time.Sleep(2 * time.Millisecond) {
 		var err error
 		if err = k.ask(at, func(c *user.Client) error { _, err := c.GetSA(ctx, head); return err }); errors.Is(err, syscall.ESRCH) {
@@ -208,7 +226,7 @@ func (k *keys) runOut(ctx context.Context, way int) error {
 // bystanders makes, links, takes apart and deletes SAs and eroutes that no
 // packet meets, and reads the tables.
 func (k *keys) bystanders(ctx context.Context, at int) error {
-	specs, ids := k.group(1 - at)
+	specs, ids := k.makeUp(1 - at)
 	k.others += len(specs)
 	e := klips.Eroute{Selector: klips.Selector{Src: host(fmt.Sprintf("10.9.0.%d", k.rand.IntN(256))), Dst: host("10.10.0.1")}, ID: ids[0]}
 	return k.ask(at, func(c *user.Client) error {

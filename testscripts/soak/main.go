@@ -5,8 +5,10 @@
 // The exit status is 0 only if
 //   - nothing but ESP and AH (and ARP) was on the wire,
 //   - every UDP packet arrived once and whole, except those sent while a group
-//     was being run out of its lifetime on purpose, and as many as the kernel
-//     counts that it dropped for lack of room,
+//     was being run out of its lifetime on purpose or a daemon was dead, and as
+//     many as the kernel counts that it dropped for lack of room,
+//   - what was recorded before a daemon was killed, with signal 9, and is sent again
+//     when it is back with the same keys was refused,
 //   - the TCP stream arrived whole,
 //   - every change was accepted, and all SAs are gone in the end,
 //   - the daemons occupy no more memory, files and threads than after the
@@ -126,6 +128,13 @@ func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out i
 		before, err = measure(b, nil)
 	}
 	if err == nil {
+		err = k.churn(ctx, begin.Add(warmUp+(d-warmUp)/2))
+	}
+	replayed := 0
+	if err == nil {
+		replayed, err = k.crash(ctx, k.rand.IntN(2))
+	}
+	if err == nil {
 		err = k.churn(ctx, begin.Add(d))
 	}
 	if ctx.Err() != nil {
@@ -149,6 +158,7 @@ func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out i
 	fmt.Fprintf(out, "soak: %v, seed %d\n", spent.Round(time.Second), seed)
 	fmt.Fprintf(out, "keys: %d groups made, %d replaced, %d soft limits, %d run out, %d others made, linked and deleted\n",
 		k.made, k.replaced, k.soft, k.expired, k.others)
+	fmt.Fprintf(out, "a daemon killed and started again: %d packets of before sent once more, all refused\n", replayed)
 	r.print(out)
 	for i := range after {
 		fmt.Fprintf(out, "daemon %d: memory %d -> %d kB (at most %d), files %d -> %d, threads %d -> %d\n", i+1,

@@ -260,7 +260,7 @@ func (f *flow) judge(r *report, way int) (lost int) {
 			}
 		}
 	}
-	r.say("%s: %d sent, %d came (%d MB), %d lost to run-out groups, %d lost otherwise %v, %d twice, %d damaged",
+	r.say("%s: %d sent, %d came (%d MB), %d lost to run-out groups and a dead daemon, %d lost otherwise %v, %d twice, %d damaged",
 		name, len(f.sent), came, f.bytes>>20, allowed, lost, first, twice, f.damaged)
 	if twice+f.damaged > 0 {
 		r.bad("%s: %d twice, %d damaged", name, twice, f.damaged)

@@ -23,6 +23,7 @@ type wire struct {
 	done     chan struct{}
 	mu       sync.Mutex
 	seen     map[string]int // by what it is
+	answers  int            // that nobody takes ESP or AH: the daemon is dead
 	sample   []byte         // the first that counted since expect
 }
 
@@ -96,6 +97,11 @@ func (w *wire) read() {
 				break
 			}
 			w.mu.Lock()
+			if unreachable(buf[:n]) {
+				w.answers++
+				w.mu.Unlock()
+				continue
+			}
 			w.seen[kind(buf[:n])]++
 			if w.sample == nil {
 				w.sample = slices.Clone(buf[:n])
@@ -106,6 +112,17 @@ func (w *wire) read() {
 			return
 		}
 	}
+}
+
+// unreachable reports whether a frame is the kernel's answer to a protected packet that
+// no socket takes, and so quotes nothing but that (RFC 792, RFC 1122 section 3.2.2.1).
+func unreachable(f []byte) bool {
+	const icmp, quoted = 14 + 20, 14 + 20 + 8
+	if len(f) < quoted+20 || kind(f) != "ICMP" || f[14] != 0x45 || f[icmp] != 3 || f[icmp+1] != 2 {
+		return false
+	}
+	p := f[quoted+9]
+	return p == unix.IPPROTO_ESP || p == unix.IPPROTO_AH
 }
 
 // kind names what a frame is.
@@ -158,7 +175,7 @@ func (w *wire) judge(r *report) {
 		text = append(text, fmt.Sprintf("%d %s", w.seen[k], k))
 	}
 	if text == nil {
-		r.say("wire: nothing unprotected")
+		r.say("wire: nothing unprotected (%d answers that nobody takes ESP or AH)", w.answers)
 		return
 	}
 	r.say("wire: unprotected: %s", strings.Join(text, ", "))

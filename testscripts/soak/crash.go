@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/testscripts/lab"
+)
+
+// replays is how many packets are recorded and sent again.
+const replays = 200
+
+// crash kills the daemon of a host, starts it again and gives it the groups that are in
+// use, with the same keys. Then it sends again what the host got before, and returns how
+// many packets that was; the daemon must have refused them. What was sent while it was
+// away may be lost.
+func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
+	recorded, err := k.record(at)
+	if err != nil {
+		return 0, err
+	}
+	if err := k.marked(at); err != nil {
+		return 0, err
+	}
+	pid, err := k.b.PID(at)
+	if err != nil {
+		return 0, err
+	}
+	for _, g := range k.exempt {
+		g.open()
+		defer g.close()
+	}
+	// What was sent before the gates were opened is to come.
+	if err := k.pass(ctx); err != nil {
+		return 0, err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return 0, fmt.Errorf("kill daemon %d: %w", at+1, err)
+	}
+	time.Sleep(time.Duration(k.rand.IntN(200)) * time.Millisecond)
+	if err := k.b.Run(at, "setup start"); err != nil {
+		return 0, err
+	}
+	time.Sleep(time.Duration(k.rand.IntN(50)) * time.Millisecond)
+	k.olds = slices.DeleteFunc(k.olds, func(o old) bool {
+		// The other host has them still.
+		err = errors.Join(err, k.ask(1-at, func(c *user.Client) error { return ignoreMissing(c.DeleteSA(ctx, o.head)) }))
+		return true
+	})
+	for way := range k.current {
+		err = errors.Join(err, k.install(ctx, way, at, &k.current[way]))
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := k.pass(ctx); err != nil {
+		return 0, fmt.Errorf("daemon %d was killed: %w", at+1, err)
+	}
+	before, err := k.refused(ctx, at)
+	if err != nil {
+		return 0, err
+	}
+	if err := k.b.Hosts[1-at].Do(func() error { return sendAgain("eth0", recorded) }); err != nil {
+		return 0, err
+	}
+	if err := lab.Await(func() bool {
+		now, err := k.refused(ctx, at)
+		return err == nil && now >= before+len(recorded)
+	}); err != nil {
+		now, _ := k.refused(ctx, at)
+		return 0, fmt.Errorf("daemon %d refused %d of the %d packets that were sent again: %w", at+1, now-before, len(recorded), err)
+	}
+	return len(recorded), nil
+}
+
+// pass waits until what has been sent until now has come, both ways.
+func (k *keys) pass(ctx context.Context) error {
+	for way, g := range k.exempt {
+		mark := g.sent.Load()
+		if err := lab.Await(func() bool { return ctx.Err() != nil || g.passed(mark) }); err != nil {
+			return fmt.Errorf("way %d: nothing passes any more: %w", way, err)
+		}
+	}
+	return nil
+}
+
+// refused is how many packets the SAs of a host have refused as replayed.
+func (k *keys) refused(ctx context.Context, at int) (n int, err error) {
+	err = k.ask(at, func(c *user.Client) error {
+		sas, err := c.SAs(ctx)
+		for _, s := range sas {
+			n += int(s.ReplayErrs)
+		}
+		return err
+	})
+	return n, err
+}
+
+// record returns packets of the group in use that come to a host, as they are on the
+// wire. All are whole: of fragments none is replayed by itself.
+func (k *keys) record(at int) (frames [][]byte, err error) {
+	g := &k.current[1-at]
+	outer := g.specs[at][len(g.specs[at])-1].ID
+	err = k.b.Hosts[at].Do(func() error {
+		fd, err := packetSocket("eth0")
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		buf := make([]byte, 1<<16)
+		for end := time.Now().Add(expiryTime); len(frames) < replays; {
+			if time.Now().After(end) {
+				return fmt.Errorf("only %d packets of %v came within %v", len(frames), outer, expiryTime)
+			}
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			if _, err := unix.Poll(fds, 1000); err != nil && err != unix.EINTR {
+				return err
+			}
+			n, from, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+			if err != nil {
+				continue
+			}
+			if ll, ok := from.(*unix.SockaddrLinklayer); !ok || ll.Pkttype == unix.PACKET_OUTGOING {
+				continue
+			}
+			if f := buf[:n]; whole(f) && int(f[23]) == int(outer.Proto) && spi(f) == uint32(outer.SPI) {
+				frames = append(frames, slices.Clone(f))
+			}
+		}
+		return nil
+	})
+	return frames, err
+}
+
+// whole reports whether a frame is a whole packet of IPv4, with an SPI.
+func whole(f []byte) bool {
+	const moreOrOffset = 0x3fff
+	return len(f) >= 14+20+8 && binary.BigEndian.Uint16(f[12:]) == unix.ETH_P_IP && f[14] == 0x45 &&
+		binary.BigEndian.Uint16(f[20:])&moreOrOffset == 0
+}
+
+// spi is the SPI of the ESP or AH header behind an IPv4 header without options.
+func spi(f []byte) uint32 {
+	if f[23] == unix.IPPROTO_AH {
+		return binary.BigEndian.Uint32(f[14+20+4:])
+	}
+	return binary.BigEndian.Uint32(f[14+20:])
+}
+
+// marked waits until the daemon of a host has written down the numbers that it has
+// received until now: the marks have been written several times.
+func (k *keys) marked(at int) error {
+	path := filepath.Join(k.b.Statedir(at), "marks")
+	var last time.Time
+	changes := -1
+	err := lab.Await(func() bool {
+		st, err := os.Stat(path)
+		if err == nil && !st.ModTime().Equal(last) {
+			last = st.ModTime()
+			changes++
+		}
+		return changes >= 4
+	})
+	if err != nil {
+		return fmt.Errorf("daemon %d does not write down its marks: %w", at+1, err)
+	}
+	return nil
+}
+
+// packetSocket makes a socket for the frames of a device.
+func packetSocket(dev string) (int, error) {
+	ifi, err := net.InterfaceByName(dev)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	all := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL})
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifi.Index}); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// sendAgain sends frames as they are.
+func sendAgain(dev string, frames [][]byte) error {
+	fd, err := packetSocket(dev)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for _, f := range frames {
+		if _, err := unix.Write(fd, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
+}
