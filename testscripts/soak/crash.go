@@ -21,10 +21,13 @@ import (
 // replays is how many packets are recorded and sent again.
 const replays = 200
 
+// replayPause is the time from one round of them to the next.
+const replayPause = 5 * time.Millisecond
+
 // crash kills the daemon of a host, starts it again and gives it the groups that are in
-// use, with the same keys. Then it sends again what the host got before, and returns how
-// many packets that was; the daemon must have refused them. What was sent while it was
-// away may be lost.
+// use, with the same keys. All the time, so also before anything else comes, what the
+// host got before is sent again and again. It returns how many packets these are; the
+// daemon must have refused each. What was sent while it was away may be lost.
 func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 	recorded, err := k.record(at)
 	if err != nil {
@@ -45,6 +48,11 @@ func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 	if err := k.pass(ctx); err != nil {
 		return 0, err
 	}
+	again, err := k.sendAgain(1-at, recorded)
+	if err != nil {
+		return 0, err
+	}
+	defer again()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return 0, fmt.Errorf("kill daemon %d: %w", at+1, err)
 	}
@@ -58,30 +66,37 @@ func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 		err = errors.Join(err, k.ask(1-at, func(c *user.Client) error { return ignoreMissing(c.DeleteSA(ctx, o.head)) }))
 		return true
 	})
-	for way := range k.current {
-		err = errors.Join(err, k.install(ctx, way, at, &k.current[way]))
-	}
 	if err != nil {
+		return 0, err
+	}
+	if err := k.installAgain(ctx, at, len(recorded)); err != nil {
 		return 0, err
 	}
 	if err := k.pass(ctx); err != nil {
 		return 0, fmt.Errorf("daemon %d was killed: %w", at+1, err)
 	}
-	before, err := k.refused(ctx, at)
-	if err != nil {
-		return 0, err
-	}
-	if err := k.b.Hosts[1-at].Do(func() error { return sendAgain("eth0", recorded) }); err != nil {
-		return 0, err
-	}
-	if err := lab.Await(func() bool {
-		now, err := k.refused(ctx, at)
-		return err == nil && now >= before+len(recorded)
-	}); err != nil {
-		now, _ := k.refused(ctx, at)
-		return 0, fmt.Errorf("daemon %d refused %d of the %d packets that were sent again: %w", at+1, now-before, len(recorded), err)
-	}
 	return len(recorded), nil
+}
+
+// installAgain makes the groups again on a host, and waits until so many packets have
+// been refused. Nothing new is sent before: it would move the windows up.
+func (k *keys) installAgain(ctx context.Context, at, refused int) error {
+	sending.Lock()
+	defer sending.Unlock()
+	for way := range k.current {
+		if err := k.install(ctx, way, at, &k.current[way]); err != nil {
+			return err
+		}
+	}
+	n := 0
+	if err := lab.Await(func() bool {
+		var err error
+		n, err = k.refused(ctx, at)
+		return err != nil || n >= refused
+	}); err != nil {
+		return fmt.Errorf("daemon %d refused %d of the %d packets that were sent again: %w", at+1, n, refused, err)
+	}
+	return nil
 }
 
 // pass waits until what has been sent until now has come, both ways.
@@ -196,19 +211,28 @@ func packetSocket(dev string) (int, error) {
 	return fd, nil
 }
 
-// sendAgain sends frames as they are.
-func sendAgain(dev string, frames [][]byte) error {
-	fd, err := packetSocket(dev)
-	if err != nil {
-		return err
+// sendAgain sends frames as they are from a host, again and again until stop.
+func (k *keys) sendAgain(from int, frames [][]byte) (stop func(), err error) {
+	var fd int
+	if err := k.b.Hosts[from].Do(func() (err error) { fd, err = packetSocket("eth0"); return err }); err != nil {
+		return nil, err
 	}
-	defer unix.Close(fd)
-	for _, f := range frames {
-		if _, err := unix.Write(fd, f); err != nil {
-			return err
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer unix.Close(fd)
+		for {
+			for _, f := range frames {
+				_, _ = unix.Write(fd, f)
+			}
+			select {
+			case <-quit:
+				return
+			case <-time.After(replayPause):
+			}
 		}
-	}
-	return nil
+	}()
+	return func() { close(quit); <-done }, nil
 }
 
 func ignoreMissing(err error) error {

@@ -16,6 +16,9 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
+// sending is held by whoever sends a packet, and locked where nothing new is to be sent.
+var sending sync.RWMutex
+
 // A gate is open while packets of a way may get lost. It also counts its packets.
 type gate struct {
 	n    atomic.Int32
@@ -164,8 +167,10 @@ func (f *flow) send(quit <-chan struct{}, way int) {
 		size := sizes[(n*7+uint64(way))%uint64(len(sizes))]
 		binary.BigEndian.PutUint64(p, n)
 		fill(p[8:size], n)
+		sending.RLock()
 		before := f.gate.isOpen()
 		_, err := f.out.Write(p[:size])
+		sending.RUnlock()
 		if err != nil && !f.gate.isOpen() {
 			f.mu.Lock()
 			f.refused = err
@@ -283,7 +288,9 @@ func (t *traffic) write() {
 		case <-time.After(tcpPause):
 		}
 		fill(p, uint64(t.wrote))
+		sending.RLock()
 		n, err := t.stream.Write(p)
+		sending.RUnlock()
 		t.wrote += int64(n)
 		if err != nil {
 			return
