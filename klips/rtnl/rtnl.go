@@ -234,6 +234,31 @@ func (c *Conn) SetAlias(ctx context.Context, index int, alias string) error {
 	return nil
 }
 
+// genModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+const genModeNone = 1
+
+// NoLinkLocal keeps the kernel from giving a device a link-local address of IPv6 by
+// itself when it comes up. ENODEV: there is none of that index. EAFNOSUPPORT or
+// EOPNOTSUPP: the kernel has no IPv6, and makes up no address either.
+func (c *Conn) NoLinkLocal(ctx context.Context, index int) error {
+	ae := netlink.NewAttributeEncoder()
+	ae.Nested(unix.IFLA_AF_SPEC, func(families *netlink.AttributeEncoder) error {
+		families.Nested(unix.AF_INET6, func(six *netlink.AttributeEncoder) error {
+			six.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, genModeNone)
+			return nil
+		})
+		return nil
+	})
+	data, err := encode(ifinfo(index, 0, 0), ae)
+	if err == nil {
+		err = c.change(ctx, unix.RTM_NEWLINK, 0, data)
+	}
+	if err != nil {
+		return fmt.Errorf("let device %d have no link-local address: %w", index, err)
+	}
+	return nil
+}
+
 // Delete removes a device. ENODEV: there is none of that index.
 func (c *Conn) Delete(ctx context.Context, index int) error {
 	if err := c.change(ctx, unix.RTM_DELLINK, 0, ifinfo(index, 0, 0)); err != nil {

@@ -61,6 +61,15 @@ func TestLinks(t *testing.T) {
 	if shown["mtu"] != 16260.0 || shown["ifalias"] != "eth0" || int(shown["ifindex"].(float64)) != l.Index {
 		t.Errorf("ip shows %v", shown)
 	}
+	if err := c.NoLinkLocal(ctx, l.Index); err != nil {
+		t.Error(err)
+	}
+	if mode := ip(t, "link", "show", "dev", "ipsec0")[0]["inet6_addr_gen_mode"]; mode != "none" {
+		t.Errorf("ip shows the mode %v of making addresses, want none", mode)
+	}
+	if err := c.NoLinkLocal(ctx, 9999); !errors.Is(err, syscall.ENODEV) {
+		t.Errorf("NoLinkLocal of no device = %v", err)
+	}
 	all, err := c.Links(ctx)
 	if n := len(all) - 1; n > 0 {
 		all[n].Stats = l.Stats // the kernel sends packets of its own

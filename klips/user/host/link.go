@@ -1,11 +1,14 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
+
+	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
 // link is a TUN device with virtio headers, so that the kernel hands over and
@@ -32,9 +35,16 @@ func openLink(name string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	// An address that the kernel makes up (fe80::…) would send router
-	// solicitations into the tunnel.
-	_ = writeSysctl("net/ipv6/conf/"+l.name+"/addr_gen_mode", "1")
+	// An address that the kernel makes up (fe80::…) would send router solicitations
+	// into the tunnel. Not by a sysctl: in a container these cannot be written. Where
+	// it fails the kernel has no IPv6.
+	_ = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+		made, err := c.Link(ctx, l.name)
+		if err != nil {
+			return err
+		}
+		return c.NoLinkLocal(ctx, made.Index)
+	})
 	return l, nil
 }
 

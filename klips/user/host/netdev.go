@@ -52,7 +52,3 @@ func hops(sysctl string) uint8 {
 	}
 	return uint8(n)
 }
-
-func writeSysctl(name, value string) error {
-	return os.WriteFile("/proc/sys/"+name, []byte(value), 0)
-}
