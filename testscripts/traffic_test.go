@@ -37,11 +37,12 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	fs := flag.NewFlagSet("ping", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.IntVar(&p.Count, "c", 1, "")
+	fs.DurationVar(&p.Interval, "i", 0, "")
 	fs.IntVar(&p.Size, "s", 56, "")
 	fs.StringVar(&src, "I", "", "")
 	fs.BoolVar(&p.DF, "df", false, "")
 	if err := fs.Parse(args); err != nil || fs.NArg() != 2 {
-		ts.Fatalf("usage: ping [-c N] [-s BYTES] [-I SRC] [-df] NAME ADDR")
+		ts.Fatalf("usage: ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] NAME ADDR")
 	}
 	var err error
 	p.Dst, err = netip.ParseAddr(fs.Arg(1))
