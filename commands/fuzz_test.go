@@ -12,6 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 )
 
@@ -113,7 +114,7 @@ func fuzzModel(tb testing.TB) *klipstest.Model {
 	route := klips.Selector{Src: netip.MustParsePrefix("10.0.1.0/24"), Dst: netip.MustParsePrefix("10.0.2.0/24")}
 	for _, err := range []error{
 		m.AddSA(ctx, &klips.SASpec{ID: ids[0], Src: netip.MustParseAddr("192.0.2.1")}),
-		m.AddSA(ctx, &klips.SASpec{ID: ids[1], Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)}),
+		m.AddSA(ctx, &klips.SASpec{ID: ids[1], Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)}),
 		m.Group(ctx, ids),
 		m.SetEroute(ctx, klips.Eroute{Selector: route, ID: ids[0]}, klips.ErouteAdd),
 		m.Attach(ctx, "ipsec0", "eth0"),

@@ -1,6 +1,12 @@
 package klips
 
-import "strings"
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/klips-go/ipsec/klips/alg"
+)
 
 // An AlgName is one name of an algorithm and the keys it takes, for usage texts
 // and pages.
@@ -41,56 +47,49 @@ func ParseESP(name string) (Transform, int, error) {
 	t := Transform{Enc: enc}
 	switch authText {
 	case "":
-		if enc == Enc3DES {
+		if enc == alg.TripleDES {
 			return t, bits, nil
 		}
 		return Transform{}, 0, syntaxf("no authentication named; write %s-sha2_256, or %s-none to do without", name, name)
 	case "none":
-		if enc == EncNull {
+		if enc == alg.Null {
 			return Transform{}, 0, syntaxf("null without authentication protects nothing; write null-sha2_256")
 		}
 		return t, bits, nil
 	}
 	auth, ok := authByName(authText)
 	if !ok {
-		return Transform{}, 0, syntaxf("unknown authentication after the cipher; there are %s and none", authList)
+		return Transform{}, 0, syntaxf("unknown authentication after the cipher; there are %s and none", strings.Join(authWords(), ", "))
 	}
 	t.Auth = auth
 	return t, bits, nil
 }
 
-// authList names the authentications in messages.
-const authList = "md5, sha1, sha2_256, sha2_256-96, sha2_384, sha2_512"
+// authWords are the authentications behind a cipher, as usage texts have them.
+func authWords() (words []string) {
+	for _, a := range alg.Auths() {
+		r, _ := a.Info()
+		words = append(words, strings.Replace(r.Names[0], "sha2-", "sha2_", 1))
+	}
+	return words
+}
 
 // cutCipher takes the cipher and its key length off the front of a lower-case
 // name with hyphens only; rest is what follows the hyphen after it.
-func cutCipher(s string) (enc EncAlg, bits int, rest string, err error) {
-	var cipher string
-	switch {
-	case strings.HasPrefix(s, "3des"):
-		enc, cipher, rest = Enc3DES, "3des", s[4:]
-	case strings.HasPrefix(s, "null"):
-		enc, cipher, rest = EncNull, "null", s[4:]
-	case strings.HasPrefix(s, "aes"):
-		enc, cipher, rest = EncAES, "aes", strings.TrimPrefix(s[3:], "-cbc")
-	default:
+func cutCipher(s string) (enc alg.Enc, bits int, rest string, err error) {
+	enc, name := cipherBefore(s)
+	if enc == alg.EncNone {
 		return 0, 0, "", errCipher()
 	}
+	info, _ := enc.Info()
+	rest = s[len(name):]
 	number, after, hasNumber := cutBits(rest)
 	switch {
-	case hasNumber && enc != EncAES:
-		return 0, 0, "", syntaxf("%s takes no key length", cipher)
+	case hasNumber && len(info.KeyBits) == 1:
+		return 0, 0, "", syntaxf("%s takes no key length", info.Word)
 	case hasNumber:
-		switch number {
-		case "0":
-		case "128":
-			bits = 128
-		case "192":
-			bits = 192
-		case "256":
-			bits = 256
-		default:
-			return 0, 0, "", syntaxf("aes keys have 128, 192 or 256 bits")
+		if bits, err = strconv.Atoi(number); err != nil || number != "0" && (number[0] == '0' || !slices.Contains(info.KeyBits, bits)) {
+			return 0, 0, "", syntaxf("%s keys have %s bits", info.Word, orList(texts(info.KeyBits, 0)))
 		}
 		rest = after
 	}
@@ -107,8 +106,53 @@ func cutCipher(s string) (enc EncAlg, bits int, rest string, err error) {
 	return enc, bits, auth, nil
 }
 
+// cipherBefore returns the cipher, none of the combined modes, that a name begins with,
+// and by which of its names; the longest counts.
+func cipherBefore(s string) (enc alg.Enc, name string) {
+	for _, e := range alg.Encs() {
+		info, _ := e.Info()
+		for _, n := range info.Names {
+			if !info.AEAD && strings.HasPrefix(s, n) && len(n) > len(name) {
+				enc, name = e, n
+			}
+		}
+	}
+	return enc, name
+}
+
 func errCipher() error {
-	return syntaxf("unknown cipher; there are 3des, aes128, aes192, aes256, null, aes128-gcm, aes192-gcm, aes256-gcm and chacha20-poly1305")
+	return syntaxf("unknown cipher; there are %s", andList(append(cipherWords(false), cipherWords(true)...)))
+}
+
+// cipherWords are the ciphers, or the combined modes, as usage texts have them.
+func cipherWords(aead bool) (words []string) {
+	for _, e := range alg.Encs() {
+		info, _ := e.Info()
+		switch {
+		case info.AEAD != aead:
+		case len(info.KeyBits) == 1:
+			words = append(words, info.Names[0])
+		default:
+			for _, bits := range info.KeyBits {
+				words = append(words, withBits(info, bits))
+			}
+		}
+	}
+	return words
+}
+
+// withBits is the name of a cipher with a length of its key, which is counted without
+// salt: aes128, aes128-gcm.
+func withBits(info alg.Info, bits int) string {
+	if info.AEAD {
+		bits -= alg.SaltBits
+	}
+	head, tail, mode := strings.Cut(info.Names[0], "-")
+	head += strconv.Itoa(bits)
+	if mode {
+		head += "-" + tail
+	}
+	return head
 }
 
 // cutBits takes a key length, perhaps with a hyphen before it, off the front.
@@ -121,92 +165,79 @@ func cutBits(s string) (number, rest string, ok bool) {
 	return d[:n], d[n:], n > 0
 }
 
-// parseAEAD reads the names of combined modes, in lower case with hyphens only.
+// parseAEAD reads the names of combined modes, in lower case with hyphens only. A key
+// length, without salt, stands behind the name or behind its first part: aes-gcm-128,
+// aes128-gcm. Hyphens between the parts can be left out.
 func parseAEAD(s string) (Transform, int, bool) {
 	s = strings.TrimSuffix(strings.TrimSuffix(s, "-null"), "-none")
-	for part := range strings.SplitSeq(s, "-") {
-		switch part {
-		case "c", "c128", "c192", "c256", "16", "128", "192", "256", "poly1305":
-		default:
-			if !strings.HasPrefix(part, "aes") && !strings.HasPrefix(part, "gcm") && !strings.HasPrefix(part, "chacha20") {
-				return Transform{}, 0, false
+	compact := strings.ReplaceAll(s, "-", "")
+	for _, e := range alg.Encs() {
+		info, _ := e.Info()
+		if !info.AEAD {
+			continue
+		}
+		for _, name := range info.Names {
+			parts := strings.Split(name, "-")
+			whole := strings.Join(parts, "")
+			t := Transform{Enc: e}
+			if !cutAt(s, parts, info.KeyBits) {
+				continue
+			}
+			if compact == whole {
+				if len(info.KeyBits) == 1 {
+					return t, info.KeyBits[0], true
+				}
+				return t, 0, true
+			}
+			for _, bits := range info.KeyBits {
+				number := strconv.Itoa(bits - alg.SaltBits)
+				if len(info.KeyBits) > 1 && (compact == whole+number || compact == parts[0]+number+whole[len(parts[0]):]) {
+					return t, bits, true
+				}
 			}
 		}
-	}
-	s = strings.ReplaceAll(s, "-", "")
-	switch s {
-	case "chacha20poly1305":
-		return Transform{Enc: EncChaCha20Poly1305}, 288, true
-	case "aesgcm", "aesgcm16", "aesgcmc":
-		return Transform{Enc: EncAESGCM}, 0, true
-	}
-	size := ""
-	if rest, ok := strings.CutPrefix(s, "aesgcm"); ok {
-		size = strings.TrimPrefix(rest, "c") // KLIPS' letter for the 16-byte ICV
-		if len(size) == 5 {
-			size = strings.TrimPrefix(size, "16")
-		}
-	} else if rest, ok := strings.CutPrefix(s, "aes"); ok && len(rest) > 3 {
-		if tail := rest[3:]; tail == "gcm" || tail == "gcm16" || tail == "gcmc" {
-			size = rest[:3]
-		}
-	}
-	const salt = 32
-	switch size {
-	case "128":
-		return Transform{Enc: EncAESGCM}, 128 + salt, true
-	case "192":
-		return Transform{Enc: EncAESGCM}, 192 + salt, true
-	case "256":
-		return Transform{Enc: EncAESGCM}, 256 + salt, true
 	}
 	return Transform{}, 0, false
 }
 
-// authByName reads an authentication in lower case with hyphens only.
-func authByName(s string) (AuthAlg, bool) {
-	switch strings.TrimPrefix(s, "hmac-") {
-	case "md5", "md5-96":
-		return AuthMD5, true
-	case "sha1", "sha1-96", "sha-96", "sha":
-		return AuthSHA1, true
-	case "sha2", "sha2-256", "sha256", "sha2-256-128", "sha256-128":
-		return AuthSHA256, true
-	case "sha2-256-96", "sha256-96":
-		return AuthSHA256Trunc, true
-	case "sha2-384", "sha384", "sha2-384-192", "sha384-192":
-		return AuthSHA384, true
-	case "sha2-512", "sha512", "sha2-512-256", "sha512-256":
-		return AuthSHA512, true
+// cutAt reports whether all hyphens of a name stand where a part of it, or a length of its
+// key, begins.
+func cutAt(s string, parts []string, keyBits []int) bool {
+	for piece := range strings.SplitSeq(s, "-") {
+		begins := func(p string) bool { return strings.HasPrefix(piece, p) }
+		isLength := func(bits int) bool { return piece == strconv.Itoa(bits-alg.SaltBits) }
+		if !slices.ContainsFunc(parts, begins) && !slices.ContainsFunc(keyBits, isLength) {
+			return false
+		}
 	}
-	return AuthNone, false
+	return true
 }
+
+// authByName reads an authentication in lower case with hyphens only.
+func authByName(s string) (alg.Auth, bool) { return alg.AuthNamed(strings.TrimPrefix(s, "hmac-")) }
 
 // ParseAH reads the name of an AH authentication: hmac-md5-96, hmac-sha1-96,
 // hmac-sha2-256-128, hmac-sha2-256-96, hmac-sha2-384-192, hmac-sha2-512-256, or
 // shorter ones such as sha1 and sha2_256. Errors are *[SyntaxError].
-func ParseAH(name string) (AuthAlg, error) {
+func ParseAH(name string) (alg.Auth, error) {
 	if a, ok := authByName(strings.ReplaceAll(name, "_", "-")); ok {
 		return a, nil
 	}
 	if l := strings.ToLower(name); l != name {
 		if _, err := ParseAH(l); err == nil {
-			return AuthNone, syntaxf("write it in lower case: %s", l)
+			return alg.AuthNone, syntaxf("write it in lower case: %s", l)
 		}
 	}
-	return AuthNone, syntaxf("unknown authentication algorithm; there are %s", joinNames(AHNames()))
+	return alg.AuthNone, syntaxf("unknown authentication algorithm; there are %s", joinNames(AHNames()))
 }
 
 // ParseComp reads the name of a compression algorithm: deflate or lzs. Errors
 // are *[SyntaxError].
-func ParseComp(name string) (CompAlg, error) {
-	switch name {
-	case "deflate":
-		return CompDeflate, nil
-	case "lzs":
-		return CompLZS, nil
+func ParseComp(name string) (alg.Comp, error) {
+	if c, ok := alg.CompNamed(name); ok {
+		return c, nil
 	}
-	return CompNone, syntaxf("unknown compression algorithm; there are %s", joinNames(CompNames()))
+	return alg.CompNone, syntaxf("unknown compression algorithm; there are %s", joinNames(CompNames()))
 }
 
 func joinNames(list []AlgName) string {
@@ -222,14 +253,18 @@ func ESPNames() []AlgName {
 	list := []AlgName{
 		espName("3des-md5-96"), espName("3des-sha1-96"), espName("3des"),
 	}
-	auths := [...]string{"md5", "sha1", "sha2_256", "sha2_256-96", "sha2_384", "sha2_512"}
-	for _, cipher := range [...]string{"aes128", "aes192", "aes256", "null"} {
-		for _, auth := range auths {
+	for _, cipher := range cipherWords(false) {
+		if cipher == "3des" {
+			continue
+		}
+		for _, auth := range authWords() {
 			list = append(list, espName(cipher+"-"+auth))
 		}
 	}
-	return append(list,
-		espName("aes128-gcm"), espName("aes192-gcm"), espName("aes256-gcm"), espName("chacha20-poly1305"))
+	for _, mode := range cipherWords(true) {
+		list = append(list, espName(mode))
+	}
+	return list
 }
 
 func espName(name string) AlgName {
@@ -241,18 +276,18 @@ func espName(name string) AlgName {
 }
 
 // AHNames lists the names of AH authentications.
-func AHNames() []AlgName {
-	return []AlgName{
-		{"hmac-md5-96", keyHelp(Transform{Auth: AuthMD5}, 0)},
-		{"hmac-sha1-96", keyHelp(Transform{Auth: AuthSHA1}, 0)},
-		{"hmac-sha2-256-128", keyHelp(Transform{Auth: AuthSHA256}, 0)},
-		{"hmac-sha2-256-96", keyHelp(Transform{Auth: AuthSHA256Trunc}, 0)},
-		{"hmac-sha2-384-192", keyHelp(Transform{Auth: AuthSHA384}, 0)},
-		{"hmac-sha2-512-256", keyHelp(Transform{Auth: AuthSHA512}, 0)},
+func AHNames() (list []AlgName) {
+	for _, a := range alg.Auths() {
+		info, _ := a.Info()
+		list = append(list, AlgName{info.Usage, keyHelp(Transform{Auth: a}, 0)})
 	}
+	return list
 }
 
 // CompNames lists the names of compression algorithms.
-func CompNames() []AlgName {
-	return []AlgName{{"deflate", "no key"}, {"lzs", "no key"}}
+func CompNames() (list []AlgName) {
+	for _, c := range alg.Comps() {
+		list = append(list, AlgName{c.String(), "no key"})
+	}
+	return list
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
@@ -64,7 +65,7 @@ func TestGoldenSpi(t *testing.T) {
 				return
 			}
 			accepted++
-			auth, enc := AuthAlg(m[1][10]), EncAlg(m[1][11])
+			auth, enc := alg.Auth(m[1][10]), alg.Enc(m[1][11])
 			if tr.Auth != auth || tr.Enc != enc {
 				t.Errorf("%s: ParseESP(%q) = %+v, sent as auth %d enc %d", c.ID, name, tr, auth, enc)
 			}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // CheckKeys says in words which keys an SA's transform wants when those given
@@ -22,23 +24,23 @@ func CheckKeys(id SAID, t Transform, authKey, encKey []byte) error {
 	}
 	switch id.Proto {
 	case ProtoTun, ProtoComp:
-		if t.Auth != AuthNone || t.Enc != EncNone {
+		if t.Auth != alg.AuthNone || t.Enc != alg.EncNone {
 			return syntaxf("%s SAs have no authentication and no encryption", id.Proto)
 		}
 	case ProtoAH:
 		switch {
-		case t.Enc != EncNone:
+		case t.Enc != alg.EncNone:
 			return syntaxf("ah SAs do not encrypt")
-		case t.Auth == AuthNone:
+		case t.Auth == alg.AuthNone:
 			return syntaxf("ah SAs need an authentication algorithm")
 		}
 	case ProtoESP:
 		switch {
-		case t.Enc == EncNone:
+		case t.Enc == alg.EncNone:
 			return syntaxf("esp SAs need an encryption algorithm, which may be null")
-		case enc.AEAD && t.Auth != AuthNone:
+		case enc.AEAD && t.Auth != alg.AuthNone:
 			return syntaxf("%s authenticates by itself, it takes no other authentication", encWord(t.Enc))
-		case t.Enc == EncNull && t.Auth == AuthNone:
+		case t.Enc == alg.Null && t.Auth == alg.AuthNone:
 			return syntaxf("null encryption without authentication protects nothing")
 		}
 	default:
@@ -51,13 +53,13 @@ func CheckKeys(id SAID, t Transform, authKey, encKey []byte) error {
 }
 
 // checkKey compares one key with what its algorithm wants.
-func checkKey(use, alg string, info AlgInfo, key []byte) error {
+func checkKey(use, name string, info alg.Info, key []byte) error {
 	for _, bits := range info.KeyBits {
 		if len(key)*8 == bits {
 			return nil
 		}
 	}
-	if alg == "none" || info.KeyBits[0] == 0 {
+	if name == "none" || info.KeyBits[0] == 0 {
 		return syntaxf("an %s key of %s was given, but there is no %s that takes one", use, bytesText(len(key)), use)
 	}
 	given := "none was given"
@@ -72,29 +74,25 @@ func checkKey(use, alg string, info AlgInfo, key []byte) error {
 	if info.AEAD {
 		salt = ", the last 4 of them salt"
 	}
-	return syntaxf("%s wants an %s key of %s bytes%s; %s", alg, use, orList(wants), salt, given)
+	return syntaxf("%s wants an %s key of %s bytes%s; %s", name, use, orList(wants), salt, given)
 }
 
 // keyHelp describes a transform's keys; bits is the length of encryption key
 // that its name demands, 0 for any that the cipher allows.
 func keyHelp(t Transform, bits int) string {
 	var parts []string
-	if info, _ := t.Enc.Info(); t.Enc != EncNone && info.KeyBits[0] != 0 {
+	if info, _ := t.Enc.Info(); t.Enc != alg.EncNone && info.KeyBits[0] != 0 {
 		list := info.KeyBits
 		if bits != 0 {
 			list = []int{bits}
 		}
-		words := make([]string, len(list))
-		for i, b := range list {
-			words[i] = strconv.Itoa(b)
-		}
-		s := orList(words) + "-bit encryption key"
+		s := orList(texts(list, 0)) + "-bit encryption key"
 		if info.AEAD {
-			s += fmt.Sprintf(" (%s bits and 32 bits of salt)", orList(lessSalt(list)))
+			s += fmt.Sprintf(" (%s bits and 32 bits of salt)", orList(texts(list, alg.SaltBits)))
 		}
 		parts = append(parts, s)
 	}
-	if info, _ := t.Auth.Info(); t.Auth != AuthNone {
+	if info, _ := t.Auth.Info(); t.Auth != alg.AuthNone {
 		parts = append(parts, strconv.Itoa(info.KeyBits[0])+"-bit authentication key")
 	}
 	if parts == nil {
@@ -103,19 +101,24 @@ func keyHelp(t Transform, bits int) string {
 	return strings.Join(parts, ", ")
 }
 
-func lessSalt(list []int) []string {
-	words := make([]string, len(list))
-	for i, b := range list {
-		words[i] = strconv.Itoa(b - 32)
-	}
-	return words
-}
+func orList(words []string) string { return joinLast(words, " or ") }
 
-func orList(words []string) string {
+func andList(words []string) string { return joinLast(words, " and ") }
+
+func joinLast(words []string, last string) string {
 	if n := len(words); n > 1 {
-		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+		return strings.Join(words[:n-1], ", ") + last + words[n-1]
 	}
 	return words[0]
+}
+
+// texts writes numbers, each less so much.
+func texts(list []int, less int) []string {
+	words := make([]string, len(list))
+	for i, n := range list {
+		words[i] = strconv.Itoa(n - less)
+	}
+	return words
 }
 
 func bytesText(n int) string {
@@ -126,40 +129,16 @@ func bytesText(n int) string {
 }
 
 // encWord and authWord name algorithms in messages.
-func encWord(e EncAlg) string {
-	switch e {
-	case EncNone:
-		return "none"
-	case Enc3DES:
-		return "3des"
-	case EncNull:
-		return "null"
-	case EncAES:
-		return "aes"
-	case EncAESGCM:
-		return "aes-gcm"
-	case EncChaCha20Poly1305:
-		return "chacha20-poly1305"
+func encWord(e alg.Enc) string {
+	if _, ok := e.Info(); ok {
+		return e.String()
 	}
-	return "cipher " + strconv.Itoa(int(e))
+	return "cipher " + e.String()
 }
 
-func authWord(a AuthAlg) string {
-	switch a {
-	case AuthNone:
-		return "none"
-	case AuthMD5:
-		return "hmac-md5"
-	case AuthSHA1:
-		return "hmac-sha1"
-	case AuthSHA256:
-		return "hmac-sha2-256"
-	case AuthSHA384:
-		return "hmac-sha2-384"
-	case AuthSHA512:
-		return "hmac-sha2-512"
-	case AuthSHA256Trunc:
-		return "hmac-sha2-256-96"
+func authWord(a alg.Auth) string {
+	if _, ok := a.Info(); ok {
+		return a.String()
 	}
-	return "authentication " + strconv.Itoa(int(a))
+	return "authentication " + a.String()
 }

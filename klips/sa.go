@@ -63,7 +63,7 @@ type SASpec struct {
 	ID  SAID
 	Src netip.Addr // source of the outer header; any (0.0.0.0 or ::) for "not checked"
 	Transform
-	AuthKey []byte // exactly as long as the algorithm wants, see AlgInfo.KeyBits
+	AuthKey []byte // exactly as long as the algorithm wants, see alg.Info.KeyBits
 	EncKey  []byte
 	Window  uint32 // anti-replay window in packets; 0 = none; above 64 only where CapLargeWindow is
 	// ESN gives an ESP or AH SA sequence numbers of 64 bits (RFC 4303 section

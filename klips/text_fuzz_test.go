@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // hexRun is as much of a key as no message may show.
@@ -59,12 +61,12 @@ func FuzzParseWords(f *testing.F) {
 		}
 		auth, err := ParseAH(text)
 		checkError(t, text, err)
-		if info, ok := auth.Info(); err == nil && (!ok || auth == AuthNone || len(info.KeyBits) == 0) {
+		if info, ok := auth.Info(); err == nil && (!ok || auth == alg.AuthNone || len(info.KeyBits) == 0) {
 			t.Fatalf("ParseAH(%q) = %v, which has no keys", text, auth)
 		}
 		comp, err := ParseComp(text)
 		checkError(t, text, err)
-		if err == nil && comp == CompNone {
+		if err == nil && comp == alg.CompNone {
 			t.Fatalf("ParseComp(%q) is none", text)
 		}
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 func TestParseNumber(t *testing.T) {
@@ -329,44 +331,44 @@ func TestParseKey(t *testing.T) {
 }
 
 func TestParseESP(t *testing.T) {
-	tr := func(e EncAlg, a AuthAlg) Transform { return Transform{Enc: e, Auth: a} }
+	tr := func(e alg.Enc, a alg.Auth) Transform { return Transform{Enc: e, Auth: a} }
 	for _, c := range []struct {
 		in   string
 		want Transform
 		bits int
 		err  string
 	}{
-		{"3des-md5-96", tr(Enc3DES, AuthMD5), 0, ""},
-		{"3des-sha1-96", tr(Enc3DES, AuthSHA1), 0, ""},
-		{"3des", tr(Enc3DES, AuthNone), 0, ""},
-		{"3des-none", tr(Enc3DES, AuthNone), 0, ""},
-		{"3des-sha2_256", tr(Enc3DES, AuthSHA256), 0, ""},
-		{"aes128-sha1", tr(EncAES, AuthSHA1), 128, ""},
-		{"AES128-SHA1", tr(EncAES, AuthSHA1), 128, ""},
-		{"aes-sha1-96", tr(EncAES, AuthSHA1), 0, ""},
-		{"aes-256-sha1", tr(EncAES, AuthSHA1), 256, ""},
-		{"aes_cbc128-sha1", tr(EncAES, AuthSHA1), 128, ""},
-		{"aes192-hmac_md5", tr(EncAES, AuthMD5), 192, ""},
-		{"aes256-sha2_256", tr(EncAES, AuthSHA256), 256, ""},
-		{"aes256-sha256", tr(EncAES, AuthSHA256), 256, ""},
-		{"aes256-sha2_256-96", tr(EncAES, AuthSHA256Trunc), 256, ""},
-		{"aes256-sha2_256_96", tr(EncAES, AuthSHA256Trunc), 256, ""},
-		{"aes256-sha384", tr(EncAES, AuthSHA384), 256, ""},
-		{"aes256-sha2_512", tr(EncAES, AuthSHA512), 256, ""},
-		{"aes128-none", tr(EncAES, AuthNone), 128, ""},
-		{"null-md5", tr(EncNull, AuthMD5), 0, ""},
-		{"null-sha1", tr(EncNull, AuthSHA1), 0, ""},
-		{"aes-gcm", tr(EncAESGCM, AuthNone), 0, ""},
-		{"aes128-gcm", tr(EncAESGCM, AuthNone), 160, ""},
-		{"aes192-gcm", tr(EncAESGCM, AuthNone), 224, ""},
-		{"aes256-gcm", tr(EncAESGCM, AuthNone), 288, ""},
-		{"aes_gcm128-null", tr(EncAESGCM, AuthNone), 160, ""},
-		{"aes_gcm_c128-null", tr(EncAESGCM, AuthNone), 160, ""},
-		{"aes_gcm_16_256", tr(EncAESGCM, AuthNone), 288, ""},
-		{"aesgcm256", tr(EncAESGCM, AuthNone), 288, ""},
-		{"aes256gcm16", tr(EncAESGCM, AuthNone), 288, ""},
-		{"chacha20-poly1305", tr(EncChaCha20Poly1305, AuthNone), 288, ""},
-		{"chacha20_poly1305", tr(EncChaCha20Poly1305, AuthNone), 288, ""},
+		{"3des-md5-96", tr(alg.TripleDES, alg.MD5), 0, ""},
+		{"3des-sha1-96", tr(alg.TripleDES, alg.SHA1), 0, ""},
+		{"3des", tr(alg.TripleDES, alg.AuthNone), 0, ""},
+		{"3des-none", tr(alg.TripleDES, alg.AuthNone), 0, ""},
+		{"3des-sha2_256", tr(alg.TripleDES, alg.SHA256), 0, ""},
+		{"aes128-sha1", tr(alg.AES, alg.SHA1), 128, ""},
+		{"AES128-SHA1", tr(alg.AES, alg.SHA1), 128, ""},
+		{"aes-sha1-96", tr(alg.AES, alg.SHA1), 0, ""},
+		{"aes-256-sha1", tr(alg.AES, alg.SHA1), 256, ""},
+		{"aes_cbc128-sha1", tr(alg.AES, alg.SHA1), 128, ""},
+		{"aes192-hmac_md5", tr(alg.AES, alg.MD5), 192, ""},
+		{"aes256-sha2_256", tr(alg.AES, alg.SHA256), 256, ""},
+		{"aes256-sha256", tr(alg.AES, alg.SHA256), 256, ""},
+		{"aes256-sha2_256-96", tr(alg.AES, alg.SHA256Trunc), 256, ""},
+		{"aes256-sha2_256_96", tr(alg.AES, alg.SHA256Trunc), 256, ""},
+		{"aes256-sha384", tr(alg.AES, alg.SHA384), 256, ""},
+		{"aes256-sha2_512", tr(alg.AES, alg.SHA512), 256, ""},
+		{"aes128-none", tr(alg.AES, alg.AuthNone), 128, ""},
+		{"null-md5", tr(alg.Null, alg.MD5), 0, ""},
+		{"null-sha1", tr(alg.Null, alg.SHA1), 0, ""},
+		{"aes-gcm", tr(alg.AESGCM, alg.AuthNone), 0, ""},
+		{"aes128-gcm", tr(alg.AESGCM, alg.AuthNone), 160, ""},
+		{"aes192-gcm", tr(alg.AESGCM, alg.AuthNone), 224, ""},
+		{"aes256-gcm", tr(alg.AESGCM, alg.AuthNone), 288, ""},
+		{"aes_gcm128-null", tr(alg.AESGCM, alg.AuthNone), 160, ""},
+		{"aes_gcm_c128-null", tr(alg.AESGCM, alg.AuthNone), 160, ""},
+		{"aes_gcm_16_256", tr(alg.AESGCM, alg.AuthNone), 288, ""},
+		{"aesgcm256", tr(alg.AESGCM, alg.AuthNone), 288, ""},
+		{"aes256gcm16", tr(alg.AESGCM, alg.AuthNone), 288, ""},
+		{"chacha20-poly1305", tr(alg.ChaCha20Poly1305, alg.AuthNone), 288, ""},
+		{"chacha20_poly1305", tr(alg.ChaCha20Poly1305, alg.AuthNone), 288, ""},
 		{"3DES-MD5-96", Transform{}, 0, "lower case: 3des-md5-96"},
 		{"", Transform{}, 0, "unknown cipher"},
 		{"aes", Transform{}, 0, "write aes-sha2_256"},
@@ -393,10 +395,10 @@ func TestParseESP(t *testing.T) {
 }
 
 func TestParseAHComp(t *testing.T) {
-	for in, want := range map[string]AuthAlg{
-		"hmac-md5-96": AuthMD5, "hmac-sha1-96": AuthSHA1,
-		"hmac-sha2-256-128": AuthSHA256, "hmac-sha2_256": AuthSHA256, "sha256": AuthSHA256,
-		"hmac-sha2-256-96": AuthSHA256Trunc, "hmac-sha2-384-192": AuthSHA384, "hmac-sha2-512-256": AuthSHA512,
+	for in, want := range map[string]alg.Auth{
+		"hmac-md5-96": alg.MD5, "hmac-sha1-96": alg.SHA1,
+		"hmac-sha2-256-128": alg.SHA256, "hmac-sha2_256": alg.SHA256, "sha256": alg.SHA256,
+		"hmac-sha2-256-96": alg.SHA256Trunc, "hmac-sha2-384-192": alg.SHA384, "hmac-sha2-512-256": alg.SHA512,
 	} {
 		if got, err := ParseAH(in); got != want || err != nil {
 			t.Errorf("ParseAH(%q) = %v, %v, want %v", in, got, err, want)
@@ -407,8 +409,8 @@ func TestParseAHComp(t *testing.T) {
 			t.Errorf("ParseAH(%q) = %v, want an error", in, got)
 		}
 	}
-	for in, want := range map[string]CompAlg{"deflate": CompDeflate, "lzs": CompLZS, "deflat": CompNone, "LZS": CompNone} {
-		if got, err := ParseComp(in); got != want || (err == nil) != (want != CompNone) {
+	for in, want := range map[string]alg.Comp{"deflate": alg.Deflate, "lzs": alg.LZS, "deflat": alg.CompNone, "LZS": alg.CompNone} {
+		if got, err := ParseComp(in); got != want || (err == nil) != (want != alg.CompNone) {
 			t.Errorf("ParseComp(%q) = %v, %v, want %v", in, got, err, want)
 		}
 	}
@@ -481,28 +483,28 @@ func TestCheckKeys(t *testing.T) {
 		auth, enc []byte
 		err       string
 	}{
-		{ProtoESP, Transform{Enc: Enc3DES, Auth: AuthMD5}, k(16), k(24), ""},
-		{ProtoESP, Transform{Enc: Enc3DES}, nil, k(24), ""},
-		{ProtoESP, Transform{Enc: EncAES, Auth: AuthSHA1}, k(20), k(24), ""},
-		{ProtoESP, Transform{Enc: EncNull, Auth: AuthSHA1}, k(20), nil, ""},
-		{ProtoESP, Transform{Enc: EncAESGCM}, nil, k(20), ""},
-		{ProtoAH, Transform{Auth: AuthSHA512}, k(64), nil, ""},
+		{ProtoESP, Transform{Enc: alg.TripleDES, Auth: alg.MD5}, k(16), k(24), ""},
+		{ProtoESP, Transform{Enc: alg.TripleDES}, nil, k(24), ""},
+		{ProtoESP, Transform{Enc: alg.AES, Auth: alg.SHA1}, k(20), k(24), ""},
+		{ProtoESP, Transform{Enc: alg.Null, Auth: alg.SHA1}, k(20), nil, ""},
+		{ProtoESP, Transform{Enc: alg.AESGCM}, nil, k(20), ""},
+		{ProtoAH, Transform{Auth: alg.SHA512}, k(64), nil, ""},
 		{ProtoTun, Transform{}, nil, nil, ""},
-		{ProtoComp, Transform{Comp: CompDeflate}, nil, nil, ""},
-		{ProtoESP, Transform{Enc: EncAES, Auth: AuthSHA1}, k(20), k(20), "aes wants an encryption key of 16, 24 or 32 bytes; the one given has 20 bytes"},
-		{ProtoESP, Transform{Enc: Enc3DES, Auth: AuthMD5}, nil, k(24), "hmac-md5 wants an authentication key of 16 bytes; none was given"},
-		{ProtoESP, Transform{Enc: EncAESGCM}, nil, k(16), "20, 28 or 36 bytes, the last 4 of them salt"},
-		{ProtoESP, Transform{Enc: Enc3DES}, k(16), k(24), "authentication key of 16 bytes was given, but"},
-		{ProtoESP, Transform{Enc: EncNull, Auth: AuthSHA1}, k(20), k(1), "encryption key of 1 byte was given, but"},
-		{ProtoESP, Transform{Enc: EncAESGCM, Auth: AuthSHA1}, k(20), k(20), "authenticates by itself"},
-		{ProtoESP, Transform{Auth: AuthSHA1}, k(20), nil, "may be null"},
-		{ProtoESP, Transform{Enc: EncNull}, nil, nil, "protects nothing"},
-		{ProtoESP, Transform{Enc: 99, Auth: AuthSHA1}, k(20), nil, "unknown encryption algorithm 99"},
+		{ProtoComp, Transform{Comp: alg.Deflate}, nil, nil, ""},
+		{ProtoESP, Transform{Enc: alg.AES, Auth: alg.SHA1}, k(20), k(20), "aes wants an encryption key of 16, 24 or 32 bytes; the one given has 20 bytes"},
+		{ProtoESP, Transform{Enc: alg.TripleDES, Auth: alg.MD5}, nil, k(24), "hmac-md5 wants an authentication key of 16 bytes; none was given"},
+		{ProtoESP, Transform{Enc: alg.AESGCM}, nil, k(16), "20, 28 or 36 bytes, the last 4 of them salt"},
+		{ProtoESP, Transform{Enc: alg.TripleDES}, k(16), k(24), "authentication key of 16 bytes was given, but"},
+		{ProtoESP, Transform{Enc: alg.Null, Auth: alg.SHA1}, k(20), k(1), "encryption key of 1 byte was given, but"},
+		{ProtoESP, Transform{Enc: alg.AESGCM, Auth: alg.SHA1}, k(20), k(20), "authenticates by itself"},
+		{ProtoESP, Transform{Auth: alg.SHA1}, k(20), nil, "may be null"},
+		{ProtoESP, Transform{Enc: alg.Null}, nil, nil, "protects nothing"},
+		{ProtoESP, Transform{Enc: 99, Auth: alg.SHA1}, k(20), nil, "unknown encryption algorithm 99"},
 		{ProtoAH, Transform{Auth: 99}, k(20), nil, "unknown authentication algorithm 99"},
 		{ProtoAH, Transform{}, nil, nil, "need an authentication"},
-		{ProtoAH, Transform{Auth: AuthMD5, Enc: EncAES}, k(16), k(16), "do not encrypt"},
+		{ProtoAH, Transform{Auth: alg.MD5, Enc: alg.AES}, k(16), k(16), "do not encrypt"},
 		{ProtoTun, Transform{}, k(16), nil, "authentication key of 16 bytes was given"},
-		{ProtoTun, Transform{Auth: AuthMD5}, k(16), nil, "no authentication and no encryption"},
+		{ProtoTun, Transform{Auth: alg.MD5}, k(16), nil, "no authentication and no encryption"},
 		{ProtoInt, Transform{}, nil, nil, "no protocol"},
 	} {
 		err := CheckKeys(SAID{Proto: c.p}, c.t, c.auth, c.enc)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/procfs"
 	"github.com/klips-go/ipsec/klips/xfrm"
@@ -235,7 +236,7 @@ func TestInteropForeign(t *testing.T) {
 	spec := func(proto klips.Proto, spi klips.SPI) *klips.SASpec {
 		x := &klips.SASpec{ID: klips.SAID{Dst: peer, SPI: spi, Proto: proto}, Src: b.Local}
 		if proto == klips.ProtoESP {
-			x.Enc, x.EncKey, x.Auth, x.AuthKey = klips.EncAES, xfrmKey(128), klips.AuthSHA1, xfrmKey(160)
+			x.Enc, x.EncKey, x.Auth, x.AuthKey = alg.AES, xfrmKey(128), alg.SHA1, xfrmKey(160)
 		}
 		return x
 	}
@@ -385,7 +386,7 @@ func haveXfrm() error {
 		return s.AddSA(context.Background(), &klips.SASpec{
 			ID:        klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP},
 			Src:       netip.MustParseAddr("192.0.2.1"),
-			Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)})
+			Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)})
 	})
 }
 

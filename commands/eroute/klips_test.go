@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest"
 )
@@ -53,7 +54,7 @@ func TestKLIPSPolicy(t *testing.T) {
 		{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x100, Proto: klips.ProtoTun},
 		{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x101, Proto: klips.ProtoESP},
 	}
-	for i, tr := range []klips.Transform{{}, {Enc: klips.EncAES, Auth: klips.AuthSHA1}} {
+	for i, tr := range []klips.Transform{{}, {Enc: alg.AES, Auth: alg.SHA1}} {
 		s := &klips.SASpec{ID: ids[i], Src: netip.MustParseAddr("192.0.2.2"), Transform: tr, EncKey: make([]byte, 16*i), AuthKey: make([]byte, 20*i)}
 		if err := stack.AddSA(t.Context(), s); err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/spigrp"
 	"github.com/klips-go/ipsec/commands/tncfg"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -165,15 +166,15 @@ func common(s *pfkey.Supported) *pfkey.Supported {
 	c := new(pfkey.Supported)
 	seen := map[uint8]bool{}
 	for _, a := range s.Algs {
-		if _, known := klips.EncAlg(a.ID).Info(); a.IV != 0 && !known {
+		if _, known := alg.Enc(a.ID).Info(); a.IV != 0 && !known {
 			continue
 		}
-		if _, known := klips.AuthAlg(a.ID).Info(); a.IV == 0 && !known {
+		if _, known := alg.Auth(a.ID).Info(); a.IV == 0 && !known {
 			continue
 		}
 		// Ciphers that only the embedded stack has.
-		switch klips.EncAlg(a.ID) {
-		case klips.EncAESGCM, klips.EncChaCha20Poly1305:
+		switch alg.Enc(a.ID) {
+		case alg.AESGCM, alg.ChaCha20Poly1305:
 			continue
 		}
 		if !seen[a.ID] {

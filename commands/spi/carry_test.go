@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // A carrier is a stack that takes AH over IPv6, and LZS, and drops their packets.
@@ -18,7 +19,7 @@ func (carrier) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
 	switch {
 	case s.ID.Proto == klips.ProtoAH && s.ID.Dst.Is6():
 		return klips.FaultAH6
-	case s.Comp == klips.CompLZS:
+	case s.Comp == alg.LZS:
 		return klips.FaultAlgorithm
 	}
 	return klips.FaultNone

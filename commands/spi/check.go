@@ -6,6 +6,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // finish checks the options against each other and completes the request.
@@ -163,7 +164,7 @@ func (p *parser) numbers() error {
 		return nil
 	case s.ID.Proto != klips.ProtoESP && s.ID.Proto != klips.ProtoAH:
 		return cli.Usagef("--esn is for ESP and AH; a %s SA has no sequence numbers", s.ID.Proto)
-	case s.Auth == klips.AuthNone && !enc.AEAD:
+	case s.Auth == alg.AuthNone && !enc.AEAD:
 		return cli.Usagef("--esn: --esp %s does not authenticate its packets, and so not their sequence numbers; take one that does (see --help), or leave --esn out", p.alg)
 	case s.Window == 0:
 		s.Window = klipsWindow
@@ -196,12 +197,12 @@ func (p *parser) begin() error {
 // such command lines and do not send the keys.
 func (p *parser) dropKeys() {
 	s := &p.req.spec
-	if enc, _ := s.Enc.Info(); s.Auth == klips.AuthNone && !enc.AEAD && s.AuthKey != nil {
+	if enc, _ := s.Enc.Info(); s.Auth == alg.AuthNone && !enc.AEAD && s.AuthKey != nil {
 		clear(s.AuthKey)
 		s.AuthKey = nil
 		p.req.notes = append(p.req.notes, "nothing is authenticated, --authkey is not used")
 	}
-	if (s.Enc == klips.EncNone || s.Enc == klips.EncNull) && s.EncKey != nil {
+	if (s.Enc == alg.EncNone || s.Enc == alg.Null) && s.EncKey != nil {
 		clear(s.EncKey)
 		s.EncKey = nil
 		p.req.notes = append(p.req.notes, "nothing is encrypted, --enckey is not used")

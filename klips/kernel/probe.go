@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
@@ -39,11 +40,11 @@ func (s *Stack) supported() (algorithms, error) {
 	return l, nil
 }
 
-func (l algorithms) auth(p klips.Proto, a klips.AuthAlg) bool { return l.has(p, true, uint8(a)) }
+func (l algorithms) auth(p klips.Proto, a alg.Auth) bool { return l.has(p, true, uint8(a)) }
 
-func (l algorithms) enc(e klips.EncAlg) bool { return l.has(klips.ProtoESP, false, uint8(e)) }
+func (l algorithms) enc(e alg.Enc) bool { return l.has(klips.ProtoESP, false, uint8(e)) }
 
-func (l algorithms) comp(c klips.CompAlg) bool { return l.has(klips.ProtoComp, false, uint8(c)) }
+func (l algorithms) comp(c alg.Comp) bool { return l.has(klips.ProtoComp, false, uint8(c)) }
 
 func (l algorithms) has(p klips.Proto, auth bool, id uint8) bool {
 	return slices.ContainsFunc(l, func(a procfs.Algorithm) bool { return a.Proto == p && a.Auth == auth && a.ID == id })
@@ -68,9 +69,9 @@ func (s *Stack) CarryFault(_ context.Context, spec *klips.SASpec) klips.Fault {
 	l, err := s.algorithms()
 	switch {
 	case err != nil:
-	case p != klips.ProtoComp && spec.Auth != klips.AuthNone && !l.auth(p, spec.Auth),
-		p == klips.ProtoESP && spec.Enc != klips.EncNone && !l.enc(spec.Enc),
-		p == klips.ProtoComp && spec.Comp != klips.CompNone && !l.comp(spec.Comp):
+	case p != klips.ProtoComp && spec.Auth != alg.AuthNone && !l.auth(p, spec.Auth),
+		p == klips.ProtoESP && spec.Enc != alg.EncNone && !l.enc(spec.Enc),
+		p == klips.ProtoComp && spec.Comp != alg.CompNone && !l.comp(spec.Comp):
 		return klips.FaultAlgorithm
 	}
 	return klips.FaultNone
@@ -117,28 +118,29 @@ func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error
 		}
 		has(p.name+" over IPv6", p.there && ip6, why)
 	}
-	for _, c := range ciphers {
+	for _, e := range alg.Encs() {
+		i, _ := e.Info()
 		why := notListed
-		if i, _ := c.alg.Info(); i.AEAD {
+		if i.AEAD {
 			why = neverThere
 		}
-		has(c.name, l.enc(c.alg), why)
+		has(i.Kernel, l.enc(e), why)
 	}
 	short := s.shortICVs(ctx)
-	for _, a := range auths {
-		i, _ := a.alg.Info()
+	for _, a := range alg.Auths() {
+		i, _ := a.Info()
 		bits := 8 * i.ICV
 		if short {
-			if a.alg == klips.AuthSHA256Trunc {
-				continue // it has the number of AuthSHA256 there
+			if a == alg.SHA256Trunc {
+				continue // it has the number of SHA256 there
 			}
 			bits = shortICV
 		}
-		has(fmt.Sprintf("%s with %d bits", a.name, bits), l.auth(klips.ProtoESP, a.alg), notListed)
+		has(fmt.Sprintf("%s with %d bits", i.Kernel, bits), l.auth(klips.ProtoESP, a), notListed)
 	}
-	for _, a := range auths {
-		if a.alg != klips.AuthSHA256Trunc && l.auth(klips.ProtoESP, a.alg) {
-			has("ah with "+a.name, l.auth(klips.ProtoAH, a.alg), dropped)
+	for _, a := range alg.Auths() {
+		if i, _ := a.Info(); a != alg.SHA256Trunc && l.auth(klips.ProtoESP, a) {
+			has("ah with "+i.Kernel, l.auth(klips.ProtoAH, a), dropped)
 		}
 	}
 	has("extended sequence numbers", false, neverThere)
@@ -156,29 +158,4 @@ const shortICV = 96
 func (s *Stack) shortICVs(ctx context.Context) bool {
 	v, err := s.Version(ctx)
 	return err == nil && !strings.HasPrefix(v, "Libreswan ")
-}
-
-// Names of the Linux crypto API, as stack xfrm has them.
-
-var ciphers = []struct {
-	alg  klips.EncAlg
-	name string
-}{
-	{klips.Enc3DES, "cbc(des3_ede)"},
-	{klips.EncNull, "ecb(cipher_null)"},
-	{klips.EncAES, "cbc(aes)"},
-	{klips.EncAESGCM, "rfc4106(gcm(aes))"},
-	{klips.EncChaCha20Poly1305, "rfc7539esp(chacha20,poly1305)"},
-}
-
-var auths = []struct {
-	alg  klips.AuthAlg
-	name string
-}{
-	{klips.AuthMD5, "hmac(md5)"},
-	{klips.AuthSHA1, "hmac(sha1)"},
-	{klips.AuthSHA256, "hmac(sha256)"},
-	{klips.AuthSHA256Trunc, "hmac(sha256)"},
-	{klips.AuthSHA384, "hmac(sha384)"},
-	{klips.AuthSHA512, "hmac(sha512)"},
 }

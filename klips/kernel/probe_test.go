@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/kernel"
 )
 
@@ -60,7 +61,7 @@ func withMachine(t *testing.T, files map[string]string, m kernel.Machine) *kerne
 
 func TestCarryFault(t *testing.T) {
 	const v4, v6 = "192.0.2.77", "2001:db8::77"
-	const none, alg, ah6 = klips.FaultNone, klips.FaultAlgorithm, klips.FaultAH6
+	const none, lacks, ah6 = klips.FaultNone, klips.FaultAlgorithm, klips.FaultAH6
 	for _, tt := range []struct {
 		proto klips.Proto
 		dst   string
@@ -68,21 +69,21 @@ func TestCarryFault(t *testing.T) {
 		want  klips.Fault
 		blind klips.Fault // where the kernel lists nothing
 	}{
-		{klips.ProtoAH, v4, klips.Transform{Auth: klips.AuthMD5}, none, none},
-		{klips.ProtoAH, v4, klips.Transform{Auth: klips.AuthSHA1}, none, none},
-		{klips.ProtoAH, v4, klips.Transform{Auth: klips.AuthSHA256}, alg, none},
-		{klips.ProtoAH, v4, klips.Transform{Auth: klips.AuthSHA256Trunc}, alg, none},
-		{klips.ProtoAH, v4, klips.Transform{Auth: klips.AuthSHA384}, alg, none},
-		{klips.ProtoAH, v4, klips.Transform{Auth: klips.AuthSHA512}, alg, none},
-		{klips.ProtoAH, v6, klips.Transform{Auth: klips.AuthSHA1}, ah6, ah6},
-		{klips.ProtoAH, v6, klips.Transform{Auth: klips.AuthSHA512}, ah6, ah6},
-		{klips.ProtoESP, v4, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA512}, none, none},
-		{klips.ProtoESP, v6, klips.Transform{Enc: klips.Enc3DES, Auth: klips.AuthMD5}, none, none},
-		{klips.ProtoESP, v4, klips.Transform{Enc: klips.Enc3DES}, none, none},
-		{klips.ProtoESP, v4, klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}, alg, none},
-		{klips.ProtoESP, v4, klips.Transform{Enc: klips.EncAES, Auth: 9}, alg, none},
-		{klips.ProtoComp, v4, klips.Transform{Comp: klips.CompDeflate}, none, none},
-		{klips.ProtoComp, v6, klips.Transform{Comp: klips.CompLZS}, alg, none},
+		{klips.ProtoAH, v4, klips.Transform{Auth: alg.MD5}, none, none},
+		{klips.ProtoAH, v4, klips.Transform{Auth: alg.SHA1}, none, none},
+		{klips.ProtoAH, v4, klips.Transform{Auth: alg.SHA256}, lacks, none},
+		{klips.ProtoAH, v4, klips.Transform{Auth: alg.SHA256Trunc}, lacks, none},
+		{klips.ProtoAH, v4, klips.Transform{Auth: alg.SHA384}, lacks, none},
+		{klips.ProtoAH, v4, klips.Transform{Auth: alg.SHA512}, lacks, none},
+		{klips.ProtoAH, v6, klips.Transform{Auth: alg.SHA1}, ah6, ah6},
+		{klips.ProtoAH, v6, klips.Transform{Auth: alg.SHA512}, ah6, ah6},
+		{klips.ProtoESP, v4, klips.Transform{Enc: alg.AES, Auth: alg.SHA512}, none, none},
+		{klips.ProtoESP, v6, klips.Transform{Enc: alg.TripleDES, Auth: alg.MD5}, none, none},
+		{klips.ProtoESP, v4, klips.Transform{Enc: alg.TripleDES}, none, none},
+		{klips.ProtoESP, v4, klips.Transform{Enc: alg.Null, Auth: alg.SHA1}, lacks, none},
+		{klips.ProtoESP, v4, klips.Transform{Enc: alg.AES, Auth: 9}, lacks, none},
+		{klips.ProtoComp, v4, klips.Transform{Comp: alg.Deflate}, none, none},
+		{klips.ProtoComp, v6, klips.Transform{Comp: alg.LZS}, lacks, none},
 		{klips.ProtoTun, v6, klips.Transform{}, none, none},
 	} {
 		spec := &klips.SASpec{ID: klips.SAID{Proto: tt.proto, SPI: 0x100, Dst: netip.MustParseAddr(tt.dst)}, Transform: tt.t}

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
@@ -224,11 +225,11 @@ func specOf(id klips.SAID) *klips.SASpec {
 	}
 	switch id.Proto {
 	case klips.ProtoESP:
-		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAES, key, klips.AuthMD5, key
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AES, key, alg.MD5, key
 	case klips.ProtoAH:
-		s.Auth, s.AuthKey = klips.AuthMD5, key
+		s.Auth, s.AuthKey = alg.MD5, key
 	case klips.ProtoComp:
-		s.Comp = klips.CompDeflate
+		s.Comp = alg.Deflate
 	}
 	return s
 }

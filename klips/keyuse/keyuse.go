@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // Most is the length of the longest list that [Index.Others] returns.
@@ -44,7 +45,7 @@ func New() *Index {
 
 // Tag returns the tag of a cipher and its key, which ends with the salt. It is the
 // zero Tag for ciphers that are no combined modes: their IVs are random.
-func (x *Index) Tag(enc klips.EncAlg, key []byte) Tag {
+func (x *Index) Tag(enc alg.Enc, key []byte) Tag {
 	if info, _ := enc.Info(); !info.AEAD {
 		return Tag{}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 func id(spi klips.SPI) klips.SAID {
@@ -17,23 +18,23 @@ func TestTag(t *testing.T) {
 	x := New()
 	key := bytes.Repeat([]byte{7}, 36)
 	salted := append(bytes.Clone(key[:35]), 8)
-	gcm := x.Tag(klips.EncAESGCM, key)
+	gcm := x.Tag(alg.AESGCM, key)
 	for _, tt := range []struct {
 		name string
 		tag  Tag
 		same bool
 	}{
-		{"the same", x.Tag(klips.EncAESGCM, bytes.Clone(key)), true},
-		{"another salt", x.Tag(klips.EncAESGCM, salted), false},
-		{"another length", x.Tag(klips.EncAESGCM, key[:28]), false},
-		{"another cipher", x.Tag(klips.EncChaCha20Poly1305, key), false},
-		{"another index", New().Tag(klips.EncAESGCM, key), false},
+		{"the same", x.Tag(alg.AESGCM, bytes.Clone(key)), true},
+		{"another salt", x.Tag(alg.AESGCM, salted), false},
+		{"another length", x.Tag(alg.AESGCM, key[:28]), false},
+		{"another cipher", x.Tag(alg.ChaCha20Poly1305, key), false},
+		{"another index", New().Tag(alg.AESGCM, key), false},
 	} {
 		if got := tt.tag == gcm; got != tt.same {
 			t.Errorf("%s: the tag is the same: %v, want %v", tt.name, got, tt.same)
 		}
 	}
-	for _, enc := range []klips.EncAlg{klips.EncNone, klips.EncNull, klips.Enc3DES, klips.EncAES, 252} {
+	for _, enc := range []alg.Enc{alg.EncNone, alg.Null, alg.TripleDES, alg.AES, 252} {
 		if tag := x.Tag(enc, key); tag != (Tag{}) {
 			t.Errorf("cipher %d has a tag", enc)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // A Bench is a fresh stack to test, on a host that has a physical device.
@@ -100,11 +101,11 @@ func (c *contract) spec(id klips.SAID) *klips.SASpec {
 	}
 	switch id.Proto {
 	case klips.ProtoESP:
-		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAES, key(16), klips.AuthSHA1, key(20)
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AES, key(16), alg.SHA1, key(20)
 	case klips.ProtoAH:
-		s.Auth, s.AuthKey = klips.AuthMD5, key(16)
+		s.Auth, s.AuthKey = alg.MD5, key(16)
 	case klips.ProtoComp:
-		s.Comp = klips.CompDeflate
+		s.Comp = alg.Deflate
 	}
 	return s
 }
@@ -206,7 +207,7 @@ func (c *contract) addRefusals() {
 		{"short encryption key", func(s *klips.SASpec) { s.EncKey = key(15) }, syscall.EINVAL},
 		{"long authentication key", func(s *klips.SASpec) { s.AuthKey = key(21) }, syscall.EINVAL},
 		{"no cipher", func(s *klips.SASpec) { s.Enc, s.EncKey = 0, nil }, syscall.EINVAL},
-		{"null cipher alone", func(s *klips.SASpec) { s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncNull, nil, 0, nil }, syscall.EINVAL},
+		{"null cipher alone", func(s *klips.SASpec) { s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.Null, nil, 0, nil }, syscall.EINVAL},
 		{"unknown cipher", func(s *klips.SASpec) { s.Enc = 99 }, syscall.EPROTO},
 		{"unknown authentication", func(s *klips.SASpec) { s.Auth = 99 }, syscall.EINVAL},
 		{"magic", func(s *klips.SASpec) { s.ID = klips.Magic(klips.SPITrap) }, syscall.EINVAL},
@@ -672,7 +673,7 @@ func (c *contract) nothingToDo() {
 
 func (c *contract) aead() {
 	s := c.spec(said(klips.ProtoESP, 0x1000, peer))
-	s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAESGCM, key(20), 0, nil
+	s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AESGCM, key(20), 0, nil
 	err := c.Stack.AddSA(c.ctx, s)
 	if c.Stack.Has(klips.CapAEAD) != (err == nil) {
 		c.Errorf("AddSA with AES-GCM = %v, Has(CapAEAD) = %v", err, c.Stack.Has(klips.CapAEAD))
@@ -690,7 +691,7 @@ func (c *contract) oneKey() {
 		if id.Dst.Is6() {
 			s.Src = netip.MustParseAddr("2001:db8::1")
 		}
-		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAESGCM, key(keyLen), 0, nil
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AESGCM, key(keyLen), 0, nil
 		return s
 	}
 	first := said(klips.ProtoESP, 0x1000, peer)
@@ -721,7 +722,7 @@ func (c *contract) oneKey() {
 	c.must(c.Stack.AddSA(c.ctx, salted))
 	c.must(c.Stack.AddSA(c.ctx, gcm(said(klips.ProtoESP, 0x1002, peer), 20)))
 	chacha := gcm(said(klips.ProtoESP, 0x1003, peer), 36)
-	chacha.Enc = klips.EncChaCha20Poly1305
+	chacha.Enc = alg.ChaCha20Poly1305
 	c.must(c.Stack.AddSA(c.ctx, chacha))
 	in := gcm(said(klips.ProtoESP, 0x1004, c.Local), 36)
 	c.must(c.Stack.AddSA(c.ctx, in))

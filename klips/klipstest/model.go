@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // A Model is a stack without packets, said as plainly as possible: the oracle
@@ -184,7 +185,7 @@ func checkTransform(s *klips.SASpec) syscall.Errno {
 		}
 		ok = s.Comp == 0 && s.Enc != 0 && fits(enc.KeyBits, s.EncKey) &&
 			(s.Auth == 0 || authKnown && fits(auth.KeyBits, s.AuthKey)) &&
-			!(s.Enc == klips.EncNull && s.Auth == 0) && !(enc.AEAD && (s.Auth != 0 || len(s.AuthKey) != 0))
+			!(s.Enc == alg.Null && s.Auth == 0) && !(enc.AEAD && (s.Auth != 0 || len(s.AuthKey) != 0))
 	}
 	if !ok {
 		return syscall.EINVAL

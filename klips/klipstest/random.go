@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // TestCommands gives random commands to a stack and to a Model, and wants the
@@ -142,17 +143,17 @@ func (c *commander) spec(r *rapid.T, id klips.SAID) *klips.SASpec {
 	keys := func(bits []int) []byte { return key(rapid.SampledFrom(bits).Draw(r, "key") / 8) }
 	switch id.Proto {
 	case klips.ProtoESP:
-		s.Enc = rapid.SampledFrom([]klips.EncAlg{klips.Enc3DES, klips.EncAES, klips.EncNull, klips.EncAESGCM, 77}).Draw(r, "cipher")
-		s.Auth = rapid.SampledFrom([]klips.AuthAlg{0, klips.AuthMD5, klips.AuthSHA256}).Draw(r, "auth")
+		s.Enc = rapid.SampledFrom([]alg.Enc{alg.TripleDES, alg.AES, alg.Null, alg.AESGCM, 77}).Draw(r, "cipher")
+		s.Auth = rapid.SampledFrom([]alg.Auth{0, alg.MD5, alg.SHA256}).Draw(r, "auth")
 	case klips.ProtoAH:
-		s.Auth = rapid.SampledFrom([]klips.AuthAlg{0, klips.AuthMD5, klips.AuthSHA1}).Draw(r, "auth")
+		s.Auth = rapid.SampledFrom([]alg.Auth{0, alg.MD5, alg.SHA1}).Draw(r, "auth")
 	case klips.ProtoComp:
-		s.Comp = rapid.SampledFrom([]klips.CompAlg{0, klips.CompDeflate, klips.CompDeflate}).Draw(r, "compression")
+		s.Comp = rapid.SampledFrom([]alg.Comp{0, alg.Deflate, alg.Deflate}).Draw(r, "compression")
 	}
 	enc, ok := s.Enc.Info()
 	if ok && enc.AEAD {
 		if s.Auth = 0; !c.b.Stack.Has(klips.CapAEAD) {
-			s.Enc = klips.EncAES
+			s.Enc = alg.AES
 			enc, _ = s.Enc.Info()
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 func noon() time.Time { return time.Date(2020, time.February, 2, 12, 0, 0, 0, time.UTC) }
@@ -358,7 +359,7 @@ func TestKey(t *testing.T) {
 	f := open(t, dir)
 	base := klips.SASpec{
 		ID:        klips.SAID{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x1000, Proto: klips.ProtoESP},
-		Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1},
+		Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1},
 		EncKey:    []byte("0123456789abcdef"), AuthKey: []byte("0123456789abcdef0123"),
 	}
 	seen := map[Key]string{}
@@ -367,8 +368,8 @@ func TestKey(t *testing.T) {
 		"address":  func(s *klips.SASpec) { s.ID.Dst = netip.MustParseAddr("2001:db8::1") },
 		"SPI":      func(s *klips.SASpec) { s.ID.SPI++ },
 		"protocol": func(s *klips.SASpec) { s.ID.Proto = klips.ProtoAH },
-		"cipher":   func(s *klips.SASpec) { s.Enc = klips.EncAESGCM },
-		"hash":     func(s *klips.SASpec) { s.Auth = klips.AuthMD5 },
+		"cipher":   func(s *klips.SASpec) { s.Enc = alg.AESGCM },
+		"hash":     func(s *klips.SASpec) { s.Auth = alg.MD5 },
 		"key":      func(s *klips.SASpec) { s.EncKey = []byte("0123456789abcdeg") },
 		"auth key": func(s *klips.SASpec) { s.AuthKey = []byte("0123456789abcdef0124") },
 		"border":   func(s *klips.SASpec) { s.AuthKey, s.EncKey = s.AuthKey[:19], []byte("30123456789abcdef") },

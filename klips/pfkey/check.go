@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // A rule says which extensions a message of some type must and may have, as
@@ -289,17 +290,17 @@ func checkAdd(m *Message) *Error {
 		why = "state is not mature"
 	case sa.SPI < klips.MinSPI:
 		why = "SPIs below 0x100 are reserved"
-	case m.SAType == SATypeAH && sa.Auth == klips.AuthNone:
+	case m.SAType == SATypeAH && sa.Auth == alg.AuthNone:
 		why = "AH without authentication"
 	case m.SAType == SATypeAH && sa.Encrypt != 0:
 		why = "AH with encryption"
-	case m.SAType == SATypeESP && klips.EncAlg(sa.Encrypt) == klips.EncNone:
+	case m.SAType == SATypeESP && alg.Enc(sa.Encrypt) == alg.EncNone:
 		why = "ESP without an encryption algorithm"
-	case m.SAType == SATypeESP && klips.EncAlg(sa.Encrypt) == klips.EncNull && sa.Auth == klips.AuthNone:
+	case m.SAType == SATypeESP && alg.Enc(sa.Encrypt) == alg.Null && sa.Auth == alg.AuthNone:
 		why = "ESP with neither encryption nor authentication"
-	case m.SAType == SATypeComp && klips.CompAlg(sa.Encrypt) == klips.CompNone:
+	case m.SAType == SATypeComp && alg.Comp(sa.Encrypt) == alg.CompNone:
 		why = "compression without an algorithm"
-	case m.SAType == SATypeComp && sa.Auth != klips.AuthNone:
+	case m.SAType == SATypeComp && sa.Auth != alg.AuthNone:
 		why = "compression with authentication"
 	default:
 		return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 var (
@@ -63,15 +64,15 @@ func requests(t *testing.T) map[string]*Message {
 	most[klips.DebugVerbose] = 0
 	return map[string]*Message{
 		"spi ESP add": AddSA(&klips.SASpec{
-			ID: esp, Src: far, Transform: klips.Transform{Auth: klips.AuthMD5, Enc: klips.Enc3DES},
+			ID: esp, Src: far, Transform: klips.Transform{Auth: alg.MD5, Enc: alg.TripleDES},
 			AuthKey: unhex(t, md5Key), EncKey: unhex(t, desKey),
 		}),
 		"spi AH add": AddSA(&klips.SASpec{
-			ID: said(klips.ProtoAH, spi, gw), Src: far, Transform: klips.Transform{Auth: klips.AuthSHA1},
+			ID: said(klips.ProtoAH, spi, gw), Src: far, Transform: klips.Transform{Auth: alg.SHA1},
 			AuthKey: unhex(t, md5Key+"87658765"),
 		}),
 		"spi IPCOMP add": AddSA(&klips.SASpec{
-			ID: said(klips.ProtoComp, spi, gw), Src: far, Transform: klips.Transform{Comp: klips.CompDeflate},
+			ID: said(klips.ProtoComp, spi, gw), Src: far, Transform: klips.Transform{Comp: alg.Deflate},
 		}),
 		"spi IPIP add, IPv4": AddSA(&klips.SASpec{ID: tun, Src: far}),
 		"spi IPIP add, IPv6": AddSA(&klips.SASpec{ID: said(klips.ProtoTun, spi, gw6), Src: far6}),
@@ -177,7 +178,7 @@ func TestErouteOps(t *testing.T) {
 func TestSASpecRoundTrip(t *testing.T) {
 	full := klips.SASpec{
 		ID: said(klips.ProtoESP, 0x1000, gw6), Src: far6,
-		Transform: klips.Transform{Enc: klips.EncChaCha20Poly1305}, EncKey: bytes.Repeat([]byte{7}, 36),
+		Transform: klips.Transform{Enc: alg.ChaCha20Poly1305}, EncKey: bytes.Repeat([]byte{7}, 36),
 		Window: 4096, ESN: true,
 		Soft: klips.Limits{Allocations: 1, Bytes: 2, AddTime: 3, UseTime: 4, Packets: 5},
 		Hard: klips.Limits{Allocations: 6, Bytes: 1 << 40, AddTime: 8, UseTime: 9, Packets: 1 << 50},

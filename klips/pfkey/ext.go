@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // An ext is the body of an extension, without its length and type. decode reads
@@ -36,8 +37,8 @@ type SA struct {
 	SPI     klips.SPI
 	Replay  uint8 // window in packets, 0 to 64
 	State   klips.State
-	Auth    klips.AuthAlg
-	Encrypt uint8  // a klips.EncAlg; for SATypeComp a klips.CompAlg
+	Auth    alg.Auth
+	Encrypt uint8  // a alg.Enc; for SATypeComp a alg.Comp
 	Flags   uint32 // klips.FlagInFlow, …
 	Ref     uint32 // 0 = none
 }
@@ -46,7 +47,7 @@ func (s *SA) decode(r *reader) {
 	s.SPI = klips.SPI(r.be32())
 	s.Replay = r.u8()
 	s.State = klips.State(r.u8())
-	s.Auth = klips.AuthAlg(r.u8())
+	s.Auth = alg.Auth(r.u8())
 	s.Encrypt = r.u8()
 	s.Flags = r.u32()
 	if len(r.b) == 0 {

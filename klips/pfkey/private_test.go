@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // fataler is what *testing.T and *rapid.T have in common here.
@@ -213,7 +214,7 @@ func genSA() *rapid.Generator[klips.SA] {
 	return rapid.Custom(func(t *rapid.T) klips.SA {
 		sa := klips.SA{
 			ID: genSAID().Draw(t, "id"), Src: genAddr().Draw(t, "src"),
-			Transform: klips.Transform{Auth: klips.AuthSHA256, Enc: klips.EncAES},
+			Transform: klips.Transform{Auth: alg.SHA256, Enc: alg.AES},
 			Dir:       rapid.SampledFrom([]klips.Direction{klips.Outbound, klips.Inbound}).Draw(t, "dir"),
 			State:     klips.Mature,
 			Window:    rapid.Uint32().Draw(t, "window"), Seq: rapid.Uint64().Draw(t, "seq"),

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // The methods of this file read requests back into the types of package klips,
@@ -57,9 +58,9 @@ func (m *Message) SASpec() (*klips.SASpec, error) {
 	s := &klips.SASpec{ID: id, Window: uint32(m.SA.Replay)}
 	s.Auth = m.SA.Auth
 	if id.Proto == klips.ProtoComp {
-		s.Comp = klips.CompAlg(m.SA.Encrypt)
+		s.Comp = alg.Comp(m.SA.Encrypt)
 	} else {
-		s.Enc = klips.EncAlg(m.SA.Encrypt)
+		s.Enc = alg.Enc(m.SA.Encrypt)
 	}
 	if m.Src != nil {
 		if m.Src.Addr.Is4In6() {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // records reads data as records of a type. What can be read is sent as a listing
@@ -53,7 +54,7 @@ func FuzzRecords(f *testing.F) {
 		f.Add([]byte(*l.XData))
 	}
 	h := Header{Type: TypeXStatus}
-	seed(StatusReply(h, klips.SA{ID: id, Next: []klips.SAID{id}, IV: []byte{1, 2}, Policy: &klips.InboundPolicy{Src: any6, Dst: any6}, Transform: klips.Transform{Enc: klips.EncAES}}))
+	seed(StatusReply(h, klips.SA{ID: id, Next: []klips.SAID{id}, IV: []byte{1, 2}, Policy: &klips.InboundPolicy{Src: any6, Dst: any6}, Transform: klips.Transform{Enc: alg.AES}}))
 	seed(StatusReply(h, klips.Eroute{ID: id, Selector: klips.Selector{Src: any6, Dst: any6, Proto: 6, DstPort: 80}, IdentSrc: &klips.Ident{Type: 1, Text: "a"}}))
 	seed(StatusReply(h, klips.Device{Name: "ipsec0", Physical: "eth0"}))
 	seed(StatusReply(h, klips.Debug{1, 2}))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // The functions of this file build what a stack sends. Those that answer a
@@ -198,15 +199,15 @@ func Acquire(a Acquisition) *Message {
 	m.Src = &Address{Addr: a.Src.Addr(), Port: a.Src.Port(), Proto: a.Proto}
 	m.Dst = &Address{Addr: a.Dst.Addr(), Port: a.Dst.Port(), Proto: a.Proto}
 	m.IdentSrc, m.IdentDst = a.IdentSrc, a.IdentDst
-	comb := func(auth klips.AuthAlg, bits uint16) Comb {
+	comb := func(auth alg.Auth, bits uint16) Comb {
 		return Comb{
 			Auth: uint8(auth), AuthMin: bits, AuthMax: bits,
-			Encrypt: uint8(klips.Enc3DES), EncMin: 168, EncMax: 168,
+			Encrypt: uint8(alg.TripleDES), EncMin: 168, EncMax: 168,
 			Flags:   uint16(klips.FlagPFS),
 			SoftAdd: 57600, HardAdd: 86400, SoftUse: 57600, HardUse: 86400,
 		}
 	}
-	m.Proposal = &Proposal{Replay: maxReplay, Combs: []Comb{comb(klips.AuthMD5, 128), comb(klips.AuthSHA1, 160)}}
+	m.Proposal = &Proposal{Replay: maxReplay, Combs: []Comb{comb(alg.MD5, 128), comb(alg.SHA1, 160)}}
 	return m
 }
 

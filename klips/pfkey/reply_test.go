@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // Recorded from a KLIPS kernel.
@@ -55,7 +56,7 @@ func TestAddReplyAsHeard(t *testing.T) {
 	id := said(klips.ProtoESP, 0x1102, netip.MustParseAddr("10.9.0.2"))
 	request := AddSA(&klips.SASpec{
 		ID: id, Src: netip.MustParseAddr("10.9.0.1"), Window: 64,
-		Transform: klips.Transform{Auth: klips.AuthMD5, Enc: klips.Enc3DES},
+		Transform: klips.Transform{Auth: alg.MD5, Enc: alg.TripleDES},
 		AuthKey:   unhex(t, md5Key), EncKey: unhex(t, desKey),
 	})
 	request.Seq, request.PID = 1, 0x220
@@ -90,7 +91,7 @@ func TestExpireAsHeard(t *testing.T) {
 func TestReplies(t *testing.T) {
 	id := said(klips.ProtoESP, 0x1000, gw6)
 	sa := &klips.SA{
-		ID: id, Src: far6, Transform: klips.Transform{Enc: klips.EncAESGCM}, State: klips.Mature, Window: 1024, Ref: 9,
+		ID: id, Src: far6, Transform: klips.Transform{Enc: alg.AESGCM}, State: klips.Mature, Window: 1024, Ref: 9,
 		NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 1, DPort: 2},
 		Life: klips.Life{Bytes: klips.Counter{Hard: 5}, Allocations: klips.Counter{Count: 1 << 40}},
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
@@ -301,18 +302,18 @@ func TestWriteSPI(t *testing.T) {
 	sa.Life.Bytes = klips.Counter{Count: 1, Hard: 9}
 	esp := klips.SA{
 		ID: klips.SAID{Dst: a("192.1.2.45"), SPI: 0x12345678, Proto: klips.ProtoESP}, Src: a("192.1.2.23"),
-		Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA256},
+		Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA256},
 		IV:        []byte{0, 1, 0xab}, Window: 32, Seq: 1 << 33, Bitmap: 1<<64 - 1,
 		AuthKeyBits: 256, EncKeyBits: 128, AuthErrs: 1, SizeErrs: 2, PadErrs: 3, ReplayErrs: 4, MaxSeqDiff: 5,
 		Used: true, Idle: 90*time.Second + time.Millisecond*900,
 	}
 	comp := klips.SA{
 		ID:        klips.SAID{Dst: a("192.1.2.45"), SPI: 0x100, Proto: klips.ProtoComp},
-		Transform: klips.Transform{Comp: klips.CompDeflate}, Uncompressed: 10, Compressed: 5,
+		Transform: klips.Transform{Comp: alg.Deflate}, Uncompressed: 10, Compressed: 5,
 	}
 	ah := klips.SA{
 		ID:        klips.SAID{Dst: a("192.1.2.45"), SPI: 0x101, Proto: klips.ProtoAH},
-		Transform: klips.Transform{Auth: klips.AuthSHA1}, Window: 4096, ESN: true, Seq: 1<<64 - 1,
+		Transform: klips.Transform{Auth: alg.SHA1}, Window: 4096, ESN: true, Seq: 1<<64 - 1,
 	}
 	want := `tun0x1234@2001:db8::2 IPIP: dir=in  src=2001:db8:0:1::1 policy=10.0.0.0/8->::/0 flags=0x8<> life(c,s,h)=bytes(1,0,9)addtime(0,0,0)usetime(0,60,0) natencap=nonesp natsport=4500 natdport=4501 refcount=3 ref=7 refhim=0 outif=ipsec1:0
 esp0x12345678@192.1.2.45 ESP_AES_HMAC_SHA2_256: dir=out src=192.1.2.23 iv_bits=24bits iv=0x0001ab ooowin=32 ooo_errs=4 seq=8589934592 bit=0xffffffffffffffff max_seq_diff=5 alen=256 aklen=256 auth_errs=1 eklen=128 encr_size_errs=2 encr_pad_errs=3 life(c,s,h)=addtime(0,0,0)usetime(0,0,0) idle=90 natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
@@ -391,8 +392,8 @@ func TestFlagESN(t *testing.T) {
 }
 
 func TestTransformNames(t *testing.T) {
-	auths := []klips.AuthAlg{0, 2, 3, 5, 6, 7, 252, 8, 255}
-	encs := []klips.EncAlg{0, 3, 11, 12, 20, 28, 252, 253, 6, 255}
+	auths := []alg.Auth{0, 2, 3, 5, 6, 7, 252, 8, 255}
+	encs := []alg.Enc{0, 3, 11, 12, 20, 28, 252, 253, 6, 255}
 	for _, p := range []klips.Proto{klips.ProtoTun, klips.ProtoESP, klips.ProtoAH} {
 		for _, a := range auths {
 			for _, e := range encs {
@@ -416,7 +417,7 @@ func TestTransformNames(t *testing.T) {
 			t.Errorf("parseTransform(%q) = %+v, %v, want %+v", want.Name(klips.ProtoComp), got, err, want)
 		}
 	}
-	if got, err := parseTransform([]byte("AH_ID252"), klips.ProtoAH); err != nil || got.Auth != klips.AuthSHA256Trunc {
+	if got, err := parseTransform([]byte("AH_ID252"), klips.ProtoAH); err != nil || got.Auth != alg.SHA256Trunc {
 		t.Errorf("parseTransform(AH_ID252) = %+v, %v", got, err)
 	}
 }
@@ -596,7 +597,7 @@ func TestLargeTable(t *testing.T) {
 	}
 	sas := make([]klips.SA, n)
 	for i := range sas {
-		sas[i] = klips.SA{ID: eroutes[i].ID, Src: eroutes[i].Src.Addr(), Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}}
+		sas[i] = klips.SA{ID: eroutes[i].ID, Src: eroutes[i].Src.Addr(), Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}}
 	}
 	if per := testing.AllocsPerRun(3, func() { WriteSPI(io.Discard, sas) }); per > 20 {
 		t.Errorf("WriteSPI of %d SAs makes %v allocations", n, per)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -167,10 +168,10 @@ func appendLife(b []byte, sa *klips.SA) []byte {
 }
 
 // authXCBC is AES-XCBC, which only KLIPS kernels have.
-const authXCBC klips.AuthAlg = 9
+const authXCBC alg.Auth = 9
 
 // hashBits returns what the field alen shows.
-func hashBits(a klips.AuthAlg) int {
+func hashBits(a alg.Auth) int {
 	if a == authXCBC {
 		return 128
 	}

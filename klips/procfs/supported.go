@@ -17,7 +17,7 @@ type Algorithm struct {
 	// Auth: it authenticates. Else it encrypts or, for comp, compresses; for tun,
 	// ID is one of the Tunnel constants.
 	Auth             bool
-	ID               uint8 // a klips.AuthAlg, klips.EncAlg or klips.CompAlg
+	ID               uint8 // of package alg
 	IV               int   // in bits
 	MinBits, MaxBits int   // of keys; 3DES has 168 without parity
 	Name             string

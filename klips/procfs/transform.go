@@ -6,17 +6,7 @@ import (
 	"strconv"
 
 	"github.com/klips-go/ipsec/klips"
-)
-
-// The algorithms whose names are not _ID and a number; no name is the beginning
-// of a later one.
-var (
-	encNames = [...]klips.EncAlg{
-		klips.Enc3DES, klips.EncNull, klips.EncAESGCM, klips.EncAES, klips.EncChaCha20Poly1305, 252, 253,
-	}
-	authNames = [...]klips.AuthAlg{
-		klips.AuthMD5, klips.AuthSHA1, klips.AuthSHA256Trunc, klips.AuthSHA256, klips.AuthSHA384, klips.AuthSHA512,
-	}
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // parseTransform is the reverse of [klips.Transform.Name] for an SA of protocol
@@ -31,15 +21,7 @@ func parseTransform(name []byte, p klips.Proto) (klips.Transform, error) {
 	rest, ok := bytes.CutPrefix(name, []byte(head))
 	switch {
 	case p == klips.ProtoComp:
-		for _, c := range [...]struct {
-			suffix string
-			alg    klips.CompAlg
-		}{{"_NONE", klips.CompNone}, {"_DEFLATE", klips.CompDeflate}, {"_LZS", klips.CompLZS}, {"_UNKNOWN_comp", 0xff}} {
-			if r, ok := bytes.CutPrefix(rest, []byte(c.suffix)); ok {
-				t.Comp, rest = c.alg, r
-				break
-			}
-		}
+		t.Comp, rest = parseComp(rest)
 	case p == klips.ProtoAH && isAuthID(rest):
 	default:
 		t.Enc, rest = parseEnc(rest)
@@ -57,26 +39,49 @@ func isAuthID(b []byte) bool {
 	return bytes.HasPrefix(b, []byte("_ID")) && bytes.Count(b, []byte("_")) == 1
 }
 
-func parseEnc(b []byte) (klips.EncAlg, []byte) {
-	for _, e := range encNames {
-		name := klips.Transform{Enc: e}.Name(klips.ProtoESP)[len("ESP"):]
-		if rest, ok := bytes.CutPrefix(b, []byte(name)); ok {
-			return e, rest
+// longest returns the algorithm with the longest name that b begins with, and the rest.
+func longest[T any](b []byte, algs []T, name func(T) string) (found T, rest []byte, ok bool) {
+	rest = b
+	for _, a := range algs {
+		if r, is := bytes.CutPrefix(b, []byte(name(a))); is && len(r) < len(rest) {
+			found, rest, ok = a, r, true
 		}
 	}
-	id, rest := parseID(b)
-	return klips.EncAlg(id), rest
+	return found, rest, ok
 }
 
-func parseAuth(b []byte) (klips.AuthAlg, []byte) {
-	for _, a := range authNames {
-		i, _ := a.Info()
-		if rest, ok := bytes.CutPrefix(b, []byte(i.Name)); ok {
-			return a, rest
-		}
+func parseEnc(b []byte) (alg.Enc, []byte) {
+	// The two last have a name and no more here.
+	e, rest, ok := longest(b, append(alg.Encs(), 252, 253), func(e alg.Enc) string {
+		return klips.Transform{Enc: e}.Name(klips.ProtoESP)[len("ESP"):]
+	})
+	if ok {
+		return e, rest
 	}
 	id, rest := parseID(b)
-	return klips.AuthAlg(id), rest
+	return alg.Enc(id), rest
+}
+
+func parseAuth(b []byte) (alg.Auth, []byte) {
+	a, rest, ok := longest(b, alg.Auths(), func(a alg.Auth) string {
+		i, _ := a.Info()
+		return i.Listing
+	})
+	if ok {
+		return a, rest
+	}
+	id, rest := parseID(b)
+	return alg.Auth(id), rest
+}
+
+// unknownComp is a compression whose number is not listed.
+const unknownComp alg.Comp = 0xff
+
+func parseComp(b []byte) (alg.Comp, []byte) {
+	c, rest, _ := longest(b, append(alg.Comps(), alg.CompNone, unknownComp), func(c alg.Comp) string {
+		return klips.Transform{Comp: c}.Name(klips.ProtoComp)[len("COMP"):]
+	})
+	return c, rest
 }
 
 // parseID reads _ID and a number.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -97,14 +98,14 @@ func inboundWorld(t *testing.T, dst netip.Addr, ifID uint32, policy *klips.Selec
 			case "tun":
 				spec.ID.Proto = klips.ProtoTun
 			case "esp", "natt":
-				spec.ID.Proto, spec.Enc, spec.EncKey = klips.ProtoESP, klips.EncAESGCM, make([]byte, 20)
+				spec.ID.Proto, spec.Enc, spec.EncKey = klips.ProtoESP, alg.AESGCM, make([]byte, 20)
 				if name == "natt" {
 					spec.NATT = klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}
 				}
 			case "ah":
-				spec.ID.Proto, spec.Auth, spec.AuthKey = klips.ProtoAH, klips.AuthSHA1, make([]byte, 20)
+				spec.ID.Proto, spec.Auth, spec.AuthKey = klips.ProtoAH, alg.SHA1, make([]byte, 20)
 			case "comp":
-				spec.ID.Proto, spec.Comp = klips.ProtoComp, klips.CompDeflate
+				spec.ID.Proto, spec.Comp = klips.ProtoComp, alg.Deflate
 			}
 			s, err := newSA(spec, time.Now())
 			if err == nil {
@@ -261,7 +262,7 @@ func TestOwnPolicyInTunnel(t *testing.T) {
 	tb := newTables()
 	tb.local, tb.interfaces = map[netip.Addr]int{here: 2}, func() bool { return true }
 	ids := []klips.SAID{{Dst: here, SPI: 0x100, Proto: klips.ProtoTun}, {Dst: here, SPI: 0x101, Proto: klips.ProtoAH}}
-	for i, spec := range []*klips.SASpec{{}, {Transform: klips.Transform{Auth: klips.AuthSHA1}, AuthKey: make([]byte, 20)}} {
+	for i, spec := range []*klips.SASpec{{}, {Transform: klips.Transform{Auth: alg.SHA1}, AuthKey: make([]byte, 20)}} {
 		spec.ID, spec.Src = ids[i], there
 		s, err := newSA(spec, time.Now())
 		if err == nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -83,7 +84,7 @@ func TestTransportClosed(t *testing.T) {
 		tb := newTables()
 		tb.local, tb.devices, tb.interfaces = map[netip.Addr]int{here: 2}, tt.devices, func() bool { return true }
 		if tt.sa {
-			s, err := newSA(&klips.SASpec{ID: esp, Src: here, Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: make([]byte, 20)}, time.Now())
+			s, err := newSA(&klips.SASpec{ID: esp, Src: here, Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: make([]byte, 20)}, time.Now())
 			if err == nil {
 				err = tb.addSA(s)
 			}

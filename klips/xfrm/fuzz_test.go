@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -74,12 +75,12 @@ func (c *chooser) command(t *tables) {
 		}
 		switch s.ID.Proto {
 		case klips.ProtoESP:
-			s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAES, make([]byte, 16), klips.AuthSHA256, make([]byte, 32)
+			s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AES, make([]byte, 16), alg.SHA256, make([]byte, 32)
 			s.ESN, s.Window = c.byte()%2 != 0, 64
 		case klips.ProtoAH:
-			s.Auth, s.AuthKey = klips.AuthSHA256Trunc, make([]byte, 32)
+			s.Auth, s.AuthKey = alg.SHA256Trunc, make([]byte, 32)
 		case klips.ProtoComp:
-			s.Comp = klips.CompDeflate
+			s.Comp = alg.Deflate
 		}
 		if x, err := newSA(s, time.Unix(1e9, 0)); err == nil {
 			_ = t.addSA(x)

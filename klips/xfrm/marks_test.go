@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -25,7 +26,7 @@ type marked struct {
 func newMarked(t *testing.T, window uint32, esn bool) *marked {
 	m := &marked{T: t, s: &Stack{}, spec: klips.SASpec{
 		ID: klips.SAID{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x1000, Proto: klips.ProtoESP}, Src: netip.MustParseAddr("192.0.2.2"),
-		Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: make([]byte, 20), Window: window, ESN: esn,
+		Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: make([]byte, 20), Window: window, ESN: esn,
 	}}
 	m.s.KeepMarks(t.TempDir())
 	m.s.OnMarksLost(func(err error) { m.told = append(m.told, err) })

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -23,7 +24,7 @@ func TestOffload(t *testing.T) {
 	want := map[netip.Addr]uint8{here: nlxfrm.OffloadInbound, there: 0}
 	for dst, flags := range want {
 		spec := &klips.SASpec{ID: klips.SAID{Proto: klips.ProtoESP, SPI: 0x100, Dst: dst}, Src: here.Next(), Offload: "eth0",
-			Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: make([]byte, 20)}
+			Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: make([]byte, 20)}
 		s, err := newSA(spec, time.Now())
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -59,9 +60,9 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 		{"IPv6", netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")},
 	} {
 		for p, t := range map[klips.Proto]klips.Transform{
-			klips.ProtoESP:  {Enc: klips.EncNull, Auth: klips.AuthSHA1},
-			klips.ProtoAH:   {Auth: klips.AuthSHA1},
-			klips.ProtoComp: {Comp: klips.CompDeflate},
+			klips.ProtoESP:  {Enc: alg.Null, Auth: alg.SHA1},
+			klips.ProtoAH:   {Auth: alg.SHA1},
+			klips.ProtoComp: {Comp: alg.Deflate},
 		} {
 			l = append(l, tryState(ctx, x, fmt.Sprintf("%v over %s", p, f.name),
 				&klips.SASpec{ID: klips.SAID{Proto: p, SPI: klips.MinSPI, Dst: f.dst}, Src: f.src, Transform: t}))
@@ -70,19 +71,21 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 	slices.SortFunc(l, func(a, b klips.Ability) int { return strings.Compare(a.Name, b.Name) })
 	id := klips.SAID{Proto: klips.ProtoESP, SPI: klips.MinSPI, Dst: netip.MustParseAddr("192.0.2.2")}
 	src := netip.MustParseAddr("192.0.2.1")
-	for _, c := range ciphers {
-		t := klips.Transform{Enc: c.alg}
-		if c.bits == 0 {
-			t.Auth = klips.AuthSHA1
+	for _, e := range alg.Encs() {
+		i, _ := e.Info()
+		t := klips.Transform{Enc: e}
+		if !i.AEAD {
+			t.Auth = alg.SHA1
 		}
-		l = append(l, tryState(ctx, x, c.name, &klips.SASpec{ID: id, Src: src, Transform: t}))
+		l = append(l, tryState(ctx, x, i.Kernel, &klips.SASpec{ID: id, Src: src, Transform: t}))
 	}
-	for _, a := range auths {
-		l = append(l, tryState(ctx, x, fmt.Sprintf("%s with %d bits", a.name, a.bits),
-			&klips.SASpec{ID: id, Src: src, Transform: klips.Transform{Enc: klips.EncNull, Auth: a.alg}}))
+	for _, a := range alg.Auths() {
+		i, _ := a.Info()
+		l = append(l, tryState(ctx, x, fmt.Sprintf("%s with %d bits", i.Kernel, icvBits(i)),
+			&klips.SASpec{ID: id, Src: src, Transform: klips.Transform{Enc: alg.Null, Auth: a}}))
 	}
 	l = append(l, tryState(ctx, x, "extended sequence numbers", &klips.SASpec{ID: id, Src: src, Window: 64, ESN: true,
-		Transform: klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}}))
+		Transform: klips.Transform{Enc: alg.Null, Auth: alg.SHA1}}))
 	interfaces := klips.Ability{Name: "xfrm interfaces"}
 	if err := k.Add(ctx, rtnl.Spec{Name: "ipsec0", Kind: kindXfrm, IfID: 1}); err != nil {
 		interfaces.Missing = "module xfrm_interface (CONFIG_XFRM_INTERFACE); devices are dummies then"
@@ -138,7 +141,7 @@ func tryState(ctx context.Context, x *nlxfrm.Conn, name string, spec *klips.SASp
 
 // anyKey is a key of the shortest length. Its bytes are all different, which
 // 3DES wants.
-func anyKey(i klips.AlgInfo) []byte {
+func anyKey(i alg.Info) []byte {
 	if len(i.KeyBits) == 0 {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -138,14 +139,14 @@ func soft(soft, hard uint64) uint64 {
 // for possible ones.
 func checkTransform(s *klips.SASpec) syscall.Errno {
 	enc, known := s.Enc.Info()
-	if s.ID.Proto == klips.ProtoESP && s.Comp == klips.CompNone && !known {
+	if s.ID.Proto == klips.ProtoESP && s.Comp == alg.CompNone && !known {
 		return syscall.EPROTO
 	}
 	numbered := s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH
 	if !s.SeqFits() {
 		return syscall.EINVAL
 	}
-	if s.ESN && (!numbered || s.Window == 0 || s.Auth == klips.AuthNone && !enc.AEAD) {
+	if s.ESN && (!numbered || s.Window == 0 || s.Auth == alg.AuthNone && !enc.AEAD) {
 		return syscall.EINVAL
 	}
 	if klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey) != nil {

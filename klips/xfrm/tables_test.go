@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -31,11 +32,11 @@ func aSpec(r *rapid.T) *klips.SASpec {
 	}
 	switch s.ID.Proto {
 	case klips.ProtoESP:
-		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAES, make([]byte, 16), klips.AuthSHA256, make([]byte, 32)
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AES, make([]byte, 16), alg.SHA256, make([]byte, 32)
 	case klips.ProtoAH:
-		s.Auth, s.AuthKey = klips.AuthSHA256Trunc, make([]byte, 32)
+		s.Auth, s.AuthKey = alg.SHA256Trunc, make([]byte, 32)
 	case klips.ProtoComp:
-		s.Comp = klips.CompDeflate
+		s.Comp = alg.Deflate
 	}
 	return s
 }
@@ -205,7 +206,7 @@ func TestTwoInnerNeighbours(t *testing.T) {
 	for i := range klips.SPI(3) {
 		s, err := newSA(&klips.SASpec{
 			ID: klips.SAID{Dst: there, SPI: 0x100 + i, Proto: klips.ProtoAH}, Src: here,
-			Transform: klips.Transform{Auth: klips.AuthSHA256Trunc}, AuthKey: make([]byte, 32),
+			Transform: klips.Transform{Auth: alg.SHA256Trunc}, AuthKey: make([]byte, 32),
 		}, time.Unix(1e9, 0))
 		if err != nil {
 			t.Fatal(err)

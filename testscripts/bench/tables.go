@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
@@ -74,7 +75,7 @@ func sas() error {
 		binary.BigEndian.PutUint32(key, i) // no two send with one key
 		_, err := db.Add(&klips.SASpec{
 			ID:  klips.SAID{Dst: addr(0x0a000000 + i), SPI: klips.SPI(0x100 + i), Proto: klips.ProtoESP},
-			Src: addr(0xc0000201), Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: key, Window: 64,
+			Src: addr(0xc0000201), Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: key, Window: 64,
 		}, klips.Outbound, 1, func(*sadb.SA) error { return nil })
 		if err != nil {
 			return err

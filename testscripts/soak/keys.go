@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/testscripts/bed"
 )
@@ -22,13 +23,13 @@ const expiryTime = time.Minute
 
 // shapes are the transforms of the groups, inner to outer, behind the tun SA.
 var shapes = [][]klips.SASpec{
-	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAESGCM}, 20, 0)},
-	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncChaCha20Poly1305}, 36, 0)},
-	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, 16, 20)},
-	{sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA256}, 32, 32), sa(klips.ProtoAH, klips.Transform{Auth: klips.AuthSHA1}, 0, 20)},
-	{sa(klips.ProtoComp, klips.Transform{Comp: klips.CompDeflate}, 0, 0), sa(klips.ProtoESP, klips.Transform{Enc: klips.EncAESGCM}, 36, 0)},
-	{sa(klips.ProtoComp, klips.Transform{Comp: klips.CompDeflate}, 0, 0), sa(klips.ProtoESP, klips.Transform{Enc: klips.Enc3DES, Auth: klips.AuthMD5}, 24, 16),
-		sa(klips.ProtoAH, klips.Transform{Auth: klips.AuthSHA512}, 0, 64)},
+	{sa(klips.ProtoESP, klips.Transform{Enc: alg.AESGCM}, 20, 0)},
+	{sa(klips.ProtoESP, klips.Transform{Enc: alg.ChaCha20Poly1305}, 36, 0)},
+	{sa(klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, 16, 20)},
+	{sa(klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA256}, 32, 32), sa(klips.ProtoAH, klips.Transform{Auth: alg.SHA1}, 0, 20)},
+	{sa(klips.ProtoComp, klips.Transform{Comp: alg.Deflate}, 0, 0), sa(klips.ProtoESP, klips.Transform{Enc: alg.AESGCM}, 36, 0)},
+	{sa(klips.ProtoComp, klips.Transform{Comp: alg.Deflate}, 0, 0), sa(klips.ProtoESP, klips.Transform{Enc: alg.TripleDES, Auth: alg.MD5}, 24, 16),
+		sa(klips.ProtoAH, klips.Transform{Auth: alg.SHA512}, 0, 64)},
 }
 
 func sa(p klips.Proto, t klips.Transform, encKey, authKey int) klips.SASpec {

@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // saltBytes is the length of the salt at the end of the keys of combined modes
@@ -66,7 +67,7 @@ func Dropped(id klips.SAID, f klips.Fault) cli.Check {
 // authenticated reports whether an SA authenticates what it carries.
 func authenticated(id klips.SAID, t klips.Transform) bool {
 	enc, _ := t.Enc.Info()
-	return id.Proto == klips.ProtoAH || id.Proto == klips.ProtoESP && (enc.AEAD || t.Auth != klips.AuthNone)
+	return id.Proto == klips.ProtoAH || id.Proto == klips.ProtoESP && (enc.AEAD || t.Auth != alg.AuthNone)
 }
 
 // zeroKeys is about keys that are all zeros, but for a salt.

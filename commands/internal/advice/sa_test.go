@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // TestSA makes SAs on a host with the address 192.0.2.1 (2001:db8::1).
@@ -17,10 +18,10 @@ func TestSA(t *testing.T) {
 		clear     = "it encrypts and does not authenticate"
 		replays   = "without a replay window"
 	)
-	aes := klips.SASpec{Transform: klips.Transform{Enc: klips.EncAES}, EncKey: key(16)}
-	sha := klips.SASpec{Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: key(16), AuthKey: key(20)}
-	ah := klips.SASpec{Transform: klips.Transform{Auth: klips.AuthSHA1}, AuthKey: key(20)}
-	gcm := klips.SASpec{Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: key(20)}
+	aes := klips.SASpec{Transform: klips.Transform{Enc: alg.AES}, EncKey: key(16)}
+	sha := klips.SASpec{Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: key(16), AuthKey: key(20)}
+	ah := klips.SASpec{Transform: klips.Transform{Auth: alg.SHA1}, AuthKey: key(20)}
+	gcm := klips.SASpec{Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: key(20)}
 	with := func(s klips.SASpec, change func(*klips.SASpec)) klips.SASpec { change(&s); return s }
 	window := func(s *klips.SASpec) { s.Window = 32 }
 	zeroEnc := func(s *klips.SASpec) { s.EncKey = make([]byte, len(s.EncKey)) }
@@ -53,9 +54,9 @@ func TestSA(t *testing.T) {
 		{"zeros for authentication", out6, with(sha, zeroAuth), "", []string{"its authentication key is all zeros"}},
 		{"zeros everywhere", in, with(with(sha, zeroEnc), zeroAuth), "", []string{"encryption", "authentication", replays}},
 		{"zeros but for the salt", out, with(gcm, saltOnly), "", []string{"its encryption key is all zeros"}},
-		{"NULL has no key", out, klips.SASpec{Transform: klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}, AuthKey: key(20)}, "", nil},
+		{"NULL has no key", out, klips.SASpec{Transform: klips.Transform{Enc: alg.Null, Auth: alg.SHA1}, AuthKey: key(20)}, "", nil},
 		{"tun", "tun0x200@192.0.2.1", klips.SASpec{}, "", nil},
-		{"comp", "comp0x200@192.0.2.1", klips.SASpec{Transform: klips.Transform{Comp: klips.CompDeflate}}, "", nil},
+		{"comp", "comp0x200@192.0.2.1", klips.SASpec{Transform: klips.Transform{Comp: alg.Deflate}}, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.group == "" {
@@ -109,7 +110,7 @@ func TestSameKey(t *testing.T) {
 		{"one that has gone meanwhile", out, "esp0x999@192.0.2.1", ""},
 	} {
 		w := newWorld(t, out, out2, in, in2)
-		spec := klips.SASpec{ID: said(t, tt.id), Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: bytes.Repeat([]byte{7}, 20), Window: 64}
+		spec := klips.SASpec{ID: said(t, tt.id), Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: bytes.Repeat([]byte{7}, 20), Window: 64}
 		tt.others, spec.ReuseKey = strings.CutPrefix(tt.others, "reuse ")
 		for i := range w.sas {
 			w.sas[i].Transform, w.sas[i].Window = spec.Transform, 64

@@ -17,6 +17,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -83,7 +84,7 @@ var appletDifferences = []struct {
 		mend: func(w *world, s *recorded.Step) error {
 			text := strings.Join(s.Cmd, " ")
 			c := w.stack.(*classic)
-			c.cipher = map[string]klips.EncAlg{"serpent": 252, "twofish": 253}[foreign.FindString(text)]
+			c.cipher = map[string]alg.Enc{"serpent": 252, "twofish": 253}[foreign.FindString(text)]
 			defer func() { c.cipher = 0 }()
 			if err := w.again(s.Cmd, func(a string) string { return foreign.ReplaceAllString(a, "aes") }); s.Exit == 0 {
 				return err
@@ -211,7 +212,7 @@ type classic struct {
 	seq      uint32
 	accepted int           // messages and ioctls
 	errno    syscall.Errno // of the last one that was refused
-	cipher   klips.EncAlg  // that ADD names in place of the one that was typed, 0 for that
+	cipher   alg.Enc       // that ADD names in place of the one that was typed, 0 for that
 }
 
 // unasked has the methods that no command of the recordings needs.

@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // Packets of the stack and of the original cannot be compared byte for byte:
@@ -29,7 +30,7 @@ import (
 
 // A secret is what it takes to open the packets of an SA.
 type secret struct {
-	enc     klips.EncAlg
+	enc     alg.Enc
 	encKey  []byte
 	newHash func() hash.Hash // nil: no authentication
 	icv     int
@@ -52,7 +53,7 @@ func secrets(t *testing.T, cmds [][]string) map[klips.SAID]secret {
 			return ""
 		}
 		s := secret{natt: value("--natt") != ""}
-		var auth klips.AuthAlg
+		var auth alg.Auth
 		if name := value("--esp"); name != "" {
 			tr, _, err := klips.ParseESP(name)
 			if err != nil {
@@ -62,16 +63,16 @@ func secrets(t *testing.T, cmds [][]string) map[klips.SAID]secret {
 		}
 		switch value("--ah") {
 		case "hmac-md5-96":
-			auth = klips.AuthMD5
+			auth = alg.MD5
 		case "hmac-sha1-96":
-			auth = klips.AuthSHA1
+			auth = alg.SHA1
 		}
 		switch auth {
-		case klips.AuthMD5:
+		case alg.MD5:
 			s.newHash, s.icv = md5.New, 12
-		case klips.AuthSHA1:
+		case alg.SHA1:
 			s.newHash, s.icv = sha1.New, 12
-		case klips.AuthSHA256:
+		case alg.SHA256:
 			s.newHash, s.icv = sha256.New, 16
 		}
 		s.encKey, s.authKey = hexKey(t, value("--enckey")), hexKey(t, value("--authkey"))
@@ -241,9 +242,9 @@ func (k *secret) openESP(p []byte) (plain []byte, good bool) {
 	var b cipher.Block
 	var err error
 	switch k.enc {
-	case klips.EncNull:
+	case alg.Null:
 		return p[8:], true
-	case klips.Enc3DES:
+	case alg.TripleDES:
 		b, err = des.NewTripleDESCipher(k.encKey)
 	default:
 		b, err = aes.NewCipher(k.encKey)

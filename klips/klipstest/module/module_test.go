@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
@@ -102,11 +103,11 @@ func add(id klips.SAID, edit ...func(*klips.SASpec)) *pfkey.Message {
 	s := &klips.SASpec{ID: id, Src: here}
 	switch id.Proto {
 	case klips.ProtoESP:
-		s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.Enc3DES, make([]byte, 24), klips.AuthMD5, make([]byte, 16)
+		s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.TripleDES, make([]byte, 24), alg.MD5, make([]byte, 16)
 	case klips.ProtoAH:
-		s.Auth, s.AuthKey = klips.AuthMD5, make([]byte, 16)
+		s.Auth, s.AuthKey = alg.MD5, make([]byte, 16)
 	case klips.ProtoComp:
-		s.Comp = klips.CompDeflate
+		s.Comp = alg.Deflate
 	}
 	for _, e := range edit {
 		e(s)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -16,10 +17,10 @@ func TestAdd(t *testing.T) {
 	esp := klips.SAID{Dst: there, SPI: 0x1000, Proto: klips.ProtoESP}
 	ah := klips.SAID{Dst: there, SPI: 0x1000, Proto: klips.ProtoAH}
 	comp := klips.SAID{Dst: there, SPI: 0x1000, Proto: klips.ProtoComp}
-	cipher := func(a klips.EncAlg, bytes int) func(*klips.SASpec) {
+	cipher := func(a alg.Enc, bytes int) func(*klips.SASpec) {
 		return func(s *klips.SASpec) { s.Enc, s.EncKey = a, make([]byte, bytes) }
 	}
-	auth := func(a klips.AuthAlg, bytes int) func(*klips.SASpec) {
+	auth := func(a alg.Auth, bytes int) func(*klips.SASpec) {
 		return func(s *klips.SASpec) { s.Auth, s.AuthKey = a, make([]byte, bytes) }
 	}
 	for _, c := range []struct {
@@ -35,25 +36,25 @@ func TestAdd(t *testing.T) {
 		{"to nowhere", add(tun(0x1000, netip.IPv4Unspecified())), 0, "tun0x1000@0.0.0.0 IPIP"},
 		{"IPv6 source, IPv4 destination", add(tun(0x1000, there), func(s *klips.SASpec) { s.Src = netip.IPv6LinkLocalAllNodes() }), 0, "tun0x1000@10.9.0.2 IPIP"},
 		{"DES", add(esp, cipher(2, 8)), syscall.EPROTO, ""},
-		{"null", add(esp, cipher(klips.EncNull, 0)), syscall.EPROTO, ""},
-		{"GCM", add(esp, cipher(klips.EncAESGCM, 20), auth(0, 0)), syscall.EPROTO, ""},
+		{"null", add(esp, cipher(alg.Null, 0)), syscall.EPROTO, ""},
+		{"GCM", add(esp, cipher(alg.AESGCM, 20), auth(0, 0)), syscall.EPROTO, ""},
 		{"CAST", add(esp, cipher(6, 16)), 0, "esp0x1000@10.9.0.2 ESP_ID6_HMAC_MD5"},
 		{"no cipher", add(esp, cipher(0, 0)), syscall.EINVAL, ""},
-		{"short 3DES key", add(esp, cipher(klips.Enc3DES, 23)), syscall.EINVAL, ""},
-		{"long 3DES key", add(esp, cipher(klips.Enc3DES, 25)), syscall.EINVAL, ""},
-		{"AES-192", add(esp, cipher(klips.EncAES, 24)), 0, "esp0x1000@10.9.0.2 ESP_AES_HMAC_MD5"},
-		{"AES-136", add(esp, cipher(klips.EncAES, 17)), syscall.EINVAL, ""},
-		{"no cipher key", add(esp, cipher(klips.EncAES, 0)), syscall.EINVAL, ""},
+		{"short 3DES key", add(esp, cipher(alg.TripleDES, 23)), syscall.EINVAL, ""},
+		{"long 3DES key", add(esp, cipher(alg.TripleDES, 25)), syscall.EINVAL, ""},
+		{"AES-192", add(esp, cipher(alg.AES, 24)), 0, "esp0x1000@10.9.0.2 ESP_AES_HMAC_MD5"},
+		{"AES-136", add(esp, cipher(alg.AES, 17)), syscall.EINVAL, ""},
+		{"no cipher key", add(esp, cipher(alg.AES, 0)), syscall.EINVAL, ""},
 		{"no authentication", add(esp, auth(0, 0)), 0, "esp0x1000@10.9.0.2 ESP_3DES"},
 		{"no authentication, but its key", add(esp, auth(0, 20)), 0, "esp0x1000@10.9.0.2 ESP_3DES"},
 		{"unknown authenticator", add(esp, auth(8, 20)), syscall.EINVAL, ""},
 		{"AES-XCBC", add(esp, auth(9, 16)), 0, "esp0x1000@10.9.0.2 ESP_3DES_ID9"},
-		{"short MD5 key", add(esp, auth(klips.AuthMD5, 15)), syscall.EINVAL, ""},
-		{"no MD5 key", add(esp, auth(klips.AuthMD5, 0)), syscall.EINVAL, ""},
-		{"AH with SHA-2", add(ah, auth(klips.AuthSHA512, 64)), 0, "ah0x1000@10.9.0.2 AH_HMAC_SHA2_512"},
+		{"short MD5 key", add(esp, auth(alg.MD5, 15)), syscall.EINVAL, ""},
+		{"no MD5 key", add(esp, auth(alg.MD5, 0)), syscall.EINVAL, ""},
+		{"AH with SHA-2", add(ah, auth(alg.SHA512, 64)), 0, "ah0x1000@10.9.0.2 AH_HMAC_SHA2_512"},
 		{"AH over IPv6", add(klips.SAID{Dst: netip.MustParseAddr("2001:db8::2"), SPI: 0x1000, Proto: klips.ProtoAH}), 0, "ah0x1000@2001:db8::2 AH_HMAC_MD5"},
 		{"AH without authentication", add(ah, auth(0, 0)), syscall.EINVAL, ""},
-		{"AH with a cipher", add(ah, cipher(klips.Enc3DES, 24)), syscall.EINVAL, ""},
+		{"AH with a cipher", add(ah, cipher(alg.TripleDES, 24)), syscall.EINVAL, ""},
 		{"no compression", add(comp, func(s *klips.SASpec) { s.Comp = 0 }), syscall.EINVAL, ""},
 		{"odd compression", add(comp, func(s *klips.SASpec) { s.Comp = 4 }), 0, "comp0x1000@10.9.0.2 COMP_UNKNOWN_comp"},
 		{"no such device", add(esp, func(s *klips.SASpec) { s.OutIf = 49152 + 7 }), syscall.ENODEV, ""},
@@ -105,7 +106,7 @@ func TestLife(t *testing.T) {
 func TestUpdate(t *testing.T) {
 	b := newBench(t)
 	id := klips.SAID{Dst: there, SPI: 0x1000, Proto: klips.ProtoESP}
-	spec := &klips.SASpec{ID: id, Src: here, Transform: klips.Transform{Enc: klips.EncAES}, EncKey: make([]byte, 16)}
+	spec := &klips.SASpec{ID: id, Src: here, Transform: klips.Transform{Enc: alg.AES}, EncKey: make([]byte, 16)}
 	b.refused(syscall.ENOENT, pfkey.UpdateSA(spec))
 	b.do(add(id), pfkey.UpdateSA(spec))
 	lines := strings.Split(b.Tables()["ipsec_spi"], "\n")

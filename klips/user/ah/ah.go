@@ -16,7 +16,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/icv"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -55,7 +55,7 @@ var (
 // A Config says what an AH SA does. The key is copied.
 type Config struct {
 	SPI  uint32
-	Auth klips.AuthAlg
+	Auth alg.Auth
 	Key  []byte
 	ESN  bool // sequence numbers are 64 bits long
 }

@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-var algs = []klips.AuthAlg{klips.AuthMD5, klips.AuthSHA1, klips.AuthSHA256, klips.AuthSHA384, klips.AuthSHA512, klips.AuthSHA256Trunc}
+var algs = []alg.Auth{alg.MD5, alg.SHA1, alg.SHA256, alg.SHA384, alg.SHA512, alg.SHA256Trunc}
 
-func config(a klips.AuthAlg) Config {
+func config(a alg.Auth) Config {
 	info, _ := a.Info()
 	k := make([]byte, info.KeyBits[0]/8)
 	for i := range k {
@@ -22,7 +22,7 @@ func config(a klips.AuthAlg) Config {
 	return Config{SPI: 0x1103, Auth: a, Key: k}
 }
 
-func pair(t testing.TB, a klips.AuthAlg) (*Sealer, *Opener) {
+func pair(t testing.TB, a alg.Auth) (*Sealer, *Opener) {
 	t.Helper()
 	s, err := NewSealer(config(a))
 	if err != nil {
@@ -37,11 +37,11 @@ func pair(t testing.TB, a klips.AuthAlg) (*Sealer, *Opener) {
 
 func TestOverhead(t *testing.T) {
 	for _, tt := range []struct {
-		alg    klips.AuthAlg
+		alg    alg.Auth
 		v4, v6 int
 	}{
-		{klips.AuthMD5, 24, 24}, {klips.AuthSHA1, 24, 24}, {klips.AuthSHA256Trunc, 24, 24},
-		{klips.AuthSHA256, 28, 32}, {klips.AuthSHA384, 36, 40}, {klips.AuthSHA512, 44, 48},
+		{alg.MD5, 24, 24}, {alg.SHA1, 24, 24}, {alg.SHA256Trunc, 24, 24},
+		{alg.SHA256, 28, 32}, {alg.SHA384, 36, 40}, {alg.SHA512, 44, 48},
 	} {
 		s, _ := pair(t, tt.alg)
 		if v4, v6 := s.Overhead(4), s.Overhead(6); v4 != tt.v4 || v6 != tt.v6 {
@@ -225,7 +225,7 @@ func TestOptions(t *testing.T) {
 		{"more segments than addresses", 6, 43, rh(0, 2, addr(11)), nil, ErrOptions, nil},
 		{"fragment header", 6, 44, []byte{17, 0, 0, 1, 0, 0, 0, 7}, nil, ErrOptions, nil},
 	} {
-		s, o := pair(t, klips.AuthSHA1)
+		s, o := pair(t, alg.SHA1)
 		clear := pkttest.IP(tt.version, tt.proto, tt.opts, make([]byte, 16))
 		b := pkttest.Buffer(clear)
 		if err := s.Seal(b, 1); err != tt.seal {
@@ -290,16 +290,16 @@ func TestLengths(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	if _, err := NewSealer(Config{Auth: klips.AuthNone}); !errors.Is(err, ErrAlgorithm) {
+	if _, err := NewSealer(Config{Auth: alg.AuthNone}); !errors.Is(err, ErrAlgorithm) {
 		t.Errorf("NewSealer without algorithm = %v, want ErrAlgorithm", err)
 	}
 	if _, err := NewOpener(Config{Auth: 9, Key: make([]byte, 16)}); !errors.Is(err, ErrAlgorithm) {
 		t.Errorf("NewOpener with AES-XCBC = %v, want ErrAlgorithm", err)
 	}
-	if _, err := NewOpener(Config{Auth: klips.AuthMD5, Key: make([]byte, 20)}); !errors.Is(err, ErrKey) {
+	if _, err := NewOpener(Config{Auth: alg.MD5, Key: make([]byte, 20)}); !errors.Is(err, ErrKey) {
 		t.Errorf("NewOpener with 160 bits for MD5 = %v, want ErrKey", err)
 	}
-	s, _ := pair(t, klips.AuthMD5)
+	s, _ := pair(t, alg.MD5)
 	p := pkttest.UDP(4, 20)
 	tight := &packet.Buffer{B: append(make([]byte, 23), p...), Off: 23, End: 23 + len(p)}
 	if err := s.Seal(tight, 1); err != ErrRoom || !bytes.Equal(tight.Bytes(), p) {
@@ -355,7 +355,7 @@ func TestAllocs(t *testing.T) {
 // the ICV made right.
 func FuzzOpen(f *testing.F) {
 	type sa struct {
-		alg klips.AuthAlg
+		alg alg.Auth
 		o   *Opener
 	}
 	var sas []sa
@@ -411,7 +411,7 @@ func benchmark(b *testing.B, f func(b *testing.B, s *Sealer, o *Opener, size int
 	for _, a := range algs {
 		for _, size := range []int{64, 1400} {
 			info, _ := a.Info()
-			b.Run(fmt.Sprintf("%s/%d", info.Name[1:], size), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%d", info.Listing[1:], size), func(b *testing.B) {
 				s, o := pair(b, a)
 				b.SetBytes(int64(size))
 				b.ReportAllocs()

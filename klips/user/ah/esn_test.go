@@ -7,12 +7,12 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-func esnPair(t *testing.T, a klips.AuthAlg) (*Sealer, *Opener) {
+func esnPair(t *testing.T, a alg.Auth) (*Sealer, *Opener) {
 	t.Helper()
 	c := config(a)
 	c.ESN = true
@@ -67,7 +67,7 @@ func TestESN(t *testing.T) {
 // TestESNAppended computes an ICV by the words of RFC 4302 section 3.3.3: the
 // high half comes behind the payload and is not sent.
 func TestESNAppended(t *testing.T) {
-	s, _ := esnPair(t, klips.AuthSHA1)
+	s, _ := esnPair(t, alg.SHA1)
 	b := pkttest.Buffer(pkttest.UDP(4, 10))
 	if err := s.Seal(b, 0xaabbccdd_11223344); err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestESNAppended(t *testing.T) {
 	p := bytes.Clone(b.Bytes())
 	p[1], p[6], p[7], p[8], p[10], p[11] = 0, 0, 0, 0, 0, 0 // mutable fields
 	clear(p[32:44])
-	m := hmac.New(sha1.New, config(klips.AuthSHA1).Key)
+	m := hmac.New(sha1.New, config(alg.SHA1).Key)
 	m.Write(binary.BigEndian.AppendUint32(p, 0xaabbccdd))
 	if want := m.Sum(nil)[:12]; !bytes.Equal(got, want) {
 		t.Errorf("ICV %x, want %x", got, want)

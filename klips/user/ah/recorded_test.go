@@ -1,17 +1,18 @@
 package ah
 
-import "github.com/klips-go/ipsec/klips"
+import "github.com/klips-go/ipsec/klips/alg"
+
 
 // recorded are packets that a KLIPS kernel made in transport mode.
 var recorded = []struct {
 	name        string
-	alg         klips.AuthAlg
+	alg         alg.Auth
 	key         string
 	spi         uint32
 	clear, wire string
 }{
 	{
-		"MD5", klips.AuthMD5, "f2655e93a14fa7a36c1146da0d733e22", 0x1101,
+		"MD5", alg.MD5, "f2655e93a14fa7a36c1146da0d733e22", 0x1101,
 		`45000054122d0000400154680a0900010a090002
 		0800c79c0077000154686520717569636b2062726f776e20666f78206a756d7073206f76657220746865206c617a7920
 		646f672e2054686520717569636b2062`,
@@ -20,7 +21,7 @@ var recorded = []struct {
 		646f672e2054686520717569636b2062`,
 	},
 	{
-		"SHA-1", klips.AuthSHA1, "fcdc6ecc66aa96a4402c2288d1689dc15dfbdfad", 0x1101,
+		"SHA-1", alg.SHA1, "fcdc6ecc66aa96a4402c2288d1689dc15dfbdfad", 0x1101,
 		`45000054123700004001545e0a0900010a090002
 		0800c79c0077000154686520717569636b2062726f776e20666f78206a756d7073206f76657220746865206c617a7920
 		646f672e2054686520717569636b2062`,

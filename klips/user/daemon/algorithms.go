@@ -1,9 +1,10 @@
 package daemon
 
 import (
+	"cmp"
 	"slices"
 
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -16,7 +17,21 @@ func algorithms(t pfkey.SAType) (auth, other []pfkey.Algorithm) {
 	case pfkey.SATypeAH:
 		return authAlgorithms(), nil
 	case pfkey.SATypeESP:
-		for _, e := range [...]klips.EncAlg{klips.EncChaCha20Poly1305, klips.EncAESGCM, klips.Enc3DES, klips.EncNull, klips.EncAES} {
+		ids := alg.Encs()
+		slices.SortFunc(ids, func(a, b alg.Enc) int {
+			i, _ := a.Info()
+			j, _ := b.Info()
+			switch { // those that KLIPS does not have come first, the newest before the others
+			case i.AEAD && j.AEAD:
+				return cmp.Compare(b, a)
+			case i.AEAD != j.AEAD && i.AEAD:
+				return -1
+			case i.AEAD != j.AEAD:
+				return 1
+			}
+			return cmp.Compare(a, b)
+		})
+		for _, e := range ids {
 			i, _ := e.Info()
 			other = append(other, algorithm(uint8(e), i))
 		}
@@ -28,22 +43,22 @@ func algorithms(t pfkey.SAType) (auth, other []pfkey.Algorithm) {
 			{ID: 2, MinBits: 128, MaxBits: 32}, {ID: 1, MinBits: 32, MaxBits: 32},
 		}
 	case pfkey.SATypeComp:
-		return nil, []pfkey.Algorithm{{ID: uint8(klips.CompDeflate), MinBits: 1, MaxBits: 1}}
+		return nil, []pfkey.Algorithm{{ID: uint8(alg.Deflate), MinBits: 1, MaxBits: 1}}
 	}
 	return nil, nil
 }
 
 func authAlgorithms() (l []pfkey.Algorithm) {
-	for _, a := range [...]klips.AuthAlg{
-		klips.AuthSHA256Trunc, klips.AuthSHA512, klips.AuthSHA384, klips.AuthSHA256, klips.AuthSHA1, klips.AuthMD5,
-	} {
+	ids := alg.Auths()
+	slices.Sort(ids)
+	for _, a := range slices.Backward(ids) {
 		i, _ := a.Info()
 		l = append(l, algorithm(uint8(a), i))
 	}
 	return l
 }
 
-func algorithm(id uint8, i klips.AlgInfo) pfkey.Algorithm {
+func algorithm(id uint8, i alg.Info) pfkey.Algorithm {
 	return pfkey.Algorithm{
 		ID: id, IV: uint8(8 * i.IV),
 		MinBits: uint16(slices.Min(i.KeyBits)), MaxBits: uint16(slices.Max(i.KeyBits)),

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -46,10 +47,10 @@ const (
 // templates are the messages that a program can send.
 func templates() (l [][]byte) {
 	esp, tun, ah, comp := espSpec(0x1002, 1), tunSpec(0x1001), tunSpec(0x1004), tunSpec(0x1003)
-	comp.ID.Proto, comp.Comp = klips.ProtoComp, klips.CompDeflate
-	ah.ID.Proto, ah.Auth, ah.AuthKey, ah.Window = klips.ProtoAH, klips.AuthSHA1, esp.AuthKey, 100
+	comp.ID.Proto, comp.Comp = klips.ProtoComp, alg.Deflate
+	ah.ID.Proto, ah.Auth, ah.AuthKey, ah.Window = klips.ProtoAH, alg.SHA1, esp.AuthKey, 100
 	aead := espSpec(0x1005, 2)
-	aead.Enc, aead.Auth, aead.AuthKey, aead.EncKey, aead.ESN = klips.EncAESGCM, 0, nil, make([]byte, 20), true
+	aead.Enc, aead.Auth, aead.AuthKey, aead.EncKey, aead.ESN = alg.AESGCM, 0, nil, make([]byte, 20), true
 	aead.Soft.Packets, aead.Hard.Bytes = 10, 1<<20
 	plumb, _ := pfkey.Plumb("ipsec9", true)
 	unplumb, _ := pfkey.Plumb("ipsec9", false)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 )
@@ -65,7 +66,7 @@ func TestDebugLog(t *testing.T) {
 			t.Errorf("with Debug %v the masks are %x", debug, got)
 		}
 		spec := &klips.SASpec{ID: klips.SAID{Dst: local, SPI: 0x100, Proto: klips.ProtoESP},
-			Transform: klips.Transform{Enc: klips.EncAES}, EncKey: []byte("Sixteen bytes!!!")}
+			Transform: klips.Transform{Enc: alg.AES}, EncKey: []byte("Sixteen bytes!!!")}
 		if err := c.AddSA(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -21,7 +22,7 @@ func TestKeyUsed(t *testing.T) {
 	other.heard()
 	gcm := func(spi klips.SPI, key byte) *klips.SASpec {
 		a := espSpec(spi, key)
-		a.Enc, a.Auth, a.AuthKey, a.EncKey = klips.EncAESGCM, 0, nil, bytes.Repeat([]byte{key}, 36)
+		a.Enc, a.Auth, a.AuthKey, a.EncKey = alg.AESGCM, 0, nil, bytes.Repeat([]byte{key}, 36)
 		return a
 	}
 	done := func(what string, m *pfkey.Message) {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
@@ -132,7 +133,7 @@ func said(proto klips.Proto, spi klips.SPI) klips.SAID {
 func espSpec(spi klips.SPI, key byte) *klips.SASpec {
 	return &klips.SASpec{
 		ID: said(klips.ProtoESP, spi), Src: local, Window: 64,
-		Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1},
+		Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1},
 		EncKey:    bytes.Repeat([]byte{key}, 16), AuthKey: bytes.Repeat([]byte{key}, 20),
 	}
 }
@@ -368,7 +369,7 @@ func TestSupportedIsTrue(t *testing.T) {
 	s := open(t, rundir)
 	r, _ := s.ask(pfkey.Register(pfkey.SATypeESP))
 	spi := klips.SPI(0x1000)
-	add := func(enc klips.EncAlg, bits uint16, auth klips.AuthAlg, authBits uint16) {
+	add := func(enc alg.Enc, bits uint16, auth alg.Auth, authBits uint16) {
 		spi++
 		a, _ := s.ask(pfkey.AddSA(&klips.SASpec{
 			ID: said(klips.ProtoESP, spi), Transform: klips.Transform{Enc: enc, Auth: auth},
@@ -380,13 +381,13 @@ func TestSupportedIsTrue(t *testing.T) {
 	}
 	for _, e := range r.SupportedEnc.Algs {
 		for _, bits := range []uint16{e.MinBits, e.MaxBits} {
-			enc := klips.EncAlg(e.ID)
+			enc := alg.Enc(e.ID)
 			if info, _ := enc.Info(); info.AEAD {
 				add(enc, bits, 0, 0)
 				continue
 			}
 			for _, a := range r.SupportedAuth.Algs {
-				add(enc, bits, klips.AuthAlg(a.ID), a.MaxBits)
+				add(enc, bits, alg.Auth(a.ID), a.MaxBits)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
@@ -78,7 +79,7 @@ func TestGetSPI(t *testing.T) {
 	if r, _ := s.ask(pfkey.GetSA(said(klips.ProtoESP, 0x1003))); r.Errno != 0 || r.SA.State != klips.Larval {
 		t.Errorf("GET of a larval SA = %v", r)
 	}
-	if r, _ := s.ask(pfkey.UpdateSA(espSpec(0x1003, 1))); r.Errno != 0 || r.SA.State != klips.Mature || r.SA.Auth != klips.AuthSHA1 {
+	if r, _ := s.ask(pfkey.UpdateSA(espSpec(0x1003, 1))); r.Errno != 0 || r.SA.State != klips.Mature || r.SA.Auth != alg.SHA1 {
 		t.Errorf("UPDATE of a larval SA = %v", r)
 	}
 	if r, _ := s.ask(pfkey.DeleteSA(said(klips.ProtoESP, 0x1004))); r.Errno != 0 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -140,20 +141,20 @@ func (b *bench) receive(n int) {
 func specs() map[string][]klips.SASpec {
 	k := bytes.Repeat([]byte{0x5a}, 64)
 	tun := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoTun}}
-	comp := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoComp}, Transform: klips.Transform{Comp: klips.CompDeflate}}
-	esp := func(e klips.EncAlg, ek int, a klips.AuthAlg, ak int) klips.SASpec {
+	comp := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoComp}, Transform: klips.Transform{Comp: alg.Deflate}}
+	esp := func(e alg.Enc, ek int, a alg.Auth, ak int) klips.SASpec {
 		return klips.SASpec{ID: klips.SAID{Proto: klips.ProtoESP}, Transform: klips.Transform{Enc: e, Auth: a}, EncKey: k[:ek], AuthKey: k[:ak]}
 	}
-	ah := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoAH}, Transform: klips.Transform{Auth: klips.AuthSHA1}, AuthKey: k[:20]}
+	ah := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoAH}, Transform: klips.Transform{Auth: alg.SHA1}, AuthKey: k[:20]}
 	return map[string][]klips.SASpec{
-		"tun+aes128gcm":     {tun, esp(klips.EncAESGCM, 20, 0, 0)},
-		"tun+chacha20":      {tun, esp(klips.EncChaCha20Poly1305, 36, 0, 0)},
-		"tun+aes128sha1":    {tun, esp(klips.EncAES, 16, klips.AuthSHA1, 20)},
-		"tun+aes256sha2":    {tun, esp(klips.EncAES, 32, klips.AuthSHA256, 32)},
-		"tun+3desmd5":       {tun, esp(klips.Enc3DES, 24, klips.AuthMD5, 16)},
-		"tun+esp+ah":        {tun, esp(klips.EncAES, 16, klips.AuthSHA1, 20), ah},
-		"tun+comp+esp":      {tun, comp, esp(klips.EncAESGCM, 20, 0, 0)},
-		"transport-aesgcm":  {esp(klips.EncAESGCM, 20, 0, 0)},
+		"tun+aes128gcm":     {tun, esp(alg.AESGCM, 20, 0, 0)},
+		"tun+chacha20":      {tun, esp(alg.ChaCha20Poly1305, 36, 0, 0)},
+		"tun+aes128sha1":    {tun, esp(alg.AES, 16, alg.SHA1, 20)},
+		"tun+aes256sha2":    {tun, esp(alg.AES, 32, alg.SHA256, 32)},
+		"tun+3desmd5":       {tun, esp(alg.TripleDES, 24, alg.MD5, 16)},
+		"tun+esp+ah":        {tun, esp(alg.AES, 16, alg.SHA1, 20), ah},
+		"tun+comp+esp":      {tun, comp, esp(alg.AESGCM, 20, 0, 0)},
+		"transport-aesgcm":  {esp(alg.AESGCM, 20, 0, 0)},
 		"transport-ah-sha1": {ah},
 	}
 }

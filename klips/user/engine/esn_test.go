@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -146,8 +147,8 @@ func (w *wireTap) outermost(e *engine.Engine) klips.SA {
 }
 
 var (
-	nullSHA = layer{klips.ProtoESP, klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}}
-	chacha  = layer{klips.ProtoESP, klips.Transform{Enc: klips.EncChaCha20Poly1305}}
+	nullSHA = layer{klips.ProtoESP, klips.Transform{Enc: alg.Null, Auth: alg.SHA1}}
+	chacha  = layer{klips.ProtoESP, klips.Transform{Enc: alg.ChaCha20Poly1305}}
 )
 
 // TestESN takes groups across the border of the low half several times, with

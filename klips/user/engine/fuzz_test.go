@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -14,10 +15,10 @@ import (
 func fuzzGroups() [][]klips.SASpec {
 	k := bytes.Repeat([]byte{0x5a}, 64)
 	tun := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoTun}}
-	comp := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoComp}, Transform: klips.Transform{Comp: klips.CompDeflate}}
-	aes := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoESP}, Transform: klips.Transform{Enc: klips.EncAES}, EncKey: k[:16]}
-	ah := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoAH}, Transform: klips.Transform{Auth: klips.AuthSHA1}, AuthKey: k[:20], Window: 64}
-	gcm := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoESP}, Transform: klips.Transform{Enc: klips.EncAESGCM}, EncKey: k[:20], Window: 64}
+	comp := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoComp}, Transform: klips.Transform{Comp: alg.Deflate}}
+	aes := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoESP}, Transform: klips.Transform{Enc: alg.AES}, EncKey: k[:16]}
+	ah := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoAH}, Transform: klips.Transform{Auth: alg.SHA1}, AuthKey: k[:20], Window: 64}
+	gcm := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoESP}, Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: k[:20], Window: 64}
 	return [][]klips.SASpec{{tun, aes}, {tun, comp, aes}, {tun, ah, aes}, {comp, aes}, {tun, gcm, tun, aes}, {tun, gcm, ah}}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -63,9 +64,9 @@ func (p *pair) tryIKE(own, peer, other netip.Addr, eroute string) {
 		{Dst: peer, SPI: 0x100, Proto: klips.ProtoESP},
 		{Dst: own, SPI: 0x101, Proto: klips.ProtoAH},
 	} {
-		s := klips.SASpec{ID: id, Src: own, Transform: klips.Transform{Auth: klips.AuthSHA1}, AuthKey: testKey(20)}
+		s := klips.SASpec{ID: id, Src: own, Transform: klips.Transform{Auth: alg.SHA1}, AuthKey: testKey(20)}
 		if id.Proto == klips.ProtoESP {
-			s.Enc, s.EncKey = klips.EncAES, testKey(16)
+			s.Enc, s.EncKey = alg.AES, testKey(16)
 		}
 		if id.Dst == own {
 			s.Src = peer

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -65,7 +66,7 @@ func TestKeepalive(t *testing.T) {
 			add := func(spi klips.SPI, dst, src netip.Addr, n klips.NATT, change func(*klips.SASpec)) klips.SAID {
 				t.Helper()
 				s := &klips.SASpec{ID: klips.SAID{Dst: dst, SPI: spi, Proto: klips.ProtoESP}, Src: src, NATT: n,
-					Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: testKey(16), AuthKey: testKey(20)}
+					Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: testKey(16), AuthKey: testKey(20)}
 				if change != nil {
 					change(s)
 				}
@@ -164,7 +165,7 @@ func TestKeepaliveDevices(t *testing.T) {
 	p.must(p.a.Attach(t.Context(), "ipsec1", "eth1"))
 	spec := func(spi klips.SPI, outIf uint16) *klips.SASpec {
 		return &klips.SASpec{ID: klips.SAID{Dst: gwB4, SPI: spi, Proto: klips.ProtoESP}, Src: gwA4, OutIf: outIf, NATT: klips.NATT{Type: klips.NATTNonESP},
-			Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: testKey(16), AuthKey: testKey(20)}
+			Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: testKey(16), AuthKey: testKey(20)}
 	}
 	p.must(p.a.AddSA(t.Context(), spec(0x100, 0)))
 	p.wantKeepalives("it has not sent, and there are two devices", time.Minute)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -65,7 +66,7 @@ func newNATPeer(t *testing.T, v6 bool, typ klips.NATTType, edit func(*klips.SASp
 	p.id = klips.SAID{Dst: dst, SPI: 0x1001, Proto: klips.ProtoESP}
 	spec := klips.SASpec{
 		ID: p.id, Src: src, Window: 32, NATT: klips.NATT{Type: typ, SPort: port, DPort: port},
-		Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: testKey(16), AuthKey: testKey(20),
+		Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: testKey(16), AuthKey: testKey(20),
 	}
 	theirs := spec
 	if edit != nil {

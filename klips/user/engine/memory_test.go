@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -35,10 +36,10 @@ func testSA(n int, proto klips.Proto) *klips.SASpec {
 	s := &klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: klips.SPI(0x1000 + n), Proto: proto}, Src: netip.MustParseAddr("192.0.2.1")}
 	switch proto {
 	case klips.ProtoESP: // what takes most
-		s.Transform = klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA512}
+		s.Transform = klips.Transform{Enc: alg.AES, Auth: alg.SHA512}
 		s.EncKey, s.AuthKey, s.Window = make([]byte, 32), make([]byte, 64), 4096
 	case klips.ProtoComp:
-		s.Transform = klips.Transform{Comp: klips.CompDeflate}
+		s.Transform = klips.Transform{Comp: alg.Deflate}
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -40,7 +41,7 @@ func (p *pair) nattSA(id klips.SAID, src netip.Addr, n klips.NATT) {
 	for _, e := range []*engine.Engine{p.a, p.b} {
 		p.must(e.AddSA(p.t.Context(), &klips.SASpec{
 			ID: id, Src: src, NATT: n, Window: 32,
-			Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, EncKey: testKey(16), AuthKey: testKey(20),
+			Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: testKey(16), AuthKey: testKey(20),
 		}))
 	}
 }

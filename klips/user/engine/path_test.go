@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
@@ -69,12 +70,12 @@ type layer struct {
 
 var (
 	tun   = layer{proto: klips.ProtoTun}
-	comp  = layer{klips.ProtoComp, klips.Transform{Comp: klips.CompDeflate}}
-	aes   = layer{klips.ProtoESP, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}}
-	tdes  = layer{klips.ProtoESP, klips.Transform{Enc: klips.Enc3DES, Auth: klips.AuthMD5}}
-	gcm   = layer{klips.ProtoESP, klips.Transform{Enc: klips.EncAESGCM}}
-	ahMD5 = layer{klips.ProtoAH, klips.Transform{Auth: klips.AuthMD5}}
-	ah256 = layer{klips.ProtoAH, klips.Transform{Auth: klips.AuthSHA256}}
+	comp  = layer{klips.ProtoComp, klips.Transform{Comp: alg.Deflate}}
+	aes   = layer{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA1}}
+	tdes  = layer{klips.ProtoESP, klips.Transform{Enc: alg.TripleDES, Auth: alg.MD5}}
+	gcm   = layer{klips.ProtoESP, klips.Transform{Enc: alg.AESGCM}}
+	ahMD5 = layer{klips.ProtoAH, klips.Transform{Auth: alg.MD5}}
+	ah256 = layer{klips.ProtoAH, klips.Transform{Auth: alg.SHA256}}
 )
 
 func testKey(n int) []byte {

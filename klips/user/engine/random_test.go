@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
@@ -300,19 +301,19 @@ func randomSpec(r *rand.Rand) *klips.SASpec {
 	case klips.ProtoESP:
 		switch r.IntN(4) {
 		case 0:
-			s.Enc, s.EncKey = klips.EncAES, testKey(16)
+			s.Enc, s.EncKey = alg.AES, testKey(16)
 		case 1:
-			s.Enc, s.EncKey = klips.EncAESGCM, testKey(20)
+			s.Enc, s.EncKey = alg.AESGCM, testKey(20)
 		case 2:
-			s.Enc, s.Auth, s.AuthKey = klips.EncNull, klips.AuthSHA1, testKey(20)
+			s.Enc, s.Auth, s.AuthKey = alg.Null, alg.SHA1, testKey(20)
 		case 3:
-			s.Enc, s.EncKey = klips.EncChaCha20Poly1305, testKey(36)
+			s.Enc, s.EncKey = alg.ChaCha20Poly1305, testKey(36)
 		}
 		s.NATT = klips.NATT{Type: klips.NATTType(r.IntN(3)), SPort: 4500, DPort: pick[uint16](r, 0, 500, 4500)}
 	case klips.ProtoAH:
-		s.Auth, s.AuthKey = klips.AuthSHA1, testKey(20)
+		s.Auth, s.AuthKey = alg.SHA1, testKey(20)
 	case klips.ProtoComp:
-		s.Comp = klips.CompDeflate
+		s.Comp = alg.Deflate
 	}
 	switch r.IntN(8) {
 	case 0, 1:

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/packet"
@@ -95,8 +96,8 @@ func TestReplayNeedsAuthentication(t *testing.T) {
 		tr   klips.Transform
 		want int
 	}{
-		{klips.Transform{Enc: klips.EncAES}, 3},
-		{klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}, 1},
+		{klips.Transform{Enc: alg.AES}, 3},
+		{klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, 1},
 	} {
 		p := bare(t)
 		window := func(s *klips.SASpec) { s.Window = 32 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -200,8 +201,8 @@ func TestOddPackets(t *testing.T) {
 // The table of the MTU rule.
 func TestEffectiveMTU(t *testing.T) {
 	natt := klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}
-	aes256 := layer{klips.ProtoESP, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA256}}
-	null := layer{klips.ProtoESP, klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}}
+	aes256 := layer{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA256}}
+	null := layer{klips.ProtoESP, klips.Transform{Enc: alg.Null, Auth: alg.SHA1}}
 	for _, c := range []struct {
 		name   string
 		layers []layer

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -64,7 +65,7 @@ func TestESN(t *testing.T) {
 // TestESNAppended computes the ICV of a packet by the words of RFC 4303 section
 // 2.2.1: the high half is the last thing under the HMAC and is not sent.
 func TestESNAppended(t *testing.T) {
-	c := Config{SPI: 0x1234, Transform: klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA1}, AuthKey: key(20, 9), ESN: true}
+	c := Config{SPI: 0x1234, Transform: klips.Transform{Enc: alg.Null, Auth: alg.SHA1}, AuthKey: key(20, 9), ESN: true}
 	s, _ := pair(t, c)
 	payload := pkttest.Payload(10)
 	b := pkttest.Buffer(pkttest.IP(4, 253, nil, payload))

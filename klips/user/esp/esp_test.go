@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -18,18 +19,18 @@ import (
 // configs are all transforms that an ESP SA can have, by name.
 func configs() map[string]Config {
 	all := map[string]Config{}
-	for _, e := range []klips.EncAlg{klips.Enc3DES, klips.EncNull, klips.EncAES, klips.EncAESGCM, klips.EncChaCha20Poly1305} {
+	for _, e := range []alg.Enc{alg.TripleDES, alg.Null, alg.AES, alg.AESGCM, alg.ChaCha20Poly1305} {
 		enc, _ := e.Info()
 		for _, bits := range enc.KeyBits {
-			for _, a := range []klips.AuthAlg{klips.AuthNone, klips.AuthMD5, klips.AuthSHA1, klips.AuthSHA256,
-				klips.AuthSHA384, klips.AuthSHA512, klips.AuthSHA256Trunc} {
-				if enc.AEAD != (a == klips.AuthNone) && (enc.AEAD || e == klips.EncNull) {
+			for _, a := range []alg.Auth{alg.AuthNone, alg.MD5, alg.SHA1, alg.SHA256,
+				alg.SHA384, alg.SHA512, alg.SHA256Trunc} {
+				if enc.AEAD != (a == alg.AuthNone) && (enc.AEAD || e == alg.Null) {
 					continue
 				}
 				auth, _ := a.Info()
 				c := Config{SPI: 0x12345678, Transform: klips.Transform{Enc: e, Auth: a},
 					EncKey: key(bits/8, 1), AuthKey: key(auth.KeyBits[0]/8, 101)}
-				all[fmt.Sprintf("%s%d%s", enc.Name[1:], bits, auth.Name)] = c
+				all[fmt.Sprintf("%s%d%s", enc.Listing[1:], bits, auth.Listing)] = c
 			}
 		}
 	}
@@ -370,23 +371,23 @@ func TestFragment(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	tr := func(e klips.EncAlg, a klips.AuthAlg) klips.Transform { return klips.Transform{Enc: e, Auth: a} }
+	tr := func(e alg.Enc, a alg.Auth) klips.Transform { return klips.Transform{Enc: e, Auth: a} }
 	for _, tt := range []struct {
 		t         klips.Transform
 		enc, auth int // bytes of key
 		want      error
 	}{
-		{tr(klips.EncNone, klips.AuthMD5), 0, 16, ErrAlgorithm},
-		{tr(klips.EncNull, klips.AuthNone), 0, 0, ErrAlgorithm},
-		{tr(7, klips.AuthMD5), 16, 16, ErrAlgorithm},
-		{tr(klips.EncAES, 9), 16, 16, ErrAlgorithm},
-		{tr(klips.EncAESGCM, klips.AuthMD5), 20, 16, ErrAlgorithm},
-		{tr(klips.EncAES, klips.AuthMD5), 15, 16, ErrKey},
-		{tr(klips.EncAES, klips.AuthMD5), 16, 15, ErrKey},
-		{tr(klips.EncAES, klips.AuthNone), 16, 16, ErrKey},
-		{tr(klips.Enc3DES, klips.AuthMD5), 8, 16, ErrKey},
-		{tr(klips.EncAESGCM, klips.AuthNone), 16, 0, ErrKey},
-		{tr(klips.EncChaCha20Poly1305, klips.AuthNone), 32, 0, ErrKey},
+		{tr(alg.EncNone, alg.MD5), 0, 16, ErrAlgorithm},
+		{tr(alg.Null, alg.AuthNone), 0, 0, ErrAlgorithm},
+		{tr(7, alg.MD5), 16, 16, ErrAlgorithm},
+		{tr(alg.AES, 9), 16, 16, ErrAlgorithm},
+		{tr(alg.AESGCM, alg.MD5), 20, 16, ErrAlgorithm},
+		{tr(alg.AES, alg.MD5), 15, 16, ErrKey},
+		{tr(alg.AES, alg.MD5), 16, 15, ErrKey},
+		{tr(alg.AES, alg.AuthNone), 16, 16, ErrKey},
+		{tr(alg.TripleDES, alg.MD5), 8, 16, ErrKey},
+		{tr(alg.AESGCM, alg.AuthNone), 16, 0, ErrKey},
+		{tr(alg.ChaCha20Poly1305, alg.AuthNone), 32, 0, ErrKey},
 	} {
 		c := Config{Transform: tt.t, EncKey: make([]byte, tt.enc), AuthKey: make([]byte, tt.auth)}
 		if _, err := NewSealer(c); !errors.Is(err, tt.want) {
@@ -429,7 +430,7 @@ func TestIVs(t *testing.T) {
 // whatever sequence numbers it is given. So an SA that goes on with the numbers of an
 // earlier one, or two hosts that have one key by mistake, do not use its nonces again.
 func TestIVStart(t *testing.T) {
-	for _, enc := range []klips.EncAlg{klips.EncAESGCM, klips.EncChaCha20Poly1305} {
+	for _, enc := range []alg.Enc{alg.AESGCM, alg.ChaCha20Poly1305} {
 		info, _ := enc.Info()
 		c := Config{SPI: 0x1000, Transform: klips.Transform{Enc: enc}, EncKey: make([]byte, info.KeyBits[0]/8)}
 		seen := map[uint64]bool{}

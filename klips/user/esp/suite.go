@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/icv"
 )
 
@@ -59,17 +59,17 @@ func (s *suite) high(seq uint64) []byte {
 func newSuite(c *Config) (*suite, error) {
 	t := c.Transform
 	enc, ok := t.Enc.Info()
-	if !ok || t.Enc == klips.EncNone {
+	if !ok || t.Enc == alg.EncNone {
 		return nil, fmt.Errorf("%w: encryption algorithm %d", ErrAlgorithm, t.Enc)
 	}
 	auth, ok := t.Auth.Info()
 	if !ok {
 		return nil, fmt.Errorf("%w: authentication algorithm %d", ErrAlgorithm, t.Auth)
 	}
-	if enc.AEAD && t.Auth != klips.AuthNone {
+	if enc.AEAD && t.Auth != alg.AuthNone {
 		return nil, fmt.Errorf("%w: a combined mode takes no authentication algorithm", ErrAlgorithm)
 	}
-	if t.Enc == klips.EncNull && t.Auth == klips.AuthNone {
+	if t.Enc == alg.Null && t.Auth == alg.AuthNone {
 		return nil, fmt.Errorf("%w: neither encryption nor authentication", ErrAlgorithm)
 	}
 	if !keyFits(enc.KeyBits, c.EncKey) {
@@ -84,19 +84,19 @@ func newSuite(c *Config) (*suite, error) {
 	s := &suite{iv: enc.IV, align: max(enc.Block, 4), icv: enc.ICV + auth.ICV, esn: c.ESN}
 	var err error
 	switch t.Enc {
-	case klips.EncNull:
-	case klips.Enc3DES:
+	case alg.Null:
+	case alg.TripleDES:
 		s.block, err = des.NewTripleDESCipher(c.EncKey)
-	case klips.EncAES:
+	case alg.AES:
 		s.block, err = aes.NewCipher(c.EncKey)
-	case klips.EncAESGCM:
+	case alg.AESGCM:
 		key, salt := c.EncKey[:len(c.EncKey)-saltLen], c.EncKey[len(c.EncKey)-saltLen:]
 		copy(s.salt[:], salt)
 		var b cipher.Block
 		if b, err = aes.NewCipher(key); err == nil {
 			s.aead, err = cipher.NewGCM(b)
 		}
-	case klips.EncChaCha20Poly1305:
+	case alg.ChaCha20Poly1305:
 		key, salt := c.EncKey[:len(c.EncKey)-saltLen], c.EncKey[len(c.EncKey)-saltLen:]
 		copy(s.salt[:], salt)
 		s.aead, err = chacha20poly1305.New(key)
@@ -106,7 +106,7 @@ func newSuite(c *Config) (*suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 	}
-	if t.Auth != klips.AuthNone {
+	if t.Auth != alg.AuthNone {
 		if s.mac, err = icv.New(t.Auth, c.AuthKey); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 		}

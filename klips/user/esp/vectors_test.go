@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -14,7 +15,7 @@ import (
 // A vector is a packet of an RFC. clear and wire begin with the IP header.
 type vector struct {
 	name     string
-	enc      klips.EncAlg
+	enc      alg.Enc
 	key      string
 	spi, seq uint32
 	iv       string
@@ -24,7 +25,7 @@ type vector struct {
 
 var vectors = []vector{
 	{
-		name: "RFC 3602 case 5", enc: klips.EncAES,
+		name: "RFC 3602 case 5", enc: alg.AES,
 		key: "90d382b4 10eeba7a d938c46c ec1a82bf", spi: 0x4321, seq: 1,
 		iv: "e96e8c08 ab465763 fd098d45 dd3ff893",
 		clear: `45000054 08f20000 4001f9fe c0a87b03 c0a87b64
@@ -37,7 +38,7 @@ var vectors = []vector{
 			a269add0 47ad2d59 13ac19b7 cfbad4a6`,
 	},
 	{
-		name: "RFC 3602 case 6", enc: klips.EncAES,
+		name: "RFC 3602 case 6", enc: alg.AES,
 		key: "90d382b4 10eeba7a d938c46c ec1a82bf", spi: 0x4321, seq: 8,
 		iv: "69d08df7 d203329d b093fc49 24e5bd80",
 		clear: `45000030 08fe0000 4001fa16 c0a87b03 c0a87b64
@@ -49,7 +50,7 @@ var vectors = []vector{
 	{
 		// The clear side is the outer header of the RFC's tunnel packet, with
 		// protocol 4, around its inner packet.
-		name: "RFC 3602 case 7", enc: klips.EncAES,
+		name: "RFC 3602 case 7", enc: alg.AES,
 		key: "01234567 89abcdef 01234567 89abcdef", spi: 0x8765, seq: 2,
 		iv: "f4e76524 4f6407ad f13dc138 0f673f37",
 		clear: `45000068 09050000 40040000 c0a87b03 c0a87bc8
@@ -63,7 +64,7 @@ var vectors = []vector{
 			c177f132 ad3fbfb2 201ac990 4c74ee0a 109e0ca1 e4dfe9d5 a100b842 f1c22f0d`,
 	},
 	{
-		name: "RFC 3602 case 8", enc: klips.EncAES,
+		name: "RFC 3602 case 8", enc: alg.AES,
 		key: "01234567 89abcdef 01234567 89abcdef", spi: 0x8765, seq: 5,
 		iv: "85d47224 b5f3dd5d 2101d4ea 8dffab22",
 		clear: `45000058 090d0000 40040000 c0a87b03 c0a87bc8
@@ -77,7 +78,7 @@ var vectors = []vector{
 			d2726d9b 5ef6affc 6d17a0de cbb13892`,
 	},
 	{
-		name: "RFC 7634 appendix A", enc: klips.EncChaCha20Poly1305,
+		name: "RFC 7634 appendix A", enc: alg.ChaCha20Poly1305,
 		key: `80818283 84858687 88898a8b 8c8d8e8f 90919293 94959697 98999a9b 9c9d9e9f
 			a0a1a2a3`, spi: 0x01020304, seq: 5,
 		iv: "10111213 14151617",
@@ -198,7 +199,7 @@ func TestGCMVectors(t *testing.T) {
 		plain, sealed := pkttest.Hex(t, v.plain), pkttest.Hex(t, v.sealed)
 		pad, next := int(plain[len(plain)-2]), plain[len(plain)-1]
 		clear := pkttest.IP(4, next, nil, plain[:len(plain)-2-pad])
-		c := Config{SPI: binary.BigEndian.Uint32(aad), Transform: klips.Transform{Enc: klips.EncAESGCM},
+		c := Config{SPI: binary.BigEndian.Uint32(aad), Transform: klips.Transform{Enc: alg.AESGCM},
 			EncKey: pkttest.Hex(t, v.key), ESN: len(aad) == 12}
 		seq := uint64(binary.BigEndian.Uint32(aad[4:]))
 		if c.ESN {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/user/ah"
 	"github.com/klips-go/ipsec/klips/user/esp"
@@ -35,21 +36,21 @@ type sa struct {
 }
 
 var espAlgs = map[string]klips.Transform{
-	"3des":            {Enc: klips.Enc3DES},
-	"3des-md5":        {Enc: klips.Enc3DES, Auth: klips.AuthMD5},
-	"3des-md5-96":     {Enc: klips.Enc3DES, Auth: klips.AuthMD5},
-	"3des-sha1":       {Enc: klips.Enc3DES, Auth: klips.AuthSHA1},
-	"3des-sha1-96":    {Enc: klips.Enc3DES, Auth: klips.AuthSHA1},
-	"aes128-none":     {Enc: klips.EncAES},
-	"aes128-md5":      {Enc: klips.EncAES, Auth: klips.AuthMD5},
-	"aes128-sha1":     {Enc: klips.EncAES, Auth: klips.AuthSHA1},
-	"aes192-md5":      {Enc: klips.EncAES, Auth: klips.AuthMD5},
-	"aes192-sha1":     {Enc: klips.EncAES, Auth: klips.AuthSHA1},
-	"aes192-sha2_256": {Enc: klips.EncAES, Auth: klips.AuthSHA256},
-	"aes256-md5":      {Enc: klips.EncAES, Auth: klips.AuthMD5},
-	"aes256-none":     {Enc: klips.EncAES},
-	"aes256-sha1":     {Enc: klips.EncAES, Auth: klips.AuthSHA1},
-	"aes256-sha2_256": {Enc: klips.EncAES, Auth: klips.AuthSHA256},
+	"3des":            {Enc: alg.TripleDES},
+	"3des-md5":        {Enc: alg.TripleDES, Auth: alg.MD5},
+	"3des-md5-96":     {Enc: alg.TripleDES, Auth: alg.MD5},
+	"3des-sha1":       {Enc: alg.TripleDES, Auth: alg.SHA1},
+	"3des-sha1-96":    {Enc: alg.TripleDES, Auth: alg.SHA1},
+	"aes128-none":     {Enc: alg.AES},
+	"aes128-md5":      {Enc: alg.AES, Auth: alg.MD5},
+	"aes128-sha1":     {Enc: alg.AES, Auth: alg.SHA1},
+	"aes192-md5":      {Enc: alg.AES, Auth: alg.MD5},
+	"aes192-sha1":     {Enc: alg.AES, Auth: alg.SHA1},
+	"aes192-sha2_256": {Enc: alg.AES, Auth: alg.SHA256},
+	"aes256-md5":      {Enc: alg.AES, Auth: alg.MD5},
+	"aes256-none":     {Enc: alg.AES},
+	"aes256-sha1":     {Enc: alg.AES, Auth: alg.SHA1},
+	"aes256-sha2_256": {Enc: alg.AES, Auth: alg.SHA256},
 }
 
 func parseSAID(s string) (klips.SAID, error) {
@@ -106,9 +107,9 @@ func setup(r *recorded.Exchange) (map[klips.SAID]*sa, error) {
 				s.spec.Transform = t
 				s.espIn, err = esp.NewOpener(s.esp())
 			case klips.ProtoAH:
-				s.spec.Auth = klips.AuthMD5
+				s.spec.Auth = alg.MD5
 				if strings.Contains(opt("--ah"), "sha1") {
-					s.spec.Auth = klips.AuthSHA1
+					s.spec.Auth = alg.SHA1
 				}
 				s.ahIn, err = ah.NewOpener(s.ah())
 			case klips.ProtoComp:

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/ah"
 	"github.com/klips-go/ipsec/klips/user/esp"
@@ -98,11 +99,11 @@ func (p *peer) do(q request, pkt []byte) ([]byte, error) {
 	return hex.DecodeString(r.Packet)
 }
 
-var scapyCrypt = map[klips.EncAlg]string{klips.Enc3DES: "3DES", klips.EncNull: "NULL", klips.EncAES: "AES-CBC",
-	klips.EncAESGCM: "AES-GCM", klips.EncChaCha20Poly1305: "CHACHA20-POLY1305"}
+var scapyCrypt = map[alg.Enc]string{alg.TripleDES: "3DES", alg.Null: "NULL", alg.AES: "AES-CBC",
+	alg.AESGCM: "AES-GCM", alg.ChaCha20Poly1305: "CHACHA20-POLY1305"}
 
-var scapyAuth = map[klips.AuthAlg]string{klips.AuthNone: "NULL", klips.AuthMD5: "HMAC-MD5-96", klips.AuthSHA1: "HMAC-SHA1-96",
-	klips.AuthSHA256: "SHA2-256-128", klips.AuthSHA384: "SHA2-384-192", klips.AuthSHA512: "SHA2-512-256", klips.AuthSHA256Trunc: "SHA2-256-96"}
+var scapyAuth = map[alg.Auth]string{alg.AuthNone: "NULL", alg.MD5: "HMAC-MD5-96", alg.SHA1: "HMAC-SHA1-96",
+	alg.SHA256: "SHA2-256-128", alg.SHA384: "SHA2-384-192", alg.SHA512: "SHA2-512-256", alg.SHA256Trunc: "SHA2-256-96"}
 
 func testKey(bits int, first byte) []byte {
 	k := make([]byte, bits/8)
@@ -203,10 +204,10 @@ func scapyESP(t *testing.T, p *peer, esn bool) {
 		enc, _ := e.Info()
 		for _, bits := range enc.KeyBits {
 			for a, auth := range scapyAuth {
-				if enc.AEAD && a != klips.AuthNone || e == klips.EncNull && a == klips.AuthNone {
+				if enc.AEAD && a != alg.AuthNone || e == alg.Null && a == alg.AuthNone {
 					continue
 				}
-				if esn && a == klips.AuthNone && !enc.AEAD {
+				if esn && a == alg.AuthNone && !enc.AEAD {
 					continue
 				}
 				info, _ := a.Info()
@@ -240,7 +241,7 @@ func scapyESP(t *testing.T, p *peer, esn bool) {
 
 func scapyAH(t *testing.T, p *peer, esn bool) {
 	for a, auth := range scapyAuth {
-		if a == klips.AuthNone {
+		if a == alg.AuthNone {
 			continue
 		}
 		info, _ := a.Info()
@@ -270,7 +271,7 @@ func scapyAH(t *testing.T, p *peer, esn bool) {
 
 // scapyAHOptions has IPv4 options and IPv6 extension headers in front of AH.
 func scapyAHOptions(t *testing.T, p *peer) {
-	c := ah.Config{SPI: 0xdeadbeef, Auth: klips.AuthSHA1, Key: testKey(160, 77)}
+	c := ah.Config{SPI: 0xdeadbeef, Auth: alg.SHA1, Key: testKey(160, 77)}
 	s, err := ah.NewSealer(c)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -45,12 +46,12 @@ type member struct {
 
 var (
 	memberTun  = member{proto: klips.ProtoTun}
-	memberComp = member{klips.ProtoComp, klips.Transform{Comp: klips.CompDeflate}}
-	memberAES  = member{klips.ProtoESP, klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1}}
-	member3DES = member{klips.ProtoESP, klips.Transform{Enc: klips.Enc3DES, Auth: klips.AuthMD5}}
-	memberGCM  = member{klips.ProtoESP, klips.Transform{Enc: klips.EncAESGCM}}
-	memberNull = member{klips.ProtoESP, klips.Transform{Enc: klips.EncNull, Auth: klips.AuthSHA256}}
-	memberAH   = member{klips.ProtoAH, klips.Transform{Auth: klips.AuthSHA256}}
+	memberComp = member{klips.ProtoComp, klips.Transform{Comp: alg.Deflate}}
+	memberAES  = member{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA1}}
+	member3DES = member{klips.ProtoESP, klips.Transform{Enc: alg.TripleDES, Auth: alg.MD5}}
+	memberGCM  = member{klips.ProtoESP, klips.Transform{Enc: alg.AESGCM}}
+	memberNull = member{klips.ProtoESP, klips.Transform{Enc: alg.Null, Auth: alg.SHA256}}
+	memberAH   = member{klips.ProtoAH, klips.Transform{Auth: alg.SHA256}}
 )
 
 // kinds are groups, inner to outer. All are authenticated.
@@ -72,7 +73,7 @@ func (g *group) tunnel() bool { return g.kind[0].proto == klips.ProtoTun }
 
 // secret reports whether the group hides what is in a packet.
 func (g *group) secret() bool {
-	return slices.ContainsFunc(g.kind, func(m member) bool { return m.proto == klips.ProtoESP && m.Enc != klips.EncNull })
+	return slices.ContainsFunc(g.kind, func(m member) bool { return m.proto == klips.ProtoESP && m.Enc != alg.Null })
 }
 
 // A chooser takes choices from a fuzzer's input, zeros when it has ended.

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
@@ -38,7 +39,7 @@ func checkID(s *klips.SASpec) error {
 // KLIPS takes and ignores is taken: algorithms and keys of a tun SA, and a key
 // for no authentication.
 func checkTransform(s *klips.SASpec) error {
-	if s.Comp != klips.CompNone && s.ID.Proto != klips.ProtoComp {
+	if s.Comp != alg.CompNone && s.ID.Proto != klips.ProtoComp {
 		return invalid("compression for a %v SA", s.ID.Proto)
 	}
 	if err := checkESN(s); err != nil {
@@ -50,16 +51,16 @@ func checkTransform(s *klips.SASpec) error {
 	switch s.ID.Proto {
 	case klips.ProtoComp:
 		switch {
-		case s.Comp == klips.CompNone:
+		case s.Comp == alg.CompNone:
 			return invalid("comp SA without a compression algorithm")
-		case s.Enc != klips.EncNone || s.Auth != klips.AuthNone:
+		case s.Enc != alg.EncNone || s.Auth != alg.AuthNone:
 			return invalid("comp SA with a cipher or an authentication algorithm")
 		}
 	case klips.ProtoAH:
 		switch {
-		case s.Enc != klips.EncNone || len(s.EncKey) != 0:
+		case s.Enc != alg.EncNone || len(s.EncKey) != 0:
 			return invalid("ah SA with a cipher")
-		case s.Auth == klips.AuthNone:
+		case s.Auth == alg.AuthNone:
 			return invalid("ah SA without an authentication algorithm")
 		}
 		return checkAuth(s)
@@ -68,11 +69,11 @@ func checkTransform(s *klips.SASpec) error {
 		switch {
 		case !ok:
 			return fmt.Errorf("%w: cipher %d", syscall.EPROTO, s.Enc)
-		case s.Enc == klips.EncNone:
+		case s.Enc == alg.EncNone:
 			return invalid("esp SA without a cipher")
-		case s.Enc == klips.EncNull && s.Auth == klips.AuthNone:
+		case s.Enc == alg.Null && s.Auth == alg.AuthNone:
 			return invalid("esp SA with neither a cipher nor authentication")
-		case enc.AEAD && (s.Auth != klips.AuthNone || len(s.AuthKey) != 0):
+		case enc.AEAD && (s.Auth != alg.AuthNone || len(s.AuthKey) != 0):
 			return invalid("combined-mode cipher with another authentication algorithm")
 		}
 		if err := checkKey("encryption", len(s.EncKey), enc.KeyBits); err != nil {
@@ -93,7 +94,7 @@ func checkESN(s *klips.SASpec) error {
 		return nil
 	case s.ID.Proto != klips.ProtoESP && s.ID.Proto != klips.ProtoAH:
 		return invalid("extended sequence numbers for a %v SA", s.ID.Proto)
-	case s.Auth == klips.AuthNone && !enc.AEAD:
+	case s.Auth == alg.AuthNone && !enc.AEAD:
 		return invalid("extended sequence numbers without authentication")
 	case s.Window == 0:
 		return invalid("extended sequence numbers without a replay window")
@@ -102,7 +103,7 @@ func checkESN(s *klips.SASpec) error {
 }
 
 func checkAuth(s *klips.SASpec) error {
-	if s.Auth == klips.AuthNone {
+	if s.Auth == alg.AuthNone {
 		return nil
 	}
 	info, ok := s.Auth.Info()

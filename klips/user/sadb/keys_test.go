@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 func gcmSpec(spi klips.SPI, key byte) *klips.SASpec {
 	s := updateSpec(spi, key)
-	s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAESGCM, bytes.Repeat([]byte{key}, 20), klips.AuthNone, nil
+	s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AESGCM, bytes.Repeat([]byte{key}, 20), alg.AuthNone, nil
 	return s
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/procfs"
 	"github.com/klips-go/ipsec/klips/user/eroute"
@@ -195,13 +196,13 @@ func (p *player) spi(o options) error {
 	}
 	switch v := ""; {
 	case o.has("ah"):
-		s.Auth = must[klips.AuthAlg](p)(klips.ParseAH(o.get("ah")))
+		s.Auth = must[alg.Auth](p)(klips.ParseAH(o.get("ah")))
 	case o.has("comp"):
-		s.Comp = must[klips.CompAlg](p)(klips.ParseComp(o.get("comp")))
+		s.Comp = must[alg.Comp](p)(klips.ParseComp(o.get("comp")))
 	case o.has("esp"):
 		v = foreign.ReplaceAllString(o.get("esp"), "aes")
 		s.Transform, _, _ = klips.ParseESP(v)
-		if s.Enc == klips.EncNone {
+		if s.Enc == alg.EncNone {
 			p.t.Fatalf("unknown transform %s", v)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
@@ -28,12 +29,12 @@ func spec(id klips.SAID) *klips.SASpec {
 	s := &klips.SASpec{ID: id, Src: netip.MustParseAddr("10.9.0.1")}
 	switch id.Proto {
 	case klips.ProtoESP:
-		s.Enc, s.EncKey = klips.EncAES, bytes.Repeat([]byte{1}, 16)
-		s.Auth, s.AuthKey = klips.AuthSHA1, bytes.Repeat([]byte{2}, 20)
+		s.Enc, s.EncKey = alg.AES, bytes.Repeat([]byte{1}, 16)
+		s.Auth, s.AuthKey = alg.SHA1, bytes.Repeat([]byte{2}, 20)
 	case klips.ProtoAH:
-		s.Auth, s.AuthKey = klips.AuthMD5, bytes.Repeat([]byte{3}, 16)
+		s.Auth, s.AuthKey = alg.MD5, bytes.Repeat([]byte{3}, 16)
 	case klips.ProtoComp:
-		s.Comp = klips.CompDeflate
+		s.Comp = alg.Deflate
 	}
 	return s
 }
@@ -80,48 +81,48 @@ func TestAddErrors(t *testing.T) {
 		{"ESN without window", esp(func(s *klips.SASpec) { s.ESN = true }), syscall.EINVAL},
 		{"ESN of AH without window", ah(func(s *klips.SASpec) { s.ESN = true }), syscall.EINVAL},
 		{"ESN without authentication", esp(func(s *klips.SASpec) {
-			s.ESN, s.Window, s.Auth, s.AuthKey = true, 64, klips.AuthNone, nil
+			s.ESN, s.Window, s.Auth, s.AuthKey = true, 64, alg.AuthNone, nil
 		}), syscall.EINVAL},
 		{"ESN of a combined mode", esp(func(s *klips.SASpec) {
-			s.ESN, s.Window, s.Enc, s.EncKey, s.Auth, s.AuthKey = true, 64, klips.EncAESGCM, key(20), klips.AuthNone, nil
+			s.ESN, s.Window, s.Enc, s.EncKey, s.Auth, s.AuthKey = true, 64, alg.AESGCM, key(20), alg.AuthNone, nil
 		}), nil},
 		{"ESN of tun", tun(func(s *klips.SASpec) { s.ESN, s.Window = true, 64 }), syscall.EINVAL},
 		{"ESN of comp", comp(func(s *klips.SASpec) { s.ESN, s.Window = true, 64 }), syscall.EINVAL},
-		{"no cipher", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = klips.EncNone, nil }), syscall.EINVAL},
+		{"no cipher", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = alg.EncNone, nil }), syscall.EINVAL},
 		{"unknown cipher", esp(func(s *klips.SASpec) { s.Enc = 253 }), syscall.EPROTO},
 		{"null and no authentication", esp(func(s *klips.SASpec) {
-			s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncNull, nil, klips.AuthNone, nil
+			s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.Null, nil, alg.AuthNone, nil
 		}), syscall.EINVAL},
-		{"null", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = klips.EncNull, nil }), nil},
-		{"null with a key", esp(func(s *klips.SASpec) { s.Enc = klips.EncNull }), syscall.EINVAL},
-		{"no authentication", esp(func(s *klips.SASpec) { s.Auth, s.AuthKey = klips.AuthNone, nil }), nil},
-		{"key for no authentication", esp(func(s *klips.SASpec) { s.Auth = klips.AuthNone }), nil},
+		{"null", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = alg.Null, nil }), nil},
+		{"null with a key", esp(func(s *klips.SASpec) { s.Enc = alg.Null }), syscall.EINVAL},
+		{"no authentication", esp(func(s *klips.SASpec) { s.Auth, s.AuthKey = alg.AuthNone, nil }), nil},
+		{"key for no authentication", esp(func(s *klips.SASpec) { s.Auth = alg.AuthNone }), nil},
 		{"unknown authentication", esp(func(s *klips.SASpec) { s.Auth = 1 }), syscall.EINVAL},
 		{"short authentication key", esp(func(s *klips.SASpec) { s.AuthKey = key(19) }), syscall.EINVAL},
 		{"no authentication key", esp(func(s *klips.SASpec) { s.AuthKey = nil }), syscall.EINVAL},
 		{"long cipher key", esp(func(s *klips.SASpec) { s.EncKey = key(33) }), syscall.EINVAL},
 		{"AES-256", esp(func(s *klips.SASpec) { s.EncKey = key(32) }), nil},
-		{"3DES short", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = klips.Enc3DES, key(16) }), syscall.EINVAL},
-		{"3DES weak", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = klips.Enc3DES, key(24) }), nil},
+		{"3DES short", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = alg.TripleDES, key(16) }), syscall.EINVAL},
+		{"3DES weak", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = alg.TripleDES, key(24) }), nil},
 		{"GCM", esp(func(s *klips.SASpec) {
-			s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAESGCM, key(20), klips.AuthNone, nil
+			s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AESGCM, key(20), alg.AuthNone, nil
 		}), nil},
-		{"GCM with HMAC", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = klips.EncAESGCM, key(20) }), syscall.EINVAL},
-		{"GCM with a key for it", esp(func(s *klips.SASpec) { s.Enc, s.EncKey, s.Auth = klips.EncAESGCM, key(20), 0 }), syscall.EINVAL},
+		{"GCM with HMAC", esp(func(s *klips.SASpec) { s.Enc, s.EncKey = alg.AESGCM, key(20) }), syscall.EINVAL},
+		{"GCM with a key for it", esp(func(s *klips.SASpec) { s.Enc, s.EncKey, s.Auth = alg.AESGCM, key(20), 0 }), syscall.EINVAL},
 		{"GCM without salt", esp(func(s *klips.SASpec) {
-			s.Enc, s.EncKey, s.Auth, s.AuthKey = klips.EncAESGCM, key(16), klips.AuthNone, nil
+			s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AESGCM, key(16), alg.AuthNone, nil
 		}), syscall.EINVAL},
-		{"esp that compresses", esp(func(s *klips.SASpec) { s.Comp = klips.CompDeflate }), syscall.EINVAL},
-		{"AH without authentication", ah(func(s *klips.SASpec) { s.Auth = klips.AuthNone }), syscall.EINVAL},
-		{"AH with a cipher", ah(func(s *klips.SASpec) { s.Enc = klips.EncAES }), syscall.EINVAL},
+		{"esp that compresses", esp(func(s *klips.SASpec) { s.Comp = alg.Deflate }), syscall.EINVAL},
+		{"AH without authentication", ah(func(s *klips.SASpec) { s.Auth = alg.AuthNone }), syscall.EINVAL},
+		{"AH with a cipher", ah(func(s *klips.SASpec) { s.Enc = alg.AES }), syscall.EINVAL},
 		{"AH without key", ah(func(s *klips.SASpec) { s.AuthKey = nil }), syscall.EINVAL},
 		{"AH", ah(func(s *klips.SASpec) {}), nil},
 		{"tun", tun(func(s *klips.SASpec) {}), nil},
-		{"tun with algorithms", tun(func(s *klips.SASpec) { s.Enc, s.EncKey = klips.EncAES, key(16) }), nil},
+		{"tun with algorithms", tun(func(s *klips.SASpec) { s.Enc, s.EncKey = alg.AES, key(16) }), nil},
 		{"comp", comp(func(s *klips.SASpec) {}), nil},
 		{"comp above 16 bits", comp(func(s *klips.SASpec) { s.ID.SPI = 0x12345 }), nil},
-		{"comp without algorithm", comp(func(s *klips.SASpec) { s.Comp = klips.CompNone }), syscall.EINVAL},
-		{"comp with a cipher", comp(func(s *klips.SASpec) { s.Enc = klips.EncAES }), syscall.EINVAL},
+		{"comp without algorithm", comp(func(s *klips.SASpec) { s.Comp = alg.CompNone }), syscall.EINVAL},
+		{"comp with a cipher", comp(func(s *klips.SASpec) { s.Enc = alg.AES }), syscall.EINVAL},
 	} {
 		db := New()
 		sa, err := db.Add(test.spec, klips.Outbound, sec, nil)
@@ -551,10 +552,10 @@ func TestInfo(t *testing.T) {
 
 func TestIVLengths(t *testing.T) {
 	for _, test := range []struct {
-		enc  klips.EncAlg
+		enc  alg.Enc
 		key  int
 		want int
-	}{{klips.Enc3DES, 24, 8}, {klips.EncAES, 16, 16}, {klips.EncNull, 0, 0}} {
+	}{{alg.TripleDES, 24, 8}, {alg.AES, 16, 16}, {alg.Null, 0, 0}} {
 		db := New()
 		s := spec(id(klips.ProtoESP, 0x1000))
 		s.Enc, s.EncKey = test.enc, make([]byte, test.key)

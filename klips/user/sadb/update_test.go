@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 var (
@@ -20,7 +21,7 @@ var (
 func updateSpec(spi klips.SPI, key byte) *klips.SASpec {
 	return &klips.SASpec{
 		ID: klips.SAID{Dst: updateDst, SPI: spi, Proto: klips.ProtoESP}, Src: updateSrc, Window: 64,
-		Transform: klips.Transform{Enc: klips.EncAES, Auth: klips.AuthSHA1},
+		Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1},
 		EncKey:    bytes.Repeat([]byte{key}, 16), AuthKey: bytes.Repeat([]byte{key}, 20),
 	}
 }

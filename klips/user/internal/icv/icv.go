@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"hash"
 
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // ErrAlgorithm is returned for an algorithm that computes no ICV.
@@ -30,19 +30,19 @@ type MAC struct {
 }
 
 // New returns the MAC of an algorithm with a key, which is copied. Errors are
-// [ErrAlgorithm] (also for [klips.AuthNone]) and [ErrKey].
-func New(a klips.AuthAlg, key []byte) (*MAC, error) {
+// [ErrAlgorithm] (also for [alg.AuthNone]) and [ErrKey].
+func New(a alg.Auth, key []byte) (*MAC, error) {
 	var f func() hash.Hash
 	switch a {
-	case klips.AuthMD5:
+	case alg.MD5:
 		f = md5.New
-	case klips.AuthSHA1:
+	case alg.SHA1:
 		f = sha1.New
-	case klips.AuthSHA256, klips.AuthSHA256Trunc:
+	case alg.SHA256, alg.SHA256Trunc:
 		f = sha256.New
-	case klips.AuthSHA384:
+	case alg.SHA384:
 		f = sha512.New384
-	case klips.AuthSHA512:
+	case alg.SHA512:
 		f = sha512.New
 	default:
 		return nil, fmt.Errorf("%w %d", ErrAlgorithm, a)

@@ -1,0 +1,181 @@
+// Package alg has one row for each algorithm that security associations can have: its
+// numbers, its names here and in the kernel, its sizes and its RFC. Whoever reads, checks,
+// lists or configures algorithms takes what it knows of them from here. What computes
+// them is elsewhere.
+package alg
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// An Auth is an authentication algorithm as the PF_KEY SA extension numbers it
+// (SADB_AALG_*, SADB_X_AALG_*). Its text form is the Word of its row, or its number.
+type Auth uint8
+
+// Authentication algorithms.
+const (
+	AuthNone    Auth = 0
+	MD5         Auth = 2   // HMAC-MD5-96, RFC 2403
+	SHA1        Auth = 3   // HMAC-SHA-1-96, RFC 2404
+	SHA256      Auth = 5   // HMAC-SHA-256-128, RFC 4868
+	SHA384      Auth = 6   // HMAC-SHA-384-192, RFC 4868
+	SHA512      Auth = 7   // HMAC-SHA-512-256, RFC 4868
+	SHA256Trunc Auth = 252 // HMAC-SHA-256-96: Linux before 2.6.33, KLIPS before 3.x
+)
+
+// An Enc is an encryption algorithm as the PF_KEY SA extension numbers it
+// (SADB_EALG_*, SADB_X_EALG_*). Its text form is the Word of its row, or its number.
+type Enc uint8
+
+// Encryption algorithms. The two last are combined modes: they authenticate
+// too, take no Auth, and their keys end in [SaltBits] of salt.
+const (
+	EncNone          Enc = 0
+	TripleDES        Enc = 3  // 3DES-CBC, RFC 2451
+	Null             Enc = 11 // RFC 2410
+	AES              Enc = 12 // AES-CBC, RFC 3602
+	AESGCM           Enc = 20 // AES-GCM with 16-byte ICV, RFC 4106
+	ChaCha20Poly1305 Enc = 28 // RFC 7634; the number is IKEv2's, KLIPS never had it
+)
+
+// A Comp is a compression algorithm as the PF_KEY SA extension numbers it. Its text
+// form is the Word of its row, or its number.
+type Comp uint8
+
+// Compression algorithms. Only deflate carries packets.
+const (
+	CompNone Comp = 0
+	Deflate  Comp = 2 // RFC 2394
+	LZS      Comp = 3 // RFC 2395
+)
+
+// SaltBits is the length of the salt at the end of the keys of combined modes (RFC 4106
+// section 8.1, RFC 7634 section 2).
+const SaltBits = 32
+
+// An Info describes an algorithm. The zero value stands for an unknown one.
+type Info struct {
+	Word    string // in messages and JSON: "aes", "hmac-sha2-256"
+	Listing string // suffix in listings, with its underscore: "_3DES", "_HMAC_MD5"
+	Kernel  string // as the Linux crypto API names it; empty: not for the kernel's stack
+	// Names are those of command lines, in lower case with hyphens. The first is that of
+	// usage texts, where Usage does not say otherwise.
+	Names []string
+	Usage string
+
+	KeyBits []int // allowed key lengths, in bits, parity and salt included; 0: no key
+	Block   int   // cipher block in bytes, 1 for stream modes; the plaintext is padded to it
+	IV      int   // bytes of IV in each packet
+	ICV     int   // bytes of ICV in each packet
+	Hash    int   // bits of the full hash: what listings show as alen
+	AEAD    bool  // a combined mode: no separate authentication algorithm
+}
+
+// A list is a table of rows by number, in the order in which usage texts name them.
+type list[T ~uint8] []struct {
+	id  T
+	row Info
+}
+
+func (l list[T]) row(id T) (Info, bool) {
+	for i := range l {
+		if l[i].id == id {
+			return l[i].row, true
+		}
+	}
+	return Info{}, false
+}
+
+func (l list[T]) ids() (ids []T) {
+	for i := range l {
+		if l[i].id != 0 {
+			ids = append(ids, l[i].id)
+		}
+	}
+	return ids
+}
+
+func (l list[T]) named(name string) (T, bool) {
+	for i := range l {
+		if slices.Contains(l[i].row.Names, name) {
+			return l[i].id, true
+		}
+	}
+	return 0, false
+}
+
+func (l list[T]) text(id T) string {
+	if r, ok := l.row(id); ok {
+		return r.Word
+	}
+	return strconv.Itoa(int(id))
+}
+
+// parse reads a Word or a number, quoted as JSON or not.
+func (l list[T]) parse(b []byte) (T, error) {
+	var word string
+	if json.Unmarshal(b, &word) != nil {
+		word = string(b)
+	}
+	for i := range l {
+		if l[i].row.Word == word {
+			return l[i].id, nil
+		}
+	}
+	n, err := strconv.ParseUint(word, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("unknown algorithm %.40q", word)
+	}
+	return T(n), nil
+}
+
+// Info returns the algorithm's row and whether it is known; AuthNone is.
+func (a Auth) Info() (Info, bool) { return auths.row(a) }
+
+// Info returns the algorithm's row and whether it is known. EncNone is known: an ESP SA
+// may not use it, other SAs have it.
+func (e Enc) Info() (Info, bool) { return encs.row(e) }
+
+// Info returns the algorithm's row and whether it is known; CompNone is.
+func (c Comp) Info() (Info, bool) { return comps.row(c) }
+
+// Auths returns the authentication algorithms but AuthNone, in the order of usage texts.
+func Auths() []Auth { return auths.ids() }
+
+// Encs returns the encryption algorithms but EncNone, in the order of usage texts.
+func Encs() []Enc { return encs.ids() }
+
+// Comps returns the compression algorithms but CompNone, in the order of usage texts.
+func Comps() []Comp { return comps.ids() }
+
+// AuthNamed returns the algorithm with a name of command lines, which is in lower case
+// with hyphens.
+func AuthNamed(name string) (Auth, bool) { return auths.named(name) }
+
+// CompNamed returns the algorithm with a name of command lines.
+func CompNamed(name string) (Comp, bool) { return comps.named(name) }
+
+func (a Auth) String() string { return auths.text(a) }
+func (e Enc) String() string  { return encs.text(e) }
+func (c Comp) String() string { return comps.text(c) }
+
+// MarshalText returns the Word of the algorithm's row, or its number.
+func (a Auth) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// MarshalText returns the Word of the algorithm's row, or its number.
+func (e Enc) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// MarshalText returns the Word of the algorithm's row, or its number.
+func (c Comp) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalJSON reads what MarshalText writes, and a number.
+func (a *Auth) UnmarshalJSON(b []byte) (err error) { *a, err = auths.parse(b); return err }
+
+// UnmarshalJSON reads what MarshalText writes, and a number.
+func (e *Enc) UnmarshalJSON(b []byte) (err error) { *e, err = encs.parse(b); return err }
+
+// UnmarshalJSON reads what MarshalText writes, and a number.
+func (c *Comp) UnmarshalJSON(b []byte) (err error) { *c, err = comps.parse(b); return err }
