@@ -152,11 +152,11 @@ const IdleRefs = 3
 
 // An SA is a security association as a stack lists it. It never holds keys.
 type SA struct {
-	ID        SAID      `json:"said"`
-	Transform Transform `json:"transform"`
-	Dir       Direction `json:"dir"`
-	State     State     `json:"state"`
-	Src       netip.Addr
+	ID        SAID       `json:"said"`
+	Transform Transform  `json:"transform"`
+	Dir       Direction  `json:"dir"`
+	State     State      `json:"state"`
+	Src       netip.Addr `json:"src"`
 
 	// Policy is the inbound policy that eroute --addin gave to the SA; nil where
 	// there is none.

@@ -1,0 +1,75 @@
+package klips
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// The words of enumerations, by number: what JSON has for them.
+var (
+	directionWords = []string{Outbound: "out", Inbound: "in"}
+	stateWords     = []string{Larval: "larval", Mature: "mature", Dying: "dying", Dead: "dead"}
+	nattWords      = []string{NATTNone: "none", NATTNonIKE: "nonike", NATTNonESP: "nonesp"} // as natt= of listings
+)
+
+// word returns the word of a number, or the number.
+func word[T ~uint8](words []string, n T) string {
+	if int(n) < len(words) {
+		return words[n]
+	}
+	return strconv.Itoa(int(n))
+}
+
+// number reads a word or a number, quoted as JSON or not.
+func number[T ~uint8](words []string, b []byte) (T, error) {
+	var text string
+	if json.Unmarshal(b, &text) != nil {
+		text = string(b)
+	}
+	if i := slices.Index(words, text); i >= 0 {
+		return T(i), nil
+	}
+	n, err := strconv.ParseUint(text, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("%.40q is none of %s", text, orList(words))
+	}
+	return T(n), nil
+}
+
+// String returns "out" or "in", as listings have it.
+func (d Direction) String() string { return word(directionWords, d) }
+
+// MarshalText returns what String does.
+func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalJSON reads what MarshalText writes, and a number.
+func (d *Direction) UnmarshalJSON(b []byte) (err error) {
+	*d, err = number[Direction](directionWords, b)
+	return err
+}
+
+// String returns the state's name in lower case: "mature".
+func (s State) String() string { return word(stateWords, s) }
+
+// MarshalText returns what String does.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalJSON reads what MarshalText writes, and a number.
+func (s *State) UnmarshalJSON(b []byte) (err error) {
+	*s, err = number[State](stateWords, b)
+	return err
+}
+
+// String returns "none", "nonike" or "nonesp", as listings have it.
+func (n NATTType) String() string { return word(nattWords, n) }
+
+// MarshalText returns what String does.
+func (n NATTType) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
+// UnmarshalJSON reads what MarshalText writes, and a number.
+func (n *NATTType) UnmarshalJSON(b []byte) (err error) {
+	*n, err = number[NATTType](nattWords, b)
+	return err
+}
