@@ -74,8 +74,8 @@ func firstKnobs(ctx context.Context, s klips.Stack) error {
 	return nil
 }
 
-// stop removes eroutes and SAs first: what is still routed into a virtual device
-// is dropped then, and not sent in clear.
+// stop removes all that commands have made, the virtual devices, too, and opens what
+// was kept from passing in clear.
 func (k kernel) stop(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if errors.Is(err, module.ErrNotLoaded) {
@@ -86,6 +86,30 @@ func (k kernel) stop(ctx context.Context) error {
 		return err
 	}
 	defer s.Close()
+	if err := k.clear(ctx, s); err != nil {
+		return err
+	}
+	if s.Name() == "klips" {
+		// Its devices come and go with its module. As long as they are there, so
+		// are the routes into them, and packets are dropped.
+		return k.openAll()
+	}
+	devices, err := s.Devices(ctx)
+	if err != nil {
+		return explain.Error(explain.List, "devices", err)
+	}
+	for _, d := range devices {
+		// Some that are listed are not there as long as nobody attaches them.
+		if err := s.DeleteDevice(ctx, d.Name); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+			return explain.Error(explain.DeleteDevice, d.Name, err)
+		}
+	}
+	return k.openAll()
+}
+
+// clear removes the eroutes and SAs and detaches the devices, in this order: what is
+// still routed into a virtual device is dropped then, and not sent in clear.
+func (k kernel) clear(ctx context.Context, s klips.Stack) error {
 	if r, ok := klips.As[klips.Registry](s); ok {
 		daemon, err := r.Registered(ctx)
 		if err != nil {
@@ -111,22 +135,7 @@ func (k kernel) stop(ctx context.Context) error {
 	case kept != nil:
 		return fmt.Errorf("%w; the eroutes are removed and the devices are detached all the same", kept)
 	}
-	if s.Name() == "klips" {
-		// Its devices come and go with its module. As long as they are there, so
-		// are the routes into them, and packets are dropped.
-		return k.openAll()
-	}
-	devices, err := s.Devices(ctx)
-	if err != nil {
-		return explain.Error(explain.List, "devices", err)
-	}
-	for _, d := range devices {
-		// Some that are listed are not there as long as nobody attaches them.
-		if err := s.DeleteDevice(ctx, d.Name); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
-			return explain.Error(explain.DeleteDevice, d.Name, err)
-		}
-	}
-	return k.openAll()
+	return nil
 }
 
 // openAll is openAll where commands have made the run directory for what they remember.
@@ -165,19 +174,21 @@ func (k kernel) held(ctx context.Context) (list []netip.Prefix) {
 	return list
 }
 
-// restart clears up, and loads the module where it is not there.
+// restart clears up, and loads the module where it is not there. Unlike a stop it opens
+// nothing: devices stay, with the routes into them, and so do guards.
 func (k kernel) restart(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if errors.Is(err, module.ErrNotLoaded) {
 		return k.start(ctx)
 	}
-	if err == nil {
-		err = s.Close()
-	}
 	if err != nil {
 		return err
 	}
-	if err := k.stop(ctx); err != nil {
+	err = k.clear(ctx, s)
+	if cerr := s.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
 		return err
 	}
 	return k.start(ctx)

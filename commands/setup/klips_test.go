@@ -25,12 +25,13 @@ type klipsBench struct {
 	loaded  bool
 	loads   int
 	loadErr error
+	rundir  string
 }
 
 func newKLIPS(t *testing.T) *klipsBench {
 	t.Helper()
 	k := klipstest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
-	b := &klipsBench{machine: k.Machine(), loaded: true}
+	b := &klipsBench{machine: k.Machine(), loaded: true, rundir: t.TempDir()}
 	b.machine.ProcSys = t.TempDir()
 	for name, text := range map[string]string{"icmp": "0\n", "inbound_policy_check": "1\n", "tos": "0\n"} {
 		write(t, filepath.Join(b.machine.ProcSys, name), text)
@@ -55,7 +56,10 @@ func (b *klipsBench) open(context.Context) (klips.Stack, error) {
 func (b *klipsBench) run(action func(kernel, context.Context) error) result {
 	var out, errs bytes.Buffer
 	k := kernel{
-		env: &cli.Env{Name: "ipsec setup", Out: &out, Err: &errs, StackName: "klips", Stack: b.open},
+		env: &cli.Env{
+			Name: "ipsec setup", Out: &out, Err: &errs, StackName: "klips", Stack: b.open,
+			Getenv: func(string) string { return b.rundir },
+		},
 		load: func(context.Context) error {
 			b.loads++
 			b.loaded = b.loadErr == nil
