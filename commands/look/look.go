@@ -70,10 +70,19 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		if asJSON {
 			e := json.NewEncoder(w)
 			e.SetIndent("", "  ")
+			v.Eroutes, v.Devices, v.SAs, v.Routes = orNone(v.Eroutes), orNone(v.Devices), orNone(v.SAs), orNone(v.Routes)
 			return e.Encode(v)
 		}
 		return v.write(w)
 	})
+}
+
+// orNone makes an empty list of none, which JSON would have as null.
+func orNone[T any](l []T) []T {
+	if l == nil {
+		l = []T{}
+	}
+	return l
 }
 
 func read(ctx context.Context, s klips.Stack) (v view, err error) {
