@@ -10,7 +10,8 @@
 //
 //	netns NAME PROG ARG...   run PROG on the host NAME
 //	status N PROG ARG...     run PROG; succeed if it exits with N
-//	flood ADDR:PORT...       send UDP packets as fast as can be, until SIGINT
+//	flood [-count FILE] ADDR:PORT...
+//	                         send UDP packets as fast as can be, until SIGINT
 //
 // and these commands:
 //
@@ -26,7 +27,7 @@
 //	pcap [-a] FILE                       print a capture, a packet a line; -a with ARP and the like
 //	layers KEYS FILE                     open a capture with tshark, given the keys
 //	scapy KEYS FILE                      open a capture with scapy, given the keys
-//	[!] ping [-c N] [-s BYTES] [-I SRC] [-df] NAME ADDR
+//	[!] ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] NAME ADDR
 //	serve NAME tcp|udp ADDR:PORT         answer what comes with the same text
 //	[!] dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
 //	                                     send TEXT, print the answer or its length

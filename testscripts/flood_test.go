@@ -2,22 +2,26 @@ package testscripts
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/signal"
 )
 
-// flood is the program "flood ADDR:PORT...": it sends UDP packets to each of the
-// addresses in turn, 64 at a time, each time from another port, until SIGINT. What
-// becomes of them is no concern of its.
+// flood is the program "flood [-count FILE] ADDR:PORT...": it sends UDP packets to each
+// of the addresses in turn, 64 at a time, each time from another port, until SIGINT. What
+// becomes of them is no concern of its. FILE has how many times it has begun with the
+// first address, also where there was no route.
 func flood() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: flood ADDR:PORT...")
+	name := flag.String("count", "", "")
+	flag.Parse()
+	if flag.NArg() < 1 {
+		fmt.Fprintln(os.Stderr, "usage: flood [-count FILE] ADDR:PORT...")
 		os.Exit(2)
 	}
 	var to []*net.UDPAddr
-	for _, arg := range os.Args[1:] {
+	for _, arg := range flag.Args() {
 		a, err := net.ResolveUDPAddr("udp", arg)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "flood: %v\n", err)
@@ -25,9 +29,20 @@ func flood() {
 		}
 		to = append(to, a)
 	}
+	var count *os.File
+	if *name != "" {
+		var err error
+		if count, err = os.Create(*name); err != nil {
+			fmt.Fprintf(os.Stderr, "flood: %v\n", err)
+			os.Exit(1)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	for i := 0; ctx.Err() == nil; i++ {
+		if i%len(to) == 0 && count != nil {
+			fmt.Fprintf(writerAt{count}, "%-19d\n", i/len(to)) // as long as before: a reader finds a whole number
+		}
 		c, err := net.DialUDP("udp", nil, to[i%len(to)])
 		if err != nil {
 			continue // no route at the moment
@@ -38,3 +53,8 @@ func flood() {
 		c.Close()
 	}
 }
+
+// A writerAt writes at the beginning of a file.
+type writerAt struct{ f *os.File }
+
+func (w writerAt) Write(b []byte) (int, error) { return w.f.WriteAt(b, 0) }

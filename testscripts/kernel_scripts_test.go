@@ -16,11 +16,11 @@ import (
 // kernelScripts are those for the kernel's own stack. They are in the program,
 // because a guest does not see their folders.
 //
-//go:embed tunnel/*.txtar xfrm/*.txtar manual/others.txtar manual/attach.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar tncfg/closed.txtar setup/opens.txtar
+//go:embed tunnel/*.txtar xfrm/*.txtar manual/others.txtar manual/attach.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar
 var kernelScripts embed.FS
 
 // guestTools are the programs that they use.
-var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk", "cmp", "nice", "seq", "nft"}
+var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk", "cmp", "nice", "seq", "nft", "setsid", "wc"}
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
 func haveInterfaces() error {
