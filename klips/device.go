@@ -1,5 +1,10 @@
 package klips
 
+import (
+	"strconv"
+	"strings"
+)
+
 // A Device is a virtual device ipsecN and what it is attached to.
 type Device struct {
 	Name     string      `json:"name"`
@@ -29,6 +34,17 @@ const DeviceMTU = 16260
 
 // MaxDevices is how many virtual devices there can be: ipsec0 to ipsec63.
 const MaxDevices = 64
+
+// DeviceNumber returns the N of the name ipsecN, which is decimal without leading zeros.
+// ok is false for any other name. That N is below [MaxDevices] is for the caller to see.
+func DeviceNumber(name string) (n int, ok bool) {
+	digits, ok := strings.CutPrefix(name, "ipsec")
+	u, err := strconv.ParseUint(digits, 10, 16)
+	if !ok || err != nil || digits != strconv.FormatUint(u, 10) {
+		return 0, false
+	}
+	return int(u), true
+}
 
 // A DebugArea names one of the debug masks of klipsdebug, in the order of the
 // PF_KEY debug extension.

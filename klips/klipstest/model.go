@@ -430,7 +430,7 @@ func (m *Model) DetachAll(ctx context.Context) error {
 
 // CreateDevice makes a device.
 func (m *Model) CreateDevice(_ context.Context, virtual string) error {
-	n, ok := deviceNumber(virtual)
+	n, ok := klips.DeviceNumber(virtual)
 	switch {
 	case !ok:
 		return refuse("create device", virtual, syscall.EINVAL)
@@ -441,26 +441,11 @@ func (m *Model) CreateDevice(_ context.Context, virtual string) error {
 	}
 	m.devices = append(m.devices, klips.Device{Name: virtual})
 	slices.SortFunc(m.devices, func(a, b klips.Device) int {
-		x, _ := deviceNumber(a.Name)
-		y, _ := deviceNumber(b.Name)
+		x, _ := klips.DeviceNumber(a.Name)
+		y, _ := klips.DeviceNumber(b.Name)
 		return x - y
 	})
 	return nil
-}
-
-// deviceNumber reads the N of ipsecN.
-func deviceNumber(name string) (n int, ok bool) {
-	digits, ok := strings.CutPrefix(name, "ipsec")
-	if !ok || digits == "" || len(digits) > 4 || len(digits) > 1 && digits[0] == '0' {
-		return 0, false
-	}
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = 10*n + int(c-'0')
-	}
-	return n, true
 }
 
 // DeleteDevice removes a device.

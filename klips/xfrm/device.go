@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -24,17 +23,10 @@ const (
 // KLIPS: ipsec0 and ipsec1. Those that are not attached need not be links.
 const alwaysThere = 2
 
-// deviceNumber reads the N of ipsecN.
-func deviceNumber(name string) (int, bool) {
-	digits, ok := strings.CutPrefix(name, "ipsec")
-	n, err := strconv.Atoi(digits)
-	return n, ok && err == nil && strconv.Itoa(n) == digits
-}
-
 // isDevice reports whether a link is a virtual device of ours, and its number.
 func isDevice(l *rtnl.Link) (int, bool) {
-	n, ok := deviceNumber(l.Name)
-	ok = ok && n >= 0 && n < klips.MaxDevices &&
+	n, ok := klips.DeviceNumber(l.Name)
+	ok = ok && n < klips.MaxDevices &&
 		(l.Kind == kindXfrm && l.IfID == uint32(n)+1 || l.Kind == kindDummy)
 	return n, ok
 }
@@ -185,7 +177,7 @@ func deviceError(err error, sp rtnl.Spec) error {
 // find returns the link of a virtual device, nil if it is there without one; ok
 // says whether it is there.
 func find(name string, all []rtnl.Link) (l *rtnl.Link, number int, ok bool) {
-	number, ok = deviceNumber(name)
+	number, ok = klips.DeviceNumber(name)
 	if !ok {
 		return nil, 0, false
 	}
@@ -294,7 +286,7 @@ func (s *Stack) DetachAll(ctx context.Context) error {
 // CreateDevice makes ipsecN, attached to nothing.
 func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
 	return s.deviceChange(ctx, "create device", virtual, func(_ *tables, _ *objects, d *dump) error {
-		n, ok := deviceNumber(virtual)
+		n, ok := klips.DeviceNumber(virtual)
 		switch _, _, there := find(virtual, d.links); {
 		case !ok:
 			return refuse("", virtual, syscall.EINVAL, "")

@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"strconv"
-	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -17,9 +15,8 @@ import (
 
 // IsVirtual reports whether a device is an ipsecN by its name.
 func IsVirtual(name string) bool {
-	digits, ok := strings.CutPrefix(name, "ipsec")
-	n, err := strconv.ParseUint(digits, 10, 8)
-	return ok && err == nil && n < klips.MaxDevices
+	n, ok := klips.DeviceNumber(name)
+	return ok && n < klips.MaxDevices
 }
 
 // IsUp reports whether a device is up. ENODEV: there is no such device.

@@ -2,7 +2,6 @@ package ah
 
 import "github.com/klips-go/ipsec/klips/alg"
 
-
 // recorded are packets that a KLIPS kernel made in transport mode.
 var recorded = []struct {
 	name        string

@@ -2,8 +2,6 @@ package engine
 
 import (
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -63,23 +61,13 @@ func (s *stats) read() klips.DeviceStats {
 	}
 }
 
-// deviceNumber reads the N of ipsecN.
-func deviceNumber(name string) (int, bool) {
-	digits, ok := strings.CutPrefix(name, "ipsec")
-	n, err := strconv.ParseUint(digits, 10, 16)
-	if !ok || err != nil || digits != strconv.FormatUint(n, 10) {
-		return 0, false
-	}
-	return int(n), true
-}
-
 func deviceError(op, name string, err error) error {
 	return &klips.OpError{Op: op, Object: name, Err: err}
 }
 
 // deviceLocked finds ipsecN; nil where there is none.
 func (e *Engine) deviceLocked(name string) *device {
-	n, ok := deviceNumber(name)
+	n, ok := klips.DeviceNumber(name)
 	if !ok || n >= len(e.devs) || e.devs[n] == nil || e.devs[n].closing.Load() {
 		return nil
 	}
@@ -98,7 +86,7 @@ func (e *Engine) devicesLocked() (l []*device) {
 
 func (e *Engine) createDevice(name string) error {
 	const op = "create device"
-	n, ok := deviceNumber(name)
+	n, ok := klips.DeviceNumber(name)
 	if !ok {
 		return deviceError(op, name, syscall.EINVAL)
 	}

@@ -159,7 +159,7 @@ func (e *Engine) restoreDevices(saved []handover.Device) (devs map[string]*devic
 		}
 	}()
 	for _, s := range saved {
-		n, ok := deviceNumber(s.Name)
+		n, ok := klips.DeviceNumber(s.Name)
 		if !ok || n >= len(e.devs) || e.devs[n] != nil {
 			return devs, fmt.Errorf("there is no device %s", s.Name)
 		}
