@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/internal/quote"
@@ -290,7 +291,7 @@ func devices(virtual bool) []string {
 func (p *program) saids() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	s, err := p.open(ctx, p.stack, p.getenv)
+	s, err := p.open(ctx, environ.Stacks(p.stack, p.getenv))
 	if err != nil {
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/stacks"
 )
 
 // The keys of FuzzArgv. Their digits are in nothing else.
@@ -162,7 +163,7 @@ func FuzzArgv(f *testing.F) {
 		p := &program{
 			in: strings.NewReader(fuzzEncKey + "\n"), out: &out, err: &errOut,
 			getenv:   func(name string) string { return environ[name] },
-			open:     func(context.Context, string, func(string) string) (klips.Stack, error) { return noClose{model}, nil },
+			open:     func(context.Context, stacks.Config) (klips.Stack, error) { return noClose{model}, nil },
 			resolver: clitest.Names,
 		}
 		status := p.main(append([]string{"ipsec"}, args...))

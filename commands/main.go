@@ -18,10 +18,10 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/version"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
@@ -30,21 +30,11 @@ import (
 func Main(args []string) int {
 	p := &program{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		getenv:   getenv,
+		getenv:   environ.Get,
 		open:     stacks.Open,
 		resolver: resolve,
 	}
 	return p.main(args)
-}
-
-// getenv is os.Getenv, but for an empty IPSEC_STATEDIR, which means something else than
-// none.
-func getenv(name string) string {
-	v, set := os.LookupEnv(name)
-	if set && v == "" && name == "IPSEC_STATEDIR" {
-		return marks.None
-	}
-	return v
 }
 
 // resolve looks a name up, unless it is a misplaced key: name servers must not hear
@@ -61,7 +51,7 @@ type program struct {
 	in       io.Reader
 	out, err io.Writer
 	getenv   func(string) string
-	open     func(ctx context.Context, name string, getenv func(string) string) (klips.Stack, error)
+	open     func(ctx context.Context, c stacks.Config) (klips.Stack, error)
 	resolver klips.Resolver
 
 	stack string // what --stack or IPSEC_STACK named; empty: the first that is there
@@ -72,7 +62,7 @@ type program struct {
 const linkPrefix = "ipsec_"
 
 func (p *program) main(args []string) int {
-	p.stack = p.getenv("IPSEC_STACK")
+	p.stack = p.getenv(environ.Stack)
 	name := "ipsec"
 	if len(args) > 0 {
 		name, args = filepath.Base(args[0]), args[1:]
@@ -171,7 +161,7 @@ func (p *program) env(name string) *cli.Env {
 		if err := checkStack(p.stack); err != nil {
 			return nil, fmt.Errorf("IPSEC_STACK: %w", err)
 		}
-		stack, err := p.open(ctx, p.stack, p.getenv)
+		stack, err := p.open(ctx, environ.Stacks(p.stack, p.getenv))
 		if err != nil {
 			return nil, err
 		}

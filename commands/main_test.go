@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/stacks"
 )
 
 // A result is what a run of the program did.
@@ -30,9 +31,9 @@ func call(environ map[string]string, args ...string) result {
 	p := &program{
 		in: strings.NewReader(""), out: &out, err: &errOut,
 		getenv: func(name string) string { return environ[name] },
-		open: func(_ context.Context, name string, _ func(string) string) (klips.Stack, error) {
-			r.opened = append(r.opened, name)
-			if name == "xfrm" {
+		open: func(_ context.Context, c stacks.Config) (klips.Stack, error) {
+			r.opened = append(r.opened, c.Stack)
+			if c.Stack == "xfrm" {
 				return nil, errors.New("stack xfrm:\nnot here")
 			}
 			return new(clitest.Stack), nil
@@ -268,8 +269,8 @@ func TestCompleteSAIDs(t *testing.T) {
 	asked := ""
 	p := &program{
 		in: strings.NewReader(""), out: &out, err: io.Discard, getenv: func(string) string { return "" },
-		open: func(_ context.Context, name string, _ func(string) string) (klips.Stack, error) {
-			asked = name
+		open: func(_ context.Context, c stacks.Config) (klips.Stack, error) {
+			asked = c.Stack
 			return stack, nil
 		},
 	}

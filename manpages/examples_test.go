@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/commands"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func TestMain(m *testing.M) {

@@ -45,7 +45,7 @@
 //
 //	10.1.0.1 fd01::1 (gw1) 192.0.2.1 2001:db8::1 --- 192.0.2.2 2001:db8::2 (gw2) 10.2.0.1 fd02::1
 //
-// The conditions are the words of package klipstest/skip: [root] may make network
+// The conditions are the words of package testscripts/skip: [root] may make network
 // namespaces, [tun] may make TUN devices, [users] may become another user,
 // [tshark] the program is there, and so on. The variable REQUIRE lists words that
 // must hold: a script that asks for one of them fails where it would have been

@@ -56,7 +56,7 @@ func TestInteropPFKEY(t *testing.T) {
 		t.Errorf("Call(FLUSH) = %v", err)
 	}
 	var u *klips.UnavailableError
-	if _, err := kernel.Open(func(string) string { return "" }); !errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := kernel.Open(kernel.Config{}); !errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("kernel.Open = %v, want that there is no KLIPS", err)
 	}
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/qemu"
+	"github.com/klips-go/ipsec/testscripts/skip"
 	"github.com/klips-go/ipsec/testscripts/uml"
 )
 

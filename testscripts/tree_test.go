@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // root is the root of the repository, seen from this directory.
@@ -91,14 +91,14 @@ func eachCall(t *testing.T, path, text string, f func(line int, fun *ast.Selecto
 // that is missing.
 func TestSkips(t *testing.T) {
 	eachFile(t, isGo, func(path, text string) {
-		if strings.HasPrefix(path, "klips/klipstest/skip/") {
+		if strings.HasPrefix(path, "testscripts/skip/") {
 			return
 		}
 		eachCall(t, path, text, func(line int, fun *ast.SelectorExpr, _ []ast.Expr, discards bool) {
 			switch fun.Sel.Name {
 			case "Skip", "Skipf", "SkipNow":
 				if !discards {
-					t.Errorf("%s:%d skips a test itself; use package klipstest/skip", path, line)
+					t.Errorf("%s:%d skips a test itself; use package testscripts/skip", path, line)
 				}
 			}
 		})
@@ -112,14 +112,14 @@ func TestSkips(t *testing.T) {
 				continue
 			}
 			if strings.HasPrefix(line, "[exec:") || strings.HasPrefix(line, "[!exec:") {
-				t.Errorf("%s:%d: %s: REQUIRE does not know the condition; use a word of package klipstest/skip", path, i+1, line)
+				t.Errorf("%s:%d: %s: REQUIRE does not know the condition; use a word of package testscripts/skip", path, i+1, line)
 			}
 			if !command.MatchString(line) {
 				continue
 			}
 			m := allowed.FindStringSubmatch(line)
 			if m == nil || m[1] != "" && skip.Word(m[1]).Meaning() == "" {
-				t.Errorf("%s:%d: %s: not of the form [!word] skip 'why' with a word of package klipstest/skip", path, i+1, line)
+				t.Errorf("%s:%d: %s: not of the form [!word] skip 'why' with a word of package testscripts/skip", path, i+1, line)
 			}
 		}
 	})

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // repo is the root of the repository, seen from this directory.

@@ -17,11 +17,11 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 	"github.com/klips-go/ipsec/klips/user/engine"
@@ -70,17 +70,13 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	_ = memory.Spare() // where that is not allowed, the daemon is killed as others are
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	rundir, err := user.Rundir(env.Getenv)
-	if err != nil {
-		return err
-	}
-	statedir, err := marks.Dir(env.Getenv)
+	rundir, err := environ.Rundir(env.Getenv)
 	if err != nil {
 		return err
 	}
 	err = daemon.Run(ctx, daemon.Config{
 		Rundir:   rundir,
-		Statedir: statedir,
+		Statedir: environ.Statedir(env.Getenv),
 		Version:  env.Version,
 		Log:      slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Debug:    common.Debug,

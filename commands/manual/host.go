@@ -10,11 +10,11 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/user"
 )
 
 // A host is what a connection must know of the host it is for.
@@ -151,7 +151,7 @@ func (s system) defaultRoute(is6 bool) (followed.Route, error) {
 }
 
 func (s system) follow() (*followed.Dir, error) {
-	rundir, err := user.Rundir(s.env.Getenv)
+	rundir, err := environ.Rundir(s.env.Getenv)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/pf_key"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // A screen is an output that can be looked at while the applet runs.

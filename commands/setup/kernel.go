@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/klips"
@@ -140,7 +141,7 @@ func (k kernel) clear(ctx context.Context, s klips.Stack) error {
 
 // openAll is openAll where commands have made the run directory for what they remember.
 func (k kernel) openAll() error {
-	rundir, err := user.Rundir(k.env.Getenv)
+	rundir, err := environ.Rundir(k.env.Getenv)
 	if err != nil {
 		return err
 	}

@@ -9,11 +9,10 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	module "github.com/klips-go/ipsec/klips/kernel"
-	"github.com/klips-go/ipsec/klips/marks"
-	"github.com/klips-go/ipsec/klips/user"
 )
 
 // App is the applet.
@@ -112,12 +111,11 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 func choose(env *cli.Env) (service, error) {
 	switch env.StackName {
 	case "", "auto", "user":
-		rundir, err := user.Rundir(env.Getenv)
+		rundir, err := environ.Rundir(env.Getenv)
 		if err != nil {
 			return nil, err
 		}
-		statedir, err := marks.Dir(env.Getenv)
-		return daemon{env, rundir, statedir, usual}, err
+		return daemon{env, rundir, environ.Statedir(env.Getenv), usual}, nil
 	case "klips":
 		return kernel{env, module.Load}, nil
 	}

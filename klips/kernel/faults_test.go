@@ -122,26 +122,16 @@ func TestOpen(t *testing.T) {
 	_, err := os.Stat("/proc/net/ipsec_version")
 	klipsHere := err == nil
 	for _, c := range []struct {
-		name  string // of the variable that is set
-		found bool
-	}{{"", klipsHere}, {"IPSEC_PROC_NET", true}, {"IPSEC_PFKEY_SOCKET", true}} {
-		_, err := kernel.Open(func(k string) string {
-			if k == c.name {
-				return "/nowhere"
-			}
-			return ""
-		})
+		config kernel.Config
+		found  bool
+	}{{kernel.Config{}, klipsHere}, {kernel.Config{ProcNet: "/nowhere"}, true}, {kernel.Config{PFKeySocket: "/nowhere"}, true}} {
+		_, err := kernel.Open(c.config)
 		var u *klips.UnavailableError
 		if c.found != (err == nil) || !c.found && (!errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist)) {
-			t.Errorf("Open with %q = %v", c.name, err)
+			t.Errorf("Open with %+v = %v", c.config, err)
 		}
 	}
-	_, err = kernel.Open(func(k string) string {
-		if k == "IPSEC_PFKEY_SOCKET" {
-			return "/" + strings.Repeat("x", 107)
-		}
-		return ""
-	})
+	_, err = kernel.Open(kernel.Config{PFKeySocket: "/" + strings.Repeat("x", 107)})
 	if want := "IPSEC_PFKEY_SOCKET is too long: it has 108 bytes, and at most 107 fit"; !errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(err.Error(), want) {
 		t.Errorf("Open with a long path = %v, want %s", err, want)
 	}
@@ -194,7 +184,7 @@ func TestEncapIfreq(t *testing.T) {
 	}
 }
 
-// Of the machine's directories, those count that the environment names.
+// Of the machine's directories, those count that are named.
 func TestHere(t *testing.T) {
 	for _, c := range []struct{ net, sys, wantNet, wantSys string }{
 		{"", "", "/proc/net", "/proc/sys/net/ipsec"},
@@ -202,10 +192,10 @@ func TestHere(t *testing.T) {
 		{"/tables", "/knobs", "/tables", "/knobs"},
 		{"", "/knobs", "/proc/net", "/knobs"},
 	} {
-		env := map[string]string{"IPSEC_PROC_NET": c.net, "IPSEC_PROC_SYS": c.sys}
-		m, err := kernel.Here(func(k string) string { return env[k] })
+		config := kernel.Config{ProcNet: c.net, ProcSys: c.sys}
+		m, err := kernel.Here(config)
 		if err != nil || m.ProcNet != c.wantNet || m.ProcSys != c.wantSys {
-			t.Errorf("Here with %v = %q, %q, %v", env, m.ProcNet, m.ProcSys, err)
+			t.Errorf("Here with %+v = %q, %q, %v", config, m.ProcNet, m.ProcSys, err)
 		}
 	}
 }

@@ -23,20 +23,25 @@ type Machine struct {
 	Encap EncapIoctl
 }
 
-// Here returns this machine, or the one that stands for it in tests, as the
-// environment describes it. A machine of which the environment names the tables
-// has no other knobs than it names. Where a path is longer than the address of a
-// socket holds, the error is a *[klips.UnavailableError] that wraps
-// syscall.ENAMETOOLONG.
-func Here(getenv func(string) string) (Machine, error) {
+// A Config names what stands for this machine in tests. The zero Config is this machine.
+type Config struct {
+	ProcNet     string // in place of /proc/net (IPSEC_PROC_NET)
+	ProcSys     string // in place of /proc/sys/net/ipsec (IPSEC_PROC_SYS)
+	PFKeySocket string // a socket of the kind unixpacket in place of AF_KEY (IPSEC_PFKEY_SOCKET)
+}
+
+// Here returns the machine that a Config describes. One whose tables are named has no
+// other knobs than are named. Where a path is longer than the address of a socket
+// holds, the error is a *[klips.UnavailableError] that wraps syscall.ENAMETOOLONG.
+func Here(c Config) (Machine, error) {
 	m := Machine{ProcNet: "/proc/net", ProcSys: "/proc/sys/net/ipsec", Dial: pfkey.Open, Ioctl: DeviceIoctl, Encap: SocketIoctl}
-	if dir := getenv("IPSEC_PROC_NET"); dir != "" {
-		m.ProcNet, m.ProcSys = dir, ""
+	if c.ProcNet != "" {
+		m.ProcNet, m.ProcSys = c.ProcNet, ""
 	}
-	if dir := getenv("IPSEC_PROC_SYS"); dir != "" {
-		m.ProcSys = dir
+	if c.ProcSys != "" {
+		m.ProcSys = c.ProcSys
 	}
-	path := getenv("IPSEC_PFKEY_SOCKET")
+	path := c.PFKeySocket
 	if len(path) > pfkey.MaxSocketPath {
 		return m, &klips.UnavailableError{
 			Why: fmt.Sprintf("IPSEC_PFKEY_SOCKET is too long: it has %d bytes, and at most %d fit the address of a socket",
@@ -51,15 +56,15 @@ func Here(getenv func(string) string) (Machine, error) {
 	return m, nil
 }
 
-// Open returns the stack of the machine that the environment describes. Where that
-// says nothing and the kernel has no KLIPS, the error is a
-// *[klips.UnavailableError] that wraps [ErrNotLoaded]; see [Here] for another.
-func Open(getenv func(string) string) (*Stack, error) {
-	m, err := Here(getenv)
+// Open returns the stack of the machine that a Config describes. Where that is this
+// machine and the kernel has no KLIPS, the error is a *[klips.UnavailableError] that
+// wraps [ErrNotLoaded]; see [Here] for another.
+func Open(c Config) (*Stack, error) {
+	m, err := Here(c)
 	if err != nil {
 		return nil, err
 	}
-	if getenv("IPSEC_PROC_NET") == "" && getenv("IPSEC_PFKEY_SOCKET") == "" && !m.hasKLIPS() {
+	if c.ProcNet == "" && c.PFKeySocket == "" && !m.hasKLIPS() {
 		return nil, &klips.UnavailableError{
 			Why:  fmt.Sprintf("this kernel has no KLIPS (no %s)", filepath.Join(m.ProcNet, "ipsec_version")),
 			Help: "load its module (modprobe ipsec), or use another stack (--stack)",

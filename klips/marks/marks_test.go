@@ -415,19 +415,9 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-func TestStateDir(t *testing.T) {
-	for _, tt := range []struct{ state, run, want string }{
-		{"none", "", ""}, {"/x", "", "/x"}, {"/x", "/run/y", "/x"}, {"", "/run/y", ""},
-	} {
-		got, err := Dir(func(name string) string {
-			return map[string]string{"IPSEC_STATEDIR": tt.state, "IPSEC_RUNDIR": tt.run}[name]
-		})
-		if got != tt.want || err != nil {
-			t.Errorf("Dir with %q and %q = %q, %v, want %q", tt.state, tt.run, got, err, tt.want)
-		}
-	}
-	if got, err := Dir(func(string) string { return "" }); err != nil || !strings.HasPrefix(got, DefaultDir) {
-		t.Errorf("Dir = %q, %v", got, err)
+func TestHere(t *testing.T) {
+	if got := Here(); got != DefaultDir && !strings.HasPrefix(got, DefaultDir+"/netns-") {
+		t.Errorf("Here = %q", got)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // dumps reads testdata/messages.txt: messages by name.

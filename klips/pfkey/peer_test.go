@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // listenAs makes a socket on which a user listens. It skips where this process

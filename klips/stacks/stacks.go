@@ -13,7 +13,6 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
-	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/xfrm"
@@ -40,22 +39,26 @@ func (e *UnknownError) Error() string {
 	return fmt.Sprintf("unknown stack %q; want %s", e.Name, Choice())
 }
 
-// Open opens the stack of that name; the empty name means $IPSEC_STACK, and
-// "auto", or neither, the first that is there. A name that no stack has is an
-// *[UnknownError]. Other errors say what is missing and what to do; errors.Is finds
-// fs.ErrNotExist when there is no stack and fs.ErrPermission when this user may not
-// use it.
-func Open(_ context.Context, name string, getenv func(string) string) (klips.Stack, error) {
-	if name == "" {
-		name = getenv("IPSEC_STACK")
-	}
-	if name != "" && name != "auto" {
-		return open(name, getenv)
+// A Config says which stack is wanted and where the stacks are. The zero Config means
+// this machine's, and the first that is there.
+type Config struct {
+	Stack    string // one of Names; "auto" or "": the first that is there
+	RunDir   string // of the embedded stack's daemon; "": the usual one, see [user.Rundir]
+	StateDir string // where stack xfrm keeps marks, an absolute path; "": nowhere
+	Kernel   kernel.Config
+}
+
+// Open opens a stack. A name that no stack has is an *[UnknownError]. Other errors say
+// what is missing and what to do; errors.Is finds fs.ErrNotExist when there is no stack
+// and fs.ErrPermission when this user may not use it.
+func Open(_ context.Context, c Config) (klips.Stack, error) {
+	if c.Stack != "" && c.Stack != "auto" {
+		return c.open(c.Stack)
 	}
 	var reasons []string
 	var errs []error
 	for _, n := range Names {
-		s, err := open(n, getenv)
+		s, err := c.open(n)
 		if err == nil {
 			return s, nil
 		}
@@ -85,14 +88,14 @@ func why(err error) string {
 	return err.Error()
 }
 
-func open(name string, getenv func(string) string) (s klips.Stack, err error) {
+func (c *Config) open(name string) (s klips.Stack, err error) {
 	switch name {
 	case "user":
-		s, err = openUser(getenv)
+		s, err = openUser(c.RunDir)
 	case "klips":
-		s, err = openKlips(getenv)
+		s, err = openKlips(c.Kernel)
 	case "xfrm":
-		s, err = openXfrm(getenv)
+		s, err = openXfrm(c.StateDir)
 	default:
 		return nil, &UnknownError{name}
 	}
@@ -102,8 +105,8 @@ func open(name string, getenv func(string) string) (s klips.Stack, err error) {
 	return s, nil
 }
 
-func openKlips(getenv func(string) string) (klips.Stack, error) {
-	s, err := kernel.Open(getenv)
+func openKlips(c kernel.Config) (klips.Stack, error) {
+	s, err := kernel.Open(c)
 	if err != nil {
 		return nil, err // not a nil *kernel.Stack
 	}
@@ -112,21 +115,17 @@ func openKlips(getenv func(string) string) (klips.Stack, error) {
 
 // openXfrm opens the kernel's IPsec where it can be used: where this user may
 // change it and it has ESP.
-func openXfrm(getenv func(string) string) (klips.Stack, error) {
-	dir, err := marks.Dir(getenv)
-	if err != nil {
-		return nil, err
-	}
+func openXfrm(statedir string) (klips.Stack, error) {
 	s, err := xfrm.Open()
 	if err != nil {
 		return nil, err // not a nil *xfrm.Stack
 	}
-	s.KeepMarks(dir)
+	s.KeepMarks(statedir)
 	return s, nil
 }
 
-func openUser(getenv func(string) string) (klips.Stack, error) {
-	dir, err := user.Rundir(getenv)
+func openUser(rundir string) (klips.Stack, error) {
+	dir, err := user.Rundir(rundir)
 	if err != nil {
 		return nil, err
 	}

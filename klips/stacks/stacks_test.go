@@ -25,24 +25,21 @@ func TestOpenRefusals(t *testing.T) {
 		x.Close()
 	}
 	for _, c := range []struct {
-		name, env, want string
-		is              error
+		name, want string
+		is         error
 	}{
-		{"", "", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM); " +
+		{"", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM); " +
 			"start the embedded one with: ipsec setup start", fs.ErrNotExist},
-		{"auto", "xfrm", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM); " +
+		{"auto", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM); " +
 			"start the embedded one with: ipsec setup start", fs.ErrNotExist},
-		{"user", "", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},
-		{"", "user", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},
-		{"netkey", "", `unknown stack "netkey"; want user, klips or xfrm`, nil},
+		{"user", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},
+		{"netkey", `unknown stack "netkey"; want user, klips or xfrm`, nil},
 	} {
-		s, err := stacks.Open(t.Context(), c.name, func(k string) string {
-			return map[string]string{"IPSEC_STACK": c.env, "IPSEC_RUNDIR": dir}[k]
-		})
+		s, err := stacks.Open(t.Context(), stacks.Config{Stack: c.name, RunDir: dir})
 		if s != nil {
 			s.Close()
 			if xfrmErr != nil || s.Name() != "xfrm" {
-				t.Errorf("Open(%q) with IPSEC_STACK=%q opened %s", c.name, c.env, s.Name())
+				t.Errorf("Open(%q) opened %s", c.name, s.Name())
 			}
 			continue // the kernel of this machine has IPsec: auto is right to take it
 		}
@@ -51,7 +48,7 @@ func TestOpenRefusals(t *testing.T) {
 			got = strings.NewReplacer(dir, "DIR", why, "XFRM").Replace(err.Error())
 		}
 		if got != c.want || c.is != nil && !errors.Is(err, c.is) {
-			t.Errorf("Open(%q) with IPSEC_STACK=%q = %q, want %q", c.name, c.env, got, c.want)
+			t.Errorf("Open(%q) = %q, want %q", c.name, got, c.want)
 		}
 	}
 }
@@ -77,9 +74,7 @@ func TestBadRundir(t *testing.T) {
 		"/" + strings.Repeat("x", 100): "IPSEC_RUNDIR is too long",
 	} {
 		for _, name := range []string{"", "auto", "user"} {
-			s, err := stacks.Open(t.Context(), name, func(k string) string {
-				return map[string]string{"IPSEC_RUNDIR": rundir}[k]
-			})
+			s, err := stacks.Open(t.Context(), stacks.Config{Stack: name, RunDir: rundir})
 			if s != nil {
 				s.Close()
 			}

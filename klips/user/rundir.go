@@ -55,14 +55,13 @@ func (e *RundirError) Error() string {
 func (e *RundirError) Unwrap() error { return e.Err }
 
 // Rundir returns the absolute path of the directory of the daemon of this
-// network namespace: $IPSEC_RUNDIR if that is not empty, [DefaultRundir] in the
+// network namespace: d, which IPSEC_RUNDIR names, if that is not empty, [DefaultRundir] in the
 // namespace of process 1, and netns-<inode> below that in any other, so that
 // commands run by "ip netns exec" find the right daemon by themselves. A
 // relative path begins at the working directory. The error is a *[RundirError]:
 // the path is too long for the daemon's socket (syscall.ENAMETOOLONG), or it is
 // relative and there is no working directory.
-func Rundir(getenv func(string) string) (string, error) {
-	d := getenv("IPSEC_RUNDIR")
+func Rundir(d string) (string, error) {
 	if d == "" {
 		return netns.Dir(DefaultRundir), nil
 	}

@@ -13,15 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func env(rundir string) func(string) string {
-	return func(name string) string {
-		if name == "IPSEC_RUNDIR" {
-			return rundir
-		}
-		return ""
-	}
-}
-
 // runDir returns a directory that can be a run directory, whatever the umask.
 func runDir(t *testing.T) string {
 	t.Helper()
@@ -46,12 +37,12 @@ func TestRundir(t *testing.T) {
 		{longest, longest},
 		{relative, filepath.Join(dir, relative)},
 	} {
-		if got, err := Rundir(env(tt.set)); got != tt.want || err != nil {
+		if got, err := Rundir(tt.set); got != tt.want || err != nil {
 			t.Errorf("Rundir(%q) = %q, %v, want %q", tt.set, got, err, tt.want)
 		}
 	}
 	for _, set := range []string{longest + "x", relative + "x", strings.Repeat("/long", 1000)} {
-		_, err := Rundir(env(set))
+		_, err := Rundir(set)
 		var e *RundirError
 		if !errors.As(err, &e) || !errors.Is(err, syscall.ENAMETOOLONG) {
 			t.Fatalf("Rundir of %d bytes = %v, want ENAMETOOLONG", len(set), err)
@@ -63,7 +54,7 @@ func TestRundir(t *testing.T) {
 			}
 		}
 	}
-	own, err := Rundir(env(""))
+	own, err := Rundir("")
 	if err != nil || own != DefaultRundir && !strings.HasPrefix(own, DefaultRundir+"/netns-") {
 		t.Errorf("Rundir() = %q, %v", own, err)
 	}
@@ -81,10 +72,10 @@ func TestRundirNowhere(t *testing.T) {
 	}
 	t.Setenv("PWD", "")
 	var e *RundirError
-	if _, err := Rundir(env("rel")); !errors.As(err, &e) || !strings.Contains(e.Error(), "working directory") {
+	if _, err := Rundir("rel"); !errors.As(err, &e) || !strings.Contains(e.Error(), "working directory") {
 		t.Errorf("Rundir = %v, want words about the working directory", err)
 	}
-	if got, err := Rundir(env("/abs")); got != "/abs" || err != nil {
+	if got, err := Rundir("/abs"); got != "/abs" || err != nil {
 		t.Errorf("Rundir(/abs) = %q, %v", got, err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func TestMain(m *testing.M) {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // TestModuleReplies: a socket that listens to the module hears the very messages,

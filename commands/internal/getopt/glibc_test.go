@@ -17,7 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/klipsdebug"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/commands/tncfg"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // A commandLine is one case for both parsers.

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/commands/internal/links"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func TestMain(m *testing.M) {

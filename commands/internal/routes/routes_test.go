@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/commands/internal/links"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/rtnl"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func TestString(t *testing.T) {

@@ -16,9 +16,9 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // A running is a daemon that runs in the test.

@@ -5,10 +5,10 @@ import (
 	"os"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func TestMain(m *testing.M) {

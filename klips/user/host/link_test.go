@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/rtnl"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // A device that somebody removes from the system ends its reader, whether that waits

@@ -16,11 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // patience is for what must come; only a fault makes a test wait so long.

@@ -13,12 +13,12 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/ah"
 	"github.com/klips-go/ipsec/klips/user/esp"
 	"github.com/klips-go/ipsec/klips/user/internal/pkttest"
 	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // A peer is a running testdata/scapy_peer.py.

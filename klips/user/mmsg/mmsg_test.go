@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 var (

@@ -14,10 +14,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/klips-go/ipsec/klips/klipstest/skip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/rawip"
 	"github.com/klips-go/ipsec/testscripts/lab"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func TestMain(m *testing.M) {
