@@ -29,15 +29,11 @@ import (
 // inGuest chooses the tests that TestDeviceKernel runs in its guest.
 var inGuest = flag.String("guest", "^TestInterop(Contract|Stack|Foreign|Concurrent|Collect|Forward|Scripts)", "the tests to run in the guest of TestDeviceKernel")
 
-// notInGuest are those of them that it leaves out: they take minutes there, and make
-// faults runs them.
-var notInGuest = flag.String("not-in-guest", "^TestInteropScripts$/^faults$/^across$", "the tests among them to leave out")
-
 // TestDeviceKernel runs the tests of the stack xfrm under a kernel that has xfrm
 // interfaces.
 func TestDeviceKernel(t *testing.T) {
 	need(t, "qemu")
-	args := []string{"-test.run=" + *inGuest, "-test.skip=" + *notInGuest}
+	args := []string{"-test.run=" + *inGuest, "-test.skip=" + flag.Lookup("test.skip").Value.String()}
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}

@@ -1,6 +1,7 @@
 package testscripts
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,9 @@ import (
 // applets are the names under which the binary is installed.
 var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "batch", "pf_key", "setup", "klipsd", "natt", "version", "ranbits"}
 
+// ofFaults are the scripts that take minutes: make faults runs them, on each stack.
+const ofFaults = "^(TestScripts|TestInteropScripts)$/^faults$/^across$"
+
 func TestMain(m *testing.M) {
 	// In a guest of TestKernel or TestDeviceKernel, this is the first process.
 	uml.Main()
@@ -33,6 +37,7 @@ func TestMain(m *testing.M) {
 	if strings.HasSuffix(filepath.Base(os.Args[0]), ".test") {
 		// Scripts that need hosts skip where an ordinary user gets no namespace.
 		_ = lab.Enter()
+		_ = flag.Set("test.skip", ofFaults) // an argument counts before it
 	}
 	testscript.Main(withLinks{m}, map[string]func(){
 		"ipsec":  ipsec,
