@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
@@ -88,6 +89,8 @@ func setKnobs(ctx context.Context, stack klips.Tunable, knobs map[string]int, wo
 		return fmt.Errorf("%s: there is no such knob; ipsec setup status lists them", what)
 	case oe == nil:
 		return err
+	case errors.Is(err, syscall.EOPNOTSUPP) && knobs["outbound_clear"] != 0:
+		return fmt.Errorf("set outbound_clear=drop: this kernel has no usable nftables, which drops what is about to leave in clear; nothing is set")
 	}
 	if named {
 		what += ": " + oe.Object

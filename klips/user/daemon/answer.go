@@ -96,6 +96,9 @@ func (s *server) set(m *pfkey.Message) error {
 	if s.gone.Load() {
 		return syscall.ESHUTDOWN
 	}
+	if knobs["outbound_clear"] != 0 && !s.guards.can() {
+		return syscall.EOPNOTSUPP // it would be on, and close nothing
+	}
 	if err := s.eng.SetKnobs(knobs); err != nil {
 		return err
 	}

@@ -74,6 +74,13 @@ func (g *guards) takeUp(whole bool) {
 	g.changed()
 }
 
+// can reports whether flows can be guarded.
+func (g *guards) can() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.filter != nil
+}
+
 // knobs notes that knobs were set. With those that close flows somebody has said anew
 // how flows are to be that nobody has named: what a daemon before has closed by hand
 // goes by that from now on.

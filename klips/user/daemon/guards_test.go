@@ -261,6 +261,29 @@ func (g *guarded) SetKnob(ctx context.Context, name string, value int) error {
 	return g.Client.Set(ctx, map[string]int{name: value})
 }
 
+// TestGuardNowhere: where there is no packet filter, a knob that would close nothing is
+// refused; others are set.
+func TestGuardNowhere(t *testing.T) {
+	rundir := startWith(t, daemon.Config{Host: klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")})
+	c := dial(t, rundir)
+	if err := c.Set(t.Context(), map[string]int{"outbound_clear": 1, "tos": 0}); !errors.Is(err, syscall.EOPNOTSUPP) {
+		t.Errorf("outbound_clear=drop: %v, want EOPNOTSUPP", err)
+	}
+	if err := c.Set(t.Context(), map[string]int{"outbound_clear": 0, "inbound_policy_required": 1}); err != nil {
+		t.Error(err)
+	}
+	knobs, err := c.Knobs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{"outbound_clear": 0, "inbound_policy_required": 1, "tos": 1}
+	for _, k := range knobs {
+		if v, ok := want[k.Name]; ok && v != k.Value {
+			t.Errorf("%s = %d, want %d", k.Name, k.Value, v)
+		}
+	}
+}
+
 // TestGuardLeft: what a daemon before has closed stays closed, until somebody opens it.
 func TestGuardLeft(t *testing.T) {
 	var left guard.Rules
