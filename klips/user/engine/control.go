@@ -52,7 +52,7 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if err == nil {
 		e.watch(1, sa)
 	}
-	return e.saDone("add SA", spec.ID, err)
+	return e.saDone("add SA", spec.ID, e.saAgain(spec, err))
 }
 
 func (e *Engine) addSA(spec *klips.SASpec) (*sadb.SA, error) {
@@ -121,7 +121,7 @@ func (e *Engine) ClearSAs(context.Context) error {
 
 // Group makes SAs one group.
 func (e *Engine) Group(_ context.Context, ids []klips.SAID) error {
-	err := e.sas.Group(ids)
+	err := e.groupAgain(ids, e.sas.Group(ids))
 	for _, id := range ids {
 		e.trace.sa("group SAs", id, err)
 	}
@@ -139,7 +139,7 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 	switch op {
 	case klips.ErouteAdd:
 		if err = e.room(erouteCost); err == nil {
-			err = e.routes.Add(r)
+			err = e.erouteAgain(r, e.routes.Add(r))
 		}
 	case klips.ErouteReplace:
 		if e.routes.Get(r.Selector) == nil { // then it takes the place of none
@@ -163,6 +163,7 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 func (e *Engine) DeleteEroute(_ context.Context, s klips.Selector) error {
 	old, err := e.routes.Delete(s)
 	if old != nil {
+		once(&e.inherited, e.inherited.eroutes, s)
 		e.holds.take(old) // freed
 	}
 	return e.erouteDone("delete eroute", s, err)
@@ -180,6 +181,7 @@ func (e *Engine) erouteDone(op string, s klips.Selector, err error) error {
 // ClearEroutes removes all eroutes.
 func (e *Engine) ClearEroutes(context.Context) error {
 	for _, old := range e.routes.Clear() {
+		once(&e.inherited, e.inherited.eroutes, old.Selector)
 		e.holds.take(old) // freed
 	}
 	if e.trace.on(klips.DebugEroute, allBits) {

@@ -62,11 +62,12 @@ type Engine struct {
 	saMemory   atomic.Int64 // what SAs take
 	numDevices atomic.Int32
 
-	receiver Receiver
-	inDone   chan struct{}
-	ports    ports
-	keep     keepalives
-	keeper   keeper
+	receiver  Receiver
+	inDone    chan struct{}
+	ports     ports
+	keep      keepalives
+	inherited inherited
+	keeper    keeper
 	// attached are the devices with a physical one, by number, for inbound
 	// packets to find theirs.
 	attached atomic.Pointer[[]*device]

@@ -136,6 +136,7 @@ func (e *Engine) restore(s *handover.State) error {
 		}
 	}
 	e.restoreHolds(s, devs)
+	e.inherited.remember(sas, s.Eroutes)
 	for _, d := range devs {
 		e.startWorker(d)
 	}
