@@ -7,18 +7,23 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// follow calls Moved, first for what has happened before, until ctx ends. The channel is
-// closed when it is not called any more.
-func (c *Config) follow(ctx context.Context) <-chan struct{} {
+// follow logs which addresses of the host go, and calls Moved, first for what has happened
+// before, until ctx ends. The channel is closed when nothing is called any more.
+func (s *server) follow(ctx context.Context, c *Config) <-chan struct{} {
 	done := make(chan struct{})
-	h, ok := c.Host.(interface{ OnMoved(func()) })
-	if !ok || c.Moved == nil {
+	h, ok := c.Host.(interface {
+		OnMoved(func(gone []netip.Addr))
+	})
+	if !ok {
 		close(done)
 		return done
 	}
 	moved := make(chan struct{}, 1)
 	moved <- struct{}{}
-	h.OnMoved(func() {
+	h.OnMoved(func(gone []netip.Addr) {
+		if len(gone) > 0 {
+			go s.addrsLost(gone)
+		}
 		select {
 		case moved <- struct{}{}:
 		default: // it will be called anyway
@@ -32,7 +37,9 @@ func (c *Config) follow(ctx context.Context) <-chan struct{} {
 			case <-ctx.Done():
 				return
 			case <-moved:
-				c.Moved(ctx)
+				if c.Moved != nil {
+					c.Moved(ctx)
+				}
 			}
 		}
 	}()

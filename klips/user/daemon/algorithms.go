@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/klips-go/ipsec/klips/alg"
@@ -18,22 +17,14 @@ func algorithms(t pfkey.SAType) (auth, other []pfkey.Algorithm) {
 		return authAlgorithms(), nil
 	case pfkey.SATypeESP:
 		ids := alg.Encs()
-		slices.SortFunc(ids, func(a, b alg.Enc) int {
-			i, _ := a.Info()
-			j, _ := b.Info()
-			switch { // those that KLIPS does not have come first, the newest before the others
-			case i.AEAD && j.AEAD:
-				return cmp.Compare(b, a)
-			case i.AEAD != j.AEAD && i.AEAD:
-				return -1
-			case i.AEAD != j.AEAD:
-				return 1
-			}
-			return cmp.Compare(a, b)
-		})
+		slices.Sort(ids)
 		for _, e := range ids {
 			i, _ := e.Info()
-			other = append(other, algorithm(uint8(e), i))
+			at := len(other)
+			if i.AEAD { // those that KLIPS does not have come first
+				at = 0
+			}
+			other = slices.Insert(other, at, algorithm(uint8(e), i))
 		}
 		return authAlgorithms(), other
 	case pfkey.SATypeIPIP:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -162,11 +161,7 @@ func Run(ctx context.Context, c Config) error {
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
 		s.mtu = h.MTU
 	}
-	if h, ok := c.Host.(interface{ OnLostAddrs(func([]netip.Addr)) }); ok {
-		h.OnLostAddrs(func(gone []netip.Addr) { go s.addrsLost(gone) })
-		defer h.OnLostAddrs(nil)
-	}
-	following := c.follow(ctx)
+	following := s.follow(ctx, &c)
 	defer func() {
 		cancel()
 		<-following

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"sync"
@@ -50,11 +49,7 @@ func (e *Engine) saAgain(spec *klips.SASpec, err error) error {
 	if !errors.Is(err, syscall.EEXIST) || sa == nil {
 		return err
 	}
-	same := sa.Transform == spec.Transform && sa.Src == spec.Src && sa.NATT == spec.NATT
-	sa.Keys(func(auth, enc []byte) {
-		same = same && bytes.Equal(auth, spec.AuthKey) && bytes.Equal(enc, spec.EncKey)
-	})
-	if same && once(&e.inherited, e.inherited.sas, sa.Ref) {
+	if sa.IsOf(spec) && once(&e.inherited, e.inherited.sas, sa.Ref) {
 		return nil
 	}
 	return err

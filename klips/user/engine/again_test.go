@@ -51,6 +51,11 @@ func TestMadeAgain(t *testing.T) {
 	if err := e.AddSA(ctx, &other); !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("another key: %v", err)
 	}
+	other = esp
+	other.Window = 32
+	if err := e.AddSA(ctx, &other); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("another window: %v", err)
+	}
 	elsewhere := route
 	elsewhere.ID = klips.Magic(klips.SPIDrop)
 	if err := e.SetEroute(ctx, elsewhere, klips.ErouteAdd); !errors.Is(err, syscall.EEXIST) {

@@ -29,9 +29,8 @@ type Host struct {
 	links   map[*link]struct{}
 	awaited map[*awaited]struct{}
 
-	receiver  *rawip.Receiver // nil before there is one
-	lostAddrs func(gone []netip.Addr)
-	moved     func()
+	receiver *rawip.Receiver // nil before there is one
+	moved    func(gone []netip.Addr)
 
 	inherited inherited
 }
@@ -50,7 +49,7 @@ func Open() (*Host, error) {
 		return nil, err
 	}
 	h.conn = c
-	if err := h.readAddrs(); err != nil {
+	if _, err := h.readAddrs(); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -77,12 +76,12 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 	return ok
 }
 
-// readAddrs reads all addresses anew. Changes are rare and lists short; a whole
-// new set also heals a lost event.
-func (h *Host) readAddrs() error {
+// readAddrs reads all addresses anew, and returns those that are the host's own no more.
+// Changes are rare and lists short; a whole new set also heals a lost event.
+func (h *Host) readAddrs() (gone []netip.Addr, err error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	set := make(map[netip.Addr]struct{}, len(addrs))
 	for _, a := range addrs {
@@ -92,48 +91,32 @@ func (h *Host) readAddrs() error {
 			}
 		}
 	}
-	old := h.local.Swap(&set)
-	if old == nil {
-		return nil
-	}
-	var gone []netip.Addr
-	for a := range *old {
-		if _, ok := set[a]; !ok {
-			gone = append(gone, a)
+	if old := h.local.Swap(&set); old != nil {
+		for a := range *old {
+			if _, ok := set[a]; !ok {
+				gone = append(gone, a)
+			}
 		}
 	}
-	h.mu.Lock()
-	tell := h.lostAddrs
-	h.mu.Unlock()
-	if len(gone) > 0 && tell != nil {
-		tell(gone)
-	}
-	return nil
-}
-
-// OnLostAddrs has f called for addresses that are the host's own no more, by the
-// goroutine that watches: f must not wait. There is one f.
-func (h *Host) OnLostAddrs(f func(gone []netip.Addr)) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lostAddrs = f
+	return gone, nil
 }
 
 // OnMoved has f called when an address or a default route of the host may have become
-// another one, by the goroutine that watches: f must not wait. There is one f.
-func (h *Host) OnMoved(f func()) {
+// another one, with the addresses that are the host's own no more, by the goroutine that
+// watches: f must not wait. There is one f.
+func (h *Host) OnMoved(f func(gone []netip.Addr)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.moved = f
 }
 
 // tellMoved calls it.
-func (h *Host) tellMoved() {
+func (h *Host) tellMoved(gone []netip.Addr) {
 	h.mu.Lock()
 	tell := h.moved
 	h.mu.Unlock()
 	if tell != nil {
-		tell()
+		tell(gone)
 	}
 }
 
@@ -152,13 +135,13 @@ func (h *Host) watch() {
 		// Of routes only the default one counts; a router can have a million others.
 		if other, byDefault := routesIn(messages); err == nil && !other {
 			if byDefault {
-				h.tellMoved()
+				h.tellMoved(nil)
 			}
 			continue
 		}
-		_ = h.readAddrs()
+		gone, _ := h.readAddrs()
 		h.readDevices()
-		h.tellMoved()
+		h.tellMoved(gone)
 	}
 }
 

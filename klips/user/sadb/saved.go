@@ -1,6 +1,7 @@
 package sadb
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -79,13 +80,29 @@ func (db *DB) Save() *SavedDB {
 	return s
 }
 
+// spec is what the SA was made of, without keys.
+func (sa *SA) spec() klips.SASpec {
+	return klips.SASpec{
+		ID: sa.ID, Src: sa.Src, Transform: sa.Transform, Window: sa.Replay.Size(), ESN: sa.ESN,
+		Soft: sa.Soft, Hard: sa.Hard, NATT: sa.NATT, OutIf: sa.OutIf, Ref: sa.Ref, RefHim: sa.RefHim,
+	}
+}
+
+// IsOf reports whether the SA is what spec would make, but for SArefs and sequence
+// numbers. A dead SA is not.
+func (sa *SA) IsOf(spec *klips.SASpec) bool {
+	s := sa.spec()
+	same := s.ID == spec.ID && s.Src == spec.Src && s.Transform == spec.Transform && s.Window == spec.Window && s.ESN == spec.ESN &&
+		s.Soft == spec.Soft && s.Hard == spec.Hard && s.NATT == spec.NATT && s.OutIf == spec.OutIf
+	return sa.Keys(func(auth, enc []byte) {
+		same = same && bytes.Equal(auth, spec.AuthKey) && bytes.Equal(enc, spec.EncKey)
+	}) && same
+}
+
 func (sa *SA) save() (s Saved, ok bool) {
 	s = Saved{
-		SASpec: klips.SASpec{
-			ID: sa.ID, Src: sa.Src, Transform: sa.Transform, Window: sa.Replay.Size(), ESN: sa.ESN,
-			Soft: sa.Soft, Hard: sa.Hard, NATT: sa.NATT, OutIf: sa.OutIf, Ref: sa.Ref, RefHim: sa.RefHim,
-		},
-		Dir: sa.Dir, State: sa.State(), IV: sa.IV(),
+		SASpec: sa.spec(),
+		Dir:    sa.Dir, State: sa.State(), IV: sa.IV(),
 		Added: sa.Added, FirstUse: sa.FirstUse.Load(), LastUse: sa.LastUse.Load(),
 		Bytes: sa.Bytes.Load(), Packets: sa.Packets.Load(),
 		Uncompressed: sa.Uncompressed.Load(), Compressed: sa.Compressed.Load(),

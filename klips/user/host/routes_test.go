@@ -1,0 +1,36 @@
+package host
+
+import (
+	"testing"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Of routes only the default one counts, and what is too short for a route does not.
+func TestRoutesIn(t *testing.T) {
+	message := func(typ netlink.HeaderType, data ...byte) netlink.Message {
+		return netlink.Message{Header: netlink.Header{Type: typ}, Data: data}
+	}
+	route := func(typ netlink.HeaderType, family, bits byte) netlink.Message {
+		return message(typ, family, bits, 0, 0, unix.RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0)
+	}
+	for _, tt := range []struct {
+		name             string
+		messages         []netlink.Message
+		other, byDefault bool
+	}{
+		{"none", nil, false, false},
+		{"a default route comes", []netlink.Message{route(unix.RTM_NEWROUTE, unix.AF_INET, 0)}, false, true},
+		{"one of IPv6 goes", []netlink.Message{route(unix.RTM_DELROUTE, unix.AF_INET6, 0)}, false, true},
+		{"others", []netlink.Message{route(unix.RTM_NEWROUTE, unix.AF_INET, 8), route(unix.RTM_DELROUTE, unix.AF_INET6, 64)}, false, false},
+		{"others and one", []netlink.Message{route(unix.RTM_NEWROUTE, unix.AF_INET, 8), route(unix.RTM_NEWROUTE, unix.AF_INET, 0)}, false, true},
+		{"an address", []netlink.Message{message(unix.RTM_NEWADDR, 0, 0)}, true, false},
+		{"a route and a device", []netlink.Message{route(unix.RTM_NEWROUTE, unix.AF_INET, 24), message(unix.RTM_NEWLINK)}, true, false},
+		{"too short", []netlink.Message{message(unix.RTM_NEWROUTE), message(unix.RTM_NEWROUTE, unix.AF_INET, 0)}, false, false},
+	} {
+		if other, byDefault := routesIn(tt.messages); other != tt.other || byDefault != tt.byDefault {
+			t.Errorf("%s: %v, %v, want %v, %v", tt.name, other, byDefault, tt.other, tt.byDefault)
+		}
+	}
+}
