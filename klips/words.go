@@ -1,10 +1,9 @@
 package klips
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
-	"strconv"
+
+	"github.com/klips-go/ipsec/klips/internal/enum"
 )
 
 // The words of enumerations, by number: what JSON has for them.
@@ -19,23 +18,15 @@ func word[T ~uint8](words []string, n T) string {
 	if int(n) < len(words) {
 		return words[n]
 	}
-	return strconv.Itoa(int(n))
+	return enum.Text("", n)
 }
 
-// number reads a word or a number, quoted as JSON or not.
-func number[T ~uint8](words []string, b []byte) (T, error) {
-	var text string
-	if json.Unmarshal(b, &text) != nil {
-		text = string(b)
-	}
-	if i := slices.Index(words, text); i >= 0 {
-		return T(i), nil
-	}
-	n, err := strconv.ParseUint(text, 10, 8)
-	if err != nil {
-		return 0, fmt.Errorf("%.40q is none of %s", text, orList(words))
-	}
-	return T(n), nil
+// number reads a word or a number.
+func number[T ~uint8](words []string, what string, b []byte) (T, error) {
+	return enum.Parse(b, what, func(word string) (T, bool) {
+		i := slices.Index(words, word)
+		return T(max(i, 0)), i >= 0
+	})
 }
 
 // String returns "out" or "in", as listings have it.
@@ -46,7 +37,7 @@ func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), ni
 
 // UnmarshalJSON reads what MarshalText writes, and a number.
 func (d *Direction) UnmarshalJSON(b []byte) (err error) {
-	*d, err = number[Direction](directionWords, b)
+	*d, err = number[Direction](directionWords, "direction", b)
 	return err
 }
 
@@ -58,7 +49,7 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalJSON reads what MarshalText writes, and a number.
 func (s *State) UnmarshalJSON(b []byte) (err error) {
-	*s, err = number[State](stateWords, b)
+	*s, err = number[State](stateWords, "state", b)
 	return err
 }
 
@@ -70,6 +61,6 @@ func (n NATTType) MarshalText() ([]byte, error) { return []byte(n.String()), nil
 
 // UnmarshalJSON reads what MarshalText writes, and a number.
 func (n *NATTType) UnmarshalJSON(b []byte) (err error) {
-	*n, err = number[NATTType](nattWords, b)
+	*n, err = number[NATTType](nattWords, "encapsulation in UDP", b)
 	return err
 }

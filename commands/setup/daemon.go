@@ -227,11 +227,15 @@ func (d daemon) stop(ctx context.Context) error {
 	}
 	// The log has nothing to tell after a proper stop.
 	_ = dir.RemoveLog()
-	if strings.HasPrefix(d.rundir, user.DefaultRundir+"/") {
-		return dir.Discard() // setup made it
+	if isOwn(d.rundir) {
+		return dir.Discard()
 	}
 	return nil
 }
+
+// isOwn reports whether a run directory is one that commands make for a network namespace,
+// so that a stop removes it.
+func isOwn(rundir string) bool { return strings.HasPrefix(rundir, user.DefaultRundir+"/") }
 
 // removeLeft removes the devices that daemons have left.
 func (d daemon) removeLeft() error {

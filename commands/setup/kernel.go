@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -146,7 +145,7 @@ func (k kernel) openAll() error {
 		return err
 	}
 	err = openAll(rundir)
-	if strings.HasPrefix(rundir, user.DefaultRundir+"/") {
+	if isOwn(rundir) {
 		_ = os.Remove(rundir) // it stays where something else is in it
 	}
 	return err

@@ -5,10 +5,9 @@
 package alg
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
-	"strconv"
+
+	"github.com/klips-go/ipsec/klips/internal/enum"
 )
 
 // An Auth is an authentication algorithm as the PF_KEY SA extension numbers it
@@ -98,38 +97,35 @@ func (l list[T]) ids() (ids []T) {
 	return ids
 }
 
-func (l list[T]) named(name string) (T, bool) {
+// find returns the first algorithm whose row fits.
+func (l list[T]) find(fits func(*Info) bool) (T, bool) {
 	for i := range l {
-		if slices.Contains(l[i].row.Names, name) {
+		if fits(&l[i].row) {
 			return l[i].id, true
 		}
 	}
 	return 0, false
 }
 
-func (l list[T]) text(id T) string {
-	if r, ok := l.row(id); ok {
-		return r.Word
-	}
-	return strconv.Itoa(int(id))
+func (l list[T]) named(name string) (T, bool) {
+	return l.find(func(r *Info) bool { return slices.Contains(r.Names, name) })
 }
 
-// parse reads a Word or a number, quoted as JSON or not.
+// ofKernel is none for a name that the kernel's stack does not have.
+func (l list[T]) ofKernel(name string) T {
+	id, _ := l.find(func(r *Info) bool { return r.Kernel == name && name != "" })
+	return id
+}
+
+func (l list[T]) text(id T) string {
+	r, _ := l.row(id)
+	return enum.Text(r.Word, id)
+}
+
 func (l list[T]) parse(b []byte) (T, error) {
-	var word string
-	if json.Unmarshal(b, &word) != nil {
-		word = string(b)
-	}
-	for i := range l {
-		if l[i].row.Word == word {
-			return l[i].id, nil
-		}
-	}
-	n, err := strconv.ParseUint(word, 10, 8)
-	if err != nil {
-		return 0, fmt.Errorf("unknown algorithm %.40q", word)
-	}
-	return T(n), nil
+	return enum.Parse(b, "algorithm", func(word string) (T, bool) {
+		return l.find(func(r *Info) bool { return r.Word == word })
+	})
 }
 
 // Info returns the algorithm's row and whether it is known; AuthNone is.
@@ -157,6 +153,22 @@ func AuthNamed(name string) (Auth, bool) { return auths.named(name) }
 
 // CompNamed returns the algorithm with a name of command lines.
 func CompNamed(name string) (Comp, bool) { return comps.named(name) }
+
+// AuthOfKernel returns the algorithm with a name of the Linux crypto API and so many bits
+// of ICV, which the kernel tells HMAC-SHA-256 and its shorter form apart by; AuthNone if
+// there is none.
+func AuthOfKernel(name string, icvBits uint32) Auth {
+	a, _ := auths.find(func(r *Info) bool { return r.Kernel == name && name != "" && uint32(8*r.ICV) == icvBits })
+	return a
+}
+
+// EncOfKernel returns the algorithm with a name of the Linux crypto API; EncNone if there
+// is none.
+func EncOfKernel(name string) Enc { return encs.ofKernel(name) }
+
+// CompOfKernel returns the algorithm with a name of the Linux crypto API; CompNone if there
+// is none.
+func CompOfKernel(name string) Comp { return comps.ofKernel(name) }
 
 func (a Auth) String() string { return auths.text(a) }
 func (e Enc) String() string  { return encs.text(e) }

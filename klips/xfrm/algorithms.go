@@ -35,13 +35,7 @@ func clone(key []byte) nlxfrm.Key { return append(nlxfrm.Key{}, key...) }
 func algorithms(s *nlxfrm.State) (t klips.Transform, authBits, encBits int) {
 	if s.Auth != nil {
 		authBits = 8 * len(s.Auth.Key)
-		// KLIPS tells HMAC-SHA-256 of 96 bits from that of 128 by number, the kernel by
-		// length.
-		for _, a := range alg.Auths() {
-			if i, _ := a.Info(); i.Kernel == s.Auth.Name && icvBits(i) == s.Auth.TruncateBits {
-				t.Auth = a
-			}
-		}
+		t.Auth = alg.AuthOfKernel(s.Auth.Name, s.Auth.TruncateBits)
 	}
 	name := ""
 	switch {
@@ -50,15 +44,6 @@ func algorithms(s *nlxfrm.State) (t klips.Transform, authBits, encBits int) {
 	case s.Crypt != nil:
 		name, encBits = s.Crypt.Name, 8*len(s.Crypt.Key)
 	}
-	for _, e := range alg.Encs() {
-		if i, _ := e.Info(); i.Kernel == name && name != "" {
-			t.Enc = e
-		}
-	}
-	for _, c := range alg.Comps() {
-		if i, _ := c.Info(); i.Kernel == s.Comp && s.Comp != "" {
-			t.Comp = c
-		}
-	}
+	t.Enc, t.Comp = alg.EncOfKernel(name), alg.CompOfKernel(s.Comp)
 	return t, authBits, encBits
 }
