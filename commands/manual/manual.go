@@ -9,7 +9,6 @@ package manual
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"os/signal"
 	"slices"
@@ -166,11 +165,8 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 	if r.operation == "renew" {
 		return renew(ctx, env, r, h, n)
 	}
-	f := &configuration{host: h, me: r.me}
-	if f.file, err = r.loader.Load(r.config); err != nil {
-		return err
-	}
-	if f.bindings, err = interfaces(f.file.Setup("interfaces"), h); err != nil {
+	f, err := configure(r.loader, r.config, h, r.me)
+	if err != nil {
 		return err
 	}
 	k, c, err := f.connection(r.names, r.other)
@@ -186,7 +182,7 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 	x := newExecutor(env, k, n, r.show)
 	x.plan = makePlan(k, r.operation, nil)
 	if err := x.try(ctx); err != nil {
-		return c.Errorf("%v", err)
+		return about(c, err)
 	}
 	if r.showOnly {
 		return cli.Print(env, func(w io.Writer) error {
@@ -206,11 +202,7 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 		return err
 	}
 	if err := x.operate(ctx, r.operation, at, f); err != nil {
-		var e *conf.Error
-		if errors.As(err, &e) {
-			return err
-		}
-		return c.Errorf("%v", err)
+		return about(c, err)
 	}
 	if dir != nil {
 		if err := r.remember(dir, k); err != nil {

@@ -21,6 +21,26 @@ type configuration struct {
 	me       identity
 }
 
+// configure reads a file for a host, on which me is who it is, if that is said.
+func configure(l conf.Loader, file string, h host, me identity) (*configuration, error) {
+	f := &configuration{host: h, me: me}
+	var err error
+	if f.file, err = l.Load(file); err != nil {
+		return nil, err
+	}
+	f.bindings, err = interfaces(f.file.Setup("interfaces"), h)
+	return f, err
+}
+
+// about puts the name of a conn before an error, unless that names a place in the file.
+func about(c *conf.Conn, err error) error {
+	var e *conf.Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	return c.Errorf("%v", err)
+}
+
 // connection makes a connection of one or more conns.
 func (f *configuration) connection(names []string, other bool) (*connection, *conf.Conn, error) {
 	c, err := f.file.Conn(names, known, allParams())

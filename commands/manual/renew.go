@@ -90,37 +90,38 @@ func (x *renewal) run(ctx context.Context) error {
 	}
 	moved := old.conn.me().addr != now.conn.me().addr
 	if err := now.try(ctx); err != nil {
-		return now.of.Errorf("%v", err)
+		return about(now.of, err)
 	}
 	if moved {
 		if err := x.takeDown(ctx, old); err != nil {
-			return old.of.Errorf("%v", err)
+			return about(old.of, err)
 		}
 	}
+	if err := x.change(ctx, old, now); err != nil {
+		return about(now.of, err)
+	}
+	x.was.Route, x.was.Interface, x.was.Up = now.conn.route, now.conn.iface, false
+	now.note("made again, from %s", now.conn.me().text())
+	return errors.Join(x.dir.Put(x.was), now.advise(ctx))
+}
+
+// change makes the connection as it is now, and removes what only its former end needs.
+func (x *renewal) change(ctx context.Context, old, now *renewed) error {
 	if err := x.reattach(ctx, old, now); err != nil {
-		return now.of.Errorf("%v", err)
+		return err
 	}
 	operation := "route"
 	if x.was.Up {
 		operation = "up"
 	}
 	at, err := now.look(ctx)
-	if err == nil {
-		err = now.operate(ctx, operation, at, now.file)
-	}
 	if err != nil {
-		var e *conf.Error
-		if errors.As(err, &e) {
-			return err
-		}
-		return now.of.Errorf("%v", err)
+		return err
 	}
-	if err := x.clear(ctx, old, now); err != nil {
-		return now.of.Errorf("%v", err)
+	if err := now.operate(ctx, operation, at, now.file); err != nil {
+		return err
 	}
-	x.was.Route, x.was.Interface, x.was.Up = now.conn.route, now.conn.iface, false
-	now.note("made again, from %s", now.conn.me().text())
-	return errors.Join(x.dir.Put(x.was), now.advise(ctx))
+	return x.clear(ctx, old, now)
 }
 
 // A renewed is a connection with what carries it out.
@@ -132,12 +133,8 @@ type renewed struct {
 
 // load reads the connection for a host.
 func (x *renewal) load(h host, me identity) (*renewed, error) {
-	f := &configuration{host: h, me: me}
-	var err error
-	if f.file, err = (conf.Loader{NoInclude: x.was.NoInclude}).Load(x.was.Config); err != nil {
-		return nil, err
-	}
-	if f.bindings, err = interfaces(f.file.Setup("interfaces"), h); err != nil {
+	f, err := configure(conf.Loader{NoInclude: x.was.NoInclude}, x.was.Config, h, me)
+	if err != nil {
 		return nil, err
 	}
 	k, of, err := f.connection(x.was.Conns, false)
