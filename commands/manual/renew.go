@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -134,6 +135,10 @@ type renewed struct {
 // load reads the connection for a host.
 func (x *renewal) load(h host, me identity) (*renewed, error) {
 	f, err := configure(conf.Loader{NoInclude: x.was.NoInclude}, x.was.Config, h, me)
+	var unread *fs.PathError
+	if errors.As(err, &unread) {
+		return nil, fmt.Errorf("conn %s: the file that it was made from cannot be read: %w; put it back, or bring the connection up with another one (--config)", x.was.Name(), unread)
+	}
 	if err != nil {
 		return nil, err
 	}

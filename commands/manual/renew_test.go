@@ -127,6 +127,12 @@ func TestRenewRefused(t *testing.T) {
 			t.Errorf("%q changed something:\n%s\nwant\n%s", tt.want, after, before)
 		}
 	}
+	if err := os.Remove(b.file); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.run("--renew"); r.Status != 1 || !strings.Contains(r.Err, "conn t: the file that it was made from cannot be read: open ") || strings.Contains(r.Err, "name another file") {
+		t.Errorf("without the file: %v", r)
+	}
 	if err := os.WriteFile(b.file, []byte(roaming), 0o600); err != nil {
 		t.Fatal(err)
 	}

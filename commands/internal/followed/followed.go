@@ -155,7 +155,7 @@ func (d *Dir) List() (list []Connection, err error) {
 			err = errors.New("something is missing in it")
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+			errs = append(errs, fmt.Errorf("%s is damaged: %w; remove it, and bring the connection up again", path, err))
 			continue
 		}
 		list = append(list, c)

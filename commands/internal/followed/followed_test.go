@@ -91,7 +91,7 @@ func TestDamaged(t *testing.T) {
 	if len(list) != 1 || err == nil {
 		t.Fatalf("got %v, %v", list, err)
 	}
-	for _, name := range []string{"conn.1: ", "conn.2: something is missing in it", "conn.3: "} {
+	for _, name := range []string{"conn.1 is damaged: ", "conn.2 is damaged: something is missing in it; remove it", "conn.3 is damaged: "} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%v: want %q in it", err, name)
 		}
