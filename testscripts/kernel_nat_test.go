@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +83,7 @@ func TestInteropNAT(t *testing.T) {
 						}
 					}
 				}
+				check(allClosed(port, ours.Host, kernel.Host))
 				c.natWire(t, wire, us.outer[tt.outer], tt.outside)
 				if t.Failed() {
 					for _, cmd := range []string{"ip -s xfrm state", "ip xfrm policy", "cat /proc/thread-self/net/xfrm_stat", "tc -s filter show dev eth0 egress"} {
@@ -94,6 +96,22 @@ func TestInteropNAT(t *testing.T) {
 			})
 		}
 	}
+}
+
+// allClosed waits until no host has a TCP connection of a port that has still something
+// to send: its last segments are sent again until they are answered, and by then the next
+// case may have taken the SAs away.
+func allClosed(port int, hosts ...*lab.Host) error {
+	of := fmt.Sprintf(":%04X", port)
+	open := func(h *lab.Host) bool {
+		out, err := runOn(h, "", "cat /proc/thread-self/net/tcp /proc/thread-self/net/tcp6")
+		return err != nil || slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool {
+			f := strings.Fields(line)
+			// 06 is TIME_WAIT, 0A is LISTEN.
+			return len(f) > 3 && (strings.HasSuffix(f[1], of) || strings.HasSuffix(f[2], of)) && f[3] != "06" && f[3] != "0A"
+		})
+	}
+	return lab.Await(func() bool { return !slices.ContainsFunc(hosts, open) })
 }
 
 // natWire checks that nothing but UDP from port 4500 to port 4500 between our
