@@ -296,7 +296,7 @@ func (p *program) saids() []string {
 		return nil
 	}
 	defer s.Close()
-	sas, err := s.SAs(ctx)
+	sas, err := klips.ReadSAs(ctx, s)
 	if err != nil {
 		return nil
 	}

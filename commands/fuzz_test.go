@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
@@ -101,7 +102,7 @@ func actsOnHost(args []string) bool {
 }
 
 // A noClose is a stack that stays open.
-type noClose struct{ klips.Stack }
+type noClose struct{ *klipstest.Model }
 
 func (noClose) Close() error { return nil }
 
@@ -163,7 +164,7 @@ func FuzzArgv(f *testing.F) {
 		p := &program{
 			in: strings.NewReader(fuzzEncKey + "\n"), out: &out, err: &errOut,
 			getenv:   func(name string) string { return environ[name] },
-			open:     func(context.Context, stacks.Config) (klips.Stack, error) { return noClose{model}, nil },
+			open:     func(context.Context, stacks.Config) (klips.Stack, error) { return serial.New(noClose{model}), nil },
 			resolver: clitest.Names,
 		}
 		status := p.main(append([]string{"ipsec"}, args...))

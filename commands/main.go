@@ -165,9 +165,6 @@ func (p *program) env(name string) *cli.Env {
 		if err != nil {
 			return nil, err
 		}
-		if m, ok := klips.As[klips.Marker](stack); ok {
-			m.OnMarksLost(func(err error) { cli.Notef(env, "%v", err) })
-		}
 		return stack, nil
 	}
 	return env

@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
@@ -36,7 +37,7 @@ func call(environ map[string]string, args ...string) result {
 			if c.Stack == "xfrm" {
 				return nil, errors.New("stack xfrm:\nnot here")
 			}
-			return new(clitest.Stack), nil
+			return serial.New(new(clitest.Stack)), nil
 		},
 	}
 	r.status = p.main(args)
@@ -157,7 +158,7 @@ func TestRegistry(t *testing.T) {
 		if app.Short == "" || strings.HasSuffix(app.Short, ".") || len(app.Short) > 64 {
 			t.Errorf("%s: Short is %q", app.Name, app.Short)
 		}
-		if app.Run == nil || len(app.Synopsis) == 0 {
+		if app.Parse == nil || len(app.Synopsis) == 0 {
 			t.Errorf("%s has no Run or no Synopsis", app.Name)
 		}
 		names := map[string]bool{}
@@ -271,7 +272,7 @@ func TestCompleteSAIDs(t *testing.T) {
 		in: strings.NewReader(""), out: &out, err: io.Discard, getenv: func(string) string { return "" },
 		open: func(_ context.Context, c stacks.Config) (klips.Stack, error) {
 			asked = c.Stack
-			return stack, nil
+			return serial.New(stack), nil
 		},
 	}
 	for _, args := range [][]string{

@@ -45,6 +45,8 @@ type Eroute struct {
 	ID      SAID   `json:"said"`
 	Packets uint64 `json:"packets"` // packets that selected it
 	PID     int32  `json:"pid,omitempty"`
+	// AddAgain is as in [SA].
+	AddAgain bool `json:"add_again,omitempty"`
 	// IdentSrc and IdentDst say who the ends are; nil where that is not known. A
 	// stack keeps them for the key daemons that it asks for an SA; listings do
 	// not have them.

@@ -6,28 +6,6 @@ import (
 	"syscall"
 )
 
-// A GroupReader is a stack that reads one group without reading all SAs.
-type GroupReader interface {
-	// ReadGroup returns all SAs of the group that an SA is in, in processing
-	// order; an SA in no group is alone. ESRCH: there is no such SA.
-	ReadGroup(ctx context.Context, id SAID) ([]SA, error)
-}
-
-// ReadGroup returns all SAs of the group that an SA is in, in processing order;
-// an SA in no group is alone. ESRCH: there is no such SA. [ErrUnread]: a line of the
-// tables about it cannot be read. A stack that is no [GroupReader] is asked for all
-// SAs.
-func ReadGroup(ctx context.Context, s Stack, id SAID) ([]SA, error) {
-	if r, ok := As[GroupReader](s); ok {
-		return r.ReadGroup(ctx, id)
-	}
-	g, err := ReadGroups(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	return g.Of(id)
-}
-
 // Groups finds groups in a list of all SAs. It is not for several goroutines.
 type Groups struct {
 	sas    map[SAID]*SA
@@ -35,31 +13,32 @@ type Groups struct {
 	unread map[SAID]bool
 }
 
-// ReadGroups reads all SAs of a stack.
+// GroupTables are the tables whose lines say what groups there are.
+var GroupTables = [...]string{"ipsec_spi", "ipsec_spigrp"}
+
+// ReadGroups reads all SAs of a stack, and the lines about them that cannot be read.
 func ReadGroups(ctx context.Context, s Stack) (*Groups, error) {
-	sas, err := s.SAs(ctx)
+	t, err := s.Snapshot(ctx, Want{SAs: true, Unread: GroupTables[:]})
 	if err != nil {
 		return nil, err
 	}
-	g := NewGroups(sas)
-	if p, ok := As[PartialTables](s); ok {
-		lines, err := p.Unread(ctx, "ipsec_spi", "ipsec_spigrp")
-		if err != nil {
-			return nil, err
-		}
-		g.unread = map[SAID]bool{}
-		for _, l := range lines {
-			if l.ID.Dst.IsValid() {
-				g.unread[l.ID] = true
-			}
+	g := NewGroups(t.SAs)
+	g.Unread(t.Unread)
+	return g, nil
+}
+
+// Unread notes lines that cannot be read: nothing is known of the SAs that they name.
+func (g *Groups) Unread(lines []UnreadLine) {
+	for _, l := range lines {
+		if l.ID.Dst.IsValid() {
+			g.unread[l.ID] = true
 		}
 	}
-	return g, nil
 }
 
 // NewGroups reads a list of SAs, which must not change while the Groups are used.
 func NewGroups(sas []SA) *Groups {
-	g := &Groups{sas: make(map[SAID]*SA, len(sas)), first: make(map[SAID]*SA, len(sas))}
+	g := &Groups{sas: make(map[SAID]*SA, len(sas)), first: make(map[SAID]*SA, len(sas)), unread: map[SAID]bool{}}
 	note := func(id SAID, sa *SA) {
 		// The longest chain with an SA begins with the first of its group.
 		if old := g.first[id]; old == nil || len(sa.Next) > len(old.Next) {

@@ -202,6 +202,12 @@ type SA struct {
 	RefHim   uint32 `json:"refhim"`
 	OutIf    uint16 `json:"outif,omitempty"`
 
+	// AddAgain and GroupAgain report that a stack which was started again has the SA and
+	// its group from before: that somebody makes them again, as after a restart of KLIPS,
+	// counts once as done, and changes nothing.
+	AddAgain   bool `json:"add_again,omitempty"`
+	GroupAgain bool `json:"group_again,omitempty"`
+
 	// Next are the SAs that follow this one in its group, in processing order:
 	// inner to outer for outbound SAs, outer to inner for inbound ones.
 	Next []SAID `json:"next,omitempty"`

@@ -2,213 +2,159 @@ package klips
 
 import (
 	"context"
-	"io"
+	"iter"
 )
 
-// A Stack carries out what the commands ask for. Its methods may be called
-// from several goroutines.
-//
-// Every method that changes something changes all of what it was asked or
-// nothing. Errors are *[OpError]; errors.Is works with the syscall.Errno that
-// a KLIPS kernel answers, named with each method.
+// A Stack carries out what the commands ask for. Its methods may be called from several
+// goroutines. Errors are *[OpError]; errors.Is works with the syscall.Errno that a KLIPS
+// kernel answers, named with each change.
 type Stack interface {
-	// Name is the stack's name as --stack takes it: "user", "xfrm" or "klips".
-	Name() string
-	// Version is the line of ipsec_version, without a newline.
-	Version(ctx context.Context) (string, error)
-	// Has reports whether the stack has an ability that not all have.
-	Has(c Capability) bool
-
-	Changes
-
-	// Attach binds a virtual device to a physical one. ENODEV: no such virtual
-	// device. ENXIO: no such physical device. EBUSY: attached already.
-	Attach(ctx context.Context, virtual, physical string) error
-	// Detach unbinds it. ENODEV: no such device, or not attached.
-	Detach(ctx context.Context, virtual string) error
-	// DetachAll unbinds all virtual devices.
-	DetachAll(ctx context.Context) error
-	// CreateDevice makes ipsecN. EEXIST: it is there. ENOENT: N is too large.
-	CreateDevice(ctx context.Context, virtual string) error
-	// DeleteDevice removes ipsecN. ENOENT: there is none.
-	DeleteDevice(ctx context.Context, virtual string) error
-
-	// SetDebug changes the debug masks.
-	SetDebug(ctx context.Context, c DebugChange) error
-
-	// GetSA returns one SA. ESRCH: there is none.
-	GetSA(ctx context.Context, id SAID) (SA, error)
-	// SAs lists the SAs in KLIPS' order: by hash bucket, newest first.
-	SAs(ctx context.Context) ([]SA, error)
-	// Eroutes lists the eroutes in ascending order of their keys: IPv4 before
-	// IPv6, then source, destination, protocol, ports; longest masks first.
-	Eroutes(ctx context.Context) ([]Eroute, error)
-	// Devices lists the virtual devices by number.
-	Devices(ctx context.Context) ([]Device, error)
-	// Debug returns the debug masks.
-	Debug(ctx context.Context) (Debug, error)
-
-	// Close frees the connection to the stack; the stack itself goes on.
+	// Info returns what is known of the stack without asking it.
+	Info() Info
+	// Apply carries out changes in their order, and stops at the first one that is
+	// refused. Each of them changes all of what it is asked, or nothing. The error is
+	// about the first change that was not carried out.
+	Apply(ctx context.Context, changes ...Change) (Result, error)
+	// Snapshot reads what w asks for.
+	Snapshot(ctx context.Context, w Want) (*Snapshot, error)
+	// Events returns what the stack sends to key daemons, see [Event]. Other methods
+	// must not be called meanwhile. EOPNOTSUPP: the stack sends nothing ([CapEvents]).
+	Events(ctx context.Context, w EventWant) (iter.Seq2[Event, error], error)
+	// Close frees the connection to the stack, and the ports that it holds; the stack
+	// itself goes on.
 	Close() error
 }
 
-// Changes are what commands do to SAs, groups and eroutes.
-type Changes interface {
-	// AddSA makes an SA. EEXIST: there is one with that SAID. EINVAL: keys,
-	// window or combination of algorithms are not possible. EPROTO: the cipher
-	// is unknown to the stack. EOPNOTSUPP: the stack, its kernel or a device
-	// cannot do what is asked. EKEYREJECTED: [FaultKeyUsed]. EKEYEXPIRED:
-	// [FaultNoNumbers].
-	AddSA(ctx context.Context, spec *SASpec) error
-	// DeleteSA removes an SA and with it all members of its group; eroutes
-	// stay. ESRCH: there is none. EBUSY (stack klips): KLIPS would leave an SA that
-	// points at what it frees.
-	DeleteSA(ctx context.Context, id SAID) error
-	// ClearSAs removes all SAs; eroutes stay. EBUSY as for DeleteSA.
-	ClearSAs(ctx context.Context) error
-
-	// Group links two to MaxGroup SAs, named from the innermost transform to
-	// the outermost. Groups that exist may be joined by linking the end of one
-	// to the start of another. ENOENT: an SA is missing. EEXIST: the link would
-	// give an SA a second neighbour on one side, or close a loop.
-	Group(ctx context.Context, ids []SAID) error
-	// Ungroup takes the whole group that an SA is in apart; the SAs stay.
-	// ENOENT: there is no such SA. An SA in no group is no error. EBUSY (stack
-	// klips): KLIPS would free an SA of it.
-	Ungroup(ctx context.Context, id SAID) error
-
-	// SetEroute adds or replaces an eroute, or sets an inbound policy. EEXIST:
-	// ErouteAdd and the selector is there.
-	//
-	// An inbound policy belongs to the first tun SA from the named one on, in
-	// processing order. Where there is none, it belongs to the last SA: in transport
-	// mode that is the one that takes off the innermost header. ENOENT: the SA is
-	// missing, or there is no tun SA and the stack has no [CapTransportPolicy].
-	// EINVAL: the policy would be for an SA in transport mode, and the selector is
-	// not of its family.
-	SetEroute(ctx context.Context, e Eroute, op ErouteOp) error
-	// DeleteEroute removes the eroute with exactly this selector. ENOENT: there
-	// is none (stack klips: EFAULT as well).
-	DeleteEroute(ctx context.Context, s Selector) error
-	// ClearEroutes removes all eroutes; inbound policies stay.
-	ClearEroutes(ctx context.Context) error
+// An Info is what is known of a stack without asking it.
+type Info struct {
+	Name string // as --stack takes it: "user", "xfrm" or "klips"
+	// Has reports whether the stack has an ability that not all have.
+	Has func(Capability) bool
 }
 
-// As finds the optional interface T in a stack or in one that it wraps: those
-// that wrap have a method Unwrap() Stack.
-func As[T any](s Stack) (T, bool) {
-	for s != nil {
-		if t, ok := s.(T); ok {
-			return t, true
-		}
-		w, ok := s.(interface{ Unwrap() Stack })
-		if !ok {
-			break
-		}
-		s = w.Unwrap()
+// A Want says what a [Snapshot] is to have. Tables are read in the order of its fields.
+type Want struct {
+	Version bool
+	Eroutes bool
+	SAs     bool // all
+	SA      SAID // this one alone. ESRCH: there is none
+	Group   SAID // all SAs of the group that it is in. ESRCH as for SA
+	Devices bool
+	Debug   bool
+	Knobs   bool
+	Foreign bool
+	// Unread are the tables, by their names in /proc/net, whose lines are looked through
+	// for some that cannot be read.
+	Unread     []string
+	Marks      bool
+	Registered bool
+	Port       uint16 // whether any program has this UDP port; 0: not asked
+	// Abilities finds out by trials what the kernel can do; they leave no trace, and take
+	// seconds.
+	Abilities bool
+	// Text is the name in /proc/net of a table that is wanted as text, such as
+	// "ipsec_spi". ENOENT: there is none.
+	Text string
+}
+
+// A Snapshot is what a stack has. What was not asked for, and what the stack does not
+// have, is zero.
+type Snapshot struct {
+	Version string // the line of ipsec_version, without a newline
+	// SAs are in KLIPS' order: by hash bucket, newest first. Those of a group are in
+	// processing order.
+	SAs []SA
+	// Eroutes are in ascending order of their keys: IPv4 before IPv6, then source,
+	// destination, protocol, ports; longest masks first.
+	Eroutes []Eroute
+	Devices []Device // by number
+	Debug   Debug
+	Knobs   []Knob // by name
+	// Foreign describes the objects that other programs have made in the tables of the
+	// kernel, one to a line. They are shown and never touched.
+	Foreign []string
+	Unread  []UnreadLine // in the order of the tables and of their lines
+	Marks   *Marks       // nil: the stack has a process that keeps them, or none at all
+	// Registered reports whether a program has registered for messages that the stack
+	// sends to key daemons (SADB_REGISTER), as these do.
+	Registered bool
+	PortTaken  bool
+	Abilities  []Ability
+	Text       []byte
+}
+
+// Marks are the sequence marks of a stack without a process, see package marks.
+type Marks struct {
+	Dir  string // where they are kept; empty: nowhere
+	Keys int    // how many keys are remembered
+	Lost error  // why they are not kept, although there is a Dir
+}
+
+// An EventWant says which events are wanted.
+type EventWant struct {
+	// Register are the SA types (SADB_SATYPE_*) to register for, one after the other: the
+	// stack then sends ACQUIRE for them. An error says that a registration failed.
+	Register []uint8
+}
+
+// An Event is a message that a stack sends to all key daemons: answers, EXPIRE, ACQUIRE
+// (RFC 2367 section 3.1). Those to the registrations come first. The sequence ends after
+// an error: that of the context, or one that wraps io.ErrUnexpectedEOF when the stack has
+// gone.
+type Event struct {
+	PFKey []byte // the message in wire form, unchecked; it is the caller's
+}
+
+// ReadSAs reads the SAs of a stack.
+func ReadSAs(ctx context.Context, s Stack) ([]SA, error) {
+	t, err := read(ctx, s, Want{SAs: true})
+	return t.SAs, err
+}
+
+// ReadSA reads one SA. ESRCH: there is none.
+func ReadSA(ctx context.Context, s Stack, id SAID) (SA, error) {
+	t, err := read(ctx, s, Want{SA: id})
+	if err != nil {
+		return SA{}, err
 	}
-	var none T
-	return none, false
+	return t.SAs[0], nil
 }
 
-// Collector is a stack that carries out many changes at once much faster than
-// one by one.
-type Collector interface {
-	// Collect returns an empty collection.
-	Collect() Collection
+// ReadGroup reads all SAs of the group that an SA is in, in processing order; an SA in no
+// group is alone. ESRCH: there is no such SA. [ErrUnread]: a line of the tables about it
+// cannot be read.
+func ReadGroup(ctx context.Context, s Stack, id SAID) ([]SA, error) {
+	t, err := read(ctx, s, Want{Group: id})
+	return t.SAs, err
 }
 
-// A Collection takes changes to carry them out together. Its methods refuse what
-// the stack would refuse if everything that was collected before had been
-// carried out, as far as that can be known; a change that is refused is not
-// collected. It is not for several goroutines.
-type Collection interface {
-	Changes
-	// Len is how many changes have been collected.
-	Len() int
-	// Commit carries out the first n changes and forgets all. done is how many
-	// were carried out: n, or as many as are before the one that the error is of.
-	Commit(ctx context.Context, n int) (done int, err error)
+// ReadEroutes reads the eroutes of a stack.
+func ReadEroutes(ctx context.Context, s Stack) ([]Eroute, error) {
+	t, err := read(ctx, s, Want{Eroutes: true})
+	return t.Eroutes, err
 }
 
-// TextTables is a stack whose tables are text. Listings print them unchanged.
-type TextTables interface {
-	// Table returns a table by its name in /proc/net, such as "ipsec_spi".
-	// ENOENT: there is none.
-	Table(ctx context.Context, name string) ([]byte, error)
+// ReadDevices reads the virtual devices of a stack.
+func ReadDevices(ctx context.Context, s Stack) ([]Device, error) {
+	t, err := read(ctx, s, Want{Devices: true})
+	return t.Devices, err
 }
 
-// Shared is a stack whose tables other programs use as well. What these made is
-// shown and never touched.
-type Shared interface {
-	// Foreign describes, one to a line, the objects that others made.
-	Foreign(ctx context.Context) ([]string, error)
+// ReadDebug reads the debug masks of a stack.
+func ReadDebug(ctx context.Context, s Stack) (Debug, error) {
+	t, err := read(ctx, s, Want{Debug: true})
+	return t.Debug, err
 }
 
-// Carrier is a stack that takes SAs of which it then drops all packets.
-type Carrier interface {
-	// CarryFault returns why an SA that the stack takes would carry no packet, or
-	// FaultNone, also where that cannot be known. It does not look at what the
-	// stack refuses.
-	CarryFault(ctx context.Context, spec *SASpec) Fault
+func read(ctx context.Context, s Stack, w Want) (*Snapshot, error) {
+	t, err := s.Snapshot(ctx, w)
+	if err != nil {
+		return &Snapshot{}, err
+	}
+	return t, nil
 }
 
-// Marker is a stack without a process: its changes themselves keep how far the sequence
-// numbers of keys have come, see package marks.
-type Marker interface {
-	// KeepMarks names the directory; empty, as at first: none.
-	KeepMarks(dir string)
-	// OnMarksLost has f told, once, why marks are not kept although there is a
-	// directory, or what is damaged of them. The changes are made all the same.
-	OnMarksLost(f func(error))
-	// Marks returns the directory and how many keys are remembered in it, or why they
-	// are not.
-	Marks(ctx context.Context) (dir string, keys int, err error)
-}
-
-// Registry is a stack whose tables key daemons use as well, where nobody can tell
-// who has made what.
-type Registry interface {
-	// Registered reports whether a program has registered for messages that the
-	// stack sends to key daemons (SADB_REGISTER), as these do.
-	Registered(ctx context.Context) (bool, error)
-}
-
-// Tunable is a stack that has knobs.
-type Tunable interface {
-	// Knobs lists them by name.
-	Knobs(ctx context.Context) ([]Knob, error)
-	// Set sets knobs by name, all or none, from the next packet on. ENOENT: there is
-	// none of a name. EINVAL: a value is neither 0 nor 1.
-	Set(ctx context.Context, knobs map[string]int) error
-}
-
-// PortHolder is a stack of a kernel that takes ESP out of UDP only while a program
-// holds the port. It sends ESP in UDP without.
-type PortHolder interface {
-	// HoldPort opens a UDP port for ESP of that form, NATTNonESP or NATTNonIKE, in
-	// the network namespace of the calling thread. EADDRINUSE: another program has
-	// it. What comes to it and is not ESP is dropped.
-	HoldPort(ctx context.Context, port uint16, form NATTType) (HeldPort, error)
-	// PortTaken reports whether any program has the UDP port.
-	PortTaken(ctx context.Context, port uint16) (bool, error)
-}
-
-// A HeldPort is a port that is held until it is closed.
-type HeldPort interface {
-	io.Closer
-	// IPv6 reports whether it is held for IPv6 as well as for IPv4.
-	IPv6() bool
-}
-
-// Prober is a stack that depends on its kernel in what it can do.
-type Prober interface {
-	// Probe finds out, by trials that leave no trace or from what the kernel lists.
-	// An empty list means that nothing is known.
-	Probe(ctx context.Context) ([]Ability, error)
-}
-
-// An Ability is something that a [Prober] has found or missed.
+// An Ability is something that depends on the kernel of a stack.
 type Ability struct {
 	Name    string `json:"name"`              // as in "esp over IPv4", or the name of an algorithm
 	Missing string `json:"missing,omitempty"` // why it is not there, in words; empty if it is
@@ -249,4 +195,21 @@ const (
 	CapTransportPolicy
 	// CapSeq: an SA can be made with sequence numbers to go on from.
 	CapSeq
+	// CapKnobs: the stack has knobs.
+	CapKnobs
+	// CapGuard: flows can be guarded, where the kernel has a packet filter for it.
+	CapGuard
+	// CapEvents: the stack sends messages to key daemons.
+	CapEvents
+	// CapHoldPort: the stack is a kernel that takes ESP out of UDP only while a program
+	// holds the port.
+	CapHoldPort
+	// CapText: the tables of the stack are text. Listings print them unchanged, and lines
+	// of them can be such that nobody can read ([UnreadLine]).
+	CapText
+	// CapGroupRead: one group is read without reading all SAs.
+	CapGroupRead
+	// CapMarks: sequence marks are kept by the changes themselves, as the stack has no
+	// process.
+	CapMarks
 )

@@ -1,11 +1,10 @@
 package klips
 
-import (
-	"context"
-	"errors"
-)
+import "errors"
 
-// An UnreadLine is a line of a stack's table that cannot be read.
+// An UnreadLine is a line of a stack's table that cannot be read. It does not hide the
+// others: the lists of SAs, eroutes, devices and debug masks have what could be read,
+// without an error.
 type UnreadLine struct {
 	Table  string `json:"table"` // its name in /proc/net, as "ipsec_eroute"
 	Number int    `json:"line"`  // from 1
@@ -20,11 +19,5 @@ type UnreadLine struct {
 // ErrUnread is why nothing is known of an SA that an [UnreadLine] is about.
 var ErrUnread = errors.New("its line in the table cannot be read")
 
-// PartialTables is a stack whose tables are text that others write, the kernel's.
-// A line that cannot be read does not hide the others: the lists of SAs, eroutes,
-// devices and debug masks have what could be read, without an error.
-type PartialTables interface {
-	// Unread returns the lines that cannot be read now, in the order of the tables
-	// and of their lines. It reads the tables that are named, all if none is.
-	Unread(ctx context.Context, tables ...string) ([]UnreadLine, error)
-}
+// TextTables are the names in /proc/net of the tables that stack klips has as text.
+var TextTables = [...]string{"ipsec_spi", "ipsec_spigrp", "ipsec_eroute", "ipsec_tncfg", "ipsec_klipsdebug"}

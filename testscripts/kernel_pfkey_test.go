@@ -31,15 +31,15 @@ func TestInteropPFKEY(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	messages, err := c.Listen(t.Context(), pfkey.SATypeESP)
+	messages, err := c.Events(t.Context(), klips.EventWant{Register: []uint8{uint8(pfkey.SATypeESP)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for b, err := range messages {
+	for event, err := range messages {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := pfkey.Parse(b)
+		m, err := pfkey.Parse(event.PFKey)
 		if err != nil || m.Type != pfkey.TypeRegister || m.SAType != pfkey.SATypeESP || m.PID != uint32(os.Getpid()) {
 			t.Errorf("answer to REGISTER: %v, %v", m, err)
 		} else if m.SupportedAuth == nil || m.SupportedEnc == nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/xfrm"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 	"github.com/klips-go/ipsec/testscripts/lab"
@@ -202,7 +203,7 @@ func (c *interopCase) last() xform { return c.xforms[len(c.xforms)-1] }
 // taken for ours; and what they take away from us is gone with its group.
 func TestInteropForeign(t *testing.T) {
 	b := xfrmBench(t)
-	s, ctx := b.Stack.(*xfrm.Stack), t.Context()
+	s, ctx := serial.Calls{Stack: b.Stack}, t.Context()
 	h := benchHost[t.Name()]
 	var c *nlxfrm.Conn
 	if err := h.Do(func() (err error) { c, err = nlxfrm.Dial(); return err }); err != nil {
@@ -223,9 +224,9 @@ func TestInteropForeign(t *testing.T) {
 	check(c.AddPolicy(ctx, policy))
 	lines := func() string {
 		t.Helper()
-		l, err := s.Foreign(ctx)
+		now, err := s.Snapshot(ctx, klips.Want{Foreign: true})
 		check(err)
-		return strings.Join(l, "\n")
+		return strings.Join(now.Foreign, "\n")
 	}
 	const want = "state esp0x999@192.0.2.77 from 192.0.2.1 mode transport reqid 0\n" +
 		"policy out 10.9.0.0/16 -> 10.8.0.0/16 priority 0: allow"
@@ -250,7 +251,7 @@ func TestInteropForeign(t *testing.T) {
 	check(s.Group(ctx, []klips.SAID{tun, {Dst: peer, SPI: 0x115, Proto: klips.ProtoESP}}))
 	route := klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}, ID: tun}
 	check(s.SetEroute(ctx, route, klips.ErouteAdd))
-	if b.Stack.Has(klips.CapPass) { // with interface IDs theirs is another policy
+	if b.Stack.Info().Has(klips.CapPass) { // with interface IDs theirs is another policy
 		taken := route
 		taken.Selector = klips.Selector{Src: policy.Selector.Src, Dst: policy.Selector.Dst}
 		if err := s.SetEroute(ctx, taken, klips.ErouteAdd); !errors.Is(err, syscall.EEXIST) {
@@ -311,8 +312,8 @@ func TestInteropConcurrent(t *testing.T) {
 		defer s.Close()
 		go func() {
 			for i := range each {
-				err := s.AddSA(t.Context(), &klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("192.0.2.77"),
-					SPI: klips.SPI(0x1000*(w+1) + i), Proto: klips.ProtoTun}, Src: b.Local})
+				_, err := klips.Do(t.Context(), s, klips.AddSA{SASpec: &klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("192.0.2.77"),
+					SPI: klips.SPI(0x1000*(w+1) + i), Proto: klips.ProtoTun}, Src: b.Local}})
 				errs <- err
 			}
 		}()
@@ -322,13 +323,13 @@ func TestInteropConcurrent(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if l, err := b.Stack.SAs(t.Context()); err != nil || len(l) != workers*each {
+	if l, err := klips.ReadSAs(t.Context(), b.Stack); err != nil || len(l) != workers*each {
 		t.Errorf("%d SAs, %v; want %d", len(l), err, workers*each)
 	}
 }
 
-// TestInteropCollect: what a file asks of the kernel at once ends as if it had
-// been asked one by one: up to the command that is refused, or all but that one.
+// TestInteropCollect: of a file that the kernel refuses in the middle nothing stays, or
+// with --keep-going all but what it refuses.
 func TestInteropCollect(t *testing.T) {
 	b := xfrmBench(t)
 	ctx, h := t.Context(), benchHost[t.Name()]
@@ -354,8 +355,8 @@ func TestInteropCollect(t *testing.T) {
 		want                []string // in what is printed
 		routes              int
 	}{
-		{"stops", "", group(0x1000, 2) + taken + group(0x2000, 3), []string{":5: ", "another program", "4 of 9 commands were done"}, 1},
-		{"goes on", "--keep-going ", taken + group(0x2000, 3) + taken, []string{":1: ", ":6: ", "2 of 6 commands failed"}, 2},
+		{"none", "", group(0x1000, 2) + taken + group(0x2000, 3), []string{":5: ", "another program", "nothing was done"}, 0},
+		{"goes on", "--keep-going ", taken + group(0x2000, 3) + taken, []string{":1: ", ":6: ", "2 of 6 commands failed"}, 1},
 	} {
 		file := filepath.Join(t.TempDir(), "file")
 		if err := os.WriteFile(file, []byte(k.text), 0o600); err != nil {
@@ -372,8 +373,8 @@ func TestInteropCollect(t *testing.T) {
 				t.Errorf("%s: %q does not have %q", k.name, out, w)
 			}
 		}
-		routes, err := b.Stack.Eroutes(ctx)
-		sas, err2 := b.Stack.SAs(ctx)
+		routes, err := klips.ReadEroutes(ctx, b.Stack)
+		sas, err2 := klips.ReadSAs(ctx, b.Stack)
 		if err != nil || err2 != nil || len(routes) != k.routes || len(sas) != 2*k.routes {
 			t.Errorf("%s: eroutes %v, SAs %v, %v, %v; want %d groups", k.name, routes, sas, err, err2, k.routes)
 		}
@@ -383,7 +384,7 @@ func TestInteropCollect(t *testing.T) {
 // haveXfrm reports why the stack xfrm cannot be used here, or nil.
 func haveXfrm() error {
 	return tryXfrm(func(s *xfrm.Stack) error {
-		return s.AddSA(context.Background(), &klips.SASpec{
+		return serial.Calls{Stack: s}.AddSA(context.Background(), &klips.SASpec{
 			ID:        klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP},
 			Src:       netip.MustParseAddr("192.0.2.1"),
 			Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)})

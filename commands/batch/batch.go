@@ -31,14 +31,14 @@ func App() *cli.App {
 			return "FILE has one command to a line, written as for the shell but without variables,\n" +
 				"patterns and pipes; - is standard input. The commands are " + names() + ".\n"
 		},
-		Run: run,
+		Parse: commandLine,
 	}
 }
 
 func options() []getopt.Option {
 	return append([]getopt.Option{
-		{Name: "keep-going", Help: "go on after a command that fails"},
-		{Name: "dry-run", Help: "only check the commands, ask the stack for nothing"},
+		{Name: "keep-going", Help: "carry the commands out one by one, and go on after one that fails"},
+		{Name: "dry-run", Help: "only rehearse: change nothing, and find what would be refused"},
 	}, cli.CommonOptions()...)
 }
 
@@ -75,15 +75,13 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	return r, cli.Usagef("%d arguments where one file is wanted; commands stand in the file", len(r.Operands))
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func commandLine(env *cli.Env, args []string) (cli.Command, error) {
 	r, err := parse(env, args)
-	var app *cli.App
-	if r.Help {
-		app = App()
-	}
-	if done, err := r.Begin(env, app, err); done {
-		return err
-	}
+	return r.Command(env, App, err, r)
+}
+
+// Run carries the file out.
+func (r *request) Run(ctx context.Context, env *cli.Env) error {
 	in, name := env.In, "standard input"
 	if r.file != "-" {
 		// Before signals are caught: opening a pipe waits for who writes to it.
@@ -102,34 +100,53 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	defer context.AfterFunc(ctx, stop)() // a second one ends a command that hangs
 
 	x := newExecutor(env, name, r)
-	err = x.file(ctx, in)
+	err := x.file(ctx, in)
 	x.advise(ctx)
 	x.progress.hide()
-	return errors.Join(err, x.conn.close())
+	return errors.Join(err, x.close())
 }
 
-// file runs the commands of a file. One that can be read as a whole is checked
-// as a whole first, so that a slip in the last line is found before the first
-// has changed anything.
+// file carries out the commands of a file: all or none, or with --keep-going one by one.
+// A file is one unit, standard input can be several.
 func (x *executor) file(ctx context.Context, in io.Reader) error {
 	lines := newReader(in)
+	var src source
 	if !isRegular(in) {
-		return x.run(ctx, arriving(ctx, lines), x.request.dryRun)
-	}
-	list, err := lines.all(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return x.interrupted()
-	case err != nil:
-		return fmt.Errorf("%s: %w", x.name, err)
-	}
-	x.total = len(list)
-	if x.request.dryRun || !x.request.keepGoing {
-		if err := x.run(ctx, listed(list), true); err != nil || x.request.dryRun {
-			return err
+		src = arriving(ctx, lines)
+	} else {
+		list, err := lines.all(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return x.interrupted()
+		case err != nil:
+			return fmt.Errorf("%s: %w", x.name, err)
 		}
+		x.total = len(list)
+		x.progress.total = x.total
+		src = listed(list)
 	}
-	return x.run(ctx, listed(list), false)
+	switch {
+	case x.request.keepGoing && !x.request.dryRun:
+		return x.each(ctx, src)
+	case x.request.file == "-":
+		return x.units(ctx, src)
+	}
+	var list []command
+	for {
+		c, err := src(ctx, 0)
+		switch {
+		case ctx.Err() != nil:
+			return x.interrupted()
+		case err == io.EOF:
+			if err := x.unit(ctx, list); err != nil {
+				return err
+			}
+			return x.finish()
+		case err != nil:
+			return fmt.Errorf("%s: %w", x.name, err)
+		}
+		list = append(list, c)
+	}
 }
 
 // isRegular reports whether the whole of the input is there already.

@@ -18,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
@@ -63,8 +64,12 @@ func TestRun(t *testing.T) {
 		{"empty", "\n#\n", "", 0, false, 0, 0, ""},
 		{"a wrong line refuses a file", tunSA + espSA + "\n" + bad + group, "", 0, false, 0, 2,
 			"ipsec batch: f:4: ipsec spi: unknown option --nosuch (see ipsec spi --help)\nipsec batch: note: nothing was done\n"},
-		{"a wrong line stops a pipe", tunSA + espSA + "\n" + bad + group, "", 0, true, 2, 2,
-			"ipsec batch: standard input:4: ipsec spi: unknown option --nosuch (see ipsec spi --help)\nipsec batch: note: stopped; 2 commands were done before\n"},
+		{"a wrong line refuses a pipe", tunSA + espSA + "\n" + bad + group, "", 0, true, 0, 2,
+			"ipsec batch: standard input:4: ipsec spi: unknown option --nosuch (see ipsec spi --help)\nipsec batch: note: nothing was done\n"},
+		{"a wrong line refuses its part of a pipe", tunSA + "commit\n" + espSA + "\n" + bad + group, "", 0, true, 1, 2,
+			"ipsec batch: standard input:5: ipsec spi: unknown option --nosuch (see ipsec spi --help)\nipsec batch: note: nothing of this part was done; 1 command was done before\n"},
+		{"commit in a file", tunSA + "commit\n" + espSA, "", 0, false, 0, 2,
+			"ipsec batch: f:2: commit ends a part of standard input; a file is carried out as a whole\nipsec batch: note: nothing was done\n"},
 		{"keep going", tunSA + bad + espSA + "'\n" + group, "--keep-going", 0, false, 3, 1,
 			"ipsec batch: f:2: ipsec spi: unknown option --nosuch (see ipsec spi --help)\n" +
 				"ipsec batch: f:4: a single quote is not closed on its line\n" +
@@ -77,9 +82,9 @@ func TestRun(t *testing.T) {
 			"ipsec batch: f:1: ipsec spi: unknown option --nosuch (see ipsec spi --help)\n" +
 				"ipsec batch: f:3: ipsec spi: unknown option --nosuch (see ipsec spi --help)\n" +
 				"ipsec batch: note: 2 of 3 commands would fail\n"},
-		{"the stack refuses", tunSA + espSA + group + route, "", 2, false, 2, 1,
+		{"the stack refuses", tunSA + espSA + group + route, "", 2, false, 3, 1,
 			"ipsec batch: f:2: ipsec spi: esp0x101@192.0.2.2: an SA with this SAID exists; remove it first with ipsec spi --del, or take another SPI\n" +
-				"ipsec batch: note: stopped; 1 of 4 commands was done before\n"},
+				"ipsec batch: note: nothing was done\n"},
 		{"the stack refuses the first", tunSA + espSA, "", 1, true, 1, 1,
 			"ipsec batch: standard input:1: ipsec spi: tun0x100@192.0.2.2: an SA with this SAID exists; remove it first with ipsec spi --del, or take another SPI\n" +
 				"ipsec batch: note: nothing was done\n"},
@@ -135,6 +140,7 @@ func TestNoSuchCommand(t *testing.T) {
 		"ipsec --stack xfrm spi":    "one stack serves the whole file; choose it in front: ipsec --stack NAME batch",
 		"ipsec --stack=xfrm spi":    "one stack serves the whole file; choose it in front: ipsec --stack NAME batch",
 		"ipsec":                     "no command ipsec" + list,
+		"ipsec commit":              "commit ends a part of standard input; a file is carried out as a whole",
 		"route add":                 "no command route" + list,
 		"--enckey " + encKey:        "a line begins with the name of a command, not with an option; does the line before want a backslash at its end?",
 		encKey:                      "a line begins with the name of a command" + list,
@@ -192,13 +198,15 @@ func TestNoStack(t *testing.T) {
 }
 
 // A texts is a stack with tables of text.
-type texts struct{ klips.Stack }
+type texts struct{ *clitest.Stack }
 
 func (texts) Table(context.Context, string) ([]byte, error) { return []byte("as it is\n"), nil }
 
+func (texts) Unread(context.Context, ...string) ([]klips.UnreadLine, error) { return nil, nil }
+
 func TestListing(t *testing.T) {
 	w := clitest.World{In: strings.NewReader("spi\neroute\nspi --help\n")}
-	w.Wrap = func(s klips.Stack) klips.Stack { return texts{s} }
+	w.Wrap = func(s *clitest.Stack) klips.Stack { return serial.New(texts{s}) }
 	r := clitest.Run(App(), w, "-")
 	if !strings.HasPrefix(r.Out, "as it is\nas it is\nipsec spi: make, remove") || r.Status != 0 {
 		t.Errorf("status %d, %s%s", r.Status, r.Out, r.Err)
@@ -206,7 +214,7 @@ func TestListing(t *testing.T) {
 }
 
 // interrupting sends the signal while it makes an SA.
-type interrupting struct{ klips.Stack }
+type interrupting struct{ *clitest.Stack }
 
 func (s interrupting) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	syscall.Kill(os.Getpid(), syscall.SIGINT)
@@ -219,7 +227,7 @@ func TestInterrupt(t *testing.T) {
 	defer out.Close()
 	go io.WriteString(out, tunSA)
 	s := &clitest.Stack{}
-	r := clitest.Run(App(), clitest.World{In: in, Stack: s, Wrap: func(s klips.Stack) klips.Stack { return interrupting{s} }}, "-")
+	r := clitest.Run(App(), clitest.World{In: in, Stack: s, Wrap: func(s *clitest.Stack) klips.Stack { return serial.New(interrupting{s}) }}, "--keep-going", "-")
 	if want := "ipsec batch: interrupted; 1 command was done\n"; r.Err != want || r.Status != cli.ExitFailed || len(s.Messages) != 1 || s.Closed != 1 {
 		t.Errorf("status %d, %d messages, closed %d, %q, want %q", r.Status, len(s.Messages), s.Closed, r.Err, want)
 	}

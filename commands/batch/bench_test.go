@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -45,7 +46,7 @@ func runOnEngine(t testing.TB, file string) *engine.Engine {
 	}
 	env := &cli.Env{Name: "ipsec batch", Out: io.Discard, Err: os.Stderr,
 		Getenv: func(string) string { return "" },
-		Stack:  func(context.Context) (klips.Stack, error) { return open{e}, nil }}
+		Stack:  func(context.Context) (klips.Stack, error) { return serial.New(open{e}), nil }}
 	if err := batch.App().Run(t.Context(), env, []string{file}); err != nil {
 		t.Fatal(err)
 	}

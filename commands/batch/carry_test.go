@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A dropping is a stack that takes AH over IPv6 and drops its packets.
@@ -30,7 +31,7 @@ func TestCarryFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &clitest.Stack{}
-	r := clitest.Run(App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return dropping{s} }}, "f")
+	r := clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(dropping{s}) }}, "f")
 	const want = "ipsec batch: f:2: ipsec spi: note: ah0x101@2001:db8::2: the kernel takes AH over IPv6 and drops its packets"
 	if r.Status != 0 || len(s.Messages) != 3 || !strings.HasPrefix(r.Err, want) || strings.Count(r.Err, "\n") != 1 {
 		t.Errorf("status %d, %d messages, %q, want %q", r.Status, len(s.Messages), r.Err, want)

@@ -30,7 +30,7 @@ func (x *executor) advise(ctx context.Context) {
 	}
 	env := *x.env
 	env.Err = &x.err
-	for _, n := range cli.Notes(ctx, x.conn.stack, list) {
+	for _, n := range cli.Notes(ctx, x.stack, list) {
 		x.line, env.Name = checks[n.Check].line, checks[n.Check].name
 		cli.Notef(&env, "%s", n.Text)
 	}

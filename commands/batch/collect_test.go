@@ -12,10 +12,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 func newModel() *klipstest.Model {
@@ -23,86 +25,40 @@ func newModel() *klipstest.Model {
 		func(name string) (int, bool) { return 1500, name == "eth0" })
 }
 
-// A collector is a model that collects changes.
-type collector struct {
+// A fickle is a stack that refuses one change for a reason that nobody can know before.
+type fickle struct {
 	*klipstest.Model
-	blind   bool     // refuses nothing before it is carried out
-	commits int      // with something in them
-	heard   chan int // if not nil: gets the length of each commit
+	left    int // changes until then; negative: never
+	asked   [][]klips.Change
+	heard   chan int // if not nil: gets the number of changes of each Apply
+	refused klips.Change
 }
 
-func (c *collector) Collect() klips.Collection { return &collection{stack: c} }
+func (f *fickle) stack() klips.Stack { return fickleStack{serial.New(f.Model), f} }
 
-type collection struct {
-	stack *collector
-	list  []func(klips.Changes) error
+type fickleStack struct {
+	klips.Stack
+	f *fickle
 }
 
-func (c *collection) Len() int { return len(c.list) }
-
-func (c *collection) Commit(_ context.Context, n int) (int, error) {
-	l := c.list[:n]
-	c.list = nil
-	if n > 0 {
-		c.stack.commits++
-		if c.stack.heard != nil {
-			c.stack.heard <- n
-		}
+func (s fickleStack) Apply(ctx context.Context, changes ...klips.Change) (r klips.Result, err error) {
+	s.f.asked = append(s.f.asked, changes)
+	if s.f.heard != nil {
+		s.f.heard <- len(changes)
 	}
-	for i, f := range l {
-		if err := f(c.stack.Model); err != nil {
-			return i, err
+	for _, c := range changes {
+		if s.f.left == 0 {
+			s.f.left, s.f.refused = -1, c
+			return r, &klips.OpError{Op: c.Op(), Object: c.Object(), Err: syscall.ENOMEM}
 		}
+		s.f.left--
+		o, err := klips.Do(ctx, s.Stack, c)
+		if err != nil {
+			return r, err
+		}
+		r.Outcomes = append(r.Outcomes, o)
 	}
-	return n, nil
-}
-
-func (c *collection) take(f func(klips.Changes) error) error {
-	if !c.stack.blind {
-		m := c.stack.Clone()
-		for _, f := range c.list {
-			f(m)
-		}
-		if err := f(m); err != nil {
-			return err
-		}
-	}
-	c.list = append(c.list, f)
-	return nil
-}
-
-func (c *collection) AddSA(ctx context.Context, spec *klips.SASpec) error {
-	s := *spec
-	s.EncKey, s.AuthKey = append([]byte(nil), s.EncKey...), append([]byte(nil), s.AuthKey...)
-	return c.take(func(m klips.Changes) error { return m.AddSA(ctx, &s) })
-}
-
-func (c *collection) DeleteSA(ctx context.Context, id klips.SAID) error {
-	return c.take(func(m klips.Changes) error { return m.DeleteSA(ctx, id) })
-}
-
-func (c *collection) ClearSAs(ctx context.Context) error {
-	return c.take(func(m klips.Changes) error { return m.ClearSAs(ctx) })
-}
-
-func (c *collection) Group(ctx context.Context, ids []klips.SAID) error {
-	return c.take(func(m klips.Changes) error { return m.Group(ctx, ids) })
-}
-
-func (c *collection) Ungroup(ctx context.Context, id klips.SAID) error {
-	return c.take(func(m klips.Changes) error { return m.Ungroup(ctx, id) })
-}
-
-func (c *collection) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
-	return c.take(func(m klips.Changes) error { return m.SetEroute(ctx, e, op) })
-}
-
-func (c *collection) DeleteEroute(ctx context.Context, s klips.Selector) error {
-	return c.take(func(m klips.Changes) error { return m.DeleteEroute(ctx, s) })
-}
-
-func (c *collection) ClearEroutes(ctx context.Context) error {
-	return c.take(func(m klips.Changes) error { return m.ClearEroutes(ctx) })
+	return r, nil
 }
 
 // anyLine draws a command that is right or wrong, possible or not.
@@ -143,74 +99,136 @@ func nextLine(i int) string {
 
 var refs = regexp.MustCompile(`ref=[0-9]+`)
 
-// TestCollect runs random files line by line and collected: who looks on cannot
-// tell which it was.
-func TestCollect(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
+// randomFile draws a file; of a tidy one most can be done.
+func randomFile(r *rand.Rand) string {
+	var b strings.Builder
+	tidy := r.IntN(3) > 0
+	for i := range 1 + r.IntN(60) {
+		line := anyLine(r)
+		if tidy && r.IntN(100) > 0 {
+			line = nextLine(i)
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
+
+// runText runs a text as a file or through a pipe.
+func runText(t *testing.T, s klips.Stack, text string, args ...string) clitest.Result {
+	t.Helper()
+	w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return s }}
+	if args[len(args)-1] == "-" {
+		w.In = strings.NewReader(text)
+	} else if err := os.WriteFile(args[len(args)-1], []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return clitest.Run(App(), w, args...)
+}
+
+// Random files are done as a whole, or the tables are as before; what the stack cannot
+// take back is named. With --keep-going, and when all can be done, the tables are those
+// that the commands make one by one, and so is what is printed.
+func TestAllOrNone(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
 	file := filepath.Join(t.TempDir(), "f")
-	lines, commits, failed := 0, 0, 0
+	lines, asked, done, taken := 0, 0, 0, 0
 	for range 400 {
-		var b strings.Builder
-		tidy := r.IntN(3) > 0 // a file of which most can be done
-		for i := range 1 + r.IntN(60) {
-			line := anyLine(r)
-			if tidy && r.IntN(100) > 0 {
-				line = nextLine(i)
+		before := newModel()
+		// A device keeps the MTU that it was given when it was attached.
+		for _, line := range []string{"tncfg --attach --virtual ipsec0 --physical eth0", "tncfg --detach --virtual ipsec0"} {
+			if !runOne(t, serial.New(before), understood(line)) {
+				t.Fatal(line)
 			}
-			b.WriteString(line + "\n")
-			lines++
 		}
-		text := b.String()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+		for range r.IntN(6) {
+			runOne(t, serial.New(before), understood(anyLine(r)))
 		}
-		args := [][]string{{file}, {"--keep-going", file}, {"-"}, {"--keep-going", "-"}}[r.IntN(4)]
-		run := func(s klips.Stack) clitest.Result {
-			w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}
-			if args[len(args)-1] == "-" {
-				w.In = strings.NewReader(text)
+		text := randomFile(r)
+		lines += strings.Count(text, "\n")
+		one := &klipstest.Model{Model: before.Model.Clone()}
+		failed := 0
+		for line := range strings.Lines(text) {
+			if !runOne(t, serial.New(one), understood(line)) {
+				failed++
 			}
-			return clitest.Run(App(), w, args...)
 		}
-		model := newModel()
-		want := run(model)
-		if want.Status != 0 {
-			failed++
+		fresh := func() *fickle {
+			return &fickle{Model: &klipstest.Model{Model: before.Model.Clone()}, left: -1}
 		}
-		for _, blind := range []bool{false, true} {
-			c := &collector{Model: newModel(), blind: blind}
-			got := run(c)
-			// Refused SAs take references of the model.
-			got.Out, want.Out = refs.ReplaceAllString(got.Out, "ref=N"), refs.ReplaceAllString(want.Out, "ref=N")
-			commits += c.commits
-			if got.Out != want.Out || got.Err != want.Err || got.Status != want.Status {
-				t.Fatalf("batch %v, blind %v, of\n%s\n got status %d\n%s%s\nwant status %d\n%s%s", args, blind, text,
-					got.Status, got.Out, got.Err, want.Status, want.Out, want.Err)
+		same := func(how string, want, got *klipstest.Model) {
+			t.Helper()
+			if d, err := klipstest.SameTables(t.Context(), want, got); d != "" || err != nil {
+				t.Fatalf("%s, of\n%s\nthe tables differ: %s %v", how, text, d, err)
 			}
-			if d, err := klipstest.SameTables(t.Context(), model, c.Model); d != "" || err != nil {
-				t.Fatalf("batch %v, blind %v, of\n%s\nthe tables differ: %s %v", args, blind, text, d, err)
+		}
+		all := fresh()
+		whole := runText(t, all.stack(), text, [...]string{file, "-"}[r.IntN(2)])
+		for _, l := range all.asked {
+			asked += min(1, len(l))
+		}
+		going := fresh()
+		kept := runText(t, going.stack(), text, "--keep-going", [...]string{file, "-"}[r.IntN(2)])
+		same("with --keep-going", one, going.Model)
+		if failed > 0 {
+			same("when one is refused", before, all.Model)
+			if whole.Status == 0 || kept.Status == 0 || len(all.asked) > 0 {
+				t.Fatalf("status %d and %d with --keep-going, asked %v, of\n%s", whole.Status, kept.Status, all.asked, text)
 			}
+			continue
+		}
+		done++
+		same("all", one, all.Model)
+		if whole.Status != 0 || kept.Status != 0 || refs.ReplaceAllString(whole.Out, "") != refs.ReplaceAllString(kept.Out, "") {
+			t.Fatalf("status %d\n%s%s\nwith --keep-going %d\n%s%s", whole.Status, whole.Out, whole.Err, kept.Status, kept.Out, kept.Err)
+		}
+		bad := fresh()
+		bad.left = r.IntN(strings.Count(text, "\n"))
+		late := runText(t, bad.stack(), text, file)
+		if bad.refused == nil {
+			continue // so many changes there are not
+		}
+		if late.Status != 1 {
+			t.Fatalf("status %d when the stack refuses %v: %s", late.Status, bad.refused, late.Err)
+		}
+		if strings.Contains(late.Err, "not taken back: ") {
+			taken++
+			continue
+		}
+		same(fmt.Sprint("when the stack refuses ", bad.refused), before, bad.Model)
+		if !strings.HasSuffix(late.Err, "note: nothing was done\n") {
+			t.Fatalf("%q when the stack refuses %v", late.Err, bad.refused)
 		}
 	}
-	if commits*5 > lines || failed < 100 || failed > 300 {
-		t.Errorf("%d lines in %d commits, %d of 400 files failed; the test says little", lines, commits, failed)
+	if asked*5 > lines || done < 50 || done > 350 || taken > 200 {
+		t.Errorf("%d lines asked for in %d parts, %d of 400 files done, %d not taken back; the test says little", lines, asked, done, taken)
 	}
 }
 
-// TestPause: what comes through a pipe is carried out when no more comes, and
-// when an interrupt ends the file what has not been carried out is not counted.
+// understood returns the command of a line.
+func understood(line string) command {
+	c, err := newReader(strings.NewReader(line)).next()
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// TestPause: with --keep-going, what comes through a pipe is carried out when no more
+// comes, and when an interrupt ends the file what has not been carried out is not counted.
 func TestPause(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()
-	c := &collector{Model: newModel(), heard: make(chan int)}
+	c := &fickle{Model: newModel(), left: -1, heard: make(chan int)}
 	ended := make(chan clitest.Result)
 	go func() {
-		ended <- clitest.Run(App(), clitest.World{In: in, Wrap: func(klips.Stack) klips.Stack { return c }}, "-")
+		ended <- clitest.Run(App(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return c.stack() }}, "--keep-going", "-")
 	}()
-	for range 2 {
-		io.WriteString(out, strings.ReplaceAll(tunSA, "0x100", fmt.Sprintf("0x%x", 0x100+c.commits)))
+	for i := range 2 {
+		io.WriteString(out, strings.ReplaceAll(tunSA, "0x100", fmt.Sprintf("0x%x", 0x100+i)))
 		if n := <-c.heard; n != 1 {
-			t.Fatalf("%d changes in a commit, want 1", n)
+			t.Fatalf("%d changes at once, want 1", n)
 		}
 	}
 	syscall.Kill(os.Getpid(), syscall.SIGINT)
@@ -220,5 +238,42 @@ func TestPause(t *testing.T) {
 	}
 	if l, _ := c.SAs(t.Context()); len(l) != 2 {
 		t.Errorf("%d SAs, want 2", len(l))
+	}
+}
+
+// TestCommit: what comes through a pipe is carried out at a line commit, and at the end.
+func TestCommit(t *testing.T) {
+	in, out := io.Pipe()
+	c := &fickle{Model: newModel(), left: -1, heard: make(chan int)}
+	ended := make(chan clitest.Result)
+	go func() {
+		ended <- clitest.Run(App(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return c.stack() }}, "-")
+	}()
+	io.WriteString(out, tunSA+espSA+"commit\n")
+	if n := <-c.heard; n != 2 {
+		t.Fatalf("%d changes at commit, want 2", n)
+	}
+	io.WriteString(out, group+route)
+	out.Close()
+	if n := <-c.heard; n != 2 {
+		t.Fatalf("%d changes at the end, want 2", n)
+	}
+	if r := <-ended; r.Status != 0 || r.Err != "" {
+		t.Errorf("status %d, %q", r.Status, r.Err)
+	}
+}
+
+// TestNotTakenBack: what a stack cannot take back is named.
+func TestNotTakenBack(t *testing.T) {
+	f := &fickle{Model: newModel(), left: -1}
+	file := filepath.Join(t.TempDir(), "f")
+	if r := runText(t, f.stack(), tunSA+espSA, file); r.Status != 0 {
+		t.Fatal(r.Err)
+	}
+	f.left = 1
+	r := runText(t, f.stack(), "spi --del --said tun0x100@192.0.2.2\n"+route, file)
+	const want = "note: not taken back: delete SA tun0x100@192.0.2.2: no stack can\n"
+	if r.Status != 1 || !strings.HasSuffix(r.Err, want) {
+		t.Errorf("status %d, %q, want %q at the end", r.Status, r.Err, want)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A flowStack notes requests as texts.
@@ -43,7 +44,7 @@ func (s *flowStack) ClearEroutes(context.Context) error {
 }
 
 func run(s *flowStack, line string) clitest.Result {
-	w := clitest.World{Resolver: clitest.Names, Wrap: func(klips.Stack) klips.Stack { return s }}
+	w := clitest.World{Resolver: clitest.Names, Wrap: func(*clitest.Stack) klips.Stack { return serial.New(s) }}
 	return clitest.Run(eroute.App(), w, strings.Fields(line)...)
 }
 

@@ -45,22 +45,10 @@ var parserTable = sync.OnceValue(options)
 // A request is a command line that has been understood.
 type request struct {
 	cli.Common
+	cli.Plain
 	by     string // the option that chose the action; "" is a listing
 	eroute klips.Eroute
 	notes  []string // for the user, if the request is made
-}
-
-// op is the operation of an action that sets something.
-func (r *request) op() klips.ErouteOp {
-	switch r.by {
-	case "replace":
-		return klips.ErouteReplace
-	case "addin":
-		return klips.ErouteAddIn
-	case "replacein":
-		return klips.ErouteReplaceIn
-	}
-	return klips.ErouteAdd
 }
 
 // A parser collects options. The texts of those that have a value are kept in

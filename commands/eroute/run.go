@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"syscall"
 
@@ -32,7 +33,7 @@ func App() *cli.App {
 		},
 		Options: options(),
 		Notes:   notes,
-		Run:     run,
+		Parse:   command,
 	}
 }
 
@@ -43,50 +44,72 @@ func notes() string {
 		"first of its group. Packets without an eroute are dropped.\n"
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	req, err := parse(env, args)
-	var app *cli.App
-	if req.Help { // nothing else needs it, and it takes time to make
-		app = App()
+	if req.by == "" {
+		return req.Command(env, App, err, cli.Reader(req.list))
 	}
-	stack, err := req.Open(ctx, env, app, err)
-	if stack == nil {
-		return err
-	}
-	defer stack.Close()
+	return req.Command(env, App, err, req)
+}
+
+func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
+	req.DebugStack(env, s)
+	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_eroute", About: "eroutes", Want: klips.Want{Eroutes: true},
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteEroute(w, t.Eroutes) }})
+}
+
+// Run makes or removes an eroute, removes all, or sets an inbound policy.
+func (req *request) Run(ctx context.Context, env *cli.Env) error { return cli.Change(ctx, env, req) }
+
+// policy reports whether the command sets an inbound policy.
+func (req *request) policy() bool { return req.by == "addin" || req.by == "replacein" }
+
+// Changes returns one change.
+func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]klips.Change, error) {
+	req.DebugStack(env, s)
 	for _, note := range req.notes {
 		cli.Notef(env, "%s", note)
 	}
 	flow := flowText(req.eroute.Selector)
 	switch req.by {
-	case "":
-		return listing.Print(ctx, env, stack, listing.Table[[]klips.Eroute]{
-			Name: "ipsec_eroute", About: "eroutes", Read: klips.Stack.Eroutes, Write: procfs.WriteEroute})
 	case "clear":
 		req.Debugf(env, "remove all eroutes")
-		return explain.Error(explain.ClearEroutes, "", stack.ClearEroutes(ctx))
+		return []klips.Change{klips.ClearEroutes{}}, nil
 	case "del":
 		req.Debugf(env, "remove %s", flow)
-		return explain.Error(explain.DeleteEroute, flow, stack.DeleteEroute(ctx, req.eroute.Selector))
+		return []klips.Change{klips.DeleteEroute{Selector: req.eroute.Selector}}, nil
 	}
 	req.Debugf(env, "%s %s => %s", req.by, flow, req.eroute.ID)
-	op, object := explain.AddEroute, flow
-	switch req.op() {
-	case klips.ErouteReplace:
-		op = explain.ReplaceEroute
-	case klips.ErouteAddIn, klips.ErouteReplaceIn:
-		op, object = explain.SetPolicy, req.eroute.ID.String()
-		if req.eroute.Proto != 0 && !stack.Has(klips.CapTransportPolicy) {
-			cli.Notef(env, "on this stack an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it")
-		}
+	if !req.policy() {
+		return []klips.Change{klips.SetEroute{Eroute: req.eroute, Replace: req.by == "replace"}}, nil
 	}
-	if err := stack.SetEroute(ctx, req.eroute, req.op()); err != nil {
-		if op == explain.SetPolicy {
-			err = policyError(ctx, stack, req.eroute.ID, err)
-		}
-		return explain.Error(op, object, err)
+	if req.eroute.Proto != 0 && !s.Info().Has(klips.CapTransportPolicy) {
+		cli.Notef(env, "on this stack an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it")
 	}
-	env.Check(ctx, stack, advice.Eroute(req.eroute, req.op()))
+	return []klips.Change{klips.SetPolicy{ID: req.eroute.ID, Policy: req.eroute.Selector, Replace: req.by == "replacein"}}, nil
+}
+
+// Refused words an error of the change.
+func (req *request) Refused(ctx context.Context, s klips.Stack, err error) error {
+	flow := flowText(req.eroute.Selector)
+	switch req.by {
+	case "clear":
+		return explain.Error(explain.ClearEroutes, "", err)
+	case "del":
+		return explain.Error(explain.DeleteEroute, flow, err)
+	case "replace":
+		return explain.Error(explain.ReplaceEroute, flow, err)
+	case "addin", "replacein":
+		return explain.Error(explain.SetPolicy, req.eroute.ID.String(), policyError(ctx, s, req.eroute.ID, err))
+	}
+	return explain.Error(explain.AddEroute, flow, err)
+}
+
+// Done looks for reasons why the eroute will send no packets on.
+func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, _ []klips.Outcome) error {
+	if req.by != "clear" && req.by != "del" {
+		env.Check(ctx, s, advice.Eroute(req.eroute, req.policy()))
+	}
 	return nil
 }
 

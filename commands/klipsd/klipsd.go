@@ -39,13 +39,11 @@ func App() *cli.App {
 			{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when ready", Hidden: true},
 			{Name: "take-over", Help: "go on with all that the daemon has that runs, which ends", Hidden: true},
 		}, cli.CommonOptions()...),
-		Run: run,
+		Parse: command,
 	}
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
-	// A terminal that closes and a log that nobody reads any more end no daemon.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	var common cli.Common
 	readyFD, takeOver := -1, false
 	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
@@ -60,9 +58,15 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		readyFD = int(n)
 		return nil
 	})
-	if done, err := common.Begin(env, App(), err); done {
-		return err
-	}
+	return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
+		return run(ctx, env, common.Debug, readyFD, takeOver)
+	}))
+}
+
+// run is the daemon.
+func run(ctx context.Context, env *cli.Env, debug bool, readyFD int, takeOver bool) error {
+	// A terminal that closes and a log that nobody reads any more end no daemon.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	var ready func()
 	if readyFD >= 0 {
 		ready = func() { background.Ready(readyFD) }
@@ -79,7 +83,7 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 		Statedir: environ.Statedir(env.Getenv),
 		Version:  env.Version,
 		Log:      slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Debug:    common.Debug,
+		Debug:    debug,
 		TakeOver: takeOver,
 		Memory:   memory.Bound(memory.Limit("/"), engine.BaseMemory),
 		Ready:    ready,

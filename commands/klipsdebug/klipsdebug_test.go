@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/klipsdebug"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A debugStack notes changes of the masks.
@@ -27,7 +28,7 @@ func (s *debugStack) SetDebug(_ context.Context, c klips.DebugChange) error {
 }
 
 func run(s *debugStack, line string) clitest.Result {
-	w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}
+	w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(s) }}
 	return clitest.Run(klipsdebug.App(), w, strings.Fields(line)...)
 }
 

@@ -63,6 +63,7 @@ func areaNames(set bool) []string {
 // A request is a command line that has been understood.
 type request struct {
 	cli.Common
+	cli.Plain
 	by     string // the option that chose the action; "" is a listing
 	change klips.DebugChange
 }

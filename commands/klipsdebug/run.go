@@ -4,6 +4,7 @@ package klipsdebug
 
 import (
 	"context"
+	"io"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
@@ -19,21 +20,35 @@ func App() *cli.App {
 		Short:    "set and list what the stack says of its work",
 		Synopsis: []string{"", "{--set | --clear} AREA", "--all", "--none"},
 		Options:  options(),
-		Run:      run,
+		Parse:    command,
 	}
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	req, err := parse(env, args)
-	stack, err := req.Open(ctx, env, App(), err)
-	if stack == nil {
-		return err
+	if req.by == "" {
+		return req.Command(env, App, err, cli.Reader(req.list))
 	}
-	defer stack.Close()
-	if req.by != "" {
-		req.Debugf(env, "change masks: set %v, masks %x", req.change.Set, req.change.Masks)
-		return explain.Error(explain.SetDebug, "", stack.SetDebug(ctx, req.change))
-	}
-	return listing.Print(ctx, env, stack, listing.Table[klips.Debug]{
-		Name: "ipsec_klipsdebug", About: "debug masks", Read: klips.Stack.Debug, Write: procfs.WriteKlipsdebug})
+	return req.Command(env, App, err, req)
+}
+
+func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
+	req.DebugStack(env, s)
+	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_klipsdebug", About: "debug masks", Want: klips.Want{Debug: true},
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteKlipsdebug(w, t.Debug) }})
+}
+
+// Run changes masks.
+func (req *request) Run(ctx context.Context, env *cli.Env) error { return cli.Change(ctx, env, req) }
+
+// Changes returns one change.
+func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]klips.Change, error) {
+	req.DebugStack(env, s)
+	req.Debugf(env, "change masks: set %v, masks %x", req.change.Set, req.change.Masks)
+	return []klips.Change{klips.SetDebug{DebugChange: req.change}}, nil
+}
+
+// Refused words an error of the change.
+func (req *request) Refused(_ context.Context, _ klips.Stack, err error) error {
+	return explain.Error(explain.SetDebug, "", err)
 }

@@ -33,7 +33,7 @@ func App() *cli.App {
 		Options: append([]getopt.Option{
 			{Name: "json", Help: "print everything as one JSON object"},
 		}, cli.CommonOptions()...),
-		Run: run,
+		Parse: command,
 	}
 }
 
@@ -50,18 +50,20 @@ type view struct {
 	listing.Oddities
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	var common cli.Common
 	asJSON := false
 	err := common.Parse(App().Options, args, 0, func(name, _ string) error {
 		asJSON = name == "json"
 		return nil
 	})
-	s, err := common.Open(ctx, env, App(), err)
-	if s == nil {
-		return err
-	}
-	defer s.Close()
+	return common.Command(env, App, err, cli.Reader(func(ctx context.Context, env *cli.Env, s klips.Stack) error {
+		common.DebugStack(env, s)
+		return show(ctx, env, s, asJSON)
+	}))
+}
+
+func show(ctx context.Context, env *cli.Env, s klips.Stack, asJSON bool) error {
 	v, err := read(ctx, s)
 	if err != nil {
 		return err
@@ -86,25 +88,25 @@ func orNone[T any](l []T) []T {
 }
 
 func read(ctx context.Context, s klips.Stack) (v view, err error) {
-	v.Stack, v.Time = s.Name(), time.Now()
+	v.Stack, v.Time = s.Info().Name, time.Now()
 	v.Host, _ = os.Hostname()
-	if v.Eroutes, err = s.Eroutes(ctx); err != nil {
+	if v.Eroutes, err = klips.ReadEroutes(ctx, s); err != nil {
 		return v, explain.Error(explain.List, "eroutes", err)
 	}
-	if v.SAs, err = s.SAs(ctx); err != nil {
+	if v.SAs, err = klips.ReadSAs(ctx, s); err != nil {
 		return v, explain.Error(explain.List, "SAs", err)
 	}
-	if v.Devices, err = s.Devices(ctx); err != nil {
+	if v.Devices, err = klips.ReadDevices(ctx, s); err != nil {
 		return v, explain.Error(explain.List, "devices", err)
 	}
 	if v.Oddities, err = listing.ReadOddities(ctx, s, v.SAs); err != nil {
 		return v, explain.Error(explain.List, "tables", err)
 	}
-	if o, ok := klips.As[klips.Shared](s); ok {
-		if v.Foreign, err = o.Foreign(ctx); err != nil {
-			return v, explain.Error(explain.List, "what other programs have made", err)
-		}
+	t, err := s.Snapshot(ctx, klips.Want{Foreign: true})
+	if err != nil {
+		return v, explain.Error(explain.List, "what other programs have made", err)
 	}
+	v.Foreign = t.Foreign
 	if v.Routes, err = routes.List(); err != nil {
 		return v, explain.Error(explain.List, "routes", err)
 	}

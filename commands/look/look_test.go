@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 func said(t *testing.T, text string) klips.SAID {
@@ -156,7 +157,7 @@ func (s *broken) Foreign(context.Context) ([]string, error) {
 // in words.
 func TestBroken(t *testing.T) {
 	for _, table := range []string{"eroutes", "SAs", "devices", "what other programs have made"} {
-		r := clitest.Run(App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return &broken{table: table} }})
+		r := clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(&broken{table: table}) }})
 		if want := "ipsec look: " + table + ": cannot be listed: not permitted; run it as root (CAP_NET_ADMIN is needed)\n"; r.Err != want || r.Out != "" || r.Status != cli.ExitFailed {
 			t.Errorf("status %d, %q, %q, want %q", r.Status, r.Out, r.Err, want)
 		}

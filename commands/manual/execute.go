@@ -51,15 +51,22 @@ func applets(name string) *cli.App {
 	return eroute.App()
 }
 
+// command reads the arguments of a step. env is what its applet is called with.
+func (x *executor) command(s *step) (c cli.Command, env *cli.Env, err error) {
+	world := *x.env
+	world.Name = "ipsec " + s.args[0]
+	c, err = applets(s.args[0]).Parse(&world, s.args[1:])
+	return c, &world, err
+}
+
 // try has the applets read the arguments of all steps, and changes nothing.
-func (x *executor) try(ctx context.Context) error {
+func (x *executor) try() error {
 	for i := range x.plan.steps {
 		s := &x.plan.steps[i]
 		if s.args == nil {
 			continue
 		}
-		env := *x.env
-		if err := cli.Try(ctx, &env, applets(s.args[0]), s.args[1:]); err != nil {
+		if _, _, err := x.command(s); err != nil {
 			return s.failed(err)
 		}
 	}
@@ -103,10 +110,12 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 			return nil, s.failed(err)
 		}
 	default:
-		env := *x.env
-		env.Name = "ipsec " + s.args[0]
-		// A request that has been sent is waited for: what it did must be known.
-		if err := applets(s.args[0]).Run(context.WithoutCancel(ctx), &env, s.args[1:]); err != nil {
+		c, env, err := x.command(s)
+		if err == nil {
+			// A request that has been sent is waited for: what it did must be known.
+			err = c.Run(context.WithoutCancel(ctx), env)
+		}
+		if err != nil {
 			return nil, s.failed(err)
 		}
 	}

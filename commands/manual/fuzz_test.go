@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // samples are files in the shapes that public ones have.
@@ -149,10 +150,10 @@ func tryOut(t *testing.T, c *configuration, k *connection, check func(err error,
 	var errOut bytes.Buffer
 	env := &cli.Env{
 		Name: "ipsec manual", Out: io.Discard, Err: &errOut, Getenv: func(string) string { return "" },
-		Stack: func(context.Context) (klips.Stack, error) { return b.model, nil },
+		Stack: func(context.Context) (klips.Stack, error) { return serial.New(b.model), nil },
 	}
 	x := &executor{caller: env, env: env, conn: k, net: &b.table, trace: true, plan: makePlan(k, "up", nil)}
-	if err := x.try(ctx); err != nil {
+	if err := x.try(); err != nil {
 		check(err, false)
 		return
 	}

@@ -93,28 +93,28 @@ func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) 
 		return nil, err
 	}
 	defer stack.Close()
-	g, ok := klips.As[klips.Guardian](stack)
+	guards := stack.Info().Has(klips.CapGuard)
 	switch {
-	case !ok && s.remove:
+	case !guards && s.remove:
 		return nil, syscall.ENOENT
-	case !ok:
+	case !guards:
 		return nil, nil
 	}
 	// A request that has been sent is waited for: what it did must be known.
 	ctx = context.WithoutCancel(ctx)
 	if s.remove {
-		err := g.Unguard(ctx, s.guard.Selector)
+		_, err := klips.Do(ctx, stack, klips.RemoveGuard{Selector: s.guard.Selector})
 		if errors.Is(err, syscall.EOPNOTSUPP) {
 			err = syscall.ENOENT // it was not guarded then
 		}
 		return nil, explain.Error(explain.Unguard, s.guard.Selector.String(), err)
 	}
-	was, err := g.Guard(ctx, *s.guard)
+	o, err := klips.Do(ctx, stack, klips.SetGuard{Guard: *s.guard})
 	switch {
 	case errors.Is(err, syscall.EOPNOTSUPP):
 		x.note("this kernel has no usable nftables: without it, routes alone keep %s from leaving in clear, and nothing keeps the answers from coming so", prefixText(s.guard.Dst))
 		return nil, nil
-	case err != nil || was:
+	case err != nil || o.Before:
 		return nil, explain.Error(explain.Guard, s.guard.Selector.String(), err)
 	}
 	return []step{{guard: s.guard, remove: true, ifExists: true}}, nil

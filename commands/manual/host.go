@@ -210,7 +210,7 @@ func (s system) identities(bindings []binding) (own, rest []identity, err error)
 	fallback := ""
 	// Without a stack there are the devices' own addresses.
 	if stack, err := s.env.Stack(s.ctx); err == nil {
-		devices, err := stack.Devices(s.ctx)
+		devices, err := klips.ReadDevices(s.ctx, stack)
 		stack.Close()
 		if err == nil {
 			for _, d := range devices {

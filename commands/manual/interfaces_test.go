@@ -7,6 +7,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // setup is the file of a tunnel with a line interfaces=.
@@ -110,7 +111,7 @@ func TestAttach(t *testing.T) {
 	b.model.devices["ipsec0"] = ""
 	h := left
 	h.noDefault = true
-	r := clitest.Run(app(h, &b.table), clitest.World{Wrap: func(klips.Stack) klips.Stack { return b.model }}, "--config", b.file, "--up", "t")
+	r := clitest.Run(app(h, &b.table), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(b.model) }}, "--config", b.file, "--up", "t")
 	if want := "config setup: interfaces: %defaultroute: this host has no default route; name the device, as in ipsec0=eth0\n"; r.Status != 1 || !strings.HasSuffix(r.Err, want) {
 		t.Errorf("no default route: status %d, %s", r.Status, r.Err)
 	}

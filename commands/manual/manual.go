@@ -53,7 +53,7 @@ func App() *cli.App {
 			{Name: "other", Help: "with --showonly: what the other end does"},
 		}, cli.CommonOptions()...),
 		Notes: notes,
-		Run:   run,
+		Parse: func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, nil, nil) },
 	}
 }
 
@@ -147,16 +147,18 @@ func together(a, b string) (op string, ok bool) {
 	return "", false
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
-	return runOn(ctx, env, args, system{ctx, env}, hostNetwork{})
+// command is the applet on a host, which can be a test's; nil: this one.
+func command(env *cli.Env, args []string, h host, n network) (cli.Command, error) {
+	r, err := parse(env, args)
+	return r.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
+		if h == nil {
+			h, n = system{ctx, env}, hostNetwork{}
+		}
+		return r.run(ctx, env, h, n)
+	}))
 }
 
-// runOn is run on a host that can be a test's.
-func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) error {
-	r, err := parse(env, args)
-	if done, err := r.Begin(env, App(), err); done {
-		return err
-	}
+func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) error {
 	if r.obsolete {
 		cli.Notef(env, "this form is obsolete; write --%s %s", r.operation, strings.Join(r.names, " "))
 	}
@@ -181,7 +183,7 @@ func runOn(ctx context.Context, env *cli.Env, args []string, h host, n network) 
 	}
 	x := newExecutor(env, k, n, r.show)
 	x.plan = makePlan(k, r.operation, nil)
-	if err := x.try(ctx); err != nil {
+	if err := x.try(); err != nil {
 		return about(c, err)
 	}
 	if r.showOnly {

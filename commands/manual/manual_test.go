@@ -2,7 +2,6 @@ package manual
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -23,6 +22,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A testHost is a host with addresses as in the texts "10.0.0.1@ipsec0".
@@ -84,7 +84,7 @@ var left = testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec0", "2001:db
 // app is the applet on a host and routes of the test.
 func app(h host, n network) *cli.App {
 	a := App()
-	a.Run = func(ctx context.Context, env *cli.Env, args []string) error { return runOn(ctx, env, args, h, n) }
+	a.Parse = func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, h, n) }
 	return a
 }
 
@@ -499,7 +499,7 @@ func newBench(t *testing.T, text string) *bench {
 }
 
 func (b *bench) run(line string) clitest.Result {
-	w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return b.model }}
+	w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(b.model) }}
 	args := strings.Fields(line)
 	if args[0] != "--renew" {
 		args = append([]string{"--config", b.file}, args...)

@@ -21,7 +21,7 @@ type snapshot struct {
 }
 
 func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
-	list, err := stack.SAs(ctx)
+	list, err := klips.ReadSAs(ctx, stack)
 	if err != nil {
 		return nil, fmt.Errorf("the list of SAs: %w", err)
 	}
@@ -30,11 +30,11 @@ func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
 		s.sas[sa.ID] = sa
 		s.groups[sa.ID] = []klips.SAID{sa.ID}
 	}
-	if p, ok := klips.As[klips.PartialTables](stack); ok {
-		if s.unread, err = p.Unread(ctx); err != nil {
-			return nil, fmt.Errorf("the tables: %w", err)
-		}
+	t, err := stack.Snapshot(ctx, klips.Want{Unread: klips.TextTables[:]})
+	if err != nil {
+		return nil, fmt.Errorf("the tables: %w", err)
 	}
+	s.unread = t.Unread
 	for _, l := range s.unread {
 		if l.Table == "ipsec_spi" && l.ID != (klips.SAID{}) && s.groups[l.ID] == nil {
 			s.groups[l.ID] = []klips.SAID{l.ID}
@@ -45,10 +45,10 @@ func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
 			s.join(sa.ID, next)
 		}
 	}
-	if s.eroutes, err = stack.Eroutes(ctx); err != nil {
+	if s.eroutes, err = klips.ReadEroutes(ctx, stack); err != nil {
 		return nil, fmt.Errorf("the list of eroutes: %w", err)
 	}
-	if s.devices, err = stack.Devices(ctx); err != nil {
+	if s.devices, err = klips.ReadDevices(ctx, stack); err != nil {
 		return nil, fmt.Errorf("the list of devices: %w", err)
 	}
 	return s, nil

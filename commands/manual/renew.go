@@ -90,7 +90,7 @@ func (x *renewal) run(ctx context.Context) error {
 		return err
 	}
 	moved := old.conn.me().addr != now.conn.me().addr
-	if err := now.try(ctx); err != nil {
+	if err := now.try(); err != nil {
 		return about(now.of, err)
 	}
 	if moved {

@@ -33,8 +33,8 @@ func look(ctx context.Context, stack klips.Stack, k *connection, n network) (*si
 	}
 	at := &situation{
 		snapshot: s, objects: k.objects(s),
-		past:   k.shunt == "" && !k.tun && !stack.Has(klips.CapTransportDevice),
-		admits: k.tun || stack.Has(klips.CapTransportPolicy),
+		past:   k.shunt == "" && !k.tun && !stack.Info().Has(klips.CapTransportDevice),
+		admits: k.tun || stack.Info().Has(klips.CapTransportPolicy),
 	}
 	if at.routes, err = n.list(); err != nil {
 		return nil, fmt.Errorf("the list of routes: %w", err)

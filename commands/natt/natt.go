@@ -33,11 +33,11 @@ func App() *cli.App {
 		Notes: func() string {
 			return "PORT is a UDP port, 4500 without one. The command ends when it is interrupted.\n"
 		},
-		Run: run,
+		Parse: command,
 	}
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	c := cli.Common{TakesOperands: true}
 	form := klips.NATTNonESP
 	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error {
@@ -48,28 +48,30 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	if err == nil && len(c.Operands) > 0 {
 		ports, err = parse(c.Operands)
 	}
-	stack, err := c.Open(ctx, env, App(), err)
-	if stack == nil {
-		return err
+	return c.Command(env, App, err, cli.Reader(func(ctx context.Context, env *cli.Env, s klips.Stack) error {
+		c.DebugStack(env, s)
+		return hold(ctx, env, s, ports, form)
+	}))
+}
+
+// hold holds ports until a signal ends that.
+func hold(ctx context.Context, env *cli.Env, s klips.Stack, ports []uint16, form klips.NATTType) error {
+	if !s.Info().Has(klips.CapHoldPort) {
+		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for the stacks xfrm and klips (--stack)", s.Info().Name)
 	}
-	defer stack.Close()
-	holder, ok := klips.As[klips.PortHolder](stack)
-	if !ok {
-		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for the stacks xfrm and klips (--stack)", stack.Name())
-	}
-	held := make([]klips.HeldPort, len(ports))
+	held := make([]klips.Outcome, len(ports))
 	for i, n := range ports {
-		if held[i], err = holder.HoldPort(ctx, n, form); err != nil {
+		var err error
+		if held[i], err = klips.Do(ctx, s, klips.HoldPort{Port: n, Form: form}); err != nil {
 			return fmt.Errorf("UDP port %d: %s", n, explain.Cause(err))
 		}
-		defer held[i].Close()
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := cli.Print(env, func(w io.Writer) error {
 		for i, n := range ports {
 			only := ""
-			if !held[i].IPv6() {
+			if held[i].OnlyIPv4 {
 				only = ", for IPv4 only"
 			}
 			fmt.Fprintf(w, "ESP is taken out of UDP port %d%s\n", n, only)

@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 func TestParse(t *testing.T) {
@@ -40,29 +41,23 @@ type holder struct {
 	log []string
 }
 
-func (s *holder) HoldPort(_ context.Context, port uint16, form klips.NATTType) (klips.HeldPort, error) {
+func (s *holder) HoldPort(_ context.Context, port uint16, form klips.NATTType) (onlyIPv4 bool, err error) {
 	if s.err != nil {
-		return nil, s.err
+		return false, s.err
 	}
 	s.log = append(s.log, fmt.Sprintf("hold %d %d", port, form))
-	return &held{s, port}, nil
+	return s.ip4, nil
 }
 
 func (*holder) PortTaken(context.Context, uint16) (bool, error) { return false, nil }
 
-type held struct {
-	s    *holder
-	port uint16
+func (s *holder) Close() error {
+	s.log = append(s.log, "close")
+	return s.Stack.Close()
 }
 
-func (h *held) IPv6() bool { return !h.s.ip4 }
-func (h *held) Close() error {
-	h.s.log = append(h.s.log, fmt.Sprintf("close %d", h.port))
-	return nil
-}
-
-func on(s klips.Stack, args ...string) clitest.Result {
-	return clitest.Run(App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}, args...)
+func on(s serial.Doer, args ...string) clitest.Result {
+	return clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(s) }}, args...)
 }
 
 // Only the stacks of a kernel need the command.
@@ -102,16 +97,16 @@ func TestHold(t *testing.T) {
 		args, out, log string
 		ip4            bool
 	}{
-		{"", "ESP is taken out of UDP port 4500\n", "hold 4500 2; close 4500", false},
-		{"--nonike 500", "ESP is taken out of UDP port 500, for IPv4 only\n", "hold 500 1; close 500", true},
-		{"1 2", "ESP is taken out of UDP port 1\nESP is taken out of UDP port 2\n", "hold 1 2; hold 2 2; close 2; close 1", false},
+		{"", "ESP is taken out of UDP port 4500\n", "hold 4500 2; close", false},
+		{"--nonike 500", "ESP is taken out of UDP port 500, for IPv4 only\n", "hold 500 1; close", true},
+		{"1 2", "ESP is taken out of UDP port 1\nESP is taken out of UDP port 2\n", "hold 1 2; hold 2 2; close", false},
 	} {
 		s := &holder{ip4: tt.ip4}
 		ctx, cancel := context.WithCancel(t.Context())
 		var out, errs bytes.Buffer
 		env := &cli.Env{Name: "ipsec natt", Err: &errs, Getenv: func(string) string { return "" },
 			Out:   writer(func(b []byte) (int, error) { cancel(); return out.Write(b) }), // as an interrupt that comes then
-			Stack: func(context.Context) (klips.Stack, error) { return s, nil }}
+			Stack: func(context.Context) (klips.Stack, error) { return serial.New(s), nil }}
 		err := App().Run(ctx, env, strings.Fields(tt.args))
 		if log := strings.Join(s.log, "; "); err != nil || out.String() != tt.out || errs.Len() != 0 || log != tt.log {
 			t.Errorf("natt %s: %v, %q, %q, %s; want %q, %s", tt.args, err, out.String(), errs.String(), log, tt.out, tt.log)

@@ -250,7 +250,7 @@ func (b *bench) run(cmd []string) {
 	if app == nil {
 		b.t.Fatalf("no applet %q", cmd)
 	}
-	r := clitest.Run(app(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return b.dial() }}, cmd[1:]...)
+	r := clitest.Run(app(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return b.dial() }}, cmd[1:]...)
 	if r.Status != 0 {
 		b.t.Fatalf("%q: %s", cmd, r.Err)
 	}
@@ -259,15 +259,15 @@ func (b *bench) run(cmd []string) {
 // listen opens one more socket, which hears all from now on.
 func (b *bench) listen(numbers []int) {
 	b.t.Helper()
-	var types []pfkey.SAType
+	var want klips.EventWant
 	for _, n := range numbers {
-		types = append(types, pfkey.SAType(n))
+		want.Register = append(want.Register, uint8(n))
 	}
 	c := b.dial()
 	if _, err := c.Status(b.t.Context()); err != nil { // or it might not be there yet
 		b.t.Fatal(err)
 	}
-	messages, err := c.Listen(context.Background(), types...)
+	messages, err := c.Events(context.Background(), want)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func (b *bench) listen(numbers []int) {
 				close(b.news)
 				return
 			}
-			b.news <- m
+			b.news <- m.PFKey
 		}
 	}()
 }

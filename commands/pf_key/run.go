@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
-	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // App returns the applet.
@@ -27,15 +27,17 @@ func App() *cli.App {
 			"--dumpfile FILE",
 		},
 		Options: options(),
-		Run:     run,
+		Parse:   command,
 	}
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	req, err := parse(env, args)
-	if done, err := req.Begin(env, App(), err); done {
-		return err
-	}
+	return req.Command(env, App, err, req)
+}
+
+// Run prints messages.
+func (req *request) Run(ctx context.Context, env *cli.Env) error {
 	p := &printer{env.Out, env.Name}
 	switch {
 	case req.dump != "":
@@ -78,7 +80,7 @@ func output(err error) error {
 }
 
 // listen registers with the stack. done ends that.
-func listen(ctx context.Context, env *cli.Env, req *request) (messages iter.Seq2[[]byte, error], done func(), err error) {
+func listen(ctx context.Context, env *cli.Env, req *request) (messages iter.Seq2[klips.Event, error], done func(), err error) {
 	stack, err := env.Stack(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -88,22 +90,25 @@ func listen(ctx context.Context, env *cli.Env, req *request) (messages iter.Seq2
 			stack.Close()
 		}
 	}()
-	req.Debugf(env, "stack %s, registering for %v", stack.Name(), req.satypes)
-	l, ok := stack.(pfkey.Listener)
-	if !ok {
-		return nil, nil, fmt.Errorf("stack %s has no PF_KEY messages to listen to; choose another one with --stack", stack.Name())
+	req.Debugf(env, "stack %s, registering for %v", stack.Info().Name, req.satypes)
+	if !stack.Info().Has(klips.CapEvents) {
+		return nil, nil, fmt.Errorf("stack %s has no PF_KEY messages to listen to; choose another one with --stack", stack.Info().Name)
 	}
-	if messages, err = l.Listen(ctx, req.satypes...); err != nil {
-		return nil, nil, fmt.Errorf("not registered with stack %s: %w", stack.Name(), err)
+	var want klips.EventWant
+	for _, t := range req.satypes {
+		want.Register = append(want.Register, uint8(t))
+	}
+	if messages, err = stack.Events(ctx, want); err != nil {
+		return nil, nil, fmt.Errorf("not registered with stack %s: %w", stack.Info().Name, err)
 	}
 	return messages, func() { stack.Close() }, nil
 }
 
 // follow prints messages until the stack ends, or a signal comes.
-func follow(ctx context.Context, p *printer, messages iter.Seq2[[]byte, error]) error {
-	for b, err := range messages {
+func follow(ctx context.Context, p *printer, messages iter.Seq2[klips.Event, error]) error {
+	for event, err := range messages {
 		if err == nil {
-			if err := p.message(b); err != nil {
+			if err := p.message(event.PFKey); err != nil {
 				return output(err)
 			}
 			continue

@@ -32,11 +32,11 @@ func App() *cli.App {
 			return "NUMBER is 1 to 20000 bits, rounded up to whole bytes. The output can stand\n" +
 				"behind --authkey and --enckey of ipsec spi.\n"
 		},
-		Run: run,
+		Parse: command,
 	}
 }
 
-func run(_ context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	c := cli.Common{TakesOperands: true}
 	continuous, bytes := false, false
 	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
@@ -48,13 +48,15 @@ func run(_ context.Context, env *cli.Env, args []string) error {
 		}
 		return nil
 	})
-	if done, err := c.Begin(env, App(), err); done {
-		return err
+	n := 0
+	if err == nil && !c.Help && !c.Version {
+		n, err = size(&c, bytes)
 	}
-	n, err := size(&c, bytes)
-	if err != nil {
-		return err
-	}
+	return c.Command(env, App, err, cli.Func(func(_ context.Context, env *cli.Env) error { return run(env, n, continuous) }))
+}
+
+// run prints a key of n bytes.
+func run(env *cli.Env, n int, continuous bool) error {
 	key := make([]byte, n)
 	rand.Read(key) // never fails: it ends the program instead
 	text := format(key, continuous)

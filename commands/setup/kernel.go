@@ -56,17 +56,16 @@ func (k kernel) start(ctx context.Context) error {
 // firstKnobs gives knobs the values that KLIPS' setup gave them, when the module
 // has just been loaded.
 func firstKnobs(ctx context.Context, s klips.Stack) error {
-	t, ok := klips.As[klips.Tunable](s)
-	if !ok {
+	if !s.Info().Has(klips.CapKnobs) {
 		return nil
 	}
-	knobs, err := t.Knobs(ctx)
-	set := map[string]int{}
-	for _, k := range knobs {
-		set[k.Name] = 1
-	}
+	t, err := s.Snapshot(ctx, klips.Want{Knobs: true})
 	if err == nil {
-		err = t.Set(ctx, set)
+		set := map[string]int{}
+		for _, k := range t.Knobs {
+			set[k.Name] = 1
+		}
+		_, err = klips.Do(ctx, s, klips.SetKnobs{Knobs: set})
 	}
 	if err != nil {
 		return fmt.Errorf("the module is loaded, but the knobs are not set: %s", explain.Cause(err))
@@ -89,18 +88,18 @@ func (k kernel) stop(ctx context.Context) error {
 	if err := k.clear(ctx, s); err != nil {
 		return err
 	}
-	if s.Name() == "klips" {
+	if s.Info().Name == "klips" {
 		// Its devices come and go with its module. As long as they are there, so
 		// are the routes into them, and packets are dropped.
 		return k.openAll()
 	}
-	devices, err := s.Devices(ctx)
+	devices, err := klips.ReadDevices(ctx, s)
 	if err != nil {
 		return explain.Error(explain.List, "devices", err)
 	}
 	for _, d := range devices {
 		// Some that are listed are not there as long as nobody attaches them.
-		if err := s.DeleteDevice(ctx, d.Name); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+		if _, err := klips.Do(ctx, s, klips.DeleteDevice{Virtual: d.Name}); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
 			return explain.Error(explain.DeleteDevice, d.Name, err)
 		}
 	}
@@ -110,23 +109,25 @@ func (k kernel) stop(ctx context.Context) error {
 // clear removes the eroutes and SAs and detaches the devices, in this order: what is
 // still routed into a virtual device is dropped then, and not sent in clear.
 func (k kernel) clear(ctx context.Context, s klips.Stack) error {
-	if r, ok := klips.As[klips.Registry](s); ok {
-		daemon, err := r.Registered(ctx)
-		if err != nil {
-			return explain.Error(explain.List, "key daemons", err)
-		}
-		if daemon {
-			return fmt.Errorf("a key daemon has registered with stack %s, and its SAs and eroutes would go too; "+
-				"nothing is changed: end it first, and each ipsec pf_key, which registers as well", s.Name())
-		}
+	t, err := s.Snapshot(ctx, klips.Want{Registered: true})
+	switch {
+	case err != nil:
+		return explain.Error(explain.List, "key daemons", err)
+	case t.Registered:
+		return fmt.Errorf("a key daemon has registered with stack %s, and its SAs and eroutes would go too; "+
+			"nothing is changed: end it first, and each ipsec pf_key, which registers as well", s.Info().Name)
 	}
-	if err := s.ClearEroutes(ctx); err != nil {
+	do := func(c klips.Change) error {
+		_, err := klips.Do(ctx, s, c)
+		return err
+	}
+	if err := do(klips.ClearEroutes{}); err != nil {
 		return explain.Error(explain.ClearEroutes, "", err)
 	}
 	// A KLIPS whose groups are broken cannot remove SAs; that is one more reason to
 	// let no packet come to them.
-	kept := explain.Error(explain.ClearSAs, "", s.ClearSAs(ctx))
-	detached := explain.Error(explain.DetachAll, "", s.DetachAll(ctx))
+	kept := explain.Error(explain.ClearSAs, "", do(klips.ClearSAs{}))
+	detached := explain.Error(explain.DetachAll, "", do(klips.DetachAll{}))
 	switch {
 	case kept != nil && detached != nil:
 		return fmt.Errorf("%w; %w; the eroutes are removed", kept, detached)
@@ -159,10 +160,10 @@ func (k kernel) held(ctx context.Context) (list []netip.Prefix) {
 		return nil // what the action says, too
 	}
 	defer s.Close()
-	if s.Has(klips.CapTransportDevice) {
+	if s.Info().Has(klips.CapTransportDevice) {
 		return nil
 	}
-	eroutes, err := s.Eroutes(ctx)
+	eroutes, err := klips.ReadEroutes(ctx, s)
 	if err != nil {
 		return nil
 	}
@@ -224,11 +225,10 @@ func (k kernel) set(ctx context.Context, words []string) error {
 		return err
 	}
 	defer s.Close()
-	t, ok := klips.As[klips.Tunable](s)
-	if !ok {
-		return fmt.Errorf("set: stack %s has no knobs; the stacks user and klips have (--stack)", s.Name())
+	if !s.Info().Has(klips.CapKnobs) {
+		return fmt.Errorf("set: stack %s has no knobs; the stacks user and klips have (--stack)", s.Info().Name)
 	}
-	return setKnobs(ctx, t, knobs, words)
+	return setKnobs(ctx, s, knobs, words)
 }
 
 // A kernelStatus is what status prints.
@@ -303,35 +303,35 @@ func (st *kernelStatus) idle() bool {
 
 // ask asks a stack for everything that status prints.
 func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
-	st = kernelStatus{Running: true, Stack: s.Name()}
-	if st.Version, err = s.Version(ctx); err != nil {
+	st = kernelStatus{Running: true, Stack: s.Info().Name}
+	t, err := s.Snapshot(ctx, klips.Want{Version: true})
+	if err != nil {
 		return st, explain.Error(explain.List, "version", err)
 	}
-	sas, err := s.SAs(ctx)
+	st.Version = t.Version
+	sas, err := klips.ReadSAs(ctx, s)
 	if err != nil {
 		return st, explain.Error(explain.List, "SAs", err)
 	}
-	eroutes, err := s.Eroutes(ctx)
+	eroutes, err := klips.ReadEroutes(ctx, s)
 	if err != nil {
 		return st, explain.Error(explain.List, "eroutes", err)
 	}
 	st.SAs, st.Eroutes = len(sas), len(eroutes)
-	if st.Devices, err = s.Devices(ctx); err != nil {
+	if st.Devices, err = klips.ReadDevices(ctx, s); err != nil {
 		return st, explain.Error(explain.List, "devices", err)
 	}
 	if st.Oddities, err = listing.ReadOddities(ctx, s, sas); err != nil {
 		return st, explain.Error(explain.List, "tables", err)
 	}
-	if t, ok := klips.As[klips.Tunable](s); ok {
-		if st.Knobs, err = t.Knobs(ctx); err != nil {
-			return st, explain.Error(explain.List, "knobs", err)
-		}
+	if t, err = s.Snapshot(ctx, klips.Want{Knobs: true, Marks: true}); err != nil {
+		return st, explain.Error(explain.List, "knobs", err)
 	}
-	if m, ok := klips.As[klips.Marker](s); ok {
-		st.Marks = new(user.Marks)
-		var err error
-		if st.Marks.Statedir, st.Marks.Keys, err = m.Marks(ctx); err != nil {
-			st.Marks.Lost = err.Error()
+	st.Knobs = t.Knobs
+	if m := t.Marks; m != nil {
+		st.Marks = &user.Marks{Statedir: m.Dir, Keys: m.Keys}
+		if m.Lost != nil {
+			st.Marks.Lost = m.Lost.Error()
 		}
 	}
 	st.Abilities = listing.Probe(ctx, s)

@@ -77,8 +77,8 @@ func parseKnobs(words []string) (map[string]int, error) {
 }
 
 // setKnobs sets knobs of a stack; words are what the user wrote.
-func setKnobs(ctx context.Context, stack klips.Tunable, knobs map[string]int, words []string) error {
-	err := stack.Set(ctx, knobs)
+func setKnobs(ctx context.Context, stack klips.Stack, knobs map[string]int, words []string) error {
+	_, err := klips.Do(ctx, stack, klips.SetKnobs{Knobs: knobs})
 	what := "set " + strings.Join(words, " ")
 	var oe *klips.OpError
 	named := errors.As(err, &oe) && oe.Object != ""

@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A table is the routes of a host, as "10.2.0.0/16 ipsec0".
@@ -116,7 +117,7 @@ func TestHeld(t *testing.T) {
 	}
 	for device, want := range map[bool]string{true: "[]", false: "[192.0.2.2/32]"} {
 		s := &eroutesStack{eroutes: list, device: device}
-		k := kernel{env: &cli.Env{Stack: func(context.Context) (klips.Stack, error) { return s, nil }}}
+		k := kernel{env: &cli.Env{Stack: func(context.Context) (klips.Stack, error) { return serial.New(s), nil }}}
 		if got := fmt.Sprint(k.held(t.Context())); got != want {
 			t.Errorf("with a device for transport mode %v: held %s, want %s", device, got, want)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // runOn runs setup with a stack of a kernel.
@@ -22,7 +23,7 @@ func runOn(stack *clitest.Stack, err error, args ...string) result {
 	env := &cli.Env{
 		Name: "ipsec setup", Out: &out, Err: &errs, StackName: "klips",
 		Getenv: func(string) string { return "" },
-		Stack:  func(context.Context) (klips.Stack, error) { return stack, err },
+		Stack:  func(context.Context) (klips.Stack, error) { return serial.New(stack), err },
 	}
 	text, status := cli.Message(env.Name, App().Run(context.Background(), env, args))
 	return result{status, out.String(), errs.String() + text}

@@ -29,7 +29,7 @@ func App() *cli.App {
 			{Name: "restart", Help: "the same as restart", Hidden: true},
 			{Name: "status", Help: "the same as status", Hidden: true},
 		}, cli.CommonOptions()...),
-		Run: run,
+		Parse: command,
 	}
 }
 
@@ -56,7 +56,7 @@ module); most are 0 or 1:
 `
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	common := cli.Common{TakesOperands: true}
 	asJSON := false
 	var words []string
@@ -78,9 +78,13 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 	case asJSON && words[0] != "status":
 		err = cli.Usagef("--json goes with status only")
 	}
-	if done, err := common.Begin(env, App(), err); done {
-		return err
-	}
+	return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
+		return run(ctx, env, words, asJSON)
+	}))
+}
+
+// run does what the first word names.
+func run(ctx context.Context, env *cli.Env, words []string, asJSON bool) error {
 	s, err := choose(env)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A carrier is a stack that takes AH over IPv6, and LZS, and drops their packets.
@@ -35,13 +36,13 @@ func TestCarryFault(t *testing.T) {
 		{"--comp deflate --said comp0x125@192.0.2.2 --src 192.0.2.1", ""},
 	} {
 		s := &clitest.Stack{}
-		r := clitest.Run(spi.App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return carrier{s} }}, strings.Fields(tt.line)...)
+		r := clitest.Run(spi.App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(carrier{s}) }}, strings.Fields(tt.line)...)
 		if r.Status != 0 || len(s.Messages) != 1 || !strings.HasPrefix(r.Err, tt.want) || (tt.want == "") != (r.Err == "") || strings.Count(r.Err, "\n") > 1 {
 			t.Errorf("spi %s: status %d, %d messages, %q, want %q", tt.line, r.Status, len(s.Messages), r.Err, tt.want)
 		}
 		// What the kernel refuses it does not take.
 		s.SendErr = syscall.EPROTO
-		r = clitest.Run(spi.App(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return carrier{s} }}, strings.Fields(tt.line)...)
+		r = clitest.Run(spi.App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(carrier{s}) }}, strings.Fields(tt.line)...)
 		if r.Status != 1 || strings.Contains(r.Err, "note:") {
 			t.Errorf("spi %s, refused: status %d, %q", tt.line, r.Status, r.Err)
 		}

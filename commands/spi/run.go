@@ -37,7 +37,7 @@ func App() *cli.App {
 		},
 		Options: options(),
 		Notes:   notes,
-		Run:     run,
+		Parse:   command,
 	}
 }
 
@@ -58,83 +58,115 @@ func notes() string {
 	return b.String()
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	req, err := parse(env, args)
-	defer req.spec.ClearKeys()
-	var app *cli.App
-	if req.Help { // nothing else needs it, and it takes time to make
-		app = App()
-	}
-	stack, err := req.Open(ctx, env, app, err)
-	if stack == nil {
-		return err
-	}
-	defer stack.Close()
+	var c cli.Command = req
 	switch req.action {
 	case actList:
-		return listing.Print(ctx, env, stack, listing.Table[[]klips.SA]{
-			Name: "ipsec_spi", About: "SAs", Read: klips.Stack.SAs, Write: procfs.WriteSPI})
-	case actAdd:
-		return add(ctx, env, stack, req)
-	case actDel:
-		req.Debugf(env, "remove %s", req.spec.ID)
-		if err := stack.DeleteSA(ctx, req.spec.ID); err != nil {
-			return explain.Error(explain.DeleteSA, req.spec.ID.String(), err)
-		}
+		c = cli.Reader(req.list)
 	case actGet:
-		return get(ctx, env, stack, req)
-	case actClear:
-		req.Debugf(env, "remove all SAs")
-		if err := stack.ClearSAs(ctx); err != nil {
-			return explain.Error(explain.ClearSAs, "", err)
-		}
+		c = cli.Reader(req.get)
 	}
-	return finish(env, req)
+	return req.Command(env, App, err, c)
 }
 
-func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) error {
+func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
+	req.DebugStack(env, s)
+	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true},
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPI(w, t.SAs) }})
+}
+
+// Run makes or removes an SA, or removes all.
+func (req *request) Run(ctx context.Context, env *cli.Env) error { return cli.Change(ctx, env, req) }
+
+// Clear overwrites the keys.
+func (req *request) Clear() { req.spec.ClearKeys() }
+
+// Changes returns one change.
+func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]klips.Change, error) {
+	req.DebugStack(env, s)
+	id := req.spec.ID
+	switch req.action {
+	case actDel:
+		req.Debugf(env, "remove %s", id)
+		return []klips.Change{klips.DeleteSA{ID: id}}, nil
+	case actClear:
+		req.Debugf(env, "remove all SAs")
+		return []klips.Change{klips.ClearSAs{}}, nil
+	}
+	if err := req.possible(env, s.Info()); err != nil {
+		return nil, err
+	}
+	return []klips.Change{klips.AddSA{SASpec: &req.spec}}, nil
+}
+
+// Refused words an error of the change.
+func (req *request) Refused(ctx context.Context, s klips.Stack, err error) error {
+	id := req.spec.ID.String()
+	switch req.action {
+	case actDel:
+		return explain.Error(explain.DeleteSA, id, err)
+	case actClear:
+		return explain.Error(explain.ClearSAs, "", err)
+	}
+	if holder, ok := refHolder(ctx, s, &req.spec, err); ok {
+		return fmt.Errorf("%s: not made: the SA reference %d belongs to %s; leave --saref out, or take another number", id, req.spec.Ref, holder)
+	}
+	return explain.Error(explain.AddSA, id, err)
+}
+
+// Done prints what was asked for of an SA that was made.
+func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, o []klips.Outcome) error {
+	if req.action == actAdd {
+		if err := req.added(ctx, env, s, o[0]); err != nil {
+			return err
+		}
+	}
+	return req.finish(env)
+}
+
+// possible returns why a stack cannot make the SA, and prints notes on it.
+func (req *request) possible(env *cli.Env, stack klips.Info) error {
 	s := &req.spec
 	if enc, _ := s.Enc.Info(); enc.AEAD && !stack.Has(klips.CapAEAD) {
-		return fmt.Errorf("%s: stack %s has no combined-mode ciphers; take aes256-sha2_256, or another stack (--stack)", s.ID, stack.Name())
+		return fmt.Errorf("%s: stack %s has no combined-mode ciphers; take aes256-sha2_256, or another stack (--stack)", s.ID, stack.Name)
 	}
 	if s.Window > klipsWindow && !stack.Has(klips.CapLargeWindow) {
-		return fmt.Errorf("%s: stack %s has replay windows of at most %d packets, not %d", s.ID, stack.Name(), klipsWindow, s.Window)
+		return fmt.Errorf("%s: stack %s has replay windows of at most %d packets, not %d", s.ID, stack.Name, klipsWindow, s.Window)
 	}
 	if s.ESN && !stack.Has(klips.CapESN) {
-		return fmt.Errorf("%s: stack %s has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)", s.ID, stack.Name())
+		return fmt.Errorf("%s: stack %s has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)", s.ID, stack.Name)
 	}
 	if (s.Seq != nil || s.ReplaySeq != nil) && !stack.Has(klips.CapSeq) {
-		return fmt.Errorf("%s: stack %s cannot be told sequence numbers, as its messages have no place for them; leave --seq and --replay-seq out, or take another stack (--stack)", s.ID, stack.Name())
+		return fmt.Errorf("%s: stack %s cannot be told sequence numbers, as its messages have no place for them; leave --seq and --replay-seq out, or take another stack (--stack)", s.ID, stack.Name)
 	}
 	if s.Offload != "" && !stack.Has(klips.CapOffload) {
-		return fmt.Errorf("%s: --offload %q: stack %s does all the work itself; leave the option out, or take stack xfrm (--stack)", s.ID, s.Offload, stack.Name())
+		return fmt.Errorf("%s: --offload %q: stack %s does all the work itself; leave the option out, or take stack xfrm (--stack)", s.ID, s.Offload, stack.Name)
 	}
 	if s.Soft.Packets|s.Hard.Packets != 0 && !stack.Has(klips.CapPacketLimits) {
 		// KLIPS' tools take the limit and drop it without a word.
-		cli.Notef(env, "%s: stack %s has no limits in packets; this one has no effect", s.ID, stack.Name())
+		cli.Notef(env, "%s: stack %s has no limits in packets; this one has no effect", s.ID, stack.Name)
 	}
 	for _, n := range req.notes {
 		cli.Notef(env, "%s: %s", s.ID, n)
 	}
 	req.Debugf(env, "make %s %s from %v, replay window %d, ESN %v", s.ID, s.Transform.Name(s.ID.Proto), s.Src, s.Window, s.ESN)
-	if err := stack.AddSA(ctx, s); err != nil {
-		if holder, ok := refHolder(ctx, stack, s, err); ok {
-			return fmt.Errorf("%s: not made: the SA reference %d belongs to %s; leave --saref out, or take another number", s.ID, s.Ref, holder)
-		}
-		return explain.Error(explain.AddSA, s.ID.String(), err)
-	}
-	if c, ok := klips.As[klips.Carrier](stack); ok {
+	return nil
+}
+
+// added prints what there is to say of the SA that was made.
+func (req *request) added(ctx context.Context, env *cli.Env, stack klips.Stack, o klips.Outcome) error {
+	s := &req.spec
+	if o.Fault != klips.FaultNone {
 		// Old scripts make such SAs, so they are no error.
-		if f := c.CarryFault(ctx, s); f != klips.FaultNone {
-			env.Check(ctx, stack, advice.Dropped(s.ID, f))
-		}
+		env.Check(ctx, stack, advice.Dropped(s.ID, o.Fault))
 	}
 	if s.NATT.Type != klips.NATTNone {
 		env.Check(ctx, stack, advice.Port(s.ID, s.NATT))
 	}
 	env.Check(ctx, stack, advice.SA(s))
 	if req.dumpRef {
-		sa, err := stack.GetSA(ctx, s.ID)
+		sa, err := klips.ReadSA(ctx, stack, s.ID)
 		if err != nil {
 			return explain.Error(explain.GetSA, s.ID.String(), err)
 		}
@@ -145,7 +177,7 @@ func add(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 			return err
 		}
 	}
-	return finish(env, req)
+	return nil
 }
 
 // refHolder returns the other SA that has the reference number that s asks for, if
@@ -156,7 +188,7 @@ func refHolder(ctx context.Context, stack klips.Stack, s *klips.SASpec, err erro
 	if s.Ref == 0 || told || !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EEXIST) {
 		return klips.SAID{}, false
 	}
-	sas, err := stack.SAs(ctx)
+	sas, err := klips.ReadSAs(ctx, stack)
 	if err != nil {
 		return klips.SAID{}, false
 	}
@@ -168,8 +200,10 @@ func refHolder(ctx context.Context, stack klips.Stack, s *klips.SASpec, err erro
 	return sas[i].ID, true
 }
 
-func get(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) error {
-	sa, err := stack.GetSA(ctx, req.spec.ID)
+// get prints the lifetimes of an SA.
+func (req *request) get(ctx context.Context, env *cli.Env, stack klips.Stack) error {
+	req.DebugStack(env, stack)
+	sa, err := klips.ReadSA(ctx, stack, req.spec.ID)
 	if err != nil {
 		return explain.Error(explain.GetSA, req.spec.ID.String(), err)
 	}
@@ -184,11 +218,11 @@ func get(ctx context.Context, env *cli.Env, stack klips.Stack, req *request) err
 	if note := advice.Bytes(sa); note != "" {
 		cli.Notef(env, "%s", note)
 	}
-	return finish(env, req)
+	return req.finish(env)
 }
 
 // finish says that the stack has replied, if that was asked for.
-func finish(env *cli.Env, req *request) error {
+func (req *request) finish(env *cli.Env) error {
 	if !req.listenReply {
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 const (
@@ -458,7 +459,7 @@ func TestGetBelowZero(t *testing.T) {
 			"ipsec spi: note: the bytes of ah0x125@10.2.2.2 are counted wrongly: KLIPS has taken away 252 more than it has added, and shows 18446744073709551364\n"},
 	} {
 		s.life.Bytes.SetRaw(tt.raw)
-		r := run(clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}, "--get --said ah0x125@10.2.2.2")
+		r := run(clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(s) }}, "--get --said ah0x125@10.2.2.2")
 		if want := "ipsec spi: lifetime_current=1(allocations)/" + tt.out + "/7(addtime)/5(usetime)\n"; r.Status != 0 || r.Out != want || r.Err != tt.note {
 			t.Errorf("%d: status %d, %q and %q, want %q and %q", tt.raw, r.Status, r.Out, r.Err, want, tt.note)
 		}

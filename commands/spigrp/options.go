@@ -26,6 +26,7 @@ func options() []getopt.Option {
 // is taken out of its group, more are grouped.
 type request struct {
 	cli.Common
+	cli.Plain
 	ids []klips.SAID
 }
 

@@ -5,6 +5,7 @@ package spigrp
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,7 +30,7 @@ func App() *cli.App {
 		},
 		Options: options(),
 		Notes:   notes,
-		Run:     run,
+		Parse:   command,
 	}
 }
 
@@ -39,39 +40,54 @@ func notes() string {
 		"FAMILY is inet or inet6, PROTO is ah, esp, tun or comp.\n"
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	req, err := parse(env, args)
-	var app *cli.App
-	if req.Help { // nothing else needs it, and it takes time to make
-		app = App()
+	if len(req.ids) == 0 {
+		return req.Command(env, App, err, cli.Reader(req.list))
 	}
-	stack, err := req.Open(ctx, env, app, err)
-	if stack == nil {
+	return req.Command(env, App, err, req)
+}
+
+func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
+	req.DebugStack(env, s)
+	if err := listing.Print(ctx, env, s, listing.Table{Name: "ipsec_spigrp", About: "groups", Want: klips.Want{SAs: true},
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPIGrp(w, t.SAs) }}); err != nil {
 		return err
 	}
-	defer stack.Close()
-	switch len(req.ids) {
-	case 0:
-		if err := listing.Print(ctx, env, stack, listing.Table[[]klips.SA]{
-			Name: "ipsec_spigrp", About: "groups", Read: klips.Stack.SAs, Write: procfs.WriteSPIGrp}); err != nil {
-			return err
-		}
-		listing.NoteLinks(ctx, env, stack)
-		return nil
-	case 1:
+	listing.NoteLinks(ctx, env, s)
+	return nil
+}
+
+// Run groups SAs, or takes a group apart.
+func (req *request) Run(ctx context.Context, env *cli.Env) error { return cli.Change(ctx, env, req) }
+
+// Changes returns one change.
+func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]klips.Change, error) {
+	req.DebugStack(env, s)
+	if len(req.ids) == 1 {
 		req.Debugf(env, "ungroup %s", req.ids[0])
-		if err := stack.Ungroup(ctx, req.ids[0]); err != nil {
-			return explain.Error(explain.Ungroup, req.ids[0].String(), err)
-		}
-		env.Check(ctx, stack, advice.Ungroup(req.ids[0]))
-		return nil
+		return []klips.Change{klips.Ungroup{ID: req.ids[0]}}, nil
 	}
 	req.Debugf(env, "group %s", join(req.ids))
-	if err := stack.Group(ctx, req.ids); err != nil {
-		err = namedTwice(req.ids, err)
-		return explain.Error(explain.Group, culprit(ctx, stack, req.ids, err), err)
+	return []klips.Change{klips.Group{IDs: req.ids}}, nil
+}
+
+// Refused words an error of the change.
+func (req *request) Refused(ctx context.Context, s klips.Stack, err error) error {
+	if len(req.ids) == 1 {
+		return explain.Error(explain.Ungroup, req.ids[0].String(), err)
 	}
-	env.Check(ctx, stack, advice.Group(req.ids))
+	err = namedTwice(req.ids, err)
+	return explain.Error(explain.Group, culprit(ctx, s, req.ids, err), err)
+}
+
+// Done looks for reasons why the group will carry no packets.
+func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, _ []klips.Outcome) error {
+	if len(req.ids) == 1 {
+		env.Check(ctx, s, advice.Ungroup(req.ids[0]))
+	} else {
+		env.Check(ctx, s, advice.Group(req.ids))
+	}
 	return nil
 }
 
@@ -101,7 +117,7 @@ func culprit(ctx context.Context, stack klips.Stack, ids []klips.SAID, err error
 	}
 	var missing []klips.SAID
 	for _, id := range ids {
-		if _, err := stack.GetSA(ctx, id); errors.Is(err, syscall.ESRCH) {
+		if _, err := klips.ReadSA(ctx, stack, id); errors.Is(err, syscall.ESRCH) {
 			missing = append(missing, id)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/spigrp"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A groupStack notes whole groups, which clitest.Stack takes apart into pairs.
@@ -40,7 +41,7 @@ func (s *groupStack) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 
 func run(s *groupStack, line string) (clitest.Result, [][]klips.SAID) {
 	app := spigrp.App()
-	w := clitest.World{Resolver: clitest.Names, Wrap: func(klips.Stack) klips.Stack { return s }}
+	w := clitest.World{Resolver: clitest.Names, Wrap: func(*clitest.Stack) klips.Stack { return serial.New(s) }}
 	return clitest.Run(app, w, strings.Fields(line)...), s.groups
 }
 

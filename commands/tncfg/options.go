@@ -7,6 +7,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -27,8 +28,10 @@ func options() []getopt.Option {
 // A request is a command line that has been understood.
 type request struct {
 	cli.Common
+	cli.Plain
 	by                string // the option that chose the action; "" is a listing
 	virtual, physical string
+	into              func(device string) ([]routes.Route, error) // lists the routes into a device
 }
 
 // maxName is the longest name of a device, in bytes (IFNAMSIZ less the NUL).

@@ -1,7 +1,6 @@
 package tncfg
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A named stack has a name.
@@ -42,15 +42,15 @@ func TestDeleteRouted(t *testing.T) {
 	} {
 		asked := ""
 		app := App()
-		app.Run = func(ctx context.Context, env *cli.Env, args []string) error {
-			return run(ctx, env, args, func(device string) ([]routes.Route, error) {
+		app.Parse = func(env *cli.Env, args []string) (cli.Command, error) {
+			return command(env, args, func(device string) ([]routes.Route, error) {
 				asked = device
 				return tt.routes, tt.err
 			})
 		}
 		for _, name := range []string{"user", "xfrm", "klips"} {
 			s := &clitest.Stack{}
-			w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return named{s, name} }}
+			w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(named{s, name}) }}
 			r := clitest.Run(app, w, "--delete", "ipsec01")
 			want, status := "", cli.ExitOK
 			if tt.want != "" {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -30,52 +31,75 @@ func App() *cli.App {
 			"--delete VIRTUAL",
 		},
 		Options: options(),
-		Run: func(ctx context.Context, env *cli.Env, args []string) error {
-			return run(ctx, env, args, func(device string) ([]routes.Route, error) { return routes.Into(device) })
+		Parse: func(env *cli.Env, args []string) (cli.Command, error) {
+			return command(env, args, func(device string) ([]routes.Route, error) { return routes.Into(device) })
 		},
 	}
 }
 
-// run is the applet on a host of which into lists the routes into a device.
-func run(ctx context.Context, env *cli.Env, args []string, into func(device string) ([]routes.Route, error)) error {
+// command is the applet on a host of which into lists the routes into a device.
+func command(env *cli.Env, args []string, into func(device string) ([]routes.Route, error)) (cli.Command, error) {
 	req, err := parse(env, args)
-	stack, err := req.Open(ctx, env, App(), err)
-	if stack == nil {
-		return err
+	req.into = into
+	if req.by == "" {
+		return req.Command(env, App, err, cli.Reader(req.list))
 	}
-	defer stack.Close()
-	if req.by != "" {
-		req.Debugf(env, "%s %s %s", req.by, req.virtual, req.physical)
-	}
-	switch req.by {
-	case "attach":
-		return attach(ctx, stack, req)
-	case "detach":
-		return explain.Error(explain.Detach, req.virtual, stack.Detach(ctx, req.virtual))
-	case "clear":
-		return explain.Error(explain.DetachAll, "", stack.DetachAll(ctx))
-	case "create":
-		return changed(env, explain.CreateDevice, req.virtual, stack.CreateDevice(ctx, req.virtual))
-	case "delete":
-		if err := unused(req.virtual, into); err != nil {
-			return err
-		}
-		return changed(env, explain.DeleteDevice, req.virtual, stack.DeleteDevice(ctx, req.virtual))
-	}
-	return listing.Print(ctx, env, stack, listing.Table[[]klips.Device]{
-		Name: "ipsec_tncfg", About: "devices", Read: klips.Stack.Devices, Write: procfs.WriteTncfg})
+	return req.Command(env, App, err, req)
 }
 
-// changed is the end of a command that makes or removes a device. Where a KLIPS
-// kernel answers that it is done and does nothing, the classic tool succeeded; here
-// a note says so.
-func changed(env *cli.Env, op explain.Op, virtual string, err error) error {
-	var oe *klips.OpError
-	if !errors.As(err, &oe) || oe.Fault != klips.FaultNoEffect {
-		return explain.Error(op, virtual, err)
+func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
+	req.DebugStack(env, s)
+	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_tncfg", About: "devices", Want: klips.Want{Devices: true},
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteTncfg(w, t.Devices) }})
+}
+
+// Run changes devices.
+func (req *request) Run(ctx context.Context, env *cli.Env) error { return cli.Change(ctx, env, req) }
+
+// Changes returns one change.
+func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]klips.Change, error) {
+	req.DebugStack(env, s)
+	req.Debugf(env, "%s %s %s", req.by, req.virtual, req.physical)
+	switch req.by {
+	case "attach":
+		return []klips.Change{klips.Attach{Virtual: req.virtual, Physical: req.physical}}, nil
+	case "detach":
+		return []klips.Change{klips.Detach{Virtual: req.virtual}}, nil
+	case "clear":
+		return []klips.Change{klips.DetachAll{}}, nil
+	case "create":
+		return []klips.Change{klips.CreateDevice{Virtual: req.virtual}}, nil
+	}
+	if err := unused(req.virtual, req.into); err != nil {
+		return nil, err
+	}
+	return []klips.Change{klips.DeleteDevice{Virtual: req.virtual}}, nil
+}
+
+// Refused words an error of the change.
+func (req *request) Refused(_ context.Context, _ klips.Stack, err error) error {
+	switch req.by {
+	case "attach":
+		return explain.Error(explain.Attach, req.virtual, aboutPhysical(req.physical, err))
+	case "detach":
+		return explain.Error(explain.Detach, req.virtual, err)
+	case "clear":
+		return explain.Error(explain.DetachAll, "", err)
+	case "create":
+		return explain.Error(explain.CreateDevice, req.virtual, err)
+	}
+	return explain.Error(explain.DeleteDevice, req.virtual, err)
+}
+
+// Done notes where a KLIPS kernel answers that a device is made or removed, and does
+// nothing.
+func (req *request) Done(_ context.Context, env *cli.Env, _ klips.Stack, o []klips.Outcome) error {
+	err := o[0].NoEffect
+	if err == nil {
+		return nil
 	}
 	answer, fact := "made", "it is not listed"
-	if op == explain.DeleteDevice {
+	if req.by == "delete" {
 		answer, fact = "removed", "it is still there; what the module has made goes with the module"
 	}
 	switch {
@@ -84,7 +108,7 @@ func changed(env *cli.Env, op explain.Op, virtual string, err error) error {
 	case errors.Is(err, syscall.ENOENT):
 		fact = "it was not there"
 	}
-	cli.Notef(env, "%s: the kernel answers that it is %s, but nothing has changed: %s (ipsec tncfg lists the devices)", virtual, answer, fact)
+	cli.Notef(env, "%s: the kernel answers that it is %s, but nothing has changed: %s (ipsec tncfg lists the devices)", req.virtual, answer, fact)
 	return nil
 }
 
@@ -111,17 +135,15 @@ func unused(device string, into func(device string) ([]routes.Route, error)) err
 		device, r, del, r)
 }
 
-// attach binds a device. Whichever device a stack names, ENXIO is about the
-// physical one.
-func attach(ctx context.Context, stack klips.Stack, req *request) error {
-	err := stack.Attach(ctx, req.virtual, req.physical)
-	if errors.Is(err, syscall.ENXIO) {
-		named := &klips.OpError{Op: "attach", Object: req.physical, Err: err}
-		var oe *klips.OpError
-		if errors.As(err, &oe) {
-			named.Detail = oe.Detail
-		}
-		err = named
+// aboutPhysical has ENXIO name the physical device, whichever device the stack named.
+func aboutPhysical(physical string, err error) error {
+	if !errors.Is(err, syscall.ENXIO) {
+		return err
 	}
-	return explain.Error(explain.Attach, req.virtual, err)
+	named := &klips.OpError{Op: "attach", Object: physical, Err: err}
+	var oe *klips.OpError
+	if errors.As(err, &oe) {
+		named.Detail = oe.Detail
+	}
+	return named
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/commands/tncfg"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A deviceStack notes the devices that are made and removed, and has one.
@@ -34,7 +35,7 @@ func (s *deviceStack) Devices(context.Context) ([]klips.Device, error) {
 }
 
 func run(s *deviceStack, line string) clitest.Result {
-	w := clitest.World{Wrap: func(klips.Stack) klips.Stack { return s }}
+	w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(s) }}
 	return clitest.Run(tncfg.App(), w, strings.Fields(line)...)
 }
 

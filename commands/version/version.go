@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
@@ -43,16 +44,17 @@ func App() *cli.App {
 			{Name: "help", Help: "print this text"},
 			{Name: "version", Help: "print the version of the program only"},
 		},
-		Run: run,
+		Parse: command,
 	}
 }
 
-func run(ctx context.Context, env *cli.Env, args []string) error {
+func command(env *cli.Env, args []string) (cli.Command, error) {
 	var c cli.Common
 	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error { return nil })
-	if done, err := c.Begin(env, App(), err); done {
-		return err
-	}
+	return c.Command(env, App, err, cli.Func(run))
+}
+
+func run(ctx context.Context, env *cli.Env) error {
 	return cli.Print(env, func(w io.Writer) error {
 		fmt.Fprintf(w, "ipsec %s\n", env.Version)
 		stack, err := env.Stack(ctx)
@@ -62,11 +64,13 @@ func run(ctx context.Context, env *cli.Env, args []string) error {
 			return nil
 		}
 		defer stack.Close()
-		line, err := stack.Version(ctx)
-		if err != nil {
+		line := ""
+		if t, err := stack.Snapshot(ctx, klips.Want{Version: true}); err != nil {
 			line = "its version is not known: " + explain.Cause(err)
+		} else {
+			line = t.Version
 		}
-		fmt.Fprintf(w, "stack %s: %s\n", stack.Name(), line)
+		fmt.Fprintf(w, "stack %s: %s\n", stack.Info().Name, line)
 		fmt.Fprintf(w, "chosen because %s\n", why(env.StackName))
 		listing.Probe(ctx, stack).Write(w)
 		return nil

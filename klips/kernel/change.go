@@ -43,18 +43,15 @@ func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	return nil
 }
 
-// Listen registers for SA types and returns the kernel's messages, see
-// [pfkey.Listener]. The Stack must not be used for anything else meanwhile.
-func (s *Stack) Listen(ctx context.Context, types ...pfkey.SAType) (iter.Seq2[[]byte, error], error) {
+// Events registers for SA types and returns the kernel's messages.
+func (s *Stack) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error) {
 	c, err := s.pfkey()
 	if err != nil {
 		return nil, err
 	}
-	l, err := c.Listen(ctx, types...)
+	l, err := c.Events(ctx, w)
 	if err != nil {
 		return nil, &klips.OpError{Op: "listen", Err: err}
 	}
 	return l, nil
 }
-
-var _ pfkey.Listener = (*Stack)(nil)

@@ -17,9 +17,10 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/internal/udpport"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
-var _ klips.PortHolder = (*Stack)(nil)
+var _ serial.PortHolder = (*Stack)(nil)
 
 // An EncapIoctl lets KLIPS take ESP out of what arrives at a UDP socket, of the
 // form NATTNonESP or NATTNonIKE, as long as the socket is open. Any virtual device
@@ -64,12 +65,12 @@ func (s *Stack) natt() (text string, ok bool) {
 	return strings.TrimSpace(string(b)), err == nil
 }
 
-// HoldPort opens a UDP port for ESP: a socket for IPv4, and one for IPv6 where the
+// HoldPort opens a UDP port for ESP until the stack is closed: a socket for IPv4, and one for IPv6 where the
 // host has it and KLIPS takes it. ENODEV: there is no virtual device to ask by, or
 // none is attached. EOPNOTSUPP: this KLIPS has no such request.
-func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) (klips.HeldPort, error) {
-	refuse := func(err error, reason string) (klips.HeldPort, error) {
-		return nil, &klips.OpError{Op: "open UDP port", Object: strconv.Itoa(int(port)), Err: err, Reason: reason}
+func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) (onlyIPv4 bool, err error) {
+	refuse := func(err error, reason string) (bool, error) {
+		return false, &klips.OpError{Op: "open UDP port", Object: strconv.Itoa(int(port)), Err: err, Reason: reason}
 	}
 	devices, err := s.Devices(ctx)
 	if err != nil {
@@ -95,7 +96,8 @@ func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) 
 	})
 	switch {
 	case err == nil:
-		return p, nil
+		s.held.Add(p)
+		return !p.IPv6(), nil
 	case !asked:
 		return refuse(err, udpport.Reason(err))
 	case errors.Is(err, syscall.ENODEV) && len(devices) == 0:

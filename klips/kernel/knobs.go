@@ -16,8 +16,6 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-var _ klips.Tunable = (*Stack)(nil)
-
 // knobs are the files of /proc/sys/net/ipsec that are no debug masks. They are
 // there where KLIPS was built with debugging, which is usual.
 var knobs = [...]string{"icmp", "inbound_policy_check", "tos"}

@@ -12,14 +12,18 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // KLIPS takes SAs that carry no packet, so no trial shows what it can do. It lists
 // its algorithms in pf_key_supported.
 
 var (
-	_ klips.Carrier = (*Stack)(nil)
-	_ klips.Prober  = (*Stack)(nil)
+	_ serial.Carrier  = (*Stack)(nil)
+	_ serial.Prober   = (*Stack)(nil)
+	_ serial.Texter   = (*Stack)(nil)
+	_ serial.Registry = (*Stack)(nil)
+	_ serial.Tuner    = (*Stack)(nil)
 )
 
 // An algorithms is the table pf_key_supported.

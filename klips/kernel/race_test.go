@@ -104,7 +104,7 @@ func (w *groupWorld) drawHistory() (l []*pfkey.Message) {
 			continue
 		}
 		l = append(l, pfkey.GroupPair(a, b))
-		group, err := klips.ReadGroup(w.ctx, m, a)
+		group, err := m.ReadGroup(w.ctx, a)
 		if err != nil {
 			w.Fatal(err)
 		}

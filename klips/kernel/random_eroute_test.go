@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // TestRandomEroutes gives random commands about eroutes, of which many differ in
@@ -84,7 +85,7 @@ func drawSelector(r *rapid.T) klips.Selector {
 
 // erouteList returns the eroutes in the order of the model: that of KLIPS depends
 // on what was there before, where no mask is more specific.
-func erouteList(r *rapid.T, s klips.Stack) []klips.Eroute {
+func erouteList(r *rapid.T, s serial.Doer) []klips.Eroute {
 	r.Helper()
 	l, err := s.Eroutes(context.Background())
 	if err != nil {

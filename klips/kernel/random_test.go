@@ -18,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // TestRandomGroups gives random commands about SAs and groups to the stack on a
@@ -87,31 +88,31 @@ func (w *groupWorld) step() {
 		w.add(id)
 	case 3, 4, 5, 6, 7, 8, 9, 10, 11:
 		ids := w.members()
-		w.both(fmt.Sprint("Group ", ids), func(s klips.Stack) error { return s.Group(w.ctx, ids) })
+		w.both(fmt.Sprint("Group ", ids), func(s serial.Doer) error { return s.Group(w.ctx, ids) })
 	case 12, 13, 14, 15, 16:
 		w.ungroup(id)
 	case 17: // until references run out
 		ids := w.members()
 		for range rapid.IntRange(2, 4).Draw(w.T, "times") {
-			w.both(fmt.Sprint("Group ", ids), func(s klips.Stack) error { return s.Group(w.ctx, ids) })
+			w.both(fmt.Sprint("Group ", ids), func(s serial.Doer) error { return s.Group(w.ctx, ids) })
 			w.ungroup(ids[0])
 		}
 	case 18:
-		w.both(fmt.Sprint("DeleteSA ", id), func(s klips.Stack) error { return s.DeleteSA(w.ctx, id) })
+		w.both(fmt.Sprint("DeleteSA ", id), func(s serial.Doer) error { return s.DeleteSA(w.ctx, id) })
 	case 19:
 		if rapid.IntRange(0, 3).Draw(w.T, "clear") == 0 {
-			w.both("ClearSAs", func(s klips.Stack) error { return s.ClearSAs(w.ctx) })
+			w.both("ClearSAs", func(s serial.Doer) error { return s.ClearSAs(w.ctx) })
 		}
 	}
 }
 
 func (w *groupWorld) add(id klips.SAID) {
 	w.Helper()
-	w.both(fmt.Sprint("AddSA ", id), func(s klips.Stack) error { return s.AddSA(w.ctx, specOf(id)) })
+	w.both(fmt.Sprint("AddSA ", id), func(s serial.Doer) error { return s.AddSA(w.ctx, specOf(id)) })
 }
 
 // both gives one command to both stacks.
-func (w *groupWorld) both(what string, do func(klips.Stack) error) {
+func (w *groupWorld) both(what string, do func(serial.Doer) error) {
 	w.Helper()
 	want := do(w.model)
 	w.compare(what, want, w.try(what, func() error { return do(w.stack) }))
@@ -137,7 +138,7 @@ func (w *groupWorld) ungroup(id klips.SAID) {
 		w.compare(what, w.model.Ungroup(w.ctx, id), got)
 		return
 	}
-	members, err := klips.ReadGroup(w.ctx, w.model, id)
+	members, err := w.model.ReadGroup(w.ctx, id)
 	w.must(err)
 	used := false
 	w.k.Module(func(m *module.Module) {
@@ -148,7 +149,7 @@ func (w *groupWorld) ungroup(id klips.SAID) {
 	if !used {
 		w.Fatalf("%s = %v, but each SA behind the first of %v has references left", what, got, members)
 	}
-	w.both(fmt.Sprint("DeleteSA ", id), func(s klips.Stack) error { return s.DeleteSA(w.ctx, id) })
+	w.both(fmt.Sprint("DeleteSA ", id), func(s serial.Doer) error { return s.DeleteSA(w.ctx, id) })
 	for _, sa := range members {
 		w.add(sa.ID)
 	}
@@ -193,7 +194,7 @@ type member struct {
 	Next []klips.SAID
 }
 
-func (w *groupWorld) groups(s klips.Stack) (l []member) {
+func (w *groupWorld) groups(s serial.Doer) (l []member) {
 	w.Helper()
 	sas, err := s.SAs(w.ctx)
 	w.must(err)

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/udpport"
 	"github.com/klips-go/ipsec/klips/netlock"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // callTimeout is how long a kernel may take to answer. KLIPS answers before
@@ -35,13 +37,23 @@ type Stack struct {
 	conn  *pfkey.Conn
 	added *pfkey.Message // the answer to the last AddSA, for GetSA
 	owner klips.SAID     // the SA that it is about
+	held  udpport.Ports
 }
 
-var (
-	_ klips.Stack         = (*Stack)(nil)
-	_ klips.TextTables    = (*Stack)(nil)
-	_ klips.PartialTables = (*Stack)(nil)
-)
+var _ klips.Stack = (*Stack)(nil)
+
+// Info returns the name and the abilities.
+func (s *Stack) Info() klips.Info { return serial.Info(s) }
+
+// Apply carries out changes one by one: KLIPS has no other way.
+func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (klips.Result, error) {
+	return serial.Apply(ctx, s, changes)
+}
+
+// Snapshot reads table by table.
+func (s *Stack) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {
+	return serial.Snapshot(ctx, s, w)
+}
 
 // New returns the stack of a machine.
 func New(m Machine) *Stack {
@@ -60,17 +72,17 @@ func (s *Stack) Name() string { return "klips" }
 // Has reports that the module has none of the abilities that came later.
 func (s *Stack) Has(c klips.Capability) bool {
 	switch c {
-	case klips.CapDebug, klips.CapPass, klips.CapReject, klips.CapTransportDevice:
+	case klips.CapDebug, klips.CapPass, klips.CapReject, klips.CapTransportDevice, klips.CapEvents:
 		return true
 	}
 	return false
 }
 
-// Close closes the PF_KEY socket.
+// Close closes the PF_KEY socket, and gives the UDP ports back.
 func (s *Stack) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.lock.Close()
+	err := errors.Join(s.lock.Close(), s.held.Close())
 	if s.conn == nil {
 		return err
 	}

@@ -191,5 +191,3 @@ func (s *Stack) Registered(ctx context.Context) (bool, error) {
 	// Headings do not begin with a blank.
 	return bytes.HasPrefix(b, []byte(" ")) || bytes.Contains(b, []byte("\n ")), err
 }
-
-var _ klips.Registry = (*Stack)(nil)

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
@@ -255,5 +254,3 @@ func TestSpoiledByKLIPS(t *testing.T) {
 		t.Errorf("CheckLinks = %+v, want that %v is linked to what was freed", f, e1)
 	}
 }
-
-var _ klips.PartialTables = (*kernel.Stack)(nil)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A Bench is a fresh stack to test, on a host that has a physical device.
@@ -65,7 +66,8 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"Version", (*contract).version},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.test(&contract{t, open(t), t.Context()})
+			b := open(t)
+			c.test(&contract{t, b, serial.Calls{Stack: b.Stack}, t.Context()})
 		})
 	}
 }
@@ -73,7 +75,8 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 type contract struct {
 	*testing.T
 	Bench
-	ctx context.Context
+	Stack serial.Calls
+	ctx   context.Context
 }
 
 var peer = netip.MustParseAddr("192.0.2.77")
@@ -621,8 +624,9 @@ func (c *contract) debug() {
 // that stop a stack need not ask before.
 // knobs: each is set by itself, and of several all or none.
 func (c *contract) knobs() {
-	s, ok := klips.As[klips.Tunable](c.Stack)
-	if !ok {
+	s := c.Stack
+	if !s.Has(klips.CapKnobs) {
+		c.wants("Set", s.Set(c.ctx, map[string]int{"icmp": 1}), syscall.EOPNOTSUPP)
 		return
 	}
 	read := func() map[string]int {

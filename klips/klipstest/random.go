@@ -14,6 +14,8 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/plan"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // TestCommands gives random commands to a stack and to a Model, and wants the
@@ -22,24 +24,27 @@ import (
 func TestCommands(t *testing.T, b Bench) {
 	rapid.Check(t, func(r *rapid.T) {
 		ctx := context.Background()
-		for _, clean := range []func(context.Context) error{b.Stack.ClearSAs, b.Stack.ClearEroutes, b.Stack.DetachAll} {
+		stack := serial.Calls{Stack: b.Stack}
+		for _, clean := range []func(context.Context) error{stack.ClearSAs, stack.ClearEroutes, stack.DetachAll} {
 			if err := clean(ctx); err != nil {
 				r.Fatal(err)
 			}
 		}
-		m := NewModel(func(a netip.Addr) bool { return a == b.Local }, func(name string) (int, bool) {
-			return 1500, name == b.Physical
-		})
-		m.devices, _ = b.Stack.Devices(ctx)
-		m.debug, _ = b.Stack.Debug(ctx)
+		now, err := b.Stack.Snapshot(ctx, plan.Wanted)
+		if err != nil {
+			r.Fatal(err)
+		}
+		m := &Model{Model: plan.Of(b.Stack.Info(), now)}
+		m.Local = func(a netip.Addr) bool { return a == b.Local }
+		m.Physical = func(name string) (int, bool) { return 1500, name == b.Physical }
 		c := &commander{b: b, model: m}
 		for range rapid.IntRange(1, 40).Draw(r, "commands") {
 			what, do := c.draw(r)
-			want, got := do(ctx, m), do(ctx, b.Stack)
+			want, got := do(ctx, m), do(ctx, stack)
 			if !sameError(want, got) {
 				r.Fatalf("%s = %v, want %v", what, got, want)
 			}
-			if d, err := SameTables(ctx, m, b.Stack); err != nil || d != "" {
+			if d, err := SameTables(ctx, m, stack); err != nil || d != "" {
 				r.Fatalf("after %s: %v (-want +got)\n%s", what, err, d)
 			}
 		}
@@ -66,59 +71,59 @@ type commander struct {
 	model *Model
 }
 
-type command func(context.Context, klips.Stack) error
+type command func(context.Context, serial.Doer) error
 
 func (c *commander) draw(r *rapid.T) (what string, do command) {
 	id := c.said(r, "id")
 	switch rapid.IntRange(0, 15).Draw(r, "command") {
 	case 0, 1, 2, 3, 4, 5:
 		s := c.spec(r, id)
-		return fmt.Sprint("AddSA ", id), func(ctx context.Context, k klips.Stack) error { return k.AddSA(ctx, s) }
+		return fmt.Sprint("AddSA ", id), func(ctx context.Context, k serial.Doer) error { return k.AddSA(ctx, s) }
 	case 6:
-		return fmt.Sprint("DeleteSA ", id), func(ctx context.Context, k klips.Stack) error { return k.DeleteSA(ctx, id) }
+		return fmt.Sprint("DeleteSA ", id), func(ctx context.Context, k serial.Doer) error { return k.DeleteSA(ctx, id) }
 	case 7, 8, 9:
 		n := 2
-		if c.b.Stack.Has(klips.CapAtomicGroup) {
+		if c.b.Stack.Info().Has(klips.CapAtomicGroup) {
 			n = rapid.IntRange(2, klips.MaxGroup).Draw(r, "members")
 		}
 		ids := make([]klips.SAID, n)
 		for i := range ids {
 			ids[i] = c.said(r, "member")
 		}
-		return fmt.Sprint("Group ", ids), func(ctx context.Context, k klips.Stack) error { return k.Group(ctx, ids) }
+		return fmt.Sprint("Group ", ids), func(ctx context.Context, k serial.Doer) error { return k.Group(ctx, ids) }
 	case 10:
-		return fmt.Sprint("Ungroup ", id), func(ctx context.Context, k klips.Stack) error { return k.Ungroup(ctx, id) }
+		return fmt.Sprint("Ungroup ", id), func(ctx context.Context, k serial.Doer) error { return k.Ungroup(ctx, id) }
 	case 11, 12:
 		e := klips.Eroute{Selector: c.selector(r), ID: c.target(r)}
 		op := rapid.SampledFrom([]klips.ErouteOp{klips.ErouteAdd, klips.ErouteAdd, klips.ErouteReplace, klips.ErouteAddIn, klips.ErouteReplaceIn}).Draw(r, "op")
-		return fmt.Sprint("SetEroute ", e, op), func(ctx context.Context, k klips.Stack) error { return k.SetEroute(ctx, e, op) }
+		return fmt.Sprint("SetEroute ", e, op), func(ctx context.Context, k serial.Doer) error { return k.SetEroute(ctx, e, op) }
 	case 13:
 		s := c.selector(r)
-		return fmt.Sprint("DeleteEroute ", s), func(ctx context.Context, k klips.Stack) error { return k.DeleteEroute(ctx, s) }
+		return fmt.Sprint("DeleteEroute ", s), func(ctx context.Context, k serial.Doer) error { return k.DeleteEroute(ctx, s) }
 	case 14:
 		return c.drawDevice(r)
 	}
 	switch rapid.IntRange(0, 9).Draw(r, "rare") {
 	case 0:
-		return "ClearSAs", func(ctx context.Context, k klips.Stack) error { return k.ClearSAs(ctx) }
+		return "ClearSAs", func(ctx context.Context, k serial.Doer) error { return k.ClearSAs(ctx) }
 	case 1:
-		return "ClearEroutes", func(ctx context.Context, k klips.Stack) error { return k.ClearEroutes(ctx) }
+		return "ClearEroutes", func(ctx context.Context, k serial.Doer) error { return k.ClearEroutes(ctx) }
 	}
 	ch := klips.DebugChange{Set: rapid.Bool().Draw(r, "set")}
 	ch.Masks[rapid.IntRange(0, int(klips.NumDebugAreas)-1).Draw(r, "area")] = rapid.Uint32().Draw(r, "mask")
-	return fmt.Sprint("SetDebug ", ch), func(ctx context.Context, k klips.Stack) error { return k.SetDebug(ctx, ch) }
+	return fmt.Sprint("SetDebug ", ch), func(ctx context.Context, k serial.Doer) error { return k.SetDebug(ctx, ch) }
 }
 
 func (c *commander) drawDevice(r *rapid.T) (string, command) {
 	dev := rapid.SampledFrom([]string{"ipsec0", "ipsec1", "ipsec9"}).Draw(r, "virtual")
 	switch rapid.IntRange(0, 3).Draw(r, "tncfg") {
 	case 0:
-		return "Detach " + dev, func(ctx context.Context, k klips.Stack) error { return k.Detach(ctx, dev) }
+		return "Detach " + dev, func(ctx context.Context, k serial.Doer) error { return k.Detach(ctx, dev) }
 	case 1:
-		return "DetachAll", func(ctx context.Context, k klips.Stack) error { return k.DetachAll(ctx) }
+		return "DetachAll", func(ctx context.Context, k serial.Doer) error { return k.DetachAll(ctx) }
 	}
 	phys := rapid.SampledFrom([]string{c.b.Physical, c.b.Physical, "nosuch0"}).Draw(r, "physical")
-	return "Attach " + dev + " " + phys, func(ctx context.Context, k klips.Stack) error { return k.Attach(ctx, dev, phys) }
+	return "Attach " + dev + " " + phys, func(ctx context.Context, k serial.Doer) error { return k.Attach(ctx, dev, phys) }
 }
 
 func (c *commander) said(r *rapid.T, name string) klips.SAID {
@@ -152,7 +157,7 @@ func (c *commander) spec(r *rapid.T, id klips.SAID) *klips.SASpec {
 	}
 	enc, ok := s.Enc.Info()
 	if ok && enc.AEAD {
-		if s.Auth = 0; !c.b.Stack.Has(klips.CapAEAD) {
+		if s.Auth = 0; !c.b.Stack.Info().Has(klips.CapAEAD) {
 			s.Enc = alg.AES
 			enc, _ = s.Enc.Info()
 		}
@@ -166,7 +171,7 @@ func (c *commander) spec(r *rapid.T, id klips.SAID) *klips.SASpec {
 		s.AuthKey = key(19)
 	}
 	s.Window = uint32(rapid.IntRange(0, 64).Draw(r, "window"))
-	s.ESN = c.b.Stack.Has(klips.CapESN) && rapid.IntRange(0, 5).Draw(r, "ESN") == 0
+	s.ESN = c.b.Stack.Info().Has(klips.CapESN) && rapid.IntRange(0, 5).Draw(r, "ESN") == 0
 	s.Soft.Bytes = uint64(rapid.IntRange(0, 2000).Draw(r, "soft"))
 	s.Hard.Bytes = uint64(rapid.IntRange(0, 2000).Draw(r, "hard"))
 	return s

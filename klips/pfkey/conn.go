@@ -148,6 +148,48 @@ func List[T any](ctx context.Context, c *Conn, request *Message) ([]T, error) {
 	return records, nil
 }
 
+// ahead is how many requests of [Conn.CallAll] wait for their answers: what fits easily
+// into the buffers of the socket, so that neither end waits for the other to read.
+const ahead = 32
+
+// CallAll sends requests, some of them ahead of the answers to those before, and gives
+// each answer to answered, in order, with the number of its request, from 0. An errno in
+// an answer is no error. See [Conn.Call] for the errors; with EPIPE nothing was sent.
+func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i int, answer *Message)) error {
+	return c.inTurn(ctx, func() error {
+		sent := 0
+		for i := 0; i < len(requests); {
+			for sent < len(requests) && sent < i+ahead {
+				if err := c.ask(requests[sent]); err != nil {
+					if sent > 0 && errors.Is(err, syscall.EPIPE) {
+						return io.ErrUnexpectedEOF // some may have been carried out
+					}
+					return err
+				}
+				sent++
+			}
+			n, err := c.t.recv(c.buf)
+			if err != nil {
+				return err
+			}
+			h, err := ParseHeader(c.buf[:n])
+			if !answers(h, requests[i]) {
+				continue // not for us, whatever is wrong with it
+			}
+			if err != nil {
+				return err
+			}
+			m, err := Parse(c.buf[:n])
+			if err != nil {
+				return err
+			}
+			answered(i, m)
+			i++
+		}
+		return nil
+	})
+}
+
 // Receive waits for the next message of any kind: answers to other processes,
 // ACQUIRE, EXPIRE.
 func (c *Conn) Receive(ctx context.Context) (*Message, error) {
@@ -204,7 +246,11 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 
 // ask numbers a request and sends it. The caller has the turn.
 func (c *Conn) ask(request *Message) error {
-	request.Seq, request.PID = lastSeq.Add(1), uint32(os.Getpid())
+	request.PID = uint32(os.Getpid())
+	if request.Type != TypeXBegin && request.Type != TypeXEnd {
+		// Who listens to the stack sees these numbers; those two nobody sees.
+		request.Seq = lastSeq.Add(1)
+	}
 	b, err := request.Marshal()
 	if err != nil {
 		return err

@@ -5,44 +5,31 @@ import (
 	"context"
 	"fmt"
 	"iter"
+
+	"github.com/klips-go/ipsec/klips"
 )
 
-// A Listener is a stack, or a connection to one, that lets others listen to its
-// PF_KEY messages: answers to all processes, EXPIRE, and ACQUIRE for the SA
-// types that were registered.
-type Listener interface {
-	// Listen registers for SA types, one after the other, and returns all
-	// messages that arrive from then on, the answers to the registrations
-	// first. Messages are in wire form, unchecked, and belong to the caller.
-	// The sequence ends after an error: that of ctx, or one that wraps
-	// io.ErrUnexpectedEOF when the stack has gone.
-	//
-	// An error of Listen itself says that a registration failed; errors.Is
-	// finds the errno.
-	Listen(ctx context.Context, types ...SAType) (iter.Seq2[[]byte, error], error)
-}
-
-var _ Listener = (*Conn)(nil)
-
-// Listen registers for SA types and returns what arrives, see [Listener]. Other
-// calls on the Conn would take messages away from it.
-func (c *Conn) Listen(ctx context.Context, types ...SAType) (iter.Seq2[[]byte, error], error) {
+// Events registers for the SA types that w names, and returns what arrives from then on,
+// the answers to the registrations first. Other calls on the Conn would take messages
+// away from it. errors.Is finds the errno of a registration that failed.
+func (c *Conn) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error) {
 	var early [][]byte
-	for _, t := range types {
+	for _, n := range w.Register {
+		t := SAType(n)
 		if err := c.register(ctx, t, func(b []byte) { early = append(early, b) }); err != nil {
 			return nil, fmt.Errorf("register for %v: %w", t, err)
 		}
 	}
-	return func(yield func([]byte, error) bool) {
+	return func(yield func(klips.Event, error) bool) {
 		for _, b := range early {
-			if !yield(b, nil) {
+			if !yield(klips.Event{PFKey: b}, nil) {
 				return
 			}
 		}
 		early = nil
 		for {
 			b, err := c.receive(ctx)
-			if !yield(b, err) || err != nil {
+			if !yield(klips.Event{PFKey: b}, err) || err != nil {
 				return
 			}
 		}

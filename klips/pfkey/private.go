@@ -26,6 +26,8 @@ import (
 //	SET        DATA (JSON: names and values)     header
 //	GUARD      DATA (JSON: klips.Guard)          header; EEXIST: guarded before
 //	UNGUARD    DATA (JSON: klips.Selector)       header
+//	BEGIN, END                                   header; between them, after an error,
+//	                                             ECANCELED to all
 //	ADD        as KLIPS', [WINDOW PACKETS FAR_END    as KLIPS'; with the errno
 //	           ESN REUSE SEQ REPLAY_SEQ]             EKEYREJECTED: [SAIDS (1): who
 //	                                                 sends with this key]
@@ -70,8 +72,14 @@ const (
 	// TypeXHandOver asks the daemon for all that it has, and to stop. Only root may.
 	TypeXHandOver Type = 75
 
+	// TypeXBegin begins a unit of the same client's requests: after one that is refused,
+	// all others are refused with ECANCELED. TypeXEnd ends it; its answer comes when the
+	// packet filter follows the changes.
+	TypeXBegin Type = 76
+	TypeXEnd   Type = 77
+
 	minXType = TypeXGroup
-	maxXType = TypeXHandOver
+	maxXType = TypeXEnd
 )
 
 // Private extension types.

@@ -285,6 +285,12 @@ func ListGroup(id klips.SAID) *Message {
 // Stop asks the embedded daemon to remove its devices and to stop. Private part.
 func Stop() *Message { return request(TypeXStop, SATypeUnspec) }
 
+// Begin and End are around requests of which none is carried out after one is refused.
+func Begin() *Message { return request(TypeXBegin, SATypeUnspec) }
+
+// End is described at [Begin].
+func End() *Message { return request(TypeXEnd, SATypeUnspec) }
+
 // Leave asks the embedded daemon to stop and to leave its devices to the next one.
 // Private part.
 func Leave() *Message { return request(TypeXLeave, SATypeUnspec) }

@@ -1,47 +1,156 @@
-package klipstest
+// Package plan carries changes out in memory, with the rules of the stacks: so a list of
+// changes is checked as a whole before a stack is asked for the first of them, and what
+// takes a change back is known before it is made.
+package plan
 
 import (
-	"cmp"
 	"context"
-	"fmt"
+	"crypto/sha256"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A Model is a stack without packets, said as plainly as possible: the oracle
-// that other stacks are compared with. It is for one goroutine. The zero value
-// has no physical devices and no addresses.
+// A Model is a stack without packets, said as plainly as possible. It is for one
+// goroutine. The zero Model has no devices.
 type Model struct {
-	Local    func(netip.Addr) bool                // whether an address is the host's now
-	Physical func(name string) (mtu int, ok bool) // physical devices
+	// Local reports whether an address is the host's now. Nil: none is.
+	Local func(netip.Addr) bool
+	// Physical finds a physical device. Nil: all that are asked for are there.
+	Physical func(name string) (mtu int, ok bool)
 
-	sas     []klips.SA            // oldest first; Next is the follower alone
-	keys    map[klips.SAID]string // of combined modes, of SAs that are or were there
-	routes  []klips.Eroute
+	sas     map[klips.SAID]*sa
+	made    int             // how many SAs and eroutes have been made
+	keys    map[keyed][]*sa // those with the same key of a combined mode, oldest first
+	routes  map[klips.Selector]route
 	devices []klips.Device
 	debug   klips.Debug
-	refs    uint32
+	knobs   []klips.Knob
+	// partial: there is more than is known here, so that nothing is refused for being
+	// missing.
+	partial bool
+	has     func(klips.Capability) bool // nil: all but what no stack of software has
 }
 
-var _ klips.Stack = (*Model)(nil)
+// A keyed stands for a key of a combined mode; the zero keyed for none.
+type keyed [sha256.Size]byte
+
+// A route is an eroute.
+type route struct {
+	klips.Eroute
+	number int // the older, the smaller
+}
+
+// An sa is an SA and its neighbours in its group, in processing order.
+type sa struct {
+	klips.SA
+	number         int // the older, the smaller
+	key            keyed
+	before, behind *sa
+}
+
+var _ serial.Doer = (*Model)(nil)
 
 // NewModel makes a Model with two devices, ipsec0 and ipsec1.
 func NewModel(local func(netip.Addr) bool, physical func(string) (int, bool)) *Model {
 	return &Model{Local: local, Physical: physical, devices: []klips.Device{{Name: "ipsec0"}, {Name: "ipsec1"}}}
 }
 
+// Wanted is what [Of] needs.
+var Wanted = klips.Want{SAs: true, Eroutes: true, Devices: true, Debug: true, Knobs: true, Unread: klips.GroupTables[:]}
+
+// Of returns a model in the state of a stack, which is read with [Wanted]. Keys are in no
+// snapshot: that an SA has the key of one that is there is not seen. Where lines of the
+// tables cannot be read, nothing is refused for being missing.
+func Of(info klips.Info, s *klips.Snapshot) *Model {
+	m := &Model{has: info.Has, devices: slices.Clone(s.Devices), debug: s.Debug, knobs: slices.Clone(s.Knobs), partial: len(s.Unread) > 0}
+	for i := range m.devices {
+		m.devices[i].PhysMTU = 0 // Physical tells it
+	}
+	for _, d := range slices.Backward(s.SAs) {
+		m.insert(&sa{SA: d})
+	}
+	for _, d := range s.SAs {
+		if len(d.Next) > 0 {
+			// The tables of a KLIPS whose groups are broken may even have a circle.
+			if next := m.sas[d.Next[0]]; next != nil && next.before == nil && m.sas[d.ID].first() != next {
+				m.sas[d.ID].behind, next.before = next, m.sas[d.ID]
+			}
+		}
+	}
+	for _, e := range s.Eroutes {
+		m.setRoute(e)
+	}
+	return m
+}
+
 // Clone returns another model in the same state.
 func (m *Model) Clone() *Model {
 	n := *m
-	n.sas, n.routes, n.devices, n.keys = slices.Clone(m.sas), slices.Clone(m.routes), slices.Clone(m.devices), maps.Clone(m.keys)
+	n.sas, n.keys, n.made = nil, nil, 0
+	n.routes, n.devices, n.knobs = maps.Clone(m.routes), slices.Clone(m.devices), slices.Clone(m.knobs)
+	for _, s := range m.byAge() {
+		c := *s
+		n.insert(&c)
+	}
+	for _, s := range n.sas {
+		if s.before != nil {
+			s.before = n.sas[s.before.ID]
+		}
+		if s.behind != nil {
+			s.behind = n.sas[s.behind.ID]
+		}
+	}
+	n.made = m.made
 	return &n
+}
+
+// insert takes an SA in as the newest.
+func (m *Model) insert(s *sa) {
+	if m.sas == nil {
+		m.sas, m.keys = map[klips.SAID]*sa{}, map[keyed][]*sa{}
+	}
+	m.made++
+	s.number = m.made
+	m.sas[s.ID] = s
+	if s.key != (keyed{}) {
+		m.keys[s.key] = append(m.keys[s.key], s)
+	}
+}
+
+// remove takes an SA out.
+func (m *Model) remove(s *sa) {
+	delete(m.sas, s.ID)
+	if s.key != (keyed{}) {
+		m.keys[s.key] = slices.DeleteFunc(m.keys[s.key], func(o *sa) bool { return o == s })
+	}
+}
+
+// same returns the SAs with a key.
+func (m *Model) same(k keyed) []*sa {
+	if k == (keyed{}) {
+		return nil
+	}
+	return m.keys[k]
+}
+
+func (m *Model) setRoute(e klips.Eroute) {
+	if m.routes == nil {
+		m.routes = map[klips.Selector]route{}
+	}
+	m.made++
+	m.routes[e.Selector] = route{e, m.made}
+}
+
+// byAge returns the SAs, the oldest first.
+func (m *Model) byAge() []*sa {
+	return slices.SortedFunc(maps.Values(m.sas), func(a, b *sa) int { return a.number - b.number })
 }
 
 // Name returns "model".
@@ -50,8 +159,14 @@ func (m *Model) Name() string { return "model" }
 // Version returns a line.
 func (m *Model) Version(context.Context) (string, error) { return "model", nil }
 
-// Has reports true, but for devices that work for SAs.
-func (m *Model) Has(c klips.Capability) bool { return c != klips.CapOffload }
+// Has reports what the stack has that the model is of; otherwise true, but for devices
+// that work for SAs and for messages to key daemons.
+func (m *Model) Has(c klips.Capability) bool {
+	if m.has != nil {
+		return m.has(c)
+	}
+	return c != klips.CapOffload && c != klips.CapEvents
+}
 
 // Close does nothing.
 func (m *Model) Close() error { return nil }
@@ -60,40 +175,28 @@ func refuse(op, object string, err syscall.Errno) error {
 	return &klips.OpError{Op: op, Object: object, Err: err}
 }
 
-func (m *Model) find(id klips.SAID) *klips.SA {
-	for i := range m.sas {
-		if m.sas[i].ID == id {
-			return &m.sas[i]
-		}
+// first is the first SA of a group, in processing order.
+func (s *sa) first() *sa {
+	for s.before != nil {
+		s = s.before
 	}
-	return nil
+	return s
 }
 
-// chain is an SA and what follows it, in processing order.
-func (m *Model) chain(id klips.SAID) []klips.SAID {
-	l := []klips.SAID{id}
-	for s := m.find(id); len(s.Next) > 0; s = m.find(s.Next[0]) {
-		l = append(l, s.Next[0])
+// rest are the SAIDs of an SA and of those behind it.
+func (s *sa) rest() (ids []klips.SAID) {
+	for ; s != nil; s = s.behind {
+		ids = append(ids, s.ID)
 	}
-	return l
+	return ids
 }
 
-// before is the SA in front of another in its group, nil if there is none.
-func (m *Model) before(id klips.SAID) *klips.SA {
-	for i := range m.sas {
-		if len(m.sas[i].Next) > 0 && m.sas[i].Next[0] == id {
-			return &m.sas[i]
-		}
+// missing refuses what needs something that is not there.
+func (m *Model) missing(op, object string, err syscall.Errno) error {
+	if m.partial {
+		return nil
 	}
-	return nil
-}
-
-// group is everything that an SA is linked with, in processing order.
-func (m *Model) group(id klips.SAID) []klips.SAID {
-	for b := m.before(id); b != nil; b = m.before(id) {
-		id = b.ID
-	}
-	return m.chain(id)
+	return refuse(op, object, err)
 }
 
 // AddSA makes an SA.
@@ -102,45 +205,41 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 	if !known || s.ID.SPI < klips.MinSPI || s.Window > 4096 || s.NATT.Type > klips.NATTNonESP || s.Fault() != klips.FaultNone {
 		return refuse("add SA", s.ID.String(), syscall.EINVAL)
 	}
-	if m.find(s.ID) != nil {
-		return refuse("add SA", s.ID.String(), syscall.EEXIST)
+	if old := m.sas[s.ID]; old != nil {
+		if !old.AddAgain {
+			return refuse("add SA", s.ID.String(), syscall.EEXIST)
+		}
+		old.AddAgain = false
+		return nil
 	}
-	if s.Offload != "" {
+	if s.Offload != "" && !m.Has(klips.CapOffload) {
 		return refuse("add SA", s.ID.String(), syscall.EOPNOTSUPP)
 	}
 	if err := checkTransform(s); err != 0 {
 		return refuse("add SA", s.ID.String(), err)
 	}
-	sa := klips.SA{
+	n := &sa{SA: klips.SA{
 		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN,
 		AuthKeyBits: 8 * len(s.AuthKey), EncKeyBits: 8 * len(s.EncKey),
-		NATT: s.NATT.WithPorts(), RefCount: 3, RefHim: s.RefHim, OutIf: s.OutIf,
-	}
+		NATT: s.NATT.WithPorts(), RefCount: klips.IdleRefs, RefHim: s.RefHim, OutIf: s.OutIf,
+	}}
 	last := s.Seq
-	if m.Local(s.ID.Dst) {
-		sa.Dir = klips.Inbound
+	if m.local(s.ID.Dst) {
+		n.Dir = klips.Inbound
 		last = s.ReplaySeq
 	}
 	if last != nil {
-		sa.Seq = *last
+		n.Seq = *last
 	}
-	aead := ""
-	if enc, _ := s.Enc.Info(); enc.AEAD && s.ID.Proto == klips.ProtoESP {
-		aead = fmt.Sprint(s.Enc, s.EncKey)
+	if enc, _ := s.Enc.Info(); s.ID.Proto == klips.ProtoESP && enc.AEAD {
+		n.key = sha256.Sum256(append([]byte{byte(s.Enc)}, s.EncKey...))
+	} else if s.ID.Proto == klips.ProtoESP && enc.IV > 0 {
+		n.IV = make([]byte, enc.IV)
 	}
-	for _, other := range m.sas {
-		if aead != "" && m.keys[other.ID] == aead && sa.Dir == klips.Outbound && other.Dir == klips.Outbound && !s.ReuseKey {
+	for _, other := range m.same(n.key) {
+		if n.Dir == klips.Outbound && other.Dir == klips.Outbound && !s.ReuseKey {
 			return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: syscall.EKEYREJECTED, Fault: klips.FaultKeyUsed, Other: other.ID}
 		}
-	}
-	m.refs++
-	sa.Ref = m.refs
-	if m.keys == nil {
-		m.keys = map[klips.SAID]string{}
-	}
-	m.keys[s.ID] = aead
-	if enc, _ := s.Enc.Info(); s.ID.Proto == klips.ProtoESP && !enc.AEAD && enc.IV > 0 {
-		sa.IV = make([]byte, enc.IV)
 	}
 	limits := func(count, soft, hard uint64) klips.Counter {
 		if hard != 0 {
@@ -148,16 +247,19 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 		}
 		return klips.Counter{Count: count, Soft: soft, Hard: hard}
 	}
-	sa.Life = klips.Life{
+	n.Life = klips.Life{
 		Allocations: limits(1, uint64(s.Soft.Allocations), uint64(s.Hard.Allocations)),
 		Bytes:       limits(0, s.Soft.Bytes, s.Hard.Bytes),
 		AddTime:     limits(0, s.Soft.AddTime, s.Hard.AddTime),
 		UseTime:     limits(0, s.Soft.UseTime, s.Hard.UseTime),
 		Packets:     limits(0, s.Soft.Packets, s.Hard.Packets),
 	}
-	m.sas = append(m.sas, sa)
+	m.insert(n)
+	n.Ref = uint32(n.number)
 	return nil
 }
+
+func (m *Model) local(a netip.Addr) bool { return m.Local != nil && m.Local(a) }
 
 // checkTransform says what is wrong with algorithms and keys, 0 for nothing.
 func checkTransform(s *klips.SASpec) syscall.Errno {
@@ -195,42 +297,58 @@ func checkTransform(s *klips.SASpec) syscall.Errno {
 
 // DeleteSA removes an SA and its group.
 func (m *Model) DeleteSA(_ context.Context, id klips.SAID) error {
-	if m.find(id) == nil {
-		return refuse("delete SA", id.String(), syscall.ESRCH)
+	s := m.sas[id]
+	if s == nil {
+		return m.missing("delete SA", id.String(), syscall.ESRCH)
 	}
-	for _, g := range m.group(id) {
-		m.sas = slices.DeleteFunc(m.sas, func(s klips.SA) bool { return s.ID == g })
+	for s = s.first(); s != nil; s = s.behind {
+		m.remove(s)
 	}
 	return nil
 }
 
 // GetSA returns one SA.
 func (m *Model) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
-	if m.find(id) == nil {
+	s := m.sas[id]
+	if s == nil {
 		return klips.SA{}, refuse("get SA", id.String(), syscall.ESRCH)
 	}
-	s := *m.find(id)
-	s.Next = m.chain(id)[1:]
-	for _, other := range m.sas {
-		if m.keys[id] != "" && m.keys[other.ID] == m.keys[id] && other.ID != id && len(s.SameKey) < 4 {
-			s.SameKey = append(s.SameKey, other.ID)
+	d := s.SA
+	d.Next = s.rest()[1:]
+	d.SameKey = nil
+	for _, other := range m.same(s.key) {
+		if other != s && len(d.SameKey) < 4 {
+			d.SameKey = append(d.SameKey, other.ID)
 		}
 	}
-	return s, nil
+	return d, nil
+}
+
+// ReadGroup returns the SAs of a group.
+func (m *Model) ReadGroup(ctx context.Context, id klips.SAID) (l []klips.SA, err error) {
+	s := m.sas[id]
+	if s == nil {
+		return nil, refuse("get SA", id.String(), syscall.ESRCH)
+	}
+	for s = s.first(); s != nil; s = s.behind {
+		d, _ := m.GetSA(ctx, s.ID)
+		l = append(l, d)
+	}
+	return l, nil
 }
 
 // ClearSAs removes all SAs.
 func (m *Model) ClearSAs(context.Context) error {
-	m.sas = nil
+	m.sas, m.keys = nil, nil
 	return nil
 }
 
 // SAs lists the SAs.
 func (m *Model) SAs(ctx context.Context) ([]klips.SA, error) {
 	var l []klips.SA
-	for _, s := range slices.Backward(m.sas) {
-		s, _ = m.GetSA(ctx, s.ID)
-		l = append(l, s)
+	for _, s := range slices.Backward(m.byAge()) {
+		d, _ := m.GetSA(ctx, s.ID)
+		l = append(l, d)
 	}
 	klips.SortSAs(l)
 	return l, nil
@@ -241,74 +359,107 @@ func (m *Model) Group(_ context.Context, ids []klips.SAID) error {
 	if len(ids) < 2 || len(ids) > klips.MaxGroup {
 		return refuse("group", "", syscall.EINVAL)
 	}
-	saved := slices.Clone(m.sas)
+	if m.groupAgain(ids) {
+		m.sas[ids[0]].GroupAgain = false
+		return nil
+	}
 	for i := 1; i < len(ids); i++ {
 		if err := m.link(ids[i-1], ids[i]); err != nil {
-			m.sas = saved
+			for ; i > 1; i-- {
+				m.unlink(ids[i-2], ids[i-1])
+			}
 			return err
 		}
 	}
 	return nil
 }
 
+// groupAgain reports whether a group is there, and may be made again.
+func (m *Model) groupAgain(ids []klips.SAID) bool {
+	s := m.sas[ids[0]]
+	if s == nil || !s.GroupAgain {
+		return false
+	}
+	members := s.first().rest()
+	return len(members) == len(ids) && !slices.ContainsFunc(ids, func(id klips.SAID) bool { return !slices.Contains(members, id) })
+}
+
 func (m *Model) link(inner, outer klips.SAID) error {
 	for _, id := range []klips.SAID{inner, outer} {
-		if m.find(id) == nil {
-			return refuse("group", id.String(), syscall.ENOENT)
+		if m.sas[id] == nil {
+			return m.missing("group", id.String(), syscall.ENOENT)
 		}
 	}
-	a, b := inner, outer
-	if m.find(outer).Dir == klips.Inbound {
+	a, b := m.inOrder(inner, outer)
+	switch {
+	case a.behind != nil:
+		return refuse("group", a.ID.String(), syscall.EEXIST)
+	case b.before != nil || a.first() == b:
+		return refuse("group", b.ID.String(), syscall.EEXIST)
+	}
+	a.behind, b.before = b, a
+	return nil
+}
+
+// inOrder returns two SAs in processing order.
+func (m *Model) inOrder(inner, outer klips.SAID) (a, b *sa) {
+	a, b = m.sas[inner], m.sas[outer]
+	if b.Dir == klips.Inbound {
 		a, b = b, a
 	}
-	switch {
-	case len(m.find(a).Next) > 0:
-		return refuse("group", a.String(), syscall.EEXIST)
-	case m.before(b) != nil || slices.Contains(m.chain(b), a):
-		return refuse("group", b.String(), syscall.EEXIST)
+	return a, b
+}
+
+// unlink takes back what link did.
+func (m *Model) unlink(inner, outer klips.SAID) {
+	if m.sas[inner] != nil && m.sas[outer] != nil {
+		a, b := m.inOrder(inner, outer)
+		a.behind, b.before = nil, nil
 	}
-	m.find(a).Next = []klips.SAID{b}
-	return nil
 }
 
 // Ungroup takes a group apart.
 func (m *Model) Ungroup(_ context.Context, id klips.SAID) error {
-	if m.find(id) == nil {
-		return refuse("ungroup", id.String(), syscall.ENOENT)
+	s := m.sas[id]
+	if s == nil {
+		return m.missing("ungroup", id.String(), syscall.ENOENT)
 	}
-	for _, g := range m.group(id) {
-		m.find(g).Next = nil
+	for s = s.first(); s != nil; {
+		next := s.behind
+		s.before, s.behind = nil, nil
+		s = next
 	}
 	return nil
 }
 
-// SetEroute adds or replaces an eroute or sets an inbound policy.
-func (m *Model) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
-	switch op {
-	case klips.ErouteAddIn, klips.ErouteReplaceIn:
+// SetEroute makes an eroute, or sets an inbound policy.
+func (m *Model) SetEroute(_ context.Context, e klips.Eroute, op klips.ErouteOp) error {
+	if op == klips.ErouteAddIn || op == klips.ErouteReplaceIn {
 		return m.setPolicy(e)
-	case klips.ErouteReplace:
-		_ = m.DeleteEroute(ctx, e.Selector)
 	}
-	if slices.ContainsFunc(m.routes, func(r klips.Eroute) bool { return r.Selector == e.Selector }) {
-		return refuse("add eroute", e.Selector.String(), syscall.EEXIST)
+	if old, ok := m.routes[e.Selector]; ok && op == klips.ErouteAdd {
+		if !old.AddAgain || old.ID != e.ID {
+			return refuse("add eroute", e.Selector.String(), syscall.EEXIST)
+		}
+		old.AddAgain = false
+		m.routes[e.Selector] = old
+		return nil
 	}
 	e.Packets = 0
-	m.routes = append(m.routes, e)
+	m.setRoute(e)
 	return nil
 }
 
 func (m *Model) setPolicy(e klips.Eroute) error {
-	if m.find(e.ID) == nil {
+	if m.sas[e.ID] == nil {
+		return m.missing("set inbound policy", e.ID.String(), syscall.ENOENT)
+	}
+	owner := m.policyOwner(e.ID)
+	transport := owner.ID.Proto != klips.ProtoTun
+	switch {
+	case transport && !m.Has(klips.CapTransportPolicy):
 		return refuse("set inbound policy", e.ID.String(), syscall.ENOENT)
-	}
-	var owner *klips.SA // the first tun SA, or the last SA
-	for _, id := range m.chain(e.ID) {
-		if owner = m.find(id); id.Proto == klips.ProtoTun {
-			break
-		}
-	}
-	if owner.ID.Proto != klips.ProtoTun && owner.ID.Dst.Is6() != e.Is6() {
+	case transport && owner.ID.Dst.Is6() != e.Is6():
 		return refuse("set inbound policy", e.ID.String(), syscall.EINVAL)
 	}
 	owner.Policy = &e.Selector
@@ -316,13 +467,22 @@ func (m *Model) setPolicy(e klips.Eroute) error {
 	return nil
 }
 
+// policyOwner is the SA that an inbound policy for another belongs to: the first tun SA
+// from there, or the last SA.
+func (m *Model) policyOwner(id klips.SAID) *sa {
+	s := m.sas[id]
+	for s.ID.Proto != klips.ProtoTun && s.behind != nil {
+		s = s.behind
+	}
+	return s
+}
+
 // DeleteEroute removes an eroute.
 func (m *Model) DeleteEroute(_ context.Context, s klips.Selector) error {
-	n := len(m.routes)
-	m.routes = slices.DeleteFunc(m.routes, func(r klips.Eroute) bool { return r.Selector == s })
-	if len(m.routes) == n {
-		return refuse("delete eroute", s.String(), syscall.ENOENT)
+	if _, ok := m.routes[s]; !ok {
+		return m.missing("delete eroute", s.String(), syscall.ENOENT)
 	}
+	delete(m.routes, s)
 	return nil
 }
 
@@ -334,53 +494,17 @@ func (m *Model) ClearEroutes(context.Context) error {
 
 // Eroutes lists the eroutes.
 func (m *Model) Eroutes(context.Context) ([]klips.Eroute, error) {
-	l := slices.Clone(m.routes)
+	l := m.EroutesByAge()
 	slices.SortFunc(l, klips.CompareEroutes)
 	return l, nil
 }
 
-// Count adds packets to the counter of an eroute.
-func (m *Model) Count(s klips.Selector, packets uint64) {
-	for i := range m.routes {
-		if m.routes[i].Selector == s {
-			m.routes[i].Packets += packets
-		}
+// EroutesByAge lists the eroutes, the oldest first.
+func (m *Model) EroutesByAge() (l []klips.Eroute) {
+	for _, r := range slices.SortedFunc(maps.Values(m.routes), func(a, b route) int { return a.number - b.number }) {
+		l = append(l, r.Eroute)
 	}
-}
-
-// Match returns the eroute that takes a packet, nil if none does: of those that
-// match and are not refined by another that matches, the one with the greatest
-// key.
-func (m *Model) Match(src, dst netip.Addr, proto uint8, sport, dport uint16) *klips.Eroute {
-	var all []klips.Eroute
-	for _, r := range m.routes {
-		if r.Src.Contains(src) && r.Dst.Contains(dst) && (r.Proto == 0 || r.Proto == proto) &&
-			(r.SrcPort == 0 || r.SrcPort == sport) && (r.DstPort == 0 || r.DstPort == dport) {
-			all = append(all, r)
-		}
-	}
-	var best *klips.Eroute
-	for i := range all {
-		refined := slices.ContainsFunc(all, func(o klips.Eroute) bool { return refines(o.Selector, all[i].Selector) })
-		if !refined && (best == nil || greater(all[i].Selector, best.Selector)) {
-			best = &all[i]
-		}
-	}
-	return best
-}
-
-// refines reports whether a's mask has all bits of b's, and more; both match
-// the same packet.
-func refines(a, b klips.Selector) bool {
-	ge := func(x, y uint16) bool { return y == 0 || x != 0 }
-	return a != b && a.Src.Bits() >= b.Src.Bits() && a.Dst.Bits() >= b.Dst.Bits() &&
-		ge(uint16(a.Proto), uint16(b.Proto)) && ge(a.SrcPort, b.SrcPort) && ge(a.DstPort, b.DstPort)
-}
-
-func greater(a, b klips.Selector) bool {
-	return cmp.Or(a.Src.Addr().Compare(b.Src.Addr()), a.Dst.Addr().Compare(b.Dst.Addr()),
-		cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.SrcPort, b.SrcPort), cmp.Compare(a.DstPort, b.DstPort),
-		cmp.Compare(a.Src.Bits()+a.Dst.Bits(), b.Src.Bits()+b.Dst.Bits())) > 0
+	return l
 }
 
 func (m *Model) device(name string) *klips.Device {
@@ -399,7 +523,7 @@ func (m *Model) Attach(_ context.Context, virtual, physical string) error {
 		return refuse("attach", virtual, syscall.ENODEV)
 	}
 	name, _, _ := strings.Cut(physical, ":")
-	mtu, ok := m.Physical(name)
+	mtu, ok := m.physical(name)
 	if !ok {
 		return refuse("attach", physical, syscall.ENXIO)
 	}
@@ -408,6 +532,13 @@ func (m *Model) Attach(_ context.Context, virtual, physical string) error {
 	}
 	d.Physical, d.MTU, d.AttMTU = name, klips.DeviceMTU, mtu
 	return nil
+}
+
+func (m *Model) physical(name string) (mtu int, ok bool) {
+	if m.Physical == nil {
+		return 0, true
+	}
+	return m.Physical(name)
 }
 
 // Detach unbinds a device.
@@ -462,7 +593,7 @@ func (m *Model) Devices(context.Context) ([]klips.Device, error) {
 	l := slices.Clone(m.devices)
 	for i := range l {
 		if l[i].Physical != "" {
-			l[i].PhysMTU, _ = m.Physical(l[i].Physical)
+			l[i].PhysMTU, _ = m.physical(l[i].Physical)
 		}
 	}
 	return l, nil
@@ -482,49 +613,3 @@ func (m *Model) SetDebug(_ context.Context, c klips.DebugChange) error {
 
 // Debug returns the debug masks.
 func (m *Model) Debug(context.Context) (klips.Debug, error) { return m.debug, nil }
-
-// SameTables compares the tables of two stacks, but for what time and chance
-// make different, and returns what differs in words, "" for nothing.
-func SameTables(ctx context.Context, want, got klips.Stack) (string, error) {
-	w, err := tables(ctx, want)
-	if err != nil {
-		return "", err
-	}
-	g, err := tables(ctx, got)
-	if err != nil {
-		return "", err
-	}
-	return diff(w, g), nil
-}
-
-// A table is all tables of a stack.
-type table struct {
-	SAs     []klips.SA
-	Eroutes []klips.Eroute
-	Devices []klips.Device
-	Debug   klips.Debug
-}
-
-func tables(ctx context.Context, s klips.Stack) (t table, err error) {
-	if t.SAs, err = s.SAs(ctx); err != nil {
-		return t, err
-	}
-	for i := range t.SAs {
-		sa := &t.SAs[i]
-		clear(sa.IV)
-		sa.Ref, sa.Idle = 0, 0
-		sa.Life.AddTime.Count, sa.Life.UseTime.Count = 0, 0
-		sa.Idle = time.Duration(0)
-	}
-	if t.Eroutes, err = s.Eroutes(ctx); err != nil {
-		return t, err
-	}
-	for i := range t.Eroutes {
-		t.Eroutes[i].PID = 0
-	}
-	if t.Devices, err = s.Devices(ctx); err != nil {
-		return t, err
-	}
-	t.Debug, err = s.Debug(ctx)
-	return t, err
-}

@@ -38,8 +38,8 @@ func TestOpenRefusals(t *testing.T) {
 		s, err := stacks.Open(t.Context(), stacks.Config{Stack: c.name, RunDir: dir})
 		if s != nil {
 			s.Close()
-			if xfrmErr != nil || s.Name() != "xfrm" {
-				t.Errorf("Open(%q) opened %s", c.name, s.Name())
+			if xfrmErr != nil || s.Info().Name != "xfrm" {
+				t.Errorf("Open(%q) opened %s", c.name, s.Info().Name)
 			}
 			continue // the kernel of this machine has IPsec: auto is right to take it
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // How long to wait for a daemon that does not answer: a request, and a listing,
@@ -26,7 +27,6 @@ const (
 // connects again, to the same daemon and no other. Its methods may be called
 // from any goroutine.
 type Client struct {
-	pfkey.Asker
 	path string
 
 	mu   sync.Mutex
@@ -34,8 +34,9 @@ type Client struct {
 }
 
 var (
-	_ klips.Stack       = (*Client)(nil)
-	_ klips.GroupReader = (*Client)(nil)
+	_ klips.Stack        = (*Client)(nil)
+	_ serial.GroupReader = (*Client)(nil)
+	_ serial.KnobReader  = (*Client)(nil)
 )
 
 // Dial connects to the daemon whose socket is at path, after it has seen that
@@ -56,12 +57,7 @@ func Dial(path string) (*Client, error) {
 }
 
 func newClient(path string, conn *pfkey.Conn) *Client {
-	c := &Client{path: path, conn: conn}
-	c.Asker = func(ctx context.Context, op, object string, m *pfkey.Message) error {
-		_, err := c.call(ctx, op, object, m)
-		return err
-	}
-	return c
+	return &Client{path: path, conn: conn}
 }
 
 // PeerPID returns the process id of the daemon, 0 if that is in a PID namespace
@@ -124,18 +120,26 @@ func (c *Client) call(ctx context.Context, op, object string, m *pfkey.Message) 
 	if err == nil {
 		return r, nil
 	}
+	return nil, answerError(op, object, r, err)
+}
+
+// answerError makes the error of an answer: errno is what it has.
+func answerError(op, object string, r *pfkey.Message, errno error) error {
 	// The daemon names the member of a group that is at fault, and the SA that has a
 	// key already.
 	if r != nil && r.XData != nil {
 		object = string(*r.XData)
 	}
-	if errors.Is(err, syscall.EKEYREJECTED) && r != nil && r.XSAIDs != nil && len(*r.XSAIDs) == 1 {
-		return nil, &klips.OpError{Op: op, Object: object, Err: err, Fault: klips.FaultKeyUsed, Other: (*r.XSAIDs)[0]}
+	e := &klips.OpError{Op: op, Object: object, Err: errno}
+	switch {
+	case errors.Is(errno, syscall.EKEYREJECTED) && r != nil && r.XSAIDs != nil && len(*r.XSAIDs) == 1:
+		e.Fault, e.Other = klips.FaultKeyUsed, (*r.XSAIDs)[0]
+	case errors.Is(errno, syscall.EKEYEXPIRED):
+		e.Fault = klips.FaultNoNumbers
+	default:
+		return opError(op, object, errno)
 	}
-	if errors.Is(err, syscall.EKEYEXPIRED) {
-		return nil, &klips.OpError{Op: op, Object: object, Err: err, Fault: klips.FaultNoNumbers}
-	}
-	return nil, opError(op, object, err)
+	return e
 }
 
 func opError(op, object string, err error) error {
@@ -172,6 +176,14 @@ func one[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Mess
 	return l[0], nil
 }
 
+// Info returns the name and the abilities.
+func (c *Client) Info() klips.Info { return serial.Info(c) }
+
+// Snapshot reads table by table.
+func (c *Client) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {
+	return serial.Snapshot(ctx, c, w)
+}
+
 // Name returns "user".
 func (c *Client) Name() string { return "user" }
 
@@ -184,21 +196,6 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 // for it.
 func (c *Client) Has(cap klips.Capability) bool { return cap != klips.CapOffload }
 
-// AddSA makes an SA.
-func (c *Client) AddSA(ctx context.Context, spec *klips.SASpec) error {
-	if f := spec.Fault(); f != klips.FaultNone {
-		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
-	}
-	if spec.Offload != "" {
-		return opError("add SA", spec.ID.String(), syscall.EOPNOTSUPP)
-	}
-	whole := *spec
-	whole.NATT = spec.NATT.WithPorts()
-	m := pfkey.AddSAPrivate(&whole)
-	_, err := c.call(ctx, "add SA", spec.ID.String(), m)
-	return err
-}
-
 // GetSA returns one SA.
 func (c *Client) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 	return one[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListSA(id))
@@ -207,64 +204,6 @@ func (c *Client) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 // ReadGroup returns the SAs of the group that an SA is in.
 func (c *Client) ReadGroup(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
 	return list[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListGroup(id))
-}
-
-// Group makes SAs one group, in one step.
-func (c *Client) Group(ctx context.Context, ids []klips.SAID) error {
-	if len(ids) < 2 || len(ids) > klips.MaxGroup {
-		return opError("group", "", syscall.EINVAL)
-	}
-	_, err := c.call(ctx, "group", ids[0].String(), pfkey.GroupAll(ids))
-	return err
-}
-
-// noMast is the error for mast devices, which this stack does not have; err is what
-// the daemon answers to other wrong names.
-func noMast(op, name string, err error) error {
-	if f := klips.DeviceFault(name); f != klips.FaultNone {
-		return &klips.OpError{Op: op, Object: name, Err: err, Fault: f}
-	}
-	return nil
-}
-
-// CreateDevice makes ipsecN.
-func (c *Client) CreateDevice(ctx context.Context, virtual string) error {
-	if err := noMast("create device", virtual, syscall.EINVAL); err != nil {
-		return err
-	}
-	return c.Asker.CreateDevice(ctx, virtual)
-}
-
-// DeleteDevice removes ipsecN.
-func (c *Client) DeleteDevice(ctx context.Context, virtual string) error {
-	if err := noMast("delete device", virtual, syscall.ENOENT); err != nil {
-		return err
-	}
-	return c.Asker.DeleteDevice(ctx, virtual)
-}
-
-// Attach binds ipsecN to a physical device.
-func (c *Client) Attach(ctx context.Context, virtual, physical string) error {
-	if err := noMast("attach", virtual, syscall.ENODEV); err != nil {
-		return err
-	}
-	_, err := c.call(ctx, "attach", virtual+" to "+physical, pfkey.Attach(virtual, physical))
-	return err
-}
-
-// Detach unbinds ipsecN.
-func (c *Client) Detach(ctx context.Context, virtual string) error {
-	if err := noMast("detach", virtual, syscall.ENODEV); err != nil {
-		return err
-	}
-	_, err := c.call(ctx, "detach", virtual, pfkey.Detach(virtual))
-	return err
-}
-
-// DetachAll unbinds all devices.
-func (c *Client) DetachAll(ctx context.Context) error {
-	_, err := c.call(ctx, "detach all", "", pfkey.DetachAll())
-	return err
 }
 
 // SAs lists the SAs.
@@ -323,48 +262,10 @@ type Holds struct {
 	Evicted uint64 `json:"evicted"` // given up for newer ones
 }
 
-var _ klips.Tunable = (*Client)(nil)
-
 // Knobs lists the knobs of the stack.
 func (c *Client) Knobs(ctx context.Context) ([]klips.Knob, error) {
 	s, err := c.Status(ctx)
 	return s.Knobs, err
-}
-
-// Set sets knobs of the stack, all or none. ENOENT: there is none of a name.
-// EINVAL: a value is neither 0 nor 1.
-func (c *Client) Set(ctx context.Context, knobs map[string]int) error {
-	m, err := pfkey.Set(knobs)
-	if err != nil {
-		return opError("set", "", err)
-	}
-	_, err = c.call(ctx, "set", "", m)
-	return err
-}
-
-var _ klips.Guardian = (*Client)(nil)
-
-// Guard guards a flow.
-func (c *Client) Guard(ctx context.Context, g klips.Guard) (was bool, err error) {
-	m, err := pfkey.Guard(g)
-	if err != nil {
-		return false, opError("guard", g.Selector.String(), err)
-	}
-	_, err = c.call(ctx, "guard", g.Selector.String(), m)
-	if errors.Is(err, syscall.EEXIST) {
-		return true, nil
-	}
-	return false, err
-}
-
-// Unguard guards a flow no more.
-func (c *Client) Unguard(ctx context.Context, s klips.Selector) error {
-	m, err := pfkey.Unguard(s)
-	if err != nil {
-		return opError("unguard", s.String(), err)
-	}
-	_, err = c.call(ctx, "unguard", s.String(), m)
-	return err
 }
 
 // Status asks the daemon how it is.
@@ -391,16 +292,12 @@ func (c *Client) Stop(ctx context.Context) error {
 	return err
 }
 
-// Listen registers for SA types and returns the daemon's messages, see
-// [pfkey.Listener]. The Client must not be used for anything else meanwhile.
-// Without types it is no listener to the daemon, which closes the connection
-// after some minutes.
-func (c *Client) Listen(ctx context.Context, types ...pfkey.SAType) (iter.Seq2[[]byte, error], error) {
-	l, err := c.current().Listen(ctx, types...)
+// Events registers for SA types and returns the daemon's messages. Without types it is no
+// listener to the daemon, which closes the connection after some minutes.
+func (c *Client) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error) {
+	l, err := c.current().Events(ctx, w)
 	if err != nil {
 		return nil, opError("listen", "", err)
 	}
 	return l, nil
 }
-
-var _ pfkey.Listener = (*Client)(nil)

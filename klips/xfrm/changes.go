@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A change is one command's change of the tables. It can be done more than
@@ -19,74 +20,86 @@ type change struct {
 	clear      func() // clears keys; may be nil
 }
 
-// verbs make changes of what commands ask for, and hand them on.
-type verbs struct {
-	take func(context.Context, change) error
-}
-
-// AddSA makes an SA.
-func (v verbs) AddSA(ctx context.Context, spec *klips.SASpec) error {
-	id := spec.ID
-	made, err := newSA(spec, time.Now())
-	c := change{op: "add SA", object: id.String()}
-	if made != nil && made.state != nil {
-		c.clear = made.state.ClearKeys
-	}
-	c.do = func(t *tables) error {
-		switch {
-		case t.sas[id] != nil:
-			return refuse("", id.String(), syscall.EEXIST, "")
-		case err != nil:
-			return err
+// newChange makes a change of one that a command asks for; ok is false for those that do
+// not change the tables. It clears nothing of it, and copies what it keeps.
+func newChange(c klips.Change) (_ change, ok bool) {
+	ch := change{op: c.Op(), object: c.Object()}
+	switch c := c.(type) {
+	case klips.AddSA:
+		id := c.ID
+		made, err := newSA(c.SASpec, time.Now())
+		if made != nil && made.state != nil {
+			ch.clear = made.state.ClearKeys
 		}
-		s := *made
-		return t.addSA(&s)
+		ch.do = func(t *tables) error {
+			switch {
+			case t.sas[id] != nil:
+				return refuse("", id.String(), syscall.EEXIST, "")
+			case err != nil:
+				return err
+			}
+			s := *made
+			return t.addSA(&s)
+		}
+	case klips.DeleteSA:
+		ch.do = func(t *tables) error { return t.deleteSA(c.ID) }
+	case klips.ClearSAs: // those that commands have made, and no others
+		ch.do = func(t *tables) error { t.clearSAs(); return nil }
+	case klips.Group:
+		ids := slices.Clone(c.IDs)
+		ch.object = "" // the tables name the SA that is at fault
+		ch.do = func(t *tables) error { return t.group(ids) }
+	case klips.Ungroup:
+		ch.do = func(t *tables) error { return t.ungroup(c.ID) }
+	case klips.SetEroute:
+		e := c.Eroute
+		e.PID = int32(os.Getpid())
+		ch.do = func(t *tables) error { return t.setEroute(e, c.ErouteOp()) }
+	case klips.SetPolicy:
+		ch.object = c.Policy.String()
+		ch.do = func(t *tables) error { return t.setEroute(c.Eroute(), c.ErouteOp()) }
+	case klips.DeleteEroute:
+		ch.do = func(t *tables) error { return t.deleteEroute(c.Selector) }
+	case klips.ClearEroutes:
+		ch.do = func(t *tables) error { clear(t.routes); return nil }
+	default:
+		return change{}, false
 	}
-	return v.take(ctx, c)
+	return ch, true
 }
 
-// DeleteSA removes an SA and its group.
-func (v verbs) DeleteSA(ctx context.Context, id klips.SAID) error {
-	return v.take(ctx, change{op: "delete SA", object: id.String(), do: func(t *tables) error { return t.deleteSA(id) }})
-}
-
-// ClearSAs removes all SAs that commands have made, and no others.
-func (v verbs) ClearSAs(ctx context.Context) error {
-	return v.take(ctx, change{op: "clear SAs", do: func(t *tables) error { t.clearSAs(); return nil }})
-}
-
-// Group links SAs.
-func (v verbs) Group(ctx context.Context, ids []klips.SAID) error {
-	ids = slices.Clone(ids)
-	return v.take(ctx, change{op: "group", do: func(t *tables) error { return t.group(ids) }})
-}
-
-// Ungroup takes a group apart.
-func (v verbs) Ungroup(ctx context.Context, id klips.SAID) error {
-	return v.take(ctx, change{op: "ungroup", object: id.String(), do: func(t *tables) error { return t.ungroup(id) }})
-}
-
-// SetEroute adds or replaces an eroute, or sets an inbound policy.
-func (v verbs) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
-	verb := [...]string{"add eroute", "replace eroute", "set inbound policy", "set inbound policy"}[op]
-	e.PID = int32(os.Getpid())
-	return v.take(ctx, change{op: verb, object: e.Selector.String(), do: func(t *tables) error { return t.setEroute(e, op) }})
-}
-
-// DeleteEroute removes an eroute.
-func (v verbs) DeleteEroute(ctx context.Context, sel klips.Selector) error {
-	return v.take(ctx, change{op: "delete eroute", object: sel.String(), do: func(t *tables) error { return t.deleteEroute(sel) }})
-}
-
-// ClearEroutes removes all eroutes.
-func (v verbs) ClearEroutes(ctx context.Context) error {
-	return v.take(ctx, change{op: "clear eroutes", do: func(t *tables) error { clear(t.routes); return nil }})
-}
-
-// takeOne carries out a change.
-func (s *Stack) takeOne(ctx context.Context, c change) error {
-	_, err := s.carryOut(ctx, []change{c})
-	return err
+// Apply carries out changes. Those of the tables that stand together are made at once,
+// as each needs all that the kernel has.
+func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (r klips.Result, err error) {
+	for len(changes) > 0 {
+		var list []change
+		for _, c := range changes {
+			ch, ok := newChange(c)
+			if !ok {
+				break
+			}
+			list = append(list, ch)
+		}
+		if len(list) == 0 {
+			one, err := serial.Apply(ctx, s, changes[:1])
+			if err != nil {
+				return r, err
+			}
+			r.Outcomes = append(r.Outcomes, one.Outcomes...)
+			changes = changes[1:]
+			continue
+		}
+		done, err := s.carryOut(ctx, list)
+		r.Outcomes = append(r.Outcomes, make([]klips.Outcome, done)...)
+		if n := len(r.Outcomes); n > 0 {
+			r.Outcomes[n-1].Notes = s.lost.take()
+		}
+		if err != nil {
+			return r, err
+		}
+		changes = changes[len(list):]
+	}
+	return r, nil
 }
 
 // carryOut carries out changes in order, and clears all. done is how many were
@@ -104,18 +117,18 @@ func (s *Stack) carryOut(ctx context.Context, l []change) (done int, err error) 
 	return s.halve(ctx, l)
 }
 
-// halve tries all changes at once. If they are not possible it tries one half
-// and then the other, down to the change that is not: the kernel's errors do not
-// tell whose they are.
+// halve tries all changes at once. If the kernel refuses them it tries one half and then
+// the other, down to the change that is not possible: its errors do not tell whose they
+// are.
 func (s *Stack) halve(ctx context.Context, l []change) (done int, err error) {
-	err = s.attempt(ctx, l)
+	n, refused, err := s.attempt(ctx, l)
 	if err == nil {
-		return len(l), nil
+		return n, refused
 	}
 	if len(l) == 1 || ctx.Err() != nil {
 		return 0, about(err, l[0].op, l[0].object)
 	}
-	half := len(l) / 2
+	half := max(n/2, 1)
 	if done, err := s.halve(ctx, l[:half]); err != nil {
 		return done, err
 	}
@@ -123,29 +136,35 @@ func (s *Stack) halve(ctx context.Context, l []change) (done int, err error) {
 	return half + done, err
 }
 
-// attempt changes the tables and makes the kernel follow: all or nothing.
-func (s *Stack) attempt(ctx context.Context, l []change) error {
+// attempt changes the tables, up to a change that they refuse, and makes the kernel
+// follow: that is done as a whole, or err is why not. n is how many changes that are;
+// refused is the error of the one after them.
+func (s *Stack) attempt(ctx context.Context, l []change) (n int, refused, err error) {
 	t, have, d, err := s.load(ctx)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer d.clear()
-	for _, c := range l {
-		if err := c.do(t); err != nil {
-			return about(err, c.op, c.object)
+	for ; n < len(l); n++ {
+		if err := l[n].do(t); err != nil { // which leaves the tables as they were
+			refused = about(err, l[n].op, l[n].object)
+			break
 		}
+	}
+	if n == 0 {
+		return 0, refused, nil
 	}
 	m, err := s.marking(ctx, t, have)
 	if err != nil {
-		return err
+		return n, refused, err
 	}
 	left, err := s.follow(ctx, t, have, d)
 	m.done(left, err)
 	if err != nil {
-		return err
+		return n, refused, err
 	}
 	t.filterFollows()
-	return nil
+	return n, refused, nil
 }
 
 func clearAll(l []change) {
@@ -154,59 +173,6 @@ func clearAll(l []change) {
 			c.clear()
 		}
 	}
-}
-
-// A collection is changes that wait, and the tables that they will make.
-type collection struct {
-	verbs
-	stack  *Stack
-	tables *tables // nil: not read yet
-	list   []change
-}
-
-// Collect returns an empty collection.
-func (s *Stack) Collect() klips.Collection {
-	c := &collection{stack: s}
-	c.verbs.take = c.collect
-	return c
-}
-
-// collect takes a change if the tables do.
-func (c *collection) collect(ctx context.Context, ch change) error {
-	if err := c.read(ctx); err != nil {
-		clearAll([]change{ch})
-		return about(err, ch.op, ch.object)
-	}
-	if err := ch.do(c.tables); err != nil {
-		clearAll([]change{ch})
-		return about(err, ch.op, ch.object)
-	}
-	c.list = append(c.list, ch)
-	return nil
-}
-
-func (c *collection) read(ctx context.Context) error {
-	if c.tables != nil {
-		return nil
-	}
-	t, _, d, err := c.stack.load(ctx)
-	if err != nil {
-		return err
-	}
-	d.clear() // what is there has no part in the checks
-	c.tables = t
-	return nil
-}
-
-// Len is how many changes wait.
-func (c *collection) Len() int { return len(c.list) }
-
-// Commit carries out the first n changes.
-func (c *collection) Commit(ctx context.Context, n int) (done int, err error) {
-	l := c.list
-	c.list, c.tables = nil, nil
-	clearAll(l[n:])
-	return c.stack.carryOut(ctx, l[:n])
 }
 
 // about gives an error its operation, and its object if it has none.

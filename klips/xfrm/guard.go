@@ -9,8 +9,6 @@ import (
 	"github.com/klips-go/ipsec/klips/guard"
 )
 
-var _ klips.Guardian = (*Stack)(nil)
-
 // Guard guards a flow. No process keeps the packet filter: what others do to it stays
 // until the next change of SAs or eroutes.
 func (s *Stack) Guard(ctx context.Context, g klips.Guard) (was bool, err error) {

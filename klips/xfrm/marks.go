@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,9 +22,6 @@ const marksPatience = time.Second
 
 // KeepMarks names the directory of the marks; empty: they are not kept.
 func (s *Stack) KeepMarks(dir string) { s.statedir = dir }
-
-// OnMarksLost has f told, once, why marks are not kept.
-func (s *Stack) OnMarksLost(f func(error)) { s.lost = f }
 
 // Marks returns the directory of the marks and how many keys are remembered, or why
 // they are not.
@@ -50,16 +48,34 @@ type damage string
 
 func (d damage) Error() string { return string(d) }
 
-// tellLost tells once why marks are not kept.
+// A lost is why marks are not kept, for who made the change that should have kept them.
+type lost struct {
+	mu    sync.Mutex
+	told  bool
+	notes []string // that have not been taken
+}
+
+// tellLost notes, once, why marks are not kept.
 func (s *Stack) tellLost(err error) {
-	if s.lost == nil {
+	s.lost.mu.Lock()
+	defer s.lost.mu.Unlock()
+	if s.lost.told {
 		return
 	}
+	s.lost.told = true
 	if _, ok := err.(damage); !ok {
 		err = fmt.Errorf("sequence marks are not kept: %w; an SA that is made again starts its numbers again (IPSEC_STATEDIR names another directory, or none)", err)
 	}
-	s.lost(err)
-	s.lost = nil
+	s.lost.notes = append(s.lost.notes, err.Error())
+}
+
+// take returns the notes since the last call.
+func (l *lost) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	notes := l.notes
+	l.notes = nil
+	return notes
 }
 
 // numbered reports whether a state has sequence numbers.

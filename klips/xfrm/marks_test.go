@@ -20,7 +20,6 @@ type marked struct {
 	*testing.T
 	s    *Stack
 	spec klips.SASpec
-	told []error
 }
 
 func newMarked(t *testing.T, window uint32, esn bool) *marked {
@@ -29,7 +28,6 @@ func newMarked(t *testing.T, window uint32, esn bool) *marked {
 		Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: make([]byte, 20), Window: window, ESN: esn,
 	}}
 	m.s.KeepMarks(t.TempDir())
-	m.s.OnMarksLost(func(err error) { m.told = append(m.told, err) })
 	return m
 }
 
@@ -135,8 +133,8 @@ func TestMarks(t *testing.T) {
 		m.spec.Seq, m.spec.ReplaySeq = nil, nil
 		m.remove(st, 1, 0)
 		m.want("after that", m.make(), 8+spare, 0)
-		if m.told != nil {
-			t.Errorf("told %v", m.told)
+		if told := m.s.lost.take(); told != nil {
+			t.Errorf("told %v", told)
 		}
 	}
 }
@@ -245,8 +243,8 @@ func TestMarksLost(t *testing.T) {
 	m.s.KeepMarks(file)
 	m.make()
 	m.make()
-	if len(m.told) != 1 {
-		t.Errorf("told %v", m.told)
+	if told := m.s.lost.take(); len(told) != 1 {
+		t.Errorf("told %v", told)
 	}
 	m.s.KeepMarks("")
 	m.make()

@@ -10,21 +10,23 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/internal/udpport"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
-var _ klips.PortHolder = (*Stack)(nil)
+var _ serial.PortHolder = (*Stack)(nil)
 
 // An ESPPort is a UDP port out of whose packets the kernel takes ESP, as long as it
 // is held.
 type ESPPort = udpport.Port
 
-// HoldPort is [HoldESPPort].
-func (s *Stack) HoldPort(_ context.Context, port uint16, form klips.NATTType) (klips.HeldPort, error) {
+// HoldPort is [HoldESPPort], until the stack is closed.
+func (s *Stack) HoldPort(_ context.Context, port uint16, form klips.NATTType) (onlyIPv4 bool, err error) {
 	p, err := HoldESPPort(port, form)
 	if err != nil {
-		return nil, err // not a nil *ESPPort
+		return false, err
 	}
-	return p, nil
+	s.held.Add(p)
+	return !p.IPv6(), nil
 }
 
 // PortTaken reports whether a program has the UDP port in the network namespace of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -15,8 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/udpport"
 	"github.com/klips-go/ipsec/klips/netlock"
 	"github.com/klips-go/ipsec/klips/rtnl"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -27,24 +30,38 @@ type Stack struct {
 	lock  netlock.Lock // held during changes
 
 	statedir string // where marks are kept; empty: nowhere
-	lost     func(error)
+	lost     lost
+	held     udpport.Ports
 
-	verbs
 	interfaces func() bool
 }
 
 var (
 	_ klips.Stack     = (*Stack)(nil)
-	_ klips.Collector = (*Stack)(nil)
-	_ klips.Marker    = (*Stack)(nil)
+	_ serial.Marker   = (*Stack)(nil)
+	_ serial.Guardian = (*Stack)(nil)
+	_ serial.Sharer   = (*Stack)(nil)
+	_ serial.Prober   = (*Stack)(nil)
 )
+
+// Info returns the name and the abilities.
+func (s *Stack) Info() klips.Info { return serial.Info(s) }
+
+// Snapshot reads table by table.
+func (s *Stack) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {
+	return serial.Snapshot(ctx, s, w)
+}
+
+// Events returns an error: the kernel's messages to key daemons are not PF_KEY's.
+func (s *Stack) Events(context.Context, klips.EventWant) (iter.Seq2[klips.Event, error], error) {
+	return nil, serial.NoEvents()
+}
 
 // Open returns the stack of the calling thread's network namespace. Where the
 // kernel has no IPsec or no ESP, or this user may not use it, the error is a
 // *[klips.UnavailableError]; errors.Is finds fs.ErrPermission in the latter.
 func Open() (*Stack, error) {
 	s := &Stack{}
-	s.verbs.take = s.takeOne
 	s.interfaces = sync.OnceValue(s.probeInterfaces)
 	var err error
 	if s.xfrm, err = nlxfrm.Dial(); err != nil {
@@ -131,13 +148,14 @@ func hasIfIDs(ctx context.Context, c *nlxfrm.Conn) (bool, error) {
 	return false, err
 }
 
-// Close closes the connections to the kernel. What was made stays.
+// Close closes the connections to the kernel, and gives the UDP ports back. What else was
+// made stays.
 func (s *Stack) Close() error {
 	err := s.xfrm.Close()
 	if s.links != nil {
 		err = errors.Join(err, s.links.Close())
 	}
-	return errors.Join(err, s.lock.Close())
+	return errors.Join(err, s.held.Close(), s.lock.Close())
 }
 
 // Name returns "xfrm".
@@ -156,7 +174,7 @@ func (s *Stack) Version(context.Context) (string, error) {
 // known when an SA with it is made.
 func (s *Stack) Has(c klips.Capability) bool {
 	switch c {
-	case klips.CapDebug, klips.CapTransportDevice:
+	case klips.CapDebug, klips.CapTransportDevice, klips.CapEvents:
 		return false
 	case klips.CapPass:
 		return !s.interfaces()

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -63,7 +63,7 @@ func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 	time.Sleep(time.Duration(k.rand.IntN(50)) * time.Millisecond)
 	k.olds = slices.DeleteFunc(k.olds, func(o old) bool {
 		// The other host has them still.
-		err = errors.Join(err, k.ask(1-at, func(c *user.Client) error { return ignoreMissing(c.DeleteSA(ctx, o.head)) }))
+		err = errors.Join(err, k.ask(1-at, func(c serial.Calls) error { return ignoreMissing(c.DeleteSA(ctx, o.head)) }))
 		return true
 	})
 	if err != nil {
@@ -112,7 +112,7 @@ func (k *keys) pass(ctx context.Context) error {
 
 // refused is how many packets the SAs of a host have refused as replayed.
 func (k *keys) refused(ctx context.Context, at int) (n int, err error) {
-	err = k.ask(at, func(c *user.Client) error {
+	err = k.ask(at, func(c serial.Calls) error {
 		sas, err := c.SAs(ctx)
 		for _, s := range sas {
 			n += int(s.ReplayErrs)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
-	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/testscripts/bed"
 )
 
@@ -66,10 +66,10 @@ type keys struct {
 
 // ask asks a host's daemon, each time over a connection of its own as commands
 // do.
-func (k *keys) ask(host int, f func(c *user.Client) error) error {
+func (k *keys) ask(host int, f func(c serial.Calls) error) error {
 	c, err := k.b.Dial(host)
 	if err == nil {
-		err = f(c)
+		err = f(serial.Calls{Stack: c})
 		c.Close()
 	}
 	if err != nil {
@@ -150,7 +150,7 @@ func (k *keys) rekey(ctx context.Context, way int, change func(sends bool, s *kl
 func (k *keys) install(ctx context.Context, way, at int, g *group) error {
 	sel := klips.Selector{Src: host(bed.Inners[way]), Dst: host(bed.Inners[1-way])}
 	var ids []klips.SAID
-	err := k.ask(at, func(c *user.Client) error {
+	err := k.ask(at, func(c serial.Calls) error {
 		for _, s := range g.specs[at] {
 			ids = append(ids, s.ID)
 			if err := c.AddSA(ctx, &s); err != nil {
@@ -209,7 +209,7 @@ func (k *keys) runOut(ctx context.Context, way int) error {
 	head := k.current[way].head
 	for end := time.Now().Add(expiryTime); ; time.Sleep(2 * time.Millisecond) {
 		var err error
-		if err = k.ask(at, func(c *user.Client) error { _, err := c.GetSA(ctx, head); return err }); errors.Is(err, syscall.ESRCH) {
+		if err = k.ask(at, func(c serial.Calls) error { _, err := c.GetSA(ctx, head); return err }); errors.Is(err, syscall.ESRCH) {
 			break
 		}
 		if err != nil {
@@ -230,7 +230,7 @@ func (k *keys) bystanders(ctx context.Context, at int) error {
 	specs, ids := k.makeUp(1 - at)
 	k.others += len(specs)
 	e := klips.Eroute{Selector: klips.Selector{Src: host(fmt.Sprintf("10.9.0.%d", k.rand.IntN(256))), Dst: host("10.10.0.1")}, ID: ids[0]}
-	return k.ask(at, func(c *user.Client) error {
+	return k.ask(at, func(c serial.Calls) error {
 		var err error
 		do := func(f func() error) {
 			if err == nil {
@@ -264,7 +264,7 @@ func (k *keys) reap(ctx context.Context, all bool) error {
 		o := k.olds[0]
 		k.olds = k.olds[1:]
 		for _, at := range [2]int{o.way, 1 - o.way} {
-			err := k.ask(at, func(c *user.Client) error { return c.DeleteSA(ctx, o.head) })
+			err := k.ask(at, func(c serial.Calls) error { return c.DeleteSA(ctx, o.head) })
 			if err != nil && !errors.Is(err, syscall.ESRCH) {
 				return err
 			}
@@ -283,7 +283,7 @@ func (k *keys) finish(ctx context.Context, r *report) {
 	}
 	fail(k.reap(ctx, true))
 	for at := range 2 {
-		fail(k.ask(at, func(c *user.Client) error {
+		fail(k.ask(at, func(c serial.Calls) error {
 			for _, want := range []int{2, 0} {
 				sas, err := c.SAs(ctx)
 				if err != nil {

@@ -15,15 +15,14 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Eroute is about an eroute or an inbound policy that has been set.
-func Eroute(e klips.Eroute, op klips.ErouteOp) cli.Check {
+// Eroute is about an eroute that has been set, or an inbound policy.
+func Eroute(e klips.Eroute, policy bool) cli.Check {
 	return func(ctx context.Context, t cli.Tables) []string {
 		if e.ID.IsMagic() {
 			return nil
 		}
 		group, err := t.Group(ctx, e.ID)
-		switch op {
-		case klips.ErouteAddIn, klips.ErouteReplaceIn:
+		if policy {
 			if err != nil {
 				return nil
 			}

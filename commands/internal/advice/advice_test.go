@@ -105,9 +105,9 @@ func TestEroute(t *testing.T) {
 		"tun0x400@2001:db8::1 esp0x401@2001:db8::1",
 		"tun0x500@192.0.2.2", "esp0x600@192.0.2.2", "esp0x800@192.0.2.1 ah0x801@192.0.2.1",
 		"tun0x700@192.0.2.2 esp0x701@192.0.2.2 unk00x0@<invalid>")
-	const add, in = klips.ErouteAdd, klips.ErouteAddIn
+	const add, in = false, true // an inbound policy
 	for _, tt := range []struct {
-		op          klips.ErouteOp
+		policy      bool
 		said, words string
 	}{
 		{add, "tun0x100@192.0.2.2", ""},
@@ -119,10 +119,10 @@ func TestEroute(t *testing.T) {
 		{add, "tun0x999@192.0.2.2", "no SA tun0x999@192.0.2.2 dropped"},
 		{add, "esp0x100@192.0.2.2", "no SA esp0x100@192.0.2.2 dropped"},
 		{add, "tun0x999@2001:db8::2", "no SA tun0x999@2001:db8::2 dropped"},
-		{klips.ErouteReplace, "tun0x999@192.0.2.2", "no SA tun0x999@192.0.2.2 dropped"},
+		{add, "tun0x999@192.0.2.2", "no SA tun0x999@192.0.2.2 dropped"},
 		{add, "%passthrough4", "%passthrough4 dropped %pass"},
 		{add, "esp0x101@192.0.2.2", "esp0x101@192.0.2.2 first group tun0x100@192.0.2.2"},
-		{klips.ErouteReplace, "ah0x102@192.0.2.2", "ah0x102@192.0.2.2 first group tun0x100@192.0.2.2"},
+		{add, "ah0x102@192.0.2.2", "ah0x102@192.0.2.2 first group tun0x100@192.0.2.2"},
 		{add, "esp0x301@2001:db8::2", "esp0x301@2001:db8::2 first tun0x300@2001:db8::2"},
 		{add, "tun0x200@192.0.2.1", "tun0x200@192.0.2.1 inbound 192.0.2.1"},
 		{add, "esp0x201@192.0.2.1", "esp0x201@192.0.2.1 inbound 192.0.2.1"},
@@ -135,15 +135,15 @@ func TestEroute(t *testing.T) {
 		{in, "esp0x600@192.0.2.2", "esp0x600@192.0.2.2 outbound 192.0.2.2"},
 		{in, "esp0x800@192.0.2.1", ""},
 		{in, "ah0x801@192.0.2.1", ""},
-		{klips.ErouteReplaceIn, "tun0x300@2001:db8::2", "tun0x300@2001:db8::2 outbound 2001:db8::2"},
+		{in, "tun0x300@2001:db8::2", "tun0x300@2001:db8::2 outbound 2001:db8::2"},
 	} {
 		e := klips.Eroute{ID: said(t, tt.said), Selector: klips.Selector{
 			Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}}
-		holds(t, tt.said, Eroute(e, tt.op)(t.Context(), w), tt.words)
-		if tt.op == add {
-			holds(t, tt.said+" that is gone", Eroute(e, tt.op)(t.Context(), &world{gone: true}), "")
+		holds(t, tt.said, Eroute(e, tt.policy)(t.Context(), w), tt.words)
+		if tt.policy == add {
+			holds(t, tt.said+" that is gone", Eroute(e, tt.policy)(t.Context(), &world{gone: true}), "")
 		}
-		holds(t, tt.said+" with unreadable tables", Eroute(e, tt.op)(t.Context(), &world{broke: errors.New("broken")}), "")
+		holds(t, tt.said+" with unreadable tables", Eroute(e, tt.policy)(t.Context(), &world{broke: errors.New("broken")}), "")
 	}
 }
 

@@ -99,25 +99,29 @@ func asksForHelp(opts []getopt.Option, err error) bool {
 		slices.ContainsFunc(opts, func(o getopt.Option) bool { return o.Name == "help" })
 }
 
-// Begin does what the common options ask for: it puts the label into the prefix
-// of messages and, if there is nothing else to do, prints help or version. err
-// is what parsing returned. When done is true, the applet returns err.
-func (c *Common) Begin(env *Env, app *App, err error) (done bool, _ error) {
+// Command returns cmd, unless the common options ask for something else: then a command
+// that prints help or version. It puts the label into the prefix of messages. err is what
+// parsing returned, which is returned again.
+func (c *Common) Command(env *Env, app func() *App, err error, cmd Command) (Command, error) {
 	if c.Label != "" {
 		env.Name += " --label " + label(c.Label)
 	}
 	switch {
 	case err != nil:
-		return true, err
+		return nil, err
 	case c.Help:
-		return true, Usage(env, app)
+		return Func(func(_ context.Context, env *Env) error { return Usage(env, app()) }), nil
 	case c.Version:
-		return true, Print(env, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "%s %s\n", env.Name, env.Version)
-			return err
-		})
+		return Func(printVersion), nil
 	}
-	return false, nil
+	return cmd, nil
+}
+
+func printVersion(_ context.Context, env *Env) error {
+	return Print(env, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s %s\n", env.Name, env.Version)
+		return err
+	})
 }
 
 // label is a label as it stands in messages, on one line.
@@ -133,19 +137,8 @@ func label(text string) string {
 	}, text)
 }
 
-// Open does what Begin does and, if there is more to do, opens the stack; the
-// applet closes it. Where the stack is nil, the applet returns the error.
-func (c *Common) Open(ctx context.Context, env *Env, app *App, err error) (klips.Stack, error) {
-	if done, err := c.Begin(env, app, err); done {
-		return nil, err
-	}
-	stack, err := env.Stack(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.Debugf(env, "stack %s", stack.Name())
-	return stack, nil
-}
+// DebugStack prints which stack was opened, if --debug was given.
+func (c *Common) DebugStack(env *Env, s klips.Stack) { c.Debugf(env, "stack %s", s.Info().Name) }
 
 // Debugf prints a line on standard error if --debug was given.
 func (c *Common) Debugf(env *Env, format string, args ...any) {

@@ -20,18 +20,17 @@ type Tables interface {
 	// Eroutes returns all eroutes.
 	Eroutes(ctx context.Context) ([]klips.Eroute, error)
 	// NeedsPort reports whether ESP that comes to a UDP port is lost, because the
-	// stack is a [klips.PortHolder] and no program has the port.
+	// stack wants a program to have the port ([klips.CapHoldPort]), and none has.
 	NeedsPort(ctx context.Context, port uint16) bool
 }
 
 // NeedsPort is that method of [Tables] for a stack.
 func NeedsPort(ctx context.Context, stack klips.Stack, port uint16) bool {
-	h, ok := klips.As[klips.PortHolder](stack)
-	if !ok {
+	if !stack.Info().Has(klips.CapHoldPort) {
 		return false
 	}
-	taken, err := h.PortTaken(ctx, port)
-	return err == nil && !taken
+	t, err := stack.Snapshot(ctx, klips.Want{Port: port})
+	return err == nil && !t.PortTaken
 }
 
 // Check makes a check of what the command has just done, and prints its notes;
@@ -59,6 +58,8 @@ func (n now) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
 
 func (now) HasEroute(context.Context, klips.Eroute) bool { return true }
 
-func (n now) Eroutes(ctx context.Context) ([]klips.Eroute, error) { return n.stack.Eroutes(ctx) }
+func (n now) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
+	return klips.ReadEroutes(ctx, n.stack)
+}
 
 func (n now) NeedsPort(ctx context.Context, port uint16) bool { return NeedsPort(ctx, n.stack, port) }

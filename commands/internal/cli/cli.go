@@ -33,8 +33,19 @@ type App struct {
 	// Notes follow the options in the usage text, such as lists of algorithms;
 	// may be nil.
 	Notes func() string
-	// Run does the work. args do not hold the applet's name.
-	Run func(ctx context.Context, env *Env, args []string) error
+	// Parse reads a command line, without the applet's name. It asks nobody but the
+	// resolver, and reads no files but those of --optionsfrom. env gets the label, for
+	// messages, also with an error.
+	Parse func(env *Env, args []string) (Command, error)
+}
+
+// Run reads a command line and carries it out.
+func (a *App) Run(ctx context.Context, env *Env, args []string) error {
+	c, err := a.Parse(env, args)
+	if err != nil {
+		return err
+	}
+	return c.Run(ctx, env)
 }
 
 // An Env is the world an applet runs in. Tests make their own.

@@ -24,8 +24,8 @@ type stack struct {
 	closed int
 }
 
-func (*stack) Name() string   { return "test" }
-func (s *stack) Close() error { s.closed++; return nil }
+func (*stack) Info() klips.Info { return klips.Info{Name: "test"} }
+func (s *stack) Close() error   { s.closed++; return nil }
 
 // table is the options of an applet that takes a value and a flag.
 func table() []getopt.Option {
@@ -120,29 +120,37 @@ func TestParseKey(t *testing.T) {
 	}
 }
 
-func TestBegin(t *testing.T) {
+func TestCommand(t *testing.T) {
 	wrong := Usagef("wrong")
 	for _, c := range []struct {
 		name   string
 		common Common
 		err    error
-		done   bool
+		runs   bool
 		prefix string
 		out    []string // parts of the output
 	}{
-		{"nothing", Common{}, nil, false, "ipsec x", nil},
-		{"label", Common{Label: "mine"}, nil, false, "ipsec x --label mine", nil},
-		{"a label of two lines", Common{Label: "a\nb\x1b[1m"}, nil, false, "ipsec x --label a?b?[1m", nil},
-		{"an error", Common{Label: "mine"}, wrong, true, "ipsec x --label mine", nil},
-		{"an error and help", Common{Help: true}, wrong, true, "ipsec x", nil},
+		{"nothing", Common{}, nil, true, "ipsec x", []string{"done\n"}},
+		{"label", Common{Label: "mine"}, nil, true, "ipsec x --label mine", []string{"done\n"}},
+		{"a label of two lines", Common{Label: "a\nb\x1b[1m"}, nil, true, "ipsec x --label a?b?[1m", []string{"done\n"}},
+		{"an error", Common{Label: "mine"}, wrong, false, "ipsec x --label mine", nil},
+		{"an error and help", Common{Help: true}, wrong, false, "ipsec x", nil},
 		{"help", Common{Help: true, Label: "mine"}, nil, true, "ipsec x --label mine",
 			[]string{"ipsec x: do x\n", "  ipsec x --src ADDR\n  ipsec x\n", "--src ADDR", "the source", "--optionsfrom FILE", "Notes.\n"}},
 		{"version", Common{Version: true}, nil, true, "ipsec x", []string{"ipsec x 1.2\n"}},
 	} {
 		env, out, errs := newEnv()
-		done, err := c.common.Begin(env, app(), c.err)
-		if done != c.done || err != c.err || env.Name != c.prefix || errs.Len() > 0 {
-			t.Errorf("%s: %v, %v with prefix %q, want %v, %v with %q; standard error %q", c.name, done, err, env.Name, c.done, c.err, c.prefix, errs)
+		cmd, err := c.common.Command(env, app, c.err, Func(func(_ context.Context, env *Env) error {
+			fmt.Fprintln(env.Out, "done")
+			return nil
+		}))
+		if (cmd != nil) != c.runs || err != c.err || env.Name != c.prefix || errs.Len() > 0 {
+			t.Errorf("%s: %v, %v with prefix %q, want %v, %v with %q; standard error %q", c.name, cmd, err, env.Name, c.runs, c.err, c.prefix, errs)
+		}
+		if cmd != nil {
+			if err := cmd.Run(t.Context(), env); err != nil {
+				t.Error(err)
+			}
 		}
 		for _, part := range c.out {
 			if !strings.Contains(out.String(), part) {
@@ -155,37 +163,21 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-// The stack is opened only when there is something to do, and its error is the
-// applet's.
-func TestOpen(t *testing.T) {
-	wrong, none := Usagef("wrong"), errors.New("no stack")
-	for _, c := range []struct {
-		name   string
-		common Common
-		err    error // of parsing
-		stack  error // of the stack
-		opened bool
-		want   error
-		errs   string
-	}{
-		{"one", Common{}, nil, nil, true, nil, ""},
-		{"debug", Common{Debug: true}, nil, nil, true, nil, "ipsec x: debug: stack test\n"},
-		{"none", Common{Debug: true}, nil, none, true, none, ""},
-		{"an error", Common{Debug: true}, wrong, nil, false, wrong, ""},
-		{"help", Common{Help: true}, nil, nil, false, nil, ""},
-	} {
+// A reader's stack is opened and closed around it; an error of the stack is its own.
+func TestReader(t *testing.T) {
+	none := errors.New("no stack")
+	for _, want := range []error{nil, none} {
 		env, _, errs := newEnv()
-		opened, s := false, &stack{}
-		env.Stack = func(context.Context) (klips.Stack, error) {
-			opened = true
-			if c.stack != nil {
-				return nil, c.stack
-			}
-			return s, nil
-		}
-		got, err := c.common.Open(t.Context(), env, app(), c.err)
-		if err != c.want || opened != c.opened || (got != nil) != (opened && c.stack == nil) || errs.String() != c.errs || s.closed != 0 {
-			t.Errorf("%s: %v, %v, opened %v, standard error %q", c.name, got, err, opened, errs)
+		s := &stack{}
+		env.Stack = func(context.Context) (klips.Stack, error) { return s, want }
+		ran := false
+		err := Reader(func(_ context.Context, env *Env, s klips.Stack) error {
+			ran = true
+			(&Common{Debug: true}).DebugStack(env, s)
+			return nil
+		}).Run(t.Context(), env)
+		if err != want || ran != (want == nil) || ran && (s.closed != 1 || errs.String() != "ipsec x: debug: stack test\n") {
+			t.Errorf("%v, ran %v, closed %d times, standard error %q", err, ran, s.closed, errs)
 		}
 	}
 }
@@ -246,8 +238,12 @@ func TestPrint(t *testing.T) {
 	}
 	env, _, _ := newEnv()
 	env.Out = &failing{0, full}
-	if done, err := (&Common{Version: true}).Begin(env, app(), nil); !done || !errors.Is(err, full) {
-		t.Errorf("--version on a full disk: %v, %v", done, err)
+	cmd, err := (&Common{Version: true}).Command(env, app, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Run(t.Context(), env); !errors.Is(err, full) {
+		t.Errorf("--version on a full disk: %v", err)
 	}
 }
 
@@ -293,49 +289,6 @@ func TestMessage(t *testing.T) {
 		text, status := Message(c.name, c.err)
 		if d := cmp.Diff(c.text, text); d != "" || status != c.status {
 			t.Errorf("%v: status %d, want %d (-want +got)\n%s", c.err, status, c.status, d)
-		}
-	}
-}
-
-// Try ends where the applet asks for its stack; nothing is printed.
-func TestTry(t *testing.T) {
-	refused := errors.New("refused")
-	for _, c := range []struct {
-		name string
-		run  func(ctx context.Context, env *Env) error
-		want error
-	}{
-		{"asks for the stack", func(ctx context.Context, env *Env) error { _, err := env.Stack(ctx); return err }, nil},
-		{"says what it needs it for", func(ctx context.Context, env *Env) error {
-			_, err := env.Stack(ctx)
-			return fmt.Errorf("list: %w", err)
-		}, nil},
-		{"needs none", func(context.Context, *Env) error { return nil }, nil},
-		{"refuses", func(context.Context, *Env) error { return refused }, refused},
-		{"has no input", func(_ context.Context, env *Env) error {
-			if env.In != nil {
-				return refused
-			}
-			return nil
-		}, nil},
-	} {
-		env, out, errs := newEnv()
-		env.In = strings.NewReader("key")
-		env.Stack = func(context.Context) (klips.Stack, error) {
-			t.Errorf("%s: the stack is opened", c.name)
-			return &stack{}, nil
-		}
-		a := &App{Name: "x", Run: func(ctx context.Context, env *Env, args []string) error {
-			env.Name += " --label " + args[0]
-			fmt.Fprint(env.Out, "out")
-			fmt.Fprint(env.Err, "err")
-			return c.run(ctx, env)
-		}}
-		if err := Try(t.Context(), env, a, []string{"mine"}); err != c.want {
-			t.Errorf("%s: %v, want %v", c.name, err, c.want)
-		}
-		if out.Len()+errs.Len() > 0 || env.Name != "ipsec x --label mine" {
-			t.Errorf("%s: prints %q and %q; the prefix is %q", c.name, out, errs, env.Name)
 		}
 	}
 }

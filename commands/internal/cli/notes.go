@@ -79,9 +79,9 @@ type tables struct {
 }
 
 func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
-	if r, ok := klips.As[klips.GroupReader](t.stack); ok && t.asked < manyGroups {
+	if t.asked < manyGroups && t.stack.Info().Has(klips.CapGroupRead) {
 		t.asked++
-		return r.ReadGroup(ctx, id)
+		return klips.ReadGroup(ctx, t.stack, id)
 	}
 	if t.groups == nil && t.err == nil {
 		t.groups, t.err = klips.ReadGroups(ctx, t.stack)
@@ -94,7 +94,7 @@ func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
 
 func (t *tables) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 	if t.targets == nil {
-		t.eroutes, t.eroutesErr = t.stack.Eroutes(ctx)
+		t.eroutes, t.eroutesErr = klips.ReadEroutes(ctx, t.stack)
 		t.targets = make(map[klips.Selector]klips.SAID, len(t.eroutes))
 		for _, e := range t.eroutes {
 			t.targets[e.Selector] = e.ID

@@ -7,13 +7,16 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A counting is a stack that counts what it is asked for.
 type counting struct {
-	klips.Stack
+	serial.Doer
 	groups, lists int
 }
+
+func (*counting) Name() string { return "test" }
 
 func (s *counting) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
 	s.groups++
@@ -32,7 +35,7 @@ func TestManyGroups(t *testing.T) {
 		group, err := t.Group(ctx, klips.SAID{SPI: 0x100})
 		return []string{fmt.Sprint(len(group), err)}
 	}
-	notes := Notes(t.Context(), s, slices.Repeat([]Check{look}, manyGroups+50))
+	notes := Notes(t.Context(), serial.New(s), slices.Repeat([]Check{look}, manyGroups+50))
 	if want := []Note{{0, "1 <nil>"}}; !slices.Equal(notes, want) || s.groups != manyGroups || s.lists != 1 {
 		t.Errorf("%+v, %d groups and %d tables were read, want %+v, %d and 1", notes, s.groups, s.lists, want, manyGroups)
 	}

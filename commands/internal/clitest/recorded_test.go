@@ -154,7 +154,7 @@ type golden struct {
 func (g *golden) replay(t *testing.T, c *recorded.Command, want verdict) *difference {
 	k := newTape(t, c)
 	w := clitest.World{
-		Wrap:    func(klips.Stack) klips.Stack { return g.machine.stack(k, filepath.Join(g.proc, c.Set())) },
+		Wrap:    func(*clitest.Stack) klips.Stack { return g.machine.stack(k, filepath.Join(g.proc, c.Set())) },
 		Environ: c.Env, Resolver: clitest.Names,
 	}
 	got := clitest.Run(apps[c.Tool](), w, c.Args...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A World is what an applet meets. The zero World has no input, no environment
@@ -23,7 +24,7 @@ type World struct {
 	Stack    *Stack
 	StackErr error // opening the stack fails with it
 	// Wrap, if it is set, puts a stack of the test in front of Stack.
-	Wrap     func(klips.Stack) klips.Stack
+	Wrap     func(*Stack) klips.Stack
 	Resolver klips.Resolver
 }
 
@@ -58,7 +59,7 @@ func Run(app *cli.App, w World, args ...string) Result {
 			if w.Wrap != nil {
 				return w.Wrap(w.Stack), nil
 			}
-			return w.Stack, nil
+			return serial.New(w.Stack), nil
 		},
 	}
 	r.Error = app.Run(context.Background(), env, args)

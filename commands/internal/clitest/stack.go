@@ -9,6 +9,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A Stack writes down what it is asked for: Messages are the PF_KEY messages
@@ -33,7 +34,7 @@ type Stack struct {
 	added map[klips.SAID]bool
 }
 
-var _ klips.Stack = (*Stack)(nil)
+var _ serial.Doer = (*Stack)(nil)
 
 // send records a message; one that cannot be built is an error of its own.
 func (s *Stack) send(op, object string, m *pfkey.Message) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // TestModule replays all recorded sequences, those with defects as well, against
@@ -216,7 +217,7 @@ type classic struct {
 }
 
 // unasked has the methods that no command of the recordings needs.
-type unasked struct{ klips.Stack }
+type unasked struct{ serial.Doer }
 
 func newClassic(m *module.Module) *classic {
 	c := &classic{m: m, socket: m.Open(0)}

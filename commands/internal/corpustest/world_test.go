@@ -19,6 +19,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -34,7 +35,7 @@ type world struct {
 	net   *klipstest.Network
 	clock *clocktest.Clock // of the engine
 	eng   *engine.Engine   // nil when stack is another
-	stack klips.Stack
+	stack serial.Doer
 }
 
 // newWorld starts the embedded stack with ipsec0 and ipsec1.
@@ -57,7 +58,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // open is a stack that stays when an applet closes it.
-type open struct{ klips.Stack }
+type open struct{ serial.Doer }
 
 func (open) Close() error { return nil }
 
@@ -68,7 +69,7 @@ func (w *world) run(cmd []string) clitest.Result {
 	if app == nil {
 		w.t.Fatalf("no applet %q", cmd)
 	}
-	return clitest.Run(app(), clitest.World{Wrap: func(klips.Stack) klips.Stack { return open{w.stack} }}, cmd[1:]...)
+	return clitest.Run(app(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(open{w.stack}) }}, cmd[1:]...)
 }
 
 // tables returns the listings by name, as lines in normal form.

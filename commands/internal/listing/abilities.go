@@ -17,16 +17,15 @@ type Abilities struct {
 	NotKnown string `json:"abilities_not_known,omitempty"`
 }
 
-// Probe finds out what a stack can do. The Abilities of one that is not a
-// [klips.Prober] are empty.
+// Probe finds out what a stack can do. The Abilities of one whose do not depend on the
+// kernel are empty.
 func Probe(ctx context.Context, stack klips.Stack) (a Abilities) {
-	p, ok := klips.As[klips.Prober](stack)
-	if !ok {
-		return a
-	}
-	var err error
-	if a.List, err = p.Probe(ctx); err != nil {
+	t, err := stack.Snapshot(ctx, klips.Want{Abilities: true})
+	if err != nil {
 		a.NotKnown = explain.Cause(err)
+	}
+	if t != nil {
+		a.List = t.Abilities
 	}
 	return a
 }

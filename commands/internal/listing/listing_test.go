@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A textStack has its tables as text too.
@@ -23,13 +24,15 @@ type textStack struct {
 	name string // of the table that was asked for
 }
 
+func (s *textStack) Unread(context.Context, ...string) ([]klips.UnreadLine, error) { return nil, nil }
+
 func (s *textStack) Table(_ context.Context, name string) ([]byte, error) {
 	s.name = name
 	return s.text, s.err
 }
 
-var table = Table[[]klips.SA]{Name: "ipsec_spi", About: "SAs", Read: klips.Stack.SAs, Write: func(w io.Writer, l []klips.SA) error {
-	_, err := fmt.Fprintf(w, "%d records\n", len(l))
+var table = Table{Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true}, Write: func(w io.Writer, t *klips.Snapshot) error {
+	_, err := fmt.Fprintf(w, "%d records\n", len(t.SAs))
 	return err
 }}
 
@@ -38,7 +41,7 @@ func TestPrint(t *testing.T) {
 	const text = "a line that only this kernel understands\nno newline at the end"
 	for _, tt := range []struct {
 		name      string
-		stack     klips.Stack
+		stack     serial.Doer
 		out, fail string
 	}{
 		{"records", &clitest.Stack{}, "0 records\n", ""},
@@ -50,7 +53,7 @@ func TestPrint(t *testing.T) {
 			"/proc/net/ipsec_spi: the stack has no such table; is it running? (ipsec setup status)"},
 	} {
 		var out bytes.Buffer
-		err := Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, tt.stack, table)
+		err := Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, serial.New(tt.stack), table)
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -73,8 +76,8 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestPrintFull(t *testing.T) {
-	for name, stack := range map[string]klips.Stack{"records": &clitest.Stack{}, "text": &textStack{text: []byte("x")}} {
-		err := Print(t.Context(), &cli.Env{Out: full{}}, stack, table)
+	for name, stack := range map[string]serial.Doer{"records": &clitest.Stack{}, "text": &textStack{text: []byte("x")}} {
+		err := Print(t.Context(), &cli.Env{Out: full{}}, serial.New(stack), table)
 		if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "standard output: ") {
 			t.Errorf("%s to a full disk: %v", name, err)
 		}
@@ -94,7 +97,7 @@ func TestAbilities(t *testing.T) {
 	list := []klips.Ability{{Name: "esp over IPv4"}, {Name: "ah over IPv6", Missing: "module ah6"}, {Name: "aes128"}, {Name: "lzs", Missing: "no stack has it"}}
 	for _, tt := range []struct {
 		name  string
-		stack klips.Stack
+		stack serial.Doer
 		want  string
 	}{
 		{"no prober", &clitest.Stack{}, ""},
@@ -104,7 +107,7 @@ func TestAbilities(t *testing.T) {
 		{"some, then an error", &prober{list: list[:1], err: errors.New("interrupted")}, "what it can do is not known: interrupted\nit has esp over IPv4\n"},
 	} {
 		var b bytes.Buffer
-		Probe(t.Context(), tt.stack).Write(&b)
+		Probe(t.Context(), serial.New(tt.stack)).Write(&b)
 		if b.String() != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, b.String(), tt.want)
 		}

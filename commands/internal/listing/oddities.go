@@ -26,8 +26,7 @@ func ReadOddities(ctx context.Context, stack klips.Stack, sas []klips.SA) (o Odd
 			o.marked = append(o.marked, sa)
 		}
 	}
-	p, ok := klips.As[klips.PartialTables](stack)
-	if !ok {
+	if !stack.Info().Has(klips.CapText) {
 		return o, nil
 	}
 	o.Links = klips.CheckLinks(sas)
@@ -36,8 +35,12 @@ func ReadOddities(ctx context.Context, stack klips.Stack, sas []klips.SA) (o Odd
 			o.below = append(o.below, sa)
 		}
 	}
-	o.Unread, err = p.Unread(ctx)
-	return o, err
+	t, err := stack.Snapshot(ctx, klips.Want{Unread: klips.TextTables[:]})
+	if err != nil {
+		return o, err
+	}
+	o.Unread = t.Unread
+	return o, nil
 }
 
 // Notes are a line for each.
@@ -67,10 +70,10 @@ func Unread(l klips.UnreadLine) string {
 // NoteLinks prints a note for each SA that is linked wrongly. Where the tables cannot
 // be read there is nothing to say.
 func NoteLinks(ctx context.Context, env *cli.Env, stack klips.Stack) {
-	if _, ok := klips.As[klips.PartialTables](stack); !ok {
+	if !stack.Info().Has(klips.CapText) {
 		return
 	}
-	sas, err := stack.SAs(ctx)
+	sas, err := klips.ReadSAs(ctx, stack)
 	if err != nil {
 		return
 	}

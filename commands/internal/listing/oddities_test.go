@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // A partialStack has lines that cannot be read.
@@ -30,6 +31,8 @@ func (s *partialStack) Unread(context.Context, ...string) ([]klips.UnreadLine, e
 	return s.lines, s.err
 }
 
+func (s *partialStack) Table(context.Context, string) ([]byte, error) { return nil, s.err }
+
 func spoiled() *partialStack {
 	ah := klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1104, Proto: klips.ProtoAH}
 	return &partialStack{
@@ -43,7 +46,7 @@ func spoiled() *partialStack {
 // terminal.
 func TestOddities(t *testing.T) {
 	s := spoiled()
-	o, err := ReadOddities(t.Context(), s, s.sas)
+	o, err := ReadOddities(t.Context(), serial.New(s), s.sas)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,11 +73,11 @@ func TestOddities(t *testing.T) {
 
 func TestNoOddities(t *testing.T) {
 	s := spoiled()
-	if o, err := ReadOddities(t.Context(), &s.Stack, s.sas); err != nil || o.Notes() != nil {
+	if o, err := ReadOddities(t.Context(), serial.New(&s.Stack), s.sas); err != nil || o.Notes() != nil {
 		t.Errorf("a stack that makes its own tables has %q, %v", o.Notes(), err)
 	}
 	s.err = errors.New("broken")
-	if _, err := ReadOddities(t.Context(), s, s.sas); err != s.err {
+	if _, err := ReadOddities(t.Context(), serial.New(s), s.sas); err != s.err {
 		t.Errorf("ReadOddities = %v, want %v", err, s.err)
 	}
 }
@@ -82,7 +85,7 @@ func TestNoOddities(t *testing.T) {
 func TestNoteLinks(t *testing.T) {
 	s := spoiled()
 	for _, tt := range []struct {
-		stack klips.Stack
+		stack serial.Doer
 		want  string
 	}{
 		{s, "ipsec spigrp: note: ah0x1104@10.9.0.2 is linked to an SA that KLIPS has freed"},
@@ -90,7 +93,7 @@ func TestNoteLinks(t *testing.T) {
 		{&partialStack{Stack: clitest.Stack{ListErr: errors.New("broken")}}, ""},
 	} {
 		var notes bytes.Buffer
-		NoteLinks(t.Context(), &cli.Env{Name: "ipsec spigrp", Err: &notes}, tt.stack)
+		NoteLinks(t.Context(), &cli.Env{Name: "ipsec spigrp", Err: &notes}, serial.New(tt.stack))
 		if tt.want == "" && notes.Len() != 0 || !strings.HasPrefix(notes.String(), tt.want) {
 			t.Errorf("NoteLinks = %q, want %q", &notes, tt.want)
 		}
@@ -100,7 +103,7 @@ func TestNoteLinks(t *testing.T) {
 // TestMarked: a note for SAs that refuse what was received before, on any stack.
 func TestMarked(t *testing.T) {
 	sas := []klips.SA{{ID: klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1104, Proto: klips.ProtoAH}, BelowMark: 7}, {}}
-	o, err := ReadOddities(t.Context(), &clitest.Stack{}, sas)
+	o, err := ReadOddities(t.Context(), serial.New(&clitest.Stack{}), sas)
 	if err != nil {
 		t.Fatal(err)
 	}

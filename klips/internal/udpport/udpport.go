@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -76,6 +77,32 @@ func (p *Port) Close() error {
 	}
 	p.sockets = nil
 	return err
+}
+
+// Ports are ports that are held together. The zero Ports holds none. Its methods may be
+// called from several goroutines.
+type Ports struct {
+	mu   sync.Mutex
+	list []*Port
+}
+
+// Add holds a port that is open.
+func (l *Ports) Add(p *Port) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, p)
+}
+
+// Close gives all ports back.
+func (l *Ports) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, p := range l.list {
+		errs = append(errs, p.Close())
+	}
+	l.list = nil
+	return errors.Join(errs...)
 }
 
 // Taken reports whether a program has a UDP port, as the tables udp and udp6 in a

@@ -27,6 +27,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 	if err != nil {
 		// What a KLIPS kernel's write() refuses before it has a message: nobody
 		// else hears of it.
+		p.refused = true
 		return send(pfkey.ErrorReply(h, pfkey.Errno(err)))
 	}
 	s.debug("request", p, h)
@@ -35,10 +36,25 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		defer m.Clear()
 		err = pfkey.CheckPrivate(m)
 	}
+	if p.inUnit && p.refused && h.Type != pfkey.TypeXEnd {
+		return send(pfkey.ErrorReply(h, syscall.ECANCELED))
+	}
 	if err != nil {
+		p.refused = true
 		return s.publish(p, failed(&pfkey.Message{Header: h}, err))
 	}
+	// reply answers a request of which there is no more to say than its error.
+	reply := func(err error) error {
+		p.refused = p.refused || err != nil
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+	}
 	switch m.Type {
+	case pfkey.TypeXBegin, pfkey.TypeXEnd:
+		p.inUnit, p.refused = m.Type == pfkey.TypeXBegin, false
+		if m.Type == pfkey.TypeXEnd {
+			s.guards.follow()
+		}
+		return send(pfkey.Ack(m.Header))
 	case pfkey.TypeXList:
 		return s.list(ctx, m, func(m *pfkey.Message) error {
 			out, err := m.Marshal()
@@ -50,19 +66,22 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 	case pfkey.TypeXStatus:
 		return s.status(ctx, m, send)
 	case pfkey.TypeXSet:
-		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(s.set(m))))
+		return reply(s.set(m))
 	case pfkey.TypeXGuard:
 		f, err := m.Guard()
 		if err == nil {
 			err = s.guards.guard(f)
 		}
-		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+		if err == syscall.EEXIST { // it was guarded before, which is no refusal
+			return send(pfkey.ErrorReply(m.Header, syscall.EEXIST))
+		}
+		return reply(err)
 	case pfkey.TypeXUnguard:
 		f, err := m.Unguarded()
 		if err == nil {
 			err = s.guards.unguard(f)
 		}
-		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+		return reply(err)
 	case pfkey.TypeXHandOver:
 		return s.handOver(p, m)
 	case pfkey.TypeXStop, pfkey.TypeXLeave:
@@ -77,6 +96,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 	// Not held while the answer is sent: the client may take its time.
 	s.changes.Lock()
 	r := s.do(ctx, p, m)
+	p.refused = p.refused || r.answer != nil && r.answer.Errno != 0
 	c, err := s.queue(p, r)
 	s.changes.Unlock()
 	if err != nil {

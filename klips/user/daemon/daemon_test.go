@@ -78,9 +78,9 @@ func startWith(t testing.TB, c daemon.Config) (rundir string) {
 	return c.Rundir
 }
 
-func dial(t *testing.T, rundir string) *user.Client {
+func dial(t *testing.T, rundir string) klipstest.Client {
 	t.Helper()
-	c, err := user.Dial(user.SocketPath(rundir))
+	c, err := klipstest.Dial(user.SocketPath(rundir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the socket is gone", func() bool {
-		c, err := user.Dial(user.SocketPath(rundir))
+		c, err := klipstest.Dial(user.SocketPath(rundir))
 		if err == nil {
 			c.Close()
 		}
@@ -204,7 +204,7 @@ func TestManyClients(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			c, err := user.Dial(user.SocketPath(rundir))
+			c, err := klipstest.Dial(user.SocketPath(rundir))
 			if err != nil {
 				t.Error(err)
 				return
@@ -240,11 +240,11 @@ func TestDevicesStay(t *testing.T) {
 	stays := engine.LeftLink{Name: "ipsec0", Physical: "eth0"}
 	for _, test := range []struct {
 		name string
-		end  func(c *user.Client) error
+		end  func(c klipstest.Client) error
 		want []engine.LeftLink
 	}{
-		{"Stop", func(c *user.Client) error { return c.Stop(t.Context()) }, nil},
-		{"Leave", func(c *user.Client) error { return c.Leave(t.Context()) }, []engine.LeftLink{stays}},
+		{"Stop", func(c klipstest.Client) error { return c.Stop(t.Context()) }, nil},
+		{"Leave", func(c klipstest.Client) error { return c.Leave(t.Context()) }, []engine.LeftLink{stays}},
 		{"the end of its context", nil, []engine.LeftLink{stays}},
 	} {
 		h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 )
@@ -146,7 +147,7 @@ func TestCommandsBesideListeners(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
-			other, err := user.Dial(user.SocketPath(rundir))
+			other, err := klipstest.Dial(user.SocketPath(rundir))
 			if err != nil {
 				t.Error(err)
 				return
@@ -188,7 +189,7 @@ func TestListen(t *testing.T) {
 	l, c := dial(t, rundir), dial(t, rundir)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	messages, err := l.Listen(ctx, pfkey.SATypeAH, pfkey.SATypeESP)
+	messages, err := l.Events(ctx, klips.EventWant{Register: []uint8{uint8(pfkey.SATypeAH), uint8(pfkey.SATypeESP)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,8 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []pfkey.Type{pfkey.TypeRegister, pfkey.TypeRegister, pfkey.TypeAdd}
-	for b, err := range messages {
+	for event, err := range messages {
+		b := event.PFKey
 		if len(want) == 0 {
 			if !errors.Is(err, context.Canceled) || len(b) != 0 {
 				t.Errorf("the end is %v, want %v", err, context.Canceled)
@@ -214,17 +216,18 @@ func TestListen(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, err := l.Listen(t.Context(), 12); !errors.Is(err, syscall.EINVAL) {
+	if _, err := l.Events(t.Context(), klips.EventWant{Register: []uint8{12}}); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("Listen for an impossible type = %v", err)
 	}
-	messages, err = l.Listen(t.Context())
+	messages, err = l.Events(t.Context(), klips.EventWant{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for b, err := range messages {
+	for event, err := range messages {
+		b := event.PFKey
 		// Nothing else was said; a connection that is torn down says ECONNRESET
 		// or ends.
 		if len(b) != 0 || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {

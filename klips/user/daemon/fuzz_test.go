@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 )
@@ -109,7 +110,7 @@ func checkNews(t *testing.T, b []byte) {
 func clearTables(t *testing.T, rundir string) {
 	t.Helper()
 	ctx := t.Context()
-	c, err := user.Dial(user.SocketPath(rundir))
+	c, err := klipstest.Dial(user.SocketPath(rundir))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,7 @@ func (f *filter) is(t *testing.T, want ...string) {
 
 // A guarded is a daemon with a filter, and a client of it.
 type guarded struct {
-	*user.Client
+	klipstest.Client
 	*filter
 	log    *lockedBuffer
 	clock  *clocktest.Clock
@@ -145,7 +145,7 @@ func startGuarded(t *testing.T, f *filter) *guarded {
 	g := &guarded{filter: f, log: new(lockedBuffer), clock: clocktest.New()}
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
 	g.rundir = startWith(t, daemon.Config{Host: h, Filter: f, Clock: g.clock, Log: slog.New(slog.NewTextHandler(g.log, nil))})
-	c, err := user.Dial(user.SocketPath(g.rundir))
+	c, err := klipstest.Dial(user.SocketPath(g.rundir))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 )
@@ -172,7 +173,7 @@ func TestManyListeners(t *testing.T) {
 		r, _ := open(t, rundir).ask(pfkey.Register(pfkey.SATypeIPIP))
 		return r.Errno == 0
 	})
-	if _, err := user.Dial(user.SocketPath(rundir)); err != nil {
+	if _, err := klipstest.Dial(user.SocketPath(rundir)); err != nil {
 		t.Error(err)
 	}
 }

@@ -429,7 +429,7 @@ var fence = klips.Selector{Src: netip.MustParsePrefix("0.0.0.0/0"), Dst: netip.M
 
 // through attaches ipsec0 and returns a function that routes a packet into it
 // and waits until it has been dealt with.
-func through(t *testing.T, c *user.Client, h *klipstest.Host) func(p []byte) {
+func through(t *testing.T, c klipstest.Client, h *klipstest.Host) func(p []byte) {
 	t.Helper()
 	if err := c.Attach(t.Context(), "ipsec0", "eth0"); err != nil {
 		t.Fatal(err)

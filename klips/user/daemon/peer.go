@@ -32,6 +32,10 @@ type peer struct {
 	root  bool  // it is root's
 	clock clock.Clock
 
+	// inUnit: it has sent BEGIN and not yet END; refused: one of its requests since was
+	// refused. For the goroutine that serves it.
+	inUnit, refused bool
+
 	active atomic.Int64 // when it last asked or got an answer, see touch
 
 	// registered is a set of SA types, by bit. Guarded by audience.mu.

@@ -12,7 +12,6 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
-	"github.com/klips-go/ipsec/klips/user"
 )
 
 var byAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
@@ -95,7 +94,7 @@ func TestGetSPI(t *testing.T) {
 type pair struct {
 	t            *testing.T
 	net          *klipstest.Network
-	a, b         *user.Client
+	a, b         klipstest.Client
 	sa, sb       *socket
 	hostA, hostB *klipstest.Host
 	rundirB      string
@@ -170,7 +169,7 @@ func TestUpdateKeys(t *testing.T) {
 		t.Error("a packet passed a larval SA")
 	}
 	p.must(p.b.SetEroute(t.Context(), klips.Eroute{Selector: klips.Selector{Src: netA, Dst: netB}, ID: ids[0]}, klips.ErouteAddIn))
-	groups := func(c *user.Client) (l [][]klips.SAID) {
+	groups := func(c klipstest.Client) (l [][]klips.SAID) {
 		all, err := c.SAs(t.Context())
 		p.must(err)
 		for _, sa := range all {

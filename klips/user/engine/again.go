@@ -42,6 +42,20 @@ func once[K comparable](in *inherited, m map[K]bool, key K) bool {
 	return there
 }
 
+// markSA sets what says that an SA and its group may be made again.
+func (in *inherited) markSA(sa *klips.SA) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	sa.AddAgain, sa.GroupAgain = in.sas[sa.Ref], in.groups[sa.Ref]
+}
+
+// markEroute does the same for an eroute.
+func (in *inherited) markEroute(r *klips.Eroute) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	r.AddAgain = in.eroutes[r.Selector]
+}
+
 // saAgain returns the error of adding an SA, or nil where it is there as it was handed
 // over.
 func (e *Engine) saAgain(spec *klips.SASpec, err error) error {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -13,7 +14,7 @@ func TestContract(t *testing.T) {
 	klipstest.TestStack(t, func(t *testing.T) klipstest.Bench {
 		local := netip.MustParseAddr("192.0.2.1")
 		h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
-		return klipstest.Bench{Stack: open(t, h), Local: local, Physical: "eth0", Count: h.CountDrop}
+		return klipstest.Bench{Stack: serial.New(open(t, h)), Local: local, Physical: "eth0", Count: h.CountDrop}
 	})
 }
 
@@ -21,7 +22,7 @@ func TestContract(t *testing.T) {
 func TestCommands(t *testing.T) {
 	local := netip.MustParseAddr("192.0.2.1")
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
-	klipstest.TestCommands(t, klipstest.Bench{Stack: open(t, h), Local: local, Physical: "eth0"})
+	klipstest.TestCommands(t, klipstest.Bench{Stack: serial.New(open(t, h)), Local: local, Physical: "eth0"})
 }
 
 // open starts an engine with two devices on a host. Its clock stands still.

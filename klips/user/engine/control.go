@@ -255,6 +255,7 @@ func (e *Engine) Eroutes(context.Context) ([]klips.Eroute, error) {
 	l := make([]klips.Eroute, len(all))
 	for i, r := range all {
 		l[i] = r.Eroute()
+		e.inherited.markEroute(&l[i])
 	}
 	return l, nil
 }
@@ -266,6 +267,7 @@ func (e *Engine) Devices(context.Context) ([]klips.Device, error) { return e.dev
 func (e *Engine) listed(sa *sadb.SA, now int64) klips.SA {
 	v := info(sa, now)
 	v.SameKey = e.sas.SameKey(sa)
+	e.inherited.markSA(&v)
 	return v
 }
 

@@ -9,6 +9,6 @@
 // packet: the databases are read through atomic pointers, and each goroutine (a
 // worker) has cipher states of its own for the SAs that it meets.
 //
-// [Engine] implements klips.Stack for callers in the same process; package
+// [Engine] is a serial.Doer for callers in the same process; package
 // daemon puts it behind a socket.
 package engine

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/marks"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/handover"
@@ -81,7 +82,7 @@ type Engine struct {
 	closed  bool
 }
 
-var _ klips.Stack = (*Engine)(nil)
+var _ serial.Doer = (*Engine)(nil)
 
 // A Config is what an engine needs to know besides its host.
 type Config struct {

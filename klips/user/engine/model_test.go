@@ -13,6 +13,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -167,15 +168,15 @@ func TestRandomPackets(t *testing.T) {
 			e *engine.Engine
 			m *klipstest.Model
 		}{{p.a, n.out}, {p.b, n.in}}
-		both := func(side int, f func(klips.Stack) error) {
+		both := func(side int, f func(serial.Doer) error) {
 			want, got := f(ends[side].m), f(ends[side].e)
 			if (want == nil) != (got == nil) {
 				r.Fatalf("the stack says %v, the model %v", got, want)
 			}
 		}
 		for side := range ends {
-			both(side, func(s klips.Stack) error { return s.ClearSAs(ctx) })
-			both(side, func(s klips.Stack) error { return s.ClearEroutes(ctx) })
+			both(side, func(s serial.Doer) error { return s.ClearSAs(ctx) })
+			both(side, func(s serial.Doer) error { return s.ClearEroutes(ctx) })
 		}
 		groups := drawTables(r, n, both)
 		draw := func(name string, l ...string) netip.Prefix {
@@ -188,7 +189,7 @@ func TestRandomPackets(t *testing.T) {
 			if e.Proto = rapid.SampledFrom([]uint8{0, 17, 50, 253}).Draw(r, "protocol"); e.Proto == 17 {
 				e.DstPort = rapid.SampledFrom([]uint16{0, 7}).Draw(r, "port")
 			}
-			both(0, func(s klips.Stack) error { return s.SetEroute(ctx, e, klips.ErouteReplace) })
+			both(0, func(s serial.Doer) error { return s.SetEroute(ctx, e, klips.ErouteReplace) })
 		}
 		for range rapid.IntRange(1, 10).Draw(r, "packets") {
 			n.check(r, p)
@@ -219,7 +220,7 @@ func (s tablesOnly) Devices(context.Context) ([]klips.Device, error) {
 
 // drawTables makes SAs and groups on both sides, mostly the same, and returns
 // what eroutes may name.
-func drawTables(r *rapid.T, n *naive, both func(int, func(klips.Stack) error)) []klips.SAID {
+func drawTables(r *rapid.T, n *naive, both func(int, func(serial.Doer) error)) []klips.SAID {
 	ctx := context.Background()
 	targets := []klips.SAID{klips.Magic(klips.SPIPass), klips.Magic(klips.SPIDrop), {Dst: gwB4, SPI: 0x999, Proto: klips.ProtoTun}}
 	odd := func(what string) bool { return rapid.IntRange(0, 14).Draw(r, what) == 0 }
@@ -253,22 +254,22 @@ func drawTables(r *rapid.T, n *naive, both func(int, func(klips.Stack) error)) [
 					s.EncKey, s.AuthKey = testKey(enc.KeyBits[0]/8), bytes.Repeat([]byte{key}, auth.KeyBits[0]/8)
 				}
 				n.keys[side][id] = key
-				both(side, func(k klips.Stack) error { return k.AddSA(ctx, s) })
+				both(side, func(k serial.Doer) error { return k.AddSA(ctx, s) })
 				members[side] = append(members[side], id)
 			}
 		}
 		for side, m := range members {
 			if len(m) > 1 && !(side == 1 && odd("not grouped")) {
-				both(side, func(k klips.Stack) error { return k.Group(ctx, m) })
+				both(side, func(k serial.Doer) error { return k.Group(ctx, m) })
 			}
 			if rapid.IntRange(0, 3).Draw(r, "join") == 0 && before.SPI != 0 && len(m) > 0 {
-				both(side, func(k klips.Stack) error { return k.Group(ctx, []klips.SAID{before, m[0]}) })
+				both(side, func(k serial.Doer) error { return k.Group(ctx, []klips.SAID{before, m[0]}) })
 			}
 			if side == 1 && rapid.IntRange(0, 3).Draw(r, "policy") == 0 {
 				e := klips.Eroute{ID: rapid.SampledFrom(ids).Draw(r, "policy of"), Selector: rapid.SampledFrom([]klips.Selector{
 					sel("10.1.0.0/16", "10.2.0.0/24"), sel("192.0.2.1/32", "192.0.2.2/32"), udp, udp7,
 				}).Draw(r, "admitted")}
-				both(side, func(k klips.Stack) error { return k.SetEroute(ctx, e, klips.ErouteAddIn) })
+				both(side, func(k serial.Doer) error { return k.SetEroute(ctx, e, klips.ErouteAddIn) })
 			}
 		}
 		before = ids[len(ids)-1]

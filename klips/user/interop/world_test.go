@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -125,7 +126,7 @@ func (w *world) close() {
 }
 
 // both changes an engine and its model, which must agree.
-func (w *world) both(t *testing.T, side int, what any, f func(klips.Stack) error) bool {
+func (w *world) both(t *testing.T, side int, what any, f func(serial.Doer) error) bool {
 	t.Helper()
 	want, got := f(w.models[side]), f(w.engines[side])
 	var e syscall.Errno
@@ -181,10 +182,10 @@ func (w *world) fill(t *testing.T, c *chooser) {
 			if from == 1 {
 				s.Src, s.Dst = b, a
 			}
-			w.both(t, from, s, func(k klips.Stack) error {
+			w.both(t, from, s, func(k serial.Doer) error {
 				return k.SetEroute(ctx, klips.Eroute{Selector: s, ID: id[from]}, klips.ErouteReplace)
 			})
-			if g := w.groups[id[from]]; g != nil && narrow && w.both(t, 1-from, s, func(k klips.Stack) error {
+			if g := w.groups[id[from]]; g != nil && narrow && w.both(t, 1-from, s, func(k serial.Doer) error {
 				return k.SetEroute(ctx, klips.Eroute{Selector: s, ID: id[from]}, klips.ErouteAddIn)
 			}) {
 				g.policy = &s
@@ -212,14 +213,14 @@ func (w *world) group(t *testing.T, kind []member, from, family int, spi klips.S
 		}
 		g.ids = append(g.ids, s.ID)
 		for side := range 2 {
-			if !w.both(t, side, s.ID, func(k klips.Stack) error { return k.AddSA(ctx, s) }) {
+			if !w.both(t, side, s.ID, func(k serial.Doer) error { return k.AddSA(ctx, s) }) {
 				t.Fatalf("%v cannot be made", s.ID)
 			}
 		}
 	}
 	if len(g.ids) > 1 {
 		for side := range 2 {
-			if !w.both(t, side, g.ids, func(k klips.Stack) error { return k.Group(ctx, g.ids) }) {
+			if !w.both(t, side, g.ids, func(k serial.Doer) error { return k.Group(ctx, g.ids) }) {
 				t.Fatalf("%v cannot be grouped", g.ids)
 			}
 		}

@@ -1,0 +1,186 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// Apply carries out changes. Many are sent ahead of their answers: after one that is
+// refused the daemon cancels those that follow. When Apply returns, the packet filter
+// follows what was changed.
+func (c *Client) Apply(ctx context.Context, changes ...klips.Change) (r klips.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout+time.Duration(len(changes))*perChange)
+	defer cancel()
+	if len(changes) > 1 {
+		switch _, err := c.call(ctx, "begin", "", pfkey.Begin()); {
+		case errors.Is(err, syscall.EINVAL): // a daemon of before does not know this
+			return c.oneByOne(ctx, changes)
+		case err != nil:
+			return r, err
+		}
+	}
+	return c.unit(ctx, changes)
+}
+
+// oneByOne carries out changes each by itself.
+func (c *Client) oneByOne(ctx context.Context, changes []klips.Change) (r klips.Result, err error) {
+	for i := range changes {
+		one, err := c.unit(ctx, changes[i:i+1])
+		if err != nil {
+			return r, err
+		}
+		r.Outcomes = append(r.Outcomes, one.Outcomes...)
+	}
+	return r, nil
+}
+
+// unit carries out changes that [pfkey.Begin] was sent for, or one.
+func (c *Client) unit(ctx context.Context, changes []klips.Change) (r klips.Result, err error) {
+	u := &unit{changes: changes}
+	defer u.clear()
+	var wrong error // of the first change that the daemon is not even asked for
+	for _, change := range changes {
+		m, err := request(change)
+		if err != nil {
+			wrong = err
+			break
+		}
+		u.requests = append(u.requests, m)
+	}
+	u.requests = append(u.requests, pfkey.End())
+	err = c.with(func(conn *pfkey.Conn) error { return conn.CallAll(ctx, u.requests, u.answered) })
+	r.Outcomes = u.outcomes
+	done := len(u.outcomes)
+	switch {
+	case u.refused != nil:
+		return r, u.refused
+	case err != nil && done < len(changes):
+		return r, opError(changes[done].Op(), changes[done].Object(), err)
+	case err != nil:
+		return r, opError("end", "", err)
+	}
+	return r, wrong
+}
+
+// perChange is how long a daemon may take for each of many changes.
+const perChange = 10 * time.Millisecond
+
+// A unit is changes that are sent together.
+type unit struct {
+	changes  []klips.Change
+	requests []*pfkey.Message // one for each change, and End
+
+	outcomes []klips.Outcome // of those that were carried out
+	refused  error           // of the change after them
+}
+
+func (u *unit) clear() {
+	for _, m := range u.requests {
+		m.Clear()
+	}
+}
+
+// answered takes the answer to request number i, in order.
+func (u *unit) answered(i int, answer *pfkey.Message) {
+	if i == len(u.requests)-1 || u.refused != nil {
+		return // those after one that is refused are cancelled
+	}
+	change := u.changes[i]
+	o := klips.Outcome{}
+	if errno := answer.Errno; errno != 0 {
+		_, guard := change.(klips.SetGuard)
+		if !guard || errno != syscall.EEXIST {
+			u.refused = answerError(change.Op(), change.Object(), answer, errno)
+			return
+		}
+		o.Before = true
+	}
+	u.outcomes = append(u.outcomes, o)
+}
+
+// request makes the message that asks for a change. The error is why the daemon is not
+// even asked.
+func request(change klips.Change) (m *pfkey.Message, err error) {
+	refuse := func(err error) (*pfkey.Message, error) { return nil, opError(change.Op(), change.Object(), err) }
+	switch c := change.(type) {
+	case klips.AddSA:
+		if f := c.Fault(); f != klips.FaultNone {
+			return nil, &klips.OpError{Op: c.Op(), Object: c.Object(), Err: syscall.EINVAL, Fault: f}
+		}
+		if c.Offload != "" {
+			return refuse(syscall.EOPNOTSUPP)
+		}
+		whole := *c.SASpec
+		whole.NATT = c.NATT.WithPorts()
+		return pfkey.AddSAPrivate(&whole), nil
+	case klips.DeleteSA:
+		return pfkey.DeleteSA(c.ID), nil
+	case klips.ClearSAs:
+		return pfkey.Flush(), nil
+	case klips.Group:
+		if len(c.IDs) < 2 || len(c.IDs) > klips.MaxGroup {
+			return refuse(syscall.EINVAL)
+		}
+		return pfkey.GroupAll(c.IDs), nil
+	case klips.Ungroup:
+		return pfkey.Ungroup(c.ID), nil
+	case klips.SetEroute:
+		return pfkey.AddFlow(c.Eroute, c.ErouteOp()), nil
+	case klips.SetPolicy:
+		return pfkey.AddFlow(c.Eroute(), c.ErouteOp()), nil
+	case klips.DeleteEroute:
+		return pfkey.DelFlow(c.Selector), nil
+	case klips.ClearEroutes:
+		return pfkey.ClearFlows(), nil
+	case klips.SetDebug:
+		return pfkey.Debug(c.DebugChange), nil
+	case klips.DetachAll:
+		return pfkey.DetachAll(), nil
+	case klips.Attach:
+		if err := noMast(change, c.Virtual, syscall.ENODEV); err != nil {
+			return nil, err
+		}
+		return pfkey.Attach(c.Virtual, c.Physical), nil
+	case klips.Detach:
+		if err := noMast(change, c.Virtual, syscall.ENODEV); err != nil {
+			return nil, err
+		}
+		return pfkey.Detach(c.Virtual), nil
+	case klips.CreateDevice:
+		if err := noMast(change, c.Virtual, syscall.EINVAL); err != nil {
+			return nil, err
+		}
+		m, err = pfkey.Plumb(c.Virtual, true)
+	case klips.DeleteDevice:
+		if err := noMast(change, c.Virtual, syscall.ENOENT); err != nil {
+			return nil, err
+		}
+		m, err = pfkey.Plumb(c.Virtual, false)
+	case klips.SetKnobs:
+		m, err = pfkey.Set(c.Knobs)
+	case klips.SetGuard:
+		m, err = pfkey.Guard(c.Guard)
+	case klips.RemoveGuard:
+		m, err = pfkey.Unguard(c.Selector)
+	default:
+		err = syscall.EOPNOTSUPP
+	}
+	if err != nil {
+		return refuse(err)
+	}
+	return m, nil
+}
+
+// noMast is the error for mast devices, which this stack does not have; err is what
+// the daemon answers to other wrong names.
+func noMast(c klips.Change, name string, err error) error {
+	if f := klips.DeviceFault(name); f != klips.FaultNone {
+		return &klips.OpError{Op: c.Op(), Object: name, Err: err, Fault: f}
+	}
+	return nil
+}
