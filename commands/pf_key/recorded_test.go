@@ -200,7 +200,7 @@ type bench struct {
 	rundir string
 	host   *klipstest.Host
 	clock  *clocktest.Clock // of the daemon
-	ask    *user.Client     // makes the messages that end what is heard
+	ask    klipstest.Client // makes the messages that end what is heard
 	news   chan []byte
 }
 
@@ -226,9 +226,9 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) dial() *user.Client {
+func (b *bench) dial() klipstest.Client {
 	b.t.Helper()
-	c, err := user.Dial(user.SocketPath(b.rundir))
+	c, err := klipstest.Dial(user.SocketPath(b.rundir))
 	if err != nil {
 		b.t.Fatal(err)
 	}
