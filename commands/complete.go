@@ -85,8 +85,8 @@ func (p *program) completion(args []string) int {
 // the scripts serve them too.
 func appletLinks() string {
 	var b strings.Builder
-	for i := range registry {
-		b.WriteString(" " + linkPrefix + registry[i].name)
+	for _, name := range Names() {
+		b.WriteString(" " + linkPrefix + name)
 	}
 	return b.String()
 }

@@ -27,15 +27,14 @@ const (
 // words stand for the bytes from 0x80 on in the input of FuzzArgv: an argument
 // each, with the NUL behind it.
 var words = func() (l []string) {
-	for _, s := range []string{
-		"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "batch", "pf_key", "setup", "klipsd", "natt", "version", "ranbits", "help", "completion",
+	for _, s := range append(Names(), "help", "completion",
 		"--said", "--af", "inet", "inet6", "--edst", "--dst", "--src", "--spi", "--proto", "esp", "--esp", "aes128-sha1", "--ah", "hmac-sha1-96", "--comp", "deflate", "--ip4", "--ip6",
 		"--enckey", "--authkey", fuzzEncKey, fuzzAuthKey, fuzzEncKey[2:], "--replay_window", "64", "--life", "soft-packets=1,hard-bytes=2", "--natt", "nonesp", "--sport", "4500", "--dport",
 		"--add", "--replace", "--addin", "--replacein", "--del", "--clear", "--eraf", "10.0.1.0/24", "10.0.2.0/24", "2001:db8::/32", "%drop", "%trap", "--transport-proto", "17",
 		"tun0x100@192.0.2.2", "esp0x101@192.0.2.2", "esp0x102@192.0.2.2", "ah0x103@2001:db8::1", "192.0.2.1", "192.0.2.2", "0x102",
 		"--attach", "--detach", "--create", "--delete", "--virtual", "ipsec0", "--physical", "eth0", "--set", "--unset", "--all", "--none", "tunnel",
 		"--label", "x", "--debug", "--help", "--version", "--stack", "auto", "--up", "conn", "--json", "status", "set", "tos=0", "f", "-", "--dry-run", "--keep-going", "@-", "128", "--saref", "--dumpsaref", "--esn", "--seq", "--replay-seq",
-	} {
+	) {
 		l = append(l, s+"\x00")
 	}
 	return l

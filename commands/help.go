@@ -70,8 +70,7 @@ func (p *program) list() error {
 			"  ipsec help [APPLET]\n"+
 			"  ipsec completion bash|zsh|fish\n"+
 			"  ipsec --version\n\nApplets:\n")
-		for i := range registry {
-			app := registry[i].app()
+		for _, app := range Apps() {
 			fmt.Fprintf(w, "  %-11s %s\n", app.Name, app.Short)
 		}
 		fmt.Fprint(w, "\nNAME is user (the embedded stack), xfrm (the kernel's own) or klips (the kernel\n"+
@@ -81,8 +80,8 @@ func (p *program) list() error {
 
 func (p *program) names() error {
 	return p.print(func(w io.Writer) {
-		for i := range registry {
-			fmt.Fprintln(w, registry[i].name)
+		for _, name := range Names() {
+			fmt.Fprintln(w, name)
 		}
 	})
 }
@@ -121,10 +120,7 @@ var elsewhere = [...]struct{ word, command string }{
 // unknownApplet is the error for a name that no applet has: it names the one that
 // was perhaps meant.
 func unknownApplet(name string) error {
-	names := make([]string, 0, len(registry)+len(elsewhere))
-	for i := range registry {
-		names = append(names, registry[i].name)
-	}
+	names := Names()
 	for _, e := range elsewhere {
 		names = append(names, e.word)
 	}

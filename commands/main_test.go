@@ -152,8 +152,8 @@ func TestErrors(t *testing.T) {
 // usage, pages and completion are made of.
 func TestRegistry(t *testing.T) {
 	for i, app := range Apps() {
-		if app.Name != registry[i].name {
-			t.Errorf("the applet of entry %s calls itself %s", registry[i].name, app.Name)
+		if app.Name != registry()[i].Name {
+			t.Errorf("the applet of entry %s calls itself %s", registry()[i].Name, app.Name)
 		}
 		if app.Short == "" || strings.HasSuffix(app.Short, ".") || len(app.Short) > 64 {
 			t.Errorf("%s: Short is %q", app.Name, app.Short)

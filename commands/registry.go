@@ -18,36 +18,31 @@ import (
 	"github.com/klips-go/ipsec/commands/version"
 )
 
-// An entry is an applet that can be had. Its App is made only when the applet
-// has been chosen, or is to be described.
-type entry struct {
-	name string
-	app  func() *cli.App
-}
-
-// registry is the only list of applets, in the order in which people meet them.
-var registry = [...]entry{
-	{"spi", spi.App},
-	{"spigrp", spigrp.App},
-	{"eroute", eroute.App},
-	{"tncfg", tncfg.App},
-	{"klipsdebug", klipsdebug.App},
-	{"look", look.App},
-	{"manual", manual.App},
-	{"batch", batch.App},
-	{"pf_key", pf_key.App},
-	{"setup", setup.App},
-	{"klipsd", klipsd.App},
-	{"natt", natt.App},
-	{"version", version.App},
-	{"ranbits", ranbits.App},
+// registry returns the only list of applets, in the order in which people meet them.
+func registry() []cli.Entry {
+	return []cli.Entry{
+		{Name: "spi", App: spi.App, InFile: true},
+		{Name: "spigrp", App: spigrp.App, InFile: true},
+		{Name: "eroute", App: eroute.App, InFile: true},
+		{Name: "tncfg", App: tncfg.App, InFile: true},
+		{Name: "klipsdebug", App: klipsdebug.App, InFile: true},
+		{Name: "look", App: look.App, InFile: true},
+		{Name: "manual", App: manual.App},
+		{Name: "batch", App: func() *cli.App { return batch.App(registry()) }},
+		{Name: "pf_key", App: pf_key.App},
+		{Name: "setup", App: setup.App},
+		{Name: "klipsd", App: klipsd.App},
+		{Name: "natt", App: natt.App},
+		{Name: "version", App: version.App, InFile: true},
+		{Name: "ranbits", App: ranbits.App, InFile: true},
+	}
 }
 
 // find returns the applet's maker, nil if there is no applet of that name.
 func find(name string) func() *cli.App {
-	for i := range registry {
-		if registry[i].name == name {
-			return registry[i].app
+	for _, e := range registry() {
+		if e.Name == name {
+			return e.App
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 )
 
 // applets are the names under which the binary is installed.
-var applets = []string{"spi", "spigrp", "eroute", "tncfg", "klipsdebug", "look", "manual", "batch", "pf_key", "setup", "klipsd", "natt", "version", "ranbits"}
+var applets = commands.Names()
 
 // ofFaults are the scripts that take minutes: make faults runs them, on each stack.
 const ofFaults = "^(TestScripts|TestInteropScripts)$/^faults$/^across$"

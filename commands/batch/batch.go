@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -19,9 +20,10 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// App returns the applet.
-func App() *cli.App {
-	return &cli.App{
+// App returns the applet. Those of the entries that may can stand in a file.
+func App(entries []cli.Entry) *cli.App {
+	var self *cli.App
+	self = &cli.App{
 		Name:     "batch",
 		Short:    "run the commands of a file over one connection",
 		Synopsis: []string{"[--keep-going] [--dry-run] {FILE | -}"},
@@ -29,10 +31,27 @@ func App() *cli.App {
 		Operands: []string{"<file>"},
 		Notes: func() string {
 			return "FILE has one command to a line, written as for the shell but without variables,\n" +
-				"patterns and pipes; - is standard input. The commands are " + names() + ".\n"
+				"patterns and pipes; - is standard input. The commands are " + names(entries) + ".\n"
 		},
-		Parse: commandLine,
+		Parse: func(env *cli.Env, args []string) (cli.Command, error) {
+			r, err := parse(env, args)
+			r.entries = entries
+			return r.Command(env, func() *cli.App { return self }, err, r)
+		},
 	}
+	return self
+}
+
+// names lists the commands of a file in words.
+func names(entries []cli.Entry) string {
+	var list []string
+	for _, e := range entries {
+		if e.InFile {
+			list = append(list, e.Name)
+		}
+	}
+	last := len(list) - 1
+	return strings.Join(list[:last], ", ") + " and " + list[last]
 }
 
 func options() []getopt.Option {
@@ -47,6 +66,7 @@ type request struct {
 	cli.Common
 	keepGoing, dryRun bool
 	file              string
+	entries           []cli.Entry
 }
 
 func parse(env *cli.Env, args []string) (*request, error) {
@@ -73,11 +93,6 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	}
 	// What follows can be a command with its keys.
 	return r, cli.Usagef("%d arguments where one file is wanted; commands stand in the file", len(r.Operands))
-}
-
-func commandLine(env *cli.Env, args []string) (cli.Command, error) {
-	r, err := parse(env, args)
-	return r.Command(env, App, err, r)
 }
 
 // Run carries the file out.

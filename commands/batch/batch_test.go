@@ -41,11 +41,11 @@ func runFile(t *testing.T, s *clitest.Stack, text string, opts ...string) clites
 	if err := os.WriteFile("f", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return clitest.Run(App(), clitest.World{Stack: s}, append(opts, "f")...)
+	return clitest.Run(app(), clitest.World{Stack: s}, append(opts, "f")...)
 }
 
 func runPipe(_ *testing.T, s *clitest.Stack, text string, opts ...string) clitest.Result {
-	return clitest.Run(App(), clitest.World{Stack: s, In: strings.NewReader(text)}, append(opts, "-")...)
+	return clitest.Run(app(), clitest.World{Stack: s, In: strings.NewReader(text)}, append(opts, "-")...)
 }
 
 func TestRun(t *testing.T) {
@@ -167,7 +167,7 @@ func TestCommandLine(t *testing.T) {
 		"a b":         "2 arguments where one file is wanted; commands stand in the file",
 		"--keep f -x": "unknown option -x",
 	} {
-		r := clitest.Run(App(), clitest.World{}, strings.Fields(line)...)
+		r := clitest.Run(app(), clitest.World{}, strings.Fields(line)...)
 		if want := "ipsec batch: " + want + "\n"; r.Err != want || r.Status != cli.ExitUsage {
 			t.Errorf("batch %s: status %d\n got %swant %s", line, r.Status, r.Err, want)
 		}
@@ -177,12 +177,12 @@ func TestCommandLine(t *testing.T) {
 		filepath.Join(dir, "none"): "no such file or directory",
 		dir:                        "is a directory",
 	} {
-		r := clitest.Run(App(), clitest.World{}, file)
+		r := clitest.Run(app(), clitest.World{}, file)
 		if !strings.Contains(r.Err, want) || r.Status != cli.ExitFailed {
 			t.Errorf("batch %s: status %d, %s", file, r.Status, r.Err)
 		}
 	}
-	if r := clitest.Run(App(), clitest.World{}, "--help"); !strings.Contains(r.Out, "--keep-going") || r.Status != 0 {
+	if r := clitest.Run(app(), clitest.World{}, "--help"); !strings.Contains(r.Out, "--keep-going") || r.Status != 0 {
 		t.Errorf("--help: status %d, %s", r.Status, r.Out)
 	}
 }
@@ -190,7 +190,7 @@ func TestCommandLine(t *testing.T) {
 // TestNoStack: what has no stack ends at once, whatever --keep-going says.
 func TestNoStack(t *testing.T) {
 	w := clitest.World{In: strings.NewReader("version\n" + tunSA + espSA), StackErr: errors.New("no stack")}
-	r := clitest.Run(App(), w, "--keep-going", "-")
+	r := clitest.Run(app(), w, "--keep-going", "-")
 	want := "ipsec batch: standard input:2: ipsec spi: no stack\nipsec batch: note: stopped; 1 command was done before\n"
 	if r.Status != cli.ExitFailed || r.Err != want || !strings.Contains(r.Out, "no stack: no stack\n") {
 		t.Errorf("status %d\n got %swant %s", r.Status, r.Err, want)
@@ -207,7 +207,7 @@ func (texts) Unread(context.Context, ...string) ([]klips.UnreadLine, error) { re
 func TestListing(t *testing.T) {
 	w := clitest.World{In: strings.NewReader("spi\neroute\nspi --help\n")}
 	w.Wrap = func(s *clitest.Stack) klips.Stack { return serial.New(texts{s}) }
-	r := clitest.Run(App(), w, "-")
+	r := clitest.Run(app(), w, "-")
 	if !strings.HasPrefix(r.Out, "as it is\nas it is\nipsec spi: make, remove") || r.Status != 0 {
 		t.Errorf("status %d, %s%s", r.Status, r.Out, r.Err)
 	}
@@ -227,7 +227,7 @@ func TestInterrupt(t *testing.T) {
 	defer out.Close()
 	go io.WriteString(out, tunSA)
 	s := &clitest.Stack{}
-	r := clitest.Run(App(), clitest.World{In: in, Stack: s, Wrap: func(s *clitest.Stack) klips.Stack { return serial.New(interrupting{s}) }}, "--keep-going", "-")
+	r := clitest.Run(app(), clitest.World{In: in, Stack: s, Wrap: func(s *clitest.Stack) klips.Stack { return serial.New(interrupting{s}) }}, "--keep-going", "-")
 	if want := "ipsec batch: interrupted; 1 command was done\n"; r.Err != want || r.Status != cli.ExitFailed || len(s.Messages) != 1 || s.Closed != 1 {
 		t.Errorf("status %d, %d messages, closed %d, %q, want %q", r.Status, len(s.Messages), s.Closed, r.Err, want)
 	}

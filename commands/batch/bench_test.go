@@ -47,7 +47,7 @@ func runOnEngine(t testing.TB, file string) *engine.Engine {
 	env := &cli.Env{Name: "ipsec batch", Out: io.Discard, Err: os.Stderr,
 		Getenv: func(string) string { return "" },
 		Stack:  func(context.Context) (klips.Stack, error) { return serial.New(open{e}), nil }}
-	if err := batch.App().Run(t.Context(), env, []string{file}); err != nil {
+	if err := batch.App(batch.Entries).Run(t.Context(), env, []string{file}); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -31,7 +31,7 @@ func TestCarryFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &clitest.Stack{}
-	r := clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(dropping{s}) }}, "f")
+	r := clitest.Run(app(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(dropping{s}) }}, "f")
 	const want = "ipsec batch: f:2: ipsec spi: note: ah0x101@2001:db8::2: the kernel takes AH over IPv6 and drops its packets"
 	if r.Status != 0 || len(s.Messages) != 3 || !strings.HasPrefix(r.Err, want) || strings.Count(r.Err, "\n") != 1 {
 		t.Errorf("status %d, %d messages, %q, want %q", r.Status, len(s.Messages), r.Err, want)

@@ -36,7 +36,7 @@ func TestNotes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, args := range [][]string{{"f"}, {"--keep-going", "f"}} {
-			r := clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(newModel()) }}, args...)
+			r := clitest.Run(app(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(newModel()) }}, args...)
 			if tt.name == "refused" && len(args) > 1 {
 				continue // the first eroute stays then, and has a note
 			}
@@ -52,7 +52,7 @@ func TestNotes(t *testing.T) {
 func TestNotesOfPipe(t *testing.T) {
 	const want = "ipsec batch: standard input:2: ipsec eroute: note: there is no SA tun0x101@192.0.2.2; packets of this eroute are dropped until it is made (ipsec spi)\n"
 	in := strings.NewReader(route + strings.NewReplacer("tun0x100", "tun0x101", "10.0.2", "10.0.3").Replace(route) + tunSA)
-	r := clitest.Run(App(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return serial.New(newModel()) }}, "-")
+	r := clitest.Run(app(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return serial.New(newModel()) }}, "-")
 	if r.Err != want || r.Status != 0 {
 		t.Errorf("status %d, %q, want %q", r.Status, r.Err, want)
 	}

@@ -122,7 +122,7 @@ func runText(t *testing.T, s klips.Stack, text string, args ...string) clitest.R
 	} else if err := os.WriteFile(args[len(args)-1], []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return clitest.Run(App(), w, args...)
+	return clitest.Run(app(), w, args...)
 }
 
 // Random files are done as a whole, or the tables are as before; what the stack cannot
@@ -223,7 +223,7 @@ func TestPause(t *testing.T) {
 	c := &fickle{Model: newModel(), left: -1, heard: make(chan int)}
 	ended := make(chan clitest.Result)
 	go func() {
-		ended <- clitest.Run(App(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return c.stack() }}, "--keep-going", "-")
+		ended <- clitest.Run(app(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return c.stack() }}, "--keep-going", "-")
 	}()
 	for i := range 2 {
 		io.WriteString(out, strings.ReplaceAll(tunSA, "0x100", fmt.Sprintf("0x%x", 0x100+i)))
@@ -247,7 +247,7 @@ func TestCommit(t *testing.T) {
 	c := &fickle{Model: newModel(), left: -1, heard: make(chan int)}
 	ended := make(chan clitest.Result)
 	go func() {
-		ended <- clitest.Run(App(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return c.stack() }}, "-")
+		ended <- clitest.Run(app(), clitest.World{In: in, Wrap: func(*clitest.Stack) klips.Stack { return c.stack() }}, "-")
 	}()
 	io.WriteString(out, tunSA+espSA+"commit\n")
 	if n := <-c.heard; n != 2 {

@@ -90,7 +90,7 @@ func FuzzFile(f *testing.F) {
 
 		run := func(args ...string) (clitest.Result, *klipstest.Model) {
 			m := newModel()
-			r := runOn(serial.New(m), App(), args...)
+			r := runOn(serial.New(m), app(), args...)
 			checkLines(t, text, r)
 			return r, m
 		}
@@ -121,7 +121,7 @@ func FuzzFile(f *testing.F) {
 // runOne runs a command by itself.
 func runOne(t *testing.T, s klips.Stack, c command) (ok bool) {
 	t.Helper()
-	x := newExecutor(&cli.Env{Out: io.Discard, Err: io.Discard}, "f", &request{})
+	x := newExecutor(&cli.Env{Out: io.Discard, Err: io.Discard}, "f", &request{entries: Entries})
 	app, args, err := x.find(c)
 	return err == nil && runOn(s, app, args...).Status == cli.ExitOK
 }

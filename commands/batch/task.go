@@ -123,24 +123,23 @@ func (x *executor) find(c command) (*cli.App, []string, error) {
 	if app := x.apps[name]; app != nil {
 		return app, args, nil
 	}
-	for _, k := range commands {
-		if k.name == name {
-			app := k.app()
-			x.apps[name] = app
-			return app, args, nil
-		}
-	}
+	list := names(x.request.entries)
+	i := slices.IndexFunc(x.request.entries, func(e cli.Entry) bool { return e.Name == name })
 	switch {
+	case i >= 0 && x.request.entries[i].InFile:
+		app := x.request.entries[i].App()
+		x.apps[name] = app
+		return app, args, nil
+	case i >= 0, name == "help", name == "completion":
+		return nil, nil, fmt.Errorf("%s cannot be run from a file; the commands are %s", name, list)
 	case name == commit:
 		return nil, nil, fmt.Errorf("commit ends a part of standard input; a file is carried out as a whole")
-	case slices.Contains(others[:], name):
-		return nil, nil, fmt.Errorf("%s cannot be run from a file; the commands are %s", name, names())
 	case strings.HasPrefix(name, "-"):
 		return nil, nil, fmt.Errorf("a line begins with the name of a command, not with an option; does the line before want a backslash at its end?")
 	case name == "" || len(name) > maxName || quote.Name(name, false) != name:
-		return nil, nil, fmt.Errorf("a line begins with the name of a command; the commands are %s", names())
+		return nil, nil, fmt.Errorf("a line begins with the name of a command; the commands are %s", list)
 	}
-	return nil, nil, fmt.Errorf("no command %s; the commands are %s", name, names())
+	return nil, nil, fmt.Errorf("no command %s; the commands are %s", name, list)
 }
 
 // maxName is the length of the longest word that is taken for a misspelled command

@@ -39,6 +39,16 @@ type App struct {
 	Parse func(env *Env, args []string) (Command, error)
 }
 
+// An Entry is an applet in the registry. Its App is made only when the applet has been
+// chosen, or is to be described.
+type Entry struct {
+	Name string
+	App  func() *App
+	// InFile: the applet can stand in a file of commands (ipsec batch). It ends by itself
+	// and reads no standard input.
+	InFile bool
+}
+
 // Run reads a command line and carries it out.
 func (a *App) Run(ctx context.Context, env *Env, args []string) error {
 	c, err := a.Parse(env, args)
