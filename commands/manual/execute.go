@@ -10,12 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klips-go/ipsec/commands/eroute"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/routes"
-	"github.com/klips-go/ipsec/commands/spi"
-	"github.com/klips-go/ipsec/commands/spigrp"
-	"github.com/klips-go/ipsec/commands/tncfg"
 )
 
 // An executor carries out a plan.
@@ -38,39 +34,29 @@ func newExecutor(caller *cli.Env, k *connection, n network, trace bool) *executo
 	return x
 }
 
-// applets are those that plans call.
-func applets(name string) *cli.App {
-	switch name {
-	case "spi":
-		return spi.App()
-	case "spigrp":
-		return spigrp.App()
-	case "tncfg":
-		return tncfg.App()
-	}
-	return eroute.App()
-}
-
-// command reads the arguments of a step. env is what its applet is called with.
-func (x *executor) command(s *step) (c cli.Command, env *cli.Env, err error) {
-	world := *x.env
-	world.Name = "ipsec " + s.args[0]
-	c, err = applets(s.args[0]).Parse(&world, s.args[1:])
-	return c, &world, err
-}
-
-// try has the applets read the arguments of all steps, and changes nothing.
+// try has all steps checked as far as that can be done without a stack, and changes
+// nothing.
 func (x *executor) try() error {
 	for i := range x.plan.steps {
 		s := &x.plan.steps[i]
-		if s.args == nil {
+		if s.sa == nil {
 			continue
 		}
-		if _, _, err := x.command(s); err != nil {
+		cmd, _, err := x.command(s)
+		if err != nil {
 			return s.failed(err)
 		}
+		cmd.(cli.Changer).Clear()
 	}
 	return nil
+}
+
+// command returns the command of a step, and the world that it runs in.
+func (x *executor) command(s *step) (cli.Command, *cli.Env, error) {
+	env := *x.env
+	env.Name = "ipsec " + s.applet()
+	cmd, _, err := s.command(&env)
+	return cmd, &env, err
 }
 
 // run carries out one step and returns how to take it back; nil: not at all.

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // A stepError is the failure of a step. It keeps the cause, but is no usage
@@ -37,15 +38,15 @@ func (s *step) failed(err error) error {
 	switch {
 	case s.guard != nil:
 		return &stepError{"guard", err} // it names the flow
-	case s.args == nil && s.script == "":
+	case !s.asks() && s.script == "":
 		what = s.text("", false)
 	case s.script != "":
 		what = s.script + " (" + s.verb + ")"
 	default:
-		what = s.args[0]
+		what = s.applet()
 		// The SA, where the message may not name it.
-		if i := slices.Index(s.args, "--said"); i > 0 && i+1 < len(s.args) && !strings.Contains(err.Error(), s.args[i+1]) && what == "spi" {
-			what += " " + s.args[i+1]
+		if id := s.said(); id != (klips.SAID{}) && !strings.Contains(err.Error(), id.String()) {
+			what += " " + id.String()
 		}
 	}
 	return &stepError{what, err}

@@ -85,15 +85,13 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	}
 	var steps []step
 	if i < 0 {
-		steps = append(steps, step{
-			args: k.label("tncfg", "--create", k.iface),
-			undo: []step{{args: k.label("tncfg", "--delete", k.iface), ifExists: true}},
-		})
+		create := k.ask(klips.CreateDevice{Virtual: k.iface})
+		create.undo = []step{k.askIfThere(klips.DeleteDevice{Virtual: k.iface})}
+		steps = append(steps, create)
 	}
-	steps = append(steps, step{
-		args: k.label("tncfg", "--attach", "--virtual", k.iface, "--physical", b.physical),
-		undo: []step{{args: k.label("tncfg", "--detach", "--virtual", k.iface), ifExists: true}},
-	})
+	attach := k.ask(klips.Attach{Virtual: k.iface, Physical: b.physical})
+	attach.undo = []step{k.askIfThere(klips.Detach{Virtual: k.iface})}
+	steps = append(steps, attach)
 	if p, ok := k.ownAddress(n, b.physical); ok {
 		steps = append(steps, step{address: &p, device: k.iface})
 	}

@@ -219,7 +219,7 @@ func TestRecorded(t *testing.T) {
 		}
 		var got []string
 		for _, s := range makePlan(k, "up", nil).steps {
-			if slices.Contains(s.args, "--addin") || s.guard != nil || s.backstop != nil {
+			if _, policy := s.change.(klips.SetPolicy); policy || s.guard != nil || s.backstop != nil {
 				continue // the original had no inbound policies, and guarded nothing
 			}
 			got = append(got, strings.TrimPrefix(strip.Replace(s.text("", true)), "ipsec "))
@@ -268,8 +268,8 @@ func TestNumbers(t *testing.T) {
 			down := makePlan(k, "down", nil).steps
 			ids := []string{k.sas(1 - k.local)[0].id.String(), k.sas(k.local)[0].id.String()}
 			for i, id := range ids {
-				if d := down[i+1].args; d[len(d)-1] != id {
-					t.Errorf("%s: down removes %q, want %s", tt.text, d, id)
+				if got := down[i+1].said().String(); got != id {
+					t.Errorf("%s: down removes %s, want %s", tt.text, got, id)
 				}
 			}
 		}

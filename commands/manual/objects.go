@@ -142,7 +142,7 @@ func (k *connection) objects(s *snapshot) []object {
 		e.eroute, e.other = &klips.Eroute{Selector: k.selector()}, why
 	} else if live, ok := s.eroute(k.selector()); ok {
 		e.eroute = &live
-		if live.ID.String() != k.said() {
+		if live.ID.String() != k.said().String() {
 			e.other = "it leads to " + live.ID.String()
 		}
 	}

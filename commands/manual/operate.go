@@ -71,7 +71,7 @@ func (f *configuration) of(but *connection) func(o object) string {
 // has reports whether an object can be of the connection.
 func (k *connection) has(o object) bool {
 	if o.eroute != nil {
-		return o.eroute.Selector == k.selector() && o.eroute.ID.String() == k.said()
+		return o.eroute.Selector == k.selector() && o.eroute.ID.String() == k.said().String()
 	}
 	for to := range k.ends {
 		for _, s := range k.sas(to) {

@@ -2,17 +2,20 @@ package manual
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A step is one thing to do: the call of an applet, the call of a script, or a
-// change of the host's routes or devices.
+// A step is one thing to do: a change of the stack, the call of a script, or a change of
+// the host's routes or devices.
 type step struct {
-	// args are an applet and its arguments.
-	args []string
+	// sa is one to be made, change is any other change of the stack: messages about them
+	// bear label.
+	sa     *spi.Description
+	change klips.Change
+	label  string
 	// script is a command for sh, called with PLUTO_VERB set to verb.
 	script, verb string
 	// route is a route to be added, to take the place of another one, or to be
@@ -66,11 +69,11 @@ func makePlan(k *connection, operation string, at *situation) plan {
 		// Where no route keeps the packets in, the eroute stays and does: the stack
 		// drops what has no SA.
 		if at == nil || at.flow().own() && (operation == downUnroute || !at.past) {
-			p.steps = append(p.steps, step{args: k.erouteDel(), ifExists: true})
+			p.steps = append(p.steps, k.askIfThere(klips.DeleteEroute{Selector: k.selector()}))
 		}
 		for _, to := range []int{1 - k.local, k.local} {
 			for _, id := range k.heads(to, at) {
-				p.steps = append(p.steps, step{args: k.label("spi", "--del", "--said", id.String()), ifExists: true})
+				p.steps = append(p.steps, k.askIfThere(klips.DeleteSA{ID: id}))
 			}
 		}
 		if operation == downUnroute {
@@ -84,7 +87,7 @@ func makePlan(k *connection, operation string, at *situation) plan {
 		p.steps = append(p.steps, k.updown("unroute", "")...)
 		p.steps = append(p.steps, k.open(operation, at)...)
 		if at != nil && at.held() {
-			p.steps = append(p.steps, step{args: k.erouteDel(), ifExists: true})
+			p.steps = append(p.steps, k.askIfThere(klips.DeleteEroute{Selector: k.selector()}))
 		}
 	}
 	return p
@@ -112,78 +115,38 @@ func (k *connection) heads(to int, at *situation) (list []klips.SAID) {
 	return list
 }
 
-// label makes the call of an applet whose messages bear the connection's name.
-func (k *connection) label(applet string, args ...string) []string {
-	return append([]string{applet, "--label", k.name}, args...)
-}
-
 // makeSAs makes the SAs that go to an end, and their group. Those that come here get
 // the connection's inbound policy.
 func (k *connection) makeSAs(to int, at *situation) []step {
-	src, dst := klips.FormatAddr(k.ends[1-to].addr), klips.FormatAddr(k.ends[to].addr)
-	family := klips.FamilyOf(k.ends[to].addr)
 	var steps []step
-	var ids []string
+	var ids []klips.SAID
 	for _, s := range k.sas(to) {
-		id := s.id.String()
-		ids = append(ids, id)
-		args := []string{"--af", family.String(), "--said", id}
+		ids = append(ids, s.id)
+		d := &spi.Description{ID: s.id, Src: k.ends[1-to].addr, Alg: s.alg}
 		switch s.id.Proto {
-		case klips.ProtoTun:
-			version := "--ip4"
-			if family == klips.Family6 {
-				version = "--ip6"
-			}
-			args = append(args, version, "--src", src, "--dst", dst)
 		case klips.ProtoESP:
-			args = append(args, "--esp", s.alg, "--src", src)
-			args = optional(args, "--authkey", s.toward.authKey)
-			args = optional(args, "--replay_window", k.espWindow)
-			args = optional(args, "--enckey", s.toward.encKey)
+			d.EncKey, d.AuthKey, d.Window = s.toward.encKey, s.toward.authKey, k.espWindow
 		case klips.ProtoAH:
-			args = append(args, "--ah", s.alg, "--src", src)
-			args = optional(args, "--replay_window", k.ahWindow)
-			args = optional(args, "--authkey", s.toward.ahKey)
+			d.AuthKey, d.Window = s.toward.ahKey, k.ahWindow
 		}
-		steps = append(steps, step{
-			args: k.label("spi", args...),
-			undo: []step{{args: k.label("spi", "--del", "--said", id), ifExists: true}},
-		})
+		steps = append(steps, step{sa: d, label: k.name, undo: []step{k.askIfThere(klips.DeleteSA{ID: s.id})}})
 	}
 	if len(ids) > 1 {
-		steps = append(steps, step{
-			args: k.label("spigrp", append([]string{"--said"}, ids...)...),
-			undo: []step{{args: k.label("spigrp", "--said", ids[0]), ifExists: true}},
-		})
+		group := k.ask(klips.Group{IDs: ids})
+		group.undo = []step{k.askIfThere(klips.Ungroup{ID: ids[0]})}
+		steps = append(steps, group)
 	}
 	if to == k.local && ids != nil && (at == nil || at.admits) {
+		// What the packets that come in may be from and to. Without it a stack takes all
+		// of them or, as later KLIPS kernels from tunnels, none. The policy goes with its
+		// SA.
+		policy := k.ask(klips.SetPolicy{ID: ids[0], Policy: klips.Selector{Src: k.peer().subnet, Dst: k.me().subnet}})
 		// What is printed is for any stack, also for one without policies of SAs in
 		// transport mode.
-		steps = append(steps, step{args: k.admit(ids[0]), ifExists: at == nil && !k.tun})
+		policy.ifExists = at == nil && !k.tun
+		steps = append(steps, policy)
 	}
 	return steps
-}
-
-// admit sets what the packets that come in through the connection may be from and
-// to. Without it a stack takes all of them or, as later KLIPS kernels from tunnels,
-// none. The policy goes with its SA.
-func (k *connection) admit(said string) []string {
-	src, dst := k.peer().subnet, k.me().subnet
-	return k.label("eroute", "--addin", "--eraf", klips.FamilyOf(src.Addr()).String(),
-		"--src", prefixText(src), "--dst", prefixText(dst), "--said", said)
-}
-
-func optional(args []string, option, value string) []string {
-	if value == "" {
-		return args
-	}
-	return append(args, option, value)
-}
-
-// flow names the packets that go from here to the peer.
-func (k *connection) flow() []string {
-	src, dst := k.me().subnet, k.peer().subnet
-	return []string{"--eraf", klips.FamilyOf(src.Addr()).String(), "--src", prefixText(src), "--dst", prefixText(dst)}
 }
 
 func (k *connection) selector() klips.Selector {
@@ -191,33 +154,31 @@ func (k *connection) selector() klips.Selector {
 }
 
 // said is the SAID that packets to the peer go to.
-func (k *connection) said() string {
+func (k *connection) said() klips.SAID {
 	if k.shunt != "" {
-		return k.shunt
+		id, _ := klips.ParseSAID(k.shunt, nil) // of those that the type of a connection stands for
+		return id
 	}
-	return k.sas(1 - k.local)[0].id.String()
+	return k.sas(1 - k.local)[0].id
 }
 
 // setEroute adds the eroute, or replaces one that waits for an SA: not all stacks
 // accept a replacement of what is not there.
 func (k *connection) setEroute(at *situation) step {
-	replace := step{args: k.erouteArgs("--replace", k.said())}
+	set := func(id klips.SAID, replace bool) step {
+		return k.ask(klips.SetEroute{Eroute: klips.Eroute{Selector: k.selector(), ID: id}, Replace: replace})
+	}
+	s := set(k.said(), true)
 	if at == nil {
-		return replace
+		return s
 	}
 	if old, ok := at.eroute(k.selector()); ok {
-		replace.undo = []step{{args: k.erouteArgs("--replace", old.ID.String())}}
-		return replace
+		s.undo = []step{set(old.ID, true)}
+		return s
 	}
-	return step{args: k.erouteArgs("--add", k.said()), undo: []step{{args: k.erouteDel(), ifExists: true}}}
-}
-
-func (k *connection) erouteArgs(how, said string) []string {
-	return k.label("eroute", slices.Concat([]string{how}, k.flow(), []string{"--said", said})...)
-}
-
-func (k *connection) erouteDel() []string {
-	return k.label("eroute", append([]string{"--del"}, k.flow()...)...)
+	s = set(k.said(), false)
+	s.undo = []step{k.askIfThere(klips.DeleteEroute{Selector: k.selector()})}
+	return s
 }
 
 // makeRoute makes the routes that are not there, unless there must be none. What

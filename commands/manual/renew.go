@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // remember notes what has become of a connection by an operation: it is followed from
@@ -190,13 +191,10 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	case physical == "":
 		return nil // bringing it up attaches it
 	case b.byRoute && b.physical != "" && b.physical != physical:
-		now.plan.steps = append(now.plan.steps, step{
-			args: k.label("tncfg", "--detach", "--virtual", k.iface),
-			undo: []step{{args: k.label("tncfg", "--attach", "--virtual", k.iface, "--physical", physical)}},
-		}, step{
-			args: k.label("tncfg", "--attach", "--virtual", k.iface, "--physical", b.physical),
-			undo: []step{{args: k.label("tncfg", "--detach", "--virtual", k.iface)}},
-		})
+		off, on := k.ask(klips.Detach{Virtual: k.iface}), k.ask(klips.Attach{Virtual: k.iface, Physical: b.physical})
+		off.undo = []step{k.ask(klips.Attach{Virtual: k.iface, Physical: physical})}
+		on.undo = []step{k.ask(klips.Detach{Virtual: k.iface})}
+		now.plan.steps = append(now.plan.steps, off, on)
 		physical = b.physical
 	}
 	if p, ok := k.ownAddress(x.net, physical); ok && x.former(old, now) != nil {

@@ -74,7 +74,7 @@ func (s *step) text(stack string, keys bool) string {
 	if stack != "" {
 		words = append(words, "--stack", stack)
 	}
-	args := s.args
+	args := s.words()
 	if !keys {
 		args = redact(args)
 	}

@@ -1,0 +1,103 @@
+package spi
+
+import (
+	"net/netip"
+
+	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/klips"
+)
+
+// A Description is an SA as people write it.
+type Description struct {
+	ID  klips.SAID
+	Src netip.Addr
+	// Alg is the name of the algorithms, as behind --esp and --ah; tun SAs have none.
+	Alg string
+	// EncKey and AuthKey are as behind --enckey and --authkey: a key, or @ and the name of
+	// a file that holds one. Empty: there is none.
+	EncKey, AuthKey string
+	Window          string // as behind --replay_window; empty: none
+}
+
+// Make returns the command that makes an SA, under a label. It reads the files that hold
+// keys, and checks all that can be checked without a stack. env is as for [cli.App].Parse.
+func Make(env *cli.Env, label string, d Description) (cli.Command, error) {
+	p := &parser{env: env, said: true, id: d.ID, src: d.Src, family: klips.FamilyOf(d.ID.Dst), other: true}
+	p.req.Label = label
+	return p.req.Command(env, App, p.make(d), &p.req)
+}
+
+func (p *parser) make(d Description) (err error) {
+	defer func() {
+		if err != nil {
+			p.req.Clear()
+		}
+	}()
+	by, alg := d.by()
+	if err := p.choose(by, alg); err != nil {
+		return err
+	}
+	for _, o := range d.attributes() {
+		if o.value == "" {
+			continue
+		}
+		if err := p.attribute(o.name, o.value); err != nil {
+			return err
+		}
+	}
+	return p.finish()
+}
+
+// by is the option that makes such an SA, and its value.
+func (d *Description) by() (option, alg string) {
+	switch {
+	case d.ID.Proto == klips.ProtoESP:
+		return "esp", d.Alg
+	case d.ID.Proto == klips.ProtoAH:
+		return "ah", d.Alg
+	case d.ID.Dst.Is6():
+		return "ip6", ""
+	}
+	return "ip4", ""
+}
+
+// An attribute is an option and its value.
+type attribute struct{ name, value string }
+
+func (d *Description) attributes() []attribute {
+	l := []attribute{{"authkey", d.AuthKey}, {"replay_window", d.Window}, {"enckey", d.EncKey}}
+	if d.ID.Proto == klips.ProtoAH {
+		l[0], l[1] = l[1], l[0]
+	}
+	return l
+}
+
+// Words returns the command line that asks for the SA, behind the name of the applet. It
+// has the keys.
+func (d *Description) Words() []string {
+	words := []string{"--af", klips.FamilyOf(d.ID.Dst).String(), "--said", d.ID.String()}
+	by, alg := d.by()
+	words = append(words, "--"+by)
+	if alg != "" {
+		words = append(words, alg)
+	}
+	words = append(words, "--src", klips.FormatAddr(d.Src))
+	if alg == "" {
+		words = append(words, "--dst", klips.FormatAddr(d.ID.Dst))
+	}
+	for _, o := range d.attributes() {
+		if o.value != "" {
+			words = append(words, "--"+o.name, o.value)
+		}
+	}
+	return words
+}
+
+// Remove returns the command that removes an SA and its group, under a label, and its
+// command line behind the name of the applet.
+func Remove(env *cli.Env, label string, c klips.DeleteSA) (cli.Command, []string) {
+	r := &request{action: actDel, spec: klips.SASpec{ID: c.ID}}
+	r.Label = label
+	cmd, _ := r.Command(env, App, nil, r)
+	return cmd, []string{"--del", "--said", c.ID.String()}
+}
