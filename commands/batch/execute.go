@@ -113,14 +113,18 @@ func (x *executor) each(ctx context.Context, src source) error {
 	}
 }
 
-// settle carries out what has been collected.
+// settle carries out what has been collected: after a command that fails a few at a time,
+// as others that are like it may stand behind it.
 func (x *executor) settle(ctx context.Context, list []*task) error {
+	few := chunk
 	for len(list) > 0 {
-		done, failed, err := x.apply(ctx, list)
+		done, failed, err := x.apply(ctx, list[:min(few, len(list))])
 		list = list[done:]
 		if err == nil {
-			return nil
+			few = min(2*few, chunk)
+			continue
 		}
+		few = 1
 		if len(list) > 0 && list[0] == failed {
 			list = list[1:]
 		}

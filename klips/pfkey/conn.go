@@ -153,41 +153,58 @@ func List[T any](ctx context.Context, c *Conn, request *Message) ([]T, error) {
 const ahead = 32
 
 // CallAll sends requests, some of them ahead of the answers to those before, and gives
-// each answer to answered, in order, with the number of its request, from 0. An errno in
-// an answer is no error. See [Conn.Call] for the errors; with EPIPE nothing was sent.
-func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i int, answer *Message)) error {
+// each answer to answered, in order, with the number of its request, from 0. When that
+// returns false no more are sent, but for the last one. An errno in an answer is no error.
+// See [Conn.Call] for the errors; with EPIPE nothing was sent.
+func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i int, answer *Message) (more bool)) error {
 	return c.inTurn(ctx, func() error {
-		sent := 0
-		for i := 0; i < len(requests); {
-			for sent < len(requests) && sent < i+ahead {
-				if err := c.ask(requests[sent]); err != nil {
-					if sent > 0 && errors.Is(err, syscall.EPIPE) {
-						return io.ErrUnexpectedEOF // some may have been carried out
-					}
+		last, sent, more := len(requests)-1, 0, true
+		send := func(i int) error {
+			err := c.ask(requests[i])
+			if i > 0 && errors.Is(err, syscall.EPIPE) {
+				err = io.ErrUnexpectedEOF // those before may have been carried out
+			}
+			return err
+		}
+		for i := 0; i <= last; {
+			for ; more && sent <= last && sent < i+ahead; sent++ {
+				if err := send(sent); err != nil {
 					return err
 				}
-				sent++
 			}
-			n, err := c.t.recv(c.buf)
+			if sent == i { // all others are left out
+				i, sent = last, last+1
+				if err := send(last); err != nil {
+					return err
+				}
+			}
+			m, err := c.receiveAnswer(requests[i])
 			if err != nil {
 				return err
 			}
-			h, err := ParseHeader(c.buf[:n])
-			if !answers(h, requests[i]) {
-				continue // not for us, whatever is wrong with it
-			}
-			if err != nil {
-				return err
-			}
-			m, err := Parse(c.buf[:n])
-			if err != nil {
-				return err
-			}
-			answered(i, m)
+			more = answered(i, m) && more
 			i++
 		}
 		return nil
 	})
+}
+
+// receiveAnswer waits for the answer to a request. The caller has the turn.
+func (c *Conn) receiveAnswer(request *Message) (*Message, error) {
+	for {
+		n, err := c.t.recv(c.buf)
+		if err != nil {
+			return nil, err
+		}
+		h, err := ParseHeader(c.buf[:n])
+		if !answers(h, request) {
+			continue // not for us, whatever is wrong with it
+		}
+		if err != nil {
+			return nil, err
+		}
+		return Parse(c.buf[:n])
+	}
 }
 
 // Receive waits for the next message of any kind: answers to other processes,

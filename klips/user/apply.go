@@ -85,10 +85,11 @@ func (u *unit) clear() {
 	}
 }
 
-// answered takes the answer to request number i, in order.
-func (u *unit) answered(i int, answer *pfkey.Message) {
+// answered takes the answer to request number i, in order. After one that is refused, no
+// more need be sent.
+func (u *unit) answered(i int, answer *pfkey.Message) (more bool) {
 	if i == len(u.requests)-1 || u.refused != nil {
-		return // those after one that is refused are cancelled
+		return u.refused == nil // those after it are cancelled
 	}
 	change := u.changes[i]
 	o := klips.Outcome{}
@@ -96,11 +97,12 @@ func (u *unit) answered(i int, answer *pfkey.Message) {
 		_, guard := change.(klips.SetGuard)
 		if !guard || errno != syscall.EEXIST {
 			u.refused = answerError(change.Op(), change.Object(), answer, errno)
-			return
+			return false
 		}
 		o.Before = true
 	}
 	u.outcomes = append(u.outcomes, o)
+	return true
 }
 
 // request makes the message that asks for a change. The error is why the daemon is not

@@ -1,0 +1,82 @@
+package daemon_test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user"
+)
+
+// Many changes are carried out up to the first that is refused, and none behind it,
+// however many were sent ahead; the next ones start anew.
+func TestApplyMany(t *testing.T) {
+	rundir, _ := start(t)
+	c := dial(t, rundir)
+	ctx := t.Context()
+	for _, at := range []int{0, 1, 30, 31, 32, 33, 64, 199} {
+		if err := c.ClearSAs(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var changes []klips.Change
+		for i := range 200 {
+			changes = append(changes, klips.AddSA{SASpec: tunSpec(klips.SPI(0x1000 + i))})
+		}
+		changes[at] = klips.DeleteSA{ID: tunSpec(0x9999).ID}
+		r, err := c.Apply(ctx, changes...)
+		var oe *klips.OpError
+		if !errors.Is(err, syscall.ESRCH) || !errors.As(err, &oe) || oe.Op != "delete SA" || len(r.Outcomes) != at {
+			t.Errorf("%d outcomes and %v when change %d is refused", len(r.Outcomes), err, at)
+		}
+		if l, err := c.SAs(ctx); err != nil || len(l) != at {
+			t.Errorf("%d SAs, %v, when change %d is refused", len(l), err, at)
+		}
+		if r, err := c.Apply(ctx, changes[at+1:]...); err != nil || len(r.Outcomes) != 199-at {
+			t.Errorf("%d outcomes, %v for the rest of them", len(r.Outcomes), err)
+		}
+	}
+	// One that the daemon is not even asked for ends the changes like any other.
+	six := []klips.Change{klips.ClearSAs{}, klips.AddSA{SASpec: tunSpec(0x1000)}, klips.Attach{Virtual: "mast0", Physical: "eth0"}, klips.AddSA{SASpec: tunSpec(0x1001)}}
+	r, err := c.Apply(ctx, six...)
+	var oe *klips.OpError
+	if !errors.As(err, &oe) || oe.Fault != klips.FaultMast || len(r.Outcomes) != 2 {
+		t.Errorf("%d outcomes, %v with a mast device", len(r.Outcomes), err)
+	}
+	// A flow that is guarded already is no refusal; the daemon has no filter here, so that
+	// the change itself is.
+	if r, err := c.Apply(ctx, klips.ClearSAs{}, klips.SetGuard{}); err == nil || len(r.Outcomes) != 1 {
+		t.Errorf("%d outcomes, %v with a guard", len(r.Outcomes), err)
+	}
+}
+
+// Whatever is wrong with a request of a unit, the others are cancelled until its end.
+func TestCancelled(t *testing.T) {
+	rundir, _ := start(t)
+	c, err := pfkey.Dial(user.SocketPath(rundir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := t.Context()
+	impossible := pfkey.AddSA(tunSpec(0x1000))
+	impossible.SA = nil
+	for _, wrong := range []*pfkey.Message{pfkey.DeleteSA(tunSpec(0x9999).ID), impossible} {
+		for i, m := range []*pfkey.Message{pfkey.Begin(), wrong, pfkey.AddSA(tunSpec(0x1000)), pfkey.Flush(), pfkey.DetachAll(), pfkey.End(), pfkey.AddSA(tunSpec(0x1000)), pfkey.DeleteSA(tunSpec(0x1000).ID)} {
+			_, err := c.Call(ctx, m)
+			switch {
+			case i == 1:
+				if err == nil {
+					t.Errorf("%v is carried out", m)
+				}
+			case i > 1 && i < 5:
+				if !errors.Is(err, syscall.ECANCELED) {
+					t.Errorf("%v = %v, want ECANCELED", m.Type, err)
+				}
+			case err != nil:
+				t.Errorf("request %d, %v = %v", i, m.Type, err)
+			}
+		}
+	}
+}
