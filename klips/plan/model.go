@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
@@ -201,8 +200,7 @@ func (m *Model) missing(op, object string, err syscall.Errno) error {
 
 // AddSA makes an SA.
 func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
-	known := slices.Contains([]klips.Proto{klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp}, s.ID.Proto)
-	if !known || s.ID.SPI < klips.MinSPI || s.Window > 4096 || s.NATT.Type > klips.NATTNonESP || s.Fault() != klips.FaultNone {
+	if err := s.CheckName(); err != nil || s.Fault() != klips.FaultNone {
 		return refuse("add SA", s.ID.String(), syscall.EINVAL)
 	}
 	if old := m.sas[s.ID]; old != nil {
@@ -215,8 +213,8 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 	if s.Offload != "" && !m.Has(klips.CapOffload) {
 		return refuse("add SA", s.ID.String(), syscall.EOPNOTSUPP)
 	}
-	if err := checkTransform(s); err != 0 {
-		return refuse("add SA", s.ID.String(), err)
+	if err := s.Check(); err != nil {
+		return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: err}
 	}
 	n := &sa{SA: klips.SA{
 		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN,
@@ -260,40 +258,6 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 }
 
 func (m *Model) local(a netip.Addr) bool { return m.Local != nil && m.Local(a) }
-
-// checkTransform says what is wrong with algorithms and keys, 0 for nothing.
-func checkTransform(s *klips.SASpec) syscall.Errno {
-	fits := func(bits []int, key []byte) bool { return slices.Contains(bits, 8*len(key)) }
-	auth, authKnown := s.Auth.Info()
-	enc, encKnown := s.Enc.Info()
-	numbered := s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH
-	if !s.SeqFits() {
-		return syscall.EINVAL
-	}
-	if s.ESN && (!numbered || s.Window == 0 || s.Auth == 0 && !enc.AEAD) {
-		return syscall.EINVAL
-	}
-	ok := false
-	switch s.ID.Proto {
-	case klips.ProtoTun:
-		ok = s.Comp == 0
-	case klips.ProtoComp:
-		ok = s.Comp != 0 && s.Enc == 0 && s.Auth == 0
-	case klips.ProtoAH:
-		ok = s.Comp == 0 && s.Enc == 0 && len(s.EncKey) == 0 && s.Auth != 0 && authKnown && fits(auth.KeyBits, s.AuthKey)
-	case klips.ProtoESP:
-		if s.Comp == 0 && !encKnown {
-			return syscall.EPROTO
-		}
-		ok = s.Comp == 0 && s.Enc != 0 && fits(enc.KeyBits, s.EncKey) &&
-			(s.Auth == 0 || authKnown && fits(auth.KeyBits, s.AuthKey)) &&
-			!(s.Enc == alg.Null && s.Auth == 0) && !(enc.AEAD && (s.Auth != 0 || len(s.AuthKey) != 0))
-	}
-	if !ok {
-		return syscall.EINVAL
-	}
-	return 0
-}
 
 // DeleteSA removes an SA and its group.
 func (m *Model) DeleteSA(_ context.Context, id klips.SAID) error {

@@ -1,11 +1,11 @@
 package xfrm
 
 import (
+	"errors"
 	"syscall"
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -22,22 +22,17 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	if s.hard != 0 {
 		s.soft = min(s.soft, s.hard)
 	}
-	switch spec.ID.Proto {
-	case klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp:
-	default:
-		return bad(syscall.EINVAL, "")
-	}
 	if f := spec.Fault(); f != klips.FaultNone {
 		return nil, &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: syscall.EINVAL, Fault: f}
 	}
-	if spec.ID.SPI < klips.MinSPI || spec.Window > nlxfrm.MaxWindow {
-		return bad(syscall.EINVAL, "")
+	if err := spec.CheckName(); err != nil {
+		return bad(errnoOf(err), "")
 	}
 	if spec.Offload != "" && spec.ID.Proto != klips.ProtoESP {
 		return bad(syscall.EOPNOTSUPP, "network devices take the work of esp SAs only: leave --offload out")
 	}
-	if err := checkTransform(spec); err != 0 {
-		return bad(err, "")
+	if err := spec.Check(); err != nil {
+		return bad(errnoOf(err), "")
 	}
 	if spec.Src.Is4() != spec.ID.Dst.Is4() {
 		return bad(syscall.EINVAL, "the source and the destination are of different families")
@@ -135,24 +130,11 @@ func soft(soft, hard uint64) uint64 {
 	return soft
 }
 
-// checkTransform says what KLIPS answers to impossible algorithms and keys, 0
-// for possible ones.
-func checkTransform(s *klips.SASpec) syscall.Errno {
-	enc, known := s.Enc.Info()
-	if s.ID.Proto == klips.ProtoESP && s.Comp == alg.CompNone && !known {
-		return syscall.EPROTO
-	}
-	numbered := s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH
-	if !s.SeqFits() {
-		return syscall.EINVAL
-	}
-	if s.ESN && (!numbered || s.Window == 0 || s.Auth == alg.AuthNone && !enc.AEAD) {
-		return syscall.EINVAL
-	}
-	if klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey) != nil {
-		return syscall.EINVAL
-	}
-	return 0
+// errnoOf returns the errno in an error that has one.
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	return errno
 }
 
 // list is the SA as listings show it.

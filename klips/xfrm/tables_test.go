@@ -133,7 +133,7 @@ func TestTables(t *testing.T) {
 			if errors.Is(got, syscall.EOPNOTSUPP) {
 				continue // the kernel cannot; nothing has changed
 			}
-			if want := model(m); !errors.Is(got, errnoOf(want)) {
+			if want := model(m); !errors.Is(got, causeOf(want)) {
 				r.Fatalf("%v, want %v", got, want)
 			}
 			if got == nil {
@@ -154,9 +154,9 @@ func TestTables(t *testing.T) {
 	})
 }
 
-func errnoOf(err error) error {
-	var e syscall.Errno
-	if errors.As(err, &e) {
+// causeOf is the errno in an error, or the error itself.
+func causeOf(err error) error {
+	if e := errnoOf(err); e != 0 {
 		return e
 	}
 	return err

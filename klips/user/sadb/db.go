@@ -82,7 +82,7 @@ func (db *DB) Len() int {
 // algorithms and keys do not go together. EPROTO: the cipher is unknown.
 // EKEYREJECTED: a *klips.OpError with klips.FaultKeyUsed.
 func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(*SA) error) (*SA, error) {
-	if err := checkID(spec); err != nil {
+	if err := spec.CheckName(); err != nil {
 		return nil, err
 	}
 	hash := hashID(spec.ID, db.seed)
@@ -92,7 +92,7 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 	if db.find(spec.ID, hash) != nil {
 		return nil, syscall.EEXIST
 	}
-	if err := checkTransform(spec); err != nil {
+	if err := spec.Check(); err != nil {
 		return nil, err
 	}
 	tag := db.tag(spec)

@@ -165,7 +165,7 @@ func (db *DB) restoreKeysLocked(s *SavedDB, sas []*SA) {
 }
 
 func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
-	if err := checkID(&s.SASpec); err != nil {
+	if err := s.CheckName(); err != nil {
 		return nil, err
 	}
 	if db.Lookup(s.ID) != nil {
@@ -174,7 +174,7 @@ func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
 	switch s.State {
 	case klips.Larval:
 	case klips.Mature, klips.Dying:
-		if err := checkTransform(&s.SASpec); err != nil {
+		if err := s.Check(); err != nil {
 			return nil, err
 		}
 	default:

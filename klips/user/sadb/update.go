@@ -31,7 +31,7 @@ func (db *DB) Reserve(id klips.SAID, src netip.Addr, low, high klips.SPI, dir kl
 	}
 	id.SPI = low
 	spec := &klips.SASpec{ID: id, Src: src}
-	if err := checkID(spec); err != nil {
+	if err := spec.CheckName(); err != nil {
 		return nil, err
 	}
 	db.mu.Lock()
@@ -83,7 +83,7 @@ func (db *DB) freeSPILocked(id klips.SAID, low, high klips.SPI) (klips.SPI, bool
 // ENOENT: there is no such SA. EINVAL, EPROTO, EKEYREJECTED: as for Add; but an SA
 // may keep the key that it has, and spec must not have sequence numbers.
 func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) error) (old, sa *SA, err error) {
-	if err := checkID(spec); err != nil {
+	if err := spec.CheckName(); err != nil {
 		return nil, nil, err
 	}
 	db.mu.Lock()
@@ -95,7 +95,7 @@ func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) err
 	case spec.Seq != nil || spec.ReplaySeq != nil:
 		return nil, nil, invalid("sequence numbers for an SA that exists")
 	}
-	if err := checkTransform(spec); err != nil {
+	if err := spec.Check(); err != nil {
 		return nil, nil, err
 	}
 	f := old.Fixed

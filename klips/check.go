@@ -1,0 +1,126 @@
+package klips
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips/alg"
+)
+
+// MaxWindow is the largest replay window that any stack has, in packets.
+const MaxWindow = 4096
+
+// invalid makes an error that is EINVAL and says why.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{syscall.EINVAL}, args...)...)
+}
+
+// CheckName refuses what KLIPS refuses whether or not the SA exists: the protocol, the SPI,
+// the destination, the size of the window, the form of encapsulation. The error is EINVAL
+// and has the reason in words.
+func (s *SASpec) CheckName() error {
+	switch s.ID.Proto {
+	case ProtoTun, ProtoESP, ProtoAH, ProtoComp:
+	default:
+		return invalid("%v is no protocol of SAs", s.ID.Proto)
+	}
+	switch {
+	case s.ID.SPI < MinSPI:
+		return invalid("SPI 0x%x is reserved", uint32(s.ID.SPI))
+	case !s.ID.Dst.IsValid() || s.ID.Dst.Is4In6() || s.ID.Dst.Zone() != "":
+		return invalid("destination %v", s.ID.Dst)
+	case s.Window > MaxWindow:
+		return invalid("replay window of %d packets, at most %d", s.Window, MaxWindow)
+	case s.NATT.Type > NATTNonESP:
+		return invalid("UDP encapsulation %d", s.NATT.Type)
+	}
+	return nil
+}
+
+// Check refuses algorithms, keys, windows and sequence numbers that do not go together.
+// What KLIPS takes and ignores is taken: algorithms and keys of a tun SA, and a key for no
+// authentication. The error is EINVAL, or EPROTO for a cipher that nobody knows, and has
+// the reason in words.
+func (s *SASpec) Check() error {
+	if s.Comp != alg.CompNone && s.ID.Proto != ProtoComp {
+		return invalid("compression for a %v SA", s.ID.Proto)
+	}
+	if err := s.checkESN(); err != nil {
+		return err
+	}
+	if !s.SeqFits() {
+		return invalid("sequence numbers that a %v SA with a window of %d cannot have", s.ID.Proto, s.Window)
+	}
+	switch s.ID.Proto {
+	case ProtoComp:
+		switch {
+		case s.Comp == alg.CompNone:
+			return invalid("comp SA without a compression algorithm")
+		case s.Enc != alg.EncNone || s.Auth != alg.AuthNone:
+			return invalid("comp SA with a cipher or an authentication algorithm")
+		}
+	case ProtoAH:
+		switch {
+		case s.Enc != alg.EncNone || len(s.EncKey) != 0:
+			return invalid("ah SA with a cipher")
+		case s.Auth == alg.AuthNone:
+			return invalid("ah SA without an authentication algorithm")
+		}
+		return s.checkAuth()
+	case ProtoESP:
+		enc, ok := s.Enc.Info()
+		switch {
+		case !ok:
+			return fmt.Errorf("%w: cipher %d", syscall.EPROTO, s.Enc)
+		case s.Enc == alg.EncNone:
+			return invalid("esp SA without a cipher")
+		case s.Enc == alg.Null && s.Auth == alg.AuthNone:
+			return invalid("esp SA with neither a cipher nor authentication")
+		case enc.AEAD && (s.Auth != alg.AuthNone || len(s.AuthKey) != 0):
+			return invalid("combined-mode cipher with another authentication algorithm")
+		}
+		if err := checkKeyBits("encryption", len(s.EncKey), enc.KeyBits); err != nil {
+			return err
+		}
+		return s.checkAuth()
+	}
+	return nil
+}
+
+// checkESN refuses extended sequence numbers where they cannot work: their high
+// half is nowhere but in the ICV, and the receiver infers it from its window
+// (RFC 4303 section 3.4.3).
+func (s *SASpec) checkESN() error {
+	enc, _ := s.Enc.Info()
+	switch {
+	case !s.ESN:
+		return nil
+	case s.ID.Proto != ProtoESP && s.ID.Proto != ProtoAH:
+		return invalid("extended sequence numbers for a %v SA", s.ID.Proto)
+	case s.Auth == alg.AuthNone && !enc.AEAD:
+		return invalid("extended sequence numbers without authentication")
+	case s.Window == 0:
+		return invalid("extended sequence numbers without a replay window")
+	}
+	return nil
+}
+
+func (s *SASpec) checkAuth() error {
+	if s.Auth == alg.AuthNone {
+		return nil
+	}
+	info, ok := s.Auth.Info()
+	if !ok {
+		return invalid("authentication algorithm %d", s.Auth)
+	}
+	return checkKeyBits("authentication", len(s.AuthKey), info.KeyBits)
+}
+
+// checkKeyBits compares a key's length in bytes with those allowed in bits.
+func checkKeyBits(use string, n int, allowed []int) error {
+	if !slices.Contains(allowed, n*8) {
+		return invalid("%s key of %d bits", use, n*8)
+	}
+	return nil
+}
