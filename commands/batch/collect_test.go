@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
@@ -277,3 +278,35 @@ func TestNotTakenBack(t *testing.T) {
 		t.Errorf("status %d, %q, want %q at the end", r.Status, r.Err, want)
 	}
 }
+
+// A command that cannot print what it has to fails. Of a file nothing stays then; with
+// --keep-going the others do, and none is made twice.
+func TestPrintFails(t *testing.T) {
+	const ref = "spi --said tun0x101@192.0.2.2 --ip4 --src 192.0.2.1 --dst 192.0.2.2 --dumpsaref\n"
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte(tunSA+ref+espSA), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want int // SAs
+	}{
+		{[]string{file}, 0},
+		{[]string{"--keep-going", file}, 3},
+	} {
+		m := newModel()
+		var errs strings.Builder
+		env := &cli.Env{Name: "ipsec batch", Out: full{}, Err: &errs, Getenv: func(string) string { return "" },
+			Stack: func(context.Context) (klips.Stack, error) { return serial.New(m), nil }}
+		_, status := cli.Message("ipsec batch", app().Run(t.Context(), env, tt.args))
+		l, _ := m.SAs(t.Context())
+		if status != cli.ExitFailed || len(l) != tt.want || strings.Count(errs.String(), "standard output: ") != 1 || strings.Contains(errs.String(), "exists") {
+			t.Errorf("batch %v: status %d, %d SAs, %q; want %d SAs", tt.args, status, len(l), errs.String(), tt.want)
+		}
+	}
+}
+
+// A full output takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }

@@ -118,19 +118,16 @@ func (x *executor) each(ctx context.Context, src source) error {
 func (x *executor) settle(ctx context.Context, list []*task) error {
 	few := chunk
 	for len(list) > 0 {
-		done, failed, err := x.apply(ctx, list[:min(few, len(list))])
-		list = list[done:]
-		if err == nil {
-			few = min(2*few, chunk)
-			continue
-		}
-		few = 1
-		if len(list) > 0 && list[0] == failed {
-			list = list[1:]
-		}
-		x.show(failed)
-		if err := x.judge(failed, err); err != nil {
-			return err
+		_, ended := x.apply(ctx, list[:min(few, len(list))])
+		list = list[len(ended):]
+		few = min(2*few, chunk)
+		for _, e := range ended {
+			if e.err != nil {
+				few = 1
+			}
+			if err := x.judge(e.task, e.err); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

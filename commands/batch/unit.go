@@ -250,7 +250,9 @@ func (x *executor) perform(ctx context.Context, u *unit, undos [][]undo) error {
 	for i := 0; i < len(u.tasks); {
 		t := u.tasks[i]
 		if ctx.Err() != nil {
-			x.takeBack(ctx, u)
+			if !x.takeBack(ctx, u) {
+				return errors.New("interrupted; what could not be taken back stays done")
+			}
 			return x.interrupted()
 		}
 		if t.changer == nil {
@@ -265,12 +267,13 @@ func (x *executor) perform(ctx context.Context, u *unit, undos [][]undo) error {
 		for i+n < len(u.tasks) && u.tasks[i+n].changer != nil && n < chunk {
 			n++
 		}
-		done, failed, err := x.apply(ctx, u.tasks[i:i+n])
-		for _, list := range undos[i : i+done] {
-			u.back = append(u.back, list...)
-		}
-		if err != nil {
-			return x.fail(ctx, u, failed, err)
+		made, ended := x.apply(ctx, u.tasks[i:i+n])
+		u.back = append(u.back, slices.Concat(undos[i : i+n]...)[:made]...)
+		for _, e := range ended {
+			if e.err != nil {
+				return x.fail(ctx, u, e.task, e.err)
+			}
+			x.carriedOut(e.task)
 		}
 		i += n
 	}
@@ -336,13 +339,22 @@ func (x *executor) carriedOut(t *task) {
 	x.progress.step(x.done+x.failed, time.Now())
 }
 
-// apply carries out the changes of tasks, and lets those that are done say what they have
-// to. done is how many are done; if not all are, or one cannot say it, the error is that
-// of failed.
-func (x *executor) apply(ctx context.Context, tasks []*task) (done int, failed *task, err error) {
+// An ending is a task that has come to an end, and the error of that.
+type ending struct {
+	*task
+	err error
+}
+
+// apply carries out the changes of tasks, up to one that is refused, and lets those that
+// are done say what they have to. made is how many changes were made; ended are the tasks
+// that came to an end, in order.
+func (x *executor) apply(ctx context.Context, tasks []*task) (made int, ended []ending) {
+	if len(tasks) == 0 {
+		return 0, nil
+	}
 	s, err := x.open(ctx)
 	if err != nil {
-		return 0, tasks[0], err
+		return 0, []ending{{tasks[0], err}}
 	}
 	var changes []klips.Change
 	for _, t := range tasks {
@@ -352,18 +364,16 @@ func (x *executor) apply(ctx context.Context, tasks []*task) (done int, failed *
 	ctx = context.WithoutCancel(ctx)
 	r, refused := s.Apply(ctx, changes...)
 	outcomes := r.Outcomes
-	for i, t := range tasks {
+	for _, t := range tasks {
+		x.show(t)
 		if len(outcomes) < len(t.changes) {
-			return i, t, t.changer.Refused(ctx, s, refused)
+			ended = append(ended, ending{t, t.changer.Refused(ctx, s, refused)})
+			break
 		}
 		var own []klips.Outcome
 		own, outcomes = outcomes[:len(t.changes)], outcomes[len(t.changes):]
-		x.show(t)
 		cli.NoteOutcomes(&t.env, own)
-		if err := t.changer.Done(ctx, &t.env, kept{s}, own); err != nil {
-			return i + 1, t, err
-		}
-		x.carriedOut(t)
+		ended = append(ended, ending{t, t.changer.Done(ctx, &t.env, kept{s}, own)})
 	}
-	return len(tasks), nil, nil
+	return len(r.Outcomes), ended
 }
