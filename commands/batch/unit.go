@@ -372,7 +372,7 @@ func (x *executor) apply(ctx context.Context, tasks []*task) (made int, ended []
 		}
 		var own []klips.Outcome
 		own, outcomes = outcomes[:len(t.changes)], outcomes[len(t.changes):]
-		cli.NoteOutcomes(&t.env, own)
+		cli.NoteOutcomes(x.env, own) // they are about the stack, not about the line
 		ended = append(ended, ending{t, t.changer.Done(ctx, &t.env, kept{s}, own)})
 	}
 	return len(r.Outcomes), ended
