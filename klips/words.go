@@ -11,6 +11,10 @@ var (
 	directionWords = []string{Outbound: "out", Inbound: "in"}
 	stateWords     = []string{Larval: "larval", Mature: "mature", Dying: "dying", Dead: "dead"}
 	nattWords      = []string{NATTNone: "none", NATTNonIKE: "nonike", NATTNonESP: "nonesp"} // as natt= of listings
+	areaWords      = []string{
+		DebugTunnel: "tunnel", DebugNetlink: "netlink", DebugXform: "xform", DebugEroute: "eroute", DebugSPI: "spi", DebugRadij: "radij",
+		DebugESP: "esp", DebugAH: "ah", DebugRcv: "rcv", DebugPFKey: "pfkey", DebugIPComp: "ipcomp", DebugVerbose: "verbose",
+	}
 )
 
 // word returns the word of a number, or the number.
@@ -64,3 +68,6 @@ func (n *NATTType) UnmarshalJSON(b []byte) (err error) {
 	*n, err = number[NATTType](nattWords, "encapsulation in UDP", b)
 	return err
 }
+
+// String returns the name of the area, as listings have it behind debug_: "tunnel".
+func (a DebugArea) String() string { return word(areaWords, a) }

@@ -9,24 +9,16 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// areas are the names of the debug areas, in the table with debug_ before them.
-var areas = [klips.NumDebugAreas]string{
-	klips.DebugTunnel: "tunnel", klips.DebugNetlink: "netlink", klips.DebugXform: "xform",
-	klips.DebugEroute: "eroute", klips.DebugSPI: "spi", klips.DebugRadij: "radij", klips.DebugESP: "esp",
-	klips.DebugAH: "ah", klips.DebugRcv: "rcv", klips.DebugPFKey: "pfkey", klips.DebugIPComp: "ipcomp",
-	klips.DebugVerbose: "verbose",
-}
-
 // WriteKlipsdebug writes ipsec_klipsdebug: the nine areas that KLIPS shows;
 // netlink, ipcomp and verbose are not among them.
 func WriteKlipsdebug(w io.Writer, d klips.Debug) error {
 	var b []byte
-	for a, name := range areas {
-		switch klips.DebugArea(a) {
+	for i, mask := range d {
+		switch a := klips.DebugArea(i); a {
 		case klips.DebugNetlink, klips.DebugIPComp, klips.DebugVerbose:
-			continue
+		default:
+			b = fmt.Appendf(b, "debug_%s=%08x.\n", a, mask)
 		}
-		b = fmt.Appendf(b, "debug_%s=%08x.\n", name, d[a])
 	}
 	_, err := w.Write(b)
 	return err
@@ -47,9 +39,9 @@ func ParseKlipsdebug(r io.Reader) (klips.Debug, error) {
 		if err != nil {
 			return fmt.Errorf("%s is not a mask", quote(value))
 		}
-		for a := range areas {
-			if string(name) == areas[a] {
-				d[a] = uint32(v)
+		for i := range d {
+			if string(name) == klips.DebugArea(i).String() {
+				d[i] = uint32(v)
 			}
 		}
 		return nil
