@@ -1,0 +1,43 @@
+package output
+
+import "github.com/klips-go/ipsec/klips"
+
+// A virtual device.
+type Device struct {
+	// Its name: ipsec0.
+	Name string `json:"name"`
+	// The physical device that it is attached to. Left out where it is not.
+	Physical string `json:"physical,omitempty"`
+	// Its MTU in bytes. Left out until it was attached for the first time.
+	MTU int `json:"mtu,omitempty"`
+	// The MTU that the physical device had when it was attached.
+	AttachedMTU int `json:"attached_mtu,omitempty"`
+	// The MTU that the physical device has now.
+	PhysicalMTU int `json:"physical_mtu,omitempty"`
+	// Packets that were routed into it.
+	Sent Traffic `json:"sent"`
+	// Packets that came out of tunnels.
+	Received Traffic `json:"received"`
+}
+
+// Devices are devices as records.
+func Devices(l []klips.Device) []Device { return each(l, newDevice) }
+
+func newDevice(d *klips.Device) Device {
+	s := &d.Stats
+	return Device{d.Name, d.Physical, d.MTU, d.AttMTU, d.PhysMTU,
+		Traffic{s.TxPackets, s.TxBytes, s.TxErrors, s.TxDropped},
+		Traffic{s.RxPackets, s.RxBytes, s.RxErrors, s.RxDropped}}
+}
+
+// Packets of a device in one direction.
+type Traffic struct {
+	// Packets that passed.
+	Packets uint64 `json:"packets"`
+	// Their bytes.
+	Bytes uint64 `json:"bytes"`
+	// Packets that were dropped for an error.
+	Errors uint64 `json:"errors"`
+	// Packets that were dropped by a rule.
+	Dropped uint64 `json:"dropped"`
+}

@@ -1,0 +1,47 @@
+package output
+
+import "github.com/klips-go/ipsec/klips"
+
+// A group of security associations. One that is in no group is a group of itself.
+type Group struct {
+	// The direction of the first member: out or in.
+	Direction string `json:"direction"`
+	// The members in the order in which packets meet them: from the innermost to the
+	// outermost where they are sent, from the outermost to the innermost where they are
+	// received.
+	Members []Name `json:"members"`
+}
+
+// Groups returns the groups of SAs, in the order of those that they begin with.
+// The groups of a KLIPS kernel can be loops, without a beginning: each SA is in some
+// group nevertheless.
+func Groups(sas []klips.SA) []Group {
+	groups := []Group{}
+	follows := map[klips.SAID]bool{}
+	for i := range sas {
+		for _, id := range sas[i].Next {
+			follows[id] = true
+		}
+	}
+	seen := map[klips.SAID]bool{}
+	add := func(sa *klips.SA) {
+		g := Group{sa.Dir.String(), []Name{newName(sa.ID)}}
+		seen[sa.ID] = true
+		for _, id := range sa.Next {
+			g.Members = append(g.Members, newName(id))
+			seen[id] = true
+		}
+		groups = append(groups, g)
+	}
+	for i := range sas {
+		if !follows[sas[i].ID] {
+			add(&sas[i])
+		}
+	}
+	for i := range sas {
+		if !seen[sas[i].ID] {
+			add(&sas[i])
+		}
+	}
+	return groups
+}

@@ -1,0 +1,147 @@
+package output
+
+import (
+	"time"
+
+	"github.com/klips-go/ipsec/klips"
+)
+
+// What every list begins with.
+type Head struct {
+	// The version of this description. It changes when a field goes or gets another
+	// meaning. New fields do not change it.
+	Schema int `json:"schema"`
+	// The stack that was asked: user, xfrm or klips. Left out where there is none.
+	Stack string `json:"stack,omitempty"`
+}
+
+func (h Head) head() Head { return h }
+
+// NewHead is the head of what a stack answers; the name is empty where there is none.
+func NewHead(stack string) Head { return Head{Schema, stack} }
+
+// The security associations, in the order of the listing.
+type SPIList struct {
+	Head
+	// The security associations.
+	SAs []SA `json:"spi"`
+	// Lines of the tables that cannot be read.
+	Unread []UnreadLine `json:"unread,omitempty"`
+}
+
+// NewSPIList lists the SAs of a snapshot.
+func NewSPIList(stack string, s *klips.Snapshot) List {
+	return SPIList{NewHead(stack), SAs(s.SAs), UnreadLines(s.Unread)}
+}
+
+// The groups. Unlike the listing for people, which has a line for each security
+// association, this has one object for each group.
+type SPIGRPList struct {
+	Head
+	// The groups.
+	Groups []Group `json:"spigrp"`
+	// Security associations that are linked wrongly.
+	LinkFaults []LinkFault `json:"link_faults,omitempty"`
+	// Lines of the tables that cannot be read.
+	Unread []UnreadLine `json:"unread,omitempty"`
+}
+
+// NewSPIGRPList lists the groups of the SAs of a snapshot.
+func NewSPIGRPList(stack string, s *klips.Snapshot) List {
+	return SPIGRPList{NewHead(stack), Groups(s.SAs), LinkFaults(klips.CheckLinks(s.SAs)), UnreadLines(s.Unread)}
+}
+
+// The eroutes, in the order of the listing.
+type ErouteList struct {
+	Head
+	// The eroutes.
+	Eroutes []Eroute `json:"eroute"`
+	// Lines of the tables that cannot be read.
+	Unread []UnreadLine `json:"unread,omitempty"`
+}
+
+// NewErouteList lists the eroutes of a snapshot.
+func NewErouteList(stack string, s *klips.Snapshot) List {
+	return ErouteList{NewHead(stack), Eroutes(s.Eroutes), UnreadLines(s.Unread)}
+}
+
+// The virtual devices, by number.
+type TncfgList struct {
+	Head
+	// The virtual devices.
+	Devices []Device `json:"tncfg"`
+	// Lines of the tables that cannot be read.
+	Unread []UnreadLine `json:"unread,omitempty"`
+}
+
+// NewTncfgList lists the devices of a snapshot.
+func NewTncfgList(stack string, s *klips.Snapshot) List {
+	return TncfgList{NewHead(stack), Devices(s.Devices), UnreadLines(s.Unread)}
+}
+
+// The debug masks of all areas, also of those that the listing for people does not
+// have.
+type KlipsdebugList struct {
+	Head
+	// The areas.
+	Areas []DebugArea `json:"klipsdebug"`
+	// Lines of the tables that cannot be read.
+	Unread []UnreadLine `json:"unread,omitempty"`
+}
+
+// NewKlipsdebugList lists the debug masks of a snapshot.
+func NewKlipsdebugList(stack string, s *klips.Snapshot) List {
+	return KlipsdebugList{NewHead(stack), DebugAreas(s.Debug), UnreadLines(s.Unread)}
+}
+
+// Everything at once: the same objects as in the other lists, and the routes of the
+// host.
+type LookList struct {
+	Head
+	// The name of the host.
+	Host string `json:"host"`
+	// When this was read, as in RFC 3339.
+	Time time.Time `json:"time"`
+	// The security associations.
+	SAs []SA `json:"sas"`
+	// Their groups.
+	Groups []Group `json:"groups"`
+	// The eroutes.
+	Eroutes []Eroute `json:"eroutes"`
+	// The virtual devices.
+	Devices []Device `json:"devices"`
+	// The routes of the host's main table.
+	Routes []Route `json:"routes"`
+	// What other programs have made in the kernel, in words. Stack xfrm only.
+	Foreign []string `json:"foreign,omitempty"`
+	// Security associations that are linked wrongly.
+	LinkFaults []LinkFault `json:"link_faults,omitempty"`
+	// Lines of the tables that cannot be read.
+	Unread []UnreadLine `json:"unread,omitempty"`
+}
+
+// The state of the stack. The array has one object.
+type SetupList struct {
+	Head
+	// The state.
+	Status []Status `json:"setup"`
+	// Security associations that are linked wrongly.
+	LinkFaults []LinkFault `json:"link_faults,omitempty"`
+	// Lines of the tables that cannot be read.
+	Unread []UnreadLine `json:"unread,omitempty"`
+}
+
+// The versions of the program and of the stack, in this order.
+type VersionList struct {
+	Head
+	// The program and the stack.
+	Components []Component `json:"version"`
+}
+
+// The UDP ports that are held. This is printed when all are held; the command then
+// goes on until it is interrupted.
+type NattList struct {
+	Head
+	// The ports, in the order of the command line.
+	Ports []Port `json:"natt"`
+}

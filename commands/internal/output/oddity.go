@@ -1,0 +1,54 @@
+package output
+
+import "github.com/klips-go/ipsec/klips"
+
+// A line of a kernel's table that cannot be read. What it is about is missing
+// elsewhere. Only stack klips has such.
+type UnreadLine struct {
+	// The name of the table in /proc/net.
+	Table string `json:"table"`
+	// The number of the line, from 1.
+	Line int `json:"line"`
+	// The line as it is.
+	Text string `json:"text"`
+	// Why it cannot be read.
+	Reason string `json:"reason"`
+	// The SAID that it begins with, if any.
+	SAID string `json:"said,omitempty"`
+}
+
+// UnreadLines are lines as records.
+func UnreadLines(l []klips.UnreadLine) []UnreadLine { return each(l, newUnreadLine) }
+
+func newUnreadLine(l *klips.UnreadLine) UnreadLine {
+	return UnreadLine{l.Table, l.Number, l.Text, l.Reason, textOf(l.ID)}
+}
+
+// A security association that is linked wrongly to the next one of its group. Only
+// stack klips has such.
+type LinkFault struct {
+	// freed (the next one does not exist any more), shared (another one is linked to the
+	// same) or loop (it is in its own group twice).
+	Kind string `json:"kind"`
+	// The SAID.
+	SAID string `json:"said"`
+	// The SAID that it is linked to.
+	Next string `json:"next"`
+	// The SAID that is linked to the same, where kind is shared.
+	Other string `json:"other,omitempty"`
+}
+
+// LinkFaults are faults as records.
+func LinkFaults(l []klips.LinkFault) []LinkFault { return each(l, newLinkFault) }
+
+func newLinkFault(f *klips.LinkFault) LinkFault {
+	return LinkFault{string(f.Kind), f.SA.String(), f.Next.String(), textOf(f.Other)}
+}
+
+// textOf is a SAID as text, the zero SAID as none.
+func textOf(id klips.SAID) string {
+	if id == (klips.SAID{}) {
+		return ""
+	}
+	return id.String()
+}
