@@ -6,15 +6,15 @@ import "slices"
 // group. Only the tables of a classic KLIPS kernel show such: it frees SAs that
 // others are still linked to, and links two SAs to the same one.
 type LinkFault struct {
-	Kind LinkFaultKind `json:"kind"`
-	SA   SAID          `json:"said"`
+	Kind LinkFaultKind
+	SA   SAID
 	// Next is what SA is linked to.
-	Next SAID `json:"next"`
+	Next SAID
 	// Other is the other SA that is linked to Next, for LinkShared; else zero.
-	Other SAID `json:"other,omitzero"`
+	Other SAID
 }
 
-// A LinkFaultKind says what is wrong with a link. It is a word in JSON.
+// A LinkFaultKind says what is wrong with a link, in a word.
 type LinkFaultKind string
 
 // The faults of links.

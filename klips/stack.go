@@ -156,8 +156,8 @@ func read(ctx context.Context, s Stack, w Want) (*Snapshot, error) {
 
 // An Ability is something that depends on the kernel of a stack.
 type Ability struct {
-	Name    string `json:"name"`              // as in "esp over IPv4", or the name of an algorithm
-	Missing string `json:"missing,omitempty"` // why it is not there, in words; empty if it is
+	Name    string // as in "esp over IPv4", or the name of an algorithm
+	Missing string // why it is not there, in words; empty if it is
 }
 
 // A Capability is something that only some stacks can do. The contract suite

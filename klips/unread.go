@@ -6,14 +6,14 @@ import "errors"
 // others: the lists of SAs, eroutes, devices and debug masks have what could be read,
 // without an error.
 type UnreadLine struct {
-	Table  string `json:"table"` // its name in /proc/net, as "ipsec_eroute"
-	Number int    `json:"line"`  // from 1
+	Table  string // its name in /proc/net, as "ipsec_eroute"
+	Number int    // from 1
 	// Text is the line as the stack shows it, without its end. It may hold any
 	// bytes.
-	Text   string `json:"text"`
-	Reason string `json:"reason"` // why it cannot be read, in words
+	Text   string
+	Reason string // why it cannot be read, in words
 	// ID is the SAID that the line begins with; zero where it begins with none.
-	ID SAID `json:"said,omitzero"`
+	ID SAID
 }
 
 // ErrUnread is why nothing is known of an SA that an [UnreadLine] is about.

@@ -6,7 +6,7 @@ import (
 	"github.com/klips-go/ipsec/klips/internal/enum"
 )
 
-// The words of enumerations, by number: what JSON has for them.
+// The words of enumerations, by number.
 var (
 	directionWords = []string{Outbound: "out", Inbound: "in"}
 	stateWords     = []string{Larval: "larval", Mature: "mature", Dying: "dying", Dead: "dead"}

@@ -165,6 +165,7 @@ var varying = []struct {
 	{regexp.MustCompile(`(?m)^0x[0-9a-f_]+$`), "BITS"},
 	{regexp.MustCompile(`\bpid: \d+`), "pid: N"},
 	{regexp.MustCompile(`\bpid=\d+`), "pid=N"},
+	{regexp.MustCompile(`"pid": \d+`), `"pid": N`},
 	{regexp.MustCompile(`\bstack user \S+ in \S+, up \S+`), "stack user VERSION in RUNDIR, up TIME"},
 	{regexp.MustCompile(`(?m)^(stack user: )?ipsec (version: )?\S+$`), "${1}ipsec ${2}VERSION"},
 	{regexp.MustCompile(`(?m)^fe80::.*\n`), ""},

@@ -35,6 +35,8 @@
 //	replay NAME DEV FILE [N]             send the frames of a capture again, N times
 //	forge NAME ADDR PROTO HEX            send one IP packet with that payload
 //	[!] knock SOCKET HEX                 send bytes to a daemon's socket, print the answer in hex
+//	json APPLET FILE [PATH=VALUE...]     see that FILE is as ipsec_json(5) describes the JSON of
+//	                                     an applet, and has these values; see cmdJSON
 //
 // Nothing is judged by time. "! ping", "! dial" and knock wait for an answer until
 // nothing is under way on the hosts any more; see lab.Idle.

@@ -157,6 +157,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 	}{
 		{[]string{bin, "spig"}, "spigrp"},
 		{[]string{bin, "spi", "--replay_"}, "--replay_window"},
+		{[]string{bin, "spigrp", "--j"}, "--json"},
 		{[]string{link, "--comp", "d"}, "deflate"},
 	} {
 		cmd := exec.Command(bash, append([]string{"--norc", "-c", string(script) + driver, "bash"}, c.words...)...)
@@ -181,6 +182,7 @@ func TestFishCompletion(t *testing.T) {
 		"ipsec spig":          "spigrp",
 		"ipsec spi --comp d":  "deflate",
 		"ipsec_spi --replay_": "--replay_window",
+		"ipsec tncfg --j":     "--json",
 		"ipsec_spi --comp d":  "deflate",
 	} {
 		cmd := exec.Command(fish, "--no-config", "-c", "complete -C $argv[1]", line)

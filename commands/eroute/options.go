@@ -36,6 +36,7 @@ func options() []getopt.Option {
 		{Name: "edst", Arg: "ADDR", Help: "destination of the SA: address or name"},
 		{Name: "spi", Arg: "SPI", Help: "number of the SA, 0x100 or more"},
 		{Name: "proto", Arg: "PROTO", Help: "protocol of the SA", Values: []string{"ah", "esp", "tun", "comp"}},
+		cli.JSONOption("the list"),
 	}, cli.CommonOptions()...)
 }
 
@@ -49,6 +50,7 @@ type request struct {
 	by     string // the option that chose the action; "" is a listing
 	eroute klips.Eroute
 	notes  []string // for the user, if the request is made
+	json   bool
 }
 
 // A parser collects options. The texts of those that have a value are kept in
@@ -75,6 +77,10 @@ func parse(env *cli.Env, args []string) (*request, error) {
 
 // option takes one option.
 func (p *parser) option(name, value string) error {
+	if name == "json" {
+		p.req.json = true
+		return nil
+	}
 	p.other = true
 	switch name {
 	case "add", "replace", "addin", "replacein", "del", "clear":
@@ -195,6 +201,9 @@ func (p *parser) finish() error {
 			return cli.Usagef("nothing to do; give one of --add, --replace, --addin, --replacein, --del and --clear")
 		}
 		return nil
+	}
+	if r.json {
+		return cli.Usagef("--json is for the list of eroutes; it does not go with --%s", r.by)
 	}
 	s := r.eroute.Selector
 	if p.given.Has("src-port") || p.given.Has("dst-port") {

@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -24,7 +25,7 @@ func App() *cli.App {
 		Name:  "eroute",
 		Short: "send packets into security associations, list where they go",
 		Synopsis: []string{
-			"",
+			"[--json]",
 			"--add FLOW SA",
 			"--replace FLOW SA",
 			"--addin FLOW SA",
@@ -55,7 +56,8 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	req.DebugStack(env, s)
 	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_eroute", About: "eroutes", Want: klips.Want{Eroutes: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteEroute(w, t.Eroutes) }})
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteEroute(w, t.Eroutes) },
+		JSON:  output.NewErouteList}, req.json)
 }
 
 // Run makes or removes an eroute, removes all, or sets an inbound policy.

@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -18,7 +19,7 @@ func App() *cli.App {
 	return &cli.App{
 		Name:     "klipsdebug",
 		Short:    "set and list what the stack says of its work",
-		Synopsis: []string{"", "{--set | --clear} AREA", "--all", "--none"},
+		Synopsis: []string{"[--json]", "{--set | --clear} AREA", "--all", "--none"},
 		Options:  options(),
 		Parse:    command,
 	}
@@ -35,7 +36,8 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	req.DebugStack(env, s)
 	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_klipsdebug", About: "debug masks", Want: klips.Want{Debug: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteKlipsdebug(w, t.Debug) }})
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteKlipsdebug(w, t.Debug) },
+		JSON:  output.NewKlipsdebugList}, req.json)
 }
 
 // Run changes masks.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -19,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
@@ -31,7 +31,7 @@ func App() *cli.App {
 		Short:    "show eroutes, groups, devices, SAs, routes and counters",
 		Synopsis: []string{"", "--json"},
 		Options: append([]getopt.Option{
-			{Name: "json", Help: "print everything as one JSON object"},
+			{Name: "json", Help: "print everything as a JSON object, see ipsec_json(5)"},
 		}, cli.CommonOptions()...),
 		Parse: command,
 	}
@@ -39,15 +39,25 @@ func App() *cli.App {
 
 // A view is what a stack holds, read once.
 type view struct {
-	Stack   string         `json:"stack"`
-	Host    string         `json:"host"`
-	Time    time.Time      `json:"time"`
-	Eroutes []klips.Eroute `json:"eroutes"`
-	Devices []klips.Device `json:"devices"`
-	SAs     []klips.SA     `json:"sas"`
-	Foreign []string       `json:"foreign,omitempty"` // made by other programs
-	Routes  []routes.Route `json:"routes"`
+	Stack   string
+	Host    string
+	Time    time.Time
+	Eroutes []klips.Eroute
+	Devices []klips.Device
+	SAs     []klips.SA
+	Foreign []string // made by other programs
+	Routes  []routes.Route
 	listing.Oddities
+}
+
+// json is the view for programs.
+func (v *view) json() output.LookList {
+	return output.LookList{
+		Head: output.NewHead(v.Stack), Host: v.Host, Time: v.Time,
+		SAs: output.SAs(v.SAs), Groups: output.Groups(v.SAs), Eroutes: output.Eroutes(v.Eroutes), Devices: output.Devices(v.Devices),
+		Routes: output.Routes(v.Routes), Foreign: v.Foreign,
+		LinkFaults: output.LinkFaults(v.Links), Unread: output.UnreadLines(v.Unread),
+	}
 }
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
@@ -68,23 +78,10 @@ func show(ctx context.Context, env *cli.Env, s klips.Stack, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	return cli.Print(env, func(w io.Writer) error {
-		if asJSON {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			v.Eroutes, v.Devices, v.SAs, v.Routes = orNone(v.Eroutes), orNone(v.Devices), orNone(v.SAs), orNone(v.Routes)
-			return e.Encode(v)
-		}
-		return v.write(w)
-	})
-}
-
-// orNone makes an empty list of none, which JSON would have as null.
-func orNone[T any](l []T) []T {
-	if l == nil {
-		l = []T{}
+	if asJSON {
+		return output.Print(env, v.json())
 	}
-	return l
+	return cli.Print(env, v.write)
 }
 
 func read(ctx context.Context, s klips.Stack) (v view, err error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -26,9 +27,10 @@ func App() *cli.App {
 	return &cli.App{
 		Name:     "natt",
 		Short:    "let the kernel's stack take ESP out of UDP",
-		Synopsis: []string{"[--nonike] [PORT ...]"},
+		Synopsis: []string{"[--nonike] [--json] [PORT ...]"},
 		Options: append([]getopt.Option{
 			{Name: "nonike", Help: "the form of drafts before RFC 3948"},
+			cli.JSONOption("the ports"),
 		}, cli.CommonOptions()...),
 		Notes: func() string {
 			return "PORT is a UDP port, 4500 without one. The command ends when it is interrupted.\n"
@@ -40,8 +42,13 @@ func App() *cli.App {
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	c := cli.Common{TakesOperands: true}
 	form := klips.NATTNonESP
-	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error {
-		form = klips.NATTNonIKE
+	asJSON := false
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
+		if name == "json" {
+			asJSON = true
+		} else {
+			form = klips.NATTNonIKE
+		}
 		return nil
 	})
 	ports := []uint16{port}
@@ -50,37 +57,47 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	}
 	return c.Command(env, App, err, cli.Reader(func(ctx context.Context, env *cli.Env, s klips.Stack) error {
 		c.DebugStack(env, s)
-		return hold(ctx, env, s, ports, form)
+		return hold(ctx, env, s, ports, form, asJSON)
 	}))
 }
 
 // hold holds ports until a signal ends that.
-func hold(ctx context.Context, env *cli.Env, s klips.Stack, ports []uint16, form klips.NATTType) error {
+func hold(ctx context.Context, env *cli.Env, s klips.Stack, ports []uint16, form klips.NATTType, asJSON bool) error {
 	if !s.Info().Has(klips.CapHoldPort) {
 		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for the stacks xfrm and klips (--stack)", s.Info().Name)
 	}
-	held := make([]klips.Outcome, len(ports))
-	for i, n := range ports {
-		var err error
-		if held[i], err = klips.Do(ctx, s, klips.HoldPort{Port: n, Form: form}); err != nil {
+	list := output.NattList{Head: output.NewHead(s.Info().Name)}
+	for _, n := range ports {
+		held, err := klips.Do(ctx, s, klips.HoldPort{Port: n, Form: form})
+		if err != nil {
 			return fmt.Errorf("UDP port %d: %s", n, explain.Cause(err))
 		}
+		list.Ports = append(list.Ports, output.Port{Port: n, Form: form.String(), IPv6: !held.OnlyIPv4})
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := cli.Print(env, func(w io.Writer) error {
-		for i, n := range ports {
-			only := ""
-			if held[i].OnlyIPv4 {
-				only = ", for IPv4 only"
-			}
-			fmt.Fprintf(w, "ESP is taken out of UDP port %d%s\n", n, only)
-		}
-		return nil
-	}); err != nil {
+	var err error
+	if asJSON {
+		err = output.Print(env, list)
+	} else {
+		err = cli.Print(env, func(w io.Writer) error { return write(w, list.Ports) })
+	}
+	if err != nil {
 		return err
 	}
 	<-ctx.Done()
+	return nil
+}
+
+// write prints ports for people.
+func write(w io.Writer, ports []output.Port) error {
+	for _, p := range ports {
+		only := ""
+		if !p.IPv6 {
+			only = ", for IPv4 only"
+		}
+		fmt.Fprintf(w, "ESP is taken out of UDP port %d%s\n", p.Port, only)
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"syscall"
@@ -111,6 +112,27 @@ func TestHold(t *testing.T) {
 		if log := strings.Join(s.log, "; "); err != nil || out.String() != tt.out || errs.Len() != 0 || log != tt.log {
 			t.Errorf("natt %s: %v, %q, %q, %s; want %q, %s", tt.args, err, out.String(), errs.String(), log, tt.out, tt.log)
 		}
+	}
+}
+
+// TestGolden: the JSON of ports that are held.
+func TestGolden(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args string
+		ip4  bool
+	}{
+		"ports":  {"--json 4500 500", false},
+		"nonike": {"--nonike --json", true},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var out bytes.Buffer
+		env := &cli.Env{Name: "ipsec natt", Err: io.Discard, Getenv: func(string) string { return "" },
+			Out:   writer(func(b []byte) (int, error) { cancel(); return out.Write(b) }), // as an interrupt that comes then
+			Stack: func(context.Context) (klips.Stack, error) { return serial.New(&holder{ip4: tt.ip4}), nil }}
+		if err := App().Run(ctx, env, strings.Fields(tt.args)); err != nil {
+			t.Errorf("natt %s: %v", tt.args, err)
+		}
+		clitest.GoldenJSON(t, "natt", name, out.String())
 	}
 }
 

@@ -3,7 +3,6 @@ package setup
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/host"
@@ -447,42 +447,17 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		if !silent(err) {
 			return d.refused(err)
 		}
-		left, _ := host.Left() // a status without them is better than none
-		if err := cli.Print(d.env, func(w io.Writer) error {
-			if asJSON {
-				names := []string{}
-				for _, l := range left {
-					names = append(names, l.Name)
-				}
-				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": "user", "rundir": d.rundir, "devices_left": names})
-			}
-			fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", d.rundir)
-			for _, l := range left {
-				on := ""
-				if l.Physical != "" {
-					on = " on " + l.Physical
-				}
-				fmt.Fprintf(w, "%s%s is left and drops what is routed into it, until a daemon takes it up (ipsec setup start) or it is removed (ipsec setup stop)\n", l.Name, on)
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		return &cli.ExitError{Code: exitStopped}
+		return d.stopped(asJSON)
 	}
 	defer c.Close()
 	s, err := c.Status(ctx)
 	if err != nil {
 		return err
 	}
+	if asJSON {
+		return output.Print(d.env, statusList("user", daemonStatus(s)))
+	}
 	return cli.Print(d.env, func(w io.Writer) error {
-		if asJSON {
-			return json.NewEncoder(w).Encode(struct {
-				Running bool   `json:"running"`
-				Stack   string `json:"stack"`
-				user.Status
-			}{true, "user", s})
-		}
 		fmt.Fprintf(w, "IPsec running - pid: %d\n", s.PID)
 		fmt.Fprintf(w, "stack user %s in %s, up %v\n", s.Version, s.Rundir, time.Duration(s.Uptime)*time.Second)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
@@ -493,6 +468,31 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		writeKnobs(w, s.Knobs)
 		return nil
 	})
+}
+
+// stopped prints that no daemon runs, and what the last one has left.
+func (d daemon) stopped(asJSON bool) error {
+	left, _ := host.Left() // a status without them is better than none
+	var err error
+	if asJSON {
+		err = output.Print(d.env, statusList("user", stoppedDaemon(d.rundir, left)))
+	} else {
+		err = cli.Print(d.env, func(w io.Writer) error {
+			fmt.Fprintf(w, "IPsec stopped (stack user, %s); start it with: ipsec setup start\n", d.rundir)
+			for _, l := range left {
+				on := ""
+				if l.Physical != "" {
+					on = " on " + l.Physical
+				}
+				fmt.Fprintf(w, "%s%s is left and drops what is routed into it, until a daemon takes it up (ipsec setup start) or it is removed (ipsec setup stop)\n", l.Name, on)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return &cli.ExitError{Code: exitStopped}
 }
 
 // writeMarks writes where it is kept how far the sequence numbers of keys have come.

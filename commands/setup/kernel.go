@@ -2,7 +2,6 @@ package setup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/guard"
 	module "github.com/klips-go/ipsec/klips/kernel"
@@ -233,16 +233,15 @@ func (k kernel) set(ctx context.Context, words []string) error {
 
 // A kernelStatus is what status prints.
 type kernelStatus struct {
-	Running bool           `json:"running"`
-	Stack   string         `json:"stack"`
-	Version string         `json:"version"`
-	SAs     int            `json:"sas"`
-	Eroutes int            `json:"eroutes"`
-	Devices []klips.Device `json:"devices"`
-	Knobs   []klips.Knob   `json:"knobs,omitempty"`
-	Marks   *user.Marks    `json:"marks,omitempty"`
+	Stack   string
+	Version string
+	SAs     int
+	Eroutes int
+	Devices []klips.Device
+	Knobs   []klips.Knob
+	Marks   *user.Marks
 	// Unprotected is as in [user.Status].
-	Unprotected *guard.Counters `json:"unprotected,omitempty"`
+	Unprotected *guard.Counters
 	listing.Abilities
 	listing.Oddities
 }
@@ -251,13 +250,15 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 	s, err := k.env.Stack(ctx)
 	var none *klips.UnavailableError
 	if errors.As(err, &none) && !errors.Is(err, fs.ErrPermission) {
-		if err := cli.Print(k.env, func(w io.Writer) error {
-			if asJSON {
-				return json.NewEncoder(w).Encode(map[string]any{"running": false, "stack": k.env.StackName, "reason": none.Why})
-			}
-			_, err := fmt.Fprintf(w, "IPsec stopped (stack %s: %v)\n", k.env.StackName, none)
-			return err
-		}); err != nil {
+		if asJSON {
+			err = output.Print(k.env, missing(k.env.StackName, none.Why))
+		} else {
+			err = cli.Print(k.env, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "IPsec stopped (stack %s: %v)\n", k.env.StackName, none)
+				return err
+			})
+		}
+		if err != nil {
 			return err
 		}
 		return &cli.ExitError{Code: exitStopped}
@@ -276,10 +277,10 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 	for _, n := range st.Notes() {
 		cli.Notef(k.env, "%s", n)
 	}
+	if asJSON {
+		return output.Print(k.env, st.json())
+	}
 	return cli.Print(k.env, func(w io.Writer) error {
-		if asJSON {
-			return json.NewEncoder(w).Encode(st)
-		}
 		fmt.Fprintf(w, "IPsec running - stack %s: %s\n", st.Stack, st.Version)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", st.SAs, st.Eroutes)
 		if st.idle() {
@@ -303,7 +304,7 @@ func (st *kernelStatus) idle() bool {
 
 // ask asks a stack for everything that status prints.
 func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
-	st = kernelStatus{Running: true, Stack: s.Info().Name}
+	st = kernelStatus{Stack: s.Info().Name}
 	t, err := s.Snapshot(ctx, klips.Want{Version: true})
 	if err != nil {
 		return st, explain.Error(explain.List, "version", err)

@@ -5,14 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	module "github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/klipstest"
@@ -106,13 +107,9 @@ func TestKLIPSStatus(t *testing.T) {
 		t.Errorf("status of a tunnel:\n%s", r.out)
 	}
 	r = b.run(func(k kernel, ctx context.Context) error { return k.status(ctx, true) })
-	var st struct {
-		Running   bool
-		Knobs     []klips.Knob
-		Abilities []klips.Ability
-	}
-	if err := json.Unmarshal([]byte(r.out), &st); err != nil || !st.Running || len(st.Abilities) == 0 ||
-		!slices.Equal(st.Knobs, []klips.Knob{{Name: "icmp"}, {Name: "inbound_policy_check", Value: 1}, {Name: "tos"}}) {
+	var l output.SetupList
+	if err := json.Unmarshal([]byte(r.out), &l); err != nil || len(l.Status) != 1 || !l.Status[0].Running || len(l.Status[0].Abilities) == 0 ||
+		!maps.Equal(l.Status[0].Knobs, map[string]string{"icmp": "0", "inbound_policy_check": "1", "tos": "0"}) {
 		t.Errorf("status --json: %v, %s", err, r.out)
 	}
 	if r := b.run(kernel.stop); r.status != 0 || r.out+r.err != "" {

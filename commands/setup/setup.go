@@ -23,7 +23,7 @@ func App() *cli.App {
 		Synopsis: []string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status [--json]", "set KNOB=VALUE ..."},
 		Notes:    notes,
 		Options: append([]getopt.Option{
-			{Name: "json", Help: "print the status as JSON"},
+			{Name: "json", Help: "print the status as a JSON object, see ipsec_json(5)"},
 			{Name: "start", Help: "the same as start", Hidden: true},
 			{Name: "stop", Help: "the same as stop", Hidden: true},
 			{Name: "restart", Help: "the same as restart", Hidden: true},

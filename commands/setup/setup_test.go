@@ -25,6 +25,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user"
@@ -209,14 +210,10 @@ ipsec1 not attached
 	if !regexp.MustCompile(want).MatchString(r.out) {
 		t.Errorf("status prints\n%swant\n%s", r.out, want)
 	}
-	var s struct {
-		Running bool
-		Stack   string
-		PID     int
-	}
+	var l output.SetupList
 	r = b.must(func(d daemon, ctx context.Context) error { return d.status(ctx, true) })
-	if err := json.Unmarshal([]byte(r.out), &s); err != nil || !s.Running || s.Stack != "user" || s.PID != first {
-		t.Errorf("status --json prints %s: %v, %v", r.out, s, err)
+	if err := json.Unmarshal([]byte(r.out), &l); err != nil || l.Stack != "user" || len(l.Status) != 1 || !l.Status[0].Running || l.Status[0].PID != first {
+		t.Errorf("status --json prints %s: %v", r.out, err)
 	}
 	for name, f := range map[string]func(daemon, context.Context) error{"restart": daemon.restart, "condrestart": daemon.condrestart} {
 		before := b.holder()

@@ -71,6 +71,7 @@ func table() []getopt.Option {
 		{Name: "offload", Arg: "DEV", Help: "let this network device do the work, for ESP on stack xfrm", Whole: true},
 		{Name: "insecure-reuse", Help: "let the SA send with the AES-GCM or ChaCha20-Poly1305 key of another; for laboratories", Whole: true},
 		{Name: "listenreply", Help: "wait for the stack's reply and say so"},
+		cli.JSONOption("the list"),
 	}, cli.CommonOptions()...)
 }
 
@@ -104,6 +105,7 @@ type request struct {
 	spec        klips.SASpec // for actDel and actGet only its ID counts
 	dumpRef     bool
 	listenReply bool
+	json        bool
 	notes       []string // what has no effect, in words
 }
 
@@ -156,6 +158,9 @@ func (p *parser) option(name, value string) error {
 		return nil
 	case "listenreply":
 		p.req.listenReply = true
+		return nil
+	case "json":
+		p.req.json = true
 		return nil
 	case "get":
 	default:

@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -25,7 +26,7 @@ func App() *cli.App {
 		Name:  "spi",
 		Short: "make, remove and list security associations",
 		Synopsis: []string{
-			"",
+			"[--json]",
 			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--seq N] [--replay-seq N] [--life LIMITS]",
 			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--seq N] [--replay-seq N] [--life LIMITS] [--natt TYPE] [--offload DEV] [--insecure-reuse]",
 			"--comp ALG SA [--src ADDR]",
@@ -73,7 +74,8 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	req.DebugStack(env, s)
 	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPI(w, t.SAs) }})
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPI(w, t.SAs) },
+		JSON:  output.NewSPIList}, req.json)
 }
 
 // Run makes or removes an SA, or removes all.

@@ -17,6 +17,7 @@ func options() []getopt.Option {
 		{Name: "debug", Help: "say on standard error what is done; only as the first argument"},
 		{Name: "label", Arg: "LABEL", Help: "put LABEL into the messages of this call; only first or after --debug"},
 		{Name: "said", Help: "the SAs follow as one word each: tun0x113@192.0.2.1", Values: []string{"<said>"}},
+		cli.JSONOption("the groups"),
 		{Name: "help", Help: "print this text"},
 		{Name: "version", Help: "print the version"},
 	}
@@ -27,7 +28,8 @@ func options() []getopt.Option {
 type request struct {
 	cli.Common
 	cli.Plain
-	ids []klips.SAID
+	ids  []klips.SAID
+	json bool
 }
 
 // words is how many arguments name one SA without --said.
@@ -55,6 +57,10 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		r.Help = true
 	case "--version":
 		r.Version = true
+	case "--json":
+		if r.json = true; len(args) > 1 {
+			err = cli.Usagef("--json is for the list of groups; nothing follows it, not %s", quote.Word(args[1], 2))
+		}
 	case "--said":
 		r.ids, err = parseSAIDs(env, args[1:])
 	default:
@@ -96,7 +102,7 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 		case "--debug", "--label":
 			return nil, cli.Usagef("%s is at the wrong place; --debug comes first, then --label", name)
 		default:
-			return nil, cli.Usagef("unknown option %s; here are --debug, --label, --said, --help and --version, in full and in this order", quote.Option(name, false, quote.Nowhere))
+			return nil, cli.Usagef("unknown option %s; here are --debug, --label, --said, --json, --help and --version, in full and in this order", quote.Option(name, false, quote.Nowhere))
 		}
 	}
 	for _, a := range args {

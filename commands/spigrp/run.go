@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -24,7 +25,7 @@ func App() *cli.App {
 		Name:  "spigrp",
 		Short: "group and ungroup security associations, list groups",
 		Synopsis: []string{
-			"[--debug] [--label LABEL]",
+			"[--debug] [--label LABEL] [--json]",
 			"[--debug] [--label LABEL] FAMILY DST SPI PROTO [FAMILY DST SPI PROTO ...]",
 			"[--debug] [--label LABEL] --said SAID [SAID ...]",
 		},
@@ -51,7 +52,8 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	req.DebugStack(env, s)
 	if err := listing.Print(ctx, env, s, listing.Table{Name: "ipsec_spigrp", About: "groups", Want: klips.Want{SAs: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPIGrp(w, t.SAs) }}); err != nil {
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPIGrp(w, t.SAs) },
+		JSON:  output.NewSPIGRPList}, req.json); err != nil {
 		return err
 	}
 	listing.NoteLinks(ctx, env, s)

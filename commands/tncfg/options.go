@@ -22,6 +22,7 @@ func options() []getopt.Option {
 		{Name: "delete", Arg: "VIRTUAL", Help: "remove a virtual device that no route leads into", Values: virtual},
 		{Name: "virtual", Arg: "VIRTUAL", Help: "a virtual device, ipsec0 to ipsec63", Values: virtual},
 		{Name: "physical", Arg: "PHYSICAL", Help: "a device that packets leave by", Values: physical},
+		cli.JSONOption("the list"),
 	}, cli.CommonOptions()...)
 }
 
@@ -32,6 +33,7 @@ type request struct {
 	by                string // the option that chose the action; "" is a listing
 	virtual, physical string
 	into              func(device string) ([]routes.Route, error) // lists the routes into a device
+	json              bool
 }
 
 // maxName is the longest name of a device, in bytes (IFNAMSIZ less the NUL).
@@ -44,6 +46,10 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	var virtual, physical string
 	other := false
 	err := r.Parse(options(), args, getopt.LongOnly|getopt.EnvMode(env.Getenv), func(name, value string) error {
+		if name == "json" {
+			r.json = true
+			return nil
+		}
 		other = true
 		switch name {
 		case "virtual":
@@ -68,6 +74,8 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		return r, err
 	}
 	switch {
+	case r.json && r.by != "":
+		return r, cli.Usagef("--json is for the list of devices; it does not go with --%s", r.by)
 	case r.by == "" && other:
 		return r, cli.Usagef("nothing to do; give one of --attach, --detach, --create, --delete and --clear")
 	case r.by == "attach" && physical == "":

@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
@@ -23,7 +24,7 @@ func App() *cli.App {
 		Name:  "tncfg",
 		Short: "bind virtual devices ipsecN to physical ones, list them",
 		Synopsis: []string{
-			"",
+			"[--json]",
 			"--attach --virtual VIRTUAL --physical PHYSICAL",
 			"--detach --virtual VIRTUAL",
 			"--clear",
@@ -50,7 +51,8 @@ func command(env *cli.Env, args []string, into func(device string) ([]routes.Rou
 func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	req.DebugStack(env, s)
 	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_tncfg", About: "devices", Want: klips.Want{Devices: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteTncfg(w, t.Devices) }})
+		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteTncfg(w, t.Devices) },
+		JSON:  output.NewTncfgList}, req.json)
 }
 
 // Run changes devices.

@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/listing"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
@@ -39,8 +40,9 @@ func App() *cli.App {
 	return &cli.App{
 		Name:     "version",
 		Short:    "print the versions of the program and of the stack",
-		Synopsis: []string{""},
+		Synopsis: []string{"[--json]"},
 		Options: []getopt.Option{
+			cli.JSONOption("the versions"),
 			{Name: "help", Help: "print this text"},
 			{Name: "version", Help: "print the version of the program only"},
 		},
@@ -50,8 +52,35 @@ func App() *cli.App {
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	var c cli.Common
-	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error { return nil })
-	return c.Command(env, App, err, cli.Func(run))
+	do := run
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error {
+		do = runJSON
+		return nil
+	})
+	return c.Command(env, App, err, cli.Func(do))
+}
+
+// runJSON is run for programs.
+func runJSON(ctx context.Context, env *cli.Env) error { return output.Print(env, versions(ctx, env)) }
+
+func versions(ctx context.Context, env *cli.Env) output.VersionList {
+	program := output.Component{Component: "program", Name: "ipsec", Version: env.Version}
+	s := output.Component{Component: "stack"}
+	stack, err := env.Stack(ctx)
+	if err != nil {
+		s.Problem = err.Error()
+		return output.VersionList{Head: output.NewHead(""), Components: []output.Component{program, s}}
+	}
+	defer stack.Close()
+	s.Name, s.Chosen = stack.Info().Name, why(env.StackName)
+	if t, err := stack.Snapshot(ctx, klips.Want{Version: true}); err != nil {
+		s.Problem = explain.Cause(err)
+	} else {
+		s.Version = t.Version
+	}
+	a := listing.Probe(ctx, stack)
+	s.Abilities, s.AbilitiesProblem = output.Abilities(a.List), a.NotKnown
+	return output.VersionList{Head: output.NewHead(s.Name), Components: []output.Component{program, s}}
 }
 
 func run(ctx context.Context, env *cli.Env) error {

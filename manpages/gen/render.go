@@ -22,6 +22,7 @@ const date = "November 23, 2026"
 //	{{algorithms "esp"}}          the names that an option takes
 //	{{examples "spi"}}            all examples of a set
 //	{{output "spi" "list.txt"}}   one section of a set, as a display
+//	{{json}}                      the lists and objects of package output
 //	{{define "--said"}}…{{end}}   more about an option, for {{options}}
 //
 // Empty lines are for the reader of the source only.
@@ -37,6 +38,7 @@ func render(src string, tables *tables) ([]byte, error) {
 		"algorithms": p.algorithms,
 		"examples":   p.examples,
 		"output":     p.output,
+		"json":       p.jsonObjects,
 	})
 	if _, err := p.tmpl.Parse(string(text)); err != nil {
 		return nil, err

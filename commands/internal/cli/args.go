@@ -26,6 +26,12 @@ func CommonOptions() []getopt.Option {
 	}
 }
 
+// JSONOption is the option of applets that can print what they list as JSON. what is
+// what they print.
+func JSONOption(what string) getopt.Option {
+	return getopt.Option{Name: "json", Help: "print " + what + " as a JSON object, see ipsec_json(5)", Whole: true}
+}
+
 // A Common is what the common options asked for.
 type Common struct {
 	Debug         bool

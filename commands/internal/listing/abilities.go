@@ -12,9 +12,9 @@ import (
 
 // Abilities are what a stack can do, where that depends on its kernel.
 type Abilities struct {
-	List []klips.Ability `json:"abilities,omitempty"`
+	List []klips.Ability
 	// NotKnown says why there is no list, if the stack could have one.
-	NotKnown string `json:"abilities_not_known,omitempty"`
+	NotKnown string
 }
 
 // Probe finds out what a stack can do. The Abilities of one whose do not depend on the

@@ -7,6 +7,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -17,11 +18,19 @@ type Table struct {
 	About string // what its records are, for errors
 	Want  klips.Want
 	Write func(io.Writer, *klips.Snapshot) error
+	// JSON makes the list for programs, from the name of the stack and a snapshot that
+	// has the records and the lines of their tables that cannot be read.
+	JSON func(stack string, s *klips.Snapshot) output.List
 }
 
 // Print prints a table. A stack that has it as text has the last word: old
 // scripts know its format, and lines that only it understands are not lost.
-func Print(ctx context.Context, env *cli.Env, stack klips.Stack, t Table) error {
+//
+// With asJSON it prints the records as JSON instead.
+func Print(ctx context.Context, env *cli.Env, stack klips.Stack, t Table, asJSON bool) error {
+	if asJSON {
+		return printJSON(ctx, env, stack, t)
+	}
 	asText := stack.Info().Has(klips.CapText)
 	want := t.Want
 	if asText {
@@ -35,4 +44,17 @@ func Print(ctx context.Context, env *cli.Env, stack klips.Stack, t Table) error 
 		return cli.PrintExactly(env, s.Text)
 	}
 	return cli.Print(env, func(w io.Writer) error { return t.Write(w, s) })
+}
+
+func printJSON(ctx context.Context, env *cli.Env, stack klips.Stack, t Table) error {
+	want := t.Want
+	want.Unread = []string{t.Name}
+	if want.SAs { // they come from two tables
+		want.Unread = klips.GroupTables[:]
+	}
+	s, err := stack.Snapshot(ctx, want)
+	if err != nil {
+		return explain.Error(explain.List, t.About, err)
+	}
+	return output.Print(env, t.JSON(stack.Info().Name, s))
 }

@@ -3,6 +3,7 @@ package listing
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
 )
@@ -34,7 +36,7 @@ func (s *textStack) Table(_ context.Context, name string) ([]byte, error) {
 var table = Table{Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true}, Write: func(w io.Writer, t *klips.Snapshot) error {
 	_, err := fmt.Fprintf(w, "%d records\n", len(t.SAs))
 	return err
-}}
+}, JSON: output.NewSPIList}
 
 func TestPrint(t *testing.T) {
 	refused := &klips.OpError{Op: "list", Err: syscall.EPERM}
@@ -53,7 +55,7 @@ func TestPrint(t *testing.T) {
 			"/proc/net/ipsec_spi: the stack has no such table; is it running? (ipsec setup status)"},
 	} {
 		var out bytes.Buffer
-		err := Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, serial.New(tt.stack), table)
+		err := Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, serial.New(tt.stack), table, false)
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -70,6 +72,39 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// As JSON, the records of a stack that has text are printed, too, with the lines that
+// cannot be read.
+func TestPrintJSON(t *testing.T) {
+	refused := errors.New("broken")
+	for _, tt := range []struct {
+		name      string
+		stack     serial.Doer
+		out, fail string
+	}{
+		{"empty", &clitest.Stack{}, `{"schema":1,"stack":"klips","spi":[]}`, ""},
+		{"text", &textStack{text: []byte("x")}, `{"schema":1,"stack":"klips","spi":[]}`, ""},
+		{"unread", &partialStack{lines: []klips.UnreadLine{{Table: "ipsec_spi", Number: 7, Text: "?", Reason: "cut short"}}},
+			`{"schema":1,"stack":"klips","spi":[],"unread":[{"table":"ipsec_spi","line":7,"text":"?","reason":"cut short"}]}`, ""},
+		{"no right", &partialStack{Stack: clitest.Stack{ListErr: refused}}, "", "broken"},
+		{"unread fails", &partialStack{err: refused}, "", "broken"},
+	} {
+		var out, compact bytes.Buffer
+		err := Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, serial.New(tt.stack), table, true)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if out.Len() > 0 {
+			if err := json.Compact(&compact, out.Bytes()); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+		}
+		if s := strings.TrimSpace(compact.String()); s != tt.out || got != tt.fail {
+			t.Errorf("%s: printed %s, error %q, want %s, %q", tt.name, s, got, tt.out, tt.fail)
+		}
+	}
+}
+
 // A full is an output that takes nothing.
 type full struct{}
 
@@ -77,7 +112,7 @@ func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestPrintFull(t *testing.T) {
 	for name, stack := range map[string]serial.Doer{"records": &clitest.Stack{}, "text": &textStack{text: []byte("x")}} {
-		err := Print(t.Context(), &cli.Env{Out: full{}}, serial.New(stack), table)
+		err := Print(t.Context(), &cli.Env{Out: full{}}, serial.New(stack), table, false)
 		if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "standard output: ") {
 			t.Errorf("%s to a full disk: %v", name, err)
 		}

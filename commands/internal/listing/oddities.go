@@ -13,8 +13,8 @@ import (
 // Oddities are what is wrong in the tables of a stack, which only a classic KLIPS kernel
 // has, and SAs whose packets are refused for what was received before.
 type Oddities struct {
-	Unread []klips.UnreadLine `json:"unread,omitempty"`      // lines that cannot be read
-	Links  []klips.LinkFault  `json:"link_faults,omitempty"` // SAs that are linked wrongly
+	Unread []klips.UnreadLine // lines that cannot be read
+	Links  []klips.LinkFault  // SAs that are linked wrongly
 	below  []klips.SA         // SAs with a count below zero
 	marked []klips.SA         // SAs that have refused packets up to a mark
 }

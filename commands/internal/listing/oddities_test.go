@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
 )
@@ -56,15 +56,16 @@ func TestOddities(t *testing.T) {
 		t.Errorf("Notes = %q", notes)
 	}
 	var out bytes.Buffer
-	if err := cli.Print(&cli.Env{Out: &out}, func(w io.Writer) error { return json.NewEncoder(w).Encode(o) }); err != nil {
+	list := output.SPIGRPList{LinkFaults: output.LinkFaults(o.Links), Unread: output.UnreadLines(o.Unread)}
+	if err := output.Print(&cli.Env{Out: &out}, list); err != nil {
 		t.Fatal(err)
 	}
-	var back Oddities
-	if err := json.Unmarshal(out.Bytes(), &back); err != nil || len(back.Unread) != 1 || len(back.Links) != 1 ||
-		!strings.HasPrefix(back.Unread[0].Text, "\x1b[2J\x7f") || back.Links[0] != o.Links[0] {
+	var back output.SPIGRPList
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || len(back.Unread) != 1 || len(back.LinkFaults) != 1 ||
+		!strings.HasPrefix(back.Unread[0].Text, "\x1b[2J\x7f") || back.LinkFaults[0] != list.LinkFaults[0] {
 		t.Errorf("JSON %s becomes %+v, %v", &out, back, err)
 	}
-	for _, text := range append(notes, strings.TrimSuffix(out.String(), "\n")) {
+	for _, text := range append(notes, strings.ReplaceAll(out.String(), "\n", " ")) {
 		if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
 			t.Errorf("%q has a character that is not printable at %d", text, i)
 		}

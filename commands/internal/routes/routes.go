@@ -17,12 +17,12 @@ import (
 
 // A Route is a unicast route.
 type Route struct {
-	Dst     netip.Prefix `json:"dst"`
-	Gateway netip.Addr   `json:"via,omitzero"`  // invalid: none
-	Device  string       `json:"dev,omitempty"` // "": it has several, or none
-	Src     netip.Addr   `json:"src,omitzero"`  // of packets of the host; invalid: not said
-	Metric  uint32       `json:"metric,omitempty"`
-	Table   uint32       `json:"table,omitempty"` // 0: the main table
+	Dst     netip.Prefix
+	Gateway netip.Addr // invalid: none
+	Device  string     // "": it has several, or none
+	Src     netip.Addr // of packets of the host; invalid: not said
+	Metric  uint32
+	Table   uint32 // 0: the main table
 
 	devices []string // all that it leads into
 	tos     uint8    // of its packets; 0: any

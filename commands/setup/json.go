@@ -1,0 +1,66 @@
+package setup
+
+import (
+	"github.com/klips-go/ipsec/commands/internal/output"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/engine"
+)
+
+// statusList is the status of a stack for programs.
+func statusList(stack string, s output.Status) output.SetupList {
+	return output.SetupList{Head: output.NewHead(stack), Status: []output.Status{s}}
+}
+
+// daemonStatus is what a daemon tells about itself.
+func daemonStatus(s user.Status) output.Status {
+	return output.Status{
+		Running: true, PID: s.PID, Version: s.Version, RunDirectory: s.Rundir, UptimeSeconds: &s.Uptime,
+		SACount: &s.SAs, ErouteCount: &s.Eroutes, Devices: output.Devices(s.Devices), Knobs: knobTexts(s.Knobs),
+		Holds:       &output.Holds{Held: s.Holds.Held, Max: s.Holds.Max, Expired: s.Holds.Expired, Evicted: s.Holds.Evicted},
+		Unprotected: output.NewUnprotected(s.Unprotected), SequenceMarks: marks(&s.Marks), UnreadMessages: s.Dropped,
+	}
+}
+
+// stoppedDaemon is that none runs.
+func stoppedDaemon(rundir string, left []engine.LeftLink) output.Status {
+	s := output.Status{RunDirectory: rundir, DevicesLeft: []string{}}
+	for _, l := range left {
+		s.DevicesLeft = append(s.DevicesLeft, l.Name)
+	}
+	return s
+}
+
+// missing is that a stack of a kernel is not there.
+func missing(stack, why string) output.SetupList {
+	return statusList(stack, output.Status{Reason: why})
+}
+
+// json is the status of a stack of a kernel.
+func (st *kernelStatus) json() output.SetupList {
+	list := statusList(st.Stack, output.Status{
+		Running: true, Version: st.Version, SACount: &st.SAs, ErouteCount: &st.Eroutes,
+		Devices: output.Devices(st.Devices), Knobs: knobTexts(st.Knobs),
+		Unprotected: output.NewUnprotected(st.Unprotected), SequenceMarks: marks(st.Marks),
+		Abilities: output.Abilities(st.Abilities.List), AbilitiesProblem: st.NotKnown,
+	})
+	list.LinkFaults, list.Unread = output.LinkFaults(st.Links), output.UnreadLines(st.Unread)
+	return list
+}
+
+// marks returns nil for nil.
+func marks(m *user.Marks) *output.SequenceMarks {
+	if m == nil {
+		return nil
+	}
+	return &output.SequenceMarks{Directory: m.Statedir, Problem: m.Lost, Keys: m.Keys, Behind: m.Behind}
+}
+
+// knobTexts are values of knobs as set takes them.
+func knobTexts(knobs []klips.Knob) map[string]string {
+	texts := make(map[string]string, len(knobs))
+	for _, k := range knobs {
+		texts[k.Name] = kindOf(k.Name).text(k.Value)
+	}
+	return texts
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/klips-go/ipsec/klips/alg"
+)
+
+// jsonSource is the package that prints JSON, seen from the folder of the pages.
+const jsonSource = "../commands/internal/output"
+
+// An object is an object of JSON, as a struct of the package makes it.
+type object struct {
+	name   string // of the struct
+	doc    string
+	fields []field
+}
+
+// A field is a field of an object.
+type field struct {
+	name     string
+	typ      string // in the words of the page
+	optional bool
+	doc      string
+}
+
+// readObjects reads the exported structs of the package in a folder, each with the
+// fields of those that it embeds. The lists come first, in the order of lists.go.
+func readObjects(dir string) ([]object, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	var files []*ast.File
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return nil, err
+		}
+		if filepath.Base(name) == "lists.go" {
+			files = slices.Insert(files, 0, f)
+		} else {
+			files = append(files, f)
+		}
+	}
+	r := &jsonReader{structs: map[string]*ast.StructType{}}
+	var objects []object
+	for _, f := range files {
+		for _, d := range f.Decls {
+			g, ok := d.(*ast.GenDecl)
+			if !ok {
+				continue
+			}
+			for _, s := range g.Specs {
+				t, ok := s.(*ast.TypeSpec)
+				if !ok {
+					continue
+				}
+				if st, ok := t.Type.(*ast.StructType); ok {
+					r.structs[t.Name.Name] = st
+					objects = append(objects, object{name: t.Name.Name, doc: docText(g.Doc)})
+				}
+			}
+		}
+	}
+	for i := range objects {
+		o := &objects[i]
+		if o.doc == "" {
+			return nil, fmt.Errorf("%s: type %s has no comment", dir, o.name)
+		}
+		if o.fields, err = r.fields(r.structs[o.name]); err != nil {
+			return nil, fmt.Errorf("%s: type %s: %w", dir, o.name, err)
+		}
+	}
+	return objects, nil
+}
+
+// A jsonReader knows the structs of a package.
+type jsonReader struct{ structs map[string]*ast.StructType }
+
+// fields reads the fields of a struct. Of what it embeds, the fields become its own,
+// but for the Head of lists, which the page describes once.
+func (r *jsonReader) fields(st *ast.StructType) (list []field, err error) {
+	for _, f := range st.Fields.List {
+		if len(f.Names) == 0 {
+			name, _ := f.Type.(*ast.Ident)
+			if name == nil || r.structs[name.Name] == nil {
+				return nil, fmt.Errorf("it embeds what is no struct of the package")
+			}
+			if name.Name == head {
+				continue
+			}
+			inner, err := r.fields(r.structs[name.Name])
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, inner...)
+			continue
+		}
+		goName := f.Names[0].Name
+		if f.Tag == nil {
+			return nil, fmt.Errorf("field %s has no tag", goName)
+		}
+		tag, err := strconv.Unquote(f.Tag.Value)
+		if err != nil {
+			return nil, err
+		}
+		name, options, _ := strings.Cut(reflect.StructTag(tag).Get("json"), ",")
+		if name == "" || name == "-" {
+			return nil, fmt.Errorf("field %s has no name in JSON", goName)
+		}
+		typ, err := r.typeWords(f.Type)
+		if err != nil {
+			return nil, fmt.Errorf("field %s: %w", goName, err)
+		}
+		doc := docText(f.Doc)
+		if doc == "" {
+			return nil, fmt.Errorf("field %s has no comment before it", goName)
+		}
+		if words := reflect.StructTag(tag).Get("words"); words != "" {
+			list, ok := algorithmWords()[words]
+			if !ok {
+				return nil, fmt.Errorf("field %s: there are no words of %s", goName, words)
+			}
+			doc += " It is " + strings.Join(list, ", ") + ", or the number that PF_KEY has for another one."
+		}
+		list = append(list, field{name, typ, options == "omitempty" || options == "omitzero", doc})
+	}
+	return list, nil
+}
+
+// head is the struct that all lists begin with.
+const head = "Head"
+
+// typeWords returns the type of JSON that a type of Go becomes.
+func (r *jsonReader) typeWords(e ast.Expr) (string, error) {
+	switch t := e.(type) {
+	case *ast.StarExpr:
+		return r.typeWords(t.X)
+	case *ast.ArrayType:
+		return r.ofMany("array of ", t.Elt)
+	case *ast.MapType:
+		return r.ofMany("object of ", t.Value)
+	case *ast.SelectorExpr:
+		// These write themselves as text.
+		switch pkg, _ := t.X.(*ast.Ident); pkg.Name + "." + t.Sel.Name {
+		case "netip.Addr", "netip.Prefix", "time.Time":
+			return "string", nil
+		}
+	case *ast.Ident:
+		switch t.Name {
+		case "string":
+			return "string", nil
+		case "bool":
+			return "boolean", nil
+		case "int", "int32", "int64", "uint8", "uint16", "uint32", "uint64":
+			return "number", nil
+		}
+		if r.structs[t.Name] != nil {
+			return t.Name, nil
+		}
+	}
+	return "", fmt.Errorf("the page has no words for its type; see typeWords in manpages/gen")
+}
+
+// algorithmWords are the words of algorithms, as JSON has them.
+func algorithmWords() map[string][]string {
+	words := map[string][]string{}
+	for _, e := range alg.Encs() {
+		words["ciphers"] = append(words["ciphers"], e.String())
+	}
+	for _, a := range alg.Auths() {
+		words["authentications"] = append(words["authentications"], a.String())
+	}
+	for _, c := range alg.Comps() {
+		words["compressions"] = append(words["compressions"], c.String())
+	}
+	return words
+}
+
+// ofMany returns the type of an array or object of values of one type.
+func (r *jsonReader) ofMany(what string, e ast.Expr) (string, error) {
+	one, err := r.typeWords(e)
+	if err == nil && r.structs[one] == nil {
+		one += "s"
+	}
+	return what + one, err
+}
+
+// docText is a comment on one line.
+func docText(c *ast.CommentGroup) string { return strings.Join(strings.Fields(c.Text()), " ") }
+
+// jsonObjects writes the part of ipsec_json(5) about all objects.
+func (p *page) jsonObjects() (string, error) {
+	objects, err := readObjects(filepath.Join(p.dir, jsonSource))
+	if err != nil {
+		return "", err
+	}
+	var lists, others bytes.Buffer
+	for _, o := range objects {
+		applet, isList := strings.CutSuffix(o.name, "List")
+		applet = strings.ToLower(applet)
+		switch {
+		case o.name == head:
+			fmt.Fprintf(&lists, ".Ss Every list\n%s", paragraph(o.doc))
+			writeFields(&lists, o.fields)
+		case isList:
+			if a, err := p.tables.applet(applet); err != nil || !a.has("json") {
+				return "", fmt.Errorf("there is a %s, and no option --json of ipsec %s", o.name, applet)
+			}
+			fmt.Fprintf(&lists, ".Ss ipsec %s\n%s", applet, paragraph(o.doc))
+			writeFields(&lists, o.fields)
+		default:
+			fmt.Fprintf(&others, ".Ss %s\n%s", o.name, paragraph(o.doc))
+			writeFields(&others, o.fields)
+		}
+	}
+	return ".Sh LISTS\n" + lists.String() + ".Sh OBJECTS\n" + others.String(), nil
+}
+
+func writeFields(b *bytes.Buffer, fields []field) {
+	b.WriteString(".Bl -tag -width Ds\n")
+	for _, f := range fields {
+		optional := ""
+		if f.optional {
+			optional = " , optional"
+		}
+		fmt.Fprintf(b, ".It Ic %s Pq %s%s\n%s", f.name, f.typ, optional, paragraph(f.doc))
+	}
+	b.WriteString(".El\n")
+}
+
+// reference finds the name of a page in a comment, with what follows it.
+var reference = regexp.MustCompile(` ?\b(ipsec\w*)\((\d)\)([.,;:)]*) ?`)
+
+// paragraph writes text as mdoc: each sentence begins a line, and pages are marked.
+func paragraph(text string) string {
+	text = strings.ReplaceAll(prose(text), ". ", ".\n")
+	text = reference.ReplaceAllString(text, "\n.Xr $1 $2 $3\n")
+	var sb strings.Builder
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			sb.WriteString(line + "\n")
+		}
+	}
+	return sb.String()
+}
