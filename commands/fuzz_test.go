@@ -137,7 +137,7 @@ func FuzzArgv(f *testing.F) {
 		"spi --said ah0x103@2001:db8::1 --ah hmac-sha1-96 --authkey " + fuzzAuthKey, "spi --del --said esp0x101@192.0.2.2", "spi --clear", "spi",
 		"spigrp --said tun0x100@192.0.2.2 esp0x102@192.0.2.2", "spigrp inet 192.0.2.2 0x100 tun inet 192.0.2.2 0x101 esp", "spigrp --said esp0x101@192.0.2.2",
 		"eroute --add --src 10.0.1.0/24 --dst 10.0.2.0/24 --said %trap", "eroute --replace --eraf inet --src 10.0.1.0/24 --dst 10.0.2.0/24 --af inet --edst 192.0.2.2 --spi 0x102 --proto esp", "eroute --clear",
-		"tncfg --attach --virtual ipsec0 --physical eth0", "tncfg --clear", "klipsdebug --set tunnel", "klipsdebug --all", "look --json", "manual --up conn", "batch --dry-run -", "batch f",
+		"tncfg --attach --virtual ipsec0 --physical eth0", "tncfg --clear", "klipsdebug --set tunnel", "klipsdebug --all", "look --json", "spigrp --debug --json", "tncfg -json", "manual --up conn", "batch --dry-run -", "batch f",
 		"pf_key --esp", "setup status --json", "setup set tos=0", "klipsd", "natt 4500", "version", "ranbits 128", "help spi", "completion x", "--stack auto spi", "ipsec_spi --help",
 	} {
 		f.Add(input(line))

@@ -34,8 +34,9 @@ type field struct {
 	doc      string
 }
 
-// readObjects reads the exported structs of the package in a folder, each with the
-// fields of those that it embeds. The lists come first, in the order of lists.go.
+// readObjects reads the structs of the package in a folder, each with the fields of
+// those that it embeds. The lists come first, as they are in lists.go, then the others,
+// each before those that its own fields name. A struct that no field names is none of them.
 func readObjects(dir string) ([]object, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -57,7 +58,8 @@ func readObjects(dir string) ([]object, error) {
 		}
 	}
 	r := &jsonReader{structs: map[string]*ast.StructType{}}
-	var objects []object
+	docs := map[string]string{}
+	var order []string
 	for _, f := range files {
 		for _, d := range f.Decls {
 			g, ok := d.(*ast.GenDecl)
@@ -69,21 +71,39 @@ func readObjects(dir string) ([]object, error) {
 				if !ok {
 					continue
 				}
-				if st, ok := t.Type.(*ast.StructType); ok {
-					r.structs[t.Name.Name] = st
-					objects = append(objects, object{name: t.Name.Name, doc: docText(g.Doc)})
+				st, ok := t.Type.(*ast.StructType)
+				if !ok {
+					continue
+				}
+				name := t.Name.Name
+				r.structs[name], docs[name] = st, docText(g.Doc)
+				if name == head || strings.HasSuffix(name, "List") {
+					order = append(order, name)
 				}
 			}
 		}
 	}
-	for i := range objects {
-		o := &objects[i]
+	var objects []object
+	for i := 0; i < len(order); i++ {
+		o := object{name: order[i], doc: docs[order[i]]}
 		if o.doc == "" {
 			return nil, fmt.Errorf("%s: type %s has no comment", dir, o.name)
 		}
 		if o.fields, err = r.fields(r.structs[o.name]); err != nil {
 			return nil, fmt.Errorf("%s: type %s: %w", dir, o.name, err)
 		}
+		next := i + 1
+		if strings.HasSuffix(o.name, "List") {
+			next = len(order)
+		}
+		for _, f := range o.fields {
+			of := f.typ[strings.LastIndex(f.typ, " ")+1:]
+			if r.structs[of] != nil && !slices.Contains(order, of) {
+				order = slices.Insert(order, next, of)
+				next++
+			}
+		}
+		objects = append(objects, o)
 	}
 	return objects, nil
 }

@@ -10,16 +10,16 @@ import (
 // TestReadObjects: what the page could not describe is refused, with its place.
 func TestReadObjects(t *testing.T) {
 	for _, c := range []struct{ source, want string }{
-		{"// A list.\ntype L struct {\n\tHead\n\t// Records.\n\tR []R `json:\"r\"`\n}\n// A record.\ntype R struct {\n\t// Its name.\n\tN string `json:\"n,omitempty\"`\n}\n// What lists begin with.\ntype Head struct{}\n", ""},
-		{"type L struct {\n\t// Records.\n\tR []int `json:\"r\"`\n}\n", "type L has no comment"},
-		{"// A list.\ntype L struct {\n\tR []int `json:\"r\"`\n}\n", "type L: field R has no comment before it"},
-		{"// A list.\ntype L struct {\n\tR []int `json:\"r\"` // records\n}\n", "type L: field R has no comment before it"},
-		{"// A list.\ntype L struct {\n\t// Records.\n\tR []int\n}\n", "type L: field R has no tag"},
-		{"// A list.\ntype L struct {\n\t// Records.\n\tR []int `json:\"-\"`\n}\n", "type L: field R has no name in JSON"},
-		{"// A list.\ntype L struct {\n\t// Records.\n\tR []klips.SA `json:\"r\"`\n}\n", "type L: field R: the page has no words for its type; see typeWords in manpages/gen"},
-		{"// A list.\ntype L struct {\n\t// Records.\n\tR float64 `json:\"r\"`\n}\n", "type L: field R: the page has no words for its type; see typeWords in manpages/gen"},
-		{"// A list.\ntype L struct {\n\t// Records.\n\tR string `json:\"r\" words:\"colours\"`\n}\n", "type L: field R: there are no words of colours"},
-		{"// A list.\ntype L struct {\n\tklips.SA\n}\n", "type L: it embeds what is no struct of the package"},
+		{"// A list.\ntype AList struct {\n\tHead\n\t// Records.\n\tR []R `json:\"r\"`\n}\n// A record.\ntype R struct {\n\t// Its name.\n\tN string `json:\"n,omitempty\"`\n}\n// What lists begin with.\ntype Head struct{}\n", ""},
+		{"type AList struct {\n\t// Records.\n\tR []int `json:\"r\"`\n}\n", "type AList has no comment"},
+		{"// A list.\ntype AList struct {\n\tR []int `json:\"r\"`\n}\n", "type AList: field R has no comment before it"},
+		{"// A list.\ntype AList struct {\n\tR []int `json:\"r\"` // records\n}\n", "type AList: field R has no comment before it"},
+		{"// A list.\ntype AList struct {\n\t// Records.\n\tR []int\n}\n", "type AList: field R has no tag"},
+		{"// A list.\ntype AList struct {\n\t// Records.\n\tR []int `json:\"-\"`\n}\n", "type AList: field R has no name in JSON"},
+		{"// A list.\ntype AList struct {\n\t// Records.\n\tR []klips.SA `json:\"r\"`\n}\n", "type AList: field R: the page has no words for its type; see typeWords in manpages/gen"},
+		{"// A list.\ntype AList struct {\n\t// Records.\n\tR float64 `json:\"r\"`\n}\n", "type AList: field R: the page has no words for its type; see typeWords in manpages/gen"},
+		{"// A list.\ntype AList struct {\n\t// Records.\n\tR string `json:\"r\" words:\"colours\"`\n}\n", "type AList: field R: there are no words of colours"},
+		{"// A list.\ntype AList struct {\n\tklips.SA\n}\n", "type AList: it embeds what is no struct of the package"},
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "lists.go"), []byte("package output\n"+c.source), 0o600); err != nil {

@@ -10,8 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// A security association. Keys are never shown. A number that may be left out is 0
-// where it is. See ipsec_spi(5) for what the values mean.
+// A security association. See ipsec_spi(5) for what the values mean.
 type SA struct {
 	Name
 	// The source address of the outer header, or the address that packets must come
