@@ -15,7 +15,11 @@ import (
 func Print(env *Env, write func(w io.Writer) error) error {
 	c := cleaner{out: env.Out}
 	w := bufio.NewWriterSize(&c, 32<<10)
-	if err := errors.Join(write(w), w.Flush(), c.finish()); err != nil {
+	err, ferr := write(w), w.Flush()
+	if errors.Is(err, ferr) {
+		ferr = nil // write has returned the error of the output
+	}
+	if err = errors.Join(err, ferr, c.finish()); err != nil {
 		return fmt.Errorf("standard output: %w", err)
 	}
 	return nil

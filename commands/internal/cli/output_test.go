@@ -51,9 +51,16 @@ type fullDisk struct{}
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
 func TestPrintFullDisk(t *testing.T) {
-	err := Print(&Env{Out: fullDisk{}}, func(w io.Writer) error { _, err := io.WriteString(w, "text\xe2"); return err })
-	if err == nil || err.Error() != "standard output: no space left on device" {
-		t.Errorf("Print on a full disk = %v", err)
+	for _, text := range []string{"text\xe2", strings.Repeat("longer than the buffer ", 4<<10)} {
+		err := Print(&Env{Out: fullDisk{}}, func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+		if err == nil || err.Error() != "standard output: no space left on device" {
+			t.Errorf("Print of %d bytes on a full disk = %v", len(text), err)
+		}
+	}
+	broken := errors.New("the table is broken")
+	err := Print(&Env{Out: fullDisk{}}, func(w io.Writer) error { _, _ = io.WriteString(w, "text"); return broken })
+	if !errors.Is(err, broken) || err.Error() != "standard output: the table is broken\nno space left on device" {
+		t.Errorf("Print of what is broken on a full disk = %v", err)
 	}
 }
 
