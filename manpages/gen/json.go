@@ -34,67 +34,77 @@ type field struct {
 	doc      string
 }
 
+// A jsonReader knows the structs of a package.
+type jsonReader struct {
+	structs map[string]*ast.StructType
+	docs    map[string]string
+	lists   []string // those of lists.go
+}
+
 // readObjects reads the structs of the package in a folder, each with the fields of
-// those that it embeds. The lists come first, as they are in lists.go, then the others,
-// each before those that its own fields name. A struct that no field names is none of them.
+// those that it embeds. The lists come first, then the others, each before those that
+// its own fields name. A struct that no field names is none of them.
 func readObjects(dir string) ([]object, error) {
+	r := &jsonReader{structs: map[string]*ast.StructType{}, docs: map[string]string{}}
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		return nil, err
 	}
-	var files []*ast.File
 	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
-		if err != nil {
+		if err := r.file(name); err != nil {
 			return nil, err
 		}
-		if filepath.Base(name) == "lists.go" {
-			files = slices.Insert(files, 0, f)
-		} else {
-			files = append(files, f)
-		}
 	}
-	r := &jsonReader{structs: map[string]*ast.StructType{}}
-	docs := map[string]string{}
-	var order []string
-	for _, f := range files {
-		for _, d := range f.Decls {
-			g, ok := d.(*ast.GenDecl)
+	objects, err := r.objects()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return objects, nil
+}
+
+// file reads the structs of one file.
+func (r *jsonReader) file(name string) error {
+	f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.TYPE {
+			continue
+		}
+		for _, s := range g.Specs {
+			t := s.(*ast.TypeSpec)
+			st, ok := t.Type.(*ast.StructType)
 			if !ok {
 				continue
 			}
-			for _, s := range g.Specs {
-				t, ok := s.(*ast.TypeSpec)
-				if !ok {
-					continue
-				}
-				st, ok := t.Type.(*ast.StructType)
-				if !ok {
-					continue
-				}
-				name := t.Name.Name
-				r.structs[name], docs[name] = st, docText(g.Doc)
-				if name == head || strings.HasSuffix(name, "List") {
-					order = append(order, name)
-				}
+			r.structs[t.Name.Name], r.docs[t.Name.Name] = st, docText(g.Doc)
+			if filepath.Base(name) == "lists.go" {
+				r.lists = append(r.lists, t.Name.Name)
 			}
 		}
 	}
-	var objects []object
+	return nil
+}
+
+// objects describes what has been read.
+func (r *jsonReader) objects() (objects []object, err error) {
+	order := slices.Clone(r.lists)
 	for i := 0; i < len(order); i++ {
-		o := object{name: order[i], doc: docs[order[i]]}
+		o := object{name: order[i], doc: r.docs[order[i]]}
 		if o.doc == "" {
-			return nil, fmt.Errorf("%s: type %s has no comment", dir, o.name)
+			return nil, fmt.Errorf("type %s has no comment", o.name)
 		}
 		if o.fields, err = r.fields(r.structs[o.name]); err != nil {
-			return nil, fmt.Errorf("%s: type %s: %w", dir, o.name, err)
+			return nil, fmt.Errorf("type %s: %w", o.name, err)
 		}
 		next := i + 1
-		if strings.HasSuffix(o.name, "List") {
-			next = len(order)
+		if i < len(r.lists) {
+			next = len(order) // behind all lists
 		}
 		for _, f := range o.fields {
 			of := f.typ[strings.LastIndex(f.typ, " ")+1:]
@@ -107,9 +117,6 @@ func readObjects(dir string) ([]object, error) {
 	}
 	return objects, nil
 }
-
-// A jsonReader knows the structs of a package.
-type jsonReader struct{ structs map[string]*ast.StructType }
 
 // fields reads the fields of a struct. Of what it embeds, the fields become its own,
 // but for the Head of lists, which the page describes once.
@@ -230,6 +237,7 @@ func (p *page) jsonObjects() (string, error) {
 		return "", err
 	}
 	var lists, others bytes.Buffer
+	described := map[string]bool{}
 	for _, o := range objects {
 		applet, isList := strings.CutSuffix(o.name, "List")
 		applet = strings.ToLower(applet)
@@ -241,11 +249,17 @@ func (p *page) jsonObjects() (string, error) {
 			if a, err := p.tables.applet(applet); err != nil || !a.has("json") {
 				return "", fmt.Errorf("there is a %s, and no option --json of ipsec %s", o.name, applet)
 			}
+			described[applet] = true
 			fmt.Fprintf(&lists, ".Ss ipsec %s\n%s", applet, paragraph(o.doc))
 			writeFields(&lists, o.fields)
 		default:
 			fmt.Fprintf(&others, ".Ss %s\n%s", o.name, paragraph(o.doc))
 			writeFields(&others, o.fields)
+		}
+	}
+	for name, a := range p.tables.applets {
+		if a.has("json") && !described[name] {
+			return "", fmt.Errorf("ipsec %s has an option --json, and lists.go of package output has nothing for it", name)
 		}
 	}
 	return ".Sh LISTS\n" + lists.String() + ".Sh OBJECTS\n" + others.String(), nil

@@ -7,11 +7,11 @@
 // SPIs are numbers. What is not there is left out, an empty list is []. A program
 // that reads version 1 of [Schema] goes on to work when fields are added.
 //
-// The page ipsec_json(5) is made from this package: from the types whose names end in
-// List, in the order of lists.go, and then from those that they are made of. The comment of a
-// type or a field is its text on the page, so it is written for readers of the page,
-// and a field has one type of JSON only. The options omitempty and omitzero mark the fields that
-// may be left out. The tag words names the algorithms whose words the page lists.
+// The page ipsec_json(5) is made from this package: from the types of lists.go, whose
+// names end in List, and then from those that they are made of. The comment of a type or
+// a field is its text on the page, so it is written for readers of the page, and a field
+// has one type of JSON only. The options omitempty and omitzero mark the fields that may
+// be left out. The tag words names the algorithms whose words the page lists.
 package output
 
 import (

@@ -52,8 +52,8 @@ type SA struct {
 
 	// Packets that the replay window refused.
 	ReplayErrors uint32 `json:"replay_errors,omitempty"`
-	// Those among them that were refused because an earlier security association with
-	// this key had received so far: recordings, or a peer that has begun again.
+	// Those of them whose sequence numbers an earlier security association with this key
+	// had passed: recordings, or packets of a peer that has begun again.
 	BelowMark uint32 `json:"below_mark,omitempty"`
 	// Packets whose authentication failed.
 	AuthenticationErrors uint32 `json:"authentication_errors,omitempty"`
@@ -67,7 +67,7 @@ type SA struct {
 
 	// Seconds since it was made.
 	AgeSeconds uint64 `json:"age_seconds"`
-	// Seconds since its first packet. Left out before.
+	// Seconds since its first packet. Left out before that.
 	UseSeconds *uint64 `json:"use_seconds,omitempty"`
 	// Seconds since its last packet. Left out before the first.
 	IdleSeconds *uint64 `json:"idle_seconds,omitempty"`
@@ -75,13 +75,14 @@ type SA struct {
 	Packets uint64 `json:"packets"`
 	// Bytes that it has processed.
 	Bytes uint64 `json:"bytes"`
-	// How far bytes is below zero, where it is 0. Only a KLIPS kernel counts so wrongly.
+	// How far the number of bytes is below zero; bytes is 0 then. Only a KLIPS kernel
+	// counts so.
 	BytesBelowZero uint64 `json:"bytes_below_zero,omitempty"`
 	// How many flows use it, which is always 1.
 	Allocations uint64 `json:"allocations"`
 	// Where one of these is passed, the state becomes dying.
 	SoftLimits *Limits `json:"soft_limits,omitempty"`
-	// Where one of these is passed, the security association goes.
+	// Where one of these is passed, the security association is removed.
 	HardLimits *Limits `json:"hard_limits,omitempty"`
 
 	// Bytes before compression, for comp SAs.
