@@ -3,6 +3,8 @@ package klips
 import (
 	"strconv"
 	"strings"
+
+	"github.com/klips-go/ipsec/klips/drop"
 )
 
 // A Device is a virtual device ipsecN and what it is attached to.
@@ -13,6 +15,9 @@ type Device struct {
 	AttMTU   int         `json:"attach_mtu"`         // of the physical device when attached, 0 when not
 	PhysMTU  int         `json:"physical_mtu"`       // of the physical device now, 0 when not attached
 	Stats    DeviceStats `json:"stats"`
+	// Drops counts the packets that went no further, both ways, by reason. It has some
+	// that KLIPS, and so Stats, does not count. Only stacks that know the reasons have it.
+	Drops drop.Counts `json:"drops,omitempty"`
 }
 
 // DeviceStats counts a device's packets as KLIPS does: Tx is packets routed

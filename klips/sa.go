@@ -4,6 +4,8 @@ import (
 	"math"
 	"net/netip"
 	"time"
+
+	"github.com/klips-go/ipsec/klips/drop"
 )
 
 // A Direction says which way an SA is meant to be used. It is decided once,
@@ -178,6 +180,9 @@ type SA struct {
 	// numbers could not be reserved in time.
 	BelowMark uint32 `json:"below_mark,omitempty"`
 	SeqWaits  uint32 `json:"seq_waits,omitempty"`
+	// Drops counts the packets whose way this SA ended, by reason. Only stacks that
+	// know the reasons have it.
+	Drops drop.Counts `json:"drops,omitempty"`
 
 	AuthKeyBits int    `json:"auth_key_bits,omitempty"`
 	AuthErrs    uint32 `json:"auth_errs,omitempty"`

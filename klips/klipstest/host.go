@@ -87,8 +87,9 @@ type device struct {
 	name  atomic.Pointer[string] // "": it is gone
 	down  bool                   // guarded by Host.mu
 	mtu   atomic.Int64
-	hops  [2]uint8           // TTL and hop limit; guarded by Host.mu
-	wires map[*wire]struct{} // those that are open; guarded by Host.mu
+	fail  func(p []byte) error // nil: it takes packets; guarded by Host.mu
+	hops  [2]uint8             // TTL and hop limit; guarded by Host.mu
+	wires map[*wire]struct{}   // those that are open; guarded by Host.mu
 }
 
 var _ engine.Host = (*Host)(nil)
@@ -171,6 +172,16 @@ func (h *Host) SetDeviceMTU(name string, mtu int) {
 	defer h.mu.Unlock()
 	if i := h.device(name); i >= 0 {
 		h.devices[i].mtu.Store(int64(mtu))
+	}
+}
+
+// Refuse makes a physical device ask refuse about each packet from now on, and not send
+// those that it returns an error for; with nil all are sent again.
+func (h *Host) Refuse(name string, refuse func(p []byte) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.device(name); i >= 0 {
+		h.devices[i].fail = refuse
 	}
 }
 
@@ -275,7 +286,9 @@ func (h *Host) Arrive(p []byte) { h.ArriveBy(1, p) }
 
 // ArriveBy lets a packet come in by the physical device of an index; they are
 // numbered from 1.
-func (h *Host) ArriveBy(index int, p []byte) { h.in.put(item{append([]byte(nil), p...), index}) }
+func (h *Host) ArriveBy(index int, p []byte) {
+	h.in.put(item{bytes: append([]byte(nil), p...), index: index})
+}
 
 // Settle returns when the stack has dealt with all packets that have arrived and
 // all that were routed into its devices.
@@ -402,8 +415,17 @@ func (w *wire) Close() error {
 	return nil
 }
 
-func (w *wire) Send(pkts []*packet.Buffer, _ func(*packet.Buffer, error)) {
+func (w *wire) Send(pkts []*packet.Buffer, fail func(*packet.Buffer, error)) {
+	w.host.mu.Lock()
+	refuse := w.dev.fail
+	w.host.mu.Unlock()
 	for _, b := range pkts {
+		if refuse != nil {
+			if err := refuse(b.Bytes()); err != nil {
+				fail(b, err)
+				continue
+			}
+		}
 		w.host.net.send(b.Bytes())
 	}
 }

@@ -20,11 +20,14 @@ type Link struct {
 	closed chan struct{}
 	close  sync.Once
 
-	mu      sync.Mutex
-	mtu     int
-	refusal error
-	kept    *engine.LeftLink // nil: it goes with Close
+	mu     sync.Mutex
+	mtu    int
+	refuse func() error
+	kept   *engine.LeftLink // nil: it goes with Close
 }
+
+// Break makes Read fail once, as with a packet that cannot be handed over.
+func (l *Link) Break(err error) { l.out.put(item{err: err}) }
 
 // Send routes a packet into the device.
 func (l *Link) Send(p []byte) { l.out.put(item{bytes: append([]byte(nil), p...)}) }
@@ -51,16 +54,21 @@ func (l *Link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if p.err != nil {
+		return 0, p.err
+	}
 	sizes[0] = copy(bufs[0][offset:], p.bytes)
 	return 1, nil
 }
 
 func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
 	l.mu.Lock()
-	err := l.refusal
+	refuse := l.refuse
 	l.mu.Unlock()
-	if err != nil {
-		return 0, err
+	if refuse != nil {
+		if err := refuse(); err != nil {
+			return 0, err
+		}
 	}
 	for i, b := range bufs {
 		select {
@@ -72,12 +80,12 @@ func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
 	return len(bufs), nil
 }
 
-// Refuse makes Write fail from now on, as when the device is down; with nil it
-// takes packets again.
-func (l *Link) Refuse(err error) {
+// Refuse makes Write ask refuse from now on, and fail with the error that it returns, as
+// when the device is down; with nil it takes packets again.
+func (l *Link) Refuse(refuse func() error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refusal = err
+	l.refuse = refuse
 }
 
 // MTU returns the device's MTU.
@@ -144,6 +152,7 @@ type queue struct {
 type item struct {
 	bytes []byte
 	index int
+	err   error // there is no packet, and this is why
 }
 
 func newQueue() *queue {

@@ -164,7 +164,7 @@ func (e *Engine) DeleteEroute(_ context.Context, s klips.Selector) error {
 	old, err := e.routes.Delete(s)
 	if old != nil {
 		once(&e.inherited, e.inherited.eroutes, s)
-		e.holds.take(old) // freed
+		e.holds.end(old)
 	}
 	return e.erouteDone("delete eroute", s, err)
 }
@@ -182,7 +182,7 @@ func (e *Engine) erouteDone(op string, s klips.Selector, err error) error {
 func (e *Engine) ClearEroutes(context.Context) error {
 	for _, old := range e.routes.Clear() {
 		once(&e.inherited, e.inherited.eroutes, old.Selector)
-		e.holds.take(old) // freed
+		e.holds.end(old)
 	}
 	if e.trace.on(klips.DebugEroute, allBits) {
 		e.trace.changed("eroute", "clear eroutes", nil)

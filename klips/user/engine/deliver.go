@@ -1,18 +1,19 @@
 package engine
 
 import (
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
 // deliver queues a packet for the device that it arrives on.
-func (w *inWorker) deliver(d *device, b *packet.Buffer, s *stats) {
+func (w *inWorker) deliver(d *device, b *packet.Buffer) {
+	s := &d.stats
 	h, ok := packet.ParseIP(b.Bytes())
 	if !ok || b.Off < linkOffset {
-		s.rxErrors.Add(1)
+		s.drop(drop.BadPacket, nil, &s.rxErrors)
 		return
 	}
 	n := uint64(h.Total - h.Len)
-	s.rxBytes.Add(n)
 	if len(w.pending[d.num]) == 0 {
 		w.touched = append(w.touched, d)
 		w.bytes[d.num] = 0
@@ -28,12 +29,11 @@ func (w *inWorker) flush() {
 		n := len(w.pending[d.num])
 		written, err := d.link.Write(w.pending[d.num], linkOffset)
 		w.pending[d.num] = w.pending[d.num][:0]
-		if err == nil {
-			continue
+		for range refused(written, err, n) {
+			d.stats.drop(drop.NotDelivered, nil, &d.stats.rxDropped)
 		}
-		d.stats.rxDropped.Add(uint64(refused(written, err, n)))
-		if written == 0 {
-			d.stats.rxBytes.Add(-w.bytes[d.num]) // they were counted as delivered
+		if err == nil || written > 0 {
+			d.stats.rxBytes.Add(w.bytes[d.num])
 		}
 	}
 	w.touched = w.touched[:0]

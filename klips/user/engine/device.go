@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
+	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
 // A device is one ipsecN. Its goroutine (out.go) runs from open to close,
@@ -50,6 +52,21 @@ type attachment struct {
 type stats struct {
 	txPackets, txBytes, txErrors, txDropped atomic.Uint64
 	rxPackets, rxBytes, rxErrors, rxDropped atomic.Uint64
+
+	drops drop.Counters // packets that went no further, by reason
+}
+
+// drop counts a packet that goes no further: why, for the SA that ended its way, too
+// (nil: none did), and in what KLIPS counts such packets as (nil: it does not count
+// them). Each such packet comes here, once.
+func (s *stats) drop(why drop.Reason, by *sadb.SA, klips *atomic.Uint64) {
+	s.drops.Add(why, 1)
+	if by != nil {
+		by.Drops.Add(why, 1)
+	}
+	if klips != nil {
+		klips.Add(1)
+	}
 }
 
 func (s *stats) read() klips.DeviceStats {
@@ -305,7 +322,7 @@ func (e *Engine) devices() []klips.Device {
 	defer e.devMu.Unlock()
 	var l []klips.Device
 	for _, d := range e.devicesLocked() {
-		v := klips.Device{Name: d.link.Name(), Stats: d.stats.read()}
+		v := klips.Device{Name: d.link.Name(), Stats: d.stats.read(), Drops: d.stats.drops.Read()}
 		if d.everAttached {
 			v.MTU, _ = d.link.MTU()
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user/clock"
@@ -72,6 +73,8 @@ type Engine struct {
 	// attached are the devices with a physical one, by number, for inbound
 	// packets to find theirs.
 	attached atomic.Pointer[[]*device]
+	// nobody counts what arrives and belongs to no device.
+	nobody stats
 
 	debugMu sync.Mutex // held by who changes the masks of trace
 	trace   trace
@@ -197,6 +200,10 @@ func (e *Engine) forget() {
 	e.keeper.close()
 	e.routes.Clear()
 }
+
+// Drops returns how many packets that belong to no device went no further, by reason;
+// nil: none.
+func (e *Engine) Drops() drop.Counts { return e.nobody.drops.Read() }
 
 // now is the engine's clock: nanoseconds since it started, at least 1.
 func (e *Engine) now() int64 { return int64(e.clock.Now().Sub(e.start)) + 1 }

@@ -9,5 +9,25 @@ func (e *Engine) SetSeq(id klips.SAID, last uint64) { e.sas.Lookup(id).Seq.Store
 // received; the SA has a replay window.
 func (e *Engine) SetReceived(id klips.SAID, last uint64) { e.sas.Lookup(id).Replay.Update(last) }
 
+// SetRemembered makes an SA one whose key has been used up to a number by an earlier SA.
+func (e *Engine) SetRemembered(id klips.SAID, last uint64) { e.sas.Lookup(id).Remembered = last }
+
+// SetLimit makes last the number up to which an SA may send at present.
+func (e *Engine) SetLimit(id klips.SAID, last uint64) { e.sas.Lookup(id).SetLimit(last) }
+
+// Kept returns how many packets are kept for %hold.
+func (e *Engine) Kept() (n int) {
+	e.holds.mu.Lock()
+	defer e.holds.mu.Unlock()
+	for _, h := range e.holds.byRoute {
+		for _, p := range []*heldPacket{h.first, h.last} {
+			if p != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Limit returns the number up to which an SA may send at present.
 func (e *Engine) Limit(id klips.SAID) uint64 { return e.sas.Lookup(id).Limit() }

@@ -33,8 +33,9 @@ func (e *Engine) HandOver() *handover.State {
 		return nil
 	}
 	for i, d := range devs {
-		s.Devices[i].Stats = d.stats.read()
+		s.Devices[i].Stats, s.Devices[i].Drops = d.stats.read(), d.stats.drops.Read()
 	}
+	s.Drops = e.Drops()
 	s.Now = e.now()
 	s.SAs = *e.sas.Save()
 	for i := range s.SAs.SAs { // listed as before, until the next packet
@@ -136,6 +137,7 @@ func (e *Engine) restore(s *handover.State) error {
 		}
 	}
 	e.restoreHolds(s, devs)
+	e.nobody.drops.Restore(s.Drops)
 	e.inherited.remember(sas, s.Eroutes)
 	for _, d := range devs {
 		e.startWorker(d)
@@ -170,6 +172,7 @@ func (e *Engine) restoreDevices(saved []handover.Device) (devs map[string]*devic
 		}
 		devs[s.Name] = d
 		d.stats.restore(s.Stats)
+		d.stats.drops.Restore(s.Drops)
 		d.everAttached, d.wanted, d.wantedIndex = s.EverAttached, s.Wanted, s.WantedIndex
 		if s.Attached {
 			_, err := e.attachLocked(d, s.Wanted, true)

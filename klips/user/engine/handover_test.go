@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
 	"github.com/klips-go/ipsec/klips/user/engine"
@@ -48,6 +49,7 @@ type view struct {
 	Debug   klips.Debug
 	Knobs   []klips.Knob
 	Holds   engine.HoldStats
+	Drops   drop.Counts
 }
 
 func viewOf(t *testing.T, e *engine.Engine) (v view) {
@@ -63,7 +65,7 @@ func viewOf(t *testing.T, e *engine.Engine) (v view) {
 	v.Eroutes, e2 = e.Eroutes(t.Context())
 	v.Devices, e3 = e.Devices(t.Context())
 	v.Debug, e4 = e.Debug(t.Context())
-	v.Knobs, v.Holds = e.Knobs(), e.Holds()
+	v.Knobs, v.Holds, v.Drops = e.Knobs(), e.Holds(), e.Drops()
 	for _, e := range []error{e1, e2, e3, e4} {
 		see(e)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/packet"
@@ -74,6 +75,13 @@ func (p *heldPacket) size() int64 {
 	return int64(len(p.bytes))
 }
 
+// drop counts a packet that was kept in vain; p may be nil. KLIPS counts nothing.
+func (p *heldPacket) drop(why drop.Reason) {
+	if p != nil {
+		p.dev.stats.drop(why, nil, nil)
+	}
+}
+
 // take removes what is held for an eroute and returns it in order.
 func (hs *holds) take(r *eroute.Entry) []*heldPacket {
 	hs.mu.Lock()
@@ -92,6 +100,13 @@ func (hs *holds) take(r *eroute.Entry) []*heldPacket {
 	return l
 }
 
+// end drops what is held for an eroute that has been deleted.
+func (hs *holds) end(r *eroute.Entry) {
+	for _, p := range hs.take(r) {
+		p.drop(drop.HoldEnded)
+	}
+}
+
 func (hs *holds) removeLocked(h *held) {
 	hs.memory.Add(-h.size())
 	delete(hs.byRoute, h.route)
@@ -99,14 +114,14 @@ func (hs *holds) removeLocked(h *held) {
 }
 
 // keepHoldLocked begins to keep packets for an eroute, and gives up the oldest if
-// they are too many.
-func (e *Engine) keepHoldLocked(h *held) {
+// they are too many. false: the engine is closing and keeps none.
+func (e *Engine) keepHoldLocked(h *held) bool {
 	hs := &e.holds
 	if hs.closed {
-		return
+		return false
 	}
 	for len(hs.byRoute) >= maxHolds {
-		e.giveUpLocked(hs.oldestLocked())
+		e.giveUpLocked(hs.oldestLocked(), drop.HoldFull)
 		hs.evicted.Add(1)
 	}
 	hs.memory.Add(h.size())
@@ -118,6 +133,7 @@ func (e *Engine) keepHoldLocked(h *held) {
 	if hs.timer == nil {
 		hs.timer = e.clock.AfterFunc(holdAge, e.expireHolds)
 	}
+	return true
 }
 
 func (hs *holds) oldestLocked() *held {
@@ -130,8 +146,10 @@ func (hs *holds) oldestLocked() *held {
 // giveUpLocked drops the packets that are kept for an eroute. The eroute goes if
 // a trap made it: the trap counts again, so the flow stays as closed as it was,
 // and its next packet asks key daemons once more.
-func (e *Engine) giveUpLocked(h *held) {
+func (e *Engine) giveUpLocked(h *held, why drop.Reason) {
 	e.holds.removeLocked(h)
+	h.first.drop(why)
+	h.last.drop(why)
 	switch {
 	case h.trap == 0:
 	case h.inPlace:
@@ -158,7 +176,7 @@ func (e *Engine) expireHolds() {
 			hs.timer = e.clock.AfterFunc(time.Duration(left), e.expireHolds)
 			return
 		}
-		e.giveUpLocked(h)
+		e.giveUpLocked(h, drop.HoldExpired)
 		hs.expired.Add(1)
 	}
 }
@@ -192,32 +210,37 @@ func (e *Engine) Holds() HoldStats {
 // hold keeps a packet that met %hold eroute r as its last. A packet that was the
 // last one is dropped. false: the eroute has been replaced meanwhile.
 func (w *outWorker) hold(b *packet.Buffer, r *eroute.Entry) bool {
-	ok, another := w.keepLast(b, r)
-	if another {
-		w.drop(Hold)
+	ok, why := w.keepLast(b, r)
+	if why != drop.None {
+		w.drop(why, nil)
 	}
 	return ok
 }
 
-func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok, another bool) {
+// keepLast returns why a packet is dropped: this one or the one that was the last.
+func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok bool, why drop.Reason) {
 	hs := &w.e.holds
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if w.e.routes.Get(r.Selector) != r {
-		return false, false
+		return false, drop.None
 	}
 	h := hs.byRoute[r]
 	if h == nil {
 		h = &held{route: r}
-		w.e.keepHoldLocked(h)
+		if !w.e.keepHoldLocked(h) {
+			return true, drop.HoldEnded
+		}
 	}
 	if w.e.room(int64(b.Len())) != nil {
-		return true, true // the last one stays
+		return true, drop.HoldFull // the last one stays
 	}
-	another = h.last != nil
+	if h.last != nil {
+		why = drop.ErouteHold
+	}
 	hs.memory.Add(int64(b.Len()) - h.last.size())
 	h.last = w.keep(b)
-	return true, another
+	return true, why
 }
 
 func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
@@ -226,9 +249,20 @@ func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
 
 // trap handles a packet that met %trap or %trapsubnet eroute r: key daemons are
 // asked for an SA, and if one was there to hear it, a %hold takes the packets
-// that follow and keeps this one. The packet counts as dropped either way.
+// that follow and keeps this one. The packet counts in tx_dropped either way.
 func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet, r *eroute.Entry) {
-	w.drop(Trap)
+	if !w.keepFirst(b, h, sel, r) {
+		w.drop(drop.ErouteTrap, nil)
+		return
+	}
+	w.d.stats.txDropped.Add(1)
+	if w.tracing {
+		w.outcome("kept", drop.ErouteTrap.String())
+	}
+}
+
+// keepFirst reports whether a packet that met a trap is kept as the first of a %hold.
+func (w *outWorker) keepFirst(b *packet.Buffer, h *packet.Header, sel *eroute.Packet, r *eroute.Entry) bool {
 	a := &Acquisition{Src: netip.AddrPortFrom(h.Src, 0), Dst: netip.AddrPortFrom(h.Dst, 0), Trap: r.Eroute()}
 	if r.Proto != 0 {
 		a.Proto = h.Proto
@@ -243,13 +277,13 @@ func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet,
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if w.e.routes.Get(r.Selector) != r {
-		return // another packet has made it a hold
+		return false // another packet has made it a hold
 	}
 	if w.e.room(erouteCost+int64(b.Len())) != nil {
-		return // nobody is asked where the answer could not be waited for
+		return false // nobody is asked where the answer could not be waited for
 	}
 	if !(*w.e.events.Load()).Acquire(a) {
-		return // nobody was told: the next packet tries again
+		return false // nobody was told: the next packet tries again
 	}
 	e := r.Eroute()
 	e.ID = klips.Magic(klips.SPIHold)
@@ -262,9 +296,11 @@ func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet,
 		old = r
 	}
 	// What has come meanwhile for these packets stays: it is newer than the trap.
-	if made := w.e.routes.Exchange(old, e); made != nil {
-		w.e.keepHoldLocked(&held{route: made, trap: r.ID.SPI, inPlace: old != nil, first: w.keep(b)})
+	made := w.e.routes.Exchange(old, e)
+	if made == nil {
+		return false
 	}
+	return w.e.keepHoldLocked(&held{route: made, trap: r.ID.SPI, inPlace: old != nil, first: w.keep(b)})
 }
 
 // hostPair is the selector of the hold that a packet which met trap r makes: its

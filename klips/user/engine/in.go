@@ -3,11 +3,11 @@ package engine
 import (
 	"errors"
 	"log/slog"
-	"math"
 	"os"
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/ah"
 	"github.com/klips-go/ipsec/klips/user/esp"
 	"github.com/klips-go/ipsec/klips/user/ipcomp"
@@ -28,9 +28,8 @@ type inWorker struct {
 	now     int64
 	// pending are the packets that came out, device by device, for one Write.
 	pending [klips.MaxDevices][][]byte
-	bytes   [klips.MaxDevices]uint64 // that pending counts in rx_bytes
+	bytes   [klips.MaxDevices]uint64 // that rx_bytes will count for pending
 	touched []*device
-	nobody  stats // counts what arrives by devices that no ipsecN is attached to
 	inflate *ipcomp.Decompressor
 	tracing bool // the debug log wants lines about packets
 }
@@ -67,14 +66,17 @@ func (w *inWorker) batch(n int) {
 	devs := *w.e.attached.Load()
 	for i := range n {
 		d := arrival(devs, w.ifindex[i])
-		s := &w.nobody
+		s := &w.e.nobody
 		if d != nil {
 			s = &d.stats
 		}
-		s.rxPackets.Add(1)
 		b := w.bufs[i]
-		if w.packet(b, s) && d != nil {
-			w.deliver(d, b, s)
+		switch delivered := w.packet(b, s); {
+		case !delivered:
+		case d == nil:
+			s.drop(drop.Detached, nil, nil)
+		default:
+			w.deliver(d, b)
 		}
 	}
 	w.flush()
@@ -91,7 +93,8 @@ func arrival(devs []*device, ifindex int) *device {
 	return nil
 }
 
-// A verdict is why a packet is not delivered.
+// A verdict is what becomes of a packet, and where KLIPS counts it if it goes no
+// further. [inPacket.because] notes why.
 type verdict uint8
 
 const (
@@ -100,12 +103,18 @@ const (
 	dropped          // rx_dropped
 	failed           // rx_errors
 	vanished         // rx_packets alone
-	ignored          // not for us: counted nowhere
+	ignored          // nowhere, not even in rx_packets: it may be for others
 )
 
-// because notes why a packet is not delivered.
-func (c *inPacket) because(why Reason, v verdict) verdict {
-	c.why = why
+// because is the verdict about a packet that goes no further, for the sake of the SA
+// whose layer it has come to, if there is one.
+func (c *inPacket) because(why drop.Reason, v verdict) verdict {
+	return c.refusedBy(c.last, why, v)
+}
+
+// refusedBy is because for the sake of another SA.
+func (c *inPacket) refusedBy(sa *sadb.SA, why drop.Reason, v verdict) verdict {
+	c.why, c.by = why, sa
 	return v
 }
 
@@ -115,15 +124,15 @@ func (c *inPacket) because(why Reason, v verdict) verdict {
 func (c *inPacket) bad(err error) verdict {
 	switch {
 	case errors.Is(err, esp.ErrRunt):
-		return c.because(BadPacket, dropped)
+		return c.because(drop.BadPacket, dropped)
 	case errors.Is(err, esp.ErrPadding):
-		return c.because(BadPacket, vanished)
+		return c.because(drop.BadPadding, vanished)
 	}
-	return c.because(BadPacket, failed)
+	return c.because(drop.BadPacket, failed)
 }
 
-// packet takes the layers off one packet and reports whether what is left is to
-// be delivered.
+// packet takes the layers off one packet, counts it in s, and reports whether what is
+// left is to be delivered.
 func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
 	c := inPacket{b: b, check: w.e.knobs.checkIn.on()}
 	v := again
@@ -132,16 +141,24 @@ func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
 			break
 		}
 	}
+	if v == again { // too many layers
+		v = c.because(drop.Nesting, dropped)
+	}
+	if v != ignored {
+		s.rxPackets.Add(1)
+	}
 	switch v {
-	case again: // too many layers
-		c.why = Nesting
-		fallthrough
 	case dropped:
-		s.rxDropped.Add(1)
+		s.drop(c.why, c.by, &s.rxDropped)
 	case failed:
-		s.rxErrors.Add(1)
+		s.drop(c.why, c.by, &s.rxErrors)
+	case vanished:
+		s.drop(c.why, c.by, nil)
 	case ignored:
-		s.rxPackets.Add(math.MaxUint64) // it was counted
+		if c.why == drop.NotESP {
+			s = &w.e.nobody // whichever device it came by
+		}
+		s.drop(c.why, c.by, nil)
 	}
 	if w.tracing {
 		w.outcome(&c, v)
@@ -181,10 +198,13 @@ type inPacket struct {
 	begun bool       // a first SA was found; chain counts
 	check bool       // inbound_policy_check
 	natt  klips.NATTType
-	port  uint16   // source port of the UDP header that was taken off
-	last  *sadb.SA // the SA of the layer taken off last
+	// Ports of the UDP header that was taken off.
+	port, toPort uint16
+	last         *sadb.SA // the SA of the layer taken off last, or of the one in front
 
-	why Reason // it is not delivered
+	// Of a packet that goes no further:
+	why drop.Reason
+	by  *sadb.SA // whose way it ends; nil: no SA's
 
 	// Of the layer in front:
 	first   bool // it is the outermost
@@ -196,11 +216,11 @@ type inPacket struct {
 func (w *inWorker) layer(c *inPacket) verdict {
 	var ok bool
 	if c.h, ok = packet.ParseIP(c.b.Bytes()); !ok {
-		return c.because(BadPacket, failed)
+		return c.because(drop.BadPacket, failed)
 	}
 	c.b.End = c.b.Off + c.h.Total
 	if !c.begun && c.h.Proto == packet.ProtoUDP && !c.decapUDP() {
-		return c.because(NotESP, ignored)
+		return c.because(drop.NotESP, ignored)
 	}
 	switch c.h.Proto {
 	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp:
@@ -259,11 +279,11 @@ func (w *inWorker) secured(c *inPacket) verdict {
 	case klips.ProtoAH:
 		spi, seq, err = ah.ParseHeader(c.b, &c.h)
 		if err == nil && c.b.Bytes()[c.h.Len+1] < minAHLength {
-			return c.because(BadPacket, failed)
+			return c.because(drop.BadPacket, failed)
 		}
 	default:
 		if !c.begun {
-			return c.because(NotInner, dropped) // never outermost
+			return c.because(drop.WrongOrder, dropped) // never outermost
 		}
 		var cpi uint16
 		_, _, cpi, err = ipcomp.ParseHeader(c.b, &c.h)
@@ -276,31 +296,35 @@ func (w *inWorker) secured(c *inPacket) verdict {
 	c.first = !c.begun
 	sa := w.find(c, id)
 	if sa == nil {
-		if c.natt != klips.NATTNone && c.first {
-			return c.because(NotESP, ignored) // IKE on port 500 looks the same
-		}
+		why, v := drop.WrongOrder, dropped
 		if w.e.sas.Lookup(id) == nil {
-			return c.because(NoSA, dropped)
+			why = drop.NoSA
 		}
-		return c.because(NotInner, dropped)
+		if c.natt != klips.NATTNone && c.first {
+			v = ignored
+			if c.toPort == ikePort {
+				why = drop.NotESP // IKE looks the same there
+			}
+		}
+		return c.because(why, v)
 	}
 	c.last = sa
 	if st := sa.State(); st != klips.Mature && st != klips.Dying {
-		return c.because(NotUsable, dropped)
+		return c.because(drop.NotUsable, dropped)
 	}
 	var elsewhere bool
 	elsewhere, c.moved = c.locate(sa)
 	c.refused = c.check && elsewhere
 	if c.refused && !c.moved {
-		return c.because(WrongSource, dropped)
+		return c.because(drop.WrongSource, dropped)
 	}
 	if c.check && c.first && sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != c.natt {
-		return c.because(WrongEncapsulation, dropped)
+		return c.because(drop.WrongUDP, dropped)
 	}
 	hard, soft, _ := sa.Expired(w.now)
 	if hard {
 		w.e.expire(sa)
-		return c.because(Expired, dropped)
+		return c.because(drop.Expired, dropped)
 	}
 	if soft {
 		w.e.soften(sa)
@@ -315,10 +339,14 @@ func (w *inWorker) secured(c *inPacket) verdict {
 	}
 	h, ok := packet.ParseIP(c.b.Bytes())
 	if !ok {
-		return c.because(BadPacket, failed)
+		return c.because(drop.BadPacket, failed)
 	}
 	if c.check && len(c.chain) > 0 && !mayFollow(h.Proto, c.chain) {
-		return c.because(NotInner, dropped) // incomplete policy
+		why := drop.WrongOrder
+		if hasTunnel(c.chain) {
+			why = drop.NoTunnel
+		}
+		return c.because(why, dropped) // incomplete policy
 	}
 	if sa.ID.Proto == klips.ProtoComp {
 		sa.Uncompressed.Add(uint64(h.Total))
@@ -355,16 +383,16 @@ func mayFollow(p uint8, chain []*sadb.SA) bool {
 func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	if sa.ID.Proto == klips.ProtoComp {
 		if w.inflate.Decompress(c.b, &c.h, uint16(sa.ID.SPI), klips.DeviceMTU) != nil {
-			return c.because(BadPacket, failed)
+			return c.because(drop.BadPacket, failed)
 		}
 		return again
 	}
 	st, err := stateOf(sa, inboundWorker)
 	if err != nil {
-		return c.because(Failed, failed)
+		return c.because(drop.Failed, failed)
 	}
 	if c.refused && !st.espIn.Authenticated() {
-		return c.because(WrongSource, dropped)
+		return c.because(drop.WrongSource, dropped)
 	}
 	window := sa.Replay.Size() > 0 && (sa.ID.Proto == klips.ProtoAH || st.espIn.Authenticated())
 	seq := uint64(low)
@@ -373,10 +401,11 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	}
 	if window && !sa.Replay.Check(seq) {
 		sa.ReplayErrs.Add(1)
-		if seq <= sa.Remembered {
+		why := notNew(sa, seq)
+		if why == drop.BelowMark {
 			w.belowMark(sa)
 		}
-		return c.because(Replay, dropped)
+		return c.because(why, dropped)
 	}
 	if sa.ID.Proto == klips.ProtoAH {
 		err = st.ahIn.Verify(c.b, &c.h, seq)
@@ -388,20 +417,21 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 		sa.AuthErrs.Add(1)
 		if sa.ESN && sa.Remembered != 0 && sa.Replay.Last() == sa.Remembered {
 			w.belowMark(sa) // a low number is taken for one of the next 2³²
+			return c.because(drop.BelowMark, dropped)
 		}
-		return c.because(BadICV, dropped)
+		return c.because(drop.BadICV, dropped)
 	case err != nil:
 		return c.bad(err)
 	}
 	if window && !sa.Replay.Update(seq) {
 		sa.ReplayErrs.Add(1)
-		return c.because(Replay, dropped)
+		return c.because(notNew(sa, seq), dropped)
 	}
 	if c.inUDP(sa) && st.espIn.Authenticated() {
 		w.follow(c, sa, &st.mapping)
 	}
 	if c.refused {
-		return c.because(WrongSource, dropped) // only an UPDATE lets it in
+		return c.because(drop.WrongSource, dropped) // only an UPDATE lets it in
 	}
 	padBad := false
 	if sa.ID.Proto == klips.ProtoAH {
@@ -418,6 +448,17 @@ func (w *inWorker) open(c *inPacket, sa *sadb.SA, low uint32) verdict {
 	return again
 }
 
+// notNew is why the window of an SA does not take a number.
+func notNew(sa *sadb.SA, seq uint64) drop.Reason {
+	switch {
+	case sa.Remembered != 0 && seq <= sa.Remembered:
+		return drop.BelowMark
+	case sa.Replay.TooOld(seq):
+		return drop.TooOld
+	}
+	return drop.Replayed
+}
+
 // belowMark counts a packet that is refused since an earlier SA with this key has
 // received so far. The first time, it is told.
 func (w *inWorker) belowMark(sa *sadb.SA) {
@@ -430,7 +471,7 @@ func (w *inWorker) belowMark(sa *sadb.SA) {
 // header that the group's tun SA demands, or the packet itself.
 func (w *inWorker) revealed(c *inPacket) verdict {
 	if !c.begun {
-		return c.because(NotInner, dropped)
+		return c.because(drop.WrongOrder, dropped)
 	}
 	c.skipComp()
 	if len(c.chain) == 0 {
@@ -442,27 +483,30 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 	sa := c.chain[0]
 	if sa.ID.Proto != klips.ProtoTun {
 		if c.check {
-			return c.because(NotInner, dropped) // a layer is missing
+			return c.because(drop.WrongOrder, dropped) // a layer is missing
 		}
 		return deliver
 	}
 	if c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6 {
-		return c.because(NoTunnel, dropped)
+		return c.refusedBy(sa, drop.NoTunnel, dropped)
 	}
 	if c.check && (c.h.Dst != sa.ID.Dst || sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src) {
-		return c.because(NoTunnel, dropped)
+		return c.refusedBy(sa, drop.NoTunnel, dropped)
 	}
 	sa.Count(uint64(c.h.Total-c.h.Len), w.now)
 	if ipip.Decap(c.b, &c.h) != nil {
-		return c.because(BadPacket, vanished)
+		return c.because(drop.BadPacket, vanished)
 	}
 	h, ok := packet.ParseIP(c.b.Bytes())
 	if !ok {
-		return c.because(BadPacket, vanished)
+		return c.because(drop.BadPacket, vanished)
 	}
 	c.natt = klips.NATTNone // what is inside did not come through the NAT
-	if c.check && (w.unknown(sa) || !admits(sa, c.b.Bytes(), &h)) {
-		return c.because(Policy, dropped)
+	if c.check && w.unknown(sa) {
+		return c.refusedBy(sa, drop.NoPolicy, dropped)
+	}
+	if c.check && !admits(sa, c.b.Bytes(), &h) {
+		return c.refusedBy(sa, drop.Policy, dropped)
 	}
 	c.chain = c.chain[1:]
 	if len(c.chain) == 0 {
@@ -477,8 +521,8 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 // transported decides about a packet that has come out of a group whose innermost
 // SA is in transport mode.
 func (w *inWorker) transported(c *inPacket) verdict {
-	if c.check && w.unknown(c.whole[len(c.whole)-1]) {
-		return c.because(Policy, dropped)
+	if sa := c.whole[len(c.whole)-1]; c.check && w.unknown(sa) {
+		return c.refusedBy(sa, drop.NoPolicy, dropped)
 	}
 	return w.admitted(c)
 }
@@ -492,7 +536,7 @@ func (w *inWorker) admitted(c *inPacket) verdict {
 	}
 	for _, sa := range c.whole {
 		if sa.ID.Proto != klips.ProtoTun && !admits(sa, c.b.Bytes(), &c.h) {
-			return c.because(Policy, dropped)
+			return c.refusedBy(sa, drop.Policy, dropped)
 		}
 	}
 	return deliver

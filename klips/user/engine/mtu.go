@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
@@ -27,8 +28,12 @@ const minMTU6 = 1280
 func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
 	mtu := w.att.wire.MTU()
 	front, behind, ok := w.overhead(h, chain)
-	if !ok || h.Total+front+behind > packet.MaxSize {
-		w.error(TooBig)
+	if !ok {
+		w.error(drop.Failed, chain[0])
+		return false
+	}
+	if h.Total+front+behind > packet.MaxSize {
+		w.error(drop.TooBig, chain[0])
 		return false
 	}
 	eff := mtu
@@ -49,7 +54,7 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) b
 	}
 	w.icmp.tooBig(w.e, b.Bytes(), h, eff)
 	if h.Version == 6 {
-		w.error(TooBig)
+		w.error(drop.TooBig, chain[0])
 		return false
 	}
 	return true

@@ -45,7 +45,7 @@ func (c *inPacket) decapUDP() bool {
 		return false
 	}
 	p := c.b.Bytes()
-	c.port = binary.BigEndian.Uint16(p[c.h.Len:])
+	c.port, c.toPort = binary.BigEndian.Uint16(p[c.h.Len:]), binary.BigEndian.Uint16(p[c.h.Len+2:])
 	data := p[c.h.Len+8:]
 	skip := 8
 	switch {

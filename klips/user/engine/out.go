@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
@@ -31,8 +32,11 @@ type outWorker struct {
 	ready []*packet.Buffer // finished, to be sent with one call
 	att   *attachment      // of the batch under way
 	now   int64
-	fail  func(b *packet.Buffer, err error)
 	icmp  icmpWriter
+
+	// fail notes that the wire has not taken a packet of a call of Send.
+	fail   func(b *packet.Buffer, err error)
+	failed int // how many of that call
 
 	// tracing is whether the debug log wants lines about packets; then first is
 	// the header that the packet at hand was read with.
@@ -53,10 +57,9 @@ func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 		w.views[i] = w.bufs[i].B[:packet.Headroom+math.MaxUint16]
 	}
 	w.fail = func(_ *packet.Buffer, err error) {
-		d.stats.txErrors.Add(1)
-		d.stats.txPackets.Add(math.MaxUint64) // it was counted as sent
+		w.failed++
 		if w.tracing {
-			w.outcome("not sent", Refused, slog.String("error", err.Error()))
+			w.outcome("not sent", drop.NotSent.String(), slog.String("error", err.Error()))
 		}
 	}
 	w.icmp.link = d.link
@@ -73,6 +76,9 @@ func (w *outWorker) run() {
 			}
 			return
 		}
+		if err != nil {
+			w.d.stats.drop(drop.NotRead, nil, nil)
+		}
 		if n > 0 {
 			w.batch(n)
 		}
@@ -83,11 +89,13 @@ func (w *outWorker) run() {
 func (w *outWorker) batch(n int) {
 	w.att = w.d.att.Load()
 	if w.att == nil {
-		return // KLIPS counts nothing here
+		w.detached(n)
+		return
 	}
 	w.att.mu.Lock()
 	defer w.att.mu.Unlock()
 	if w.att.retired {
+		w.detached(n)
 		return
 	}
 	w.now = w.e.now()
@@ -100,38 +108,55 @@ func (w *outWorker) batch(n int) {
 	w.flush()
 }
 
+// detached drops n packets of a device that is attached to none; KLIPS does not count
+// them.
+func (w *outWorker) detached(n int) {
+	for range n {
+		w.d.stats.drop(drop.Detached, nil, nil)
+	}
+}
+
+// flush sends what is ready and counts it.
 func (w *outWorker) flush() {
-	if len(w.ready) > 0 {
-		w.att.wire.Send(w.ready, w.fail)
-		w.ready = w.ready[:0]
+	if len(w.ready) == 0 {
+		return
 	}
+	w.failed = 0
+	w.att.wire.Send(w.ready, w.fail)
+	w.d.stats.txPackets.Add(uint64(len(w.ready) - w.failed))
+	for range w.failed {
+		w.d.stats.drop(drop.NotSent, nil, &w.d.stats.txErrors)
+	}
+	w.ready = w.ready[:0]
 }
 
-// drop counts a packet that is dropped for a rule's sake.
-func (w *outWorker) drop(why Reason) {
-	w.d.stats.txDropped.Add(1)
+// drop counts a packet that is dropped for a rule's sake, or that of an SA (nil: of
+// none).
+func (w *outWorker) drop(why drop.Reason, sa *sadb.SA) {
+	w.d.stats.drop(why, sa, &w.d.stats.txDropped)
 	if w.tracing {
-		w.outcome("dropped", why)
+		w.outcome("dropped", why.String())
 	}
 }
 
-// error counts a packet that cannot be sent.
-func (w *outWorker) error(why Reason) {
-	w.d.stats.txErrors.Add(1)
+// error counts a packet that cannot be sent, for the sake of an SA (nil: of none).
+func (w *outWorker) error(why drop.Reason, sa *sadb.SA) {
+	w.d.stats.drop(why, sa, &w.d.stats.txErrors)
 	if w.tracing {
-		w.outcome("not sent", why)
+		w.outcome("not sent", why.String())
 	}
 }
 
-// outcome writes into the debug log what becomes of the packet at hand.
-func (w *outWorker) outcome(what string, why Reason, attrs ...slog.Attr) {
+// outcome writes into the debug log what becomes of the packet at hand, and why, if
+// there is something to say.
+func (w *outWorker) outcome(what, why string, attrs ...slog.Attr) {
 	t := &w.e.trace
 	if !t.on(klips.DebugTunnel, debugXmit) {
 		return
 	}
 	attrs = append([]slog.Attr{slog.String("device", w.d.link.Name()), flow(&w.first)}, attrs...)
-	if why != None {
-		attrs = append(attrs, slog.String("why", why.String()))
+	if why != "" {
+		attrs = append(attrs, slog.String("why", why))
 	}
 	t.line("tunnel", what, attrs...)
 }
@@ -171,12 +196,16 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		w.first = h
 	}
 	if !ok {
-		w.error(BadPacket)
+		w.error(drop.BadPacket, nil)
 		return
 	}
 	b.End = b.Off + h.Total
-	if h.Options || h.TTL == 0 {
-		w.drop(Options)
+	switch {
+	case h.Options:
+		w.drop(drop.IPOptions, nil)
+		return
+	case h.TTL == 0:
+		w.drop(drop.TTL, nil)
 		return
 	}
 	sel := selector(b.Bytes(), &h)
@@ -185,11 +214,11 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		w.searched(&sel, r)
 	}
 	if w.bypasses(&h, &sel, r) {
-		w.send(b, false, OwnTraffic) // in pieces, whatever it says: IKE messages are long
+		w.send(b, false, nil, ownTraffic) // in pieces, whatever it says: IKE messages are long
 		return
 	}
 	if r == nil {
-		w.drop(NoEroute)
+		w.drop(drop.NoEroute, nil)
 		return
 	}
 	w.count(r)
@@ -199,12 +228,12 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	}
 	switch r.ID.SPI {
 	case klips.SPIPass:
-		w.send(b, h.DF, Pass)
+		w.send(b, h.DF, nil, passed)
 	case klips.SPIDrop:
-		w.drop(Drop)
+		w.drop(drop.ErouteDrop, nil)
 	case klips.SPIReject:
 		w.icmp.reject(w.e, b.Bytes(), &h)
-		w.drop(Reject)
+		w.drop(drop.ErouteReject, nil)
 	case klips.SPIHold:
 		if !w.hold(b, r) {
 			w.packet(b) // once more, with what has come in its place
@@ -212,8 +241,9 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	case klips.SPITrap, klips.SPITrapSubnet:
 		w.trap(b, &h, &sel, r)
 	default: // KLIPS counts nothing here
+		w.d.stats.drop(drop.ErouteUnknown, nil, nil)
 		if w.tracing {
-			w.outcome("dropped", UnknownWord)
+			w.outcome("dropped", drop.ErouteUnknown.String())
 		}
 	}
 }
@@ -239,10 +269,11 @@ func (w *outWorker) bypasses(h *packet.Header, sel *eroute.Packet, r *eroute.Ent
 // protect sends a packet through the group that eroute r names, and once more
 // where the result meets an eroute to another gateway.
 func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry) {
+	var sa *sadb.SA
 	for range maxNesting {
-		sa := w.e.sas.Lookup(r.ID)
+		sa = w.e.sas.Lookup(r.ID)
 		if sa == nil {
-			w.drop(NoSA)
+			w.drop(drop.NoSA, nil)
 			return
 		}
 		chain := sa.Chain()
@@ -255,7 +286,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 		}
 		var ok bool
 		if *h, ok = packet.ParseIP(b.Bytes()); !ok {
-			w.error(Failed)
+			w.error(drop.Failed, chain[len(chain)-1])
 			return
 		}
 		sel := selector(b.Bytes(), h)
@@ -273,29 +304,30 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 		}
 		r = next
 	}
-	w.error(Nesting)
+	w.error(drop.Nesting, sa)
 }
 
 // usable checks every SA of a group before the first transform.
 func (w *outWorker) usable(chain []*sadb.SA) bool {
 	for _, sa := range chain {
 		if s := sa.State(); s != klips.Mature && s != klips.Dying {
-			w.error(NotUsable)
+			w.error(drop.NotUsable, sa)
 			return false
 		}
 		hard, soft, _ := sa.Expired(w.now)
-		if !hard && sa.Exhausted() {
-			hard = true // RFC 4303 section 3.3.3: the number must not cycle
+		why := drop.Expired
+		if !hard && sa.Exhausted() { // RFC 4303 section 3.3.3: the number must not cycle
+			hard, why = true, drop.NoNumbers
 		}
 		if hard {
 			w.e.expire(sa)
-			w.error(Expired)
+			w.error(why, sa)
 			return false
 		}
 		if sa.AtLimit() {
 			w.e.keeper.wake()
 			sa.SeqWaits.Add(1)
-			w.error(Unreserved)
+			w.error(drop.NotReserved, sa)
 			return false
 		}
 		if soft {
@@ -313,7 +345,11 @@ func (w *outWorker) apply(b *packet.Buffer, chain []*sadb.SA) bool {
 			w.e.trace.transformed("out", sa, sa.Seq.Load(), err)
 		}
 		if err != nil {
-			w.error(Failed)
+			why := drop.Failed
+			if errors.Is(err, errSeq) {
+				why = drop.NoNumbers
+			}
+			w.error(why, sa)
 			return false
 		}
 	}
@@ -391,38 +427,44 @@ func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	for _, sa := range chain {
 		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
 			if !encapUDP(b, h, sa.NATT) {
-				w.error(Failed)
+				w.error(drop.TooBig, sa)
 				return
 			}
 			sa.Data.(*states).follow(w.d, h.Src)
 			break
 		}
 	}
-	w.send(b, h.Version == 4 && h.DF, None)
+	w.send(b, h.Version == 4 && h.DF, chain[len(chain)-1], "")
 }
 
-// sent counts a packet of n bytes that is sent.
-func (w *outWorker) sent(n int, clear Reason) {
-	w.d.stats.txPackets.Add(1)
+// Why a packet goes in clear, for the debug log.
+const (
+	ownTraffic = "the host's own ESP, AH or IKE"
+	passed     = "eroute to %pass"
+)
+
+// sending writes into the debug log that a packet of n bytes is sent.
+func (w *outWorker) sending(n int, clear string) {
 	if !w.tracing {
 		return
 	}
 	what := "sent protected"
-	if clear != None {
+	if clear != "" {
 		what = "sent in clear"
 	}
 	w.outcome(what, clear, slog.Int("length", n))
 }
 
-// send queues a finished packet, in pieces if the device takes no longer ones.
-// A packet in clear or in transport mode that says Don't Fragment is reported
-// to its sender instead. clear is why a packet goes in clear, None for others.
-func (w *outWorker) send(b *packet.Buffer, df bool, clear Reason) {
+// send queues a finished packet, or sends it in pieces if the device takes no longer
+// ones. A packet in clear or in transport mode that says Don't Fragment is reported
+// to its sender instead. sa is the outermost SA that it went through, nil for a packet
+// in clear, and clear why it goes in clear, "" for others.
+func (w *outWorker) send(b *packet.Buffer, df bool, sa *sadb.SA, clear string) {
 	p := b.Bytes()
 	mtu := w.att.wire.MTU()
 	w.d.stats.txBytes.Add(uint64(len(p)))
 	if len(p) <= mtu {
-		w.sent(len(p), clear)
+		w.sending(len(p), clear)
 		w.ready = append(w.ready, b)
 		if len(w.ready) == cap(w.ready) {
 			w.flush()
@@ -434,13 +476,21 @@ func (w *outWorker) send(b *packet.Buffer, df bool, clear Reason) {
 		w.icmp.tooBig(w.e, p, &h, mtu)
 	}
 	if df || !ok {
-		w.error(TooBig)
+		w.error(drop.TooBig, sa)
 		return
 	}
-	w.sent(len(p), clear)
-	w.flush() // fragments are made in place, one after the other
+	w.sending(len(p), clear)
+	w.flush()
+	w.failed = 0
+	// Pieces are made in place, one after the other.
 	fragment(b, &h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
 		w.ready = append(w.ready, f)
-		w.flush()
+		w.att.wire.Send(w.ready, w.fail)
+		w.ready = w.ready[:0]
 	})
+	if w.failed > 0 { // without one of its pieces the rest is of no use
+		w.d.stats.drop(drop.NotSent, sa, &w.d.stats.txErrors)
+		return
+	}
+	w.d.stats.txPackets.Add(1)
 }

@@ -216,6 +216,7 @@ func TestGroups(t *testing.T) {
 					}
 				}
 				checkWire(t, p.net.Sent()[len(p.net.Sent())-1], src, dst, g.wire, f.outer)
+				p.ha.Settle()
 				if s := p.stats(p.a); s.TxPackets != 7 || s.TxErrors+s.TxDropped != 0 {
 					t.Errorf("sender counts %+v", s)
 				}

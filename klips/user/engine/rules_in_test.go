@@ -463,7 +463,7 @@ func TestRefusedByDevice(t *testing.T) {
 	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", klips.SAID{Dst: gwB4, SPI: 0x1000, Proto: klips.ProtoTun}, klips.ErouteAdd)
 	sent, _ := p.out(ip(inA4, inB4, 253, 100), ip(inA4, inB4, 253, 100), ip(inA4, inB4, 253, 100))
 	p.in(sent[0])
-	p.hb.Link("ipsec0").Refuse(syscall.EIO)
+	p.hb.Link("ipsec0").Refuse(func() error { return syscall.EIO })
 	p.in(sent[1])
 	p.hb.Link("ipsec0").Refuse(nil)
 	if got := p.in(sent[2]); len(got) != 1 {

@@ -20,11 +20,14 @@ import (
 func (p *pair) out(pkts ...[]byte) (sent, back [][]byte) {
 	p.t.Helper()
 	link := p.ha.Link("ipsec0")
-	n := len(p.net.Sent())
+	n, ends := len(p.net.Sent()), p.ends(p.a)
 	for _, b := range pkts {
 		link.Send(b)
 	}
 	p.ha.Settle()
+	if ends = p.ends(p.a) - ends; ends != len(pkts) {
+		p.t.Errorf("%d packets were routed into ipsec0, and what became of %d is counted", len(pkts), ends)
+	}
 	for len(link.Arrived()) > 0 {
 		back = append(back, <-link.Arrived())
 	}
@@ -34,10 +37,28 @@ func (p *pair) out(pkts ...[]byte) (sent, back [][]byte) {
 // in lets packets arrive at B and returns what it delivers.
 func (p *pair) in(pkts ...[]byte) (got [][]byte) {
 	p.t.Helper()
+	p.hb.Settle()
+	before, ends := len(p.hb.Link("ipsec0").Arrived()), p.ends(p.b)
 	for _, b := range pkts {
 		p.hb.Arrive(b)
 	}
-	return p.delivered()
+	got = p.delivered()
+	if ends = p.ends(p.b) - ends; ends+len(got)-before != len(pkts) {
+		p.t.Errorf("%d packets arrived, %d were delivered, and what became of %d others is counted", len(pkts), len(got)-before, ends)
+	}
+	return got
+}
+
+// ends is how many packets have come to an end in a stack, other than on a virtual
+// device: they were sent, are kept, or were dropped for a reason.
+func (p *pair) ends(e *engine.Engine) int {
+	n := e.Drops().Total()
+	l, err := e.Devices(p.t.Context())
+	p.must(err)
+	for _, d := range l {
+		n += d.Stats.TxPackets + d.Drops.Total()
+	}
+	return int(n) + e.Kept()
 }
 
 func (p *pair) delivered() (got [][]byte) {

@@ -88,7 +88,7 @@ func TestDebugAreas(t *testing.T) {
 		}},
 		{klips.DebugTunnel, []string{
 			`msg="sent protected" area=tunnel device=ipsec0 src=10.1.0.5 dst=10.2.0.5 proto=253 bytes=60 length=96`,
-			`msg=dropped area=tunnel device=ipsec0 src=10.1.0.5 dst=10.1.0.5 proto=253 bytes=60 why="no eroute"`,
+			`msg=dropped area=tunnel device=ipsec0 src=10.1.0.5 dst=10.1.0.5 proto=253 bytes=60 why=no-eroute`,
 			`msg=attach area=tunnel device="ipsec1 to eth0"`,
 			`msg=detach area=tunnel device=ipsec1`,
 		}},
@@ -102,7 +102,7 @@ func TestDebugAreas(t *testing.T) {
 		}},
 		{klips.DebugESP, []string{`msg=out area=esp said=esp0x1001@192.0.2.2 seq=1`}},
 		{klips.DebugRcv, []string{
-			`msg=dropped area=rcv src=192.0.2.2 dst=192.0.2.1 proto=50 bytes=60 why="no such SA"`,
+			`msg=dropped area=rcv src=192.0.2.2 dst=192.0.2.1 proto=50 bytes=60 why=no-sa`,
 		}},
 		{klips.DebugAH, nil}, {klips.DebugIPComp, nil}, {klips.DebugNetlink, nil}, {klips.DebugVerbose, nil},
 	} {

@@ -10,10 +10,11 @@ import (
 // A codec goes through fields in their order and counts how long they are, writes
 // them, or reads them. After an error it does nothing any more.
 type codec struct {
-	mode mode
-	size int    // counting: bytes so far
-	b    []byte // what is left to write into, or to read
-	err  error
+	mode    mode
+	version uint64 // of what is read or written
+	size    int    // counting: bytes so far
+	b       []byte // what is left to write into, or to read
+	err     error
 }
 
 type mode uint8

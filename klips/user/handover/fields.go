@@ -1,13 +1,23 @@
 package handover
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/replay"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
 // version is counted up with each change of the fields below, or of their order.
-const version = 1
+const version = 2
+
+// oldest is the oldest version that can be read.
+const oldest = 1
+
+// Versions in which fields were added.
+const withDrops = 2
 
 func (c *codec) state(s *State) {
 	num(c, &s.Now)
@@ -32,6 +42,9 @@ func (c *codec) state(s *State) {
 	list(c, &s.Holds, c.hold)
 	nums(c, &s.Expired, &s.Evicted)
 	list(c, &s.Devices, c.device)
+	if c.version >= withDrops {
+		c.counts(&s.Drops)
+	}
 }
 
 func (c *codec) said(id *klips.SAID) {
@@ -67,6 +80,11 @@ func (c *codec) sa(s *sadb.Saved) {
 	num(c, &s.Seq)
 	c.window(&s.Replay)
 	num(c, &s.KeyRank)
+	if c.version >= withDrops {
+		nums(c, &s.BelowMark, &s.SeqWaits)
+		nums(c, &s.Began, &s.Remembered)
+		c.counts(&s.Drops)
+	}
 }
 
 func (c *codec) limits(l *klips.Limits) {
@@ -127,4 +145,28 @@ func (c *codec) device(d *Device) {
 	num(c, &d.AttMTU)
 	c.text(&d.Wanted)
 	num(c, &d.WantedIndex)
+	if c.version >= withDrops {
+		c.counts(&d.Drops)
+	}
+}
+
+// counts are by word.
+func (c *codec) counts(p *drop.Counts) {
+	words := slices.Sorted(maps.Keys(*p))
+	var before string
+	list(c, &words, func(word *string) {
+		c.text(word)
+		n := (*p)[*word]
+		num(c, &n)
+		switch {
+		case c.mode != reading || c.err != nil:
+			return
+		case *word <= before || n == 0:
+			c.fail("the count %d of %q is out of place", n, *word)
+			return
+		case *p == nil:
+			*p = drop.Counts{}
+		}
+		(*p)[*word], before = n, *word
+	})
 }

@@ -21,22 +21,21 @@ const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_
 type VersionError struct{ Version uint64 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("what was handed over has version %d of the format, and this program reads version %d", e.Version, version)
+	return fmt.Sprintf("what was handed over has version %d of the format, and this program reads versions %d to %d", e.Version, oldest, version)
 }
 
 // size returns how many bytes a state takes.
 func size(s *State) int {
-	c := codec{mode: counting}
+	c := codec{mode: counting, version: version}
 	c.state(s)
 	return headerLen + c.size
 }
 
 // write writes a state into bytes of its size.
 func write(b []byte, s *State) {
-	c := codec{mode: writing, b: b}
+	c := codec{mode: writing, version: version, b: b}
 	copy(c.next(len(magic)), magic)
-	v := uint64(version)
-	c.word(&v)
+	c.word(&c.version)
 	c.state(s)
 }
 
@@ -46,10 +45,9 @@ func read(b []byte) (*State, error) {
 	if string(c.next(len(magic))) != magic {
 		return nil, ErrFormat
 	}
-	var v uint64
-	c.word(&v)
-	if c.err == nil && v != version {
-		return nil, &VersionError{v}
+	c.word(&c.version)
+	if c.err == nil && (c.version < oldest || c.version > version) {
+		return nil, &VersionError{c.version}
 	}
 	s := new(State)
 	c.state(s)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/replay"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
@@ -35,6 +36,7 @@ func full() *State {
 				},
 				Dir: klips.Outbound, State: klips.Dying, IV: []byte{1, 2, 3}, Added: -5, FirstUse: 6, LastUse: 7,
 				Bytes: 8, Packets: 9, Uncompressed: 10, Compressed: 11, AuthErrs: 12, ReplayErrs: 13, SizeErrs: 14, PadErrs: 15,
+				BelowMark: 17, SeqWaits: 18, Drops: drop.Counts{"bad-icv": 19, "no-sa": 20}, Began: 21, Remembered: 22,
 				Policy: &sel,
 				Seq:    1 << 40, Replay: replay.Saved{Size: 128, Last: 77, MaxDiff: 3, Words: []uint64{1, 2, 3, 4}}, KeyRank: 16,
 			}, {SASpec: klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("2001:db8::2"), SPI: 0x1002, Proto: klips.ProtoTun}}}},
@@ -51,8 +53,9 @@ func full() *State {
 		Expired: 1, Evicted: 2,
 		Devices: []Device{{
 			Name: "ipsec0", Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8},
-			EverAttached: true, Attached: true, AttMTU: 1500, Wanted: "eth0", WantedIndex: 2,
+			EverAttached: true, Attached: true, AttMTU: 1500, Wanted: "eth0", WantedIndex: 2, Drops: drop.Counts{"no-eroute": 9},
 		}, {Name: "ipsec1"}},
+		Drops: drop.Counts{"not-esp": 3},
 	}
 }
 
@@ -105,10 +108,12 @@ func TestRefused(t *testing.T) {
 		t.Errorf("one byte more: %v, want ErrFormat", err)
 	}
 	other := append([]byte(nil), b...)
-	other[len(magic)]++
 	var v *VersionError
-	if _, err := read(other); !errors.As(err, &v) || v.Version != version+1 {
-		t.Errorf("another version: %v", err)
+	for _, n := range []byte{oldest - 1, version + 1} {
+		other[len(magic)] = n
+		if _, err := read(other); !errors.As(err, &v) || v.Version != uint64(n) {
+			t.Errorf("version %d: %v", n, err)
+		}
 	}
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
@@ -120,6 +125,31 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := Open(f); !errors.Is(err, ErrFormat) {
 		t.Errorf("a file that is not sealed: %v, want ErrFormat", err)
+	}
+}
+
+// What daemons of before have written is read: version-1 is full, without what came
+// later, as the last program wrote it that wrote version 1.
+func TestOlder(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("testdata", "version-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := full()
+	want.Drops, want.Devices[0].Drops = nil, nil
+	sa := &want.SAs.SAs[0]
+	sa.BelowMark, sa.SeqWaits, sa.Drops, sa.Began, sa.Remembered = 0, 0, nil, 0, 0
+	if d := cmp.Diff(want, got, compare); d != "" {
+		t.Errorf("read otherwise than written (-want +got):\n%s", d)
+	}
+	for n := range b {
+		if _, err := read(b[:n]); !errors.Is(err, ErrFormat) {
+			t.Fatalf("the first %d of %d bytes: %v, want ErrFormat", n, len(b), err)
+		}
 	}
 }
 
@@ -137,6 +167,13 @@ func FuzzRead(f *testing.F) {
 		}
 		again := make([]byte, size(s))
 		write(again, s)
+		if b[len(magic)] < version { // it is written in the newest version
+			if s, err = read(again); err != nil {
+				t.Fatal(err)
+			}
+			b, again = again, make([]byte, size(s))
+			write(again, s)
+		}
 		if string(again) != string(b) {
 			t.Errorf("%x was read, and %x is written", b, again)
 		}

@@ -7,15 +7,17 @@
 // A file begins with the eight bytes of magic and the version. All numbers are 64 bits,
 // little-endian; bytes, lists and texts have their length in front. What there is and
 // in which order is told once, by the code methods in fields.go, for both directions.
-// A version is read by the programs that write it, and by no others: daemons that do
-// not understand each other begin anew, which the version is there to tell. Whoever
-// changes a code method counts it up.
+// A program writes one version and reads that and older ones. Daemons that do not
+// understand each other begin anew, which the version is there to tell. Whoever changes
+// a code method counts it up, and leaves out what is new in it where the version that
+// is read does not have it.
 package handover
 
 import (
 	"net/netip"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
@@ -31,6 +33,7 @@ type State struct {
 	// Expired and Evicted count the holds that were given up.
 	Expired, Evicted uint64
 	Devices          []Device
+	Drops            drop.Counts // of packets that belong to no device
 }
 
 // Clear overwrites the keys.
@@ -73,4 +76,5 @@ type Device struct {
 	AttMTU       int    // the MTU of the physical device when it was attached, in bytes
 	Wanted       string // the physical device that it is, or is to be, attached to
 	WantedIndex  int    // that device's index, 0 where it is not known
+	Drops        drop.Counts
 }

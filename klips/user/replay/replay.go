@@ -102,6 +102,13 @@ func (w *Window) Check(seq uint64) bool {
 	return w.ring[seq>>6&w.mask].Load()>>(seq&63)&1 == 0
 }
 
+// TooOld reports whether a sequence number lies below the window, so that nothing tells
+// whether it has been received.
+func (w *Window) TooOld(seq uint64) bool {
+	last := w.last.Load()
+	return w.size != 0 && seq <= last && last-seq >= uint64(w.size)
+}
+
 // Update marks a sequence number as received. It reports false, and changes
 // nothing, if Check does.
 func (w *Window) Update(seq uint64) bool {

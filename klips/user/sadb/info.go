@@ -31,6 +31,7 @@ func (sa *SA) Info(now int64) klips.SA {
 		SeqWaits:     sa.SeqWaits.Load(),
 		SizeErrs:     sa.SizeErrs.Load(),
 		PadErrs:      sa.PadErrs.Load(),
+		Drops:        sa.Drops.Read(),
 		Uncompressed: sa.Uncompressed.Load(),
 		Compressed:   sa.Compressed.Load(),
 		NATT:         sa.NATT,

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/keyuse"
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
@@ -75,6 +76,8 @@ type Live struct {
 	SeqWaits   atomic.Uint32 // packets not sent, as their numbers were not reserved yet
 	SizeErrs   atomic.Uint32
 	PadErrs    atomic.Uint32
+
+	Drops drop.Counters // packets whose way it ended, by reason
 
 	iv     [16]byte      // the IV to begin with, as long as IV says; never changed
 	state  atomic.Uint32 // a klips.State

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
@@ -24,10 +25,14 @@ type Saved struct {
 	Bytes, Packets                          uint64
 	Uncompressed, Compressed                uint64
 	AuthErrs, ReplayErrs, SizeErrs, PadErrs uint32
+	BelowMark, SeqWaits                     uint32
+	Drops                                   drop.Counts
 	Policy                                  *klips.InboundPolicy
 
 	Seq    uint64
 	Replay replay.Saved
+
+	Began, Remembered uint64 // as in [Fixed]
 
 	KeyRank int // how many SAs have had its key for longer
 }
@@ -107,7 +112,8 @@ func (sa *SA) save() (s Saved, ok bool) {
 		Bytes: sa.Bytes.Load(), Packets: sa.Packets.Load(),
 		Uncompressed: sa.Uncompressed.Load(), Compressed: sa.Compressed.Load(),
 		AuthErrs: sa.AuthErrs.Load(), ReplayErrs: sa.ReplayErrs.Load(), SizeErrs: sa.SizeErrs.Load(), PadErrs: sa.PadErrs.Load(),
-		Policy: sa.Policy(), Seq: sa.Seq.Load(), Replay: sa.Replay.Save(),
+		BelowMark: sa.BelowMark.Load(), SeqWaits: sa.SeqWaits.Load(), Drops: sa.Drops.Read(),
+		Policy: sa.Policy(), Seq: sa.Seq.Load(), Replay: sa.Replay.Save(), Began: sa.Began, Remembered: sa.Remembered,
 	}
 	ok = sa.Keys(func(auth, enc []byte) { s.AuthKey, s.EncKey = slices.Clone(auth), slices.Clone(enc) })
 	return s, ok
@@ -188,6 +194,7 @@ func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
 	}
 	sa := db.newSA(&s.SASpec, Fixed{
 		Dir: s.Dir, NATT: s.NATT, OutIf: s.OutIf, Ref: s.Ref, RefHim: s.RefHim, Added: s.Added,
+		Began: s.Began, Remembered: s.Remembered,
 	})
 	sa.tag = db.tag(&s.SASpec)
 	sa.state.Store(uint32(s.State))
@@ -202,6 +209,9 @@ func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
 	sa.ReplayErrs.Store(s.ReplayErrs)
 	sa.SizeErrs.Store(s.SizeErrs)
 	sa.PadErrs.Store(s.PadErrs)
+	sa.BelowMark.Store(s.BelowMark)
+	sa.SeqWaits.Store(s.SeqWaits)
+	sa.Drops.Restore(s.Drops)
 	sa.policy.Store(s.Policy)
 	sa.Seq.Store(s.Seq)
 	if !sa.Replay.Restore(s.Replay) {
