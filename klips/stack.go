@@ -3,6 +3,8 @@ package klips
 import (
 	"context"
 	"iter"
+
+	"github.com/klips-go/ipsec/klips/drop"
 )
 
 // A Stack carries out what the commands ask for. Its methods may be called from several
@@ -43,6 +45,7 @@ type Want struct {
 	Debug   bool
 	Knobs   bool
 	Foreign bool
+	Drops   bool
 	// Unread are the tables, by their names in /proc/net, whose lines are looked through
 	// for some that cannot be read.
 	Unread     []string
@@ -73,8 +76,11 @@ type Snapshot struct {
 	// Foreign describes the objects that other programs have made in the tables of the
 	// kernel, one to a line. They are shown and never touched.
 	Foreign []string
-	Unread  []UnreadLine // in the order of the tables and of their lines
-	Marks   *Marks       // nil: the stack has a process that keeps them, or none at all
+	// Drops counts packets that went no further and belong to no device (those that do
+	// are in its Device.Drops), by reason, since the stack began.
+	Drops  drop.Counts
+	Unread []UnreadLine // in the order of the tables and of their lines
+	Marks  *Marks       // nil: the stack has a process that keeps them, or none at all
 	// Registered reports whether a program has registered for messages that the stack
 	// sends to key daemons (SADB_REGISTER), as these do.
 	Registered bool

@@ -21,6 +21,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
@@ -47,6 +48,7 @@ type view struct {
 	SAs     []klips.SA
 	Foreign []string // made by other programs
 	Routes  []routes.Route
+	Drops   drop.Counts // of packets that belong to no device
 	listing.Oddities
 }
 
@@ -104,6 +106,10 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 		return v, explain.Error(explain.List, "what other programs have made", err)
 	}
 	v.Foreign = t.Foreign
+	if t, err = s.Snapshot(ctx, klips.Want{Drops: true}); err != nil {
+		return v, explain.Error(explain.List, "dropped packets", err)
+	}
+	v.Drops = t.Drops
 	if v.Routes, err = routes.List(); err != nil {
 		return v, explain.Error(explain.List, "routes", err)
 	}
@@ -173,8 +179,9 @@ func (v *view) write(w io.Writer) error {
 	return v.writeStats(w)
 }
 
-// writeStats prints what the devices counted. ip -s link counts what passes the
-// device; what the stack dropped is only here.
+// writeStats prints what the devices counted, and why packets went no further: of
+// devices, of SAs, and others. ip -s link counts what passes the device; what the stack
+// dropped is only here.
 func (v *view) writeStats(w io.Writer) error {
 	fmt.Fprintln(w, "STATISTICS")
 	for _, d := range v.Devices {
@@ -184,8 +191,20 @@ func (v *view) writeStats(w io.Writer) error {
 		s := d.Stats
 		fmt.Fprintf(w, "%s tx packets=%d bytes=%d errors=%d dropped=%d rx packets=%d bytes=%d errors=%d dropped=%d\n", d.Name,
 			s.TxPackets, s.TxBytes, s.TxErrors, s.TxDropped, s.RxPackets, s.RxBytes, s.RxErrors, s.RxDropped)
+		writeDrops(w, d.Name, d.Drops)
 	}
+	for _, sa := range v.SAs {
+		writeDrops(w, sa.ID.String(), sa.Drops)
+	}
+	writeDrops(w, "other", v.Drops)
 	return nil
+}
+
+// writeDrops prints why packets went no further, if any did.
+func writeDrops(w io.Writer, of string, c drop.Counts) {
+	if len(c) > 0 {
+		fmt.Fprintf(w, "%s drops %v\n", of, c)
+	}
 }
 
 // byAddress orders eroutes by source, then destination address and mask, as

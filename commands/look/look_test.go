@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/manpages"
 )
@@ -50,14 +51,16 @@ func TestWrite(t *testing.T) {
 		},
 		Devices: []klips.Device{
 			{Name: "ipsec0", Physical: "eth0", MTU: 16260, AttMTU: 1500, PhysMTU: 1400,
-				Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8}},
-			{Name: "ipsec1"},             // never used
-			{Name: "ipsec2", MTU: 16260}, // detached
+				Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8},
+				Drops: drop.Counts{"no-eroute": 2, "bad-icv": 9}},
+			{Name: "ipsec1", Drops: drop.Counts{"detached": 5}}, // never used
+			{Name: "ipsec2", MTU: 16260},                        // detached
 		},
 		SAs: []klips.SA{
 			{ID: tun, Src: netip.MustParseAddr("192.0.2.1"), Next: []klips.SAID{esp}, State: klips.Mature},
-			{ID: esp, Src: netip.MustParseAddr("192.0.2.1"), State: klips.Mature},
+			{ID: esp, Src: netip.MustParseAddr("192.0.2.1"), State: klips.Mature, Drops: drop.Counts{"too-old": 1}},
 		},
+		Drops:   drop.Counts{"not-esp": 3},
 		Foreign: []string{"a state of another program"},
 		Routes:  []routes.Route{{Dst: netip.MustParsePrefix("10.2.0.0/24"), Device: "ipsec0"}},
 	}
@@ -91,7 +94,10 @@ func TestWrite(t *testing.T) {
 		"10.2.0.0/24 dev ipsec0",
 		"STATISTICS",
 		"ipsec0 tx packets=1 bytes=2 errors=3 dropped=4 rx packets=5 bytes=6 errors=7 dropped=8",
+		"ipsec0 drops bad-icv=9 no-eroute=2",
 		"ipsec2 tx packets=0 bytes=0 errors=0 dropped=0 rx packets=0 bytes=0 errors=0 dropped=0",
+		"esp0x101@192.0.2.2 drops too-old=1",
+		"other drops not-esp=3",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got)\n%s", d)

@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/output"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/host"
@@ -462,6 +463,7 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		fmt.Fprintf(w, "stack user %s in %s, up %v\n", s.Version, s.Rundir, time.Duration(s.Uptime)*time.Second)
 		fmt.Fprintf(w, "%d SAs, %d eroutes\n", s.SAs, s.Eroutes)
 		writeHolds(w, s.Holds)
+		writeDrops(w, s.Drops)
 		writeUnprotected(w, s.Unprotected)
 		writeMarks(w, s.Marks)
 		writeDevices(w, s.Devices)
@@ -504,6 +506,14 @@ func writeMarks(w io.Writer, m user.Marks) {
 		fmt.Fprintf(w, "sequence marks are not kept: %s\n", m.Lost)
 	default:
 		fmt.Fprintf(w, "sequence marks of %d keys in %s\n", m.Keys, m.Statedir)
+	}
+}
+
+// writeDrops writes why packets went no further that belong to no device, if there were
+// such.
+func writeDrops(w io.Writer, c drop.Counts) {
+	if len(c) > 0 {
+		fmt.Fprintf(w, "packets that belong to no device and went no further: %v\n", c)
 	}
 }
 

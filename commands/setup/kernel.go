@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/guard"
 	module "github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/user"
@@ -240,6 +241,7 @@ type kernelStatus struct {
 	Devices []klips.Device
 	Knobs   []klips.Knob
 	Marks   *user.Marks
+	Drops   drop.Counts // of packets that belong to no device
 	// Unprotected is as in [user.Status].
 	Unprotected *guard.Counters
 	listing.Abilities
@@ -286,6 +288,7 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 		if st.idle() {
 			fmt.Fprintln(w, "nothing is set up")
 		}
+		writeDrops(w, st.Drops)
 		writeUnprotected(w, st.Unprotected)
 		if st.Marks != nil {
 			writeMarks(w, *st.Marks)
@@ -335,6 +338,10 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 			st.Marks.Lost = m.Lost.Error()
 		}
 	}
+	if t, err = s.Snapshot(ctx, klips.Want{Drops: true}); err != nil {
+		return st, explain.Error(explain.List, "dropped packets", err)
+	}
+	st.Drops = t.Drops
 	st.Abilities = listing.Probe(ctx, s)
 	return st, nil
 }

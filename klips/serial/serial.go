@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 )
 
 // A Doer is a stack that has a method for each change and for each table. What its
@@ -91,6 +92,10 @@ type (
 	// A Sharer has tables that other programs use, too.
 	Sharer interface {
 		Foreign(ctx context.Context) ([]string, error)
+	}
+	// A DropCounter knows of packets that went no further and belong to no device.
+	DropCounter interface {
+		Drops(ctx context.Context) (drop.Counts, error)
 	}
 	// A Registry is a stack whose tables key daemons use.
 	Registry interface {
@@ -282,6 +287,9 @@ func Snapshot(ctx context.Context, d Reader, w klips.Want) (*klips.Snapshot, err
 	}
 	if s, ok := d.(Sharer); ok {
 		read(w.Foreign, func() (err error) { t.Foreign, err = s.Foreign(ctx); return err })
+	}
+	if c, ok := d.(DropCounter); ok {
+		read(w.Drops, func() (err error) { t.Drops, err = c.Drops(ctx); return err })
 	}
 	if x, ok := d.(Texter); ok {
 		read(len(w.Unread) > 0, func() (err error) { t.Unread, err = x.Unread(ctx, w.Unread...); return err })

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/serial"
@@ -238,6 +239,8 @@ type Status struct {
 	// Dropped counts messages to listeners that did not read them.
 	Dropped uint64 `json:"dropped,omitempty"`
 	Holds   Holds  `json:"holds"`
+	// Drops counts packets that belong to no device and went no further.
+	Drops drop.Counts `json:"drops,omitempty"`
 	// Unprotected counts packets of guarded flows that the packet filter has dropped,
 	// because they were in clear; nil where it guards none.
 	Unprotected *guard.Counters `json:"unprotected,omitempty"`
@@ -276,6 +279,12 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 		err = m.DecodeStatus(&s)
 	}
 	return s, err
+}
+
+// Drops counts packets that belong to no device and went no further.
+func (c *Client) Drops(ctx context.Context) (drop.Counts, error) {
+	s, err := c.Status(ctx)
+	return s.Drops, err
 }
 
 // Leave asks the daemon to stop and to leave its devices: they drop what is routed

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+
+	"github.com/klips-go/ipsec/klips/drop"
 )
 
 // date is the .Dd of every page. It is fixed so that the pages depend on
@@ -20,6 +22,7 @@ const date = "November 23, 2026"
 //	{{synopsis "spi"}}            the synopsis lines of an applet
 //	{{options "spi"}}             its options, as a list
 //	{{algorithms "esp"}}          the names that an option takes
+//	{{reasons}}                   why packets go no further, as a list
 //	{{examples "spi"}}            all examples of a set
 //	{{output "spi" "list.txt"}}   one section of a set, as a display
 //	{{json}}                      the lists and objects of package output
@@ -36,6 +39,7 @@ func render(src string, tables *tables) ([]byte, error) {
 		"synopsis":   p.synopsis,
 		"options":    p.options,
 		"algorithms": p.algorithms,
+		"reasons":    reasons,
 		"examples":   p.examples,
 		"output":     p.output,
 		"json":       p.jsonObjects,
@@ -147,6 +151,21 @@ func (p *page) algorithms(option string) (string, error) {
 	}
 	sb.WriteString(".El\n")
 	return sb.String(), nil
+}
+
+// reasons lists the words for packets that go no further.
+func reasons() string {
+	var sb strings.Builder
+	sb.WriteString(".Bl -tag -width \"not-delivered\" -compact\n")
+	for _, r := range drop.All() {
+		meaning := r.Meaning()
+		if r.RFC() != "" {
+			meaning += " (" + r.RFC() + ")"
+		}
+		fmt.Fprintf(&sb, ".It Cm %s\n%s\n", escape(r.String()), prose(meaning))
+	}
+	sb.WriteString(".El\n")
+	return sb.String()
 }
 
 func (p *page) examples(name string) (string, error) {

@@ -295,6 +295,7 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		Knobs:   s.eng.Knobs(),
 		Dropped: s.audience.lost(),
 		Holds:   user.Holds(s.eng.Holds()),
+		Drops:   s.eng.Drops(),
 		Marks:   s.marks.status(s.eng.MarksBehind()),
 	}
 	if n, ok := s.guards.counters(); ok {
