@@ -174,6 +174,7 @@ func (s *sa) list(now time.Time) klips.SA {
 	l.Life.Packets.Soft, l.Life.Packets.Hard = k.SoftPackets, k.HardPackets
 	l.Life.AddTime.Soft, l.Life.AddTime.Hard = k.SoftAddSeconds, k.HardAddSeconds
 	l.Life.UseTime.Soft, l.Life.UseTime.Hard = k.SoftUseSeconds, k.HardUseSeconds
+	l.Drops = stateDrops(s.state.Stats)
 	l.AuthErrs = s.state.Stats.IntegrityFailed
 	l.ReplayErrs = s.state.Stats.Replayed + s.state.Stats.OutOfWindow
 	l.Window = uint32(s.state.ReplayWindow)

@@ -1,0 +1,105 @@
+package xfrm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
+	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+)
+
+// statPath has the kernel's counters of the calling thread's network namespace. It is
+// not there in a kernel without CONFIG_XFRM_STATISTICS.
+const statPath = "/proc/thread-self/net/xfrm_stat"
+
+// statReasons are the kernel's counters (Documentation/networking/xfrm_proc.rst) in the
+// words of all stacks. What is not here counts as failed.
+var statReasons = map[string]drop.Reason{
+	"XfrmInHdrError":        drop.BadPacket,
+	"XfrmInNoStates":        drop.NoSA,
+	"XfrmInStateProtoError": drop.BadICV, // or a header that cannot be: it is one counter
+	"XfrmInStateModeError":  drop.NoTunnel,
+	"XfrmInStateSeqError":   drop.Replayed, // or too old
+	"XfrmInStateExpired":    drop.Expired,
+	"XfrmInStateMismatch":   drop.WrongUDP,
+	"XfrmInStateInvalid":    drop.NotUsable,
+	"XfrmInStateDirError":   drop.NotUsable,
+	"XfrmInTmplMismatch":    drop.WrongOrder, // the SAs are not those of the policy
+	"XfrmInNoPols":          drop.NoPolicy,
+	"XfrmInPolBlock":        drop.Policy,
+	"XfrmFwdHdrError":       drop.BadPacket,
+	"XfrmAcquireError":      drop.NotUsable,
+	"XfrmOutNoStates":       drop.NoSA,
+	"XfrmOutStateSeqError":  drop.NoNumbers,
+	"XfrmOutStateExpired":   drop.Expired,
+	"XfrmOutStateInvalid":   drop.NotUsable,
+	"XfrmOutStateDirError":  drop.NotUsable,
+	"XfrmOutPolBlock":       drop.ErouteDrop,
+	"XfrmOutNoQueueSpace":   drop.HoldFull,
+}
+
+var _ serial.DropCounter = (*Stack)(nil)
+
+// Drops returns what the kernel has dropped in this network namespace, also of SAs and
+// policies that others have made.
+func (s *Stack) Drops(context.Context) (drop.Counts, error) {
+	b, err := os.ReadFile(statPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var c drop.Counts
+	if err == nil {
+		c, err = parseStat(b)
+	}
+	if err != nil {
+		return nil, &klips.OpError{Op: "list", Object: statPath, Err: err}
+	}
+	return c, nil
+}
+
+// parseStat reads lines of a counter's name and its value.
+func parseStat(b []byte) (c drop.Counts, err error) {
+	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
+		f := strings.Fields(lines.Text())
+		if len(f) != 2 {
+			return nil, fmt.Errorf("the line %q has not two words", lines.Text())
+		}
+		n, err := strconv.ParseUint(f[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the line %q has no number", lines.Text())
+		}
+		if n == 0 {
+			continue
+		}
+		r, ok := statReasons[f[0]]
+		if !ok {
+			r = drop.Failed
+		}
+		if c == nil {
+			c = drop.Counts{}
+		}
+		c.Add(r, n)
+	}
+	return c, nil
+}
+
+// stateDrops is what the kernel has counted for one state; nil where that is nothing.
+func stateDrops(s nlxfrm.Stats) (c drop.Counts) {
+	if s == (nlxfrm.Stats{}) {
+		return nil
+	}
+	c = drop.Counts{}
+	c.Add(drop.Replayed, uint64(s.Replayed))
+	c.Add(drop.TooOld, uint64(s.OutOfWindow))
+	c.Add(drop.BadICV, uint64(s.IntegrityFailed))
+	return c
+}
