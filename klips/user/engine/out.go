@@ -345,11 +345,7 @@ func (w *outWorker) apply(b *packet.Buffer, chain []*sadb.SA) bool {
 			w.e.trace.transformed("out", sa, sa.Seq.Load(), err)
 		}
 		if err != nil {
-			why := drop.Failed
-			if errors.Is(err, errSeq) {
-				why = drop.NoNumbers
-			}
-			w.error(why, sa)
+			w.error(whyNot(sa, err), sa)
 			return false
 		}
 	}
@@ -359,8 +355,20 @@ func (w *outWorker) apply(b *packet.Buffer, chain []*sadb.SA) bool {
 // Errors of transform; whoever sees one counts the packet and drops it.
 var (
 	errPacket = errors.New("not an IP packet")
-	errSeq    = errors.New("sequence numbers are used up")
+	errSeq    = errors.New("there is no sequence number for it")
 )
+
+// whyNot is why transform has failed. Other workers may have taken the last sequence
+// number after this one has looked.
+func whyNot(sa *sadb.SA, err error) drop.Reason {
+	switch {
+	case !errors.Is(err, errSeq):
+		return drop.Failed
+	case sa.Exhausted():
+		return drop.NoNumbers
+	}
+	return drop.NotReserved
+}
 
 func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
 	h, ok := packet.ParseIP(b.Bytes())
