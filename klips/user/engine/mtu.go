@@ -14,8 +14,21 @@ const mtuSlack = 5
 // minMTU6 is what every IPv6 link carries (RFC 8200 section 5).
 const minMTU6 = 1280
 
-// fits applies the MTU rule before the packet is transformed: it reports a
-// packet that will be too long to its sender and says whether to go on.
+// fits applies the MTU rule before the packet is transformed: it reports a packet that
+// will be too long to its sender, and reports whether to go on.
+func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, group []*sadb.SA) bool {
+	mtu, tell, why := w.mtuRule(h, group)
+	if tell {
+		w.icmp.tooBig(w.e, b.Bytes(), h, mtu)
+	}
+	if why != drop.None {
+		w.error(why, group[0])
+	}
+	return why == drop.None
+}
+
+// mtuRule is whether the sender of a packet is told what MTU it must keep to, and why
+// the packet is not sent, if it is not.
 //
 // An IPv4 packet with DF is reported and goes on all the same: in a tunnel the
 // outer packet may be fragmented, and in transport mode, where the packet keeps
@@ -25,39 +38,32 @@ const minMTU6 = 1280
 // In transport mode an IPv6 packet of the host itself that is no TCP segment goes
 // out in pieces instead: told of the MTU, the host would cut it before it gets
 // here, and pieces must not be protected one by one (RFC 4303 section 3.3.4).
-func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
-	mtu := w.att.wire.MTU()
-	front, behind, ok := w.overhead(h, chain)
-	if !ok {
-		w.error(drop.Failed, chain[0])
-		return false
+func (w *outWorker) mtuRule(h *packet.Header, group []*sadb.SA) (mtu int, tell bool, why drop.Reason) {
+	front, behind, ok := w.overhead(h, group)
+	switch {
+	case !ok:
+		return 0, false, drop.Failed
+	case h.Total+front+behind > packet.MaxSize:
+		return 0, false, drop.TooBig
 	}
-	if h.Total+front+behind > packet.MaxSize {
-		w.error(drop.TooBig, chain[0])
-		return false
-	}
-	eff := mtu
+	mtu = w.att.wire.MTU()
 	if front+behind > 0 {
-		eff = mtu - (front + (behind+2)&^7 + mtuSlack)
+		mtu -= front + (behind+2)&^7 + mtuSlack
 	}
 	if h.Version == 6 {
-		eff = max(eff, minMTU6)
+		mtu = max(mtu, minMTU6)
 	}
-	if !h.DF || h.Total <= eff {
-		return true
+	switch {
+	case !h.DF || h.Total <= mtu:
+		return mtu, false, drop.None
+	case h.Version == 6 && h.Proto != packet.ProtoTCP && !hasTunnel(group) && w.e.host.IsLocal(h.Src):
+		return mtu, false, drop.None
+	case !w.e.knobs.icmp.on():
+		return mtu, false, drop.None
+	case h.Version == 6:
+		return mtu, true, drop.TooBig
 	}
-	if h.Version == 6 && h.Proto != packet.ProtoTCP && !hasTunnel(chain) && w.e.host.IsLocal(h.Src) {
-		return true
-	}
-	if !w.e.knobs.icmp.on() {
-		return true
-	}
-	w.icmp.tooBig(w.e, b.Bytes(), h, eff)
-	if h.Version == 6 {
-		w.error(drop.TooBig, chain[0])
-		return false
-	}
-	return true
+	return mtu, true, drop.None
 }
 
 func hasTunnel(chain []*sadb.SA) bool {

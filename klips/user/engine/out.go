@@ -133,7 +133,11 @@ func (w *outWorker) flush() {
 // drop counts a packet that is dropped for a rule's sake, or that of an SA (nil: of
 // none).
 func (w *outWorker) drop(why drop.Reason, sa *sadb.SA) {
-	w.d.stats.drop(why, sa, &w.d.stats.txDropped)
+	counter := &w.d.stats.txDropped
+	if why == drop.ErouteUnknown {
+		counter = nil // KLIPS counts nothing there
+	}
+	w.d.stats.drop(why, sa, counter)
 	if w.tracing {
 		w.outcome("dropped", why.String())
 	}
@@ -161,7 +165,15 @@ func (w *outWorker) outcome(what, why string, attrs ...slog.Attr) {
 	t.line("tunnel", what, attrs...)
 }
 
-// searched writes into the debug log which eroute takes the packet at hand.
+// decided writes into the debug log which eroute is for the packet at hand, if that was
+// looked up.
+func (w *outWorker) decided(s *eroute.Packet, d decision) {
+	if d.why != drop.IPOptions && d.why != drop.TTL {
+		w.searched(s, d.route)
+	}
+}
+
+// searched writes into the debug log which eroute was found.
 func (w *outWorker) searched(s *eroute.Packet, r *eroute.Entry) {
 	t := &w.e.trace
 	if !t.on(klips.DebugRadij, allBits) {
@@ -189,7 +201,7 @@ func (w *outWorker) grouped(chain []*sadb.SA) {
 	t.line("xform", "transforms in order", flow(&w.first), slog.String("saids", strings.Join(ids, " ")))
 }
 
-// packet decides what becomes of one packet.
+// packet does with one packet what is decided.
 func (w *outWorker) packet(b *packet.Buffer) {
 	h, ok := packet.ParseIP(b.Bytes())
 	if w.tracing {
@@ -200,70 +212,38 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		return
 	}
 	b.End = b.Off + h.Total
-	switch {
-	case h.Options:
-		w.drop(drop.IPOptions, nil)
-		return
-	case h.TTL == 0:
-		w.drop(drop.TTL, nil)
-		return
-	}
 	sel := selector(b.Bytes(), &h)
-	r := w.e.routes.Lookup(&sel)
+	d := w.e.decide(&h, &sel)
 	if w.tracing {
-		w.searched(&sel, r)
+		w.decided(&sel, d)
 	}
-	if w.bypasses(&h, &sel, r) {
+	if d.route != nil && d.do != bypass {
+		w.count(d.route)
+	}
+	switch d.do {
+	case bypass:
 		w.send(b, false, nil, ownTraffic) // in pieces, whatever it says: IKE messages are long
-		return
-	}
-	if r == nil {
-		w.drop(drop.NoEroute, nil)
-		return
-	}
-	w.count(r)
-	if !r.ID.IsMagic() {
-		w.protect(b, &h, r)
-		return
-	}
-	switch r.ID.SPI {
-	case klips.SPIPass:
+	case pass:
 		w.send(b, h.DF, nil, passed)
-	case klips.SPIDrop:
-		w.drop(drop.ErouteDrop, nil)
-	case klips.SPIReject:
-		w.icmp.reject(w.e, b.Bytes(), &h)
-		w.drop(drop.ErouteReject, nil)
-	case klips.SPIHold:
-		if !w.hold(b, r) {
+	case protect:
+		w.protect(b, &h, d.route)
+	case hold:
+		if !w.hold(b, d.route) {
 			w.packet(b) // once more, with what has come in its place
 		}
-	case klips.SPITrap, klips.SPITrapSubnet:
-		w.trap(b, &h, &sel, r)
-	default: // KLIPS counts nothing here
-		w.d.stats.drop(drop.ErouteUnknown, nil, nil)
-		if w.tracing {
-			w.outcome("dropped", drop.ErouteUnknown.String())
-		}
+	case trap:
+		w.trap(b, &h, &sel, d.route)
+	case reject:
+		w.icmp.reject(w.e, b.Bytes(), &h)
+		w.drop(d.why, nil)
+	default:
+		w.drop(d.why, nil)
 	}
 }
 
 func (w *outWorker) count(r *eroute.Entry) {
 	r.Packets.Add(1)
 	r.LastUse.Store(w.now)
-}
-
-// bypasses reports whether a packet of the host itself goes out in clear
-// because it is what key daemons and the stack itself send to peers: ESP, AH,
-// or IKE, unless it is to be tunnelled to another gateway.
-func (w *outWorker) bypasses(h *packet.Header, sel *eroute.Packet, r *eroute.Entry) bool {
-	switch {
-	case h.Proto == packet.ProtoESP, h.Proto == packet.ProtoAH: // only root can send them
-	case h.Proto == packet.ProtoUDP && w.e.isIKE(h, sel.SrcPort):
-	default:
-		return false
-	}
-	return w.e.host.IsLocal(h.Src) && (r == nil || r.ID.Dst == h.Dst || r.ID.Dst.IsUnspecified())
 }
 
 // protect sends a packet through the group that eroute r names, and once more
@@ -308,33 +288,31 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 }
 
 // usable checks every SA of a group before the first transform.
-func (w *outWorker) usable(chain []*sadb.SA) bool {
-	for _, sa := range chain {
-		if s := sa.State(); s != klips.Mature && s != klips.Dying {
-			w.error(drop.NotUsable, sa)
-			return false
-		}
-		hard, soft, _ := sa.Expired(w.now)
-		why := drop.Expired
-		if !hard && sa.Exhausted() { // RFC 4303 section 3.3.3: the number must not cycle
-			hard, why = true, drop.NoNumbers
-		}
-		if hard {
-			w.e.expire(sa)
-			w.error(why, sa)
-			return false
-		}
-		if sa.AtLimit() {
-			w.e.keeper.wake()
-			sa.SeqWaits.Add(1)
-			w.error(drop.NotReserved, sa)
-			return false
-		}
+func (w *outWorker) usable(group []*sadb.SA) bool {
+	sa, why, soft := refusal(group, w.now)
+	switch why {
+	case drop.None:
 		if soft {
+			w.soften(group)
+		}
+		return true
+	case drop.Expired, drop.NoNumbers:
+		w.e.expire(sa)
+	case drop.NotReserved:
+		w.e.keeper.wake()
+		sa.SeqWaits.Add(1)
+	}
+	w.error(why, sa)
+	return false
+}
+
+// soften tells of the SAs of a group whose soft limits have passed.
+func (w *outWorker) soften(group []*sadb.SA) {
+	for _, sa := range group {
+		if _, soft, _ := sa.Expired(w.now); soft {
 			w.e.soften(sa)
 		}
 	}
-	return true
 }
 
 // apply transforms the packet by every SA of the group in order.
