@@ -5,20 +5,18 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// deliver queues a packet for the device that it arrives on.
-func (w *inWorker) deliver(d *device, b *packet.Buffer) {
-	s := &d.stats
-	h, ok := packet.ParseIP(b.Bytes())
-	if !ok || b.Off < linkOffset {
-		s.drop(drop.BadPacket, nil, &s.rxErrors)
+// deliver queues a packet for the device that it arrives on. n is how many bytes it has
+// behind its IP header.
+func (w *inWorker) deliver(d *device, b *packet.Buffer, n int) {
+	if b.Off < linkOffset {
+		d.stats.drop(drop.BadPacket, nil, &d.stats.rxErrors)
 		return
 	}
-	n := uint64(h.Total - h.Len)
 	if len(w.pending[d.num]) == 0 {
 		w.touched = append(w.touched, d)
 		w.bytes[d.num] = 0
 	}
-	w.bytes[d.num] += n
+	w.bytes[d.num] += uint64(n)
 	w.pending[d.num] = append(w.pending[d.num], b.B[b.Off-linkOffset:b.End])
 }
 

@@ -47,7 +47,8 @@ func FuzzInbound(f *testing.F) {
 		if seal {
 			// What the sender's group makes of it, whatever it is.
 			sa := b.out.e.sas.Lookup(b.route(t))
-			if sa == nil || !b.out.apply(d, sa.Chain()) {
+			h, ok := packet.ParseIP(d.Bytes())
+			if sa == nil || !ok || !b.out.apply(d, &h, sa.Chain()) {
 				return
 			}
 		}

@@ -71,12 +71,12 @@ func (w *inWorker) batch(n int) {
 			s = &d.stats
 		}
 		b := w.bufs[i]
-		switch delivered := w.packet(b, s); {
+		switch n, delivered := w.packet(b, s); {
 		case !delivered:
 		case d == nil:
 			s.drop(drop.Detached, nil, nil)
 		default:
-			w.deliver(d, b)
+			w.deliver(d, b, n)
 		}
 	}
 	w.flush()
@@ -132,14 +132,16 @@ func (c *inPacket) bad(err error) verdict {
 }
 
 // packet takes the layers off one packet, counts it in s, and reports whether what is
-// left is to be delivered.
-func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
+// left is to be delivered, and how many bytes that has behind its IP header.
+func (w *inWorker) packet(b *packet.Buffer, s *stats) (n int, delivered bool) {
 	c := inPacket{b: b, check: w.e.knobs.checkIn.on()}
 	v := again
-	for range maxLayers {
-		if v = w.layer(&c); v != again {
-			break
-		}
+	var ok bool
+	if c.h, ok = packet.ParseIP(b.Bytes()); !ok {
+		v = c.because(drop.BadPacket, failed)
+	}
+	for i := 0; v == again && i < maxLayers; i++ {
+		v = w.layer(&c)
 	}
 	if v == again { // too many layers
 		v = c.because(drop.Nesting, dropped)
@@ -163,7 +165,7 @@ func (w *inWorker) packet(b *packet.Buffer, s *stats) bool {
 	if w.tracing {
 		w.outcome(&c, v)
 	}
-	return v == deliver
+	return c.h.Total - c.h.Len, v == deliver
 }
 
 // outcome writes into the debug log what becomes of a packet.
@@ -172,11 +174,7 @@ func (w *inWorker) outcome(c *inPacket, v verdict) {
 	if !t.on(klips.DebugRcv, allBits) {
 		return
 	}
-	h := c.h
-	if v == deliver {
-		h, _ = packet.ParseIP(c.b.Bytes()) // without the tunnel's header
-	}
-	attrs := []slog.Attr{flow(&h)}
+	attrs := []slog.Attr{flow(&c.h)}
 	if c.last != nil {
 		attrs = append(attrs, slog.String("said", c.last.ID.String()))
 	}
@@ -192,11 +190,11 @@ func (w *inWorker) outcome(c *inPacket, v verdict) {
 // been seen yet.
 type inPacket struct {
 	b     *packet.Buffer
-	h     packet.Header
-	chain []*sadb.SA // SAs that are still to come, outermost first
-	whole []*sadb.SA // of which chain is the rest
-	begun bool       // a first SA was found; chain counts
-	check bool       // inbound_policy_check
+	h     packet.Header // of the layer in front
+	chain []*sadb.SA    // SAs that are still to come, outermost first
+	whole []*sadb.SA    // of which chain is the rest
+	begun bool          // a first SA was found; chain counts
+	check bool          // inbound_policy_check
 	natt  klips.NATTType
 	// Ports of the UDP header that was taken off.
 	port, toPort uint16
@@ -214,10 +212,6 @@ type inPacket struct {
 
 // layer takes one layer off.
 func (w *inWorker) layer(c *inPacket) verdict {
-	var ok bool
-	if c.h, ok = packet.ParseIP(c.b.Bytes()); !ok {
-		return c.because(drop.BadPacket, failed)
-	}
 	c.b.End = c.b.Off + c.h.Total
 	if !c.begun && c.h.Proto == packet.ProtoUDP && !c.decapUDP() {
 		return c.because(drop.NotESP, ignored)
@@ -353,6 +347,7 @@ func (w *inWorker) secured(c *inPacket) verdict {
 		sa.Compressed.Add(uint64(before))
 	}
 	sa.Count(uint64(h.Total-h.Len), w.now)
+	c.h = h
 	return again
 }
 
@@ -509,9 +504,9 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 		return c.refusedBy(sa, drop.Policy, dropped)
 	}
 	c.chain = c.chain[1:]
+	c.h = h
 	if len(c.chain) == 0 {
 		c.b.End = c.b.Off + h.Total
-		c.h = h
 		return w.admitted(c)
 	}
 	// Two bundles joined: the tunnel carries the packets of another one.

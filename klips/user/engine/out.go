@@ -261,12 +261,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 			w.grouped(chain)
 		}
 		toPeer(b, h, chain)
-		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, chain) {
-			return
-		}
-		var ok bool
-		if *h, ok = packet.ParseIP(b.Bytes()); !ok {
-			w.error(drop.Failed, chain[len(chain)-1])
+		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, h, chain) {
 			return
 		}
 		sel := selector(b.Bytes(), h)
@@ -315,10 +310,17 @@ func (w *outWorker) soften(group []*sadb.SA) {
 	}
 }
 
-// apply transforms the packet by every SA of the group in order.
-func (w *outWorker) apply(b *packet.Buffer, chain []*sadb.SA) bool {
+// apply transforms the packet by every SA of the group in order. h is its header, before
+// and after.
+func (w *outWorker) apply(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
 	for _, sa := range chain {
-		err := w.transform(b, sa)
+		err := w.transform(b, h, sa)
+		if err == nil {
+			var ok bool
+			if *h, ok = packet.ParseIP(b.Bytes()); !ok {
+				err = errPacket
+			}
+		}
 		if w.tracing {
 			w.e.trace.transformed("out", sa, sa.Seq.Load(), err)
 		}
@@ -348,11 +350,8 @@ func whyNot(sa *sadb.SA, err error) drop.Reason {
 	return drop.NotReserved
 }
 
-func (w *outWorker) transform(b *packet.Buffer, sa *sadb.SA) error {
-	h, ok := packet.ParseIP(b.Bytes())
-	if !ok {
-		return errPacket
-	}
+// transform puts the packet of header h into one SA. It leaves h as it is.
+func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error {
 	count := h.Total - h.Len
 	switch sa.ID.Proto {
 	case klips.ProtoTun:
