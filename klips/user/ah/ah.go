@@ -162,21 +162,18 @@ func NewSealer(c Config) (*Sealer, error) {
 func (s *Sealer) Overhead(version uint8) int { return overhead(s.mac.Size(), version) }
 
 // Seal puts AH behind the IP header of the packet in b and, in IPv6, behind the
-// extension headers that [packet.ParseIP] steps over. Bytes behind the packet's
-// total length are dropped. The IPv4 identification must be final.
+// extension headers that [packet.ParseIP] steps over. h is what that has read of the
+// packet; afterwards it is what it would read. Bytes behind the packet's total length
+// are dropped. The IPv4 identification must be final.
 //
 // The low 32 bits of seq go into the packet. The high ones are authenticated
 // where the SA has extended sequence numbers; elsewhere they are not looked at,
 // and the caller must stop before they change (RFC 4302 section 3.3.2).
 //
-// Errors are ErrShort (not a whole IP packet), ErrRoom and ErrTooLong, after
-// which the packet is unchanged, and ErrOptions. A fragment in IPv6 is
-// ErrOptions; in IPv4 it is sealed as it is, as KLIPS does.
-func (s *Sealer) Seal(b *packet.Buffer, seq uint64) error {
-	h, ok := packet.ParseIP(b.Bytes())
-	if !ok {
-		return ErrShort
-	}
+// Errors are ErrRoom and ErrTooLong, after which the packet and h are unchanged, and
+// ErrOptions. A fragment in IPv6 is ErrOptions; in IPv4 it is sealed as it is, as KLIPS
+// does.
+func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	n := s.Overhead(h.Version)
 	total := h.Total + n
 	if total > packet.MaxSize {
@@ -198,10 +195,11 @@ func (s *Sealer) Seal(b *packet.Buffer, seq uint64) error {
 	a[0], a[1] = h.Proto, byte(n/4-2)
 	binary.BigEndian.PutUint32(a[4:], s.spi)
 	binary.BigEndian.PutUint32(a[8:], uint32(seq))
-	if err := s.compute(p, &h, n, seq); err != nil {
+	if err := s.compute(p, h, n, seq); err != nil {
 		return err
 	}
 	copy(a[FixedLen:], s.mac.Sum())
+	h.Proto, h.Total = packet.ProtoAH, total
 	return nil
 }
 

@@ -9,6 +9,11 @@
 // packet: the databases are read through atomic pointers, and each goroutine (a
 // worker) has cipher states of its own for the SAs that it meets.
 //
+// What becomes of an outbound packet is decided in decide.go, which changes nothing, and
+// done in out.go. A packet that goes no further is counted once, by its reason
+// (package klips/drop). Its IP header is read once, and then goes along with it from one
+// transform to the next.
+//
 // [Engine] is a serial.Doer for callers in the same process; package
 // daemon puts it behind a socket.
 package engine

@@ -51,6 +51,9 @@ func FuzzInbound(f *testing.F) {
 			if sa == nil || !ok || !b.out.apply(d, &h, sa.Chain()) {
 				return
 			}
+			if got, _ := packet.ParseIP(d.Bytes()); h != got {
+				t.Errorf("the header went along as %+v, and is %+v", h, got)
+			}
 		}
 		b.in.ifindex[0] = 1
 		b.in.batch(1)

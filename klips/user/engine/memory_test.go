@@ -95,8 +95,9 @@ func TestCosts(t *testing.T) {
 		}
 		b := &packet.Buffer{B: make([]byte, packet.Headroom+len(text)+packet.Tailroom), Off: packet.Headroom, End: packet.Headroom + len(text)}
 		copy(b.Bytes(), text)
-		if done, err := s.compr.Compress(b, uint16(spec.ID.SPI)); !done || err != nil {
-			t.Fatalf("compressed: %v, %v", done, err)
+		h, _ := packet.ParseIP(b.Bytes())
+		if !s.compr.Compress(b, &h, uint16(spec.ID.SPI)) {
+			t.Fatal("nothing was compressed")
 		}
 	}
 	got = (live() - before) / compressors

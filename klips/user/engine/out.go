@@ -222,9 +222,9 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	}
 	switch d.do {
 	case bypass:
-		w.send(b, false, nil, ownTraffic) // in pieces, whatever it says: IKE messages are long
+		w.send(b, &h, false, nil, ownTraffic) // in pieces, whatever it says: IKE messages are long
 	case pass:
-		w.send(b, h.DF, nil, passed)
+		w.send(b, &h, h.DF, nil, passed)
 	case protect:
 		w.protect(b, &h, d.route)
 	case hold:
@@ -315,12 +315,6 @@ func (w *outWorker) soften(group []*sadb.SA) {
 func (w *outWorker) apply(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
 	for _, sa := range chain {
 		err := w.transform(b, h, sa)
-		if err == nil {
-			var ok bool
-			if *h, ok = packet.ParseIP(b.Bytes()); !ok {
-				err = errPacket
-			}
-		}
 		if w.tracing {
 			w.e.trace.transformed("out", sa, sa.Seq.Load(), err)
 		}
@@ -332,11 +326,8 @@ func (w *outWorker) apply(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) 
 	return true
 }
 
-// Errors of transform; whoever sees one counts the packet and drops it.
-var (
-	errPacket = errors.New("not an IP packet")
-	errSeq    = errors.New("there is no sequence number for it")
-)
+// errSeq is why a packet cannot be sealed; whoever sees it counts the packet and drops it.
+var errSeq = errors.New("there is no sequence number for it")
 
 // whyNot is why transform has failed. Other workers may have taken the last sequence
 // number after this one has looked.
@@ -350,7 +341,7 @@ func whyNot(sa *sadb.SA, err error) drop.Reason {
 	return drop.NotReserved
 }
 
-// transform puts the packet of header h into one SA. It leaves h as it is.
+// transform puts the packet of header h into one SA; h becomes that of what it is then.
 func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error {
 	count := h.Total - h.Len
 	switch sa.ID.Proto {
@@ -363,12 +354,12 @@ func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) e
 		if sa.ID.Dst.Is6() {
 			ttl = w.att.ttl6
 		}
-		if err := ipip.Encap(b, sa.Src, sa.ID.Dst, tos, ttl, w.e.nextID()); err != nil {
+		if err := ipip.Encap(b, h, sa.Src, sa.ID.Dst, tos, ttl, w.e.nextID()); err != nil {
 			return err
 		}
 		count = b.Len()
 	case klips.ProtoESP, klips.ProtoAH:
-		if err := w.seal(b, sa); err != nil {
+		if err := w.seal(b, h, sa); err != nil {
 			return err
 		}
 	case klips.ProtoComp:
@@ -377,10 +368,8 @@ func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) e
 			return err
 		}
 		count = h.Total
-		if _, err := st.compr.Compress(b, uint16(sa.ID.SPI)); err != nil {
-			return err
-		}
-		sa.Uncompressed.Add(uint64(h.Total))
+		st.compr.Compress(b, h, uint16(sa.ID.SPI))
+		sa.Uncompressed.Add(uint64(count))
 		sa.Compressed.Add(uint64(b.Len()))
 	}
 	sa.Count(uint64(count), w.now)
@@ -388,7 +377,7 @@ func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) e
 }
 
 // seal puts the packet into ESP or AH under the SA's next sequence number.
-func (w *outWorker) seal(b *packet.Buffer, sa *sadb.SA) error {
+func (w *outWorker) seal(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error {
 	st, err := stateOf(sa, w.id)
 	if err != nil {
 		return err
@@ -401,9 +390,9 @@ func (w *outWorker) seal(b *packet.Buffer, sa *sadb.SA) error {
 		w.e.keeper.wake()
 	}
 	if sa.ID.Proto == klips.ProtoESP {
-		return st.espOut.Seal(b, seq)
+		return st.espOut.Seal(b, h, seq)
 	}
-	return st.ahOut.Seal(b, seq)
+	return st.ahOut.Seal(b, h, seq)
 }
 
 // wrap puts a finished packet into UDP where an ESP SA of the group wants that,
@@ -419,7 +408,7 @@ func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 			break
 		}
 	}
-	w.send(b, h.Version == 4 && h.DF, chain[len(chain)-1], "")
+	w.send(b, h, h.Version == 4 && h.DF, chain[len(chain)-1], "")
 }
 
 // Why a packet goes in clear, for the debug log.
@@ -444,7 +433,7 @@ func (w *outWorker) sending(n int, clear string) {
 // ones. A packet in clear or in transport mode that says Don't Fragment is reported
 // to its sender instead. sa is the outermost SA that it went through, nil for a packet
 // in clear, and clear why it goes in clear, "" for others.
-func (w *outWorker) send(b *packet.Buffer, df bool, sa *sadb.SA, clear string) {
+func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.SA, clear string) {
 	p := b.Bytes()
 	mtu := w.att.wire.MTU()
 	w.d.stats.txBytes.Add(uint64(len(p)))
@@ -456,11 +445,8 @@ func (w *outWorker) send(b *packet.Buffer, df bool, sa *sadb.SA, clear string) {
 		}
 		return
 	}
-	h, ok := packet.ParseIP(p)
-	if df && ok {
-		w.icmp.tooBig(w.e, p, &h, mtu)
-	}
-	if df || !ok {
+	if df {
+		w.icmp.tooBig(w.e, p, h, mtu)
 		w.error(drop.TooBig, sa)
 		return
 	}
@@ -468,7 +454,7 @@ func (w *outWorker) send(b *packet.Buffer, df bool, sa *sadb.SA, clear string) {
 	w.flush()
 	w.failed = 0
 	// Pieces are made in place, one after the other.
-	fragment(b, &h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
+	fragment(b, h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
 		w.ready = append(w.ready, f)
 		w.att.wire.Send(w.ready, w.fail)
 		w.ready = w.ready[:0]

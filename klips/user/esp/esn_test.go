@@ -25,7 +25,7 @@ func TestESN(t *testing.T) {
 		for i, seq := range esnNumbers {
 			clear := pkttest.UDP(4+2*(i&1), 33)
 			b := pkttest.Buffer(clear)
-			if err := s.Seal(b, seq); err != nil {
+			if err := seal(s, b, seq); err != nil {
 				t.Fatalf("%s: Seal = %v", name, err)
 			}
 			wire := bytes.Clone(b.Bytes())
@@ -69,7 +69,7 @@ func TestESNAppended(t *testing.T) {
 	s, _ := pair(t, c)
 	payload := pkttest.Payload(10)
 	b := pkttest.Buffer(pkttest.IP(4, 253, nil, payload))
-	if err := s.Seal(b, 0xaabbccdd_11223344); err != nil {
+	if err := seal(s, b, 0xaabbccdd_11223344); err != nil {
 		t.Fatal(err)
 	}
 	want := append([]byte{0, 0, 0x12, 0x34, 0x11, 0x22, 0x33, 0x44}, payload...)
@@ -94,7 +94,7 @@ func TestESNAllocs(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() {
 			seq++
 			pkttest.Load(b, clear)
-			if err := s.Seal(b, seq); err != nil {
+			if err := seal(s, b, seq); err != nil {
 				t.Fatal(err)
 			}
 			h, _ := packet.ParseIP(b.Bytes())

@@ -73,21 +73,17 @@ func (s *suite) pad(payload int) int {
 }
 
 // Seal puts the payload of the packet in b into ESP: what follows the IP header
-// and, in IPv6, the extension headers that [packet.ParseIP] steps over. Bytes
-// behind the packet's total length are dropped. A fragment is sealed as it is,
-// as KLIPS does; whether that makes sense is the caller's business.
+// and, in IPv6, the extension headers that [packet.ParseIP] steps over. h is what that
+// has read of the packet; afterwards it is what it would read. Bytes behind the packet's
+// total length are dropped. A fragment is sealed as it is, as KLIPS does; whether that
+// makes sense is the caller's business.
 //
 // The low 32 bits of seq go into the packet. The high ones are authenticated
 // where the SA has extended sequence numbers; elsewhere they are not looked at,
 // and the caller must stop before they change (RFC 4303 section 3.3.3).
 //
-// Errors are ErrShort (not a whole IP packet), ErrRoom and ErrTooLong; the
-// packet is then unchanged.
-func (s *Sealer) Seal(b *packet.Buffer, seq uint64) error {
-	h, ok := packet.ParseIP(b.Bytes())
-	if !ok {
-		return ErrShort
-	}
+// Errors are ErrRoom and ErrTooLong; the packet and h are then unchanged.
+func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	payload := h.Total - h.Len
 	front, pad := HeaderLen+s.iv, s.pad(payload)
 	total := h.Total + front + pad + 2 + s.icv
@@ -114,6 +110,7 @@ func (s *Sealer) Seal(b *packet.Buffer, seq uint64) error {
 		t[i] = byte(i + 1)
 	}
 	t[pad], t[pad+1] = byte(pad), h.Proto
+	h.Proto, h.Total = packet.ProtoESP, total
 
 	switch {
 	case s.aead != nil:

@@ -403,25 +403,27 @@ func layers(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, wire, clear []byte) 
 // headers and their TOS, which a sysctl decides, are those of the kernel.
 func seal(group []*sa, seqs []uint32, outer []packet.Header, b *packet.Buffer) error {
 	n := len(seqs)
+	h, ok := packet.ParseIP(b.Bytes())
+	if !ok {
+		return errors.New("not an IP packet")
+	}
 	for _, s := range group {
 		switch s.id.Proto {
 		case klips.ProtoTun:
 			o := outer[len(outer)-1]
 			outer = outer[:len(outer)-1]
-			if err := ipip.Encap(b, s.src, s.id.Dst, o.TOS, 64, o.ID); err != nil {
+			if err := ipip.Encap(b, &h, s.src, s.id.Dst, o.TOS, 64, o.ID); err != nil {
 				return err
 			}
 		case klips.ProtoComp:
-			if _, err := s.comp.Compress(b, uint16(s.id.SPI)); err != nil {
-				return err
-			}
+			s.comp.Compress(b, &h, uint16(s.id.SPI))
 		case klips.ProtoESP:
 			e, err := esp.NewSealer(s.esp())
 			if err != nil {
 				return err
 			}
 			n--
-			if err := e.Seal(b, uint64(seqs[n])); err != nil {
+			if err := e.Seal(b, &h, uint64(seqs[n])); err != nil {
 				return err
 			}
 		case klips.ProtoAH:
@@ -430,7 +432,7 @@ func seal(group []*sa, seqs []uint32, outer []packet.Header, b *packet.Buffer) e
 				return err
 			}
 			n--
-			if err := a.Seal(b, uint64(seqs[n])); err != nil {
+			if err := a.Seal(b, &h, uint64(seqs[n])); err != nil {
 				return err
 			}
 		}

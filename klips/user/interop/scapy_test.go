@@ -134,7 +134,7 @@ var modes = []mode{
 // made is opened by scapy, what scapy sealed by openOurs. A tunnel's outer header
 // is put on and taken off here. Extended sequence numbers go up across the border
 // of their low half.
-func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Buffer, uint64) error, openOurs func(*packet.Buffer, *packet.Header, uint64) error) {
+func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Buffer, *packet.Header, uint64) error, openOurs func(*packet.Buffer, *packet.Header, uint64) error) {
 	t.Helper()
 	if m.src.IsValid() {
 		q.Tunnel = []string{m.src.String(), m.dst.String()}
@@ -146,12 +146,13 @@ func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Bu
 			seq = 0xfffffff7<<32 - 1500 + seq
 		}
 		b := pkttest.Buffer(clear)
+		h := pkttest.Parse(t, b)
 		if m.src.IsValid() {
-			if err := ipip.Encap(b, m.src, m.dst, 0, 64, 0x4321); err != nil {
+			if err := ipip.Encap(b, &h, m.src, m.dst, 0, 64, 0x4321); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := sealOurs(b, seq); err != nil {
+		if err := sealOurs(b, &h, seq); err != nil {
 			t.Errorf("%s, %d bytes: Seal = %v", m.name, n, err)
 			continue
 		}
@@ -167,7 +168,7 @@ func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Bu
 			continue
 		}
 		b = pkttest.Buffer(got)
-		h := pkttest.Parse(t, b)
+		h = pkttest.Parse(t, b)
 		if err := openOurs(b, &h, seq); err != nil {
 			t.Errorf("%s, %d bytes: opening %x = %v", m.name, n, got, err)
 			continue
@@ -308,7 +309,8 @@ func scapyAHOptions(t *testing.T, p *peer) {
 		clear := pkttest.IP(tt.version, tt.proto, tt.opts, pkttest.UDP(4, 30)[20:])
 		q := request{Op: "open", Proto: "ah", SPI: c.SPI, Seq: 9, Auth: "HMAC-SHA1-96", AKey: hex.EncodeToString(c.Key)}
 		b := pkttest.Buffer(clear)
-		if err := s.Seal(b, 9); err != nil {
+		h := pkttest.Parse(t, b)
+		if err := s.Seal(b, &h, 9); err != nil {
 			t.Errorf("%s: Seal = %v", tt.name, err)
 			continue
 		}
@@ -325,7 +327,7 @@ func scapyAHOptions(t *testing.T, p *peer) {
 			continue
 		}
 		b = pkttest.Buffer(got)
-		h := pkttest.Parse(t, b)
+		h = pkttest.Parse(t, b)
 		if err := o.Verify(b, &h, 0); err != nil {
 			t.Errorf("%s: Verify of the peer's %x = %v", tt.name, got, err)
 		}

@@ -41,27 +41,23 @@ func limit(payload int) int {
 
 // Compress compresses what follows the IP header and, in IPv6, the extension
 // headers that [packet.ParseIP] steps over, and puts an IPComp header with the
-// given CPI before it. done tells whether it did so. It does not, and leaves the
-// packet unchanged, when the packet is a fragment, is AH, ESP or IPComp already,
-// is short, would not shrink enough, or when the last tries failed. The error is
-// ErrShort, for what is not a whole IP packet. Bytes behind the packet's total
-// length are dropped.
-func (c *Compressor) Compress(b *packet.Buffer, cpi uint16) (done bool, err error) {
-	h, ok := packet.ParseIP(b.Bytes())
-	if !ok {
-		return false, ErrShort
-	}
+// given CPI before it. h is what that has read of the packet; afterwards it is what it
+// would read. done tells whether it did so. It does not, and leaves the packet and h
+// unchanged, when the packet is a fragment, is AH, ESP or IPComp already, is short,
+// would not shrink enough, or when the last tries failed. Bytes behind the packet's
+// total length are dropped.
+func (c *Compressor) Compress(b *packet.Buffer, h *packet.Header, cpi uint16) (done bool) {
 	payload := h.Total - h.Len
 	switch h.Proto {
 	case packet.ProtoComp, packet.ProtoAH, packet.ProtoESP:
-		return false, nil
+		return false
 	}
 	if h.Frag || payload < minPayload {
-		return false, nil
+		return false
 	}
 	if c.skip > 0 {
 		c.skip--
-		return false, nil
+		return false
 	}
 	p := b.Bytes()
 	z, ok := c.deflate(p[h.Len:h.Total], limit(payload))
@@ -73,7 +69,7 @@ func (c *Compressor) Compress(b *packet.Buffer, cpi uint16) (done bool, err erro
 		case firstTries + moreTries:
 			c.tries, c.skip = firstTries, moreSkip
 		}
-		return false, nil
+		return false
 	}
 	c.tries, c.skip = 0, 0
 
@@ -85,7 +81,8 @@ func (c *Compressor) Compress(b *packet.Buffer, cpi uint16) (done bool, err erro
 	b.End = b.Off + n
 	packet.SetTotal(p, n)
 	packet.FixChecksum(p)
-	return true, nil
+	h.Proto, h.Total = packet.ProtoComp, n
+	return true
 }
 
 // deflate returns the compressed form of p, valid until the next call, and

@@ -40,11 +40,12 @@ func Overhead(dst netip.Addr) int {
 // Encap puts an outer header in front of the packet in b, all of it: 4 in 4, 6
 // in 4, 4 in 6 or 6 in 6. src and dst are of one family and unmapped; tos is the
 // TOS or traffic class; ttl is the TTL or hop limit; id is the IPv4
-// identification, not used for IPv6. The IPv4 checksum is made.
+// identification, not used for IPv6. The IPv4 checksum is made. h becomes the header of
+// the new packet, as [packet.ParseIP] would read it.
 //
 // Errors are ErrFamily, ErrInner (not an IP packet), ErrRoom and ErrTooLong; the
-// packet is then unchanged.
-func Encap(b *packet.Buffer, src, dst netip.Addr, tos, ttl uint8, id uint16) error {
+// packet and h are then unchanged.
+func Encap(b *packet.Buffer, h *packet.Header, src, dst netip.Addr, tos, ttl uint8, id uint16) error {
 	if !src.IsValid() || src.Is4() != dst.Is4() || !dst.IsValid() {
 		return ErrFamily
 	}
@@ -65,6 +66,7 @@ func Encap(b *packet.Buffer, src, dst netip.Addr, tos, ttl uint8, id uint16) err
 		return ErrRoom
 	}
 	p := b.Bytes()
+	*h = packet.Header{Version: 4, Src: src, Dst: dst, Len: n, Total: len(p), Proto: proto, ProtoOff: 9, TOS: tos, TTL: ttl, ID: id}
 	if n == 20 {
 		p[0], p[1] = 0x45, tos
 		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
@@ -77,6 +79,7 @@ func Encap(b *packet.Buffer, src, dst netip.Addr, tos, ttl uint8, id uint16) err
 		packet.FixChecksum(p)
 		return nil
 	}
+	h.Version, h.ProtoOff, h.ID, h.DF = 6, 6, 0, true
 	p[0], p[1], p[2], p[3] = 0x60|tos>>4, tos<<4, 0, 0
 	binary.BigEndian.PutUint16(p[4:], uint16(len(p)-40))
 	p[6], p[7] = proto, ttl

@@ -35,7 +35,8 @@ func TestWire(t *testing.T) {
 	} {
 		inner := pkttest.UDP(tt.inner, 56)
 		b := pkttest.Buffer(inner)
-		if err := Encap(b, tt.src, tt.dst, tt.tos, tt.ttl, 0xbeef); err != nil {
+		var said packet.Header
+		if err := Encap(b, &said, tt.src, tt.dst, tt.tos, tt.ttl, 0xbeef); err != nil {
 			t.Errorf("%s: Encap = %v", tt.name, err)
 			continue
 		}
@@ -48,6 +49,9 @@ func TestWire(t *testing.T) {
 			t.Errorf("%s: the inner packet has changed", tt.name)
 		}
 		h := pkttest.Parse(t, b)
+		if h != said {
+			t.Errorf("%s: the header is said to be %+v, and is %+v", tt.name, said, h)
+		}
 		if int(h.Proto) != tt.proto || h.Total != b.Len() || h.Len != Overhead(tt.dst) || h.Src != tt.src || h.Dst != tt.dst ||
 			h.TOS != tt.tos || h.TTL != tt.ttl || (h.Version == 4 && h.DF) {
 			t.Errorf("%s: outer header %+v", tt.name, h)
@@ -80,8 +84,9 @@ func TestEncapErrors(t *testing.T) {
 		{"too long", big, out4a, out4b, ErrTooLong},
 	} {
 		before := bytes.Clone(tt.b.Bytes())
-		if err := Encap(tt.b, tt.src, tt.dst, 0, 64, 1); err != tt.want {
-			t.Errorf("%s: Encap = %v, want %v", tt.name, err, tt.want)
+		var h packet.Header
+		if err := Encap(tt.b, &h, tt.src, tt.dst, 0, 64, 1); err != tt.want || h != (packet.Header{}) {
+			t.Errorf("%s: Encap = %v with header %+v, want %v", tt.name, err, h, tt.want)
 		}
 		if !bytes.Equal(tt.b.Bytes(), before) {
 			t.Errorf("%s: Encap changed the packet", tt.name)
@@ -140,10 +145,10 @@ func TestAllocs(t *testing.T) {
 	b := pkttest.Buffer(pkttest.UDP(4, 1000))
 	n := testing.AllocsPerRun(100, func() {
 		for _, o := range [][2]netip.Addr{{out4a, out4b}, {out6a, out6b}} {
-			if err := Encap(b, o[0], o[1], 0, 64, 1); err != nil {
+			var h packet.Header
+			if err := Encap(b, &h, o[0], o[1], 0, 64, 1); err != nil {
 				t.Fatal(err)
 			}
-			h, _ := packet.ParseIP(b.Bytes())
 			if err := Decap(b, &h); err != nil {
 				t.Fatal(err)
 			}
@@ -176,8 +181,9 @@ func FuzzDecap(f *testing.F) {
 func BenchmarkEncap(b *testing.B) {
 	buf := pkttest.Buffer(pkttest.UDP(4, 1000))
 	b.ReportAllocs()
+	var h packet.Header
 	for b.Loop() {
-		if err := Encap(buf, out4a, out4b, 0, 64, 1); err != nil {
+		if err := Encap(buf, &h, out4a, out4b, 0, 64, 1); err != nil {
 			b.Fatal(err)
 		}
 		buf.Pull(20)
