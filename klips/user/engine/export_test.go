@@ -15,6 +15,18 @@ func (e *Engine) SetRemembered(id klips.SAID, last uint64) { e.sas.Lookup(id).Re
 // SetLimit makes last the number up to which an SA may send at present.
 func (e *Engine) SetLimit(id klips.SAID, last uint64) { e.sas.Lookup(id).SetLimit(last) }
 
+// Awaits reports whether a device waits for its physical one.
+func (e *Engine) Awaits() bool {
+	e.devMu.Lock()
+	defer e.devMu.Unlock()
+	for _, d := range e.devicesLocked() {
+		if d.awaited != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Kept returns how many packets are kept for %hold.
 func (e *Engine) Kept() (n int) {
 	e.holds.mu.Lock()
