@@ -57,7 +57,7 @@ func (v *view) json() output.LookList {
 	return output.LookList{
 		Head: output.NewHead(v.Stack), Host: v.Host, Time: v.Time,
 		SAs: output.SAs(v.SAs), Groups: output.Groups(v.SAs), Eroutes: output.Eroutes(v.Eroutes), Devices: output.Devices(v.Devices),
-		Routes: output.Routes(v.Routes), Foreign: v.Foreign,
+		Routes: output.Routes(v.Routes), Drops: v.Drops, Foreign: v.Foreign,
 		LinkFaults: output.LinkFaults(v.Links), Unread: output.UnreadLines(v.Unread),
 	}
 }

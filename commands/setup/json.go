@@ -19,6 +19,7 @@ func daemonStatus(s user.Status) output.Status {
 		SACount: &s.SAs, ErouteCount: &s.Eroutes, Devices: output.Devices(s.Devices), Knobs: knobTexts(s.Knobs),
 		Holds:       &output.Holds{Held: s.Holds.Held, Max: s.Holds.Max, Expired: s.Holds.Expired, Evicted: s.Holds.Evicted},
 		Unprotected: output.NewUnprotected(s.Unprotected), SequenceMarks: marks(&s.Marks), UnreadMessages: s.Dropped,
+		Drops: s.Drops,
 	}
 }
 
@@ -41,7 +42,7 @@ func (st *kernelStatus) json() output.SetupList {
 	list := statusList(st.Stack, output.Status{
 		Running: true, Version: st.Version, SACount: &st.SAs, ErouteCount: &st.Eroutes,
 		Devices: output.Devices(st.Devices), Knobs: knobTexts(st.Knobs),
-		Unprotected: output.NewUnprotected(st.Unprotected), SequenceMarks: marks(st.Marks),
+		Unprotected: output.NewUnprotected(st.Unprotected), SequenceMarks: marks(st.Marks), Drops: st.Drops,
 		Abilities: output.Abilities(st.Abilities.List), AbilitiesProblem: st.NotKnown,
 	})
 	list.LinkFaults, list.Unread = output.LinkFaults(st.Links), output.UnreadLines(st.Unread)

@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user"
@@ -23,7 +24,7 @@ func TestGolden(t *testing.T) {
 	unread, _ := full.Unread(t.Context())
 	knobs := []klips.Knob{{Name: "icmp", Value: 1}, {Name: "ike_bypass", Value: 1}, {Name: "natt_keepalive", Value: 20}, {Name: "tos"}}
 	st := kernelStatus{
-		Stack: "xfrm", Version: "Linux 6.1", SAs: 7, Eroutes: 2, Devices: devices, Knobs: knobs, Unprotected: &guard.Counters{In: 3},
+		Stack: "xfrm", Version: "Linux 6.1", SAs: 7, Eroutes: 2, Devices: devices, Knobs: knobs, Unprotected: &guard.Counters{In: 3}, Drops: drop.Counts{"not-esp": 3},
 		Marks: &user.Marks{Lost: "the disk is full"}, Abilities: listing.Probe(t.Context(), serial.New(full)),
 		Oddities: listing.Oddities{Unread: unread, Links: klips.CheckLinks(sas)},
 	}
@@ -31,7 +32,7 @@ func TestGolden(t *testing.T) {
 		"user": statusList("user", daemonStatus(user.Status{
 			PID: 4711, Version: "1.2.3", Rundir: "/run/ipsec", Uptime: 3600, SAs: 2, Eroutes: 1, Devices: devices, Dropped: 6,
 			Holds: user.Holds{Held: 1, Max: 1024, Expired: 2, Evicted: 3}, Unprotected: &guard.Counters{Out: 1, In: 2}, Knobs: knobs,
-			Marks: user.Marks{Statedir: "/var/lib/ipsec", Keys: 4, Behind: 5},
+			Drops: drop.Counts{"not-esp": 3}, Marks: user.Marks{Statedir: "/var/lib/ipsec", Keys: 4, Behind: 5},
 		})),
 		"user-empty":   statusList("user", daemonStatus(user.Status{PID: 4711})),
 		"user-stopped": statusList("user", stoppedDaemon("/run/ipsec", nil)),

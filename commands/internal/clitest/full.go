@@ -7,6 +7,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/drop"
 )
 
 // A Full is a Stack with something in each table, and with each field that a record
@@ -47,7 +48,7 @@ func (*Full) SAs(context.Context) ([]klips.SA, error) {
 		{ID: id("ah0x102@192.0.2.2"), Src: gw1, State: klips.Mature, Transform: klips.Transform{Auth: alg.SHA256}, AuthKeyBits: 256, RefCount: klips.IdleRefs,
 			Life: klips.Life{Bytes: klips.Counter{Below: 252}}},
 		{ID: id("esp0x103@192.0.2.1"), Src: gw2, Dir: klips.Inbound, State: klips.Mature, Transform: klips.Transform{Enc: alg.AESGCM}, EncKeyBits: 288,
-			Window: 64, Bitmap: 0xffffffffffffffff, Seq: 70, MaxSeqDiff: 5, ReplayErrs: 6, BelowMark: 2, AuthErrs: 7, SizeErrs: 8, PadErrs: 9,
+			Window: 64, Bitmap: 0xffffffffffffffff, Seq: 70, MaxSeqDiff: 5, ReplayErrs: 6, BelowMark: 2, AuthErrs: 7, SizeErrs: 8, PadErrs: 9, Drops: drop.Counts{"bad-icv": 7, "replayed": 6},
 			SameKey: []klips.SAID{id("esp0x104@2001:db8::2")}, Next: []klips.SAID{id("tun0x105@192.0.2.1")}},
 		{ID: id("tun0x105@192.0.2.1"), Src: gw2, Dir: klips.Inbound, State: klips.Mature, Policy: &policy, Flags: klips.FlagInFlow | 0x80},
 		{ID: id("esp0x104@2001:db8::2"), Src: netip.MustParseAddr("2001:db8:0:0:1::1"), State: klips.Larval, Transform: klips.Transform{Enc: 253, Auth: 9}},
@@ -76,7 +77,7 @@ func (*Full) Eroutes(context.Context) ([]klips.Eroute, error) {
 func (*Full) Devices(context.Context) ([]klips.Device, error) {
 	return []klips.Device{
 		{Name: "ipsec0", Physical: "eth0", MTU: klips.DeviceMTU, AttMTU: 1500, PhysMTU: 1400,
-			Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8}},
+			Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8}, Drops: drop.Counts{"no-eroute": 4}},
 		{Name: "ipsec1", MTU: klips.DeviceMTU},
 		{Name: "ipsec2"},
 	}, nil
@@ -97,6 +98,9 @@ func (*Full) Probe(context.Context) ([]klips.Ability, error) {
 
 // Table is empty.
 func (*Full) Table(context.Context, string) ([]byte, error) { return nil, nil }
+
+// Drops are packets of one reason.
+func (*Full) Drops(context.Context) (drop.Counts, error) { return drop.Counts{"not-esp": 3}, nil }
 
 // Unread are two lines that cannot be read.
 func (*Full) Unread(context.Context, ...string) ([]klips.UnreadLine, error) {

@@ -18,6 +18,9 @@ type Device struct {
 	Sent Traffic `json:"sent"`
 	// Packets that came out of tunnels.
 	Received Traffic `json:"received"`
+	// Packets that went no further, both ways, by reason. See ipsec_look(8) for the
+	// reasons. There are some that sent and received do not count.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
 // Devices are devices as records.
@@ -27,7 +30,7 @@ func newDevice(d *klips.Device) Device {
 	s := &d.Stats
 	return Device{d.Name, d.Physical, d.MTU, d.AttMTU, d.PhysMTU,
 		Traffic{s.TxPackets, s.TxBytes, s.TxErrors, s.TxDropped},
-		Traffic{s.RxPackets, s.RxBytes, s.RxErrors, s.RxDropped}}
+		Traffic{s.RxPackets, s.RxBytes, s.RxErrors, s.RxDropped}, d.Drops}
 }
 
 // Packets of a device in one direction.

@@ -112,6 +112,9 @@ type LookList struct {
 	Devices []Device `json:"devices"`
 	// The routes of the host's main table.
 	Routes []Route `json:"routes"`
+	// Packets that belong to no device and went no further, by reason. See ipsec_look(8)
+	// for the reasons.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 	// What other programs have made in the kernel, in words. Stack xfrm only.
 	Foreign []string `json:"foreign,omitempty"`
 	// Security associations that are linked wrongly.

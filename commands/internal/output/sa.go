@@ -64,6 +64,8 @@ type SA struct {
 	// Packets that were not sent because their sequence numbers could not be reserved
 	// in time.
 	SequenceWaits uint32 `json:"sequence_waits,omitempty"`
+	// Packets whose way it ended, by reason. See ipsec_look(8) for the reasons.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 
 	// Seconds since it was made.
 	AgeSeconds uint64 `json:"age_seconds"`
@@ -125,7 +127,7 @@ func newSA(sa *klips.SA) SA {
 		ExtendedSequenceNumbers: sa.ESN, SequenceNumber: sa.Seq, ReplayWindowPackets: sa.Window,
 		LargestSequenceGap: sa.MaxSeqDiff,
 		ReplayErrors:       sa.ReplayErrs, BelowMark: sa.BelowMark, AuthenticationErrors: sa.AuthErrs,
-		SizeErrors: sa.SizeErrs, PaddingErrors: sa.PadErrs, SequenceWaits: sa.SeqWaits,
+		SizeErrors: sa.SizeErrs, PaddingErrors: sa.PadErrs, SequenceWaits: sa.SeqWaits, Drops: sa.Drops,
 
 		AgeSeconds: sa.Life.AddTime.Count, Packets: sa.Life.Packets.Count, Bytes: sa.Life.Bytes.Count,
 		BytesBelowZero: sa.Life.Bytes.Below, Allocations: sa.Life.Allocations.Count,

@@ -33,6 +33,9 @@ type Status struct {
 	// Packets of guarded flows that were dropped because they were in clear. Left out
 	// where no flow is guarded.
 	Unprotected *Unprotected `json:"unprotected,omitempty"`
+	// Packets that belong to no device and went no further, by reason. See ipsec_look(8)
+	// for the reasons.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 	// Where it is kept how far the sequence numbers of keys have come.
 	SequenceMarks *SequenceMarks `json:"sequence_marks,omitempty"`
 	// Messages for key daemons and pf_key commands that did not read them. Left out
