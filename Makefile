@@ -89,7 +89,7 @@ faults: ## let things fail: daemon killed or frozen, no room, no rights, no devi
 	$(GO) test -count 1 -v -skip '^$$' -run '^TestScripts$$/^faults$$' ./testscripts
 	$(GO) test -count 1 -v -run '^TestScripts$$/^(manual|tncfg|setup|tunnel)$$/^$(CLOSED)$$' ./testscripts
 	$(GO) test -count 1 -v -skip '^$$' -run '^TestDeviceKernel$$' ./testscripts -guest '^TestInteropScripts$$/^/^($(CLOSED)|everything|across)$$' -test.v
-	$(GO) test -count 1 ./klips/kernel ./klips/xfrm/...
+	$(GO) test -count 1 ./klips/classic ./klips/xfrm/...
 
 bench: build ## measure throughput, look-ups, SAs and start-up (as root)
 	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec

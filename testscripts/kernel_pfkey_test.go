@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -56,7 +56,7 @@ func TestInteropPFKEY(t *testing.T) {
 		t.Errorf("Call(FLUSH) = %v", err)
 	}
 	var u *klips.UnavailableError
-	if _, err := kernel.Open(kernel.Config{}); !errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("kernel.Open = %v, want that there is no KLIPS", err)
+	if _, err := classic.Open(classic.Config{}); !errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("classic.Open = %v, want that there is no KLIPS", err)
 	}
 }

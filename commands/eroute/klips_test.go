@@ -9,7 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 )
 
@@ -35,7 +35,7 @@ func TestKLIPSMasks(t *testing.T) {
 		{flow("--del", "10.4.0.0/16"), "", route17},
 		{flow("--del", "10.4.0.0/17"), "", ""},
 	} {
-		w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return kernel.New(k.Machine()) }}
+		w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return classic.New(k.Machine()) }}
 		r := clitest.Run(App(), w, step.args...)
 		table, err := os.ReadFile(filepath.Join(k.ProcNet, "ipsec_eroute"))
 		if (r.Status == 0) != (step.err == "") || r.Err != step.err || err != nil || string(table) != step.want {
@@ -48,7 +48,7 @@ func TestKLIPSMasks(t *testing.T) {
 // ports.
 func TestKLIPSPolicy(t *testing.T) {
 	k := klipstest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
-	stack := kernel.New(k.Machine())
+	stack := classic.New(k.Machine())
 	defer stack.Close()
 	ids := []klips.SAID{
 		{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x100, Proto: klips.ProtoTun},
@@ -71,7 +71,7 @@ func TestKLIPSPolicy(t *testing.T) {
 		{"tun0x100@192.0.2.1", []string{"--transport-proto", "tcp", "--dst-port", "80"}, note},
 		{"tun0x100@192.0.2.1", []string{"--transport-proto", "0"}, ""},
 	} {
-		w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return kernel.New(k.Machine()) }}
+		w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return classic.New(k.Machine()) }}
 		args := append([]string{"--addin", "--src", "10.2.0.0/16", "--dst", "10.1.0.0/16", "--said", tt.said}, tt.more...)
 		if r := clitest.Run(App(), w, args...); r.Err != tt.err {
 			t.Errorf("%q: status %d, %swant %s", args, r.Status, r.Err, tt.err)

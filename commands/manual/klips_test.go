@@ -13,7 +13,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
-	module "github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/serial"
 )
@@ -21,16 +21,16 @@ import (
 // onKLIPS is the applet on a machine that has KLIPS: how to run it, and what is
 // then in the tables.
 func onKLIPS(t *testing.T, text string) (run func(line string) clitest.Result, tables func() []string) {
-	return onKLIPSAs(t, text, func(s *module.Stack) serial.Doer { return s })
+	return onKLIPSAs(t, text, func(s *classic.Stack) serial.Doer { return s })
 }
 
 // onKLIPSAs is the same with another view of the stack.
-func onKLIPSAs(t *testing.T, text string, as func(*module.Stack) serial.Doer) (run func(line string) clitest.Result, tables func() []string) {
+func onKLIPSAs(t *testing.T, text string, as func(*classic.Stack) serial.Doer) (run func(line string) clitest.Result, tables func() []string) {
 	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+text)
 	run = func(line string) clitest.Result {
 		w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack {
-			return serial.New(as(module.New(k.Machine())))
+			return serial.New(as(classic.New(k.Machine())))
 		}}
 		return clitest.Run(app(left, &b.table), w, append([]string{"--config", b.file}, strings.Fields(line)...)...)
 	}
@@ -113,7 +113,7 @@ func TestKLIPSOthers(t *testing.T) {
 
 // A spoiled is a KLIPS of which some lines cannot be read.
 type spoiled struct {
-	*module.Stack
+	*classic.Stack
 	lines []klips.UnreadLine
 	freed bool // the last member of the group of tun0x200@10.0.0.2
 }
@@ -161,7 +161,7 @@ func TestKLIPSUnread(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var lines []klips.UnreadLine
-			run, tables := onKLIPSAs(t, tunnel, func(s *module.Stack) serial.Doer { return &spoiled{s, lines, false} })
+			run, tables := onKLIPSAs(t, tunnel, func(s *classic.Stack) serial.Doer { return &spoiled{s, lines, false} })
 			odd := []klips.UnreadLine{{Table: tt.table, Number: 3, Text: tt.line, Reason: "cut short"}}
 			lines = odd
 			if r := run("--up t"); (r.Status != 0) != (tt.up != "") || !strings.Contains(r.Err, tt.up) {
@@ -192,7 +192,7 @@ func TestKLIPSUnread(t *testing.T) {
 // gets to it any more.
 func TestKLIPSFreed(t *testing.T) {
 	freed := false
-	run, tables := onKLIPSAs(t, tunnel, func(s *module.Stack) serial.Doer { return &spoiled{s, nil, freed} })
+	run, tables := onKLIPSAs(t, tunnel, func(s *classic.Stack) serial.Doer { return &spoiled{s, nil, freed} })
 	if r := run("--up t"); r.Status != 0 {
 		t.Fatal(r.Err)
 	}
@@ -213,7 +213,7 @@ func TestKLIPSFreed(t *testing.T) {
 // TestKLIPSUnroute: an eroute that cannot be read may need the route.
 func TestKLIPSUnroute(t *testing.T) {
 	var lines []klips.UnreadLine
-	run, _ := onKLIPSAs(t, tunnel, func(s *module.Stack) serial.Doer { return &spoiled{s, lines, false} })
+	run, _ := onKLIPSAs(t, tunnel, func(s *classic.Stack) serial.Doer { return &spoiled{s, lines, false} })
 	for _, tt := range []struct{ table, want string }{
 		{"ipsec_spi", ""},
 		{"ipsec_eroute", "conn t: line 2 of ipsec_eroute cannot be read; if its packets need this route, they leave in clear where another one takes them\n"},
@@ -233,7 +233,7 @@ func TestKLIPSUnroute(t *testing.T) {
 }
 
 // A dropping is a stack that takes AH and drops its packets.
-type dropping struct{ *module.Stack }
+type dropping struct{ *classic.Stack }
 
 func (dropping) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
 	if s.ID.Proto == klips.ProtoAH {
@@ -246,7 +246,7 @@ func (dropping) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
 func TestCarryFault(t *testing.T) {
 	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+ends+"spibase=0x200\n ah=hmac-md5-96\n ahreplay_window=64\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n")
-	w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(dropping{module.New(k.Machine())}) }}
+	w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(dropping{classic.New(k.Machine())}) }}
 	r := clitest.Run(app(left, &b.table), w, "--config", b.file, "--up", "t")
 	if r.Status != 0 || strings.Count(r.Err, "note:") != 1 || !strings.Contains(r.Err, "drops its packets") {
 		t.Errorf("--up: status %d, %q, want one note", r.Status, r.Err)

@@ -17,9 +17,9 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/guard"
-	module "github.com/klips-go/ipsec/klips/kernel"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
@@ -28,7 +28,7 @@ import (
 type kernel struct {
 	env *cli.Env
 	// load loads the module where opening the stack fails with
-	// module.ErrNotLoaded; nil: there is none to load.
+	// classic.ErrNotLoaded; nil: there is none to load.
 	load func(context.Context) error
 }
 
@@ -36,7 +36,7 @@ type kernel struct {
 // used.
 func (k kernel) start(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
-	if k.load != nil && errors.Is(err, module.ErrNotLoaded) {
+	if k.load != nil && errors.Is(err, classic.ErrNotLoaded) {
 		if err := k.load(ctx); err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (k kernel) start(ctx context.Context) error {
 			err = firstKnobs(ctx, s)
 			return errors.Join(err, s.Close())
 		}
-		if errors.Is(err, module.ErrNotLoaded) {
+		if errors.Is(err, classic.ErrNotLoaded) {
 			return fmt.Errorf("a module was loaded that is no KLIPS: %w", err)
 		}
 	}
@@ -78,7 +78,7 @@ func firstKnobs(ctx context.Context, s klips.Stack) error {
 // was kept from passing in clear.
 func (k kernel) stop(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
-	if errors.Is(err, module.ErrNotLoaded) {
+	if errors.Is(err, classic.ErrNotLoaded) {
 		cli.Notef(k.env, "nothing to stop: %v", err)
 		return nil
 	}
@@ -90,7 +90,7 @@ func (k kernel) stop(ctx context.Context) error {
 		return err
 	}
 	if s.Info().Name == "klips" {
-		// Its devices come and go with its module. As long as they are there, so
+		// Its devices come and go with its classic. As long as they are there, so
 		// are the routes into them, and packets are dropped.
 		return k.openAll()
 	}
@@ -180,7 +180,7 @@ func (k kernel) held(ctx context.Context) (list []netip.Prefix) {
 // nothing: devices stay, with the routes into them, and so do guards.
 func (k kernel) restart(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
-	if errors.Is(err, module.ErrNotLoaded) {
+	if errors.Is(err, classic.ErrNotLoaded) {
 		return k.start(ctx)
 	}
 	if err != nil {

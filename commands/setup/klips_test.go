@@ -15,14 +15,14 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
-	module "github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 )
 
 // A klipsBench is a machine that has KLIPS, or will have it when its module is
 // loaded.
 type klipsBench struct {
-	machine module.Machine
+	machine classic.Machine
 	loaded  bool
 	loads   int
 	loadErr error
@@ -49,9 +49,9 @@ func write(t *testing.T, path, text string) {
 
 func (b *klipsBench) open(context.Context) (klips.Stack, error) {
 	if !b.loaded {
-		return nil, &klips.UnavailableError{Why: "this kernel has no KLIPS", Help: "load it", Err: module.ErrNotLoaded}
+		return nil, &klips.UnavailableError{Why: "this kernel has no KLIPS", Help: "load it", Err: classic.ErrNotLoaded}
 	}
-	return module.New(b.machine), nil
+	return classic.New(b.machine), nil
 }
 
 func (b *klipsBench) run(action func(kernel, context.Context) error) result {
@@ -80,7 +80,7 @@ func showStatus(k kernel, ctx context.Context) error { return k.status(ctx, fals
 // fill sets up a tunnel behind ipsec0.
 func (b *klipsBench) fill(t *testing.T) {
 	t.Helper()
-	s := module.New(b.machine)
+	s := classic.New(b.machine)
 	defer s.Close()
 	id := klips.SAID{Proto: klips.ProtoTun, SPI: 0x100, Dst: netip.MustParseAddr("192.0.2.2")}
 	e := klips.Eroute{ID: id, Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}}

@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
-	module "github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 )
 
 // App is the applet.
@@ -121,7 +121,7 @@ func choose(env *cli.Env) (service, error) {
 		}
 		return daemon{env, rundir, environ.Statedir(env.Getenv), usual}, nil
 	case "klips":
-		return kernel{env, module.Load}, nil
+		return kernel{env, classic.Load}, nil
 	}
 	return kernel{env: env}, nil
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
@@ -103,28 +103,28 @@ func (k *Kernel) Advance(d time.Duration) {
 	k.Module(func(*module.Module) { k.uptime += d })
 }
 
-// Machine returns the machine for [kernel.New].
-func (k *Kernel) Machine() kernel.Machine {
-	return kernel.Machine{
+// Machine returns the machine for [classic.New].
+func (k *Kernel) Machine() classic.Machine {
+	return classic.Machine{
 		ProcNet: k.ProcNet, ProcSys: k.ProcSys, Ioctl: k.Ioctl, Encap: k.Encap,
 		Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(k.Socket) },
 	}
 }
 
-// Encap is a [kernel.EncapIoctl].
+// Encap is a [classic.EncapIoctl].
 func (k *Kernel) Encap(virtual string, socket int, form klips.NATTType) error {
 	return k.ioctl(func(m *module.Module) syscall.Errno { return m.Encap(virtual, socket, form) })
 }
 
-// Ioctl is a [kernel.Ioctl].
-func (k *Kernel) Ioctl(r kernel.Request, virtual, physical string) error {
+// Ioctl is a [classic.Ioctl].
+func (k *Kernel) Ioctl(r classic.Request, virtual, physical string) error {
 	return k.ioctl(func(m *module.Module) syscall.Errno {
 		switch r {
-		case kernel.SetDev:
+		case classic.SetDev:
 			return m.Attach(virtual, physical)
-		case kernel.DelDev:
+		case classic.DelDev:
 			return m.Detach(virtual)
-		case kernel.ClearDev:
+		case classic.ClearDev:
 			return m.DetachAll(virtual)
 		}
 		return syscall.EOPNOTSUPP

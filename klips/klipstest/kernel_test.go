@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -20,9 +20,9 @@ import (
 
 var far = netip.MustParseAddr("192.0.2.77")
 
-func newKernel(t *testing.T) (*klipstest.Kernel, *kernel.Stack) {
+func newKernel(t *testing.T) (*klipstest.Kernel, *classic.Stack) {
 	k := klipstest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
-	s := kernel.New(k.Machine())
+	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	return k, s
 }

@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/xfrm"
@@ -45,7 +45,7 @@ type Config struct {
 	Stack    string // one of Names; "auto" or "": the first that is there
 	RunDir   string // of the embedded stack's daemon; "": the usual one, see [user.Rundir]
 	StateDir string // where stack xfrm keeps marks, an absolute path; "": nowhere
-	Kernel   kernel.Config
+	Kernel   classic.Config
 }
 
 // Open opens a stack. A name that no stack has is an *[UnknownError]. Other errors say
@@ -105,10 +105,10 @@ func (c *Config) open(name string) (s klips.Stack, err error) {
 	return s, nil
 }
 
-func openKlips(c kernel.Config) (klips.Stack, error) {
-	s, err := kernel.Open(c)
+func openKlips(c classic.Config) (klips.Stack, error) {
+	s, err := classic.Open(c)
 	if err != nil {
-		return nil, err // not a nil *kernel.Stack
+		return nil, err // not a nil *classic.Stack
 	}
 	return s, nil
 }

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
@@ -66,12 +66,12 @@ func newTape(t *testing.T, c *recorded.Command) *tape {
 	return k
 }
 
-func (k *tape) ioctl(r kernel.Request, virtual, physical string) error {
+func (k *tape) ioctl(r classic.Request, virtual, physical string) error {
 	text := "clear"
 	switch r {
-	case kernel.SetDev:
+	case classic.SetDev:
 		text = "attach " + virtual + " " + physical
-	case kernel.DelDev:
+	case classic.DelDev:
 		text = "detach " + virtual
 	}
 	k.mu.Lock()
@@ -174,11 +174,11 @@ func (m *machine) serve(c *net.UnixConn) {
 }
 
 // stack is stack klips on the machine, with the tables in procNet.
-func (m *machine) stack(k *tape, procNet string) *kernel.Stack {
+func (m *machine) stack(k *tape, procNet string) *classic.Stack {
 	m.mu.Lock()
 	m.tape = k
 	m.mu.Unlock()
-	return kernel.New(kernel.Machine{ProcNet: procNet, Ioctl: k.ioctl, Dial: func() (*pfkey.Conn, error) {
+	return classic.New(classic.Machine{ProcNet: procNet, Ioctl: k.ioctl, Dial: func() (*pfkey.Conn, error) {
 		if k.socketErr != nil {
 			return nil, errors.Join(errors.New("open a PF_KEY socket"), k.socketErr)
 		}

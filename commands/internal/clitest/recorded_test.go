@@ -22,7 +22,7 @@ import (
 	"github.com/klips-go/ipsec/commands/spigrp"
 	"github.com/klips-go/ipsec/commands/tncfg"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
@@ -47,12 +47,12 @@ func verdictOf(t *testing.T, c *recorded.Command) verdict {
 func ioctlTexts(t *testing.T, c *recorded.Command) []string {
 	var out []string
 	for _, i := range c.Ioctls {
-		switch kernel.Request(i.Request) {
-		case kernel.SetDev:
+		switch classic.Request(i.Request) {
+		case classic.SetDev:
 			out = append(out, "attach "+i.Virtual()+" "+i.Physical())
-		case kernel.DelDev:
+		case classic.DelDev:
 			out = append(out, "detach "+i.Virtual())
-		case kernel.ClearDev:
+		case classic.ClearDev:
 			out = append(out, "clear")
 		default:
 			t.Fatalf("%s: ioctl %+v", c.ID, i)

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/stacks"
 	"github.com/klips-go/ipsec/klips/user"
@@ -42,7 +42,7 @@ func Stacks(name string, getenv func(string) string) stacks.Config {
 	}
 	return stacks.Config{
 		Stack: name, RunDir: getenv(rundir), StateDir: Statedir(getenv),
-		Kernel: kernel.Config{ProcNet: getenv(procNet), ProcSys: getenv(procSys), PFKeySocket: getenv(pfkeySocket)},
+		Kernel: classic.Config{ProcNet: getenv(procNet), ProcSys: getenv(procSys), PFKeySocket: getenv(pfkeySocket)},
 	}
 }
 

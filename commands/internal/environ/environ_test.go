@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
@@ -63,7 +63,7 @@ func TestGet(t *testing.T) {
 func TestStacks(t *testing.T) {
 	getenv := env("IPSEC_STACK", "xfrm", "IPSEC_RUNDIR", "r", "IPSEC_STATEDIR", "/s",
 		"IPSEC_PROC_NET", "/n", "IPSEC_PROC_SYS", "/y", "IPSEC_PFKEY_SOCKET", "/p")
-	want := stacks.Config{Stack: "xfrm", RunDir: "r", StateDir: "/s", Kernel: kernel.Config{ProcNet: "/n", ProcSys: "/y", PFKeySocket: "/p"}}
+	want := stacks.Config{Stack: "xfrm", RunDir: "r", StateDir: "/s", Kernel: classic.Config{ProcNet: "/n", ProcSys: "/y", PFKeySocket: "/p"}}
 	if got := Stacks("", getenv); got != want {
 		t.Errorf("Stacks = %+v, want %+v", got, want)
 	}

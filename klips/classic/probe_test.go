@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"net/netip"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 )
 
 // libreswan is pf_key_supported of libreswan 3.32's module in Linux 4.19.
@@ -38,12 +38,12 @@ const libreswan = `satype exttype alg_id ivlen minbits maxbits name
 `
 
 // withFiles is a machine whose /proc/net has these files.
-func withFiles(t *testing.T, files map[string]string) *kernel.Stack {
+func withFiles(t *testing.T, files map[string]string) *classic.Stack {
 	t.Helper()
-	return withMachine(t, files, kernel.Machine{})
+	return withMachine(t, files, classic.Machine{})
 }
 
-func withMachine(t *testing.T, files map[string]string, m kernel.Machine) *kernel.Stack {
+func withMachine(t *testing.T, files map[string]string, m classic.Machine) *classic.Stack {
 	t.Helper()
 	dir := t.TempDir()
 	m.ProcNet = dir
@@ -56,7 +56,7 @@ func withMachine(t *testing.T, files map[string]string, m kernel.Machine) *kerne
 			t.Fatal(err)
 		}
 	}
-	return kernel.New(m)
+	return classic.New(m)
 }
 
 func TestCarryFault(t *testing.T) {

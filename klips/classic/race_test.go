@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -23,7 +23,7 @@ import (
 // is left. KLIPS is never made to use what it has freed.
 func TestRandomRaces(t *testing.T) {
 	k := klipstest.NewKernel(t, local)
-	s := kernel.New(k.Machine())
+	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	rapid.Check(t, func(r *rapid.T) {
 		w := &groupWorld{T: r, ctx: t.Context(), dsts: []netip.Addr{local, netip.MustParseAddr("192.0.2.77")}}

@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/serial"
@@ -27,7 +27,7 @@ import (
 // made to free an SA that another one points at.
 func TestRandomGroups(t *testing.T) {
 	k := klipstest.NewKernel(t, local)
-	s := kernel.New(k.Machine())
+	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	rapid.Check(t, func(r *rapid.T) {
 		w := &groupWorld{T: r, ctx: t.Context(), k: k, stack: s, model: klipstest.NewModel(func(a netip.Addr) bool { return a == local }, nil)}
@@ -52,7 +52,7 @@ type groupWorld struct {
 	ctx   context.Context
 	dsts  []netip.Addr
 	k     *klipstest.Kernel
-	stack *kernel.Stack
+	stack *classic.Stack
 	model *klipstest.Model
 }
 

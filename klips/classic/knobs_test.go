@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 )
 
 // knobDir is a directory that stands for /proc/sys/net/ipsec.
@@ -26,7 +26,7 @@ func knobDir(t *testing.T) string {
 }
 
 // state is what the stack lists and what the files hold.
-func state(t *testing.T, s *kernel.Stack, dir string) string {
+func state(t *testing.T, s *classic.Stack, dir string) string {
 	t.Helper()
 	list, err := s.Knobs(t.Context())
 	if err != nil {
@@ -45,7 +45,7 @@ func state(t *testing.T, s *kernel.Stack, dir string) string {
 
 func TestKnobs(t *testing.T) {
 	dir := knobDir(t)
-	s := kernel.New(kernel.Machine{ProcSys: dir})
+	s := classic.New(classic.Machine{ProcSys: dir})
 	const first = "icmp=0 inbound_policy_check=1 tos=1"
 	if got := state(t, s, dir); got != first {
 		t.Errorf("listed %s, want %s", got, first)
@@ -79,7 +79,7 @@ func TestKnobs(t *testing.T) {
 // A knob that cannot be written leaves those before it as they were.
 func TestKnobsTakenBack(t *testing.T) {
 	dir := knobDir(t)
-	s := kernel.New(kernel.Machine{ProcSys: dir})
+	s := classic.New(classic.Machine{ProcSys: dir})
 	// A knob that takes no value, whoever writes: a full device.
 	if err := os.Remove(filepath.Join(dir, "tos")); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestKnobsTakenBack(t *testing.T) {
 
 func TestNoKnobs(t *testing.T) {
 	for _, dir := range []string{"", filepath.Join(t.TempDir(), "none")} {
-		s := kernel.New(kernel.Machine{ProcSys: dir})
+		s := classic.New(classic.Machine{ProcSys: dir})
 		if l, err := s.Knobs(t.Context()); l != nil || err != nil {
 			t.Errorf("Knobs of %q = %v, %v", dir, l, err)
 		}

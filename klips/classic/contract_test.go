@@ -1,11 +1,11 @@
-package kernel_test
+package classic_test
 
 import (
 	"net/netip"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 )
@@ -13,9 +13,9 @@ import (
 var local = netip.MustParseAddr("192.0.2.1")
 
 // stack opens the stack of a machine that has KLIPS.
-func stack(t *testing.T) (*kernel.Stack, *klipstest.Kernel) {
+func stack(t *testing.T) (*classic.Stack, *klipstest.Kernel) {
 	k := klipstest.NewKernel(t, local)
-	s := kernel.New(k.Machine())
+	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	return s, k
 }

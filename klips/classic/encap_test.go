@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"errors"
@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 )
 
 // encap is a machine with devices, whose answer to the NAT-T request a test gives.
-func encap(t *testing.T, tncfg string, answer func(virtual string, socket int, form klips.NATTType) error) *kernel.Stack {
+func encap(t *testing.T, tncfg string, answer func(virtual string, socket int, form klips.NATTType) error) *classic.Stack {
 	t.Helper()
-	return withMachine(t, map[string]string{"ipsec_tncfg": tncfg}, kernel.Machine{Encap: answer})
+	return withMachine(t, map[string]string{"ipsec_tncfg": tncfg}, classic.Machine{Encap: answer})
 }
 
 // freePort is a UDP port that nobody has. It is none of those that the system
@@ -103,7 +103,7 @@ func TestHoldPort(t *testing.T) {
 // KLIPS itself has the sockets then.
 func TestHoldPortModule(t *testing.T) {
 	k := klipstest.NewKernel(t, local)
-	s := kernel.New(k.Machine())
+	s := classic.New(k.Machine())
 	if err := s.Attach(t.Context(), "ipsec1", "eth0"); err != nil {
 		t.Fatal(err)
 	}

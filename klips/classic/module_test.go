@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 )
 
 // modprobe writes a script that stands for modprobe, and the file that names it.
@@ -32,7 +32,7 @@ func modprobe(t *testing.T, script string) (file, args string) {
 func TestLoad(t *testing.T) {
 	t.Setenv("MODPROBE_OPTIONS", "--the-callers")
 	file, args := modprobe(t, "")
-	if err := kernel.LoadBy(t.Context(), file, true); err != nil {
+	if err := classic.LoadBy(t.Context(), file, true); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(args); strings.TrimSpace(string(got)) != "-- ipsec" || err != nil {
@@ -59,7 +59,7 @@ func TestLoadFails(t *testing.T) {
 		{"switched off", empty, true, "names no program", fs.ErrNotExist},
 		{"no modules", filepath.Join(t.TempDir(), "none"), true, "names no program", fs.ErrNotExist},
 	} {
-		err := kernel.LoadBy(t.Context(), tt.file, tt.root)
+		err := classic.LoadBy(t.Context(), tt.file, tt.root)
 		var u *klips.UnavailableError
 		var exit *exec.ExitError
 		if !errors.As(err, &u) || u.Help == "" || !strings.Contains(u.Why, tt.words) || strings.Contains(u.Why, "\n") {

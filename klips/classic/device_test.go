@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
@@ -23,7 +23,7 @@ import (
 // odd is a kernel that answers each request as a test says, on a machine whose
 // tables are in dir.
 type odd struct {
-	*kernel.Stack
+	*classic.Stack
 	dir string
 }
 
@@ -64,7 +64,7 @@ func oddKernel(t *testing.T, answer func(m *pfkey.Message) []*pfkey.Message) odd
 			}
 		}
 	}()
-	s := kernel.New(kernel.Machine{ProcNet: dir, Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(path) }})
+	s := classic.New(classic.Machine{ProcNet: dir, Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(path) }})
 	s.SetTimeout(time.Minute) // which only a test of silence reaches
 	t.Cleanup(func() { s.Close() })
 	return odd{s, dir}
@@ -111,7 +111,7 @@ func TestUnavailable(t *testing.T) {
 		{syscall.EPROTONOSUPPORT, "the PF_KEY of this kernel is not of version 2; use another stack (--stack)"},
 		{syscall.EIO, "no PF_KEY socket can be opened: input/output error"},
 	} {
-		s := kernel.New(kernel.Machine{ProcNet: t.TempDir(), Dial: func() (*pfkey.Conn, error) { return nil, &net.OpError{Op: "socket", Err: c.errno} }})
+		s := classic.New(classic.Machine{ProcNet: t.TempDir(), Dial: func() (*pfkey.Conn, error) { return nil, &net.OpError{Op: "socket", Err: c.errno} }})
 		if err := s.ClearSAs(t.Context()); err == nil || err.Error() != c.want || !errors.Is(err, c.errno) {
 			t.Errorf("ClearSAs without a socket (%v) = %v, want %s", c.errno, err, c.want)
 		}
@@ -122,16 +122,16 @@ func TestOpen(t *testing.T) {
 	_, err := os.Stat("/proc/net/ipsec_version")
 	klipsHere := err == nil
 	for _, c := range []struct {
-		config kernel.Config
+		config classic.Config
 		found  bool
-	}{{kernel.Config{}, klipsHere}, {kernel.Config{ProcNet: "/nowhere"}, true}, {kernel.Config{PFKeySocket: "/nowhere"}, true}} {
-		_, err := kernel.Open(c.config)
+	}{{classic.Config{}, klipsHere}, {classic.Config{ProcNet: "/nowhere"}, true}, {classic.Config{PFKeySocket: "/nowhere"}, true}} {
+		_, err := classic.Open(c.config)
 		var u *klips.UnavailableError
 		if c.found != (err == nil) || !c.found && (!errors.As(err, &u) || !errors.Is(err, fs.ErrNotExist)) {
 			t.Errorf("Open with %+v = %v", c.config, err)
 		}
 	}
-	_, err = kernel.Open(kernel.Config{PFKeySocket: "/" + strings.Repeat("x", 107)})
+	_, err = classic.Open(classic.Config{PFKeySocket: "/" + strings.Repeat("x", 107)})
 	if want := "IPSEC_PFKEY_SOCKET is too long: it has 108 bytes, and at most 107 fit"; !errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(err.Error(), want) {
 		t.Errorf("Open with a long path = %v, want %s", err, want)
 	}
@@ -152,25 +152,25 @@ func TestTables(t *testing.T) {
 }
 
 func TestIfreq(t *testing.T) {
-	b, err := kernel.Ifreq(kernel.SetDev, "ipsec0", "eth0")
+	b, err := classic.Ifreq(classic.SetDev, "ipsec0", "eth0")
 	want := slices.Concat([]byte("ipsec0"), make([]byte, 10), []byte{0xf0, 0x89, 0, 0}, []byte("eth0"), make([]byte, 16))
 	if err != nil || !slices.Equal(b, want) {
 		t.Errorf("Ifreq = %x, %v, want %x", b, err, want)
 	}
 	for _, names := range [][2]string{{"ipsec0", "abcdefghijkl"}, {"ipsec01234567890", "eth0"}} {
-		if _, err := kernel.Ifreq(kernel.SetDev, names[0], names[1]); !errors.Is(err, syscall.ENAMETOOLONG) {
+		if _, err := classic.Ifreq(classic.SetDev, names[0], names[1]); !errors.Is(err, syscall.ENAMETOOLONG) {
 			t.Errorf("Ifreq(%q) = %v, want ENAMETOOLONG", names, err)
 		}
 	}
 }
 
 func TestEncapIfreq(t *testing.T) {
-	b, err := kernel.EncapIfreq("ipsec0", 0x01020304, klips.NATTNonESP)
+	b, err := classic.EncapIfreq("ipsec0", 0x01020304, klips.NATTNonESP)
 	want := slices.Concat([]byte("ipsec0"), make([]byte, 10), []byte{4, 3, 2, 1}, []byte{2, 0, 0, 0}, make([]byte, 16))
 	if err != nil || !slices.Equal(b, want) {
 		t.Errorf("EncapIfreq = %x, %v, want %x", b, err, want)
 	}
-	if b, err = kernel.EncapIfreq("ipsec63", 3, klips.NATTNonIKE); err != nil || b[16] != 3 || b[20] != 1 || string(b[:8]) != "ipsec63\x00" {
+	if b, err = classic.EncapIfreq("ipsec63", 3, klips.NATTNonIKE); err != nil || b[16] != 3 || b[20] != 1 || string(b[:8]) != "ipsec63\x00" {
 		t.Errorf("EncapIfreq = %x, %v", b, err)
 	}
 	for _, c := range []struct {
@@ -178,7 +178,7 @@ func TestEncapIfreq(t *testing.T) {
 		socket int
 		want   error
 	}{{"ipsec01234567890", 3, syscall.ENAMETOOLONG}, {"ipsec0", -1, syscall.EBADF}, {"ipsec0", 1 << 31, syscall.EBADF}} {
-		if _, err := kernel.EncapIfreq(c.name, c.socket, klips.NATTNonESP); !errors.Is(err, c.want) {
+		if _, err := classic.EncapIfreq(c.name, c.socket, klips.NATTNonESP); !errors.Is(err, c.want) {
 			t.Errorf("EncapIfreq(%q, %d) = %v, want %v", c.name, c.socket, err, c.want)
 		}
 	}
@@ -192,8 +192,8 @@ func TestHere(t *testing.T) {
 		{"/tables", "/knobs", "/tables", "/knobs"},
 		{"", "/knobs", "/proc/net", "/knobs"},
 	} {
-		config := kernel.Config{ProcNet: c.net, ProcSys: c.sys}
-		m, err := kernel.Here(config)
+		config := classic.Config{ProcNet: c.net, ProcSys: c.sys}
+		m, err := classic.Here(config)
 		if err != nil || m.ProcNet != c.wantNet || m.ProcSys != c.wantSys {
 			t.Errorf("Here with %+v = %q, %q, %v", config, m.ProcNet, m.ProcSys, err)
 		}
@@ -211,7 +211,7 @@ func TestDetachAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	var asked []string
-	s := kernel.New(kernel.Machine{ProcNet: dir, Ioctl: func(_ kernel.Request, virtual, _ string) error {
+	s := classic.New(classic.Machine{ProcNet: dir, Ioctl: func(_ classic.Request, virtual, _ string) error {
 		asked = append(asked, virtual)
 		if virtual == "ipsec0" {
 			return syscall.ENODEV

@@ -1,4 +1,4 @@
-package kernel_test
+package classic_test
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/kernel"
+	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -25,13 +25,13 @@ var remote = netip.MustParseAddr("192.0.2.77")
 // A box is a machine with KLIPS.
 type box struct {
 	*testing.T
-	*kernel.Stack
+	*classic.Stack
 	k *klipstest.Kernel
 }
 
 func newBox(t *testing.T) box {
 	k := klipstest.NewKernel(t, local)
-	s := kernel.New(k.Machine())
+	s := classic.New(k.Machine())
 	t.Cleanup(func() {
 		s.Close()
 		k.Module(func(m *module.Module) {
