@@ -19,7 +19,7 @@ LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/version.ov
 RACE    = ./klips/user/... ./klips/netlock ./klips/xfrm/nlxfrm ./commands/...
 # The scripts that show what stays closed, and what is not taken twice, on each stack.
 CLOSED  = (closed|default-route|guarded|opens|hand-over|marks|inbound-clear|transport-policy)
-PAGES   = $(wildcard manpages/*.5 manpages/*.8)
+PAGES   = $(wildcard manpages/*.5 manpages/*.7 manpages/*.8)
 D       = $(DESTDIR)
 
 # Where the kernel for virtual machines lies that the tests boot; it is not installed.
@@ -35,7 +35,7 @@ build: ## build bin/ipsec, static
 
 install: ## install what was built, with links, pages and completions (DESTDIR=, PREFIX=)
 	@test -x $(BIN)/ipsec || { echo "install: there is no $(BIN)/ipsec; run make build first" >&2; exit 1; }
-	install -d $(D)$(sbindir) $(D)$(mandir)/man5 $(D)$(mandir)/man8 $(D)$(bashcompdir) $(D)$(zshcompdir) $(D)$(fishcompdir)
+	install -d $(D)$(sbindir) $(D)$(mandir)/man5 $(D)$(mandir)/man7 $(D)$(mandir)/man8 $(D)$(bashcompdir) $(D)$(zshcompdir) $(D)$(fishcompdir)
 	install -m 755 $(BIN)/ipsec $(D)$(sbindir)/ipsec
 	$(BIN)/ipsec completion bash > $(D)$(bashcompdir)/ipsec
 	$(BIN)/ipsec completion zsh > $(D)$(zshcompdir)/_ipsec

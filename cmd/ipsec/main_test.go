@@ -94,7 +94,7 @@ func TestInstall(t *testing.T) {
 	if err != nil || string(out) != "ipsec 9.8.7\n" {
 		t.Errorf("ipsec --version: %v, %q", err, out)
 	}
-	pages, err := filepath.Glob(repo + "/manpages/*.[58]")
+	pages, err := filepath.Glob(repo + "/manpages/*.[578]")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,9 +70,9 @@ func (m *Model) Inverse(c klips.Change) (back []klips.Change, ok bool) {
 	case klips.DetachAll:
 		return m.attached(func(klips.Device) bool { return true }), true
 	case klips.CreateDevice:
-		return []klips.Change{klips.DeleteDevice{Virtual: c.Virtual}}, true
+		return []klips.Change{klips.DeleteDevice(c)}, true
 	case klips.DeleteDevice:
-		return append([]klips.Change{klips.CreateDevice{Virtual: c.Virtual}},
+		return append([]klips.Change{klips.CreateDevice(c)},
 			m.attached(func(d klips.Device) bool { return d.Name == c.Virtual })...), true
 	case klips.SetDebug:
 		// What is set is set for sure, and then the rest is cleared.

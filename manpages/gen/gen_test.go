@@ -23,7 +23,7 @@ var global = []string{"stack", "help", "version"}
 
 func sources(t *testing.T) []string {
 	t.Helper()
-	list, err := filepath.Glob(filepath.Join(pageDir, "*.[58].in"))
+	list, err := filepath.Glob(filepath.Join(pageDir, "*.[578].in"))
 	if err != nil || len(list) == 0 {
 		t.Fatalf("no page sources: %v", err)
 	}
@@ -55,7 +55,7 @@ func TestUpToDate(t *testing.T) {
 			t.Errorf("%s is not what its source makes; run go generate ./manpages (-source +page):\n%s", target(src), d)
 		}
 	}
-	pages, _ := filepath.Glob(filepath.Join(pageDir, "*.[58]"))
+	pages, _ := filepath.Glob(filepath.Join(pageDir, "*.[578]"))
 	for _, p := range pages {
 		if !want[p] {
 			t.Errorf("%s has no source", p)

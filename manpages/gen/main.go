@@ -21,7 +21,7 @@ func main() {
 }
 
 func run(dir string) error {
-	sources, err := filepath.Glob(filepath.Join(dir, "*.[58].in"))
+	sources, err := filepath.Glob(filepath.Join(dir, "*.[578].in"))
 	if err != nil {
 		return err
 	}
