@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
@@ -130,9 +129,7 @@ func runText(t *testing.T, s klips.Stack, text string, args ...string) clitest.R
 // take back is named. With --keep-going, and when all can be done, the tables are those
 // that the commands make one by one, and so is what is printed.
 func TestAllOrNone(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 2))
+	r := rand.New(rand.NewPCG(1, 2))
 	file := filepath.Join(t.TempDir(), "f")
 	lines, asked, done, taken := 0, 0, 0, 0
 	for range 400 {
