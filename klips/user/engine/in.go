@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
+	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
 // maxLayers is how many headers are taken off one packet at most.
@@ -213,8 +214,12 @@ type inPacket struct {
 // layer takes one layer off.
 func (w *inWorker) layer(c *inPacket) verdict {
 	c.b.End = c.b.Off + c.h.Total
-	if !c.begun && c.h.Proto == packet.ProtoUDP && !c.decapUDP() {
-		return c.because(drop.NotESP, ignored)
+	if !c.begun && c.h.Proto == packet.ProtoUDP {
+		o, err := udpencap.Decap(c.b, &c.h)
+		c.natt, c.port, c.toPort = o.Type, o.SPort, o.DPort
+		if err != nil {
+			return c.because(drop.NotESP, ignored)
+		}
 	}
 	switch c.h.Proto {
 	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp:
@@ -471,7 +476,7 @@ func (w *inWorker) revealed(c *inPacket) verdict {
 	c.skipComp()
 	if len(c.chain) == 0 {
 		if c.natt != klips.NATTNone && c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6 {
-			fixTransport(c.b, &c.h, c.last.NATT)
+			udpencap.Mend(c.b, &c.h, c.last.NATT.OA)
 		}
 		return w.transported(c)
 	}

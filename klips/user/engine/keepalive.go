@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
+	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
 // Values of the knob natt_keepalive, in seconds: RFC 3948 section 4 has 20.
@@ -209,7 +210,7 @@ func newKeepalive(f natFlow, a *attachment, id uint16) *packet.Buffer {
 	u[8] = 0xff
 	packet.FixChecksum(p)
 	if h, ok := packet.ParseIP(p); ok {
-		transportChecksum(p, &h)
+		udpencap.Checksum(p, &h)
 	}
 	return b
 }

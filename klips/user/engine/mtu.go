@@ -6,6 +6,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
+	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
 // mtuSlack is a safety margin in the MTU rule of KLIPS.
@@ -99,11 +100,8 @@ func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind 
 				return 0, 0, false
 			}
 			f, b = st.espOut.Overhead(payload)
-			if natt == 0 && sa.NATT.Type != klips.NATTNone {
-				natt = 8
-				if sa.NATT.Type == klips.NATTNonIKE {
-					natt = 16
-				}
+			if natt == 0 {
+				natt = udpencap.Overhead(sa.NATT.Type)
 			}
 		case klips.ProtoAH:
 			st, err := stateOf(sa, w.id)

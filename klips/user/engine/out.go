@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
+	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
 // maxNesting is how many times a packet may meet another eroute after it has
@@ -400,7 +401,7 @@ func (w *outWorker) seal(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error 
 func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	for _, sa := range chain {
 		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
-			if !encapUDP(b, h, sa.NATT) {
+			if udpencap.Encap(b, h, sa.NATT) != nil {
 				w.error(drop.TooBig, sa)
 				return
 			}
