@@ -16,21 +16,16 @@ import (
 func (c *Client) Apply(ctx context.Context, changes ...klips.Change) (r klips.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout+time.Duration(len(changes))*perChange)
 	defer cancel()
-	if len(changes) > 1 {
-		switch _, err := c.call(ctx, "begin", "", pfkey.Begin()); {
-		case errors.Is(err, syscall.EINVAL): // a daemon of before does not know this
-			return c.oneByOne(ctx, changes)
-		case err != nil:
-			return r, err
-		}
+	c.units.Lock() // one END would end the unit of another goroutine
+	defer c.units.Unlock()
+	if len(changes) == 1 {
+		return c.send(ctx, changes, nil)
 	}
-	return c.unit(ctx, changes)
-}
-
-// oneByOne carries out changes each by itself.
-func (c *Client) oneByOne(ctx context.Context, changes []klips.Change) (r klips.Result, err error) {
+	if r, err = c.send(ctx, changes, pfkey.Begin()); err != errNoUnits {
+		return r, err
+	}
 	for i := range changes {
-		one, err := c.unit(ctx, changes[i:i+1])
+		one, err := c.send(ctx, changes[i:i+1], nil)
 		if err != nil {
 			return r, err
 		}
@@ -39,8 +34,11 @@ func (c *Client) oneByOne(ctx context.Context, changes []klips.Change) (r klips.
 	return r, nil
 }
 
-// unit carries out changes that [pfkey.Begin] was sent for, or one.
-func (c *Client) unit(ctx context.Context, changes []klips.Change) (r klips.Result, err error) {
+// errNoUnits is the error of a daemon of an older program, which knows no BEGIN.
+var errNoUnits = errors.New("the daemon knows no units of changes")
+
+// send sends changes, behind a BEGIN if there are several.
+func (c *Client) send(ctx context.Context, changes []klips.Change, begin *pfkey.Message) (r klips.Result, err error) {
 	u := &unit{changes: changes}
 	defer u.clear()
 	var wrong error // of the first change that the daemon is not even asked for
@@ -53,10 +51,22 @@ func (c *Client) unit(ctx context.Context, changes []klips.Change) (r klips.Resu
 		u.requests = append(u.requests, m)
 	}
 	u.requests = append(u.requests, pfkey.End())
-	err = c.with(func(conn *pfkey.Conn) error { return conn.CallAll(ctx, u.requests, u.answered) })
+	err = c.with(func(conn *pfkey.Conn) error {
+		if begin != nil {
+			switch _, err := conn.Call(ctx, begin); {
+			case errors.Is(err, syscall.EINVAL):
+				return errNoUnits
+			case err != nil:
+				return err
+			}
+		}
+		return conn.CallAll(ctx, u.requests, u.answered)
+	})
 	r.Outcomes = u.outcomes
 	done := len(u.outcomes)
 	switch {
+	case err == errNoUnits:
+		return r, err
 	case u.refused != nil:
 		return r, u.refused
 	case err != nil && done < len(changes):

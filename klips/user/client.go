@@ -30,6 +30,8 @@ const (
 type Client struct {
 	path string
 
+	units sync.Mutex // held while changes are sent
+
 	mu   sync.Mutex
 	conn *pfkey.Conn
 }

@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"errors"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -49,6 +50,38 @@ func TestApplyMany(t *testing.T) {
 	if r, err := c.Apply(ctx, klips.ClearSAs{}, klips.SetGuard{}); err == nil || len(r.Outcomes) != 1 {
 		t.Errorf("%d outcomes, %v with a guard", len(r.Outcomes), err)
 	}
+}
+
+// Several goroutines use one client: the changes of one do not end the unit of another.
+func TestApplyAtOnce(t *testing.T) {
+	rundir, _ := start(t)
+	c := dial(t, rundir)
+	ctx := t.Context()
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for range 20 {
+				var changes []klips.Change
+				for i := range 40 {
+					changes = append(changes, klips.AddSA{SASpec: tunSpec(klips.SPI(0x1000*(g+1) + i))})
+				}
+				for i := range 40 {
+					changes = append(changes, klips.DeleteSA{ID: tunSpec(klips.SPI(0x1000*(g+1) + i)).ID})
+				}
+				changes[60] = klips.DeleteSA{ID: tunSpec(0x9999).ID}
+				if r, err := c.Apply(ctx, changes...); !errors.Is(err, syscall.ESRCH) || len(r.Outcomes) != 60 {
+					t.Errorf("%d outcomes, %v; want 60", len(r.Outcomes), err)
+				}
+				if r, err := c.Apply(ctx, changes[61:]...); err != nil || len(r.Outcomes) != 19 {
+					t.Errorf("%d outcomes, %v for the rest", len(r.Outcomes), err)
+				}
+				if _, err := c.Apply(ctx, klips.DeleteSA{ID: tunSpec(klips.SPI(0x1000*(g+1) + 20)).ID}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // Whatever is wrong with a request of a unit, the others are cancelled until its end.
