@@ -126,7 +126,10 @@ func (ClearSAs) Op() string { return "clear SAs" }
 func (Group) Op() string    { return "group" }
 func (Ungroup) Op() string  { return "ungroup" }
 func (c SetEroute) Op() string {
-	return map[bool]string{false: "add eroute", true: "replace eroute"}[c.Replace]
+	if c.Replace {
+		return "replace eroute"
+	}
+	return "add eroute"
 }
 func (SetPolicy) Op() string    { return "set inbound policy" }
 func (DeleteEroute) Op() string { return "delete eroute" }
@@ -248,6 +251,16 @@ func (c SetPolicy) ErouteOp() ErouteOp {
 		return ErouteReplaceIn
 	}
 	return ErouteAddIn
+}
+
+// ErouteChange is the change that X_ADDFLOW asks for with an operation: a [SetEroute], or
+// the [SetPolicy] of the SA e.ID.
+func ErouteChange(e Eroute, op ErouteOp) Change {
+	switch op {
+	case ErouteAddIn, ErouteReplaceIn:
+		return SetPolicy{ID: e.ID, Policy: e.Selector, Replace: op == ErouteReplaceIn}
+	}
+	return SetEroute{Eroute: e, Replace: op == ErouteReplace}
 }
 
 // Eroute is the policy as PF_KEY's X_ADDFLOW has it.

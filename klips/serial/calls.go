@@ -44,11 +44,7 @@ func (c Calls) Ungroup(ctx context.Context, id klips.SAID) error {
 }
 
 func (c Calls) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
-	switch op {
-	case klips.ErouteAddIn, klips.ErouteReplaceIn:
-		return c.do(ctx, klips.SetPolicy{ID: e.ID, Policy: e.Selector, Replace: op == klips.ErouteReplaceIn})
-	}
-	return c.do(ctx, klips.SetEroute{Eroute: e, Replace: op == klips.ErouteReplace})
+	return c.do(ctx, klips.ErouteChange(e, op))
 }
 
 func (c Calls) DeleteEroute(ctx context.Context, s klips.Selector) error {

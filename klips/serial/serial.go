@@ -58,7 +58,7 @@ type Devices interface {
 	SetDebug(ctx context.Context, c klips.DebugChange) error
 }
 
-// What a Doer can have beside. Each goes with a capability, which [Has] adds.
+// What a Doer can have beside. Some go with a capability, which [Info] adds.
 type (
 	// A GroupReader reads one group without reading all SAs ([klips.CapGroupRead]).
 	GroupReader interface {

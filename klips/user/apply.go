@@ -130,27 +130,11 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 		whole := *c.SASpec
 		whole.NATT = c.NATT.WithPorts()
 		return pfkey.AddSAPrivate(&whole), nil
-	case klips.DeleteSA:
-		return pfkey.DeleteSA(c.ID), nil
-	case klips.ClearSAs:
-		return pfkey.Flush(), nil
 	case klips.Group:
 		if len(c.IDs) < 2 || len(c.IDs) > klips.MaxGroup {
 			return refuse(syscall.EINVAL)
 		}
 		return pfkey.GroupAll(c.IDs), nil
-	case klips.Ungroup:
-		return pfkey.Ungroup(c.ID), nil
-	case klips.SetEroute:
-		return pfkey.AddFlow(c.Eroute, c.ErouteOp()), nil
-	case klips.SetPolicy:
-		return pfkey.AddFlow(c.Eroute(), c.ErouteOp()), nil
-	case klips.DeleteEroute:
-		return pfkey.DelFlow(c.Selector), nil
-	case klips.ClearEroutes:
-		return pfkey.ClearFlows(), nil
-	case klips.SetDebug:
-		return pfkey.Debug(c.DebugChange), nil
 	case klips.DetachAll:
 		return pfkey.DetachAll(), nil
 	case klips.Attach:
@@ -167,12 +151,12 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 		if err := noMast(change, c.Virtual, syscall.EINVAL); err != nil {
 			return nil, err
 		}
-		m, err = pfkey.Plumb(c.Virtual, true)
+		m, err = pfkey.ForChange(c)
 	case klips.DeleteDevice:
 		if err := noMast(change, c.Virtual, syscall.ENOENT); err != nil {
 			return nil, err
 		}
-		m, err = pfkey.Plumb(c.Virtual, false)
+		m, err = pfkey.ForChange(c)
 	case klips.SetKnobs:
 		m, err = pfkey.Set(c.Knobs)
 	case klips.SetGuard:
@@ -180,7 +164,7 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 	case klips.RemoveGuard:
 		m, err = pfkey.Unguard(c.Selector)
 	default:
-		err = syscall.EOPNOTSUPP
+		m, err = pfkey.ForChange(c)
 	}
 	if err != nil {
 		return refuse(err)
