@@ -148,7 +148,7 @@ func (HoldPort) Op() string     { return "open UDP port" }
 func (c AddSA) Object() string        { return c.ID.String() }
 func (c DeleteSA) Object() string     { return c.ID.String() }
 func (ClearSAs) Object() string       { return "" }
-func (c Group) Object() string        { return joinSAIDs(c.IDs) }
+func (c Group) Object() string        { return JoinSAIDs(c.IDs) }
 func (c Ungroup) Object() string      { return c.ID.String() }
 func (c SetEroute) Object() string    { return c.Selector.String() }
 func (c SetPolicy) Object() string    { return c.ID.String() }
@@ -196,8 +196,8 @@ func text(c Change) string {
 	return c.Op() + " " + c.Object()
 }
 
-// joinSAIDs writes SAIDs with spaces between.
-func joinSAIDs(ids []SAID) string {
+// JoinSAIDs writes SAIDs with spaces between.
+func JoinSAIDs(ids []SAID) string {
 	words := make([]string, len(ids))
 	for i, id := range ids {
 		words[i] = id.String()

@@ -115,6 +115,12 @@ func (id SAID) magicString() (string, bool) {
 // freed.
 const invalidAddr = "<invalid>"
 
+// FormatPrefix writes a prefix as command lines take it: its address as [FormatAddr] does,
+// which differs from package netip where "::" is concerned, and its length in bits.
+func FormatPrefix(p netip.Prefix) string {
+	return FormatAddr(p.Addr()) + p.String()[len(p.Addr().String()):]
+}
+
 // FormatAddr returns the text of an address as the KLIPS tables print it: IPv6
 // with the *first* run of two or more zero groups squeezed (RFC 5952 squeezes
 // the longest), and never with an embedded dotted quad. The invalid address

@@ -1,8 +1,6 @@
 package eroute
 
 import (
-	"net/netip"
-
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -25,16 +23,10 @@ func Of(env *cli.Env, label string, c klips.Change) (cli.Command, []string) {
 	}
 	r.Label = label
 	s := r.eroute.Selector
-	words := []string{"--" + r.by, "--eraf", klips.FamilyOf(s.Src.Addr()).String(), "--src", subnet(s.Src), "--dst", subnet(s.Dst)}
+	words := []string{"--" + r.by, "--eraf", klips.FamilyOf(s.Src.Addr()).String(), "--src", klips.FormatPrefix(s.Src), "--dst", klips.FormatPrefix(s.Dst)}
 	if r.by != "del" {
 		words = append(words, "--said", r.eroute.ID.String())
 	}
 	cmd, _ := r.Command(env, App, nil, r)
 	return cmd, words
-}
-
-// subnet writes a prefix in a form that the applet reads: its addresses differ from those
-// of package netip where "::" is concerned.
-func subnet(p netip.Prefix) string {
-	return klips.FormatAddr(p.Addr()) + p.String()[len(p.Addr().String()):]
 }

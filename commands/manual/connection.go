@@ -240,7 +240,7 @@ func (k *connection) subnets(c *conf.Conn) error {
 			}
 			text, _, _ := strings.Cut(p.Value, "/")
 			if a, err := klips.ParseAddr(text, klips.FamilyAny, nil); err == nil && a != e.subnet.Addr() {
-				k.notes = append(k.notes, fmt.Sprintf("%s %s has host bits set; it is taken as %s", p.Name, quote.Value(p.Value), prefixText(e.subnet)))
+				k.notes = append(k.notes, fmt.Sprintf("%s %s has host bits set; it is taken as %s", p.Name, quote.Value(p.Value), klips.FormatPrefix(e.subnet)))
 			}
 		}
 		e.given = true

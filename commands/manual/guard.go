@@ -112,7 +112,7 @@ func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) 
 	o, err := klips.Do(ctx, stack, klips.SetGuard{Guard: *s.guard})
 	switch {
 	case errors.Is(err, syscall.EOPNOTSUPP):
-		x.note("this kernel has no usable nftables: without it, routes alone keep %s from leaving in clear, and nothing keeps the answers from coming so", prefixText(s.guard.Dst))
+		x.note("this kernel has no usable nftables: without it, routes alone keep %s from leaving in clear, and nothing keeps the answers from coming so", klips.FormatPrefix(s.guard.Dst))
 		return nil, nil
 	case err != nil || o.Before:
 		return nil, explain.Error(explain.Guard, s.guard.Selector.String(), err)

@@ -711,7 +711,7 @@ func TestShuntFarEnd(t *testing.T) {
 			case err != nil:
 				t.Errorf("%s%s: %v", kind, tt.text, err)
 			default:
-				if got := prefixText(k.me().subnet) + " " + prefixText(k.peer().subnet); got != tt.eroute || len(k.notes) != 0 {
+				if got := klips.FormatPrefix(k.me().subnet) + " " + klips.FormatPrefix(k.peer().subnet); got != tt.eroute || len(k.notes) != 0 {
 					t.Errorf("%s%s: eroute %s, want %s; notes %q", kind, tt.text, got, tt.eroute, k.notes)
 				}
 			}

@@ -208,7 +208,7 @@ func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, li
 			if to == k.local && *p == k.policy() {
 				return ""
 			}
-			return fmt.Sprintf("its inbound policy is %s -> %s", prefixText(p.Src), prefixText(p.Dst))
+			return fmt.Sprintf("its inbound policy is %s -> %s", klips.FormatPrefix(p.Src), klips.FormatPrefix(p.Dst))
 		}
 	}
 	// Nothing uses it. An interrupted call can have left it.

@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // A configuration is the file and the host that it is read for.
@@ -114,7 +115,7 @@ func (x *executor) operate(ctx context.Context, operation string, at *situation,
 	was := x.open(at)
 	err := x.carryOut(ctx, operation, at, f)
 	if !was && x.opened(ctx, at) {
-		x.note("%s can leave in clear now", prefixText(x.conn.peer().subnet))
+		x.note("%s can leave in clear now", klips.FormatPrefix(x.conn.peer().subnet))
 	}
 	return err
 }

@@ -271,20 +271,14 @@ func (k *connection) environ() []string {
 		"PLUTO_INTERFACE=" + k.iface,
 		"PLUTO_VIRT_INTERFACE=" + k.iface,
 		"PLUTO_ME=" + klips.FormatAddr(me.addr),
-		"PLUTO_MY_CLIENT=" + prefixText(me.subnet),
+		"PLUTO_MY_CLIENT=" + klips.FormatPrefix(me.subnet),
 		"PLUTO_MY_CLIENT_NET=" + klips.FormatAddr(me.subnet.Addr()),
 		"PLUTO_MY_CLIENT_MASK=" + maskText(me.subnet),
 		"PLUTO_PEER=" + klips.FormatAddr(peer.addr),
-		"PLUTO_PEER_CLIENT=" + prefixText(peer.subnet),
+		"PLUTO_PEER_CLIENT=" + klips.FormatPrefix(peer.subnet),
 		"PLUTO_PEER_CLIENT_NET=" + klips.FormatAddr(peer.subnet.Addr()),
 		"PLUTO_PEER_CLIENT_MASK=" + maskText(peer.subnet),
 	}
-}
-
-// prefixText writes a prefix in a form that ipsec eroute reads: its addresses
-// differ from those of package netip where "::" is concerned.
-func prefixText(p netip.Prefix) string {
-	return klips.FormatAddr(p.Addr()) + p.String()[len(p.Addr().String()):]
 }
 
 // maskText writes a prefix length as an address.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/advice"
@@ -70,7 +69,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 		req.Debugf(env, "ungroup %s", req.ids[0])
 		return []klips.Change{klips.Ungroup{ID: req.ids[0]}}, nil
 	}
-	req.Debugf(env, "group %s", join(req.ids))
+	req.Debugf(env, "group %s", klips.JoinSAIDs(req.ids))
 	return []klips.Change{klips.Group{IDs: req.ids}}, nil
 }
 
@@ -115,7 +114,7 @@ func namedTwice(ids []klips.SAID, err error) error {
 func culprit(ctx context.Context, stack klips.Stack, ids []klips.SAID, err error) string {
 	var oe *klips.OpError
 	if errors.As(err, &oe) && oe.Object != "" || !errors.Is(err, syscall.ENOENT) {
-		return join(ids)
+		return klips.JoinSAIDs(ids)
 	}
 	var missing []klips.SAID
 	for _, id := range ids {
@@ -124,18 +123,7 @@ func culprit(ctx context.Context, stack klips.Stack, ids []klips.SAID, err error
 		}
 	}
 	if missing == nil {
-		return join(ids)
+		return klips.JoinSAIDs(ids)
 	}
-	return join(missing)
-}
-
-func join(ids []klips.SAID) string {
-	var b strings.Builder
-	for i, id := range ids {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(id.String())
-	}
-	return b.String()
+	return klips.JoinSAIDs(missing)
 }
