@@ -44,6 +44,19 @@ func runDaemon() (rundir string, stop func()) {
 	}
 }
 
+// openUser runs a daemon, and opens its stack as [ExampleOpen] does.
+func openUser() (s klips.Stack, stop func()) {
+	rundir, end := runDaemon()
+	s, err := stacks.Open(context.Background(), stacks.Config{Stack: "user", RunDir: rundir})
+	if err != nil {
+		panic(err)
+	}
+	return s, func() {
+		s.Close()
+		end()
+	}
+}
+
 // tunnel returns what makes an outbound tunnel to 192.0.2.2: IP-in-IP, then ESP.
 func tunnel(spi klips.SPI) (group []klips.SAID, changes []klips.Change) {
 	here, peer := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
@@ -77,15 +90,9 @@ func ExampleOpen() {
 
 // A tunnel is two SAs in a group, and an eroute into it.
 func Example_tunnel() {
-	rundir, stop := runDaemon()
+	s, stop := openUser()
 	defer stop()
 	ctx := context.Background()
-	s, err := stacks.Open(ctx, stacks.Config{Stack: "user", RunDir: rundir})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer s.Close()
 
 	group, changes := tunnel(0x1000)
 	changes = append(changes, klips.SetEroute{Eroute: klips.Eroute{Selector: flow, ID: group[0]}})
@@ -105,15 +112,9 @@ func Example_tunnel() {
 
 // What a stack has is read at once, and printed as KLIPS did.
 func Example_listing() {
-	rundir, stop := runDaemon()
+	s, stop := openUser()
 	defer stop()
 	ctx := context.Background()
-	s, err := stacks.Open(ctx, stacks.Config{Stack: "user", RunDir: rundir})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer s.Close()
 	group, changes := tunnel(0x1000)
 	if _, err := s.Apply(ctx, append(changes, klips.SetEroute{Eroute: klips.Eroute{Selector: flow, ID: group[0]}})...); err != nil {
 		fmt.Println(err)
@@ -138,15 +139,9 @@ func Example_listing() {
 // Keys are changed without a gap: the new group is there before the eroute leads into it,
 // and the old one goes after that.
 func Example_rekey() {
-	rundir, stop := runDaemon()
+	s, stop := openUser()
 	defer stop()
 	ctx := context.Background()
-	s, err := stacks.Open(ctx, stacks.Config{Stack: "user", RunDir: rundir})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer s.Close()
 	old, changes := tunnel(0x1000)
 	if _, err := s.Apply(ctx, append(changes, klips.SetEroute{Eroute: klips.Eroute{Selector: flow, ID: old[0]}})...); err != nil {
 		fmt.Println(err)
@@ -160,7 +155,7 @@ func Example_rekey() {
 	for _, c := range changes {
 		fmt.Println(c)
 	}
-	_, err = s.Apply(ctx, changes...)
+	_, err := s.Apply(ctx, changes...)
 	fmt.Println(err)
 	// Output:
 	// add SA tun0x2000@192.0.2.2
