@@ -114,35 +114,32 @@ func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 // its TCP or UDP checksum, which was made for the addresses on the other side of the NAT,
 // is made anew (RFC 3948 section 3.1.2). The ICV must have vouched for the data.
 func Mend(b *packet.Buffer, h *packet.Header, oa netip.Addr) {
-	p := b.Bytes()
 	if oa.IsValid() && oa.BitLen() == h.Src.BitLen() {
-		if h.Version == 4 {
-			a := oa.As4()
-			copy(p[12:], a[:])
-		} else {
-			a := oa.As16()
-			copy(p[8:], a[:])
-		}
+		setAddr(b.Bytes(), 12, 8, oa)
 		h.Src = oa
-		packet.FixChecksum(p)
 	}
-	Checksum(p, h)
+	Checksum(b.Bytes(), h)
 }
 
 // Readdress makes dst, which is of the packet's family, the destination of the packet in
 // b, with all checksums.
 func Readdress(b *packet.Buffer, h *packet.Header, dst netip.Addr) {
-	p := b.Bytes()
-	if h.Version == 4 {
-		a := dst.As4()
-		copy(p[16:], a[:])
-	} else {
-		a := dst.As16()
-		copy(p[24:], a[:])
-	}
+	setAddr(b.Bytes(), 16, 24, dst)
 	h.Dst = dst
+	Checksum(b.Bytes(), h)
+}
+
+// setAddr writes an address into the header of packet p, at the offset of its family, and
+// makes the checksum of the header.
+func setAddr(p []byte, at4, at6 int, a netip.Addr) {
+	if a.Is4() {
+		v := a.As4()
+		copy(p[at4:], v[:])
+	} else {
+		v := a.As16()
+		copy(p[at6:], v[:])
+	}
 	packet.FixChecksum(p)
-	Checksum(p, h)
 }
 
 // Checksum makes the TCP or UDP checksum of the whole packet p, whose header is h; others
