@@ -50,7 +50,6 @@ type request struct {
 	by     string // the option that chose the action; "" is a listing
 	eroute klips.Eroute
 	notes  []string // for the user, if the request is made
-	json   bool
 }
 
 // A parser collects options. The texts of those that have a value are kept in
@@ -77,10 +76,6 @@ func parse(env *cli.Env, args []string) (*request, error) {
 
 // option takes one option.
 func (p *parser) option(name, value string) error {
-	if name == "json" {
-		p.req.json = true
-		return nil
-	}
 	p.other = true
 	switch name {
 	case "add", "replace", "addin", "replacein", "del", "clear":
@@ -202,7 +197,7 @@ func (p *parser) finish() error {
 		}
 		return nil
 	}
-	if r.json {
+	if r.JSON {
 		return cli.Usagef("--json is for the list of eroutes; it does not go with --%s", r.by)
 	}
 	s := r.eroute.Selector

@@ -48,16 +48,16 @@ func notes() string {
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	req, err := parse(env, args)
 	if req.by == "" {
-		return req.Command(env, App, err, cli.Reader(req.list))
+		return req.Command(env, App, err, list.Reader(&req.Common))
 	}
 	return req.Command(env, App, err, req)
 }
 
-func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
-	req.DebugStack(env, s)
-	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_eroute", About: "eroutes", Want: klips.Want{Eroutes: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteEroute(w, t.Eroutes) },
-		JSON:  output.NewErouteList}, req.json)
+// list is what is printed when nothing else is asked for.
+var list = listing.Table{
+	Name: "ipsec_eroute", About: "eroutes", Want: klips.Want{Eroutes: true},
+	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteEroute(w, t.Eroutes) },
+	JSON:  output.NewErouteList,
 }
 
 // Run makes or removes an eroute, removes all, or sets an inbound policy.

@@ -67,7 +67,6 @@ type request struct {
 	cli.Plain
 	by     string // the option that chose the action; "" is a listing
 	change klips.DebugChange
-	json   bool
 }
 
 // parse reads a command line. What the request says of common options holds
@@ -75,10 +74,6 @@ type request struct {
 func parse(env *cli.Env, args []string) (*request, error) {
 	r := &request{}
 	err := r.Parse(options(), args, getopt.EnvMode(env.Getenv), func(name, value string) error {
-		if name == "json" {
-			r.json = true
-			return nil
-		}
 		if r.by != "" {
 			return cli.Usagef("--%s after --%s; give one of --set, --clear, --all and --none", name, r.by)
 		}
@@ -99,7 +94,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		}
 		return nil
 	})
-	if err == nil && r.json && r.by != "" && !r.Help && !r.Version {
+	if err == nil && r.JSON && r.by != "" && !r.Help && !r.Version {
 		err = cli.Usagef("--json is for the list of masks; it does not go with --%s", r.by)
 	}
 	return r, err

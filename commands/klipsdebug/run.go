@@ -28,16 +28,16 @@ func App() *cli.App {
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	req, err := parse(env, args)
 	if req.by == "" {
-		return req.Command(env, App, err, cli.Reader(req.list))
+		return req.Command(env, App, err, list.Reader(&req.Common))
 	}
 	return req.Command(env, App, err, req)
 }
 
-func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
-	req.DebugStack(env, s)
-	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_klipsdebug", About: "debug masks", Want: klips.Want{Debug: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteKlipsdebug(w, t.Debug) },
-		JSON:  output.NewKlipsdebugList}, req.json)
+// list is what is printed when nothing else is asked for.
+var list = listing.Table{
+	Name: "ipsec_klipsdebug", About: "debug masks", Want: klips.Want{Debug: true},
+	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteKlipsdebug(w, t.Debug) },
+	JSON:  output.NewKlipsdebugList,
 }
 
 // Run changes masks.

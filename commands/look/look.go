@@ -64,14 +64,10 @@ func (v *view) json() output.LookList {
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	var common cli.Common
-	asJSON := false
-	err := common.Parse(App().Options, args, 0, func(name, _ string) error {
-		asJSON = name == "json"
-		return nil
-	})
+	err := common.Parse(App().Options, args, 0, func(string, string) error { return nil })
 	return common.Command(env, App, err, cli.Reader(func(ctx context.Context, env *cli.Env, s klips.Stack) error {
 		common.DebugStack(env, s)
-		return show(ctx, env, s, asJSON)
+		return show(ctx, env, s, common.JSON)
 	}))
 }
 

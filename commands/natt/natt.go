@@ -42,13 +42,8 @@ func App() *cli.App {
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	c := cli.Common{TakesOperands: true}
 	form := klips.NATTNonESP
-	asJSON := false
-	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
-		if name == "json" {
-			asJSON = true
-		} else {
-			form = klips.NATTNonIKE
-		}
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error {
+		form = klips.NATTNonIKE
 		return nil
 	})
 	ports := []uint16{port}
@@ -57,7 +52,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	}
 	return c.Command(env, App, err, cli.Reader(func(ctx context.Context, env *cli.Env, s klips.Stack) error {
 		c.DebugStack(env, s)
-		return hold(ctx, env, s, ports, form, asJSON)
+		return hold(ctx, env, s, ports, form, c.JSON)
 	}))
 }
 

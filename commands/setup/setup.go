@@ -58,14 +58,9 @@ module); most are 0 or 1:
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	common := cli.Common{TakesOperands: true}
-	asJSON := false
 	var words []string
 	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
-		if name == "json" {
-			asJSON = true
-		} else {
-			words = append(words, name)
-		}
+		words = append(words, name)
 		return nil
 	})
 	words = append(words, common.Operands...)
@@ -75,11 +70,11 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 		err = cli.Usagef("what to do is missing: %s", strings.Join(actions[:], ", "))
 	case len(words) > 1 && words[0] != "set":
 		err = cli.Usagef("one thing at a time: %s and %s were given", quote.Value(words[0]), quote.Value(words[1]))
-	case asJSON && words[0] != "status":
+	case common.JSON && words[0] != "status":
 		err = cli.Usagef("--json goes with status only")
 	}
 	return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
-		return run(ctx, env, words, asJSON)
+		return run(ctx, env, words, common.JSON)
 	}))
 }
 

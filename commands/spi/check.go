@@ -19,7 +19,7 @@ func (p *parser) finish() error {
 		// KLIPS lists the table for a bare --get too.
 		r.action = actList
 		return nil
-	case r.json:
+	case r.JSON:
 		return cli.Usagef("--json is for the list of SAs; it does not go with --%s", p.by)
 	}
 	if r.action != actAdd {

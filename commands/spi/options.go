@@ -105,7 +105,6 @@ type request struct {
 	spec        klips.SASpec // for actDel and actGet only its ID counts
 	dumpRef     bool
 	listenReply bool
-	json        bool
 	notes       []string // what has no effect, in words
 }
 
@@ -158,9 +157,6 @@ func (p *parser) option(name, value string) error {
 		return nil
 	case "listenreply":
 		p.req.listenReply = true
-		return nil
-	case "json":
-		p.req.json = true
 		return nil
 	case "get":
 	default:

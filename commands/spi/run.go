@@ -64,18 +64,18 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	var c cli.Command = req
 	switch req.action {
 	case actList:
-		c = cli.Reader(req.list)
+		c = list.Reader(&req.Common)
 	case actGet:
 		c = cli.Reader(req.get)
 	}
 	return req.Command(env, App, err, c)
 }
 
-func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
-	req.DebugStack(env, s)
-	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPI(w, t.SAs) },
-		JSON:  output.NewSPIList}, req.json)
+// list is what is printed when nothing else is asked for.
+var list = listing.Table{
+	Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true},
+	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPI(w, t.SAs) },
+	JSON:  output.NewSPIList,
 }
 
 // Run makes or removes an SA, or removes all.

@@ -28,8 +28,7 @@ func options() []getopt.Option {
 type request struct {
 	cli.Common
 	cli.Plain
-	ids  []klips.SAID
-	json bool
+	ids []klips.SAID
 }
 
 // words is how many arguments name one SA without --said.
@@ -58,7 +57,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	case "--version":
 		r.Version = true
 	case "--json":
-		if r.json = true; len(args) > 1 {
+		if r.JSON = true; len(args) > 1 {
 			err = cli.Usagef("--json is for the list of groups; nothing follows it, not %s", quote.Word(args[1], 2))
 		}
 	case "--said":

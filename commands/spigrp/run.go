@@ -48,11 +48,15 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	return req.Command(env, App, err, req)
 }
 
+// table is what is printed when nothing else is asked for.
+var table = listing.Table{
+	Name: "ipsec_spigrp", About: "groups", Want: klips.Want{SAs: true},
+	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPIGrp(w, t.SAs) },
+	JSON:  output.NewSPIGRPList,
+}
+
 func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
-	req.DebugStack(env, s)
-	if err := listing.Print(ctx, env, s, listing.Table{Name: "ipsec_spigrp", About: "groups", Want: klips.Want{SAs: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPIGrp(w, t.SAs) },
-		JSON:  output.NewSPIGRPList}, req.json); err != nil {
+	if err := table.Reader(&req.Common)(ctx, env, s); err != nil {
 		return err
 	}
 	listing.NoteLinks(ctx, env, s)

@@ -33,7 +33,6 @@ type request struct {
 	by                string // the option that chose the action; "" is a listing
 	virtual, physical string
 	into              func(device string) ([]routes.Route, error) // lists the routes into a device
-	json              bool
 }
 
 // maxName is the longest name of a device, in bytes (IFNAMSIZ less the NUL).
@@ -46,10 +45,6 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	var virtual, physical string
 	other := false
 	err := r.Parse(options(), args, getopt.LongOnly|getopt.EnvMode(env.Getenv), func(name, value string) error {
-		if name == "json" {
-			r.json = true
-			return nil
-		}
 		other = true
 		switch name {
 		case "virtual":
@@ -74,7 +69,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		return r, err
 	}
 	switch {
-	case r.json && r.by != "":
+	case r.JSON && r.by != "":
 		return r, cli.Usagef("--json is for the list of devices; it does not go with --%s", r.by)
 	case r.by == "" && other:
 		return r, cli.Usagef("nothing to do; give one of --attach, --detach, --create, --delete and --clear")

@@ -43,16 +43,16 @@ func command(env *cli.Env, args []string, into func(device string) ([]routes.Rou
 	req, err := parse(env, args)
 	req.into = into
 	if req.by == "" {
-		return req.Command(env, App, err, cli.Reader(req.list))
+		return req.Command(env, App, err, list.Reader(&req.Common))
 	}
 	return req.Command(env, App, err, req)
 }
 
-func (req *request) list(ctx context.Context, env *cli.Env, s klips.Stack) error {
-	req.DebugStack(env, s)
-	return listing.Print(ctx, env, s, listing.Table{Name: "ipsec_tncfg", About: "devices", Want: klips.Want{Devices: true},
-		Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteTncfg(w, t.Devices) },
-		JSON:  output.NewTncfgList}, req.json)
+// list is what is printed when nothing else is asked for.
+var list = listing.Table{
+	Name: "ipsec_tncfg", About: "devices", Want: klips.Want{Devices: true},
+	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteTncfg(w, t.Devices) },
+	JSON:  output.NewTncfgList,
 }
 
 // Run changes devices.

@@ -52,11 +52,11 @@ func App() *cli.App {
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	var c cli.Common
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error { return nil })
 	do := run
-	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error {
+	if c.JSON {
 		do = runJSON
-		return nil
-	})
+	}
 	return c.Command(env, App, err, cli.Func(do))
 }
 

@@ -36,6 +36,7 @@ func JSONOption(what string) getopt.Option {
 type Common struct {
 	Debug         bool
 	Label         string
+	JSON          bool // of applets that have [JSONOption]
 	Help, Version bool // the rest of the command line has not been looked at
 	// Operands are what is left besides the options; refused unless
 	// TakesOperands is set.
@@ -65,6 +66,8 @@ func (c *Common) Parse(opts []getopt.Option, args []string, mode getopt.Mode, on
 		switch name := o.Canonical(); name {
 		case "debug":
 			c.Debug = true
+		case "json":
+			c.JSON = true
 		case "label":
 			c.Label = value
 		case "optionsfrom":

@@ -23,6 +23,14 @@ type Table struct {
 	JSON func(stack string, s *klips.Snapshot) output.List
 }
 
+// Reader returns the command that prints the table, as JSON if c asks for that.
+func (t Table) Reader(c *cli.Common) cli.Reader {
+	return func(ctx context.Context, env *cli.Env, s klips.Stack) error {
+		c.DebugStack(env, s)
+		return Print(ctx, env, s, t, c.JSON)
+	}
+}
+
 // Print prints a table. A stack that has it as text has the last word: old
 // scripts know its format, and lines that only it understands are not lost.
 //
