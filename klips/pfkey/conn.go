@@ -178,7 +178,7 @@ func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i
 					return err
 				}
 			}
-			m, err := c.receiveAnswer(requests[i])
+			m, err := c.receiveAnswer(requests[i], true)
 			if err != nil {
 				return err
 			}
@@ -189,9 +189,11 @@ func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i
 	})
 }
 
-// receiveAnswer waits for the answer to a request. The caller has the turn.
-func (c *Conn) receiveAnswer(request *Message) (*Message, error) {
-	for {
+// receiveAnswer waits for an answer to a request. Unless it must come, it is only looked
+// for among what is there already, and m is nil if it is not there. The caller has the
+// turn.
+func (c *Conn) receiveAnswer(request *Message, must bool) (m *Message, err error) {
+	for must || c.t.ready() {
 		n, err := c.t.recv(c.buf)
 		if err != nil {
 			return nil, err
@@ -200,11 +202,15 @@ func (c *Conn) receiveAnswer(request *Message) (*Message, error) {
 		if !answers(h, request) {
 			continue // not for us, whatever is wrong with it
 		}
-		if err != nil {
-			return nil, err
+		if err == nil {
+			m, err = Parse(c.buf[:n])
 		}
-		return Parse(c.buf[:n])
+		if err != nil && !must && h.Errno == 0 {
+			return nil, nil // it was carried out, as send said
+		}
+		return m, err
 	}
+	return nil, nil
 }
 
 // Receive waits for the next message of any kind: answers to other processes,
@@ -229,26 +235,15 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 			return err
 		}
 		must := c.t.answers(request.Type)
-		for must || c.t.ready() {
-			n, err := c.t.recv(c.buf)
-			if err != nil {
+		for {
+			m, err := c.receiveAnswer(request, must)
+			switch {
+			case err != nil:
 				return err
-			}
-			h, err := ParseHeader(c.buf[:n])
-			if !answers(h, request) {
-				continue // not for us, whatever is wrong with it
-			}
-			var m *Message
-			if err == nil {
-				m, err = Parse(c.buf[:n])
-			}
-			if err != nil && !must && h.Errno == 0 {
-				break // it was carried out, as send said
-			}
-			if err != nil {
+			case m == nil:
+				_, err := each(Ack(request.Header))
 				return err
-			}
-			if m.Errno != 0 {
+			case m.Errno != 0:
 				each(m)
 				return m.Errno
 			}
@@ -256,8 +251,6 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 				return err
 			}
 		}
-		_, err := each(Ack(request.Header))
-		return err
 	})
 }
 
