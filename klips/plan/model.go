@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"maps"
@@ -19,6 +20,8 @@ import (
 // A Model is a stack without packets, said as plainly as possible. It is for one
 // goroutine. The zero Model has no devices.
 type Model struct {
+	// Stack is the name of the stack that it is of; empty: it is of none.
+	Stack string
 	// Local reports whether an address is the host's now. Nil: none is.
 	Local func(netip.Addr) bool
 	// Physical finds a physical device. Nil: all that are asked for are there.
@@ -68,7 +71,7 @@ var Wanted = klips.Want{SAs: true, Eroutes: true, Devices: true, Debug: true, Kn
 // snapshot: that an SA has the key of one that is there is not seen. Where lines of the
 // tables cannot be read, nothing is refused for being missing.
 func Of(info klips.Info, s *klips.Snapshot) *Model {
-	m := &Model{has: info.Has, devices: slices.Clone(s.Devices), debug: s.Debug, knobs: slices.Clone(s.Knobs), partial: len(s.Unread) > 0}
+	m := &Model{Stack: info.Name, has: info.Has, devices: slices.Clone(s.Devices), debug: s.Debug, knobs: slices.Clone(s.Knobs), partial: len(s.Unread) > 0}
 	for i := range m.devices {
 		m.devices[i].PhysMTU = 0 // Physical tells it
 	}
@@ -152,8 +155,8 @@ func (m *Model) byAge() []*sa {
 	return slices.SortedFunc(maps.Values(m.sas), func(a, b *sa) int { return a.number - b.number })
 }
 
-// Name returns "model".
-func (m *Model) Name() string { return "model" }
+// Name returns the name of the stack that it is of, or "model".
+func (m *Model) Name() string { return cmp.Or(m.Stack, "model") }
 
 // Version returns a line.
 func (m *Model) Version(context.Context) (string, error) { return "model", nil }
