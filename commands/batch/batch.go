@@ -122,7 +122,6 @@ func (r *request) Run(ctx context.Context, env *cli.Env) error {
 }
 
 // file carries out the commands of a file: all or none, or with --keep-going one by one.
-// A file is one unit, standard input can be several.
 func (x *executor) file(ctx context.Context, in io.Reader) error {
 	lines := newReader(in)
 	var src source
@@ -140,28 +139,10 @@ func (x *executor) file(ctx context.Context, in io.Reader) error {
 		x.progress.total = x.total
 		src = listed(list)
 	}
-	switch {
-	case x.request.keepGoing && !x.request.dryRun:
+	if x.request.keepGoing && !x.request.dryRun {
 		return x.each(ctx, src)
-	case x.request.file == "-":
-		return x.units(ctx, src)
 	}
-	var list []command
-	for {
-		c, err := src(ctx, 0)
-		switch {
-		case ctx.Err() != nil:
-			return x.interrupted()
-		case err == io.EOF:
-			if err := x.unit(ctx, list); err != nil {
-				return err
-			}
-			return x.finish()
-		case err != nil:
-			return fmt.Errorf("%s: %w", x.name, err)
-		}
-		list = append(list, c)
-	}
+	return x.units(ctx, src)
 }
 
 // isRegular reports whether the whole of the input is there already.

@@ -62,28 +62,14 @@ func (x *executor) each(ctx context.Context, src source) error {
 			patience = pause
 		}
 		c, err := src(ctx, patience)
-		var t *task
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return x.interrupted()
-		case err == nil && isCommit(c):
-			err = settle()
-			if err != nil {
-				return err
-			}
-			continue
-		case err == nil:
-			t = x.understand(c)
+		}
+		var t *task // that does not wait
+		if err == nil && !isCommit(c) {
+			t = x.prepare(ctx, c)
 			if t.changer != nil && t.err == nil {
-				if s, err := x.open(ctx); err != nil {
-					t.err = err
-				} else {
-					x.ask(ctx, t, s)
-				}
-			}
-			if t.changer != nil && t.err == nil {
-				waiting = append(waiting, t)
-				if len(waiting) < chunk {
+				if waiting = append(waiting, t); len(waiting) < chunk {
 					continue
 				}
 				t = nil
@@ -111,6 +97,21 @@ func (x *executor) each(ctx context.Context, src source) error {
 			return fmt.Errorf("%s: %w", x.name, err)
 		}
 	}
+}
+
+// prepare understands a command, and asks one that changes the stack for its changes.
+func (x *executor) prepare(ctx context.Context, c command) *task {
+	t := x.understand(c)
+	if t.changer == nil || t.err != nil {
+		return t
+	}
+	s, err := x.open(ctx)
+	if err != nil {
+		t.err = err
+		return t
+	}
+	x.ask(ctx, t, s)
+	return t
 }
 
 // settle carries out what has been collected: after a command that fails a few at a time,

@@ -26,37 +26,31 @@ func isCommit(c command) bool { return c.err == nil && len(c.words) == 1 && c.wo
 // maxUnit is how many commands a unit of standard input has at most: it may never end.
 const maxUnit = 1 << 20
 
-// units carries out the units of standard input, each as a whole: up to a line commit, or
-// to the end.
+// units carries out what a source has, each unit as a whole. A file is one unit; standard
+// input has several: each goes up to a line commit, or to the end.
 func (x *executor) units(ctx context.Context, src source) error {
+	several := x.request.file == "-"
+	var list []command
 	for {
-		var list []command
-		var end error
-		for {
-			c, err := src(ctx, 0)
-			if ctx.Err() != nil {
-				return x.interrupted()
-			}
-			if err != nil {
-				end = err
-				break
-			}
-			if isCommit(c) {
-				break
-			}
-			if list = append(list, c); len(list) > maxUnit {
+		c, err := src(ctx, 0)
+		switch {
+		case ctx.Err() != nil:
+			return x.interrupted()
+		case err != nil && err != io.EOF:
+			return fmt.Errorf("%s: %w", x.name, err)
+		case err == nil && !(several && isCommit(c)):
+			if list = append(list, c); several && len(list) > maxUnit {
 				return fmt.Errorf("%s: more than %d commands without a line commit; nothing of them was done", x.name, maxUnit)
 			}
-		}
-		if end != nil && end != io.EOF {
-			return fmt.Errorf("%s: %w", x.name, end)
+			continue
 		}
 		if err := x.unit(ctx, list); err != nil {
 			return err
 		}
-		if end != nil {
+		if err == io.EOF {
 			return x.finish()
 		}
+		list = nil
 	}
 }
 
@@ -191,7 +185,8 @@ func (x *executor) model(ctx context.Context, u *unit) (klips.Stack, error) {
 		cli.Notef(x.env, "%v; the commands are checked as if it had nothing", err)
 		x.noStack = nil
 		u.model = plan.NewModel(isLocal(), nil)
-		return named{serial.New(u.model), x.env.StackName}, nil
+		u.model.Stack = x.env.StackName
+		return serial.New(u.model), nil
 	case err != nil:
 		return nil, err
 	}
@@ -200,23 +195,8 @@ func (x *executor) model(ctx context.Context, u *unit) (klips.Stack, error) {
 		return nil, err
 	}
 	u.model = plan.Of(s.Info(), now)
-	u.model.Local = isLocal()
-	u.model.Physical = isThere
-	return named{serial.New(u.model), s.Info().Name}, nil
-}
-
-// A named is a model that has the name of the stack.
-type named struct {
-	klips.Stack
-	name string
-}
-
-func (n named) Info() klips.Info {
-	i := n.Stack.Info()
-	if n.name != "" {
-		i.Name = n.name
-	}
-	return i
+	u.model.Local, u.model.Physical = isLocal(), isThere
+	return serial.New(u.model), nil
 }
 
 // isLocal returns what reports whether an address is this host's.
