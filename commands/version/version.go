@@ -53,57 +53,73 @@ func App() *cli.App {
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	var c cli.Common
 	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error { return nil })
-	do := run
-	if c.JSON {
-		do = runJSON
-	}
-	return c.Command(env, App, err, cli.Func(do))
+	return c.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
+		v := read(ctx, env)
+		if c.JSON {
+			return output.Print(env, v.json())
+		}
+		return cli.Print(env, v.write)
+	}))
 }
 
-// runJSON is run for programs.
-func runJSON(ctx context.Context, env *cli.Env) error { return output.Print(env, versions(ctx, env)) }
+// A view is what there is to know, read once.
+type view struct {
+	program string // its version
+	noStack error  // why there is none
+	stack   string // its name
+	version string // its line; empty: problem is why that is not known
+	problem string
+	chosen  string // why this stack
+	listing.Abilities
+}
 
-func versions(ctx context.Context, env *cli.Env) output.VersionList {
-	program := output.Component{Component: "program", Name: "ipsec", Version: env.Version}
-	s := output.Component{Component: "stack"}
+func read(ctx context.Context, env *cli.Env) view {
+	v := view{program: env.Version}
 	stack, err := env.Stack(ctx)
 	if err != nil {
-		s.Problem = err.Error()
-		return output.VersionList{Head: output.NewHead(""), Components: []output.Component{program, s}}
+		v.noStack = err
+		return v
 	}
 	defer stack.Close()
-	s.Name, s.Chosen = stack.Info().Name, why(env.StackName)
+	v.stack, v.chosen = stack.Info().Name, why(env.StackName)
 	if t, err := stack.Snapshot(ctx, klips.Want{Version: true}); err != nil {
-		s.Problem = explain.Cause(err)
+		v.problem = explain.Cause(err)
 	} else {
-		s.Version = t.Version
+		v.version = t.Version
 	}
-	a := listing.Probe(ctx, stack)
-	s.Abilities, s.AbilitiesProblem = output.Abilities(a.List), a.NotKnown
-	return output.VersionList{Head: output.NewHead(s.Name), Components: []output.Component{program, s}}
+	v.Abilities = listing.Probe(ctx, stack)
+	return v
 }
 
-func run(ctx context.Context, env *cli.Env) error {
-	return cli.Print(env, func(w io.Writer) error {
-		fmt.Fprintf(w, "ipsec %s\n", env.Version)
-		stack, err := env.Stack(ctx)
-		if err != nil {
-			// No stack is no failure: the program's version was to be had.
-			fmt.Fprintf(w, "no stack: %v\n", err)
-			return nil
-		}
-		defer stack.Close()
-		line := ""
-		if t, err := stack.Snapshot(ctx, klips.Want{Version: true}); err != nil {
-			line = "its version is not known: " + explain.Cause(err)
-		} else {
-			line = t.Version
-		}
-		fmt.Fprintf(w, "stack %s: %s\n", stack.Info().Name, line)
-		fmt.Fprintf(w, "chosen because %s\n", why(env.StackName))
-		listing.Probe(ctx, stack).Write(w)
+// json is the view for programs.
+func (v *view) json() output.VersionList {
+	s := output.Component{
+		Component: "stack", Name: v.stack, Version: v.version, Problem: v.problem, Chosen: v.chosen,
+		Abilities: output.Abilities(v.List), AbilitiesProblem: v.NotKnown,
+	}
+	if v.noStack != nil {
+		s.Problem = v.noStack.Error()
+	}
+	program := output.Component{Component: "program", Name: "ipsec", Version: v.program}
+	return output.VersionList{Head: output.NewHead(v.stack), Components: []output.Component{program, s}}
+}
+
+// write is the view for people.
+func (v *view) write(w io.Writer) error {
+	fmt.Fprintf(w, "ipsec %s\n", v.program)
+	if v.noStack != nil {
+		// No stack is no failure: the program's version was to be had.
+		fmt.Fprintf(w, "no stack: %v\n", v.noStack)
 		return nil
-	})
+	}
+	line := v.version
+	if v.problem != "" {
+		line = "its version is not known: " + v.problem
+	}
+	fmt.Fprintf(w, "stack %s: %s\n", v.stack, line)
+	fmt.Fprintf(w, "chosen because %s\n", v.chosen)
+	v.Abilities.Write(w)
+	return nil
 }
 
 // why says why a stack was chosen when asked was asked for.
