@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
@@ -112,11 +111,7 @@ func (l *links) busy(inner, outer klips.SAID) (at klips.SAID, busy bool) {
 // returns "", or in words which links stay and why.
 func (s *Stack) takeBack(ctx context.Context, ids []klips.SAID) string {
 	stays := func(why string) string {
-		names := make([]string, len(ids))
-		for i, id := range ids {
-			names[i] = id.String()
-		}
-		return fmt.Sprintf("%s stay linked: %s", strings.Join(names, " "), why)
+		return fmt.Sprintf("%s stay linked: %s", klips.JoinSAIDs(ids), why)
 	}
 	l, err := s.readLinks(ctx)
 	if err != nil {
