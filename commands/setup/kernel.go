@@ -90,7 +90,7 @@ func (k kernel) stop(ctx context.Context) error {
 		return err
 	}
 	if s.Info().Name == "klips" {
-		// Its devices come and go with its classic. As long as they are there, so
+		// Its devices come and go with its module. As long as they are there, so
 		// are the routes into them, and packets are dropped.
 		return k.openAll()
 	}
