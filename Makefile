@@ -14,7 +14,7 @@ BIN         ?= bin
 # not read the checkout, as when it belongs to another user, go build would fail.
 export CGO_ENABLED ?= 0
 export GOFLAGS     += -trimpath $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
-LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/version.override=$(VERSION))
+LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/internal/buildinfo.override=$(VERSION))
 # The packages with goroutines, or with data that several read while one writes.
 RACE    = ./klips/user/... ./klips/netlock ./klips/xfrm/nlxfrm ./commands/...
 # The scripts that show what stays closed, and what is not taken twice, on each stack.

@@ -17,10 +17,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/klips-go/ipsec/commands/internal/buildinfo"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/quote"
-	"github.com/klips-go/ipsec/commands/version"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
@@ -155,7 +155,7 @@ func (p *program) env(name string) *cli.Env {
 		Getenv:    p.getenv,
 		StackName: p.stack,
 		Resolver:  p.resolver,
-		Version:   version.Program(),
+		Version:   buildinfo.Version(),
 	}
 	env.Stack = func(ctx context.Context) (klips.Stack, error) {
 		if err := checkStack(p.stack); err != nil {
@@ -181,9 +181,9 @@ func (p *program) fail(name string, err error) int {
 }
 
 func (p *program) printVersion(codeOnly bool) error {
-	line := "ipsec " + version.Program()
+	line := "ipsec " + buildinfo.Version()
 	if codeOnly {
-		line = version.Program()
+		line = buildinfo.Version()
 	}
 	return p.print(func(w io.Writer) { fmt.Fprintln(w, line) })
 }

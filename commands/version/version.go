@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -17,23 +16,6 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
-
-// override is the version that the linker was given (-X); empty: that of the
-// build information.
-var override string
-
-// Program returns the version of the program: the linker's, else that of the
-// module or of the commit it was built from, else "devel".
-func Program() string {
-	if override != "" {
-		return override
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "devel"
-	}
-	return info.Main.Version
-}
 
 // App returns the applet.
 func App() *cli.App {

@@ -32,14 +32,3 @@ func TestVersion(t *testing.T) {
 		}
 	}
 }
-
-func TestProgram(t *testing.T) {
-	if Program() == "" {
-		t.Error("Program is empty")
-	}
-	override = "4.5.6"
-	defer func() { override = "" }()
-	if got := Program(); got != "4.5.6" {
-		t.Errorf("Program = %q, want what the linker set", got)
-	}
-}
