@@ -9,8 +9,8 @@
 // packet: the databases are read through atomic pointers, and each goroutine (a
 // worker) has cipher states of its own for the SAs that it meets.
 //
-// What becomes of an outbound packet is decided in decide.go, which changes nothing, and
-// done in out.go. A packet that goes no further is counted once, by its reason
+// What becomes of a packet is decided in decide_out.go and decide_in.go, which change
+// nothing, and done in out.go and in.go. A packet that goes no further is counted once, by its reason
 // (package klips/drop). Its IP header is read once, and then goes along with it from one
 // transform to the next.
 //

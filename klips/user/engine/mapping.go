@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
@@ -20,26 +19,10 @@ type mapping struct {
 	at   int64          // when they were told last, 0: never
 }
 
-// locate compares where a packet comes from with where the SA's peer should be.
-// elsewhere: its source is another address. moved: it came through UDP and has
-// another address or port, as when a NAT has chosen new ones. What the SA does
-// not know is not compared.
-func (c *inPacket) locate(sa *sadb.SA) (elsewhere, moved bool) {
-	elsewhere = sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src
-	otherPort := sa.NATT.SPort != 0 && sa.NATT.SPort != c.port
-	return elsewhere, c.inUDP(sa) && (elsewhere || otherPort)
-}
-
-// inUDP reports whether the SA in front is the ESP SA that the packet's UDP
-// encapsulation is for.
-func (c *inPacket) inUDP(sa *sadb.SA) bool {
-	return c.first && c.natt != klips.NATTNone && sa.ID.Proto == klips.ProtoESP && sa.NATT.Type == c.natt
-}
-
 // follow takes note of where an authentic packet in UDP came from, and tells key
 // daemons of a peer that has moved, once.
-func (w *inWorker) follow(c *inPacket, sa *sadb.SA, m *mapping) {
-	if !c.moved {
+func (w *inWorker) follow(c *inPacket, l *layer, sa *sadb.SA, m *mapping) {
+	if !l.moved {
 		m.told = netip.AddrPort{}
 		return
 	}
