@@ -20,9 +20,11 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/buildinfo"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/environ"
+	"github.com/klips-go/ipsec/commands/internal/netdb"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // Main runs the program with the arguments args, whose first is the name that
@@ -39,11 +41,11 @@ func Main(args []string) int {
 
 // resolve looks a name up, unless it is a misplaced key: name servers must not hear
 // of it.
-func resolve(name string, f klips.Family) (netip.Addr, error) {
+func resolve(name string, f syntax.Family) (netip.Addr, error) {
 	if quote.IsKey(name) {
 		return netip.Addr{}, errors.New("it may be a key, so no name server was asked")
 	}
-	return klips.SystemResolver(name, f)
+	return netdb.Host(name, f)
 }
 
 // A program is one run and the world it happens in.
@@ -52,7 +54,7 @@ type program struct {
 	out, err io.Writer
 	getenv   func(string) string
 	open     func(ctx context.Context, c stacks.Config) (klips.Stack, error)
-	resolver klips.Resolver
+	resolver syntax.Resolver
 
 	stack string // what --stack or IPSEC_STACK named; empty: the first that is there
 }

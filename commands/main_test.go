@@ -16,6 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/stacks"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A result is what a run of the program did.
@@ -260,7 +261,7 @@ func TestCompletion(t *testing.T) {
 type saStack struct{ clitest.Stack }
 
 func (*saStack) SAs(context.Context) ([]klips.SA, error) {
-	id, err := klips.ParseSAID("esp0x115@192.0.2.1", nil)
+	id, err := syntax.ParseSAID("esp0x115@192.0.2.1", nil)
 	return []klips.SA{{ID: id}}, err
 }
 

@@ -75,7 +75,7 @@ func (f Fault) String() string {
 
 // Fault returns what is wrong with an SA on the stacks user and xfrm, although a
 // KLIPS kernel takes it: FaultDestination, FaultCPI, FaultEncapsulation or
-// FaultNone. It does not look at algorithms and keys, see [CheckKeys].
+// FaultNone. It does not look at algorithms and keys, see [SASpec.Check].
 func (s *SASpec) Fault() Fault {
 	switch {
 	case s.ID.Dst.IsValid() && s.ID.Dst.IsUnspecified():

@@ -22,8 +22,8 @@ func saids(t *testing.T, short string) []SAID {
 		if host >= 'a' {
 			dst = fmt.Sprintf("2001:db8::%d", host-'a'+1)
 		}
-		id, err := ParseSAID(fmt.Sprintf("%s0x%x@%s", proto, 0x100+i, dst), nil)
-		if err != nil {
+		var id SAID
+		if err := id.UnmarshalText(fmt.Appendf(nil, "%s0x%x@%s", proto, 0x100+i, dst)); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)

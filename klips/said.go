@@ -1,7 +1,9 @@
 package klips
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -160,4 +162,76 @@ func FormatAddr(a netip.Addr) string {
 		sb.WriteString(strconv.FormatUint(uint64(g[i]), 16))
 	}
 	return sb.String()
+}
+
+// MarshalText returns the text of [SAID.String]. It gives SAIDs their form in
+// JSON.
+func (id SAID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote. The empty text is the zero SAID.
+// (Package syntax reads the SAIDs of command lines, which have more forms.)
+func (id *SAID) UnmarshalText(text []byte) error {
+	s := string(text)
+	if s == "" {
+		*id = SAID{}
+		return nil
+	}
+	if v, ok := magicNamed(s); ok {
+		*id = v
+		return nil
+	}
+	head, dst, _ := strings.Cut(s, "@")
+	x := strings.LastIndex(head, "0x")
+	if x < 0 {
+		return errors.New("no SAID: it is written like esp0x1234@192.0.2.1")
+	}
+	var v SAID
+	if err := v.Proto.UnmarshalText([]byte(head[:x])); err != nil {
+		return err
+	}
+	spi, err := strconv.ParseUint(head[x+len("0x"):], 16, 32)
+	if err != nil {
+		return errors.New("the SPI of a SAID is 0x and up to eight hex digits")
+	}
+	v.SPI = SPI(spi)
+	if dst != invalidAddr {
+		v.Dst, err = netip.ParseAddr(dst)
+		if err != nil || v.Dst.Is4In6() || v.Dst.Zone() != "" {
+			return errors.New("the destination of a SAID is a numeric address")
+		}
+	}
+	*id = v
+	return nil
+}
+
+// magicNamed returns the SAID that a name with % stands for.
+func magicNamed(name string) (SAID, bool) {
+	switch name {
+	case "%passthrough4":
+		return SAID{Dst: netip.IPv4Unspecified(), Proto: ProtoTun}, true
+	case "%passthrough6":
+		return SAID{Dst: netip.IPv6Unspecified(), Proto: ProtoTun}, true
+	}
+	i := slices.Index(magicNames[:], name)
+	return Magic(SPIPass + SPI(max(i, 0))), i >= 0
+}
+
+// MarshalText returns the protocol's name as SAIDs have it.
+func (p Proto) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (p *Proto) UnmarshalText(text []byte) error {
+	for _, v := range [...]Proto{ProtoAH, ProtoESP, ProtoTun, ProtoComp, ProtoInt} {
+		if string(text) == v.String() {
+			*p = v
+			return nil
+		}
+	}
+	if number, ok := strings.CutPrefix(string(text), "unk"); ok {
+		if v, err := strconv.ParseUint(number, 10, 8); err == nil {
+			*p = Proto(v)
+			return nil
+		}
+	}
+	return errors.New("not a protocol of SAIDs")
 }

@@ -3,6 +3,7 @@ package eroute
 import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // Of returns the command that makes a change of eroutes, under a label, and its command
@@ -23,7 +24,7 @@ func Of(env *cli.Env, label string, c klips.Change) (cli.Command, []string) {
 	}
 	r.Label = label
 	s := r.eroute.Selector
-	words := []string{"--" + r.by, "--eraf", klips.FamilyOf(s.Src.Addr()).String(), "--src", klips.FormatPrefix(s.Src), "--dst", klips.FormatPrefix(s.Dst)}
+	words := []string{"--" + r.by, "--eraf", syntax.FamilyOf(s.Src.Addr()).String(), "--src", klips.FormatPrefix(s.Src), "--dst", klips.FormatPrefix(s.Dst)}
 	if r.by != "del" {
 		words = append(words, "--said", r.eroute.ID.String())
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/netdb"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // options is the option table.
@@ -59,7 +60,7 @@ type parser struct {
 	env        *cli.Env
 	given      cli.Given
 	other      bool // an option that makes no listing of the call
-	family, af klips.Family
+	family, af syntax.Family
 	id         klips.SAID
 }
 
@@ -119,7 +120,7 @@ func (p *parser) value(name, value string) (err error) {
 	s := &p.req.eroute.Selector
 	switch name {
 	case "eraf":
-		p.family, err = klips.ParseFamily(value)
+		p.family, err = syntax.ParseFamily(value)
 	case "src":
 		s.Src, err = p.subnet(name, value)
 	case "dst":
@@ -133,21 +134,21 @@ func (p *parser) value(name, value string) (err error) {
 	case "dst-port":
 		s.DstPort, err = nameOrNumber(value, 0xffff, netdb.Service)
 	case "said":
-		if p.id, err = klips.ParseSAID(value, p.env.Resolver); err == nil && p.id.SPI < klips.MinSPI && !isPassthrough(p.id) {
+		if p.id, err = syntax.ParseSAID(value, p.env.Resolver); err == nil && p.id.SPI < klips.MinSPI && !isPassthrough(p.id) {
 			return reserved()
 		}
 	case "af":
-		p.af, err = klips.ParseFamily(value)
+		p.af, err = syntax.ParseFamily(value)
 	case "edst":
-		p.id.Dst, err = klips.ParseAddr(value, p.af, p.env.Resolver)
+		p.id.Dst, err = syntax.ParseAddr(value, p.af, p.env.Resolver)
 	case "spi":
 		var n uint64
-		if n, err = klips.ParseNumber(value, 0, 0xffffffff); err == nil && klips.SPI(n) < klips.MinSPI {
+		if n, err = syntax.ParseNumber(value, 0, 0xffffffff); err == nil && klips.SPI(n) < klips.MinSPI {
 			return reserved()
 		}
 		p.id.SPI = klips.SPI(n)
 	case "proto":
-		p.id.Proto, err = klips.ParseProto(value)
+		p.id.Proto, err = syntax.ParseProto(value)
 	}
 	return err
 }
@@ -155,7 +156,7 @@ func (p *parser) value(name, value string) (err error) {
 // subnet reads a subnet. Host bits are dropped, with a note: who writes 10.1.0.1/16
 // may mean the one host.
 func (p *parser) subnet(name, value string) (netip.Prefix, error) {
-	s, err := klips.ParsePrefix(value, p.family, p.env.Resolver)
+	s, err := syntax.ParsePrefix(value, p.family, p.env.Resolver)
 	if err == nil && s != s.Masked() {
 		p.req.notes = append(p.req.notes, fmt.Sprintf("--%s %s has host bits set; it is taken as %v (the host alone is %v/%d)",
 			name, quote.Value(value), s.Masked(), s.Addr(), s.Addr().BitLen()))
@@ -181,7 +182,7 @@ func nameOrNumber(text string, max uint64, look func(string) (uint16, bool)) (ui
 		}
 		return n, nil
 	}
-	n, err := klips.ParseNumber(text, 0, max)
+	n, err := syntax.ParseNumber(text, 0, max)
 	if err != nil && (text[0] < '0' || text[0] > '9') {
 		return 0, errors.New("neither a number nor a known name")
 	}
@@ -238,7 +239,7 @@ func (p *parser) identity() error {
 	default:
 		return cli.Usagef("--%s needs an SA, and of --af, --edst, --spi and --proto there is no %s", p.req.by, strings.Join(missing, ", "))
 	}
-	if f := klips.FamilyOf(p.id.Dst); f != p.af {
+	if f := syntax.FamilyOf(p.id.Dst); f != p.af {
 		return cli.Usagef("--edst is an %s address, but --af says %s", f, p.af)
 	}
 	return nil
@@ -254,7 +255,7 @@ func (p *parser) flow() error {
 		if !part.subnet.IsValid() {
 			return cli.Usagef("--%s needs --%s SUBNET", p.req.by, part.name)
 		}
-		if f := klips.FamilyOf(part.subnet.Addr()); p.family != klips.FamilyAny && f != p.family {
+		if f := syntax.FamilyOf(part.subnet.Addr()); p.family != syntax.FamilyAny && f != p.family {
 			return cli.Usagef("--%s %s is %s, but --eraf says %s", part.name, part.subnet, f, p.family)
 		}
 	}

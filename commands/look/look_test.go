@@ -19,12 +19,13 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/syntax"
 	"github.com/klips-go/ipsec/manpages"
 )
 
 func said(t *testing.T, text string) klips.SAID {
 	t.Helper()
-	id, err := klips.ParseSAID(text, nil)
+	id, err := syntax.ParseSAID(text, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A connection is a conn whose parameters have been understood and whose two
@@ -166,7 +167,7 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 		case anyAddress(p.Value):
 			return hops, p.Error(p.Value + ": a manually keyed connection needs the address of that host")
 		case p.Value != defaultRoute:
-			if e.addr, err = klips.ParseAddr(p.Value, klips.FamilyAny, nil); err != nil {
+			if e.addr, err = syntax.ParseAddr(p.Value, syntax.FamilyAny, nil); err != nil {
 				return hops, p.Error(quote.Value(p.Value) + ": " + err.Error())
 			}
 			e.any = k.shunt != "" && e.addr.IsUnspecified()
@@ -235,11 +236,11 @@ func (k *connection) subnets(c *conf.Conn) error {
 			open[i] = true
 		default:
 			var err error
-			if e.subnet, err = klips.ParseSubnet(p.Value, klips.FamilyAny, nil); err != nil {
+			if e.subnet, err = syntax.ParseSubnet(p.Value, syntax.FamilyAny, nil); err != nil {
 				return p.Error(quote.Value(p.Value) + ": " + err.Error())
 			}
 			text, _, _ := strings.Cut(p.Value, "/")
-			if a, err := klips.ParseAddr(text, klips.FamilyAny, nil); err == nil && a != e.subnet.Addr() {
+			if a, err := syntax.ParseAddr(text, syntax.FamilyAny, nil); err == nil && a != e.subnet.Addr() {
 				k.notes = append(k.notes, fmt.Sprintf("%s %s has host bits set; it is taken as %s", p.Name, quote.Value(p.Value), klips.FormatPrefix(e.subnet)))
 			}
 		}
@@ -306,7 +307,7 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 			k.route.Local = e.addr
 		default:
 			var err error
-			if e.nexthop, err = klips.ParseAddr(p.Value, klips.FamilyOf(e.addr), nil); err != nil {
+			if e.nexthop, err = syntax.ParseAddr(p.Value, syntax.FamilyOf(e.addr), nil); err != nil {
 				return p.Error(quote.Value(p.Value) + ": " + err.Error())
 			}
 		}

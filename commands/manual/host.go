@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A host is what a connection must know of the host it is for.
@@ -98,7 +99,7 @@ func parseIdentity(text string) (identity, error) {
 	if !ok {
 		return identity{}, errors.New("write an address and a virtual device, as in 192.0.2.1@ipsec0")
 	}
-	addr, err := klips.ParseAddr(a, klips.FamilyAny, nil)
+	addr, err := syntax.ParseAddr(a, syntax.FamilyAny, nil)
 	if err != nil {
 		return identity{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // numbers reads SPIs and replay windows.
@@ -44,7 +45,7 @@ func (k *connection) numbers(c *conf.Conn) error {
 		if p.Value == "" {
 			continue
 		}
-		n, err := klips.ParseNumber(p.Value, 10, 1<<16)
+		n, err := syntax.ParseNumber(p.Value, 10, 1<<16)
 		if err != nil {
 			return p.Error(quote.Value(p.Value) + ": " + err.Error())
 		}
@@ -61,7 +62,7 @@ func spiOf(p conf.Param) (klips.SPI, error) {
 	if !ok {
 		return 0, p.Error(quote.Value(p.Value) + ": write 0x and hex digits, as in 0x200")
 	}
-	n, err := klips.ParseNumber(digits, 16, 0xffffffff)
+	n, err := syntax.ParseNumber(digits, 16, 0xffffffff)
 	switch {
 	case err != nil:
 		return 0, p.Error(quote.Value(p.Value) + ": " + err.Error())
@@ -75,12 +76,12 @@ func spiOf(p conf.Param) (klips.SPI, error) {
 // ipsec spi.
 func (k *connection) keys(c *conf.Conn) error {
 	if k.esp != "" {
-		if _, _, err := klips.ParseESP(k.esp); err != nil {
+		if _, _, err := syntax.ParseESP(k.esp); err != nil {
 			return c.Get("esp").Error(quote.Value(k.esp) + ": " + err.Error())
 		}
 	}
 	if k.ah != "" {
-		if _, err := klips.ParseAH(k.ah); err != nil {
+		if _, err := syntax.ParseAH(k.ah); err != nil {
 			return c.Get("ah").Error(quote.Value(k.ah) + ": " + err.Error())
 		}
 		if !c.Has("ahkey") && !c.Has("leftahkey") && !c.Has("rightahkey") {
@@ -122,7 +123,7 @@ func checkKey(p conf.Param) error {
 	case p.Value == "@-":
 		return p.Error("standard input holds no keys here; name a file")
 	case p.Value[0] != '@':
-		key, err := klips.ParseKey(p.Value)
+		key, err := syntax.ParseKey(p.Value)
 		clear(key)
 		if err != nil {
 			return p.Error(err.Error())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A snapshot is what a stack has, read once.
@@ -237,9 +238,9 @@ func (s *sa) is(t klips.Transform) bool {
 	var want klips.Transform
 	var err error
 	if s.id.Proto == klips.ProtoESP {
-		want, _, err = klips.ParseESP(s.alg)
+		want, _, err = syntax.ParseESP(s.alg)
 	} else {
-		want.Auth, err = klips.ParseAH(s.alg)
+		want.Auth, err = syntax.ParseAH(s.alg)
 	}
 	return err == nil && want.Name(s.id.Proto) == t.Name(s.id.Proto)
 }

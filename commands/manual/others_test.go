@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 var ctx = context.Background()
@@ -185,11 +186,11 @@ func TestNotOurs(t *testing.T) {
 	tun := klips.SAID{Dst: netip.MustParseAddr("10.0.0.1"), SPI: 0x201, Proto: klips.ProtoTun}
 	esp := klips.SAID{Dst: tun.Dst, SPI: 0x203, Proto: klips.ProtoESP}
 	peer := netip.MustParseAddr("10.0.0.2")
-	des, _, err := klips.ParseESP("3des-md5-96")
+	des, _, err := syntax.ParseESP("3des-md5-96")
 	if err != nil {
 		t.Fatal(err)
 	}
-	null, _, err := klips.ParseESP("null-md5-96")
+	null, _, err := syntax.ParseESP("null-md5-96")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A step is one thing to do: a change of the stack, the call of a script, or a change of
@@ -156,7 +157,7 @@ func (k *connection) selector() klips.Selector {
 // said is the SAID that packets to the peer go to.
 func (k *connection) said() klips.SAID {
 	if k.shunt != "" {
-		id, _ := klips.ParseSAID(k.shunt, nil) // of those that the type of a connection stands for
+		id, _ := syntax.ParseSAID(k.shunt, nil) // of those that the type of a connection stands for
 		return id
 	}
 	return k.sas(1 - k.local)[0].id

@@ -9,7 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // maxBits is the most that one call prints.
@@ -82,7 +82,7 @@ func size(c *cli.Common, bytes bool) (int, error) {
 	if bytes {
 		unit, most = "bytes", maxBits/8
 	}
-	n, err := klips.ParseNumber(operands[0], 10, most)
+	n, err := syntax.ParseNumber(operands[0], 10, most)
 	if err != nil {
 		return 0, cli.Usagef("number of %s %s: %v", unit, quote.Value(operands[0]), err)
 	}

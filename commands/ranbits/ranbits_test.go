@@ -8,7 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 func TestRanbits(t *testing.T) {
@@ -33,7 +33,7 @@ func TestRanbits(t *testing.T) {
 		{"-- 64", 8, grouped},
 	} {
 		r := clitest.Run(App(), clitest.World{}, strings.Fields(c.args)...)
-		key, err := klips.ParseKey(strings.TrimSuffix(r.Out, "\n"))
+		key, err := syntax.ParseKey(strings.TrimSuffix(r.Out, "\n"))
 		if r.Status != 0 || r.Err != "" || r.Opened || err != nil || len(key) != c.bytes || !c.form.MatchString(r.Out) {
 			t.Errorf("ranbits %s: status %d, %q, %q, stack opened %v; %d bytes, %v, want %d",
 				c.args, r.Status, r.Out, r.Err, r.Opened, len(key), err, c.bytes)

@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A table is the routes of a host, as "10.2.0.0/16 ipsec0".
@@ -109,7 +110,7 @@ func (s *eroutesStack) Has(c klips.Capability) bool                     { return
 func TestHeld(t *testing.T) {
 	var list []klips.Eroute
 	for dst, id := range map[string]string{"192.0.2.2/32": "esp0x200@192.0.2.2", "10.2.0.0/24": "tun0x300@192.0.2.2", "10.3.0.0/24": "%pass"} {
-		said, err := klips.ParseSAID(id, nil)
+		said, err := syntax.ParseSAID(id, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

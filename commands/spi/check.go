@@ -7,6 +7,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // finish checks the options against each other and completes the request.
@@ -97,7 +98,7 @@ func (p *parser) identity() error {
 
 // oneFamily checks the SA's destination against the family that was stated.
 func (p *parser) oneFamily() error {
-	if f := klips.FamilyOf(p.id.Dst); p.family != klips.FamilyAny && p.family != f {
+	if f := syntax.FamilyOf(p.id.Dst); p.family != syntax.FamilyAny && p.family != f {
 		return cli.Usagef("%s is %s, but %s was asked for", p.id, f, p.family)
 	}
 	return nil
@@ -119,11 +120,11 @@ func (p *parser) complete() error {
 		p.req.notes = append(p.req.notes, "with --ip4 and --ip6, --src has no effect before --"+p.srcEarly+"; put it after")
 	}
 	s.Src = p.src
-	switch f := klips.FamilyOf(s.ID.Dst); {
-	case s.Src.IsValid() && klips.FamilyOf(s.Src) != f:
-		return cli.Usagef("--src is an %s address, but %s is %s", klips.FamilyOf(s.Src), s.ID, f)
+	switch f := syntax.FamilyOf(s.ID.Dst); {
+	case s.Src.IsValid() && syntax.FamilyOf(s.Src) != f:
+		return cli.Usagef("--src is an %s address, but %s is %s", syntax.FamilyOf(s.Src), s.ID, f)
 	case s.Src.IsValid():
-	case f == klips.Family6:
+	case f == syntax.Family6:
 		s.Src = netip.IPv6Unspecified()
 	default:
 		s.Src = netip.IPv4Unspecified()

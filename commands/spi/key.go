@@ -12,7 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/quote"
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // maxKeyText bounds the size of a key file in bytes, so that a wrong name (a
@@ -24,7 +24,7 @@ const maxKeyText = 16 << 10
 func (p *parser) key(option, value string) ([]byte, error) {
 	name, isFile := strings.CutPrefix(value, "@")
 	if !isFile {
-		key, err := klips.ParseKey(value)
+		key, err := syntax.ParseKey(value)
 		if err != nil {
 			return nil, cli.Usagef("--%s: %v", option, err)
 		}
@@ -115,7 +115,7 @@ func readKey(in io.Reader, where string) ([]byte, error) {
 	case bytes.ContainsAny(line, "\r\n"):
 		return nil, fmt.Errorf("the key in %s: there is more than one line; a key file holds one key", where)
 	}
-	key, err := klips.ParseKey(string(line))
+	key, err := syntax.ParseKey(string(line))
 	if err != nil {
 		return nil, fmt.Errorf("the key in %s: %w", where, err)
 	}
@@ -126,7 +126,7 @@ func readKey(in io.Reader, where string) ([]byte, error) {
 // names the call that makes the right one.
 func (p *parser) keyError() error {
 	s := &p.req.spec
-	err := klips.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey)
+	err := syntax.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey)
 	if p.bits != 0 && len(s.EncKey)*8 != p.bits && (err == nil || len(s.EncKey) > 0) {
 		err = fmt.Errorf("wants an encryption key of %d bytes (%d bits); the one given has %d", p.bits/8, p.bits, len(s.EncKey))
 		return cli.Usagef("--%s %s %v%s", p.by, p.alg, err, p.ranbits())

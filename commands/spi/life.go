@@ -6,6 +6,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A life is what the --life options have given together.
@@ -67,7 +68,7 @@ func (l *life) item(n int, item string) error {
 	if kind == 0 {
 		most = 0xffffffff
 	}
-	v, err := klips.ParseNumber(value, 0, most)
+	v, err := syntax.ParseNumber(value, 0, most)
 	if err != nil {
 		return fmt.Errorf("%s-%s: %w", severity, name, err)
 	}

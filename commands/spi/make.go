@@ -5,6 +5,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A Description is an SA as people write it.
@@ -22,7 +23,7 @@ type Description struct {
 // Make returns the command that makes an SA, under a label. It reads the files that hold
 // keys, and checks all that can be checked without a stack. env is as for [cli.App].Parse.
 func Make(env *cli.Env, label string, d Description) (cli.Command, error) {
-	p := &parser{env: env, said: true, id: d.ID, src: d.Src, family: klips.FamilyOf(d.ID.Dst), other: true}
+	p := &parser{env: env, said: true, id: d.ID, src: d.Src, family: syntax.FamilyOf(d.ID.Dst), other: true}
 	p.req.Label = label
 	return p.req.Command(env, App, p.make(d), &p.req)
 }
@@ -75,7 +76,7 @@ func (d *Description) attributes() []attribute {
 // Words returns the command line that asks for the SA, behind the name of the applet. It
 // has the keys.
 func (d *Description) Words() []string {
-	words := []string{"--af", klips.FamilyOf(d.ID.Dst).String(), "--said", d.ID.String()}
+	words := []string{"--af", syntax.FamilyOf(d.ID.Dst).String(), "--said", d.ID.String()}
 	by, alg := d.by()
 	words = append(words, "--"+by)
 	if alg != "" {

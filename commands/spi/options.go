@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // options is the option table with what completion needs of it.
@@ -19,11 +20,11 @@ func options() []getopt.Option {
 	for i := range opts {
 		switch o := &opts[i]; o.Name {
 		case "ah":
-			o.Values = names(klips.AHNames())
+			o.Values = names(syntax.AHNames())
 		case "esp":
-			o.Values = names(klips.ESPNames())
+			o.Values = names(syntax.ESPNames())
 		case "comp":
-			o.Values = names(klips.CompNames())
+			o.Values = names(syntax.CompNames())
 		}
 	}
 	return opts
@@ -78,7 +79,7 @@ func table() []getopt.Option {
 // parserTable is table, made once: a batch has many calls in one process.
 var parserTable = sync.OnceValue(table)
 
-func names(list []klips.AlgName) []string {
+func names(list []syntax.AlgName) []string {
 	out := make([]string, len(list))
 	for i, a := range list {
 		out[i] = a.Name
@@ -116,7 +117,7 @@ type parser struct {
 	given  cli.Given
 	by     string // the option that chose the action
 	proto  klips.Proto
-	family klips.Family // the last that was stated
+	family syntax.Family // the last that was stated
 	said   bool
 	id     klips.SAID // from --said, or what there is of it
 	src    netip.Addr
@@ -191,17 +192,17 @@ func (p *parser) choose(name, value string) error {
 	switch name {
 	case "ah":
 		p.proto, p.alg = klips.ProtoAH, value
-		p.req.spec.Auth, err = klips.ParseAH(value)
+		p.req.spec.Auth, err = syntax.ParseAH(value)
 	case "esp":
 		p.proto, p.alg = klips.ProtoESP, value
-		p.req.spec.Transform, p.bits, err = klips.ParseESP(value)
+		p.req.spec.Transform, p.bits, err = syntax.ParseESP(value)
 	case "comp":
 		p.proto, p.alg = klips.ProtoComp, value
-		p.req.spec.Comp, err = klips.ParseComp(value)
+		p.req.spec.Comp, err = syntax.ParseComp(value)
 	case "ip4":
-		p.proto, p.family = klips.ProtoTun, klips.Family4
+		p.proto, p.family = klips.ProtoTun, syntax.Family4
 	case "ip6":
-		p.proto, p.family = klips.ProtoTun, klips.Family6
+		p.proto, p.family = klips.ProtoTun, syntax.Family6
 	case "del":
 		p.req.action = actDel
 	case "get":
@@ -223,10 +224,10 @@ func (p *parser) identify(name, value string) error {
 			}
 		}
 		var id klips.SAID
-		if id, err = klips.ParseSAID(value, p.env.Resolver); err != nil {
+		if id, err = syntax.ParseSAID(value, p.env.Resolver); err != nil {
 			break
 		}
-		if f := klips.FamilyOf(id.Dst); p.family != klips.FamilyAny && p.family != f {
+		if f := syntax.FamilyOf(id.Dst); p.family != syntax.FamilyAny && p.family != f {
 			return cli.Usagef("--said %s is %s, but %s was asked for before it", quote.Value(value), f, p.family)
 		}
 		p.said, p.id = true, id
@@ -235,7 +236,7 @@ func (p *parser) identify(name, value string) error {
 		if p.said {
 			return cli.Usagef("--af after --said; the SAID has the family in it")
 		}
-		p.family, err = klips.ParseFamily(value)
+		p.family, err = syntax.ParseFamily(value)
 		p.edstLost = p.id.Dst.IsValid()
 		p.srcBefore(name)
 	case "edst", "spi", "proto":
@@ -244,9 +245,9 @@ func (p *parser) identify(name, value string) error {
 		}
 		err = p.part(name, value)
 	case "src":
-		p.src, err = klips.ParseAddr(value, p.addrFamily(), p.env.Resolver)
+		p.src, err = syntax.ParseAddr(value, p.addrFamily(), p.env.Resolver)
 	case "dst":
-		_, err = klips.ParseAddr(value, p.addrFamily(), p.env.Resolver)
+		_, err = syntax.ParseAddr(value, p.addrFamily(), p.env.Resolver)
 	}
 	return wrong(name, value, err)
 }
@@ -262,12 +263,12 @@ func (p *parser) srcBefore(by string) {
 func (p *parser) part(name, value string) (err error) {
 	switch name {
 	case "edst":
-		p.id.Dst, err = klips.ParseAddr(value, p.family, p.env.Resolver)
+		p.id.Dst, err = syntax.ParseAddr(value, p.family, p.env.Resolver)
 	case "proto":
-		p.id.Proto, err = klips.ParseProto(value)
+		p.id.Proto, err = syntax.ParseProto(value)
 	case "spi":
 		var n uint64
-		if n, err = klips.ParseNumber(value, 0, 0xffffffff); err == nil && klips.SPI(n) < klips.MinSPI {
+		if n, err = syntax.ParseNumber(value, 0, 0xffffffff); err == nil && klips.SPI(n) < klips.MinSPI {
 			return errors.New("SPIs below 0x100 are reserved")
 		}
 		p.id.SPI = klips.SPI(n)
@@ -276,9 +277,9 @@ func (p *parser) part(name, value string) (err error) {
 }
 
 // addrFamily is the family of which --src and --dst must be.
-func (p *parser) addrFamily() klips.Family {
-	if p.family == klips.FamilyAny && p.said {
-		return klips.FamilyOf(p.id.Dst)
+func (p *parser) addrFamily() syntax.Family {
+	if p.family == syntax.FamilyAny && p.said {
+		return syntax.FamilyOf(p.id.Dst)
 	}
 	return p.family
 }
@@ -286,7 +287,7 @@ func (p *parser) addrFamily() klips.Family {
 // attribute takes an option that says how the SA is to be.
 func (p *parser) attribute(name, value string) (err error) {
 	number := func(max uint64) (n uint64) {
-		n, err = klips.ParseNumber(value, 0, max)
+		n, err = syntax.ParseNumber(value, 0, max)
 		return n
 	}
 	s := &p.req.spec
@@ -300,7 +301,7 @@ func (p *parser) attribute(name, value string) (err error) {
 		s.EncKey, err = p.key(name, value)
 		return err
 	case "iv":
-		_, err = klips.ParseKey(value)
+		_, err = syntax.ParseKey(value)
 	case "replay_window":
 		s.Window = uint32(number(maxWindow))
 		if err == nil && s.Window == 0 {
@@ -353,7 +354,7 @@ func parseNATT(text string) (klips.NATTType, error) {
 	case "nonesp":
 		return klips.NATTNonESP, nil
 	}
-	n, err := klips.ParseNumber(text, 0, uint64(klips.NATTNonESP))
+	n, err := syntax.ParseNumber(text, 0, uint64(klips.NATTNonESP))
 	if err != nil {
 		return 0, errors.New("not one of nonesp (RFC 3948), nonike (draft-02), none")
 	}

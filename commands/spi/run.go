@@ -18,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // App returns the applet.
@@ -49,8 +50,8 @@ func notes() string {
 	b.WriteString("SA is --said SAID, or --af FAMILY --edst ADDR --spi SPI --proto PROTO.\n")
 	for _, list := range []struct {
 		option string
-		algs   []klips.AlgName
-	}{{"esp", klips.ESPNames()}, {"ah", klips.AHNames()}, {"comp", klips.CompNames()}} {
+		algs   []syntax.AlgName
+	}{{"esp", syntax.ESPNames()}, {"ah", syntax.AHNames()}, {"comp", syntax.CompNames()}} {
 		fmt.Fprintf(&b, "\nALG for --%s:\n", list.option)
 		for _, a := range list.algs {
 			fmt.Fprintf(&b, "  %-20s %s\n", a.Name, a.KeyHelp)

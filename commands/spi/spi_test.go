@@ -18,6 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 const (
@@ -315,7 +316,7 @@ func TestKeyFileMode(t *testing.T) {
 // it must lead to keys that are taken.
 func TestKeyAdvice(t *testing.T) {
 	advice := regexp.MustCompile(`wants an (authentication|encryption) key of .*; make one with: ipsec ranbits ([0-9]+)`)
-	for proto, algs := range map[string][]klips.AlgName{"esp": klips.ESPNames(), "ah": klips.AHNames()} {
+	for proto, algs := range map[string][]syntax.AlgName{"esp": syntax.ESPNames(), "ah": syntax.AHNames()} {
 		for _, alg := range algs {
 			for _, wrong := range []string{"", "0x00"} {
 				keys := map[string]string{"authentication": wrong, "encryption": wrong}
@@ -420,7 +421,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("usage lacks --%s", o.Name)
 		}
 	}
-	for _, a := range klips.ESPNames() {
+	for _, a := range syntax.ESPNames() {
 		if !strings.Contains(r.Out, a.Name) {
 			t.Errorf("usage lacks %s", a.Name)
 		}

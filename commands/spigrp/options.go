@@ -8,6 +8,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // options is the option table. It serves usage, completion and page; the
@@ -84,7 +85,7 @@ func parseSAIDs(env *cli.Env, args []string) ([]klips.SAID, error) {
 	}
 	ids := make([]klips.SAID, len(args))
 	for i, text := range args {
-		id, err := klips.ParseSAID(text, env.Resolver)
+		id, err := syntax.ParseSAID(text, env.Resolver)
 		if err != nil {
 			return nil, cli.Usagef("%s: %v", quote.Value(text), err)
 		}
@@ -128,19 +129,19 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 
 // parseOne reads one SA; with an error, what and text are the part at fault.
 func parseOne(env *cli.Env, args []string) (id klips.SAID, what, text string, err error) {
-	family, err := klips.ParseFamily(args[0])
+	family, err := syntax.ParseFamily(args[0])
 	if err != nil {
 		return id, "address family", args[0], err
 	}
-	if id.Dst, err = klips.ParseAddr(args[1], family, env.Resolver); err != nil {
+	if id.Dst, err = syntax.ParseAddr(args[1], family, env.Resolver); err != nil {
 		return id, "address", args[1], err
 	}
-	spi, err := klips.ParseNumber(args[2], 0, 0xffffffff)
+	spi, err := syntax.ParseNumber(args[2], 0, 0xffffffff)
 	if err != nil {
 		return id, "SPI", args[2], err
 	}
 	id.SPI = klips.SPI(spi)
-	if id.Proto, err = klips.ParseProto(args[3]); err != nil {
+	if id.Proto, err = syntax.ParseProto(args[3]); err != nil {
 		return id, "protocol", args[3], err
 	}
 	return id, "", "", nil

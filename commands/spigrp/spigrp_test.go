@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/spigrp"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A groupStack notes whole groups, which clitest.Stack takes apart into pairs.
@@ -115,7 +116,7 @@ func TestRefused(t *testing.T) {
 
 // TestStackRefuses checks that the SA at fault is named.
 func TestStackRefuses(t *testing.T) {
-	esp, _ := klips.ParseSAID("esp0x115@10.0.0.2", nil)
+	esp, _ := syntax.ParseSAID("esp0x115@10.0.0.2", nil)
 	const line = "--said tun0x113@10.0.0.2 esp0x115@10.0.0.2 ah0x116@10.0.0.2"
 	tests := []struct {
 		line  string

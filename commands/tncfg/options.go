@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // options is the option table. One dash is enough for each.
@@ -107,7 +108,7 @@ func virtualName(option, name string) (string, error) {
 	if !ok {
 		number, ok = strings.CutPrefix(name, "mast")
 	}
-	n, err := klips.ParseNumber(number, 10, 0xffff)
+	n, err := syntax.ParseNumber(number, 10, 0xffff)
 	switch {
 	case !ok || err != nil || len(number) > 5:
 		return "", cli.Usagef("--%s %s: not the name of a virtual device; those are ipsec0 to ipsec%d", option, quote.Value(name), klips.MaxDevices-1)

@@ -16,6 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // What once went wrong on a real KLIPS, with the double that is as bad.
@@ -47,7 +48,7 @@ func newBox(t *testing.T) box {
 func (b box) add(dst netip.Addr, names ...string) (ids []klips.SAID) {
 	b.Helper()
 	for _, n := range names {
-		id, err := klips.ParseSAID(n+"@"+dst.String(), nil)
+		id, err := syntax.ParseSAID(n+"@"+dst.String(), nil)
 		if err == nil {
 			err = b.AddSA(b.Context(), specOf(id))
 		}

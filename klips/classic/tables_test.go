@@ -16,6 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // write makes the tables of a kernel.
@@ -99,7 +100,7 @@ func TestUnread(t *testing.T) {
 		{"esp0x1004@10.9.0.2", nil},
 		{"esp0x1005@10.9.0.2", syscall.ESRCH},
 	} {
-		id, err := klips.ParseSAID(tt.id, nil)
+		id, err := syntax.ParseSAID(tt.id, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,13 +4,13 @@ import (
 	"fmt"
 
 	"github.com/klips-go/ipsec/commands"
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // tables is what the program knows about itself.
 type tables struct {
 	applets    map[string]applet
-	algorithms map[string][]klips.AlgName // by the option that takes them
+	algorithms map[string][]syntax.AlgName // by the option that takes them
 }
 
 // An applet is the part of a command's table that pages need.
@@ -31,10 +31,10 @@ type option struct {
 func readTables() *tables {
 	t := &tables{
 		applets: make(map[string]applet),
-		algorithms: map[string][]klips.AlgName{
-			"esp":  klips.ESPNames(),
-			"ah":   klips.AHNames(),
-			"comp": klips.CompNames(),
+		algorithms: map[string][]syntax.AlgName{
+			"esp":  syntax.ESPNames(),
+			"ah":   syntax.AHNames(),
+			"comp": syntax.CompNames(),
 		},
 	}
 	for _, app := range commands.Apps() {

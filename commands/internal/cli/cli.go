@@ -15,6 +15,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // An App is one applet. Its option table serves the parser, the usage text,
@@ -70,7 +71,7 @@ type Env struct {
 	// StackName is what --stack or IPSEC_STACK asked for; empty: nothing.
 	StackName string
 	// Resolver looks names up; nil means numbers only.
-	Resolver klips.Resolver
+	Resolver syntax.Resolver
 	// Later, if it is set, takes the checks of commands of which one run makes
 	// several, and the name that their notes begin with. See [Env.Check] and [Notes].
 	Later func(name string, check Check)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A Note is what a check has said.
@@ -57,7 +58,7 @@ func Notes(ctx context.Context, stack klips.Stack, checks []Check) (notes []Note
 func about(note string) (saids, rest string) {
 	front, back, ok := strings.Cut(note, ": ")
 	first, _, _ := strings.Cut(front, " ")
-	if _, err := klips.ParseSAID(first, nil); !ok || err != nil {
+	if _, err := syntax.ParseSAID(first, nil); !ok || err != nil {
 		return "", note
 	}
 	return front, back

@@ -8,6 +8,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/drop"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A Full is a Stack with something in each table, and with each field that a record
@@ -15,7 +16,7 @@ import (
 type Full struct{ Stack }
 
 func id(text string) klips.SAID {
-	id, err := klips.ParseSAID(text, nil)
+	id, err := syntax.ParseSAID(text, nil)
 	if err != nil {
 		panic(err)
 	}

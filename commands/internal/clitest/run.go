@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A World is what an applet meets. The zero World has no input, no environment
@@ -25,7 +26,7 @@ type World struct {
 	StackErr error // opening the stack fails with it
 	// Wrap, if it is set, puts a stack of the test in front of Stack.
 	Wrap     func(*Stack) klips.Stack
-	Resolver klips.Resolver
+	Resolver syntax.Resolver
 }
 
 // A Result is what an applet did.
@@ -82,13 +83,13 @@ func Run(app *cli.App, w World, args ...string) Result {
 }
 
 // Names is a resolver that knows gw1, gw2 (IPv4) and gw6 (IPv6), in any case.
-func Names(name string, f klips.Family) (netip.Addr, error) {
+func Names(name string, f syntax.Family) (netip.Addr, error) {
 	a, ok := map[string]netip.Addr{
 		"gw1": netip.MustParseAddr("10.1.1.1"),
 		"gw2": netip.MustParseAddr("10.2.2.2"),
 		"gw6": netip.MustParseAddr("3049:1::1"),
 	}[strings.ToLower(name)]
-	if !ok || f != klips.FamilyAny && klips.FamilyOf(a) != f {
+	if !ok || f != syntax.FamilyAny && syntax.FamilyOf(a) != f {
 		return netip.Addr{}, errors.New("no such host")
 	}
 	return a, nil

@@ -22,6 +22,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // Packets of the stack and of the original cannot be compared byte for byte:
@@ -55,7 +56,7 @@ func secrets(t *testing.T, cmds [][]string) map[klips.SAID]secret {
 		s := secret{natt: value("--natt") != ""}
 		var auth alg.Auth
 		if name := value("--esp"); name != "" {
-			tr, _, err := klips.ParseESP(name)
+			tr, _, err := syntax.ParseESP(name)
 			if err != nil {
 				t.Fatal(err)
 			}

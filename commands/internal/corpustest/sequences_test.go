@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // TestSequences replays all recorded sequences of commands.
@@ -214,7 +215,7 @@ func saidOf(t *testing.T, cmd []string) klips.SAID {
 func saids(t *testing.T, args []string) (ids []klips.SAID) {
 	t.Helper()
 	take := func(text string) {
-		id, err := klips.ParseSAID(text, nil)
+		id, err := syntax.ParseSAID(text, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +230,7 @@ func saids(t *testing.T, args []string) (ids []klips.SAID) {
 			return ids
 		case "inet", "inet6":
 			spi, err := strconv.ParseUint(args[i+2], 0, 32)
-			p, err2 := klips.ParseProto(args[i+3])
+			p, err2 := syntax.ParseProto(args[i+3])
 			if err != nil || err2 != nil {
 				t.Fatal(args, err, err2)
 			}

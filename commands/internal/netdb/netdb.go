@@ -1,7 +1,7 @@
-// Package netdb looks up the names of protocols and services as the C library
-// does: in /etc/protocols and /etc/services, exact names and aliases, capitals
-// counting. A few well-known names are there without the files, for systems
-// that have none.
+// Package netdb looks up names: those of hosts in /etc/hosts and the DNS, those of
+// protocols and services as the C library does, in /etc/protocols and /etc/services.
+// There a name or alias must match exactly, with its capitals. A few well-known names
+// are known without the files, for systems that have none.
 package netdb
 
 import (

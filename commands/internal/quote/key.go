@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // words are words of the command lines that no key is mistaken for, besides the
@@ -38,12 +38,12 @@ func Known(text string) bool {
 		return isAddr(p.Addr(), text)
 	}
 	if strings.ContainsAny(text, "@%") {
-		if _, err := klips.ParseSAID(text, nil); err == nil {
+		if _, err := syntax.ParseSAID(text, nil); err == nil {
 			return true
 		}
 	}
-	for _, list := range [...]func() []klips.AlgName{klips.ESPNames, klips.AHNames, klips.CompNames} {
-		if slices.ContainsFunc(list(), func(a klips.AlgName) bool { return a.Name == text }) {
+	for _, list := range [...]func() []syntax.AlgName{syntax.ESPNames, syntax.AHNames, syntax.CompNames} {
+		if slices.ContainsFunc(list(), func(a syntax.AlgName) bool { return a.Name == text }) {
 			return true
 		}
 	}
@@ -159,9 +159,9 @@ func isSAIDHead(s string) bool {
 	if len(s) > len("comp0x")+8 {
 		return false
 	}
-	_, err := klips.ParseSAID(s+"@0.0.0.0", nil)
+	_, err := syntax.ParseSAID(s+"@0.0.0.0", nil)
 	if err != nil {
-		_, err = klips.ParseSAID(s+"@::", nil)
+		_, err = syntax.ParseSAID(s+"@::", nil)
 	}
 	return err == nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/syntax"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -103,7 +104,7 @@ func erouteOf(t *testing.T, argv []string) (e klips.Eroute) {
 	t.Helper()
 	var err error
 	num := func(s string, max uint64) uint64 {
-		n, err := klips.ParseNumber(s, 10, max)
+		n, err := syntax.ParseNumber(s, 10, max)
 		if err != nil {
 			t.Fatalf("%v: %v", argv, err)
 		}
@@ -112,11 +113,11 @@ func erouteOf(t *testing.T, argv []string) (e klips.Eroute) {
 	for i := 2; i+1 < len(argv); i += 2 {
 		switch v := argv[i+1]; argv[i] {
 		case "--src":
-			e.Src, err = klips.ParseSubnet(v, klips.Family4, nil)
+			e.Src, err = syntax.ParseSubnet(v, syntax.Family4, nil)
 		case "--dst":
-			e.Dst, err = klips.ParseSubnet(v, klips.Family4, nil)
+			e.Dst, err = syntax.ParseSubnet(v, syntax.Family4, nil)
 		case "--said":
-			e.ID, err = klips.ParseSAID(v, nil)
+			e.ID, err = syntax.ParseSAID(v, nil)
 		case "--transport-proto":
 			e.Proto = uint8(num(v, 255))
 		case "--src-port":

@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/procfs"
+	"github.com/klips-go/ipsec/klips/syntax"
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
@@ -145,15 +146,17 @@ func must[T any](p *player) func(T, error) T {
 	}
 }
 
-func (p *player) said(text string) klips.SAID { return must[klips.SAID](p)(klips.ParseSAID(text, nil)) }
+func (p *player) said(text string) klips.SAID {
+	return must[klips.SAID](p)(syntax.ParseSAID(text, nil))
+}
 
 // fields puts a SAID together from the four options that may stand for it.
 func (p *player) fields(af, dst, spi, proto string) klips.SAID {
-	f := must[klips.Family](p)(klips.ParseFamily(af))
+	f := must[syntax.Family](p)(syntax.ParseFamily(af))
 	return klips.SAID{
-		Dst:   must[netip.Addr](p)(klips.ParseAddr(dst, f, nil)),
-		SPI:   klips.SPI(must[uint64](p)(klips.ParseNumber(spi, 0, 1<<32-1))),
-		Proto: must[klips.Proto](p)(klips.ParseProto(proto)),
+		Dst:   must[netip.Addr](p)(syntax.ParseAddr(dst, f, nil)),
+		SPI:   klips.SPI(must[uint64](p)(syntax.ParseNumber(spi, 0, 1<<32-1))),
+		Proto: must[klips.Proto](p)(syntax.ParseProto(proto)),
 	}
 }
 
@@ -184,24 +187,24 @@ func (p *player) spi(o options) error {
 		_, err := p.sas.Get(id)
 		return err
 	}
-	s := &klips.SASpec{ID: id, Src: must[netip.Addr](p)(klips.ParseAddr(o.get("src"), klips.FamilyAny, nil))}
+	s := &klips.SASpec{ID: id, Src: must[netip.Addr](p)(syntax.ParseAddr(o.get("src"), syntax.FamilyAny, nil))}
 	if v := o.get("authkey"); v != "" {
-		s.AuthKey = must[[]byte](p)(klips.ParseKey(v))
+		s.AuthKey = must[[]byte](p)(syntax.ParseKey(v))
 	}
 	if v := o.get("enckey"); v != "" {
-		s.EncKey = must[[]byte](p)(klips.ParseKey(v))
+		s.EncKey = must[[]byte](p)(syntax.ParseKey(v))
 	}
 	if v := o.get("replay_window"); v != "" {
-		s.Window = uint32(must[uint64](p)(klips.ParseNumber(v, 10, 64)))
+		s.Window = uint32(must[uint64](p)(syntax.ParseNumber(v, 10, 64)))
 	}
 	switch v := ""; {
 	case o.has("ah"):
-		s.Auth = must[alg.Auth](p)(klips.ParseAH(o.get("ah")))
+		s.Auth = must[alg.Auth](p)(syntax.ParseAH(o.get("ah")))
 	case o.has("comp"):
-		s.Comp = must[alg.Comp](p)(klips.ParseComp(o.get("comp")))
+		s.Comp = must[alg.Comp](p)(syntax.ParseComp(o.get("comp")))
 	case o.has("esp"):
 		v = foreign.ReplaceAllString(o.get("esp"), "aes")
-		s.Transform, _, _ = klips.ParseESP(v)
+		s.Transform, _, _ = syntax.ParseESP(v)
 		if s.Enc == alg.EncNone {
 			p.t.Fatalf("unknown transform %s", v)
 		}
@@ -224,7 +227,7 @@ var foreign = regexp.MustCompile(`twofish|serpent`)
 func (p *player) life(s *klips.SASpec, text string) {
 	for _, item := range strings.Split(text, ",") {
 		name, v, _ := strings.Cut(item, "=")
-		n := must[uint64](p)(klips.ParseNumber(v, 10, 1<<63))
+		n := must[uint64](p)(syntax.ParseNumber(v, 10, 1<<63))
 		switch name {
 		case "soft-bytes":
 			s.Soft.Bytes = n
@@ -279,16 +282,16 @@ func (p *player) eroute(o options, kernel syscall.Errno) error {
 		p.routes.Clear()
 		return nil
 	}
-	f := must[klips.Family](p)(klips.ParseFamily(o.get("eraf")))
+	f := must[syntax.Family](p)(syntax.ParseFamily(o.get("eraf")))
 	subnet := must[netip.Prefix](p)
 	number := func(name string, max uint64) uint64 {
 		if !o.has(name) {
 			return 0
 		}
-		return must[uint64](p)(klips.ParseNumber(o.get(name), 10, max))
+		return must[uint64](p)(syntax.ParseNumber(o.get(name), 10, max))
 	}
 	e := klips.Eroute{Selector: klips.Selector{
-		Src: subnet(klips.ParseSubnet(o.get("src"), f, nil)), Dst: subnet(klips.ParseSubnet(o.get("dst"), f, nil)),
+		Src: subnet(syntax.ParseSubnet(o.get("src"), f, nil)), Dst: subnet(syntax.ParseSubnet(o.get("dst"), f, nil)),
 		Proto: protocol(o.get("transport-proto"), number),
 		// The tools took larger numbers and sent their lower 16 bits.
 		SrcPort: uint16(number("src-port", 1<<32-1)), DstPort: uint16(number("dst-port", 1<<32-1)),

@@ -1,11 +1,11 @@
-package klips
+package syntax
 
 import "encoding/base64"
 
 // ParseKey reads binary data such as a key: 0x and hex bytes, between which
 // single underscores may stand; 0s and base64 (RFC 4648 section 4, padded, no
 // blanks); or 0t and text that is taken as it is. The prefix letter may be in
-// either case. Errors are *[SyntaxError] and say where the fault is, never what
+// either case. Errors are *[Error] and say where the fault is, never what
 // stands there, so that no key gets into a log. The caller owns the result.
 func ParseKey(text string) ([]byte, error) {
 	if len(text) < 2 || text[0] != '0' {

@@ -1,4 +1,4 @@
-package klips
+package syntax
 
 import (
 	"net/netip"
@@ -16,7 +16,7 @@ import (
 // addresses are refused: no packet carries one.
 //
 // Anything else is a name and is looked up with r; a nil r refuses names.
-// Results are unmapped. Errors are *[SyntaxError].
+// Results are unmapped. Errors are *[Error].
 func ParseAddr(text string, f Family, r Resolver) (netip.Addr, error) {
 	if text == "" {
 		return netip.Addr{}, errEmpty()
@@ -58,7 +58,7 @@ func parseHex4(digits string, hostOrder bool) (netip.Addr, error) {
 }
 
 // errNotNumeric is parse4's verdict on a text that could be a name.
-var errNotNumeric error = &SyntaxError{Msg: "not a numeric address"}
+var errNotNumeric error = &Error{Msg: "not a numeric address"}
 
 // parse4 reads a dotted decimal address. A text whose first or second part is
 // no number may be a name; after two good bytes it cannot be one any more.
@@ -202,7 +202,7 @@ func lookup(name string, f Family, r Resolver) (netip.Addr, error) {
 	}
 	a, err := r(name, f)
 	if err != nil {
-		return netip.Addr{}, &SyntaxError{
+		return netip.Addr{}, &Error{
 			Msg: "not a numeric " + kind + " address, and looking it up as a name failed: " + err.Error(),
 			Err: err,
 		}

@@ -1,4 +1,4 @@
-package klips
+package syntax
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
@@ -69,7 +70,7 @@ func TestGoldenSpi(t *testing.T) {
 			if tr.Auth != auth || tr.Enc != enc {
 				t.Errorf("%s: ParseESP(%q) = %+v, sent as auth %d enc %d", c.ID, name, tr, auth, enc)
 			}
-			if key, _ := ParseKey(keys[1]); bits != 0 && len(key)*8 != bits && !tr.aead() && c.Env["KLIPS_PROC"] != "nosupp" {
+			if key, _ := ParseKey(keys[1]); bits != 0 && len(key)*8 != bits && !aead(tr) && c.Env["KLIPS_PROC"] != "nosupp" {
 				t.Errorf("%s: ParseESP(%q) demands %d bits, the original took %d", c.ID, name, bits, len(key)*8)
 			}
 		}
@@ -124,7 +125,7 @@ func refusedKey(c *recorded.Command, k string) bool {
 	return err != nil || c.Impl == recorded.Openswan300 && len(k) > 1 && (k[1] == 'X' || k[1] == 'S' || k[1] == 'T')
 }
 
-func (t Transform) aead() bool {
+func aead(t klips.Transform) bool {
 	i, _ := t.Enc.Info()
 	return i.AEAD
 }

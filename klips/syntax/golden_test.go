@@ -1,4 +1,4 @@
-package klips
+package syntax
 
 import (
 	"encoding/binary"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
@@ -56,7 +57,7 @@ func extensions(t *testing.T, c *recorded.Command, n int) map[uint16][]byte {
 	return m
 }
 
-func extSPI(ext []byte) SPI { return SPI(binary.BigEndian.Uint32(ext[4:])) }
+func extSPI(ext []byte) klips.SPI { return klips.SPI(binary.BigEndian.Uint32(ext[4:])) }
 
 // extAddr reads the sockaddr of an address extension.
 func extAddr(ext []byte) netip.Addr {
@@ -90,13 +91,13 @@ func TestGoldenSpigrp(t *testing.T) {
 		for n := range c.Messages {
 			m := extensions(t, c, n)
 			i := n
-			if got, want := ids[i], (SAID{extAddr(m[6]), extSPI(m[1]), ids[i].Proto}); got != want {
+			if got, want := ids[i], (klips.SAID{Dst: extAddr(m[6]), SPI: extSPI(m[1]), Proto: ids[i].Proto}); got != want {
 				t.Errorf("%s %q: SA %d read as %v, sent as %v", c.ID, c.Args, i, got, want)
 			}
 			if m[19] == nil {
 				continue
 			}
-			if got, want := ids[i+1], (SAID{extAddr(m[20]), extSPI(m[19]), ids[i+1].Proto}); got != want {
+			if got, want := ids[i+1], (klips.SAID{Dst: extAddr(m[20]), SPI: extSPI(m[19]), Proto: ids[i+1].Proto}); got != want {
 				t.Errorf("%s %q: SA %d read as %v, sent as %v", c.ID, c.Args, i+1, got, want)
 			}
 		}
@@ -147,7 +148,7 @@ func spigrpFault(t *testing.T, c *recorded.Command, r Resolver) bool {
 }
 
 // spigrpSAIDs reads the SAs of a command line that the original accepted.
-func spigrpSAIDs(t *testing.T, c *recorded.Command, r Resolver) ([]SAID, bool) {
+func spigrpSAIDs(t *testing.T, c *recorded.Command, r Resolver) ([]klips.SAID, bool) {
 	args := c.Args
 	for len(args) > 0 && (args[0] == "--debug" || args[0] == "--label") {
 		if args[0] == "--label" {
@@ -155,7 +156,7 @@ func spigrpSAIDs(t *testing.T, c *recorded.Command, r Resolver) ([]SAID, bool) {
 		}
 		args = args[1:]
 	}
-	var ids []SAID
+	var ids []klips.SAID
 	if len(args) > 0 && args[0] == "--said" {
 		for _, a := range args[1:] {
 			id, err := ParseSAID(a, r)
@@ -192,7 +193,7 @@ func spigrpSAIDs(t *testing.T, c *recorded.Command, r Resolver) ([]SAID, bool) {
 			t.Errorf("%s: ParseProto(%q): %v", c.ID, args[3], err)
 			return nil, false
 		}
-		ids = append(ids, SAID{a, SPI(spi), p})
+		ids = append(ids, klips.SAID{Dst: a, SPI: klips.SPI(spi), Proto: p})
 	}
 	return ids, true
 }
@@ -296,7 +297,7 @@ func checkGoldenSAID(t *testing.T, c *recorded.Command, m map[uint16][]byte, tex
 		}
 		return
 	}
-	want := SAID{id.Dst, extSPI(m[1]), id.Proto}
+	want := klips.SAID{Dst: id.Dst, SPI: extSPI(m[1]), Proto: id.Proto}
 	if m[6] != nil {
 		want.Dst = extAddr(m[6])
 	}

@@ -1,4 +1,4 @@
-package klips
+package syntax
 
 import (
 	"net/netip"
@@ -9,7 +9,7 @@ import (
 // slash and a prefix length or, for IPv4 only, a contiguous mask in any form of
 // address. "%default" is every address and needs a family. Host bits are
 // zeroed. A port after the mask, which KLIPS' parser knew and its commands
-// dropped, is refused. Errors are *[SyntaxError].
+// dropped, is refused. Errors are *[Error].
 func ParseSubnet(text string, f Family, r Resolver) (netip.Prefix, error) {
 	p, err := ParsePrefix(text, f, r)
 	return p.Masked(), err
@@ -64,7 +64,7 @@ func parseMask(mask string, a netip.Addr) (int, error) {
 	}
 	m, err := ParseAddr(mask, Family4, nil)
 	if err != nil {
-		return 0, &SyntaxError{Msg: "mask: " + err.Error(), Err: err}
+		return 0, &Error{Msg: "mask: " + err.Error(), Err: err}
 	}
 	b := m.As4()
 	v := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])

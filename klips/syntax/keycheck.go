@@ -1,10 +1,11 @@
-package klips
+package syntax
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
@@ -12,8 +13,8 @@ import (
 // do not fit: their lengths are in bytes, those of the algorithms in bits with
 // parity and salt. It returns nil where the protocol, the algorithms and the
 // keys go together. It does not look at the SPI or the destination, and its
-// messages hold no part of a key. Errors are *[SyntaxError].
-func CheckKeys(id SAID, t Transform, authKey, encKey []byte) error {
+// messages hold no part of a key. Errors are *[Error].
+func CheckKeys(id klips.SAID, t klips.Transform, authKey, encKey []byte) error {
 	auth, authKnown := t.Auth.Info()
 	enc, encKnown := t.Enc.Info()
 	switch {
@@ -23,18 +24,18 @@ func CheckKeys(id SAID, t Transform, authKey, encKey []byte) error {
 		return syntaxf("unknown encryption algorithm %d", t.Enc)
 	}
 	switch id.Proto {
-	case ProtoTun, ProtoComp:
+	case klips.ProtoTun, klips.ProtoComp:
 		if t.Auth != alg.AuthNone || t.Enc != alg.EncNone {
 			return syntaxf("%s SAs have no authentication and no encryption", id.Proto)
 		}
-	case ProtoAH:
+	case klips.ProtoAH:
 		switch {
 		case t.Enc != alg.EncNone:
 			return syntaxf("ah SAs do not encrypt")
 		case t.Auth == alg.AuthNone:
 			return syntaxf("ah SAs need an authentication algorithm")
 		}
-	case ProtoESP:
+	case klips.ProtoESP:
 		switch {
 		case t.Enc == alg.EncNone:
 			return syntaxf("esp SAs need an encryption algorithm, which may be null")
@@ -79,7 +80,7 @@ func checkKey(use, name string, info alg.Info, key []byte) error {
 
 // keyHelp describes a transform's keys; bits is the length of encryption key
 // that its name demands, 0 for any that the cipher allows.
-func keyHelp(t Transform, bits int) string {
+func keyHelp(t klips.Transform, bits int) string {
 	var parts []string
 	if info, _ := t.Enc.Info(); t.Enc != alg.EncNone && info.KeyBits[0] != 0 {
 		list := info.KeyBits

@@ -1,4 +1,4 @@
-package klips
+package netdb
 
 import (
 	"context"
@@ -6,22 +6,24 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// lookupTimeout bounds one name lookup of SystemResolver.
+// lookupTimeout bounds one name lookup of Host.
 const lookupTimeout = 5 * time.Second
 
-// SystemResolver looks names up in /etc/hosts and the DNS without C library,
-// and gives up after a few seconds. It is a [Resolver].
-func SystemResolver(name string, f Family) (netip.Addr, error) {
+// Host looks a host name up in /etc/hosts and the DNS without C library,
+// and gives up after a few seconds. It is a [syntax.Resolver].
+func Host(name string, f syntax.Family) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
 	r := net.Resolver{PreferGo: true}
 	network := "ip"
 	switch f {
-	case Family4:
+	case syntax.Family4:
 		network = "ip4"
-	case Family6:
+	case syntax.Family6:
 		network = "ip6"
 	}
 	addrs, err := r.LookupNetIP(ctx, network, name)
@@ -41,13 +43,13 @@ func SystemResolver(name string, f Family) (netip.Addr, error) {
 
 // pickAddr returns the first address of the wanted family, IPv6 before IPv4
 // where either will do.
-func pickAddr(addrs []netip.Addr, f Family) (netip.Addr, error) {
-	for _, want := range [...]Family{Family6, Family4} {
-		if f != FamilyAny && f != want {
+func pickAddr(addrs []netip.Addr, f syntax.Family) (netip.Addr, error) {
+	for _, want := range [...]syntax.Family{syntax.Family6, syntax.Family4} {
+		if f != syntax.FamilyAny && f != want {
 			continue
 		}
 		for _, a := range addrs {
-			if a = a.Unmap().WithZone(""); FamilyOf(a) == want {
+			if a = a.Unmap().WithZone(""); syntax.FamilyOf(a) == want {
 				return a, nil
 			}
 		}

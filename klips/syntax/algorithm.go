@@ -1,10 +1,11 @@
-package klips
+package syntax
 
 import (
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
@@ -26,15 +27,15 @@ type AlgName struct {
 // Combined modes stand alone: aes128-gcm (also aes_gcm128, aes128gcm16,
 // aes_gcm_c-128-null), aes-gcm, chacha20-poly1305. Underscores and hyphens are
 // alike, and so are capitals, but for names with -96, which KLIPS' tools have
-// always wanted in lower case. Errors are *[SyntaxError].
-func ParseESP(name string) (Transform, int, error) {
+// always wanted in lower case. Errors are *[Error].
+func ParseESP(name string) (klips.Transform, int, error) {
 	s := strings.ToLower(name)
 	if s != name && strings.HasSuffix(s, "-96") {
 		// Whatever is no name is not repeated: it can be anything.
 		if _, _, err := ParseESP(s); err != nil {
-			return Transform{}, 0, err
+			return klips.Transform{}, 0, err
 		}
-		return Transform{}, 0, syntaxf("write it in lower case: %s", s)
+		return klips.Transform{}, 0, syntaxf("write it in lower case: %s", s)
 	}
 	s = strings.ReplaceAll(s, "_", "-")
 	if t, bits, ok := parseAEAD(s); ok {
@@ -42,24 +43,24 @@ func ParseESP(name string) (Transform, int, error) {
 	}
 	enc, bits, authText, err := cutCipher(s)
 	if err != nil {
-		return Transform{}, 0, err
+		return klips.Transform{}, 0, err
 	}
-	t := Transform{Enc: enc}
+	t := klips.Transform{Enc: enc}
 	switch authText {
 	case "":
 		if enc == alg.TripleDES {
 			return t, bits, nil
 		}
-		return Transform{}, 0, syntaxf("no authentication named; write %s-sha2_256, or %s-none to do without", name, name)
+		return klips.Transform{}, 0, syntaxf("no authentication named; write %s-sha2_256, or %s-none to do without", name, name)
 	case "none":
 		if enc == alg.Null {
-			return Transform{}, 0, syntaxf("null without authentication protects nothing; write null-sha2_256")
+			return klips.Transform{}, 0, syntaxf("null without authentication protects nothing; write null-sha2_256")
 		}
 		return t, bits, nil
 	}
 	auth, ok := authByName(authText)
 	if !ok {
-		return Transform{}, 0, syntaxf("unknown authentication after the cipher; there are %s and none", strings.Join(authWords(), ", "))
+		return klips.Transform{}, 0, syntaxf("unknown authentication after the cipher; there are %s and none", strings.Join(authWords(), ", "))
 	}
 	t.Auth = auth
 	return t, bits, nil
@@ -168,7 +169,7 @@ func cutBits(s string) (number, rest string, ok bool) {
 // parseAEAD reads the names of combined modes, in lower case with hyphens only. A key
 // length, without salt, stands behind the name or behind its first part: aes-gcm-128,
 // aes128-gcm. Hyphens between the parts can be left out.
-func parseAEAD(s string) (Transform, int, bool) {
+func parseAEAD(s string) (klips.Transform, int, bool) {
 	s = strings.TrimSuffix(strings.TrimSuffix(s, "-null"), "-none")
 	compact := strings.ReplaceAll(s, "-", "")
 	for _, e := range alg.Encs() {
@@ -179,7 +180,7 @@ func parseAEAD(s string) (Transform, int, bool) {
 		for _, name := range info.Names {
 			parts := strings.Split(name, "-")
 			whole := strings.Join(parts, "")
-			t := Transform{Enc: e}
+			t := klips.Transform{Enc: e}
 			if !cutAt(s, parts, info.KeyBits) {
 				continue
 			}
@@ -197,7 +198,7 @@ func parseAEAD(s string) (Transform, int, bool) {
 			}
 		}
 	}
-	return Transform{}, 0, false
+	return klips.Transform{}, 0, false
 }
 
 // cutAt reports whether all hyphens of a name stand where a part of it, or a length of its
@@ -218,7 +219,7 @@ func authByName(s string) (alg.Auth, bool) { return alg.AuthNamed(strings.TrimPr
 
 // ParseAH reads the name of an AH authentication: hmac-md5-96, hmac-sha1-96,
 // hmac-sha2-256-128, hmac-sha2-256-96, hmac-sha2-384-192, hmac-sha2-512-256, or
-// shorter ones such as sha1 and sha2_256. Errors are *[SyntaxError].
+// shorter ones such as sha1 and sha2_256. Errors are *[Error].
 func ParseAH(name string) (alg.Auth, error) {
 	if a, ok := authByName(strings.ReplaceAll(name, "_", "-")); ok {
 		return a, nil
@@ -232,7 +233,7 @@ func ParseAH(name string) (alg.Auth, error) {
 }
 
 // ParseComp reads the name of a compression algorithm: deflate or lzs. Errors
-// are *[SyntaxError].
+// are *[Error].
 func ParseComp(name string) (alg.Comp, error) {
 	if c, ok := alg.CompNamed(name); ok {
 		return c, nil
@@ -279,7 +280,7 @@ func espName(name string) AlgName {
 func AHNames() (list []AlgName) {
 	for _, a := range alg.Auths() {
 		info, _ := a.Info()
-		list = append(list, AlgName{info.Usage, keyHelp(Transform{Auth: a}, 0)})
+		list = append(list, AlgName{info.Usage, keyHelp(klips.Transform{Auth: a}, 0)})
 	}
 	return list
 }

@@ -1,4 +1,4 @@
-package klips
+package syntax
 
 import "net/netip"
 

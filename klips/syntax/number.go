@@ -1,11 +1,11 @@
-package klips
+package syntax
 
 import "strconv"
 
 // ParseNumber reads an unsigned number that is at most max. Base is 8, 10, 16,
 // or 0 for what the text says: 0x or 0X and hex digits, 0 and octal digits,
 // else decimal digits. There are no signs, blanks or separators, and no more
-// than 16 hex digits. Errors are *[SyntaxError].
+// than 16 hex digits. Errors are *[Error].
 func ParseNumber(text string, base int, max uint64) (uint64, error) {
 	if text == "" {
 		return 0, errEmpty()

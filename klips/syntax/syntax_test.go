@@ -1,17 +1,15 @@
-package klips
+package syntax
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"net/netip"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
@@ -61,7 +59,7 @@ func errorHas(err error, part string) bool {
 	if part == "" {
 		return err == nil
 	}
-	var e *SyntaxError
+	var e *Error
 	return errors.As(err, &e) && strings.Contains(err.Error(), part)
 }
 
@@ -150,89 +148,56 @@ func TestParseSAID(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")
 	for _, c := range []struct {
 		in   string
-		want SAID
+		want klips.SAID
 		err  string
 	}{
-		{"tun0x113@10.0.0.1", SAID{v4, 0x113, ProtoTun}, ""},
-		{"tun.113@10.0.0.1", SAID{v4, 0x113, ProtoTun}, ""},
-		{"tun275@10.0.0.1", SAID{v4, 0x113, ProtoTun}, ""},
-		{"tun113@10.0.0.1", SAID{v4, 0x71, ProtoTun}, ""},
-		{"tun0423@10.0.0.1", SAID{v4, 0x113, ProtoTun}, ""},
-		{"tun:113@2001:db8::1", SAID{v6, 0x113, ProtoTun}, ""},
-		{"tun0x113@2001:db8::1", SAID{v6, 0x113, ProtoTun}, ""},
-		{"ESP0X12345678@10.0.0.1", SAID{v4, 0x12345678, ProtoESP}, ""},
-		{"comp.0000000000000abc@10.0.0.1", SAID{v4, 0xabc, ProtoComp}, ""},
-		{"ah0@0", SAID{netip.IPv4Unspecified(), 0, ProtoAH}, ""},
-		{"ah0x100@0x0a000001", SAID{v4, 0x100, ProtoAH}, ""},
-		{"int0x999@10.0.0.1", SAID{v4, 0x999, ProtoInt}, ""},
-		{"%pass", Magic(SPIPass), ""},
-		{"%drop", Magic(SPIDrop), ""},
-		{"%reject", Magic(SPIReject), ""},
-		{"%hold", Magic(SPIHold), ""},
-		{"%trap", Magic(SPITrap), ""},
-		{"%trapsubnet", Magic(SPITrapSubnet), ""},
-		{"%passthrough", SAID{netip.IPv4Unspecified(), 0, ProtoTun}, ""},
-		{"%passthrough4", SAID{netip.IPv4Unspecified(), 0, ProtoTun}, ""},
-		{"%passthrough6", SAID{netip.IPv6Unspecified(), 0, ProtoTun}, ""},
-		{"esp.115@gw2", SAID{netip.MustParseAddr("10.2.2.2"), 0x115, ProtoESP}, ""},
-		{"esp0x115@gw2", SAID{netip.MustParseAddr("10.2.2.2"), 0x115, ProtoESP}, ""},
-		{"esp:115@gw6", SAID{netip.MustParseAddr("3049:1::1"), 0x115, ProtoESP}, ""},
-		{"esp0x115@gw6", SAID{}, "for an IPv6 host write esp:115@…"},
-		{"", SAID{}, "empty"},
-		{"%PASS", SAID{}, "unknown % name"},
-		{"%unk-999", SAID{}, "unknown % name"},
-		{"esp0x100", SAID{}, "no @"},
-		{"icmp.100@10.0.0.1", SAID{}, "begins with"},
-		{"@10.0.0.1", SAID{}, "begins with"},
-		{" esp0x100@10.0.0.1", SAID{}, "begins with"},
-		{"esp@10.0.0.1", SAID{}, "no SPI between esp and @"},
-		{"esp.@10.0.0.1", SAID{}, "no SPI"},
-		{"espp9@10.0.0.1", SAID{}, "SPI: 'p' is no"},
-		{"esp.0x100@10.0.0.1", SAID{}, "SPI: 'x'"},
-		{"esp0x100000100@10.0.0.1", SAID{}, "SPI: too large, at most 0xffffffff"},
-		{"esp.100000000@10.0.0.1", SAID{}, "SPI: too large"},
-		{"tun.113@2001:db8::1", SAID{}, "write tun:113@"},
-		{"tun:113@10.0.0.1", SAID{}, "IPv6 one is wanted"},
-		{"tun.113@", SAID{}, "destination: empty"},
-		{"tun.113@1.2.3.4@5", SAID{}, "'@' after byte 4"},
+		{"tun0x113@10.0.0.1", klips.SAID{Dst: v4, SPI: 0x113, Proto: klips.ProtoTun}, ""},
+		{"tun.113@10.0.0.1", klips.SAID{Dst: v4, SPI: 0x113, Proto: klips.ProtoTun}, ""},
+		{"tun275@10.0.0.1", klips.SAID{Dst: v4, SPI: 0x113, Proto: klips.ProtoTun}, ""},
+		{"tun113@10.0.0.1", klips.SAID{Dst: v4, SPI: 0x71, Proto: klips.ProtoTun}, ""},
+		{"tun0423@10.0.0.1", klips.SAID{Dst: v4, SPI: 0x113, Proto: klips.ProtoTun}, ""},
+		{"tun:113@2001:db8::1", klips.SAID{Dst: v6, SPI: 0x113, Proto: klips.ProtoTun}, ""},
+		{"tun0x113@2001:db8::1", klips.SAID{Dst: v6, SPI: 0x113, Proto: klips.ProtoTun}, ""},
+		{"ESP0X12345678@10.0.0.1", klips.SAID{Dst: v4, SPI: 0x12345678, Proto: klips.ProtoESP}, ""},
+		{"comp.0000000000000abc@10.0.0.1", klips.SAID{Dst: v4, SPI: 0xabc, Proto: klips.ProtoComp}, ""},
+		{"ah0@0", klips.SAID{Dst: netip.IPv4Unspecified(), SPI: 0, Proto: klips.ProtoAH}, ""},
+		{"ah0x100@0x0a000001", klips.SAID{Dst: v4, SPI: 0x100, Proto: klips.ProtoAH}, ""},
+		{"int0x999@10.0.0.1", klips.SAID{Dst: v4, SPI: 0x999, Proto: klips.ProtoInt}, ""},
+		{"%pass", klips.Magic(klips.SPIPass), ""},
+		{"%drop", klips.Magic(klips.SPIDrop), ""},
+		{"%reject", klips.Magic(klips.SPIReject), ""},
+		{"%hold", klips.Magic(klips.SPIHold), ""},
+		{"%trap", klips.Magic(klips.SPITrap), ""},
+		{"%trapsubnet", klips.Magic(klips.SPITrapSubnet), ""},
+		{"%passthrough", klips.SAID{Dst: netip.IPv4Unspecified(), SPI: 0, Proto: klips.ProtoTun}, ""},
+		{"%passthrough4", klips.SAID{Dst: netip.IPv4Unspecified(), SPI: 0, Proto: klips.ProtoTun}, ""},
+		{"%passthrough6", klips.SAID{Dst: netip.IPv6Unspecified(), SPI: 0, Proto: klips.ProtoTun}, ""},
+		{"esp.115@gw2", klips.SAID{Dst: netip.MustParseAddr("10.2.2.2"), SPI: 0x115, Proto: klips.ProtoESP}, ""},
+		{"esp0x115@gw2", klips.SAID{Dst: netip.MustParseAddr("10.2.2.2"), SPI: 0x115, Proto: klips.ProtoESP}, ""},
+		{"esp:115@gw6", klips.SAID{Dst: netip.MustParseAddr("3049:1::1"), SPI: 0x115, Proto: klips.ProtoESP}, ""},
+		{"esp0x115@gw6", klips.SAID{}, "for an IPv6 host write esp:115@…"},
+		{"", klips.SAID{}, "empty"},
+		{"%PASS", klips.SAID{}, "unknown % name"},
+		{"%unk-999", klips.SAID{}, "unknown % name"},
+		{"esp0x100", klips.SAID{}, "no @"},
+		{"icmp.100@10.0.0.1", klips.SAID{}, "begins with"},
+		{"@10.0.0.1", klips.SAID{}, "begins with"},
+		{" esp0x100@10.0.0.1", klips.SAID{}, "begins with"},
+		{"esp@10.0.0.1", klips.SAID{}, "no SPI between esp and @"},
+		{"esp.@10.0.0.1", klips.SAID{}, "no SPI"},
+		{"espp9@10.0.0.1", klips.SAID{}, "SPI: 'p' is no"},
+		{"esp.0x100@10.0.0.1", klips.SAID{}, "SPI: 'x'"},
+		{"esp0x100000100@10.0.0.1", klips.SAID{}, "SPI: too large, at most 0xffffffff"},
+		{"esp.100000000@10.0.0.1", klips.SAID{}, "SPI: too large"},
+		{"tun.113@2001:db8::1", klips.SAID{}, "write tun:113@"},
+		{"tun:113@10.0.0.1", klips.SAID{}, "IPv6 one is wanted"},
+		{"tun.113@", klips.SAID{}, "destination: empty"},
+		{"tun.113@1.2.3.4@5", klips.SAID{}, "'@' after byte 4"},
 	} {
 		got, err := ParseSAID(c.in, goldenResolver)
 		if got != c.want || !errorHas(err, c.err) {
 			t.Errorf("ParseSAID(%q) = %v, %v, want %v, %q", c.in, got, err, c.want, c.err)
 		}
-	}
-}
-
-func TestSAIDText(t *testing.T) {
-	type doc struct {
-		ID    SAID  `json:"id"`
-		Proto Proto `json:"proto"`
-	}
-	in := doc{SAID{netip.MustParseAddr("2001:db8::1"), 0x113, ProtoTun}, ProtoComp}
-	b, err := json.Marshal(in)
-	if want := `{"id":"tun0x113@2001:db8::1","proto":"comp"}`; err != nil || string(b) != want {
-		t.Fatalf("Marshal = %s, %v, want %s", b, err, want)
-	}
-	var out doc
-	if err := json.Unmarshal(b, &out); err != nil || out != in {
-		t.Errorf("Unmarshal(%s) = %v, %v, want %v", b, out, err, in)
-	}
-	for _, id := range []SAID{{}, {SPI: 0x1201, Proto: ProtoESP}, {SPI: 7, Proto: 255}, Magic(SPIHold), {netip.IPv6Unspecified(), 0, ProtoTun}, {netip.MustParseAddr("10.0.0.1"), 0x999, ProtoInt}} {
-		b, _ := id.MarshalText()
-		var got SAID
-		if err := got.UnmarshalText(b); err != nil || got != id {
-			t.Errorf("UnmarshalText(%q) = %v, %v, want %v", b, got, err, id)
-		}
-	}
-	for _, text := range []string{"unk77", "esp"} {
-		var p Proto
-		if err := p.UnmarshalText([]byte(text)); err != nil || p.String() != text {
-			t.Errorf("UnmarshalText(%q) = %v, %v", text, p, err)
-		}
-	}
-	var p Proto
-	if err := p.UnmarshalText([]byte("udp")); err == nil {
-		t.Errorf("UnmarshalText(udp) = %v", p)
 	}
 }
 
@@ -331,10 +296,10 @@ func TestParseKey(t *testing.T) {
 }
 
 func TestParseESP(t *testing.T) {
-	tr := func(e alg.Enc, a alg.Auth) Transform { return Transform{Enc: e, Auth: a} }
+	tr := func(e alg.Enc, a alg.Auth) klips.Transform { return klips.Transform{Enc: e, Auth: a} }
 	for _, c := range []struct {
 		in   string
-		want Transform
+		want klips.Transform
 		bits int
 		err  string
 	}{
@@ -369,23 +334,23 @@ func TestParseESP(t *testing.T) {
 		{"aes256gcm16", tr(alg.AESGCM, alg.AuthNone), 288, ""},
 		{"chacha20-poly1305", tr(alg.ChaCha20Poly1305, alg.AuthNone), 288, ""},
 		{"chacha20_poly1305", tr(alg.ChaCha20Poly1305, alg.AuthNone), 288, ""},
-		{"3DES-MD5-96", Transform{}, 0, "lower case: 3des-md5-96"},
-		{"", Transform{}, 0, "unknown cipher"},
-		{"aes", Transform{}, 0, "write aes-sha2_256"},
-		{"aes128", Transform{}, 0, "write aes128-sha2_256"},
-		{"null", Transform{}, 0, "no authentication named"},
-		{"null-none", Transform{}, 0, "protects nothing"},
-		{"null-null", Transform{}, 0, "unknown authentication"},
-		{"aes128-", Transform{}, 0, "after the last hyphen"},
-		{"aes129-sha1", Transform{}, 0, "128, 192 or 256"},
-		{"3des168-md5", Transform{}, 0, "takes no key length"},
-		{"aes128-foo", Transform{}, 0, "unknown authentication"},
-		{"aes128-md5_128", Transform{}, 0, "unknown authentication"},
-		{"aes128 sha1", Transform{}, 0, "unknown cipher"},
-		{"aesx-sha1", Transform{}, 0, "unknown cipher"},
-		{"aes12-8-gcm", Transform{}, 0, "128, 192 or 256"},
-		{"aes_gcm_a-128-null", Transform{}, 0, "unknown authentication"},
-		{"blowfish-md5", Transform{}, 0, "unknown cipher"},
+		{"3DES-MD5-96", klips.Transform{}, 0, "lower case: 3des-md5-96"},
+		{"", klips.Transform{}, 0, "unknown cipher"},
+		{"aes", klips.Transform{}, 0, "write aes-sha2_256"},
+		{"aes128", klips.Transform{}, 0, "write aes128-sha2_256"},
+		{"null", klips.Transform{}, 0, "no authentication named"},
+		{"null-none", klips.Transform{}, 0, "protects nothing"},
+		{"null-null", klips.Transform{}, 0, "unknown authentication"},
+		{"aes128-", klips.Transform{}, 0, "after the last hyphen"},
+		{"aes129-sha1", klips.Transform{}, 0, "128, 192 or 256"},
+		{"3des168-md5", klips.Transform{}, 0, "takes no key length"},
+		{"aes128-foo", klips.Transform{}, 0, "unknown authentication"},
+		{"aes128-md5_128", klips.Transform{}, 0, "unknown authentication"},
+		{"aes128 sha1", klips.Transform{}, 0, "unknown cipher"},
+		{"aesx-sha1", klips.Transform{}, 0, "unknown cipher"},
+		{"aes12-8-gcm", klips.Transform{}, 0, "128, 192 or 256"},
+		{"aes_gcm_a-128-null", klips.Transform{}, 0, "unknown authentication"},
+		{"blowfish-md5", klips.Transform{}, 0, "unknown cipher"},
 	} {
 		got, bits, err := ParseESP(c.in)
 		if got != c.want || bits != c.bits || !errorHas(err, c.err) {
@@ -419,8 +384,8 @@ func TestParseAHComp(t *testing.T) {
 // TestAlgNames checks that what the lists name can be read and that keys of the
 // lengths they promise are taken.
 func TestAlgNames(t *testing.T) {
-	seen := map[Transform]bool{}
-	id := SAID{netip.MustParseAddr("10.0.0.1"), 0x100, ProtoESP}
+	seen := map[klips.Transform]bool{}
+	id := klips.SAID{Dst: netip.MustParseAddr("10.0.0.1"), SPI: 0x100, Proto: klips.ProtoESP}
 	for _, n := range ESPNames() {
 		tr, bits, err := ParseESP(n.Name)
 		if err != nil {
@@ -440,14 +405,14 @@ func TestAlgNames(t *testing.T) {
 	if len(seen) != 17 {
 		t.Errorf("ESPNames name only %d transforms", len(seen))
 	}
-	id.Proto = ProtoAH
+	id.Proto = klips.ProtoAH
 	for _, n := range AHNames() {
 		a, err := ParseAH(n.Name)
 		if err != nil {
 			t.Errorf("ParseAH(%q): %v", n.Name, err)
 		}
 		info, _ := a.Info()
-		if err := CheckKeys(id, Transform{Auth: a}, make([]byte, info.KeyBits[0]/8), nil); err != nil {
+		if err := CheckKeys(id, klips.Transform{Auth: a}, make([]byte, info.KeyBits[0]/8), nil); err != nil {
 			t.Errorf("CheckKeys of %s: %v", n.Name, err)
 		}
 	}
@@ -478,68 +443,41 @@ func TestAlgNames(t *testing.T) {
 func TestCheckKeys(t *testing.T) {
 	k := func(n int) []byte { return bytes.Repeat([]byte{0x5a}, n) }
 	for _, c := range []struct {
-		p         Proto
-		t         Transform
+		p         klips.Proto
+		t         klips.Transform
 		auth, enc []byte
 		err       string
 	}{
-		{ProtoESP, Transform{Enc: alg.TripleDES, Auth: alg.MD5}, k(16), k(24), ""},
-		{ProtoESP, Transform{Enc: alg.TripleDES}, nil, k(24), ""},
-		{ProtoESP, Transform{Enc: alg.AES, Auth: alg.SHA1}, k(20), k(24), ""},
-		{ProtoESP, Transform{Enc: alg.Null, Auth: alg.SHA1}, k(20), nil, ""},
-		{ProtoESP, Transform{Enc: alg.AESGCM}, nil, k(20), ""},
-		{ProtoAH, Transform{Auth: alg.SHA512}, k(64), nil, ""},
-		{ProtoTun, Transform{}, nil, nil, ""},
-		{ProtoComp, Transform{Comp: alg.Deflate}, nil, nil, ""},
-		{ProtoESP, Transform{Enc: alg.AES, Auth: alg.SHA1}, k(20), k(20), "aes wants an encryption key of 16, 24 or 32 bytes; the one given has 20 bytes"},
-		{ProtoESP, Transform{Enc: alg.TripleDES, Auth: alg.MD5}, nil, k(24), "hmac-md5 wants an authentication key of 16 bytes; none was given"},
-		{ProtoESP, Transform{Enc: alg.AESGCM}, nil, k(16), "20, 28 or 36 bytes, the last 4 of them salt"},
-		{ProtoESP, Transform{Enc: alg.TripleDES}, k(16), k(24), "authentication key of 16 bytes was given, but"},
-		{ProtoESP, Transform{Enc: alg.Null, Auth: alg.SHA1}, k(20), k(1), "encryption key of 1 byte was given, but"},
-		{ProtoESP, Transform{Enc: alg.AESGCM, Auth: alg.SHA1}, k(20), k(20), "authenticates by itself"},
-		{ProtoESP, Transform{Auth: alg.SHA1}, k(20), nil, "may be null"},
-		{ProtoESP, Transform{Enc: alg.Null}, nil, nil, "protects nothing"},
-		{ProtoESP, Transform{Enc: 99, Auth: alg.SHA1}, k(20), nil, "unknown encryption algorithm 99"},
-		{ProtoAH, Transform{Auth: 99}, k(20), nil, "unknown authentication algorithm 99"},
-		{ProtoAH, Transform{}, nil, nil, "need an authentication"},
-		{ProtoAH, Transform{Auth: alg.MD5, Enc: alg.AES}, k(16), k(16), "do not encrypt"},
-		{ProtoTun, Transform{}, k(16), nil, "authentication key of 16 bytes was given"},
-		{ProtoTun, Transform{Auth: alg.MD5}, k(16), nil, "no authentication and no encryption"},
-		{ProtoInt, Transform{}, nil, nil, "no protocol"},
+		{klips.ProtoESP, klips.Transform{Enc: alg.TripleDES, Auth: alg.MD5}, k(16), k(24), ""},
+		{klips.ProtoESP, klips.Transform{Enc: alg.TripleDES}, nil, k(24), ""},
+		{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, k(20), k(24), ""},
+		{klips.ProtoESP, klips.Transform{Enc: alg.Null, Auth: alg.SHA1}, k(20), nil, ""},
+		{klips.ProtoESP, klips.Transform{Enc: alg.AESGCM}, nil, k(20), ""},
+		{klips.ProtoAH, klips.Transform{Auth: alg.SHA512}, k(64), nil, ""},
+		{klips.ProtoTun, klips.Transform{}, nil, nil, ""},
+		{klips.ProtoComp, klips.Transform{Comp: alg.Deflate}, nil, nil, ""},
+		{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, k(20), k(20), "aes wants an encryption key of 16, 24 or 32 bytes; the one given has 20 bytes"},
+		{klips.ProtoESP, klips.Transform{Enc: alg.TripleDES, Auth: alg.MD5}, nil, k(24), "hmac-md5 wants an authentication key of 16 bytes; none was given"},
+		{klips.ProtoESP, klips.Transform{Enc: alg.AESGCM}, nil, k(16), "20, 28 or 36 bytes, the last 4 of them salt"},
+		{klips.ProtoESP, klips.Transform{Enc: alg.TripleDES}, k(16), k(24), "authentication key of 16 bytes was given, but"},
+		{klips.ProtoESP, klips.Transform{Enc: alg.Null, Auth: alg.SHA1}, k(20), k(1), "encryption key of 1 byte was given, but"},
+		{klips.ProtoESP, klips.Transform{Enc: alg.AESGCM, Auth: alg.SHA1}, k(20), k(20), "authenticates by itself"},
+		{klips.ProtoESP, klips.Transform{Auth: alg.SHA1}, k(20), nil, "may be null"},
+		{klips.ProtoESP, klips.Transform{Enc: alg.Null}, nil, nil, "protects nothing"},
+		{klips.ProtoESP, klips.Transform{Enc: 99, Auth: alg.SHA1}, k(20), nil, "unknown encryption algorithm 99"},
+		{klips.ProtoAH, klips.Transform{Auth: 99}, k(20), nil, "unknown authentication algorithm 99"},
+		{klips.ProtoAH, klips.Transform{}, nil, nil, "need an authentication"},
+		{klips.ProtoAH, klips.Transform{Auth: alg.MD5, Enc: alg.AES}, k(16), k(16), "do not encrypt"},
+		{klips.ProtoTun, klips.Transform{}, k(16), nil, "authentication key of 16 bytes was given"},
+		{klips.ProtoTun, klips.Transform{Auth: alg.MD5}, k(16), nil, "no authentication and no encryption"},
+		{klips.ProtoInt, klips.Transform{}, nil, nil, "no protocol"},
 	} {
-		err := CheckKeys(SAID{Proto: c.p}, c.t, c.auth, c.enc)
+		err := CheckKeys(klips.SAID{Proto: c.p}, c.t, c.auth, c.enc)
 		if !errorHas(err, c.err) {
 			t.Errorf("CheckKeys(%v, %+v, %d bytes, %d bytes) = %v, want %q", c.p, c.t, len(c.auth), len(c.enc), err, c.err)
 		}
 		if err != nil && strings.Contains(strings.ToLower(err.Error()), "5a") {
 			t.Errorf("the message shows the key: %v", err)
-		}
-	}
-}
-
-func TestSystemResolver(t *testing.T) {
-	if a, err := SystemResolver("192.0.2.1", Family4); err != nil || a.String() != "192.0.2.1" {
-		t.Errorf("SystemResolver(192.0.2.1, inet) = %v, %v", a, err)
-	}
-	// A bare system has no /etc/hosts, and the DNS is not asked in tests.
-	if hosts, err := os.ReadFile("/etc/hosts"); err == nil && regexp.MustCompile(`(?m)^127\.0\.0\.1\s+localhost\b`).Match(hosts) {
-		if a, err := SystemResolver("localhost", Family4); err != nil || !a.Is4() || !a.IsLoopback() {
-			t.Errorf("SystemResolver(localhost, inet) = %v, %v, want a loopback address", a, err)
-		}
-	}
-	v4, v6 := netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	for _, c := range []struct {
-		f    Family
-		in   []netip.Addr
-		want string
-	}{
-		{FamilyAny, []netip.Addr{v4, v6}, "2001:db8::1"},
-		{FamilyAny, []netip.Addr{v4}, "192.0.2.1"},
-		{Family4, []netip.Addr{v6, v4}, "192.0.2.1"},
-		{Family6, []netip.Addr{v4}, "invalid IP"},
-	} {
-		if got, err := pickAddr(c.in, c.f); got.String() != c.want || (err == nil) != got.IsValid() {
-			t.Errorf("pickAddr(%v, %v) = %v, %v, want %s", c.in, c.f, got, err, c.want)
 		}
 	}
 }

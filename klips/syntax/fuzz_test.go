@@ -1,4 +1,4 @@
-package klips
+package syntax
 
 import (
 	"bytes"
@@ -6,18 +6,18 @@ import (
 	"errors"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"unicode"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // hexRun is as much of a key as no message may show.
 var hexRun = regexp.MustCompile(`[0-9A-Fa-f]{8}`)
 
-// checkError checks the error of a text: a *SyntaxError whose message is one
+// checkError checks the error of a text: a *Error whose message is one
 // line of printable characters and shows no eight hex digits of the text in a
 // row, because keys come to be where they do not belong.
 func checkError(t *testing.T, text string, err error) {
@@ -25,7 +25,7 @@ func checkError(t *testing.T, text string, err error) {
 	if err == nil {
 		return
 	}
-	var e *SyntaxError
+	var e *Error
 	msg := err.Error()
 	if !errors.As(err, &e) || strings.IndexFunc(msg, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
 		t.Fatalf("%q: message %q of %T", text, msg, err)
@@ -42,7 +42,7 @@ func checkError(t *testing.T, text string, err error) {
 
 // FuzzParseWords reads numbers, and names of algorithms, protocols and families.
 func FuzzParseWords(f *testing.F) {
-	for _, s := range []string{"0x1234", "077", "18446744073709551616", "12345678", "esp", "inet6", "hmac-sha1-96", "sha2_256", "deflate", "unk77", "tun0x100@192.0.2.1", ""} {
+	for _, s := range []string{"0x1234", "077", "18446744073709551616", "12345678", "esp", "inet6", "hmac-sha1-96", "sha2_256", "deflate", ""} {
 		f.Add(s, uint8(0))
 		f.Add(s, uint8(16))
 	}
@@ -70,27 +70,6 @@ func FuzzParseWords(f *testing.F) {
 			t.Fatalf("ParseComp(%q) is none", text)
 		}
 
-		// The forms that values have in JSON.
-		var id SAID
-		if err := id.UnmarshalText([]byte(text)); err == nil {
-			b, err := id.MarshalText()
-			var again SAID
-			if err != nil || again.UnmarshalText(b) != nil || !slices.Equal([]byte(again.String()), []byte(id.String())) {
-				t.Fatalf("%q is read as %v, and %q as %v, %v", text, id, b, again, err)
-			}
-		} else {
-			checkError(t, text, err)
-		}
-		var p Proto
-		if err := p.UnmarshalText([]byte(text)); err == nil {
-			b, err := p.MarshalText()
-			var again Proto
-			if err != nil || again.UnmarshalText(b) != nil || again != p {
-				t.Fatalf("%q is read as %v, and %q as %v, %v", text, p, b, again, err)
-			}
-		} else {
-			checkError(t, text, err)
-		}
 	})
 }
 
@@ -107,7 +86,7 @@ func FuzzParseSAID(f *testing.F) {
 		id, err := ParseSAID(text, nil)
 		checkError(t, text, err)
 		if err != nil {
-			if id != (SAID{}) {
+			if id != (klips.SAID{}) {
 				t.Fatalf("ParseSAID(%q) = %v with error %v", text, id, err)
 			}
 			return
@@ -116,7 +95,7 @@ func FuzzParseSAID(f *testing.F) {
 			t.Fatalf("ParseSAID(%q) has destination %v", text, id.Dst)
 		}
 		want := id
-		if _, magic := id.magicString(); magic && id.Proto == ProtoInt {
+		if id.Proto == klips.ProtoInt && strings.HasPrefix(id.String(), "%") {
 			want.Dst = netip.IPv4Unspecified() // magic names have no destination
 		}
 		for _, s := range []string{id.String(), id.Dotted()} {
@@ -148,7 +127,7 @@ func FuzzParseAddr(f *testing.F) {
 		if oracleErr != nil && strings.Contains(text, ":") {
 			t.Fatalf("ParseAddr(%q) = %v, netip refuses it: %v", text, a, oracleErr)
 		}
-		if back, err := ParseAddr(FormatAddr(a), FamilyOf(a), nil); err != nil || back != a {
+		if back, err := ParseAddr(klips.FormatAddr(a), FamilyOf(a), nil); err != nil || back != a {
 			t.Fatalf("ParseAddr(%q) = %v, read back as %v, %v", text, a, back, err)
 		}
 	})
@@ -235,7 +214,7 @@ func FuzzParseESP(f *testing.F) {
 		if bits == 0 {
 			bits = enc.KeyBits[0]
 		}
-		if err := CheckKeys(SAID{Proto: ProtoESP}, tr, make([]byte, auth.KeyBits[0]/8), make([]byte, bits/8)); err != nil {
+		if err := CheckKeys(klips.SAID{Proto: klips.ProtoESP}, tr, make([]byte, auth.KeyBits[0]/8), make([]byte, bits/8)); err != nil {
 			t.Fatalf("ParseESP(%q) = %+v, %d bits: %v", name, tr, bits, err)
 		}
 	})
