@@ -2,8 +2,9 @@ package klips
 
 import "strings"
 
-// A Fault is what is wrong with a request, where an errno does not tell. A stack
-// puts it into an [OpError]; the commands have the words for people.
+// A Fault is what is wrong with a request ([OpError]) or with a stack
+// ([UnavailableError]), where an errno does not tell. The commands know what to do
+// about each.
 type Fault uint8
 
 // The faults.
@@ -39,36 +40,130 @@ const (
 	// far as is remembered; they must not cycle (RFC 4303 section 3.3.3). The errno is
 	// EKEYEXPIRED.
 	FaultNoNumbers
+
+	// Why a stack cannot be used.
+
+	// FaultNoStack: none of the stacks can be used.
+	FaultNoStack
+	// FaultNoDaemon: no daemon of the embedded stack runs.
+	FaultNoDaemon
+	// FaultDaemonRights: the daemon runs, and this user may not talk to it.
+	FaultDaemonRights
+	// FaultDaemonUser: an untrusted user answers in the daemon's place.
+	FaultDaemonUser
+	// FaultNoKLIPS: the kernel has no KLIPS.
+	FaultNoKLIPS
+	// FaultNoModules: the kernel has no KLIPS, and loads no modules.
+	FaultNoModules
+	// FaultLoadRights: the kernel has no KLIPS, and this user may not load modules.
+	FaultLoadRights
+	// FaultLoad: KLIPS' module cannot be loaded.
+	FaultLoad
+	// FaultNoPFKey: the kernel has no PF_KEY sockets.
+	FaultNoPFKey
+	// FaultPFKeyVersion: the kernel has PF_KEY of another version than 2 (RFC 2367).
+	FaultPFKeyVersion
+	// FaultPFKeyRights: this user may not open a PF_KEY socket.
+	FaultPFKeyRights
+	// FaultPFKeyMemory: the kernel has no memory for a PF_KEY socket.
+	FaultPFKeyMemory
+	// FaultFiles: this process, or the system, has too many open files.
+	FaultFiles
+	// FaultSocketPath: the path of the socket in place of PF_KEY is too long.
+	FaultSocketPath
+	// FaultSocketSilent: nobody answers at the socket in place of PF_KEY.
+	FaultSocketSilent
+	// FaultSocketUser: an untrusted user answers at the socket in place of PF_KEY.
+	FaultSocketUser
+	// FaultNoXFRM: the kernel has no XFRM.
+	FaultNoXFRM
+	// FaultXFRMRights: this user may not use XFRM.
+	FaultXFRMRights
+	// FaultNoESP: the kernel has XFRM without ESP.
+	FaultNoESP
+	// FaultNoInterfaceIDs: the kernel has XFRM without interface IDs of policies.
+	FaultNoInterfaceIDs
+
+	// Why a run directory of the embedded stack's daemon is not used.
+
+	// FaultRundirLong: its path is too long for the address of a socket in it.
+	FaultRundirLong
+	// FaultRundirRelative: its path is relative, and there is no working directory.
+	FaultRundirRelative
+	// FaultRundirLink: it is a symbolic link.
+	FaultRundirLink
+	// FaultRundirKind: it, or a part of its path, is no directory.
+	FaultRundirKind
+	// FaultRundirOwner: it belongs to an untrusted user.
+	FaultRundirOwner
+	// FaultRundirMode: untrusted users may write to it.
+	FaultRundirMode
+	// FaultRundirShared: all users may write to it, each to his own files, as in /tmp.
+	FaultRundirShared
+	// FaultRundirFile: a file in it is of the wrong kind or user.
+	FaultRundirFile
 )
 
 // maxCPI is the largest compression parameter index (RFC 3173 section 3.3).
 const maxCPI = 0xffff
 
-// String returns a word for logs.
+// faultWords are what a Go program prints: no word of them is about a command line.
+var faultWords = [...]string{
+	FaultNone:          "none",
+	FaultDestination:   "unspecified destination",
+	FaultCPI:           "CPI of more than 16 bits",
+	FaultEncapsulation: "UDP encapsulation of a protocol other than ESP",
+	FaultMast:          "mast device",
+	FaultFlow6:         "IPv6 eroute with a protocol",
+	FaultAlgorithm:     "algorithm that the kernel lacks",
+	FaultAH6:           "AH over IPv6",
+	FaultNoEffect:      "the kernel has done nothing",
+	FaultKeyUsed:       "key of a combined mode that another outbound SA has",
+	FaultNoNumbers:     "key without sequence numbers left",
+
+	FaultNoStack:        "no stack can be used",
+	FaultNoDaemon:       "no daemon runs",
+	FaultDaemonRights:   "no permission to talk to the daemon",
+	FaultDaemonUser:     "another user answers in the daemon's place",
+	FaultNoKLIPS:        "this kernel has no KLIPS",
+	FaultNoModules:      "this kernel has no KLIPS, and loads no modules",
+	FaultLoadRights:     "this kernel has no KLIPS, and only root can load its module",
+	FaultLoad:           "this kernel has no KLIPS, and its module cannot be loaded",
+	FaultNoPFKey:        "this kernel has no PF_KEY",
+	FaultPFKeyVersion:   "the PF_KEY of this kernel is not of version 2",
+	FaultPFKeyRights:    "no permission to open a PF_KEY socket",
+	FaultPFKeyMemory:    "the kernel has no memory left for a PF_KEY socket",
+	FaultFiles:          "too many open files",
+	FaultSocketPath:     "the path of the PF_KEY socket is too long",
+	FaultSocketSilent:   "nobody answers at the PF_KEY socket",
+	FaultSocketUser:     "another user answers at the PF_KEY socket",
+	FaultNoXFRM:         "this kernel has no IPsec (XFRM)",
+	FaultXFRMRights:     "no permission to use the kernel's IPsec",
+	FaultNoESP:          "this kernel has no ESP",
+	FaultNoInterfaceIDs: "this kernel has no interface IDs of policies",
+
+	FaultRundirLong:     "the path is too long",
+	FaultRundirRelative: "the path is relative, and the working directory is gone",
+	FaultRundirLink:     "it is a symbolic link, which is not followed",
+	FaultRundirKind:     "it is not a directory",
+	FaultRundirOwner:    "the directory belongs to another user, who could take the daemon's place",
+	FaultRundirMode:     "other users may write to the directory, and could take the daemon's place",
+	FaultRundirShared:   "all users may write to the directory, and could take the daemon's place",
+	FaultRundirFile:     "it is not what the daemon makes",
+}
+
+// Faults returns all faults, without FaultNone.
+func Faults() (all []Fault) {
+	for f := range faultWords {
+		all = append(all, Fault(f))
+	}
+	return all[1:]
+}
+
+// String returns what is wrong, in a few words that do not name the object.
 func (f Fault) String() string {
-	switch f {
-	case FaultNone:
-		return "none"
-	case FaultDestination:
-		return "unspecified destination"
-	case FaultCPI:
-		return "CPI of more than 16 bits"
-	case FaultEncapsulation:
-		return "UDP encapsulation of a protocol other than ESP"
-	case FaultMast:
-		return "mast device"
-	case FaultFlow6:
-		return "IPv6 eroute with a protocol"
-	case FaultAlgorithm:
-		return "algorithm that the kernel lacks"
-	case FaultAH6:
-		return "AH over IPv6"
-	case FaultNoEffect:
-		return "the kernel has done nothing"
-	case FaultKeyUsed:
-		return "key of a combined mode that another outbound SA has"
-	case FaultNoNumbers:
-		return "key without sequence numbers left"
+	if int(f) < len(faultWords) {
+		return faultWords[f]
 	}
 	return "unknown fault"
 }

@@ -1,18 +1,17 @@
 package klips
 
-// An UnavailableError says that a stack cannot be used at all. Its text is
-// complete: what is missing, and what to do.
+// An UnavailableError is that a stack cannot be used at all.
 type UnavailableError struct {
-	Why  string // the bare reason, as in "the kernel has no KLIPS"
-	Help string // what to do, as in "load the module ipsec"
-	Err  error  // the cause; errors.Is works with it
+	Fault Fault  // FaultNone: Why has all that is known
+	Why   string // what is wrong, where more is known than Fault.String returns; else empty
+	Err   error  // the cause; errors.Is works with it
 }
 
 func (e *UnavailableError) Error() string {
-	if e.Help == "" {
-		return e.Why
+	if e.Why == "" {
+		return e.Fault.String()
 	}
-	return e.Why + "; " + e.Help
+	return e.Why
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }

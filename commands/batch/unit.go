@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/plan"
 	"github.com/klips-go/ipsec/klips/serial"
@@ -182,7 +183,7 @@ func (x *executor) model(ctx context.Context, u *unit) (klips.Stack, error) {
 	var none *klips.UnavailableError
 	switch {
 	case x.request.dryRun && errors.As(err, &none):
-		cli.Notef(x.env, "%v; the commands are checked as if it had nothing", err)
+		cli.Notef(x.env, "%s; the commands are checked as if it had nothing", explain.Line(err))
 		x.noStack = nil
 		u.model = plan.NewModel(isLocal(), nil)
 		u.model.Stack = x.env.StackName

@@ -35,7 +35,7 @@ func TestRefused(t *testing.T) {
 		{"--ready-fd 2", rundir, "--ready-fd 2: not a file descriptor above 2", 2},
 		{"--ready-fd 70000", rundir, "not a file descriptor", 2},
 		{"here", rundir, "unexpected argument number 1 (4 characters, not shown", 2},
-		{"", "/" + strings.Repeat("x", 100), "IPSEC_RUNDIR is too long", 1},
+		{"", "/" + strings.Repeat("x", 100), "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
 		{"", "/dev/null", "/dev/null: it is not a directory; set IPSEC_RUNDIR to one", 1},
 	} {
 		r := try(tt.rundir, strings.Fields(tt.args)...)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -17,7 +18,7 @@ type stepError struct {
 	cause error
 }
 
-func (e *stepError) Error() string { return e.what + ": " + e.cause.Error() }
+func (e *stepError) Error() string { return e.what + ": " + explain.Line(e.cause) }
 
 // is reports whether the cause is one of the errnos.
 func (e *stepError) is(errnos ...syscall.Errno) bool {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
@@ -194,7 +195,7 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	var dir *followed.Dir
 	if k.follows {
 		if dir, err = h.follow(); err != nil {
-			x.note("it will not be made again when the default route changes: %v", err)
+			x.note("it will not be made again when the default route changes: %s", explain.Line(err))
 		} else {
 			defer dir.Close()
 		}
@@ -208,7 +209,7 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	}
 	if dir != nil {
 		if err := r.remember(dir, k); err != nil {
-			x.note("it will not be made again when the default route changes: %v", err)
+			x.note("it will not be made again when the default route changes: %s", explain.Line(err))
 		}
 	}
 	return x.advise(ctx)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
@@ -39,7 +40,7 @@ func about(c *conf.Conn, err error) error {
 	if err == nil || errors.As(err, &e) {
 		return err
 	}
-	return c.Errorf("%v", err)
+	return c.Errorf("%s", explain.Line(err))
 }
 
 // connection makes a connection of one or more conns.

@@ -79,7 +79,7 @@ func firstKnobs(ctx context.Context, s klips.Stack) error {
 func (k kernel) stop(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if errors.Is(err, classic.ErrNotLoaded) {
-		cli.Notef(k.env, "nothing to stop: %v", err)
+		cli.Notef(k.env, "nothing to stop: %s", explain.Line(err))
 		return nil
 	}
 	if err != nil {
@@ -201,7 +201,7 @@ func (k kernel) condrestart(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	var none *klips.UnavailableError
 	if errors.As(err, &none) && !errors.Is(err, fs.ErrPermission) {
-		cli.Notef(k.env, "nothing to restart: %v", err)
+		cli.Notef(k.env, "nothing to restart: %s", explain.Line(err))
 		return nil
 	}
 	if err == nil {
@@ -253,10 +253,10 @@ func (k kernel) status(ctx context.Context, asJSON bool) error {
 	var none *klips.UnavailableError
 	if errors.As(err, &none) && !errors.Is(err, fs.ErrPermission) {
 		if asJSON {
-			err = output.Print(k.env, missing(k.env.StackName, none.Why))
+			err = output.Print(k.env, missing(k.env.StackName, none.Error()))
 		} else {
 			err = cli.Print(k.env, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "IPsec stopped (stack %s: %v)\n", k.env.StackName, none)
+				_, err := fmt.Fprintf(w, "IPsec stopped (stack %s: %s)\n", k.env.StackName, explain.Line(none))
 				return err
 			})
 		}

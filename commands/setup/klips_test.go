@@ -49,7 +49,7 @@ func write(t *testing.T, path, text string) {
 
 func (b *klipsBench) open(context.Context) (klips.Stack, error) {
 	if !b.loaded {
-		return nil, &klips.UnavailableError{Why: "this kernel has no KLIPS", Help: "load it", Err: classic.ErrNotLoaded}
+		return nil, &klips.UnavailableError{Fault: klips.FaultNoKLIPS, Err: classic.ErrNotLoaded}
 	}
 	return classic.New(b.machine), nil
 }

@@ -81,7 +81,7 @@ func clearing(t *testing.T) []string {
 // Without the stack everything is refused but condrestart, which has nothing to
 // restart. A user without rights learns that in any case.
 func TestKernelWithoutStack(t *testing.T) {
-	none := &klips.UnavailableError{Why: "this kernel has none", Help: "load it", Err: fs.ErrNotExist}
+	none := &klips.UnavailableError{Fault: klips.FaultNoESP, Err: fs.ErrNotExist}
 	forbidden := &klips.UnavailableError{Why: "not for you", Err: fs.ErrPermission}
 	got := map[string]string{}
 	for _, action := range []string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status"} {
@@ -90,12 +90,12 @@ func TestKernelWithoutStack(t *testing.T) {
 			got[action+" "+name] = fmt.Sprintf("%d %s", r.status, strings.TrimSpace(r.out+r.err))
 		}
 	}
-	want := map[string]string{"status none": "3 IPsec stopped (stack klips: this kernel has none; load it)"}
+	want := map[string]string{"status none": "3 IPsec stopped (stack klips: this kernel has no ESP; load the module esp4 (CONFIG_INET_ESP), or use another stack (--stack))"}
 	for _, action := range []string{"start", "stop", "restart", "force-reload", "reload"} {
-		want[action+" none"] = "1 ipsec setup: this kernel has none; load it"
+		want[action+" none"] = "1 ipsec setup: this kernel has no ESP; load the module esp4 (CONFIG_INET_ESP), or use another stack (--stack)"
 	}
 	for _, action := range []string{"condrestart", "try-restart"} {
-		want[action+" none"] = "0 ipsec setup: note: nothing to restart: this kernel has none; load it"
+		want[action+" none"] = "0 ipsec setup: note: nothing to restart: this kernel has no ESP; load the module esp4 (CONFIG_INET_ESP), or use another stack (--stack)"
 	}
 	for _, action := range []string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status"} {
 		want[action+" forbidden"] = "1 ipsec setup: not for you"
@@ -117,13 +117,13 @@ func TestCommandLines(t *testing.T) {
 		{"start stop", "", "one thing at a time: start and stop were given", 2},
 		{"reload --json", "", "--json goes with status only", 2},
 		{"set", "", "a knob is missing", 2},
-		{"--status", long, "IPSEC_RUNDIR is too long", 1},
-		{"start", long, "IPSEC_RUNDIR is too long", 1},
-		{"stop", long, "IPSEC_RUNDIR is too long", 1},
-		{"restart", long, "IPSEC_RUNDIR is too long", 1},
-		{"condrestart", long, "IPSEC_RUNDIR is too long", 1},
-		{"reload", long, "IPSEC_RUNDIR is too long", 1},
-		{"set tos=1", long, "IPSEC_RUNDIR is too long", 1},
+		{"--status", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
+		{"start", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
+		{"stop", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
+		{"restart", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
+		{"condrestart", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
+		{"reload", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
+		{"set tos=1", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
 	} {
 		r := clitest.Run(App(), clitest.World{Environ: map[string]string{"IPSEC_RUNDIR": tt.rundir}}, strings.Fields(tt.args)...)
 		if r.Status != tt.status || !strings.Contains(r.Err, tt.want) || r.Opened {

@@ -80,7 +80,7 @@ func (v *view) json() output.VersionList {
 		Abilities: output.Abilities(v.List), AbilitiesProblem: v.NotKnown,
 	}
 	if v.noStack != nil {
-		s.Problem = v.noStack.Error()
+		s.Problem = explain.Line(v.noStack)
 	}
 	program := output.Component{Component: "program", Name: "ipsec", Version: v.program}
 	return output.VersionList{Head: output.NewHead(v.stack), Components: []output.Component{program, s}}
@@ -91,7 +91,7 @@ func (v *view) write(w io.Writer) error {
 	fmt.Fprintf(w, "ipsec %s\n", v.program)
 	if v.noStack != nil {
 		// No stack is no failure: the program's version was to be had.
-		fmt.Fprintf(w, "no stack: %v\n", v.noStack)
+		fmt.Fprintf(w, "no stack: %s\n", explain.Line(v.noStack))
 		return nil
 	}
 	line := v.version

@@ -104,16 +104,22 @@ func TestOtherAnswers(t *testing.T) {
 func TestUnavailable(t *testing.T) {
 	for _, c := range []struct {
 		errno syscall.Errno
-		want  string
+		want  klips.Fault
 	}{
-		{syscall.EAFNOSUPPORT, "this kernel has no PF_KEY; load KLIPS (modprobe ipsec), or use another stack (--stack)"},
-		{syscall.EPERM, "no permission to open a PF_KEY socket; run it as root (CAP_NET_ADMIN and CAP_NET_RAW are needed)"},
-		{syscall.EPROTONOSUPPORT, "the PF_KEY of this kernel is not of version 2; use another stack (--stack)"},
-		{syscall.EIO, "no PF_KEY socket can be opened: input/output error"},
+		{syscall.EAFNOSUPPORT, klips.FaultNoPFKey},
+		{syscall.EPERM, klips.FaultPFKeyRights},
+		{syscall.EACCES, klips.FaultPFKeyRights},
+		{syscall.EPROTONOSUPPORT, klips.FaultPFKeyVersion},
+		{syscall.ENOBUFS, klips.FaultPFKeyMemory},
+		{syscall.EMFILE, klips.FaultFiles},
+		{syscall.ECONNREFUSED, klips.FaultSocketSilent},
+		{syscall.EIO, klips.FaultNone},
 	} {
 		s := classic.New(classic.Machine{ProcNet: t.TempDir(), Dial: func() (*pfkey.Conn, error) { return nil, &net.OpError{Op: "socket", Err: c.errno} }})
-		if err := s.ClearSAs(t.Context()); err == nil || err.Error() != c.want || !errors.Is(err, c.errno) {
-			t.Errorf("ClearSAs without a socket (%v) = %v, want %s", c.errno, err, c.want)
+		err := s.ClearSAs(t.Context())
+		var u *klips.UnavailableError
+		if !errors.As(err, &u) || u.Fault != c.want || u.Error() == "" || !errors.Is(err, c.errno) {
+			t.Errorf("ClearSAs without a socket (%v) = %v, want %v", c.errno, err, c.want)
 		}
 	}
 }
@@ -132,8 +138,9 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	_, err = classic.Open(classic.Config{PFKeySocket: "/" + strings.Repeat("x", 107)})
-	if want := "IPSEC_PFKEY_SOCKET is too long: it has 108 bytes, and at most 107 fit"; !errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(err.Error(), want) {
-		t.Errorf("Open with a long path = %v, want %s", err, want)
+	var u *klips.UnavailableError
+	if !errors.As(err, &u) || u.Fault != klips.FaultSocketPath || !errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(u.Why, "108 bytes, and at most 107 ") {
+		t.Errorf("Open with a long path = %v, want %v with both lengths", err, klips.FaultSocketPath)
 	}
 }
 

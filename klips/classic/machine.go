@@ -44,10 +44,10 @@ func Here(c Config) (Machine, error) {
 	path := c.PFKeySocket
 	if len(path) > pfkey.MaxSocketPath {
 		return m, &klips.UnavailableError{
-			Why: fmt.Sprintf("IPSEC_PFKEY_SOCKET is too long: it has %d bytes, and at most %d fit the address of a socket",
-				len(path), pfkey.MaxSocketPath),
-			Help: "set it to a shorter path",
-			Err:  syscall.ENAMETOOLONG,
+			Fault: klips.FaultSocketPath,
+			Why: fmt.Sprintf("%v: it has %d bytes, and at most %d fit the address of a socket",
+				klips.FaultSocketPath, len(path), pfkey.MaxSocketPath),
+			Err: syscall.ENAMETOOLONG,
 		}
 	}
 	if path != "" {
@@ -66,9 +66,9 @@ func Open(c Config) (*Stack, error) {
 	}
 	if c.ProcNet == "" && c.PFKeySocket == "" && !m.hasKLIPS() {
 		return nil, &klips.UnavailableError{
-			Why:  fmt.Sprintf("this kernel has no KLIPS (no %s)", filepath.Join(m.ProcNet, "ipsec_version")),
-			Help: "load its module (modprobe ipsec), or use another stack (--stack)",
-			Err:  ErrNotLoaded,
+			Fault: klips.FaultNoKLIPS,
+			Why:   fmt.Sprintf("%v (no %s)", klips.FaultNoKLIPS, filepath.Join(m.ProcNet, "ipsec_version")),
+			Err:   ErrNotLoaded,
 		}
 	}
 	return New(m), nil

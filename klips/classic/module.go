@@ -35,14 +35,13 @@ func Load(ctx context.Context) error {
 // load runs the program that is named in the file.
 func load(ctx context.Context, file string, root bool) error {
 	if !root {
-		return &klips.UnavailableError{Why: "this kernel has no KLIPS, and only root can load its module",
-			Help: "run it as root", Err: fs.ErrPermission}
+		return &klips.UnavailableError{Fault: klips.FaultLoadRights, Err: fs.ErrPermission}
 	}
 	text, err := os.ReadFile(file)
 	program := strings.TrimSpace(string(text))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !filepath.IsAbs(program) {
-		return &klips.UnavailableError{Why: "this kernel has no KLIPS, and loads no modules (" + file + " names no program)",
-			Help: "use another stack (--stack)", Err: fs.ErrNotExist}
+		return &klips.UnavailableError{Fault: klips.FaultNoModules, Why: fmt.Sprintf("%v (%s names no program)", klips.FaultNoModules, file),
+			Err: fs.ErrNotExist}
 	}
 	if err != nil {
 		return notLoaded(err.Error(), err)
@@ -69,8 +68,8 @@ func load(ctx context.Context, file string, root bool) error {
 // the program that was to do it.
 func notLoaded(why string, err error) error {
 	return &klips.UnavailableError{
-		Why:  fmt.Sprintf("this kernel has no KLIPS, and its module %s cannot be loaded: %s", moduleName, why),
-		Help: "install the module for this kernel (it does not go together with af_key), or use another stack (--stack)",
-		Err:  err,
+		Fault: klips.FaultLoad,
+		Why:   fmt.Sprintf("this kernel has no KLIPS, and its module %s cannot be loaded: %s", moduleName, why),
+		Err:   err,
 	}
 }

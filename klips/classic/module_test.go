@@ -50,19 +50,20 @@ func TestLoadFails(t *testing.T) {
 	for _, tt := range []struct {
 		name, file string
 		root       bool
+		fault      klips.Fault
 		words      string
 		is         error
 	}{
-		{"not root", fails, false, "only root", fs.ErrPermission},
-		{"no module", fails, true, "cannot be loaded: modprobe: FATAL: Module ipsec not found.", nil},
-		{"silent", silent, true, "exit status 3", nil},
-		{"switched off", empty, true, "names no program", fs.ErrNotExist},
-		{"no modules", filepath.Join(t.TempDir(), "none"), true, "names no program", fs.ErrNotExist},
+		{"not root", fails, false, klips.FaultLoadRights, "only root", fs.ErrPermission},
+		{"no module", fails, true, klips.FaultLoad, "cannot be loaded: modprobe: FATAL: Module ipsec not found.", nil},
+		{"silent", silent, true, klips.FaultLoad, "exit status 3", nil},
+		{"switched off", empty, true, klips.FaultNoModules, "names no program", fs.ErrNotExist},
+		{"no modules", filepath.Join(t.TempDir(), "none"), true, klips.FaultNoModules, "names no program", fs.ErrNotExist},
 	} {
 		err := classic.LoadBy(t.Context(), tt.file, tt.root)
 		var u *klips.UnavailableError
 		var exit *exec.ExitError
-		if !errors.As(err, &u) || u.Help == "" || !strings.Contains(u.Why, tt.words) || strings.Contains(u.Why, "\n") {
+		if !errors.As(err, &u) || u.Fault != tt.fault || !strings.Contains(u.Error(), tt.words) || strings.Contains(u.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.words)
 		}
 		if tt.is != nil && !errors.Is(err, tt.is) || tt.is == nil && !errors.As(err, &exit) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -105,34 +106,38 @@ func (s *Stack) pfkey() (*pfkey.Conn, error) {
 	return s.conn, nil
 }
 
-// unavailable says why there is no PF_KEY socket.
+// unavailable returns the error of a PF_KEY socket that cannot be opened.
 func unavailable(err error) error {
-	u := &klips.UnavailableError{Why: "no PF_KEY socket can be opened", Err: err}
+	u := &klips.UnavailableError{Err: err}
 	var errno syscall.Errno
 	var peer *pfkey.PeerError
 	if errors.As(err, &peer) {
-		u.Why, u.Help = err.Error(), "nothing was sent; set IPSEC_PFKEY_SOCKET to another path"
+		u.Fault, u.Why = klips.FaultSocketUser, err.Error()
 		return u
 	}
 	if !errors.As(err, &errno) {
-		u.Why += ": " + err.Error()
+		u.Why = "no PF_KEY socket can be opened: " + err.Error()
 		return u
 	}
 	switch errno {
 	case syscall.EAFNOSUPPORT:
-		u.Why, u.Help = "this kernel has no PF_KEY", "load KLIPS (modprobe ipsec), or use another stack (--stack)"
+		u.Fault = klips.FaultNoPFKey
 	case syscall.EPERM, syscall.EACCES:
-		u.Why, u.Help = "no permission to open a PF_KEY socket", "run it as root (CAP_NET_ADMIN and CAP_NET_RAW are needed)"
+		u.Fault = klips.FaultPFKeyRights
 	case syscall.EPROTONOSUPPORT, syscall.ESOCKTNOSUPPORT:
-		u.Why, u.Help = "the PF_KEY of this kernel is not of version 2", "use another stack (--stack)"
+		u.Fault = klips.FaultPFKeyVersion
 	case syscall.ENOMEM, syscall.ENOBUFS:
-		u.Why, u.Help = "the kernel has no memory left for a PF_KEY socket", "free some"
+		u.Fault = klips.FaultPFKeyMemory
 	case syscall.EMFILE, syscall.ENFILE:
-		u.Why, u.Help = "too many open files", "raise the limit (ulimit -n)"
+		u.Fault = klips.FaultFiles
 	case syscall.ENOENT, syscall.ECONNREFUSED:
-		u.Why, u.Help = "nobody answers at $IPSEC_PFKEY_SOCKET", "start what serves it, or unset it"
+		u.Fault = klips.FaultSocketSilent
+		var op *net.OpError
+		if errors.As(err, &op) && op.Addr != nil {
+			u.Why = "nobody answers at " + op.Addr.String()
+		}
 	default:
-		u.Why += ": " + errno.Error()
+		u.Why = "no PF_KEY socket can be opened: " + errno.Error()
 	}
 	return u
 }

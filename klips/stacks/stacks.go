@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -48,9 +47,9 @@ type Config struct {
 	Kernel   classic.Config
 }
 
-// Open opens a stack. A name that no stack has is an *[UnknownError]. Other errors say
-// what is missing and what to do; errors.Is finds fs.ErrNotExist when there is no stack
-// and fs.ErrPermission when this user may not use it.
+// Open opens a stack. A name that no stack has is an *[UnknownError]. Other errors are a
+// *[klips.UnavailableError] or *[user.RundirError] most often; errors.Is finds
+// fs.ErrNotExist when there is no stack and fs.ErrPermission when this user may not use it.
 func Open(_ context.Context, c Config) (klips.Stack, error) {
 	if c.Stack != "" && c.Stack != "auto" {
 		return c.open(c.Stack)
@@ -73,17 +72,17 @@ func Open(_ context.Context, c Config) (klips.Stack, error) {
 		reasons = append(reasons, fmt.Sprintf("%s: %s", n, why(err)))
 	}
 	return nil, &klips.UnavailableError{
-		Why:  "no stack can be used (" + strings.Join(reasons, "; ") + ")",
-		Help: "start the embedded one with: ipsec setup start",
-		Err:  errors.Join(errs...),
+		Fault: klips.FaultNoStack,
+		Why:   fmt.Sprintf("%v (%s)", klips.FaultNoStack, strings.Join(reasons, "; ")),
+		Err:   errors.Join(errs...),
 	}
 }
 
-// why is the reason in an error of open, without advice.
+// why is the reason in an error of open, without the name of the stack.
 func why(err error) string {
 	var u *klips.UnavailableError
 	if errors.As(err, &u) {
-		return u.Why
+		return u.Error()
 	}
 	return err.Error()
 }
@@ -138,17 +137,11 @@ func openUser(rundir string) (klips.Stack, error) {
 	case errors.As(err, &bad):
 		return nil, err
 	case errors.As(err, &peer):
-		return nil, &klips.UnavailableError{Why: err.Error(), Help: "nothing was sent; set IPSEC_RUNDIR to another directory", Err: err}
+		return nil, &klips.UnavailableError{Fault: klips.FaultDaemonUser, Why: err.Error(), Err: err}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, &klips.UnavailableError{
-			Why: "no daemon runs in " + dir, Help: "start one with: ipsec setup start", Err: fs.ErrNotExist}
+		return nil, &klips.UnavailableError{Fault: klips.FaultNoDaemon, Why: fmt.Sprintf("%v in %s", klips.FaultNoDaemon, dir), Err: fs.ErrNotExist}
 	case errors.Is(err, fs.ErrPermission):
-		who := "as the user who started it, or as root"
-		if os.Geteuid() == 0 {
-			who = "with the capabilities of root"
-		}
-		return nil, &klips.UnavailableError{
-			Why: "no permission to talk to the daemon in " + dir, Help: "run this " + who, Err: fs.ErrPermission}
+		return nil, &klips.UnavailableError{Fault: klips.FaultDaemonRights, Why: fmt.Sprintf("%v in %s", klips.FaultDaemonRights, dir), Err: fs.ErrPermission}
 	}
 	return nil, err
 }

@@ -20,20 +20,21 @@ func TestOpenRefusals(t *testing.T) {
 	why := "the kernel of this machine has IPsec"
 	var u *klips.UnavailableError
 	if errors.As(xfrmErr, &u) {
-		why = u.Why
+		why = u.Error()
 	} else if xfrmErr == nil {
 		x.Close()
 	}
 	for _, c := range []struct {
 		name, want string
+		fault      klips.Fault
 		is         error
 	}{
-		{"", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM); " +
-			"start the embedded one with: ipsec setup start", fs.ErrNotExist},
-		{"auto", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM); " +
-			"start the embedded one with: ipsec setup start", fs.ErrNotExist},
-		{"user", "stack user: no daemon runs in DIR; start one with: ipsec setup start", fs.ErrNotExist},
-		{"netkey", `unknown stack "netkey"; want user, klips or xfrm`, nil},
+		{"", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM)",
+			klips.FaultNoStack, fs.ErrNotExist},
+		{"auto", "no stack can be used (user: no daemon runs in DIR; klips: this kernel has no KLIPS (no /proc/net/ipsec_version); xfrm: XFRM)",
+			klips.FaultNoStack, fs.ErrNotExist},
+		{"user", "stack user: no daemon runs in DIR", klips.FaultNoDaemon, fs.ErrNotExist},
+		{"netkey", `unknown stack "netkey"; want user, klips or xfrm`, klips.FaultNone, nil},
 	} {
 		s, err := stacks.Open(t.Context(), stacks.Config{Stack: c.name, RunDir: dir})
 		if s != nil {
@@ -47,8 +48,12 @@ func TestOpenRefusals(t *testing.T) {
 		if err != nil {
 			got = strings.NewReplacer(dir, "DIR", why, "XFRM").Replace(err.Error())
 		}
-		if got != c.want || c.is != nil && !errors.Is(err, c.is) {
-			t.Errorf("Open(%q) = %q, want %q", c.name, got, c.want)
+		fault := klips.FaultNone
+		if errors.As(err, &u) {
+			fault = u.Fault
+		}
+		if got != c.want || fault != c.fault || c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("Open(%q) = %q, %v, want %q, %v", c.name, got, fault, c.want, c.fault)
 		}
 	}
 }
@@ -68,10 +73,10 @@ func TestBadRundir(t *testing.T) {
 	if err := os.Chmod(open, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	for rundir, want := range map[string]string{
-		link:                           "it is a symbolic link",
-		open:                           "other users may write to the directory",
-		"/" + strings.Repeat("x", 100): "IPSEC_RUNDIR is too long",
+	for rundir, want := range map[string]klips.Fault{
+		link:                           klips.FaultRundirLink,
+		open:                           klips.FaultRundirMode,
+		"/" + strings.Repeat("x", 100): klips.FaultRundirLong,
 	} {
 		for _, name := range []string{"", "auto", "user"} {
 			s, err := stacks.Open(t.Context(), stacks.Config{Stack: name, RunDir: rundir})
@@ -79,8 +84,8 @@ func TestBadRundir(t *testing.T) {
 				s.Close()
 			}
 			var bad *user.RundirError
-			if !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {
-				t.Errorf("Open(%q) with %s = %v, want %q", name, rundir, err, want)
+			if !errors.As(err, &bad) || bad.Fault != want {
+				t.Errorf("Open(%q) with %s = %v, want %v", name, rundir, err, want)
 			}
 		}
 	}

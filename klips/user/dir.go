@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
 )
 
 // A Dir is a run directory that is open. Its files are reached through it, never
@@ -76,7 +78,7 @@ func notDirectory(path string) error {
 	for p := path; ; p = filepath.Dir(p) {
 		fi, err := os.Stat(p)
 		if err == nil && !fi.IsDir() || p == "/" {
-			return &RundirError{Path: p, Why: "it is not a directory", Help: "set IPSEC_RUNDIR to one", Err: syscall.ENOTDIR}
+			return &RundirError{Path: p, Fault: klips.FaultRundirKind, Err: syscall.ENOTDIR}
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/internal/netns"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
@@ -29,11 +30,13 @@ const (
 	logFile    = "klipsd.log"
 )
 
-// A RundirError says why a run directory, or a file in it, is not used.
+// A RundirError is that a run directory, or a file in it, is not used.
 type RundirError struct {
-	Path string // the directory or the file
-	Why  string // what is wrong with it, as in "it is a symbolic link"
-	Help string // what to do, as in "take a shorter path"; may be empty
+	Path  string      // the directory or the file
+	Fault klips.Fault // FaultNone: Why has all that is known
+	// Why is what is wrong with it, as in "it is a symbolic link", where more is known
+	// than Fault.String returns; else empty.
+	Why string
 	// Err is the kind, for errors.Is: fs.ErrPermission where the wrong user could
 	// read or change what is there, syscall.ENAMETOOLONG, syscall.ENOTDIR,
 	// syscall.ELOOP (a symbolic link), or what the system answered.
@@ -45,17 +48,16 @@ func (e *RundirError) Error() string {
 	if q := strconv.Quote(s); q != `"`+s+`"` {
 		s = q // on one line, whatever is in it
 	}
-	s += ": " + e.Why
-	if e.Help != "" {
-		s += "; " + e.Help
+	if e.Why == "" {
+		return s + ": " + e.Fault.String()
 	}
-	return s
+	return s + ": " + e.Why
 }
 
 func (e *RundirError) Unwrap() error { return e.Err }
 
 // Rundir returns the absolute path of the directory of the daemon of this
-// network namespace: d, which IPSEC_RUNDIR names, if that is not empty, [DefaultRundir] in the
+// network namespace: d, if that is not empty, [DefaultRundir] in the
 // namespace of process 1, and netns-<inode> below that in any other, so that
 // commands run by "ip netns exec" find the right daemon by themselves. A
 // relative path begins at the working directory. The error is a *[RundirError]:
@@ -67,7 +69,7 @@ func Rundir(d string) (string, error) {
 	}
 	abs, err := filepath.Abs(d)
 	if err != nil {
-		return "", &RundirError{Path: d, Why: "IPSEC_RUNDIR is a relative path, and the working directory is gone", Help: "set it to an absolute path", Err: err}
+		return "", &RundirError{Path: d, Fault: klips.FaultRundirRelative, Err: err}
 	}
 	return abs, checkLength(abs)
 }
@@ -88,11 +90,11 @@ func checkLength(rundir string) error {
 		return nil
 	}
 	return &RundirError{
-		Path: rundir,
-		Why: fmt.Sprintf("IPSEC_RUNDIR is too long: as an absolute path it has %d bytes, and at most %d fit the address of a socket in it",
-			len(rundir), maxRundir),
-		Help: "set it to a shorter path",
-		Err:  syscall.ENAMETOOLONG,
+		Path:  rundir,
+		Fault: klips.FaultRundirLong,
+		Why: fmt.Sprintf("%v: in absolute form it has %d bytes, and at most %d fit the address of a socket in it",
+			klips.FaultRundirLong, len(rundir), maxRundir),
+		Err: syscall.ENAMETOOLONG,
 	}
 }
 
@@ -133,20 +135,18 @@ func checkDir(path string, st *unix.Stat_t) error {
 	e := &RundirError{Path: path}
 	switch kind := st.Mode & unix.S_IFMT; {
 	case kind == unix.S_IFLNK:
-		e.Why, e.Help, e.Err = "it is a symbolic link, which is not followed", "set IPSEC_RUNDIR to the directory itself", syscall.ELOOP
+		e.Fault, e.Err = klips.FaultRundirLink, syscall.ELOOP
 	case kind != unix.S_IFDIR:
-		e.Why, e.Help, e.Err = "it is not a directory", "set IPSEC_RUNDIR to one", syscall.ENOTDIR
+		e.Fault, e.Err = klips.FaultRundirKind, syscall.ENOTDIR
 	case !trusted(st.Uid):
+		e.Fault, e.Err = klips.FaultRundirOwner, fs.ErrPermission
 		e.Why = fmt.Sprintf("the directory belongs to uid %d, who could take the daemon's place", st.Uid)
-		e.Help = "run this as that user, or set IPSEC_RUNDIR to a directory of your own"
-		e.Err = fs.ErrPermission
 	case st.Mode&0o022 != 0:
-		e.Why = fmt.Sprintf("other users may write to the directory (mode %04o), and could take the daemon's place", st.Mode&0o7777)
-		e.Help = "take that right away (chmod go-w), or set IPSEC_RUNDIR to a directory of your own"
-		if st.Mode&unix.S_ISVTX != 0 { // a place that all users share, as /tmp
-			e.Help = "set IPSEC_RUNDIR to a directory of your own"
+		e.Fault, e.Err = klips.FaultRundirMode, fs.ErrPermission
+		if st.Mode&unix.S_ISVTX != 0 {
+			e.Fault = klips.FaultRundirShared
 		}
-		e.Err = fs.ErrPermission
+		e.Why = fmt.Sprintf("other users may write to the directory (mode %04o), and could take the daemon's place", st.Mode&0o7777)
 	default:
 		return nil
 	}
@@ -156,7 +156,7 @@ func checkDir(path string, st *unix.Stat_t) error {
 // checkFile reports a file of a run directory that is not of the kind that it is
 // to be: S_IFSOCK or S_IFREG.
 func checkFile(path string, st *unix.Stat_t, want uint32) error {
-	e := &RundirError{Path: path, Help: "remove it"}
+	e := &RundirError{Path: path, Fault: klips.FaultRundirFile}
 	switch kind := st.Mode & unix.S_IFMT; {
 	case kind == unix.S_IFLNK:
 		e.Why, e.Err = "it is a symbolic link, which is not followed", syscall.ELOOP

@@ -6,11 +6,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
 )
 
 // runDir returns a directory that can be a run directory, whatever the umask.
@@ -48,7 +51,10 @@ func TestRundir(t *testing.T) {
 			t.Fatalf("Rundir of %d bytes = %v, want ENAMETOOLONG", len(set), err)
 		}
 		abs, _ := filepath.Abs(set)
-		for _, word := range []string{"IPSEC_RUNDIR", "at most 96 ", "shorter", abs} {
+		if e.Fault != klips.FaultRundirLong {
+			t.Errorf("Rundir of %d bytes: fault %v", len(set), e.Fault)
+		}
+		for _, word := range []string{strconv.Itoa(len(abs)) + " bytes", "at most 96 ", abs} {
 			if !strings.Contains(err.Error(), word) {
 				t.Errorf("Rundir of %d bytes: %v; want %q in it", len(set), err, word)
 			}
@@ -72,8 +78,8 @@ func TestRundirNowhere(t *testing.T) {
 	}
 	t.Setenv("PWD", "")
 	var e *RundirError
-	if _, err := Rundir("rel"); !errors.As(err, &e) || !strings.Contains(e.Error(), "working directory") {
-		t.Errorf("Rundir = %v, want words about the working directory", err)
+	if _, err := Rundir("rel"); !errors.As(err, &e) || e.Fault != klips.FaultRundirRelative {
+		t.Errorf("Rundir = %v, want %v", err, klips.FaultRundirRelative)
 	}
 	if got, err := Rundir("/abs"); got != "/abs" || err != nil {
 		t.Errorf("Rundir(/abs) = %q, %v", got, err)
@@ -110,25 +116,29 @@ func TestBadDirectories(t *testing.T) {
 	must(os.Symlink("good", in("link")))
 	must(os.Symlink("nowhere", in("dangling")))
 	bad := []struct {
-		path, word string
-		is         error
+		path  string
+		fault klips.Fault
+		word  string // in the text
+		is    error
 	}{
-		{in("group"), "other users may write to the directory (mode 0770)", fs.ErrPermission},
-		{in("others"), "(mode 0702)", fs.ErrPermission},
-		{in("sticky"), "(mode 1777)", fs.ErrPermission},
-		{in("file"), "it is not a directory", syscall.ENOTDIR},
-		{in("link"), "it is a symbolic link", syscall.ELOOP},
-		{in("link") + "/", "it is a symbolic link", syscall.ELOOP},
-		{in("dangling"), "it is a symbolic link", syscall.ELOOP},
-		{"/" + strings.Repeat("x", 100), "IPSEC_RUNDIR is too long", syscall.ENAMETOOLONG},
+		{in("group"), klips.FaultRundirMode, "0770", fs.ErrPermission},
+		{in("others"), klips.FaultRundirMode, "0702", fs.ErrPermission},
+		{in("sticky"), klips.FaultRundirShared, "1777", fs.ErrPermission},
+		{in("file"), klips.FaultRundirKind, "", syscall.ENOTDIR},
+		{in("link"), klips.FaultRundirLink, "", syscall.ELOOP},
+		{in("link") + "/", klips.FaultRundirLink, "", syscall.ELOOP},
+		{in("dangling"), klips.FaultRundirLink, "", syscall.ELOOP},
+		{"/" + strings.Repeat("x", 100), klips.FaultRundirLong, "101 bytes", syscall.ENAMETOOLONG},
 	}
 	if os.Geteuid() == 0 {
 		mkdir("foreign", 0o700)
 		if err := os.Chown(in("foreign"), 4711, 4711); err == nil { // not in a user namespace
 			bad = append(bad, struct {
-				path, word string
-				is         error
-			}{in("foreign"), "the directory belongs to uid 4711", fs.ErrPermission})
+				path  string
+				fault klips.Fault
+				word  string
+				is    error
+			}{in("foreign"), klips.FaultRundirOwner, "uid 4711", fs.ErrPermission})
 		}
 	}
 	for _, tt := range bad {
@@ -138,8 +148,8 @@ func TestBadDirectories(t *testing.T) {
 		_, dialErr := Dial(SocketPath(tt.path))
 		for f, err := range map[string]error{"OpenDir": openErr, "MakeDir": makeErr, "LockDir": lockErr, "Dial": dialErr} {
 			var e *RundirError
-			if !errors.As(err, &e) || !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.word) {
-				t.Errorf("%s(%s) = %v, want %q and %v", f, tt.path, err, tt.word, tt.is)
+			if !errors.As(err, &e) || e.Fault != tt.fault || !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.word) {
+				t.Errorf("%s(%s) = %v, want %v, %q and %v", f, tt.path, err, tt.fault, tt.word, tt.is)
 			}
 		}
 	}
@@ -215,7 +225,7 @@ func TestBadFiles(t *testing.T) {
 			}
 			for f, err := range errs {
 				var e *RundirError
-				if !errors.As(err, &e) || e.Path != filepath.Join(path, file) || !strings.Contains(err.Error(), tt.word) {
+				if !errors.As(err, &e) || e.Fault != klips.FaultRundirFile || e.Path != filepath.Join(path, file) || !strings.Contains(err.Error(), tt.word) {
 					t.Errorf("%s is a %s: %s = %v, want %q", file, tt.name, f, err, tt.word)
 				}
 			}

@@ -67,7 +67,7 @@ func Open() (*Stack, error) {
 	if s.xfrm, err = nlxfrm.Dial(); err != nil {
 		u := &klips.UnavailableError{Why: "the kernel's IPsec cannot be reached: " + err.Error(), Err: err}
 		if errors.Is(err, syscall.EPROTONOSUPPORT) {
-			u.Why, u.Help = "this kernel has no IPsec (XFRM)", "load the module xfrm_user (CONFIG_XFRM_USER), or use another stack (--stack)"
+			u.Fault, u.Why = klips.FaultNoXFRM, ""
 		}
 		return nil, u
 	}
@@ -95,9 +95,9 @@ func (s *Stack) usable() error {
 		Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)", Key: make(nlxfrm.Key, 1)}})
 	switch {
 	case errors.Is(err, syscall.EPERM):
-		return &klips.UnavailableError{Why: "no permission to use the kernel's IPsec", Help: "run this as root (CAP_NET_ADMIN is needed)", Err: fs.ErrPermission}
+		return &klips.UnavailableError{Fault: klips.FaultXFRMRights, Err: fs.ErrPermission}
 	case errors.Is(err, syscall.EPROTONOSUPPORT):
-		return &klips.UnavailableError{Why: "this kernel has no ESP", Help: "load the module esp4 (CONFIG_INET_ESP), or use another stack (--stack)", Err: err}
+		return &klips.UnavailableError{Fault: klips.FaultNoESP, Err: err}
 	}
 	if release, err := release(); err == nil && !olderThan419(release) {
 		return nil
@@ -105,7 +105,7 @@ func (s *Stack) usable() error {
 	// Distributions have put interface IDs into older kernels.
 	ok, err := hasIfIDs(ctx, s.xfrm)
 	if err == nil && !ok {
-		err = &klips.UnavailableError{Why: "this kernel has no interface IDs of policies", Help: "they came with Linux 4.19; use another stack (--stack)", Err: syscall.EOPNOTSUPP}
+		err = &klips.UnavailableError{Fault: klips.FaultNoInterfaceIDs, Err: syscall.EOPNOTSUPP}
 	}
 	return err
 }

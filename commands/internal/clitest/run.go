@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/syntax"
@@ -76,7 +77,7 @@ func Run(app *cli.App, w World, args ...string) Result {
 		if errors.As(r.Error, &usage) {
 			r.Status = cli.ExitUsage
 		}
-		fmt.Fprintf(&errOut, "%s: %v\n", env.Name, r.Error)
+		fmt.Fprintf(&errOut, "%s: %s\n", env.Name, explain.Line(r.Error))
 	}
 	r.Out, r.Err = out.String(), errOut.String()
 	return r

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user"
 )
 
 // An Op is what a stack was asked for.
@@ -81,15 +82,15 @@ func (f *failure) Unwrap() error { return f.err }
 // Error explains an error that a stack returned for op. object is what the
 // operation was about (a SAID, an eroute, a device), for errors that do not
 // name theirs; it may be empty. The result unwraps to err; nil stays nil, a
-// *klips.UnavailableError says all there is to say and stays as it is, and
-// an error without an errno that says nothing of an operation stays as it is.
+// *klips.UnavailableError gets what to do about it, and an error without an errno
+// and an operation stays as it is.
 func Error(op Op, object string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var gone *klips.UnavailableError
 	if errors.As(err, &gone) {
-		return err // it has said all
+		return &failure{Line(err), err}
 	}
 	detail := ""
 	var oe *klips.OpError
@@ -146,11 +147,42 @@ func Error(op Op, object string, err error) error {
 // faultText returns the words for a fault. Where the stack has named the other SA
 // it is in them.
 func faultText(oe *klips.OpError) string {
-	text := faults[oe.Fault]
+	text := Fault(oe.Fault)
 	if oe.Other != (klips.SAID{}) {
 		text = strings.Replace(text, otherSA, oe.Other.String(), 1)
 	}
 	return text
+}
+
+// Line returns an error as a line for people: its own text, and what to do about the
+// fault of a stack or run directory, unless the text has that.
+func Line(err error) string {
+	var said *failure
+	if errors.As(err, &said) {
+		return err.Error()
+	}
+	return then(err.Error(), remedy(unusable(err)))
+}
+
+// unusable returns the fault of a stack or a run directory; else FaultNone.
+func unusable(err error) klips.Fault {
+	var gone *klips.UnavailableError
+	var dir *user.RundirError
+	switch {
+	case errors.As(err, &gone):
+		return gone.Fault
+	case errors.As(err, &dir):
+		return dir.Fault
+	}
+	return klips.FaultNone
+}
+
+// then appends what to do; empty is nothing.
+func then(text, remedy string) string {
+	if remedy == "" {
+		return text
+	}
+	return text + "; " + remedy
 }
 
 // Cause returns why a stack or the system failed, without what was asked for.
@@ -160,7 +192,7 @@ func Cause(err error) string {
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &gone):
-		return gone.Error()
+		return Line(gone)
 	case errors.As(err, &oe) && oe.Reason != "":
 		return oe.Reason
 	case errors.As(err, &errno):

@@ -2,12 +2,14 @@ package explain
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user"
 )
 
 func TestError(t *testing.T) {
@@ -85,14 +87,32 @@ func TestTexts(t *testing.T) {
 			t.Errorf("Text(%d, 250) = %q, want %q", op, got, want)
 		}
 	}
-	for f := klips.FaultNone + 1; f.String() != "unknown fault"; f++ {
-		if int(f) >= len(faults) || faults[f] == "" {
-			t.Errorf("there are no words for the fault %v", f)
+	for _, f := range klips.Faults() {
+		if (Fault(f) == "") == (remedy(f) == "") {
+			t.Errorf("the fault %d (%v) has the words %q and the remedy %q, want one of them", f, f, Fault(f), remedy(f))
 		}
 	}
 	for k := range texts {
 		if k.op >= numOps {
 			t.Errorf("text for unknown operation %d", k.op)
+		}
+	}
+}
+
+func TestLine(t *testing.T) {
+	none := &klips.UnavailableError{Fault: klips.FaultNoDaemon, Why: "no daemon runs in /run/x", Err: syscall.ENOENT}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("line 3 is garbled"), "line 3 is garbled"},
+		{fmt.Errorf("stack user: %w", none), "stack user: no daemon runs in /run/x; start one with: ipsec setup start"},
+		{Error(List, "SAs", none), "no daemon runs in /run/x; start one with: ipsec setup start"},
+		{fmt.Errorf("stack user: %w", &user.RundirError{Path: "/run/x", Fault: klips.FaultRundirLink, Err: syscall.ELOOP}),
+			"stack user: /run/x: it is a symbolic link, which is not followed; set IPSEC_RUNDIR to the directory itself"},
+	} {
+		if got := Line(tt.err); got != tt.want {
+			t.Errorf("Line(%v) = %q, want %q", tt.err, got, tt.want)
 		}
 	}
 }
@@ -104,7 +124,8 @@ func TestCause(t *testing.T) {
 	}{
 		{&klips.OpError{Op: "list", Err: syscall.EPERM}, "not permitted; run it as root (CAP_NET_ADMIN is needed)"},
 		{&klips.OpError{Op: "list", Err: syscall.EPERM, Reason: "a reason"}, "a reason"},
-		{&klips.UnavailableError{Why: "no KLIPS", Help: "load it", Err: syscall.ENOENT}, "no KLIPS; load it"},
+		{&klips.UnavailableError{Fault: klips.FaultNoESP, Err: syscall.ENOENT}, "this kernel has no ESP; load the module esp4 (CONFIG_INET_ESP), or use another stack (--stack)"},
+		{&klips.UnavailableError{Why: "no KLIPS"}, "no KLIPS"},
 		{errors.New("line 3 is garbled"), "line 3 is garbled"},
 	} {
 		if got := Cause(tt.err); got != tt.want {

@@ -1,10 +1,6 @@
 package explain
 
-import (
-	"syscall"
-
-	"github.com/klips-go/ipsec/klips"
-)
+import "syscall"
 
 type key struct {
 	op    Op
@@ -123,27 +119,6 @@ var texts = map[key]string{
 	{AddSA, syscall.ENOENT}:          noPart,
 	{AddSA, syscall.ESRCH}:           noPart,
 }
-
-// otherSA stands in faults for the SA that is in the way.
-const otherSA = "another SA"
-
-// faults are the words for what is wrong with a request on any stack that tells.
-var faults = [...]string{
-	klips.FaultDestination:   "an SA needs the address of one host or group as its destination",
-	klips.FaultCPI:           "the SPI of a comp SA is a CPI, which has 16 bits (RFC 3173): take one of 0x100 to 0xffff",
-	klips.FaultEncapsulation: "UDP encapsulation is for ESP only (RFC 3948): leave --natt out, or make an esp SA",
-	klips.FaultFlow6:         "a KLIPS kernel stores the protocol of an IPv6 eroute in its source address, so that it would take other packets; leave protocol and ports out, or take another stack (--stack)",
-	klips.FaultMast:          "this stack has no mast devices, only ipsec0 to ipsec63; stack klips may have them (--stack)",
-	klips.FaultAlgorithm:     "the kernel takes it and drops its packets, because it has no such algorithm for this protocol (ipsec setup status lists what it has)",
-	klips.FaultAH6:           "the kernel takes AH over IPv6 and drops its packets; an esp SA with authentication works",
-	klips.FaultNoEffect:      "the kernel answered that it is done, and nothing has changed",
-	klips.FaultKeyUsed: otherSA + " sends with this key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): " +
-		"make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse",
-	klips.FaultNoNumbers: "all sequence numbers of this key have been used, and none may be used twice (RFC 4303 section 3.3.3): take a new key, or give an SA numbers of 64 bits at both ends (--esn)",
-}
-
-// Fault returns the words for what is wrong with a request; empty for FaultNone.
-func Fault(f klips.Fault) string { return faults[f] }
 
 // common are the meanings that an errno has for all other operations.
 var common = map[syscall.Errno]string{
