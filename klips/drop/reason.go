@@ -26,6 +26,7 @@ const (
 	NotRead
 	IPOptions
 	TTL
+	Fragments
 	NoEroute
 	ErouteDrop
 	ErouteReject
@@ -74,6 +75,7 @@ var rows = [numReasons]row{
 	NotRead:       {"not-read", "the virtual device could not hand it over, as when it would be cut into too many segments", ""},
 	IPOptions:     {"ip-options", "it has IPv4 options, which are not carried", "RFC 791 section 3.1"},
 	TTL:           {"ttl", "its TTL or hop limit is 0", "RFC 1812 section 5.3.1"},
+	Fragments:     {"fragments", "its sender has cut it, and the pieces do not fit together, or one of them did not come in time", "RFC 8200 section 4.5"},
 	NoEroute:      {"no-eroute", "no eroute takes it", "RFC 4301 section 4.4.1"},
 	ErouteDrop:    {"eroute-drop", "its eroute is to %drop", "RFC 4301 section 4.4.1"},
 	ErouteReject:  {"eroute-reject", "its eroute is to %reject; the sender was told, as far as it may be", "RFC 1812 section 5.2.7.1"},

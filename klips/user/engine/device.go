@@ -46,6 +46,7 @@ type attachment struct {
 	// who retires the wire: see Engine for what must not be held meanwhile.
 	mu      sync.Mutex
 	retired bool
+	cut     cutPackets // guarded by mu
 }
 
 // stats are klips.DeviceStats that any goroutine may add to.
@@ -314,6 +315,7 @@ func (a *attachment) retire() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.retired = true
+	a.cut.close()
 	a.wire.Close()
 }
 

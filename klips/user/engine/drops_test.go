@@ -163,6 +163,13 @@ var dropCases = []struct {
 		p.out(with(ip(inA6, inB6, 253, 50), func(q []byte) { q[7] = 0 }))
 		return
 	}},
+	{drop.Fragments, 0, func(p *pair) (none klips.SAID) { // one that lacks others
+		f := cut(udpWith(gwA4, gwB4, 3000), 1500)
+		p.ha.Link("ipsec0").Send(f[0])
+		p.ha.Settle()
+		p.must(p.a.Detach(p.t.Context(), "ipsec0"))
+		return
+	}},
 	{drop.NoEroute, 0, func(p *pair) (none klips.SAID) { p.out(ip(inA6, inB6, 253, 50)); return }},
 	{drop.ErouteDrop, 0, func(p *pair) (none klips.SAID) { p.shunt(klips.SPIDrop, 1); return }},
 	{drop.ErouteReject, 0, func(p *pair) (none klips.SAID) { p.shunt(klips.SPIReject, 1); return }},

@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/klips-go/ipsec/klips"
+import (
+	"fmt"
+
+	"github.com/klips-go/ipsec/klips"
+)
 
 // SetSeq makes an SA go on after sequence number last, as if it had sent it.
 func (e *Engine) SetSeq(id klips.SAID, last uint64) { e.sas.Lookup(id).Seq.Store(last) }
@@ -27,8 +31,11 @@ func (e *Engine) Awaits() bool {
 	return false
 }
 
-// Kept returns how many packets are kept for %hold.
+// Kept returns how many packets are kept: for %hold, and fragments that wait for others.
 func (e *Engine) Kept() (n int) {
+	for i := range klips.MaxDevices {
+		n += e.Fragments(fmt.Sprint("ipsec", i))
+	}
 	e.holds.mu.Lock()
 	defer e.holds.mu.Unlock()
 	for _, h := range e.holds.byRoute {
@@ -43,3 +50,22 @@ func (e *Engine) Kept() (n int) {
 
 // Limit returns the number up to which an SA may send at present.
 func (e *Engine) Limit(id klips.SAID) uint64 { return e.sas.Lookup(id).Limit() }
+
+// Fragments returns how many fragments wait in a device for others.
+func (e *Engine) Fragments(name string) int {
+	e.devMu.Lock()
+	var a *attachment
+	if d := e.deviceLocked(name); d != nil {
+		a = d.att.Load()
+	}
+	e.devMu.Unlock()
+	if a == nil {
+		return 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cut.table == nil {
+		return 0
+	}
+	return a.cut.table.Len()
+}

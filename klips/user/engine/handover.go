@@ -208,7 +208,7 @@ func (e *Engine) restoreHolds(s *handover.State, devs map[string]*device) {
 		if p == nil || devs[p.Device] == nil {
 			return nil
 		}
-		return &heldPacket{devs[p.Device], slices.Clone(p.Bytes)}
+		return &heldPacket{dev: devs[p.Device], bytes: slices.Clone(p.Bytes)}
 	}
 	for _, h := range s.Holds {
 		if r := e.routes.Get(h.Route); r != nil && hs.byRoute[r] == nil {

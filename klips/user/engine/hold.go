@@ -65,6 +65,7 @@ func (h *held) size() int64 { return h.first.size() + h.last.size() }
 type heldPacket struct {
 	dev   *device
 	bytes []byte
+	cut   bool // the host had cut it
 }
 
 // size returns how many bytes a packet takes; p may be nil.
@@ -244,7 +245,7 @@ func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok bool, why dr
 }
 
 func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
-	return &heldPacket{w.d, bytes.Clone(b.Bytes())}
+	return &heldPacket{w.d, bytes.Clone(b.Bytes()), w.cut}
 }
 
 // trap handles a packet that met %trap or %trapsubnet eroute r: key daemons are
@@ -333,6 +334,7 @@ func (e *Engine) release(l []*heldPacket) {
 	for _, p := range l {
 		w := newOutWorker(e, p.dev, injectWorker, 1)
 		w.sizes[0] = copy(w.views[0][packet.Headroom:], p.bytes)
+		w.held = p.cut
 		w.batch(1)
 	}
 }

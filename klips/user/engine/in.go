@@ -241,7 +241,7 @@ func (w *inWorker) opened(l *layer, sa *sadb.SA, v verdict) {
 // has not been authenticated.
 func (w *inWorker) open(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	if sa.ID.Proto == klips.ProtoComp {
-		if w.inflate.Decompress(c.b, &c.h, uint16(sa.ID.SPI), klips.DeviceMTU) != nil {
+		if w.inflate.Decompress(c.b, &c.h, uint16(sa.ID.SPI), packet.MaxSize) != nil {
 			return stop(sa, drop.BadPacket, failed)
 		}
 		return verdict{do: again}

@@ -3,10 +3,8 @@ package engine
 import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
-	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
-	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
 // mtuSlack is a safety margin in the MTU rule of KLIPS.
@@ -40,11 +38,8 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, group []*sadb.SA) b
 // out in pieces instead: told of the MTU, the host would cut it before it gets
 // here, and pieces must not be protected one by one (RFC 4303 section 3.3.4).
 func (w *outWorker) mtuRule(h *packet.Header, group []*sadb.SA) (mtu int, tell bool, why drop.Reason) {
-	front, behind, ok := w.overhead(h, group)
-	switch {
-	case !ok:
-		return 0, false, drop.Failed
-	case h.Total+front+behind > packet.MaxSize:
+	front, behind := overhead(shapeOf(h), group)
+	if h.Total+front+behind > packet.MaxSize {
 		return 0, false, drop.TooBig
 	}
 	mtu = w.att.wire.MTU()
@@ -74,44 +69,4 @@ func hasTunnel(chain []*sadb.SA) bool {
 		}
 	}
 	return false
-}
-
-// overhead sums what the SAs of a group add in front of and behind the payload
-// of a packet, as if nothing could be compressed.
-func (w *outWorker) overhead(h *packet.Header, chain []*sadb.SA) (front, behind int, ok bool) {
-	header, payload := h.Len, h.Total-h.Len
-	version := h.Version
-	natt := 0
-	for _, sa := range chain {
-		f, b := 0, 0
-		switch sa.ID.Proto {
-		case klips.ProtoTun:
-			f = ipip.Overhead(sa.ID.Dst)
-			version = 4
-			if sa.ID.Dst.Is6() {
-				version = 6
-			}
-			// What was the header is payload now, what is added is header.
-			payload += header - f
-			header = f
-		case klips.ProtoESP:
-			st, err := stateOf(sa, w.id)
-			if err != nil {
-				return 0, 0, false
-			}
-			f, b = st.espOut.Overhead(payload)
-			if natt == 0 {
-				natt = udpencap.Overhead(sa.NATT.Type)
-			}
-		case klips.ProtoAH:
-			st, err := stateOf(sa, w.id)
-			if err != nil {
-				return 0, 0, false
-			}
-			f = st.ahOut.Overhead(version)
-		}
-		front, behind = front+f, behind+b
-		payload += f + b
-	}
-	return front, behind + natt, true
 }

@@ -34,6 +34,9 @@ type outWorker struct {
 	att   *attachment      // of the batch under way
 	now   int64
 	icmp  icmpWriter
+	cut   bool          // the host had cut the packet at hand: it may be cut again
+	held  bool          // packets have been held, as cut ones
+	piece packet.Buffer // see inPieces
 
 	// fail notes that the wire has not taken a packet of a call of Send.
 	fail   func(b *packet.Buffer, err error)
@@ -104,6 +107,7 @@ func (w *outWorker) batch(n int) {
 	for i := range n {
 		b := &w.bufs[i]
 		b.Off, b.End = packet.Headroom, packet.Headroom+w.sizes[i]
+		w.cut = w.held
 		w.packet(b)
 	}
 	w.flush()
@@ -213,6 +217,10 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		return
 	}
 	b.End = b.Off + h.Total
+	if h.Frag && w.e.joins(&h) && !w.join(b, &h) {
+		return
+	}
+	h.DF = h.DF && !w.cut
 	sel := selector(b.Bytes(), &h)
 	d := w.e.decide(&h, &sel)
 	if w.tracing {
@@ -260,6 +268,10 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 		chain := sa.Chain()
 		if w.tracing {
 			w.grouped(chain)
+		}
+		if w.cut && hasTunnel(chain) && cutAgain(h, r, chain) {
+			w.inPieces(b, h, r, chain)
+			return
 		}
 		toPeer(b, h, chain)
 		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, h, chain) {

@@ -20,7 +20,8 @@ type states struct {
 	byWorker atomic.Pointer[[]*state]
 	mu       sync.Mutex // held by who replaces the slice
 
-	path atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
+	growth growth                  // never changed
+	path   atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
 }
 
 // A state holds one worker's half of an SA: the sealing half for the workers of
@@ -38,7 +39,7 @@ type state struct {
 var errDead = errors.New("the SA is gone")
 
 func initStates(sa *sadb.SA) error {
-	sa.Data = new(states)
+	sa.Data = &states{growth: growthOf(sa)}
 	return nil
 }
 

@@ -67,10 +67,7 @@ func (s *Sealer) Overhead(payload int) (front, behind int) {
 }
 
 // pad returns the smallest padding that aligns payload, padding and trailer.
-func (s *suite) pad(payload int) int {
-	// align is a power of two.
-	return -(payload + 2) & (s.align - 1)
-}
+func (s *suite) pad(payload int) int { return pad(payload, s.align) }
 
 // Seal puts the payload of the packet in b into ESP: what follows the IP header
 // and, in IPv6, the extension headers that [packet.ParseIP] steps over. h is what that

@@ -79,9 +79,7 @@ func newSuite(c *Config) (*suite, error) {
 		return nil, fmt.Errorf("%w: authentication algorithm %d, %d bits", ErrKey, t.Auth, len(c.AuthKey)*8)
 	}
 
-	// The trailer ends on a 4-byte border whatever the cipher (RFC 4303 section
-	// 2.4).
-	s := &suite{iv: enc.IV, align: max(enc.Block, 4), icv: enc.ICV + auth.ICV, esn: c.ESN}
+	s := &suite{iv: enc.IV, align: align(enc.Block), icv: enc.ICV + auth.ICV, esn: c.ESN}
 	var err error
 	switch t.Enc {
 	case alg.Null:
