@@ -17,6 +17,12 @@ type Stack interface {
 	// refused. Each of them changes all of what it is asked, or nothing. The error is
 	// about the first change that was not carried out.
 	Apply(ctx context.Context, changes ...Change) (Result, error)
+	// Hold keeps other programs from changing the stack until release is called, or the
+	// Stack is closed. They wait for some seconds; then they are refused (EALREADY). A
+	// program that changes a stack by what it has read holds it from before it reads, as
+	// package plan does. In the tables of a kernel that keeps out those alone that use
+	// this package. EALREADY: another program has held it for too long.
+	Hold(ctx context.Context) (release func(), err error)
 	// Snapshot reads what w asks for.
 	Snapshot(ctx context.Context, w Want) (*Snapshot, error)
 	// Events returns what the stack sends to key daemons, see [Event]. Other methods

@@ -241,9 +241,14 @@ func (s *Stack) ClearSAs(ctx context.Context) error {
 // acquire waits until no other command changes groups.
 func (s *Stack) acquire(ctx context.Context, op string) (release func(), err error) {
 	release, err = s.lock.Acquire(ctx)
+	return release, of(err, op, "")
+}
+
+// of gives an error of the lock its operation and its object.
+func of(err error, op, object string) error {
 	var oe *klips.OpError
 	if errors.As(err, &oe) {
-		oe.Op = op
+		oe.Op, oe.Object = op, object
 	}
-	return release, err
+	return err
 }

@@ -48,7 +48,21 @@ func (s *Stack) Info() klips.Info { return serial.Info(s) }
 
 // Apply carries out changes one by one: KLIPS has no other way.
 func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (klips.Result, error) {
+	if len(changes) == 0 {
+		return klips.Result{}, nil
+	}
+	release, err := s.lock.Hold(ctx)
+	if err != nil {
+		return klips.Result{}, of(err, changes[0].Op(), changes[0].Object())
+	}
+	defer release()
 	return serial.Apply(ctx, s, changes)
+}
+
+// Hold keeps other commands from changing the tables of this network namespace.
+func (s *Stack) Hold(ctx context.Context) (release func(), err error) {
+	release, err = s.lock.Hold(ctx)
+	return release, of(err, "hold", "")
 }
 
 // Snapshot reads table by table.

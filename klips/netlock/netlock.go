@@ -23,8 +23,9 @@ const wait = 10 * time.Second
 // the lock is gone with the process. The zero value is for the namespace of the
 // thread that acquires it first.
 type Lock struct {
-	mu sync.Mutex // a file has one lock for all goroutines
-	ns *os.File
+	mu   sync.Mutex // a file has one lock for all goroutines
+	ns   *os.File
+	held bool // by Hold
 }
 
 // Open chooses the network namespace of the calling thread.
@@ -42,39 +43,68 @@ func (l *Lock) open() (err error) {
 }
 
 // Acquire waits for the lock, at most ten seconds, and returns what gives it back.
-// The error is a *[klips.OpError] without an operation; it wraps that of ctx or
-// context.DeadlineExceeded where others have held the lock for so long.
+// The error is a *[klips.OpError] without an operation; it wraps that of ctx, or EALREADY
+// where others have had the lock for so long.
 func (l *Lock) Acquire(ctx context.Context) (release func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
 	l.mu.Lock()
-	defer func() {
-		if err != nil {
-			l.mu.Unlock()
-		}
-	}()
-	if err := l.open(); err != nil {
-		return nil, &klips.OpError{Err: err}
+	if l.held {
+		return l.mu.Unlock, nil
 	}
-	fd := int(l.ns.Fd())
-	for {
+	if err := l.lock(ctx); err != nil {
+		l.mu.Unlock()
+		return nil, err
+	}
+	return func() {
+		l.unlock()
+		l.mu.Unlock()
+	}, nil
+}
+
+// Hold is Acquire for longer: until release is called, other Locks wait, and Acquire of
+// this one does not. A Hold inside another one has no effect.
+func (l *Lock) Hold(ctx context.Context) (release func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held {
+		return func() {}, nil
+	}
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	l.held = true
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.unlock()
+		l.held = false
+	}), nil
+}
+
+// lock takes the lock of the file. The caller holds mu.
+func (l *Lock) lock(ctx context.Context) error {
+	if err := l.open(); err != nil {
+		return &klips.OpError{Err: err}
+	}
+	late := time.After(wait)
+	for fd := int(l.ns.Fd()); ; {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return func() {
-				_ = unix.Flock(fd, unix.LOCK_UN)
-				l.mu.Unlock()
-			}, nil
+			return nil
 		}
 		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return nil, &klips.OpError{Err: err}
+			return &klips.OpError{Err: err}
 		}
 		select {
 		case <-ctx.Done():
-			return nil, &klips.OpError{Err: ctx.Err(), Reason: "another command is changing the tables of this network namespace; try again"}
+			return &klips.OpError{Err: ctx.Err()}
+		case <-late:
+			return &klips.OpError{Err: unix.EALREADY}
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
+
+func (l *Lock) unlock() { _ = unix.Flock(int(l.ns.Fd()), unix.LOCK_UN) }
 
 // Close closes the lock, which nobody may hold.
 func (l *Lock) Close() error {

@@ -257,8 +257,10 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 // ask numbers a request and sends it. The caller has the turn.
 func (c *Conn) ask(request *Message) error {
 	request.PID = uint32(os.Getpid())
-	if request.Type != TypeXBegin && request.Type != TypeXEnd {
-		// Who listens to the stack sees these numbers; those two nobody sees.
+	switch request.Type {
+	case TypeXBegin, TypeXEnd, TypeXHold, TypeXRelease:
+	default:
+		// Who listens to the stack sees these numbers; those four nobody sees.
 		request.Seq = lastSeq.Add(1)
 	}
 	b, err := request.Marshal()

@@ -28,6 +28,8 @@ import (
 //	UNGUARD    DATA (JSON: klips.Selector)       header
 //	BEGIN, END                                   header; between them, after an error,
 //	                                             ECANCELED to all
+//	HOLD, RELEASE                                header; between them the requests of
+//	                                             others wait
 //	ADD        as KLIPS', [WINDOW PACKETS FAR_END    as KLIPS'; with the errno
 //	           ESN REUSE SEQ REPLAY_SEQ]             EKEYREJECTED: [SAIDS (1): who
 //	                                                 sends with this key]
@@ -78,8 +80,14 @@ const (
 	TypeXBegin Type = 76
 	TypeXEnd   Type = 77
 
+	// TypeXHold asks the daemon to carry out no changes but this client's, until
+	// TypeXRelease or until it hangs up. EALREADY, as for all changes: others have held
+	// for too long.
+	TypeXHold    Type = 78
+	TypeXRelease Type = 79
+
 	minXType = TypeXGroup
-	maxXType = TypeXEnd
+	maxXType = TypeXRelease
 )
 
 // Private extension types.

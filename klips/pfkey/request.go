@@ -291,6 +291,12 @@ func Begin() *Message { return request(TypeXBegin, SATypeUnspec) }
 // End is described at [Begin].
 func End() *Message { return request(TypeXEnd, SATypeUnspec) }
 
+// Hold keeps the changes of others waiting until [Release].
+func Hold() *Message { return request(TypeXHold, SATypeUnspec) }
+
+// Release ends that.
+func Release() *Message { return request(TypeXRelease, SATypeUnspec) }
+
 // Leave asks the embedded daemon to stop and to leave its devices to the next one.
 // Private part.
 func Leave() *Message { return request(TypeXLeave, SATypeUnspec) }

@@ -49,7 +49,7 @@ func (t Type) String() string {
 		TypeXGroup: "GROUP", TypeXAttach: "ATTACH", TypeXDetach: "DETACH", TypeXDetachAll: "DETACHALL",
 		TypeXList: "LIST", TypeXStop: "STOP", TypeXStatus: "STATUS", TypeXSet: "SET", TypeXLeave: "LEAVE",
 		TypeXGuard: "GUARD", TypeXUnguard: "UNGUARD", TypeXHandOver: "HANDOVER",
-		TypeXBegin: "BEGIN", TypeXEnd: "END",
+		TypeXBegin: "BEGIN", TypeXEnd: "END", TypeXHold: "HOLD", TypeXRelease: "RELEASE",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]

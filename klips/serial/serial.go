@@ -114,6 +114,10 @@ type (
 	Sender interface {
 		Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error)
 	}
+	// A Holder keeps other programs from changing the stack. What is none has no others.
+	Holder interface {
+		Hold(ctx context.Context) (release func(), err error)
+	}
 	// A PortTaker knows who has a UDP port. It is one of [klips.CapHoldPort].
 	PortTaker interface {
 		PortTaken(ctx context.Context, port uint16) (bool, error)
@@ -344,6 +348,13 @@ func (s stack) Close() error     { return s.d.Close() }
 
 func (s stack) Apply(ctx context.Context, changes ...klips.Change) (klips.Result, error) {
 	return Apply(ctx, s.d, changes)
+}
+
+func (s stack) Hold(ctx context.Context) (release func(), err error) {
+	if h, ok := s.d.(Holder); ok {
+		return h.Hold(ctx)
+	}
+	return func() {}, nil
 }
 
 func (s stack) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {

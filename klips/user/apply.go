@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"errors"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,6 +33,21 @@ func (c *Client) Apply(ctx context.Context, changes ...klips.Change) (r klips.Re
 		r.Outcomes = append(r.Outcomes, one.Outcomes...)
 	}
 	return r, nil
+}
+
+// Hold keeps other clients from changing the stack. A daemon of an older program does not
+// know that: nobody is kept out then.
+func (c *Client) Hold(ctx context.Context) (release func(), err error) {
+	switch _, err := c.call(ctx, "hold", "", pfkey.Hold()); {
+	case errors.Is(err, syscall.EINVAL):
+		return func() {}, nil
+	case err != nil:
+		return nil, err
+	}
+	return sync.OnceFunc(func() {
+		// A daemon that does not answer has lost this client, and with it the hold.
+		_, _ = c.call(context.WithoutCancel(ctx), "release", "", pfkey.Release())
+	}), nil
 }
 
 // errNoUnits is the error of a daemon of an older program, which knows no BEGIN.

@@ -52,6 +52,12 @@ func (s *Stack) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, er
 	return serial.Snapshot(ctx, s, w)
 }
 
+// Hold keeps other commands from changing the tables of this network namespace.
+func (s *Stack) Hold(ctx context.Context) (release func(), err error) {
+	release, err = s.lock.Hold(ctx)
+	return release, about(err, "hold", "")
+}
+
 // Events returns an error: the kernel's messages to key daemons are not PF_KEY's.
 func (s *Stack) Events(context.Context, klips.EventWant) (iter.Seq2[klips.Event, error], error) {
 	return nil, serial.NoEvents()

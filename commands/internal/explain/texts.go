@@ -154,7 +154,7 @@ var common = map[syscall.Errno]string{
 	syscall.EAGAIN:          "the stack is busy; try again",
 	syscall.EINTR:           "it was interrupted; try again",
 	syscall.ECANCELED:       "it was interrupted; try again",
-	syscall.EALREADY:        "another program is doing it at the moment; try again",
+	syscall.EALREADY:        "another command is changing the stack, and has not ended for some seconds; try again",
 	syscall.EINPROGRESS:     "another program is doing it at the moment; try again",
 	syscall.ENOTTY:          "the device does not know the request; is it a virtual device of KLIPS? (ipsec tncfg lists them)",
 	syscall.ENAMETOOLONG:    "a name is too long; devices have names of at most 15 characters",

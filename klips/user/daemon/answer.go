@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
@@ -36,23 +37,35 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		defer m.Clear()
 		err = pfkey.CheckPrivate(m)
 	}
-	if p.inUnit && p.refused && h.Type != pfkey.TypeXEnd {
+	if p.inUnit && p.refused && h.Type != pfkey.TypeXEnd && h.Type != pfkey.TypeXRelease {
 		return send(pfkey.ErrorReply(h, syscall.ECANCELED))
 	}
 	if err != nil {
 		p.refused = true
 		return s.publish(p, failed(&pfkey.Message{Header: h}, err))
 	}
+	leave := func() {}
+	if changes(m.Type) {
+		switch {
+		case s.turn.enter(ctx, p):
+			// It is left before the answer is sent: the client may take its time.
+			leave = sync.OnceFunc(func() { s.turn.leave(p) })
+			defer leave()
+		case m.Type != pfkey.TypeXHandOver && m.Type != pfkey.TypeXLeave:
+			p.refused = true
+			return send(pfkey.ErrorReply(m.Header, syscall.EALREADY))
+		} // the next daemon does not wait longer
+	}
 	// reply answers a request of which there is no more to say than its error.
 	reply := func(err error) error {
+		leave()
 		p.refused = p.refused || err != nil
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
 	}
 	switch m.Type {
-	case pfkey.TypeXBegin, pfkey.TypeXEnd:
-		p.inUnit, p.refused = m.Type == pfkey.TypeXBegin, false
-		if m.Type == pfkey.TypeXEnd {
-			s.guards.follow()
+	case pfkey.TypeXBegin, pfkey.TypeXEnd, pfkey.TypeXHold, pfkey.TypeXRelease:
+		if !s.bracket(ctx, p, m.Type) {
+			return send(pfkey.ErrorReply(m.Header, syscall.EALREADY))
 		}
 		return send(pfkey.Ack(m.Header))
 	case pfkey.TypeXList:
@@ -99,6 +112,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 	p.refused = p.refused || r.answer != nil && r.answer.Errno != 0
 	c, err := s.queue(p, r)
 	s.changes.Unlock()
+	leave()
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func Run(ctx context.Context, c Config) error {
 	s = &server{
 		listener: ln,
 		eng:      eng, log: c.Log, clock: c.Clock, stop: cancel,
-		started: c.Clock.Now(), rundir: c.Rundir, version: c.Version, marks: keeping,
+		started: c.Clock.Now(), turn: newTurn(c.Clock), rundir: c.Rundir, version: c.Version, marks: keeping,
 	}
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
 		s.mtu = h.MTU

@@ -16,6 +16,11 @@
 // says of its pairs. EXPIRE goes to everyone, ACQUIRE to those who registered
 // for ESP. All hear of changes in the order in which they were made.
 //
+// # Who changes what
+//
+// Changes of clients come one after the other. A client can have the turn for several:
+// the others then wait, up to a limit, and read what they like. See turn.go.
+//
 // # Clients that do not read
 //
 // A client is served by two goroutines of its own, and whoever has something to

@@ -33,8 +33,10 @@ type peer struct {
 	clock clock.Clock
 
 	// inUnit: it has sent BEGIN and not yet END; refused: one of its requests since was
-	// refused. For the goroutine that serves it.
-	inUnit, refused bool
+	// refused; holds: it has sent HOLD and not yet RELEASE; turns: how often it has
+	// entered its turn, see [turn]. For the goroutine that serves it.
+	inUnit, refused, holds bool
+	turns                  int
 
 	active atomic.Int64 // when it last asked or got an answer, see touch
 

@@ -33,6 +33,8 @@ type server struct {
 	audience audience
 	seq      atomic.Uint32 // of the last message that nobody asked for
 
+	turn turn // clients change things one after the other
+
 	// changes is held from carrying out a request that changes something to queueing
 	// the messages, so that all hear of changes in their order.
 	changes sync.Mutex
@@ -101,6 +103,7 @@ func (s *server) client(ctx context.Context, c *net.UnixConn) {
 	defer p.close()
 	s.admit(p)
 	defer s.audience.leave(p)
+	defer s.turn.gone(p)
 	buf := make([]byte, pfkey.MaxMessage+1)
 	defer clear(buf) // there were keys in it
 	for ctx.Err() == nil {
