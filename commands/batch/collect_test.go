@@ -31,6 +31,9 @@ type fickle struct {
 	left    int // changes until then; negative: never
 	asked   [][]klips.Change
 	heard   chan int // if not nil: gets the number of changes of each Apply
+	held    int      // how often it is held now
+	holds   int      // and was held
+	loose   int      // changes while it was not
 	refused klips.Change
 }
 
@@ -41,8 +44,17 @@ type fickleStack struct {
 	f *fickle
 }
 
+func (s fickleStack) Hold(context.Context) (release func(), err error) {
+	s.f.held++
+	s.f.holds++
+	return func() { s.f.held-- }, nil
+}
+
 func (s fickleStack) Apply(ctx context.Context, changes ...klips.Change) (r klips.Result, err error) {
 	s.f.asked = append(s.f.asked, changes)
+	if s.f.held != 1 {
+		s.f.loose += len(changes)
+	}
 	if s.f.heard != nil {
 		s.f.heard <- len(changes)
 	}
@@ -166,6 +178,9 @@ func TestAllOrNone(t *testing.T) {
 		for _, l := range all.asked {
 			asked += min(1, len(l))
 		}
+		if all.loose > 0 || all.held != 0 {
+			t.Fatalf("%d changes while the stack was not held, held %d times now, of\n%s", all.loose, all.held, text)
+		}
 		going := fresh()
 		kept := runText(t, going.stack(), text, "--keep-going", [...]string{file, "-"}[r.IntN(2)])
 		same("with --keep-going", one, going.Model)
@@ -186,6 +201,13 @@ func TestAllOrNone(t *testing.T) {
 		late := runText(t, bad.stack(), text, file)
 		if bad.refused == nil {
 			continue // so many changes there are not
+		}
+		if bad.loose > 0 || bad.held != 0 {
+			t.Fatalf("%d changes while the stack was not held, held %d times now, when %v is taken back", bad.loose, bad.held, bad.refused)
+		}
+		dry := fresh()
+		if runText(t, dry.stack(), text, "--dry-run", file); dry.holds > 0 || len(dry.asked) > 0 {
+			t.Fatalf("a dry run holds the stack %d times and asks for %v", dry.holds, dry.asked)
 		}
 		if late.Status != 1 {
 			t.Fatalf("status %d when the stack refuses %v: %s", late.Status, bad.refused, late.Err)

@@ -119,7 +119,7 @@ func (x *executor) prepare(ctx context.Context, c command) *task {
 func (x *executor) settle(ctx context.Context, list []*task) error {
 	few := chunk
 	for len(list) > 0 {
-		_, ended := x.apply(ctx, list[:min(few, len(list))])
+		ended := x.apply(ctx, list[:min(few, len(list))], nil)
 		list = list[len(ended):]
 		few = min(2*few, chunk)
 		for _, e := range ended {

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -58,15 +55,7 @@ func (x *executor) units(ctx context.Context, src source) error {
 // A unit is commands that are carried out all or not at all.
 type unit struct {
 	tasks []*task
-	model *plan.Model
-	back  []undo // what takes back the changes of the tasks before; see plan.Model.Inverse
-}
-
-// An undo takes one change back.
-type undo struct {
-	change klips.Change
-	back   []klips.Change
-	ok     bool
+	tx    *plan.Transaction // nil until a command changes the stack
 }
 
 // unit carries out commands all or none, or only rehearses them. First all are read, then
@@ -74,18 +63,25 @@ type undo struct {
 // done when nothing that can be known is in the way of the last.
 func (x *executor) unit(ctx context.Context, list []command) error {
 	u := &unit{}
-	defer func() { clearTasks(u.tasks) }()
+	defer u.end()
 	if err := x.readAll(u, list); err != nil {
 		return err
 	}
-	undos, err := x.rehearse(ctx, u)
-	if err != nil || x.request.dryRun {
+	if err := x.rehearse(ctx, u); err != nil || x.request.dryRun {
 		return err
 	}
 	if ctx.Err() != nil {
 		return x.interrupted()
 	}
-	return x.perform(ctx, u, undos)
+	return x.perform(ctx, u)
+}
+
+// end lets others change the stack, and overwrites the keys.
+func (u *unit) end() {
+	if u.tx != nil {
+		u.tx.End()
+	}
+	clearTasks(u.tasks)
 }
 
 // readAll understands all commands. One that is wrong refuses the unit.
@@ -128,97 +124,70 @@ func (x *executor) nothingDone() {
 	}
 }
 
-// rehearse carries the changes out in memory. It returns what takes back each task.
-func (x *executor) rehearse(ctx context.Context, u *unit) ([][]undo, error) {
-	undos := make([][]undo, len(u.tasks))
-	var s klips.Stack
-	for i, t := range u.tasks {
+// rehearse carries the changes of all tasks out in memory.
+func (x *executor) rehearse(ctx context.Context, u *unit) error {
+	for _, t := range u.tasks {
 		if t.err != nil {
 			continue // it was said
 		}
-		if t.changer == nil {
-			if x.request.dryRun {
-				x.done++
+		if t.changer != nil {
+			if err := x.rehearseOne(ctx, u, t); err != nil {
+				if err := x.refuse(t, err); err != nil {
+					return err
+				}
+				continue
 			}
-			continue
-		}
-		if s == nil {
-			var err error
-			if s, err = x.model(ctx, u); err != nil {
-				return nil, x.refuse(t, err)
-			}
-		}
-		if err := x.rehearseOne(ctx, u, t, s, &undos[i]); err != nil {
-			if err := x.refuse(t, err); err != nil {
-				return nil, err
-			}
-			continue
 		}
 		if x.request.dryRun {
 			x.done++
 		}
 	}
-	return undos, nil
+	return nil
 }
 
-// rehearseOne carries a task out in memory. s is the model's stack.
-func (x *executor) rehearseOne(ctx context.Context, u *unit, t *task, s klips.Stack, undos *[]undo) error {
+// rehearseOne carries the changes of a task out in memory.
+func (x *executor) rehearseOne(ctx context.Context, u *unit, t *task) error {
+	if u.tx == nil {
+		var err error
+		if u.tx, err = x.begin(ctx); err != nil {
+			return err
+		}
+	}
+	s := serial.New(u.tx.Model)
 	if x.ask(ctx, t, s); t.err != nil {
 		return t.err
 	}
 	for _, c := range t.changes {
-		back, ok := u.model.Inverse(c)
-		if err := u.model.Do(ctx, c); err != nil {
+		if err := u.tx.Rehearse(ctx, c); err != nil {
 			return t.changer.Refused(ctx, s, err)
 		}
-		*undos = append(*undos, undo{c, back, ok})
 	}
 	return nil
 }
 
-// model makes the unit's model of what the stack has now, and returns it as a stack. A
-// rehearsal of a stack that does not run is one of an empty stack.
-func (x *executor) model(ctx context.Context, u *unit) (klips.Stack, error) {
+// begin begins the transaction of a unit. The rehearsal of a dry run keeps nobody from
+// changing the stack; that of a stack that does not run is one of an empty stack.
+func (x *executor) begin(ctx context.Context) (*plan.Transaction, error) {
 	s, err := x.open(ctx)
 	var none *klips.UnavailableError
 	switch {
 	case x.request.dryRun && errors.As(err, &none):
 		cli.Notef(x.env, "%s; the commands are checked as if it had nothing", explain.Line(err))
 		x.noStack = nil
-		u.model = plan.NewModel(isLocal(), nil)
-		u.model.Stack = x.env.StackName
-		return serial.New(u.model), nil
+		local, _ := plan.ThisHost()
+		m := plan.NewModel(local, nil)
+		m.Stack = x.env.StackName
+		return plan.Rehearsal(m), nil
 	case err != nil:
 		return nil, err
-	}
-	now, err := s.Snapshot(ctx, plan.Wanted)
-	if err != nil {
-		return nil, err
-	}
-	u.model = plan.Of(s.Info(), now)
-	u.model.Local, u.model.Physical = isLocal(), isThere
-	return serial.New(u.model), nil
-}
-
-// isLocal returns what reports whether an address is this host's.
-func isLocal() func(netip.Addr) bool {
-	own := map[netip.Addr]bool{}
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			own[p.Addr().Unmap()] = true
+	case x.request.dryRun:
+		m, err := plan.Read(ctx, s)
+		if err != nil {
+			return nil, err
 		}
+		return plan.Rehearsal(m), nil
 	}
-	return func(a netip.Addr) bool { return own[a] || a.IsLoopback() }
-}
-
-// isThere reports whether a device is there, by its name.
-func isThere(name string) (mtu int, ok bool) {
-	d, err := net.InterfaceByName(name)
-	if err != nil {
-		return 0, false
-	}
-	return d.MTU, true
+	return plan.Begin(ctx, s)
 }
 
 // chunk is how many changes the stack is asked for at a time. In between an interrupt is
@@ -227,7 +196,7 @@ const chunk = 1024
 
 // perform carries a unit out. If one of its commands fails after all, those before it are
 // taken back.
-func (x *executor) perform(ctx context.Context, u *unit, undos [][]undo) error {
+func (x *executor) perform(ctx context.Context, u *unit) error {
 	for i := 0; i < len(u.tasks); {
 		t := u.tasks[i]
 		if ctx.Err() != nil {
@@ -248,9 +217,7 @@ func (x *executor) perform(ctx context.Context, u *unit, undos [][]undo) error {
 		for i+n < len(u.tasks) && u.tasks[i+n].changer != nil && n < chunk {
 			n++
 		}
-		made, ended := x.apply(ctx, u.tasks[i:i+n])
-		u.back = append(u.back, slices.Concat(undos[i : i+n]...)[:made]...)
-		for _, e := range ended {
+		for _, e := range x.apply(ctx, u.tasks[i:i+n], u.tx) {
 			if e.err != nil {
 				return x.fail(ctx, u, e.task, e.err)
 			}
@@ -278,30 +245,20 @@ func (x *executor) fail(ctx context.Context, u *unit, t *task, err error) error 
 	return &cli.ExitError{Code: status}
 }
 
-// takeBack takes back what was done of a unit, the last first. What it cannot take back
-// is named; whole reports that there is nothing such.
+// takeBack takes back what was done of a unit. What it cannot take back is named; whole
+// reports that there is nothing such.
 func (x *executor) takeBack(ctx context.Context, u *unit) (whole bool) {
-	ctx = context.WithoutCancel(ctx)
-	whole = true
-	for _, b := range slices.Backward(u.back) {
-		var err error
-		if b.ok {
-			_, err = x.stack.Apply(ctx, b.back...)
-		} else {
-			err = errNoWay
-		}
-		if err != nil {
-			whole = false
-			cli.Notef(x.env, "not taken back: %v: %s", b.change, strings.ReplaceAll(err.Error(), "\n", "; "))
-		}
+	var left []plan.Left
+	if u.tx != nil {
+		left = u.tx.TakeBack(context.WithoutCancel(ctx))
+	}
+	for _, l := range left {
+		cli.Notef(x.env, "not taken back: %v: %s", l.Change, strings.ReplaceAll(l.Err.Error(), "\n", "; "))
 	}
 	x.done -= u.counted()
 	x.checks = nil
-	return whole
+	return len(left) == 0
 }
-
-// errNoWay is why some changes cannot be taken back.
-var errNoWay = errors.New("no stack can")
 
 // counted is how many commands of a unit have been counted as done.
 func (u *unit) counted() (n int) {
@@ -327,15 +284,15 @@ type ending struct {
 }
 
 // apply carries out the changes of tasks, up to one that is refused, and lets those that
-// are done say what they have to. made is how many changes were made; ended are the tasks
-// that came to an end, in order.
-func (x *executor) apply(ctx context.Context, tasks []*task) (made int, ended []ending) {
+// are done say what they have to. tx is the transaction that the changes are of, if any.
+// It returns the tasks that came to an end, in order.
+func (x *executor) apply(ctx context.Context, tasks []*task, tx *plan.Transaction) (ended []ending) {
 	if len(tasks) == 0 {
-		return 0, nil
+		return nil
 	}
 	s, err := x.open(ctx)
 	if err != nil {
-		return 0, []ending{{tasks[0], err}}
+		return []ending{{tasks[0], err}}
 	}
 	var changes []klips.Change
 	for _, t := range tasks {
@@ -343,18 +300,23 @@ func (x *executor) apply(ctx context.Context, tasks []*task) (made int, ended []
 	}
 	// A request that has been sent is waited for: what it did must be known.
 	ctx = context.WithoutCancel(ctx)
-	r, refused := s.Apply(ctx, changes...)
+	var r klips.Result
+	var refused error
+	if tx != nil {
+		r, refused = tx.Apply(ctx, len(changes))
+	} else {
+		r, refused = s.Apply(ctx, changes...)
+	}
 	outcomes := r.Outcomes
 	for _, t := range tasks {
 		x.show(t)
 		if len(outcomes) < len(t.changes) {
-			ended = append(ended, ending{t, t.changer.Refused(ctx, s, refused)})
-			break
+			return append(ended, ending{t, t.changer.Refused(ctx, s, refused)})
 		}
 		var own []klips.Outcome
 		own, outcomes = outcomes[:len(t.changes)], outcomes[len(t.changes):]
 		cli.NoteOutcomes(x.env, own) // they are about the stack, not about the line
 		ended = append(ended, ending{t, t.changer.Done(ctx, &t.env, kept{s}, own)})
 	}
-	return len(r.Outcomes), ended
+	return ended
 }
