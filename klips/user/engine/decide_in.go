@@ -121,7 +121,7 @@ func (c *inPacket) identify() (id klips.SAID, seq uint32, err error) {
 		}
 	default:
 		var cpi uint16
-		_, _, cpi, err = ipcomp.ParseHeader(c.b, &c.h)
+		_, cpi, err = ipcomp.ParseHeader(c.b, &c.h)
 		spi = uint32(cpi)
 	}
 	id.SPI = klips.SPI(spi)

@@ -229,7 +229,7 @@ func step(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, b *packet.Buffer) (pro
 			return h.Proto, s.ahIn.Open(b, &h)
 		}
 	case packet.ProtoComp:
-		_, _, cpi, err := ipcomp.ParseHeader(b, &h)
+		_, cpi, err := ipcomp.ParseHeader(b, &h)
 		if err != nil {
 			return h.Proto, err
 		}

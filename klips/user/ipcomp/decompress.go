@@ -36,18 +36,16 @@ func NewDecompressor() *Decompressor {
 // long, see [DefaultMax]. The packet moves within the buffer if there is too
 // little room behind it.
 //
-// Errors are ErrShort, ErrCPI, ErrFlags, ErrFragment and ErrNested, after which
+// Errors are ErrShort, ErrCPI, ErrFragment and ErrNested, after which
 // the packet is unchanged, and ErrInflate, ErrTooLong and ErrRoom, after which it
 // is lost.
 func (d *Decompressor) Decompress(b *packet.Buffer, h *packet.Header, cpi uint16, most int) error {
-	next, flags, got, err := ParseHeader(b, h)
+	next, got, err := ParseHeader(b, h)
 	switch {
 	case err != nil:
 		return err
 	case got != cpi && got != CPIDeflate:
 		return ErrCPI
-	case flags != 0:
-		return ErrFlags
 	case h.Frag:
 		return ErrFragment
 	case next == packet.ProtoComp:

@@ -29,8 +29,6 @@ var (
 	ErrShort = errors.New("ipcomp: truncated packet")
 	// ErrCPI: the CPI is neither the SA's nor that of DEFLATE.
 	ErrCPI = errors.New("ipcomp: CPI of another SA")
-	// ErrFlags: the flags are not zero.
-	ErrFlags = errors.New("ipcomp: flags are not zero")
 	// ErrFragment: a fragment has to be reassembled first.
 	ErrFragment = errors.New("ipcomp: packet is a fragment")
 	// ErrNested: IPComp inside IPComp.
@@ -43,14 +41,15 @@ var (
 	ErrRoom = errors.New("ipcomp: no room in the buffer")
 )
 
-// ParseHeader returns the fields of the IPComp header in b, where h is the
-// packet's IP header (h.Proto is not looked at). The error is ErrShort.
-func ParseHeader(b *packet.Buffer, h *packet.Header) (next, flags uint8, cpi uint16, err error) {
+// ParseHeader returns next header and CPI of the IPComp header in b, where h is the
+// packet's IP header (h.Proto is not looked at). The flags are reserved and are ignored
+// (RFC 3173 section 3.3). The error is ErrShort.
+func ParseHeader(b *packet.Buffer, h *packet.Header) (next uint8, cpi uint16, err error) {
 	c, err := body(b, h)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, err
 	}
-	return c[0], c[1], binary.BigEndian.Uint16(c[2:]), nil
+	return c[0], binary.BigEndian.Uint16(c[2:]), nil
 }
 
 // body returns what is behind the IP header, at least an IPComp header.
