@@ -90,7 +90,7 @@ var rows = [numReasons]row{
 	TooBig:        {"too-big", "it is longer than its way takes, and must not be cut", "RFC 4301 section 8.2"},
 	NotSent:       {"not-sent", "the physical device did not take it", ""},
 
-	NotESP:       {"not-esp", "it came to a port of ESP in UDP and is none: a keepalive, or IKE", "RFC 3948 sections 2.2 and 2.3"},
+	NotESP:       {"not-esp", "it came to a port of ESP in UDP and is none: a keepalive, IKE, or no valid UDP packet", "RFC 3948 sections 2.2 and 2.3"},
 	WrongOrder:   {"wrong-order", "a layer is missing, or is not the next one of its group", "RFC 4301 section 5.2"},
 	WrongSource:  {"wrong-source", "it does not come from the source of its SA", "RFC 4301 section 5.2"},
 	WrongUDP:     {"wrong-udp", "it came in UDP and its SA is without, or the other way round", "RFC 3948 section 3"},

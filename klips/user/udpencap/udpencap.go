@@ -78,8 +78,9 @@ type Outer struct {
 
 // Decap takes the UDP header off the packet in b, whose header is h, and makes an ESP
 // packet of it. The checksum of UDP is not looked at: the ICV protects what is inside (RFC
-// 3948 section 2.1). h becomes the header of that packet. b must end where the packet
-// does.
+// 3948 section 2.1). The ESP packet is as long as the UDP header says: what is behind it
+// in the IP packet is not part of it. h becomes the header of the ESP packet, and b ends
+// with it.
 //
 // The error is ErrNotESP; the packet and h are then unchanged, and the ports are there
 // unless it is a fragment or too short for them.
@@ -89,7 +90,11 @@ func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 		return o, ErrNotESP
 	}
 	o.SPort, o.DPort = binary.BigEndian.Uint16(p[h.Len:]), binary.BigEndian.Uint16(p[h.Len+2:])
-	data := p[h.Len+headerLen : h.Total]
+	length := int(binary.BigEndian.Uint16(p[h.Len+4:]))
+	if length < headerLen || length > h.Total-h.Len {
+		return o, ErrNotESP
+	}
+	data := p[h.Len+headerLen : h.Len+length]
 	skip := headerLen
 	switch {
 	case len(data) > markerLen && [markerLen]byte(data) == [markerLen]byte{}:
@@ -101,9 +106,10 @@ func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 	}
 	copy(p[skip:], p[:h.Len])
 	p[skip+h.ProtoOff] = packet.ProtoESP
+	b.End = b.Off + h.Len + length
 	b.Pull(skip)
 	h.Proto = packet.ProtoESP
-	h.Total -= skip
+	h.Total = b.Len()
 	packet.SetTotal(b.Bytes(), h.Total)
 	packet.FixChecksum(b.Bytes())
 	return o, nil

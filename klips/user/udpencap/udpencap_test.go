@@ -62,6 +62,40 @@ func TestEncap(t *testing.T) {
 	}
 }
 
+// The length in the UDP header says how long the ESP packet is. The IP packet may be
+// longer; a UDP header that claims more than there is belongs to no packet (RFC 768).
+func TestDecapLength(t *testing.T) {
+	for _, version := range []int{4, 6} {
+		for _, natt := range []klips.NATT{{Type: klips.NATTNonESP}, {Type: klips.NATTNonIKE}} {
+			plain := esp(t, version)
+			b := pkttest.Buffer(plain)
+			h := pkttest.Parse(t, b)
+			if err := Encap(b, &h, natt); err != nil {
+				t.Fatal(err)
+			}
+			exact := h.Total - h.Len
+			for _, tt := range []struct{ length, behind int }{
+				{exact, 0}, {exact, 1}, {exact, 20}, {exact + 1, 0}, {0xffff, 0}, {7, 0}, {0, 0}, {8, 0}, {16, 0},
+			} {
+				p := append(bytes.Clone(b.Bytes()), bytes.Repeat([]byte{0xee}, tt.behind)...)
+				packet.SetTotal(p, len(p))
+				packet.FixChecksum(p)
+				p[h.Len+4], p[h.Len+5] = byte(tt.length>>8), byte(tt.length)
+				c := pkttest.Buffer(p)
+				hc := pkttest.Parse(t, c)
+				before := hc
+				_, err := Decap(c, &hc)
+				switch {
+				case tt.length == exact && (err != nil || !bytes.Equal(c.Bytes(), plain) || hc != pkttest.Parse(t, c)):
+					t.Errorf("%v over IPv%d with %d bytes behind: Decap = %v, header %+v of %x, want %x", natt, version, tt.behind, err, hc, c.Bytes(), plain)
+				case tt.length != exact && (err != ErrNotESP || hc != before || !bytes.Equal(c.Bytes(), p)):
+					t.Errorf("%v over IPv%d of length %d: Decap = %v, want no change and %v", natt, version, tt.length, err, ErrNotESP)
+				}
+			}
+		}
+	}
+}
+
 // checksumRight adds a UDP packet up, as a receiver does (RFC 768): 0 over IPv4 is none.
 func checksumRight(p []byte, h *packet.Header) bool {
 	if h.Version == 4 && p[h.Len+6]|p[h.Len+7] == 0 {
