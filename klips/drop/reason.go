@@ -53,6 +53,7 @@ const (
 	BadICV
 	BadPadding
 	NoTunnel
+	Congestion
 	NoPolicy
 	Policy
 	NotDelivered
@@ -100,6 +101,7 @@ var rows = [numReasons]row{
 	BadICV:       {"bad-icv", "its integrity check value is wrong: another key, or a forgery", "RFC 4303 section 3.4.4"},
 	BadPadding:   {"bad-padding", "its padding is longer than the packet: another key, or a forgery", "RFC 4303 section 2.4"},
 	NoTunnel:     {"no-tunnel", "the tunnel header that its group demands is missing, or has other addresses", "RFC 4301 section 5.2"},
+	Congestion:   {"congestion", "a router marked its tunnel header for congestion, and its sender knows no such marks (ECN)", "RFC 6040 section 4.2"},
 	NoPolicy:     {"no-policy", "its group has no inbound policy, and one is required", "RFC 4301 section 5.2"},
 	Policy:       {"policy", "the inbound policy does not admit what came out of its group", "RFC 4301 section 5.2"},
 	NotDelivered: {"not-delivered", "the virtual device did not take it: it is down", ""},

@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
 // A treatment says how a vector that touches a known defect of the original is
@@ -117,7 +118,8 @@ func shortPackets(m *treatment) {
 
 // trimmed: what stands behind the inner packet inside a tunnel (padding against
 // traffic analysis, RFC 4303 section 2.7) goes to nobody. The original leaves it
-// to the kernel to cut that off, and counts it.
+// to the kernel to cut that off, and counts it. What is no IP packet inside counts as an
+// error; the original counts nothing.
 func trimmed(m *treatment) {
 	var more recorded.DeviceStats
 	m.in = func(p *player, e *recorded.Event, want [][]byte) [][]byte {
@@ -125,6 +127,11 @@ func trimmed(m *treatment) {
 			total := binary.BigEndian.Uint16(w[2:])
 			more.RxBytes -= uint64(len(w)) - uint64(total)
 			want[i] = w[:total]
+		}
+		if p.reveals(e.Wire[0], packet.ProtoIPIP) {
+			if _, ok := packet.ParseIP(p.open(e.Wire[0])[20:]); !ok {
+				more.RxErrors++
+			}
 		}
 		return want
 	}

@@ -322,6 +322,11 @@ var dropCases = []struct {
 		p.in(p.wire())
 		return ids[1]
 	}},
+	{drop.Congestion, 0, func(p *pair) klips.SAID {
+		ids := p.both([]layer{tun, aes}, nil)
+		p.in(with(p.wire(), func(q []byte) { q[1] |= 3 }))
+		return ids[0]
+	}},
 	{drop.NoPolicy, 0, func(p *pair) klips.SAID {
 		ids := p.both([]layer{tun, aes}, nil)
 		p.must(p.b.SetKnob("inbound_policy_required", 1))

@@ -318,12 +318,16 @@ func (w *inWorker) belowMark(sa *sadb.SA) {
 // unwrap takes off the header of a tunnel.
 func (w *inWorker) unwrap(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	sa.Count(uint64(c.h.Total-c.h.Len), w.now)
-	if ipip.Decap(c.b, &c.h) != nil {
-		return stop(c.last, drop.BadPacket, vanished)
+	switch ipip.Decap(c.b, &c.h) {
+	case nil:
+	case ipip.ErrCE:
+		return stop(sa, drop.Congestion, dropped)
+	default:
+		return stop(c.last, drop.BadPacket, failed)
 	}
 	h, ok := packet.ParseIP(c.b.Bytes())
 	if !ok {
-		return stop(c.last, drop.BadPacket, vanished)
+		return stop(c.last, drop.BadPacket, failed)
 	}
 	c.h, c.chain = h, l.rest
 	c.b.End = c.b.Off + h.Total

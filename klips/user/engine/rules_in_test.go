@@ -454,6 +454,153 @@ func TestInboundErrors(t *testing.T) {
 	p.wantStats("a good packet", p.b, klips.DeviceStats{RxPackets: 1, RxBytes: 64})
 }
 
+// inside returns what both have SAs for, and a function that has A send any bytes
+// through them as the inner packet of a tunnel, whatever they are.
+func inside(p *pair, src, dst netip.Addr, layers ...layer) (send func(outerTOS byte, inner []byte) (wire []byte)) {
+	p.t.Helper()
+	edit := func(s *klips.SASpec) { s.ID.Dst, s.Src = dst, src }
+	p.sas(p.b, append([]layer{tun}, layers...), edit)
+	n := 0
+	ids := p.sas(p.a, layers, func(s *klips.SASpec) {
+		edit(s)
+		s.ID.SPI = klips.SPI(0x1001 + n)
+		n++
+	})
+	host := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+	p.must(p.a.SetEroute(p.t.Context(), klips.Eroute{Selector: klips.Selector{Src: host(src), Dst: host(dst)}, ID: ids[0]}, klips.ErouteAdd))
+	return func(outerTOS byte, inner []byte) []byte {
+		p.t.Helper()
+		proto := uint8(packet.ProtoIPIP)
+		if len(inner) > 0 && inner[0]>>4 == 6 {
+			proto = packet.ProtoIPv6
+		}
+		q := ip(src, dst, proto, len(inner))
+		copy(q[len(q)-len(inner):], inner)
+		setTOS(q, outerTOS)
+		wire, _ := p.out(q)
+		if len(wire) != 1 {
+			p.t.Fatalf("sent %x, want one packet", wire)
+		}
+		return wire[0]
+	}
+}
+
+// setTOS sets TOS or traffic class.
+func setTOS(q []byte, tos byte) {
+	if q[0]>>4 == 4 {
+		q[1] = tos
+		packet.FixChecksum(q)
+		return
+	}
+	q[0], q[1] = q[0]&0xf0|tos>>4, q[1]&0x0f|tos<<4
+}
+
+// An inner packet that is none is given to nobody, and counted.
+func TestMalformedInner(t *testing.T) {
+	for _, six := range []bool{false, true} {
+		src, dst := gwA4, gwB4
+		if six {
+			src, dst = gwA6, gwB6
+		}
+		for _, layers := range [][]layer{{tdes}, {ahMD5}, {tdes, ahMD5}, {comp, tdes}} {
+			p := bare(t)
+			send := inside(p, src, dst, layers...)
+			good, good6 := ip(inA4, inB4, 253, 200), ip(inA6, inB6, 253, 200)
+			for _, c := range []struct {
+				name  string
+				inner []byte
+			}{
+				{"version 5", with(good, func(q []byte) { q[0] = 0x55 })},
+				{"a header of 16 bytes", with(good, func(q []byte) { q[0] = 0x44 })},
+				{"a header beyond the end", append([]byte{0x4f, 0, 0, 40}, good[4:40]...)},
+				{"a length beyond the end", with(good, func(q []byte) { packet.SetTotal(q, 221) })},
+				{"a length of 0", with(good, func(q []byte) { packet.SetTotal(q, 0) })},
+				{"19 bytes", good[:19]},
+				{"nothing", nil},
+				{"39 bytes of IPv6", good6[:39]},
+				{"an IPv6 length beyond the end", with(good6, func(q []byte) { packet.SetTotal(q, 241) })},
+				{"an IPv6 extension header beyond the end", with(good6, func(q []byte) { q[6], q[41] = 0, 0xff })},
+			} {
+				wire := send(0, c.inner)
+				p.wantStats("before", p.b, klips.DeviceStats{})
+				if got := p.in(wire); len(got) != 0 {
+					t.Errorf("%v, %d SAs, %s: delivered %x", dst, len(layers), c.name, got)
+				}
+				p.wantStats(c.name, p.b, klips.DeviceStats{RxPackets: 1, RxErrors: 1})
+			}
+			if got := p.in(send(0, good)); len(got) != 1 || !bytes.Equal(got[0], good) {
+				t.Errorf("a good packet: delivered %x", got)
+			}
+			p.wantStats("a good packet", p.b, klips.DeviceStats{RxPackets: 1, RxBytes: 200})
+		}
+	}
+}
+
+// What a router has marked on the way reaches the inner packet (RFC 6040 section 4.2).
+func TestECN(t *testing.T) {
+	const notECT, ect1, ect0, ce = 0, 1, 2, 3
+	lost := -1
+	table := [4][4]int{ // by inner, then by outer
+		notECT: {notECT: notECT, ect0: notECT, ect1: notECT, ce: lost},
+		ect0:   {notECT: ect0, ect0: ect0, ect1: ect1, ce: ce},
+		ect1:   {notECT: ect1, ect0: ect1, ect1: ect1, ce: ce},
+		ce:     {notECT: ce, ect0: ce, ect1: ce, ce: ce},
+	}
+	const dscp = 0x2e << 2
+	for _, outer6 := range []bool{false, true} {
+		src, dst := gwA4, gwB4
+		if outer6 {
+			src, dst = gwA6, gwB6
+		}
+		for _, layers := range [][]layer{{gcm}, {ahMD5}, {tdes, ahMD5}} {
+			p := bare(t)
+			send := inside(p, src, dst, layers...)
+			for _, inner := range [][]byte{ip(inA4, inB4, 253, 30), ip(inA6, inB6, 253, 30)} {
+				for in := range byte(4) {
+					for out := range byte(4) {
+						q := bytes.Clone(inner)
+						setTOS(q, dscp|in)
+						got := p.in(send(0x14<<2|out, q))
+						if want := table[in][out]; want == lost {
+							if len(got) != 0 {
+								t.Errorf("codepoint %d in %d: delivered %x", in, out, got)
+							}
+							p.wantStats("CE for who cannot understand it", p.b, klips.DeviceStats{RxPackets: 1, RxDropped: 1})
+						} else {
+							setTOS(q, dscp|byte(want))
+							if len(got) != 1 || !bytes.Equal(got[0], q) {
+								t.Errorf("codepoint %d in %d: delivered %x, want %x", in, out, got, q)
+							}
+							p.wantStats("a good packet", p.b, klips.DeviceStats{RxPackets: 1, RxBytes: 30})
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// Two tunnels in one another are taken off one after the other: a mark on the outermost
+// header reaches the innermost.
+func TestECNThroughTwoTunnels(t *testing.T) {
+	for _, in := range []byte{0, 2} {
+		p := bare(t)
+		layers := []layer{tun, aes, tun, tdes}
+		ids := p.sas(p.a, layers, nil)
+		p.sas(p.b, layers, nil)
+		p.must(p.a.SetKnob("tos", 0))
+		p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+		q := ip(inA4, inB4, 253, 30)
+		setTOS(q, in)
+		wire, _ := p.out(q)
+		got := p.in(with(wire[0], func(q []byte) { q[1] |= 3 }))
+		setTOS(q, 3)
+		if in == 0 && len(got) != 0 || in != 0 && (len(got) != 1 || !bytes.Equal(got[0], q)) {
+			t.Errorf("codepoint %d marked on the way: delivered %x", in, got)
+		}
+	}
+}
+
 // What the device does not take was not delivered.
 func TestRefusedByDevice(t *testing.T) {
 	p := bare(t)

@@ -1,7 +1,8 @@
 // Package ipip puts IP packets into IP packets and takes them out (RFC 2003, RFC
 // 2473, RFC 4213 and their kin), in place. The outer header is the one that
 // KLIPS makes: Don't Fragment clear whatever the inner packet says, flow label
-// 0; the inner packet is not changed.
+// 0; the inner packet is not changed. What routers have marked on the outer header comes
+// to the inner one when it is taken out (RFC 6040).
 package ipip
 
 import (
@@ -22,6 +23,8 @@ var (
 	ErrProto = errors.New("ipip: not a tunnel packet")
 	// ErrFragment: a fragment has to be reassembled first.
 	ErrFragment = errors.New("ipip: packet is a fragment")
+	// ErrCE: the packet met congestion, and nobody would react if it went on.
+	ErrCE = errors.New("ipip: congestion was met, and the inner packet cannot tell")
 	// ErrRoom: the buffer has too little room in front.
 	ErrRoom = errors.New("ipip: no room in the buffer")
 	// ErrTooLong: the packet would exceed packet.MaxSize.
@@ -93,9 +96,10 @@ func Encap(b *packet.Buffer, h *packet.Header, src, dst netip.Addr, tos, ttl uin
 // behind the packet's total length. h.Proto must be 4 or 41. Whether the inner
 // packet is IPv4 or IPv6 is read from the packet, not from h.Proto: KLIPS
 // delivers an IPv4 packet behind protocol 41. That the inner packet is whole is
-// not checked, so parse it next.
+// not checked, so parse it next. Its ECN field becomes what RFC 6040 section 4.2 has for
+// it and that of h.TOS.
 //
-// Errors are ErrProto, ErrFragment and ErrInner; the packet is then unchanged.
+// Errors are ErrProto, ErrFragment, ErrInner and ErrCE; the packet is then unchanged.
 func Decap(b *packet.Buffer, h *packet.Header) error {
 	if h.Proto != packet.ProtoIPIP && h.Proto != packet.ProtoIPv6 {
 		return ErrProto
@@ -109,6 +113,9 @@ func Decap(b *packet.Buffer, h *packet.Header) error {
 	inner := packet.Buffer{B: b.B, Off: b.Off + h.Len, End: b.Off + h.Total}
 	if version(&inner) == 0 {
 		return ErrInner
+	}
+	if !mark(inner.Bytes(), h.TOS) {
+		return ErrCE
 	}
 	*b = inner
 	return nil

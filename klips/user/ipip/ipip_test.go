@@ -30,7 +30,7 @@ func TestWire(t *testing.T) {
 		{"6 in 4", out4a, out4b, 6, 0x28, 64, "4528007cbeef00004029 0000 c0010217c001022d", 41, 20},
 		{"4 in 6", out6a, out6b, 4, 0xb8, 61, `6b800000 0054 04 3d 20010db8000900000000000000000023
 			20010db8000900000000000000000045`, 4, 40},
-		{"6 in 6", out6a, out6b, 6, 0x03, 255, `60300000 0068 29 ff 20010db8000900000000000000000023
+		{"6 in 6", out6a, out6b, 6, 0x02, 255, `60200000 0068 29 ff 20010db8000900000000000000000023
 			20010db8000900000000000000000045`, 41, 40},
 	} {
 		inner := pkttest.UDP(tt.inner, 56)
@@ -117,6 +117,61 @@ func TestDecapErrors(t *testing.T) {
 	}
 }
 
+// TestMarks has all pairs of codepoints, for each pair of versions: what comes out is
+// RFC 6040's figure 4, and the checksum of an inner IPv4 header stays right, or wrong.
+func TestMarks(t *testing.T) {
+	const lost = 4
+	want := [4][4]byte{ // by inner and outer: Not-ECT, ECT(1), ECT(0), CE
+		{0, 0, 0, lost},
+		{1, 1, 1, 3},
+		{2, 1, 2, 3},
+		{3, 3, 3, 3},
+	}
+	setTOS := func(p []byte, tos byte) {
+		if p[0]>>4 == 4 {
+			p[1] = tos
+			packet.FixChecksum(p)
+		} else {
+			p[0], p[1] = 0x60|tos>>4, p[1]&15|tos<<4
+		}
+	}
+	for i := range byte(4) {
+		for o := range byte(4) {
+			for _, v := range [][2]int{{4, 4}, {4, 6}, {6, 4}, {6, 6}} {
+				inner := pkttest.UDP(v[1], 10)
+				if v[1] == 6 {
+					inner[1], inner[2], inner[3] = 0xa, 0xbc, 0xde // a flow label
+				}
+				setTOS(inner, 0xb8|i)
+				b := pkttest.Buffer(pkttest.IP(v[0], map[int]byte{4: packet.ProtoIPIP, 6: packet.ProtoIPv6}[v[1]], nil, inner))
+				setTOS(b.Bytes(), o)
+				h := pkttest.Parse(t, b)
+				before := bytes.Clone(b.Bytes())
+				err := Decap(b, &h)
+				if want[i][o] == lost {
+					if err != ErrCE || !bytes.Equal(b.Bytes(), before) {
+						t.Errorf("%d in %d: Decap = %v, want %v and no change", i, o, err, ErrCE)
+					}
+					continue
+				}
+				setTOS(inner, 0xb8|want[i][o])
+				if err != nil || !bytes.Equal(b.Bytes(), inner) {
+					t.Errorf("IPv%d in IPv%d, codepoint %d in %d: Decap = %v, %x, want %x", v[1], v[0], i, o, err, b.Bytes(), inner)
+				}
+			}
+		}
+	}
+	inner := pkttest.UDP(4, 10)
+	setTOS(inner, 2)
+	inner[10]++
+	b := pkttest.Buffer(pkttest.IP(4, packet.ProtoIPIP, nil, inner))
+	setTOS(b.Bytes(), 3)
+	h := pkttest.Parse(t, b)
+	if err := Decap(b, &h); err != nil || packet.Fold(packet.Sum(b.Bytes()[:20], 0)) == 0xffff {
+		t.Errorf("a wrong checksum becomes right: %v, %x", err, b.Bytes()[:20])
+	}
+}
+
 // TestOtherVersion: KLIPS takes what the inner packet says for true.
 func TestOtherVersion(t *testing.T) {
 	for _, tt := range []struct {
@@ -169,8 +224,8 @@ func FuzzDecap(f *testing.F) {
 		if !ok || Decap(b, &h) != nil {
 			return
 		}
-		if want := p[h.Len:h.Total]; !bytes.Equal(b.Bytes(), want) {
-			t.Fatalf("Decap(%x) = %x, want %x", p, b.Bytes(), want)
+		if b.Off != h.Len || b.End != h.Total {
+			t.Fatalf("Decap(%x) is from %d to %d, want %d to %d", p, b.Off, b.End, h.Len, h.Total)
 		}
 		if v := b.Bytes()[0] >> 4; v != 4 && v != 6 {
 			t.Fatalf("Decap(%x) revealed version %d", p, v)
