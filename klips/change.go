@@ -226,6 +226,9 @@ type Outcome struct {
 	NoEffect error
 	// Notes are what a person should know: one line each.
 	Notes []string
+	// MarksLost is why sequence marks are not kept ([CapMarks]): an SA that is made again
+	// starts its numbers again. A stack returns it once.
+	MarksLost error
 }
 
 // Do has a stack carry out one change.

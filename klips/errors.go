@@ -13,8 +13,8 @@ type OpError struct {
 	// Other is the SA that is in the way of the object, where the fault is about two;
 	// else the zero SAID.
 	Other SAID
-	// Reason says to a person why it was refused and what to do, where the stack
-	// knows better than Err tells; may be empty.
+	// Reason is why it was refused, where the stack knows more than Err and Fault tell;
+	// may be empty.
 	Reason string
 	// Left says what was changed before it was refused and could not be taken back;
 	// empty where nothing was changed, as it should be.
@@ -29,11 +29,11 @@ func (e *OpError) Error() string {
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
-	if e.Fault != FaultNone {
-		s += ": " + e.Fault.String()
-	}
-	if e.Reason != "" {
+	switch {
+	case e.Reason != "":
 		s += ": " + e.Reason
+	case e.Fault != FaultNone:
+		s += ": " + e.Fault.String()
 	}
 	if e.Left != "" {
 		s += "; " + e.Left

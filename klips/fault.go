@@ -41,6 +41,26 @@ const (
 	// EKEYEXPIRED.
 	FaultNoNumbers
 
+	// FaultOffload: a network device is to take the work of an SA that is not ESP.
+	FaultOffload
+	// FaultOffloadDevice: there is no network device of that name.
+	FaultOffloadDevice
+	// FaultOffloadRefused: the network device, or its driver, does not take the work.
+	FaultOffloadRefused
+	// FaultTunnelSource: an outbound tunnel without a source address, on stack xfrm,
+	// whose kernel does not choose one.
+	FaultTunnelSource
+	// FaultGroupsAlike: stack xfrm cannot tell what comes out of a group from what comes
+	// out of another one, and their inbound policies differ.
+	FaultGroupsAlike
+	// FaultNoDevice: KLIPS is asked by a virtual device, and there is none.
+	FaultNoDevice
+	// FaultDeviceGone: KLIPS is asked by a virtual device, and the kernel does not find
+	// those that its table lists.
+	FaultDeviceGone
+	// FaultDetached: KLIPS is asked by a virtual device, and none is attached.
+	FaultDetached
+
 	// Why a stack cannot be used.
 
 	// FaultNoStack: none of the stacks can be used.
@@ -120,6 +140,15 @@ var faultWords = [...]string{
 	FaultNoEffect:      "the kernel has done nothing",
 	FaultKeyUsed:       "key of a combined mode that another outbound SA has",
 	FaultNoNumbers:     "key without sequence numbers left",
+
+	FaultOffload:        "offload of a protocol other than ESP",
+	FaultOffloadDevice:  "no such network device for offload",
+	FaultOffloadRefused: "the network device does not take the work",
+	FaultTunnelSource:   "tunnel without a source address",
+	FaultGroupsAlike:    "the kernel cannot tell what comes out of this group from what comes out of another one",
+	FaultNoDevice:       "there is no virtual device",
+	FaultDeviceGone:     "the kernel does not find its virtual devices",
+	FaultDetached:       "no virtual device is attached",
 
 	FaultNoStack:        "no stack can be used",
 	FaultNoDaemon:       "no daemon runs",

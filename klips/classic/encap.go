@@ -69,12 +69,12 @@ func (s *Stack) natt() (text string, ok bool) {
 // host has it and KLIPS takes it. ENODEV: there is no virtual device to ask by, or
 // none is attached. EOPNOTSUPP: this KLIPS has no such request.
 func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) (onlyIPv4 bool, err error) {
-	refuse := func(err error, reason string) (bool, error) {
-		return false, &klips.OpError{Op: "open UDP port", Object: strconv.Itoa(int(port)), Err: err, Reason: reason}
+	refuse := func(err error, f klips.Fault, reason string) (bool, error) {
+		return false, &klips.OpError{Op: "open UDP port", Object: strconv.Itoa(int(port)), Err: err, Fault: f, Reason: reason}
 	}
 	devices, err := s.Devices(ctx)
 	if err != nil {
-		return refuse(err, "")
+		return refuse(err, klips.FaultNone, "")
 	}
 	slices.SortStableFunc(devices, func(a, b klips.Device) int { return cmp.Compare(unattached(a), unattached(b)) })
 	asked := false // the kernel, so that the error is its answer
@@ -99,17 +99,17 @@ func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) 
 		s.held.Add(p)
 		return !p.IPv6(), nil
 	case !asked:
-		return refuse(err, udpport.Reason(err))
+		return refuse(err, klips.FaultNone, udpport.Reason(err))
 	case errors.Is(err, syscall.ENODEV) && len(devices) == 0:
-		return refuse(err, "KLIPS is asked by a virtual device, and there is none; make one with ipsec tncfg --create ipsec1, and attach it")
+		return refuse(err, klips.FaultNoDevice, "")
 	case errors.Is(err, syscall.ENODEV) && devices[0].Physical != "":
-		return refuse(err, "KLIPS is asked by a virtual device, and the kernel has none of those that ipsec tncfg lists")
+		return refuse(err, klips.FaultDeviceGone, "")
 	case errors.Is(err, syscall.ENODEV):
-		return refuse(err, "KLIPS is asked by a virtual device, and none is attached; attach one with ipsec tncfg --attach")
+		return refuse(err, klips.FaultDetached, "")
 	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOTTY), errors.Is(err, syscall.EINVAL):
-		return refuse(err, noConvert)
+		return refuse(err, klips.FaultNone, noConvert)
 	}
-	return refuse(err, "")
+	return refuse(err, klips.FaultNone, "")
 }
 
 // PortTaken reports whether a program has the UDP port.

@@ -148,14 +148,15 @@ func TestHoldPortRefused(t *testing.T) {
 		port   uint16
 		answer error
 		want   error
+		fault  klips.Fault
 		reason string
 	}{
-		{noDevice, 0, nil, syscall.ENODEV, "there is none; make one"},
-		{unattached, 0, syscall.ENODEV, syscall.ENODEV, "none is attached"},
-		{twoDevices, 0, syscall.ENODEV, syscall.ENODEV, "none of those that ipsec tncfg lists"},
-		{twoDevices, 0, syscall.EOPNOTSUPP, syscall.EOPNOTSUPP, "/proc/net/ipsec/natt"},
-		{twoDevices, 0, syscall.EPERM, syscall.EPERM, ""},
-		{twoDevices, taken, nil, syscall.EADDRINUSE, "another program has it"},
+		{noDevice, 0, nil, syscall.ENODEV, klips.FaultNoDevice, ""},
+		{unattached, 0, syscall.ENODEV, syscall.ENODEV, klips.FaultDetached, ""},
+		{twoDevices, 0, syscall.ENODEV, syscall.ENODEV, klips.FaultDeviceGone, ""},
+		{twoDevices, 0, syscall.EOPNOTSUPP, syscall.EOPNOTSUPP, klips.FaultNone, "/proc/net/ipsec/natt"},
+		{twoDevices, 0, syscall.EPERM, syscall.EPERM, klips.FaultNone, ""},
+		{twoDevices, taken, nil, syscall.EADDRINUSE, klips.FaultNone, "another program has it"},
 	} {
 		port := tt.port
 		if port == 0 {
@@ -164,8 +165,8 @@ func TestHoldPortRefused(t *testing.T) {
 		s := encap(t, tt.tncfg, func(string, int, klips.NATTType) error { return tt.answer })
 		_, err := s.HoldPort(t.Context(), port, klips.NATTNonESP)
 		var oe *klips.OpError
-		if !errors.Is(err, tt.want) || !errors.As(err, &oe) || !strings.Contains(oe.Reason, tt.reason) || (tt.reason == "") != (oe.Reason == "") {
-			t.Errorf("HoldPort with devices %q and answer %v = %v, want %v, %q", tt.tncfg, tt.answer, err, tt.want, tt.reason)
+		if !errors.Is(err, tt.want) || !errors.As(err, &oe) || oe.Fault != tt.fault || !strings.Contains(oe.Reason, tt.reason) || (tt.reason == "") != (oe.Reason == "") {
+			t.Errorf("HoldPort with devices %q and answer %v = %v, want %v, %v, %q", tt.tncfg, tt.answer, err, tt.want, tt.fault, tt.reason)
 		}
 		if tt.port == 0 {
 			c, err := net.ListenPacket("udp4", fmt.Sprint(":", port))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -227,7 +228,7 @@ func (p *plan) checkOffload(get func(nlxfrm.ID, nlxfrm.Mark) (*nlxfrm.State, err
 		}
 		is.ClearKeys()
 		if is.Offload == nil {
-			return refuse("", said(w).String(), syscall.EOPNOTSUPP, noOffload)
+			return fault("", said(w), klips.FaultOffloadRefused, noOffload)
 		}
 	}
 	return nil

@@ -92,7 +92,7 @@ func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (r klips.Res
 		done, err := s.carryOut(ctx, list)
 		r.Outcomes = append(r.Outcomes, make([]klips.Outcome, done)...)
 		if n := len(r.Outcomes); n > 0 {
-			r.Outcomes[n-1].Notes = s.lost.take()
+			s.lost.take(&r.Outcomes[n-1])
 		}
 		if err != nil {
 			return r, err

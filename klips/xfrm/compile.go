@@ -85,7 +85,7 @@ func layout(group []*sa) ([]member, error) {
 				return nil, inexpressible(s.id, "in this kernel an SA has the ends of its tunnel: those of %v are %v and %v, these are %v and %v",
 					tun.id, tun.src, tun.id.Dst, s.src, s.id.Dst)
 			case m.src.IsUnspecified() && s.dir == klips.Outbound:
-				return nil, inexpressible(tun.id, "this kernel does not choose the source of a tunnel: name it when the tun SA is made (--src)")
+				return nil, fault("", tun.id, klips.FaultTunnelSource, "")
 			}
 			tun = nil
 		}
@@ -361,8 +361,7 @@ func (c classes) compile(o *objects) error {
 			if k.ifID == 0 && !k.admits() || len(shapes) > 1 && name != usualShape {
 				m = shapeMark(name)
 				if marks[m] != "" {
-					return inexpressible(l[0][0].id, "this kernel cannot tell what comes out of its group from what comes out of others: "+
-						"give its tun SA an inbound policy of its own before it is grouped (eroute --addin)")
+					return fault("", l[0][0].id, klips.FaultGroupsAlike, "")
 				}
 				marks[m] = name
 			}

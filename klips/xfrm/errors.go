@@ -28,7 +28,7 @@ func explain(err error, object any) error {
 		op.Object = said(o).String()
 		op.Reason = stateCause(o, errno)
 		if o.Offload != nil && errno == syscall.EINVAL && strings.Contains(op.Detail, "ffload") {
-			op.Err, op.Reason = syscall.EOPNOTSUPP, noOffload
+			op.Err, op.Fault, op.Reason = syscall.EOPNOTSUPP, klips.FaultOffloadRefused, noOffload
 		}
 	case *nlxfrm.Policy:
 		op.Reason = policyCause(o, errno)
@@ -44,7 +44,7 @@ func said(s *nlxfrm.State) klips.SAID {
 }
 
 const noOffload = "the network device does not take this work: ethtool -k must show esp-hw-offload: on, the kernel have CONFIG_XFRM_OFFLOAD " +
-	"and the module esp4_offload or esp6_offload, and the algorithms be some of the device's; leave --offload out"
+	"and the module esp4_offload or esp6_offload, and the algorithms be some of the device's"
 
 const noRight = "this needs the capability CAP_NET_ADMIN in the user namespace of the network namespace"
 

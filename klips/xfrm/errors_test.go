@@ -39,8 +39,12 @@ func TestExplain(t *testing.T) {
 	} {
 		err := explain(k.err, k.object)
 		var op *klips.OpError
-		if !errors.Is(err, k.is) || !errors.As(err, &op) || !strings.Contains(op.Reason, k.says) {
-			t.Errorf("%v of %v: %v, reason %q", k.err, k.object, err, op.Reason)
+		wantFault := klips.FaultNone
+		if k.object == &offload {
+			wantFault = klips.FaultOffloadRefused
+		}
+		if !errors.Is(err, k.is) || !errors.As(err, &op) || op.Fault != wantFault || !strings.Contains(op.Reason, k.says) {
+			t.Errorf("%v of %v: %v, fault %v, reason %q", k.err, k.object, err, op.Fault, op.Reason)
 		}
 	}
 }

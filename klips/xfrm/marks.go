@@ -2,7 +2,6 @@ package xfrm
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"sync"
 	"syscall"
@@ -48,34 +47,33 @@ type damage string
 
 func (d damage) Error() string { return string(d) }
 
-// A lost is why marks are not kept, for who made the change that should have kept them.
+// A lost is what is wrong with the marks, for who made the change that should have kept
+// them.
 type lost struct {
-	mu    sync.Mutex
-	told  bool
-	notes []string // that have not been taken
+	mu   sync.Mutex
+	told bool
+	err  error // a damage, or why marks are not kept; nil when it has been taken
 }
 
-// tellLost notes, once, why marks are not kept.
+// tellLost keeps the first thing that is wrong with the marks.
 func (s *Stack) tellLost(err error) {
 	s.lost.mu.Lock()
 	defer s.lost.mu.Unlock()
-	if s.lost.told {
-		return
+	if !s.lost.told {
+		s.lost.told, s.lost.err = true, err
 	}
-	s.lost.told = true
-	if _, ok := err.(damage); !ok {
-		err = fmt.Errorf("sequence marks are not kept: %w; an SA that is made again starts its numbers again (IPSEC_STATEDIR names another directory, or none)", err)
-	}
-	s.lost.notes = append(s.lost.notes, err.Error())
 }
 
-// take returns the notes since the last call.
-func (l *lost) take() []string {
+// take enters what is wrong into the outcome of a change, once.
+func (l *lost) take(o *klips.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	notes := l.notes
-	l.notes = nil
-	return notes
+	if d, ok := l.err.(damage); ok {
+		o.Notes = append(o.Notes, d.Error())
+	} else {
+		o.MarksLost = l.err
+	}
+	l.err = nil
 }
 
 // numbered reports whether a state has sequence numbers.

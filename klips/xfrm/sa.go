@@ -29,7 +29,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		return bad(errnoOf(err), "")
 	}
 	if spec.Offload != "" && spec.ID.Proto != klips.ProtoESP {
-		return bad(syscall.EOPNOTSUPP, "network devices take the work of esp SAs only: leave --offload out")
+		return nil, fault("add SA", spec.ID, klips.FaultOffload, "")
 	}
 	if err := spec.Check(); err != nil {
 		return bad(errnoOf(err), "")

@@ -1,7 +1,6 @@
 package xfrm
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -80,6 +79,11 @@ func refuse(op, object string, err syscall.Errno, reason string) error {
 	return &klips.OpError{Op: op, Object: object, Err: err, Reason: reason}
 }
 
+// fault is the refusal of what the kernel cannot do.
+func fault(op string, id klips.SAID, f klips.Fault, reason string) error {
+	return &klips.OpError{Op: op, Object: id.String(), Err: syscall.EOPNOTSUPP, Fault: f, Reason: reason}
+}
+
 func (t *tables) age() uint32 {
 	t.next++
 	return t.next - 1
@@ -97,7 +101,7 @@ func (t *tables) addSA(s *sa) error {
 	if s.offload != "" {
 		i := slices.IndexFunc(t.links, func(l rtnl.Link) bool { return l.Name == s.offload })
 		if i < 0 {
-			return refuse("add SA", s.id.String(), syscall.EOPNOTSUPP, fmt.Sprintf("there is no network device %s for --offload; ip link shows them", s.offload))
+			return fault("add SA", s.id, klips.FaultOffloadDevice, "there is no network device "+s.offload)
 		}
 		st := *s.state
 		st.Offload = &nlxfrm.Offload{IfIndex: int32(t.links[i].Index)}

@@ -69,6 +69,9 @@ func NoteOutcomes(env *Env, outcomes []klips.Outcome) {
 		for _, n := range o.Notes {
 			Notef(env, "%s", n)
 		}
+		if o.MarksLost != nil {
+			Notef(env, "sequence marks are not kept: %v; an SA that is made again starts its numbers again (IPSEC_STATEDIR names another directory, or none)", o.MarksLost)
+		}
 	}
 }
 

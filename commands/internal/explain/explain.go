@@ -144,10 +144,13 @@ func Error(op Op, object string, err error) error {
 	return &failure{b.String(), err}
 }
 
-// faultText returns the words for a fault. Where the stack has named the other SA
-// it is in them.
+// faultText returns the words for a fault, or the reason that the stack gives and what
+// to do about it. Where the stack has named the other SA it is in the words.
 func faultText(oe *klips.OpError) string {
 	text := Fault(oe.Fault)
+	if text == "" {
+		return then(oe.Reason, remedy(oe.Fault))
+	}
 	if oe.Other != (klips.SAID{}) {
 		text = strings.Replace(text, otherSA, oe.Other.String(), 1)
 	}
@@ -193,6 +196,8 @@ func Cause(err error) string {
 	switch {
 	case errors.As(err, &gone):
 		return Line(gone)
+	case errors.As(err, &oe) && oe.Fault != klips.FaultNone:
+		return faultText(oe)
 	case errors.As(err, &oe) && oe.Reason != "":
 		return oe.Reason
 	case errors.As(err, &errno):

@@ -21,7 +21,14 @@ var faults = [...]string{
 	klips.FaultNoEffect:      "the kernel answered that it is done, and nothing has changed",
 	klips.FaultKeyUsed: otherSA + " sends with this key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): " +
 		"make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse",
-	klips.FaultNoNumbers: "all sequence numbers of this key have been used, and none may be used twice (RFC 4303 section 3.3.3): take a new key, or give an SA numbers of 64 bits at both ends (--esn)",
+	klips.FaultNoNumbers:    "all sequence numbers of this key have been used, and none may be used twice (RFC 4303 section 3.3.3): take a new key, or give an SA numbers of 64 bits at both ends (--esn)",
+	klips.FaultOffload:      "network devices take the work of esp SAs only: leave --offload out",
+	klips.FaultTunnelSource: "this kernel does not choose the source of a tunnel: name it when the tun SA is made (--src); stack user can do it",
+	klips.FaultGroupsAlike: "this kernel cannot tell what comes out of its group from what comes out of others: give its tun SA an inbound policy of its own before it is grouped (eroute --addin); " +
+		"stack user can do it",
+	klips.FaultNoDevice:   "KLIPS is asked by a virtual device, and there is none; make one with ipsec tncfg --create ipsec1, and attach it",
+	klips.FaultDeviceGone: "KLIPS is asked by a virtual device, and the kernel has none of those that ipsec tncfg lists",
+	klips.FaultDetached:   "KLIPS is asked by a virtual device, and none is attached; attach one with ipsec tncfg --attach",
 }
 
 // Fault returns the words for what is wrong with a request; empty for FaultNone.
@@ -34,6 +41,9 @@ func Fault(f klips.Fault) string {
 
 // remedies are what to do about the faults of which the stack has told what is wrong.
 var remedies = [...]string{
+	klips.FaultOffloadDevice:  "--offload takes one of those that ip link shows",
+	klips.FaultOffloadRefused: "leave --offload out",
+
 	klips.FaultNoStack:        "start the embedded one with: ipsec setup start",
 	klips.FaultNoDaemon:       "start one with: ipsec setup start",
 	klips.FaultDaemonRights:   "run this as the user who started it, or as root",

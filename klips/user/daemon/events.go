@@ -52,7 +52,7 @@ func (s *server) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
 // BelowMark writes into the log that an SA refuses what was received before; packets do
 // not wait for that.
 func (s *server) BelowMark(id klips.SAID, mark uint64) {
-	go s.log.Warn("packets are refused whose sequence numbers an earlier SA with this key has received; if the peer has started again, make the SA again with --replay-seq 0",
+	go s.log.Warn("packets are refused whose sequence numbers an earlier SA with this key has received; if the peer has started again, make the SA again, to receive from sequence number 0",
 		"said", id.String(), "received", mark)
 }
 
