@@ -10,6 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // havePFKEY reports why the running kernel has no PF_KEY, or nil.
@@ -47,7 +48,7 @@ func TestInteropPFKEY(t *testing.T) {
 		}
 		break
 	}
-	for _, m := range []*pfkey.Message{pfkey.Status(), pfkey.DetachAll(), pfkey.ListTable(pfkey.TableSAs)} {
+	for _, m := range []*pfkey.Message{control.Status(), control.DetachAll(), control.ListTable(control.TableSAs)} {
 		if _, err := c.Call(t.Context(), m); !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
 			t.Errorf("Call(%v) = %v, want EINVAL or EOPNOTSUPP", m.Type, err)
 		}

@@ -9,17 +9,8 @@ import (
 )
 
 // A rule says which extensions a message of some type must and may have, as
-// sets of bits: see bit.
+// sets of bits: bit n is that of extension n.
 type rule struct{ required, optional uint64 }
-
-// bit returns the bit of an extension in the sets of a rule: bits 1 to 32 for
-// KLIPS' extensions, 40 and up for the private ones.
-func bit(t ExtType) uint64 {
-	if t >= minXExt {
-		return 1 << (t - minXExt + 40)
-	}
-	return 1 << t
-}
 
 // Sets for the tables below.
 const (
@@ -42,15 +33,6 @@ const (
 	extRef     = 1 << ExtSARef
 	extSAddr   = extSA | extSrc | extDst // the triple that names an SA
 	ext1to20   = 1<<21 - 2
-
-	extXSAIDs    = 1 << (ExtXSAIDs - minXExt + 40)
-	extXVirtual  = 1 << (ExtXVirtual - minXExt + 40)
-	extXPhysical = 1 << (ExtXPhysical - minXExt + 40)
-	extXTable    = 1 << (ExtXTable - minXExt + 40)
-	extXData     = 1 << (ExtXData - minXExt + 40)
-	extXAdd      = 1<<(ExtXWindow-minXExt+40) | 1<<(ExtXPackets-minXExt+40) | 1<<(ExtXFarEnd-minXExt+40) | 1<<(ExtXESN-minXExt+40) |
-		1<<(ExtXReuse-minXExt+40) | extXSeqs
-	extXSeqs = 1<<(ExtXSeq-minXExt+40) | 1<<(ExtXReplay-minXExt+40)
 )
 
 // inRules are those of requests, outRules those of what a stack sends, as KLIPS
@@ -98,47 +80,13 @@ var (
 	}
 )
 
-// xRules are those of private messages in both directions.
-func xRules(t Type, reply bool) rule {
-	switch {
-	case t == TypeXList && reply:
-		return rule{extXTable, extXData}
-	case t == TypeXStatus && reply:
-		return rule{extXData, 0}
-	case reply:
-		return rule{}
-	}
-	switch t {
-	case TypeXSet, TypeXGuard, TypeXUnguard:
-		return rule{extXData, 0}
-	case TypeXGroup:
-		return rule{extXSAIDs, 0}
-	case TypeXAttach:
-		return rule{extXVirtual | extXPhysical, 0}
-	case TypeXDetach:
-		return rule{extXVirtual, 0}
-	case TypeXList:
-		return rule{extXTable, extXSAIDs}
-	}
-	return rule{}
-}
-
 // Check looks at a request as a KLIPS kernel does before it acts on it, and
 // returns nil or an *[Error] with the errno that the kernel's write() gives:
-// most often EINVAL. Messages and extensions of the private part are refused
-// like all that KLIPS does not know. What depends on the state of the stack
+// most often EINVAL. Private messages and extensions are refused like all
+// that KLIPS does not know. What depends on the state of the stack
 // (EEXIST, ENOENT, …) and on its algorithms is not looked at.
 func Check(m *Message) error {
-	if err := check(m, false); err != nil {
-		err.Type = m.Type
-		return err
-	}
-	return nil
-}
-
-// CheckPrivate is [Check] for the embedded stack: it knows the private part too.
-func CheckPrivate(m *Message) error {
-	if err := check(m, true); err != nil {
+	if err := check(m); err != nil {
 		err.Type = m.Type
 		return err
 	}
@@ -150,19 +98,17 @@ func CheckPrivate(m *Message) error {
 // header only.
 func CheckReply(m *Message) error {
 	err := checkRules(m, true)
-	if err == nil || m.Errno != 0 && m.set() == 0 {
+	if len(m.Private) > 0 {
+		err = fault(syscall.EINVAL, "unknown extension %d", m.Private[0].Type)
+	} else if err == nil || m.Errno != 0 && m.set() == 0 {
 		return nil
 	}
 	err.Type = m.Type
 	return err
 }
 
-func check(m *Message, private bool) *Error {
-	if m.Type >= minXType {
-		if !private || m.Type > maxXType {
-			return fault(syscall.EINVAL, "unknown type %d", m.Type)
-		}
-	} else if m.Type == 0 || m.Type > maxType {
+func check(m *Message) *Error {
+	if m.Type == 0 || m.Type > maxType {
 		return fault(syscall.EINVAL, "unknown type %d", m.Type)
 	}
 	if err := checkSAType(m); err != nil {
@@ -171,8 +117,8 @@ func check(m *Message, private bool) *Error {
 	if m.Errno != 0 && m.Type != TypeAcquire {
 		return fault(syscall.EINVAL, "request with errno %d", int(m.Errno))
 	}
-	if !private && m.set()>>40 != 0 {
-		return fault(syscall.EINVAL, "unknown extension")
+	if len(m.Private) > 0 {
+		return fault(syscall.EINVAL, "unknown extension %d", m.Private[0].Type)
 	}
 	for t, e := range m.exts() {
 		err := e.check()
@@ -190,21 +136,8 @@ func check(m *Message, private bool) *Error {
 	if err := checkRules(m, false); err != nil {
 		return err
 	}
-	switch m.Type {
-	case TypeAdd, TypeUpdate:
+	if m.Type == TypeAdd || m.Type == TypeUpdate {
 		return checkAdd(m)
-	case TypeXGroup:
-		if n := len(*m.XSAIDs); n < 2 {
-			return fault(syscall.EINVAL, "a group of %d", n)
-		}
-	case TypeXList:
-		fits := m.XSAIDs == nil && *m.XTable != TableGroup
-		if m.XSAIDs != nil {
-			fits = len(*m.XSAIDs) == 1 && (*m.XTable == TableSAs || *m.XTable == TableGroup)
-		}
-		if !fits {
-			return fault(syscall.EINVAL, "SAIDs do not fit the table")
-		}
 	}
 	return nil
 }
@@ -214,11 +147,11 @@ func checkSAType(m *Message) *Error {
 	switch m.Type {
 	case TypeGetSPI, TypeUpdate, TypeAdd, TypeDelete, TypeGet, TypeGroupSA, TypeAddFlow:
 	case TypeAcquire, TypeRegister, TypeExpire:
-		ok = m.SAType != SATypeUnspec && m.SAType <= maxSAType
+		ok = m.SAType != SATypeUnspec && m.SAType <= MaxSAType
 	case TypeFlush:
 		ok = ok || m.SAType == SATypeUnspec
 	default:
-		ok = m.SAType <= maxSAType
+		ok = m.SAType <= MaxSAType
 	}
 	if !ok {
 		return fault(syscall.EINVAL, "%v is no SA type for it", m.SAType)
@@ -230,7 +163,7 @@ func checkSAType(m *Message) *Error {
 func (m *Message) set() uint64 {
 	var s uint64
 	for t := range m.exts() {
-		s |= bit(t)
+		s |= 1 << t
 	}
 	return s
 }
@@ -238,8 +171,6 @@ func (m *Message) set() uint64 {
 func checkRules(m *Message, reply bool) *Error {
 	var r rule
 	switch {
-	case m.Type >= minXType:
-		r = xRules(m.Type, reply)
 	case m.Type > maxType:
 	case reply:
 		r = outRules[m.Type]
@@ -247,13 +178,6 @@ func checkRules(m *Message, reply bool) *Error {
 		r = inRules[m.Type]
 	}
 	have := m.set()
-	switch {
-	case reply:
-	case m.Type == TypeAdd:
-		r.optional |= extXAdd
-	case m.Type == TypeUpdate: // an SA that is there goes on with its own numbers
-		r.optional |= extXAdd &^ extXSeqs
-	}
 	if extra := have &^ (r.required | r.optional); extra != 0 {
 		return &Error{syscall.EINVAL, 0, extOf(extra), "does not belong into this message"}
 	}
@@ -274,11 +198,7 @@ func checkRules(m *Message, reply bool) *Error {
 
 // extOf returns the lowest extension of a set.
 func extOf(set uint64) ExtType {
-	n := ExtType(bits.TrailingZeros64(set))
-	if n >= 40 {
-		n += minXExt - 40
-	}
-	return n
+	return ExtType(bits.TrailingZeros64(set))
 }
 
 // checkAdd is what KLIPS asks of an SA to be made, whatever its algorithms.

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
 )
@@ -46,7 +49,7 @@ func TestCheckBytes(t *testing.T) {
 		{"reserved", at("spi clear", 6, 1), syscall.EINVAL},
 		{"type 0", at("spi clear", 1, 0), syscall.EINVAL},
 		{"type 20", at("spi clear", 1, 20), syscall.EINVAL},
-		{"private type", at("spi clear", 1, byte(TypeXStop)), syscall.EINVAL},
+		{"private type", at("spi clear", 1, FirstPrivate), syscall.EINVAL},
 		{"errno", at("spi clear", 2, 1), syscall.EINVAL},
 		{"satype 12", at("spi ESP add", 3, 12), syscall.EINVAL},
 		{"satype 5", at("spi ESP add", 3, 5), syscall.EINVAL},
@@ -139,7 +142,7 @@ func TestCheckMessages(t *testing.T) {
 	proto := ClearFlows()
 	proto.Protocol = &Protocol{Proto: 6}
 	private := ClearFlows()
-	private.XWindow = new(Window(1))
+	private.Private = []Extension{{FirstPrivate, make([]byte, 4)}}
 	dump := &Message{Header: Header{Type: TypeDump, SAType: SATypeESP}}
 	promisc := &Message{Header: Header{Type: TypePromisc}}
 	for _, tt := range []struct {
@@ -159,7 +162,7 @@ func TestCheckMessages(t *testing.T) {
 		{"DUMP, which then is ENOSYS", dump, 0},
 		{"X_PROMISC", promisc, syscall.EINVAL},
 		{"type 20", &Message{Header: Header{Type: 20}}, syscall.EINVAL},
-		{"GROUP", GroupAll([]klips.SAID{said(klips.ProtoTun, 256, gw), said(klips.ProtoESP, 256, gw)}), syscall.EINVAL},
+		{"private message", &Message{Header: Header{Type: FirstPrivate}}, syscall.EINVAL},
 	} {
 		if got := Errno(Check(tt.m)); got != tt.want {
 			t.Errorf("%s: Check(%v) = %v, want %v", tt.name, tt.m, Check(tt.m), tt.want)
@@ -258,5 +261,49 @@ func TestDeviceNumber(t *testing.T) {
 	}
 	if name, transport := OutIf(40960 + 3); name != "mast3" || !transport {
 		t.Errorf("OutIf(40963) = %q, %v, want mast3, true", name, transport)
+	}
+}
+
+// TestPrivateExtensions: what a private protocol adds is carried as it is, in order of
+// type and each once.
+func TestPrivateExtensions(t *testing.T) {
+	m := ClearFlows()
+	m.Private = []Extension{{FirstPrivate + 9, []byte("abcd")}, {FirstPrivate, make([]byte, 12)}}
+	b, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(m.Private)
+	clear(b) // the message must not look into it
+	if d := cmp.Diff(m, back, byAddr); d != "" {
+		t.Errorf("it comes back otherwise (-want +got):\n%s", d)
+	}
+	if s := m.String(); !strings.HasSuffix(s, "ext(0x40)(12 bytes) ext(0x49)(4 bytes)") {
+		t.Errorf("String() = %q", s)
+	}
+	twice, many := ClearFlows(), ClearFlows()
+	twice.Private = []Extension{{FirstPrivate, make([]byte, 4)}, {FirstPrivate, make([]byte, 4)}}
+	for i := range maxPrivate + 1 {
+		many.Private = append(many.Private, Extension{FirstPrivate + ExtType(i), make([]byte, 4)})
+	}
+	for _, m := range []*Message{twice, many} {
+		b, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := Parse(b); Errno(err) != syscall.EINVAL {
+			t.Errorf("Parse = %v, %v, want EINVAL", m, err)
+		}
+	}
+	long := ClearFlows()
+	long.Private = []Extension{{FirstPrivate, make([]byte, 8*maxWords)}}
+	for m, want := range map[*Message]syscall.Errno{long: syscall.EMSGSIZE, AddSA(&klips.SASpec{}): syscall.EINVAL} {
+		if b, err := m.Marshal(); Errno(err) != want || len(b) != 0 {
+			t.Errorf("Marshal(%.80v) = %d bytes, %v, want %v", m, len(b), err, want)
+		}
 	}
 }

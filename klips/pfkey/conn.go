@@ -124,7 +124,7 @@ func (c *Conn) Close() error { return c.t.close() }
 // clear.
 func (c *Conn) Call(ctx context.Context, request *Message) (*Message, error) {
 	var answer *Message
-	err := c.exchange(ctx, request, func(m *Message) (bool, error) {
+	err := c.CallEach(ctx, request, func(m *Message) (bool, error) {
 		answer = m
 		return true, nil
 	})
@@ -132,20 +132,6 @@ func (c *Conn) Call(ctx context.Context, request *Message) (*Message, error) {
 		return nil, err
 	}
 	return answer, err
-}
-
-// List asks for a table with [ListTable] or [ListSA] and returns its records;
-// see [Conn.Call] for the errors.
-func List[T any](ctx context.Context, c *Conn, request *Message) ([]T, error) {
-	var records []T
-	err := c.exchange(ctx, request, func(m *Message) (done bool, err error) {
-		records, err = AppendRecords(records, m)
-		return m.XData == nil, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return records, nil
 }
 
 // ahead is how many requests of [Conn.CallAll] wait for their answers: what fits easily
@@ -227,9 +213,10 @@ func (c *Conn) Receive(ctx context.Context) (*Message, error) {
 	return m, err
 }
 
-// exchange sends a request and gives its answers to each, until that says done
-// or fails.
-func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Message) (done bool, err error)) error {
+// CallEach is Call for a request with several answers: it gives them to each, until that
+// returns done or an error. An answer with an errno is the last; each gets it, and the
+// errno is returned.
+func (c *Conn) CallEach(ctx context.Context, request *Message, each func(*Message) (done bool, err error)) error {
 	return c.inTurn(ctx, func() error {
 		if err := c.ask(request); err != nil {
 			return err
@@ -257,10 +244,7 @@ func (c *Conn) exchange(ctx context.Context, request *Message, each func(*Messag
 // ask numbers a request and sends it. The caller has the turn.
 func (c *Conn) ask(request *Message) error {
 	request.PID = uint32(os.Getpid())
-	switch request.Type {
-	case TypeXBegin, TypeXEnd, TypeXHold, TypeXRelease:
-	default:
-		// Who listens to the stack sees these numbers; those four nobody sees.
+	if !request.Unnumbered {
 		request.Seq = lastSeq.Add(1)
 	}
 	b, err := request.Marshal()
@@ -316,7 +300,7 @@ func (c *Conn) CallForFiles(ctx context.Context, request *Message) (fds []int, e
 	if !ok {
 		return nil, syscall.EOPNOTSUPP
 	}
-	err = c.exchange(ctx, request, func(*Message) (bool, error) { return true, nil })
+	err = c.CallEach(ctx, request, func(*Message) (bool, error) { return true, nil })
 	// Only an answer to this request has any.
 	fds, t.fds = t.fds, nil
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -166,46 +165,6 @@ func TestLateAnswer(t *testing.T) {
 	close(release)
 	if m, err := c.Call(t.Context(), Flush()); err != nil || m.Type != TypeFlush {
 		t.Errorf("Call after late answers = %v, %v", m, err)
-	}
-}
-
-func TestListOverSocket(t *testing.T) {
-	want := make([]klips.Eroute, 5000)
-	for i := range want {
-		want[i] = klips.Eroute{Selector: selector("10.0.0.0/8", "10.0.0.0/8"), ID: said(50, klips.SPI(i), gw)}
-	}
-	path := serve(t, func(m *Message) (answers []*Message) {
-		if *m.XTable != TableEroutes {
-			return []*Message{ErrorReply(m.Header, syscall.ENOSYS)}
-		}
-		err := SendList(m, slices.Values(want), func(m *Message) error {
-			b, err := m.Marshal()
-			if err != nil {
-				return err
-			}
-			back, err := Parse(b)
-			answers = append(answers, back)
-			return err
-		})
-		if err != nil {
-			t.Error(err)
-		}
-		return answers
-	})
-	c := dial(t, path)
-	got, err := List[klips.Eroute](t.Context(), c, ListTable(TableEroutes))
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("List = %d eroutes, %v, want %d", len(got), err, len(want))
-	}
-	if got, err := List[klips.SA](t.Context(), c, ListTable(TableSAs)); got != nil || !errors.Is(err, syscall.ENOSYS) {
-		t.Errorf("List = %v, %v, want ENOSYS", got, err)
-	}
-	// Records that do not fit the type must not spoil what follows.
-	if _, err := List[int](t.Context(), c, ListTable(TableEroutes)); err == nil {
-		t.Error("List of eroutes as numbers succeeds")
-	}
-	if got, err := List[klips.Eroute](t.Context(), c, ListTable(TableEroutes)); err != nil || len(got) != len(want) {
-		t.Errorf("List after that = %d eroutes, %v", len(got), err)
 	}
 }
 

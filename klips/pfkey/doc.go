@@ -9,8 +9,8 @@
 // [Check] tells what errno a KLIPS kernel answers to a malformed request. A
 // [Conn] sends requests and waits for answers.
 //
-// The private part (private.go) holds messages that only the embedded stack
-// understands; they are never sent to a KLIPS kernel.
+// Types from [FirstPrivate] on are left to a private protocol: messages carry its
+// extensions as bytes ([Message.Private]).
 //
 // On the wire, numbers are in host byte order, but SPIs, IP addresses and the
 // ports inside socket addresses, which are big-endian; lengths count 8-byte

@@ -3,6 +3,7 @@ package pfkey
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"net/netip"
 	"strings"
 	"testing"
@@ -179,17 +180,14 @@ func TestSASpecRoundTrip(t *testing.T) {
 	full := klips.SASpec{
 		ID: said(klips.ProtoESP, 0x1000, gw6), Src: far6,
 		Transform: klips.Transform{Enc: alg.ChaCha20Poly1305}, EncKey: bytes.Repeat([]byte{7}, 36),
-		Window: 4096, ESN: true,
-		Soft: klips.Limits{Allocations: 1, Bytes: 2, AddTime: 3, UseTime: 4, Packets: 5},
-		Hard: klips.Limits{Allocations: 6, Bytes: 1 << 40, AddTime: 8, UseTime: 9, Packets: 1 << 50},
-		NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501},
-		Ref:  1, RefHim: 2, OutIf: 49153,
+		Window: 64,
+		Soft:   klips.Limits{Allocations: 1, Bytes: 2, AddTime: 3, UseTime: 4},
+		Hard:   klips.Limits{Allocations: 6, Bytes: 1 << 40, AddTime: 8, UseTime: 9},
+		NATT:   klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501},
+		Ref:    1, RefHim: 2, OutIf: 49153,
 	}
-	m := AddSAPrivate(&full)
-	if err := Check(m); err == nil {
-		t.Error("Check takes private extensions")
-	}
-	if err := CheckPrivate(m); err != nil {
+	m := AddSA(&full)
+	if err := Check(m); err != nil {
 		t.Error(err)
 	}
 	b, err := m.Marshal()
@@ -211,11 +209,12 @@ func TestSASpecRoundTrip(t *testing.T) {
 	}
 
 	// What KLIPS cannot be told.
+	full.Window, full.ESN, full.ReuseKey, full.Seq, full.Hard.Packets = 4096, true, true, new(uint64), 5
 	plain := AddSA(&full)
 	if err := Check(plain); err != nil {
 		t.Error(err)
 	}
-	if plain.SA.Replay != 64 || plain.set()>>40 != 0 {
+	if plain.SA.Replay != 64 || plain.Private != nil {
 		t.Errorf("AddSA = %v, want window 64 and nothing private", plain)
 	}
 }
@@ -241,5 +240,16 @@ func TestNoKeysInText(t *testing.T) {
 	m.Clear()
 	if !bytes.Equal(data, make([]byte, 16)) || !bytes.Equal(m.KeyEncrypt.Data, make([]byte, 24)) {
 		t.Error("Clear leaves keys")
+	}
+}
+
+func TestKeysNotInJSON(t *testing.T) {
+	m := AddSA(&klips.SASpec{ID: said(klips.ProtoESP, 256, gw), EncKey: []byte("secret secret!!!")})
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(b); strings.Contains(s, "c2VjcmV0") || strings.Contains(s, "secret") || !strings.Contains(s, `"Bits":128`) {
+		t.Errorf("JSON is %s", s)
 	}
 }

@@ -25,11 +25,13 @@ const (
 	afInet6 = 10
 )
 
+// MaxWindow is the largest replay window that [SA] can carry, in packets.
+const MaxWindow = 64
+
 // Limits of the fields of [SA].
 const (
-	maxReplay = 64
-	maxSARef  = 1 << 15
-	noSARef   = 0xffffffff // taken as 0
+	maxSARef = 1 << 15
+	noSARef  = 0xffffffff // taken as 0
 )
 
 // An SA is the extension SA, RFC 2367 section 2.3.1, with KLIPS' SAref.
@@ -71,8 +73,8 @@ func (s *SA) encode(w *writer) {
 
 func (s *SA) check() *Error {
 	switch {
-	case s.Replay > maxReplay:
-		return fault(syscall.EINVAL, "replay window of %d packets, at most %d are possible", s.Replay, maxReplay)
+	case s.Replay > MaxWindow:
+		return fault(syscall.EINVAL, "replay window of %d packets, at most %d are possible", s.Replay, MaxWindow)
 	case s.State >= klips.Dead:
 		return fault(syscall.EINVAL, "state %d", s.State)
 	case s.Ref >= maxSARef && s.Ref != noSARef:

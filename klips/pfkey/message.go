@@ -1,9 +1,12 @@
 package pfkey
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -14,6 +17,9 @@ const headerLen = 16
 // maxWords is the greatest length that the headers of messages and extensions
 // can say, in 8-byte words.
 const maxWords = 1<<16 - 1
+
+// MaxMessage is the length of the longest message that is sent, in bytes.
+const MaxMessage = 1 << 16
 
 // A Header is the head of every message. Its version is always PF_KEY_V2.
 type Header struct {
@@ -28,40 +34,58 @@ type Header struct {
 type Message struct {
 	Header
 
-	SA             *SA
-	LifeCurrent    *Lifetime
-	LifeHard       *Lifetime
-	LifeSoft       *Lifetime
-	Src            *Address
-	Dst            *Address
-	Proxy          *Address
-	KeyAuth        *Key
-	KeyEncrypt     *Key
-	IdentSrc       *Ident
-	IdentDst       *Ident
-	Sensitivity    *Opaque
-	Proposal       *Proposal
-	SupportedAuth  *Supported
-	SupportedEnc   *Supported
-	SPIRange       *SPIRange
-	KMPrivate      *Opaque
-	SAType2        *SAType
-	SA2            *SA
-	Dst2           *Address
-	SrcFlow        *Address
-	DstFlow        *Address
-	SrcMask        *Address
-	DstMask        *Address
-	Debug          *DebugMasks
-	Protocol       *Protocol
-	NATTType       *NATTType
-	NATTSPort      *Port
-	NATTDPort      *Port
-	NATTOA         *Address
-	PlumbIf        *Device
-	SARef          *SARef
-	PrivateMessage // extensions that KLIPS does not know
+	SA            *SA
+	LifeCurrent   *Lifetime
+	LifeHard      *Lifetime
+	LifeSoft      *Lifetime
+	Src           *Address
+	Dst           *Address
+	Proxy         *Address
+	KeyAuth       *Key
+	KeyEncrypt    *Key
+	IdentSrc      *Ident
+	IdentDst      *Ident
+	Sensitivity   *Opaque
+	Proposal      *Proposal
+	SupportedAuth *Supported
+	SupportedEnc  *Supported
+	SPIRange      *SPIRange
+	KMPrivate     *Opaque
+	SAType2       *SAType
+	SA2           *SA
+	Dst2          *Address
+	SrcFlow       *Address
+	DstFlow       *Address
+	SrcMask       *Address
+	DstMask       *Address
+	Debug         *DebugMasks
+	Protocol      *Protocol
+	NATTType      *NATTType
+	NATTSPort     *Port
+	NATTDPort     *Port
+	NATTOA        *Address
+	PlumbIf       *Device
+	SARef         *SARef
+
+	// Private has the extensions that KLIPS does not know, in ascending order of type.
+	Private []Extension
+	// Unnumbered leaves the sequence number of a request at 0 when it is sent.
+	Unnumbered bool
 }
+
+// FirstPrivate is the first type of messages, and that of extensions, that neither
+// RFC 2367 nor KLIPS has: those from here on are left to a private protocol, which
+// package control of stack user has. A KLIPS kernel answers EINVAL to them.
+const FirstPrivate = 64
+
+// An Extension is one of a private protocol, as it is on the wire.
+type Extension struct {
+	Type ExtType // FirstPrivate or above
+	Body []byte  // what follows length and type, up to the end of the last word of 8 bytes
+}
+
+// maxPrivate is how many private extensions a message may have.
+const maxPrivate = 16
 
 // A slot is the place of one extension in a Message.
 type slot interface {
@@ -161,22 +185,20 @@ func (m *Message) slot(t ExtType) slot {
 	case ExtSARef:
 		return at(&m.SARef)
 	}
-	return m.PrivateMessage.slot(t)
+	return nil
 }
 
-// Has reports whether the message carries an extension.
+// Has reports whether the message carries an extension of RFC 2367 or KLIPS.
 func (m *Message) Has(t ExtType) bool {
 	s := m.slot(t)
 	return s != nil && s.get() != nil
 }
 
-// exts yields the extensions that are present, in ascending order of type.
+// exts yields the extensions of RFC 2367 and KLIPS that are present, in ascending order
+// of type.
 func (m *Message) exts() iter.Seq2[ExtType, ext] {
 	return func(yield func(ExtType, ext) bool) {
-		for t := ExtType(1); t <= maxXExt; t++ {
-			if t == maxExt+1 {
-				t = minXExt
-			}
+		for t := ExtType(1); t <= maxExt; t++ {
 			if e := m.slot(t).get(); e != nil && !yield(t, e) {
 				return
 			}
@@ -209,7 +231,7 @@ func ParseHeader(b []byte) (Header, error) {
 	if binary.NativeEndian.Uint16(b[6:]) != 0 {
 		return h, fault(syscall.EINVAL, "a reserved field of the header is not zero")
 	}
-	if h.Type == 0 || h.Type > maxType && (h.Type < minXType || h.Type > maxXType) {
+	if h.Type == 0 || h.Type > maxType && h.Type < FirstPrivate {
 		return h, fault(syscall.EINVAL, "unknown type %d", h.Type)
 	}
 	return h, nil
@@ -242,6 +264,13 @@ func (m *Message) parseExts(b []byte) *Error {
 		if n == 0 || n > len(b) {
 			return &Error{syscall.EINVAL, 0, t, fmt.Sprintf("%d bytes long where %d remain", n, len(b))}
 		}
+		if t >= FirstPrivate {
+			if err := m.addPrivate(t, b[4:n]); err != nil {
+				return err
+			}
+			b = b[n:]
+			continue
+		}
 		s := m.slot(t)
 		if s == nil {
 			return fault(syscall.EINVAL, "unknown extension %d", t)
@@ -260,6 +289,19 @@ func (m *Message) parseExts(b []byte) *Error {
 	return nil
 }
 
+// addPrivate adds a copy of a private extension, in its place by type.
+func (m *Message) addPrivate(t ExtType, body []byte) *Error {
+	at, there := slices.BinarySearchFunc(m.Private, t, func(e Extension, t ExtType) int { return cmp.Compare(e.Type, t) })
+	switch {
+	case there:
+		return &Error{syscall.EINVAL, 0, t, "there twice"}
+	case len(m.Private) == maxPrivate:
+		return &Error{syscall.EINVAL, 0, t, fmt.Sprintf("one of more than %d that KLIPS does not know", maxPrivate)}
+	}
+	m.Private = slices.Insert(m.Private, at, Extension{t, bytes.Clone(body)})
+	return nil
+}
+
 // Append appends the message in wire form to b and returns the longer slice.
 // Extensions come in ascending order of type; reserved fields and padding are
 // zero. Errors are *[Error] with EINVAL for fields that cannot be sent, such as
@@ -275,21 +317,15 @@ func (m *Message) Append(b []byte) ([]byte, error) {
 	w.u32(m.Seq)
 	w.u32(m.PID)
 	for t, e := range m.exts() {
-		at := len(w.b)
-		w.u16(0)
-		w.u16(uint16(t))
-		e.encode(&w)
-		w.zero(-(len(w.b) - at) & 7)
-		words := (len(w.b) - at) / 8
-		if w.err == nil && words > maxWords {
-			w.err = fault(syscall.EMSGSIZE, "%d bytes do not fit", 8*words)
-		}
-		if w.err != nil {
-			w.err.Type, w.err.Ext = m.Type, t
-			clear(w.b[start:])
-			return b[:start], w.err
-		}
-		binary.NativeEndian.PutUint16(w.b[at:], uint16(words))
+		w.extension(t, e.encode)
+	}
+	for _, e := range m.Private {
+		w.extension(e.Type, func(w *writer) { w.bytes(e.Body) })
+	}
+	if w.err != nil {
+		w.err.Type = m.Type
+		clear(w.b[start:])
+		return b[:start], w.err
 	}
 	words := (len(w.b) - start) / 8
 	if words > maxWords {
@@ -298,6 +334,28 @@ func (m *Message) Append(b []byte) ([]byte, error) {
 	}
 	binary.NativeEndian.PutUint16(w.b[start+4:], uint16(words))
 	return w.b, nil
+}
+
+// extension writes one extension; body writes what follows length and type. After a
+// failure it writes nothing.
+func (w *writer) extension(t ExtType, body func(*writer)) {
+	if w.err != nil {
+		return
+	}
+	at := len(w.b)
+	w.u16(0)
+	w.u16(uint16(t))
+	body(w)
+	w.zero(-(len(w.b) - at) & 7)
+	words := (len(w.b) - at) / 8
+	if w.err == nil && words > maxWords {
+		w.err = fault(syscall.EMSGSIZE, "%d bytes do not fit", 8*words)
+	}
+	if w.err != nil {
+		w.err.Ext = t
+		return
+	}
+	binary.NativeEndian.PutUint16(w.b[at:], uint16(words))
 }
 
 // Marshal returns the message in wire form, see [Message.Append]. Who marshals
@@ -327,6 +385,9 @@ func (m *Message) String() string {
 	}
 	for t, e := range m.exts() {
 		fmt.Fprintf(&s, " %v(%s)", t, e.String())
+	}
+	for _, e := range m.Private {
+		fmt.Fprintf(&s, " %v(%d bytes)", e.Type, len(e.Body))
 	}
 	return s.String()
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // The methods of this file read requests back into the types of package klips,
-// as a stack does that is asked. They expect a message that passed [Check] or
-// [CheckPrivate], and give an *[Error] with EINVAL for one that lacks something
+// as a stack does that is asked. They expect a message that passed [Check], and
+// give an *[Error] with EINVAL for one that lacks something
 // or says what the types cannot.
 
 func missing(t Type, e ExtType) error { return &Error{syscall.EINVAL, t, e, "is missing"} }
@@ -96,23 +96,7 @@ func (m *Message) SASpec() (*klips.SASpec, error) {
 	if m.SARef != nil {
 		s.Ref, s.RefHim = m.SARef.Me, m.SARef.Him
 	}
-	if m.XWindow != nil {
-		s.Window = uint32(*m.XWindow)
-	}
-	s.ESN, s.ReuseKey = m.XESN != nil, m.XReuse != nil
-	s.Seq, s.ReplaySeq = m.XSeq.number(), m.XReplay.number()
-	if m.XPackets != nil {
-		s.Soft.Packets, s.Hard.Packets = m.XPackets.Soft, m.XPackets.Hard
-	}
 	return s, nil
-}
-
-// number returns a copy of the number, nil where there is none.
-func (v *Seq) number() *uint64 {
-	if v == nil {
-		return nil
-	}
-	return new(uint64(*v))
 }
 
 func (l *Lifetime) limits() klips.Limits {
@@ -153,15 +137,8 @@ func (m *Message) Ports(n klips.NATT) (klips.NATT, bool) {
 	return n, m.NATTSPort != nil || m.NATTDPort != nil
 }
 
-// Group returns the SAs of X_GRPSA, one (to ungroup) or two, or those of a
-// private GROUP.
+// Group returns the SAs of X_GRPSA, one (to ungroup) or two.
 func (m *Message) Group() ([]klips.SAID, error) {
-	if m.Type == TypeXGroup {
-		if m.XSAIDs == nil {
-			return nil, missing(m.Type, ExtXSAIDs)
-		}
-		return slices.Clone(*m.XSAIDs), nil
-	}
 	a, err := m.SAID()
 	if err != nil {
 		return nil, err
@@ -283,18 +260,4 @@ func (m *Message) Plumb() (name string, create bool, err error) {
 		return "", false, missing(m.Type, ExtPlumbIf)
 	}
 	return DeviceName(uint16(*m.PlumbIf)), m.Type == TypePlumbIf, nil
-}
-
-// Devices returns the names that ATTACH and DETACH carry; physical is "" in
-// DETACH. Private part.
-func (m *Message) Devices() (virtual, physical string, err error) {
-	if m.XVirtual == nil {
-		return "", "", missing(m.Type, ExtXVirtual)
-	}
-	if m.XPhysical != nil {
-		physical = string(*m.XPhysical)
-	} else if m.Type == TypeXAttach {
-		return "", "", missing(m.Type, ExtXPhysical)
-	}
-	return string(*m.XVirtual), physical, nil
 }

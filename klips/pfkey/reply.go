@@ -10,7 +10,7 @@ import (
 )
 
 // The functions of this file build what a stack sends. Those that answer a
-// request need one that passed [Check] or [CheckPrivate]. A reply has the sequence
+// request need one that passed [Check]. A reply has the sequence
 // number and process id of its request, which is all that tells whose it is;
 // messages that nobody asked for have process id 0 and leave the sequence
 // number to the sender. No reply carries keys.
@@ -207,7 +207,7 @@ func Acquire(a Acquisition) *Message {
 			SoftAdd: 57600, HardAdd: 86400, SoftUse: 57600, HardUse: 86400,
 		}
 	}
-	m.Proposal = &Proposal{Replay: maxReplay, Combs: []Comb{comb(alg.MD5, 128), comb(alg.SHA1, 160)}}
+	m.Proposal = &Proposal{Replay: MaxWindow, Combs: []Comb{comb(alg.MD5, 128), comb(alg.SHA1, 160)}}
 	return m
 }
 
@@ -225,7 +225,7 @@ func NewMapping(id klips.SAID, from, to netip.AddrPort) *Message {
 // describe sets the extensions of an SA that GET and EXPIRE share.
 func (m *Message) describe(sa *klips.SA, now time.Time) {
 	m.SA = &SA{
-		SPI: sa.ID.SPI, Replay: uint8(min(sa.Window, maxReplay)), State: sa.State,
+		SPI: sa.ID.SPI, Replay: uint8(min(sa.Window, MaxWindow)), State: sa.State,
 		Auth: sa.Transform.Auth, Encrypt: uint8(sa.Transform.Enc), Flags: wireFlags(sa), Ref: sa.Ref,
 	}
 	if sa.ID.Proto == klips.ProtoComp {

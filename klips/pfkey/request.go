@@ -1,7 +1,6 @@
 package pfkey
 
 import (
-	"encoding/json"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -20,14 +19,13 @@ import (
 
 // AddSA asks for an SA (ADD). The message has copies of the keys; clear it with
 // [Message.Clear] after use. Only what KLIPS can be told is in it: a window
-// above 64 becomes 64, packet limits and extended sequence numbers are left out,
-// see [AddSAPrivate].
+// above 64 becomes 64, packet limits and extended sequence numbers are left out.
 func AddSA(spec *klips.SASpec) *Message {
 	m := saRequest(TypeAdd, spec.ID)
 	if spec.Src.IsValid() {
 		m.Src.Addr = spec.Src
 	}
-	m.SA.Replay = uint8(min(spec.Window, maxReplay))
+	m.SA.Replay = uint8(min(spec.Window, MaxWindow))
 	m.SA.Auth = spec.Auth
 	m.SA.Encrypt = uint8(spec.Enc)
 	if spec.ID.Proto == klips.ProtoComp {
@@ -51,37 +49,6 @@ func AddSA(spec *klips.SASpec) *Message {
 		m.SARef = &SARef{Me: spec.Ref, Him: spec.RefHim}
 	}
 	return m
-}
-
-// AddSAPrivate is [AddSA] for the embedded stack: with large windows, extended
-// sequence numbers, numbers to go on from, packet limits, the address behind a NAT
-// and the use of a key that another SA has where the SA has them.
-func AddSAPrivate(spec *klips.SASpec) *Message {
-	m := AddSA(spec)
-	if spec.Window > maxReplay {
-		m.XWindow = new(Window(spec.Window))
-	}
-	if spec.ESN {
-		m.XESN = new(Flag(1))
-	}
-	if spec.ReuseKey {
-		m.XReuse = new(Flag(1))
-	}
-	m.XSeq, m.XReplay = newSeq(spec.Seq), newSeq(spec.ReplaySeq)
-	if spec.Soft.Packets != 0 || spec.Hard.Packets != 0 {
-		m.XPackets = &Packets{Soft: spec.Soft.Packets, Hard: spec.Hard.Packets}
-	}
-	if spec.NATT.OA.IsValid() {
-		m.NATTOA = &Address{Addr: spec.NATT.OA}
-	}
-	return m
-}
-
-func newSeq(n *uint64) *Seq {
-	if n == nil {
-		return nil
-	}
-	return new(Seq(*n))
 }
 
 // newLimits also makes an extension of zeros where the only limit is one of
@@ -233,143 +200,6 @@ func Plumb(name string, create bool) (*Message, error) {
 // Register asks to be told of ACQUIREs for SAs of one type (REGISTER). EXPIREs
 // go to everyone.
 func Register(satype SAType) *Message { return request(TypeRegister, satype) }
-
-// GroupAll asks to make a group of two to four SAs, all or nothing; the inner
-// transform comes first. Private part.
-func GroupAll(ids []klips.SAID) *Message {
-	m := request(TypeXGroup, SATypeUnspec)
-	m.XSAIDs = new(SAIDs(slices.Clone(ids)))
-	return m
-}
-
-// Attach asks to bind a virtual device to a physical one. Private part.
-func Attach(virtual, physical string) *Message {
-	m := Detach(virtual)
-	m.Type = TypeXAttach
-	m.XPhysical = new(Name(physical))
-	return m
-}
-
-// Detach asks to unbind a virtual device. Private part.
-func Detach(virtual string) *Message {
-	m := request(TypeXDetach, SATypeUnspec)
-	m.XVirtual = new(Name(virtual))
-	return m
-}
-
-// DetachAll asks to unbind all virtual devices. Private part.
-func DetachAll() *Message { return request(TypeXDetachAll, SATypeUnspec) }
-
-// ListTable asks for a table. Private part; see [List].
-func ListTable(t Table) *Message {
-	m := request(TypeXList, SATypeUnspec)
-	m.XTable = &t
-	return m
-}
-
-// ListSA asks for the line of one SA of TableSAs. Private part; see [List].
-func ListSA(id klips.SAID) *Message {
-	m := ListTable(TableSAs)
-	m.XSAIDs = &SAIDs{id}
-	return m
-}
-
-// ListGroup asks for the SAs of the group that an SA is in. Private part; see
-// [List].
-func ListGroup(id klips.SAID) *Message {
-	m := ListTable(TableGroup)
-	m.XSAIDs = &SAIDs{id}
-	return m
-}
-
-// Stop asks the embedded daemon to remove its devices and to stop. Private part.
-func Stop() *Message { return request(TypeXStop, SATypeUnspec) }
-
-// Begin and End are around requests of which none is carried out after one is refused.
-func Begin() *Message { return request(TypeXBegin, SATypeUnspec) }
-
-// End is described at [Begin].
-func End() *Message { return request(TypeXEnd, SATypeUnspec) }
-
-// Hold keeps the changes of others waiting until [Release].
-func Hold() *Message { return request(TypeXHold, SATypeUnspec) }
-
-// Release ends that.
-func Release() *Message { return request(TypeXRelease, SATypeUnspec) }
-
-// Leave asks the embedded daemon to stop and to leave its devices to the next one.
-// Private part.
-func Leave() *Message { return request(TypeXLeave, SATypeUnspec) }
-
-// HandOver asks the embedded daemon for all that it has, and to stop: see
-// [Conn.CallForFiles]. Private part.
-func HandOver() *Message { return request(TypeXHandOver, SATypeUnspec) }
-
-// Status asks the embedded daemon how it is. Private part.
-func Status() *Message { return request(TypeXStatus, SATypeUnspec) }
-
-// Set asks the embedded daemon to set knobs, all or none. Private part.
-func Set(knobs map[string]int) (*Message, error) { return withData(TypeXSet, knobs) }
-
-// Knobs returns what a private SET asks for.
-func (m *Message) Knobs() (k map[string]int, err error) {
-	err = m.data(&k)
-	return k, err
-}
-
-// Guard asks the embedded daemon to guard a flow. Private part.
-func Guard(g klips.Guard) (*Message, error) { return withData(TypeXGuard, g) }
-
-// Guard returns what a private GUARD asks for. The selector is one that an eroute
-// could have.
-func (m *Message) Guard() (g klips.Guard, err error) {
-	if err = m.data(&g); err == nil {
-		err = m.selects(g.Selector)
-	}
-	return g, err
-}
-
-// Unguard asks the embedded daemon to guard a flow no more. Private part.
-func Unguard(s klips.Selector) (*Message, error) { return withData(TypeXUnguard, s) }
-
-// Unguarded returns what a private UNGUARD asks for.
-func (m *Message) Unguarded() (s klips.Selector, err error) {
-	if err = m.data(&s); err == nil {
-		err = m.selects(s)
-	}
-	return s, err
-}
-
-// selects returns an error unless a selector that came as JSON has what all have.
-func (m *Message) selects(s klips.Selector) error {
-	if !s.Src.IsValid() || !s.Dst.IsValid() || s.Src != s.Src.Masked() || s.Dst != s.Dst.Masked() || s.Src.Addr().Is4() != s.Dst.Addr().Is4() ||
-		s.Src.Addr().Is4In6() || s.Dst.Addr().Is4In6() {
-		return &Error{syscall.EINVAL, m.Type, ExtXData, "is no selector"}
-	}
-	return nil
-}
-
-// withData makes a private message with a value as JSON.
-func withData(t Type, v any) (*Message, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	m := request(t, SATypeUnspec)
-	m.XData = new(Data(b))
-	return m, nil
-}
-
-// data reads the value of a private message.
-func (m *Message) data(v any) error {
-	if m.XData == nil {
-		return missing(m.Type, ExtXData)
-	}
-	if err := json.Unmarshal(*m.XData, v); err != nil {
-		return &Error{syscall.EINVAL, m.Type, ExtXData, "is not JSON"}
-	}
-	return nil
-}
 
 func first(s []SAType) SAType {
 	if len(s) == 0 {

@@ -9,8 +9,7 @@ import (
 // version is PF_KEY_V2.
 const version = 2
 
-// A Type is a message type. KLIPS' are below 20; 64 and above are private to
-// the embedded stack, see private.go.
+// A Type is a message type. KLIPS' are below 20, private ones start at [FirstPrivate].
 type Type uint8
 
 // Message types of RFC 2367 section 3.1 and of KLIPS.
@@ -46,10 +45,6 @@ func (t Type) String() string {
 		TypeDump: "DUMP", TypePromisc: "X_PROMISC", TypePChange: "X_PCHANGE", TypeGroupSA: "X_GRPSA",
 		TypeAddFlow: "X_ADDFLOW", TypeDelFlow: "X_DELFLOW", TypeDebug: "X_DEBUG",
 		TypeNATTMapping: "X_NAT_T_NEW_MAPPING", TypePlumbIf: "X_PLUMBIF", TypeUnplumbIf: "X_UNPLUMBIF",
-		TypeXGroup: "GROUP", TypeXAttach: "ATTACH", TypeXDetach: "DETACH", TypeXDetachAll: "DETACHALL",
-		TypeXList: "LIST", TypeXStop: "STOP", TypeXStatus: "STATUS", TypeXSet: "SET", TypeXLeave: "LEAVE",
-		TypeXGuard: "GUARD", TypeXUnguard: "UNGUARD", TypeXHandOver: "HANDOVER",
-		TypeXBegin: "BEGIN", TypeXEnd: "END", TypeXHold: "HOLD", TypeXRelease: "RELEASE",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]
@@ -71,7 +66,8 @@ const (
 	SATypeComp   SAType = 10
 	SATypeInt    SAType = 11
 
-	maxSAType = SATypeInt
+	// MaxSAType is the highest SA type.
+	MaxSAType = SATypeInt
 )
 
 // SATypeOf returns the SA type of a protocol; SATypeUnspec for those that have
@@ -128,8 +124,8 @@ func (s SAType) String() string {
 	return fmt.Sprintf("satype(%#x)", uint8(s))
 }
 
-// An ExtType is the type of an extension. KLIPS' are 1 to 32; 64 and above are
-// private to the embedded stack.
+// An ExtType is the type of an extension. KLIPS' are 1 to 32, private ones start at
+// [FirstPrivate].
 type ExtType uint16
 
 // Extension types of RFC 2367 section 2.3 and of KLIPS.
@@ -183,9 +179,6 @@ func (t ExtType) String() string {
 		ExtSrcMask: "ADDRESS_SRC_MASK", ExtDstMask: "ADDRESS_DST_MASK", ExtDebug: "DEBUG",
 		ExtProtocol: "PROTOCOL", ExtNATTType: "NAT_T_TYPE", ExtNATTSPort: "NAT_T_SPORT",
 		ExtNATTDPort: "NAT_T_DPORT", ExtNATTOA: "NAT_T_OA", ExtPlumbIf: "PLUMBIF", ExtSARef: "SAREF",
-		ExtXSAIDs: "SAIDS", ExtXVirtual: "VIRTUAL", ExtXPhysical: "PHYSICAL", ExtXTable: "TABLE",
-		ExtXData: "DATA", ExtXWindow: "WINDOW", ExtXPackets: "PACKETS", ExtXFarEnd: "FAR_END",
-		ExtXESN: "ESN", ExtXReuse: "REUSE", ExtXSeq: "SEQ", ExtXReplay: "REPLAY_SEQ",
 	}
 	if int(t) < len(names) && names[t] != "" {
 		return names[t]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // Apply carries out changes. Many are sent ahead of their answers: after one that is
@@ -22,7 +23,7 @@ func (c *Client) Apply(ctx context.Context, changes ...klips.Change) (r klips.Re
 	if len(changes) == 1 {
 		return c.send(ctx, changes, nil)
 	}
-	if r, err = c.send(ctx, changes, pfkey.Begin()); err != errNoUnits {
+	if r, err = c.send(ctx, changes, control.Begin()); err != errNoUnits {
 		return r, err
 	}
 	for i := range changes {
@@ -38,7 +39,7 @@ func (c *Client) Apply(ctx context.Context, changes ...klips.Change) (r klips.Re
 // Hold keeps other clients from changing the stack. A daemon of an older program does not
 // know that: nobody is kept out then.
 func (c *Client) Hold(ctx context.Context) (release func(), err error) {
-	switch _, err := c.call(ctx, "hold", "", pfkey.Hold()); {
+	switch _, err := c.call(ctx, "hold", "", control.Hold()); {
 	case errors.Is(err, syscall.EINVAL):
 		return func() {}, nil
 	case err != nil:
@@ -46,7 +47,7 @@ func (c *Client) Hold(ctx context.Context) (release func(), err error) {
 	}
 	return sync.OnceFunc(func() {
 		// A daemon that does not answer has lost this client, and with it the hold.
-		_, _ = c.call(context.WithoutCancel(ctx), "release", "", pfkey.Release())
+		_, _ = c.call(context.WithoutCancel(ctx), "release", "", control.Release())
 	}), nil
 }
 
@@ -66,7 +67,7 @@ func (c *Client) send(ctx context.Context, changes []klips.Change, begin *pfkey.
 		}
 		u.requests = append(u.requests, m)
 	}
-	u.requests = append(u.requests, pfkey.End())
+	u.requests = append(u.requests, control.End())
 	err = c.with(func(conn *pfkey.Conn) error {
 		if begin != nil {
 			switch _, err := conn.Call(ctx, begin); {
@@ -145,24 +146,24 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 		}
 		whole := *c.SASpec
 		whole.NATT = c.NATT.WithPorts()
-		return pfkey.AddSAPrivate(&whole), nil
+		return control.AddSA(&whole), nil
 	case klips.Group:
 		if len(c.IDs) < 2 || len(c.IDs) > klips.MaxGroup {
 			return refuse(syscall.EINVAL)
 		}
-		return pfkey.GroupAll(c.IDs), nil
+		return control.Group(c.IDs), nil
 	case klips.DetachAll:
-		return pfkey.DetachAll(), nil
+		return control.DetachAll(), nil
 	case klips.Attach:
 		if err := noMast(change, c.Virtual, syscall.ENODEV); err != nil {
 			return nil, err
 		}
-		return pfkey.Attach(c.Virtual, c.Physical), nil
+		return control.Attach(c.Virtual, c.Physical), nil
 	case klips.Detach:
 		if err := noMast(change, c.Virtual, syscall.ENODEV); err != nil {
 			return nil, err
 		}
-		return pfkey.Detach(c.Virtual), nil
+		return control.Detach(c.Virtual), nil
 	case klips.CreateDevice:
 		if err := noMast(change, c.Virtual, syscall.EINVAL); err != nil {
 			return nil, err
@@ -174,11 +175,11 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 		}
 		m, err = pfkey.ForChange(c)
 	case klips.SetKnobs:
-		m, err = pfkey.Set(c.Knobs)
+		m, err = control.Set(c.Knobs)
 	case klips.SetGuard:
-		m, err = pfkey.Guard(c.Guard)
+		m, err = control.Guard(c.Guard)
 	case klips.RemoveGuard:
-		m, err = pfkey.Unguard(c.Selector)
+		m, err = control.Unguard(c.Selector)
 	default:
 		m, err = pfkey.ForChange(c)
 	}

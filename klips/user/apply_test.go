@@ -10,6 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // A daemon of an older program does not know units. Its changes are made one by one.
@@ -38,7 +39,7 @@ func TestApplyOlderDaemon(t *testing.T) {
 			asked <- h.Type
 			var errno syscall.Errno
 			switch h.Type {
-			case pfkey.TypeXBegin, pfkey.TypeXEnd:
+			case control.TypeBegin, control.TypeEnd:
 				errno = syscall.EINVAL
 			case pfkey.TypeDelete:
 				errno = syscall.ESRCH

@@ -1,6 +1,7 @@
 package user
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // How long to wait for a daemon that does not answer: a request, and a listing,
@@ -130,13 +132,15 @@ func (c *Client) call(ctx context.Context, op, object string, m *pfkey.Message) 
 func answerError(op, object string, r *pfkey.Message, errno error) error {
 	// The daemon names the member of a group that is at fault, and the SA that has a
 	// key already.
-	if r != nil && r.XData != nil {
-		object = string(*r.XData)
+	var named []klips.SAID
+	if r != nil {
+		object = cmp.Or(control.ObjectOf(r), object)
+		named, _ = control.SAIDsOf(r)
 	}
 	e := &klips.OpError{Op: op, Object: object, Err: errno}
 	switch {
-	case errors.Is(errno, syscall.EKEYREJECTED) && r != nil && r.XSAIDs != nil && len(*r.XSAIDs) == 1:
-		e.Fault, e.Other = klips.FaultKeyUsed, (*r.XSAIDs)[0]
+	case errors.Is(errno, syscall.EKEYREJECTED) && len(named) == 1:
+		e.Fault, e.Other = klips.FaultKeyUsed, named[0]
 	case errors.Is(errno, syscall.EKEYEXPIRED):
 		e.Fault = klips.FaultNoNumbers
 	default:
@@ -157,7 +161,7 @@ func list[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Mes
 	defer cancel()
 	var l []T
 	err := c.with(func(conn *pfkey.Conn) (err error) {
-		l, err = pfkey.List[T](ctx, conn, m)
+		l, err = control.List[T](ctx, conn, m)
 		return err
 	})
 	if err != nil {
@@ -192,7 +196,7 @@ func (c *Client) Name() string { return "user" }
 
 // Version returns the line of ipsec_version.
 func (c *Client) Version(ctx context.Context) (string, error) {
-	return one[string](ctx, c, "get version", "", pfkey.ListTable(pfkey.TableVersion))
+	return one[string](ctx, c, "get version", "", control.ListTable(control.TableVersion))
 }
 
 // Has reports true: the embedded stack has all there is but devices that work
@@ -201,32 +205,32 @@ func (c *Client) Has(cap klips.Capability) bool { return cap != klips.CapOffload
 
 // GetSA returns one SA.
 func (c *Client) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
-	return one[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListSA(id))
+	return one[klips.SA](ctx, c, "get SA", id.String(), control.ListSA(id))
 }
 
 // ReadGroup returns the SAs of the group that an SA is in.
 func (c *Client) ReadGroup(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
-	return list[klips.SA](ctx, c, "get SA", id.String(), pfkey.ListGroup(id))
+	return list[klips.SA](ctx, c, "get SA", id.String(), control.ListGroup(id))
 }
 
 // SAs lists the SAs.
 func (c *Client) SAs(ctx context.Context) ([]klips.SA, error) {
-	return list[klips.SA](ctx, c, "list SAs", "", pfkey.ListTable(pfkey.TableSAs))
+	return list[klips.SA](ctx, c, "list SAs", "", control.ListTable(control.TableSAs))
 }
 
 // Eroutes lists the eroutes.
 func (c *Client) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
-	return list[klips.Eroute](ctx, c, "list eroutes", "", pfkey.ListTable(pfkey.TableEroutes))
+	return list[klips.Eroute](ctx, c, "list eroutes", "", control.ListTable(control.TableEroutes))
 }
 
 // Devices lists the devices.
 func (c *Client) Devices(ctx context.Context) ([]klips.Device, error) {
-	return list[klips.Device](ctx, c, "list devices", "", pfkey.ListTable(pfkey.TableDevices))
+	return list[klips.Device](ctx, c, "list devices", "", control.ListTable(control.TableDevices))
 }
 
 // Debug returns the debug masks.
 func (c *Client) Debug(ctx context.Context) (klips.Debug, error) {
-	return one[klips.Debug](ctx, c, "get debug", "", pfkey.ListTable(pfkey.TableDebug))
+	return one[klips.Debug](ctx, c, "get debug", "", control.ListTable(control.TableDebug))
 }
 
 // A Status is what a daemon tells about itself.
@@ -276,9 +280,9 @@ func (c *Client) Knobs(ctx context.Context) ([]klips.Knob, error) {
 // Status asks the daemon how it is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
-	m, err := c.call(ctx, "get status", "", pfkey.Status())
+	m, err := c.call(ctx, "get status", "", control.Status())
 	if err == nil {
-		err = m.DecodeStatus(&s)
+		err = control.DecodeStatus(m, &s)
 	}
 	return s, err
 }
@@ -292,14 +296,14 @@ func (c *Client) Drops(ctx context.Context) (drop.Counts, error) {
 // Leave asks the daemon to stop and to leave its devices: they drop what is routed
 // into them until the next daemon takes them up. It has gone when its lock is free.
 func (c *Client) Leave(ctx context.Context) error {
-	_, err := c.call(ctx, "stop", "", pfkey.Leave())
+	_, err := c.call(ctx, "stop", "", control.Leave())
 	return err
 }
 
 // Stop asks the daemon to remove its devices and to stop. It has gone when its lock
 // is free.
 func (c *Client) Stop(ctx context.Context) error {
-	_, err := c.call(ctx, "stop", "", pfkey.Stop())
+	_, err := c.call(ctx, "stop", "", control.Stop())
 	return err
 }
 

@@ -3,7 +3,7 @@ package user
 import (
 	"context"
 
-	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // HandOver asks the daemon for all that it has, and to stop. The first descriptor is
@@ -13,7 +13,7 @@ import (
 func (c *Client) HandOver(ctx context.Context) (fds []int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	fds, err = c.current().CallForFiles(ctx, pfkey.HandOver())
+	fds, err = c.current().CallForFiles(ctx, control.HandOver())
 	if err != nil {
 		return nil, opError("take over", "", err)
 	}

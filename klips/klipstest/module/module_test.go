@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // What the recordings have is tested against them, in package corpustest. Here is
@@ -154,7 +154,7 @@ func TestSockets(t *testing.T) {
 		}
 	}
 	b := newBench(t)
-	for _, wire := range [][]byte{nil, make([]byte, 15), marshal(t, pfkey.Stop()), marshal(t, pfkey.Flush())[:8]} {
+	for _, wire := range [][]byte{nil, make([]byte, 15), marshal(t, control.Stop()), marshal(t, pfkey.Flush())[:8]} {
 		if errno := b.socket.Write(wire); errno == 0 || len(b.read(b.socket)) != 0 {
 			t.Errorf("%x: %v", wire, errno)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // answer carries out the request in b, and sends its answer to p and news of it
@@ -35,9 +36,9 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 	m, err := pfkey.Parse(b)
 	if err == nil {
 		defer m.Clear()
-		err = pfkey.CheckPrivate(m)
+		err = control.Check(m)
 	}
-	if p.inUnit && p.refused && h.Type != pfkey.TypeXEnd && h.Type != pfkey.TypeXRelease {
+	if p.inUnit && p.refused && h.Type != control.TypeEnd && h.Type != control.TypeRelease {
 		return send(pfkey.ErrorReply(h, syscall.ECANCELED))
 	}
 	if err != nil {
@@ -51,7 +52,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 			// It is left before the answer is sent: the client may take its time.
 			leave = sync.OnceFunc(func() { s.turn.leave(p) })
 			defer leave()
-		case m.Type != pfkey.TypeXHandOver && m.Type != pfkey.TypeXLeave:
+		case m.Type != control.TypeHandOver && m.Type != control.TypeLeave:
 			p.refused = true
 			return send(pfkey.ErrorReply(m.Header, syscall.EALREADY))
 		} // the next daemon does not wait longer
@@ -63,12 +64,12 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
 	}
 	switch m.Type {
-	case pfkey.TypeXBegin, pfkey.TypeXEnd, pfkey.TypeXHold, pfkey.TypeXRelease:
+	case control.TypeBegin, control.TypeEnd, control.TypeHold, control.TypeRelease:
 		if !s.bracket(ctx, p, m.Type) {
 			return send(pfkey.ErrorReply(m.Header, syscall.EALREADY))
 		}
 		return send(pfkey.Ack(m.Header))
-	case pfkey.TypeXList:
+	case control.TypeList:
 		return s.list(ctx, m, func(m *pfkey.Message) error {
 			out, err := m.Marshal()
 			if err != nil {
@@ -76,12 +77,12 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 			}
 			return sent(p.waitAtMost(p.answer(out), listTimeout))
 		})
-	case pfkey.TypeXStatus:
+	case control.TypeStatus:
 		return s.status(ctx, m, send)
-	case pfkey.TypeXSet:
+	case control.TypeSet:
 		return reply(s.set(m))
-	case pfkey.TypeXGuard:
-		f, err := m.Guard()
+	case control.TypeGuard:
+		f, err := control.GuardOf(m)
 		if err == nil {
 			err = s.guards.guard(f)
 		}
@@ -89,17 +90,17 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 			return send(pfkey.ErrorReply(m.Header, syscall.EEXIST))
 		}
 		return reply(err)
-	case pfkey.TypeXUnguard:
-		f, err := m.Unguarded()
+	case control.TypeUnguard:
+		f, err := control.UnguardedOf(m)
 		if err == nil {
 			err = s.guards.unguard(f)
 		}
 		return reply(err)
-	case pfkey.TypeXHandOver:
+	case control.TypeHandOver:
 		return s.handOver(p, m)
-	case pfkey.TypeXStop, pfkey.TypeXLeave:
+	case control.TypeStop, control.TypeLeave:
 		err := send(pfkey.Ack(m.Header))
-		if m.Type == pfkey.TypeXStop {
+		if m.Type == control.TypeStop {
 			s.removes.Store(true)
 		}
 		s.stop()
@@ -121,7 +122,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 
 // set sets knobs.
 func (s *server) set(m *pfkey.Message) error {
-	knobs, err := m.Knobs()
+	knobs, err := control.KnobsOf(m)
 	if err != nil {
 		return err
 	}
@@ -139,10 +140,6 @@ func (s *server) set(m *pfkey.Message) error {
 	s.guards.knobs(knobs)
 	return nil
 }
-
-// firstPrivate is the first type of message that a KLIPS kernel does not know,
-// and that nobody but the asker hears of.
-const firstPrivate = pfkey.TypeXGroup
 
 // errGone says that a client does not take its answers.
 var errGone = errors.New("it does not take its answers")
@@ -174,18 +171,16 @@ func failed(m *pfkey.Message, err error) result {
 	switch {
 	case m.PlumbIf != nil:
 		return toSender(pfkey.PlumbReply(m, r.Errno))
-	case m.Type == pfkey.TypeXGroup:
+	case m.Type == control.TypeGroup:
 		return groupFailed(m, r, err)
-	case m.Type >= firstPrivate:
+	case m.Type >= pfkey.FirstPrivate: // nobody but the asker knows of it
 		return toSender(r)
 	}
 	res := toAll(r)
 	var op *klips.OpError
 	if errors.As(err, &op) && op.Fault == klips.FaultKeyUsed {
 		// Who asked learns which SA has the key.
-		named := pfkey.ErrorReply(m.Header, r.Errno)
-		named.XSAIDs = &pfkey.SAIDs{op.Other}
-		res.answer = named
+		res.answer = control.KeyUsed(m.Header, op.Other)
 	}
 	return res
 }
@@ -196,9 +191,9 @@ func groupFailed(m, r *pfkey.Message, err error) result {
 	res := toSender(r)
 	var op *klips.OpError
 	if errors.As(err, &op) {
-		r.XData = new(pfkey.Data(op.Object))
+		control.NameObject(r, op.Object)
 	}
-	if ids, err := m.Group(); err == nil {
+	if ids, err := control.GroupOf(m); err == nil {
 		pair := pfkey.ErrorReply(m.Header, r.Errno)
 		pair.Type, pair.SAType = pfkey.TypeGroupSA, pfkey.SATypeOf(ids[0].Proto)
 		res.news = []*pfkey.Message{pair}
@@ -243,13 +238,21 @@ func (s *server) queue(p *peer, r result) (<-chan struct{}, error) {
 // list sends a table, or the one SA that was asked for.
 func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Message) error) error {
 	e := s.eng
-	switch *m.XTable {
-	case pfkey.TableSAs:
-		if m.XSAIDs == nil {
+	table, err := control.TableOf(m)
+	if err != nil {
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+	}
+	ids, err := control.SAIDsOf(m)
+	if err != nil {
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+	}
+	switch table {
+	case control.TableSAs:
+		if len(ids) == 0 {
 			return sendAll(s, m, send, func() ([]klips.SA, error) { return e.SAs(ctx) })
 		}
 		return sendAll(s, m, send, func() (l []klips.SA, err error) {
-			for _, id := range *m.XSAIDs {
+			for _, id := range ids {
 				sa, err := e.GetSA(ctx, id)
 				if err != nil {
 					return nil, err
@@ -258,18 +261,18 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 			}
 			return l, nil
 		})
-	case pfkey.TableGroup:
-		return sendAll(s, m, send, func() ([]klips.SA, error) { return e.ReadGroup(ctx, (*m.XSAIDs)[0]) })
-	case pfkey.TableEroutes:
+	case control.TableGroup:
+		return sendAll(s, m, send, func() ([]klips.SA, error) { return e.ReadGroup(ctx, ids[0]) })
+	case control.TableEroutes:
 		return sendAll(s, m, send, func() ([]klips.Eroute, error) { return e.Eroutes(ctx) })
-	case pfkey.TableDevices:
+	case control.TableDevices:
 		return sendAll(s, m, send, func() ([]klips.Device, error) { return e.Devices(ctx) })
-	case pfkey.TableDebug:
+	case control.TableDebug:
 		return sendAll(s, m, send, func() ([]klips.Debug, error) {
 			d, err := e.Debug(ctx)
 			return []klips.Debug{d}, err
 		})
-	case pfkey.TableVersion:
+	case control.TableVersion:
 		return sendAll(s, m, send, func() ([]string, error) {
 			v, err := e.Version(ctx)
 			return []string{v}, err
@@ -286,7 +289,7 @@ func sendAll[T any](s *server, m *pfkey.Message, send func(*pfkey.Message) error
 	if err != nil {
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
 	}
-	return pfkey.SendList(m, slices.Values(l), send)
+	return control.SendList(m, slices.Values(l), send)
 }
 
 // status tells how the daemon is.
@@ -315,7 +318,7 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 	if n, ok := s.guards.counters(); ok {
 		status.Unprotected = &n
 	}
-	r, err := pfkey.StatusReply(m.Header, status)
+	r, err := control.StatusReply(m.Header, status)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // A fuzzer's input for the daemon is a short program, not the messages
@@ -54,22 +55,22 @@ func templates() (l [][]byte) {
 	aead.Soft.Packets, aead.Hard.Bytes = 10, 1<<20
 	plumb, _ := pfkey.Plumb("ipsec9", true)
 	unplumb, _ := pfkey.Plumb("ipsec9", false)
-	set, _ := pfkey.Set(map[string]int{"tos": 1})
+	set, _ := control.Set(map[string]int{"tos": 1})
 	held, route := trap(klips.SPIHold), trap(klips.SPITrap)
 	held.IdentSrc = &klips.Ident{Type: 3, Text: "who"}
 	route.ID = tun.ID
 	var debug klips.DebugChange
 	debug.Set, debug.Masks[0] = true, 7
 	for _, m := range []*pfkey.Message{
-		pfkey.AddSA(tun), pfkey.AddSA(esp), pfkey.AddSA(ah), pfkey.AddSAPrivate(comp), pfkey.AddSAPrivate(aead),
-		pfkey.GroupPair(tun.ID, esp.ID), pfkey.GroupAll([]klips.SAID{tun.ID, comp.ID, esp.ID, ah.ID}), pfkey.Ungroup(esp.ID),
+		pfkey.AddSA(tun), pfkey.AddSA(esp), pfkey.AddSA(ah), control.AddSA(comp), control.AddSA(aead),
+		pfkey.GroupPair(tun.ID, esp.ID), control.Group([]klips.SAID{tun.ID, comp.ID, esp.ID, ah.ID}), pfkey.Ungroup(esp.ID),
 		pfkey.GetSA(esp.ID), pfkey.DeleteSA(tun.ID), pfkey.DeleteSA(esp.ID), pfkey.Flush(),
 		pfkey.GetSPI(said(klips.ProtoESP, 0), local, 0x1002, 0x1004), pfkey.UpdateSA(esp), pfkey.UpdatePorts(esp, 1, 2),
 		pfkey.AddFlow(route, klips.ErouteAdd), pfkey.AddFlow(held, klips.ErouteReplace), pfkey.AddFlow(route, klips.ErouteAddIn),
 		pfkey.DelFlow(route.Selector), pfkey.ClearFlows(),
-		pfkey.Register(pfkey.SATypeESP), pfkey.Debug(debug), set, pfkey.Status(),
-		plumb, unplumb, pfkey.Attach("ipsec0", "eth0"), pfkey.Detach("ipsec0"), pfkey.DetachAll(),
-		pfkey.ListTable(pfkey.TableSAs), pfkey.ListTable(pfkey.TableEroutes), pfkey.ListSA(esp.ID),
+		pfkey.Register(pfkey.SATypeESP), pfkey.Debug(debug), set, control.Status(),
+		plumb, unplumb, control.Attach("ipsec0", "eth0"), control.Detach("ipsec0"), control.DetachAll(),
+		control.ListTable(control.TableSAs), control.ListTable(control.TableEroutes), control.ListSA(esp.ID),
 		{Header: pfkey.Header{Type: pfkey.TypeAcquire, SAType: pfkey.SATypeESP, Errno: 3}},
 		{Header: pfkey.Header{Type: pfkey.TypeExpire, SAType: pfkey.SATypeAH}},
 	} {
@@ -88,7 +89,7 @@ func steps(templates [][]byte, program []byte) (l []step) {
 	var now step
 	send := func() {
 		// A message that stops the daemon would end the test.
-		if len(now.m) > 0 && (len(now.m) < 2 || !slices.Contains([]pfkey.Type{pfkey.TypeXStop, pfkey.TypeXLeave, pfkey.TypeXHandOver}, pfkey.Type(now.m[1]))) {
+		if len(now.m) > 0 && (len(now.m) < 2 || !slices.Contains([]pfkey.Type{control.TypeStop, control.TypeLeave, control.TypeHandOver}, pfkey.Type(now.m[1]))) {
 			l = append(l, now)
 		}
 		now.m = nil

@@ -21,6 +21,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
+	"github.com/klips-go/ipsec/klips/user/control"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -192,7 +193,7 @@ func TestDeafClient(t *testing.T) {
 	}
 	deaf := open(t, rundir)
 	for range 5 {
-		deaf.write(pfkey.ListTable(pfkey.TableSAs))
+		deaf.write(control.ListTable(control.TableSAs))
 	}
 	if l, err := c.SAs(t.Context()); err != nil || len(l) != 2000 {
 		t.Errorf("SAs = %d of them, %v", len(l), err)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // debug writes a line about a message to or from a client into the debug log, if
@@ -14,7 +15,7 @@ func (s *server) debug(what string, p *peer, h pfkey.Header) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("type", h.Type.String()), slog.Int("satype", int(h.SAType)),
+		slog.String("type", control.TypeName(h.Type)), slog.Int("satype", int(h.SAType)),
 		slog.Uint64("seq", uint64(h.Seq)), slog.Int("pid", int(p.pid)),
 	}
 	if h.Errno != 0 {

@@ -5,9 +5,10 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// do carries out a request that passed CheckPrivate, and returns what there is
+// do carries out a request that passed control.Check, and returns what there is
 // to say.
 func (s *server) do(ctx context.Context, p *peer, m *pfkey.Message) result {
 	var r result
@@ -18,7 +19,7 @@ func (s *server) do(ctx context.Context, p *peer, m *pfkey.Message) result {
 	switch m.Type {
 	case pfkey.TypeGetSPI, pfkey.TypeUpdate, pfkey.TypeAdd, pfkey.TypeDelete, pfkey.TypeGet, pfkey.TypeFlush:
 		r, err = s.doSA(ctx, m)
-	case pfkey.TypeGroupSA, pfkey.TypeXGroup:
+	case pfkey.TypeGroupSA, control.TypeGroup:
 		r, err = s.doGroup(ctx, m)
 	case pfkey.TypeAddFlow, pfkey.TypeDelFlow:
 		r, err = s.doFlow(ctx, m)
@@ -30,7 +31,7 @@ func (s *server) do(ctx context.Context, p *peer, m *pfkey.Message) result {
 			err = s.eng.SetDebug(ctx, c)
 		}
 		r = toSender(pfkey.Ack(m.Header)) // KLIPS says nothing at all
-	case pfkey.TypePlumbIf, pfkey.TypeUnplumbIf, pfkey.TypeXAttach, pfkey.TypeXDetach, pfkey.TypeXDetachAll:
+	case pfkey.TypePlumbIf, pfkey.TypeUnplumbIf, control.TypeAttach, control.TypeDetach, control.TypeDetachAll:
 		r, err = s.doDevice(ctx, m)
 	case pfkey.TypeNATTMapping:
 		err = syscall.EINVAL
@@ -57,7 +58,7 @@ func (s *server) doSA(ctx context.Context, m *pfkey.Message) (result, error) {
 		spi, err := e.ReserveSA(ctx, id, src, r.Min, r.Max)
 		return toAll(pfkey.GetSPIReply(m, spi)), err
 	case pfkey.TypeAdd:
-		spec, err := m.SASpec()
+		spec, err := control.SASpecOf(m)
 		if err != nil {
 			return result{}, err
 		}
@@ -97,7 +98,7 @@ func (s *server) update(ctx context.Context, m *pfkey.Message) (result, error) {
 	if n, only := m.Ports(old.NATT); only {
 		err = s.eng.SetPorts(ctx, id, n.SPort, n.DPort)
 	} else {
-		spec, serr := m.SASpec()
+		spec, serr := control.SASpecOf(m)
 		if serr != nil {
 			return result{}, serr
 		}
@@ -113,7 +114,7 @@ func (s *server) update(ctx context.Context, m *pfkey.Message) (result, error) {
 
 // doGroup groups SAs, or takes a group apart.
 func (s *server) doGroup(ctx context.Context, m *pfkey.Message) (result, error) {
-	ids, err := m.Group()
+	ids, err := control.GroupOf(m)
 	if err != nil {
 		return result{}, err
 	}
@@ -123,7 +124,7 @@ func (s *server) doGroup(ctx context.Context, m *pfkey.Message) (result, error) 
 	if err := s.eng.Group(ctx, ids); err != nil {
 		return result{}, err
 	}
-	if m.Type == pfkey.TypeXGroup {
+	if m.Type == control.TypeGroup {
 		return result{answer: pfkey.Ack(m.Header), news: pfkey.GroupReplies(m.Header, ids)}, nil
 	}
 	return toAll(pfkey.GroupReply(m)), nil
@@ -187,13 +188,13 @@ func (s *server) doDevice(ctx context.Context, m *pfkey.Message) (result, error)
 			err = e.DeleteDevice(ctx, name)
 		}
 		return toSender(pfkey.PlumbReply(m, 0)), err
-	case pfkey.TypeXDetachAll:
+	case control.TypeDetachAll:
 		return toSender(pfkey.Ack(m.Header)), e.DetachAll(ctx)
 	}
-	virtual, physical, err := m.Devices()
+	virtual, physical, err := control.DevicesOf(m)
 	switch {
 	case err != nil:
-	case m.Type == pfkey.TypeXAttach:
+	case m.Type == control.TypeAttach:
 		err = e.Attach(ctx, virtual, physical)
 	default:
 		err = e.Detach(ctx, virtual)

@@ -15,11 +15,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // Whatever is sent, it is answered once with the numbers that it had; a listener
@@ -88,7 +88,7 @@ func checkWhole(t *testing.T, m, r []byte) {
 // more reports whether a message is followed by another one of the same answer:
 // a listing goes on until a message without data.
 func more(m *pfkey.Message) bool {
-	return m.Type == pfkey.TypeXList && m.Errno == 0 && m.XData != nil
+	return m.Type == control.TypeList && m.Errno == 0 && len(m.Private) > 1 // TABLE, and DATA
 }
 
 // checkNews checks a message that its reader did not ask for.
@@ -101,7 +101,7 @@ func checkNews(t *testing.T, b []byte) {
 	if m.Type >= 64 || m.KeyAuth != nil || m.KeyEncrypt != nil {
 		t.Errorf("heard %v", m)
 	}
-	if err := pfkey.CheckReply(m); err != nil && m.Errno == 0 && m.Type != pfkey.TypeExpire {
+	if err := control.CheckReply(m); err != nil && m.Errno == 0 && m.Type != pfkey.TypeExpire {
 		t.Errorf("heard %v: %v", m, err)
 	}
 }

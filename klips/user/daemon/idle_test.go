@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // Limits of the daemon, see idle.go.
@@ -78,7 +79,7 @@ func TestManyIdleClients(t *testing.T) {
 	for range more {
 		c := open(t, rundir)
 		clock.Advance(time.Millisecond)
-		c.ask(pfkey.Status())
+		c.ask(control.Status())
 	}
 	for i, s := range idle[1 : 1+more] {
 		if !s.ended() {
@@ -140,7 +141,7 @@ func TestDeafAskerIsClosed(t *testing.T) {
 	}
 	deaf := open(t, rundir)
 	for range 5 {
-		deaf.write(pfkey.ListTable(pfkey.TableSAs))
+		deaf.write(control.ListTable(control.TableSAs))
 	}
 	clock.Advance(idleTimeout + idleInterval)
 	if !deaf.ended() {

@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/pfkey"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // TestKeyUsed: a key daemon that gives two outbound SAs one key is refused, by ADD and
@@ -35,8 +36,8 @@ func TestKeyUsed(t *testing.T) {
 	refused := func(what string, m *pfkey.Message) {
 		t.Helper()
 		r, _ := s.ask(m)
-		want := pfkey.SAIDs{said(klips.ProtoESP, 0x100)}
-		if r.Errno != syscall.EKEYREJECTED || r.XSAIDs == nil || !slices.Equal(*r.XSAIDs, want) || r.KeyEncrypt != nil {
+		want := []klips.SAID{said(klips.ProtoESP, 0x100)}
+		if ids, err := control.SAIDsOf(r); r.Errno != syscall.EKEYREJECTED || err != nil || !slices.Equal(ids, want) || r.KeyEncrypt != nil {
 			t.Errorf("%s: %v, want EKEYREJECTED and %v", what, r, want)
 		}
 		l := other.heard()
@@ -54,5 +55,5 @@ func TestKeyUsed(t *testing.T) {
 	done("UPDATE with its own", pfkey.UpdateSA(gcm(0x101, 8)))
 	reuse := gcm(0x102, 7)
 	reuse.ReuseKey = true
-	done("as was asked for", pfkey.AddSAPrivate(reuse))
+	done("as was asked for", control.AddSA(reuse))
 }

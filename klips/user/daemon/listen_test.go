@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // patience is how long tests wait for what must come. Only a failure takes so
@@ -93,7 +93,7 @@ func (s *socket) ask(m *pfkey.Message) (*pfkey.Message, []byte) {
 // heard returns all that came up to now, in wire form.
 func (s *socket) heard() (l [][]byte) {
 	s.t.Helper()
-	m := pfkey.Status()
+	m := control.Status()
 	s.write(m)
 	for {
 		b := s.read()
@@ -112,7 +112,7 @@ func (s *socket) messages() (l []string) {
 		if err != nil {
 			s.t.Fatalf("heard %x: %v", b, err)
 		}
-		if err := pfkey.CheckReply(m); err != nil {
+		if err := control.CheckReply(m); err != nil {
 			s.t.Errorf("heard %v: %v", m, err)
 		}
 		l = append(l, m.String())
@@ -209,10 +209,10 @@ func TestWhoHears(t *testing.T) {
 		{"acquire", &pfkey.Message{Header: pfkey.Header{Type: pfkey.TypeAcquire, SAType: pfkey.SATypeESP, Errno: syscall.ENOENT}}, "esp", syscall.ENOENT},
 		{"acquire for nobody", &pfkey.Message{Header: pfkey.Header{Type: pfkey.TypeAcquire, SAType: pfkey.SATypeComp, Errno: syscall.ENOENT}}, "errno", syscall.EPROTONOSUPPORT},
 		{"acquire of a user", pfkey.Acquire(pfkey.Acquisition{Src: netip.AddrPortFrom(local, 0), Dst: netip.AddrPortFrom(local, 0)}), "errno", syscall.EINVAL},
-		{"attach", pfkey.Attach("ipsec0", "eth0"), "asker", 0},
-		{"attach again", pfkey.Attach("ipsec0", "eth0"), "asker", syscall.EBUSY},
-		{"detach all", pfkey.DetachAll(), "asker", 0},
-		{"list", pfkey.ListTable(pfkey.TableSAs), "asker", 0},
+		{"attach", control.Attach("ipsec0", "eth0"), "asker", 0},
+		{"attach again", control.Attach("ipsec0", "eth0"), "asker", syscall.EBUSY},
+		{"detach all", control.DetachAll(), "asker", 0},
+		{"list", control.ListTable(control.TableSAs), "asker", 0},
 	} {
 		r, raw := asker.ask(tt.m)
 		if r.Errno != tt.err {
@@ -223,7 +223,7 @@ func TestWhoHears(t *testing.T) {
 		}
 		// KLIPS says nothing after DEBUG, and repeats an EXPIRE as it came.
 		if r.Type < 64 && r.Type != pfkey.TypeDebug && r.Type != pfkey.TypeExpire {
-			if err := pfkey.CheckReply(r); err != nil && r.Errno == 0 {
+			if err := control.CheckReply(r); err != nil && r.Errno == 0 {
 				t.Errorf("%s: %v", tt.name, err)
 			}
 		}
@@ -300,8 +300,8 @@ func TestGroupAtOnceIsHeard(t *testing.T) {
 	asker.ask(pfkey.AddSA(tunSpec(0x1001)))
 	asker.ask(pfkey.AddSA(espSpec(0x1002, 1)))
 	other.heard()
-	fails := pfkey.GroupAll(ids)
-	if r, _ := asker.ask(fails); r.Errno != syscall.ENOENT || r.XData == nil || string(*r.XData) != ids[2].String() {
+	fails := control.Group(ids)
+	if r, _ := asker.ask(fails); r.Errno != syscall.ENOENT || control.ObjectOf(r) != ids[2].String() {
 		t.Errorf("answered %v, want ENOENT of %v", r, ids[2])
 	}
 	want := []string{fmt.Sprintf("X_GRPSA seq=%d pid=%d satype=IPIP errno=2", fails.Seq, fails.PID)}
@@ -310,7 +310,7 @@ func TestGroupAtOnceIsHeard(t *testing.T) {
 	}
 	asker.ask(pfkey.AddSA(espSpec(0x1003, 1)))
 	other.heard()
-	works := pfkey.GroupAll(ids)
+	works := control.Group(ids)
 	if r, _ := asker.ask(works); r.Errno != 0 {
 		t.Fatalf("answered %v", r)
 	}
@@ -561,7 +561,7 @@ func TestExpire(t *testing.T) {
 			t.Fatalf("heard %v, want two EXPIREs", l)
 		}
 		for j, m := range l {
-			if err := pfkey.CheckReply(m); err != nil || m.Type != pfkey.TypeExpire || m.PID != 0 || m.Seq != uint32(j+1) || m.SAType != pfkey.SATypeESP {
+			if err := control.CheckReply(m); err != nil || m.Type != pfkey.TypeExpire || m.PID != 0 || m.Seq != uint32(j+1) || m.SAType != pfkey.SATypeESP {
 				t.Errorf("heard %v, %v", m, err)
 			}
 			// Packets of 68 bytes in a tunnel are 68 bytes of payload.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // A turn is the right to change what the daemon has. One client at a time has it: for one
@@ -71,8 +72,8 @@ func (t turn) take(ctx context.Context) bool {
 func changes(t pfkey.Type) bool {
 	switch t {
 	case pfkey.TypeGet, pfkey.TypeAcquire, pfkey.TypeRegister, pfkey.TypeExpire,
-		pfkey.TypeXBegin, pfkey.TypeXEnd, pfkey.TypeXHold, pfkey.TypeXRelease,
-		pfkey.TypeXList, pfkey.TypeXStatus, pfkey.TypeXStop:
+		control.TypeBegin, control.TypeEnd, control.TypeHold, control.TypeRelease,
+		control.TypeList, control.TypeStatus, control.TypeStop:
 		return false
 	}
 	return true
@@ -94,16 +95,16 @@ func (s *server) bracket(ctx context.Context, p *peer, t pfkey.Type) bool {
 		*in = false
 	}
 	switch t {
-	case pfkey.TypeXBegin:
+	case control.TypeBegin:
 		p.refused = false
 		return enter(&p.inUnit)
-	case pfkey.TypeXEnd:
+	case control.TypeEnd:
 		p.refused = false
 		s.guards.follow()
 		leave(&p.inUnit)
-	case pfkey.TypeXHold:
+	case control.TypeHold:
 		return enter(&p.holds)
-	case pfkey.TypeXRelease:
+	case control.TypeRelease:
 		leave(&p.holds)
 	}
 	return true

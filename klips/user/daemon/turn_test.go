@@ -16,6 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips/plan"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/clock/clocktest"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // What keeps others waiting, and what ends that.
@@ -32,30 +33,30 @@ func TestTurn(t *testing.T) {
 		begin, end func(t *testing.T, c client)
 	}{
 		{"hold and release",
-			func(t *testing.T, c client) { call(t, c, pfkey.Hold()); call(t, c, pfkey.Hold()) },
-			func(t *testing.T, c client) { call(t, c, pfkey.Release()); call(t, c, pfkey.Release()) }},
+			func(t *testing.T, c client) { call(t, c, control.Hold()); call(t, c, control.Hold()) },
+			func(t *testing.T, c client) { call(t, c, control.Release()); call(t, c, control.Release()) }},
 		{"a unit",
-			func(t *testing.T, c client) { call(t, c, pfkey.Begin()) },
-			func(t *testing.T, c client) { call(t, c, pfkey.End()) }},
+			func(t *testing.T, c client) { call(t, c, control.Begin()) },
+			func(t *testing.T, c client) { call(t, c, control.End()) }},
 		{"a unit within a hold",
 			func(t *testing.T, c client) {
-				call(t, c, pfkey.Hold())
-				call(t, c, pfkey.Begin())
-				call(t, c, pfkey.End())
+				call(t, c, control.Hold())
+				call(t, c, control.Begin())
+				call(t, c, control.End())
 			},
-			func(t *testing.T, c client) { call(t, c, pfkey.Release()) }},
+			func(t *testing.T, c client) { call(t, c, control.Release()) }},
 		{"a hold within a unit that has failed",
 			func(t *testing.T, c client) {
-				call(t, c, pfkey.Begin())
-				call(t, c, pfkey.Hold())
+				call(t, c, control.Begin())
+				call(t, c, control.Hold())
 				if _, err := c.Call(t.Context(), pfkey.DeleteSA(tunSpec(0x999).ID)); !errors.Is(err, syscall.ESRCH) {
 					t.Fatal(err)
 				}
-				call(t, c, pfkey.End())
+				call(t, c, control.End())
 			},
-			func(t *testing.T, c client) { call(t, c, pfkey.Release()) }},
+			func(t *testing.T, c client) { call(t, c, control.Release()) }},
 		{"the end of its client",
-			func(t *testing.T, c client) { call(t, c, pfkey.Begin()); call(t, c, pfkey.Hold()) },
+			func(t *testing.T, c client) { call(t, c, control.Begin()); call(t, c, control.Hold()) },
 			func(t *testing.T, c client) { c.Close() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/control"
 )
 
 // Many changes are carried out up to the first that is refused, and none behind it,
@@ -96,7 +97,7 @@ func TestCancelled(t *testing.T) {
 	impossible := pfkey.AddSA(tunSpec(0x1000))
 	impossible.SA = nil
 	for _, wrong := range []*pfkey.Message{pfkey.DeleteSA(tunSpec(0x9999).ID), impossible} {
-		for i, m := range []*pfkey.Message{pfkey.Begin(), wrong, pfkey.AddSA(tunSpec(0x1000)), pfkey.Flush(), pfkey.DetachAll(), pfkey.End(), pfkey.AddSA(tunSpec(0x1000)), pfkey.DeleteSA(tunSpec(0x1000).ID)} {
+		for i, m := range []*pfkey.Message{control.Begin(), wrong, pfkey.AddSA(tunSpec(0x1000)), pfkey.Flush(), control.DetachAll(), control.End(), pfkey.AddSA(tunSpec(0x1000)), pfkey.DeleteSA(tunSpec(0x1000).ID)} {
 			_, err := c.Call(ctx, m)
 			switch {
 			case i == 1:

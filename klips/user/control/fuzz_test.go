@@ -1,38 +1,37 @@
-package pfkey
+package control
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
 // records reads data as records of a type. What can be read is sent as a listing
 // and read again: it is the same.
 func records[T any](t *testing.T, table Table, data []byte) {
 	t.Helper()
-	in := &Message{}
-	in.XTable, in.XData = &table, new(Data(data))
-	want, err := AppendRecords[T](nil, in)
+	in := request(TypeList, numberExt(ExtTable, uint32(table)), dataExt(data))
+	want, _, err := AppendRecords[T](nil, in)
 	if err != nil {
 		return
 	}
 	var got []T
-	request := ListTable(table)
-	err = SendList(request, slices.Values(want), func(m *Message) error {
+	err = SendList(ListTable(table), slices.Values(want), func(m *pfkey.Message) error {
 		b, err := m.Marshal()
 		if err != nil {
 			return err
 		}
-		if m, err = Parse(b); err != nil {
+		if m, err = pfkey.Parse(b); err != nil {
 			return err
 		}
-		got, err = AppendRecords(got, m)
+		got, _, err = AppendRecords(got, m)
 		return err
 	})
 	if err != nil {
@@ -47,13 +46,14 @@ func records[T any](t *testing.T, table Table, data []byte) {
 func FuzzRecords(f *testing.F) {
 	id := klips.SAID{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x100, Proto: klips.ProtoTun}
 	any6 := netip.MustParsePrefix("::/0")
-	seed := func(l *Message, err error) {
+	seed := func(l *pfkey.Message, err error) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add([]byte(*l.XData))
+		data, _, _ := dataOf(l)
+		f.Add(data)
 	}
-	h := Header{Type: TypeXStatus}
+	h := pfkey.Header{Type: TypeStatus}
 	seed(StatusReply(h, klips.SA{ID: id, Next: []klips.SAID{id}, IV: []byte{1, 2}, Policy: &klips.InboundPolicy{Src: any6, Dst: any6}, Transform: klips.Transform{Enc: alg.AES}}))
 	seed(StatusReply(h, klips.Eroute{ID: id, Selector: klips.Selector{Src: any6, Dst: any6, Proto: 6, DstPort: 80}, IdentSrc: &klips.Ident{Type: 1, Text: "a"}}))
 	seed(StatusReply(h, klips.Device{Name: "ipsec0", Physical: "eth0"}))
@@ -70,11 +70,49 @@ func FuzzRecords(f *testing.F) {
 		records[klips.Debug](t, TableDebug, data)
 		records[string](t, TableVersion, data)
 		var v map[string]any
-		m := &Message{}
-		if err := m.DecodeStatus(&v); err == nil {
+		if err := DecodeStatus(Status(), &v); err == nil {
 			t.Fatal("a status without data is read")
 		}
-		m.XData = new(Data(data))
-		_ = m.DecodeStatus(&v)
+		_ = DecodeStatus(request(TypeStatus, dataExt(data)), &v)
+	})
+}
+
+// FuzzCheck: no message makes the daemon's readers panic, and what it takes has its
+// values.
+func FuzzCheck(f *testing.F) {
+	for _, text := range recorded(f) {
+		b, err := hex.DecodeString(text)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := pfkey.Parse(b)
+		if err != nil {
+			return
+		}
+		taken := Check(m) == nil
+		_ = CheckReply(m)
+		_, _ = UnguardedOf(m)
+		_, _ = GuardOf(m)
+		_, _ = KnobsOf(m)
+		_, _, _ = AppendRecords[klips.SA](nil, m)
+		_ = ObjectOf(m)
+		ids, groupErr := GroupOf(m)
+		_, tableErr := TableOf(m)
+		virtual, physical, devicesErr := DevicesOf(m)
+		if s, err := SASpecOf(m); err == nil {
+			s.ClearKeys()
+		} else if taken && m.Type == pfkey.TypeAdd && m.Src != nil && !m.Src.Addr.Is4In6() && !m.Dst.Addr.Is4In6() {
+			t.Fatalf("%v is taken, and read with %v", m, err)
+		}
+		switch {
+		case !taken:
+		case m.Type == TypeGroup && (groupErr != nil || len(ids) < 2 || len(ids) > klips.MaxGroup),
+			m.Type == TypeList && tableErr != nil,
+			m.Type == TypeAttach && (devicesErr != nil || virtual == "" || physical == ""):
+			t.Fatalf("%v is taken, and has %v %v, %v, %q %q %v", m, ids, groupErr, tableErr, virtual, physical, devicesErr)
+		}
 	})
 }

@@ -1,0 +1,53 @@
+// Package control is the private protocol between the client of stack user and its
+// daemon: what the embedded stack needs and KLIPS' messages cannot say. It is spoken
+// only over the daemon's socket, where both ends are this program; a KLIPS kernel
+// answers EINVAL to it.
+//
+// Its messages are PF_KEY messages of types from [pfkey.FirstPrivate] on, and its values
+// are extensions of such types, also in KLIPS' own ADD and UPDATE.
+//
+//	request    extensions                        reply
+//	GROUP      SAIDS (2 to 4)                    header; with an errno: [DATA (the SAID at fault)]
+//	ATTACH     VIRTUAL PHYSICAL                  header
+//	DETACH     VIRTUAL                           header
+//	DETACHALL                                    header
+//	LIST       TABLE, [SAIDS (1): only this SA]  TABLE DATA …, the last without DATA
+//	LIST       TABLE (6: its group), SAIDS (1)   the same
+//	STOP, LEAVE                                  header, when the daemon is about to go
+//	HANDOVER                                     header, with descriptors (SCM_RIGHTS)
+//	STATUS                                       DATA (one JSON value)
+//	SET        DATA (JSON: names and values)     header
+//	GUARD      DATA (JSON: klips.Guard)          header; EEXIST: guarded before
+//	UNGUARD    DATA (JSON: klips.Selector)       header
+//	BEGIN, END                                   header; between them, after an error,
+//	                                             ECANCELED to all
+//	HOLD, RELEASE                                header; between them the requests of
+//	                                             others wait
+//	ADD        as KLIPS', [WINDOW PACKETS ESN        as KLIPS'; with the errno
+//	           REUSE SEQ REPLAY_SEQ]                 EKEYREJECTED: [SAIDS (1): who
+//	                                                 sends with this key]
+//	UPDATE     the same but SEQ and REPLAY_SEQ       the same
+//
+//	#   extension  body after length and type
+//	64  SAIDS      per SAID 24 bytes: u8 protocol, u8 IP version (4 or 6), u16 0,
+//	               u32 SPI and 16 bytes address (IPv4: 4 bytes and zeros),
+//	               both big-endian; before them u32 count
+//	65  VIRTUAL    u16 length, device name, as ipsec0
+//	66  PHYSICAL   u16 length, device name, as eth0
+//	67  TABLE      u32, a Table
+//	68  DATA       u32 length, JSON: in LIST one value a line, each a type of
+//	               package klips
+//	69  WINDOW     u32, replay window in packets, when it is above 64
+//	70  PACKETS    u32 0, u64 soft limit, u64 hard limit in packets, 0 = none
+//	72  ESN        u32, 1: sequence numbers of 64 bits
+//	73  REUSE      u32, 1: another SA may send with this key
+//	74  SEQ        u32 0, u64 sequence number that counts as the last one sent
+//	75  REPLAY_SEQ u32 0, u64 sequence number that counts as the highest received
+//
+// Functions named after what they ask for build requests ([Group], [Attach], [ListSA], …).
+// The daemon checks a request with [Check] and reads it with functions whose names end in
+// Of ([GroupOf], [DevicesOf], …). A message is at most [pfkey.MaxMessage] bytes long, so
+// that it fits a datagram of a unix socket.
+//
+// On the wire, numbers are in host byte order but where it says big-endian.
+package control

@@ -1,0 +1,150 @@
+package control
+
+import (
+	"encoding/json"
+	"syscall"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// The functions of this file read requests as the daemon does. They expect a message
+// that passed [Check], and return EINVAL for one that lacks something.
+
+// SASpecOf returns the SA that an ADD or UPDATE asks for, with what only the embedded
+// stack is told. The keys are copies; who asked clears them with
+// [klips.SASpec.ClearKeys].
+func SASpecOf(m *pfkey.Message) (*klips.SASpec, error) {
+	x, err := decode(m)
+	if err != nil {
+		return nil, err
+	}
+	s, err := m.SASpec()
+	if err != nil {
+		return nil, err
+	}
+	if x.has&bit(ExtWindow) != 0 {
+		s.Window = x.window
+	}
+	s.ESN, s.ReuseKey = x.has&bit(ExtESN) != 0, x.has&bit(ExtReuse) != 0
+	if x.has&bit(ExtSeq) != 0 {
+		s.Seq = &x.seq
+	}
+	if x.has&bit(ExtReplay) != 0 {
+		s.ReplaySeq = &x.replay
+	}
+	s.Soft.Packets, s.Hard.Packets = x.soft, x.hard
+	return s, nil
+}
+
+// GroupOf returns the SAs of GROUP, or those of X_GRPSA: one (to ungroup) or two.
+func GroupOf(m *pfkey.Message) ([]klips.SAID, error) {
+	if m.Type != TypeGroup {
+		return m.Group()
+	}
+	ids, err := SAIDsOf(m)
+	if err == nil && len(ids) == 0 {
+		err = missing(m.Type, ExtSAIDs)
+	}
+	return ids, err
+}
+
+// SAIDsOf returns the SAs that a message names in SAIDS; none where it has none.
+func SAIDsOf(m *pfkey.Message) ([]klips.SAID, error) {
+	x, err := decode(m)
+	return x.saids, err
+}
+
+// DevicesOf returns the names that ATTACH and DETACH carry; physical is "" in DETACH.
+func DevicesOf(m *pfkey.Message) (virtual, physical string, err error) {
+	x, err := decode(m)
+	switch {
+	case err != nil:
+	case x.virtual == "":
+		err = missing(m.Type, ExtVirtual)
+	case m.Type == TypeAttach && x.physical == "":
+		err = missing(m.Type, ExtPhysical)
+	}
+	return x.virtual, x.physical, err
+}
+
+// TableOf returns which table a LIST asks for.
+func TableOf(m *pfkey.Message) (Table, error) {
+	x, err := decode(m)
+	if err == nil && x.table == 0 {
+		err = missing(m.Type, ExtTable)
+	}
+	return x.table, err
+}
+
+// KnobsOf returns what a SET asks for.
+func KnobsOf(m *pfkey.Message) (k map[string]int, err error) {
+	err = value(m, &k)
+	return k, err
+}
+
+// GuardOf returns what a GUARD asks for. The selector is one that an eroute could have.
+func GuardOf(m *pfkey.Message) (g klips.Guard, err error) {
+	if err = value(m, &g); err == nil {
+		err = checkSelector(m, g.Selector)
+	}
+	return g, err
+}
+
+// UnguardedOf returns what an UNGUARD asks for, a selector that an eroute could have.
+func UnguardedOf(m *pfkey.Message) (s klips.Selector, err error) {
+	if err = value(m, &s); err == nil {
+		err = checkSelector(m, s)
+	}
+	return s, err
+}
+
+// checkSelector returns an error unless a selector that came as JSON has what all have.
+func checkSelector(m *pfkey.Message, s klips.Selector) error {
+	if !s.Src.IsValid() || !s.Dst.IsValid() || s.Src != s.Src.Masked() || s.Dst != s.Dst.Masked() || s.Src.Addr().Is4() != s.Dst.Addr().Is4() ||
+		s.Src.Addr().Is4In6() || s.Dst.Addr().Is4In6() {
+		return fault(m.Type, ExtData, "is no selector")
+	}
+	return nil
+}
+
+// value reads the JSON of a message into v.
+func value(m *pfkey.Message, v any) error {
+	data, ok, err := dataOf(m)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return missing(m.Type, ExtData)
+	}
+	if json.Unmarshal(data, v) != nil {
+		return fault(m.Type, ExtData, "is not JSON of the right form")
+	}
+	return nil
+}
+
+// dataOf returns the DATA of a message, and whether it has any. It points into the
+// message.
+func dataOf(m *pfkey.Message) (data []byte, ok bool, err error) {
+	x, err := decode(m)
+	return x.data, x.has&bit(ExtData) != 0, err
+}
+
+// NameObject puts the object at fault into the answer to a request that failed.
+func NameObject(answer *pfkey.Message, object string) {
+	answer.Private = []pfkey.Extension{dataExt([]byte(object))}
+}
+
+// ObjectOf returns the object that [NameObject] named; "" where it named none.
+func ObjectOf(answer *pfkey.Message) string {
+	data, _, _ := dataOf(answer)
+	return string(data)
+}
+
+// KeyUsed answers a request for an SA with a key that other sends with: EKEYREJECTED, and
+// which SA that is.
+func KeyUsed(request pfkey.Header, other klips.SAID) *pfkey.Message {
+	m := pfkey.ErrorReply(request, syscall.EKEYREJECTED)
+	m.Private = []pfkey.Extension{saidsExt(other)}
+	return m
+}

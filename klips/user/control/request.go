@@ -1,0 +1,121 @@
+package control
+
+import (
+	"encoding/json"
+
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/pfkey"
+)
+
+// request makes a private request. A value that the wire cannot carry, such as an SA
+// without a destination, is refused by the daemon.
+func request(t pfkey.Type, extensions ...pfkey.Extension) *pfkey.Message {
+	return &pfkey.Message{Header: pfkey.Header{Type: t}, Private: extensions}
+}
+
+// AddSA is [pfkey.AddSA] with all that the embedded stack can be told: a window of more
+// than 64 packets, extended sequence numbers, numbers to go on from, limits in packets,
+// the address behind a NAT and the use of a key that another SA has.
+func AddSA(spec *klips.SASpec) *pfkey.Message {
+	m := pfkey.AddSA(spec)
+	if spec.NATT.OA.IsValid() {
+		m.NATTOA = &pfkey.Address{Addr: spec.NATT.OA}
+	}
+	add := func(there bool, e pfkey.Extension) {
+		if there {
+			m.Private = append(m.Private, e)
+		}
+	}
+	add(spec.Window > pfkey.MaxWindow, numberExt(ExtWindow, spec.Window))
+	add(spec.Soft.Packets != 0 || spec.Hard.Packets != 0, longExt(ExtPackets, spec.Soft.Packets, spec.Hard.Packets))
+	add(spec.ESN, numberExt(ExtESN, 1))
+	add(spec.ReuseKey, numberExt(ExtReuse, 1))
+	if spec.Seq != nil {
+		add(true, longExt(ExtSeq, *spec.Seq))
+	}
+	if spec.ReplaySeq != nil {
+		add(true, longExt(ExtReplay, *spec.ReplaySeq))
+	}
+	return m
+}
+
+// Group asks to make a group of two to four SAs, all or nothing; the inner transform
+// comes first.
+func Group(ids []klips.SAID) *pfkey.Message { return request(TypeGroup, saidsExt(ids...)) }
+
+// Attach asks to bind a virtual device to a physical one.
+func Attach(virtual, physical string) *pfkey.Message {
+	return request(TypeAttach, deviceExt(ExtVirtual, virtual), deviceExt(ExtPhysical, physical))
+}
+
+// Detach asks to unbind a virtual device.
+func Detach(virtual string) *pfkey.Message {
+	return request(TypeDetach, deviceExt(ExtVirtual, virtual))
+}
+
+// DetachAll asks to unbind all virtual devices.
+func DetachAll() *pfkey.Message { return request(TypeDetachAll) }
+
+// ListTable asks for a table; see [List].
+func ListTable(t Table) *pfkey.Message { return request(TypeList, numberExt(ExtTable, uint32(t))) }
+
+// ListSA asks for the line of one SA of TableSAs; see [List].
+func ListSA(id klips.SAID) *pfkey.Message {
+	return request(TypeList, saidsExt(id), numberExt(ExtTable, uint32(TableSAs)))
+}
+
+// ListGroup asks for the SAs of the group that an SA is in; see [List].
+func ListGroup(id klips.SAID) *pfkey.Message {
+	return request(TypeList, saidsExt(id), numberExt(ExtTable, uint32(TableGroup)))
+}
+
+// Stop asks the daemon to remove its devices and to stop.
+func Stop() *pfkey.Message { return request(TypeStop) }
+
+// Leave asks the daemon to stop and to leave its devices to the next one.
+func Leave() *pfkey.Message { return request(TypeLeave) }
+
+// HandOver asks the daemon for all that it has, and to stop: see
+// [pfkey.Conn.CallForFiles].
+func HandOver() *pfkey.Message { return request(TypeHandOver) }
+
+// Begin and End are around requests of which none is carried out after one is refused.
+// Like Hold and Release they have no sequence number: who listens to the stack sees those
+// of the others, and none of these.
+func Begin() *pfkey.Message { return unnumbered(TypeBegin) }
+
+// End is described at [Begin].
+func End() *pfkey.Message { return unnumbered(TypeEnd) }
+
+// Hold keeps the changes of others waiting until [Release].
+func Hold() *pfkey.Message { return unnumbered(TypeHold) }
+
+// Release ends that.
+func Release() *pfkey.Message { return unnumbered(TypeRelease) }
+
+func unnumbered(t pfkey.Type) *pfkey.Message {
+	m := request(t)
+	m.Unnumbered = true
+	return m
+}
+
+// Status asks the daemon how it is.
+func Status() *pfkey.Message { return request(TypeStatus) }
+
+// Set asks the daemon to set knobs, all or none.
+func Set(knobs map[string]int) (*pfkey.Message, error) { return withValue(TypeSet, knobs) }
+
+// Guard asks the daemon to guard a flow.
+func Guard(g klips.Guard) (*pfkey.Message, error) { return withValue(TypeGuard, g) }
+
+// Unguard asks the daemon to guard a flow no more.
+func Unguard(s klips.Selector) (*pfkey.Message, error) { return withValue(TypeUnguard, s) }
+
+// withValue makes a request with a value as JSON.
+func withValue(t pfkey.Type, v any) (*pfkey.Message, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return request(t, dataExt(b)), nil
+}
