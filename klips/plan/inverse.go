@@ -113,9 +113,16 @@ func (m *Model) regroup(ids []klips.SAID) (back []klips.Change, ok bool) {
 }
 
 // groupAgainOf returns what makes the group of an SA again when it has been taken apart:
-// links of two, as a group can have more members than a command names.
+// one change, or links of two where the group has more members than a change names.
 func (m *Model) groupAgainOf(s *sa) (l []klips.Change) {
-	for s = s.first(); s.behind != nil; s = s.behind {
+	s = s.first()
+	if ids := s.rest(); len(ids) > 1 && len(ids) <= klips.MaxGroup && !m.mixed(ids) {
+		if s.Dir == klips.Inbound { // SAs are named from the innermost on
+			slices.Reverse(ids)
+		}
+		return []klips.Change{klips.Group{IDs: ids}}
+	}
+	for ; s.behind != nil; s = s.behind {
 		inner, outer := s, s.behind
 		if outer.Dir == klips.Inbound {
 			inner, outer = outer, inner
@@ -123,4 +130,9 @@ func (m *Model) groupAgainOf(s *sa) (l []klips.Change) {
 		l = append(l, klips.Group{IDs: []klips.SAID{inner.ID, outer.ID}})
 	}
 	return l
+}
+
+// mixed reports whether SAs have both directions: a link goes by that of its outer SA.
+func (m *Model) mixed(ids []klips.SAID) bool {
+	return slices.ContainsFunc(ids, func(id klips.SAID) bool { return m.sas[id].Dir != m.sas[ids[0]].Dir })
 }

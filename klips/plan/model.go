@@ -1,7 +1,7 @@
 // Package plan carries changes out in memory, with the rules of the stacks: so a list of
 // changes is checked as a whole before a stack is asked for the first of them, and what
 // takes a change back is known before it is made. [Apply] does all that: it carries changes
-// out on a stack, all or none.
+// out on a stack, all or none. [Diff] finds the changes that make one state of another.
 package plan
 
 import (
