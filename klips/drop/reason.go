@@ -52,6 +52,7 @@ const (
 	BelowMark
 	BadICV
 	BadPadding
+	Dummy
 	NoTunnel
 	Congestion
 	NoPolicy
@@ -100,11 +101,12 @@ var rows = [numReasons]row{
 	BelowMark:    {"below-mark", "an earlier SA with this key has received its sequence number", "RFC 4303 section 3.4.3"},
 	BadICV:       {"bad-icv", "its integrity check value is wrong: another key, or a forgery", "RFC 4303 section 3.4.4"},
 	BadPadding:   {"bad-padding", "its padding is longer than the packet: another key, or a forgery", "RFC 4303 section 2.4"},
+	Dummy:        {"dummy", "it is a dummy packet, which hides how much its sender has to send: no error", "RFC 4303 section 2.6"},
 	NoTunnel:     {"no-tunnel", "the tunnel header that its group demands is missing, or has other addresses", "RFC 4301 section 5.2"},
 	Congestion:   {"congestion", "a router marked its tunnel header for congestion, and its sender knows no such marks (ECN)", "RFC 6040 section 4.2"},
 	NoPolicy:     {"no-policy", "its group has no inbound policy, and one is required", "RFC 4301 section 5.2"},
 	Policy:       {"policy", "the inbound policy does not admit what came out of its group", "RFC 4301 section 5.2"},
-	NotDelivered: {"not-delivered", "the virtual device did not take it: it is down", ""},
+	NotDelivered: {"not-delivered", "the virtual device did not take it: it is down, or the host could not be kept from answering it", ""},
 }
 
 // String returns the reason as one word, as in bad-icv; "" for [None].

@@ -24,6 +24,7 @@ type Link struct {
 	mtu    int
 	refuse func() error
 	kept   *engine.LeftLink // nil: it goes with Close
+	quiet  func(proto uint8, v6 bool) error
 }
 
 // Break makes Read fail once, as with a packet that cannot be handed over.
@@ -89,6 +90,23 @@ func (l *Link) Refuse(refuse func() error) {
 }
 
 // MTU returns the device's MTU.
+// Quiet does what WhenQuiet said.
+func (l *Link) Quiet(proto uint8, v6 bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.quiet == nil {
+		return nil
+	}
+	return l.quiet(proto, v6)
+}
+
+// WhenQuiet has f called by Quiet.
+func (l *Link) WhenQuiet(f func(proto uint8, v6 bool) error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.quiet = f
+}
+
 func (l *Link) MTU() (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -40,6 +40,7 @@ func (l bareLink) Name() string                              { return "ipsec0" }
 func (l bareLink) MTU() (int, error)                         { return klips.DeviceMTU, nil }
 func (l bareLink) SetMTU(int) error                          { return nil }
 func (l bareLink) Write(bufs [][]byte, _ int) (int, error)   { return len(bufs), nil }
+func (l bareLink) Quiet(uint8, bool) error                   { return nil }
 func (l bareLink) SetUDPPorts([]uint16)                      {}
 func (l bareLink) Release()                                  {}
 func (l bareLink) Keep(string) error                         { return nil }

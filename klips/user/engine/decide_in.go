@@ -28,6 +28,7 @@ type inPacket struct {
 	natt  klips.NATTType
 	// Ports of the UDP header that was taken off.
 	port, toPort uint16
+	transported  bool // it came out of a group whose innermost SA is in transport mode
 }
 
 // A step is what is done with the layer in front.
@@ -201,8 +202,11 @@ func (c *inPacket) absent() (n int) {
 }
 
 // judgeFollower decides about the packet of header h that the header of an SA has
-// hidden, when chain is to be taken off yet.
+// hidden, when chain is to be taken off yet. No group takes a dummy packet further.
 func judgeFollower(c *inPacket, sa *sadb.SA, h *packet.Header) verdict {
+	if h.Proto == packet.ProtoNoNext {
+		return stop(sa, drop.Dummy, vanished)
+	}
 	if c.check && len(c.chain) > 0 && !mayFollow(h.Proto, c.chain) {
 		why := drop.WrongOrder
 		if hasTunnel(c.chain) {

@@ -1,13 +1,14 @@
 package engine
 
-import (
-	"github.com/klips-go/ipsec/klips/drop"
-	"github.com/klips-go/ipsec/klips/user/packet"
-)
+import "github.com/klips-go/ipsec/klips/drop"
 
-// deliver queues a packet for the device that it arrives on. n is how many bytes it has
-// behind its IP header.
-func (w *inWorker) deliver(d *device, b *packet.Buffer, n int) {
+// deliver queues a packet for the device that it arrives on.
+func (w *inWorker) deliver(d *device, c *inPacket) {
+	b := c.b
+	if c.transported && !d.quiet.about(d.link, &c.h) {
+		d.stats.drop(drop.NotDelivered, c.last, &d.stats.rxDropped)
+		return
+	}
 	if b.Off < linkOffset {
 		d.stats.drop(drop.BadPacket, nil, &d.stats.rxErrors)
 		return
@@ -16,7 +17,7 @@ func (w *inWorker) deliver(d *device, b *packet.Buffer, n int) {
 		w.touched = append(w.touched, d)
 		w.bytes[d.num] = 0
 	}
-	w.bytes[d.num] += uint64(n)
+	w.bytes[d.num] += uint64(c.h.Total - c.h.Len)
 	w.pending[d.num] = append(w.pending[d.num], b.B[b.Off-linkOffset:b.End])
 }
 

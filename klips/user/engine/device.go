@@ -25,6 +25,7 @@ type device struct {
 	closing atomic.Bool
 
 	stats stats // any goroutine may add to it
+	quiet quiet // of the inbound worker
 
 	// The rest is guarded by Engine.devMu.
 

@@ -306,6 +306,12 @@ var dropCases = []struct {
 		p.in(with(p.wire(), func(q []byte) { q[len(q)-8-2] ^= 0xff }))
 		return ids[0]
 	}},
+	{drop.Dummy, 0, func(p *pair) klips.SAID {
+		ids := p.both([]layer{aes}, nil)
+		sent, _ := p.out(ip(gwA4, gwB4, packet.ProtoNoNext, 64))
+		p.in(sent...)
+		return ids[0]
+	}},
 	{drop.NoTunnel, 0, func(p *pair) klips.SAID {
 		ids := p.both([]layer{tun, aes}, func(s *klips.SASpec) {
 			if s.ID.Proto == klips.ProtoTun {
@@ -356,6 +362,12 @@ var dropCases = []struct {
 		p.hb.Link("ipsec0").Refuse(func() error { return errors.New("down") })
 		p.in(p.wire())
 		return
+	}},
+	{drop.NotDelivered, 0, func(p *pair) klips.SAID { // it might be answered in clear
+		ids := p.both([]layer{aes}, nil)
+		p.hb.Link("ipsec0").WhenQuiet(func(uint8, bool) error { return errors.New("no more files") })
+		p.in(p.wire())
+		return ids[0]
 	}},
 }
 

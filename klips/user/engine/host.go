@@ -63,6 +63,11 @@ type Link interface {
 	// to their capacity. It goes on after a packet that cannot be written; all
 	// errors are joined. What it returns is 0 if nothing was written.
 	Write(bufs [][]byte, offset int) (int, error)
+	// Quiet keeps the host from answering that nobody takes a protocol, when packets
+	// of it arrive on the device: such an answer would quote them, and a route may
+	// lead it past the eroutes in clear. It lasts until Close. The host's TCP, UDP and
+	// ICMP take theirs anyway.
+	Quiet(proto uint8, v6 bool) error
 	MTU() (int, error)
 	SetMTU(mtu int) error
 	// Keep makes the device outlive Close and this process, and writes down what it

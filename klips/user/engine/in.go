@@ -66,19 +66,7 @@ func (w *inWorker) batch(n int) {
 	w.tracing = w.e.trace.any.Load()
 	devs := *w.e.attached.Load()
 	for i := range n {
-		d := arrival(devs, w.ifindex[i])
-		s := &w.e.nobody
-		if d != nil {
-			s = &d.stats
-		}
-		b := w.bufs[i]
-		switch n, delivered := w.packet(b, s); {
-		case !delivered:
-		case d == nil:
-			s.drop(drop.Detached, nil, nil)
-		default:
-			w.deliver(d, b, n)
-		}
+		w.packet(w.bufs[i], arrival(devs, w.ifindex[i]))
 	}
 	w.flush()
 }
@@ -94,21 +82,29 @@ func arrival(devs []*device, ifindex int) *device {
 	return nil
 }
 
-// packet takes the layers off one packet, counts it in s, and reports whether what is
-// left is to be delivered, and how many bytes that has behind its IP header.
-func (w *inWorker) packet(b *packet.Buffer, s *stats) (n int, delivered bool) {
+// packet takes the layers off one packet that came by the physical device of d, nil for
+// that of none, counts it, and delivers what is left.
+func (w *inWorker) packet(b *packet.Buffer, d *device) {
 	c := inPacket{b: b, check: w.e.knobs.checkIn.on()}
+	s := &w.e.nobody
+	if d != nil {
+		s = &d.stats
+	}
 	v := w.takeOff(&c)
 	if v.as != ignored {
 		s.rxPackets.Add(1)
 	}
-	if v.do != deliver {
-		w.count(v, s)
-	}
 	if w.tracing {
 		w.outcome(&c, v)
 	}
-	return c.h.Total - c.h.Len, v.do == deliver
+	switch {
+	case v.do != deliver:
+		w.count(v, s)
+	case d == nil:
+		s.drop(drop.Detached, nil, nil)
+	default:
+		w.deliver(d, &c)
+	}
 }
 
 // count counts a packet that goes no further.
@@ -167,6 +163,7 @@ func (w *inWorker) act(c *inPacket, l *layer, v verdict) verdict {
 		if c.natt != klips.NATTNone && c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6 {
 			udpencap.Mend(c.b, &c.h, c.last.NATT.OA)
 		}
+		c.transported = true
 		return w.e.judgeTransported(c)
 	case refuse:
 		if v.why == drop.Expired {
@@ -216,7 +213,8 @@ func (w *inWorker) unseal(c *inPacket, l *layer, sa *sadb.SA) verdict {
 		return stop(sa, drop.BadPacket, failed)
 	}
 	c.begun, c.last, c.chain, c.whole = true, sa, l.rest, l.whole
-	if v := judgeFollower(c, sa, &h); v.do != again {
+	v = judgeFollower(c, sa, &h)
+	if v.do != again && v.why != drop.Dummy { // a dummy counts as a packet of its SA
 		return v
 	}
 	if sa.ID.Proto == klips.ProtoComp {
@@ -225,7 +223,7 @@ func (w *inWorker) unseal(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	}
 	sa.Count(uint64(h.Total-h.Len), w.now)
 	c.h = h
-	return verdict{do: again}
+	return v
 }
 
 // opened writes into the debug log what became of one layer.

@@ -536,6 +536,105 @@ func TestMalformedInner(t *testing.T) {
 	}
 }
 
+// Dummy packets vanish: they are no error, and count for their SA and its replay window
+// (RFC 4303 section 2.6).
+func TestDummies(t *testing.T) {
+	window := func(s *klips.SASpec) {
+		if s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH {
+			s.Window = 32
+		}
+	}
+	for _, six := range []bool{false, true} {
+		src, dst := gwA4, gwB4
+		if six {
+			src, dst = gwA6, gwB6
+		}
+		host := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+		for _, layers := range [][]layer{{tdes}, {gcm}, {ahMD5}, {tdes, ahMD5}, {comp, tdes}, {comp, gcm, ah256}} {
+			for _, tunnel := range []bool{false, true} {
+				p := bare(t)
+				edit := func(s *klips.SASpec) { s.ID.Dst, s.Src = dst, src; window(s) }
+				ids := p.sas(p.a, layers, edit)
+				expected, n := layers, klips.SPI(0x1000)
+				if tunnel {
+					expected, n = append([]layer{tun}, layers...), 0xfff
+				}
+				p.sas(p.b, expected, func(s *klips.SASpec) { edit(s); s.ID.SPI += n - 0x1000 })
+				p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: klips.Selector{Src: host(src), Dst: host(dst)}, ID: ids[0]}, klips.ErouteAdd))
+				outer := ids[len(ids)-1]
+				for i, size := range []int{0, 7, 100, 1000} {
+					wire, _ := p.out(ip(src, dst, packet.ProtoNoNext, size))
+					got := p.in(wire...)
+					if sa := p.sa(p.b, outer); len(wire) != 1 || len(got) != 0 || sa.Life.Packets.Count != uint64(i+1) || sa.Seq != uint64(i+1) {
+						t.Errorf("%v, %d SAs, tunnel %v, %d bytes: sent %x, delivered %x; %d packets, number %d", dst, len(layers), tunnel, size, wire, got, sa.Life.Packets.Count, sa.Seq)
+					}
+					p.wantStats("a dummy", p.b, klips.DeviceStats{RxPackets: 1})
+					p.in(wire...)
+					p.wantStats("a dummy replayed", p.b, klips.DeviceStats{RxPackets: 1, RxDropped: 1})
+				}
+			}
+		}
+	}
+}
+
+// A packet inside a tunnel may be without a payload: it is no dummy (RFC 8200 section 4.7).
+func TestNoDummyInTunnel(t *testing.T) {
+	for _, q := range [][]byte{ip(inA4, inB4, packet.ProtoNoNext, 0), ip(inA6, inB6, packet.ProtoNoNext, 0)} {
+		p := bare(t)
+		if got := p.in(inside(p, gwA4, gwB4, aes)(0, q)); len(got) != 1 || !bytes.Equal(got[0], q) {
+			t.Errorf("delivered %x, want %x", got, q)
+		}
+	}
+}
+
+// Before the host gets a protocol from an SA in transport mode that it may not take, it is
+// asked once not to answer; other packets cost nothing.
+func TestQuiet(t *testing.T) {
+	type asked struct {
+		proto uint8
+		v6    bool
+	}
+	p := bare(t)
+	for _, v := range [][2]netip.Addr{{gwA4, gwB4}, {gwA6, gwB6}} {
+		for _, e := range []*engine.Engine{p.a, p.b} {
+			p.sas(e, []layer{aes}, func(s *klips.SASpec) { s.ID.Dst, s.Src = v[1], v[0] })
+		}
+		p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: klips.Selector{Src: netip.PrefixFrom(v[0], v[0].BitLen()), Dst: netip.PrefixFrom(v[1], v[1].BitLen())},
+			ID: klips.SAID{Dst: v[1], SPI: 0x1000, Proto: klips.ProtoESP}}, klips.ErouteAdd))
+	}
+	var got []asked
+	p.hb.Link("ipsec0").WhenQuiet(func(proto uint8, v6 bool) error {
+		got = append(got, asked{proto, v6})
+		return nil
+	})
+	var want []asked
+	for range 2 {
+		for proto := range 256 {
+			switch proto {
+			case packet.ProtoHopByHop, packet.ProtoRouting, packet.ProtoFragment, packet.ProtoDstOpts, packet.ProtoESP, packet.ProtoAH, packet.ProtoComp, packet.ProtoNoNext:
+				continue // they are not the last header, or no packet of the host's
+			}
+			for _, v6 := range []bool{false, true} {
+				q := ip(gwA4, gwB4, uint8(proto), 40)
+				if v6 {
+					q = ip(gwA6, gwB6, uint8(proto), 40)
+				}
+				usual := proto == packet.ProtoTCP || proto == packet.ProtoUDP || !v6 && proto == packet.ProtoICMP || v6 && proto == packet.ProtoICMPv6
+				if !usual && len(want) < 2*(256-8)-6 {
+					want = append(want, asked{uint8(proto), v6})
+				}
+				wire, _ := p.out(q)
+				if d := p.in(wire...); len(d) != 1 || !bytes.Equal(d[0], q) {
+					t.Errorf("protocol %d: delivered %x, want %x", proto, d, q)
+				}
+			}
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("asked about %v, want %v", got, want)
+	}
+}
+
 // What a router has marked on the way reaches the inner packet (RFC 6040 section 4.2).
 func TestECN(t *testing.T) {
 	const notECT, ect1, ect0, ce = 0, 1, 2, 3

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/tun"
 
 	"github.com/klips-go/ipsec/klips/rtnl"
+	"github.com/klips-go/ipsec/klips/user/rawip"
 )
 
 // link is a TUN device with virtio headers, so that the kernel hands over and
@@ -17,6 +19,9 @@ type link struct {
 	tun.Device
 	name string
 	host *Host // nil: it belongs to none
+
+	mu    sync.Mutex
+	quiet []int // sockets of Quiet; guarded by mu
 }
 
 // tunFlags are those of all devices: one that was left has the same.
@@ -109,6 +114,22 @@ func (l *link) Name() string         { return l.name }
 func (l *link) MTU() (int, error)    { return mtu(l.name) }
 func (l *link) SetMTU(mtu int) error { return setMTU(l.name, mtu) }
 
+// Quiet opens a socket for it, which Close closes. Where there is no IPv6 no packet of it
+// is answered.
+func (l *link) Quiet(proto uint8, v6 bool) error {
+	fd, err := rawip.Quiet(l.name, proto, v6)
+	switch {
+	case v6 && errors.Is(err, unix.EAFNOSUPPORT):
+		return nil
+	case err != nil:
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.quiet = append(l.quiet, fd)
+	return nil
+}
+
 // Keep marks the device as left, before it outlives its file: whatever happens in
 // between, there is no device that nobody knows.
 func (l *link) Keep(physical string) error {
@@ -126,6 +147,12 @@ func (l *link) Close() error {
 		delete(l.host.links, l)
 		l.host.mu.Unlock()
 	}
+	l.mu.Lock()
+	for _, fd := range l.quiet {
+		unix.Close(fd)
+	}
+	l.quiet = nil
+	l.mu.Unlock()
 	return l.Device.Close()
 }
 

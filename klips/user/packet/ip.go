@@ -17,6 +17,7 @@ const (
 	ProtoESP      = 50
 	ProtoAH       = 51
 	ProtoICMPv6   = 58
+	ProtoNoNext   = 59
 	ProtoDstOpts  = 60
 	ProtoComp     = 108
 	ProtoHopByHop = 0

@@ -278,6 +278,57 @@ func TestUDPPorts(t *testing.T) {
 	}
 }
 
+// A host answers a protocol that nobody takes, unless it is to be quiet about it.
+func TestQuiet(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(fmt.Sprint("IPv6 ", v6), func(t *testing.T) {
+			l := newLine(t)
+			network := "ip4:icmp"
+			if v6 {
+				network = "ip6:ipv6-icmp"
+			}
+			var errs net.PacketConn
+			l.must(l.here.Do(func() (err error) {
+				errs, err = net.ListenPacket(network, "")
+				return err
+			}))
+			defer errs.Close()
+			_ = errs.SetReadDeadline(time.Now().Add(patience))
+			// answered returns the text of the next packet that is quoted.
+			answered := func() string {
+				b := make([]byte, 2000)
+				for {
+					n, _, err := errs.ReadFrom(b)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, text, ok := bytes.Cut(b[:n], []byte("text ")); ok {
+						return string(text)
+					}
+				}
+			}
+			l.send(ip(v6, 200, "text one"))
+			if got := answered(); got != "one" {
+				t.Errorf("the answer is to %q", got)
+			}
+			var quiet int
+			l.must(l.there.Do(func() (err error) {
+				quiet, err = rawip.Quiet("eth0", 200, v6)
+				return err
+			}))
+			l.send(ip(v6, 200, "text two"), ip(v6, 201, "text three"))
+			if got := answered(); got != "three" {
+				t.Errorf("with protocol 200 quiet the answer is to %q", got)
+			}
+			unix.Close(quiet)
+			l.send(ip(v6, 200, "text four"))
+			if got := answered(); got != "four" {
+				t.Errorf("when it is closed the answer is to %q", got)
+			}
+		})
+	}
+}
+
 func TestClose(t *testing.T) {
 	l := newLine(t)
 	ended := make(chan error)

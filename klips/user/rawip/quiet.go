@@ -1,0 +1,33 @@
+package rawip
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Quiet returns a raw socket of a protocol on a device, which reads nothing. While it is
+// open, the kernel answers no packet of this protocol that comes in by the device with
+// "protocol unreachable" (RFC 1122 section 3.2.2.1) or, for IPv6, "unrecognized next
+// header" (RFC 8200 section 4): a raw socket counts as somebody who takes it. The caller
+// closes it. EAFNOSUPPORT: the host has no IPv6.
+func Quiet(device string, proto uint8, v6 bool) (fd int, err error) {
+	family := unix.AF_INET
+	if v6 {
+		family = unix.AF_INET6
+	}
+	fd, err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(proto))
+	if err != nil {
+		return -1, os.NewSyscallError("raw socket", err)
+	}
+	// To a device first: until then it takes what comes by all.
+	err = unix.BindToDevice(fd, device)
+	if err == nil {
+		err = setFilter(fd, v6, nil)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("raw socket", err)
+	}
+	return fd, nil
+}
