@@ -159,7 +159,7 @@ func (x *executor) rehearseOne(ctx context.Context, u *unit, t *task) error {
 	}
 	for _, c := range t.changes {
 		if err := u.tx.Rehearse(ctx, c); err != nil {
-			return t.changer.Refused(ctx, s, err)
+			return t.changer.Refused(ctx, s, c, err)
 		}
 	}
 	return nil
@@ -311,7 +311,7 @@ func (x *executor) apply(ctx context.Context, tasks []*task, tx *plan.Transactio
 	for _, t := range tasks {
 		x.show(t)
 		if len(outcomes) < len(t.changes) {
-			return append(ended, ending{t, t.changer.Refused(ctx, s, refused)})
+			return append(ended, ending{t, t.changer.Refused(ctx, s, t.changes[len(outcomes)], refused)})
 		}
 		var own []klips.Outcome
 		own, outcomes = outcomes[:len(t.changes)], outcomes[len(t.changes):]

@@ -92,19 +92,11 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 }
 
 // Refused words an error of the change.
-func (req *request) Refused(ctx context.Context, s klips.Stack, err error) error {
-	flow := flowText(req.eroute.Selector)
-	switch req.by {
-	case "clear":
-		return explain.Error(explain.ClearEroutes, "", err)
-	case "del":
-		return explain.Error(explain.DeleteEroute, flow, err)
-	case "replace":
-		return explain.Error(explain.ReplaceEroute, flow, err)
-	case "addin", "replacein":
-		return explain.Error(explain.SetPolicy, req.eroute.ID.String(), policyError(ctx, s, req.eroute.ID, err))
+func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error {
+	if req.policy() {
+		return explain.Error(c, c.Object(), policyError(ctx, s, req.eroute.ID, err))
 	}
-	return explain.Error(explain.AddEroute, flow, err)
+	return explain.Error(c, flowText(req.eroute.Selector), err)
 }
 
 // Done looks for reasons why the eroute will send no packets on.

@@ -51,6 +51,6 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 }
 
 // Refused words an error of the change.
-func (req *request) Refused(_ context.Context, _ klips.Stack, err error) error {
-	return explain.Error(explain.SetDebug, "", err)
+func (req *request) Refused(_ context.Context, _ klips.Stack, c klips.Change, err error) error {
+	return explain.Error(c, "", err)
 }

@@ -86,28 +86,28 @@ func read(ctx context.Context, s klips.Stack) (v view, err error) {
 	v.Stack, v.Time = s.Info().Name, time.Now()
 	v.Host, _ = os.Hostname()
 	if v.Eroutes, err = klips.ReadEroutes(ctx, s); err != nil {
-		return v, explain.Error(explain.List, "eroutes", err)
+		return v, explain.Listing("eroutes", err)
 	}
 	if v.SAs, err = klips.ReadSAs(ctx, s); err != nil {
-		return v, explain.Error(explain.List, "SAs", err)
+		return v, explain.Listing("SAs", err)
 	}
 	if v.Devices, err = klips.ReadDevices(ctx, s); err != nil {
-		return v, explain.Error(explain.List, "devices", err)
+		return v, explain.Listing("devices", err)
 	}
 	if v.Oddities, err = listing.ReadOddities(ctx, s, v.SAs); err != nil {
-		return v, explain.Error(explain.List, "tables", err)
+		return v, explain.Listing("tables", err)
 	}
 	t, err := s.Snapshot(ctx, klips.Want{Foreign: true})
 	if err != nil {
-		return v, explain.Error(explain.List, "what other programs have made", err)
+		return v, explain.Listing("what other programs have made", err)
 	}
 	v.Foreign = t.Foreign
 	if t, err = s.Snapshot(ctx, klips.Want{Drops: true}); err != nil {
-		return v, explain.Error(explain.List, "dropped packets", err)
+		return v, explain.Listing("dropped packets", err)
 	}
 	v.Drops = t.Drops
 	if v.Routes, err = routes.List(); err != nil {
-		return v, explain.Error(explain.List, "routes", err)
+		return v, explain.Listing("routes", err)
 	}
 	return v, nil
 }

@@ -107,7 +107,7 @@ func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) 
 		if errors.Is(err, syscall.EOPNOTSUPP) {
 			err = syscall.ENOENT // it was not guarded then
 		}
-		return nil, explain.Error(explain.Unguard, s.guard.Selector.String(), err)
+		return nil, explain.Error(klips.RemoveGuard{}, s.guard.Selector.String(), err)
 	}
 	o, err := klips.Do(ctx, stack, klips.SetGuard{Guard: *s.guard})
 	switch {
@@ -115,7 +115,7 @@ func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) 
 		x.note("this kernel has no usable nftables: without it, routes alone keep %s from leaving in clear, and nothing keeps the answers from coming so", klips.FormatPrefix(s.guard.Dst))
 		return nil, nil
 	case err != nil || o.Before:
-		return nil, explain.Error(explain.Guard, s.guard.Selector.String(), err)
+		return nil, explain.Error(klips.SetGuard{}, s.guard.Selector.String(), err)
 	}
 	return []step{{guard: s.guard, remove: true, ifExists: true}}, nil
 }

@@ -96,12 +96,12 @@ func (k kernel) stop(ctx context.Context) error {
 	}
 	devices, err := klips.ReadDevices(ctx, s)
 	if err != nil {
-		return explain.Error(explain.List, "devices", err)
+		return explain.Listing("devices", err)
 	}
 	for _, d := range devices {
 		// Some that are listed are not there as long as nobody attaches them.
 		if _, err := klips.Do(ctx, s, klips.DeleteDevice{Virtual: d.Name}); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
-			return explain.Error(explain.DeleteDevice, d.Name, err)
+			return explain.Error(klips.DeleteDevice{}, d.Name, err)
 		}
 	}
 	return k.openAll()
@@ -113,7 +113,7 @@ func (k kernel) clear(ctx context.Context, s klips.Stack) error {
 	t, err := s.Snapshot(ctx, klips.Want{Registered: true})
 	switch {
 	case err != nil:
-		return explain.Error(explain.List, "key daemons", err)
+		return explain.Listing("key daemons", err)
 	case t.Registered:
 		return fmt.Errorf("a key daemon has registered with stack %s, and its SAs and eroutes would go too; "+
 			"nothing is changed: end it first, and each ipsec pf_key, which registers as well", s.Info().Name)
@@ -123,12 +123,12 @@ func (k kernel) clear(ctx context.Context, s klips.Stack) error {
 		return err
 	}
 	if err := do(klips.ClearEroutes{}); err != nil {
-		return explain.Error(explain.ClearEroutes, "", err)
+		return explain.Error(klips.ClearEroutes{}, "", err)
 	}
 	// A KLIPS whose groups are broken cannot remove SAs; that is one more reason to
 	// let no packet come to them.
-	kept := explain.Error(explain.ClearSAs, "", do(klips.ClearSAs{}))
-	detached := explain.Error(explain.DetachAll, "", do(klips.DetachAll{}))
+	kept := explain.Error(klips.ClearSAs{}, "", do(klips.ClearSAs{}))
+	detached := explain.Error(klips.DetachAll{}, "", do(klips.DetachAll{}))
 	switch {
 	case kept != nil && detached != nil:
 		return fmt.Errorf("%w; %w; the eroutes are removed", kept, detached)
@@ -310,26 +310,26 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	st = kernelStatus{Stack: s.Info().Name}
 	t, err := s.Snapshot(ctx, klips.Want{Version: true})
 	if err != nil {
-		return st, explain.Error(explain.List, "version", err)
+		return st, explain.Listing("version", err)
 	}
 	st.Version = t.Version
 	sas, err := klips.ReadSAs(ctx, s)
 	if err != nil {
-		return st, explain.Error(explain.List, "SAs", err)
+		return st, explain.Listing("SAs", err)
 	}
 	eroutes, err := klips.ReadEroutes(ctx, s)
 	if err != nil {
-		return st, explain.Error(explain.List, "eroutes", err)
+		return st, explain.Listing("eroutes", err)
 	}
 	st.SAs, st.Eroutes = len(sas), len(eroutes)
 	if st.Devices, err = klips.ReadDevices(ctx, s); err != nil {
-		return st, explain.Error(explain.List, "devices", err)
+		return st, explain.Listing("devices", err)
 	}
 	if st.Oddities, err = listing.ReadOddities(ctx, s, sas); err != nil {
-		return st, explain.Error(explain.List, "tables", err)
+		return st, explain.Listing("tables", err)
 	}
 	if t, err = s.Snapshot(ctx, klips.Want{Knobs: true, Marks: true}); err != nil {
-		return st, explain.Error(explain.List, "knobs", err)
+		return st, explain.Listing("knobs", err)
 	}
 	st.Knobs = t.Knobs
 	if m := t.Marks; m != nil {
@@ -339,7 +339,7 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 		}
 	}
 	if t, err = s.Snapshot(ctx, klips.Want{Drops: true}); err != nil {
-		return st, explain.Error(explain.List, "dropped packets", err)
+		return st, explain.Listing("dropped packets", err)
 	}
 	st.Drops = t.Drops
 	st.Abilities = listing.Probe(ctx, s)

@@ -104,18 +104,13 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 }
 
 // Refused words an error of the change.
-func (req *request) Refused(ctx context.Context, s klips.Stack, err error) error {
-	id := req.spec.ID.String()
-	switch req.action {
-	case actDel:
-		return explain.Error(explain.DeleteSA, id, err)
-	case actClear:
-		return explain.Error(explain.ClearSAs, "", err)
+func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error {
+	if req.action == actAdd {
+		if holder, ok := refHolder(ctx, s, &req.spec, err); ok {
+			return fmt.Errorf("%s: not made: the SA reference %d belongs to %s; leave --saref out, or take another number", req.spec.ID, req.spec.Ref, holder)
+		}
 	}
-	if holder, ok := refHolder(ctx, s, &req.spec, err); ok {
-		return fmt.Errorf("%s: not made: the SA reference %d belongs to %s; leave --saref out, or take another number", id, req.spec.Ref, holder)
-	}
-	return explain.Error(explain.AddSA, id, err)
+	return explain.Error(c, c.Object(), err)
 }
 
 // Done prints what was asked for of an SA that was made.
@@ -171,7 +166,7 @@ func (req *request) added(ctx context.Context, env *cli.Env, stack klips.Stack, 
 	if req.dumpRef {
 		sa, err := klips.ReadSA(ctx, stack, s.ID)
 		if err != nil {
-			return explain.Error(explain.GetSA, s.ID.String(), err)
+			return explain.Reading(s.ID, err)
 		}
 		if err := cli.Print(env, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "%s: saref=%d/%d\n", env.Name, sa.Ref, sa.RefHim)
@@ -208,7 +203,7 @@ func (req *request) get(ctx context.Context, env *cli.Env, stack klips.Stack) er
 	req.DebugStack(env, stack)
 	sa, err := klips.ReadSA(ctx, stack, req.spec.ID)
 	if err != nil {
-		return explain.Error(explain.GetSA, req.spec.ID.String(), err)
+		return explain.Reading(req.spec.ID, err)
 	}
 	l := sa.Life
 	if err := cli.Print(env, func(w io.Writer) error {

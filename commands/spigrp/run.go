@@ -78,12 +78,12 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 }
 
 // Refused words an error of the change.
-func (req *request) Refused(ctx context.Context, s klips.Stack, err error) error {
+func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error {
 	if len(req.ids) == 1 {
-		return explain.Error(explain.Ungroup, req.ids[0].String(), err)
+		return explain.Error(c, c.Object(), err)
 	}
 	err = namedTwice(req.ids, err)
-	return explain.Error(explain.Group, culprit(ctx, s, req.ids, err), err)
+	return explain.Error(c, culprit(ctx, s, req.ids, err), err)
 }
 
 // Done looks for reasons why the group will carry no packets.

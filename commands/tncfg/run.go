@@ -79,18 +79,11 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 }
 
 // Refused words an error of the change.
-func (req *request) Refused(_ context.Context, _ klips.Stack, err error) error {
-	switch req.by {
-	case "attach":
-		return explain.Error(explain.Attach, req.virtual, aboutPhysical(req.physical, err))
-	case "detach":
-		return explain.Error(explain.Detach, req.virtual, err)
-	case "clear":
-		return explain.Error(explain.DetachAll, "", err)
-	case "create":
-		return explain.Error(explain.CreateDevice, req.virtual, err)
+func (req *request) Refused(_ context.Context, _ klips.Stack, c klips.Change, err error) error {
+	if a, ok := c.(klips.Attach); ok {
+		return explain.Error(c, a.Virtual, aboutPhysical(a.Physical, err))
 	}
-	return explain.Error(explain.DeleteDevice, req.virtual, err)
+	return explain.Error(c, c.Object(), err)
 }
 
 // Done notes where a KLIPS kernel answers that a device is made or removed, and does

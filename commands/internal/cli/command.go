@@ -38,8 +38,8 @@ type Changer interface {
 	// Changes returns what s is to do, and prints notes on what was asked for. It looks
 	// at s and the host, and changes neither. The error is why this cannot be done here.
 	Changes(ctx context.Context, env *Env, s klips.Stack) ([]klips.Change, error)
-	// Refused puts the error that s gave to one of the changes into words.
-	Refused(ctx context.Context, s klips.Stack, err error) error
+	// Refused puts the error that s gave to c, one of the changes, into words.
+	Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error
 	// Done prints what there is to print when the changes have been made, o each.
 	Done(ctx context.Context, env *Env, s klips.Stack, o []klips.Outcome) error
 	// Clear overwrites the keys that the command has read.
@@ -57,7 +57,7 @@ func Change(ctx context.Context, env *Env, c Changer) error {
 		r, err := s.Apply(ctx, changes...)
 		NoteOutcomes(env, r.Outcomes)
 		if err != nil {
-			return c.Refused(ctx, s, err)
+			return c.Refused(ctx, s, changes[min(len(r.Outcomes), len(changes)-1)], err)
 		}
 		return c.Done(ctx, env, s, r.Outcomes)
 	}).Run(ctx, env)

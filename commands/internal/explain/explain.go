@@ -17,59 +17,6 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// An Op is what a stack was asked for.
-type Op uint8
-
-// The operations, named after the methods of klips.Stack. List stands for all
-// that only read tables.
-const (
-	AddSA Op = iota
-	DeleteSA
-	GetSA
-	ClearSAs
-	Group
-	Ungroup
-	AddEroute
-	ReplaceEroute
-	SetPolicy // an inbound policy: SetEroute with ErouteAddIn or ErouteReplaceIn
-	DeleteEroute
-	ClearEroutes
-	Attach
-	Detach
-	DetachAll
-	CreateDevice
-	DeleteDevice
-	SetDebug
-	Guard
-	Unguard
-	List
-	numOps
-)
-
-// verbs say what could not be done, for errnos without a text of their own.
-var verbs = [numOps]string{
-	AddSA:         "not made",
-	DeleteSA:      "not removed",
-	GetSA:         "cannot be read",
-	ClearSAs:      "the SAs were not removed",
-	Group:         "not grouped",
-	Ungroup:       "not ungrouped",
-	AddEroute:     "eroute not added",
-	ReplaceEroute: "eroute not replaced",
-	SetPolicy:     "inbound policy not set",
-	DeleteEroute:  "eroute not removed",
-	ClearEroutes:  "the eroutes were not removed",
-	Attach:        "not attached",
-	Detach:        "not detached",
-	DetachAll:     "the devices were not detached",
-	CreateDevice:  "not created",
-	DeleteDevice:  "not deleted",
-	SetDebug:      "the debug masks were not changed",
-	Guard:         "not kept from passing in clear",
-	Unguard:       "stays kept from passing in clear",
-	List:          "cannot be listed",
-}
-
 // A failure is an error of a stack in words. It unwraps to that error.
 type failure struct {
 	text string
@@ -79,12 +26,22 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.err }
 
-// Error explains an error that a stack returned for op. object is what the
-// operation was about (a SAID, an eroute, a device), for errors that do not
-// name theirs; it may be empty. The result unwraps to err; nil stays nil, a
-// *klips.UnavailableError gets what to do about it, and an error without an errno
-// and an operation stays as it is.
-func Error(op Op, object string, err error) error {
+// Error explains the error of a stack that refused a change. object is what the change
+// is about (a SAID, an eroute, a device), for errors that do not name theirs; it may be
+// empty. The result unwraps to err; nil stays nil, a *klips.UnavailableError gets what
+// to do about it, and an error without an errno and an operation stays as it is.
+func Error(c klips.Change, object string, err error) error { return explain(c.Op(), object, err) }
+
+// Listing explains the error of a stack that could not list something, such as "SAs".
+// It is otherwise as [Error].
+func Listing(what string, err error) error { return explain(listing, what, err) }
+
+// Reading explains the error of a stack that could not read one SA. It is otherwise as
+// [Error].
+func Reading(id klips.SAID, err error) error { return explain(reading, id.String(), err) }
+
+// explain does the work of [Error]; op is an operation of verbs.
+func explain(op, object string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -119,7 +76,7 @@ func Error(op Op, object string, err error) error {
 	case oe != nil && oe.Reason != "":
 		what = verbs[op] + ": " + oe.Reason
 	case errno != 0:
-		what = Text(op, errno)
+		what = meaning(op, errno)
 	default:
 		what = verbs[op]
 		if oe.Err != nil {
@@ -206,19 +163,13 @@ func Cause(err error) string {
 	return err.Error()
 }
 
-// Text returns what an errno means as the answer to op: the fault, and after a
+// meaning returns what an errno means as the answer to op: the fault, and after a
 // semicolon how to mend it. It does not name the object.
-func Text(op Op, errno syscall.Errno) string {
-	if op < numOps {
-		if t, ok := texts[key{op, errno}]; ok {
-			return t
-		}
+func meaning(op string, errno syscall.Errno) string {
+	if t, ok := texts[key{op, errno}]; ok {
+		return t
 	}
-	verb := "failed"
-	if op < numOps {
-		verb = verbs[op]
-	}
-	return verb + ": " + Reason(errno)
+	return verbs[op] + ": " + Reason(errno)
 }
 
 // Reason returns what an errno means whatever was asked for, and after a semicolon

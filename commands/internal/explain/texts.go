@@ -2,15 +2,46 @@ package explain
 
 import "syscall"
 
+// What is no change, beside the operations of the changes (klips.Change).
+const (
+	listing = "list"
+	reading = "get SA"
+)
+
+// verbs are what could not be done, for errnos without a text of their own.
+var verbs = map[string]string{
+	"add SA":             "not made",
+	"delete SA":          "not removed",
+	"clear SAs":          "the SAs were not removed",
+	"group":              "not grouped",
+	"ungroup":            "not ungrouped",
+	"add eroute":         "eroute not added",
+	"replace eroute":     "eroute not replaced",
+	"set inbound policy": "inbound policy not set",
+	"delete eroute":      "eroute not removed",
+	"clear eroutes":      "the eroutes were not removed",
+	"attach":             "not attached",
+	"detach":             "not detached",
+	"detach all":         "the devices were not detached",
+	"create device":      "not created",
+	"delete device":      "not deleted",
+	"set debug":          "the debug masks were not changed",
+	"set":                "not set",
+	"guard":              "not kept from passing in clear",
+	"unguard":            "stays kept from passing in clear",
+	"open UDP port":      "not opened",
+	listing:              "cannot be listed",
+	reading:              "cannot be read",
+}
+
 type key struct {
-	op    Op
+	op    string
 	errno syscall.Errno
 }
 
 // Texts that several operations share.
 const (
 	noSuchSA     = "no such SA; ipsec spi lists those that exist"
-	noPart       = "the stack does not find an algorithm it needs; take another one, or another stack (--stack)"
 	noGroupSA    = "no such SA; make it first with ipsec spi (ipsec spi lists those that exist)"
 	noPolicySA   = "there is no such SA, or no tun SA follows it in its group; on this stack an inbound policy belongs to a tun SA (see ipsec spigrp)"
 	noEroute     = "no eroute has exactly these addresses, masks, protocol and ports; ipsec eroute lists those that exist"
@@ -20,104 +51,79 @@ const (
 	deviceNumber = "the number is too large; devices are ipsec0 to ipsec63"
 )
 
-// texts are the meanings that an errno has for one operation.
+// texts are the meanings that an errno has for one operation: those that klips.Change
+// documents, and some that kernels answer besides.
 var texts = map[key]string{
-	{AddSA, syscall.EEXIST}:          "an SA with this SAID exists; remove it first with ipsec spi --del, or take another SPI",
-	{AddSA, syscall.EINVAL}:          "the stack does not take an SA with these algorithms, keys, window and SPI; check them with ipsec spi --help",
-	{AddSA, syscall.EPROTO}:          "the stack does not know the cipher; take another one (--esp), or another stack (--stack)",
-	{AddSA, syscall.EPROTONOSUPPORT}: "the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6)",
-	{AddSA, syscall.ENOSYS}:          "the stack does not know the algorithm; take another one, or another stack (--stack)",
-	{AddSA, syscall.ENOSPC}:          tooManyRefs,
-	{AddSA, syscall.ESPIPE}:          badRefs,
+	{"add SA", syscall.EEXIST}:          "an SA with this SAID exists; remove it first with ipsec spi --del, or take another SPI",
+	{"add SA", syscall.EINVAL}:          "the stack does not take an SA with these algorithms, keys, window and SPI; check them with ipsec spi --help",
+	{"add SA", syscall.EPROTO}:          "the stack does not know the cipher; take another one (--esp), or another stack (--stack)",
+	{"add SA", syscall.EPROTONOSUPPORT}: "the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6)",
+	{"add SA", syscall.ENOSYS}:          "the stack does not know the algorithm; take another one, or another stack (--stack)",
+	{"add SA", syscall.ENOSPC}:          tooManyRefs,
+	{"add SA", syscall.ESPIPE}:          badRefs,
+	{"add SA", syscall.EAFNOSUPPORT}:    "the stack does not know the address family; is IPv6 switched off?",
 
-	{DeleteSA, syscall.ESRCH}:  noSuchSA,
-	{DeleteSA, syscall.ENOENT}: noSuchSA,
-	{DeleteSA, syscall.ENXIO}:  noSuchSA,
-	{GetSA, syscall.ESRCH}:     noSuchSA,
-	{GetSA, syscall.ENOENT}:    noSuchSA,
-	{GetSA, syscall.ENXIO}:     noSuchSA,
+	{"delete SA", syscall.ESRCH}: noSuchSA,
 
-	{Group, syscall.ENOENT}:   noGroupSA,
-	{Group, syscall.ESRCH}:    noGroupSA,
-	{Group, syscall.ENXIO}:    noGroupSA,
-	{Group, syscall.EEXIST}:   "already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)",
-	{Group, syscall.EINVAL}:   "the stack does not take these SAs as a group; name two to four, from the innermost (tun) to the outermost (ah)",
-	{Ungroup, syscall.ENOENT}: "no such SA; ipsec spigrp lists the groups",
-	{Ungroup, syscall.ESRCH}:  "no such SA; ipsec spigrp lists the groups",
-	{Ungroup, syscall.ENXIO}:  "no such SA; ipsec spigrp lists the groups",
+	{reading, syscall.ESRCH}: noSuchSA,
 
-	{AddEroute, syscall.EEXIST}:     "there is an eroute with these addresses, masks, protocol and ports; use --replace, or remove it first with --del",
-	{AddEroute, syscall.ENOENT}:     noSuchSA,
-	{AddEroute, syscall.ESRCH}:      noSuchSA,
-	{AddEroute, syscall.ENXIO}:      "the stack does not take the masks; they are one run of bits from the left",
-	{AddEroute, syscall.EFAULT}:     "the stack does not take the addresses; both are of one family",
-	{ReplaceEroute, syscall.EEXIST}: "there is an eroute with these addresses, masks, protocol and ports; remove it first with --del",
-	{ReplaceEroute, syscall.ENOENT}: noEroute + "; add it with --add",
-	{ReplaceEroute, syscall.EFAULT}: noEroute + "; add it with --add",
-	{ReplaceEroute, syscall.ENXIO}:  "the stack does not take the masks; they are one run of bits from the left",
-	{ReplaceEroute, syscall.ESRCH}:  noSuchSA,
-	{SetPolicy, syscall.ENOENT}:     noPolicySA,
-	{SetPolicy, syscall.ESRCH}:      noPolicySA,
-	{SetPolicy, syscall.ENXIO}:      noPolicySA,
-	{SetPolicy, syscall.EFAULT}:     noPolicySA,
-	{DeleteEroute, syscall.ENOENT}:  noEroute,
-	{DeleteEroute, syscall.EFAULT}:  noEroute,
-	{DeleteEroute, syscall.ENXIO}:   noEroute,
-	{DeleteEroute, syscall.ESRCH}:   noEroute,
+	{"clear SAs", syscall.ENOENT}: "the stack is not there; is it running? (ipsec setup status)",
 
-	{Attach, syscall.ENODEV}:         "no such virtual device; ipsec tncfg lists those that exist, ipsec tncfg --create makes one",
-	{Attach, syscall.ENXIO}:          "no such physical device; ip link lists those that exist",
-	{Attach, syscall.EBUSY}:          "attached to a physical device already; detach it first with ipsec tncfg --detach --virtual and its name",
-	{Attach, syscall.EOPNOTSUPP}:     "this is not a virtual device of the stack; those are ipsec0 to ipsec63",
-	{Attach, syscall.ENAMETOOLONG}:   "KLIPS takes names of at most 11 characters for physical devices and 15 for virtual ones; name the device anew (ip link set DEV name NEW)",
-	{Attach, syscall.EINVAL}:         "the stack does not attach this pair; the virtual device is an ipsecN, the physical one is not",
-	{Detach, syscall.ENODEV}:         "no such device, or it is not attached; ipsec tncfg lists the devices",
-	{Detach, syscall.ENXIO}:          "it is not attached to a physical device; ipsec tncfg lists the devices",
-	{Detach, syscall.EOPNOTSUPP}:     "this is not a virtual device of the stack; those are ipsec0 to ipsec63",
-	{DetachAll, syscall.ENODEV}:      "the stack has no virtual device; is it running? (ipsec setup status)",
-	{CreateDevice, syscall.EEXIST}:   "it exists already; ipsec tncfg lists the devices",
-	{CreateDevice, syscall.ENOENT}:   deviceNumber,
-	{CreateDevice, syscall.EINVAL}:   deviceNumber,
-	{CreateDevice, syscall.ENODEV}:   "the system has no TUN devices; load the module tun, and in a container pass /dev/net/tun in",
-	{DeleteDevice, syscall.ENOENT}:   noDevice,
-	{DeleteDevice, syscall.ENODEV}:   noDevice,
-	{DeleteDevice, syscall.EBUSY}:    "it is attached; detach it first with ipsec tncfg --detach --virtual and its name",
-	{DeleteDevice, syscall.ENXIO}:    noDevice,
-	{List, syscall.ENOENT}:           "the stack has no such table; is it running? (ipsec setup status)",
-	{SetDebug, syscall.EOPNOTSUPP}:   "this stack has no debug masks; ipsec version names the stack",
-	{ClearSAs, syscall.ENOENT}:       "the stack is not there; is it running? (ipsec setup status)",
-	{ClearEroutes, syscall.ENOENT}:   "the stack is not there; is it running? (ipsec setup status)",
-	{DetachAll, syscall.EOPNOTSUPP}:  "ipsec0 is not a virtual device of the stack",
-	{SetDebug, syscall.ENOENT}:       "the stack is not there; is it running? (ipsec setup status)",
-	{CreateDevice, syscall.ENXIO}:    "the stack is not there; is it running? (ipsec setup status)",
-	{ClearEroutes, syscall.EFAULT}:   "the stack has lost an eroute; stop and start it (ipsec setup restart)",
-	{DeleteSA, syscall.EOPNOTSUPP}:   "the stack removes no SAs of this kind; see ipsec version for which stack it is",
-	{Group, syscall.EOPNOTSUPP}:      "the stack has no groups of this kind; see ipsec version for which stack it is",
-	{SetPolicy, syscall.EOPNOTSUPP}:  "the stack has no inbound policies of this kind; see ipsec version for which stack it is",
-	{AddEroute, syscall.EOPNOTSUPP}:  "the stack has no eroutes of this kind; see ipsec version for which stack it is",
-	{AddEroute, syscall.EINVAL}:      "the stack does not take this eroute; check addresses, protocol, ports and SAID",
-	{SetPolicy, syscall.EINVAL}:      "the stack does not take this inbound policy; without a tun SA, the addresses are of the same family as the SA",
-	{DeleteEroute, syscall.EINVAL}:   "the stack does not take these addresses, masks, protocol and ports",
-	{ReplaceEroute, syscall.EINVAL}:  "the stack does not take this eroute; check addresses, protocol, ports and SAID",
-	{SetDebug, syscall.EINVAL}:       "the stack does not take these masks",
-	{DeleteDevice, syscall.EINVAL}:   deviceNumber,
-	{CreateDevice, syscall.EBUSY}:    "another program has this device",
-	{CreateDevice, syscall.ENOMEM}:   "the system has no memory left for the device",
-	{CreateDevice, syscall.EIO}:      "the system did not register the device; its log (dmesg) may say why",
-	{CreateDevice, syscall.ENOSPC}:   deviceNumber,
-	{DeleteDevice, syscall.ESRCH}:    noDevice,
-	{ReplaceEroute, syscall.ENOSPC}:  tooManyRefs,
-	{AddEroute, syscall.ENOSPC}:      tooManyRefs,
-	{Group, syscall.ENOSPC}:          tooManyRefs,
-	{Group, syscall.ESPIPE}:          badRefs,
-	{DeleteSA, syscall.ENOSPC}:       tooManyRefs,
-	{DeleteSA, syscall.ESPIPE}:       badRefs,
-	{AddSA, syscall.EAFNOSUPPORT}:    "the stack does not know the address family; is IPv6 switched off?",
-	{AddSA, syscall.EPFNOSUPPORT}:    "the stack does not know the address family; is IPv6 switched off?",
-	{AddSA, syscall.ESOCKTNOSUPPORT}: "the stack was built without the algorithm; take another one, or another stack (--stack)",
-	{AddSA, syscall.ENXIO}:           noPart,
-	{AddSA, syscall.ENOENT}:          noPart,
-	{AddSA, syscall.ESRCH}:           noPart,
+	{"group", syscall.ENOENT}: noGroupSA,
+	{"group", syscall.EEXIST}: "already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)",
+	{"group", syscall.EINVAL}: "the stack does not take these SAs as a group; name two to four, from the innermost (tun) to the outermost (ah)",
+
+	{"ungroup", syscall.ENOENT}: "no such SA; ipsec spigrp lists the groups",
+
+	{"add eroute", syscall.EEXIST}: "there is an eroute with these addresses, masks, protocol and ports; use --replace, or remove it first with --del",
+	{"add eroute", syscall.ENOENT}: noSuchSA,
+	{"add eroute", syscall.EINVAL}: "the stack does not take this eroute; check addresses, protocol, ports and SAID",
+
+	{"replace eroute", syscall.EEXIST}: "there is an eroute with these addresses, masks, protocol and ports; remove it first with --del",
+	{"replace eroute", syscall.ENOENT}: noEroute + "; add it with --add",
+	{"replace eroute", syscall.EFAULT}: noEroute + "; add it with --add",
+	{"replace eroute", syscall.EINVAL}: "the stack does not take this eroute; check addresses, protocol, ports and SAID",
+
+	{"set inbound policy", syscall.ENOENT}: noPolicySA,
+	{"set inbound policy", syscall.EINVAL}: "the stack does not take this inbound policy; without a tun SA, the addresses are of the same family as the SA",
+
+	{"delete eroute", syscall.ENOENT}: noEroute,
+	{"delete eroute", syscall.EFAULT}: noEroute,
+	{"delete eroute", syscall.EINVAL}: "the stack does not take these addresses, masks, protocol and ports",
+
+	{"clear eroutes", syscall.ENOENT}: "the stack is not there; is it running? (ipsec setup status)",
+
+	{"attach", syscall.ENODEV}:       "no such virtual device; ipsec tncfg lists those that exist, ipsec tncfg --create makes one",
+	{"attach", syscall.ENXIO}:        "no such physical device; ip link lists those that exist",
+	{"attach", syscall.EBUSY}:        "attached to a physical device already; detach it first with ipsec tncfg --detach --virtual and its name",
+	{"attach", syscall.EOPNOTSUPP}:   "this is not a virtual device of the stack; those are ipsec0 to ipsec63",
+	{"attach", syscall.ENAMETOOLONG}: "KLIPS takes names of at most 11 characters for physical devices and 15 for virtual ones; name the device anew (ip link set DEV name NEW)",
+	{"attach", syscall.EINVAL}:       "the stack does not attach this pair; the virtual device is an ipsecN, the physical one is not",
+
+	{"detach", syscall.ENODEV}:     "no such device, or it is not attached; ipsec tncfg lists the devices",
+	{"detach", syscall.ENXIO}:      "it is not attached to a physical device; ipsec tncfg lists the devices",
+	{"detach", syscall.EOPNOTSUPP}: "this is not a virtual device of the stack; those are ipsec0 to ipsec63",
+
+	{"detach all", syscall.ENODEV}:     "the stack has no virtual device; is it running? (ipsec setup status)",
+	{"detach all", syscall.EOPNOTSUPP}: "ipsec0 is not a virtual device of the stack",
+
+	{"create device", syscall.EEXIST}: "it exists already; ipsec tncfg lists the devices",
+	{"create device", syscall.ENOENT}: deviceNumber,
+	{"create device", syscall.EINVAL}: deviceNumber,
+	{"create device", syscall.ENODEV}: "the system has no TUN devices; load the module tun, and in a container pass /dev/net/tun in",
+	{"create device", syscall.EBUSY}:  "another program has this device",
+	{"create device", syscall.ENOMEM}: "the system has no memory left for the device",
+	{"create device", syscall.EIO}:    "the system did not register the device; its log (dmesg) may say why",
+
+	{"delete device", syscall.ENOENT}: noDevice,
+	{"delete device", syscall.EBUSY}:  "it is attached; detach it first with ipsec tncfg --detach --virtual and its name",
+	{"delete device", syscall.EINVAL}: deviceNumber,
+
+	{"set debug", syscall.EOPNOTSUPP}: "this stack has no debug masks; ipsec version names the stack",
+	{"set debug", syscall.ENOENT}:     "the stack is not there; is it running? (ipsec setup status)",
+	{"set debug", syscall.EINVAL}:     "the stack does not take these masks",
+
+	{listing, syscall.ENOENT}: "the stack has no such table; is it running? (ipsec setup status)",
 }
 
 // common are the meanings that an errno has for all other operations.

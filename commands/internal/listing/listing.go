@@ -47,7 +47,7 @@ func Print(ctx context.Context, env *cli.Env, stack klips.Stack, t Table, asJSON
 	s, err := stack.Snapshot(ctx, want)
 	switch {
 	case err != nil:
-		return explain.Error(explain.List, t.About, err)
+		return explain.Listing(t.About, err)
 	case asText:
 		return cli.PrintExactly(env, s.Text)
 	}
@@ -62,7 +62,7 @@ func printJSON(ctx context.Context, env *cli.Env, stack klips.Stack, t Table) er
 	}
 	s, err := stack.Snapshot(ctx, want)
 	if err != nil {
-		return explain.Error(explain.List, t.About, err)
+		return explain.Listing(t.About, err)
 	}
 	return output.Print(env, t.JSON(stack.Info().Name, s))
 }
