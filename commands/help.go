@@ -106,7 +106,7 @@ const (
 // command that does it.
 var elsewhere = [...]struct{ word, command string }{
 	{"start", "ipsec setup start"}, {"stop", "ipsec setup stop"}, {"restart", "ipsec setup restart"}, {"reload", "ipsec setup reload"},
-	{"status", "ipsec setup status"}, {"verify", "ipsec version"}, {"info", "ipsec version"},
+	{"status", "ipsec setup status"}, {"verify", "ipsec version --abilities"}, {"info", "ipsec version"},
 	{"list", lookAll}, {"ls", lookAll}, {"show", lookAll}, {"dump", lookAll}, {"statusall", lookAll}, {"barf", lookAll},
 	{"up", "ipsec manual --up"}, {"down", "ipsec manual --down"}, {"auto", "ipsec manual"}, {"whack", "ipsec manual"}, {"conn", "ipsec manual"},
 	{"add", "ipsec spi for an SA, by ipsec eroute --add for an eroute"}, {"new", "ipsec spi"}, {"sa", "ipsec spi"}, {"state", "ipsec spi"},

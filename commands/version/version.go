@@ -22,8 +22,9 @@ func App() *cli.App {
 	return &cli.App{
 		Name:     "version",
 		Short:    "print the versions of the program and of the stack",
-		Synopsis: []string{"[--json]"},
+		Synopsis: []string{"[--abilities] [--json]"},
 		Options: []getopt.Option{
+			{Name: "abilities", Help: "print also what the stack can do, where that depends on the kernel; trying it may take seconds", Whole: true},
 			cli.JSONOption("the versions"),
 			{Name: "help", Help: "print this text"},
 			{Name: "version", Help: "print the version of the program only"},
@@ -34,9 +35,13 @@ func App() *cli.App {
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	var c cli.Common
-	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(string, string) error { return nil })
+	abilities := false
+	err := c.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
+		abilities = abilities || name == "abilities"
+		return nil
+	})
 	return c.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
-		v := read(ctx, env)
+		v := read(ctx, env, abilities)
 		if c.JSON {
 			return output.Print(env, v.json())
 		}
@@ -55,7 +60,7 @@ type view struct {
 	listing.Abilities
 }
 
-func read(ctx context.Context, env *cli.Env) view {
+func read(ctx context.Context, env *cli.Env, abilities bool) view {
 	v := view{program: env.Version}
 	stack, err := env.Stack(ctx)
 	if err != nil {
@@ -69,7 +74,9 @@ func read(ctx context.Context, env *cli.Env) view {
 	} else {
 		v.version = t.Version
 	}
-	v.Abilities = listing.Probe(ctx, stack)
+	if abilities {
+		v.Abilities = listing.Probe(ctx, stack)
+	}
 	return v
 }
 

@@ -1,11 +1,15 @@
 package version
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/serial"
 )
 
 func TestVersion(t *testing.T) {
@@ -29,6 +33,42 @@ func TestVersion(t *testing.T) {
 		}
 		if c.opened && c.err == nil && stack.Closed != 1 {
 			t.Errorf("the stack was closed %d times", stack.Closed)
+		}
+	}
+}
+
+// A prober is a stack that counts how often it finds out what it can do.
+type prober struct {
+	clitest.Full
+	probes int
+}
+
+func (p *prober) Probe(ctx context.Context) ([]klips.Ability, error) {
+	p.probes++
+	return p.Full.Probe(ctx)
+}
+
+// TestAbilities: a stack tries what it can do, which takes a kernel seconds, for who asks
+// for that alone.
+func TestAbilities(t *testing.T) {
+	const head, abilities = "chosen because", "it has esp over IPv4\nit lacks ah over IPv6: no module ah6\n"
+	for _, c := range []struct {
+		args   []string
+		probes int
+		out    string
+	}{
+		{nil, 0, head},
+		{[]string{"--json"}, 0, `"component":"stack"`},
+		{[]string{"--abilities"}, 1, abilities},
+		{[]string{"--json", "--abilities"}, 1, `"missing":"no module ah6"`},
+	} {
+		p := new(prober)
+		r := clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(p) }}, c.args...)
+		if out := strings.ReplaceAll(r.Out, `": "`, `":"`); r.Status != 0 || p.probes != c.probes || !strings.Contains(out, c.out) {
+			t.Errorf("version %q: status %d, %d probes, want %d; printed %q, want %q in it", c.args, r.Status, p.probes, c.probes, r.Out, c.out)
+		}
+		if has := strings.Contains(r.Out, "ah6"); has != (c.probes > 0) {
+			t.Errorf("version %q prints abilities: %v", c.args, has)
 		}
 	}
 }

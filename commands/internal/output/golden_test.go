@@ -29,7 +29,11 @@ func full() clitest.World {
 func TestGolden(t *testing.T) {
 	for _, app := range []*cli.App{spi.App(), spigrp.App(), eroute.App(), tncfg.App(), klipsdebug.App(), version.App()} {
 		for name, w := range map[string]clitest.World{app.Name: full(), app.Name + "-empty": {}} {
-			r := clitest.Run(app, w, "--json")
+			args := []string{"--json"}
+			if app.Name == "version" {
+				args = append(args, "--abilities")
+			}
+			r := clitest.Run(app, w, args...)
 			if r.Status != 0 {
 				t.Errorf("%s --json: status %d, %s", app.Name, r.Status, r.Err)
 			}
@@ -38,7 +42,7 @@ func TestGolden(t *testing.T) {
 	}
 	r := clitest.Run(version.App(), clitest.World{StackErr: errors.New("none here")}, "--json")
 	clitest.GoldenJSON(t, "version", "version-none", r.Out)
-	r = clitest.Run(version.App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(&mute{}) }}, "--json")
+	r = clitest.Run(version.App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(&mute{}) }}, "--json", "--abilities")
 	clitest.GoldenJSON(t, "version", "version-unknown", r.Out)
 }
 

@@ -14,7 +14,8 @@ type Component struct {
 	Problem string `json:"problem,omitempty"`
 	// Why this stack is used.
 	Chosen string `json:"chosen,omitempty"`
-	// What the stack can do and what it lacks, where that depends on the kernel.
+	// With --abilities: what the stack can do and what it lacks, where that depends on the
+	// kernel.
 	Abilities []Ability `json:"abilities,omitempty"`
 	// Why that is not known.
 	AbilitiesProblem string `json:"abilities_problem,omitempty"`
