@@ -7,8 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// follow logs which addresses of the host go, and calls Moved, first for what has happened
-// before, until ctx ends. The channel is closed when nothing is called any more.
+// follow logs lost addresses of the host and calls Moved until ctx ends. The first call
+// covers what happened before. The channel is closed after the last call.
 func (s *server) follow(ctx context.Context, c *Config) <-chan struct{} {
 	done := make(chan struct{})
 	h, ok := c.Host.(interface {
@@ -26,7 +26,7 @@ func (s *server) follow(ctx context.Context, c *Config) <-chan struct{} {
 		}
 		select {
 		case moved <- struct{}{}:
-		default: // it will be called anyway
+		default: // a call is pending already
 		}
 	})
 	go func() {
@@ -46,9 +46,9 @@ func (s *server) follow(ctx context.Context, c *Config) <-chan struct{} {
 	return done
 }
 
-// addrsLost writes into the log which addresses are the host's own no more and stand in
-// SAs. Those that follow the default route are made again, see [Config].Moved; of others
-// it is not known from which connections they were made, nor what the peer does.
+// addrsLost logs lost addresses of the host that SAs use. SAs of connections that
+// follow the default route are made again, see [Config].Moved. For other SAs the daemon
+// knows neither the connection nor the peer's side.
 func (s *server) addrsLost(gone []netip.Addr) {
 	sas, err := s.eng.SAs(context.Background())
 	if err != nil {

@@ -8,9 +8,8 @@ import (
 )
 
 // algorithms returns what SAs of a type can have, for the answer to REGISTER:
-// authentications, and what else there is (ciphers, compression, or for IPIP
-// the combinations of IP versions). The order is that in which a KLIPS kernel
-// lists those that it has too.
+// authentications, and the others (ciphers, compression, or for IPIP the combinations
+// of IP versions). Algorithms of KLIPS are in KLIPS' order.
 func algorithms(t pfkey.SAType) (auth, other []pfkey.Algorithm) {
 	switch t {
 	case pfkey.SATypeAH:
@@ -21,7 +20,7 @@ func algorithms(t pfkey.SAType) (auth, other []pfkey.Algorithm) {
 		for _, e := range ids {
 			i, _ := e.Info()
 			at := len(other)
-			if i.AEAD { // those that KLIPS does not have come first
+			if i.AEAD { // algorithms that KLIPS lacks come first
 				at = 0
 			}
 			other = slices.Insert(other, at, algorithm(uint8(e), i))

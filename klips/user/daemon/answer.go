@@ -14,58 +14,58 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// answer carries out the request in b, and sends its answer to p and news of it
-// to whom they concern. It returns when the answer has been sent; an error says
-// that p does not take it.
-func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
+// answer carries out the request in b, sends its answer to c and broadcasts the
+// messages about it. It returns when the answer has been sent. An error means that c
+// does not read it.
+func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 	send := func(m *pfkey.Message) error {
 		out, err := m.Marshal()
 		if err != nil {
 			return err
 		}
-		return sent(p.wait(p.answer(out)))
+		return sent(c.wait(c.answer(out)))
 	}
 	h, err := pfkey.ParseHeader(b)
 	if err != nil {
-		// What a KLIPS kernel's write() refuses before it has a message: nobody
-		// else hears of it.
-		p.refused = true
+		// A KLIPS kernel's write() refuses these bytes before it has a message, so no
+		// other client receives one.
+		c.refused = true
 		return send(pfkey.ErrorReply(h, pfkey.Errno(err)))
 	}
-	s.debug("request", p, h)
+	s.debug("request", c, h)
 	m, err := pfkey.Parse(b)
 	if err == nil {
 		defer m.Clear()
 		err = control.Check(m)
 	}
-	if p.inUnit && p.refused && h.Type != control.TypeEnd && h.Type != control.TypeRelease {
+	if c.inUnit && c.refused && h.Type != control.TypeEnd && h.Type != control.TypeRelease {
 		return send(pfkey.ErrorReply(h, syscall.ECANCELED))
 	}
 	if err != nil {
-		p.refused = true
-		return s.publish(p, failed(&pfkey.Message{Header: h}, err))
+		c.refused = true
+		return s.publish(c, failed(&pfkey.Message{Header: h}, err))
 	}
 	leave := func() {}
 	if changes(m.Type) {
 		switch {
-		case s.turn.enter(ctx, p):
-			// It is left before the answer is sent: the client may take its time.
-			leave = sync.OnceFunc(func() { s.turn.leave(p) })
+		case s.turn.enter(ctx, c):
+			// Leave before the answer is sent: the client may read it slowly.
+			leave = sync.OnceFunc(func() { s.turn.leave(c) })
 			defer leave()
 		case m.Type != control.TypeHandOver && m.Type != control.TypeLeave:
-			p.refused = true
+			c.refused = true
 			return send(pfkey.ErrorReply(m.Header, syscall.EALREADY))
-		} // the next daemon does not wait longer
+		} // the next daemon does not wait any longer
 	}
-	// reply answers a request of which there is no more to say than its error.
+	// reply sends an answer that has only an errno.
 	reply := func(err error) error {
 		leave()
-		p.refused = p.refused || err != nil
+		c.refused = c.refused || err != nil
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
 	}
 	switch m.Type {
 	case control.TypeBegin, control.TypeEnd, control.TypeHold, control.TypeRelease:
-		if !s.bracket(ctx, p, m.Type) {
+		if !s.bracket(ctx, c, m.Type) {
 			return send(pfkey.ErrorReply(m.Header, syscall.EALREADY))
 		}
 		return send(pfkey.Ack(m.Header))
@@ -75,7 +75,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 			if err != nil {
 				return err
 			}
-			return sent(p.waitAtMost(p.answer(out), listTimeout))
+			return sent(c.waitAtMost(c.answer(out), listTimeout))
 		})
 	case control.TypeStatus:
 		return s.status(ctx, m, send)
@@ -86,7 +86,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		if err == nil {
 			err = s.guards.guard(f)
 		}
-		if err == syscall.EEXIST { // it was guarded before, which is no refusal
+		if err == syscall.EEXIST { // it was guarded before; this does not cancel a unit
 			return send(pfkey.ErrorReply(m.Header, syscall.EEXIST))
 		}
 		return reply(err)
@@ -97,7 +97,7 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		}
 		return reply(err)
 	case control.TypeHandOver:
-		return s.handOver(p, m)
+		return s.handOver(c, m)
 	case control.TypeStop, control.TypeLeave:
 		err := send(pfkey.Ack(m.Header))
 		if m.Type == control.TypeStop {
@@ -107,17 +107,17 @@ func (s *server) answer(ctx context.Context, p *peer, b []byte) error {
 		return err
 	}
 	defer s.guards.changed()
-	// Not held while the answer is sent: the client may take its time.
+	// Not held while the answer is sent: the client may read it slowly.
 	s.changes.Lock()
-	r := s.do(ctx, p, m)
-	p.refused = p.refused || r.answer != nil && r.answer.Errno != 0
-	c, err := s.queue(p, r)
+	r := s.do(ctx, c, m)
+	c.refused = c.refused || r.answer != nil && r.answer.Errno != 0
+	done, err := s.queue(c, r)
 	s.changes.Unlock()
 	leave()
 	if err != nil {
 		return err
 	}
-	return sent(p.wait(c))
+	return sent(c.wait(done))
 }
 
 // set sets knobs.
@@ -132,7 +132,7 @@ func (s *server) set(m *pfkey.Message) error {
 		return syscall.ESHUTDOWN
 	}
 	if knobs["outbound_clear"] != 0 && !s.guards.can() {
-		return syscall.EOPNOTSUPP // it would be on, and close nothing
+		return syscall.EOPNOTSUPP // it would be on without an effect
 	}
 	if err := s.eng.SetKnobs(knobs); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *server) set(m *pfkey.Message) error {
 	return nil
 }
 
-// errGone says that a client does not take its answers.
+// errGone means that a client does not read its answers.
 var errGone = errors.New("it does not take its answers")
 
 func sent(ok bool) error {
@@ -151,21 +151,21 @@ func sent(ok bool) error {
 	return nil
 }
 
-// A result is what there is to say after a request.
+// A result is what the daemon sends after a request.
 type result struct {
-	answer *pfkey.Message   // for who asked
-	news   []*pfkey.Message // for the others who want messages for SA type to
-	to     pfkey.SAType
+	answer     *pfkey.Message   // for the client that asked
+	broadcasts []*pfkey.Message // for the other clients that want messages for SA type to
+	to         pfkey.SAType
 }
 
-// toAll is an answer that everyone gets.
-func toAll(m *pfkey.Message) result { return result{answer: m, news: []*pfkey.Message{m}} }
+// toAll is an answer that every client receives.
+func toAll(m *pfkey.Message) result { return result{answer: m, broadcasts: []*pfkey.Message{m}} }
 
-// toSender is an answer that only the asker gets.
+// toSender is an answer that only the client that asked receives.
 func toSender(m *pfkey.Message) result { return result{answer: m} }
 
-// failed answers a request that could not be carried out. Of KLIPS' messages
-// everyone hears the error, except for those about devices.
+// failed answers a request that could not be carried out. Every client receives the
+// error, as from KLIPS, except for requests about devices and private ones.
 func failed(m *pfkey.Message, err error) result {
 	r := pfkey.ErrorReply(m.Header, pfkey.Errno(err))
 	switch {
@@ -173,20 +173,20 @@ func failed(m *pfkey.Message, err error) result {
 		return toSender(pfkey.PlumbReply(m, r.Errno))
 	case m.Type == control.TypeGroup:
 		return groupFailed(m, r, err)
-	case m.Type >= pfkey.FirstPrivate: // nobody but the asker knows of it
+	case m.Type >= pfkey.FirstPrivate: // only the client that asked receives it
 		return toSender(r)
 	}
 	res := toAll(r)
 	var op *klips.OpError
 	if errors.As(err, &op) && op.Fault == klips.FaultKeyUsed {
-		// Who asked learns which SA has the key.
+		// The client that asked learns which SA has the key.
 		res.answer = control.KeyUsed(m.Header, op.Other)
 	}
 	return res
 }
 
-// groupFailed answers a private request for a group: it says which SA was at
-// fault. The others hear what a KLIPS kernel says of a pair.
+// groupFailed answers a private request for a group, and names the SA at fault. Other
+// clients receive what a KLIPS kernel sends about a pair.
 func groupFailed(m, r *pfkey.Message, err error) result {
 	res := toSender(r)
 	var op *klips.OpError
@@ -196,46 +196,46 @@ func groupFailed(m, r *pfkey.Message, err error) result {
 	if ids, err := control.GroupOf(m); err == nil {
 		pair := pfkey.ErrorReply(m.Header, r.Errno)
 		pair.Type, pair.SAType = pfkey.TypeGroupSA, pfkey.SATypeOf(ids[0].Proto)
-		res.news = []*pfkey.Message{pair}
+		res.broadcasts = []*pfkey.Message{pair}
 	}
 	return res
 }
 
-// publish queues what there is to say and waits until the answer has been sent.
-func (s *server) publish(p *peer, r result) error {
-	c, err := s.queue(p, r)
+// publish queues the messages of a result and waits until the answer has been sent.
+func (s *server) publish(c *client, r result) error {
+	done, err := s.queue(c, r)
 	if err != nil {
 		return err
 	}
-	return sent(p.wait(c))
+	return sent(c.wait(done))
 }
 
-// queue queues what there is to say; the channel is for p.wait.
-func (s *server) queue(p *peer, r result) (<-chan struct{}, error) {
-	s.debug("answer", p, r.answer.Header)
+// queue queues the messages of a result; the channel is for c.wait.
+func (s *server) queue(c *client, r result) (<-chan struct{}, error) {
+	s.debug("answer", c, r.answer.Header)
 	answer := s.marshal(r.answer)
 	if answer == nil {
-		// Who asked still learns how it went.
+		// The client still learns the result of its request.
 		r = toSender(pfkey.ErrorReply(r.answer.Header, r.answer.Errno))
 		var err error
 		if answer, err = r.answer.Marshal(); err != nil {
 			return nil, err
 		}
 	}
-	var news [][]byte
-	for _, m := range r.news {
+	var broadcasts [][]byte
+	for _, m := range r.broadcasts {
 		b := answer
 		if m != r.answer {
 			b = s.marshal(m)
 		}
 		if b != nil {
-			news = append(news, b)
+			broadcasts = append(broadcasts, b)
 		}
 	}
-	return s.audience.announce(p, answer, r.to, news), nil
+	return s.clients.answer(c, answer, r.to, broadcasts), nil
 }
 
-// list sends a table, or the one SA that was asked for.
+// list sends a table, or the SAs that were asked for.
 func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Message) error) error {
 	e := s.eng
 	table, err := control.TableOf(m)
@@ -284,7 +284,7 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 func sendAll[T any](s *server, m *pfkey.Message, send func(*pfkey.Message) error, read func() ([]T, error)) error {
 	l, err := read()
 	if err == nil && s.gone.Load() {
-		err = syscall.ESHUTDOWN // some of it may have been the next daemon's already
+		err = syscall.ESHUTDOWN // the next daemon may have changed some of it already
 	}
 	if err != nil {
 		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
@@ -292,11 +292,11 @@ func sendAll[T any](s *server, m *pfkey.Message, send func(*pfkey.Message) error
 	return control.SendList(m, slices.Values(l), send)
 }
 
-// status tells how the daemon is.
+// status sends the daemon's status.
 func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.Message) error) error {
 	devices, _ := s.eng.Devices(ctx)
 	for i, d := range devices {
-		if d.MTU == 0 && s.mtu != nil { // never attached; the system has a number for it
+		if d.MTU == 0 && s.mtu != nil { // never attached; the system knows its MTU
 			devices[i].MTU, _ = s.mtu(d.Name)
 		}
 	}
@@ -310,7 +310,7 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		Eroutes: eroutes,
 		Devices: devices,
 		Knobs:   s.eng.Knobs(),
-		Dropped: s.audience.lost(),
+		Dropped: s.clients.lost(),
 		Holds:   user.Holds(s.eng.Holds()),
 		Drops:   s.eng.Drops(),
 		Marks:   s.marks.status(s.eng.MarksBehind()),

@@ -10,10 +10,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// A fuzzer's input for the daemon is a short program, not the messages
-// themselves: a message has some hundred bytes, and Go's fuzzer tries n² inputs
-// to make one of n bytes smaller. So an input names messages that are right, a
-// byte each, and edits of single bytes, three bytes each.
+// A fuzzer's input is a short program, not the messages themselves. A message has some
+// hundred bytes, and Go's fuzzer needs n² inputs to minimize one of n bytes. So a
+// program has one byte for each valid message, and three bytes for each edit of a
+// single byte.
 
 // maxSteps is the longest program, in bytes.
 const maxSteps = 96
@@ -29,18 +29,18 @@ type step struct {
 // The kinds of bytes in a program; the low six bits are the operand.
 const (
 	opMessage = 0x00 // the next message is the one with this number
-	opEdit    = 0x40 // the next two bytes are where, and the value
-	opClient  = 0x80 // what follows is done by this client
+	opEdit    = 0x40 // the next two bytes are the offset and the value
+	opClient  = 0x80 // the next steps are those of this client
 	opAction  = 0xc0 // await, or reopen
 )
 
-// The edits. Bits 0 and 1 of the operand are the high bits of the place.
+// The edits. Bits 0 and 1 of the operand are the high bits of the offset.
 const (
 	editSet    = iota << 2
 	editXor    // with the value
-	editCut    // to so many words
-	editDouble // append a copy of so many of the last words
-	editTrim   // drop bytes, with a length in the header that is wrong then
+	editCut    // to this number of words
+	editDouble // append a copy of this number of the last words
+	editTrim   // drop bytes; the length in the header becomes wrong
 	editLength // set the length in the header
 	editKinds  = 6
 )
@@ -149,7 +149,7 @@ func edit(m []byte, kind, at int, value byte) []byte {
 	return m
 }
 
-// seeds are programs that carry out something.
+// seeds are programs that change something.
 func seeds() [][]byte {
 	var all []byte
 	for i := range templates() {

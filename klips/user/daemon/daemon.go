@@ -17,46 +17,49 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// firstDevices are there from the start, as after loading the KLIPS module.
+// firstDevices exist from the start, as after loading the KLIPS module.
 var firstDevices = []string{"ipsec0", "ipsec1"}
 
-// A Config says how to run.
+// A Config holds the settings of a daemon.
 type Config struct {
 	Rundir  string // made if missing, mode 0700
 	Version string // of the program
-	// Statedir is where marks are kept of how far the sequence numbers of keys have
-	// come, see package marks; it is made if missing, mode 0700. Empty: nowhere.
+	// Statedir is the directory for the marks of sequence numbers, see package marks;
+	// it is made if missing, mode 0700. Empty: no marks are kept.
 	Statedir string
 	// Log is not nil. On level Debug it gets the lines that the debug masks ask for.
 	Log *slog.Logger
-	// Debug switches all areas of the debug log on, as klipsdebug --all does.
+	// Debug switches on all areas of the debug log, as klipsdebug --all does.
 	Debug bool
 	Host  engine.Host // nil: this machine
-	// Filter keeps flows from leaving and arriving in clear; nil: that of this machine,
-	// and none where Host is given.
+	// Filter stops flows from leaving and arriving in clear. nil: this machine's packet
+	// filter, or none if Host is given.
 	Filter Filter
 	Clock  clock.Clock // nil: this machine's
-	// TakeOver makes the daemon go on with all that the one has that runs in Rundir,
-	// which ends. Where that is not possible, the error is that of the other daemon, or
+	// TakeOver makes the daemon take over everything from the daemon that runs in
+	// Rundir, which then ends. If that fails, the error is that of the other daemon, or
 	// one of package handover.
 	TakeOver bool
-	// Memory is how many bytes what clients make may take, see engine.Config.
+	// Memory is the limit in bytes for what clients create, see engine.Config.
 	Memory uint64
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
-	// Moved is called when an address or a default route of the host may have become
-	// another one, once more if that happens while it runs; ctx ends when the daemon
-	// does, which waits for it. May be nil.
+	// Moved is called when an address or the default route of the host may have
+	// changed, and again if that happens during the call. ctx ends when the daemon
+	// ends; the daemon waits for the call. May be nil.
 	Moved func(ctx context.Context)
 }
 
 // Run runs a daemon until ctx ends or a client asks it to stop; then it removes its
-// socket and files. Devices that were ever attached stay, and drop what is routed
-// into them, unless the client has asked for them to go: whatever ends a daemon, what
-// it protects does not leave in clear. The devices that another daemon has left are taken up, attached
-// as they were. Where another daemon has the run directory the
-// error is a *[user.Running]; one that cannot be trusted is a
-// *[user.RundirError].
+// socket and files.
+//
+// Devices that were ever attached stay, and drop what is routed into them, unless the
+// client has asked to remove them: protected packets do not leave in clear when a
+// daemon ends. Run takes up devices that an earlier daemon left, with the same
+// attachments.
+//
+// If another daemon has the run directory, the error is a *[user.Running]; if the
+// directory cannot be trusted, a *[user.RundirError].
 func Run(ctx context.Context, c Config) error {
 	if c.Clock == nil {
 		c.Clock = clock.System
@@ -64,8 +67,8 @@ func Run(ctx context.Context, c Config) error {
 	limits := newLimits(c.Log.Handler(), c.Clock)
 	defer limits.flush()
 	c.Log = slog.New(limits)
-	// Keys must not reach the disk by a core dump, nor another process of the
-	// same user by ptrace.
+	// Keys must not reach the disk in a core dump, nor another process of the same user
+	// through ptrace.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		c.Log.Warn("core dumps stay possible", "err", err)
 	}
@@ -132,7 +135,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	for _, d := range firstDevices {
 		if state != nil {
-			break // those that the other daemon had are there
+			break // the other daemon's devices exist already
 		}
 		if err := eng.CreateDevice(ctx, d); err != nil && !errors.Is(err, syscall.EEXIST) {
 			return err
@@ -146,7 +149,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	var s *server
 	defer func() {
-		if !s.gone.Load() { // else it is the next daemon's
+		if !s.gone.Load() { // else it belongs to the next daemon
 			dir.RemoveSocket()
 		}
 	}()
@@ -169,7 +172,7 @@ func Run(ctx context.Context, c Config) error {
 	if h, ok := c.Host.(interface{ Descriptors() ([]int, error) }); ok {
 		s.descriptors = h.Descriptors
 	}
-	s.audience.deaf = s.deaf
+	s.clients.slow = s.slow
 	eng.SetEvents(s)
 	if err := eng.KeepDevices(); err != nil {
 		return err
@@ -199,15 +202,16 @@ func Run(ctx context.Context, c Config) error {
 	return err
 }
 
-// lockPatience is for a daemon that was killed: the kernel keeps its lock until
-// it has taken the devices down.
+// lockPatience is how long Run waits for the lock of a killed daemon: the kernel keeps
+// it until it has removed the devices.
 const lockPatience = time.Second
 
-// takeOverPatience is for a daemon that hands over, and then for its end.
+// takeOverPatience is how long a handover may take, and then the end of the other
+// daemon.
 const takeOverPatience = 10 * time.Second
 
-// listen makes the daemon's socket. One that is left over belongs to nobody,
-// since the lock is ours.
+// listen makes the daemon's socket. It may remove an old one: this daemon holds the
+// lock, so no other daemon uses it.
 func listen(dir *user.Dir, path string) (*net.UnixListener, error) {
 	if err := dir.RemoveSocket(); err != nil {
 		return nil, err
@@ -216,7 +220,7 @@ func listen(dir *user.Dir, path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln.SetUnlinkOnClose(false) // what is at the path by then may be another's
+	ln.SetUnlinkOnClose(false) // the socket at the path may be another daemon's by then
 	if err := dir.ProtectSocket(); err != nil {
 		ln.Close()
 		return nil, err

@@ -28,20 +28,20 @@ import (
 
 var local = netip.MustParseAddr("192.0.2.1")
 
-// start runs a daemon on a host of memory until the test ends.
+// start runs a daemon on a host in memory until the test ends.
 func start(t testing.TB) (rundir string, h *klipstest.Host) {
 	t.Helper()
 	return startOn(t, new(klipstest.Network), local)
 }
 
-// startOn runs a daemon on a host of memory on a network.
+// startOn runs a daemon on a host in memory, connected to a network.
 func startOn(t testing.TB, n *klipstest.Network, addr netip.Addr) (rundir string, h *klipstest.Host) {
 	t.Helper()
 	h = klipstest.NewHost(n, []netip.Addr{addr}, "eth0")
 	return startWith(t, daemon.Config{Host: h}), h
 }
 
-// startAt runs a daemon whose clock the test turns.
+// startAt runs a daemon with a clock that the test advances.
 func startAt(t testing.TB, log *slog.Logger) (rundir string, h *klipstest.Host, c *clocktest.Clock) {
 	t.Helper()
 	h = klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
@@ -181,8 +181,8 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// A client that asks and never reads the answers holds up nobody else.
-func TestDeafClient(t *testing.T) {
+// A client that never reads its answers does not delay other clients.
+func TestSlowClient(t *testing.T) {
 	rundir, _ := start(t)
 	c := dial(t, rundir)
 	for spi := range klips.SPI(2000) {
@@ -191,9 +191,9 @@ func TestDeafClient(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deaf := open(t, rundir)
+	slow := open(t, rundir)
 	for range 5 {
-		deaf.write(control.ListTable(control.TableSAs))
+		slow.write(control.ListTable(control.TableSAs))
 	}
 	if l, err := c.SAs(t.Context()); err != nil || len(l) != 2000 {
 		t.Errorf("SAs = %d of them, %v", len(l), err)
@@ -236,7 +236,8 @@ func TestNobodyElse(t *testing.T) {
 	}
 }
 
-// Devices that were attached stay when the daemon ends, unless it is asked to stop.
+// Devices that were attached stay when the daemon ends, unless a client has asked it to
+// stop.
 func TestDevicesStay(t *testing.T) {
 	stays := engine.LeftLink{Name: "ipsec0", Physical: "eth0"}
 	for _, test := range []struct {
@@ -249,7 +250,7 @@ func TestDevicesStay(t *testing.T) {
 		{"the end of its context", nil, []engine.LeftLink{stays}},
 	} {
 		h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
-		for range 2 { // the second one takes up what the first has left
+		for range 2 { // the second daemon takes up the devices of the first
 			ctx, cancel := context.WithCancel(t.Context())
 			ready, done := make(chan struct{}), make(chan error, 1)
 			c := daemon.Config{Rundir: t.TempDir(), Host: h, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }}

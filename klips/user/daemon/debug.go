@@ -8,15 +8,15 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// debug writes a line about a message to or from a client into the debug log, if
-// klipsdebug has switched that on. Only the header is in it: requests have keys.
-func (s *server) debug(what string, p *peer, h pfkey.Header) {
+// debug logs a message to or from a client, if klipsdebug has switched that on. It logs
+// the header alone: requests contain keys.
+func (s *server) debug(what string, c *client, h pfkey.Header) {
 	if !s.eng.Debugging(klips.DebugPFKey) {
 		return
 	}
 	attrs := []slog.Attr{
 		slog.String("type", control.TypeName(h.Type)), slog.Int("satype", int(h.SAType)),
-		slog.Uint64("seq", uint64(h.Seq)), slog.Int("pid", int(p.pid)),
+		slog.Uint64("seq", uint64(h.Seq)), slog.Int("pid", int(c.pid)),
 	}
 	if h.Errno != 0 {
 		attrs = append(attrs, slog.String("errno", h.Errno.Error()))
@@ -24,7 +24,7 @@ func (s *server) debug(what string, p *peer, h pfkey.Header) {
 	s.eng.Log("pfkey", what, attrs...)
 }
 
-// everyArea is what klipsdebug --all switches on: all but verbose.
+// everyArea switches on the areas of klipsdebug --all: all but verbose.
 func everyArea() klips.DebugChange {
 	c := klips.DebugChange{Set: true}
 	for a := range c.Masks {

@@ -32,7 +32,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// has reports whether a line has all of some texts.
+// has reports whether one line contains all texts.
 func (l *lockedBuffer) has(texts ...string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -48,7 +48,7 @@ lines:
 	return false
 }
 
-// The log has a line for each message, with its header alone; with Debug all
+// The log has a line for each message, with its header alone. With Config.Debug all
 // areas are on from the start.
 func TestDebugLog(t *testing.T) {
 	for _, debug := range []bool{false, true} {

@@ -8,9 +8,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// do carries out a request that passed control.Check, and returns what there is
-// to say.
-func (s *server) do(ctx context.Context, p *peer, m *pfkey.Message) result {
+// do carries out a request that passed control.Check, and returns what to send.
+func (s *server) do(ctx context.Context, c *client, m *pfkey.Message) result {
 	var r result
 	var err error
 	if s.gone.Load() {
@@ -24,13 +23,13 @@ func (s *server) do(ctx context.Context, p *peer, m *pfkey.Message) result {
 	case pfkey.TypeAddFlow, pfkey.TypeDelFlow:
 		r, err = s.doFlow(ctx, m)
 	case pfkey.TypeAcquire, pfkey.TypeRegister, pfkey.TypeExpire:
-		r, err = s.doKeying(p, m)
+		r, err = s.doKeying(c, m)
 	case pfkey.TypeDebug:
-		c, cerr := m.DebugChange()
+		change, cerr := m.DebugChange()
 		if err = cerr; err == nil {
-			err = s.eng.SetDebug(ctx, c)
+			err = s.eng.SetDebug(ctx, change)
 		}
-		r = toSender(pfkey.Ack(m.Header)) // KLIPS says nothing at all
+		r = toSender(pfkey.Ack(m.Header)) // KLIPS sends nothing at all
 	case pfkey.TypePlumbIf, pfkey.TypeUnplumbIf, control.TypeAttach, control.TypeDetach, control.TypeDetachAll:
 		r, err = s.doDevice(ctx, m)
 	case pfkey.TypeNATTMapping:
@@ -85,7 +84,8 @@ func (s *server) doSA(ctx context.Context, m *pfkey.Message) (result, error) {
 	return toAll(pfkey.DeleteReply(m, sa.Ref)), e.DeleteSA(ctx, id)
 }
 
-// update changes an SA: if the message has UDP ports only these, else all of it.
+// update changes an SA: only its UDP ports if the message has nothing else, otherwise
+// the whole SA.
 func (s *server) update(ctx context.Context, m *pfkey.Message) (result, error) {
 	id, err := m.SAID()
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *server) doGroup(ctx context.Context, m *pfkey.Message) (result, error) 
 		return result{}, err
 	}
 	if m.Type == control.TypeGroup {
-		return result{answer: pfkey.Ack(m.Header), news: pfkey.GroupReplies(m.Header, ids)}, nil
+		return result{answer: pfkey.Ack(m.Header), broadcasts: pfkey.GroupReplies(m.Header, ids)}, nil
 	}
 	return toAll(pfkey.GroupReply(m)), nil
 }
@@ -149,11 +149,11 @@ func (s *server) doFlow(ctx context.Context, m *pfkey.Message) (result, error) {
 	return toAll(pfkey.DelFlowReply(m)), err
 }
 
-// doKeying passes on what key daemons say to each other, and registers them.
-func (s *server) doKeying(p *peer, m *pfkey.Message) (result, error) {
+// doKeying forwards messages between key daemons, and registers them.
+func (s *server) doKeying(c *client, m *pfkey.Message) (result, error) {
 	switch m.Type {
 	case pfkey.TypeRegister:
-		if !s.audience.register(p, m.SAType) {
+		if !s.clients.register(c, m.SAType) {
 			return result{}, syscall.ENOBUFS
 		}
 		auth, other := algorithms(m.SAType)
@@ -163,12 +163,12 @@ func (s *server) doKeying(p *peer, m *pfkey.Message) (result, error) {
 	case pfkey.TypeExpire:
 		return toAll(m), nil
 	}
-	// ACQUIRE, in which only a key daemon's failure can be told: it has an errno.
-	if s.audience.count(m.SAType) == 0 {
+	// ACQUIRE: a key daemon sends it only to report a failure, in its errno.
+	if s.clients.count(m.SAType) == 0 {
 		return result{}, syscall.EPROTONOSUPPORT
 	}
-	r := result{answer: pfkey.Ack(m.Header), news: []*pfkey.Message{m}, to: m.SAType}
-	if s.audience.has(p, m.SAType) {
+	r := result{answer: pfkey.Ack(m.Header), broadcasts: []*pfkey.Message{m}, to: m.SAType}
+	if s.clients.has(c, m.SAType) {
 		r.answer = m
 	}
 	return r, nil

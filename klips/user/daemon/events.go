@@ -9,23 +9,23 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// The server tells key daemons what the engine sees; packets wait for that only
-// as long as it takes to write a message into memory.
+// The server sends the engine's events to key daemons. Packets wait only while a message
+// is put into memory.
 var _ engine.Events = (*server)(nil)
 
-// Expire tells everyone that a lifetime limit of an SA has passed.
+// Expire broadcasts that a lifetime limit of an SA has passed.
 func (s *server) Expire(sa *klips.SA, hard bool) {
 	m := pfkey.Expire(sa, hard, s.clock.Now())
 	m.Seq = s.seq.Add(1)
 	if b := s.marshal(m); b != nil {
-		s.audience.tell(everyone, b)
+		s.clients.broadcast(everyone, b)
 	}
 }
 
-// Acquire asks those who registered for ESP for an SA, whatever the SA will be,
-// as a KLIPS kernel does.
+// Acquire asks the clients that registered for ESP for an SA, whatever its protocol will
+// be, as a KLIPS kernel does.
 func (s *server) Acquire(a *engine.Acquisition) bool {
-	if s.audience.count(pfkey.SATypeESP) == 0 {
+	if s.clients.count(pfkey.SATypeESP) == 0 {
 		return false
 	}
 	m := pfkey.Acquire(pfkey.Acquisition{
@@ -34,23 +34,23 @@ func (s *server) Acquire(a *engine.Acquisition) bool {
 	})
 	m.Seq = s.seq.Add(1)
 	b := s.marshal(m)
-	return b != nil && s.audience.tell(pfkey.SATypeESP, b) > 0
+	return b != nil && s.clients.broadcast(pfkey.SATypeESP, b) > 0
 }
 
-// NewMapping tells those who registered for ESP that a peer behind a NAT has
-// moved.
+// NewMapping reports to the clients that registered for ESP that the address or port of
+// a peer behind a NAT has changed.
 func (s *server) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
-	if s.audience.count(pfkey.SATypeESP) == 0 {
+	if s.clients.count(pfkey.SATypeESP) == 0 {
 		return false
 	}
 	m := pfkey.NewMapping(id, from, to)
 	m.Seq = s.seq.Add(1)
 	b := s.marshal(m)
-	return b != nil && s.audience.tell(pfkey.SATypeESP, b) > 0
+	return b != nil && s.clients.broadcast(pfkey.SATypeESP, b) > 0
 }
 
-// BelowMark writes into the log that an SA refuses what was received before; packets do
-// not wait for that.
+// BelowMark logs that an SA refuses sequence numbers that an earlier SA received.
+// Packets do not wait for the log.
 func (s *server) BelowMark(id klips.SAID, mark uint64) {
 	go s.log.Warn("packets are refused whose sequence numbers an earlier SA with this key has received; if the peer has started again, make the SA again, to receive from sequence number 0",
 		"said", id.String(), "received", mark)
@@ -62,7 +62,7 @@ func ident(i *klips.Ident) *pfkey.Ident { return (*pfkey.Ident)(i) }
 func (s *server) marshal(m *pfkey.Message) []byte {
 	b, err := m.Marshal()
 	if err == nil && len(b) > pfkey.MaxMessage {
-		// Identities of a request as long as can be; clients have no room for it.
+		// Long identities make the answer longer than its request; clients have no room for it.
 		err = syscall.EMSGSIZE
 	}
 	if err != nil {

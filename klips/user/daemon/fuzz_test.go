@@ -22,8 +22,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// Whatever is sent, it is answered once with the numbers that it had; a listener
-// hears only whole messages of KLIPS without keys; and the daemon goes on.
+// Every message gets one answer, with its own numbers. A listener receives only whole
+// messages of KLIPS, without keys. The daemon goes on.
 func FuzzMessages(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s)
@@ -33,7 +33,7 @@ func FuzzMessages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, program []byte) {
 		sender, listener := open(t, rundir), open(t, rundir)
 		listener.ask(pfkey.Register(pfkey.SATypeESP))
-		sender.heard()
+		sender.received()
 		for _, step := range steps(templates, program) {
 			if step.m == nil {
 				continue
@@ -42,12 +42,12 @@ func FuzzMessages(f *testing.F) {
 				t.Fatal(err)
 			}
 			checkAnswer(t, step.m, sender)
-			if l := sender.heard(); len(l) != 0 {
+			if l := sender.received(); len(l) != 0 {
 				t.Fatalf("%x: besides the answer came %x", step.m, l)
 			}
 		}
-		for _, b := range listener.heard() {
-			checkNews(t, b)
+		for _, b := range listener.received() {
+			checkBroadcast(t, b)
 		}
 		sender.c.Close()
 		listener.c.Close()
@@ -62,7 +62,7 @@ func checkAnswer(t *testing.T, m []byte, s *socket) {
 		r := s.read()
 		checkWhole(t, m, r)
 		if len(m) < 16 || m[0] != 2 {
-			return // no header that could be read
+			return // the header was unreadable
 		}
 		if r[1] != m[1] || string(r[8:16]) != string(m[8:16]) {
 			t.Fatalf("%x: answered %x, which has other numbers", m, r)
@@ -91,22 +91,22 @@ func more(m *pfkey.Message) bool {
 	return m.Type == control.TypeList && m.Errno == 0 && len(m.Private) > 1 // TABLE, and DATA
 }
 
-// checkNews checks a message that its reader did not ask for.
-func checkNews(t *testing.T, b []byte) {
+// checkBroadcast checks a message that its reader did not ask for.
+func checkBroadcast(t *testing.T, b []byte) {
 	t.Helper()
 	m, err := pfkey.Parse(b)
 	if err != nil {
-		t.Fatalf("heard %x: %v", b, err)
+		t.Fatalf("received %x: %v", b, err)
 	}
 	if m.Type >= 64 || m.KeyAuth != nil || m.KeyEncrypt != nil {
-		t.Errorf("heard %v", m)
+		t.Errorf("received %v", m)
 	}
 	if err := control.CheckReply(m); err != nil && m.Errno == 0 && m.Type != pfkey.TypeExpire {
-		t.Errorf("heard %v: %v", m, err)
+		t.Errorf("received %v: %v", m, err)
 	}
 }
 
-// clearTables brings the daemon back to where it began, and checks that it does.
+// clearTables empties the daemon's tables, and checks that they are as at the start.
 func clearTables(t *testing.T, rundir string) {
 	t.Helper()
 	ctx := t.Context()
@@ -140,18 +140,17 @@ func clearTables(t *testing.T, rundir string) {
 // their answers fit its socket.
 const maxAhead = 6
 
-// A talker is a client that sends requests before it has read the answers to
-// those before.
+// A talker is a client that sends several requests before it reads their answers.
 type talker struct {
 	*socket
 	asked [][]byte // requests without an answer yet
 }
 
-// say sends a request, with numbers of its own if it has room for them.
-func (k *talker) say(m []byte) {
+// send sends a request, with numbers of its own if it is long enough for them.
+func (k *talker) send(m []byte) {
 	k.t.Helper()
 	if len(k.asked) == maxAhead {
-		k.hear()
+		k.readAnswers()
 	}
 	if len(m) >= 16 {
 		k.seq++
@@ -164,9 +163,9 @@ func (k *talker) say(m []byte) {
 	k.asked = append(k.asked, m)
 }
 
-// hear reads until all requests have their answers, which come in order. Between
-// them come news of what others did.
-func (k *talker) hear() {
+// readAnswers reads until all requests have their answers, which come in order.
+// Broadcasts may come between them.
+func (k *talker) readAnswers() {
 	t := k.t.(*testing.T)
 	t.Helper()
 	for len(k.asked) > 0 {
@@ -175,11 +174,11 @@ func (k *talker) hear() {
 		switch {
 		case len(m) < 16 || m[0] != 2: // the answer has no numbers
 			if string(r[8:16]) != "\x00\x00\x00\x00\x00\x00\x00\x00" {
-				checkNews(t, r)
+				checkBroadcast(t, r)
 				continue
 			}
 		case binary.NativeEndian.Uint32(r[12:]) != k.pid:
-			checkNews(t, r)
+			checkBroadcast(t, r)
 			continue
 		case r[1] != m[1] || string(r[8:16]) != string(m[8:16]):
 			t.Fatalf("%x: answered %x, which has other numbers", m, r)
@@ -191,9 +190,9 @@ func (k *talker) hear() {
 	}
 }
 
-// FuzzConversation has several clients talk to the daemon, all at once: each
-// request has its answer, in the order of the requests; clients may go in the
-// middle; and the tables are consistent in the end.
+// FuzzConversation has several clients at once. Each request gets its answer, in the
+// order of the requests; a client may close its connection at any time; and the tables
+// are consistent at the end.
 func FuzzConversation(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s)
@@ -209,16 +208,16 @@ func FuzzConversation(f *testing.F) {
 			k := clients[step.client%len(clients)]
 			switch {
 			case step.m != nil:
-				k.say(step.m)
+				k.send(step.m)
 			case step.await:
-				k.hear()
+				k.readAnswers()
 			case step.reopen:
 				k.c.Close()
 				clients[step.client%len(clients)] = &talker{socket: open(t, rundir)}
 			}
 		}
 		for _, k := range clients {
-			k.hear()
+			k.readAnswers()
 		}
 		checkTables(t, rundir)
 		for i, k := range clients {
@@ -226,7 +225,7 @@ func FuzzConversation(f *testing.F) {
 				k.c.Close()
 				continue
 			}
-			// The daemon ends a connection whose client sends no more.
+			// The daemon ends the connection of a client that sends no more.
 			if err := k.c.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
@@ -252,8 +251,8 @@ func drain(t *testing.T, c *net.UnixConn) {
 	}
 }
 
-// checkTables checks that the tables agree with each other. Nobody else may
-// change them.
+// checkTables checks that the tables agree with each other. No other client may change
+// them meanwhile.
 func checkTables(t *testing.T, rundir string) {
 	t.Helper()
 	ctx := context.Background()

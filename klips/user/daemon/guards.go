@@ -16,7 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// A Filter is the kernel's packet filter, as [guard.Table] has it.
+// A Filter is the kernel's packet filter; [guard.Table] implements it.
 type Filter interface {
 	Set(guard.Rules) error
 	Read() (guard.Rules, error)
@@ -25,9 +25,9 @@ type Filter interface {
 	Watch(lost func(err error)) (stop func(), err error)
 }
 
-// guards keep the packet filter as it has to be: by what connections with names have
-// asked for, by the knobs, and by the SAs and eroutes that there are. What a daemon
-// before has left closed stays closed until somebody opens it.
+// guards keeps the packet filter up to date with the guards of connections, the knobs,
+// the SAs and the eroutes. Flows that an earlier daemon closed stay closed until a
+// client opens them.
 type guards struct {
 	filter Filter // nil: there is none
 	none   error  // why
@@ -37,23 +37,23 @@ type guards struct {
 	dirty  chan struct{}
 
 	mu    sync.Mutex
-	asked guard.Rules  // by GUARD, by a daemon before as well
-	left  []guard.Flow // what a daemon before has closed by hand
-	last  guard.Rules  // as it was set
-	wrong bool         // it could not be set, which was logged
-	over  bool         // the next daemon has it: it stays as it is
+	asked guard.Rules  // by GUARD requests, also to an earlier daemon
+	left  []guard.Flow // flows that an earlier daemon closed by hand
+	last  guard.Rules  // the rules as last set
+	wrong bool         // setting them failed, and this was logged
+	over  bool         // the next daemon owns the filter
 }
 
-// restTime is how long at least lies between two repairs of the filter: two programs
-// that each want it as their own do not keep the machine busy.
+// restTime is the minimum time between two repairs of the filter, so that two programs
+// that both manage it do not keep the machine busy.
 const restTime = 200 * time.Millisecond
 
 func newGuards(f Filter, none error, eng *engine.Engine, log *slog.Logger, c clock.Clock) *guards {
 	return &guards{filter: f, none: none, eng: eng, log: log, clock: c, dirty: make(chan struct{}, 1)}
 }
 
-// takeUp reads what was left. whole: the stack has all that the daemon before had, so
-// that what was closed by hand follows from that.
+// takeUp reads the rules of an earlier daemon. whole: the stack has the whole state of
+// that daemon, so the flows closed by hand follow from it.
 func (g *guards) takeUp(whole bool) {
 	if g.filter == nil {
 		return
@@ -81,9 +81,8 @@ func (g *guards) can() bool {
 	return g.filter != nil
 }
 
-// knobs notes that knobs were set. With those that close flows somebody has said anew
-// how flows are to be that nobody has named: what a daemon before has closed by hand
-// goes by that from now on.
+// knobs notes that knobs were set. The knobs that close flows replace what an earlier
+// daemon closed by hand.
 func (g *guards) knobs(set map[string]int) {
 	for _, in := range [...]bool{false, true} {
 		name := "outbound_clear"
@@ -99,15 +98,14 @@ func (g *guards) knobs(set map[string]int) {
 	g.follow()
 }
 
-// handOver leaves the filter as it is to the next daemon: it must not follow a stack
-// that has been emptied.
+// handOver leaves the filter to the next daemon: it must not follow the emptied stack.
 func (g *guards) handOver() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.over = true
 }
 
-// guard guards a flow from now on.
+// guard guards a flow.
 func (g *guards) guard(f klips.Guard) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -130,7 +128,7 @@ func (g *guards) guard(f klips.Guard) error {
 	return nil
 }
 
-// unguard ends that.
+// unguard ends the guard of a flow.
 func (g *guards) unguard(s klips.Selector) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -148,7 +146,7 @@ func (g *guards) unguard(s klips.Selector) error {
 	return err
 }
 
-// open removes the filter: the stack is stopped.
+// open removes the filter, because the stack is stopped.
 func (g *guards) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -161,7 +159,7 @@ func (g *guards) open() {
 	}
 }
 
-// changed notes that the filter may have to follow the stack.
+// changed notes that the filter may need an update.
 func (g *guards) changed() {
 	select {
 	case g.dirty <- struct{}{}:
@@ -169,18 +167,18 @@ func (g *guards) changed() {
 	}
 }
 
-// run keeps the filter until ctx ends.
+// run keeps the filter up to date until ctx ends.
 func (g *guards) run(ctx context.Context) {
 	if g.filter == nil {
 		return
 	}
 	lost := make(chan struct{}, 1)
-	deaf := func(err error) {
+	notWatched := func(err error) {
 		g.log.Warn("the packet filter is not watched: what others change in it is not mended", "err", err)
 	}
 	stop, err := g.filter.Watch(func(err error) {
 		if err != nil {
-			deaf(err)
+			notWatched(err)
 			return
 		}
 		select {
@@ -189,7 +187,7 @@ func (g *guards) run(ctx context.Context) {
 		}
 	})
 	if err != nil {
-		deaf(err)
+		notWatched(err)
 	} else {
 		defer stop()
 	}
@@ -213,7 +211,7 @@ func (g *guards) run(ctx context.Context) {
 	}
 }
 
-// follow sets the filter if it has to be another one.
+// follow sets the filter if its rules have changed.
 func (g *guards) follow() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -231,7 +229,7 @@ func (g *guards) follow() {
 	}
 }
 
-// mend sets the filter again if somebody has changed it.
+// mend sets the filter again if another program has changed it.
 func (g *guards) mend() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -249,7 +247,7 @@ func (g *guards) mend() {
 	}
 }
 
-// wantedLocked returns the rules that the filter has to have.
+// wantedLocked returns the rules that the filter must have.
 func (g *guards) wantedLocked() guard.Rules {
 	r := g.asked.Clone()
 	if !r.Closes() && len(g.left) == 0 && !g.eng.Closes() {
@@ -289,7 +287,7 @@ func (g *guards) complain(err error) {
 	g.wrong = true
 }
 
-// counters are what the filter has dropped, for the status.
+// counters returns the filter's drop counters for the status.
 func (g *guards) counters() (n guard.Counters, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

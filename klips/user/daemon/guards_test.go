@@ -21,13 +21,13 @@ import (
 	"github.com/klips-go/ipsec/klips/user/daemon"
 )
 
-// A filter is a packet filter that only remembers.
+// A filter is a packet filter in memory.
 type filter struct {
 	mu    sync.Mutex
 	cond  *sync.Cond
 	rules guard.Rules
 	sets  int
-	empty bool // others have taken the rules away, but not the sets
+	empty bool // another program has removed the rules, but not the sets
 	err   error
 	lost  func(error)
 }
@@ -71,7 +71,7 @@ func (f *filter) Watch(lost func(error)) (stop func(), err error) {
 	return func() {}, nil
 }
 
-// flush removes the rules, as another program does.
+// flush removes the rules, as another program might.
 func (f *filter) flush() {
 	f.mu.Lock()
 	f.rules = guard.Rules{}
@@ -116,7 +116,7 @@ func (f *filter) becomes(t *testing.T, want ...string) {
 	defer f.mu.Unlock()
 	for text(f.rules) != strings.Join(want, ", ") {
 		stop := context.AfterFunc(t.Context(), f.cond.Broadcast)
-		f.cond.Wait() // the test's own limit ends it
+		f.cond.Wait() // the test's own time limit ends it
 		stop()
 	}
 }
@@ -167,8 +167,8 @@ const (
 	inNet  = "in 10.2.0.0/16 -> 10.1.0.0/16"
 )
 
-// TestGuard: a flow is guarded before the answer, and until it is asked for no more.
-// The filter knows the far ends of SAs and what is to pass.
+// TestGuard: a flow is guarded before the answer is sent, and until its last guard
+// ends. The filter has the SAs' remote addresses and the flows that may pass.
 func TestGuard(t *testing.T) {
 	g := startGuarded(t, newFilter(guard.Rules{}))
 	ctx := t.Context()
@@ -215,7 +215,7 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestGuardByHand: the knobs close what eroutes and inbound policies protect that were
+// TestGuardByHand: the knobs close the flows of eroutes and inbound policies that were
 // set by hand.
 func TestGuardByHand(t *testing.T) {
 	g := startGuarded(t, newFilter(guard.Rules{}))
@@ -261,8 +261,8 @@ func (g *guarded) SetKnob(ctx context.Context, name string, value int) error {
 	return g.Client.Set(ctx, map[string]int{name: value})
 }
 
-// TestGuardNowhere: where there is no packet filter, a knob that would close nothing is
-// refused; others are set.
+// TestGuardNowhere: without a packet filter, a knob that needs one is refused; others
+// are set.
 func TestGuardNowhere(t *testing.T) {
 	rundir := startWith(t, daemon.Config{Host: klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")})
 	c := dial(t, rundir)
@@ -284,7 +284,7 @@ func TestGuardNowhere(t *testing.T) {
 	}
 }
 
-// TestGuardLeft: what a daemon before has closed stays closed, until somebody opens it.
+// TestGuardLeft: what an earlier daemon closed stays closed until a client opens it.
 func TestGuardLeft(t *testing.T) {
 	var left guard.Rules
 	left.Close(klips.Guard{Selector: netFlow, In: true, Peer: peer})
@@ -314,7 +314,7 @@ func TestGuardLeft(t *testing.T) {
 	g.is(t, outNet, inNet, "192.0.2.2", "192.0.2.3")
 }
 
-// TestGuardStopped: a stop opens.
+// TestGuardStopped: a stop opens all flows.
 func TestGuardStopped(t *testing.T) {
 	f := newFilter(guard.Rules{})
 	t.Run("stop", func(t *testing.T) {
@@ -329,8 +329,8 @@ func TestGuardStopped(t *testing.T) {
 	f.is(t) // the daemon has ended
 }
 
-// TestGuardMended: when somebody else empties the filter, it is filled again, after
-// a rest: two who quarrel do so at a pace.
+// TestGuardMended: when another program empties the filter, it is set again after a
+// pause, so that two such programs do not repair it without end.
 func TestGuardMended(t *testing.T) {
 	g := startGuarded(t, newFilter(guard.Rules{}))
 	if _, err := g.Guard(t.Context(), klips.Guard{Selector: netFlow}); err != nil {
@@ -343,8 +343,8 @@ func TestGuardMended(t *testing.T) {
 	lost(nil) // nothing has changed
 	for range 2 {
 		g.flush()
-		for len(g.flows()) == 0 { // the test's own limit ends it
-			g.clock.Advance(time.Second) // it rests between two repairs
+		for len(g.flows()) == 0 { // the test's own time limit ends it
+			g.clock.Advance(time.Second) // it pauses between two repairs
 		}
 		g.is(t, outNet)
 	}
@@ -355,8 +355,8 @@ func TestGuardMended(t *testing.T) {
 	}
 }
 
-// TestGuardEmptied: rules that were taken away are made again, although the sets are
-// there.
+// TestGuardEmptied: the rules are made again when they were removed, although the sets
+// exist.
 func TestGuardEmptied(t *testing.T) {
 	g := startGuarded(t, newFilter(guard.Rules{}))
 	if _, err := g.Guard(t.Context(), klips.Guard{Selector: netFlow}); err != nil {
@@ -368,14 +368,14 @@ func TestGuardEmptied(t *testing.T) {
 	lost := f.lost
 	f.mu.Unlock()
 	lost(nil)
-	for whole := false; !whole; whole, _ = f.Whole() { // the test's own limit ends it
+	for whole := false; !whole; whole, _ = f.Whole() { // the test's own time limit ends it
 		g.clock.Advance(time.Second)
 	}
 	g.is(t, outNet)
 }
 
-// TestNoFilter: where the kernel has none the client learns it, and the log has one
-// line.
+// TestNoFilter: without a packet filter in the kernel, the client receives an error,
+// and the log has one line.
 func TestNoFilter(t *testing.T) {
 	f := newFilter(guard.Rules{})
 	f.err = guard.ErrNone

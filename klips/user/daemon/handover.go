@@ -18,22 +18,22 @@ import (
 	"github.com/klips-go/ipsec/klips/user/host"
 )
 
-// A daemon that is asked for it gives all that it has to the next one, and ends: first
+// A daemon hands everything over to the next one on request, and ends. It first stops
 // its packet path, so that no sequence number is used after it has been written down.
-// From that moment on it changes nothing any more. If something fails then, both are
-// without SAs, and the devices stay and drop what is routed into them.
+// From then on it changes nothing. If the handover fails after that, neither daemon has
+// SAs; the devices stay and drop what is routed into them.
 //
 // The copies of the descriptors keep the queues of devices and sockets alive, so that
-// the next daemon gets what comes in between.
+// the next daemon gets the packets that arrive meanwhile.
 
-// handOver answers a request for all that there is.
-func (s *server) handOver(p *peer, m *pfkey.Message) error {
-	refuse := func(err error) error { return s.publish(p, toSender(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))) }
-	// The same user without root's rights may change SAs, and learns no key.
-	if !p.root {
+// handOver answers a request for the daemon's whole state.
+func (s *server) handOver(c *client, m *pfkey.Message) error {
+	refuse := func(err error) error { return s.publish(c, toSender(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))) }
+	// A client that is not root may change SAs, but must not learn keys.
+	if !c.root {
 		return refuse(syscall.EPERM)
 	}
-	if elsewhere(p.pid) {
+	if elsewhere(c.pid) {
 		return refuse(syscall.EXDEV)
 	}
 	s.changes.Lock()
@@ -66,12 +66,13 @@ func (s *server) handOver(p *peer, m *pfkey.Message) error {
 	if err != nil {
 		return err
 	}
-	s.log.Info("handed over", "to", p.pid, "sas", len(state.SAs.SAs), "eroutes", len(state.Eroutes))
-	return sent(p.waitAtMost(p.answerWith(answer, append([]int{int(file.Fd())}, fds...)), listTimeout))
+	s.log.Info("handed over", "to", c.pid, "sas", len(state.SAs.SAs), "eroutes", len(state.Eroutes))
+	return sent(c.waitAtMost(c.answerWith(answer, append([]int{int(file.Fd())}, fds...)), listTimeout))
 }
 
-// elsewhere reports whether a process is in another network namespace, where the devices
-// and sockets of this one are of no use. Where that cannot be known it is not.
+// elsewhere reports whether a process is in another network namespace, where this
+// daemon's devices and sockets are of no use. It returns false if that cannot be found
+// out.
 func elsewhere(pid int32) bool {
 	here, err := os.Stat("/proc/self/ns/net")
 	if err != nil {
@@ -81,8 +82,8 @@ func elsewhere(pid int32) bool {
 	return err == nil && !os.SameFile(here, there)
 }
 
-// copies returns copies of the descriptors that go with the state: the daemon's own
-// socket first, then those of the host's devices and sockets.
+// copies returns copies of the descriptors that are part of a handover: the daemon's
+// own socket first, then those of the host's devices and sockets.
 func (s *server) copies() (fds []int, err error) {
 	c, err := s.listener.SyscallConn()
 	if err != nil {
@@ -110,14 +111,14 @@ func closeAll(fds []int) {
 	}
 }
 
-// An inheritance is what a daemon has from the one before; the zero value: nothing.
+// An inheritance is what a daemon gets from the one before; the zero value: nothing.
 type inheritance struct {
 	state    *handover.State
-	listener *net.UnixListener // who connected meanwhile waits there
+	listener *net.UnixListener // its backlog has the clients that connected meanwhile
 	fds      []int             // of the host's devices and sockets
 }
 
-// takeOver asks the daemon that runs in a run directory for all that it has.
+// takeOver asks the daemon in a run directory for its whole state.
 func takeOver(ctx context.Context, rundir string) (*inheritance, error) {
 	c, err := user.Dial(user.SocketPath(rundir))
 	if err != nil {
@@ -137,7 +138,8 @@ func takeOver(ctx context.Context, rundir string) (*inheritance, error) {
 	return i, nil
 }
 
-// inherit makes use of what has come; all descriptors are closed where that fails.
+// inherit reads what another daemon has handed over. On an error it closes all
+// descriptors.
 func inherit(fds []int) (i *inheritance, err error) {
 	defer func() {
 		if err != nil {
@@ -162,8 +164,9 @@ func inherit(fds []int) (i *inheritance, err error) {
 	return i, nil
 }
 
-// adopt makes this process the one that listens on a socket: who connects from now on
-// sees its process number (SO_PEERCRED in unix(7)), by which a daemon is ended.
+// adopt makes this process the owner of a listening socket: clients that connect from
+// now on get its process number (SO_PEERCRED in unix(7)), which is used to end a
+// daemon.
 func adopt(socket *os.File) (*net.UnixListener, error) {
 	ln, err := net.FileListener(socket)
 	if err != nil {
@@ -179,7 +182,7 @@ func adopt(socket *os.File) (*net.UnixListener, error) {
 		u.Close()
 		return nil, os.NewSyscallError("listen", err)
 	}
-	return u, unix.SetNonblock(int(socket.Fd()), true) // Fd has made both block
+	return u, unix.SetNonblock(int(socket.Fd()), true) // Fd has set both to blocking
 }
 
 // openHost opens this machine, with the descriptors that another daemon has given.
@@ -190,7 +193,7 @@ func openHost(fds []int) (*host.Host, error) {
 	return host.Inherit(fds)
 }
 
-// resume makes an engine that goes on with a state, which may be nil, and clears it.
+// resume makes an engine with a state, which may be nil, and clears the state.
 func resume(h engine.Host, c engine.Config, state *handover.State) (*engine.Engine, error) {
 	c.State = state
 	if state != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// A running is a daemon that runs in the test.
+// A running is a daemon in the test's own process.
 type running struct {
 	t    *testing.T
 	c    daemon.Config
@@ -48,7 +48,7 @@ func runIn(t *testing.T, rundir string, h *klipstest.Host, f daemon.Filter, take
 	return r
 }
 
-// ended returns when the daemon has ended, as it should.
+// ended waits until the daemon has ended without an error.
 func (r *running) ended() {
 	r.t.Helper()
 	if err := <-r.done; err != nil {
@@ -56,8 +56,8 @@ func (r *running) ended() {
 	}
 }
 
-// A daemon that takes over has all that there was, and the other one ends. Who asks
-// for a connection at any moment gets one.
+// A daemon that takes over has the whole state of the other one, which ends. A client
+// that connects at any moment gets a connection.
 func TestTakeOver(t *testing.T) {
 	needRoot(t)
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
@@ -119,7 +119,7 @@ func TestTakeOver(t *testing.T) {
 		if d := cmp.Diff(status, gotStatus, equate); d != "" {
 			t.Errorf("status (-before +after):\n%s", d)
 		}
-		for i := range gotSAs { // what is there only after a hand-over
+		for i := range gotSAs { // these appear only after a handover
 			gotSAs[i].AddAgain, gotSAs[i].GroupAgain = false, false
 		}
 		if d := cmp.Diff(sas, gotSAs, equate); d != "" {
@@ -137,7 +137,7 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// A closedFilter must not be opened once it closes a flow.
+// A closedFilter reports an error if it is opened after it has closed a flow.
 type closedFilter struct {
 	*filter
 	t *testing.T
@@ -150,7 +150,7 @@ func (f *closedFilter) Set(r guard.Rules) error {
 	return f.filter.Set(r)
 }
 
-// What the packet filter keeps closed stays closed while a daemon takes over.
+// A flow that the packet filter closes stays closed during a takeover.
 func TestTakeOverFilter(t *testing.T) {
 	needRoot(t)
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
@@ -181,7 +181,7 @@ func TestTakeOverFilter(t *testing.T) {
 	r.ended()
 }
 
-// Where no daemon runs there is nothing to take over.
+// Without a running daemon a takeover is refused.
 func TestTakeOverNothing(t *testing.T) {
 	err := daemon.Run(t.Context(), daemon.Config{
 		Rundir: filepath.Join(t.TempDir(), "run"), Log: slog.New(slog.DiscardHandler), TakeOver: true,

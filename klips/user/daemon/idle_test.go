@@ -26,8 +26,8 @@ const (
 	idleInterval = time.Minute
 )
 
-// ended reports whether the daemon has closed the connection, and waits for
-// that as long as for any message.
+// ended reports whether the daemon has closed the connection. It waits as long as for
+// any message.
 func (s *socket) ended() bool {
 	s.t.Helper()
 	_ = s.c.SetReadDeadline(time.Now().Add(patience))
@@ -39,7 +39,7 @@ func (s *socket) ended() bool {
 	}
 }
 
-// A buffer is a log that daemons write to while a test reads it.
+// A buffer is a log that daemons write while a test reads it.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -51,7 +51,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// lines returns the lines that hold a word.
+// lines returns the lines that contain a word.
 func (b *buffer) lines(word string) (l []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -63,8 +63,8 @@ func (b *buffer) lines(word string) (l []string) {
 	return l
 }
 
-// However many clients are there and do nothing, there is room for those who
-// come; the one that was idle longest goes first, and the log does not fill.
+// However many idle clients there are, new clients find room: the one that was idle
+// longest is closed first. The log does not fill.
 func TestManyIdleClients(t *testing.T) {
 	var log buffer
 	rundir, _, clock := startAt(t, slog.New(slog.NewTextHandler(&log, nil)))
@@ -73,7 +73,7 @@ func TestManyIdleClients(t *testing.T) {
 		idle = append(idle, open(t, rundir))
 		clock.Advance(time.Millisecond)
 	}
-	idle[0].heard() // the first one is not idle: the second one is longest
+	idle[0].received() // the first one is not idle now, so the second one is idle longest
 	clock.Advance(time.Millisecond)
 	const more = 40
 	for range more {
@@ -87,7 +87,7 @@ func TestManyIdleClients(t *testing.T) {
 		}
 	}
 	for _, i := range []int{0, 1 + more, maxClients - 1} {
-		idle[i].heard() // fails if it was closed
+		idle[i].received() // fails if it was closed
 	}
 	if l := log.lines("too many clients"); len(l) != 10 {
 		t.Errorf("%d lines of %d clients that went: %q", len(l), more, l)
@@ -96,13 +96,14 @@ func TestManyIdleClients(t *testing.T) {
 	if l := log.lines("30 more suppressed"); len(l) != 1 || !strings.Contains(l[0], "too many clients") {
 		t.Errorf("after a minute the log has %q", log.lines(""))
 	}
-	// And it can be stopped.
+	// The daemon can still be stopped.
 	if err := dial(t, rundir).Stop(t.Context()); err != nil {
 		t.Errorf("Stop = %v", err)
 	}
 }
 
-// Who only waits is let go after a while; who listens or asks is not.
+// A client that only waits is closed after a while; a client that listens or asks is
+// not.
 func TestIdleClientIsClosed(t *testing.T) {
 	rundir, _, clock := startAt(t, nil)
 	idle, listener, asker := open(t, rundir), open(t, rundir), open(t, rundir)
@@ -113,25 +114,25 @@ func TestIdleClientIsClosed(t *testing.T) {
 	}
 	for range 10 {
 		clock.Advance(idleTimeout / 5)
-		asker.heard()
+		asker.received()
 	}
 	if !idle.ended() {
 		t.Error("an idle client is still there")
 	}
-	// A command that waited long for its next line goes on.
+	// A command that waited long for its next line can go on.
 	if err := c.AddSA(t.Context(), tunSpec(0x1001)); err != nil {
 		t.Errorf("AddSA after a long time: %v", err)
 	}
 	if l := listener.messages(); len(l) != 1 {
-		t.Errorf("the listener heard %v, want one ADD", l)
+		t.Errorf("the listener received %v, want one ADD", l)
 	}
 	if l := asker.messages(); len(l) != 1 {
-		t.Errorf("the one who asks heard %v, want one ADD", l)
+		t.Errorf("the client that asks received %v, want one ADD", l)
 	}
 }
 
-// A client that asks and does not take the answer counts as idle.
-func TestDeafAskerIsClosed(t *testing.T) {
+// A client that asks and does not read the answer counts as idle.
+func TestSlowClientIsClosed(t *testing.T) {
 	rundir, _, clock := startAt(t, nil)
 	c := dial(t, rundir)
 	for spi := range klips.SPI(2000) {
@@ -139,17 +140,17 @@ func TestDeafAskerIsClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deaf := open(t, rundir)
+	slow := open(t, rundir)
 	for range 5 {
-		deaf.write(control.ListTable(control.TableSAs))
+		slow.write(control.ListTable(control.TableSAs))
 	}
 	clock.Advance(idleTimeout + idleInterval)
-	if !deaf.ended() {
+	if !slow.ended() {
 		t.Error("it is still there")
 	}
 }
 
-// Not all places are for listeners.
+// Listeners cannot take all places.
 func TestManyListeners(t *testing.T) {
 	rundir, _, _ := startAt(t, nil)
 	var last *socket

@@ -12,15 +12,15 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// TestKeyUsed: a key daemon that gives two outbound SAs one key is refused, by ADD and
-// by UPDATE, and learns which SA has the key. The others hear the errno alone.
+// TestKeyUsed: ADD and UPDATE refuse to give two outbound SAs the same key. The key
+// daemon that asked learns which SA has the key; others receive the errno alone.
 func TestKeyUsed(t *testing.T) {
 	rundir, _ := start(t)
 	s, other := open(t, rundir), open(t, rundir)
 	if r, _ := other.ask(pfkey.Register(pfkey.SATypeESP)); r.Errno != 0 {
 		t.Fatal(r.Errno)
 	}
-	other.heard()
+	other.received()
 	gcm := func(spi klips.SPI, key byte) *klips.SASpec {
 		a := espSpec(spi, key)
 		a.Enc, a.Auth, a.AuthKey, a.EncKey = alg.AESGCM, 0, nil, bytes.Repeat([]byte{key}, 36)
@@ -31,7 +31,7 @@ func TestKeyUsed(t *testing.T) {
 		if r, _ := s.ask(m); r.Errno != 0 {
 			t.Errorf("%s: %v", what, r.Errno)
 		}
-		other.heard()
+		other.received()
 	}
 	refused := func(what string, m *pfkey.Message) {
 		t.Helper()
@@ -40,12 +40,12 @@ func TestKeyUsed(t *testing.T) {
 		if ids, err := control.SAIDsOf(r); r.Errno != syscall.EKEYREJECTED || err != nil || !slices.Equal(ids, want) || r.KeyEncrypt != nil {
 			t.Errorf("%s: %v, want EKEYREJECTED and %v", what, r, want)
 		}
-		l := other.heard()
+		l := other.received()
 		if len(l) != 1 {
-			t.Fatalf("%s: the others hear %x, want one message", what, l)
+			t.Fatalf("%s: the others receive %x, want one message", what, l)
 		}
 		if m, err := pfkey.Parse(l[0]); err != nil || m.Errno != syscall.EKEYREJECTED || len(l[0]) != 16 {
-			t.Errorf("%s: the others hear %v, %v, want the header with EKEYREJECTED", what, m, err)
+			t.Errorf("%s: the others receive %v, %v, want the header with EKEYREJECTED", what, m, err)
 		}
 	}
 	done("the first", pfkey.AddSA(gcm(0x100, 7)))

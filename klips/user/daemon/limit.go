@@ -11,23 +11,23 @@ import (
 	"github.com/klips-go/ipsec/klips/user/clock"
 )
 
-// How many lines of one text the log gets in an interval, so that no client can
-// fill the disk with them.
+// The log gets a limited number of lines with the same text in an interval, so that no
+// client can fill the disk.
 const (
 	logBurst    = 10
 	logInterval = time.Minute
 )
 
-// limits is a slog.Handler that passes on so many records of one text in an
-// interval, and at its end a line with how many more there were. What is for
-// debugging passes: who asked for it wants it all.
+// limits is a slog.Handler that passes on a limited number of records with the same
+// text in an interval, and at its end one line with the number of suppressed ones.
+// Debug records always pass: they are switched on by hand.
 type limits struct {
 	slog.Handler
 	*counts
 }
 
-// counts are the records of the current intervals, by text. All handlers that
-// are made of one share them.
+// counts holds the records of the current intervals, by text. All handlers made from
+// one share it.
 type counts struct {
 	clock clock.Clock
 
@@ -60,8 +60,8 @@ func (l limits) WithGroup(name string) slog.Handler {
 	return limits{l.Handler.WithGroup(name), l.counts}
 }
 
-// take counts a record and reports whether it is passed on. The first one of a
-// text begins an interval.
+// take counts a record and reports whether it is passed on. The first record of a text
+// begins an interval.
 func (c *counts) take(r slog.Record, to slog.Handler) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -70,7 +70,7 @@ func TestLimits(t *testing.T) {
 	l.flush()
 	check("at the end of the daemon", "level=ERROR msg=\"failed: 3 more suppressed\"\n")
 	clock.Advance(time.Hour)
-	check("nothing is told twice", "")
+	check("no line comes twice", "")
 	if n := len(l.seen); n != 0 {
 		t.Errorf("%d texts are kept", n)
 	}

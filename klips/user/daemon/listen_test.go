@@ -22,11 +22,11 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// patience is how long tests wait for what must come. Only a failure takes so
+// patience is how long tests wait for an expected message. Only a failure takes so
 // long.
 const patience = time.Minute
 
-// A socket is a client that sees every message that comes, as a key daemon does.
+// A socket is a client that reads every message, as a key daemon does.
 type socket struct {
 	t   testing.TB
 	c   *net.UnixConn
@@ -36,7 +36,7 @@ type socket struct {
 
 var lastPID uint32 = 4711
 
-// open connects; every socket has a process id of its own in its messages.
+// open connects; every socket uses its own process id in its messages.
 func open(t testing.TB, rundir string) *socket {
 	t.Helper()
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: user.SocketPath(rundir), Net: "unixpacket"})
@@ -46,7 +46,7 @@ func open(t testing.TB, rundir string) *socket {
 	t.Cleanup(func() { c.Close() })
 	lastPID++
 	s := &socket{t: t, c: c, pid: lastPID}
-	s.heard() // the daemon knows of it from now on
+	s.received() // from now on it gets broadcasts
 	return s
 }
 
@@ -74,8 +74,8 @@ func (s *socket) write(m *pfkey.Message) {
 	}
 }
 
-// ask sends a request and returns its answer, and in wire form. Nothing may come
-// before it.
+// ask sends a request and returns its answer, parsed and in wire form. No other message
+// may come before it.
 func (s *socket) ask(m *pfkey.Message) (*pfkey.Message, []byte) {
 	s.t.Helper()
 	s.write(m)
@@ -90,8 +90,8 @@ func (s *socket) ask(m *pfkey.Message) (*pfkey.Message, []byte) {
 	return r, b
 }
 
-// heard returns all that came up to now, in wire form.
-func (s *socket) heard() (l [][]byte) {
+// received returns all messages that have come up to now, in wire form.
+func (s *socket) received() (l [][]byte) {
 	s.t.Helper()
 	m := control.Status()
 	s.write(m)
@@ -104,16 +104,16 @@ func (s *socket) heard() (l [][]byte) {
 	}
 }
 
-// messages returns all that came up to now, on a line each.
+// messages returns all messages that have come up to now, one line each.
 func (s *socket) messages() (l []string) {
 	s.t.Helper()
-	for _, b := range s.heard() {
+	for _, b := range s.received() {
 		m, err := pfkey.Parse(b)
 		if err != nil {
-			s.t.Fatalf("heard %x: %v", b, err)
+			s.t.Fatalf("received %x: %v", b, err)
 		}
 		if err := control.CheckReply(m); err != nil {
-			s.t.Errorf("heard %v: %v", m, err)
+			s.t.Errorf("received %v: %v", m, err)
 		}
 		l = append(l, m.String())
 	}
@@ -146,13 +146,13 @@ func trap(spi klips.SPI) klips.Eroute {
 	return klips.Eroute{Selector: klips.Selector{Src: netA, Dst: netB}, ID: klips.Magic(spi)}
 }
 
-// Who hears what: "all" hear what the asker hears, byte for byte; "errno" is a
-// header with that errno for all; "asker" is an answer that nobody else hears.
-func TestWhoHears(t *testing.T) {
+// The receivers of each answer. "all": other clients receive the same bytes; "errno":
+// they receive a header with that errno; "asker": they receive nothing.
+func TestReceivers(t *testing.T) {
 	rundir, _ := start(t)
 	asker, a, b := open(t, rundir), open(t, rundir), open(t, rundir)
 	a.ask(pfkey.Register(pfkey.SATypeESP))
-	asker.heard()
+	asker.received()
 	flow := trap(klips.SPITrap)
 	plumb := func(name string, create bool) *pfkey.Message {
 		m, err := pfkey.Plumb(name, create)
@@ -199,7 +199,7 @@ func TestWhoHears(t *testing.T) {
 		{"create again", plumb("ipsec3", true), "asker", syscall.EEXIST},
 		{"remove", plumb("ipsec3", false), "asker", 0},
 		{"remove again", plumb("ipsec3", false), "asker", syscall.ENOENT},
-		{"register", pfkey.Register(pfkey.SATypeAH), "asker", 0}, // nobody else did
+		{"register", pfkey.Register(pfkey.SATypeAH), "asker", 0}, // no other client registered
 		{"register esp", pfkey.Register(pfkey.SATypeESP), "esp", 0},
 		{"register twice", pfkey.Register(pfkey.SATypeESP), "esp", 0},
 		{"register nothing", pfkey.Register(pfkey.SATypeUnspec), "errno", syscall.EINVAL},
@@ -221,7 +221,7 @@ func TestWhoHears(t *testing.T) {
 		if tt.to == "errno" && len(raw) != 16 {
 			t.Errorf("%s: the error is %d bytes long, want a header", tt.name, len(raw))
 		}
-		// KLIPS says nothing after DEBUG, and repeats an EXPIRE as it came.
+		// KLIPS sends nothing after DEBUG, and repeats an EXPIRE as it came.
 		if r.Type < 64 && r.Type != pfkey.TypeDebug && r.Type != pfkey.TypeExpire {
 			if err := control.CheckReply(r); err != nil && r.Errno == 0 {
 				t.Errorf("%s: %v", tt.name, err)
@@ -232,17 +232,18 @@ func TestWhoHears(t *testing.T) {
 			if tt.to == "all" || tt.to == "errno" || tt.to == "esp" && l == a {
 				want = [][]byte{raw}
 			}
-			if d := cmp.Diff(want, l.heard()); d != "" {
-				t.Errorf("%s: others hear something else (-want +got):\n%s", tt.name, d)
+			if d := cmp.Diff(want, l.received()); d != "" {
+				t.Errorf("%s: others receive something else (-want +got):\n%s", tt.name, d)
 			}
 		}
-		if l := asker.heard(); len(l) != 0 {
-			t.Errorf("%s: the asker hears %x besides its answer", tt.name, l)
+		if l := asker.received(); len(l) != 0 {
+			t.Errorf("%s: the asker receives %x besides its answer", tt.name, l)
 		}
 	}
 }
 
-// What a KLIPS kernel's write() refuses is answered, and nobody else hears of it.
+// A message that a KLIPS kernel's write() refuses gets an answer, and no other client
+// receives one.
 func TestNotAMessage(t *testing.T) {
 	rundir, _ := start(t)
 	asker, other := open(t, rundir), open(t, rundir)
@@ -255,22 +256,22 @@ func TestNotAMessage(t *testing.T) {
 			t.Errorf("%x: answered %x, want a header with an errno", b, r)
 		}
 	}
-	if l := other.heard(); len(l) != 0 {
-		t.Errorf("others heard %x", l)
+	if l := other.received(); len(l) != 0 {
+		t.Errorf("others received %x", l)
 	}
-	// A message with a wrong extension is one that all hear the errno of.
+	// Of a message with a wrong extension all clients receive the errno.
 	good[16+2] = 99
 	_, _ = asker.c.Write(good)
 	if r := asker.read(); len(r) != 16 || syscall.Errno(r[2]) != syscall.EINVAL {
 		t.Errorf("answered %x", r)
 	}
-	if l := other.heard(); len(l) != 1 || len(l[0]) != 16 {
-		t.Errorf("others heard %x, want a header", l)
+	if l := other.received(); len(l) != 1 || len(l[0]) != 16 {
+		t.Errorf("others received %x, want a header", l)
 	}
 }
 
-// The longest request there can be has an answer that is too long: who asked gets
-// its head, and nobody is sent what he has no room for.
+// The longest possible request has an answer that is too long: its sender gets the
+// header, and others get nothing, since they have no room for it.
 func TestLongAnswer(t *testing.T) {
 	rundir, _ := start(t)
 	asker, other := open(t, rundir), open(t, rundir)
@@ -284,32 +285,33 @@ func TestLongAnswer(t *testing.T) {
 	if r, raw := asker.ask(m); r.Errno != 0 || len(raw) != 16 {
 		t.Errorf("answered %.60v with %d bytes, want a header", r, len(raw))
 	}
-	if l := other.heard(); len(l) != 0 {
-		t.Errorf("others heard %d bytes", len(l[0]))
+	if l := other.received(); len(l) != 0 {
+		t.Errorf("others received %d bytes", len(l[0]))
 	}
 	if r, _ := asker.ask(pfkey.GetSA(said(klips.ProtoTun, 0x1001))); r.Errno != 0 {
 		t.Errorf("the SA is not there: %v", r.Errno)
 	}
 }
 
-// A group that was made at once looks to others as a KLIPS kernel tells of it.
+// When one request makes a group, other clients receive what a KLIPS kernel sends about
+// its pairs.
 func TestGroupAtOnceIsHeard(t *testing.T) {
 	rundir, _ := start(t)
 	asker, other := open(t, rundir), open(t, rundir)
 	ids := []klips.SAID{said(klips.ProtoTun, 0x1001), said(klips.ProtoESP, 0x1002), said(klips.ProtoESP, 0x1003)}
 	asker.ask(pfkey.AddSA(tunSpec(0x1001)))
 	asker.ask(pfkey.AddSA(espSpec(0x1002, 1)))
-	other.heard()
+	other.received()
 	fails := control.Group(ids)
 	if r, _ := asker.ask(fails); r.Errno != syscall.ENOENT || control.ObjectOf(r) != ids[2].String() {
 		t.Errorf("answered %v, want ENOENT of %v", r, ids[2])
 	}
 	want := []string{fmt.Sprintf("X_GRPSA seq=%d pid=%d satype=IPIP errno=2", fails.Seq, fails.PID)}
 	if d := cmp.Diff(want, other.messages()); d != "" {
-		t.Errorf("the others hear of a failure (-want +got):\n%s", d)
+		t.Errorf("the others' messages about a failure (-want +got):\n%s", d)
 	}
 	asker.ask(pfkey.AddSA(espSpec(0x1003, 1)))
-	other.heard()
+	other.received()
 	works := control.Group(ids)
 	if r, _ := asker.ask(works); r.Errno != 0 {
 		t.Fatalf("answered %v", r)
@@ -321,11 +323,11 @@ func TestGroupAtOnceIsHeard(t *testing.T) {
 		want = append(want, m.String())
 	}
 	if d := cmp.Diff(want, other.messages()); d != "" {
-		t.Errorf("the others hear of a group (-want +got):\n%s", d)
+		t.Errorf("the others' messages about a group (-want +got):\n%s", d)
 	}
 }
 
-// algs shows a list of algorithms.
+// algs formats a list of algorithms.
 func algs(s *pfkey.Supported) (l []string) {
 	if s == nil {
 		return nil
@@ -363,7 +365,7 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// What is said to be supported can be had.
+// Every algorithm that is listed as supported can be used.
 func TestSupportedIsTrue(t *testing.T) {
 	rundir, _ := start(t)
 	s := open(t, rundir)
@@ -413,7 +415,7 @@ func udp(src, dst netip.Addr, sport, dport uint16) []byte {
 	return p
 }
 
-// eventually waits for something to become true.
+// eventually waits for a condition.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
@@ -423,12 +425,12 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
-// fence is an eroute that tests send a packet to, to know that those before it
-// have been dealt with.
+// fence is an eroute for a packet that tests send last: when it has been dropped, all
+// packets before it have been handled.
 var fence = klips.Selector{Src: netip.MustParsePrefix("0.0.0.0/0"), Dst: netip.MustParsePrefix("203.0.113.0/24")}
 
-// through attaches ipsec0 and returns a function that routes a packet into it
-// and waits until it has been dealt with.
+// through attaches ipsec0 and returns a function that routes a packet into it and waits
+// until it has been handled.
 func through(t *testing.T, c klipstest.Client, h *klipstest.Host) func(p []byte) {
 	t.Helper()
 	if err := c.Attach(t.Context(), "ipsec0", "eth0"); err != nil {
@@ -468,21 +470,21 @@ func TestAcquire(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Nobody is there to hear it: the trap stays, and the next packet tries again.
+	// No client has registered: the trap stays, and the next packet tries again.
 	send(udp(x, y, 1000, 53))
 	if l, err := c.Eroutes(t.Context()); err != nil || len(l) != 2 {
 		t.Fatalf("eroutes %v, %v, want no hold", l, err)
 	}
 	for _, s := range []*socket{esp, both, ah} {
-		s.heard()
+		s.received()
 	}
 	esp.ask(pfkey.Register(pfkey.SATypeESP))
 	both.ask(pfkey.Register(pfkey.SATypeESP))
 	both.ask(pfkey.Register(pfkey.SATypeAH))
-	both.ask(pfkey.Register(pfkey.SATypeESP)) // no more than once told
+	both.ask(pfkey.Register(pfkey.SATypeESP)) // only one ACQUIRE is sent
 	ah.ask(pfkey.Register(pfkey.SATypeAH))
 	for _, s := range []*socket{esp, both, ah, none} {
-		s.heard()
+		s.received()
 	}
 	send(udp(x, y, 1000, 53))
 	send(udp(x, y, 1000, 53)) // held
@@ -499,10 +501,10 @@ func TestAcquire(t *testing.T) {
 	}
 	for _, s := range []*socket{ah, none} {
 		if l := s.messages(); len(l) != 0 {
-			t.Errorf("one who did not register for ESP hears %v", l)
+			t.Errorf("a client that did not register for ESP receives %v", l)
 		}
 	}
-	// Who has gone is not told any more: at last there is no hold.
+	// The client has gone and gets no ACQUIRE, so at last there is no hold.
 	esp.c.Close()
 	both.c.Close()
 	from := uint16(1000)
@@ -543,8 +545,8 @@ func TestExpire(t *testing.T) {
 	must(c.AddSA(t.Context(), spec))
 	must(c.Group(t.Context(), []klips.SAID{said(klips.ProtoTun, 0x1001), spec.ID}))
 	must(c.SetEroute(t.Context(), klips.Eroute{Selector: klips.Selector{Src: netA, Dst: netB}, ID: said(klips.ProtoTun, 0x1001)}, klips.ErouteAdd))
-	registered.heard()
-	plain.heard()
+	registered.received()
+	plain.received()
 	before := time.Now().Unix()
 	for range 6 {
 		send(udp(netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("10.2.0.5"), 1, 2))
@@ -552,17 +554,17 @@ func TestExpire(t *testing.T) {
 	var first []*pfkey.Message
 	for i, s := range []*socket{registered, plain} {
 		var l []*pfkey.Message
-		for _, b := range s.heard() {
+		for _, b := range s.received() {
 			m, err := pfkey.Parse(b)
 			must(err)
 			l = append(l, m)
 		}
 		if len(l) != 2 {
-			t.Fatalf("heard %v, want two EXPIREs", l)
+			t.Fatalf("received %v, want two EXPIREs", l)
 		}
 		for j, m := range l {
 			if err := control.CheckReply(m); err != nil || m.Type != pfkey.TypeExpire || m.PID != 0 || m.Seq != uint32(j+1) || m.SAType != pfkey.SATypeESP {
-				t.Errorf("heard %v, %v", m, err)
+				t.Errorf("received %v, %v", m, err)
 			}
 			// Packets of 68 bytes in a tunnel are 68 bytes of payload.
 			if c := m.LifeCurrent; c.Bytes != uint64(68*(2+j)) || c.AddTime < uint64(before)-1 || c.AddTime > uint64(time.Now().Unix()) || c.UseTime < uint64(before)-1 {
@@ -578,7 +580,7 @@ func TestExpire(t *testing.T) {
 		if i == 0 {
 			first = l
 		} else if !slices.EqualFunc(first, l, func(a, b *pfkey.Message) bool { return a.String() == b.String() }) {
-			t.Errorf("two listeners heard different things: %v and %v", first, l)
+			t.Errorf("two listeners received different messages: %v and %v", first, l)
 		}
 	}
 }

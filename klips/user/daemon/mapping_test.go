@@ -10,15 +10,15 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// Who registered for ESP hears once of a peer whose NAT has chosen another port,
-// and nobody else does. The SA is then brought up to date.
+// When the NAT of a peer chooses another port, the clients that registered for ESP
+// receive one message, and other clients none. The SA is then updated.
 func TestNewMapping(t *testing.T) {
 	p := newPair(t)
 	port := uint16(61001)
 	add := func() *pfkey.Message {
 		spec := espSpec(0x1002, 1)
 		spec.NATT = klips.NATT{Type: klips.NATTNonESP, SPort: port, DPort: 4500}
-		port = 4500 // that is what B knows
+		port = 4500 // the port that B has
 		return pfkey.AddSA(spec)
 	}
 	p.both(add)
@@ -31,7 +31,7 @@ func TestNewMapping(t *testing.T) {
 	none := open(t, p.rundirB)
 	p.sb.ask(pfkey.Register(pfkey.SATypeESP))
 	for _, s := range []*socket{p.sb, ah, none} {
-		s.heard()
+		s.received()
 	}
 	for range 3 {
 		if !p.arrives() {
@@ -45,7 +45,7 @@ func TestNewMapping(t *testing.T) {
 	}
 	for _, s := range []*socket{ah, none} {
 		if l := s.messages(); len(l) != 0 {
-			t.Errorf("one who did not register for ESP hears %v", l)
+			t.Errorf("a client that did not register for ESP receives %v", l)
 		}
 	}
 	update := pfkey.UpdateSA(espSpec(0x1002, 1))

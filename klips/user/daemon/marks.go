@@ -10,23 +10,23 @@ import (
 	"github.com/klips-go/ipsec/klips/user/clock"
 )
 
-// marksState is the daemon's marks, and why there are none. Without them the daemon
-// goes on.
+// marksState holds the daemon's marks, or the reason why there are none. The daemon
+// works without marks.
 type marksState struct {
 	dir  string
 	log  *slog.Logger
 	file *marks.File // nil: none
 
 	mu  sync.Mutex
-	why string // they are not kept at present
+	why string // why they are not kept at present
 }
 
-// open opens the marks where they are wanted.
+// open opens the marks if they are configured.
 func (m *marksState) open(ctx context.Context, c clock.Clock) {
 	if m.dir == "" {
 		return
 	}
-	// A daemon before, or a command for the kernel's stack, may still have them.
+	// An earlier daemon, or a command for stack xfrm, may still have them.
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	f, err := marks.Open(ctx, m.dir, c.Now, func(what string) { m.log.Warn("sequence marks are damaged", "what", what) })
@@ -37,7 +37,7 @@ func (m *marksState) open(ctx context.Context, c clock.Clock) {
 	m.file = f
 }
 
-// lost notes that marks are not kept, or with nil that they are again.
+// lost notes that marks cannot be kept, or with nil that they can be again.
 func (m *marksState) lost(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -22,39 +22,41 @@ type server struct {
 	log     *slog.Logger
 	clock   clock.Clock
 	stop    func()
-	removes atomic.Bool // devices go with the daemon
+	removes atomic.Bool // remove the devices at the end
 	started time.Time
 	rundir  string
 	version string
 	marks   *marksState
-	mtu     func(device string) (int, error) // as the system shows it; nil: it shows none
+	mtu     func(device string) (int, error) // MTU of a device as the system shows it; may be nil
 
-	guards   *guards
-	audience audience
-	seq      atomic.Uint32 // of the last message that nobody asked for
+	guards  *guards
+	clients clients
+	seq     atomic.Uint32 // of the last message sent without a request
 
-	turn turn // clients change things one after the other
+	turn turn // for changes by clients, one after the other
 
-	// changes is held from carrying out a request that changes something to queueing
-	// the messages, so that all hear of changes in their order.
+	// changes is held from carrying out a change until its messages are queued, so that
+	// all clients receive messages in the order of the changes.
 	changes sync.Mutex
-	// gone: what there was is the next daemon's. It is set with changes held.
+	// gone: the state has been handed over to the next daemon. It is set with changes
+	// held.
 	gone     atomic.Bool
 	listener *net.UnixListener
-	// descriptors returns copies of those of devices and sockets; nil: there are none.
+	// descriptors returns copies of the descriptors of devices and sockets; nil: there
+	// are none.
 	descriptors func() ([]int, error)
 }
 
-// deaf tells once of a client that messages were dropped for. For one that did
-// not register that is no loss: commands listen for their answers only.
-func (s *server) deaf(p *peer) {
-	if p.registered != 0 {
-		// Packets may wait for this, so they do not wait for the log.
-		go s.log.Warn("a client does not read what is sent to all; some of it was dropped", "pid", p.pid)
+// slow logs once that broadcasts to a client were dropped. For a client that did not
+// register this is no loss: commands read only their answers.
+func (s *server) slow(c *client) {
+	if c.registered != 0 {
+		// Packets may wait for this call, so it does not wait for the log.
+		go s.log.Warn("a client reads too slowly; broadcasts to it are dropped", "pid", c.pid)
 	}
 }
 
-// serve accepts clients until ctx ends, and returns when all are gone.
+// serve accepts clients until ctx ends, and returns when all have gone.
 func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -72,12 +74,12 @@ func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return nil
-		case err != nil && s.gone.Load(): // who connects now waits for the next daemon
+		case err != nil && s.gone.Load(): // new clients wait for the next daemon
 			<-ctx.Done()
 			return nil
-		case err != nil: // out of descriptors, most likely: let clients go first
+		case err != nil: // most likely out of descriptors: close an idle client first
 			s.log.Warn("accept", "err", err)
-			if out := s.audience.evict(); out != nil {
+			if out := s.clients.evict(); out != nil {
 				out.hangUp()
 			}
 			time.Sleep(50 * time.Millisecond)
@@ -87,43 +89,43 @@ func (s *server) serve(ctx context.Context, ln *net.UnixListener) error {
 			defer c.Close()
 			unblock := context.AfterFunc(ctx, func() { c.Close() })
 			defer unblock()
-			s.client(ctx, c)
+			s.serveClient(ctx, c)
 		})
 	}
 }
 
-// client answers one client until it goes or the server stops.
-func (s *server) client(ctx context.Context, c *net.UnixConn) {
-	cred, err := allowed(c)
+// serveClient answers one client until it goes or the server stops.
+func (s *server) serveClient(ctx context.Context, conn *net.UnixConn) {
+	cred, err := allowed(conn)
 	if err != nil {
 		s.log.Warn("client refused", "err", err)
 		return
 	}
-	p := newPeer(c, cred, s.clock)
-	defer p.close()
-	s.admit(p)
-	defer s.audience.leave(p)
-	defer s.turn.gone(p)
+	c := newClient(conn, cred, s.clock)
+	defer c.close()
+	s.admit(c)
+	defer s.clients.leave(c)
+	defer s.turn.gone(c)
 	buf := make([]byte, pfkey.MaxMessage+1)
-	defer clear(buf) // there were keys in it
+	defer clear(buf) // it contained keys
 	for ctx.Err() == nil {
-		n, err := c.Read(buf)
+		n, err := conn.Read(buf)
 		if err != nil || n == 0 {
 			return
 		}
-		p.touch()
-		err = s.answer(ctx, p, buf[:n])
+		c.touch()
+		err = s.answer(ctx, c, buf[:n])
 		clear(buf[:n])
 		if err != nil {
-			s.log.Warn("client lost", "pid", p.pid, "err", err)
+			s.log.Warn("client lost", "pid", c.pid, "err", err)
 			return
 		}
 	}
 }
 
-// allowed checks that the client is run by the same user or by root. The socket's
-// mode says the same, but modes of directories get changed. It returns who the client
-// is.
+// allowed checks that the client runs as the same user or as root. The socket's mode
+// already ensures that, but an administrator may change modes. It returns the client's
+// credentials.
 func allowed(c *net.UnixConn) (cred *unix.Ucred, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -9,43 +9,43 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// A turn is the right to change what the daemon has. One client at a time has it: for one
-// request, for a unit of requests (BEGIN to END), or from HOLD to RELEASE. So what a
-// client has read stays as it is until its own changes are done. Packets do not wait for
-// it.
+// A turn is the right to change the daemon's state. One client at a time has it: for
+// one request, for a unit of requests (BEGIN to END), or from HOLD to RELEASE. So what
+// a client has read stays the same until its own changes are done. Packets do not wait
+// for it.
 type turn struct {
 	clock clock.Clock
-	taken chan struct{} // has an element while a client has the turn
+	taken chan struct{} // holds an element while a client has the turn
 }
 
 // turnTimeout is how long a client waits for its turn. A change takes milliseconds; a
-// client that has the turn for longer has been stopped, or holds it for a person.
+// client that keeps the turn for longer has been stopped, or waits for a person.
 const turnTimeout = 10 * time.Second
 
 func newTurn(c clock.Clock) turn { return turn{c, make(chan struct{}, 1)} }
 
-// enter waits until it is the client's turn. It returns false when that takes too long, or
-// when ctx ends. A client that has the turn keeps it until it has left as often as it has
+// enter waits until it is the client's turn. It returns false when that takes too long,
+// or when ctx ends. A client keeps the turn until it has left as often as it has
 // entered.
-func (t turn) enter(ctx context.Context, p *peer) bool {
-	if p.turns == 0 && !t.take(ctx) {
+func (t turn) enter(ctx context.Context, c *client) bool {
+	if c.turns == 0 && !t.take(ctx) {
 		return false
 	}
-	p.turns++
+	c.turns++
 	return true
 }
 
-func (t turn) leave(p *peer) {
-	if p.turns--; p.turns == 0 {
+func (t turn) leave(c *client) {
+	if c.turns--; c.turns == 0 {
 		<-t.taken
 	}
 }
 
-// gone ends the turn of a client that has gone, if it has it.
-func (t turn) gone(p *peer) {
-	if p.turns > 0 {
-		p.turns = 1
-		t.leave(p)
+// gone ends the turn of a client that has disconnected, if it has the turn.
+func (t turn) gone(c *client) {
+	if c.turns > 0 {
+		c.turns = 1
+		t.leave(c)
 	}
 }
 
@@ -67,8 +67,7 @@ func (t turn) take(ctx context.Context) bool {
 	}
 }
 
-// changes reports whether a request changes what the daemon has, so that it waits for the
-// turn of its client.
+// changes reports whether a request changes the daemon's state, and so needs the turn.
 func changes(t pfkey.Type) bool {
 	switch t {
 	case pfkey.TypeGet, pfkey.TypeAcquire, pfkey.TypeRegister, pfkey.TypeExpire,
@@ -80,32 +79,32 @@ func changes(t pfkey.Type) bool {
 }
 
 // bracket carries out a request that begins or ends a unit, or a hold. It returns false
-// when others have the turn for too long.
-func (s *server) bracket(ctx context.Context, p *peer, t pfkey.Type) bool {
+// when other clients keep the turn for too long.
+func (s *server) bracket(ctx context.Context, c *client, t pfkey.Type) bool {
 	enter := func(in *bool) bool {
-		if *in || s.turn.enter(ctx, p) {
+		if *in || s.turn.enter(ctx, c) {
 			*in = true
 		}
 		return *in
 	}
 	leave := func(in *bool) {
 		if *in {
-			s.turn.leave(p)
+			s.turn.leave(c)
 		}
 		*in = false
 	}
 	switch t {
 	case control.TypeBegin:
-		p.refused = false
-		return enter(&p.inUnit)
+		c.refused = false
+		return enter(&c.inUnit)
 	case control.TypeEnd:
-		p.refused = false
+		c.refused = false
 		s.guards.follow()
-		leave(&p.inUnit)
+		leave(&c.inUnit)
 	case control.TypeHold:
-		return enter(&p.holds)
+		return enter(&c.holds)
 	case control.TypeRelease:
-		leave(&p.holds)
+		leave(&c.holds)
 	}
 	return true
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// What keeps others waiting, and what ends that.
+// Each of these takes the turn, so that others wait, and each has its end.
 func TestTurn(t *testing.T) {
 	type client = *pfkey.Conn
 	call := func(t *testing.T, c client, m *pfkey.Message) {
@@ -69,7 +69,8 @@ func TestTurn(t *testing.T) {
 			defer holder.Close()
 			c.begin(t, holder)
 			quiet := clock.Timers()
-			// Each of these waits, until it is refused; and then the last one until its turn.
+			// Each of these changes waits until it is refused; the last one waits until
+			// its turn.
 			changes := []klips.Change{
 				klips.AddSA{SASpec: tunSpec(0x1000)}, klips.ClearSAs{}, klips.ClearEroutes{}, klips.Attach{Virtual: "ipsec0", Physical: "eth0"},
 				klips.SetKnobs{Knobs: map[string]int{"tos": 0}}, klips.SetDebug{}, klips.CreateDevice{Virtual: "ipsec7"},
@@ -107,7 +108,7 @@ func TestTurn(t *testing.T) {
 	}
 }
 
-// checkTurns checks that nobody waits for a turn.
+// checkTurns checks that no client waits for a turn.
 func checkTurns(t *testing.T, clock *clocktest.Clock, quiet int) {
 	t.Helper()
 	if n := clock.Timers(); n != quiet {
@@ -115,7 +116,7 @@ func checkTurns(t *testing.T, clock *clocktest.Clock, quiet int) {
 	}
 }
 
-// Who only reads does not wait, and a stop does not either.
+// A client that only reads does not wait, and neither does a stop.
 func TestTurnOfOthers(t *testing.T) {
 	rundir, _, _ := startAt(t, slog.New(slog.DiscardHandler))
 	other, holder := dial(t, rundir), dial(t, rundir)
@@ -132,8 +133,8 @@ func TestTurnOfOthers(t *testing.T) {
 	}
 }
 
-// Of transactions at once that are in each other's way one is carried out, and of the
-// others nothing is.
+// Of transactions that conflict with each other, one is carried out and the others
+// change nothing.
 func TestTransactionsAtOnce(t *testing.T) {
 	rundir, _ := start(t)
 	const n = 4

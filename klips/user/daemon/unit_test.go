@@ -12,8 +12,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// Many changes are carried out up to the first that is refused, and none behind it,
-// however many were sent ahead; the next ones start anew.
+// Many changes are carried out up to the first that is refused, and none after it,
+// however many were sent ahead. Later changes are not affected.
 func TestApplyMany(t *testing.T) {
 	rundir, _ := start(t)
 	c := dial(t, rundir)
@@ -39,15 +39,15 @@ func TestApplyMany(t *testing.T) {
 			t.Errorf("%d outcomes, %v for the rest of them", len(r.Outcomes), err)
 		}
 	}
-	// One that the daemon is not even asked for ends the changes like any other.
+	// A change that the client itself refuses ends the changes like any other.
 	six := []klips.Change{klips.ClearSAs{}, klips.AddSA{SASpec: tunSpec(0x1000)}, klips.Attach{Virtual: "mast0", Physical: "eth0"}, klips.AddSA{SASpec: tunSpec(0x1001)}}
 	r, err := c.Apply(ctx, six...)
 	var oe *klips.OpError
 	if !errors.As(err, &oe) || oe.Fault != klips.FaultMast || len(r.Outcomes) != 2 {
 		t.Errorf("%d outcomes, %v with a mast device", len(r.Outcomes), err)
 	}
-	// A flow that is guarded already is no refusal; the daemon has no filter here, so that
-	// the change itself is.
+	// Guarding a guarded flow is not an error. The daemon has no filter here, so
+	// guarding is refused.
 	if r, err := c.Apply(ctx, klips.ClearSAs{}, klips.SetGuard{}); err == nil || len(r.Outcomes) != 1 {
 		t.Errorf("%d outcomes, %v with a guard", len(r.Outcomes), err)
 	}
@@ -85,7 +85,7 @@ func TestApplyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// Whatever is wrong with a request of a unit, the others are cancelled until its end.
+// After any kind of refused request in a unit, the others are cancelled until its end.
 func TestCancelled(t *testing.T) {
 	rundir, _ := start(t)
 	c, err := pfkey.Dial(user.SocketPath(rundir))

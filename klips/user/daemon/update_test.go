@@ -38,7 +38,7 @@ func TestGetSPI(t *testing.T) {
 	if r, _ := s.ask(pfkey.GetSPI(said(klips.ProtoESP, 0), local, 0x1000, 0x100f)); r.Errno != syscall.EEXIST {
 		t.Errorf("one more than there are: %v", r)
 	}
-	// Other destinations and protocols have SPIs of their own.
+	// Other destinations and protocols have their own SPIs.
 	for _, id := range []klips.SAID{{Dst: local, Proto: klips.ProtoESP}, {Dst: peerAddr, Proto: klips.ProtoAH}} {
 		if r, _ := s.ask(pfkey.GetSPI(id, peerAddr, 0x1000, 0x1000)); r.Errno != 0 || r.SA.SPI != 0x1000 {
 			t.Errorf("GETSPI for %v = %v", id, r)
@@ -59,7 +59,7 @@ func TestGetSPI(t *testing.T) {
 		}
 	}
 
-	// A larval SA is there, and can do nothing.
+	// A larval SA is listed, and cannot be used.
 	l, err := c.SAs(t.Context())
 	if err != nil || len(l) != 19 {
 		t.Fatalf("%d SAs, %v; want 19", len(l), err)
@@ -125,7 +125,7 @@ func (p *pair) must(err error) {
 func (p *pair) both(m func() *pfkey.Message) {
 	p.t.Helper()
 	for _, s := range []*socket{p.sa, p.sb} {
-		s.heard()
+		s.received()
 		if r, _ := s.ask(m()); r.Errno != 0 {
 			p.t.Fatalf("%v: %v", m(), r.Errno)
 		}
@@ -211,7 +211,8 @@ func TestUpdateKeys(t *testing.T) {
 		t.Error("a packet was lost after an UPDATE of the tunnel")
 	}
 
-	// With the keys that it had, an SA goes on counting; nothing can be replayed.
+	// With the same keys, an SA continues its sequence numbers; nothing can be
+	// replayed.
 	sent := p.net.Sent()
 	spec := espSpec(0x1002, 4)
 	spec.Hard.Bytes = 1 << 40
@@ -235,33 +236,33 @@ func TestUpdateKeys(t *testing.T) {
 		t.Error("a packet was lost after that")
 	}
 
-	// Half of a pair with other keys: nothing passes.
-	p.sa.heard()
+	// One side has other keys: nothing passes.
+	p.sa.received()
 	p.sa.ask(pfkey.UpdateSA(espSpec(0x1002, 77)))
 	if p.arrives() {
 		t.Error("a packet with other keys was taken")
 	}
-	// Refused ones change nothing.
+	// A refused update changes nothing.
 	bad := pfkey.UpdateSA(espSpec(0x1002, 4))
 	bad.KeyEncrypt = &pfkey.Key{Bits: 64, Data: make([]byte, 8)}
 	if r, _ := p.sa.ask(bad); r.Errno != syscall.EINVAL {
 		t.Errorf("UPDATE with a short key: %v", r.Errno)
 	}
 	p.sa.ask(pfkey.UpdateSA(espSpec(0x1002, 5)))
-	p.sb.heard()
+	p.sb.received()
 	p.sb.ask(pfkey.UpdateSA(espSpec(0x1002, 5)))
 	if !p.arrives() {
 		t.Error("a packet was lost at the end")
 	}
-	// Deleting is for the whole group, as ever.
+	// Deleting removes the whole group, as always.
 	p.both(func() *pfkey.Message { return pfkey.DeleteSA(ids[1]) })
 	if l, err := p.a.SAs(t.Context()); err != nil || len(l) != 0 {
 		t.Errorf("after DELETE there are %v, %v", l, err)
 	}
 }
 
-// While keys are replaced on one side, no packet is lost there and each is made
-// with one key or the other.
+// While one side replaces keys, it loses no packet, and each packet is made with the
+// old key or the new one.
 func TestUpdateUnderTraffic(t *testing.T) {
 	p := newPair(t)
 	p.both(func() *pfkey.Message { return pfkey.AddSA(tunSpec(0x1001)) })
@@ -282,12 +283,12 @@ func TestUpdateUnderTraffic(t *testing.T) {
 		if r, _ := p.sa.ask(pfkey.UpdateSA(spec)); r.Errno != 0 {
 			t.Fatal(r.Errno)
 		}
-		p.sa.heard()
+		p.sa.received()
 	}
 	p.send(packet)
 	l, err := p.a.Devices(t.Context())
 	p.must(err)
-	// The last packet is the one to the fence, which is dropped.
+	// The last packet goes to the fence, which drops it.
 	if s := l[0].Stats; s.TxPackets != 5*rounds+1 || s.TxErrors != 0 || s.TxDropped != 1 {
 		t.Errorf("%+v, want %d packets and no errors", s, 5*rounds+1)
 	}
@@ -306,7 +307,7 @@ func TestUpdatePorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.heard()
+	s.received()
 	r, _ := s.ask(pfkey.UpdatePorts(spec, 5500, 6500))
 	if r.Errno != 0 || r.NATTSPort == nil || *r.NATTSPort != 5500 || *r.NATTDPort != 6500 {
 		t.Errorf("UPDATE = %v", r)
@@ -325,13 +326,13 @@ func TestUpdatePorts(t *testing.T) {
 	// One of the two.
 	m := pfkey.UpdatePorts(spec, 1234, 0)
 	m.NATTDPort = nil
-	s.heard()
+	s.received()
 	s.ask(m)
 	if after, err = c.GetSA(t.Context(), spec.ID); err != nil || after.NATT.SPort != 1234 || after.NATT.DPort != 6500 {
 		t.Errorf("the encapsulation is %+v, %v", after.NATT, err)
 	}
 	// A whole UPDATE keeps it.
-	s.heard()
+	s.received()
 	s.ask(pfkey.UpdateSA(espSpec(0x1002, 2)))
 	if after, err = c.GetSA(t.Context(), spec.ID); err != nil || after.NATT.SPort != 1234 || after.NATT.Type != klips.NATTNonESP {
 		t.Errorf("the encapsulation is %+v, %v", after.NATT, err)

@@ -16,17 +16,17 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// A listener that never reads holds up neither who asks, nor other listeners,
-// nor packets. How much is kept for it TestTellIsBounded knows.
-func TestDeafListener(t *testing.T) {
+// A listener that never reads delays neither other clients nor packets.
+// TestBroadcastIsBounded tests the limit of its queue.
+func TestSlowListener(t *testing.T) {
 	rundir, h := start(t)
 	c := dial(t, rundir)
 	send := through(t, c, h)
-	deaf, good := open(t, rundir), open(t, rundir)
-	for _, s := range []*socket{deaf, good} {
+	slow, good := open(t, rundir), open(t, rundir)
+	for _, s := range []*socket{slow, good} {
 		s.ask(pfkey.Register(pfkey.SATypeESP))
 	}
-	good.heard()
+	good.received()
 	id := said(klips.ProtoTun, 0x1001)
 	const rounds = 3000
 	for i := range rounds {
@@ -37,39 +37,39 @@ func TestDeafListener(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i%100 == 0 {
-			if l := good.heard(); len(l) != 2*min(i, 100) && i > 0 {
-				t.Fatalf("round %d: a listener that reads heard %d messages, want 200", i, len(l))
+			if l := good.received(); len(l) != 2*min(i, 100) && i > 0 {
+				t.Fatalf("round %d: a listener that reads received %d messages, want 200", i, len(l))
 			}
 		}
 	}
-	good.heard()
+	good.received()
 
-	// Packets pass, and ACQUIREs reach the other one.
+	// Packets pass, and the other listener receives ACQUIREs.
 	if err := c.SetEroute(t.Context(), trap(klips.SPITrap), klips.ErouteAdd); err != nil {
 		t.Fatal(err)
 	}
-	good.heard()
+	good.received()
 	for i := range 200 {
 		send(udp(netip.MustParseAddr("10.1.0.5"), netip.AddrFrom4([4]byte{10, 2, 0, byte(i)}), 1, 2))
 	}
-	if l := good.heard(); len(l) != 200 {
-		t.Errorf("%d ACQUIREs were heard, want 200", len(l))
+	if l := good.received(); len(l) != 200 {
+		t.Errorf("%d ACQUIREs were received, want 200", len(l))
 	}
 
-	// It is not told that a packet was asked for when nobody could hear it.
+	// The slow listener's queue is full, so it does not receive these messages.
 	if err := c.ClearEroutes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	status, err := c.Status(t.Context())
 	if err != nil || status.Dropped < rounds {
-		t.Errorf("status says that %d messages were dropped, %v; want most of %d", status.Dropped, err, 2*rounds)
+		t.Errorf("the status has %d dropped messages, %v; want most of %d", status.Dropped, err, 2*rounds)
 	}
 
-	// When it reads at last, it gets what was kept, in order and without gaps
-	// before the place where messages were dropped, and then what is new.
+	// When it reads at last, it receives the queued messages in order, without gaps up
+	// to the first dropped one, and then new messages.
 	last := uint32(0)
 	n := 0
-	for _, b := range deaf.heard() {
+	for _, b := range slow.received() {
 		m, err := pfkey.Parse(b)
 		if err != nil {
 			t.Fatal(err)
@@ -88,23 +88,23 @@ func TestDeafListener(t *testing.T) {
 	if err := c.AddSA(t.Context(), tunSpec(0x1001)); err != nil {
 		t.Fatal(err)
 	}
-	if l := deaf.heard(); len(l) != 1 {
-		t.Errorf("after that it heard %d messages, want 1", len(l))
+	if l := slow.received(); len(l) != 1 {
+		t.Errorf("after that it received %d messages, want 1", len(l))
 	}
 }
 
-// When nobody can be told, a trap stays a trap.
-func TestDeafListenerAndTraps(t *testing.T) {
+// When no listener can receive an ACQUIRE, the trap does not become a hold.
+func TestSlowListenerAndTraps(t *testing.T) {
 	rundir, h := start(t)
 	c := dial(t, rundir)
 	send := through(t, c, h)
-	deaf := open(t, rundir)
-	deaf.ask(pfkey.Register(pfkey.SATypeESP))
+	slow := open(t, rundir)
+	slow.ask(pfkey.Register(pfkey.SATypeESP))
 	if err := c.SetEroute(t.Context(), trap(klips.SPITrap), klips.ErouteAdd); err != nil {
 		t.Fatal(err)
 	}
-	// How much the socket itself holds is the kernel's business. When it and the
-	// queue are full, the next ACQUIRE is dropped, and counted.
+	// The kernel decides how much the socket holds. When socket and queue are full, the
+	// next ACQUIRE is dropped and counted.
 	dropped := func() uint64 {
 		s, err := c.Status(t.Context())
 		if err != nil {
@@ -122,19 +122,20 @@ func TestDeafListenerAndTraps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := len(l) - 2 // the trap and the fence are no holds
-	heard := 0
-	for _, b := range deaf.heard() {
+	n := len(l) - 2 // the trap and the fence are not holds
+	received := 0
+	for _, b := range slow.received() {
 		if p, err := pfkey.ParseHeader(b); err == nil && p.Type == pfkey.TypeAcquire {
-			heard++
+			received++
 		}
 	}
-	if heard != n || n < 256 {
-		t.Errorf("%d ACQUIREs were delivered for %d holds", heard, n)
+	if received != n || n < 256 {
+		t.Errorf("%d ACQUIREs were delivered for %d holds", received, n)
 	}
 }
 
-// A client that waits for its answers only is not confused by what others do.
+// Broadcasts about others' changes do not confuse a client that waits only for its
+// answers.
 func TestCommandsBesideListeners(t *testing.T) {
 	rundir, _ := start(t)
 	c := dial(t, rundir)
@@ -159,7 +160,8 @@ func TestCommandsBesideListeners(t *testing.T) {
 					t.Errorf("beside others: %v", err)
 					return
 				}
-				// Errors are heard by all, and still are only one's own.
+				// All clients receive errors; each still takes only its own for an
+				// answer.
 				if err := other.Ungroup(context.Background(), said(klips.ProtoTun, 0x9999)); !errors.Is(err, syscall.ENOENT) {
 					t.Errorf("Ungroup of nothing = %v", err)
 					return
@@ -228,10 +230,10 @@ func TestListen(t *testing.T) {
 	}
 	for event, err := range messages {
 		b := event.PFKey
-		// Nothing else was said; a connection that is torn down says ECONNRESET
-		// or ends.
+		// Nothing else was sent. A connection that is torn down returns ECONNRESET or
+		// ends.
 		if len(b) != 0 || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("heard %x, %v; want the end of the connection", b, err)
+			t.Errorf("received %x, %v; want the end of the connection", b, err)
 		}
 	}
 }
