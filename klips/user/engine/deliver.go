@@ -26,29 +26,14 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 func (w *inWorker) flush() {
 	for _, d := range w.touched {
 		n := len(w.pending[d.num])
-		written, err := d.link.Write(w.pending[d.num], linkOffset)
+		written, _ := d.link.Write(w.pending[d.num], linkOffset)
 		w.pending[d.num] = w.pending[d.num][:0]
-		for range refused(written, err, n) {
+		for range n - written {
 			d.stats.drop(drop.NotDelivered, nil, &d.stats.rxDropped)
 		}
-		if err == nil || written > 0 {
+		if written > 0 {
 			d.stats.rxBytes.Add(w.bytes[d.num])
 		}
 	}
 	w.touched = w.touched[:0]
-}
-
-// refused returns how many of n packets [Link.Write] did not take. Where it took
-// some, a merged packet that it did not take counts as one.
-func refused(written int, err error, n int) int {
-	switch {
-	case err == nil:
-		return 0
-	case written == 0:
-		return n
-	}
-	if l, ok := err.(interface{ Unwrap() []error }); ok {
-		return min(len(l.Unwrap()), n)
-	}
-	return 1
 }

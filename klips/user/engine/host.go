@@ -59,9 +59,9 @@ type Link interface {
 	// errors concern one packet only.
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
 	// Write writes packets bufs[i][offset:], offset at least 10 (room for a
-	// virtio header). It may merge packets of one flow, appending to bufs up
-	// to their capacity. It goes on after a packet that cannot be written; all
-	// errors are joined. What it returns is 0 if nothing was written.
+	// virtio header), and returns how many it has written. It may hand packets of
+	// one flow over as one. It goes on after a packet that cannot be written; all
+	// errors are joined.
 	Write(bufs [][]byte, offset int) (int, error)
 	// Quiet keeps the host from answering that nobody takes a protocol, when packets
 	// of it arrive on the device: such an answer would quote them, and a route may

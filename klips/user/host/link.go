@@ -10,6 +10,7 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 
 	"github.com/klips-go/ipsec/klips/rtnl"
+	"github.com/klips-go/ipsec/klips/user/gro"
 	"github.com/klips-go/ipsec/klips/user/rawip"
 )
 
@@ -19,6 +20,12 @@ type link struct {
 	tun.Device
 	name string
 	host *Host // nil: it belongs to none
+
+	writing sync.Mutex // guards what follows
+	merger  *gro.Merger
+	put     func(p []byte, n int) // writes a bundle of n packets
+	written int                   // packets that put has written
+	failed  []error
 
 	mu    sync.Mutex
 	quiet []int // sockets of Quiet; guarded by mu
@@ -61,7 +68,32 @@ func newLink(fd int) (*link, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &link{Device: dev, name: name}, nil
+	l := &link{Device: dev, name: name, merger: gro.New(takesDatagrams(fd))}
+	l.put = l.putBundle
+	return l, nil
+}
+
+// takesDatagrams reports whether the kernel takes bundles of UDP datagrams, as it does
+// since Linux 6.2. It asks for the same that package tun has asked for.
+func takesDatagrams(fd int) bool {
+	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil
+}
+
+// Write writes packets, merged where that changes none.
+func (l *link) Write(bufs [][]byte, offset int) (int, error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.written, l.failed = 0, l.failed[:0]
+	l.merger.Each(bufs, offset, l.put)
+	return l.written, errors.Join(l.failed...)
+}
+
+func (l *link) putBundle(p []byte, n int) {
+	if _, err := l.File().Write(p); err != nil {
+		l.failed = append(l.failed, err)
+		return
+	}
+	l.written += n
 }
 
 // makeTUN makes a TUN device, or takes up one that was left. A device that somebody

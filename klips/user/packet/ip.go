@@ -2,6 +2,7 @@ package packet
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 )
 
@@ -149,6 +150,16 @@ func FixChecksum(p []byte) {
 // Sum adds the 16-bit big-endian words of p to an Internet checksum in
 // progress (RFC 1071); an odd last byte is padded with a zero.
 func Sum(p []byte, sum uint64) uint64 {
+	var long, carry uint64
+	for len(p) >= 32 {
+		q := p[:32]
+		long, carry = bits.Add64(long, binary.BigEndian.Uint64(q), carry)
+		long, carry = bits.Add64(long, binary.BigEndian.Uint64(q[8:]), carry)
+		long, carry = bits.Add64(long, binary.BigEndian.Uint64(q[16:]), carry)
+		long, carry = bits.Add64(long, binary.BigEndian.Uint64(q[24:]), carry)
+		p = p[32:]
+	}
+	sum += long>>32 + long&0xffffffff + carry
 	for len(p) >= 8 {
 		v := binary.BigEndian.Uint64(p)
 		sum += v>>32 + v&0xffffffff
