@@ -5,7 +5,6 @@ package rtnl
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -79,6 +78,9 @@ type Addr struct {
 	Index  int // of the device
 	Prefix netip.Prefix
 	Scope  uint8 // as the kernel numbers them
+	// NoDAD has a new address of IPv6 count at once, without duplicate address detection
+	// (RFC 4862 section 5.4).
+	NoDAD bool
 }
 
 // Attributes of <linux/if_link.h> that package unix does not have.
@@ -220,6 +222,18 @@ func (c *Conn) Add(ctx context.Context, s Spec) error {
 	return err
 }
 
+// SetUp brings a device up, or down. ENODEV: there is none of that index.
+func (c *Conn) SetUp(ctx context.Context, index int, up bool) error {
+	var flags uint32
+	if up {
+		flags = unix.IFF_UP
+	}
+	if err := c.change(ctx, unix.RTM_NEWLINK, 0, ifinfo(index, flags, unix.IFF_UP)); err != nil {
+		return fmt.Errorf("set device %d up or down: %w", index, err)
+	}
+	return nil
+}
+
 // SetAlias gives a device another alias. ENODEV: there is none of that index.
 func (c *Conn) SetAlias(ctx context.Context, index int, alias string) error {
 	ae := netlink.NewAttributeEncoder()
@@ -291,22 +305,16 @@ func (c *Conn) Addrs(ctx context.Context) ([]Addr, error) {
 
 // AddAddr gives a device an address. EEXIST: it has it.
 func (c *Conn) AddAddr(ctx context.Context, a Addr) error {
-	b := make([]byte, unix.SizeofIfAddrmsg)
-	b[0] = unix.AF_INET
-	if a.Prefix.Addr().Is6() {
-		b[0] = unix.AF_INET6
-	}
-	b[1], b[3] = byte(a.Prefix.Bits()), a.Scope
-	binary.NativeEndian.PutUint32(b[4:], uint32(a.Index))
-	ae := netlink.NewAttributeEncoder()
-	ae.Bytes(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice())
-	ae.Bytes(unix.IFA_ADDRESS, a.Prefix.Addr().AsSlice())
-	data, err := encode(b, ae)
-	if err == nil {
-		err = c.change(ctx, unix.RTM_NEWADDR, netlink.Create|netlink.Excl, data)
-	}
-	if err != nil {
+	if err := c.change(ctx, unix.RTM_NEWADDR, netlink.Create|netlink.Excl, a.message()); err != nil {
 		return fmt.Errorf("add address %v to device %d: %w", a.Prefix, a.Index, err)
+	}
+	return nil
+}
+
+// DeleteAddr takes an address from a device. EADDRNOTAVAIL: it has none such.
+func (c *Conn) DeleteAddr(ctx context.Context, a Addr) error {
+	if err := c.change(ctx, unix.RTM_DELADDR, 0, a.message()); err != nil {
+		return fmt.Errorf("take address %v from device %d: %w", a.Prefix, a.Index, err)
 	}
 	return nil
 }

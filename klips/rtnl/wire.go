@@ -98,6 +98,29 @@ func (s *Stats) parse(b []byte) {
 	}
 }
 
+// message is a struct ifaddrmsg and its attributes.
+func (a *Addr) message() []byte {
+	b := make([]byte, unix.SizeofIfAddrmsg)
+	b[0], b[1], b[3] = familyOf(a.Prefix.Addr()), byte(a.Prefix.Bits()), a.Scope
+	if a.NoDAD && a.Prefix.Addr().Is6() {
+		b[2] = unix.IFA_F_NODAD
+	}
+	binary.NativeEndian.PutUint32(b[4:], uint32(a.Index))
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice())
+	ae.Bytes(unix.IFA_ADDRESS, a.Prefix.Addr().AsSlice())
+	b, _ = encode(b, ae) // fixed sizes
+	return b
+}
+
+// familyOf is the family of an address as messages have it.
+func familyOf(a netip.Addr) uint8 {
+	if a.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
 // parseAddr reads the data of an RTM_NEWADDR message. The prefix is the zero
 // one where the message has no address.
 func parseAddr(b []byte) (a Addr, err error) {

@@ -1,17 +1,21 @@
-// Package links brings network devices up and gives them addresses, through
-// rtnetlink, in the network namespace of the caller.
+// Package links brings network devices up and gives them addresses, in the network
+// namespace of the caller.
 package links
 
 import (
-	"encoding/binary"
+	"context"
 	"net"
 	"net/netip"
+	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/rtnl"
 )
+
+// patience is how long the kernel may take to change a device.
+const patience = 10 * time.Second
 
 // IsVirtual reports whether a device is an ipsecN by its name.
 func IsVirtual(name string) bool {
@@ -31,71 +35,36 @@ func IsUp(device string) (bool, error) {
 // SetUp brings a device up, or down. ENODEV: there is no such device. EPERM: the
 // caller may not.
 func SetUp(device string, up bool) error {
-	var flags uint32
-	if up {
-		flags = unix.IFF_UP
-	}
-	// struct ifinfomsg: family, type, index, flags, and the mask of those that
-	// change.
-	return request(device, unix.RTM_NEWLINK, 0, func(index uint32) ([]byte, error) {
-		m := make([]byte, unix.SizeofIfInfomsg)
-		put(m[4:], index)
-		put(m[8:], flags)
-		put(m[12:], unix.IFF_UP)
-		return m, nil
-	})
+	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error { return c.SetUp(ctx, index, up) })
 }
 
 // AddAddress gives a device an address, which needs no duplicate address
 // detection because the host has it already. EEXIST: the device has it.
 func AddAddress(device string, p netip.Prefix) error {
-	return request(device, unix.RTM_NEWADDR, netlink.Create|netlink.Excl, address(p))
+	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error {
+		return c.AddAddr(ctx, rtnl.Addr{Index: index, Prefix: p, NoDAD: true})
+	})
 }
 
 // RemoveAddress takes an address from a device. EADDRNOTAVAIL: it has none such.
 func RemoveAddress(device string, p netip.Prefix) error {
-	return request(device, unix.RTM_DELADDR, 0, address(p))
+	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error {
+		return c.DeleteAddr(ctx, rtnl.Addr{Index: index, Prefix: p})
+	})
 }
 
-// address makes a struct ifaddrmsg and its attributes.
-func address(p netip.Prefix) func(index uint32) ([]byte, error) {
-	return func(index uint32) ([]byte, error) {
-		m := make([]byte, unix.SizeofIfAddrmsg)
-		m[0], m[1], m[2] = unix.AF_INET, byte(p.Bits()), unix.IFA_F_PERMANENT
-		if p.Addr().Is6() {
-			m[0] = unix.AF_INET6
-			m[2] |= unix.IFA_F_NODAD
-		}
-		put(m[4:], index)
-		e := netlink.NewAttributeEncoder()
-		e.Bytes(unix.IFA_LOCAL, p.Addr().AsSlice())
-		e.Bytes(unix.IFA_ADDRESS, p.Addr().AsSlice())
-		attrs, err := e.Encode()
-		return append(m, attrs...), err
-	}
-}
-
-// request sends a change of a device and waits for the answer. Errors are
-// syscall.Errno, as far as they are the kernel's answer.
-func request(device string, kind netlink.HeaderType, flags netlink.HeaderFlags, body func(index uint32) ([]byte, error)) error {
+// change calls f with a connection to rtnetlink and the index of a device.
+func change(device string, f func(ctx context.Context, c *rtnl.Conn, index int) error) error {
 	i, err := net.InterfaceByName(device)
 	if err != nil {
 		return unix.ENODEV
 	}
-	data, err := body(uint32(i.Index))
-	if err != nil {
-		return err
-	}
-	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	c, err := rtnl.Dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	_, err = c.Execute(netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Acknowledge | flags},
-		Data:   data,
-	})
-	return err
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return f(ctx, c, i.Index)
 }
-
-func put(b []byte, v uint32) { binary.NativeEndian.PutUint32(b, v) }

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/rawip"
 )
@@ -21,7 +21,7 @@ const sendBatch = 128
 // implements engine.Host.
 type Host struct {
 	local atomic.Pointer[map[netip.Addr]struct{}]
-	conn  *netlink.Conn
+	news  *rtnl.Watcher
 	done  chan struct{}
 
 	mu      sync.Mutex // guards what follows
@@ -41,16 +41,13 @@ var _ engine.Host = (*Host)(nil)
 // starts ends with Close.
 func Open() (*Host, error) {
 	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
-	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{
-		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
-			unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE,
-	})
+	w, err := rtnl.Watch()
 	if err != nil {
 		return nil, err
 	}
-	h.conn = c
+	h.news = w
 	if _, err := h.readAddrs(); err != nil {
-		c.Close()
+		w.Close()
 		return nil, err
 	}
 	go h.watch()
@@ -60,7 +57,7 @@ func Open() (*Host, error) {
 // Close ends the watching. Links, wires and receivers are closed by who opened
 // them.
 func (h *Host) Close() error {
-	err := h.conn.Close()
+	err := h.news.Close()
 	<-h.done
 	h.inherited.close()
 	return err
@@ -124,39 +121,22 @@ func (h *Host) tellMoved(gone []netip.Addr) {
 func (h *Host) watch() {
 	defer close(h.done)
 	for {
-		messages, err := h.conn.Receive()
+		news, err := h.news.Wait()
 		switch {
-		case err == nil, errors.Is(err, unix.ENOBUFS):
-		case errors.Is(err, net.ErrClosed), errors.Is(err, unix.EBADF):
-			return
-		default:
+		case errors.Is(err, unix.ENOBUFS): // anything may have changed
+			news.Devices = true
+		case err != nil: // most often it was closed
 			return
 		}
-		// Of routes only the default one counts; a router can have a million others.
-		if other, byDefault := routesIn(messages); err == nil && !other {
-			if byDefault {
-				h.tellMoved(nil)
-			}
-			continue
-		}
-		gone, _ := h.readAddrs()
-		h.readDevices()
-		h.tellMoved(gone)
-	}
-}
-
-// routesIn reports whether messages are about anything but routes, and whether they
-// are about a default route.
-func routesIn(messages []netlink.Message) (other, byDefault bool) {
-	for _, m := range messages {
 		switch {
-		case m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE:
-			other = true
-		case len(m.Data) >= unix.SizeofRtMsg && m.Data[1] == 0: // rtm_dst_len
-			byDefault = true
+		case news.Devices:
+			gone, _ := h.readAddrs()
+			h.readDevices()
+			h.tellMoved(gone)
+		case news.Default:
+			h.tellMoved(nil)
 		}
 	}
-	return other, byDefault
 }
 
 // OpenLink makes a TUN device, or takes one up that a daemon has left.

@@ -1,4 +1,4 @@
-package host
+package rtnl
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 )
 
 // Of routes only the default one counts, and what is too short for a route does not.
-func TestRoutesIn(t *testing.T) {
+func TestNews(t *testing.T) {
 	message := func(typ netlink.HeaderType, data ...byte) netlink.Message {
 		return netlink.Message{Header: netlink.Header{Type: typ}, Data: data}
 	}
@@ -16,9 +16,9 @@ func TestRoutesIn(t *testing.T) {
 		return message(typ, family, bits, 0, 0, unix.RT_TABLE_MAIN, 0, 0, 0, 0, 0, 0, 0)
 	}
 	for _, tt := range []struct {
-		name             string
-		messages         []netlink.Message
-		other, byDefault bool
+		name               string
+		messages           []netlink.Message
+		devices, byDefault bool
 	}{
 		{"none", nil, false, false},
 		{"a default route comes", []netlink.Message{route(unix.RTM_NEWROUTE, unix.AF_INET, 0)}, false, true},
@@ -29,8 +29,8 @@ func TestRoutesIn(t *testing.T) {
 		{"a route and a device", []netlink.Message{route(unix.RTM_NEWROUTE, unix.AF_INET, 24), message(unix.RTM_NEWLINK)}, true, false},
 		{"too short", []netlink.Message{message(unix.RTM_NEWROUTE), message(unix.RTM_NEWROUTE, unix.AF_INET, 0)}, false, false},
 	} {
-		if other, byDefault := routesIn(tt.messages); other != tt.other || byDefault != tt.byDefault {
-			t.Errorf("%s: %v, %v, want %v, %v", tt.name, other, byDefault, tt.other, tt.byDefault)
+		if got, want := newsOf(tt.messages), (News{Default: tt.byDefault, Devices: tt.devices}); got != want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, want)
 		}
 	}
 }
