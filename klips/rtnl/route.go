@@ -1,96 +1,36 @@
 package rtnl
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// A Route is a unicast route into a device, of any table but that of the host's own
-// addresses.
+// A Route is a route of any table.
 type Route struct {
-	place
-	index  int    // of the device
-	order  int    // in which routes are made: one can be the way to the gateway of another
-	kernel bool   // the kernel has made it, for an address of the device
-	raw    []byte // the data of its message
+	Dst      netip.Prefix
+	Gateway  netip.Addr // invalid: none, or several
+	Device   int        // index of the device; 0: several, or none
+	Devices  []int      // all that it leads into; of a route that is to be made Device counts
+	Src      netip.Addr // of packets of the host; invalid: not said
+	Metric   uint32
+	Table    uint32 // RT_TABLE_…; 0 in a route that is to be made: the main table
+	TOS      uint8  // of its packets; 0: any
+	Protocol uint8  // RTPROT_…, who made it; 0 in a route that is to be made: RTPROT_BOOT
+	Kind     uint8  // RTN_…; 0 in a route that is to be made: RTN_UNICAST
+
+	indirect bool   // it has gateways, or several hops
+	raw      []byte // the data of the kernel's message; nil in a route that is to be made
 }
 
-// A place is what the kernel tells routes apart by when one replaces another.
-type place struct {
-	family, bits, tos uint8
-	dst               netip.Addr // invalid: 0/0
-	table, metric     uint32
-}
-
-// Hold puts an unreachable route in the place of each route into a device, in one
-// message each: when the device goes, no other route takes their packets. Release
-// takes them back. If one fails, those before it have been taken back.
-func (c *Conn) Hold(ctx context.Context, index int) ([]Route, error) {
-	l, err := c.routes(ctx, index)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range l {
-		if err := c.hold(ctx, r); err != nil {
-			return nil, errors.Join(err, c.Release(context.WithoutCancel(ctx), l, index))
-		}
-	}
-	return l, nil
-}
-
-// HoldAgain holds routes that were released, but for those that the kernel has made:
-// another device's can be first in their places by now.
-func (c *Conn) HoldAgain(ctx context.Context, l []Route) error {
-	for _, r := range l {
-		if r.kernel {
-			continue
-		}
-		if err := c.hold(ctx, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *Conn) hold(ctx context.Context, r Route) error {
-	if err := c.change(ctx, unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, r.unreachable()); err != nil {
-		return fmt.Errorf("hold the route %v: %w", r.place, err)
-	}
-	return nil
-}
-
-// Release has routes that were held lead into a device again, in one message each.
-// The kernel itself has made those that come with the addresses of the device. What
-// fails stays held; the error names it.
-func (c *Conn) Release(ctx context.Context, l []Route, index int) error {
-	var errs []error
-	for _, r := range l {
-		var err error
-		if r.kernel {
-			err = c.change(ctx, unix.RTM_DELROUTE, 0, r.unreachable())
-		} else {
-			err = c.change(ctx, unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, r.into(index))
-		}
-		if err != nil && !(r.kernel && errors.Is(err, unix.ESRCH)) {
-			errs = append(errs, fmt.Errorf("the route %v is held and drops its packets: %w", r.place, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// routes lists the routes into a device that packets take: the first ones in their
-// places.
-func (c *Conn) routes(ctx context.Context, index int) (l []Route, err error) {
-	taken := map[place]bool{}
+// Routes lists the routes of all tables, IPv4 first, in the kernel's order.
+func (c *Conn) Routes(ctx context.Context) (l []Route, err error) {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		req := make([]byte, unix.SizeofRtMsg)
 		req[0] = family
@@ -102,55 +42,175 @@ func (c *Conn) routes(ctx context.Context, index int) (l []Route, err error) {
 			if m.Header.Type != unix.RTM_NEWROUTE {
 				continue
 			}
-			r, devices, err := parseRoute(m.Data)
+			r, err := parseRoute(m.Data)
 			if err != nil {
 				return nil, fmt.Errorf("list routes: %w", err)
 			}
-			r.index = index
-			ours := m.Data[7] == unix.RTN_UNICAST && slices.Contains(devices, index) && !r.dst.IsLinkLocalUnicast()
-			if ours && !taken[r.place] && r.table != unix.RT_TABLE_LOCAL {
-				l = append(l, r)
-			}
-			taken[r.place] = true
+			l = append(l, r)
 		}
 	}
-	slices.SortStableFunc(l, func(a, b Route) int { return cmp.Compare(a.order, b.order) })
 	return l, nil
+}
+
+// AddRoute makes a route; one that Routes has listed is made as it was. EEXIST: there is
+// one in its place. ENODEV: there is no such device.
+func (c *Conn) AddRoute(ctx context.Context, r Route) error {
+	return c.changeRoute(ctx, "make", unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, &r)
+}
+
+// ReplaceRoute puts a route in the place of another, in one message: there is no moment
+// without a route.
+func (c *Conn) ReplaceRoute(ctx context.Context, r Route) error {
+	return c.changeRoute(ctx, "replace", unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, &r)
+}
+
+// DeleteRoute removes a route. ESRCH: there is none.
+func (c *Conn) DeleteRoute(ctx context.Context, r Route) error {
+	return c.changeRoute(ctx, "remove", unix.RTM_DELROUTE, 0, &r)
+}
+
+func (c *Conn) changeRoute(ctx context.Context, verb string, typ uint16, flags netlink.HeaderFlags, r *Route) error {
+	if err := c.change(ctx, typ, flags, r.message()); err != nil {
+		return fmt.Errorf("%s the route %v: %w", verb, r.place(), err)
+	}
+	return nil
+}
+
+// Exit returns the index of the device that packets of this host to an address leave by,
+// as the kernel decides by all rules and tables. It is 0 if they do not leave: there is no
+// route, or one that drops them, or the address is this host's own.
+func (c *Conn) Exit(ctx context.Context, to netip.Addr) (index int, err error) {
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1] = familyOf(to), byte(to.BitLen())
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.RTA_DST, to.AsSlice())
+	data, err := encode(head, ae)
+	if err != nil {
+		return 0, err
+	}
+	answers, err := c.exchange(ctx, unix.RTM_GETROUTE, 0, data)
+	// The errors of routes that drop, as ip-route(8) lists them, and of no route.
+	for _, errno := range []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} {
+		if errors.Is(err, errno) {
+			return 0, nil
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find the route to %v: %w", to, err)
+	}
+	for _, m := range answers {
+		if r, err := parseRoute(m.Data); err == nil && r.Kind == unix.RTN_UNICAST && r.Device != 0 {
+			return r.Device, nil
+		}
+	}
+	return 0, nil
+}
+
+// message returns a struct rtmsg and its attributes: that of the kernel where there is
+// one.
+func (r *Route) message() []byte {
+	if r.raw != nil {
+		return r.with(r.Device, r.Device)
+	}
+	b := make([]byte, unix.SizeofRtMsg)
+	b[0], b[1], b[3] = familyOf(r.Dst.Addr()), byte(r.Dst.Bits()), r.TOS
+	b[5], b[7] = orDefault(r.Protocol, unix.RTPROT_BOOT), orDefault(r.Kind, unix.RTN_UNICAST)
+	if b[7] == unix.RTN_UNICAST && !r.Gateway.IsValid() && r.Dst.Addr().Is4() {
+		b[6] = unix.RT_SCOPE_LINK
+	}
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.RTA_DST, r.Dst.Addr().AsSlice())
+	ae.Uint32(unix.RTA_TABLE, orDefault(r.Table, unix.RT_TABLE_MAIN))
+	if r.Device != 0 {
+		ae.Uint32(unix.RTA_OIF, uint32(r.Device))
+	}
+	if r.Gateway.IsValid() {
+		ae.Bytes(unix.RTA_GATEWAY, r.Gateway.AsSlice())
+	}
+	if r.Src.IsValid() {
+		ae.Bytes(unix.RTA_PREFSRC, r.Src.AsSlice())
+	}
+	if r.Metric != 0 {
+		ae.Uint32(unix.RTA_PRIORITY, r.Metric)
+	}
+	b, _ = encode(b, ae) // fixed sizes
+	return b
+}
+
+func orDefault[T uint8 | uint32](n, other T) T {
+	if n == 0 {
+		return other
+	}
+	return n
+}
+
+// with is the kernel's description of the route with the device of index to in the place
+// of from, to be sent back.
+func (r *Route) with(from, to int) []byte {
+	b := slices.Clone(r.raw)
+	// The kernel tells states of the link among the flags, and takes none back.
+	binary.NativeEndian.PutUint32(b[8:], binary.NativeEndian.Uint32(b[8:])&unix.RTNH_F_ONLINK)
+	hops(b, func(h hop) {
+		if h.flags != nil {
+			h.flags[0] &= unix.RTNH_F_ONLINK
+		}
+		if binary.NativeEndian.Uint32(h.index) == uint32(from) {
+			binary.NativeEndian.PutUint32(h.index, uint32(to))
+		}
+	})
+	return b
 }
 
 // parseRoute reads the data of an RTM_NEWROUTE message: struct rtmsg, which is
 // family, dst_len, src_len, tos, table, protocol, scope, type, flags, and attributes.
-func parseRoute(b []byte) (r Route, devices []int, err error) {
+func parseRoute(b []byte) (r Route, err error) {
 	if len(b) < unix.SizeofRtMsg {
-		return r, nil, fmt.Errorf("%w: a route of %d bytes", errMalformed, len(b))
+		return r, fmt.Errorf("%w: a route of %d bytes", errMalformed, len(b))
 	}
-	r.family, r.bits, r.tos, r.table = b[0], b[1], b[3], uint32(b[4])
-	r.kernel, r.order = b[5] == unix.RTPROT_KERNEL, 1
-	if r.kernel {
-		r.order = 0
+	r.TOS, r.Table, r.Protocol, r.Kind = b[3], uint32(b[4]), b[5], b[7]
+	var dst netip.Addr
+	switch b[0] {
+	case unix.AF_INET:
+		dst = netip.IPv4Unspecified()
+	case unix.AF_INET6:
+		dst = netip.IPv6Unspecified()
 	}
-	r.raw = slices.Clone(b)
 	ad, err := netlink.NewAttributeDecoder(b[unix.SizeofRtMsg:])
 	if err != nil {
-		return r, nil, fmt.Errorf("%w: %w", errMalformed, err)
+		return r, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	for ad.Next() {
 		switch ad.Type() {
 		case unix.RTA_DST:
-			r.dst, _ = netip.AddrFromSlice(ad.Bytes())
+			a, _ := netip.AddrFromSlice(ad.Bytes())
+			if a.BitLen() != dst.BitLen() {
+				return r, fmt.Errorf("%w: a route to %d bytes of address", errMalformed, len(ad.Bytes()))
+			}
+			dst = a
+		case unix.RTA_GATEWAY:
+			r.Gateway, _ = netip.AddrFromSlice(ad.Bytes())
+			r.indirect = true
+		case unix.RTA_MULTIPATH, unix.RTA_VIA:
+			r.indirect = true
+		case unix.RTA_OIF:
+			r.Device = int(int32(ad.Uint32()))
+		case unix.RTA_PREFSRC:
+			r.Src, _ = netip.AddrFromSlice(ad.Bytes())
 		case unix.RTA_TABLE: // the header has 8 bits of it
-			r.table = ad.Uint32()
+			r.Table = ad.Uint32()
 		case unix.RTA_PRIORITY:
-			r.metric = ad.Uint32()
-		case unix.RTA_GATEWAY, unix.RTA_MULTIPATH, unix.RTA_VIA:
-			r.order = 2
+			r.Metric = ad.Uint32()
 		}
 	}
 	if err := ad.Err(); err != nil {
-		return r, nil, fmt.Errorf("%w: %w", errMalformed, err)
+		return r, fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	hops(b, func(h hop) { devices = append(devices, int(int32(binary.NativeEndian.Uint32(h.index)))) })
-	return r, devices, nil
+	if r.Dst = netip.PrefixFrom(dst, int(b[1])); !r.Dst.IsValid() {
+		return r, fmt.Errorf("%w: a route of family %d to %v/%d", errMalformed, b[0], dst, b[1])
+	}
+	r.raw = slices.Clone(b)
+	hops(b, func(h hop) { r.Devices = append(r.Devices, int(int32(binary.NativeEndian.Uint32(h.index)))) })
+	return r, nil
 }
 
 // A hop is where the data of a route has a device: the index, 4 bytes, and flags
@@ -187,53 +247,3 @@ func hops(b []byte, f func(h hop)) {
 }
 
 func align(n int) int { return (n + 3) &^ 3 }
-
-// into is the route with another device in the place of that which it had.
-func (r *Route) into(index int) []byte {
-	b := slices.Clone(r.raw)
-	// The kernel tells states of the link among the flags, and takes none back.
-	binary.NativeEndian.PutUint32(b[8:], binary.NativeEndian.Uint32(b[8:])&unix.RTNH_F_ONLINK)
-	hops(b, func(h hop) {
-		if h.flags != nil {
-			h.flags[0] &= unix.RTNH_F_ONLINK
-		}
-		if binary.NativeEndian.Uint32(h.index) == uint32(r.index) {
-			binary.NativeEndian.PutUint32(h.index, uint32(index))
-		}
-	})
-	return b
-}
-
-// unreachable is the unreachable route in the same place.
-func (r *Route) unreachable() []byte {
-	b := make([]byte, unix.SizeofRtMsg)
-	b[0], b[1], b[3], b[4] = r.family, r.bits, r.tos, r.raw[4]
-	b[5], b[7] = unix.RTPROT_BOOT, unix.RTN_UNREACHABLE
-	ae := netlink.NewAttributeEncoder()
-	if r.dst.IsValid() {
-		ae.Bytes(unix.RTA_DST, r.dst.AsSlice())
-	}
-	ae.Uint32(unix.RTA_TABLE, r.table)
-	if r.metric != 0 {
-		ae.Uint32(unix.RTA_PRIORITY, r.metric)
-	}
-	b, _ = encode(b, ae) // fixed sizes
-	return b
-}
-
-// String returns the place in the words of ip route.
-func (p place) String() string {
-	var sb strings.Builder
-	if p.bits == 0 {
-		sb.WriteString("default")
-	} else {
-		fmt.Fprintf(&sb, "%v/%d", p.dst, p.bits)
-	}
-	if p.table != unix.RT_TABLE_MAIN {
-		fmt.Fprintf(&sb, " table %d", p.table)
-	}
-	if p.metric != 0 {
-		fmt.Fprintf(&sb, " metric %d", p.metric)
-	}
-	return sb.String()
-}

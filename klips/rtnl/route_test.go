@@ -1,144 +1,13 @@
 package rtnl
 
 import (
-	"context"
 	"encoding/binary"
-	"os/exec"
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
-
-	"github.com/klips-go/ipsec/testscripts/skip"
 )
-
-// Routes into a device that is made anew stay as they are. While it is away their
-// packets are dropped: no other route takes them.
-func TestHold(t *testing.T) {
-	c := inNamespace(t)
-	path := skip.WithoutProgram(t, skip.IP)
-	run := func(args string) string {
-		t.Helper()
-		out, err := exec.Command(path, strings.Fields(args)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("ip %s: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	ctx := context.Background()
-	device := func() int {
-		t.Helper()
-		if err := c.Add(ctx, Spec{Name: "ipsec0", Kind: "veth", Up: true}); err != nil {
-			t.Fatal(err)
-		}
-		for _, args := range []string{"link set veth0 up", "addr add 10.1.0.1/24 dev ipsec0", "-6 addr add fd01::1/64 dev ipsec0 nodad"} {
-			run(args)
-		}
-		l, err := c.Link(ctx, "ipsec0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l.Index
-	}
-	for _, args := range []string{
-		"link set lo up", "link add out type veth peer name far", "link set out up", "link set far up", "addr add 192.0.2.1/24 dev out",
-		"-6 addr add 2001:db8::1/64 dev out nodad", "route add default via 192.0.2.2", "-6 route add default via 2001:db8::2",
-	} {
-		run(args)
-	}
-	index := device()
-	for _, args := range []string{
-		"route add 10.2.0.0/24 dev ipsec0 src 10.1.0.1 mtu 1300", "-6 route add fd02::/64 dev ipsec0", "route add 10.3.0.0/24 via 10.1.0.9 dev ipsec0 metric 7",
-		"-6 route add fd03::/64 via fd01::9 dev ipsec0", "route add 10.4.0.0/24 dev ipsec0 table 7000", "route add 10.5.0.0/24 nexthop dev lo nexthop dev ipsec0",
-		"route add 10.6.0.0/24 dev ipsec0 tos 0x10", "route add 10.2.0.0/24 dev out metric 9", "-6 route add fd02::/64 dev out metric 2000",
-		"-6 route add fd04::/64 dev ipsec0 table 7000", "route add 10.7.0.0/24 via 10.2.0.9 dev ipsec0",
-	} {
-		run(args)
-	}
-	list := func() string {
-		var lines []string
-		for line := range strings.Lines(run("route show table all") + run("-6 route show table all")) {
-			// The kernel makes and removes those of the link in its own time.
-			if !strings.Contains(line, "table local") && !strings.Contains(line, "fe80") && !strings.Contains(line, "ff00") {
-				lines = append(lines, strings.TrimSpace(line))
-			}
-		}
-		return strings.Join(lines, "\n")
-	}
-	takes := func(to string) string {
-		out, err := exec.Command(path, "route", "get", to).CombinedOutput()
-		switch {
-		case err != nil || strings.HasPrefix(string(out), "unreachable"):
-			return "nothing"
-		case strings.Contains(string(out), "dev out"):
-			return "out"
-		}
-		return "ipsec0"
-	}
-	before := list()
-	flows := []string{"10.1.0.9", "10.2.0.9", "10.3.0.9", "fd01::9", "fd02::9", "fd03::9", "10.7.0.9"}
-	held, err := c.Hold(ctx, index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, state := range []string{"held", "without the device"} {
-		for _, to := range flows {
-			if by := takes(to); by != "nothing" {
-				t.Errorf("%s, %s takes packets to %s\n%s", state, by, to, list())
-			}
-		}
-		if state == "held" {
-			if err := c.Delete(ctx, index); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	index = device()
-	for range 2 {
-		if err := c.Release(ctx, held, index); err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(before, list()); d != "" {
-			t.Errorf("released (-want +got):\n%s", d)
-		}
-		for _, to := range flows {
-			if by := takes(to); by != "ipsec0" {
-				t.Errorf("released, %s takes packets to %s", by, to)
-			}
-		}
-	}
-	if err := c.HoldAgain(ctx, held); err != nil {
-		t.Fatal(err)
-	}
-	for _, to := range []string{"10.2.0.9", "10.3.0.9", "fd02::9", "fd03::9"} {
-		if by := takes(to); by != "nothing" {
-			t.Errorf("held again, %s takes packets to %s", by, to)
-		}
-	}
-}
-
-// A route that another device's in the same place hides is left alone: nobody takes
-// it.
-func TestHoldHidden(t *testing.T) {
-	c := inNamespace(t)
-	path := skip.WithoutProgram(t, skip.IP)
-	for _, args := range []string{
-		"link set lo up", "link add out type veth peer name ipsec0", "link set out up", "link set ipsec0 up",
-		"addr add 192.0.2.1/24 dev out", "addr add 192.0.2.1/24 dev ipsec0", "route append 10.2.0.0/24 dev out", "route append 10.2.0.0/24 dev ipsec0",
-	} {
-		if out, err := exec.Command(path, strings.Fields(args)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v\n%s", args, err, out)
-		}
-	}
-	l, err := c.Link(t.Context(), "ipsec0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if held, err := c.Hold(t.Context(), l.Index); err != nil || len(held) != 0 {
-		t.Errorf("held %v, %v", held, err)
-	}
-}
 
 // What is cut short is refused, and nothing is read past its end.
 func TestParseRoute(t *testing.T) {
@@ -155,13 +24,23 @@ func TestParseRoute(t *testing.T) {
 		return append(append(h, unix.RTNH_F_DEAD, 0), binary.NativeEndian.AppendUint32(nil, uint32(index))...)
 	}
 	b = append(b, attr(unix.RTA_MULTIPATH, append(hop(3), hop(4)...)...)...)
-	r, devices, err := parseRoute(b)
-	if err != nil || r.String() != "10.2.0.0/24" || !cmp.Equal(devices, []int{3, 3, 4}) {
-		t.Errorf("parseRoute = %v, %v, %v", r, devices, err)
+	r, err := parseRoute(b)
+	if err != nil || r.place().String() != "10.2.0.0/24" || !cmp.Equal(r.Devices, []int{3, 3, 4}) {
+		t.Errorf("parseRoute = %+v, %v", r, err)
 	}
-	r.index = 3
-	if _, devices, err := parseRoute(r.into(9)); err != nil || !cmp.Equal(devices, []int{9, 9, 4}) {
-		t.Errorf("into another device: %v, %v", devices, err)
+	if r, err := parseRoute(r.with(3, 9)); err != nil || !cmp.Equal(r.Devices, []int{9, 9, 4}) {
+		t.Errorf("with another device: %+v, %v", r, err)
+	}
+	for name, b := range map[string][]byte{
+		"another family":       append([]byte{unix.AF_MPLS}, b[1:unix.SizeofRtMsg]...),
+		"too long a prefix":    append([]byte{unix.AF_INET, 33}, b[2:unix.SizeofRtMsg]...),
+		"an address too big":   append(slices.Clone(b[:unix.SizeofRtMsg]), attr(unix.RTA_DST, 1, 2, 3, 4, 5)...),
+		"of the other family":  append([]byte{unix.AF_INET6}, b[1:]...),
+		"a gateway of no size": append(slices.Clone(b), 2, 0, 5, 0),
+	} {
+		if r, err := parseRoute(b); err == nil {
+			t.Errorf("%s is taken for %+v", name, r)
+		}
 	}
 	for n := range b {
 		parseRoute(b[:n])
@@ -175,17 +54,24 @@ func FuzzParseRoute(f *testing.F) {
 	f.Add(append(b, 16, 0, 9, 0, 8, 0, 0, 0, 3, 0, 0, 0))
 	f.Add(append(b, 8, 0, 4, 0, 3, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, devices, err := parseRoute(b)
+		r, err := parseRoute(b)
 		if err != nil {
 			return
 		}
-		if len(devices) > 0 {
-			r.index = devices[0]
+		if v4 := b[0] == unix.AF_INET; r.Dst.Addr().Is4() != v4 || !r.Dst.IsValid() {
+			t.Errorf("%x is a route to %v", b, r.Dst)
 		}
-		_, again, err := parseRoute(r.into(7))
-		if err != nil || len(again) != len(devices) || len(again) > 0 && again[0] != 7 {
-			t.Errorf("%x: %v became %v, %v", b, devices, again, err)
+		from := 0
+		if len(r.Devices) > 0 {
+			from = r.Devices[0]
 		}
-		r.unreachable()
+		again, err := parseRoute(r.with(from, 7))
+		if err != nil || len(again.Devices) != len(r.Devices) || len(again.Devices) > 0 && again.Devices[0] != 7 {
+			t.Errorf("%x: %v became %v, %v", b, r.Devices, again.Devices, err)
+		}
+		h := Held{route: r}
+		if u, err := parseRoute(h.unreachable()); r.Table != 0 && (err != nil || u.place() != r.place()) {
+			t.Errorf("%x: the unreachable route of %v is that of %v, %v", b, r.place(), u.place(), err)
+		}
 	})
 }

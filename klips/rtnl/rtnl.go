@@ -1,6 +1,6 @@
-// Package rtnl makes and lists network devices of the mainline kernel and their
-// addresses, and holds the routes into them, through rtnetlink: what the stacks need
-// for their virtual devices ipsecN.
+// Package rtnl speaks rtnetlink with the mainline kernel, for all of this program: it
+// makes, lists and watches network devices, their addresses and routes, and holds the
+// routes into a device that is made anew.
 package rtnl
 
 import (

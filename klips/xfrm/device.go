@@ -100,7 +100,7 @@ func (s *Stack) spec(number int, physical *rtnl.Link) rtnl.Spec {
 // kept; what they lead to is dropped while there is no device. back makes it as it
 // was.
 func (s *Stack) replace(ctx context.Context, old *rtnl.Link, sp rtnl.Spec, d *dump) (back func(context.Context) error, err error) {
-	var held []rtnl.Route
+	var held []rtnl.Held
 	if old != nil {
 		sp.Up = old.Up
 		if sp.MTU == 0 {
@@ -136,7 +136,7 @@ func (s *Stack) replace(ctx context.Context, old *rtnl.Link, sp rtnl.Spec, d *du
 
 // make makes a link with the addresses that an old one had, and the routes that are
 // held for it.
-func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, held []rtnl.Route, d *dump) error {
+func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, held []rtnl.Held, d *dump) error {
 	if err := s.links.Add(ctx, sp); err != nil || old == nil {
 		return err
 	}

@@ -1,11 +1,13 @@
 package routes
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
 // A backstop is an unreachable route behind a route into a virtual device: when
@@ -21,11 +23,7 @@ const (
 
 // AddBackstop adds the backstop of a network; was reports whether it was there.
 func AddBackstop(dst netip.Prefix) (was bool, err error) {
-	b, err := backstop(dst)
-	if err != nil {
-		return false, err
-	}
-	err = change(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, b)
+	err = with(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, backstop(dst)) })
 	if errors.Is(err, unix.EEXIST) {
 		return true, nil
 	}
@@ -34,38 +32,21 @@ func AddBackstop(dst netip.Prefix) (was bool, err error) {
 
 // RemoveBackstop removes it. ESRCH: there is none.
 func RemoveBackstop(dst netip.Prefix) error {
-	b, err := backstop(dst)
-	if err != nil {
-		return err
-	}
-	return change(unix.RTM_DELROUTE, 0, b)
+	return with(func(ctx context.Context, c *rtnl.Conn) error { return c.DeleteRoute(ctx, backstop(dst)) })
 }
 
 // Backstops lists the networks that have one, IPv4 first.
 func Backstops() (l []netip.Prefix, err error) {
 	all, err := dumpKind(unix.RTN_UNREACHABLE)
 	for _, r := range all {
-		if r.proto == BackstopProtocol && r.Metric == BackstopMetric && r.Table == 0 {
+		if r.listed.Protocol == BackstopProtocol && r.Metric == BackstopMetric && r.Table == 0 {
 			l = append(l, r.Dst)
 		}
 	}
 	return l, err
 }
 
-// backstop returns a struct rtmsg and its attributes.
-func backstop(dst netip.Prefix) ([]byte, error) {
-	head := make([]byte, unix.SizeofRtMsg)
-	head[0] = unix.AF_INET
-	if dst.Addr().Is6() {
-		head[0] = unix.AF_INET6
-	}
-	head[1] = byte(dst.Bits())
-	head[4] = unix.RT_TABLE_MAIN
-	head[5] = BackstopProtocol
-	head[7] = unix.RTN_UNREACHABLE
-	e := netlink.NewAttributeEncoder()
-	e.Bytes(unix.RTA_DST, dst.Addr().AsSlice())
-	e.Uint32(unix.RTA_PRIORITY, BackstopMetric)
-	attrs, err := e.Encode()
-	return append(head, attrs...), err
+// backstop is the backstop of a network as the kernel takes it.
+func backstop(dst netip.Prefix) rtnl.Route {
+	return rtnl.Route{Dst: dst, Metric: BackstopMetric, Protocol: BackstopProtocol, Kind: unix.RTN_UNREACHABLE}
 }

@@ -1,21 +1,23 @@
 package routes
 
 import (
+	"context"
 	"net"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
 // Add adds a route to the main table. Of one that another function has returned
 // everything counts, else Dst, Gateway, Device and Metric. EEXIST: there is one to
 // that network. ENODEV: there is no such device.
 func Add(r Route) error {
-	b, err := r.message()
+	k, err := r.kernel()
 	if err != nil {
 		return err
 	}
-	return change(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, b)
+	return with(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, k) })
 }
 
 // Replace puts a route in the place of that which packets to its network take, in
@@ -31,14 +33,14 @@ func Replace(r Route) (old Route, ok bool, err error) {
 	if old, ok = To(list, r.Dst); !ok {
 		return old, false, Add(r)
 	}
-	if r.raw == nil {
+	if !r.isListed() {
 		r.Metric = old.Metric
 	}
-	b, err := r.message()
+	k, err := r.kernel()
 	if err != nil {
 		return old, true, err
 	}
-	return old, true, change(unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, b)
+	return old, true, with(func(ctx context.Context, c *rtnl.Conn) error { return c.ReplaceRoute(ctx, k) })
 }
 
 // Remove removes the first route to a network from the main table; Device and
@@ -50,59 +52,25 @@ func Remove(r Route) (old Route, err error) {
 		return old, err
 	}
 	for _, k := range list {
-		if k.Dst != r.Dst || k.tos != 0 || r.Device != "" && k.Device != r.Device || r.Gateway.IsValid() && k.Gateway != r.Gateway {
+		if k.Dst != r.Dst || k.listed.TOS != 0 || r.Device != "" && k.Device != r.Device || r.Gateway.IsValid() && k.Gateway != r.Gateway {
 			continue
 		}
-		return k, change(unix.RTM_DELROUTE, 0, k.raw)
+		return k, with(func(ctx context.Context, c *rtnl.Conn) error { return c.DeleteRoute(ctx, k.listed) })
 	}
 	return old, unix.ESRCH
 }
 
-// message returns a struct rtmsg and its attributes.
-func (r *Route) message() ([]byte, error) {
-	if r.raw != nil {
-		return r.raw, nil
+// isListed reports whether another function has returned the route.
+func (r *Route) isListed() bool { return r.listed.Dst.IsValid() }
+
+// kernel is the route as the kernel takes it.
+func (r *Route) kernel() (rtnl.Route, error) {
+	if r.isListed() {
+		return r.listed, nil
 	}
 	dev, err := net.InterfaceByName(r.Device)
 	if err != nil {
-		return nil, unix.ENODEV
+		return rtnl.Route{}, unix.ENODEV
 	}
-	head := make([]byte, unix.SizeofRtMsg)
-	head[0] = unix.AF_INET
-	if r.Dst.Addr().Is6() {
-		head[0] = unix.AF_INET6
-	}
-	head[1] = byte(r.Dst.Bits())
-	head[4] = unix.RT_TABLE_MAIN
-	head[5] = unix.RTPROT_BOOT
-	head[7] = unix.RTN_UNICAST
-	if !r.Gateway.IsValid() && r.Dst.Addr().Is4() {
-		head[6] = unix.RT_SCOPE_LINK
-	}
-	e := netlink.NewAttributeEncoder()
-	e.Bytes(unix.RTA_DST, r.Dst.Addr().AsSlice())
-	e.Uint32(unix.RTA_OIF, uint32(dev.Index))
-	if r.Gateway.IsValid() {
-		e.Bytes(unix.RTA_GATEWAY, r.Gateway.AsSlice())
-	}
-	if r.Metric != 0 {
-		e.Uint32(unix.RTA_PRIORITY, r.Metric)
-	}
-	attrs, err := e.Encode()
-	return append(head, attrs...), err
-}
-
-// change sends a request that changes routes. Errors are syscall.Errno, as far
-// as they are the kernel's answer.
-func change(kind netlink.HeaderType, flags netlink.HeaderFlags, data []byte) error {
-	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	_, err = c.Execute(netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Acknowledge | flags},
-		Data:   data,
-	})
-	return err
+	return rtnl.Route{Dst: r.Dst, Gateway: r.Gateway, Device: dev.Index, Metric: r.Metric}, nil
 }

@@ -4,15 +4,17 @@ package routes
 
 import (
 	"cmp"
-	"encoding/binary"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
 // A Route is a unicast route.
@@ -24,10 +26,8 @@ type Route struct {
 	Metric  uint32
 	Table   uint32 // 0: the main table
 
-	devices []string // all that it leads into
-	tos     uint8    // of its packets; 0: any
-	proto   uint8    // RTPROT_…, who made it
-	raw     []byte   // the kernel's description, to be sent back
+	devices []string   // all that it leads into
+	listed  rtnl.Route // as the kernel has it, to be made again as it was; zero: it is new
 }
 
 // String returns the route in the words of ip route.
@@ -73,7 +73,7 @@ func Into(devices ...string) ([]Route, error) {
 	all, err := dump()
 	slices.SortStableFunc(all, func(a, b Route) int { return cmp.Compare(a.Table, b.Table) })
 	return slices.DeleteFunc(all, func(r Route) bool {
-		return r.proto == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL || !slices.ContainsFunc(r.devices, func(d string) bool { return slices.Contains(devices, d) })
+		return r.listed.Protocol == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL || !slices.ContainsFunc(r.devices, func(d string) bool { return slices.Contains(devices, d) })
 	}), err
 }
 
@@ -82,7 +82,7 @@ func Into(devices ...string) ([]Route, error) {
 // not count.
 func To(list []Route, dst netip.Prefix) (best Route, ok bool) {
 	for _, r := range list {
-		if r.Dst == dst && r.tos == 0 && (!ok || r.Metric < best.Metric) {
+		if r.Dst == dst && r.listed.TOS == 0 && (!ok || r.Metric < best.Metric) {
 			best, ok = r, true
 		}
 	}
@@ -93,107 +93,51 @@ func To(list []Route, dst netip.Prefix) (best Route, ok bool) {
 func dump() ([]Route, error) { return dumpKind(unix.RTN_UNICAST) }
 
 // dumpKind reads the routes of a kind (RTN_…) of all tables.
-func dumpKind(kind uint8) ([]Route, error) {
-	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+func dumpKind(kind uint8) (l []Route, err error) {
+	err = with(func(ctx context.Context, c *rtnl.Conn) error {
+		all, err := c.Routes(ctx)
+		if err != nil {
+			return err
+		}
+		names := map[int]string{}
+		if ifs, err := net.Interfaces(); err == nil {
+			for _, i := range ifs {
+				names[i.Index] = i.Name
+			}
+		}
+		for _, r := range all {
+			if r.Kind == kind {
+				l = append(l, named(r, names))
+			}
+		}
+		return nil
+	})
+	return l, err
+}
+
+// named is a route of the kernel with the names of devices.
+func named(k rtnl.Route, names map[int]string) Route {
+	r := Route{Dst: k.Dst, Gateway: k.Gateway, Device: names[k.Device], Src: k.Src, Metric: k.Metric, listed: k}
+	if k.Table != unix.RT_TABLE_MAIN {
+		r.Table = k.Table
+	}
+	for _, index := range k.Devices {
+		r.devices = append(r.devices, names[index])
+	}
+	return r
+}
+
+// patience is how long the kernel may take for one function of this package.
+const patience = time.Minute
+
+// with calls f with a connection to rtnetlink.
+func with(f func(ctx context.Context, c *rtnl.Conn) error) error {
+	c, err := rtnl.Dial()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer c.Close()
-	names := map[uint32]string{}
-	if ifs, err := net.Interfaces(); err == nil {
-		for _, i := range ifs {
-			names[uint32(i.Index)] = i.Name
-		}
-	}
-	var l []Route
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		req := make([]byte, unix.SizeofRtMsg)
-		req[0] = family
-		msgs, err := c.Execute(netlink.Message{
-			Header: netlink.Header{Type: unix.RTM_GETROUTE, Flags: netlink.Request | netlink.Dump},
-			Data:   req,
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range msgs {
-			if r, ok := parse(m.Data, kind, names); ok {
-				l = append(l, r)
-			}
-		}
-	}
-	return l, nil
-}
-
-// parse reads a struct rtmsg and its attributes; ok is false for routes of other
-// kinds.
-func parse(b []byte, kind uint8, names map[uint32]string) (r Route, ok bool) {
-	if len(b) < unix.SizeofRtMsg {
-		return r, false
-	}
-	// rtm_family, rtm_dst_len, rtm_src_len, rtm_tos, rtm_table, rtm_protocol,
-	// rtm_scope, rtm_type, rtm_flags
-	family, bits, table := b[0], int(b[1]), uint32(b[4])
-	if b[7] != kind || family != unix.AF_INET && family != unix.AF_INET6 {
-		return r, false
-	}
-	r.tos, r.proto = b[3], b[5]
-	dst := netip.IPv4Unspecified()
-	if family == unix.AF_INET6 {
-		dst = netip.IPv6Unspecified()
-	}
-	ad, err := netlink.NewAttributeDecoder(b[unix.SizeofRtMsg:])
-	if err != nil {
-		return r, false
-	}
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.RTA_DST:
-			dst, _ = netip.AddrFromSlice(ad.Bytes())
-		case unix.RTA_GATEWAY:
-			r.Gateway, _ = netip.AddrFromSlice(ad.Bytes())
-		case unix.RTA_PREFSRC:
-			r.Src, _ = netip.AddrFromSlice(ad.Bytes())
-		case unix.RTA_OIF:
-			r.Device = names[number(ad.Bytes())]
-			r.devices = append(r.devices, r.Device)
-		case unix.RTA_MULTIPATH:
-			for _, index := range hops(ad.Bytes()) {
-				r.devices = append(r.devices, names[index])
-			}
-		case unix.RTA_PRIORITY:
-			r.Metric = number(ad.Bytes())
-		case unix.RTA_TABLE: // rtm_table has 8 bits
-			table = number(ad.Bytes())
-		}
-	}
-	if table != unix.RT_TABLE_MAIN {
-		r.Table = table
-	}
-	r.Dst = netip.PrefixFrom(dst, bits)
-	r.raw = slices.Clone(b)
-	// The kernel tells states of the link among the flags, and takes none back.
-	binary.NativeEndian.PutUint32(r.raw[8:], binary.NativeEndian.Uint32(b[8:])&unix.RTNH_F_ONLINK)
-	return r, ad.Err() == nil && r.Dst.IsValid()
-}
-
-// hops reads the indexes of the devices of several struct rtnexthop.
-func hops(b []byte) (indexes []uint32) {
-	for len(b) >= unix.SizeofRtNexthop {
-		// rtnh_len, rtnh_flags, rtnh_hops, rtnh_ifindex; attributes follow
-		indexes = append(indexes, binary.NativeEndian.Uint32(b[4:]))
-		n := (int(binary.NativeEndian.Uint16(b)) + unix.RTNH_ALIGNTO - 1) &^ (unix.RTNH_ALIGNTO - 1)
-		if n < unix.SizeofRtNexthop || n > len(b) {
-			break
-		}
-		b = b[n:]
-	}
-	return indexes
-}
-
-func number(b []byte) uint32 {
-	if len(b) != 4 {
-		return 0
-	}
-	return binary.NativeEndian.Uint32(b)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return f(ctx, c)
 }
