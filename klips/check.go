@@ -11,8 +11,9 @@ import (
 // MaxWindow is the largest replay window that any stack has, in packets.
 const MaxWindow = 4096
 
-// invalid makes an error that is EINVAL and says why.
-func invalid(format string, args ...any) error {
+// Invalidf makes an error that is EINVAL and has the reason in words, as those of
+// [SASpec.Check] do.
+func Invalidf(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{syscall.EINVAL}, args...)...)
 }
 
@@ -23,17 +24,17 @@ func (s *SASpec) CheckName() error {
 	switch s.ID.Proto {
 	case ProtoTun, ProtoESP, ProtoAH, ProtoComp:
 	default:
-		return invalid("%v is no protocol of SAs", s.ID.Proto)
+		return Invalidf("%v is no protocol of SAs", s.ID.Proto)
 	}
 	switch {
 	case s.ID.SPI < MinSPI:
-		return invalid("SPI 0x%x is reserved", uint32(s.ID.SPI))
+		return Invalidf("SPI 0x%x is reserved", uint32(s.ID.SPI))
 	case !s.ID.Dst.IsValid() || s.ID.Dst.Is4In6() || s.ID.Dst.Zone() != "":
-		return invalid("destination %v", s.ID.Dst)
+		return Invalidf("destination %v", s.ID.Dst)
 	case s.Window > MaxWindow:
-		return invalid("replay window of %d packets, at most %d", s.Window, MaxWindow)
+		return Invalidf("replay window of %d packets, at most %d", s.Window, MaxWindow)
 	case s.NATT.Type > NATTNonESP:
-		return invalid("UDP encapsulation %d", s.NATT.Type)
+		return Invalidf("UDP encapsulation %d", s.NATT.Type)
 	}
 	return nil
 }
@@ -44,28 +45,28 @@ func (s *SASpec) CheckName() error {
 // the reason in words.
 func (s *SASpec) Check() error {
 	if s.Comp != alg.CompNone && s.ID.Proto != ProtoComp {
-		return invalid("compression for a %v SA", s.ID.Proto)
+		return Invalidf("compression for a %v SA", s.ID.Proto)
 	}
 	if err := s.checkESN(); err != nil {
 		return err
 	}
 	if !s.SeqFits() {
-		return invalid("sequence numbers that a %v SA with a window of %d cannot have", s.ID.Proto, s.Window)
+		return Invalidf("sequence numbers that a %v SA with a window of %d cannot have", s.ID.Proto, s.Window)
 	}
 	switch s.ID.Proto {
 	case ProtoComp:
 		switch {
 		case s.Comp == alg.CompNone:
-			return invalid("comp SA without a compression algorithm")
+			return Invalidf("comp SA without a compression algorithm")
 		case s.Enc != alg.EncNone || s.Auth != alg.AuthNone:
-			return invalid("comp SA with a cipher or an authentication algorithm")
+			return Invalidf("comp SA with a cipher or an authentication algorithm")
 		}
 	case ProtoAH:
 		switch {
 		case s.Enc != alg.EncNone || len(s.EncKey) != 0:
-			return invalid("ah SA with a cipher")
+			return Invalidf("ah SA with a cipher")
 		case s.Auth == alg.AuthNone:
-			return invalid("ah SA without an authentication algorithm")
+			return Invalidf("ah SA without an authentication algorithm")
 		}
 		return s.checkAuth()
 	case ProtoESP:
@@ -74,11 +75,11 @@ func (s *SASpec) Check() error {
 		case !ok:
 			return fmt.Errorf("%w: cipher %d", syscall.EPROTO, s.Enc)
 		case s.Enc == alg.EncNone:
-			return invalid("esp SA without a cipher")
+			return Invalidf("esp SA without a cipher")
 		case s.Enc == alg.Null && s.Auth == alg.AuthNone:
-			return invalid("esp SA with neither a cipher nor authentication")
+			return Invalidf("esp SA with neither a cipher nor authentication")
 		case enc.AEAD && (s.Auth != alg.AuthNone || len(s.AuthKey) != 0):
-			return invalid("combined-mode cipher with another authentication algorithm")
+			return Invalidf("combined-mode cipher with another authentication algorithm")
 		}
 		if err := checkKeyBits("encryption", len(s.EncKey), enc.KeyBits); err != nil {
 			return err
@@ -97,11 +98,11 @@ func (s *SASpec) checkESN() error {
 	case !s.ESN:
 		return nil
 	case s.ID.Proto != ProtoESP && s.ID.Proto != ProtoAH:
-		return invalid("extended sequence numbers for a %v SA", s.ID.Proto)
+		return Invalidf("extended sequence numbers for a %v SA", s.ID.Proto)
 	case s.Auth == alg.AuthNone && !enc.AEAD:
-		return invalid("extended sequence numbers without authentication")
+		return Invalidf("extended sequence numbers without authentication")
 	case s.Window == 0:
-		return invalid("extended sequence numbers without a replay window")
+		return Invalidf("extended sequence numbers without a replay window")
 	}
 	return nil
 }
@@ -112,7 +113,7 @@ func (s *SASpec) checkAuth() error {
 	}
 	info, ok := s.Auth.Info()
 	if !ok {
-		return invalid("authentication algorithm %d", s.Auth)
+		return Invalidf("authentication algorithm %d", s.Auth)
 	}
 	return checkKeyBits("authentication", len(s.AuthKey), info.KeyBits)
 }
@@ -120,7 +121,7 @@ func (s *SASpec) checkAuth() error {
 // checkKeyBits compares a key's length in bytes with those allowed in bits.
 func checkKeyBits(use string, n int, allowed []int) error {
 	if !slices.Contains(allowed, n*8) {
-		return invalid("%s key of %d bits", use, n*8)
+		return Invalidf("%s key of %d bits", use, n*8)
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (p *parser) option(name, value string) error {
 		return err
 	}
 	if err := p.value(name, value); err != nil {
-		return cli.Usagef("--%s %s: %v", name, quote.Value(value), err)
+		return cli.Usagef("--%s %s: %w", name, quote.Value(value), err)
 	}
 	return nil
 }
@@ -174,17 +174,17 @@ func isPassthrough(id klips.SAID) bool {
 // nameOrNumber reads a number up to max, or a name that look knows.
 func nameOrNumber(text string, max uint64, look func(string) (uint16, bool)) (uint16, error) {
 	if text == "" {
-		return 0, errors.New("empty text")
+		return 0, &syntax.Error{Kind: syntax.Empty, Msg: "empty text"}
 	}
 	if n, ok := look(text); ok {
 		if uint64(n) > max {
-			return 0, fmt.Errorf("its number is %d, at most %d can be selected", n, max)
+			return 0, &syntax.Error{Kind: syntax.Range, Msg: fmt.Sprintf("its number is %d, at most %d can be selected", n, max)}
 		}
 		return n, nil
 	}
 	n, err := syntax.ParseNumber(text, 0, max)
 	if err != nil && (text[0] < '0' || text[0] > '9') {
-		return 0, errors.New("neither a number nor a known name")
+		return 0, &syntax.Error{Kind: syntax.Word, Msg: "neither a number nor a known name"}
 	}
 	return uint16(n), err
 }

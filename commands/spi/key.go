@@ -26,7 +26,7 @@ func (p *parser) key(option, value string) ([]byte, error) {
 	if !isFile {
 		key, err := syntax.ParseKey(value)
 		if err != nil {
-			return nil, cli.Usagef("--%s: %v", option, err)
+			return nil, cli.Usagef("--%s: %w", option, err)
 		}
 		return key, nil
 	}
@@ -37,7 +37,7 @@ func (p *parser) key(option, value string) ([]byte, error) {
 	if err != nil {
 		var usage *cli.UsageError
 		if errors.As(err, &usage) {
-			return nil, cli.Usagef("--%s %v", option, err)
+			return nil, cli.Usagef("--%s %w", option, err)
 		}
 		return nil, fmt.Errorf("--%s: %w", option, err)
 	}
@@ -128,16 +128,17 @@ func (p *parser) keyError() error {
 	s := &p.req.spec
 	err := syntax.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey)
 	if p.bits != 0 && len(s.EncKey)*8 != p.bits && (err == nil || len(s.EncKey) > 0) {
-		err = fmt.Errorf("wants an encryption key of %d bytes (%d bits); the one given has %d", p.bits/8, p.bits, len(s.EncKey))
-		return cli.Usagef("--%s %s %v%s", p.by, p.alg, err, p.ranbits())
+		err = &syntax.Error{Kind: syntax.KeyLength,
+			Msg: fmt.Sprintf("wants an encryption key of %d bytes (%d bits); the one given has %d", p.bits/8, p.bits, len(s.EncKey))}
+		return cli.Usagef("--%s %s %w%s", p.by, p.alg, err, p.ranbits())
 	}
 	switch {
 	case err == nil:
 		return nil
 	case p.alg == "":
-		return cli.Usagef("--%s: %v", p.by, err)
+		return cli.Usagef("--%s: %w", p.by, err)
 	}
-	return cli.Usagef("--%s %s: %v%s", p.by, p.alg, err, p.ranbits())
+	return cli.Usagef("--%s %s: %w%s", p.by, p.alg, err, p.ranbits())
 }
 
 // ranbits advises how to make the first key that has a wrong length.

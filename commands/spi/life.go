@@ -58,7 +58,7 @@ func (l *life) item(n int, item string) error {
 	case !dash || kind < 0:
 		return fmt.Errorf("item %d: %s: after %s- comes one of %s", n, quote.Value(item), severity, strings.Join(lifeTypes[:], ", "))
 	case !equals || value == "":
-		return fmt.Errorf("%s-%s: there is no number after =", severity, name)
+		return &syntax.Error{Kind: syntax.Empty, Msg: severity + "-" + name + ": there is no number after ="}
 	case l.seen[hard][kind]:
 		return fmt.Errorf("%s-%s is given twice", severity, name)
 	}

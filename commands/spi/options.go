@@ -315,7 +315,7 @@ func (p *parser) attribute(name, value string) (err error) {
 		s.ReplaySeq = new(number(math.MaxUint64))
 	case "life":
 		if err = p.life.parse(value); err != nil {
-			return cli.Usagef("--life: %v", err)
+			return cli.Usagef("--life: %w", err)
 		}
 	case "natt":
 		s.NATT.Type, err = parseNATT(value)
@@ -356,7 +356,7 @@ func parseNATT(text string) (klips.NATTType, error) {
 	}
 	n, err := syntax.ParseNumber(text, 0, uint64(klips.NATTNonESP))
 	if err != nil {
-		return 0, errors.New("not one of nonesp (RFC 3948), nonike (draft-02), none")
+		return 0, &syntax.Error{Kind: syntax.Word, Msg: "not one of nonesp (RFC 3948), nonike (draft-02), none"}
 	}
 	return klips.NATTType(n), nil
 }
@@ -366,5 +366,5 @@ func wrong(name, value string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return cli.Usagef("--%s %s: %v", name, quote.Value(value), err)
+	return cli.Usagef("--%s %s: %w", name, quote.Value(value), err)
 }

@@ -87,7 +87,7 @@ func parseSAIDs(env *cli.Env, args []string) ([]klips.SAID, error) {
 	for i, text := range args {
 		id, err := syntax.ParseSAID(text, env.Resolver)
 		if err != nil {
-			return nil, cli.Usagef("%s: %v", quote.Value(text), err)
+			return nil, cli.Usagef("%s: %w", quote.Value(text), err)
 		}
 		ids[i] = id
 	}
@@ -120,7 +120,7 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 	for n := 1; len(args) > 0; n++ {
 		id, what, text, err := parseOne(env, args[:words])
 		if err != nil {
-			return nil, cli.Usagef("SA %s: %s %s: %v", strconv.Itoa(n), what, quote.Value(text), err)
+			return nil, cli.Usagef("SA %s: %s %s: %w", strconv.Itoa(n), what, quote.Value(text), err)
 		}
 		ids, args = append(ids, id), args[words:]
 	}

@@ -60,7 +60,7 @@ func ParseESP(name string) (klips.Transform, int, error) {
 	}
 	auth, ok := authByName(authText)
 	if !ok {
-		return klips.Transform{}, 0, syntaxf("unknown authentication after the cipher; there are %s and none", strings.Join(authWords(), ", "))
+		return klips.Transform{}, 0, kindf(Word, "unknown authentication after the cipher; there are %s and none", strings.Join(authWords(), ", "))
 	}
 	t.Auth = auth
 	return t, bits, nil
@@ -122,7 +122,7 @@ func cipherBefore(s string) (enc alg.Enc, name string) {
 }
 
 func errCipher() error {
-	return syntaxf("unknown cipher; there are %s", andList(append(cipherWords(false), cipherWords(true)...)))
+	return kindf(Word, "unknown cipher; there are %s", andList(append(cipherWords(false), cipherWords(true)...)))
 }
 
 // cipherWords are the ciphers, or the combined modes, as usage texts have them.
@@ -229,7 +229,7 @@ func ParseAH(name string) (alg.Auth, error) {
 			return alg.AuthNone, syntaxf("write it in lower case: %s", l)
 		}
 	}
-	return alg.AuthNone, syntaxf("unknown authentication algorithm; there are %s", joinNames(AHNames()))
+	return alg.AuthNone, kindf(Word, "unknown authentication algorithm; there are %s", joinNames(AHNames()))
 }
 
 // ParseComp reads the name of a compression algorithm: deflate or lzs. Errors
@@ -238,7 +238,7 @@ func ParseComp(name string) (alg.Comp, error) {
 	if c, ok := alg.CompNamed(name); ok {
 		return c, nil
 	}
-	return alg.CompNone, syntaxf("unknown compression algorithm; there are %s", joinNames(CompNames()))
+	return alg.CompNone, kindf(Word, "unknown compression algorithm; there are %s", joinNames(CompNames()))
 }
 
 func joinNames(list []AlgName) string {

@@ -1,13 +1,47 @@
 package syntax
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// A Kind is what is wrong with a text, for programs.
+type Kind uint8
+
+// The kinds.
+const (
+	Malformed    Kind = iota // something else than the kinds below
+	Empty                    // there is no text, or no number in it
+	Digit                    // a character is no digit of a number
+	Range                    // a number is too large
+	Word                     // it is none of the words that are known
+	SPI                      // the SPI of a SAID is wrong; the cause has a kind, too
+	PrefixLength             // the prefix length is more than the bits of the address
+	Port                     // a port stands where none is taken
+	KeyLength                // the algorithm takes no key of this length
+)
+
+// Is reports whether an error is an *[Error] of one of the kinds, or has one as its cause.
+func Is(err error, kinds ...Kind) bool {
+	var e *Error
+	for errors.As(err, &e) {
+		for _, k := range kinds {
+			if e.Kind == k {
+				return true
+			}
+		}
+		err = e.Err
+	}
+	return false
+}
 
 // A Error says what is wrong with a text. Its message is lower case, has
 // no trailing full stop and does not repeat the text itself: who reports it
 // names the argument. It never holds any part of a key.
 type Error struct {
-	Msg string
-	Err error // the cause, if there is one, such as a failed name lookup
+	Kind Kind
+	Msg  string
+	Err  error // the cause, if there is one, such as a failed name lookup
 }
 
 func (e *Error) Error() string { return e.Msg }
@@ -15,10 +49,12 @@ func (e *Error) Error() string { return e.Msg }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-func syntaxf(format string, args ...any) error {
-	return &Error{Msg: fmt.Sprintf(format, args...)}
+func syntaxf(format string, args ...any) error { return kindf(Malformed, format, args...) }
+
+func kindf(k Kind, format string, args ...any) error {
+	return &Error{Kind: k, Msg: fmt.Sprintf(format, args...)}
 }
 
 // errEmpty is a function because errors of texts are rare: no variable is worth
 // initialising for them at each start of the program.
-func errEmpty() error { return syntaxf("empty text") }
+func errEmpty() error { return kindf(Empty, "empty text") }

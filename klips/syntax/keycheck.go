@@ -61,7 +61,7 @@ func checkKey(use, name string, info alg.Info, key []byte) error {
 		}
 	}
 	if name == "none" || info.KeyBits[0] == 0 {
-		return syntaxf("an %s key of %s was given, but there is no %s that takes one", use, bytesText(len(key)), use)
+		return kindf(KeyLength, "an %s key of %s was given, but there is no %s that takes one", use, bytesText(len(key)), use)
 	}
 	given := "none was given"
 	if len(key) > 0 {
@@ -75,7 +75,7 @@ func checkKey(use, name string, info alg.Info, key []byte) error {
 	if info.AEAD {
 		salt = ", the last 4 of them salt"
 	}
-	return syntaxf("%s wants an %s key of %s bytes%s; %s", name, use, orList(wants), salt, given)
+	return kindf(KeyLength, "%s wants an %s key of %s bytes%s; %s", name, use, orList(wants), salt, given)
 }
 
 // keyHelp describes a transform's keys; bits is the length of encryption key

@@ -22,7 +22,7 @@ func ParseNumber(text string, base int, max uint64) (uint64, error) {
 		}
 	}
 	if base == 16 && len(digits) > 16 {
-		return 0, syntaxf("more than 16 hex digits")
+		return 0, kindf(Range, "more than 16 hex digits")
 	}
 	const limit = ^uint64(0)
 	var v uint64
@@ -30,7 +30,7 @@ func ParseNumber(text string, base int, max uint64) (uint64, error) {
 	for i := 0; i < len(digits); i++ {
 		d, ok := digit(digits[i])
 		if !ok || d >= uint64(base) {
-			return 0, syntaxf("%s is no %s digit", quoteByte(digits, i), baseName(base))
+			return 0, kindf(Digit, "%s is no %s digit", quoteByte(digits, i), baseName(base))
 		}
 		if v > (limit-d)/uint64(base) {
 			over = true // go on: a bad digit further on is the better message
@@ -39,7 +39,7 @@ func ParseNumber(text string, base int, max uint64) (uint64, error) {
 		v = v*uint64(base) + d
 	}
 	if over || v > max {
-		return 0, syntaxf("too large, at most %s", limitText(max, base))
+		return 0, kindf(Range, "too large, at most %s", limitText(max, base))
 	}
 	return v, nil
 }

@@ -50,7 +50,7 @@ func ParseSAID(text string, r Resolver) (klips.SAID, error) {
 	}
 	spi, err := ParseNumber(spiText, base, 0xffffffff)
 	if err != nil {
-		return klips.SAID{}, &Error{Msg: "SPI: " + err.Error(), Err: err}
+		return klips.SAID{}, &Error{Kind: SPI, Msg: "SPI: " + err.Error(), Err: err}
 	}
 	addr, err := ParseAddr(dst, f, r)
 	if err != nil {
@@ -83,7 +83,7 @@ func parseMagic(text string) (klips.SAID, error) {
 	case "%passthrough6":
 		return klips.SAID{Dst: netip.IPv6Unspecified(), Proto: klips.ProtoTun}, nil
 	}
-	return klips.SAID{}, syntaxf("unknown %% name; there are %s and %%passthrough", strings.Join(names, ", "))
+	return klips.SAID{}, kindf(Word, "unknown %% name; there are %s and %%passthrough", strings.Join(names, ", "))
 }
 
 // cutProto takes the protocol off the front of a SAID. Nothing separates it
@@ -120,7 +120,7 @@ func ParseProto(text string) (klips.Proto, error) {
 			return p, nil
 		}
 	}
-	return 0, syntaxf("not one of ah, esp, tun, comp")
+	return 0, kindf(Word, "not one of ah, esp, tun, comp")
 }
 
 // ParseFamily reads inet or inet6. Errors are *[Error].
@@ -131,5 +131,5 @@ func ParseFamily(text string) (Family, error) {
 	case "inet6":
 		return Family6, nil
 	}
-	return FamilyAny, syntaxf("not one of inet, inet6")
+	return FamilyAny, kindf(Word, "not one of inet, inet6")
 }

@@ -51,11 +51,11 @@ func parseMask(mask string, a netip.Addr) (int, error) {
 		if a.Is6() && strings.IndexByte(mask[i+1:], ':') >= 0 {
 			return 0, syntaxf("an IPv6 subnet takes a prefix length, not a mask")
 		}
-		return 0, syntaxf("a subnet takes no port after its mask; ports have options of their own")
+		return 0, kindf(Port, "a subnet takes no port after its mask; ports have options of their own")
 	}
 	if n, err := ParseNumber(mask, 10, ^uint64(0)); err == nil || strings.Trim(mask, "0123456789") == "" {
 		if err != nil || n > uint64(a.BitLen()) {
-			return 0, syntaxf("prefix length above %d", a.BitLen())
+			return 0, kindf(PrefixLength, "prefix length above %d", a.BitLen())
 		}
 		return int(n), nil
 	}

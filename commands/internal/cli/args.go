@@ -58,7 +58,7 @@ func (c *Common) Parse(opts []getopt.Option, args []string, mode getopt.Mode, on
 				c.Help = true
 				return nil
 			}
-			return &UsageError{err.Error()}
+			return &UsageError{err.Error(), err}
 		}
 		if o == nil {
 			break

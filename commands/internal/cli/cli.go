@@ -10,6 +10,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -87,13 +88,20 @@ const (
 )
 
 // A UsageError is a command line that is wrong.
-type UsageError struct{ Msg string }
+type UsageError struct {
+	Msg string
+	Err error // the cause, if there is one, such as a *[syntax.Error]
+}
 
 func (e *UsageError) Error() string { return e.Msg }
 
-// Usagef makes a UsageError.
+// Unwrap returns the cause.
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// Usagef makes a UsageError, as [fmt.Errorf] makes an error.
 func Usagef(format string, args ...any) error {
-	return &UsageError{fmt.Sprintf(format, args...)}
+	err := fmt.Errorf(format, args...)
+	return &UsageError{err.Error(), errors.Unwrap(err)}
 }
 
 // An ExitError ends the program with a code and no message, because what there

@@ -3,6 +3,7 @@ package clitest_test
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // apps are the applets that were recorded.
@@ -128,9 +130,28 @@ type difference struct {
 
 // refused reports whether the applet alone refuses, with one of these texts.
 func (d *difference) refused(texts ...string) bool {
-	return !d.accepted && d.want.accepted && slices.ContainsFunc(texts, func(s string) bool {
+	return d.alone() && slices.ContainsFunc(texts, func(s string) bool {
 		return strings.Contains(d.got.Err, s)
 	})
+}
+
+// alone reports whether the applet alone refuses.
+func (d *difference) alone() bool { return !d.accepted && d.want.accepted }
+
+// wrong reports whether the applet alone refuses a text, of one of the kinds.
+func (d *difference) wrong(kinds ...syntax.Kind) bool {
+	return d.alone() && syntax.Is(d.got.Error, kinds...)
+}
+
+// fault reports whether the applet alone refuses what has a fault.
+func (d *difference) fault(f klips.Fault) bool {
+	var oe *klips.OpError
+	return d.alone() && errors.As(d.got.Error, &oe) && oe.Fault == f
+}
+
+// failed reports whether the applet alone fails, with one of these causes.
+func (d *difference) failed(causes ...error) bool {
+	return d.alone() && slices.ContainsFunc(causes, func(c error) bool { return errors.Is(d.got.Error, c) })
 }
 
 // taken reports whether the applet alone accepts.

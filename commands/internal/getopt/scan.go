@@ -105,10 +105,6 @@ func (s *Scanner) place() int {
 // inserted.
 func (s *Scanner) Place(i int) int { return s.places[i] }
 
-// Last returns the number of the option that Next returned last, or that its error
-// is about, from 1; 0 if it was inserted.
-func (s *Scanner) Last() int { return s.last }
-
 // Operands returns the arguments that are no options and no values of options,
 // as far as they have been met; all of them once Next has returned nil.
 func (s *Scanner) Operands() []string { return s.operands }

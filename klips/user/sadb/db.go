@@ -103,7 +103,7 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 	if ref == 0 {
 		ref = db.refs.take()
 	} else if !db.refs.claim(ref) {
-		return nil, invalid("SAref %d is in use", ref)
+		return nil, klips.Invalidf("SAref %d is in use", ref)
 	}
 
 	sa := db.newSA(spec, Fixed{

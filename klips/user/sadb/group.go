@@ -118,7 +118,7 @@ func (db *DB) SetPolicy(id klips.SAID, p klips.InboundPolicy) error {
 	if i := slices.IndexFunc(chain, func(m *SA) bool { return m.ID.Proto == klips.ProtoTun }); i >= 0 {
 		owner = chain[i]
 	} else if owner.ID.Dst.Is6() != p.Is6() {
-		return invalid("an inbound policy of the other family for %v", owner.ID)
+		return klips.Invalidf("an inbound policy of the other family for %v", owner.ID)
 	}
 	owner.policy.Store(&p)
 	return nil

@@ -145,7 +145,7 @@ func (db *DB) Restore(s *SavedDB, init func(*SA) error) (sas []*SA, err error) {
 		var chain []*SA
 		for _, at := range g {
 			if at < 0 || at >= len(sas) || grouped[at] {
-				return nil, invalid("a group has SA %d of %d", at, len(sas))
+				return nil, klips.Invalidf("a group has SA %d of %d", at, len(sas))
 			}
 			grouped[at] = true
 			chain = append(chain, sas[at])
@@ -175,7 +175,7 @@ func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
 		return nil, err
 	}
 	if db.Lookup(s.ID) != nil {
-		return nil, invalid("there are two of this name")
+		return nil, klips.Invalidf("there are two of this name")
 	}
 	switch s.State {
 	case klips.Larval:
@@ -184,13 +184,13 @@ func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
 			return nil, err
 		}
 	default:
-		return nil, invalid("it is in state %v", s.State)
+		return nil, klips.Invalidf("it is in state %v", s.State)
 	}
 	if s.Replay.Size != s.Window {
-		return nil, invalid("windows of %d and %d packets", s.Window, s.Replay.Size)
+		return nil, klips.Invalidf("windows of %d and %d packets", s.Window, s.Replay.Size)
 	}
 	if !db.refs.claim(s.Ref) {
-		return nil, invalid("SAref %d is in use", s.Ref)
+		return nil, klips.Invalidf("SAref %d is in use", s.Ref)
 	}
 	sa := db.newSA(&s.SASpec, Fixed{
 		Dir: s.Dir, NATT: s.NATT, OutIf: s.OutIf, Ref: s.Ref, RefHim: s.RefHim, Added: s.Added,
@@ -217,7 +217,7 @@ func (db *DB) restoreLocked(s *Saved, init func(*SA) error) (*SA, error) {
 	if !sa.Replay.Restore(s.Replay) {
 		sa.kill()
 		db.refs.free(s.Ref)
-		return nil, invalid("its replay window is not whole")
+		return nil, klips.Invalidf("its replay window is not whole")
 	}
 	return db.enterLocked(sa, init)
 }

@@ -21,7 +21,7 @@ const randomTries = 16
 // there can be no such SA.
 func (db *DB) Reserve(id klips.SAID, src netip.Addr, low, high klips.SPI, dir klips.Direction, now int64, init func(*SA) error) (*SA, error) {
 	if low > high {
-		return nil, invalid("SPIs from 0x%x down to 0x%x", uint32(low), uint32(high))
+		return nil, klips.Invalidf("SPIs from 0x%x down to 0x%x", uint32(low), uint32(high))
 	}
 	if id.Proto == klips.ProtoComp {
 		high = min(high, 0xffff) // IPComp headers have no room for more
@@ -93,7 +93,7 @@ func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) err
 	case old == nil:
 		return nil, nil, syscall.ENOENT
 	case spec.Seq != nil || spec.ReplaySeq != nil:
-		return nil, nil, invalid("sequence numbers for an SA that exists")
+		return nil, nil, klips.Invalidf("sequence numbers for an SA that exists")
 	}
 	if err := spec.Check(); err != nil {
 		return nil, nil, err
