@@ -10,13 +10,13 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/classic"
-	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
 )
 
 // On a KLIPS kernel, which looks at the masks only where several eroutes have the
 // addresses, no eroute is taken for another.
 func TestKLIPSMasks(t *testing.T) {
-	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
+	k := classictest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	flow := func(op, dst string, more ...string) []string {
 		return append([]string{op, "--eraf", "inet", "--src", "10.1.0.0/16", "--dst", dst}, more...)
 	}
@@ -47,7 +47,7 @@ func TestKLIPSMasks(t *testing.T) {
 // A KLIPS kernel has inbound policies of tun SAs alone, and for all protocols and
 // ports.
 func TestKLIPSPolicy(t *testing.T) {
-	k := klipstest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
+	k := classictest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
 	stack := classic.New(k.Machine())
 	defer stack.Close()
 	ids := []klips.SAID{

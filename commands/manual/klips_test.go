@@ -14,7 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
-	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
@@ -26,7 +26,7 @@ func onKLIPS(t *testing.T, text string) (run func(line string) clitest.Result, t
 
 // onKLIPSAs is the same with another view of the stack.
 func onKLIPSAs(t *testing.T, text string, as func(*classic.Stack) serial.Doer) (run func(line string) clitest.Result, tables func() []string) {
-	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
+	k := classictest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+text)
 	run = func(line string) clitest.Result {
 		w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack {
@@ -244,7 +244,7 @@ func (dropping) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
 
 // TestCarryFault: the two SAs of a connection have one note.
 func TestCarryFault(t *testing.T) {
-	k := klipstest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
+	k := classictest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+ends+"spibase=0x200\n ah=hmac-md5-96\n ahreplay_window=64\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n")
 	w := clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(dropping{classic.New(k.Machine())}) }}
 	r := clitest.Run(app(left, &b.table), w, "--config", b.file, "--up", "t")

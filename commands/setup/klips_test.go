@@ -16,7 +16,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
-	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
 )
 
 // A klipsBench is a machine that has KLIPS, or will have it when its module is
@@ -31,7 +31,7 @@ type klipsBench struct {
 
 func newKLIPS(t *testing.T) *klipsBench {
 	t.Helper()
-	k := klipstest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
+	k := classictest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
 	b := &klipsBench{machine: k.Machine(), loaded: true, rundir: t.TempDir()}
 	b.machine.ProcSys = t.TempDir()
 	for name, text := range map[string]string{"icmp": "0\n", "inbound_policy_check": "1\n", "tos": "0\n"} {

@@ -6,15 +6,16 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
 )
 
 var local = netip.MustParseAddr("192.0.2.1")
 
 // stack opens the stack of a machine that has KLIPS.
-func stack(t *testing.T) (*classic.Stack, *klipstest.Kernel) {
-	k := klipstest.NewKernel(t, local)
+func stack(t *testing.T) (*classic.Stack, *classictest.Kernel) {
+	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	return s, k

@@ -14,8 +14,8 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
-	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 )
 
 // encap is a machine with devices, whose answer to the NAT-T request a test gives.
@@ -102,7 +102,7 @@ func TestHoldPort(t *testing.T) {
 
 // KLIPS itself has the sockets then.
 func TestHoldPortModule(t *testing.T) {
-	k := klipstest.NewKernel(t, local)
+	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
 	if err := s.Attach(t.Context(), "ipsec1", "eth0"); err != nil {
 		t.Fatal(err)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
-	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/syntax"
 )
@@ -27,11 +27,11 @@ var remote = netip.MustParseAddr("192.0.2.77")
 type box struct {
 	*testing.T
 	*classic.Stack
-	k *klipstest.Kernel
+	k *classictest.Kernel
 }
 
 func newBox(t *testing.T) box {
-	k := klipstest.NewKernel(t, local)
+	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
 	t.Cleanup(func() {
 		s.Close()

@@ -12,8 +12,9 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -22,7 +23,7 @@ import (
 // but what was linked before or by that program, or the error tells that something
 // is left. KLIPS is never made to use what it has freed.
 func TestRandomRaces(t *testing.T) {
-	k := klipstest.NewKernel(t, local)
+	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	rapid.Check(t, func(r *rapid.T) {

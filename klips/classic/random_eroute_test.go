@@ -14,6 +14,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/serial"
 )
@@ -22,7 +23,7 @@ import (
 // their masks alone, to the stack and to a model: no eroute is taken for another.
 // Only that KLIPS replaces nothing that is not there sets them apart.
 func TestRandomEroutes(t *testing.T) {
-	k := klipstest.NewKernel(t, local)
+	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	rapid.Check(t, func(r *rapid.T) {

@@ -16,8 +16,9 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/classic"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
@@ -26,7 +27,7 @@ import (
 // and groups after each; what was refused has changed nothing; and KLIPS was never
 // made to free an SA that another one points at.
 func TestRandomGroups(t *testing.T) {
-	k := klipstest.NewKernel(t, local)
+	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	rapid.Check(t, func(r *rapid.T) {
@@ -51,7 +52,7 @@ type groupWorld struct {
 	*rapid.T
 	ctx   context.Context
 	dsts  []netip.Addr
-	k     *klipstest.Kernel
+	k     *classictest.Kernel
 	stack *classic.Stack
 	model *klipstest.Model
 }

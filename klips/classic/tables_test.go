@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/syntax"
 )

@@ -18,14 +18,14 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
 // TestModule replays all recorded sequences, those with defects as well, against
-// the module of package klips/klipstest/module: it has to answer and to look as
+// the module of package klips/classic/classictest/module: it has to answer and to look as
 // the recorded kernel did, in everything.
 func TestModule(t *testing.T) {
 	counts := make([]int, len(appletDifferences))

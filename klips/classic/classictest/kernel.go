@@ -1,4 +1,4 @@
-package klipstest
+package classictest
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 

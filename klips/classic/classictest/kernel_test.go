@@ -1,4 +1,4 @@
-package klipstest_test
+package classictest_test
 
 import (
 	"context"
@@ -13,15 +13,15 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/classic"
-	"github.com/klips-go/ipsec/klips/klipstest"
-	"github.com/klips-go/ipsec/klips/klipstest/module"
+	"github.com/klips-go/ipsec/klips/classic/classictest"
+	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
 var far = netip.MustParseAddr("192.0.2.77")
 
-func newKernel(t *testing.T) (*klipstest.Kernel, *classic.Stack) {
-	k := klipstest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
+func newKernel(t *testing.T) (*classictest.Kernel, *classic.Stack) {
+	k := classictest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
 	s := classic.New(k.Machine())
 	t.Cleanup(func() { s.Close() })
 	return k, s
