@@ -97,8 +97,8 @@ type Wire interface {
 // A Receiver gets the packets that come for the host and are, or may hold, ESP
 // and AH, whole.
 type Receiver interface {
-	// Recv waits for packets; bufs[i] gets one, beginning at
-	// packet.Headroom, ifindex[i] the index of the device it came in by.
+	// Recv waits for packets; bufs[i] gets one, beginning at packet.Headroom or
+	// a little before, ifindex[i] the index of the device it came in by.
 	// os.ErrClosed after Close. It may exchange elements of bufs.
 	Recv(bufs []*packet.Buffer, ifindex []int) (int, error)
 	// SetUDPPorts asks for UDP packets to these local ports as well, besides

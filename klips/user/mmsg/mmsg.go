@@ -5,6 +5,7 @@
 package mmsg
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"runtime"
 	"syscall"
@@ -20,8 +21,13 @@ type hdr struct {
 }
 
 // controlSize has room for the control messages that raw sockets are asked for:
-// packet info, hop limit, traffic class.
-const controlSize = 128
+// packet info, hop limit, traffic class, flow label, and as many extension headers as
+// people use.
+const controlSize = 704
+
+// FlowInfo is the socket option IPV6_FLOWINFO of Linux, and the type of the control message
+// that it asks for: the first four bytes of the IPv6 header without the version.
+const FlowInfo = 11
 
 // A Batch is a set of messages for one call. One goroutine uses it at a time.
 type Batch struct {
@@ -29,6 +35,7 @@ type Batch struct {
 	iovs  []unix.Iovec
 	names []unix.RawSockaddrInet6 // large enough for either family
 	ctl   [][controlSize]byte
+	ext   []byte // what Info returns as Ext
 }
 
 // NewBatch makes room for n messages.
@@ -38,6 +45,7 @@ func NewBatch(n int) *Batch {
 		iovs:  make([]unix.Iovec, n),
 		names: make([]unix.RawSockaddrInet6, n),
 		ctl:   make([][controlSize]byte, n),
+		ext:   make([]byte, 0, controlSize),
 	}
 	for i := range b.hdrs {
 		h := &b.hdrs[i].msg
@@ -145,11 +153,17 @@ type Info struct {
 	Dst      netip.Addr // IPv6 only
 	HopLimit uint8      // IPv6 only
 	Class    uint8      // IPv6 only
+	Label    uint32     // IPv6 only: the flow label
+	// Ext are the IPv6 extension headers that the socket was asked for, in their order,
+	// and First is the type of the first. They are valid until the next call of Info.
+	// There are none where there was no room for all.
+	Ext   []byte
+	First uint8
 }
 
 // Info reads the control messages of message i.
 func (b *Batch) Info(i int) Info {
-	var in Info
+	in := Info{Ext: b.ext[:0]}
 	ctl := b.ctl[i][:]
 	if n := int(b.hdrs[i].msg.Controllen); n < len(ctl) {
 		ctl = ctl[:n]
@@ -171,6 +185,14 @@ func (b *Batch) Info(i int) Info {
 			in.HopLimit = uint8(*(*int32)(unsafe.Pointer(&d[0])))
 		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_TCLASS && len(d) >= 4:
 			in.Class = uint8(*(*int32)(unsafe.Pointer(&d[0])))
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == FlowInfo && len(d) >= 4:
+			in.Label = binary.BigEndian.Uint32(d) & 0xfffff
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_HOPOPTS:
+			in.extend(unix.IPPROTO_HOPOPTS, d)
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_DSTOPTS:
+			in.extend(unix.IPPROTO_DSTOPTS, d)
+		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_RTHDR:
+			in.extend(unix.IPPROTO_ROUTING, d)
 		}
 		step := unix.CmsgSpace(n - unix.CmsgLen(0))
 		if step > len(ctl) {
@@ -178,5 +200,16 @@ func (b *Batch) Info(i int) Info {
 		}
 		ctl = ctl[step:]
 	}
+	if b.hdrs[i].msg.Flags&unix.MSG_CTRUNC != 0 || len(in.Ext) == 0 {
+		in.Ext, in.First = nil, 0
+	}
 	return in
+}
+
+// extend puts an extension header behind the others.
+func (in *Info) extend(kind uint8, d []byte) {
+	if len(in.Ext) == 0 {
+		in.First = kind
+	}
+	in.Ext = append(in.Ext, d...)
 }

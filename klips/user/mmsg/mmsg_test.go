@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -285,27 +286,36 @@ func TestInfo(t *testing.T) {
 		to, port := udp(t, lo4)
 		option(t, to, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 		want := Info{IfIndex: uint32(ifi.Index)}
-		if got := infoOf(t, from, to, lo4, port); got != want {
+		if got := infoOf(t, from, to, lo4, port); !reflect.DeepEqual(got, want) {
 			t.Errorf("Info = %+v, want %+v", got, want)
 		}
 	})
 	t.Run("IPv6", func(t *testing.T) {
 		from, _ := udp(t, lo6)
 		to, port := udp(t, lo6)
-		for _, name := range []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVTCLASS} {
+		for _, name := range []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVTCLASS, FlowInfo,
+			unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_RECVRTHDR} {
 			option(t, to, unix.IPPROTO_IPV6, name, 1)
+		}
+		// Padding alone, RFC 8200 section 4.2.
+		opts := []byte{0, 0, 1, 4, 0, 0, 0, 0}
+		if err := unix.SetsockoptString(from, unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, string(opts)); err != nil {
+			t.Fatal(err)
 		}
 		option(t, from, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 77)
 		option(t, from, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 0xb8)
-		want := Info{IfIndex: uint32(ifi.Index), Dst: lo6, HopLimit: 77, Class: 0xb8}
-		if got := infoOf(t, from, to, lo6, port); got != want {
+		opts[0] = unix.IPPROTO_UDP
+		want := Info{IfIndex: uint32(ifi.Index), Dst: lo6, HopLimit: 77, Class: 0xb8, First: unix.IPPROTO_DSTOPTS, Ext: opts}
+		got := infoOf(t, from, to, lo6, port)
+		got.Label = 0 // the kernel may choose one
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("Info = %+v, want %+v", got, want)
 		}
 	})
 	t.Run("none", func(t *testing.T) {
 		from, _ := udp(t, lo4)
 		to, port := udp(t, lo4)
-		if got := infoOf(t, from, to, lo4, port); got != (Info{}) {
+		if got := infoOf(t, from, to, lo4, port); !reflect.DeepEqual(got, Info{}) {
 			t.Errorf("Info = %+v, want none", got)
 		}
 	})
@@ -385,6 +395,7 @@ func FuzzInfo(f *testing.F) {
 	f.Add(cmsg(unix.IPPROTO_IP, unix.IP_PKTINFO, pktinfo4...), uint16(controlSize))
 	f.Add(append(cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, pktinfo6...), cmsg(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, 64, 0, 0, 0)...), uint16(60))
 	f.Add(cmsg(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 1, 0, 0, 0), uint16(19))
+	f.Add(append(cmsg(unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, 60, 0, 1, 4, 0, 0, 0, 0), cmsg(unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, 50, 0, 1, 4, 0, 0, 0, 0)...), uint16(60))
 	f.Fuzz(func(t *testing.T, ctl []byte, n uint16) {
 		b := NewBatch(2)
 		b.SetRecv(0, make([]byte, 1))
@@ -395,7 +406,10 @@ func FuzzInfo(f *testing.F) {
 		if in.Dst.IsValid() && !in.Dst.Is6() {
 			t.Errorf("Info = %+v", in)
 		}
-		if len(ctl) == 0 && in != (Info{}) {
+		if len(in.Ext) > controlSize || in.Ext == nil && in.First != 0 {
+			t.Errorf("Info = %+v", in)
+		}
+		if len(ctl) == 0 && !reflect.DeepEqual(in, Info{}) {
 			t.Errorf("Info = %+v of zeros", in)
 		}
 	})

@@ -22,13 +22,13 @@ func buffer(p []byte) *packet.Buffer {
 func TestHeader6(t *testing.T) {
 	src, dst := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	p := bytes.Repeat([]byte{0xee}, 40+9)
-	header6(p, packet.ProtoESP, src, mmsg.Info{Dst: dst, HopLimit: 7, Class: 0xb9}, 9)
+	header6(p, packet.ProtoESP, src, &mmsg.Info{Dst: dst, HopLimit: 7, Class: 0xb9, Label: 0x12345}, 9)
 	h, ok := packet.ParseIP(p)
 	if !ok || h.Version != 6 || h.Src != src || h.Dst != dst || h.Proto != packet.ProtoESP || h.TTL != 7 || h.TOS != 0xb9 || h.Len != 40 || h.Total != 49 {
 		t.Errorf("header %+v, %v", h, ok)
 	}
-	if want := []byte{0x6b, 0x90, 0, 0, 0, 9}; !bytes.Equal(p[:6], want) {
-		t.Errorf("begins with %x, want %x: the flow label is zero", p[:6], want)
+	if want := []byte{0x6b, 0x91, 0x23, 0x45, 0, 9}; !bytes.Equal(p[:6], want) {
+		t.Errorf("begins with %x, want %x", p[:6], want)
 	}
 }
 
@@ -41,12 +41,50 @@ func FuzzHeader6(f *testing.F) {
 		copy(a[:], addr)
 		src := netip.AddrFrom16(a)
 		p := make([]byte, 40+int(size))
-		header6(p, proto, src, mmsg.Info{Dst: src, HopLimit: hops, Class: class}, int(size))
+		header6(p, proto, src, &mmsg.Info{Dst: src, HopLimit: hops, Class: class}, int(size))
 		h, ok := packet.ParseIP(p)
 		if !ok || h.Total != len(p) || h.Src != src || h.Dst != src || h.TTL != hops || h.TOS != class {
 			t.Errorf("header %+v, %v of protocol %d and %d bytes", h, ok, proto, size)
 		}
 	})
+}
+
+// Extension headers that do not lead to the protocol of the socket are not used.
+func TestChained(t *testing.T) {
+	pad := func(next, n uint8) []byte {
+		return append([]byte{next, n, 1, 4, 0, 0, 0, 0}, make([]byte, 8*int(n))...)
+	}
+	for _, tt := range []struct {
+		name  string
+		first uint8
+		ext   []byte
+		want  bool
+	}{
+		{"one", 60, pad(51, 0), true},
+		{"three", 0, slices.Concat(pad(60, 1), pad(43, 0), pad(51, 3)), true},
+		{"another protocol", 60, pad(50, 0), false},
+		{"one is missing", 0, slices.Concat(pad(44, 0), pad(51, 0)), false},
+		{"no extension header", 51, pad(51, 0), false},
+		{"cut short", 60, pad(51, 1)[:8], false},
+		{"half a header", 60, pad(51, 0)[:4], false},
+		{"half a header behind", 0, append(pad(60, 0), 51, 0), false},
+		{"as long as there is room", 60, pad(51, 55), true},
+		{"longer", 60, pad(51, 56), false},
+	} {
+		in := mmsg.Info{First: tt.first, Ext: tt.ext}
+		if got := chained(&in, packet.ProtoAH); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+		if !tt.want {
+			continue
+		}
+		p := make([]byte, 40+len(tt.ext)+12)
+		in.Dst = netip.IPv6Loopback()
+		header6(p, packet.ProtoAH, in.Dst, &in, 12)
+		if h, ok := packet.ParseIP(p); !ok || h.Proto != packet.ProtoAH || h.Len != 40+len(tt.ext) || h.Total != len(p) {
+			t.Errorf("%s: header %+v, %v", tt.name, h, ok)
+		}
+	}
 }
 
 // Where the host has no IPv6, packets of that family fail one by one, and the

@@ -58,6 +58,9 @@ func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
 	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 			if fd, ok := raw[rawKind{family, int(proto)}]; ok {
+				if family == unix.AF_INET6 {
+					askForHeaders(fd) // an older receiver may not have done so
+				}
 				r.socks = append(r.socks, recvSocket{fd, proto, family == unix.AF_INET6})
 				continue
 			}
@@ -102,16 +105,28 @@ func recvOpen(family, proto int) (int, error) {
 			return -1, err
 		}
 	}
+	if family == unix.AF_INET6 {
+		askForHeaders(fd)
+	}
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, recvBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, recvBuffer)
 	}
 	return fd, nil
 }
 
-// Recv waits for packets and puts them into bufs, each at packet.Headroom, and
-// the index of the interface each came in by into ifindex; it returns how many
-// there are. IPv6 raw sockets do not deliver the header: Recv makes one from
-// what the kernel tells, with a zero flow label and without extension headers.
+// askForHeaders asks an IPv6 socket for the flow label, and for the extension headers in
+// front of what it delivers: AH covers those (RFC 4302 section 3.3.3.1.2). Where the kernel
+// has none of this, packets are delivered without.
+func askForHeaders(fd int) {
+	for _, name := range []int{mmsg.FlowInfo, unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_RECVRTHDR} {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, name, 1)
+	}
+}
+
+// Recv waits for packets and puts them into bufs, and the index of the interface
+// each came in by into ifindex; it returns how many there are. A packet begins at
+// packet.Headroom, or before that if it has IPv6 extension headers. IPv6 raw
+// sockets do not deliver the header: Recv makes one from what the kernel tells.
 // The error is os.ErrClosed after Close.
 func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 	for {
@@ -174,15 +189,18 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 	for i := range got {
 		size, src, trunc := r.batch.Received(i)
 		in := r.batch.Info(i)
-		if trunc || (s.v6 && (!in.Dst.IsValid() || size > 0xffff)) {
+		if !chained(&in, s.proto) {
+			in.Ext = nil
+		}
+		if trunc || (s.v6 && (!in.Dst.IsValid() || len(in.Ext)+size > 0xffff)) {
 			continue
 		}
 		// A packet that is left out leaves its buffer to a later one.
 		bufs[kept], bufs[i] = bufs[i], bufs[kept]
 		b := bufs[kept]
-		b.Off, b.End = packet.Headroom, off+size
+		b.Off, b.End = packet.Headroom-len(in.Ext), off+size
 		if s.v6 {
-			header6(b.B[b.Off:], s.proto, src, in, size)
+			header6(b.B[b.Off:], s.proto, src, &in, size)
 		}
 		ifindex[kept] = int(in.IfIndex)
 		kept++
@@ -190,13 +208,43 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 	return kept, got == n
 }
 
-func header6(p []byte, proto uint8, src netip.Addr, in mmsg.Info, size int) {
-	p[0], p[1], p[2], p[3] = 0x60|in.Class>>4, in.Class<<4, 0, 0
-	binary.BigEndian.PutUint16(p[4:], uint16(size))
+// maxExt is the most bytes of extension headers: the rest of the room in front is for the
+// headers of links.
+const maxExt = packet.Headroom - 64
+
+// chained reports whether the extension headers of a packet follow one another up to
+// protocol proto: none is missing.
+func chained(in *mmsg.Info, proto uint8) bool {
+	next, e := in.First, in.Ext
+	if len(e) > maxExt {
+		return false
+	}
+	for len(e) > 0 {
+		switch next {
+		case packet.ProtoHopByHop, packet.ProtoRouting, packet.ProtoDstOpts:
+		default:
+			return false
+		}
+		if len(e) < 8 || (int(e[1])+1)*8 > len(e) {
+			return false
+		}
+		next, e = e[0], e[(int(e[1])+1)*8:]
+	}
+	return next == proto
+}
+
+// header6 makes the headers of a packet, p, with size bytes of protocol proto behind them.
+func header6(p []byte, proto uint8, src netip.Addr, in *mmsg.Info, size int) {
+	binary.BigEndian.PutUint32(p, 6<<28|uint32(in.Class)<<20|in.Label)
+	binary.BigEndian.PutUint16(p[4:], uint16(len(in.Ext)+size))
 	p[6], p[7] = proto, in.HopLimit
+	if len(in.Ext) > 0 {
+		p[6] = in.First
+	}
 	s, d := src.As16(), in.Dst.As16()
 	copy(p[8:], s[:])
 	copy(p[24:], d[:])
+	copy(p[40:], in.Ext)
 }
 
 // Close ends Recv, now and for ever; the sockets close when it has returned.

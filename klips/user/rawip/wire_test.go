@@ -222,6 +222,40 @@ func TestReassembled(t *testing.T) {
 	}
 }
 
+// A packet arrives with the extension headers and the flow label that it was sent with.
+func TestExtensionHeaders(t *testing.T) {
+	l := newLine(t)
+	const hop, dst, routing = packet.ProtoHopByHop, packet.ProtoDstOpts, packet.ProtoRouting
+	// opts has an option that nobody knows and all skip, with data, and padding.
+	opts := func(next uint8, data byte) string {
+		return string([]byte{next, 1, 0x1e, 6, data, data, data, data, data, data, 1, 4, 0, 0, 0, 0})
+	}
+	done := func(next uint8) string { // a route that has come to its end
+		return string([]byte{next, 2, 0, 0, 0, 0, 0, 0}) + string(here6.AsSlice())
+	}
+	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH} {
+		for _, c := range []struct {
+			name  string
+			first uint8
+			ext   string
+		}{
+			{"none", proto, ""},
+			{"hop by hop", hop, opts(proto, 1)},
+			{"destination", dst, opts(proto, 2)},
+			{"routing", routing, done(proto)},
+			{"all", hop, opts(dst, 3) + opts(routing, 4) + done(dst) + opts(proto, 5)},
+			{"long", dst, string([]byte{proto, 50, 0x1e, 255}) + strings.Repeat("x", 255) + "\x1e\x93" + strings.Repeat("y", 0x93)},
+		} {
+			p := ip(true, c.first, c.ext+c.name+" and the end")
+			p[1], p[2], p[3] = p[1]|0xa, 0xbc, 0xde
+			l.send(p)
+			if got := l.receive(1, ""); !bytes.Equal(got[0], p) {
+				t.Errorf("%s, protocol %d:\n%x arrived, want\n%x", c.name, proto, got[0], p)
+			}
+		}
+	}
+}
+
 // UDP packets arrive only from the ports that are asked for. A port is taken
 // while it is, unless somebody has it, who still gets what is sent to it.
 func TestUDPPorts(t *testing.T) {
