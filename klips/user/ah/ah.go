@@ -29,7 +29,7 @@ var (
 	// ErrShort: the packet is shorter than its headers say, or has nothing
 	// behind AH and no right ICV.
 	ErrShort = errors.New("ah: truncated packet")
-	// ErrLength: the AH is not exactly as long as the algorithm wants.
+	// ErrLength: the AH is not as long as the algorithm wants.
 	ErrLength = errors.New("ah: header length does not fit the algorithm")
 	// ErrFragment: AH is for whole datagrams (RFC 4302 section 3.4.1).
 	ErrFragment = errors.New("ah: packet is a fragment")
@@ -217,17 +217,20 @@ func NewOpener(c Config) (*Opener, error) {
 	return &Opener{core: k}, nil
 }
 
-// length checks the AH of the packet and returns its length in bytes.
+// length checks the AH of the packet and returns its length in bytes. Over IPv4 too it may
+// be padded to a multiple of 8 bytes, as Linux sends it unless it is told otherwise: the
+// ICV covers the padding (RFC 4302 section 3.3.3.2.1).
 func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 	a, err := body(b, h)
 	if err != nil {
 		return 0, err
 	}
-	n := overhead(o.mac.Size(), h.Version)
-	switch {
-	case len(a) < FixedLen:
+	if len(a) < FixedLen {
 		return 0, ErrShort
-	case headerLen(a) != n:
+	}
+	n, size := headerLen(a), o.mac.Size()
+	switch {
+	case n != overhead(size, h.Version) && n != overhead(size, 6):
 		return 0, ErrLength
 	case len(a) < n:
 		return 0, ErrShort

@@ -282,8 +282,62 @@ func TestLengths(t *testing.T) {
 			pkttest.Load(b, wire)
 			b.Bytes()[21] = byte(f)
 			h := pkttest.Parse(t, b)
-			if err := o.Verify(b, &h, 0); (f == n/4-2) != (err == nil) || err != nil && err != ErrLength {
-				t.Errorf("algorithm %d: Verify with length field %d = %v", a, f, err)
+			want := ErrLength
+			switch {
+			case f == n/4-2:
+				want = nil
+			case f == (n+7)&^7/4-2:
+				want = ErrAuth // it would have padding
+			}
+			if err := o.Verify(b, &h, 0); err != want {
+				t.Errorf("algorithm %d: Verify with length field %d = %v, want %v", a, f, err, want)
+			}
+		}
+	}
+}
+
+// Over IPv4 the header may be padded to a multiple of 8 bytes. The padding has any value,
+// and the ICV covers it (RFC 4302 section 3.3.3.2.1).
+func TestPadded(t *testing.T) {
+	for _, a := range algs {
+		s, o := pair(t, a)
+		n := s.Overhead(4)
+		padded := (n + 7) &^ 7
+		inner := pkttest.UDP(4, 40)
+		b := pkttest.Buffer(inner)
+		if err := seal(s, b, 1); err != nil {
+			t.Fatal(err)
+		}
+		// By hand: the padding behind the ICV, then the ICV anew.
+		p := bytes.Clone(b.Bytes())
+		p = append(p[:20+n:20+n], append(bytes.Repeat([]byte{0xa5}, padded-n), p[20+n:]...)...)
+		p[21] = byte(padded/4 - 2)
+		packet.SetTotal(p, len(p))
+		packet.FixChecksum(p)
+		zeroed := bytes.Clone(p)
+		clear(zeroed[20+FixedLen : 20+n])
+		for _, i := range []int{1, 6, 7, 8, 10, 11} {
+			zeroed[i] = 0
+		}
+		s.mac.Reset()
+		s.mac.Write(zeroed)
+		copy(p[20+FixedLen:20+n], s.mac.Sum())
+		for at := -1; at < padded-n; at++ {
+			pkttest.Load(b, p)
+			want := error(nil)
+			if at >= 0 {
+				b.Bytes()[20+n+at]++
+				want = ErrAuth
+			}
+			h := pkttest.Parse(t, b)
+			if err := o.Verify(b, &h, 1); err != want {
+				t.Fatalf("algorithm %d: Verify with padding byte %d changed = %v, want %v", a, at, err, want)
+			}
+			if want != nil {
+				continue
+			}
+			if err := o.Open(b, &h); err != nil || !bytes.Equal(b.Bytes(), inner) {
+				t.Errorf("algorithm %d: Open = %v, %x, want %x", a, err, b.Bytes(), inner)
 			}
 		}
 	}
