@@ -35,6 +35,7 @@ var scriptCommands = map[string]scriptCommand{
 	"replay":   plain("replay NAME DEV FILE [N]", 3, 4, cmdReplay),
 	"forge":    plain("forge NAME ADDR PROTO HEX", 4, 4, cmdForge),
 	"knock":    cmdKnock,
+	"holds":    cmdHolds,
 	"json":     plain("json APPLET FILE [PATH=VALUE...]", 2, 99, cmdJSON),
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
 // Most is the length of the longest list that [Index.Others] returns.
@@ -52,7 +53,9 @@ func (x *Index) Tag(enc alg.Enc, key []byte) Tag {
 	h := hmac.New(sha256.New, x.secret[:])
 	h.Write([]byte{byte(enc)})
 	h.Write(key)
-	return Tag(h.Sum(nil))
+	t := Tag(h.Sum(nil))
+	wipe.Now(h) // it has a copy of the key
+	return t
 }
 
 // Add enters an SA. It does nothing for the zero Tag.

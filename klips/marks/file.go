@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
 // Max is how many keys are remembered, but for those in use.
@@ -181,6 +182,7 @@ func (f *File) Key(spec *klips.SASpec) Key {
 	h.Write(spec.AuthKey)
 	h.Write(spec.EncKey)
 	k := Key(h.Sum(nil)[:len(Key{})])
+	wipe.Now(h) // it has copies of the keys
 	if k == (Key{}) {
 		k[0] = 1
 	}

@@ -70,6 +70,7 @@ type Engine struct {
 	keep      keepalives
 	inherited inherited
 	keeper    keeper
+	forgetter forgetter
 	// attached are the devices with a physical one, by number, for inbound
 	// packets to find theirs.
 	attached atomic.Pointer[[]*device]

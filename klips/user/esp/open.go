@@ -4,6 +4,7 @@ import (
 	"crypto/cipher"
 	"fmt"
 
+	"github.com/klips-go/ipsec/klips/internal/wipe"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -20,7 +21,8 @@ type Opener struct {
 
 // NewOpener makes an Opener. Errors are ErrAlgorithm and ErrKey.
 func NewOpener(c Config) (*Opener, error) {
-	su, err := newSuite(&c)
+	var keys wipe.Parts
+	su, err := newSuite(&c, &keys)
 	if err != nil {
 		return nil, err
 	}
@@ -31,6 +33,7 @@ func NewOpener(c Config) (*Opener, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: CBC mode takes no new IV", ErrAlgorithm)
 		}
+		keys.WhenGone(cbc)
 		o.cbc = cbc
 	}
 	copy(o.nonce[:], su.salt[:])
@@ -63,7 +66,11 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 			return ErrRunt
 		}
 		copy(o.nonce[saltLen:], e[HeaderLen:front])
-		if _, err := o.aead.Open(e[front:front], o.nonce[:], e[front:], o.aad(e, seq)); err != nil {
+		_, err := o.aead.Open(e[front:front], o.nonce[:], e[front:], o.aad(e, seq))
+		if o.onStack {
+			wipe.Stack()
+		}
+		if err != nil {
 			return ErrAuth
 		}
 	} else {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/klips-go/ipsec/klips/internal/wipe"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -36,7 +37,8 @@ type Sealer struct {
 
 // NewSealer makes a Sealer. Errors are ErrAlgorithm and ErrKey.
 func NewSealer(c Config) (*Sealer, error) {
-	su, err := newSuite(&c)
+	var keys wipe.Parts
+	su, err := newSuite(&c, &keys)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +50,7 @@ func NewSealer(c Config) (*Sealer, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: CBC mode takes no new IV", ErrAlgorithm)
 		}
+		keys.WhenGone(cbc)
 		s.cbc = cbc
 		s.off = ivChunk
 		s.nextIV()
@@ -115,6 +118,9 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 		binary.BigEndian.PutUint64(s.nonce[saltLen:], s.count)
 		s.count++
 		s.aead.Seal(e[front:front], s.nonce[:], e[front:end], s.aad(e, seq))
+		if s.onStack {
+			wipe.Stack()
+		}
 		return nil
 	case s.cbc != nil:
 		iv := e[HeaderLen:front]

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/internal/wipe"
 	"github.com/klips-go/ipsec/klips/user/internal/icv"
 )
 
@@ -28,9 +29,11 @@ type suite struct {
 	block cipher.Block
 	aead  cipher.AEAD
 	salt  [saltLen]byte
-	mac   *icv.MAC // nil without authentication and in combined modes
-	esn   bool
-	ext   [12]byte // what is authenticated with extended sequence numbers, see aad and high
+	// onStack: the cipher leaves copies of its key on the stack.
+	onStack bool
+	mac     *icv.MAC // nil without authentication and in combined modes
+	esn     bool
+	ext     [12]byte // what is authenticated with extended sequence numbers, see aad and high
 }
 
 // aad returns the additional data of a combined mode for the packet whose ESP
@@ -56,7 +59,8 @@ func (s *suite) high(seq uint64) []byte {
 	return s.ext[:4]
 }
 
-func newSuite(c *Config) (*suite, error) {
+// newSuite makes a suite, and adds to keys what in it has copies of the keys.
+func newSuite(c *Config, keys *wipe.Parts) (*suite, error) {
 	t := c.Transform
 	enc, ok := t.Enc.Info()
 	if !ok || t.Enc == alg.EncNone {
@@ -93,17 +97,21 @@ func newSuite(c *Config) (*suite, error) {
 		var b cipher.Block
 		if b, err = aes.NewCipher(key); err == nil {
 			s.aead, err = cipher.NewGCM(b)
+			keys.WhenGone(b) // the other one has a copy
 		}
 	case alg.ChaCha20Poly1305:
 		key, salt := c.EncKey[:len(c.EncKey)-saltLen], c.EncKey[len(c.EncKey)-saltLen:]
 		copy(s.salt[:], salt)
 		s.aead, err = chacha20poly1305.New(key)
+		s.onStack = true
 	default:
 		return nil, fmt.Errorf("%w: encryption algorithm %d", ErrAlgorithm, t.Enc)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 	}
+	keys.WhenGone(s.block)
+	keys.WhenGone(s.aead)
 	if t.Auth != alg.AuthNone {
 		if s.mac, err = icv.New(t.Auth, c.AuthKey); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)

@@ -13,6 +13,7 @@ import (
 	"hash"
 
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
 // ErrAlgorithm is returned for an algorithm that computes no ICV.
@@ -52,11 +53,14 @@ func New(a alg.Auth, key []byte) (*MAC, error) {
 		return nil, fmt.Errorf("%w: %d bits, not %d", ErrKey, len(key)*8, info.KeyBits[0])
 	}
 	m := &MAC{h: hmac.New(f, key), n: info.ICV}
+	var keys wipe.Parts
+	keys.WhenGone(m.h)
 	// The first Reset and Sum save the keyed states; do that now, not on the
 	// first packet.
 	m.Reset()
 	m.Sum()
 	m.Reset()
+	keys.WhenGone(m.h) // they replace others
 	return m, nil
 }
 
