@@ -109,6 +109,10 @@ func shortPackets(m *treatment) {
 		case e.CopyOf != nil && delivered[*e.CopyOf] && e.Wire[0][9] == 51, p.v.Config == "crafted-esp-3des-md5-transport" && p.reveals(e.Wire[0], 108):
 			more.RxErrors-- // a replay, or compressed for an SA that is not there
 			more.RxDropped++
+		case p.v.Config == "crafted-esp-3des-md5-transport" && p.reveals(e.Wire[0], packet.ProtoNoNext):
+			// A dummy packet, which the original gives to the host (RFC 4303 section 2.6).
+			more.RxBytes -= uint64(len(want[0]) - 20)
+			return nil
 		}
 		return want
 	}
@@ -119,7 +123,8 @@ func shortPackets(m *treatment) {
 // trimmed: what stands behind the inner packet inside a tunnel (padding against
 // traffic analysis, RFC 4303 section 2.7) goes to nobody. The original leaves it
 // to the kernel to cut that off, and counts it. What is no IP packet inside counts as an
-// error; the original counts nothing.
+// error; the original counts nothing. A dummy packet counts for its SA alone (RFC 4303
+// section 2.6); the original counts it as dropped.
 func trimmed(m *treatment) {
 	var more recorded.DeviceStats
 	m.in = func(p *player, e *recorded.Event, want [][]byte) [][]byte {
@@ -133,9 +138,13 @@ func trimmed(m *treatment) {
 				more.RxErrors++
 			}
 		}
+		if p.reveals(e.Wire[0], packet.ProtoNoNext) {
+			more.RxDropped--
+		}
 		return want
 	}
 	m.stats = func(s *recorded.DeviceStats) { add(s, more) }
+	m.blank = append(m.blank, counters)
 }
 
 // add adds the counters of o to s.
