@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // readLines gives each line of a table that is not blank to f, without its end;
@@ -139,6 +140,9 @@ func parsePrefix(b []byte) (netip.Prefix, error) {
 func parseSAID(b []byte) (klips.SAID, error) {
 	var id klips.SAID
 	err := id.UnmarshalText(b)
+	if err != nil {
+		id, err = syntax.ParseSAID(string(b), nil)
+	}
 	if _, dst, ok := bytes.Cut(b, []byte("@")); ok && err == nil && id.Dst.IsValid() {
 		// What people may type short is here the rest of a line.
 		_, err = parseAddr(dst)
