@@ -12,13 +12,13 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// Apply carries out changes. Many are sent ahead of their answers: after one that is
-// refused the daemon cancels those that follow. When Apply returns, the packet filter
-// follows what was changed.
+// Apply carries out changes. It sends several requests before their answers. After a
+// refused one the daemon cancels those that follow. When Apply returns, the packet
+// filter has been updated.
 func (c *Client) Apply(ctx context.Context, changes ...klips.Change) (r klips.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout+time.Duration(len(changes))*perChange)
 	defer cancel()
-	c.units.Lock() // one END would end the unit of another goroutine
+	c.units.Lock() // an END would end the unit of another goroutine too
 	defer c.units.Unlock()
 	if len(changes) == 1 {
 		return c.send(ctx, changes, nil)
@@ -36,8 +36,8 @@ func (c *Client) Apply(ctx context.Context, changes ...klips.Change) (r klips.Re
 	return r, nil
 }
 
-// Hold keeps other clients from changing the stack. A daemon of an older program does not
-// know that: nobody is kept out then.
+// Hold makes changes of other clients wait. A daemon of an older version does not know
+// HOLD; then no client waits.
 func (c *Client) Hold(ctx context.Context) (release func(), err error) {
 	switch _, err := c.call(ctx, "hold", "", control.Hold()); {
 	case errors.Is(err, syscall.EINVAL):
@@ -46,19 +46,19 @@ func (c *Client) Hold(ctx context.Context) (release func(), err error) {
 		return nil, err
 	}
 	return sync.OnceFunc(func() {
-		// A daemon that does not answer has lost this client, and with it the hold.
+		// A daemon that does not answer has lost this client, and ends the hold.
 		_, _ = c.call(context.WithoutCancel(ctx), "release", "", control.Release())
 	}), nil
 }
 
-// errNoUnits is the error of a daemon of an older program, which knows no BEGIN.
+// errNoUnits is the error of a daemon of an older version, which does not know BEGIN.
 var errNoUnits = errors.New("the daemon knows no units of changes")
 
-// send sends changes, behind a BEGIN if there are several.
+// send sends changes, after a BEGIN if there are several.
 func (c *Client) send(ctx context.Context, changes []klips.Change, begin *pfkey.Message) (r klips.Result, err error) {
 	u := &unit{changes: changes}
 	defer u.clear()
-	var wrong error // of the first change that the daemon is not even asked for
+	var wrong error // of the first change that is refused before it is sent
 	for _, change := range changes {
 		m, err := request(change)
 		if err != nil {
@@ -94,16 +94,16 @@ func (c *Client) send(ctx context.Context, changes []klips.Change, begin *pfkey.
 	return r, wrong
 }
 
-// perChange is how long a daemon may take for each of many changes.
+// perChange is the time limit for each of many changes.
 const perChange = 10 * time.Millisecond
 
-// A unit is changes that are sent together.
+// A unit is a list of changes that are sent together.
 type unit struct {
 	changes  []klips.Change
 	requests []*pfkey.Message // one for each change, and End
 
-	outcomes []klips.Outcome // of those that were carried out
-	refused  error           // of the change after them
+	outcomes []klips.Outcome // of the changes that were carried out
+	refused  error           // error of the next one
 }
 
 func (u *unit) clear() {
@@ -112,11 +112,11 @@ func (u *unit) clear() {
 	}
 }
 
-// answered takes the answer to request number i, in order. After one that is refused, no
-// more need be sent.
+// answered handles the answer to request number i, in order. After a refused one it
+// returns false: no more need be sent.
 func (u *unit) answered(i int, answer *pfkey.Message) (more bool) {
 	if i == len(u.requests)-1 || u.refused != nil {
-		return u.refused == nil // those after it are cancelled
+		return u.refused == nil // later ones are cancelled
 	}
 	change := u.changes[i]
 	o := klips.Outcome{}
@@ -132,8 +132,8 @@ func (u *unit) answered(i int, answer *pfkey.Message) (more bool) {
 	return true
 }
 
-// request makes the message that asks for a change. The error is why the daemon is not
-// even asked.
+// request makes the message for a change. An error means that the change is refused
+// before it is sent.
 func request(change klips.Change) (m *pfkey.Message, err error) {
 	refuse := func(err error) (*pfkey.Message, error) { return nil, opError(change.Op(), change.Object(), err) }
 	switch c := change.(type) {
@@ -189,8 +189,8 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 	return m, nil
 }
 
-// noMast is the error for mast devices, which this stack does not have; err is what
-// the daemon answers to other wrong names.
+// noMast is the error for mast devices, which this stack does not have; err is the
+// daemon's answer for other wrong names.
 func noMast(c klips.Change, name string, err error) error {
 	if f := klips.DeviceFault(name); f != klips.FaultNone {
 		return &klips.OpError{Op: c.Op(), Object: name, Err: err, Fault: f}

@@ -13,7 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// A daemon of an older program does not know units. Its changes are made one by one.
+// A daemon of an older version does not know units. Changes are then made one by one.
 func TestApplyOlderDaemon(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pfkey.sock")
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})

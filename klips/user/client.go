@@ -18,17 +18,16 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// How long to wait for a daemon that does not answer: a request, and a listing,
+// Time limits for a daemon that does not answer: for a request, and for a listing,
 // which can have a million lines.
 const (
 	callTimeout = 20 * time.Second
 	listTimeout = 2 * time.Minute
 )
 
-// A Client asks a daemon for what the commands want. The daemon closes the
-// connection of a client that has been idle for some minutes; the Client then
-// connects again, to the same daemon and no other. Its methods may be called
-// from any goroutine.
+// A Client sends the commands' requests to a daemon. The daemon closes the connection
+// of a client that has been idle for some minutes; the Client then connects again, but
+// only to the same daemon. Its methods may be called from any goroutine.
 type Client struct {
 	path string
 
@@ -44,12 +43,12 @@ var (
 	_ serial.KnobReader  = (*Client)(nil)
 )
 
-// Dial connects to the daemon whose socket is at path, after it has seen that
-// no other user can have put it there: see [OpenDir] for what is asked of the
-// directory, and [pfkey.Dial] for who may answer. Where none listens, errors.Is
-// finds fs.ErrNotExist or syscall.ECONNREFUSED; where this user may not ask,
-// fs.ErrPermission. A *[RundirError] or *[pfkey.PeerError] says that keys would
-// not be safe.
+// Dial connects to the daemon whose socket is at path. It first checks that no other
+// user can have put the socket there: see [OpenDir] for the rules for the directory,
+// and [pfkey.Dial] for the owner of the socket. If no daemon listens, errors.Is finds
+// fs.ErrNotExist or syscall.ECONNREFUSED; if this user may not connect,
+// fs.ErrPermission. A *[RundirError] or *[pfkey.PeerError] means that keys would not be
+// safe.
 func Dial(path string) (*Client, error) {
 	if err := checkSocket(path); err != nil {
 		return nil, err
@@ -65,8 +64,8 @@ func newClient(path string, conn *pfkey.Conn) *Client {
 	return &Client{path: path, conn: conn}
 }
 
-// PeerPID returns the process id of the daemon, 0 if that is in a PID namespace
-// that this process cannot see.
+// PeerPID returns the process id of the daemon, 0 if its PID namespace is hidden from
+// this process.
 func (c *Client) PeerPID() int { return c.current().PeerPID() }
 
 // Close closes the connection.
@@ -89,11 +88,11 @@ func (c *Client) with(f func(*pfkey.Conn) error) error {
 	return err
 }
 
-// errOther says that another daemon listens by now, which has nothing of what
-// the first one was told.
+// errOther means that another daemon listens now, which does not have the first one's
+// SAs and eroutes.
 var errOther = errors.New("another daemon listens")
 
-// redial replaces a connection, unless that has been done.
+// redial replaces a connection, unless another goroutine has done so.
 func (c *Client) redial(old *pfkey.Conn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,10 +127,9 @@ func (c *Client) call(ctx context.Context, op, object string, m *pfkey.Message) 
 	return nil, answerError(op, object, r, err)
 }
 
-// answerError makes the error of an answer: errno is what it has.
+// answerError makes the error of an answer with an errno.
 func answerError(op, object string, r *pfkey.Message, errno error) error {
-	// The daemon names the member of a group that is at fault, and the SA that has a
-	// key already.
+	// The daemon names the member of a group at fault, or the SA that uses the key.
 	var named []klips.SAID
 	if r != nil {
 		object = cmp.Or(control.ObjectOf(r), object)
@@ -183,10 +181,10 @@ func one[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Mess
 	return l[0], nil
 }
 
-// Info returns the name and the abilities.
+// Info returns the stack's name and abilities.
 func (c *Client) Info() klips.Info { return serial.Info(c) }
 
-// Snapshot reads table by table.
+// Snapshot reads the tables one after the other.
 func (c *Client) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {
 	return serial.Snapshot(ctx, c, w)
 }
@@ -199,8 +197,8 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 	return one[string](ctx, c, "get version", "", control.ListTable(control.TableVersion))
 }
 
-// Has reports true: the embedded stack has all there is but devices that work
-// for it.
+// Has reports true for all abilities of the embedded stack: all except offload to
+// devices.
 func (c *Client) Has(cap klips.Capability) bool { return cap != klips.CapOffload }
 
 // GetSA returns one SA.
@@ -233,7 +231,7 @@ func (c *Client) Debug(ctx context.Context) (klips.Debug, error) {
 	return one[klips.Debug](ctx, c, "get debug", "", control.ListTable(control.TableDebug))
 }
 
-// A Status is what a daemon tells about itself.
+// A Status is the status of a daemon.
 type Status struct {
 	PID     int            `json:"pid"`
 	Version string         `json:"version"`
@@ -242,33 +240,33 @@ type Status struct {
 	SAs     int            `json:"sas"`
 	Eroutes int            `json:"eroutes"`
 	Devices []klips.Device `json:"devices"`
-	// Dropped counts messages to listeners that did not read them.
+	// Dropped counts broadcasts that were dropped because listeners did not read them.
 	Dropped uint64 `json:"dropped,omitempty"`
 	Holds   Holds  `json:"holds"`
-	// Drops counts packets that belong to no device and went no further.
+	// Drops counts dropped packets that belong to no device.
 	Drops drop.Counts `json:"drops,omitempty"`
-	// Unprotected counts packets of guarded flows that the packet filter has dropped,
-	// because they were in clear; nil where it guards none.
+	// Unprotected counts the clear packets of guarded flows that the packet filter has
+	// dropped; nil if it guards none.
 	Unprotected *guard.Counters `json:"unprotected,omitempty"`
 	Knobs       []klips.Knob    `json:"knobs"`
 	Marks       Marks           `json:"marks"`
 }
 
-// Marks tells whether it is kept how far the sequence numbers of keys have come.
+// Marks describes the marks of sequence numbers.
 type Marks struct {
-	Statedir string `json:"statedir,omitempty"` // where; empty: nowhere, as nobody wants it
-	Lost     string `json:"lost,omitempty"`     // why they are not kept at present, in words
-	Keys     int    `json:"keys,omitempty"`     // how many are remembered
-	Behind   int    `json:"behind,omitempty"`   // SAs that have received packets since that was kept
+	Statedir string `json:"statedir,omitempty"` // directory; empty: marks are not kept
+	Lost     string `json:"lost,omitempty"`     // why marks are not kept at present, as text
+	Keys     int    `json:"keys,omitempty"`     // number of keys in the marks
+	Behind   int    `json:"behind,omitempty"`   // number of SAs that have received packets since the last mark
 }
 
-// Holds counts the eroutes that packets are kept for, by %hold and traps, and
-// what the limits of that have done since the daemon began.
+// Holds counts the eroutes that hold packets, by %hold and traps, and the effects of
+// their limits since the daemon started.
 type Holds struct {
-	Held    int    `json:"held"`    // eroutes that packets are kept for
-	Max     int    `json:"max"`     // how many of these there can be
-	Expired uint64 `json:"expired"` // given up because nothing took their place in time
-	Evicted uint64 `json:"evicted"` // given up for newer ones
+	Held    int    `json:"held"`    // eroutes that hold packets
+	Max     int    `json:"max"`     // the maximum number of these
+	Expired uint64 `json:"expired"` // dropped because no eroute replaced them in time
+	Evicted uint64 `json:"evicted"` // dropped to make room for newer ones
 }
 
 // Knobs lists the knobs of the stack.
@@ -277,7 +275,7 @@ func (c *Client) Knobs(ctx context.Context) ([]klips.Knob, error) {
 	return s.Knobs, err
 }
 
-// Status asks the daemon how it is.
+// Status requests the daemon's status.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	m, err := c.call(ctx, "get status", "", control.Status())
@@ -287,28 +285,29 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, err
 }
 
-// Drops counts packets that belong to no device and went no further.
+// Drops counts dropped packets that belong to no device.
 func (c *Client) Drops(ctx context.Context) (drop.Counts, error) {
 	s, err := c.Status(ctx)
 	return s.Drops, err
 }
 
-// Leave asks the daemon to stop and to leave its devices: they drop what is routed
-// into them until the next daemon takes them up. It has gone when its lock is free.
+// Leave asks the daemon to stop and to leave its devices: they drop what is routed into
+// them until the next daemon takes them up. The daemon has ended when its lock is free.
 func (c *Client) Leave(ctx context.Context) error {
 	_, err := c.call(ctx, "stop", "", control.Leave())
 	return err
 }
 
-// Stop asks the daemon to remove its devices and to stop. It has gone when its lock
-// is free.
+// Stop asks the daemon to remove its devices and to stop. The daemon has ended when its
+// lock is free.
 func (c *Client) Stop(ctx context.Context) error {
 	_, err := c.call(ctx, "stop", "", control.Stop())
 	return err
 }
 
-// Events registers for SA types and returns the daemon's messages. Without types it is no
-// listener to the daemon, which closes the connection after some minutes.
+// Events registers for SA types and returns the daemon's messages. Without types the
+// daemon does not count the client as a listener, and closes the connection after some
+// minutes.
 func (c *Client) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error) {
 	l, err := c.current().Events(ctx, w)
 	if err != nil {

@@ -18,19 +18,19 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A Dir is a run directory that is open. Its files are reached through it, never
-// through a symbolic link, so that it does not matter what becomes of its path.
+// A Dir is an open run directory. Its files are accessed through it, never through a
+// symbolic link, so that a change of its path has no effect.
 type Dir struct {
 	f    *os.File
 	path string
-	turn *os.File // the file that [LockDir] has locked; nil after OpenDir
+	turn *os.File // the file locked by [LockDir]; nil after OpenDir
 }
 
-// OpenDir opens a run directory. Where there is none, errors.Is finds
-// fs.ErrNotExist; where this user may not read it, fs.ErrPermission. A directory
-// that cannot be trusted is a *[RundirError].
+// OpenDir opens a run directory. If it does not exist, errors.Is finds fs.ErrNotExist;
+// if this user may not read it, fs.ErrPermission. A directory that cannot be trusted is
+// a *[RundirError].
 func OpenDir(path string) (*Dir, error) {
-	path = filepath.Clean(path) // open(2) follows a link that a slash comes after
+	path = filepath.Clean(path) // open(2) would follow a link before a slash
 	if err := checkLength(path); err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func OpenDir(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{f: f, path: path}
-	if st, err = statAt(d.fd(), ".", path); err == nil { // it may be another one by now
+	if st, err = statAt(d.fd(), ".", path); err == nil { // it may be another file by now
 		err = checkDir(path, st)
 	}
 	if err != nil {
@@ -56,14 +56,14 @@ func OpenDir(path string) (*Dir, error) {
 	return d, nil
 }
 
-// MakeDir opens a run directory that it makes, with mode 0700, if there is none;
+// MakeDir opens a run directory, and makes it with mode 0700 if it does not exist;
 // directories above it are made too. See [OpenDir] for the errors.
 func MakeDir(path string) (*Dir, error) {
 	path = filepath.Clean(path)
 	if err := checkLength(path); err != nil {
 		return nil, err
 	}
-	// MkdirAll takes a link for a directory; OpenDir does not.
+	// MkdirAll accepts a link to a directory; OpenDir does not.
 	if err := os.MkdirAll(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		if errors.Is(err, syscall.ENOTDIR) {
 			return nil, notDirectory(path)
@@ -73,7 +73,7 @@ func MakeDir(path string) (*Dir, error) {
 	return OpenDir(path)
 }
 
-// notDirectory is the error of a path of which a part is no directory.
+// notDirectory is the error for a path with a part that is not a directory.
 func notDirectory(path string) error {
 	for p := path; ; p = filepath.Dir(p) {
 		fi, err := os.Stat(p)
@@ -83,16 +83,16 @@ func notDirectory(path string) error {
 	}
 }
 
-// maxRemoved is how often a directory may go between making and opening it; a
-// link to nowhere in its path looks the same.
+// maxRemoved is how often a directory may vanish between making and opening it; a
+// dangling link in its path looks the same.
 const maxRemoved = 100
 
-// LockDir opens a run directory, which it makes if asked to, and keeps other
-// callers of LockDir waiting until the Dir is closed: those who start and stop
-// daemons take turns. It waits until ctx ends, and returns that error then. The
-// turn is a file of the directory, as other users can lock what they can read.
-// Where no file can be made since the disk is full, nobody waits: a daemon can be
-// stopped all the same.
+// LockDir opens a run directory, which it makes if makeIt is true, and makes other
+// callers of LockDir wait until the Dir is closed, so that commands that start and stop
+// daemons take turns. It waits until ctx ends, and then returns the error of ctx. The
+// lock is on a file in the directory, because other users could lock the directory
+// itself. If the disk is full and no file can be made, LockDir succeeds without a lock:
+// a daemon can still be stopped.
 func LockDir(ctx context.Context, path string, makeIt bool) (*Dir, error) {
 	open := OpenDir
 	if makeIt {
@@ -108,7 +108,7 @@ func LockDir(ctx context.Context, path string, makeIt bool) (*Dir, error) {
 			d.Close()
 		}
 		switch {
-		case err == nil: // it was removed while we waited
+		case err == nil: // it was removed during the wait
 		case errors.Is(err, fs.ErrNotExist) && makeIt && try < maxRemoved:
 		default:
 			return nil, err
@@ -133,7 +133,7 @@ func (d *Dir) current() bool {
 
 func (d *Dir) fd() int { return int(d.f.Fd()) }
 
-// check looks at a file of the directory, see checkFile.
+// check checks a file of the directory, see checkFile.
 func (d *Dir) check(name string, want uint32) error {
 	path := filepath.Join(d.path, name)
 	st, err := statAt(d.fd(), name, path)
@@ -160,7 +160,7 @@ func (d *Dir) endTurn() {
 	d.turn = nil
 }
 
-// Discard ends the turn and removes the directory if nothing is in it.
+// Discard ends the turn and removes the directory if it is empty.
 func (d *Dir) Discard() error {
 	d.endTurn()
 	if !d.current() {
@@ -181,26 +181,26 @@ func (d *Dir) OpenLog() (*os.File, error) {
 // RemoveLog removes the log.
 func (d *Dir) RemoveLog() error { return d.remove(logFile) }
 
-// RemoveRest removes what a daemon leaves behind that was killed. Where one runs
-// it removes nothing.
+// RemoveRest removes the files of a killed daemon. If a daemon runs, it removes
+// nothing.
 func (d *Dir) RemoveRest() error {
 	f, err := d.open(lockFile, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the socket goes before the lock
+		return nil // remove the socket before the lock
 	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	// With the lock in hand no daemon can come up meanwhile.
+	// While this process has the lock, no daemon can start.
 	if free, err := flock(f, unix.LOCK_EX); !free || !d.holds(lockFile, f) {
 		return err
 	}
 	return errors.Join(d.remove(socketFile), d.remove(lockFile))
 }
 
-// RemoveSocket removes the socket. Anything else of its name is left, and
-// refused as a *[RundirError].
+// RemoveSocket removes the socket. Any other kind of file stays, and is a
+// *[RundirError].
 func (d *Dir) RemoveSocket() error {
 	err := d.check(socketFile, unix.S_IFSOCK)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -212,8 +212,8 @@ func (d *Dir) RemoveSocket() error {
 	return d.remove(socketFile)
 }
 
-// ProtectSocket gives the socket that this process has made in the directory
-// mode 0600. An error means that it is not there.
+// ProtectSocket sets mode 0600 on the socket that this process has made in the
+// directory. An error means that it does not exist.
 func (d *Dir) ProtectSocket() error {
 	if err := d.check(socketFile, unix.S_IFSOCK); err != nil {
 		return err
@@ -224,10 +224,10 @@ func (d *Dir) ProtectSocket() error {
 	return nil
 }
 
-// open opens a regular file of the directory, with mode 0600 if it is made.
+// open opens a regular file of the directory. A new file gets mode 0600.
 func (d *Dir) open(name string, flags int) (*os.File, error) {
 	path := filepath.Join(d.path, name)
-	// O_NONBLOCK is for a named pipe, which nobody may ever write to.
+	// O_NONBLOCK: the file may be a named pipe without a writer.
 	fd, err := unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		var e *RundirError
@@ -248,7 +248,7 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// remove removes a file; none of that name is no error.
+// remove removes a file; a missing file is not an error.
 func (d *Dir) remove(name string) error {
 	err := unix.Unlinkat(d.fd(), name, 0)
 	if err == nil || err == unix.ENOENT {
@@ -257,22 +257,22 @@ func (d *Dir) remove(name string) error {
 	return &fs.PathError{Op: "remove", Path: filepath.Join(d.path, name), Err: err}
 }
 
-// A Running error says that another daemon has the run directory.
+// A Running error means that another daemon has the run directory.
 type Running struct{ PID int }
 
 func (e *Running) Error() string {
 	return fmt.Sprintf("a daemon with process id %d is running already", e.PID)
 }
 
-// A Lock makes its holder the one daemon of a run directory. It goes with the
-// process, however that ends.
+// A Lock makes its holder the only daemon of a run directory. It ends with the process,
+// however that ends.
 type Lock struct {
 	dir *Dir
 	f   *os.File
 }
 
-// TakeLock takes the lock and writes this process's id into its file. It waits
-// for another holder until ctx ends; the error is a *[Running] then.
+// TakeLock takes the lock and writes this process's id into its file. It waits for
+// another holder until ctx ends, and then returns a *[Running].
 func (d *Dir) TakeLock(ctx context.Context) (*Lock, error) {
 	f, err := d.lock(ctx, lockFile)
 	if err != nil && errors.Is(err, ctx.Err()) {
@@ -283,7 +283,7 @@ func (d *Dir) TakeLock(ctx context.Context) (*Lock, error) {
 		return nil, err
 	}
 	if err := writePID(f); err != nil {
-		// A full disk: better no daemon than one that cannot be found.
+		// The disk is full: a daemon without a process id could not be found.
 		_ = d.remove(lockFile)
 		f.Close()
 		return nil, err
@@ -291,8 +291,8 @@ func (d *Dir) TakeLock(ctx context.Context) (*Lock, error) {
 	return &Lock{d, f}, nil
 }
 
-// lock opens a file, which it makes if there is none, and locks it. It waits
-// until ctx ends, and returns that error then.
+// lock opens a file, which it makes if it does not exist, and locks it. It waits until
+// ctx ends, and then returns the error of ctx.
 func (d *Dir) lock(ctx context.Context, name string) (*os.File, error) {
 	for {
 		f, err := d.open(name, os.O_RDWR|os.O_CREATE)
@@ -307,11 +307,11 @@ func (d *Dir) lock(ctx context.Context, name string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The one before has removed it: what we locked is no file any more.
+		// The previous holder has removed the file, so this lock has no effect.
 	}
 }
 
-// holds reports whether the file of that name is f.
+// holds reports whether the file with that name is f.
 func (d *Dir) holds(name string, f *os.File) bool {
 	var own unix.Stat_t
 	there, err := statAt(d.fd(), name, f.Name())
@@ -324,8 +324,8 @@ func (l *Lock) Release() {
 	l.f.Close()
 }
 
-// pidPatience is how long the holder of the lock may take to write its process
-// id, which it does next.
+// pidPatience is how long the holder of the lock may take to write its process id,
+// which it does right after locking.
 const pidPatience = 2 * time.Second
 
 // Holder returns the process id of the daemon that holds the lock, 0 if none
@@ -342,10 +342,10 @@ func (d *Dir) Holder() (pid int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), pidPatience)
 	defer cancel()
 	err = poll(ctx, func() (bool, error) {
-		// Shared, so that two who ask do not take each other for a daemon.
+		// A shared lock, so that two callers do not take each other for a daemon.
 		free, err := flock(f, unix.LOCK_SH)
 		if free {
-			pid = 0 // what is in it was left by a daemon that was killed
+			pid = 0 // a killed daemon left it
 		} else {
 			pid = readPID(f)
 		}
@@ -357,7 +357,7 @@ func (d *Dir) Holder() (pid int, err error) {
 	return pid, err
 }
 
-// flock tries to lock a file and reports whether it did.
+// flock tries to lock a file and reports whether it succeeded.
 func flock(f *os.File, how int) (bool, error) {
 	switch err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err {
 	case nil:
@@ -369,7 +369,7 @@ func flock(f *os.File, how int) (bool, error) {
 	}
 }
 
-// poll tries until it is done or fails, or ctx ends. It tries once in any case.
+// poll calls try until it is done or fails, or ctx ends; at least once.
 func poll(ctx context.Context, try func() (done bool, err error)) error {
 	for {
 		if done, err := try(); done || err != nil {

@@ -24,7 +24,7 @@ func openDir(t *testing.T, path string) *Dir {
 	return d
 }
 
-// ended returns a context that has ended: one try, and no waiting.
+// ended returns a context that has ended: one attempt without waiting.
 func ended(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -63,8 +63,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// The file of a daemon that was killed is no lock: many who look at it at once
-// do not take each other for the daemon.
+// The file of a killed daemon is not a lock: many callers that check it at once do not
+// take each other for a daemon.
 func TestHolderOfNothing(t *testing.T) {
 	path := runDir(t)
 	if err := os.WriteFile(LockPath(path), []byte("1234567\n"), 0o600); err != nil {
@@ -92,7 +92,7 @@ func TestHolderOfNothing(t *testing.T) {
 	}
 }
 
-// However daemons come and go, one at a time has the lock.
+// Whenever daemons start and stop, at most one has the lock.
 func TestLockIsOfOne(t *testing.T) {
 	path := runDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -123,8 +123,8 @@ func TestLockIsOfOne(t *testing.T) {
 	}
 }
 
-// Who waits for the turn gets the directory that is there then, also when the
-// one before removed it.
+// A caller that waits for its turn gets the directory that exists then, even if the
+// previous holder has removed it.
 func TestTurns(t *testing.T) {
 	path := runDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -170,7 +170,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// A turn leaves nothing, and one that was broken off keeps nobody waiting.
+// A turn leaves no files, and an interrupted one does not make others wait.
 func TestTurnLeavesNothing(t *testing.T) {
 	path := runDir(t)
 	if err := os.WriteFile(path+"/"+turnFile, nil, 0o600); err != nil {
@@ -192,7 +192,7 @@ func TestTurnLeavesNothing(t *testing.T) {
 	}
 }
 
-// On a full disk a daemon can be stopped.
+// A daemon can be stopped while the disk is full.
 func TestTurnWithoutRoom(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS} {
 		if !full(&fs.PathError{Op: "open", Path: "x", Err: err}) {
@@ -228,7 +228,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// A lock file without a number is told of, and nobody is killed for it.
+// A lock file without a number is reported, and no process is killed.
 func TestHolderWithoutPID(t *testing.T) {
 	path := runDir(t)
 	d := openDir(t, path)

@@ -6,10 +6,11 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// HandOver asks the daemon for all that it has, and to stop. The first descriptor is
-// for [handover.Open], the others are those of the daemon's devices and sockets; they
-// are the caller's. The daemon has gone when its lock is free. EPERM: this user may not
-// have keys. EXDEV: the daemon is in another network namespace. EINVAL: the daemon is of a version that hands nothing over.
+// HandOver asks the daemon for its whole state, and to stop. The first descriptor is
+// for [handover.Open], the others are those of the daemon's devices and sockets; the
+// caller owns them. The daemon has ended when its lock is free. EPERM: this user may
+// not have keys. EXDEV: the daemon is in another network namespace. EINVAL: the
+// daemon's version does not know the request.
 func (c *Client) HandOver(ctx context.Context) (fds []int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

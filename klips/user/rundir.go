@@ -15,11 +15,11 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// DefaultRundir is where the daemon of the machine's first network namespace
-// keeps what it needs.
+// DefaultRundir is the run directory of the daemon in the machine's first network
+// namespace.
 const DefaultRundir = "/run/ipsec"
 
-// maxRundir is the length in bytes of the longest path of a run directory.
+// maxRundir is the maximum length in bytes of a run directory's path.
 const maxRundir = pfkey.MaxSocketPath - len("/"+socketFile)
 
 // The names of the files in a run directory.
@@ -30,23 +30,23 @@ const (
 	logFile    = "klipsd.log"
 )
 
-// A RundirError is that a run directory, or a file in it, is not used.
+// A RundirError means that a run directory, or a file in it, cannot be used.
 type RundirError struct {
 	Path  string      // the directory or the file
-	Fault klips.Fault // FaultNone: Why has all that is known
-	// Why is what is wrong with it, as in "it is a symbolic link", where more is known
-	// than Fault.String returns; else empty.
+	Fault klips.Fault // FaultNone: Why is complete
+	// Why is what is wrong, as in "it is a symbolic link", if that is more than
+	// Fault.String returns; else empty.
 	Why string
-	// Err is the kind, for errors.Is: fs.ErrPermission where the wrong user could
-	// read or change what is there, syscall.ENAMETOOLONG, syscall.ENOTDIR,
-	// syscall.ELOOP (a symbolic link), or what the system answered.
+	// Err is the kind of error, for errors.Is: fs.ErrPermission if the wrong user could
+	// read or change the file, syscall.ENAMETOOLONG, syscall.ENOTDIR, syscall.ELOOP (a
+	// symbolic link), or an error of the system.
 	Err error
 }
 
 func (e *RundirError) Error() string {
 	s := e.Path
 	if q := strconv.Quote(s); q != `"`+s+`"` {
-		s = q // on one line, whatever is in it
+		s = q // one line, whatever characters the path has
 	}
 	if e.Why == "" {
 		return s + ": " + e.Fault.String()
@@ -56,13 +56,12 @@ func (e *RundirError) Error() string {
 
 func (e *RundirError) Unwrap() error { return e.Err }
 
-// Rundir returns the absolute path of the directory of the daemon of this
-// network namespace: d, if that is not empty, [DefaultRundir] in the
-// namespace of process 1, and netns-<inode> below that in any other, so that
-// commands run by "ip netns exec" find the right daemon by themselves. A
-// relative path begins at the working directory. The error is a *[RundirError]:
-// the path is too long for the daemon's socket (syscall.ENAMETOOLONG), or it is
-// relative and there is no working directory.
+// Rundir returns the absolute path of the run directory of this network namespace's
+// daemon: d if it is not empty, [DefaultRundir] in the namespace of process 1, and
+// netns-<inode> below that in others. So commands under "ip netns exec" find the right
+// daemon. A relative path begins at the working directory. The error is a
+// *[RundirError]: the path is too long for the daemon's socket (syscall.ENAMETOOLONG),
+// or it is relative and there is no working directory.
 func Rundir(d string) (string, error) {
 	if d == "" {
 		return netns.Dir(DefaultRundir), nil
@@ -77,8 +76,8 @@ func Rundir(d string) (string, error) {
 // SocketPath returns the path of the daemon's socket in a run directory.
 func SocketPath(rundir string) string { return filepath.Join(rundir, socketFile) }
 
-// LockPath returns the path of the file that a running daemon holds locked; it
-// holds its process id as text.
+// LockPath returns the path of the lock file of a running daemon; it contains its
+// process id as text.
 func LockPath(rundir string) string { return filepath.Join(rundir, lockFile) }
 
 // LogPath returns the path of the log of a daemon that runs in the background.
@@ -98,8 +97,8 @@ func checkLength(rundir string) error {
 	}
 }
 
-// checkSocket reports why nothing may be sent to a daemon's socket. Where there
-// is none, errors.Is finds fs.ErrNotExist; where this user cannot look,
+// checkSocket returns the reason why a daemon's socket cannot be used. If it does not
+// exist, errors.Is finds fs.ErrNotExist; if this user cannot read the directory,
 // fs.ErrPermission.
 func checkSocket(path string) error {
 	rundir := filepath.Dir(path)
@@ -119,8 +118,8 @@ func checkSocket(path string) error {
 	return checkFile(path, st, unix.S_IFSOCK)
 }
 
-// statAt looks at a file of the directory that is open as dirfd, and not at what
-// a link leads to. path is for the error.
+// statAt returns the status of a file in the directory dirfd, without following links.
+// path is for the error.
 func statAt(dirfd int, name, path string) (*unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -129,8 +128,8 @@ func statAt(dirfd int, name, path string) (*unix.Stat_t, error) {
 	return &st, nil
 }
 
-// checkDir reports why a directory cannot be a run directory: another user
-// could put a socket of his own there, and be sent keys.
+// checkDir returns the reason why a directory cannot be a run directory: another user
+// could put a socket there and receive keys.
 func checkDir(path string, st *unix.Stat_t) error {
 	e := &RundirError{Path: path}
 	switch kind := st.Mode & unix.S_IFMT; {
@@ -153,8 +152,8 @@ func checkDir(path string, st *unix.Stat_t) error {
 	return e
 }
 
-// checkFile reports a file of a run directory that is not of the kind that it is
-// to be: S_IFSOCK or S_IFREG.
+// checkFile checks that a file of a run directory has the wanted type: S_IFSOCK or
+// S_IFREG.
 func checkFile(path string, st *unix.Stat_t, want uint32) error {
 	e := &RundirError{Path: path, Fault: klips.FaultRundirFile}
 	switch kind := st.Mode & unix.S_IFMT; {
@@ -172,6 +171,6 @@ func checkFile(path string, st *unix.Stat_t, want uint32) error {
 	return e
 }
 
-// trusted reports whether a user may own what this process relies on: root, and
-// who runs it.
+// trusted reports whether this process may trust files of a user: root, or its own
+// user.
 func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }

@@ -16,7 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// runDir returns a directory that can be a run directory, whatever the umask.
+// runDir makes a directory that can be a run directory, whatever the umask.
 func runDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "run")
@@ -93,7 +93,7 @@ func TestRundirErrorIsOneLine(t *testing.T) {
 	}
 }
 
-// Bad directories: none is opened, made or dialed, and the words say why.
+// Bad directories: none is opened, made or dialed, and the error has the reason.
 func TestBadDirectories(t *testing.T) {
 	top := t.TempDir()
 	in := func(name string) string { return filepath.Join(top, name) }
@@ -118,7 +118,7 @@ func TestBadDirectories(t *testing.T) {
 	bad := []struct {
 		path  string
 		fault klips.Fault
-		word  string // in the text
+		word  string // in the error text
 		is    error
 	}{
 		{in("group"), klips.FaultRundirMode, "0770", fs.ErrPermission},
@@ -162,7 +162,7 @@ func TestBadDirectories(t *testing.T) {
 	if _, err := MakeDir(in("file/run")); !errors.As(err, &e) || e.Path != in("file") {
 		t.Errorf("MakeDir below a file = %v, want words about the file", err)
 	}
-	// Nothing there is no fault of a directory.
+	// A missing directory is not a fault.
 	for _, path := range []string{in("none"), in("none/run")} {
 		if _, err := OpenDir(path); !errors.Is(err, fs.ErrNotExist) || errors.As(err, &e) {
 			t.Errorf("OpenDir(%s) = %v, want %v", path, err, fs.ErrNotExist)
@@ -171,7 +171,7 @@ func TestBadDirectories(t *testing.T) {
 			t.Errorf("Dial(%s) = %v, want %v", path, err, fs.ErrNotExist)
 		}
 	}
-	// A way that leads nowhere ends.
+	// A dangling path does not make LockDir loop for ever.
 	if _, err := LockDir(t.Context(), in("dangling/run"), true); err == nil {
 		t.Error("LockDir opened a directory behind a link to nowhere")
 	}
@@ -183,7 +183,7 @@ func TestBadDirectories(t *testing.T) {
 	}
 }
 
-// Files of a run directory that are not what they should be.
+// Files of a run directory that have the wrong type.
 func TestBadFiles(t *testing.T) {
 	victim := filepath.Join(t.TempDir(), "victim")
 	const text = "keep me\n"
@@ -237,7 +237,7 @@ func TestBadFiles(t *testing.T) {
 			t.Errorf("%s: what the link leads to now is %q, %v", tt.name, b, err)
 		}
 	}
-	// A regular file where the socket is to be is no socket.
+	// A regular file in the place of the socket.
 	path := runDir(t)
 	if err := os.WriteFile(SocketPath(path), nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package clock is where the embedded stack gets the time from. Tests give it a
-// clock that they turn by hand (package clocktest).
+// Package clock is the embedded stack's source of time. Tests use a clock that they
+// advance (package clocktest).
 package clock
 
 import "time"
@@ -9,14 +9,14 @@ import "time"
 type Clock interface {
 	// Now returns the time, which never goes back.
 	Now() time.Time
-	// AfterFunc calls f, not in the caller's goroutine, when d has passed.
+	// AfterFunc calls f, in another goroutine, when d has passed.
 	AfterFunc(d time.Duration, f func()) Timer
 }
 
-// A Timer is a call that AfterFunc has promised.
+// A Timer is a pending call of AfterFunc.
 type Timer interface {
-	// Stop takes the promise back. It returns false if the call has begun or has
-	// been stopped before.
+	// Stop cancels the call. It returns false if the call has begun or was stopped
+	// before.
 	Stop() bool
 }
 

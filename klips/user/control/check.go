@@ -8,10 +8,9 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// Check looks at a request before the embedded stack acts on it: at one of KLIPS' types
-// as [pfkey.Check] does, but that ADD and UPDATE may have private extensions, and at a
-// private one. It returns nil or an error that wraps the errno to answer, most often
-// EINVAL.
+// Check checks a request before the embedded stack carries it out. Requests of KLIPS'
+// types are checked as by [pfkey.Check], except that ADD and UPDATE may have private
+// extensions. An error wraps the errno for the answer, most often EINVAL.
 func Check(m *pfkey.Message) error {
 	x, err := decode(m)
 	if err != nil {
@@ -50,13 +49,13 @@ func Check(m *pfkey.Message) error {
 	return nil
 }
 
-// rule returns the private extensions that a request of a type must and may have.
+// rule returns the required and the optional private extensions of a type of request.
 func rule(t pfkey.Type) (required, optional set) {
 	update := bit(ExtWindow) | bit(ExtPackets) | bit(ExtESN) | bit(ExtReuse)
 	switch t {
 	case pfkey.TypeAdd:
 		return 0, update | bit(ExtSeq) | bit(ExtReplay)
-	case pfkey.TypeUpdate: // an SA that is there goes on with its own numbers
+	case pfkey.TypeUpdate: // an existing SA continues its own numbers
 		return 0, update
 	case TypeSet, TypeGuard, TypeUnguard:
 		return bit(ExtData), 0
@@ -77,7 +76,7 @@ func first(s set) pfkey.ExtType {
 	return pfkey.FirstPrivate + pfkey.ExtType(bits.TrailingZeros64(uint64(s)))
 }
 
-// checkPrivate checks what all private requests have in common.
+// checkPrivate checks the rules common to all private requests.
 func checkPrivate(m *pfkey.Message) error {
 	refuse := func(why string) error {
 		return fmt.Errorf("message %s: %s: %w", TypeName(m.Type), why, syscall.EINVAL)
@@ -98,8 +97,8 @@ func checkPrivate(m *pfkey.Message) error {
 	return nil
 }
 
-// CheckReply tells whether a message is one that the daemon may send, by its extensions:
-// EINVAL if not.
+// CheckReply checks the extensions of a message from the daemon: EINVAL if it may not
+// send them.
 func CheckReply(m *pfkey.Message) error {
 	x, err := decode(m)
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// fataler is what *testing.T and *rapid.T have in common here.
+// fataler has the methods of *testing.T and *rapid.T that are used here.
 type fataler interface {
 	Helper()
 	Fatal(...any)
@@ -68,7 +68,7 @@ func threeSAs() []klips.SAID {
 	return []klips.SAID{said(klips.ProtoTun, 0x113, gw), said(klips.ProtoESP, 0x115, gw6), said(klips.ProtoAH, 0xffffffff, p2)}
 }
 
-// TestBytes compares messages with their recorded bytes: a daemon and a client of two
+// TestBytes compares messages with recorded bytes: a daemon and a client of different
 // versions of this program must understand each other.
 func TestBytes(t *testing.T) {
 	want := recorded(t)
@@ -115,7 +115,7 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// recorded returns the messages of testdata/messages.txt, in hex, by name.
+// recorded returns the messages in testdata/messages.txt, as hex text, by name.
 func recorded(t testing.TB) map[string]string {
 	t.Helper()
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
@@ -186,7 +186,7 @@ func TestRefusedRequests(t *testing.T) {
 		edit(Stop(), func(m *pfkey.Message) { m.Errno = 1 }),
 		edit(Stop(), func(m *pfkey.Message) { m.SAType = pfkey.MaxSAType + 1 }),
 		edit(Stop(), func(m *pfkey.Message) { m.SA = &pfkey.SA{} }),
-		// Bodies that are cut, too long, or not zero where they must be.
+		// Bodies that are cut, too long, or nonzero where they must be zero.
 		edit(Group(ids), func(m *pfkey.Message) { m.Private[0].Body = m.Private[0].Body[:20] }),
 		edit(Group(ids), func(m *pfkey.Message) { m.Private[0].Body[6] = 1 }),
 		edit(Group(ids), func(m *pfkey.Message) { m.Private[0].Body[5] = 5 }),
@@ -206,7 +206,7 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
-// TestAddSA: what only the embedded stack can be told about an SA arrives.
+// TestAddSA: the parameters of an SA that only the embedded stack has arrive.
 func TestAddSA(t *testing.T) {
 	full := klips.SASpec{
 		ID: said(klips.ProtoESP, 0x1000, gw6), Src: netip.MustParseAddr("2001:db8::1"),
@@ -236,7 +236,7 @@ func TestAddSA(t *testing.T) {
 		t.Errorf("SASpecOf (-want +got):\n%s", d)
 	}
 
-	// Flags are 1, and only ADD and UPDATE have them.
+	// Flags must be 1, and only ADD and UPDATE may have them.
 	m.Private[slices.IndexFunc(m.Private, func(e pfkey.Extension) bool { return e.Type == ExtESN })].Body[0] = 2
 	if err := Check(m); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("Check of ESN 2 = %v, want EINVAL", err)
@@ -246,7 +246,7 @@ func TestAddSA(t *testing.T) {
 	if err := Check(get); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("Check of GET with ESN = %v, want EINVAL", err)
 	}
-	// An SA that is there has its own numbers.
+	// An existing SA has its own numbers.
 	for _, spec := range []klips.SASpec{{ID: full.ID, Seq: full.Seq}, {ID: full.ID, ReplaySeq: full.Seq}} {
 		m := AddSA(&spec)
 		m.SA.Encrypt = uint8(alg.AES)
@@ -413,7 +413,7 @@ func TestLongList(t *testing.T) {
 			if !slices.Equal(got, records) {
 				t.Fatal("records differ")
 			}
-			// No message is sent while another record would fit.
+			// Every message is full: another record would not fit.
 			per := maxData / (size + 3)
 			if want := (n+per-1)/per + 1; messages != want {
 				t.Errorf("%d records of %d bytes: %d messages, want %d", n, size+3, messages, want)
@@ -510,7 +510,7 @@ func TestListOverSocket(t *testing.T) {
 				err = send(pfkey.ErrorReply(m.Header, syscall.ENOSYS))
 			}
 			if err != nil {
-				return // the reader has gone
+				return // the reader has closed its end
 			}
 		}
 	}()
@@ -527,7 +527,7 @@ func TestListOverSocket(t *testing.T) {
 	if got, err := List[klips.SA](t.Context(), c, ListTable(TableSAs)); got != nil || !errors.Is(err, syscall.ENOSYS) {
 		t.Errorf("List = %v, %v, want ENOSYS", got, err)
 	}
-	// Records that do not fit the type must not spoil what follows.
+	// Records of a wrong type must not disturb later messages.
 	if _, err := List[int](t.Context(), c, ListTable(TableEroutes)); err == nil {
 		t.Error("List of eroutes as numbers succeeds")
 	}

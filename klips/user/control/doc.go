@@ -1,7 +1,7 @@
 // Package control is the private protocol between the client of stack user and its
-// daemon: what the embedded stack needs and KLIPS' messages cannot say. It is spoken
-// only over the daemon's socket, where both ends are this program; a KLIPS kernel
-// answers EINVAL to it.
+// daemon, for everything that KLIPS' messages cannot express. It is used only on the
+// daemon's socket, where both ends are this program. A KLIPS kernel answers such
+// messages with EINVAL.
 //
 // Its messages are PF_KEY messages of types from [pfkey.FirstPrivate] on, and its values
 // are extensions of such types, also in KLIPS' own ADD and UPDATE.
@@ -24,9 +24,9 @@
 //	HOLD, RELEASE                                header; between them the requests of
 //	                                             others wait
 //	ADD        as KLIPS', [WINDOW PACKETS ESN        as KLIPS'; with the errno
-//	           REUSE SEQ REPLAY_SEQ]                 EKEYREJECTED: [SAIDS (1): who
-//	                                                 sends with this key]
-//	UPDATE     the same but SEQ and REPLAY_SEQ       the same
+//	           REUSE SEQ REPLAY_SEQ]                 EKEYREJECTED: [SAIDS (1): the SA
+//	                                                 that has this key]
+//	UPDATE     the same except SEQ and REPLAY_SEQ    the same
 //
 //	#   extension  body after length and type
 //	64  SAIDS      per SAID 24 bytes: u8 protocol, u8 IP version (4 or 6), u16 0,
@@ -44,10 +44,10 @@
 //	74  SEQ        u32 0, u64 sequence number that counts as the last one sent
 //	75  REPLAY_SEQ u32 0, u64 sequence number that counts as the highest received
 //
-// Functions named after what they ask for build requests ([Group], [Attach], [ListSA], …).
-// The daemon checks a request with [Check] and reads it with functions whose names end in
-// Of ([GroupOf], [DevicesOf], …). A message is at most [pfkey.MaxMessage] bytes long, so
-// that it fits a datagram of a unix socket.
+// Functions with the names of requests build them ([Group], [Attach], [ListSA], …). The
+// daemon checks a request with [Check] and reads it with functions whose names end in
+// Of ([GroupOf], [DevicesOf], …). A message is at most [pfkey.MaxMessage] bytes long,
+// so that it fits a datagram of a unix socket.
 //
-// On the wire, numbers are in host byte order but where it says big-endian.
+// On the wire, numbers are in host byte order except where marked big-endian.
 package control

@@ -24,8 +24,8 @@ const (
 	ExtReplay   pfkey.ExtType = 75
 )
 
-// extensions are the private extensions of a message as values. Those that are absent
-// are zero; has tells them from zeros that were sent.
+// extensions holds the values of a message's private extensions. Absent ones are zero;
+// has distinguishes them from zeros that were sent.
 type extensions struct {
 	has               set
 	saids             []klips.SAID
@@ -43,8 +43,8 @@ type set uint64
 // bit returns the set of one extension; 0 for types that are not private.
 func bit(t pfkey.ExtType) set { return 1 << (t - pfkey.FirstPrivate) }
 
-// decode reads the private extensions of a message, and checks the values of each. An
-// error is EINVAL, and names the extension.
+// decode reads the private extensions of a message and checks their values. An error is
+// EINVAL with the name of the extension.
 func decode(m *pfkey.Message) (x extensions, err error) {
 	for _, e := range m.Private {
 		b := body{left: e.Body}
@@ -88,8 +88,8 @@ func decode(m *pfkey.Message) (x extensions, err error) {
 	return x, nil
 }
 
-// A body reads the values of one extension. The first that is not there, or is wrong,
-// sets fault; from then on all reads as zero.
+// A body reads the values of one extension. The first missing or wrong value sets fault;
+// after that all values are zero.
 type body struct {
 	left  []byte
 	fault string
@@ -101,7 +101,7 @@ func (b *body) refuse(why string) {
 	}
 }
 
-// bytes returns the next n bytes, nil where there are not so many.
+// bytes returns the next n bytes, nil if there are fewer.
 func (b *body) bytes(n int64) []byte {
 	if n > int64(len(b.left)) {
 		b.refuse("it is too short for what it holds")
@@ -114,7 +114,7 @@ func (b *body) bytes(n int64) []byte {
 	return v
 }
 
-// fixed returns the next n bytes, zeros where there are not so many.
+// fixed returns the next n bytes, zeros if there are fewer.
 func (b *body) fixed(n int64) []byte {
 	if v := b.bytes(n); v != nil {
 		return v
@@ -135,8 +135,7 @@ func (b *body) zeros(n int64) {
 	}
 }
 
-// end refuses more behind the last value than fills a word of 8 bytes, or what is not
-// zero there.
+// end refuses remaining bytes, except for zeros that fill a word of 8 bytes.
 func (b *body) end() {
 	if len(b.left) > 7 {
 		b.refuse("it is longer than what it holds")
@@ -180,8 +179,8 @@ func (b *body) saids() (ids []klips.SAID) {
 	return ids
 }
 
-// extension makes an extension of a body, which it fills up with zeros to whole words;
-// four bytes of length and type stand before it on the wire.
+// extension makes an extension with a body, padded with zeros to whole words of 8 bytes
+// including the 4 bytes of length and type.
 func extension(t pfkey.ExtType, body []byte) pfkey.Extension {
 	return pfkey.Extension{Type: t, Body: append(body, make([]byte, -(4+len(body))&7)...)}
 }
@@ -191,7 +190,7 @@ func numberExt(t pfkey.ExtType, n uint32) pfkey.Extension {
 	return extension(t, binary.NativeEndian.AppendUint32(nil, n))
 }
 
-// longExt makes an extension of four zero bytes and numbers of 64 bits.
+// longExt makes an extension with four zero bytes and numbers of 64 bits.
 func longExt(t pfkey.ExtType, numbers ...uint64) pfkey.Extension {
 	b := make([]byte, 4)
 	for _, n := range numbers {
@@ -200,14 +199,14 @@ func longExt(t pfkey.ExtType, numbers ...uint64) pfkey.Extension {
 	return extension(t, b)
 }
 
-// deviceExt makes an extension that is the name of a device. Names that are too long
-// for the length before them are cut; the daemon refuses them, as it does all above 15 bytes.
+// deviceExt makes an extension with the name of a device. A name that is too long for
+// the 16-bit length is cut; the daemon refuses it, like all names above 15 bytes.
 func deviceExt(t pfkey.ExtType, name string) pfkey.Extension {
 	name = name[:min(len(name), 255)]
 	return extension(t, append(binary.NativeEndian.AppendUint16(nil, uint16(len(name))), name...))
 }
 
-// dataExt makes the extension DATA. It has a copy of the data.
+// dataExt makes the extension DATA with a copy of the data.
 func dataExt(data []byte) pfkey.Extension {
 	b := make([]byte, 0, 4+len(data)+7)
 	return extension(ExtData, append(binary.NativeEndian.AppendUint32(b, uint32(len(data))), data...))
@@ -217,7 +216,7 @@ func dataExt(data []byte) pfkey.Extension {
 func saidsExt(ids ...klips.SAID) pfkey.Extension {
 	b := binary.NativeEndian.AppendUint32(nil, uint32(len(ids)))
 	for _, id := range ids {
-		var addr [16]byte // version 0, which is refused, where there is no address
+		var addr [16]byte // without an address: version 0, which is refused
 		version := byte(0)
 		switch {
 		case id.Dst.Is4():

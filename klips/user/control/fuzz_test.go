@@ -13,8 +13,8 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// records reads data as records of a type. What can be read is sent as a listing
-// and read again: it is the same.
+// records reads data as records of a type. If that succeeds, it sends them as a listing
+// and reads the same records.
 func records[T any](t *testing.T, table Table, data []byte) {
 	t.Helper()
 	in := request(TypeList, numberExt(ExtTable, uint32(table)), dataExt(data))
@@ -77,8 +77,8 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// FuzzCheck: no message makes the daemon's readers panic, and what it takes has its
-// values.
+// FuzzCheck: no message makes the daemon's readers panic, and a message that Check
+// accepts can be read.
 func FuzzCheck(f *testing.F) {
 	for _, text := range recorded(f) {
 		b, err := hex.DecodeString(text)

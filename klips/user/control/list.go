@@ -11,14 +11,14 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// maxData is how much data one message of a listing carries, so that header and
-// extensions fit MaxMessage too.
+// maxData is the maximum data in one message of a listing, in bytes, so that header and
+// extensions also fit into MaxMessage.
 const maxData = pfkey.MaxMessage - 64
 
-// SendList answers a LIST: it sends the records, one JSON value a line, in as
-// many messages as it takes, and a last one without data. Every message is only
-// valid during the call of send. An error of send ends it and is returned, as is
-// EMSGSIZE for a record that fits no message.
+// SendList answers a LIST: it sends the records, one JSON value a line, in as many
+// messages as needed, and a last one without data. A message is valid only during the
+// call of send. SendList returns an error of send, and EMSGSIZE for a record that is
+// too long for a message.
 func SendList[T any](request *pfkey.Message, records iter.Seq[T], send func(*pfkey.Message) error) error {
 	table, err := TableOf(request)
 	if err != nil {
@@ -59,8 +59,8 @@ func SendList[T any](request *pfkey.Message, records iter.Seq[T], send func(*pfk
 	return send(m)
 }
 
-// List asks for a table with [ListTable], [ListSA] or [ListGroup] and returns its
-// records; see [pfkey.Conn.Call] for the errors.
+// List requests a table with [ListTable], [ListSA] or [ListGroup] and returns its
+// records. See [pfkey.Conn.Call] for the errors.
 func List[T any](ctx context.Context, c *pfkey.Conn, request *pfkey.Message) ([]T, error) {
 	var records []T
 	err := c.CallEach(ctx, request, func(m *pfkey.Message) (done bool, err error) {
@@ -76,8 +76,8 @@ func List[T any](ctx context.Context, c *pfkey.Conn, request *pfkey.Message) ([]
 	return records, nil
 }
 
-// AppendRecords appends the records of one message of a listing to dst. A
-// message without data has none: it is the last.
+// AppendRecords appends the records of one message of a listing to dst. The last
+// message has no data.
 func AppendRecords[T any](dst []T, m *pfkey.Message) (records []T, last bool, err error) {
 	data, ok, err := dataOf(m)
 	if err != nil || !ok {

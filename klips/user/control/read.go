@@ -8,12 +8,11 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// The functions of this file read requests as the daemon does. They expect a message
-// that passed [Check], and return EINVAL for one that lacks something.
+// The functions of this file read requests in the daemon. They expect a message that
+// passed [Check], and return EINVAL if something is missing.
 
-// SASpecOf returns the SA that an ADD or UPDATE asks for, with what only the embedded
-// stack is told. The keys are copies; who asked clears them with
-// [klips.SASpec.ClearKeys].
+// SASpecOf returns the SA of an ADD or UPDATE, with the parameters of the embedded
+// stack. The keys are copies; the caller clears them with [klips.SASpec.ClearKeys].
 func SASpecOf(m *pfkey.Message) (*klips.SASpec, error) {
 	x, err := decode(m)
 	if err != nil {
@@ -49,13 +48,13 @@ func GroupOf(m *pfkey.Message) ([]klips.SAID, error) {
 	return ids, err
 }
 
-// SAIDsOf returns the SAs that a message names in SAIDS; none where it has none.
+// SAIDsOf returns the SAs in SAIDS; none without that extension.
 func SAIDsOf(m *pfkey.Message) ([]klips.SAID, error) {
 	x, err := decode(m)
 	return x.saids, err
 }
 
-// DevicesOf returns the names that ATTACH and DETACH carry; physical is "" in DETACH.
+// DevicesOf returns the device names in ATTACH and DETACH; physical is "" in DETACH.
 func DevicesOf(m *pfkey.Message) (virtual, physical string, err error) {
 	x, err := decode(m)
 	switch {
@@ -68,7 +67,7 @@ func DevicesOf(m *pfkey.Message) (virtual, physical string, err error) {
 	return x.virtual, x.physical, err
 }
 
-// TableOf returns which table a LIST asks for.
+// TableOf returns the table that a LIST requests.
 func TableOf(m *pfkey.Message) (Table, error) {
 	x, err := decode(m)
 	if err == nil && x.table == 0 {
@@ -77,13 +76,13 @@ func TableOf(m *pfkey.Message) (Table, error) {
 	return x.table, err
 }
 
-// KnobsOf returns what a SET asks for.
+// KnobsOf returns the knobs of a SET.
 func KnobsOf(m *pfkey.Message) (k map[string]int, err error) {
 	err = value(m, &k)
 	return k, err
 }
 
-// GuardOf returns what a GUARD asks for. The selector is one that an eroute could have.
+// GuardOf returns the guard of a GUARD. Its selector is valid for an eroute.
 func GuardOf(m *pfkey.Message) (g klips.Guard, err error) {
 	if err = value(m, &g); err == nil {
 		err = checkSelector(m, g.Selector)
@@ -91,7 +90,7 @@ func GuardOf(m *pfkey.Message) (g klips.Guard, err error) {
 	return g, err
 }
 
-// UnguardedOf returns what an UNGUARD asks for, a selector that an eroute could have.
+// UnguardedOf returns the selector of an UNGUARD, which is valid for an eroute.
 func UnguardedOf(m *pfkey.Message) (s klips.Selector, err error) {
 	if err = value(m, &s); err == nil {
 		err = checkSelector(m, s)
@@ -99,7 +98,7 @@ func UnguardedOf(m *pfkey.Message) (s klips.Selector, err error) {
 	return s, err
 }
 
-// checkSelector returns an error unless a selector that came as JSON has what all have.
+// checkSelector checks that a selector from JSON is valid for an eroute.
 func checkSelector(m *pfkey.Message, s klips.Selector) error {
 	if !s.Src.IsValid() || !s.Dst.IsValid() || s.Src != s.Src.Masked() || s.Dst != s.Dst.Masked() || s.Src.Addr().Is4() != s.Dst.Addr().Is4() ||
 		s.Src.Addr().Is4In6() || s.Dst.Addr().Is4In6() {
@@ -123,26 +122,26 @@ func value(m *pfkey.Message, v any) error {
 	return nil
 }
 
-// dataOf returns the DATA of a message, and whether it has any. It points into the
-// message.
+// dataOf returns the DATA of a message and whether there is any. The slice points into
+// the message.
 func dataOf(m *pfkey.Message) (data []byte, ok bool, err error) {
 	x, err := decode(m)
 	return x.data, x.has&bit(ExtData) != 0, err
 }
 
-// NameObject puts the object at fault into the answer to a request that failed.
+// NameObject puts the object at fault into the answer to a failed request.
 func NameObject(answer *pfkey.Message, object string) {
 	answer.Private = []pfkey.Extension{dataExt([]byte(object))}
 }
 
-// ObjectOf returns the object that [NameObject] named; "" where it named none.
+// ObjectOf returns the object that [NameObject] put there, "" if none.
 func ObjectOf(answer *pfkey.Message) string {
 	data, _, _ := dataOf(answer)
 	return string(data)
 }
 
-// KeyUsed answers a request for an SA with a key that other sends with: EKEYREJECTED, and
-// which SA that is.
+// KeyUsed answers a request for an SA whose key another SA sends with: EKEYREJECTED,
+// and that SA.
 func KeyUsed(request pfkey.Header, other klips.SAID) *pfkey.Message {
 	m := pfkey.ErrorReply(request, syscall.EKEYREJECTED)
 	m.Private = []pfkey.Extension{saidsExt(other)}

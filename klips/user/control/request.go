@@ -7,15 +7,15 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// request makes a private request. A value that the wire cannot carry, such as an SA
-// without a destination, is refused by the daemon.
+// request makes a private request. The daemon refuses values that the wire cannot
+// carry, such as an SA without a destination.
 func request(t pfkey.Type, extensions ...pfkey.Extension) *pfkey.Message {
 	return &pfkey.Message{Header: pfkey.Header{Type: t}, Private: extensions}
 }
 
-// AddSA is [pfkey.AddSA] with all that the embedded stack can be told: a window of more
-// than 64 packets, extended sequence numbers, numbers to go on from, limits in packets,
-// the address behind a NAT and the use of a key that another SA has.
+// AddSA is [pfkey.AddSA] with the parameters of the embedded stack: a window of more
+// than 64 packets, extended sequence numbers, sequence numbers to continue from, limits
+// in packets, the address behind a NAT, and the permission to reuse a key.
 func AddSA(spec *klips.SASpec) *pfkey.Message {
 	m := pfkey.AddSA(spec)
 	if spec.NATT.OA.IsValid() {
@@ -39,32 +39,32 @@ func AddSA(spec *klips.SASpec) *pfkey.Message {
 	return m
 }
 
-// Group asks to make a group of two to four SAs, all or nothing; the inner transform
-// comes first.
+// Group requests a group of two to four SAs, all or nothing; the inner transform comes
+// first.
 func Group(ids []klips.SAID) *pfkey.Message { return request(TypeGroup, saidsExt(ids...)) }
 
-// Attach asks to bind a virtual device to a physical one.
+// Attach requests to bind a virtual device to a physical one.
 func Attach(virtual, physical string) *pfkey.Message {
 	return request(TypeAttach, deviceExt(ExtVirtual, virtual), deviceExt(ExtPhysical, physical))
 }
 
-// Detach asks to unbind a virtual device.
+// Detach requests to unbind a virtual device.
 func Detach(virtual string) *pfkey.Message {
 	return request(TypeDetach, deviceExt(ExtVirtual, virtual))
 }
 
-// DetachAll asks to unbind all virtual devices.
+// DetachAll requests to unbind all virtual devices.
 func DetachAll() *pfkey.Message { return request(TypeDetachAll) }
 
-// ListTable asks for a table; see [List].
+// ListTable requests a table; see [List].
 func ListTable(t Table) *pfkey.Message { return request(TypeList, numberExt(ExtTable, uint32(t))) }
 
-// ListSA asks for the line of one SA of TableSAs; see [List].
+// ListSA requests one SA of TableSAs; see [List].
 func ListSA(id klips.SAID) *pfkey.Message {
 	return request(TypeList, saidsExt(id), numberExt(ExtTable, uint32(TableSAs)))
 }
 
-// ListGroup asks for the SAs of the group that an SA is in; see [List].
+// ListGroup requests the SAs of an SA's group; see [List].
 func ListGroup(id klips.SAID) *pfkey.Message {
 	return request(TypeList, saidsExt(id), numberExt(ExtTable, uint32(TableGroup)))
 }
@@ -75,22 +75,22 @@ func Stop() *pfkey.Message { return request(TypeStop) }
 // Leave asks the daemon to stop and to leave its devices to the next one.
 func Leave() *pfkey.Message { return request(TypeLeave) }
 
-// HandOver asks the daemon for all that it has, and to stop: see
+// HandOver requests the daemon's whole state, and that it stops: see
 // [pfkey.Conn.CallForFiles].
 func HandOver() *pfkey.Message { return request(TypeHandOver) }
 
-// Begin and End are around requests of which none is carried out after one is refused.
-// Like Hold and Release they have no sequence number: who listens to the stack sees those
-// of the others, and none of these.
+// Begin and End enclose requests; after one is refused, the rest is not carried out.
+// Like Hold and Release they have no sequence number: listeners see the numbers of
+// other requests, without gaps for these.
 func Begin() *pfkey.Message { return unnumbered(TypeBegin) }
 
 // End is described at [Begin].
 func End() *pfkey.Message { return unnumbered(TypeEnd) }
 
-// Hold keeps the changes of others waiting until [Release].
+// Hold makes the changes of other clients wait until [Release].
 func Hold() *pfkey.Message { return unnumbered(TypeHold) }
 
-// Release ends that.
+// Release ends a [Hold].
 func Release() *pfkey.Message { return unnumbered(TypeRelease) }
 
 func unnumbered(t pfkey.Type) *pfkey.Message {
@@ -99,19 +99,19 @@ func unnumbered(t pfkey.Type) *pfkey.Message {
 	return m
 }
 
-// Status asks the daemon how it is.
+// Status requests the daemon's status.
 func Status() *pfkey.Message { return request(TypeStatus) }
 
-// Set asks the daemon to set knobs, all or none.
+// Set requests to set knobs, all or none.
 func Set(knobs map[string]int) (*pfkey.Message, error) { return withValue(TypeSet, knobs) }
 
-// Guard asks the daemon to guard a flow.
+// Guard requests to guard a flow.
 func Guard(g klips.Guard) (*pfkey.Message, error) { return withValue(TypeGuard, g) }
 
-// Unguard asks the daemon to guard a flow no more.
+// Unguard requests to end the guard of a flow.
 func Unguard(s klips.Selector) (*pfkey.Message, error) { return withValue(TypeUnguard, s) }
 
-// withValue makes a request with a value as JSON.
+// withValue makes a request with a JSON value.
 func withValue(t pfkey.Type, v any) (*pfkey.Message, error) {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -15,32 +15,33 @@ const (
 	TypeDetachAll pfkey.Type = 67 // unbinds all
 	TypeList      pfkey.Type = 68 // lists a table
 	TypeStop      pfkey.Type = 69 // asks the daemon to remove its devices and to stop
-	TypeStatus    pfkey.Type = 70 // asks the daemon how it is
+	TypeStatus    pfkey.Type = 70 // requests the daemon's status
 	TypeSet       pfkey.Type = 71 // sets knobs of the stack, all or none
 	TypeLeave     pfkey.Type = 72 // asks the daemon to stop, and to leave its devices to the next one
 
 	TypeGuard   pfkey.Type = 73 // guards a flow
-	TypeUnguard pfkey.Type = 74 // ends that
+	TypeUnguard pfkey.Type = 74 // ends the guard of a flow
 
-	// TypeHandOver asks the daemon for all that it has, and to stop. Only root may.
+	// TypeHandOver requests the daemon's whole state, and that it stops. It is refused
+	// unless the client is root.
 	TypeHandOver pfkey.Type = 75
 
-	// TypeBegin begins a unit of the same client's requests: after one that is refused,
-	// all others are refused with ECANCELED. TypeEnd ends it; its answer comes when the
-	// packet filter follows the changes.
+	// TypeBegin begins a unit of requests of one client: after a refused request, all
+	// later ones are refused with ECANCELED. TypeEnd ends the unit; its answer comes
+	// after the packet filter has been updated.
 	TypeBegin pfkey.Type = 76
 	TypeEnd   pfkey.Type = 77
 
-	// TypeHold asks the daemon to carry out no changes but this client's, until
-	// TypeRelease or until it hangs up. EALREADY, as for all changes: others have held
-	// for too long.
+	// TypeHold asks the daemon to carry out only this client's changes, until
+	// TypeRelease or until the client disconnects. EALREADY, as for all changes:
+	// another client has held the turn for too long.
 	TypeHold    pfkey.Type = 78
 	TypeRelease pfkey.Type = 79
 
 	maxType = TypeRelease
 )
 
-// TypeName returns the name of a type of messages, of KLIPS' types too: "LIST".
+// TypeName returns the name of a message type, of KLIPS' types too: "LIST".
 func TypeName(t pfkey.Type) string {
 	names := [...]string{
 		"GROUP", "ATTACH", "DETACH", "DETACHALL", "LIST", "STOP", "STATUS", "SET", "LEAVE",
@@ -52,7 +53,7 @@ func TypeName(t pfkey.Type) string {
 	return t.String()
 }
 
-// extName returns the name of a type of extensions.
+// extName returns the name of an extension type.
 func extName(t pfkey.ExtType) string {
 	names := [...]string{
 		ExtSAIDs - ExtSAIDs: "SAIDS", ExtVirtual - ExtSAIDs: "VIRTUAL", ExtPhysical - ExtSAIDs: "PHYSICAL",
@@ -66,20 +67,20 @@ func extName(t pfkey.ExtType) string {
 	return t.String()
 }
 
-// A Table names what LIST lists.
+// A Table is a table that LIST can list.
 type Table uint32
 
-// The tables, and the type of their records.
+// The tables, with the types of their records.
 const (
 	TableSAs     Table = 1 // klips.SA
 	TableEroutes Table = 2 // klips.Eroute
 	TableDevices Table = 3 // klips.Device
 	TableDebug   Table = 4 // klips.Debug, one
 	TableVersion Table = 5 // string, one
-	TableGroup   Table = 6 // klips.SA: the group of the SA that SAIDS names
+	TableGroup   Table = 6 // klips.SA: the group of the SA in SAIDS
 )
 
-// fault makes the error of a message with a wrong extension: EINVAL, and why in words.
+// fault makes the error of a message with a wrong extension: EINVAL with a reason.
 func fault(t pfkey.Type, e pfkey.ExtType, why string) error {
 	return fmt.Errorf("message %s, extension %s: %s: %w", TypeName(t), extName(e), why, syscall.EINVAL)
 }

@@ -18,8 +18,8 @@ func addr4(n uint32) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// workloads are kinds of tables as they occur: each gives the i-th eroute of one
-// and a packet for it.
+// workloads are kinds of tables as they occur in practice: each returns the i-th eroute
+// of a table and a packet for it.
 var workloads = []struct {
 	name string
 	make func(i uint32) (klips.Selector, Packet)
@@ -123,8 +123,8 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
-// BenchmarkReplace is the price of one change in a table of a size, and shows
-// what an eroute takes in memory.
+// BenchmarkReplace measures one change in a table of a given size, and the memory that
+// an eroute takes.
 func BenchmarkReplace(b *testing.B) {
 	for _, load := range workloads {
 		for _, n := range sizes {
@@ -162,9 +162,9 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
-// BenchmarkDeep is the worst that a table can do to a packet: every source
-// length has every destination length, all sources hold the packet, and no
-// destination does.
+// BenchmarkDeep measures the slowest lookup that a table can cause: every source length
+// has every destination length, all sources contain the packet, and no destination
+// does.
 func BenchmarkDeep(b *testing.B) {
 	t := New()
 	for src := range 33 {

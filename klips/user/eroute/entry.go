@@ -10,10 +10,10 @@ import (
 // An Entry is one eroute in a table. Its plain fields do not change; replacing
 // an eroute makes a new Entry.
 type Entry struct {
-	key key // first, because lookups compare it
+	key key // first, since lookups compare it
 
 	klips.Selector
-	ID  klips.SAID // the target: an SA, which need not exist, or a magic SAID
+	ID  klips.SAID // the target: an SA, which need not exist, or a shunt
 	PID int32      // of the process that made it
 
 	IdentSrc, IdentDst *klips.Ident // kept for key daemons; may be nil
@@ -21,12 +21,12 @@ type Entry struct {
 	Packets atomic.Uint64 // packets that selected it; counted by the caller
 	LastUse atomic.Int64  // nanoseconds of the caller's clock
 
-	// Data belongs to the caller, who also sees to its synchronization.
+	// Data belongs to the caller, who synchronizes access to it.
 	Data any
 
 	born uint64                // number of the change that made it; also its age
 	died atomic.Uint64         // number of the change that ended it
-	prev atomic.Pointer[Entry] // what it replaced, for lookups of before
+	prev atomic.Pointer[Entry] // the entry that it replaced, for lookups at older versions
 }
 
 func newEntry(e *klips.Eroute, k key, born uint64) *Entry {
@@ -39,8 +39,8 @@ func newEntry(e *klips.Eroute, k key, born uint64) *Entry {
 	return n
 }
 
-// at returns the entry that was there in e's place at a version, nil if none
-// was. e may be nil.
+// at returns the entry that was in e's place at a version, nil if there was none. e may
+// be nil.
 func (e *Entry) at(version uint64) *Entry {
 	for e != nil && e.born > version {
 		e = e.prev.Load()

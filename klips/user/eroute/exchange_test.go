@@ -6,7 +6,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Who holds an eroute changes that one alone, not what has come in its place.
+// Exchange and Remove change only the eroute that the caller holds, not one that has
+// replaced it.
 func TestExchangeAndRemove(t *testing.T) {
 	for _, s := range []klips.Selector{sel("10.1.0.0/16", "10.2.0.0/16"), sel("2001:db8:a::/48", "2001:db8:b::/48")} {
 		tab := New()

@@ -2,12 +2,12 @@ package eroute
 
 import "github.com/klips-go/ipsec/klips/user/internal/hashtab"
 
-// maxDirect is how many shapes a lookup tries for a source length without
-// asking first which of them the packet's source prefix has. Asking costs as
-// much as two tries.
+// maxDirect is how many shapes a lookup tries for a source length without checking
+// first which of them the packet's source prefix has. The check costs as much as two
+// tries.
 const maxDirect = 3
 
-// A family is the eroutes of one address family.
+// A family holds the eroutes of one address family.
 type family struct {
 	seed    uint64
 	entries hashtab.Table[Entry]
@@ -31,13 +31,13 @@ func (f *family) entry(hash uint64, k *key) *Entry {
 	return f.entries.Find(hash, func(e *Entry) bool { return e.key == *k })
 }
 
-// get returns the entry with that key, nil if there is none.
+// get returns the entry with a key, nil if there is none.
 func (f *family) get(k *key) *Entry {
 	return f.entry(k.hash(hashPrefix(f.seed, k.src, k.srcBits)), k)
 }
 
-// lookup returns the winner of the eroutes that match a packet and were there at
-// a version, nil if none does.
+// lookup returns the winner of the eroutes that matched a packet at a version, nil if
+// none did.
 func (f *family) lookup(p *Packet, version uint64) *Entry {
 	src, dst := toAddr(p.Src), toAddr(p.Dst)
 	var best *Entry
@@ -46,7 +46,7 @@ func (f *family) lookup(p *Packet, version uint64) *Entry {
 		k.srcBits = uint8(n)
 		k.src = src.prefix(k.srcBits)
 		if best != nil && k.src != best.key.src {
-			break // it is smaller, and so are all that follow
+			break // it is smaller, like all that follow
 		}
 		hash := hashPrefix(f.seed, k.src, k.srcBits)
 		list := &f.byLen[n]
@@ -61,7 +61,7 @@ func (f *family) lookup(p *Packet, version uint64) *Entry {
 			k.dstBits = s.dstBits
 			k.dst = dst.prefix(k.dstBits)
 			if best != nil && k.dst.less(best.key.dst) {
-				break // and so are all that follow
+				break // like all that follow
 			}
 			if !k.setPorts(p, s.kind) {
 				continue
@@ -75,9 +75,9 @@ func (f *family) lookup(p *Packet, version uint64) *Entry {
 	return best
 }
 
-// setPorts sets protocol and ports to the packet's as far as the kind has them.
-// It reports false if no eroute of that kind matches the packet: zero in a
-// selector stands for any.
+// setPorts sets protocol and ports of the key to the packet's, where the kind covers
+// them. It returns false if no eroute of that kind matches the packet: zero in a
+// selector means any.
 func (k *key) setPorts(p *Packet, m kind) bool {
 	k.proto, k.sport, k.dport = 0, 0, 0
 	if m&hasProto != 0 {
@@ -92,7 +92,7 @@ func (k *key) setPorts(p *Packet, m kind) bool {
 	return k.kind() == m
 }
 
-// insert puts an entry in that is not there.
+// insert adds an entry whose key is not in the table.
 func (f *family) insert(e *Entry) {
 	k := &e.key
 	hash := hashPrefix(f.seed, k.src, k.srcBits)
@@ -109,12 +109,12 @@ func (f *family) insert(e *Entry) {
 	f.lengths.add(k.srcBits)
 }
 
-// replace puts an entry in the place of another with the same key.
+// replace puts an entry in the place of one with the same key.
 func (f *family) replace(old, e *Entry) {
 	f.entries.Replace(e.key.hash(hashPrefix(f.seed, e.key.src, e.key.srcBits)), old, e)
 }
 
-// remove takes an entry out that is there.
+// remove removes an entry that is in the table.
 func (f *family) remove(e *Entry) {
 	k := &e.key
 	hash := hashPrefix(f.seed, k.src, k.srcBits)

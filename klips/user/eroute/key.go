@@ -36,7 +36,7 @@ func (a addr) less(b addr) bool {
 	return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo
 }
 
-// A kind says which of protocol and ports a mask covers.
+// A kind is the set of fields that a mask covers: protocol and ports.
 type kind uint8
 
 const (
@@ -45,8 +45,8 @@ const (
 	hasDstPort
 )
 
-// A key is key and mask of one family's eroute; protocol and ports that are not
-// zero are in the mask. No two eroutes have the same key.
+// A key is the key and mask of an eroute in one family. Where protocol and ports are
+// not zero, they are in the mask. Keys of eroutes are unique.
 type key struct {
 	src, dst         addr
 	sport, dport     uint16
@@ -95,14 +95,14 @@ func hashPrefix(seed uint64, a addr, bits uint8) uint64 {
 	return hashtab.Mix(hashtab.Mix(a.hi^seed, a.lo), uint64(bits))
 }
 
-// hash continues the hash of the source prefix with the rest of the key.
+// hash continues the source prefix's hash with the rest of the key.
 func (k *key) hash(src uint64) uint64 {
 	rest := uint64(k.dstBits)<<40 | uint64(k.proto)<<32 | uint64(k.sport)<<16 | uint64(k.dport)
 	return hashtab.Mix(hashtab.Mix(src^k.dst.lo, rest), k.dst.hi)
 }
 
-// wins reports whether k wins over o where both match; before stands for the
-// older one, which decides between keys that differ in masks only.
+// wins reports whether k wins over o where both match. before: k is older; this decides
+// between keys that differ only in masks.
 func (k *key) wins(o *key, before bool) bool {
 	switch {
 	case k.src != o.src:

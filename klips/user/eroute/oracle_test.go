@@ -10,15 +10,15 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A rule is an eroute as the oracle sees it: key and mask as the byte strings
-// that a KLIPS kernel compares.
+// A rule is an eroute in the form of the oracle: key and mask as the byte strings that
+// a KLIPS kernel compares.
 type rule struct {
 	klips.Selector
 	name      string
 	key, mask []byte
 }
 
-// bytesOf lays the five fields out one after the other.
+// bytesOf concatenates the five fields.
 func bytesOf(src, dst []byte, proto uint8, sport, dport uint16) []byte {
 	return slices.Concat(src, dst, []byte{proto, byte(sport >> 8), byte(sport), byte(dport >> 8), byte(dport)})
 }
@@ -64,9 +64,9 @@ func ones(m []byte) (n int) {
 	return n
 }
 
-// oracle finds the winner by the words of the rule, rules being in the order of
-// adding: collect all that match; discard each that another one refines; take
-// the greatest key, then the most mask bits, then the oldest.
+// oracle finds the winner by the documented rule; rules are in the order of adding. It
+// collects all matching rules; discards each that another one refines; takes the
+// greatest key, then the most mask bits, then the oldest.
 func oracle(rules []rule, p *Packet) *rule {
 	sel := bytesOf(p.Src.AsSlice(), p.Dst.AsSlice(), p.Proto, p.SrcPort, p.DstPort)
 	var matches []*rule
@@ -95,7 +95,8 @@ func oracle(rules []rule, p *Packet) *rule {
 	return best
 }
 
-// The pools make prefixes that nest, meet in one address and exclude each other.
+// The pools contain prefixes that are nested, that share an address, and that are
+// disjoint.
 var (
 	pool4 = []string{
 		"10.1.0.5", "10.1.0.6", "10.1.0.133", "10.1.7.7", "10.1.128.1", "10.0.0.0", "10.2.5.9", "10.2.5.200",
@@ -122,7 +123,7 @@ func randSelector(r *rand.Rand) klips.Selector {
 		return netip.PrefixFrom(netip.MustParseAddr(pick(r, pool)), pick(r, bits)).Masked()
 	}
 	s := klips.Selector{Src: prefix(), Dst: prefix(), Proto: pick(r, protos)}
-	if r.IntN(2) == 0 { // for any protocol too, which only the PF_KEY interface can say
+	if r.IntN(2) == 0 { // for any protocol too, which only PF_KEY can express
 		s.SrcPort, s.DstPort = pick(r, ports), pick(r, ports)
 	}
 	return s
@@ -221,7 +222,7 @@ func pkt(src, dst string, rest ...uint16) Packet {
 	return p
 }
 
-// TestWinner is what a KLIPS kernel was seen to choose, for tables of two.
+// TestWinner has winners that a KLIPS kernel chose, for tables of two eroutes.
 func TestWinner(t *testing.T) {
 	const all, net1, net5 = "0.0.0.0/0", "192.168.1.0/24", "172.16.5.0/24"
 	for _, test := range []struct {
@@ -273,8 +274,8 @@ func TestWinner(t *testing.T) {
 	}
 }
 
-// TestVersions asks a table for its past: a lookup that began at a version sees
-// nothing of what was added since.
+// TestVersions looks up in older versions of a table: a lookup that began at a version
+// ignores eroutes added since.
 func TestVersions(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 2))

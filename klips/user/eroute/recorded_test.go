@@ -13,8 +13,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// TestRecorded replays the lookup-* recordings: one table each, and packets that
-// a KLIPS kernel looked up in it. The same eroute's counter must move.
+// TestRecorded replays the lookup-* recordings: in each, a KLIPS kernel looked packets
+// up in one table. The counter of the same eroute must increase.
 func TestRecorded(t *testing.T) {
 	n, lookups := 0, 0
 	for x := range recorded.Exchanges(t) {
@@ -58,7 +58,7 @@ func replayRecord(t *testing.T, r *recorded.Exchange) (lookups int) {
 				s.SrcPort = uint16(p[h.Len])<<8 | uint16(p[h.Len+1])
 				s.DstPort = uint16(p[h.Len+2])<<8 | uint16(p[h.Len+3])
 			}
-			// What KLIPS does with ports of later fragments is a defect.
+			// KLIPS takes ports from later fragments, which is a defect.
 			if ev.Quirk || h.FragOff != 0 {
 				continue
 			}
@@ -70,7 +70,7 @@ func replayRecord(t *testing.T, r *recorded.Exchange) (lookups int) {
 		}
 		before = want
 	}
-	// The listings of the last event are all in the record's order.
+	// The listings of the last event are in the order of the recording.
 	var listed []klips.Selector
 	for _, e := range before {
 		listed = append(listed, e.Selector)
@@ -85,7 +85,7 @@ func replayRecord(t *testing.T, r *recorded.Exchange) (lookups int) {
 	return lookups
 }
 
-// moved returns the eroute whose counter differs, nil if none does.
+// moved returns the eroute whose counter has changed, nil if none has.
 func moved(before, after []klips.Eroute) *klips.Selector {
 	counts := map[klips.Selector]uint64{}
 	for _, e := range before {
@@ -99,7 +99,7 @@ func moved(before, after []klips.Eroute) *klips.Selector {
 	return nil
 }
 
-// erouteOf reads the command line "eroute --add …".
+// erouteOf parses the command line "eroute --add …".
 func erouteOf(t *testing.T, argv []string) (e klips.Eroute) {
 	t.Helper()
 	var err error

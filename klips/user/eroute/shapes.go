@@ -5,26 +5,26 @@ import (
 	"sync/atomic"
 )
 
-// A shape is the mask of eroutes behind the source prefix: a destination length
+// A shape is the part of an eroute's mask after the source prefix: a destination length
 // and a kind.
 type shape struct {
 	dstBits uint8
 	kind    kind
-	n       uint32 // eroutes that have it; of the writer
+	n       uint32 // number of eroutes with it; only the writer uses it
 	next    atomic.Pointer[shape]
 }
 
-// shapes is a sorted list of those shapes that are in use, longest destinations
-// first. Readers walk it while the writer changes it: they see at least the
-// shapes that are there all the time. (One who stands on a shape that is taken
-// out goes on from there. He misses shapes that are added later, which are for
-// eroutes too young for him, and may see some that are of no use any more.)
+// shapes is a sorted list of the shapes in use, longest destinations first. Readers may
+// walk it while the writer changes it. They see every shape that is in the list all the
+// time. A reader on a shape that is being removed continues from it. It may still visit
+// unused shapes, and may miss shapes added later; their eroutes are newer than the
+// version it reads.
 type shapes struct {
 	first atomic.Pointer[shape]
 	len   atomic.Int32
 }
 
-// find returns the link to the shape, or to the one before which it belongs.
+// find returns the pointer to the shape, or to where it must be inserted.
 func (l *shapes) find(dstBits uint8, k kind) (link *atomic.Pointer[shape], found bool) {
 	link = &l.first
 	for s := link.Load(); s != nil; s = link.Load() {
@@ -36,7 +36,7 @@ func (l *shapes) find(dstBits uint8, k kind) (link *atomic.Pointer[shape], found
 	return link, false
 }
 
-// add counts one more eroute of a shape.
+// add counts one more eroute with a shape.
 func (l *shapes) add(dstBits uint8, k kind) {
 	link, found := l.find(dstBits, k)
 	if found {
@@ -49,7 +49,7 @@ func (l *shapes) add(dstBits uint8, k kind) {
 	l.len.Add(1)
 }
 
-// remove counts one eroute less of a shape that there is.
+// remove counts one eroute less with a shape in the list.
 func (l *shapes) remove(dstBits uint8, k kind) {
 	link, found := l.find(dstBits, k)
 	if !found {

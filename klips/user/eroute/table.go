@@ -13,32 +13,32 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A Table is a set of eroutes. Use New to make one. All methods may be called
-// from several goroutines. Errors are syscall.Errno values: EINVAL is for
-// selectors that are none (an invalid prefix, two families, IPv4 mapped into
-// IPv6). Host bits in prefixes are dropped.
+// A Table is a set of eroutes. Use New to make one. All methods may be called from
+// several goroutines. Errors are syscall.Errno values. EINVAL is for invalid selectors:
+// an invalid prefix, two families, or IPv4 mapped into IPv6. Host bits in prefixes are
+// dropped.
 type Table struct {
 	tables  atomic.Pointer[tables]
-	version atomic.Uint64 // number of the newest change that counts
-	horizon atomic.Uint64 // what ended up to this change may be gone
+	version atomic.Uint64 // number of the newest visible change
+	horizon atomic.Uint64 // eroutes ended up to this change may have been removed
 
-	mu sync.Mutex // held by all who change something
+	mu sync.Mutex // held during every change
 }
 
-// tables is the contents of a Table; clearing makes new ones.
+// tables holds the contents of a Table; Clear makes new ones.
 type tables struct{ four, six family }
 
-// A Packet is what of a packet counts for eroutes.
+// A Packet holds the fields that eroutes match on.
 type Packet struct {
 	Src, Dst netip.Addr // of one family, unmapped
 	Proto    uint8
-	// Ports in host byte order; 0 for all protocols but TCP and UDP, and for
+	// Ports in host byte order; 0 for all protocols except TCP and UDP, and for
 	// fragments other than the first.
 	SrcPort, DstPort uint16
 }
 
-// Matches reports whether a selector takes the packet. A port of 0 is none that a
-// selector can ask for.
+// Matches reports whether a selector matches the packet. A packet's port 0 matches only
+// selectors without that port.
 func (p *Packet) Matches(s *klips.Selector) bool {
 	return s.Src.Contains(p.Src) && s.Dst.Contains(p.Dst) &&
 		(s.Proto == 0 || s.Proto == p.Proto) &&
@@ -69,8 +69,8 @@ func (s *tables) family(six bool) *family {
 	return &s.four
 }
 
-// Lookup returns the eroute that takes the packet, nil if none does. It neither
-// locks nor allocates, and counts nothing.
+// Lookup returns the eroute for the packet, nil if none matches. It neither locks nor
+// allocates, and counts nothing.
 func (t *Table) Lookup(p *Packet) *Entry {
 	if p.Src.BitLen() != p.Dst.BitLen() || !p.Src.IsValid() {
 		return nil
@@ -100,30 +100,30 @@ func (t *Table) Get(s klips.Selector) *Entry {
 	}
 }
 
-// Add adds an eroute whose counter starts at e.Packets. EEXIST: there is one
-// with that selector.
+// Add adds an eroute whose counter starts at e.Packets. EEXIST: there is one with its
+// selector.
 func (t *Table) Add(e klips.Eroute) error {
 	_, _, err := t.put(e, func(old *Entry) bool { return old == nil })
 	return err
 }
 
-// Replace adds an eroute whose counter starts at e.Packets, in place of the one
-// with that selector if there is one, which it returns. A packet meets one of
-// the two, never none.
+// Replace adds an eroute whose counter starts at e.Packets. It replaces and returns the
+// one with the same selector, if there is one. At every moment a packet finds one of
+// the two.
 func (t *Table) Replace(e klips.Eroute) (old *Entry, err error) {
 	_, old, err = t.put(e, func(*Entry) bool { return true })
 	return old, err
 }
 
-// Exchange is Replace for one who knows what stands there: old, or nothing if
-// that is nil. It returns the new eroute, nil if something else stands there.
+// Exchange is Replace on the condition that the present eroute is old, or that there is
+// none if old is nil. It returns the new eroute, nil if the condition does not hold.
 func (t *Table) Exchange(old *Entry, e klips.Eroute) *Entry {
 	made, _, _ := t.put(e, func(o *Entry) bool { return o == old })
 	return made
 }
 
-// put adds an eroute if the one that has its selector, nil if there is none, may
-// go. EEXIST: it may not.
+// put adds an eroute if mayGo allows to replace the one with its selector; old is nil
+// if there is none. EEXIST: not allowed.
 func (t *Table) put(e klips.Eroute, mayGo func(old *Entry) bool) (made, old *Entry, err error) {
 	if e.Selector, err = checked(e.Selector); err != nil {
 		return nil, nil, err
@@ -158,8 +158,8 @@ func (t *Table) Delete(s klips.Selector) (*Entry, error) {
 	return t.remove(s, func(*Entry) bool { return true })
 }
 
-// Remove is Delete for one who holds the eroute. It returns false if that is not
-// there any more.
+// Remove is Delete for an eroute that the caller holds. It returns false if the eroute
+// is no longer in the table.
 func (t *Table) Remove(e *Entry) bool {
 	_, err := t.remove(e.Selector, func(old *Entry) bool { return old == e })
 	return err == nil
@@ -189,7 +189,7 @@ func (t *Table) remove(s klips.Selector, mayGo func(*Entry) bool) (*Entry, error
 // Clear removes all eroutes and returns them in listing order.
 func (t *Table) Clear() []*Entry {
 	t.mu.Lock()
-	// Lookups that have the old tables finish with them.
+	// Lookups that have the old tables finish in them.
 	old := t.tables.Swap(newTables())
 	t.mu.Unlock()
 	return sorted(old.list())
@@ -203,8 +203,8 @@ func (t *Table) All() []*Entry {
 	return sorted(l)
 }
 
-// ByAge returns all eroutes, the oldest first: added again in this order, they make a
-// table that takes every packet as this one does.
+// ByAge returns all eroutes, the oldest first. A table to which they are added in this
+// order gives every packet the same eroute.
 func (t *Table) ByAge() []*Entry {
 	t.mu.Lock()
 	l := t.tables.Load().list()
@@ -233,7 +233,7 @@ func sorted(l []*Entry) []*Entry {
 	return l
 }
 
-// checked returns the selector without host bits, EINVAL if it is none.
+// checked returns the selector without host bits, EINVAL if it is invalid.
 func checked(s klips.Selector) (klips.Selector, error) {
 	src, dst := s.Src.Addr(), s.Dst.Addr()
 	if !s.Src.IsValid() || !s.Dst.IsValid() || src.Is4() != dst.Is4() || src.Is4In6() || dst.Is4In6() {

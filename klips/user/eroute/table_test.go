@@ -96,7 +96,7 @@ func TestModel(t *testing.T) {
 		if tab.Len() != len(model) {
 			t.Fatalf("Len() = %d, want %d", tab.Len(), len(model))
 		}
-		// Nothing is left behind that would make later lookups slow.
+		// Clear leaves nothing that would make later lookups slow.
 		tab.Clear()
 		for s := range model {
 			if err := tab.Add(klips.Eroute{Selector: s}); err != nil {
@@ -204,10 +204,9 @@ func TestLookupAllocs(t *testing.T) {
 	}
 }
 
-// TestMoment lets a writer change the table all the time such that at any
-// moment the packet has a protecting eroute or none at all, while an eroute that
-// lets it pass lies under them. A lookup that mixed two moments would see the
-// latter.
+// TestMoment has a writer change the table all the time. At any moment the packet has a
+// protecting eroute or none at all; below them is an eroute that lets it pass. A lookup
+// that mixed two moments would find the latter.
 func TestMoment(t *testing.T) {
 	tab := New()
 	pass := klips.Eroute{Selector: sel("10.0.0.0/8", "10.0.0.0/8"), ID: klips.Magic(klips.SPIPass)}
@@ -240,7 +239,7 @@ func TestMoment(t *testing.T) {
 			}
 		})
 	}
-	// Others make the hash tables grow and shrink, and the lists of shapes.
+	// Other eroutes make the hash tables and the lists of shapes grow and shrink.
 	var others []klips.Eroute
 	for i := range uint32(300) {
 		others = append(others, protect(klips.Selector{

@@ -50,8 +50,8 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
-// BenchmarkAdd is the price of one SA with AES and HMAC-SHA-1 keys, and shows
-// what it takes in memory.
+// BenchmarkAdd measures adding one SA with AES and HMAC-SHA-1 keys, and the memory that
+// it takes.
 func BenchmarkAdd(b *testing.B) {
 	heap := func() uint64 {
 		runtime.GC()

@@ -18,16 +18,16 @@ import (
 // A DB is a set of SAs. Use New to make one. All methods may be called from
 // several goroutines.
 //
-// Errors are syscall.Errno values, some of them wrapped with more words: use
-// errors.Is or errors.As.
+// Errors are syscall.Errno values, some wrapped with a reason: use errors.Is or
+// errors.As.
 type DB struct {
 	seed  uint64
 	table hashtab.Table[SA]
 
-	mu    sync.Mutex // held by all who change anything
+	mu    sync.Mutex // held during every change
 	refs  refs
 	order uint64
-	keys  *keyuse.Index // of all SAs that can be found
+	keys  *keyuse.Index // of all SAs in the table
 
 	ends hashtab.Table[farEnd]
 }
@@ -39,8 +39,8 @@ func New() *DB {
 	return &DB{seed: binary.LittleEndian.Uint64(b[:]), keys: keyuse.New()}
 }
 
-// Lookup returns the SA with that SAID, nil where there is none. It neither
-// locks nor allocates.
+// Lookup returns the SA with a SAID, nil if there is none. It neither locks nor
+// allocates.
 func (db *DB) Lookup(id klips.SAID) *SA {
 	return db.find(id, hashID(id, db.seed))
 }
@@ -49,7 +49,7 @@ func (db *DB) find(id klips.SAID, hash uint64) *SA {
 	return db.table.Find(hash, func(sa *SA) bool { return sa.ID == id })
 }
 
-// hashID hashes a SAID. The seed keeps those who choose SPIs from choosing
+// hashID hashes a SAID. The seed prevents a peer that chooses SPIs from choosing
 // collisions.
 func hashID(id klips.SAID, seed uint64) uint64 {
 	a := id.Dst.As16()
@@ -57,7 +57,7 @@ func hashID(id klips.SAID, seed uint64) uint64 {
 	return hashtab.Mix(h, binary.LittleEndian.Uint64(a[:8]))
 }
 
-// Get is Lookup with an error for commands: ESRCH where there is none.
+// Get is Lookup with an error for commands: ESRCH if there is none.
 func (db *DB) Get(id klips.SAID) (*SA, error) {
 	if sa := db.Lookup(id); sa != nil {
 		return sa, nil
@@ -72,15 +72,15 @@ func (db *DB) Len() int {
 	return db.table.Len()
 }
 
-// Add makes an SA at a time in nanoseconds of the caller's clock, which must be
-// the one that [SA.Count] and the others are given. It copies the keys. Before
-// the SA can be found, init is called if it is not nil; it may use the SA, but
-// must not change the DB. If init fails, Add does with its error.
+// Add makes an SA. now is in nanoseconds of the caller's clock; [SA.Count] and the
+// other methods must get times of the same clock. Add copies the keys. Before the SA
+// can be found, it calls init, which may be nil; init may use the SA, but must not
+// change the DB. An error of init is returned.
 //
-// EEXIST: there is one with that SAID. EINVAL: the SPI is reserved, the
-// protocol is int or unknown, the window is too large, the SAref is in use, or
-// algorithms and keys do not go together. EPROTO: the cipher is unknown.
-// EKEYREJECTED: a *klips.OpError with klips.FaultKeyUsed.
+// EEXIST: the SAID is in use. EINVAL: the SPI is reserved, the protocol is int or
+// unknown, the window is too large, the SAref is in use, or algorithms and keys do not
+// go together. EPROTO: the cipher is unknown. EKEYREJECTED: a *klips.OpError with
+// klips.FaultKeyUsed.
 func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(*SA) error) (*SA, error) {
 	if err := spec.CheckName(); err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 	hash := hashID(spec.ID, db.seed)
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	// KLIPS says EEXIST whatever else is wrong with the algorithms.
+	// KLIPS returns EEXIST before it checks the algorithms.
 	if db.find(spec.ID, hash) != nil {
 		return nil, syscall.EEXIST
 	}
@@ -113,8 +113,8 @@ func (db *DB) Add(spec *klips.SASpec, dir klips.Direction, now int64, init func(
 	return db.enterLocked(sa, init)
 }
 
-// enterLocked enters a new SA when init, which may be nil, has taken it; if it
-// does not, the SA and its SAref are gone.
+// enterLocked enters a new SA into the table after init, which may be nil. If init
+// fails, the SA is removed and its SAref is free.
 func (db *DB) enterLocked(sa *SA, init func(*SA) error) (*SA, error) {
 	if init != nil {
 		if err := init(sa); err != nil {
@@ -127,8 +127,8 @@ func (db *DB) enterLocked(sa *SA, init func(*SA) error) (*SA, error) {
 	return sa, nil
 }
 
-// newSA makes a mature SA with what spec says of algorithms, keys and limits,
-// and the rest from f.
+// newSA makes a mature SA with algorithms, keys and limits of spec, and the rest from
+// f.
 func (db *DB) newSA(spec *klips.SASpec, f Fixed) *SA {
 	f.ID, f.Src, f.Transform, f.ESN = spec.ID, spec.Src, spec.Transform, spec.ESN
 	f.Soft, f.Hard = clip(spec.Soft, spec.Hard), spec.Hard
@@ -161,8 +161,8 @@ func (db *DB) insertLocked(sa *SA) {
 	db.countEndLocked(sa, 1)
 }
 
-// Delete removes an SA and all members of its group, and returns them in
-// processing order. They are dead then and have no keys. ESRCH: there is none.
+// Delete removes an SA and all members of its group, and returns them in processing
+// order. They are then dead and have no keys. ESRCH: there is no such SA.
 func (db *DB) Delete(id klips.SAID) ([]*SA, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -173,9 +173,9 @@ func (db *DB) Delete(id klips.SAID) ([]*SA, error) {
 	return db.deleteLocked(sa), nil
 }
 
-// DeleteSA is Delete for one who holds the SA: an SA that was made anew with
-// its SAID meanwhile stays. Of several callers one gets the group, the others
-// ESRCH; so an expiry is told once.
+// DeleteSA is Delete for an SA that the caller holds: a newer SA with the same SAID
+// stays. Of several callers one gets the group, the others ESRCH; so an expiry is
+// reported once.
 func (db *DB) DeleteSA(sa *SA) ([]*SA, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -187,7 +187,7 @@ func (db *DB) DeleteSA(sa *SA) ([]*SA, error) {
 
 func (db *DB) deleteLocked(sa *SA) []*SA {
 	group := slices.Clone(sa.members())
-	// All are dead before the first can no longer be found.
+	// All must be dead before the first is removed from the table.
 	for _, m := range group {
 		m.kill()
 	}
@@ -200,8 +200,8 @@ func (db *DB) deleteLocked(sa *SA) []*SA {
 	return group
 }
 
-// Flush removes all SAs and returns them in listing order. They are dead then
-// and have no keys.
+// Flush removes all SAs and returns them in listing order. They are then dead and have
+// no keys.
 func (db *DB) Flush() []*SA {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -233,7 +233,7 @@ func (db *DB) listLocked() []*SA {
 	return slices.AppendSeq(make([]*SA, 0, db.table.Len()), db.table.All())
 }
 
-// sorted brings SAs into listing order.
+// sorted sorts SAs into listing order.
 func sorted(list []*SA) []*SA {
 	type item struct {
 		bucket int

@@ -8,16 +8,16 @@ import (
 	"github.com/klips-go/ipsec/klips/user/internal/hashtab"
 )
 
-// A farEnd is the address at the other end of some SAs.
+// A farEnd is the remote address of some SAs.
 type farEnd struct {
 	addr netip.Addr
 	hash uint64
-	sas  int // how many have it; guarded by DB.mu
+	sas  int // number of SAs with it; guarded by DB.mu
 }
 
-// IsFarEnd reports whether an SA leads to an address or comes from it: the
-// destination of an outbound SA, the source of an inbound one that names it. It
-// neither locks nor allocates.
+// IsFarEnd reports whether an address is the remote one of an SA: the destination of an
+// outbound SA, or the source of an inbound one that has a source. It neither locks nor
+// allocates.
 func (db *DB) IsFarEnd(a netip.Addr) bool { return db.findEnd(a, hashAddr(a, db.seed)) != nil }
 
 // FarEnds returns the addresses for which IsFarEnd reports true, in no order.
@@ -39,8 +39,7 @@ func hashAddr(a netip.Addr, seed uint64) uint64 {
 	return hashtab.Mix(binary.LittleEndian.Uint64(b[8:])^seed, binary.LittleEndian.Uint64(b[:8]))
 }
 
-// farEnd returns the address at the other end of an SA; it is not valid where the
-// SA does not say it.
+// farEnd returns the SA's remote address; it is invalid if the SA has none.
 func (sa *SA) farEnd() netip.Addr {
 	switch {
 	case sa.Dir == klips.Outbound:
@@ -51,7 +50,7 @@ func (sa *SA) farEnd() netip.Addr {
 	return sa.Src
 }
 
-// countEndLocked notes that an SA has come (by = 1) or gone (by = -1).
+// countEndLocked counts an SA that was added (by = 1) or removed (by = -1).
 func (db *DB) countEndLocked(sa *SA, by int) {
 	a := sa.farEnd()
 	if !a.IsValid() {

@@ -7,22 +7,22 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Group links two to klips.MaxGroup SAs, named from the innermost transform to
-// the outermost, in one step or not at all. Each pair is linked in processing
-// order, which the direction of its outer SA decides: the inner SA comes first
-// unless the outer one is inbound. Groups that exist may be joined, the end of
-// one to the start of another.
+// Group makes a group (RFC 2401 section 4.3: bundle) of two to klips.MaxGroup SAs, or
+// changes nothing. ids are in order from the innermost transform to the outermost. Each
+// pair is linked in processing order, which the direction of its outer SA decides: the
+// inner SA comes first unless the outer one is inbound. Existing groups may be joined,
+// the end of one to the start of another.
 //
-// EINVAL: too few or too many SAs. ENOENT: an SA is missing. EEXIST: the SA
-// that comes first has a follower, the other has a predecessor, or they would
-// close a loop. The last two are *klips.OpError that name the SA at fault.
+// EINVAL: too few or too many SAs. ENOENT: an SA is missing. EEXIST: the first SA of a
+// pair has a follower already, the second has a predecessor, or they would close a
+// loop. The last two errors are *klips.OpError with the SA at fault.
 func (db *DB) Group(ids []klips.SAID) error {
 	if len(ids) < 2 || len(ids) > klips.MaxGroup {
 		return syscall.EINVAL
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	var chains [][]*SA // the groups as they shall be, each SA in at most one
+	var chains [][]*SA // the resulting groups, each SA in at most one
 	find := func(sa *SA) []*SA {
 		for _, c := range chains {
 			if slices.Contains(c, sa) {
@@ -49,7 +49,7 @@ func (db *DB) Group(ids []klips.SAID) error {
 		case b[0] != second, a[0] == b[0]:
 			return groupError(second.ID, syscall.EEXIST)
 		}
-		// The two make way for their sum; the parts have no SA in common.
+		// The joined group replaces the two; they have no SA in common.
 		chains = slices.DeleteFunc(chains, func(c []*SA) bool { return c[0] == a[0] || c[0] == b[0] })
 		chains = append(chains, slices.Concat(a, b))
 	}
@@ -72,9 +72,8 @@ func publish(chain []*SA) {
 	}
 }
 
-// Members returns the SAs of the group that an SA is in, in processing order; an
-// SA in no group is alone. The slice must not be changed. ESRCH: there is no such
-// SA.
+// Members returns the SAs of an SA's group in processing order; without a group, the SA
+// alone. The slice must not be changed. ESRCH: there is no such SA.
 func (db *DB) Members(id klips.SAID) ([]*SA, error) {
 	sa, err := db.Get(id)
 	if err != nil {
@@ -83,9 +82,8 @@ func (db *DB) Members(id klips.SAID) ([]*SA, error) {
 	return sa.members(), nil
 }
 
-// Ungroup takes the whole group apart that an SA is in, whichever member it is.
-// The SAs stay, with their policies. An SA in no group is no error. ENOENT:
-// there is no such SA.
+// Ungroup takes the group of an SA apart, whichever member it is. The SAs stay, with
+// their policies. An SA without a group is not an error. ENOENT: there is no such SA.
 func (db *DB) Ungroup(id klips.SAID) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -99,13 +97,12 @@ func (db *DB) Ungroup(id klips.SAID) error {
 	return nil
 }
 
-// SetPolicy sets the inbound policy of the first tun SA in the chain of an SA,
-// which may be the SA itself. Where there is none it sets that of the last SA,
-// which for packets that come in is the one with the innermost header. The policy
-// takes the place of an earlier one.
+// SetPolicy sets the inbound policy of the first tun SA in the chain of an SA, which
+// may be the SA itself. Without a tun SA it sets that of the last SA, which has the
+// innermost header of inbound packets. The new policy replaces an earlier one.
 //
-// ENOENT: there is no such SA. EINVAL: packets of the policy's family never come out
-// of the SA, because it is no tun SA and is of the other family.
+// ENOENT: there is no such SA. EINVAL: the SA is not a tun SA and is of the other
+// family, so packets of the policy's family cannot come out of it.
 func (db *DB) SetPolicy(id klips.SAID, p klips.InboundPolicy) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()

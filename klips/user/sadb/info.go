@@ -7,8 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Info returns the SA as listings show it at a time in nanoseconds. It holds no
-// keys. While packets go through the SA its counters may be of two packets.
+// Info returns the SA in the form of listings, without keys, at a time in nanoseconds.
+// While packets use the SA, counters may differ by a packet.
 func (sa *SA) Info(now int64) klips.SA {
 	i := klips.SA{
 		ID:         sa.ID,
@@ -65,14 +65,14 @@ func (sa *SA) Info(now int64) klips.SA {
 	return i
 }
 
-// shownSeq returns the number that listings show: of the last packet sent with an
-// outbound SA, of the highest received with an inbound one. KLIPS has one counter for
-// both; so an SA that is used the other way round shows that.
+// shownSeq returns the sequence number for listings: that of the last packet sent with
+// an outbound SA, or the highest one received with an inbound one. KLIPS has one
+// counter for both, so it also serves an SA used in the other direction.
 func (sa *SA) shownSeq() uint64 {
 	sent, received := sa.Seq.Load(), sa.Replay.Last()
 	if sa.Dir == klips.Inbound {
 		if sent == sa.Began {
-			sent = 0 // it has sent none
+			sent = 0 // none sent
 		}
 		return cmp.Or(received, sent)
 	}

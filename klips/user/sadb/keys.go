@@ -7,8 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips/keyuse"
 )
 
-// tag returns the tag of the key that spec gives an SA. A tun SA has none,
-// although KLIPS takes one.
+// tag returns the tag of the key in spec. A tun SA has none, although KLIPS accepts a
+// key for it.
 func (db *DB) tag(spec *klips.SASpec) keyuse.Tag {
 	if spec.ID.Proto != klips.ProtoESP {
 		return keyuse.Tag{}
@@ -16,7 +16,7 @@ func (db *DB) tag(spec *klips.SASpec) keyuse.Tag {
 	return db.keys.Tag(spec.Enc, spec.EncKey)
 }
 
-// checkKeyLocked refuses to let an SA send with a key with which another one sends.
+// checkKeyLocked refuses an outbound SA whose key another outbound SA uses.
 func (db *DB) checkKeyLocked(spec *klips.SASpec, tag keyuse.Tag, dir klips.Direction) error {
 	if dir != klips.Outbound || spec.ReuseKey {
 		return nil
@@ -27,8 +27,8 @@ func (db *DB) checkKeyLocked(spec *klips.SASpec, tag keyuse.Tag, dir klips.Direc
 	return nil
 }
 
-// SameKey returns the oldest other SAs with the SA's key of a combined mode, as
-// [klips.SA] has them. It locks the DB.
+// SameKey returns the oldest other SAs with the SA's combined-mode key, for [klips.SA].
+// It locks the DB.
 func (db *DB) SameKey(sa *SA) []klips.SAID {
 	if sa.tag == (keyuse.Tag{}) {
 		return nil

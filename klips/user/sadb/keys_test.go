@@ -17,8 +17,8 @@ func gcmSpec(spi klips.SPI, key byte) *klips.SASpec {
 	return s
 }
 
-// TestKeyUsed has SAs take each other's keys by all ways in which an SA gets one.
-// That of adding is in the contract of all stacks.
+// TestKeyUsed gives SAs each other's keys in all ways in which an SA gets a key. Adding
+// is tested in the contract of all stacks.
 func TestKeyUsed(t *testing.T) {
 	db := New()
 	add := func(s *klips.SASpec, dir klips.Direction) {
@@ -41,14 +41,14 @@ func TestKeyUsed(t *testing.T) {
 	add(gcmSpec(0x100, 1), klips.Outbound)
 	add(gcmSpec(0x101, 2), klips.Outbound)
 
-	// Its own key is no other's, nor is one that nobody has.
+	// An SA may keep its own key, or take an unused one.
 	update(gcmSpec(0x100, 1), klips.Outbound, false)
 	update(gcmSpec(0x100, 2), klips.Outbound, true)
 	update(gcmSpec(0x100, 3), klips.Outbound, false)
-	update(gcmSpec(0x101, 1), klips.Outbound, false) // the first one has given it up
+	update(gcmSpec(0x101, 1), klips.Outbound, false) // the first SA no longer has it
 	update(gcmSpec(0x100, 2), klips.Outbound, false)
 
-	// A larval SA gets its key by an update.
+	// A larval SA gets its key in an update.
 	larval, err := db.Reserve(klips.SAID{Dst: updateDst, Proto: klips.ProtoESP}, updateSrc, 0x200, 0x200, klips.Outbound, 1, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -56,12 +56,12 @@ func TestKeyUsed(t *testing.T) {
 	update(gcmSpec(larval.ID.SPI, 1), klips.Outbound, true)
 	update(gcmSpec(larval.ID.SPI, 4), klips.Outbound, false)
 
-	// One that becomes outbound begins to send.
+	// An inbound SA that becomes outbound begins to send.
 	add(gcmSpec(0x300, 1), klips.Inbound)
 	update(gcmSpec(0x300, 1), klips.Inbound, false)
 	update(gcmSpec(0x300, 1), klips.Outbound, true)
 
-	// What is allowed once is allowed for good, and counts for others.
+	// A key reuse that was allowed stays allowed, and still counts for other SAs.
 	reuse := gcmSpec(0x301, 1)
 	reuse.ReuseKey = true
 	add(reuse, klips.Outbound)
@@ -69,7 +69,7 @@ func TestKeyUsed(t *testing.T) {
 	update(gcmSpec(0x101, 5), klips.Outbound, false)
 	update(gcmSpec(0x100, 1), klips.Outbound, true)
 
-	// Other ports make no other SA.
+	// New ports are no new use of the key.
 	if _, _, err := db.SetPorts(reuse.ID, 1, 2); err != nil {
 		t.Fatal(err)
 	}
@@ -84,15 +84,15 @@ func TestKeyUsed(t *testing.T) {
 		t.Errorf("SameKey(%v) = %v, want %v", in.ID, got, want)
 	}
 
-	// CBC keys can be used twice: their IVs are random and unforeseeable. A tun SA
-	// does not use the key that KLIPS takes for it.
+	// CBC keys may be used twice: their IVs are random and unpredictable. A tun SA does
+	// not use the key that KLIPS accepts for it.
 	add(updateSpec(0x400, 1), klips.Outbound)
 	add(updateSpec(0x401, 1), klips.Outbound)
 	tun := gcmSpec(0x402, 1)
 	tun.ID.Proto = klips.ProtoTun
 	add(tun, klips.Outbound)
 
-	// An SA that is refused is not there, and its SAref is free.
+	// A refused SA does not exist, and its SAref is free.
 	n := db.Len()
 	named := gcmSpec(0x500, 1)
 	named.Ref = 77

@@ -6,25 +6,24 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Count records one packet of so many bytes at a time in nanoseconds of the
-// clock that Add was given. It neither locks nor allocates.
+// Count records one packet of the given length. now is in nanoseconds of the clock that
+// Add was given. It neither locks nor allocates.
 func (sa *SA) Count(bytes uint64, now int64) {
 	sa.Packets.Add(1)
 	sa.Bytes.Add(bytes)
 	if sa.FirstUse.Load() == 0 {
-		sa.FirstUse.CompareAndSwap(0, max(now, 1)) // 0 stands for never
+		sa.FirstUse.CompareAndSwap(0, max(now, 1)) // 0 means never
 	}
 	if sa.LastUse.Load() != now {
 		sa.LastUse.Store(now)
 	}
 }
 
-// Expired reports whether a hard or a soft limit has passed at a time in
-// nanoseconds, and which: "bytes", "addtime", "usetime" or "packets", tested in
-// that order and the hard limit before the soft one. A limit has passed when
-// the value is strictly greater, before the packet at hand is counted; times
-// are in whole seconds. When hard is true, soft says nothing. An SA that is not
-// used never expires: there are no timers.
+// Expired reports whether a hard or a soft limit has passed at a time in nanoseconds,
+// and which: "bytes", "addtime", "usetime" or "packets". It tests them in that order,
+// each hard limit before the soft one. A limit has passed when the value is strictly
+// greater, before the current packet is counted; times are in whole seconds. When hard
+// is true, soft has no meaning. An unused SA never expires: there are no timers.
 func (sa *SA) Expired(now int64) (hard, soft bool, which string) {
 	if sa.Hard == (klips.Limits{}) && sa.Soft == (klips.Limits{}) {
 		return false, false, ""
@@ -57,8 +56,7 @@ func (sa *SA) useTime(now int64) uint64 {
 	return seconds(first, now)
 }
 
-// seconds returns the whole seconds from one time to another, 0 where the
-// clock went back.
+// seconds returns the whole seconds from one time to another, 0 if the clock went back.
 func seconds(from, to int64) uint64 {
 	return uint64(max(to-from, 0)) / uint64(time.Second)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A model is the database said plainly: SAs oldest first, and for each the SA
-// that follows it in processing order.
+// A model is a simple form of the database: SAs oldest first, and for each the SA that
+// follows it in processing order.
 type model struct {
 	sas  []modelSA
 	next map[klips.SAID]klips.SAID
@@ -54,7 +54,7 @@ func (m *model) chain(id klips.SAID) []klips.SAID {
 	return list
 }
 
-// group returns all that are linked with an SA, in processing order.
+// group returns all SAs that are linked with an SA, in processing order.
 func (m *model) group(id klips.SAID) []klips.SAID {
 	for p, ok := m.prev(id); ok; p, ok = m.prev(id) {
 		id = p
@@ -62,7 +62,7 @@ func (m *model) group(id klips.SAID) []klips.SAID {
 	return m.chain(id)
 }
 
-// link makes the links one by one and takes all back if one cannot be.
+// link makes the links one by one, and removes all again if one is refused.
 func (m *model) link(ids []klips.SAID) error {
 	saved := map[klips.SAID]klips.SAID{}
 	for k, v := range m.next {

@@ -91,8 +91,8 @@ func replaySequence(t *testing.T, q *recorded.Sequence) (steps int) {
 	return steps
 }
 
-// errnoOf maps a KLIPS kernel's errno to the one used here: it says EFAULT where
-// no eroute has the addresses, and ENOENT where none has the masks too.
+// errnoOf maps a KLIPS kernel's errno to the one used here. KLIPS returns EFAULT if no
+// eroute has the addresses, and ENOENT if none has the masks too.
 func errnoOf(e syscall.Errno) error {
 	switch e {
 	case 0:
@@ -103,7 +103,7 @@ func errnoOf(e syscall.Errno) error {
 	return e
 }
 
-// options are those of one command line; operands come under "".
+// options are those of one command line; operands have the key "".
 type options map[string][]string
 
 var flags = []string{"add", "replace", "addin", "replacein", "del", "clear", "get", "ip4", "ip6"}
@@ -150,7 +150,7 @@ func (p *player) said(text string) klips.SAID {
 	return must[klips.SAID](p)(syntax.ParseSAID(text, nil))
 }
 
-// fields puts a SAID together from the four options that may stand for it.
+// fields makes a SAID from the four options of its parts.
 func (p *player) fields(af, dst, spi, proto string) klips.SAID {
 	f := must[syntax.Family](p)(syntax.ParseFamily(af))
 	return klips.SAID{
@@ -220,8 +220,8 @@ func (p *player) spi(o options) error {
 	return err
 }
 
-// foreign are ciphers that the recording kernel had and this stack does not.
-// They have block and keys of AES, which takes their places.
+// foreign matches ciphers that the recording kernel had and this stack does not. They
+// are replaced by AES, which has the same block and keys.
 var foreign = regexp.MustCompile(`twofish|serpent`)
 
 func (p *player) life(s *klips.SASpec, text string) {
@@ -237,7 +237,7 @@ func (p *player) life(s *klips.SASpec, text string) {
 			s.Soft.AddTime = n
 		case "hard-addtime":
 			s.Hard.AddTime = n
-		case "hard-packets": // the kernel takes and forgets it
+		case "hard-packets": // the kernel accepts and ignores it
 		default:
 			p.t.Fatalf("unknown limit %s", item)
 		}
@@ -261,7 +261,7 @@ func (p *player) spigrp(o options, s *recorded.Step) error {
 	case s.Errno == 0:
 		return p.sas.Group(ids)
 	}
-	// The tools grouped pair by pair, and what went before stayed.
+	// The tools grouped pair by pair, and earlier pairs stayed.
 	whole := p.sas.Group(ids)
 	for i := 1; i < len(ids); i++ {
 		if err := p.sas.Group(ids[i-1 : i+1]); err != nil {
@@ -293,7 +293,7 @@ func (p *player) eroute(o options, kernel syscall.Errno) error {
 	e := klips.Eroute{Selector: klips.Selector{
 		Src: subnet(syntax.ParseSubnet(o.get("src"), f, nil)), Dst: subnet(syntax.ParseSubnet(o.get("dst"), f, nil)),
 		Proto: protocol(o.get("transport-proto"), number),
-		// The tools took larger numbers and sent their lower 16 bits.
+		// The tools accepted larger numbers and sent their lower 16 bits.
 		SrcPort: uint16(number("src-port", 1<<32-1)), DstPort: uint16(number("dst-port", 1<<32-1)),
 	}}
 	if o.has("del") {
@@ -305,14 +305,15 @@ func (p *player) eroute(o options, kernel syscall.Errno) error {
 	case o.has("add"):
 		return p.routes.Add(e)
 	case o.has("addin"), o.has("replacein"):
-		// A KLIPS kernel has inbound policies of tun SAs alone, and for all protocols
+		// A KLIPS kernel has inbound policies only for tun SAs, and for all protocols
 		// and ports.
 		if sa := p.sas.Lookup(e.ID); sa != nil && !slices.ContainsFunc(sa.Chain(), isTunnel) {
 			return syscall.ENOENT
 		}
 		return p.sas.SetPolicy(e.ID, klips.InboundPolicy{Src: e.Src, Dst: e.Dst})
 	}
-	// A KLIPS kernel refuses to replace what is not there; here it is added.
+	// A KLIPS kernel refuses to replace an eroute that does not exist; here it is
+	// added.
 	if kernel != 0 {
 		if old := p.routes.Get(e.Selector); old != nil {
 			p.t.Errorf("eroute %v is there, the kernel had none", e.Selector)
@@ -328,7 +329,7 @@ func (p *player) eroute(o options, kernel syscall.Errno) error {
 
 func isTunnel(sa *sadb.SA) bool { return sa.ID.Proto == klips.ProtoTun }
 
-// protocol reads --transport-proto.
+// protocol parses --transport-proto.
 func protocol(text string, number func(string, uint64) uint64) uint8 {
 	switch text {
 	case "icmp":
@@ -341,7 +342,7 @@ func protocol(text string, number func(string, uint64) uint64) uint8 {
 	return uint8(number("transport-proto", 255))
 }
 
-// tables returns the listings, without what differs from run to run.
+// tables returns the listings, without values that differ from run to run.
 func (p *player) tables() map[string][]string {
 	var sas []klips.SA
 	for _, sa := range p.sas.All() {
@@ -386,8 +387,8 @@ func (p *player) normal(lines []string) []string {
 		l = elapsed.ReplaceAllString(l, "$1(t")
 		out[i] = cipher.ReplaceAllString(l, "_AES")
 	}
-	// Eroutes with one key stand in an order of their own where their masks are
-	// not comparable.
+	// Eroutes with one key and masks that are not comparable are listed in another
+	// order here.
 	for i := 0; i < len(out); {
 		n := 1
 		for k := erouteKey(out[i]); k != "" && i+n < len(out) && erouteKey(out[i+n]) == k; {
@@ -401,8 +402,7 @@ func (p *player) normal(lines []string) []string {
 
 var masks = regexp.MustCompile(`/[0-9]+| +`)
 
-// erouteKey returns the line of an eroute without its masks and its SA, "" for
-// other lines.
+// erouteKey returns an eroute's line without its masks and its SA, "" for other lines.
 func erouteKey(line string) string {
 	flow, said, ok := strings.Cut(line, " => ")
 	if !ok {

@@ -1,20 +1,20 @@
 package sadb
 
-// refs hands out SArefs from 1 upward. A number that is free again comes up
-// again after all others, as in KLIPS; the numbers go as far as they must and at
-// least to 15 bits, which is all that packet marks can hold.
+// refs allocates SArefs from 1 upward. As in KLIPS, a freed number is used again after
+// all others. The numbers grow as far as needed, and at least to 15 bits, the limit of
+// packet marks.
 type refs struct {
 	used  []uint64            // bitmap of numbers in use below limit
-	high  map[uint32]struct{} // those in use from limit on: somebody chose them
+	high  map[uint32]struct{} // those in use from limit on, which callers chose
 	count int                 // bits set in used
-	last  uint32              // handed out last
+	last  uint32              // allocated last
 }
 
 const firstLimit = 1 << 15
 
 func (r *refs) limit() uint32 { return uint32(len(r.used) * 64) }
 
-// take returns a free number, which is in use from then on.
+// take allocates a free number.
 func (r *refs) take() uint32 {
 	if r.used == nil || r.count+1 > int(r.limit()/2) {
 		r.grow()
@@ -33,7 +33,7 @@ func (r *refs) take() uint32 {
 	}
 }
 
-// claim takes a certain number; it reports false where it is in use.
+// claim allocates a given number; it returns false if it is in use.
 func (r *refs) claim(n uint32) bool {
 	if r.used == nil {
 		r.grow()
@@ -56,7 +56,7 @@ func (r *refs) claim(n uint32) bool {
 	return true
 }
 
-// free gives a number back.
+// free frees a number.
 func (r *refs) free(n uint32) {
 	if n >= r.limit() {
 		delete(r.high, n)

@@ -12,23 +12,23 @@ import (
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
-// An SA is one security association: what it is, what becomes of it, and where
-// it stands. The zero SA is of no use: [DB.Add] and [DB.Reserve] make them.
+// An SA is one security association: its fixed parameters, its live state, and its
+// place in a group. [DB.Add] and [DB.Reserve] make SAs; the zero value is not usable.
 //
-// An SA that is changed ([DB.Update], [DB.SetPorts]) is another SA in the same
-// place; the two may have parts in common.
+// A change ([DB.Update], [DB.SetPorts]) makes a new SA in the same place; the two may
+// share parts.
 type SA struct {
 	Fixed
 	*Live
 
 	place atomic.Pointer[place] // nil: in no group
-	self  [1]*SA                // the chain of an SA in no group
+	self  [1]*SA                // the chain of an SA without a group
 	hash  uint64                // of ID
 	order uint64                // ascending in the order of adding
 	tag   keyuse.Tag            // of the key, see DB.keys
 }
 
-// Fixed is what does not change once an SA can be found.
+// Fixed holds the fields that do not change once an SA is in the table.
 type Fixed struct {
 	ID        klips.SAID
 	Src       netip.Addr // source of the outer header; unspecified or invalid: not checked
@@ -43,21 +43,22 @@ type Fixed struct {
 	Soft, Hard  klips.Limits // soft limits are never above hard ones
 	AuthKeyBits int
 	EncKeyBits  int
-	Added       int64 // when it was made, in nanoseconds of the caller's clock
-	// Began is the number that earlier SAs with this key may have sent up to, where it is
-	// known; else 0.
+	Added       int64 // creation time, in nanoseconds of the caller's clock
+	// Began is the number up to which earlier SAs with this key may have sent, 0 if
+	// unknown.
 	Began uint64
-	// Remembered is the number up to which an earlier SA with this key has received,
-	// where the window began with it; else 0.
+	// Remembered is the number up to which an earlier SA with this key has received, if
+	// the window began with it; else 0.
 	Remembered uint64
 
 	// Data belongs to the caller; the init function of [DB.Add] may set it.
 	Data any
 }
 
-// Live is what changes while an SA is used. What is not atomic is behind a lock.
+// Live holds the fields that change while an SA is used. They are atomic or behind a
+// lock.
 type Live struct {
-	// SAs with one key have one Sent, and one window where it has one size.
+	// SAs with the same key share Sent, and the window if its size is the same.
 	*Sent
 	Replay *replay.Window
 
@@ -72,14 +73,14 @@ type Live struct {
 
 	AuthErrs   atomic.Uint32
 	ReplayErrs atomic.Uint32
-	BelowMark  atomic.Uint32 // those of ReplayErrs that Remembered is the cause of
-	SeqWaits   atomic.Uint32 // packets not sent, as their numbers were not reserved yet
+	BelowMark  atomic.Uint32 // those of ReplayErrs caused by Remembered
+	SeqWaits   atomic.Uint32 // packets not sent because their numbers were not reserved yet
 	SizeErrs   atomic.Uint32
 	PadErrs    atomic.Uint32
 
-	Drops drop.Counters // packets whose way it ended, by reason
+	Drops drop.Counters // dropped packets, by reason
 
-	iv     [16]byte      // the IV to begin with, as long as IV says; never changed
+	iv     [16]byte      // the first IV, as long as IV returns; never changed
 	state  atomic.Uint32 // a klips.State
 	policy atomic.Pointer[klips.InboundPolicy]
 
@@ -88,7 +89,7 @@ type Live struct {
 	encKey  []byte
 }
 
-// A place is where an SA stands in a group. It is immutable.
+// A place is an SA's place in a group. It is immutable.
 type place struct {
 	members []*SA // the whole group in processing order
 	pos     int
@@ -97,16 +98,16 @@ type place struct {
 // State returns the SA's state: Mature, Dying or Dead.
 func (sa *SA) State() klips.State { return klips.State(sa.state.Load()) }
 
-// SetDying marks the SA as one whose soft lifetime has passed. It reports
-// whether this call did it: of several callers one is told true.
+// SetDying marks that the SA's soft lifetime has passed. Of several callers one gets
+// true.
 func (sa *SA) SetDying() bool {
 	return sa.state.CompareAndSwap(uint32(klips.Mature), uint32(klips.Dying))
 }
 
-// Snapshot returns the SAs that a packet for this one goes through, this one
-// first, and whether no SA of the group comes before it. The two belong
-// together; calling Chain and IsHead may give answers from before and after a
-// change. The slice is shared and must not be written to.
+// Snapshot returns the SAs that a packet for this one goes through, this one first, and
+// whether it is the group's first. Both results are of one moment; separate calls of
+// Chain and IsHead may be before and after a change. The slice is shared and must not
+// be written to.
 func (sa *SA) Snapshot() (chain []*SA, head bool) {
 	if p := sa.place.Load(); p != nil {
 		return p.members[p.pos:], p.pos == 0
@@ -122,13 +123,13 @@ func (sa *SA) Chain() []*SA {
 	return chain
 }
 
-// IsHead reports whether no SA of the group comes before this one.
+// IsHead reports whether this SA is the first of its group.
 func (sa *SA) IsHead() bool {
 	_, head := sa.Snapshot()
 	return head
 }
 
-// members returns the whole group, just the SA where it is in none.
+// members returns the whole group, or the SA alone if it has none.
 func (sa *SA) members() []*SA {
 	if p := sa.place.Load(); p != nil {
 		return p.members
@@ -136,13 +137,12 @@ func (sa *SA) members() []*SA {
 	return sa.self[:]
 }
 
-// Policy returns the inbound policy, nil where none was set.
+// Policy returns the inbound policy, nil if none was set.
 func (sa *SA) Policy() *klips.InboundPolicy { return sa.policy.Load() }
 
-// Keys calls f with the SA's keys and reports whether the SA still had them: it
-// has none once it is dead. f must neither keep nor change them, nor call methods
-// of the DB that change it. Calls for one SA run one at a time and not while the
-// keys are being cleared.
+// Keys calls f with the SA's keys. It returns false if the SA is dead and has no keys
+// any more. f must neither keep nor change them, nor call methods of the DB that change
+// it. Calls for one SA run one at a time and not while the keys are being cleared.
 func (sa *SA) Keys(f func(auth, enc []byte)) bool {
 	sa.keyMu.Lock()
 	defer sa.keyMu.Unlock()
@@ -163,8 +163,7 @@ func (sa *SA) kill() {
 	sa.authKey, sa.encKey = nil, nil
 }
 
-// ivLen returns the length in bytes of the IV that listings show: that of CBC
-// ciphers.
+// ivLen returns the length in bytes of the IV in listings: that of CBC ciphers.
 func (sa *SA) ivLen() int {
 	info, ok := sa.Transform.Enc.Info()
 	if !ok || info.AEAD || sa.ID.Proto != klips.ProtoESP {
@@ -173,8 +172,8 @@ func (sa *SA) ivLen() int {
 	return info.IV
 }
 
-// IV returns a copy of the random IV that the SA was made with, nil where the
-// cipher is not in CBC mode. Listings show it before the first packet.
+// IV returns a copy of the random IV that the SA was made with, nil if the cipher is
+// not in CBC mode. Listings show it before the first packet.
 func (sa *SA) IV() []byte {
 	n := sa.ivLen()
 	if n == 0 {

@@ -24,7 +24,7 @@ func id(proto klips.Proto, spi klips.SPI) klips.SAID {
 	return klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: spi, Proto: proto}
 }
 
-// spec makes an SA of a protocol with algorithms that fit.
+// spec makes an SA of a protocol with suitable algorithms.
 func spec(id klips.SAID) *klips.SASpec {
 	s := &klips.SASpec{ID: id, Src: netip.MustParseAddr("10.9.0.1")}
 	switch id.Proto {
@@ -140,7 +140,7 @@ func TestAddTwice(t *testing.T) {
 	esp := id(klips.ProtoESP, 0x1000)
 	first := add(t, db, esp, klips.Outbound)
 	bad := spec(esp)
-	bad.EncKey = nil // KLIPS does not get as far as the keys
+	bad.EncKey = nil // KLIPS stops before it checks the keys
 	if _, err := db.Add(bad, klips.Outbound, sec, nil); err != syscall.EEXIST {
 		t.Errorf("Add = %v, want EEXIST", err)
 	}
@@ -207,7 +207,7 @@ func TestKeys(t *testing.T) {
 	if sa.Keys(func(_, _ []byte) { t.Error("called") }) || sa.State() != klips.Dead {
 		t.Errorf("the SA has keys or a state of %d after Delete", sa.State())
 	}
-	// What is listed has no keys.
+	// Listings contain no keys.
 	sa = add(t, db, id(klips.ProtoESP, 0x1001), klips.Outbound)
 	if text := fmt.Sprintf("%+v", sa.Info(sec)); strings.Contains(text, "1 1 1 1") {
 		t.Errorf("Info shows a key: %s", text)
@@ -238,7 +238,7 @@ func TestGroup(t *testing.T) {
 	a, b, c, d := id(klips.ProtoTun, 0xa00), id(klips.ProtoComp, 0xb00), id(klips.ProtoESP, 0xc00), id(klips.ProtoAH, 0xd00)
 	missing := id(klips.ProtoESP, 0x999)
 	type step struct {
-		ids  []klips.SAID // one of them: ungroup
+		ids  []klips.SAID // one SAID: ungroup
 		want error
 	}
 	ok := func(ids ...klips.SAID) step { return step{ids, nil} }
@@ -358,7 +358,7 @@ func TestDeleteGroup(t *testing.T) {
 		if err != nil || !slices.Equal(gone, sas) || db.Len() != 0 {
 			t.Fatalf("Delete(%v) = %v, %v and %d SAs left, want the group", victim, gone, err, db.Len())
 		}
-		// A packet that found the first SA before must not get away with less.
+		// A packet that found the first SA before must not get less protection.
 		if got := len(sas[0].Chain()); got != 3 {
 			t.Errorf("the chain of a deleted group has %d SAs, want 3", got)
 		}
@@ -419,7 +419,7 @@ func TestSetPolicy(t *testing.T) {
 	if err := db.SetPolicy(inner, p6); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("SetPolicy of IPv6 packets for an SA in transport mode over IPv4 = %v", err)
 	}
-	if err := db.SetPolicy(tun, p6); err != nil { // what is in a tunnel can be of the other family
+	if err := db.SetPolicy(tun, p6); err != nil { // a tunnel can carry packets of the other family
 		t.Errorf("SetPolicy of IPv6 packets for a tunnel over IPv4 = %v", err)
 	}
 	if err := db.SetPolicy(esp, p("10.12.0.0/16")); err != nil {
@@ -437,7 +437,7 @@ func TestExpired(t *testing.T) {
 		name       string
 		soft, hard klips.Limits
 		bytes      uint64
-		packets    int // of so many bytes in all
+		packets    int // with this number of bytes in all
 		first      int64
 		at         int64
 		wantHard   bool
@@ -655,9 +655,9 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// TestWholeGroups has readers follow chains while groups are made, taken apart
-// and deleted. They must only ever see a group as a whole or SAs on their own,
-// in an order that was made, and dead SAs must not shorten a chain.
+// TestWholeGroups has readers follow chains while groups are made, taken apart and
+// deleted. They must only see a whole group or single SAs, in an order that was made.
+// Dead SAs must not shorten a chain.
 func TestWholeGroups(t *testing.T) {
 	db := New()
 	ids := []klips.SAID{id(klips.ProtoTun, 0xa00), id(klips.ProtoESP, 0xc00), id(klips.ProtoAH, 0xd00)}

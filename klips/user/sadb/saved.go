@@ -11,7 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
-// A Saved is all that there is of an SA but its group.
+// A Saved is the complete state of an SA, except for its group.
 type Saved struct {
 	klips.SASpec // with keys of its own
 
@@ -34,14 +34,14 @@ type Saved struct {
 
 	Began, Remembered uint64 // as in [Fixed]
 
-	KeyRank int // how many SAs have had its key for longer
+	KeyRank int // number of SAs that have had its key for longer
 }
 
-// A SavedDB is all that there is of a DB.
+// A SavedDB is the complete state of a DB.
 type SavedDB struct {
-	SAs     []Saved // in the order in which they were made
-	Groups  [][]int // places in SAs, each group in processing order
-	LastRef uint32  // the SAref that was handed out last
+	SAs     []Saved // in the order of their creation
+	Groups  [][]int // indexes into SAs, each group in processing order
+	LastRef uint32  // the SAref allocated last
 }
 
 // Clear overwrites the keys.
@@ -51,8 +51,8 @@ func (s *SavedDB) Clear() {
 	}
 }
 
-// Save returns all that there is of the SAs. No packet may be under way. The keys are
-// copies: the caller sees to it that they are cleared.
+// Save returns the complete state of the SAs. No packet may be in progress. The keys
+// are copies; the caller clears them.
 func (db *DB) Save() *SavedDB {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -63,7 +63,7 @@ func (db *DB) Save() *SavedDB {
 	for _, sa := range list {
 		saved, ok := sa.save()
 		if !ok {
-			continue // it has just died
+			continue // it died just now
 		}
 		saved.KeyRank = db.keys.Rank(sa.tag, sa.ID)
 		places[sa] = len(s.SAs)
@@ -85,7 +85,7 @@ func (db *DB) Save() *SavedDB {
 	return s
 }
 
-// spec is what the SA was made of, without keys.
+// spec returns the parameters that the SA was made with, without keys.
 func (sa *SA) spec() klips.SASpec {
 	return klips.SASpec{
 		ID: sa.ID, Src: sa.Src, Transform: sa.Transform, Window: sa.Replay.Size(), ESN: sa.ESN,
@@ -93,8 +93,8 @@ func (sa *SA) spec() klips.SASpec {
 	}
 }
 
-// IsOf reports whether the SA is what spec would make, but for SArefs and sequence
-// numbers. A dead SA is not.
+// IsOf reports whether spec would make this SA, apart from SArefs and sequence numbers.
+// It is false for a dead SA.
 func (sa *SA) IsOf(spec *klips.SASpec) bool {
 	s := sa.spec()
 	same := s.ID == spec.ID && s.Src == spec.Src && s.Transform == spec.Transform && s.Window == spec.Window && s.ESN == spec.ESN &&
@@ -119,9 +119,9 @@ func (sa *SA) save() (s Saved, ok bool) {
 	return s, ok
 }
 
-// Restore makes the SAs of another DB in this one, which is empty, as they were. It
-// copies the keys. init is as for [DB.Add], and is called for each. After an error the
-// DB is empty; what was saved cannot have been a DB then.
+// Restore makes the saved SAs in this DB, which must be empty. It copies the keys. init
+// is called for each SA, as in [DB.Add]. An error means that s was not saved from a DB;
+// the DB is then empty.
 func (db *DB) Restore(s *SavedDB, init func(*SA) error) (sas []*SA, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -157,7 +157,7 @@ func (db *DB) Restore(s *SavedDB, init func(*SA) error) (sas []*SA, err error) {
 	return sas, nil
 }
 
-// restoreKeysLocked brings the SAs that have one key into the order that they had.
+// restoreKeysLocked restores the order of the SAs that share a key.
 func (db *DB) restoreKeysLocked(s *SavedDB, sas []*SA) {
 	order := make([]int, len(sas))
 	for i := range order {

@@ -11,7 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
-// savedDB returns a DB with SAs of all kinds, as it is saved.
+// savedDB returns a DB with all kinds of SAs, and its saved state.
 func savedDB(t *testing.T) (*DB, *SavedDB) {
 	t.Helper()
 	db := New()
@@ -40,7 +40,7 @@ func savedDB(t *testing.T) (*DB, *SavedDB) {
 	return db, db.Save()
 }
 
-// A DB that is restored is listed as it was, goes on with its numbers, and gives new SAs
+// A restored DB has the same listing, continues its sequence numbers, and gives new SAs
 // other SArefs.
 func TestRestore(t *testing.T) {
 	db, s := savedDB(t)
@@ -76,7 +76,7 @@ func TestRestore(t *testing.T) {
 	if w, g := db.Lookup(id(klips.ProtoESP, 0x3000)).Ref, again.Lookup(id(klips.ProtoESP, 0x3000)).Ref; w != g {
 		t.Errorf("the next SAref is %d, want %d", g, w)
 	}
-	// The copies are the caller's to clear; those of the DB stay.
+	// The caller clears its copies; the DB keeps its own.
 	s.Clear()
 	again.Lookup(id(klips.ProtoAH, 0x1002)).Keys(func(auth, _ []byte) {
 		if string(auth) == string(make([]byte, len(auth))) {
@@ -85,7 +85,7 @@ func TestRestore(t *testing.T) {
 	})
 }
 
-// What cannot have been a DB is refused, and leaves nothing.
+// A state that no DB can have is refused, and the DB stays empty.
 func TestRestoreRefused(t *testing.T) {
 	for what, spoil := range map[string]func(s *SavedDB){
 		"two of one name":        func(s *SavedDB) { s.SAs[1].ID = s.SAs[0].ID; s.SAs[1].SASpec = s.SAs[0].SASpec },

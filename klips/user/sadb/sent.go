@@ -5,23 +5,23 @@ import (
 	"sync/atomic"
 )
 
-// Sent is which sequence numbers have been sent with the keys of an SA, and which may
-// be. Its methods neither lock nor allocate.
+// Sent records which sequence numbers have been sent with the keys of an SA, and which
+// may be. Its methods neither lock nor allocate.
 type Sent struct {
 	Seq atomic.Uint64 // the last one
 
-	limit atomic.Uint64 // none above it may be sent
-	low   atomic.Uint64 // from here on it is time for a higher limit
+	limit atomic.Uint64 // numbers above it must not be sent
+	low   atomic.Uint64 // from this number on, a higher limit is needed soon
 }
 
-// newSent returns numbers without a limit.
+// newSent returns a Sent without a limit.
 func newSent() *Sent {
 	s := new(Sent)
 	s.SetLimit(math.MaxUint64)
 	return s
 }
 
-// SetLimit lets numbers up to limit be sent; the largest one is no limit.
+// SetLimit allows numbers up to limit; math.MaxUint64 means no limit.
 func (s *Sent) SetLimit(limit uint64) {
 	low := uint64(math.MaxUint64)
 	if last := s.Seq.Load(); limit != math.MaxUint64 {
@@ -34,17 +34,16 @@ func (s *Sent) SetLimit(limit uint64) {
 // Limit returns the limit.
 func (s *Sent) Limit() uint64 { return s.limit.Load() }
 
-// IsLow reports whether a number is closer to the limit than it was to the last one
-// sent when the limit was set.
+// IsLow reports whether half of the numbers that were left when the limit was set have
+// been used up to seq.
 func (s *Sent) IsLow(seq uint64) bool { return seq >= s.low.Load() }
 
-// Stop makes sure that no number is sent any more, and returns the last one that was.
-// The numbers are used up then.
+// Stop makes all later calls of NextSeq fail, and returns the last number sent.
 func (s *Sent) Stop() uint64 { return s.Seq.Swap(math.MaxUint64) }
 
-// NextSeq counts Seq up and returns the sequence number for the next packet to be
-// sent. ok is false when all are used up, as numbers must not cycle (RFC 4303
-// section 3.3.3), and when the limit is reached.
+// NextSeq increments Seq and returns the sequence number for the next packet. ok is
+// false when all numbers are used up, as they must not cycle (RFC 4303 section 3.3.3),
+// or when the limit is reached.
 func (sa *SA) NextSeq() (seq uint64, ok bool) {
 	for {
 		last := sa.Seq.Load()
@@ -57,10 +56,10 @@ func (sa *SA) NextSeq() (seq uint64, ok bool) {
 	}
 }
 
-// Exhausted reports whether NextSeq would fail for good.
+// Exhausted reports whether NextSeq fails for ever.
 func (sa *SA) Exhausted() bool { return sa.Seq.Load() >= sa.MaxSeq() }
 
-// AtLimit reports whether NextSeq would fail until there is a higher limit.
+// AtLimit reports whether NextSeq fails until a higher limit is set.
 func (sa *SA) AtLimit() bool { return sa.Seq.Load() >= sa.limit.Load() }
 
 // MaxSeq returns the largest sequence number that the SA can have.

@@ -10,8 +10,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// TestNextSeq has several workers use up the last numbers of an SA: each number
-// is given out once, the last one is, and none after it.
+// TestNextSeq has several workers use up the last numbers of an SA: each number is
+// returned once, up to the last one.
 func TestNextSeq(t *testing.T) {
 	for _, esn := range []bool{false, true} {
 		s := spec(id(klips.ProtoESP, 0x1000))
@@ -65,8 +65,8 @@ func TestNextSeq(t *testing.T) {
 	}
 }
 
-// TestUpdateESN: an update that turns extended numbers on or off begins anew,
-// one that leaves them goes on.
+// TestUpdateESN: an update that turns extended numbers on or off starts from 1; any
+// other update continues.
 func TestUpdateESN(t *testing.T) {
 	for _, tt := range []struct {
 		before, after bool
@@ -90,8 +90,8 @@ func TestUpdateESN(t *testing.T) {
 	}
 }
 
-// TestBegin: an SA goes on from the numbers that it is made with, and an SA that is
-// there keeps its own.
+// TestBegin: a new SA continues from the numbers it is given; an existing SA keeps its
+// own.
 func TestBegin(t *testing.T) {
 	db := New()
 	s := spec(id(klips.ProtoESP, 0x1000))
@@ -111,8 +111,8 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-// TestSharedSeq: where only the window changes, the old SA and the new one send with
-// one counter; a packet that holds the old one may still be on its way.
+// TestSharedSeq: when only the window changes, the old SA and the new one share one
+// counter, since a packet that holds the old one may still be sent.
 func TestSharedSeq(t *testing.T) {
 	db := New()
 	s := spec(id(klips.ProtoESP, 0x1000))

@@ -10,21 +10,21 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// randomTries is how many SPIs are picked at random before all are tried.
+// randomTries is how many random SPIs are tried before all are tried in order.
 const randomTries = 16
 
-// Reserve makes a larval SA, which carries no packets until [DB.Update] has made
-// it usable, with a destination and protocol of id and an SPI from low to
-// high that is free: a random one. The other arguments are those of [DB.Add].
+// Reserve makes a larval SA with destination and protocol of id, and a random free SPI
+// from low to high. It carries no packets until [DB.Update] makes it usable. The other
+// arguments are those of [DB.Add].
 //
-// EEXIST: none is free, or they are all reserved. EINVAL: the range is empty, or
-// there can be no such SA.
+// EEXIST: no SPI is free, or all are reserved. EINVAL: the range is empty, or an SA
+// cannot have this destination and protocol.
 func (db *DB) Reserve(id klips.SAID, src netip.Addr, low, high klips.SPI, dir klips.Direction, now int64, init func(*SA) error) (*SA, error) {
 	if low > high {
 		return nil, klips.Invalidf("SPIs from 0x%x down to 0x%x", uint32(low), uint32(high))
 	}
 	if id.Proto == klips.ProtoComp {
-		high = min(high, 0xffff) // IPComp headers have no room for more
+		high = min(high, 0xffff) // IPComp headers have room for 16 bits
 	}
 	if low < klips.MinSPI || low > high {
 		return nil, syscall.EEXIST
@@ -47,7 +47,7 @@ func (db *DB) Reserve(id klips.SAID, src netip.Addr, low, high klips.SPI, dir kl
 	return db.enterLocked(sa, init)
 }
 
-// freeSPILocked finds an SPI that no SA with destination and protocol of id has.
+// freeSPILocked finds an SPI that no SA with id's destination and protocol has.
 func (db *DB) freeSPILocked(id klips.SAID, low, high klips.SPI) (klips.SPI, bool) {
 	n := uint64(high-low) + 1
 	free := func(offset uint64) bool {
@@ -59,7 +59,7 @@ func (db *DB) freeSPILocked(id klips.SAID, low, high klips.SPI) (klips.SPI, bool
 			return id.SPI, true
 		}
 	}
-	// Of one SPI more than there are SAs one is free, if there are as many.
+	// Among one more SPI than there are SAs, at least one is free.
 	start := rand.Uint64N(n)
 	for i := range min(n, uint64(db.table.Len())+1) {
 		if free((start + i) % n) {
@@ -69,19 +69,19 @@ func (db *DB) freeSPILocked(id klips.SAID, low, high klips.SPI) (klips.SPI, bool
 	return 0, false
 }
 
-// Update gives the SA with the SAID of spec other algorithms, keys, limits,
-// window and source, and makes it mature. It keeps when it was made, its place
-// in the listing and in its group, its inbound policy, UDP encapsulation, device
-// and SArefs; a direction only while it is in a group. Counters start anew. With
-// the keys that it had before, it goes on with its sequence numbers, so that the
-// peer neither sees one twice nor can send one twice.
+// Update gives the SA with the SAID of spec new algorithms, keys, limits, window and
+// source, and makes it mature. The SA keeps its creation time, its place in the listing
+// and in its group, its inbound policy, UDP encapsulation, device and SArefs; it keeps
+// its direction only while it is in a group. Counters start from 0. If the keys stay
+// the same, the SA continues its sequence numbers, so that none is sent twice and none
+// is accepted twice.
 //
-// A packet meets the old SA or the new one, each with its own keys. The old one
-// is returned: it is still what it was, for packets that are under way; once
-// they are through, call [SA.Retire]. init is as for [DB.Add].
+// A packet finds the old SA or the new one, each with its own keys. Update also returns
+// the old SA, which is unchanged for packets in progress; when they are done, call
+// [SA.Retire]. init is as for [DB.Add].
 //
-// ENOENT: there is no such SA. EINVAL, EPROTO, EKEYREJECTED: as for Add; but an SA
-// may keep the key that it has, and spec must not have sequence numbers.
+// ENOENT: there is no such SA. EINVAL, EPROTO, EKEYREJECTED: as for Add; but an SA may
+// keep its key, and spec must not contain sequence numbers.
 func (db *DB) Update(spec *klips.SASpec, dir klips.Direction, init func(*SA) error) (old, sa *SA, err error) {
 	if err := spec.CheckName(); err != nil {
 		return nil, nil, err
@@ -137,22 +137,21 @@ func (sa *SA) sameKeys(o *SA) bool {
 		subtle.ConstantTimeCompare(sa.encKey, o.encKey) == 1
 }
 
-// continueFrom makes a new SA go on with the sequence numbers of an old one.
+// continueFrom makes a new SA continue the sequence numbers of an old one.
 func (sa *SA) continueFrom(old *SA) {
 	size := sa.Replay.Size()
-	sa.Sent = old.Sent // shared: a packet under way may still be sent by the old one
+	sa.Sent = old.Sent // shared, as the old SA may still send a packet in progress
 	if size == old.Replay.Size() {
 		sa.Replay = old.Replay
 		return
 	}
-	// Which numbers came in the old window cannot be told the new one; so that
-	// none is taken twice, all have come.
+	// A window of another size cannot take over which numbers have been received. It
+	// counts all as received, so that none is accepted twice.
 	sa.Replay.Resume(old.Replay.Last())
 }
 
-// SetPorts changes the UDP ports of an SA, and nothing else. It returns the SA
-// as it was and as it is; they share counters, keys and state. ENOENT: there is
-// no such SA.
+// SetPorts changes only the UDP ports of an SA. It returns the old SA and the new one,
+// which share counters, keys and state. ENOENT: there is no such SA.
 func (db *DB) SetPorts(id klips.SAID, sport, dport uint16) (old, sa *SA, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -178,10 +177,10 @@ func (db *DB) replaceLocked(old, sa *SA) {
 	db.table.Replace(sa.hash, old, sa)
 	db.keys.Remove(old.tag, old.ID)
 	db.keys.Add(sa.tag, sa.ID, sa.Dir)
-	db.countEndLocked(sa, 1) // first, or an end that stays would be gone meanwhile
+	db.countEndLocked(sa, 1) // first, so that a remaining far end is never missing
 	db.countEndLocked(old, -1)
 }
 
-// Retire makes an SA that [DB.Update] returned as the old one unusable and
-// overwrites its keys.
+// Retire makes unusable an SA that [DB.Update] returned as the old one, and overwrites
+// its keys.
 func (sa *SA) Retire() { sa.kill() }

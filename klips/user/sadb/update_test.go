@@ -29,7 +29,7 @@ func updateSpec(spi klips.SPI, key byte) *klips.SASpec {
 func TestReserve(t *testing.T) {
 	db := New()
 	id := klips.SAID{Dst: updateDst, Proto: klips.ProtoAH}
-	// All but one are taken; that one is found.
+	// All SPIs except one are taken; that one is found.
 	for spi := klips.SPI(0x1000); spi < 0x2000; spi++ {
 		if spi == 0x1777 {
 			continue
@@ -102,7 +102,7 @@ func TestUpdate(t *testing.T) {
 	if upd.Seq.Load() != 0 || upd.Bytes.Load() != 0 {
 		t.Errorf("with other keys it goes on with seq %d, %d bytes", upd.Seq.Load(), upd.Bytes.Load())
 	}
-	// The old one is still good for packets that hold it, until it is retired.
+	// Packets that hold the old SA may use it until it is retired.
 	if ok := old.Keys(func(_, enc []byte) {
 		if enc[0] != 1 {
 			t.Errorf("the old SA has key %x", enc)
@@ -118,13 +118,14 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("DeleteSA of the old one: %v", err)
 	}
 
-	// The same keys: the same numbers, whoever sends.
+	// With the same keys, both SAs share their sequence numbers.
 	upd.Seq.Store(20)
 	old, again, err := db.Update(updateSpec(0x1000, 2), klips.Inbound, nil)
 	if err != nil || again.Seq.Add(1) != 21 || old.Seq.Add(1) != 22 {
 		t.Errorf("with the same keys: seq %d, %d, %v", again.Seq.Load(), old.Seq.Load(), err)
 	}
-	// Another window: what the old one has seen, and what it was waiting for.
+	// A window of another size: neither numbers that the old one received nor numbers
+	// that it missed are accepted.
 	for seq := uint64(90); seq <= 100; seq += 2 {
 		again.Replay.Update(seq)
 	}
@@ -151,8 +152,7 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// Readers find one SA or the other at any time, whole groups, and keys that
-// belong together.
+// Readers always find the old SA or the new one, whole groups, and keys of one SA.
 func TestUpdateConcurrently(t *testing.T) {
 	db := New()
 	tun := &klips.SASpec{ID: klips.SAID{Dst: updateDst, SPI: 0x1000, Proto: klips.ProtoTun}, Src: updateSrc}

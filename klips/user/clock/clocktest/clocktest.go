@@ -1,4 +1,4 @@
-// Package clocktest is a clock for tests: it stands still until it is turned.
+// Package clocktest is a clock for tests: it stands still until it is advanced.
 package clocktest
 
 import (
@@ -9,11 +9,11 @@ import (
 	"github.com/klips-go/ipsec/klips/user/clock"
 )
 
-// A Clock is a clock.Clock that a test turns. Use New to make one.
+// A Clock is a clock.Clock that a test advances. Use New to make one.
 type Clock struct {
 	mu     sync.Mutex
 	now    time.Time
-	timers []*timer // in the order of their making
+	timers []*timer // in the order of creation
 }
 
 var _ clock.Clock = (*Clock)(nil)
@@ -30,7 +30,7 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// AfterFunc lets a later Advance call f.
+// AfterFunc makes a later Advance call f.
 func (c *Clock) AfterFunc(d time.Duration, f func()) clock.Timer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,10 +39,10 @@ func (c *Clock) AfterFunc(d time.Duration, f func()) clock.Timer {
 	return t
 }
 
-// Advance turns the clock on by d. The functions that become due are called one
-// after the other in the order of their times, each while the clock shows its
-// time; all have returned when Advance does. One goroutine may call Advance at a
-// time, and no such function.
+// Advance advances the clock by d. It calls the functions that become due one after the
+// other, in the order of their times, each while the clock shows its time; all have
+// returned when Advance does. Only one goroutine may call Advance at a time, and none
+// of these functions may.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	end := c.now.Add(d)
@@ -62,8 +62,7 @@ func (c *Clock) Advance(d time.Duration) {
 	c.mu.Unlock()
 }
 
-// nextLocked takes out the timer that is due first, not after end; nil if there
-// is none.
+// nextLocked removes the timer that is due first, not after end; nil if there is none.
 func (c *Clock) nextLocked(end time.Time) *timer {
 	var first *timer
 	for _, t := range c.timers {
@@ -83,7 +82,7 @@ func (c *Clock) removeLocked(t *timer) bool {
 	return i >= 0
 }
 
-// Timers returns how many calls are promised.
+// Timers returns the number of pending calls.
 func (c *Clock) Timers() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Functions are called at their times and in their order, also those that others
-// ask for while the clock turns; a stopped one is not called.
+// Functions are called at their times and in their order, including those added during
+// Advance; a stopped one is not called.
 func TestAdvance(t *testing.T) {
 	c := New()
 	begin := c.Now()
