@@ -6,8 +6,8 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// setAlgorithms gives a state the algorithms and keys of a spec; ok is false
-// where the kernel has no name for one.
+// setAlgorithms gives a state the algorithms and keys of a spec; ok is false if the
+// kernel has no name for one of them.
 func setAlgorithms(s *nlxfrm.State, spec *klips.SASpec) (ok bool) {
 	auth, _ := spec.Auth.Info()
 	enc, _ := spec.Enc.Info()
@@ -31,7 +31,7 @@ func icvBits(i alg.Info) uint32 { return uint32(8 * i.ICV) }
 
 func clone(key []byte) nlxfrm.Key { return append(nlxfrm.Key{}, key...) }
 
-// algorithms are those of a state, and the lengths of its keys in bits.
+// algorithms returns the algorithms of a state, and the lengths of its keys in bits.
 func algorithms(s *nlxfrm.State) (t klips.Transform, authBits, encBits int) {
 	if s.Auth != nil {
 		authBits = 8 * len(s.Auth.Key)

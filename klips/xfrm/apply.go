@@ -12,50 +12,48 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// A step is one change of the kernel's objects, and what takes it back.
+// A step is one change of the kernel's objects, and how to undo it.
 type step struct {
 	do     nlxfrm.Request
 	undo   func() nlxfrm.Request // rarely needed
-	object any                   // what it is about, for errors: a *nlxfrm.State or *nlxfrm.Policy
-	// gone is the errno that says that what is to be removed is not there: then
-	// there is nothing to do.
+	object any                   // for errors: a *nlxfrm.State or *nlxfrm.Policy
+	// gone is the errno that means that the object to be removed does not exist, which
+	// is not an error.
 	gone syscall.Errno
 }
 
-// A plan is the way from one set of objects to another.
+// A plan is the steps from one set of objects to another.
 //
-// Records come first, so that what follows is known to be ours whenever we
-// should be interrupted; then policies that let packets in, so that they are there
-// when states begin to give them some; then states, and the policies that send
-// packets, for the peer may be this host. What is not needed any
-// more goes last and in the opposite order. So no packet is sent in clear at any
-// moment, and those that could pass before and after can pass in between. The
-// exception are states that must be made anew, because their mode has changed:
-// the kernel has no second one with that SPI, so for the moment between two
-// requests there is none, and packets are dropped.
+// Records come first: if the plan is interrupted, the objects made later have their
+// owner. Then come policies that let packets in, so that they exist when states begin
+// to deliver packets. Then come states, and last the policies that send packets, since
+// the peer may be this host. Objects that are no longer needed are removed last, in the
+// opposite order. So no packet is sent in clear at any moment, and packets that could
+// pass before and after can pass in between. The exception is a state that must be
+// replaced because its mode has changed. The kernel cannot hold two states with one
+// SPI, so between two requests there is none, and packets are dropped.
 type plan struct {
 	records, in, states, out []step
 	rewrites                 []rewrite
 	unlinks                  []step // removals of policies that use states
 	removals                 []step // of states and records
 
-	// left are the numbers of the states that are removed, as they were then.
+	// left has the sequence numbers of the removed states just before their removal.
 	left map[nlxfrm.ID]*nlxfrm.AE
 }
 
-// A rewrite is a state that is there and has to be made anew. It goes on with its
-// numbers if it is still that of the same SA.
+// A rewrite is an existing state that must be replaced. goesOn: it still belongs to the
+// same SA, and continues its sequence numbers.
 type rewrite struct {
 	old, new *nlxfrm.State
 	goesOn   bool
 }
 
-// A move is an eroute's policy that changes its place among others.
+// A move is an eroute's policy that changes its priority.
 type move struct{ old, new *nlxfrm.Policy }
 
-// compareMoves orders moves so that no policy passes another at any moment:
-// those that go back, the last first; then those that come forward, the first
-// first.
+// compareMoves orders moves so that no policy passes another at any moment: first those
+// to a higher number, from the highest; then those to a lower number, from the lowest.
 func compareMoves(a, b move) int {
 	back := func(m move) bool { return m.new.Priority > m.old.Priority }
 	switch {
@@ -69,15 +67,15 @@ func compareMoves(a, b move) int {
 	return cmp.Compare(a.old.Priority, b.old.Priority)
 }
 
-// diff plans the way. The error is of a policy that another program has made
-// where one of ours has to be.
+// diff plans the steps. It returns an error if another program's policy has the key of
+// a wanted one.
 func diff(have, want *objects, d *dump) (*plan, error) {
 	p := &plan{left: map[nlxfrm.ID]*nlxfrm.AE{}}
 	for id, w := range want.states {
 		switch h := have.states[id]; {
 		case h == nil:
 			p.states = append(p.states, step{do: nlxfrm.AddState(w), undo: func() nlxfrm.Request { return nlxfrm.DeleteState(id, w.Mark) }, object: w})
-		case want.made[id]: // an SA that is made in the place of one that was removed
+		case want.made[id]: // a new SA that replaces a removed one
 			p.rewrites = append(p.rewrites, rewrite{h, w, false})
 		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector,
 			h.OutputMark != w.OutputMark:
@@ -121,8 +119,8 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 	return p, nil
 }
 
-// removals are the steps that remove what is not wanted: first policies that use states,
-// and then the rest.
+// removals returns the steps that remove objects that are not wanted: first policies
+// that use states, and then the rest.
 func removals(have, want *objects) (unlinks, rest []step) {
 	var out, in, states, records []step
 	for _, k := range have.order {
@@ -148,12 +146,12 @@ func removals(have, want *objects) (unlinks, rest []step) {
 	return append(out, in...), append(states, records...)
 }
 
-// samePolicy compares what the kernel keeps of what we say of a policy.
+// samePolicy compares what the kernel keeps of our policies.
 func samePolicy(a, b *nlxfrm.Policy) bool {
 	return a.Action == b.Action && a.Priority == b.Priority && a.Limits == b.Limits && slices.Equal(a.Templates, b.Templates)
 }
 
-// apply goes the way, or back to where it began.
+// apply executes the plan, and rolls back on an error.
 func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 	var rewrites []step
 	for _, w := range p.rewrites {
@@ -179,7 +177,7 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 		}
 	}
 	if err != nil {
-		// Taking back is not to be stopped by what stopped the way.
+		// A rollback must not be stopped by the reason that stopped the plan.
 		if back := undo(context.WithoutCancel(ctx), c, done); back != nil {
 			err = errors.Join(err, fmt.Errorf("and not all could be taken back, the next command will try: %w", back))
 		}
@@ -190,7 +188,7 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 	return err
 }
 
-// leave notes the numbers of the states that steps are about to remove.
+// leave notes the sequence numbers of the states that the steps will remove.
 func (p *plan) leave(ctx context.Context, c *nlxfrm.Conn, l []step) error {
 	for _, s := range l {
 		st, ok := s.object.(*nlxfrm.State)
@@ -208,8 +206,8 @@ func (p *plan) leave(ctx context.Context, c *nlxfrm.Conn, l []step) error {
 	return nil
 }
 
-// checkOffload sees whether devices have taken the states that they were to: a
-// kernel that finds one that cannot does the work itself and says nothing.
+// checkOffload checks that devices have taken the states that they should. If a device
+// cannot, the kernel processes the packets itself and reports nothing.
 func (p *plan) checkOffload(get func(nlxfrm.ID, nlxfrm.Mark) (*nlxfrm.State, error)) error {
 	var made []*nlxfrm.State
 	for _, s := range p.states {
@@ -241,7 +239,7 @@ func clearSteps(l []step) {
 	}
 }
 
-// run takes steps and returns those that were taken, with the first error.
+// run executes steps and returns those that succeeded, with the first error.
 func run(ctx context.Context, c *nlxfrm.Conn, steps []step) (done []step, err error) {
 	if len(steps) == 0 {
 		return nil, nil
@@ -273,13 +271,13 @@ func undo(ctx context.Context, c *nlxfrm.Conn, done []step) error {
 	return err
 }
 
-// spare is how many sequence numbers a state that is made anew leaves out:
-// packets may have been sent between the reading of its numbers and its end, and
-// no number may be used twice (RFC 4303 section 3.3.3; for AES-GCM, RFC 4106
-// section 2, that would give the keys away).
+// spare is how many sequence numbers are skipped when a state is replaced. Packets may
+// be sent after its numbers were read and before it is removed, and no number may be
+// used twice (RFC 4303 section 3.3.3; with AES-GCM it would reveal the authentication
+// key, RFC 4106 section 2).
 const spare = 4096
 
-// steps remove a state and make it anew, with the numbers that it has now.
+// steps replaces a state, and continues the numbers that it has now.
 func (w rewrite) steps(ctx context.Context, c *nlxfrm.Conn) ([]step, error) {
 	ae, err := c.GetAE(ctx, w.old.ID, w.old.Mark)
 	if err != nil {
@@ -295,7 +293,7 @@ func (w rewrite) steps(ctx context.Context, c *nlxfrm.Conn) ([]step, error) {
 	}, nil
 }
 
-// again is a state as it has to be sent to be made another time.
+// again returns the state in the form in which the kernel accepts it once more.
 func again(s *nlxfrm.State, ae *nlxfrm.AE) *nlxfrm.State {
 	n := *s
 	n.Stats, n.LastUsed = nlxfrm.Stats{}, 0
@@ -306,7 +304,7 @@ func again(s *nlxfrm.State, ae *nlxfrm.AE) *nlxfrm.State {
 		}
 	}
 	if n.ReplayESN != nil {
-		n.ReplayWindow = 0 // the same said twice is refused
+		n.ReplayWindow = 0 // the kernel refuses both forms together
 		e := *n.ReplayESN
 		if n.Current.Packets != 0 && (e.OutSeq != 0 || e.OutSeqHigh != 0) {
 			if e.OutSeq > ^uint32(0)-spare && s.Flags&nlxfrm.FlagESN != 0 {
@@ -325,7 +323,7 @@ func again(s *nlxfrm.State, ae *nlxfrm.AE) *nlxfrm.State {
 	return &n
 }
 
-// leap leaves numbers out. Where they must not start again, they end.
+// leap skips spare numbers. If they must not wrap, they end at the last one.
 func leap(n uint32, wraps bool) uint32 {
 	if n > ^uint32(0)-spare && !wraps {
 		return ^uint32(0)

@@ -12,16 +12,16 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A change is one command's change of the tables. It can be done more than
-// once, to other tables each time; it changes nothing when it is refused.
+// A change is one command's change of the tables. It can be made several times, each
+// time to other tables. If it is refused, the tables stay as they were.
 type change struct {
 	op, object string // for errors
 	do         func(*tables) error
 	clear      func() // clears keys; may be nil
 }
 
-// newChange makes a change of one that a command asks for; ok is false for those that do
-// not change the tables. It clears nothing of it, and copies what it keeps.
+// newChange makes a change from a command's; ok is false if that does not change the
+// tables. It clears no keys of c, and copies those that it keeps.
 func newChange(c klips.Change) (_ change, ok bool) {
 	ch := change{op: c.Op(), object: c.Object()}
 	switch c := c.(type) {
@@ -43,11 +43,11 @@ func newChange(c klips.Change) (_ change, ok bool) {
 		}
 	case klips.DeleteSA:
 		ch.do = func(t *tables) error { return t.deleteSA(c.ID) }
-	case klips.ClearSAs: // those that commands have made, and no others
+	case klips.ClearSAs: // those made by commands, and no others
 		ch.do = func(t *tables) error { t.clearSAs(); return nil }
 	case klips.Group:
 		ids := slices.Clone(c.IDs)
-		ch.object = "" // the tables name the SA that is at fault
+		ch.object = "" // the tables name the SA at fault
 		ch.do = func(t *tables) error { return t.group(ids) }
 	case klips.Ungroup:
 		ch.do = func(t *tables) error { return t.ungroup(c.ID) }
@@ -68,8 +68,8 @@ func newChange(c klips.Change) (_ change, ok bool) {
 	return ch, true
 }
 
-// Apply carries out changes. Those of the tables that stand together are made at once,
-// as each needs all that the kernel has.
+// Apply carries out changes. Successive changes of the tables are made together, since
+// each reads all of the kernel's objects.
 func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (r klips.Result, err error) {
 	for len(changes) > 0 {
 		var list []change
@@ -102,8 +102,8 @@ func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (r klips.Res
 	return r, nil
 }
 
-// carryOut carries out changes in order, and clears all. done is how many were
-// carried out; the error is of the next one.
+// carryOut carries out changes in order, and clears all of them. done is how many were
+// carried out; the error is that of the next one.
 func (s *Stack) carryOut(ctx context.Context, l []change) (done int, err error) {
 	defer clearAll(l)
 	if len(l) == 0 {
@@ -117,9 +117,9 @@ func (s *Stack) carryOut(ctx context.Context, l []change) (done int, err error) 
 	return s.halve(ctx, l)
 }
 
-// halve tries all changes at once. If the kernel refuses them it tries one half and then
-// the other, down to the change that is not possible: its errors do not tell whose they
-// are.
+// halve tries all changes at once. The kernel's errors do not tell which change is at
+// fault. So after an error halve tries one half and then the other, down to the change
+// that is refused.
 func (s *Stack) halve(ctx context.Context, l []change) (done int, err error) {
 	n, refused, err := s.attempt(ctx, l)
 	if err == nil {
@@ -136,9 +136,9 @@ func (s *Stack) halve(ctx context.Context, l []change) (done int, err error) {
 	return half + done, err
 }
 
-// attempt changes the tables, up to a change that they refuse, and makes the kernel
-// follow: that is done as a whole, or err is why not. n is how many changes that are;
-// refused is the error of the one after them.
+// attempt changes the tables, up to the first change that they refuse, and then updates
+// the kernel. The update is made as a whole or not at all; err is its error. n is the
+// number of changes made; refused is the error of the next one.
 func (s *Stack) attempt(ctx context.Context, l []change) (n int, refused, err error) {
 	t, have, d, err := s.load(ctx)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Stack) attempt(ctx context.Context, l []change) (n int, refused, err er
 	}
 	defer d.clear()
 	for ; n < len(l); n++ {
-		if err := l[n].do(t); err != nil { // which leaves the tables as they were
+		if err := l[n].do(t); err != nil { // the tables are unchanged then
 			refused = about(err, l[n].op, l[n].object)
 			break
 		}
@@ -175,7 +175,7 @@ func clearAll(l []change) {
 	}
 }
 
-// about gives an error its operation, and its object if it has none.
+// about sets the operation of an error, and its object if it has none.
 func about(err error, op, object string) error {
 	if err == nil {
 		return nil

@@ -9,29 +9,29 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// What has an inbound policy is taken through its group alone. Packets of the flow
-// that come in clear have no interface ID and no mark, and meet policies without
+// Packets of a flow with an inbound policy are accepted only from their group. Those
+// that arrive in clear have no interface ID and no mark, so they match policies without
 // either.
 
-// refuseClear makes the policies that clear packets of a class meet: those that are
-// let in nevertheless, and all others, which are refused.
+// refuseClear makes the policies for clear packets of a class: some allow exempt
+// packets, the others refuse all the rest.
 //
-// Groups in transport mode and those of dummy devices have no interface ID. The
-// packets that come out of them meet the same policies, and so what is let in clear
-// is let out of their tunnels as well.
+// Groups in transport mode and those of dummy devices have no interface ID. Packets
+// that come out of them match the same policies. So exempt packets are accepted from
+// their tunnels too.
 func (k class) refuseClear(groups [][]member, o *objects) {
 	p := &nlxfrm.Policy{
 		Selector: selectorOf(k.policy), Action: nlxfrm.Block, Priority: refusePriority + width(k.policy),
 		Limits: nlxfrm.Limits{HardPackets: mark},
 	}
 	for _, dir := range inboundDirs {
-		o.addUnless(p, dir) // a policy that asks for SAs refuses clear packets as well
+		o.addUnless(p, dir) // a policy that requires SAs refuses clear packets too
 	}
 	var optional []nlxfrm.Template
 	if k.ifID == 0 {
 		p.Dir = nlxfrm.DirIn
 		for _, t := range o.policies[p.Key()].Templates {
-			if t.Mode == nlxfrm.ModeTunnel { // the kernel wants no policy of what was in transport mode
+			if t.Mode == nlxfrm.ModeTunnel { // the kernel needs no policy for packets from transport mode
 				t.Optional = true
 				optional = append(optional, t)
 			}
@@ -50,15 +50,15 @@ func (k class) refuseClear(groups [][]member, o *objects) {
 		let(e, nlxfrm.DirIn)
 	}
 	if far, near := k.policy.Src, k.policy.Dst; far.Bits() < near.Bits() && far.Contains(near.Addr()) {
-		// The far side is everything, say. What the near side sends to itself is not
-		// from there.
+		// The far side may be everything. Packets from the near side to itself are not
+		// from the far side.
 		self := k.policy
 		self.Src = near
 		let(selectorOf(self), inboundDirs[:]...)
 	}
 }
 
-// addUnless adds a policy in one direction unless there is one with that key.
+// addUnless adds a policy in one direction unless its key exists.
 func (o *objects) addUnless(p *nlxfrm.Policy, dir nlxfrm.Dir) {
 	q := *p
 	q.Dir, q.Templates = dir, slices.Clone(p.Templates)
@@ -67,17 +67,17 @@ func (o *objects) addUnless(p *nlxfrm.Policy, dir nlxfrm.Dir) {
 	}
 }
 
-// exact is the mask of one port.
+// exact is the mask of a single port.
 const exact = 0xffff
 
-// Packets to the host itself without which a protected flow does not last. The type
-// of an ICMP message is in the place of the source port. ESP, AH and IPComp need no
-// policy: the kernel asks none before it has opened them. Nor does IKE, whose daemons
-// give their sockets policies of their own.
+// Packets to the host itself that a protected flow depends on. The type of an ICMP
+// message is in the field of the source port. ESP, AH and IPComp need no policy: the
+// kernel checks policies only after it has decapsulated them. IKE needs none either:
+// IKE daemons give their sockets their own policies.
 var (
 	exempt4 = []nlxfrm.Selector{
-		// Errors about the protected packets themselves, as those that are too long for
-		// the path (RFC 792; RFC 4301 section 6.1.1).
+		// Errors about the protected packets, such as packet too big (RFC 792; RFC 4301
+		// section 6.1.1).
 		{Proto: unix.IPPROTO_ICMP, SrcPort: 3, SrcPortMask: exact},
 		{Proto: unix.IPPROTO_ICMP, SrcPort: 11, SrcPortMask: exact},
 		{Proto: unix.IPPROTO_ICMP, SrcPort: 12, SrcPortMask: exact},
@@ -96,9 +96,9 @@ var (
 	}
 )
 
-// exempt are the packets of a class that may come in clear: those above as far as
-// they are of the flow, and UDP with ESP in it, which the kernel does not open before
-// a policy has let the UDP packet in.
+// exempt returns selectors of a class's packets that may come in clear: those above
+// that belong to the flow, and UDP-encapsulated ESP, because the kernel checks policies
+// for the UDP packet before it decapsulates it.
 func (k class) exempt(groups [][]member) (l []nlxfrm.Selector) {
 	all := exempt4
 	if k.policy.Is6() {
@@ -125,7 +125,7 @@ func (k class) exempt(groups [][]member) (l []nlxfrm.Selector) {
 	return l
 }
 
-// covers reports whether a policy is for packets with the protocol and ports of a
+// covers reports whether a policy applies to packets with the protocol and ports of a
 // selector.
 func covers(p klips.InboundPolicy, s nlxfrm.Selector) bool {
 	port := func(want, port, mask uint16) bool { return want == 0 || mask == 0 || want == port }

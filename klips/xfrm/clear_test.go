@@ -16,16 +16,16 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// A flowPacket is what the kernel sees of a packet that has come in. The type and
-// code of an ICMP message are in the place of ports.
+// A flowPacket has the fields of an inbound packet that the kernel compares. The type
+// and code of an ICMP message are in the fields of the ports.
 type flowPacket struct {
 	src, dst     netip.Addr
 	proto        uint8
 	sport, dport uint16
 }
 
-// taken says what a kernel does with a packet that has come out of states, the
-// outermost first, as its function __xfrm_policy_check does.
+// taken reports whether a kernel accepts a packet that has come out of states, the
+// outermost first, by the rules of its function __xfrm_policy_check.
 func (o *objects) taken(dir nlxfrm.Dir, p flowPacket, path ...*nlxfrm.State) bool {
 	var ifID, packetMark uint32
 	tunnel := func(s *nlxfrm.State) bool { return s.Mode == nlxfrm.ModeTunnel }
@@ -80,8 +80,8 @@ func (p flowPacket) meets(s nlxfrm.Selector) bool {
 		(p.sport^s.SrcPort)&s.SrcPortMask == 0 && (p.dport^s.DstPort)&s.DstPortMask == 0
 }
 
-// inboundWorld makes inbound groups in tables: "tun esp", "esp ah" and the like. The
-// policy, if there is one, is that of each. The states of a group are the outermost
+// inboundWorld makes inbound groups in tables: "tun esp", "esp ah" and so on. Each gets
+// the policy, if there is one. It returns the states of each group, the outermost
 // first.
 func inboundWorld(t *testing.T, dst netip.Addr, ifID uint32, policy *klips.Selector, groups ...string) (o *objects, states [][]*nlxfrm.State) {
 	t.Helper()
@@ -144,8 +144,8 @@ func inboundWorld(t *testing.T, dst netip.Addr, ifID uint32, policy *klips.Selec
 	return o, states
 }
 
-// TestClearRefused: with an inbound policy the packets of its flow are taken out of
-// the group alone, whatever it is; without one clear packets are taken.
+// TestClearRefused: with an inbound policy, packets of its flow are accepted only from
+// the group, of whatever kind it is; without one, clear packets are accepted.
 func TestClearRefused(t *testing.T) {
 	ends := map[bool][2]netip.Addr{
 		false: {here, netip.MustParseAddr("192.0.2.9")},
@@ -213,7 +213,7 @@ func TestClearRefused(t *testing.T) {
 	}
 }
 
-// ESP in UDP is opened only after a policy has taken the UDP packet.
+// UDP-encapsulated ESP is decapsulated only after a policy has accepted the UDP packet.
 func TestClearEncapsulated(t *testing.T) {
 	for _, kind := range []string{"natt", "tun natt"} {
 		o, states := inboundWorld(t, here, 1, &klips.Selector{Src: host(there), Dst: host(here)}, kind)
@@ -228,8 +228,8 @@ func TestClearEncapsulated(t *testing.T) {
 	}
 }
 
-// Where the far side is everything, the near side still reaches itself, and DHCP
-// the host; where it is a part of the near side, nothing is let in.
+// When the far side is everything, the near side can still reach itself, and DHCP the
+// host. When the far side is a part of the near side, nothing is let in.
 func TestClearEverything(t *testing.T) {
 	net, far := netip.MustParsePrefix("10.1.0.0/16"), netip.MustParseAddr("10.9.0.1")
 	near, other := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.1.7.7")
@@ -256,8 +256,8 @@ func TestClearEverything(t *testing.T) {
 	}
 }
 
-// TestOwnPolicyInTunnel: an SA that got its own policy before it was put into a
-// tunnel keeps it, but a state has room for one.
+// TestOwnPolicyInTunnel: an SA that got its own policy before it was put into a tunnel
+// keeps it, but a state can have only one.
 func TestOwnPolicyInTunnel(t *testing.T) {
 	tb := newTables()
 	tb.local, tb.interfaces = map[netip.Addr]int{here: 2}, func() bool { return true }

@@ -14,10 +14,10 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// objects are what lies in the kernel, or should.
+// objects are states and policies that are, or should be, in the kernel.
 type objects struct {
 	states   map[nlxfrm.ID]*nlxfrm.State
-	made     map[nlxfrm.ID]bool // those of states that are to be made, whatever is there
+	made     map[nlxfrm.ID]bool // IDs of states that must be made even if they exist
 	policies map[nlxfrm.PolicyKey]*nlxfrm.Policy
 	order    []nlxfrm.PolicyKey // of the policies: records by age
 }
@@ -34,7 +34,7 @@ func (o *objects) add(p *nlxfrm.Policy) {
 	o.order = append(o.order, p.Key())
 }
 
-// normalTemplate gives a template the form in which the kernel shows it.
+// normalTemplate returns a template in the form in which the kernel shows it.
 func normalTemplate(t nlxfrm.Template) nlxfrm.Template {
 	zero := netip.IPv4Unspecified()
 	if t.Family == nlxfrm.FamilyIPv6 {
@@ -49,20 +49,20 @@ func normalTemplate(t nlxfrm.Template) nlxfrm.Template {
 	return t
 }
 
-// A member is an SA of a group that has a state.
+// A member is an SA of a group, with its state.
 type member struct {
 	*sa
 	mode nlxfrm.Mode
 	src  netip.Addr // of the outer header
-	tun  *sa        // the tun SA that it is in tunnel mode for
+	tun  *sa        // the tun SA for which it is in tunnel mode
 }
 
-// inexpressible is a refusal of what KLIPS can do and the kernel cannot.
+// inexpressible is the error of something that KLIPS can do and the kernel cannot.
 func inexpressible(id klips.SAID, format string, args ...any) error {
 	return refuse("", id.String(), syscall.EOPNOTSUPP, fmt.Sprintf(format, args...)+"; stack user can do it")
 }
 
-// layout says how the kernel does what a group does; a tun SA alone is nothing.
+// layout returns the states that implement a group; none for a tun SA by itself.
 func layout(group []*sa) ([]member, error) {
 	var l []member
 	var tun *sa
@@ -104,8 +104,8 @@ func layout(group []*sa) ([]member, error) {
 	return l, nil
 }
 
-// compile works out what the kernel must have for the tables. An error says what
-// it cannot have. It gives eroutes their priorities.
+// compile returns the objects that the kernel needs for the tables. An error names what
+// the kernel cannot do. compile also gives eroutes their priorities.
 func (t *tables) compile() (*objects, error) {
 	o := newObjects()
 	in := classes{}
@@ -140,28 +140,28 @@ func (t *tables) compile() (*objects, error) {
 	return o, nil
 }
 
-// byAge are all SAs, oldest first.
+// byAge returns all SAs, oldest first.
 func (t *tables) byAge() []*sa {
 	return slices.SortedFunc(maps.Values(t.sas), func(a, b *sa) int { return cmp.Compare(a.age, b.age) })
 }
 
-// routesByAge are all eroutes, oldest first: the kernel keeps the order in which
-// it gets them.
+// routesByAge returns all eroutes, oldest first: the kernel keeps the order in which it
+// receives them.
 func (t *tables) routesByAge() []*route {
 	return slices.SortedFunc(maps.Values(t.routes), func(a, b *route) int { return cmp.Compare(a.age, b.age) })
 }
 
-// tunnels reports whether packets go through a tunnel.
+// tunnels reports whether a group has a tunnel.
 func tunnels(l []member) bool {
 	return slices.ContainsFunc(l, func(m member) bool { return m.tun != nil })
 }
 
-// ifIDOf is the interface ID of a group's states and policies; attached is
-// false where there is no device.
+// ifIDOf returns the interface ID of a group's states and policies; attached is false
+// if there is no device.
 //
-// Transport mode is not for devices: what is sent has the route that the packet
-// had before, and if that leads into an xfrm interface it is a loop. So its
-// policies are for packets that are routed as if there was no IPsec.
+// In transport mode the ID is 0. A packet in transport mode keeps its route; if that
+// led into an xfrm interface, the packet would loop. So the policies are for packets
+// that are routed as without IPsec.
 func (t *tables) ifIDOf(s *sa, l []member) (id uint32, attached bool) {
 	d, attached := t.deviceOf(s)
 	if !tunnels(l) {
@@ -170,9 +170,8 @@ func (t *tables) ifIDOf(s *sa, l []member) (id uint32, attached bool) {
 	return d.ifID, attached
 }
 
-// deviceOf is the device that a group's packets go through: the one that an SA
-// names, the one on the physical device that has the group's local address, or
-// the first.
+// deviceOf returns the device of a group's packets: the one that an SA names, the one
+// on the physical device with the group's local address, or the first.
 func (t *tables) deviceOf(s *sa) (device, bool) {
 	if len(t.devices) == 0 {
 		return device{}, false
@@ -201,13 +200,12 @@ func (t *tables) deviceOf(s *sa) (device, bool) {
 	return t.devices[0], true
 }
 
-// wanted is the state that a member needs. Keys are shared with the state that
-// is there.
+// wanted returns the state that a member needs. It shares the keys of the existing
+// state.
 //
-// The kernel holds what comes out of a group against the selectors of all its states
-// before it looks at policies. A state in transport mode has the selector of the
-// group if it has none of its own: an IPComp state is passed by where a packet came
-// uncompressed, and its selector with it.
+// The kernel compares packets with the selectors of all their states before it checks
+// policies. A state in transport mode has the group's selector, unless it has its own:
+// a packet that came uncompressed skips the IPComp state, and its selector with it.
 func (m *member) wanted(ifID uint32, attached bool, group *klips.InboundPolicy) *nlxfrm.State {
 	s := *m.state
 	s.Mode, s.Src = m.mode, m.src
@@ -226,8 +224,8 @@ func (m *member) wanted(ifID uint32, attached bool, group *klips.InboundPolicy) 
 	return &s
 }
 
-// inbound is the inbound policy of a member: that of the tun SA that it is in tunnel
-// mode for, or its own.
+// inbound returns the inbound policy of a member: that of the tun SA for which it is in
+// tunnel mode, or its own.
 func (m *member) inbound() *klips.InboundPolicy {
 	switch {
 	case m.dir == klips.Outbound:
@@ -238,8 +236,8 @@ func (m *member) inbound() *klips.InboundPolicy {
 	return m.policy
 }
 
-// inbound is the inbound policy of a group: of nested tunnels the innermost one's
-// decides, because the kernel looks at the packet that has come out of all.
+// inbound returns the inbound policy of a group. Of nested tunnels it is that of the
+// innermost, because the kernel compares the packet that has come out of all.
 func inbound(l []member) *klips.InboundPolicy {
 	for _, m := range l {
 		if p := m.inbound(); p != nil || m.tun != nil {
@@ -249,20 +247,19 @@ func inbound(l []member) *klips.InboundPolicy {
 	return nil
 }
 
-// classes are inbound groups that the kernel cannot tell apart by where they come
-// out or what they carry: those of one device with the same inbound policy.
+// classes are sets of inbound groups that the kernel cannot distinguish by device or by
+// inbound policy.
 type classes map[class][][]member
 
 type class struct {
 	ifID   uint32
-	policy klips.InboundPolicy // the zero Selector for none
+	policy klips.InboundPolicy // the zero InboundPolicy: none
 }
 
 // admits reports whether there is an inbound policy.
 func (k class) admits() bool { return k.policy.Src.IsValid() }
 
-// add enters a group and gives its states the number by which policies know
-// them.
+// add adds a group, and gives its states the reqids by which policies find them.
 func (c classes) add(ifID uint32, l []member, o *objects) {
 	k := class{ifID: ifID}
 	if p := inbound(l); p != nil {
@@ -274,7 +271,8 @@ func (c classes) add(ifID uint32, l []member, o *objects) {
 	}
 }
 
-// shape is what a group does: groups of one shape have templates of one form.
+// shape returns a text for the transforms of a group: groups of one shape have the same
+// form of templates.
 func shape(l []member) string {
 	var b strings.Builder
 	for _, m := range l {
@@ -283,8 +281,8 @@ func shape(l []member) string {
 	return b.String()
 }
 
-// reqID is the number that the states in one place of all groups of a class and
-// shape have.
+// reqID returns the reqid of the states in one place of all groups of a class and
+// shape.
 func (k class) reqID(shape string, place int) uint32 {
 	p := k.policy
 	if p.Proto != 0 || p.SrcPort != 0 || p.DstPort != 0 {
@@ -299,24 +297,25 @@ func hash(of ...any) uint32 {
 	return h.Sum32()
 }
 
-// usualShape is that of most groups, tun and esp. It needs no mark beside others.
+// usualShape is that of most groups, tun and esp. Its packets need no mark to
+// distinguish them from others.
 const usualShape = "esp tunnel;"
 
-// markMask is the part of packets' marks that is ours.
+// markMask is the part of packets' marks that this package uses.
 const markMask = 0xff000000
 
-// shapeMark is the mark of packets that come out of groups of a shape, where a
-// policy has to know them by it; never 0.
+// shapeMark returns the mark for packets from groups of a shape, for policies that need
+// it to distinguish them; never 0.
 func shapeMark(shape string) nlxfrm.Mark {
 	if !strings.Contains(shape, nlxfrm.ModeTunnel.String()) {
-		shape = "ends" + shape // with this the usual ones have different marks
+		shape = "ends" + shape // this prefix gives the usual shapes different marks
 	}
 	return nlxfrm.Mark{Value: (hash(shape)%255 + 1) << 24, Mask: markMask}
 }
 
-// Priorities of policies for what comes in: those for what is still to come out
-// of another tunnel, those by a mark, those for what may come in clear, the rest,
-// and those for all else of a flow. Among the same narrower ones come first.
+// Priorities of inbound policies, in order: for packets that have another tunnel to
+// come out of, by mark, for packets that may come in clear, the others, and for the
+// rest of a flow. Within one of these, narrower selectors come first.
 const (
 	nestedPriority   = 1 << 20
 	markedPriority   = nestedPriority + 1<<10
@@ -325,7 +324,7 @@ const (
 	refusePriority   = unmarkedPriority + 1<<10
 )
 
-// width is less for narrower selectors. It is below 1<<10.
+// width is smaller for narrower selectors, and below 1<<10.
 func width(s klips.Selector) uint32 {
 	n := 256 + 8 + 16 + 16 - s.Src.Bits() - s.Dst.Bits()
 	if s.Proto != 0 {
@@ -340,14 +339,13 @@ func width(s klips.Selector) uint32 {
 	return uint32(n)
 }
 
-// compile makes the policies without which the kernel drops what comes out of
-// tunnels, and lets in clear what is to come out of a group with an inbound policy:
-// one for each shape of a class.
+// compile makes the inbound policies: one for each shape of a class. Without them the
+// kernel drops packets that come out of tunnels, and lets in clear packets of a flow
+// with an inbound policy.
 //
-// A policy says which SAs a packet must have come through, and selectors are all
-// that it looks at. Where it would then ask the wrong packets, those of another
-// shape or, without interface IDs, clear ones, the states put a mark on what comes
-// out of them.
+// A policy requires the SAs that a packet has come through, and selects packets only by
+// selector. If it would select wrong packets, those of another shape or clear ones
+// without an interface ID, the states set a mark on the packets that come out of them.
 func (c classes) compile(o *objects) error {
 	for _, k := range slices.SortedFunc(maps.Keys(c), class.compare) {
 		groups := c[k]
@@ -378,12 +376,12 @@ func (c classes) compile(o *objects) error {
 	return nil
 }
 
-// compare is an order of classes, so that the same tables make the same objects.
+// compare orders classes, so that the same tables give the same objects.
 func (k class) compare(other class) int {
 	return cmp.Or(cmp.Compare(k.ifID, other.ifID), cmp.Compare(k.policy.String(), other.policy.String()))
 }
 
-// compile makes the policies of groups of one shape and marks their states.
+// compile makes the policies for groups of one shape, and marks their states.
 func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objects) error {
 	first := groups[0]
 	var ts []nlxfrm.Template
@@ -429,10 +427,10 @@ func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objec
 	return nil
 }
 
-// compileNested makes the policies for a group of tunnels in tunnels: an xfrm
-// interface looks at what comes out of each, not only of the last.
+// compileNested makes the policies for a group of nested tunnels: an xfrm interface
+// checks what comes out of each tunnel, not only of the last.
 func (k class) compileNested(shape string, l []member, o *objects) error {
-	inner := -1 // the tunnel before
+	inner := -1 // the preceding tunnel
 	for i, m := range l {
 		if m.tun == nil {
 			continue
@@ -447,8 +445,8 @@ func (k class) compileNested(shape string, l []member, o *objects) error {
 	return nil
 }
 
-// compilePassage makes the policy for what comes out of the tunnel at outer: it
-// has the ends of the next tunnel, and goes by its outermost SA first.
+// compilePassage makes the policy for packets from the tunnel at outer: its selector is
+// the ends of the next tunnel, and its templates begin with the outermost SA.
 func (k class) compilePassage(shape string, l []member, inner, outer int, o *objects) error {
 	next := l[inner]
 	p := &nlxfrm.Policy{
@@ -468,8 +466,8 @@ func (k class) compilePassage(shape string, l []member, inner, outer int, o *obj
 	return nil
 }
 
-// template is what a policy asks of the states in one place of groups of a class
-// and shape.
+// template returns the template for the states in one place of a class's groups of a
+// shape.
 func (k class) template(shape string, place int, m member) nlxfrm.Template {
 	return nlxfrm.Template{
 		ID: nlxfrm.ID{Proto: m.state.Proto}, Family: m.state.Family, ReqID: k.reqID(shape, place), Mode: m.mode,
@@ -478,7 +476,7 @@ func (k class) template(shape string, place int, m member) nlxfrm.Template {
 	}
 }
 
-// inboundDirs are the directions of packets to the host itself and of those that it
+// inboundDirs are the directions of packets to the host itself and of packets that it
 // forwards.
 var inboundDirs = [...]nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd}
 
@@ -497,8 +495,8 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 			return err
 		}
 	} else if s := t.sas[r.ID]; s != nil && s.dir == klips.Inbound {
-		// Scripts are often the same at both ends. This eroute is the other one's:
-		// no packet of it is sent from here.
+		// Both ends often use the same script. This eroute is for the other end: no
+		// such packet is sent from here.
 		ids = nil
 	} else if s == nil {
 		if r.ID.Proto != klips.ProtoTun && !slices.Contains(ids, 0) {
@@ -519,8 +517,8 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 		if id, ok := t.ifIDOf(s, l); ok {
 			ids = []uint32{id}
 		} else if !tunnels(l) {
-			// Packets in transport mode are routed as without IPsec, so that no device
-			// of ours has them: what is not protected is dropped by whatever route.
+			// Packets in transport mode are routed as without IPsec, so none of our
+			// devices has them. Without protection they are dropped on whatever route.
 			p.Action, p.Templates, ids = nlxfrm.Block, nil, []uint32{0}
 		}
 	}
@@ -537,7 +535,7 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 	return nil
 }
 
-// ifIDs are those of the attached devices.
+// ifIDs returns the interface IDs of the attached devices.
 func (t *tables) ifIDs() []uint32 {
 	var ids []uint32
 	for _, d := range t.devices {
@@ -548,7 +546,7 @@ func (t *tables) ifIDs() []uint32 {
 	return ids
 }
 
-// compileMagic makes the policy of a magic SAID.
+// compileMagic makes the policy of a shunt.
 func (t *tables) compileMagic(p *nlxfrm.Policy, r *route) error {
 	fail := func(reason string) error {
 		return refuse("", r.ID.String(), syscall.EOPNOTSUPP, reason)
@@ -564,10 +562,10 @@ func (t *tables) compileMagic(p *nlxfrm.Policy, r *route) error {
 		if !t.interfaces() {
 			return fail("without xfrm interfaces (CONFIG_XFRM_INTERFACE) this kernel drops but does not reject: use %drop, or reject with a packet filter")
 		}
-		// An xfrm interface answers what it has no state for: host unreachable.
+		// An xfrm interface answers a packet without a state with host unreachable.
 		p.Action = nlxfrm.Allow
 	case klips.SPITrap, klips.SPITrapSubnet:
-		// No state has this number, so the kernel asks key daemons for one.
+		// No state has this reqid, so the kernel asks key daemons for one.
 		p.Action = nlxfrm.Allow
 		p.Templates = []nlxfrm.Template{{ID: nlxfrm.ID{Proto: uint8(klips.ProtoESP)}, Family: p.Selector.Family, ReqID: parkRoutes}}
 	default:
@@ -576,10 +574,10 @@ func (t *tables) compileMagic(p *nlxfrm.Policy, r *route) error {
 	return nil
 }
 
-// templates are what an eroute's packets go through; nil is nothing, where a tun
-// SA still waits for its group.
+// templates returns the templates for an eroute's packets; nil if a tun SA has no group
+// yet.
 func templates(r *route, s *sa, l []member) ([]nlxfrm.Template, error) {
-	inside := map[*sa]bool{} // those inside the SA that the eroute names
+	inside := map[*sa]bool{} // those inside the SA of the eroute
 	for i := s.inner; i != nil; i = i.inner {
 		inside[i] = true
 	}
@@ -595,7 +593,7 @@ func templates(r *route, s *sa, l []member) ([]nlxfrm.Template, error) {
 		if m.mode == nlxfrm.ModeTunnel {
 			tm.Src = m.src
 		} else {
-			tm.Dst = netip.Addr{} // the packet's own
+			tm.Dst = netip.Addr{} // the packet's own address
 		}
 		ts = append(ts, tm)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// TestShapeMarks: groups as people make them have marks of their own, so that
-// they can share a device without inbound policies.
+// TestShapeMarks: common shapes of groups have different marks, so that they can share
+// a device without inbound policies.
 func TestShapeMarks(t *testing.T) {
 	var groups [][]klips.Proto
 	for _, l := range []string{"esp", "ah", "comp", "esp ah", "comp esp", "comp ah", "comp esp ah", "ah esp", "esp esp", "ah ah"} {
@@ -61,8 +61,8 @@ func TestShapeMarks(t *testing.T) {
 	}
 }
 
-// TestTransportClosed: packets of an eroute in transport mode are in no device of
-// ours. What cannot protect them drops them by whatever route: interface ID 0.
+// TestTransportClosed: packets of an eroute in transport mode are on none of our
+// devices. If they cannot be protected, they are dropped on any route: interface ID 0.
 func TestTransportClosed(t *testing.T) {
 	esp := klips.SAID{Proto: klips.ProtoESP, SPI: 0x100, Dst: there}
 	tun := klips.SAID{Proto: klips.ProtoTun, SPI: 0x100, Dst: there}
@@ -72,7 +72,7 @@ func TestTransportClosed(t *testing.T) {
 		to      klips.SAID
 		sa      bool
 		devices []device
-		want    string // its policies: interface IDs, and those that let packets through
+		want    string // its policies: interface IDs, and those that let packets pass
 	}{
 		{"protected", esp, true, attached, "[0 allow]"},
 		{"no SA", esp, false, attached, "[1 block 0 block]"},

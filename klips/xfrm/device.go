@@ -13,17 +13,17 @@ import (
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
-// Kinds of links that virtual devices are.
+// Kinds of links used for virtual devices.
 const (
 	kindXfrm  = "xfrm"
 	kindDummy = "dummy"
 )
 
-// alwaysThere is how many devices there are without their being made, as in
-// KLIPS: ipsec0 and ipsec1. Those that are not attached need not be links.
+// alwaysThere is the number of devices that always exist, as in KLIPS: ipsec0 and
+// ipsec1. While they are not attached they need no link.
 const alwaysThere = 2
 
-// isDevice reports whether a link is a virtual device of ours, and its number.
+// isDevice reports whether a link is one of our virtual devices, and its number.
 func isDevice(l *rtnl.Link) (int, bool) {
 	n, ok := klips.DeviceNumber(l.Name)
 	ok = ok && n < klips.MaxDevices &&
@@ -31,8 +31,8 @@ func isDevice(l *rtnl.Link) (int, bool) {
 	return n, ok
 }
 
-// physicalOf is the index of the device that a virtual device is attached to, 0
-// if it is to none. A dummy device says it in its alias.
+// physicalOf returns the index of the device that a virtual device is attached to, 0 if
+// it is not attached. A dummy device has it in its alias.
 func physicalOf(l *rtnl.Link, all []rtnl.Link) int {
 	if l.Kind == kindXfrm || l.Alias == "" {
 		return l.Parent
@@ -43,7 +43,7 @@ func physicalOf(l *rtnl.Link, all []rtnl.Link) int {
 	return 0
 }
 
-// attached are the attached devices, by number.
+// attached returns the attached devices, by number.
 func attached(all []rtnl.Link) (l []device) {
 	for i := range all {
 		n, ok := isDevice(&all[i])
@@ -58,8 +58,8 @@ func attached(all []rtnl.Link) (l []device) {
 	return l
 }
 
-// probeInterfaces asks the kernel whether it has xfrm interfaces: by a request
-// that it refuses in any case, but for different reasons.
+// probeInterfaces finds out whether the kernel has xfrm interfaces: it sends a request
+// that the kernel always refuses, with different errors.
 func (s *Stack) probeInterfaces() bool {
 	ctx := context.Background()
 	if links, err := s.links.Links(ctx); err == nil {
@@ -70,7 +70,7 @@ func (s *Stack) probeInterfaces() bool {
 		}
 	}
 	err := s.links.Add(ctx, rtnl.Spec{Name: "ipsecprobe", Kind: kindXfrm})
-	if err == nil { // kernels that take an interface ID of 0
+	if err == nil { // kernels that accept an interface ID of 0
 		if l, err := s.links.Link(ctx, "ipsecprobe"); err == nil {
 			s.links.Delete(ctx, l.Index)
 		}
@@ -78,7 +78,7 @@ func (s *Stack) probeInterfaces() bool {
 	return !errors.Is(err, syscall.EOPNOTSUPP)
 }
 
-// spec is the link for a device that is attached to a physical one, or to none.
+// spec returns the link for a device that is attached to a physical one, or to none.
 func (s *Stack) spec(number int, physical *rtnl.Link) rtnl.Spec {
 	sp := rtnl.Spec{Name: fmt.Sprint("ipsec", number), Kind: kindDummy}
 	if s.interfaces() {
@@ -95,10 +95,9 @@ func (s *Stack) spec(number int, physical *rtnl.Link) rtnl.Spec {
 	return sp
 }
 
-// replace makes a device anew, because the kernel cannot attach one that is
-// there; old is nil where there is none. Its addresses and the routes into it are
-// kept; what they lead to is dropped while there is no device. back makes it as it
-// was.
+// replace makes a new link for a device, because the kernel cannot attach an existing
+// one. old is nil if there is none. Addresses and routes of the old link are kept;
+// meanwhile packets to these routes are dropped. back restores the old state.
 func (s *Stack) replace(ctx context.Context, old *rtnl.Link, sp rtnl.Spec, d *dump) (back func(context.Context) error, err error) {
 	var held []rtnl.Held
 	if old != nil {
@@ -134,8 +133,7 @@ func (s *Stack) replace(ctx context.Context, old *rtnl.Link, sp rtnl.Spec, d *du
 	return back, nil
 }
 
-// make makes a link with the addresses that an old one had, and the routes that are
-// held for it.
+// make makes a link with the addresses of an old one, and its routes.
 func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, held []rtnl.Held, d *dump) error {
 	if err := s.links.Add(ctx, sp); err != nil || old == nil {
 		return err
@@ -156,7 +154,7 @@ func (s *Stack) make(ctx context.Context, sp rtnl.Spec, old *rtnl.Link, held []r
 	return s.links.Release(ctx, held, l.Index)
 }
 
-// deviceError explains why a link cannot be made.
+// deviceError adds the likely cause to the error of a link that cannot be made.
 func deviceError(err error, sp rtnl.Spec) error {
 	op := &klips.OpError{Object: sp.Name, Err: err}
 	var errno syscall.Errno
@@ -174,8 +172,8 @@ func deviceError(err error, sp rtnl.Spec) error {
 	return op
 }
 
-// find returns the link of a virtual device, nil if it is there without one; ok
-// says whether it is there.
+// find returns the link of a virtual device, nil if it exists without one; ok is
+// whether it exists.
 func find(name string, all []rtnl.Link) (l *rtnl.Link, number int, ok bool) {
 	number, ok = klips.DeviceNumber(name)
 	if !ok {
@@ -189,7 +187,7 @@ func find(name string, all []rtnl.Link) (l *rtnl.Link, number int, ok bool) {
 	return nil, number, number < alwaysThere
 }
 
-// deviceChange changes the devices, under the lock, and the objects with them.
+// deviceChange changes the devices and their objects, holding the lock.
 func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *tables, have *objects, d *dump) error) error {
 	if fault := klips.DeviceFault(object); fault != klips.FaultNone {
 		return &klips.OpError{Op: op, Object: object, Err: syscall.EINVAL, Fault: fault}
@@ -207,9 +205,9 @@ func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *t
 	return about(f(t, have, d), op, object)
 }
 
-// Attach makes a virtual device that is attached to a physical one.
+// Attach makes a virtual device attached to a physical one.
 func (s *Stack) Attach(ctx context.Context, virtual, physical string) error {
-	physical, _, _ = strings.Cut(physical, ":") // aliases are no devices of their own
+	physical, _, _ = strings.Cut(physical, ":") // an alias is not a device of its own
 	return s.deviceChange(ctx, "attach", virtual, func(t *tables, have *objects, d *dump) error {
 		old, number, ok := find(virtual, d.links)
 		if !ok {
@@ -232,8 +230,8 @@ func (s *Stack) Attach(ctx context.Context, virtual, physical string) error {
 	})
 }
 
-// withDevice checks that the tables are possible, changes a device and lets the
-// objects follow; if they cannot, the device is changed back.
+// withDevice checks that the tables can be compiled, changes a device, and updates the
+// objects. If the update fails, it changes the device back.
 func (s *Stack) withDevice(ctx context.Context, t *tables, have *objects, d *dump, change func() (func(context.Context) error, error)) error {
 	if _, err := t.compile(); err != nil {
 		return err
@@ -283,7 +281,7 @@ func (s *Stack) DetachAll(ctx context.Context) error {
 	return nil
 }
 
-// CreateDevice makes ipsecN, attached to nothing.
+// CreateDevice makes ipsecN without attaching it.
 func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
 	return s.deviceChange(ctx, "create device", virtual, func(_ *tables, _ *objects, d *dump) error {
 		n, ok := klips.DeviceNumber(virtual)
@@ -353,10 +351,11 @@ func (s *Stack) Devices(ctx context.Context) ([]klips.Device, error) {
 	return devices, nil
 }
 
-// describe fills in what a device's link tells.
+// describe fills in a device's fields from its link.
 func describe(d *klips.Device, l *rtnl.Link, all []rtnl.Link) {
 	p := physicalOf(l, all)
-	// What was never attached has the kernel's own MTU, which says nothing.
+	// A device that was never attached has the kernel's default MTU, which has no
+	// meaning.
 	if p != 0 || l.MTU == klips.DeviceMTU {
 		d.MTU = l.MTU
 	}

@@ -17,16 +17,16 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// statPath has the kernel's counters of the calling thread's network namespace. It is
-// not there in a kernel without CONFIG_XFRM_STATISTICS.
+// statPath has the kernel's counters for the calling thread's network namespace. It
+// does not exist without CONFIG_XFRM_STATISTICS.
 const statPath = "/proc/thread-self/net/xfrm_stat"
 
-// statReasons are the kernel's counters (Documentation/networking/xfrm_proc.rst) in the
-// words of all stacks. What is not here counts as failed.
+// statReasons maps the kernel's counters (Documentation/networking/xfrm_proc.rst) to
+// the reasons of all stacks. Other counters count as failed.
 var statReasons = map[string]drop.Reason{
 	"XfrmInHdrError":        drop.BadPacket,
 	"XfrmInNoStates":        drop.NoSA,
-	"XfrmInStateProtoError": drop.BadICV, // or a header that cannot be: it is one counter
+	"XfrmInStateProtoError": drop.BadICV, // or an invalid header: the kernel has one counter for both
 	"XfrmInStateModeError":  drop.NoTunnel,
 	"XfrmInStateSeqError":   drop.Replayed, // or too old
 	"XfrmInStateExpired":    drop.Expired,
@@ -49,8 +49,8 @@ var statReasons = map[string]drop.Reason{
 
 var _ serial.DropCounter = (*Stack)(nil)
 
-// Drops returns what the kernel has dropped in this network namespace, also of SAs and
-// policies that others have made.
+// Drops returns the packets that the kernel has dropped in this network namespace, also
+// those of SAs and policies of other programs.
 func (s *Stack) Drops(context.Context) (drop.Counts, error) {
 	b, err := os.ReadFile(statPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +66,7 @@ func (s *Stack) Drops(context.Context) (drop.Counts, error) {
 	return c, nil
 }
 
-// parseStat reads lines of a counter's name and its value.
+// parseStat parses lines of a counter's name and its value.
 func parseStat(b []byte) (c drop.Counts, err error) {
 	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
 		f := strings.Fields(lines.Text())
@@ -92,7 +92,7 @@ func parseStat(b []byte) (c drop.Counts, err error) {
 	return c, nil
 }
 
-// stateDrops is what the kernel has counted for one state; nil where that is nothing.
+// stateDrops returns the drop counts of one state; nil if there are none.
 func stateDrops(s nlxfrm.Stats) (c drop.Counts) {
 	if s == (nlxfrm.Stats{}) {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// stat is what a kernel shows (Linux 6.1).
+// stat is the output of Linux 6.1.
 const stat = `XfrmInError             	0
 XfrmInBufferError       	0
 XfrmInHdrError          	0

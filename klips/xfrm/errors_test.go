@@ -11,7 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// TestExplain: what the kernel refuses is said with the likely cause.
+// TestExplain: errors of the kernel get their likely cause.
 func TestExplain(t *testing.T) {
 	esp := &nlxfrm.State{ID: nlxfrm.ID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: 50}, Family: nlxfrm.FamilyIPv4,
 		Crypt: &nlxfrm.Algorithm{Name: "cbc(aes)"}}
@@ -49,7 +49,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestRelease: only what is older than Linux 4.19 is looked at closely.
+// TestRelease: only kernels older than Linux 4.19 are tested for interface IDs.
 func TestRelease(t *testing.T) {
 	for release, older := range map[string]bool{
 		"6.1.0-56-cloud-amd64": false, "4.19.0": false, "5.4.0-rc1": false, "10.0": false,

@@ -8,8 +8,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// Foreign describes the states and policies that others made. No change touches
-// them.
+// Foreign describes the states and policies of other programs, which no change touches.
 func (s *Stack) Foreign(ctx context.Context) ([]string, error) {
 	_, o, d, err := s.load(ctx)
 	if err != nil {
@@ -39,9 +38,9 @@ func ifID(id uint32) string {
 	return fmt.Sprintf(" if_id %#x", id)
 }
 
-// foreign are the states and policies that others made.
+// foreign returns the states and policies of other programs.
 func foreign(d *dump, o *objects) (states []*nlxfrm.State, policies []*nlxfrm.Policy) {
-	const ipip = 4 // states that the kernel makes by itself beside those of IPComp tunnels
+	const ipip = 4 // the kernel makes such states for IPComp tunnels by itself
 	for _, s := range d.states {
 		if o.states[s.ID] != s && s.Proto != ipip {
 			states = append(states, s)

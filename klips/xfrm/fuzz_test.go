@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// A chooser takes choices from a fuzzer's input, zeros when it has ended.
+// A chooser takes choices from a fuzzer's input, zeros after its end.
 type chooser []byte
 
 func (c *chooser) byte() byte {
@@ -27,7 +27,7 @@ func (c *chooser) byte() byte {
 	return b
 }
 
-// choose takes one of some values.
+// choose returns one of some values.
 func choose[T any](c *chooser, of ...T) T { return of[int(c.byte())%len(of)] }
 
 var (
@@ -63,7 +63,7 @@ func (c *chooser) selector() klips.Selector {
 	return s
 }
 
-// command changes tables as a command does; what is refused changes nothing.
+// command changes tables as a command does; a refused command changes nothing.
 func (c *chooser) command(t *tables) {
 	switch c.byte() % 8 {
 	case 0, 1, 2:
@@ -96,7 +96,7 @@ func (c *chooser) command(t *tables) {
 	}
 }
 
-// numberedDump is what the kernel shows of objects, and of those that others made.
+// numberedDump is the kernel's dump of our objects, with those of other programs.
 func numberedDump(o *objects, others *dump, links []rtnl.Link) *dump {
 	d := &dump{links: links, addrs: []rtnl.Addr{{Index: 2, Prefix: host(here)}}}
 	last := uint32(0)
@@ -120,8 +120,9 @@ func numberedDump(o *objects, others *dump, links []rtnl.Link) *dump {
 	return d
 }
 
-// legal takes out what a kernel cannot have: two states with one ID and mark, two
-// policies with one key; and it gives policies with one index different ones.
+// legal removes what a kernel cannot have: a second state with the same ID and mark, or
+// a second policy with the same key. It gives policies with the same index different
+// ones.
 func legal(d *dump) {
 	type name struct {
 		nlxfrm.ID
@@ -150,7 +151,7 @@ func legal(d *dump) {
 	}
 }
 
-// edit changes one thing of a dump: it can be of ours or of others.
+// edit changes one object of a dump, ours or another program's.
 func (c *chooser) edit(d *dump) {
 	i := int(c.byte())
 	kind := c.byte()
@@ -250,7 +251,7 @@ func (c *chooser) editPolicy(p *nlxfrm.Policy) {
 	}
 }
 
-// todo lists what a plan does, a line each.
+// todo lists the steps of a plan, one a line.
 func (p *plan) todo() (l []string) {
 	for _, w := range p.rewrites {
 		l = append(l, fmt.Sprintf("make again %v: %+v, %+v", w.new.ID, *w.old, *w.new))
@@ -261,10 +262,10 @@ func (p *plan) todo() (l []string) {
 	return l
 }
 
-// FuzzDump makes tables by commands, shows them as a kernel does, with objects of
-// others among them and with anything about them changed, and makes tables of that
-// again. What was not changed needs no change; what was changed needs none any
-// more when what is needed has been done; and what others made stays.
+// FuzzDump makes tables with commands and dumps them as a kernel does, together with
+// objects of other programs. It then edits the dump and loads it again. An unedited
+// dump needs no change; an edited one needs none after its plan has been carried out;
+// and objects of other programs stay.
 func FuzzDump(f *testing.F) {
 	f.Add([]byte{4, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 3, 0, 0, 1, 1, 0, 1, 5, 0, 0, 1, 0, 0, 0, 0, 1, 0})
 	f.Add([]byte{0x83, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 6, 0, 1, 0, 1, 0, 0, 0, 2, 0, 1, 13, 3, 2, 0, 0})
@@ -285,7 +286,7 @@ func FuzzDump(f *testing.F) {
 			c.command(tb)
 			o, err := tb.compile()
 			if err != nil {
-				continue // the kernel cannot; nothing has changed
+				continue // the kernel cannot do this; nothing has changed
 			}
 			if _, err := diff(had, o, &dump{}); err != nil {
 				t.Fatalf("alone in the kernel: %v", err)
@@ -315,11 +316,11 @@ func FuzzDump(f *testing.F) {
 		states, policies := foreign(d, had)
 		want, err := tb.compile()
 		if err != nil {
-			return // the kernel cannot; nothing is done
+			return // the kernel cannot do this; nothing is done
 		}
 		p, err := diff(had, want, d)
 		if err != nil {
-			return // a policy of others is in the way
+			return // another program's policy is in the way
 		}
 		for _, s := range slices.Concat(p.unlinks, p.removals) {
 			switch o := s.object.(type) {
@@ -335,7 +336,7 @@ func FuzzDump(f *testing.F) {
 				}
 			}
 		}
-		// The change has been made. There is nothing to do then.
+		// The plan has been carried out, so nothing is left to do.
 		tb, had = load(numberedDump(want, &dump{states: states, policies: policies}, links))
 		again, err := tb.compile()
 		if err != nil {

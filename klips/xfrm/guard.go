@@ -9,8 +9,8 @@ import (
 	"github.com/klips-go/ipsec/klips/guard"
 )
 
-// Guard guards a flow. No process keeps the packet filter: what others do to it stays
-// until the next change of SAs or eroutes.
+// Guard guards a flow. No process watches the packet filter: a change by another
+// program stays until the next change of SAs or eroutes.
 func (s *Stack) Guard(ctx context.Context, g klips.Guard) (was bool, err error) {
 	err = s.filter(ctx, "guard", g.Selector, func(r *guard.Rules) error {
 		was = r.Close(g)
@@ -19,7 +19,7 @@ func (s *Stack) Guard(ctx context.Context, g klips.Guard) (was bool, err error) 
 	return was, err
 }
 
-// Unguard guards a flow no more.
+// Unguard ends the guard of a flow.
 func (s *Stack) Unguard(ctx context.Context, sel klips.Selector) error {
 	return s.filter(ctx, "unguard", sel, func(r *guard.Rules) error {
 		if !r.Open(sel) {
@@ -29,7 +29,7 @@ func (s *Stack) Unguard(ctx context.Context, sel klips.Selector) error {
 	})
 }
 
-// filter changes what the packet filter guards.
+// filter changes the guards in the packet filter.
 func (s *Stack) filter(ctx context.Context, op string, sel klips.Selector, change func(r *guard.Rules) error) error {
 	unlock, err := s.lock.Acquire(ctx)
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Stack) filter(ctx context.Context, op string, sel klips.Selector, chang
 	return about(err, op, sel.String())
 }
 
-// seenBy makes the packet filter know what is protected and what is to pass.
+// seenBy enters into the rules what is protected and what may pass.
 func (t *tables) seenBy(r *guard.Rules) {
 	var pass []klips.Eroute
 	for _, e := range t.routes {
@@ -70,8 +70,8 @@ func (t *tables) seenBy(r *guard.Rules) {
 	}
 }
 
-// filterFollows has the packet filter, where there is one, follow the tables. Where it
-// cannot, more is dropped than has to be, and nothing less.
+// filterFollows updates the packet filter from the tables, if there is one. If that
+// fails, the old rules may drop too much, but never too little.
 func (t *tables) filterFollows() {
 	_ = guard.Change(func(r *guard.Rules) error {
 		if r.Closes() {

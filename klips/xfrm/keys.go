@@ -8,8 +8,8 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// tag returns the tag of a state's key. The length of the ICV is no part of it:
-// nonces are the same for all.
+// tag returns the tag of a state's key. It does not depend on the ICV's length: nonces
+// are the same for all lengths.
 func (t *tables) tag(s *nlxfrm.State) keyuse.Tag {
 	if s == nil || s.AEAD == nil {
 		return keyuse.Tag{}
@@ -18,8 +18,8 @@ func (t *tables) tag(s *nlxfrm.State) keyuse.Tag {
 	return t.keys.Tag(transform.Enc, s.AEAD.Key)
 }
 
-// readKeys enters the keys of what the kernel has: of our SAs, oldest first, and
-// then of the states that other programs made.
+// readKeys enters the keys of the kernel's states: first those of our SAs, oldest
+// first, and then those of other programs.
 func (t *tables) readKeys(d *dump, o *objects) {
 	for _, s := range t.byAge() {
 		s.tag = t.tag(s.state)
@@ -33,7 +33,7 @@ func (t *tables) readKeys(d *dump, o *objects) {
 	}
 }
 
-// takeKey gives a new SA its tag, and refuses a key with which another one sends.
+// takeKey gives a new SA its tag, and refuses a key that another outbound SA uses.
 func (t *tables) takeKey(s *sa) error {
 	s.tag = t.tag(s.state)
 	if s.dir != klips.Outbound || s.reuseKey {

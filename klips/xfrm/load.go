@@ -9,7 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// A dump is what the kernel has: objects of ours and of others, and devices.
+// A dump is the kernel's objects, ours and those of other programs, and its devices.
 type dump struct {
 	states   []*nlxfrm.State
 	policies []*nlxfrm.Policy
@@ -24,9 +24,9 @@ func (d *dump) clear() {
 	}
 }
 
-// load makes tables of a dump, and the objects of ours that are in it. SAs whose
-// state has gone, because its time was up or another program removed it, are not
-// in the tables, nor are their groups.
+// load makes tables of a dump, and returns our objects in it. An SA whose state is
+// missing, because it expired or another program removed it, is left out together with
+// its group.
 func load(d *dump) (*tables, *objects) {
 	t, o := newTables(), newObjects()
 	states := map[nlxfrm.ID]*nlxfrm.State{}
@@ -47,7 +47,7 @@ func load(d *dump) (*tables, *objects) {
 		case p.IfID == parkSAs:
 			s, next, ok := readRecord(p)
 			if !ok {
-				continue // made by no version of this; the next change removes it
+				continue // made by no version of this program; the next change removes it
 			}
 			t.sas[s.id], outer[s] = s, next
 			if s.id.Proto == klips.ProtoTun {
@@ -65,8 +65,8 @@ func load(d *dump) (*tables, *objects) {
 			}
 		}
 	}
-	// Of two that name one neighbour the older has it, whatever the order here: a
-	// change that was interrupted leaves such records.
+	// If two records name the same neighbour, the older one has it, in whatever order
+	// the kernel lists them. An interrupted change leaves such records.
 	for _, s := range t.byAge() {
 		if n := t.sas[outer[s]]; n != nil && n.inner == nil && !slices.Contains(n.outwards(), s) {
 			s.outer, n.inner = n, s

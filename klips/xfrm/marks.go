@@ -12,18 +12,18 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// ahead is how many numbers are reserved for a state when it is made. Nobody sees it
-// use them but the next command.
+// ahead is how many numbers are reserved for a new state. Only the next command can see
+// how many it has used.
 const ahead = 1 << 24
 
-// marksPatience is how long a command waits for another one to let the marks go.
+// marksPatience is how long a command waits while another command holds the marks.
 const marksPatience = time.Second
 
-// KeepMarks names the directory of the marks; empty: they are not kept.
+// KeepMarks sets the directory of the marks; empty: none are kept.
 func (s *Stack) KeepMarks(dir string) { s.statedir = dir }
 
-// Marks returns the directory of the marks and how many keys are remembered, or why
-// they are not.
+// Marks returns the directory of the marks and how many keys it has, or why marks are
+// not kept.
 func (s *Stack) Marks(ctx context.Context) (dir string, keys int, err error) {
 	if s.statedir == "" {
 		return "", 0, nil
@@ -42,20 +42,20 @@ func (s *Stack) openMarks(ctx context.Context) (*marks.File, error) {
 	return marks.Open(ctx, s.statedir, time.Now, func(what string) { s.tellLost(damage(what)) })
 }
 
-// damage is the words for marks that are damaged.
+// damage describes damaged marks.
 type damage string
 
 func (d damage) Error() string { return string(d) }
 
-// A lost is what is wrong with the marks, for who made the change that should have kept
-// them.
+// A lost is what is wrong with the marks. It is reported in the outcome of the change
+// that should have kept them.
 type lost struct {
 	mu   sync.Mutex
 	told bool
-	err  error // a damage, or why marks are not kept; nil when it has been taken
+	err  error // a damage, or why marks are not kept; nil after it was reported
 }
 
-// tellLost keeps the first thing that is wrong with the marks.
+// tellLost notes the first fault of the marks.
 func (s *Stack) tellLost(err error) {
 	s.lost.mu.Lock()
 	defer s.lost.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *Stack) tellLost(err error) {
 	}
 }
 
-// take enters what is wrong into the outcome of a change, once.
+// take moves the fault into the outcome of a change, once.
 func (l *lost) take(o *klips.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +81,7 @@ func numbered(st *nlxfrm.State) bool {
 	return st.Proto == uint8(klips.ProtoESP) || st.Proto == uint8(klips.ProtoAH)
 }
 
-// markKey is what stands for a state among the marks, as for an SA of stack user.
+// markKey returns the key of a state in the marks, the same as for an SA of stack user.
 func markKey(f *marks.File, st *nlxfrm.State) marks.Key {
 	spec := klips.SASpec{ID: said(st), ESN: st.Flags&nlxfrm.FlagESN != 0}
 	spec.Transform, _, _ = algorithms(st)
@@ -97,8 +97,7 @@ func markKey(f *marks.File, st *nlxfrm.State) marks.Key {
 	return f.Key(&spec)
 }
 
-// A marking is what one change does to the marks. Nil is that of a change that does
-// nothing to them.
+// A marking is what one change does to the marks. Nil: nothing.
 type marking struct {
 	s    *Stack
 	file *marks.File
@@ -107,9 +106,9 @@ type marking struct {
 	keys map[nlxfrm.ID]marks.Key     // of gone
 }
 
-// marking gives the SAs that a change makes the numbers to go on from, and reserves the
-// next ones. Numbers that were asked for win over the mark. EKEYEXPIRED: a key has none
-// left.
+// marking gives the new SAs of a change the numbers to continue from, and reserves the
+// next ones. Numbers in the request have priority over the mark. EKEYEXPIRED: a key has
+// none left.
 func (s *Stack) marking(ctx context.Context, t *tables, have *objects) (*marking, error) {
 	if s.statedir == "" {
 		return nil, nil
@@ -162,7 +161,7 @@ func (s *Stack) marking(ctx context.Context, t *tables, have *objects) (*marking
 	return m, nil
 }
 
-// begin gives an SA that is to be made its numbers.
+// begin gives a new SA its numbers.
 func (m *marking) begin(sa *sa) error {
 	k := markKey(m.file, sa.state)
 	if k == (marks.Key{}) {
@@ -170,7 +169,7 @@ func (m *marking) begin(sa *sa) error {
 	}
 	mark := m.file.Get(k)
 	if old := m.gone[sa.state.ID]; old != nil && m.keys[sa.state.ID] == k {
-		// In the place of one that is removed by the same change.
+		// It replaces an SA that the same change removes.
 		mark.Sent, mark.Received = after(old, old.Replay, old.ReplayESN), max(mark.Received, receivedBy(old.Replay, old.ReplayESN))
 		delete(m.gone, sa.state.ID)
 	}
@@ -180,7 +179,7 @@ func (m *marking) begin(sa *sa) error {
 	switch {
 	case sa.seq != nil:
 		sent = *sa.seq
-	case wraps: // nobody looks at the numbers
+	case wraps: // the receiver ignores the numbers
 		sent &= math.MaxUint32
 	case !esn && sent >= math.MaxUint32:
 		return &klips.OpError{Object: sa.id.String(), Err: syscall.EKEYEXPIRED, Fault: klips.FaultNoNumbers}
@@ -208,15 +207,15 @@ func (m *marking) goOn(st *nlxfrm.State) {
 	}
 }
 
-// done keeps the numbers of the states that have gone, after a change that was made, or
-// takes back what was reserved, after one that was not; and closes the marks.
+// done keeps the numbers of removed states after a successful change, or returns the
+// reserved numbers after a failed one. It closes the marks.
 func (m *marking) done(left map[nlxfrm.ID]*nlxfrm.AE, err error) {
 	if m == nil {
 		return
 	}
 	if err != nil {
 		for k, mark := range m.made {
-			// A state may have been there for a moment.
+			// A state may have existed for a moment.
 			m.file.Set(k, marks.Mark{Sent: sum(mark.Sent, spare), Received: mark.Received})
 		}
 	} else {
@@ -240,7 +239,7 @@ func (m *marking) done(left map[nlxfrm.ID]*nlxfrm.AE, err error) {
 	}
 }
 
-// sentBy is the last number sent.
+// sentBy returns the last number sent.
 func sentBy(r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
 	switch {
 	case e != nil:
@@ -251,7 +250,7 @@ func sentBy(r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
 	return 0
 }
 
-// receivedBy is the highest number received.
+// receivedBy returns the highest number received.
 func receivedBy(r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
 	switch {
 	case e != nil:
@@ -262,12 +261,12 @@ func receivedBy(r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
 	return 0
 }
 
-// after is a number above which a state has sent none, if it has these numbers a moment
-// before its end.
+// after returns a number that the state has not passed, if it had these numbers just
+// before its removal.
 func after(st *nlxfrm.State, r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
 	n := sentBy(r, e)
 	if st.Current.Packets == 0 {
-		return n // as it was made, also where it is for what comes in
+		return n // unused, which is also the case for an inbound state
 	}
 	if st.Flags&nlxfrm.FlagESN == 0 && n+spare > math.MaxUint32 && st.ExtraFlags&nlxfrm.ExtraOSeqMayWrap == 0 {
 		return math.MaxUint32
@@ -275,5 +274,5 @@ func after(st *nlxfrm.State, r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
 	return sum(n, spare)
 }
 
-// sum does not start again from 0.
+// sum adds without wrapping to 0.
 func sum(n, more uint64) uint64 { return n + min(more, math.MaxUint64-n) }

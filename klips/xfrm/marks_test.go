@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// A marked is a stack of which only the marks are there, and one SA.
+// A marked is a stack that has only marks, and one SA.
 type marked struct {
 	*testing.T
 	s    *Stack
@@ -31,8 +31,8 @@ func newMarked(t *testing.T, window uint32, esn bool) *marked {
 	return m
 }
 
-// change makes the SA, in a kernel that has the state there, and returns the state to be
-// made and what ends the change.
+// change makes the SA in a kernel that may have its state, and returns the new state
+// and a function that ends the change.
 func (m *marked) change(there *nlxfrm.State) (*nlxfrm.State, *marking, error) {
 	m.Helper()
 	made, err := newSA(&m.spec, time.Now())
@@ -59,7 +59,7 @@ func (m *marked) make() *nlxfrm.State {
 	return st
 }
 
-// remove removes a state after so many packets, in either direction.
+// remove removes a state after this number of packets, in either direction.
 func (m *marked) remove(st *nlxfrm.State, sent, received uint64) {
 	m.Helper()
 	have := newObjects()
@@ -71,7 +71,7 @@ func (m *marked) remove(st *nlxfrm.State, sent, received uint64) {
 	k.done(map[nlxfrm.ID]*nlxfrm.AE{st.ID: used(st, sent, received)}, nil)
 }
 
-// used is what the kernel says of a state after so many packets.
+// used returns the kernel's numbers of a state after this number of packets.
 func used(st *nlxfrm.State, sent, received uint64) *nlxfrm.AE {
 	ae := &nlxfrm.AE{ID: st.ID, Current: &nlxfrm.Current{Packets: sent + received}}
 	if st.ReplayESN != nil {
@@ -102,8 +102,8 @@ func (m *marked) want(what string, st *nlxfrm.State, sent, received uint64) {
 	}
 }
 
-// TestMarks: a state goes on where the one before it was removed, and far above where
-// that has gone without a command.
+// TestMarks: a state continues from the numbers of a removed one, and far above the
+// numbers of one that vanished without a command.
 func TestMarks(t *testing.T) {
 	for _, tt := range []struct {
 		window uint32
@@ -122,7 +122,7 @@ func TestMarks(t *testing.T) {
 		m.remove(st, 0, 0)
 		st = m.make()
 		m.want("after one of an SA that was not used", st, 100+spare, received)
-		st = m.make() // the kernel has started again
+		st = m.make() // the kernel has restarted
 		m.want("after a crash", st, 100+spare+ahead, received)
 		if tt.window != 0 {
 			m.spec.ReplaySeq = new(uint64)
@@ -139,7 +139,7 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// TestMarksWindow: all that was received is refused, also where the window is larger.
+// TestMarksWindow: all received numbers are refused, also with a larger window.
 func TestMarksWindow(t *testing.T) {
 	for _, window := range []uint32{8, 32, 64, 1024} {
 		m := newMarked(t, window, window > 32)
@@ -160,7 +160,7 @@ func TestMarksWindow(t *testing.T) {
 	}
 }
 
-// TestMarksUsedUp: without numbers left an SA is refused, and others are not.
+// TestMarksUsedUp: an SA without numbers left is refused, and others are not.
 func TestMarksUsedUp(t *testing.T) {
 	for _, esn := range []bool{false, true} {
 		m := newMarked(t, 64, esn)
@@ -175,15 +175,15 @@ func TestMarksUsedUp(t *testing.T) {
 		}
 		k.done(nil, err)
 	}
-	m := newMarked(t, 0, false) // the kernel lets its numbers start again
+	m := newMarked(t, 0, false) // the kernel lets its numbers wrap
 	m.spec.Seq = new(uint64(math.MaxUint32 - 5))
 	m.make()
 	m.spec.Seq = nil
 	m.want("without a window", m.make(), ahead-6, 0)
 }
 
-// TestMarksOneChange: where one change removes an SA and makes it again, the new one goes
-// on; the kernel gets it with its key, whatever that is.
+// TestMarksOneChange: if one change removes an SA and makes it again, the new one
+// continues. The kernel gets its numbers with the new key, whatever that is.
 func TestMarksOneChange(t *testing.T) {
 	m := newMarked(t, 32, false)
 	old := m.make()
@@ -204,7 +204,7 @@ func TestMarksOneChange(t *testing.T) {
 	}
 }
 
-// TestMarksTakenBack: a change that the kernel refuses loses few numbers.
+// TestMarksTakenBack: a change that the kernel refuses costs few numbers.
 func TestMarksTakenBack(t *testing.T) {
 	m := newMarked(t, 32, false)
 	for range 3 {
@@ -217,7 +217,7 @@ func TestMarksTakenBack(t *testing.T) {
 	m.want("after three refusals", m.make(), 3*spare, 0)
 }
 
-// TestMarksBusy: the next command reserves more for a state that has used much.
+// TestMarksBusy: the next command reserves more numbers for a state that has used many.
 func TestMarksBusy(t *testing.T) {
 	m := newMarked(t, 32, false)
 	st := m.make()
@@ -233,7 +233,8 @@ func TestMarksBusy(t *testing.T) {
 	m.want("after a crash", m.make(), 2*ahead-1, 0)
 }
 
-// TestMarksLost: a directory that cannot be used is told once, and nothing is refused.
+// TestMarksLost: a directory that cannot be used is reported once, and no change is
+// refused.
 func TestMarksLost(t *testing.T) {
 	m := newMarked(t, 32, false)
 	file := filepath.Join(t.TempDir(), "file")

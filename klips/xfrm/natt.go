@@ -15,11 +15,11 @@ import (
 
 var _ serial.PortHolder = (*Stack)(nil)
 
-// An ESPPort is a UDP port out of whose packets the kernel takes ESP, as long as it
-// is held.
+// An ESPPort is a UDP port on which the kernel accepts UDP-encapsulated ESP while the
+// port is held.
 type ESPPort = udpport.Port
 
-// HoldPort is [HoldESPPort], until the stack is closed.
+// HoldPort is [HoldESPPort]; the stack holds the port until it is closed.
 func (s *Stack) HoldPort(_ context.Context, port uint16, form klips.NATTType) (onlyIPv4 bool, err error) {
 	p, err := HoldESPPort(port, form)
 	if err != nil {
@@ -29,19 +29,19 @@ func (s *Stack) HoldPort(_ context.Context, port uint16, form klips.NATTType) (o
 	return !p.IPv6(), nil
 }
 
-// PortTaken reports whether a program has the UDP port in the network namespace of
-// the calling thread.
+// PortTaken reports whether a program uses the UDP port in the network namespace of the
+// calling thread.
 func (s *Stack) PortTaken(_ context.Context, port uint16) (bool, error) {
 	return udpport.Taken("/proc/thread-self/net", port)
 }
 
-// HoldESPPort opens a port for ESP of that form, klips.NATTNonESP or
-// klips.NATTNonIKE, in the network namespace of the calling thread, for IPv4 and,
-// where the host has it, IPv6. EADDRINUSE: another program has the port. What
-// comes to it and is not ESP is dropped.
+// HoldESPPort opens a UDP port for ESP of the given form, klips.NATTNonESP or
+// klips.NATTNonIKE, in the network namespace of the calling thread, for IPv4 and, if
+// the host has it, IPv6. Other packets to the port are dropped. EADDRINUSE: another
+// program has the port.
 func HoldESPPort(port uint16, form klips.NATTType) (*ESPPort, error) {
 	p, err := udpport.Open(port, func(socket, _ int, bind func() error) error {
-		// Before the port is bound, so that nothing comes to it as plain UDP.
+		// Before the port is bound, so that no packet arrives as plain UDP.
 		if err := unix.SetsockoptInt(socket, unix.IPPROTO_UDP, unix.UDP_ENCAP, int(form)); err != nil {
 			return err
 		}

@@ -13,9 +13,8 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// TestOffload: an SA that a device is to work for says so in its state, in
-// listings, and still after it was read from the kernel; one that no device has
-// taken is refused.
+// TestOffload: an SA for a device has it in its state and in listings, also after it
+// was read from the kernel. An SA that no device has taken is refused.
 func TestOffload(t *testing.T) {
 	tb := newTables()
 	tb.links = []rtnl.Link{{Index: 1, Name: "lo"}, {Index: 7, Name: "eth0"}}

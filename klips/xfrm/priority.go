@@ -7,23 +7,21 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Priorities of eroutes, lowest first, and the room that is left after the last
-// for those that are to come.
+// Priorities of eroutes, lowest first, and the room after the last one for new ones.
 const (
 	minPriority  = 1 << 21
 	maxPriority  = 1 << 31
 	priorityStep = 1 << 12
 )
 
-// prioritise gives priorities to the eroutes that have none. The rest keep
-// theirs, unless there is no room between two.
+// prioritise gives priorities to eroutes that have none. The others keep theirs, unless
+// there is no room between two.
 //
-// KLIPS takes of all eroutes that match a packet one that no other refines, and
-// of these the one with the greatest key. An eroute that refines another and
-// matches the same packet has the greater key, or an equal one and the longer
-// mask: where the wider has zeros, it has anything. So the order by key and mask
-// alone is KLIPS' order, whatever the packet; equals are as the kernel has
-// them, the older first.
+// Of all eroutes that match a packet, KLIPS takes those that no other refines, and of
+// these the one with the greatest key. An eroute that refines another and matches the
+// same packet has the greater key, or an equal key and the longer mask, because the
+// other has zeros where its mask does. So the order by key and mask is KLIPS' order for
+// every packet. Equal ones have the kernel's order, the older first.
 func (t *tables) prioritise() {
 	var families [2][]*route
 	for _, r := range t.routes {
@@ -39,7 +37,7 @@ func (t *tables) prioritise() {
 	}
 }
 
-// first orders routes: those that KLIPS prefers come first.
+// first compares eroutes: those that KLIPS prefers come first.
 func first(a, b *route) int {
 	return cmp.Or(
 		b.Src.Addr().Compare(a.Src.Addr()),
@@ -53,7 +51,7 @@ func first(a, b *route) int {
 	)
 }
 
-// spread gives ascending priorities to routes in order.
+// spread gives ascending priorities to eroutes in order.
 func spread(l []*route) {
 	for i := 0; i < len(l); {
 		if l[i].priority != 0 {
@@ -94,7 +92,7 @@ func fill(l []*route, i, end int) bool {
 		return false
 	}
 	switch {
-	case i == 0 && end == len(l): // the first of all: leave room at both ends
+	case i == 0 && end == len(l): // all of them: leave room at both ends
 		step = min(step, priorityStep)
 		low = (low + high - step*n) / 2
 	case i == 0:
@@ -109,7 +107,7 @@ func fill(l []*route, i, end int) bool {
 	return true
 }
 
-// respread gives all new priorities, with equal room between them.
+// respread gives all eroutes new priorities, with equal room between them.
 func respread(l []*route) {
 	step := uint32(maxPriority-minPriority) / uint32(len(l)+1)
 	for i := range l {

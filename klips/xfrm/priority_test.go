@@ -25,9 +25,8 @@ func aSelector(r *rapid.T) klips.Selector {
 	return s
 }
 
-// The kernel takes, of all that match, the policy with the lowest priority and
-// of these the oldest. That is what KLIPS takes, after any additions and
-// removals.
+// Of all matching policies the kernel takes the one with the lowest priority, and of
+// these the oldest. This is KLIPS' choice, after any additions and removals.
 func TestPriorities(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		ctx := context.Background()
@@ -60,7 +59,7 @@ func TestPriorities(t *testing.T) {
 	})
 }
 
-// kernelMatch does what the kernel does with policies for a TCP packet.
+// kernelMatch selects a policy for a TCP packet as the kernel does.
 func kernelMatch(t *tables, src, dst netip.Addr, sport, dport uint16) (best *route) {
 	for _, r := range t.routes {
 		s := r.Selector
@@ -73,13 +72,13 @@ func kernelMatch(t *tables, src, dst netip.Addr, sport, dport uint16) (best *rou
 	return best
 }
 
-// Priorities ascend whatever the order in which eroutes are made, thousands at
-// one place too.
+// Priorities ascend whatever the order in which eroutes are made, even if thousands are
+// made at one place.
 func TestPrioritiesHaveRoom(t *testing.T) {
 	for name, n := range map[string]func(i int) int{
 		"ascending":  func(i int) int { return i },
 		"descending": func(i int) int { return 3000 - i },
-		"inwards": func(i int) int { // always in the middle of all so far
+		"inwards": func(i int) int { // always in the middle of the existing ones
 			if i%2 == 0 {
 				return i
 			}
@@ -107,7 +106,8 @@ func TestPrioritiesHaveRoom(t *testing.T) {
 					t.Fatalf("priority %d", a.priority)
 				}
 			}
-			// Keys are all different here, so priorities have to be, in their order.
+			// All keys are different here, so priorities must be different, and in the
+			// order of the keys.
 			for _, a := range l[:50] {
 				for _, b := range l {
 					if a != b && (a.Src.Addr().Less(b.Src.Addr()) != (a.priority > b.priority) || a.priority == b.priority) {

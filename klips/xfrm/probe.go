@@ -19,9 +19,9 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// Probe finds out which protocols, algorithms and features the kernel has, by
-// making everything once in a network namespace of its own, which ends with the
-// probe. It needs CAP_SYS_ADMIN for that.
+// Probe finds out which protocols, algorithms and features the kernel has, by making
+// each once in its own network namespace, which ends with the probe. It needs
+// CAP_SYS_ADMIN.
 func (s *Stack) Probe(ctx context.Context) (l []klips.Ability, err error) {
 	done := make(chan struct{})
 	go func() {
@@ -101,8 +101,9 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 	return append(l, interfaces, ids, offload)
 }
 
-// hasOffload asks for what the kernel refuses if it knows what an offload is, and
-// does not look at otherwise. Which devices take one is another question.
+// hasOffload sends a request that a kernel with offload refuses, and another kernel
+// accepts because it ignores the attribute. It does not tell which devices support
+// offload.
 func hasOffload(ctx context.Context, c *nlxfrm.Conn) bool {
 	s := &nlxfrm.State{ID: nlxfrm.ID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: uint8(klips.ProtoESP)},
 		Src: netip.MustParseAddr("192.0.2.1"), Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)"},
@@ -115,7 +116,7 @@ func hasOffload(ctx context.Context, c *nlxfrm.Conn) bool {
 	return errors.Is(err, syscall.EINVAL)
 }
 
-// tryState makes a state and removes it; its keys are made up.
+// tryState makes a state with test keys, and removes it.
 func tryState(ctx context.Context, x *nlxfrm.Conn, name string, spec *klips.SASpec) klips.Ability {
 	enc, _ := spec.Enc.Info()
 	auth, _ := spec.Auth.Info()
@@ -139,8 +140,8 @@ func tryState(ctx context.Context, x *nlxfrm.Conn, name string, spec *klips.SASp
 	return a
 }
 
-// anyKey is a key of the shortest length. Its bytes are all different, which
-// 3DES wants.
+// anyKey returns a key of the shortest length. Its bytes are all different, which 3DES
+// requires.
 func anyKey(i alg.Info) []byte {
 	if len(i.KeyBits) == 0 {
 		return nil

@@ -8,21 +8,21 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// Interface IDs of policies that no packet is to meet. No device of ours has
-// them: those have small ones.
+// Interface IDs of policies that match no packet. Our devices do not have them: they
+// have small ones.
 const (
 	parkSAs    uint32 = 0x4b4c4950 // "KLIP"
 	parkRoutes uint32 = 0x4b4c4951
 )
 
-// mark is in the high half of the hard packet limit of every policy of ours.
+// mark is in the high half of the hard packet limit of our policies.
 const mark uint64 = 0x4b4c4950 << 32
 
 // ours reports whether a policy was made by this package.
 func ours(p *nlxfrm.Policy) bool { return p.Limits.HardPackets&^0xffffffff == mark }
 
-// recordSelector is the name of an SA's record: no two SAs have the same, and
-// the kernel finds it by hash, because its prefixes are of full length.
+// recordSelector returns the selector that names an SA's record. It is unique, and its
+// prefixes have full length, so the kernel finds it by hash.
 func recordSelector(id klips.SAID) nlxfrm.Selector {
 	var b [16]byte
 	binary.BigEndian.PutUint32(b[12:], uint32(id.SPI))
@@ -35,7 +35,7 @@ func recordSelector(id klips.SAID) nlxfrm.Selector {
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// normal gives a selector the form in which the kernel shows it.
+// normal returns a selector in the form in which the kernel shows it.
 func normal(s nlxfrm.Selector) nlxfrm.Selector {
 	s.Family = family(s.Dst.Addr())
 	return s
@@ -51,10 +51,10 @@ func family(a netip.Addr) uint16 {
 // isInbound is a bit in the low half of a record's hard packet limit.
 const isInbound = 1
 
-// record is the policy that keeps what the kernel does not know of an SA. Its
-// first template has the SA's source. There follow its outer neighbour, if it
-// has one, and its inbound policy: templates with the number of what they are in
-// the field that asks for algorithms, which no one reads here.
+// record returns the policy with the SA's data that the kernel does not keep. Its first
+// template has the SA's source. Then come notes about its outer neighbour, if it has
+// one, and its inbound policy. A note is a template with its kind in the field for
+// algorithms, which the kernel does not use here.
 func (s *sa) record() *nlxfrm.Policy {
 	p := &nlxfrm.Policy{
 		Selector: recordSelector(s.id), Dir: nlxfrm.DirOut, Action: nlxfrm.Block, IfID: parkSAs, Priority: 1 << 31,
@@ -85,8 +85,8 @@ const (
 	notePolicy
 )
 
-// note makes a template that says something. The kernel wants a protocol of
-// IPsec in it, so a SAID's own is elsewhere.
+// note makes a template that holds data. The kernel requires an IPsec protocol in it,
+// so the SAID's own protocol is in another field.
 func note(kind uint32, id klips.SAID, src netip.Addr, bits uint32) nlxfrm.Template {
 	return nlxfrm.Template{
 		ID:  nlxfrm.ID{Dst: id.Dst, SPI: uint32(id.SPI), Proto: uint8(klips.ProtoESP)},
@@ -95,8 +95,8 @@ func note(kind uint32, id klips.SAID, src netip.Addr, bits uint32) nlxfrm.Templa
 	}
 }
 
-// notePolicyOf notes an inbound policy. The ports are where the protocol of a SAID
-// is in other notes.
+// notePolicyOf makes the note of an inbound policy. The ports are in the field that
+// holds the protocol of a SAID in other notes.
 func notePolicyOf(p *klips.InboundPolicy) nlxfrm.Template {
 	bits := uint32(p.Proto)<<16 | uint32(p.Src.Bits())<<8 | uint32(p.Dst.Bits())
 	t := note(notePolicy, klips.SAID{Dst: p.Dst.Addr(), SPI: klips.MinSPI}, p.Src.Addr(), bits)
@@ -111,8 +111,8 @@ func readPolicy(t *nlxfrm.Template) *klips.InboundPolicy {
 	}
 }
 
-// readRecord is the opposite of record; ok is false for what is none. The state
-// is not there yet, and outer is the neighbour's name, the zero SAID for none.
+// readRecord is the opposite of record; ok is false for other policies. The SA has no
+// state yet, and outer is the name of its neighbour, the zero SAID for none.
 func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
 	sel := p.Selector
 	if !ours(p) || p.IfID != parkSAs || !sel.Dst.IsSingleIP() || !sel.Src.IsSingleIP() {
@@ -143,11 +143,11 @@ func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
 	return s, outer, s.src.IsValid()
 }
 
-// age is a number that ascends with the time at which a policy was made; it is
+// age returns a number that ascends with the time at which a policy was made; it is
 // never 0. The kernel keeps it when a policy is replaced.
 func age(p *nlxfrm.Policy) uint32 { return p.Index>>3 + 1 }
 
-// labelRoute writes into a policy whose eroute it is.
+// labelRoute writes its eroute into a policy.
 func labelRoute(p *nlxfrm.Policy, e *klips.Eroute) {
 	dst := e.ID.Dst.As16()
 	p.Limits = nlxfrm.Limits{
@@ -156,7 +156,7 @@ func labelRoute(p *nlxfrm.Policy, e *klips.Eroute) {
 	}
 }
 
-// readRoute is the eroute of a policy of ours.
+// readRoute returns the eroute of one of our policies.
 func readRoute(p *nlxfrm.Policy) *route {
 	var dst [16]byte
 	binary.BigEndian.PutUint64(dst[:], p.Limits.SoftBytes)
@@ -173,7 +173,7 @@ func readRoute(p *nlxfrm.Policy) *route {
 	}
 }
 
-// selectorOf is the kernel's selector for that of an eroute or inbound policy.
+// selectorOf returns the kernel's selector for that of an eroute or inbound policy.
 func selectorOf(s klips.Selector) nlxfrm.Selector {
 	k := nlxfrm.Selector{Src: s.Src, Dst: s.Dst, Proto: s.Proto, SrcPort: s.SrcPort, DstPort: s.DstPort}
 	if s.SrcPort != 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// newSA makes an SA of a spec, which it does not keep, with copies of the keys.
+// newSA makes an SA from a spec, with copies of the keys.
 func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	bad := func(err syscall.Errno, reason string) (*sa, error) {
 		return nil, refuse("add SA", spec.ID.String(), err, reason)
@@ -47,8 +47,8 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	s.state = &nlxfrm.State{
 		ID:     nlxfrm.ID{Dst: spec.ID.Dst, SPI: uint32(spec.ID.SPI), Proto: uint8(spec.ID.Proto)},
 		Family: family(spec.ID.Dst),
-		// As KLIPS' outer headers: DF clear, TOS zero; and both families go through a
-		// tunnel, so what is around it must not mind either.
+		// As in KLIPS' outer headers, DF is clear and TOS zero. A tunnel carries both
+		// families, so the outer family must not restrict the inner one.
 		Flags:      nlxfrm.FlagNoECN | nlxfrm.FlagNoPMTUDisc | nlxfrm.FlagAFUnspec,
 		ExtraFlags: nlxfrm.ExtraDontEncapDSCP,
 		Limits: nlxfrm.Limits{
@@ -74,7 +74,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	case spec.ID.Proto != klips.ProtoComp:
 		s.state.ReplayWindow = uint8(spec.Window)
 		if spec.Window == 0 {
-			s.state.ExtraFlags |= nlxfrm.ExtraOSeqMayWrap // nobody looks at the numbers
+			s.state.ExtraFlags |= nlxfrm.ExtraOSeqMayWrap // the receiver ignores the numbers
 		}
 	}
 	s.state = resume(s.state, value(spec.Seq), value(spec.ReplaySeq))
@@ -91,7 +91,7 @@ func copied(n *uint64) *uint64 {
 	return new(*n)
 }
 
-// value is a number that may not be there.
+// value returns *n, or 0 for nil.
 func value(n *uint64) uint64 {
 	if n == nil {
 		return 0
@@ -99,15 +99,15 @@ func value(n *uint64) uint64 {
 	return *n
 }
 
-// resume is a state to be made that goes on after the number sent, and takes received
-// and all below it for received.
+// resume returns a copy of a new state that continues after the number sent. Its window
+// counts received and all lower numbers as received.
 func resume(s *nlxfrm.State, sent, received uint64) *nlxfrm.State {
 	r := *s
 	if s.ReplayESN == nil {
 		known := min(received, uint64(s.ReplayWindow))
 		r.Replay = &nlxfrm.Replay{OutSeq: uint32(sent), Seq: uint32(received), Bitmap: uint32(1<<known - 1)}
 		if *r.Replay == (nlxfrm.Replay{}) {
-			r.Replay = nil // as the kernel has it without
+			r.Replay = nil // the kernel's form without a window
 		}
 		return &r
 	}
@@ -122,7 +122,7 @@ func resume(s *nlxfrm.State, sent, received uint64) *nlxfrm.State {
 	return &r
 }
 
-// soft is a soft limit, which is not above the hard one.
+// soft returns the soft limit, at most the hard one.
 func soft(soft, hard uint64) uint64 {
 	if hard != 0 {
 		return min(soft, hard)
@@ -137,7 +137,7 @@ func errnoOf(err error) syscall.Errno {
 	return errno
 }
 
-// list is the SA as listings show it.
+// list returns the SA in the form of listings.
 func (s *sa) list(now time.Time) klips.SA {
 	l := klips.SA{
 		ID: s.id, Dir: s.dir, State: klips.Mature, Src: s.src, Policy: s.policy,
@@ -153,7 +153,7 @@ func (s *sa) list(now time.Time) klips.SA {
 	l.Life.AddTime.Count = since(now, s.added)
 	carrier := s.state
 	if carrier == nil && s.outer != nil {
-		carrier = s.outer.state // a tun SA lives in the SA that is in tunnel mode for it
+		carrier = s.outer.state // a tun SA has the counters of the SA in tunnel mode
 	}
 	if carrier == nil {
 		return l
@@ -201,7 +201,7 @@ func (s *sa) list(now time.Time) klips.SA {
 	return l
 }
 
-// newest is the newest 64 bits of a window: bit n is the packet n before the
+// newest returns the newest 64 bits of a window: bit n is the packet n before the
 // highest received.
 func newest(e *nlxfrm.ReplayESN) (bits uint64) {
 	if e.Window == 0 || len(e.Bitmap) == 0 {

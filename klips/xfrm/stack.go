@@ -23,13 +23,13 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// A Stack drives the IPsec of the kernel in one network namespace.
+// A Stack drives the kernel's IPsec in one network namespace.
 type Stack struct {
 	xfrm  *nlxfrm.Conn
 	links *rtnl.Conn
 	lock  netlock.Lock // held during changes
 
-	statedir string // where marks are kept; empty: nowhere
+	statedir string // directory of the marks; empty: none
 	lost     lost
 	held     udpport.Ports
 
@@ -44,15 +44,16 @@ var (
 	_ serial.Prober   = (*Stack)(nil)
 )
 
-// Info returns the name and the abilities.
+// Info returns the stack's name and abilities.
 func (s *Stack) Info() klips.Info { return serial.Info(s) }
 
-// Snapshot reads table by table.
+// Snapshot reads the tables one after the other.
 func (s *Stack) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {
 	return serial.Snapshot(ctx, s, w)
 }
 
-// Hold keeps other commands from changing the tables of this network namespace.
+// Hold makes other commands wait before they change the tables of this network
+// namespace.
 func (s *Stack) Hold(ctx context.Context) (release func(), err error) {
 	release, err = s.lock.Hold(ctx)
 	return release, about(err, "hold", "")
@@ -90,9 +91,9 @@ func Open() (*Stack, error) {
 	return s, nil
 }
 
-// usable asks for what the kernel refuses in any case, and sees by the reason
-// whether it has ESP and whether this user may use it: the key is too long for a
-// cipher that takes none.
+// usable sends a request that the kernel always refuses: its key is too long for a
+// cipher without a key. The error shows whether the kernel has ESP and whether this
+// user may use it.
 func (s *Stack) usable() error {
 	ctx := context.Background()
 	any4 := netip.IPv4Unspecified()
@@ -108,7 +109,7 @@ func (s *Stack) usable() error {
 	if release, err := release(); err == nil && !olderThan419(release) {
 		return nil
 	}
-	// Distributions have put interface IDs into older kernels.
+	// Distributions have backported interface IDs to older kernels.
 	ok, err := hasIfIDs(ctx, s.xfrm)
 	if err == nil && !ok {
 		err = &klips.UnavailableError{Fault: klips.FaultNoInterfaceIDs, Err: syscall.EOPNOTSUPP}
@@ -116,7 +117,7 @@ func (s *Stack) usable() error {
 	return err
 }
 
-// release is the running kernel's, as uname -r prints it.
+// release returns the running kernel's release, as uname -r prints it.
 func release() (string, error) {
 	var u unix.Utsname
 	err := unix.Uname(&u)
@@ -135,9 +136,8 @@ func olderThan419(release string) bool {
 	return major < 4 || major == 4 && minor < 19
 }
 
-// hasIfIDs makes a policy that no packet can meet and sees whether it has another
-// name without its interface ID: kernels step over attributes that they do not
-// know.
+// hasIfIDs makes a policy that matches no packet, and looks for it without its
+// interface ID: kernels ignore attributes that they do not know.
 func hasIfIDs(ctx context.Context, c *nlxfrm.Conn) (bool, error) {
 	nowhere := host(netip.AddrFrom4([4]byte{0, 0, 0, 1}))
 	p := &nlxfrm.Policy{Selector: normal(nlxfrm.Selector{Src: nowhere, Dst: nowhere}), Dir: nlxfrm.DirOut, Action: nlxfrm.Block,
@@ -154,8 +154,8 @@ func hasIfIDs(ctx context.Context, c *nlxfrm.Conn) (bool, error) {
 	return false, err
 }
 
-// Close closes the connections to the kernel, and gives the UDP ports back. What else was
-// made stays.
+// Close closes the connections to the kernel, and releases the UDP ports. Other objects
+// stay.
 func (s *Stack) Close() error {
 	err := s.xfrm.Close()
 	if s.links != nil {
@@ -167,7 +167,7 @@ func (s *Stack) Close() error {
 // Name returns "xfrm".
 func (s *Stack) Name() string { return "xfrm" }
 
-// Version names the kernel.
+// Version returns the kernel's name and release.
 func (s *Stack) Version(context.Context) (string, error) {
 	r, err := release()
 	if err != nil {
@@ -176,8 +176,8 @@ func (s *Stack) Version(context.Context) (string, error) {
 	return "Linux " + r + " XFRM", nil
 }
 
-// Has reports what the kernel can do. Of a kernel without a cipher it is only
-// known when an SA with it is made.
+// Has reports what the kernel can do. Whether it has a cipher is known only when an SA
+// with it is made.
 func (s *Stack) Has(c klips.Capability) bool {
 	switch c {
 	case klips.CapDebug, klips.CapTransportDevice, klips.CapEvents:
@@ -190,7 +190,7 @@ func (s *Stack) Has(c klips.Capability) bool {
 	return true
 }
 
-// dump reads all that the kernel has.
+// dump reads all of the kernel's objects.
 func (s *Stack) dump(ctx context.Context) (d *dump, err error) {
 	d = &dump{}
 	if d.policies, err = s.xfrm.DumpPolicies(ctx); err != nil {
@@ -220,8 +220,8 @@ func (s *Stack) load(ctx context.Context) (*tables, *objects, *dump, error) {
 	return t, o, d, nil
 }
 
-// follow makes the kernel have what the tables need. It returns the numbers of the
-// states that it has removed.
+// follow makes the kernel's objects those of the tables. It returns the sequence
+// numbers of the states that it has removed.
 func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) (left map[nlxfrm.ID]*nlxfrm.AE, err error) {
 	want, err := t.compile()
 	if err != nil {
@@ -248,7 +248,7 @@ func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 	return klips.SA{}, refuse("get SA", id.String(), syscall.ESRCH, "")
 }
 
-// SAs lists the SAs that commands have made.
+// SAs lists the SAs made by commands.
 func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
 	t, _, d, err := s.load(ctx)
 	if err != nil {
@@ -267,8 +267,8 @@ func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
 	return l, nil
 }
 
-// Eroutes lists the eroutes. The kernel does not count an eroute's packets:
-// where no other eroute leads to its SA, they are that SA's.
+// Eroutes lists the eroutes. The kernel does not count an eroute's packets: if no other
+// eroute uses its SA, they are the SA's packets.
 func (s *Stack) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 	t, _, d, err := s.load(ctx)
 	if err != nil {
@@ -296,8 +296,8 @@ func (s *Stack) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 	return l, nil
 }
 
-// SetDebug clears bits, none of which is ever set, and refuses to set any with
-// EOPNOTSUPP: the kernel has no such masks.
+// SetDebug ignores requests to clear bits, since none is ever set. It refuses to set
+// any with EOPNOTSUPP: the kernel has no such masks.
 func (s *Stack) SetDebug(_ context.Context, c klips.DebugChange) error {
 	if !c.Set || c.Masks == (klips.Debug{}) {
 		return nil

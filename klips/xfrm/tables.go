@@ -11,21 +11,21 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// tables are the SAs, eroutes and devices as KLIPS sees them.
+// tables are the SAs, eroutes and devices in KLIPS' terms.
 type tables struct {
 	sas    map[klips.SAID]*sa
 	routes map[klips.Selector]*route
 	// devices are the attached ones, by number.
 	devices []device
-	// interfaces tells whether the kernel has xfrm interfaces.
+	// interfaces reports whether the kernel has xfrm interfaces.
 	interfaces func() bool
-	// local tells of addresses of the host which device they are on, by index.
+	// local maps the host's addresses to their devices, by index.
 	local map[netip.Addr]int
 	// links are the host's devices.
 	links []rtnl.Link
-	// next is the age of the next SA or eroute to be made.
+	// next is the age of the next new SA or eroute.
 	next uint32
-	// keys are those of all states, others' too.
+	// keys are those of all states, including other programs'.
 	keys *keyuse.Index
 }
 
@@ -36,16 +36,16 @@ type device struct {
 	physical int // index
 }
 
-// An sa is an SA with its place in a group. Neighbours are named as in commands,
-// whichever way packets go through them.
+// An sa is an SA with its place in a group. Neighbours are named as in commands, in
+// whichever direction packets go through them.
 type sa struct {
 	id         klips.SAID
 	src        netip.Addr
 	dir        klips.Direction
-	ref        uint32 // 0: the age stands for it
+	ref        uint32 // 0: the age is used
 	refHim     uint32
 	outIf      uint16
-	offload    string // the device that was asked to work; addSA puts it into the state
+	offload    string // the device for offload; addSA puts it into the state
 	soft, hard uint32 // limits of allocations
 	added      uint64 // seconds since 1970
 	policy     *klips.InboundPolicy
@@ -53,10 +53,10 @@ type sa struct {
 
 	inner, outer *sa
 
-	// state is the kernel's, or the one to be made; nil for tun SAs.
+	// state is the kernel's, or the new one; nil for tun SAs.
 	state *nlxfrm.State
 
-	made bool // it is to be made; then these are as klips.SASpec has them:
+	made bool // it is new; then these are as in klips.SASpec:
 
 	reuseKey       bool
 	seq, replaySeq *uint64
@@ -64,7 +64,7 @@ type sa struct {
 	tag keyuse.Tag // of the key, see tables.keys
 }
 
-// A route is an eroute with its place among others.
+// A route is an eroute with its priority.
 type route struct {
 	klips.Eroute
 	priority uint32 // 0: not given yet
@@ -79,7 +79,7 @@ func refuse(op, object string, err syscall.Errno, reason string) error {
 	return &klips.OpError{Op: op, Object: object, Err: err, Reason: reason}
 }
 
-// fault is the refusal of what the kernel cannot do.
+// fault is the error of something that the kernel cannot do.
 func fault(op string, id klips.SAID, f klips.Fault, reason string) error {
 	return &klips.OpError{Op: op, Object: id.String(), Err: syscall.EOPNOTSUPP, Fault: f, Reason: reason}
 }
@@ -89,7 +89,7 @@ func (t *tables) age() uint32 {
 	return t.next - 1
 }
 
-// addSA enters an SA that has been made from a spec.
+// addSA adds a new SA.
 func (t *tables) addSA(s *sa) error {
 	if t.sas[s.id] != nil {
 		return refuse("add SA", s.id.String(), syscall.EEXIST, "")
@@ -116,7 +116,7 @@ func (t *tables) addSA(s *sa) error {
 	return nil
 }
 
-// direction is that of an SA with this destination.
+// direction returns the direction of an SA with this destination.
 func (t *tables) direction(dst netip.Addr) klips.Direction {
 	if _, local := t.local[dst]; local || dst.IsLoopback() {
 		return klips.Inbound
@@ -124,7 +124,7 @@ func (t *tables) direction(dst netip.Addr) klips.Direction {
 	return klips.Outbound
 }
 
-// group is the whole group of an SA, inner to outer.
+// group returns the whole group of an SA, inner to outer.
 func (s *sa) group() []*sa {
 	for s.inner != nil {
 		s = s.inner
@@ -132,7 +132,7 @@ func (s *sa) group() []*sa {
 	return s.outwards()
 }
 
-// outwards is an SA and those outside it.
+// outwards returns an SA and those outside it.
 func (s *sa) outwards() (l []*sa) {
 	for ; s != nil; s = s.outer {
 		l = append(l, s)
@@ -140,7 +140,7 @@ func (s *sa) outwards() (l []*sa) {
 	return l
 }
 
-// next are the SAs that follow in processing order.
+// next returns the SAs that follow in processing order.
 func (s *sa) next() (l []klips.SAID) {
 	step := func(s *sa) *sa { return s.outer }
 	if s.dir == klips.Inbound {
@@ -152,7 +152,7 @@ func (s *sa) next() (l []klips.SAID) {
 	return l
 }
 
-// remove takes an SA and its group out.
+// remove removes an SA and its group.
 func (t *tables) remove(s *sa) {
 	for _, m := range s.group() {
 		delete(t.sas, m.id)
@@ -160,7 +160,7 @@ func (t *tables) remove(s *sa) {
 	}
 }
 
-// clearSAs takes all SAs out.
+// clearSAs removes all SAs.
 func (t *tables) clearSAs() {
 	for id, s := range t.sas {
 		delete(t.sas, id)
@@ -202,8 +202,8 @@ func (t *tables) link(inner, outer klips.SAID) error {
 	case a.dir != b.dir:
 		return inexpressible(b.id, "this kernel cannot group an inbound with an outbound SA")
 	}
-	// The SA at fault is the one that has this neighbour already. If both have one,
-	// it is the first in processing order. If none has one, the link would close a
+	// The SA at fault is the one that has such a neighbour already. If both have one,
+	// it is the first in processing order. If neither has one, the link would close a
 	// loop.
 	first, second := a, b
 	firstTaken, secondTaken := a.outer != nil, b.inner != nil
@@ -249,7 +249,7 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 	}
 	r := &route{Eroute: e}
 	if old := t.routes[e.Selector]; old != nil {
-		r.priority, r.age = old.priority, old.age // the place is that of the selector
+		r.priority, r.age = old.priority, old.age // a selector keeps its place
 	} else {
 		r.age = t.age()
 	}
@@ -284,7 +284,7 @@ func (t *tables) deleteEroute(s klips.Selector) error {
 	return nil
 }
 
-// offloadOf is the name of the device that works for an SA.
+// offloadOf returns the device that an SA is offloaded to.
 func (t *tables) offloadOf(s *sa) string {
 	if s.state == nil || s.state.Offload == nil {
 		return ""

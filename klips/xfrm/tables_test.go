@@ -24,7 +24,7 @@ var (
 	there = netip.MustParseAddr("192.0.2.2")
 )
 
-// aSpec draws an SA from a small world.
+// aSpec draws from few SAs.
 func aSpec(r *rapid.T) *klips.SASpec {
 	s := &klips.SASpec{ID: anID(r), Src: here}
 	if s.ID.Dst == here {
@@ -49,14 +49,14 @@ func anID(r *rapid.T) klips.SAID {
 	}
 }
 
-// numbers are the indices that the kernel gives policies: they ascend, and a
-// policy keeps its own when it is replaced.
+// numbers are the indices that the kernel gives policies: they ascend, and a replaced
+// policy keeps its own.
 type numbers struct {
 	of   map[nlxfrm.PolicyKey]uint32
 	last uint32
 }
 
-// reload is what load makes of objects that the kernel has.
+// reload loads tables from objects in the kernel.
 func reload(want *objects, n *numbers, devices []device) *tables {
 	d := &dump{}
 	for k := range n.of {
@@ -82,8 +82,8 @@ func reload(want *objects, n *numbers, devices []device) *tables {
 	return t
 }
 
-// Random commands change tables as they change the model; what is made of the
-// tables and read back is the tables again.
+// Random commands change tables and a model in the same way. Tables that are compiled
+// and loaded again are the same.
 func TestTables(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		ctx := context.Background()
@@ -131,7 +131,7 @@ func TestTables(t *testing.T) {
 				o, got = tb.compile()
 			}
 			if errors.Is(got, syscall.EOPNOTSUPP) {
-				continue // the kernel cannot; nothing has changed
+				continue // the kernel cannot do this; nothing has changed
 			}
 			if want := model(m); !errors.Is(got, causeOf(want)) {
 				r.Fatalf("%v, want %v", got, want)
@@ -141,7 +141,7 @@ func TestTables(t *testing.T) {
 			}
 			again := reload(have, n, devices)
 			compare(r, m, again)
-			// What is compiled of it a second time is no change.
+			// Compiling the loaded tables gives no change.
 			o, err := again.compile()
 			if err != nil {
 				r.Fatal(err)
@@ -154,7 +154,7 @@ func TestTables(t *testing.T) {
 	})
 }
 
-// causeOf is the errno in an error, or the error itself.
+// causeOf returns the errno in an error, or the error itself.
 func causeOf(err error) error {
 	if e := errnoOf(err); e != 0 {
 		return e
@@ -199,8 +199,8 @@ func compare(r *rapid.T, m *klipstest.Model, tb *tables) {
 	}
 }
 
-// Two records that name one outer neighbour are what a change leaves that was
-// interrupted. The older SA has it, each time that they are read.
+// An interrupted change leaves two records that name the same outer neighbour. Each
+// load gives it to the older SA.
 func TestTwoInnerNeighbours(t *testing.T) {
 	tb := newTables()
 	for i := range klips.SPI(3) {

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// An AE is what of a state goes on while it is used: its sequence numbers,
+// An AE is the part of a state that changes while it is used: its sequence numbers,
 // window and counters.
 type AE struct { // struct xfrm_aevent_id
 	ID
@@ -14,8 +14,8 @@ type AE struct { // struct xfrm_aevent_id
 	Mark    Mark
 	IfID    uint32 // only read
 	Current *Current
-	// A state has one of these, the one it was made with; its window cannot be
-	// changed by UpdateAE.
+	// A state has one of these, the one it was made with. UpdateAE cannot change the
+	// size of the window.
 	Replay    *Replay
 	ReplayESN *ReplayESN
 }

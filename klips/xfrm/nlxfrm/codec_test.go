@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// same compares what an object says; empty and missing lists are the same.
+// same compares objects; empty and missing lists are equal.
 var same = []cmp.Option{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
 
 func genAddr(t *rapid.T, family uint16, what string) netip.Addr {
@@ -73,7 +73,7 @@ func genESN(t *rapid.T) *ReplayESN {
 	return r
 }
 
-// maybe draws whether an attribute is there.
+// maybe draws whether an attribute is present.
 func maybe(t *rapid.T, what string) bool { return rapid.Bool().Draw(t, "has "+what) }
 
 func genState(t *rapid.T) *State {
@@ -176,7 +176,7 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestRefused: what cannot be encoded is EINVAL before it reaches the kernel.
+// TestRefused: an object that cannot be encoded is EINVAL before it reaches the kernel.
 func TestRefused(t *testing.T) {
 	state := func(f func(*State)) Request { s := aesSHA1(1); f(s); return AddState(s) }
 	policy := func(f func(*Policy)) Request {
@@ -250,7 +250,7 @@ func TestTruncated(t *testing.T) {
 			}
 			return err
 		}
-		// Where an attribute ends, a message may end too.
+		// A message may end where an attribute ends.
 		ends := map[int]bool{}
 		head := headLen(uint64(r.typ), uint64(r.flags))
 		for i := head; i < len(r.data); i += int(native.Uint16(r.data[i:])+3) &^ 3 {
@@ -267,8 +267,8 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// A template without a family has the selector's, with its addresses, as the
-// kernel has it.
+// A template without a family gets the selector's, and its addresses are of that
+// family, as in the kernel.
 func TestTemplateWithoutFamily(t *testing.T) {
 	for _, c := range []struct {
 		name     string

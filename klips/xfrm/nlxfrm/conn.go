@@ -13,17 +13,17 @@ import (
 // A Conn is a connection to the XFRM tables of one network namespace. Its
 // methods may be called from several goroutines; they take turns.
 //
-// When a context ends, the method returns its error at once and the Conn stays
-// usable. A change that was asked for may have been made by then.
+// When a context ends, the method returns its error at once and the Conn stays usable.
+// The kernel may have made the requested change by then.
 type Conn struct {
 	mu     sync.Mutex
 	sock   socket
 	seq    uint32
-	window int    // most requests that wait for their acks
-	dump   uint32 // number of a dump that was not read to its end; 0 is none
+	window int    // maximum number of requests without an ack
+	dump   uint32 // sequence number of an unfinished dump; 0: none
 }
 
-// A socket is what a netlink.Conn does for us.
+// A socket has the methods of netlink.Conn that are used here.
 type socket interface {
 	SendMessages([]netlink.Message) ([]netlink.Message, error)
 	Receive() ([]netlink.Message, error)
@@ -33,26 +33,26 @@ type socket interface {
 
 const (
 	familyXFRM = 6 // NETLINK_XFRM
-	// receiveSize is the most that the kernel puts into one datagram of a dump.
+	// receiveSize is the maximum size of a datagram in a dump.
 	receiveSize = 64 << 10
-	// maxWindow is where more requests in one go gain nothing.
+	// maxWindow: more requests at once gain nothing.
 	maxWindow = 128
-	// maxChunk is well below what a default send buffer takes.
+	// maxChunk is well below the size of a default send buffer.
 	maxChunk = 64 << 10
-	// ackRoom is more than an ack takes in the receive buffer: a failed request
-	// comes back whole.
+	// ackRoom is more than an ack needs in the receive buffer; it repeats a failed
+	// request.
 	ackRoom = 4 << 10
 )
 
-// Dial connects to the network namespace of the calling thread; the connection
-// stays there. EPROTONOSUPPORT: the kernel has no XFRM (CONFIG_XFRM_USER).
-// Requests need CAP_NET_ADMIN, dialing does not.
+// Dial connects to the network namespace of the calling thread; the connection stays in
+// it. EPROTONOSUPPORT: the kernel has no XFRM (CONFIG_XFRM_USER). Requests need
+// CAP_NET_ADMIN, dialing does not.
 func Dial() (*Conn, error) {
 	n, err := netlink.Dial(familyXFRM, &netlink.Config{MessageBufferSize: receiveSize})
 	if err != nil {
 		return nil, wrap("connect to XFRM", "", err)
 	}
-	// Old kernels have neither; what is lost is their words.
+	// Old kernels have neither; their errors have no text.
 	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.GetStrictCheck} {
 		if err := n.SetOption(o, true); err != nil && !errors.Is(err, syscall.ENOPROTOOPT) {
 			n.Close()
@@ -68,7 +68,7 @@ func Dial() (*Conn, error) {
 
 func newConn(s socket) *Conn { return &Conn{sock: s, window: 16} }
 
-// Close closes the socket. What was made stays.
+// Close closes the socket. The kernel's objects stay.
 func (c *Conn) Close() error { return c.sock.Close() }
 
 // Do carries out one change.
@@ -80,19 +80,19 @@ func (c *Conn) Do(ctx context.Context, r Request) error {
 	return errs[0]
 }
 
-// do is Do for a request that is not the caller's.
+// do is Do for a request made here; it clears it.
 func (c *Conn) do(ctx context.Context, r Request) error {
 	defer clear(r.data)
 	return c.Do(ctx, r)
 }
 
-// AddState adds a state; errors as of the function [AddState].
+// AddState adds a state; see the function [AddState] for errors.
 func (c *Conn) AddState(ctx context.Context, s *State) error { return c.do(ctx, AddState(s)) }
 
 // UpdateState changes a state; see the function [UpdateState].
 func (c *Conn) UpdateState(ctx context.Context, s *State) error { return c.do(ctx, UpdateState(s)) }
 
-// DeleteState removes a state. ESRCH: there is none.
+// DeleteState removes a state. ESRCH: it does not exist.
 func (c *Conn) DeleteState(ctx context.Context, id ID, m Mark) error {
 	return c.do(ctx, DeleteState(id, m))
 }
@@ -100,28 +100,28 @@ func (c *Conn) DeleteState(ctx context.Context, id ID, m Mark) error {
 // UpdateAE sets a state's numbers and counters; see the function [UpdateAE].
 func (c *Conn) UpdateAE(ctx context.Context, a *AE) error { return c.do(ctx, UpdateAE(a)) }
 
-// AddPolicy adds a policy. EEXIST: there is one with that key.
+// AddPolicy adds a policy. EEXIST: its key exists.
 func (c *Conn) AddPolicy(ctx context.Context, p *Policy) error { return c.do(ctx, AddPolicy(p)) }
 
 // UpdatePolicy adds or replaces a policy.
 func (c *Conn) UpdatePolicy(ctx context.Context, p *Policy) error { return c.do(ctx, UpdatePolicy(p)) }
 
-// DeletePolicy removes a policy. ENOENT: there is none.
+// DeletePolicy removes a policy. ENOENT: it does not exist.
 func (c *Conn) DeletePolicy(ctx context.Context, k PolicyKey) error {
 	return c.do(ctx, DeletePolicy(k))
 }
 
-// GetState reads a state with its keys. ESRCH: there is none.
+// GetState reads a state with its keys. ESRCH: it does not exist.
 func (c *Conn) GetState(ctx context.Context, id ID, m Mark) (*State, error) {
 	return get(ctx, c, getState(id, m), msgNewSA, parseState)
 }
 
-// GetAE reads a state's numbers and counters, and no keys. ESRCH: there is none.
+// GetAE reads a state's numbers and counters, without keys. ESRCH: it does not exist.
 func (c *Conn) GetAE(ctx context.Context, id ID, m Mark) (*AE, error) {
 	return get(ctx, c, getAE(id, m), msgNewAE, parseAE)
 }
 
-// GetPolicy reads a policy. ENOENT: there is none.
+// GetPolicy reads a policy. ENOENT: it does not exist.
 func (c *Conn) GetPolicy(ctx context.Context, k PolicyKey) (*Policy, error) {
 	return get(ctx, c, getPolicy(k), msgNewPolicy, parsePolicy)
 }
@@ -132,26 +132,26 @@ func (c *Conn) DumpStates(ctx context.Context, proto uint8) ([]*State, error) {
 	return dump(ctx, c, dumpStates(proto), msgNewSA, parseState)
 }
 
-// DumpPolicies reads all policies, those of sockets excepted.
+// DumpPolicies reads all policies, except those of sockets.
 func (c *Conn) DumpPolicies(ctx context.Context) ([]*Policy, error) {
 	return dump(ctx, c, dumpPolicies(), msgNewPolicy, parsePolicy)
 }
 
-// Batch sends many requests in few system calls and waits for all their acks.
-// The result has one error for each request, in order: nil for what the kernel
-// has done. A request that fails does not keep those behind it from being
-// carried out. The requests are not cleared.
+// Batch sends many requests in few system calls and waits for all their acks. The
+// result has one error for each request, in order: nil if the kernel has carried it
+// out. After a failed request, later ones are still carried out. The requests are not
+// cleared.
 //
-// The other error is not nil when the exchange itself failed or the context
-// ended; all requests without an ack then have that error, and those of them
-// that were sent may have been carried out.
+// The other error is not nil if the exchange itself failed or the context ended. All
+// requests without an ack then have that error; those that were sent may have been
+// carried out.
 func (c *Conn) Batch(ctx context.Context, rs []Request) ([]error, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	errs := make([]error, len(rs))
 	end, err := c.begin(ctx)
 	defer end()
-	var todo []int // of the requests that can be sent
+	var todo []int // indexes of the requests that can be sent
 	for i := range rs {
 		switch {
 		case err != nil:
@@ -183,9 +183,8 @@ func (c *Conn) Batch(ctx context.Context, rs []Request) ([]error, error) {
 	return errs, nil
 }
 
-// chunk is how many of the requests go out together: the kernel carries them
-// out while they are being sent, and has nowhere to put acks that do not fit
-// into the receive buffer.
+// chunk returns how many of the requests are sent together. The kernel carries them out
+// during the send, and loses acks that do not fit into the receive buffer.
 func (c *Conn) chunk(rs []Request, todo []int) (n int) {
 	size := 0
 	for n < len(todo) && n < c.window {
@@ -198,8 +197,8 @@ func (c *Conn) chunk(rs []Request, todo []int) (n int) {
 	return n
 }
 
-// exchange sends requests and reads their acks, which come in order. The error
-// is of the exchange, after so many acks.
+// exchange sends requests and reads their acks, which come in order. done is the number
+// of acks before an error of the exchange.
 func (c *Conn) exchange(rs []Request, which []int, errs []error) (done int, err error) {
 	sent, err := c.send(rs, which)
 	if err != nil {
@@ -227,7 +226,7 @@ func (c *Conn) send(rs []Request, which []int) ([]netlink.Message, error) {
 	return c.sock.SendMessages(msgs)
 }
 
-// next numbers a request. 0 would be left to package netlink.
+// next returns a sequence number. Package netlink would replace 0.
 func (c *Conn) next() uint32 {
 	if c.seq++; c.seq == 0 {
 		c.seq++
@@ -235,9 +234,9 @@ func (c *Conn) next() uint32 {
 	return c.seq
 }
 
-// receive reads the answer to a request, its ack or a dump as a whole. Answers
-// to requests that were given up are passed over. It returns apart what the
-// kernel refused and what went wrong on the way.
+// receive reads the answer to a request, its ack or a whole dump. It skips answers to
+// abandoned requests. refused is an error of the kernel; the other error is one of the
+// exchange.
 func (c *Conn) receive(seq uint32) (msgs []netlink.Message, refused, err error) {
 	for {
 		msgs, err := c.sock.Receive()
@@ -261,8 +260,7 @@ func (c *Conn) receive(seq uint32) (msgs []netlink.Message, refused, err error) 
 	}
 }
 
-// begin makes the context's end stop the socket's operations, until the
-// function that it returns is called.
+// begin makes the end of the context stop the socket's operations, until end is called.
 func (c *Conn) begin(ctx context.Context) (end func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return func() {}, err
@@ -281,7 +279,7 @@ func (c *Conn) begin(ctx context.Context) (end func(), err error) {
 		}
 	}
 	if c.dump != 0 {
-		// The kernel starts no dump while another one is not read to its end.
+		// The kernel starts no dump before the last one was read to its end.
 		_, _, err = c.receive(c.dump)
 		if err == nil {
 			c.dump = 0
@@ -290,7 +288,7 @@ func (c *Conn) begin(ctx context.Context) (end func(), err error) {
 	return end, err
 }
 
-// fail makes the error of a request whose exchange failed.
+// fail makes the error for a request whose exchange failed.
 func (c *Conn) fail(ctx context.Context, r *Request, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
@@ -328,7 +326,7 @@ func (c *Conn) query(ctx context.Context, r *Request) ([]netlink.Message, error)
 	return msgs, nil
 }
 
-// dump asks for objects of one type and decodes them.
+// dump requests objects of one type and decodes them.
 func dump[T any](ctx context.Context, c *Conn, r Request, typ netlink.HeaderType, parse func([]byte) (*T, error)) ([]*T, error) {
 	msgs, err := c.query(ctx, &r)
 	if err != nil {
@@ -342,7 +340,7 @@ func dump[T any](ctx context.Context, c *Conn, r Request, typ netlink.HeaderType
 				objects = append(objects, o)
 			}
 		}
-		clear(m.Data) // of keys
+		clear(m.Data) // contains keys
 	}
 	if err != nil {
 		return nil, wrap(r.op, r.name(), err)
@@ -350,7 +348,7 @@ func dump[T any](ctx context.Context, c *Conn, r Request, typ netlink.HeaderType
 	return objects, nil
 }
 
-// get is dump of the one object that was asked for.
+// get is dump for a single object.
 func get[T any](ctx context.Context, c *Conn, r Request, typ netlink.HeaderType, parse func([]byte) (*T, error)) (*T, error) {
 	objects, err := dump(ctx, c, r, typ, parse)
 	if err == nil && len(objects) != 1 {

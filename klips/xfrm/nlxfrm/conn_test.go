@@ -12,8 +12,8 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// A fakeSocket answers requests as a kernel with a receive buffer of so many
-// answers does.
+// A fakeSocket answers requests like a kernel whose receive buffer holds a limited
+// number of answers.
 type fakeSocket struct {
 	answer func(netlink.Message) []answer
 	room   int
@@ -23,7 +23,7 @@ type fakeSocket struct {
 	sends    int
 	overrun  bool
 	deadline chan struct{} // closed when the deadline has passed
-	hung     func()        // called when an answer is awaited in vain
+	hung     func()        // called when no answer will come
 }
 
 // An answer is what one Receive returns.
@@ -146,7 +146,7 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestOverrun: where acks are lost nobody can say what was done.
+// TestOverrun: when acks are lost, the result of their requests is unknown.
 func TestOverrun(t *testing.T) {
 	s := newFake(8, func(m netlink.Message) []answer { return []answer{ack(m)} })
 	errs, err := newConn(s).Batch(context.Background(), manyRequests(40))
@@ -160,13 +160,13 @@ func TestOverrun(t *testing.T) {
 	}
 }
 
-// TestContext: a request that is given up does not disturb those behind it.
+// TestContext: an abandoned request does not disturb later ones.
 func TestContext(t *testing.T) {
 	state, err := aesSHA1(7).encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var late []answer // to requests that were given up
+	var late []answer // to abandoned requests
 	asked := 0
 	s := newFake(1000, nil)
 	s.answer = func(m netlink.Message) []answer {
@@ -200,7 +200,7 @@ func TestContext(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// The context ends once the request has been sent and its answer is awaited.
+			// The context ends after the request was sent, while its answer is awaited.
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			s.hung = cancel
@@ -225,7 +225,7 @@ func TestContext(t *testing.T) {
 		if _, err := c.DumpStates(ctx, 0); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want %v", err, context.Canceled)
 		}
-		// The old dump is read first, so that the kernel takes a new one.
+		// The old dump is read first, so that the kernel accepts a new one.
 		s.queue, late = append(s.queue, late...), nil
 		got, err := c.DumpStates(context.Background(), 0)
 		if err != nil || len(got) != 1 || got[0].SPI != 7 {

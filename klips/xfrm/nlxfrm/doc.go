@@ -1,24 +1,22 @@
-// Package nlxfrm speaks the netlink family XFRM, by which Linux is told of its
-// IPsec states (security associations) and policies: the objects of
-// <linux/xfrm.h> as Go types, their encoding and decoding, and the requests.
-// It knows of no other program's conventions; what it sends is what it is given.
+// Package nlxfrm implements the netlink family XFRM, which manages Linux' IPsec states
+// (security associations) and policies. It has the objects of <linux/xfrm.h> as Go
+// types, their encoding and decoding, and the requests. It adds no conventions of its
+// own.
 //
 // A [Conn] is a socket. It has a method for each request, and [Conn.Batch] for
-// thousands of them. An [Error] carries the kernel's errno and its own words.
+// thousands of them. An [Error] has the kernel's errno and extended ack.
 //
-// On the wire, SPIs, ports and addresses are big-endian, and all else is in the
-// byte order of the machine, the words of replay bitmaps and the families too.
-// In the types of this package every number is in host order, an address is a
-// netip.Addr; lengths of keys, truncations and windows are in the units that
-// each field names.
+// On the wire, SPIs, ports and addresses are big-endian. All other numbers are in the
+// byte order of the machine, including the words of replay bitmaps and the families. In
+// the types of this package every number is in host order, an address is a netip.Addr;
+// lengths of keys, truncations and windows are in the units that each field names.
 //
-// In the types, zero means what a message means that does not speak of it: no
-// mark, no interface ID, no limit. The kernel's other way to say "no limit",
-// all ones, is read as zero and written for zero where the kernel wants it.
+// In the types, zero means the same as a missing attribute: no mark, no interface ID,
+// no limit. The kernel also uses all ones for no limit: they are read as zero, and
+// written for zero if the kernel requires it.
 //
-// Keys are in fields of type [Key], which do not show in any format of package
-// fmt nor in JSON. ClearKeys overwrites them. The buffers in which messages
-// were read or encoded are cleared when they are done with, except for those
-// inside package netlink and the kernel, which are out of reach; do not set
-// NLDEBUG, which makes package netlink print messages.
+// Keys are in fields of type [Key], which neither package fmt nor JSON prints.
+// ClearKeys overwrites them. Buffers of messages are cleared after use, except for
+// those inside package netlink and the kernel. Do not set NLDEBUG, which makes package
+// netlink print messages.
 package nlxfrm

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// listed is what we asked for as the kernel lists it, but for times and indices.
+// listed changes an object to the kernel's form in listings, without times and indices.
 func listed(s *State) {
 	if s.Flags&FlagAFUnspec == 0 && !s.Selector.Dst.IsValid() {
 		any := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -20,8 +20,8 @@ func listed(s *State) {
 	}
 }
 
-// TestRecordedDump decodes what a kernel listed after ip(8) had made the
-// objects of the recorded requests.
+// TestRecordedDump decodes the listing of a kernel after ip(8) had made the objects of
+// the recorded requests.
 func TestRecordedDump(t *testing.T) {
 	skipUnlessRecorded(t)
 	text, err := os.ReadFile("testdata/dump.txt")
@@ -52,8 +52,8 @@ func TestRecordedDump(t *testing.T) {
 			policies[uint32(o.Dir)] = o
 		}
 	}
-	// The kernel's own, without which a compressed tunnel takes no packet that
-	// came uncompressed.
+	// The kernel's own state: without it a compressed tunnel refuses packets that came
+	// uncompressed.
 	helper := states[be.Uint32(v4a.AsSlice())]
 	if helper == nil || helper.Proto != 4 || helper.Mode != ModeTunnel || helper.Dst != v4b || helper.Src != v4a {
 		t.Errorf("helper %+v", helper)
@@ -68,7 +68,7 @@ func TestRecordedDump(t *testing.T) {
 			}
 			got := states[want.SPI]
 			if got == nil {
-				if want.SPI != 0x105 && want.SPI != 0x107 { // a key and a device that the kernel refuses
+				if want.SPI != 0x105 && want.SPI != 0x107 { // the kernel refuses its key or its device
 					t.Errorf("%v is not listed", want.ID)
 				}
 				continue

@@ -2,7 +2,7 @@ package nlxfrm
 
 import "fmt"
 
-// A Mode is what a state does to a packet, XFRM_MODE_*.
+// A Mode is the mode of a state, XFRM_MODE_*.
 type Mode uint8
 
 // The modes.
@@ -18,7 +18,7 @@ func (m Mode) String() string {
 	return name("mode", int(m), "transport", "tunnel", "ro", "in_trigger", "beet")
 }
 
-// A Dir is a policy's direction, XFRM_POLICY_IN and its kin.
+// A Dir is a policy's direction, XFRM_POLICY_IN, OUT or FWD.
 type Dir uint8
 
 // The directions.
@@ -30,8 +30,7 @@ const (
 
 func (d Dir) String() string { return name("dir", int(d), "in", "out", "fwd") }
 
-// An Action is what becomes of a policy's packets, XFRM_POLICY_ALLOW or
-// XFRM_POLICY_BLOCK.
+// An Action is what a policy does with packets, XFRM_POLICY_ALLOW or XFRM_POLICY_BLOCK.
 type Action uint8
 
 // The actions.
@@ -81,7 +80,7 @@ const (
 // Flags of a policy, XFRM_POLICY_*.
 const (
 	PolicyLocalOK uint8 = 1 // sockets may have their own policy instead
-	PolicyICMP    uint8 = 2 // the selector takes in ICMP errors about its packets
+	PolicyICMP    uint8 = 2 // the selector also matches ICMP errors about its packets
 )
 
 // Flags of an offload, XFRM_OFFLOAD_*.

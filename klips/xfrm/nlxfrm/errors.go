@@ -7,18 +7,18 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// An Error is a request that failed. Unwrap gives the kernel's syscall.Errno,
-// so errors.Is(err, syscall.EEXIST) works, or the context's error, or what the
-// socket reported. Requests that cannot be encoded are EINVAL.
+// An Error is a failed request. Unwrap returns the kernel's syscall.Errno, so
+// errors.Is(err, syscall.EEXIST) works, or the context's error, or that of the socket.
+// A request that cannot be encoded is EINVAL.
 type Error struct {
 	Op     string // as in "add state"
 	Object string // the ID or PolicyKey as text; empty for dumps
 	Err    error
-	// Message is the reason in the kernel's own words (its extended ack), or in
-	// this package's where a request could not be encoded; often empty.
+	// Message is the kernel's reason (its extended ack), or this package's if a request
+	// could not be encoded; often empty.
 	Message string
-	// Offset is where in the request, its netlink header included, the fault
-	// is; 0 is unknown.
+	// Offset is the position of the fault in the request, including its netlink header;
+	// 0 if unknown.
 	Offset int
 }
 
@@ -37,7 +37,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// wrap makes an Error of what package netlink returned.
+// wrap makes an Error from an error of package netlink.
 func wrap(op, object string, err error) *Error {
 	e := &Error{Op: op, Object: object, Err: err}
 	var n *netlink.OpError

@@ -6,8 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fuzzDecoder checks that what can be decoded and encoded again decodes to the
-// same object.
+// fuzzDecoder checks that an object that can be decoded and encoded decodes to the same
+// object again.
 func fuzzDecoder[T any](f *testing.F, types []int, parse func([]byte) (*T, error), encode func(*T) ([]byte, error)) {
 	for _, r := range goldenRequests() {
 		for _, typ := range types {
@@ -23,7 +23,7 @@ func fuzzDecoder[T any](f *testing.F, types []int, parse func([]byte) (*T, error
 		}
 		again, err := encode(one)
 		if err != nil {
-			return // as families that do not go together
+			return // such as different families
 		}
 		two, err := parse(again)
 		if err != nil {

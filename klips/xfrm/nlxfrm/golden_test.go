@@ -57,8 +57,8 @@ func readRecorded(t *testing.T) (all []recorded) {
 	return all
 }
 
-// skipUnlessRecorded skips where bytes in the machine's order differ from the
-// recorded ones.
+// skipUnlessRecorded skips the test on a machine whose byte order differs from that of
+// the recording.
 func skipUnlessRecorded(t *testing.T) {
 	if native.Uint16([]byte{1, 0}) != 1 || saInfoLen != 224 {
 		skip.Without(t, skip.LittleEndian, "the bytes would differ")
@@ -78,7 +78,7 @@ func aesSHA1(spi uint32) *State {
 		Crypt: &Algorithm{"cbc(aes)", hexKey(key16)}, Auth: &AuthAlgorithm{"hmac(sha1)", 96, hexKey(key20)}}
 }
 
-// goldenRequests are the recorded ones as we make them, in the same order.
+// goldenRequests are the same requests, made by this package, in the same order.
 func goldenRequests() []Request {
 	pfx := netip.MustParsePrefix
 	var r []Request
@@ -94,12 +94,12 @@ func goldenRequests() []Request {
 	r = append(r, AddState(&State{ID: ID{v4b, 0x104, 50}, Src: v4a, Mode: ModeTunnel,
 		Crypt: &Algorithm{"cbc(des3_ede)", hexKey(key16 + "0011223344556677")}, Auth: &AuthAlgorithm{"hmac(md5)", 96, hexKey(key16)},
 		Encap: &Encap{EncapESPInUDP, 4500, 4501, netip.MustParseAddr("198.51.100.7")}}))
-	// ip(8) takes "0x" for a key of two letters.
+	// ip(8) parses "0x" as a key of two letters.
 	r = append(r, AddState(&State{ID: ID{v4b, 0x105, 50}, Src: v4a, ReqID: 9, Mark: Mark{0x10, 0xff}, IfID: 0x4b,
 		Crypt: &Algorithm{"ecb(cipher_null)", Key("0x")}, Auth: &AuthAlgorithm{"hmac(sha1)", 96, hexKey(key20)},
 		Limits: Limits{50, 60, 70, 80, 10, 20, 30, 40}}))
 	s = aesSHA1(0x106)
-	// ip(8) turns this number round on its way in and out; the kernel does not.
+	// ip(8) swaps the bytes of this number on input and output; the kernel does not.
 	s.Seq, s.ReplayWindow, s.Replay = 0x55000000, 8, &Replay{OutSeq: 0x10, Seq: 0x20}
 	s.Selector = Selector{Src: pfx("10.0.0.0/8"), Dst: pfx("10.1.0.0/16"), Proto: 6, SrcPort: 80, SrcPortMask: 0xffff, DstPort: 1024, DstPortMask: 0xffff}
 	r = append(r, AddState(s))
@@ -147,7 +147,7 @@ func headLen(typ uint64, flags uint64) int {
 	return policyIDLen
 }
 
-// attrMap are the attributes of a message by type.
+// attrMap returns the attributes of a message by type.
 func attrMap(t *testing.T, b []byte) map[uint16]string {
 	t.Helper()
 	m := map[uint16]string{}
@@ -170,8 +170,8 @@ func TestRecordedRequests(t *testing.T) {
 	if len(ours) != len(theirs) {
 		t.Fatalf("%d requests, %d recorded", len(ours), len(theirs))
 	}
-	// What iproute2 adds without need: the source when it names a state, and a
-	// filter of dumps that lets everything through.
+	// iproute2 adds without need: the source when it names a state, and a filter of
+	// dumps that matches all.
 	const attrSrcAddr, attrAddressFilter = 13, 26
 	for i, want := range theirs {
 		t.Run(want.command[:min(len(want.command), 70)], func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestRecordedRequests(t *testing.T) {
 			delete(wantAttrs, attrAddressFilter)
 			gotAttrs := attrMap(t, got.data[n:])
 			if len(wantAttrs[attrReplayESNVal]) == 2*replayESNLen {
-				// It leaves out the bitmap, which the kernel takes for zeros.
+				// iproute2 leaves out the bitmap, which the kernel reads as zeros.
 				wantAttrs[attrReplayESNVal] += strings.Repeat("0", len(gotAttrs[attrReplayESNVal])-2*replayESNLen)
 			}
 			if d := cmp.Diff(wantAttrs, gotAttrs); d != "" {

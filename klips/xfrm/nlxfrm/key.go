@@ -6,8 +6,8 @@ import (
 	"io"
 )
 
-// A Key is a secret of whole bytes. No format of package fmt shows it, nor do
-// JSON and other encodings that ask for text.
+// A Key is a secret of whole bytes. Package fmt, JSON and other text encodings do not
+// print it.
 type Key []byte
 
 const hidden = "(key)"
@@ -15,7 +15,7 @@ const hidden = "(key)"
 // Format writes a placeholder for every verb.
 func (Key) Format(f fmt.State, _ rune) { io.WriteString(f, hidden) }
 
-// MarshalText gives the same placeholder.
+// MarshalText returns the same placeholder.
 func (Key) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // Clear overwrites the key with zeros.
@@ -27,16 +27,16 @@ type Algorithm struct { // struct xfrm_algo
 	Key  Key
 }
 
-// An AuthAlgorithm is a hash by the kernel's name, as in "hmac(sha256)". On the
-// wire the truncation is always there: the kernel's own choice for
-// hmac(sha256) is 96 bits, against RFC 4868's 128.
+// An AuthAlgorithm is a hash by the kernel's name, as in "hmac(sha256)". The truncation
+// is always sent: the kernel's default for hmac(sha256) is 96 bits, against RFC 4868's
+// 128.
 type AuthAlgorithm struct { // struct xfrm_algo_auth
 	Name         string // at most 63 bytes
-	TruncateBits uint32 // length of the ICV; 0 leaves it to the kernel
+	TruncateBits uint32 // length of the ICV; 0: the kernel's default
 	Key          Key
 }
 
-// An AEADAlgorithm is a combined cipher by the kernel's name, as in
+// An AEADAlgorithm is a combined-mode cipher by the kernel's name, as in
 // "rfc4106(gcm(aes))". The key ends with the salt.
 type AEADAlgorithm struct { // struct xfrm_algo_aead
 	Name    string // at most 63 bytes
@@ -64,12 +64,11 @@ func appendAlg(b []byte, typ uint16, name string, key Key, bits ...uint32) ([]by
 	return b, nil
 }
 
-// maxKeyLen keeps attributes well below the 64 KB of their length field; the
-// kernel itself takes 512 bytes at most.
+// maxKeyLen keeps attributes well below the 64 KB of their length field; the kernel
+// accepts at most 512 bytes.
 const maxKeyLen = 4096
 
-// parseAlg reads such a struct with or without the other number. The key is a
-// copy.
+// parseAlg reads such a struct, with or without the other number. The key is a copy.
 func parseAlg(typ uint16, p []byte, head int) (name string, bits uint32, key Key, err error) {
 	if err := want(typ, p, head); err != nil {
 		return "", 0, nil, err

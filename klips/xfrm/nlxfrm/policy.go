@@ -5,18 +5,17 @@ import (
 	"net/netip"
 )
 
-// MaxTemplates is the most templates that the kernel takes in a policy.
+// MaxTemplates is the kernel's maximum number of templates in a policy.
 const MaxTemplates = 6 // XFRM_MAX_DEPTH
 
-// A Policy tells what becomes of the packets that its selector is for. Of those
-// that match, the kernel takes the one with the lowest priority, and the oldest
-// of them.
+// A Policy decides about the packets that match its selector. Of all matching policies
+// the kernel takes the one with the lowest priority, and of these the oldest.
 type Policy struct { // struct xfrm_userpolicy_info
-	Selector  Selector // of a family
+	Selector  Selector // with a family
 	Dir       Dir
 	Action    Action
 	Priority  uint32
-	Index     uint32 // 0 leaves it to the kernel; its low three bits are the direction
+	Index     uint32 // 0: the kernel chooses; its low three bits are the direction
 	Flags     uint8  // PolicyLocalOK, PolicyICMP
 	Share     uint8
 	Type      PolicyType
@@ -25,27 +24,26 @@ type Policy struct { // struct xfrm_userpolicy_info
 	Limits    Limits
 	Current   Current    // only read
 	Offload   *Offload   // packet offload; only kernels from 6.2 on
-	Templates []Template // innermost first; none passes packets unchanged
+	Templates []Template // innermost first; without any, packets pass unchanged
 }
 
 // A Template is a state that packets of a policy need.
 type Template struct { // struct xfrm_user_tmpl
-	// ID names the state; an SPI of 0 leaves the choice among those with ReqID,
-	// and Dst and Src zero (transport mode) means the packet's own addresses.
+	// ID names the state. If its SPI is 0, the kernel chooses a state by ReqID. If Dst
+	// and Src are zero (transport mode), they are the packet's own addresses.
 	ID
 	Src netip.Addr
-	// Family is of Dst and Src. 0 stands for what they say, and else for the
-	// selector's family; a policy that was read has 0 only where its selector
-	// has no family either.
+	// Family is that of Dst and Src. 0 means the family of these addresses, or else
+	// that of the selector. A policy that was read has 0 only if its selector has no
+	// family either.
 	Family uint16
 	ReqID  uint32
 	Mode   Mode
 	Share  uint8
-	// Optional is "level use": without a state the packet passes without it.
+	// Optional is "level use": if there is no state, the packet passes without it.
 	// Newer kernels refuse it for tunnels in outbound policies.
 	Optional bool
-	// The masks of algorithms that may be used, which PF_KEY numbers; three
-	// zeros stand for all.
+	// Masks of allowed algorithms, by PF_KEY numbers; three zeros mean all.
 	AuthAlgs, CryptAlgs, CompAlgs uint32
 }
 
@@ -60,7 +58,7 @@ type PolicyKey struct { // struct xfrm_userpolicy_id
 	IfID     uint32
 }
 
-// Key names the policy by its selector.
+// Key returns the policy's key with its selector.
 func (p *Policy) Key() PolicyKey {
 	return PolicyKey{Dir: p.Dir, Selector: p.Selector, Type: p.Type, Mark: p.Mark, IfID: p.IfID}
 }
@@ -166,8 +164,8 @@ func (t *Template) put(b []byte, family uint16) error {
 	return nil
 }
 
-// get reads a template. A family of 0 in the message is the selector's, as the
-// kernel reads it in validate_tmpl.
+// get reads a template. A family of 0 in the message means the selector's, as in the
+// kernel's validate_tmpl.
 func (t *Template) get(b []byte, family uint16) {
 	if t.Family = native.Uint16(b[24:]); t.Family == FamilyUnspec {
 		t.Family = family

@@ -9,7 +9,7 @@ const MaxWindow = 4096
 type Replay struct { // struct xfrm_replay_state
 	OutSeq uint32 // of the last packet sent
 	Seq    uint32 // the highest received
-	Bitmap uint32 // bit n: packet Seq-n has come
+	Bitmap uint32 // bit n: packet Seq-n was received
 }
 
 // ReplayESN is the state of a window of any size, for states with and without
@@ -18,15 +18,13 @@ type ReplayESN struct { // struct xfrm_replay_state_esn
 	OutSeq, OutSeqHigh uint32 // of the last packet sent
 	Seq, SeqHigh       uint32 // the highest received
 	Window             uint32 // packets
-	// Bitmap is a ring: packet n has the bit (n-1) mod Window, bit 0 of word 0
-	// being the first. On the wire its length is a number of its own; the
-	// kernel wants at most 128 words.
+	// Bitmap is a ring: packet n has the bit (n-1) mod Window; bit 0 of word 0 is the
+	// first. On the wire it has its own length; the kernel accepts at most 128 words.
 	Bitmap []uint32
 }
 
-// NewReplayESN is the state of a window in which no packet has come. A state
-// with a window below 32 packets may as well do without it, unless it has
-// extended sequence numbers.
+// NewReplayESN returns the state of an empty window. A state with a window below 32
+// packets can do without it, unless it has extended sequence numbers.
 func NewReplayESN(window uint32) *ReplayESN {
 	return &ReplayESN{Window: window, Bitmap: make([]uint32, (min(window, MaxWindow)+31)/32)}
 }

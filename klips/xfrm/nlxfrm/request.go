@@ -8,19 +8,19 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// A Request is one encoded change, for [Conn.Batch]. It holds the state's keys:
-// Clear overwrites them. A request for an object that cannot be encoded is
-// refused when it is sent.
+// A Request is one encoded change, for [Conn.Batch]. It contains the state's keys:
+// Clear overwrites them. A request for an object that cannot be encoded fails when it
+// is sent.
 type Request struct {
 	op     string
-	object fmt.Stringer // named only in errors; nil for dumps
+	object fmt.Stringer // for errors; nil for dumps
 	typ    netlink.HeaderType
 	flags  netlink.HeaderFlags
 	data   []byte
 	err    *Error
 }
 
-// Format writes what the request is, and no key, for every verb.
+// Format writes the operation and the object, without keys, for every verb.
 func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.op+" "+r.name()) }
 
 // name is the object's name.
@@ -45,52 +45,51 @@ func request(op string, object fmt.Stringer, typ netlink.HeaderType, data []byte
 	return r
 }
 
-// AddState asks for a new state. EEXIST: there is one with that ID and mark.
-// EPROTONOSUPPORT, ENOSYS or ENOENT: the kernel lacks the protocol or an
-// algorithm.
+// AddState adds a state. EEXIST: a state has its ID and mark. EPROTONOSUPPORT, ENOSYS
+// or ENOENT: the kernel lacks the protocol or an algorithm.
 func AddState(s *State) Request {
 	b, err := s.encode()
 	return request("add state", s.ID, msgNewSA, b, err)
 }
 
-// UpdateState asks to change a state's selector, encapsulation, limits and some
-// of its flags; the kernel leaves its keys, mode, window and numbers as they
-// are and does not say so. ESRCH: there is none.
+// UpdateState changes a state's selector, encapsulation, limits and some of its flags.
+// The kernel silently ignores its keys, mode, window and numbers. ESRCH: it does not
+// exist.
 func UpdateState(s *State) Request {
 	b, err := s.encode()
 	return request("update state", s.ID, msgUpdSA, b, err)
 }
 
-// DeleteState asks to remove a state. ESRCH: there is none.
+// DeleteState removes a state. ESRCH: it does not exist.
 func DeleteState(id ID, m Mark) Request {
 	b, err := encodeStateID(id, m)
 	return request("delete state", id, msgDelSA, b, err)
 }
 
-// UpdateAE asks to set the numbers, window and counters of a state that is
-// there; nil ones stay. ESRCH: there is none. EINVAL: nothing to set, or the
-// window is of another size.
+// UpdateAE sets the numbers, window and counters of an existing state; nil ones stay.
+// ESRCH: it does not exist. EINVAL: there is nothing to set, or the window has another
+// size.
 func UpdateAE(a *AE) Request {
 	b, err := a.encode()
 	r := request("update replay state", a.ID, msgNewAE, b, err)
-	r.flags |= netlink.Replace // the kernel wants it
+	r.flags |= netlink.Replace // the kernel requires it
 	return r
 }
 
-// AddPolicy asks for a new policy. EEXIST: there is one with that key.
+// AddPolicy adds a policy. EEXIST: its key exists.
 func AddPolicy(p *Policy) Request {
 	b, err := p.encode()
 	return request("add policy", p.Key(), msgNewPolicy, b, err)
 }
 
-// UpdatePolicy asks for a policy in the place of the one with its key, or for a
-// new one. The kernel does it in one step.
+// UpdatePolicy replaces the policy with the same key, or adds a new one. The kernel
+// does it in one step.
 func UpdatePolicy(p *Policy) Request {
 	b, err := p.encode()
 	return request("update policy", p.Key(), msgUpdPolicy, b, err)
 }
 
-// DeletePolicy asks to remove a policy. ENOENT: there is none.
+// DeletePolicy removes a policy. ENOENT: it does not exist.
 func DeletePolicy(k PolicyKey) Request {
 	b, err := k.encode()
 	return request("delete policy", k, msgDelPolicy, b, err)

@@ -5,20 +5,19 @@ import (
 	"net/netip"
 )
 
-// A Selector tells which packets a policy or state is for. Two policies of one
-// direction, mark and interface ID are the same policy when their selectors are
-// equal bit by bit, host bits of the prefixes and masked bits of the ports
-// included.
+// A Selector selects packets for a policy or state. Two policies of one direction, mark
+// and interface ID are the same if their selectors are equal bit by bit, including host
+// bits of the prefixes and masked bits of the ports.
 type Selector struct { // struct xfrm_selector
-	// Family is that of the prefixes. 0 stands for what the prefixes say; with
-	// no prefix it is AF_UNSPEC, which only a state may have.
+	// Family is that of the prefixes. 0 means the family of these prefixes; without a
+	// prefix it is AF_UNSPEC, which only a state may have.
 	Family               uint16
 	Dst, Src             netip.Prefix // the zero Prefix is every address
 	DstPort, DstPortMask uint16       // mask 0 is every port, 0xffff exactly one
 	SrcPort, SrcPortMask uint16       // for ICMP, the type is here and the code in DstPort
 	Proto                uint8        // 0 is every protocol
 	IfIndex              int32        // device; 0 is every one
-	User                 uint32       // owner of the socket; no kernel looks at it
+	User                 uint32       // owner of the socket; kernels ignore it
 }
 
 func (s *Selector) put(b []byte) error {
@@ -63,7 +62,7 @@ func (s *Selector) get(b []byte) error {
 	return nil
 }
 
-// An ID names a state within a mark.
+// An ID names a state among those with the same mark.
 type ID struct { // struct xfrm_id
 	Dst   netip.Addr
 	SPI   uint32
@@ -82,7 +81,7 @@ func (id *ID) get(b []byte, family uint16) {
 	*id = ID{getAddr(b, family), be.Uint32(b[16:]), b[20]}
 }
 
-// putUser writes a struct xfrm_usersa_id, which has the family too.
+// putUser writes a struct xfrm_usersa_id, which also has the family.
 func (id *ID) putUser(b []byte) error {
 	if !id.Dst.IsValid() {
 		return fmt.Errorf("the destination is missing")
@@ -98,7 +97,7 @@ func (id *ID) getUser(b []byte) {
 	*id = ID{getAddr(b, native.Uint16(b[20:])), be.Uint32(b[16:]), b[22]}
 }
 
-// A Mark is a packet mark and the bits of it that count. The zero Mark is none.
+// A Mark is a packet mark and a mask of its significant bits. The zero Mark means none.
 type Mark struct { // struct xfrm_mark
 	Value, Mask uint32
 }
@@ -129,8 +128,8 @@ func getUint32(typ uint16, p []byte, v *uint32) error {
 	return nil
 }
 
-// Limits end a state or policy: the kernel tells of the soft ones and deletes
-// at the hard ones. 0 is no limit.
+// Limits are the lifetime limits of a state or policy: the kernel reports soft ones,
+// and deletes the object at hard ones. 0 is no limit.
 type Limits struct { // struct xfrm_lifetime_cfg
 	SoftBytes, HardBytes           uint64
 	SoftPackets, HardPackets       uint64
@@ -150,7 +149,7 @@ func (l *Limits) put(b []byte) {
 	for i, f := range l.fields() {
 		v := *f
 		if v == 0 && i < 4 {
-			v = unlimited // where 0 would be reached before the first packet
+			v = unlimited // 0 would be reached before the first packet
 		}
 		native.PutUint64(b[8*i:], v)
 	}
@@ -164,10 +163,10 @@ func (l *Limits) get(b []byte) {
 	}
 }
 
-// Current is how much of its life a state or policy has behind it.
+// Current is the used part of a state's or policy's lifetime.
 type Current struct { // struct xfrm_lifetime_cur
 	Bytes, Packets   uint64
-	AddTime, UseTime uint64 // seconds since 1970; UseTime is of the first use, 0 before it
+	AddTime, UseTime uint64 // seconds since 1970; UseTime is the first use, 0 before it
 }
 
 func (c *Current) put(b []byte) {

@@ -6,34 +6,34 @@ import "net/netip"
 type State struct { // struct xfrm_usersa_info
 	ID
 	Src      netip.Addr
-	Family   uint16 // of Dst and Src; 0 stands for what they say
+	Family   uint16 // of Dst and Src; 0 means the family of these addresses
 	Selector Selector
 	Mode     Mode
-	ReqID    uint32 // by which templates find it
-	Seq      uint32 // of the ACQUIRE that it answers
+	ReqID    uint32 // by which templates find the state
+	Seq      uint32 // of the ACQUIRE for which it was made
 	Flags    uint8  // FlagNoECN, …
-	// ReplayWindow is in packets, 32 at most, and must be 0 beside ReplayESN.
+	// ReplayWindow is in packets, at most 32, and must be 0 with ReplayESN.
 	ReplayWindow uint8
 	Limits       Limits
-	// Current starts the new state's counters and clock when it is not zero, as
-	// a state's that is made again; UpdateState takes it too.
+	// Current, if not zero, sets the new state's counters and times, for a state that
+	// replaces another. UpdateState uses it too.
 	Current Current
 	Stats   Stats // only read
 
-	// The attributes; nil and zero are those that are not there.
+	// The attributes; nil and zero mean absent.
 	Crypt      *Algorithm
 	Auth       *AuthAlgorithm
 	AEAD       *AEADAlgorithm
 	Comp       string // name of the compression, as in "deflate"
 	Encap      *Encap
 	Mark       Mark
-	OutputMark Mark // set on what comes out; a mask of 0 is all bits where Value is not 0
+	OutputMark Mark // set on packets that come out; a mask of 0 means all bits if Value is not 0
 	IfID       uint32
 	ExtraFlags uint32 // ExtraDontEncapDSCP, …
-	TFCPad     uint32 // bytes up to which packets are padded
+	TFCPad     uint32 // length in bytes up to which packets are padded
 	Offload    *Offload
-	// Replay and ReplayESN start the new state's numbers; no state has both. The
-	// kernel does not look at them in UpdateState, that is what UpdateAE is for.
+	// Replay and ReplayESN set the new state's sequence numbers; no state has both.
+	// UpdateState ignores them; use UpdateAE.
 	Replay    *Replay
 	ReplayESN *ReplayESN
 	LastUsed  uint64 // seconds since 1970; only read
@@ -42,18 +42,18 @@ type State struct { // struct xfrm_usersa_info
 // Stats count packets that a state refused.
 type Stats struct { // struct xfrm_stats
 	OutOfWindow     uint32 // too old for the window
-	Replayed        uint32 // come before
+	Replayed        uint32 // received before
 	IntegrityFailed uint32
 }
 
-// Encap puts ESP into UDP.
+// Encap is the UDP encapsulation of ESP.
 type Encap struct { // struct xfrm_encap_tmpl
 	Type             uint16 // EncapESPInUDP, …
 	SrcPort, DstPort uint16
 	Original         netip.Addr // the peer's address before NAT; may be zero
 }
 
-// Offload gives a state to a network device.
+// Offload offloads a state to a network device.
 type Offload struct { // struct xfrm_user_offload
 	IfIndex int32
 	Flags   uint8 // OffloadInbound, OffloadPacket
@@ -94,8 +94,7 @@ func (s *State) encode() (b []byte, err error) {
 	return s.appendAttrs(b, family)
 }
 
-// attrsLen is room for all attributes: an encoding that had to grow would leave
-// keys behind.
+// attrsLen is the size of all attributes: growing a buffer would leave keys behind.
 func (s *State) attrsLen() int {
 	n := 1024 // without keys and bitmap
 	if s.AEAD != nil {
@@ -133,7 +132,7 @@ func (s *State) appendAttrs(b []byte, family uint16) (_ []byte, err error) {
 		b, err = s.ReplayESN.append(b)
 	}
 	if err != nil {
-		clear(b) // of keys
+		clear(b) // contains keys
 		return nil, err
 	}
 	if s.Replay != nil {
@@ -233,7 +232,7 @@ func (s *State) parseAttr(typ uint16, p []byte) (err error) {
 		a.Name, _, a.Key, err = parseAlg(typ, p, algHeadLen)
 		s.Crypt = a
 	case attrAlgAuth:
-		// The kernel shows the hash both ways; the other one tells more.
+		// The kernel shows the hash in two attributes; the other one has more data.
 		if s.Auth == nil {
 			a := new(AuthAlgorithm)
 			a.Name, _, a.Key, err = parseAlg(typ, p, algHeadLen)

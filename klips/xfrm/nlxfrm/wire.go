@@ -9,8 +9,8 @@ import (
 	"runtime"
 )
 
-// Families, which the kernel's objects name by Linux' numbers on whatever
-// system a message is decoded.
+// Address families by Linux' numbers, which messages have on whatever system they are
+// decoded.
 const (
 	FamilyUnspec uint16 = 0  // AF_UNSPEC
 	FamilyIPv4   uint16 = 2  // AF_INET
@@ -31,7 +31,7 @@ const (
 	msgGetAE     = 0x1f
 )
 
-// Attributes, XFRMA_*, of which the kernel's structs follow the messages' heads.
+// Attributes, XFRMA_*, that follow the structs at the start of messages.
 const (
 	attrAlgAuth      = 1
 	attrAlgCrypt     = 2
@@ -73,12 +73,12 @@ const (
 	policyTypeLen  = 6
 	algNameLen     = 64
 	algHeadLen     = algNameLen + 4 // and the key
-	algLongHeadLen = algNameLen + 8 // the same of auth_trunc and aead
+	algLongHeadLen = algNameLen + 8 // in auth_trunc and aead
 	attrHeadLen    = 4
 )
 
-// saInfoLen and policyInfoLen are lengths of structs that end in padding, which
-// i386 has less of: its 64-bit numbers are aligned to 4.
+// saInfoLen and policyInfoLen are lengths of structs that end in padding. i386 has less
+// padding: it aligns 64-bit numbers to 4.
 var saInfoLen, policyInfoLen = func() (int, int) {
 	if runtime.GOARCH == "386" {
 		return 220, 164
@@ -86,7 +86,7 @@ var saInfoLen, policyInfoLen = func() (int, int) {
 	return 224, 168
 }()
 
-// ErrMalformed is what a message is that cannot be decoded.
+// ErrMalformed is the error of a message that cannot be decoded.
 var ErrMalformed = errors.New("malformed xfrm message")
 
 func malformed(format string, args ...any) error {
@@ -98,8 +98,8 @@ var (
 	be     = binary.BigEndian
 )
 
-// appendAttr appends an attribute with its padding. The payload is n zero
-// bytes, which are returned to be filled in.
+// appendAttr appends an attribute with its padding, and returns its payload of n zero
+// bytes for the caller to fill.
 func appendAttr(b []byte, typ uint16, n int) (msg, payload []byte) {
 	b = native.AppendUint16(b, uint16(attrHeadLen+n))
 	b = native.AppendUint16(b, typ)
@@ -114,8 +114,8 @@ func appendUint32(b []byte, typ uint16, v uint32) []byte {
 	return b
 }
 
-// attrs walks the attributes of b. The payloads alias b: copies of keys, as
-// package netlink's decoder makes them, could not be cleared.
+// attrs yields the attributes of b. The payloads alias b, because copies of keys, such
+// as those of package netlink's decoder, could not be cleared.
 func attrs(b []byte, err *error) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) > 0 {
@@ -137,8 +137,8 @@ func attrs(b []byte, err *error) iter.Seq2[uint16, []byte] {
 	}
 }
 
-// want reports an attribute that is shorter than the kernel's struct. Longer
-// ones are from newer kernels.
+// want returns an error for an attribute shorter than the kernel's struct. Longer ones
+// come from newer kernels.
 func want(typ uint16, p []byte, n int) error {
 	if len(p) < n {
 		return malformed("attribute %d has %d bytes, want %d", typ, len(p), n)
@@ -146,7 +146,7 @@ func want(typ uint16, p []byte, n int) error {
 	return nil
 }
 
-// familyOf is the family of the first address that is one.
+// familyOf returns the family of the first valid address.
 func familyOf(addrs ...netip.Addr) uint16 {
 	for _, a := range addrs {
 		switch {
@@ -166,7 +166,7 @@ func putAddr(b []byte, a netip.Addr) {
 	}
 }
 
-// getAddr reads an xfrm_address_t. Only the families with addresses have one.
+// getAddr reads an xfrm_address_t. A family without addresses gives none.
 func getAddr(b []byte, family uint16) netip.Addr {
 	switch family {
 	case FamilyIPv4:
@@ -177,8 +177,8 @@ func getAddr(b []byte, family uint16) netip.Addr {
 	return netip.Addr{}
 }
 
-// checkFamily reports addresses that are not of the family or have a zone. The
-// zero Addr belongs to every family.
+// checkFamily refuses addresses of another family or with a zone. The zero Addr fits
+// every family.
 func checkFamily(what string, family uint16, addrs ...netip.Addr) error {
 	for _, a := range addrs {
 		if !a.IsValid() {
