@@ -12,11 +12,10 @@ import (
 // klipsWindow is the largest replay window of KLIPS, in packets.
 const klipsWindow = 64
 
-// AddSA makes an SA (ADD). Limits in packets do not reach KLIPS; what else it
-// does not have is refused here, since it would take the message for another:
-// EINVAL for large windows and ESN, EPROTO for combined-mode ciphers, EOPNOTSUPP
-// for devices that are to work and for sequence numbers to go on from: KLIPS'
-// messages have no place for them.
+// AddSA makes an SA (ADD). KLIPS ignores limits in packets. Other features that KLIPS
+// lacks are refused here, because it would misread the message: EINVAL for large
+// windows and ESN, EPROTO for combined-mode ciphers, EOPNOTSUPP for offload to a device
+// and for sequence numbers to continue from.
 func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	enc, _ := spec.Enc.Info()
 	var errno syscall.Errno

@@ -17,8 +17,8 @@ import (
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
-// A Request is an ioctl of the virtual devices, in the range that each kind of
-// device uses as it likes (SIOCDEVPRIVATE).
+// A Request is an ioctl of the virtual devices, in the range for each driver's private
+// use (SIOCDEVPRIVATE).
 type Request uint32
 
 // The requests.
@@ -33,19 +33,19 @@ const (
 // The error is the errno.
 type Ioctl func(r Request, virtual, physical string) error
 
-// ifreqSize is the size of struct ifreq on 64-bit systems; those of 32 bits read
-// less. KLIPS' own structure begins after the name: a 32-bit command in the
-// machine's byte order, which the kernel does not look at, and a name of 12.
+// ifreqSize is the size of struct ifreq on 64-bit systems; 32-bit systems read less.
+// KLIPS' own structure begins after the name: a 32-bit command in host byte order,
+// which the kernel ignores, and a name of 12 bytes.
 const ifreqSize = 40
 
-// Names have at most this many characters: what does not fit would be another
-// device.
+// Names have at most this many characters: a longer name would be cut to another
+// device's.
 const (
 	maxVirtual  = 15
 	maxPhysical = 11
 )
 
-// ifreq builds the argument of an ioctl. ENAMETOOLONG: a name does not fit.
+// ifreq builds the argument of an ioctl. ENAMETOOLONG: a name is too long.
 func ifreq(r Request, virtual, physical string) (b [ifreqSize]byte, err error) {
 	if len(virtual) > maxVirtual || len(physical) > maxPhysical {
 		return b, unix.ENAMETOOLONG
@@ -56,7 +56,7 @@ func ifreq(r Request, virtual, physical string) (b [ifreqSize]byte, err error) {
 	return b, nil
 }
 
-// DeviceIoctl asks the kernel.
+// DeviceIoctl sends a request to the kernel.
 func DeviceIoctl(r Request, virtual, physical string) error {
 	b, err := ifreq(r, virtual, physical)
 	if err != nil {
@@ -65,8 +65,7 @@ func DeviceIoctl(r Request, virtual, physical string) error {
 	return ioctl(r, &b)
 }
 
-// ioctl asks the kernel by any socket, whose family does not matter. The error is
-// the errno.
+// ioctl sends a request through a socket of any family. The error is the errno.
 func ioctl(r Request, b *[ifreqSize]byte) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -102,8 +101,8 @@ func (s *Stack) Detach(_ context.Context, virtual string) error {
 	return s.control("detach", virtual, DelDev, virtual, "")
 }
 
-// DetachAll unbinds all devices. Any device will do to ask for it; the classic
-// tool knew ipsec0 only.
+// DetachAll unbinds all devices. The request may name any device; the classic tool
+// always named ipsec0.
 func (s *Stack) DetachAll(ctx context.Context) error {
 	err := s.control("detach all", "", ClearDev, "ipsec0", "")
 	if !errors.Is(err, syscall.ENODEV) {
@@ -120,8 +119,8 @@ func (s *Stack) DetachAll(ctx context.Context) error {
 	return s.control("detach all", "", ClearDev, devices[i].Name, "")
 }
 
-// CreateDevice makes ipsecN. FaultNoEffect: the kernel answered that it is made,
-// and it was there before (EEXIST), as ipsec0 is, or is not there now (EOPNOTSUPP).
+// CreateDevice makes ipsecN. FaultNoEffect: the kernel reported success, but the device
+// existed before (EEXIST), as ipsec0 does, or does not exist now (EOPNOTSUPP).
 func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
 	before := s.listed(ctx, virtual)
 	err := s.Asker.CreateDevice(ctx, virtual)
@@ -135,9 +134,8 @@ func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
 	return err
 }
 
-// DeleteDevice removes ipsecN. FaultNoEffect: the kernel answered that it is
-// removed, and it was not there (ENOENT), or is still there (EOPNOTSUPP), as ipsec0
-// always is.
+// DeleteDevice removes ipsecN. FaultNoEffect: the kernel reported success, but the
+// device did not exist (ENOENT), or still exists (EOPNOTSUPP), as ipsec0 always does.
 func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
 	before := s.listed(ctx, virtual)
 	err := s.Asker.DeleteDevice(ctx, virtual)
@@ -155,7 +153,7 @@ func noEffect(op, virtual string, errno syscall.Errno) error {
 	return &klips.OpError{Op: op, Object: virtual, Err: errno, Fault: klips.FaultNoEffect}
 }
 
-// A known is the answer to a question that cannot always be answered.
+// A known is yes, no, or unknown.
 type known uint8
 
 const (
@@ -164,13 +162,13 @@ const (
 	yes
 )
 
-// listed reports whether a device is in ipsec_tncfg, which has no mast devices.
+// listed reports whether a device is in ipsec_tncfg, which does not list mast devices.
 func (s *Stack) listed(ctx context.Context, virtual string) known {
 	b, err := s.Table(ctx, "ipsec_tncfg")
 	if err != nil || !strings.HasPrefix(virtual, "ipsec") {
 		return unknown
 	}
-	// A line that cannot be read may be that of the device.
+	// A line that cannot be parsed may be that of the device.
 	devices, err := procfs.ParseTncfg(bytes.NewReader(b))
 	if err != nil {
 		return unknown

@@ -12,8 +12,8 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// A request for a device that the kernel answers and does not carry out is no
-// success. Without its table, nothing is known.
+// If the kernel reports success for a request that has no effect, the stack reports a
+// fault. Without the table the effect is unknown.
 func TestNoEffect(t *testing.T) {
 	const first, second = "ipsec0 -> NULL mtu=0(0) -> 0\n", "ipsec1 -> NULL mtu=0(0) -> 0\n"
 	for _, tt := range []struct {
@@ -69,7 +69,7 @@ func TestNoEffect(t *testing.T) {
 	}
 }
 
-// KLIPS answers ok where ipsec0 is to be made or removed.
+// KLIPS reports success when ipsec0 is to be made or removed.
 func TestNoEffectModule(t *testing.T) {
 	s, _ := stack(t)
 	for _, tt := range []struct {

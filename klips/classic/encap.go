@@ -22,14 +22,14 @@ import (
 
 var _ serial.PortHolder = (*Stack)(nil)
 
-// An EncapIoctl lets KLIPS take ESP out of what arrives at a UDP socket, of the
-// form NATTNonESP or NATTNonIKE, as long as the socket is open. Any virtual device
-// takes the request (IPSEC_UDP_ENCAP_CONVERT). The error is the errno.
+// An EncapIoctl makes KLIPS accept UDP-encapsulated ESP, of the form NATTNonESP or
+// NATTNonIKE, on a UDP socket while the socket is open. The request may name any
+// virtual device (IPSEC_UDP_ENCAP_CONVERT). The error is the errno.
 type EncapIoctl func(virtual string, socket int, form klips.NATTType) error
 
 // encapIfreq builds the argument of an [EncapIoctl]: after the name, the file
-// descriptor and the form, each a 32-bit number in the machine's byte order.
-// ENAMETOOLONG: the name does not fit. EBADF: the descriptor is none.
+// descriptor and the form, each a 32-bit number in host byte order. ENAMETOOLONG: the
+// name is too long. EBADF: the descriptor is invalid.
 func encapIfreq(virtual string, socket int, form klips.NATTType) (b [ifreqSize]byte, err error) {
 	switch {
 	case len(virtual) > maxVirtual:
@@ -43,7 +43,7 @@ func encapIfreq(virtual string, socket int, form klips.NATTType) (b [ifreqSize]b
 	return b, nil
 }
 
-// SocketIoctl asks the kernel.
+// SocketIoctl sends the request to the kernel.
 func SocketIoctl(virtual string, socket int, form klips.NATTType) error {
 	b, err := encapIfreq(virtual, socket, form)
 	if err != nil {
@@ -52,22 +52,23 @@ func SocketIoctl(virtual string, socket int, form klips.NATTType) error {
 	return ioctl(Convert, &b)
 }
 
-// nattConvert is what the file natt holds where the kernel has an [EncapIoctl]; 1
-// is a patch of the kernel's UDP instead, 0 is nothing.
+// nattConvert is the content of the file natt if the kernel has an [EncapIoctl]; 1
+// means a patch of the kernel's UDP instead, 0 means no NAT-T.
 const nattConvert = "2"
 
-// noConvert is why there is none.
+// noConvert is the reason if there is none.
 const noConvert = "this KLIPS cannot be asked for it (/proc/net/ipsec/natt of one that can holds 2)"
 
-// natt returns what the file natt holds; ok is false where there is no such file.
+// natt returns the content of the file natt; ok is false if there is no such file.
 func (s *Stack) natt() (text string, ok bool) {
 	b, err := os.ReadFile(filepath.Join(s.machine.ProcNet, "ipsec", "natt"))
 	return strings.TrimSpace(string(b)), err == nil
 }
 
-// HoldPort opens a UDP port for ESP until the stack is closed: a socket for IPv4, and one for IPv6 where the
-// host has it and KLIPS takes it. ENODEV: there is no virtual device to ask by, or
-// none is attached. EOPNOTSUPP: this KLIPS has no such request.
+// HoldPort opens a UDP port for ESP until the stack is closed: a socket for IPv4, and
+// one for IPv6 if the host has it and KLIPS accepts it. ENODEV: there is no virtual
+// device for the request, or none is attached. EOPNOTSUPP: this KLIPS has no such
+// request.
 func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) (onlyIPv4 bool, err error) {
 	refuse := func(err error, f klips.Fault, reason string) (bool, error) {
 		return false, &klips.OpError{Op: "open UDP port", Object: strconv.Itoa(int(port)), Err: err, Fault: f, Reason: reason}
@@ -77,7 +78,7 @@ func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) 
 		return refuse(err, klips.FaultNone, "")
 	}
 	slices.SortStableFunc(devices, func(a, b klips.Device) int { return cmp.Compare(unattached(a), unattached(b)) })
-	asked := false // the kernel, so that the error is its answer
+	asked := false // of the kernel, so that the error is its answer
 	p, err := udpport.Open(port, func(socket, family int, bind func() error) error {
 		if err := bind(); err != nil {
 			return err
@@ -90,7 +91,7 @@ func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) 
 			}
 		}
 		if err != nil && family == unix.AF_INET6 {
-			return syscall.EAFNOSUPPORT // it was done for IPv4
+			return syscall.EAFNOSUPPORT // the request for IPv4 succeeded
 		}
 		return err
 	})
@@ -112,12 +113,12 @@ func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) 
 	return refuse(err, klips.FaultNone, "")
 }
 
-// PortTaken reports whether a program has the UDP port.
+// PortTaken reports whether a program uses the UDP port.
 func (s *Stack) PortTaken(_ context.Context, port uint16) (bool, error) {
 	return udpport.Taken(s.machine.ProcNet, port)
 }
 
-// convert asks by one device.
+// convert sends the request for one device.
 func (s *Stack) convert(virtual string, socket int, form klips.NATTType) error {
 	if s.machine.Encap == nil {
 		return syscall.EOPNOTSUPP
@@ -125,7 +126,7 @@ func (s *Stack) convert(virtual string, socket int, form klips.NATTType) error {
 	return s.machine.Encap(virtual, socket, form)
 }
 
-// unattached is 0 for a device that is attached, and 1 for another.
+// unattached returns 0 for an attached device, and 1 for any other.
 func unattached(d klips.Device) int {
 	if d.Physical == "" {
 		return 1

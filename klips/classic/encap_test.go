@@ -18,14 +18,14 @@ import (
 	"github.com/klips-go/ipsec/klips/classic/classictest/module"
 )
 
-// encap is a machine with devices, whose answer to the NAT-T request a test gives.
+// encap is a machine with devices; the test gives its answer to the NAT-T request.
 func encap(t *testing.T, tncfg string, answer func(virtual string, socket int, form klips.NATTType) error) *classic.Stack {
 	t.Helper()
 	return withMachine(t, map[string]string{"ipsec_tncfg": tncfg}, classic.Machine{Encap: answer})
 }
 
-// freePort is a UDP port that nobody has. It is none of those that the system
-// gives to those who ask for any, so it stays free.
+// freePort returns a UDP port that no program uses. It is outside the range of
+// ephemeral ports, so it stays free.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
 	for n := range 20000 {
@@ -39,7 +39,7 @@ func freePort(t *testing.T) uint16 {
 	return 0
 }
 
-// bound is what a socket is bound to.
+// bound returns the address family and port of a socket.
 func bound(t *testing.T, fd int) (family string, port uint16) {
 	t.Helper()
 	sa, err := unix.Getsockname(fd)
@@ -62,7 +62,7 @@ const (
 	unattached = "ipsec0 -> NULL mtu=0(0) -> 0\n"
 )
 
-// The kernel is asked once for each family, by an attached device, about a socket
+// The kernel gets one request for each family, for an attached device, with a socket
 // that is bound to the port.
 func TestHoldPort(t *testing.T) {
 	for _, form := range []klips.NATTType{klips.NATTNonIKE, klips.NATTNonESP} {
@@ -100,7 +100,7 @@ func TestHoldPort(t *testing.T) {
 	}
 }
 
-// KLIPS itself has the sockets then.
+// KLIPS itself holds the sockets then.
 func TestHoldPortModule(t *testing.T) {
 	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
@@ -118,7 +118,7 @@ func TestHoldPortModule(t *testing.T) {
 	}
 }
 
-// A KLIPS that takes IPv4 sockets only is used for these.
+// A KLIPS that accepts only IPv4 sockets gets only these.
 func TestHoldPortIPv4(t *testing.T) {
 	s := encap(t, unattached, func(_ string, socket int, _ klips.NATTType) error {
 		if family, _ := bound(t, socket); family == "IPv6" {

@@ -9,11 +9,11 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// DeleteEroute removes an eroute (X_DELFLOW). KLIPS looks at the masks only where
-// several eroutes have the addresses, protocol and ports, and even then takes
-// another mask for one that it does not have. ENOENT: it would remove an eroute
-// with other masks. EFAULT: there is none at all. EOPNOTSUPP with
-// klips.FaultFlow6: an IPv6 selector with a protocol or ports.
+// DeleteEroute removes an eroute (X_DELFLOW). KLIPS compares the masks only if several
+// eroutes have the same addresses, protocol and ports, and even then may take an eroute
+// with other masks. ENOENT: it would remove an eroute with other masks. EFAULT: there
+// is no such eroute. EOPNOTSUPP with klips.FaultFlow6: an IPv6 selector with a protocol
+// or ports.
 func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
 	if err := checkFlow("delete eroute", sel); err != nil {
 		return err
@@ -27,9 +27,8 @@ func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
 	return s.Asker.DeleteEroute(ctx, sel)
 }
 
-// SetEroute adds or replaces an eroute or sets an inbound policy (X_ADDFLOW).
-// KLIPS removes what it replaces as [Stack.DeleteEroute] tells, with the same
-// errors.
+// SetEroute adds or replaces an eroute or sets an inbound policy (X_ADDFLOW). Replacing
+// removes the old eroute as in [Stack.DeleteEroute], with the same errors.
 func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
 	if err := checkFlow("set eroute", e.Selector); err != nil {
 		return err
@@ -45,9 +44,8 @@ func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp
 	return s.Asker.SetEroute(ctx, e, op)
 }
 
-// checkFlow refuses the selectors that KLIPS stores wrongly: in its key of an IPv6
-// flow the protocol lies within the source address, so that the eroute would take
-// other packets.
+// checkFlow refuses selectors that KLIPS stores wrongly: in its key of an IPv6 flow the
+// protocol overlaps the source address, so that the eroute would match other packets.
 func checkFlow(op string, sel klips.Selector) error {
 	if !sel.Is6() || sel.Proto == 0 && sel.SrcPort == 0 && sel.DstPort == 0 {
 		return nil
@@ -55,9 +53,9 @@ func checkFlow(op string, sel klips.Selector) error {
 	return &klips.OpError{Op: op, Object: sel.String(), Err: syscall.EOPNOTSUPP, Fault: klips.FaultFlow6}
 }
 
-// otherMasks returns an eroute that KLIPS may take for the one with a selector,
-// where there is none with that: one that differs from it in the masks alone.
-// Tables that cannot be read have none.
+// otherMasks returns an eroute that differs from a selector only in its masks, if no
+// eroute has that selector: KLIPS may confuse the two. It returns none if the tables
+// cannot be read.
 func (s *Stack) otherMasks(ctx context.Context, sel klips.Selector) (other klips.Selector, found bool) {
 	routes, err := s.Eroutes(ctx)
 	if err != nil {

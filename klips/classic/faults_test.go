@@ -20,8 +20,8 @@ import (
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
-// odd is a kernel that answers each request as a test says, on a machine whose
-// tables are in dir.
+// odd is a kernel that answers each request as a test specifies, on a machine with its
+// tables in dir.
 type odd struct {
 	*classic.Stack
 	dir string
@@ -65,7 +65,7 @@ func oddKernel(t *testing.T, answer func(m *pfkey.Message) []*pfkey.Message) odd
 		}
 	}()
 	s := classic.New(classic.Machine{ProcNet: dir, Dial: func() (*pfkey.Conn, error) { return pfkey.Dial(path) }})
-	s.SetTimeout(time.Minute) // which only a test of silence reaches
+	s.SetTimeout(time.Minute) // only a test of silence waits so long
 	t.Cleanup(func() { s.Close() })
 	return odd{s, dir}
 }
@@ -191,7 +191,7 @@ func TestEncapIfreq(t *testing.T) {
 	}
 }
 
-// Of the machine's directories, those count that are named.
+// Here uses the directories that the Config names.
 func TestHere(t *testing.T) {
 	for _, c := range []struct{ net, sys, wantNet, wantSys string }{
 		{"", "", "/proc/net", "/proc/sys/net/ipsec"},
@@ -207,7 +207,7 @@ func TestHere(t *testing.T) {
 	}
 }
 
-// DetachAll asks any device that is there.
+// DetachAll may name any existing device.
 func TestDetachAll(t *testing.T) {
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "ipsec_tncfg"))

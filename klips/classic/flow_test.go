@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// The kernel has no name for freed memory: nothing is sent about it.
+// The kernel has no name for freed memory: no request is sent for it.
 func TestFreedIsNoRequest(t *testing.T) {
 	s := reader(t, nil)
 	freed, other := klips.SAID{}, tun(0x100)
@@ -32,13 +32,14 @@ func TestFreedIsNoRequest(t *testing.T) {
 	}
 }
 
-// flow is a selector from and to a subnet.
+// flow returns a selector from and to a subnet.
 func flow(subnet string, proto uint8, port uint16) klips.Selector {
 	p := netip.MustParsePrefix(subnet)
 	return klips.Selector{Src: p, Dst: p, Proto: proto, DstPort: port}
 }
 
-// The protocol of an IPv6 eroute would get into its source address: nothing is sent.
+// The protocol of an IPv6 eroute would overwrite a part of its source address: no
+// request is sent.
 func TestFlow6(t *testing.T) {
 	ctx := t.Context()
 	s := reader(t, nil)

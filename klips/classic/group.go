@@ -11,12 +11,12 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// Group links SAs, one message (X_GRPSA) a pair. What must not be linked is
-// refused before the first message, because a link can only be taken back with
-// all that stands behind it: KLIPS would refuse some of it in the middle, and it
-// takes an SA that follows another one already. What other programs change at the
-// same time can still have a pair refused; then the links that were made before
-// are taken back, or the error tells which ones stay.
+// Group links SAs, with one message (X_GRPSA) for each pair. It refuses wrong links
+// before the first message. KLIPS would refuse some of them in the middle, and it
+// accepts an SA that follows another one already; but a link can only be removed
+// together with all links behind it. A change by another program can still make KLIPS
+// refuse a pair. Then Group removes the links it has made, or its error names those
+// that stay.
 func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
 	if len(ids) < 2 || len(ids) > klips.MaxGroup {
 		return groupError("", syscall.EINVAL)
@@ -48,8 +48,7 @@ func groupError(object string, err syscall.Errno) error {
 	return &klips.OpError{Op: "group", Object: object, Err: err}
 }
 
-// link links two SAs. The error names the one at fault where the tables show it,
-// else both.
+// link links two SAs. Its error names the SA at fault if the tables show it, else both.
 func (s *Stack) link(ctx context.Context, inner, outer klips.SAID) error {
 	err := s.Asker(ctx, "group", inner.String()+" "+outer.String(), pfkey.GroupPair(inner, outer))
 	var oe *klips.OpError
@@ -69,9 +68,9 @@ func (s *Stack) link(ctx context.Context, inner, outer klips.SAID) error {
 	return err
 }
 
-// check refuses a group with a missing SA, a second neighbour on one side, or a
-// loop. Where the tables have none of the SAs, KLIPS has the word: it refuses the
-// first pair, and nothing has to be taken back.
+// check refuses a group with a missing SA, a second neighbour on one side, or a loop.
+// If the tables have none of the SAs, KLIPS decides: it refuses the first pair, and no
+// link must be removed.
 func (l *links) check(ids []klips.SAID) error {
 	missing := l.missing(ids)
 	switch len(missing) {
@@ -93,8 +92,8 @@ func (l *links) check(ids []klips.SAID) error {
 	return nil
 }
 
-// busy returns the SA of a pair that has a neighbour where the other one would
-// stand, if one has.
+// busy returns the SA of a pair that already has a neighbour on that side, if there is
+// one.
 func (l *links) busy(inner, outer klips.SAID) (at klips.SAID, busy bool) {
 	first, second := l.order(inner, outer)
 	_, follower := l.next[first]
@@ -107,8 +106,8 @@ func (l *links) busy(inner, outer klips.SAID) (at klips.SAID, busy bool) {
 	return at, false
 }
 
-// takeBack takes the links between SAs back that stand one after the other, and
-// returns "", or in words which links stay and why.
+// takeBack removes the links between successive SAs. It returns "", or a text about the
+// links that stay and the reason.
 func (s *Stack) takeBack(ctx context.Context, ids []klips.SAID) string {
 	stays := func(why string) string {
 		return fmt.Sprintf("%s stay linked: %s", klips.JoinSAIDs(ids), why)
@@ -117,11 +116,11 @@ func (s *Stack) takeBack(ctx context.Context, ids []klips.SAID) string {
 	if err != nil {
 		return stays("the tables of KLIPS cannot be read")
 	}
-	if first, _ := l.order(ids[0], ids[1]); first != ids[0] { // of inbound SAs, the last that is named stands first
+	if first, _ := l.order(ids[0], ids[1]); first != ids[0] { // of inbound SAs, the last one named is first
 		ids = slices.Clone(ids)
 		slices.Reverse(ids)
 	}
-	for len(ids) > 1 && l.next[ids[0]] != ids[1] { // another program has been there
+	for len(ids) > 1 && l.next[ids[0]] != ids[1] { // another program has changed the links
 		ids = ids[1:]
 	}
 	if len(ids) == 1 {
@@ -140,7 +139,7 @@ func (s *Stack) takeBack(ctx context.Context, ids []klips.SAID) string {
 	if err := s.Asker.Ungroup(ctx, first); err != nil {
 		return stays(err.Error())
 	}
-	// What stood behind them before stands there again.
+	// Restore the links that were behind them.
 	for i := 1; i < len(behind); i++ {
 		if slices.Contains(ids, behind[i]) {
 			continue
@@ -153,14 +152,14 @@ func (s *Stack) takeBack(ctx context.Context, ids []klips.SAID) string {
 	return ""
 }
 
-// freesText says why a group cannot be taken apart.
+// freesText returns why a group cannot be taken apart.
 func freesText(lost klips.SAID) string {
 	return fmt.Sprintf("KLIPS takes a reference from each SA behind the first one of a group when it takes the group apart, and would free %v, which has only one left", lost)
 }
 
-// Ungroup takes the whole group of an SA apart (X_GRPSA with its first SA). KLIPS
-// takes apart only what stands behind the one that is named, and each time the SAs
-// behind lose a reference; EBUSY: one of them would be freed.
+// Ungroup takes the whole group of an SA apart (X_GRPSA with its first SA). KLIPS takes
+// apart only the SAs behind the named one, and each time these lose a reference. EBUSY:
+// one of them would be freed.
 func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
 	release, err := s.acquire(ctx, "ungroup")
 	if err != nil {
@@ -192,10 +191,10 @@ func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
 	return nil
 }
 
-// DeleteSA removes an SA and its group (DELETE of the first SA). KLIPS looks for
-// the first one by itself, but misses it where the group has been taken apart in
-// the middle before, and then leaves SAs that point at what it frees. EBUSY: it
-// would do so whichever SA is named.
+// DeleteSA removes an SA and its group (DELETE of the first SA). KLIPS looks for the
+// first SA itself, but misses it if the group was once taken apart in the middle. It
+// then leaves SAs that point at freed ones. EBUSY: it would do so whichever SA is
+// named.
 func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
 	release, err := s.acquire(ctx, "delete SA")
 	if err != nil {
@@ -213,7 +212,7 @@ func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
 	return s.Asker.DeleteSA(ctx, l.heads(group)[0])
 }
 
-// ClearSAs removes all SAs (FLUSH). EBUSY: KLIPS would use what it has freed.
+// ClearSAs removes all SAs (FLUSH). EBUSY: KLIPS would use freed memory.
 func (s *Stack) ClearSAs(ctx context.Context) error {
 	release, err := s.acquire(ctx, "clear SAs")
 	if err != nil {
@@ -244,7 +243,7 @@ func (s *Stack) acquire(ctx context.Context, op string) (release func(), err err
 	return release, of(err, op, "")
 }
 
-// of gives an error of the lock its operation and its object.
+// of adds an operation and an object to an error of the lock.
 func of(err error, op, object string) error {
 	var oe *klips.OpError
 	if errors.As(err, &oe) {

@@ -29,8 +29,8 @@ func (s odd) showSAs(t *testing.T, sas []klips.SA) {
 	}
 }
 
-// What the tables show that KLIPS refuses is refused without a message, so that
-// nothing has to be taken back: taking back would break groups that exist.
+// A group that conflicts with the tables is refused without a message, since removing
+// links would break existing groups.
 func TestGroupLooksFirst(t *testing.T) {
 	a, b, c, d := tun(0x101), tun(0x102), tun(0x103), tun(0x104)
 	outbound := []klips.SA{{ID: a, Next: []klips.SAID{b}}, {ID: b}, {ID: c}}
@@ -39,7 +39,7 @@ func TestGroupLooksFirst(t *testing.T) {
 		name   string
 		tables []klips.SA
 		group  []klips.SAID
-		errno  syscall.Errno // 0: it is asked of KLIPS
+		errno  syscall.Errno // 0: KLIPS is asked
 		object klips.SAID
 	}{
 		{"last one missing", outbound, []klips.SAID{c, b, d}, syscall.ENOENT, d},
@@ -79,8 +79,8 @@ func TestGroupLooksFirst(t *testing.T) {
 	}
 }
 
-// No loop in the tables hangs the check, and where they cannot be read KLIPS has
-// the word.
+// A loop in the tables does not hang the check, and if tables cannot be read KLIPS
+// decides.
 func TestGroupBrokenTables(t *testing.T) {
 	a, b, c := tun(0x101), tun(0x102), tun(0x103)
 	s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message { return []*pfkey.Message{pfkey.Ack(m.Header)} })
@@ -99,7 +99,7 @@ func TestGroupBrokenTables(t *testing.T) {
 	if err := s.ClearSAs(t.Context()); !errors.Is(err, syscall.EBUSY) {
 		t.Errorf("ClearSAs with a loop = %v, want EBUSY", err)
 	}
-	// Nor one that another SA leads into
+	// Nor does a loop that another SA leads into.
 	s.showSAs(t, []klips.SA{{ID: a, Next: []klips.SAID{b}}, {ID: b, Next: []klips.SAID{a}}, {ID: c, Next: []klips.SAID{a}}})
 	for _, id := range []klips.SAID{a, b, c} {
 		if err := errors.Join(s.Ungroup(t.Context(), id), s.DeleteSA(t.Context(), id)); !errors.Is(err, syscall.EBUSY) || strings.Count(err.Error(), "loop") != 2 {
@@ -114,10 +114,9 @@ func TestGroupBrokenTables(t *testing.T) {
 	}
 }
 
-// A pair is refused that the tables allowed, because another program has changed
-// the SAs meanwhile. The links that were made before are taken back by the first
-// of them, unless that would harm more than it mends; then the error tells what
-// stays.
+// KLIPS refuses a pair that the tables allowed, because another program has changed the
+// SAs meanwhile. The links made before are removed through their first SA, unless that
+// would do more harm; then the error names the links that stay.
 func TestGroupIsTakenBack(t *testing.T) {
 	a, b, c, d, e := tun(0x101), tun(0x102), tun(0x103), tun(0x104), tun(0x105)
 	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d", e: "e"}
@@ -131,11 +130,11 @@ func TestGroupIsTakenBack(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name  string
-		now   []klips.SA // when Group begins; nil: there are no tables
+		now   []klips.SA // when Group begins; nil: no tables
 		then  []klips.SA // when the last pair is refused
 		group []klips.SAID
-		want  string // what is asked for after the refusal
-		left  string // words of what stays
+		want  string // requests after the refusal
+		left  string // the error's words about links that stay
 	}{
 		{"first pair", []klips.SA{out(a), out(b)}, []klips.SA{out(a), out(b)}, []klips.SAID{a, b}, "", ""},
 		{"second pair", []klips.SA{out(a), out(b), out(c)}, []klips.SA{out(a, b), out(b), out(c)}, []klips.SAID{a, b, c}, "a", ""},
@@ -196,8 +195,8 @@ func TestGroupIsTakenBack(t *testing.T) {
 	}
 }
 
-// A group is taken apart by its first SA, whoever is named, and not at all where
-// KLIPS would free an SA or use one that it has freed.
+// A group is taken apart through its first SA, whichever SA is named. It is refused if
+// KLIPS would free an SA or use a freed one.
 func TestUngroup(t *testing.T) {
 	a, b, c, d, e := tun(0x101), tun(0x102), tun(0x103), tun(0x104), tun(0x105)
 	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d", e: "e"}
@@ -209,8 +208,8 @@ func TestUngroup(t *testing.T) {
 		name   string
 		tables []klips.SA
 		id     klips.SAID
-		want   string // what is asked for
-		why    string // words of the refusal
+		want   string // the requests
+		why    string // words in the refusal
 	}{
 		{"by the first", lives, a, "a", ""},
 		{"by one in the middle", lives, b, "a", ""},
@@ -246,7 +245,8 @@ func TestUngroup(t *testing.T) {
 	}
 }
 
-// wantRefusal wants EBUSY with some words of a reason, or no error for none.
+// wantRefusal checks for EBUSY with some words in its reason, or for no error if there
+// are none.
 func wantRefusal(t *testing.T, err error, words string, names map[klips.SAID]string) {
 	t.Helper()
 	if words == "" {
@@ -270,8 +270,8 @@ func wantRefusal(t *testing.T, err error, words string, names map[klips.SAID]str
 	}
 }
 
-// An SA is removed with its group by the first of it, and nothing is removed where
-// KLIPS would leave an SA that points at what it frees.
+// An SA is removed with its group through the first SA. It is refused if KLIPS would
+// leave an SA that points at a freed one.
 func TestDelete(t *testing.T) {
 	a, b, c, d := tun(0x101), tun(0x102), tun(0x103), tun(0x104)
 	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d"}
@@ -324,8 +324,7 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// Nothing is done about SAs of which a line cannot be read; other SAs do not suffer
-// from it.
+// SAs whose line cannot be parsed are not changed; other SAs are not affected.
 func TestUnreadLines(t *testing.T) {
 	a, b, c, d := tun(0x101), tun(0x102), tun(0x103), tun(0x104)
 	names := map[klips.SAID]string{a: "a", b: "b", c: "c", d: "d"}

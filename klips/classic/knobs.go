@@ -16,12 +16,12 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// knobs are the files of /proc/sys/net/ipsec that are no debug masks. They are
-// there where KLIPS was built with debugging, which is usual.
+// knobs are the files of /proc/sys/net/ipsec that are not debug masks. They exist if
+// KLIPS was built with debugging, as it usually is.
 var knobs = [...]string{"icmp", "inbound_policy_check", "tos"}
 
-// Knobs lists the knobs that this KLIPS has; without /proc/sys/net/ipsec there are
-// none. What else than 0 and 1 stands there is listed as it is.
+// Knobs lists the knobs of this KLIPS; without /proc/sys/net/ipsec there are none.
+// Values other than 0 and 1 are listed as they are.
 func (s *Stack) Knobs(context.Context) ([]klips.Knob, error) {
 	var list []klips.Knob
 	for _, name := range knobs {
@@ -41,9 +41,9 @@ func (s *Stack) Knobs(context.Context) ([]klips.Knob, error) {
 	return list, nil
 }
 
-// Set sets knobs, all or none. ENOENT: there is none of a name. EINVAL: a value is
-// neither 0 nor 1. EACCES: only root may. Left names knobs that could not be set
-// back after one was refused.
+// Set sets knobs, all or none. ENOENT: no knob has that name. EINVAL: a value is
+// neither 0 nor 1. EACCES: only root may. Left names knobs that could not be set back
+// after another was refused.
 func (s *Stack) Set(_ context.Context, set map[string]int) error {
 	type change struct{ name, was, is string }
 	var changes []change
@@ -80,7 +80,7 @@ func (s *Stack) Set(_ context.Context, set map[string]int) error {
 
 func (s *Stack) knobPath(name string) string { return filepath.Join(s.machine.ProcSys, name) }
 
-// knob returns what stands in the file of a knob.
+// knob returns the content of a knob's file.
 func (s *Stack) knob(name string) (string, error) {
 	if s.machine.ProcSys == "" {
 		return "", syscall.ENOENT
@@ -94,11 +94,11 @@ func (s *Stack) knob(name string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// maxKnob is more than a number has, in bytes.
+// maxKnob is longer than any number, in bytes.
 const maxKnob = 64
 
-// setKnob writes the file of a knob, which must be there, in one write as the
-// kernel wants it.
+// setKnob writes the file of a knob, which must exist, in one write as the kernel
+// requires.
 func (s *Stack) setKnob(name, text string) error {
 	f, err := os.OpenFile(s.knobPath(name), os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {

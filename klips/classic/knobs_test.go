@@ -13,7 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/classic"
 )
 
-// knobDir is a directory that stands for /proc/sys/net/ipsec.
+// knobDir makes a directory to use instead of /proc/sys/net/ipsec.
 func knobDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -25,7 +25,7 @@ func knobDir(t *testing.T) string {
 	return dir
 }
 
-// state is what the stack lists and what the files hold.
+// state returns the stack's list and the content of the files.
 func state(t *testing.T, s *classic.Stack, dir string) string {
 	t.Helper()
 	list, err := s.Knobs(t.Context())
@@ -76,11 +76,11 @@ func TestKnobs(t *testing.T) {
 	}
 }
 
-// A knob that cannot be written leaves those before it as they were.
+// If a knob cannot be written, those before it are set back.
 func TestKnobsTakenBack(t *testing.T) {
 	dir := knobDir(t)
 	s := classic.New(classic.Machine{ProcSys: dir})
-	// A knob that takes no value, whoever writes: a full device.
+	// A knob that accepts no value from any user: a full device.
 	if err := os.Remove(filepath.Join(dir, "tos")); err != nil {
 		t.Fatal(err)
 	}

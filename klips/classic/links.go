@@ -12,24 +12,24 @@ import (
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
-// links are the SAs as the tables show them: which one follows which, in
-// processing order. KLIPS keeps a follower of each SA, and a count of references
-// to it. It takes a second SA with the same follower. It frees an SA while others
-// still point at it, when the SA's count is used up: taking a group apart lowers
-// the count of each SA behind the one that is named, although making the group
-// has not raised it.
+// links are the SAs in the tables, with their followers in processing order.
+//
+// KLIPS keeps a follower of each SA, and a reference count. It accepts a second SA with
+// the same follower. It frees an SA when its count reaches zero, even while others
+// point at it. Taking a group apart lowers the count of each SA behind the named one,
+// although making the group has not raised it.
 type links struct {
 	next     map[klips.SAID]klips.SAID   // of an SA with a follower
 	before   map[klips.SAID][]klips.SAID // the SAs that an SA follows
 	dangling map[klips.SAID]bool         // an SA whose follower KLIPS has freed
-	inbound  map[klips.SAID]bool         // of an SA that is there: its direction
-	refs     map[klips.SAID]int          // KLIPS of old shows none, and loses none
-	unsure   map[klips.SAID]bool         // an SA with a line in one of the tables only
+	inbound  map[klips.SAID]bool         // of an existing SA: its direction
+	refs     map[klips.SAID]int          // old versions of KLIPS show none, and lose none
+	unsure   map[klips.SAID]bool         // an SA with a line in only one of the tables
 	unread   []klips.UnreadLine          // of ipsec_spigrp
 }
 
-// readGroups reads ipsec_spigrp alone, which is short: the links have neither
-// directions nor counts.
+// readGroups reads only ipsec_spigrp, which is short: the links have neither directions
+// nor counts.
 func (s *Stack) readGroups(ctx context.Context) (*links, error) {
 	b, err := s.Table(ctx, "ipsec_spigrp")
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *Stack) readGroups(ctx context.Context) (*links, error) {
 	return l, nil
 }
 
-// readLinks reads ipsec_spi as well.
+// readLinks also reads ipsec_spi.
 func (s *Stack) readLinks(ctx context.Context) (*links, error) {
 	l, err := s.readGroups(ctx)
 	if err != nil {
@@ -86,8 +86,8 @@ func (s *Stack) readLinks(ctx context.Context) (*links, error) {
 	return l, nil
 }
 
-// unknown returns why it is not known how SAs are linked, "" where it is: a line
-// about one of them cannot be read.
+// unknown returns why the links of SAs are unknown, "" if they are known: a line about
+// one of them cannot be parsed.
 func (l *links) unknown(ids []klips.SAID) string {
 	for _, id := range ids {
 		odd := l.unsure[id]
@@ -107,7 +107,7 @@ func (l *links) join(first, second klips.SAID) {
 	l.before[second] = append(l.before[second], first)
 }
 
-// part takes the follower of an SA away.
+// part removes the follower of an SA.
 func (l *links) part(first klips.SAID) {
 	second, ok := l.next[first]
 	if !ok {
@@ -117,14 +117,14 @@ func (l *links) part(first klips.SAID) {
 	l.before[second] = slices.DeleteFunc(l.before[second], func(id klips.SAID) bool { return id == first })
 }
 
-// has reports whether there is an SA.
+// has reports whether an SA exists.
 func (l *links) has(id klips.SAID) bool {
 	_, ok := l.inbound[id]
 	return ok
 }
 
-// order returns a pair as it is processed, from the order in which commands name
-// it. The direction of the outer SA decides.
+// order returns a pair in processing order, given the order in which commands name it.
+// The direction of the outer SA decides.
 func (l *links) order(inner, outer klips.SAID) (first, second klips.SAID) {
 	if l.inbound[outer] {
 		return outer, inner
@@ -140,7 +140,7 @@ func (l *links) named(first, second klips.SAID) (inner, outer klips.SAID) {
 	return first, second
 }
 
-// missing returns those of the SAs that are not there.
+// missing returns those of the SAs that do not exist.
 func (l *links) missing(ids []klips.SAID) (m []klips.SAID) {
 	for _, id := range ids {
 		if !l.has(id) {
@@ -150,8 +150,8 @@ func (l *links) missing(ids []klips.SAID) (m []klips.SAID) {
 	return m
 }
 
-// behind returns what follows an SA, up to the end. No chain of links is longer
-// than there are links, whatever a kernel shows.
+// behind returns the followers of an SA, up to the end. It stops after as many steps as
+// there are links, in case a kernel shows a loop.
 func (l *links) behind(id klips.SAID) (behind []klips.SAID) {
 	for next, ok := l.next[id]; ok && len(behind) < len(l.next); next, ok = l.next[next] {
 		behind = append(behind, next)
@@ -188,10 +188,10 @@ func (l *links) heads(group []klips.SAID) (heads []klips.SAID) {
 	return heads
 }
 
-// broken returns why KLIPS must not walk along a group, as it does to remove the
-// group or to take it apart: it would use what it has freed, or never end. It
-// returns "" where it may. No command of this program makes such a group; one of
-// the classic tools can, and so can the end of an SA's lifetime.
+// broken returns why KLIPS must not walk along a group, as it does to remove the group
+// or to take it apart: it would use freed memory, or never end. It returns "" if it
+// may. Commands of this program never make such a group; the classic tools can, and so
+// can the end of an SA's lifetime.
 func (l *links) broken(group []klips.SAID) string {
 	if why := l.unknown(group); why != "" {
 		return why
@@ -207,20 +207,20 @@ func (l *links) broken(group []klips.SAID) string {
 	return ""
 }
 
-// shared returns why KLIPS must not remove a group: what broken returns, or that
-// two SAs share a follower. It would free that one with the first of them, and
-// the other would go on pointing at it.
+// shared returns why KLIPS must not remove a group: the result of broken, or that two
+// SAs share a follower. It would free the follower with the first of them, and the
+// other would point at freed memory.
 func (l *links) shared(group []klips.SAID) string {
 	if why := l.broken(group); why != "" {
 		return why
 	}
-	if f := l.faults(group); len(f) > 0 { // of the kind that is left
+	if f := l.faults(group); len(f) > 0 { // of the remaining kind
 		return fmt.Sprintf("the groups of %v and %v share an SA, and KLIPS would leave one of them with an SA that is freed; take the groups apart first", f[0].Other, f[0].SA)
 	}
 	return ""
 }
 
-// faults returns what is wrong with the links of a group.
+// faults returns the faults in the links of a group.
 func (l *links) faults(group []klips.SAID) []klips.LinkFault {
 	sas := make([]klips.SA, len(group))
 	for i, id := range group {
@@ -232,9 +232,9 @@ func (l *links) faults(group []klips.SAID) []klips.LinkFault {
 	return klips.CheckLinks(sas)
 }
 
-// cut changes the links as KLIPS does when it takes a group apart by an SA: this
-// one and all behind it lose their followers, and all behind it a reference. It
-// returns the first SA that is freed so, if one is.
+// cut changes the links as KLIPS does when it takes a group apart through an SA: this
+// SA and all behind it lose their followers, and all behind it lose a reference. It
+// returns the first SA that is freed, if one is.
 func (l *links) cut(id klips.SAID) (lost klips.SAID, frees bool) {
 	behind := l.behind(id)
 	l.part(id)

@@ -10,29 +10,29 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// A Machine is a machine that has KLIPS, as its tools see it. A function that is
-// nil stands for a kernel that does not know the request: EOPNOTSUPP.
+// A Machine is a machine with KLIPS. A nil function means that the kernel does not know
+// the request: EOPNOTSUPP.
 type Machine struct {
 	ProcNet string // the directory with the tables, as /proc/net
-	ProcSys string // the directory with the knobs, as /proc/sys/net/ipsec; "" is none
+	ProcSys string // the directory with the knobs, as /proc/sys/net/ipsec; "" for none
 	// Dial opens PF_KEY.
 	Dial func() (*pfkey.Conn, error)
 	// Ioctl attaches and detaches virtual devices.
 	Ioctl Ioctl
-	// Encap lets KLIPS take ESP out of UDP.
+	// Encap makes KLIPS accept UDP-encapsulated ESP.
 	Encap EncapIoctl
 }
 
-// A Config names what stands for this machine in tests. The zero Config is this machine.
+// A Config replaces parts of this machine in tests. The zero Config is this machine.
 type Config struct {
 	ProcNet     string // in place of /proc/net (IPSEC_PROC_NET)
 	ProcSys     string // in place of /proc/sys/net/ipsec (IPSEC_PROC_SYS)
 	PFKeySocket string // a socket of the kind unixpacket in place of AF_KEY (IPSEC_PFKEY_SOCKET)
 }
 
-// Here returns the machine that a Config describes. One whose tables are named has no
-// other knobs than are named. Where a path is longer than the address of a socket
-// holds, the error is a *[klips.UnavailableError] that wraps syscall.ENAMETOOLONG.
+// Here returns the machine that a Config describes. If the Config names the tables,
+// there are no knobs except those that it names. If a path is too long for a socket's
+// address, the error is a *[klips.UnavailableError] that wraps syscall.ENAMETOOLONG.
 func Here(c Config) (Machine, error) {
 	m := Machine{ProcNet: "/proc/net", ProcSys: "/proc/sys/net/ipsec", Dial: pfkey.Open, Ioctl: DeviceIoctl, Encap: SocketIoctl}
 	if c.ProcNet != "" {
@@ -56,9 +56,9 @@ func Here(c Config) (Machine, error) {
 	return m, nil
 }
 
-// Open returns the stack of the machine that a Config describes. Where that is this
-// machine and the kernel has no KLIPS, the error is a *[klips.UnavailableError] that
-// wraps [ErrNotLoaded]; see [Here] for another.
+// Open returns the stack of the machine that a Config describes. If that is this
+// machine and its kernel has no KLIPS, the error is a *[klips.UnavailableError] that
+// wraps [ErrNotLoaded]. See [Here] for another error.
 func Open(c Config) (*Stack, error) {
 	m, err := Here(c)
 	if err != nil {
@@ -74,8 +74,8 @@ func Open(c Config) (*Stack, error) {
 	return New(m), nil
 }
 
-// hasKLIPS reports whether there are KLIPS' tables. The native af_key would take
-// the messages for others, so a socket alone does not tell whose it is.
+// hasKLIPS reports whether KLIPS' tables exist. The kernel's own af_key would misread
+// the messages, and its socket looks the same.
 func (m *Machine) hasKLIPS() bool {
 	for _, name := range []string{"ipsec_version", "ipsec_eroute", "pf_key"} {
 		if _, err := os.Stat(filepath.Join(m.ProcNet, name)); err == nil {

@@ -15,24 +15,24 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// ErrNotLoaded is in the error of [Open] where the kernel has no KLIPS at the
-// moment. It is a kind of fs.ErrNotExist.
+// ErrNotLoaded is in the error of [Open] if the kernel has no KLIPS at the moment. It
+// wraps fs.ErrNotExist.
 var ErrNotLoaded = fmt.Errorf("KLIPS is not loaded: %w", fs.ErrNotExist)
 
 // moduleName is the name of KLIPS' module.
 const moduleName = "ipsec"
 
-// loadTimeout is how long loading the module may take. Only a fault takes so long.
+// loadTimeout limits the loading of the module. Only a fault takes so long.
 const loadTimeout = time.Minute
 
-// Load loads KLIPS' module into this kernel, by the program that the kernel itself
-// runs for that (/proc/sys/kernel/modprobe). Errors are *[klips.UnavailableError].
+// Load loads KLIPS' module into this kernel, with the program that the kernel itself
+// uses (/proc/sys/kernel/modprobe). Errors are *[klips.UnavailableError].
 // fs.ErrPermission: only root may. fs.ErrNotExist: the kernel names no program.
 func Load(ctx context.Context) error {
 	return load(ctx, "/proc/sys/kernel/modprobe", os.Geteuid() == 0)
 }
 
-// load runs the program that is named in the file.
+// load runs the program named in a file.
 func load(ctx context.Context, file string, root bool) error {
 	if !root {
 		return &klips.UnavailableError{Fault: klips.FaultLoadRights, Err: fs.ErrPermission}
@@ -50,10 +50,10 @@ func load(ctx context.Context, file string, root bool) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "--", moduleName)
 	cmd.Dir = "/"
-	cmd.Env = []string{"HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin"} // the kernel's for it
+	cmd.Env = []string{"HOME=/", "TERM=linux", "PATH=/sbin:/usr/sbin:/bin:/usr/bin"} // the environment that the kernel uses
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = time.Second // for what it leaves behind
+	cmd.WaitDelay = time.Second // for processes that it leaves
 	if err := cmd.Run(); err != nil {
 		why, _, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
 		if why == "" {
@@ -64,8 +64,8 @@ func load(ctx context.Context, file string, root bool) error {
 	return nil
 }
 
-// notLoaded is the error of a module that could not be loaded, with the reason of
-// the program that was to do it.
+// notLoaded is the error of a module that could not be loaded, with the reason from the
+// program.
 func notLoaded(why string, err error) error {
 	return &klips.UnavailableError{
 		Fault: klips.FaultLoad,

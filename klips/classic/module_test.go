@@ -13,7 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/classic"
 )
 
-// modprobe writes a script that stands for modprobe, and the file that names it.
+// modprobe writes a script to use instead of modprobe, and the file that names it.
 func modprobe(t *testing.T, script string) (file, args string) {
 	t.Helper()
 	dir := t.TempDir()

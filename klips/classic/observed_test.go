@@ -19,7 +19,8 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// What once went wrong on a real KLIPS, with the double that is as bad.
+// Failures that were observed on a real KLIPS, tested on the double that has the same
+// faults.
 
 var remote = netip.MustParseAddr("192.0.2.77")
 
@@ -67,7 +68,7 @@ func (b box) group(ids ...klips.SAID) {
 	}
 }
 
-// others lets another program write messages.
+// others writes messages from another program.
 func (b box) others(l ...*pfkey.Message) {
 	b.Helper()
 	b.k.Module(func(m *module.Module) {
@@ -97,8 +98,8 @@ func (b box) tables() (text string) {
 	return text
 }
 
-// refuse gives a command several times that is to be refused each time and to
-// change nothing, not even references. The error names object.
+// refuse runs a command several times. Each time it must be refused and change nothing,
+// not even references. The error must name object.
 func (b box) refuse(what string, want syscall.Errno, object klips.SAID, do func() error) {
 	b.Helper()
 	before := b.tables()
@@ -127,7 +128,7 @@ func TestRefusedGroup(t *testing.T) {
 			ids := b.add(dst, "tun0x1201", "esp0x1202", "ah0x1203", "esp0x1204")
 			tunnel, esp, ah, other := ids[0], ids[1], ids[2], ids[3]
 			missing := klips.SAID{Dst: dst, SPI: 0x9999, Proto: klips.ProtoAH}
-			b.refuseGroup(syscall.ENOENT, missing, tunnel, esp, missing) // a loop until it is made
+			b.refuseGroup(syscall.ENOENT, missing, tunnel, esp, missing) // a loop unless it is refused first
 			b.group(tunnel, esp, ah)
 			b.refuseGroup(syscall.ENOENT, missing, other, esp, missing)
 			b.refuseGroup(syscall.ENOENT, missing, ah, missing)
@@ -142,7 +143,7 @@ func TestRefusedGroup(t *testing.T) {
 	}
 }
 
-// To group and ungroup the same SAs three times deleted all but one.
+// Grouping and ungrouping the same SAs three times deleted all but one.
 func TestUngroupAgain(t *testing.T) {
 	for _, dst := range []netip.Addr{remote, local} {
 		t.Run(dst.String(), func(t *testing.T) {
@@ -165,8 +166,8 @@ func TestUngroupAgain(t *testing.T) {
 	}
 }
 
-// Another program's groups can share an SA: to delete one leaves the other with an
-// SA that is freed. To take them apart helps.
+// Another program's groups can share an SA: deleting one group leaves a freed SA in the
+// other. Taking the groups apart avoids this.
 func TestSharedSA(t *testing.T) {
 	b := newBox(t)
 	ids := b.add(remote, "tun0x1001", "tun0x1002", "esp0x1003")
@@ -188,7 +189,7 @@ func TestSharedSA(t *testing.T) {
 	}
 }
 
-// Nothing is done that would make KLIPS walk over an SA that it has freed.
+// Requests are refused that would make KLIPS use a freed SA.
 func TestFreedSA(t *testing.T) {
 	b := newBox(t)
 	ids := b.add(remote, "tun0x1001", "tun0x1002", "esp0x1003")
@@ -203,8 +204,8 @@ func TestFreedSA(t *testing.T) {
 	b.refuseGroup(syscall.ENOENT, fine, ids[0], fine)
 }
 
-// The protocol of an eroute into an IPv6 tunnel is printed behind the address of
-// its SA, as if it were a part of that.
+// KLIPS prints the protocol of an eroute into an IPv6 tunnel right behind the address
+// of its SA, as if it were a part of the address.
 func TestErouteIntoIPv6(t *testing.T) {
 	b := newBox(t)
 	ids := b.add(netip.MustParseAddr("2001:db8::77"), "tun0x1001")

@@ -15,8 +15,8 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// KLIPS takes SAs that carry no packet, so no trial shows what it can do. It lists
-// its algorithms in pf_key_supported.
+// KLIPS accepts SAs that carry no packet, so a trial does not show what it can do. It
+// lists its algorithms in pf_key_supported.
 
 var (
 	_ serial.Carrier  = (*Stack)(nil)
@@ -26,11 +26,11 @@ var (
 	_ serial.Tuner    = (*Stack)(nil)
 )
 
-// An algorithms is the table pf_key_supported.
+// algorithms is the table pf_key_supported.
 type algorithms []procfs.Algorithm
 
-// supported reads the table. What cannot be read in part is not read at all: what
-// is not in it is taken for missing.
+// supported reads the table. One bad line makes the whole table unreadable: otherwise
+// its algorithm would count as missing.
 func (s *Stack) supported() (algorithms, error) {
 	const name = "pf_key_supported"
 	b, err := s.Table(context.Background(), name)
@@ -81,17 +81,17 @@ func (s *Stack) CarryFault(_ context.Context, spec *klips.SASpec) klips.Fault {
 	return klips.FaultNone
 }
 
-// Words for what is missing.
+// Texts for missing abilities.
 const (
 	neverThere = "KLIPS has none"
 	notListed  = "/proc/net/pf_key_supported does not list it"
 	dropped    = "KLIPS takes such an SA and drops its packets"
 )
 
-// Probe lists what the kernel says that it has: protocols, algorithms, IPv6 and
-// ESP in UDP. Nothing is tried. Names are those of stack xfrm where they mean the
-// same. Without pf_key_supported the list is empty; another error is that of reading
-// it.
+// Probe lists the abilities that the kernel reports: protocols, algorithms, IPv6 and
+// UDP-encapsulated ESP. It tries nothing. Names are those of stack xfrm if the meaning
+// is the same. Without pf_key_supported the list is empty; another error comes from
+// reading it.
 func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error) {
 	l, err := s.algorithms()
 	switch {
@@ -136,7 +136,7 @@ func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error
 		bits := 8 * i.ICV
 		if short {
 			if a == alg.SHA256Trunc {
-				continue // it has the number of SHA256 there
+				continue // it has the number of SHA256 in this table
 			}
 			bits = shortICV
 		}
@@ -154,11 +154,11 @@ func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error
 	return abilities, nil
 }
 
-// shortICV is the length of all ICVs in KLIPS before libreswan's, in bits.
+// shortICV is the length of all ICVs in KLIPS before libreswan's version, in bits.
 const shortICV = 96
 
-// shortICVs reports whether the ICVs of HMAC-SHA-2 are cut to shortICV: RFC 4868
-// has longer ones, and so has libreswan's KLIPS.
+// shortICVs reports whether ICVs of HMAC-SHA-2 are cut to shortICV. Those of RFC 4868,
+// and of libreswan's KLIPS, are longer.
 func (s *Stack) shortICVs(ctx context.Context) bool {
 	v, err := s.Version(ctx)
 	return err == nil && !strings.HasPrefix(v, "Libreswan ")

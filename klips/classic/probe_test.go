@@ -37,7 +37,7 @@ const libreswan = `satype exttype alg_id ivlen minbits maxbits name
     10      15      2     0       1       1              unknown
 `
 
-// withFiles is a machine whose /proc/net has these files.
+// withFiles is a machine with these files in /proc/net.
 func withFiles(t *testing.T, files map[string]string) *classic.Stack {
 	t.Helper()
 	return withMachine(t, files, classic.Machine{})
@@ -67,7 +67,7 @@ func TestCarryFault(t *testing.T) {
 		dst   string
 		t     klips.Transform
 		want  klips.Fault
-		blind klips.Fault // where the kernel lists nothing
+		blind klips.Fault // if the kernel lists nothing
 	}{
 		{klips.ProtoAH, v4, klips.Transform{Auth: alg.MD5}, none, none},
 		{klips.ProtoAH, v4, klips.Transform{Auth: alg.SHA1}, none, none},

@@ -18,10 +18,10 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// TestRandomRaces lets another program change something between two messages of a
-// command that makes a group. If the group is refused then, nothing stays linked
-// but what was linked before or by that program, or the error tells that something
-// is left. KLIPS is never made to use what it has freed.
+// TestRandomRaces lets another program make a change between two messages of a command
+// that makes a group. If the group is then refused, only earlier links and those of
+// that program remain, or the error names the remaining ones. KLIPS is never made to
+// use freed memory.
 func TestRandomRaces(t *testing.T) {
 	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
@@ -68,8 +68,8 @@ func TestRandomRaces(t *testing.T) {
 	})
 }
 
-// linksOf returns the SAs with their followers, but for the links that a group has
-// made so far.
+// linksOf returns the SAs with their followers, without the links that a group has made
+// so far.
 func linksOf(m *module.Module, group []klips.SAID) string {
 	lines := strings.Split(m.Tables()["ipsec_spigrp"], "\n")
 	for i, l := range lines {
@@ -86,7 +86,7 @@ func linksOf(m *module.Module, group []klips.SAID) string {
 	return strings.Join(lines, "\n")
 }
 
-// drawHistory draws what made the SAs and groups that are there: some of the SAs
+// drawHistory draws the messages that made the existing SAs and groups: some of the SAs
 // have few references left.
 func (w *groupWorld) drawHistory() (l []*pfkey.Message) {
 	m := klipstest.NewModel(func(a netip.Addr) bool { return a == local }, nil)
@@ -98,7 +98,7 @@ func (w *groupWorld) drawHistory() (l []*pfkey.Message) {
 			}
 		}
 	}
-	used := map[klips.SAID]int{} // how often references were taken, at most
+	used := map[klips.SAID]int{} // the maximum number of lost references
 	for range rapid.IntRange(0, 5).Draw(w.T, "groups before") {
 		a, b := w.said("inner"), w.said("outer")
 		if m.Group(w.ctx, []klips.SAID{a, b}) != nil {
@@ -125,7 +125,7 @@ func (w *groupWorld) drawHistory() (l []*pfkey.Message) {
 	return l
 }
 
-// drawOther draws what another program does.
+// drawOther draws a message of another program.
 func (w *groupWorld) drawOther() *pfkey.Message {
 	a, b := w.said("other"), w.said("other's second")
 	switch rapid.IntRange(0, 4).Draw(w.T, "other's command") {
@@ -139,7 +139,7 @@ func (w *groupWorld) drawOther() *pfkey.Message {
 	return pfkey.DeleteSA(a)
 }
 
-// write writes messages as another program does, which takes every answer.
+// write writes messages of another program, which ignores the answers.
 func write(r *rapid.T, m *module.Module, l ...*pfkey.Message) {
 	r.Helper()
 	s := m.Open(0)

@@ -19,9 +19,9 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// TestRandomEroutes gives random commands about eroutes, of which many differ in
-// their masks alone, to the stack and to a model: no eroute is taken for another.
-// Only that KLIPS replaces nothing that is not there sets them apart.
+// TestRandomEroutes runs random commands on eroutes, many of which differ only in their
+// masks, on the stack and on a model: no eroute is mistaken for another. They differ in
+// one point: KLIPS cannot replace an eroute that does not exist.
 func TestRandomEroutes(t *testing.T) {
 	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
@@ -54,7 +54,7 @@ func TestRandomEroutes(t *testing.T) {
 				what, want, got = "delete", m.DeleteEroute(ctx, sel), s.DeleteEroute(ctx, sel)
 			}
 			if errors.Is(got, syscall.EFAULT) && errors.Is(want, syscall.ENOENT) {
-				got = want // how KLIPS says it where nothing has the addresses
+				got = want // KLIPS' error when no eroute has the addresses
 			}
 			var w, g syscall.Errno
 			errors.As(want, &w)
@@ -69,8 +69,8 @@ func TestRandomEroutes(t *testing.T) {
 	})
 }
 
-// drawSelector draws from few selectors. Those of IPv6 have no protocol, which
-// KLIPS would put into the source address.
+// drawSelector draws from few selectors. Those of IPv6 have no protocol, which KLIPS
+// would store in the source address.
 func drawSelector(r *rapid.T) klips.Selector {
 	if rapid.IntRange(0, 4).Draw(r, "family") == 0 {
 		six := rapid.SampledFrom([]string{"::/0", "2001:db8::/32", "2001:db8::/48", "2001:db8::/128"})
@@ -84,8 +84,8 @@ func drawSelector(r *rapid.T) klips.Selector {
 	return s
 }
 
-// erouteList returns the eroutes in the order of the model: that of KLIPS depends
-// on what was there before, where no mask is more specific.
+// erouteList returns the eroutes in the order of the model. KLIPS' order of eroutes
+// with incomparable masks depends on their history.
 func erouteList(r *rapid.T, s serial.Doer) []klips.Eroute {
 	r.Helper()
 	l, err := s.Eroutes(context.Background())

@@ -22,10 +22,10 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// TestRandomGroups gives random commands about SAs and groups to the stack on a
-// KLIPS with all its faults, and to a model that has none. Both have the same SAs
-// and groups after each; what was refused has changed nothing; and KLIPS was never
-// made to free an SA that another one points at.
+// TestRandomGroups runs random commands on SAs and groups, on the stack with a KLIPS
+// that has all its faults, and on a model that has none. After each command both have
+// the same SAs and groups. A refused command changes nothing. KLIPS is never made to
+// free an SA that another one points at.
 func TestRandomGroups(t *testing.T) {
 	k := classictest.NewKernel(t, local)
 	s := classic.New(k.Machine())
@@ -57,7 +57,7 @@ type groupWorld struct {
 	model *klipstest.Model
 }
 
-// said draws an SA from few, so that commands meet.
+// said draws from few SAs, so that commands use the same ones.
 func (w *groupWorld) said(label string) klips.SAID {
 	return klips.SAID{
 		Dst: rapid.SampledFrom(w.dsts).Draw(w.T, label+" destination"), SPI: 0x1000,
@@ -92,7 +92,7 @@ func (w *groupWorld) step() {
 		w.both(fmt.Sprint("Group ", ids), func(s serial.Doer) error { return s.Group(w.ctx, ids) })
 	case 12, 13, 14, 15, 16:
 		w.ungroup(id)
-	case 17: // until references run out
+	case 17: // until references are used up
 		ids := w.members()
 		for range rapid.IntRange(2, 4).Draw(w.T, "times") {
 			w.both(fmt.Sprint("Group ", ids), func(s serial.Doer) error { return s.Group(w.ctx, ids) })
@@ -112,14 +112,14 @@ func (w *groupWorld) add(id klips.SAID) {
 	w.both(fmt.Sprint("AddSA ", id), func(s serial.Doer) error { return s.AddSA(w.ctx, specOf(id)) })
 }
 
-// both gives one command to both stacks.
+// both runs one command on both stacks.
 func (w *groupWorld) both(what string, do func(serial.Doer) error) {
 	w.Helper()
 	want := do(w.model)
 	w.compare(what, want, w.try(what, func() error { return do(w.stack) }))
 }
 
-// try gives a command to the stack. A refusal must leave all as it was.
+// try runs a command on the stack. A refused command must change nothing.
 func (w *groupWorld) try(what string, do func() error) error {
 	w.Helper()
 	before := w.tables()
@@ -130,8 +130,8 @@ func (w *groupWorld) try(what string, do func() error) error {
 	return err
 }
 
-// ungroup may find that KLIPS would free an SA: then the group is deleted and its
-// SAs are made anew.
+// ungroup may find that KLIPS would free an SA: then the group is deleted and its SAs
+// are made again.
 func (w *groupWorld) ungroup(id klips.SAID) {
 	what := fmt.Sprint("Ungroup ", id)
 	got := w.try(what, func() error { return w.stack.Ungroup(w.ctx, id) })
@@ -156,7 +156,8 @@ func (w *groupWorld) ungroup(id klips.SAID) {
 	}
 }
 
-// compare wants the same answer, the same SAs in the same groups, and a sane KLIPS.
+// compare checks for the same answer, the same SAs in the same groups, and an intact
+// KLIPS.
 func (w *groupWorld) compare(what string, want, got error) {
 	w.Helper()
 	if !alike(want, got) {
@@ -175,8 +176,8 @@ func (w *groupWorld) compare(what string, want, got error) {
 	})
 }
 
-// alike wants the same errno. Of a group in which one SA is missing and another
-// has a neighbour already, either may be told.
+// alike reports whether the errnos are the same. If a group has a missing SA and one
+// with a neighbour already, both errnos are right.
 func alike(want, got error) bool {
 	var w, g syscall.Errno
 	var oe *klips.OpError
@@ -188,7 +189,7 @@ func alike(want, got error) bool {
 		(w == g || oe.Op == "group" && slices.Contains(group, w) && slices.Contains(group, g))
 }
 
-// A member is an SA and what follows it.
+// A member is an SA and its follower.
 type member struct {
 	ID   klips.SAID
 	Dir  klips.Direction
@@ -205,7 +206,7 @@ func (w *groupWorld) groups(s serial.Doer) (l []member) {
 	return l
 }
 
-// tables returns what KLIPS shows, references included.
+// tables returns the tables of KLIPS, including references.
 func (w *groupWorld) tables() (t [2]string) {
 	w.k.Module(func(m *module.Module) { t = [2]string{m.Tables()["ipsec_spi"], m.Tables()["ipsec_spigrp"]} })
 	return t

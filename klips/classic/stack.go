@@ -16,37 +16,36 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// callTimeout is how long a kernel may take to answer. KLIPS answers before
-// write returns; what is waited for here is a stack behind a unix socket, or one
-// that is broken.
+// callTimeout is how long a kernel may take to answer. KLIPS answers before write
+// returns, so this limit is for a stack behind a unix socket, or a broken one.
 const callTimeout = 5 * time.Second
 
-// A Stack drives the KLIPS of this kernel. PF_KEY is opened when it is first
-// needed: the tables are there for everybody.
+// A Stack drives the KLIPS of this kernel. PF_KEY is opened when first needed, since
+// every user may read the tables.
 type Stack struct {
 	pfkey.Asker
 	machine Machine
 	timeout time.Duration
-	// algorithms returns what pf_key_supported lists, read once.
+	// algorithms returns the content of pf_key_supported, read once.
 	algorithms func() (algorithms, error)
 
-	// lock is held between the tables that a change of groups depends on and the
-	// change: KLIPS itself does not refuse what would break it.
+	// lock is held from reading the tables until the change of groups is complete:
+	// KLIPS itself does not refuse wrong changes.
 	lock netlock.Lock
 
 	mu    sync.Mutex
 	conn  *pfkey.Conn
-	added *pfkey.Message // the answer to the last AddSA, for GetSA
-	owner klips.SAID     // the SA that it is about
+	added *pfkey.Message // the last answer to ADD, for GetSA
+	owner klips.SAID     // its SA
 	held  udpport.Ports
 }
 
 var _ klips.Stack = (*Stack)(nil)
 
-// Info returns the name and the abilities.
+// Info returns the stack's name and abilities.
 func (s *Stack) Info() klips.Info { return serial.Info(s) }
 
-// Apply carries out changes one by one: KLIPS has no other way.
+// Apply carries out changes one by one: KLIPS has no units.
 func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (klips.Result, error) {
 	if len(changes) == 0 {
 		return klips.Result{}, nil
@@ -59,13 +58,14 @@ func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (klips.Resul
 	return serial.Apply(ctx, s, changes)
 }
 
-// Hold keeps other commands from changing the tables of this network namespace.
+// Hold makes other commands wait before they change the tables of this network
+// namespace.
 func (s *Stack) Hold(ctx context.Context) (release func(), err error) {
 	release, err = s.lock.Hold(ctx)
 	return release, of(err, "hold", "")
 }
 
-// Snapshot reads table by table.
+// Snapshot reads the tables one after the other.
 func (s *Stack) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {
 	return serial.Snapshot(ctx, s, w)
 }
@@ -84,7 +84,7 @@ func New(m Machine) *Stack {
 // Name returns "klips".
 func (s *Stack) Name() string { return "klips" }
 
-// Has reports that the module has none of the abilities that came later.
+// Has reports that the module has none of the abilities added later.
 func (s *Stack) Has(c klips.Capability) bool {
 	switch c {
 	case klips.CapDebug, klips.CapPass, klips.CapReject, klips.CapTransportDevice, klips.CapEvents:
@@ -93,7 +93,7 @@ func (s *Stack) Has(c klips.Capability) bool {
 	return false
 }
 
-// Close closes the PF_KEY socket, and gives the UDP ports back.
+// Close closes the PF_KEY socket, and releases the UDP ports.
 func (s *Stack) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Stack) pfkey() (*pfkey.Conn, error) {
 	return s.conn, nil
 }
 
-// unavailable returns the error of a PF_KEY socket that cannot be opened.
+// unavailable returns the error for a PF_KEY socket that cannot be opened.
 func unavailable(err error) error {
 	u := &klips.UnavailableError{Err: err}
 	var errno syscall.Errno
@@ -156,14 +156,14 @@ func unavailable(err error) error {
 	return u
 }
 
-// call sends a request; op and object name it in the error.
+// call sends a request; op and object are for its error.
 func (s *Stack) call(ctx context.Context, op, object string, m *pfkey.Message) (*pfkey.Message, error) {
 	c, err := s.pfkey()
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	s.added = nil // the SA may be another one after this
+	s.added = nil // it may be another SA after this request
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

@@ -25,7 +25,7 @@ func (s *Stack) Table(_ context.Context, name string) ([]byte, error) {
 	return b, nil
 }
 
-// parse reads a table and returns what can be read of it. Lines that cannot are no
+// parse reads a table and returns the lines that can be parsed. Other lines are not an
 // error, see [Stack.Unread].
 func parse[T any](s *Stack, name string, parse func(io.Reader) (T, error)) (t T, err error) {
 	b, err := s.Table(context.Background(), name)
@@ -40,7 +40,7 @@ func parse[T any](s *Stack, name string, parse func(io.Reader) (T, error)) (t T,
 	return t, nil
 }
 
-// Unread returns the lines of tables that cannot be read, of all tables if none is
+// Unread returns the lines of tables that cannot be parsed, of all tables if none is
 // named.
 func (s *Stack) Unread(ctx context.Context, tables ...string) ([]klips.UnreadLine, error) {
 	var lines []klips.UnreadLine
@@ -59,7 +59,7 @@ func (s *Stack) Unread(ctx context.Context, tables ...string) ([]klips.UnreadLin
 		}
 		b, err := s.Table(ctx, t.name)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // a table that is not there has no lines
+			continue // a missing table has no lines
 		}
 		if err != nil {
 			return nil, err
@@ -80,7 +80,7 @@ func only[T any](parse func(io.Reader) (T, error)) func(io.Reader) error {
 	}
 }
 
-// groups are the lines of ipsec_spigrp.
+// groups returns the lines of ipsec_spigrp.
 func (s *Stack) groups() ([][]klips.SAID, error) {
 	return parse(s, "ipsec_spigrp", procfs.ParseSPIGrp)
 }
@@ -90,8 +90,8 @@ func (s *Stack) Version(context.Context) (string, error) {
 	return parse(s, "ipsec_version", procfs.ParseVersion)
 }
 
-// SAs lists the SAs. A time of use that the table shows for an SA which no packet
-// has used is left out: it is the kernel's clock, not an age.
+// SAs lists the SAs. For an unused SA the table shows the kernel's clock as time of
+// use, not an age; it is left out.
 func (s *Stack) SAs(context.Context) ([]klips.SA, error) {
 	sas, err := parse(s, "ipsec_spi", procfs.ParseSPI)
 	if err != nil {
@@ -110,8 +110,8 @@ func (s *Stack) SAs(context.Context) ([]klips.SA, error) {
 	return sas, nil
 }
 
-// Eroutes lists the eroutes. The SAs tell where an IPv6 destination ends and a
-// protocol begins.
+// Eroutes lists the eroutes. The SAs show where an IPv6 destination ends and a protocol
+// begins.
 func (s *Stack) Eroutes(context.Context) ([]klips.Eroute, error) {
 	sas := sync.OnceValue(func() map[klips.SAID]bool {
 		groups, _ := s.groups() // each SA has a line
@@ -125,7 +125,7 @@ func (s *Stack) Eroutes(context.Context) ([]klips.Eroute, error) {
 }
 
 // Devices lists the virtual devices. Their counters are those of the kernel's net
-// devices; where these cannot be read they stay 0.
+// devices; if these cannot be read they stay 0.
 func (s *Stack) Devices(context.Context) ([]klips.Device, error) {
 	devices, err := parse(s, "ipsec_tncfg", procfs.ParseTncfg)
 	if err != nil {
@@ -144,10 +144,10 @@ func (s *Stack) Debug(context.Context) (klips.Debug, error) {
 	return parse(s, "ipsec_klipsdebug", procfs.ParseKlipsdebug)
 }
 
-// GetSA returns one SA: its counts from PF_KEY (GET), the rest from the tables where
-// they can be read. Its times are from there too: the message has readings of the
-// kernel's clock, which stand here only where the tables do not have the SA. For an
-// SA that was just made here, what ADD answered is enough.
+// GetSA returns one SA: its counts from PF_KEY (GET), the rest from the tables if they
+// can be read. Times are from the tables too: the message has values of the kernel's
+// clock, which are used only if the tables do not have the SA. For an SA that this
+// stack has just made, the answer to ADD is enough.
 func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
 	s.mu.Lock()
 	r := s.added

@@ -19,7 +19,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// write makes the tables of a kernel.
+// write writes the tables of a kernel.
 func (o odd) write(t *testing.T, tables map[string]string) {
 	t.Helper()
 	for name, text := range tables {
@@ -29,7 +29,7 @@ func (o odd) write(t *testing.T, tables map[string]string) {
 	}
 }
 
-// reader is a kernel that is asked for nothing but its tables.
+// reader is a kernel from which only the tables are read.
 func reader(t *testing.T, tables map[string]string) odd {
 	s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
 		t.Errorf("the kernel was sent %v", m)
@@ -41,7 +41,7 @@ func reader(t *testing.T, tables map[string]string) odd {
 
 const espLine = "esp0x1004@10.9.0.2 ESP_3DES: dir=out src=10.9.0.1 life(c,s,h)=addtime(5,0,0)usetime(42949376,0,9) refcount=3\n"
 
-// A line that cannot be read does not hide the others of any table.
+// A line that cannot be parsed does not hide other lines of any table.
 func TestUnread(t *testing.T) {
 	const oddEroute = "0          [049:9::600]0:0:0/72 ->                    => %drop:6"
 	s := reader(t, map[string]string{
@@ -91,7 +91,7 @@ func TestUnread(t *testing.T) {
 	}, got); d != "" {
 		t.Errorf("Unread (-want +got):\n%s", d)
 	}
-	// Whether there is an SA is not known where its line cannot be read.
+	// Whether an SA exists is unknown if its line cannot be parsed.
 	for _, tt := range []struct {
 		id   string
 		want error
@@ -110,7 +110,7 @@ func TestUnread(t *testing.T) {
 	}
 }
 
-// What is no table cannot be read at all.
+// A file that is not a table is an error.
 func TestNoTable(t *testing.T) {
 	s := reader(t, nil)
 	if err := os.Mkdir(filepath.Join(s.dir, "ipsec_eroute"), 0o700); err != nil {
@@ -127,7 +127,7 @@ func TestNoTable(t *testing.T) {
 	}
 }
 
-// A member of a group that the kernel has freed is listed and reported.
+// A group's member that the kernel has freed is listed and reported.
 func TestDangling(t *testing.T) {
 	s := reader(t, map[string]string{
 		"ipsec_spi":    espLine + strings.Replace(espLine, "1004", "1005", 1) + strings.Replace(espLine, "1004", "1006", 1),
@@ -148,7 +148,7 @@ func TestDangling(t *testing.T) {
 	}
 }
 
-// The counters of devices are in the net devices.
+// The counters of devices come from the net devices.
 func TestDeviceStats(t *testing.T) {
 	s := reader(t, map[string]string{"ipsec_tncfg": "ipsec0 -> eth0 mtu=16260(1500) -> 1500\nipsec1 -> NULL mtu=0(0) -> 0\n"})
 	stats := func() []klips.DeviceStats {
@@ -170,8 +170,8 @@ func TestDeviceStats(t *testing.T) {
 	}
 }
 
-// The times of an SA are ages, from the table; the kernel's answer has readings of
-// its clock. Counts are those of the answer, also below zero.
+// The times of an SA are ages, from the table; the kernel's answer has values of its
+// clock. Counts are those of the answer, also below zero.
 func TestGetSA(t *testing.T) {
 	id := klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1004, Proto: klips.ProtoESP}
 	s := oddKernel(t, func(m *pfkey.Message) []*pfkey.Message {
@@ -195,7 +195,7 @@ func TestGetSA(t *testing.T) {
 	check("without tables", clock)
 	s.write(t, map[string]string{"ipsec_spi": espLine, "ipsec_spigrp": "esp0x1004@10.9.0.2 \n"})
 	age := counts
-	age.AddTime.Count, age.UseTime.Hard = 5, 9 // not used: the table's time of use is a clock's
+	age.AddTime.Count, age.UseTime.Hard = 5, 9 // unused: the table's time of use is a clock value
 	check("an SA that was not used", age)
 	s.write(t, map[string]string{"ipsec_spi": strings.Replace(espLine, "usetime(42949376,0,9)", "usetime(3,0,9) idle=2", 1)})
 	age.UseTime.Count = 3
@@ -204,7 +204,8 @@ func TestGetSA(t *testing.T) {
 	check("an SA that is not listed", clock)
 }
 
-// What other programs have a KLIPS spoil is read as far as it can be, and named.
+// Tables that other programs made KLIPS spoil are read as far as possible, and faults
+// are reported.
 func TestSpoiledByKLIPS(t *testing.T) {
 	b := newBox(t)
 	ids := b.add(remote, "esp0x1001", "esp0x1002", "ah0x1003")
@@ -239,7 +240,7 @@ func TestSpoiledByKLIPS(t *testing.T) {
 		if sa.Life != want {
 			t.Errorf("%v is listed with %+v, want %+v", sa.ID, sa.Life, want)
 		}
-		want.Allocations.Count = 1 // which the table leaves out
+		want.Allocations.Count = 1 // the table omits it
 		if one, err := b.GetSA(t.Context(), sa.ID); err != nil || one.Life != want {
 			t.Errorf("GetSA(%v) = %+v, %v, want %+v", sa.ID, one.Life, err, want)
 		}

@@ -13,13 +13,12 @@ import (
 // keyV2 is PF_KEY_V2, the protocol of PF_KEY sockets (RFC 2367 section 1.3).
 const keyV2 = 2
 
-// Open opens a PF_KEY socket of this kernel (RFC 2367 section 1.3). Errors of
-// socket(2): EAFNOSUPPORT where the kernel has none, EPERM or EACCES without
+// Open opens a PF_KEY socket of this kernel (RFC 2367 section 1.3). Errors are those of
+// socket(2): EAFNOSUPPORT if the kernel has no PF_KEY, EPERM or EACCES without
 // CAP_NET_RAW and CAP_NET_ADMIN, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ENOMEM.
 //
-// The kernel's own af_key answers to the same domain as KLIPS and takes message
-// types above 12 for something else: only the caller can know which of the two
-// it is.
+// The kernel's own af_key uses the same domain as KLIPS and gives message types above
+// 12 another meaning. Only the caller can know which of the two it is.
 func Open() (*Conn, error) {
 	c, err := socket.Socket(unix.AF_KEY, unix.SOCK_RAW, keyV2, "pfkey", nil)
 	if err != nil {
@@ -27,8 +26,8 @@ func Open() (*Conn, error) {
 	}
 	raw, err := c.SyscallConn()
 	if err == nil {
-		// KLIPS refuses to receive from a socket that does not wait (EOPNOTSUPP).
-		// The runtime goes on to wait for the socket; recv asks before it reads.
+		// KLIPS refuses to receive from a non-blocking socket (EOPNOTSUPP). The runtime
+		// still waits for the socket; recv polls it before it reads.
 		cerr := raw.Control(func(fd uintptr) { err = unix.SetNonblock(int(fd), false) })
 		err = errors.Join(cerr, err)
 	}
@@ -39,9 +38,9 @@ func Open() (*Conn, error) {
 	return newConn(&keySocket{c, raw}), nil
 }
 
-// A keySocket is an AF_KEY socket. KLIPS says what became of a request by the
-// errno of write, and queues a message for every open socket before that
-// returns; af_key says it by the message alone.
+// A keySocket is an AF_KEY socket. KLIPS returns the result of a request as the errno
+// of write, and before that queues a message for every open socket. af_key reports the
+// result only in the message.
 type keySocket struct {
 	c   *socket.Conn
 	raw syscall.RawConn
@@ -90,7 +89,7 @@ func readable(fd uintptr) bool {
 	return n > 0 && err == nil
 }
 
-// answers: all others say what became of the request by the errno of write.
+// answers: for all other types the errno of write is the result.
 func (k *keySocket) answers(t Type) bool {
 	switch t {
 	case TypeGetSPI, TypeGet, TypeRegister, TypePlumbIf, TypeUnplumbIf:

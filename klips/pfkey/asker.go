@@ -7,8 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// ForChange makes the request that asks for a change. EOPNOTSUPP: KLIPS has no one message
-// for it. Other errors are those of [Plumb].
+// ForChange makes the request for a change. EOPNOTSUPP: KLIPS has no single message for
+// it. Other errors are those of [Plumb].
 func ForChange(change klips.Change) (*Message, error) {
 	switch c := change.(type) {
 	case klips.DeleteSA:
@@ -35,12 +35,12 @@ func ForChange(change klips.Change) (*Message, error) {
 	return nil, syscall.EOPNOTSUPP
 }
 
-// An Asker asks a stack for changes that are one request ([ForChange]) and have no other
-// answer than success or an errno. It is the function that sends a request and waits; op
-// and object name it in the error, a *[klips.OpError].
+// An Asker sends a request to a stack and waits for the answer; op and object are for
+// its error, a *[klips.OpError]. Its methods carry out changes that are one request
+// ([ForChange]) whose answer is success or an errno.
 type Asker func(ctx context.Context, op, object string, request *Message) error
 
-// change asks for a change.
+// change carries out a change.
 func (ask Asker) change(ctx context.Context, c klips.Change) error {
 	m, err := ForChange(c)
 	if err != nil {

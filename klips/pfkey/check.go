@@ -8,8 +8,8 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// A rule says which extensions a message of some type must and may have, as
-// sets of bits: bit n is that of extension n.
+// A rule is the sets of required and optional extensions of a type of message; bit n is
+// extension n.
 type rule struct{ required, optional uint64 }
 
 // Sets for the tables below.
@@ -31,13 +31,13 @@ const (
 	extPorts   = 1<<ExtNATTSPort | 1<<ExtNATTDPort
 	extPlumb   = 1 << ExtPlumbIf
 	extRef     = 1 << ExtSARef
-	extSAddr   = extSA | extSrc | extDst // the triple that names an SA
+	extSAddr   = extSA | extSrc | extDst // the three that name an SA
 	ext1to20   = 1<<21 - 2
 )
 
-// inRules are those of requests, outRules those of what a stack sends, as KLIPS
-// compiles them in. That X_DELFLOW needs all flows or an SA with the CLEARFLOW
-// flag is in checkRules.
+// inRules are for requests, outRules for messages from a stack, as compiled into KLIPS.
+// checkRules has one more rule: X_DELFLOW needs all flows, or an SA with the CLEARFLOW
+// flag.
 var (
 	inRules = [maxType + 1]rule{
 		TypeGetSPI:      {extSrc | extDst | 1<<ExtSPIRange, extProxy},
@@ -70,8 +70,8 @@ var (
 		TypePChange:  {ext1to20, 0},
 		TypeGroupSA:  {extSA | extDst, extSecond},
 		TypeAddFlow:  {extSA | extDst | extFlows, extSrc | extProto},
-		// KLIPS requires the flows here too, which its own reply to a request
-		// to clear all does not have.
+		// KLIPS also requires the flows here, although its own reply to a request to
+		// clear all has none.
 		TypeDelFlow:     {0, extSA | extFlows | extProto},
 		TypeDebug:       {1 << ExtDebug, 0},
 		TypeNATTMapping: {extSAddr | extPorts, 0},
@@ -80,11 +80,10 @@ var (
 	}
 )
 
-// Check looks at a request as a KLIPS kernel does before it acts on it, and
-// returns nil or an *[Error] with the errno that the kernel's write() gives:
-// most often EINVAL. Private messages and extensions are refused like all
-// that KLIPS does not know. What depends on the state of the stack
-// (EEXIST, ENOENT, …) and on its algorithms is not looked at.
+// Check checks a request as a KLIPS kernel does before it carries it out. It returns
+// nil or an *[Error] with the errno of the kernel's write(), most often EINVAL. Private
+// messages and extensions are refused like all unknown ones. Check does not depend on
+// the state of the stack (EEXIST, ENOENT, …) or its algorithms.
 func Check(m *Message) error {
 	if err := check(m); err != nil {
 		err.Type = m.Type
@@ -93,9 +92,8 @@ func Check(m *Message) error {
 	return nil
 }
 
-// CheckReply tells whether a message is one that a stack may send, by its
-// extensions: an *[Error] with EINVAL if not. A message with an errno may be a
-// header only.
+// CheckReply checks the extensions of a message from a stack: an *[Error] with EINVAL
+// if it may not send them. A message with an errno may be a header only.
 func CheckReply(m *Message) error {
 	err := checkRules(m, true)
 	if len(m.Private) > 0 {
@@ -201,7 +199,7 @@ func extOf(set uint64) ExtType {
 	return ExtType(bits.TrailingZeros64(set))
 }
 
-// checkAdd is what KLIPS asks of an SA to be made, whatever its algorithms.
+// checkAdd checks a new SA as KLIPS does, except for its algorithms.
 func checkAdd(m *Message) *Error {
 	sa := m.SA
 	var why string

@@ -14,7 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// takes sends bytes through what a stack does with a request before it acts.
+// takes passes bytes through a stack's checks of a request.
 func takes(b []byte) error {
 	m, err := Parse(b)
 	if err != nil {
@@ -264,8 +264,8 @@ func TestDeviceNumber(t *testing.T) {
 	}
 }
 
-// TestPrivateExtensions: what a private protocol adds is carried as it is, in order of
-// type and each once.
+// TestPrivateExtensions: extensions of a private protocol are carried unchanged, in
+// order of type, each once.
 func TestPrivateExtensions(t *testing.T) {
 	m := ClearFlows()
 	m.Private = []Extension{{FirstPrivate + 9, []byte("abcd")}, {FirstPrivate, make([]byte, 12)}}
@@ -278,7 +278,7 @@ func TestPrivateExtensions(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Reverse(m.Private)
-	clear(b) // the message must not look into it
+	clear(b) // the message must not use it any more
 	if d := cmp.Diff(m, back, byAddr); d != "" {
 		t.Errorf("it comes back otherwise (-want +got):\n%s", d)
 	}

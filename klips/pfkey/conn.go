@@ -15,21 +15,21 @@ import (
 
 // A transport carries whole messages between this process and a stack.
 type transport interface {
-	// send sends one message. On a KLIPS kernel's socket it returns the errno
-	// that the stack answers; elsewhere the answer is a message.
+	// send sends one message. On a KLIPS kernel's socket it returns the stack's errno;
+	// on others the answer is a message.
 	send(b []byte) error
-	// recv receives one message into buf and returns its length. A message
-	// longer than buf is an error that wraps EMSGSIZE, the end of the
-	// connection one that wraps io.ErrUnexpectedEOF.
+	// recv receives one message into buf and returns its length. A message longer than
+	// buf is an error that wraps EMSGSIZE; the end of the connection is one that wraps
+	// io.ErrUnexpectedEOF.
 	recv(buf []byte) (int, error)
-	// answers reports whether a message is to be waited for after a request of a
-	// type. A KLIPS kernel has said all by what send returns, for most.
+	// answers reports whether a request of a type gets a message as answer. For most
+	// types a KLIPS kernel's answer is the result of send.
 	answers(t Type) bool
-	// ready reports whether a message is there for recv. It is asked where
-	// there need be none, so that a socket's queue does not fill up.
+	// ready reports whether recv has a message. It is called when no message is
+	// expected, so that a socket's queue does not fill up.
 	ready() bool
-	// setDeadline makes send and recv fail with os.ErrDeadlineExceeded from t
-	// on, also those that wait already; the zero time means never.
+	// setDeadline makes send and recv fail with os.ErrDeadlineExceeded from t on, also
+	// calls that are waiting; the zero time means never.
 	setDeadline(t time.Time) error
 	close() error
 }
@@ -38,14 +38,13 @@ type transport interface {
 // be called from several goroutines; calls take turns.
 type Conn struct {
 	t    transport
-	turn chan struct{} // holds one token; who has it may use what follows
+	turn chan struct{} // holds one token; its holder may use the fields below
 	buf  []byte
 }
 
-// lastSeq is the sequence number of this process's last request: like the
-// classic tools, a process counts from 1. As stacks send answers to every open
-// socket, a count of each Conn's own would let two of them take each other's
-// answers.
+// lastSeq is the sequence number of this process's last request: like the classic
+// tools, a process counts from 1. All Conns share it, because stacks send answers to
+// every open socket: with separate counts two Conns would take each other's answers.
 var lastSeq atomic.Uint32
 
 func newConn(t transport) *Conn {
@@ -54,15 +53,15 @@ func newConn(t transport) *Conn {
 	return c
 }
 
-// MaxSocketPath is the length in bytes of the longest path that the address of
-// a unix socket holds: sun_path has 108, and the last one is NUL (unix(7)).
+// MaxSocketPath is the length in bytes of the longest path in a unix socket's address:
+// sun_path has 108 bytes, the last one NUL (unix(7)).
 const MaxSocketPath = 107
 
-// A PeerError says that a unix socket is answered by a user who is neither root
-// nor the user of this process: keys are not for him.
+// A PeerError means that the user at the other end of a unix socket is neither root nor
+// the user of this process, and must not get keys.
 type PeerError struct {
 	Path string
-	UID  uint32 // who answers
+	UID  uint32 // of the process at the other end
 }
 
 func (e *PeerError) Error() string {
@@ -72,11 +71,10 @@ func (e *PeerError) Error() string {
 // Unwrap returns fs.ErrPermission.
 func (e *PeerError) Unwrap() error { return fs.ErrPermission }
 
-// Dial connects to the unix socket (SOCK_SEQPACKET) of a stack. Where no stack
-// listens, errors.Is finds fs.ErrNotExist or syscall.ECONNREFUSED in the error;
-// where this user may not connect, fs.ErrPermission; where the path is longer
-// than an address holds, syscall.ENAMETOOLONG. Who listens must be root or the
-// user of this process, or the error is a *[PeerError].
+// Dial connects to the unix socket (SOCK_SEQPACKET) of a stack. If no stack listens,
+// errors.Is finds fs.ErrNotExist or syscall.ECONNREFUSED in the error; if this user may
+// not connect, fs.ErrPermission; if the path is too long, syscall.ENAMETOOLONG. If the
+// listener is neither root nor the user of this process, the error is a *[PeerError].
 func Dial(path string) (*Conn, error) {
 	if len(path) > MaxSocketPath {
 		return nil, fmt.Errorf("connect to the stack: %s has %d bytes, and the address of a socket holds %d: %w",
@@ -98,8 +96,8 @@ func Dial(path string) (*Conn, error) {
 	return newConn(t), nil
 }
 
-// PeerPID returns the process id of the stack that listens on the unix socket,
-// 0 for one outside this process's PID namespace and for a kernel.
+// PeerPID returns the process id of the stack that listens on the unix socket, 0 if it
+// is outside this process's PID namespace or a kernel.
 func (c *Conn) PeerPID() int {
 	t, ok := c.t.(*unixTransport)
 	if !ok {
@@ -112,16 +110,15 @@ func (c *Conn) PeerPID() int {
 	return int(cred.Pid)
 }
 
-// Close closes the connection. Calls that wait return with an error.
+// Close closes the connection. Waiting calls return with an error.
 func (c *Conn) Close() error { return c.t.close() }
 
-// Call sends a request and returns the answer. It sets the request's sequence
-// number, counting from 1 in this process, and its process id; other messages that arrive, such
-// as late answers and those to other processes, are dropped. When the answer has
-// an errno, it is returned together with that syscall.Errno as the error. The
-// other errors are those of ctx and of the connection, and *[Error] for an
-// answer that cannot be read. The keys of the request are left to the caller to
-// clear.
+// Call sends a request and returns the answer. It sets the request's sequence number,
+// counting from 1 in this process, and its process id. It drops other messages, such as
+// late answers and those to other processes. An answer with an errno is returned
+// together with that syscall.Errno as the error. Other errors are those of ctx and of
+// the connection, and *[Error] for an answer that cannot be parsed. The caller clears
+// the keys of the request.
 func (c *Conn) Call(ctx context.Context, request *Message) (*Message, error) {
 	var answer *Message
 	err := c.CallEach(ctx, request, func(m *Message) (bool, error) {
@@ -134,21 +131,22 @@ func (c *Conn) Call(ctx context.Context, request *Message) (*Message, error) {
 	return answer, err
 }
 
-// ahead is how many requests of [Conn.CallAll] wait for their answers: what fits easily
-// into the buffers of the socket, so that neither end waits for the other to read.
+// ahead is how many requests of [Conn.CallAll] may wait for their answers. So many fit
+// easily into the buffers of the socket, so that neither end waits for the other to
+// read.
 const ahead = 32
 
-// CallAll sends requests, some of them ahead of the answers to those before, and gives
-// each answer to answered, in order, with the number of its request, from 0. When that
-// returns false no more are sent, but for the last one. An errno in an answer is no error.
-// See [Conn.Call] for the errors; with EPIPE nothing was sent.
+// CallAll sends requests, some of them before the answers to earlier ones, and passes
+// each answer to answered, in order, with the number of its request, from 0. When
+// answered returns false, only the last request is still sent. An errno in an answer is
+// not an error. See [Conn.Call] for the errors; with EPIPE nothing was sent.
 func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i int, answer *Message) (more bool)) error {
 	return c.inTurn(ctx, func() error {
 		last, sent, more := len(requests)-1, 0, true
 		send := func(i int) error {
 			err := c.ask(requests[i])
 			if i > 0 && errors.Is(err, syscall.EPIPE) {
-				err = io.ErrUnexpectedEOF // those before may have been carried out
+				err = io.ErrUnexpectedEOF // earlier ones may have been carried out
 			}
 			return err
 		}
@@ -158,7 +156,7 @@ func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i
 					return err
 				}
 			}
-			if sent == i { // all others are left out
+			if sent == i { // skip the others
 				i, sent = last, last+1
 				if err := send(last); err != nil {
 					return err
@@ -175,9 +173,9 @@ func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i
 	})
 }
 
-// receiveAnswer waits for an answer to a request. Unless it must come, it is only looked
-// for among what is there already, and m is nil if it is not there. The caller has the
-// turn.
+// receiveAnswer waits for an answer to a request. Without must, it only looks at
+// messages that have arrived already, and m is nil if the answer is not among them. The
+// caller has the turn.
 func (c *Conn) receiveAnswer(request *Message, must bool) (m *Message, err error) {
 	for must || c.t.ready() {
 		n, err := c.t.recv(c.buf)
@@ -186,13 +184,13 @@ func (c *Conn) receiveAnswer(request *Message, must bool) (m *Message, err error
 		}
 		h, err := ParseHeader(c.buf[:n])
 		if !answers(h, request) {
-			continue // not for us, whatever is wrong with it
+			continue // another's message, so its faults do not matter
 		}
 		if err == nil {
 			m, err = Parse(c.buf[:n])
 		}
 		if err != nil && !must && h.Errno == 0 {
-			return nil, nil // it was carried out, as send said
+			return nil, nil // the result of send was success
 		}
 		return m, err
 	}
@@ -213,9 +211,9 @@ func (c *Conn) Receive(ctx context.Context) (*Message, error) {
 	return m, err
 }
 
-// CallEach is Call for a request with several answers: it gives them to each, until that
-// returns done or an error. An answer with an errno is the last; each gets it, and the
-// errno is returned.
+// CallEach is Call for a request with several answers. It passes them to each, until
+// that returns done or an error. An answer with an errno is the last; each gets it too,
+// and the errno is returned.
 func (c *Conn) CallEach(ctx context.Context, request *Message, each func(*Message) (done bool, err error)) error {
 	return c.inTurn(ctx, func() error {
 		if err := c.ask(request); err != nil {
@@ -251,16 +249,16 @@ func (c *Conn) ask(request *Message) error {
 	if err != nil {
 		return err
 	}
-	defer clear(b) // it may hold keys
+	defer clear(b) // it may contain keys
 	return c.t.send(b)
 }
 
-// answers reports whether a header is that of the answer to a request.
+// answers reports whether a header belongs to the answer to a request.
 func answers(h Header, request *Message) bool {
 	return h.Seq == request.Seq && h.PID == request.PID && h.Type == request.Type
 }
 
-// inTurn runs f alone, and with ctx in force on the transport.
+// inTurn runs f alone, with ctx in effect on the transport.
 func (c *Conn) inTurn(ctx context.Context, f func() error) error {
 	select {
 	case <-c.turn:
@@ -282,7 +280,7 @@ func (c *Conn) inTurn(ctx context.Context, f func() error) error {
 	})
 	err := f()
 	if !stop() {
-		<-cut // or it would cut short the next call
+		<-cut // so that it cannot cut short the next call
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if ctx.Err() != nil {
@@ -293,15 +291,15 @@ func (c *Conn) inTurn(ctx context.Context, f func() error) error {
 	return err
 }
 
-// CallForFiles is Call for a request whose answer comes with file descriptors; they are
-// the caller's. Only the embedded daemon has such answers.
+// CallForFiles is Call for a request whose answer has file descriptors; the caller owns
+// them. Only the embedded daemon sends such answers.
 func (c *Conn) CallForFiles(ctx context.Context, request *Message) (fds []int, err error) {
 	t, ok := c.t.(*unixTransport)
 	if !ok {
 		return nil, syscall.EOPNOTSUPP
 	}
 	err = c.CallEach(ctx, request, func(*Message) (bool, error) { return true, nil })
-	// Only an answer to this request has any.
+	// Only an answer to this request has descriptors.
 	fds, t.fds = t.fds, nil
 	if err != nil {
 		closeAll(fds)
@@ -316,7 +314,7 @@ func closeAll(fds []int) {
 	}
 }
 
-// maxFDs is how many descriptors a message carries at most (SCM_MAX_FD in Linux).
+// maxFDs is the maximum number of descriptors in a message (SCM_MAX_FD in Linux).
 const maxFDs = 253
 
 // A unixTransport is a SOCK_SEQPACKET socket.
@@ -325,7 +323,7 @@ type unixTransport struct {
 	fds []int // that came with messages
 }
 
-// peer returns who listened when this process connected.
+// peer returns the credentials of the listener at the time of the connection.
 func (t *unixTransport) peer() (cred *syscall.Ucred, err error) {
 	raw, err := t.c.SyscallConn()
 	if err != nil {
@@ -359,7 +357,7 @@ func (t *unixTransport) recv(buf []byte) (int, error) {
 	return n, nil
 }
 
-// keep keeps the descriptors that came with a message.
+// keep keeps the descriptors of a message.
 func (t *unixTransport) keep(oob []byte) {
 	l, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {

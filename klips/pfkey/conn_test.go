@@ -17,8 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// listen serves one socket with f, which gets each connection, until the test
-// ends.
+// listen serves one socket until the test ends: f gets each connection.
 func listen(t *testing.T, f func(c *net.UnixConn)) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "s")
@@ -43,7 +42,7 @@ func listen(t *testing.T, f func(c *net.UnixConn)) (path string) {
 	return path
 }
 
-// serve answers each request with what f returns.
+// serve answers each request with the result of f.
 func serve(t *testing.T, f func(m *Message) []*Message) (path string) {
 	return listen(t, func(c *net.UnixConn) {
 		buf := make([]byte, MaxMessage)
@@ -195,7 +194,7 @@ func TestDialErrors(t *testing.T) {
 	if _, err := Dial(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Dial of nothing = %v, want ErrNotExist", err)
 	}
-	// A socket that nobody listens on any more.
+	// A socket without a listener.
 	path := filepath.Join(dir, "left")
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
@@ -223,8 +222,8 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-// A kernelDouble is a transport like an AF_KEY socket: the errno comes from
-// send, and everyone's messages arrive.
+// A kernelDouble is a transport like an AF_KEY socket: send returns the errno, and
+// messages of all processes arrive.
 type kernelDouble struct {
 	transport
 	errno syscall.Errno

@@ -7,17 +7,17 @@ import (
 	"syscall"
 )
 
-// A virtual device travels as a 16-bit number: mastN is N, ipsecN is N + 49152.
-// The numbers of mast devices from 40960 on say in an SA that packets leave
+// A message has a virtual device as a 16-bit number: mastN is N, ipsecN is N + 49152.
+// From 40960 on, the number of a mast device in an SA means that packets leave
 // mast(N-40960) in transport mode.
 const (
 	firstIPsec     = 49152
 	firstTransport = 40960
 )
 
-// DeviceNumber returns the number of a virtual device, "ipsecN" or "mastN" with
-// N in decimal. Whether a stack has so many devices is for it to say. The error
-// wraps syscall.EINVAL: the name has another form, or N does not fit.
+// DeviceNumber returns the number of a virtual device, "ipsecN" or "mastN" with N in
+// decimal. The device need not exist in a stack. The error wraps syscall.EINVAL: the
+// name has another form, or N is too large.
 func DeviceNumber(name string) (uint16, error) {
 	digits, base, limit := name, 0, 0
 	if rest, ok := strings.CutPrefix(name, "ipsec"); ok {
@@ -27,7 +27,7 @@ func DeviceNumber(name string) (uint16, error) {
 	} else {
 		return 0, fmt.Errorf("device %q is neither ipsecN nor mastN: %w", name, syscall.EINVAL)
 	}
-	// ParseUint takes no sign, blank or underscore in base 10.
+	// ParseUint accepts no sign, blank or underscore in base 10.
 	n, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil || base+int(n) >= limit {
 		return 0, fmt.Errorf("device %q has no number that can be sent: %w", name, syscall.EINVAL)
@@ -35,15 +35,14 @@ func DeviceNumber(name string) (uint16, error) {
 	return uint16(base + int(n)), nil
 }
 
-// DeviceName returns the name of a virtual device by its number.
+// DeviceName returns the name of a virtual device with a number.
 func DeviceName(n uint16) string {
 	name, _ := OutIf(n)
 	return name
 }
 
-// OutIf returns what the device number of an SA means: the device that its
-// packets come out of, and whether they leave it in transport mode. The number
-// 0 means none and gives "".
+// OutIf returns the meaning of an SA's device number: the device of its packets, and
+// whether they leave it in transport mode. The number 0 means none and gives "".
 func OutIf(n uint16) (name string, transport bool) {
 	switch {
 	case n >= firstIPsec:
@@ -54,7 +53,7 @@ func OutIf(n uint16) (name string, transport bool) {
 	return "mast" + strconv.Itoa(int(n)), false
 }
 
-// OutIfNumber is the reverse of [OutIf]. Only mast devices know transport mode.
+// OutIfNumber is the reverse of [OutIf]. Only mast devices have transport mode.
 func OutIfNumber(name string, transport bool) (uint16, error) {
 	n, err := DeviceNumber(name)
 	if err != nil || !transport {

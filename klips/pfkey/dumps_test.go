@@ -25,7 +25,7 @@ var (
 	md5Key = "87658765876587658765876587658765"
 )
 
-// byAddr lets go-cmp look at addresses.
+// byAddr makes go-cmp compare addresses.
 var byAddr = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 func said(p klips.Proto, spi klips.SPI, dst netip.Addr) klips.SAID {
@@ -198,17 +198,17 @@ func TestSASpecRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clear(b) // the message must not look into it
+	clear(b) // the message must not use it any more
 	got, err := back.SASpec()
 	if err != nil {
 		t.Fatal(err)
 	}
-	back.Clear() // nor the specification into the message
+	back.Clear() // and the specification must not use the message
 	if d := cmp.Diff(&full, got, byAddr); d != "" {
 		t.Errorf("SASpec() (-want +got):\n%s", d)
 	}
 
-	// What KLIPS cannot be told.
+	// Fields that KLIPS' messages cannot express.
 	full.Window, full.ESN, full.ReuseKey, full.Seq, full.Hard.Packets = 4096, true, true, new(uint64), 5
 	plain := AddSA(&full)
 	if err := Check(plain); err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// An ext is the body of an extension, without its length and type. decode reads
-// what the wire can say, also what a kernel would refuse; check is the kernel's
-// own look at a request's extension and returns nil when it would pass.
+// An ext is the body of an extension, without its length and type. decode reads all
+// that the wire format can express, even if a kernel would refuse it. check is the
+// kernel's own check of a request's extension; nil means that it passes.
 type ext interface {
 	decode(*reader)
 	encode(*writer)
@@ -31,7 +31,7 @@ const MaxWindow = 64
 // Limits of the fields of [SA].
 const (
 	maxSARef = 1 << 15
-	noSARef  = 0xffffffff // taken as 0
+	noSARef  = 0xffffffff // equivalent to 0
 )
 
 // An SA is the extension SA, RFC 2367 section 2.3.1, with KLIPS' SAref.
@@ -53,7 +53,7 @@ func (s *SA) decode(r *reader) {
 	s.Encrypt = r.u8()
 	s.Flags = r.u32()
 	if len(r.b) == 0 {
-		return // the form of RFC 2367
+		return // the shorter form of RFC 2367
 	}
 	s.Ref = r.u32()
 	r.skip(4)
@@ -88,9 +88,8 @@ func (s *SA) String() string {
 		uint32(s.SPI), s.Replay, s.State, s.Auth, s.Encrypt, s.Flags, s.Ref)
 }
 
-// A Lifetime is one of the three lifetime extensions, RFC 2367 section 2.3.2:
-// limits, or present values. KLIPS takes only the form of 32 bytes, which
-// cannot say packets.
+// A Lifetime is one of the three lifetime extensions, RFC 2367 section 2.3.2: limits,
+// or current values. KLIPS accepts only the form of 32 bytes, which has no packets.
 type Lifetime struct {
 	Allocations uint32
 	Bytes       uint64
@@ -124,7 +123,7 @@ func (l *Lifetime) String() string {
 type Address struct {
 	Addr      netip.Addr // must be valid to be marshalled; a zone is not sent
 	Port      uint16     // host order, 0 = any
-	Proto     uint8      // transport protocol, 0 but in ACQUIRE and X_NAT_T_NEW_MAPPING
+	Proto     uint8      // transport protocol, 0 except in ACQUIRE and X_NAT_T_NEW_MAPPING
 	PrefixLen uint8      // must be 0 in requests
 }
 
@@ -233,8 +232,8 @@ func (k *Key) check() *Error { return nil }
 
 func (k *Key) String() string { return fmt.Sprintf("%d bits", k.Bits) }
 
-// Format prints the key's length for every verb, so that no way of printing a
-// message shows the bytes.
+// Format prints the key's length for every verb, so that no output of a message
+// contains the bytes.
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%d bits", k.Bits) }
 
 // Clear overwrites the key's bytes with zeros.

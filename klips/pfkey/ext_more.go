@@ -181,8 +181,8 @@ func (s *SPIRange) String() string {
 	return fmt.Sprintf("min=%#x max=%#x", uint32(s.Min), uint32(s.Max))
 }
 
-// An Opaque is the body of an extension that is only carried: SENSITIVITY and
-// KMPRIVATE, which KLIPS always refuses.
+// An Opaque is the body of an extension that is carried without interpretation:
+// SENSITIVITY and KMPRIVATE, which KLIPS always refuses.
 type Opaque []byte
 
 func (o *Opaque) decode(r *reader) {
@@ -212,8 +212,8 @@ func (s *SAType) check() *Error {
 	return nil
 }
 
-// A DebugMasks is the extension DEBUG: the masks as they are on the wire, where
-// bit 31 of the netlink area tells OR (1) from AND (0).
+// A DebugMasks is the extension DEBUG: the masks in wire form, where bit 31 of the
+// netlink area selects OR (1) or AND (0).
 type DebugMasks klips.Debug
 
 func (d *DebugMasks) decode(r *reader) {
@@ -237,7 +237,7 @@ func (d *DebugMasks) String() string { return fmt.Sprintf("%08x", *d) }
 // A Protocol is the extension PROTOCOL: the transport protocol of a flow.
 type Protocol struct {
 	Proto     uint8
-	Direction uint8 // 0; some originals leave it uninitialised
+	Direction uint8 // 0; some classic tools leave it uninitialised
 	Flags     uint8 // 0
 }
 
@@ -304,7 +304,7 @@ type Device uint16
 
 func (d *Device) decode(r *reader) {
 	*d = Device(r.u16())
-	r.skip(2) // originals send garbage
+	r.skip(2) // classic tools send garbage
 	r.end()
 }
 
@@ -321,7 +321,7 @@ type SARef struct{ Me, Him uint32 }
 
 func (s *SARef) decode(r *reader) {
 	s.Me, s.Him = r.u32(), r.u32()
-	r.skip(4) // originals send garbage
+	r.skip(4) // classic tools send garbage
 	r.end()
 }
 

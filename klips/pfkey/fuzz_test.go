@@ -9,8 +9,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// FuzzParse: no input makes Parse or the readers of requests panic, and what was
-// parsed is the same after a trip through the wire.
+// FuzzParse: no input makes Parse or the readers of requests panic, and a parsed
+// message is the same after it was marshalled and parsed again.
 func FuzzParse(f *testing.F) {
 	for _, b := range dumps(f) {
 		f.Add(b)
@@ -52,7 +52,7 @@ func FuzzParse(f *testing.F) {
 		if again, err := back.Marshal(); err != nil || !bytes.Equal(again, out) {
 			t.Fatalf("the second Marshal differs: %v", err)
 		}
-		// None of these may panic, whether the message passes or not.
+		// None of these may panic, whether or not the message passes.
 		_, _ = Check(m), CheckReply(m)
 		use(m)
 		_ = m.String()

@@ -9,9 +9,9 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Events registers for the SA types that w names, and returns what arrives from then on,
-// the answers to the registrations first. Other calls on the Conn would take messages
-// away from it. errors.Is finds the errno of a registration that failed.
+// Events registers for the SA types in w, and returns the messages that arrive from
+// then on, first the answers to the registrations. Other calls on the Conn would take
+// messages away from it. errors.Is finds the errno of a registration that failed.
 func (c *Conn) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error) {
 	var early [][]byte
 	for _, n := range w.Register {
@@ -36,15 +36,15 @@ func (c *Conn) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.E
 	}, nil
 }
 
-// register sends one REGISTER and waits for its answer. heard gets that and
-// what comes before it.
+// register sends one REGISTER and waits for its answer. heard gets the answer and the
+// messages before it.
 func (c *Conn) register(ctx context.Context, t SAType, heard func([]byte)) error {
 	return c.inTurn(ctx, func() error {
 		request := Register(t)
 		if err := c.ask(request); err != nil {
 			return err
 		}
-		for { // REGISTER is answered on every transport
+		for { // REGISTER gets a message as answer on every transport
 			n, err := c.t.recv(c.buf)
 			if err != nil {
 				return err

@@ -14,11 +14,11 @@ import (
 // headerLen is the length of a message without extensions.
 const headerLen = 16
 
-// maxWords is the greatest length that the headers of messages and extensions
-// can say, in 8-byte words.
+// maxWords is the greatest length in the headers of messages and extensions, in 8-byte
+// words.
 const maxWords = 1<<16 - 1
 
-// MaxMessage is the length of the longest message that is sent, in bytes.
+// MaxMessage is the maximum length of a message that is sent, in bytes.
 const MaxMessage = 1 << 16
 
 // A Header is the head of every message. Its version is always PF_KEY_V2.
@@ -67,24 +67,24 @@ type Message struct {
 	PlumbIf       *Device
 	SARef         *SARef
 
-	// Private has the extensions that KLIPS does not know, in ascending order of type.
+	// Private has the extensions of a private protocol, in ascending order of type.
 	Private []Extension
-	// Unnumbered leaves the sequence number of a request at 0 when it is sent.
+	// Unnumbered sends a request with the sequence number 0.
 	Unnumbered bool
 }
 
-// FirstPrivate is the first type of messages, and that of extensions, that neither
-// RFC 2367 nor KLIPS has: those from here on are left to a private protocol, which
-// package control of stack user has. A KLIPS kernel answers EINVAL to them.
+// FirstPrivate is the first number for types of messages and extensions of a private
+// protocol, the one of stack user (package control). Neither RFC 2367 nor KLIPS uses it
+// or a greater one. A KLIPS kernel answers them with EINVAL.
 const FirstPrivate = 64
 
-// An Extension is one of a private protocol, as it is on the wire.
+// An Extension is an extension of a private protocol, in wire form.
 type Extension struct {
 	Type ExtType // FirstPrivate or above
-	Body []byte  // what follows length and type, up to the end of the last word of 8 bytes
+	Body []byte  // the bytes after length and type, up to the end of the last word of 8 bytes
 }
 
-// maxPrivate is how many private extensions a message may have.
+// maxPrivate is the maximum number of private extensions in a message.
 const maxPrivate = 16
 
 // A slot is the place of one extension in a Message.
@@ -194,8 +194,7 @@ func (m *Message) Has(t ExtType) bool {
 	return s != nil && s.get() != nil
 }
 
-// exts yields the extensions of RFC 2367 and KLIPS that are present, in ascending order
-// of type.
+// exts yields the present extensions of RFC 2367 and KLIPS, in ascending order of type.
 func (m *Message) exts() iter.Seq2[ExtType, ext] {
 	return func(yield func(ExtType, ext) bool) {
 		for t := ExtType(1); t <= maxExt; t++ {
@@ -206,11 +205,10 @@ func (m *Message) exts() iter.Seq2[ExtType, ext] {
 	}
 }
 
-// ParseHeader reads the head of a message, with the checks that a KLIPS kernel
-// makes before it looks at the rest: errors are *[Error] with EMSGSIZE for a
-// length that is not the message's own, EINVAL for the others. For a message
-// that is only wrong behind its first 16 bytes, or in its length, the header is
-// returned with the error, so that the sender can be answered.
+// ParseHeader reads the head of a message, with the checks that a KLIPS kernel makes
+// first. Errors are *[Error] with EMSGSIZE if the length is not the message's own, and
+// EINVAL for others. If only the length or the part after the first 16 bytes is wrong,
+// the header is returned with the error, so that the sender can get an answer.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < headerLen {
 		return Header{}, fault(syscall.EMSGSIZE, "%d bytes, a header has %d", len(b), headerLen)
@@ -237,11 +235,11 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
-// Parse reads one message, requests and replies alike. It takes what the wire
-// can say; [Check] tells whether it makes sense. Nothing in the Message points
-// into b. Extensions may come in any order, each once. Errors are *[Error],
-// which wraps the errno that a KLIPS kernel answers: EMSGSIZE, EINVAL, or
-// EPFNOSUPPORT for an address that is neither IPv4 nor IPv6.
+// Parse reads one message, a request or a reply. It accepts all that the wire format
+// can express; [Check] applies the rules. Nothing in the Message points into b.
+// Extensions may come in any order, each once. Errors are *[Error], which wraps the
+// errno of a KLIPS kernel: EMSGSIZE, EINVAL, or EPFNOSUPPORT for an address that is
+// neither IPv4 nor IPv6.
 func Parse(b []byte) (*Message, error) {
 	h, err := ParseHeader(b)
 	if err != nil {
@@ -258,7 +256,7 @@ func Parse(b []byte) (*Message, error) {
 
 func (m *Message) parseExts(b []byte) *Error {
 	for len(b) > 0 {
-		// Messages are whole words long, so four bytes are always there.
+		// Messages consist of whole words, so four bytes are always left.
 		n := 8 * int(binary.NativeEndian.Uint16(b))
 		t := ExtType(binary.NativeEndian.Uint16(b[2:]))
 		if n == 0 || n > len(b) {
@@ -289,7 +287,7 @@ func (m *Message) parseExts(b []byte) *Error {
 	return nil
 }
 
-// addPrivate adds a copy of a private extension, in its place by type.
+// addPrivate adds a copy of a private extension, in order of type.
 func (m *Message) addPrivate(t ExtType, body []byte) *Error {
 	at, there := slices.BinarySearchFunc(m.Private, t, func(e Extension, t ExtType) int { return cmp.Compare(e.Type, t) })
 	switch {
@@ -336,8 +334,8 @@ func (m *Message) Append(b []byte) ([]byte, error) {
 	return w.b, nil
 }
 
-// extension writes one extension; body writes what follows length and type. After a
-// failure it writes nothing.
+// extension writes one extension; body writes what follows length and type. After an
+// error it writes nothing.
 func (w *writer) extension(t ExtType, body func(*writer)) {
 	if w.err != nil {
 		return
@@ -358,22 +356,20 @@ func (w *writer) extension(t ExtType, body func(*writer)) {
 	binary.NativeEndian.PutUint16(w.b[at:], uint16(words))
 }
 
-// Marshal returns the message in wire form, see [Message.Append]. Who marshals
-// a message with keys clears the bytes after use.
+// Marshal returns the message in wire form, see [Message.Append]. If the message has
+// keys, the caller clears the bytes after use.
 func (m *Message) Marshal() ([]byte, error) {
-	// Room for any message of the tools, so that keys are not left behind in
-	// the smaller arrays that growing would discard.
+	// Room for any message of the tools: growing would leave keys in smaller arrays.
 	return m.Append(make([]byte, 0, 512))
 }
 
-// Clear overwrites the keys that the message holds with zeros. Keys are the
-// only secrets in a message.
+// Clear overwrites the keys in the message with zeros. A message has no other secrets.
 func (m *Message) Clear() {
 	m.KeyAuth.Clear()
 	m.KeyEncrypt.Clear()
 }
 
-// String describes the message on one line, for logs: never its keys.
+// String returns the message on one line, for logs, without keys.
 func (m *Message) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%v seq=%d pid=%d", m.Type, m.Seq, m.PID)

@@ -17,7 +17,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// listenAs makes a socket on which a user listens. It skips where this process
+// listenAs makes a socket on which a user listens. It skips the test if this process
 // cannot act as that user.
 func listenAs(t *testing.T, uid int) (path string, fd int) {
 	t.Helper()
@@ -32,8 +32,8 @@ func listenAs(t *testing.T, uid int) (path string, fd int) {
 	}
 	done := make(chan error)
 	go func() {
-		// The kernel notes who calls listen(2). A thread has a user of its own; this
-		// one ends with its goroutine, which never unlocks it.
+		// The kernel records the user that calls listen(2). The thread has its own
+		// user, and ends with its goroutine, which never unlocks it.
 		runtime.LockOSThread()
 		id := uintptr(uid)
 		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, id, id, id); e != 0 {
@@ -52,7 +52,7 @@ func listenAs(t *testing.T, uid int) (path string, fd int) {
 	return path, fd
 }
 
-// A socket that another user answers is hung up before anything is sent.
+// A connection to another user's socket is closed before anything is sent.
 func TestDialStranger(t *testing.T) {
 	path, fd := listenAs(t, 4711)
 	c, err := pfkey.Dial(path)

@@ -9,10 +9,9 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// The methods of this file read requests back into the types of package klips,
-// as a stack does that is asked. They expect a message that passed [Check], and
-// give an *[Error] with EINVAL for one that lacks something
-// or says what the types cannot.
+// The methods of this file read requests into the types of package klips, in a stack.
+// They expect a message that passed [Check], and return an *[Error] with EINVAL if
+// something is missing or does not fit the types.
 
 func missing(t Type, e ExtType) error { return &Error{syscall.EINVAL, t, e, "is missing"} }
 
@@ -48,8 +47,8 @@ func (m *Message) said(st SAType, es ExtType, sa *SA, ed ExtType, dst *Address) 
 	return id, nil
 }
 
-// SASpec returns the SA that an ADD or UPDATE asks for. The keys are copies; who asked
-// clears them with [klips.SASpec.ClearKeys].
+// SASpec returns the SA of an ADD or UPDATE. The keys are copies; the caller clears
+// them with [klips.SASpec.ClearKeys].
 func (m *Message) SASpec() (*klips.SASpec, error) {
 	id, err := m.SAID()
 	if err != nil {
@@ -106,8 +105,8 @@ func (l *Lifetime) limits() klips.Limits {
 	return klips.Limits{Allocations: l.Allocations, Bytes: l.Bytes, AddTime: l.AddTime, UseTime: l.UseTime}
 }
 
-// Reservation returns what a GETSPI asks for: destination and protocol of the
-// SA, its source, and the range of SPIs, inclusive.
+// Reservation returns the values of a GETSPI: destination and protocol of the SA, its
+// source, and the range of SPIs, inclusive.
 func (m *Message) Reservation() (id klips.SAID, src netip.Addr, r SPIRange, err error) {
 	switch {
 	case m.SPIRange == nil:
@@ -125,8 +124,8 @@ func (m *Message) Reservation() (id klips.SAID, src netip.Addr, r SPIRange, err 
 	return id, m.Src.Addr, *m.SPIRange, nil
 }
 
-// Ports reports whether an UPDATE is about UDP ports, and nothing else then, and
-// returns those of n with the ones that it names in their place.
+// Ports reports whether an UPDATE changes only UDP ports. It returns n with the ports
+// in the message replaced.
 func (m *Message) Ports(n klips.NATT) (klips.NATT, bool) {
 	if m.NATTSPort != nil {
 		n.SPort = uint16(*m.NATTSPort)
@@ -153,7 +152,7 @@ func (m *Message) Group() ([]klips.SAID, error) {
 	return []klips.SAID{a, b}, nil
 }
 
-// Eroute returns what X_ADDFLOW asks for. Packets is 0, PID is the sender's.
+// Eroute returns the eroute of X_ADDFLOW. Packets is 0, PID is the sender's.
 func (m *Message) Eroute() (klips.Eroute, klips.ErouteOp, error) {
 	e := klips.Eroute{PID: int32(m.PID), IdentSrc: m.IdentSrc.klips(), IdentDst: m.IdentDst.klips()}
 	var err error
@@ -183,8 +182,8 @@ func (i *Ident) klips() *klips.Ident {
 	return new(klips.Ident(*i))
 }
 
-// ClearsFlows reports whether an X_DELFLOW asks to remove all eroutes; if not,
-// it is about the one with the [Message.Selector].
+// ClearsFlows reports whether an X_DELFLOW removes all eroutes; if not, it removes the
+// one with the [Message.Selector].
 func (m *Message) ClearsFlows() bool {
 	return m.Type == TypeDelFlow && m.SA != nil && m.SA.Flags&klips.FlagClearFlow != 0
 }
@@ -220,7 +219,7 @@ func (m *Message) Selector() (klips.Selector, error) {
 	return s, nil
 }
 
-// prefix takes addr/mask; both are of one family.
+// prefix returns addr/mask; both must have the same family.
 func prefix(addr, mask *Address) (netip.Prefix, *Error) {
 	b := mask.Addr.AsSlice()
 	n := 0
@@ -242,7 +241,7 @@ func prefix(addr, mask *Address) (netip.Prefix, *Error) {
 	return p, nil
 }
 
-// DebugChange returns what X_DEBUG asks for.
+// DebugChange returns the change of X_DEBUG.
 func (m *Message) DebugChange() (klips.DebugChange, error) {
 	if m.Debug == nil {
 		return klips.DebugChange{}, missing(m.Type, ExtDebug)
@@ -253,8 +252,8 @@ func (m *Message) DebugChange() (klips.DebugChange, error) {
 	return c, nil
 }
 
-// Plumb returns the device of X_PLUMBIF and X_UNPLUMBIF by name and whether it
-// is to be created.
+// Plumb returns the device name in X_PLUMBIF and X_UNPLUMBIF, and whether to create the
+// device.
 func (m *Message) Plumb() (name string, create bool, err error) {
 	if m.PlumbIf == nil {
 		return "", false, missing(m.Type, ExtPlumbIf)

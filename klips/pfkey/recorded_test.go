@@ -16,8 +16,8 @@ import (
 
 func sprint(f string, v any) string { return fmt.Sprintf(f, v) }
 
-// Every message that the classic tools were recorded to send is read, checked,
-// taken as a typed request and built again from that, byte for byte.
+// Every recorded message of the classic tools is parsed, checked, read as a typed
+// request, and built again from that, byte for byte.
 func TestRecordedRequests(t *testing.T) {
 	var parsed, rebuilt, refused int
 	for c := range recorded.Commands(t, recorded.Libreswan332) {
@@ -65,8 +65,8 @@ func TestRecordedRequests(t *testing.T) {
 	}
 }
 
-// Older tools send lifetimes of 40 bytes, which the kernel refuses; and garbage
-// in reserved fields, which it ignores.
+// Older tools send lifetimes of 40 bytes, which the kernel refuses, and garbage in
+// reserved fields, which it ignores.
 func TestRecordedOlderRequests(t *testing.T) {
 	var parsed, long int
 	for c := range recorded.Commands(t, recorded.Older...) {
@@ -94,7 +94,7 @@ func TestRecordedOlderRequests(t *testing.T) {
 	}
 }
 
-// What the KLIPS kernel was heard to say.
+// The recorded messages of a KLIPS kernel.
 func TestRecordedReplies(t *testing.T) {
 	types := map[Type]int{}
 	for x := range recorded.Exchanges(t) {
@@ -123,8 +123,8 @@ func TestRecordedReplies(t *testing.T) {
 	}
 }
 
-// equalBut compares, without the bytes of message i that were garbage in the
-// original.
+// equalBut compares messages, without the bytes of message i that were garbage in the
+// recording.
 func equalBut(got, want []byte, i int, unstable [][2]int) bool {
 	got, want = slices.Clone(got), slices.Clone(want)
 	for _, u := range unstable {
@@ -135,11 +135,11 @@ func equalBut(got, want []byte, i int, unstable [][2]int) bool {
 	return bytes.Equal(got, want)
 }
 
-// mayRefuse tells whether a recorded message is one that the tools send and the
+// mayRefuse reports whether a recorded message is one that the tools send and the
 // kernel refuses.
 func mayRefuse(m *Message) bool {
 	switch {
-	case m.ClearsFlows() && m.Protocol != nil, // without the flow that it is of
+	case m.ClearsFlows() && m.Protocol != nil, // without its flow
 		m.NATTType != nil && *m.NATTType != 1 && *m.NATTType != 2,
 		m.Type == TypeAdd && m.SA.SPI < klips.MinSPI,
 		m.Type == TypeAdd && (m.SAType == SATypeAH || m.SAType == SATypeESP) && m.SA.Encrypt == 0 && m.SA.Auth == 0,
@@ -151,7 +151,7 @@ func mayRefuse(m *Message) bool {
 	return false
 }
 
-// giveInVain adds what the tools send although nobody looks at it.
+// giveInVain adds what the tools send although no stack uses it.
 func giveInVain(m, recorded *Message) {
 	switch m.Type {
 	case TypeDelFlow:
@@ -172,8 +172,8 @@ func isMixed(m *Message) bool {
 	return m.SrcFlow != nil && m.SrcFlow.Addr.Is4() != m.DstFlow.Addr.Is4()
 }
 
-// asksForNothing tells of extensions that say no more than their absence does:
-// limits that were cut to 0, device number 0.
+// asksForNothing reports whether a message has extensions without an effect: limits
+// that were cut to 0, or device number 0.
 func asksForNothing(m *Message) bool {
 	return m.LifeHard != nil && *m.LifeHard == Lifetime{} || m.LifeSoft != nil && *m.LifeSoft == Lifetime{} ||
 		m.PlumbIf != nil && *m.PlumbIf == 0
@@ -235,7 +235,7 @@ func rebuild(m *Message) (*Message, error) {
 			return nil, err
 		}
 		if strings.HasPrefix(name, "mast") && uint16(*m.PlumbIf) >= firstTransport {
-			return m, nil // a mast device that has no name here
+			return m, nil // a mast device without a name here
 		}
 		return Plumb(name, create)
 	}

@@ -9,23 +9,21 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// The functions of this file build what a stack sends. Those that answer a
-// request need one that passed [Check]. A reply has the sequence
-// number and process id of its request, which is all that tells whose it is;
-// messages that nobody asked for have process id 0 and leave the sequence
-// number to the sender. No reply carries keys.
+// The functions of this file build the messages of a stack. Those that answer a request
+// expect one that passed [Check]. A reply has the sequence number and process id of its
+// request, by which its sender finds it. Messages without a request have process id 0;
+// the sender sets their sequence number. No reply contains keys.
 
-// ErrorReply answers a request that failed: its header, with an errno.
+// ErrorReply answers a failed request with its header and an errno.
 func ErrorReply(request Header, errno syscall.Errno) *Message {
 	request.Errno = errno
 	return &Message{Header: request}
 }
 
-// Ack answers a request that succeeded and has nothing to tell: its header.
+// Ack answers a successful request with its header alone.
 func Ack(request Header) *Message { return ErrorReply(request, 0) }
 
-// reply starts the answer to a request with the extensions that are given back
-// as they came.
+// reply starts the answer to a request, with copies of some extensions.
 func reply(request *Message, back ...ExtType) *Message {
 	m := Ack(request.Header)
 	for _, t := range back {
@@ -34,8 +32,8 @@ func reply(request *Message, back ...ExtType) *Message {
 	return m
 }
 
-// copyFrom takes over one extension, without a copy of what it points to. Those
-// that hold keys are not asked for.
+// copyFrom copies one extension, but not what it points to. It is not called for
+// extensions with keys.
 func (m *Message) copyFrom(o *Message, t ExtType) {
 	switch t {
 	case ExtSA:
@@ -80,7 +78,7 @@ func GetSPIReply(request *Message, spi klips.SPI) *Message {
 	return m
 }
 
-// AddReply answers ADD with the SA as it was made: its flags and SArefs.
+// AddReply answers ADD with flags and SArefs of the new SA.
 func AddReply(request *Message, sa *klips.SA) *Message {
 	m := reply(request, ExtLifetimeHard, ExtLifetimeSoft, ExtSrc, ExtDst, ExtIdentSrc, ExtIdentDst)
 	made := *request.SA
@@ -90,8 +88,8 @@ func AddReply(request *Message, sa *klips.SA) *Message {
 	return m
 }
 
-// UpdateReply answers UPDATE with the SA as it is now: like GET, with the
-// identities and UDP ports of the request.
+// UpdateReply answers UPDATE with the updated SA: like GET, with the identities and UDP
+// ports of the request.
 func UpdateReply(request *Message, sa *klips.SA, now time.Time) *Message {
 	m := GetReply(request, sa, now)
 	m.NATTType, m.NATTSPort, m.NATTDPort, m.NATTOA = nil, request.NATTSPort, request.NATTDPort, nil
@@ -99,16 +97,15 @@ func UpdateReply(request *Message, sa *klips.SA, now time.Time) *Message {
 	return m
 }
 
-// DeleteReply answers DELETE; ref is the SAref of the SA that is gone.
+// DeleteReply answers DELETE; ref is the SAref of the removed SA.
 func DeleteReply(request *Message, ref uint32) *Message {
 	m := reply(request, ExtSrc, ExtDst)
 	m.SA = &SA{SPI: request.SA.SPI, Ref: ref}
 	return m
 }
 
-// GetReply answers GET with what the SA is. Times in LIFETIME_CURRENT are
-// seconds since the epoch (RFC 2367 section 2.3.2), those of limits are
-// durations.
+// GetReply answers GET with the SA. Times in LIFETIME_CURRENT are seconds since the
+// epoch (RFC 2367 section 2.3.2), those of limits are durations.
 func GetReply(request *Message, sa *klips.SA, now time.Time) *Message {
 	m := Ack(request.Header)
 	m.describe(sa, now)
@@ -126,9 +123,9 @@ func GroupReply(request *Message) *Message {
 	return reply(request, ExtSA, ExtDst, ExtSAType2, ExtSA2, ExtDst2)
 }
 
-// GroupReplies tells others of a group of two SAs or more that was made at once:
-// the messages that a KLIPS kernel sends about the same group, one for each pair.
-// Their sequence number is that of the request, all the same.
+// GroupReplies returns the messages to other clients about a group of two SAs or more
+// that one request made: those of a KLIPS kernel about the same group, one for each
+// pair. All have the sequence number of the request.
 func GroupReplies(request Header, ids []klips.SAID) []*Message {
 	var l []*Message
 	for i := 1; i < len(ids); i++ {
@@ -139,8 +136,7 @@ func GroupReplies(request Header, ids []klips.SAID) []*Message {
 	return l
 }
 
-// AddFlowReply answers X_ADDFLOW. Ports and protocol are given back, where
-// KLIPS lost them.
+// AddFlowReply answers X_ADDFLOW. It repeats ports and protocol, which KLIPS left out.
 func AddFlowReply(request *Message) *Message {
 	return reply(request, ExtSA, ExtSrc, ExtDst, ExtSrcFlow, ExtDstFlow, ExtSrcMask, ExtDstMask, ExtProtocol)
 }
@@ -150,16 +146,16 @@ func DelFlowReply(request *Message) *Message {
 	return reply(request, ExtSA, ExtSrcFlow, ExtDstFlow, ExtSrcMask, ExtDstMask, ExtProtocol)
 }
 
-// PlumbReply answers X_PLUMBIF and X_UNPLUMBIF. Unlike other failures, theirs
-// come with the extension of the request.
+// PlumbReply answers X_PLUMBIF and X_UNPLUMBIF. Unlike other failures, these repeat the
+// extension of the request.
 func PlumbReply(request *Message, errno syscall.Errno) *Message {
 	m := reply(request, ExtPlumbIf)
 	m.Errno = errno
 	return m
 }
 
-// RegisterReply answers REGISTER with the algorithms that SAs of its type can
-// have; a list that is empty is left out.
+// RegisterReply answers REGISTER with the algorithms for SAs of its type; an empty list
+// is left out.
 func RegisterReply(request *Message, auth, encrypt []Algorithm) *Message {
 	m := Ack(request.Header)
 	if len(auth) > 0 {
@@ -171,8 +167,8 @@ func RegisterReply(request *Message, auth, encrypt []Algorithm) *Message {
 	return m
 }
 
-// Expire tells everyone that an SA's hard or soft limits have passed. As in
-// KLIPS, the SAref is not told.
+// Expire reports that an SA's hard or soft limits have passed. As in KLIPS, it has no
+// SAref.
 func Expire(sa *klips.SA, hard bool, now time.Time) *Message {
 	m := &Message{Header: Header{Type: TypeExpire, SAType: SATypeOf(sa.ID.Proto)}}
 	m.describe(sa, now)
@@ -192,8 +188,7 @@ type Acquisition struct {
 	IdentSrc, IdentDst *Ident
 }
 
-// Acquire asks key daemons for an SA, as KLIPS does: for ESP with 3DES and MD5
-// or SHA1.
+// Acquire asks key daemons for an SA in KLIPS' form: for ESP with 3DES and MD5 or SHA1.
 func Acquire(a Acquisition) *Message {
 	m := &Message{Header: Header{Type: TypeAcquire, SAType: SATypeESP}}
 	m.Src = &Address{Addr: a.Src.Addr(), Port: a.Src.Port(), Proto: a.Proto}
@@ -211,8 +206,8 @@ func Acquire(a Acquisition) *Message {
 	return m
 }
 
-// NewMapping tells that the peer of a UDP-encapsulated SA sends from another
-// address or port.
+// NewMapping reports that the peer of a UDP-encapsulated SA sends from another address
+// or port.
 func NewMapping(id klips.SAID, from, to netip.AddrPort) *Message {
 	m := &Message{Header: Header{Type: TypeNATTMapping, SAType: SATypeOf(id.Proto)}}
 	m.SA = &SA{SPI: id.SPI}
@@ -222,7 +217,7 @@ func NewMapping(id klips.SAID, from, to netip.AddrPort) *Message {
 	return m
 }
 
-// describe sets the extensions of an SA that GET and EXPIRE share.
+// describe sets the extensions of an SA in GET and EXPIRE.
 func (m *Message) describe(sa *klips.SA, now time.Time) {
 	m.SA = &SA{
 		SPI: sa.ID.SPI, Replay: uint8(min(sa.Window, MaxWindow)), State: sa.State,
@@ -246,7 +241,7 @@ func (m *Message) describe(sa *klips.SA, now time.Time) {
 	m.Src, m.Dst = &Address{Addr: src}, &Address{Addr: sa.ID.Dst}
 }
 
-// inboundFlag is how KLIPS marks inbound SAs in messages. The bit is also PFS.
+// inboundFlag marks inbound SAs in KLIPS' messages. The same bit is also PFS.
 const inboundFlag = 1
 
 func wireFlags(sa *klips.SA) uint32 {
@@ -260,7 +255,7 @@ func wireFlags(sa *klips.SA) uint32 {
 	return f
 }
 
-// lifeLimits returns the limits that of picks, nil when there are none.
+// lifeLimits returns the limits that of selects, nil if all are zero.
 func lifeLimits(l *klips.Life, of func(klips.Counter) uint64) *Lifetime {
 	t := Lifetime{
 		Allocations: saturate(of(l.Allocations)), Bytes: of(l.Bytes),
@@ -281,7 +276,7 @@ func orZero(l *Lifetime) *Lifetime {
 
 func saturate(v uint64) uint32 { return uint32(min(v, 1<<32-1)) }
 
-// since returns the time that lies some seconds before now.
+// since returns the time some seconds before now.
 func since(now time.Time, seconds uint64) uint64 {
 	t := uint64(max(now.Unix(), 0))
 	return t - min(t, seconds)

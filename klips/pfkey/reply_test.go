@@ -33,7 +33,7 @@ const (
 
 func wantBytes(t *testing.T, m *Message, want string) {
 	t.Helper()
-	dumps(t) // skips where bytes are otherwise
+	dumps(t) // skips on machines with another byte order
 	b, err := m.Marshal()
 	if err != nil || !bytes.Equal(b, unhex(t, want)) {
 		t.Errorf("%v, %v:\n%swant\n%s", m, err, hex.Dump(b), hex.Dump(unhex(t, want)))

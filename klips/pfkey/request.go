@@ -8,17 +8,15 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// The functions of this file build requests, byte for byte those of the classic
-// tools. Sequence number and process id are left to the sender. A value that
-// the wire cannot carry, such as an SA without a destination, shows when the
-// message is marshalled.
+// The functions of this file build requests, byte for byte those of the classic tools.
+// The sender sets sequence number and process id. A value that the wire cannot carry,
+// such as an SA without a destination, is an error of marshalling.
 //
-// The classic tools also send what is given in vain, such as the source or the
-// replay window with DeleteSA and GetSA. No stack looks at that; it is left out
-// here.
+// The classic tools also send values without an effect, such as the source or the
+// replay window with DeleteSA and GetSA. No stack uses them; they are left out here.
 
-// AddSA asks for an SA (ADD). The message has copies of the keys; clear it with
-// [Message.Clear] after use. Only what KLIPS can be told is in it: a window
+// AddSA requests a new SA (ADD). The message has copies of the keys; clear it with
+// [Message.Clear] after use. It has only what KLIPS' messages can express: a window
 // above 64 becomes 64, packet limits and extended sequence numbers are left out.
 func AddSA(spec *klips.SASpec) *Message {
 	m := saRequest(TypeAdd, spec.ID)
@@ -51,8 +49,8 @@ func AddSA(spec *klips.SASpec) *Message {
 	return m
 }
 
-// newLimits also makes an extension of zeros where the only limit is one of
-// packets: so do the classic tools.
+// newLimits makes an extension of zeros if the only limit is one of packets, as the
+// classic tools do.
 func newLimits(l klips.Limits) *Lifetime {
 	if l == (klips.Limits{}) {
 		return nil
@@ -60,9 +58,9 @@ func newLimits(l klips.Limits) *Lifetime {
 	return &Lifetime{Allocations: l.Allocations, Bytes: l.Bytes, AddTime: l.AddTime, UseTime: l.UseTime}
 }
 
-// GetSPI asks to reserve an SPI between min and max, inclusive, for an SA that
-// [UpdateSA] will make usable (GETSPI). The SPI of id does not count; src may be
-// invalid for any.
+// GetSPI requests to reserve an SPI between min and max, inclusive, for an SA that
+// [UpdateSA] will make usable (GETSPI). The SPI of id is ignored; an invalid src means
+// any.
 func GetSPI(id klips.SAID, src netip.Addr, min, max klips.SPI) *Message {
 	m := request(TypeGetSPI, SATypeOf(id.Proto))
 	if !src.IsValid() {
@@ -73,10 +71,9 @@ func GetSPI(id klips.SAID, src netip.Addr, min, max klips.SPI) *Message {
 	return m
 }
 
-// UpdateSA asks to give an SA that is there, or was reserved with [GetSPI], the
-// algorithms, keys and limits of spec (UPDATE). As with [AddSA], the message has
-// copies of the keys. Encapsulation, device and SArefs cannot be said here and
-// stay as they are.
+// UpdateSA requests to give an existing SA, or one reserved with [GetSPI], the
+// algorithms, keys and limits of spec (UPDATE). As with [AddSA], the message has copies
+// of the keys. It cannot express encapsulation, device and SArefs, which stay the same.
 func UpdateSA(spec *klips.SASpec) *Message {
 	m := AddSA(spec)
 	m.Type = TypeUpdate
@@ -84,9 +81,8 @@ func UpdateSA(spec *klips.SASpec) *Message {
 	return m
 }
 
-// UpdatePorts asks to change the UDP ports of an SA and nothing else (UPDATE).
-// KLIPS wants algorithms to be named, whose keys it does not look at: spec has
-// those of the SA.
+// UpdatePorts requests to change only the UDP ports of an SA (UPDATE). KLIPS requires
+// algorithms in the message, but ignores their keys: spec has those of the SA.
 func UpdatePorts(spec *klips.SASpec, sport, dport uint16) *Message {
 	m := UpdateSA(spec)
 	m.Clear()
@@ -95,18 +91,18 @@ func UpdatePorts(spec *klips.SASpec, sport, dport uint16) *Message {
 	return m
 }
 
-// DeleteSA asks to remove an SA (DELETE).
+// DeleteSA requests to remove an SA (DELETE).
 func DeleteSA(id klips.SAID) *Message { return saRequest(TypeDelete, id) }
 
-// GetSA asks for an SA (GET).
+// GetSA requests an SA (GET).
 func GetSA(id klips.SAID) *Message { return saRequest(TypeGet, id) }
 
-// Flush asks to remove all SAs (FLUSH), whatever their type. The classic tool
-// puts the type of an SA that was named in vain into the header; so does a
-// satype here, of which there may be one.
+// Flush requests to remove all SAs (FLUSH), of every type. satype is optional: the
+// classic tool puts the type of an SA on its command line, which has no effect, into
+// the header.
 func Flush(satype ...SAType) *Message { return request(TypeFlush, first(satype)) }
 
-// GroupPair asks to link two SAs, the inner transform first (X_GRPSA).
+// GroupPair requests to link two SAs, the inner transform first (X_GRPSA).
 func GroupPair(a, b klips.SAID) *Message {
 	m := Ungroup(a)
 	m.SAType2 = new(SATypeOf(b.Proto))
@@ -115,7 +111,7 @@ func GroupPair(a, b klips.SAID) *Message {
 	return m
 }
 
-// Ungroup asks to take the group of an SA apart (X_GRPSA).
+// Ungroup requests to take the group of an SA apart (X_GRPSA).
 func Ungroup(id klips.SAID) *Message {
 	m := request(TypeGroupSA, SATypeOf(id.Proto))
 	m.SA = &SA{SPI: id.SPI}
@@ -123,7 +119,7 @@ func Ungroup(id klips.SAID) *Message {
 	return m
 }
 
-// AddFlow asks for an eroute or an inbound policy (X_ADDFLOW).
+// AddFlow requests an eroute or an inbound policy (X_ADDFLOW).
 func AddFlow(e klips.Eroute, op klips.ErouteOp) *Message {
 	m := request(TypeAddFlow, SATypeOf(e.ID.Proto))
 	m.SA = &SA{SPI: e.ID.SPI}
@@ -150,26 +146,26 @@ func newIdent(i *klips.Ident) *Ident {
 	return new(Ident(*i))
 }
 
-// DelFlow asks to remove the eroute with a selector (X_DELFLOW). As for [Flush],
-// there may be the type of an SA that was named in vain.
+// DelFlow requests to remove the eroute with a selector (X_DELFLOW). satype is as for
+// [Flush].
 func DelFlow(s klips.Selector, satype ...SAType) *Message {
 	m := request(TypeDelFlow, first(satype))
 	m.setFlow(s)
 	return m
 }
 
-// ClearFlows asks to remove all eroutes (X_DELFLOW).
+// ClearFlows requests to remove all eroutes (X_DELFLOW).
 func ClearFlows() *Message {
 	m := request(TypeDelFlow, SATypeUnspec)
 	m.SA = &SA{Flags: klips.FlagClearFlow}
 	return m
 }
 
-// netlinkSet is the bit of the netlink mask that chooses OR.
+// netlinkSet is the bit of the netlink mask that selects OR.
 const netlinkSet = 1 << 31
 
-// Debug asks to change the debug masks (X_DEBUG). Bit 31 of the netlink mask
-// cannot be sent: it is where the wire says what to do.
+// Debug requests to change the debug masks (X_DEBUG). Bit 31 of the netlink mask cannot
+// be sent: on the wire it selects the operation.
 func Debug(c klips.DebugChange) *Message {
 	m := request(TypeDebug, SATypeUnspec)
 	masks := DebugMasks(c.Masks)
@@ -181,8 +177,8 @@ func Debug(c klips.DebugChange) *Message {
 	return m
 }
 
-// Plumb asks to create a virtual device (X_PLUMBIF), or to delete it
-// (X_UNPLUMBIF). The error is that of [DeviceNumber].
+// Plumb requests to create a virtual device (X_PLUMBIF), or to delete it (X_UNPLUMBIF).
+// The error is that of [DeviceNumber].
 func Plumb(name string, create bool) (*Message, error) {
 	n, err := DeviceNumber(name)
 	if err != nil {
@@ -197,8 +193,8 @@ func Plumb(name string, create bool) (*Message, error) {
 	return m, nil
 }
 
-// Register asks to be told of ACQUIREs for SAs of one type (REGISTER). EXPIREs
-// go to everyone.
+// Register requests ACQUIREs for SAs of one type (REGISTER). EXPIREs go to every
+// client.
 func Register(satype SAType) *Message { return request(TypeRegister, satype) }
 
 func first(s []SAType) SAType {
@@ -212,7 +208,8 @@ func request(t Type, satype SAType) *Message {
 	return &Message{Header: Header{Type: t, SAType: satype}}
 }
 
-// saRequest names one SA: with SPI, destination and a source that means any.
+// saRequest makes a request that names one SA, with SPI, destination and a source that
+// means any.
 func saRequest(t Type, id klips.SAID) *Message {
 	m := request(t, SATypeOf(id.Proto))
 	m.SA = &SA{SPI: id.SPI, State: klips.Mature}

@@ -7,13 +7,12 @@ import (
 	"syscall"
 )
 
-// An Error says what is wrong with a message. Unwrap gives the errno that a
-// KLIPS kernel answers to it, so errors.Is(err, syscall.EINVAL) works. The text
-// never shows key material.
+// An Error is a fault in a message. Unwrap returns the errno of a KLIPS kernel's
+// answer, so errors.Is(err, syscall.EINVAL) works. The text never contains keys.
 type Error struct {
 	Errno  syscall.Errno
-	Type   Type    // type of the message, 0 when it could not be read
-	Ext    ExtType // extension at fault, 0 when it is the header or the whole
+	Type   Type    // type of the message, 0 if unknown
+	Ext    ExtType // extension at fault, 0 if it is the header or the whole message
 	Detail string
 }
 
@@ -34,9 +33,9 @@ func fault(errno syscall.Errno, format string, args ...any) *Error {
 	return &Error{Errno: errno, Detail: fmt.Sprintf(format, args...)}
 }
 
-// Errno returns the errno that answers a request which failed with err: the
-// syscall.Errno that err wraps, 0 for a nil error, and EINVAL for an error that
-// wraps none or one that does not fit the header's single byte.
+// Errno returns the errno for the answer to a request that failed with err: the
+// syscall.Errno that err wraps, 0 for nil, and EINVAL if there is none or if it does
+// not fit into the header's single byte.
 func Errno(err error) syscall.Errno {
 	if err == nil {
 		return 0
@@ -48,8 +47,8 @@ func Errno(err error) syscall.Errno {
 	return syscall.EINVAL
 }
 
-// A reader takes values from the body of one extension. The first value that is
-// not there makes it fail; from then on everything reads as zero.
+// A reader reads values from the body of one extension. After the first missing value
+// all values are zero.
 type reader struct {
 	b   []byte
 	err *Error
@@ -61,7 +60,7 @@ func (r *reader) fail(errno syscall.Errno, format string, args ...any) {
 	}
 }
 
-// bytes returns the next n bytes of the input itself.
+// bytes returns the next n bytes; they alias the input.
 func (r *reader) bytes(n int) []byte {
 	if r.err == nil && len(r.b) < n {
 		r.fail(syscall.EINVAL, "%d bytes where %d are wanted", len(r.b), n)
@@ -92,14 +91,14 @@ func (r *reader) zero(n int) {
 	}
 }
 
-// end fails unless everything was read.
+// end fails unless all has been read.
 func (r *reader) end() {
 	if len(r.b) != 0 {
 		r.fail(syscall.EINVAL, "%d bytes too long", len(r.b))
 	}
 }
 
-// A writer appends values; like the reader it keeps the first failure.
+// A writer appends values; like the reader it keeps the first error.
 type writer struct {
 	b   []byte
 	err *Error
