@@ -8,76 +8,75 @@ import (
 	"strings"
 )
 
-// A Change is one thing that a stack is asked to do, as a value: it can be printed,
-// checked without a stack and kept until others join it. The types of this file are all
-// there are. A Change prints as the Op and the Object; keys are never printed.
+// A Change is one request to a stack, as a value: it can be printed, checked without a
+// stack, and kept to be sent with others. The types of this file are the only ones. A
+// Change prints as its Op and Object; keys are never printed.
 type Change interface {
 	fmt.Stringer
-	// Op names what is done, as [OpError].Op does: "add SA".
+	// Op is the operation, as in [OpError]: "add SA".
 	Op() string
-	// Object names what it is done to, as [OpError].Object does; empty where that is a
-	// whole table.
+	// Object is what it changes, as in [OpError]; empty for a whole table.
 	Object() string
 }
 
-// AddSA makes an SA (SADB_ADD). EEXIST: there is one with that SAID. EINVAL: keys, window
-// or combination of algorithms are not possible. EPROTO: the cipher is unknown to the
-// stack. EOPNOTSUPP: the stack, its kernel or a device cannot do what is asked.
-// EKEYREJECTED: [FaultKeyUsed]. EKEYEXPIRED: [FaultNoNumbers].
+// AddSA makes an SA (SADB_ADD). EEXIST: the SAID is in use. EINVAL: keys, window or
+// combination of algorithms are invalid. EPROTO: the cipher is unknown to the stack.
+// EOPNOTSUPP: the stack, its kernel or a device cannot do what is asked. EKEYREJECTED:
+// [FaultKeyUsed]. EKEYEXPIRED: [FaultNoNumbers].
 //
-// The keys stay the caller's: a stack copies them.
+// The caller still owns the keys: a stack copies them.
 type AddSA struct{ *SASpec }
 
-// DeleteSA removes an SA and with it all members of its group; eroutes stay. ESRCH: there
-// is none. EBUSY (stack klips): KLIPS would leave an SA that points at what it frees.
+// DeleteSA removes an SA and all members of its group; eroutes stay. ESRCH: there is no
+// such SA. EBUSY (stack klips): KLIPS would leave an SA that points at freed memory.
 type DeleteSA struct{ ID SAID }
 
 // ClearSAs removes all SAs; eroutes stay. EBUSY as for [DeleteSA].
 type ClearSAs struct{}
 
-// Group links two to MaxGroup SAs, named from the innermost transform to the outermost.
-// Groups that exist may be joined: the end of one is linked to the start of another.
-// ENOENT: an SA is missing. EEXIST: the link would give an SA a second neighbour on one
-// side, or close a loop.
+// Group links two to MaxGroup SAs, in order from the innermost transform to the
+// outermost (RFC 2401 section 4.3: SA bundle). Existing groups may be joined: the end
+// of one is linked to the start of another. ENOENT: an SA is missing. EEXIST: the link
+// would give an SA a second neighbour on one side, or close a loop.
 type Group struct{ IDs []SAID }
 
-// Ungroup takes the whole group that an SA is in apart; the SAs stay. ENOENT: there is no
-// such SA. An SA in no group is no error. EBUSY (stack klips): KLIPS would free an SA of
-// it.
+// Ungroup takes the whole group of an SA apart; the SAs stay. An SA without a group is
+// not an error. ENOENT: there is no such SA. EBUSY (stack klips): KLIPS would free one
+// of the SAs.
 type Ungroup struct{ ID SAID }
 
-// SetEroute makes an eroute. EEXIST: its selector is there, and Replace is not set. With
-// Replace it takes the place of the one with that selector, if there is one (stack klips:
+// SetEroute makes an eroute. Without Replace, an existing selector is EEXIST. With
+// Replace it replaces the eroute with that selector, if there is one (stack klips:
 // EFAULT if there is none).
 type SetEroute struct {
 	Eroute
 	Replace bool
 }
 
-// SetPolicy gives an SA an inbound policy, in place of the one that it has.
+// SetPolicy sets the inbound policy of an SA, and replaces an earlier one.
 //
 // The policy belongs to the first tun SA from the named one on, in processing order.
-// Where there is none, it belongs to the last SA: in transport mode that is the one that
-// takes off the innermost header. ENOENT: the SA is missing, or there is no tun SA and
-// the stack has no [CapTransportPolicy]. EINVAL: the policy would be for an SA in
-// transport mode, and the selector is not of its family.
+// Without a tun SA it belongs to the last SA, which in transport mode removes the
+// innermost header. ENOENT: the SA is missing, or there is no tun SA and the stack
+// lacks [CapTransportPolicy]. EINVAL: the policy would be for an SA in transport mode,
+// and the selector is of the other family.
 type SetPolicy struct {
 	ID     SAID
 	Policy InboundPolicy
-	// Replace says in PF_KEY that there may be one already (REPLACEFLOW). No stack asks
-	// for it.
+	// Replace selects PF_KEY's operation for an existing policy (REPLACEFLOW). No stack
+	// requires it.
 	Replace bool
 }
 
-// DeleteEroute removes the eroute with exactly this selector. ENOENT: there is none (stack
-// klips: EFAULT as well).
+// DeleteEroute removes the eroute with exactly this selector. ENOENT: there is none
+// (stack klips: EFAULT too).
 type DeleteEroute struct{ Selector }
 
 // ClearEroutes removes all eroutes; inbound policies stay.
 type ClearEroutes struct{}
 
-// Attach binds a virtual device to a physical one. ENODEV: no such virtual device. ENXIO:
-// no such physical device. EBUSY: it is attached.
+// Attach binds a virtual device to a physical one. ENODEV: no such virtual device.
+// ENXIO: no such physical device. EBUSY: already attached.
 type Attach struct{ Virtual, Physical string }
 
 // Detach unbinds a virtual device. ENODEV: no such device, or not attached.
@@ -86,39 +85,40 @@ type Detach struct{ Virtual string }
 // DetachAll unbinds all virtual devices.
 type DetachAll struct{}
 
-// CreateDevice makes ipsecN. EEXIST: it is there. ENOENT: N is too large.
+// CreateDevice makes ipsecN. EEXIST: it exists. ENOENT: N is too large.
 type CreateDevice struct{ Virtual string }
 
-// DeleteDevice removes ipsecN. ENOENT: there is none.
+// DeleteDevice removes ipsecN. ENOENT: it does not exist.
 type DeleteDevice struct{ Virtual string }
 
 // SetDebug changes the debug masks. EOPNOTSUPP: the stack has none ([CapDebug]).
 type SetDebug struct{ DebugChange }
 
-// SetKnobs sets knobs by name, all or none, from the next packet on. ENOENT: there is none
-// of a name. EINVAL: a value is not one of the knob's. EOPNOTSUPP: the stack has no knobs
-// ([CapKnobs]), or a knob closes what its kernel cannot close.
+// SetKnobs sets knobs by name, all or none, from the next packet on. ENOENT: no knob
+// has that name. EINVAL: a value is invalid for the knob. EOPNOTSUPP: the stack has no
+// knobs ([CapKnobs]), or its kernel cannot do what a knob requires.
 type SetKnobs struct{ Knobs map[string]int }
 
-// SetGuard guards a flow from now on; see [Guard]. That it was guarded before is no error:
-// [Outcome].Before. EOPNOTSUPP: the stack or its kernel has no packet filter (nftables)
-// that can do it ([CapGuard]).
+// SetGuard guards a flow; see [Guard]. Guarding a guarded flow is not an error:
+// [Outcome].Before. EOPNOTSUPP: the stack or its kernel has no suitable packet filter
+// (nftables) ([CapGuard]).
 type SetGuard struct{ Guard }
 
-// RemoveGuard ends that for the flow with exactly this selector. ENOENT: it was not
+// RemoveGuard ends the guard of the flow with exactly this selector. ENOENT: it was not
 // guarded. EOPNOTSUPP as for [SetGuard].
 type RemoveGuard struct{ Selector }
 
-// HoldPort opens a UDP port, so that a kernel takes ESP out of its packets, in the network
-// namespace of the calling thread: until the [Stack] is closed. What comes to it and is
-// not ESP is dropped. Form is NATTNonESP or NATTNonIKE. EADDRINUSE: another program has
-// it. EOPNOTSUPP: the stack opens the ports of its SAs itself ([CapHoldPort]).
+// HoldPort opens a UDP port on which the kernel accepts UDP-encapsulated ESP, in the
+// network namespace of the calling thread, until the [Stack] is closed. Other packets
+// to the port are dropped. Form is NATTNonESP or NATTNonIKE. EADDRINUSE: another
+// program has the port. EOPNOTSUPP: the stack opens the ports of its SAs itself
+// ([CapHoldPort]).
 type HoldPort struct {
 	Port uint16
 	Form NATTType
 }
 
-// What the changes are called.
+// The operations of the changes.
 
 func (AddSA) Op() string    { return "add SA" }
 func (DeleteSA) Op() string { return "delete SA" }
@@ -185,10 +185,10 @@ func (c SetGuard) String() string     { return text(c) }
 func (c RemoveGuard) String() string  { return text(c) }
 func (c HoldPort) String() string     { return text(c) }
 
-// GoString is String: the keys must not be printed by any verb of package fmt.
+// GoString is String: no verb of package fmt may print the keys.
 func (c AddSA) GoString() string { return text(c) }
 
-// text is the words for a change.
+// text is the printed form of a change.
 func text(c Change) string {
 	if c.Object() == "" {
 		return c.Op()
@@ -196,7 +196,7 @@ func text(c Change) string {
 	return c.Op() + " " + c.Object()
 }
 
-// JoinSAIDs writes SAIDs with spaces between.
+// JoinSAIDs joins SAIDs with spaces.
 func JoinSAIDs(ids []SAID) string {
 	words := make([]string, len(ids))
 	for i, id := range ids {
@@ -205,33 +205,33 @@ func JoinSAIDs(ids []SAID) string {
 	return strings.Join(words, " ")
 }
 
-// A Result is what became of changes.
+// A Result is the result of changes.
 type Result struct {
 	// Outcomes are those of the changes that were carried out: the first ones, in their
-	// order. The error is about the one after them.
+	// order. The error belongs to the next change.
 	Outcomes []Outcome
 }
 
-// An Outcome is what there is to know of a change that was carried out.
+// An Outcome is the result of a change that was carried out.
 type Outcome struct {
 	// Fault is why the stack drops all packets of an SA that it has made ([AddSA]).
 	Fault Fault
-	// Before reports that a flow was guarded before ([SetGuard]).
+	// Before reports that a flow was already guarded ([SetGuard]).
 	Before bool
-	// OnlyIPv4 reports that a port is held for IPv4 alone ([HoldPort]).
+	// OnlyIPv4 reports that a port is held only for IPv4 ([HoldPort]).
 	OnlyIPv4 bool
-	// NoEffect is why nothing has changed although the kernel answered that it is done
+	// NoEffect is why nothing has changed although the kernel reported success
 	// ([CreateDevice] and [DeleteDevice] on stack klips); else nil. It is an *[OpError]
-	// with [FaultNoEffect]. The classic tools took that for success.
+	// with [FaultNoEffect]. The classic tools treat it as success.
 	NoEffect error
-	// Notes are what a person should know: one line each.
+	// Notes are messages for the user, one line each.
 	Notes []string
 	// MarksLost is why sequence marks are not kept ([CapMarks]): an SA that is made again
 	// starts its numbers again. A stack returns it once.
 	MarksLost error
 }
 
-// Do has a stack carry out one change.
+// Do carries out one change on a stack.
 func Do(ctx context.Context, s Stack, c Change) (Outcome, error) {
 	r, err := s.Apply(ctx, c)
 	if len(r.Outcomes) == 0 {
@@ -240,7 +240,7 @@ func Do(ctx context.Context, s Stack, c Change) (Outcome, error) {
 	return r.Outcomes[0], err
 }
 
-// ErouteOp is the operation of PF_KEY's X_ADDFLOW.
+// ErouteOp returns the operation of PF_KEY's X_ADDFLOW.
 func (c SetEroute) ErouteOp() ErouteOp {
 	if c.Replace {
 		return ErouteReplace
@@ -248,7 +248,7 @@ func (c SetEroute) ErouteOp() ErouteOp {
 	return ErouteAdd
 }
 
-// ErouteOp is the operation of PF_KEY's X_ADDFLOW.
+// ErouteOp returns the operation of PF_KEY's X_ADDFLOW.
 func (c SetPolicy) ErouteOp() ErouteOp {
 	if c.Replace {
 		return ErouteReplaceIn
@@ -256,7 +256,7 @@ func (c SetPolicy) ErouteOp() ErouteOp {
 	return ErouteAddIn
 }
 
-// ErouteChange is the change that X_ADDFLOW asks for with an operation: a [SetEroute], or
+// ErouteChange returns the change for an X_ADDFLOW with an operation: a [SetEroute], or
 // the [SetPolicy] of the SA e.ID.
 func ErouteChange(e Eroute, op ErouteOp) Change {
 	switch op {
@@ -266,5 +266,5 @@ func ErouteChange(e Eroute, op ErouteOp) Change {
 	return SetEroute{Eroute: e, Replace: op == ErouteReplace}
 }
 
-// Eroute is the policy as PF_KEY's X_ADDFLOW has it.
+// Eroute returns the policy in the form of PF_KEY's X_ADDFLOW.
 func (c SetPolicy) Eroute() Eroute { return Eroute{Selector: c.Policy, ID: c.ID} }

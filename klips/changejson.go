@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// The JSON form of changes: an object with the Op as "op", and with what else the change
-// has. Keys are never in it, only their sizes.
+// The JSON form of changes: an object with the Op as "op", and the change's other
+// fields. It contains sizes of keys, never the keys.
 
 // A changeJSON has the fields of all changes.
 type changeJSON struct {
@@ -26,7 +26,7 @@ type changeJSON struct {
 	Form     NATTType          `json:"form,omitempty"`
 }
 
-// A saJSON is what an AddSA says of an SA.
+// A saJSON has the fields of an AddSA.
 type saJSON struct {
 	Src         netip.Addr `json:"src,omitzero"`
 	Transform   Transform  `json:"transform,omitzero"`

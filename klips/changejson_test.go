@@ -13,7 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// The JSON of every change, which has no keys.
+// The JSON of every change, without keys.
 func TestChangeJSON(t *testing.T) {
 	esp := klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP}
 	tun := klips.SAID{Dst: netip.MustParseAddr("2001:db8::2"), SPI: 0x101, Proto: klips.ProtoTun}

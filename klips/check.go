@@ -17,9 +17,9 @@ func Invalidf(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{syscall.EINVAL}, args...)...)
 }
 
-// CheckName refuses what KLIPS refuses whether or not the SA exists: the protocol, the SPI,
-// the destination, the size of the window, the form of encapsulation. The error is EINVAL
-// and has the reason in words.
+// CheckName refuses what KLIPS refuses whether or not the SA exists: an invalid
+// protocol, SPI, destination, window size, or form of encapsulation. The error is
+// EINVAL with a reason.
 func (s *SASpec) CheckName() error {
 	switch s.ID.Proto {
 	case ProtoTun, ProtoESP, ProtoAH, ProtoComp:
@@ -39,10 +39,10 @@ func (s *SASpec) CheckName() error {
 	return nil
 }
 
-// Check refuses algorithms, keys, windows and sequence numbers that do not go together.
-// What KLIPS takes and ignores is taken: algorithms and keys of a tun SA, and a key for no
-// authentication. The error is EINVAL, or EPROTO for a cipher that nobody knows, and has
-// the reason in words.
+// Check refuses algorithms, keys, windows and sequence numbers that do not fit
+// together. It accepts what KLIPS accepts and ignores: algorithms and keys of a tun SA,
+// and a key without authentication. The error is EINVAL, or EPROTO for an unknown
+// cipher, with a reason.
 func (s *SASpec) Check() error {
 	if s.Comp != alg.CompNone && s.ID.Proto != ProtoComp {
 		return Invalidf("compression for a %v SA", s.ID.Proto)
@@ -89,9 +89,8 @@ func (s *SASpec) Check() error {
 	return nil
 }
 
-// checkESN refuses extended sequence numbers where they cannot work: their high
-// half is nowhere but in the ICV, and the receiver infers it from its window
-// (RFC 4303 section 3.4.3).
+// checkESN refuses extended sequence numbers that cannot work: their high half is only
+// in the ICV, and the receiver infers it from its window (RFC 4303 section 3.4.3).
 func (s *SASpec) checkESN() error {
 	enc, _ := s.Enc.Info()
 	switch {
@@ -118,7 +117,7 @@ func (s *SASpec) checkAuth() error {
 	return checkKeyBits("authentication", len(s.AuthKey), info.KeyBits)
 }
 
-// checkKeyBits compares a key's length in bytes with those allowed in bits.
+// checkKeyBits compares a key's length in bytes with the allowed lengths in bits.
 func checkKeyBits(use string, n int, allowed []int) error {
 	if !slices.Contains(allowed, n*8) {
 		return Invalidf("%s key of %d bits", use, n*8)

@@ -21,11 +21,11 @@ const (
 	NumDebugAreas
 )
 
-// Debug is the debug masks, indexed by DebugArea.
+// Debug holds the debug masks, indexed by DebugArea.
 type Debug [NumDebugAreas]uint32
 
-// A DebugChange is what klipsdebug asks for: the masks are ORed into the
-// stack's when Set is true and ANDed when it is false.
+// A DebugChange is a change by klipsdebug: the masks are ORed into the stack's if Set
+// is true, and ANDed if it is false.
 type DebugChange struct {
 	Set   bool
 	Masks Debug

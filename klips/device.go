@@ -7,7 +7,7 @@ import (
 	"github.com/klips-go/ipsec/klips/drop"
 )
 
-// A Device is a virtual device ipsecN and what it is attached to.
+// A Device is a virtual device ipsecN and its physical device.
 type Device struct {
 	Name     string      `json:"name"`
 	Physical string      `json:"physical,omitempty"` // "" when not attached
@@ -15,8 +15,8 @@ type Device struct {
 	AttMTU   int         `json:"attach_mtu"`         // of the physical device when attached, 0 when not
 	PhysMTU  int         `json:"physical_mtu"`       // of the physical device now, 0 when not attached
 	Stats    DeviceStats `json:"stats"`
-	// Drops counts the packets that went no further, both ways, by reason. It has some
-	// that KLIPS, and so Stats, does not count. Only stacks that know the reasons have it.
+	// Drops counts the dropped packets, in both directions, by reason. It has some that
+	// KLIPS, and so Stats, does not count. Only stacks that know the reasons have it.
 	Drops drop.Counts `json:"drops,omitempty"`
 }
 
@@ -33,15 +33,16 @@ type DeviceStats struct {
 	RxDropped uint64 `json:"rx_dropped"`
 }
 
-// DeviceMTU is the MTU that attaching gives to a virtual device. It is larger
-// than any link's on purpose: nothing is fragmented before it is protected.
+// DeviceMTU is the MTU of a virtual device after it is attached. It is larger than that
+// of any link, so that no packet is fragmented before it is protected.
 const DeviceMTU = 16260
 
-// MaxDevices is how many virtual devices there can be: ipsec0 to ipsec63.
+// MaxDevices is the maximum number of virtual devices: ipsec0 to ipsec63.
 const MaxDevices = 64
 
-// DeviceNumber returns the N of the name ipsecN, which is decimal without leading zeros.
-// ok is false for any other name. That N is below [MaxDevices] is for the caller to see.
+// DeviceNumber returns the N of the name ipsecN, which is decimal without leading
+// zeros. ok is false for any other name. The caller must check that N is below
+// [MaxDevices].
 func DeviceNumber(name string) (n int, ok bool) {
 	digits, ok := strings.CutPrefix(name, "ipsec")
 	u, err := strconv.ParseUint(digits, 10, 16)

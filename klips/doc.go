@@ -1,11 +1,11 @@
-// Package klips is the domain of manual keying as KLIPS knows it: security
-// associations named by SAIDs, groups of them, extended routes (eroutes) that
-// send packets into a group, and the virtual devices ipsecN that carry them.
+// Package klips has the types of KLIPS' manual keying: security associations named by
+// SAIDs, groups of SAs, extended routes (eroutes) that send packets into a group, and
+// the virtual devices ipsecN.
 //
-// The types here are plain values shared by every command and every stack. A
-// [Stack] is what carries them out: the embedded one (package user), the
-// mainline kernel, or the classic KLIPS module. Nothing here does I/O. Package
-// syntax reads these values from the texts of command lines.
+// The types are plain values that every command and every stack uses. A [Stack] carries
+// out changes: the embedded one (package user), the mainline kernel (package xfrm), or
+// the classic KLIPS module (package classic). This package does no I/O. Package syntax
+// parses command lines into these values.
 //
 // Numbers are those of the PF_KEY interface of KLIPS (RFC 2367 and its private
 // extensions); they are in host byte order unless a comment says otherwise.

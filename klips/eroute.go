@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// A Selector names packets: those that an eroute takes, or that an inbound policy
-// admits. Both prefixes are of one family and have no host bits set. Zero means any
-// for the protocol and the ports; ports need the protocol TCP or UDP.
+// A Selector selects packets, for an eroute or an inbound policy. Both prefixes are of
+// one family and have no host bits set. Zero means any for the protocol and the ports;
+// ports need the protocol TCP or UDP.
 type Selector struct {
 	Src     netip.Prefix `json:"src"`
 	Dst     netip.Prefix `json:"dst"`
@@ -16,11 +16,11 @@ type Selector struct {
 	DstPort uint16       `json:"dport,omitempty"`
 }
 
-// Is6 reports whether the selector takes IPv6 packets.
+// Is6 reports whether the selector is for IPv6.
 func (s Selector) Is6() bool { return s.Src.Addr().Is6() }
 
-// String returns the selector in words for messages: "10.1.0.0/16 ->
-// 10.2.0.0/16:80 proto 6". Listings have a form of their own.
+// String returns the selector for messages: "10.1.0.0/16 -> 10.2.0.0/16:80 proto 6".
+// Listings have their own form.
 func (s Selector) String() string {
 	end := func(p netip.Prefix, port uint16) string {
 		if port == 0 {
@@ -38,18 +38,17 @@ func (s Selector) String() string {
 	return t
 }
 
-// An Eroute is an extended route: packets that its selector takes go to the SA
-// (and the rest of its group), or meet the fate that a magic SAID names.
+// An Eroute is an extended route. Packets that match its selector go to the SA, and the
+// rest of its group, or to a shunt.
 type Eroute struct {
 	Selector
 	ID      SAID   `json:"said"`
 	Packets uint64 `json:"packets"` // packets that selected it
 	PID     int32  `json:"pid,omitempty"`
-	// AddAgain is as in [SA].
+	// AddAgain has the meaning of [SA].AddAgain.
 	AddAgain bool `json:"add_again,omitempty"`
-	// IdentSrc and IdentDst say who the ends are; nil where that is not known. A
-	// stack keeps them for the key daemons that it asks for an SA; listings do
-	// not have them.
+	// IdentSrc and IdentDst are the identities of the ends; nil if unknown. A stack
+	// keeps them for its requests to key daemons; listings do not have them.
 	IdentSrc *Ident `json:"-"`
 	IdentDst *Ident `json:"-"`
 }
@@ -61,14 +60,13 @@ type Ident struct {
 	Text string
 }
 
-// An ErouteOp says what to do with an eroute that is given to
-// [Stack.SetEroute].
+// An ErouteOp is what to do with an eroute.
 type ErouteOp uint8
 
 // The operations.
 const (
-	ErouteAdd       ErouteOp = iota // refused with EEXIST if the selector is there
-	ErouteReplace                   // adds it, in place of one with that selector if there is one (stack klips: EFAULT if there is none)
+	ErouteAdd       ErouteOp = iota // refused with EEXIST if the selector exists
+	ErouteReplace                   // replaces the eroute with that selector, or adds one (stack klips: EFAULT if there is none)
 	ErouteAddIn                     // sets the inbound policy of an SA of the group
 	ErouteReplaceIn                 // the same: an SA has one policy
 )

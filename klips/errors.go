@@ -1,23 +1,22 @@
 package klips
 
-// An OpError is an operation that a stack refused. Unwrap gives the cause,
-// most often a syscall.Errno, so errors.Is(err, syscall.EEXIST) works. Texts
-// for people are composed by the commands from its fields.
+// An OpError is an operation that a stack refused. Unwrap returns the cause, most often
+// a syscall.Errno, so errors.Is(err, syscall.EEXIST) works. The commands compose texts
+// for users from its fields.
 type OpError struct {
 	Op     string // as in "add SA", "group", "attach"
 	Object string // the SAID, eroute or device at fault, as text; may be empty
 	Err    error
-	Detail string // the stack's own words, such as a netlink extended ack; may be empty
-	// Fault is what is wrong with the request, where the stack can tell.
+	Detail string // the stack's own text, such as a netlink extended ack; may be empty
+	// Fault is what is wrong with the request, if the stack knows.
 	Fault Fault
-	// Other is the SA that is in the way of the object, where the fault is about two;
-	// else the zero SAID.
+	// Other is the other SA, if the fault is about two; else the zero SAID.
 	Other SAID
-	// Reason is why it was refused, where the stack knows more than Err and Fault tell;
+	// Reason is the reason for the refusal, if it is more than Err and Fault express;
 	// may be empty.
 	Reason string
-	// Left says what was changed before it was refused and could not be taken back;
-	// empty where nothing was changed, as it should be.
+	// Left names changes that were made before the refusal and could not be undone;
+	// normally empty.
 	Left string
 }
 
@@ -46,10 +45,10 @@ func (e *OpError) Error() string {
 
 func (e *OpError) Unwrap() error { return e.Err }
 
-// An UnavailableError is that a stack cannot be used at all.
+// An UnavailableError means that a stack cannot be used at all.
 type UnavailableError struct {
-	Fault Fault  // FaultNone: Why has all that is known
-	Why   string // what is wrong, where more is known than Fault.String returns; else empty
+	Fault Fault  // FaultNone: Why is complete
+	Why   string // what is wrong, if that is more than Fault.String returns; else empty
 	Err   error  // the cause; errors.Is works with it
 }
 

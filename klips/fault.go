@@ -3,77 +3,79 @@ package klips
 import "strings"
 
 // A Fault is what is wrong with a request ([OpError]) or with a stack
-// ([UnavailableError]), where an errno does not tell. The commands know what to do
-// about each.
+// ([UnavailableError]), in more detail than an errno. The commands have a remedy for
+// each.
 type Fault uint8
 
 // The faults.
 const (
 	FaultNone Fault = iota
-	// FaultDestination: an SA whose destination is 0.0.0.0 or ::. An SA is named by
-	// the address that its packets go to (RFC 4301 section 4.1).
+	// FaultDestination: an SA whose destination is 0.0.0.0 or ::. The destination is a
+	// part of an SA's name (RFC 4301 section 4.1).
 	FaultDestination
-	// FaultCPI: a comp SA whose SPI has more than 16 bits; a CPI has 16 on the wire
-	// (RFC 3173 section 3.3).
+	// FaultCPI: a comp SA whose SPI has more than 16 bits; a CPI has 16 bits on the
+	// wire (RFC 3173 section 3.3).
 	FaultCPI
-	// FaultEncapsulation: UDP encapsulation of what is not ESP (RFC 3948 section 1).
+	// FaultEncapsulation: UDP encapsulation of an SA that is not ESP (RFC 3948 section
+	// 1).
 	FaultEncapsulation
 	// FaultMast: a mast device, which only a KLIPS kernel has.
 	FaultMast
-	// FaultFlow6: an eroute of IPv6 with a protocol or ports, on a KLIPS kernel. That
-	// stores the protocol in the source address, so that the eroute takes other packets.
+	// FaultFlow6: an IPv6 eroute with a protocol or ports, on a KLIPS kernel. KLIPS
+	// stores the protocol in the source address, so the eroute would match other
+	// packets.
 	FaultFlow6
-	// FaultAlgorithm: a KLIPS kernel takes the SA and has no such algorithm for its
-	// protocol, so its packets are dropped.
+	// FaultAlgorithm: a KLIPS kernel accepts the SA but has no such algorithm for its
+	// protocol, and drops its packets.
 	FaultAlgorithm
-	// FaultAH6: a KLIPS kernel takes AH over IPv6 and drops its packets.
+	// FaultAH6: a KLIPS kernel accepts AH over IPv6 and drops its packets.
 	FaultAH6
-	// FaultNoEffect: a KLIPS kernel answered that it is done, and nothing changed.
+	// FaultNoEffect: a KLIPS kernel reported success, but nothing changed.
 	FaultNoEffect
-	// FaultKeyUsed: an outbound SA with a key and salt of a combined mode with which
-	// another outbound SA sends. One nonce must not be used twice with a key: that
-	// reveals what the packets hold and lets others forge them (RFC 4106 sections 2
-	// and 3.1, RFC 7634 section 2). The errno is EKEYREJECTED; OpError.Other is the
-	// other SA.
+	// FaultKeyUsed: an outbound SA with the combined-mode key and salt of another
+	// outbound SA. A nonce must not be used twice with one key: that reveals the
+	// content of packets and allows forgery (RFC 4106 sections 2 and 3.1, RFC 7634
+	// section 2). The errno is EKEYREJECTED; OpError.Other is the other SA.
 	FaultKeyUsed
-	// FaultNoNumbers: an SA with a key of which all sequence numbers have been used, as
-	// far as is remembered; they must not cycle (RFC 4303 section 3.3.3). The errno is
+	// FaultNoNumbers: an SA with a key whose sequence numbers are all used, according
+	// to its mark; they must not cycle (RFC 4303 section 3.3.3). The errno is
 	// EKEYEXPIRED.
 	FaultNoNumbers
 
-	// FaultOffload: a network device is to take the work of an SA that is not ESP.
+	// FaultOffload: offload to a network device for an SA that is not ESP.
 	FaultOffload
-	// FaultOffloadDevice: there is no network device of that name.
+	// FaultOffloadDevice: the network device does not exist.
 	FaultOffloadDevice
-	// FaultOffloadRefused: the network device, or its driver, does not take the work.
+	// FaultOffloadRefused: the network device or its driver refused the offload.
 	FaultOffloadRefused
 	// FaultTunnelSource: an outbound tunnel without a source address, on stack xfrm,
 	// whose kernel does not choose one.
 	FaultTunnelSource
-	// FaultGroupsAlike: stack xfrm cannot tell what comes out of a group from what comes
-	// out of another one, and their inbound policies differ.
+	// FaultGroupsAlike: stack xfrm cannot distinguish packets from this group and from
+	// another one, and their inbound policies differ.
 	FaultGroupsAlike
-	// FaultNoDevice: KLIPS is asked by a virtual device, and there is none.
+	// FaultNoDevice: a request to KLIPS needs a virtual device, and there is none.
 	FaultNoDevice
-	// FaultDeviceGone: KLIPS is asked by a virtual device, and the kernel does not find
-	// those that its table lists.
+	// FaultDeviceGone: a request to KLIPS needs a virtual device, and the kernel does
+	// not find those in its table.
 	FaultDeviceGone
-	// FaultDetached: KLIPS is asked by a virtual device, and none is attached.
+	// FaultDetached: a request to KLIPS needs an attached virtual device, and none is
+	// attached.
 	FaultDetached
 
-	// Why a stack cannot be used.
+	// Reasons why a stack cannot be used.
 
 	// FaultNoStack: none of the stacks can be used.
 	FaultNoStack
 	// FaultNoDaemon: no daemon of the embedded stack runs.
 	FaultNoDaemon
-	// FaultDaemonRights: the daemon runs, and this user may not talk to it.
+	// FaultDaemonRights: the daemon runs, but this user may not connect to it.
 	FaultDaemonRights
-	// FaultDaemonUser: an untrusted user answers in the daemon's place.
+	// FaultDaemonUser: an untrusted user listens on the daemon's socket.
 	FaultDaemonUser
 	// FaultNoKLIPS: the kernel has no KLIPS.
 	FaultNoKLIPS
-	// FaultNoModules: the kernel has no KLIPS, and loads no modules.
+	// FaultNoModules: the kernel has no KLIPS, and cannot load modules.
 	FaultNoModules
 	// FaultLoadRights: the kernel has no KLIPS, and this user may not load modules.
 	FaultLoadRights
@@ -89,11 +91,11 @@ const (
 	FaultPFKeyMemory
 	// FaultFiles: this process, or the system, has too many open files.
 	FaultFiles
-	// FaultSocketPath: the path of the socket in place of PF_KEY is too long.
+	// FaultSocketPath: the path of the socket that replaces PF_KEY is too long.
 	FaultSocketPath
-	// FaultSocketSilent: nobody answers at the socket in place of PF_KEY.
+	// FaultSocketSilent: no process listens on the socket that replaces PF_KEY.
 	FaultSocketSilent
-	// FaultSocketUser: an untrusted user answers at the socket in place of PF_KEY.
+	// FaultSocketUser: an untrusted user listens on the socket that replaces PF_KEY.
 	FaultSocketUser
 	// FaultNoXFRM: the kernel has no XFRM.
 	FaultNoXFRM
@@ -104,7 +106,7 @@ const (
 	// FaultNoInterfaceIDs: the kernel has XFRM without interface IDs of policies.
 	FaultNoInterfaceIDs
 
-	// Why a run directory of the embedded stack's daemon is not used.
+	// Reasons why a run directory of the embedded stack's daemon cannot be used.
 
 	// FaultRundirLong: its path is too long for the address of a socket in it.
 	FaultRundirLong
@@ -112,22 +114,22 @@ const (
 	FaultRundirRelative
 	// FaultRundirLink: it is a symbolic link.
 	FaultRundirLink
-	// FaultRundirKind: it, or a part of its path, is no directory.
+	// FaultRundirKind: it, or a part of its path, is not a directory.
 	FaultRundirKind
 	// FaultRundirOwner: it belongs to an untrusted user.
 	FaultRundirOwner
 	// FaultRundirMode: untrusted users may write to it.
 	FaultRundirMode
-	// FaultRundirShared: all users may write to it, each to his own files, as in /tmp.
+	// FaultRundirShared: all users may create files in it, as in /tmp.
 	FaultRundirShared
-	// FaultRundirFile: a file in it is of the wrong kind or user.
+	// FaultRundirFile: a file in it has the wrong type or owner.
 	FaultRundirFile
 )
 
 // maxCPI is the largest compression parameter index (RFC 3173 section 3.3).
 const maxCPI = 0xffff
 
-// faultWords are what a Go program prints: no word of them is about a command line.
+// faultWords are the texts for Go programs; they do not mention command lines.
 var faultWords = [...]string{
 	FaultNone:          "none",
 	FaultDestination:   "unspecified destination",
@@ -189,7 +191,7 @@ func Faults() (all []Fault) {
 	return all[1:]
 }
 
-// String returns what is wrong, in a few words that do not name the object.
+// String returns what is wrong, in a few words without the object.
 func (f Fault) String() string {
 	if int(f) < len(faultWords) {
 		return faultWords[f]
@@ -197,9 +199,9 @@ func (f Fault) String() string {
 	return "unknown fault"
 }
 
-// Fault returns what is wrong with an SA on the stacks user and xfrm, although a
-// KLIPS kernel takes it: FaultDestination, FaultCPI, FaultEncapsulation or
-// FaultNone. It does not look at algorithms and keys, see [SASpec.Check].
+// Fault returns a fault that the stacks user and xfrm refuse although a KLIPS kernel
+// accepts it: FaultDestination, FaultCPI, FaultEncapsulation, or else FaultNone. It
+// ignores algorithms and keys, see [SASpec.Check].
 func (s *SASpec) Fault() Fault {
 	switch {
 	case s.ID.Dst.IsValid() && s.ID.Dst.IsUnspecified():
@@ -213,7 +215,7 @@ func (s *SASpec) Fault() Fault {
 }
 
 // DeviceFault returns FaultMast for the name of a mast device, else FaultNone. It is
-// for the stacks that have none.
+// for stacks without mast devices.
 func DeviceFault(name string) Fault {
 	if strings.HasPrefix(name, "mast") {
 		return FaultMast
@@ -221,9 +223,9 @@ func DeviceFault(name string) Fault {
 	return FaultNone
 }
 
-// WithPorts returns n with the ports of its type where a port is 0, which is none:
-// 4500 for NATTNonESP (RFC 3948 section 2.1) and 500 for NATTNonIKE
-// (draft-ietf-ipsec-udp-encaps-02). NATTNone stays as it is.
+// WithPorts returns n with the default ports of its type in place of zero ports: 4500
+// for NATTNonESP (RFC 3948 section 2.1) and 500 for NATTNonIKE
+// (draft-ietf-ipsec-udp-encaps-02). NATTNone is not changed.
 func (n NATT) WithPorts() NATT {
 	var port uint16
 	switch n.Type {

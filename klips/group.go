@@ -6,17 +6,18 @@ import (
 	"syscall"
 )
 
-// Groups finds groups in a list of all SAs. It is not for several goroutines.
+// Groups finds groups in a list of all SAs. It must not be used by several goroutines
+// at once.
 type Groups struct {
 	sas    map[SAID]*SA
 	first  map[SAID]*SA // of the group of an SA
 	unread map[SAID]bool
 }
 
-// GroupTables are the tables whose lines say what groups there are.
+// GroupTables are the tables that contain the groups.
 var GroupTables = [...]string{"ipsec_spi", "ipsec_spigrp"}
 
-// ReadGroups reads all SAs of a stack, and the lines about them that cannot be read.
+// ReadGroups reads all SAs of a stack, and the unreadable lines about them.
 func ReadGroups(ctx context.Context, s Stack) (*Groups, error) {
 	t, err := s.Snapshot(ctx, Want{SAs: true, Unread: GroupTables[:]})
 	if err != nil {
@@ -27,7 +28,7 @@ func ReadGroups(ctx context.Context, s Stack) (*Groups, error) {
 	return g, nil
 }
 
-// Unread notes lines that cannot be read: nothing is known of the SAs that they name.
+// Unread notes unreadable lines: the groups of the SAs in them are unknown.
 func (g *Groups) Unread(lines []UnreadLine) {
 	for _, l := range lines {
 		if l.ID.Dst.IsValid() {
@@ -40,7 +41,7 @@ func (g *Groups) Unread(lines []UnreadLine) {
 func NewGroups(sas []SA) *Groups {
 	g := &Groups{sas: make(map[SAID]*SA, len(sas)), first: make(map[SAID]*SA, len(sas)), unread: map[SAID]bool{}}
 	note := func(id SAID, sa *SA) {
-		// The longest chain with an SA begins with the first of its group.
+		// The longest chain that contains an SA begins with the first SA of its group.
 		if old := g.first[id]; old == nil || len(sa.Next) > len(old.Next) {
 			g.first[id] = sa
 		}
@@ -56,7 +57,7 @@ func NewGroups(sas []SA) *Groups {
 	return g
 }
 
-// Of returns what [ReadGroup] does.
+// Of returns the same as [ReadGroup].
 func (g *Groups) Of(id SAID) ([]SA, error) {
 	if g.unread[id] {
 		return nil, &OpError{Op: "get SA", Object: id.String(), Err: ErrUnread}
@@ -74,45 +75,43 @@ func (g *Groups) Of(id SAID) ([]SA, error) {
 	return group, nil
 }
 
-// A GroupFault is why a group carries no packets, or not to where it should. It
-// is about two SAs of the group.
+// A GroupFault is why a group does not carry packets to their destination. It is about
+// two SAs of the group.
 type GroupFault struct {
 	Kind GroupFaultKind
-	// SA is the one at fault, beside Other.
+	// SA is the one at fault, in relation to Other.
 	SA, Other SAID
 }
 
-// A GroupFaultKind says what is wrong with a group.
+// A GroupFaultKind is the kind of a [GroupFault].
 type GroupFaultKind uint8
 
 // The faults of groups.
 const (
-	// GroupDestination: SA and Other have different destinations, and no tun SA
-	// between them starts a new one. The packet goes to one of the two hosts; the
-	// destination is a part of the name of an SA (RFC 2401 section 4.1), so the
-	// other SA is not found there.
+	// GroupDestination: SA and Other have different destinations, and there is no tun
+	// SA between them. The packet goes to one of the two hosts, which does not have the
+	// other SA: the destination is a part of an SA's name (RFC 2401 section 4.1).
 	GroupDestination GroupFaultKind = iota
-	// GroupInside: SA stands inside the tunnel Other to the same destination. Its
-	// packets have the inner destination when they come out of the tunnel, and are
-	// not for SA (RFC 2401 section 5.2.1).
+	// GroupInside: SA is inside the tunnel Other to the same destination. A packet that
+	// has come out of the tunnel has the inner destination, so it is not for SA (RFC
+	// 2401 section 5.2.1).
 	GroupInside
-	// GroupCompression: the comp SA stands outside Other, an esp or ah SA. What is
-	// compressed comes before what is encrypted or authenticated (RFC 3173
-	// section 2).
+	// GroupCompression: the comp SA is outside Other, an esp or ah SA. Compression must
+	// come before encryption or authentication (RFC 3173 section 2).
 	GroupCompression
-	// GroupBare: the tun SA is the outermost, after Other. Its packets leave as
-	// plain IP-in-IP, which KLIPS does not receive.
+	// GroupBare: the tun SA is the outermost, after Other. Its packets leave as plain
+	// IP-in-IP, which KLIPS does not accept.
 	GroupBare
 )
 
-// CheckGroup returns why a group, named from the innermost transform to the
-// outermost, cannot work. It says nothing of a group of one.
+// CheckGroup returns why a group, in order from the innermost transform to the
+// outermost, cannot work. It finds no fault in a single SA.
 func CheckGroup(ids []SAID) []GroupFault {
 	if len(ids) < 2 {
 		return nil
 	}
 	var faults []GroupFault
-	var tun *SAID // the tunnel that the SAs at hand are outside of
+	var tun *SAID // the tunnel inside the current SAs
 	start := 0    // the first SA with the present destination
 	for i := range ids {
 		id := &ids[i]

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// saids reads SAIDs in short: "tunA espB ahC" are tun0x100@192.0.2.1,
-// esp0x101@192.0.2.2 and ah0x102@192.0.2.3; small letters are IPv6.
+// saids parses short names: "tunA espB ahC" are tun0x100@192.0.2.1, esp0x101@192.0.2.2
+// and ah0x102@192.0.2.3; small letters are IPv6.
 func saids(t *testing.T, short string) []SAID {
 	t.Helper()
 	var ids []SAID
@@ -106,7 +106,7 @@ func TestGroups(t *testing.T) {
 			t.Errorf("Of(%v): %v (-want +got)\n%s", id, err, d)
 		}
 	}
-	// A line may name an SA that has gone meanwhile.
+	// A line may name an SA that was removed meanwhile.
 	for _, list := range [][]SA{sas, nil, {{ID: a, Next: []SAID{missing}}}} {
 		if got, err := NewGroups(list).Of(missing); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("Of(%v) = %v, %v, want ESRCH", missing, got, err)

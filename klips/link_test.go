@@ -23,7 +23,7 @@ func TestCheckLinks(t *testing.T) {
 		{"123 23 3", ""},
 		{"12 2 34 4", ""},
 		{"10", "freed 1 0"},
-		{"120 20", "freed 2 0"}, // once, where it is
+		{"120 20", "freed 2 0"}, // once, at its SA
 		{"10 20", "freed 1 0;freed 2 0"},
 		{"13 23 3", "shared 2 3 1"},
 		{"134 34 4 234", "shared 2 3 1"},
@@ -58,7 +58,7 @@ func TestCheckLinks(t *testing.T) {
 		if d := cmp.Diff(tt.want, strings.Join(got, ";")); d != "" {
 			t.Errorf("CheckLinks of %q (-want +got):\n%s", tt.lines, d)
 		}
-		// Groups with such links end.
+		// Reading groups with such links ends.
 		g := NewGroups(sas)
 		for _, sa := range sas {
 			group, err := g.Of(sa.ID)

@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// Buckets is the number of hash buckets of the SA table. Listings walk them in
+// Buckets is the number of hash buckets of the SA table. Listings have them in
 // ascending order.
 const Buckets = 257
 
-// Bucket returns the hash bucket of an SA, 0 to Buckets-1: the sum of SPI,
-// IPv4 destination and protocol number, wrapping at 32 bits, modulo 257. SPI
-// and destination count as they lie in the memory of a little-endian machine,
-// in network byte order. An IPv6 destination counts as zero, as in KLIPS.
+// Bucket returns the hash bucket of an SA, 0 to Buckets-1: the sum of SPI, IPv4
+// destination and protocol number, wrapping at 32 bits, modulo 257. SPI and destination
+// are in network byte order, read as little-endian numbers. An IPv6 destination counts
+// as zero, as in KLIPS.
 func Bucket(id SAID) int {
 	sum := bits.ReverseBytes32(uint32(id.SPI)) + uint32(id.Proto)
 	if id.Dst.Is4() {
@@ -24,19 +24,19 @@ func Bucket(id SAID) int {
 	return int(sum % Buckets)
 }
 
-// SortSAs puts SAs into the order of the listings: by bucket. SAs of one bucket
-// keep their order, which must be newest first.
+// SortSAs sorts SAs into the order of the listings: by bucket. SAs of one bucket keep
+// their order, which must be newest first.
 func SortSAs(sas []SA) {
 	slices.SortStableFunc(sas, func(a, b SA) int {
 		return cmp.Compare(Bucket(a.ID), Bucket(b.ID))
 	})
 }
 
-// CompareEroutes orders eroutes as listings show them: by key, which is family
-// (IPv4 first), source and destination address, protocol, source and
-// destination port; for one key the longer source mask comes first, then the
-// longer destination mask, so that of two comparable selectors the more
-// specific one is first. Zero is returned only for equal selectors.
+// CompareEroutes compares eroutes in the order of listings: by family (IPv4 first),
+// source and destination address, protocol, source and destination port. If these are
+// equal, the longer source mask comes first, then the longer destination mask. So of
+// two comparable selectors the more specific one is first. Zero is returned only for
+// equal selectors.
 func CompareEroutes(a, b Eroute) int { return CompareSelectors(a.Selector, b.Selector) }
 
 // CompareSelectors is [CompareEroutes] for the selectors alone.

@@ -32,8 +32,8 @@ func TestBucket(t *testing.T) {
 }
 
 func TestSortSAs(t *testing.T) {
-	// Recorded from a KLIPS machine: three SAs of one bucket, given newest
-	// first, must stay so.
+	// Recorded from a KLIPS machine: three SAs of one bucket, newest first, must keep
+	// their order.
 	dst := netip.MustParseAddr("10.9.0.2")
 	in := []SA{
 		{ID: SAID{dst, 0x2021000, ProtoESP}}, {ID: SAID{dst, 0x1011000, ProtoESP}}, {ID: SAID{dst, 0x1000, ProtoESP}},

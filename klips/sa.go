@@ -8,8 +8,8 @@ import (
 	"github.com/klips-go/ipsec/klips/drop"
 )
 
-// A Direction says which way an SA is meant to be used. It is decided once,
-// when the SA is made: inbound if its destination is then a local address.
+// A Direction is the direction of an SA's packets. It is decided once, when the SA is
+// made: inbound if its destination is then a local address.
 type Direction uint8
 
 // The directions.
@@ -39,7 +39,7 @@ type Limits struct {
 	Packets     uint64 `json:"packets,omitempty"`
 }
 
-// A NATTType says how an ESP SA is encapsulated in UDP.
+// A NATTType is the UDP encapsulation of an ESP SA.
 type NATTType uint8
 
 // The encapsulations.
@@ -54,47 +54,46 @@ type NATT struct {
 	Type  NATTType `json:"type,omitempty"`
 	SPort uint16   `json:"sport,omitempty"`
 	DPort uint16   `json:"dport,omitempty"`
-	// OA is the address that the peer has on its side of the NAT (NAT-OA); not
-	// valid where unknown. Only transport mode uses it.
+	// OA is the peer's address on its side of the NAT (NAT-OA); not valid if unknown.
+	// Only transport mode uses it.
 	OA netip.Addr `json:"oa,omitzero"`
 }
 
-// An SASpec says what SA to make (SADB_ADD). The stack copies the keys; who
-// made the SASpec clears it with [SASpec.ClearKeys] when done.
+// An SASpec specifies a new SA (SADB_ADD). The stack copies the keys; the caller clears
+// them with [SASpec.ClearKeys] when done.
 type SASpec struct {
 	ID  SAID
-	Src netip.Addr // source of the outer header; any (0.0.0.0 or ::) for "not checked"
+	Src netip.Addr // source of the outer header; any (0.0.0.0 or ::): not checked
 	Transform
-	AuthKey []byte // exactly as long as the algorithm wants, see alg.Info.KeyBits
+	AuthKey []byte // exactly as long as the algorithm requires, see alg.Info.KeyBits
 	EncKey  []byte
-	Window  uint32 // anti-replay window in packets; 0 = none; above 64 only where CapLargeWindow is
-	// ESN gives an ESP or AH SA sequence numbers of 64 bits (RFC 4303 section
-	// 2.2.1); only where CapESN is. It needs authentication and a window.
+	Window  uint32 // anti-replay window in packets; 0 = none; above 64 only with CapLargeWindow
+	// ESN gives an ESP or AH SA sequence numbers of 64 bits (RFC 4303 section 2.2.1);
+	// only with CapESN. It needs authentication and a window.
 	ESN  bool
 	Soft Limits
 	Hard Limits
-	// Seq is the sequence number that counts as the last one sent, ReplaySeq the one
-	// that counts as the highest received, with all below it received too. Only ESP
-	// and AH SAs have numbers, of 32 bits without ESN, and ReplaySeq needs a window;
-	// only where CapSeq is. nil: the stack chooses, 0 for keys that it does not know.
+	// Seq is the sequence number that counts as the last one sent. ReplaySeq counts as
+	// the highest received; all lower ones count as received too. Only ESP and AH SAs
+	// have numbers, of 32 bits without ESN, and ReplaySeq needs a window; only with
+	// CapSeq. nil: the stack chooses, 0 for an unknown key.
 	Seq, ReplaySeq *uint64
 
 	NATT   NATT
-	Ref    uint32 // SAref to give to this SA, 0 = choose
+	Ref    uint32 // SAref for this SA, 0 = the stack chooses
 	RefHim uint32 // SAref of the peer's SA
 	OutIf  uint16 // device number (ipsecN = 49152+N), 0 = none
-	// ReuseKey allows an outbound SA with a key of a combined mode (AES-GCM,
-	// ChaCha20-Poly1305), salt included, with which another outbound SA sends. It is
-	// for laboratories; see FaultKeyUsed.
+	// ReuseKey allows an outbound SA with the combined-mode key (AES-GCM,
+	// ChaCha20-Poly1305), salt included, of another outbound SA. It is for test
+	// networks; see FaultKeyUsed.
 	ReuseKey bool
-	// Offload is the physical device that is to encrypt or decrypt an ESP SA's
-	// packets, "" for none; only where CapOffload is.
+	// Offload is the physical device that encrypts or decrypts an ESP SA's packets, ""
+	// for none; only with CapOffload.
 	Offload string
 }
 
-// SeqFits reports whether an SA can have the numbers Seq and ReplaySeq of s: where
-// they are set, it is an ESP or AH SA, they have no more than 32 bits without ESN,
-// and ReplaySeq has a window.
+// SeqFits reports whether an SA can have Seq and ReplaySeq. If one is set, the SA must
+// be ESP or AH; without ESN they have at most 32 bits; and ReplaySeq needs a window.
 func (s *SASpec) SeqFits() bool {
 	for _, n := range [...]*uint64{s.Seq, s.ReplaySeq} {
 		if n != nil && (s.ID.Proto != ProtoESP && s.ID.Proto != ProtoAH || !s.ESN && *n > math.MaxUint32) {
@@ -111,19 +110,19 @@ func (s *SASpec) ClearKeys() {
 	s.AuthKey, s.EncKey = nil, nil
 }
 
-// A Counter is one lifetime dimension of an SA: its present value and its
-// limits. For the time dimensions Count is elapsed seconds.
+// A Counter is one lifetime dimension of an SA: its current value and its limits. For
+// the time dimensions Count is elapsed seconds.
 type Counter struct {
 	Count uint64 `json:"count"`
 	Soft  uint64 `json:"soft,omitempty"`
 	Hard  uint64 `json:"hard,omitempty"`
-	// Below is how far the count is below zero, where Count is 0. Only the classic
-	// KLIPS kernel has such: it counts the bytes of outbound AH SAs wrongly.
+	// Below is how far the count is below zero, if Count is 0. Only a classic KLIPS
+	// kernel has such counts: it counts the bytes of outbound AH SAs wrongly.
 	Below uint64 `json:"below_zero,omitempty"`
 }
 
-// SetRaw sets the count to what a KLIPS kernel shows: 64 bits, of which it uses
-// the highest only where it has counted below zero.
+// SetRaw sets the count to a KLIPS kernel's number of 64 bits. The highest bit is set
+// only if KLIPS has counted below zero.
 func (c *Counter) SetRaw(v uint64) {
 	c.Count, c.Below = v, 0
 	if int64(v) < 0 {
@@ -131,7 +130,7 @@ func (c *Counter) SetRaw(v uint64) {
 	}
 }
 
-// Raw returns the count as SetRaw takes it.
+// Raw returns the count in the form for SetRaw.
 func (c Counter) Raw() uint64 {
 	if c.Below != 0 {
 		return -c.Below
@@ -139,7 +138,7 @@ func (c Counter) Raw() uint64 {
 	return c.Count
 }
 
-// A Life is the five lifetime dimensions of an SA.
+// A Life has the five lifetime dimensions of an SA.
 type Life struct {
 	Allocations Counter `json:"allocations"`
 	Bytes       Counter `json:"bytes"`
@@ -148,11 +147,11 @@ type Life struct {
 	Packets     Counter `json:"packets"`
 }
 
-// IdleRefs is the reference count that KLIPS shows for an SA at rest. Stacks that
-// count no references show it, because scripts expect the field.
+// IdleRefs is the reference count that KLIPS shows for an unused SA. Stacks without
+// reference counts show it, because scripts expect the field.
 const IdleRefs = 3
 
-// An SA is a security association as a stack lists it. It never holds keys.
+// An SA is a security association in listings. It never contains keys.
 type SA struct {
 	ID        SAID       `json:"said"`
 	Transform Transform  `json:"transform"`
@@ -160,28 +159,29 @@ type SA struct {
 	State     State      `json:"state"`
 	Src       netip.Addr `json:"src"`
 
-	// Policy is the inbound policy that eroute --addin gave to the SA; nil where
-	// there is none.
+	// Policy is the inbound policy that eroute --addin gave to the SA; nil if there is
+	// none.
 	Policy *InboundPolicy `json:"policy,omitempty"`
 
 	IV         []byte `json:"iv,omitempty"` // the next packet's, for CBC ciphers
 	Window     uint32 `json:"window,omitempty"`
 	ESN        bool   `json:"esn,omitempty"`
-	Offload    string `json:"offload,omitempty"`     // the device that does the work
+	Offload    string `json:"offload,omitempty"`     // the device that it is offloaded to
 	ReplayErrs uint32 `json:"replay_errs,omitempty"` // ooo_errs
 	Seq        uint64 `json:"seq,omitempty"`         // last sent or highest received
 	Bitmap     uint64 `json:"bitmap,omitempty"`      // the newest 64 bits of the window
 	MaxSeqDiff uint32 `json:"max_seq_diff,omitempty"`
 	Flags      uint32 `json:"flags,omitempty"` // FlagInFlow, FlagPolicyOnly, …
 
-	// BelowMark counts the packets among ReplayErrs, and those that fail for ESN, that
-	// were refused as an earlier SA with this key has received so far: recordings, or a
-	// peer that has started again. SeqWaits counts packets that were not sent, as their
-	// numbers could not be reserved in time.
+	// BelowMark counts packets that were refused because an earlier SA with this key
+	// has received their sequence numbers: replayed packets, or a peer that has
+	// restarted. They are also in ReplayErrs, or among the failed ones of an SA with
+	// ESN. SeqWaits counts packets that were not sent because no numbers were reserved
+	// in time.
 	BelowMark uint32 `json:"below_mark,omitempty"`
 	SeqWaits  uint32 `json:"seq_waits,omitempty"`
-	// Drops counts the packets whose way this SA ended, by reason. Only stacks that
-	// know the reasons have it.
+	// Drops counts packets that this SA dropped, by reason. Only stacks that know the
+	// reasons have it.
 	Drops drop.Counts `json:"drops,omitempty"`
 
 	AuthKeyBits int    `json:"auth_key_bits,omitempty"`
@@ -189,8 +189,8 @@ type SA struct {
 	EncKeyBits  int    `json:"enc_key_bits,omitempty"`
 	SizeErrs    uint32 `json:"size_errs,omitempty"`
 	PadErrs     uint32 `json:"pad_errs,omitempty"`
-	// SameKey are the oldest other SAs, four at most, that have the same key of a
-	// combined mode, salt included.
+	// SameKey has the oldest other SAs, at most four, with the same combined-mode key,
+	// salt included.
 	SameKey []SAID `json:"same_key,omitempty"`
 
 	Life Life          `json:"life"`
@@ -207,19 +207,19 @@ type SA struct {
 	RefHim   uint32 `json:"refhim"`
 	OutIf    uint16 `json:"outif,omitempty"`
 
-	// AddAgain and GroupAgain report that a stack which was started again has the SA and
-	// its group from before: that somebody makes them again, as after a restart of KLIPS,
-	// counts once as done, and changes nothing.
+	// AddAgain and GroupAgain report that a restarted stack still has the SA and its
+	// group. Making them again, as scripts do after a restart of KLIPS, succeeds once
+	// and changes nothing.
 	AddAgain   bool `json:"add_again,omitempty"`
 	GroupAgain bool `json:"group_again,omitempty"`
 
-	// Next are the SAs that follow this one in its group, in processing order:
-	// inner to outer for outbound SAs, outer to inner for inbound ones.
+	// Next has the SAs that follow this one in its group, in processing order: inner to
+	// outer for outbound SAs, outer to inner for inbound ones.
 	Next []SAID `json:"next,omitempty"`
 }
 
-// An InboundPolicy selects the packets that may come out of an inbound SA: out of
-// the tunnel of a tun SA, or from behind the header of another one. Source is the
+// An InboundPolicy selects the packets that may come out of an inbound SA: out of the
+// tunnel of a tun SA, or after the header of another one is removed. Source is the
 // peer's side.
 type InboundPolicy = Selector
 
@@ -230,11 +230,11 @@ const (
 	FlagClearFlow   uint32 = 4
 	FlagInFlow      uint32 = 8
 	FlagPolicyOnly  uint32 = 16
-	// FlagESN tells in listings and messages that SA.ESN is set; it is never in
+	// FlagESN means in listings and messages that SA.ESN is set; it is never in
 	// SA.Flags. KLIPS does not have it. The number is that of the BSDs
 	// (SADB_X_SAFLAGS_ESN).
 	FlagESN uint32 = 0x400
 )
 
-// MaxGroup is how many SAs one group command may name.
+// MaxGroup is the maximum number of SAs in one group command.
 const MaxGroup = 4

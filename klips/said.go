@@ -12,12 +12,12 @@ import (
 // SAID.
 type Proto uint8
 
-// The protocols a SAID can name.
+// The protocols of SAIDs.
 const (
 	ProtoTun  Proto = 4   // IP-in-IP (IPPROTO_IPIP), an SA of its own in KLIPS
 	ProtoESP  Proto = 50  // RFC 4303
 	ProtoAH   Proto = 51  // RFC 4302
-	ProtoInt  Proto = 61  // internal: the magic SAIDs below, never in the SADB
+	ProtoInt  Proto = 61  // internal: the shunts below, never in the SADB
 	ProtoComp Proto = 108 // IPComp, RFC 3173
 )
 
@@ -47,7 +47,7 @@ type SPI uint32
 // those below.
 const MinSPI SPI = 0x100
 
-// SPIs of the magic SAIDs: protocol int, destination 0.0.0.0.
+// SPIs of shunts: protocol int, destination 0.0.0.0.
 const (
 	SPIPass       SPI = 0x100 // send in clear
 	SPIDrop       SPI = 0x101 // drop silently
@@ -66,20 +66,20 @@ type SAID struct {
 	Proto Proto
 }
 
-// Magic returns the magic SAID with the given SPI (SPIPass … SPITrapSubnet).
+// Magic returns the shunt with the given SPI (SPIPass … SPITrapSubnet).
 func Magic(spi SPI) SAID {
 	return SAID{Dst: netip.IPv4Unspecified(), SPI: spi, Proto: ProtoInt}
 }
 
-// IsMagic reports whether the SAID is not an SA but a verdict for eroutes.
+// IsMagic reports whether the SAID is a shunt and not an SA.
 func (id SAID) IsMagic() bool { return id.Proto == ProtoInt }
 
-// magicNames are the texts of magic SPIs, in SPI order from SPIPass.
+// magicNames are the names of shunts, in SPI order from SPIPass.
 var magicNames = [...]string{"%pass", "%drop", "%reject", "%hold", "%trap", "%trapsubnet"}
 
-// String returns the form that listings use: protocol, SPI as 0x and hex
-// without leading zeros, @, destination: "esp0x12345678@192.1.2.45". Magic
-// SAIDs print as their % names, whatever their destination.
+// String returns the form in listings: protocol, SPI as 0x and hex without leading
+// zeros, @, destination: "esp0x12345678@192.1.2.45". Shunts print as their % names,
+// whatever their destination.
 func (id SAID) String() string {
 	if s, ok := id.magicString(); ok {
 		return s
@@ -87,8 +87,8 @@ func (id SAID) String() string {
 	return id.Proto.String() + "0x" + strconv.FormatUint(uint64(id.SPI), 16) + "@" + FormatAddr(id.Dst)
 }
 
-// Dotted returns the form with the IP version as separator that key daemons
-// log: "tun.113@10.0.0.1", "tun:113@2001:db8::1".
+// Dotted returns the form in the logs of key daemons, with a separator that shows the
+// IP version: "tun.113@10.0.0.1", "tun:113@2001:db8::1".
 func (id SAID) Dotted() string {
 	if s, ok := id.magicString(); ok {
 		return s
@@ -113,20 +113,18 @@ func (id SAID) magicString() (string, bool) {
 	return "", false
 }
 
-// invalidAddr is how KLIPS prints the destination of an SA whose memory it has
-// freed.
+// invalidAddr is what KLIPS prints as the destination of a freed SA.
 const invalidAddr = "<invalid>"
 
-// FormatPrefix writes a prefix as command lines take it: its address as [FormatAddr] does,
-// which differs from package netip where "::" is concerned, and its length in bits.
+// FormatPrefix returns a prefix in the form of command lines: its address as from
+// [FormatAddr], which differs from package netip in "::", and its length in bits.
 func FormatPrefix(p netip.Prefix) string {
 	return FormatAddr(p.Addr()) + p.String()[len(p.Addr().String()):]
 }
 
-// FormatAddr returns the text of an address as the KLIPS tables print it: IPv6
-// with the *first* run of two or more zero groups squeezed (RFC 5952 squeezes
-// the longest), and never with an embedded dotted quad. The invalid address
-// prints as "<invalid>".
+// FormatAddr returns an address as KLIPS prints it in its tables. In IPv6 "::" replaces
+// the *first* run of two or more zero groups (in RFC 5952 the longest), and there is
+// never an embedded dotted quad. The invalid address prints as "<invalid>".
 func FormatAddr(a netip.Addr) string {
 	if !a.IsValid() {
 		return invalidAddr
@@ -164,12 +162,11 @@ func FormatAddr(a netip.Addr) string {
 	return sb.String()
 }
 
-// MarshalText returns the text of [SAID.String]. It gives SAIDs their form in
-// JSON.
+// MarshalText returns the text of [SAID.String], also for JSON.
 func (id SAID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
-// UnmarshalText reads what MarshalText wrote. The empty text is the zero SAID.
-// (Package syntax reads the SAIDs of command lines, which have more forms.)
+// UnmarshalText parses the text of MarshalText. The empty text is the zero SAID.
+// (Package syntax parses SAIDs of command lines, which have more forms.)
 func (id *SAID) UnmarshalText(text []byte) error {
 	s := string(text)
 	if s == "" {
@@ -204,7 +201,7 @@ func (id *SAID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// magicNamed returns the SAID that a name with % stands for.
+// magicNamed returns the shunt with a % name.
 func magicNamed(name string) (SAID, bool) {
 	switch name {
 	case "%passthrough4":
@@ -216,10 +213,10 @@ func magicNamed(name string) (SAID, bool) {
 	return Magic(SPIPass + SPI(max(i, 0))), i >= 0
 }
 
-// MarshalText returns the protocol's name as SAIDs have it.
+// MarshalText returns the protocol's name in SAIDs.
 func (p Proto) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText reads what MarshalText wrote.
+// UnmarshalText parses the text of MarshalText.
 func (p *Proto) UnmarshalText(text []byte) error {
 	for _, v := range [...]Proto{ProtoAH, ProtoESP, ProtoTun, ProtoComp, ProtoInt} {
 		if string(text) == v.String() {

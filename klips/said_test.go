@@ -39,8 +39,7 @@ func TestSAIDText(t *testing.T) {
 	}
 }
 
-// FuzzSAIDText: what was read as the text of a SAID or of a protocol, written and read
-// again prints the same.
+// FuzzSAIDText: a parsed SAID or protocol, printed and parsed again, prints the same.
 func FuzzSAIDText(f *testing.F) {
 	for _, s := range []string{
 		"", "esp", "unk77", "tun0x100@192.0.2.1", "ah0x116@2001:db8::1", "unk00x0@<invalid>", "%hold", "%passthrough6",

@@ -7,67 +7,67 @@ import (
 	"github.com/klips-go/ipsec/klips/drop"
 )
 
-// A Stack carries out what the commands ask for. Its methods may be called from several
-// goroutines. Errors are *[OpError]; errors.Is works with the syscall.Errno that a KLIPS
-// kernel answers, named with each change.
+// A Stack carries out the requests of the commands. Its methods may be called from
+// several goroutines. Errors are *[OpError]; errors.Is works with the syscall.Errno of
+// a KLIPS kernel, which each change documents.
 type Stack interface {
-	// Info returns what is known of the stack without asking it.
+	// Info returns what is known about the stack without a request to it.
 	Info() Info
 	// Apply carries out changes in their order, and stops at the first one that is
-	// refused. Each of them changes all of what it is asked, or nothing. The error is
-	// about the first change that was not carried out.
+	// refused. Each change is made completely or not at all. The error belongs to the
+	// first change that was not carried out.
 	Apply(ctx context.Context, changes ...Change) (Result, error)
-	// Hold keeps other programs from changing the stack until release is called, or the
-	// Stack is closed. They wait for some seconds; then they are refused (EALREADY). A
-	// program that changes a stack by what it has read holds it from before it reads, as
-	// package plan does. In the tables of a kernel that keeps out those alone that use
-	// this package. EALREADY: another program has held it for too long.
+	// Hold makes other programs wait before they change the stack, until release is
+	// called or the Stack is closed. They wait for some seconds, and are then refused
+	// (EALREADY). A program that changes a stack according to what it has read must
+	// hold it before it reads, as package plan does. For the tables of a kernel, this
+	// affects only programs that use this package. EALREADY: another program has held
+	// the stack for too long.
 	Hold(ctx context.Context) (release func(), err error)
-	// Snapshot reads what w asks for.
+	// Snapshot reads the parts of the stack that w selects.
 	Snapshot(ctx context.Context, w Want) (*Snapshot, error)
-	// Events returns what the stack sends to key daemons, see [Event]. Other methods
-	// must not be called meanwhile. EOPNOTSUPP: the stack sends nothing ([CapEvents]).
+	// Events returns the stack's messages to key daemons, see [Event]. Other methods
+	// must not be called meanwhile. EOPNOTSUPP: the stack sends none ([CapEvents]).
 	Events(ctx context.Context, w EventWant) (iter.Seq2[Event, error], error)
-	// Close frees the connection to the stack, and the ports that it holds; the stack
+	// Close closes the connection to the stack, and the ports that it holds; the stack
 	// itself goes on.
 	Close() error
 }
 
-// An Info is what is known of a stack without asking it.
+// An Info is what is known about a stack without a request to it.
 type Info struct {
-	Name string // as --stack takes it: "user", "xfrm" or "klips"
-	// Has reports whether the stack has an ability that not all have.
+	Name string // as in --stack: "user", "xfrm" or "klips"
+	// Has reports whether the stack has an ability that not all stacks have.
 	Has func(Capability) bool
 }
 
-// A Want says what a [Snapshot] is to have. Tables are read in the order of its fields.
+// A Want selects the parts of a [Snapshot]. Tables are read in the order of its fields.
 type Want struct {
 	Version bool
 	Eroutes bool
 	SAs     bool // all
-	SA      SAID // this one alone. ESRCH: there is none
-	Group   SAID // all SAs of the group that it is in. ESRCH as for SA
+	SA      SAID // this one alone. ESRCH: it does not exist
+	Group   SAID // all SAs of its group. ESRCH as for SA
 	Devices bool
 	Debug   bool
 	Knobs   bool
 	Foreign bool
 	Drops   bool
-	// Unread are the tables, by their names in /proc/net, whose lines are looked through
-	// for some that cannot be read.
+	// Unread names tables, as in /proc/net, to be searched for unreadable lines.
 	Unread     []string
 	Marks      bool
 	Registered bool
-	Port       uint16 // whether any program has this UDP port; 0: not asked
+	Port       uint16 // whether any program has this UDP port; 0: not wanted
 	// Abilities finds out by trials what the kernel can do; they leave no trace, and take
 	// seconds.
 	Abilities bool
-	// Text is the name in /proc/net of a table that is wanted as text, such as
-	// "ipsec_spi". ENOENT: there is none.
+	// Text names a table in /proc/net to be read as text, such as "ipsec_spi". ENOENT:
+	// it does not exist.
 	Text string
 }
 
-// A Snapshot is what a stack has. What was not asked for, and what the stack does not
-// have, is zero.
+// A Snapshot is the state of a stack. Fields that were not wanted, or that the stack
+// does not have, are zero.
 type Snapshot struct {
 	Version string // the line of ipsec_version, without a newline
 	// SAs are in KLIPS' order: by hash bucket, newest first. Those of a group are in
@@ -79,16 +79,16 @@ type Snapshot struct {
 	Devices []Device // by number
 	Debug   Debug
 	Knobs   []Knob // by name
-	// Foreign describes the objects that other programs have made in the tables of the
-	// kernel, one to a line. They are shown and never touched.
+	// Foreign describes the objects of other programs in the tables of the kernel, one
+	// to a line. They are shown and never changed.
 	Foreign []string
-	// Drops counts packets that went no further and belong to no device (those that do
-	// are in its Device.Drops), by reason, since the stack began.
+	// Drops counts dropped packets that belong to no device (others are in its
+	// Device.Drops), by reason, since the stack started.
 	Drops  drop.Counts
 	Unread []UnreadLine // in the order of the tables and of their lines
-	Marks  *Marks       // nil: the stack has a process that keeps them, or none at all
-	// Registered reports whether a program has registered for messages that the stack
-	// sends to key daemons (SADB_REGISTER), as these do.
+	Marks  *Marks       // nil: the stack's process keeps them, or there are none
+	// Registered reports whether a program has registered for the stack's messages
+	// (SADB_REGISTER), as key daemons do.
 	Registered bool
 	PortTaken  bool
 	Abilities  []Ability
@@ -97,15 +97,15 @@ type Snapshot struct {
 
 // Marks are the sequence marks of a stack without a process, see package marks.
 type Marks struct {
-	Dir  string // where they are kept; empty: nowhere
-	Keys int    // how many keys are remembered
-	Lost error  // why they are not kept, although there is a Dir
+	Dir  string // the directory; empty: none are kept
+	Keys int    // number of keys with marks
+	Lost error  // why marks are not kept, although there is a Dir
 }
 
-// An EventWant says which events are wanted.
+// An EventWant selects events.
 type EventWant struct {
-	// Register are the SA types (SADB_SATYPE_*) to register for, one after the other: the
-	// stack then sends ACQUIRE for them. An error says that a registration failed.
+	// Register are the SA types (SADB_SATYPE_*) to register for, one after the other:
+	// the stack then sends ACQUIRE for them. An error means that a registration failed.
 	Register []uint8
 }
 
@@ -114,7 +114,7 @@ type EventWant struct {
 // an error: that of the context, or one that wraps io.ErrUnexpectedEOF when the stack has
 // gone.
 type Event struct {
-	PFKey []byte // the message in wire form, unchecked; it is the caller's
+	PFKey []byte // the message in wire form, unchecked; the caller owns it
 }
 
 // ReadSAs reads the SAs of a stack.
@@ -132,9 +132,9 @@ func ReadSA(ctx context.Context, s Stack, id SAID) (SA, error) {
 	return t.SAs[0], nil
 }
 
-// ReadGroup reads all SAs of the group that an SA is in, in processing order; an SA in no
-// group is alone. ESRCH: there is no such SA. [ErrUnread]: a line of the tables about it
-// cannot be read.
+// ReadGroup reads all SAs of an SA's group, in processing order; without a group, the
+// SA alone. ESRCH: there is no such SA. [ErrUnread]: a line about it in the tables
+// cannot be parsed.
 func ReadGroup(ctx context.Context, s Stack, id SAID) ([]SA, error) {
 	t, err := read(ctx, s, Want{Group: id})
 	return t.SAs, err
@@ -169,11 +169,11 @@ func read(ctx context.Context, s Stack, w Want) (*Snapshot, error) {
 // An Ability is something that depends on the kernel of a stack.
 type Ability struct {
 	Name    string // as in "esp over IPv4", or the name of an algorithm
-	Missing string // why it is not there, in words; empty if it is
+	Missing string // why it is missing, as text; empty if it is not
 }
 
-// A Capability is something that only some stacks can do. The contract suite
-// checks that a stack has each or refuses it; nothing is silently left out.
+// A Capability is something that only some stacks can do. The contract suite checks
+// that a stack has it or refuses it; it must not ignore it silently.
 type Capability uint8
 
 // The capabilities.
@@ -194,34 +194,34 @@ const (
 	CapPass
 	// CapReject: eroutes to %reject.
 	CapReject
-	// CapOffload: a physical device encrypts and decrypts, if it can. What is
-	// refused has the errno EOPNOTSUPP.
+	// CapOffload: physical devices can encrypt and decrypt. A refusal has the errno
+	// EOPNOTSUPP.
 	CapOffload
 	// CapTransportDevice: packets for an SA in transport mode go through a virtual
-	// device, as with KLIPS. Where it is missing, those that are routed into one
-	// are dropped, and the rest meets their eroute without.
+	// device, as in KLIPS. Without it, such packets are dropped if they are routed into
+	// a device; other packets are matched with eroutes without a device.
 	CapTransportDevice
-	// CapTransportPolicy: SAs in transport mode have inbound policies, too, and
-	// policies can have a protocol and ports. Where it is missing, a policy is for
-	// all protocols and ports, whatever it was set with.
+	// CapTransportPolicy: SAs in transport mode can have inbound policies, and policies
+	// can have a protocol and ports. Without it, a policy is always for all protocols
+	// and ports.
 	CapTransportPolicy
-	// CapSeq: an SA can be made with sequence numbers to go on from.
+	// CapSeq: a new SA can have sequence numbers to continue from.
 	CapSeq
 	// CapKnobs: the stack has knobs.
 	CapKnobs
-	// CapGuard: flows can be guarded, where the kernel has a packet filter for it.
+	// CapGuard: flows can be guarded, if the kernel has a suitable packet filter.
 	CapGuard
 	// CapEvents: the stack sends messages to key daemons.
 	CapEvents
-	// CapHoldPort: the stack is a kernel that takes ESP out of UDP only while a program
-	// holds the port.
+	// CapHoldPort: the stack is a kernel that accepts UDP-encapsulated ESP on a port
+	// only while a program holds the port.
 	CapHoldPort
-	// CapText: the tables of the stack are text. Listings print them unchanged, and lines
-	// of them can be such that nobody can read ([UnreadLine]).
+	// CapText: the tables of the stack are text. Listings print them unchanged, and
+	// lines can be unreadable ([UnreadLine]).
 	CapText
-	// CapGroupRead: one group is read without reading all SAs.
+	// CapGroupRead: one group can be read without reading all SAs.
 	CapGroupRead
-	// CapMarks: sequence marks are kept by the changes themselves, as the stack has no
+	// CapMarks: the changes themselves keep sequence marks, because the stack has no
 	// process.
 	CapMarks
 )

@@ -6,16 +6,16 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// A Transform is what an SA does to a packet.
+// A Transform is the algorithms of an SA.
 type Transform struct {
 	Auth alg.Auth `json:"auth,omitempty"`
 	Enc  alg.Enc  `json:"enc,omitempty"`
 	Comp alg.Comp `json:"comp,omitempty"`
 }
 
-// Name returns the transform as the spi listing names it for an SA of protocol
-// p: "IPIP", "ESP_3DES_HMAC_MD5", "AH_HMAC_SHA1", "COMP_DEFLATE". An unknown
-// algorithm prints as _ID and its number.
+// Name returns the transform's name in the spi listing for an SA of protocol p: "IPIP",
+// "ESP_3DES_HMAC_MD5", "AH_HMAC_SHA1", "COMP_DEFLATE". An unknown algorithm prints as
+// _ID and its number.
 func (t Transform) Name(p Proto) string {
 	switch p {
 	case ProtoTun:

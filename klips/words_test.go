@@ -8,7 +8,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// In JSON enumerations are words; numbers, which daemons before wrote, are read, too.
+// Enumerations are names in JSON; numbers from older daemons are accepted too.
 func TestWords(t *testing.T) {
 	type enums struct {
 		Dir   klips.Direction `json:"dir"`

@@ -1,7 +1,7 @@
-// Package alg has one row for each algorithm that security associations can have: its
-// numbers, its names here and in the kernel, its sizes and its RFC. Whoever reads, checks,
-// lists or configures algorithms takes what it knows of them from here. What computes
-// them is elsewhere.
+// Package alg has one row for each algorithm of security associations: its numbers, its
+// names here and in the kernel, its sizes and its RFC. All code that parses, checks,
+// lists or configures algorithms uses these rows. The algorithms themselves are
+// implemented elsewhere.
 package alg
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/internal/enum"
 )
 
-// An Auth is an authentication algorithm as the PF_KEY SA extension numbers it
+// An Auth is an authentication algorithm, by its number in the PF_KEY SA extension
 // (SADB_AALG_*, SADB_X_AALG_*). Its text form is the Word of its row, or its number.
 type Auth uint8
 
@@ -25,7 +25,7 @@ const (
 	SHA256Trunc Auth = 252 // HMAC-SHA-256-96: Linux before 2.6.33, KLIPS before 3.x
 )
 
-// An Enc is an encryption algorithm as the PF_KEY SA extension numbers it
+// An Enc is an encryption algorithm, by its number in the PF_KEY SA extension
 // (SADB_EALG_*, SADB_X_EALG_*). Its text form is the Word of its row, or its number.
 type Enc uint8
 
@@ -40,7 +40,7 @@ const (
 	ChaCha20Poly1305 Enc = 28 // RFC 7634; the number is IKEv2's, KLIPS never had it
 )
 
-// A Comp is a compression algorithm as the PF_KEY SA extension numbers it. Its text
+// A Comp is a compression algorithm, by its number in the PF_KEY SA extension. Its text
 // form is the Word of its row, or its number.
 type Comp uint8
 
@@ -55,13 +55,13 @@ const (
 // section 8.1, RFC 7634 section 2).
 const SaltBits = 32
 
-// An Info describes an algorithm. The zero value stands for an unknown one.
+// An Info describes an algorithm. The zero value means an unknown one.
 type Info struct {
 	Word    string // in messages and JSON: "aes", "hmac-sha2-256"
 	Listing string // suffix in listings, with its underscore: "_3DES", "_HMAC_MD5"
-	Kernel  string // as the Linux crypto API names it; empty: not for the kernel's stack
-	// Names are those of command lines, in lower case with hyphens. The first is that of
-	// usage texts, where Usage does not say otherwise.
+	Kernel  string // name in the Linux crypto API; empty: not for stack xfrm
+	// Names are those of command lines, in lower case with hyphens. Usage texts have
+	// the first, unless Usage is set.
 	Names []string
 	Usage string
 
@@ -69,7 +69,7 @@ type Info struct {
 	Block   int   // cipher block in bytes, 1 for stream modes; the plaintext is padded to it
 	IV      int   // bytes of IV in each packet
 	ICV     int   // bytes of ICV in each packet
-	Hash    int   // bits of the full hash: what listings show as alen
+	Hash    int   // bits of the full hash, listed as alen
 	AEAD    bool  // a combined mode: no separate authentication algorithm
 }
 
@@ -111,7 +111,7 @@ func (l list[T]) named(name string) (T, bool) {
 	return l.find(func(r *Info) bool { return slices.Contains(r.Names, name) })
 }
 
-// ofKernel is none for a name that the kernel's stack does not have.
+// ofKernel is none for a name that stack xfrm does not have.
 func (l list[T]) ofKernel(name string) T {
 	id, _ := l.find(func(r *Info) bool { return r.Kernel == name && name != "" })
 	return id
@@ -132,30 +132,32 @@ func (l list[T]) parse(b []byte) (T, error) {
 func (a Auth) Info() (Info, bool) { return auths.row(a) }
 
 // Info returns the algorithm's row and whether it is known. EncNone is known: an ESP SA
-// may not use it, other SAs have it.
+// must not use it, other SAs have it.
 func (e Enc) Info() (Info, bool) { return encs.row(e) }
 
 // Info returns the algorithm's row and whether it is known; CompNone is.
 func (c Comp) Info() (Info, bool) { return comps.row(c) }
 
-// Auths returns the authentication algorithms but AuthNone, in the order of usage texts.
+// Auths returns the authentication algorithms without AuthNone, in the order of usage
+// texts.
 func Auths() []Auth { return auths.ids() }
 
-// Encs returns the encryption algorithms but EncNone, in the order of usage texts.
+// Encs returns the encryption algorithms without EncNone, in the order of usage texts.
 func Encs() []Enc { return encs.ids() }
 
-// Comps returns the compression algorithms but CompNone, in the order of usage texts.
+// Comps returns the compression algorithms without CompNone, in the order of usage
+// texts.
 func Comps() []Comp { return comps.ids() }
 
-// AuthNamed returns the algorithm with a name of command lines, which is in lower case
-// with hyphens.
+// AuthNamed returns the algorithm with a name of command lines, in lower case with
+// hyphens.
 func AuthNamed(name string) (Auth, bool) { return auths.named(name) }
 
 // CompNamed returns the algorithm with a name of command lines.
 func CompNamed(name string) (Comp, bool) { return comps.named(name) }
 
-// AuthOfKernel returns the algorithm with a name of the Linux crypto API and so many bits
-// of ICV, which the kernel tells HMAC-SHA-256 and its shorter form apart by; AuthNone if
+// AuthOfKernel returns the algorithm with a name of the Linux crypto API and a length
+// of ICV in bits, which distinguishes HMAC-SHA-256 from its shorter form; AuthNone if
 // there is none.
 func AuthOfKernel(name string, icvBits uint32) Auth {
 	a, _ := auths.find(func(r *Info) bool { return r.Kernel == name && name != "" && uint32(8*r.ICV) == icvBits })
@@ -183,11 +185,11 @@ func (e Enc) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 // MarshalText returns the Word of the algorithm's row, or its number.
 func (c Comp) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// UnmarshalJSON reads what MarshalText writes, and a number.
+// UnmarshalJSON accepts the text of MarshalText, and a number.
 func (a *Auth) UnmarshalJSON(b []byte) (err error) { *a, err = auths.parse(b); return err }
 
-// UnmarshalJSON reads what MarshalText writes, and a number.
+// UnmarshalJSON accepts the text of MarshalText, and a number.
 func (e *Enc) UnmarshalJSON(b []byte) (err error) { *e, err = encs.parse(b); return err }
 
-// UnmarshalJSON reads what MarshalText writes, and a number.
+// UnmarshalJSON accepts the text of MarshalText, and a number.
 func (c *Comp) UnmarshalJSON(b []byte) (err error) { *c, err = comps.parse(b); return err }

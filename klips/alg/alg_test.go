@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Each row says all that others take from it, and no two rows have one name.
+// Each row has all required fields, and no two rows have the same name.
 func TestRows(t *testing.T) {
 	names := map[string]string{}
 	check := func(kind, id string, i Info) {
@@ -58,8 +58,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// In JSON an algorithm is its word, or its number where it is not known; numbers are read,
-// too.
+// In JSON an algorithm is its word, or its number if it is unknown; numbers are
+// accepted too.
 func TestJSON(t *testing.T) {
 	type transform struct {
 		Auth Auth `json:"auth"`

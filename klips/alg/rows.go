@@ -23,7 +23,7 @@ var auths = list[Auth]{
 		Names:   []string{"sha2-256", "sha2", "sha256", "sha2-256-128", "sha256-128"},
 		KeyBits: []int{256}, ICV: 16, Hash: 256,
 	}},
-	// The kernel tells it from the one before by the length of its ICV.
+	// In the kernel only the length of the ICV distinguishes it from the previous one.
 	{SHA256Trunc, Info{
 		Word: "hmac-sha2-256-96", Listing: "_HMAC_SHA2_256_96", Kernel: "hmac(sha256)", Usage: "hmac-sha2-256-96",
 		Names:   []string{"sha2-256-96", "sha256-96"},
@@ -58,7 +58,7 @@ var encs = list[Enc]{
 		Names:   []string{"null"},
 		KeyBits: noKey, Block: 1,
 	}},
-	// Its ICV has 16 bytes, for which KLIPS has the letter c.
+	// Its ICV has 16 bytes, for which KLIPS uses the letter c.
 	{AESGCM, Info{
 		Word: "aes-gcm", Listing: "_AES_GCM", Kernel: "rfc4106(gcm(aes))",
 		Names:   []string{"aes-gcm", "aes-gcm-16", "aes-gcm-c"},

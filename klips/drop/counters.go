@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// Counts are numbers of packets by reason, as words: a reader that is older than the
-// writer keeps words that it does not know. What is zero is not there.
+// Counts are numbers of packets by reason, as words. So an older reader keeps words
+// that it does not know. Zero counts are absent.
 type Counts map[string]uint64
 
 // String lists the counts by word, as in "bad-icv=1 no-sa=2".
@@ -24,7 +24,7 @@ func (c Counts) String() string {
 	return b.String()
 }
 
-// Add counts n packets more.
+// Add adds n packets.
 func (c Counts) Add(r Reason, n uint64) {
 	if n > 0 {
 		c[r.String()] += n
@@ -39,17 +39,16 @@ func (c Counts) Total() (n uint64) {
 	return n
 }
 
-// Counters count packets that go no further, by reason. They only grow. The zero value
-// is ready, and small until the first such packet. Any goroutine may use them; none
-// waits for another.
+// Counters count dropped packets by reason. They only grow. The zero value is ready,
+// and small until the first such packet. All goroutines may use them without waiting.
 type Counters struct {
 	counts atomic.Pointer[[numReasons]atomic.Uint64]
 }
 
-// Add counts n packets more. It allocates the first time.
+// Add adds n packets. Its first call allocates.
 func (c *Counters) Add(r Reason, n uint64) {
 	if r == None || r >= numReasons {
-		r = Failed // no packet goes uncounted
+		r = Failed // every packet must be counted
 	}
 	c.all()[r].Add(n)
 }
@@ -63,7 +62,7 @@ func (c *Counters) all() *[numReasons]atomic.Uint64 {
 	}
 }
 
-// Read returns what is not zero, nil where all is.
+// Read returns the counts that are not zero, nil if all are.
 func (c *Counters) Read() Counts {
 	p := c.counts.Load()
 	if p == nil {
@@ -81,8 +80,8 @@ func (c *Counters) Read() Counts {
 	return l
 }
 
-// Restore lets new counters go on from what others have counted. A word that this
-// program does not know counts as [Failed].
+// Restore makes new counters continue from saved counts. A word that this program does
+// not know counts as [Failed].
 func (c *Counters) Restore(l Counts) {
 	for word, n := range l {
 		r, _ := Parse(word)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Every reason has a word of its own and a meaning in one line.
+// Every reason has its own word and a meaning of one line.
 func TestTable(t *testing.T) {
 	word := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
 	seen := map[string]Reason{}
@@ -74,7 +74,7 @@ func TestCounters(t *testing.T) {
 	}
 }
 
-// What a later version counts is not lost on its way through an earlier one.
+// Counts of a later version survive a pass through an earlier one.
 func TestCountsJSON(t *testing.T) {
 	const text = `{"a-later-word":7,"bad-icv":1}`
 	var c Counts

@@ -1,17 +1,17 @@
-// Package drop has the reasons why a packet goes no further, and counts them. All
+// Package drop has the reasons why packets are dropped, and counts the packets. All
 // stacks, their listings and the debug log use its words.
 package drop
 
 import "strconv"
 
-// A Reason is why a packet goes no further.
+// A Reason is why a packet is dropped.
 type Reason uint8
 
 // The reasons. [Reason.Meaning] has what each means.
 const (
-	None Reason = iota // the packet goes on
+	None Reason = iota // the packet is not dropped
 
-	// Of packets in both directions.
+	// For packets in both directions.
 
 	BadPacket
 	NoSA
@@ -21,7 +21,7 @@ const (
 	Nesting
 	Detached
 
-	// Of packets on their way out.
+	// For outbound packets.
 
 	NotRead
 	IPOptions
@@ -41,7 +41,7 @@ const (
 	TooBig
 	NotSent
 
-	// Of packets on their way in.
+	// For inbound packets.
 
 	NotESP
 	WrongOrder
@@ -62,7 +62,7 @@ const (
 	numReasons
 )
 
-// A row is what is known of a reason.
+// A row describes a reason.
 type row struct{ word, meaning, rfc string }
 
 var rows = [numReasons]row{
@@ -117,7 +117,7 @@ func (r Reason) String() string {
 	return rows[r].word
 }
 
-// Meaning returns what the reason says of a packet, without a full stop.
+// Meaning returns a sentence about the packet, without a full stop.
 func (r Reason) Meaning() string {
 	if r >= numReasons {
 		return ""
@@ -125,8 +125,8 @@ func (r Reason) Meaning() string {
 	return rows[r].meaning
 }
 
-// RFC returns the clause that asks for the drop, or that it follows from; "" where
-// there is none.
+// RFC returns the clause that requires the drop, or from which it follows; "" if there
+// is none.
 func (r Reason) RFC() string {
 	if r >= numReasons {
 		return ""
@@ -134,7 +134,7 @@ func (r Reason) RFC() string {
 	return rows[r].rfc
 }
 
-// All returns all reasons but [None], in the order of the table.
+// All returns all reasons except [None], in the order of the table.
 func All() []Reason {
 	l := make([]Reason, 0, numReasons-1)
 	for r := None + 1; r < numReasons; r++ {

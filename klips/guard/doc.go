@@ -1,15 +1,15 @@
-// Package guard keeps protected flows from leaving, and from arriving, in clear by
-// the kernel's own packet filter: one table of nftables, "inet klips", per network
-// namespace. The table outlives the process that made it. So what it guards stays
-// closed whatever becomes of a daemon, of its devices and of the routes into them.
+// Package guard stops protected flows from leaving or arriving in clear. It uses the
+// kernel's packet filter: one nftables table, "inet klips", in each network namespace.
+// The table outlives the process that made it. So guarded flows stay closed whatever
+// happens to a daemon, to its devices and to the routes into them.
 //
 // # What the table does
 //
-// After routing, packets of a guarded flow are dropped, unless they leave by a
-// virtual device (ipsecN) or the kernel is about to protect them. Before routing,
-// packets of a guarded flow are dropped, unless they came by a virtual device or the
-// kernel has taken them out of an SA (RFC 4301 section 5.2). The counters
-// unprotected-out and unprotected-in count what is dropped.
+// After routing, packets of a guarded flow are dropped, unless they leave by a virtual
+// device (ipsecN) or the kernel is about to protect them. Before routing, packets of a
+// guarded flow are dropped, unless they came from a virtual device or the kernel has
+// decapsulated them (RFC 4301 section 5.2). The counters unprotected-out and
+// unprotected-in count what is dropped.
 //
 // A flow can cover the addresses of the tunnel's own ends. Therefore the table always
 // lets pass:

@@ -10,9 +10,9 @@ import (
 )
 
 // The expressions of rules. Values are loaded into registers of 4 bytes each, and
-// compared there; a comparison that fails ends the rule.
+// compared there; if a comparison fails, the rule ends.
 
-// reg is the first register, reg+n the one that is n words behind it.
+// reg is the first register; reg+n is n words behind it.
 const reg = unix.NFT_REG32_00
 
 // A match is expressions that end the rule for packets that do not match.
@@ -24,7 +24,7 @@ func equal(b ...byte) expr.Any {
 
 func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: reg} }
 
-// family takes packets of one version of IP.
+// family matches packets of one version of IP.
 func family(is6 bool) match {
 	f := byte(unix.NFPROTO_IPV4)
 	if is6 {
@@ -33,8 +33,8 @@ func family(is6 bool) match {
 	return match{meta(expr.MetaKeyNFPROTO), equal(f)}
 }
 
-// device takes packets by a device, or, where the name ends with an asterisk, by any
-// device that begins so.
+// device matches packets by device. A name that ends with an asterisk matches any
+// device with that prefix.
 func device(in bool, name string) match {
 	key := expr.MetaKeyOIFNAME
 	if in {
@@ -49,14 +49,14 @@ func device(in bool, name string) match {
 	return match{meta(key), equal(b...)}
 }
 
-// metaSecpath is NFT_META_SECPATH, rtXfrm NFT_RT_XFRM: the packet came out of an SA
-// of the kernel, or is going into one.
+// metaSecpath is NFT_META_SECPATH, rtXfrm NFT_RT_XFRM: the kernel has decapsulated the
+// packet, or will protect it.
 const (
 	metaSecpath = expr.MetaKey(25)
 	rtXfrm      = expr.RtKey(4)
 )
 
-// kernelProtects takes what an SA of the kernel protects.
+// kernelProtects matches packets that the kernel protects.
 func kernelProtects(in bool) match {
 	if in {
 		return match{meta(metaSecpath), equal(1)}
@@ -64,8 +64,8 @@ func kernelProtects(in bool) match {
 	return match{&expr.Rt{Register: reg, Key: rtXfrm}, equal(1)}
 }
 
-// localAddr takes packets whose destination, on their way in, or source, on their
-// way out, is an address of this host.
+// localAddr matches inbound packets by destination, and outbound ones by source: it is
+// an address of this host.
 func localAddr(in bool) match {
 	return match{
 		&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagDADDR: in, FlagSADDR: !in},
@@ -73,8 +73,8 @@ func localAddr(in bool) match {
 	}
 }
 
-// fromNet loads bytes of the IP header, fromTransport of what is behind it. There is
-// no such in later fragments: the rule ends.
+// fromNet loads bytes of the IP header, fromTransport of the header after it. Later
+// fragments have no such header: the rule ends.
 func fromNet(at uint32, offset, length int) expr.Any {
 	return &expr.Payload{DestRegister: at, Base: expr.PayloadBaseNetworkHeader, Offset: uint32(offset), Len: uint32(length)}
 }
@@ -83,15 +83,15 @@ func fromTransport(at uint32, offset, length int) expr.Any {
 	return &expr.Payload{DestRegister: at, Base: expr.PayloadBaseTransportHeader, Offset: uint32(offset), Len: uint32(length)}
 }
 
-// proto takes packets of a protocol.
+// proto matches packets of a protocol.
 func proto(p byte) match { return match{meta(expr.MetaKeyL4PROTO), equal(p)} }
 
-// among takes packets whose loaded value is in a set.
+// among matches packets whose loaded value is in a set.
 func among(set *nftables.Set) expr.Any {
 	return &expr.Lookup{SourceRegister: reg, SetName: set.Name, SetID: set.ID}
 }
 
-// Where addresses lie in the IP header.
+// addrOffset returns the offset of an address in the IP header.
 func addrOffset(is6, dst bool) int {
 	switch {
 	case is6 && dst:
@@ -111,7 +111,7 @@ func addrLen(is6 bool) int {
 	return 4
 }
 
-// later takes fragments but the first one.
+// later matches all fragments except the first.
 func later(is6 bool) match {
 	if is6 { // RFC 8200 section 4.5: 13 bits of offset, 2 reserved, M
 		return match{
@@ -156,7 +156,7 @@ func (s shape) load() (m match) {
 	return m
 }
 
-// quoted loads an address of the packet that an ICMP error quotes. It lies behind
+// quoted loads an address of the packet that an ICMP error quotes. That packet is after
 // the ICMP header of 8 bytes (RFC 792, RFC 4443 section 3).
 func quoted(is6, dst bool) expr.Any {
 	return fromTransport(reg, 8+addrOffset(is6, dst), addrLen(is6))
@@ -170,8 +170,8 @@ func quotedProto(is6 bool) expr.Any {
 	return fromTransport(reg, 8+9, 1)
 }
 
-// quotedPort loads a UDP port of the quoted packet. IPv4 options move it: such is not
-// recognised, and dropped.
+// quotedPort loads a UDP port of the quoted packet. With IPv4 options the port is
+// elsewhere; such an error is not recognised, and dropped.
 func quotedPort(is6, dst bool) expr.Any {
 	offset := 8 + 20
 	if is6 {

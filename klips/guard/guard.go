@@ -8,40 +8,40 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A Flow is packets that the table decides about.
+// A Flow is a set of packets with a rule in the table.
 type Flow struct {
 	klips.Selector
-	// In: packets that arrive; else packets that leave. The selector has the
-	// packets' own source and destination in either case.
+	// In: packets that arrive; else packets that leave. The selector has the packets'
+	// own source and destination in both cases.
 	In bool
-	// Pass: they may pass in clear; else they must not.
+	// Pass: packets may pass in clear; else they must not.
 	Pass bool
-	// ByHand: no connection with a name asks for it, only an eroute or an inbound
-	// policy that was set by hand.
+	// ByHand: no named connection requests it, only an eroute or an inbound policy that
+	// was set by hand.
 	ByHand bool
 }
 
-// Rules are what the table does. The zero value is no table.
+// Rules are the rules of the table. The zero value means no table.
 type Rules struct {
 	Flows []Flow
-	// Peers are the far ends of SAs: packets that are protected go there.
+	// Peers are the remote ends of SAs, to which protected packets go.
 	Peers []netip.Addr
-	// Ports are this host's UDP ports that encapsulated ESP comes to, besides those
-	// of IKE (500 and 4500, which are always among them).
+	// Ports are this host's UDP ports for encapsulated ESP, besides those of IKE (500
+	// and 4500, which are always included).
 	Ports []uint16
 }
 
 // The ports of IKE and of ESP in UDP (RFC 7296 sections 2 and 2.23).
 var alwaysPorts = [...]uint16{500, 4500}
 
-// Closes reports whether there is a flow that must not pass in clear. Without one
-// there is no table.
+// Closes reports whether there is a flow that must not pass in clear. Otherwise there
+// is no table.
 func (r Rules) Closes() bool {
 	return slices.ContainsFunc(r.Flows, func(f Flow) bool { return !f.Pass })
 }
 
-// Normal returns the rules as the table has them: sorted, each once, without flows
-// that change nothing. Two that are equal are the same table.
+// Normal returns the rules in the form of the table: sorted, without duplicates,
+// without flows that have no effect. Equal rules make equal tables.
 func (r Rules) Normal() Rules {
 	if !r.Closes() {
 		return Rules{}
@@ -59,9 +59,9 @@ func (r Rules) Normal() Rules {
 	return n
 }
 
-// within returns what passes although nobody has asked for it. Where the far side is
-// everything, as 0.0.0.0/0, it holds the near side, too; what goes from there to there
-// is not for a peer.
+// within returns flows that pass without a request. If the far side is everything, as
+// 0.0.0.0/0, it includes the near side; packets within the near side are not for a
+// peer.
 func within(flows []Flow) (pass []Flow) {
 	for _, f := range flows {
 		near, far := f.Src, f.Dst
@@ -75,10 +75,10 @@ func within(flows []Flow) (pass []Flow) {
 	return pass
 }
 
-// mayPass reports whether a flow that passes makes a difference, and cannot open
-// what must stay closed. It opens a part of a wider one. Where it is wider than a flow
-// that is closed, that one has the longer prefixes, whose rule comes first. Two that only
-// overlap are in no such order, so what passes gives way.
+// mayPass reports whether a passing flow has an effect, and cannot open what must stay
+// closed. It opens a part of a wider closed flow. If it is wider than a closed flow,
+// that one has the longer prefixes, so its rule comes first. If the two only overlap,
+// neither rule comes first by its prefixes, so the passing flow is left out.
 func mayPass(pass Flow, flows []Flow) bool {
 	narrower := false
 	for _, f := range flows {
@@ -102,16 +102,16 @@ func refines(a, b klips.Selector) bool {
 		(b.Proto == 0 || b.Proto == a.Proto) && (b.SrcPort == 0 || b.SrcPort == a.SrcPort) && (b.DstPort == 0 || b.DstPort == a.DstPort)
 }
 
-// overlap reports whether a number can be both of two, of which zero means any.
+// overlap reports whether two numbers can match the same packet; zero means any.
 func overlap[N uint8 | uint16](x, y N) bool { return x == 0 || y == 0 || x == y }
 
-// overlaps reports whether a packet can be of both.
+// overlaps reports whether a packet can match both selectors.
 func overlaps(a, b klips.Selector) bool {
 	return a.Src.Overlaps(b.Src) && a.Dst.Overlaps(b.Dst) &&
 		overlap(a.Proto, b.Proto) && overlap(a.SrcPort, b.SrcPort) && overlap(a.DstPort, b.DstPort)
 }
 
-// Close adds a guarded flow, and reports whether it was there.
+// Close adds a guarded flow, and reports whether it was guarded before.
 func (r *Rules) Close(g klips.Guard) (was bool) {
 	was = true
 	add := func(f Flow) {
@@ -130,7 +130,7 @@ func (r *Rules) Close(g klips.Guard) (was bool) {
 	return was
 }
 
-// Open removes a flow that was added with Close, and reports whether it was there.
+// Open removes a flow added by Close, and reports whether it was guarded.
 func (r *Rules) Open(s klips.Selector) (was bool) {
 	n := len(r.Flows)
 	r.Flows = slices.DeleteFunc(r.Flows, func(f Flow) bool {
@@ -144,8 +144,8 @@ func (r Rules) Clone() Rules {
 	return Rules{Flows: slices.Clone(r.Flows), Peers: slices.Clone(r.Peers), Ports: slices.Clone(r.Ports)}
 }
 
-// ByHand makes what eroutes and inbound policies that were set by hand protect the
-// flows that are closed by hand, in place of those that were. out: eroutes count.
+// ByHand replaces the flows closed by hand with those that eroutes and inbound policies
+// set by hand protect. out: include eroutes.
 func (r *Rules) ByHand(out bool, eroutes []klips.Eroute, policies []klips.Selector) {
 	r.Flows = slices.DeleteFunc(r.Flows, func(f Flow) bool { return f.ByHand })
 	for _, e := range eroutes {
@@ -158,8 +158,8 @@ func (r *Rules) ByHand(out bool, eroutes []klips.Eroute, policies []klips.Select
 	}
 }
 
-// SetPass makes the eroutes to %pass the flows that pass, in both directions, in place
-// of those that were.
+// SetPass replaces the flows that pass with those of the eroutes to %pass, in both
+// directions.
 func (r *Rules) SetPass(eroutes []klips.Eroute) {
 	r.Flows = slices.DeleteFunc(r.Flows, func(f Flow) bool { return f.Pass })
 	for _, e := range eroutes {

@@ -10,7 +10,7 @@ import (
 
 var prefix, addr = netip.MustParsePrefix, netip.MustParseAddr
 
-// sel makes a selector: proto and ports are as many as are given.
+// sel makes a selector; proto and ports are optional.
 func sel(src, dst string, rest ...uint16) klips.Selector {
 	s := klips.Selector{Src: prefix(src), Dst: prefix(dst)}
 	for i, v := range rest {
@@ -30,8 +30,8 @@ func closed(s klips.Selector) Flow { return Flow{Selector: s} }
 func passed(s klips.Selector) Flow { return Flow{Selector: s, Pass: true} }
 func inward(f Flow) Flow           { f.In = true; return f }
 
-// TestPass: what passes counts where it is a part of what is closed, and never opens
-// more than that.
+// TestPass: a passing flow has an effect if it is a part of a closed one, and never
+// opens more than that.
 func TestPass(t *testing.T) {
 	net := sel("10.1.0.0/16", "10.2.0.0/16")
 	for name, tt := range map[string]struct {
@@ -61,7 +61,7 @@ func TestPass(t *testing.T) {
 	}
 }
 
-// TestNearSide: a tunnel for everything leaves the near side's own traffic alone.
+// TestNearSide: a tunnel for everything does not affect traffic within the near side.
 func TestNearSide(t *testing.T) {
 	for _, all := range []klips.Selector{sel("10.1.0.0/16", "0.0.0.0/0"), sel("fd01::/64", "::/0")} {
 		var r Rules
@@ -85,7 +85,7 @@ func sameRules(a, b Rules) bool {
 	return reflect.DeepEqual(set(a.Flows), set(b.Flows)) && reflect.DeepEqual(a.Peers, b.Peers) && reflect.DeepEqual(a.Ports, b.Ports)
 }
 
-// TestCloseOpen: what was closed is opened again, and nothing else.
+// TestCloseOpen: Open removes exactly what Close has added.
 func TestCloseOpen(t *testing.T) {
 	var r Rules
 	a := klips.Guard{Selector: sel("10.1.0.0/16", "10.2.0.0/16"), In: true, Peer: addr("192.0.2.2")}
@@ -102,7 +102,7 @@ func TestCloseOpen(t *testing.T) {
 	if !r.Open(b.Selector) || r.Closes() || !reflect.DeepEqual(r.Normal(), Rules{}) {
 		t.Errorf("all was opened; there is %+v", r)
 	}
-	// By hand and by name are two things.
+	// The same flow by hand and by name is two flows.
 	e := klips.Eroute{Selector: b.Selector, ID: klips.SAID{SPI: 0x100, Proto: klips.ProtoESP, Dst: addr("2001:db8::2")}}
 	r.ByHand(true, []klips.Eroute{e, {Selector: a.Selector, ID: klips.Magic(klips.SPIPass)}}, []klips.Selector{reverse(b.Selector)})
 	r.Close(b)
@@ -114,7 +114,8 @@ func TestCloseOpen(t *testing.T) {
 	}
 }
 
-// TestShapes: each name of a set is read back, and no other is.
+// TestShapes: each name of a set is parsed to its shape, and other names are not
+// parsed.
 func TestShapes(t *testing.T) {
 	for _, f := range []Flow{
 		closed(sel("0.0.0.0/0", "0.0.0.0/0")), inward(passed(sel("10.1.0.0/16", "10.2.3.0/24", 17, 5060, 5061))),
@@ -137,7 +138,7 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// FuzzShape reads names and keys of sets, as others may have made them.
+// FuzzShape parses names and keys of sets that other programs may have made.
 func FuzzShape(f *testing.F) {
 	f.Add("out4-closed-24-16-proto-dport", []byte{10, 1, 2, 0, 10, 2, 0, 0, 17, 0, 0, 0, 0, 53, 0, 0})
 	f.Add("in6-pass-64-128-byhand", make([]byte, 32))

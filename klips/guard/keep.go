@@ -5,9 +5,9 @@ import (
 	"io/fs"
 )
 
-// Change changes the table for a stack that has no process which keeps it: f changes
-// the rules that the table has now. Callers take turns by klips/netlock. The error is
-// that of f, or as with [Table.Set].
+// Change changes the table for a stack without a process: f changes the current rules
+// of the table. Callers take turns by klips/netlock. The error is that of f, or of
+// [Table.Set].
 func Change(f func(r *Rules) error) error {
 	t, err := Open()
 	if err != nil {
@@ -24,8 +24,8 @@ func Change(f func(r *Rules) error) error {
 	return t.Set(r)
 }
 
-// Read returns the rules of the table: none where the kernel has no nftables, or where
-// the process may not ask, which then is not the one that would have made a table.
+// Read returns the rules of the table. They are empty if the kernel has no nftables, or
+// if the process may not read them; then it cannot have made a table either.
 func Read() (r Rules, err error) {
 	t, err := Open()
 	if err == nil {
@@ -35,7 +35,7 @@ func Read() (r Rules, err error) {
 	return r, unlessNone(err)
 }
 
-// ReadCounters reads the counters; ok is false where no flow is guarded.
+// ReadCounters reads the counters; ok is false if no flow is guarded.
 func ReadCounters() (n Counters, ok bool) {
 	t, err := Open()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// The names of what is in the table. They are what nft list table inet klips shows.
+// The names of objects in the table, as nft list table inet klips shows them.
 const (
 	tableName  = "klips"
 	chainOut   = "out"
@@ -35,8 +35,8 @@ type change struct {
 	err              error
 }
 
-// elementsPerMessage keeps the elements of one request within the 64 KiB that an
-// attribute can have. An element has 80 bytes at most.
+// elementsPerMessage keeps the elements of one request within the 64 KiB of an
+// attribute. An element has at most 80 bytes.
 const elementsPerMessage = 500
 
 // set makes a set with elements.
@@ -74,7 +74,7 @@ func verdict(kind expr.VerdictKind, chain string) match {
 
 var accept = verdict(expr.VerdictAccept, "")
 
-// families are those of IPv4 and of IPv6, by whether they are of IPv6.
+// families are IPv4 and IPv6, as is6.
 var families = [...]bool{false, true}
 
 func ipVersion(is6 bool) string {
@@ -84,7 +84,7 @@ func ipVersion(is6 bool) string {
 	return "4"
 }
 
-// build makes all that is in the table but its counters.
+// build makes all of the table except its counters.
 func (g *change) build(r Rules) {
 	g.peers = map[bool]*nftables.Set{}
 	for _, is6 := range families {
@@ -115,13 +115,14 @@ func (g *change) build(r Rules) {
 		hook     *nftables.ChainHook
 		priority *nftables.ChainPriority
 	}{
-		// Before the source of packets is changed (NAT), which happens later there.
+		// Before the source of packets is changed (NAT), which happens later in this
+		// hook.
 		{chainOut, false, nftables.ChainHookPostrouting, nftables.ChainPriorityFilter},
-		// Before anything looks at packets but the putting together of fragments.
+		// After fragments are reassembled, and before any other hook.
 		{chainIn, true, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw},
 	}
 	for _, h := range hooks {
-		// A rule names chains that are there: they are made from the inside out.
+		// A rule can only name existing chains, so inner chains are made first.
 		for _, is6 := range families {
 			name := h.name + ipVersion(is6)
 			own, refuse, flows := g.chain("own-"+name), g.chain("refuse-"+name), g.chain(name)
@@ -172,8 +173,8 @@ func (g *change) flows(c, refuse *nftables.Chain, s shape, flows []Flow) {
 	g.rule(c, later(s.is6), part.load(), match{among(g.set("fragments-"+s.String(), part.keyType(), true, keys))}, what)
 }
 
-// refuse makes the rules for packets of flows that must not pass in clear: they are
-// dropped and counted, but for what has to pass all the same.
+// refuse makes the rules for packets of closed flows: they are dropped and counted,
+// except for packets that must always pass.
 func (g *change) refuse(c, own *nftables.Chain, in, is6 bool) {
 	g.rule(c, localAddr(in), verdict(expr.VerdictJump, own.Name))
 	if is6 {
@@ -186,12 +187,12 @@ func (g *change) refuse(c, own *nftables.Chain, in, is6 bool) {
 	g.rule(c, match{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}, &expr.Verdict{Kind: expr.VerdictDrop}})
 }
 
-// own makes the rules for packets to or from this host's own addresses, which the
-// stack itself, or a key daemon, sends and gets.
+// own makes the rules for packets to or from this host's own addresses, which the stack
+// itself or a key daemon sends and receives.
 func (g *change) own(c *nftables.Chain, in, is6 bool) {
 	fromPeer := match{fromNet(reg, addrOffset(is6, !in), addrLen(is6)), among(g.peers[is6])}
 	secured := match{meta(expr.MetaKeyL4PROTO), among(g.protected)}
-	if in { // from anywhere: the SA decides who may send, and a NAT can give the peer another address
+	if in { // from anywhere: the SA authenticates the sender, and a NAT can give the peer another address
 		g.rule(c, secured, accept)
 		g.rule(c, proto(unix.IPPROTO_UDP), match{fromTransport(reg, 2, 2), among(g.ports)}, accept)
 		g.rule(c, proto(unix.IPPROTO_UDP), later(is6), fromPeer, accept)
@@ -203,7 +204,8 @@ func (g *change) own(c *nftables.Chain, in, is6 bool) {
 	g.errors(c, in, is6)
 }
 
-// dhcp lets this host get its address (RFC 2131 section 4.1, RFC 8415 section 7.2).
+// dhcp allows this host to get its address (RFC 2131 section 4.1, RFC 8415 section
+// 7.2).
 func (g *change) dhcp(c *nftables.Chain, in, is6 bool) {
 	client, server := uint16(68), uint16(67)
 	if is6 {
@@ -216,9 +218,8 @@ func (g *change) dhcp(c *nftables.Chain, in, is6 bool) {
 	g.rule(c, proto(unix.IPPROTO_UDP), match{fromTransport(reg, 0, 4), equal(append(portKey(src), portKey(dst)...)...)}, accept)
 }
 
-// errors lets ICMP errors pass that are about protected packets: on their way in
-// those about what this host sent to a peer, on their way out those about what came
-// from one.
+// errors allows ICMP errors about protected packets: inbound errors about packets from
+// this host to a peer, and outbound errors about packets from a peer.
 func (g *change) errors(c *nftables.Chain, in, is6 bool) {
 	icmp, types := byte(unix.IPPROTO_ICMP), []byte{3, 11, 12} // unreachable, time exceeded, parameter problem
 	if is6 {
@@ -228,14 +229,14 @@ func (g *change) errors(c *nftables.Chain, in, is6 bool) {
 	for _, t := range types {
 		head := append(proto(icmp), fromTransport(reg, 0, 1), equal(t))
 		g.rule(c, head, match{quotedProto(is6), among(g.protected)}, about, accept)
-		// This host's port is the source of what it sent.
+		// This host's port is the source port of what it sent.
 		g.rule(c, head, match{quotedProto(is6), equal(unix.IPPROTO_UDP)}, match{quotedPort(is6, !in), among(g.ports)}, about, accept)
 	}
 }
 
-// discovery lets pass what keeps a link with IPv6 working: routers and neighbours
-// (RFC 4861; they have the hop limit 255, so nobody has forwarded them), and who
-// listens to which multicast, without which switches keep these away.
+// discovery allows packets that an IPv6 link needs: router and neighbour discovery (RFC
+// 4861; its hop limit 255 shows that no router has forwarded it), and multicast
+// listener reports, without which switches do not forward multicast.
 func (g *change) discovery(c *nftables.Chain) {
 	hops := match{fromNet(reg, 7, 1), equal(255)}
 	for t := byte(133); t <= 137; t++ {

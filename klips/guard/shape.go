@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A shape is what the flows of one set have in common.
+// A shape is the common properties of the flows in one set.
 type shape struct {
 	in, pass, byHand    bool
 	is6                 bool
@@ -31,7 +31,8 @@ func shapeOf(f Flow) shape {
 	}
 }
 
-// fields are the parts of a shape beside the prefixes, with their names in a set's.
+// fields are the parts of a shape besides the prefixes, with their names in a set's
+// name.
 func (s *shape) fields() [3]struct {
 	name string
 	is   *bool
@@ -63,7 +64,7 @@ func (s shape) String() string {
 	return name
 }
 
-// parseShape reads the name of a set; false for other sets.
+// parseShape parses the name of a set; ok is false for other sets.
 func parseShape(name string) (s shape, ok bool) {
 	parts := strings.Split(name, "-")
 	if len(parts) < 4 {
@@ -95,11 +96,11 @@ func parseShape(name string) (s shape, ok bool) {
 		}
 		s.byHand = s.byHand || part == "byhand"
 	}
-	// Whatever else a name may have, it is the one of its shape.
+	// A valid name is exactly the name of its shape.
 	return s, s.String() == name && s.srcBits >= 0 && s.dstBits >= 0 && s.srcBits <= s.addrLen()*8 && s.dstBits <= s.addrLen()*8
 }
 
-// addrLen is how many bytes an address has.
+// addrLen is the length of an address in bytes.
 func (s shape) addrLen() int {
 	if s.is6 {
 		return net.IPv6len
@@ -141,7 +142,7 @@ func (s shape) key(f klips.Selector) []byte {
 	return b
 }
 
-// flow reads a key.
+// flow parses a key.
 func (s shape) flow(key []byte) (f Flow, ok bool) {
 	f.In, f.Pass, f.ByHand = s.in, s.pass, s.byHand
 	if len(key) != len(s.key(klips.Selector{Src: zeroPrefix(s.is6), Dst: zeroPrefix(s.is6)})) {
@@ -172,8 +173,8 @@ func zeroPrefix(is6 bool) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
-// before orders shapes as their rules: of two flows of which one refines the other,
-// the narrower comes first; of two that are the same, the one that passes.
+// before orders shapes like their rules: if one flow refines another, the narrower
+// comes first; of two equal flows, the one that passes comes first.
 func (s shape) before(o shape) int {
 	count := func(s shape) (n int) {
 		for _, f := range s.fields() {

@@ -16,21 +16,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Table is the table of the network namespace that it was opened in. Its methods
-// may be called from several goroutines.
+// A Table is the table of the network namespace in which it was opened. Its methods may
+// be called from several goroutines.
 type Table struct {
 	mu   sync.Mutex
 	c    *nftables.Conn
-	mine map[uint32]bool // the netlink addresses that requests came from
-	made int             // the rules that Set has made
+	mine map[uint32]bool // the netlink addresses that it has sent requests from
+	made int             // number of rules made by Set
 }
 
-// ErrNone is the error of a kernel without nftables, or with one that lacks
-// something that the table needs. It wraps what the kernel answered.
+// ErrNone is the error for a kernel without nftables, or without a part of it that the
+// table needs. It wraps the kernel's errno.
 var ErrNone = errors.New("the kernel has no usable nftables")
 
-// Open opens a connection to the kernel. Nothing is changed. The error is ErrNone
-// where the kernel has no nftables.
+// Open opens a connection to the kernel. It changes nothing. The error is ErrNone if
+// the kernel has no nftables.
 func Open() (*Table, error) {
 	t := &Table{mine: map[uint32]bool{}}
 	if err := t.dial(); err != nil {
@@ -51,8 +51,7 @@ func (t *Table) dial() error {
 	return kernelError(err)
 }
 
-// kernelError wraps an error as ErrNone where it means that the kernel lacks
-// something.
+// kernelError wraps an error as ErrNone if it means that the kernel lacks something.
 func kernelError(err error) error {
 	for _, e := range [...]syscall.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
 		if errors.Is(err, e) {
@@ -62,15 +61,15 @@ func kernelError(err error) error {
 	return err
 }
 
-// Close frees the connection. The table stays.
+// Close closes the connection. The table stays.
 func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.c.CloseLasting()
 }
 
-// again opens a new connection after an error: answers to earlier requests can be
-// waiting on the old one.
+// again opens a new connection after an error: the old one may have queued answers to
+// earlier requests.
 func (t *Table) again(err error) error {
 	if err != nil {
 		_ = t.c.CloseLasting()
@@ -83,10 +82,9 @@ func klipsTable() *nftables.Table {
 	return &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 }
 
-// Set makes the table as the rules have it, in one step: there is no moment without
-// it, and no packet that meets a part of it. The counters go on. Rules that close
-// nothing remove the table. ErrNone: the kernel cannot have it. EPERM: the process
-// may not.
+// Set gives the table these rules in one step: the table is never missing or
+// incomplete. The counters continue. Rules that close nothing remove the table.
+// ErrNone: the kernel cannot have the table. EPERM: the process may not change it.
 func (t *Table) Set(r Rules) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -122,8 +120,8 @@ func (t *Table) Set(r Rules) error {
 	return t.again(kernelError(t.c.Flush()))
 }
 
-// Whole reports whether the table has as many rules as Set has made: others can take
-// rules away and leave the sets, which [Table.Read] reads.
+// Whole reports whether the table has as many rules as Set has made. Other programs can
+// remove rules and leave the sets, and [Table.Read] reads only the sets.
 func (t *Table) Whole() (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -143,7 +141,7 @@ func (t *Table) Whole() (bool, error) {
 	return len(l) == t.made, err
 }
 
-// sets lists the sets of the table; nil without an error: there is no table.
+// sets lists the sets of the table; nil without an error means that there is no table.
 func (t *Table) sets() ([]*nftables.Set, error) {
 	all, err := t.c.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
@@ -161,8 +159,8 @@ func (t *Table) sets() ([]*nftables.Set, error) {
 	return nil, nil
 }
 
-// Read returns the rules that the table has, as Normal does. Without a table these
-// are none.
+// Read returns the rules of the table, in the form of Normal. Without a table they are
+// empty.
 func (t *Table) Read() (r Rules, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -206,9 +204,9 @@ func (t *Table) readSet(set *nftables.Set, r *Rules) error {
 	return nil
 }
 
-// Counters are how many packets the table has dropped.
+// Counters are the numbers of packets that the table has dropped.
 type Counters struct {
-	Out uint64 `json:"out"` // that were about to leave in clear
+	Out uint64 `json:"out"` // that would have left in clear
 	In  uint64 `json:"in"`  // that arrived in clear
 }
 
@@ -233,10 +231,10 @@ func (t *Table) Counters() (n Counters, err error) {
 	return n, nil
 }
 
-// Watch calls lost after somebody else has changed the table, as with nft flush
-// ruleset: it may have to be set again. It does so from a goroutine of its own, until
-// stop is called, which returns when it has ended. err is not nil in a last call, where
-// there is no more to be heard.
+// Watch calls lost after another program has changed the table, for example by nft
+// flush ruleset: it may have to be set again. It calls it from its own goroutine, until
+// stop is called, which waits for that goroutine. If watching fails, err is not nil in
+// the last call.
 func (t *Table) Watch(lost func(err error)) (stop func(), err error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -278,8 +276,8 @@ func (t *Table) isMine(pid uint32) bool {
 	return t.mine[pid]
 }
 
-// ofTable reports whether a message of the kernel is about the table or something in
-// it. All of these begin with a struct nfgenmsg, and name their table in the first
+// ofTable reports whether a message of the kernel is about the table or an object in
+// it. All of these begin with a struct nfgenmsg, and have the table's name in the first
 // attribute (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE and so on are all 1).
 func ofTable(m netlink.Message) bool {
 	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 || m.Data[0] != unix.NFPROTO_INET {

@@ -18,8 +18,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// A world is a network namespace with one device, wan0. What the host sends is read
-// from its other end, what is written there arrives.
+// A world is a network namespace with one device, wan0. Tests read what the host sends
+// from its other end; what they write there arrives.
 type world struct {
 	t          *testing.T
 	wan        int
@@ -30,7 +30,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ip := skip.WithoutProgram(t, skip.IP)
-	runtime.LockOSThread() // never unlocked: the thread goes with the namespace
+	runtime.LockOSThread() // never unlocked: the thread ends with the namespace
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		skip.Without(t, skip.Root, err)
 	}
@@ -88,9 +88,8 @@ func (w *world) set(r Rules) {
 	}
 }
 
-// refused sends a packet out, or has it arrive, and reports whether the table has
-// dropped it: the counter says so, and of what is sent the other end of the device
-// does, too.
+// refused sends a packet, in or out, and reports whether the table has dropped it. The
+// counter must agree, and for a packet sent also the other end of the device.
 func (w *world) refused(p []byte, in bool) bool {
 	w.t.Helper()
 	before := w.counters()
@@ -98,7 +97,7 @@ func (w *world) refused(p []byte, in bool) bool {
 		if _, err := unix.Write(w.wan, p); err != nil {
 			w.t.Fatal(err)
 		}
-		after := w.counters() // the host may have answered: Out is of no interest
+		after := w.counters() // the host may have sent an answer, so Out is ignored
 		if after.In-before.In > 1 {
 			w.t.Fatalf("a packet that arrives makes %+v of %+v", after, before)
 		}
@@ -122,7 +121,7 @@ func (w *world) refused(p []byte, in bool) bool {
 	return left == 0
 }
 
-// drain returns how many packets have left.
+// drain returns the number of packets that have left.
 func (w *world) drain() (n int) {
 	b := make([]byte, 1<<16)
 	for {
@@ -142,7 +141,7 @@ func (w *world) counters() Counters {
 	return n
 }
 
-// A pkt is what a packet of a test has.
+// A pkt describes a test's packet.
 type pkt struct {
 	src, dst     netip.Addr
 	proto        uint8
@@ -198,9 +197,8 @@ func (p pkt) bytes() []byte {
 	return append(h, body...)
 }
 
-// matches reports whether a flow takes a packet. Of a later fragment only the
-// addresses and the protocol are known: it may be of a flow that is closed, and is not
-// of one that passes.
+// matches reports whether a flow matches a packet. Of a later fragment only addresses
+// and protocol are known: it may match a closed flow, and never matches a passing one.
 func (f Flow) matches(p pkt) bool {
 	ports := (f.SrcPort == 0 || f.SrcPort == p.sport) && (f.DstPort == 0 || f.DstPort == p.dport)
 	if p.later {
@@ -209,7 +207,7 @@ func (f Flow) matches(p pkt) bool {
 	return f.Src.Contains(p.src) && f.Dst.Contains(p.dst) && (f.Proto == 0 || f.Proto == p.proto) && ports
 }
 
-// refuses is what the documentation has the table do with a packet between others.
+// refuses returns what the documentation says about a packet between other hosts.
 func (r Rules) refuses(p pkt, in bool) bool {
 	var closed, pass []Flow
 	for _, f := range r.Flows {
@@ -234,8 +232,8 @@ func (r Rules) refuses(p pkt, in bool) bool {
 	return len(closed) > 0
 }
 
-// TestRandom compares what the kernel does with random packets of random flows with
-// what the documentation says.
+// TestRandom compares the kernel's decisions on random packets of random flows with the
+// documentation.
 func TestRandom(t *testing.T) {
 	w := newWorld(t)
 	seed := rand.Uint64()
@@ -300,8 +298,8 @@ func quote(icmp uint8, q pkt) []byte {
 	return append([]byte{icmp, 1, 0, 0, 0, 0, 5, 0}, q.bytes()...)
 }
 
-// TestExemptions: what the stack itself, its key daemon and the link need passes,
-// although a tunnel is for everything; what only looks so does not.
+// TestExemptions: packets that the stack itself, its key daemon and the link need pass,
+// although a tunnel is for everything; similar packets do not.
 func TestExemptions(t *testing.T) {
 	w := newWorld(t)
 	for _, v := range []struct {
@@ -390,8 +388,8 @@ func TestExemptions(t *testing.T) {
 	}
 }
 
-// TestSet: the table is changed in one step, the counters go on, and what has nothing
-// to do goes.
+// TestSet: the table changes in one step, the counters continue, and a table without
+// closed flows is removed.
 func TestSet(t *testing.T) {
 	w := newWorld(t)
 	var r Rules
@@ -432,7 +430,7 @@ func (w *world) refusedBy(p []byte) bool {
 	return w.drain() == 0
 }
 
-// TestMany: a table can have more flows than fit a message.
+// TestMany: a table can have more flows than fit into one message.
 func TestMany(t *testing.T) {
 	w := newWorld(t)
 	var r Rules
@@ -446,8 +444,8 @@ func TestMany(t *testing.T) {
 	}
 }
 
-// TestWatch: what others do to the table is noticed, what is done to other tables and
-// by the table's own connection is not.
+// TestWatch reports other programs' changes to the table, but not changes to other
+// tables or by the table's own connection.
 func TestWatch(t *testing.T) {
 	nft, err := exec.LookPath("nft")
 	if err != nil {
@@ -462,7 +460,7 @@ func TestWatch(t *testing.T) {
 	}
 	var r Rules
 	r.Close(klips.Guard{Selector: sel("10.1.0.0/16", "10.2.0.0/16")})
-	// A change of another program's that is heard after those before it.
+	// Another program's change, reported after the earlier ones.
 	noticed := make(chan string, 100)
 	stop, err := w.table.Watch(func(err error) {
 		l, rerr := w.table.Read()
@@ -484,12 +482,12 @@ func TestWatch(t *testing.T) {
 	run("flush table inet other")
 	w.set(r)
 	run("flush ruleset")
-	if got := <-noticed; got != "gone" { // the test's own limit ends the wait
+	if got := <-noticed; got != "gone" { // the test's own time limit ends the wait
 		t.Errorf("what was done to another table, or by ourselves, is noticed: the table is %s", got)
 	}
 }
 
-// TestWhole: rules that others take away are missed, although the sets are there.
+// TestWhole: rules that other programs remove are missed, although the sets exist.
 func TestWhole(t *testing.T) {
 	nft, err := exec.LookPath("nft")
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package keyuse finds the SAs that have one key of a combined mode. Two senders
-// with one such key and salt sooner or later use one nonce twice. Whoever sees two
-// packets with one nonce learns the difference of their plaintexts, and can forge
-// packets (RFC 4106 sections 2 and 3.1, RFC 7634 section 2).
+// Package keyuse finds SAs with the same combined-mode key. Two senders with the same
+// key and salt will use a nonce twice. Two packets with one nonce reveal the difference
+// of their plaintexts, and allow forgery (RFC 4106 sections 2 and 3.1, RFC 7634 section
+// 2).
 //
-// An [Index] never holds keys: it compares keyed hashes of them.
+// An [Index] contains no keys: it compares keyed hashes of them.
 package keyuse
 
 import (
@@ -17,21 +17,21 @@ import (
 	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
-// Most is the length of the longest list that [Index.Others] returns.
+// Most is the maximum length of the list that [Index.Others] returns.
 const Most = 4
 
-// A Tag stands for one cipher with one key and salt. Only tags of one Index can be
-// compared. The zero Tag stands for what may be used twice.
+// A Tag identifies a cipher with a key and salt. Only tags of one Index can be
+// compared. The zero Tag means that the key may be used twice.
 type Tag [sha256.Size]byte
 
-// An Index is the SAs of a stack by their tags. Use New to make one. It is not for
-// several goroutines.
+// An Index has the SAs of a stack by their tags. Use New to make one. It must not be
+// used by several goroutines at once.
 type Index struct {
 	secret [32]byte
 	users  map[Tag][]user
 }
 
-// A user is an SA that has a key, oldest first.
+// A user is an SA with a key.
 type user struct {
 	id  klips.SAID
 	dir klips.Direction
@@ -44,8 +44,8 @@ func New() *Index {
 	return x
 }
 
-// Tag returns the tag of a cipher and its key, which ends with the salt. It is the
-// zero Tag for ciphers that are no combined modes: their IVs are random.
+// Tag returns the tag of a cipher and its key, which ends with the salt. It is the zero
+// Tag for ciphers that are not combined modes: their IVs are random.
 func (x *Index) Tag(enc alg.Enc, key []byte) Tag {
 	if info, _ := enc.Info(); !info.AEAD {
 		return Tag{}
@@ -58,14 +58,14 @@ func (x *Index) Tag(enc alg.Enc, key []byte) Tag {
 	return t
 }
 
-// Add enters an SA. It does nothing for the zero Tag.
+// Add adds an SA. It does nothing for the zero Tag.
 func (x *Index) Add(t Tag, id klips.SAID, dir klips.Direction) {
 	if t != (Tag{}) {
 		x.users[t] = append(x.users[t], user{id, dir})
 	}
 }
 
-// Remove takes an SA out again; there may be none.
+// Remove removes an SA, if it is there.
 func (x *Index) Remove(t Tag, id klips.SAID) {
 	rest := slices.DeleteFunc(x.users[t], func(u user) bool { return u.id == id })
 	if len(rest) == 0 {
@@ -75,10 +75,10 @@ func (x *Index) Remove(t Tag, id klips.SAID) {
 	x.users[t] = rest
 }
 
-// Clear takes all SAs out.
+// Clear removes all SAs.
 func (x *Index) Clear() { clear(x.users) }
 
-// Sender returns the oldest outbound SA with a tag, but for one SA.
+// Sender returns the oldest outbound SA with a tag, except for one SA.
 func (x *Index) Sender(t Tag, but klips.SAID) (id klips.SAID, ok bool) {
 	for _, u := range x.users[t] {
 		if u.dir == klips.Outbound && u.id != but {
@@ -93,7 +93,7 @@ func (x *Index) Rank(t Tag, id klips.SAID) int {
 	return max(0, slices.IndexFunc(x.users[t], func(u user) bool { return u.id == id }))
 }
 
-// Others returns the SAs with a tag, but for one SA: the Most oldest.
+// Others returns the SAs with a tag, except for one SA: the Most oldest.
 func (x *Index) Others(t Tag, but klips.SAID) (ids []klips.SAID) {
 	for _, u := range x.users[t] {
 		if u.id != but && len(ids) < Most {

@@ -11,7 +11,7 @@ type Client struct {
 	changes
 }
 
-// changes lie one step deeper, so that methods of a user.Client win.
+// changes is embedded one level deeper, so that methods of user.Client have priority.
 type changes struct{ serial.Calls }
 
 // Dial is [user.Dial].

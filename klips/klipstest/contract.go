@@ -23,9 +23,8 @@ type Bench struct {
 	Stack    klips.Stack
 	Local    netip.Addr // an address of the host
 	Physical string     // the name of its physical device, MTU 1500
-	// Count makes ipsec0 count something while it is attached, and returns what its
-	// counters are then, from another source than the stack. Nil: no packet can get
-	// into the devices.
+	// Count makes ipsec0 count something while it is attached, and returns its counters
+	// from a source other than the stack. nil: no packet can get into the devices.
 	Count func(t *testing.T) klips.DeviceStats
 }
 
@@ -140,7 +139,7 @@ func (c *contract) sas() []klips.SA {
 	return l
 }
 
-// groups returns the groups as the spigrp listing has them.
+// groups returns the groups as in the spigrp listing.
 func (c *contract) groups() map[klips.SAID][]klips.SAID {
 	c.Helper()
 	m := map[klips.SAID][]klips.SAID{}
@@ -232,7 +231,7 @@ func (c *contract) deleteSA() {
 	c.add(a, b, o)
 	c.must(c.Stack.Group(c.ctx, []klips.SAID{a, b}))
 	c.must(c.Stack.DeleteSA(c.ctx, b))
-	c.sameGroups(map[klips.SAID][]klips.SAID{o: nil}) // the whole group went
+	c.sameGroups(map[klips.SAID][]klips.SAID{o: nil}) // the whole group was removed
 	c.wants("DeleteSA again", c.Stack.DeleteSA(c.ctx, b), syscall.ESRCH)
 	c.wants("DeleteSA of the other member", c.Stack.DeleteSA(c.ctx, a), syscall.ESRCH)
 	c.add(a, b)
@@ -316,7 +315,7 @@ func (c *contract) blames(what string, err error, want syscall.Errno, id klips.S
 func (c *contract) inboundGroup() {
 	t, e, a := said(klips.ProtoTun, 0x113, c.Local), said(klips.ProtoESP, 0x115, c.Local), said(klips.ProtoAH, 0x116, c.Local)
 	c.add(t, e, a)
-	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e, a})) // same words, processed the other way round
+	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e, a})) // the same names, processed in the other order
 	c.sameGroups(map[klips.SAID][]klips.SAID{a: {e, t}, e: {t}, t: nil})
 }
 
@@ -355,7 +354,8 @@ func (c *contract) readGroup() {
 }
 
 func (c *contract) ungroup() {
-	// Whoever is named. KLIPS counts ungrouping, so each time has SAs of its own.
+	// Ungrouping works with any member. KLIPS counts ungrouping, so each round has its
+	// own SAs.
 	for i := range 3 {
 		spi := klips.SPI(0x1000 * (i + 1))
 		ids := []klips.SAID{said(klips.ProtoTun, spi, peer), said(klips.ProtoESP, spi, peer), said(klips.ProtoAH, spi, peer)}
@@ -370,7 +370,7 @@ func (c *contract) ungroup() {
 			}
 		}
 		c.sameGroups(apart)
-		c.must(c.Stack.Ungroup(c.ctx, ids[1])) // is in no group by now
+		c.must(c.Stack.Ungroup(c.ctx, ids[1])) // it has no group now
 		c.must(c.Stack.ClearSAs(c.ctx))
 	}
 	c.wants("Ungroup of none", c.Stack.Ungroup(c.ctx, said(klips.ProtoESP, 0x999, peer)), syscall.ENOENT)
@@ -400,7 +400,7 @@ func (c *contract) eroutes() {
 	c.must(c.Stack.SetEroute(c.ctx, want[1], klips.ErouteReplace))
 	c.sameEroutes(want)
 	fresh := route("10.9.0.0/16", "10.2.0.0/16", id)
-	// Replacing adds what is not there; KLIPS refuses it.
+	// Replacing adds a missing eroute; KLIPS refuses it.
 	if err := c.Stack.SetEroute(c.ctx, fresh, klips.ErouteReplace); err == nil {
 		c.must(c.Stack.DeleteEroute(c.ctx, fresh.Selector))
 	} else {
@@ -415,8 +415,7 @@ func (c *contract) eroutes() {
 	c.sameEroutes(nil)
 }
 
-// magic is a magic SAID, or %drop where the stack has none of that kind and
-// refuses it.
+// magic returns a shunt, or %drop if the stack lacks that kind and refuses it.
 func (c *contract) magic(spi klips.SPI, needs klips.Capability) klips.SAID {
 	if c.Stack.Has(needs) {
 		return klips.Magic(spi)
@@ -449,7 +448,7 @@ func (c *contract) erouteRefusals() {
 		}
 		c.sameEroutes([]klips.Eroute{r})
 	}
-	// Replacing adds what is not there; KLIPS refuses it.
+	// Replacing adds a missing eroute; KLIPS refuses it.
 	if err := c.Stack.SetEroute(c.ctx, longer, klips.ErouteReplace); err != nil {
 		c.wants("SetEroute in place of none with this mask", err, syscall.ENOENT)
 		c.must(c.Stack.SetEroute(c.ctx, longer, klips.ErouteAdd))
@@ -468,7 +467,7 @@ func (c *contract) inboundPolicy() {
 		c.wants("AddIn without tun SA", c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn), syscall.ENOENT)
 	}
 	c.must(c.Stack.Group(c.ctx, []klips.SAID{t, e}))
-	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn)) // finds it behind the ESP SA
+	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn)) // finds it after the ESP SA
 	r.ID = t
 	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteReplaceIn))
 	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAddIn))
@@ -476,12 +475,12 @@ func (c *contract) inboundPolicy() {
 	if err != nil || sa.Policy == nil || sa.Policy.Src != r.Src || sa.Policy.Dst != r.Dst || sa.Flags&klips.FlagInFlow == 0 {
 		c.Errorf("GetSA = policy %v, flags %#x, %v", sa.Policy, sa.Flags, err)
 	}
-	c.sameEroutes(nil) // an inbound policy is no eroute
+	c.sameEroutes(nil) // an inbound policy is not an eroute
 	c.transportPolicy()
 }
 
-// transportPolicy: an SA in transport mode has an inbound policy, which is a whole
-// selector; of a group the innermost SA has it.
+// transportPolicy: an SA in transport mode has an inbound policy with a complete
+// selector; in a group the innermost SA has it.
 func (c *contract) transportPolicy() {
 	e, a := said(klips.ProtoESP, 0x1101, c.Local), said(klips.ProtoAH, 0x1102, c.Local)
 	c.add(e, a)
@@ -525,7 +524,7 @@ func (c *contract) devices() {
 	c.must(c.Stack.Attach(c.ctx, "ipsec0", c.Physical))
 	on := klips.Device{Name: "ipsec0", Physical: c.Physical, MTU: klips.DeviceMTU, AttMTU: 1500, PhysMTU: 1500}
 	c.sameDevices([]klips.Device{on, {Name: "ipsec1"}})
-	c.must(c.Stack.Attach(c.ctx, "ipsec1", c.Physical)) // two on one
+	c.must(c.Stack.Attach(c.ctx, "ipsec1", c.Physical)) // two on one physical device
 	c.must(c.Stack.Detach(c.ctx, "ipsec0"))
 	off := klips.Device{Name: "ipsec0", MTU: klips.DeviceMTU}
 	on.Name = "ipsec1"
@@ -550,7 +549,7 @@ func (c *contract) sameDevices(want []klips.Device) {
 	}
 }
 
-// counters: Devices has what the devices have counted.
+// counters: Devices returns what the devices have counted.
 func (c *contract) counters() {
 	c.must(c.Stack.Attach(c.ctx, "ipsec0", c.Physical))
 	var want klips.DeviceStats
@@ -568,7 +567,7 @@ func (c *contract) counters() {
 	}
 }
 
-// ages: the times of an SA are seconds that have passed, not readings of a clock.
+// ages: the times of an SA are elapsed seconds, not clock values.
 func (c *contract) ages() {
 	id := said(klips.ProtoESP, 0x200, peer)
 	start := time.Now()
@@ -603,7 +602,7 @@ func (c *contract) debug() {
 	var m klips.Debug
 	m[klips.DebugESP], m[klips.DebugVerbose] = 0xffffffff, 1
 	if !c.Stack.Has(klips.CapDebug) {
-		c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{})) // no bit is set: there is none to clear
+		c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{})) // none is set, so there is none to clear
 		c.must(c.Stack.SetDebug(c.ctx, klips.DebugChange{Set: true}))
 		c.wants("SetDebug", c.Stack.SetDebug(c.ctx, klips.DebugChange{Set: true, Masks: m}), syscall.EOPNOTSUPP)
 		return
@@ -620,9 +619,8 @@ func (c *contract) debug() {
 	}
 }
 
-// nothingToDo: what is to be the case and is the case already is done. Scripts
-// that stop a stack need not ask before.
-// knobs: each is set by itself, and of several all or none.
+// nothingToDo: a change to the present state succeeds. So scripts can stop a stack
+// without checking first. knobs: each is set by itself, and of several all or none.
 func (c *contract) knobs() {
 	s := c.Stack
 	if !s.Has(klips.CapKnobs) {
@@ -684,11 +682,11 @@ func (c *contract) aead() {
 	}
 }
 
-// oneKey: of the SAs with one key and salt of a combined mode one sends, whatever
-// their destinations (RFC 4106 sections 2 and 3.1, RFC 7634 section 2).
+// oneKey: of the SAs with the same combined-mode key and salt only one may send,
+// whatever their destinations (RFC 4106 sections 2 and 3.1, RFC 7634 section 2).
 func (c *contract) oneKey() {
 	if !c.Stack.Has(klips.CapAEAD) {
-		return // without them no key is refused, as the other tests show
+		return // without combined modes no key is refused, as other tests show
 	}
 	gcm := func(id klips.SAID, keyLen int) *klips.SASpec {
 		s := c.spec(id)
@@ -719,8 +717,7 @@ func (c *contract) oneKey() {
 		c.Errorf("AddSA of an SA that exists = %v, want EEXIST", err)
 	}
 
-	// Another salt, another key, another cipher and another direction are no second
-	// sender.
+	// An SA with another salt, key, cipher or direction is not a second sender.
 	salted := gcm(second, 36)
 	salted.EncKey[35]++
 	c.must(c.Stack.AddSA(c.ctx, salted))
@@ -741,7 +738,7 @@ func (c *contract) oneKey() {
 		c.Errorf("GetSA %v = same key as %v, %v, want %v", first, sa.SameKey, err, want)
 	}
 
-	// The key is free when its senders are gone, for any SAID.
+	// After the removal of its senders the key is free, for any SAID.
 	c.must(c.Stack.DeleteSA(c.ctx, first))
 	refused(gcm(first, 36), far6)
 	c.must(c.Stack.DeleteSA(c.ctx, far6))
@@ -808,7 +805,8 @@ func (c *contract) esn() {
 	}
 }
 
-// seq: an SA goes on from the numbers that it is made with; or the stack refuses them.
+// seq: an SA continues from the numbers that it is made with; or the stack refuses
+// them.
 func (c *contract) seq() {
 	has := c.Stack.Has(klips.CapSeq)
 	spi := klips.SPI(0x1000)

@@ -14,9 +14,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A Network carries packets between the physical devices of Hosts: what one
-// sends arrives at the host that has the destination address. Every packet is
-// recorded.
+// A Network carries packets between the physical devices of Hosts: a packet arrives at
+// the host that has its destination address. Every packet is recorded.
 type Network struct {
 	mu    sync.Mutex
 	hosts []*Host
@@ -55,7 +54,7 @@ func (n *Network) send(p []byte) {
 	}
 }
 
-// A Host is a machine made of memory, for engine.New.
+// A Host is a machine in memory, for engine.New.
 type Host struct {
 	net   *Network
 	addrs atomic.Pointer[map[netip.Addr]struct{}]
@@ -69,27 +68,27 @@ type Host struct {
 	awaited map[*awaited]struct{}
 }
 
-// awaited is a physical device that somebody waits for.
+// awaited is a wait for a physical device.
 type awaited struct {
 	name  string
 	index int
 	up    func(name string)
 }
 
-// A leftLink is a virtual device that nobody reads.
+// A leftLink is a virtual device without a reader.
 type leftLink struct {
 	engine.LeftLink
 	mtu int
 }
 
-// A device is a physical device; its index is its place in Host.devices, from 1.
+// A device is a physical device; its index is its position in Host.devices, from 1.
 type device struct {
-	name  atomic.Pointer[string] // "": it is gone
+	name  atomic.Pointer[string] // "": it was removed
 	down  bool                   // guarded by Host.mu
 	mtu   atomic.Int64
-	fail  func(p []byte) error // nil: it takes packets; guarded by Host.mu
+	fail  func(p []byte) error // nil: it accepts packets; guarded by Host.mu
 	hops  [2]uint8             // TTL and hop limit; guarded by Host.mu
-	wires map[*wire]struct{}   // those that are open; guarded by Host.mu
+	wires map[*wire]struct{}   // the open ones; guarded by Host.mu
 }
 
 var _ engine.Host = (*Host)(nil)
@@ -117,7 +116,7 @@ func (h *Host) AddAddr(a netip.Addr) {
 	h.changeAddrs(func(m map[netip.Addr]struct{}) { m[a] = struct{}{} })
 }
 
-// RemoveAddr takes an address away.
+// RemoveAddr removes an address.
 func (h *Host) RemoveAddr(a netip.Addr) {
 	h.changeAddrs(func(m map[netip.Addr]struct{}) { delete(m, a) })
 }
@@ -148,8 +147,8 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 	return ok || a.IsLoopback()
 }
 
-// SetUnprivilegedPorts says which port is the first that programs without rights can
-// bind; it is 1024 at first.
+// SetUnprivilegedPorts sets the first port that unprivileged programs can bind; it is
+// 1024 at first.
 func (h *Host) SetUnprivilegedPorts(first int) { h.ports.Store(int32(first)) }
 
 // UnprivilegedPorts returns that port.
@@ -175,8 +174,8 @@ func (h *Host) SetDeviceMTU(name string, mtu int) {
 	}
 }
 
-// Refuse makes a physical device ask refuse about each packet from now on, and not send
-// those that it returns an error for; with nil all are sent again.
+// Refuse makes a physical device call refuse for each packet from now on, and drop
+// those for which it returns an error; nil ends that.
 func (h *Host) Refuse(name string, refuse func(p []byte) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -185,8 +184,8 @@ func (h *Host) Refuse(name string, refuse func(p []byte) error) {
 	}
 }
 
-// SetHops sets the TTL and the hop limit of packets by a physical device, for
-// those who open it from now on. They are 64 at first.
+// SetHops sets the TTL and the hop limit of packets on a physical device, for wires
+// that are opened from now on. They are 64 at first.
 func (h *Host) SetHops(name string, v4, v6 uint8) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -195,19 +194,19 @@ func (h *Host) SetHops(name string, v4, v6 uint8) {
 	}
 }
 
-// TakeDown takes a physical device down: whoever uses it is told, and has closed
-// it when TakeDown returns. It can be opened again at once, as on Linux, where it
-// need not be up for that.
+// TakeDown takes a physical device down. Its users are notified, and have closed it
+// when TakeDown returns. It can be opened again at once, as on Linux, where it need not
+// be up for that.
 func (h *Host) TakeDown(name string) {
 	h.lose(name, func(d *device) { d.down = true })
 }
 
-// RemoveDevice removes a physical device, as TakeDown takes it down.
+// RemoveDevice removes a physical device, and notifies its users like TakeDown.
 func (h *Host) RemoveDevice(name string) {
 	h.lose(name, func(d *device) { d.name.Store(new(string)) })
 }
 
-// BringUp brings a physical device up: who waits for it is told.
+// BringUp brings a physical device up and notifies those who wait for it.
 func (h *Host) BringUp(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -217,7 +216,7 @@ func (h *Host) BringUp(name string) {
 	h.look()
 }
 
-// RenameDevice gives a physical device another name: whoever uses it is told.
+// RenameDevice gives a physical device another name and notifies its users.
 func (h *Host) RenameDevice(name, to string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -229,7 +228,7 @@ func (h *Host) RenameDevice(name, to string) {
 	}
 }
 
-// WhenUp calls up when the device of an index, or else that of a name, is up.
+// WhenUp calls up when the device with an index, or else that with a name, is up.
 func (h *Host) WhenUp(name string, index int, up func(name string)) (stop func()) {
 	a := &awaited{name, index, up}
 	h.mu.Lock()
@@ -243,7 +242,7 @@ func (h *Host) WhenUp(name string, index int, up func(name string)) (stop func()
 	}
 }
 
-// look tells those who wait for a device that is up. The caller holds h.mu.
+// look notifies those who wait for a device that is up. The caller holds h.mu.
 func (h *Host) look() {
 	for a := range h.awaited {
 		i := a.index - 1
@@ -257,8 +256,8 @@ func (h *Host) look() {
 	}
 }
 
-// lose changes a physical device, so that it can no longer be used, and returns when
-// whoever used it has closed it.
+// lose changes a physical device so that it can no longer be used, and returns when all
+// its users have closed it.
 func (h *Host) lose(name string, change func(*device)) {
 	h.mu.Lock()
 	var users []*wire
@@ -275,23 +274,23 @@ func (h *Host) lose(name string, change func(*device)) {
 	}
 }
 
-// device returns the place of a physical device, -1 if there is none of that
-// name. The caller holds h.mu.
+// device returns the position of a physical device, -1 if no device has that name. The
+// caller holds h.mu.
 func (h *Host) device(name string) int {
 	return slices.IndexFunc(h.devices, func(d *device) bool { return *d.name.Load() == name })
 }
 
-// Arrive lets a packet come in by the first physical device.
+// Arrive makes a packet arrive on the first physical device.
 func (h *Host) Arrive(p []byte) { h.ArriveBy(1, p) }
 
-// ArriveBy lets a packet come in by the physical device of an index; they are
+// ArriveBy makes a packet arrive on the physical device with an index; they are
 // numbered from 1.
 func (h *Host) ArriveBy(index int, p []byte) {
 	h.in.put(item{bytes: append([]byte(nil), p...), index: index})
 }
 
-// Settle returns when the stack has dealt with all packets that have arrived and
-// all that were routed into its devices.
+// Settle returns when the stack has handled all packets that have arrived or were
+// routed into its devices.
 func (h *Host) Settle() {
 	h.mu.Lock()
 	queues := []*queue{h.in}
@@ -323,14 +322,14 @@ func (h *Host) LeftLinks() ([]engine.LeftLink, error) {
 	return l, nil
 }
 
-// Leave puts a virtual device there that was kept and closed.
+// Leave adds a virtual device that was kept and closed.
 func (h *Host) Leave(name, physical string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.left[name] = leftLink{engine.LeftLink{Name: name, Physical: physical}, klips.DeviceMTU}
 }
 
-// OpenLink makes a virtual device, or takes up one that was left.
+// OpenLink makes a virtual device, or takes up a left one.
 func (h *Host) OpenLink(name string) (engine.Link, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -362,7 +361,7 @@ func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, err
 
 // OpenReceiver starts receiving.
 func (h *Host) OpenReceiver(int) (engine.Receiver, error) {
-	h.in.open() // another one may have closed it
+	h.in.open() // an earlier receiver may have closed it
 	return (*receiver)(h), nil
 }
 

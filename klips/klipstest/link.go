@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A Link is a virtual device made of memory.
+// A Link is a virtual device in memory.
 type Link struct {
 	name string
 	host *Host
@@ -23,7 +23,7 @@ type Link struct {
 	mu     sync.Mutex
 	mtu    int
 	refuse func() error
-	kept   *engine.LeftLink // nil: it goes with Close
+	kept   *engine.LeftLink // nil: Close removes it
 	quiet  func(proto uint8, v6 bool) error
 }
 
@@ -33,8 +33,8 @@ func (l *Link) Break(err error) { l.out.put(item{err: err}) }
 // Send routes a packet into the device.
 func (l *Link) Send(p []byte) { l.out.put(item{bytes: append([]byte(nil), p...)}) }
 
-// CountDrop routes a packet into ipsec0 that no eroute takes, and returns what a
-// fresh device has counted then. It is a [Bench]'s Count.
+// CountDrop routes a packet without an eroute into ipsec0, and returns the resulting
+// counters of a new device. It is a [Bench]'s Count.
 func (h *Host) CountDrop(*testing.T) klips.DeviceStats {
 	// An IPv4 header alone, from 10.1.0.1 to 10.2.0.1 (RFC 791 section 3.1).
 	p := []byte{0x45, 0, 0, 20, 0, 1, 0, 0, 64, 59, 0, 0, 10, 1, 0, 1, 10, 2, 0, 1}
@@ -44,7 +44,7 @@ func (h *Host) CountDrop(*testing.T) klips.DeviceStats {
 	return klips.DeviceStats{TxDropped: 1}
 }
 
-// Arrived is what comes out of the device.
+// Arrived returns the packets that come out of the device.
 func (l *Link) Arrived() <-chan []byte { return l.in }
 
 // Name returns the device's name.
@@ -81,8 +81,8 @@ func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
 	return len(bufs), nil
 }
 
-// Refuse makes Write ask refuse from now on, and fail with the error that it returns, as
-// when the device is down; with nil it takes packets again.
+// Refuse makes Write call refuse from now on, and return its error, as for a device
+// that is down; nil ends that.
 func (l *Link) Refuse(refuse func() error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,8 +155,8 @@ func (l *Link) Close() error {
 	return nil
 }
 
-// A queue is packets on their way to one reader. It is idle when the reader has
-// come back for more and there is none.
+// A queue holds packets for one reader. It is idle when it is empty and the reader
+// waits.
 type queue struct {
 	mu      sync.Mutex
 	changed sync.Cond
@@ -165,12 +165,12 @@ type queue struct {
 	closed  bool
 }
 
-// An item is a packet and, where it arrived from outside, the index of the
-// physical device.
+// An item is a packet and, if it arrived from outside, the index of the physical
+// device.
 type item struct {
 	bytes []byte
 	index int
-	err   error // there is no packet, and this is why
+	err   error // why there is no packet
 }
 
 func newQueue() *queue {
@@ -213,7 +213,7 @@ func (q *queue) settle() {
 	}
 }
 
-// open lets a queue go on that was closed: what is in it is there for the next reader.
+// open reopens a closed queue: the next reader gets what is in it.
 func (q *queue) open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

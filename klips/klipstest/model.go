@@ -12,8 +12,8 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A Model is the oracle that stacks are compared with: that of the product, which has
-// also a plain rule for the eroute that takes a packet.
+// A Model is the oracle for stacks: the product's model, and a simple rule for the
+// eroute of a packet.
 type Model struct {
 	*plan.Model
 	packets map[klips.Selector]uint64 // that eroutes have counted
@@ -41,9 +41,8 @@ func (m *Model) Count(s klips.Selector, packets uint64) {
 	m.packets[s] += packets
 }
 
-// Match returns the eroute that takes a packet, nil if none does: of those that
-// match and are not refined by another that matches, the one with the greatest
-// key.
+// Match returns the eroute for a packet, nil if none matches: of the matching ones that
+// no other matching one refines, the one with the greatest key.
 func (m *Model) Match(src, dst netip.Addr, proto uint8, sport, dport uint16) *klips.Eroute {
 	var all []klips.Eroute
 	for _, r := range m.EroutesByAge() {
@@ -76,8 +75,8 @@ func greater(a, b klips.Selector) bool {
 		cmp.Compare(a.Src.Bits()+a.Dst.Bits(), b.Src.Bits()+b.Dst.Bits())) > 0
 }
 
-// SameTables compares the tables of two stacks, but for what time and chance
-// make different, and returns what differs in words, "" for nothing.
+// SameTables compares the tables of two stacks, without values that depend on time or
+// chance. It returns a text about the difference, "" if there is none.
 func SameTables(ctx context.Context, want, got serial.Reader) (string, error) {
 	w, err := tables(ctx, want)
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// TestCommands gives random commands to a stack and to a Model, and wants the
-// same answers and the same tables from both. The stack is fresh but for what
-// earlier rounds left of its devices.
+// TestCommands runs random commands on a stack and on a Model, and checks for the same
+// answers and the same tables. The stack is new, except for devices from earlier
+// rounds.
 func TestCommands(t *testing.T, b Bench) {
 	rapid.Check(t, func(r *rapid.T) {
 		ctx := context.Background()
@@ -51,7 +51,7 @@ func TestCommands(t *testing.T, b Bench) {
 	})
 }
 
-// sameError wants errors to be the same errno, in an *OpError.
+// sameError checks that both errors have the same errno, in an *OpError.
 func sameError(want, got error) bool {
 	var w, g syscall.Errno
 	var op *klips.OpError
@@ -65,7 +65,7 @@ func diff(want, got any) string {
 	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}))
 }
 
-// A commander draws commands from a small world, so that they meet.
+// A commander draws commands for few objects, so that commands concern the same ones.
 type commander struct {
 	b     Bench
 	model *Model
@@ -136,7 +136,7 @@ func (c *commander) said(r *rapid.T, name string) klips.SAID {
 
 var peer6 = netip.MustParseAddr("2001:db8::77")
 
-// spec returns an SA to make: one that can be, or one with something wrong.
+// spec returns a new SA, valid or with one fault.
 func (c *commander) spec(r *rapid.T, id klips.SAID) *klips.SASpec {
 	s := &klips.SASpec{ID: id, Src: c.b.Local}
 	switch {

@@ -22,10 +22,10 @@ const (
 	lockFile    = "marks.lock"
 )
 
-// ErrBusy says that another process has the marks.
+// ErrBusy means that another process has the marks.
 var ErrBusy = errors.New("another process keeps sequence marks there")
 
-// A DirError says why a directory, or a file in it, is not used.
+// A DirError means that a directory, or a file in it, cannot be used.
 type DirError struct {
 	Path string
 	Why  string // what is wrong with it, as in "it is a symbolic link"
@@ -35,22 +35,22 @@ type DirError struct {
 func (e *DirError) Error() string {
 	s := e.Path
 	if q := strconv.Quote(s); q != `"`+s+`"` {
-		s = q // on one line, whatever is in it
+		s = q // one line, whatever characters the path has
 	}
 	return s + ": " + e.Why
 }
 
 func (e *DirError) Unwrap() error { return e.Err }
 
-// A dir is a directory that is open and that other users cannot change.
+// A dir is an open directory that other users cannot change.
 type dir struct {
 	f    *os.File
 	path string
 }
 
-// makeDir opens a directory, which it makes with mode 0700 if there is none.
+// makeDir opens a directory, and makes it with mode 0700 if it does not exist.
 func makeDir(path string) (*dir, error) {
-	path = filepath.Clean(path) // open(2) follows a link that a slash comes after
+	path = filepath.Clean(path) // open(2) would follow a link before a slash
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
@@ -79,13 +79,14 @@ func makeDir(path string) (*dir, error) {
 	return d, nil
 }
 
-// trusted reports whether a user may own what is relied on: root, and who runs this.
+// trusted reports whether this process may trust files of a user: root, or its own
+// user.
 func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }
 
-// open opens a regular file of the directory, with mode 0600 if it is made.
+// open opens a regular file of the directory. A new file gets mode 0600.
 func (d *dir) open(name string, flags int) (*os.File, error) {
 	path := filepath.Join(d.path, name)
-	// O_NONBLOCK is for a named pipe, which nobody may ever write to.
+	// O_NONBLOCK: the file may be a named pipe without a writer.
 	fd, err := unix.Openat(int(d.f.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 	if err == unix.ELOOP {
 		return nil, &DirError{path, "it is a symbolic link, which is not followed", err}
@@ -104,7 +105,7 @@ func (d *dir) open(name string, flags int) (*os.File, error) {
 	case !trusted(st.Uid):
 		err = &DirError{path, fmt.Sprintf("it belongs to uid %d", st.Uid), fs.ErrPermission}
 	case st.Mode&0o077 != 0:
-		// The secret in it is for nobody else.
+		// It contains the secret, which other users must not read.
 		if err = unix.Fchmod(fd, 0o600); err != nil {
 			err = &fs.PathError{Op: "chmod", Path: path, Err: err}
 		}
@@ -116,8 +117,8 @@ func (d *dir) open(name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// replace puts a file with these bytes in the place of another, in one step that a
-// crash of the machine does not undo.
+// replace replaces a file with a new one with these bytes, in one step that survives a
+// crash of the machine.
 func (d *dir) replace(name string, b []byte) (*os.File, error) {
 	if err := unix.Unlinkat(int(d.f.Fd()), newFile, 0); err != nil && err != unix.ENOENT {
 		return nil, &fs.PathError{Op: "remove", Path: filepath.Join(d.path, newFile), Err: err}
@@ -140,7 +141,7 @@ func (d *dir) replace(name string, b []byte) (*os.File, error) {
 	return f, nil
 }
 
-// rename renames a file, for good.
+// rename renames a file and syncs the directory.
 func (d *dir) rename(from, to string) error {
 	fd := int(d.f.Fd())
 	if err := unix.Renameat(fd, from, fd, to); err != nil {
@@ -149,7 +150,7 @@ func (d *dir) rename(from, to string) error {
 	return d.f.Sync()
 }
 
-// lock locks the directory for one writer. The lock is gone with the process.
+// lock locks the directory for one writer. The lock ends with the process.
 func (d *dir) lock(ctx context.Context) (*os.File, error) {
 	f, err := d.open(lockFile, os.O_RDWR|os.O_CREATE)
 	if err != nil {

@@ -1,23 +1,23 @@
-// Package marks remembers how far the sequence numbers of SAs have come: by key, in a
-// file that outlives the process and the machine. An SA that is made again with a key
-// goes on from its mark. So no number is sent twice with one key, the peer does not drop
-// what it takes for a replay, and what was recorded yesterday is refused today
-// (RFC 4303 sections 3.3.3 and 3.4.3; both ask for new keys instead, which SAs that are
-// made by hand do not get by themselves).
+// Package marks records the sequence numbers that SAs have used, by key, in a file that
+// survives restarts of the process and the machine. An SA that is made again with a key
+// continues from its mark. So no number is sent twice with one key, the peer does not
+// drop packets as replays, and packets recorded before a restart are refused after it
+// (RFC 4303 sections 3.3.3 and 3.4.3; both require new keys instead, which manual
+// keying does not provide).
 //
-// The file never holds a key. What an SA protects packets with, and its SAID, are put
-// through HMAC-SHA-256 with a random secret of this file; see [File.Key].
+// The file never contains a key. It contains an HMAC-SHA-256 of an SA's keys,
+// algorithms and SAID, with a random secret of this file; see [File.Key].
 //
-// It has a header and records of one size, to which new ones are appended: the last one
-// of a key counts. Every record has a checksum, so one that was written in part is left
-// out, and what the key had before counts. When the records are twice as many as the
-// keys, a new file takes the place of the old one. At most [Max] keys are remembered;
-// beyond that, those that were not used for the longest time are forgotten.
+// It has a header and records of one size. New records are appended; the last record of
+// a key counts. Every record has a checksum, so an incomplete record is ignored, and
+// the key's previous record counts. When there are twice as many records as keys, a new
+// file replaces the old one. The file has at most [Max] keys; those that were unused
+// for the longest time are removed first.
 //
 // A number must be in the file before it is used, and a packet cannot wait for that. So
-// a writer reserves many numbers at a time. A record is certain to be there after a
-// crash of the machine once [File.Sync] has returned. To make an SA usable at once,
-// [Unsynced] numbers may be used before: where the machine has crashed since, which the
-// next one to open the file sees, all marks are put up by so much, and so is the floor
-// from which unknown keys begin. A crash loses numbers and repeats none.
+// a writer reserves many numbers at a time. A record survives a crash of the machine
+// once [File.Sync] has returned. To make an SA usable at once, [Unsynced] numbers may
+// be used before that. The next process to open the file sees whether the machine has
+// crashed. If so, it raises all marks by Unsynced, and also the floor, the mark of
+// unknown keys. A crash loses numbers and repeats none.
 package marks

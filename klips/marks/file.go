@@ -23,26 +23,26 @@ import (
 	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
-// Max is how many keys are remembered, but for those in use.
+// Max is the maximum number of keys, without those in use.
 const Max = 1 << 16
 
 // Unsynced is how many numbers above its mark may be used with a key before
 // [File.Sync] has returned.
 const Unsynced = 1 << 16
 
-// A Mark is how far the sequence numbers of a key have come. They have 64 bits; where
-// an SA uses 32, who asks sees by a larger Sent that none is left.
+// A Mark is how far the sequence numbers of a key have come. They have 64 bits; if an
+// SA uses 32, a larger Sent means that none is left.
 type Mark struct {
-	Sent     uint64 // none above it has been sent
-	Received uint64 // the highest one received; 0: none, or it is not known
+	Sent     uint64 // no greater number has been sent
+	Received uint64 // the highest one received; 0: none, or unknown
 }
 
-// A Key stands for a SAID with the algorithms and keys of its SA. The zero Key stands
-// for SAs that have no numbers.
+// A Key identifies a SAID with the algorithms and keys of its SA. The zero Key is for
+// SAs without sequence numbers.
 type Key [16]byte
 
-// A File is the marks of one directory, which has one writer at a time: from [Open]
-// to [File.Close]. Its methods may be called from several goroutines; they can wait for
+// A File is the marks in one directory, which has one writer at a time, from [Open] to
+// [File.Close]. Its methods may be called from several goroutines; they can wait for
 // the disk.
 type File struct {
 	dir  *dir
@@ -52,30 +52,30 @@ type File struct {
 	secret [sha256.Size]byte // never changes
 
 	mu      sync.Mutex
-	f       *os.File // nil: to be made by the next write
-	size    int64    // bytes of f that are records and header
+	f       *os.File // nil: the next write makes it
+	size    int64    // length in bytes of header and records in f
 	marks   map[Key]*entry
 	floor   uint64 // the mark of unknown keys
-	pending []byte // records that are to be written
-	opened  bool   // a record says that numbers are used before Sync
-	behind  bool   // f lacks what marks has, since a write has failed
-	unsure  bool   // the disk may lack what f has
+	pending []byte // records to be written
+	opened  bool   // a record shows that numbers are used before Sync
+	behind  bool   // f lacks some of marks, because a write has failed
+	unsure  bool   // the disk may lack some of f
 }
 
-// An entry is a mark and what becomes of it.
+// An entry is a mark and its state.
 type entry struct {
 	Mark
-	synced uint64 // Sent as it is certain to be in the file
-	used   int64  // when it was changed, in seconds since 1970
-	users  int    // those between Begin and End
+	synced uint64 // the Sent that is certain to be in the file
+	used   int64  // time of the last change, in seconds since 1970
+	users  int    // number of users between Begin and End
 }
 
-// Open opens the marks in a directory, both of which it makes if there are none. It
-// waits until ctx ends for another one to close them; the error is [ErrBusy] then. A
+// Open opens the marks in a directory, and makes both if they do not exist. It waits
+// until ctx ends while another process has the marks, and then returns [ErrBusy]. A
 // directory that cannot be trusted is a *[DirError].
 //
-// A file, or a part of it, that this package has not written is not used and not an
-// error: damaged, which may be nil, is told in words what is wrong.
+// A foreign or damaged file, or a damaged part, is ignored and not an error: damaged,
+// which may be nil, is called with a text about it.
 func Open(ctx context.Context, path string, now func() time.Time, damaged func(string)) (*File, error) {
 	d, err := makeDir(path)
 	if err != nil {
@@ -92,7 +92,7 @@ func Open(ctx context.Context, path string, now func() time.Time, damaged func(s
 	return f, nil
 }
 
-// release closes what is open.
+// release closes all open files.
 func (f *File) release() {
 	for _, c := range []*os.File{f.f, f.lock, f.dir.f} {
 		if c != nil {
@@ -101,8 +101,8 @@ func (f *File) release() {
 	}
 }
 
-// load reads the file, and has a new one made where there is none that can be used, or
-// where the machine has crashed since numbers were used that may not be in it.
+// load reads the file. It requests a new one if the file cannot be used, or if the
+// machine has crashed after numbers were used that may not be in it.
 func (f *File) load(damaged func(string)) error {
 	f.marks = map[Key]*entry{}
 	file, err := f.dir.open(marksFile, os.O_RDWR)
@@ -155,7 +155,7 @@ func (f *File) begin() error {
 	return f.rewrite()
 }
 
-// add is a sum that does not start again from 0.
+// add adds without wrapping to 0.
 func add(n, more uint64) uint64 {
 	if n > math.MaxUint64-more {
 		return math.MaxUint64
@@ -163,9 +163,9 @@ func add(n, more uint64) uint64 {
 	return n + more
 }
 
-// Key returns what stands for the SA that spec makes: its SAID, algorithms and keys,
-// and whether its numbers have 64 bits. It is the zero Key where the SA has no sequence
-// numbers or no key. It tells nothing to who does not know the secret.
+// Key returns the Key of the SA that spec makes: of its SAID, algorithms and keys, and
+// whether its numbers have 64 bits. It is the zero Key if the SA has no sequence
+// numbers or no key. Without the secret it reveals nothing.
 func (f *File) Key(spec *klips.SASpec) Key {
 	if spec.ID.Proto != klips.ProtoESP && spec.ID.Proto != klips.ProtoAH || len(spec.AuthKey)+len(spec.EncKey) == 0 {
 		return Key{}
@@ -190,14 +190,14 @@ func (f *File) Key(spec *klips.SASpec) Key {
 }
 
 // Begin begins to use a key: its mark stays until [File.End]. Up to Unsynced numbers
-// above Sent may be used at once; the file has them as sent when Begin returns. The
-// error says why it has not; the mark holds all the same.
+// above Sent may be used at once; the file counts them as sent when Begin returns. With
+// an error it does not, but the mark is still valid.
 func (f *File) Begin(k Key) (Mark, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var err error
 	if e := f.marks[k]; e != nil && e.Sent > e.synced {
-		err = f.syncLocked() // or two times Unsynced would not be in the file
+		err = f.syncLocked() // or two times Unsynced would be missing from the file
 	}
 	e := f.entryLocked(k)
 	m := e.Mark
@@ -246,8 +246,8 @@ func (f *File) setLocked(k Key, m Mark) {
 	f.pending = append(f.pending, record(k, e)...)
 }
 
-// End is Set for one who uses the key no longer. While others use it, it does not take
-// the mark down.
+// End is Set at the end of a use of the key. While others use the key, it does not
+// lower the mark.
 func (f *File) End(k Key, m Mark) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -259,15 +259,15 @@ func (f *File) End(k Key, m Mark) {
 	f.setLocked(k, m)
 }
 
-// Flush writes what has been set. It is there when this process is killed; after a crash
-// of the machine the disk may not have it.
+// Flush writes all changes. They survive if this process is killed, but perhaps not a
+// crash of the machine.
 func (f *File) Flush() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.writeLocked()
 }
 
-// Sync writes what has been set. When it returns nil, a crash of the machine leaves it.
+// Sync writes all changes. When it returns nil, they survive a crash of the machine.
 func (f *File) Sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -282,7 +282,7 @@ func (f *File) syncLocked() error {
 		return nil
 	}
 	if err := unix.Fdatasync(int(f.f.Fd())); err != nil {
-		f.behind = true // what the disk has of it is not known any more
+		f.behind = true // what the disk has is unknown now
 		return &fs.PathError{Op: "write", Path: f.f.Name(), Err: err}
 	}
 	f.unsure = false
@@ -292,7 +292,7 @@ func (f *File) syncLocked() error {
 	return nil
 }
 
-// writeLocked writes what is pending; the disk may not have it yet.
+// writeLocked writes pending records; the disk may not have them yet.
 func (f *File) writeLocked() error {
 	switch {
 	case f.behind, f.size+int64(len(f.pending)) > int64(recordLen*(2*len(f.marks)+slack)):
@@ -303,17 +303,17 @@ func (f *File) writeLocked() error {
 	f.unsure = true
 	n, err := f.f.WriteAt(f.pending, f.size)
 	if err != nil {
-		f.behind, f.pending = true, nil // what is there of it is overwritten
+		f.behind, f.pending = true, nil // the incomplete part will be overwritten
 		return err
 	}
 	f.size, f.pending = f.size+int64(n), nil
 	return nil
 }
 
-// slack is how many records a file may have that do not count, however few count.
+// slack is how many outdated records a file may have in any case.
 const slack = 4096
 
-// rewrite puts a new file in the place of the old one.
+// rewrite replaces the file with a new one.
 func (f *File) rewrite() error {
 	f.behind, f.pending = true, nil
 	f.forget()
@@ -339,8 +339,7 @@ func (f *File) rewrite() error {
 	return nil
 }
 
-// forget drops the marks that were not used for the longest time where there are too
-// many.
+// forget removes the marks that were unused for the longest time if there are too many.
 func (f *File) forget() {
 	if len(f.marks) <= Max {
 		return
@@ -362,7 +361,7 @@ func (f *File) forget() {
 	}
 }
 
-// Len returns how many keys are remembered.
+// Len returns the number of keys.
 func (f *File) Len() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -372,15 +371,16 @@ func (f *File) Len() int {
 // Path returns the path of the directory.
 func (f *File) Path() string { return f.dir.path }
 
-// Close writes what has been set and lets the next one open the file. The error is
-// that of Sync.
+// Close writes all changes and lets the next process open the file. The error is that
+// of Sync.
 func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.unsure = f.unsure || f.opened // a process before may have ended without Close
+	f.unsure = f.unsure || f.opened // an earlier process may have ended without Close
 	err := f.syncLocked()
 	if err == nil && f.opened {
-		// Only now, or the disk might have this and not what comes before it.
+		// Only after the sync: the disk must not have this record without the earlier
+		// ones.
 		f.opened = false
 		f.pending = append(f.pending, f.closing()...)
 		err = f.syncLocked()

@@ -22,7 +22,7 @@ import (
 
 func noon() time.Time { return time.Date(2020, time.February, 2, 12, 0, 0, 0, time.UTC) }
 
-// open opens the marks in dir; nothing may be damaged.
+// open opens the marks in dir, which must not be damaged.
 func open(t *testing.T, dir string) *File {
 	t.Helper()
 	f, err := Open(t.Context(), dir, noon, func(what string) { t.Errorf("damaged: %s", what) })
@@ -48,7 +48,7 @@ func closed(t *testing.T, f *File) {
 	}
 }
 
-// boot lets the machine come up again.
+// boot simulates a restart of the machine.
 func boot(t *testing.T) {
 	old := bootID
 	n := old() + 1
@@ -56,7 +56,7 @@ func boot(t *testing.T) {
 	t.Cleanup(func() { bootID = old })
 }
 
-// TestOrderlyEnd: a key goes on where it was when its SA went.
+// TestOrderlyEnd: a key continues where it was when its SA was removed.
 func TestOrderlyEnd(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	f := open(t, dir)
@@ -68,7 +68,7 @@ func TestOrderlyEnd(t *testing.T) {
 	f.begin1(t, other) // and is still in use at the end
 	closed(t, f)
 
-	boot(t) // which does no harm
+	boot(t) // this has no effect
 	f = open(t, dir)
 	defer closed(t, f)
 	if m := f.begin1(t, k); m != (Mark{7, 9}) {
@@ -89,7 +89,7 @@ func TestOrderlyEnd(t *testing.T) {
 	}
 }
 
-// TestKilled: what Begin has reserved counts as sent when the process is killed.
+// TestKilled: numbers reserved by Begin count as sent when the process is killed.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	f := open(t, dir)
@@ -115,8 +115,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestCrash cuts the file to what the disk is certain to have: no number below what a
-// key begins with then can have been used.
+// TestCrash cuts the file to what the disk certainly has. The number at which a key
+// then begins must be above all used ones.
 func TestCrash(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, marksFile)
@@ -171,8 +171,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestTorn cuts and changes the file at every byte of its last record: what the key had
-// before counts, and it is told.
+// TestTorn cuts and changes the file at every byte of its last record: the key's
+// previous record counts, and the damage is reported.
 func TestTorn(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, marksFile)
@@ -204,12 +204,12 @@ func TestTorn(t *testing.T) {
 				t.Errorf("%s at %d: told %q", name, i, told)
 			}
 			closed(t, f)
-			closed(t, open(t, dir)) // it is told once
+			closed(t, open(t, dir)) // it is reported once
 		}
 	}
 }
 
-// TestForeign: a file that is none of ours is put aside.
+// TestForeign: a foreign file is renamed.
 func TestForeign(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"empty": {}, "text": []byte("hello, world, this is no file of sequence marks at all, is it?"), "zeros": make([]byte, 480),
@@ -237,7 +237,8 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestDir: a directory that others can change, or that is none, is refused.
+// TestDir: a directory that other users can change is refused, and so is a file in its
+// place.
 func TestDir(t *testing.T) {
 	try := func(what, path string, kind error) {
 		t.Helper()
@@ -259,7 +260,7 @@ func TestDir(t *testing.T) {
 	}
 	try("a link", filepath.Join(dir, "link")+"/", syscall.ENOTDIR)
 	for _, name := range []string{marksFile, lockFile} {
-		os.Remove(filepath.Join(real, name)) // where the first refusal has made it
+		os.Remove(filepath.Join(real, name)) // made by the first refusal
 		if err := os.Symlink("/etc/passwd", filepath.Join(real, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -289,13 +290,13 @@ func TestBusy(t *testing.T) {
 	closed(t, open(t, dir))
 }
 
-// TestWriteFails: after a write has failed the file catches up with memory.
+// TestWriteFails: after a failed write the file catches up with memory.
 func TestWriteFails(t *testing.T) {
 	dir := t.TempDir()
 	f := open(t, dir)
 	k := Key{1}
 	good := f.f
-	bad, err := os.Open(filepath.Join(dir, marksFile)) // to be read only
+	bad, err := os.Open(filepath.Join(dir, marksFile)) // read-only, so that writes fail
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,8 +316,8 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
-// TestForget: of too many keys those go that were not used for the longest time, but for
-// those in use; and the file does not grow.
+// TestForget: if there are too many keys, those that were unused for the longest time
+// are removed, but not those in use; and the file does not grow.
 func TestForget(t *testing.T) {
 	dir := t.TempDir()
 	now := noon()
@@ -352,7 +353,7 @@ func TestForget(t *testing.T) {
 	closed(t, f)
 }
 
-// TestKey: a key stands for all that an SA protects packets with, and is not found in
+// TestKey: a Key depends on all parameters that protect packets, and they are not in
 // the file.
 func TestKey(t *testing.T) {
 	dir := t.TempDir()
@@ -421,7 +422,7 @@ func TestHere(t *testing.T) {
 	}
 }
 
-// FuzzParse reads any file: nothing in it does harm, and what is read is what would be
+// FuzzParse parses any file: nothing in it does harm, and what is read is what would be
 // written.
 func FuzzParse(f *testing.F) {
 	h := header([32]byte{1, 2, 3})
@@ -433,7 +434,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, ok := parse(b)
 		if !ok {
-			// Let it through with the right checksums.
+			// Set the right checksums, so that it passes.
 			if len(b) < recordLen {
 				return
 			}

@@ -8,28 +8,28 @@ import (
 	"os"
 )
 
-// The file, numbers big-endian:
+// The format of the file; numbers are big-endian:
 //
 //	header   "klipsmk1", secret (32 bytes), 4 zero bytes, CRC-32 of all before
 //	record   key (16 bytes), sent, received, used (8 bytes each: seconds since 1970),
 //	         kind (4 bytes), CRC-32 of all before
 //
-// Records that are no marks have the key zero. A floor has its number as sent. What
-// opens has the first 8 bytes of a hash of the boot as used.
+// Records of other kinds have the key zero. A floor has its number in the field sent.
+// An opened record has the first 8 bytes of a hash of the boot ID in the field used.
 const (
 	recordLen = 48
 	magic     = "klipsmk1"
 
 	kindMark   = 1
 	kindFloor  = 2
-	kindOpened = 3 // numbers are used before they are certain to be in the file
+	kindOpened = 3 // numbers may be used before they are certain to be in the file
 	kindClosed = 4 // no longer
 
-	// maxFile is more than a file ever has, in bytes.
+	// maxFile is larger than any valid file, in bytes.
 	maxFile = 64 << 20
 )
 
-// seal puts the checksum of the rest behind it.
+// seal appends the checksum of b.
 func seal(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
 }
@@ -62,22 +62,22 @@ func (f *File) floorRecord() []byte { return encode(Key{}, f.floor, 0, 0, kindFl
 func (f *File) opening() []byte     { return encode(Key{}, 0, 0, bootID(), kindOpened) }
 func (f *File) closing() []byte     { return encode(Key{}, 0, 0, 0, kindClosed) }
 
-// contents are what a file holds.
+// contents are the contents of a file.
 type contents struct {
 	secret    [sha256.Size]byte
 	marks     map[Key]*entry
 	floor     uint64
 	opened    bool
-	boot      uint64 // in which it was opened
+	boot      uint64 // hash of the boot ID when it was opened
 	good, bad int    // records
 }
 
-// crashed reports whether numbers were used that may not be in the file, as the machine
-// has come up again since.
+// crashed reports whether numbers were used that may be missing from the file, because
+// the machine has restarted since.
 func (c *contents) crashed(boot uint64) bool { return c.opened && (boot == 0 || c.boot != boot) }
 
-// parse reads a file. ok is false for one of something else. It never fails for what
-// comes behind the header: a record that is damaged is counted and left out.
+// parse parses a file. ok is false for a foreign one. Damage after the header is not an
+// error: a damaged record is counted and ignored.
 func parse(b []byte) (c *contents, ok bool) {
 	if len(b) < recordLen || len(b) > maxFile || !bytes.HasPrefix(b, []byte(magic)) || !sealed(b[:recordLen]) {
 		return nil, false
@@ -93,7 +93,7 @@ func parse(b []byte) (c *contents, ok bool) {
 	return c, true
 }
 
-// take takes one record.
+// take parses one record.
 func (c *contents) take(b []byte) bool {
 	k := Key(b)
 	sent, received, used := binary.BigEndian.Uint64(b[16:]), binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[32:])
@@ -112,7 +112,7 @@ func (c *contents) take(b []byte) bool {
 	return true
 }
 
-// bootID tells one time that the machine is up from another; 0 where that is not known.
+// bootID differs after each start of the machine; 0 if unknown.
 var bootID = func() uint64 {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil || len(b) == 0 {

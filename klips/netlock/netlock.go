@@ -1,6 +1,5 @@
-// Package netlock keeps commands that run at the same time from changing the
-// tables of one network namespace between what another one reads and what it
-// changes.
+// Package netlock is a lock for commands on one network namespace: while a command
+// reads the tables and changes them, no other command changes them.
 package netlock
 
 import (
@@ -19,16 +18,16 @@ import (
 // milliseconds.
 const wait = 10 * time.Second
 
-// A Lock is a lock on a network namespace. There is no file to leave behind, and
-// the lock is gone with the process. The zero value is for the namespace of the
-// thread that acquires it first.
+// A Lock is a lock on a network namespace. It needs no file of its own, and ends with
+// the process. The zero value is for the namespace of the thread that acquires it
+// first.
 type Lock struct {
 	mu   sync.Mutex // a file has one lock for all goroutines
 	ns   *os.File
 	held bool // by Hold
 }
 
-// Open chooses the network namespace of the calling thread.
+// Open selects the network namespace of the calling thread.
 func (l *Lock) Open() (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -42,9 +41,9 @@ func (l *Lock) open() (err error) {
 	return err
 }
 
-// Acquire waits for the lock, at most ten seconds, and returns what gives it back.
-// The error is a *[klips.OpError] without an operation; it wraps that of ctx, or EALREADY
-// where others have had the lock for so long.
+// Acquire waits for the lock, at most ten seconds, and returns a function that releases
+// it. The error is a *[klips.OpError] without an operation; it wraps that of ctx, or
+// EALREADY if others have held the lock for so long.
 func (l *Lock) Acquire(ctx context.Context) (release func(), err error) {
 	l.mu.Lock()
 	if l.held {
@@ -60,8 +59,8 @@ func (l *Lock) Acquire(ctx context.Context) (release func(), err error) {
 	}, nil
 }
 
-// Hold is Acquire for longer: until release is called, other Locks wait, and Acquire of
-// this one does not. A Hold inside another one has no effect.
+// Hold is Acquire for a longer time: until release is called, other Locks wait, but
+// Acquire of this one does not. A nested Hold has no effect.
 func (l *Lock) Hold(ctx context.Context) (release func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,7 +79,7 @@ func (l *Lock) Hold(ctx context.Context) (release func(), err error) {
 	}), nil
 }
 
-// lock takes the lock of the file. The caller holds mu.
+// lock locks the file. The caller holds mu.
 func (l *Lock) lock(ctx context.Context) error {
 	if err := l.open(); err != nil {
 		return &klips.OpError{Err: err}
@@ -106,7 +105,7 @@ func (l *Lock) lock(ctx context.Context) error {
 
 func (l *Lock) unlock() { _ = unix.Flock(int(l.ns.Fd()), unix.LOCK_UN) }
 
-// Close closes the lock, which nobody may hold.
+// Close closes the lock, which must not be held.
 func (l *Lock) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips/netlock"
 )
 
-// One after the other has the lock: goroutines that share a Lock, and those with
-// one of their own, as other programs have.
+// One at a time has the lock: goroutines that share a Lock, and those with their own,
+// like other programs.
 func TestAcquire(t *testing.T) {
 	var shared netlock.Lock
 	var wg sync.WaitGroup
@@ -67,7 +67,7 @@ func TestAcquireIsGivenUp(t *testing.T) {
 	release()
 }
 
-// Who holds a Lock acquires it, and others do not, until it is given back.
+// The holder of a Lock can acquire it; others cannot, until it is released.
 func TestHold(t *testing.T) {
 	var mine, other netlock.Lock
 	release, err := mine.Hold(t.Context())
@@ -92,7 +92,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("Acquire while another holds the lock = %v, want that it is given up", err)
 	}
 	release()
-	release() // as often as one likes
+	release() // several calls are allowed
 	if release, err = other.Acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}

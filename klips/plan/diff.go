@@ -9,20 +9,21 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Diff returns what makes a stack in the state of have one in the state that wanted makes
-// of an empty stack on the same host. Knobs and guards are left alone. What Diff cannot see
-// it takes for equal: keys of one length, which are in no snapshot, and sequence numbers.
+// Diff returns the changes that take a stack from the state of have to the wanted
+// state: that of an empty stack on the same host after the changes wanted. It ignores
+// knobs and guards. It treats keys of equal length as equal, since snapshots contain no
+// keys, and it ignores sequence numbers.
 //
-// The order is safe. What is new comes before what is old, and inbound before outbound: a
-// peer may send as soon as it can, and an eroute leads to an SA only when that is there.
-// What is old goes the other way round: first eroutes, then outbound SAs, then inbound
-// ones, as packets of the peer may still be on their way. A flow whose eroute leads to the
-// same SAs before and after is not touched. Where an SA or a group changes under its SAID,
-// the flows that it protects are dropped meanwhile: they never leave with half of their
-// transforms.
+// The order is safe. New objects are made before old ones are removed, and inbound ones
+// before outbound ones: a peer may send at once, and an eroute needs its SA. Old
+// objects are removed in the opposite order: first eroutes, then outbound SAs, then
+// inbound ones, since packets of the peer may still be on their way. A flow whose
+// eroute leads to the same SAs before and after is not changed. If an SA or a group
+// changes but keeps its SAID, the flows that it protects are dropped meanwhile: they
+// never leave with half of their transforms.
 //
-// The changes have the SASpecs of wanted, which stay the caller's. The error is that of a
-// stack that refuses one of wanted.
+// The changes have the SASpecs of wanted, which the caller still owns. The error is
+// that of a stack that refuses one of wanted.
 func Diff(ctx context.Context, have *Model, wanted ...klips.Change) ([]klips.Change, error) {
 	want := NewModel(have.Local, have.Physical)
 	want.has = have.has
@@ -53,13 +54,13 @@ func Diff(ctx context.Context, have *Model, wanted ...klips.Change) ([]klips.Cha
 	return d.changes, nil
 }
 
-// A diff is two models, and what has been found so far.
+// A diff is two models and the changes found so far.
 type diff struct {
 	have, want *Model
 	changes    []klips.Change
-	anew       map[klips.SAID]bool     // SAs of want that have none like them in have
+	anew       map[klips.SAID]bool     // SAs of want without an equal one in have
 	dropped    map[klips.Selector]bool // eroutes of have that lead to %drop meanwhile
-	last       []klips.Change          // for when the old SAs have gone
+	last       []klips.Change          // for after the removal of the old SAs
 }
 
 func (d *diff) add(c ...klips.Change) { d.changes = append(d.changes, c...) }
@@ -94,7 +95,7 @@ func (d *diff) oldDevices() {
 	}
 }
 
-// drop leads eroutes to %drop whose SAs are about to be changed under them.
+// drop leads eroutes to %drop if their SAs will change under the same SAID.
 func (d *diff) drop() {
 	for _, e := range d.have.EroutesByAge() {
 		h, w := d.have.sas[e.ID], d.want.sas[e.ID]
@@ -105,8 +106,8 @@ func (d *diff) drop() {
 	}
 }
 
-// stays reports whether a group, or an SA alone, is wanted as it is, or is old as a whole.
-// h is the first SA of the group.
+// stays reports whether a group, or a single SA, is wanted unchanged, or is old as a
+// whole. h is the first SA of the group.
 func (d *diff) stays(h *sa) bool {
 	ids := h.rest()
 	w := d.want.sas[h.ID]
@@ -116,8 +117,9 @@ func (d *diff) stays(h *sa) bool {
 	return w.before == nil && slices.Equal(w.rest(), ids) && !slices.ContainsFunc(ids, func(id klips.SAID) bool { return d.anew[id] })
 }
 
-// newSAs makes SAs, and takes those out of the way that have another form. Those that stay
-// are ungrouped from those that go, because a group goes as a whole.
+// newSAs makes SAs, and first removes those with the same SAID and another form. It
+// ungroups SAs that stay from those that are removed, because a group is removed as a
+// whole.
 func (d *diff) newSAs(specs map[klips.SAID]*klips.SASpec) {
 	for _, h := range d.have.byAge() {
 		if h.before == nil && h.behind != nil && !d.stays(h) {
@@ -136,7 +138,7 @@ func (d *diff) newSAs(specs map[klips.SAID]*klips.SASpec) {
 	}
 }
 
-// sameForm reports whether two SAs are the same but for what packets and time do to them.
+// sameForm reports whether two SAs are equal except for what packets and time change.
 func sameForm(h, w *klips.SA) bool {
 	limits := func(l klips.Life) klips.Life {
 		for _, c := range []*klips.Counter{&l.Allocations, &l.Bytes, &l.AddTime, &l.UseTime, &l.Packets} {
@@ -147,7 +149,7 @@ func sameForm(h, w *klips.SA) bool {
 	return h.Transform == w.Transform && h.Dir == w.Dir && h.Src == w.Src && h.State != klips.Dead && h.State != klips.Larval &&
 		h.AuthKeyBits == w.AuthKeyBits && h.EncKeyBits == w.EncKeyBits && h.Window == w.Window && h.ESN == w.ESN && h.Offload == w.Offload &&
 		h.NATT == w.NATT && h.OutIf == w.OutIf && h.RefHim == w.RefHim && limits(h.Life) == limits(w.Life) &&
-		(h.Policy == nil || w.Policy != nil) // no stack takes a policy away
+		(h.Policy == nil || w.Policy != nil) // no stack can remove a policy
 }
 
 // samePolicy reports whether h has the inbound policy that w has, if w has one.
@@ -155,8 +157,8 @@ func samePolicy(h, w *sa) bool {
 	return w.Policy == nil || h.Policy != nil && *h.Policy == *w.Policy
 }
 
-// ordered returns SAs, those of one direction first, and by their SAIDs: each run gives the
-// same list.
+// ordered returns SAs sorted by SAID, those of one direction first, so that each run
+// gives the same list.
 func ordered(sas map[klips.SAID]*sa, first klips.Direction) []*sa {
 	return slices.SortedFunc(maps.Values(sas), func(a, b *sa) int {
 		if a.Dir != b.Dir {
@@ -169,7 +171,7 @@ func ordered(sas map[klips.SAID]*sa, first klips.Direction) []*sa {
 	})
 }
 
-// groups links what is wanted and not linked, the inbound groups first.
+// groups makes the wanted groups that do not exist, the inbound ones first.
 func (d *diff) groups() {
 	for _, w := range ordered(d.want.sas, klips.Inbound) {
 		if w.before != nil || w.behind == nil {
@@ -195,14 +197,14 @@ func (d *diff) policies() {
 	}
 }
 
-// eroutes makes eroutes and leads others elsewhere, and then removes those that are old.
+// eroutes makes eroutes, changes the SAs of others, and then removes old ones.
 func (d *diff) eroutes() {
 	for _, w := range d.want.EroutesByAge() {
 		h, there := d.have.routes[w.Selector]
 		if there && h.ID == w.ID && !d.dropped[w.Selector] {
 			continue
 		}
-		if d.want.sas[w.ID] == nil && d.have.sas[w.ID] != nil { // its SA is about to go
+		if d.want.sas[w.ID] == nil && d.have.sas[w.ID] != nil { // its SA will be removed
 			d.last = append(d.last, klips.SetEroute{Eroute: w, Replace: true})
 			w.ID = klips.Magic(klips.SPIDrop)
 		}
@@ -215,8 +217,8 @@ func (d *diff) eroutes() {
 	}
 }
 
-// oldSAs removes SAs, outbound ones first. A group that is old as a whole goes with its
-// first SA.
+// oldSAs removes SAs, outbound ones first. A group that is old as a whole is removed
+// with its first SA.
 func (d *diff) oldSAs() {
 	for _, h := range ordered(d.have.sas, klips.Outbound) {
 		if d.want.sas[h.ID] == nil && (h.before == nil || !d.stays(h.first())) {

@@ -16,8 +16,8 @@ import (
 	"github.com/klips-go/ipsec/klips/plan"
 )
 
-// A path is what becomes of the packets of a flow: the SAs that they meet, in order, or
-// "clear" where no eroute takes them. An SA that is not there drops them.
+// A path is what happens to a flow's packets: the SAs that process them, in order, or
+// "clear" if no eroute matches. A missing SA drops them.
 func path(r *rapid.T, m *plan.Model, s klips.Selector) string {
 	ctx := context.Background()
 	l, _ := m.Eroutes(ctx)
@@ -40,9 +40,9 @@ func path(r *rapid.T, m *plan.Model, s klips.Selector) string {
 	return text
 }
 
-// What Diff returns makes one state of the other; nothing then differs. At every step a
-// flow meets what it met before, what it is to meet, or nothing at all; one that is not to
-// change does not.
+// The result of Diff makes one state from another; then there is no difference. At
+// every step a flow has its old path, its new path, or is dropped; a flow without a
+// change keeps its path.
 func TestDiff(t *testing.T) {
 	ctx := context.Background()
 	rapid.Check(t, func(r *rapid.T) {
@@ -105,8 +105,8 @@ func windowed(r *rapid.T, c klips.Change) klips.Change {
 	return c
 }
 
-// A tunnel gets new SAs under a flow that never stops: they come first, and the old ones
-// go last.
+// A tunnel gets new SAs while its flow never stops: the new SAs come first, and the old
+// ones are removed last.
 func TestDiffOrder(t *testing.T) {
 	ctx := t.Context()
 	flow := klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/24"), Dst: netip.MustParsePrefix("10.2.0.0/24")}

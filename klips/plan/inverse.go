@@ -8,20 +8,20 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// Do carries a change out in the model. The error is what a stack answers.
+// Do carries out a change in the model. The error is that of a stack.
 func (m *Model) Do(ctx context.Context, c klips.Change) error {
 	_, err := serial.Apply(ctx, m, []klips.Change{c})
 	return err
 }
 
-// Inverse returns what takes a change back, in order, if it is made now. ok is false where
-// nothing does: nobody has the keys of an SA that is gone, and no stack takes an inbound
-// policy away. A change that changes nothing has an inverse of no changes.
+// Inverse returns the changes, in order, that undo a change if it is made now. ok is
+// false if that is impossible: nobody has the keys of a removed SA, and no stack can
+// remove an inbound policy. A change that changes nothing has no changes as inverse.
 func (m *Model) Inverse(c klips.Change) (back []klips.Change, ok bool) {
 	switch c := c.(type) {
 	case klips.AddSA:
 		if m.sas[c.ID] != nil {
-			return nil, true // it is there, and may be made again
+			return nil, true // it exists, and may be made again
 		}
 		return []klips.Change{klips.DeleteSA{ID: c.ID}}, true
 	case klips.DeleteSA:
@@ -75,7 +75,7 @@ func (m *Model) Inverse(c klips.Change) (back []klips.Change, ok bool) {
 		return append([]klips.Change{klips.CreateDevice(c)},
 			m.attached(func(d klips.Device) bool { return d.Name == c.Virtual })...), true
 	case klips.SetDebug:
-		// What is set is set for sure, and then the rest is cleared.
+		// First the bits that are set now are set, and then the others are cleared.
 		return []klips.Change{
 			klips.SetDebug{DebugChange: klips.DebugChange{Set: true, Masks: m.debug}},
 			klips.SetDebug{DebugChange: klips.DebugChange{Masks: m.debug}},
@@ -84,7 +84,7 @@ func (m *Model) Inverse(c klips.Change) (back []klips.Change, ok bool) {
 	return nil, false
 }
 
-// attached returns what attaches devices as they are now.
+// attached returns the changes that attach devices as they are now.
 func (m *Model) attached(want func(klips.Device) bool) (l []klips.Change) {
 	for _, d := range m.devices {
 		if d.Physical != "" && want(d) {
@@ -94,7 +94,8 @@ func (m *Model) attached(want func(klips.Device) bool) (l []klips.Change) {
 	return l
 }
 
-// regroup returns what gives SAs that are about to be grouped their groups of now.
+// regroup returns the changes that give SAs their current groups again after they have
+// been grouped.
 func (m *Model) regroup(ids []klips.SAID) (back []klips.Change, ok bool) {
 	if len(ids) == 0 || m.groupAgain(ids) {
 		return nil, true
@@ -112,12 +113,13 @@ func (m *Model) regroup(ids []klips.SAID) (back []klips.Change, ok bool) {
 	return back, true
 }
 
-// groupAgainOf returns what makes the group of an SA again when it has been taken apart:
-// one change, or links of two where the group has more members than a change names.
+// groupAgainOf returns the changes that restore the group of an SA after it was taken
+// apart: one change, or links of two if the group has more members than a change can
+// name.
 func (m *Model) groupAgainOf(s *sa) (l []klips.Change) {
 	s = s.first()
 	if ids := s.rest(); len(ids) > 1 && len(ids) <= klips.MaxGroup && !m.mixed(ids) {
-		if s.Dir == klips.Inbound { // SAs are named from the innermost on
+		if s.Dir == klips.Inbound { // changes name SAs from the innermost on
 			slices.Reverse(ids)
 		}
 		return []klips.Change{klips.Group{IDs: ids}}
@@ -132,7 +134,8 @@ func (m *Model) groupAgainOf(s *sa) (l []klips.Change) {
 	return l
 }
 
-// mixed reports whether SAs have both directions: a link goes by that of its outer SA.
+// mixed reports whether SAs have both directions: the outer SA decides the direction of
+// a link.
 func (m *Model) mixed(ids []klips.SAID) bool {
 	return slices.ContainsFunc(ids, func(id klips.SAID) bool { return m.sas[id].Dir != m.sas[ids[0]].Dir })
 }

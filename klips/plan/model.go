@@ -1,7 +1,7 @@
-// Package plan carries changes out in memory, with the rules of the stacks: so a list of
-// changes is checked as a whole before a stack is asked for the first of them, and what
-// takes a change back is known before it is made. [Apply] does all that: it carries changes
-// out on a stack, all or none. [Diff] finds the changes that make one state of another.
+// Package plan carries out changes in memory, with the rules of the stacks. So a list
+// of changes can be checked as a whole before a stack carries out the first, and the
+// inverse of each change is known before it is made. [Apply] carries out changes on a
+// stack, all or none. [Diff] finds the changes from one state to another.
 package plan
 
 import (
@@ -18,42 +18,42 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A Model is a stack without packets, said as plainly as possible. It is for one
-// goroutine. The zero Model has no devices.
+// A Model is a stack without packets, in the simplest form. It must not be used by
+// several goroutines at once. The zero Model has no devices.
 type Model struct {
-	// Stack is the name of the stack that it is of; empty: it is of none.
+	// Stack is the name of the stack that it models; may be empty.
 	Stack string
-	// Local reports whether an address is the host's now. Nil: none is.
+	// Local reports whether an address is the host's now. nil: it has none.
 	Local func(netip.Addr) bool
-	// Physical finds a physical device. Nil: all that are asked for are there.
+	// Physical finds a physical device. nil: every device exists.
 	Physical func(name string) (mtu int, ok bool)
 
 	sas     map[klips.SAID]*sa
-	made    int             // how many SAs and eroutes have been made
-	keys    map[keyed][]*sa // those with the same key of a combined mode, oldest first
+	made    int             // number of SAs and eroutes made
+	keys    map[keyed][]*sa // SAs with the same combined-mode key, oldest first
 	routes  map[klips.Selector]route
 	devices []klips.Device
 	debug   klips.Debug
 	knobs   []klips.Knob
-	// partial: there is more than is known here, so that nothing is refused for being
-	// missing.
+	// partial: the model may lack some of the stack's objects, so a missing object is
+	// not an error.
 	partial bool
-	has     func(klips.Capability) bool // nil: all but what no stack of software has
+	has     func(klips.Capability) bool // nil: all capabilities of the embedded stack
 }
 
-// A keyed stands for a key of a combined mode; the zero keyed for none.
+// A keyed is the hash of a combined-mode key; zero for none.
 type keyed [sha256.Size]byte
 
 // A route is an eroute.
 type route struct {
 	klips.Eroute
-	number int // the older, the smaller
+	number int // ascending with age: the older, the smaller
 }
 
 // An sa is an SA and its neighbours in its group, in processing order.
 type sa struct {
 	klips.SA
-	number         int // the older, the smaller
+	number         int // ascending with age: the older, the smaller
 	key            keyed
 	before, behind *sa
 }
@@ -65,23 +65,23 @@ func NewModel(local func(netip.Addr) bool, physical func(string) (int, bool)) *M
 	return &Model{Local: local, Physical: physical, devices: []klips.Device{{Name: "ipsec0"}, {Name: "ipsec1"}}}
 }
 
-// Wanted is what [Of] needs.
+// Wanted is what [Of] needs in its snapshot.
 var Wanted = klips.Want{SAs: true, Eroutes: true, Devices: true, Debug: true, Knobs: true, Unread: klips.GroupTables[:]}
 
-// Of returns a model in the state of a stack, which is read with [Wanted]. Keys are in no
-// snapshot: that an SA has the key of one that is there is not seen. Where lines of the
-// tables cannot be read, nothing is refused for being missing.
+// Of returns a model in the state of a stack, which is read with [Wanted]. Snapshots
+// contain no keys, so the model does not notice a new SA with the key of an existing
+// one. If lines of the tables are unreadable, a missing object is not an error.
 func Of(info klips.Info, s *klips.Snapshot) *Model {
 	m := &Model{Stack: info.Name, has: info.Has, devices: slices.Clone(s.Devices), debug: s.Debug, knobs: slices.Clone(s.Knobs), partial: len(s.Unread) > 0}
 	for i := range m.devices {
-		m.devices[i].PhysMTU = 0 // Physical tells it
+		m.devices[i].PhysMTU = 0 // Physical returns it
 	}
 	for _, d := range slices.Backward(s.SAs) {
 		m.insert(&sa{SA: d})
 	}
 	for _, d := range s.SAs {
 		if len(d.Next) > 0 {
-			// The tables of a KLIPS whose groups are broken may even have a circle.
+			// The tables of a KLIPS with broken groups may even contain a loop.
 			if next := m.sas[d.Next[0]]; next != nil && next.before == nil && m.sas[d.ID].first() != next {
 				m.sas[d.ID].behind, next.before = next, m.sas[d.ID]
 			}
@@ -114,7 +114,7 @@ func (m *Model) Clone() *Model {
 	return &n
 }
 
-// insert takes an SA in as the newest.
+// insert adds an SA as the newest.
 func (m *Model) insert(s *sa) {
 	if m.sas == nil {
 		m.sas, m.keys = map[klips.SAID]*sa{}, map[keyed][]*sa{}
@@ -127,7 +127,7 @@ func (m *Model) insert(s *sa) {
 	}
 }
 
-// remove takes an SA out.
+// remove removes an SA.
 func (m *Model) remove(s *sa) {
 	delete(m.sas, s.ID)
 	if s.key != (keyed{}) {
@@ -156,14 +156,14 @@ func (m *Model) byAge() []*sa {
 	return slices.SortedFunc(maps.Values(m.sas), func(a, b *sa) int { return a.number - b.number })
 }
 
-// Name returns the name of the stack that it is of, or "model".
+// Name returns the name of the modelled stack, or "model".
 func (m *Model) Name() string { return cmp.Or(m.Stack, "model") }
 
-// Version returns a line.
+// Version returns a version line.
 func (m *Model) Version(context.Context) (string, error) { return "model", nil }
 
-// Has reports what the stack has that the model is of; otherwise true, but for devices
-// that work for SAs and for messages to key daemons.
+// Has reports the capabilities of the modelled stack. Without one it returns true,
+// except for offload and for messages to key daemons.
 func (m *Model) Has(c klips.Capability) bool {
 	if m.has != nil {
 		return m.has(c)
@@ -178,7 +178,7 @@ func refuse(op, object string, err syscall.Errno) error {
 	return &klips.OpError{Op: op, Object: object, Err: err}
 }
 
-// first is the first SA of a group, in processing order.
+// first returns the first SA of a group, in processing order.
 func (s *sa) first() *sa {
 	for s.before != nil {
 		s = s.before
@@ -186,7 +186,7 @@ func (s *sa) first() *sa {
 	return s
 }
 
-// rest are the SAIDs of an SA and of those behind it.
+// rest returns the SAIDs of an SA and of those after it.
 func (s *sa) rest() (ids []klips.SAID) {
 	for ; s != nil; s = s.behind {
 		ids = append(ids, s.ID)
@@ -194,7 +194,7 @@ func (s *sa) rest() (ids []klips.SAID) {
 	return ids
 }
 
-// missing refuses what needs something that is not there.
+// missing refuses a change that needs a missing object.
 func (m *Model) missing(op, object string, err syscall.Errno) error {
 	if m.partial {
 		return nil
@@ -322,7 +322,7 @@ func (m *Model) SAs(ctx context.Context) ([]klips.SA, error) {
 	return l, nil
 }
 
-// Group links SAs pair by pair and takes all back if one cannot be linked.
+// Group links SAs pair by pair, and removes all links again if one is refused.
 func (m *Model) Group(_ context.Context, ids []klips.SAID) error {
 	if len(ids) < 2 || len(ids) > klips.MaxGroup {
 		return refuse("group", "", syscall.EINVAL)
@@ -342,7 +342,7 @@ func (m *Model) Group(_ context.Context, ids []klips.SAID) error {
 	return nil
 }
 
-// groupAgain reports whether a group is there, and may be made again.
+// groupAgain reports whether a group exists, and may be made again.
 func (m *Model) groupAgain(ids []klips.SAID) bool {
 	s := m.sas[ids[0]]
 	if s == nil || !s.GroupAgain {
@@ -378,7 +378,7 @@ func (m *Model) inOrder(inner, outer klips.SAID) (a, b *sa) {
 	return a, b
 }
 
-// unlink takes back what link did.
+// unlink undoes link.
 func (m *Model) unlink(inner, outer klips.SAID) {
 	if m.sas[inner] != nil && m.sas[outer] != nil {
 		a, b := m.inOrder(inner, outer)
@@ -435,8 +435,8 @@ func (m *Model) setPolicy(e klips.Eroute) error {
 	return nil
 }
 
-// policyOwner is the SA that an inbound policy for another belongs to: the first tun SA
-// from there, or the last SA.
+// policyOwner returns the SA that an inbound policy for another belongs to: the first
+// tun SA from there, or the last SA.
 func (m *Model) policyOwner(id klips.SAID) *sa {
 	s := m.sas[id]
 	for s.ID.Proto != klips.ProtoTun && s.behind != nil {

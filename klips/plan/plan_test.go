@@ -25,7 +25,7 @@ func newModel() *plan.Model {
 	return plan.NewModel(func(a netip.Addr) bool { return a == here }, func(name string) (int, bool) { return 1500, name == "eth0" })
 }
 
-// anyChange draws a change of a small world.
+// anyChange draws a change of few objects.
 func anyChange(r *rapid.T) klips.Change {
 	id := func(name string) klips.SAID {
 		return klips.SAID{
@@ -78,8 +78,7 @@ func anyChange(r *rapid.T) klips.Change {
 	return c
 }
 
-// Whatever is done and has an inverse is as before when that has been done, but for what
-// counts time.
+// After a change and its inverse the state is as before, apart from times.
 func TestInverse(t *testing.T) {
 	ctx := context.Background()
 	rapid.Check(t, func(r *rapid.T) {
@@ -114,8 +113,8 @@ func TestInverse(t *testing.T) {
 	})
 }
 
-// view is the tables of a model, but for references, and for the MTU that a device keeps
-// from when it was attached.
+// view returns the tables of a model, without references, and without the MTU that a
+// device keeps after it was attached.
 func view(r *rapid.T, m *plan.Model) *klips.Snapshot {
 	s, err := serial.Snapshot(context.Background(), m, plan.Wanted)
 	if err != nil {
@@ -137,7 +136,7 @@ func same(r *rapid.T, what string, want, got *plan.Model) {
 	}
 }
 
-// A model of what a stack has goes on as the stack does.
+// A model of a stack's state continues like the stack.
 func TestOf(t *testing.T) {
 	ctx := context.Background()
 	rapid.Check(t, func(r *rapid.T) {
@@ -162,7 +161,7 @@ func TestOf(t *testing.T) {
 	})
 }
 
-// What prints a change prints no key.
+// No printed form of a change contains a key.
 func TestNoKeys(t *testing.T) {
 	c := klips.AddSA{SASpec: &klips.SASpec{ID: klips.SAID{Dst: there, SPI: 0x100, Proto: klips.ProtoESP}, EncKey: []byte("secret secret se"), AuthKey: []byte("secret")}}
 	for _, verb := range []string{"%v", "%+v", "%s", "%#v"} {

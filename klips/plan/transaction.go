@@ -10,35 +10,36 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A Transaction is changes that a stack carries out all or none. First all are rehearsed:
-// carried out in memory, by the rules of the stack. So the first is asked for when nothing
-// that can be known is in the way of the last. What the stack refuses after all ends the
-// transaction, and those before it are taken back.
+// A Transaction is a list of changes that a stack carries out all or none. First all
+// are rehearsed: they are carried out in memory, by the rules of the stack. So the
+// stack gets the first change only if all are valid as far as is known. If the stack
+// still refuses one, the transaction ends, and the changes before it are undone.
 //
-// From [Begin] to [Transaction.End] other programs cannot change the stack, so what was
-// rehearsed is what the stack meets. A process that is killed meanwhile leaves the stack
-// with what was carried out until then.
+// From [Begin] to [Transaction.End] other programs cannot change the stack, so the
+// rehearsal stays valid. If the process is killed meanwhile, the changes made until
+// then stay.
 //
-// A Transaction is for one goroutine.
+// A Transaction must not be used by several goroutines at once.
 type Transaction struct {
-	// Model has what the stack has when all that was rehearsed is carried out.
+	// Model is the state of the stack after all rehearsed changes.
 	Model *Model
 
 	stack   klips.Stack
 	release func()
-	steps   []step // all that were rehearsed
-	done    int    // how many of them were carried out
+	steps   []step // all rehearsed changes
+	done    int    // number of changes carried out
 }
 
-// A step is a change, and what takes it back.
+// A step is a change and its inverse.
 type step struct {
 	change klips.Change
 	back   []klips.Change
-	ok     bool // something does
+	ok     bool // there is an inverse
 }
 
-// Begin keeps other programs from changing a stack, and reads what it has. The caller ends
-// the transaction. The error is that of [klips.Stack].Hold or of its Snapshot.
+// Begin holds a stack against changes by other programs, and reads its state. The
+// caller ends the transaction. The error is that of [klips.Stack].Hold or of its
+// Snapshot.
 func Begin(ctx context.Context, s klips.Stack) (*Transaction, error) {
 	release, err := s.Hold(ctx)
 	if err != nil {
@@ -64,11 +65,11 @@ func Read(ctx context.Context, s klips.Stack) (*Model, error) {
 	return m, nil
 }
 
-// Rehearsal returns a transaction that can be rehearsed and no more.
+// Rehearsal returns a transaction that can only be rehearsed.
 func Rehearsal(m *Model) *Transaction { return &Transaction{Model: m, release: func() {}} }
 
-// ThisHost returns what a [Model] asks about a host, for this one: the addresses are those
-// of now.
+// ThisHost returns the functions of a [Model] for this host, with its current
+// addresses.
 func ThisHost() (local func(netip.Addr) bool, physical func(name string) (mtu int, ok bool)) {
 	own := map[netip.Addr]bool{}
 	addrs, _ := net.InterfaceAddrs()
@@ -87,8 +88,8 @@ func ThisHost() (local func(netip.Addr) bool, physical func(name string) (mtu in
 	}
 }
 
-// Rehearse carries a change out in memory, behind those before it. The error is that of
-// the stack; the change is then no part of the transaction.
+// Rehearse carries out a change in memory, after the earlier ones. After an error,
+// which is that of the stack, the change is not a part of the transaction.
 func (t *Transaction) Rehearse(ctx context.Context, c klips.Change) error {
 	back, ok := t.Model.Inverse(c)
 	if err := t.Model.Do(ctx, c); err != nil {
@@ -98,8 +99,8 @@ func (t *Transaction) Rehearse(ctx context.Context, c klips.Change) error {
 	return nil
 }
 
-// Apply carries out the next n changes that were rehearsed. The result and the error are
-// those of [klips.Stack].Apply. After an error the caller takes the transaction back.
+// Apply carries out the next n rehearsed changes. The result and the error are those of
+// [klips.Stack].Apply. After an error the caller must take the transaction back.
 func (t *Transaction) Apply(ctx context.Context, n int) (klips.Result, error) {
 	var changes []klips.Change
 	for _, s := range t.steps[t.done:][:n] {
@@ -110,18 +111,18 @@ func (t *Transaction) Apply(ctx context.Context, n int) (klips.Result, error) {
 	return r, err
 }
 
-// ErrNoWay is why some changes cannot be taken back: nobody has the keys of an SA that is
-// gone, and no stack takes an inbound policy away.
+// ErrNoWay is why some changes cannot be undone: nobody has the keys of a removed SA,
+// and no stack can remove an inbound policy.
 var ErrNoWay = errors.New("no stack can")
 
-// A Left is a change that was carried out and not taken back.
+// A Left is a change that was carried out and not undone.
 type Left struct {
 	klips.Change
 	Err error // of the stack, or [ErrNoWay]
 }
 
-// TakeBack takes back what was carried out, the last first, and returns what it cannot
-// take back: nothing, as a rule.
+// TakeBack undoes the changes that were carried out, the last first, and returns those
+// that it cannot undo: normally none.
 func (t *Transaction) TakeBack(ctx context.Context) (left []Left) {
 	for ; t.done > 0; t.done-- {
 		s := t.steps[t.done-1]
@@ -136,12 +137,12 @@ func (t *Transaction) TakeBack(ctx context.Context) (left []Left) {
 	return left
 }
 
-// End lets others change the stack again.
+// End lets other programs change the stack again.
 func (t *Transaction) End() { t.release() }
 
-// Apply carries out changes on a stack, all or none, and returns their outcomes. The error
-// is about the change that is refused, an *[klips.OpError] as a rule. Nothing is changed
-// then, but for what its Left names.
+// Apply carries out changes on a stack, all or none, and returns their outcomes. The
+// error is that of the refused change, normally an *[klips.OpError]. Then no change
+// stays, except for those in its Left.
 func Apply(ctx context.Context, s klips.Stack, changes ...klips.Change) (klips.Result, error) {
 	t, err := Begin(ctx, s)
 	if err != nil {

@@ -17,14 +17,14 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A host is a stack on this host, which refuses a change for a reason that nobody can know
-// before.
+// A host is a stack on this host that refuses one change for a reason that no rehearsal
+// can find.
 type host struct {
 	klips.Stack
 	model *plan.Model
-	left  int // changes until then; negative: never
+	left  int // changes until the refusal; negative: never
 	held  int // how often it is held now
-	holds int // and was held
+	holds int // how often it was held
 	loose []klips.Change
 }
 
@@ -58,7 +58,8 @@ func (h *host) Apply(ctx context.Context, changes ...klips.Change) (r klips.Resu
 	return r, nil
 }
 
-// onThisHost makes a change one of this host: 127.0.0.1 is its address, and lo its device.
+// onThisHost changes a change to this host: 127.0.0.1 is its address, and lo its
+// device.
 func onThisHost(c klips.Change) klips.Change {
 	id := func(i klips.SAID) klips.SAID {
 		if i.Dst == here {
@@ -92,8 +93,8 @@ func onThisHost(c klips.Change) klips.Change {
 	return c
 }
 
-// Changes are carried out all, or the tables are as before, or the error names what stays.
-// The stack is held all the time, and no longer.
+// All changes are carried out, or the tables are as before, or the error names those
+// that stay. The stack is held during all of this, and not longer.
 func TestApply(t *testing.T) {
 	ctx := context.Background()
 	rapid.Check(t, func(r *rapid.T) {
@@ -111,7 +112,7 @@ func TestApply(t *testing.T) {
 			}
 			changes = append(changes, c)
 		}
-		// What can be done is what the model does alone.
+		// A successful result is the same as that of the model alone.
 		alone = before.Clone()
 		var impossible error
 		for _, c := range changes {
@@ -149,7 +150,7 @@ func TestApply(t *testing.T) {
 	})
 }
 
-// What cannot be taken back is named.
+// Changes that cannot be undone are reported.
 func TestApplyLeaves(t *testing.T) {
 	h := newHost()
 	old := klips.SAID{Dst: there, SPI: 0x100, Proto: klips.ProtoTun}
@@ -168,7 +169,8 @@ func TestApplyLeaves(t *testing.T) {
 	}
 }
 
-// A stack that others hold, or that cannot be read, is asked for nothing and not held.
+// A stack that is held by others, or that cannot be read, gets no change and is not
+// held.
 func TestApplyToNone(t *testing.T) {
 	h := newHost()
 	if _, err := plan.Apply(t.Context(), busy{h}, klips.ClearSAs{}); !errors.Is(err, syscall.EALREADY) {

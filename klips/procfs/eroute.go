@@ -28,7 +28,7 @@ func WriteEroute(w io.Writer, eroutes []klips.Eroute) error {
 	})
 }
 
-// pad appends what f appends, and blanks up to a width.
+// pad appends the output of f, and blanks up to a width.
 func pad(b []byte, width int, f func([]byte) []byte) []byte {
 	start := len(b)
 	b = f(b)
@@ -38,7 +38,7 @@ func pad(b []byte, width int, f func([]byte) []byte) []byte {
 	return b
 }
 
-// FlowEnd returns the source or destination of an eroute as the table prints it:
+// FlowEnd returns the source or destination of an eroute as in the table:
 // "10.1.0.0/16", with a port "10.1.0.0/16:80" or "[2001:db8::/32]:80".
 func FlowEnd(p netip.Prefix, port uint16) string { return string(appendFlowEnd(nil, p, port)) }
 
@@ -56,15 +56,16 @@ func appendFlowEnd(b []byte, p netip.Prefix, port uint16) []byte {
 	return strconv.AppendUint(b, uint64(port), 10)
 }
 
-// ParseEroute reads ipsec_eroute. A protocol is glued to its SAID with a colon,
-// so that behind an IPv6 gateway it cannot always be told from the address: it is
-// taken for one where the line has ports, or where the address would not be one
-// otherwise; see [ParseErouteKnowing].
+// ParseEroute parses ipsec_eroute. A colon joins a protocol to its SAID, so after an
+// IPv6 gateway it can look like a part of the address. It is read as a protocol if the
+// line has ports, or if the address would otherwise be invalid; see
+// [ParseErouteKnowing].
 func ParseEroute(r io.Reader) ([]klips.Eroute, error) { return ParseErouteKnowing(nil)(r) }
 
-// ParseErouteKnowing returns a [ParseEroute] that also takes for a protocol what is
-// glued to the SAID of an SA that there is, unless there is the other SA as well.
-// has reports whether there is an SA; it is asked only where that matters.
+// ParseErouteKnowing returns a [ParseEroute] that uses the existing SAs to find a
+// protocol: if the SA with the shorter address exists and the one with the longer does
+// not, the rest is a protocol. has reports whether an SA exists; it is called only for
+// ambiguous lines.
 func ParseErouteKnowing(has func(klips.SAID) bool) func(io.Reader) ([]klips.Eroute, error) {
 	return func(r io.Reader) ([]klips.Eroute, error) {
 		return records(r, "ipsec_eroute", func(line []byte) (klips.Eroute, error) { return parseEroute(line, has) })
@@ -99,8 +100,8 @@ func parseEroute(line []byte, has func(klips.SAID) bool) (e klips.Eroute, err er
 	return e, err
 }
 
-// parseFlowEnd reads what appendFlowEnd writes, and IPv6 with a port but without
-// brackets. hasPort tells that there was one, were it 0.
+// parseFlowEnd parses the output of appendFlowEnd, and IPv6 with a port but without
+// brackets. hasPort reports that there was a port, even 0.
 func parseFlowEnd(b []byte) (p netip.Prefix, port uint16, hasPort bool, err error) {
 	subnet, text := b, []byte(nil)
 	if b[0] == '[' {
@@ -120,7 +121,7 @@ func parseFlowEnd(b []byte) (p netip.Prefix, port uint16, hasPort bool, err erro
 	return p, port, hasPort, err
 }
 
-// parseTarget reads a SAID with or without :protocol.
+// parseTarget parses a SAID with or without :protocol.
 func parseTarget(b []byte, ports bool, has func(klips.SAID) bool) (klips.SAID, uint8, error) {
 	id, err := parseSAID(b)
 	if err == nil && !id.Dst.Is6() {

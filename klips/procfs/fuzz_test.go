@@ -14,10 +14,9 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// fuzz checks that a parser takes any input without a panic; that what it does not
-// read are lines of it, without which it reads the same; and that what it read is
-// the same after write and another parse. norm takes out what the table cannot say
-// twice the same way.
+// fuzz checks that a parser accepts any input without a panic; that without the lines
+// that it refuses the rest parses the same; and that records are the same after they
+// are written and parsed again. norm removes what the table cannot express uniquely.
 func fuzz[T any](f *testing.F, name string, parse func(io.Reader) (T, error), write func(io.Writer, T) error, norm func(T) T) {
 	fixture, err := os.ReadFile("testdata/" + name)
 	if err != nil {
@@ -57,7 +56,7 @@ func fuzz[T any](f *testing.F, name string, parse func(io.Reader) (T, error), wr
 	})
 }
 
-// without returns a table without the lines that an UnreadError names.
+// without returns a table without the lines in an UnreadError.
 func without(t *testing.T, in []byte, err error) []byte {
 	var e *UnreadError
 	if !errors.As(err, &e) || len(e.Lines) == 0 {
@@ -108,7 +107,7 @@ func FuzzParseSPIGrp(f *testing.F) {
 func FuzzParseEroute(f *testing.F) {
 	fuzz(f, "ipsec_eroute", ParseEroute, WriteEroute, func(l []klips.Eroute) []klips.Eroute {
 		for i := range l {
-			// A protocol behind an IPv6 gateway needs ports to be told.
+			// A protocol after an IPv6 gateway is recognised only if there are ports.
 			if e := &l[i]; e.ID.Dst.Is6() && !e.ID.IsMagic() {
 				if e.SrcPort|e.DstPort == 0 {
 					e.Proto = 0

@@ -9,8 +9,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// WriteKlipsdebug writes ipsec_klipsdebug: the nine areas that KLIPS shows;
-// netlink, ipcomp and verbose are not among them.
+// WriteKlipsdebug writes ipsec_klipsdebug: the nine areas in KLIPS' table, without
+// netlink, ipcomp and verbose.
 func WriteKlipsdebug(w io.Writer, d klips.Debug) error {
 	var b []byte
 	for i, mask := range d {
@@ -24,8 +24,8 @@ func WriteKlipsdebug(w io.Writer, d klips.Debug) error {
 	return err
 }
 
-// ParseKlipsdebug reads ipsec_klipsdebug. Areas that have no place in
-// klips.Debug are skipped.
+// ParseKlipsdebug parses ipsec_klipsdebug. It skips areas that klips.Debug does not
+// have.
 func ParseKlipsdebug(r io.Reader) (klips.Debug, error) {
 	var d klips.Debug
 	err := readLines(r, "ipsec_klipsdebug", func(line []byte) error {

@@ -8,13 +8,13 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// netDevFields is how many numbers /proc/net/dev has for a device: eight of what
-// was received, eight of what was sent.
+// netDevFields is the number of fields of a device in /proc/net/dev: eight for received
+// packets, eight for sent ones.
 const netDevFields = 16
 
-// ParseNetDev reads /proc/net/dev, the counters of all network devices by name. It
-// is a table of the Linux kernel, not of KLIPS, which counts in its net devices
-// alone. Both lines of its heading are skipped.
+// ParseNetDev parses /proc/net/dev, the counters of all network devices by name. It is
+// a table of the Linux kernel; KLIPS has its packet counters only there. The two
+// heading lines are skipped.
 func ParseNetDev(r io.Reader) (map[string]klips.DeviceStats, error) {
 	all := map[string]klips.DeviceStats{}
 	err := readLines(r, "dev", func(line []byte) error {

@@ -24,7 +24,7 @@ import (
 
 var byAddr = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
-// A table is one of the line tables: trip reads it and writes it again.
+// A table is one of the line tables: trip parses it and writes it again.
 var tables = map[string]func(in string) (string, error){
 	"spi":        trip(ParseSPI, WriteSPI),
 	"eroute":     trip(ParseEroute, WriteEroute),
@@ -49,7 +49,7 @@ func trip[T any](parse func(io.Reader) (T, error), write func(io.Writer, T) erro
 	}
 }
 
-// parseGroupSAs makes SAs with nothing but their groups.
+// parseGroupSAs makes SAs that have only groups.
 func parseGroupSAs(r io.Reader) ([]klips.SA, error) {
 	groups, err := ParseSPIGrp(r)
 	if groups == nil {
@@ -79,7 +79,7 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-// Every table line that a KLIPS kernel was recorded to show.
+// Every recorded line of a KLIPS kernel's tables.
 func TestRecordedTables(t *testing.T) {
 	jiffies := regexp.MustCompile(` jiffies=\d+`)
 	seen := map[string]map[string]bool{}
@@ -160,7 +160,7 @@ func TestOtherGenerations(t *testing.T) {
 	if e := eroutes[1]; e.Proto != 6 || e.DstPort != 25 || e.SrcPort != 0 || e.ID.String() != "esp0x130@192.168.2.120" {
 		t.Errorf("eroute with a port is %+v", e)
 	}
-	// The old table always has ports, so the 0 behind the gateway is a protocol.
+	// The old table always has ports, so the 0 after the gateway is a protocol.
 	if e := eroutes[2]; e.Proto != 0 || e.ID.Dst != netip.MustParseAddr("3058:4::5") || e.ID.SPI != 0x130 {
 		t.Errorf("IPv6 eroute of an old table is %+v", e)
 	}
@@ -172,8 +172,8 @@ func TestOtherGenerations(t *testing.T) {
 	}
 }
 
-// A line that cannot be read is named, with its number and its text, and the lines
-// around it are read.
+// A bad line is reported with its number and its text, and the lines around it are
+// parsed.
 func TestBroken(t *testing.T) {
 	const good = "esp0x1@10.9.0.2 ESP_3DES: dir=out life(c,s,h)= \n"
 	long := strings.Repeat("x", 5000)
@@ -218,7 +218,7 @@ func TestBroken(t *testing.T) {
 		{"klipsdebug", "debug_esp=100000000.\n", 1},
 		{"klipsdebug", long, 1},
 		{"spi", good + strings.Repeat("y", 1<<20), 2},
-		{"eroute", "0          10.1.0.0/16        -> 10.2.0.0/16        => %pass\n" + // both as KLIPS shows them
+		{"eroute", "0          10.1.0.0/16        -> 10.2.0.0/16        => %pass\n" + // both in KLIPS' form
 			"0          [049:9::600]0:0:0/72 ->                    => %drop:6\n", 2},
 	} {
 		lines := strings.Split(strings.TrimSuffix(tt.in, "\n"), "\n")
@@ -279,7 +279,7 @@ func TestTolerant(t *testing.T) {
 		t.Errorf("WriteSPI = %q, want %q", out.String(), line)
 	}
 
-	// Freed memory, as a KLIPS kernel lists it after a shared follower went.
+	// Freed memory in a KLIPS kernel's list, after a shared follower was removed.
 	groups, err := ParseSPIGrp(strings.NewReader("esp0x1004@10.9.0.2 unk00x0@<invalid> \n"))
 	if err != nil || len(groups) != 1 || len(groups[0]) != 2 || groups[0][1] != (klips.SAID{}) {
 		t.Errorf("ParseSPIGrp = %v, %v", groups, err)
@@ -293,10 +293,10 @@ func TestWriteSPI(t *testing.T) {
 		Flags:  klips.FlagInFlow | klips.FlagPFS,
 		Policy: &klips.InboundPolicy{Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("::/0")},
 		Dir:    klips.Inbound, RefCount: 3, Ref: 7, OutIf: 49153,
-		Seq: 5, Window: 64, // not shown: a tun SA has neither cipher nor authenticator
+		Seq: 5, Window: 64, // not listed: a tun SA has neither cipher nor authenticator
 		NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501},
 	}
-	// A limit shows an unused dimension; a count of 1 alone does not.
+	// A limit makes an unused dimension appear; a count of 1 alone does not.
 	sa.Life.UseTime.Soft = 60
 	sa.Life.Packets.Count = 1
 	sa.Life.Bytes = klips.Counter{Count: 1, Hard: 9}
@@ -329,8 +329,8 @@ ah0x101@192.1.2.45 AH_HMAC_SHA1: dir=out ooowin=4096 seq=18446744073709551615 fl
 	}
 }
 
-// TestPolicy: an inbound policy with a protocol or ports is written behind what
-// KLIPS writes, and read again.
+// TestPolicy: an inbound policy with a protocol or ports is written after KLIPS'
+// fields, and parsed again.
 func TestPolicy(t *testing.T) {
 	const before, after = "esp0x100@192.0.2.2 ESP_AES: dir=in  src=192.0.2.1 policy=", " life(c,s,h)=addtime(0,0,0) natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0\n"
 	p4, p6 := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/64")
@@ -361,8 +361,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestFlagESN: extended sequence numbers are a bit of the flags in the table, and
-// a field of their own outside of it.
+// TestFlagESN: extended sequence numbers are a bit of the flags in the table, and a
+// field of their own in klips.SA.
 func TestFlagESN(t *testing.T) {
 	line := func(flags string) string {
 		return "ah0x101@192.1.2.45 AH_HMAC_SHA1: dir=out ooowin=64" + flags + " alen=160 life(c,s,h)=addtime(0,0,0) natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0\n"
@@ -401,7 +401,7 @@ func TestTransformNames(t *testing.T) {
 					continue // AH has no cipher
 				}
 				if p != klips.ProtoAH && e == 0 && (a == 8 || a == 255) {
-					continue // an unknown authenticator alone reads as a cipher
+					continue // an unknown authenticator alone is parsed as a cipher
 				}
 				want := klips.Transform{Auth: a, Enc: e}
 				got, err := parseTransform([]byte(want.Name(p)), p)
@@ -445,7 +445,7 @@ func TestEroutePorts(t *testing.T) {
 		{"tun0x1@10.0.0.1", 0, "10.0.0.1"},
 		{"tun0x1@10.0.0.1:58", 58, "10.0.0.1"},
 		{"tun0x1@fd00::2", 0, "fd00::2"},
-		{"tun0x1@fd00::2:58", 0, "fd00::2:58"}, // could be either
+		{"tun0x1@fd00::2:58", 0, "fd00::2:58"}, // ambiguous
 		{"tun0x1@1:2:3:4:5:6:7:8:58", 58, "1:2:3:4:5:6:7:8"},
 		{"tun0x1@fd00:::17", 17, "fd00::"},
 	} {
@@ -454,7 +454,7 @@ func TestEroutePorts(t *testing.T) {
 			t.Errorf("ParseEroute of %s = %+v, %v, want %s, protocol %d", tt.target, got, err, tt.dst, tt.proto)
 		}
 	}
-	// Which SAs there are tells what could be either.
+	// The existing SAs resolve ambiguous lines.
 	long, short := klips.SAID{Dst: netip.MustParseAddr("fd00::2:58"), SPI: 1, Proto: klips.ProtoTun}, klips.SAID{Dst: netip.MustParseAddr("fd00::2"), SPI: 1, Proto: klips.ProtoTun}
 	for _, tt := range []struct {
 		sas   []klips.SAID
@@ -517,7 +517,7 @@ func TestJoinGroups(t *testing.T) {
 	}
 }
 
-// The SAID that an unreadable line begins with is known where that can be read.
+// The SAID at the start of an unreadable line is reported if it can be parsed.
 func TestUnreadID(t *testing.T) {
 	for line, want := range map[string]string{
 		"esp0x200@10.9.0.2 ESP_ROT13: dir=out life(c,s,h)=": "esp0x200@10.9.0.2",
@@ -538,7 +538,7 @@ func TestNetDev(t *testing.T) {
 	in := heading +
 		"    lo:    100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n" +
 		"ipsec0:    192       3    5    6    0     0          0         0      522       4    7    8    0     0       0          0\n" +
-		"ipsec1:18446744073709551615 3 5 6 0 0 0 0 522 4 7\n" + // cut short
+		"ipsec1:18446744073709551615 3 5 6 0 0 0 0 522 4 7\n" + // truncated
 		"eth0:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n" // as Linux 2.4 wrote large numbers
 	got, err := ParseNetDev(strings.NewReader(in))
 	var e *UnreadError

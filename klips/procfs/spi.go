@@ -19,7 +19,7 @@ func WriteSPI(w io.Writer, sas []klips.SA) error {
 	})
 }
 
-// A transformName remembers the latest name: tables are full of equal ones.
+// A transformName caches the latest name, because tables have many equal ones.
 type transformName struct {
 	t    klips.Transform
 	p    klips.Proto
@@ -70,8 +70,8 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 	}
 	f := sa.Flags &^ inboundFlag
 	if sa.ESN {
-		// A bit of a field that KLIPS' table may have: readers of it know how to
-		// step over that.
+		// A bit of a field that KLIPS' table can have, so that parsers of that table
+		// accept it.
 		f |= klips.FlagESN
 	}
 	if f != 0 {
@@ -120,8 +120,8 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 	return append(b, '\n')
 }
 
-// appendPolicy appends an inbound policy. KLIPS has none with ports or a protocol:
-// ports stand as in ipsec_eroute, the protocol behind a comma.
+// appendPolicy appends an inbound policy. KLIPS has no ports or protocol in policies:
+// ports are written as in ipsec_eroute, the protocol after a comma.
 func appendPolicy(b []byte, p *klips.InboundPolicy) []byte {
 	b = appendFlowEnd(b, p.Src, p.SrcPort)
 	b = append(b, "->"...)
@@ -135,8 +135,8 @@ func appendPolicy(b []byte, p *klips.InboundPolicy) []byte {
 
 const policyProto = ",proto="
 
-// appendLife appends the lifetimes that have something to tell. The time of
-// adding always has: KLIPS looks at the clock reading behind it.
+// appendLife appends the lifetimes that are in use. The time of adding always is, since
+// its count is the clock value of the creation.
 func appendLife(b []byte, sa *klips.SA) []byte {
 	l := &sa.Life
 	for _, d := range [...]struct {
@@ -150,7 +150,7 @@ func appendLife(b []byte, sa *klips.SA) []byte {
 		{"usetime", l.UseTime, sa.Used},
 		{"packets", l.Packets, false},
 	} {
-		// For the time of use the count is a clock reading too, 0 until then.
+		// The count of the time of use is a clock value too, 0 until the first use.
 		counts := d.c.Raw() > 1 && d.name != "usetime"
 		if !d.always && !counts && d.c.Soft == 0 && d.c.Hard == 0 {
 			continue
@@ -170,7 +170,7 @@ func appendLife(b []byte, sa *klips.SA) []byte {
 // authXCBC is AES-XCBC, which only KLIPS kernels have.
 const authXCBC alg.Auth = 9
 
-// hashBits returns what the field alen shows.
+// hashBits returns the value of the field alen.
 func hashBits(a alg.Auth) int {
 	if a == authXCBC {
 		return 128

@@ -7,8 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// WriteSPIGrp writes ipsec_spigrp: a line for each SA, in the order given, with
-// the SA and those that follow it in its group. A blank follows each SAID.
+// WriteSPIGrp writes ipsec_spigrp: a line for each SA, in the given order, with the SA
+// and those after it in its group. A blank follows each SAID.
 func WriteSPIGrp(w io.Writer, sas []klips.SA) error {
 	return writeLines(w, sas, func(b []byte, sa *klips.SA) []byte {
 		b = append(appendSAID(b, sa.ID), ' ')
@@ -19,8 +19,8 @@ func WriteSPIGrp(w io.Writer, sas []klips.SA) error {
 	})
 }
 
-// ParseSPIGrp reads ipsec_spigrp: for each line its SAIDs, at least one. A SAID
-// whose SA a KLIPS kernel freed too early has an invalid destination.
+// ParseSPIGrp parses ipsec_spigrp: for each line its SAIDs, at least one. A SAID whose
+// SA a KLIPS kernel freed too early has an invalid destination.
 func ParseSPIGrp(r io.Reader) ([][]klips.SAID, error) {
 	return records(r, "ipsec_spigrp", parseGroup)
 }
@@ -36,9 +36,8 @@ func parseGroup(line []byte) (g []klips.SAID, err error) {
 	return g, nil
 }
 
-// JoinGroups sets the Next of each SA from the lines of ipsec_spigrp. The two
-// tables of a kernel are read one after the other: an SA that has no line has no
-// group.
+// JoinGroups sets the Next of each SA from the lines of ipsec_spigrp. The kernel's two
+// tables are read one after the other: an SA without a line has no group.
 func JoinGroups(sas []klips.SA, groups [][]klips.SAID) {
 	next := make(map[klips.SAID][]klips.SAID, len(groups))
 	for _, g := range groups {

@@ -11,7 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// ParseSPI reads ipsec_spi. The state of an SA is not in the table and becomes
+// ParseSPI parses ipsec_spi. The state of an SA is not in the table and becomes
 // klips.Mature; groups are in ipsec_spigrp, see [JoinGroups].
 func ParseSPI(r io.Reader) ([]klips.SA, error) {
 	return records(r, "ipsec_spi", parseSA)
@@ -87,7 +87,7 @@ func setField(sa *klips.SA, name string, value []byte) (err error) {
 	case "seq":
 		sa.Seq, err = number(value)
 		if bytes.HasPrefix(value, []byte("-")) {
-			sa.Seq = uint64(uint32(sa.Seq)) // the kernel's are of 32 bits
+			sa.Seq = uint64(uint32(sa.Seq)) // the kernel's numbers have 32 bits
 		}
 	case "bit":
 		sa.Bitmap, err = number(value)
@@ -151,7 +151,7 @@ func setField(sa *klips.SA, name string, value []byte) (err error) {
 	return err
 }
 
-// integer reads a number of 32 bits with its sign.
+// integer parses a signed number of 32 bits.
 func integer(b []byte) (int, error) {
 	n, err := strconv.ParseInt(string(b), 10, 32)
 	if err != nil {
@@ -184,7 +184,7 @@ func parsePolicy(b []byte) (*klips.InboundPolicy, error) {
 	return &p, nil
 }
 
-// parseLife reads name(count,soft,hard)…, without anything between.
+// parseLife parses name(count,soft,hard)…, without separators.
 func parseLife(l *klips.Life, b []byte) error {
 	for len(b) > 0 {
 		name, rest, ok := bytes.Cut(b, []byte("("))
@@ -219,7 +219,7 @@ func parseLife(l *klips.Life, b []byte) error {
 	return nil
 }
 
-// parseOutIf reads name:transport.
+// parseOutIf parses name:transport.
 func parseOutIf(b []byte) (uint16, error) {
 	name, transport, _ := bytes.Cut(b, []byte(":"))
 	n, err := pfkey.OutIfNumber(string(name), string(transport) == "1")

@@ -14,7 +14,7 @@ import (
 // of a protocol.
 type Algorithm struct {
 	Proto klips.Proto
-	// Auth: it authenticates. Else it encrypts or, for comp, compresses; for tun,
+	// Auth: it authenticates. Otherwise it encrypts or, for comp, compresses. For tun,
 	// ID is one of the Tunnel constants.
 	Auth             bool
 	ID               uint8 // of package alg
@@ -23,8 +23,7 @@ type Algorithm struct {
 	Name             string
 }
 
-// IDs of tun: which IP is carried in which. A KLIPS without IPv6 has the first
-// only.
+// IDs of tun: the inner and outer IP version. A KLIPS without IPv6 has only the first.
 const (
 	Tunnel4in4 = 1
 	Tunnel6in4 = 2
@@ -32,17 +31,17 @@ const (
 	Tunnel6in6 = 4
 )
 
-// Kinds of algorithms are numbered as the extensions that list them
+// Kinds of algorithms have the numbers of the extensions that list them
 // (SADB_EXT_SUPPORTED_AUTH, SADB_EXT_SUPPORTED_ENCRYPT).
 const (
 	kindAuth    = uint64(pfkey.ExtSupportedAuth)
 	kindEncrypt = uint64(pfkey.ExtSupportedEnc)
 )
 
-// ParseSupported reads pf_key_supported. Lines that do not begin with a blank are
-// headings. An algorithm can be there more than once. Lines of SA types that have
-// no protocol are left out. Where lines cannot be read, the error is an *[UnreadError]
-// beside the rest.
+// ParseSupported parses pf_key_supported. Lines that do not begin with a blank are
+// headings. An algorithm can have several lines. Lines of SA types without a protocol
+// are left out. If lines cannot be parsed, the error is an *[UnreadError], returned
+// with the rest.
 func ParseSupported(r io.Reader) ([]Algorithm, error) {
 	var list []Algorithm
 	err := readLines(r, "pf_key_supported", func(line []byte) error {

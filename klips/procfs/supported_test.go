@@ -14,7 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
-// supported is what libreswan 3.32's module lists, in part.
+// supported is a part of the table of libreswan 3.32's module.
 const supported = `satype exttype alg_id ivlen minbits maxbits name
      2      14      3     0     160     160              unknown
      3      14     252     0     256     256         hmac(sha256)
@@ -50,7 +50,7 @@ func TestParseSupported(t *testing.T) {
 	}
 }
 
-// The recorded table comes out as it went in.
+// The recorded table is the same after it is parsed and written.
 func TestSupportedRecorded(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(recorded.ProcNet(t), "full", "pf_key_supported"))
 	if err != nil {
@@ -75,7 +75,7 @@ func FuzzParseSupported(f *testing.F) {
 			t.Fatalf("error %v", err)
 		}
 		for i := range list {
-			list[i].Name = "name" // which may hold anything
+			list[i].Name = "name" // which is free text
 		}
 		var b bytes.Buffer
 		if err := WriteSupported(&b, list); err != nil {

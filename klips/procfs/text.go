@@ -16,9 +16,9 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// readLines gives each line of a table that is not blank to f, without its end;
-// the bytes are valid until f returns. The lines that f refuses become an
-// *UnreadError after the last one.
+// readLines passes each line of a table that is not blank to f, without its newline;
+// the bytes are valid until f returns. The lines that f refuses are returned in an
+// *UnreadError after the last line.
 func readLines(r io.Reader, table string, f func(line []byte) error) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 16<<10), math.MaxInt) // no line is too long
@@ -40,7 +40,7 @@ func readLines(r io.Reader, table string, f func(line []byte) error) error {
 	return nil
 }
 
-// records reads the records of a table, one a line.
+// records parses the records of a table, one a line.
 func records[T any](r io.Reader, table string, parse func(line []byte) (T, error)) ([]T, error) {
 	var l []T
 	err := readLines(r, table, func(line []byte) error {
@@ -53,8 +53,8 @@ func records[T any](r io.Reader, table string, parse func(line []byte) (T, error
 	return l, err
 }
 
-// writeLines writes what line appends for each record, in large pieces and
-// without garbage per record.
+// writeLines writes what line appends for each record, in large pieces and without
+// allocation per record.
 func writeLines[T any](w io.Writer, records []T, line func(b []byte, r *T) []byte) error {
 	b := make([]byte, 0, 32<<10)
 	for i := range records {
@@ -73,7 +73,7 @@ func writeLines[T any](w io.Writer, records []T, line func(b []byte, r *T) []byt
 	return err
 }
 
-// quote makes a piece of a line fit for an error.
+// quote makes a part of a line printable in an error.
 func quote(b []byte) string {
 	const most = 40
 	if len(b) > most {
@@ -84,8 +84,8 @@ func quote(b []byte) string {
 
 var errShort = errors.New("cut short")
 
-// number reads a decimal or, with 0x, hexadecimal number. KLIPS prints some
-// unsigned values as signed ones: those that are negative wrap around.
+// number parses a decimal or, with 0x, hexadecimal number. KLIPS prints some unsigned
+// values as signed: negative ones wrap around.
 func number(b []byte) (uint64, error) {
 	s := string(b)
 	if h, ok := strings.CutPrefix(s, "0x"); ok {
@@ -100,7 +100,7 @@ func number(b []byte) (uint64, error) {
 	return 0, fmt.Errorf("%s is not a number", quote(b))
 }
 
-// number16 reads a decimal number of 16 bits.
+// number16 parses a decimal number of 16 bits.
 func number16(b []byte) (uint16, error) {
 	v, err := strconv.ParseUint(string(b), 10, 16)
 	if err != nil {
@@ -117,8 +117,8 @@ func parseAddr(b []byte) (netip.Addr, error) {
 	return a, nil
 }
 
-// parsePrefix reads addr/bits, also where the address has bits outside the mask:
-// a KLIPS kernel takes such.
+// parsePrefix parses addr/bits. The address may have bits outside the mask, which a
+// KLIPS kernel accepts.
 func parsePrefix(b []byte) (netip.Prefix, error) {
 	addr, bits, ok := bytes.Cut(b, []byte("/"))
 	if !ok {
@@ -135,8 +135,8 @@ func parsePrefix(b []byte) (netip.Prefix, error) {
 	return netip.PrefixFrom(a, int(n)), nil
 }
 
-// parseSAID reads the form of the listings, and the dotted one of old tables. The
-// destination is invalid where the SA's memory was freed.
+// parseSAID parses the form of the listings, and the dotted one of old tables. The
+// destination is invalid if the SA's memory was freed.
 func parseSAID(b []byte) (klips.SAID, error) {
 	var id klips.SAID
 	err := id.UnmarshalText(b)
@@ -144,7 +144,8 @@ func parseSAID(b []byte) (klips.SAID, error) {
 		id, err = syntax.ParseSAID(string(b), nil)
 	}
 	if _, dst, ok := bytes.Cut(b, []byte("@")); ok && err == nil && id.Dst.IsValid() {
-		// What people may type short is here the rest of a line.
+		// Abbreviated addresses are valid on command lines, but here they are truncated
+		// lines.
 		_, err = parseAddr(dst)
 	}
 	if err != nil || len(b) == 0 {
@@ -161,7 +162,7 @@ func appendSAID(b []byte, id klips.SAID) []byte {
 		return append(b, id.String()...)
 	}
 	if id.SPI == 0 {
-		return append(b, id.String()...) // may have a name
+		return append(b, id.String()...) // a shunt may have a name
 	}
 	b = append(b, id.Proto.String()...)
 	b = append(b, "0x"...)

@@ -8,7 +8,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// detached is what stands for the physical device where there is none.
+// detached replaces the name of the physical device if there is none.
 const detached = "NULL"
 
 // WriteTncfg writes ipsec_tncfg: a line for each virtual device, in the order
@@ -32,8 +32,8 @@ func WriteTncfg(w io.Writer, devices []klips.Device) error {
 	})
 }
 
-// ParseTncfg reads ipsec_tncfg. The table has no counters of packets. A line
-// with only the name of an ipsec device is one that KLIPS has not set up.
+// ParseTncfg parses ipsec_tncfg. The table has no packet counters. KLIPS has not set up
+// an ipsec device whose line has only its name.
 func ParseTncfg(r io.Reader) ([]klips.Device, error) {
 	return records(r, "ipsec_tncfg", parseDevice)
 }

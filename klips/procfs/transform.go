@@ -9,9 +9,8 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// parseTransform is the reverse of [klips.Transform.Name] for an SA of protocol
-// p. It takes _ID and a number for any algorithm: generations know different
-// names.
+// parseTransform is the reverse of [klips.Transform.Name] for an SA of protocol p. It
+// accepts _ID and a number for any algorithm, since generations know different names.
 func parseTransform(name []byte, p klips.Proto) (klips.Transform, error) {
 	var t klips.Transform
 	head := (klips.Transform{}).Name(p)
@@ -33,7 +32,7 @@ func parseTransform(name []byte, p klips.Proto) (klips.Transform, error) {
 	return t, nil
 }
 
-// isAuthID reports whether a suffix is one unknown algorithm: that of AH, which
+// isAuthID reports whether a suffix is a single unknown algorithm: that of AH, which
 // has no cipher.
 func isAuthID(b []byte) bool {
 	return bytes.HasPrefix(b, []byte("_ID")) && bytes.Count(b, []byte("_")) == 1
@@ -51,7 +50,7 @@ func longest[T any](b []byte, algs []T, name func(T) string) (found T, rest []by
 }
 
 func parseEnc(b []byte) (alg.Enc, []byte) {
-	// The two last have a name and no more here.
+	// This program knows only the names of the last two.
 	e, rest, ok := longest(b, append(alg.Encs(), 252, 253), func(e alg.Enc) string {
 		return klips.Transform{Enc: e}.Name(klips.ProtoESP)[len("ESP"):]
 	})
@@ -74,7 +73,7 @@ func parseAuth(b []byte) (alg.Auth, []byte) {
 	return alg.Auth(id), rest
 }
 
-// unknownComp is a compression whose number is not listed.
+// unknownComp is a compression with a number that is not listed.
 const unknownComp alg.Comp = 0xff
 
 func parseComp(b []byte) (alg.Comp, []byte) {
@@ -84,7 +83,7 @@ func parseComp(b []byte) (alg.Comp, []byte) {
 	return c, rest
 }
 
-// parseID reads _ID and a number.
+// parseID parses _ID and a number.
 func parseID(b []byte) (uint8, []byte) {
 	digits, ok := bytes.CutPrefix(b, []byte("_ID"))
 	if !ok {

@@ -7,8 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// An UnreadError is that some lines of a table cannot be read. The parser that
-// returns it returns what the others say, too.
+// An UnreadError means that some lines of a table cannot be parsed. The parser also
+// returns the records of the other lines.
 type UnreadError struct {
 	Lines []klips.UnreadLine // at least one, ascending
 }
@@ -22,7 +22,7 @@ func (e *UnreadError) Error() string {
 	return s
 }
 
-// unread makes an UnreadLine of a line that a parser refuses.
+// unread makes an UnreadLine for a line that a parser refuses.
 func unread(table string, number int, line []byte, why error) klips.UnreadLine {
 	first, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte(" "))
 	id, err := parseSAID(first)

@@ -6,14 +6,13 @@ import (
 	"strings"
 )
 
-// WriteVersion writes ipsec_version: one line, as klips.Stack's Version has it.
+// WriteVersion writes ipsec_version: one line, as in klips.Snapshot's Version.
 func WriteVersion(w io.Writer, version string) error {
 	_, err := io.WriteString(w, version+"\n")
 	return err
 }
 
-// ParseVersion reads ipsec_version and returns its line without blanks around
-// it.
+// ParseVersion parses ipsec_version and returns its line without surrounding blanks.
 func ParseVersion(r io.Reader) (string, error) {
 	version := ""
 	err := readLines(r, "ipsec_version", func(line []byte) error {

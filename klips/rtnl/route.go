@@ -148,7 +148,7 @@ func orDefault[T uint8 | uint32](n, other T) T {
 // of from, to be sent back.
 func (r *Route) with(from, to int) []byte {
 	b := slices.Clone(r.raw)
-	// The kernel tells states of the link among the flags, and takes none back.
+	// The kernel reports states of the link among the flags, but accepts none of them.
 	binary.NativeEndian.PutUint32(b[8:], binary.NativeEndian.Uint32(b[8:])&unix.RTNH_F_ONLINK)
 	hops(b, func(h hop) {
 		if h.flags != nil {
@@ -161,8 +161,8 @@ func (r *Route) with(from, to int) []byte {
 	return b
 }
 
-// parseRoute reads the data of an RTM_NEWROUTE message: struct rtmsg, which is
-// family, dst_len, src_len, tos, table, protocol, scope, type, flags, and attributes.
+// parseRoute parses the data of an RTM_NEWROUTE message: struct rtmsg, which is family,
+// dst_len, src_len, tos, table, protocol, scope, type, flags, and attributes.
 func parseRoute(b []byte) (r Route, err error) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, fmt.Errorf("%w: a route of %d bytes", errMalformed, len(b))
@@ -213,12 +213,12 @@ func parseRoute(b []byte) (r Route, err error) {
 	return r, nil
 }
 
-// A hop is where the data of a route has a device: the index, 4 bytes, and flags
-// (RTNH_F_…), a byte, or nil where they are those of the route.
+// A hop is the position of a device in the data of a route: the index, 4 bytes, and
+// flags (RTNH_F_…), one byte, or nil if they are those of the route.
 type hop struct{ index, flags []byte }
 
-// hops calls f with each hop of a route: that of RTA_OIF, and each struct rtnexthop
-// in RTA_MULTIPATH. They lie in b.
+// hops calls f with each hop of a route: that of RTA_OIF, and each struct rtnexthop in
+// RTA_MULTIPATH. They alias b.
 func hops(b []byte, f func(h hop)) {
 	// struct rtattr: length with these four bytes, type; each begins at a multiple of 4.
 	for rest := b[unix.SizeofRtMsg:]; len(rest) >= unix.SizeofRtAttr; {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is cut short is refused, and nothing is read past its end.
+// Truncated data is refused, and nothing is read beyond its end.
 func TestParseRoute(t *testing.T) {
 	attr := func(typ uint16, body ...byte) []byte {
 		b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(body)))

@@ -39,17 +39,18 @@ func Dial() (*Conn, error) {
 	return &Conn{sock: n}, nil
 }
 
-// Close closes the connection. What was made stays.
+// Close closes the connection. The kernel's objects stay.
 func (c *Conn) Close() error { return c.sock.Close() }
 
 // A Link is a network device.
 type Link struct {
 	Index int
 	Name  string
-	Kind  string // as ip link's type, "" for devices without
+	Kind  string // as ip link's type, "" for devices without one
 	MTU   int    // bytes
 	Up    bool
-	// Carrier is that packets can leave; a TUN device has it while a process reads it.
+	// Carrier reports that packets can leave; a TUN device has it while a process reads
+	// it.
 	Carrier bool
 	Alias   string
 	IfID    uint32 // of kind xfrm: its interface ID
@@ -62,11 +63,11 @@ type Stats struct { // struct rtnl_link_stats64
 	RxPackets, TxPackets, RxBytes, TxBytes, RxErrors, TxErrors, RxDropped, TxDropped uint64
 }
 
-// A Spec says what device to make.
+// A Spec specifies a new device.
 type Spec struct {
 	Name   string
 	Kind   string
-	MTU    int // 0 leaves it to the kernel
+	MTU    int // 0: the kernel's default
 	Up     bool
 	Alias  string
 	IfID   uint32
@@ -89,7 +90,7 @@ const (
 	infoXfrmIfID = 2 // IFLA_XFRM_IF_ID
 )
 
-// tries is how often a dump is begun again that a change has upset.
+// tries is how often a dump is repeated after a change has disturbed it.
 const tries = 10
 
 // exchange sends a request and returns the answers.
@@ -99,7 +100,7 @@ func (c *Conn) exchange(ctx context.Context, typ uint16, flags netlink.HeaderFla
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	deadline, _ := ctx.Deadline() // zero is none
+	deadline, _ := ctx.Deadline() // zero means none
 	if err := c.sock.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func (c *Conn) Links(ctx context.Context) ([]Link, error) {
 	return l, nil
 }
 
-// Link returns one device. ENODEV: there is none of that name.
+// Link returns one device. ENODEV: no device has that name.
 func (c *Conn) Link(ctx context.Context, name string) (Link, error) {
 	ae := netlink.NewAttributeEncoder()
 	ae.String(unix.IFLA_IFNAME, name)
@@ -175,8 +176,8 @@ func (c *Conn) Link(ctx context.Context, name string) (Link, error) {
 	return Link{}, fmt.Errorf("device %s: %w", name, unix.ENODEV)
 }
 
-// Add makes a device. EEXIST: there is one of that name, or an xfrm interface
-// of that ID. EOPNOTSUPP: the kernel does not have the kind.
+// Add makes a device. EEXIST: its name exists, or an xfrm interface with its ID.
+// EOPNOTSUPP: the kernel does not have the kind.
 func (c *Conn) Add(ctx context.Context, s Spec) error {
 	ae := netlink.NewAttributeEncoder()
 	ae.String(unix.IFLA_IFNAME, s.Name)
@@ -214,7 +215,7 @@ func (c *Conn) Add(ctx context.Context, s Spec) error {
 	if s.Alias == "" {
 		return nil
 	}
-	// Creation does not look at the alias.
+	// The request that makes a device ignores the alias.
 	l, err := c.Link(ctx, s.Name)
 	if err == nil {
 		err = c.SetAlias(ctx, l.Index, s.Alias)
@@ -234,7 +235,7 @@ func (c *Conn) SetUp(ctx context.Context, index int, up bool) error {
 	return nil
 }
 
-// SetAlias gives a device another alias. ENODEV: there is none of that index.
+// SetAlias gives a device another alias. ENODEV: no device has that index.
 func (c *Conn) SetAlias(ctx context.Context, index int, alias string) error {
 	ae := netlink.NewAttributeEncoder()
 	ae.Bytes(unix.IFLA_IFALIAS, []byte(alias))
@@ -251,9 +252,9 @@ func (c *Conn) SetAlias(ctx context.Context, index int, alias string) error {
 // genModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
 const genModeNone = 1
 
-// NoLinkLocal keeps the kernel from giving a device a link-local address of IPv6 by
-// itself when it comes up. ENODEV: there is none of that index. EAFNOSUPPORT or
-// EOPNOTSUPP: the kernel has no IPv6, and makes up no address either.
+// NoLinkLocal stops the kernel from giving a device an IPv6 link-local address when it
+// comes up. ENODEV: no device has that index. EAFNOSUPPORT or EOPNOTSUPP: the kernel
+// has no IPv6, so it gives no address either.
 func (c *Conn) NoLinkLocal(ctx context.Context, index int) error {
 	ae := netlink.NewAttributeEncoder()
 	ae.Nested(unix.IFLA_AF_SPEC, func(families *netlink.AttributeEncoder) error {
@@ -273,7 +274,7 @@ func (c *Conn) NoLinkLocal(ctx context.Context, index int) error {
 	return nil
 }
 
-// Delete removes a device. ENODEV: there is none of that index.
+// Delete removes a device. ENODEV: no device has that index.
 func (c *Conn) Delete(ctx context.Context, index int) error {
 	if err := c.change(ctx, unix.RTM_DELLINK, 0, ifinfo(index, 0, 0)); err != nil {
 		return fmt.Errorf("remove device %d: %w", index, err)
@@ -303,7 +304,7 @@ func (c *Conn) Addrs(ctx context.Context) ([]Addr, error) {
 	return l, nil
 }
 
-// AddAddr gives a device an address. EEXIST: it has it.
+// AddAddr adds an address to a device. EEXIST: the device has it.
 func (c *Conn) AddAddr(ctx context.Context, a Addr) error {
 	if err := c.change(ctx, unix.RTM_NEWADDR, netlink.Create|netlink.Excl, a.message()); err != nil {
 		return fmt.Errorf("add address %v to device %d: %w", a.Prefix, a.Index, err)

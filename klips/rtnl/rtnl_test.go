@@ -15,11 +15,11 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// inNamespace gives the test a network namespace of its own, on a thread that
-// ends with it.
+// inNamespace runs the test in its own network namespace, on a thread that ends with
+// it.
 func inNamespace(t *testing.T) *Conn {
 	t.Helper()
-	runtime.LockOSThread() // never unlocked: the thread goes with the namespace
+	runtime.LockOSThread() // never unlocked: the thread ends with the namespace
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		skip.Without(t, skip.Root, err)
 	}
@@ -72,7 +72,7 @@ func TestLinks(t *testing.T) {
 	}
 	all, err := c.Links(ctx)
 	if n := len(all) - 1; n > 0 {
-		all[n].Stats = l.Stats // the kernel sends packets of its own
+		all[n].Stats = l.Stats // the kernel sends packets itself
 	}
 	if err != nil || len(all) < 2 || all[0].Name != "lo" || all[len(all)-1] != l {
 		t.Errorf("Links = %+v, %v", all, err)
@@ -126,7 +126,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// xfrmLink is an RTM_NEWLINK of an xfrm interface, shortened to what is read.
+// xfrmLink is an RTM_NEWLINK of an xfrm interface, with only the attributes that are
+// read.
 var xfrmLink = func() []byte {
 	b := ifinfo(7, unix.IFF_UP, 0)
 	b = append(b, 11, 0, 3, 0, 'i', 'p', 's', 'e', 'c', '0', 0, 0) // IFLA_IFNAME

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errMalformed is what a message is that cannot be read.
+// errMalformed is the error for a message that cannot be parsed.
 var errMalformed = errors.New("malformed rtnetlink message")
 
 func encode(head []byte, ae *netlink.AttributeEncoder) ([]byte, error) {
@@ -27,7 +27,7 @@ func ifinfo(index int, flags, mask uint32) []byte {
 	return b
 }
 
-// parseLink reads the data of an RTM_NEWLINK message.
+// parseLink parses the data of an RTM_NEWLINK message.
 func parseLink(b []byte) (l Link, err error) {
 	if len(b) < unix.SizeofIfInfomsg {
 		return l, fmt.Errorf("%w: a device of %d bytes", errMalformed, len(b))
@@ -88,8 +88,7 @@ func (l *Link) parseInfo(info *netlink.AttributeDecoder) error {
 	return ad.Err()
 }
 
-// parse reads a struct rtnl_link_stats64, which grows at its end from kernel to
-// kernel.
+// parse parses a struct rtnl_link_stats64, which is longer in newer kernels.
 func (s *Stats) parse(b []byte) {
 	for i, f := range []*uint64{&s.RxPackets, &s.TxPackets, &s.RxBytes, &s.TxBytes, &s.RxErrors, &s.TxErrors, &s.RxDropped, &s.TxDropped} {
 		if len(b) >= 8*(i+1) {
@@ -121,8 +120,8 @@ func familyOf(a netip.Addr) uint8 {
 	return unix.AF_INET
 }
 
-// parseAddr reads the data of an RTM_NEWADDR message. The prefix is the zero
-// one where the message has no address.
+// parseAddr parses the data of an RTM_NEWADDR message. The prefix is zero if the
+// message has no address.
 func parseAddr(b []byte) (a Addr, err error) {
 	if len(b) < unix.SizeofIfAddrmsg {
 		return a, fmt.Errorf("%w: an address of %d bytes", errMalformed, len(b))
@@ -135,7 +134,7 @@ func parseAddr(b []byte) (a Addr, err error) {
 		return a, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	for ad.Next() {
-		// Of a point-to-point device IFA_ADDRESS is the other end.
+		// On a point-to-point device IFA_ADDRESS is the other end.
 		if t := ad.Type(); t == unix.IFA_LOCAL || t == unix.IFA_ADDRESS && !a.Prefix.IsValid() {
 			if ip, ok := netip.AddrFromSlice(ad.Bytes()); ok {
 				a.Prefix = netip.PrefixFrom(ip, bits)

@@ -7,7 +7,7 @@ import (
 )
 
 // Calls is the reverse of [New]: a stack with a method for each change and each table.
-// Each is one Apply or one Snapshot.
+// Each makes one Apply or one Snapshot.
 type Calls struct{ klips.Stack }
 
 var (

@@ -1,5 +1,5 @@
-// Package serial makes a [klips.Stack] of what carries out one change at a time, and
-// reads one table at a time: the stacks of this project have such methods inside, and so
+// Package serial makes a [klips.Stack] from methods that carry out one change at a time
+// and read one table at a time. The stacks of this project have such methods, and so
 // have the doubles of tests.
 package serial
 
@@ -13,16 +13,16 @@ import (
 	"github.com/klips-go/ipsec/klips/drop"
 )
 
-// A Doer is a stack that has a method for each change and for each table. What its
-// methods do, and their errors, are those of the change or of the part of a
-// [klips.Snapshot] with their name.
+// A Doer is a stack that has a method for each change and for each table. The
+// documentation and errors are those of the change, or of the part of a
+// [klips.Snapshot], with the method's name.
 type Doer interface {
 	Reader
 	Tables
 	Devices
 }
 
-// A Reader reads.
+// A Reader reads tables.
 type Reader interface {
 	Name() string
 	Has(c klips.Capability) bool
@@ -42,7 +42,7 @@ type Tables interface {
 	ClearSAs(ctx context.Context) error
 	Group(ctx context.Context, ids []klips.SAID) error
 	Ungroup(ctx context.Context, id klips.SAID) error
-	// SetEroute makes an eroute, or sets an inbound policy: that of the SA e.ID.
+	// SetEroute makes an eroute, or sets the inbound policy of the SA e.ID.
 	SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error
 	DeleteEroute(ctx context.Context, s klips.Selector) error
 	ClearEroutes(ctx context.Context) error
@@ -58,7 +58,7 @@ type Devices interface {
 	SetDebug(ctx context.Context, c klips.DebugChange) error
 }
 
-// What a Doer can have beside. Some go with a capability, which [Info] adds.
+// Optional interfaces of a Doer. Some go with a capability, which [Info] adds.
 type (
 	// A GroupReader reads one group without reading all SAs ([klips.CapGroupRead]).
 	GroupReader interface {
@@ -68,7 +68,7 @@ type (
 	KnobReader interface {
 		Knobs(ctx context.Context) ([]klips.Knob, error)
 	}
-	// A Tuner sets them.
+	// A Tuner sets knobs.
 	Tuner interface {
 		KnobReader
 		Set(ctx context.Context, knobs map[string]int) error
@@ -78,13 +78,13 @@ type (
 		Guard(ctx context.Context, g klips.Guard) (before bool, err error)
 		Unguard(ctx context.Context, s klips.Selector) error
 	}
-	// A Carrier takes SAs of which it then drops all packets. CarryFault does not look
-	// at what the stack refuses.
+	// A Carrier reports SAs that the stack accepts, but whose packets it drops.
+	// CarryFault does not repeat the checks of AddSA.
 	Carrier interface {
 		CarryFault(ctx context.Context, spec *klips.SASpec) klips.Fault
 	}
-	// A Texter has its tables as text ([klips.CapText]). Unread reads the tables that are
-	// named, all if none is.
+	// A Texter has its tables as text ([klips.CapText]). Unread reads the named tables,
+	// or all if none is named.
 	Texter interface {
 		Table(ctx context.Context, name string) ([]byte, error)
 		Unread(ctx context.Context, tables ...string) ([]klips.UnreadLine, error)
@@ -93,7 +93,7 @@ type (
 	Sharer interface {
 		Foreign(ctx context.Context) ([]string, error)
 	}
-	// A DropCounter knows of packets that went no further and belong to no device.
+	// A DropCounter counts dropped packets that belong to no device.
 	DropCounter interface {
 		Drops(ctx context.Context) (drop.Counts, error)
 	}
@@ -114,17 +114,19 @@ type (
 	Sender interface {
 		Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error)
 	}
-	// A Holder keeps other programs from changing the stack. What is none has no others.
+	// A Holder makes other programs wait before they change the stack. A stack that is
+	// not a Holder has no other users.
 	Holder interface {
 		Hold(ctx context.Context) (release func(), err error)
 	}
-	// A PortTaker knows who has a UDP port. It is one of [klips.CapHoldPort].
+	// A PortTaker reports whether a UDP port is in use. It belongs to
+	// [klips.CapHoldPort].
 	PortTaker interface {
 		PortTaken(ctx context.Context, port uint16) (bool, error)
 	}
 )
 
-// Info returns the name and the abilities.
+// Info returns the stack's name and abilities.
 func Info(d Reader) klips.Info {
 	return klips.Info{Name: d.Name(), Has: func(c klips.Capability) bool { return has(d, c) }}
 }
@@ -150,7 +152,7 @@ func has(d Reader, c klips.Capability) (ok bool) {
 	return ok
 }
 
-// Apply carries out changes one by one; those of the tables if d is a [Tables].
+// Apply carries out changes one by one; changes of the tables only if d is a [Tables].
 func Apply(ctx context.Context, d Devices, changes []klips.Change) (r klips.Result, err error) {
 	for _, c := range changes {
 		o, err := do(ctx, d, c)
@@ -217,7 +219,8 @@ func do(ctx context.Context, d Devices, c klips.Change) (o klips.Outcome, err er
 	return o, err
 }
 
-// noEffect sorts the error of a change: that it had none counts as done.
+// noEffect separates the error of a change without effect, which counts as carried out,
+// from a refusal.
 func noEffect(err error) (none, refused error) {
 	var oe *klips.OpError
 	if errors.As(err, &oe) && oe.Fault == klips.FaultNoEffect {
@@ -226,7 +229,7 @@ func noEffect(err error) (none, refused error) {
 	return nil, err
 }
 
-// table carries out a change of the tables; done is false for others.
+// table carries out a change of the tables; done is false for other changes.
 func table(ctx context.Context, t Tables, c klips.Change) (done bool, err error) {
 	switch c := c.(type) {
 	case klips.AddSA:
@@ -260,12 +263,12 @@ func carryFault(ctx context.Context, d any, spec *klips.SASpec) klips.Fault {
 	return klips.FaultNone
 }
 
-// unable is the error of a stack that does not do such.
+// unable is the error of a stack that does not support a change.
 func unable(c klips.Change) error {
 	return &klips.OpError{Op: c.Op(), Object: c.Object(), Err: syscall.EOPNOTSUPP}
 }
 
-// Snapshot reads table by table.
+// Snapshot reads the tables one after the other.
 func Snapshot(ctx context.Context, d Reader, w klips.Want) (*klips.Snapshot, error) {
 	t := &klips.Snapshot{}
 	var err error
@@ -338,7 +341,7 @@ func group(ctx context.Context, d Reader, id klips.SAID) ([]klips.SA, error) {
 	return g.Of(id)
 }
 
-// New returns the stack that a Doer is.
+// New makes a stack from a Doer.
 func New(d Doer) klips.Stack { return stack{d} }
 
 type stack struct{ d Doer }
@@ -368,5 +371,5 @@ func (s stack) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.E
 	return nil, NoEvents()
 }
 
-// NoEvents returns the error of a stack that sends nothing to key daemons.
+// NoEvents returns the error of a stack without messages to key daemons.
 func NoEvents() error { return &klips.OpError{Op: "listen", Err: syscall.EOPNOTSUPP} }

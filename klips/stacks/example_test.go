@@ -18,7 +18,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/daemon"
 )
 
-// runDaemon runs the embedded stack's daemon on a host of memory, which has the address
+// runDaemon runs the embedded stack's daemon on a host in memory with the address
 // 192.0.2.1, and returns the directory of its socket.
 func runDaemon() (rundir string, stop func()) {
 	dir, err := os.MkdirTemp("", "ipsec")
@@ -57,7 +57,7 @@ func openUser() (s klips.Stack, stop func()) {
 	}
 }
 
-// tunnel returns what makes an outbound tunnel to 192.0.2.2: IP-in-IP, then ESP.
+// tunnel returns the changes for an outbound tunnel to 192.0.2.2: IP-in-IP, then ESP.
 func tunnel(spi klips.SPI) (group []klips.SAID, changes []klips.Change) {
 	here, peer := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	tun := klips.SAID{Dst: peer, SPI: spi, Proto: klips.ProtoTun}
@@ -99,7 +99,7 @@ func Example_tunnel() {
 	r, err := s.Apply(ctx, changes...)
 	fmt.Println(len(r.Outcomes), "changes were made:", err)
 
-	// Once more, the first change is refused.
+	// The second time, the first change is refused.
 	_, err = s.Apply(ctx, changes...)
 	var refused *klips.OpError
 	if errors.As(err, &refused) && errors.Is(err, syscall.EEXIST) {
@@ -110,7 +110,7 @@ func Example_tunnel() {
 	// refused: add SA tun0x1000@192.0.2.2
 }
 
-// What a stack has is read at once, and printed as KLIPS did.
+// One snapshot reads the whole state; listings are printed in KLIPS' form.
 func Example_listing() {
 	s, stop := openUser()
 	defer stop()
@@ -136,8 +136,8 @@ func Example_listing() {
 	// tun0x1000@192.0.2.2 IPIP out [esp0x1000@192.0.2.2]
 }
 
-// Keys are changed without a gap: the new group is there before the eroute leads into it,
-// and the old one goes after that.
+// Keys are changed without a gap: the new group is made before the eroute leads into
+// it, and the old one is removed after that.
 func Example_rekey() {
 	s, stop := openUser()
 	defer stop()

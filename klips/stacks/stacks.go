@@ -1,4 +1,4 @@
-// Package stacks opens the stack that a command talks to.
+// Package stacks opens the stack that a command uses.
 package stacks
 
 import (
@@ -20,36 +20,36 @@ import (
 // Names are the stacks in the order in which they are tried.
 var Names = [...]string{"user", "klips", "xfrm"}
 
-// IsName reports whether a name chooses a stack: one of Names, "auto" or "".
+// IsName reports whether a name is valid for a stack: one of Names, "auto" or "".
 func IsName(name string) bool {
 	return name == "" || name == "auto" || slices.Contains(Names[:], name)
 }
 
-// Choice is the names in a sentence: "user, klips or xfrm".
+// Choice returns the names for a sentence: "user, klips or xfrm".
 func Choice() string {
 	last := len(Names) - 1
 	return strings.Join(Names[:last], ", ") + " or " + Names[last]
 }
 
-// An UnknownError is the name of a stack that does not exist.
+// An UnknownError is a name of a stack that does not exist.
 type UnknownError struct{ Name string }
 
 func (e *UnknownError) Error() string {
 	return fmt.Sprintf("unknown stack %q; want %s", e.Name, Choice())
 }
 
-// A Config says which stack is wanted and where the stacks are. The zero Config means
-// this machine's, and the first that is there.
+// A Config selects a stack, and has the stacks' paths. The zero Config means this
+// machine's paths, and the first usable stack.
 type Config struct {
-	Stack    string // one of Names; "auto" or "": the first that is there
-	RunDir   string // of the embedded stack's daemon; "": the usual one, see [user.Rundir]
-	StateDir string // where stack xfrm keeps marks, an absolute path; "": nowhere
+	Stack    string // one of Names; "auto" or "": the first usable one
+	RunDir   string // of the embedded stack's daemon; "": the default, see [user.Rundir]
+	StateDir string // directory of stack xfrm's marks, an absolute path; "": none
 	Kernel   classic.Config
 }
 
-// Open opens a stack. A name that no stack has is an *[UnknownError]. Other errors are a
-// *[klips.UnavailableError] or *[user.RundirError] most often; errors.Is finds
-// fs.ErrNotExist when there is no stack and fs.ErrPermission when this user may not use it.
+// Open opens a stack. An unknown name is an *[UnknownError]. Most other errors are a
+// *[klips.UnavailableError] or *[user.RundirError]; errors.Is finds fs.ErrNotExist if
+// there is no stack, and fs.ErrPermission if this user may not use it.
 func Open(_ context.Context, c Config) (klips.Stack, error) {
 	if c.Stack != "" && c.Stack != "auto" {
 		return c.open(c.Stack)
@@ -61,9 +61,9 @@ func Open(_ context.Context, c Config) (klips.Stack, error) {
 		if err == nil {
 			return s, nil
 		}
-		// A daemon that is there but will not talk to us is the answer. The kernel
-		// talks to no ordinary user, which says nothing.
-		// Nor is one passed over whose directory is not as it must be.
+		// If a daemon runs but refuses this user, that is the error to return: the
+		// other stacks refuse every ordinary user, so their errors mean nothing. A
+		// daemon with a bad directory is not skipped either.
 		var bad *user.RundirError
 		if errors.Is(err, fs.ErrPermission) && n != "xfrm" || errors.As(err, &bad) {
 			return nil, err
@@ -78,7 +78,7 @@ func Open(_ context.Context, c Config) (klips.Stack, error) {
 	}
 }
 
-// why is the reason in an error of open, without the name of the stack.
+// why returns the reason in an error of open, without the name of the stack.
 func why(err error) string {
 	var u *klips.UnavailableError
 	if errors.As(err, &u) {
@@ -112,8 +112,8 @@ func openKlips(c classic.Config) (klips.Stack, error) {
 	return s, nil
 }
 
-// openXfrm opens the kernel's IPsec where it can be used: where this user may
-// change it and it has ESP.
+// openXfrm opens the kernel's IPsec if it is usable: if this user may change it and it
+// has ESP.
 func openXfrm(statedir string) (klips.Stack, error) {
 	s, err := xfrm.Open()
 	if err != nil {

@@ -42,7 +42,7 @@ func TestOpenRefusals(t *testing.T) {
 			if xfrmErr != nil || s.Info().Name != "xfrm" {
 				t.Errorf("Open(%q) opened %s", c.name, s.Info().Name)
 			}
-			continue // the kernel of this machine has IPsec: auto is right to take it
+			continue // this machine's kernel has IPsec, so auto may choose it
 		}
 		got := ""
 		if err != nil {
@@ -58,8 +58,8 @@ func TestOpenRefusals(t *testing.T) {
 	}
 }
 
-// A run directory that cannot be trusted, or has no place for a socket, is told of
-// and not passed over for another stack.
+// A run directory that cannot be trusted, or whose socket path is too long, is
+// reported; no other stack is tried.
 func TestBadRundir(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")

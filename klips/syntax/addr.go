@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// ParseAddr reads an address of family f; [FamilyAny] guesses it from the text.
+// ParseAddr parses an address of family f; with [FamilyAny] the text determines the
+// family.
 //
-// IPv4 is one to four decimal bytes with dots between them, missing ones being
-// zero at the end ("10" is 10.0.0.0, leading zeros are decimal); where f is
-// [Family4] also 0x and 8 hex digits in network order or 0h and 8 hex digits in
-// host order (which is taken to be little-endian, as on the machines KLIPS ran
-// on). IPv6 is hex groups with at most one "::", which stands for two groups or
-// more, and neither an embedded dotted quad nor a zone. IPv4-mapped IPv6
-// addresses are refused: no packet carries one.
+// IPv4 is one to four decimal bytes separated by dots; missing ones at the end are zero
+// ("10" is 10.0.0.0, leading zeros are decimal). If f is [Family4], it can also be 0x
+// and 8 hex digits in network order, or 0h and 8 hex digits in host order (always
+// little-endian, as on KLIPS' machines). IPv6 is hex groups with at most one "::",
+// which replaces two groups or more; there is no embedded dotted quad and no zone.
+// IPv4-mapped IPv6 addresses are refused: no packet has one.
 //
-// Anything else is a name and is looked up with r; a nil r refuses names.
-// Results are unmapped. Errors are *[Error].
+// Other texts are names, which r looks up; a nil r refuses names. Results are unmapped.
+// Errors are *[Error].
 func ParseAddr(text string, f Family, r Resolver) (netip.Addr, error) {
 	if text == "" {
 		return netip.Addr{}, errEmpty()
@@ -57,11 +57,11 @@ func parseHex4(digits string, hostOrder bool) (netip.Addr, error) {
 	return netip.AddrFrom4(b), nil
 }
 
-// errNotNumeric is parse4's verdict on a text that could be a name.
+// errNotNumeric is the error of parse4 for a text that could be a name.
 var errNotNumeric error = &Error{Msg: "not a numeric address"}
 
-// parse4 reads a dotted decimal address. A text whose first or second part is
-// no number may be a name; after two good bytes it cannot be one any more.
+// parse4 parses a dotted decimal address. A text whose first or second part is not a
+// number may be a name; after two valid bytes it cannot be a name any more.
 func parse4(text string) (netip.Addr, error) {
 	var b [4]byte
 	rest := text
@@ -105,7 +105,7 @@ func parse4(text string) (netip.Addr, error) {
 	return netip.Addr{}, syntaxf("more than four bytes in dotted decimal address")
 }
 
-// parse6 reads a numeric IPv6 address.
+// parse6 parses a numeric IPv6 address.
 func parse6(text string) (netip.Addr, error) {
 	var g [8]uint16
 	n, gap := 0, -1
@@ -162,7 +162,7 @@ func parse6(text string) (netip.Addr, error) {
 	case gap < 0 && n < 8:
 		return netip.Addr{}, syntaxf("an IPv6 address has eight groups, this one %d and no ::", n)
 	case gap >= 0 && n == 7:
-		// KLIPS' tools refuse these; scripts that were checked with them have none.
+		// KLIPS' tools refuse these too, so no working script has them.
 		return netip.Addr{}, syntaxf("write 0 for a single zero group, :: stands for two or more")
 	case gap >= 0 && n > 7:
 		return netip.Addr{}, syntaxf("more than eight groups in IPv6 address")

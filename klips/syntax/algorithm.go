@@ -9,29 +9,29 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// An AlgName is one name of an algorithm and the keys it takes, for usage texts
+// An AlgName is one name of an algorithm and a description of its keys, for usage texts
 // and pages.
 type AlgName struct {
-	Name    string // as the parsers here read it
+	Name    string // as the parsers here accept it
 	KeyHelp string // "128-bit encryption key, 160-bit authentication key"; "no key"
 }
 
-// ParseESP reads the name of an ESP transform and returns it with the length of
-// encryption key that the name demands, in bits and with the salt of combined
-// modes; 0 stands for whatever the cipher allows.
+// ParseESP parses the name of an ESP transform. It also returns the length of
+// encryption key in the name, in bits and with the salt of combined modes; 0 means any
+// length that the cipher allows.
 //
-// Names are a cipher, perhaps with its key length in bits, and an
-// authentication: 3des-md5-96, 3des-sha1, aes128-sha2_256, aes-256-sha1,
-// null-md5; "-none" is no authentication, as is plain 3des. HMACs have the ICV
-// length of their RFC; sha2_256-96 is the shorter one of old Linux kernels.
-// Combined modes stand alone: aes128-gcm (also aes_gcm128, aes128gcm16,
-// aes_gcm_c-128-null), aes-gcm, chacha20-poly1305. Underscores and hyphens are
-// alike, and so are capitals, but for names with -96, which KLIPS' tools have
-// always wanted in lower case. Errors are *[Error].
+// Names are a cipher, optionally with its key length in bits, and an authentication:
+// 3des-md5-96, 3des-sha1, aes128-sha2_256, aes-256-sha1, null-md5. "-none", or plain
+// 3des, means no authentication. HMACs have the ICV length of their RFC; sha2_256-96
+// has the shorter one of old Linux kernels. Combined modes have no separate
+// authentication: aes128-gcm (also aes_gcm128, aes128gcm16, aes_gcm_c-128-null),
+// aes-gcm, chacha20-poly1305. Underscores are equivalent to hyphens, and capitals to
+// small letters; but names with -96 must be in lower case, as in KLIPS' tools. Errors
+// are *[Error].
 func ParseESP(name string) (klips.Transform, int, error) {
 	s := strings.ToLower(name)
 	if s != name && strings.HasSuffix(s, "-96") {
-		// Whatever is no name is not repeated: it can be anything.
+		// A text that is not a name is not repeated: it may be a key.
 		if _, _, err := ParseESP(s); err != nil {
 			return klips.Transform{}, 0, err
 		}
@@ -66,7 +66,7 @@ func ParseESP(name string) (klips.Transform, int, error) {
 	return t, bits, nil
 }
 
-// authWords are the authentications behind a cipher, as usage texts have them.
+// authWords returns the authentications that follow a cipher, for usage texts.
 func authWords() (words []string) {
 	for _, a := range alg.Auths() {
 		r, _ := a.Info()
@@ -75,8 +75,8 @@ func authWords() (words []string) {
 	return words
 }
 
-// cutCipher takes the cipher and its key length off the front of a lower-case
-// name with hyphens only; rest is what follows the hyphen after it.
+// cutCipher splits the cipher and its key length from a lower-case name with hyphens
+// only; rest is the text after the next hyphen.
 func cutCipher(s string) (enc alg.Enc, bits int, rest string, err error) {
 	enc, name := cipherBefore(s)
 	if enc == alg.EncNone {
@@ -107,8 +107,8 @@ func cutCipher(s string) (enc alg.Enc, bits int, rest string, err error) {
 	return enc, bits, auth, nil
 }
 
-// cipherBefore returns the cipher, none of the combined modes, that a name begins with,
-// and by which of its names; the longest counts.
+// cipherBefore returns the cipher, not a combined mode, that a name begins with, and
+// which of its names that is; the longest counts.
 func cipherBefore(s string) (enc alg.Enc, name string) {
 	for _, e := range alg.Encs() {
 		info, _ := e.Info()
@@ -125,7 +125,7 @@ func errCipher() error {
 	return kindf(Word, "unknown cipher; there are %s", andList(append(cipherWords(false), cipherWords(true)...)))
 }
 
-// cipherWords are the ciphers, or the combined modes, as usage texts have them.
+// cipherWords returns the ciphers, or the combined modes, for usage texts.
 func cipherWords(aead bool) (words []string) {
 	for _, e := range alg.Encs() {
 		info, _ := e.Info()
@@ -142,8 +142,8 @@ func cipherWords(aead bool) (words []string) {
 	return words
 }
 
-// withBits is the name of a cipher with a length of its key, which is counted without
-// salt: aes128, aes128-gcm.
+// withBits returns the name of a cipher with a key length, without salt: aes128,
+// aes128-gcm.
 func withBits(info alg.Info, bits int) string {
 	if info.AEAD {
 		bits -= alg.SaltBits
@@ -156,7 +156,7 @@ func withBits(info alg.Info, bits int) string {
 	return head
 }
 
-// cutBits takes a key length, perhaps with a hyphen before it, off the front.
+// cutBits splits off a leading key length, optionally after a hyphen.
 func cutBits(s string) (number, rest string, ok bool) {
 	d := strings.TrimPrefix(s, "-")
 	n := 0
@@ -166,9 +166,9 @@ func cutBits(s string) (number, rest string, ok bool) {
 	return d[:n], d[n:], n > 0
 }
 
-// parseAEAD reads the names of combined modes, in lower case with hyphens only. A key
-// length, without salt, stands behind the name or behind its first part: aes-gcm-128,
-// aes128-gcm. Hyphens between the parts can be left out.
+// parseAEAD parses the names of combined modes, in lower case with hyphens only. A key
+// length, without salt, follows the name or its first part: aes-gcm-128, aes128-gcm.
+// Hyphens between the parts are optional.
 func parseAEAD(s string) (klips.Transform, int, bool) {
 	s = strings.TrimSuffix(strings.TrimSuffix(s, "-null"), "-none")
 	compact := strings.ReplaceAll(s, "-", "")
@@ -201,8 +201,7 @@ func parseAEAD(s string) (klips.Transform, int, bool) {
 	return klips.Transform{}, 0, false
 }
 
-// cutAt reports whether all hyphens of a name stand where a part of it, or a length of its
-// key, begins.
+// cutAt reports whether each hyphen of a name is before a part of it or a key length.
 func cutAt(s string, parts []string, keyBits []int) bool {
 	for piece := range strings.SplitSeq(s, "-") {
 		begins := func(p string) bool { return strings.HasPrefix(piece, p) }
@@ -214,12 +213,12 @@ func cutAt(s string, parts []string, keyBits []int) bool {
 	return true
 }
 
-// authByName reads an authentication in lower case with hyphens only.
+// authByName parses an authentication in lower case with hyphens only.
 func authByName(s string) (alg.Auth, bool) { return alg.AuthNamed(strings.TrimPrefix(s, "hmac-")) }
 
-// ParseAH reads the name of an AH authentication: hmac-md5-96, hmac-sha1-96,
-// hmac-sha2-256-128, hmac-sha2-256-96, hmac-sha2-384-192, hmac-sha2-512-256, or
-// shorter ones such as sha1 and sha2_256. Errors are *[Error].
+// ParseAH parses the name of an AH authentication: hmac-md5-96, hmac-sha1-96,
+// hmac-sha2-256-128, hmac-sha2-256-96, hmac-sha2-384-192, hmac-sha2-512-256, or shorter
+// ones such as sha1 and sha2_256. Errors are *[Error].
 func ParseAH(name string) (alg.Auth, error) {
 	if a, ok := authByName(strings.ReplaceAll(name, "_", "-")); ok {
 		return a, nil
@@ -232,8 +231,8 @@ func ParseAH(name string) (alg.Auth, error) {
 	return alg.AuthNone, kindf(Word, "unknown authentication algorithm; there are %s", joinNames(AHNames()))
 }
 
-// ParseComp reads the name of a compression algorithm: deflate or lzs. Errors
-// are *[Error].
+// ParseComp parses the name of a compression algorithm: deflate or lzs. Errors are
+// *[Error].
 func ParseComp(name string) (alg.Comp, error) {
 	if c, ok := alg.CompNamed(name); ok {
 		return c, nil

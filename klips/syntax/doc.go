@@ -1,6 +1,6 @@
-// Package syntax is the grammar of KLIPS' command lines: how they write addresses,
-// subnets, SAIDs, keys, numbers and the names of algorithms. It reads all forms that
-// KLIPS' tools took, and its errors say in words what is wrong with a text.
+// Package syntax parses the texts of KLIPS' command lines: addresses, subnets, SAIDs,
+// keys, numbers and names of algorithms. It accepts all forms that KLIPS' tools
+// accepted. Its errors describe what is wrong with a text.
 //
-// Values write themselves in one form, by their methods in package klips.
+// Methods in package klips print values, each in one form.
 package syntax

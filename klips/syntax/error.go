@@ -35,9 +35,9 @@ func Is(err error, kinds ...Kind) bool {
 	return false
 }
 
-// A Error says what is wrong with a text. Its message is lower case, has
-// no trailing full stop and does not repeat the text itself: who reports it
-// names the argument. It never holds any part of a key.
+// An Error describes what is wrong with a text. Its message is lower case, has no
+// trailing full stop and does not repeat the text: the caller names the argument. It
+// never contains any part of a key.
 type Error struct {
 	Kind Kind
 	Msg  string
@@ -55,6 +55,6 @@ func kindf(k Kind, format string, args ...any) error {
 	return &Error{Kind: k, Msg: fmt.Sprintf(format, args...)}
 }
 
-// errEmpty is a function because errors of texts are rare: no variable is worth
-// initialising for them at each start of the program.
+// errEmpty is a function because errors are rare: a variable would have to be
+// initialised at each start of the program.
 func errEmpty() error { return kindf(Empty, "empty text") }

@@ -2,10 +2,10 @@ package syntax
 
 import "net/netip"
 
-// A Family is an address family as the command lines name it.
+// A Family is an address family on command lines.
 type Family uint8
 
-// The families. FamilyAny means: guess from the text.
+// The families. FamilyAny means: the text determines it.
 const (
 	FamilyAny Family = iota
 	Family4          // inet

@@ -14,12 +14,12 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// hexRun is as much of a key as no message may show.
+// hexRun is the part of a key that no message may contain.
 var hexRun = regexp.MustCompile(`[0-9A-Fa-f]{8}`)
 
-// checkError checks the error of a text: a *Error whose message is one
-// line of printable characters and shows no eight hex digits of the text in a
-// row, because keys come to be where they do not belong.
+// checkError checks the error for a text: a *Error whose message is one line of
+// printable characters without eight successive hex digits of the text, because users
+// sometimes put a key into a wrong argument.
 func checkError(t *testing.T, text string, err error) {
 	t.Helper()
 	if err == nil {
@@ -40,7 +40,7 @@ func checkError(t *testing.T, text string, err error) {
 	}
 }
 
-// FuzzParseWords reads numbers, and names of algorithms, protocols and families.
+// FuzzParseWords parses numbers, and names of algorithms, protocols and families.
 func FuzzParseWords(f *testing.F) {
 	for _, s := range []string{"0x1234", "077", "18446744073709551616", "12345678", "esp", "inet6", "hmac-sha1-96", "sha2_256", "deflate", ""} {
 		f.Add(s, uint8(0))
@@ -73,8 +73,8 @@ func FuzzParseWords(f *testing.F) {
 	})
 }
 
-// FuzzParseSAID: what was read, written and read again is the same SAID, in
-// both forms of writing.
+// FuzzParseSAID: a parsed SAID, printed and parsed again, is the same SAID, in both
+// printed forms.
 func FuzzParseSAID(f *testing.F) {
 	for _, s := range []string{
 		"tun0x113@10.0.0.1", "esp.115@10.0.0.1", "ah:116@2001:db8::1", "ESP275@1::", "comp0423@0",
@@ -96,7 +96,7 @@ func FuzzParseSAID(f *testing.F) {
 		}
 		want := id
 		if id.Proto == klips.ProtoInt && strings.HasPrefix(id.String(), "%") {
-			want.Dst = netip.IPv4Unspecified() // magic names have no destination
+			want.Dst = netip.IPv4Unspecified() // shunts have no destination
 		}
 		for _, s := range []string{id.String(), id.Dotted()} {
 			if got, err := ParseSAID(s, nil); err != nil || got != want {
@@ -106,8 +106,8 @@ func FuzzParseSAID(f *testing.F) {
 	})
 }
 
-// FuzzParseAddr: what was read agrees with net/netip wherever netip can read
-// the text too, and survives being written.
+// FuzzParseAddr: the result agrees with net/netip if netip can parse the text too, and
+// is the same after it is printed and parsed again.
 func FuzzParseAddr(f *testing.F) {
 	for _, s := range []string{"10.0.0.1", "10", "1.2.3.", "::", "1:2::3:4", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7::", "0x0a000001", "0h0a000001", "fe80::1%2", "::1.2.3.4"} {
 		f.Add(s, uint8(0))
@@ -133,7 +133,8 @@ func FuzzParseAddr(f *testing.F) {
 	})
 }
 
-// FuzzParseSubnet: results have no host bits and survive being written.
+// FuzzParseSubnet: results have no host bits, and are the same after they are printed
+// and parsed again.
 func FuzzParseSubnet(f *testing.F) {
 	for _, s := range []string{"10/8", "10.1.2.3/255.255.0.0", "10.1.2.3/0xff000000", "%default", "2001:db8::1/64", "::/0", "1.2.3.4/33", "1.2.3.4/8:80"} {
 		f.Add(s, uint8(0))
@@ -154,8 +155,8 @@ func FuzzParseSubnet(f *testing.F) {
 	})
 }
 
-// FuzzParseKey: hex keys agree with encoding/hex, and no message holds any part
-// of four characters of the key.
+// FuzzParseKey: hex keys agree with encoding/hex, and no message contains four
+// successive characters of the key.
 func FuzzParseKey(f *testing.F) {
 	for _, s := range []string{"0x12_34", "0X12AB", "0s/+8A", "0sAAB=", "0tsecret", "0x1g", "0x12__34", "0sQUJD\n", "0xdeadbeefdeadbeeg"} {
 		f.Add(s)
@@ -167,7 +168,7 @@ func FuzzParseKey(f *testing.F) {
 			if key != nil {
 				t.Fatalf("ParseKey gave a key with an error")
 			}
-			// The messages' own words are not taken from the key.
+			// The message's own words are not parts of the key.
 			msg := strings.Map(func(r rune) rune {
 				if '0' <= r && r <= '9' {
 					return r
@@ -193,8 +194,7 @@ func FuzzParseKey(f *testing.F) {
 	})
 }
 
-// FuzzParseESP: no text makes it panic, and what it reads is a transform that
-// keys exist for.
+// FuzzParseESP: no text makes it panic, and the parsed transform has possible keys.
 func FuzzParseESP(f *testing.F) {
 	for _, n := range ESPNames() {
 		f.Add(n.Name)

@@ -81,15 +81,15 @@ func TestGoldenSpi(t *testing.T) {
 	}
 }
 
-// spiFault wants the address or SAID that spi refused to be refused, in one of
-// the families that it may have been read as.
+// spiFault checks that the address or SAID that spi refused is refused, in one of the
+// families in which spi may have parsed it.
 func spiFault(t *testing.T, c *recorded.Command, r Resolver) {
 	t.Helper()
 	text := c.Fault.Text
 	var err error
 	if c.Fault.Option == "--said" {
 		if c.Impl == recorded.Openswan300 && text != strings.ToLower(text) {
-			return // the later generation takes capitals
+			return // the later generation accepts capitals
 		}
 		_, err = ParseSAID(text, r)
 	} else {
@@ -118,8 +118,8 @@ func spiFault(t *testing.T, c *recorded.Command, r Resolver) {
 	}
 }
 
-// refusedKey reports whether a key is refused, or is one that only the later
-// generation reads.
+// refusedKey reports whether a key is refused, or is one that only the later generation
+// accepts.
 func refusedKey(c *recorded.Command, k string) bool {
 	_, err := ParseKey(k)
 	return err != nil || c.Impl == recorded.Openswan300 && len(k) > 1 && (k[1] == 'X' || k[1] == 'S' || k[1] == 'T')
@@ -140,8 +140,8 @@ func unsupportedESP(name string) bool {
 	return false
 }
 
-// TestGoldenESPRefused holds what --esp names both older generations refuse
-// against ParseESP; the exceptions are abilities that came later.
+// TestGoldenESPRefused compares ParseESP with the --esp names that both older
+// generations refuse; the exceptions are later abilities.
 func TestGoldenESPRefused(t *testing.T) {
 	type verdict struct{ taken, refused bool }
 	seen := map[string]*verdict{}

@@ -23,7 +23,7 @@ func eachGolden(t *testing.T, tool string, f func(c *recorded.Command)) {
 	}
 }
 
-// resolverOf returns how a generation looks the names in SAIDs and subnets up.
+// resolverOf returns the resolver of a generation for names in SAIDs and subnets.
 func resolverOf(c *recorded.Command) Resolver {
 	if c.Impl == recorded.Openswan300 {
 		return goldenResolver
@@ -31,7 +31,7 @@ func resolverOf(c *recorded.Command) Resolver {
 	return nil
 }
 
-// goldenResolver knows the names that the recordings know.
+// goldenResolver knows the names in the recordings.
 func goldenResolver(name string, f Family) (netip.Addr, error) {
 	known := map[string]string{"gw1": "10.1.1.1", "gw2": "10.2.2.2", "gw6": "3049:1::1"}
 	if s, ok := known[strings.ToLower(name)]; ok {
@@ -108,8 +108,8 @@ func TestGoldenSpigrp(t *testing.T) {
 	}
 }
 
-// spigrpFault wants the argument that spigrp refused to be refused. It returns
-// whether there was one to look at.
+// spigrpFault checks that the argument that spigrp refused is refused. It returns
+// whether there was one to check.
 func spigrpFault(t *testing.T, c *recorded.Command, r Resolver) bool {
 	t.Helper()
 	text := c.Fault.Text
@@ -118,10 +118,10 @@ func spigrpFault(t *testing.T, c *recorded.Command, r Resolver) bool {
 	case recorded.FaultValue: // of --said
 		_, err = ParseSAID(text, r)
 		if c.Impl == recorded.Openswan300 && err == nil && text != strings.ToLower(text) {
-			return false // the later generation takes capitals
+			return false // the later generation accepts capitals
 		}
 	case recorded.FaultAddress:
-		// The family is that of the argument before the text.
+		// The argument before the text is its family.
 		if c.Args[0] != "inet" && c.Args[0] != "inet6" {
 			return false
 		}
@@ -147,7 +147,7 @@ func spigrpFault(t *testing.T, c *recorded.Command, r Resolver) bool {
 	return true
 }
 
-// spigrpSAIDs reads the SAs of a command line that the original accepted.
+// spigrpSAIDs parses the SAs of a command line that the original accepted.
 func spigrpSAIDs(t *testing.T, c *recorded.Command, r Resolver) ([]klips.SAID, bool) {
 	args := c.Args
 	for len(args) > 0 && (args[0] == "--debug" || args[0] == "--label") {
@@ -249,8 +249,8 @@ func TestGoldenEroute(t *testing.T) {
 	}
 }
 
-// erouteFault wants the argument that eroute refused to be refused. f is the
-// family of --eraf.
+// erouteFault checks that the argument that eroute refused is refused. f is the family
+// in --eraf.
 func erouteFault(t *testing.T, c *recorded.Command, f Family, r Resolver) {
 	t.Helper()
 	text := c.Fault.Text
@@ -258,7 +258,7 @@ func erouteFault(t *testing.T, c *recorded.Command, f Family, r Resolver) {
 	switch c.Fault.Option {
 	case "--src", "--dst":
 		_, err = ParseSubnet(text, f, r)
-		if err == nil && f != FamilyAny { // given too late to count
+		if err == nil && f != FamilyAny { // given too late to have an effect
 			_, err = ParseSubnet(text, FamilyAny, r)
 		}
 	case "--edst":
@@ -269,7 +269,7 @@ func erouteFault(t *testing.T, c *recorded.Command, f Family, r Resolver) {
 		}
 	case "--said":
 		if c.Impl == recorded.Openswan300 && text != strings.ToLower(text) {
-			return // the later generation takes capitals
+			return // the later generation accepts capitals
 		}
 		_, err = ParseSAID(text, r)
 	}

@@ -2,11 +2,11 @@ package syntax
 
 import "encoding/base64"
 
-// ParseKey reads binary data such as a key: 0x and hex bytes, between which
-// single underscores may stand; 0s and base64 (RFC 4648 section 4, padded, no
-// blanks); or 0t and text that is taken as it is. The prefix letter may be in
-// either case. Errors are *[Error] and say where the fault is, never what
-// stands there, so that no key gets into a log. The caller owns the result.
+// ParseKey parses binary data such as a key: 0x and hex bytes, optionally separated by
+// single underscores; 0s and base64 (RFC 4648 section 4, padded, no blanks); or 0t and
+// literal text. The prefix letter may be in either case. Errors are *[Error]. They
+// contain the position of the fault, but no part of the text, so that no key gets into
+// a log. The caller owns the result.
 func ParseKey(text string) ([]byte, error) {
 	if len(text) < 2 || text[0] != '0' {
 		return nil, syntaxf("must begin with 0x (hex), 0s (base64) or 0t (text)")

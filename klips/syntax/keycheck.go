@@ -9,11 +9,10 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// CheckKeys says in words which keys an SA's transform wants when those given
-// do not fit: their lengths are in bytes, those of the algorithms in bits with
-// parity and salt. It returns nil where the protocol, the algorithms and the
-// keys go together. It does not look at the SPI or the destination, and its
-// messages hold no part of a key. Errors are *[Error].
+// CheckKeys checks that the protocol, the algorithms and the keys of an SA fit
+// together. If not, its error describes the keys that the transform requires: lengths
+// of keys are in bytes, those of algorithms in bits with parity and salt. It ignores
+// the SPI and the destination. Errors are *[Error] and contain no part of a key.
 func CheckKeys(id klips.SAID, t klips.Transform, authKey, encKey []byte) error {
 	auth, authKnown := t.Auth.Info()
 	enc, encKnown := t.Enc.Info()
@@ -53,7 +52,7 @@ func CheckKeys(id klips.SAID, t klips.Transform, authKey, encKey []byte) error {
 	return checkKey("authentication", authWord(t.Auth), auth, authKey)
 }
 
-// checkKey compares one key with what its algorithm wants.
+// checkKey compares one key with its algorithm's requirements.
 func checkKey(use, name string, info alg.Info, key []byte) error {
 	for _, bits := range info.KeyBits {
 		if len(key)*8 == bits {
@@ -78,8 +77,8 @@ func checkKey(use, name string, info alg.Info, key []byte) error {
 	return kindf(KeyLength, "%s wants an %s key of %s bytes%s; %s", name, use, orList(wants), salt, given)
 }
 
-// keyHelp describes a transform's keys; bits is the length of encryption key
-// that its name demands, 0 for any that the cipher allows.
+// keyHelp describes a transform's keys; bits is the length of encryption key in its
+// name, 0 for any that the cipher allows.
 func keyHelp(t klips.Transform, bits int) string {
 	var parts []string
 	if info, _ := t.Enc.Info(); t.Enc != alg.EncNone && info.KeyBits[0] != 0 {
@@ -113,7 +112,7 @@ func joinLast(words []string, last string) string {
 	return words[0]
 }
 
-// texts writes numbers, each less so much.
+// texts formats numbers, each minus less.
 func texts(list []int, less int) []string {
 	words := make([]string, len(list))
 	for i, n := range list {
@@ -129,7 +128,7 @@ func bytesText(n int) string {
 	return strconv.Itoa(n) + " bytes"
 }
 
-// encWord and authWord name algorithms in messages.
+// encWord and authWord return names of algorithms for messages.
 func encWord(e alg.Enc) string {
 	if _, ok := e.Info(); ok {
 		return e.String()

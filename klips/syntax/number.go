@@ -2,10 +2,10 @@ package syntax
 
 import "strconv"
 
-// ParseNumber reads an unsigned number that is at most max. Base is 8, 10, 16,
-// or 0 for what the text says: 0x or 0X and hex digits, 0 and octal digits,
-// else decimal digits. There are no signs, blanks or separators, and no more
-// than 16 hex digits. Errors are *[Error].
+// ParseNumber parses an unsigned number up to max. Base is 8, 10 or 16, or 0 if the
+// text determines it: 0x or 0X and hex digits, 0 and octal digits, else decimal digits.
+// There are no signs, blanks or separators, and at most 16 hex digits. Errors are
+// *[Error].
 func ParseNumber(text string, base int, max uint64) (uint64, error) {
 	if text == "" {
 		return 0, errEmpty()
@@ -33,7 +33,7 @@ func ParseNumber(text string, base int, max uint64) (uint64, error) {
 			return 0, kindf(Digit, "%s is no %s digit", quoteByte(digits, i), baseName(base))
 		}
 		if v > (limit-d)/uint64(base) {
-			over = true // go on: a bad digit further on is the better message
+			over = true // continue: a bad digit later is the better message
 			continue
 		}
 		v = v*uint64(base) + d

@@ -8,16 +8,15 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// ParseSAID reads a SAID: a protocol (ah, esp, tun, comp or int, in either
-// case), an SPI, @ and a destination. The SPI is a dot and hex digits for an
-// IPv4 destination, a colon and hex digits for an IPv6 one, or a number as
-// [ParseNumber] reads it, where a colon in the destination makes that IPv6. The
-// magic names %pass, %drop, %reject, %hold, %trap, %trapsubnet, %passthrough,
-// %passthrough4 and %passthrough6 are whole SAIDs.
+// ParseSAID parses a SAID: a protocol (ah, esp, tun, comp or int, in either case), an
+// SPI, @ and a destination. The SPI is a dot and hex digits for an IPv4 destination, or
+// a colon and hex digits for an IPv6 one. It can also be a number for [ParseNumber];
+// then the destination is IPv6 if it contains a colon. The shunts %pass, %drop,
+// %reject, %hold, %trap, %trapsubnet, %passthrough, %passthrough4 and %passthrough6 are
+// complete SAIDs.
 //
-// Destinations that are not numeric are looked up with r; a nil r refuses them.
-// The SPI has no lower bound here ([klips.MinSPI] is the callers'). Errors are
-// *[Error].
+// A nil r refuses destinations that are not numeric; otherwise r looks them up. The SPI
+// has no lower bound here; callers check [klips.MinSPI]. Errors are *[Error].
 func ParseSAID(text string, r Resolver) (klips.SAID, error) {
 	if text == "" {
 		return klips.SAID{}, errEmpty()
@@ -60,7 +59,7 @@ func ParseSAID(text string, r Resolver) (klips.SAID, error) {
 			e.Msg = "a dot before the SPI says IPv4, but the destination is IPv6; write " +
 				proto.String() + ":" + spiText + "@…"
 		case r != nil && f == Family4 && isName(dst):
-			// A name says nothing of its family, the SPI must.
+			// A name has no family, so the SPI must show it.
 			e.Msg += "; for an IPv6 host write " + proto.String() + ":" + strconv.FormatUint(spi, 16) + "@…"
 		}
 		return klips.SAID{}, e
@@ -86,8 +85,8 @@ func parseMagic(text string) (klips.SAID, error) {
 	return klips.SAID{}, kindf(Word, "unknown %% name; there are %s and %%passthrough", strings.Join(names, ", "))
 }
 
-// cutProto takes the protocol off the front of a SAID. Nothing separates it
-// from what follows, so the first name that fits counts.
+// cutProto splits the protocol from a SAID. There is no separator after it, so the
+// first name that fits counts.
 func cutProto(s string) (klips.Proto, string, bool) {
 	for _, p := range [...]klips.Proto{klips.ProtoAH, klips.ProtoESP, klips.ProtoTun, klips.ProtoComp, klips.ProtoInt} {
 		name := p.String()
@@ -112,8 +111,8 @@ func isName(s string) bool {
 	return err == errNotNumeric
 }
 
-// ParseProto reads the name of a protocol that SAs have, in lower case: ah,
-// esp, tun or comp. Errors are *[Error].
+// ParseProto parses the protocol of an SA, in lower case: ah, esp, tun or comp. Errors
+// are *[Error].
 func ParseProto(text string) (klips.Proto, error) {
 	for _, p := range [...]klips.Proto{klips.ProtoAH, klips.ProtoESP, klips.ProtoTun, klips.ProtoComp} {
 		if text == p.String() {
@@ -123,7 +122,7 @@ func ParseProto(text string) (klips.Proto, error) {
 	return 0, kindf(Word, "not one of ah, esp, tun, comp")
 }
 
-// ParseFamily reads inet or inet6. Errors are *[Error].
+// ParseFamily parses inet or inet6. Errors are *[Error].
 func ParseFamily(text string) (Family, error) {
 	switch text {
 	case "inet":

@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// ParseSubnet reads a subnet of family f: an address as [ParseAddr] reads it, a
-// slash and a prefix length or, for IPv4 only, a contiguous mask in any form of
-// address. "%default" is every address and needs a family. Host bits are
-// zeroed. A port after the mask, which KLIPS' parser knew and its commands
-// dropped, is refused. Errors are *[Error].
+// ParseSubnet parses a subnet of family f: an address for [ParseAddr], a slash and a
+// prefix length or, for IPv4 only, a contiguous mask in any form of address. "%default"
+// is every address and needs a family. Host bits are zeroed. A port after the mask,
+// which KLIPS' parser accepted and its commands ignored, is refused. Errors are
+// *[Error].
 func ParseSubnet(text string, f Family, r Resolver) (netip.Prefix, error) {
 	p, err := ParsePrefix(text, f, r)
 	return p.Masked(), err
 }
 
-// ParsePrefix reads what [ParseSubnet] reads, and keeps the host bits.
+// ParsePrefix parses the same as [ParseSubnet], but keeps the host bits.
 func ParsePrefix(text string, f Family, r Resolver) (netip.Prefix, error) {
 	switch {
 	case text == "":

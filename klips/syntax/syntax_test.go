@@ -126,7 +126,7 @@ func TestParseAddr(t *testing.T) {
 		{"mapped", Family6, "", "no IPv6 address"},
 	} {
 		got, err := ParseAddr(c.in, c.f, func(name string, f Family) (netip.Addr, error) {
-			if name == "mapped" { // what a careless resolver may answer
+			if name == "mapped" { // a possible result of a careless resolver
 				return netip.MustParseAddr("::ffff:192.0.2.9"), nil
 			}
 			return goldenResolver(name, f)
@@ -381,8 +381,8 @@ func TestParseAHComp(t *testing.T) {
 	}
 }
 
-// TestAlgNames checks that what the lists name can be read and that keys of the
-// lengths they promise are taken.
+// TestAlgNames checks that the names in the lists can be parsed, and that keys of the
+// described lengths are accepted.
 func TestAlgNames(t *testing.T) {
 	seen := map[klips.Transform]bool{}
 	id := klips.SAID{Dst: netip.MustParseAddr("10.0.0.1"), SPI: 0x100, Proto: klips.ProtoESP}

@@ -20,14 +20,13 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// A Kernel is a machine that has KLIPS, as its tools see it: a PF_KEY socket,
-// tables in a directory that stands for /proc/net, knobs in one that stands for
-// /proc/sys/net/ipsec, and device ioctls. Behind them is the package module, with
-// all that is wrong with the real one.
+// A Kernel is a machine with KLIPS: a PF_KEY socket, a directory of tables instead of
+// /proc/net, a directory of knobs instead of /proc/sys/net/ipsec, and device ioctls. It
+// uses package module, which has all faults of the real one.
 //
-// A unix socket takes the place of AF_KEY. What write(2) would return there comes
-// as a message, also where KLIPS sends none. The tables are new before the answer
-// is sent. Time stands still but for Advance.
+// A unix socket replaces AF_KEY. The result of write(2) comes as a message, even if
+// KLIPS sends none. The tables are updated before the answer is sent. Only Advance
+// changes the time.
 type Kernel struct {
 	Socket  string // for IPSEC_PFKEY_SOCKET
 	ProcNet string // for IPSEC_PROC_NET
@@ -35,10 +34,10 @@ type Kernel struct {
 
 	t testing.TB
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	module  *module.Module
 	uptime  time.Duration
-	written map[string]string // the tables as they are in ProcNet
+	written map[string]string // the tables as written to ProcNet
 	clients map[*client]struct{}
 	hook    func(n int, msg *pfkey.Message, m *module.Module)
 	asked   int // messages since the hook was set
@@ -81,8 +80,8 @@ func NewKernel(t testing.TB, local netip.Addr) *Kernel {
 	return k
 }
 
-// Module lets f see and change the module behind the back of whoever uses the
-// Kernel, and brings the tables up to date.
+// Module lets f read and change the module, like another program, and updates the
+// tables.
 func (k *Kernel) Module(f func(*module.Module)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -90,15 +89,15 @@ func (k *Kernel) Module(f func(*module.Module)) {
 	k.refresh()
 }
 
-// Hook lets f see each message from now on before it is carried out, and change
-// the module, as another process may. The first message has n 1. nil ends it.
+// Hook makes f see each message before it is carried out; f may change the module, like
+// another process. The first message has n 1. nil ends it.
 func (k *Kernel) Hook(f func(n int, msg *pfkey.Message, m *module.Module)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.hook, k.asked = f, 0
 }
 
-// Advance lets time pass.
+// Advance advances the time.
 func (k *Kernel) Advance(d time.Duration) {
 	k.Module(func(*module.Module) { k.uptime += d })
 }
@@ -144,8 +143,8 @@ func (k *Kernel) ioctl(f func(*module.Module) syscall.Errno) error {
 type client struct {
 	conn   *net.UnixConn
 	socket *module.Socket
-	queue  chan struct{} // has one element while out may have something
-	out    [][]byte      // what is to be sent; guarded by Kernel.mu
+	queue  chan struct{} // has one element while out may not be empty
+	out    [][]byte      // queued messages; guarded by Kernel.mu
 }
 
 func (k *Kernel) accept(ctx context.Context, ln *net.UnixListener, running *sync.WaitGroup) {
@@ -173,7 +172,7 @@ func (k *Kernel) accept(ctx context.Context, ln *net.UnixListener, running *sync
 	}
 }
 
-// receive carries out what a client asks for, until it goes.
+// receive carries out a client's requests until it disconnects.
 func (k *Kernel) receive(c *client) {
 	buf := make([]byte, pfkey.MaxMessage)
 	for {
@@ -185,7 +184,7 @@ func (k *Kernel) receive(c *client) {
 	}
 }
 
-// ask carries out one message and hands out what the sockets are sent.
+// ask carries out one message and distributes the sockets' messages.
 func (k *Kernel) ask(c *client, b []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -220,8 +219,8 @@ func (k *Kernel) ask(c *client, b []byte) {
 	}
 }
 
-// send sends a client what is in its queue, until it goes. The queue has no end:
-// who does not read holds nobody up.
+// send sends a client's queued messages until it disconnects. The queue is unlimited: a
+// slow client delays no other.
 func (k *Kernel) send(ctx context.Context, c *client) {
 	for {
 		select {
@@ -241,7 +240,7 @@ func (k *Kernel) send(ctx context.Context, c *client) {
 	}
 }
 
-// refresh writes the tables that changed. The caller holds the lock.
+// refresh writes the tables that have changed. The caller holds the lock.
 func (k *Kernel) refresh() {
 	tables := k.module.Tables()
 	for _, name := range slices.Sorted(maps.Keys(tables)) {

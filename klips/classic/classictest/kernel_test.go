@@ -31,8 +31,8 @@ func tunnel(spi klips.SPI) *klips.SASpec {
 	return &klips.SASpec{ID: klips.SAID{Dst: far, SPI: spi, Proto: klips.ProtoTun}, Src: netip.MustParseAddr("192.0.2.1")}
 }
 
-// The tables have what was done when its answer comes; time passes only when a
-// test says so.
+// The tables show a change when its answer comes; time passes only when a test advances
+// it.
 func TestKernelTables(t *testing.T) {
 	k, s := newKernel(t)
 	for spi := klips.SPI(0x1000); spi < 0x1020; spi++ {
@@ -64,7 +64,7 @@ func TestKernelTables(t *testing.T) {
 	})
 }
 
-// A test sees each message before it is carried out, and can be faster.
+// A test sees each message before it is carried out, and can make a change first.
 func TestKernelHook(t *testing.T) {
 	k, s := newKernel(t)
 	var seen []string
@@ -89,7 +89,7 @@ func TestKernelHook(t *testing.T) {
 	}
 }
 
-// A client that does not read holds nobody up, and then has heard everything.
+// A client that does not read delays no other, and can read all messages later.
 func TestKernelDeafClient(t *testing.T) {
 	k, s := newKernel(t)
 	deaf, err := pfkey.Dial(k.Socket)
@@ -102,7 +102,7 @@ func TestKernelDeafClient(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	const many = 2000 // more than a unix socket holds
+	const many = 2000 // more than a unix socket's buffer holds
 	for range many {
 		if err := s.ClearSAs(t.Context()); err != nil {
 			t.Fatal(err)

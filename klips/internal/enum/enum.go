@@ -1,4 +1,4 @@
-// Package enum reads and writes the numbers of an enumeration as words.
+// Package enum formats and parses the numbers of an enumeration as words.
 package enum
 
 import (
@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Text returns word, or the number where it has none.
+// Text returns word, or the number if word is empty.
 func Text[T ~uint8](word string, n T) string {
 	if word == "" {
 		return strconv.Itoa(int(n))
@@ -15,8 +15,8 @@ func Text[T ~uint8](word string, n T) string {
 	return word
 }
 
-// Parse reads a word, by means of named, or a number of 8 bits, quoted as JSON or not.
-// what names the enumeration in errors.
+// Parse parses a word, with the function named, or a number of 8 bits, with or without
+// JSON's quotes. what names the enumeration in errors.
 func Parse[T ~uint8](b []byte, what string, named func(word string) (T, bool)) (T, error) {
 	var word string
 	if json.Unmarshal(b, &word) != nil {

@@ -15,7 +15,7 @@ func Dir(base string) string {
 	if err != nil {
 		return base
 	}
-	// Without the right to look at process 1 it is not ours.
+	// Without the right to read process 1's namespace, assume that it is another one.
 	if first, err := inode("/proc/1/ns/net"); err == nil && first == own {
 		return base
 	}

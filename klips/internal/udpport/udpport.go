@@ -1,5 +1,5 @@
-// Package udpport holds UDP ports out of which the stack of a kernel takes ESP
-// (RFC 3948). A kernel does that for sockets only; it sends ESP in UDP without one.
+// Package udpport holds UDP ports on which a kernel's stack accepts UDP-encapsulated
+// ESP (RFC 3948). A kernel needs a socket to receive it, but not to send it.
 package udpport
 
 import (
@@ -15,17 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Port is a UDP port that is held. What comes to it and is not ESP is dropped.
+// A Port is a UDP port that is held. Packets to it that are not ESP are dropped.
 type Port struct{ sockets []int }
 
-// A Prepare makes a socket one that the kernel takes ESP out of. It calls bind
-// once, before or after. EAFNOSUPPORT: the kernel takes no ESP out of sockets of
-// this family, AF_INET or AF_INET6.
+// A Prepare makes the kernel accept UDP-encapsulated ESP on a socket. It calls bind
+// once, before or after. EAFNOSUPPORT: the kernel does not accept sockets of this
+// family, AF_INET or AF_INET6.
 type Prepare func(socket, family int, bind func() error) error
 
-// Open opens a port in the network namespace of the calling thread, for IPv4 and,
-// where the host and the stack have it, IPv6. EADDRINUSE: another program has the
-// port.
+// Open opens a port in the network namespace of the calling thread, for IPv4 and, if
+// the host and the stack have it, IPv6. EADDRINUSE: another program has the port.
 func Open(port uint16, prepare Prepare) (*Port, error) {
 	p := &Port{}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -59,7 +58,7 @@ func open(family int, port uint16, prepare Prepare) (fd int, err error) {
 			return -1, err
 		}
 	}
-	// Nobody reads what is not ESP: the least room for it is enough.
+	// No program reads other packets, so the smallest buffer is enough.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0); err != nil {
 		return -1, err
 	}
@@ -69,7 +68,7 @@ func open(family int, port uint16, prepare Prepare) (fd int, err error) {
 // IPv6 reports whether the port is held for IPv6, too.
 func (p *Port) IPv6() bool { return len(p.sockets) > 1 }
 
-// Close gives the port back.
+// Close closes the port.
 func (p *Port) Close() error {
 	var err error
 	for _, fd := range p.sockets {
@@ -86,14 +85,14 @@ type Ports struct {
 	list []*Port
 }
 
-// Add holds a port that is open.
+// Add adds an open port.
 func (l *Ports) Add(p *Port) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.list = append(l.list, p)
 }
 
-// Close gives all ports back.
+// Close closes all ports.
 func (l *Ports) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,8 +104,8 @@ func (l *Ports) Close() error {
 	return errors.Join(errs...)
 }
 
-// Taken reports whether a program has a UDP port, as the tables udp and udp6 in a
-// directory such as /proc/net show.
+// Taken reports whether a program uses a UDP port, according to the tables udp and udp6
+// in a directory such as /proc/net.
 func Taken(procNet string, port uint16) (bool, error) {
 	for _, name := range []string{"udp", "udp6"} {
 		b, err := os.ReadFile(filepath.Join(procNet, name))
@@ -131,8 +130,8 @@ func Taken(procNet string, port uint16) (bool, error) {
 	return false, nil
 }
 
-// Reason says to a person why a port could not be bound; empty where the errno
-// says enough.
+// Reason returns the reason why a port could not be bound, as text; empty if the errno
+// is clear enough.
 func Reason(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -11,9 +11,9 @@ import (
 // A Generation is a release of the classic tools.
 type Generation string
 
-// The generations. The last is the reference. The older two have the same
-// command lines again, for what the last release crashes on or has lost;
-// Libreswan311 only has spi with --esp and --ah.
+// The generations. The last is the reference. The older two ran the same command lines
+// where the last one crashes or has lost the feature; Libreswan311 only has spi with
+// --esp and --ah.
 const (
 	Libreswan332 Generation = "libreswan-3.32"
 	Libreswan311 Generation = "libreswan-3.11"
@@ -23,45 +23,44 @@ const (
 // Older are the generations before the last.
 var Older = []Generation{Libreswan311, Openswan300}
 
-// A Command is one run of a classic tool, against a kernel that the recorder
-// played. The process had the ID 4242 and was alone, so that messages have the
-// sequence numbers 1, 2 and so on.
+// A Command is one run of a classic tool, against a kernel simulated by the recorder.
+// The process had the ID 4242 and was alone, so that messages have the sequence numbers
+// 1, 2 and so on.
 type Command struct {
-	ID   string     // the tool and a hash of the command line; older ones have @generation behind
+	ID   string     // the tool and a hash of the command line; older ones end in @generation
 	Impl Generation // what ran
 	Tool string     // spi, spigrp, eroute, tncfg, klipsdebug
 	Args []string   // without the tool
-	// Env is what the kernel was like: KLIPS_PROC names the set of tables (see
-	// ProcNet); KLIPS_WRITE_ERRNO, KLIPS_SOCKET_ERRNO, KLIPS_INET_ERRNO and
-	// KLIPS_IOCTL_ERRNO are errnos, by Linux name or number, that write,
-	// socket(PF_KEY), socket(AF_INET) and ioctl fail with; KLIPS_WRITE_ERRNO_AT
-	// limits the first to the n-th write, from 1; KLIPS_WRITE_SHORT is the
-	// number of bytes that write says it took; KLIPS_REPLY has the messages to
-	// read, in hexadecimal, with commas between; KLIPS_UID is the user. The
-	// rest are variables of the tool's own environment.
+	// Env has the settings of the simulated kernel. KLIPS_PROC names the set of tables
+	// (see ProcNet). KLIPS_WRITE_ERRNO, KLIPS_SOCKET_ERRNO, KLIPS_INET_ERRNO and
+	// KLIPS_IOCTL_ERRNO are the errnos of write, socket(PF_KEY), socket(AF_INET) and
+	// ioctl, by Linux name or number. KLIPS_WRITE_ERRNO_AT limits the first to the n-th
+	// write, from 1. KLIPS_WRITE_SHORT is the result of write, in bytes. KLIPS_REPLY
+	// has the messages to read, in hexadecimal, separated by commas. KLIPS_UID is the
+	// user. The rest are variables of the tool's own environment.
 	Env map[string]string
 
 	Exit   int // the status; 128+Signal for a crash
 	Signal int // that ended the tool, 0 for none
-	// Undefined marks what depended on uninitialised or overrun memory. It is
-	// not to be imitated.
+	// Undefined marks results that depend on uninitialised or overrun memory. They must
+	// not be imitated.
 	Undefined bool
 	// Unstable names fields that differed from run to run; all such commands
 	// are Undefined.
 	Unstable []string
-	// See has the IDs of older commands that show the sane or the whole
-	// behaviour where the last release crashes or refuses.
+	// See has the IDs of older commands that show the correct or complete behaviour if
+	// the last release crashes or refuses.
 	See []string
 
-	Messages []Bytes // PF_KEY messages as written, also those that write refused
-	// UnstableBytes are pairs of an index into Messages and an offset there
-	// where the tool left memory uninitialised.
+	Messages []Bytes // PF_KEY messages as written, including refused ones
+	// UnstableBytes are pairs of an index into Messages and an offset in that message,
+	// for bytes that the tool left uninitialised.
 	UnstableBytes [][2]int `json:"unstable_bytes"`
-	Ioctls        []Ioctl  // for tunnel devices, also those that failed
+	Ioctls        []Ioctl  // for tunnel devices, including failed ones
 
 	Complained bool    // something was written to standard error
-	Fault      *Fault  // the argument that the tool refused, where it named one
-	Printed    Printed // what standard output had
+	Fault      *Fault  // the argument that the tool refused, if it named one
+	Printed    Printed // what it wrote to standard output
 }
 
 // An Ioctl is SIOCDEVPRIVATE with KLIPS' struct ipsectunnelconf.
@@ -103,25 +102,25 @@ type Fault struct {
 	Text   string // the refused text; "" if the tool did not repeat it, as for keys
 }
 
-// Printed is what a tool wrote to standard output. What it wrote for people
-// (usage, version, --debug) is not recorded.
+// Printed is what a tool wrote to standard output, without texts for users (usage,
+// version, --debug).
 type Printed struct {
 	Table    bool       // the tool's table of the set, whole
 	Lifetime *[4]uint64 // by spi --get: allocations, bytes, addtime, usetime
 	SARef    *[2]uint32 `json:"saref"` // by spi --dumpsaref: the SA's own reference and that of its peer
-	Done     bool       // spi --listenreply has reported that it ends
+	Done     bool       // spi --listenreply has reported its end
 }
 
-// Set names the set of tables that the tool had before it.
+// Set names the set of tables that the tool had.
 func (c *Command) Set() string { return c.Env["KLIPS_PROC"] }
 
-// Table is the file of the tool's table under a directory that ProcNet made.
+// Table returns the path of the tool's table in a directory made by ProcNet.
 func (c *Command) Table(procNet string) string {
 	return filepath.Join(procNet, c.Set(), "ipsec_"+c.Tool)
 }
 
-// Option returns the last value of an option that is given by its whole name,
-// as "--name value" or "--name=value"; "" if it is not given.
+// Option returns the last value of an option given by its full name, as "--name value"
+// or "--name=value"; "" if it is not given.
 func (c *Command) Option(name string) string {
 	v := ""
 	for i, a := range c.Args {

@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// An Exchange is what a machine with a KLIPS kernel did with packets of one
-// configuration in one direction. Out: node a is given packets in clear, and
-// what leaves it is recorded. In: node b is given packets of a, some of them
-// changed, and what it delivers is recorded. All packets are IPv4.
+// An Exchange is the recording of packets through a machine with a KLIPS kernel, for
+// one configuration and one direction. Out: node a gets packets in clear, and its
+// output is recorded. In: node b gets packets from a, some of them changed, and the
+// packets that it delivers are recorded. All packets are IPv4.
 type Exchange struct {
 	ID        string // Config and Direction
 	Config    string
 	Direction string // "out" or "in"
 	Node      string // "a" (10.9.0.1 with 10.1.0.0/16) or "b" (10.9.0.2 with 10.2.0.0/16)
-	Quirk     bool   // it touches a known defect or an undefined corner of the original
+	Quirk     bool   // it involves a known defect or undefined behaviour of the original
 	Setup     struct {
 		Eth0, Lan0, Ipsec0 string         // addresses with their prefix lengths
 		Eth0MTU            int            `json:"eth0_mtu"`
@@ -38,17 +38,17 @@ type Exchange struct {
 // A Typed is a command that set a machine up.
 type Typed struct {
 	Cmd   []string
-	Tool  string // the generation that ran, "ip", or "pf_key" for what no classic tool can ask for
+	Tool  string // the generation that ran, "ip", or "pf_key" for requests that no classic tool can send
 	Exit  int
 	Errno syscall.Errno
-	Sent  Bytes `json:"pfkey_sent"` // of "pf_key": the message that was written
+	Sent  Bytes `json:"pfkey_sent"` // for "pf_key": the message that was written
 }
 
-// An Event is one of: a packet; a command; a listener that comes; a pause.
+// An Event is one of: a packet; a command; a new listener; a pause.
 type Event struct {
 	Send   *int    // the packet's number, direction out
-	Clear  []Bytes // IP packets as ipsec0 got or delivered them
-	Wire   []Bytes // IP packets on eth0: fragments, or held packets that were let go, are several
+	Clear  []Bytes // IP packets as ipsec0 received or delivered them
+	Wire   []Bytes // IP packets on eth0: several if they are fragments or released held packets
 	Via    string  // direction out: "local", "socket" or "forwarded"
 	Socket *Socket // for "socket"
 
@@ -57,7 +57,7 @@ type Event struct {
 	SendErrno syscall.Errno `json:"send_errno"` // with this
 
 	Result  string // direction in: "delivered", "dropped", "incomplete"
-	CopyOf  *int   `json:"copy_of"` // direction in: the number of the packet out that this one was
+	CopyOf  *int   `json:"copy_of"` // direction in: the number of the outbound packet that this one was
 	Changed string // how it was changed: xor POS V, src, dst, ttl, tos, df, trunc N, append HEX, set POS HEX
 
 	Cmd   []string // a command, with its
@@ -69,8 +69,8 @@ type Event struct {
 	Sleep  float64 // a pause in seconds
 
 	Quirk  bool    // as for Exchange
-	PFKey  []Bytes // messages that the open sockets heard
-	Tables Tables  // after the event, where they were looked at
+	PFKey  []Bytes // messages that the open sockets received
+	Tables Tables  // after the event, if they were recorded
 	Stats  *DeviceStats
 }
 
@@ -98,7 +98,7 @@ func (x *Exchange) Listens() bool {
 	return slices.ContainsFunc(x.Events, func(e Event) bool { return e.Listen != nil })
 }
 
-// Cmds returns all commands, also those among the events.
+// Cmds returns all commands, including those among the events.
 func (x *Exchange) Cmds() (cmds [][]string) {
 	for _, c := range x.Commands {
 		cmds = append(cmds, c.Cmd)

@@ -17,7 +17,7 @@ import (
 //go:embed data
 var data embed.FS
 
-// Bytes are written in hexadecimal in the files.
+// Bytes are hexadecimal in the files.
 type Bytes []byte
 
 // UnmarshalText reads hexadecimal digits.
@@ -28,8 +28,8 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return err
 }
 
-// records yields the records of a file one by one. The caller owns each of
-// them. A file that cannot be read ends the test as failed.
+// records yields the records of a file one by one. The caller owns each of them. If a
+// file cannot be read, the test fails.
 func records[R any](tb testing.TB, name string) iter.Seq[*R] {
 	return func(yield func(*R) bool) {
 		tb.Helper()
@@ -57,10 +57,10 @@ func records[R any](tb testing.TB, name string) iter.Seq[*R] {
 	}
 }
 
-// ProcNet writes the tables that the classic tools had before them into a
-// directory of the test and returns its path. Each set has a directory of its
-// own, in which the files have their names of /proc/net (ipsec_spi,
-// ipsec_spigrp, …). [Command.Set] names the set of a command line. There are:
+// ProcNet writes the tables that the classic tools read into a directory of the test
+// and returns its path. Each set has its own directory, with the file names of
+// /proc/net (ipsec_spi, ipsec_spigrp, …). [Command.Set] names the set of a command
+// line. The sets are:
 //
 //	full      all tables of an old kernel, and pf_key_supported
 //	nosupp    full without pf_key_supported

@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
-// TestCommands: nothing of the recordings is lost or damaged. Unknown fields
-// are errors of the reader.
+// TestCommands: the recordings are complete and undamaged. The reader refuses unknown
+// fields.
 func TestCommands(t *testing.T) {
 	type count struct{ all, sent, crashed, faults int }
 	got := map[recorded.Generation]count{}
@@ -123,8 +123,7 @@ func TestExchanges(t *testing.T) {
 	}
 }
 
-// TestProcNet: each set is there, and a command line that printed a table had
-// one before it.
+// TestProcNet: each set exists, and a command line that printed a table had it.
 func TestProcNet(t *testing.T) {
 	dir := recorded.ProcNet(t)
 	for c := range recorded.Commands(t) {

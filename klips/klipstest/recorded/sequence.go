@@ -10,12 +10,12 @@ import (
 // klipsdebug), as lines without newline.
 type Tables map[string][]string
 
-// A Sequence is commands that were given to a freshly loaded KLIPS kernel, one
-// after another. Before the first, the tables spi, spigrp and eroute are empty,
-// ipsec0 and ipsec1 are attached to nothing, and all nine debug masks are zero.
+// A Sequence is successive commands to a freshly loaded KLIPS kernel. Before the first,
+// the tables spi, spigrp and eroute are empty, ipsec0 and ipsec1 are not attached, and
+// all nine debug masks are zero.
 type Sequence struct {
 	ID    string // a family and a number
-	Quirk bool   // it touches a known defect or an undefined corner of the original
+	Quirk bool   // it involves a known defect or undefined behaviour of the original
 	Setup []Interface
 	Steps []Step
 }
@@ -27,15 +27,15 @@ type Interface struct {
 	Addrs []string // with their prefix lengths
 }
 
-// A Step is one command and what came of it.
+// A Step is one command and its results.
 type Step struct {
 	Cmd  []string // the tool and its arguments; ip(8) changes a device
 	Tool string   // the generation that ran, or "ip"
 	Exit int
-	// Errno is what the kernel answered to write or ioctl, 0 if it took all. If
-	// it is 0 and Exit is not, the tool refused and sent nothing.
+	// Errno is the kernel's answer to write or ioctl, 0 for success. If it is 0 and
+	// Exit is not, the tool refused the command line and sent nothing.
 	Errno    syscall.Errno
-	Accepted int    // how many messages and ioctls the kernel took, also before a refused one
+	Accepted int    // number of messages and ioctls that succeeded, also before a refused one
 	Tables   Tables // those that changed
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// An alg is what KLIPS knows of an algorithm.
+// An alg is KLIPS' data about an algorithm.
 type alg struct {
 	name string // in the tables, with its dash; "" where they have its number
 	keys []int  // lengths of keys in bits
@@ -18,8 +18,8 @@ type alg struct {
 	iv   int    // of a cipher: its IV, in bytes
 }
 
-// The authenticators and ciphers that are there, by number. AH takes all of the
-// former, but protects packets with the first two alone.
+// The available authenticators and ciphers, by number. AH accepts all of these
+// authenticators, but protects packets only with the first two.
 var (
 	auths = map[uint8]alg{
 		2: {name: "_HMAC_MD5", keys: []int{128}, out: 128},
@@ -38,9 +38,8 @@ var (
 	}
 )
 
-// checkAlgorithms refuses algorithms and keys that do not fit, beyond what is
-// refused by the message alone, and returns the length of the IV. Those of tun
-// and comp SAs are not looked at.
+// checkAlgorithms refuses algorithms and keys that do not fit, beyond the checks of the
+// message, and returns the length of the IV. It does not check tun and comp SAs.
 func (p *sa) checkAlgorithms() (iv int, errno syscall.Errno) {
 	if p.id.Proto != klips.ProtoESP && p.id.Proto != klips.ProtoAH {
 		return 0, 0
@@ -61,7 +60,7 @@ func (p *sa) checkAlgorithms() (iv int, errno syscall.Errno) {
 	return iv, 0
 }
 
-// transform is the name of an SA's transform: protocol, cipher, authenticator.
+// transform returns the name of an SA's transform: protocol, cipher, authenticator.
 func (p *sa) transform() string {
 	name := "UNKNOWN_proto"
 	switch p.id.Proto {
@@ -102,9 +101,8 @@ func algName(algs map[uint8]alg, n uint8) string {
 	return fmt.Sprint("_ID", n)
 }
 
-// supported is pf_key_supported of libreswan 3.32: the rows without a name are
-// built in, the others are of the kernel's ciphers. A row of 14 is an
-// authenticator.
+// supported is pf_key_supported of libreswan 3.32. Rows without a name are built in,
+// the others are ciphers of the kernel. A row with 14 is an authenticator.
 const supported = `satype exttype alg_id ivlen minbits maxbits name
      2      14      3     0     160     160              unknown
      2      14      2     0     128     128              unknown

@@ -40,7 +40,7 @@ func (m *Module) TakeDown(name string) {
 
 func (d *device) detach() { d.physical, d.attached = "", 0 }
 
-// device returns an ipsec device, or why an ioctl on it does not reach KLIPS.
+// device returns an ipsec device, or the errno of an ioctl that does not reach KLIPS.
 func (m *Module) device(name string) (*device, syscall.Errno) {
 	i := slices.IndexFunc(m.devices[:], func(d *device) bool { return d != nil && d.name == name })
 	if i >= 0 {
@@ -68,7 +68,7 @@ func (m *Module) Attach(virtual, physical string) syscall.Errno {
 	if errno != 0 {
 		return errno
 	}
-	physical, _, _ = strings.Cut(physical, ":") // an alias is its device
+	physical, _, _ = strings.Cut(physical, ":") // an alias means its device
 	mtu, ok := m.physical[physical]
 	switch {
 	case !ok && !m.has(physical):
@@ -93,8 +93,7 @@ func (m *Module) Detach(virtual string) syscall.Errno {
 	return 0
 }
 
-// DetachAll is the ioctl IPSEC_CLR_DEV. Which device is named makes no difference,
-// but it must be one.
+// DetachAll is the ioctl IPSEC_CLR_DEV. It may name any virtual device.
 func (m *Module) DetachAll(virtual string) syscall.Errno {
 	if _, errno := m.device(virtual); errno != 0 {
 		return errno
@@ -107,10 +106,10 @@ func (m *Module) DetachAll(virtual string) syscall.Errno {
 	return 0
 }
 
-// An Encap is a UDP socket that takes ESP, as IPSEC_UDP_ENCAP_CONVERT made it.
+// An Encap is a UDP socket on which IPSEC_UDP_ENCAP_CONVERT accepts ESP.
 type Encap struct {
 	Device string
-	Socket int // the descriptor in the process that asked
+	Socket int // the descriptor in the requesting process
 	Type   klips.NATTType
 }
 
@@ -126,11 +125,11 @@ func (m *Module) Encap(virtual string, socket int, t klips.NATTType) syscall.Err
 	return 0
 }
 
-// Encaps returns what [Module.Encap] was asked for, in order.
+// Encaps returns the requests to [Module.Encap], in order.
 func (m *Module) Encaps() []Encap { return slices.Clone(m.encaps) }
 
-// plumb carries out X_PLUMBIF and X_UNPLUMBIF and returns the errno of the
-// answer. ipsec0 can be neither made nor deleted: the kernel says that it was.
+// plumb carries out X_PLUMBIF and X_UNPLUMBIF and returns the errno of the answer.
+// ipsec0 can be neither made nor deleted, but the kernel reports success.
 func (m *Module) plumb(number int, create bool) syscall.Errno {
 	if number == ipsec0 {
 		return 0
@@ -163,6 +162,6 @@ func (m *Module) plumb(number int, create bool) syscall.Errno {
 	return 0
 }
 
-// SetStats sets the counters of a network device, of either kind. They are in the
-// table dev alone.
+// SetStats sets the counters of a network device, of either kind. Only the table dev
+// has them.
 func (m *Module) SetStats(name string, s klips.DeviceStats) { m.stats[name] = s }

@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// ipsec0 can be neither made nor deleted, and KLIPS says that it was.
+// ipsec0 can be neither made nor deleted, but KLIPS reports success.
 func TestPlumb(t *testing.T) {
 	b := newBench(t)
 	for _, c := range []struct {

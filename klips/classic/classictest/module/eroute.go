@@ -10,16 +10,15 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// Eroutes are in a radix tree. A key is struct sockaddr_encap: a type, and behind
-// it source, destination, protocol and ports. They lie elsewhere for IPv6 than
-// for IPv4.
+// Eroutes are in a radix tree. A key is struct sockaddr_encap: a type, then source,
+// destination, protocol and ports. For IPv6 their offsets differ from those for IPv4.
 const (
 	keyLen  = 1 + 38
 	keyIPv4 = 1 // the type
 	keyIPv6 = 2
 )
 
-// A layout tells where the parts of a key begin.
+// A layout has the offsets of the parts of a key.
 type layout struct{ src, dst, proto, sport, dport int }
 
 var (
@@ -40,8 +39,8 @@ type chain []*eroute
 // A subnet is an address with its mask, which need not be a prefix, as bytes.
 type subnet struct{ addr, mask string }
 
-// keyOf returns the key and mask that a message names. The kernel puts a protocol
-// where it is for IPv4: for IPv6 that is in the source address.
+// keyOf returns the key and mask in a message. The kernel always puts the protocol at
+// its IPv4 offset, which for IPv6 is in the source address.
 func keyOf(msg *pfkey.Message) (key, mask string) {
 	k, m := make([]byte, keyLen), make([]byte, keyLen)
 	l := layout4
@@ -111,8 +110,8 @@ func (m *Module) delFlow(msg *pfkey.Message) syscall.Errno {
 	return 0
 }
 
-// withoutPorts starts the answer to a message with flows, in which ports and
-// protocol are lost.
+// withoutPorts starts the answer to a message with flows, which lacks ports and
+// protocol.
 func withoutPorts(msg *pfkey.Message) *pfkey.Message {
 	r := pfkey.Ack(msg.Header)
 	for _, a := range []struct{ to, from **pfkey.Address }{
@@ -148,14 +147,14 @@ func subnetOf(addr, mask *pfkey.Address) subnet {
 	return subnet{string(addr.Addr.AsSlice()), string(mask.Addr.AsSlice())}
 }
 
-// chainOf returns the place of a key among the chains, and whether it is there.
+// chainOf returns the position of a key among the chains, and whether it exists.
 func (m *Module) chainOf(key string) (int, bool) {
 	return slices.BinarySearchFunc(m.eroutes, key, func(c chain, key string) int { return cmp.Compare(c[0].key, key) })
 }
 
-// addEroute is rj_addroute. In a chain the new eroute stands before the first
-// that it refines if that is the head, else, by a slip, behind it; one that
-// refines none stands last.
+// addEroute is rj_addroute. In a chain the new eroute is inserted before the first one
+// that it refines if that is the head, and otherwise, by a fault of KLIPS, behind it.
+// One that refines none becomes the last.
 func (m *Module) addEroute(e *eroute) syscall.Errno {
 	if !slices.Contains(m.masks, e.mask) {
 		m.masks = append(m.masks, e.mask)
@@ -190,8 +189,7 @@ func refines(a, b string) bool {
 	return a != b
 }
 
-// deleteEroute is rj_delete: it looks at the mask only where several eroutes have
-// the key.
+// deleteEroute is rj_delete: it compares the mask only if several eroutes have the key.
 func (m *Module) deleteEroute(key, mask string) syscall.Errno {
 	i, found := m.chainOf(key)
 	if !found {
@@ -212,9 +210,9 @@ func (m *Module) deleteEroute(key, mask string) syscall.Errno {
 	return 0
 }
 
-// searchMask returns the mask where a search in the tree of masks ends, which is
-// taken for the one that was looked for: a radix tree looks only at the bits in
-// which the masks that it has differ.
+// searchMask returns the mask at which a search in the tree of masks ends. KLIPS takes
+// it for the wanted one, because a radix tree compares only the bits in which its masks
+// differ.
 func (m *Module) searchMask(mask string) string {
 	set := m.masks
 	for bit := 0; len(set) > 1; bit++ {
@@ -232,7 +230,7 @@ func (m *Module) searchMask(mask string) string {
 	return set[0]
 }
 
-// Count adds packets to the counters of the eroutes that lead to an SA.
+// Count adds packets to the counters of an SA's eroutes.
 func (m *Module) Count(id klips.SAID, packets uint64) {
 	for _, c := range m.eroutes {
 		for _, e := range c {

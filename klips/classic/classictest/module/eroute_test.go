@@ -9,8 +9,8 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// An inet6 eroute with a protocol is stored in a wrong place, and with a port it
-// is printed wrongly.
+// An inet6 eroute with a protocol is stored in the wrong place, and with a port it is
+// printed wrongly.
 func TestErouteIPv6(t *testing.T) {
 	b := newBench(t)
 	route := func(proto uint8, port uint16) klips.Eroute {

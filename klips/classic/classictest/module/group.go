@@ -6,7 +6,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// group carries out X_GRPSA: it links two SAs, or cuts off what follows one.
+// group carries out X_GRPSA: it links two SAs, or takes apart what follows one.
 func (m *Module) group(msg *pfkey.Message) syscall.Errno {
 	id, err := msg.SAID()
 	if err != nil {
@@ -29,7 +29,7 @@ func (m *Module) group(msg *pfkey.Message) syscall.Errno {
 		return syscall.ENOENT
 	}
 	first, second := a, b
-	if b.inbound { // inbound packets meet the outer SA first
+	if b.inbound { // inbound packets go through the outer SA first
 		first, second = b, a
 	}
 	if errno := m.link(first, second); errno != 0 {
@@ -39,8 +39,8 @@ func (m *Module) group(msg *pfkey.Message) syscall.Errno {
 	return 0
 }
 
-// link lets second follow first. That it follows another already is not looked
-// at: two SAs then share it, and it knows the later one.
+// link makes second follow first. It does not check whether second follows another
+// already: two SAs then share it, and it points back at the later one.
 func (m *Module) link(first, second *sa) syscall.Errno {
 	if first.next.to != nil {
 		return syscall.EEXIST
@@ -54,7 +54,7 @@ func (m *Module) link(first, second *sa) syscall.Errno {
 	return 0
 }
 
-// from returns an SA and what follows it, be it freed: reading does no harm.
+// from returns an SA and its followers, including freed ones: reading does no harm.
 func (m *Module) from(p *sa) (l []*sa) {
 	most := len(m.free) + len(m.all())
 	for ; p != nil && len(l) <= most; p = p.next.to {
@@ -63,9 +63,8 @@ func (m *Module) from(p *sa) (l []*sa) {
 	return l
 }
 
-// ungroup cuts an SA and all that follow it from each other, and takes a reference
-// from each that follows, which none had been given. An SA in front of the named
-// one goes on pointing at it.
+// ungroup unlinks an SA and all its followers from each other, and drops a reference of
+// each follower, which was never taken. An SA before the named one still points at it.
 func (m *Module) ungroup(p *sa) {
 	l := p.next
 	p.next, p.prev = link{}, link{}
@@ -83,8 +82,8 @@ func (m *Module) ungroup(p *sa) {
 	}
 }
 
-// unmake deletes an SA with the chain that it is in: from the head that its own
-// links lead to, to the end.
+// unmake deletes an SA with its chain, from the head that its own links lead to, to the
+// end.
 func (m *Module) unmake(p *sa) {
 	for range m.all() {
 		l := p.prev

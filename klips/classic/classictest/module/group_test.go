@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// Links are pairs; nothing that a second one would break is refused. The freed SA
-// shows as zeros, then as the SA that gets its memory.
+// Links are pairs; a second link is not refused if it breaks the first. A freed SA is
+// listed as zeros, then as the SA that gets its memory.
 func TestFreed(t *testing.T) {
 	b := newBench(t)
 	first, other := tun(0x1001, there), tun(0x1002, there)
@@ -20,21 +20,21 @@ func TestFreed(t *testing.T) {
 	fresh := klips.SAID{Dst: there, SPI: 0x1004, Proto: klips.ProtoESP}
 	b.do(add(first), add(other), add(esp), pfkey.GroupPair(first, esp), pfkey.GroupPair(other, esp))
 	b.table("ipsec_spigrp", other.String()+" "+esp.String()+" ", first.String()+" "+esp.String()+" ", esp.String()+" ")
-	b.do(pfkey.DeleteSA(esp)) // goes back to other, which esp knows
+	b.do(pfkey.DeleteSA(esp)) // goes back to other, which esp points at
 	b.table("ipsec_spigrp", first.String()+" unk00x0@<invalid> ")
-	b.do(add(fresh)) // the memory that was freed last
+	b.do(add(fresh)) // it gets the memory freed last
 	b.table("ipsec_spigrp", first.String()+" "+fresh.String()+" ", fresh.String()+" ")
 	if got := b.Dangling(); !slices.Equal(got, []klips.SAID{first}) || len(b.Faults()) != 0 {
 		t.Errorf("dangling: %v, faults: %q", got, b.Faults())
 	}
-	b.do(pfkey.DeleteSA(first)) // and an SA that it never was grouped with
+	b.do(pfkey.DeleteSA(first)) // and an SA that it was never grouped with
 	b.table("ipsec_spigrp")
 	if l := b.Faults(); len(l) != 1 || !strings.Contains(l[0], first.String()) {
 		t.Errorf("faults: %q", l)
 	}
 }
 
-// Each ungroup takes a reference from those that follow.
+// Each ungroup drops a reference of the followers.
 func TestReferences(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -47,7 +47,7 @@ func TestReferences(t *testing.T) {
 			head, tail := pair[c.head], pair[1-c.head]
 			b.do(add(pair[0]), add(pair[1]))
 			for _, refs := range []int{2, 1, 0} {
-				b.do(pfkey.GroupPair(pair[0], pair[1]), pfkey.Ungroup(tail)) // which is behind nobody it could cut
+				b.do(pfkey.GroupPair(pair[0], pair[1]), pfkey.Ungroup(tail)) // no SA before it would be unlinked
 				b.refused(syscall.EEXIST, pfkey.GroupPair(pair[0], pair[1]))
 				b.do(pfkey.Ungroup(head))
 				if b.Refs(head) != 3 || b.Refs(tail) != refs {
@@ -63,7 +63,7 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// What would go through freed memory is told, and nothing panics.
+// Operations on freed memory are recorded, and nothing panics.
 func TestFaults(t *testing.T) {
 	a, z := tun(0x1001, there), tun(0x1002, there)
 	esp := klips.SAID{Dst: there, SPI: 0x1003, Proto: klips.ProtoESP}
@@ -93,7 +93,7 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	}
-	// An inbound policy gets into an SA that has nothing to do with it.
+	// An inbound policy is set on an unrelated SA.
 	b := newBench(t)
 	one, two := klips.SAID{Dst: here, SPI: 0x1001, Proto: klips.ProtoESP}, klips.SAID{Dst: here, SPI: 0x1002, Proto: klips.ProtoESP}
 	end, stray := tun(0x1003, here), tun(0x1004, here)

@@ -7,15 +7,15 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// An sa is a piece of the kernel's memory that holds an SA. When the SA is freed
-// it becomes zeros, and the next SA gets it.
+// An sa is a piece of the kernel's memory for an SA. When the SA is freed it becomes
+// zeros, and the next SA gets it.
 type sa struct {
-	age  int  // how many SAs have been freed here
+	age  int  // how many SAs have been freed in it
 	live bool // it is in the table
 
 	id         klips.SAID
 	next, prev link
-	refs       int // references; at 0 it is freed
+	refs       int // references; at 0 the SA is freed
 	ref        uint32
 	refHim     uint32
 	state      klips.State
@@ -29,7 +29,7 @@ type sa struct {
 	iv         []byte
 	window     uint8
 	life       life
-	used       uint64 // when a packet last was, in KLIPS' seconds
+	used       uint64 // time of the last packet, in KLIPS' seconds
 	natt       klips.NATT
 	outIf      string
 	transport  bool
@@ -40,8 +40,8 @@ type life struct{ alloc, bytes, add, use, packets counter }
 
 type counter struct{ count, soft, hard uint64 }
 
-// A link is a pointer from one SA to another. It remembers what SA it was set to,
-// which the kernel cannot tell.
+// A link is a pointer from one SA to another. It remembers the SA at the time of
+// linking, which the kernel cannot.
 type link struct {
 	to  *sa
 	age int
@@ -49,19 +49,18 @@ type link struct {
 
 func linkTo(p *sa) link { return link{p, p.age} }
 
-// dangles reports whether the SA that the link was set to is freed.
+// dangles reports whether the linked SA was freed.
 func (l link) dangles() bool { return l.to != nil && l.to.age != l.age }
 
-// refsFresh are the references to an SA: its making, the saref table, the hash
-// table. A link is none.
+// refsFresh are the references to an SA: its creator, the saref table, the hash table.
+// Links have none.
 const refsFresh = 3
 
 // buckets is the size of the hash table.
 const buckets = 257
 
-// bucket adds SPI and IPv4 destination as they lie in memory, read as
-// little-endian numbers, and the protocol. What is read of an IPv6 destination is
-// its flow label, 0.
+// bucket adds SPI and IPv4 destination, in network byte order but read as little-endian
+// numbers, and the protocol. Of an IPv6 destination it reads the flow label, 0.
 func bucket(id klips.SAID) int {
 	word := func(b0, b1, b2, b3 byte) uint32 {
 		return uint32(b0) | uint32(b1)<<8 | uint32(b2)<<16 | uint32(b3)<<24
@@ -75,7 +74,7 @@ func bucket(id klips.SAID) int {
 	return int(sum % buckets)
 }
 
-// alloc returns the memory that was freed last, new memory if there is none.
+// alloc returns the memory freed last, or new memory.
 func (m *Module) alloc() *sa {
 	p := new(sa)
 	if n := len(m.free); n > 0 {
@@ -92,7 +91,7 @@ func (m *Module) insert(p *sa) {
 	*b = slices.Insert(*b, 0, p)
 }
 
-// release takes an SA out of the table and frees it, whoever points at it.
+// release removes an SA from the table and frees it, even if others point at it.
 func (m *Module) release(p *sa) {
 	b := &m.buckets[bucket(p.id)]
 	*b = slices.DeleteFunc(*b, func(o *sa) bool { return o == p })
@@ -100,7 +99,7 @@ func (m *Module) release(p *sa) {
 	m.free = append(m.free, p)
 }
 
-// put gives a reference back.
+// put drops a reference.
 func (m *Module) put(p *sa) {
 	if p.refs--; p.refs == 0 {
 		m.release(p)
@@ -124,8 +123,8 @@ func (m *Module) all() (l []*sa) {
 	return l
 }
 
-// Dangling returns the SAs that point at freed memory, which another SA may have
-// by now, in the order of the tables.
+// Dangling returns the SAs that point at freed memory, which another SA may have now,
+// in the order of the tables.
 func (m *Module) Dangling() (ids []klips.SAID) {
 	for _, p := range m.all() {
 		if p.next.dangles() || p.prev.dangles() {
@@ -135,7 +134,7 @@ func (m *Module) Dangling() (ids []klips.SAID) {
 	return ids
 }
 
-// flush frees all SAs, whatever points where.
+// flush frees all SAs, without regard to links.
 func (m *Module) flush() {
 	for _, id := range m.Dangling() {
 		m.fault("use after free: flush while %v points at a freed SA", id)

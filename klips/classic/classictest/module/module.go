@@ -12,22 +12,22 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// A Module is KLIPS from the moment it is loaded: without SAs and eroutes, with
-// the devices ipsec0 and ipsec1 (and mast0), attached to nothing.
+// A Module is KLIPS after loading: without SAs and eroutes, with the unattached devices
+// ipsec0 and ipsec1 (and mast0).
 type Module struct {
 	now      func() time.Duration
-	addrs    map[netip.Addr]bool // those of the machine, besides the loopback ones
+	addrs    map[netip.Addr]bool // the machine's addresses, besides the loopback ones
 	physical map[string]int      // MTUs
 	stats    map[string]klips.DeviceStats
 
 	buckets [buckets][]*sa // newest first
-	free    []*sa          // freed last is last
-	sarefs  uint32         // how many have been given out
+	free    []*sa          // the one freed last is last
+	sarefs  uint32         // number handed out
 	iv      *rand.Rand
 	faults  []string
 
 	eroutes []chain  // by key
-	masks   []string // all that there ever were: the tree of masks only grows
+	masks   []string // all that ever existed: the tree of masks only grows
 
 	devices [maxDevices]*device
 	masts   map[int]bool
@@ -36,8 +36,8 @@ type Module struct {
 	sockets []*Socket
 }
 
-// New loads the module into a machine with the loopback device alone. now is the
-// time since that machine was booted.
+// New loads the module into a machine that has only the loopback device. now is the
+// time since the machine's start.
 func New(now func() time.Duration) *Module {
 	m := &Module{
 		now: now, addrs: map[netip.Addr]bool{}, physical: map[string]int{"lo": 65536},
@@ -49,23 +49,21 @@ func New(now func() time.Duration) *Module {
 	return m
 }
 
-// AddAddr gives the machine an address. SAs that are made from now on are inbound
-// if it is their destination.
+// AddAddr gives the machine an address. Later SAs with this destination are inbound.
 func (m *Module) AddAddr(a netip.Addr) { m.addrs[a] = true }
 
 func (m *Module) local(a netip.Addr) bool { return a.IsLoopback() || m.addrs[a] }
 
-// Faults describes, one by one, what the commands so far did that is undefined in
-// the kernel: above all, that freed memory was written to. A real kernel may have
-// hung, or worse.
+// Faults describes the operations of commands that are undefined in the kernel, most of
+// them writes to freed memory. A real kernel may have crashed.
 func (m *Module) Faults() []string { return slices.Clone(m.faults) }
 
 func (m *Module) fault(format string, args ...any) {
 	m.faults = append(m.faults, fmt.Sprintf(format, args...))
 }
 
-// Times. The tick counter starts five minutes before a 32-bit one wraps around,
-// so that drivers meet that early; KLIPS' seconds are ticks by 100.
+// Times. The tick counter starts five minutes before a 32-bit one wraps around, so that
+// faulty drivers show early. KLIPS' seconds are ticks divided by 100.
 const (
 	hz           = 100
 	firstJiffies = 1<<32 - 300*hz
@@ -79,7 +77,7 @@ type Socket struct {
 	m          *Module
 	uid        int
 	queue      [][]byte
-	registered []pfkey.SAType // with repetitions, as KLIPS has them
+	registered []pfkey.SAType // with repetitions, as in KLIPS
 }
 
 // Open opens a PF_KEY socket for a user.
@@ -94,8 +92,7 @@ func (s *Socket) Close() {
 	s.m.sockets = slices.DeleteFunc(s.m.sockets, func(o *Socket) bool { return o == s })
 }
 
-// Read returns the next message that the socket was sent, and whether there is
-// one.
+// Read returns the next message for the socket, and whether there is one.
 func (s *Socket) Read() ([]byte, bool) {
 	if len(s.queue) == 0 {
 		return nil, false
@@ -105,9 +102,9 @@ func (s *Socket) Read() ([]byte, bool) {
 	return b, true
 }
 
-// Write carries out one message. The errno is that of write(2), 0 for none. A
-// message that is no message is refused without anybody hearing of it; whatever
-// else becomes of it, most often all sockets are told.
+// Write carries out one message. The errno is that of write(2), 0 for none. Bytes that
+// are not a message are refused, and no socket gets a message about it. Otherwise most
+// results go to all sockets.
 func (s *Socket) Write(b []byte) syscall.Errno {
 	h, err := pfkey.ParseHeader(b)
 	if err == nil && h.Type > pfkey.TypeUnplumbIf {
@@ -123,7 +120,7 @@ func (s *Socket) Write(b []byte) syscall.Errno {
 	return errno
 }
 
-// carryOut does what a message asks for, and answers if that works.
+// carryOut carries out a message, and sends an answer if it succeeds.
 func (s *Socket) carryOut(b []byte) syscall.Errno {
 	msg, err := pfkey.Parse(b)
 	if err == nil {
@@ -162,29 +159,29 @@ func (s *Socket) carryOut(b []byte) syscall.Errno {
 		s.send(pfkey.PlumbReply(msg, m.plumb(int(*msg.PlumbIf), msg.Type == pfkey.TypePlumbIf)))
 	case pfkey.TypeDump, pfkey.TypePromisc, pfkey.TypePChange:
 		return syscall.ENOSYS
-	default: // X_NAT_T_NEW_MAPPING, and an ACQUIRE that has a proposal
+	default: // X_NAT_T_NEW_MAPPING, and an ACQUIRE with a proposal
 		return syscall.EINVAL
 	}
 	return 0
 }
 
-// send queues a message for one socket. One that gives back what no stack sends,
-// such as an identity with a NUL in its middle, is lost.
+// send queues a message for one socket. A message that repeats invalid values of a
+// request, such as an identity with a NUL in its middle, is lost.
 func (s *Socket) send(m *pfkey.Message) {
 	if b, err := m.Marshal(); err == nil {
 		s.queue = append(s.queue, b)
 	}
 }
 
-// tellAll queues a message for all sockets, that of the sender among them.
+// tellAll queues a message for all sockets, including the sender's.
 func (m *Module) tellAll(msg *pfkey.Message) {
 	for _, s := range m.sockets {
 		s.send(msg)
 	}
 }
 
-// register notes that a socket wants the messages about an SA type, once more if
-// it did already, and tells all of these sockets what algorithms there are.
+// register adds a socket to those for an SA type, even if it is there already, and
+// sends all of them the list of algorithms.
 func (s *Socket) register(msg *pfkey.Message) {
 	s.registered = append(s.registered, msg.SAType)
 	auth, enc := supportedBy(msg.SAType)
@@ -196,7 +193,7 @@ func (s *Socket) register(msg *pfkey.Message) {
 	}
 }
 
-// netlinkSet is the bit of the netlink mask that chooses OR; it is no mask.
+// netlinkSet is the bit of the netlink mask that selects OR; it is not a mask bit.
 const netlinkSet = 1 << 31
 
 func (m *Module) setDebug(msg *pfkey.Message) {

@@ -16,8 +16,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// What the recordings have is tested against them, in package corpustest. Here is
-// the rest of what was observed, and what follows from it.
+// Package corpustest compares the module with the recordings. This file tests other
+// observations, and conclusions from them.
 
 var (
 	here  = netip.MustParseAddr("10.9.0.1")
@@ -41,7 +41,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// ask writes a message and returns what came back to the socket.
+// ask writes a message and returns the socket's messages.
 func (b *bench) ask(m *pfkey.Message) (errno syscall.Errno, back []*pfkey.Message) {
 	b.Helper()
 	m.Seq, m.PID = 7, 4242
@@ -68,7 +68,7 @@ func (b *bench) read(s *module.Socket) (l []*pfkey.Message) {
 	}
 }
 
-// do wants messages to be taken.
+// do writes messages, which must succeed.
 func (b *bench) do(l ...*pfkey.Message) {
 	b.Helper()
 	for _, m := range l {
@@ -86,7 +86,7 @@ func (b *bench) refused(want syscall.Errno, m *pfkey.Message) {
 	}
 }
 
-// table compares a table, in which times and chance are not left out.
+// table compares a table, including times and random values.
 func (b *bench) table(name string, want ...string) {
 	b.Helper()
 	text := b.Tables()[name]
@@ -115,8 +115,9 @@ func add(id klips.SAID, edit ...func(*klips.SASpec)) *pfkey.Message {
 	return pfkey.AddSA(s)
 }
 
-// What sockets hear: all of them most answers and errors, the sender alone those
-// to GET and X_PLUMBIF, nobody one to X_DEBUG, those that registered REGISTER.
+// Receivers of messages: all sockets get most answers and errors; the sender alone
+// those to GET and X_PLUMBIF; no socket one to X_DEBUG; registered ones those to
+// REGISTER.
 func TestSockets(t *testing.T) {
 	id := tun(0x1000, there)
 	plumb, err := pfkey.Plumb("ipsec7", true)
@@ -170,7 +171,7 @@ func marshal(t *testing.T, m *pfkey.Message) []byte {
 	return wire
 }
 
-// FuzzWrite: no messages, one after another, make the module panic.
+// FuzzWrite: no sequence of messages makes the module panic.
 func FuzzWrite(f *testing.F) {
 	id, esp := tun(0x1000, there), klips.SAID{Dst: there, SPI: 0x1003, Proto: klips.ProtoESP}
 	route := klips.Eroute{ID: id, Selector: klips.Selector{Src: netip.MustParsePrefix("2001:db8::/32"), Dst: netip.MustParsePrefix("::/0"), Proto: 6, DstPort: 80}}

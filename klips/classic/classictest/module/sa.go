@@ -7,8 +7,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// inboundFlag is how messages tell that an SA is inbound: the bit that is also
-// PFS.
+// inboundFlag marks an inbound SA in messages: the bit that is also PFS.
 const inboundFlag = 1
 
 // add carries out ADD.
@@ -44,7 +43,7 @@ func (m *Module) add(msg *pfkey.Message) syscall.Errno {
 	return 0
 }
 
-// answer starts an answer that names the SA of the request.
+// answer starts an answer with the SA of the request.
 func answer(msg *pfkey.Message) *pfkey.Message {
 	r := pfkey.Ack(msg.Header)
 	r.SA, r.Src, r.Dst = msg.SA, msg.Src, msg.Dst
@@ -58,7 +57,7 @@ func (p *sa) wireFlags() uint32 {
 	return p.flags
 }
 
-// build makes the SA that ADD or UPDATE asks for, in no table yet.
+// build makes the SA of an ADD or UPDATE, without entering it into a table.
 func (m *Module) build(id klips.SAID, msg *pfkey.Message) (*sa, syscall.Errno) {
 	a := sa{
 		id: id, state: klips.Mature, flags: msg.SA.Flags, inbound: m.local(id.Dst), src: msg.Src.Addr,
@@ -94,7 +93,7 @@ func bits(k *pfkey.Key) int {
 	return int(k.Bits)
 }
 
-// natt returns the encapsulation n with what a message says in its place.
+// natt returns n with the values in a message replaced.
 func natt(msg *pfkey.Message, n klips.NATT) klips.NATT {
 	if msg.NATTType != nil {
 		n.Type = klips.NATTType(*msg.NATTType)
@@ -125,8 +124,8 @@ func limits(soft, hard *pfkey.Lifetime) (l life) {
 	return l
 }
 
-// update carries out UPDATE. With a port of NAT-T it changes the ports alone.
-// Else a new SA is put in front of the old one, which stays.
+// update carries out UPDATE. With a NAT-T port it changes only the ports. Otherwise a
+// new SA is inserted before the old one, which stays.
 func (m *Module) update(msg *pfkey.Message) syscall.Errno {
 	id, err := msg.SAID()
 	if err != nil {
@@ -154,8 +153,8 @@ func (m *Module) update(msg *pfkey.Message) syscall.Errno {
 	return 0
 }
 
-// reserve carries out GETSPI. The kernel tries SPIs by chance; this is the lowest
-// that is free.
+// reserve carries out GETSPI. The kernel tries random SPIs; this takes the lowest free
+// one.
 func (m *Module) reserve(msg *pfkey.Message) syscall.Errno {
 	id := klips.SAID{Dst: msg.Dst.Addr}
 	id.Proto, _ = msg.SAType.Proto()
@@ -193,8 +192,8 @@ func (m *Module) remove(msg *pfkey.Message) syscall.Errno {
 	return 0
 }
 
-// get carries out GET. SA and addresses are those of the request; the lifetimes
-// have KLIPS' seconds where others have times. Only the sender hears of it.
+// get carries out GET. SA and addresses are those of the request; the lifetimes have
+// KLIPS' seconds instead of times. Only the sender gets the answer.
 func (s *Socket) get(msg *pfkey.Message) syscall.Errno {
 	id, err := msg.SAID()
 	if err != nil {
@@ -212,7 +211,7 @@ func (s *Socket) get(msg *pfkey.Message) syscall.Errno {
 	return 0
 }
 
-// lifetime returns the values that of picks, nil where all are 0.
+// lifetime returns the values that of selects, nil if all are 0.
 func lifetime(l life, of func(counter) uint64) *pfkey.Lifetime {
 	t := pfkey.Lifetime{Allocations: uint32(of(l.alloc)), Bytes: of(l.bytes), AddTime: of(l.add), UseTime: of(l.use)}
 	if t == (pfkey.Lifetime{}) {
@@ -222,7 +221,7 @@ func lifetime(l life, of func(counter) uint64) *pfkey.Lifetime {
 }
 
 // Use counts packets of an SA. bytes may be negative: AH counts outbound packets
-// so that its counter runs below zero. It reports whether the SA is there.
+// wrongly, so that its counter goes below zero. It reports whether the SA exists.
 func (m *Module) Use(id klips.SAID, packets uint64, bytes int64) bool {
 	p := m.find(id)
 	if p == nil {
@@ -237,7 +236,7 @@ func (m *Module) Use(id klips.SAID, packets uint64, bytes int64) bool {
 	return true
 }
 
-// Refs returns the references of an SA, 0 where there is none.
+// Refs returns the references of an SA, 0 if it does not exist.
 func (m *Module) Refs(id klips.SAID) int {
 	if p := m.find(id); p != nil {
 		return p.refs

@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// The errnos of ADD, for what the table of observations has of each kind.
+// The errnos of ADD: one case of each kind in the table of observations.
 func TestAdd(t *testing.T) {
 	esp := klips.SAID{Dst: there, SPI: 0x1000, Proto: klips.ProtoESP}
 	ah := klips.SAID{Dst: there, SPI: 0x1000, Proto: klips.ProtoAH}
@@ -27,7 +27,7 @@ func TestAdd(t *testing.T) {
 		name string
 		m    *pfkey.Message
 		want syscall.Errno
-		line string // what ipsec_spi has of it, up to a colon
+		line string // the start of its line in ipsec_spi, up to a colon
 	}{
 		{"low SPI", add(tun(0xff, there)), syscall.EINVAL, ""},
 		{"lowest SPI", add(tun(0x100, there)), 0, "tun0x100@10.9.0.2 IPIP"},
@@ -75,8 +75,8 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// Times are KLIPS' seconds; a limit on the use of an SA that was never used shows
-// an absurd age; the byte counter of AH runs below zero.
+// Times are KLIPS' seconds; a limit on the use of an unused SA shows an absurd age; the
+// byte counter of AH goes below zero.
 func TestLife(t *testing.T) {
 	b := newBench(t)
 	id := klips.SAID{Dst: there, SPI: 0x1000, Proto: klips.ProtoAH}

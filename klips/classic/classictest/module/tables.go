@@ -15,8 +15,8 @@ import (
 // Version is the line of ipsec_version.
 const Version = "Libreswan version: 3.32"
 
-// Tables returns the files below /proc/net that are KLIPS', and the table dev of
-// the kernel's network devices, by name.
+// Tables returns KLIPS' files below /proc/net, and the kernel's table dev of network
+// devices, by name.
 func (m *Module) Tables() map[string]string {
 	return map[string]string{
 		"ipsec_spi":         m.spi(),
@@ -33,7 +33,7 @@ func (m *Module) Tables() map[string]string {
 	}
 }
 
-// A text is lines that are being written.
+// A text is the output of a table.
 type text struct{ strings.Builder }
 
 func (t *text) add(format string, args ...any) { fmt.Fprintf(t, format, args...) }
@@ -81,7 +81,7 @@ func (m *Module) sa(t *text, p *sa) {
 	for _, l := range []struct {
 		name string
 		counter
-		time bool // the count is when, not how many
+		time bool // the count is a time, not an amount
 	}{
 		{"alloc", p.life.alloc, false}, {"bytes", p.life.bytes, false}, {"addtime", p.life.add, true},
 		{"usetime", p.life.use, true}, {"packets", p.life.packets, false},
@@ -89,7 +89,7 @@ func (m *Module) sa(t *text, p *sa) {
 		if l.count <= 1 && l.soft == 0 && l.hard == 0 {
 			continue
 		}
-		if l.time { // that of an SA that was never used is an absurd one
+		if l.time { // for an unused SA it is an absurd age
 			l.count = m.seconds() - l.count
 		}
 		t.add("%s(%d,%d,%d)", l.name, l.count, l.soft, l.hard)
@@ -110,8 +110,8 @@ func (m *Module) sa(t *text, p *sa) {
 	t.add("\n")
 }
 
-// spigrp has a line for each SA: the SA and those that follow it. Where one was
-// freed, its memory shows.
+// spigrp has a line for each SA: the SA and its followers. For a freed one it shows the
+// memory.
 func (m *Module) spigrp() string {
 	var t text
 	for _, p := range m.all() {
@@ -129,7 +129,7 @@ func (m *Module) eroute() string {
 		for _, e := range c {
 			src, dst := e.ends()
 			t.add("%-10d %-18s -> %-18s => %v", e.packets, src, dst, e.said)
-			if proto := e.key[layout4.proto]; proto != 0 { // for IPv6 a byte of the source
+			if proto := e.key[layout4.proto]; proto != 0 { // for IPv6 this is a byte of the source
 				t.add(":%d", proto)
 			}
 			t.add("\n")
@@ -138,9 +138,8 @@ func (m *Module) eroute() string {
 	return t.String()
 }
 
-// ends returns source and destination of an eroute as they are printed. Brackets
-// around an IPv6 destination with a port are written over the source, and the
-// destination is lost.
+// ends returns source and destination of an eroute as printed. Brackets around an IPv6
+// destination with a port overwrite the source, and the destination is lost.
 func (e *eroute) ends() (src, dst string) {
 	l := layout4
 	if e.key[0] == keyIPv6 {
@@ -174,8 +173,7 @@ func port(n uint16) string {
 	return ":" + strconv.Itoa(int(n))
 }
 
-// String returns addr/bits, with the mask itself in place of bits where it is no
-// prefix.
+// String returns addr/bits; a mask that is not a prefix is printed instead of bits.
 func (s subnet) String() string {
 	a, _ := netip.AddrFromSlice([]byte(s.addr))
 	mask, _ := netip.AddrFromSlice([]byte(s.mask))
@@ -203,7 +201,7 @@ func (m *Module) tncfg() string {
 	return t.String()
 }
 
-// klipsdebug shows nine of the twelve areas.
+// klipsdebug has nine of the twelve areas.
 func (m *Module) klipsdebug() string {
 	var t text
 	for _, a := range []struct {
