@@ -2,8 +2,8 @@ package commands
 
 import "github.com/klips-go/ipsec/commands/internal/cli"
 
-// Apps makes all applets, in the order of the registry. It is for the generator
-// of the manual pages; the program itself makes only the applet it needs.
+// Apps creates all applets, in the order of the registry. The generator of the manual
+// pages uses it; the program itself creates only the applet that it runs.
 func Apps() (apps []*cli.App) {
 	for _, e := range registry() {
 		apps = append(apps, e.App())

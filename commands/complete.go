@@ -21,13 +21,12 @@ import (
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
-// isCompletion reports whether a first argument is the one with which the
-// scripts for shells ask for completions.
+// isCompletion reports whether a first argument is the one that completion scripts use.
 func isCompletion(arg string) bool {
 	return arg == cobra.ShellCompRequestCmd || arg == cobra.ShellCompNoDescRequestCmd
 }
 
-// complete answers a shell that asks what can follow.
+// complete prints the completions of a command line for a shell.
 func (p *program) complete(args []string) int {
 	// The name of the stack decides which SAs are offered.
 	for i, a := range args {
@@ -48,7 +47,7 @@ func (p *program) complete(args []string) int {
 	return p.fail("ipsec", err)
 }
 
-// completion prints the script for a shell.
+// completion prints the completion script for a shell.
 func (p *program) completion(args []string) int {
 	if len(args) != 1 {
 		return p.fail("ipsec completion", cli.Usagef("name one shell: bash, zsh or fish"))
@@ -81,8 +80,8 @@ func (p *program) completion(args []string) int {
 	return p.fail("ipsec completion", err)
 }
 
-// appletLinks are the names of the links to the applets, each with a blank before it:
-// the scripts serve them too.
+// appletLinks returns the names of the links to the applets, each with a blank before
+// it: the scripts complete them too.
 func appletLinks() string {
 	var b strings.Builder
 	for _, name := range Names() {
@@ -91,15 +90,15 @@ func appletLinks() string {
 	return b.String()
 }
 
-// tree makes the tree of all applets. It knows their options by name only: they
-// read their command lines themselves.
+// tree returns the command tree of all applets. It knows only the names of their
+// options, because the applets parse their command lines themselves.
 func (p *program) tree() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "ipsec",
 		Short:         "key IPsec by hand",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Run:           func(*cobra.Command, []string) {}, // has flags of its own to complete
+		Run:           func(*cobra.Command, []string) {}, // it has flags to complete
 	}
 	root.SetOut(p.out)
 	root.SetErr(p.err)
@@ -137,7 +136,7 @@ func (p *program) tree() *cobra.Command {
 	return root
 }
 
-// node makes the command of one applet.
+// node returns the command of one applet.
 func (p *program) node(app *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:                app.Name,
@@ -161,7 +160,8 @@ func (p *program) node(app *cli.App) *cobra.Command {
 	return cmd
 }
 
-// values returns what word can become after args where it is no option's name.
+// values returns the completions of word after args, where word is not the name of an
+// option.
 func (p *program) values(app *cli.App, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	if strings.HasPrefix(word, "-") {
 		name, value, ok := strings.Cut(word, "=")
@@ -180,7 +180,7 @@ func (p *program) values(app *cli.App, args []string, word string) ([]string, co
 			return p.expand(app, o.Values, word)
 		}
 	}
-	// An option without a value of its own may say what the operands are.
+	// An option without a value can decide what the operands are.
 	for _, arg := range args {
 		if o := option(app, arg); o != nil && o.Arg == "" && len(o.Values) > 0 {
 			return p.expand(app, o.Values, word)
@@ -206,8 +206,8 @@ func option(app *cli.App, arg string) *getopt.Option {
 	return nil
 }
 
-// operands returns the plain words that synopses begin with, such as "start",
-// as long as there is no operand yet.
+// operands returns the plain words that synopses begin with, such as "start", if there
+// is no operand yet.
 func operands(app *cli.App, args []string) []string {
 	for _, a := range args {
 		if !strings.HasPrefix(a, "-") {
@@ -224,14 +224,14 @@ func operands(app *cli.App, args []string) []string {
 	return words
 }
 
-// expand replaces the classes in angle brackets by what they stand for here.
+// expand replaces the classes in angle brackets by the values that they stand for.
 func (p *program) expand(app *cli.App, values []string, word string) ([]string, cobra.ShellCompDirective) {
 	directive := cobra.ShellCompDirectiveNoFileComp
 	var list []string
 	for _, v := range values {
 		switch v {
 		case "<file>":
-			// Keys come from files as @FILE, which no shell completes itself.
+			// Keys come from files as @FILE. Shells do not complete that form.
 			if at, ok := strings.CutPrefix(word, "@"); ok {
 				names, _ := filepath.Glob(at + "*")
 				for _, n := range names {
@@ -270,8 +270,8 @@ func matching(list []string, word string) []string {
 	return out
 }
 
-// devices returns the network devices that are, or are not, virtual devices of
-// KLIPS.
+// devices returns the network devices that are virtual devices of KLIPS, or those that
+// are not.
 func devices(virtual bool) []string {
 	ifs, err := net.Interfaces()
 	if err != nil {
@@ -286,8 +286,8 @@ func devices(virtual bool) []string {
 	return names
 }
 
-// saids returns the SAs that there are. A shell waits for this, so it gives up
-// soon and silently.
+// saids returns the SAs of the stack. The shell waits for the answer, so it gives up
+// soon and without a message.
 func (p *program) saids() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -300,7 +300,7 @@ func (p *program) saids() []string {
 	if err != nil {
 		return nil
 	}
-	const most = 200 // nobody reads more
+	const most = 200 // a longer list is not readable
 	var list []string
 	for _, sa := range sas[:min(most, len(sas))] {
 		list = append(list, sa.ID.String())

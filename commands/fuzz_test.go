@@ -18,14 +18,14 @@ import (
 	"github.com/klips-go/ipsec/klips/stacks"
 )
 
-// The keys of FuzzArgv. Their digits are in nothing else.
+// The keys of FuzzArgv. No other input contains their digits.
 const (
 	fuzzEncKey  = "0xfe7dc8ba9654e3a1fd0c8b2796e5a4f3"
 	fuzzAuthKey = "0xc1b2a39485f6e7d8c9bacbdcedfe0f1e2d3c4b5a"
 )
 
-// words stand for the bytes from 0x80 on in the input of FuzzArgv: an argument
-// each, with the NUL behind it.
+// words replace the bytes from 0x80 on in the input of FuzzArgv: one argument each,
+// with the NUL after it.
 var words = func() (l []string) {
 	for _, s := range append(Names(), "help", "completion",
 		"--said", "--af", "inet", "inet6", "--edst", "--dst", "--src", "--spi", "--proto", "esp", "--esp", "aes128-sha1", "--ah", "hmac-sha1-96", "--comp", "deflate", "--ip4", "--ip6",
@@ -40,7 +40,7 @@ var words = func() (l []string) {
 	return l
 }()
 
-// spell makes a command line of the fuzzer's input.
+// spell converts the fuzzer's input to a command line.
 func spell(input []byte) []string {
 	var b strings.Builder
 	for _, c := range input {
@@ -57,7 +57,7 @@ func spell(input []byte) []string {
 	return strings.Split(strings.TrimSuffix(text, "\x00"), "\x00")
 }
 
-// input is spell the other way round, for seeds.
+// input is the inverse of spell, for seeds.
 func input(line string) (b []byte) {
 	for _, w := range strings.Fields(line) {
 		if i := slices.Index(words, w+"\x00"); i >= 0 && 0x80+i <= 0xff {
@@ -69,8 +69,8 @@ func input(line string) (b []byte) {
 	return b
 }
 
-// actsOnHost reports whether a command line can do more than ask its stack: read
-// a file of this system, or start a process.
+// actsOnHost reports whether a command line can do more than use its stack: read a file
+// of this system, or start a process.
 func actsOnHost(args []string) bool {
 	has := func(full string, arg string) bool {
 		arg, _, _ = strings.Cut(strings.TrimLeft(arg, "-"), "=")
@@ -105,7 +105,7 @@ type noClose struct{ *klipstest.Model }
 
 func (noClose) Close() error { return nil }
 
-// fuzzModel is a stack with a tunnel.
+// fuzzModel returns a stack with a tunnel.
 func fuzzModel(tb testing.TB) *klipstest.Model {
 	m := klipstest.NewModel(func(a netip.Addr) bool { return a == netip.MustParseAddr("192.0.2.1") },
 		func(name string) (int, bool) { return 1500, name == "eth0" })
@@ -127,9 +127,9 @@ func fuzzModel(tb testing.TB) *klipstest.Model {
 	return m
 }
 
-// FuzzArgv runs whole command lines on a stack in memory. None panics; messages
-// are of printable characters; a command that fails has changed nothing; and no
-// eight digits of a key that is among the arguments are in what it prints.
+// FuzzArgv runs whole command lines on a stack in memory. None may panic. Messages have
+// only printable characters. A command that fails has changed nothing. The output never
+// contains eight digits in a row of a key from the arguments.
 func FuzzArgv(f *testing.F) {
 	for _, line := range []string{
 		"spi --said esp0x102@192.0.2.2 --src 192.0.2.1 --esp aes128-sha1 --enckey " + fuzzEncKey + " --authkey " + fuzzAuthKey,
@@ -143,7 +143,7 @@ func FuzzArgv(f *testing.F) {
 		f.Add(input(line))
 	}
 	dir := f.TempDir()
-	// In place of a run directory there is a file, so that nothing starts there.
+	// The run directory is a file, so that no daemon can start there.
 	environ := map[string]string{"IPSEC_RUNDIR": "/dev/null/none"}
 	if err := os.WriteFile(dir+"/f", []byte("spi --said esp0x102@192.0.2.2 --enckey "+fuzzEncKey+"\n"), 0o600); err != nil {
 		f.Fatal(err)

@@ -13,8 +13,8 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// help lists the applets or, with an applet's name, shows its manual page; its
-// usage text where there is no such page.
+// help lists the applets. With the name of an applet it shows its manual page, or its
+// usage text if there is no page.
 func (p *program) help(args []string) int {
 	if len(args) == 0 || len(args) == 1 && isHelp(args[0]) {
 		return p.fail("ipsec", p.list())
@@ -22,7 +22,7 @@ func (p *program) help(args []string) int {
 	if len(args) > 1 {
 		return p.fail("ipsec help", cli.Usagef("unexpected argument %s; name one applet", quote.Name(args[1], find(args[1]) != nil)))
 	}
-	if args[0] == "--names" { // for scripts and packages: one name a line
+	if args[0] == "--names" { // for scripts and packages: one name per line
 		return p.fail("ipsec", p.names())
 	}
 	name := strings.TrimPrefix(args[0], linkPrefix)
@@ -39,14 +39,14 @@ func (p *program) help(args []string) int {
 // isHelp reports whether an argument asks for help.
 func isHelp(arg string) bool { return arg == "--help" || arg == "-h" || arg == "-?" }
 
-// page shows a manual page with man(1) if both are there.
+// page shows a manual page with man(1) if both exist.
 func (p *program) page(name string) (shown bool, status int) {
 	man, err := exec.LookPath("man")
 	if err != nil {
 		return false, 0
 	}
-	// Where man is a stand-in that says that pages are not installed, it
-	// answers with status 0 too, so what it answers must be a file.
+	// Some systems have a man that only prints that pages are not installed, with
+	// status 0. So the answer must be a file.
 	where, err := exec.Command(man, "-w", "8", name).Output()
 	file, _, _ := strings.Cut(string(where), "\n")
 	if err != nil || file == "" {
@@ -86,7 +86,7 @@ func (p *program) names() error {
 	})
 }
 
-// print prints on standard output what write writes; the error is that of the
+// print prints on standard output what write writes. It returns the error of the
 // output.
 func (p *program) print(write func(io.Writer)) error {
 	return cli.Print(&cli.Env{Out: p.out}, func(w io.Writer) error {
@@ -95,15 +95,15 @@ func (p *program) print(write func(io.Writer)) error {
 	})
 }
 
-// Commands that several words of elsewhere stand for.
+// Commands that stand for several words of other programs.
 const (
 	lookAll  = "ipsec look"
 	del      = "ipsec spi --del for an SA, by ipsec eroute --del for an eroute"
 	clearAll = "ipsec spi --clear for SAs, by ipsec eroute --clear for eroutes"
 )
 
-// elsewhere are the words by which other programs call what is done here, and the
-// command that does it.
+// elsewhere maps the words that other programs use to the command that does the same
+// here.
 var elsewhere = [...]struct{ word, command string }{
 	{"start", "ipsec setup start"}, {"stop", "ipsec setup stop"}, {"restart", "ipsec setup restart"}, {"reload", "ipsec setup reload"},
 	{"status", "ipsec setup status"}, {"verify", "ipsec version --abilities"}, {"info", "ipsec version"},
@@ -117,14 +117,14 @@ var elsewhere = [...]struct{ word, command string }{
 	{"key", "ipsec ranbits"}, {"keygen", "ipsec ranbits"}, {"random", "ipsec ranbits"}, {"run", "ipsec batch"},
 }
 
-// unknownApplet is the error for a name that no applet has: it names the one that
-// was perhaps meant.
+// unknownApplet returns the error for a name that is not an applet. The error suggests
+// the applet that was perhaps meant.
 func unknownApplet(name string) error {
 	names := Names()
 	for _, e := range elsewhere {
 		names = append(names, e.word)
 	}
-	near := name // "rm" is one of the words, and near others too
+	near := name // "rm" is one of the words, and similar to others
 	if !slices.Contains(names, name) {
 		near = getopt.Nearest(name, names)
 	}

@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// TestHelpPage: a page that man has is shown; where man or the page is missing,
-// or man is a stand-in that only says so, the usage text is.
+// TestHelpPage: if man has the page, help shows it. If man or the page is missing, or
+// man only prints that pages are not installed, help prints the usage text.
 func TestHelpPage(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "ipsec_spi.8")
 	if err := os.WriteFile(page, []byte("page"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		script string // of man; empty: there is none
+		script string // content of man; empty: no man
 		status int
 		out    string
 	}{

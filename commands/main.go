@@ -1,10 +1,9 @@
-// Package commands is the program ipsec: the list of its applets, the choice of
-// the one that was called, and the exit status.
+// Package commands is the program ipsec: the list of its applets, the choice of the
+// applet, and the exit status.
 //
-// The applet is chosen by the name of the program (a link ipsec_spigrp or
-// spigrp), else by the first argument. Only the chosen applet is made; the tree
-// of all applets exists for shell completion alone, because scripts start this
-// program by the thousand.
+// The name of the program (a link ipsec_spigrp or spigrp) selects the applet, or else
+// the first argument. Only that applet is created, because scripts start this program
+// thousands of times. The tree of all applets is built only for shell completion.
 package commands
 
 import (
@@ -27,8 +26,8 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// Main runs the program with the arguments args, whose first is the name that
-// it was called by, and returns its exit status.
+// Main runs the program and returns its exit status. The first of args is the name that
+// the program was called by.
 func Main(args []string) int {
 	p := &program{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
@@ -39,8 +38,8 @@ func Main(args []string) int {
 	return p.main(args)
 }
 
-// resolve looks a name up, unless it is a misplaced key: name servers must not hear
-// of it.
+// resolve looks a name up, unless it may be a misplaced key: keys must not be sent to
+// name servers.
 func resolve(name string, f syntax.Family) (netip.Addr, error) {
 	if quote.IsKey(name) {
 		return netip.Addr{}, errors.New("it may be a key, so no name server was asked")
@@ -48,7 +47,7 @@ func resolve(name string, f syntax.Family) (netip.Addr, error) {
 	return netdb.Host(name, f)
 }
 
-// A program is one run and the world it happens in.
+// A program is one run of the program and its environment.
 type program struct {
 	in       io.Reader
 	out, err io.Writer
@@ -56,11 +55,11 @@ type program struct {
 	open     func(ctx context.Context, c stacks.Config) (klips.Stack, error)
 	resolver syntax.Resolver
 
-	stack string // what --stack or IPSEC_STACK named; empty: the first that is there
+	stack string // value of --stack or IPSEC_STACK; empty: the first stack that is available
 }
 
-// linkPrefix is what the names of links to this program begin with, so that
-// they clash with nobody's.
+// linkPrefix is the beginning of the names of links to this program. It keeps them
+// apart from other programs.
 const linkPrefix = "ipsec_"
 
 func (p *program) main(args []string) int {
@@ -71,7 +70,7 @@ func (p *program) main(args []string) int {
 	}
 	if app := find(strings.TrimPrefix(name, linkPrefix)); app != nil {
 		if len(args) > 0 && isCompletion(args[0]) {
-			// Shells ask the command that is being typed.
+			// Shells ask for completions by the name of the typed command.
 			return p.complete(append([]string{args[0], strings.TrimPrefix(name, linkPrefix)}, args[1:]...))
 		}
 		return p.run(app(), name, args)
@@ -82,7 +81,7 @@ func (p *program) main(args []string) int {
 	return p.dispatch(args)
 }
 
-// dispatch runs what the first argument says.
+// dispatch selects the action by the first argument.
 func (p *program) dispatch(args []string) int {
 	for len(args) > 0 {
 		arg := args[0]
@@ -115,7 +114,7 @@ func (p *program) dispatch(args []string) int {
 	return p.help(nil)
 }
 
-// chooseStack reads --stack at the front of args and returns what follows it.
+// chooseStack parses --stack at the front of args and returns the remaining arguments.
 func (p *program) chooseStack(args []string) (rest []string, err error) {
 	name, ok := strings.CutPrefix(args[0], "--stack=")
 	rest = args[1:]
@@ -132,7 +131,7 @@ func (p *program) chooseStack(args []string) (rest []string, err error) {
 	return rest, nil
 }
 
-// checkStack refuses a name that no stack has.
+// checkStack refuses an unknown name of a stack.
 func checkStack(name string) error {
 	if stacks.IsName(name) {
 		return nil
@@ -140,14 +139,14 @@ func checkStack(name string) error {
 	return cli.Usagef("unknown stack %s; want %s", quote.Value(name), stacks.Choice())
 }
 
-// run runs an applet, which was called by the given name.
+// run runs an applet that was called by the given name.
 func (p *program) run(app *cli.App, name string, args []string) int {
 	env := p.env(name)
 	err := app.Run(context.Background(), env, args)
 	return p.fail(env.Name, err)
 }
 
-// env makes the world of an applet.
+// env returns the environment of an applet.
 func (p *program) env(name string) *cli.Env {
 	env := &cli.Env{
 		Name:      name,
@@ -172,8 +171,8 @@ func (p *program) env(name string) *cli.Env {
 	return env
 }
 
-// fail says an error on standard error and returns the exit status; a nil error
-// is success.
+// fail prints an error on standard error and returns the exit status; a nil error is
+// success.
 func (p *program) fail(name string, err error) int {
 	text, status := cli.Message(name, err)
 	if text != "" {

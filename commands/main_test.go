@@ -19,14 +19,14 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A result is what a run of the program did.
+// A result holds the outputs and effects of a run of the program.
 type result struct {
 	status   int
 	out, err string
-	opened   []string // names of stacks that were asked for
+	opened   []string // names of requested stacks
 }
 
-// call runs the program with a stack that writes down what it is asked for.
+// call runs the program with a stack that records its calls.
 func call(environ map[string]string, args ...string) result {
 	var r result
 	var out, errOut bytes.Buffer
@@ -54,7 +54,7 @@ func TestDispatch(t *testing.T) {
 		environ  map[string]string
 		status   int
 		out, err string   // parts of the outputs; empty: nothing was written
-		opened   []string // nil: no stack was asked for
+		opened   []string // nil: no stack was requested
 	}{
 		{"first argument", []string{"/usr/sbin/ipsec", "spigrp", "--said", sa}, nil, 0, "", "", []string{""}},
 		{"prefixed link", []string{"/usr/sbin/ipsec_spigrp", "--said", sa}, nil, 0, "", "", []string{""}},
@@ -128,7 +128,7 @@ func TestDispatch(t *testing.T) {
 	}
 }
 
-// TestErrors checks what becomes of the errors of applets.
+// TestErrors checks the messages and statuses for errors of applets.
 func TestErrors(t *testing.T) {
 	for _, c := range []struct {
 		err    error
@@ -149,8 +149,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestRegistry checks that each applet is what its entry says, and has what
-// usage, pages and completion are made of.
+// TestRegistry checks that each applet matches its entry, and has everything that
+// usage, pages and completion need.
 func TestRegistry(t *testing.T) {
 	for i, app := range Apps() {
 		if app.Name != registry()[i].Name {
@@ -189,7 +189,7 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-// TestLazy: choosing an applet makes no other, let alone the tree of all.
+// TestLazy: choosing an applet creates no other applet, and not the tree of all.
 func TestLazy(t *testing.T) {
 	p := &program{in: strings.NewReader(""), out: io.Discard, err: io.Discard, getenv: func(string) string { return "" }}
 	chosen := testing.AllocsPerRun(20, func() { p.main([]string{"ipsec", "tncfg", "--version"}) })
@@ -199,7 +199,8 @@ func TestLazy(t *testing.T) {
 	}
 }
 
-// completions asks as a shell does and returns the words without their texts.
+// completions requests completions like a shell and returns the words without their
+// descriptions.
 func completions(t *testing.T, args ...string) []string {
 	t.Helper()
 	r := call(nil, args...)
@@ -246,7 +247,7 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%q (-want +got):\n%s", c.args, d)
 		}
 	}
-	// Every visible option of every applet is offered, no hidden one.
+	// Every visible option of every applet is offered, and no hidden one.
 	for _, app := range Apps() {
 		got := completions(t, "ipsec", "__complete", app.Name, "--")
 		for _, o := range app.Options {
@@ -291,7 +292,7 @@ func TestCompleteSAIDs(t *testing.T) {
 	}
 }
 
-// TestScripts checks that the scripts are there and serve the links too.
+// TestScripts checks that the scripts exist and also complete the links.
 func TestScripts(t *testing.T) {
 	for shell, part := range map[string]string{
 		"bash": "\ncomplete -o default -o nosort -F __start_ipsec ipsec_spi ipsec_spigrp",

@@ -18,7 +18,7 @@ import (
 	"github.com/klips-go/ipsec/commands/version"
 )
 
-// registry returns the only list of applets, in the order in which people meet them.
+// registry returns the only list of applets, in the order of the help text.
 func registry() []cli.Entry {
 	return []cli.Entry{
 		{Name: "spi", App: spi.App, InFile: true},
@@ -38,7 +38,7 @@ func registry() []cli.Entry {
 	}
 }
 
-// find returns the applet's maker, nil if there is no applet of that name.
+// find returns the constructor of an applet; nil if there is no applet of that name.
 func find(name string) func() *cli.App {
 	for _, e := range registry() {
 		if e.Name == name {

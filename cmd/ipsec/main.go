@@ -1,5 +1,5 @@
-// Command ipsec keys IPsec by hand: security associations, groups of them and
-// the eroutes that lead into them.
+// Command ipsec creates and lists IPsec security associations, groups and eroutes with
+// keys that the user gives.
 package main
 
 import (

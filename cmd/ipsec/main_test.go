@@ -14,10 +14,10 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// repo is the root of the repository, seen from this directory.
+// repo is the root of the repository, relative to this directory.
 const repo = "../.."
 
-// build makes the program as make build does, with variables of make, and returns
+// build builds the program with make build and the given make variables, and returns
 // its path.
 func build(t *testing.T, vars ...string) string {
 	t.Helper()
@@ -33,9 +33,9 @@ func build(t *testing.T, vars ...string) string {
 	return filepath.Join(bin, "ipsec")
 }
 
-// TestInstall installs what was built into a directory of its own, uses what is
-// there, and removes it. All of that is done where there are no programs but
-// those that an installation needs: root often has no Go.
+// TestInstall installs the program into a new directory, uses the installed files, and
+// removes them. PATH has only the programs that an installation needs: root often has
+// no Go.
 func TestInstall(t *testing.T) {
 	bin := filepath.Dir(build(t, "VERSION=9.8.7"))
 	dest, path := t.TempDir(), t.TempDir()
@@ -67,7 +67,7 @@ func TestInstall(t *testing.T) {
 	if err := os.WriteFile(stranger, nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // once more is no error
+	for range 2 { // a second installation is not an error
 		if out, err := makeThere("install", "BIN="+bin); err != nil || out != "" {
 			t.Fatalf("make install: %v\n%s", err, out)
 		}
@@ -128,8 +128,8 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// TestBashCompletion runs the script for bash in bash, as it is when somebody
-// presses the tab key.
+// TestBashCompletion runs the bash completion script in bash, as a press of the tab key
+// does.
 func TestBashCompletion(t *testing.T) {
 	bash := skip.WithoutProgram(t, skip.Bash)
 	bin := build(t)
@@ -137,7 +137,7 @@ func TestBashCompletion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// _init_completion is the bash-completion package's; this stands in for it.
+	// _init_completion belongs to the package bash-completion; this replaces it.
 	const driver = `
 _init_completion() { cur=${COMP_WORDS[COMP_CWORD]}; words=("${COMP_WORDS[@]}"); cword=$COMP_CWORD; }
 _get_comp_words_by_ref() { _init_completion; }
@@ -168,8 +168,8 @@ printf '%s\n' "${COMPREPLY[@]}"
 	}
 }
 
-// TestFishCompletion installs the program and asks fish what can follow, as it does
-// when somebody presses the tab key. fish finds the scripts by itself.
+// TestFishCompletion installs the program and asks fish for completions, as a press of
+// the tab key does. fish finds the scripts itself.
 func TestFishCompletion(t *testing.T) {
 	fish := skip.WithoutProgram(t, skip.Fish)
 	bin := filepath.Dir(build(t))
@@ -187,7 +187,7 @@ func TestFishCompletion(t *testing.T) {
 	} {
 		cmd := exec.Command(fish, "--no-config", "-c", "complete -C $argv[1]", line)
 		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "PATH="+dest+"/usr/sbin:"+os.Getenv("PATH"))
-		// Without its configuration fish has no list of folders for completions.
+		// Without its configuration fish has no list of completion folders.
 		cmd.Args[3] = "set fish_complete_path " + dest + "/usr/share/fish/vendor_completions.d; " + cmd.Args[3]
 		out, err := cmd.CombinedOutput()
 		if got, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\t"); err != nil || got != want {
@@ -196,8 +196,8 @@ func TestFishCompletion(t *testing.T) {
 	}
 }
 
-// TestStartup guards the cost of each start: work at package initialisation
-// and the size of the program.
+// TestStartup limits the cost of each start: the work of package initialisation and the
+// size of the program.
 func TestStartup(t *testing.T) {
 	bin := build(t)
 	info, err := os.Stat(bin)
@@ -207,7 +207,7 @@ func TestStartup(t *testing.T) {
 	if most := int64(9 << 20); info.Size() > most {
 		t.Errorf("the program has %d bytes, want at most %d", info.Size(), most)
 	}
-	// What initialisation allocates is the same in every run; how long it takes is
+	// The memory that initialisation allocates is the same in every run; the time is
 	// not. make bench compares the time with that of an empty program.
 	cmd := exec.Command(bin, "spigrp", "--version")
 	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
@@ -219,7 +219,7 @@ func TestStartup(t *testing.T) {
 	line := regexp.MustCompile(`(?m)^init (\S+) .* (\d+) bytes, (\d+) allocs$`)
 	var packages, bytes, allocs int
 	for _, m := range line.FindAllStringSubmatch(stderr.String(), -1) {
-		if !strings.Contains(m[1], ".") { // the standard library's
+		if !strings.Contains(m[1], ".") { // a package of the standard library
 			continue
 		}
 		b, errB := strconv.Atoi(m[2])
@@ -238,8 +238,8 @@ func TestStartup(t *testing.T) {
 	}
 }
 
-// TestImports keeps packages out that cost start-up time or size, or that only
-// tests may use.
+// TestImports: the program does not import packages that cost start-up time or size, or
+// that are only for tests.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {

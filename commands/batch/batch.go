@@ -1,8 +1,8 @@
-// Package batch is the applet that runs the commands of a file, one to a line,
-// over one connection to the stack.
+// Package batch is the applet that runs the commands of a file, one per line, over one
+// connection to the stack.
 //
-// A file becomes commands, a command words, and these are the arguments of the
-// other applets, which run in this process.
+// A file is split into commands, and a command into words. The words are the arguments
+// of another applet, which runs in this process.
 package batch
 
 import (
@@ -20,7 +20,8 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// App returns the applet. Those of the entries that may can stand in a file.
+// App returns the applet. A file may contain the applets of those entries that have
+// InFile set.
 func App(entries []cli.Entry) *cli.App {
 	var self *cli.App
 	self = &cli.App{
@@ -42,7 +43,7 @@ func App(entries []cli.Entry) *cli.App {
 	return self
 }
 
-// names lists the commands of a file in words.
+// names lists the commands that a file may contain.
 func names(entries []cli.Entry) string {
 	var list []string
 	for _, e := range entries {
@@ -56,12 +57,12 @@ func names(entries []cli.Entry) string {
 
 func options() []getopt.Option {
 	return append([]getopt.Option{
-		{Name: "keep-going", Help: "carry the commands out one by one, and go on after one that fails"},
-		{Name: "dry-run", Help: "only rehearse: change nothing, and find what would be refused"},
+		{Name: "keep-going", Help: "carry out the commands one by one, and go on after an error"},
+		{Name: "dry-run", Help: "change nothing, and report what would be refused"},
 	}, cli.CommonOptions()...)
 }
 
-// A request is a command line that has been understood.
+// A request is a parsed command line.
 type request struct {
 	cli.Common
 	keepGoing, dryRun bool
@@ -86,20 +87,21 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	}
 	switch len(r.Operands) {
 	case 0:
-		return r, cli.Usagef("which file? - is standard input")
+		return r, cli.Usagef("FILE is missing (- is standard input)")
 	case 1:
 		r.file = r.Operands[0]
 		return r, nil
 	}
-	// What follows can be a command with its keys.
+	// The error does not repeat the operands: they can be a command with its keys.
 	return r, cli.Usagef("%d arguments where one file is wanted; commands stand in the file", len(r.Operands))
 }
 
-// Run carries the file out.
+// Run carries out the commands of the file.
 func (r *request) Run(ctx context.Context, env *cli.Env) error {
 	in, name := env.In, "standard input"
 	if r.file != "-" {
-		// Before signals are caught: opening a pipe waits for who writes to it.
+		// Open the file before signals are caught: opening a pipe blocks until another
+		// process opens it for writing.
 		f, err := os.Open(r.file)
 		if err != nil {
 			return quote.FileError(r.file, err)
@@ -112,7 +114,7 @@ func (r *request) Run(ctx context.Context, env *cli.Env) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	defer context.AfterFunc(ctx, stop)() // a second one ends a command that hangs
+	defer context.AfterFunc(ctx, stop)() // a second signal ends a command that hangs
 
 	x := newExecutor(env, name, r)
 	err := x.file(ctx, in)
@@ -121,7 +123,8 @@ func (r *request) Run(ctx context.Context, env *cli.Env) error {
 	return errors.Join(err, x.close())
 }
 
-// file carries out the commands of a file: all or none, or with --keep-going one by one.
+// file carries out the commands of a file: all or none, or with --keep-going each by
+// itself.
 func (x *executor) file(ctx context.Context, in io.Reader) error {
 	lines := newReader(in)
 	var src source
@@ -145,7 +148,8 @@ func (x *executor) file(ctx context.Context, in io.Reader) error {
 	return x.units(ctx, src)
 }
 
-// isRegular reports whether the whole of the input is there already.
+// isRegular reports whether the input is a regular file, so that all of it can be read
+// at once.
 func isRegular(in io.Reader) bool {
 	f, ok := in.(*os.File)
 	if !ok {

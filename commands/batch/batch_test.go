@@ -34,7 +34,7 @@ const (
 	bad     = "spi --nosuch " + encKey + "\n"
 )
 
-// runFile runs a file of that text, and runPipe the same from standard input.
+// runFile runs a text as a file, and runPipe runs it from standard input.
 func runFile(t *testing.T, s *clitest.Stack, text string, opts ...string) clitest.Result {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -53,9 +53,9 @@ func TestRun(t *testing.T) {
 		name     string
 		text     string
 		opts     string
-		refuse   int // the message that the stack refuses, from 1; 0: none
+		refuse   int // number of the message that the stack refuses, from 1; 0: none
 		pipe     bool
-		messages int // that reach the stack
+		messages int // messages that reach the stack
 		status   int
 		err      string
 	}{
@@ -127,8 +127,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestNoSuchCommand checks what is said of lines that are no commands. Words
-// that can be keys are not repeated.
+// TestNoSuchCommand checks the errors about lines that are not commands. They do not
+// repeat words that can be keys.
 func TestNoSuchCommand(t *testing.T) {
 	const list = "; the commands are spi, spigrp, eroute, tncfg, klipsdebug, look, version and ranbits"
 	for line, want := range map[string]string{
@@ -163,7 +163,7 @@ func TestNoSuchCommand(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	for line, want := range map[string]string{
-		"":            "which file? - is standard input",
+		"":            "FILE is missing (- is standard input)",
 		"a b":         "2 arguments where one file is wanted; commands stand in the file",
 		"--keep f -x": "unknown option -x",
 	} {
@@ -187,7 +187,7 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestNoStack: what has no stack ends at once, whatever --keep-going says.
+// TestNoStack: without a stack a file ends at once, also with --keep-going.
 func TestNoStack(t *testing.T) {
 	w := clitest.World{In: strings.NewReader("version\n" + tunSA + espSA), StackErr: errors.New("no stack")}
 	r := clitest.Run(app(), w, "--keep-going", "-")
@@ -197,7 +197,7 @@ func TestNoStack(t *testing.T) {
 	}
 }
 
-// A texts is a stack with tables of text.
+// A texts is a stack that has its tables as text.
 type texts struct{ *clitest.Stack }
 
 func (texts) Table(context.Context, string) ([]byte, error) { return []byte("as it is\n"), nil }
@@ -213,7 +213,7 @@ func TestListing(t *testing.T) {
 	}
 }
 
-// interrupting sends the signal while it makes an SA.
+// interrupting sends a signal to this process while it makes an SA.
 type interrupting struct{ *clitest.Stack }
 
 func (s interrupting) AddSA(ctx context.Context, spec *klips.SASpec) error {
@@ -221,7 +221,7 @@ func (s interrupting) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	return s.Stack.AddSA(ctx, spec)
 }
 
-// TestInterrupt: the command that is at work is done, and the next is not awaited.
+// TestInterrupt: the running command is completed, and the next one is not read.
 func TestInterrupt(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()
@@ -233,13 +233,13 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// TestProgress checks when the line on the terminal is there.
+// TestProgress checks when the line on the terminal is visible.
 func TestProgress(t *testing.T) {
 	var b bytes.Buffer
 	p := &progress{w: &b, total: 20}
 	now := time.Now()
 	for i := range 20 {
-		p.step(i, now.Add(time.Duration(i)*50*time.Millisecond)) // a second in all
+		p.step(i, now.Add(time.Duration(i)*50*time.Millisecond)) // one second in total
 	}
 	o := output{w: &b, progress: p, prefix: func() string { return "f:1: " }}
 	io.WriteString(&o, "a\nb")

@@ -19,8 +19,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// tunnels writes the commands of n tunnels: two SAs, a group and an eroute
-// each, the SAs first.
+// tunnels returns the commands for n tunnels: two SAs, a group and an eroute each, the
+// SAs first.
 func tunnels(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -53,7 +53,7 @@ func runOnEngine(t testing.TB, file string) *engine.Engine {
 	return e
 }
 
-// An open engine is not closed with the connection to it.
+// An open is an engine that stays open when its connection is closed.
 type open struct{ *engine.Engine }
 
 func (open) Close() error { return nil }
@@ -66,7 +66,7 @@ func tunnelFile(t testing.TB, n int) string {
 	return file
 }
 
-// TestEngine looks into the tables that a file makes.
+// TestEngine checks the tables that a file makes.
 func TestEngine(t *testing.T) {
 	const n = 300
 	e := runOnEngine(t, tunnelFile(t, n))
@@ -90,8 +90,8 @@ func TestEngine(t *testing.T) {
 	}
 }
 
-// BenchmarkEngine is a file of 20 000 commands: 10 000 SAs, 5 000 groups and
-// 5 000 eroutes.
+// BenchmarkEngine runs a file of 20 000 commands: 10 000 SAs, 5 000 groups and 5 000
+// eroutes.
 func BenchmarkEngine(b *testing.B) {
 	const n = 5000
 	file := tunnelFile(b, n)

@@ -11,7 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A dropping is a stack that takes AH over IPv6 and drops its packets.
+// A dropping is a stack that accepts AH over IPv6 and drops its packets.
 type dropping struct{ *clitest.Stack }
 
 func (dropping) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
@@ -21,7 +21,8 @@ func (dropping) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
 	return klips.FaultNone
 }
 
-// What the kernel takes and drops is noted once in a file, with the line.
+// TestCarryFault: if the kernel accepts an SA and drops its packets, a file has one
+// note about it, with the line.
 func TestCarryFault(t *testing.T) {
 	ah := func(said string) string {
 		return "spi --ah hmac-sha1-96 --authkey " + authKey + " --src 2001:db8::1 --said " + said + "\n"

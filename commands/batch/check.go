@@ -6,7 +6,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 )
 
-// A check is one that a command wants. All are made at once after the last
+// A check is a check that a command has asked for. All checks run after the last
 // command, see [cli.Notes].
 type check struct {
 	line int
@@ -14,10 +14,10 @@ type check struct {
 	make cli.Check
 }
 
-// maxChecks is how many checks wait at most: a pipe may never end.
+// maxChecks is how many checks are kept at most: a pipe may have no end.
 const maxChecks = 1 << 16
 
-// advise makes the checks that wait, and prints their notes.
+// advise runs the checks that are kept, and prints their notes.
 func (x *executor) advise(ctx context.Context) {
 	checks := x.checks
 	x.checks = nil

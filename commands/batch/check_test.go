@@ -10,8 +10,8 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// Notes on eroutes and groups come after the last command of a file, with the
-// line of the command that they are about: a later line may have mended it.
+// TestNotes: notes about eroutes and groups come after the last command of a file,
+// because a later line may have mended the fault. They have the line of the command.
 func TestNotes(t *testing.T) {
 	esp := strings.Replace(espSA, "0x101@192.0.2.2", "0x101@192.0.2.3", 1)
 	wrong := strings.Replace(group, "0x101@192.0.2.2", "0x101@192.0.2.3", 1)
@@ -38,7 +38,7 @@ func TestNotes(t *testing.T) {
 		for _, args := range [][]string{{"f"}, {"--keep-going", "f"}} {
 			r := clitest.Run(app(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(newModel()) }}, args...)
 			if tt.name == "refused" && len(args) > 1 {
-				continue // the first eroute stays then, and has a note
+				continue // the first eroute remains, and has a note
 			}
 			if r.Err != tt.want {
 				t.Errorf("%s, batch %v:\n got %q\nwant %q", tt.name, args, r.Err, tt.want)
@@ -47,8 +47,8 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-// What comes through a pipe gets its notes after the last command too, however
-// fast it comes.
+// TestNotesOfPipe: commands from a pipe get their notes after the last command too,
+// however fast they arrive.
 func TestNotesOfPipe(t *testing.T) {
 	const want = "ipsec batch: standard input:2: ipsec eroute: note: there is no SA tun0x101@192.0.2.2; packets of this eroute are dropped until it is made (ipsec spi)\n"
 	in := strings.NewReader(route + strings.NewReplacer("tun0x100", "tun0x101", "10.0.2", "10.0.3").Replace(route) + tunSA)

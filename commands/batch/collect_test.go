@@ -25,15 +25,15 @@ func newModel() *klipstest.Model {
 		func(name string) (int, bool) { return 1500, name == "eth0" })
 }
 
-// A fickle is a stack that refuses one change for a reason that nobody can know before.
+// A fickle is a stack that refuses one change for a reason that cannot be known before.
 type fickle struct {
 	*klipstest.Model
-	left    int // changes until then; negative: never
+	left    int // changes before the refusal; negative: no refusal
 	asked   [][]klips.Change
-	heard   chan int // if not nil: gets the number of changes of each Apply
-	held    int      // how often it is held now
-	holds   int      // and was held
-	loose   int      // changes while it was not
+	heard   chan int // if not nil: receives the number of changes of each Apply
+	held    int      // present number of holds
+	holds   int      // holds in total
+	loose   int      // changes without a hold
 	refused klips.Change
 }
 
@@ -73,7 +73,7 @@ func (s fickleStack) Apply(ctx context.Context, changes ...klips.Change) (r klip
 	return r, nil
 }
 
-// anyLine draws a command that is right or wrong, possible or not.
+// anyLine returns a random command, correct or wrong, possible or not.
 func anyLine(r *rand.Rand) string {
 	n := func() int { return 0x100 + r.IntN(6) }
 	switch r.IntN(16) {
@@ -100,7 +100,7 @@ func anyLine(r *rand.Rand) string {
 	return fmt.Sprintf("eroute --del --src 10.0.1.0/24 --dst 10.0.%d.0/24", r.IntN(5))
 }
 
-// nextLine is a line of a file that makes tunnels.
+// nextLine returns a line of a file that makes tunnels.
 func nextLine(i int) string {
 	return strings.ReplaceAll(strings.TrimSpace([...]string{tunSA,
 		strings.Replace(espSA, "0x101@", "0x100@", 1),
@@ -111,7 +111,7 @@ func nextLine(i int) string {
 
 var refs = regexp.MustCompile(`ref=[0-9]+`)
 
-// randomFile draws a file; of a tidy one most can be done.
+// randomFile returns a random file. Most commands of a tidy one can be carried out.
 func randomFile(r *rand.Rand) string {
 	var b strings.Builder
 	tidy := r.IntN(3) > 0
@@ -137,16 +137,17 @@ func runText(t *testing.T, s klips.Stack, text string, args ...string) clitest.R
 	return clitest.Run(app(), w, args...)
 }
 
-// Random files are done as a whole, or the tables are as before; what the stack cannot
-// take back is named. With --keep-going, and when all can be done, the tables are those
-// that the commands make one by one, and so is what is printed.
+// TestAllOrNone: a random file is carried out as a whole, or the tables are unchanged.
+// Changes that the stack cannot roll back are named. With --keep-going, and if the
+// whole file can be carried out, the tables and the output are the same as those of the
+// commands one by one.
 func TestAllOrNone(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	file := filepath.Join(t.TempDir(), "f")
 	lines, asked, done, taken := 0, 0, 0, 0
 	for range 400 {
 		before := newModel()
-		// A device keeps the MTU that it was given when it was attached.
+		// An attached device keeps its MTU after it is detached.
 		for _, line := range []string{"tncfg --attach --virtual ipsec0 --physical eth0", "tncfg --detach --virtual ipsec0"} {
 			if !runOne(t, serial.New(before), understood(line)) {
 				t.Fatal(line)
@@ -200,7 +201,7 @@ func TestAllOrNone(t *testing.T) {
 		bad.left = r.IntN(strings.Count(text, "\n"))
 		late := runText(t, bad.stack(), text, file)
 		if bad.refused == nil {
-			continue // so many changes there are not
+			continue // the file has fewer changes
 		}
 		if bad.loose > 0 || bad.held != 0 {
 			t.Fatalf("%d changes while the stack was not held, held %d times now, when %v is taken back", bad.loose, bad.held, bad.refused)
@@ -235,8 +236,8 @@ func understood(line string) command {
 	return c
 }
 
-// TestPause: with --keep-going, what comes through a pipe is carried out when no more
-// comes, and when an interrupt ends the file what has not been carried out is not counted.
+// TestPause: with --keep-going, commands from a pipe are carried out when no more
+// arrive. After an interrupt, commands that have not been carried out are not counted.
 func TestPause(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()
@@ -261,7 +262,7 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// TestCommit: what comes through a pipe is carried out at a line commit, and at the end.
+// TestCommit: commands from a pipe are carried out at a line commit, and at the end.
 func TestCommit(t *testing.T) {
 	in, out := io.Pipe()
 	c := &fickle{Model: newModel(), left: -1, heard: make(chan int)}
@@ -283,7 +284,7 @@ func TestCommit(t *testing.T) {
 	}
 }
 
-// TestNotTakenBack: what a stack cannot take back is named.
+// TestNotTakenBack: changes that a stack cannot roll back are named.
 func TestNotTakenBack(t *testing.T) {
 	f := &fickle{Model: newModel(), left: -1}
 	file := filepath.Join(t.TempDir(), "f")
@@ -298,8 +299,8 @@ func TestNotTakenBack(t *testing.T) {
 	}
 }
 
-// A command that cannot print what it has to fails. Of a file nothing stays then; with
-// --keep-going the others do, and none is made twice.
+// TestPrintFails: a command that cannot print its output fails. Of a file, nothing
+// remains. With --keep-going the other commands are carried out, none of them twice.
 func TestPrintFails(t *testing.T) {
 	const ref = "spi --said tun0x101@192.0.2.2 --ip4 --src 192.0.2.1 --dst 192.0.2.2 --dumpsaref\n"
 	file := filepath.Join(t.TempDir(), "f")
@@ -325,7 +326,7 @@ func TestPrintFails(t *testing.T) {
 	}
 }
 
-// A full output takes nothing.
+// A full is an output that refuses all writes.
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }

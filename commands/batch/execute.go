@@ -15,17 +15,17 @@ type executor struct {
 	env     *cli.Env
 	name    string // of the file, in messages
 	request *request
-	apps    map[string]*cli.App // those that have been used
+	apps    map[string]*cli.App // those used so far
 
-	stack   klips.Stack // nil until it has been opened
-	noStack error       // it cannot be opened
+	stack   klips.Stack // nil until it is opened
+	noStack error       // why it cannot be opened
 	checks  []check     // of commands that are done
 
 	out, err     output // of commands
 	progress     progress
-	total        int // how many commands there are; 0: not known
+	total        int // number of commands; 0: not known
 	done, failed int
-	line         int // of the command that speaks
+	line         int // of the command whose output is printed
 }
 
 func newExecutor(env *cli.Env, name string, r *request) *executor {
@@ -38,12 +38,12 @@ func newExecutor(env *cli.Env, name string, r *request) *executor {
 	return x
 }
 
-// pause is how long the next command of a pipe may take to come before what has
-// been collected is carried out.
+// pause is how long to wait for the next command of a pipe before the collected changes
+// are carried out.
 const pause = 20 * time.Millisecond
 
-// each carries out the commands of a source one after the other, whatever becomes of
-// those before. Changes that come close together are collected, and asked for at once.
+// each carries out the commands of a source one after the other. An error does not stop
+// it. Changes that arrive close together are collected and sent to the stack at once.
 func (x *executor) each(ctx context.Context, src source) error {
 	var waiting []*task
 	defer func() { clearTasks(waiting) }()
@@ -65,7 +65,7 @@ func (x *executor) each(ctx context.Context, src source) error {
 		if ctx.Err() != nil {
 			return x.interrupted()
 		}
-		var t *task // that does not wait
+		var t *task // a task that is not collected
 		if err == nil && !isCommit(c) {
 			t = x.prepare(ctx, c)
 			if t.changer != nil && t.err == nil {
@@ -99,7 +99,7 @@ func (x *executor) each(ctx context.Context, src source) error {
 	}
 }
 
-// prepare understands a command, and asks one that changes the stack for its changes.
+// prepare parses a command, and gets the changes of one that changes the stack.
 func (x *executor) prepare(ctx context.Context, c command) *task {
 	t := x.understand(c)
 	if t.changer == nil || t.err != nil {
@@ -114,8 +114,8 @@ func (x *executor) prepare(ctx context.Context, c command) *task {
 	return t
 }
 
-// settle carries out what has been collected: after a command that fails a few at a time,
-// as others that are like it may stand behind it.
+// settle carries out the collected tasks. After an error it goes on with a few at a
+// time, because similar commands are likely to fail too.
 func (x *executor) settle(ctx context.Context, list []*task) error {
 	few := chunk
 	for len(list) > 0 {
@@ -134,8 +134,8 @@ func (x *executor) settle(ctx context.Context, list []*task) error {
 	return nil
 }
 
-// judge counts a command that has ended with an error, or with none. The error is not nil
-// if that ends the file: without a stack, all the others would fail as well.
+// judge counts a command as done or failed. It returns an error if the rest of the file
+// cannot be carried out: without a stack, all other commands would fail as well.
 func (x *executor) judge(t *task, err error) error {
 	text, status := t.message(err)
 	x.say(t.line, text)
@@ -156,7 +156,7 @@ func (x *executor) judge(t *task, err error) error {
 	return &cli.ExitError{Code: status}
 }
 
-// say prints what is wrong with a command.
+// say prints an error of a command.
 func (x *executor) say(line int, text string) {
 	if text != "" {
 		x.progress.hide()
@@ -164,12 +164,12 @@ func (x *executor) say(line int, text string) {
 	}
 }
 
-// where is what messages about a command begin with.
+// where returns the prefix of messages about a command.
 func (x *executor) where(line int) string {
 	return fmt.Sprintf("%s: %s:%d: ", x.env.Name, x.name, line)
 }
 
-// finish says how many commands have failed.
+// finish returns an error with the number of failed commands, or nil.
 func (x *executor) finish() error {
 	if x.failed == 0 {
 		return nil
@@ -193,7 +193,7 @@ func (x *executor) interrupted() error {
 	return fmt.Errorf("interrupted; %s done", x.count(x.done))
 }
 
-// count says how many commands have been done, and of how many.
+// count returns the words for how many commands are done, and of how many.
 func (x *executor) count(n int) string {
 	verb := "were"
 	if n == 1 {

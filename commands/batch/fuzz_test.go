@@ -17,8 +17,8 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// pieces stand for the bytes from 0x80 on in a fuzzer's input, so that what it
-// makes has a meaning now and then.
+// pieces replace the bytes from 0x80 on in a fuzzer's input, so that some inputs are
+// valid commands.
 var pieces = []string{
 	tunSA, espSA, group, route, bad, "spi --clear\n", "eroute --clear\n", "spi --del --said tun0x100@192.0.2.2\n",
 	"tncfg --attach --virtual ipsec0 --physical eth0\n", "tncfg --detach --virtual ipsec0\n", "klipsdebug --all\n", "klipsdebug --none\n",
@@ -58,9 +58,9 @@ func runOn(s klips.Stack, app *cli.App, args ...string) clitest.Result {
 	return clitest.Run(app, clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return kept{s} }}, args...)
 }
 
-// FuzzFile runs files end to end. A dry run finds what the run would, and changes
-// nothing; a file makes the tables that its commands make one by one, or none; and each
-// error names its line.
+// FuzzFile runs whole files. A dry run finds the same errors as the run, and changes
+// nothing. A file makes the same tables as its commands one by one, or none. Each error
+// names its line.
 func FuzzFile(f *testing.F) {
 	for _, s := range []string{
 		"\x80\x81\x82\x83", "\x80\x81\x82\x83\x8d\x8c\x87\x86", "\x80\x80\x84\x81", "\x88\x8a\x93\x94\x90\x91\x92\x8b\x89\x85",
@@ -118,7 +118,7 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// runOne runs a command by itself.
+// runOne runs one command alone.
 func runOne(t *testing.T, s klips.Stack, c command) (ok bool) {
 	t.Helper()
 	x := newExecutor(&cli.Env{Out: io.Discard, Err: io.Discard}, "f", &request{entries: Entries})
@@ -135,8 +135,8 @@ func same(t *testing.T, text, how string, want, got serial.Reader) {
 
 var place = regexp.MustCompile(`^ipsec batch: f:([0-9]+): .`)
 
-// checkLines checks that each message is a note or names a line of the file, and
-// that it shows no key.
+// checkLines checks that each message is a note or names a line of the file, and that
+// no message shows a key.
 func checkLines(t *testing.T, text string, r clitest.Result) {
 	t.Helper()
 	last := 1 + strings.Count(text, "\n")

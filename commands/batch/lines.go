@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// maxLine bounds a command with all its lines, in bytes.
+// maxLine is the most bytes that a command may have, with all its lines.
 const maxLine = 1 << 20
 
-// A command is what one command of a file says.
+// A command is one command of a file, split into words.
 type command struct {
-	line  int      // where it begins, from 1
+	line  int      // its first line, from 1
 	words []string // at least one, unless err is set
-	err   error    // the lines cannot be split into words
+	err   error    // why the lines cannot be split into words
 }
 
 // A reader reads commands.
@@ -32,8 +32,8 @@ func newReader(in io.Reader) *reader {
 	return &reader{in: bufio.NewReaderSize(in, 64<<10)}
 }
 
-// next returns the next command, io.EOF when there is none. Any other error is
-// that of the input.
+// next returns the next command, or io.EOF after the last one. Any other error is that
+// of the input.
 func (r *reader) next() (command, error) {
 	for {
 		c := command{line: r.line + 1}
@@ -56,7 +56,7 @@ func (r *reader) next() (command, error) {
 					c.err = fmt.Errorf("a command of more than %d bytes", maxLine)
 				}
 				more = endsWithBackslash(r.buf)
-				size = 0 // the rest of it is only to be left out
+				size = 0 // skip the rest of this command
 				continue
 			}
 			var wrong error
@@ -76,9 +76,9 @@ func (r *reader) next() (command, error) {
 	}
 }
 
-// read reads a line into buf, without its end: a newline, or a carriage return
-// and a newline. n is its length. Of a line longer than most bytes only the
-// last part is there.
+// read reads a line into buf, without its line end: a newline, or a carriage return and
+// a newline. n is the length of the line. If the line is longer than most bytes, buf
+// holds only its last part.
 func (r *reader) read(most int) (n int, tooLong bool, err error) {
 	r.buf = r.buf[:0]
 	for {
@@ -106,13 +106,13 @@ func (r *reader) read(most int) (n int, tooLong bool, err error) {
 		tooLong = n > most
 	}
 	if r.line == 0 {
-		// Editors of other systems put a mark of the encoding first.
+		// Some editors begin a file with a byte order mark.
 		r.buf, _ = bytes.CutPrefix(r.buf, []byte("\ufeff"))
 	}
 	return n, tooLong, nil
 }
 
-// all reads all commands. It gives up when ctx ends.
+// all reads all commands. It stops when ctx ends.
 func (r *reader) all(ctx context.Context) (list []command, err error) {
 	for ctx.Err() == nil {
 		c, err := r.next()
@@ -127,14 +127,14 @@ func (r *reader) all(ctx context.Context) (list []command, err error) {
 	return nil, ctx.Err()
 }
 
-// A source hands out commands: next returns io.EOF after the last one, the
-// error of ctx when that ends, and errPause when there is a patience above zero
-// and no command has come in that time.
+// A source returns the commands one by one: io.EOF after the last one, the error of ctx
+// when ctx ends, and errPause if patience is above zero and no command arrives in that
+// time.
 type source func(ctx context.Context, patience time.Duration) (command, error)
 
 var errPause = errors.New("no command yet")
 
-// listed is the source of commands that have been read.
+// listed returns a source of commands that have been read.
 func listed(list []command) source {
 	return func(ctx context.Context, _ time.Duration) (command, error) {
 		if ctx.Err() != nil {
@@ -149,9 +149,9 @@ func listed(list []command) source {
 	}
 }
 
-// arriving is the source of commands that come one by one, through a pipe or
-// from a terminal. Its goroutine reads one command ahead, and when ctx ends it
-// is left behind, because nothing else ends a read that waits.
+// arriving returns a source of commands that arrive one by one, through a pipe or from
+// a terminal. Its goroutine reads one command ahead. When ctx ends, the goroutine is
+// abandoned, because nothing else can end a blocked read.
 func arriving(ctx context.Context, r *reader) source {
 	type item struct {
 		c   command

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A progress is the line on a terminal that says how far the work is. It is
-// there only while nothing else is printed.
+// A progress is the line on a terminal that shows how many commands are done. It is
+// hidden while anything else is printed.
 type progress struct {
 	w     io.Writer // nil: there is no terminal
 	total int       // 0: not known
@@ -19,10 +19,10 @@ type progress struct {
 	shown bool
 }
 
-// pace is how often the line may change.
+// pace is the shortest time between two changes of the line.
 const pace = time.Second / 5
 
-// step says how many commands have been done.
+// step shows how many commands are done.
 func (p *progress) step(done int, now time.Time) {
 	if p.w == nil || now.Before(p.next) {
 		return
@@ -35,7 +35,7 @@ func (p *progress) step(done int, now time.Time) {
 	p.next, p.shown = now.Add(pace), true
 }
 
-// hide takes the line away.
+// hide removes the line.
 func (p *progress) hide() {
 	if p.shown {
 		io.WriteString(p.w, "\r\x1b[K")
@@ -53,23 +53,23 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// An output is what a command writes to: an output of ours, from which the
-// progress is taken away before, and where each line begins with a prefix.
+// An output is what a command writes to. It passes the text on to an output of the
+// program, hides the progress line first, and puts a prefix before each line.
 type output struct {
 	w        io.Writer
 	progress *progress
 	prefix   func() string // nil: none
-	within   bool          // a line has begun
-	held     *[]printed    // where to write instead, if not nil
+	within   bool          // in the middle of a line
+	held     *[]printed    // if not nil: text is kept here and not written
 }
 
-// A printed is a text that is held back, and where it goes.
+// A printed is a text that is held back, and the output that it is for.
 type printed struct {
 	to   *output
 	text []byte
 }
 
-// Write writes whole lines at once, so that those of others do not get between.
+// Write writes whole lines at once, so that lines of different writers do not mix.
 func (o *output) Write(p []byte) (int, error) {
 	if o.held != nil {
 		*o.held = append(*o.held, printed{o, bytes.Clone(p)})

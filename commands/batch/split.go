@@ -6,16 +6,16 @@ import (
 	"unicode/utf8"
 )
 
-// A splitter makes words of the lines of one command by the rules of sh, but
-// that nothing is expanded: blanks and tabs part words, '…' keeps everything,
-// "…" everything but a backslash before one of $ ` " and \, a backslash
-// elsewhere keeps the next character, # where a word could begin starts a
-// comment, and a backslash at the end of a line goes on with the next.
+// A splitter splits the lines of one command into words by the rules of sh, but expands
+// nothing. Blanks and tabs separate words. '…' keeps everything. "…" keeps everything
+// except a backslash before one of $ ` " and \. Elsewhere a backslash keeps the next
+// character. # at the beginning of a word begins a comment. A backslash at the end of a
+// line continues the command on the next line.
 type splitter struct {
-	text []byte // all words, without what stands between them
+	text []byte // all words, without blanks between them
 	ends []int  // where in text each word ends
-	open bool   // the last word goes on; it has no end yet
-	// quoted is set where the line before ended with a backslash within "…".
+	open bool   // the last word has no end yet
+	// quoted is set if the previous line ended with a backslash within "…".
 	quoted bool
 }
 
@@ -25,9 +25,9 @@ var (
 	errEnd    = errors.New("a backslash at the end of the last line; there is nothing it could go on with")
 )
 
-// add reads a line, which has no newline. more is set when it goes on with the
-// next one; this holds also with an error, so that the rest of a wrong command
-// can be left out. Errors do not repeat the line: it can hold keys.
+// add reads a line without its newline. more reports that the command continues on the
+// next line. It is also set with an error, so that the rest of a wrong command can be
+// skipped. Errors do not repeat the line: it can hold keys.
 func (s *splitter) add(line []byte) (more bool, err error) {
 	if err := checkText(line); err != nil {
 		return endsWithBackslash(line), err
@@ -80,7 +80,7 @@ func (s *splitter) end() {
 	}
 }
 
-// words returns the words that were read, and forgets them.
+// words returns the words, and resets the splitter.
 func (s *splitter) words() []string {
 	s.end()
 	var words []string
@@ -96,11 +96,10 @@ func (s *splitter) words() []string {
 	return words
 }
 
-// isEscaped reports whether a backslash within double quotes means the
-// character after it only.
+// isEscaped reports whether a backslash before c, within double quotes, is removed.
 func isEscaped(c byte) bool { return c == '$' || c == '`' || c == '"' || c == '\\' }
 
-// endsWithBackslash reports whether a line that is wrong was meant to go on.
+// endsWithBackslash reports whether a line that is in error was meant to continue.
 func endsWithBackslash(line []byte) bool {
 	n := 0
 	for n < len(line) && line[len(line)-1-n] == '\\' {
@@ -109,7 +108,7 @@ func endsWithBackslash(line []byte) bool {
 	return n%2 == 1
 }
 
-// checkText refuses what is no text.
+// checkText returns an error for bytes that are not text.
 func checkText(line []byte) error {
 	for i, c := range line {
 		if c < ' ' && c != '\t' || c == 0x7f {

@@ -71,7 +71,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// sh splits a command as the shell does; ok is false where it refuses.
+// sh splits a command with the shell; ok is false if the shell refuses it.
 func sh(t testing.TB, command string) (words []string, ok bool) {
 	out, err := exec.Command("sh", "-c", "printf '%s\\0' "+command).Output()
 	if err != nil {
@@ -81,8 +81,8 @@ func sh(t testing.TB, command string) (words []string, ok bool) {
 	return words[:len(words)-1], true
 }
 
-// TestShellAgrees compares with the shell. The first word is always there, so
-// that printf has something to print.
+// TestShellAgrees compares the splitter with the shell. The first word always exists,
+// so that printf has something to print.
 func TestShellAgrees(t *testing.T) {
 	const alphabet = `ab '"\# ` + "\t\\\n'\"="
 	r := rand.New(rand.NewPCG(1, 2))
@@ -95,13 +95,13 @@ func TestShellAgrees(t *testing.T) {
 		text := string(b)
 		list := readAll(t, text)
 		if strings.Count(text, "\n") > strings.Count(text, "\\\n") || len(list) != 1 {
-			continue // several commands, which are several lines
+			continue // several commands on several lines
 		}
 		want, ok := sh(t, text)
 		switch {
 		case list[0].err != nil:
-			// A quote over several lines is the shell's alone, and so is a backslash
-			// at the end of everything.
+			// Only the shell accepts a quote over several lines, and a backslash at the
+			// very end.
 			if ok && !strings.Contains(text, "\n") && list[0].err != errEnd {
 				t.Errorf("%q: refused, sh has %q", text, want)
 			}
@@ -141,7 +141,7 @@ func FuzzSplit(f *testing.F) {
 			for _, w := range c.words {
 				bytesOut += len(w)
 			}
-			// What was read, quoted, reads back as itself.
+			// The words, quoted and read again, are the same.
 			if c.err == nil {
 				again := readAll(t, quoted(c.words))
 				if len(again) != 1 || !slices.Equal(again[0].words, c.words) {

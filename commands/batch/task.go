@@ -11,23 +11,23 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A task is a command of the file that has been understood.
+// A task is a parsed command of the file.
 type task struct {
 	command
 	env     cli.Env // its outputs are the file's
 	cmd     cli.Command
 	changer cli.Changer // the same, if it changes the stack; else nil
-	err     error       // it cannot be understood
+	err     error       // why it cannot be parsed
 
-	changes []klips.Change // that it asks for
+	changes []klips.Change // that it makes
 	printed []printed      // held back until it is carried out
-	counted bool           // among those that are done
+	counted bool           // as done
 }
 
-// understand reads the words of a command.
+// understand parses the words of a command.
 func (x *executor) understand(c command) *task {
 	t := &task{command: c, env: *x.env}
-	t.env.Name, t.env.In = "", nil // the next commands may be in it
+	t.env.Name, t.env.In = "", nil // standard input may hold the next commands
 	t.env.Out, t.env.Err = &x.out, &x.err
 	app, args, err := x.find(c)
 	if err != nil {
@@ -46,15 +46,15 @@ func (x *executor) understand(c command) *task {
 	return t
 }
 
-// message returns the words for an error of t, and the status that it means.
+// message returns the text and the exit status for an error of t.
 func (t *task) message(err error) (text string, status int) {
-	if t.cmd == nil && t.env.Name == "" { // it is no command
+	if t.cmd == nil && t.env.Name == "" { // not a command
 		return err.Error(), cli.ExitUsage
 	}
 	return cli.Message(t.env.Name, err)
 }
 
-// hold keeps what is printed meanwhile for t.
+// hold keeps what f prints, for t.
 func (x *executor) hold(t *task, f func()) {
 	x.line = t.line
 	x.out.held, x.err.held = &t.printed, &t.printed
@@ -71,7 +71,7 @@ func (x *executor) show(t *task) {
 	t.printed = nil
 }
 
-// ask asks a changer what it wants of a stack.
+// ask gets the changes of a changer on a stack.
 func (x *executor) ask(ctx context.Context, t *task, s klips.Stack) {
 	x.hold(t, func() { t.changes, t.err = t.changer.Changes(ctx, &t.env, s) })
 }
@@ -90,7 +90,8 @@ type kept struct{ klips.Stack }
 
 func (kept) Close() error { return nil }
 
-// open opens the one stack that all commands use. No second try is made.
+// open opens the one stack that all commands use. A failure is remembered; there is no
+// second attempt.
 func (x *executor) open(ctx context.Context) (klips.Stack, error) {
 	if x.stack == nil && x.noStack == nil {
 		x.stack, x.noStack = x.env.Stack(ctx)
@@ -105,8 +106,8 @@ func (x *executor) close() error {
 	return x.stack.Close()
 }
 
-// find returns the applet of a command and its arguments. Errors repeat no word
-// that can be a key.
+// find returns the applet of a command and its arguments. Errors do not repeat words
+// that can be keys.
 func (x *executor) find(c command) (*cli.App, []string, error) {
 	if c.err != nil {
 		return nil, nil, c.err
@@ -142,6 +143,6 @@ func (x *executor) find(c command) (*cli.App, []string, error) {
 	return nil, nil, fmt.Errorf("no command %s; the commands are %s", name, list)
 }
 
-// maxName is the length of the longest word that is taken for a misspelled command
-// and shown; others may be keys.
+// maxName is the length of the longest word that an error shows as a misspelled
+// command. Longer words may be keys.
 const maxName = 12

@@ -21,11 +21,11 @@ const commit = "commit"
 // isCommit reports whether a command is the line commit.
 func isCommit(c command) bool { return c.err == nil && len(c.words) == 1 && c.words[0] == commit }
 
-// maxUnit is how many commands a unit of standard input has at most: it may never end.
+// maxUnit is how many commands a unit of standard input may have: it may have no end.
 const maxUnit = 1 << 20
 
-// units carries out what a source has, each unit as a whole. A file is one unit; standard
-// input has several: each goes up to a line commit, or to the end.
+// units carries out a source, unit by unit. A file is one unit. Standard input has
+// several: each ends at a line commit, or at the end of the input.
 func (x *executor) units(ctx context.Context, src source) error {
 	several := x.request.file == "-"
 	var list []command
@@ -52,15 +52,15 @@ func (x *executor) units(ctx context.Context, src source) error {
 	}
 }
 
-// A unit is commands that are carried out all or not at all.
+// A unit is a list of commands that are carried out all or not at all.
 type unit struct {
 	tasks []*task
 	tx    *plan.Transaction // nil until a command changes the stack
 }
 
-// unit carries out commands all or none, or only rehearses them. First all are read, then
-// their changes are carried out in memory, as the stack would; so the first of them is
-// done when nothing that can be known is in the way of the last.
+// unit carries out commands all or none, or only rehearses them. It first parses all
+// commands and carries out their changes in memory, with the rules of the stack. So the
+// first command is carried out only if no error is known for any of them.
 func (x *executor) unit(ctx context.Context, list []command) error {
 	u := &unit{}
 	defer u.end()
@@ -76,7 +76,7 @@ func (x *executor) unit(ctx context.Context, list []command) error {
 	return x.perform(ctx, u)
 }
 
-// end lets others change the stack, and overwrites the keys.
+// end lets other programs change the stack again, and overwrites the keys.
 func (u *unit) end() {
 	if u.tx != nil {
 		u.tx.End()
@@ -84,7 +84,7 @@ func (u *unit) end() {
 	clearTasks(u.tasks)
 }
 
-// readAll understands all commands. One that is wrong refuses the unit.
+// readAll parses all commands. One wrong command refuses the unit.
 func (x *executor) readAll(u *unit, list []command) error {
 	for _, c := range list {
 		t := x.understand(c)
@@ -98,9 +98,9 @@ func (x *executor) readAll(u *unit, list []command) error {
 	return nil
 }
 
-// refuse says why a command is not carried out. The error is not nil if that ends the
-// unit: nothing of it is done then. In a dry run with --keep-going the others are looked
-// at, too.
+// refuse prints why a command is refused. It returns an error if that ends the unit:
+// nothing of the unit is done then. A dry run with --keep-going goes on with the other
+// commands.
 func (x *executor) refuse(t *task, why error) error {
 	text, status := t.message(why)
 	x.say(t.line, text)
@@ -112,23 +112,23 @@ func (x *executor) refuse(t *task, why error) error {
 	return &cli.ExitError{Code: status}
 }
 
-// nothingDone notes that a unit has left all as it was.
+// nothingDone prints that a unit has changed nothing.
 func (x *executor) nothingDone() {
 	x.progress.hide()
 	switch {
 	case x.request.dryRun:
-	case x.done > 0: // of units before
+	case x.done > 0: // in earlier units
 		cli.Notef(x.env, "nothing of this part was done; %s done before", x.count(x.done))
 	default:
 		cli.Notef(x.env, "nothing was done")
 	}
 }
 
-// rehearse carries the changes of all tasks out in memory.
+// rehearse carries out the changes of all tasks in memory.
 func (x *executor) rehearse(ctx context.Context, u *unit) error {
 	for _, t := range u.tasks {
 		if t.err != nil {
-			continue // it was said
+			continue // the error has been printed
 		}
 		if t.changer != nil {
 			if err := x.rehearseOne(ctx, u, t); err != nil {
@@ -145,7 +145,7 @@ func (x *executor) rehearse(ctx context.Context, u *unit) error {
 	return nil
 }
 
-// rehearseOne carries the changes of a task out in memory.
+// rehearseOne carries out the changes of a task in memory.
 func (x *executor) rehearseOne(ctx context.Context, u *unit, t *task) error {
 	if u.tx == nil {
 		var err error
@@ -165,8 +165,8 @@ func (x *executor) rehearseOne(ctx context.Context, u *unit, t *task) error {
 	return nil
 }
 
-// begin begins the transaction of a unit. The rehearsal of a dry run keeps nobody from
-// changing the stack; that of a stack that does not run is one of an empty stack.
+// begin begins the transaction of a unit. A dry run does not keep others from changing
+// the stack. If the stack does not run, a dry run starts from an empty stack.
 func (x *executor) begin(ctx context.Context) (*plan.Transaction, error) {
 	s, err := x.open(ctx)
 	var none *klips.UnavailableError
@@ -190,12 +190,12 @@ func (x *executor) begin(ctx context.Context) (*plan.Transaction, error) {
 	return plan.Begin(ctx, s)
 }
 
-// chunk is how many changes the stack is asked for at a time. In between an interrupt is
-// seen, and the progress is shown.
+// chunk is how many changes are sent to the stack at a time. Between two chunks an
+// interrupt is noticed, and the progress is shown.
 const chunk = 1024
 
-// perform carries a unit out. If one of its commands fails after all, those before it are
-// taken back.
+// perform carries out a unit. If a command fails in spite of the rehearsal, the
+// commands before it are rolled back.
 func (x *executor) perform(ctx context.Context, u *unit) error {
 	for i := 0; i < len(u.tasks); {
 		t := u.tasks[i]
@@ -234,7 +234,7 @@ func (x *executor) alone(ctx context.Context, t *task) error {
 	return t.cmd.Run(context.WithoutCancel(ctx), &t.env)
 }
 
-// fail takes a unit back of which a command has failed, and says what became of it.
+// fail rolls back a unit after a command has failed, and prints the result.
 func (x *executor) fail(ctx context.Context, u *unit, t *task, err error) error {
 	text, status := t.message(err)
 	x.say(t.line, text)
@@ -245,8 +245,8 @@ func (x *executor) fail(ctx context.Context, u *unit, t *task, err error) error 
 	return &cli.ExitError{Code: status}
 }
 
-// takeBack takes back what was done of a unit. What it cannot take back is named; whole
-// reports that there is nothing such.
+// takeBack rolls back what was done of a unit. It prints what it cannot roll back;
+// whole reports that nothing remained.
 func (x *executor) takeBack(ctx context.Context, u *unit) (whole bool) {
 	var left []plan.Left
 	if u.tx != nil {
@@ -260,7 +260,7 @@ func (x *executor) takeBack(ctx context.Context, u *unit) (whole bool) {
 	return len(left) == 0
 }
 
-// counted is how many commands of a unit have been counted as done.
+// counted returns how many commands of a unit have been counted as done.
 func (u *unit) counted() (n int) {
 	for _, t := range u.tasks {
 		if t.counted {
@@ -270,22 +270,22 @@ func (u *unit) counted() (n int) {
 	return n
 }
 
-// carriedOut counts a command, and shows how far the work is.
+// carriedOut counts a command as done, and shows the progress.
 func (x *executor) carriedOut(t *task) {
 	t.counted = true
 	x.done++
 	x.progress.step(x.done+x.failed, time.Now())
 }
 
-// An ending is a task that has come to an end, and the error of that.
+// An ending is a task that has ended, and its error.
 type ending struct {
 	*task
 	err error
 }
 
-// apply carries out the changes of tasks, up to one that is refused, and lets those that
-// are done say what they have to. tx is the transaction that the changes are of, if any.
-// It returns the tasks that came to an end, in order.
+// apply carries out the changes of tasks, up to the first that is refused, and lets the
+// finished tasks print their results. tx is the transaction of the changes, or nil. It
+// returns the tasks that have ended, in order.
 func (x *executor) apply(ctx context.Context, tasks []*task, tx *plan.Transaction) (ended []ending) {
 	if len(tasks) == 0 {
 		return nil
@@ -298,7 +298,7 @@ func (x *executor) apply(ctx context.Context, tasks []*task, tx *plan.Transactio
 	for _, t := range tasks {
 		changes = append(changes, t.changes...)
 	}
-	// A request that has been sent is waited for: what it did must be known.
+	// Wait for the answer to a request that has been sent: its result must be known.
 	ctx = context.WithoutCancel(ctx)
 	var r klips.Result
 	var refused error
@@ -315,7 +315,7 @@ func (x *executor) apply(ctx context.Context, tasks []*task, tx *plan.Transactio
 		}
 		var own []klips.Outcome
 		own, outcomes = outcomes[:len(t.changes)], outcomes[len(t.changes):]
-		cli.NoteOutcomes(x.env, own) // they are about the stack, not about the line
+		cli.NoteOutcomes(x.env, own) // they are about the stack, not about one line
 		ended = append(ended, ending{t, t.changer.Done(ctx, &t.env, kept{s}, own)})
 	}
 	return ended

@@ -16,7 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A flowStack notes requests as texts.
+// A flowStack records its calls as text.
 type flowStack struct {
 	clitest.Stack
 	calls []string
@@ -90,7 +90,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestNotes: what is done, but may not be what was meant, gets a note of one line.
+// TestNotes: an accepted command that may not be what the user meant gets a note of one
+// line.
 func TestNotes(t *testing.T) {
 	const wide = "has host bits set; it is taken as "
 	tests := []struct{ line, want string }{
@@ -115,7 +116,7 @@ func TestNotes(t *testing.T) {
 			t.Errorf("eroute %s: status %d, %d calls\n got %q\nwant %q", tt.line, r.Status, len(s.calls), r.Err, tt.want)
 		}
 	}
-	// Nothing is noted of what is refused for another reason.
+	// A command that is refused for another reason gets no note.
 	if r := run(&flowStack{}, "--add --src 10.1.0.1/16 "+sa); strings.Contains(r.Err, "note") || r.Status != cli.ExitUsage {
 		t.Errorf("status %d, %q", r.Status, r.Err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/klips-go/ipsec/klips/classic/classictest"
 )
 
-// On a KLIPS kernel, which looks at the masks only where several eroutes have the
-// addresses, no eroute is taken for another.
+// TestKLIPSMasks: a KLIPS kernel compares masks only if several eroutes have the same
+// addresses. Even so no eroute is taken for another.
 func TestKLIPSMasks(t *testing.T) {
 	k := classictest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	flow := func(op, dst string, more ...string) []string {
@@ -24,8 +24,8 @@ func TestKLIPSMasks(t *testing.T) {
 	const route17 = "0          10.1.0.0/16        -> 10.4.0.0/17        => %drop\n"
 	for _, step := range []struct {
 		args []string
-		err  string // what is on standard error
-		want string // the table after it
+		err  string // standard error
+		want string // the table after the step
 	}{
 		{flow("--add", "10.4.0.0/16", "--said", "%drop"), "", route16},
 		{flow("--del", "10.4.0.0/17"), "ipsec eroute: 10.1.0.0/16 -> 10.4.0.0/17: eroute not removed: there is none with these masks, and KLIPS would remove 10.1.0.0/16 -> 10.4.0.0/16 in its place\n", route16},
@@ -44,8 +44,8 @@ func TestKLIPSMasks(t *testing.T) {
 	}
 }
 
-// A KLIPS kernel has inbound policies of tun SAs alone, and for all protocols and
-// ports.
+// TestKLIPSPolicy: a KLIPS kernel has inbound policies only for tun SAs, and only for
+// all protocols and ports.
 func TestKLIPSPolicy(t *testing.T) {
 	k := classictest.NewKernel(t, netip.MustParseAddr("192.0.2.1"))
 	stack := classic.New(k.Machine())

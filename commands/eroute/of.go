@@ -6,8 +6,8 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// Of returns the command that makes a change of eroutes, under a label, and its command
-// line behind the name of the applet. The change is a klips.SetEroute, klips.SetPolicy or
+// Of returns the command for a change of eroutes, under a label, and its command line
+// after the name of the applet. The change is a klips.SetEroute, klips.SetPolicy or
 // klips.DeleteEroute.
 func Of(env *cli.Env, label string, c klips.Change) (cli.Command, []string) {
 	r := &request{}

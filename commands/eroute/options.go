@@ -21,8 +21,8 @@ func options() []getopt.Option {
 	port := []string{"<service>"}
 	return append([]getopt.Option{
 		{Name: "add", Help: "add an eroute: packets of FLOW go to the SA"},
-		{Name: "replace", Help: "add an eroute, in place of one for the same FLOW if there is one"},
-		{Name: "addin", Help: "let only packets of FLOW in through the SA and its group"},
+		{Name: "replace", Help: "add an eroute, or replace the one for the same FLOW"},
+		{Name: "addin", Help: "accept only packets of FLOW through the SA and its group"},
 		{Name: "replacein", Help: "the same as --addin"},
 		{Name: "del", Help: "remove the eroute for exactly this FLOW"},
 		{Name: "clear", Help: "remove all eroutes"},
@@ -41,31 +41,32 @@ func options() []getopt.Option {
 	}, cli.CommonOptions()...)
 }
 
-// parserTable is options, made once: a batch has many calls in one process.
+// parserTable is options, computed once: a batch parses many command lines in one
+// process.
 var parserTable = sync.OnceValue(options)
 
-// A request is a command line that has been understood.
+// A request is a parsed command line.
 type request struct {
 	cli.Common
 	cli.Plain
-	by     string // the option that chose the action; "" is a listing
+	by     string // the option that chose the action; "": a listing
 	eroute klips.Eroute
-	notes  []string // for the user, if the request is made
+	notes  []string // printed if the request is carried out
 }
 
-// A parser collects options. The texts of those that have a value are kept in
-// given: each may come once.
+// A parser collects options. given holds the texts of the options that have a value:
+// each may come once.
 type parser struct {
 	req        request
 	env        *cli.Env
 	given      cli.Given
-	other      bool // an option that makes no listing of the call
+	other      bool // an option that a listing does not have
 	family, af syntax.Family
 	id         klips.SAID
 }
 
-// parse reads a command line. What the request says of common options holds
-// also with an error.
+// parse reads a command line. The common options of the request are valid also with an
+// error.
 func parse(env *cli.Env, args []string) (*request, error) {
 	p := &parser{env: env}
 	err := p.req.Parse(parserTable(), args, getopt.EnvMode(env.Getenv), p.option)
@@ -75,7 +76,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	return &p.req, err
 }
 
-// option takes one option.
+// option handles one option.
 func (p *parser) option(name, value string) error {
 	p.other = true
 	switch name {
@@ -98,7 +99,7 @@ func (p *parser) option(name, value string) error {
 	return nil
 }
 
-// conflict refuses two ways to name the SA.
+// conflict refuses a second way to name the SA.
 func (p *parser) conflict(name string) error {
 	switch name {
 	case "said":
@@ -115,7 +116,7 @@ func (p *parser) conflict(name string) error {
 	return nil
 }
 
-// value reads the value of an option.
+// value parses the value of an option.
 func (p *parser) value(name, value string) (err error) {
 	s := &p.req.eroute.Selector
 	switch name {
@@ -153,8 +154,8 @@ func (p *parser) value(name, value string) (err error) {
 	return err
 }
 
-// subnet reads a subnet. Host bits are dropped, with a note: who writes 10.1.0.1/16
-// may mean the one host.
+// subnet parses a subnet. Host bits are dropped, with a note: a user who writes
+// 10.1.0.1/16 may mean one host.
 func (p *parser) subnet(name, value string) (netip.Prefix, error) {
 	s, err := syntax.ParsePrefix(value, p.family, p.env.Resolver)
 	if err == nil && s != s.Masked() {
@@ -171,7 +172,7 @@ func isPassthrough(id klips.SAID) bool {
 	return id.Proto == klips.ProtoTun && id.SPI == 0 && id.Dst.IsUnspecified()
 }
 
-// nameOrNumber reads a number up to max, or a name that look knows.
+// nameOrNumber parses a number up to max, or a name that look finds.
 func nameOrNumber(text string, max uint64, look func(string) (uint16, bool)) (uint16, error) {
 	if text == "" {
 		return 0, &syntax.Error{Kind: syntax.Empty, Msg: "empty text"}
@@ -189,7 +190,7 @@ func nameOrNumber(text string, max uint64, look func(string) (uint16, bool)) (ui
 	return uint16(n), err
 }
 
-// finish checks the options against each other and completes the request.
+// finish checks the options against each other, and completes the request.
 func (p *parser) finish() error {
 	r := &p.req
 	if r.by == "" {
@@ -219,7 +220,7 @@ func (p *parser) finish() error {
 	return p.flow()
 }
 
-// identity checks that the SA is named completely.
+// identity checks that the SA is complete.
 func (p *parser) identity() error {
 	p.req.eroute.ID = p.id
 	if p.given.Has("said") {
@@ -245,7 +246,7 @@ func (p *parser) identity() error {
 	return nil
 }
 
-// flow checks that the flow is complete and of one family.
+// flow checks that the flow is complete and of one address family.
 func (p *parser) flow() error {
 	s := p.req.eroute.Selector
 	for _, part := range [...]struct {

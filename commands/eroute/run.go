@@ -1,4 +1,4 @@
-// Package eroute is the applet that adds, removes and lists eroutes, which send
+// Package eroute is the applet that adds, removes and lists eroutes. An eroute sends
 // packets into security associations.
 package eroute
 
@@ -53,14 +53,14 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	return req.Command(env, App, err, req)
 }
 
-// list is what is printed when nothing else is asked for.
+// list is the table that is printed if no action is given.
 var list = listing.Table{
 	Name: "ipsec_eroute", About: "eroutes", Want: klips.Want{Eroutes: true},
 	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteEroute(w, t.Eroutes) },
 	JSON:  output.NewErouteList,
 }
 
-// Run makes or removes an eroute, removes all, or sets an inbound policy.
+// Run sets or removes an eroute, removes all eroutes, or sets an inbound policy.
 func (req *request) Run(ctx context.Context, env *cli.Env) error { return cli.Change(ctx, env, req) }
 
 // policy reports whether the command sets an inbound policy.
@@ -91,7 +91,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 	return []klips.Change{klips.SetPolicy{ID: req.eroute.ID, Policy: req.eroute.Selector, Replace: req.by == "replacein"}}, nil
 }
 
-// Refused words an error of the change.
+// Refused adds words to an error of the change.
 func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error {
 	if req.policy() {
 		return explain.Error(c, c.Object(), policyError(ctx, s, req.eroute.ID, err))
@@ -99,7 +99,7 @@ func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, 
 	return explain.Error(c, flowText(req.eroute.Selector), err)
 }
 
-// Done looks for reasons why the eroute will send no packets on.
+// Done prints a note for each reason why the eroute will not send packets.
 func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, _ []klips.Outcome) error {
 	if req.by != "clear" && req.by != "del" {
 		env.Check(ctx, s, advice.Eroute(req.eroute, req.policy()))
@@ -107,8 +107,8 @@ func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, _ []k
 	return nil
 }
 
-// policyError says which it was where a stack answers ENOENT to an inbound policy:
-// that there is no SA, or no tun SA for the policy.
+// policyError finds the cause where a stack answers ENOENT to an inbound policy: the SA
+// does not exist, or its group has no tun SA for the policy.
 func policyError(ctx context.Context, stack klips.Stack, id klips.SAID, err error) error {
 	var oe *klips.OpError
 	if !errors.Is(err, syscall.ENOENT) || errors.As(err, &oe) && oe.Reason != "" {
@@ -127,7 +127,7 @@ func policyError(ctx context.Context, stack klips.Stack, id klips.SAID, err erro
 	return named
 }
 
-// flowText names a flow in messages.
+// flowText returns the words for a flow.
 func flowText(s klips.Selector) string {
 	if !s.Src.IsValid() || !s.Dst.IsValid() {
 		return ""

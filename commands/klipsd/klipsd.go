@@ -1,5 +1,5 @@
-// Package klipsd is the applet klipsd: the embedded stack's daemon in the
-// foreground, as an init system wants it.
+// Package klipsd is the applet klipsd: the embedded stack's daemon in the foreground,
+// for init systems.
 package klipsd
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/memory"
 )
 
-// App is the applet.
+// App returns the applet.
 func App() *cli.App {
 	return &cli.App{
 		Name:     "klipsd",
@@ -37,7 +37,7 @@ func App() *cli.App {
 		Synopsis: []string{""},
 		Options: append([]getopt.Option{
 			{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when ready", Hidden: true},
-			{Name: "take-over", Help: "go on with all that the daemon has that runs, which ends", Hidden: true},
+			{Name: "take-over", Help: "take over everything from the running daemon, which then ends", Hidden: true},
 		}, cli.CommonOptions()...),
 		Parse: command,
 	}
@@ -63,15 +63,15 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	}))
 }
 
-// run is the daemon.
+// run runs the daemon.
 func run(ctx context.Context, env *cli.Env, debug bool, readyFD int, takeOver bool) error {
-	// A terminal that closes and a log that nobody reads any more end no daemon.
+	// The daemon must go on when its terminal closes or nobody reads its log any more.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	var ready func()
 	if readyFD >= 0 {
 		ready = func() { background.Ready(readyFD) }
 	}
-	_ = memory.Spare() // where that is not allowed, the daemon is killed as others are
+	_ = memory.Spare() // without the right, the kernel may kill the daemon when memory is short
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	rundir, err := environ.Rundir(env.Getenv)
@@ -92,8 +92,8 @@ func run(ctx context.Context, env *cli.Env, debug bool, readyFD int, takeOver bo
 	return explain(rundir, err)
 }
 
-// renew makes the connections again whose default route has become another one. It is
-// another process, because it does what an operator would do, with this daemon.
+// renew sets up the connections again whose default route has changed. It runs in
+// another process, because it uses this daemon in the same way as an operator does.
 func renew(ctx context.Context, env *cli.Env, rundir string) {
 	if !followed.Any(rundir) {
 		return
@@ -103,7 +103,7 @@ func renew(ctx context.Context, env *cli.Env, rundir string) {
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "IPSEC_STACK=user", "IPSEC_RUNDIR="+rundir)
 	cmd.Stdout, cmd.Stderr = env.Err, env.Err
-	// It takes back what it has begun.
+	// After SIGTERM the process rolls back what it has begun.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Run(); err != nil && ctx.Err() == nil {
@@ -111,13 +111,13 @@ func renew(ctx context.Context, env *cli.Env, rundir string) {
 	}
 }
 
-// isTakeOver reports whether another daemon has refused to hand over what it has.
+// isTakeOver reports whether another daemon has refused the handover.
 func isTakeOver(err error) bool {
 	var op *klips.OpError
 	return errors.As(err, &op) && op.Op == "take over"
 }
 
-// explain says what to do about the failures that people meet.
+// explain adds what to do about common failures.
 func explain(rundir string, err error) error {
 	var running *user.Running
 	var bad *user.RundirError

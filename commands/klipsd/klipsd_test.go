@@ -24,7 +24,7 @@ func try(rundir string, args ...string) clitest.Result {
 	return clitest.Run(App(), clitest.World{Environ: map[string]string{"IPSEC_RUNDIR": rundir}}, args...)
 }
 
-// What is wrong is told before anything is made.
+// TestRefused: errors are reported before anything is created.
 func TestRefused(t *testing.T) {
 	rundir := filepath.Join(t.TempDir(), "run")
 	for _, tt := range []struct {
@@ -48,7 +48,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A daemon is ended by no hang-up from its first moment on.
+// TestSignals: a daemon ignores hang-up signals from the start.
 func TestSignals(t *testing.T) {
 	try("/dev/null")
 	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGPIPE} {
@@ -58,7 +58,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// A second daemon is refused with what to do.
+// TestSecond: a second daemon is refused, with advice.
 func TestSecond(t *testing.T) {
 	rundir := filepath.Join(t.TempDir(), "run")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -84,7 +84,7 @@ func TestSecond(t *testing.T) {
 	}
 }
 
-// Each failure to start has words that say what to do.
+// TestExplain: each failure to start has a text with advice.
 func TestExplain(t *testing.T) {
 	device := func(err error) error { return &klips.OpError{Op: "create device", Object: "ipsec0", Err: err} }
 	takeOver := func(err error) error { return &klips.OpError{Op: "take over", Err: err} }

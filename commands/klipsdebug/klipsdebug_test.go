@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A debugStack notes changes of the masks.
+// A debugStack records changes of the masks.
 type debugStack struct {
 	clitest.Stack
 	changes []klips.DebugChange
@@ -34,8 +34,8 @@ func run(s *debugStack, line string) clitest.Result {
 
 const all = ^uint32(0)
 
-// only is a set of masks that are zero but for one; but is one that are all
-// ones but for one.
+// only returns masks that are zero except one. but returns masks of all ones except
+// one.
 func only(a klips.DebugArea, bits uint32) klips.DebugChange {
 	c := klips.DebugChange{Set: true}
 	c.Masks[a] = bits

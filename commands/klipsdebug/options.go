@@ -19,7 +19,7 @@ type area struct {
 
 const all = ^uint32(0)
 
-// areas are the words, but for "all".
+// areas are the words, except "all".
 var areas = [...]area{
 	{name: "tunnel", mask: klips.DebugTunnel, bits: all},
 	{name: "tncfg", mask: klips.DebugTunnel, bits: 0x100, set: true},
@@ -50,7 +50,7 @@ func options() []getopt.Option {
 	}, cli.CommonOptions()...)
 }
 
-// areaNames lists the words that --set or --clear takes, but for "all".
+// areaNames lists the words that --set or --clear takes, except "all".
 func areaNames(set bool) []string {
 	var names []string
 	for _, a := range areas {
@@ -61,16 +61,16 @@ func areaNames(set bool) []string {
 	return names
 }
 
-// A request is a command line that has been understood.
+// A request is a parsed command line.
 type request struct {
 	cli.Common
 	cli.Plain
-	by     string // the option that chose the action; "" is a listing
+	by     string // the option that chose the action; "": a listing
 	change klips.DebugChange
 }
 
-// parse reads a command line. What the request says of common options holds
-// also with an error.
+// parse reads a command line. The common options of the request are valid also with an
+// error.
 func parse(env *cli.Env, args []string) (*request, error) {
 	r := &request{}
 	err := r.Parse(options(), args, getopt.EnvMode(env.Getenv), func(name, value string) error {
@@ -100,7 +100,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	return r, err
 }
 
-// change returns what --set (or --clear) does to the masks for an area.
+// change returns the change of the masks by --set (or --clear) of an area.
 func change(set bool, name string) (klips.DebugChange, bool) {
 	if name == "all" {
 		if set {
@@ -117,7 +117,7 @@ func change(set bool, name string) (klips.DebugChange, bool) {
 			c.Masks[a.mask] = a.bits
 			return c, true
 		}
-		// Cleared bits are zero in a mask that is ANDed.
+		// The masks of cleared bits are ANDed, so the cleared bits are zero.
 		for i := range c.Masks {
 			c.Masks[i] = all
 		}
@@ -127,7 +127,7 @@ func change(set bool, name string) (klips.DebugChange, bool) {
 	return klips.DebugChange{}, false
 }
 
-// setAll sets all masks but verbose, which only its own name sets.
+// setAll sets all masks except verbose, which must be named.
 func setAll() klips.DebugChange {
 	c := klips.DebugChange{Set: true}
 	for i := range c.Masks {

@@ -18,7 +18,7 @@ import (
 func App() *cli.App {
 	return &cli.App{
 		Name:     "klipsdebug",
-		Short:    "set and list what the stack says of its work",
+		Short:    "set and list debug masks",
 		Synopsis: []string{"[--json]", "{--set | --clear} AREA", "--all", "--none"},
 		Options:  options(),
 		Parse:    command,
@@ -33,7 +33,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	return req.Command(env, App, err, req)
 }
 
-// list is what is printed when nothing else is asked for.
+// list is the table that is printed if no action is given.
 var list = listing.Table{
 	Name: "ipsec_klipsdebug", About: "debug masks", Want: klips.Want{Debug: true},
 	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteKlipsdebug(w, t.Debug) },
@@ -50,7 +50,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 	return []klips.Change{klips.SetDebug{DebugChange: req.change}}, nil
 }
 
-// Refused words an error of the change.
+// Refused adds words to an error of the change.
 func (req *request) Refused(_ context.Context, _ klips.Stack, c klips.Change, err error) error {
 	return explain.Error(c, "", err)
 }

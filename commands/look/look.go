@@ -1,5 +1,5 @@
-// Package look is the applet look: everything about a stack on one screen, in
-// the layout that KLIPS users know.
+// Package look is the applet look: all tables of a stack on one screen, in the layout
+// of KLIPS' look.
 package look
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
-// App is the applet.
+// App returns the applet.
 func App() *cli.App {
 	return &cli.App{
 		Name:     "look",
@@ -38,7 +38,7 @@ func App() *cli.App {
 	}
 }
 
-// A view is what a stack holds, read once.
+// A view holds the tables of a stack, read once.
 type view struct {
 	Stack   string
 	Host    string
@@ -52,7 +52,7 @@ type view struct {
 	listing.Oddities
 }
 
-// json is the view for programs.
+// json returns the view for programs.
 func (v *view) json() output.LookList {
 	return output.LookList{
 		Head: output.NewHead(v.Stack), Host: v.Host, Time: v.Time,
@@ -175,9 +175,9 @@ func (v *view) write(w io.Writer) error {
 	return v.writeStats(w)
 }
 
-// writeStats prints what the devices counted, and why packets went no further: of
-// devices, of SAs, and others. ip -s link counts what passes the device; what the stack
-// dropped is only here.
+// writeStats prints the counters of the devices, and how many packets were dropped for
+// each reason: by devices, by SAs, and others. ip -s link counts the packets that pass
+// the device; only this shows those that the stack has dropped.
 func (v *view) writeStats(w io.Writer) error {
 	fmt.Fprintln(w, "STATISTICS")
 	for _, d := range v.Devices {
@@ -196,15 +196,15 @@ func (v *view) writeStats(w io.Writer) error {
 	return nil
 }
 
-// writeDrops prints why packets went no further, if any did.
+// writeDrops prints how many packets were dropped for each reason, if any were.
 func writeDrops(w io.Writer, of string, c drop.Counts) {
 	if len(c) > 0 {
 		fmt.Fprintf(w, "%s drops %v\n", of, c)
 	}
 }
 
-// byAddress orders eroutes by source, then destination address and mask, as
-// text users of look expect: IPv4 first.
+// byAddress sorts eroutes by source, then by destination address and mask, in the order
+// of KLIPS' look: IPv4 first.
 func byAddress(l []klips.Eroute) []klips.Eroute {
 	l = slices.Clone(l)
 	prefix := func(a, b netip.Prefix) int {

@@ -105,7 +105,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// An empty stack has headings and nothing else.
+// TestWriteEmpty: an empty stack has only headings.
 func TestWriteEmpty(t *testing.T) {
 	var b bytes.Buffer
 	if err := (&view{Host: "h", Time: time.Unix(0, 0).UTC()}).write(&b); err != nil {
@@ -136,7 +136,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestGolden: the JSON of a view with something in each part, and of an empty one.
+// TestGolden: the JSON of a view with records in each part, and of an empty one.
 func TestGolden(t *testing.T) {
 	s := &clitest.Full{}
 	full, err := read(t.Context(), serial.New(s))
@@ -158,7 +158,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// A broken is a stack of which one table cannot be read.
+// A broken is a stack with one table that cannot be read.
 type broken struct {
 	clitest.Stack
 	table string
@@ -178,8 +178,8 @@ func (s *broken) Foreign(context.Context) ([]string, error) {
 	return nil, s.fail("what other programs have made")
 }
 
-// Nothing is printed of a stack that cannot be read as a whole, and the reason is
-// in words.
+// TestBroken: if one table cannot be read, nothing is printed except the reason, in
+// words.
 func TestBroken(t *testing.T) {
 	for _, table := range []string{"eroutes", "SAs", "devices", "what other programs have made"} {
 		r := clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(&broken{table: table}) }})

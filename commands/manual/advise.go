@@ -6,8 +6,8 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 )
 
-// A check is one that an applet wants. All are made after the last step: what is
-// missing when an SA is made can be a later step, such as its group.
+// A check is a check that an applet has asked for. All checks run after the last step:
+// what is missing when an SA is made can be a later step, such as its group.
 type check struct {
 	name string // of the applet, in messages
 	make cli.Check
@@ -17,7 +17,7 @@ func (x *executor) later(name string, make cli.Check) {
 	x.checks = append(x.checks, check{name, make})
 }
 
-// advise makes the checks of what has been done, and prints their notes.
+// advise runs the checks, and prints their notes.
 func (x *executor) advise(ctx context.Context) error {
 	if len(x.checks) == 0 {
 		return nil

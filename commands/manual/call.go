@@ -12,7 +12,7 @@ import (
 // asks reports whether a step is a change of the stack.
 func (s *step) asks() bool { return s.change != nil || s.sa != nil }
 
-// applet is the one whose words a step's messages are in.
+// applet returns the name of the applet that appears in a step's messages.
 func (s *step) applet() string {
 	switch s.change.(type) {
 	case klips.Group, klips.Ungroup:
@@ -25,8 +25,8 @@ func (s *step) applet() string {
 	return "spi"
 }
 
-// command returns the applet's command that carries a step out, and the command line that
-// a person would write for it, without the words before the options.
+// command returns the applet's command that carries out a step, and the command line
+// that a person would write for it, from the options on.
 func (s *step) command(env *cli.Env) (cmd cli.Command, words []string, err error) {
 	if s.sa != nil {
 		cmd, err = spi.Make(env, s.label, *s.sa)
@@ -47,10 +47,10 @@ func (s *step) command(env *cli.Env) (cmd cli.Command, words []string, err error
 	return cmd, words, nil
 }
 
-// words is the step's command line, from the name of the applet on.
+// words returns the step's command line, from the name of the applet on.
 func (s *step) words() []string {
 	var words []string
-	if s.sa != nil { // its keys may be in files that nobody wants read
+	if s.sa != nil { // do not read the files that hold its keys
 		words = s.sa.Words()
 	} else {
 		_, words, _ = s.command(&cli.Env{})
@@ -58,7 +58,7 @@ func (s *step) words() []string {
 	return append([]string{s.applet(), "--label", s.label}, words...)
 }
 
-// said is the SA that a step makes or removes; the zero SAID for others.
+// said returns the SA that a step makes or removes; the zero SAID for other steps.
 func (s *step) said() klips.SAID {
 	if c, ok := s.change.(klips.DeleteSA); ok {
 		return c.ID
@@ -69,10 +69,10 @@ func (s *step) said() klips.SAID {
 	return klips.SAID{}
 }
 
-// ask makes a step of a change.
+// ask returns a step for a change.
 func (k *connection) ask(c klips.Change) step { return step{change: c, label: k.name} }
 
-// askIfThere makes a step that takes away what need not be there.
+// askIfThere returns a step for the removal of an object that may be missing.
 func (k *connection) askIfThere(c klips.Change) step {
 	return step{change: c, label: k.name, ifExists: true}
 }

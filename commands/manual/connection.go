@@ -12,25 +12,25 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A connection is a conn whose parameters have been understood and whose two
-// ends are told apart.
+// A connection is a conn with parsed parameters and known ends.
 type connection struct {
 	name  string
-	shunt string // %pass, %drop or %reject; there are no SAs then
+	shunt string // %pass, %drop or %reject; such a connection has no SAs
 	tun   bool   // tunnel mode
 
-	ends  [2]end // left and right, as the file has them
-	local int    // which of them this host is
+	ends  [2]end // left and right, as in the file
+	local int    // index of this host's end
 	iface string // the virtual device: ipsec0
-	via   bool   // a route through iface can name the next hop
+	via   bool   // a route through iface can have the next hop as gateway
 
 	bindings []binding // of interfaces=
-	// follows: the end here, or its next hop, is %defaultroute; route is that.
+	// follows: the address of this end, or its next hop, is %defaultroute; route is
+	// that route.
 	follows bool
 	route   followed.Route
 
-	spi, base           klips.SPI // one of them, unless it is a shunt
-	esp, ah             string    // algorithms, as ipsec spi takes them; empty: none
+	spi, base           klips.SPI // one of them is set, unless it is a shunt
+	esp, ah             string    // algorithms, in the form of ipsec spi; empty: none
 	espWindow, ahWindow string    // empty: none
 	notes               []string
 }
@@ -38,24 +38,24 @@ type connection struct {
 // An end is left or right.
 type end struct {
 	addr    netip.Addr // unspecified if any is set
-	any     bool       // the far end of a shunt: there are no SAs, its address means nothing
+	any     bool       // the far end of a shunt; it has no SAs and its address is not used
 	subnet  netip.Prefix
-	given   bool // the subnet is from the file
+	given   bool // the subnet is in the file
 	nexthop netip.Addr
 	updown  string // the command; empty: the built-in one
 
-	// Of the SAs that go to this end:
+	// For the SAs that go to this end:
 	encKey, authKey, ahKey string
-	espSPI, ahSPI          klips.SPI // 0: as spi or spibase has it
+	espSPI, ahSPI          klips.SPI // 0: from spi or spibase
 }
 
-// sides are the names of ends, as parameters begin with them.
+// sides are the names of the ends, which begin parameters.
 var sides = [2]string{"left", "right"}
 
 const defaultRoute = "%defaultroute"
 
-// understand makes a connection of a conn. h is this host and me, if it is not
-// the zero identity, who it is; other makes it the other end.
+// understand returns the connection of a conn. h is this host. me is its identity,
+// unless it is the zero identity. other makes this host the other end.
 func understand(c *conf.Conn, bindings []binding, h host, me identity, other bool) (*connection, error) {
 	k := &connection{name: c.Name, bindings: bindings}
 	if err := k.mode(c); err != nil {
@@ -105,7 +105,7 @@ func understand(c *conf.Conn, bindings []binding, h host, me identity, other boo
 	return k, nil
 }
 
-// me and peer are the ends, seen from here.
+// me and peer return the ends, as seen from this host.
 func (k *connection) me() *end   { return &k.ends[k.local] }
 func (k *connection) peer() *end { return &k.ends[1-k.local] }
 
@@ -140,8 +140,8 @@ func (k *connection) mode(c *conf.Conn) error {
 	return nil
 }
 
-// anyAddress reports whether the address of an end is left open: it is missing,
-// or one of the words that connections with automatic keying have for that.
+// anyAddress reports whether the address of an end is open: it is missing, or a word
+// that connections with automatic keying use for an open address.
 func anyAddress(value string) bool {
 	switch value {
 	case "", "%any", "%any4", "%any6", "%group", "%opportunistic", "%opportunisticgroup":
@@ -150,14 +150,14 @@ func anyAddress(value string) bool {
 	return false
 }
 
-// addresses reads the two ends, and returns the texts of their next hops.
+// addresses parses the two ends, and returns the texts of their next hops.
 func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err error) {
 	fromRoute := -1
 	for i, side := range sides {
 		e, p := &k.ends[i], c.Get(side)
 		hops[i] = c.Get(side + "nexthop")
 		if hops[i].Value == "%direct" {
-			hops[i].Value = "" // the peer itself
+			hops[i].Value = "" // the next hop is the peer itself
 		}
 		switch {
 		case anyAddress(p.Value) && k.shunt != "":
@@ -212,8 +212,8 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 	return hops, nil
 }
 
-// defaultIs6 reports whether %defaultroute is that of IPv6: by the address of
-// the far end or, where that is open, by the subnets.
+// defaultIs6 reports whether %defaultroute is the IPv6 default route. The address of
+// the far end decides or, if that is open, the subnets.
 func (k *connection) defaultIs6(c *conf.Conn, far int) bool {
 	if a := k.ends[far].addr; a.IsValid() {
 		return a.Is6()
@@ -222,7 +222,7 @@ func (k *connection) defaultIs6(c *conf.Conn, far int) bool {
 }
 
 func (k *connection) subnets(c *conf.Conn) error {
-	var open [2]bool // %default: everything of a family that is not known yet
+	var open [2]bool // %default: all addresses of a family that is not known yet
 	for i, side := range sides {
 		e, p := &k.ends[i], c.Get(side+"subnet")
 		switch {
@@ -258,7 +258,7 @@ func (k *connection) subnets(c *conf.Conn) error {
 	return nil
 }
 
-// everything is the subnet of all addresses of a's family.
+// everything returns the subnet of all addresses of a's family.
 func everything(a netip.Addr) netip.Prefix {
 	p, _ := a.Prefix(0)
 	return p
@@ -268,7 +268,7 @@ func (k *connection) updowns(c *conf.Conn) error {
 	for i, side := range sides {
 		k.ends[i].updown = c.Get(side + "updown").Value
 		if strings.Join(strings.Fields(k.ends[i].updown), " ") == "ipsec _updown" {
-			k.ends[i].updown = "" // files name the default of old
+			k.ends[i].updown = "" // old files name the former default script
 		}
 		switch p := c.Get(side + "firewall"); p.Value {
 		case "", "no":
@@ -281,7 +281,7 @@ func (k *connection) updowns(c *conf.Conn) error {
 	return nil
 }
 
-// nexthops reads the next hops, as far as they count: that of this host.
+// nexthops parses the next hops. Only that of this host is used.
 func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 	for i, p := range hops {
 		e := &k.ends[i]
@@ -294,7 +294,7 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 		case p.Value == defaultRoute:
 			e.nexthop = k.ends[1-i].addr
 			if i != k.local {
-				continue // the other end's affair
+				continue // only the other end uses it
 			}
 			r, err := h.defaultRoute(e.addr.Is6())
 			if err != nil {

@@ -16,16 +16,16 @@ import (
 
 // An executor carries out a plan.
 type executor struct {
-	caller *cli.Env // for what is said in the name of this applet
-	env    *cli.Env // for the applets that are called
+	caller *cli.Env // for messages of this applet
+	env    *cli.Env // for the called applets
 	conn   *connection
 	net    network
 	trace  bool
 	plan   plan
-	checks []check // of the applets that have been called
+	checks []check // of the called applets
 }
 
-// newExecutor returns one without a plan.
+// newExecutor returns an executor without a plan.
 func newExecutor(caller *cli.Env, k *connection, n network, trace bool) *executor {
 	env := *caller
 	env.Name, _, _ = strings.Cut(caller.Name, " --label ")
@@ -34,8 +34,7 @@ func newExecutor(caller *cli.Env, k *connection, n network, trace bool) *executo
 	return x
 }
 
-// try has all steps checked as far as that can be done without a stack, and changes
-// nothing.
+// try checks all steps as far as possible without a stack, and changes nothing.
 func (x *executor) try() error {
 	for i := range x.plan.steps {
 		s := &x.plan.steps[i]
@@ -51,7 +50,7 @@ func (x *executor) try() error {
 	return nil
 }
 
-// command returns the command of a step, and the world that it runs in.
+// command returns the command of a step, and its environment.
 func (x *executor) command(s *step) (cli.Command, *cli.Env, error) {
 	env := *x.env
 	env.Name = "ipsec " + s.applet()
@@ -59,7 +58,7 @@ func (x *executor) command(s *step) (cli.Command, *cli.Env, error) {
 	return cmd, &env, err
 }
 
-// run carries out one step and returns how to take it back; nil: not at all.
+// run carries out one step and returns how to undo it; nil: it cannot be undone.
 func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Context) error, err error) {
 	if x.trace {
 		fmt.Fprintf(x.env.Err, "+ %s\n", s.text(x.env.StackName, false))
@@ -98,7 +97,8 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 	default:
 		c, env, err := x.command(s)
 		if err == nil {
-			// A request that has been sent is waited for: what it did must be known.
+			// Wait for the answer to a request that has been sent: its result must be
+			// known.
 			err = c.Run(context.WithoutCancel(ctx), env)
 		}
 		if err != nil {
@@ -111,7 +111,7 @@ func (x *executor) run(ctx context.Context, s *step) (undo func(ctx context.Cont
 	return x.undoing(s.undo), nil
 }
 
-// route carries out a change of a route and returns the step that takes it back.
+// route carries out a change of a route and returns the step that undoes it.
 func (x *executor) route(s *step) (back step, err error) {
 	switch {
 	case s.remove:
@@ -150,18 +150,18 @@ func (x *executor) undoing(steps []step) func(ctx context.Context) error {
 	}
 }
 
-// sh calls a script. What it prints is ours.
+// sh runs a script. Its output goes to our output.
 func (x *executor) sh(ctx context.Context, s *step) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", s.script)
 	cmd.Env = slices.Concat(os.Environ(), x.plan.environ, []string{"PLUTO_VERB=" + s.verb})
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = x.env.In, x.env.Out, x.env.Err
-	cmd.WaitDelay = time.Second // for what the script leaves behind
+	cmd.WaitDelay = time.Second // for processes that the script leaves behind
 	return cmd.Run()
 }
 
-// all carries out the whole plan. If a step fails, those before it are taken
-// back in reverse order; the error is that of the step, and what could not be
-// taken back is told on standard error.
+// all carries out the whole plan. If a step fails, the earlier steps are undone in
+// reverse order. The error is that of the step. What cannot be undone is reported on
+// standard error.
 func (x *executor) all(ctx context.Context) error {
 	var undo []func(context.Context) error
 	err := x.steps(ctx, &undo)
@@ -202,8 +202,8 @@ func (x *executor) steps(ctx context.Context, undo *[]func(context.Context) erro
 	return nil
 }
 
-// each carries out all steps, whatever becomes of those before. gone is how
-// many of those that take something away found it not there, of how many.
+// each carries out all steps, also after errors. of is the number of steps that remove
+// something; gone is how many of them found that it was missing already.
 func (x *executor) each(ctx context.Context) (gone, of int, errs []error) {
 	for i := range x.plan.steps {
 		s := &x.plan.steps[i]

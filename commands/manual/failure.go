@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A stepError is the failure of a step. It keeps the cause, but is no usage
-// error even if the cause is one: nobody typed those arguments.
+// A stepError is the failure of a step. It keeps the cause. It is never a usage error,
+// because the user has not typed the arguments.
 type stepError struct {
 	what  string
 	cause error
@@ -25,12 +25,12 @@ func (e *stepError) is(errnos ...syscall.Errno) bool {
 	return slices.ContainsFunc(errnos, func(n syscall.Errno) bool { return errors.Is(e.cause, n) })
 }
 
-// absent reports that what was to go is not there.
+// absent reports whether the object that should be removed did not exist.
 func (e *stepError) absent() bool {
 	return e.is(syscall.ENOENT, syscall.ESRCH, syscall.ENXIO, syscall.EFAULT, syscall.ENODEV, syscall.EADDRNOTAVAIL)
 }
 
-// failed names the step: the applet or what else it calls.
+// failed adds the name of the step to an error.
 func (s *step) failed(err error) error {
 	if err == nil {
 		return nil
@@ -38,14 +38,14 @@ func (s *step) failed(err error) error {
 	what := ""
 	switch {
 	case s.guard != nil:
-		return &stepError{"guard", err} // it names the flow
+		return &stepError{"guard", err} // the error names the flow
 	case !s.asks() && s.script == "":
 		what = s.text("", false)
 	case s.script != "":
 		what = s.script + " (" + s.verb + ")"
 	default:
 		what = s.applet()
-		// The SA, where the message may not name it.
+		// Add the SA if the message does not name it.
 		if id := s.said(); id != (klips.SAID{}) && !strings.Contains(err.Error(), id.String()) {
 			what += " " + id.String()
 		}
@@ -53,13 +53,13 @@ func (s *step) failed(err error) error {
 	return &stepError{what, err}
 }
 
-// spared reports whether a failure of a step is none.
+// spared reports whether a failure of a step can be ignored.
 func spared(s *step, err error) bool {
 	var e *stepError
 	return s.ifExists && errors.As(err, &e) && e.absent()
 }
 
-// routeError says what the kernel's refusal of a route means.
+// routeError adds the meaning of the kernel's refusal of a route.
 func routeError(r *routes.Route, err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -85,7 +85,7 @@ func routeError(r *routes.Route, err error) error {
 	return &explained{text, errno}
 }
 
-// deviceError says what the kernel's refusal to change a device means.
+// deviceError adds the meaning of the kernel's refusal to change a device.
 func deviceError(device string, err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -100,7 +100,7 @@ func deviceError(device string, err error) error {
 	return err
 }
 
-// An explained is an errno in words.
+// An explained is an errno with words.
 type explained struct {
 	text  string
 	errno syscall.Errno

@@ -18,7 +18,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// samples are files in the shapes that public ones have.
+// samples are files in the form of published ones.
 var samples = []string{
 	several,
 	tunnel,
@@ -35,8 +35,8 @@ var samples = []string{
 	"include other\nconn t\n also=other\n left=10.0.0.1\n",
 }
 
-// testKeys takes the place of words in a fuzzed text; a message that has
-// something of it gives a key away.
+// testKeys replaces words in a fuzzed text by keys. A message that contains a part of
+// them reveals a key.
 var testKeys = strings.NewReplacer(
 	"KEY3DES", "0xfeedface_fedcba98_feedface_76543210_feedface_feedc0de",
 	"KEYMD5", "0xfeedface_fedcba98_feedface_76543210",
@@ -44,9 +44,9 @@ var testKeys = strings.NewReplacer(
 
 var keyParts = []string{"feedface", "fedcba98", "76543210", "feedc0de"}
 
-// FuzzFile takes a file from its text to what a stack has of its connections.
-// Nothing panics, errors are of one line and name the file and the line, no key
-// is in them, and what --up makes --down and --unroute remove.
+// FuzzFile reads a file and sets up its connections on a stack. Nothing panics. Errors
+// have one line, name the file and the line, and contain no key. --down and --unroute
+// remove everything that --up makes.
 func FuzzFile(f *testing.F) {
 	for _, s := range samples {
 		f.Add(s, "conn other\n\tright=10.0.0.2\n\tspi=0x200\n")
@@ -68,7 +68,7 @@ func FuzzFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text, other string) {
 		names := map[string]string{"ipsec.conf": testKeys.Replace(text), "other": testKeys.Replace(other)}
-		// check looks at an error; fromFile is set for those of the file's text.
+		// check examines an error; fromFile is set for errors of the file's text.
 		check := func(err error, fromFile bool) {
 			if err == nil {
 				return
@@ -139,11 +139,11 @@ func FuzzFile(f *testing.F) {
 // tryOut brings a connection up and down on a stack in memory.
 func tryOut(t *testing.T, c *configuration, k *connection, check func(err error, fromFile bool)) {
 	if k.me().updown != "" {
-		return // nobody runs what a fuzzer makes up
+		return // do not run scripts from a fuzzer
 	}
 	for _, e := range k.ends {
 		if strings.HasPrefix(e.encKey, "@") || strings.HasPrefix(e.authKey, "@") || strings.HasPrefix(e.ahKey, "@") {
-			return // nor reads such files
+			return // do not read key files named by a fuzzer
 		}
 	}
 	b := &bench{model: newModel(), table: table{links: []string{"ipsec0 up"}}}

@@ -11,16 +11,16 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// close are the steps by which the flow of the connection does not pass in clear any
-// more, whatever becomes of the stack and of the routes. They come before the routes:
-// open takes back what they did.
+// close returns the steps that keep the flow of the connection from leaving in clear,
+// even if the stack or the routes go away. They come before the routes. open undoes
+// them.
 func (k *connection) close(at *situation) (steps []step) {
 	if k.shunt == "%pass" {
 		return nil
 	}
 	steps = append(steps, step{guard: k.guard()})
 	if k.me().updown != "" || at != nil && at.past {
-		return steps // there are no routes of ours
+		return steps // the script makes the routes
 	}
 	for _, dst := range k.backstops() {
 		switch {
@@ -29,8 +29,9 @@ func (k *connection) close(at *situation) (steps []step) {
 			steps = append(steps, step{backstop: &dst})
 		}
 	}
-	// One of another connection would take what goes to this peer: the kernel does not
-	// look behind it for the physical device that packets are bound to.
+	// A backstop of another connection would take packets to this peer: the kernel
+	// would not use the route through the physical device, to which those packets are
+	// bound.
 	if at != nil && k.shunt == "" {
 		for _, dst := range at.backstops {
 			if dst.Contains(k.peer().addr) {
@@ -41,8 +42,8 @@ func (k *connection) close(at *situation) (steps []step) {
 	return steps
 }
 
-// open are the steps that end what close did. Where the flow needs no route and the
-// connection is up, it stays closed.
+// open returns the steps that undo close. If the flow needs no route and the connection
+// is up, it stays closed.
 func (k *connection) open(operation string, at *situation) (steps []step) {
 	if k.shunt == "%pass" || operation == "unroute" && at != nil && at.past && at.flow().own() && !at.held() {
 		return nil
@@ -57,7 +58,7 @@ func (k *connection) open(operation string, at *situation) (steps []step) {
 	return append(steps, step{guard: k.guard(), remove: true, ifExists: true})
 }
 
-// guard is the flow of the connection.
+// guard returns the guard for the flow of the connection.
 func (k *connection) guard() *klips.Guard {
 	g := &klips.Guard{Selector: k.selector()}
 	if k.shunt == "" {
@@ -66,11 +67,11 @@ func (k *connection) guard() *klips.Guard {
 	return g
 }
 
-// backstops are the networks that get one.
+// backstops returns the networks that get a backstop.
 func (k *connection) backstops() []netip.Prefix { return halves(k.peer().subnet) }
 
-// far reports whether a network holds the far end of an SA, of this connection or of
-// any that there is: a backstop would keep protected packets from it.
+// far reports whether a network contains the far end of an SA, of this connection or of
+// any other: a backstop would stop the protected packets to it.
 func (k *connection) far(dst netip.Prefix, at *situation) bool {
 	if k.shunt == "" && dst.Contains(k.peer().addr) {
 		return true
@@ -86,7 +87,7 @@ func (k *connection) far(dst netip.Prefix, at *situation) bool {
 	return false
 }
 
-// guard carries out a step with a guard, and returns the one that takes it back.
+// guard carries out a step with a guard, and returns the step that undoes it.
 func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) {
 	stack, err := x.env.Stack(ctx)
 	if err != nil {
@@ -100,12 +101,12 @@ func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) 
 	case !guards:
 		return nil, nil
 	}
-	// A request that has been sent is waited for: what it did must be known.
+	// Wait for the answer to a request that has been sent: its result must be known.
 	ctx = context.WithoutCancel(ctx)
 	if s.remove {
 		_, err := klips.Do(ctx, stack, klips.RemoveGuard{Selector: s.guard.Selector})
 		if errors.Is(err, syscall.EOPNOTSUPP) {
-			err = syscall.ENOENT // it was not guarded then
+			err = syscall.ENOENT // the flow was not guarded
 		}
 		return nil, explain.Error(klips.RemoveGuard{}, s.guard.Selector.String(), err)
 	}
@@ -120,7 +121,7 @@ func (x *executor) guard(ctx context.Context, s *step) (back []step, err error) 
 	return []step{{guard: s.guard, remove: true, ifExists: true}}, nil
 }
 
-// backstop carries out a step with a backstop, and returns the one that takes it back.
+// backstop carries out a step with a backstop, and returns the step that undoes it.
 func (x *executor) backstop(s *step) (back []step, err error) {
 	if s.remove {
 		if err := x.net.removeBackstop(*s.backstop); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// TestGuard: the flow of a connection does not pass in clear from --up or --route on,
+// TestGuard: from --up or --route on, the flow of a connection does not leave in clear
 // until it is unrouted.
 func TestGuard(t *testing.T) {
 	const hers = "guard 10.1.0.0/16 10.2.0.0/16 and back but 10.0.0.2\n"
@@ -47,8 +47,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestGuardPeer: a network is not made unreachable while it holds the far end of any
-// SA, and no longer once a connection to such an end comes up.
+// TestGuardPeer: a network gets no unreachable route while it contains the far end of
+// an SA. The route is removed when a connection to such an end comes up.
 func TestGuardPeer(t *testing.T) {
 	inner := "conn inner\n left=10.0.0.1\n leftsubnet=10.7.0.0/16\n leftnexthop=10.0.0.254\n right=10.2.0.9\n rightsubnet=10.8.0.0/16\n spibase=0x300\n esp=3des-md5-96\n " + keys3des
 	b := newBench(t, tunnel+inner)
@@ -68,7 +68,8 @@ func TestGuardPeer(t *testing.T) {
 	}
 }
 
-// TestGuardNone: without a packet filter routes alone guard, and that is said.
+// TestGuardNone: without a packet filter only the routes guard, and a note reports
+// that.
 func TestGuardNone(t *testing.T) {
 	b := newBench(t, tunnel)
 	b.model.noFilter = true
@@ -83,8 +84,8 @@ func TestGuardNone(t *testing.T) {
 	}
 }
 
-// TestGuardTransport: where packets meet their eroute without a route the flow is
-// guarded until the eroute goes.
+// TestGuardTransport: if packets reach their eroute without a route, the flow is
+// guarded until the eroute is removed.
 func TestGuardTransport(t *testing.T) {
 	b := newBench(t, hosts+"spi=0x200\n esp=3des-md5-96\n "+keys3des)
 	b.model.lacks = klips.CapTransportDevice

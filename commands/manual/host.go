@@ -18,29 +18,27 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A host is what a connection must know of the host it is for.
+// A host has the facts about the host that a connection needs.
 type host interface {
 	// defaultRoute returns the default route of a family.
 	defaultRoute(is6 bool) (followed.Route, error)
-	// defaultDevice returns the device of the default route, of IPv4 if there is
-	// one.
+	// defaultDevice returns the device of the default route. It prefers IPv4.
 	defaultDevice() (string, error)
-	// identities returns the addresses of virtual devices and of what they are,
-	// or by the bindings will be, attached to, and all other addresses of the
-	// host with the device that would serve them.
+	// identities returns two lists. own has the addresses of virtual devices and of
+	// their physical devices, attached now or by the bindings. rest has all other
+	// addresses of the host, with the device that would serve them.
 	identities(bindings []binding) (own, rest []identity, err error)
-	// deviceOf returns the device that has an address and is no virtual one; ""
+	// deviceOf returns the device, other than a virtual device, that has an address; ""
 	// if there is none.
 	deviceOf(a netip.Addr) string
-	// reaches reports whether a route through the device can name hop as its
-	// gateway. It is true if nothing is known of the device.
+	// reaches reports whether a route through the device can have hop as its gateway.
+	// It returns true if the device is unknown.
 	reaches(device string, hop netip.Addr) bool
-	// follow opens what is remembered of the connections that follow the default
-	// route, and locks it.
+	// follow opens and locks the stored connections that follow the default route.
 	follow() (*followed.Dir, error)
 }
 
-// An identity is an address of this host and the virtual device it goes with.
+// An identity is an address of this host and its virtual device.
 type identity struct {
 	addr   netip.Addr
 	device string
@@ -85,7 +83,7 @@ func (k *connection) whoAmI(c *conf.Conn, h host, me identity) error {
 // is reports whether a is the address of the end.
 func (e *end) is(a netip.Addr) bool { return !e.any && e.addr == a }
 
-// text names the end in messages.
+// text returns the words for the end.
 func (e *end) text() string {
 	if e.any {
 		return "any address"
@@ -93,7 +91,7 @@ func (e *end) text() string {
 	return klips.FormatAddr(e.addr)
 }
 
-// parseIdentity reads ADDR@IFACE.
+// parseIdentity parses ADDR@IFACE.
 func parseIdentity(text string) (identity, error) {
 	a, device, ok := strings.Cut(text, "@")
 	if !ok {
@@ -109,7 +107,7 @@ func parseIdentity(text string) (identity, error) {
 	return identity{addr, device}, nil
 }
 
-// system is the host this program runs on.
+// system is the host that this program runs on.
 type system struct {
 	ctx context.Context
 	env *cli.Env
@@ -131,7 +129,7 @@ func (s system) defaultRoute(is6 bool) (followed.Route, error) {
 	case r.Src.IsValid():
 		return followed.Route{Local: r.Src, Gateway: r.Gateway, Device: r.Device}, nil
 	}
-	// The address of the device that is in the gateway's network, else its first.
+	// The address of the device in the gateway's network, else its first address.
 	prefixes, err := addresses(r.Device)
 	if err != nil {
 		return followed.Route{}, fmt.Errorf("the %s default route: %w", family, err)
@@ -209,7 +207,7 @@ func (s system) identities(bindings []binding) (own, rest []identity, err error)
 	virtual := map[string][]string{} // by physical device
 	attached := map[string]bool{}    // virtual devices
 	fallback := ""
-	// Without a stack there are the devices' own addresses.
+	// Without a stack, use the devices' own addresses.
 	if stack, err := s.env.Stack(s.ctx); err == nil {
 		devices, err := klips.ReadDevices(s.ctx, stack)
 		stack.Close()
@@ -244,7 +242,7 @@ func (s system) identities(bindings []binding) (own, rest []identity, err error)
 	for _, i := range ifs {
 		prefixes, err := addresses(i.Name)
 		if err != nil {
-			continue // it is gone
+			continue // the device has been removed
 		}
 		devices := virtual[i.Name]
 		if links.IsVirtual(i.Name) {

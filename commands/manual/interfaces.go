@@ -14,20 +14,20 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A binding is a virtual device and the physical one it is to be attached to, as
-// interfaces= of config setup has it.
+// A binding is a virtual device and the physical device that it will be attached to,
+// from interfaces= of config setup.
 type binding struct {
 	virtual, physical string
-	// byRoute: the file has %defaultroute. If there is none, missing is the reason
-	// and physical is empty.
+	// byRoute: the file has %defaultroute. If there is no default route, missing is the
+	// reason and physical is empty.
 	byRoute bool
 	missing error
 	param   conf.Param
 }
 
-// interfaces reads interfaces=, a list of ipsecN=DEVICE with blanks between
-// them. %defaultroute is ipsec0 and the device of the default route, %none is
-// nothing.
+// interfaces parses interfaces=, a list of ipsecN=DEVICE separated by blanks.
+// %defaultroute means ipsec0 and the device of the default route. %none means an empty
+// list.
 func interfaces(p conf.Param, h host) (list []binding, err error) {
 	words := strings.Fields(p.Value)
 	for _, word := range words {
@@ -54,9 +54,9 @@ func interfaces(p conf.Param, h host) (list []binding, err error) {
 	return list, nil
 }
 
-// attach returns the steps that make the connection's virtual device usable, none
-// if it is. The error is the reason why that is not possible: packets that are
-// routed into a device that is not attached, or is down, are lost.
+// attach returns the steps that make the connection's virtual device usable; none if it
+// is usable already. The error is the reason why it cannot be made usable: packets that
+// are routed into a device that is down or not attached are lost.
 func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	var d klips.Device
 	i := slices.IndexFunc(s.devices, func(d klips.Device) bool { return d.Name == k.iface })
@@ -69,7 +69,7 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 		return nil, b.param.Error(fmt.Sprintf("%s=%s, but %s is attached to %s; detach it with ipsec tncfg --detach --virtual %s, or change the line",
 			k.iface, quote.Value(b.physical), k.iface, quote.Text(d.Physical), k.iface))
 	case d.Physical != "" && k.me().updown == "":
-		return nil, nil // the kernel refuses a route into a device that is down
+		return nil, nil // the kernel itself refuses a route into a device that is down
 	case d.Physical != "":
 		return nil, k.checkUp(n)
 	case b.missing != nil:
@@ -101,7 +101,8 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	return steps, nil
 }
 
-// binding is that of the connection's virtual device; it is empty if the file has none.
+// binding returns the binding of the connection's virtual device; empty if the file has
+// none.
 func (k *connection) binding() (b binding) {
 	if i := slices.IndexFunc(k.bindings, func(b binding) bool { return b.virtual == k.iface }); i >= 0 {
 		b = k.bindings[i]
@@ -109,10 +110,11 @@ func (k *connection) binding() (b binding) {
 	return b
 }
 
-// ownAddress returns the address of this end on the physical device, for the
-// virtual device, as KLIPS' setup did it; ok is false if there is none, or the
-// virtual device has it. It gets no prefix: the kernel would route the whole network
-// through the virtual device, IPv4 as soon as the physical one has another address.
+// ownAddress returns the address of this end on the physical device, to be added to the
+// virtual device as KLIPS' setup did. ok is false if there is none, or if the virtual
+// device has it. The address has a full-length prefix: with a shorter one the kernel
+// would route the whole network through the virtual device. For IPv4 it would do so as
+// soon as the physical device has another address.
 func (k *connection) ownAddress(n network, physical string) (p netip.Prefix, ok bool) {
 	list, err := n.addresses(physical)
 	if err != nil {
@@ -123,12 +125,12 @@ func (k *connection) ownAddress(n network, physical string) (p netip.Prefix, ok 
 		return p, false
 	}
 	p = netip.PrefixFrom(list[i].Addr(), list[i].Addr().BitLen())
-	// A device that is made by attaching it has none yet.
+	// A device that will be created by attaching it has no addresses yet.
 	has, err := n.addresses(k.iface)
 	return p, err != nil || !slices.ContainsFunc(has, func(h netip.Prefix) bool { return h.Addr() == p.Addr() })
 }
 
-// checkUp refuses a virtual device that is down.
+// checkUp returns an error for a virtual device that is down.
 func (k *connection) checkUp(n network) error {
 	up, err := n.isUp(k.iface)
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// setup is the file of a tunnel with a line interfaces=.
+// setup returns the file of a tunnel with a line interfaces=.
 func setup(interfaces string) string {
 	return "config setup\n interfaces=\"" + interfaces + "\"\n" + tunnel
 }
@@ -53,13 +53,13 @@ func TestInterfaces(t *testing.T) {
 	}
 }
 
-// TestAttach: --up and --route attach the virtual device as interfaces= has it,
-// or are refused with the device named and nothing made.
+// TestAttach: --up and --route attach the virtual device as in interfaces=, or are
+// refused with an error that names the device, and make nothing.
 func TestAttach(t *testing.T) {
 	const attached = "link ipsec0 10.0.0.1/32\n"
 	tests := []struct {
 		name, file string
-		physical   string // of ipsec0 before; "-": there is no ipsec0
+		physical   string // physical device of ipsec0 before; "-": no ipsec0
 		links      []string
 		err        string
 		want       string // devices and links
@@ -117,8 +117,8 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// TestAttachUndo lets each request of an --up that attaches fail in turn: the
-// device is then as before.
+// TestAttachUndo lets each request of an --up that attaches fail in turn. The device is
+// unchanged afterwards.
 func TestAttachUndo(t *testing.T) {
 	for n := 1; ; n++ {
 		b := newBench(t, setup("ipsec0=eth0"))

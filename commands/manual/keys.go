@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// numbers reads SPIs and replay windows.
+// numbers parses SPIs and replay windows.
 func (k *connection) numbers(c *conf.Conn) error {
 	spi, base := c.Get("spi"), c.Get("spibase")
 	var err error
@@ -56,7 +56,7 @@ func (k *connection) numbers(c *conf.Conn) error {
 	return nil
 }
 
-// spiOf reads 0x and hex digits.
+// spiOf parses 0x and hex digits.
 func spiOf(p conf.Param) (klips.SPI, error) {
 	digits, ok := strings.CutPrefix(p.Value, "0x")
 	if !ok {
@@ -72,8 +72,7 @@ func spiOf(p conf.Param) (klips.SPI, error) {
 	return klips.SPI(n), nil
 }
 
-// keys reads algorithms and keys. Whether a key fits its algorithm is left to
-// ipsec spi.
+// keys parses algorithms and keys. ipsec spi checks whether a key fits its algorithm.
 func (k *connection) keys(c *conf.Conn) error {
 	if k.esp != "" {
 		if _, _, err := syntax.ParseESP(k.esp); err != nil {
@@ -136,17 +135,17 @@ func checkKey(p conf.Param) error {
 type sa struct {
 	id     klips.SAID
 	alg    string
-	toward *end // whose keys it has
+	toward *end // the end whose keys it has
 }
 
-// sas are the SAs that go to an end, from the innermost to the outermost.
+// sas returns the SAs that go to an end, from the innermost to the outermost.
 func (k *connection) sas(to int) []sa {
 	if k.shunt != "" {
 		return nil
 	}
 	e := &k.ends[to]
-	// Rightward SAs get the even digits 0, 2, 4, leftward ones 1, 3, 5; a
-	// protocol that is not there takes none.
+	// SAs to the right get the even digits 0, 2, 4, SAs to the left get 1, 3, 5. A
+	// missing protocol uses no digit.
 	n := k.base + klips.SPI(1-to)
 	next := func(override klips.SPI) klips.SPI {
 		spi := k.spi

@@ -18,13 +18,13 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// onKLIPS is the applet on a machine that has KLIPS: how to run it, and what is
-// then in the tables.
+// onKLIPS sets up the applet on a machine with KLIPS. run runs it, tables returns the
+// tables.
 func onKLIPS(t *testing.T, text string) (run func(line string) clitest.Result, tables func() []string) {
 	return onKLIPSAs(t, text, func(s *classic.Stack) serial.Doer { return s })
 }
 
-// onKLIPSAs is the same with another view of the stack.
+// onKLIPSAs is onKLIPS with another view of the stack.
 func onKLIPSAs(t *testing.T, text string, as func(*classic.Stack) serial.Doer) (run func(line string) clitest.Result, tables func() []string) {
 	k := classictest.NewKernel(t, netip.MustParseAddr("10.0.0.1"))
 	b := newBench(t, "config setup\n interfaces=ipsec0=eth0\n"+text)
@@ -50,7 +50,7 @@ func onKLIPSAs(t *testing.T, text string, as func(*classic.Stack) serial.Doer) (
 	return run, tables
 }
 
-// TestKLIPS takes a connection up and down.
+// TestKLIPS brings a connection up and down.
 func TestKLIPS(t *testing.T) {
 	run, tables := onKLIPS(t, tunnel)
 	up := []string{
@@ -81,7 +81,8 @@ func TestKLIPS(t *testing.T) {
 	}
 }
 
-// TestKLIPSOthers: KLIPS' tables tell the objects of two connections apart.
+// TestKLIPSOthers: the tables of KLIPS are enough to distinguish the objects of two
+// connections.
 func TestKLIPSOthers(t *testing.T) {
 	run, tables := onKLIPS(t, several)
 	if r := run("--up one"); r.Status != 0 || r.Err != "" {
@@ -111,7 +112,7 @@ func TestKLIPSOthers(t *testing.T) {
 	}
 }
 
-// A spoiled is a KLIPS of which some lines cannot be read.
+// A spoiled is a KLIPS with some lines that cannot be read.
 type spoiled struct {
 	*classic.Stack
 	lines []klips.UnreadLine
@@ -130,13 +131,13 @@ func (s *spoiled) SAs(ctx context.Context) ([]klips.SA, error) {
 
 func (s *spoiled) Unread(context.Context, ...string) ([]klips.UnreadLine, error) { return s.lines, nil }
 
-// TestKLIPSUnread: a line that cannot be read is in the way of those alone that it
+// TestKLIPSUnread: a line that cannot be read only affects the connections that it
 // names.
 func TestKLIPSUnread(t *testing.T) {
 	for _, tt := range []struct {
 		name, line string
 		table      string
-		up, down   string // what the commands say; empty: they do it without a word
+		up, down   string // messages of the commands; empty: no message
 		left       []string
 	}{
 		{"an eroute of others", "0          [049:9::600]0:0:0/72 ->                    => %drop:6", "ipsec_eroute", "", "", nil},
@@ -188,8 +189,8 @@ func TestKLIPSUnread(t *testing.T) {
 	}
 }
 
-// TestKLIPSFreed: an SA that is linked to freed memory is left alone, and no packet
-// gets to it any more.
+// TestKLIPSFreed: an SA that is linked to freed memory is kept, and no more packets
+// reach it.
 func TestKLIPSFreed(t *testing.T) {
 	freed := false
 	run, tables := onKLIPSAs(t, tunnel, func(s *classic.Stack) serial.Doer { return &spoiled{s, nil, freed} })
@@ -225,14 +226,14 @@ func TestKLIPSUnroute(t *testing.T) {
 		if r := run("--unroute t"); r.Status != 0 || tt.want == "" && r.Err != "" || !strings.Contains(r.Err, tt.want) {
 			t.Errorf("--unroute with an unread line of %s: status %d, %q, want %q", tt.table, r.Status, r.Err, tt.want)
 		}
-		// There is no route any more, so that nothing changes for anybody.
+		// The route is already gone, so this changes nothing.
 		if r := run("--unroute t"); r.Status != 0 || strings.Contains(r.Err, "cannot be read") {
 			t.Errorf("a second --unroute: status %d, %q", r.Status, r.Err)
 		}
 	}
 }
 
-// A dropping is a stack that takes AH and drops its packets.
+// A dropping is a stack that accepts AH and drops its packets.
 type dropping struct{ *classic.Stack }
 
 func (dropping) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {

@@ -1,9 +1,9 @@
-// Package manual is the applet that brings the manually keyed connections of
-// ipsec.conf up and down, by way of the other applets.
+// Package manual is the applet that brings the manually keyed connections of ipsec.conf
+// up and down, with the commands of the other applets.
 //
-// A conn becomes a connection, and an operation on that a plan: a list of calls
-// of applets and scripts and of changes of routes, which is printed or carried
-// out.
+// A conn is parsed into a connection. An operation on a connection is a plan: a list of
+// changes of the stack, calls of scripts and changes of routes. The plan is printed or
+// carried out.
 package manual
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/klips-go/ipsec/commands/manual/conf"
 )
 
-// configFile is read unless another one is named.
+// configFile is the default configuration file.
 const configFile = "/etc/ipsec.conf"
 
 // App returns the applet.
@@ -43,14 +43,14 @@ func App() *cli.App {
 			{Name: "up", Help: "make the SAs, the eroute and the route of the connection"},
 			{Name: "down", Help: "remove its SAs and its eroute; the route stays"},
 			{Name: "route", Help: "make its route only; packets without an eroute are dropped"},
-			{Name: "unroute", Help: "remove its route; with --down after the rest"},
-			{Name: "renew", Whole: true, Help: "make connections again that were made by another %defaultroute"},
+			{Name: "unroute", Help: "remove its route; with --down after everything else"},
+			{Name: "renew", Whole: true, Help: "set up connections again whose %defaultroute has changed"},
 			{Name: "config", Arg: "FILE", Help: "read FILE instead of " + configFile, Values: []string{"<file>"}},
 			{Name: "noinclude", Help: "ignore include lines"},
 			{Name: "union", Help: "the names are parts of one connection"},
-			{Name: "iam", Arg: "ADDR@IFACE", Help: "be the end with this address, on this virtual device", Values: nil},
+			{Name: "iam", Arg: "ADDR@IFACE", Help: "this host is the end with this address, on this virtual device", Values: nil},
 			{Name: "show", Help: "print the commands on standard error as they are run, without keys"},
-			{Name: "showonly", Help: "run nothing, print the commands for sh, with keys"},
+			{Name: "showonly", Help: "run nothing; print the commands for sh, with keys"},
 			{Name: "other", Help: "with --showonly: what the other end does"},
 		}, cli.CommonOptions()...),
 		Notes: notes,
@@ -63,7 +63,7 @@ func notes() string {
 		"With --renew each NAME is a connection; without one it is all that follow\n%defaultroute.\n"
 }
 
-// A request is a command line that has been understood.
+// A request is a parsed command line.
 type request struct {
 	cli.Common
 	operation      string
@@ -73,7 +73,7 @@ type request struct {
 	loader         conf.Loader
 	show, showOnly bool
 	other          bool
-	obsolete       bool // it has the form of old, NAME OPERATION
+	obsolete       bool // it has the old form, NAME OPERATION
 }
 
 func parse(env *cli.Env, args []string) (*request, error) {
@@ -88,7 +88,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 			r.config = value
 		case "noinclude":
 			r.loader.NoInclude = true
-		case "union": // several names are always parts
+		case "union": // several names are always parts of one connection
 		case "iam":
 			var err error
 			if r.me, err = parseIdentity(value); err != nil {
@@ -137,7 +137,8 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	return r, nil
 }
 
-// together returns the operation that two are; ok is false if they are none.
+// together returns the combined operation of two operations; ok is false if there is
+// none.
 func together(a, b string) (op string, ok bool) {
 	switch {
 	case a == "" || a == b || a == downUnroute && (b == "down" || b == "unroute"):
@@ -148,7 +149,8 @@ func together(a, b string) (op string, ok bool) {
 	return "", false
 }
 
-// command is the applet on a host, which can be a test's; nil: this one.
+// command returns the applet's command for a host, which a test can replace; nil: this
+// host.
 func command(env *cli.Env, args []string, h host, n network) (cli.Command, error) {
 	r, err := parse(env, args)
 	return r.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {

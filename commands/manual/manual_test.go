@@ -25,7 +25,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A testHost is a host with addresses as in the texts "10.0.0.1@ipsec0".
+// A testHost is a host with addresses in the form "10.0.0.1@ipsec0".
 type testHost struct {
 	own, rest []string
 	noDefault bool
@@ -81,17 +81,17 @@ func (h testHost) defaultRoute(is6 bool) (followed.Route, error) {
 
 var left = testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec0", "2001:db8::1@ipsec0"}, rest: []string{"10.1.0.1@ipsec0"}}
 
-// app is the applet on a host and routes of the test.
+// app returns the applet on a host and routes of the test.
 func app(h host, n network) *cli.App {
 	a := App()
 	a.Parse = func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, h, n) }
 	return a
 }
 
-// TestGolden runs the command lines of the files in testdata and compares what
-// they print. A section "> ARGS" is what "ipsec manual --config FILE ARGS" does
-// on the host left; "N> ARGS" is one with that exit status. The section
-// ipsec.conf before it is the file. UPDATE=1 writes the results.
+// TestGolden runs the command lines in the files of testdata and compares the output. A
+// section "> ARGS" is the output of "ipsec manual --config FILE ARGS" on the host left;
+// "N> ARGS" also has the exit status N. The last section ipsec.conf before it is the
+// file. UPDATE=1 writes the results.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -138,7 +138,7 @@ const ends = "conn t\n left=10.0.0.1\n leftsubnet=10.1.0.0/16\n leftnexthop=10.0
 
 const hosts = "conn t\n left=10.0.0.1\n right=10.0.0.2\n type=transport\n "
 
-// load makes a connection of a file's text.
+// load returns the connection of a file's text.
 func load(t *testing.T, h host, other bool, text string) (*connection, error) {
 	t.Helper()
 	l := conf.Loader{ReadFile: func(string) ([]byte, error) { return []byte(text), nil }}
@@ -153,9 +153,9 @@ func load(t *testing.T, h host, other bool, text string) (*connection, error) {
 	return understand(c, nil, h, identity{}, other)
 }
 
-// TestRecorded compares plans with what the original printed for the same conns.
-// One difference is on purpose: where it removed the route of old and added its own,
-// a route is replaced, so that no packet finds none.
+// TestRecorded compares plans with the recorded output of the original for the same
+// conns. One difference is on purpose: the original removed the old route and added its
+// own; the applet replaces the route, so that packets always have one.
 func TestRecorded(t *testing.T) {
 	two := "spibase=0x300\n esp=3des-md5-96\n ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n" +
 		" leftespenckey=0x1111\n rightespenckey=0x2222\n espauthkey=0x12345678_9abcdef0_2468ace0_13579bdf\n"
@@ -220,7 +220,7 @@ func TestRecorded(t *testing.T) {
 		var got []string
 		for _, s := range makePlan(k, "up", nil).steps {
 			if _, policy := s.change.(klips.SetPolicy); policy || s.guard != nil || s.backstop != nil {
-				continue // the original had no inbound policies, and guarded nothing
+				continue // the original had no inbound policies and no guards
 			}
 			got = append(got, strings.TrimPrefix(strip.Replace(s.text("", true)), "ipsec "))
 		}
@@ -230,8 +230,7 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-// TestNumbers checks the numbers of SAs against the whole table of types and
-// protocols.
+// TestNumbers checks the SPIs against the whole table of types and protocols.
 func TestNumbers(t *testing.T) {
 	const esp, ah = "esp=3des-md5-96\n " + keys3des + " ", "ah=hmac-md5-96\n ahkey=0x12345678_9abcdef0_2468ace0_13579bdf\n "
 	tests := []struct{ text, right, left string }{
@@ -264,7 +263,7 @@ func TestNumbers(t *testing.T) {
 					t.Errorf("%s: SAs to %s %q, want %s", tt.text, sides[to], got, w)
 				}
 			}
-			// Down removes what up has made, by the same numbers.
+			// Down removes what up has made, by the same SPIs.
 			down := makePlan(k, "down", nil).steps
 			ids := []string{k.sas(1 - k.local)[0].id.String(), k.sas(k.local)[0].id.String()}
 			for i, id := range ids {
@@ -333,8 +332,8 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// A table is a network in memory: routes as "10.2.0.0/16 ipsec0", and devices as
-// "ipsec0 up" and "ipsec0 10.0.0.1/24".
+// A table is a network in memory: routes in the form "10.2.0.0/16 ipsec0", and devices
+// in the form "ipsec0 up" and "ipsec0 10.0.0.1/24".
 type table struct {
 	routes []string
 	stops  []string
@@ -397,7 +396,7 @@ func (tb *table) remove(r routes.Route) (old routes.Route, err error) {
 	return list[i], nil
 }
 
-// A backstop is "NETWORK unreachable".
+// A backstop has the form "NETWORK unreachable".
 const unreachable = " unreachable"
 
 func (tb *table) backstops() (l []netip.Prefix, err error) {
@@ -481,7 +480,7 @@ func (tb *table) addresses(device string) (list []netip.Prefix, err error) {
 	return list, nil
 }
 
-// bench is an applet on a stack with a memory.
+// A bench is the applet on a stack in memory.
 type bench struct {
 	model *model
 	host  testHost
@@ -507,7 +506,7 @@ func (b *bench) run(line string) clitest.Result {
 	return clitest.Run(app(b.host, &b.table), w, args...)
 }
 
-// guarded is what keeps flows from passing in clear, as text.
+// guarded returns the guards and backstops, as text.
 func (b *bench) guarded() string {
 	text := b.model.guarded()
 	for _, r := range b.table.stops {
@@ -516,7 +515,7 @@ func (b *bench) guarded() string {
 	return text
 }
 
-// state is what else there is.
+// state returns the rest of the state, as text.
 func (b *bench) state() string {
 	var sb bytes.Buffer
 	sb.WriteString(b.model.String())
@@ -564,8 +563,8 @@ func TestUpDown(t *testing.T) {
 	}
 }
 
-// TestNotes: what the applets have to say comes after the last step, when the groups
-// are there, and each thing once. A connection that is not brought up gets none.
+// TestNotes: the notes of the applets come after the last step, when the groups exist,
+// each of them once. A connection that is not brought up has no notes.
 func TestNotes(t *testing.T) {
 	const replays = "ipsec spi --label t: note: esp0x203@10.0.0.1: without a replay window it takes packets again that somebody has recorded (RFC 4303 section 3.4.3); " +
 		"give inbound SAs one: --replay_window 64, in ipsec.conf espreplay_window=64\n"
@@ -598,8 +597,8 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-// TestOpens: a flow is opened by --unroute alone, which says so, if another route
-// takes the packets. --down opens nothing, whatever comes after it.
+// TestOpens: only --unroute opens a flow, if another route takes the packets, and a
+// note reports it. --down opens nothing, whatever follows it.
 func TestOpens(t *testing.T) {
 	const (
 		opened = "ipsec manual: note: conn t: 10.2.0.0/16 can leave in clear now\n"
@@ -639,7 +638,8 @@ func TestOpens(t *testing.T) {
 	}
 }
 
-// TestDownUnrouteOthers: both operations are refused where the second one is.
+// TestDownUnrouteOthers: --down --unroute is refused as a whole if --unroute is
+// refused.
 func TestDownUnrouteOthers(t *testing.T) {
 	b := newBench(t, tunnel+"\nconn side\n type=drop\n left=10.0.0.1\n leftsubnet=10.9.0.0/16\n leftnexthop=10.0.0.254\n right=10.0.0.2\n rightsubnet=10.2.0.0/16\n")
 	b.run("--up t")
@@ -650,7 +650,7 @@ func TestDownUnrouteOthers(t *testing.T) {
 	}
 }
 
-// TestDownTransport: the inbound SA goes too, whatever its number is.
+// TestDownTransport: the inbound SA is removed too, whatever its SPI.
 func TestDownTransport(t *testing.T) {
 	b := newBench(t, hosts+"spi=0x200\n leftespspi=0x201\n rightespspi=0x202\n esp=3des-md5-96\n "+keys3des)
 	if r := b.run("--up t"); r.Status != 0 || !strings.Contains(b.state(), "esp0x201@10.0.0.1\n") || !strings.Contains(b.state(), "10.0.0.2/32 esp0x202@10.0.0.2\n") {
@@ -675,7 +675,7 @@ func TestShunt(t *testing.T) {
 	}
 }
 
-// TestShuntFarEnd: the address of a shunt's far end means nothing.
+// TestShuntFarEnd: the address of a shunt's far end has no effect.
 func TestShuntFarEnd(t *testing.T) {
 	tests := []struct{ text, eroute, err string }{
 		{" left=10.0.0.1\n leftsubnet=10.1.0.0/16\n right=0.0.0.0\n rightsubnet=0.0.0.0/0\n", "10.1.0.0/16 0.0.0.0/0", ""},
@@ -725,7 +725,7 @@ func TestShuntFarEnd(t *testing.T) {
 	}
 }
 
-// TestHostBits: a subnet with host bits set is taken without them, with a note.
+// TestHostBits: host bits of a subnet are dropped, with a note.
 func TestHostBits(t *testing.T) {
 	for _, tt := range []struct{ left, right, note string }{
 		{"10.1.0.0/16", "10.2.0.0/255.255.0.0", ""},
@@ -741,8 +741,8 @@ func TestHostBits(t *testing.T) {
 	}
 }
 
-// TestUndo lets each request of --up fail in turn: the state afterwards is that
-// of before, and the error is the first one.
+// TestUndo lets each request of --up fail in turn. The state afterwards is the same as
+// before, and the error is the first one.
 func TestUndo(t *testing.T) {
 	for _, before := range []string{"", "trap"} {
 		for n := 1; ; n++ {
@@ -776,7 +776,8 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// TestDownGoesOn: --down does the rest when a step fails, and says what failed.
+// TestDownGoesOn: when a step fails, --down carries out the others and reports the
+// failure.
 func TestDownGoesOn(t *testing.T) {
 	b := newBench(t, tunnel)
 	b.run("--up t")
@@ -788,8 +789,8 @@ func TestDownGoesOn(t *testing.T) {
 	}
 }
 
-// TestScript: a script takes the place of the built-in one, is told who and
-// what, and its failure takes back the connection.
+// TestScript: a script replaces the built-in one, receives the connection in its
+// environment, and its failure undoes the connection.
 func TestScript(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	script := ` leftupdown="echo $PLUTO_VERB $PLUTO_VERSION $PLUTO_STACK $PLUTO_CONNECTION $PLUTO_ME $PLUTO_MY_CLIENT_MASK` +
@@ -821,7 +822,7 @@ func TestScript(t *testing.T) {
 	}
 }
 
-// TestInterrupted: a signal takes back what was done.
+// TestInterrupted: after a signal everything is undone.
 func TestInterrupted(t *testing.T) {
 	for _, script := range []string{"kill -TERM $PPID; exec sleep 60", "kill -INT $PPID; exec sleep 60"} {
 		b := newBench(t, tunnel+" leftupdown=\"test $PLUTO_VERB != route-client || { "+script+"; }\"\n")
@@ -832,7 +833,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestSecrets: no key is in a trace, a message or an error.
+// TestSecrets: no trace, message or error contains a key.
 func TestSecrets(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)0123.?4567|89abcdef|12345678|9abcdef0|c2VjcmV0`)
 	for _, text := range []string{

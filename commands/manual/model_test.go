@@ -18,19 +18,20 @@ const (
 	errnoNETDOWN = syscall.ENETDOWN
 )
 
-// A model is a stack that remembers SAs, groups, eroutes and inbound policies,
-// and what devices are attached to, and refuses to replace an eroute that is not there, as the kernels of old do.
+// A model is a stack that stores SAs, groups, eroutes, inbound policies and the
+// physical devices of virtual ones. Like old kernels it refuses to replace an eroute
+// that does not exist.
 // Request number failAt, from 1, fails.
 type model struct {
 	clitest.Stack
-	groups           [][]klips.SAID // an SA alone is a group of one
+	groups           [][]klips.SAID // a single SA is a group of one
 	eroutes          map[klips.Selector]klips.SAID
 	policies         map[klips.SAID]klips.Selector
 	specs            map[klips.SAID]klips.SASpec
 	devices          map[string]string
 	guards           map[klips.Selector]klips.Guard
-	noFilter         bool             // the kernel can guard nothing
-	lacks            klips.Capability // an ability that it has not; CapAEAD: it has all
+	noFilter         bool             // the kernel has no packet filter
+	lacks            klips.Capability // a missing ability; CapAEAD: none is missing
 	requests, failAt int
 }
 
@@ -67,7 +68,7 @@ func (m *model) String() string {
 	return strings.Join(lines, "")
 }
 
-// guarded lists what is guarded.
+// guarded lists the guards.
 func (m *model) guarded() string {
 	var lines []string
 	for s, g := range m.guards {

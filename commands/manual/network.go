@@ -8,24 +8,24 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/routes"
 )
 
-// A network is the routes of the host's main table and its devices.
+// A network has the routes of the host's main table and its devices.
 type network interface {
 	// list returns the routes.
 	list() ([]routes.Route, error)
-	// add adds a route. EEXIST: there is one to that network.
+	// add adds a route. EEXIST: there is a route to that network.
 	add(r routes.Route) error
-	// replace puts a route in the place of the one that packets take, in one step,
-	// and returns that; ok is false if there was none.
+	// replace replaces the route that packets take, in one step, and returns the old
+	// route; ok is false if there was none.
 	replace(r routes.Route) (old routes.Route, ok bool, err error)
-	// remove removes the first route that fits, and returns it. ESRCH: there is
-	// none.
+	// remove removes the first matching route, and returns it. ESRCH: there is none.
 	remove(r routes.Route) (old routes.Route, err error)
 	// backstops lists the networks that have a backstop, see package routes; was
 	// reports whether there was one before.
 	backstops() ([]netip.Prefix, error)
 	addBackstop(dst netip.Prefix) (was bool, err error)
 	removeBackstop(dst netip.Prefix) error
-	// exit returns the device that packets to a network leave by; "": they do not.
+	// exit returns the device through which packets to a network leave; "": they do not
+	// leave.
 	exit(dst netip.Prefix) (device string, err error)
 	// isUp reports whether a device is up. ENODEV: there is no such device.
 	isUp(device string) (bool, error)
@@ -64,8 +64,8 @@ func (hostNetwork) removeAddress(device string, p netip.Prefix) error {
 
 var errNoDefault = errors.New("no default route")
 
-// findDefault returns the default route with the lowest metric that does not
-// lead into a virtual device.
+// findDefault returns the default route with the lowest metric that does not lead into
+// a virtual device.
 func findDefault(is6 bool) (best routes.Route, err error) {
 	list, err := routes.List()
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A snapshot is what a stack has, read once.
+// A snapshot holds the tables of a stack, read once.
 type snapshot struct {
 	sas     map[klips.SAID]klips.SA
-	groups  map[klips.SAID][]klips.SAID // all members of an SA's group, itself among them
+	groups  map[klips.SAID][]klips.SAID // all members of an SA's group, with the SA itself
 	eroutes []klips.Eroute
 	devices []klips.Device
 	unread  []klips.UnreadLine
@@ -55,12 +55,12 @@ func readSnapshot(ctx context.Context, stack klips.Stack) (*snapshot, error) {
 	return s, nil
 }
 
-// unreadSA returns the evidence of a line that cannot be read and names an SA: what
-// the SA is used for is not known then. Empty: there is none.
+// unreadSA returns the evidence that a line about an SA cannot be read, so that the use
+// of the SA is unknown. Empty: there is no such line.
 func (s *snapshot) unreadSA(id klips.SAID) string {
 	for _, l := range s.unread {
 		if l.ID == id || slices.ContainsFunc(strings.Fields(l.Text), func(word string) bool {
-			return word == id.String() || strings.HasPrefix(word, id.String()+":") // and a protocol
+			return word == id.String() || strings.HasPrefix(word, id.String()+":") // a protocol follows
 		}) {
 			return unreadText(l)
 		}
@@ -68,7 +68,7 @@ func (s *snapshot) unreadSA(id klips.SAID) string {
 	return ""
 }
 
-// unreadEroute is the same for a line with this source and destination.
+// unreadEroute does the same for a line with this source and destination.
 func (s *snapshot) unreadEroute(sel klips.Selector) string {
 	for _, l := range s.unread {
 		f := strings.Fields(l.Text)
@@ -83,7 +83,7 @@ func unreadText(l klips.UnreadLine) string {
 	return fmt.Sprintf("line %d of %s, which names it, cannot be read", l.Number, l.Table)
 }
 
-// join makes one group of those of two SAs.
+// join merges the groups of two SAs.
 func (s *snapshot) join(a, b klips.SAID) {
 	if slices.Contains(s.groups[a], b) || s.groups[b] == nil {
 		return
@@ -103,15 +103,14 @@ func (s *snapshot) eroute(sel klips.Selector) (klips.Eroute, bool) {
 	return s.eroutes[i], true
 }
 
-// An object is one of the things that a connection is made of: an SA or the
-// eroute.
+// An object is a part of a connection: an SA or the eroute.
 type object struct {
 	name   string
 	id     klips.SAID    // of an SA
-	sa     *klips.SA     // what is in its place; nil: nothing
-	eroute *klips.Eroute // the same, if it is the eroute
-	// other is the evidence that what is in its place belongs to another
-	// connection, or to none; empty: it is the connection's own.
+	sa     *klips.SA     // the existing SA; nil: none
+	eroute *klips.Eroute // the existing eroute, if the object is the eroute
+	// other is the evidence that the existing object belongs to another connection or
+	// to none; empty: it is the connection's own.
 	other string
 }
 
@@ -119,14 +118,13 @@ func (o object) there() bool { return o.sa != nil || o.eroute != nil }
 
 func (o object) own() bool { return o.there() && o.other == "" }
 
-// objects are the things that the connection is made of, as they are on a stack:
-// the SAs to the peer, those from it, and the eroute.
+// objects returns the parts of the connection as they exist on a stack: the SAs to the
+// peer, the SAs from it, and the eroute.
 //
-// A SAID alone does not identify the owner of an SA: where two connections have
-// the same SPI, the destination of both inbound SAs is this host. An SA is the
-// connection's own if it has the connection's source, is grouped with no other SA,
-// and is used for the connection's packets, as the eroute or the inbound policy
-// shows.
+// A SAID alone does not identify the owner of an SA: if two connections have the same
+// SPI, the destination of both inbound SAs is this host. An SA is the connection's own
+// if it has the connection's source, is grouped with no other SA, and is used for the
+// connection's packets. The eroute or the inbound policy shows this use.
 func (k *connection) objects(s *snapshot) []object {
 	out := k.saObjects(s, 1-k.local)
 	in := k.saObjects(s, k.local)
@@ -150,7 +148,7 @@ func (k *connection) objects(s *snapshot) []object {
 	return append(append(out, in...), e)
 }
 
-// saObjects are the SAs that go to an end.
+// saObjects returns the SAs that go to an end.
 func (k *connection) saObjects(s *snapshot, to int) (list []object) {
 	var ids []klips.SAID
 	for _, sa := range k.sas(to) {
@@ -169,8 +167,8 @@ func (k *connection) saObjects(s *snapshot, to int) (list []object) {
 	return list
 }
 
-// otherSA returns the evidence that an SA is not the connection's own; empty: it
-// is. ids are the connection's SAs to the same end.
+// otherSA returns the evidence that an SA is not the connection's own; empty: it is.
+// ids are the connection's SAs to the same end.
 func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, live *klips.SA) string {
 	if src := k.ends[1-to].addr; live.Src != src {
 		return fmt.Sprintf("its source is %s, not %s", addrText(live.Src), klips.FormatAddr(src))
@@ -212,14 +210,14 @@ func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, li
 			return fmt.Sprintf("its inbound policy is %s -> %s", klips.FormatPrefix(p.Src), klips.FormatPrefix(p.Dst))
 		}
 	}
-	// Nothing uses it. An interrupted call can have left it.
+	// Nothing uses the SA. An interrupted call can have left it.
 	if want.id.Proto != klips.ProtoTun && !want.is(live.Transform) {
 		return "its algorithm is " + live.Transform.Name(live.ID.Proto)
 	}
 	return ""
 }
 
-// admitted reports whether the inbound policy of an SA's group shows that it is
+// admitted reports whether the inbound policy of an SA's group proves that the SA is
 // the connection's own.
 func (k *connection) admitted(s *snapshot, id klips.SAID) bool {
 	return slices.ContainsFunc(s.groups[id], func(id klips.SAID) bool {
@@ -228,7 +226,8 @@ func (k *connection) admitted(s *snapshot, id klips.SAID) bool {
 	})
 }
 
-// policy is what the packets that come in through the connection may be from and to.
+// policy returns the sources and destinations that the connection's inbound packets may
+// have.
 func (k *connection) policy() klips.InboundPolicy {
 	return klips.InboundPolicy{Src: k.peer().subnet, Dst: k.me().subnet}
 }

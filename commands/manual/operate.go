@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A configuration is the file and the host that it is read for.
+// A configuration is a file and the host that it is read for.
 type configuration struct {
 	file     *conf.File
 	bindings []binding
@@ -23,7 +23,7 @@ type configuration struct {
 	me       identity
 }
 
-// configure reads a file for a host, on which me is who it is, if that is said.
+// configure reads a file for a host. me is its identity, if given.
 func configure(l conf.Loader, file string, h host, me identity) (*configuration, error) {
 	f := &configuration{host: h, me: me}
 	var err error
@@ -34,7 +34,8 @@ func configure(l conf.Loader, file string, h host, me identity) (*configuration,
 	return f, err
 }
 
-// about puts the name of a conn before an error, unless that names a place in the file.
+// about adds the name of a conn to an error, unless the error names a place in the
+// file.
 func about(c *conf.Conn, err error) error {
 	var e *conf.Error
 	if err == nil || errors.As(err, &e) {
@@ -43,7 +44,7 @@ func about(c *conf.Conn, err error) error {
 	return c.Errorf("%s", explain.Line(err))
 }
 
-// connection makes a connection of one or more conns.
+// connection returns the connection of one or more conns.
 func (f *configuration) connection(names []string, other bool) (*connection, *conf.Conn, error) {
 	c, err := f.file.Conn(names, known, allParams())
 	if err != nil {
@@ -53,8 +54,8 @@ func (f *configuration) connection(names []string, other bool) (*connection, *co
 	return k, c, err
 }
 
-// of returns a function that names the connection of the file which an object can
-// belong to, but for one; empty: none.
+// of returns a function that returns the words for the connection of the file that an
+// object can belong to, except but; empty: none.
 func (f *configuration) of(but *connection) func(o object) string {
 	return func(o object) string {
 		quick := &configuration{f.file, f.bindings, &remembered{host: f.host}, f.me}
@@ -70,7 +71,7 @@ func (f *configuration) of(but *connection) func(o object) string {
 	}
 }
 
-// has reports whether an object can be of the connection.
+// has reports whether an object can belong to the connection.
 func (k *connection) has(o object) bool {
 	if o.eroute != nil {
 		return o.eroute.Selector == k.selector() && o.eroute.ID.String() == k.said().String()
@@ -85,7 +86,7 @@ func (k *connection) has(o object) bool {
 	return false
 }
 
-// remembered is a host that is asked for its addresses once.
+// remembered is a host whose addresses are read only once.
 type remembered struct {
 	host
 	asked     bool
@@ -111,7 +112,8 @@ func (x *executor) look(ctx context.Context) (*situation, error) {
 	return look(ctx, stack, x.conn, x.net)
 }
 
-// operate carries out an operation in a situation, and says what it opens.
+// operate carries out an operation in a situation, and prints a note if packets leave
+// in clear afterwards.
 func (x *executor) operate(ctx context.Context, operation string, at *situation, f *configuration) error {
 	was := x.open(at)
 	err := x.carryOut(ctx, operation, at, f)
@@ -125,15 +127,15 @@ func (x *executor) operate(ctx context.Context, operation string, at *situation,
 func (x *executor) open(at *situation) bool {
 	switch up := at.flow().own(); {
 	case up && x.conn.shunt == "%pass":
-		return true // wherever the route leads
+		return true // on any route
 	case up && at.past:
 		return false
 	}
 	return x.passes()
 }
 
-// opened reports whether packets to the peer leave in clear after an operation in
-// the situation at.
+// opened reports whether an operation has changed the situation at so that packets to
+// the peer leave in clear.
 func (x *executor) opened(ctx context.Context, at *situation) bool {
 	if !at.past {
 		return x.passes()
@@ -142,8 +144,7 @@ func (x *executor) opened(ctx context.Context, at *situation) bool {
 	return err == nil && x.open(now)
 }
 
-// passes reports whether a route takes packets to the peer past the virtual
-// devices.
+// passes reports whether a route leads packets to the peer past the virtual devices.
 func (x *executor) passes() bool {
 	return slices.ContainsFunc(halves(x.conn.peer().subnet), func(dst netip.Prefix) bool {
 		device, err := x.net.exit(dst)
@@ -199,8 +200,8 @@ func (x *executor) carryOut(ctx context.Context, operation string, at *situation
 	return nil
 }
 
-// down removes what is the connection's own, and leaves what others have in its
-// place. Its route stays, unless it is to be unrouted, too.
+// down removes the connection's own objects, and keeps those of others. Its route
+// stays, unless the connection is unrouted as well.
 func (x *executor) down(ctx context.Context, operation string, at *situation, of func(object) string) error {
 	own, others, missing := at.sort()
 	if at.held() {

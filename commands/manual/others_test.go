@@ -13,7 +13,7 @@ import (
 
 var ctx = context.Background()
 
-// family writes IPv4 addresses of a text as those of IPv6 if is6 is set.
+// family replaces the IPv4 addresses of a text by IPv6 addresses if is6 is set.
 func family(text string, is6 bool) string {
 	if !is6 {
 		return text
@@ -23,7 +23,7 @@ func family(text string, is6 bool) string {
 	).Replace(text)
 }
 
-// several is a file whose connections get in each other's way.
+// several is a file whose connections conflict with each other.
 const several = `conn %default
  left=10.0.0.1
  leftsubnet=10.1.0.0/16
@@ -57,13 +57,13 @@ conn sink
  spi=
 `
 
-// TestOthers: no operation touches what belongs to another connection.
+// TestOthers: no operation changes objects of another connection.
 func TestOthers(t *testing.T) {
 	tests := []struct {
-		up   string // connections that are brought up before
+		up   string // connections that are up
 		line string
-		// status and message, which each of the words must be in; the state stays,
-		// unless changes is set.
+		// status and message of the operation; the message must contain each of the
+		// words. The state stays the same, unless changes is set.
 		status  int
 		words   string
 		changes bool
@@ -118,17 +118,17 @@ func TestOthers(t *testing.T) {
 	}
 }
 
-// TestPartly: of a connection that is partly up, --down removes what is its own
-// and says what was missing; --up is refused.
+// TestPartly: if a connection is partly up, --down removes its own objects and reports
+// the missing ones; --up is refused.
 func TestPartly(t *testing.T) {
 	sel := klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}
 	in, out := "tun0x201@10.0.0.1 esp0x203@10.0.0.1\n", "tun0x200@10.0.0.2 esp0x202@10.0.0.2\n"
 	tests := []struct {
 		name string
 		cut  func(m *model)
-		up   string // what --up says
-		note string // what --down says; empty: that it is not up
-		left string // what is then there
+		up   string // error of --up
+		note string // note of --down; empty: the error that it is not up
+		left string // state afterwards
 	}{
 		{"no eroute", func(m *model) { delete(m.eroutes, sel) },
 			"it is partly up: there is tun0x200@10.0.0.2, but not the eroute 10.1.0.0/16 -> 10.2.0.0/16; take it down first with --down",
@@ -180,8 +180,8 @@ func TestPartly(t *testing.T) {
 	}
 }
 
-// TestNotOurs: what somebody made by hand with the SAIDs of a connection that is
-// not up is not taken for the connection.
+// TestNotOurs: objects that a user has made by hand with the SAIDs of a connection that
+// is not up do not count as the connection.
 func TestNotOurs(t *testing.T) {
 	tun := klips.SAID{Dst: netip.MustParseAddr("10.0.0.1"), SPI: 0x201, Proto: klips.ProtoTun}
 	esp := klips.SAID{Dst: tun.Dst, SPI: 0x203, Proto: klips.ProtoESP}
@@ -218,8 +218,8 @@ func TestNotOurs(t *testing.T) {
 	}
 }
 
-// TestTransportPast: on a stack that drops packets in transport mode which are
-// routed into a virtual device, no such route is made.
+// TestTransportPast: some stacks drop packets in transport mode that are routed into a
+// virtual device. On these, no such route is made.
 func TestTransportPast(t *testing.T) {
 	b := newBench(t, hosts+"spi=0x200\n espreplay_window=64\n esp=3des-md5-96\n "+keys3des)
 	b.model.lacks = klips.CapTransportDevice
@@ -237,7 +237,8 @@ func TestTransportPast(t *testing.T) {
 		t.Errorf("--up: status %d, %s%s", r.Status, r.Err, b.state())
 	}
 	up := b.state()
-	// Its eroute stays, and keeps the packets in, until it is unrouted.
+	// Its eroute stays, and keeps packets from leaving in clear, until the connection
+	// is unrouted.
 	const held = "eroute 10.0.0.1/32 10.0.0.2/32 esp0x200@10.0.0.2\n"
 	const opened = "ipsec manual: note: conn t: 10.0.0.2/32 can leave in clear now\n"
 	for _, tt := range []struct{ line, said, state string }{
@@ -259,8 +260,8 @@ func TestTransportPast(t *testing.T) {
 	}
 }
 
-// TestTransportPolicy: a connection in transport mode has an inbound policy, which
-// its innermost SA has, on stacks that have such.
+// TestTransportPolicy: on stacks that support it, the innermost SA of a connection in
+// transport mode has an inbound policy.
 func TestTransportPolicy(t *testing.T) {
 	policies := func(b *bench) (l []string) {
 		sas, err := b.model.SAs(t.Context())

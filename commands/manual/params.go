@@ -6,8 +6,8 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 )
 
-// params are the parameters of a conn that this applet knows. "*" at the front
-// stands for left and right.
+// params are the parameters of a conn that this applet uses. "*" at the front stands
+// for left and right.
 var params = [...]string{
 	"type", "spi", "spibase", "esp", "espenckey", "espauthkey", "espreplay_window",
 	"ah", "ahkey", "ahreplay_window",
@@ -15,8 +15,8 @@ var params = [...]string{
 	"*espenckey", "*espauthkey", "*ahkey", "*espspi", "*ahspi",
 }
 
-// ikeParams are those of connections that a key daemon negotiates. They mean
-// nothing here, and a file may serve both.
+// ikeParams are parameters of connections with automatic keying. They are ignored here,
+// because one file may serve both kinds of connections.
 var ikeParams = [...]string{
 	"aggrmode", "aggressive", "auth", "authby", "auto", "compress", "connalias", "connaddrfamily",
 	"disablearrivalcheck", "dpdaction", "dpddelay", "dpdtimeout", "failureshunt", "fragmentation",
@@ -27,10 +27,10 @@ var ikeParams = [...]string{
 	"*sendcert", "*xauthclient", "*xauthserver", "*xauthusername",
 }
 
-// lostParams are ignored too, but change which packets are protected or how.
+// lostParams are ignored too, but they change which packets are protected, or how.
 var lostParams = [...]string{"forceencaps", "overlapip", "*protoport", "*sourceip", "*subnets", "*subnetwithin"}
 
-// in reports whether list has the parameter.
+// in reports whether list contains the parameter.
 func in(list []string, name string) bool {
 	for _, p := range list {
 		side, both := strings.CutPrefix(p, "*")
@@ -45,7 +45,7 @@ func known(name string) bool {
 	return in(params[:], name) || in(ikeParams[:], name) || in(lostParams[:], name)
 }
 
-// allParams are the names of what has a meaning here, with left and right
+// allParams returns the names of all parameters that are used here, with left and right
 // written out.
 func allParams() []string {
 	list := []string{"also", "alsoflip", "auto"}
@@ -59,8 +59,8 @@ func allParams() []string {
 	return list
 }
 
-// setupParams are the parameters of config setup in the files of FreeS/WAN,
-// Openswan and libreswan. Only interfaces= means something here.
+// setupParams are the parameters of config setup in FreeS/WAN, Openswan and libreswan.
+// Only interfaces= is used here.
 var setupParams = [...]string{
 	"interfaces", "also", "manualstart", "plutobackgroundload", "plutoload", "plutostart", "plutowait", "pluto", "plutodebug",
 	"plutoopts", "plutostderrlog", "plutorestartoncrash", "plutofork", "prepluto", "postpluto", "dumpdir", "klipsdebug",
@@ -75,7 +75,7 @@ var setupParams = [...]string{
 
 func knownSetup(name string) bool { return in(setupParams[:], name) }
 
-// setupHint says what to do about an unknown parameter of config setup.
+// setupHint returns the advice for an unknown parameter of config setup.
 func setupHint(name string) string {
 	if near := getopt.Nearest(name, setupParams[:]); near != "" {
 		return "there is no such parameter; did you mean " + near + "?"

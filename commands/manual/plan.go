@@ -9,51 +9,49 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A step is one thing to do: a change of the stack, the call of a script, or a change of
-// the host's routes or devices.
+// A step is one action: a change of the stack, the call of a script, or a change of the
+// host's routes or devices.
 type step struct {
-	// sa is one to be made, change is any other change of the stack: messages about them
-	// bear label.
+	// sa is an SA to be made, change is any other change of the stack. label appears in
+	// their messages.
 	sa     *spi.Description
 	change klips.Change
 	label  string
-	// script is a command for sh, called with PLUTO_VERB set to verb.
+	// script is a command for sh, which is called with PLUTO_VERB set to verb.
 	script, verb string
-	// route is a route to be added, to take the place of another one, or to be
-	// removed.
+	// route is a route that is added, replaces another one, or is removed.
 	route   *routes.Route
 	replace bool
-	// guard is a flow that is to be guarded, or guarded no more.
+	// guard is a flow whose guard is added or removed.
 	guard *klips.Guard
 	// backstop is a network that gets a backstop, see package routes.
 	backstop *netip.Prefix
-	// device is one that gets address; without one it is brought up. remove does
-	// the reverse.
+	// device gets address, or is set up if there is no address. remove does the
+	// reverse.
 	device  string
 	address *netip.Prefix
 	remove  bool
 
 	// ifExists: a missing object is not an error.
 	ifExists bool
-	// undo takes the step back.
+	// undo reverses the step.
 	undo []step
 }
 
-// A plan is what an operation does.
+// A plan is the list of steps of an operation.
 type plan struct {
 	environ []string // NAME=VALUE, for scripts
 	steps   []step
 }
 
-// operations are what can be done with a connection.
+// operations are the operations on a connection.
 var operations = [...]string{"up", "down", "route", "unroute"}
 
 // downUnroute is --down and --unroute together.
 const downUnroute = "down --unroute"
 
-// makePlan returns what an operation does. It reads nothing: without a situation
-// it assumes that nothing is there that is to be made, and everything that is to
-// be removed.
+// makePlan returns the plan of an operation. It reads nothing. Without a situation it
+// assumes that objects to be made do not exist, and that objects to be removed do.
 func makePlan(k *connection, operation string, at *situation) plan {
 	p := plan{environ: k.environ()}
 	switch operation {
@@ -67,8 +65,8 @@ func makePlan(k *connection, operation string, at *situation) plan {
 		p.steps = append(p.steps, k.updown("up", "down")...)
 	case "down", downUnroute:
 		p.steps = append(p.steps, k.updown("down", "")...)
-		// Where no route keeps the packets in, the eroute stays and does: the stack
-		// drops what has no SA.
+		// If no route keeps the packets in, the eroute stays to do so: the stack drops
+		// packets to a missing SA.
 		if at == nil || at.flow().own() && (operation == downUnroute || !at.past) {
 			p.steps = append(p.steps, k.askIfThere(klips.DeleteEroute{Selector: k.selector()}))
 		}
@@ -116,8 +114,8 @@ func (k *connection) heads(to int, at *situation) (list []klips.SAID) {
 	return list
 }
 
-// makeSAs makes the SAs that go to an end, and their group. Those that come here get
-// the connection's inbound policy.
+// makeSAs returns the steps that make the SAs to an end, and their group. Inbound SAs
+// get the connection's inbound policy.
 func (k *connection) makeSAs(to int, at *situation) []step {
 	var steps []step
 	var ids []klips.SAID
@@ -138,11 +136,11 @@ func (k *connection) makeSAs(to int, at *situation) []step {
 		steps = append(steps, group)
 	}
 	if to == k.local && ids != nil && (at == nil || at.admits) {
-		// What the packets that come in may be from and to. Without it a stack takes all
-		// of them or, as later KLIPS kernels from tunnels, none. The policy goes with its
-		// SA.
+		// The inbound policy limits the sources and destinations of inbound packets.
+		// Without it a stack accepts all of them; later KLIPS kernels accept none from
+		// tunnels. The policy is removed with its SA.
 		policy := k.ask(klips.SetPolicy{ID: ids[0], Policy: klips.Selector{Src: k.peer().subnet, Dst: k.me().subnet}})
-		// What is printed is for any stack, also for one without policies of SAs in
+		// A printed plan is for any stack, also for one that has no policies for SAs in
 		// transport mode.
 		policy.ifExists = at == nil && !k.tun
 		steps = append(steps, policy)
@@ -154,17 +152,17 @@ func (k *connection) selector() klips.Selector {
 	return klips.Selector{Src: k.me().subnet, Dst: k.peer().subnet}
 }
 
-// said is the SAID that packets to the peer go to.
+// said returns the SAID that packets to the peer go to.
 func (k *connection) said() klips.SAID {
 	if k.shunt != "" {
-		id, _ := syntax.ParseSAID(k.shunt, nil) // of those that the type of a connection stands for
+		id, _ := syntax.ParseSAID(k.shunt, nil) // the type of a connection selects a valid one
 		return id
 	}
 	return k.sas(1 - k.local)[0].id
 }
 
-// setEroute adds the eroute, or replaces one that waits for an SA: not all stacks
-// accept a replacement of what is not there.
+// setEroute adds the eroute, or replaces one that waits for an SA: some stacks refuse
+// to replace an eroute that does not exist.
 func (k *connection) setEroute(at *situation) step {
 	set := func(id klips.SAID, replace bool) step {
 		return k.ask(klips.SetEroute{Eroute: klips.Eroute{Selector: k.selector(), ID: id}, Replace: replace})
@@ -182,9 +180,9 @@ func (k *connection) setEroute(at *situation) step {
 	return s
 }
 
-// makeRoute makes the routes that are not there, unless there must be none. What
-// is in their place is replaced and not removed before: packets would take a third
-// route, in clear.
+// makeRoute returns the steps that add the missing routes, unless there must be none. A
+// route in the way is replaced and not removed before, because packets would then leave
+// in clear by a third route.
 func (k *connection) makeRoute(at *situation) (steps []step) {
 	switch {
 	case k.me().updown != "":
@@ -205,9 +203,9 @@ func (k *connection) makeRoute(at *situation) (steps []step) {
 	return steps
 }
 
-// updown is what a verb other than prepare and route does: the script's call if
-// there is one, else the removal of routes. back is the script's verb that takes
-// it back.
+// updown returns the steps for a verb other than prepare and route: the call of the
+// script if there is one, else the removal of routes. back is the script's verb for the
+// reverse.
 func (k *connection) updown(verb, back string) []step {
 	if script := k.me().updown; script != "" {
 		s := step{script: script, verb: k.verb(verb)}
@@ -225,7 +223,7 @@ func (k *connection) updown(verb, back string) []step {
 	return steps
 }
 
-// routes are the routes that bring packets to the peer into the virtual device.
+// routes returns the routes that lead packets to the peer into the virtual device.
 func (k *connection) routes() (list []routes.Route) {
 	for _, dst := range halves(k.peer().subnet) {
 		r := routes.Route{Dst: dst, Device: k.iface}
@@ -237,8 +235,8 @@ func (k *connection) routes() (list []routes.Route) {
 	return list
 }
 
-// halves returns a prefix, or the two halves of everything: routes to them
-// eclipse a default route without taking its place.
+// halves returns a prefix, or the two halves of 0/0: routes to them override a default
+// route without replacing it.
 func halves(p netip.Prefix) []netip.Prefix {
 	switch {
 	case p.Bits() != 0:
@@ -249,7 +247,7 @@ func halves(p netip.Prefix) []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("128.0.0.0/1")}
 }
 
-// verb is a verb as scripts know it.
+// verb returns a verb in the form for scripts.
 func (k *connection) verb(verb string) string {
 	verb += "-host"
 	if k.me().given {
@@ -261,7 +259,7 @@ func (k *connection) verb(verb string) string {
 	return verb
 }
 
-// environ is what scripts are told besides the verb.
+// environ returns the environment variables for scripts, except the verb.
 func (k *connection) environ() []string {
 	me, peer := k.me(), k.peer()
 	return []string{
@@ -282,7 +280,7 @@ func (k *connection) environ() []string {
 	}
 }
 
-// maskText writes a prefix length as an address.
+// maskText returns a prefix length as an address mask.
 func maskText(p netip.Prefix) string {
 	ones := netip.MustParseAddr("255.255.255.255")
 	if p.Addr().Is6() {

@@ -15,8 +15,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// remember notes what has become of a connection by an operation: it is followed from
-// when it is routed or brought up until it is unrouted.
+// remember stores the state of a connection after an operation. The connection is
+// followed from the time it is routed or brought up until it is unrouted.
 func (r *request) remember(dir *followed.Dir, k *connection) error {
 	if r.operation != "up" && r.operation != "route" {
 		if r.operation == "down" {
@@ -33,8 +33,8 @@ func (r *request) remember(dir *followed.Dir, k *connection) error {
 	})
 }
 
-// renew makes the connections again that have been made with another default route
-// than there is now: those that are named, or all.
+// renew sets up the connections again that were set up with another default route than
+// the present one: the named ones, or all.
 func renew(ctx context.Context, env *cli.Env, r *request, h host, n network) error {
 	dir, err := h.follow()
 	if err != nil {
@@ -66,7 +66,7 @@ func renew(ctx context.Context, env *cli.Env, r *request, h host, n network) err
 	return errors.Join(errs...)
 }
 
-// A renewal makes one connection again.
+// A renewal sets up one connection again.
 type renewal struct {
 	env   *cli.Env
 	trace bool
@@ -76,12 +76,12 @@ type renewal struct {
 	was   followed.Connection
 }
 
-// run makes it. Until it is done, the guard and the route of what was there keep the
-// flow from leaving in clear.
+// run carries out the renewal. Until it is done, the old guard and the old route keep
+// the flow from leaving in clear.
 func (x *renewal) run(ctx context.Context) error {
 	now, err := x.load(x.host, identity{})
 	if err != nil {
-		return err // there is no default route at the moment, or the file has become another one
+		return err // there is no default route at the moment, or the file has changed
 	}
 	if now.conn.route == x.was.Route && !x.was.Up {
 		return nil
@@ -107,7 +107,8 @@ func (x *renewal) run(ctx context.Context) error {
 	return errors.Join(x.dir.Put(x.was), now.advise(ctx))
 }
 
-// change makes the connection as it is now, and removes what only its former end needs.
+// change sets up the connection in its new form, and removes what only its old form
+// needs.
 func (x *renewal) change(ctx context.Context, old, now *renewed) error {
 	if err := x.reattach(ctx, old, now); err != nil {
 		return err
@@ -126,7 +127,7 @@ func (x *renewal) change(ctx context.Context, old, now *renewed) error {
 	return x.clear(ctx, old, now)
 }
 
-// A renewed is a connection with what carries it out.
+// A renewed is a connection with its executor.
 type renewed struct {
 	*executor
 	file *configuration
@@ -153,8 +154,8 @@ func (x *renewal) load(h host, me identity) (*renewed, error) {
 	return &renewed{newExecutor(x.env, k, x.net, x.trace), f, of}, nil
 }
 
-// takeDown removes the SAs and the eroute that have the address which is this host's
-// no more. That there were some is remembered first.
+// takeDown removes the SAs and the eroute with the address that this host no longer
+// has. It first stores that they existed.
 func (x *renewal) takeDown(ctx context.Context, old *renewed) error {
 	at, err := old.look(ctx)
 	if err != nil {
@@ -171,9 +172,9 @@ func (x *renewal) takeDown(ctx context.Context, old *renewed) error {
 	return old.down(ctx, "down", at, old.file.of(old.conn))
 }
 
-// reattach brings the virtual device to the device that the default route has now,
-// where the file has it so. Where it has the former address, it gets the one that takes
-// its place: without any the kernel would remove its routes.
+// reattach attaches the virtual device to the device of the present default route, if
+// the file says so. If the virtual device has the old address, it gets the new one
+// before the old one is removed: a device without addresses loses its routes.
 func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	k := now.conn
 	at, err := now.look(ctx)
@@ -189,7 +190,7 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	}
 	switch {
 	case physical == "":
-		return nil // bringing it up attaches it
+		return nil // the operation up attaches it
 	case b.byRoute && b.physical != "" && b.physical != physical:
 		off, on := k.ask(klips.Detach{Virtual: k.iface}), k.ask(klips.Attach{Virtual: k.iface, Physical: b.physical})
 		off.undo = []step{k.ask(klips.Attach{Virtual: k.iface, Physical: physical})}
@@ -203,8 +204,8 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	return now.all(ctx)
 }
 
-// clear removes what only the former address needs: the guard of its flow, where that
-// is another one, and the address on the virtual device.
+// clear removes what only the old address needs: the guard of its flow, if that has
+// changed, and the address on the virtual device.
 func (x *renewal) clear(ctx context.Context, old, now *renewed) error {
 	now.plan.steps = nil
 	if g := old.conn.guard(); old.conn.shunt != "%pass" && g.Selector != now.conn.selector() {
@@ -217,8 +218,8 @@ func (x *renewal) clear(ctx context.Context, old, now *renewed) error {
 	return errors.Join(errs...)
 }
 
-// former returns the address that the virtual device has and this host no more; nil:
-// there is none.
+// former returns the address that the virtual device still has and this host no longer
+// has; nil: there is none.
 func (x *renewal) former(old, now *renewed) *netip.Prefix {
 	former := old.conn.me().addr
 	list, err := x.net.addresses(now.conn.iface)
@@ -229,7 +230,7 @@ func (x *renewal) former(old, now *renewed) *netip.Prefix {
 	return &list[i]
 }
 
-// formerHost is the host as it was when its default route was another one.
+// formerHost is the host with its former default route.
 type formerHost struct {
 	host
 	route followed.Route

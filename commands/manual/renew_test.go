@@ -13,7 +13,8 @@ import (
 
 const roaming = "config setup\n interfaces=%defaultroute\n\nconn t\n left=%defaultroute\n right=10.9.0.2\n rightsubnet=10.2.0.0/16\n spibase=0x200\n espreplay_window=64\n esp=3des-md5-96\n " + keys3des
 
-// at moves the host of the bench to an address and a device of the default route.
+// at gives the host of the bench another address and another device of the default
+// route.
 func (b *bench) at(addr, gateway, device string) {
 	b.host.own = []string{addr + "@ipsec0"}
 	b.host.route = followed.Route{Local: netip.MustParseAddr(addr), Gateway: netip.MustParseAddr(gateway), Device: device}
@@ -26,7 +27,7 @@ func newRoamer(t *testing.T) *bench {
 	return b
 }
 
-// What --renew makes after a move is what --up makes there.
+// TestRenew: --renew after a move has the same result as --up there.
 func TestRenew(t *testing.T) {
 	for _, tt := range []struct{ name, addr, gateway, device, line string }{
 		{"another address", "10.0.0.9", "10.0.0.254", "eth0", "--up t"},
@@ -68,8 +69,8 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// One that cannot be brought up again stays closed, and is brought up when that is
-// possible.
+// TestRenewLater: a connection that cannot be brought up again stays closed, and is
+// brought up as soon as possible.
 func TestRenewLater(t *testing.T) {
 	b := newRoamer(t)
 	if r := b.run("--up t"); r.Status != 0 {
@@ -103,8 +104,8 @@ func TestRenewLater(t *testing.T) {
 	}
 }
 
-// What stands in the way is named, and nothing is changed by a file that does not fit
-// any more.
+// TestRenewRefused: an obstacle is named, and a changed file that does not fit any more
+// changes nothing.
 func TestRenewRefused(t *testing.T) {
 	b := newRoamer(t)
 	if r := b.run("--up t"); r.Status != 0 {

@@ -9,10 +9,10 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/routes"
 )
 
-// hidden stands for a key where it is not to be seen.
+// hidden replaces keys in printed text.
 const hidden = "…"
 
-// redact returns args without keys. A name of a file that holds one stays.
+// redact returns args without keys. Names of key files are kept.
 func redact(args []string) []string {
 	out := slices.Clone(args)
 	for i := 1; i < len(out); i++ {
@@ -23,7 +23,7 @@ func redact(args []string) []string {
 	return out
 }
 
-// shellWord writes a word as sh reads it back.
+// shellWord quotes a word for sh.
 func shellWord(word string) string {
 	plain := word != ""
 	for i := 0; i < len(word) && plain; i++ {
@@ -51,8 +51,8 @@ func shellWords(words []string) string {
 	return b.String()
 }
 
-// text is a step as a shell command. stack, if it is not empty, is the one that
-// was asked for.
+// text returns a step as a shell command. stack is the requested stack; it may be
+// empty.
 func (s *step) text(stack string, keys bool) string {
 	switch {
 	case s.route != nil:
@@ -86,7 +86,7 @@ func (s *step) backstopText() string {
 	if s.backstop.Addr().Is6() {
 		ip = "ip -6"
 	}
-	verb := "replace" // one that is there is no error
+	verb := "replace" // an existing route is not an error
 	if s.remove {
 		verb = "del"
 	}
@@ -126,8 +126,8 @@ func upOrDown(down bool) string {
 	return " up"
 }
 
-// write writes the plan as a script for sh, with its keys. The script of an
-// operation that stops at the first failure does so too.
+// write writes the plan as a script for sh, with its keys. stops makes the script stop
+// at the first failure, as the operation does.
 func (p *plan) write(w io.Writer, stack string, stops bool) error {
 	var b strings.Builder
 	if stops {

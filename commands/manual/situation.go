@@ -11,17 +11,17 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A situation is the state of a stack and of the host's routes before an
-// operation, as seen from one connection.
+// A situation is the state of a stack and of the host's routes before an operation, as
+// seen from one connection.
 type situation struct {
 	*snapshot
 	objects []object
 	routes  []routes.Route
-	// backstops are the networks that have one, see package routes.
+	// backstops are the networks that have a backstop, see package routes.
 	backstops []netip.Prefix
 	// past: the packets must not be routed into a virtual device.
 	past bool
-	// admits: the stack takes the connection's inbound policy.
+	// admits: the stack accepts the connection's inbound policy.
 	admits bool
 }
 
@@ -49,11 +49,11 @@ func (at *situation) object(id klips.SAID) object {
 	return at.objects[slices.IndexFunc(at.objects, func(o object) bool { return o.id == id })]
 }
 
-// eroute is the last of the objects.
+// flow returns the eroute, which is the last of the objects.
 func (at *situation) flow() object { return at.objects[len(at.objects)-1] }
 
-// sort divides the objects into the connection's own, those that others have in
-// their places, and those that are missing.
+// sort divides the objects into the connection's own, those of others in their places,
+// and missing ones.
 func (at *situation) sort() (own, others, missing []object) {
 	for _, o := range at.objects {
 		switch {
@@ -68,14 +68,14 @@ func (at *situation) sort() (own, others, missing []object) {
 	return own, others, missing
 }
 
-// held reports whether the connection is down and its eroute alone keeps its packets
-// from leaving in clear, as its route does where there is one.
+// held reports whether the connection is down and only its eroute keeps its packets
+// from leaving in clear. With a route, the route does that.
 func (at *situation) held() bool {
 	return at.past && at.flow().own() && !slices.ContainsFunc(at.objects, func(o object) bool { return o.sa != nil })
 }
 
-// waits reports whether an eroute only waits for an SA (%trap, %hold): a
-// connection may replace it, as a key daemon would.
+// waits reports whether an eroute only waits for an SA (%trap, %hold): a connection may
+// replace it, as a key daemon would.
 func waits(e klips.Eroute) bool {
 	return e.ID == klips.Magic(klips.SPITrap) || e.ID == klips.Magic(klips.SPIHold)
 }
@@ -90,12 +90,12 @@ func sameRoute(a, b routes.Route) bool {
 	return a.Dst == b.Dst && a.Device == b.Device && a.Gateway == b.Gateway
 }
 
-// routeInWay returns an error if the place of one of the connection's routes is
-// taken by that of another connection: it leads into another virtual device, or
-// into the same by another gateway while an eroute of somebody else needs it.
+// routeInWay returns an error if a route of another connection is in the place of one
+// of the connection's routes: it leads into another virtual device, or into the same
+// one by another gateway while an eroute of another connection needs it.
 func (at *situation) routeInWay(k *connection) error {
 	if k.me().updown != "" {
-		return nil // the script knows what it does
+		return nil // the script makes the routes
 	}
 	for _, want := range k.routes() {
 		for _, r := range at.routes {
@@ -116,9 +116,9 @@ func (at *situation) routeInWay(k *connection) error {
 	return nil
 }
 
-// needs returns an eroute of somebody else whose packets reach the stack by a
-// route; nil: there is none. An eroute to %pass needs no route: without one its
-// packets leave in clear, too.
+// needs returns an eroute of another connection whose packets reach the stack by a
+// route; nil: there is none. An eroute to %pass needs no route: its packets leave in
+// clear in either case.
 func (at *situation) needs(k *connection, r routes.Route) *klips.Eroute {
 	for i, e := range at.eroutes {
 		if e.Selector == k.selector() && at.flow().own() || e.ID == klips.Magic(klips.SPIPass) {
@@ -143,8 +143,9 @@ func (at *situation) routeTo(dst netip.Prefix) (best routes.Route, ok bool) {
 	return best, ok
 }
 
-// up returns an error if the connection cannot be brought up: it is up, or
-// something is in the way. of names the connection that an object can be of.
+// up returns an error if the connection cannot be brought up, because it is up or
+// something is in the way. of returns the words for the connection that an object can
+// belong to.
 func (at *situation) up(k *connection, of func(object) string) error {
 	own, others, missing := at.sort()
 	others = slices.DeleteFunc(others, func(o object) bool { return o.eroute != nil && waits(*o.eroute) })
@@ -172,7 +173,7 @@ func (at *situation) up(k *connection, of func(object) string) error {
 // unroute returns an error if another connection needs the routes.
 func (at *situation) unroute(k *connection, of func(object) string) error {
 	if k.me().updown != "" {
-		return nil // the script knows what it does
+		return nil // the script removes the routes
 	}
 	for _, r := range k.routes() {
 		if e := at.needs(k, r); e != nil {

@@ -1,5 +1,5 @@
-// Package natt is the applet natt: it holds UDP ports out of which the kernel's
-// stack is to take ESP.
+// Package natt is the applet natt: it holds UDP ports on which the kernel's stack
+// receives UDP-encapsulated ESP (RFC 3948).
 package natt
 
 import (
@@ -19,17 +19,17 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// port is the port without another: that of RFC 3948.
+// port is the default port, that of RFC 3948.
 const port = 4500
 
 // App returns the applet.
 func App() *cli.App {
 	return &cli.App{
 		Name:     "natt",
-		Short:    "let the kernel's stack take ESP out of UDP",
+		Short:    "receive UDP-encapsulated ESP on a kernel's stack",
 		Synopsis: []string{"[--nonike] [--json] [PORT ...]"},
 		Options: append([]getopt.Option{
-			{Name: "nonike", Help: "the form of drafts before RFC 3948"},
+			{Name: "nonike", Help: "the form of the drafts before RFC 3948"},
 			cli.JSONOption("the ports"),
 		}, cli.CommonOptions()...),
 		Notes: func() string {
@@ -56,7 +56,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	}))
 }
 
-// hold holds ports until a signal ends that.
+// hold holds ports until a signal arrives.
 func hold(ctx context.Context, env *cli.Env, s klips.Stack, ports []uint16, form klips.NATTType, asJSON bool) error {
 	if !s.Info().Has(klips.CapHoldPort) {
 		return fmt.Errorf("stack %s opens the ports of its SAs itself; this is for the stacks xfrm and klips (--stack)", s.Info().Name)
@@ -91,12 +91,12 @@ func write(w io.Writer, ports []output.Port) error {
 		if !p.IPv6 {
 			only = ", for IPv4 only"
 		}
-		fmt.Fprintf(w, "ESP is taken out of UDP port %d%s\n", p.Port, only)
+		fmt.Fprintf(w, "receiving ESP on UDP port %d%s\n", p.Port, only)
 	}
 	return nil
 }
 
-// parse reads ports.
+// parse parses port numbers.
 func parse(words []string) (ports []uint16, err error) {
 	for _, w := range words {
 		n, err := strconv.ParseUint(w, 0, 16)

@@ -34,11 +34,11 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// A holder is a stack of a kernel that holds the ports of this host.
+// A holder is a kernel's stack that holds ports of this host.
 type holder struct {
 	clitest.Stack
 	err error // of a port
-	ip4 bool  // it has no IPv6
+	ip4 bool  // the host has no IPv6
 	log []string
 }
 
@@ -61,7 +61,7 @@ func on(s serial.Doer, args ...string) clitest.Result {
 	return clitest.Run(App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(s) }}, args...)
 }
 
-// Only the stacks of a kernel need the command.
+// TestOtherStacks: only a kernel's stack needs the command.
 func TestOtherStacks(t *testing.T) {
 	s := &clitest.Stack{}
 	r := on(s)
@@ -75,8 +75,8 @@ func TestOtherStacks(t *testing.T) {
 	}
 }
 
-// A port that cannot be held is named, with the reason in words, and nothing is
-// said to be held.
+// TestRefused: the error names the port that cannot be held, with the reason in words,
+// and no port is listed as held.
 func TestRefused(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -92,21 +92,21 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// The ports are held, in the form that was asked for, until a signal comes.
+// TestHold: the ports are held, in the requested form, until a signal arrives.
 func TestHold(t *testing.T) {
 	for _, tt := range []struct {
 		args, out, log string
 		ip4            bool
 	}{
-		{"", "ESP is taken out of UDP port 4500\n", "hold 4500 2; close", false},
-		{"--nonike 500", "ESP is taken out of UDP port 500, for IPv4 only\n", "hold 500 1; close", true},
-		{"1 2", "ESP is taken out of UDP port 1\nESP is taken out of UDP port 2\n", "hold 1 2; hold 2 2; close", false},
+		{"", "receiving ESP on UDP port 4500\n", "hold 4500 2; close", false},
+		{"--nonike 500", "receiving ESP on UDP port 500, for IPv4 only\n", "hold 500 1; close", true},
+		{"1 2", "receiving ESP on UDP port 1\nreceiving ESP on UDP port 2\n", "hold 1 2; hold 2 2; close", false},
 	} {
 		s := &holder{ip4: tt.ip4}
 		ctx, cancel := context.WithCancel(t.Context())
 		var out, errs bytes.Buffer
 		env := &cli.Env{Name: "ipsec natt", Err: &errs, Getenv: func(string) string { return "" },
-			Out:   writer(func(b []byte) (int, error) { cancel(); return out.Write(b) }), // as an interrupt that comes then
+			Out:   writer(func(b []byte) (int, error) { cancel(); return out.Write(b) }), // like an interrupt at this time
 			Stack: func(context.Context) (klips.Stack, error) { return serial.New(s), nil }}
 		err := App().Run(ctx, env, strings.Fields(tt.args))
 		if log := strings.Join(s.log, "; "); err != nil || out.String() != tt.out || errs.Len() != 0 || log != tt.log {
@@ -115,7 +115,7 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// TestGolden: the JSON of ports that are held.
+// TestGolden: the JSON of held ports.
 func TestGolden(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args string
@@ -127,7 +127,7 @@ func TestGolden(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var out bytes.Buffer
 		env := &cli.Env{Name: "ipsec natt", Err: io.Discard, Getenv: func(string) string { return "" },
-			Out:   writer(func(b []byte) (int, error) { cancel(); return out.Write(b) }), // as an interrupt that comes then
+			Out:   writer(func(b []byte) (int, error) { cancel(); return out.Write(b) }), // like an interrupt at this time
 			Stack: func(context.Context) (klips.Stack, error) { return serial.New(&holder{ip4: tt.ip4}), nil }}
 		if err := App().Run(ctx, env, strings.Fields(tt.args)); err != nil {
 			t.Errorf("natt %s: %v", tt.args, err)

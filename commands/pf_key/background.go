@@ -16,11 +16,12 @@ import (
 // readyTimeout is how long registering may take.
 const readyTimeout = 30 * time.Second
 
-// inBackground starts this program again to do the work, and returns when that
-// one has registered: what happens from then on will be printed. It prints to
-// the standard output that this one has.
+// inBackground starts this program again to do the work, and returns when the second
+// process has registered: from then on it prints all messages. Both processes have the
+// same standard output.
 func inBackground(env *cli.Env, req *request) error {
-	// The file is named from here, wherever the other process is.
+	// The path of the file must not depend on the working directory of the second
+	// process.
 	var err error
 	if req.daemon, err = filepath.Abs(req.daemon); err != nil {
 		return err
@@ -42,7 +43,7 @@ func inBackground(env *cli.Env, req *request) error {
 	case errors.Is(err, background.ErrLate):
 		return errors.New("the stack did not answer in time")
 	case errors.As(err, &ended) && ended.State.ExitCode() > 0:
-		return &cli.ExitError{Code: ended.State.ExitCode()} // it has said what is wrong
+		return &cli.ExitError{Code: ended.State.ExitCode()} // it has printed its error
 	case ended != nil:
 		return errors.New("the process in the background ended: " + ended.State.String())
 	case err == nil:
@@ -51,8 +52,8 @@ func inBackground(env *cli.Env, req *request) error {
 	return err
 }
 
-// ready tells who waits in inBackground. From then on nobody reads the standard
-// error, and a program that waits for its end does not wait for this one.
+// ready reports to the process that waits in inBackground. It then closes standard
+// error, so that a program that waits for its end does not wait for this process.
 func ready(fd int) {
 	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
 		_ = unix.Dup3(int(null.Fd()), int(os.Stderr.Fd()), 0)
@@ -61,8 +62,8 @@ func ready(fd int) {
 	background.Ready(fd)
 }
 
-// writePID writes this process's id to a file, without a newline; a failure is
-// told and changes nothing else. remove removes the file again.
+// writePID writes this process's id to a file, without a newline. A failure is only
+// reported. remove removes the file.
 func writePID(env *cli.Env, name string) (remove func()) {
 	if err := os.WriteFile(name, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
 		cli.Notef(env, "the process id is not written: %v", err)

@@ -8,17 +8,17 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// headerLen is the length of a message's head, in bytes.
+// headerLen is the length of a message's header, in bytes.
 const headerLen = 16
 
-// A printer writes messages as text. Each message is one call of Write, so that
-// what a program reads from a pipe or a file is whole messages.
+// A printer writes messages as text. Each message is one call of Write, so that other
+// programs read whole messages from a pipe or a file.
 type printer struct {
 	w    io.Writer
-	name string // of this program, in what it says about messages
+	name string // of this program, for messages about PF_KEY messages
 }
 
-// message prints one message, or says why it is none.
+// message prints one message, or the reason why it is not valid.
 func (p *printer) message(b []byte) error {
 	if len(b) < headerLen {
 		return p.say("runt packet of size: %d (<%d)", len(b), headerLen)
@@ -27,7 +27,7 @@ func (p *printer) message(b []byte) error {
 		return p.say("packet size read from socket=%d doesn't equal sadb_msg_len %d * 8; message not decoded", len(b), words)
 	}
 	text := appendMessage(make([]byte, 0, 256+8*len(b)), b)
-	defer clear(text) // a file may have keys in it
+	defer clear(text) // a file may contain keys
 	_, err := p.w.Write(text)
 	return err
 }
@@ -38,13 +38,13 @@ func (p *printer) say(format string, args ...any) error {
 	return err
 }
 
-// file prints the messages of a file, one after the other as they were sent.
+// file prints the messages of a file in their order.
 func (p *printer) file(b []byte) error {
 	for len(b) > 0 {
 		n := len(b)
 		if n >= headerLen {
-			// A length that cannot be leaves the rest as one message, which is
-			// reported and not decoded.
+			// If the length is not possible, the rest of the file is one message, which
+			// is reported and not decoded.
 			if words := int(binary.NativeEndian.Uint16(b[4:])); 8*words >= headerLen {
 				n = min(n, 8*words)
 			}
@@ -57,8 +57,8 @@ func (p *printer) file(b []byte) error {
 	return nil
 }
 
-// appendMessage appends the text of a message, which is as long as its head
-// says: an empty line, its head in words, and one line with all of it.
+// appendMessage appends the text of a message whose length is that of its header: an
+// empty line, its header in words, and one line with all of it.
 func appendMessage(t, b []byte) []byte {
 	version, typ, errno, satype := b[0], b[1], b[2], b[3]
 	words := binary.NativeEndian.Uint16(b[4:])
@@ -73,7 +73,7 @@ func appendMessage(t, b []byte) []byte {
 // appendExts appends the text of all extensions.
 func appendExts(t, b []byte) []byte {
 	for len(b) > 0 {
-		// Messages are whole words long, so these four bytes are there.
+		// Messages have a multiple of 8 bytes, so these four bytes exist.
 		words, typ := binary.NativeEndian.Uint16(b), binary.NativeEndian.Uint16(b[2:])
 		t = fmt.Appendf(t, "{ext=%d len=%d ", typ, words)
 		n := 8 * int(words)
@@ -91,7 +91,7 @@ func appendExts(t, b []byte) []byte {
 	return t
 }
 
-// appendExt appends what follows the type and length of an extension.
+// appendExt appends the text of an extension after its type and length.
 func appendExt(t []byte, typ pfkey.ExtType, b []byte) []byte {
 	u32, u64 := binary.NativeEndian.Uint32, binary.NativeEndian.Uint64
 	small := func(name string) []byte { return appendBytes(append(t, "too small for struct "+name+" "...), b) }
@@ -100,7 +100,8 @@ func appendExt(t []byte, typ pfkey.ExtType, b []byte) []byte {
 		if len(b) < 24 {
 			return small("k_sadb_sa")
 		}
-		// The SPI prints as it lies in memory, as it always has.
+		// The SPI is read in the byte order of the host, although it has network order:
+		// the output has always been so.
 		return fmt.Appendf(t, "spi=%08x replay=%d state=%d auth=%d encrypt=%d flags=%08x ref=%08x}",
 			u32(b[4:]), b[8], b[9], b[10], b[11], u32(b[12:]), u32(b[16:]))
 	case pfkey.ExtSrc, pfkey.ExtDst, pfkey.ExtSrcFlow, pfkey.ExtDstFlow, pfkey.ExtSrcMask, pfkey.ExtDstMask:

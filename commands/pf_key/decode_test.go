@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// little skips where the bytes of these tests say something else.
+// little skips the test on machines where its bytes have another meaning.
 func little(t testing.TB) {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		skip.Without(t, skip.LittleEndian, "the bytes would differ")
@@ -31,7 +31,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// addHold is an X_ADDFLOW of %hold with a protocol, as the classic tool sends it.
+// addHold is an X_ADDFLOW of %hold with a protocol, in the form of the classic tool.
 const addHold = `
 	020e000b 18000000 01000000 34120000
 	03000100 00000103 00000000 00000000 00000000 00000000
@@ -117,7 +117,7 @@ version=2 type=17 errno=0 satype=3 len=13 seq=1 pid=0 {ext=1 len=3 spi=02100000 
 	}
 }
 
-// A file is printed message by message.
+// TestFile: a file is printed message by message.
 func TestFile(t *testing.T) {
 	little(t)
 	register := "02070003020000000100000034120000"
@@ -203,7 +203,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever the arguments are, asking for the same again is the same.
+// FuzzParse: the arguments that a request returns parse to the same request.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"--esp", "-f x", "-dx", "--daemon=a --ah --label b", "--dumpfile x --ipip", "--ready-fd 3", "--optionsfrom="} {
 		f.Add(s)

@@ -18,18 +18,18 @@ func options() []getopt.Option {
 		{Name: "esp", Help: "register for ESP"},
 		{Name: "ipip", Help: "register for tunnels"},
 		{Name: "ipcomp", Help: "register for compression"},
-		{Name: "daemon", Arg: "FILE", Help: "go on in the background, with the process id in FILE (short: -f)", Values: file},
-		{Name: "dumpfile", Arg: "FILE", Help: "print the messages in FILE and listen to nobody (short: -d)", Values: file},
-		{Name: "encodefile", Arg: "FILE", Help: "for compatibility; no version could do it", Hidden: true},
+		{Name: "daemon", Arg: "FILE", Help: "run in the background, with the process id in FILE (short: -f)", Values: file},
+		{Name: "dumpfile", Arg: "FILE", Help: "print the messages in FILE and do not listen (short: -d)", Values: file},
+		{Name: "encodefile", Arg: "FILE", Help: "for compatibility; no version has implemented it", Hidden: true},
 		{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when registered", Hidden: true},
 	}, cli.CommonOptions()...)
 }
 
-// short are the options that have always had a letter too.
+// short are the options that also have a letter.
 var short = map[byte]string{'h': "--help", 'f': "--daemon", 'd': "--dumpfile", 'e': "--encodefile"}
 
-// lengthen replaces options of one letter, as in "-f FILE" and "-fFILE", by
-// their long names.
+// lengthen replaces options of one letter, as in "-f FILE" and "-fFILE", by their long
+// names.
 func lengthen(args []string) []string {
 	out := make([]string, 0, len(args))
 	for i, a := range args {
@@ -48,8 +48,7 @@ func lengthen(args []string) []string {
 	return out
 }
 
-// takesValue reports whether an argument is an option whose value is the next
-// one.
+// takesValue reports whether an argument is an option whose value is the next argument.
 func takesValue(arg string) bool {
 	if len(arg) == 2 && arg[0] == '-' {
 		return short[arg[1]] != "" && arg[1] != 'h'
@@ -66,13 +65,13 @@ func takesValue(arg string) bool {
 	return false
 }
 
-// A request is a command line that has been understood.
+// A request is a parsed command line.
 type request struct {
 	cli.Common
-	satypes []pfkey.SAType // in the order of registering; all four if none was named
+	satypes []pfkey.SAType // in the order of registering; all four if none was given
 	daemon  string         // the file for the process id
 	dump    string         // the file to print
-	readyFD int            // 0: nobody waits
+	readyFD int            // 0: no process waits
 }
 
 func parse(env *cli.Env, args []string) (*request, error) {
@@ -125,7 +124,7 @@ var satypeOptions = [...]struct {
 	{"ah", pfkey.SATypeAH}, {"esp", pfkey.SATypeESP}, {"ipip", pfkey.SATypeIPIP}, {"ipcomp", pfkey.SATypeComp},
 }
 
-// args are the arguments that ask for the same again, without a label.
+// args returns arguments for the same request, without a label.
 func (r *request) args() []string {
 	var a []string
 	for _, s := range r.satypes {

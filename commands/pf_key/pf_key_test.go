@@ -22,7 +22,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// A screen is an output that can be looked at while the applet runs.
+// A screen is an output that the test reads while the applet runs.
 type screen struct {
 	mu      sync.Mutex
 	written sync.Cond // with mu, after each Write
@@ -48,10 +48,10 @@ func (s *screen) text() string {
 	return s.b.String()
 }
 
-// patience is how long a test waits for what must come.
+// patience is the limit for expected events.
 const patience = time.Minute
 
-// wait returns when something is on the screen so many times.
+// wait returns when the screen has a text n times.
 func (s *screen) wait(t *testing.T, what string, n int) {
 	t.Helper()
 	late := false
@@ -136,7 +136,7 @@ func TestRegistersForAll(t *testing.T) {
 	}
 }
 
-// A full disk ends it.
+// TestOutputFails: a full disk ends the applet.
 func TestOutputFails(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {

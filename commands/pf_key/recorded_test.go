@@ -26,8 +26,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/daemon"
 )
 
-// TestRecordedExchanges replays everything that was recorded with an open PF_KEY
-// socket, over the sockets of a daemon.
+// TestRecordedExchanges replays all recordings with an open PF_KEY socket, over the
+// sockets of a daemon.
 func TestRecordedExchanges(t *testing.T) {
 	n := 0
 	for x := range recorded.Exchanges(t) {
@@ -84,7 +84,7 @@ func replay(t *testing.T, r *recorded.Exchange) {
 			original = append(original, m)
 		}
 		if r.Quirk {
-			// The original goes on telling of an SA that has expired already.
+			// The original keeps reporting an SA that has already expired.
 			got, want = append(got, heard...), append(want, original...)
 			continue
 		}
@@ -95,8 +95,8 @@ func replay(t *testing.T, r *recorded.Exchange) {
 	}
 }
 
-// perHosts leaves out ACQUIREs for two hosts after the first: the original's
-// hold takes packets of all protocols, also where the trap was for one.
+// perHosts leaves out further ACQUIREs for the same two hosts: the original's hold
+// takes packets of all protocols, even if the trap was for one protocol.
 func perHosts(l []*pfkey.Message) (out []*pfkey.Message) {
 	seen := map[[2]netip.Addr]uint8{}
 	for _, m := range l {
@@ -112,7 +112,7 @@ func perHosts(l []*pfkey.Message) (out []*pfkey.Message) {
 	return out
 }
 
-// once leaves out EXPIREs of an SA after the first.
+// once leaves out further EXPIREs of the same SA.
 func once(l []*pfkey.Message) (out []*pfkey.Message) {
 	seen := map[klips.SPI]bool{}
 	for _, m := range l {
@@ -127,8 +127,8 @@ func once(l []*pfkey.Message) (out []*pfkey.Message) {
 	return out
 }
 
-// compare compares what was heard with what KLIPS was heard to say, without what
-// differs from run to run.
+// compare compares the received messages with the recorded ones of KLIPS, without the
+// parts that differ between runs.
 func compare(t *testing.T, event int, want, got []*pfkey.Message) {
 	t.Helper()
 	var w, g []string
@@ -149,16 +149,16 @@ func plain(m *pfkey.Message) string {
 	}
 	if l := m.LifeCurrent; l != nil {
 		l.AddTime = 0
-		// Here the clock of an SA that was not used does not run.
+		// In this test the clock of an unused SA does not run.
 		l.UseTime = 0
 	}
 	m.SupportedAuth, m.SupportedEnc = common(m.SupportedAuth), common(m.SupportedEnc)
 	return m.String() + proposals(m)
 }
 
-// common leaves those algorithms that KLIPS and the stack both have, each once
-// and as KLIPS' transforms have it: there are older rows in its lists that the
-// kernel does not go by.
+// common returns the algorithms that both KLIPS and the stack have, each once and with
+// the values of KLIPS' transforms: its lists also have older rows, which the kernel
+// does not use.
 func common(s *pfkey.Supported) *pfkey.Supported {
 	if s == nil {
 		return nil
@@ -185,7 +185,7 @@ func common(s *pfkey.Supported) *pfkey.Supported {
 	return c
 }
 
-// proposals shows what an ACQUIRE offers, in full.
+// proposals returns all offers of an ACQUIRE, as text.
 func proposals(m *pfkey.Message) string {
 	if m.Proposal == nil {
 		return ""
@@ -194,13 +194,13 @@ func proposals(m *pfkey.Message) string {
 	return string(b)
 }
 
-// A bench is a daemon on a host of memory, with a listener.
+// A bench is a daemon on a host in memory, with a listener.
 type bench struct {
 	t      *testing.T
 	rundir string
 	host   *klipstest.Host
 	clock  *clocktest.Clock // of the daemon
-	ask    klipstest.Client // makes the messages that end what is heard
+	ask    klipstest.Client // sends the messages that mark the end
 	news   chan []byte
 }
 
@@ -256,7 +256,7 @@ func (b *bench) run(cmd []string) {
 	}
 }
 
-// listen opens one more socket, which hears all from now on.
+// listen opens another socket, which receives all messages from now on.
 func (b *bench) listen(numbers []int) {
 	b.t.Helper()
 	var want klips.EventWant
@@ -264,7 +264,7 @@ func (b *bench) listen(numbers []int) {
 		want.Register = append(want.Register, uint8(n))
 	}
 	c := b.dial()
-	if _, err := c.Status(b.t.Context()); err != nil { // or it might not be there yet
+	if _, err := c.Status(b.t.Context()); err != nil { // wait until the daemon has registered it
 		b.t.Fatal(err)
 	}
 	messages, err := c.Events(context.Background(), want)
@@ -283,13 +283,13 @@ func (b *bench) listen(numbers []int) {
 	}()
 }
 
-// heard returns what the listener heard up to now.
+// heard returns the messages received so far.
 func (b *bench) heard() (l []*pfkey.Message) {
 	b.t.Helper()
 	if b.news == nil {
 		return nil
 	}
-	// All hear of an error: it ends what came before.
+	// All sockets receive an error message: it marks the end of the earlier ones.
 	nothing := klips.SAID{Dst: netip.MustParseAddr("203.0.113.9"), SPI: 0x9999, Proto: klips.ProtoAH}
 	if err := b.ask.Ungroup(b.t.Context(), nothing); err == nil {
 		b.t.Fatal("ungrouping nothing is no error")

@@ -1,5 +1,5 @@
-// Package pf_key is the applet that listens to what the stack says to key
-// daemons and prints it.
+// Package pf_key is the applet that prints the PF_KEY messages of the stack: ACQUIRE,
+// EXPIRE and others.
 package pf_key
 
 import (
@@ -21,7 +21,7 @@ import (
 func App() *cli.App {
 	return &cli.App{
 		Name:  "pf_key",
-		Short: "print what the stack says to key daemons",
+		Short: "print PF_KEY messages (ACQUIRE, EXPIRE and others)",
 		Synopsis: []string{
 			"[--ah] [--esp] [--ipip] [--ipcomp] [--daemon FILE]",
 			"--dumpfile FILE",
@@ -79,7 +79,7 @@ func output(err error) error {
 	return nil
 }
 
-// listen registers with the stack. done ends that.
+// listen registers with the stack. done ends the registration.
 func listen(ctx context.Context, env *cli.Env, req *request) (messages iter.Seq2[klips.Event, error], done func(), err error) {
 	stack, err := env.Stack(ctx)
 	if err != nil {
@@ -104,7 +104,7 @@ func listen(ctx context.Context, env *cli.Env, req *request) (messages iter.Seq2
 	return messages, func() { stack.Close() }, nil
 }
 
-// follow prints messages until the stack ends, or a signal comes.
+// follow prints messages until the stack ends or a signal arrives.
 func follow(ctx context.Context, p *printer, messages iter.Seq2[klips.Event, error]) error {
 	for event, err := range messages {
 		if err == nil {
@@ -125,12 +125,12 @@ func follow(ctx context.Context, p *printer, messages iter.Seq2[klips.Event, err
 	return nil
 }
 
-// A signalled error is a signal that asked this program to end.
+// A signalled error means that a signal has ended this program.
 type signalled struct{ signal syscall.Signal }
 
 func (s signalled) Error() string { return "signal " + strconv.Itoa(int(s.signal)) }
 
-// untilSignal makes a context that a signal ends. stop ends it too.
+// untilSignal returns a context that a signal ends. stop ends it too.
 func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := make(chan os.Signal, 1)

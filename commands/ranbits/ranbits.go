@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// maxBits is the most that one call prints.
+// maxBits is the most bits that one call prints.
 const maxBits = 20000
 
 // App returns the applet.
@@ -22,7 +22,7 @@ func App() *cli.App {
 		Short:    "print random bits, for keys",
 		Synopsis: []string{"[--continuous] [--bytes] NUMBER"},
 		Options: []getopt.Option{
-			{Name: "quick", Help: "without effect; there is one source, the kernel's"},
+			{Name: "quick", Help: "without effect; the kernel is the only source"},
 			{Name: "continuous", Help: "no underscore after every 8 hex digits"},
 			{Name: "bytes", Help: "NUMBER counts bytes, not bits"},
 			{Name: "help", Help: "print this text"},
@@ -58,7 +58,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 // run prints a key of n bytes.
 func run(env *cli.Env, n int, continuous bool) error {
 	key := make([]byte, n)
-	rand.Read(key) // never fails: it ends the program instead
+	rand.Read(key) // never returns an error
 	text := format(key, continuous)
 	clear(key)
 	defer clear(text)
@@ -68,12 +68,12 @@ func run(env *cli.Env, n int, continuous bool) error {
 	})
 }
 
-// size returns how many bytes are asked for.
+// size returns the number of requested bytes.
 func size(c *cli.Common, bytes bool) (int, error) {
 	operands := c.Operands
 	switch len(operands) {
 	case 0:
-		return 0, cli.Usagef("how many bits?")
+		return 0, cli.Usagef("NUMBER is missing: how many bits to print")
 	case 1:
 	default:
 		return 0, cli.Usagef("unexpected argument %s after the number", quote.Word(operands[1], c.Places[1]))
@@ -95,8 +95,8 @@ func size(c *cli.Common, bytes bool) (int, error) {
 	return int(n+7) / 8, nil
 }
 
-// format writes bytes as 0x and hex digits, with an underscore between groups
-// of eight digits unless continuous is set, and a newline.
+// format returns bytes as 0x and hex digits, with an underscore after every eight
+// digits unless continuous is set, and a newline.
 func format(key []byte, continuous bool) []byte {
 	const hex = "0123456789abcdef"
 	out := make([]byte, 0, 2+len(key)*2+len(key)/4+1)

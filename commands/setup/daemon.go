@@ -23,20 +23,19 @@ import (
 	"github.com/klips-go/ipsec/klips/user/host"
 )
 
-// A patience is how long we wait for others. Only a fault takes so long.
+// A patience holds the limits for waiting. Only a fault takes so long.
 type patience struct {
-	start time.Duration // for a daemon to come up
-	stop  time.Duration // for a daemon to go
-	kill  time.Duration // for the system to take down one that was killed
-	ask   time.Duration // for an answer to a request to stop
+	start time.Duration // for a daemon to become ready
+	stop  time.Duration // for a daemon to end
+	kill  time.Duration // for a killed daemon to end
+	ask   time.Duration // for the answer to a stop request
 	turn  time.Duration // for another call of setup, which may stop and start
 }
 
 var usual = patience{start: 15 * time.Second, stop: 10 * time.Second, kill: 10 * time.Second, ask: 5 * time.Second, turn: time.Minute}
 
-// daemon is the embedded stack: its daemon in a run directory. Those who start
-// and stop take turns (see [user.LockDir]), so that many at once end as if one
-// had come after the other.
+// daemon is the embedded stack: its daemon in a run directory. Calls that start or stop
+// it are serialised (see [user.LockDir]).
 type daemon struct {
 	env      *cli.Env
 	rundir   string
@@ -44,7 +43,8 @@ type daemon struct {
 	patience
 }
 
-// turn opens the run directory when it is our turn, and makes it if asked to.
+// turn opens and locks the run directory, after the calls before this one have ended.
+// makeIt creates it if necessary.
 func (d daemon) turn(ctx context.Context, makeIt bool) (*user.Dir, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.patience.turn)
 	defer cancel()
@@ -55,8 +55,8 @@ func (d daemon) turn(ctx context.Context, makeIt bool) (*user.Dir, error) {
 	return dir, err
 }
 
-// start starts the daemon in the background and returns when its socket answers.
-// One that runs already is no error.
+// start starts the daemon in the background and returns when its socket answers. A
+// running daemon is not an error.
 func (d daemon) start(ctx context.Context) error {
 	dir, err := d.turn(ctx, true)
 	if err != nil {
@@ -66,7 +66,7 @@ func (d daemon) start(ctx context.Context) error {
 	return d.startIn(ctx, dir)
 }
 
-// notMade says what to do where the run directory cannot be made or opened.
+// notMade adds what to do if the run directory cannot be made or opened.
 func (d daemon) notMade(err error) error {
 	var bad *user.RundirError
 	if errors.As(err, &bad) {
@@ -75,8 +75,8 @@ func (d daemon) notMade(err error) error {
 	return fmt.Errorf("%w; run it as root, or set IPSEC_RUNDIR to a directory of yours", err)
 }
 
-// startIn is start when it is our turn. Daemons that are not ours to start can
-// come and go all the same: a service manager runs them itself.
+// startIn is start after the lock is taken. Other daemons can still start and end at
+// any time: a service manager runs them without the lock.
 func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
 	for end := time.Now().Add(d.patience.start); ; {
 		pid, err := d.ask(ctx)
@@ -99,7 +99,7 @@ func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
 			if pid, _ = dir.Holder(); pid == 0 {
 				return err
 			}
-			// Another one was faster; it may not answer yet.
+			// Another daemon was faster; it may not answer yet.
 		}
 		if time.Now().After(end) {
 			return d.mute(pid)
@@ -108,7 +108,7 @@ func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
 	}
 }
 
-// ask returns the process id of the daemon that answers.
+// ask returns the process id of the running daemon.
 func (d daemon) ask(ctx context.Context) (pid int, err error) {
 	c, err := user.Dial(user.SocketPath(d.rundir))
 	if err != nil {
@@ -119,8 +119,7 @@ func (d daemon) ask(ctx context.Context) (pid int, err error) {
 	return s.PID, err
 }
 
-// silent reports whether an error means that no daemon listens, or one that is
-// just ending.
+// silent reports whether an error means that no daemon listens, or that it is ending.
 func silent(err error) bool {
 	for _, e := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, syscall.ESHUTDOWN} {
 		if errors.Is(err, e) {
@@ -130,7 +129,8 @@ func silent(err error) bool {
 	return false
 }
 
-// A notStarted error is a daemon that ended before it was ready, and why.
+// A notStarted is the error of a daemon that ended before it was ready, with the
+// reason.
 type notStarted struct {
 	why   string
 	cause error
@@ -139,11 +139,11 @@ type notStarted struct {
 func (e *notStarted) Error() string { return e.why }
 func (e *notStarted) Unwrap() error { return e.cause }
 
-// takeOver is the option of a daemon that goes on with what another one has.
+// takeOver is the option of a daemon that takes over the state of another one.
 const takeOver = "--take-over"
 
-// launch starts a daemon, with an option unless that is "", and waits until it is
-// ready. If it ends before, the error wraps a *[background.EndedError].
+// launch starts a daemon, with an option unless it is "", and waits until it is ready.
+// If the daemon ends before that, the error wraps a *[background.EndedError].
 func (d daemon) launch(dir *user.Dir, option string) error {
 	log, err := dir.OpenLog()
 	if err != nil {
@@ -179,11 +179,11 @@ func (d daemon) launch(dir *user.Dir, option string) error {
 	return &notStarted{why, err}
 }
 
-// maxLog is how much of a log is searched for the daemon's last words.
+// maxLog is how many bytes at the end of a log are searched for the daemon's last line.
 const maxLog = 1 << 20
 
-// lastLine returns the daemon's last words, without its name, from what it has
-// written to its log since that had the length from.
+// lastLine returns the last line that the daemon has written to its log after the
+// position from, without the daemon's name.
 func lastLine(log io.ReaderAt, from int64) string {
 	b, _ := io.ReadAll(io.NewSectionReader(log, from, maxLog))
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
@@ -194,8 +194,8 @@ func lastLine(log io.ReaderAt, from int64) string {
 	return last
 }
 
-// turnIfThere waits for the turn in a run directory that is there. Where there is
-// none it says that no daemon runs, and returns nil without an error.
+// turnIfThere is turn for an existing run directory. If there is none, it prints that
+// no daemon runs, and returns nil without an error.
 func (d daemon) turnIfThere(ctx context.Context) (*user.Dir, error) {
 	dir, err := d.turn(ctx, false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -208,9 +208,9 @@ func (d daemon) turnIfThere(ctx context.Context) (*user.Dir, error) {
 	return dir, nil
 }
 
-// stop stops the daemon and returns when it is gone, and with it its devices. None
-// to stop is no error: one that has ended without a stop has left its devices, which
-// are removed then.
+// stop stops the daemon and returns when the daemon and its devices are gone. A missing
+// daemon is not an error: one that ended without a stop has left its devices, and stop
+// removes them.
 func (d daemon) stop(ctx context.Context) error {
 	dir, err := d.turnIfThere(ctx)
 	switch {
@@ -226,7 +226,7 @@ func (d daemon) stop(ctx context.Context) error {
 	if err := errors.Join(d.removeLeft(), openAll(d.rundir)); err != nil {
 		return err
 	}
-	// The log has nothing to tell after a proper stop.
+	// After a proper stop the log is not needed.
 	_ = dir.RemoveLog()
 	if isOwn(d.rundir) {
 		return dir.Discard()
@@ -234,8 +234,8 @@ func (d daemon) stop(ctx context.Context) error {
 	return nil
 }
 
-// isOwn reports whether a run directory is one that commands make for a network namespace,
-// so that a stop removes it.
+// isOwn reports whether a run directory was made by commands for a network namespace. A
+// stop removes such a directory.
 func isOwn(rundir string) bool { return strings.HasPrefix(rundir, user.DefaultRundir+"/") }
 
 // removeLeft removes the devices that daemons have left.
@@ -250,12 +250,13 @@ func (d daemon) removeLeft() error {
 	return nil
 }
 
-// held is nothing: what the embedded stack protects is routed into its devices.
+// held returns nothing: all traffic that the embedded stack protects is routed into its
+// devices.
 func (d daemon) held(context.Context) []netip.Prefix { return nil }
 
 func (d daemon) noneRuns() { cli.Notef(d.env, "no daemon runs in %s", d.rundir) }
 
-// refused says what to do where this user may not reach the daemon.
+// refused adds what to do if this user may not reach the daemon.
 func (d daemon) refused(err error) error {
 	var bad *user.RundirError
 	var peer *pfkey.PeerError
@@ -269,7 +270,7 @@ func (d daemon) refused(err error) error {
 	return err
 }
 
-// stopIn ends the daemon when it is our turn; end asks it to.
+// stopIn stops the daemon after the lock is taken; end asks the daemon to end.
 func (d daemon) stopIn(ctx context.Context, dir *user.Dir, end func(*user.Client, context.Context) error) error {
 	pid, err := dir.Holder()
 	if err != nil {
@@ -282,7 +283,7 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir, end func(*user.Client
 	c, err := user.Dial(user.SocketPath(d.rundir))
 	switch {
 	case err == nil:
-		pid = c.PeerPID() // its file has the number that it has in its own namespace
+		pid = c.PeerPID() // the number in its file is that of its own PID namespace
 		short, cancel := context.WithTimeout(ctx, d.patience.ask)
 		err = end(c, short)
 		cancel()
@@ -296,7 +297,7 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir, end func(*user.Client
 	if pid == 0 {
 		return errors.New("the daemon does not stop by itself, and is in a PID namespace that cannot be seen from here; end it there")
 	}
-	if err != nil { // it does not take requests; a signal asks for the same
+	if err != nil { // it does not accept requests; use a signal
 		if err := kill(pid, unix.SIGTERM); err != nil {
 			return err
 		}
@@ -314,8 +315,8 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir, end func(*user.Client
 	return dir.RemoveRest()
 }
 
-// kill signals the daemon, for which its lock or its socket vouches. One that is
-// gone is no error.
+// kill signals the daemon, whose pid its lock or socket has confirmed. A daemon that is
+// gone is not an error.
 func kill(pid int, sig unix.Signal) error {
 	if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill %d: %w", pid, err)
@@ -336,10 +337,10 @@ func gone(dir *user.Dir, limit time.Duration) bool {
 	}
 }
 
-// renewIn starts a daemon in the place of the one that runs, when it is our turn. The
-// new one, which may be of another version, asks the old one for all that it has.
-// Where that is not possible it starts with nothing; the devices stay all the same:
-// nobody has asked for what they protect to leave in clear.
+// renewIn replaces the running daemon by a new one, after the lock is taken. The new
+// daemon may have another version. It asks the old one for its state. If that is not
+// possible it starts without state, but the devices stay: they keep protected traffic
+// from leaving in clear, and the user has not asked to open it.
 func (d daemon) renewIn(ctx context.Context, dir *user.Dir) error {
 	pid, err := dir.Holder()
 	if err == nil && pid != 0 {
@@ -354,7 +355,7 @@ func (d daemon) renewIn(ctx context.Context, dir *user.Dir) error {
 	return d.startIn(ctx, dir)
 }
 
-// restart starts a daemon in the place of the one that runs, in one turn.
+// restart replaces the running daemon, under one lock.
 func (d daemon) restart(ctx context.Context) error {
 	dir, err := d.turn(ctx, true)
 	if err != nil {
@@ -382,8 +383,8 @@ func (d daemon) condrestart(ctx context.Context) error {
 	return d.renewIn(ctx, dir)
 }
 
-// reload leaves a daemon that runs as it is: it reads no files, and what
-// commands have made stays. Where none runs it starts one.
+// reload does not change a running daemon: it reads no files, and what commands have
+// made stays. If no daemon runs, reload starts one.
 func (d daemon) reload(ctx context.Context) error {
 	pid, err := d.ask(ctx)
 	switch {
@@ -413,9 +414,8 @@ func (d daemon) set(ctx context.Context, words []string) error {
 	return setKnobs(ctx, c, knobs, words)
 }
 
-// dial connects to the daemon. One that is just ending, or not ready yet, has the run
-// directory and does not answer: what there is then is known when it has gone, or
-// answers.
+// dial connects to the daemon. A daemon that is ending or not ready yet holds the run
+// directory and does not answer; dial waits until it is gone or answers.
 func (d daemon) dial() (*user.Client, error) {
 	for end := time.Now().Add(d.patience.stop); ; time.Sleep(20 * time.Millisecond) {
 		c, err := user.Dial(user.SocketPath(d.rundir))
@@ -437,7 +437,7 @@ func (d daemon) dial() (*user.Client, error) {
 	}
 }
 
-// mute says that a daemon does not answer.
+// mute returns the error that a daemon does not answer.
 func (d daemon) mute(pid int) error {
 	return fmt.Errorf("a daemon, pid %d, has %s and does not answer; end it with: ipsec setup stop", pid, d.rundir)
 }
@@ -472,7 +472,7 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 	})
 }
 
-// stopped prints that no daemon runs, and what the last one has left.
+// stopped prints that no daemon runs, and the devices that the last one has left.
 func (d daemon) stopped(asJSON bool) error {
 	left, _ := host.Left() // a status without them is better than none
 	var err error
@@ -497,7 +497,7 @@ func (d daemon) stopped(asJSON bool) error {
 	return &cli.ExitError{Code: exitStopped}
 }
 
-// writeMarks writes where it is kept how far the sequence numbers of keys have come.
+// writeMarks prints where the sequence marks of keys are stored.
 func writeMarks(w io.Writer, m user.Marks) {
 	switch {
 	case m.Statedir == "":
@@ -509,16 +509,15 @@ func writeMarks(w io.Writer, m user.Marks) {
 	}
 }
 
-// writeDrops writes why packets went no further that belong to no device, if there were
-// such.
+// writeDrops prints, for each reason, how many packets that belong to no device were
+// dropped, if any were.
 func writeDrops(w io.Writer, c drop.Counts) {
 	if len(c) > 0 {
 		fmt.Fprintf(w, "packets that belong to no device and went no further: %v\n", c)
 	}
 }
 
-// writeHolds writes what is kept for eroutes that wait to be replaced, if there
-// is or was any.
+// writeHolds prints the packets that are kept for eroutes, if there are or were any.
 func writeHolds(w io.Writer, h user.Holds) {
 	if h.Held == 0 && h.Expired == 0 && h.Evicted == 0 {
 		return

@@ -14,8 +14,8 @@ import (
 	"github.com/klips-go/ipsec/klips/guard"
 )
 
-// guarded are the networks that packets do not leave for in clear, wherever the routes
-// lead. What cannot be read is missed: the stop says it, too.
+// guarded returns the networks to which packets never leave in clear, on any route. If
+// they cannot be read the list is incomplete; the stop itself then reports the error.
 func guarded() (l []netip.Prefix) {
 	l, _ = routes.Backstops()
 	r, _ := guard.Read()
@@ -27,17 +27,17 @@ func guarded() (l []netip.Prefix) {
 	return l
 }
 
-// writeUnprotected writes what was dropped because it was in clear, where flows are
-// guarded.
+// writeUnprotected prints how many packets were dropped because they were in clear, if
+// flows are guarded.
 func writeUnprotected(w io.Writer, n *guard.Counters) {
 	if n != nil {
 		fmt.Fprintf(w, "dropped in clear: %d packets about to leave, %d that arrived\n", n.Out, n.In)
 	}
 }
 
-// openAll ends what keeps flows from passing in clear when the stack is not there:
-// the packet filter and the unreachable routes. A stop is asked for, so it opens. What
-// follows the default route is forgotten.
+// openAll removes the packet filter and the unreachable routes that keep flows from
+// leaving in clear without a stack. The user has asked for a stop, so it opens the
+// flows. It also removes the stored connections that follow the default route.
 func openAll(rundir string) error {
 	err := guard.Remove()
 	if err != nil {

@@ -7,12 +7,12 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// statusList is the status of a stack for programs.
+// statusList returns the status of a stack for programs.
 func statusList(stack string, s output.Status) output.SetupList {
 	return output.SetupList{Head: output.NewHead(stack), Status: []output.Status{s}}
 }
 
-// daemonStatus is what a daemon tells about itself.
+// daemonStatus returns the status of a daemon.
 func daemonStatus(s user.Status) output.Status {
 	return output.Status{
 		Running: true, PID: s.PID, Version: s.Version, RunDirectory: s.Rundir, UptimeSeconds: &s.Uptime,
@@ -23,7 +23,7 @@ func daemonStatus(s user.Status) output.Status {
 	}
 }
 
-// stoppedDaemon is that none runs.
+// stoppedDaemon returns the status if no daemon runs.
 func stoppedDaemon(rundir string, left []engine.LeftLink) output.Status {
 	s := output.Status{RunDirectory: rundir, DevicesLeft: []string{}}
 	for _, l := range left {
@@ -32,12 +32,12 @@ func stoppedDaemon(rundir string, left []engine.LeftLink) output.Status {
 	return s
 }
 
-// missing is that a stack of a kernel is not there.
+// missing returns the status of a kernel's stack that is not available.
 func missing(stack, why string) output.SetupList {
 	return statusList(stack, output.Status{Reason: why})
 }
 
-// json is the status of a stack of a kernel.
+// json returns the status of a kernel's stack for programs.
 func (st *kernelStatus) json() output.SetupList {
 	list := statusList(st.Stack, output.Status{
 		Running: true, Version: st.Version, SACount: &st.SAs, ErouteCount: &st.Eroutes,
@@ -57,7 +57,7 @@ func marks(m *user.Marks) *output.SequenceMarks {
 	return &output.SequenceMarks{Directory: m.Statedir, Problem: m.Lost, Keys: m.Keys, Behind: m.Behind}
 }
 
-// knobTexts are values of knobs as set takes them.
+// knobTexts returns the values of knobs in the form of set.
 func knobTexts(knobs []klips.Knob) map[string]string {
 	texts := make(map[string]string, len(knobs))
 	for _, k := range knobs {

@@ -23,17 +23,16 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// kernel is a stack that is part of a kernel. It needs no start but for a module,
-// and a stop is that nothing is left of what commands have made.
+// kernel is a stack of a kernel. start loads its module if necessary and checks that
+// the stack is usable. stop removes everything that commands have made.
 type kernel struct {
 	env *cli.Env
-	// load loads the module where opening the stack fails with
-	// classic.ErrNotLoaded; nil: there is none to load.
+	// load loads the module if opening the stack fails with classic.ErrNotLoaded; nil:
+	// there is no module.
 	load func(context.Context) error
 }
 
-// start loads the module if it is not there, and sees whether the stack can be
-// used.
+// start loads the module if necessary, and checks that the stack is usable.
 func (k kernel) start(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if k.load != nil && errors.Is(err, classic.ErrNotLoaded) {
@@ -54,8 +53,8 @@ func (k kernel) start(ctx context.Context) error {
 	return s.Close()
 }
 
-// firstKnobs gives knobs the values that KLIPS' setup gave them, when the module
-// has just been loaded.
+// firstKnobs sets the knobs to the values of KLIPS' setup, right after the module was
+// loaded.
 func firstKnobs(ctx context.Context, s klips.Stack) error {
 	if !s.Info().Has(klips.CapKnobs) {
 		return nil
@@ -74,8 +73,8 @@ func firstKnobs(ctx context.Context, s klips.Stack) error {
 	return nil
 }
 
-// stop removes all that commands have made, the virtual devices, too, and opens what
-// was kept from passing in clear.
+// stop removes everything that commands have made, including the virtual devices, and
+// opens the flows that were kept from leaving in clear.
 func (k kernel) stop(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if errors.Is(err, classic.ErrNotLoaded) {
@@ -90,8 +89,8 @@ func (k kernel) stop(ctx context.Context) error {
 		return err
 	}
 	if s.Info().Name == "klips" {
-		// Its devices come and go with its module. As long as they are there, so
-		// are the routes into them, and packets are dropped.
+		// The devices exist as long as the module is loaded. The routes into them exist
+		// as long, and their packets are dropped.
 		return k.openAll()
 	}
 	devices, err := klips.ReadDevices(ctx, s)
@@ -99,7 +98,7 @@ func (k kernel) stop(ctx context.Context) error {
 		return explain.Listing("devices", err)
 	}
 	for _, d := range devices {
-		// Some that are listed are not there as long as nobody attaches them.
+		// Some listed devices do not exist until they are attached.
 		if _, err := klips.Do(ctx, s, klips.DeleteDevice{Virtual: d.Name}); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
 			return explain.Error(klips.DeleteDevice{}, d.Name, err)
 		}
@@ -107,8 +106,8 @@ func (k kernel) stop(ctx context.Context) error {
 	return k.openAll()
 }
 
-// clear removes the eroutes and SAs and detaches the devices, in this order: what is
-// still routed into a virtual device is dropped then, and not sent in clear.
+// clear removes the eroutes and SAs and detaches the devices, in this order: packets
+// that are still routed into a virtual device are then dropped, and not sent in clear.
 func (k kernel) clear(ctx context.Context, s klips.Stack) error {
 	t, err := s.Snapshot(ctx, klips.Want{Registered: true})
 	switch {
@@ -125,8 +124,8 @@ func (k kernel) clear(ctx context.Context, s klips.Stack) error {
 	if err := do(klips.ClearEroutes{}); err != nil {
 		return explain.Error(klips.ClearEroutes{}, "", err)
 	}
-	// A KLIPS whose groups are broken cannot remove SAs; that is one more reason to
-	// let no packet come to them.
+	// A KLIPS kernel with broken groups cannot remove SAs. So it is even more important
+	// that no packet reaches them.
 	kept := explain.Error(klips.ClearSAs{}, "", do(klips.ClearSAs{}))
 	detached := explain.Error(klips.DetachAll{}, "", do(klips.DetachAll{}))
 	switch {
@@ -140,7 +139,7 @@ func (k kernel) clear(ctx context.Context, s klips.Stack) error {
 	return nil
 }
 
-// openAll is openAll where commands have made the run directory for what they remember.
+// openAll calls the function openAll with the run directory, if commands have made one.
 func (k kernel) openAll() error {
 	rundir, err := environ.Rundir(k.env.Getenv)
 	if err != nil {
@@ -148,17 +147,17 @@ func (k kernel) openAll() error {
 	}
 	err = openAll(rundir)
 	if isOwn(rundir) {
-		_ = os.Remove(rundir) // it stays where something else is in it
+		_ = os.Remove(rundir) // fails if other files are in it
 	}
 	return err
 }
 
-// held are the far ends of transport mode, where a stack takes packets without a
+// held returns the far ends of transport mode, if the stack protects packets without a
 // route into a virtual device.
 func (k kernel) held(ctx context.Context) (list []netip.Prefix) {
 	s, err := k.env.Stack(ctx)
 	if err != nil {
-		return nil // what the action says, too
+		return nil // the action reports the same error
 	}
 	defer s.Close()
 	if s.Info().Has(klips.CapTransportDevice) {
@@ -176,8 +175,8 @@ func (k kernel) held(ctx context.Context) (list []netip.Prefix) {
 	return list
 }
 
-// restart clears up, and loads the module where it is not there. Unlike a stop it opens
-// nothing: devices stay, with the routes into them, and so do guards.
+// restart removes what commands have made, and loads the module if necessary. Unlike a
+// stop it opens no flows: devices and the routes into them stay, and so do guards.
 func (k kernel) restart(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if errors.Is(err, classic.ErrNotLoaded) {
@@ -196,7 +195,7 @@ func (k kernel) restart(ctx context.Context) error {
 	return k.start(ctx)
 }
 
-// condrestart does the same where the kernel has the stack.
+// condrestart does the same if the kernel has the stack.
 func (k kernel) condrestart(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	var none *klips.UnavailableError
@@ -213,7 +212,7 @@ func (k kernel) condrestart(ctx context.Context) error {
 	return k.restart(ctx)
 }
 
-// reload changes nothing where the stack is: a kernel reads no files.
+// reload changes nothing on an available stack: a kernel reads no files.
 func (k kernel) reload(ctx context.Context) error { return k.start(ctx) }
 
 func (k kernel) set(ctx context.Context, words []string) error {
@@ -232,7 +231,7 @@ func (k kernel) set(ctx context.Context, words []string) error {
 	return setKnobs(ctx, s, knobs, words)
 }
 
-// A kernelStatus is what status prints.
+// A kernelStatus holds what status prints.
 type kernelStatus struct {
 	Stack   string
 	Version string
@@ -305,7 +304,7 @@ func (st *kernelStatus) idle() bool {
 	return st.SAs == 0 && st.Eroutes == 0 && len(st.Unread) == 0 && !slices.ContainsFunc(st.Devices, func(d klips.Device) bool { return d.Physical != "" })
 }
 
-// ask asks a stack for everything that status prints.
+// ask reads from a stack everything that status prints.
 func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	st = kernelStatus{Stack: s.Info().Name}
 	t, err := s.Snapshot(ctx, klips.Want{Version: true})
@@ -346,8 +345,7 @@ func ask(ctx context.Context, s klips.Stack) (st kernelStatus, err error) {
 	return st, nil
 }
 
-// writeDevices writes a line for each virtual device, with the MTU that the
-// system shows for it.
+// writeDevices prints a line for each virtual device, with its MTU in the system.
 func writeDevices(w io.Writer, l []klips.Device) {
 	for _, d := range l {
 		switch {

@@ -19,8 +19,7 @@ import (
 	"github.com/klips-go/ipsec/klips/classic/classictest"
 )
 
-// A klipsBench is a machine that has KLIPS, or will have it when its module is
-// loaded.
+// A klipsBench is a machine that has KLIPS, or has it after its module is loaded.
 type klipsBench struct {
 	machine classic.Machine
 	loaded  bool
@@ -77,7 +76,7 @@ func set(words ...string) func(kernel, context.Context) error {
 
 func showStatus(k kernel, ctx context.Context) error { return k.status(ctx, false) }
 
-// fill sets up a tunnel behind ipsec0.
+// fill sets up a tunnel through ipsec0.
 func (b *klipsBench) fill(t *testing.T) {
 	t.Helper()
 	s := classic.New(b.machine)
@@ -92,7 +91,8 @@ func (b *klipsBench) fill(t *testing.T) {
 	}
 }
 
-// Status lists knobs and abilities, and after a stop that nothing is set up.
+// TestKLIPSStatus: status lists knobs and abilities, and after a stop reports that
+// nothing is set up.
 func TestKLIPSStatus(t *testing.T) {
 	b := newKLIPS(t)
 	b.fill(t)
@@ -120,7 +120,7 @@ func TestKLIPSStatus(t *testing.T) {
 	}
 }
 
-// What a key daemon has made is not cleared behind its back.
+// TestKLIPSKeyDaemon: objects of a running key daemon are not cleared.
 func TestKLIPSKeyDaemon(t *testing.T) {
 	b := newKLIPS(t)
 	b.fill(t)
@@ -163,8 +163,8 @@ func TestKLIPSKnobs(t *testing.T) {
 	}
 }
 
-// Only what starts loads the module, and only where it is not there. Knobs then get
-// the values that KLIPS' setup gave them.
+// TestKLIPSLoads: only actions that start the stack load the module, and only if it is
+// missing. Then the knobs get the values of KLIPS' setup.
 func TestKLIPSLoads(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -203,7 +203,7 @@ func TestKLIPSLoads(t *testing.T) {
 	}
 }
 
-// A module that was there keeps its knobs.
+// TestKLIPSStartKeepsKnobs: start does not change the knobs of a loaded module.
 func TestKLIPSStartKeepsKnobs(t *testing.T) {
 	b := newKLIPS(t)
 	if r := b.run(kernel.start); r.status != 0 || b.loads != 0 || r.out+r.err != "" {

@@ -17,14 +17,14 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A kind is the values that a knob can have.
+// A kind describes the values of a knob.
 type kind struct {
-	form  string   // how it is set, in words
+	form  string   // how to set it, in words
 	words []string // of the values 0, 1, …
 	most  int      // the greatest value, for numbers
 }
 
-// kindOf returns the kind of a knob: that of most is 0 or 1.
+// kindOf returns the kind of a knob. Most knobs are 0 or 1.
 func kindOf(name string) kind {
 	switch name {
 	case "ike_bypass":
@@ -37,7 +37,7 @@ func kindOf(name string) kind {
 	return kind{form: "KNOB=0 or KNOB=1", words: []string{"0", "1"}}
 }
 
-// parse reads a value.
+// parse parses a value.
 func (k kind) parse(text string) (value int, ok bool) {
 	if k.words == nil {
 		n, err := strconv.ParseUint(text, 10, 31)
@@ -47,7 +47,7 @@ func (k kind) parse(text string) (value int, ok bool) {
 	return i, i >= 0
 }
 
-// text returns a value as parse takes it.
+// text returns a value in the form of parse.
 func (k kind) text(value int) string {
 	if value < 0 || value >= len(k.words) {
 		return strconv.Itoa(value)
@@ -55,7 +55,7 @@ func (k kind) text(value int) string {
 	return k.words[value]
 }
 
-// parseKnobs reads what is to be set.
+// parseKnobs parses the arguments of set.
 func parseKnobs(words []string) (map[string]int, error) {
 	if len(words) == 0 {
 		return nil, cli.Usagef("set: a knob is missing, as in tos=0")
@@ -76,7 +76,7 @@ func parseKnobs(words []string) (map[string]int, error) {
 	return knobs, nil
 }
 
-// setKnobs sets knobs of a stack; words are what the user wrote.
+// setKnobs sets knobs of a stack; words are the user's arguments.
 func setKnobs(ctx context.Context, stack klips.Stack, knobs map[string]int, words []string) error {
 	_, err := klips.Do(ctx, stack, klips.SetKnobs{Knobs: knobs})
 	what := "set " + strings.Join(words, " ")
@@ -101,7 +101,7 @@ func setKnobs(ctx context.Context, stack klips.Stack, knobs map[string]int, word
 	return fmt.Errorf("%s: %s", what, explain.Cause(err))
 }
 
-// writeKnobs writes a line for each knob.
+// writeKnobs prints a line for each knob.
 func writeKnobs(w io.Writer, l []klips.Knob) {
 	for _, k := range l {
 		fmt.Fprintf(w, "%s=%s\n", k.Name, kindOf(k.Name).text(k.Value))

@@ -11,15 +11,16 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/routes"
 )
 
-// A network is what a stop can open: the routes of the host.
+// A network has the routes of the host, to find what a stop opens.
 type network interface {
 	// into lists the networks that are routed into virtual devices.
 	into() ([]netip.Prefix, error)
-	// exit returns the device that packets to a network leave by; "": they do not.
+	// exit returns the device through which packets to a network leave; "": they do not
+	// leave.
 	exit(dst netip.Prefix) (device string, err error)
 }
 
-// hostNetwork is that of the host that this program runs on.
+// hostNetwork is the network of the host that this program runs on.
 type hostNetwork struct{}
 
 func (hostNetwork) exit(dst netip.Prefix) (string, error) { return routes.Exit(dst) }
@@ -42,15 +43,15 @@ func (hostNetwork) into() (list []netip.Prefix, err error) {
 	return list, err
 }
 
-// maxNamed is how many networks are named that a stop has opened.
+// maxNamed is how many opened networks a note names.
 const maxNamed = 4
 
-// opening carries out an action that can end protection, and says for which
-// networks: packets to them were protected or dropped, and leave in clear now.
-// held are those that the stack takes without a route into a virtual device.
+// opening carries out an action that can end protection, and prints a note about the
+// networks whose packets were protected or dropped before and leave in clear now. held
+// are networks that the stack protects without a route into a virtual device.
 func opening(ctx context.Context, env *cli.Env, n network, held []netip.Prefix, action func(context.Context) error) error {
 	closed := slices.Clone(held)
-	// Where the routes are not known, there is nothing to say of them.
+	// If the routes cannot be read, there is no note about them.
 	if list, err := n.into(); err == nil {
 		for _, dst := range list {
 			if !slices.Contains(closed, dst) && !passes(n, dst) {
@@ -70,7 +71,7 @@ func opening(ctx context.Context, env *cli.Env, n network, held []netip.Prefix, 
 	return err
 }
 
-// widest leaves out the networks that lie in others of a list.
+// widest leaves out the networks that lie in other networks of the list.
 func widest(l []netip.Prefix) (w []netip.Prefix) {
 	for i, p := range l {
 		if !slices.ContainsFunc(l, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Contains(p.Addr()) }) && !slices.Contains(l[:i], p) {

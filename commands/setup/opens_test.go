@@ -16,7 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A table is the routes of a host, as "10.2.0.0/16 ipsec0".
+// A table holds the routes of a host, in the form "10.2.0.0/16 ipsec0".
 type table struct {
 	routes []string
 	err    error
@@ -48,7 +48,8 @@ func (tb *table) exit(dst netip.Prefix) (device string, err error) {
 	return device, tb.err
 }
 
-// What an action opens is named, a line each, and nothing else is.
+// TestOpening: each network that an action opens has a note of one line, and no other
+// network has one.
 func TestOpening(t *testing.T) {
 	many := "10.2.0.0/24 ipsec0;10.3.0.0/24 ipsec0;10.4.0.0/24 ipsec0;10.5.0.0/24 ipsec0"
 	line := func(what string) string { return "ipsec setup: note: " + what + " can leave in clear now\n" }
@@ -86,7 +87,7 @@ func TestOpening(t *testing.T) {
 			}
 		}
 	}
-	// A host whose routes cannot be read is stopped all the same.
+	// A host whose routes cannot be read is stopped too.
 	done := false
 	var errs bytes.Buffer
 	err := opening(t.Context(), &cli.Env{Err: &errs}, &table{err: errors.New("no netlink")}, nil, func(context.Context) error { done = true; return nil })
@@ -95,7 +96,7 @@ func TestOpening(t *testing.T) {
 	}
 }
 
-// An eroutesStack has eroutes, and abilities but for one.
+// An eroutesStack has eroutes, and a device for transport mode if device is set.
 type eroutesStack struct {
 	clitest.Stack
 	eroutes []klips.Eroute
@@ -105,8 +106,8 @@ type eroutesStack struct {
 func (s *eroutesStack) Eroutes(context.Context) ([]klips.Eroute, error) { return s.eroutes, nil }
 func (s *eroutesStack) Has(c klips.Capability) bool                     { return c == klips.CapTransportDevice && s.device }
 
-// What a kernel takes without a route into a virtual device is transport mode, where
-// the stack has no device for that.
+// TestHeld: the stack protects transport mode without a route into a virtual device, if
+// it has no device for transport mode.
 func TestHeld(t *testing.T) {
 	var list []klips.Eroute
 	for dst, id := range map[string]string{"192.0.2.2/32": "esp0x200@192.0.2.2", "10.2.0.0/24": "tun0x300@192.0.2.2", "10.3.0.0/24": "%pass"} {

@@ -17,7 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// runOn runs setup with a stack of a kernel.
+// runOn runs setup on a kernel's stack.
 func runOn(stack *clitest.Stack, err error, args ...string) result {
 	var out, errs bytes.Buffer
 	env := &cli.Env{
@@ -29,7 +29,8 @@ func runOn(stack *clitest.Stack, err error, args ...string) result {
 	return result{status, out.String(), errs.String() + text}
 }
 
-// On the stacks of a kernel, what restarts clears up, and nothing else does.
+// TestKernelActions: on a kernel's stack only the actions that restart or stop it
+// remove objects.
 func TestKernelActions(t *testing.T) {
 	cleared := len(clearing(t))
 	for action, clears := range map[string]bool{
@@ -50,11 +51,11 @@ func TestKernelActions(t *testing.T) {
 	}
 }
 
-// Where SAs cannot be removed, packets are kept from them all the same. Where
+// TestKernelStopFails: if SAs cannot be removed, packets still do not reach them. If
 // eroutes cannot be removed, nothing is changed.
 func TestKernelStopFails(t *testing.T) {
 	for _, tt := range []struct {
-		at              int // the message that is refused
+		at              int // number of the refused message
 		messages, calls int
 		want            string
 	}{
@@ -69,7 +70,7 @@ func TestKernelStopFails(t *testing.T) {
 	}
 }
 
-// clearing is what stop asks a stack for.
+// clearing returns the requests of stop to a stack.
 func clearing(t *testing.T) []string {
 	s := new(clitest.Stack)
 	if r := runOn(s, nil, "stop"); r.status != 0 || len(s.Messages) == 0 || len(s.Ioctls) == 0 {
@@ -78,8 +79,8 @@ func clearing(t *testing.T) []string {
 	return append(s.Messages, s.Ioctls...)
 }
 
-// Without the stack everything is refused but condrestart, which has nothing to
-// restart. A user without rights learns that in any case.
+// TestKernelWithoutStack: without the stack every action fails except condrestart,
+// which has nothing to restart. A user without rights gets an error in any case.
 func TestKernelWithoutStack(t *testing.T) {
 	none := &klips.UnavailableError{Fault: klips.FaultNoESP, Err: fs.ErrNotExist}
 	forbidden := &klips.UnavailableError{Why: "not for you", Err: fs.ErrPermission}

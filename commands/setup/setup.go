@@ -1,6 +1,6 @@
-// Package setup is the applet setup: it starts and stops the embedded stack's
-// daemon, clears up behind commands on the stacks of a kernel, and tells how a
-// stack is.
+// Package setup is the applet setup: it starts and stops the embedded stack's daemon,
+// removes on a kernel's stack what commands have made, and prints the status of a
+// stack.
 package setup
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/classic"
 )
 
-// App is the applet.
+// App returns the applet.
 func App() *cli.App {
 	return &cli.App{
 		Name:     "setup",
@@ -33,11 +33,11 @@ func App() *cli.App {
 	}
 }
 
-// exitStopped is the status of "status" when no daemon runs, as LSB init
-// scripts have it.
+// exitStopped is the exit status of "status" when no daemon runs, as in LSB init
+// scripts.
 const exitStopped = 3
 
-// actions are the words that setup takes.
+// actions are the actions of setup.
 var actions = [...]string{"start", "stop", "restart", "force-reload", "condrestart", "try-restart", "reload", "status", "set"}
 
 func notes() string {
@@ -78,7 +78,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	}))
 }
 
-// run does what the first word names.
+// run carries out the action in the first word.
 func run(ctx context.Context, env *cli.Env, words []string, asJSON bool) error {
 	s, err := choose(env)
 	if err != nil {
@@ -106,7 +106,7 @@ func run(ctx context.Context, env *cli.Env, words []string, asJSON bool) error {
 	return cli.Usagef("%s: no such action; there are %s", quote.Value(words[0]), strings.Join(actions[:], ", "))
 }
 
-// choose returns the stack that env names.
+// choose returns the stack that env selects.
 func choose(env *cli.Env) (service, error) {
 	switch env.StackName {
 	case "", "auto", "user":
@@ -126,10 +126,10 @@ type service interface {
 	start(context.Context) error
 	stop(context.Context) error
 	restart(context.Context) error
-	condrestart(context.Context) error             // as restart, if it runs; else nothing
-	reload(context.Context) error                  // as start, and what commands have made stays
-	held(context.Context) []netip.Prefix           // to where it protects packets that no route leads into it
-	set(ctx context.Context, knobs []string) error // as in tos=0; all or none
-	// status prints what runs; an *[cli.ExitError] says that nothing does.
+	condrestart(context.Context) error             // as restart if it runs, else nothing
+	reload(context.Context) error                  // as start; keeps what commands have made
+	held(context.Context) []netip.Prefix           // destinations that it protects without a route
+	set(ctx context.Context, knobs []string) error // each like tos=0; all or none
+	// status prints what runs. An *[cli.ExitError] means that nothing runs.
 	status(ctx context.Context, asJSON bool) error
 }

@@ -32,8 +32,8 @@ import (
 	userdaemon "github.com/klips-go/ipsec/klips/user/daemon"
 )
 
-// TestMain is the program that setup starts, too: a daemon on a host of memory.
-// DAEMON says how it behaves.
+// TestMain is also the program that setup starts: a daemon on a host in memory. The
+// variable DAEMON selects its behaviour.
 func TestMain(m *testing.M) {
 	if len(os.Args) >= 4 && os.Args[1] == "klipsd" && os.Args[2] == "--ready-fd" {
 		fd, _ := strconv.Atoi(os.Args[3])
@@ -66,7 +66,7 @@ func klipsd(ready int, how string, takeOver bool) int {
 		}
 		background.Ready(ready)
 		<-c
-		return 0 // like one that was killed, it leaves its file
+		return 0 // like a killed daemon, it leaves its file
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
@@ -82,13 +82,13 @@ func klipsd(ready int, how string, takeOver bool) int {
 	return 0
 }
 
-// A result is what a run of setup did.
+// A result holds the output and status of a run of setup.
 type result struct {
 	status   int
 	out, err string
 }
 
-// A bench is a run directory of its own. What was started ends with the test.
+// A bench is a run directory of its own. Its processes end with the test.
 type bench struct {
 	t      *testing.T
 	rundir string
@@ -97,7 +97,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	// A busy machine takes its time; only faults wait as long.
+	// A busy machine is slow; only faults take so long.
 	b := &bench{t, filepath.Join(t.TempDir(), "run"), patience{start: time.Minute, stop: time.Minute, kill: time.Minute, ask: time.Minute, turn: 5 * time.Minute}}
 	t.Cleanup(func() {
 		if pid := b.holder(); pid != 0 {
@@ -110,7 +110,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// holder returns the process id of the daemon, 0 for none.
+// holder returns the process id of the daemon; 0: none.
 func (b *bench) holder() int {
 	dir, err := user.OpenDir(b.rundir)
 	if err != nil {
@@ -121,7 +121,7 @@ func (b *bench) holder() int {
 	return pid
 }
 
-// run does one action.
+// run carries out one action.
 func (b *bench) run(action func(daemon, context.Context) error) result {
 	var out, errs bytes.Buffer
 	env := &cli.Env{Name: "ipsec setup", Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
@@ -130,7 +130,7 @@ func (b *bench) run(action func(daemon, context.Context) error) result {
 	return result{status, out.String(), errs.String() + text}
 }
 
-// must does one action, which must succeed.
+// must carries out one action, which must succeed.
 func (b *bench) must(action func(daemon, context.Context) error) result {
 	b.t.Helper()
 	r := b.run(action)
@@ -140,8 +140,8 @@ func (b *bench) must(action func(daemon, context.Context) error) result {
 	return r
 }
 
-// TestStatusWaits: a daemon that is just ending still has its devices. What it leaves
-// is known when it has gone.
+// TestStatusWaits: a daemon that is ending still has its devices, so status waits until
+// it is gone and then lists what it has left.
 func TestStatusWaits(t *testing.T) {
 	b := newBench(t)
 	if err := os.Mkdir(b.rundir, 0o700); err != nil {
@@ -166,7 +166,7 @@ func TestStatusWaits(t *testing.T) {
 	select {
 	case r := <-done:
 		t.Errorf("status does not wait: %d, %q%q", r.status, r.out, r.err)
-	case <-time.After(100 * time.Millisecond): // a busy machine makes it longer, which is as good
+	case <-time.After(100 * time.Millisecond): // longer on a busy machine, which does not matter
 		lock.Release()
 		if r := <-done; r.status != 3 || !strings.HasPrefix(r.out, "IPsec stopped") {
 			t.Errorf("when it has gone: status %d, %q%q", r.status, r.out, r.err)
@@ -225,7 +225,7 @@ ipsec1 not attached
 	if l, _ := os.ReadDir(b.rundir); len(l) != 0 {
 		t.Errorf("stop leaves %v", l)
 	}
-	// Both start where nothing runs.
+	// Both start a daemon if none runs.
 	b.must(daemon.reload)
 	b.must(daemon.stop)
 	b.must(daemon.restart)
@@ -234,7 +234,7 @@ ipsec1 not attached
 	}
 }
 
-// Many at once end as if one had come after the other.
+// TestAtOnce: concurrent calls have the same result as calls one after the other.
 func TestAtOnce(t *testing.T) {
 	b := newBench(t)
 	all := func(actions ...func(daemon, context.Context) error) {
@@ -270,7 +270,8 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
-// Why a daemon did not come up is told, and nothing of it is left.
+// TestNotStarted: the error has the reason why a daemon did not start, and nothing of
+// the daemon is left.
 func TestNotStarted(t *testing.T) {
 	for _, tt := range []struct{ how, want string }{
 		{"words", `^ipsec setup: no room; make some$`},
@@ -291,8 +292,8 @@ func TestNotStarted(t *testing.T) {
 	}
 }
 
-// A daemon that does not take requests is asked by a signal, and killed if that
-// does not help.
+// TestStopOfTheDeaf: a daemon that accepts no requests gets a signal, and is killed if
+// that does not help.
 func TestStopOfTheDeaf(t *testing.T) {
 	for _, tt := range []struct {
 		how  string
@@ -313,8 +314,8 @@ func TestStopOfTheDeaf(t *testing.T) {
 	}
 }
 
-// A start beside a daemon that has the lock and does not answer waits, and then
-// tells which one it is.
+// TestStartBesideTheDeaf: if another daemon has the lock and does not answer, start
+// waits, and then its error names that daemon.
 func TestStartBesideTheDeaf(t *testing.T) {
 	b := newBench(t)
 	t.Setenv("DAEMON", "deaf")
@@ -326,7 +327,7 @@ func TestStartBesideTheDeaf(t *testing.T) {
 	}
 }
 
-// Who holds the turn for too long is told of.
+// TestTurn: if another call holds the lock for too long, the error reports it.
 func TestTurn(t *testing.T) {
 	b := newBench(t)
 	dir, err := user.LockDir(t.Context(), b.rundir, true)
@@ -344,7 +345,7 @@ func TestTurn(t *testing.T) {
 	}
 }
 
-// What a daemon that was killed has left is no daemon.
+// TestAfterKill: the files of a killed daemon do not count as a daemon.
 func TestAfterKill(t *testing.T) {
 	b := newBench(t)
 	b.must(daemon.start)

@@ -13,7 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A carrier is a stack that takes AH over IPv6, and LZS, and drops their packets.
+// A carrier is a stack that accepts AH over IPv6 and LZS, and drops their packets.
 type carrier struct{ *clitest.Stack }
 
 func (carrier) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
@@ -26,7 +26,7 @@ func (carrier) CarryFault(_ context.Context, s *klips.SASpec) klips.Fault {
 	return klips.FaultNone
 }
 
-// An SA whose packets will be dropped is made all the same, with a note.
+// TestCarryFault: an SA whose packets will be dropped is still made, with a note.
 func TestCarryFault(t *testing.T) {
 	const ah = "--ah hmac-md5-96 --authkey 0x0123456789abcdef0123456789abcdef --said "
 	for _, tt := range []struct{ line, want string }{
@@ -40,7 +40,7 @@ func TestCarryFault(t *testing.T) {
 		if r.Status != 0 || len(s.Messages) != 1 || !strings.HasPrefix(r.Err, tt.want) || (tt.want == "") != (r.Err == "") || strings.Count(r.Err, "\n") > 1 {
 			t.Errorf("spi %s: status %d, %d messages, %q, want %q", tt.line, r.Status, len(s.Messages), r.Err, tt.want)
 		}
-		// What the kernel refuses it does not take.
+		// An SA that the kernel refuses has no such note.
 		s.SendErr = syscall.EPROTO
 		r = clitest.Run(spi.App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(carrier{s}) }}, strings.Fields(tt.line)...)
 		if r.Status != 1 || strings.Contains(r.Err, "note:") {

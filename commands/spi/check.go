@@ -24,7 +24,7 @@ func (p *parser) finish() error {
 		return cli.Usagef("--json is for the list of SAs; it does not go with --%s", p.by)
 	}
 	if r.action != actAdd {
-		// KLIPS' message builder refuses these, so no script has them.
+		// KLIPS' message builder refuses these, so no script uses them.
 		switch {
 		case r.spec.NATT.Type != klips.NATTNone:
 			return cli.Usagef("--natt does not go with --%s", p.by)
@@ -57,7 +57,7 @@ func (p *parser) finish() error {
 	return p.complete()
 }
 
-// bare refuses what cannot be said of an SA that is only named.
+// bare refuses options that need a new SA, for an SA that is only named.
 func (p *parser) bare() error {
 	s := &p.req.spec
 	switch {
@@ -69,7 +69,7 @@ func (p *parser) bare() error {
 	return nil
 }
 
-// identity checks that the SA is named completely.
+// identity checks that the SA is complete.
 func (p *parser) identity() error {
 	if p.said {
 		if p.id.Proto == klips.ProtoInt {
@@ -96,7 +96,7 @@ func (p *parser) identity() error {
 	return p.oneFamily()
 }
 
-// oneFamily checks the SA's destination against the family that was stated.
+// oneFamily checks the SA's destination against the stated family.
 func (p *parser) oneFamily() error {
 	if f := syntax.FamilyOf(p.id.Dst); p.family != syntax.FamilyAny && p.family != f {
 		return cli.Usagef("%s is %s, but %s was asked for", p.id, f, p.family)
@@ -104,8 +104,8 @@ func (p *parser) oneFamily() error {
 	return nil
 }
 
-// complete checks a request for a new SA and fills in what follows from the
-// rest.
+// complete checks a request for a new SA and fills in the values that follow from
+// others.
 func (p *parser) complete() error {
 	s := &p.req.spec
 	if s.ID.SPI < klips.MinSPI {
@@ -115,7 +115,7 @@ func (p *parser) complete() error {
 		return cli.Usagef("--%s makes SAs of protocol %s, but %s is asked for", p.by, p.proto, s.ID)
 	}
 	if p.srcEarly != "" && p.proto == klips.ProtoTun {
-		// KLIPS forgets the source then, and scripts have been tried with that.
+		// KLIPS drops the source in this case, and existing scripts work with that.
 		p.src = netip.Addr{}
 		p.req.notes = append(p.req.notes, "with --ip4 and --ip6, --src has no effect before --"+p.srcEarly+"; put it after")
 	}
@@ -175,7 +175,7 @@ func (p *parser) numbers() error {
 	return nil
 }
 
-// begin checks whether the SA can have the sequence numbers that it is to go on from.
+// begin checks whether the SA can continue from the given sequence numbers.
 func (p *parser) begin() error {
 	s := &p.req.spec
 	for _, o := range [...]struct {
@@ -196,8 +196,8 @@ func (p *parser) begin() error {
 	return nil
 }
 
-// dropKeys forgets keys that the algorithms have no use for: KLIPS' tools take
-// such command lines and do not send the keys.
+// dropKeys removes keys that the algorithms do not use: KLIPS' tools accept such
+// command lines and do not send the keys.
 func (p *parser) dropKeys() {
 	s := &p.req.spec
 	if enc, _ := s.Enc.Info(); s.Auth == alg.AuthNone && !enc.AEAD && s.AuthKey != nil {

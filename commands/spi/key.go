@@ -15,12 +15,12 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// maxKeyText bounds the size of a key file in bytes, so that a wrong name (a
-// device, say) ends.
+// maxKeyText limits the size of a key file in bytes, in case the name is wrong and the
+// file has no end, such as a device.
 const maxKeyText = 16 << 10
 
-// key reads the value of a key option: a key text, or @ and the name of the
-// file that holds one, "-" being standard input. Messages never repeat a key.
+// key parses the value of a key option: a key, or @ and the name of a file that holds
+// one; "-" is standard input. Messages never repeat a key.
 func (p *parser) key(option, value string) ([]byte, error) {
 	name, isFile := strings.CutPrefix(value, "@")
 	if !isFile {
@@ -75,8 +75,8 @@ func (p *parser) keyFile(option, name string) ([]byte, error) {
 	return key, err
 }
 
-// noteMode notes that others can read or change a key file. Pipes and what the
-// shell opened are no files of their own.
+// noteMode prints a note if other users can read or change a key file. Pipes, and files
+// that the shell has opened, are not checked.
 func (p *parser) noteMode(name string, info fs.FileInfo) {
 	mode := info.Mode()
 	var who string
@@ -97,8 +97,8 @@ func (p *parser) noteMode(name string, info fs.FileInfo) {
 	}
 }
 
-// readKey reads the one key that a file holds. Blanks and empty lines around it
-// mean nothing. Errors name the file, never what is in it.
+// readKey reads the only key in a file. Blanks and empty lines around it are ignored.
+// Errors name the file and never show its content.
 func readKey(in io.Reader, where string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(in, maxKeyText+1))
 	defer clear(text)
@@ -122,8 +122,8 @@ func readKey(in io.Reader, where string) ([]byte, error) {
 	return key, nil
 }
 
-// keyError is the error of keys that do not fit the algorithms; nil if they do. It
-// names the call that makes the right one.
+// keyError returns an error if the keys do not fit the algorithms, else nil. The error
+// names the command that makes a key of the right length.
 func (p *parser) keyError() error {
 	s := &p.req.spec
 	err := syntax.CheckKeys(s.ID, s.Transform, s.AuthKey, s.EncKey)
@@ -141,7 +141,7 @@ func (p *parser) keyError() error {
 	return cli.Usagef("--%s %s: %w%s", p.by, p.alg, err, p.ranbits())
 }
 
-// ranbits advises how to make the first key that has a wrong length.
+// ranbits returns the command that makes the first key of a wrong length.
 func (p *parser) ranbits() string {
 	s := &p.req.spec
 	enc, _ := s.Enc.Info()

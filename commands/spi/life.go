@@ -9,7 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A life is what the --life options have given together.
+// A life holds the values of all --life options.
 type life struct {
 	given      bool
 	soft, hard klips.Limits
@@ -19,8 +19,7 @@ type life struct {
 // lifeTypes are the dimensions, in the order of life.seen.
 var lifeTypes = [5]string{"allocations", "bytes", "addtime", "usetime", "packets"}
 
-// parse takes one list: items such as soft-bytes=1000, with a comma or a blank
-// between them.
+// parse parses one list: items such as soft-bytes=1000, separated by commas or blanks.
 func (l *life) parse(list string) error {
 	l.given = true
 	for i, item := range strings.Split(strings.ReplaceAll(list, " ", ","), ",") {
@@ -31,7 +30,7 @@ func (l *life) parse(list string) error {
 	return nil
 }
 
-// item takes item number n of a list. Errors do not show what can be anything.
+// item parses item number n of a list. Errors do not show parts that may be keys.
 func (l *life) item(n int, item string) error {
 	if item == "" {
 		return fmt.Errorf("item %d is empty; it is written like soft-bytes=1000", n)

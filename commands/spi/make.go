@@ -8,20 +8,21 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A Description is an SA as people write it.
+// A Description describes an SA in the notation of the command line.
 type Description struct {
 	ID  klips.SAID
 	Src netip.Addr
-	// Alg is the name of the algorithms, as behind --esp and --ah; tun SAs have none.
+	// Alg is the name of the algorithms, as after --esp and --ah; tun SAs have none.
 	Alg string
-	// EncKey and AuthKey are as behind --enckey and --authkey: a key, or @ and the name of
-	// a file that holds one. Empty: there is none.
+	// EncKey and AuthKey are the values of --enckey and --authkey: a key, or @ and the
+	// name of a file that holds one. Empty: none.
 	EncKey, AuthKey string
-	Window          string // as behind --replay_window; empty: none
+	Window          string // value of --replay_window; empty: none
 }
 
-// Make returns the command that makes an SA, under a label. It reads the files that hold
-// keys, and checks all that can be checked without a stack. env is as for [cli.App].Parse.
+// Make returns the command that makes an SA, under a label. It reads the files that
+// hold keys, and checks everything that can be checked without a stack. env is as in
+// [cli.App].Parse.
 func Make(env *cli.Env, label string, d Description) (cli.Command, error) {
 	p := &parser{env: env, said: true, id: d.ID, src: d.Src, family: syntax.FamilyOf(d.ID.Dst), other: true}
 	p.req.Label = label
@@ -49,7 +50,7 @@ func (p *parser) make(d Description) (err error) {
 	return p.finish()
 }
 
-// by is the option that makes such an SA, and its value.
+// by returns the option that makes such an SA, and its value.
 func (d *Description) by() (option, alg string) {
 	switch {
 	case d.ID.Proto == klips.ProtoESP:
@@ -73,8 +74,8 @@ func (d *Description) attributes() []attribute {
 	return l
 }
 
-// Words returns the command line that asks for the SA, behind the name of the applet. It
-// has the keys.
+// Words returns the command line that makes the SA, after the name of the applet. It
+// includes the keys.
 func (d *Description) Words() []string {
 	words := []string{"--af", syntax.FamilyOf(d.ID.Dst).String(), "--said", d.ID.String()}
 	by, alg := d.by()
@@ -95,7 +96,7 @@ func (d *Description) Words() []string {
 }
 
 // Remove returns the command that removes an SA and its group, under a label, and its
-// command line behind the name of the applet.
+// command line after the name of the applet.
 func Remove(env *cli.Env, label string, c klips.DeleteSA) (cli.Command, []string) {
 	r := &request{action: actDel, spec: klips.SASpec{ID: c.ID}}
 	r.Label = label

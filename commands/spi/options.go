@@ -14,7 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// options is the option table with what completion needs of it.
+// options returns the option table with the values for completion.
 func options() []getopt.Option {
 	opts := table()
 	for i := range opts {
@@ -30,8 +30,8 @@ func options() []getopt.Option {
 	return opts
 }
 
-// table is the option table as the parser needs it: listing the algorithms at
-// every call would cost more than all the rest.
+// table returns the option table for the parser. It leaves out the list of algorithms,
+// which would take more time than the whole call.
 func table() []getopt.Option {
 	family := []string{"inet", "inet6"}
 	said, key := []string{"<said>"}, []string{"<file>"}
@@ -50,11 +50,11 @@ func table() []getopt.Option {
 		{Name: "spi", Arg: "SPI", Help: "number of the SA, 0x100 or more"},
 		{Name: "proto", Arg: "PROTO", Help: "protocol of the SA", Values: []string{"ah", "esp", "tun", "comp"}},
 		{Name: "src", Arg: "ADDR", Help: "source of the outer header: address or name; default any"},
-		{Name: "dst", Arg: "ADDR", Help: "destination of the outer header; always that of the SA, so only checked"},
+		{Name: "dst", Arg: "ADDR", Help: "destination of the outer header; only checked, because it is always that of the SA"},
 		{Name: "authkey", Arg: "KEY", Help: "authentication key: 0xHEX, 0sBASE64, 0tTEXT, @FILE, or @- for standard input", Values: key},
 		{Name: "enckey", Arg: "KEY", Help: "encryption key, like --authkey", Values: key},
 		{Name: "iv", Arg: "IV", Help: "only checked; IVs are random", Hidden: true},
-		{Name: "replay_window", Arg: "PACKETS", Help: "anti-replay window, 1 to 64; up to 4096 where the stack can"},
+		{Name: "replay_window", Arg: "PACKETS", Help: "anti-replay window, 1 to 64; up to 4096 if the stack supports it"},
 		{Name: "esn", Help: "sequence numbers of 64 bits, for ESP and AH; with a window of 64 unless one is given", Whole: true},
 		{Name: "seq", Arg: "NUMBER", Help: "sequence number that counts as the last one sent, for ESP and AH", Whole: true},
 		{Name: "replay-seq", Arg: "NUMBER", Help: "sequence number up to which all packets count as received; needs a window", Whole: true},
@@ -69,14 +69,15 @@ func table() []getopt.Option {
 		{Name: "saref_him", Arg: "REF", Help: "the same as --sarefhim", Same: "sarefhim", Hidden: true},
 		{Name: "dumpsaref", Help: "print the SA references"},
 		{Name: "outif", Arg: "NUMBER", Help: "device for the SA's packets: 49152 and the N of ipsecN"},
-		{Name: "offload", Arg: "DEV", Help: "let this network device do the work, for ESP on stack xfrm", Whole: true},
-		{Name: "insecure-reuse", Help: "let the SA send with the AES-GCM or ChaCha20-Poly1305 key of another; for laboratories", Whole: true},
-		{Name: "listenreply", Help: "wait for the stack's reply and say so"},
+		{Name: "offload", Arg: "DEV", Help: "let this network device encrypt and decrypt, for ESP on stack xfrm", Whole: true},
+		{Name: "insecure-reuse", Help: "let the SA send with the AES-GCM or ChaCha20-Poly1305 key of another SA; for laboratories", Whole: true},
+		{Name: "listenreply", Help: "wait for the stack's reply and report it"},
 		cli.JSONOption("the list"),
 	}, cli.CommonOptions()...)
 }
 
-// parserTable is table, made once: a batch has many calls in one process.
+// parserTable is table, computed once: a batch parses many command lines in one
+// process.
 var parserTable = sync.OnceValue(table)
 
 func names(list []syntax.AlgName) []string {
@@ -87,7 +88,7 @@ func names(list []syntax.AlgName) []string {
 	return out
 }
 
-// An action is what a command line asks for.
+// An action is the action that a command line selects.
 type action uint8
 
 const (
@@ -99,42 +100,40 @@ const (
 	actClear
 )
 
-// A request is a command line that has been understood.
+// A request is a parsed command line.
 type request struct {
 	cli.Common
 	action      action
-	spec        klips.SASpec // for actDel and actGet only its ID counts
+	spec        klips.SASpec // actDel and actGet use only its ID
 	dumpRef     bool
 	listenReply bool
-	notes       []string // what has no effect, in words
+	notes       []string // notes about options without effect
 }
 
-// A parser collects options. The texts of those that may come only once are
-// kept in given.
+// A parser collects options. given holds the texts of options that may come only once.
 type parser struct {
 	req    request
 	env    *cli.Env
 	given  cli.Given
 	by     string // the option that chose the action
 	proto  klips.Proto
-	family syntax.Family // the last that was stated
+	family syntax.Family // the one stated last
 	said   bool
-	id     klips.SAID // from --said, or what there is of it
+	id     klips.SAID // from --said, or the parts given so far
 	src    netip.Addr
-	alg    string // the name that --esp, --ah or --comp was given
-	bits   int    // length of encryption key that the name demands, or 0
+	alg    string // the value of --esp, --ah or --comp
+	bits   int    // length of the encryption key that alg requires, or 0
 	life   life
 	stdin  string // the option that has read standard input
-	other  bool   // an option that makes no listing of the call
+	other  bool   // an option that a listing does not have
 	// srcEarly is --said or --af, if it came after --src.
 	srcEarly string
-	// edstLost is set when --af came after --edst and took it back.
+	// edstLost is set if --af came after --edst and has cleared it.
 	edstLost bool
 }
 
-// parse reads a command line. The keys in the request are the caller's to
-// clear; there are none if it returns an error. What it says of common options
-// holds also with an error.
+// parse reads a command line. The caller must clear the keys in the request. With an
+// error there are no keys, and the common options are still valid.
 func parse(env *cli.Env, args []string) (*request, error) {
 	p := &parser{env: env}
 	err := p.req.Parse(parserTable(), args, getopt.EnvMode(env.Getenv), p.option)
@@ -147,7 +146,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	return &p.req, err
 }
 
-// option takes one option.
+// option handles one option.
 func (p *parser) option(name, value string) error {
 	if err := p.once(name, value); err != nil {
 		return err
@@ -172,7 +171,7 @@ func (p *parser) option(name, value string) error {
 	return p.attribute(name, value)
 }
 
-// once refuses a second use of options that have one value.
+// once refuses a second use of an option.
 func (p *parser) once(name, value string) error {
 	switch name {
 	case "said", "af", "edst", "spi", "proto", "src", "dst":
@@ -182,7 +181,7 @@ func (p *parser) once(name, value string) error {
 	return p.given.Add(name, value)
 }
 
-// choose takes an option that says what to do.
+// choose handles an option that selects the action.
 func (p *parser) choose(name, value string) error {
 	if p.by != "" {
 		return cli.Usagef("--%s after --%s; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear", name, p.by)
@@ -213,7 +212,7 @@ func (p *parser) choose(name, value string) error {
 	return wrong(name, value, err)
 }
 
-// identify takes an option that says which SA.
+// identify handles an option that names the SA.
 func (p *parser) identify(name, value string) error {
 	var err error
 	switch name {
@@ -252,14 +251,14 @@ func (p *parser) identify(name, value string) error {
 	return wrong(name, value, err)
 }
 
-// srcBefore notes that --src came before the option that states the SA's family.
+// srcBefore records that --src came before the option that states the SA's family.
 func (p *parser) srcBefore(by string) {
 	if p.src.IsValid() {
 		p.srcEarly = by
 	}
 }
 
-// part takes one of the options that together are a SAID.
+// part handles an option that is a part of the SAID.
 func (p *parser) part(name, value string) (err error) {
 	switch name {
 	case "edst":
@@ -276,7 +275,7 @@ func (p *parser) part(name, value string) (err error) {
 	return err
 }
 
-// addrFamily is the family of which --src and --dst must be.
+// addrFamily returns the family that --src and --dst must have.
 func (p *parser) addrFamily() syntax.Family {
 	if p.family == syntax.FamilyAny && p.said {
 		return syntax.FamilyOf(p.id.Dst)
@@ -284,7 +283,7 @@ func (p *parser) addrFamily() syntax.Family {
 	return p.family
 }
 
-// attribute takes an option that says how the SA is to be.
+// attribute handles an option that describes the SA.
 func (p *parser) attribute(name, value string) (err error) {
 	number := func(max uint64) (n uint64) {
 		n, err = syntax.ParseNumber(value, 0, max)
@@ -320,7 +319,7 @@ func (p *parser) attribute(name, value string) (err error) {
 	case "natt":
 		s.NATT.Type, err = parseNATT(value)
 	case "sport":
-		s.NATT.DPort = uint16(number(0xffff)) // the other way round on the wire
+		s.NATT.DPort = uint16(number(0xffff)) // exchanged in the message
 	case "dport":
 		s.NATT.SPort = uint16(number(0xffff))
 	case "saref":
@@ -338,10 +337,10 @@ func (p *parser) attribute(name, value string) (err error) {
 	return wrong(name, value, err)
 }
 
-// Bounds of values.
+// Limits of values.
 const (
-	klipsWindow = 64   // packets of replay window that every stack has, and --esn without one
-	maxWindow   = 4096 // packets of replay window that a stack can have
+	klipsWindow = 64   // packets: the replay window that every stack has, and the default with --esn
+	maxWindow   = 4096 // packets: the largest replay window of any stack
 	maxRef      = 1<<31 - 1
 )
 
@@ -361,7 +360,7 @@ func parseNATT(text string) (klips.NATTType, error) {
 	return klips.NATTType(n), nil
 }
 
-// wrong makes a usage error of what is wrong with an option's value.
+// wrong returns a usage error about an option's value.
 func wrong(name, value string, err error) error {
 	if err == nil {
 		return nil

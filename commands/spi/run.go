@@ -1,5 +1,4 @@
-// Package spi is the applet that makes, removes and lists security
-// associations.
+// Package spi is the applet that makes, removes and lists security associations.
 package spi
 
 import (
@@ -43,8 +42,8 @@ func App() *cli.App {
 	}
 }
 
-// notes are the texts after the options: what SA stands for and the
-// algorithms with their keys.
+// notes returns the text after the options: the forms of SA, and the algorithms with
+// their keys.
 func notes() string {
 	var b strings.Builder
 	b.WriteString("SA is --said SAID, or --af FAMILY --edst ADDR --spi SPI --proto PROTO.\n")
@@ -72,7 +71,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	return req.Command(env, App, err, c)
 }
 
-// list is what is printed when nothing else is asked for.
+// list is the table that is printed if no action is given.
 var list = listing.Table{
 	Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true},
 	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPI(w, t.SAs) },
@@ -103,7 +102,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 	return []klips.Change{klips.AddSA{SASpec: &req.spec}}, nil
 }
 
-// Refused words an error of the change.
+// Refused adds words to an error of the change.
 func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error {
 	if req.action == actAdd {
 		if holder, ok := refHolder(ctx, s, &req.spec, err); ok {
@@ -113,7 +112,7 @@ func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, 
 	return explain.Error(c, c.Object(), err)
 }
 
-// Done prints what was asked for of an SA that was made.
+// Done prints the requested results about an SA that was made.
 func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, o []klips.Outcome) error {
 	if req.action == actAdd {
 		if err := req.added(ctx, env, s, o[0]); err != nil {
@@ -123,7 +122,8 @@ func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, o []k
 	return req.finish(env)
 }
 
-// possible returns why a stack cannot make the SA, and prints notes on it.
+// possible returns the reason why a stack cannot make the SA, and prints notes about
+// it.
 func (req *request) possible(env *cli.Env, stack klips.Info) error {
 	s := &req.spec
 	if enc, _ := s.Enc.Info(); enc.AEAD && !stack.Has(klips.CapAEAD) {
@@ -142,7 +142,7 @@ func (req *request) possible(env *cli.Env, stack klips.Info) error {
 		return fmt.Errorf("%s: --offload %q: stack %s does all the work itself; leave the option out, or take stack xfrm (--stack)", s.ID, s.Offload, stack.Name)
 	}
 	if s.Soft.Packets|s.Hard.Packets != 0 && !stack.Has(klips.CapPacketLimits) {
-		// KLIPS' tools take the limit and drop it without a word.
+		// KLIPS' tools accept the limit and ignore it without a message.
 		cli.Notef(env, "%s: stack %s has no limits in packets; this one has no effect", s.ID, stack.Name)
 	}
 	for _, n := range req.notes {
@@ -152,11 +152,11 @@ func (req *request) possible(env *cli.Env, stack klips.Info) error {
 	return nil
 }
 
-// added prints what there is to say of the SA that was made.
+// added prints notes about the SA that was made.
 func (req *request) added(ctx context.Context, env *cli.Env, stack klips.Stack, o klips.Outcome) error {
 	s := &req.spec
 	if o.Fault != klips.FaultNone {
-		// Old scripts make such SAs, so they are no error.
+		// Old scripts make such SAs, so this is not an error.
 		env.Check(ctx, stack, advice.Dropped(s.ID, o.Fault))
 	}
 	if s.NATT.Type != klips.NATTNone {
@@ -178,8 +178,8 @@ func (req *request) added(ctx context.Context, env *cli.Env, stack klips.Stack, 
 	return nil
 }
 
-// refHolder returns the other SA that has the reference number that s asks for, if
-// that is why s was refused: the errno is the one of wrong algorithms too.
+// refHolder returns the other SA that has the reference number of s, if that is the
+// reason why s was refused: the same errno also means wrong algorithms.
 func refHolder(ctx context.Context, stack klips.Stack, s *klips.SASpec, err error) (klips.SAID, bool) {
 	var oe *klips.OpError
 	told := errors.As(err, &oe) && (oe.Fault != klips.FaultNone || oe.Reason != "")
@@ -191,7 +191,7 @@ func refHolder(ctx context.Context, stack klips.Stack, s *klips.SASpec, err erro
 		return klips.SAID{}, false
 	}
 	i := slices.IndexFunc(sas, func(sa klips.SA) bool { return sa.Ref == s.Ref && sa.ID != s.ID })
-	// An SA of the same name is the nearer reason.
+	// An SA of the same name is the more likely reason.
 	if i < 0 || slices.ContainsFunc(sas, func(sa klips.SA) bool { return sa.ID == s.ID }) {
 		return klips.SAID{}, false
 	}
@@ -219,7 +219,7 @@ func (req *request) get(ctx context.Context, env *cli.Env, stack klips.Stack) er
 	return req.finish(env)
 }
 
-// finish says that the stack has replied, if that was asked for.
+// finish prints that the stack has replied, if requested.
 func (req *request) finish(env *cli.Env) error {
 	if !req.listenReply {
 		return nil

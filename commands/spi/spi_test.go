@@ -28,14 +28,13 @@ const (
 	key36 = key16 + "00112233445566778899aabbccddeeff01020304"
 )
 
-// run runs the applet with a command line whose arguments have blanks between
-// them.
+// run runs the applet with a command line whose arguments are separated by blanks.
 func run(w clitest.World, line string) clitest.Result {
 	return clitest.Run(spi.App(), w, strings.Fields(line)...)
 }
 
-// TestRefused checks what the applet says of wrong command lines, and that it
-// asks nothing of the stack.
+// TestRefused checks the errors of wrong command lines, and that they send no request
+// to the stack.
 func TestRefused(t *testing.T) {
 	const esp = "--said esp0x125@10.2.2.2 "
 	tests := []struct{ line, want string }{
@@ -120,7 +119,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestStackRefuses checks texts that need the stack.
+// TestStackRefuses checks texts that depend on the stack.
 func TestStackRefuses(t *testing.T) {
 	const add = "--comp deflate --said comp0x125@10.2.2.2"
 	tests := []struct {
@@ -151,7 +150,8 @@ func TestStackRefuses(t *testing.T) {
 	}
 }
 
-// TestCapabilities checks that able stacks get what others are not asked for.
+// TestCapabilities checks that only stacks with an ability receive the requests that
+// need it.
 func TestCapabilities(t *testing.T) {
 	caps := map[klips.Capability]bool{klips.CapAEAD: true, klips.CapLargeWindow: true}
 	for _, line := range []string{
@@ -165,7 +165,8 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// TestESN checks the window that --esn brings, and that --es still is --esp.
+// TestESN checks the default window of --esn, and that --es is still an abbreviation of
+// --esp.
 func TestESN(t *testing.T) {
 	caps := map[klips.Capability]bool{klips.CapESN: true, klips.CapLargeWindow: true}
 	for _, tt := range []struct {
@@ -196,8 +197,8 @@ func TestESN(t *testing.T) {
 	}
 }
 
-// TestSeq checks the numbers that the stack is asked for, and that --replay is still
-// --replay_window.
+// TestSeq checks the sequence numbers in the request, and that --replay is still an
+// abbreviation of --replay_window.
 func TestSeq(t *testing.T) {
 	caps := map[klips.Capability]bool{klips.CapESN: true, klips.CapSeq: true}
 	for _, tt := range []struct {
@@ -222,8 +223,8 @@ func TestSeq(t *testing.T) {
 	}
 }
 
-// TestKeySources checks that keys from files and standard input are the same as
-// those on the command line.
+// TestKeySources checks that keys from files and standard input have the same effect as
+// keys on the command line.
 func TestKeySources(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -298,7 +299,7 @@ func TestKeyFileMode(t *testing.T) {
 		}
 		os.Remove("k")
 	}
-	// A pipe as the shell makes it is nobody's file.
+	// A pipe that the shell has made is not a file of a user.
 	pr, pw, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -312,8 +313,8 @@ func TestKeyFileMode(t *testing.T) {
 	}
 }
 
-// TestKeyAdvice follows the advice on keys of wrong lengths for every algorithm:
-// it must lead to keys that are taken.
+// TestKeyAdvice follows the advice about keys of wrong lengths for every algorithm: the
+// resulting keys must be accepted.
 func TestKeyAdvice(t *testing.T) {
 	advice := regexp.MustCompile(`wants an (authentication|encryption) key of .*; make one with: ipsec ranbits ([0-9]+)`)
 	for proto, algs := range map[string][]syntax.AlgName{"esp": syntax.ESPNames(), "ah": syntax.AHNames()} {
@@ -409,8 +410,7 @@ func TestOptionsFrom(t *testing.T) {
 	}
 }
 
-// TestUsage checks that every option that is not hidden is in the usage text,
-// with the algorithms.
+// TestUsage checks that the usage text has every visible option and the algorithms.
 func TestUsage(t *testing.T) {
 	r := run(clitest.World{}, "--help")
 	if r.Status != 0 || r.Err != "" || r.Opened {
@@ -438,7 +438,7 @@ func FuzzCommandLine(f *testing.F) {
 		"--esp aes256-gcm --said esp0x125@10.2.2.2 --enckey "+key36)
 }
 
-// A counted is a stack with one SA that has counted.
+// A counted is a stack with one SA that has counted packets.
 type counted struct {
 	clitest.Stack
 	life klips.Life
@@ -448,7 +448,8 @@ func (s *counted) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 	return klips.SA{ID: id, Life: s.life}, nil
 }
 
-// TestGetBelowZero: scripts see the number that KLIPS has, people what it means.
+// TestGetBelowZero: scripts get the number of KLIPS, people get a note with its
+// meaning.
 func TestGetBelowZero(t *testing.T) {
 	s := &counted{life: klips.Life{Allocations: klips.Counter{Count: 1}, AddTime: klips.Counter{Count: 7}, UseTime: klips.Counter{Count: 5}}}
 	for _, tt := range []struct {

@@ -5,8 +5,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Of returns the command that groups SAs or, of one SA, takes its group apart, under a
-// label, and its command line behind the name of the applet.
+// Of returns the command that groups SAs, or takes apart the group of a single SA,
+// under a label, and its command line after the name of the applet.
 func Of(env *cli.Env, label string, ids ...klips.SAID) (cli.Command, []string) {
 	r := &request{ids: ids}
 	r.Label = label

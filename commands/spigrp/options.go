@@ -11,11 +11,11 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// options is the option table. It serves usage, completion and page; the
-// command line is not read with it, because its order is fixed.
+// options returns the option table. It serves usage, completion and page. The parser
+// does not use it, because the order of the arguments is fixed.
 func options() []getopt.Option {
 	return []getopt.Option{
-		{Name: "debug", Help: "say on standard error what is done; only as the first argument"},
+		{Name: "debug", Help: "print each step on standard error; only as the first argument"},
 		{Name: "label", Arg: "LABEL", Help: "put LABEL into the messages of this call; only first or after --debug"},
 		{Name: "said", Help: "the SAs follow as one word each: tun0x113@192.0.2.1", Values: []string{"<said>"}},
 		cli.JSONOption("the groups"),
@@ -24,19 +24,19 @@ func options() []getopt.Option {
 	}
 }
 
-// A request is a command line that has been understood: no SA is a listing, one
-// is taken out of its group, more are grouped.
+// A request is a parsed command line: without SAs a listing, with one SA its group is
+// taken apart, more SAs are grouped.
 type request struct {
 	cli.Common
 	cli.Plain
 	ids []klips.SAID
 }
 
-// words is how many arguments name one SA without --said.
+// words is the number of arguments that name one SA without --said.
 const words = 4
 
-// parse reads a command line. What the request says of common options holds
-// also with an error.
+// parse reads a command line. The common options of the request are valid also with an
+// error.
 func parse(env *cli.Env, args []string) (*request, error) {
 	r := &request{}
 	if len(args) > 0 && args[0] == "--debug" {
@@ -75,7 +75,7 @@ func parseSAIDs(env *cli.Env, args []string) ([]klips.SAID, error) {
 		return nil, cli.Usagef("--said needs one to %d SAs, written like tun0x113@192.0.2.1", klips.MaxGroup)
 	}
 	for i, text := range args {
-		// Said first: four words of the other form would count as too many SAs.
+		// Check this first: four words of the other form would count as too many SAs.
 		if text == "inet" || text == "inet6" || strings.HasPrefix(text, "--") {
 			return nil, cli.Usagef("%s at the place of SA %d: after --said each SA is one word, written like tun0x113@192.0.2.1", quote.Option(text, false, quote.Nowhere), i+1)
 		}
@@ -94,8 +94,8 @@ func parseSAIDs(env *cli.Env, args []string) ([]klips.SAID, error) {
 	return ids, nil
 }
 
-// parseWords reads SAs that are a family, an address, an SPI and a protocol
-// each.
+// parseWords parses SAs of four words each: a family, an address, an SPI and a
+// protocol.
 func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 	if len(args[0]) > 1 && args[0][0] == '-' {
 		switch name := args[0]; name {
@@ -127,7 +127,7 @@ func parseWords(env *cli.Env, args []string) ([]klips.SAID, error) {
 	return ids, nil
 }
 
-// parseOne reads one SA; with an error, what and text are the part at fault.
+// parseOne parses one SA. With an error, what and text are the part at fault.
 func parseOne(env *cli.Env, args []string) (id klips.SAID, what, text string, err error) {
 	family, err := syntax.ParseFamily(args[0])
 	if err != nil {

@@ -48,7 +48,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	return req.Command(env, App, err, req)
 }
 
-// table is what is printed when nothing else is asked for.
+// table is the table that is printed if no action is given.
 var table = listing.Table{
 	Name: "ipsec_spigrp", About: "groups", Want: klips.Want{SAs: true},
 	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPIGrp(w, t.SAs) },
@@ -77,7 +77,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 	return []klips.Change{klips.Group{IDs: req.ids}}, nil
 }
 
-// Refused words an error of the change.
+// Refused adds words to an error of the change.
 func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error {
 	if len(req.ids) == 1 {
 		return explain.Error(c, c.Object(), err)
@@ -86,7 +86,7 @@ func (req *request) Refused(ctx context.Context, s klips.Stack, c klips.Change, 
 	return explain.Error(c, culprit(ctx, s, req.ids, err), err)
 }
 
-// Done looks for reasons why the group will carry no packets.
+// Done prints a note for each reason why the group will carry no packets.
 func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, _ []klips.Outcome) error {
 	if len(req.ids) == 1 {
 		env.Check(ctx, s, advice.Ungroup(req.ids[0]))
@@ -96,8 +96,7 @@ func (req *request) Done(ctx context.Context, env *cli.Env, s klips.Stack, _ []k
 	return nil
 }
 
-// namedTwice gives an error of Group the reason, where it is that an SA was named
-// twice.
+// namedTwice adds the reason to an error of Group, if an SA was named twice.
 func namedTwice(ids []klips.SAID, err error) error {
 	var oe *klips.OpError
 	if !errors.Is(err, syscall.EEXIST) || !errors.As(err, &oe) || oe.Reason != "" {
@@ -113,8 +112,8 @@ func namedTwice(ids []klips.SAID, err error) error {
 	return err
 }
 
-// culprit names the SAs that an error of Group is about: the missing ones if
-// some are missing, else all. It only counts where the error does not say so.
+// culprit names the SAs that an error of Group is about: the missing ones if some are
+// missing, else all. It is used only if the error names none.
 func culprit(ctx context.Context, stack klips.Stack, ids []klips.SAID, err error) string {
 	var oe *klips.OpError
 	if errors.As(err, &oe) && oe.Object != "" || !errors.Is(err, syscall.ENOENT) {

@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A groupStack notes whole groups, which clitest.Stack takes apart into pairs.
+// A groupStack records whole groups; clitest.Stack splits them into pairs.
 type groupStack struct {
 	clitest.Stack
 	groups  [][]klips.SAID
@@ -54,8 +54,8 @@ func texts(ids []klips.SAID) string {
 	return strings.Join(out, " ")
 }
 
-// TestGroup checks what one call asks for, with the examples of KLIPS' manual
-// page in both forms and both families.
+// TestGroup checks the request of one call, with the examples of KLIPS' manual page in
+// both forms and both families.
 func TestGroup(t *testing.T) {
 	tests := []struct{ line, want string }{
 		{"inet gw2 0x113 tun inet gw2 0x115 esp inet gw2 0x116 ah", "tun0x113@10.2.2.2 esp0x115@10.2.2.2 ah0x116@10.2.2.2"},
@@ -114,7 +114,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestStackRefuses checks that the SA at fault is named.
+// TestStackRefuses checks that the error names the SA at fault.
 func TestStackRefuses(t *testing.T) {
 	esp, _ := syntax.ParseSAID("esp0x115@10.0.0.2", nil)
 	const line = "--said tun0x113@10.0.0.2 esp0x115@10.0.0.2 ah0x116@10.0.0.2"

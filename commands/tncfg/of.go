@@ -6,8 +6,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Of returns the command that makes a change of one device, under a label, and its command
-// line behind the name of the applet.
+// Of returns the command that makes a change of one device, under a label, and its
+// command line after the name of the applet.
 func Of(env *cli.Env, label string, c klips.Change) (cli.Command, []string) {
 	r := &request{into: func(device string) ([]routes.Route, error) { return routes.Into(device) }}
 	var words []string

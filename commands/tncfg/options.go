@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// options is the option table. One dash is enough for each.
+// options returns the option table. One dash is enough for each option.
 func options() []getopt.Option {
 	virtual, physical := []string{"<virtual>"}, []string{"<device>"}
 	return append([]getopt.Option{
@@ -27,11 +27,11 @@ func options() []getopt.Option {
 	}, cli.CommonOptions()...)
 }
 
-// A request is a command line that has been understood.
+// A request is a parsed command line.
 type request struct {
 	cli.Common
 	cli.Plain
-	by                string // the option that chose the action; "" is a listing
+	by                string // the option that chose the action; "": a listing
 	virtual, physical string
 	into              func(device string) ([]routes.Route, error) // lists the routes into a device
 }
@@ -39,8 +39,8 @@ type request struct {
 // maxName is the longest name of a device, in bytes (IFNAMSIZ less the NUL).
 const maxName = 15
 
-// parse reads a command line. What the request says of common options holds
-// also with an error.
+// parse reads a command line. The common options of the request are valid also with an
+// error.
 func parse(env *cli.Env, args []string) (*request, error) {
 	r := &request{}
 	var virtual, physical string
@@ -90,7 +90,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	return r, nil
 }
 
-// checkName refuses what no device can be called.
+// checkName refuses names that no device can have.
 func checkName(option, name string) error {
 	switch {
 	case len(name) > maxName:
@@ -101,8 +101,8 @@ func checkName(option, name string) error {
 	return nil
 }
 
-// virtualName reads a name that --create or --delete can mean and returns its
-// usual form: the number without leading zeros.
+// virtualName parses a name for --create or --delete and returns its usual form: the
+// number without leading zeros.
 func virtualName(option, name string) (string, error) {
 	number, ok := strings.CutPrefix(name, "ipsec")
 	if !ok {

@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A named stack has a name.
+// A named is a stack with a given name.
 type named struct {
 	*clitest.Stack
 	name string
@@ -20,8 +20,8 @@ type named struct {
 
 func (s named) Name() string { return s.name }
 
-// A device that routes lead into is not deleted, whatever the stack, and the message
-// names the routes. A KLIPS kernel deletes all but ipsec0.
+// TestDeleteRouted: on no stack is a device deleted while routes lead into it; the
+// error names the routes. A KLIPS kernel deletes all devices except ipsec0.
 func TestDeleteRouted(t *testing.T) {
 	p := netip.MustParsePrefix
 	four := routes.Route{Dst: p("10.2.0.0/24"), Device: "ipsec1"}

@@ -1,5 +1,5 @@
-// Package tncfg is the applet that makes virtual devices and binds them to
-// physical ones.
+// Package tncfg is the applet that makes virtual devices and attaches them to physical
+// ones.
 package tncfg
 
 import (
@@ -38,7 +38,7 @@ func App() *cli.App {
 	}
 }
 
-// command is the applet on a host of which into lists the routes into a device.
+// command returns the applet's command for a host; into lists the routes into a device.
 func command(env *cli.Env, args []string, into func(device string) ([]routes.Route, error)) (cli.Command, error) {
 	req, err := parse(env, args)
 	req.into = into
@@ -48,7 +48,7 @@ func command(env *cli.Env, args []string, into func(device string) ([]routes.Rou
 	return req.Command(env, App, err, req)
 }
 
-// list is what is printed when nothing else is asked for.
+// list is the table that is printed if no action is given.
 var list = listing.Table{
 	Name: "ipsec_tncfg", About: "devices", Want: klips.Want{Devices: true},
 	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteTncfg(w, t.Devices) },
@@ -78,7 +78,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 	return []klips.Change{klips.DeleteDevice{Virtual: req.virtual}}, nil
 }
 
-// Refused words an error of the change.
+// Refused adds words to an error of the change.
 func (req *request) Refused(_ context.Context, _ klips.Stack, c klips.Change, err error) error {
 	if a, ok := c.(klips.Attach); ok {
 		return explain.Error(c, a.Virtual, aboutPhysical(a.Physical, err))
@@ -86,8 +86,8 @@ func (req *request) Refused(_ context.Context, _ klips.Stack, c klips.Change, er
 	return explain.Error(c, c.Object(), err)
 }
 
-// Done notes where a KLIPS kernel answers that a device is made or removed, and does
-// nothing.
+// Done prints a note if a KLIPS kernel reports that a device was made or removed, but
+// has done nothing.
 func (req *request) Done(_ context.Context, env *cli.Env, _ klips.Stack, o []klips.Outcome) error {
 	err := o[0].NoEffect
 	if err == nil {
@@ -107,8 +107,8 @@ func (req *request) Done(_ context.Context, env *cli.Env, _ klips.Stack, o []kli
 	return nil
 }
 
-// unused refuses to delete a device while routes lead into it: they would go with
-// it, and their packets would leave in clear where other routes take them.
+// unused refuses to delete a device while routes lead into it: the kernel would remove
+// them, and their packets would leave in clear if other routes take them.
 func unused(device string, into func(device string) ([]routes.Route, error)) error {
 	list, err := into(device)
 	switch {
@@ -130,7 +130,8 @@ func unused(device string, into func(device string) ([]routes.Route, error)) err
 		device, r, del, r)
 }
 
-// aboutPhysical has ENXIO name the physical device, whichever device the stack named.
+// aboutPhysical changes an ENXIO error so that it names the physical device, whichever
+// device the stack has named.
 func aboutPhysical(physical string, err error) error {
 	if !errors.Is(err, syscall.ENXIO) {
 		return err

@@ -14,7 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A deviceStack notes the devices that are made and removed, and has one.
+// A deviceStack records the devices that are created and deleted, and has one device.
 type deviceStack struct {
 	clitest.Stack
 	err error
@@ -115,8 +115,8 @@ func TestStackRefuses(t *testing.T) {
 	}
 }
 
-// Where the kernel has done nothing, the command succeeds as the classic tool did,
-// and says so.
+// TestNoEffect: if the kernel has done nothing, the command succeeds like the classic
+// tool, and prints a note.
 func TestNoEffect(t *testing.T) {
 	for _, tt := range []struct {
 		line, want string

@@ -1,5 +1,5 @@
-// Package version is the applet that says which program and which stack this
-// is.
+// Package version is the applet that prints the versions of the program and of the
+// stack.
 package version
 
 import (
@@ -24,7 +24,7 @@ func App() *cli.App {
 		Short:    "print the versions of the program and of the stack",
 		Synopsis: []string{"[--abilities] [--json]"},
 		Options: []getopt.Option{
-			{Name: "abilities", Help: "print also what the stack can do, where that depends on the kernel; trying it may take seconds", Whole: true},
+			{Name: "abilities", Help: "print also the abilities of the stack, if they depend on the kernel; the test may take seconds", Whole: true},
 			cli.JSONOption("the versions"),
 			{Name: "help", Help: "print this text"},
 			{Name: "version", Help: "print the version of the program only"},
@@ -49,14 +49,14 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	}))
 }
 
-// A view is what there is to know, read once.
+// A view holds the versions, read once.
 type view struct {
 	program string // its version
-	noStack error  // why there is none
-	stack   string // its name
-	version string // its line; empty: problem is why that is not known
+	noStack error  // why there is no stack
+	stack   string // name of the stack
+	version string // version line of the stack; empty: problem is the reason
 	problem string
-	chosen  string // why this stack
+	chosen  string // why this stack was chosen
 	listing.Abilities
 }
 
@@ -80,7 +80,7 @@ func read(ctx context.Context, env *cli.Env, abilities bool) view {
 	return v
 }
 
-// json is the view for programs.
+// json returns the view for programs.
 func (v *view) json() output.VersionList {
 	s := output.Component{
 		Component: "stack", Name: v.stack, Version: v.version, Problem: v.problem, Chosen: v.chosen,
@@ -93,11 +93,11 @@ func (v *view) json() output.VersionList {
 	return output.VersionList{Head: output.NewHead(v.stack), Components: []output.Component{program, s}}
 }
 
-// write is the view for people.
+// write prints the view for people.
 func (v *view) write(w io.Writer) error {
 	fmt.Fprintf(w, "ipsec %s\n", v.program)
 	if v.noStack != nil {
-		// No stack is no failure: the program's version was to be had.
+		// Not an error: the program's own version has been printed.
 		fmt.Fprintf(w, "no stack: %s\n", explain.Line(v.noStack))
 		return nil
 	}
@@ -111,7 +111,7 @@ func (v *view) write(w io.Writer) error {
 	return nil
 }
 
-// why says why a stack was chosen when asked was asked for.
+// why returns the reason why a stack was chosen; asked is the name that the user gave.
 func why(asked string) string {
 	if asked != "" && asked != "auto" {
 		return "--stack or IPSEC_STACK asked for it"

@@ -1,7 +1,7 @@
-// Package advice looks at what a command has done and says where it will not do
-// what the user may expect. The stacks take such eroutes and groups, because
-// KLIPS takes them and the rest may come later; a note says what happens to
-// packets until then.
+// Package advice checks what a command has done, and notes where the result is not what
+// the user may expect. The stacks accept such eroutes and groups, because KLIPS does
+// and because missing parts may follow. A note describes what happens to packets until
+// then.
 package advice
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Eroute is about an eroute that has been set, or an inbound policy.
+// Eroute checks an eroute or an inbound policy that has been set.
 func Eroute(e klips.Eroute, policy bool) cli.Check {
 	return func(ctx context.Context, t cli.Tables) []string {
 		if e.ID.IsMagic() {
@@ -43,18 +43,18 @@ func Eroute(e klips.Eroute, policy bool) cli.Check {
 }
 
 func missing(id klips.SAID) string {
-	if id.SPI == 0 { // the only such SAID that the command takes
+	if id.SPI == 0 { // the only SAID with SPI 0 that the command accepts
 		return fmt.Sprintf("%v names an SA that cannot exist, so packets of this eroute are dropped; %%pass sends them in clear", id)
 	}
 	return fmt.Sprintf("there is no SA %v; packets of this eroute are dropped until it is made (ipsec spi)", id)
 }
 
-// outbound is about the SA of an eroute.
+// outbound checks the SA of an eroute.
 func outbound(id klips.SAID, group []klips.SA) []string {
 	return append(links(group), place(id, group)...)
 }
 
-// place is about where the SA of an eroute stands in its group.
+// place checks the position of an eroute's SA in its group.
 func place(id klips.SAID, group []klips.SA) []string {
 	i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
 	switch {
@@ -70,8 +70,8 @@ func place(id klips.SAID, group []klips.SA) []string {
 	return nil
 }
 
-// inbound is about the SA that has taken an inbound policy: the first tun SA from
-// the one that was named, or the last SA.
+// inbound checks the SA that has received an inbound policy: the first tun SA from the
+// named one on, or else the last SA.
 func inbound(id klips.SAID, group []klips.SA) []string {
 	chain := group[max(slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id }), 0):]
 	if len(chain) == 0 {
@@ -88,18 +88,18 @@ func inbound(id klips.SAID, group []klips.SA) []string {
 	return nil
 }
 
-// Group is about a group that has been made, or joined with others.
+// Group checks a group that has been made, or joined with others.
 func Group(ids []klips.SAID) cli.Check {
 	return func(ctx context.Context, t cli.Tables) []string {
 		group, err := t.Group(ctx, ids[0])
 		if err != nil {
-			return nil // the group has been made; it could not be read
+			return nil // the command succeeded; only the check cannot be made
 		}
 		whole := make([]klips.SAID, len(group))
 		for i, sa := range group {
 			whole[i] = sa.ID
 		}
-		// Commands name SAs from the inside to the outside, whichever way packets go.
+		// Commands name SAs from the innermost to the outermost, for both directions.
 		if group[0].Dir == klips.Inbound {
 			slices.Reverse(whole)
 		}
@@ -111,7 +111,7 @@ func Group(ids []klips.SAID) cli.Check {
 	}
 }
 
-// newFaults are the faults of a group that its parts did not have before ids were
+// newFaults returns the faults of a group that its parts did not have before ids were
 // linked.
 func newFaults(whole, ids []klips.SAID) []klips.GroupFault {
 	faults := klips.CheckGroup(whole)
@@ -131,14 +131,14 @@ func newFaults(whole, ids []klips.SAID) []klips.GroupFault {
 	return faults
 }
 
-// linked reports whether a command that named ids linked a and b.
+// linked reports whether the command with ids has linked a and b.
 func linked(a, b klips.SAID, ids []klips.SAID) bool {
 	i := slices.Index(ids, a)
 	return i >= 0 && i+1 < len(ids) && ids[i+1] == b
 }
 
-// Port is about an SA in UDP that has been made: what it is to receive can need a
-// program that has the port.
+// Port checks an SA in UDP that has been made: to receive packets it can need a program
+// that holds the port.
 func Port(id klips.SAID, natt klips.NATT) cli.Check {
 	natt = natt.WithPorts()
 	return func(ctx context.Context, t cli.Tables) []string {
@@ -174,13 +174,13 @@ func groupText(f klips.GroupFault) string {
 	return fmt.Sprintf("%v and %v do not fit in one group", f.SA, f.Other)
 }
 
-// Ungroup is about a group that has been taken apart: eroutes that go to what was
-// its first SA go on doing so.
+// Ungroup checks a group that has been taken apart: its eroutes still lead to the SA
+// that was the first.
 func Ungroup(id klips.SAID) cli.Check {
 	return func(ctx context.Context, t cli.Tables) []string {
 		eroutes, err := t.Eroutes(ctx)
 		if err != nil {
-			return nil // the group has been taken apart; they could not be read
+			return nil // the command succeeded; only the check cannot be made
 		}
 		var bare []klips.Eroute
 		for _, e := range eroutes {
@@ -201,8 +201,8 @@ func Ungroup(id klips.SAID) cli.Check {
 	}
 }
 
-// unprotected reports whether packets to an SA that is there go neither through
-// an esp nor an ah SA.
+// unprotected reports whether packets to an existing SA pass neither an esp nor an ah
+// SA.
 func unprotected(ctx context.Context, t cli.Tables, id klips.SAID) bool {
 	if id.IsMagic() {
 		return false

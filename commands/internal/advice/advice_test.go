@@ -11,13 +11,13 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A world is the tables of a host with the address 192.0.2.1 (2001:db8::1).
+// A world holds the tables of a host with the address 192.0.2.1 (2001:db8::1).
 type world struct {
 	sas   []klips.SA
-	gone  bool         // eroutes have been removed or replaced meanwhile
-	to    []klips.SAID // where eroutes go
-	broke error        // the SAs cannot be read
-	ports bool         // no program has a UDP port
+	gone  bool         // eroutes have been removed or replaced since
+	to    []klips.SAID // targets of the eroutes
+	broke error        // error of reading the SAs
+	ports bool         // no program holds a UDP port
 }
 
 func (w *world) Group(_ context.Context, id klips.SAID) ([]klips.SA, error) {
@@ -27,7 +27,7 @@ func (w *world) Group(_ context.Context, id klips.SAID) ([]klips.SA, error) {
 	return klips.NewGroups(w.sas).Of(id)
 }
 
-// Eroutes are 10.1.0.0/16 -> 10.2.0.0/16 and so on.
+// Eroutes returns 10.1.0.0/16 -> 10.2.0.0/16 and so on.
 func (w *world) Eroutes(context.Context) (l []klips.Eroute, err error) {
 	for i, id := range w.to {
 		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(2 + i)}), 16)
@@ -57,7 +57,7 @@ func list(t *testing.T, text string) (ids []klips.SAID) {
 	return ids
 }
 
-// newWorld makes groups, each named from the inside to the outside.
+// newWorld creates groups, each named from the innermost to the outermost SA.
 func newWorld(t *testing.T, groups ...string) *world {
 	w := &world{}
 	for _, g := range groups {
@@ -77,7 +77,8 @@ func newWorld(t *testing.T, groups ...string) *world {
 	return w
 }
 
-// holds checks that notes are one line that has all words, or none at all.
+// holds checks that the only note is one line with all words; without words, that there
+// are no notes.
 func holds(t *testing.T, what string, notes []string, words string) {
 	t.Helper()
 	if words == "" {
@@ -149,8 +150,8 @@ func TestEroute(t *testing.T) {
 
 func TestGroup(t *testing.T) {
 	for _, tt := range []struct {
-		group string // that is there now
-		named string // by the command; "" is the whole group
+		group string // the existing group
+		named string // the SAs in the command; "": the whole group
 		words string
 	}{
 		{"tun0x1000@192.0.2.2 esp0x1001@192.0.2.2 ah0x1002@192.0.2.2", "", ""},
@@ -162,7 +163,7 @@ func TestGroup(t *testing.T) {
 		{"esp0x1001@192.0.2.1 tun0x1000@192.0.2.1", "", "esp0x1001@192.0.2.1 before tun0x1000@192.0.2.1"},
 		{"esp0x1001@192.0.2.2 comp0x1000@192.0.2.2", "", "comp0x1000@192.0.2.2 after esp0x1001@192.0.2.2"},
 		{"esp0x1001@192.0.2.3 tun0x1000@192.0.2.2", "", "tun0x1000@192.0.2.2 outermost IP-in-IP"},
-		// Step by step: only what the command has added is noted.
+		// Groups made in several steps: only faults of the last command are noted.
 		{"esp0x1001@192.0.2.2 comp0x1000@192.0.2.2 ah0x1002@192.0.2.2", "comp0x1000@192.0.2.2 ah0x1002@192.0.2.2", ""},
 		{"tun0x1000@192.0.2.2 esp0x1001@192.0.2.2 ah0x1002@192.0.2.3", "esp0x1001@192.0.2.2 ah0x1002@192.0.2.3", "ah0x1002@192.0.2.3"},
 		{"tun0x1000@192.0.2.1 esp0x1001@192.0.2.1 comp0x1002@192.0.2.1", "esp0x1001@192.0.2.1 comp0x1002@192.0.2.1", "comp0x1002@192.0.2.1"},
@@ -182,9 +183,9 @@ func TestGroup(t *testing.T) {
 func TestUngroup(t *testing.T) {
 	const apart = "tun0x100@192.0.2.2,esp0x101@192.0.2.2,comp0x102@192.0.2.2"
 	for _, tt := range []struct {
-		groups string // that are there now, with commas between
-		to     string // where eroutes go
-		id     string // that was named
+		groups string // the existing groups, separated by commas
+		to     string // target of the eroutes
+		id     string // the SA in the command
 		words  string
 	}{
 		{apart, "", "tun0x100@192.0.2.2", ""},

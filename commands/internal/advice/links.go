@@ -6,7 +6,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// links is about the links of a group that a command has used.
+// links returns notes about the links of a group that a command has used.
 func links(group []klips.SA) (notes []string) {
 	for _, f := range klips.CheckLinks(group) {
 		notes = append(notes, Link(f))
@@ -14,7 +14,7 @@ func links(group []klips.SA) (notes []string) {
 	return notes
 }
 
-// Link is about an SA whose link to the next one of its group is wrong.
+// Link returns the note about an SA whose link to the next SA of its group is wrong.
 func Link(f klips.LinkFault) string {
 	switch f.Kind {
 	case klips.LinkFreed:
@@ -31,8 +31,8 @@ func Link(f klips.LinkFault) string {
 	return fmt.Sprintf("%v is linked wrongly to %v", f.SA, f.Next)
 }
 
-// Mark is about an SA that has refused packets up to the number that an earlier SA with
-// its key has received; "" about any other.
+// Mark returns the note about an SA that has refused packets up to the highest number
+// that an earlier SA with its key has received; "" for other SAs.
 func Mark(sa klips.SA) string {
 	if sa.BelowMark == 0 {
 		return ""
@@ -41,7 +41,8 @@ func Mark(sa klips.SA) string {
 		sa.ID, sa.BelowMark)
 }
 
-// Bytes is about an SA whose count of bytes is below zero; "" about any other.
+// Bytes returns the note about an SA whose count of bytes is below zero; "" for other
+// SAs.
 func Bytes(sa klips.SA) string {
 	b := sa.Life.Bytes
 	if b.Below == 0 {

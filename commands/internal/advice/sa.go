@@ -16,8 +16,8 @@ import (
 // (RFC 4106 section 8.1, RFC 7634 section 2).
 const saltBytes = 4
 
-// SA is about an SA that protects less than it seems; nil where there is nothing to
-// look at. Its notes begin with the SAID, see [cli.Notes]. spec is not kept.
+// SA checks an SA that may protect less than it seems. It returns nil if there is
+// nothing to check. Its notes begin with the SAID, see [cli.Notes]. spec is not kept.
 func SA(spec *klips.SASpec) cli.Check {
 	if spec.ID.Proto != klips.ProtoESP && spec.ID.Proto != klips.ProtoAH {
 		return nil
@@ -33,7 +33,7 @@ func SA(spec *klips.SASpec) cli.Check {
 		group, err := t.Group(ctx, id)
 		i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
 		if err != nil || i < 0 {
-			return notes // it has been made, and is gone or cannot be read
+			return notes // the SA has been made, and is gone or cannot be read
 		}
 		sa := group[i]
 		if text := sameKey(ctx, t, &sa); text != "" && !asked {
@@ -56,7 +56,7 @@ func SA(spec *klips.SASpec) cli.Check {
 	}
 }
 
-// Dropped is about an SA that has been made and whose packets its kernel drops, for
+// Dropped returns a check whose note is that the kernel drops the packets of an SA, for
 // the fault f. The note begins with the SAID, see [cli.Notes].
 func Dropped(id klips.SAID, f klips.Fault) cli.Check {
 	return func(context.Context, cli.Tables) []string {
@@ -64,13 +64,13 @@ func Dropped(id klips.SAID, f klips.Fault) cli.Check {
 	}
 }
 
-// authenticated reports whether an SA authenticates what it carries.
+// authenticated reports whether an SA authenticates its packets.
 func authenticated(id klips.SAID, t klips.Transform) bool {
 	enc, _ := t.Enc.Info()
 	return id.Proto == klips.ProtoAH || id.Proto == klips.ProtoESP && (enc.AEAD || t.Auth != alg.AuthNone)
 }
 
-// zeroKeys is about keys that are all zeros, but for a salt.
+// zeroKeys returns notes about keys that are all zeros, apart from a salt.
 func zeroKeys(spec *klips.SASpec) (notes []string) {
 	enc := spec.EncKey
 	if info, _ := spec.Enc.Info(); info.AEAD {
@@ -87,8 +87,9 @@ func zeroKeys(spec *klips.SASpec) (notes []string) {
 	return notes
 }
 
-// sameKey is about an SA whose key of a combined mode others have; "" about any
-// other. That two of them are outbound has been asked for.
+// sameKey returns the note about an SA that shares the key of a combined mode with
+// others; "" for other SAs. A key that two outbound SAs share was accepted because the
+// user asked for it.
 func sameKey(ctx context.Context, t cli.Tables, sa *klips.SA) string {
 	for _, id := range sa.SameKey {
 		group, err := t.Group(ctx, id)
@@ -105,7 +106,7 @@ func sameKey(ctx context.Context, t cli.Tables, sa *klips.SA) string {
 		default:
 			continue
 		}
-		a, b := sa.ID.String(), id.String() // in one order, whichever was made last
+		a, b := sa.ID.String(), id.String() // always in the same order
 		return fmt.Sprintf("%s and %s: %s one key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): "+
 			"give each SA a key of its own, in ipsec.conf leftespenckey and rightespenckey", min(a, b), max(a, b), which)
 	}

@@ -32,7 +32,7 @@ func TestSA(t *testing.T) {
 		name  string
 		id    string
 		spec  klips.SASpec
-		group string   // from the inside to the outside; empty: the SA alone
+		group string   // from the innermost SA to the outermost; empty: the SA alone
 		want  []string // words of each note
 	}{
 		{"out", out, sha, "", nil},

@@ -1,7 +1,7 @@
-// Package background starts this program another time, to go on when the command
-// has returned, and learns from it when it is ready. The other process keeps
-// nothing of its caller's: no file descriptor but those that it is given, no
-// controlling terminal, and no working directory.
+// Package background starts this program as a second process that continues after the
+// command has returned, and waits until it is ready. The second process inherits no
+// file descriptors except those that it is given, no controlling terminal, and no
+// working directory.
 package background
 
 import (
@@ -18,28 +18,29 @@ import (
 	"time"
 )
 
-// ready is what the other process writes to its file descriptor.
+// ready is what the second process writes when it is ready.
 const ready = "ready\n"
 
-// readyFD is that file descriptor: the first after standard error.
+// readyFD is the file descriptor that it writes to: the first after standard error.
 const readyFD = 3
 
-// ErrLate is the error of a process that was not ready in time, and was killed.
+// ErrLate means that the process was not ready in time, and was killed.
 var ErrLate = errors.New("it was not ready in time")
 
-// An EndedError says that the process ended before it was ready.
+// An EndedError means that the process ended before it was ready.
 type EndedError struct{ State *os.ProcessState }
 
 func (e *EndedError) Error() string { return "it ended at once: " + e.State.String() }
 
-// pathVariables are the variables of the environment that hold paths. A relative
-// one begins where the command runs, not where the other process does.
+// pathVariables are the environment variables that hold paths. A relative path is
+// relative to the working directory of the command, and the second process has another
+// one.
 var pathVariables = [...]string{"IPSEC_RUNDIR", "IPSEC_PFKEY_SOCKET", "IPSEC_PROC_NET", "IPSEC_PROC_SYS"}
 
-// Command makes the command for an applet, which has the option --ready-fd. It
-// is in a session of its own and in the root directory, and its name is the
-// program's, whatever link this one was called by. Without further words its
-// standard input and outputs are /dev/null.
+// Command returns the command for an applet that has the option --ready-fd. It runs in
+// its own session and in the root directory. Its name is that of the program, also
+// where the caller was started through a link. By default its standard input and
+// outputs are /dev/null.
 func Command(applet string, args ...string) (*exec.Cmd, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -72,8 +73,8 @@ func environ(env []string) ([]string, error) {
 	return env, nil
 }
 
-// Start starts a command that Command has made and returns its process id when it
-// is ready. Errors are [ErrLate], an *[EndedError] or the system's.
+// Start starts a command of [Command], and returns its process id when it is ready.
+// Errors are [ErrLate], an *[EndedError] or the system's.
 func Start(cmd *exec.Cmd, limit time.Duration) (pid int, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -101,8 +102,8 @@ func Start(cmd *exec.Cmd, limit time.Duration) (pid int, err error) {
 	return pid, &EndedError{cmd.ProcessState}
 }
 
-// start starts a command that gets no more than it is given. SIGHUP is for those
-// who have a terminal: the command ignores it from its first moment on.
+// start starts a command with no more file descriptors than it is given. The command
+// ignores SIGHUP from the start, because it has no terminal.
 func start(cmd *exec.Cmd) error {
 	if err := closeOnExec(); err != nil {
 		return err
@@ -118,7 +119,8 @@ func start(cmd *exec.Cmd) error {
 	return cmd.Start()
 }
 
-// Ready tells who waits in Start, by the file descriptor that --ready-fd named.
+// Ready reports to the process that waits in Start, by the file descriptor of
+// --ready-fd, that this one is ready.
 func Ready(fd int) {
 	f := os.NewFile(uintptr(fd), "ready")
 	defer f.Close()

@@ -18,12 +18,12 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/background"
 )
 
-// patience is for what must come. Only a failure takes so long.
+// patience is the limit for expected events. Only a failure takes so long.
 const patience = time.Minute
 
-// A report is what a process in the background finds.
+// A report holds what a process in the background finds.
 type report struct {
-	Files  map[int]string // open file descriptors and what they lead to
+	Files  map[int]string // open file descriptors and their targets
 	Dir    string
 	TTY    string // number of the controlling terminal
 	Leader bool   // of a session of its own
@@ -32,7 +32,7 @@ type report struct {
 	Env    map[string]string
 }
 
-// TestMain is the process in the background too: its first argument says what it
+// TestMain is also the process in the background: the first argument selects what it
 // does.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 3 && os.Args[1] != "" && os.Args[2] == "--ready-fd" {
@@ -64,7 +64,8 @@ func writeReport(ready int) {
 		_, rest, _ := strings.Cut(string(b), ") ")
 		r.TTY = strings.Fields(rest)[4]
 	}
-	// Only those that this process was started with: up to where its own begin.
+	// Only descriptors that this process was started with: stop at the first that it
+	// has opened.
 	for fd := range 400 {
 		target, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 		if flags, ferr := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && ferr == nil && flags&unix.FD_CLOEXEC == 0 {
@@ -79,7 +80,7 @@ func writeReport(ready int) {
 	_ = os.WriteFile(os.Getenv("REPORT"), b, 0o600)
 }
 
-// start runs a reporting process and returns what it found.
+// start runs a reporting process and returns its report.
 func start(t *testing.T, args ...string) report {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "report")
@@ -103,7 +104,7 @@ func start(t *testing.T, args ...string) report {
 	return r
 }
 
-// leak opens descriptors that are passed on by exec, as a shell's are.
+// leak opens descriptors that a new program inherits, like those of a shell.
 func leak(t *testing.T, file string, fds ...int) {
 	t.Helper()
 	f, err := os.Create(file)
@@ -119,7 +120,7 @@ func leak(t *testing.T, file string, fds ...int) {
 	}
 }
 
-// A process in the background keeps nothing of its caller's.
+// TestKeepsNothing: a process in the background inherits nothing from its caller.
 func TestKeepsNothing(t *testing.T) {
 	before := signal.Ignored(syscall.SIGHUP) // as under nohup
 	leak(t, filepath.Join(t.TempDir(), "lock"), 60, 61, 222, 399)
@@ -142,7 +143,7 @@ func TestKeepsNothing(t *testing.T) {
 	}
 }
 
-// What is ignored by the caller stays so.
+// TestHangupIgnoredBefore: a signal that the caller ignores stays ignored.
 func TestHangupIgnoredBefore(t *testing.T) {
 	signal.Ignore(syscall.SIGHUP)
 	defer func() {
@@ -158,7 +159,7 @@ func TestHangupIgnoredBefore(t *testing.T) {
 	}
 }
 
-// It gets the outputs that it is given, and no more.
+// TestOutputs: the process has the outputs that it is given, and no others.
 func TestOutputs(t *testing.T) {
 	dir := t.TempDir()
 	leak(t, filepath.Join(dir, "lock"), 60)
@@ -186,7 +187,8 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
-// Paths in the environment begin where the caller is.
+// TestPathsOfEnvironment: paths in the environment are relative to the directory of the
+// caller.
 func TestPathsOfEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

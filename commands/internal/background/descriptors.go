@@ -10,19 +10,19 @@ import (
 // firstFD is the first file descriptor after the standard ones.
 const firstFD = 3
 
-// closeOnExec keeps the file descriptors that this process was started with,
-// such as the lock of a script or the end of a pipe, from the programs that it
-// starts. Those that it opened itself are closed on exec anyway.
+// closeOnExec marks the file descriptors that this process has inherited as
+// close-on-exec, so that programs it starts do not inherit them: the lock of a script,
+// for example, or the end of a pipe. Go opens its own files close-on-exec.
 func closeOnExec() error {
 	err := unix.CloseRange(firstFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	if err == unix.ENOSYS || err == unix.EINVAL || err == unix.EPERM { // before Linux 5.11, or kept from it by a filter
+	if err == unix.ENOSYS || err == unix.EINVAL || err == unix.EPERM { // before Linux 5.11, or forbidden by a seccomp filter
 		return closeEachOnExec("/proc/self/fd")
 	}
 	return err
 }
 
-// closeEachOnExec does the same one by one, as they are listed in dir; without
-// /proc, up to the limit of open files.
+// closeEachOnExec does the same one by one, for the descriptors listed in dir. Without
+// /proc it goes up to the limit of open files.
 func closeEachOnExec(dir string) error {
 	if entries, err := os.ReadDir(dir); err == nil {
 		for _, e := range entries {
@@ -42,5 +42,5 @@ func closeEachOnExec(dir string) error {
 	return nil
 }
 
-// maxFD ends the search where there is no limit; fs.nr_open is as large.
+// maxFD ends the search where there is no limit. It is the default of fs.nr_open.
 const maxFD = 1 << 20

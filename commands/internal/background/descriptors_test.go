@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Each way marks all descriptors but the standard ones, wherever they are.
+// TestCloseOnExec: each method marks all descriptors except the standard ones, whatever
+// their numbers.
 func TestCloseOnExec(t *testing.T) {
 	for name, mark := range map[string]func() error{
 		"as ever":       closeOnExec,

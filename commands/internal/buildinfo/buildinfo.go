@@ -1,14 +1,14 @@
-// Package buildinfo knows which version of the program this is.
+// Package buildinfo returns the version of the program.
 package buildinfo
 
 import "runtime/debug"
 
-// override is the version that the linker was given (-X); empty: that of the
-// build information.
+// override is the version set by the linker (-X). If it is empty, the build information
+// has the version.
 var override string
 
-// Version returns the version of the program: the linker's, else that of the
-// module or of the commit it was built from, else "devel".
+// Version returns the version of the program: that of the linker, else that of the
+// module or commit, else "devel".
 func Version() string {
 	if override != "" {
 		return override

@@ -14,11 +14,11 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// CommonOptions are the options that every applet with long options has, for
-// the end of its table.
+// CommonOptions returns the options that every applet with long options has. They stand
+// at the end of its table.
 func CommonOptions() []getopt.Option {
 	return []getopt.Option{
-		{Name: "debug", Help: "say on standard error what is done"},
+		{Name: "debug", Help: "print each step on standard error"},
 		{Name: "label", Arg: "LABEL", Help: "put LABEL into the messages of this call"},
 		{Name: "optionsfrom", Arg: "FILE", Help: "read more arguments from FILE, at this place", Values: []string{"<file>"}},
 		{Name: "help", Help: "print this text"},
@@ -26,29 +26,28 @@ func CommonOptions() []getopt.Option {
 	}
 }
 
-// JSONOption is the option of applets that can print what they list as JSON. what is
-// what they print.
+// JSONOption returns the option of applets that can print a listing as JSON. what names
+// the listing.
 func JSONOption(what string) getopt.Option {
 	return getopt.Option{Name: "json", Help: "print " + what + " as a JSON object, see ipsec_json(5)", Whole: true}
 }
 
-// A Common is what the common options asked for.
+// A Common holds the values of the common options.
 type Common struct {
 	Debug         bool
 	Label         string
 	JSON          bool // of applets that have [JSONOption]
-	Help, Version bool // the rest of the command line has not been looked at
-	// Operands are what is left besides the options; refused unless
+	Help, Version bool // the rest of the command line has not been parsed
+	// Operands are the arguments that are not options. They are refused unless
 	// TakesOperands is set.
 	TakesOperands bool
 	Operands      []string
-	Places        []int // their numbers among the arguments, from 1; 0: from a file of arguments
+	Places        []int // the argument number of each operand, from 1; 0: from a file of arguments
 }
 
-// Parse reads a command line: the common options by itself, the others through
-// on, which gets the canonical name. It does no more than fill c and call on,
-// except for reading the files of --optionsfrom. Operands are refused. After
-// --help or --version it returns without looking further.
+// Parse reads a command line. It handles the common options itself and calls on for
+// each other option, with its canonical name. It has no other effects, except that it
+// reads the files of --optionsfrom. After --help or --version it returns at once.
 func (c *Common) Parse(opts []getopt.Option, args []string, mode getopt.Mode, on func(name, value string) error) error {
 	s := getopt.NewScanner(opts, args, mode)
 	for {
@@ -100,17 +99,17 @@ func (c *Common) Parse(opts []getopt.Option, args []string, mode getopt.Mode, on
 	return nil
 }
 
-// asksForHelp reports whether an error of the parser is about -h or -?, which mean
-// --help where that exists and no option has this letter.
+// asksForHelp reports whether the parser failed at -h or -?. They mean --help, unless
+// an option of the applet has this letter.
 func asksForHelp(opts []getopt.Option, err error) bool {
 	var e *getopt.Error
 	return errors.As(err, &e) && e.Kind == getopt.Unknown && (e.Arg == "-h" || e.Arg == "-?") &&
 		slices.ContainsFunc(opts, func(o getopt.Option) bool { return o.Name == "help" })
 }
 
-// Command returns cmd, unless the common options ask for something else: then a command
-// that prints help or version. It puts the label into the prefix of messages. err is what
-// parsing returned, which is returned again.
+// Command returns cmd, or the command that prints the help or the version if the common
+// options ask for that. It adds the label to the prefix of messages. err is the error
+// of Parse; Command returns it.
 func (c *Common) Command(env *Env, app func() *App, err error, cmd Command) (Command, error) {
 	if c.Label != "" {
 		env.Name += " --label " + label(c.Label)
@@ -133,7 +132,7 @@ func printVersion(_ context.Context, env *Env) error {
 	})
 }
 
-// label is a label as it stands in messages, on one line.
+// label returns a label in the form that messages show, on one line.
 func label(text string) string {
 	if quote.MayBeKey(text) {
 		return quote.Value(text)
@@ -146,7 +145,7 @@ func label(text string) string {
 	}, text)
 }
 
-// DebugStack prints which stack was opened, if --debug was given.
+// DebugStack prints the name of the opened stack, if --debug was given.
 func (c *Common) DebugStack(env *Env, s klips.Stack) { c.Debugf(env, "stack %s", s.Info().Name) }
 
 // Debugf prints a line on standard error if --debug was given.
@@ -156,7 +155,7 @@ func (c *Common) Debugf(env *Env, format string, args ...any) {
 	}
 }
 
-// Notef prints a line on standard error that is no failure.
+// Notef prints a note on standard error. A note does not change the exit status.
 func Notef(env *Env, format string, args ...any) {
 	printLine(env, "note: "+fmt.Sprintf(format, args...))
 }

@@ -6,25 +6,25 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A Check looks at what a command has done, with the tables of the stack, and
-// returns notes, one line each. It changes nothing.
+// A Check examines, with the tables of the stack, what a command has done. It returns
+// notes, one line each, and changes nothing.
 type Check func(ctx context.Context, t Tables) []string
 
-// Tables are what checks look at.
+// Tables are the tables that checks read.
 type Tables interface {
-	// Group returns what [klips.ReadGroup] does.
+	// Group returns the result of [klips.ReadGroup].
 	Group(ctx context.Context, id klips.SAID) ([]klips.SA, error)
-	// HasEroute reports whether an eroute that was set is still there, with this
-	// SAID.
+	// HasEroute reports whether an eroute that was set still exists with this SAID.
 	HasEroute(ctx context.Context, e klips.Eroute) bool
 	// Eroutes returns all eroutes.
 	Eroutes(ctx context.Context) ([]klips.Eroute, error)
-	// NeedsPort reports whether ESP that comes to a UDP port is lost, because the
-	// stack wants a program to have the port ([klips.CapHoldPort]), and none has.
+	// NeedsPort reports whether ESP that arrives at a UDP port is lost, because the
+	// stack needs a program that holds the port ([klips.CapHoldPort]) and no program
+	// does.
 	NeedsPort(ctx context.Context, port uint16) bool
 }
 
-// NeedsPort is that method of [Tables] for a stack.
+// NeedsPort implements the method of [Tables] for a stack.
 func NeedsPort(ctx context.Context, stack klips.Stack, port uint16) bool {
 	if !stack.Info().Has(klips.CapHoldPort) {
 		return false
@@ -33,9 +33,9 @@ func NeedsPort(ctx context.Context, stack klips.Stack, port uint16) bool {
 	return err == nil && !t.PortTaken
 }
 
-// Check makes a check of what the command has just done, and prints its notes;
-// where many commands are run ([Env.Later]) it is made after the last. There is
-// nothing to do for a nil check.
+// Check runs a check of what the command has just done, and prints its notes. Where one
+// run carries out many commands ([Env.Later]), the check runs after the last of them. A
+// nil check does nothing.
 func (env *Env) Check(ctx context.Context, stack klips.Stack, check Check) {
 	if check == nil {
 		return
@@ -49,7 +49,7 @@ func (env *Env) Check(ctx context.Context, stack klips.Stack, check Check) {
 	}
 }
 
-// A now is the tables of a stack right after a command.
+// A now reads the tables of a stack right after a command.
 type now struct{ stack klips.Stack }
 
 func (n now) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {

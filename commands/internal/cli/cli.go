@@ -1,11 +1,10 @@
-// Package cli is what every applet is made of: its entry in the registry, the
-// world it runs in, and how it fails.
+// Package cli has the parts that all applets share: the entry in the registry, the
+// environment, and the errors.
 //
-// Rules of messages: results go to standard output and nothing else does; all
-// else goes to standard error as one line that begins with the program's name
-// as invoked ("ipsec spi: …", with --label appended), in lower case and without
-// a trailing full stop, and says which argument or object is at fault, what is
-// wrong with it, and how to mend it.
+// Rules of messages: results go to standard output, all other text goes to standard
+// error. A message is one line. It begins with the program's name as invoked ("ipsec
+// spi: …", with --label appended), is in lower case and has no full stop at the end. It
+// names the argument or object at fault, what is wrong with it, and how to mend it.
 package cli
 
 import (
@@ -27,31 +26,32 @@ type App struct {
 	// Synopsis are the lines that follow the name in usage and page, such as
 	// "--add FLOW --said SAID".
 	Synopsis []string
-	// Options returns the option table, for usage, completion and page. It must
-	// not do work.
+	// Options returns the option table, for usage, completion and page. It must not do
+	// any other work.
 	Options []getopt.Option
-	// Operands are what operands can be, as [getopt.Option.Values]; may be nil.
+	// Operands lists the possible operands, as [getopt.Option.Values]; may be nil.
 	Operands []string
-	// Notes follow the options in the usage text, such as lists of algorithms;
-	// may be nil.
+	// Notes returns the text that follows the options in the usage text, such as lists
+	// of algorithms; may be nil.
 	Notes func() string
-	// Parse reads a command line, without the applet's name. It asks nobody but the
-	// resolver, and reads no files but those of --optionsfrom. env gets the label, for
-	// messages, also with an error.
+	// Parse reads a command line, without the applet's name. It uses no network or
+	// stack, except through the resolver, and reads no files except those of
+	// --optionsfrom. It sets the label in env, for messages, also when it returns an
+	// error.
 	Parse func(env *Env, args []string) (Command, error)
 }
 
-// An Entry is an applet in the registry. Its App is made only when the applet has been
-// chosen, or is to be described.
+// An Entry is an applet in the registry. Its App is created only when the applet is run
+// or described.
 type Entry struct {
 	Name string
 	App  func() *App
-	// InFile: the applet can stand in a file of commands (ipsec batch). It ends by itself
-	// and reads no standard input.
+	// InFile: the applet can be used in a file of commands (ipsec batch). Such an
+	// applet ends without a signal and does not read standard input.
 	InFile bool
 }
 
-// Run reads a command line and carries it out.
+// Run parses a command line and carries it out.
 func (a *App) Run(ctx context.Context, env *Env, args []string) error {
 	c, err := a.Parse(env, args)
 	if err != nil {
@@ -60,21 +60,22 @@ func (a *App) Run(ctx context.Context, env *Env, args []string) error {
 	return c.Run(ctx, env)
 }
 
-// An Env is the world an applet runs in. Tests make their own.
+// An Env is everything that an applet may use: streams, environment, stack, resolver.
+// Tests create their own.
 type Env struct {
 	Name     string // prefix of messages, as invoked: "ipsec spi" or "spi"
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
-	// Stack opens the stack that was chosen, at the first call; who calls it
-	// closes it. Applets call it only after their arguments have been checked.
+	// Stack opens the chosen stack at its first call. The caller closes it. Applets
+	// call it only after they have checked their arguments.
 	Stack func(ctx context.Context) (klips.Stack, error)
-	// StackName is what --stack or IPSEC_STACK asked for; empty: nothing.
+	// StackName is the value of --stack or IPSEC_STACK; empty: none.
 	StackName string
 	// Resolver looks names up; nil means numbers only.
 	Resolver syntax.Resolver
-	// Later, if it is set, takes the checks of commands of which one run makes
-	// several, and the name that their notes begin with. See [Env.Check] and [Notes].
+	// Later, if it is set, collects the checks of several commands, with the name that
+	// their notes begin with. See [Env.Check] and [Notes].
 	Later func(name string, check Check)
 	// Version is the program's version.
 	Version string
@@ -83,11 +84,11 @@ type Env struct {
 // Exit codes.
 const (
 	ExitOK     = 0
-	ExitFailed = 1 // the stack, the system or a file refused
-	ExitUsage  = 2 // the command line is wrong; nothing was asked of anybody
+	ExitFailed = 1 // the stack, the system or a file caused an error
+	ExitUsage  = 2 // the command line is wrong; nothing was changed
 )
 
-// A UsageError is a command line that is wrong.
+// A UsageError is an error in a command line.
 type UsageError struct {
 	Msg string
 	Err error // the cause, if there is one, such as a *[syntax.Error]
@@ -104,8 +105,8 @@ func Usagef(format string, args ...any) error {
 	return &UsageError{err.Error(), errors.Unwrap(err)}
 }
 
-// An ExitError ends the program with a code and no message, because what there
-// was to say has been said.
+// An ExitError ends the program with a code and without a message. The message, if any,
+// has been printed already.
 type ExitError struct{ Code int }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("exit status %d", e.Code) }

@@ -39,7 +39,7 @@ func app() *App {
 	}
 }
 
-// newEnv makes a world whose outputs are kept.
+// newEnv returns an environment whose outputs are kept.
 func newEnv() (env *Env, out, errs *bytes.Buffer) {
 	out, errs = new(bytes.Buffer), new(bytes.Buffer)
 	return &Env{Name: "ipsec x", Out: out, Err: errs, Version: "1.2"}, out, errs
@@ -55,8 +55,8 @@ func TestParse(t *testing.T) {
 		args     string
 		takes    bool
 		want     Common
-		got      []string // what the applet gets
-		usage    string   // a part of the message, where the command line is wrong
+		got      []string // options that the applet receives
+		usage    string   // a part of the message for a wrong command line
 		is       error
 		operands []string
 	}{
@@ -109,7 +109,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// A key in a wrong place is not repeated, in whichever form it is.
+// TestParseKey: a key in a wrong place is not repeated in any form.
 func TestParseKey(t *testing.T) {
 	for _, key := range []string{"0x0123456789abcdef0123456789abcdef", "0sASNFZ4mrze8BI0VniavN7w==", "0tcorrecthorsebattery"} {
 		var c Common
@@ -163,7 +163,8 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// A reader's stack is opened and closed around it; an error of the stack is its own.
+// TestReader: a reader's stack is opened before it runs and closed after it. An error
+// of opening is returned.
 func TestReader(t *testing.T) {
 	none := errors.New("no stack")
 	for _, want := range []error{nil, none} {
@@ -192,7 +193,7 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-// failing is an output that takes so many bytes, as a disk that is full then.
+// failing is an output that accepts a number of bytes, like a disk that becomes full.
 type failing struct {
 	left int
 	err  error

@@ -6,22 +6,22 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A Command is a command line that has been understood.
+// A Command is a parsed command line.
 type Command interface {
 	// Run carries it out.
 	Run(ctx context.Context, env *Env) error
 }
 
-// A Func is a command that is nothing but what it does.
+// A Func is a command that consists of one function.
 type Func func(ctx context.Context, env *Env) error
 
 // Run calls f.
 func (f Func) Run(ctx context.Context, env *Env) error { return f(ctx, env) }
 
-// A Reader is a command that reads from the stack, which it is given open.
+// A Reader is a command that reads from a stack.
 type Reader func(ctx context.Context, env *Env, s klips.Stack) error
 
-// Run opens the stack and calls f.
+// Run opens the stack, calls f and closes the stack.
 func (f Reader) Run(ctx context.Context, env *Env) error {
 	s, err := env.Stack(ctx)
 	if err != nil {
@@ -31,22 +31,23 @@ func (f Reader) Run(ctx context.Context, env *Env) error {
 	return f(ctx, env, s)
 }
 
-// A Changer is a command that changes the stack, and nothing else. Its Run is [Change].
-// Who carries out several of them asks each for its changes first, see [klips.Change].
+// A Changer is a command that only changes the stack. Its Run calls [Change]. A caller
+// with several of them collects their changes first, see [klips.Change].
 type Changer interface {
 	Command
-	// Changes returns what s is to do, and prints notes on what was asked for. It looks
-	// at s and the host, and changes neither. The error is why this cannot be done here.
+	// Changes returns the changes for s, and prints notes about the arguments. It may
+	// read from s and the host, and changes neither. The error is the reason why the
+	// command cannot be carried out here.
 	Changes(ctx context.Context, env *Env, s klips.Stack) ([]klips.Change, error)
-	// Refused puts the error that s gave to c, one of the changes, into words.
+	// Refused adds words to the error that s returned for c, one of the changes.
 	Refused(ctx context.Context, s klips.Stack, c klips.Change, err error) error
-	// Done prints what there is to print when the changes have been made, o each.
+	// Done prints the results after the changes; o holds the outcome of each.
 	Done(ctx context.Context, env *Env, s klips.Stack, o []klips.Outcome) error
 	// Clear overwrites the keys that the command has read.
 	Clear()
 }
 
-// Change carries a command out by itself.
+// Change carries out one command.
 func Change(ctx context.Context, env *Env, c Changer) error {
 	defer c.Clear()
 	return Reader(func(ctx context.Context, env *Env, s klips.Stack) error {
@@ -63,7 +64,7 @@ func Change(ctx context.Context, env *Env, c Changer) error {
 	}).Run(ctx, env)
 }
 
-// NoteOutcomes prints the notes that a stack has given on changes.
+// NoteOutcomes prints the notes that a stack has returned with its outcomes.
 func NoteOutcomes(env *Env, outcomes []klips.Outcome) {
 	for _, o := range outcomes {
 		for _, n := range o.Notes {
@@ -75,7 +76,8 @@ func NoteOutcomes(env *Env, outcomes []klips.Outcome) {
 	}
 }
 
-// A Plain is the part of a [Changer] that most have: nothing to say, and no keys.
+// A Plain has the methods that do nothing in most Changers: those that print nothing
+// and have no keys.
 type Plain struct{}
 
 // Done prints nothing.

@@ -2,8 +2,8 @@ package cli
 
 import "github.com/klips-go/ipsec/commands/internal/quote"
 
-// Given is the values of options that may come once each. The zero value is
-// empty. It is a list because a command line has few of them.
+// Given holds the values of options that may come once each. The zero value is empty.
+// It is a list because a command line has few of them.
 type Given []given
 
 type given struct{ name, value string }
@@ -24,7 +24,7 @@ func (g Given) Has(name string) bool {
 	return ok
 }
 
-// Add takes an option. A second use of it is a [UsageError].
+// Add stores the value of an option. A second use of the option is a [UsageError].
 func (g *Given) Add(name, value string) error {
 	if first, twice := g.Value(name); twice {
 		return Usagef("--%s is given twice: %s and %s", name, quote.Value(first), quote.Value(value))

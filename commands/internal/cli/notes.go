@@ -9,22 +9,22 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A Note is what a check has said.
+// A Note is a note of a check.
 type Note struct {
 	Check int // which check, counted from 0
 	Text  string
 }
 
-// Notes makes the checks of many commands after the last of them: what was missing
-// then may have been made, and the tables are read once. A note that several
-// commands give is there for the first of them, without the others' SAIDs: of notes
-// that begin with SAIDs and a colon only the rest counts, and the first one has the
-// number of the others at its end.
+// Notes runs the checks of many commands after the last command. By then, later
+// commands may have made what was missing, and each table is read only once. If several
+// commands have the same note, it is returned once, for the first of them. Notes that
+// begin with SAIDs and a colon are the same if their remaining text is the same. The
+// first one then ends with the number of the others.
 func Notes(ctx context.Context, stack klips.Stack, checks []Check) (notes []Note) {
 	t := &tables{stack: stack}
 	type group struct {
-		first int             // in notes
-		saids map[string]bool // what the notes of the group are about
+		first int             // index in notes
+		saids map[string]bool // the SAIDs of the notes of the group
 		last  string
 	}
 	groups := map[string]*group{}
@@ -54,7 +54,7 @@ func Notes(ctx context.Context, stack klips.Stack, checks []Check) (notes []Note
 	return notes
 }
 
-// about splits a note into the SAIDs at its front, if there are some, and the rest.
+// about splits a note into the SAIDs at its beginning, if any, and the rest.
 func about(note string) (saids, rest string) {
 	front, back, ok := strings.Cut(note, ": ")
 	first, _, _ := strings.Cut(front, " ")
@@ -64,13 +64,14 @@ func about(note string) (saids, rest string) {
 	return front, back
 }
 
-// manyGroups is how many groups are read one by one before all SAs are read.
+// manyGroups is the number of groups that are read one by one; after that all SAs are
+// read at once.
 const manyGroups = 1000
 
-// A tables is the tables of a stack, read when they are first needed.
+// A tables holds the tables of a stack. Each is read when it is first needed.
 type tables struct {
 	stack  klips.Stack
-	asked  int // how many groups have been read one by one
+	asked  int // number of groups read one by one
 	groups *klips.Groups
 	err    error // of reading the SAs
 
@@ -104,8 +105,8 @@ func (t *tables) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 	return t.eroutes, t.eroutesErr
 }
 
-// HasEroute returns true also where the eroutes cannot be read: they have been
-// set.
+// HasEroute also returns true if the eroutes cannot be read: the commands that set them
+// succeeded.
 func (t *tables) HasEroute(ctx context.Context, e klips.Eroute) bool {
 	_, err := t.Eroutes(ctx)
 	return err != nil || t.targets[e.Selector] == e.ID

@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A counting is a stack that counts what it is asked for.
+// A counting is a stack that counts its calls.
 type counting struct {
 	serial.Doer
 	groups, lists int
@@ -28,7 +28,8 @@ func (s *counting) SAs(context.Context) ([]klips.SA, error) {
 	return []klips.SA{{ID: klips.SAID{SPI: 0x100}}}, nil
 }
 
-// A few groups are read one by one, of many the table once.
+// TestManyGroups: a few groups are read one by one; for many groups the whole table is
+// read once.
 func TestManyGroups(t *testing.T) {
 	s := &counting{}
 	look := func(ctx context.Context, t Tables) []string {

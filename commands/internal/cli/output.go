@@ -9,15 +9,15 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// Print gives write a buffered standard output, and returns its error or that
-// of the output (a full disk). What is not printable in the output is escaped:
-// names of devices, for one, can hold sequences that command terminals.
+// Print calls write with a buffered standard output. It returns the error of write, or
+// that of the output, such as a full disk. Unprintable characters are escaped: the name
+// of a device, for example, can contain control sequences for terminals.
 func Print(env *Env, write func(w io.Writer) error) error {
 	c := cleaner{out: env.Out}
 	w := bufio.NewWriterSize(&c, 32<<10)
 	err, ferr := write(w), w.Flush()
 	if errors.Is(err, ferr) {
-		ferr = nil // write has returned the error of the output
+		ferr = nil // write has returned this error
 	}
 	if err = errors.Join(err, ferr, c.finish()); err != nil {
 		return fmt.Errorf("standard output: %w", err)
@@ -25,8 +25,8 @@ func Print(env *Env, write func(w io.Writer) error) error {
 	return nil
 }
 
-// PrintExactly writes text to standard output as it is: the tables of a KLIPS
-// kernel, whose bytes scripts know.
+// PrintExactly writes text to standard output unchanged. It is for the tables of a
+// KLIPS kernel: scripts depend on their bytes.
 func PrintExactly(env *Env, text []byte) error {
 	if _, err := env.Out.Write(text); err != nil {
 		return fmt.Errorf("standard output: %w", err)
@@ -34,10 +34,10 @@ func PrintExactly(env *Env, text []byte) error {
 	return nil
 }
 
-// A cleaner passes text on with escapes, see [quote.Block].
+// A cleaner passes text on and escapes it, see [quote.Block].
 type cleaner struct {
 	out  io.Writer
-	rest []byte // the beginning of a character
+	rest []byte // the first bytes of an incomplete character
 	err  error
 }
 
@@ -58,7 +58,7 @@ func (c *cleaner) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// finish passes on what can no longer become a character.
+// finish passes on the bytes of an incomplete character at the end.
 func (c *cleaner) finish() error {
 	if len(c.rest) == 0 || c.err != nil {
 		return nil // Flush has the error

@@ -33,7 +33,7 @@ func TestPrintEscapes(t *testing.T) {
 	}
 }
 
-// TestPrintJSON: escapes in the output leave JSON what it was.
+// TestPrintJSON: escaping the output does not change the meaning of JSON.
 func TestPrintJSON(t *testing.T) {
 	in := []string{"\x1b[0m", "a\u202eb", "\U000e0001", "é\t\n"}
 	var out bytes.Buffer

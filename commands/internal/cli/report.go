@@ -9,11 +9,10 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// Message is the one place where the error of an applet becomes a line of text
-// and an exit status; name is what the line begins with, see [Env.Name]. The
-// text is empty where there is nothing to say: for a nil error, which is
-// success, and for an [ExitError]. It has what to do about a stack that cannot be
-// used. What is not printable in it is escaped.
+// Message turns the error of an applet into a line of text and an exit status. No other
+// code does that. name is the beginning of the line, see [Env.Name]. The text is empty
+// for a nil error, which is success, and for an [ExitError]. If a stack cannot be used,
+// the text includes what to do. Unprintable characters are escaped.
 func Message(name string, err error) (text string, status int) {
 	var exit *ExitError
 	var usage *UsageError

@@ -8,8 +8,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 )
 
-// Usage prints the usage text of an applet: its synopsis, its options and its
-// notes.
+// Usage prints the usage text of an applet: synopsis, options and notes.
 func Usage(env *Env, app *App) error {
 	return Print(env, func(w io.Writer) error {
 		usage(w, app, env)
@@ -45,7 +44,7 @@ func usage(b io.Writer, app *App, env *Env) {
 	}
 }
 
-// usageColumn is where the descriptions of options begin.
+// usageColumn is the column at which the descriptions of options begin.
 const usageColumn = 26
 
 func optionText(o getopt.Option) string {

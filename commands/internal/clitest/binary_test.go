@@ -12,12 +12,11 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
-// sample is the number of recordings of a tool of which TestReplayBinary runs
-// one.
+// TestReplayBinary runs one of this number of recordings of each tool.
 const sample = 50
 
-// TestReplayBinary runs a sample of the recordings with the program itself, as
-// "ipsec spi" and by its link "ipsec_spi".
+// TestReplayBinary runs a sample of the recordings with the binary, as "ipsec spi" and
+// by the link "ipsec_spi".
 func TestReplayBinary(t *testing.T) {
 	dir := t.TempDir()
 	ipsec := filepath.Join(dir, "ipsec")
@@ -38,7 +37,7 @@ func TestReplayBinary(t *testing.T) {
 			strings.Contains(strings.Join(c.Args, " "), "gw") || len(c.Args) > 0 && len(c.Messages) == 0 {
 			continue
 		}
-		// The command lines differ little from one to the next.
+		// Neighbouring command lines are similar, so a sample is enough.
 		if met[c.Tool]++; len(c.Args) > 0 && met[c.Tool]%sample != 0 {
 			continue
 		}
@@ -51,7 +50,7 @@ func TestReplayBinary(t *testing.T) {
 		}
 		for _, argv := range [][]string{{ipsec, c.Tool}, {ipsec + "_" + c.Tool}} {
 			k := newTape(t, c)
-			m.stack(k, "") // which puts the tape in
+			m.stack(k, "") // this connects the tape
 			cmd := exec.Command(argv[0], append(slices.Clone(argv[1:]), c.Args...)...)
 			cmd.Env = append(os.Environ(), "IPSEC_STACK=klips", "IPSEC_PFKEY_SOCKET="+m.path, "IPSEC_PROC_NET="+filepath.Join(proc, c.Set()))
 			var errOut strings.Builder

@@ -11,8 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A Full is a Stack with something in each table, and with each field that a record
-// can have in some of them.
+// A Full is a Stack with records in each table. Together the records use every field.
 type Full struct{ Stack }
 
 func id(text string) klips.SAID {
@@ -27,7 +26,7 @@ func flow(src, dst string) klips.Selector {
 	return klips.Selector{Src: netip.MustParsePrefix(src), Dst: netip.MustParsePrefix(dst)}
 }
 
-// SAs are two groups, SAs that are alone, and some that are linked wrongly.
+// SAs returns two groups, single SAs, and some SAs with wrong links.
 func (*Full) SAs(context.Context) ([]klips.SA, error) {
 	gw1, gw2 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	policy := flow("10.2.0.0/24", "10.1.0.0/24")
@@ -54,13 +53,13 @@ func (*Full) SAs(context.Context) ([]klips.SA, error) {
 		{ID: id("tun0x105@192.0.2.1"), Src: gw2, Dir: klips.Inbound, State: klips.Mature, Policy: &policy, Flags: klips.FlagInFlow | 0x80},
 		{ID: id("esp0x104@2001:db8::2"), Src: netip.MustParseAddr("2001:db8:0:0:1::1"), State: klips.Larval, Transform: klips.Transform{Enc: 253, Auth: 9}},
 		{ID: id("comp0x1106@192.0.2.2"), State: klips.Dead, Transform: klips.Transform{Comp: alg.Deflate}, Uncompressed: 2000, Compressed: 1000},
-		// As KLIPS shows a link to what it has freed, and two links to one SA.
+		// KLIPS shows a link to a freed SA like this. Two other SAs link to one SA.
 		{ID: id("ah0x107@192.0.2.2"), State: klips.Mature, Transform: klips.Transform{Auth: alg.MD5}, Next: []klips.SAID{{}}},
 		{ID: id("esp0x108@192.0.2.2"), State: klips.Mature, Transform: klips.Transform{Enc: alg.Null, Auth: alg.MD5}, Next: []klips.SAID{id("ah0x102@192.0.2.2")}},
 	}, nil
 }
 
-// Eroutes are one to each kind of SAID.
+// Eroutes returns one eroute for each kind of SAID.
 func (*Full) Eroutes(context.Context) ([]klips.Eroute, error) {
 	web := flow("10.1.0.0/24", "10.2.0.0/24")
 	web.Proto, web.SrcPort, web.DstPort = 6, 1024, 80
@@ -74,7 +73,8 @@ func (*Full) Eroutes(context.Context) ([]klips.Eroute, error) {
 	return list, nil
 }
 
-// Devices are one that is attached, one that was, and one that never was.
+// Devices returns a device that is attached, one that was attached earlier, and one
+// that never was.
 func (*Full) Devices(context.Context) ([]klips.Device, error) {
 	return []klips.Device{
 		{Name: "ipsec0", Physical: "eth0", MTU: klips.DeviceMTU, AttMTU: 1500, PhysMTU: 1400,
@@ -84,7 +84,7 @@ func (*Full) Devices(context.Context) ([]klips.Device, error) {
 	}, nil
 }
 
-// Debug has another mask for each area.
+// Debug returns a different mask for each area.
 func (*Full) Debug(context.Context) (d klips.Debug, err error) {
 	for i := range d {
 		d[i] = 1 << (i + 20)
@@ -92,18 +92,18 @@ func (*Full) Debug(context.Context) (d klips.Debug, err error) {
 	return d, nil
 }
 
-// Probe finds one ability and misses one.
+// Probe returns one ability that exists and one that is missing.
 func (*Full) Probe(context.Context) ([]klips.Ability, error) {
 	return []klips.Ability{{Name: "esp over IPv4"}, {Name: "ah over IPv6", Missing: "no module ah6"}}, nil
 }
 
-// Table is empty.
+// Table returns an empty text.
 func (*Full) Table(context.Context, string) ([]byte, error) { return nil, nil }
 
-// Drops are packets of one reason.
+// Drops returns three packets of one reason.
 func (*Full) Drops(context.Context) (drop.Counts, error) { return drop.Counts{"not-esp": 3}, nil }
 
-// Unread are two lines that cannot be read.
+// Unread returns two lines that cannot be read.
 func (*Full) Unread(context.Context, ...string) ([]klips.UnreadLine, error) {
 	return []klips.UnreadLine{
 		{Table: "ipsec_spi", Number: 2, Text: "esp0x200@192.0.2.2 <\x1b[2J>", Reason: "cut short", ID: id("esp0x200@192.0.2.2")},

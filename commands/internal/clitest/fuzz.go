@@ -8,11 +8,10 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// FuzzCommandLine fuzzes an applet with whole command lines, whose arguments
-// stand in lines. It checks that the applet does not panic, that errors are one
-// line with the applet's name, that a wrong command line opens no stack, that a
-// stack that was opened is closed, and that no message repeats the key in
-// standard input.
+// FuzzCommandLine fuzzes an applet with whole command lines; the input has one argument
+// per line. It checks that the applet does not panic, that an error is one line with
+// the applet's name, that a wrong command line opens no stack, that an opened stack is
+// closed, and that no message contains the key from standard input.
 func FuzzCommandLine(f *testing.F, app func() *cli.App, seeds ...string) {
 	for _, s := range seeds {
 		f.Add(strings.ReplaceAll(s, " ", "\n"))

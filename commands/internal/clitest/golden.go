@@ -10,9 +10,9 @@ import (
 	"github.com/klips-go/ipsec/manpages"
 )
 
-// GoldenJSON compares what "ipsec APPLET --json" has printed with the page ipsec_json(5)
-// and with the file NAME.json in the folder testdata of the test. UPDATE=1 in the
-// environment rewrites the file.
+// GoldenJSON compares the output of "ipsec APPLET --json" with the page ipsec_json(5)
+// and with the file testdata/NAME.json of the test. UPDATE=1 in the environment
+// rewrites the file.
 func GoldenJSON(t *testing.T, applet, name, got string) {
 	t.Helper()
 	if _, err := manpages.ReadJSON(applet, []byte(got)); err != nil {

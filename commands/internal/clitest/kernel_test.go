@@ -18,7 +18,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// A tape writes down what reaches a kernel, and answers as a recording says the
+// A tape records the messages and ioctls to a kernel, and answers as the recorded
 // kernel did.
 type tape struct {
 	mu        sync.Mutex
@@ -26,8 +26,8 @@ type tape struct {
 	ioctls    []string // "attach ipsec0 eth0", "detach ipsec0", "clear"
 	socketErr error
 	writeErr  syscall.Errno
-	writeAt   int // this write only, from 1; 0 means each
-	writeLen  int // if not 0, messages of any other length (in bytes) fail
+	writeAt   int // number of the write that fails, from 1; 0: each
+	writeLen  int // if not 0, messages of another length (in bytes) fail
 	ioctlErr  error
 	replies   [][]byte // queued by the first message
 }
@@ -35,7 +35,7 @@ type tape struct {
 // recordedPID is the process id of the recorded programs.
 const recordedPID = 4242
 
-// newTape makes the tape of a recording.
+// newTape returns the tape of a recording.
 func newTape(t *testing.T, c *recorded.Command) *tape {
 	k := &tape{}
 	for name, value := range c.Env {
@@ -80,14 +80,14 @@ func (k *tape) ioctl(r classic.Request, virtual, physical string) error {
 	return k.ioctlErr
 }
 
-// asked returns the messages and the ioctls so far.
+// asked returns the messages and ioctls so far.
 func (k *tape) asked() (messages, ioctls []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.messages, k.ioctls
 }
 
-// take writes a request down and returns what is sent back.
+// take records a request and returns the answers.
 func (k *tape) take(b []byte) (back [][]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -123,7 +123,7 @@ func (k *tape) take(b []byte) (back [][]byte) {
 	return append(back, e)
 }
 
-// A machine has a KLIPS that a tape stands for, and a directory with tables.
+// A machine has a KLIPS that a tape simulates, and a directory with tables.
 type machine struct {
 	path string
 	mu   sync.Mutex
@@ -131,7 +131,7 @@ type machine struct {
 }
 
 func newMachine(t *testing.T) *machine {
-	dir, err := os.MkdirTemp("", "k") // short: the path of a socket
+	dir, err := os.MkdirTemp("", "k") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func (m *machine) serve(c *net.UnixConn) {
 	}
 }
 
-// stack is stack klips on the machine, with the tables in procNet.
+// stack returns stack klips on the machine, with the tables in procNet.
 func (m *machine) stack(k *tape, procNet string) *classic.Stack {
 	m.mu.Lock()
 	m.tape = k

@@ -10,11 +10,11 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// reasons are the differences from the classic tools that are meant, the first
-// that fits counting. Each names what is done instead.
+// reasons are the intended differences from the classic tools; the first that matches
+// counts. Each text describes the new behaviour.
 var reasons = []struct {
 	text string
-	n    int // of all recordings of the last release, how many
+	n    int // number of matching recordings of the last release
 	fits func(d *difference) bool
 }{
 	{"--help, -h and --version have status 0", 57, func(d *difference) bool {
@@ -119,13 +119,12 @@ var reasons = []struct {
 	}},
 }
 
-// wantType reports whether the first message of the classic tool has this type,
-// in hex.
+// wantType reports whether the first message of the classic tool has this type, in hex.
 func (d *difference) wantType(hex string) bool {
 	return len(d.want.messages) > 0 && d.want.messages[0][2:4] == hex
 }
 
-// reasonFor returns the index of the reason for a difference, -1 without one.
+// reasonFor returns the index of the reason for a difference, or -1.
 func reasonFor(d *difference) int {
 	for i, r := range reasons {
 		if r.fits(d) {

@@ -28,14 +28,14 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// apps are the applets that were recorded.
+// apps are the recorded applets.
 var apps = map[string]func() *cli.App{
 	"spi": spi.App, "spigrp": spigrp.App, "eroute": eroute.App, "tncfg": tncfg.App, "klipsdebug": klipsdebug.App,
 }
 
-// A verdict is what a recording says the applet has to do.
+// A verdict is the expected result of an applet, from a recording.
 type verdict struct {
-	*recorded.Command // that it is from
+	*recorded.Command // the recording
 	accepted          bool
 	messages          []string
 	ioctls            []string
@@ -45,7 +45,7 @@ func verdictOf(t *testing.T, c *recorded.Command) verdict {
 	return verdict{c, c.Exit == 0, messageTexts(c), ioctlTexts(t, c)}
 }
 
-// ioctlTexts are the device calls in the form of clitest.Stack.
+// ioctlTexts returns the device calls in the form of clitest.Stack.
 func ioctlTexts(t *testing.T, c *recorded.Command) []string {
 	var out []string
 	for _, i := range c.Ioctls {
@@ -63,10 +63,9 @@ func ioctlTexts(t *testing.T, c *recorded.Command) []string {
 	return out
 }
 
-// messageTexts are the messages with two things of the older generations taken
-// away: bytes that were not initialised become zero, and lifetime extensions of
-// 40 bytes lose their last 8 (packets, always 0), as KLIPS kernels since Linux
-// 2.6 want them.
+// messageTexts returns the messages without two properties of older tools:
+// uninitialised bytes become zero, and lifetime extensions of 40 bytes lose their last
+// 8 bytes (packets, always 0), as KLIPS kernels since Linux 2.6 require.
 func messageTexts(c *recorded.Command) []string {
 	out := make([]string, len(c.Messages))
 	for i, b := range c.Messages {
@@ -95,7 +94,7 @@ func messageTexts(c *recorded.Command) []string {
 	return out
 }
 
-// errno reads a Linux name or a number.
+// errno parses a Linux name or a number.
 func errno(t *testing.T, text string) syscall.Errno {
 	if n, err := strconv.Atoi(text); err == nil {
 		return syscall.Errno(n)
@@ -117,18 +116,18 @@ func errno(t *testing.T, text string) syscall.Errno {
 	return 0
 }
 
-// A difference is a recording that does not come out as the classic tool did.
+// A difference is a recording with another result than that of the classic tool.
 type difference struct {
 	*recorded.Command
 	want     verdict
-	printed  string // what the classic tool printed, as far as it is recorded
+	printed  string // the recorded output of the classic tool
 	got      clitest.Result
 	accepted bool
-	asked    bool   // the stack was asked for something
-	what     string // first message that differs, if both verdicts are the same
+	asked    bool   // the stack received a request
+	what     string // first different message, if both verdicts are the same
 }
 
-// refused reports whether the applet alone refuses, with one of these texts.
+// refused reports whether only the applet refuses the command, with one of these texts.
 func (d *difference) refused(texts ...string) bool {
 	return d.alone() && slices.ContainsFunc(texts, func(s string) bool {
 		return strings.Contains(d.got.Err, s)
@@ -154,24 +153,24 @@ func (d *difference) failed(causes ...error) bool {
 	return d.alone() && slices.ContainsFunc(causes, func(c error) bool { return errors.Is(d.got.Error, c) })
 }
 
-// taken reports whether the applet alone accepts.
+// taken reports whether only the applet accepts the command.
 func (d *difference) taken() bool { return d.accepted && !d.want.accepted }
 
-// arg reports whether one of the arguments has one of these parts.
+// arg reports whether one of the arguments contains one of these parts.
 func (d *difference) arg(parts ...string) bool {
 	return slices.ContainsFunc(d.Args, func(a string) bool {
 		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(strings.ToLower(a), p) })
 	})
 }
 
-// A golden is what recordings are replayed on.
+// A golden holds what the recordings need for a replay.
 type golden struct {
 	machine *machine
 	proc    string // directory with the sets of tables
 }
 
-// replay runs a recorded command line and compares what comes of it; nil means
-// that nothing differs.
+// replay runs a recorded command line and compares the results; nil means no
+// difference.
 func (g *golden) replay(t *testing.T, c *recorded.Command, want verdict) *difference {
 	k := newTape(t, c)
 	w := clitest.World{
@@ -199,8 +198,7 @@ func (g *golden) replay(t *testing.T, c *recorded.Command, want verdict) *differ
 	return d
 }
 
-// printed returns what a classic tool wrote to standard output, but for what
-// --debug adds.
+// printed returns the standard output of a classic tool, without the lines of --debug.
 func printed(t *testing.T, c *recorded.Command, proc string) string {
 	p := c.Printed
 	name := c.Tool
@@ -227,9 +225,9 @@ func printed(t *testing.T, c *recorded.Command, proc string) string {
 	return out.String()
 }
 
-// comparePrinted compares what was printed: tables, and what an SA that was
-// asked for has. Where a kernel's answer has no values, zeros are printed, and
-// nothing by the classic tools.
+// comparePrinted compares the output: tables, and the values of a requested SA. If the
+// kernel's answer has no values, the applet prints zeros and the classic tools print
+// nothing.
 func (d *difference) comparePrinted() string {
 	got := strings.ReplaceAll(d.got.Out, "ipsec "+d.Tool, d.Tool)
 	if got == d.printed || d.asked && d.printed == "" || strings.HasSuffix(got, " 1.2.3\n") {
@@ -238,9 +236,8 @@ func (d *difference) comparePrinted() string {
 	return fmt.Sprintf("printed\n%q, want\n%q", got, d.printed)
 }
 
-// checkRules checks what holds for every command line: errors are one line that
-// begins with the program's name, and a wrong command line asks nothing of the
-// stack.
+// checkRules checks the rules for all command lines: an error is one line that begins
+// with the program's name, and a wrong command line sends no request to the stack.
 func (d *difference) checkRules(t *testing.T) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(d.got.Err, "\n"), "\n")

@@ -7,8 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest/recorded"
 )
 
-// reference returns what counts for a recording of the last generation: itself,
-// or what it says is saner.
+// reference returns the recording that a recording of the last generation is compared
+// with: itself, or an older one that is marked as more sensible.
 func reference(t *testing.T, c *recorded.Command, older map[string]*recorded.Command) verdict {
 	from := c
 	for i := len(c.See) - 1; i >= 0; i-- {
@@ -23,8 +23,8 @@ func reference(t *testing.T, c *recorded.Command, older map[string]*recorded.Com
 	return verdictOf(t, from)
 }
 
-// TestReplay runs all recorded command lines of the last generation. Each that
-// comes out differently needs a reason.
+// TestReplay runs all recorded command lines of the last generation. Each difference
+// needs a reason.
 func TestReplay(t *testing.T) {
 	older := map[string]*recorded.Command{}
 	for c := range recorded.Commands(t, recorded.Older...) {
@@ -56,7 +56,7 @@ func TestReplay(t *testing.T) {
 		same, all-same-bad-skipped, bad, skipped)
 	for i, r := range reasons {
 		t.Logf("%5d %s", counts[i], r.text)
-		// A reason must not cover what it was not made for.
+		// A reason must not cover other differences than those that it was written for.
 		if counts[i] != r.n {
 			t.Errorf("%d recordings differ because %s; want %d", counts[i], r.text, r.n)
 		}

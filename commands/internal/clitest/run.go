@@ -1,5 +1,5 @@
-// Package clitest runs applets in tests: in this process, with a world that the
-// test makes and a stack that writes down what it is asked for.
+// Package clitest runs applets in tests: in this process, with an environment of the
+// test and a stack that records its calls.
 package clitest
 
 import (
@@ -18,27 +18,27 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// A World is what an applet meets. The zero World has no input, no environment
-// and a stack without any special ability.
+// A World is the environment of an applet. The zero World has no input, no environment
+// variables and a stack without special abilities.
 type World struct {
 	In       io.Reader
 	Environ  map[string]string
 	Stack    *Stack
-	StackErr error // opening the stack fails with it
-	// Wrap, if it is set, puts a stack of the test in front of Stack.
+	StackErr error // the error of opening the stack
+	// Wrap, if it is set, returns a stack of the test that wraps Stack.
 	Wrap     func(*Stack) klips.Stack
 	Resolver syntax.Resolver
 }
 
-// A Result is what an applet did.
+// A Result is the output and the effects of an applet.
 type Result struct {
-	Status   int // 0, or as cli has it
+	Status   int // exit status, see package cli
 	Out, Err string
 	Opened   bool // the stack was opened
 	Error    error
 }
 
-// Run runs an applet as the dispatcher does.
+// Run runs an applet in the same way as the dispatcher.
 func Run(app *cli.App, w World, args ...string) Result {
 	var r Result
 	var out, errOut bytes.Buffer
@@ -83,7 +83,8 @@ func Run(app *cli.App, w World, args ...string) Result {
 	return r
 }
 
-// Names is a resolver that knows gw1, gw2 (IPv4) and gw6 (IPv6), in any case.
+// Names is a resolver that finds gw1, gw2 (IPv4) and gw6 (IPv6), in upper or lower
+// case.
 func Names(name string, f syntax.Family) (netip.Addr, error) {
 	a, ok := map[string]netip.Addr{
 		"gw1": netip.MustParseAddr("10.1.1.1"),

@@ -12,22 +12,22 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A Stack writes down what it is asked for: Messages are the PF_KEY messages
-// that a KLIPS kernel would get, Ioctls the device calls. It has no memory but
-// for the SAIDs that were added.
+// A Stack records its calls: Messages are the PF_KEY messages that a KLIPS kernel would
+// receive, Ioctls the calls for devices. It stores nothing else except the SAIDs that
+// were added.
 type Stack struct {
 	Caps     map[klips.Capability]bool
 	Messages []string       // in hex
-	Specs    []klips.SASpec // what AddSA was given, without keys
+	Specs    []klips.SASpec // the arguments of AddSA, without keys
 	Ioctls   []string       // "attach ipsec0 eth0", "detach ipsec0", "clear"
-	Lists    []string       // tables that were asked for
+	Lists    []string       // tables that were read
 	Closed   int
 
-	SendErr   error // messages fail with it,
-	SendErrAt int   // this one only, from 1; 0 means each
+	SendErr   error // the error of messages:
+	SendErrAt int   // of this one only, from 1; 0: of each
 	IoctlErr  error
 	ListErr   error
-	Refs      [2]uint32  // SA references that GetSA answers
+	Refs      [2]uint32  // SA references that GetSA returns
 	NoSAs     bool       // ReadGroup finds no SA
 	Local     netip.Addr // SAs to it are inbound
 
@@ -36,7 +36,7 @@ type Stack struct {
 
 var _ serial.Doer = (*Stack)(nil)
 
-// send records a message; one that cannot be built is an error of its own.
+// send records a message. A message that cannot be built is an error.
 func (s *Stack) send(op, object string, m *pfkey.Message) error {
 	m.Seq = uint32(len(s.Messages) + 1)
 	b, err := m.Marshal()
@@ -66,18 +66,18 @@ func (s *Stack) list(table string) error {
 	return nil
 }
 
-// Asked reports whether the stack was asked for anything.
+// Asked reports whether the stack was called.
 func (s *Stack) Asked() bool {
 	return len(s.Messages) > 0 || len(s.Ioctls) > 0 || len(s.Lists) > 0
 }
 
-// Name is "klips".
+// Name returns "klips".
 func (s *Stack) Name() string { return "klips" }
 
-// Version is a version.
+// Version returns a version line.
 func (s *Stack) Version(context.Context) (string, error) { return "Openswan version: test", nil }
 
-// Has looks into Caps.
+// Has looks c up in Caps.
 func (s *Stack) Has(c klips.Capability) bool { return s.Caps[c] }
 
 // AddSA sends ADD.
@@ -100,8 +100,7 @@ func (s *Stack) DeleteSA(_ context.Context, id klips.SAID) error {
 	return s.send("delete SA", id.String(), pfkey.DeleteSA(id))
 }
 
-// GetSA sends GET, unless the SA was added here: then what it asks for came
-// with the reply.
+// GetSA sends GET, unless the SA was added here: then the reply to ADD had the answer.
 func (s *Stack) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 	sa := klips.SA{ID: id, Ref: s.Refs[0], RefHim: s.Refs[1]}
 	if s.added[id] {
@@ -110,7 +109,7 @@ func (s *Stack) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 	return sa, s.send("get SA", id.String(), pfkey.GetSA(id))
 }
 
-// ReadGroup answers that an SA is there and in no group, unless NoSAs is set.
+// ReadGroup returns the SA alone, without a group, unless NoSAs is set.
 func (s *Stack) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
 	if s.NoSAs {
 		return nil, &klips.OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
@@ -158,17 +157,17 @@ func (s *Stack) ClearEroutes(context.Context) error {
 	return s.send("clear eroutes", "", pfkey.ClearFlows())
 }
 
-// Attach writes an ioctl down.
+// Attach records an ioctl.
 func (s *Stack) Attach(_ context.Context, virtual, physical string) error {
 	return s.ioctl("attach %s %s", virtual, physical)
 }
 
-// Detach writes an ioctl down.
+// Detach records an ioctl.
 func (s *Stack) Detach(_ context.Context, virtual string) error {
 	return s.ioctl("detach %s", virtual)
 }
 
-// DetachAll writes an ioctl down.
+// DetachAll records an ioctl.
 func (s *Stack) DetachAll(context.Context) error { return s.ioctl("clear") }
 
 // CreateDevice sends X_PLUMBIF.
@@ -190,19 +189,19 @@ func (s *Stack) SetDebug(_ context.Context, c klips.DebugChange) error {
 	return s.send("debug", "", pfkey.Debug(c))
 }
 
-// SAs is an empty table.
+// SAs returns an empty table.
 func (s *Stack) SAs(context.Context) ([]klips.SA, error) { return nil, s.list("spi") }
 
-// Eroutes is an empty table.
+// Eroutes returns an empty table.
 func (s *Stack) Eroutes(context.Context) ([]klips.Eroute, error) { return nil, s.list("eroute") }
 
-// Devices is an empty table.
+// Devices returns an empty table.
 func (s *Stack) Devices(context.Context) ([]klips.Device, error) { return nil, s.list("tncfg") }
 
-// Debug is all zeros.
+// Debug returns zero masks.
 func (s *Stack) Debug(context.Context) (klips.Debug, error) {
 	return klips.Debug{}, s.list("klipsdebug")
 }
 
-// Close counts.
+// Close counts its calls.
 func (s *Stack) Close() error { s.Closed++; return nil }

@@ -16,15 +16,16 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A treatment says how a vector that touches a known defect of the original is
-// judged. Nil functions and zero fields mean: as recorded.
+// A treatment describes how to judge a recording that depends on a known defect of the
+// original. Nil functions and zero fields mean: as recorded.
 type treatment struct {
-	knob    string // to be set to 1
+	knob    string // name of a knob that is set to 1
 	noStats bool
 	blank   []*regexp.Regexp // parts of SA lines that are not compared
-	// out judges an outbound event and reports whether that was all.
+	// out judges an outbound event and reports whether the judgement is complete.
 	out func(p *player, what string, e *recorded.Event, sent [][]byte) bool
-	// in, table, stats and heard return what is wanted instead.
+	// in, table, stats and heard return the expected values instead of the recorded
+	// ones.
 	in    func(p *player, e *recorded.Event, want [][]byte) [][]byte
 	table func(p *player, name string, want []string) []string
 	stats func(*recorded.DeviceStats)
@@ -37,14 +38,14 @@ var (
 	counters  = regexp.MustCompile(`(bytes|packets)\(\d+,0,0\)|usetime\(-,0,0\)| idle=-| ratio=\S+`)
 )
 
-// treatmentOf chooses. What is better is in each case what section 10 of KLIPS'
-// data path asks for.
+// treatmentOf selects the treatment of a recording. Section 10 of KLIPS' data path
+// describes the better behaviour in each case.
 func treatmentOf(v *recorded.Exchange) (m treatment) {
 	name := strings.TrimSuffix(strings.TrimSuffix(v.ID, ".in"), ".out")
 	in := v.Direction == "in"
 	if in && strings.Contains(name, "ah") && strings.Contains(name, "esp") {
-		// D1: the original does not check an ESP that stands inside AH, nor
-		// count its sequence numbers.
+		// D1: the original neither checks an ESP header inside AH nor counts its
+		// sequence numbers.
 		m.blank = append(m.blank, seqFields)
 	}
 	switch {
@@ -71,7 +72,7 @@ func treatmentOf(v *recorded.Exchange) (m treatment) {
 	case name == "acquire-proto":
 		narrowHold(&m)
 	case strings.HasPrefix(name, "ike-"):
-		m.knob = "ike_bypass" // as KLIPS does it
+		m.knob = "ike_bypass" // the behaviour of KLIPS
 		rawBypass(&m)
 	case strings.HasPrefix(name, "lookup-"):
 		treeShape(&m)
@@ -92,9 +93,9 @@ func hasQuirks(v *recorded.Exchange) bool {
 	return false
 }
 
-// shortPackets: the original drops short AH packets, and short compressed ones
-// in transport mode, as errors. They are good and are delivered; or they are
-// bad, and dropped for that.
+// shortPackets: the original drops short AH packets, and short compressed packets in
+// transport mode, as errors. The stack delivers those that are valid and drops only
+// invalid ones.
 func shortPackets(m *treatment) {
 	var more recorded.DeviceStats
 	delivered := map[int]bool{}
@@ -107,7 +108,7 @@ func shortPackets(m *treatment) {
 			more.RxBytes += uint64(len(clear) - 20)
 			return [][]byte{clear}
 		case e.CopyOf != nil && delivered[*e.CopyOf] && e.Wire[0][9] == 51, p.v.Config == "crafted-esp-3des-md5-transport" && p.reveals(e.Wire[0], 108):
-			more.RxErrors-- // a replay, or compressed for an SA that is not there
+			more.RxErrors-- // a replay, or compressed for a missing SA
 			more.RxDropped++
 		case p.v.Config == "crafted-esp-3des-md5-transport" && p.reveals(e.Wire[0], packet.ProtoNoNext):
 			// A dummy packet, which the original gives to the host (RFC 4303 section 2.6).
@@ -158,13 +159,13 @@ func add(s *recorded.DeviceStats, o recorded.DeviceStats) {
 	s.RxDropped += o.RxDropped
 }
 
-// reveals reports whether the payload of a packet is of a protocol.
+// reveals reports whether the payload of a packet has the given protocol.
 func (p *player) reveals(w []byte, proto int) bool {
 	r := peel(p.keys, w)
 	return strings.HasPrefix(r.lines[len(r.lines)-1], fmt.Sprintf("payload protocol %d:", proto))
 }
 
-// open returns what is inside a good packet.
+// open returns the inner packet of a valid packet.
 func (p *player) open(w []byte) []byte {
 	r := peel(p.keys, w)
 	var payload []byte
@@ -180,8 +181,8 @@ func (p *player) open(w []byte) []byte {
 	return append(h, payload...)
 }
 
-// wholeWindow: D4, the original shifts 32-bit numbers in a bitmap of 64, so that
-// it refuses what is 31 packets old or older.
+// wholeWindow: D4, the original shifts 32-bit numbers in a bitmap of 64 bits, so it
+// refuses packets that are 31 or more numbers old.
 func wholeWindow(m *treatment, size uint32) {
 	var more recorded.DeviceStats
 	var last uint32
@@ -213,7 +214,7 @@ func headFirst(m *treatment) {
 	m.blank = append(m.blank, seqFields, counters)
 }
 
-// bothLayers: a chain with two tun SAs can be received as well as sent.
+// bothLayers: a chain with two tun SAs works for receiving as well as for sending.
 func bothLayers(m *treatment) {
 	seen := map[int]bool{}
 	m.in = func(p *player, e *recorded.Event, _ [][]byte) [][]byte {
@@ -228,8 +229,8 @@ func bothLayers(m *treatment) {
 	m.noStats = true
 }
 
-// encapsulatedTwice: D5, what meets another eroute after it was protected goes
-// through that one's group too.
+// encapsulatedTwice: D5, a protected packet that matches another eroute also passes the
+// group of that eroute.
 func encapsulatedTwice(m *treatment) {
 	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
 		if len(sent) != 1 {
@@ -248,7 +249,7 @@ func encapsulatedTwice(m *treatment) {
 	m.blank = append(m.blank, seqFields, counters)
 }
 
-// wantInside compares what is inside a packet.
+// wantInside compares the inner packet of a packet.
 func (p *player) wantInside(what string, w, want []byte) {
 	p.t.Helper()
 	if got := p.open(w); !bytes.Equal(got, want) {
@@ -256,7 +257,7 @@ func (p *player) wantInside(what string, w, want []byte) {
 	}
 }
 
-// sentAll: a packet of another host can be sent in transport mode too.
+// sentAll: a packet of another host can also be sent in transport mode.
 func sentAll(m *treatment) {
 	var more recorded.DeviceStats
 	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
@@ -264,7 +265,7 @@ func sentAll(m *treatment) {
 			p.t.Fatalf("%s: %d packets sent, want 1", what, len(sent))
 		}
 		more.TxBytes += uint64(len(sent[0]) + etherHeader)
-		dst := netip.AddrFrom4([4]byte(sent[0][16:])) // not the SA's
+		dst := netip.AddrFrom4([4]byte(sent[0][16:])) // not the destination of the SA
 		for id, k := range maps.Clone(p.keys) {
 			p.keys[klips.SAID{Dst: dst, SPI: id.SPI, Proto: id.Proto}] = k
 		}
@@ -277,8 +278,8 @@ func sentAll(m *treatment) {
 	}
 }
 
-// expiredTogether: D7, a hard limit removes the whole group, says so once, and
-// nothing that needs the group leaves any more.
+// expiredTogether: D7, a hard limit removes the whole group and is reported once. No
+// packet that needs the group leaves afterwards.
 func expiredTogether(m *treatment) {
 	expired := false
 	var dropped uint64
@@ -291,7 +292,7 @@ func expiredTogether(m *treatment) {
 	}
 	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
 		if !expired {
-			return false // heard comes after
+			return false // heard is compared later
 		}
 		dropped++
 		if len(sent) != 0 {
@@ -314,14 +315,13 @@ func expiredTogether(m *treatment) {
 	}
 }
 
-// narrowHold: the hold that a %trap with a protocol makes takes that protocol
-// alone.
+// narrowHold: the hold of a %trap with a protocol matches only that protocol.
 func narrowHold(m *treatment) {
 	const traps = "1          10.1.0.0/16        -> 10.2.0.0/16        => %trap:6"
 	want := [][]string{ // after each packet
 		{"0 tcp", "", ""},
 		{"0 tcp", "1 udp trap", "0 udp"},
-		{"0 tcp", "1 udp trap", "0 udp"}, // ICMP meets neither
+		{"0 tcp", "1 udp trap", "0 udp"}, // ICMP matches neither
 		{"0 tcp", "1 udp trap", "1 udp"}, // another source port
 		{"0 tcp", "1 udp trap", "1 udp"}, // another destination port: no eroute
 		{"1 tcp", "1 udp trap", "1 udp"},
@@ -363,9 +363,9 @@ func narrowHold(m *treatment) {
 	m.noStats = true
 }
 
-// rawBypass: IKE is what comes from port 500, whatever kind of socket it was
-// written to. To keep step, the packet that the original did not let pass is
-// sent again from another port.
+// rawBypass: IKE packets are those from port 500, from any kind of socket. The packet
+// that the original did not let pass is sent again from another port, so that both stay
+// in step.
 func rawBypass(m *treatment) {
 	var more recorded.DeviceStats
 	m.out = func(p *player, what string, e *recorded.Event, sent [][]byte) bool {
@@ -390,10 +390,10 @@ func rawBypass(m *treatment) {
 	m.stats = func(s *recorded.DeviceStats) { add(s, more) }
 }
 
-// treeShape: which of several eroutes wins where none refines all others depends
-// in the original on the shape of its tree; those packets are left out.
+// treeShape: if no eroute is more specific than all others, the choice of the original
+// depends on the shape of its tree; those packets are left out.
 func treeShape(m *treatment) {
-	moved := map[string]int{} // counters that the original would have otherwise
+	moved := map[string]int{} // counters with another value in the original
 	m.table = func(p *player, name string, want []string) []string {
 		if name != "eroute" {
 			return want

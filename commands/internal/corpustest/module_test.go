@@ -40,14 +40,14 @@ func TestModule(t *testing.T) {
 	}
 }
 
-// appletDifferences are the steps in which the applets, not the kernel, do not do
-// what the classic tools did.
+// appletDifferences are the steps in which the applets, not the kernel, differ from the
+// classic tools.
 var appletDifferences = []struct {
 	text string
 	n    int
 	fits func(s *recorded.Step, r clitest.Result) bool
-	// mend asks the module what the tool asked the kernel. nil: it was asked for
-	// something else, and undo brings it to where the kernel was.
+	// mend sends the module the requests of the classic tool. nil: the applet made
+	// another request, and undo restores the state of the kernel.
 	mend, undo func(w *world, s *recorded.Step) error
 }{
 	{
@@ -156,7 +156,7 @@ func replayModule(t *testing.T, q *recorded.Sequence, counts []int) {
 	}
 }
 
-// moduleTables returns the tables that are recorded.
+// moduleTables returns the tables that were recorded.
 func moduleTables(m *module.Module) map[string][]string {
 	out := map[string][]string{}
 	for name, text := range m.Tables() {
@@ -168,7 +168,7 @@ func moduleTables(m *module.Module) map[string][]string {
 	return out
 }
 
-// faithful takes out of listings what time and chance make different, and no more.
+// faithful removes from listings only what time and chance make different.
 func faithful(lines []string) (out []string) {
 	for _, l := range lines {
 		l = chance.ReplaceAllString(l, " $1=-")
@@ -185,7 +185,7 @@ var (
 	random  = regexp.MustCompile(` iv=0x[0-9a-f]+`)
 )
 
-// moduleLink does what an ip command did to a device.
+// moduleLink has the effect of an ip command on a device.
 func moduleLink(t *testing.T, m *module.Module, cmd []string) {
 	t.Helper()
 	switch {
@@ -203,8 +203,8 @@ func moduleLink(t *testing.T, m *module.Module, cmd []string) {
 	}
 }
 
-// A classic is a stack that asks KLIPS as the classic tools did: whatever the
-// command line says, pair by pair, up to the first refusal.
+// A classic is a stack that sends KLIPS the requests of the classic tools: each part of
+// the command line, pair by pair, up to the first error.
 type classic struct {
 	pfkey.Asker
 	unasked
@@ -212,11 +212,11 @@ type classic struct {
 	socket   *module.Socket
 	seq      uint32
 	accepted int           // messages and ioctls
-	errno    syscall.Errno // of the last one that was refused
-	cipher   alg.Enc       // that ADD names in place of the one that was typed, 0 for that
+	errno    syscall.Errno // of the last refused one
+	cipher   alg.Enc       // cipher in ADD instead of the one in the command line; 0: the same
 }
 
-// unasked has the methods that no command of the recordings needs.
+// unasked has the methods that no recorded command needs.
 type unasked struct{ serial.Doer }
 
 func newClassic(m *module.Module) *classic {
@@ -225,7 +225,7 @@ func newClassic(m *module.Module) *classic {
 	return c
 }
 
-// ask writes a message. Like the tools, it does not read what comes back.
+// ask writes a message. Like the tools, it does not read the answer.
 func (c *classic) ask(_ context.Context, op, object string, msg *pfkey.Message) error {
 	c.seq++
 	msg.Seq, msg.PID = c.seq, uint32(os.Getpid())
@@ -253,7 +253,7 @@ func (c *classic) Name() string              { return "klips" }
 func (c *classic) Has(klips.Capability) bool { return false }
 func (c *classic) Close() error              { return nil }
 
-// AddSA refuses what the tools do not send.
+// AddSA refuses SAs that the tools do not send.
 func (c *classic) AddSA(ctx context.Context, s *klips.SASpec) error {
 	if s.Window > 64 {
 		return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: syscall.EINVAL}
@@ -265,7 +265,7 @@ func (c *classic) AddSA(ctx context.Context, s *klips.SASpec) error {
 	return c.ask(ctx, "add SA", s.ID.String(), msg)
 }
 
-// The tables are for the advice that applets give.
+// Applets read these tables for their notes.
 func (c *classic) SAs(context.Context) ([]klips.SA, error)         { return nil, nil }
 func (c *classic) Eroutes(context.Context) ([]klips.Eroute, error) { return nil, nil }
 func (c *classic) Devices(context.Context) ([]klips.Device, error) { return nil, nil }

@@ -47,9 +47,9 @@ type player struct {
 	keys  map[klips.SAID]secret
 	seen  int // packets on the wire so far
 	mode  treatment
-	quirk bool // the event at hand touches a defect
+	quirk bool // this event depends on a defect
 
-	pieces [][]byte // fragments that arrived, without the last
+	pieces [][]byte // received fragments, without the last
 	events listener
 }
 
@@ -90,7 +90,8 @@ func (p *player) command(cmd []string, exit int) {
 	}
 }
 
-// event replays one event and reports whether what follows makes sense.
+// event replays one event and reports whether the following events are still
+// meaningful.
 func (p *player) event(i int) bool {
 	p.t.Helper()
 	e := &p.v.Events[i]
@@ -125,7 +126,7 @@ func (p *player) event(i int) bool {
 	return !p.t.Failed()
 }
 
-// out compares what was sent, and what went back to the sender.
+// out compares the packets that were sent, and those that went back to the sender.
 func (p *player) out(what string, e *recorded.Event) {
 	p.t.Helper()
 	all := p.net.Sent()
@@ -172,10 +173,10 @@ func plain(l []recorded.Bytes) (out [][]byte) {
 	return out
 }
 
-// icmpLine describes an ICMP error but for its ID and its checksums, which must
-// be right, and its source: KLIPS takes the address of the device that the
-// packet came from, the stack the packet's destination, because a TUN device
-// would drop what comes from one of the host's own addresses.
+// icmpLine describes an ICMP error without its ID, its checksums, which must be
+// correct, and its source. KLIPS uses the address of the device that the packet came
+// from. The stack uses the packet's destination, because a TUN device would drop
+// packets from one of the host's own addresses.
 func icmpLine(p []byte) string {
 	if len(p) < 28 || sum16(p[:20]) != 0xffff || sum16(append(slices.Clone(p[20:]), make([]byte, len(p)%2)...)) != 0xffff {
 		return fmt.Sprintf("checksums of %x", p)
@@ -187,18 +188,18 @@ func icmpLine(p []byte) string {
 	return fmt.Sprintf("tos %x frag %x ttl %d to %x: %d/%d %x, %d bytes about %x", p[1], p[6:8], p[8], p[16:20], p[20], p[21], p[24:28], len(p), about)
 }
 
-// in lets packets arrive and compares what comes out of ipsec0.
+// in delivers packets and compares those that leave ipsec0.
 func (p *player) in(what string, e *recorded.Event) {
 	p.t.Helper()
 	whole, _ := assemble(append(p.pieces, plain(e.Wire)...))
 	p.pieces = nil
 	for _, w := range whole {
 		if isFragment(w) {
-			p.pieces = append(p.pieces, w) // the host waits for the rest
+			p.pieces = append(p.pieces, w) // the host waits for the other fragments
 			continue
 		}
 		if proto := w[9]; proto != 50 && proto != 51 {
-			continue // none of the stack's business
+			continue // not for the stack
 		}
 		p.host.Arrive(w)
 	}
@@ -246,7 +247,7 @@ func (p *player) checkTables(what string, tables recorded.Tables) {
 	}
 }
 
-// etherHeader is what KLIPS counts for the link-layer header of eth0 in
+// etherHeader is the length of the link-layer header of eth0, which KLIPS counts in
 // tx_bytes. A raw socket has none.
 const etherHeader = 14
 
@@ -264,7 +265,7 @@ func (p *player) checkStats(what string, want *recorded.DeviceStats) {
 	if p.mode.stats != nil {
 		p.mode.stats(&w)
 	}
-	// Packets that could not be sent were counted too.
+	// KLIPS also counted packets that could not be sent.
 	for n := w.TxPackets; n <= w.TxPackets+w.TxErrors; n++ {
 		if got.TxBytes+n*etherHeader == w.TxBytes {
 			w.TxBytes = got.TxBytes
@@ -275,7 +276,7 @@ func (p *player) checkStats(what string, want *recorded.DeviceStats) {
 		w.TxBytes, got.TxBytes = 0, 0
 	}
 	if p.v.Direction == "in" {
-		// What the recording machine itself had to say, such as ICMP errors.
+		// Packets of the recording machine itself, such as ICMP errors.
 		w.TxBytes, w.TxPackets, w.TxErrors, w.TxDropped = 0, 0, 0, 0
 	}
 	if d := cmp.Diff(w, got); d != "" {
@@ -294,7 +295,7 @@ var (
 	ahBytes = regexp.MustCompile(`bytes\(\d+`)
 )
 
-// line is a line of a table without what may differ.
+// line returns a line of a table without the parts that may differ.
 func (m *treatment) line(v *recorded.Exchange, l string) string {
 	out := strings.Contains(l, ": dir=out")
 	if compresses(v) && out {
@@ -312,12 +313,12 @@ func (m *treatment) line(v *recorded.Exchange, l string) string {
 	return l
 }
 
-// A listener writes down what key daemons would hear.
+// A listener records the messages that key daemons would receive.
 type listener struct {
 	clock    clock.Clock
 	mu       sync.Mutex
 	listens  bool
-	esp      bool // somebody is registered for ESP
+	esp      bool // a client is registered for ESP
 	messages []*pfkey.Message
 }
 
@@ -374,7 +375,7 @@ func (p *player) checkHeard(what string, heard []recorded.Bytes) {
 	got := p.events.messages
 	p.events.messages = nil
 	p.events.mu.Unlock()
-	for i, m := range got { // as it comes out of a socket
+	for i, m := range got { // in the form that a socket delivers
 		b, err := m.Marshal()
 		if err != nil {
 			p.t.Fatal(err)

@@ -25,11 +25,11 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// Packets of the stack and of the original cannot be compared byte for byte:
-// IVs are random. They are peeled layer by layer, with code that has nothing in
-// common with the stack's, into lines that must be equal.
+// Packets of the stack and of the original cannot be compared byte by byte, because IVs
+// are random. So the tests remove layer by layer, with code that is independent of the
+// stack, and compare the resulting lines.
 
-// A secret is what it takes to open the packets of an SA.
+// A secret holds the keys that open the packets of an SA.
 type secret struct {
 	enc     alg.Enc
 	encKey  []byte
@@ -91,14 +91,15 @@ func hexKey(t *testing.T, text string) []byte {
 	return k
 }
 
-// A peeled packet is lines, one for each header, the last the payload.
+// A peeled packet is a list of lines, one for each header; the last line is the
+// payload.
 type peeled struct {
 	lines      []string
 	compressed bool   // lengths depend on the compressor
-	header     []byte // the innermost IP header, as it was
+	header     []byte // the innermost IP header, unchanged
 }
 
-// peel takes a whole packet apart. It stops at what it has no key for.
+// peel opens a whole packet. It stops at a layer without a key.
 func peel(keys map[klips.SAID]secret, p []byte) (r peeled) {
 	say := func(format string, args ...any) { r.lines = append(r.lines, fmt.Sprintf(format, args...)) }
 	for {
@@ -115,7 +116,7 @@ func peel(keys map[klips.SAID]secret, p []byte) (r peeled) {
 		dst := netip.AddrFrom4([4]byte(h[16:]))
 		line := len(r.lines)
 		say("")
-		outer := false // another IP header is inside: the kernel chose the ID
+		outer := false // has an inner IP header: the kernel has chosen the ID
 		proto := h[9]
 		first := proto
 		comp := r.compressed
@@ -231,7 +232,7 @@ func (k *secret) mac(parts ...[]byte) []byte {
 	return m.Sum(nil)[:k.icv]
 }
 
-// openESP checks the ICV and decrypts; good says that both went well.
+// openESP checks the ICV and decrypts; good reports that both succeeded.
 func (k *secret) openESP(p []byte) (plain []byte, good bool) {
 	if k.newHash != nil {
 		n := len(p) - k.icv
@@ -259,8 +260,8 @@ func (k *secret) openESP(p []byte) (plain []byte, good bool) {
 	return plain, true
 }
 
-// checkAH checks the ICV of an AH packet: the header with what routers change
-// and the ICV set to zero, as it stood when AH was outermost.
+// checkAH checks the ICV of an AH packet, computed over the outer header with mutable
+// fields and ICV set to zero.
 func (k *secret) checkAH(h, body []byte, rest int) bool {
 	h = slices.Clone(h[:20])
 	h[1], h[6], h[7], h[8], h[10], h[11] = 0, 0, 0, 0, 0, 0
@@ -271,17 +272,17 @@ func (k *secret) checkAH(h, body []byte, rest int) bool {
 	return hmac.Equal(k.mac(h, a), body[12:24])
 }
 
-// A piece is what stands in the header of one fragment.
+// A piece holds the header fields of one fragment.
 type piece struct {
 	Length, Offset int
 	More, DF       bool
 	TOS, TTL       byte
 }
 
-// assemble joins the fragments among packets, given in order, and describes
-// every packet as it was.
+// assemble joins the fragments among packets, given in order, and describes every
+// original packet.
 func assemble(packets [][]byte) (whole [][]byte, pieces []piece) {
-	var open []byte // of which more is to come
+	var open []byte // a packet with missing fragments
 	for _, p := range packets {
 		f := int(binary.BigEndian.Uint16(p[6:]))
 		x := piece{len(p), f & 0x1fff * 8, f&0x2000 != 0, f&0x4000 != 0, p[1], p[8]}

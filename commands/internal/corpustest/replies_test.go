@@ -16,9 +16,9 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// TestModuleReplies: a socket that listens to the module hears the very messages,
-// for commands and for its own REGISTER, that it was recorded to hear of the
-// kernel; their sequence numbers and process ids aside, and those about packets.
+// TestModuleReplies: a socket on the module receives exactly the recorded messages of
+// the kernel, for commands and for its own REGISTER. Sequence numbers, process ids, and
+// messages about packets are not compared.
 func TestModuleReplies(t *testing.T) {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		skip.Without(t, skip.LittleEndian, "the bytes would differ")

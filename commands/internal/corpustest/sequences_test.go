@@ -34,19 +34,19 @@ func TestSequences(t *testing.T) {
 	}
 	for i, d := range differences {
 		t.Logf("%d steps: %s", counts[i], d.text)
-		// A difference must not cover what it was not made for.
+		// A difference must not cover other steps than those that it was written for.
 		if counts[i] != d.n {
 			t.Errorf("%d steps differ because %s; want %d", counts[i], d.text, d.n)
 		}
 	}
 }
 
-// A difference is a step that does not come out as recorded, on purpose.
+// A difference is a step whose result differs from the recording on purpose.
 type difference struct {
 	text string
-	n    int // in how many steps of all recordings
-	// fits says whether a step is one of them, and mend then brings the stack
-	// to where the original was, so that the rest of the sequence means the same.
+	n    int // number of steps in all recordings
+	// fits reports whether a step has this difference. mend then brings the stack to
+	// the state of the original, so that the rest of the sequence has the same meaning.
 	fits func(s *recorded.Step, r clitest.Result) bool
 	mend func(w *world, s *recorded.Step) error
 }
@@ -187,7 +187,7 @@ var (
 	foreignName = regexp.MustCompile(`ESP_(TWOFISH|SERPENT)`)
 )
 
-// again runs a command with its arguments changed.
+// again runs a command with changed arguments.
 func (w *world) again(cmd []string, change func(string) string) error {
 	changed := make([]string, len(cmd))
 	for i, a := range cmd {
@@ -196,7 +196,7 @@ func (w *world) again(cmd []string, change func(string) string) error {
 	return w.run(changed).Error
 }
 
-// saidOf is the SA that an spi command names.
+// saidOf returns the SA that an spi command names.
 func saidOf(t *testing.T, cmd []string) klips.SAID {
 	t.Helper()
 	value := func(name string) string {
@@ -211,7 +211,7 @@ func saidOf(t *testing.T, cmd []string) klips.SAID {
 	return saids(t, []string{"inet", value("--edst"), value("--spi"), value("--proto")})[0]
 }
 
-// saids reads the SAs of a spigrp command line.
+// saids parses the SAs of a spigrp command line.
 func saids(t *testing.T, args []string) (ids []klips.SAID) {
 	t.Helper()
 	take := func(text string) {
@@ -243,7 +243,7 @@ func saids(t *testing.T, args []string) (ids []klips.SAID) {
 	return ids
 }
 
-// worldOf is the machine of a sequence before its first step.
+// worldOf returns the machine of a sequence before its first step.
 func worldOf(t *testing.T, q *recorded.Sequence) *world {
 	w := newWorld(t)
 	w.host.AddDevice("lo", 65536)
@@ -256,7 +256,7 @@ func worldOf(t *testing.T, q *recorded.Sequence) *world {
 	return w
 }
 
-// replay wants the recorded answers and tables.
+// replay compares the results and tables with the recorded ones.
 func replay(t *testing.T, q *recorded.Sequence, counts []int) {
 	w := worldOf(t, q)
 	want := w.tables() // those of a fresh stack
@@ -320,9 +320,8 @@ func (w *world) wantTables(what string, want map[string][]string) {
 	}
 }
 
-// sameKeys brings neighbours with one key into the order of klips.CompareEroutes:
-// in the original it depends on what was there before, where no mask is more
-// specific.
+// sameKeys sorts neighbours with the same key in the order of klips.CompareEroutes. If
+// no mask is more specific, the original's order depends on its history.
 func sameKeys(t *testing.T, lines []string) {
 	t.Helper()
 	routes, err := procfs.ParseEroute(strings.NewReader(strings.Join(lines, "\n")))
@@ -342,7 +341,7 @@ func sameKeys(t *testing.T, lines []string) {
 	}
 }
 
-// ip does what an ip command did to the host.
+// ip has the effect of an ip command on the host.
 func (w *world) ip(cmd []string) {
 	w.t.Helper()
 	text := strings.Join(cmd, " ")
@@ -359,14 +358,14 @@ func (w *world) ip(cmd []string) {
 		w.host.SetDeviceMTU(dev, mtu)
 	case what == "down":
 		w.host.TakeDown(dev)
-	case what == "up": // KLIPS waits for somebody to attach the device again; ours does not (TestPhysicalComesBack)
+	case what == "up": // KLIPS needs a new attach of the device; the stack does not (TestPhysicalComesBack)
 	default:
 		w.t.Fatalf("cannot do %q", text)
 	}
 }
 
-// replayBetter replays a sequence that touches a defect of the original. What
-// counts is what a plain model without the defect does.
+// replayBetter replays a sequence that depends on a defect of the original. The
+// expected result is that of a simple model without the defect.
 func replayBetter(t *testing.T, q *recorded.Sequence) {
 	w := worldOf(t, q)
 	model := &world{t: t, host: w.host}

@@ -28,13 +28,13 @@ var apps = map[string]func() *cli.App{
 	"spi": spi.App, "spigrp": spigrp.App, "eroute": eroute.App, "tncfg": tncfg.App, "klipsdebug": klipsdebug.App,
 }
 
-// A world is one stack on one host, driven by command lines.
+// A world is one stack on one host, used through command lines.
 type world struct {
 	t     *testing.T
 	host  *klipstest.Host
 	net   *klipstest.Network
 	clock *clocktest.Clock // of the engine
-	eng   *engine.Engine   // nil when stack is another
+	eng   *engine.Engine   // nil for another stack
 	stack serial.Doer
 }
 
@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// open is a stack that stays when an applet closes it.
+// open is a stack that stays open when an applet closes it.
 type open struct{ serial.Doer }
 
 func (open) Close() error { return nil }
@@ -72,7 +72,7 @@ func (w *world) run(cmd []string) clitest.Result {
 	return clitest.Run(app(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(open{w.stack}) }}, cmd[1:]...)
 }
 
-// tables returns the listings by name, as lines in normal form.
+// tables returns the listings by name, as normalised lines.
 func (w *world) tables() map[string][]string {
 	w.t.Helper()
 	ctx := context.Background()
@@ -102,7 +102,7 @@ func (w *world) tables() map[string][]string {
 	return out
 }
 
-// vary are the parts of the tables that differ from run to run.
+// vary are the parts of the tables that differ between runs.
 var vary = []struct {
 	re *regexp.Regexp
 	to string
@@ -115,8 +115,8 @@ var vary = []struct {
 	{regexp.MustCompile(`(addtime|usetime)\(\d+`), "$1(-"},
 }
 
-// normal takes out of listings what differs from run to run. An empty table is
-// nil.
+// normal removes from listings what differs between runs. The result for an empty table
+// is nil.
 func normal(lines []string) []string {
 	var out []string
 	for _, l := range lines {
@@ -130,7 +130,7 @@ func normal(lines []string) []string {
 	return out
 }
 
-// setAddr gives the host the address of a prefix ("10.9.0.1/24").
+// setAddr sets the host's address, from a prefix ("10.9.0.1/24").
 func (w *world) setAddr(prefix string) {
 	p, err := netip.ParsePrefix(prefix)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package environ reads the variables of the environment that tell where the stacks are.
-// The packages below klips read none.
+// Package environ reads the environment variables that select the stacks and their
+// directories. The packages below klips read no environment variables.
 package environ
 
 import (
@@ -14,18 +14,18 @@ import (
 
 // The variables.
 const (
-	Stack       = "IPSEC_STACK"        // which one; --stack counts before it
-	rundir      = "IPSEC_RUNDIR"       // where the embedded stack's daemon is
-	statedir    = "IPSEC_STATEDIR"     // where marks are kept
-	procNet     = "IPSEC_PROC_NET"     // in place of /proc/net, for stack klips
-	procSys     = "IPSEC_PROC_SYS"     // in place of /proc/sys/net/ipsec
-	pfkeySocket = "IPSEC_PFKEY_SOCKET" // in place of AF_KEY
+	Stack       = "IPSEC_STACK"        // name of the stack; --stack overrides it
+	rundir      = "IPSEC_RUNDIR"       // run directory of the embedded stack's daemon
+	statedir    = "IPSEC_STATEDIR"     // directory of the sequence marks
+	procNet     = "IPSEC_PROC_NET"     // replaces /proc/net, for stack klips
+	procSys     = "IPSEC_PROC_SYS"     // replaces /proc/sys/net/ipsec
+	pfkeySocket = "IPSEC_PFKEY_SOCKET" // replaces AF_KEY
 )
 
-// none is the value of IPSEC_STATEDIR for no directory.
+// none is the value of IPSEC_STATEDIR that means no directory.
 const none = "none"
 
-// Get is os.Getenv, but for an empty IPSEC_STATEDIR, which means no directory.
+// Get is os.Getenv, except that an empty IPSEC_STATEDIR means no directory.
 func Get(name string) string {
 	v, set := os.LookupEnv(name)
 	if set && v == "" && name == statedir {
@@ -34,8 +34,8 @@ func Get(name string) string {
 	return v
 }
 
-// Stacks returns where the stacks are, and which is wanted: the one named, or that of
-// IPSEC_STACK if the name is empty.
+// Stacks returns the configuration of the stacks. The wanted stack is the named one, or
+// that of IPSEC_STACK if name is empty.
 func Stacks(name string, getenv func(string) string) stacks.Config {
 	if name == "" {
 		name = getenv(Stack)
@@ -46,14 +46,15 @@ func Stacks(name string, getenv func(string) string) stacks.Config {
 	}
 }
 
-// Rundir returns the run directory that IPSEC_RUNDIR names, or the usual one; see
+// Rundir returns the run directory of IPSEC_RUNDIR, or the default one; see
 // [user.Rundir] for the errors.
 func Rundir(getenv func(string) string) (string, error) { return user.Rundir(getenv(rundir)) }
 
-// Statedir returns the directory in which this process keeps marks, "" for none:
-// IPSEC_STATEDIR, none where that is "none"; without it, none where IPSEC_RUNDIR is set,
-// as what runs there is not the machine's own stack, else the usual one, see
-// [marks.Here]. A relative path begins at the working directory.
+// Statedir returns the directory in which this process keeps sequence marks, or "" for
+// none. IPSEC_STATEDIR names it, and "none" means no directory. Without that variable
+// there is none if IPSEC_RUNDIR is set, because such a daemon is not the machine's own
+// stack. Otherwise it is the default one, see [marks.Here]. A relative path begins at
+// the working directory.
 func Statedir(getenv func(string) string) string {
 	switch d := getenv(statedir); {
 	case d == none:
@@ -62,7 +63,7 @@ func Statedir(getenv func(string) string) string {
 		if abs, err := filepath.Abs(d); err == nil {
 			return abs
 		}
-		return d // the working directory is gone: whoever uses it finds nothing there
+		return d // the working directory has been removed; opening d will fail
 	case getenv(rundir) != "":
 		return ""
 	}

@@ -40,7 +40,7 @@ func TestStatedir(t *testing.T) {
 	}
 }
 
-// An empty IPSEC_STATEDIR is none; other empty variables are as if they were not set.
+// TestGet: an empty IPSEC_STATEDIR means none; other empty variables count as unset.
 func TestGet(t *testing.T) {
 	t.Setenv("IPSEC_STATEDIR", "")
 	t.Setenv("IPSEC_RUNDIR", "")

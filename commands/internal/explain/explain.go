@@ -17,7 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// A failure is an error of a stack in words. It unwraps to that error.
+// A failure is an error of a stack with a text for people. It unwraps to that error.
 type failure struct {
 	text string
 	err  error
@@ -26,10 +26,11 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.err }
 
-// Error explains the error of a stack that refused a change. object is what the change
-// is about (a SAID, an eroute, a device), for errors that do not name theirs; it may be
-// empty. The result unwraps to err; nil stays nil, a *klips.UnavailableError gets what
-// to do about it, and an error without an errno and an operation stays as it is.
+// Error explains the error of a stack that refused a change. object is the object of
+// the change (a SAID, an eroute, a device); it is used if the error does not name its
+// object, and may be empty. The result unwraps to err. A nil error stays nil, a
+// *klips.UnavailableError gets the advice for it, and an error without an errno and an
+// operation is returned unchanged.
 func Error(c klips.Change, object string, err error) error { return explain(c.Op(), object, err) }
 
 // Listing explains the error of a stack that could not list something, such as "SAs".
@@ -101,8 +102,8 @@ func explain(op, object string, err error) error {
 	return &failure{b.String(), err}
 }
 
-// faultText returns the words for a fault, or the reason that the stack gives and what
-// to do about it. Where the stack has named the other SA it is in the words.
+// faultText returns the words for a fault, or the reason that the stack gives, followed
+// by the advice. If the stack has named the other SA, the words include it.
 func faultText(oe *klips.OpError) string {
 	text := Fault(oe.Fault)
 	if text == "" {
@@ -114,8 +115,8 @@ func faultText(oe *klips.OpError) string {
 	return text
 }
 
-// Line returns an error as a line for people: its own text, and what to do about the
-// fault of a stack or run directory, unless the text has that.
+// Line returns the text of an error for people. The advice for an unusable stack or run
+// directory is added if the text does not have it.
 func Line(err error) string {
 	var said *failure
 	if errors.As(err, &said) {
@@ -124,7 +125,7 @@ func Line(err error) string {
 	return then(err.Error(), remedy(unusable(err)))
 }
 
-// unusable returns the fault of a stack or a run directory; else FaultNone.
+// unusable returns the fault of an unusable stack or run directory, or FaultNone.
 func unusable(err error) klips.Fault {
 	var gone *klips.UnavailableError
 	var dir *user.RundirError
@@ -137,7 +138,7 @@ func unusable(err error) klips.Fault {
 	return klips.FaultNone
 }
 
-// then appends what to do; empty is nothing.
+// then appends the advice remedy to a text; it may be empty.
 func then(text, remedy string) string {
 	if remedy == "" {
 		return text
@@ -145,7 +146,7 @@ func then(text, remedy string) string {
 	return text + "; " + remedy
 }
 
-// Cause returns why a stack or the system failed, without what was asked for.
+// Cause returns the reason of an error of a stack or the system, without the operation.
 func Cause(err error) string {
 	var gone *klips.UnavailableError
 	var oe *klips.OpError
@@ -163,8 +164,8 @@ func Cause(err error) string {
 	return err.Error()
 }
 
-// meaning returns what an errno means as the answer to op: the fault, and after a
-// semicolon how to mend it. It does not name the object.
+// meaning returns the meaning of an errno as the answer to op: the fault, then a
+// semicolon and how to mend it. It does not name the object.
 func meaning(op string, errno syscall.Errno) string {
 	if t, ok := texts[key{op, errno}]; ok {
 		return t
@@ -172,8 +173,8 @@ func meaning(op string, errno syscall.Errno) string {
 	return verbs[op] + ": " + Reason(errno)
 }
 
-// Reason returns what an errno means whatever was asked for, and after a semicolon
-// how to mend it.
+// Reason returns the meaning of an errno for any operation, then a semicolon and how to
+// mend it.
 func Reason(errno syscall.Errno) string {
 	if t, ok := common[errno]; ok {
 		return t

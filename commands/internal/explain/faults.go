@@ -6,10 +6,10 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// otherSA stands in faults for the SA that is in the way.
+// otherSA stands for the SA that is in the way, in the texts of faults.
 const otherSA = "another SA"
 
-// faults are the words for a fault where the stack has told no more than its code.
+// faults are the words for a fault, for stacks that return only its code.
 var faults = [...]string{
 	klips.FaultDestination:   "an SA needs the address of one host or group as its destination",
 	klips.FaultCPI:           "the SPI of a comp SA is a CPI, which has 16 bits (RFC 3173): take one of 0x100 to 0xffff",
@@ -31,7 +31,7 @@ var faults = [...]string{
 	klips.FaultDetached:   "KLIPS is asked by a virtual device, and none is attached; attach one with ipsec tncfg --attach",
 }
 
-// Fault returns the words for what is wrong with a request; empty for FaultNone.
+// Fault returns the words for a fault; empty for FaultNone.
 func Fault(f klips.Fault) string {
 	if int(f) < len(faults) {
 		return faults[f]
@@ -39,7 +39,7 @@ func Fault(f klips.Fault) string {
 	return ""
 }
 
-// remedies are what to do about the faults of which the stack has told what is wrong.
+// remedies are the advice for faults whose description comes from the stack.
 var remedies = [...]string{
 	klips.FaultOffloadDevice:  "--offload takes one of those that ip link shows",
 	klips.FaultOffloadRefused: "leave --offload out",
@@ -75,8 +75,8 @@ var remedies = [...]string{
 	klips.FaultRundirFile:     "remove it",
 }
 
-// remedy returns what to do about a fault, after the words for what is wrong; empty
-// where there are none.
+// remedy returns the advice for a fault, to follow its description; empty if there is
+// none.
 func remedy(f klips.Fault) string {
 	switch {
 	case f == klips.FaultDaemonRights && os.Geteuid() == 0:

@@ -1,6 +1,6 @@
-// Package followed remembers, in the run directory, the connections whose own end is
-// the default route's: which they are, and with which addresses they were made. They
-// have to be made again when that route becomes another one.
+// Package followed stores in the run directory which connections use the default route
+// for their own end, and the addresses that they were set up with. Such connections
+// must be set up again when the default route changes.
 package followed
 
 import (
@@ -18,18 +18,19 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// directory is where they are in the run directory, each in a file of its own.
+// directory is the directory of the files in the run directory. Each connection has a
+// file of its own.
 const (
 	directory = "connections"
 	prefix    = "conn."
 )
 
-// A Connection is one that was routed or brought up.
+// A Connection is a connection that was routed or brought up.
 type Connection struct {
-	Conns     []string // the conn sections that it is made of
+	Conns     []string // names of its conn sections
 	Config    string   // the file, an absolute path
-	NoInclude bool     `json:",omitempty"` // include lines of it do not count
-	Route     Route    // as it was when the connection was made
+	NoInclude bool     `json:",omitempty"` // include lines of the file are ignored
+	Route     Route    // at the time of the setup
 	Interface string   // the virtual device
 	// Up: it was up and has been taken down, but could not be brought up again yet.
 	Up bool `json:",omitempty"`
@@ -37,19 +38,19 @@ type Connection struct {
 
 // A Route is a default route.
 type Route struct {
-	Local   netip.Addr // this host's address, where packets take it
-	Gateway netip.Addr // invalid: there is none
+	Local   netip.Addr // source address of this host on the route
+	Gateway netip.Addr // invalid: none
 	Device  string
 }
 
-// A Dir is the directory, locked: nobody else reads or changes it until Close.
+// A Dir is the directory, locked: no other process reads or changes it until Close.
 type Dir struct {
 	f    *os.File
 	path string
 }
 
-// Open locks the directory of a run directory; it waits for who has it. It makes both
-// if they are not there. The errors are those of [user.MakeDir].
+// Open locks the directory in a run directory, and waits for the lock. It creates both
+// directories if they do not exist. The errors are those of [user.MakeDir].
 func Open(rundir string) (*Dir, error) {
 	r, err := user.MakeDir(rundir)
 	if err != nil {
@@ -63,7 +64,7 @@ func Open(rundir string) (*Dir, error) {
 		}
 		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // Forget was quicker
+			continue // Forget has removed it
 		}
 		if err != nil {
 			return nil, err
@@ -88,7 +89,7 @@ func (d *Dir) lock() (err error) {
 	}
 }
 
-// current reports whether what is open is still what is at the path.
+// current reports whether the open directory is still the one at the path.
 func (d *Dir) current() bool {
 	mine, err := d.f.Stat()
 	if err != nil {
@@ -101,23 +102,25 @@ func (d *Dir) current() bool {
 // Close unlocks the directory.
 func (d *Dir) Close() error { return d.f.Close() }
 
-// file is where a connection is remembered. Its name can be too long for that of a file.
+// file returns the path of a connection's file. The name of a connection can be too
+// long for a file name.
 func (d *Dir) file(name string) string {
 	h := fnv.New64a()
 	h.Write([]byte(name))
 	return filepath.Join(d.path, fmt.Sprintf("%s%016x", prefix, h.Sum64()))
 }
 
-// Name is the connection's name in messages: those of its conns, with blanks between.
+// Name returns the connection's name for messages: the names of its conns, with blanks
+// between them.
 func (c *Connection) Name() string { return strings.Join(c.Conns, " ") }
 
-// Put remembers a connection, in the place of one of the same name.
+// Put stores a connection, and replaces one of the same name.
 func (d *Dir) Put(c Connection) error {
 	text, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	// A reader finds the old one or the new one, whenever this is interrupted.
+	// A reader sees the old file or the new one, even if this is interrupted.
 	whole := filepath.Join(d.path, "new")
 	if err := os.WriteFile(whole, append(text, '\n'), 0o600); err != nil {
 		return err
@@ -125,7 +128,7 @@ func (d *Dir) Put(c Connection) error {
 	return os.Rename(whole, d.file(c.Name()))
 }
 
-// Remove forgets a connection. It is no error if there is none.
+// Remove removes a connection. A missing connection is not an error.
 func (d *Dir) Remove(name string) error {
 	if err := os.Remove(d.file(name)); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -133,8 +136,8 @@ func (d *Dir) Remove(name string) error {
 	return nil
 }
 
-// List returns all connections. What cannot be read is left out, and part of
-// the error.
+// List returns all connections. A file that cannot be read is left out, and the error
+// includes it.
 func (d *Dir) List() (list []Connection, err error) {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -163,11 +166,11 @@ func (d *Dir) List() (list []Connection, err error) {
 	return list, errors.Join(errs...)
 }
 
-// Any reports whether there are any in a run directory.
+// Any reports whether a run directory has connections.
 func Any(rundir string) bool {
 	entries, err := os.ReadDir(filepath.Join(rundir, directory))
 	return err == nil && len(entries) > 0
 }
 
-// Forget removes all of them.
+// Forget removes all connections.
 func Forget(rundir string) error { return os.RemoveAll(filepath.Join(rundir, directory)) }

@@ -30,7 +30,7 @@ func connection(names ...string) Connection {
 	}
 }
 
-// What is put is listed, once, until it is removed.
+// TestPut: a stored connection is listed once, until it is removed.
 func TestPut(t *testing.T) {
 	rundir := filepath.Join(t.TempDir(), "run")
 	d := open(t, rundir)
@@ -72,7 +72,7 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// What is damaged is named, and keeps nothing from being listed.
+// TestDamaged: a damaged file is named in the error, and the others are still listed.
 func TestDamaged(t *testing.T) {
 	rundir := t.TempDir()
 	if err := os.Chmod(rundir, 0o700); err != nil {
@@ -98,7 +98,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// Who opens it while another one has it waits, and finds what that one has put.
+// TestTurns: a second Open waits for the first holder, and sees what it has stored.
 func TestTurns(t *testing.T) {
 	rundir := filepath.Join(t.TempDir(), "run")
 	d := open(t, rundir)
@@ -121,7 +121,7 @@ func TestTurns(t *testing.T) {
 	if n := <-found; n != 1 {
 		t.Errorf("found %d, want 1", n)
 	}
-	// One that has been forgotten is made anew.
+	// A directory that has been removed is created again.
 	if err := Forget(rundir); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,8 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// A run directory that others can write to is not used, nor a link in its place.
+// TestRefused: a run directory that others can write to is refused, and so is a
+// symbolic link.
 func TestRefused(t *testing.T) {
 	rundir := t.TempDir()
 	if err := os.Chmod(rundir, 0o777); err != nil {

@@ -6,25 +6,25 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// A Kind says what is wrong with an option.
+// A Kind is the kind of an error in an option.
 type Kind uint8
 
 // The kinds of errors.
 const (
-	Unknown       Kind = iota // there is no such option
+	Unknown       Kind = iota // no such option
 	Ambiguous                 // the prefix fits several options
 	MissingValue              // the command line ends before the value
 	UnwantedValue             // "=value" after an option that takes none
 )
 
-// An Error is an option that is wrong. Its text is one line.
+// An Error is an error in an option. Its text is one line.
 type Error struct {
 	Kind Kind
 	Arg  string // the option at fault, with its dashes and without its value
 	// Place is the number of the argument, from 1; 0: it comes from a file.
 	Place int
-	// Candidates are the options that Arg can stand for (Ambiguous) or was
-	// perhaps meant to be (Unknown).
+	// Candidates are the options that Arg can mean (Ambiguous) or was probably meant to
+	// be (Unknown).
 	Candidates []string
 	Want       string // MissingValue: the placeholder of the value
 	near       bool   // Arg differs little from the Candidates

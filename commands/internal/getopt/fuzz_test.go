@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzReadArgs reads files of arguments. Arguments that a line can hold each are
-// read back as they are.
+// FuzzReadArgs reads files of arguments. If each argument fits on one line, writing and
+// reading them again gives the same arguments.
 func FuzzReadArgs(f *testing.F) {
 	for _, s := range []string{"# x\n--src 1\t2\n\"a b\"\nc d\n", "\"\n-\n\"\"", "--a\r\n", "\n\n#\n-\t \n"} {
 		f.Add(s)

@@ -8,15 +8,15 @@ type Option struct {
 	Name string // without dashes
 	Arg  string // placeholder of its value in usage and page ("SAID"); empty: it takes none
 	Help string // one line, lower case
-	// Same is the Name of the option that this one is another name of; two
-	// names of one option are never ambiguous. Empty: none.
+	// Same is the Name of the option that this one is a synonym of. Two names of one
+	// option are never ambiguous. Empty: none.
 	Same string
-	// Whole makes only the whole name count, so that the abbreviations of options
-	// that were there before this one stay unique.
+	// Whole: the name cannot be abbreviated. So the abbreviations of older options stay
+	// unique.
 	Whole bool
-	// Hidden keeps an option out of usage and completion (obsolete ones).
+	// Hidden: usage and completion leave the option out, because it is obsolete.
 	Hidden bool
-	// Values are what the value can be, for completion: words, or a class in
-	// angle brackets such as "<file>", "<device>", "<said>". May be nil.
+	// Values are the possible values, for completion: words, or a class in angle
+	// brackets such as "<file>", "<device>", "<said>". May be nil.
 	Values []string
 }

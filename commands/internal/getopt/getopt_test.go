@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// table has prefixes of one another, synonyms and options of both kinds.
+// table has names that are prefixes of each other, synonyms, and options with and
+// without values.
 var table = []Option{
 	{Name: "add"},
 	{Name: "addin"},
@@ -24,8 +25,8 @@ var table = []Option{
 	{Name: "addition", Whole: true},
 }
 
-// parse runs Parse and returns what happened as texts: name=value for an
-// option that has one, and the operands after "|".
+// parse runs Parse and returns the result as texts: name=value for an option with a
+// value, and the operands after "|".
 func parse(args []string, mode Mode) ([]string, error) {
 	var got []string
 	operands, err := Parse(table, args, mode, func(o *Option, value string) error {

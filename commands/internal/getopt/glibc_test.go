@@ -28,8 +28,8 @@ type commandLine struct {
 	args []string
 }
 
-// TestAgainstLibc compares random command lines with what the C library's
-// getopt_long and getopt_long_only make of them.
+// TestAgainstLibc compares the results for random command lines with those of
+// getopt_long and getopt_long_only in the C library.
 func TestAgainstLibc(t *testing.T) {
 	cc := skip.WithoutProgram(t, skip.CC)
 	oracle := filepath.Join(t.TempDir(), "oracle")
@@ -47,7 +47,7 @@ func TestAgainstLibc(t *testing.T) {
 					continue // the C library has no such options
 				}
 				if mode&getopt.LongOnly != 0 {
-					o.Same = "" // and calls even synonyms ambiguous in this mode
+					o.Same = "" // in this mode the C library calls even synonyms ambiguous
 				}
 				opts = append(opts, o)
 			}
@@ -83,7 +83,7 @@ func TestAgainstLibc(t *testing.T) {
 	}
 }
 
-// write puts the case into the comparison's input.
+// write adds the case to the input of the comparison program.
 func (c *commandLine) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "%d %d %d\n", c.mode, len(c.opts), len(c.args))
 	vals := map[string]int{}
@@ -110,7 +110,7 @@ func hexArg(a string) string {
 	return hex.EncodeToString([]byte(a))
 }
 
-// run parses the case and writes the result as the comparison does.
+// run parses the case and returns the result in the form of the comparison program.
 func (c *commandLine) run() string {
 	var b strings.Builder
 	operands, err := getopt.Parse(c.opts, c.args, c.mode, func(o *getopt.Option, value string) error {
@@ -134,7 +134,7 @@ func (c *commandLine) run() string {
 	return b.String()
 }
 
-// randomArgs makes a command line that is often nearly right.
+// randomArgs returns a random command line that is often nearly correct.
 func randomArgs(r *rand.Rand, opts []getopt.Option) []string {
 	words := []string{"", "-", "--", "x", "10.0.0.0/8", "-x", "-xyz", "--nosuch", "--=", "--=v", "-=", "=", "---", "a=b", "\xff\x01"}
 	pick := func(list []string) string { return list[r.IntN(len(list))] }

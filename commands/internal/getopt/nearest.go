@@ -2,10 +2,10 @@ package getopt
 
 import "strings"
 
-// Nearest returns the candidate that name was perhaps meant to be: the only one
-// that it begins, else the one that differs from it in the fewest letters (two that
-// are swapped count as one), in at most two and in no more than half of them; empty
-// if there is none.
+// Nearest returns the candidate that name was probably meant to be. That is the only
+// candidate that begins with name. Otherwise it is the one that differs in the fewest
+// letters (two swapped letters count as one difference), in at most two and in at most
+// half of them. The result is empty if there is none.
 func Nearest(name string, candidates []string) string {
 	begun := ""
 	best, near := 3, ""
@@ -14,7 +14,7 @@ func Nearest(name string, candidates []string) string {
 			if begun == "" {
 				begun = c
 			} else {
-				begun = "?" // several; the distance decides
+				begun = "?" // several begin with it; the distance decides
 			}
 		}
 		if len(name) > 2*len(c) {

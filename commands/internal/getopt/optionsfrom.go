@@ -10,14 +10,14 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// Bounds of files of arguments.
+// Limits for files of arguments.
 const (
 	maxLine    = 1023 // characters in a line
-	maxInserts = 100  // files in one command line, so that a loop ends
+	maxInserts = 100  // files in one command line; this ends a loop of files
 )
 
-// InsertFile puts the arguments that a file holds in front of those that are
-// left, as --optionsfrom asks for. See [ReadArgs] for its form.
+// InsertFile inserts the arguments in a file before the remaining arguments, for
+// --optionsfrom. [ReadArgs] describes the format of the file.
 func (s *Scanner) InsertFile(name string) error {
 	if s.inserts++; s.inserts > maxInserts {
 		return fmt.Errorf("more than %d files of options; does %s name itself?", maxInserts, quote.File(name))
@@ -35,10 +35,9 @@ func (s *Scanner) InsertFile(name string) error {
 	return nil
 }
 
-// ReadArgs reads arguments from a file. Empty lines and lines that begin with
-// "#" count for nothing. A line that begins with "-" is split at blanks and tabs
-// into arguments. Any other line is one argument; double quotes around the
-// whole of it are taken away.
+// ReadArgs reads arguments from a file. Empty lines and lines that begin with "#" are
+// ignored. A line that begins with "-" is split at blanks and tabs into arguments. Any
+// other line is one argument; double quotes around the whole line are removed.
 func ReadArgs(r io.Reader) ([]string, error) {
 	var args []string
 	sc := bufio.NewScanner(r)

@@ -6,15 +6,15 @@ import "strings"
 type Mode uint8
 
 const (
-	// LongOnly lets one dash be enough for a long option ("-virtual"), as
-	// getopt_long_only does.
+	// LongOnly accepts long options with one dash ("-virtual"), as getopt_long_only
+	// does.
 	LongOnly Mode = 1 << iota
-	// InOrder ends the options at the first operand, as POSIX has it.
+	// InOrder ends the options at the first operand, as in POSIX.
 	InOrder
 )
 
-// EnvMode is InOrder if the environment asks for POSIX rules (POSIXLY_CORRECT
-// is set and not empty), else zero.
+// EnvMode returns InOrder if the environment requests POSIX rules (POSIXLY_CORRECT is
+// set and not empty), else zero.
 func EnvMode(getenv func(string) string) Mode {
 	if getenv != nil && getenv("POSIXLY_CORRECT") != "" {
 		return InOrder
@@ -22,8 +22,7 @@ func EnvMode(getenv func(string) string) Mode {
 	return 0
 }
 
-// Canonical returns the name of the option that o stands for: Same where it is
-// set, else Name.
+// Canonical returns the canonical name of o: Same if it is set, else Name.
 func (o *Option) Canonical() string {
 	if o.Same != "" {
 		return o.Same
@@ -31,28 +30,27 @@ func (o *Option) Canonical() string {
 	return o.Name
 }
 
-// A Scanner hands out the options of a command line in the order in which they
-// stand there.
+// A Scanner returns the options of a command line in their order.
 type Scanner struct {
 	opts     []Option
 	rest     []string
 	operands []string
 	places   []int // of the operands, see Place
-	args     int   // how many arguments there were at first
-	last     int   // place of the option that Next returned last
-	left     int   // how many of them are at the end of rest at most
+	args     int   // number of arguments at the start
+	last     int   // place of the option that Next has returned last
+	left     int   // at most this many of them are at the end of rest
 	mode     Mode
 	inserts  int
 }
 
-// NewScanner returns a Scanner of args, which do not hold the program's name.
-// It keeps opts and does not change args.
+// NewScanner returns a Scanner of args, which do not include the program's name. It
+// keeps opts and does not change args.
 func NewScanner(opts []Option, args []string, mode Mode) *Scanner {
 	return &Scanner{opts: opts, rest: args, args: len(args), left: len(args), mode: mode}
 }
 
-// Next returns the next option, as an entry of the table (a synonym is not
-// replaced, see [Option.Canonical]), and its value; nil after the last one. An
+// Next returns the next option as its entry in the table, and its value. It does not
+// replace synonyms, see [Option.Canonical]. After the last option it returns nil. An
 // error is an *[Error].
 func (s *Scanner) Next() (*Option, string, error) {
 	for len(s.rest) > 0 {
@@ -77,7 +75,7 @@ func (s *Scanner) Next() (*Option, string, error) {
 	return nil, "", nil
 }
 
-// operand takes the next n arguments for operands.
+// operand stores the next n arguments as operands.
 func (s *Scanner) operand(n int) {
 	for range n {
 		s.places = append(s.places, s.place())
@@ -85,7 +83,7 @@ func (s *Scanner) operand(n int) {
 	}
 }
 
-// take takes the next argument.
+// take removes the next argument and returns it.
 func (s *Scanner) take() string {
 	arg := s.rest[0]
 	s.rest = s.rest[1:]
@@ -93,7 +91,7 @@ func (s *Scanner) take() string {
 	return arg
 }
 
-// place is the number of the next argument, from 1; 0 if it was inserted.
+// place returns the number of the next argument, from 1; 0 if it was inserted.
 func (s *Scanner) place() int {
 	if len(s.rest) > s.left {
 		return 0
@@ -105,16 +103,15 @@ func (s *Scanner) place() int {
 // inserted.
 func (s *Scanner) Place(i int) int { return s.places[i] }
 
-// Operands returns the arguments that are no options and no values of options,
-// as far as they have been met; all of them once Next has returned nil.
+// Operands returns the operands found so far; all of them after Next has returned nil.
 func (s *Scanner) Operands() []string { return s.operands }
 
-// Insert puts arguments in front of those that are left.
+// Insert inserts arguments before the remaining ones.
 func (s *Scanner) Insert(args []string) {
 	s.rest = append(append(make([]string, 0, len(args)+len(s.rest)), args...), s.rest...)
 }
 
-// option reads the option that arg names; s.rest follows it.
+// option parses the option in arg; s.rest follows it.
 func (s *Scanner) option(arg string) (*Option, string, error) {
 	dashes := "--"
 	if arg[1] != '-' {
@@ -125,7 +122,7 @@ func (s *Scanner) option(arg string) (*Option, string, error) {
 		return nil, "", &Error{Kind: kind, Arg: arg, Place: s.last, Candidates: candidates, Want: want, near: near}
 	}
 	if dashes == "-" && s.mode&LongOnly == 0 {
-		// A single dash was meant for an option whose name begins so.
+		// A single dash was meant for a long option.
 		if o, _ := s.find(name); o != nil && len(name) > 1 {
 			return fail(Unknown, dashes+name, "", []string{"--" + o.Name}, true)
 		}
@@ -153,9 +150,9 @@ func (s *Scanner) option(arg string) (*Option, string, error) {
 	return o, s.take(), nil
 }
 
-// find looks a name up: the exact one, else the only one that it begins, not
-// counting those that are to be named as a whole. If it begins different options,
-// these are the candidates.
+// find looks a name up: the option with exactly this name, else the only one that
+// begins with it, without those that must be written in full. If different options
+// begin with name, they are the candidates.
 func (s *Scanner) find(name string) (found *Option, candidates []string) {
 	ambiguous := false
 	for i := range s.opts {
@@ -180,8 +177,8 @@ func (s *Scanner) find(name string) (found *Option, candidates []string) {
 	return found, nil
 }
 
-// glued suggests the option that takes a value and that name begins with: what
-// follows is perhaps its value.
+// glued suggests the option that takes a value and that is the beginning of name: the
+// rest of name is probably its value.
 func (s *Scanner) glued(name string) []string {
 	for i := range s.opts {
 		if o := &s.opts[i]; o.Arg != "" && !o.Hidden && len(o.Name) > 2 && strings.HasPrefix(name, o.Name) {
@@ -191,8 +188,8 @@ func (s *Scanner) glued(name string) []string {
 	return nil
 }
 
-// near suggests the options that differ from name in at most two letters, and
-// in fewer than half of them.
+// near suggests the options that differ from name in at most two letters, and in fewer
+// than half of them.
 func (s *Scanner) near(name string) []string {
 	if len(name) > 32 {
 		return nil
@@ -217,8 +214,8 @@ func (s *Scanner) near(name string) []string {
 	return names
 }
 
-// distance is the least number of bytes to insert, remove or replace, or of
-// neighbours to swap, that makes b of a, where no byte takes part in two changes
+// distance returns the smallest number of edits that turn a into b. An edit inserts,
+// removes or replaces a byte, or swaps two neighbours; no byte takes part in two edits
 // (optimal string alignment, a form of Damerau-Levenshtein).
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
@@ -242,9 +239,9 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// Parse calls on for every option of args in their order, with its entry of the
-// table and its value, and returns the operands. It stops at the first error:
-// that of the command line (an *[Error]), or the one on returns.
+// Parse calls on for each option of args in order, with its entry of the table and its
+// value, and returns the operands. It stops at the first error: that of the command
+// line (an *[Error]), or that of on.
 func Parse(opts []Option, args []string, mode Mode, on func(o *Option, value string) error) (operands []string, err error) {
 	s := NewScanner(opts, args, mode)
 	for {

@@ -17,7 +17,7 @@ import (
 // patience is how long the kernel may take to change a device.
 const patience = 10 * time.Second
 
-// IsVirtual reports whether a device is an ipsecN by its name.
+// IsVirtual reports whether a name is that of a virtual device ipsecN.
 func IsVirtual(name string) bool {
 	n, ok := klips.DeviceNumber(name)
 	return ok && n < klips.MaxDevices
@@ -32,21 +32,22 @@ func IsUp(device string) (bool, error) {
 	return i.Flags&net.FlagUp != 0, nil
 }
 
-// SetUp brings a device up, or down. ENODEV: there is no such device. EPERM: the
-// caller may not.
+// SetUp sets a device up or down. ENODEV: there is no such device. EPERM: the caller
+// lacks the right.
 func SetUp(device string, up bool) error {
 	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error { return c.SetUp(ctx, index, up) })
 }
 
-// AddAddress gives a device an address, which needs no duplicate address
-// detection because the host has it already. EEXIST: the device has it.
+// AddAddress adds an address to a device, without duplicate address detection, because
+// the host has the address already. EEXIST: the device has it.
 func AddAddress(device string, p netip.Prefix) error {
 	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error {
 		return c.AddAddr(ctx, rtnl.Addr{Index: index, Prefix: p, NoDAD: true})
 	})
 }
 
-// RemoveAddress takes an address from a device. EADDRNOTAVAIL: it has none such.
+// RemoveAddress removes an address from a device. EADDRNOTAVAIL: the device does not
+// have it.
 func RemoveAddress(device string, p netip.Prefix) error {
 	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error {
 		return c.DeleteAddr(ctx, rtnl.Addr{Index: index, Prefix: p})

@@ -19,8 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestLinks gives a device addresses and takes them away, and brings it down and
-// up.
+// TestLinks adds and removes addresses of a device, and sets it down and up.
 func TestLinks(t *testing.T) {
 	h, err := lab.NewHost("links")
 	if errors.Is(err, os.ErrPermission) {

@@ -10,15 +10,15 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Abilities are what a stack can do, where that depends on its kernel.
+// Abilities are the abilities of a stack that depend on its kernel.
 type Abilities struct {
 	List []klips.Ability
-	// NotKnown says why there is no list, if the stack could have one.
+	// NotKnown is the reason why there is no list, for a stack that could have one.
 	NotKnown string
 }
 
-// Probe finds out what a stack can do. The Abilities of one whose do not depend on the
-// kernel are empty.
+// Probe tests the abilities of a stack. For a stack whose abilities do not depend on
+// the kernel, the result is empty.
 func Probe(ctx context.Context, stack klips.Stack) (a Abilities) {
 	t, err := stack.Snapshot(ctx, klips.Want{Abilities: true})
 	if err != nil {
@@ -30,8 +30,8 @@ func Probe(ctx context.Context, stack klips.Stack) (a Abilities) {
 	return a
 }
 
-// Write prints what the stack has on one line, and on a line each what it lacks
-// and why.
+// Write prints one line with all abilities that the stack has, and one line for each
+// that is missing, with the reason.
 func (a Abilities) Write(w io.Writer) {
 	if a.NotKnown != "" {
 		fmt.Fprintf(w, "what it can do is not known: %s\n", a.NotKnown)

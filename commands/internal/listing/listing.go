@@ -11,19 +11,18 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A Table is one of the tables that applets print when they are asked for
-// nothing else.
+// A Table is the table that an applet prints if no action is given.
 type Table struct {
 	Name  string // as in /proc/net
-	About string // what its records are, for errors
+	About string // name of its records, for errors
 	Want  klips.Want
 	Write func(io.Writer, *klips.Snapshot) error
-	// JSON makes the list for programs, from the name of the stack and a snapshot that
-	// has the records and the lines of their tables that cannot be read.
+	// JSON returns the list for programs, from the name of the stack and a snapshot
+	// that has the records and the unreadable lines of their tables.
 	JSON func(stack string, s *klips.Snapshot) output.List
 }
 
-// Reader returns the command that prints the table, as JSON if c asks for that.
+// Reader returns the command that prints the table, as JSON if c requests it.
 func (t Table) Reader(c *cli.Common) cli.Reader {
 	return func(ctx context.Context, env *cli.Env, s klips.Stack) error {
 		c.DebugStack(env, s)
@@ -31,8 +30,8 @@ func (t Table) Reader(c *cli.Common) cli.Reader {
 	}
 }
 
-// Print prints a table. A stack that has it as text has the last word: old
-// scripts know its format, and lines that only it understands are not lost.
+// Print prints a table. If a stack has it as text, the text is printed unchanged: old
+// scripts depend on its format, and lines that only the stack understands are kept.
 //
 // With asJSON it prints the records as JSON instead.
 func Print(ctx context.Context, env *cli.Env, stack klips.Stack, t Table, asJSON bool) error {

@@ -18,12 +18,12 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// A textStack has its tables as text too.
+// A textStack also has its tables as text.
 type textStack struct {
 	clitest.Stack
 	text []byte
 	err  error
-	name string // of the table that was asked for
+	name string // of the requested table
 }
 
 func (s *textStack) Unread(context.Context, ...string) ([]klips.UnreadLine, error) { return nil, nil }
@@ -60,7 +60,7 @@ func TestPrint(t *testing.T) {
 		if err != nil {
 			got = err.Error()
 		}
-		if tt.name == "no right" { // the double names the table itself
+		if tt.name == "no right" { // the test double itself names the table
 			got = strings.Replace(got, "spi: ", "SAs: ", 1)
 		}
 		if out.String() != tt.out || got != tt.fail {
@@ -72,8 +72,8 @@ func TestPrint(t *testing.T) {
 	}
 }
 
-// As JSON, the records of a stack that has text are printed, too, with the lines that
-// cannot be read.
+// TestPrintJSON: JSON output has the records, also of a stack with text tables, and the
+// lines that cannot be read.
 func TestPrintJSON(t *testing.T) {
 	refused := errors.New("broken")
 	for _, tt := range []struct {
@@ -105,7 +105,7 @@ func TestPrintJSON(t *testing.T) {
 	}
 }
 
-// A full is an output that takes nothing.
+// A full is an output that refuses all writes.
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
@@ -119,7 +119,7 @@ func TestPrintFull(t *testing.T) {
 	}
 }
 
-// A prober tells what it can do.
+// A prober is a stack that reports abilities.
 type prober struct {
 	clitest.Stack
 	list []klips.Ability

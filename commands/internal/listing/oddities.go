@@ -10,16 +10,16 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Oddities are what is wrong in the tables of a stack, which only a classic KLIPS kernel
-// has, and SAs whose packets are refused for what was received before.
+// Oddities are the faults in the tables of a stack, which only a classic KLIPS kernel
+// has, and the SAs that refuse packets because of sequence marks.
 type Oddities struct {
 	Unread []klips.UnreadLine // lines that cannot be read
-	Links  []klips.LinkFault  // SAs that are linked wrongly
+	Links  []klips.LinkFault  // SAs with wrong links
 	below  []klips.SA         // SAs with a count below zero
 	marked []klips.SA         // SAs that have refused packets up to a mark
 }
 
-// ReadOddities returns what is wrong in the tables of a stack; sas are its SAs.
+// ReadOddities returns the oddities of a stack; sas are its SAs.
 func ReadOddities(ctx context.Context, stack klips.Stack, sas []klips.SA) (o Oddities, err error) {
 	for _, sa := range sas {
 		if sa.BelowMark != 0 {
@@ -43,7 +43,7 @@ func ReadOddities(ctx context.Context, stack klips.Stack, sas []klips.SA) (o Odd
 	return o, nil
 }
 
-// Notes are a line for each.
+// Notes returns one line for each oddity.
 func (o Oddities) Notes() []string {
 	var notes []string
 	for _, l := range o.Unread {
@@ -61,14 +61,13 @@ func (o Oddities) Notes() []string {
 	return notes
 }
 
-// Unread is a line that cannot be read, in words. What is not printable in it is
-// escaped.
+// Unread describes a line that cannot be read. Unprintable characters are escaped.
 func Unread(l klips.UnreadLine) string {
 	return fmt.Sprintf("line %d of %s cannot be read (%s): %s", l.Number, l.Table, l.Reason, quote.Printable(l.Text))
 }
 
-// NoteLinks prints a note for each SA that is linked wrongly. Where the tables cannot
-// be read there is nothing to say.
+// NoteLinks prints a note for each SA with a wrong link. It prints nothing if the
+// tables cannot be read.
 func NoteLinks(ctx context.Context, env *cli.Env, stack klips.Stack) {
 	if !stack.Info().Has(klips.CapText) {
 		return

@@ -42,8 +42,8 @@ func spoiled() *partialStack {
 	}
 }
 
-// What is wrong is a line each, and neither that nor JSON holds what could command a
-// terminal.
+// TestOddities: each oddity is one line. Neither the lines nor the JSON contain control
+// sequences for terminals.
 func TestOddities(t *testing.T) {
 	s := spoiled()
 	o, err := ReadOddities(t.Context(), serial.New(s), s.sas)
@@ -101,7 +101,8 @@ func TestNoteLinks(t *testing.T) {
 	}
 }
 
-// TestMarked: a note for SAs that refuse what was received before, on any stack.
+// TestMarked: SAs that refuse packets because of a sequence mark have a note, on any
+// stack.
 func TestMarked(t *testing.T) {
 	sas := []klips.SA{{ID: klips.SAID{Dst: netip.MustParseAddr("10.9.0.2"), SPI: 0x1104, Proto: klips.ProtoAH}, BelowMark: 7}, {}}
 	o, err := ReadOddities(t.Context(), serial.New(&clitest.Stack{}), sas)

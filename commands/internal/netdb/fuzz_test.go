@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzEntry reads lines of /etc/protocols and /etc/services. Only a whole word
-// outside the comment is a name, and not the number.
+// FuzzEntry reads lines of /etc/protocols and /etc/services. Only a whole word outside
+// the comment, other than the number, is a name.
 func FuzzEntry(f *testing.F) {
 	f.Add("tcp\t6\tTCP # transmission control", "TCP")
 	f.Add("http 80/tcp www", "80/tcp")

@@ -10,11 +10,11 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// lookupTimeout bounds one name lookup of Host.
+// lookupTimeout limits one name lookup of Host.
 const lookupTimeout = 5 * time.Second
 
-// Host looks a host name up in /etc/hosts and the DNS without C library,
-// and gives up after a few seconds. It is a [syntax.Resolver].
+// Host looks a host name up in /etc/hosts and the DNS, without the C library. It gives
+// up after a few seconds. It is a [syntax.Resolver].
 func Host(name string, f syntax.Family) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
@@ -35,14 +35,14 @@ func Host(name string, f syntax.Family) (netip.Addr, error) {
 		case errors.As(err, &dns) && dns.IsNotFound:
 			return netip.Addr{}, errors.New("no such host")
 		}
-		// The system's words name sockets, and repeat the name.
+		// The system's error names sockets, and repeats the name.
 		return netip.Addr{}, errors.New("no name server can be reached")
 	}
 	return pickAddr(addrs, f)
 }
 
-// pickAddr returns the first address of the wanted family, IPv6 before IPv4
-// where either will do.
+// pickAddr returns the first address of the wanted family. If both families are
+// allowed, it prefers IPv6.
 func pickAddr(addrs []netip.Addr, f syntax.Family) (netip.Addr, error) {
 	for _, want := range [...]syntax.Family{syntax.Family6, syntax.Family4} {
 		if f != syntax.FamilyAny && f != want {

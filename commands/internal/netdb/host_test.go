@@ -13,7 +13,7 @@ func TestHost(t *testing.T) {
 	if a, err := Host("192.0.2.1", syntax.Family4); err != nil || a.String() != "192.0.2.1" {
 		t.Errorf("Host(192.0.2.1, inet) = %v, %v", a, err)
 	}
-	// A bare system has no /etc/hosts, and the DNS is not asked in tests.
+	// Some systems have no /etc/hosts, and tests do not use the DNS.
 	if hosts, err := os.ReadFile("/etc/hosts"); err == nil && regexp.MustCompile(`(?m)^127\.0\.0\.1\s+localhost\b`).Match(hosts) {
 		if a, err := Host("localhost", syntax.Family4); err != nil || !a.Is4() || !a.IsLoopback() {
 			t.Errorf("Host(localhost, inet) = %v, %v, want a loopback address", a, err)

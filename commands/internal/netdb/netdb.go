@@ -1,7 +1,7 @@
-// Package netdb looks up names: those of hosts in /etc/hosts and the DNS, those of
-// protocols and services as the C library does, in /etc/protocols and /etc/services.
-// There a name or alias must match exactly, with its capitals. A few well-known names
-// are known without the files, for systems that have none.
+// Package netdb looks up the names of hosts in /etc/hosts and the DNS, and those of
+// protocols and services in /etc/protocols and /etc/services as the C library does. In
+// these files a name or alias must match exactly, including upper and lower case. A few
+// well-known names are built in, for systems without the files.
 package netdb
 
 import (
@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// The files, as a C library without other name services reads them.
+// The files that a C library reads if no other name service is configured.
 const (
 	protocolsFile = "/etc/protocols"
 	servicesFile  = "/etc/services"
@@ -26,8 +26,8 @@ func Protocol(name string) (uint16, bool) {
 	return n, ok
 }
 
-// Service returns the port of a service ("http"), of whatever protocol the file
-// has first.
+// Service returns the port of a service ("http"). Any protocol matches; the first line
+// in the file is used.
 func Service(name string) (uint16, bool) {
 	if n, ok := find(servicesFile, name); ok {
 		return n, true
@@ -36,8 +36,8 @@ func Service(name string) (uint16, bool) {
 	return n, ok
 }
 
-// find looks name up in a file whose lines are a name, a number (with a slash
-// and more after it in /etc/services), and aliases.
+// find looks name up in a file. A line is a name, a number and aliases; in
+// /etc/services a slash and the protocol follow the number.
 func find(file, name string) (uint16, bool) {
 	if name == "" {
 		return 0, false
@@ -56,7 +56,7 @@ func find(file, name string) (uint16, bool) {
 	return 0, false
 }
 
-// entry returns the number of a line if name is one of its names.
+// entry returns the number in a line if name is one of its names.
 func entry(line, name string) (uint16, bool) {
 	if !strings.Contains(line, name) {
 		return 0, false
@@ -79,7 +79,7 @@ func entry(line, name string) (uint16, bool) {
 	return 0, false
 }
 
-// builtinProtocol knows the names of the protocols that eroutes are made for.
+// builtinProtocol returns the numbers of the protocols that eroutes commonly use.
 func builtinProtocol(name string) (uint16, bool) {
 	switch name {
 	case "ip", "IP":
@@ -126,7 +126,7 @@ func builtinProtocol(name string) (uint16, bool) {
 	return 0, false
 }
 
-// builtinService knows a few ports.
+// builtinService returns the ports of a few services.
 func builtinService(name string) (uint16, bool) {
 	switch name {
 	case "ftp":

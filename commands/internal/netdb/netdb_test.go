@@ -31,8 +31,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestBuiltin checks the names that are there without files against the files
-// of this system, where they have them.
+// TestBuiltin compares the built-in names with the files of this system, if they have
+// the names.
 func TestBuiltin(t *testing.T) {
 	for _, tt := range []struct {
 		file  string

@@ -10,7 +10,7 @@ type DebugArea struct {
 	Mask uint32 `json:"mask"`
 }
 
-// DebugAreas are debug masks as records.
+// DebugAreas returns debug masks as records.
 func DebugAreas(d klips.Debug) []DebugArea {
 	areas := make([]DebugArea, len(d))
 	for i, mask := range d {

@@ -23,7 +23,7 @@ type Device struct {
 	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
-// Devices are devices as records.
+// Devices returns devices as records.
 func Devices(l []klips.Device) []Device { return each(l, newDevice) }
 
 func newDevice(d *klips.Device) Device {

@@ -45,7 +45,7 @@ type Eroute struct {
 	PID int32 `json:"pid,omitempty"`
 }
 
-// Eroutes are eroutes as records.
+// Eroutes returns eroutes as records.
 func Eroutes(l []klips.Eroute) []Eroute { return each(l, newEroute) }
 
 func newEroute(e *klips.Eroute) Eroute {

@@ -19,13 +19,13 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
-// full is a world with a stack that has something in each table.
+// full returns an environment with a stack that has records in each table.
 func full() clitest.World {
 	return clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(&clitest.Full{}) }}
 }
 
-// TestGolden: the JSON of applets that print tables, of a stack with something in each
-// and of one with nothing. Those of look, setup and natt are beside them.
+// TestGolden: the JSON of applets that print tables, for a stack with records in each
+// table and for an empty one. The tests of look, setup and natt are in their packages.
 func TestGolden(t *testing.T) {
 	for _, app := range []*cli.App{spi.App(), spigrp.App(), eroute.App(), tncfg.App(), klipsdebug.App(), version.App()} {
 		for name, w := range map[string]clitest.World{app.Name: full(), app.Name + "-empty": {}} {
@@ -46,14 +46,14 @@ func TestGolden(t *testing.T) {
 	clitest.GoldenJSON(t, "version", "version-unknown", r.Out)
 }
 
-// A mute is a stack of which nothing is known.
+// A mute is a stack whose version and abilities are not known.
 type mute struct{ clitest.Full }
 
 func (*mute) Version(context.Context) (string, error)        { return "", errors.New("no version") }
 func (*mute) Probe(context.Context) ([]klips.Ability, error) { return nil, errors.New("interrupted") }
 
-// TestRefused: the option is for lists alone, in full, and where the stack refuses nothing
-// is printed.
+// TestRefused: --json works only for listings and cannot be abbreviated. If the stack
+// returns an error, nothing is printed.
 func TestRefused(t *testing.T) {
 	for _, c := range []struct {
 		app  *cli.App
@@ -92,14 +92,14 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A partial is a stack of which the lines that cannot be read cannot be had.
+// A partial is a stack whose unreadable lines cannot be fetched.
 type partial struct{ clitest.Full }
 
 func (*partial) Unread(context.Context, ...string) ([]klips.UnreadLine, error) {
 	return nil, &klips.OpError{Op: "list", Err: syscall.EPERM}
 }
 
-// TestPartial: a list that may lack something is not printed as if it were whole.
+// TestPartial: a list that may be incomplete is not printed.
 func TestPartial(t *testing.T) {
 	r := clitest.Run(eroute.App(), clitest.World{Wrap: func(*clitest.Stack) klips.Stack { return serial.New(&partial{}) }}, "--json")
 	if r.Status != cli.ExitFailed || r.Out != "" || !strings.Contains(r.Err, "eroutes: cannot be listed: not permitted") {

@@ -12,9 +12,8 @@ type Group struct {
 	Members []Name `json:"members"`
 }
 
-// Groups returns the groups of SAs, in the order of those that they begin with.
-// The groups of a KLIPS kernel can be loops, without a beginning: each SA is in some
-// group nevertheless.
+// Groups returns the groups of SAs, in the order of their first SAs. The groups of a
+// KLIPS kernel can be loops, which have no first SA; even then each SA is in a group.
 func Groups(sas []klips.SA) []Group {
 	groups := []Group{}
 	follows := map[klips.SAID]bool{}

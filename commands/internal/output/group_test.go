@@ -13,11 +13,11 @@ func TestGroups(t *testing.T) {
 		{"", ""},
 		{"a", "a"},
 		{"a b c,b c,c,d", "a b c,d"},
-		{"c,b c,a b c", "a b c"},           // the order of the table means nothing
+		{"c,b c,a b c", "a b c"},           // the order of the table has no meaning
 		{"a c,b c,c", "a c,b c"},           // two are linked to one
-		{"a b", "a b"},                     // b went while the table was read
+		{"a b", "a b"},                     // b was removed while the table was read
 		{"a b a,b a b,c", "c,a b a"},       // a loop has no beginning
-		{"a b c b,b c b,c b c", "a b c b"}, // a loop behind a beginning
+		{"a b c b,b c b,c b c", "a b c b"}, // a loop after a first SA
 	} {
 		var sas []klips.SA
 		for line := range strings.SplitSeq(c.table, ",") {

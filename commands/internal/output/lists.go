@@ -17,7 +17,8 @@ type Head struct {
 
 func (h Head) head() Head { return h }
 
-// NewHead is the head of what a stack answers; the name is empty where there is none.
+// NewHead returns the head of a list from a stack; the name is empty if there is no
+// stack.
 func NewHead(stack string) Head { return Head{Schema, stack} }
 
 // The security associations, in the order of the listing.

@@ -23,7 +23,7 @@ func newName(id klips.SAID) Name {
 	return Name{id.String(), id.Proto.String(), uint32(id.SPI), id.Dst}
 }
 
-// texts are SAIDs as text.
+// texts returns SAIDs as text.
 func texts(ids []klips.SAID) []string {
 	return each(ids, func(id *klips.SAID) string { return id.String() })
 }

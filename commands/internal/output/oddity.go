@@ -17,7 +17,7 @@ type UnreadLine struct {
 	SAID string `json:"said,omitempty"`
 }
 
-// UnreadLines are lines as records.
+// UnreadLines returns lines as records.
 func UnreadLines(l []klips.UnreadLine) []UnreadLine { return each(l, newUnreadLine) }
 
 func newUnreadLine(l *klips.UnreadLine) UnreadLine {
@@ -38,14 +38,14 @@ type LinkFault struct {
 	Other string `json:"other,omitempty"`
 }
 
-// LinkFaults are faults as records.
+// LinkFaults returns faults as records.
 func LinkFaults(l []klips.LinkFault) []LinkFault { return each(l, newLinkFault) }
 
 func newLinkFault(f *klips.LinkFault) LinkFault {
 	return LinkFault{string(f.Kind), f.SA.String(), f.Next.String(), textOf(f.Other)}
 }
 
-// textOf is a SAID as text, the zero SAID as none.
+// textOf returns a SAID as text; empty for the zero SAID.
 func textOf(id klips.SAID) string {
 	if id == (klips.SAID{}) {
 		return ""

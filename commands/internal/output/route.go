@@ -20,7 +20,7 @@ type Route struct {
 	Metric uint32 `json:"metric,omitempty"`
 }
 
-// Routes are routes as records.
+// Routes returns routes as records.
 func Routes(l []routes.Route) []Route { return each(l, newRoute) }
 
 func newRoute(r *routes.Route) Route {

@@ -182,7 +182,7 @@ type Limits struct {
 	UseSeconds uint64 `json:"use_seconds,omitempty"`
 }
 
-// newLimits returns nil where there is none.
+// newLimits returns nil if there is no limit.
 func newLimits(l *klips.Life, of func(*klips.Counter) uint64) *Limits {
 	limits := Limits{
 		Packets: of(&l.Packets), Bytes: of(&l.Bytes), Allocations: of(&l.Allocations),
@@ -206,7 +206,7 @@ type UDPEncapsulation struct {
 	OriginalAddress netip.Addr `json:"original_address,omitzero"`
 }
 
-// newUDPEncapsulation returns nil where there is none.
+// newUDPEncapsulation returns nil if there is no encapsulation.
 func newUDPEncapsulation(n klips.NATT) *UDPEncapsulation {
 	if n == (klips.NATT{}) {
 		return nil
@@ -214,7 +214,7 @@ func newUDPEncapsulation(n klips.NATT) *UDPEncapsulation {
 	return &UDPEncapsulation{n.Type.String(), n.SPort, n.DPort, n.OA}
 }
 
-// flagWords returns the words of flags, and the bits that have none.
+// flagWords returns the words for flags, and the bits that have no word.
 func flagWords(flags uint32) (words []string) {
 	for _, f := range [...]struct {
 		bit  uint32

@@ -31,7 +31,7 @@ type Ability struct {
 	Missing string `json:"missing,omitempty"`
 }
 
-// Abilities are what a stack has and lacks, as records.
+// Abilities returns the abilities of a stack, present and missing, as records.
 func Abilities(l []klips.Ability) []Ability {
 	return each(l, func(a *klips.Ability) Ability { return Ability{a.Name, a.Missing == "", a.Missing} })
 }

@@ -13,20 +13,20 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// words are words of the command lines that no key is mistaken for, besides the
+// words are words of the command lines that are never treated as keys, besides the
 // names of algorithms.
 var words = [...]string{
 	"inet", "inet6", "ah", "esp", "tun", "comp", "int", "nonesp", "nonike", "none",
 	"tcp", "udp", "icmp", "all", "start", "stop", "restart", "status", "set", "help",
 }
 
-// Known reports whether a word is certainly no part of a key: a word of the
-// command lines, the name of an algorithm, an option, an address, a subnet, a SAID,
-// or a device with a usual name. IPv6 addresses count only with "::", because eight
+// Known reports whether a word is certainly not a part of a key: a word of the command
+// lines, the name of an algorithm, an option, an address, a subnet, a SAID, or a device
+// with a usual name. IPv6 addresses count only if they contain "::", because eight
 // groups of hex digits can be a key.
 func Known(text string) bool {
 	if strings.Trim(text, "|&;<>(){}") == "" || slices.Contains(words[:], text) || isDevice(text) {
-		return true // or empty, or what the shell would have taken
+		return true // also an empty text, or text that the shell normally removes
 	}
 	if name, ok := strings.CutPrefix(text, "--"); ok {
 		return name == "" || isOptionName(name)
@@ -54,8 +54,8 @@ func isAddr(a netip.Addr, text string) bool {
 	return a.Zone() == "" && (a.Is4() || strings.Contains(text, "::"))
 }
 
-// isOptionName reports whether a name is written like that of an option or a
-// command: small letters, hyphens and underscores, and so no hex digits alone.
+// isOptionName reports whether a name has the form of an option or a command: small
+// letters, hyphens and underscores, and not only hex digits.
 func isOptionName(name string) bool {
 	if len(name) > 24 || name == "" {
 		return false
@@ -78,13 +78,13 @@ func isOptionName(name string) bool {
 	return beyondHex
 }
 
-// devices begin the usual names of devices; a number follows.
+// devices are the beginnings of usual device names; a number follows.
 var devices = [...]string{
 	"ipsec", "mast", "eth", "wlan", "veth", "tun", "tap", "br", "bond", "ppp", "dummy", "vlan", "wg", "eno", "ens",
 }
 
-// isDevice reports whether a word is a usual name of a network device: one of
-// devices and at most four digits, or the place on the bus as systemd writes it.
+// isDevice reports whether a word is a usual name of a network device: one of devices
+// and at most four digits, or the position on the bus in the form of systemd.
 func isDevice(text string) bool {
 	if text == "lo" {
 		return true
@@ -115,10 +115,9 @@ func isDevice(text string) bool {
 	return true
 }
 
-// MayBeKey reports whether the value of an option that takes no key can be a key
-// or a part of one nevertheless: it has the prefix of keys, or six or more hex
-// digits and nothing else, or a run of characters as base64 has them. It errs to
-// the side of keys.
+// MayBeKey reports whether the value of an option that takes no key may still be a key
+// or a part of one: it has the prefix of keys, or consists of six or more hex digits,
+// or has a run of characters that looks like base64. In doubt it reports true.
 func MayBeKey(text string) bool {
 	if Known(text) {
 		return false
@@ -131,8 +130,8 @@ func MayBeKey(text string) bool {
 	return false
 }
 
-// hasPrefix reports whether a text begins as a key, or has 0x and six or more hex
-// digits in it. 0x and a few digits is a number.
+// hasPrefix reports whether a text begins like a key, or contains 0x and six or more
+// hex digits. 0x and fewer digits is a number.
 func hasPrefix(s string) bool {
 	if len(s) > 2 && s[0] == '0' && strings.IndexByte("sStT", s[1]) >= 0 {
 		return true
@@ -153,8 +152,8 @@ func hasPrefix(s string) bool {
 
 const hexDigits = "0123456789abcdefABCDEF"
 
-// isSAIDHead reports whether a text is what stands before the @ of a SAID: a
-// protocol and an SPI of at most 32 bits.
+// isSAIDHead reports whether a text is the part of a SAID before the @: a protocol and
+// an SPI of at most 32 bits.
 func isSAIDHead(s string) bool {
 	if len(s) > len("comp0x")+8 {
 		return false
@@ -166,8 +165,8 @@ func isSAIDHead(s string) bool {
 	return err == nil
 }
 
-// isHex reports whether a text is six or more hex digits, perhaps with something
-// between them, or has sixteen in a row.
+// isHex reports whether a text consists of six or more hex digits, perhaps with
+// separators between them, or has sixteen hex digits in a row.
 func isHex(s string) bool {
 	digits, row, only := 0, 0, true
 	for i := 0; i < len(s); i++ {
@@ -186,8 +185,8 @@ func isHex(s string) bool {
 	return only && digits >= 6
 }
 
-// isDotted reports whether a text is decimal numbers of at most three digits with
-// dots between them, as wrong IPv4 addresses are.
+// isDotted reports whether a text consists of decimal numbers of at most three digits
+// with dots between them, like an IPv4 address, right or wrong.
 func isDotted(s string) bool {
 	if !strings.Contains(s, ".") {
 		return false
@@ -200,9 +199,9 @@ func isDotted(s string) bool {
 	return true
 }
 
-// isRandom reports whether a text has eight or more letters and digits in a row
-// in which capitals, small letters and digits change four times or more: names do
-// so rarely, base64 nearly always.
+// isRandom reports whether a text has eight or more letters and digits in a row that
+// change at least four times between capitals, small letters and digits. Names rarely
+// do; base64 nearly always does.
 func isRandom(s string) bool {
 	const other = 3
 	class, length, changes := other, 0, 0
@@ -231,9 +230,9 @@ func isRandom(s string) bool {
 	return false
 }
 
-// IsKey reports whether a text is so likely a key that it is not even to be looked
-// up as a name: name servers are asked over the network. It is stricter than
-// [MayBeKey], because hosts may have odd names.
+// IsKey reports whether a text is so likely a key that it must not be looked up as a
+// name, because the query would send it over the network. It is stricter than
+// [MayBeKey], because hosts may have unusual names.
 func IsKey(text string) bool {
 	if len(text) < 16 {
 		return false
@@ -250,9 +249,8 @@ func IsKey(text string) bool {
 	return text[0] == '0' && strings.IndexByte("xXsStT", text[1]) >= 0
 }
 
-// File returns the name of a file: as [Text] does if the file or the folder that
-// is named with it exists, else as [Value] does. A key that stands where a file is
-// to be named is shown by neither.
+// File returns the name of a file for a message: like [Text] if the file or its folder
+// exists, else like [Value]. A key in the place of a file name is never shown.
 func File(name string) string {
 	if _, err := os.Lstat(name); err == nil {
 		return Text(name)
@@ -265,8 +263,8 @@ func File(name string) string {
 	return Value(name)
 }
 
-// FileError makes an error about a file of a system's error: its name as [File]
-// shows it and the bare reason. It unwraps to err.
+// FileError returns an error about a file: the name in the form of [File], and the
+// reason of the system's error err. It unwraps to err.
 func FileError(name string, err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

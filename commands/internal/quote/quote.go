@@ -1,20 +1,18 @@
-// Package quote decides how text from outside stands in a message: what is
-// escaped, and what is not shown because it may be a key.
+// Package quote decides how text from outside appears in a message: what is escaped, and
+// what is hidden because it may be a key.
 //
-// Keys are secrets, and messages end in logs. A key gets to a wrong place easily:
-// its option is forgotten or misspelled, a blank is in the middle of it, the 0x is
-// missing. So the rule is strict where nothing was expected, and looser where an
-// option says what its value is:
+// Keys are secret, and messages end up in logs. A key easily gets to a wrong place: its
+// option is forgotten or misspelled, it has a blank in the middle, or its 0x is missing.
+// So the rule is strict for unexpected words, and less strict for the values of options:
 //
-//   - A word that stands where nothing is expected is shown only if it is one of
-//     the words that are no key: see [Known]. Others are described by their place
-//     and their length. See [Word].
-//   - The name of an unknown option is shown if it is written like one or differs
-//     little from one that exists. What follows "=" is never shown. See [Option].
-//   - The value of an option that takes no key is shown unless it looks like a key
-//     or a part of one: see [MayBeKey] and [Value].
-//   - The name of a file is shown if there is such a file, or its folder; else it
-//     is a value. See [File].
+//   - An unexpected word is shown only if it cannot be part of a key: see [Known]. Other
+//     words are described by their position and length. See [Word].
+//   - The name of an unknown option is shown if it has the form of a name or is similar
+//     to an existing option. The text after "=" is never shown. See [Option].
+//   - The value of an option that takes no key is shown unless it looks like a key or a
+//     part of one: see [MayBeKey] and [Value].
+//   - The name of a file is shown if the file or its folder exists. Otherwise it is
+//     treated like a value. See [File].
 //   - The value of an option that takes a key is never shown.
 package quote
 
@@ -27,13 +25,13 @@ import (
 	"unicode/utf8"
 )
 
-// most is how much of a text is shown, in bytes.
+// most is the largest part of a text that is shown, in bytes.
 const most = 128
 
-// Text returns a text that is no key as it can stand in a message of one line:
-// as it is if it is plain, else in double quotes with the escapes of Go. Control
-// characters, bytes that are not UTF-8 and characters that change the direction
-// of writing are escaped. Long texts are cut.
+// Text returns a text that is not a key in a form for a message of one line: unchanged
+// if it is plain, else in double quotes with the escapes of Go. Control characters,
+// bytes that are not UTF-8 and characters that change the direction of writing are
+// escaped. Long texts are cut.
 func Text(text string) string {
 	cut := ""
 	if len(text) > most {
@@ -54,15 +52,15 @@ func unplain(r rune) bool {
 	return r == ' ' || r == '"' || !unicode.IsPrint(r)
 }
 
-// Line returns a message that may hold text from outside as one line that does
-// nothing to a terminal: line ends become semicolons, and what is not printable
-// is escaped as in Go.
+// Line returns a message as one line that is safe to print on a terminal; the message
+// may contain text from outside. Line ends become semicolons, and unprintable
+// characters are escaped as in Go.
 func Line(s string) string {
 	s = strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 	return Printable(s)
 }
 
-// Printable escapes what is not printable in s. Unlike [Text] it adds no quotes.
+// Printable escapes unprintable characters in s. Unlike [Text] it adds no quotes.
 func Printable(s string) string {
 	if utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable) {
 		return s
@@ -85,24 +83,24 @@ func Printable(s string) string {
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// escape is the escape of a character, in a form that JSON has too for all that may
-// stand in its strings as it is.
+// escape returns the escape of a character. For characters that JSON allows unescaped
+// in strings, the form is also valid in JSON.
 func escape(r rune) string {
 	if r > 0xffff {
 		high, low := utf16.EncodeRune(r)
 		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
 	}
 	if r == 0x7f {
-		return `\u007f` // Go's \x7f is not known to JSON
+		return `\u007f` // JSON does not have Go's \x7f
 	}
 	q := strconv.QuoteRuneToASCII(r)
 	return q[1 : len(q)-1]
 }
 
-// Block returns lines of output with all escaped that is not printable, but for
-// tabs and the ends of lines. Text that needs no escapes is returned as it is.
-// Where more is to follow, incomplete is how many bytes at the end of text are the
-// beginning of a character; they are not in the result.
+// Block returns lines of output with unprintable characters escaped, except tabs and
+// line ends. Text that needs no escapes is returned unchanged. If more text follows,
+// incomplete is the number of bytes at the end of text that begin an incomplete
+// character; the result does not include them.
 func Block(text []byte, more bool) (out []byte, incomplete int) {
 	if isPlain(text) {
 		return text, 0
@@ -127,7 +125,7 @@ func Block(text []byte, more bool) (out []byte, incomplete int) {
 	return []byte(b.String()), incomplete
 }
 
-// isPlain reports whether text is printable ASCII, tabs and ends of lines.
+// isPlain reports whether text consists of printable ASCII, tabs and line ends.
 func isPlain(text []byte) bool {
 	for _, c := range text {
 		if (c < ' ' || c >= 0x7f) && c != '\n' && c != '\t' {
@@ -137,8 +135,8 @@ func isPlain(text []byte) bool {
 	return true
 }
 
-// unfinished returns how many bytes at the end of text begin a character that is
-// not complete.
+// unfinished returns the number of bytes at the end of text that begin an incomplete
+// character.
 func unfinished(text []byte) int {
 	for n := 1; n <= min(utf8.UTFMax-1, len(text)); n++ {
 		tail := text[len(text)-n:]
@@ -152,8 +150,8 @@ func unfinished(text []byte) int {
 	return 0
 }
 
-// Value returns the value of an option that takes no key as it can stand in a
-// message: as [Text] does, or its length where it may be a key.
+// Value returns the value of an option that takes no key in a form for a message: like
+// [Text], or only its length if it may be a key.
 func Value(text string) string {
 	if MayBeKey(text) {
 		return "(" + size(text) + ", not shown: it may be a key)"
@@ -161,8 +159,8 @@ func Value(text string) string {
 	return Text(text)
 }
 
-// Word returns a word that stands where nothing is expected: as [Text] does if it
-// is [Known], else its place and length. place counts the arguments from 1; 0 means
+// Word returns an unexpected word in a form for a message: like [Text] if it is
+// [Known], else its position and length. place counts the arguments from 1; 0 means
 // that the word comes from a file of arguments.
 func Word(text string, place int) string {
 	if Known(text) {
@@ -171,9 +169,9 @@ func Word(text string, place int) string {
 	return at("number ", place) + hidden(text)
 }
 
-// Option returns an option that does not exist, with its dashes: without what
-// follows "=", and its place and length where the rest may be part of a key. near
-// says that it differs little from an option that exists.
+// Option returns the text for an unknown option, with its dashes and without the text
+// after "=". If it may be part of a key, the text is its position and length. near
+// means that it is similar to an existing option.
 func Option(arg string, near bool, place int) string {
 	name, _, _ := strings.Cut(arg, "=")
 	if near || isOptionName(strings.TrimLeft(name, "-")) {
@@ -182,8 +180,8 @@ func Option(arg string, near bool, place int) string {
 	return at("at argument ", place) + hidden(arg)
 }
 
-// Name returns a word that was to be the name of a command or of an action: as
-// [Text] does if it is written like a name or is near one, else its length.
+// Name returns a word that should be the name of a command or of an action: like [Text]
+// if it has the form of a name or near is set, else its length.
 func Name(text string, near bool) string {
 	if near || text == "" || isOptionName(text) || Known(text) {
 		return Text(text)
@@ -191,10 +189,10 @@ func Name(text string, near bool) string {
 	return hidden(text)
 }
 
-// Places of words that are no numbers of arguments.
+// Values of place for words that have no argument number.
 const (
 	Inserted = 0  // from a file of arguments
-	Nowhere  = -1 // not said
+	Nowhere  = -1 // unknown
 )
 
 func at(before string, place int) string {

@@ -67,15 +67,15 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// TestRule is the table of what counts as a key, and where.
+// TestRule is a table of texts that count as keys, and in which places.
 func TestRule(t *testing.T) {
 	const (
-		anywhere = iota // shown also where nothing is expected
+		anywhere = iota // also shown as an unexpected word
 		value           // shown as the value of an option
 		nowhere         // never shown
 	)
 	for text, want := range map[string]int{
-		// Words that are no key.
+		// Words that are not keys.
 		"inet": anywhere, "inet6": anywhere, "esp": anywhere, "start": anywhere,
 		"esp0x100@192.0.2.1": anywhere, "esp.feedface@192.0.2.1": anywhere, "ah:200@2001:db8::1": anywhere,
 		"%pass": anywhere, "%trapsubnet": anywhere,
@@ -85,7 +85,7 @@ func TestRule(t *testing.T) {
 		"eth0": anywhere, "ipsec63": anywhere, "enp0s31f6": anywhere, "wlp2s0": anywhere, "lo": anywhere, "br0": anywhere,
 		"": anywhere,
 
-		// Values that are wrong, but no keys.
+		// Wrong values that are not keys.
 		"gw.example.com": value, "router-2": value, "extra": value, "0x100": value, "512": value, "inet7": value,
 		"192.168.1.300": value, "3des-md6": value, "10.0.0.0/33": value, "keys/west.txt": value, "keys": value,
 		"soft-bytes=1000": value, "%foo": value, "ESP0x100": value, "%any": value, "*": value, "--authkey": anywhere, "gw1": value, "esp0x12345678@gw.example": value, "TUN.feedface@gw": value, "-": value,
@@ -183,8 +183,8 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// TestPieces cuts random keys into random pieces: none is shown where nothing is
-// expected, and none of six digits or more, nor a whole key, as a value.
+// TestPieces cuts random keys into random pieces. No piece is shown as an unexpected
+// word. As a value, no piece of six or more digits is shown, and no whole key.
 func TestPieces(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

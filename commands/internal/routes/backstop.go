@@ -10,18 +10,19 @@ import (
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
-// A backstop is an unreachable route behind a route into a virtual device: when
-// that one has gone, or the kernel skips it because its device is down
-// (ignore_routes_with_linkdown), no other route takes its packets. ip route shows
-// it with these numbers.
+// A backstop is an unreachable route behind a route into a virtual device. It takes the
+// packets when that route has gone, or when the kernel ignores it because its device is
+// down (ignore_routes_with_linkdown). So no other route takes them. ip route shows it
+// with these numbers.
 const (
-	// BackstopProtocol says who has made the route (rtm_protocol).
+	// BackstopProtocol marks a route as a backstop (rtm_protocol).
 	BackstopProtocol = 75
-	// BackstopMetric is worse than that of other routes.
+	// BackstopMetric is higher than that of all other routes, so that they are
+	// preferred.
 	BackstopMetric = 0xfffffffe
 )
 
-// AddBackstop adds the backstop of a network; was reports whether it was there.
+// AddBackstop adds the backstop of a network; was reports whether it existed before.
 func AddBackstop(dst netip.Prefix) (was bool, err error) {
 	err = with(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, backstop(dst)) })
 	if errors.Is(err, unix.EEXIST) {
@@ -30,12 +31,12 @@ func AddBackstop(dst netip.Prefix) (was bool, err error) {
 	return false, err
 }
 
-// RemoveBackstop removes it. ESRCH: there is none.
+// RemoveBackstop removes the backstop of a network. ESRCH: there is none.
 func RemoveBackstop(dst netip.Prefix) error {
 	return with(func(ctx context.Context, c *rtnl.Conn) error { return c.DeleteRoute(ctx, backstop(dst)) })
 }
 
-// Backstops lists the networks that have one, IPv4 first.
+// Backstops lists the networks that have a backstop, IPv4 first.
 func Backstops() (l []netip.Prefix, err error) {
 	all, err := dumpKind(unix.RTN_UNREACHABLE)
 	for _, r := range all {

@@ -9,9 +9,10 @@ import (
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
-// Add adds a route to the main table. Of one that another function has returned
-// everything counts, else Dst, Gateway, Device and Metric. EEXIST: there is one to
-// that network. ENODEV: there is no such device.
+// Add adds a route to the main table. A route that a function of this package has
+// returned is added with all its attributes; of another route only Dst, Gateway, Device
+// and Metric are used. EEXIST: there is a route to that network. ENODEV: there is no
+// such device.
 func Add(r Route) error {
 	k, err := r.kernel()
 	if err != nil {
@@ -20,11 +21,10 @@ func Add(r Route) error {
 	return with(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, k) })
 }
 
-// Replace puts a route in the place of that which packets to its network take, in
-// one message: there is no moment without a route. It returns the old route, which
-// Replace puts back as it was; ok is false if there was none, and the route has
-// been added. The new route has the metric of the old one, because that is its
-// place. Errors are those of Add.
+// Replace replaces the route that packets to a network take, in one message, so that
+// the network always has a route. It returns the old route. To restore it, call Replace
+// with it. ok is false if there was no route and the new one has been added. The new
+// route gets the metric of the old one. Errors are those of Add.
 func Replace(r Route) (old Route, ok bool, err error) {
 	list, err := List()
 	if err != nil {
@@ -43,9 +43,9 @@ func Replace(r Route) (old Route, ok bool, err error) {
 	return old, true, with(func(ctx context.Context, c *rtnl.Conn) error { return c.ReplaceRoute(ctx, k) })
 }
 
-// Remove removes the first route to a network from the main table; Device and
-// Gateway count if they are given. It returns that route, which Add puts back as
-// it was. ESRCH: there is none.
+// Remove removes the first route to a network from the main table. Device and Gateway
+// must match if they are set. It returns that route; Add restores it. ESRCH: there is
+// none.
 func Remove(r Route) (old Route, err error) {
 	list, err := List()
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
-// Exit returns the device that packets of this host to a network leave by, as the
-// kernel decides for one address in the middle of the network, by all rules and
-// tables. It is "" if they do not leave: there is no route, or one that drops them,
-// or the address is this host's own.
+// Exit returns the device through which packets of this host to a network leave. The
+// kernel decides, with all rules and tables, for one address in the middle of the
+// network. The result is "" if packets do not leave: there is no route, the route drops
+// them, or the address belongs to this host.
 func Exit(dst netip.Prefix) (device string, err error) {
 	index := 0
 	err = with(func(ctx context.Context, c *rtnl.Conn) error {
@@ -23,13 +23,13 @@ func Exit(dst netip.Prefix) (device string, err error) {
 	}
 	i, err := net.InterfaceByIndex(index)
 	if err != nil {
-		return "", nil // it has gone just now
+		return "", nil // the device has just been removed
 	}
 	return i.Name, nil
 }
 
 // middle returns an address in the middle of a network, odd if possible: the first
-// ones can mean something else (0.0.0.0/8, ::1, a broadcast address).
+// addresses can have special meanings (0.0.0.0/8, ::1, a broadcast address).
 func middle(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()
 	n := p.Bits()

@@ -1,5 +1,5 @@
 // Package routes reads and changes the unicast routes of the host's main table, and
-// knows which routes lead into a device.
+// finds the routes that lead into a device.
 package routes
 
 import (
@@ -21,16 +21,16 @@ import (
 type Route struct {
 	Dst     netip.Prefix
 	Gateway netip.Addr // invalid: none
-	Device  string     // "": it has several, or none
-	Src     netip.Addr // of packets of the host; invalid: not said
+	Device  string     // "": several devices, or none
+	Src     netip.Addr // source address of the host's packets; invalid: not set
 	Metric  uint32
 	Table   uint32 // 0: the main table
 
-	devices []string   // all that it leads into
+	devices []string   // all its devices
 	listed  rtnl.Route // as the kernel has it, to be made again as it was; zero: it is new
 }
 
-// String returns the route in the words of ip route.
+// String returns the route in the notation of ip route.
 func (r Route) String() string {
 	var sb strings.Builder
 	switch {
@@ -66,9 +66,9 @@ func List() ([]Route, error) {
 	return slices.DeleteFunc(all, func(r Route) bool { return r.Table != 0 }), err
 }
 
-// Into reads the routes of all tables that lead into one of the devices, but for those that
-// the kernel has made for the device itself: to the networks of its addresses, and
-// for multicast. Those of the main table come first.
+// Into reads the routes of all tables that lead into one of the devices. It leaves out
+// the routes that the kernel has made for the device itself: to the networks of its
+// addresses, and for multicast. Routes of the main table come first.
 func Into(devices ...string) ([]Route, error) {
 	all, err := dump()
 	slices.SortStableFunc(all, func(a, b Route) int { return cmp.Compare(a.Table, b.Table) })
@@ -77,9 +77,9 @@ func Into(devices ...string) ([]Route, error) {
 	}), err
 }
 
-// To returns the route of a list that packets take whose best match is dst: the
-// first of those with the lowest metric. Routes for one type of service only do
-// not count.
+// To returns the route of a list that the kernel uses for packets whose best match is
+// dst: the first of those with the lowest metric. Routes for only one type of service
+// are ignored.
 func To(list []Route, dst netip.Prefix) (best Route, ok bool) {
 	for _, r := range list {
 		if r.Dst == dst && r.listed.TOS == 0 && (!ok || r.Metric < best.Metric) {

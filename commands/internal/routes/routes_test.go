@@ -36,7 +36,7 @@ func TestString(t *testing.T) {
 	}
 }
 
-// message makes a struct rtmsg and its attributes.
+// message returns a struct rtmsg and its attributes.
 func message(t *testing.T, family, bits, table, kind uint8, attrs func(*netlink.AttributeEncoder)) []byte {
 	t.Helper()
 	b := make([]byte, unix.SizeofRtMsg)
@@ -78,8 +78,8 @@ func about(b []byte, dst netip.Prefix) bool {
 	return false
 }
 
-// inNamespace gives the test a network namespace of its own with loopback up, on
-// a thread that ends with it.
+// inNamespace runs the test in a new network namespace with loopback up, on a thread
+// that ends with the test.
 func inNamespace(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked: the thread goes with the namespace
@@ -113,7 +113,8 @@ func list(t *testing.T) (texts []string) {
 	return texts
 }
 
-// What is added is listed, what is removed is gone and can be put back as it was.
+// TestChanges: an added route is listed. A removed route is gone and can be restored
+// unchanged.
 func TestChanges(t *testing.T) {
 	inNamespace(t)
 	p := netip.MustParsePrefix
@@ -154,14 +155,13 @@ func TestChanges(t *testing.T) {
 	if err := Add(Route{Dst: p("10.9.0.0/16"), Device: "nosuch0"}); !errors.Is(err, syscall.ENODEV) {
 		t.Errorf("Add by a missing device = %v, want ENODEV", err)
 	}
-	// Loopback has no network, so there is no way to the gateway.
+	// Loopback has no network, so the gateway cannot be reached.
 	if err := Add(Route{Dst: p("10.9.0.0/16"), Gateway: netip.MustParseAddr("192.0.2.1"), Device: "lo"}); err == nil {
 		t.Error("a route by a gateway that cannot be reached was added")
 	}
 }
 
-// cable gives the namespace the devices a0 and b0, which are joined, and an address
-// of each family on a0.
+// cable creates the connected devices a0 and b0, with an address of each family on a0.
 func cable(t *testing.T) {
 	t.Helper()
 	c, err := rtnl.Dial()
@@ -188,8 +188,8 @@ func cable(t *testing.T) {
 	}
 }
 
-// A route takes the place of another one in one message, whatever metric that has,
-// and the old one can take it back.
+// TestReplace: one message replaces a route by another of any metric, and restores the
+// old one.
 func TestReplace(t *testing.T) {
 	inNamespace(t)
 	cable(t)
@@ -206,7 +206,7 @@ func TestReplace(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, metric := range []uint32{0, 7, 2000} {
-			for _, m := range []uint32{metric, 3000} { // one that packets take, one behind it
+			for _, m := range []uint32{metric, 3000} { // one that packets take, one with a higher metric
 				if err := Add(Route{Dst: tt.dst, Gateway: tt.via, Device: "a0", Metric: m}); err != nil {
 					t.Fatal(err)
 				}
@@ -240,14 +240,14 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// listTo lists the routes to one network. The kernel adds others in its own time.
+// listTo lists the routes to one network. The kernel adds others at any time.
 func listTo(t *testing.T, dst netip.Prefix) []string {
 	t.Helper()
 	return slices.DeleteFunc(list(t), func(s string) bool { return !strings.HasPrefix(s, dst.String()) })
 }
 
-// listen hears of changes of routes. The function that it returns tells which kinds
-// of messages there were.
+// listen records changes of routes. The returned function returns the types of the
+// messages.
 func listen(t *testing.T) func() []netlink.HeaderType {
 	t.Helper()
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{Groups: unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE})
@@ -256,7 +256,7 @@ func listen(t *testing.T) func() []netlink.HeaderType {
 	}
 	return func() (kinds []netlink.HeaderType) {
 		defer c.Close()
-		// The last message is one of our own, about a route that nobody else has.
+		// The last message is about a route of this test that no other program has.
 		mark := Route{Dst: netip.MustParsePrefix("fdff::/64"), Device: "lo"}
 		if err := Add(mark); err != nil {
 			t.Fatal(err)
@@ -277,8 +277,8 @@ func listen(t *testing.T) func() []netlink.HeaderType {
 	}
 }
 
-// Exit is where packets really leave: by the longest match, and nowhere where a
-// route drops them.
+// TestExit: Exit follows the longest match, and returns no device if a route drops the
+// packets.
 func TestExit(t *testing.T) {
 	inNamespace(t)
 	cable(t)
@@ -312,7 +312,7 @@ func TestExit(t *testing.T) {
 			t.Errorf("Exit(%s) = %q, %v, want %q", dst, got, err, want)
 		}
 	}
-	// Without a default route
+	// Without a default route.
 	for _, dst := range []string{"0.0.0.0/0", "::/0"} {
 		if _, err := Remove(Route{Dst: p(dst)}); err != nil {
 			t.Fatal(err)
@@ -323,8 +323,8 @@ func TestExit(t *testing.T) {
 	}
 }
 
-// Into finds the routes of all tables and both families, but no route that comes
-// with the device.
+// TestInto: Into finds the routes of all tables and both families, except those that
+// the kernel makes for the device.
 func TestInto(t *testing.T) {
 	inNamespace(t)
 	cable(t)
@@ -364,7 +364,7 @@ func TestInto(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Over two devices: struct rtnexthop twice
+	// Over two devices: struct rtnexthop twice.
 	var both []byte
 	for _, name := range []string{"lo", "a0"} {
 		i, err := net.InterfaceByName(name)

@@ -43,7 +43,7 @@ func load(files map[string]string, noInclude bool) (*File, error) {
 
 func anything(string) bool { return true }
 
-// values are the parameters of a connection as NAME=VALUE, sorted.
+// values returns the parameters of a connection as NAME=VALUE, sorted.
 func values(f *File, names ...string) (string, error) {
 	c, err := f.Conn(names, anything, nil)
 	if err != nil {
@@ -238,7 +238,7 @@ func TestFlip(t *testing.T) {
 	}
 }
 
-// FuzzLoad: nothing panics, errors are one line, and a value never shows in one.
+// FuzzLoad: nothing panics, errors are one line, and an error never contains a value.
 func FuzzLoad(f *testing.F) {
 	f.Add("version 2\nconn %default\n\tx-a=1\n\nconn a\n\tespenckey=\"0xSECRETSECRET\"\n\talso=b\nconn b\n\talsoflip=c\n\nconn c\n\tleft=1", "conn d\n")
 	f.Add("include other\nconn a\n\t0xSECRETSECRET\n", "include other*\n\t0xSECRETSECRET=\n")

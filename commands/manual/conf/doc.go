@@ -1,13 +1,13 @@
-// Package conf reads ipsec.conf as far as manually keyed connections need it:
+// Package conf reads the parts of ipsec.conf that manually keyed connections need:
 // sections, also= and alsoflip=, conn %default and include lines.
 //
-// A file is lines. "version 2", "include PATTERN", "config setup" and "conn
-// NAME" stand at the left margin; the parameters of a section are indented, one
-// to a line, as name=value or name="value with blanks". A "#" at the start of a
-// line or after a blank begins a comment. An empty line, or one that is not
-// indented and more than a comment, ends a section.
+// "version 2", "include PATTERN", "config setup" and "conn NAME" stand at the left
+// margin. The parameters of a section are indented, one per line, as name=value or
+// name="value with blanks". A "#" at the start of a line or after a blank begins a
+// comment. A section ends at an empty line, or at a line that is not indented and not
+// only a comment.
 //
-// Values may be keys: no error of this package repeats a value or a line.
+// Values may be keys, so no error of this package repeats a value or a line.
 package conf
 
 import (
@@ -24,7 +24,7 @@ type Pos struct {
 
 func (p Pos) String() string { return quote.File(p.File) + ":" + strconv.Itoa(p.Line) }
 
-// An Error is something wrong in a file.
+// An Error is an error in a file.
 type Error struct {
 	Pos     Pos    // the zero Pos: no line is at fault
 	Section string // "conn NAME" or "config setup"; empty outside of sections
@@ -42,14 +42,14 @@ func (e *Error) Error() string {
 	return s
 }
 
-// A Param is one parameter as a section gives it.
+// A Param is one parameter of a section.
 type Param struct {
 	Name, Value string
 	Pos         Pos
-	Section     string // the section it stands in, as Error has it
+	Section     string // its section, in the form of Error
 }
 
-// Error makes an Error at the parameter, whose name begins the text.
+// Error returns an Error at the parameter. The text follows the parameter's name.
 func (p Param) Error(text string) error {
 	return &Error{p.Pos, p.Section, quote.Value(p.Name) + ": " + text}
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// defaultName names the section that gives missing parameters to all conns.
+// defaultName is the name of the section with the default parameters of all conns.
 const defaultName = "%default"
 
-// A section is a section as it stands in its file.
+// A section is a section of a file.
 type section struct {
 	kind, name string
 	pos        Pos
@@ -29,7 +29,7 @@ func (s *section) title() string {
 	return s.kind + " " + s.name
 }
 
-// A File is all conns of a file and of those that it includes.
+// A File holds all conns of a file and of the files that it includes.
 type File struct {
 	name     string
 	defaults []*section
@@ -37,8 +37,8 @@ type File struct {
 	setup    map[string]Param // of config setup
 }
 
-// Setup returns a parameter of config setup; one that is missing or has an empty
-// value has the zero Pos.
+// Setup returns a parameter of config setup. A missing or empty parameter has the zero
+// Pos.
 func (f *File) Setup(name string) Param {
 	if p := f.setup[name]; p.Value != "" {
 		return p
@@ -46,8 +46,8 @@ func (f *File) Setup(name string) Param {
 	return Param{Name: name, Section: "config setup"}
 }
 
-// SetupUnknown returns the parameters of config setup that known does not report
-// as known, in the order of their lines. Those that begin with x- or X_ are known.
+// SetupUnknown returns the parameters of config setup for which known returns false, in
+// the order of their lines. Parameters that begin with x- or X_ are left out.
 func (f *File) SetupUnknown(known func(name string) bool) (list []Param) {
 	for name, p := range f.setup {
 		if !isExtension(name) && !known(name) {
@@ -58,7 +58,7 @@ func (f *File) SetupUnknown(known func(name string) bool) (list []Param) {
 	return list
 }
 
-// Names returns the names of all conns but %default, in alphabetical order.
+// Names returns the names of all conns except %default, in alphabetical order.
 func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.conns)) }
 
 func isExtension(name string) bool {
@@ -69,9 +69,9 @@ func byPos(a, b Param) int {
 	return cmp.Or(strings.Compare(a.Pos.File, b.Pos.File), a.Pos.Line-b.Pos.Line)
 }
 
-// A Conn is a connection whose parameters have been put together.
+// A Conn is a connection with all its parameters.
 type Conn struct {
-	Name   string // all names that were asked for, with blanks between them
+	Name   string // all requested names, with blanks between them
 	params map[string]Param
 	pos    Pos
 }
@@ -79,8 +79,8 @@ type Conn struct {
 // maxName is the length of the longest name of a section or parameter, in bytes.
 const maxName = 64
 
-// CheckName says what is wrong with the name of a conn: it begins with a letter
-// and goes on with letters, digits, ".", "_" and "-".
+// CheckName returns an error if the name of a conn is not valid. A name begins with a
+// letter and continues with letters, digits, ".", "_" and "-".
 func CheckName(name string) error {
 	switch {
 	case name == "":
@@ -108,12 +108,11 @@ func isName(s string) bool {
 	return true
 }
 
-// Conn puts together the parameters of one or more conns, which make one
-// connection: their own, those of the sections they name with also= and
-// alsoflip=, and for what is then missing those of %default. A parameter that
-// is there twice, or that known does not report as known, is an error; names
-// are what unknown ones are compared with. Parameters that begin with x- or X_
-// are left out.
+// Conn returns the parameters of one connection that consists of one or more conns:
+// their own parameters, then those of the sections in also= and alsoflip=, and for
+// missing ones those of %default. It is an error if a parameter appears twice, or if
+// known returns false for it; all are the names that unknown ones are compared with.
+// Parameters that begin with x- or X_ are left out.
 func (f *File) Conn(names []string, known func(name string) bool, all []string) (*Conn, error) {
 	e := &expansion{file: f, used: map[string]Pos{}, params: map[string]Param{}}
 	for _, name := range names {
@@ -151,7 +150,7 @@ func (f *File) Conn(names []string, known func(name string) bool, all []string) 
 	return c, c.check(known, all)
 }
 
-// check refuses unknown parameters, the first in the order of the file.
+// check refuses unknown parameters; it returns the first in the order of the file.
 func (c *Conn) check(known func(string) bool, all []string) error {
 	var wrong []Param
 	for name, p := range c.params {
@@ -170,13 +169,14 @@ func (c *Conn) check(known func(string) bool, all []string) error {
 	case near != "":
 		return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; did you mean %s?", quote.Value(p.Name), near)}
 	case strings.Trim(p.Value, "=") == "":
-		// It can be the rest of a key in base64, on a line of its own.
+		// The text can be the rest of a base64 key, on a line of its own.
 		return &Error{p.Pos, p.Section, "no such parameter; a value stands on the line of its parameter"}
 	}
 	return &Error{p.Pos, p.Section, fmt.Sprintf("no parameter %s; the name of one of your own begins with x-", quote.Value(p.Name))}
 }
 
-// missing says that there is no conn of that name, and which was perhaps meant.
+// missing returns the error that no conn has this name. It suggests the conn that was
+// probably meant.
 func (f *File) missing(name string, pos Pos, section string) error {
 	msg := fmt.Sprintf("no conn %s", quote.Value(name))
 	if pos == (Pos{}) {
@@ -191,12 +191,12 @@ func (f *File) missing(name string, pos Pos, section string) error {
 // An expansion collects the parameters of a connection.
 type expansion struct {
 	file   *File
-	used   map[string]Pos // sections that are in it, and who named them
+	used   map[string]Pos // the sections in it, and where they were named
 	params map[string]Param
 }
 
-// add adds a section, with left and right exchanged if flip is set; from is
-// what names it.
+// add adds a section, with left and right exchanged if flip is set. from is the line
+// that names it.
 func (e *expansion) add(s *section, flip bool, from Pos) error {
 	if at, ok := e.used[s.name]; ok {
 		return &Error{from, s.title(), "it is part of the connection already, by " + at.String()}
@@ -239,8 +239,7 @@ func Flip(name string) string {
 	return name
 }
 
-// Get returns a parameter; one with an empty value counts as missing and has
-// the zero Param's Pos.
+// Get returns a parameter. A missing or empty parameter has the zero Pos.
 func (c *Conn) Get(name string) Param {
 	if p := c.params[name]; p.Value != "" {
 		return p
@@ -248,10 +247,10 @@ func (c *Conn) Get(name string) Param {
 	return Param{Name: name}
 }
 
-// Has reports whether a parameter is there and not empty.
+// Has reports whether a parameter exists and is not empty.
 func (c *Conn) Has(name string) bool { return c.params[name].Value != "" }
 
-// Errorf makes an Error of the whole connection.
+// Errorf returns an Error about the whole connection.
 func (c *Conn) Errorf(format string, args ...any) error {
 	return &Error{c.pos, "conn " + c.Name, fmt.Sprintf(format, args...)}
 }

@@ -15,23 +15,23 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// Bounds that keep a wrong file, or a loop of files, from taking forever.
+// Limits for wrong files and for loops of include lines.
 const (
 	maxFile  = 1 << 20 // bytes in a file
 	maxDepth = 10      // files included by each other
 	maxFiles = 1000    // files in all
 )
 
-// A Loader reads files. The zero Loader reads those of the system.
+// A Loader reads files. The zero Loader uses the file system.
 type Loader struct {
-	NoInclude bool // include lines count for nothing
-	// ReadFile and Glob stand in for the system's; nil means those.
+	NoInclude bool // include lines are ignored
+	// ReadFile and Glob replace the functions of the system; nil means those.
 	ReadFile func(name string) ([]byte, error)
 	Glob     func(pattern string) ([]string, error)
 }
 
-// Load reads a file and what it includes. Errors of the text are *[Error]; with
-// those of the system errors.Is works.
+// Load reads a file and the files that it includes. Errors of the text are *[Error].
+// For errors of the system, errors.Is works.
 func (l Loader) Load(name string) (*File, error) {
 	if l.ReadFile == nil {
 		l.ReadFile = readFile
@@ -46,7 +46,7 @@ func (l Loader) Load(name string) (*File, error) {
 	return r.file, nil
 }
 
-// plainPath returns err with its file name as it can stand in a message.
+// plainPath returns err with its file name in a form for a message.
 func plainPath(err error) error {
 	var e *fs.PathError
 	if errors.As(err, &e) {
@@ -65,7 +65,7 @@ func readFile(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
-// A reader is the reading of one file with its included ones.
+// A reader reads one file with its included files.
 type reader struct {
 	loader Loader
 	file   *File
@@ -75,7 +75,7 @@ type reader struct {
 	cur   *section // nil outside of sections
 	last  *section // the latest section, and where it ended
 	ended Pos
-	named bool // a conn other than %default has been met
+	named bool // a conn other than %default has been read
 }
 
 // read reads one file; from is the include line that names it.
@@ -83,7 +83,7 @@ func (r *reader) read(name string, from Pos) error {
 	fail := func(format string, args ...any) error {
 		return &Error{Pos: from, Msg: fmt.Sprintf(format, args...)}
 	}
-	// One file under two names is met again after a few turns: maxDepth ends it.
+	// A loop through two names of one file is not found here; maxDepth ends it.
 	if slices.Contains(r.chain, name) {
 		return fail("include: %s is being read already; it would include itself", quote.File(name))
 	}
@@ -126,7 +126,7 @@ func (r *reader) end(pos Pos) {
 	}
 }
 
-// line takes one line without its end.
+// line handles one line without its line end.
 func (r *reader) line(line string, pos Pos) error {
 	for i := 0; i < len(line); i++ {
 		switch c := line[i]; {
@@ -174,7 +174,8 @@ func (r *reader) line(line string, pos Pos) error {
 	case "conn":
 		return r.conn(rest, pos)
 	case "ca":
-		// What an authority signs is for connections with automatic keying.
+		// Sections of certificate authorities are for connections with automatic
+		// keying.
 		r.cur = &section{kind: "ca", name: quote.Value(rest), pos: pos}
 		return nil
 	}
@@ -187,10 +188,10 @@ func (r *reader) line(line string, pos Pos) error {
 	return fail("neither version, include, config, conn nor ca")
 }
 
-// marginWords are the words that begin a line which is not indented.
+// marginWords are the words that begin a line without indentation.
 var marginWords = []string{"version", "include", "config", "conn", "ca"}
 
-// uncomment cuts a comment off. A "#" between double quotes begins none.
+// uncomment removes a comment. A "#" between double quotes does not begin one.
 func uncomment(line string) string {
 	quoted := false
 	for i := 0; i < len(line); i++ {
@@ -255,7 +256,7 @@ func (r *reader) conn(name string, pos Pos) error {
 	return nil
 }
 
-// param takes an indented line.
+// param handles an indented line.
 func (r *reader) param(text string, pos Pos) error {
 	if r.cur == nil {
 		msg := "a parameter outside of a section"
@@ -280,7 +281,7 @@ func (r *reader) param(text string, pos Pos) error {
 	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 		value = value[1 : n-1]
 	} else if n >= 2 && value[0] == '{' && value[n-1] == '}' {
-		// A list, which only connections with automatic keying have.
+		// Only connections with automatic keying have lists.
 	} else if strings.ContainsAny(value, " \t") {
 		return fail(shown + ": a value with blanks stands in double quotes")
 	}
