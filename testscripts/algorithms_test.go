@@ -12,9 +12,9 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// TestAlgorithms sends packets with every algorithm from one embedded stack to
-// another, and then opens the capture of the cable with tshark and scapy, which
-// verify every ICV that they know of.
+// TestAlgorithms sends packets with every algorithm from one embedded stack to another.
+// Then tshark and scapy open the capture of the cable and verify the ICVs of all
+// algorithms that they have.
 func TestAlgorithms(t *testing.T) {
 	need(t, "root", "tun")
 	dir := t.TempDir()
@@ -63,11 +63,12 @@ func TestAlgorithms(t *testing.T) {
 	t.Run("scapy", func(t *testing.T) { algorithmsByScapy(t, keyFile, pcap, packets) })
 }
 
-// algorithmPing sets a tunnel up in both directions, with SPIs from base, and
-// pings through it. It returns the keys for the decoders.
+// algorithmPing sets up a tunnel in both directions, with SPIs from base, and pings
+// through it. It returns the keys for the decoders.
 func algorithmPing(c *interopCase, gw [2]*gateway, base int) (keys []keyLine, err error) {
 	for _, g := range gw {
-		// All cases of an algorithm have the same key, with which one SA may send.
+		// All cases of an algorithm use the same key, and only one SA may send with a
+		// key.
 		for _, applet := range []string{"eroute", "spi"} {
 			if err := ipsecHere(g.rundir, applet, "--clear"); err != nil {
 				return nil, err
@@ -112,8 +113,8 @@ func algorithmPing(c *interopCase, gw [2]*gateway, base int) (keys []keyLine, er
 	return keys, nil
 }
 
-// algorithmsByTshark: tshark opens all ESP that it has the algorithms for, and
-// finds the ICVs good.
+// algorithmsByTshark: tshark opens all ESP packets whose algorithms it has, and accepts
+// their ICVs.
 func algorithmsByTshark(t *testing.T, keys []keyLine, pcap string, packets int) {
 	need(t, "tshark")
 	unknown := map[string]bool{} // SPIs

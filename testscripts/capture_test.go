@@ -26,8 +26,8 @@ func cmdCapture(ts *testscript.TestScript, args []string) {
 	w.closers = append(w.closers, func() { c.Stop(); f.Close() })
 }
 
-// readCapture returns what a capture has seen until now, without the link's
-// housekeeping, or a file's packets.
+// readCapture returns the packets of a running capture so far, without housekeeping of
+// the link, or the packets of a file.
 func readCapture(ts *testscript.TestScript, name string) ([]lab.Frame, lab.LinkType) {
 	file := ts.MkAbs(name)
 	c := worldOf(ts).captures[file]
@@ -81,11 +81,11 @@ func cmdPcap(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// A key line of the files that layers and scapy take:
+// A key line of the files for layers and scapy:
 //
 //	esp|ah SPI DST ENC ENCKEY AUTH AUTHKEY
 //
-// with "-" for an algorithm or key that there is not.
+// with "-" for a missing algorithm or key.
 type keyLine struct{ proto, spi, dst, enc, encKey, auth, authKey string }
 
 func readKeys(ts *testscript.TestScript, name string) (keys []keyLine) {
@@ -115,9 +115,9 @@ var (
 	}
 )
 
-// cmdLayers prints each packet's protocols as tshark sees them once it has
-// opened the ESP layers, with the addresses, the SPIs, and "icv-good" or
-// "icv-bad" for each ICV that it has checked.
+// cmdLayers prints the protocols of each packet as tshark reports them after opening
+// the ESP layers, with the addresses, the SPIs, and "icv-good" or "icv-bad" for each
+// ICV that it has checked.
 func cmdLayers(ts *testscript.TestScript, args []string) {
 	lines, err := tshark(worldOf(ts).work, readKeys(ts, args[0]), ts.MkAbs(args[1]))
 	ts.Check(err)
@@ -182,7 +182,7 @@ func writeKeys(file string, keys []keyLine) error {
 	return os.WriteFile(file, []byte(b.String()), 0o600)
 }
 
-// cmdScapy opens each packet layer by layer with scapy and prints what it found.
+// cmdScapy opens each packet layer by layer with scapy and prints the layers.
 func cmdScapy(ts *testscript.TestScript, args []string) {
 	readKeys(ts, args[0]) // for its complaints
 	script, err := filepath.Abs(filepath.Join("testdata", "open.py"))

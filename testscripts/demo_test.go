@@ -17,8 +17,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// buildDemo builds the demonstration and the tool in a directory that every
-// user may read.
+// buildDemo builds the demonstration and the tool in a directory that all users may
+// read.
 func buildDemo(t *testing.T) (demo, ipsec string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "demo")
@@ -102,8 +102,8 @@ func checkDemo(t *testing.T, out string, err error) {
 	}
 }
 
-// interruptDemo interrupts the demonstration in its middle: it ends with an
-// error and leaves neither daemons nor files.
+// interruptDemo interrupts the demonstration in the middle: it must end with an error
+// and leave no daemons or files.
 func interruptDemo(t *testing.T, demo, ipsec string) {
 	tmp := t.TempDir()
 	cmd := exec.Command(demo, "-ipsec", ipsec)
@@ -154,8 +154,8 @@ func interruptDemo(t *testing.T, demo, ipsec string) {
 	}
 }
 
-// tunForAll makes a TUN device node that all users may open, as most
-// distributions have it.
+// tunForAll creates a TUN device node that all users may open, as on most
+// distributions.
 func tunForAll(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tun")
@@ -168,7 +168,7 @@ func tunForAll(t *testing.T) string {
 	return path
 }
 
-// asNobody is a command that an ordinary user runs.
+// asNobody returns a command that runs as an ordinary user.
 func asNobody(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// TestTestDeps runs the script behind make test-deps with programs in the place of
-// Debian's: it says what it is about to install before it does, installs nothing
-// that is there, and says what could not be had.
+// TestTestDeps runs the script of make test-deps with replacements for Debian's
+// programs. The script must print what it will install before it does so, install
+// nothing that exists, and print what it could not get.
 func TestTestDeps(t *testing.T) {
 	const all = "echo 'install ok installed'"
 	for _, c := range []struct {
 		name               string
-		id, dpkg, apt      string // what these programs do
-		kernel             bool   // it is unpacked already
+		id, dpkg, apt      string // shell code of these programs
+		kernel             bool   // the kernel is unpacked already
 		stdout, stderr     []string
 		calls, neverCalled string
 	}{

@@ -1,12 +1,12 @@
-// Package testscripts shows the tool at work from outside. It holds no code of
-// its own: the scripts are the *.txtar files in its folders, one folder per
-// applet, and tunnel/ for whole tunnels between hosts; the tests here run them.
+// Package testscripts tests the program from outside. The scripts are the *.txtar files
+// in its folders, one folder per applet, and tunnel/ for whole tunnels between hosts;
+// the tests here run them.
 //
 // A script is a txtar archive (see the documentation of testscript in
-// github.com/rogpeppe/go-internal): a comment that says what is shown, the
-// commands, and the files that the commands need or must print. Every applet is
-// a program that scripts exec, under each of its names: "ipsec spi", "spi",
-// "ipsec_spi". Besides them there are three programs:
+// github.com/rogpeppe/go-internal): a comment with a sentence about what it shows, the
+// commands, and the files that the commands need or must print. Scripts can run every
+// applet under each of its names: "ipsec spi", "spi", "ipsec_spi". There are three more
+// programs:
 //
 //	netns NAME PROG ARG...   run PROG on the host NAME
 //	status N PROG ARG...     run PROG; succeed if it exits with N
@@ -15,47 +15,47 @@
 //
 // and these commands:
 //
-//	addns NAME...                        make hosts
-//	gateways                             make gw1 and gw2 (below)
+//	addns NAME...                        create hosts
+//	gateways                             create gw1 and gw2 (below)
 //	link A DEV ADDRS B DEV ADDRS         join two hosts; ADDRS is a list with commas, or -
-//	addr NAME DEV ADDR...                give a device more addresses
+//	addr NAME DEV ADDR...                add addresses to a device
 //	route NAME NET [via GW] [dev DEV] [src ADDR]
 //	sysctl NAME KEY VALUE
 //	mtu NAME DEV BYTES
 //	up NAME DEV                          bring a device up
-//	capture NAME DEV FILE                record what passes DEV into a pcap file
-//	pcap [-a] FILE                       print a capture, a packet a line; -a with ARP and the like
+//	capture NAME DEV FILE                record the packets of DEV in a pcap file
+//	pcap [-a] FILE                       print a capture, one packet per line; -a also prints ARP and the like
 //	layers KEYS FILE                     open a capture with tshark, given the keys
 //	scapy KEYS FILE                      open a capture with scapy, given the keys
 //	[!] ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] NAME ADDR
-//	serve NAME tcp|udp ADDR:PORT         answer what comes with the same text
+//	serve NAME tcp|udp ADDR:PORT         answer each message with the same text
 //	[!] dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
 //	                                     send TEXT, print the answer or its length
-//	await PROG ARG...                    run PROG again and again until it succeeds
+//	await PROG ARG...                    repeat PROG until it succeeds
 //	replay NAME DEV FILE [N]             send the frames of a capture again, N times
-//	forge NAME ADDR PROTO HEX            send one IP packet with that payload
+//	forge NAME ADDR PROTO HEX            send one IP packet with this payload
 //	[!] knock SOCKET HEX                 send bytes to a daemon's socket, print the answer in hex
-//	json APPLET FILE [PATH=VALUE...]     see that FILE is as ipsec_json(5) describes the JSON of
+//	json APPLET FILE [PATH=VALUE...]     check that FILE has the form that ipsec_json(5) describes for
 //	                                     an applet, and has these values; see cmdJSON
 //
-// Nothing is judged by time. "! ping", "! dial" and knock wait for an answer until
-// nothing is under way on the hosts any more; see lab.Idle.
+// No check depends on time. "! ping", "! dial" and knock wait for an answer until the
+// hosts are idle; see lab.Idle.
 //
-// "gateways" makes the place that most tunnels need: the stack runs on both,
-// ipsec0 is attached to eth0 and up, and packets to the other's inner networks
-// (/24 and /64) are routed into it.
+// "gateways" creates the two hosts that most tunnels need: the stack runs on both,
+// ipsec0 is attached to eth0 and up, and packets to the other's inner networks (/24 and
+// /64) are routed into it.
 //
 //	10.1.0.1 fd01::1 (gw1) 192.0.2.1 2001:db8::1 --- 192.0.2.2 2001:db8::2 (gw2) 10.2.0.1 fd02::1
 //
 // The conditions are the words of package testscripts/skip: [root] may make network
-// namespaces, [tun] may make TUN devices, [users] may become another user,
-// [tshark] the program is there, and so on. The variable REQUIRE lists words that
-// must hold: a script that asks for one of them fails where it would have been
-// skipped. Besides them, [onkernel] holds where the commands go to the kernel's
-// own stack.
+// namespaces, [tun] may make TUN devices, [users] may become another user, [tshark] the
+// program is installed, and so on. The variable REQUIRE lists words whose conditions
+// must hold: a script that checks one of them then fails instead of being skipped. In
+// addition, [onkernel] holds if the commands go to the kernel's own stack.
 //
-// A file "hosts" in an archive is /etc/hosts on all its hosts. Each host has its
-// own IPSEC_RUNDIR, $WORK/run/NAME, and the daemons end with the script.
+// A file "hosts" in an archive is /etc/hosts on all hosts of the script. Each host has
+// its own IPSEC_RUNDIR, $WORK/run/NAME. The daemons are stopped at the end of the
+// script.
 //
 // UPDATE=1 go test ./testscripts rewrites the expected output.
 package testscripts

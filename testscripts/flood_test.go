@@ -9,10 +9,10 @@ import (
 	"os/signal"
 )
 
-// flood is the program "flood [-count FILE] ADDR:PORT...": it sends UDP packets to each
-// of the addresses in turn, 64 at a time, each time from another port, until SIGINT. What
-// becomes of them is no concern of its. FILE has how many times it has begun with the
-// first address, also where there was no route.
+// flood is the program "flood [-count FILE] ADDR:PORT...". It sends UDP packets to each
+// of the addresses in turn, 64 at a time, each time from another port, until SIGINT. It
+// ignores errors. FILE holds how often it has begun with the first address, also when
+// there was no route.
 func flood() {
 	name := flag.String("count", "", "")
 	flag.Parse()
@@ -41,7 +41,7 @@ func flood() {
 	defer stop()
 	for i := 0; ctx.Err() == nil; i++ {
 		if i%len(to) == 0 && count != nil {
-			fmt.Fprintf(writerAt{count}, "%-19d\n", i/len(to)) // as long as before: a reader finds a whole number
+			fmt.Fprintf(writerAt{count}, "%-19d\n", i/len(to)) // of constant length, so that a reader never finds a part of a number
 		}
 		c, err := net.DialUDP("udp", nil, to[i%len(to)])
 		if err != nil {
@@ -54,7 +54,7 @@ func flood() {
 	}
 }
 
-// A writerAt writes at the beginning of a file.
+// A writerAt always writes at the beginning of a file.
 type writerAt struct{ f *os.File }
 
 func (w writerAt) Write(b []byte) (int, error) { return w.f.WriteAt(b, 0) }

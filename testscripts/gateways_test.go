@@ -12,18 +12,17 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// The place that most tunnels need: two gateways on one cable, an address of
-// the protected networks on each, the stack started, ipsec0 attached and the
-// routes into it.
+// The two gateways that most tunnels need, on one cable. Each has an address of its
+// protected networks, a running stack, ipsec0 attached, and the routes into it.
 //
 //	10.1.0.1 fd01::1 (gw1) 192.0.2.1 2001:db8::1 --- 192.0.2.2 2001:db8::2 (gw2) 10.2.0.1 fd02::1
 type gateway struct {
 	*lab.Host
-	outer, inner [2]string // IPv4 and IPv6: on the cable, and behind
+	outer, inner [2]string // IPv4 and IPv6: on the cable, and of the protected network
 	rundir       string
 }
 
-// newGateways makes the two; run runs the tool's commands on one of them.
+// newGateways creates the two gateways; run runs the tool's commands on one of them.
 func newGateways(rundir func(name string) string) (gw [2]*gateway, err error) {
 	defer func() {
 		if err != nil {

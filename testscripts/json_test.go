@@ -11,10 +11,10 @@ import (
 	"github.com/klips-go/ipsec/manpages"
 )
 
-// cmdJSON reads what an applet has printed with --json, as a program would that knows
-// only the page. A path has the names of fields and the numbers of elements, from 0,
-// with dots between them; "len" at its end is how many elements an array has. A field
-// that is left out has no value: "spi.0.idle_seconds=".
+// cmdJSON reads the output of an applet with --json, like a program that knows only the
+// page. A path consists of names of fields and numbers of elements, from 0, with dots
+// between them. "len" at its end is the number of elements of an array. A missing field
+// has an empty value: "spi.0.idle_seconds=".
 func cmdJSON(ts *testscript.TestScript, args []string) {
 	text := ts.ReadFile(args[1])
 	list, err := manpages.ReadJSON(args[0], []byte(text))
@@ -30,7 +30,8 @@ func cmdJSON(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// jsonValue returns the value at a path as text: strings as they are, all others as JSON.
+// jsonValue returns the value at a path as text: a string unchanged, any other value as
+// JSON.
 func jsonValue(v any, path string) (string, error) {
 	for name := range strings.SplitSeq(path, ".") {
 		switch c := v.(type) {

@@ -10,8 +10,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// A bulk is n groups of two SAs with an eroute each, as a file for ipsec batch
-// and as the file for ip -batch that makes the same states and policies.
+// A bulk is n groups of two SAs, each with an eroute, as a file for ipsec batch and as
+// a file for ip -batch that makes the same states and policies.
 type bulk struct {
 	name      string
 	ipsec, ip func(b *strings.Builder, i int)
@@ -56,8 +56,8 @@ func bulks() []bulk {
 	}
 }
 
-// BenchmarkInteropBulk is 10 000 SAs, 5 000 groups and 5 000 eroutes, by ipsec
-// batch and by ip -batch.
+// BenchmarkInteropBulk measures 10 000 SAs, 5 000 groups and 5 000 eroutes, with ipsec
+// batch and with ip -batch.
 func BenchmarkInteropBulk(b *testing.B) {
 	need(b, "xfrm")
 	const n = 5000

@@ -2,7 +2,8 @@ package testscripts
 
 import "fmt"
 
-// The algorithms by our names, with the kernel's names and the sizes in bits.
+// The algorithms by the names of ipsec spi, with the kernel's names and the sizes in
+// bits.
 var (
 	encAlgs = []struct {
 		name, kernel, decoder string
@@ -36,7 +37,7 @@ var (
 	}
 )
 
-// espXform makes an ESP transform of the i-th cipher and j-th authentication.
+// espXform returns an ESP transform of the i-th cipher and j-th authentication.
 func espXform(i, j int) xform {
 	e, a := encAlgs[i], authAlgs[j]
 	key := `""`
@@ -56,7 +57,7 @@ func espXform(i, j int) xform {
 	return x
 }
 
-// ahXform makes an AH transform of the j-th authentication.
+// ahXform returns an AH transform of the j-th authentication.
 func ahXform(j int) xform {
 	a := authAlgs[j]
 	return xform{
@@ -67,16 +68,16 @@ func ahXform(j int) xform {
 	}
 }
 
-// inUDP puts an ESP transform inside UDP, for an outer header of IPv4 or IPv6.
+// inUDP encapsulates an ESP transform in UDP, for an outer header of IPv4 or IPv6.
 func inUDP(x xform, outer int) xform {
 	x.udp = true
 	x.ours += " --natt nonesp --sport 4500 --dport 4500"
-	// The state's original address is a comment to the kernel.
+	// The kernel does not use the original address of a state.
 	x.kernel += " encap espinudp 4500 4500 " + [2]string{"0.0.0.0", "::"}[outer]
 	return x
 }
 
-// withESN gives a transform sequence numbers of 64 bits.
+// withESN gives a transform 64-bit sequence numbers.
 func withESN(x xform) xform {
 	x.ours += " --esn --replay_window 64"
 	x.kernel += " replay-window 64"
@@ -84,12 +85,12 @@ func withESN(x xform) xform {
 	return x
 }
 
-// beforeWrap is the number that the kernel's side of a crossed case goes on
-// after: the third packet is the last one before the low half begins anew.
+// beforeWrap is the last number that the kernel's side of a crossed case has used: the
+// third packet is the last one before the low half starts at 0 again.
 const beforeWrap = 1<<32 - 4
 
-// crossing lets the kernel's extended sequence numbers towards us cross the
-// border of the low half. Ours can only begin at 1.
+// crossing makes the kernel's extended sequence numbers towards us cross the border of
+// the low half. The numbers of the embedded stack can only begin at 1.
 func crossing(x xform) xform {
 	x = withESN(x)
 	x.towardsUs = fmt.Sprintf(" replay-oseq %d replay-oseq-hi 0", beforeWrap)
@@ -136,7 +137,7 @@ func interopCases() (cases []interopCase) {
 		}
 		for i, e := range encAlgs {
 			for j, a := range authAlgs {
-				// IPv6 shares the transforms: each algorithm once is enough there.
+				// IPv6 uses the same transforms: one case for each algorithm is enough.
 				if f == 0 || i == 2 || j == 1 {
 					add(e.name+"-"+a.name, espXform(i, j))
 				}
@@ -157,7 +158,7 @@ func interopCases() (cases []interopCase) {
 	return append(cases, extraCases()...)
 }
 
-// extraCases are ESP inside UDP and extended sequence numbers.
+// extraCases returns cases with ESP in UDP and with extended sequence numbers.
 func extraCases() (cases []interopCase) {
 	tun, esp, ah := xform{proto: "tun"}, espXform(2, 1), ahXform(1)
 	gcm := xform{

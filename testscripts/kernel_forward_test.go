@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// TestInteropForward: two gateways, both on the kernel's own stack, carry what
-// the hosts behind them send, with the commands of the classic page.
+// TestInteropForward: two gateways, both on the kernel's own stack, carry the packets
+// of the hosts behind them. The commands are those of the classic manual page.
 func TestInteropForward(t *testing.T) {
 	need(t, "root", "xfrm")
 	var hosts [4]*lab.Host // a client, its gateway, the other gateway, its client
@@ -56,7 +56,7 @@ func TestInteropForward(t *testing.T) {
 			ipsec("spi", "--said", tun, "--ip4", "--src", src, "--dst", dst)
 			ipsec("spi", "--said", esp, "--src", src, "--esp", "3des-md5-96", "--enckey", testKey(192), "--authkey", testKey(128))
 			ipsec("spi", "--said", ah, "--src", src, "--ah", "hmac-md5-96", "--authkey", testKey(128))
-			if way == i { // to here
+			if way == i { // towards this gateway
 				ipsec("eroute", "--addin", "--eraf", "inet", "--src", fmt.Sprintf("10.%d.0.0/24", 3-n), "--dst", fmt.Sprintf("10.%d.0.0/24", n), "--said", tun)
 			}
 			ipsec("spigrp", "--said", tun, esp, ah)
@@ -65,8 +65,8 @@ func TestInteropForward(t *testing.T) {
 			}
 		}
 	}
-	// A kernel shows what it has opened as if it had come so; what a gateway sends
-	// is as it is on the wire.
+	// A capture shows a received packet again after the kernel has opened it. A sent
+	// packet appears only in the form on the wire.
 	var wires [2]*lab.Capture
 	for i, gw := range hosts[1:3] {
 		w, err := gw.Capture("eth0", nil)
@@ -83,7 +83,7 @@ func TestInteropForward(t *testing.T) {
 	for i, w := range wires {
 		frames, _ := w.Frames()
 		protected := 0
-		opened := fmt.Sprintf("10.%d.0.2 > ", 2-i) // from the client of the other
+		opened := fmt.Sprintf("10.%d.0.2 > ", 2-i) // from the client of the other gateway
 		for _, f := range frames {
 			line := lab.Summary(w.Link, f.Data)
 			if lab.IsHousekeeping(w.Link, f.Data) || strings.HasPrefix(line, opened) {

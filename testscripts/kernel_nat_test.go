@@ -11,13 +11,13 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// The kernel's side of TestInteropNAT has the first address; its NAT makes the
-// second one of it.
+// The kernel's side of TestInteropNAT has the first address; its NAT translates it to
+// the second one.
 const natInside, natOutside = "10.9.0.2", "192.0.2.9"
 
-// TestInteropNAT: TCP and UDP in transport mode through UDP, opened by either
-// side. Their checksums are made for the addresses that the sender sees; behind
-// a NAT those are not the ones that the receiver sees.
+// TestInteropNAT: TCP and UDP in UDP-encapsulated transport mode, opened by either
+// side. Their checksums cover the addresses that the sender uses; with a NAT the
+// receiver sees other addresses.
 func TestInteropNAT(t *testing.T) {
 	need(t, "root", "tun", "esp")
 	ours, kernel := interopHosts(t)
@@ -30,15 +30,15 @@ func TestInteropNAT(t *testing.T) {
 	check(kernel.AddAddr("lo", hostPrefix(natInside)))
 	check(kernel.AddAddr("lo", hostPrefix(natOutside))) // to be found by neighbours
 	mustRun(t, ours.Host, "", "ip route add "+natOutside+" dev ipsec0 src "+ours.outer[0])
-	// Only what has these addresses is translated, in the device's last and
-	// first moment.
+	// Only packets with these addresses are translated: the device's last step on
+	// sending and its first on receiving.
 	mustRun(t, kernel.Host, "", "tc qdisc add dev eth0 clsact",
 		"tc filter add dev eth0 egress protocol ip matchall action nat egress "+natInside+"/32 "+natOutside,
 		"tc filter add dev eth0 ingress protocol ip matchall action nat ingress "+natOutside+"/32 "+natInside)
 	for _, tt := range []struct {
 		name            string
 		outer           int
-		inside, outside string // the kernel's address as it and as we see it
+		inside, outside string // the kernel's address before and after the NAT
 	}{
 		{"nat/4", 0, natInside, natOutside},
 		{"direct/4", 0, kernel.outer[0], kernel.outer[0]},
@@ -57,7 +57,7 @@ func TestInteropNAT(t *testing.T) {
 				}
 				them.outer[tt.outer] = tt.inside
 				batch := append([]string{"xfrm policy flush", "xfrm state flush"}, c.kernel(&us, &them)...)
-				// Which of its addresses the kernel speaks from.
+				// The source address of the kernel's packets.
 				batch = append(batch, fmt.Sprintf("route replace %s dev eth0 src %s", hostPrefix(us.outer[tt.outer]), tt.inside))
 				mustRun(t, kernel.Host, strings.Join(batch, "\n")+"\n", "ip -batch -")
 
@@ -67,8 +67,8 @@ func TestInteropNAT(t *testing.T) {
 				const port = 7007
 				for _, to := range []struct {
 					from, at *side
-					listen   string // the server's address as it sees it
-					addr     string // and as the client does
+					listen   string // the server's address on the server
+					addr     string // and on the client
 				}{
 					{ours, kernel, tt.inside, tt.outside},
 					{kernel, ours, us.outer[tt.outer], us.outer[tt.outer]},
@@ -98,9 +98,9 @@ func TestInteropNAT(t *testing.T) {
 	}
 }
 
-// allClosed waits until no host has a TCP connection of a port that has still something
-// to send: its last segments are sent again until they are answered, and by then the next
-// case may have taken the SAs away.
+// allClosed waits until no host has a TCP connection of a port with unsent or
+// unacknowledged data: its last segments are sent again until they are answered, and
+// the next case may have removed the SAs by then.
 func allClosed(port int, hosts ...*lab.Host) error {
 	of := fmt.Sprintf(":%04X", port)
 	open := func(h *lab.Host) bool {
@@ -114,8 +114,8 @@ func allClosed(port int, hosts ...*lab.Host) error {
 	return lab.Await(func() bool { return !slices.ContainsFunc(hosts, open) })
 }
 
-// natWire checks that nothing but UDP from port 4500 to port 4500 between our
-// address and the peer's has passed our device.
+// natWire checks that only UDP from port 4500 to port 4500, between our address and the
+// peer's, has passed our device.
 func (c *interopCase) natWire(t *testing.T, wire *lab.Capture, us, them string) {
 	t.Helper()
 	frames, err := wire.Frames()

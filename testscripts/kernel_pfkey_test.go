@@ -22,9 +22,9 @@ func havePFKEY() error {
 	return c.Close()
 }
 
-// TestInteropPFKEY: a kernel's PF_KEY socket takes REGISTER and answers it, and
-// refuses what is private to us. That it is not KLIPS' socket is found out
-// before anything is asked for.
+// TestInteropPFKEY: a kernel's PF_KEY socket answers REGISTER, and refuses our private
+// messages. classic.Open finds out, without a request, that it is not the socket of
+// KLIPS.
 func TestInteropPFKEY(t *testing.T) {
 	need(t, "root", "pfkey")
 	c, err := pfkey.Open()

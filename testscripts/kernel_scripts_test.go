@@ -13,13 +13,13 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm"
 )
 
-// kernelScripts are those for the kernel's own stack. They are in the program,
-// because a guest does not see their folders.
+// kernelScripts are the scripts for the kernel's own stack. They are embedded, because
+// a guest does not have their folders.
 //
 //go:embed tunnel/*.txtar xfrm/*.txtar manual/others.txtar manual/attach.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar
 var kernelScripts embed.FS
 
-// guestTools are the programs that they use.
+// guestTools are the programs that the scripts use.
 var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk", "cmp", "nice", "seq", "nft", "setsid", "wc"}
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
@@ -32,7 +32,7 @@ func haveInterfaces() error {
 	})
 }
 
-// onKernelStack is the ability of a run of TestInteropScripts.
+// onKernelStack is the condition onkernel, which holds in TestInteropScripts.
 func onKernelStack() error {
 	if os.Getenv("IPSEC_STACK") != "xfrm" {
 		return errors.New("the commands of this run are not for the kernel's stack")
@@ -40,8 +40,8 @@ func onKernelStack() error {
 	return nil
 }
 
-// TestInteropScripts: what was written for the embedded stack runs unchanged on
-// the kernel's, which has scripts of its own besides.
+// TestInteropScripts: scripts for the embedded stack run unchanged on the kernel's own
+// stack. That stack also has scripts of its own.
 func TestInteropScripts(t *testing.T) {
 	need(t, "root", "xfrm", "xfrmi")
 	t.Setenv("IPSEC_STACK", "xfrm")

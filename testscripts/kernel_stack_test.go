@@ -43,8 +43,8 @@ func TestDeviceKernel(t *testing.T) {
 	inDeviceKernel(t, args, append([]string{demo}, guestTools...)...)
 }
 
-// BenchmarkDeviceKernel shows what the benchmarks of this package say in that
-// kernel. Its own time says nothing.
+// BenchmarkDeviceKernel runs the benchmarks of this package under that kernel, and
+// prints their results. Its own time is not a result.
 func BenchmarkDeviceKernel(b *testing.B) {
 	need(b, "qemu")
 	for b.Loop() {
@@ -52,7 +52,7 @@ func BenchmarkDeviceKernel(b *testing.B) {
 	}
 }
 
-// inDeviceKernel runs this program in a guest that has some of the host's tools.
+// inDeviceKernel runs this program in a guest with some of the host's tools.
 func inDeviceKernel(t testing.TB, args []string, tools ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
 	defer cancel()
@@ -71,7 +71,7 @@ func inDeviceKernel(t testing.TB, args []string, tools ...string) {
 	}
 }
 
-// buildStatic runs the go command so that what it builds needs no C library.
+// buildStatic runs the go command so that its output needs no C library.
 func buildStatic(t testing.TB, args ...string) {
 	build := exec.Command("go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -80,11 +80,11 @@ func buildStatic(t testing.TB, args ...string) {
 	}
 }
 
-// benchHost is the host of the bench of the test of that name.
+// benchHost is the host of the bench, by the name of the test.
 var benchHost = map[string]*lab.Host{}
 
-// xfrmBench is the stack of the mainline kernel on a fresh host with a cable to
-// another.
+// xfrmBench returns the stack of the mainline kernel on a new host with a cable to
+// another host.
 func xfrmBench(t *testing.T) klipstest.Bench {
 	t.Helper()
 	need(t, "root", "xfrm")
@@ -116,10 +116,10 @@ func xfrmBench(t *testing.T) klipstest.Bench {
 	}}
 }
 
-// countByKernel sends a packet into ipsec0 and returns what /proc/net/dev has of the
-// device then; the stack asks over netlink.
+// countByKernel sends a packet into ipsec0 and returns the counters of the device in
+// /proc/net/dev. The stack reads them over netlink.
 func countByKernel(t *testing.T, h *lab.Host) klips.DeviceStats {
-	// No packets of the kernel's own.
+	// Keep the kernel from sending packets of its own.
 	if err := errors.Join(h.Sysctl("net/ipv6/conf/ipsec0/disable_ipv6", "1"), h.Up("ipsec0"),
 		h.AddRoute(lab.Route{Dst: netip.MustParsePrefix("198.51.100.0/24"), Dev: "ipsec0"})); err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func countByKernel(t *testing.T, h *lab.Host) klips.DeviceStats {
 			return err
 		}
 		defer c.Close()
-		_, _ = c.Write([]byte("no eroute takes it")) // the kernel may say so
+		_, _ = c.Write([]byte("no eroute takes it")) // the kernel may return an error
 		f, err := os.Open("/proc/thread-self/net/dev")
 		if err != nil {
 			return err
@@ -145,14 +145,14 @@ func countByKernel(t *testing.T, h *lab.Host) klips.DeviceStats {
 	return stats["ipsec0"]
 }
 
-// TestInteropContract: the kernel's own IPsec keeps the contract of all stacks.
+// TestInteropContract: the kernel's own IPsec fulfils the contract of all stacks.
 func TestInteropContract(t *testing.T) {
 	need(t, "root", "xfrm")
 	klipstest.TestStack(t, xfrmBench)
 }
 
-// TestInteropStack: packets go both ways between the embedded stack and the
-// kernel's, when the same commands have told both.
+// TestInteropStack: packets pass in both directions between the embedded stack and the
+// kernel's, after the same commands on both.
 func TestInteropStack(t *testing.T) {
 	need(t, "root", "tun", "xfrm")
 	ours, kernel := interopHosts(t)
@@ -176,7 +176,7 @@ func TestInteropStack(t *testing.T) {
 	}
 	for i, c := range interopCases() {
 		if c.last().towardsUs != "" {
-			continue // has numbers that no command gives
+			continue // needs sequence numbers that no command can set
 		}
 		t.Run(c.name, func(t *testing.T) {
 			c.runWith(t, ours, kernel, func() {
@@ -184,7 +184,7 @@ func TestInteropStack(t *testing.T) {
 				tell(t, "spi", "--clear")
 				for _, line := range c.commands(ours, kernel, kernel) {
 					if strings.HasPrefix(line, "ipsec spigrp") && strings.Contains(line, "@"+kernel.outer[c.outer]) && c.tunnel() && i%2 == 0 {
-						// Packets pass with an inbound policy and without.
+						// Packets pass with and without an inbound policy.
 						src, dst := c.ends(ours, kernel)
 						tell(t, "eroute", "--addin", "--eraf", [2]string{"inet", "inet6"}[c.inner], "--src", hostPrefix(src).String(),
 							"--dst", hostPrefix(dst).String(), "--said", "tun"+spi(true, 0)+"@"+kernel.outer[c.outer])
@@ -196,11 +196,11 @@ func TestInteropStack(t *testing.T) {
 	}
 }
 
-// last is the outermost transform.
+// last returns the outermost transform.
 func (c *interopCase) last() xform { return c.xforms[len(c.xforms)-1] }
 
-// TestInteropForeign: what other programs made is shown, never touched and never
-// taken for ours; and what they take away from us is gone with its group.
+// TestInteropForeign: objects of other programs are shown, never changed, and never
+// taken for ours. If another program removes an SA of ours, its group is removed too.
 func TestInteropForeign(t *testing.T) {
 	b := xfrmBench(t)
 	s, ctx := serial.Calls{Stack: b.Stack}, t.Context()
@@ -251,7 +251,7 @@ func TestInteropForeign(t *testing.T) {
 	check(s.Group(ctx, []klips.SAID{tun, {Dst: peer, SPI: 0x115, Proto: klips.ProtoESP}}))
 	route := klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}, ID: tun}
 	check(s.SetEroute(ctx, route, klips.ErouteAdd))
-	if b.Stack.Info().Has(klips.CapPass) { // with interface IDs theirs is another policy
+	if b.Stack.Info().Has(klips.CapPass) { // with interface IDs the policies do not collide
 		taken := route
 		taken.Selector = klips.Selector{Src: policy.Selector.Src, Dst: policy.Selector.Dst}
 		if err := s.SetEroute(ctx, taken, klips.ErouteAdd); !errors.Is(err, syscall.EEXIST) {
@@ -272,8 +272,8 @@ func TestInteropForeign(t *testing.T) {
 	if got := action(); !slices.Equal(got, []nlxfrm.Action{nlxfrm.Allow}) {
 		t.Errorf("the eroute's policies: %v", got)
 	}
-	// Somebody takes the state away: the SA and its group are gone, and with the
-	// next change the eroute leads nowhere.
+	// Another program removes the state: the SA and its group are gone, and after the
+	// next change the eroute has no SA.
 	check(c.DeleteState(ctx, nlxfrm.ID{Dst: peer, SPI: 0x115, Proto: 50}, nlxfrm.Mark{}))
 	if l, err := s.SAs(ctx); err != nil || len(l) != 0 {
 		t.Errorf("SAs without their state: %v, %v", l, err)
@@ -298,8 +298,7 @@ func TestInteropForeign(t *testing.T) {
 	}
 }
 
-// TestInteropConcurrent: commands that change the tables at once all do what
-// they are to do.
+// TestInteropConcurrent: concurrent commands that change the tables all succeed.
 func TestInteropConcurrent(t *testing.T) {
 	b := xfrmBench(t)
 	const workers, each = 4, 10
@@ -328,8 +327,8 @@ func TestInteropConcurrent(t *testing.T) {
 	}
 }
 
-// TestInteropCollect: of a file that the kernel refuses in the middle nothing stays, or
-// with --keep-going all but what it refuses.
+// TestInteropCollect: if the kernel refuses a command in the middle of a file, nothing
+// of the file stays. With --keep-going everything else stays.
 func TestInteropCollect(t *testing.T) {
 	b := xfrmBench(t)
 	ctx, h := t.Context(), benchHost[t.Name()]
@@ -391,7 +390,7 @@ func haveXfrm() error {
 	})
 }
 
-// tryXfrm opens the kernel's stack of a host of its own.
+// tryXfrm opens the kernel's stack on a new host.
 func tryXfrm(try func(*xfrm.Stack) error) error {
 	h, err := lab.NewHost("probe")
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/uml"
 )
 
-// interopModules are what the kernel's side needs, those included that it would
-// otherwise ask modprobe for.
+// interopModules are the modules of the kernel's side, including those that the kernel
+// would otherwise load with modprobe.
 var interopModules = []string{
 	"veth", "dummy", "tun", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
 	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
@@ -32,11 +32,10 @@ var interopModules = []string{
 	"sch_ingress", "cls_matchall", "act_nat", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "drbg",
 }
 
-// guestTime is how long a guest may take, which is a multiple of what it takes on an
-// idle machine.
+// guestTime is how long a guest may take: a multiple of its time on an idle machine.
 const guestTime = 50 * time.Minute
 
-// TestKernel runs TestInterop and its kin under a kernel that has IPsec.
+// TestKernel runs TestInterop and related tests under a kernel that has IPsec.
 func TestKernel(t *testing.T) {
 	need(t, "uml")
 	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
@@ -74,21 +73,21 @@ func haveESP() error {
 // A side is one of the two hosts of the interoperation test.
 type side struct {
 	*lab.Host
-	outer, inner [2]string // addresses on the cable and behind, IPv4 and IPv6
+	outer, inner [2]string // addresses on the cable and of the protected network, IPv4 and IPv6
 }
 
-// A xform is one SA's transform, as our command line has it, as ip xfrm has it
-// and as the decoders' key files have it.
+// An xform is one SA's transform in three notations: of our command line, of ip xfrm
+// and of the decoders' key files.
 type xform struct {
 	proto, ours, kernel        string
 	enc, encKey, auth, authKey string
 	flags                      string // flags of the kernel's state
-	towardsUs                  string // more of the kernel's state that sends to us
+	towardsUs                  string // more options of the kernel's state that sends to us
 	udp                        bool   // inside UDP, port 4500 to port 4500
 }
 
-// An interopCase is a group of SAs, inner to outer, and the families of what it
-// carries and of what carries it: 0 is IPv4, 1 is IPv6.
+// An interopCase is a group of SAs, inner to outer, and the families of the inner and
+// of the outer packets: 0 is IPv4, 1 is IPv6.
 type interopCase struct {
 	name         string
 	xforms       []xform
@@ -96,8 +95,8 @@ type interopCase struct {
 	sizes        []int
 }
 
-// TestInterop: packets go both ways between the embedded stack and the kernel's
-// own IPsec, which shares no code with it.
+// TestInterop: packets pass in both directions between the embedded stack and the
+// kernel's own IPsec, which shares no code with it.
 func TestInterop(t *testing.T) {
 	need(t, "root", "tun", "esp")
 	ours, kernel := interopHosts(t)
@@ -154,7 +153,7 @@ func (c *interopCase) run(t *testing.T, ours, kernel *side) {
 	})
 }
 
-// runWith runs the case with a kernel that has been told by other means.
+// runWith runs the case with a kernel that tell has configured.
 func (c *interopCase) runWith(t *testing.T, ours, kernel *side, tell func()) {
 	for _, line := range append([]string{"ipsec eroute --clear", "ipsec spi --clear"}, c.ours(ours, kernel)...) {
 		if err := ipsecHere(os.Getenv("IPSEC_RUNDIR"), strings.Fields(line)[1:]...); err != nil {
@@ -162,7 +161,8 @@ func (c *interopCase) runWith(t *testing.T, ours, kernel *side, tell func()) {
 		}
 	}
 	tell()
-	// On our side: the kernel shows what it has opened as if it had come so.
+	// Capture on our side: on the kernel's side a capture shows a received packet again
+	// after the kernel has opened it.
 	wire, err := ours.Capture("eth0", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func (c *interopCase) runWith(t *testing.T, ours, kernel *side, tell func()) {
 			p := lab.Ping{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Size: size}
 			p.GiveUp = func() bool { return lab.Idle(ours.Host, kernel.Host) }
 			_, err := way[0].Ping(p)
-			// The first large packets only find out what fits.
+			// The first large packets are used for path MTU discovery.
 			for try := 0; err != nil && size > 1400 && try < 3; try++ {
 				_, err = way[0].Ping(p)
 			}
@@ -227,7 +227,7 @@ func (c *interopCase) runWith(t *testing.T, ours, kernel *side, tell func()) {
 // tunnel reports whether the group begins with an IP-in-IP SA.
 func (c *interopCase) tunnel() bool { return c.xforms[0].proto == "tun" }
 
-// ends are the addresses that packets from a to b have before protection.
+// ends returns the addresses of packets from a to b before protection.
 func (c *interopCase) ends(a, b *side) (src, dst string) {
 	if c.tunnel() {
 		return a.inner[c.inner], b.inner[c.inner]
@@ -235,7 +235,7 @@ func (c *interopCase) ends(a, b *side) (src, dst string) {
 	return a.outer[c.outer], b.outer[c.outer]
 }
 
-// wireLayers are the layers that a capture shows, up to the first encrypted one.
+// wireLayers returns the layers in a capture, up to the first encrypted one.
 func (c *interopCase) wireLayers() string {
 	ip := [2]string{"ip", "ip6"}
 	icmp := [2]string{"icmp", "icmp6"}
@@ -256,7 +256,8 @@ func (c *interopCase) wireLayers() string {
 	return strings.Join(append(names, icmp[c.inner]), " ")
 }
 
-// spi numbers the SAs: 0x110 and up towards the kernel, 0x210 and up towards us.
+// spi returns the SPI of an SA: 0x110 and up towards the kernel, 0x210 and up towards
+// us.
 func spi(toKernel bool, i int) string {
 	if toKernel {
 		return fmt.Sprintf("0x11%d", i)
@@ -264,10 +265,10 @@ func spi(toKernel bool, i int) string {
 	return fmt.Sprintf("0x21%d", i)
 }
 
-// ours are the commands for the embedded stack.
+// ours returns the commands for the embedded stack.
 func (c *interopCase) ours(ours, kernel *side) []string { return c.commands(ours, kernel, ours) }
 
-// commands are those for a stack of ours on the side at.
+// commands returns the commands for a stack of this program on the side at.
 func (c *interopCase) commands(ours, kernel, at *side) (cmds []string) {
 	for _, way := range [2][2]*side{{ours, kernel}, {kernel, ours}} {
 		src, dst := way[0].outer[c.outer], way[1].outer[c.outer]
@@ -295,8 +296,8 @@ func (c *interopCase) commands(ours, kernel, at *side) (cmds []string) {
 		[2]string{"inet", "inet6"}[c.inner], hostPrefix(src), hostPrefix(dst), head))
 }
 
-// kernel is the batch for ip(8). A tun SA is not a state there: the next one is
-// in tunnel mode instead.
+// kernel returns the batch for ip(8). A tun SA has no state there; the next SA is in
+// tunnel mode instead.
 func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 	for _, way := range [2][2]*side{{ours, kernel}, {kernel, ours}} {
 		src, dst := way[0].outer[c.outer], way[1].outer[c.outer]
@@ -312,7 +313,7 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 				towards = x.towardsUs
 			}
 			if x.proto == "ah" && c.outer == 0 {
-				flags += " align4" // as RFC 4302 has it for IPv4; Linux' own way is 8
+				flags += " align4" // RFC 4302 requires it for IPv4; the default of Linux is 8
 			}
 			if x.flags != "" {
 				flags += " " + x.flags
@@ -321,7 +322,7 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 				flags = "flag" + flags + " "
 			}
 			if x.proto == "comp" && way[1] == kernel {
-				level = " level use" // what does not get smaller comes uncompressed
+				level = " level use" // packets that do not get smaller arrive uncompressed
 			}
 			batch = append(batch, fmt.Sprintf("xfrm state add src %s dst %s proto %s spi %s reqid 1 mode %s %s%s",
 				src, dst, x.proto, spi(way[1] == kernel, i), mode, flags, x.kernel+towards))
@@ -335,23 +336,23 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 		s, d := c.ends(way[0], way[1])
 		batch = append(batch, fmt.Sprintf("xfrm policy add src %s dst %s dir %s priority 2%s", hostPrefix(s), hostPrefix(d), dir, templates))
 		if c.outer == 1 && !c.tunnel() {
-			// The kernel would protect neighbour discovery too, and so never find
-			// a neighbour.
+			// The kernel would also protect neighbour discovery, and would then never
+			// find a neighbour.
 			for _, typ := range []int{135, 136} {
 				batch = append(batch, fmt.Sprintf("xfrm policy add src %s dst %s proto ipv6-icmp type %d dir %s priority 1", hostPrefix(s), hostPrefix(d), typ, dir))
 			}
 		}
 		if dir == "in" {
-			// What ESP comes in must itself get in, in transport mode too.
+			// The UDP packets around ESP need a policy too, also in transport mode.
 			batch = append(batch, fmt.Sprintf("xfrm policy add src %s dst %s proto udp dport 4500 dir in priority 1", hostPrefix(src), hostPrefix(dst)))
 		}
 	}
 	return batch
 }
 
-// ipsecHere runs the tool in this process, which a guest is much faster at than
-// starting programs. That is possible with all commands that only talk to the
-// daemon, since its socket is a file.
+// ipsecHere runs the tool in this process, which is much faster in a guest than
+// starting programs. This works for all commands that only use the daemon, because its
+// socket is a file.
 func ipsecHere(rundir string, args ...string) error {
 	old, had := os.LookupEnv("IPSEC_RUNDIR")
 	os.Setenv("IPSEC_RUNDIR", rundir)
@@ -397,7 +398,7 @@ func hostPrefix(addr string) netip.Prefix {
 	return netip.PrefixFrom(a, a.BitLen())
 }
 
-// testKey is a key of that many bits.
+// testKey returns a key of the given number of bits.
 func testKey(bits int) string {
 	b := make([]byte, bits/8)
 	for i := range b {
@@ -406,14 +407,14 @@ func testKey(bits int) string {
 	return "0x" + hex.EncodeToString(b)
 }
 
-// checkCrossed checks that the numbers of the packets that came to us went
-// across the border of the low half, on the wire and by our SA.
+// checkCrossed checks that the sequence numbers of the packets to us have crossed the
+// border of the low half, on the wire and in our SA.
 func (c *interopCase) checkCrossed(t *testing.T, ours *side, frames []lab.Frame) {
 	t.Helper()
 	outermost := c.xforms[len(c.xforms)-1]
 	var low []uint32
 	for _, f := range frames {
-		p := f.Data[14:] // behind the Ethernet header
+		p := f.Data[14:] // after the Ethernet header
 		h, ok := packet.ParseIP(p)
 		if !ok || f.Out || lab.IsHousekeeping(lab.LinkEthernet, f.Data) {
 			continue

@@ -18,7 +18,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// xfrmHost is a host with a connection to its kernel's IPsec.
+// xfrmHost returns a host with a connection to its kernel's IPsec.
 func xfrmHost(t *testing.T) (*lab.Host, *nlxfrm.Conn) {
 	t.Helper()
 	need(t, "root", "tun", "esp")
@@ -48,14 +48,14 @@ func xfrmKey(bits int) nlxfrm.Key {
 	return b
 }
 
-// aState is an ESP state between the ends of a family.
+// aState returns an ESP state between the ends of a family.
 func aState(spi uint32, family int) *nlxfrm.State {
 	return &nlxfrm.State{ID: nlxfrm.ID{Dst: xfrmEnds[family][1], SPI: spi, Proto: 50}, Src: xfrmEnds[family][0],
 		Crypt: &nlxfrm.Algorithm{Name: "cbc(aes)", Key: xfrmKey(128)},
 		Auth:  &nlxfrm.AuthAlgorithm{Name: "hmac(sha256)", TruncateBits: 128, Key: xfrmKey(256)}}
 }
 
-// A xfrmState is a state with the words that ip(8) shows of it.
+// An xfrmState is a state, with the words that ip(8) prints for it.
 type xfrmState struct {
 	*nlxfrm.State
 	shows []string
@@ -111,7 +111,7 @@ func xfrmStates() (all []xfrmState) {
 		s.Encap = &nlxfrm.Encap{Type: nlxfrm.EncapESPInUDP, SrcPort: 4500, DstPort: 4501, Original: xfrmEnds[f][0].Next()}
 		s.Selector = nlxfrm.Selector{Src: netip.PrefixFrom(xfrmEnds[f][0], 30), Dst: netip.PrefixFrom(xfrmEnds[f][1], 31),
 			Proto: 6, SrcPort: 80, SrcPortMask: 0xffff, DstPort: 1024, DstPortMask: 0xfff0}
-		// ip(8) writes a mask only where it is neither none nor all.
+		// ip(8) prints a mask only if it has some but not all bits.
 		add(s, "encap type espinudp sport 4500 dport 4501 addr "+xfrmEnds[f][0].Next().String(), "proto tcp sport 80 dport 1024")
 
 		s = aState(n+8, f)
@@ -121,8 +121,8 @@ func xfrmStates() (all []xfrmState) {
 	return all
 }
 
-// ipShows runs ip(8) and returns its output with every run of white space as
-// one space, and its objects apart.
+// ipShows runs ip(8) and returns its output, split into objects, with every run of
+// white space as one space.
 func ipShows(t *testing.T, h *lab.Host, line string) []string {
 	t.Helper()
 	out, err := runOn(h, "", line)
@@ -150,12 +150,12 @@ func checkShown(t *testing.T, objects []string, name string, words ...string) {
 	}
 }
 
-// xfrmSame compares what we asked for with what the kernel has made of it.
+// xfrmSame compares a request with the object that the kernel has made.
 var xfrmSame = []cmp.Option{cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
 
-// asKernel is the state as the kernel lists it.
+// asKernel returns the state in the form in which the kernel lists it.
 func asKernel(s, listed *nlxfrm.State) *nlxfrm.State {
 	w := *s
 	w.Family = map[bool]uint16{true: nlxfrm.FamilyIPv4, false: nlxfrm.FamilyIPv6}[s.Dst.Is4()]
@@ -172,14 +172,14 @@ func asKernel(s, listed *nlxfrm.State) *nlxfrm.State {
 	if w.Current == (nlxfrm.Current{}) {
 		w.Current.AddTime = listed.Current.AddTime
 		if d := time.Since(time.Unix(int64(w.Current.AddTime), 0)); d < -time.Minute || d > time.Hour {
-			w.Current.AddTime = 0 // which is then seen
+			w.Current.AddTime = 0 // the kernel fills it in
 		}
 	}
 	return &w
 }
 
-// TestInteropXFRMStates: states of every kind, written by our codec, are in the
-// kernel what both ip(8) and our decoder say.
+// TestInteropXFRMStates: states of every kind, written by our codec, are the same in
+// the output of ip(8) and in that of our decoder.
 func TestInteropXFRMStates(t *testing.T) {
 	h, c := xfrmHost(t)
 	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
@@ -226,7 +226,7 @@ func TestInteropXFRMStates(t *testing.T) {
 			t.Errorf("%d states of protocol %d, error %v, want %d", len(got), proto, err, want)
 		}
 	}
-	// A state is made again with all that it was.
+	// A state that is added again has all its attributes.
 	for _, s := range listed {
 		if err := c.DeleteState(ctx, s.ID, s.Mark); err != nil {
 			t.Error(err)
@@ -245,7 +245,7 @@ func TestInteropXFRMStates(t *testing.T) {
 	xfrmUpdates(ctx, t, c)
 }
 
-// xfrmUpdates checks changes of states that are there.
+// xfrmUpdates checks changes of existing states.
 func xfrmUpdates(ctx context.Context, t *testing.T, c *nlxfrm.Conn) {
 	s := aState(0x1007, 0)
 	s.Encap = &nlxfrm.Encap{Type: nlxfrm.EncapESPInUDP, SrcPort: 4500, DstPort: 40000}
@@ -317,7 +317,7 @@ func TestInteropXFRMPolicies(t *testing.T) {
 		if err := c.AddPolicy(ctx, p.Policy); !errors.Is(err, syscall.EEXIST) {
 			t.Errorf("%v once more: error %v, want %v", p.Key(), err, syscall.EEXIST)
 		}
-		p.Priority++ // no part of the key
+		p.Priority++ // not part of the key
 		if err := c.UpdatePolicy(ctx, p.Policy); err != nil {
 			t.Error(err)
 		}
@@ -371,7 +371,7 @@ func TestInteropXFRMPolicies(t *testing.T) {
 	}
 }
 
-// TestInteropXFRMErrors: the kernel's errno and words come through.
+// TestInteropXFRMErrors: errors have the kernel's errno and text.
 func TestInteropXFRMErrors(t *testing.T) {
 	_, c := xfrmHost(t)
 	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
@@ -417,8 +417,8 @@ func TestInteropXFRMErrors(t *testing.T) {
 	}
 }
 
-// TestInteropXFRMBatch: thousands over one socket, with the faults where they
-// belong.
+// TestInteropXFRMBatch: thousands of requests pass over one socket, and each error
+// belongs to the right request.
 func TestInteropXFRMBatch(t *testing.T) {
 	_, c := xfrmHost(t)
 	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
@@ -450,7 +450,7 @@ func TestInteropXFRMBatch(t *testing.T) {
 		t.Fatalf("%d states are listed, error %v, want %d", len(listed), err, n)
 	}
 	t.Logf("listed: %v", time.Since(start))
-	// A list that is given up half way does not spoil the next one.
+	// A list that is cancelled in the middle does not disturb the next one.
 	for _, d := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond} {
 		short, cancel := context.WithTimeout(ctx, d)
 		if _, err := c.DumpStates(short, 0); err != nil && !errors.Is(err, context.DeadlineExceeded) {

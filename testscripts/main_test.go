@@ -19,7 +19,7 @@ import (
 // applets are the names under which the binary is installed.
 var applets = commands.Names()
 
-// ofFaults are the scripts that take minutes: make faults runs them, on each stack.
+// ofFaults are scripts that take minutes: make faults runs them, on each stack.
 const ofFaults = "^(TestScripts|TestInteropScripts)$/^faults$/^across$"
 
 func TestMain(m *testing.M) {
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	uml.Main()
 	qemu.Main()
 	ipsec := func() { os.Exit(commands.Main(os.Args)) }
-	// The links that withLinks makes arrive here under their own names, which
+	// The links of withLinks start this program under their own names, which
 	// testscript.Main does not know.
 	for _, a := range applets {
 		if name := filepath.Base(os.Args[0]); name == a || name == "ipsec_"+a {
@@ -35,9 +35,9 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if strings.HasSuffix(filepath.Base(os.Args[0]), ".test") {
-		// Scripts that need hosts skip where an ordinary user gets no namespace.
+		// If an ordinary user gets no namespace, scripts that need hosts are skipped.
 		_ = lab.Enter()
-		_ = flag.Set("test.skip", ofFaults) // an argument counts before it
+		_ = flag.Set("test.skip", ofFaults) // an argument of the command line overrides it
 	}
 	testscript.Main(withLinks{m}, map[string]func(){
 		"ipsec":  ipsec,
@@ -47,8 +47,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// withLinks adds the applets to the directory of programs as an installation
-// does: as symbolic links to the one binary.
+// withLinks adds the applets to the directory of programs as an installation does: as
+// symbolic links to the one binary.
 type withLinks struct{ m *testing.M }
 
 func (w withLinks) Run() int {
@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 	}
 	dirs := map[string]bool{}
 	for _, f := range files {
-		if dir := filepath.Dir(f); dir != "xfrm" { // TestInteropScripts has those
+		if dir := filepath.Dir(f); dir != "xfrm" { // TestInteropScripts runs those
 			dirs[dir] = true
 		}
 	}
@@ -88,7 +88,7 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// params are those of the scripts in a folder.
+// params returns the parameters for the scripts in a folder.
 func params(dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,

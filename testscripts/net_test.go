@@ -39,7 +39,7 @@ var scriptCommands = map[string]scriptCommand{
 	"json":     plain("json APPLET FILE [PATH=VALUE...]", 2, 99, cmdJSON),
 }
 
-// plain makes a script command that cannot be negated and takes least to most
+// plain returns a script command that cannot be negated and takes least to most
 // arguments.
 func plain(usage string, least, most int, f func(ts *testscript.TestScript, args []string)) scriptCommand {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
@@ -58,7 +58,7 @@ func cmdAddNS(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// addHost makes a host known to the script.
+// addHost adds a host to the script.
 func addHost(ts *testscript.TestScript, h *lab.Host) {
 	w := worldOf(ts)
 	w.hosts[h.Name] = h

@@ -19,10 +19,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// module is the path of this module; its packages are the project's own.
+// module is the path of this module.
 const module = "github.com/klips-go/ipsec"
 
-// forbidden are packages that must not get into the binary, with the reason.
+// forbidden are packages that must not be in the binary, with the reason.
 var forbidden = map[string]string{
 	"github.com/google/gopacket":   "5 ms of start-up in package initialisation",
 	"github.com/gopacket/gopacket": "0.6 ms of start-up; packets are read by our own byte views",
@@ -61,7 +61,7 @@ func goList(t *testing.T, args ...string) (list []goPackage) {
 	}
 }
 
-// TestPackageDoc: every package says what it is for, in one place.
+// TestPackageDoc: every package has one package comment.
 func TestPackageDoc(t *testing.T) {
 	for _, p := range goList(t, "./...") {
 		var with []string
@@ -84,7 +84,7 @@ func TestPackageDoc(t *testing.T) {
 	}
 }
 
-// hasPackageDoc reports whether a comment stands right before the package clause.
+// hasPackageDoc reports whether a comment is right before the package clause.
 func hasPackageDoc(src string) bool {
 	lines := strings.Split(src, "\n")
 	for i, l := range lines {
@@ -99,11 +99,11 @@ func hasPackageDoc(src string) bool {
 	return false
 }
 
-// TestDeps: nothing gets into the binary that was ruled out, and what modules
-// are in it is a decision that shows in a diff.
+// TestDeps: forbidden packages are not in the binary, and a change of its modules is
+// visible in a diff.
 func TestDeps(t *testing.T) {
 	var modules []string
-	imports := map[string][]string{} // package to those that import it
+	imports := map[string][]string{} // package to its importers
 	for _, p := range goList(t, "-deps", "./cmd/ipsec") {
 		for _, i := range p.Imports {
 			imports[i] = append(imports[i], p.ImportPath)
@@ -137,8 +137,8 @@ func TestDeps(t *testing.T) {
 }
 
 // TestHouse: the map of the house in CONTRIBUTING.md has every package, and nothing
-// that is not there. NAME in it stands for any one name, {a,b} for each of them, and
-// a name in parentheses is a folder below the entry.
+// else. NAME in it stands for any one name, {a,b} for each of them, and a name in
+// parentheses is a folder below the entry.
 func TestHouse(t *testing.T) {
 	text, err := os.ReadFile("../CONTRIBUTING.md")
 	if err != nil {
@@ -184,8 +184,8 @@ func TestHouse(t *testing.T) {
 	}
 }
 
-// TestScriptFiles: the files in each script's archive have unique names, none
-// goes unused, and the script begins with a sentence that says what it shows.
+// TestScriptFiles: the files in each script's archive have unique names and are all
+// used, and the script begins with a sentence about what it shows.
 func TestScriptFiles(t *testing.T) {
 	files, err := filepath.Glob("*/*.txtar")
 	if err != nil || len(files) == 0 {

@@ -14,8 +14,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// netns is the program "netns NAME PROG ARG...": it becomes PROG on the host
-// NAME, with mounts and a host name of its own.
+// netns is the program "netns NAME PROG ARG...": it becomes PROG on the host NAME, with
+// its own mounts and host name.
 func netns() {
 	err := errors.New("usage: netns NAME PROG [ARG...]")
 	if len(os.Args) >= 3 {
@@ -59,8 +59,8 @@ func enterAndExec(name string, argv []string) error {
 	return unix.Exec(path, argv, os.Environ())
 }
 
-// runDir is the directory of the daemon on a script's host; "" is the machine
-// that the tests run on.
+// runDir returns the directory of the daemon on a script's host; "" is the machine that
+// runs the tests.
 func runDir(work, host string) string { return filepath.Join(work, "run", host) }
 
 // status is the program "status N PROG ARG...": it succeeds if PROG exits with N.

@@ -22,7 +22,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/uml"
 )
 
-// world is what a script has made besides files.
+// world holds everything that a script has made besides files.
 type world struct {
 	work     string
 	t        testscript.T
@@ -35,7 +35,7 @@ type worldKey struct{}
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-// host returns the script's host of that name, or fails the script.
+// host returns a host of the script, or fails the script.
 func host(ts *testscript.TestScript, name string) *lab.Host {
 	h := worldOf(ts).hosts[name]
 	if h == nil {
@@ -50,8 +50,8 @@ func setup(env *testscript.Env) error {
 	env.Setenv("IPSEC_RUNDIR", strings.TrimSuffix(runDir(w.work, ""), "/"))
 	env.Setenv("NETNS", filepath.Join(w.work, ".netns"))
 	env.Setenv("WORK", w.work)
-	// Where the kernel has ESP, its own stack stands in for a daemon that is not
-	// there.
+	// If the kernel has ESP, a command would use the kernel's stack when no daemon
+	// runs.
 	env.Setenv("IPSEC_STACK", cmp.Or(os.Getenv("IPSEC_STACK"), "user"))
 	env.Setenv("LC_ALL", "C")
 	env.Setenv("TZ", "UTC")
@@ -62,7 +62,7 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// end stops what the script started and removes its hosts.
+// end stops the programs of the script and removes its hosts.
 func (w *world) end() {
 	for _, f := range w.closers {
 		f()
@@ -94,14 +94,14 @@ func (w *world) stopDaemon(name string, h *lab.Host) {
 	cmd := exec.Command(ipsec, "setup", "stop")
 	cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+dir)
 	if h == nil {
-		cmd.Run() // a machine without a daemon says so; either way nothing is left
+		cmd.Run() // fails without a daemon; in both cases nothing is left
 		return
 	}
 	daemon := daemonIn(dir)
 	if out, err := h.Output(cmd); err != nil {
 		w.t.Log(fmt.Sprintf("setup stop on host %s: %v\n%s", name, err, out))
 	}
-	// It takes its devices with it and gives its lock back a moment before its end.
+	// The daemon removes its devices and releases its lock a moment before it ends.
 	if daemon != nil && !awaitEnd(daemon) {
 		w.t.Fatal(fmt.Sprintf("the daemon of host %s does not end", name))
 	}
@@ -126,8 +126,8 @@ func processesIn(h *lab.Host) (pids []int) {
 	return pids
 }
 
-// daemonIn returns a file that tells when the daemon of a run directory ends;
-// nil where none runs.
+// daemonIn returns a file that becomes readable when the daemon of a run directory
+// ends; nil if none runs.
 func daemonIn(dir string) *os.File {
 	d, err := user.OpenDir(dir)
 	if err != nil {
@@ -158,8 +158,8 @@ func awaitEnd(pidfd *os.File) bool {
 	}
 }
 
-// abilities are the conditions, each with the reason why it does not hold. They
-// are tried once, and only if a test asks.
+// abilities are the conditions. Each function returns the reason why its condition does
+// not hold. It is called at most once, when a test first needs it.
 var abilities = map[string]func() error{
 	"root": sync.OnceValue(func() error {
 		h, err := lab.NewHost("probe")
@@ -200,12 +200,12 @@ var abilities = map[string]func() error{
 	}),
 }
 
-// program is the ability that a program of that name is installed.
+// program returns the ability that a program is installed.
 func program(name string) func() error {
 	return sync.OnceValue(func() error { _, err := exec.LookPath(name); return err })
 }
 
-// haveUsers reports why this process cannot become another user, or nil.
+// haveUsers returns the reason why this process cannot become another user, or nil.
 func haveUsers() error {
 	if os.Geteuid() != 0 || lab.InUserNS() {
 		return errors.New("not root")
@@ -213,7 +213,7 @@ func haveUsers() error {
 	return nil
 }
 
-// haveNFTables reports why there is no nftables, or nil.
+// haveNFTables returns the reason why there is no nftables, or nil.
 func haveNFTables() error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return err
@@ -227,7 +227,7 @@ func haveNFTables() error {
 	return err
 }
 
-// haveUML reports why User-Mode Linux cannot be used, or nil.
+// haveUML returns the reason why User-Mode Linux cannot be used, or nil.
 func haveUML() error {
 	if err := haveUsers(); err != nil {
 		return err
@@ -235,15 +235,14 @@ func haveUML() error {
 	return uml.Available()
 }
 
-// condition answers the [condition]s of scripts. One that REQUIRE names must
-// hold.
+// condition evaluates the [condition]s of scripts. A condition in REQUIRE must hold.
 func condition(name string) (bool, error) {
 	f, ok := abilities[name]
 	if !ok {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
 	err := f()
-	if err == nil || name == "onkernel" { // which is not missing, but another run
+	if err == nil || name == "onkernel" { // onkernel depends on the run and is never missing
 		return err == nil, nil
 	}
 	required, rerr := skip.Required(skip.Word(name))
@@ -256,8 +255,8 @@ func condition(name string) (bool, error) {
 	return false, nil
 }
 
-// need skips a Go test for which an ability is missing, or fails it if REQUIRE
-// names the ability.
+// need skips a Go test if an ability is missing, or fails it if REQUIRE names the
+// ability.
 func need(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {

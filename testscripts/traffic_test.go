@@ -64,8 +64,8 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	outcome(ts, neg, "ping", err)
 }
 
-// idle is true when nothing is under way on the script's hosts any more. A check
-// that nothing comes ends then, and not after some time.
+// idle returns a function that reports whether the script's hosts are idle. A check
+// that no packet arrives ends then, and not after some time.
 func idle(ts *testscript.TestScript) func() bool {
 	var hosts []*lab.Host
 	for _, h := range worldOf(ts).hosts {
@@ -74,14 +74,15 @@ func idle(ts *testscript.TestScript) func() bool {
 	return func() bool { return lab.Idle(hosts...) }
 }
 
-// cmdAwait runs a program again and again until it succeeds.
+// cmdAwait repeats a program until it succeeds.
 func cmdAwait(ts *testscript.TestScript, args []string) {
 	if err := lab.Await(func() bool { return ts.Exec(args[0], args[1:]...) == nil }); err != nil {
 		ts.Fatalf("await %s: %v", strings.Join(args, " "), err)
 	}
 }
 
-// cmdMemGroup makes a control group and gives its directory to programs as $MEMGROUP.
+// cmdMemGroup creates a control group and passes its directory to programs as
+// $MEMGROUP.
 func cmdMemGroup(ts *testscript.TestScript, args []string) {
 	bytes, err := strconv.ParseUint(args[0], 10, 64)
 	ts.Check(err)
@@ -98,7 +99,7 @@ func cmdServe(ts *testscript.TestScript, args []string) {
 	w.closers = append(w.closers, stop)
 }
 
-// serveEcho answers what comes to an address with the same until stop is called.
+// serveEcho sends each message to an address back until stop is called.
 func serveEcho(h *lab.Host, network, addr string) (stop func(), err error) {
 	err = h.Do(func() error {
 		if network == "udp" {
@@ -164,11 +165,11 @@ func cmdDial(ts *testscript.TestScript, neg bool, args []string) {
 // dialTime is how long dial may take. Only a failure takes so long.
 const dialTime = time.Minute
 
-// errNoAnswer is the error of dial when nothing comes.
+// errNoAnswer is the error of dial if no answer arrives.
 var errNoAnswer = errors.New("no answer")
 
-// dial sends text and waits for as many bytes, until giveUp, if it is not nil, is
-// true. The socket is made on the host's thread, since only those are the host's.
+// dial sends text and reads the same number of bytes, until giveUp, if not nil, returns
+// true. The socket is opened on the host's thread, so that it belongs to the host.
 func dial(h *lab.Host, network, addr, text string, giveUp func() bool) (string, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -206,8 +207,8 @@ func dial(h *lab.Host, network, addr, text string, giveUp func() bool) (string, 
 	return string(answer), nil
 }
 
-// exchange sends text on a socket that does not block and reads as many bytes. It
-// does both at once, because the buffers may not hold it all.
+// exchange sends text on a non-blocking socket and reads the same number of bytes. It
+// does both at the same time, because the buffers may be too small for the whole text.
 func exchange(fd int, text []byte, giveUp func() bool) (answer []byte, err error) {
 	answer = make([]byte, 0, len(text))
 	end, pause := time.Now().Add(dialTime), lab.FirstPause
@@ -223,7 +224,7 @@ func exchange(fd int, text []byte, giveUp func() bool) (answer []byte, err error
 		if err == unix.EINTR || err == nil && n == 0 && (giveUp == nil || !giveUp()) && time.Now().Before(end) {
 			continue
 		}
-		if err == nil && n == 0 { // what came before giveUp was true is here by now
+		if err == nil && n == 0 { // answers that came before giveUp returned true have been read
 			n, err = unix.Poll(p, 0)
 		}
 		switch {
@@ -277,8 +278,8 @@ func cmdForge(ts *testscript.TestScript, args []string) {
 	}))
 }
 
-// cmdKnock sends one message to a SOCK_SEQPACKET socket and prints the answer:
-// hex, or "closed" or "silent".
+// cmdKnock sends one message to a SOCK_SEQPACKET socket and prints the answer: hex, or
+// "closed" or "silent".
 func cmdKnock(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: knock SOCKET HEX")
@@ -300,7 +301,7 @@ func cmdKnock(ts *testscript.TestScript, neg bool, args []string) {
 			if n, err = c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || silent {
 				break
 			}
-			// What came before it was quiet is read once more.
+			// Read once more: an answer may have come just before the hosts were idle.
 			silent = quiet() || time.Now().After(end)
 		}
 		switch {

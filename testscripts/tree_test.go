@@ -16,11 +16,11 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// root is the root of the repository, seen from this directory.
+// root is the root of the repository, relative to this directory.
 const root = ".."
 
-// eachFile calls f for the files of the repository whose names match, by their
-// paths below its root.
+// eachFile calls f for the files of the repository whose paths match, with the path
+// below the root.
 func eachFile(t *testing.T, match func(path string) bool, f func(path, text string)) {
 	t.Helper()
 	n := 0
@@ -54,8 +54,8 @@ func eachFile(t *testing.T, match func(path string) bool, f func(path, text stri
 func isGo(path string) bool     { return strings.HasSuffix(path, ".go") }
 func isScript(path string) bool { return strings.HasSuffix(path, ".txtar") }
 
-// eachCall calls f for every call of a method or a package's function in a file
-// of Go. discards says that it is inside the function that is given to F.Fuzz.
+// eachCall calls f for every call of a method or of a package's function in a Go file.
+// discards reports whether the call is inside the function that is given to F.Fuzz.
 func eachCall(t *testing.T, path, text string, f func(line int, fun *ast.SelectorExpr, args []ast.Expr, discards bool)) {
 	t.Helper()
 	set := token.NewFileSet()
@@ -85,10 +85,10 @@ func eachCall(t *testing.T, path, text string, f func(line int, fun *ast.Selecto
 	visit(file, false)
 }
 
-// TestSkips: a test is skipped by package skip alone, and a script by one of its
-// words, so that REQUIRE can forbid it. A fuzz target may discard inputs. A
-// script may stop everywhere, or for the kernel's stack: that depends on nothing
-// that is missing.
+// TestSkips: only package skip skips a test, and a script is skipped only by one of its
+// words, so that REQUIRE can forbid it. A fuzz target may discard inputs. A script may
+// stop on all machines, or for the kernel's stack, because this does not depend on
+// missing requirements.
 func TestSkips(t *testing.T) {
 	eachFile(t, isGo, func(path, text string) {
 		if strings.HasPrefix(path, "testscripts/skip/") {
@@ -106,7 +106,7 @@ func TestSkips(t *testing.T) {
 	allowed := regexp.MustCompile(`^\[!(\w+)\] (skip|stop) '[^']+'$|^(\[onkernel\] )?stop '[^']+'$`)
 	command := regexp.MustCompile(`(^|\] +)(skip|stop)\b`)
 	eachFile(t, isScript, func(path, text string) {
-		script, _, _ := strings.Cut(text, "\n-- ") // the files are not run
+		script, _, _ := strings.Cut(text, "\n-- ") // the files of the archive are not run
 		for i, line := range strings.Split(script, "\n") {
 			if strings.HasPrefix(line, "#") {
 				continue
@@ -125,12 +125,12 @@ func TestSkips(t *testing.T) {
 	})
 }
 
-// inGuests are the words that the runs in guests require; the machine itself may
-// lack what they stand for.
+// inGuests are the words that the runs in guests require; the machine itself may lack
+// them.
 var inGuests = []skip.Word{skip.Demo, skip.ESP, skip.PFKEY, skip.Xfrm, skip.Xfrmi}
 
 // TestRequireAll: CONTRIBUTING.md lists the words of REQUIRE, and continuous
-// integration names all that are not for guests.
+// integration requires all words that are not for guests.
 func TestRequireAll(t *testing.T) {
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(root, name))
@@ -158,19 +158,19 @@ func TestRequireAll(t *testing.T) {
 	}
 }
 
-// beside is the folder that recordings once lay in, beside the repository. It is
-// put together, or it would be found here.
+// beside is the name of a folder beside the repository that once held recordings. It is
+// written in two parts, so that the test does not find it here.
 const beside = "sha" + "red"
 
 var machinePath = regexp.MustCompile(`(^|[\s"'=:(])/(` + `work|home|mnt|srv|Users)/\w`)
 
-// namesOutside reports whether a line names a place of one machine.
+// namesOutside reports whether a line names a path of one machine.
 func namesOutside(line string) bool {
 	return strings.Contains(line, "../"+beside) || machinePath.MatchString(line)
 }
 
-// TestReadsInside: nothing in the repository reads what lies outside of it, as
-// another clone does not have that.
+// TestReadsInside: nothing in the repository reads files outside of it, because another
+// clone does not have them.
 func TestReadsInside(t *testing.T) {
 	eachFile(t, func(path string) bool {
 		return isGo(path) || isScript(path) || path == "Makefile" || strings.HasPrefix(path, ".ci/") ||
@@ -189,7 +189,7 @@ func TestReadsInside(t *testing.T) {
 	})
 }
 
-// leaving returns the paths in a file of Go that leave the root, by line:
+// leaving returns, by line, the paths in a Go file that lead out of the root:
 // "../../x", filepath.Join("..", "..", "x"), filepath.Join(dir, "..", "shared").
 func leaving(t *testing.T, path, text string) map[int]string {
 	found := map[int]string{}
@@ -219,7 +219,7 @@ func leaving(t *testing.T, path, text string) map[int]string {
 	return found
 }
 
-// TestLeaving: the rules find what they are there for.
+// TestLeaving: the rules of TestReadsInside find what they should.
 func TestLeaving(t *testing.T) {
 	const head = "package p\n\nvar _ = "
 	for expr, want := range map[string]bool{

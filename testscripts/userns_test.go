@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody is the user that stands for all ordinary ones.
+// nobody is the user id of an ordinary user.
 const nobody = 65534
 
-// haveUserNS reports why an ordinary user cannot make hosts, or nil.
+// haveUserNS returns the reason why an ordinary user cannot create hosts, or nil.
 func haveUserNS() error {
 	if err := haveUsers(); err != nil {
 		return err
@@ -20,8 +20,8 @@ func haveUserNS() error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
-		// Credential and the maps together would ask for root inside; the maps
-		// alone are enough to see whether the kernel allows it.
+		// Credential together with the maps would need root inside. The maps alone show
+		// whether the kernel allows the namespace.
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: nobody, HostID: nobody, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: nobody, HostID: nobody, Size: 1}},
 	}

@@ -12,16 +12,15 @@ import (
 	"testing"
 )
 
-// spoken are the strings below klips/ that name a command of ours, with the reason.
+// spoken are the strings below klips/ that name one of our commands, with the reason.
 var spoken = map[string]string{
 	"ipsec klipsd":    "the alias by which the daemon knows its devices again",
 	"ipsec version: ": "the line of /proc/net/ipsec_version begins so",
 }
 
-// TestHouseWords: no string below klips/ speaks of an option, a variable of the
-// environment or a command of ours. Those packages serve other programs, too: their
-// errors carry codes and data (klips.Fault), and commands/internal/explain has the
-// words.
+// TestHouseWords: no string below klips/ names an option, an environment variable or a
+// command of this program. Those packages also serve other programs: their errors carry
+// codes and data (klips.Fault), and commands/internal/explain has the words.
 func TestHouseWords(t *testing.T) {
 	applets, err := os.ReadDir("../commands")
 	if err != nil {

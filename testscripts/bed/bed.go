@@ -1,6 +1,6 @@
-// Package bed makes the place in which programs measure and strain the embedded
-// stack: two hosts on one cable, a network behind each, the stack started on
-// both and the packets between the networks routed into ipsec0.
+// Package bed creates the test bed in which programs measure and strain the embedded
+// stack: two hosts on one cable, a network behind each, and the stack running on both.
+// Packets between the networks are routed into ipsec0.
 package bed
 
 import (
@@ -29,7 +29,7 @@ type Bed struct {
 	ipsec, dir string
 }
 
-// Open makes a bed with the given program; name begins the hosts' names.
+// Open creates a bed with the given program. The names of the hosts begin with name.
 func Open(ipsec, name string) (b *Bed, err error) {
 	b = &Bed{}
 	if b.ipsec, err = filepath.Abs(ipsec); err != nil {
@@ -111,16 +111,16 @@ func (b *Bed) Run(host int, line string) error {
 	return nil
 }
 
-// Rundir is the directory of a host's daemon.
+// Rundir returns the run directory of a host's daemon.
 func (b *Bed) Rundir(host int) string { return filepath.Join(b.dir, fmt.Sprint(host)) }
 
-// Statedir is where a host's daemon keeps its marks.
+// Statedir returns the directory of the sequence marks of a host's daemon.
 func (b *Bed) Statedir(host int) string { return filepath.Join(b.dir, fmt.Sprint("state", host)) }
 
 // Dial connects to a host's daemon.
 func (b *Bed) Dial(host int) (*user.Client, error) { return user.Dial(user.SocketPath(b.Rundir(host))) }
 
-// PID is the process id of a host's daemon.
+// PID returns the process id of a host's daemon.
 func (b *Bed) PID(host int) (pid int, err error) {
 	text, err := os.ReadFile(user.LockPath(b.Rundir(host)))
 	if err == nil {

@@ -1,8 +1,7 @@
-// Bench measures the embedded stack and prints a table: throughput between two
-// network namespaces, look-ups, SAs, and the start of a command. "make bench"
-// runs it, as root. Figures are meant side by side: what a packet costs through
-// a group is printed with what it costs in clear on the same machine at the
-// same time.
+// Bench measures the embedded stack and prints a table: throughput between two network
+// namespaces, look-ups, SAs, and the start of a command. "make bench" runs it, as root.
+// Compare figures only with each other: the time of a packet through a group stands
+// beside that of a packet in clear, measured on the same machine at the same time.
 package main
 
 import (

@@ -13,8 +13,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/bed"
 )
 
-// groups are what is measured: the SAs of a group, inner to outer, as
-// "proto options" of ipsec spi.
+// groups are the measured groups: the SAs of each, inner to outer, as "proto options"
+// of ipsec spi.
 var groups = []struct{ name, sas string }{
 	{"tun+esp aes128-gcm", "esp --esp aes128-gcm --enckey 0x" + hexKey(20)},
 	{"tun+esp chacha20-poly1305", "esp --esp chacha20-poly1305 --enckey 0x" + hexKey(36)},
@@ -23,11 +23,11 @@ var groups = []struct{ name, sas string }{
 		";ah --ah hmac-sha1-96 --authkey 0x" + hexKey(20)},
 }
 
-// hexKey is a key for measuring: the same in both directions, which a real one
-// for a combined mode must never be.
+// hexKey returns a key for measuring. It is the same in both directions, which must
+// never happen with a real key of a combined mode.
 func hexKey(n int) string { return strings.Repeat("a5", n) }
 
-// A tunnel is a bed that a group is measured on.
+// A tunnel is a bed with a group that is measured.
 type tunnel struct{ *bed.Bed }
 
 func packets(ipsec string, d time.Duration, rounds int) error {
@@ -60,7 +60,8 @@ func packets(ipsec string, d time.Duration, rounds int) error {
 	return nil
 }
 
-// group makes a tunnel each way through a group of a tun SA and those given.
+// group sets up a tunnel in both directions, through a group of a tun SA and the given
+// SAs.
 func (b *tunnel) group(sas string) error {
 	for to := range bed.Wires {
 		from := 1 - to
@@ -153,8 +154,8 @@ func (b *tunnel) tcp(dst string, d time.Duration) (float64, error) {
 	}
 }
 
-// udp returns how many 64-byte packets per second arrive when the sender sends
-// as fast as it can.
+// udp returns how many 64-byte packets per second arrive when the sender sends at full
+// speed.
 func (b *tunnel) udp(dst string, d time.Duration) (float64, error) {
 	var in net.PacketConn
 	var out net.Conn

@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// startRuns is how often each program is started, in turn.
+// startRuns is how often each program is started.
 const startRuns = 200
 
-// start compares how long commands take from start to end: spigrp, which parses
-// a group and then finds no daemon, "ip -V", which prints a line, and a Go program
-// that does nothing.
+// start compares the run times of commands: spigrp, which parses a group and then finds
+// no daemon, "ip -V", which prints a line, and a Go program that does nothing.
 func start(ipsec string) error {
 	ipsec, err := filepath.Abs(ipsec)
 	if err != nil {
@@ -48,7 +47,7 @@ func start(ipsec string) error {
 			cmd := exec.Command(c.argv[0], c.argv[1:]...)
 			cmd.Env = []string{"IPSEC_RUNDIR=/nonexistent", "PATH=/usr/bin:/bin"}
 			begin := time.Now()
-			_ = cmd.Run() // that there is no daemon is part of it
+			_ = cmd.Run() // it fails, because there is no daemon
 			times[i] = append(times[i], time.Since(begin))
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// tables measures the databases by themselves.
+// tables measures the tables without packets on the wire.
 func tables() error {
 	for _, n := range []int{10, 10_000, 1_000_000} {
 		t, packets := fill(n)
@@ -34,8 +34,8 @@ func tables() error {
 	return sas()
 }
 
-// fill makes a table of n eroutes, networks and hosts, some with a protocol and
-// a port, and packets most of which meet one.
+// fill returns a table of n eroutes to networks and hosts, some with a protocol and a
+// port, and packets, most of which match an eroute.
 func fill(n int) (*eroute.Table, []eroute.Packet) {
 	r := rand.New(rand.NewPCG(1, 2))
 	t := eroute.New()
@@ -62,7 +62,7 @@ func addr(v uint32) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// sas measures making SAs and what one occupies.
+// sas measures the time to make SAs and the memory of one SA.
 func sas() error {
 	const n = 200_000
 	db := sadb.New()
@@ -72,7 +72,7 @@ func sas() error {
 	runtime.ReadMemStats(&before)
 	begin := time.Now()
 	for i := range uint32(n) {
-		binary.BigEndian.PutUint32(key, i) // no two send with one key
+		binary.BigEndian.PutUint32(key, i) // each SA sends with its own key
 		_, err := db.Add(&klips.SASpec{
 			ID:  klips.SAID{Dst: addr(0x0a000000 + i), SPI: klips.SPI(0x100 + i), Proto: klips.ProtoESP},
 			Src: addr(0xc0000201), Transform: klips.Transform{Enc: alg.AESGCM}, EncKey: key, Window: 64,

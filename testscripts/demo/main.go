@@ -1,11 +1,11 @@
 // Demo shows the main job of ipsec with real packets: two gateways, security
-// associations made by hand, three of them grouped, and a ping through the
+// associations with keys from files, three of them in a group, and a ping through the
 // group. "make demo" runs it.
 //
-// It needs the built binary and nothing else: not even ip or ping. It works in
-// network namespaces of its own, so nothing on the machine changes, as root or
-// as a user who may make user namespaces and open /dev/net/tun. The exit status
-// is 0 only if the ping was answered and everything on the wire was protected.
+// It needs only the built binary, and neither ip nor ping. It works in its own network
+// namespaces, so nothing on the machine changes. It runs as root, or as a user who may
+// make user namespaces and open /dev/net/tun. The exit status is 0 only if the ping was
+// answered and everything on the wire was protected.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 func init() {
-	// The main thread stays out of the hosts' namespaces.
+	// The main thread must not enter the hosts' namespaces.
 	runtime.LockOSThread()
 }
 

@@ -12,12 +12,12 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// errClear is the error of a packet that is not AH around ESP.
+// errClear is the error for a packet that is not ESP in AH.
 var errClear = errors.New("not protected")
 
-// open checks and decrypts a frame with the demonstration's own keys, by code
-// that shares nothing with the stack, and describes what it holds. The formats
-// are those of RFC 4302, 4303 and 4106.
+// open checks and decrypts a frame with the demonstration's keys, and describes its
+// content. It shares no code with the stack. The formats are those of RFC 4302, 4303
+// and 4106.
 func (s *show) open(link lab.LinkType, frame []byte) (string, error) {
 	ls := lab.Layers(link, frame)
 	if len(ls) != 3 || ls[0].Name != "ip" || ls[1].Name != "ah" || ls[2].Name != "esp" {
@@ -54,7 +54,7 @@ func (s *show) open(link lab.LinkType, frame []byte) (string, error) {
 	return "IP-in-IP: " + lab.Summary(lab.LinkRaw, text[:len(text)-2-pad]), nil
 }
 
-// parseKey reads what ranbits prints: 0x and hex digits with underscores.
+// parseKey parses the output of ranbits: 0x and hex digits with underscores.
 func parseKey(text string) ([]byte, error) {
 	digits, ok := strings.CutPrefix(strings.TrimSpace(text), "0x")
 	key, err := hex.DecodeString(strings.ReplaceAll(digits, "_", ""))

@@ -32,7 +32,7 @@ type show struct {
 type gateway struct {
 	*lab.Host
 	wire, inner, net string // addresses: on the cable, behind the gateway, its network
-	spis             string // how the SPIs of the SAs towards it begin
+	spis             string // the first digits of the SPIs of SAs towards it
 	started          bool
 }
 
@@ -80,7 +80,7 @@ direction, grouped.`)
 	return s.ping(gw1, gw2)
 }
 
-// build makes the hosts, which know each other by name, and the cable.
+// build creates the hosts, which know each other's names, and the cable.
 func (s *show) build() (err error) {
 	if s.dir, err = os.MkdirTemp("", "ipsec-demo"); err != nil {
 		return err
@@ -90,7 +90,7 @@ func (s *show) build() (err error) {
 		return err
 	}
 	for i := 1; i <= 2; i++ {
-		// A /run of its own for each, as two machines have.
+		// Each host has its own /run, like a machine.
 		h, err := lab.NewHost(fmt.Sprintf("gw%d", i), lab.Bind(names, "/etc/hosts"), lab.Tmpfs("/run"))
 		if err != nil {
 			return err
@@ -111,10 +111,11 @@ func (s *show) build() (err error) {
 	return nil
 }
 
-// configure types what a gateway needs: its half of the tunnel, both ways.
+// configure runs the commands for a gateway: its half of the tunnel, in both
+// directions.
 func (s *show) configure(g, peer *gateway) error {
 	s.title("Host " + g.Name)
-	g.started = true // even half a start is worth a stop
+	g.started = true // stop it even if the start fails
 	if err := s.typed(g, "ipsec setup start"); err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func (s *show) configure(g, peer *gateway) error {
 			return err
 		}
 	}
-	// What ip(8) does on a machine that has it.
+	// The same as ip(8) does on a machine that has it.
 	s.command(g, fmt.Sprintf("ip link set ipsec0 up; ip route add %s dev ipsec0 src %s", peer.net, g.inner))
 	if err := g.Up("ipsec0"); err != nil {
 		return err
@@ -148,7 +149,7 @@ func (s *show) configure(g, peer *gateway) error {
 	return g.AddRoute(lab.Route{Dst: netip.MustParsePrefix(peer.net), Dev: "ipsec0", Src: netip.MustParseAddr(g.inner)})
 }
 
-// ping sends the packets and shows where they went.
+// ping sends the packets and shows their way.
 func (s *show) ping(from, to *gateway) error {
 	wire, err := to.Capture("eth0", nil)
 	if err != nil {
@@ -221,12 +222,12 @@ func (s *show) ping(from, to *gateway) error {
 	return nil
 }
 
-// cleanUp stops the daemons and removes the hosts, also after an interruption.
+// cleanUp stops the daemons and removes the hosts. It also runs after an interrupt.
 func (s *show) cleanUp() {
 	s.ctx = context.Background()
 	for _, g := range s.hosts {
 		if g.started {
-			// The show ends well or not: what stop says matters only if it fails.
+			// The result of the demonstration is known: print only failures of stop.
 			if out, err := s.run(g, "ipsec setup stop"); err != nil {
 				fmt.Fprintf(os.Stderr, "demo: %s: ipsec setup stop: %v\n%s", g.Name, err, out)
 			}
@@ -238,7 +239,7 @@ func (s *show) cleanUp() {
 	}
 }
 
-// makeKey makes a key file as a user would, and returns the key.
+// makeKey makes a key file with ipsec ranbits, and returns the key.
 func (s *show) makeKey(g *gateway, file, bits string) ([]byte, error) {
 	line := "ipsec ranbits " + bits
 	s.command(g, line+" > "+file)
@@ -253,7 +254,7 @@ func (s *show) makeKey(g *gateway, file, bits string) ([]byte, error) {
 	return key, os.WriteFile(filepath.Join(s.dir, file), []byte(out), 0o600)
 }
 
-// typed shows a command and runs it; what it prints follows.
+// typed shows a command, runs it and shows its output.
 func (s *show) typed(g *gateway, line string) error {
 	s.command(g, line)
 	out, err := s.run(g, line)
@@ -273,11 +274,11 @@ func (s *show) run(g *gateway, line string) (string, error) {
 	cmd := exec.Command(s.ipsec, words[1:]...)
 	cmd.Args[0] = words[0]
 	cmd.Dir = s.dir
-	// The keys are used once: no sequence numbers are remembered.
+	// The keys are used only once, so keep no sequence marks.
 	cmd.Env = append(os.Environ(), "IPSEC_STATEDIR=none", "PATH="+filepath.Dir(s.ipsec)+":/usr/sbin:/usr/bin:/sbin:/bin")
-	// ^C is this program's to handle: the commands take milliseconds.
+	// Only this program handles ^C: the commands take milliseconds.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// The daemon that start leaves behind must not hold a pipe open, so a file.
+	// Use a file: the daemon that start leaves behind would hold a pipe open.
 	f, err := os.CreateTemp(s.dir, "out")
 	if err != nil {
 		return "", err

@@ -1,9 +1,9 @@
 // Fuzz runs every fuzz target of the module for a while, one after another, and
 // stops at the first that fails. "make fuzz FUZZTIME=1m" runs it.
 //
-// Go runs one target at a time (go help testflag, -fuzz); this program finds
-// them. What a target finds is written to testdata/fuzz of its package, from
-// where go test runs it ever after.
+// Go runs one target at a time (go help testflag, -fuzz); this program finds the
+// targets. An input that fails is written to testdata/fuzz of the package. From then on
+// go test runs it.
 package main
 
 import (
@@ -47,11 +47,11 @@ func main() {
 
 // A runner runs targets.
 type runner struct {
-	time     string // as -fuzztime
+	time     string // as in -fuzztime
 	only     *regexp.Regexp
 	parallel int
 	goTool   string
-	dir      string // of the module; empty: here
+	dir      string // of the module; empty: the working directory
 }
 
 func (r *runner) run(ctx context.Context, out io.Writer, packages []string) error {
@@ -84,8 +84,8 @@ type target struct{ pkg, name string }
 
 func (t target) String() string { return t.pkg + "." + t.name }
 
-// targets reads what go test -list prints: the names of each package's tests, and
-// then its result, "ok", tab, and the package.
+// targets parses the output of go test -list: the names of the tests of each package,
+// and then the result of the package: "ok", a tab, and its name.
 func targets(list string) (l []target) {
 	var names []string
 	for line := range strings.Lines(list) {
@@ -104,20 +104,20 @@ func targets(list string) (l []target) {
 	return l
 }
 
-// grace is how long a target may take besides its time: to be built, to run what
-// was found earlier, and to end.
+// grace is how much longer than its time a target may take: to be built, to run earlier
+// inputs, and to end.
 const grace = 10 * time.Minute
 
-// fuzz runs a target and prints a line about it; of one that fails, all that it
-// has printed.
+// fuzz runs a target and prints a line about it. If the target fails, it prints the
+// whole output.
 func (r *runner) fuzz(ctx context.Context, out io.Writer, t target) error {
 	if d, err := time.ParseDuration(r.time); err == nil {
 		var cancel func()
 		ctx, cancel = context.WithTimeout(ctx, d+grace)
 		defer cancel()
 	}
-	// An input that reaches something new is made smaller for up to a minute,
-	// in which nothing new is tried; 1x leaves it as it is.
+	// Go would minimise each new interesting input for up to a minute, and try nothing
+	// else meanwhile; 1x turns this off.
 	args := []string{"test", t.pkg, "-run", "^$", "-fuzz", "^" + t.name + "$", "-fuzztime", r.time, "-fuzzminimizetime", "1x"}
 	if r.parallel > 0 {
 		args = append(args, "-parallel", strconv.Itoa(r.parallel))
@@ -133,7 +133,7 @@ func (r *runner) fuzz(ctx context.Context, out io.Writer, t target) error {
 
 var progress = regexp.MustCompile(`(?m)^fuzz: .*execs: ([0-9]+)`)
 
-// executions is how many inputs go test has tried, by its last word on that.
+// executions returns the number of inputs in the last report of go test.
 func executions(output []byte) []byte {
 	m := progress.FindAllSubmatch(output, -1)
 	if len(m) == 0 {
@@ -142,7 +142,7 @@ func executions(output []byte) []byte {
 	return m[len(m)-1][1]
 }
 
-// command is a run of go, which ends with all its children when ctx does.
+// command returns a go command, which ends with all its children when ctx ends.
 func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, r.goTool, args...)
 	c.Dir = r.dir

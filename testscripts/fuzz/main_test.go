@@ -33,7 +33,7 @@ func TestExecutions(t *testing.T) {
 	}
 }
 
-// All targets of a module are run until one fails, which is named.
+// TestRun: all targets of a module run until one fails; the error names it.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

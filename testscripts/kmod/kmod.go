@@ -1,5 +1,5 @@
-// Package kmod loads kernel modules in the guests that tests boot, which have no
-// modprobe or have their modules elsewhere.
+// Package kmod loads kernel modules in the guests of tests. Guests have no modprobe, or
+// their modules are in another folder.
 package kmod
 
 import (
@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tries is how often a module is loaded that fails. Some test themselves when they
-// start, and measure time for it: in a guest such a test can fail by chance.
+// tries is how often Load tries to load a module. Some modules test themselves and
+// measure time; in a guest such a test can fail by chance.
 const tries = 5
 
-// Load loads the module in a file; that it is loaded already is no error. The error
-// names the file; errors.Is finds the kernel's errno in it.
+// Load loads the module in a file. It is not an error if the module is loaded already.
+// The error names the file; errors.Is finds the kernel's errno in it.
 func Load(file string) error {
 	f, err := os.Open(file)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 func TestLoad(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		answers []error // the last one stays
+		answers []error // the last one is repeated
 		calls   int
 		want    error
 		text    string

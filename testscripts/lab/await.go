@@ -8,9 +8,9 @@ import (
 // ErrTimeout is the error of Await.
 var ErrTimeout = errors.New("it did not happen within a minute")
 
-// Await asks f again and again until it is true. It is for what the kernel and other
-// processes do in their own time, and gives no event for. After a minute, which is
-// far more than a busy machine takes, it returns ErrTimeout.
+// Await calls f repeatedly until it returns true. It is for actions of the kernel and
+// of other processes that send no event. After a minute, far more than a busy machine
+// needs, it returns ErrTimeout.
 func Await(f func() bool) error {
 	for end := time.Now().Add(time.Minute); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -11,23 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A LinkType says how a frame begins, in libpcap's numbers.
+// A LinkType is the kind of link header of a frame, in libpcap's numbers.
 type LinkType uint32
 
-// The link types of the devices that labs have.
+// The link types of the devices in labs.
 const (
 	LinkEthernet LinkType = 1
 	LinkRaw      LinkType = 101 // no link header: ipsecN
 )
 
-// A Frame is one packet as a device saw it.
+// A Frame is one packet that a device has sent or received.
 type Frame struct {
 	Time time.Time
 	Out  bool // sent by the device, not received
 	Data []byte
 }
 
-// A Capture records what passes a device, both ways.
+// A Capture records the packets that a device sends and receives.
 type Capture struct {
 	Link LinkType
 
@@ -41,8 +41,8 @@ type Capture struct {
 	done   chan struct{}
 }
 
-// Capture starts to record. If w is not nil, a pcap file goes there, each packet
-// at once.
+// Capture starts to record. If w is not nil, each packet is written to it at once, in
+// the pcap format.
 func (h *Host) Capture(dev string, w io.Writer) (*Capture, error) {
 	c := &Capture{fd: -1, wake: -1, out: w, buf: make([]byte, 1<<17), done: make(chan struct{})}
 	err := h.Do(func() error { return c.open(dev) })
@@ -61,12 +61,12 @@ func (c *Capture) open(dev string) error {
 	if err != nil {
 		return err
 	}
-	// Protocol 0: nothing is delivered before the socket is bound to the device.
+	// Protocol 0: the socket receives nothing before it is bound to the device.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) // else what the limit allows
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) // without the right, the limit of the system applies
 	all := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL})
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifi.Index}); err != nil {
 		unix.Close(fd)
@@ -86,7 +86,7 @@ func (c *Capture) open(dev string) error {
 	return nil
 }
 
-// read takes frames until Stop.
+// read reads frames until Stop.
 func (c *Capture) read() {
 	defer close(c.done)
 	fds := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}, {Fd: int32(c.wake), Events: unix.POLLIN}}
@@ -103,8 +103,8 @@ func (c *Capture) read() {
 	}
 }
 
-// drainLocked takes what waits in the socket. The device may have gone: that
-// ends nothing, since what was seen stays seen.
+// drainLocked reads all waiting frames. If the device is gone, the recorded frames are
+// kept.
 func (c *Capture) drainLocked() {
 	for {
 		n, from, err := unix.Recvfrom(c.fd, c.buf, 0)
@@ -125,8 +125,8 @@ func (c *Capture) drainLocked() {
 	}
 }
 
-// Frames returns what has passed until now, in order, and the first error in
-// writing the pcap file.
+// Frames returns the packets so far, in order, and the first error of writing the pcap
+// file.
 func (c *Capture) Frames() ([]Frame, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +136,7 @@ func (c *Capture) Frames() ([]Frame, error) {
 	return c.frames[:len(c.frames):len(c.frames)], c.err
 }
 
-// Stop ends the recording; Frames still answers.
+// Stop ends the recording. Frames still works.
 func (c *Capture) Stop() {
 	c.mu.Lock()
 	stopped := c.fd < 0
@@ -153,7 +153,8 @@ func (c *Capture) Stop() {
 	c.fd = -1
 }
 
-// writePcapHeader begins a pcap file of format 2.4, microseconds.
+// writePcapHeader writes the header of a pcap file of format 2.4, with times in
+// microseconds.
 func writePcapHeader(w io.Writer, link LinkType) error {
 	b := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
 	b = binary.LittleEndian.AppendUint16(b, 2)

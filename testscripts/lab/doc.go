@@ -1,13 +1,11 @@
-// Package lab makes hosts for tests and demonstrations: network namespaces,
-// the cables between them, and eyes to see what goes over a cable.
+// Package lab creates hosts for tests and demonstrations: network namespaces, the
+// cables between them, and captures of the packets on a cable.
 //
-// It needs no program that a bare system lacks: links, addresses and routes go
-// through rtnetlink, pings through ICMP sockets, captures through AF_PACKET.
-// It works for root, and for an ordinary user in a user namespace where the
-// kernel allows one (see [Enter]).
+// It needs no programs: links, addresses and routes are set through rtnetlink, pings
+// use ICMP sockets, captures use AF_PACKET. It works for root. For an ordinary user it
+// works in a user namespace, if the kernel allows one (see [Enter]).
 //
-// A Host is a thread that lives in its own namespaces; what must happen in them
-// runs on that thread ([Host.Do]), and a program that is started there inherits
-// them. When the Host is closed the thread ends, and with it everything that
-// only the thread kept alive.
+// A Host is a thread in its own namespaces. Code that must run in them runs on that
+// thread ([Host.Do]), and a program that is started there inherits them. Closing the
+// Host ends the thread, and with it everything that only the thread kept alive.
 package lab

@@ -29,7 +29,7 @@ type job struct {
 	done chan error
 }
 
-// An Option changes what a Host has of its own besides its network.
+// An Option gives a Host more of its own than a network.
 type Option func(*setup)
 
 type setup struct {
@@ -38,24 +38,23 @@ type setup struct {
 	tmpfs   []string
 }
 
-// Private gives the host mounts and a host name of its own, which is Name.
+// Private gives the host its own mounts and host name, which is Name.
 func Private() Option { return func(s *setup) { s.private = true } }
 
-// Bind makes the host see the file src at dst, which need not exist. It implies
+// Bind makes the file src visible at dst on the host; dst need not exist. It implies
 // [Private].
 func Bind(src, dst string) Option {
 	return func(s *setup) { s.private = true; s.binds = append(s.binds, [2]string{src, dst}) }
 }
 
-// Tmpfs gives the host an empty directory of its own at dir, which must exist.
-// It implies [Private].
+// Tmpfs gives the host its own empty directory at dir, which must exist. It implies
+// [Private].
 func Tmpfs(dir string) Option {
 	return func(s *setup) { s.private = true; s.tmpfs = append(s.tmpfs, dir) }
 }
 
-// NewHost makes a host. Its loopback is up, and IPv6 addresses work as soon as
-// they are given. errors.Is(err, os.ErrPermission) when the caller may not make
-// namespaces.
+// NewHost creates a host. Its loopback is up, and IPv6 addresses work as soon as they
+// are added. errors.Is(err, os.ErrPermission) if the caller may not make namespaces.
 func NewHost(name string, opts ...Option) (*Host, error) {
 	var s setup
 	for _, o := range opts {
@@ -70,13 +69,13 @@ func NewHost(name string, opts ...Option) (*Host, error) {
 	return h, nil
 }
 
-// thread is the goroutine that owns the host's thread. It never unlocks it: a
-// thread in foreign namespaces must not go back to the scheduler, so it ends.
+// thread is the goroutine that owns the host's thread. It never unlocks the thread: a
+// thread in other namespaces must not go back to the scheduler, so it ends.
 func (h *Host) thread(s *setup, ready chan<- error) {
 	runtime.LockOSThread()
 	if unix.Gettid() == os.Getpid() {
-		// The main thread stands for the process in /proc/self: leave it alone.
-		// While this goroutine holds it, the next one gets another.
+		// /proc/self belongs to the main thread, so it must stay in its namespaces.
+		// While this goroutine holds it, a new goroutine gets another thread.
 		again := make(chan struct{})
 		go func() { defer close(again); h.thread(s, ready) }()
 		<-again
@@ -115,8 +114,8 @@ func (h *Host) enter(s *setup) error {
 	if err := upLoopback(); err != nil {
 		return err
 	}
-	// Addresses must work at once, and captures must not fill with the noise of
-	// IPv6's start. A kernel without IPv6 has none of these files.
+	// Addresses must work at once, and captures must not contain the messages of IPv6's
+	// start. A kernel without IPv6 has none of these files.
 	for key, value := range map[string]string{"accept_dad": "0", "dad_transmits": "0", "router_solicitations": "0"} {
 		for _, where := range []string{"all", "default"} {
 			if err := writeSysctl("net.ipv6.conf."+where+"."+key, value); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -147,9 +146,8 @@ func (h *Host) privatise(s *setup) error {
 	return nil
 }
 
-// Do runs f on the host's thread and returns its error. f must not start
-// goroutines that it expects to be in the namespace, nor call Do. After Close,
-// Do returns os.ErrClosed.
+// Do runs f on the host's thread and returns its error. f must not start goroutines
+// that need the namespaces, and must not call Do. After Close, Do returns os.ErrClosed.
 func (h *Host) Do(f func() error) error {
 	j := job{f, make(chan error, 1)}
 	select {
@@ -165,9 +163,9 @@ func (h *Host) Do(f func() error) error {
 	}
 }
 
-// Start starts a program in the host's namespaces; wait for it with cmd.Wait.
-// Unless cmd says otherwise it is killed when the host is closed; what it leaves
-// running behind itself is not.
+// Start starts a program in the host's namespaces; wait for it with cmd.Wait. Unless
+// cmd changes that, the program is killed when the host is closed. Processes that it
+// leaves behind are not.
 func (h *Host) Start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -175,8 +173,8 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 	return h.Do(cmd.Start)
 }
 
-// Output runs a program in the host's namespaces and returns what it wrote to
-// standard output and standard error together.
+// Output runs a program in the host's namespaces and returns its standard output and
+// standard error together.
 func (h *Host) Output(cmd *exec.Cmd) (string, error) {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -187,27 +185,29 @@ func (h *Host) Output(cmd *exec.Cmd) (string, error) {
 	return out.String(), err
 }
 
-// NetNS is the path of the network namespace for setns(2), nsenter(1) and the
-// like. It is valid until Close, for processes of the same user.
+// NetNS returns the path of the network namespace for setns(2), nsenter(1) and similar.
+// It is valid until Close, for processes of the same user.
 func (h *Host) NetNS() string {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.ns.Fd())
 }
 
-// Sysctl writes one of the host's kernel parameters, named with dots.
+// Sysctl sets one of the host's kernel parameters; the parts of its name are separated
+// by dots.
 func (h *Host) Sysctl(key, value string) error {
 	return h.Do(func() error { return writeSysctl(key, value) })
 }
 
 func writeSysctl(key, value string) error {
-	// A device name may hold a dot, so slashes are taken as they are.
+	// A name with slashes is used unchanged, because the name of a device may contain a
+	// dot.
 	if !strings.Contains(key, "/") {
 		key = strings.ReplaceAll(key, ".", "/")
 	}
 	return os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0)
 }
 
-// Close ends the host's thread. The namespaces go when no process is left in
-// them.
+// Close ends the host's thread. The namespaces are removed when they have no more
+// processes.
 func (h *Host) Close() error {
 	h.once.Do(func() { close(h.jobs) })
 	<-h.gone

@@ -9,19 +9,18 @@ import (
 	"time"
 )
 
-// FirstPause is how long to wait for an answer before Idle is asked for the first
-// time; wait twice as long each time after. To look at all threads takes time that
-// those who answer need.
+// FirstPause is how long to wait for an answer before the first call of Idle. Double
+// the pause after each call: looking at all threads takes processor time away from the
+// processes that must answer.
 const FirstPause = 20 * time.Millisecond
 
-// Idle reports whether nothing is under way on the hosts: all that was sent has
-// been handled, answered or dropped. It looks at the threads of all processes on
-// them, of this program's none. A packet wakes the thread that it is for before it
-// is sent, so where every thread sleeps, and none has run between two looks, there
-// is no packet left. Repeat it until it is true; processes that work without end
-// are never idle.
+// Idle reports whether the hosts have nothing to do: each packet that was sent has been
+// handled, answered or dropped. It looks at the threads of all processes on the hosts,
+// except this program. Sending a packet wakes the receiving thread at once. So if every
+// thread sleeps, and none has run between two looks, no packet is left. Repeat the call
+// until it returns true. Processes that never stop working are never idle.
 //
-// With it a test knows that an answer will not come, however busy the machine is.
+// With it a test knows that no answer will come, however busy the machine is.
 func Idle(hosts ...*Host) bool {
 	before, asleep := threads(hosts)
 	if !asleep {
@@ -31,9 +30,9 @@ func Idle(hosts ...*Host) bool {
 	return asleep && maps.Equal(before, after)
 }
 
-// threads returns how often each thread on the hosts has been put to sleep, by its
-// folder in /proc, and whether all of them sleep now, and the kernel's that handle
-// packets for a busy processor.
+// threads returns how often each thread on the hosts has gone to sleep, by its folder
+// in /proc, and whether all of them are asleep now. The kernel threads that handle
+// packets for a busy processor are included.
 func threads(hosts []*Host) (switches map[string]string, asleep bool) {
 	switches, asleep = map[string]string{}, true
 	var namespaces []os.FileInfo
@@ -53,7 +52,7 @@ func threads(hosts []*Host) (switches map[string]string, asleep bool) {
 		for _, task := range tasks {
 			status, err := os.ReadFile(task + "/status")
 			if err != nil {
-				continue // it has ended
+				continue // the process has ended
 			}
 			for line := range strings.Lines(string(status)) {
 				name, value, _ := strings.Cut(line, ":")

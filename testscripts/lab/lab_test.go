@@ -14,13 +14,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// As an ordinary user, run in a user namespace; where there is none the
-	// tests that need hosts skip.
+	// An ordinary user gets a user namespace. Without one, the tests that need hosts
+	// are skipped.
 	_ = Enter()
 	os.Exit(m.Run())
 }
 
-// pair makes two hosts with a cable.
+// pair creates two hosts with a cable.
 func pair(t *testing.T) (a, b *Host) {
 	t.Helper()
 	var hosts [2]*Host
@@ -112,7 +112,7 @@ func TestPingErrors(t *testing.T) {
 	var err error
 	_ = Await(func() bool {
 		_, err = a.Ping(ping)
-		return !errors.Is(err, ErrNoReply) // the kernel limits how often it says so, to all hosts together
+		return !errors.Is(err, ErrNoReply) // the kernel limits the rate of these errors, for all hosts together
 	})
 	if err == nil || !strings.Contains(err.Error(), "network unreachable") {
 		t.Errorf("ping through a router without a route: %v, want network unreachable", err)
@@ -128,8 +128,8 @@ func TestPingErrors(t *testing.T) {
 	}
 }
 
-// TestProgram: a program that is started in a host is in its namespaces, and
-// ends with it.
+// TestProgram: a program that is started on a host is in its namespaces, and ends when
+// the host is closed.
 func TestProgram(t *testing.T) {
 	a, b := pair(t)
 	dir := t.TempDir()
@@ -164,7 +164,8 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// TestIdle: a host is not idle while a process on it works, and is while all sleep.
+// TestIdle: a host is not idle while a process on it works. It is idle when all
+// processes sleep.
 func TestIdle(t *testing.T) {
 	a, b := pair(t)
 	work := exec.Command("sh", "-c", "while :; do :; done")
@@ -176,7 +177,7 @@ func TestIdle(t *testing.T) {
 			t.Fatal("idle while a process works")
 		}
 	}
-	if !Idle(a) { // hosts of others do not matter
+	if !Idle(a) { // other hosts are ignored
 		if err := Await(func() bool { return Idle(a) }); err != nil {
 			t.Fatalf("a host without processes is never idle: %v", err)
 		}

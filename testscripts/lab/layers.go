@@ -10,12 +10,12 @@ import (
 // A Layer is one header of a packet.
 type Layer struct {
 	Name string // "arp", "ip", "ip6", "frag", "ah", "esp", "comp", "icmp", "icmp6", "udp", "tcp", "proto", "short"
-	Text string // how a line shows it
+	Text string // its text in a line
 	Len  int    // bytes from here to the end of the packet, by the IP header's count
 }
 
-// Summary is a packet's layers on one line: addresses, headers from the
-// outside in as far as they are clear, and the length of the IP packet.
+// Summary returns a packet's layers on one line: addresses, the headers that are not
+// encrypted from the outside in, and the length of the IP packet.
 func Summary(link LinkType, frame []byte) string {
 	var s []string
 	layers := Layers(link, frame)
@@ -28,8 +28,8 @@ func Summary(link LinkType, frame []byte) string {
 	return strings.Join(s, " ")
 }
 
-// Layers takes a frame apart as far as it is clear. It never fails: a header
-// that is cut off ends the list with a layer "short".
+// Layers splits a frame into the headers that are not encrypted. It never fails: if a
+// header is cut off, the last layer is "short".
 func Layers(link LinkType, frame []byte) []Layer {
 	if link == LinkEthernet {
 		if len(frame) < 14 {
@@ -80,8 +80,8 @@ func addrs(src, dst []byte) string {
 	return s.String() + " > " + d.String()
 }
 
-// appendPayload takes apart what an IP header with that next protocol carries.
-// off and more are the IPv4 fragment's place.
+// appendPayload appends the layers after an IP header whose next protocol is proto. off
+// and more are the offset and flag of an IPv4 fragment.
 func appendPayload(ls []Layer, proto byte, b []byte, off int, more bool) []Layer {
 	if off > 0 || more {
 		text := fmt.Sprintf("frag(off=%d,len=%d", off, len(b))
@@ -104,7 +104,7 @@ func appendPayload(ls []Layer, proto byte, b []byte, off int, more bool) []Layer
 		return ls
 	}
 	switch proto {
-	case 0, 43, 60: // IPv6 extension headers of the common shape
+	case 0, 43, 60: // IPv6 extension headers with the common format
 		n := (int(b[1]) + 1) * 8
 		if n > len(b) {
 			add("short", "short protocol=%d", proto)
@@ -159,7 +159,7 @@ func isICMPError(v4 bool, typ byte) bool {
 	return typ < 128
 }
 
-// icmpName names an ICMP message of at least 4 bytes.
+// icmpName returns the name of an ICMP message of at least 4 bytes.
 func icmpName(v4 bool, b []byte) string {
 	if v4 {
 		switch b[0] {
@@ -207,9 +207,9 @@ func icmpName(v4 bool, b []byte) string {
 	return fmt.Sprintf("type=%d code=%d", b[0], b[1])
 }
 
-// IsHousekeeping reports whether a frame only keeps the link going: ARP,
-// neighbour discovery, multicast listening. Such frames are clear on any
-// IPsec link and say nothing of the traffic.
+// IsHousekeeping reports whether a frame only serves the link: ARP, neighbour
+// discovery, multicast listener discovery. Such frames are in clear on any IPsec link
+// and are not part of the traffic.
 func IsHousekeeping(link LinkType, frame []byte) bool {
 	ls := Layers(link, frame)
 	if len(ls) == 0 {

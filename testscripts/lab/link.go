@@ -19,13 +19,13 @@ import (
 // ifinfomsg and attributes.
 const vethInfoPeer = 1
 
-// lastIndex is the last interface index that Cable has given. The ends of a
-// cable have different ones: where they are alike, as two hosts' first devices
-// would be, the kernel takes up to a second to see that the cable is plugged in.
+// lastIndex is the last interface index that Cable has used. Both ends of a cable need
+// different indexes: if they are equal, as they would be for the first devices of two
+// hosts, the kernel takes up to a second to detect the carrier.
 var lastIndex atomic.Int32
 
-// Cable makes a pair of virtual ethernets, one end in each host, and brings
-// both up. It returns when packets can pass.
+// Cable creates a pair of virtual ethernet devices, one end in each host, and sets both
+// up. It returns when packets can pass.
 func Cable(a *Host, devA string, b *Host, devB string) error {
 	peer := netlink.NewAttributeEncoder()
 	peer.String(unix.IFLA_IFNAME, devB)
@@ -34,7 +34,7 @@ func Cable(a *Host, devA string, b *Host, devB string) error {
 	if err != nil {
 		return err
 	}
-	index := int(lastIndex.Add(2)) + 100 // below are those of the kernel's own choice
+	index := int(lastIndex.Add(2)) + 100 // the kernel itself uses lower numbers
 	ae := netlink.NewAttributeEncoder()
 	ae.String(unix.IFLA_IFNAME, devA)
 	ae.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
@@ -56,12 +56,12 @@ func Cable(a *Host, devA string, b *Host, devB string) error {
 
 // States of devices, as IFLA_OPERSTATE numbers them.
 const (
-	operUnknown = 0 // of devices without a carrier to see, such as lo
+	operUnknown = 0 // for devices without a carrier, such as lo
 	operUp      = 6
 )
 
-// awaitCarrier waits until a device works: the kernel makes it so in a work
-// queue, and drops what is sent before.
+// awaitCarrier waits until a device works: the kernel enables it in a work queue, and
+// drops packets before that.
 func (h *Host) awaitCarrier(dev string) error {
 	i, err := h.index(dev)
 	if err != nil {
@@ -80,12 +80,12 @@ func (h *Host) awaitCarrier(dev string) error {
 	if failed != nil {
 		return failed
 	}
-	// The state shows a moment before the queue is open. Both happen under the lock
-	// that any change takes, so one that changes nothing waits for it.
+	// The state changes a moment before the queue opens. Both happen under the lock of
+	// all changes, so a change without effect waits for it.
 	return h.Up(dev)
 }
 
-// operState returns a device's state as RFC 2863 numbers it in Linux.
+// operState returns a device's state in Linux' numbers (RFC 2863).
 func (h *Host) operState(index int) (uint8, error) {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{NetNS: int(h.ns.Fd())})
 	if err != nil {
@@ -116,10 +116,10 @@ func (h *Host) operState(index int) (uint8, error) {
 	return 0, errors.New("the kernel does not say")
 }
 
-// Up brings a device up.
+// Up sets a device up.
 func (h *Host) Up(dev string) error { return h.setLink(dev, unix.IFF_UP, unix.IFF_UP, nil) }
 
-// Down takes a device down.
+// Down sets a device down.
 func (h *Host) Down(dev string) error { return h.setLink(dev, 0, unix.IFF_UP, nil) }
 
 // SetMTU sets a device's MTU in bytes.
@@ -143,8 +143,8 @@ func (h *Host) setLink(dev string, flags, mask uint32, ae *netlink.AttributeEnco
 	return nil
 }
 
-// AddAddr gives a device an address; the prefix length says which network is
-// reached through it. If the device is up, the address works when it returns.
+// AddAddr adds an address to a device; the prefix length determines the network that is
+// reached through it. If the device is up, the address works when AddAddr returns.
 func (h *Host) AddAddr(dev string, p netip.Prefix) error {
 	i, err := h.index(dev)
 	if err != nil {
@@ -160,12 +160,12 @@ func (h *Host) AddAddr(dev string, p netip.Prefix) error {
 		return fmt.Errorf("%s: address %s on %s: %w", h.Name, p, dev, err)
 	}
 	if state, err := h.operState(i); err != nil || p.Addr().Is4() || state != operUp && state != operUnknown {
-		return err // an IPv6 address of a device that is down waits for it
+		return err // an IPv6 address works only when the device is up
 	}
 	return h.awaitAddr(p.Addr())
 }
 
-// awaitAddr waits until the host answers for an IPv6 address: the kernel makes
+// awaitAddr waits until the host accepts packets to an IPv6 address: the kernel adds
 // the local route in a work queue.
 func (h *Host) awaitAddr(a netip.Addr) error {
 	const local = 0x80000000 // RTF_LOCAL
@@ -178,7 +178,8 @@ func (h *Host) awaitAddr(a netip.Addr) error {
 			return err
 		})
 		for line := range strings.Lines(string(table)) {
-			// Destination, its length in hex, six columns of no matter, flags, device.
+			// Destination, its length in hex, six columns that are not used here,
+			// flags, device.
 			f := strings.Fields(line)
 			if len(f) < 10 || f[0] != text || f[1] != "80" {
 				continue
@@ -194,8 +195,8 @@ func (h *Host) awaitAddr(a netip.Addr) error {
 	return failed
 }
 
-// A Route is where packets to Dst go: through the gateway Via, the device Dev
-// or both. Src, if valid, is the source address that the host's own packets get.
+// A Route sends packets to Dst through the gateway Via, the device Dev or both. Src, if
+// valid, is the source address of the host's own packets.
 type Route struct {
 	Dst netip.Prefix
 	Via netip.Addr
@@ -203,7 +204,7 @@ type Route struct {
 	Src netip.Addr
 }
 
-// AddRoute adds a route, or replaces that with the same destination.
+// AddRoute adds a route, or replaces the route with the same destination.
 func (h *Host) AddRoute(r Route) error {
 	// struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
 	scope := byte(unix.RT_SCOPE_UNIVERSE)
@@ -238,7 +239,7 @@ func (h *Host) HasDevice(dev string) bool {
 	return err == nil
 }
 
-// index finds a device's number.
+// index returns a device's index.
 func (h *Host) index(dev string) (int, error) {
 	var i int
 	err := h.Do(func() error {
@@ -252,7 +253,7 @@ func (h *Host) index(dev string) (int, error) {
 	return i, err
 }
 
-// route makes one rtnetlink request in the host and waits for its end.
+// route sends one rtnetlink request in the host and waits for the answer.
 func (h *Host) route(typ uint16, flags netlink.HeaderFlags, body []byte, ae *netlink.AttributeEncoder) error {
 	attrs, err := ae.Encode()
 	if err != nil {
@@ -267,7 +268,7 @@ func (h *Host) route(typ uint16, flags netlink.HeaderFlags, body []byte, ae *net
 }
 
 func request(c *netlink.Conn, typ uint16, flags netlink.HeaderFlags, data []byte) error {
-	_ = c.SetOption(netlink.ExtendedAcknowledge, true) // kernels before 4.12 have none
+	_ = c.SetOption(netlink.ExtendedAcknowledge, true) // kernels before 4.12 do not have it
 	_, err := c.Execute(netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request | netlink.Acknowledge | flags},
 		Data:   data,
@@ -275,7 +276,7 @@ func request(c *netlink.Conn, typ uint16, flags netlink.HeaderFlags, data []byte
 	return err
 }
 
-// upLoopback brings lo up in the namespace of the calling thread.
+// upLoopback sets lo up in the namespace of the calling thread.
 func upLoopback() error {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
@@ -285,7 +286,7 @@ func upLoopback() error {
 	return request(c, unix.RTM_NEWLINK, 0, ifinfo(1, unix.IFF_UP, unix.IFF_UP))
 }
 
-// ifinfo is a struct ifinfomsg.
+// ifinfo returns a struct ifinfomsg.
 func ifinfo(index int, flags, mask uint32) []byte {
 	b := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(b[4:], uint32(index))

@@ -8,9 +8,9 @@ import (
 	"strconv"
 )
 
-// MemoryGroup makes a control group whose processes may have so many bytes of memory
-// together, and returns its directory: who writes his process number into its file
-// cgroup.procs is in it. remove waits until nobody is in it any more.
+// MemoryGroup creates a control group whose processes may use at most this many bytes
+// of memory together, and returns its directory. A process joins by writing its process
+// id into the file cgroup.procs. remove waits until the group has no processes.
 func MemoryGroup(bytes uint64) (dir string, remove func() error, err error) {
 	var errs []error
 	for _, h := range []struct{ top, limit string }{

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PrivateMounts gives the calling thread, which must be locked, mounts of its own:
-// what it mounts is seen by nobody else. The thread must never be unlocked again.
+// PrivateMounts gives the calling thread, which must be locked, its own mounts: other
+// threads do not see what it mounts. The thread must never be unlocked again.
 func PrivateMounts() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("new mount namespace: %w", err)
@@ -26,11 +26,11 @@ func PrivateMounts() error {
 	return nil
 }
 
-// leaveChroot is for a thread whose root is no mount point, as in a plain chroot(8).
-// The mount that holds its root has no name inside and cannot be made private, so
-// what is mounted there may be seen outside. A private copy of all that it sees
-// becomes its root instead. The copy lies on a folder of /proc, which is a mount of
-// its own everywhere.
+// leaveChroot is for a thread whose root is not a mount point, as after a plain
+// chroot(8). The mount of its root has no name inside and cannot be made private, so
+// mounts there may be visible outside. A private copy of the whole tree becomes the
+// root instead. The copy is mounted on a folder of /proc, which is a mount of its own
+// on all systems.
 func leaveChroot() error {
 	const copied = "/proc/fs"
 	if err := unix.Mount("", "/proc", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -66,8 +66,8 @@ func BindFile(src, dst string) error {
 	return nil
 }
 
-// makeFile makes an empty file that only this mount namespace sees: a tmpfs is
-// mounted on its folder, and all that the folder has is bound into the tmpfs.
+// makeFile makes an empty file that only this mount namespace sees: it mounts a tmpfs
+// on the folder of the file, and binds all files of the folder into the tmpfs.
 func makeFile(path string) error {
 	dir := filepath.Dir(path)
 	old, err := os.Open(dir)

@@ -15,9 +15,9 @@ import (
 // inChroot marks the process that TestChroot starts.
 const inChroot = "LAB_TEST_CHROOT"
 
-// TestChroot: hosts have mounts of their own also in a plain chroot, whose root is
-// no mount point, and a file can be bound where there was none. Nothing of that is
-// seen outside, although the mount that holds the root is shared.
+// TestChroot: hosts have their own mounts also in a plain chroot, whose root is not a
+// mount point, and a file can be bound to a new name. None of this is visible outside,
+// although the mount of the root is shared.
 func TestChroot(t *testing.T) {
 	if os.Getenv(inChroot) != "" {
 		h, err := NewHost("inside", Bind("/names", "/etc/hosts"), Tmpfs("/run"))
@@ -41,10 +41,10 @@ func TestChroot(t *testing.T) {
 		}
 		return
 	}
-	pair(t) // skips where hosts cannot be made
+	pair(t) // skips if hosts cannot be created
 	self := filepath.Join(t.TempDir(), "self")
 	build := exec.Command("go", "test", "-c", "-o", self, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // there is no C library inside
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // the chroot has no C library
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -16,11 +16,11 @@ import (
 // A Ping is a series of ICMP or ICMPv6 echo requests.
 type Ping struct {
 	Dst      netip.Addr
-	Src      netip.Addr    // the host's choice if not valid
+	Src      netip.Addr    // chosen by the host if not valid
 	Count    int           // 1 if zero
 	Size     int           // bytes after the 8-byte echo header; 56 if zero
-	Timeout  time.Duration // for each answer; 1 minute if zero, which only a failure takes
-	GiveUp   func() bool   // asked while an answer does not come; true ends the wait as Timeout does
+	Timeout  time.Duration // for each answer; 1 minute if zero (only a failure takes so long)
+	GiveUp   func() bool   // called while it waits for an answer; true ends the wait like Timeout
 	Interval time.Duration // after each answer
 	DF       bool          // forbid fragments, IPv4 only; otherwise they are allowed
 }
@@ -32,14 +32,14 @@ type Reply struct {
 	RTT        time.Duration
 }
 
-// ErrNoReply is the error when an echo request stays without an answer.
+// ErrNoReply is the error if an echo request gets no answer.
 var ErrNoReply = errors.New("no reply")
 
 var pingID atomic.Uint32
 
-// Ping sends the requests one after the other and returns the answers that
-// came whole. The error names the first request without one: it is ErrNoReply,
-// what an ICMP error said, or what the kernel said on sending.
+// Ping sends the requests one after the other and returns the answers that arrived
+// whole. The error is about the first request without an answer: ErrNoReply, the
+// meaning of an ICMP error, or the kernel's error on sending.
 func (h *Host) Ping(p Ping) ([]Reply, error) {
 	if p.Count == 0 {
 		p.Count = 1
@@ -91,7 +91,7 @@ func openEcho(p *Ping) (int, error) {
 		err = unix.Bind(fd, sockaddr(p.Src))
 	}
 	if err == nil && p.Dst.Is4() {
-		// Left alone, the kernel sets DF on what fits the path as far as it knows.
+		// By default the kernel sets DF on packets that fit the known path MTU.
 		how := unix.IP_PMTUDISC_DONT
 		if p.DF {
 			how = unix.IP_PMTUDISC_DO
@@ -109,7 +109,7 @@ func echo(fd int, p *Ping, id, seq uint16) (Reply, error) {
 	req := make([]byte, 8+p.Size)
 	req[0] = 8
 	if !p.Dst.Is4() {
-		req[0] = 128 // the kernel sums ICMPv6
+		req[0] = 128 // the kernel computes the checksum of ICMPv6
 	}
 	binary.BigEndian.PutUint16(req[4:], id)
 	binary.BigEndian.PutUint16(req[6:], seq)
@@ -136,7 +136,7 @@ func echo(fd int, p *Ping, id, seq uint16) (Reply, error) {
 		}
 		n, err := poll(fd, unix.POLLIN, wait)
 		if err == nil && n == 0 && p.GiveUp != nil && p.GiveUp() {
-			// What came before GiveUp was true is in the socket by now.
+			// Answers that came before GiveUp returned true are in the socket now.
 			if n, err = poll(fd, unix.POLLIN, 0); err == nil && n == 0 {
 				return Reply{}, ErrNoReply
 			}
@@ -180,7 +180,7 @@ func poll(fd int, events int16, wait time.Duration) (n int, err error) {
 	return unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, int((wait+time.Millisecond-1)/time.Millisecond))
 }
 
-// icmpError says what an ICMP error about our request means, or "".
+// icmpError returns the meaning of an ICMP error about our request, or "".
 func icmpError(v4 bool, msg []byte, id, seq uint16) string {
 	inner := msg[8:]
 	if v4 {

@@ -14,12 +14,12 @@ import (
 // inUserNS marks the process that Enter has started.
 const inUserNS = "IPSEC_LAB_USERNS"
 
-// Enter makes sure that the process may make hosts. Root returns at once. For
-// an ordinary user it runs the program again, with the same arguments, as root
-// of a user namespace of its own, waits for it and exits with its status. The
-// error says in one line why that is not possible.
+// Enter makes sure that the process may create hosts. For root it returns at once. For
+// an ordinary user it runs the program again, with the same arguments, as root of a new
+// user namespace, waits for it and exits with its status. The error gives on one line
+// the reason why that is not possible.
 //
-// Call it first in main, before any other goroutine matters.
+// Call it at the beginning of main, before other goroutines start.
 func Enter() error {
 	if os.Geteuid() == 0 {
 		return nil
@@ -40,8 +40,8 @@ func Enter() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("not root, and the kernel refuses a user namespace (%w)", errnoOf(err))
 	}
-	// The terminal sends ^C to both; this process only has to outlive the child.
-	// What is sent to this process alone is passed on.
+	// The terminal sends ^C to both processes; this one must outlive the child. A
+	// signal to this process alone is passed on.
 	signal.Ignore(os.Interrupt)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM, syscall.SIGHUP)
@@ -62,15 +62,16 @@ func Enter() error {
 	return nil
 }
 
-// InUserNS reports whether Enter has started this process in a user namespace:
-// its root is an ordinary user outside, and there are no other users.
+// InUserNS reports whether Enter has started this process in a user namespace: outside,
+// its root is an ordinary user, and there are no other users.
 func InUserNS() bool { return os.Getenv(inUserNS) != "" }
 
 // CanTUN reports why TUN devices cannot be made here, or nil.
 func CanTUN() error {
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err == nil {
-		// A node without its driver opens with ENXIO or ENODEV, so this is enough.
+		// Without its driver the node opens with ENXIO or ENODEV, so opening it is
+		// enough.
 		return f.Close()
 	}
 	return fmt.Errorf("cannot open /dev/net/tun (%w)", errnoOf(err))

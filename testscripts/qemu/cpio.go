@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// An archive is a root file system in the form that the kernel unpacks: cpio
-// with its "new ASCII" headers.
+// An archive is a root file system in the format that the kernel unpacks: cpio with
+// "new ASCII" headers.
 type archive struct {
 	w   io.Writer
 	n   int // entries so far

@@ -13,21 +13,21 @@ import (
 	"github.com/klips-go/ipsec/testscripts/kmod"
 )
 
-// jobEnv tells the first process of a guest that it is that; the kernel hands
-// its unknown parameters on as environment.
+// jobEnv marks the first process of a guest: the kernel passes its unknown parameters
+// on as environment variables.
 const jobEnv = "IPSEC_QEMU_JOB"
 
-// statusMark is before the exit status, at the end of the output.
+// statusMark precedes the exit status, at the end of the output.
 const statusMark = "\n== exit status "
 
-// Main returns at once, except in the first process of a guest: there it sets
-// the guest up, runs the job, reports its status and powers the guest off.
+// Main returns at once, except in the first process of a guest. There it sets up the
+// guest, runs the job, reports its status and powers the guest off.
 func Main() {
 	if os.Getpid() != 1 || os.Getenv(jobEnv) == "" {
 		return
 	}
 	if err := boot(); err != nil {
-		fmt.Println("init:", err) // the console, which Run shows when there is no status
+		fmt.Println("init:", err) // to the console, which Run shows if there is no status
 	}
 	unix.Sync()
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
@@ -71,7 +71,7 @@ func boot() error {
 		return err
 	}
 	fmt.Fprintf(out, "%s%d\n", statusMark, cmd.ProcessState.ExitCode())
-	// Waits until the line has sent it all.
+	// Wait until the serial line has sent everything.
 	if err := unix.IoctlSetInt(int(out.Fd()), unix.TCSBRK, 1); err != nil {
 		return err
 	}

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// withDependencies finds the files of modules and of those that they need, in
-// the order in which they can be loaded. What there is no module of that name
-// for is taken to be built into the kernel. A package that was only unpacked has
-// no modules.dep, but each module says what it needs.
+// withDependencies returns the files of modules and of the modules that they need, in
+// the order for loading. If there is no file of a module, it must be built into the
+// kernel. A package that was only unpacked has no modules.dep, but each module names
+// what it needs.
 func withDependencies(dir string, names []string) (files []string, err error) {
 	paths := map[string]string{}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -55,7 +55,7 @@ func withDependencies(dir string, names []string) (files []string, err error) {
 	return files, nil
 }
 
-// plain is a module's name as the kernel has it.
+// plain returns the kernel's form of a module's name.
 func plain(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 // dependencies reads the line "depends=" of a module's information.

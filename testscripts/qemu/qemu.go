@@ -1,12 +1,11 @@
-// Package qemu runs a test program under a kernel of Debian's for virtual
-// machines, in QEMU: it has the xfrm interfaces that User-Mode Linux' kernel
-// lacks.
+// Package qemu runs a test program in QEMU, under Debian's kernel for virtual machines.
+// That kernel has xfrm interfaces; the kernel of User-Mode Linux does not.
 //
-// The machine has no disk and no network. Its root file system is made for the
-// run: the program, which must be static and is its first process, and the
-// modules it asks for. What the program writes comes by a serial line.
+// The machine has no disk and no network. Its root file system is created for each run:
+// it holds the program, which must be static and is the first process, and its kernel
+// modules. The output of the program arrives by a serial line.
 //
-// A program that wants to be run this way calls [Main] first.
+// A program that is to run in this way must call [Main] first.
 package qemu
 
 import (
@@ -28,17 +27,17 @@ type Job struct {
 	Program string   `json:"-"` // a file of the host
 	Args    []string // without the program's name
 	Env     []string // added to PATH, HOME and TMPDIR
-	Modules []string // kernel modules to load first, with what they depend on
+	Modules []string // kernel modules to load first, with their dependencies
 	Tools   []string `json:"-"` // programs of the host, with the libraries that they need
 }
 
-// KernelEnv names the directory into which a package linux-image-*-cloud-amd64
-// has been unpacked: with boot/vmlinuz-* and lib/modules.
+// KernelEnv names the directory into which a package linux-image-*-cloud-amd64 has been
+// unpacked, with boot/vmlinuz-* and lib/modules.
 const KernelEnv = "IPSEC_TEST_KERNEL"
 
 const program = "qemu-system-x86_64"
 
-// kernel finds an image and its modules.
+// kernel returns an image and the folder of its modules.
 func kernel() (image, modules string, err error) {
 	dir := os.Getenv(KernelEnv)
 	if dir == "" {
@@ -53,7 +52,7 @@ func kernel() (image, modules string, err error) {
 	return image, filepath.Join(dir, "lib", "modules", release), nil
 }
 
-// Available reports why no guest can be run here, or nil.
+// Available returns the reason why no guest can run here, or nil.
 func Available() error {
 	if _, err := exec.LookPath(program); err != nil {
 		return fmt.Errorf("no %s: the package qemu-system-x86 has it", program)
@@ -62,9 +61,9 @@ func Available() error {
 	return err
 }
 
-// Run boots a guest, runs the job in it and returns its exit status. What the
-// job writes goes to out. An error means that the guest did not come to an end
-// of its own; it holds the end of the kernel's messages.
+// Run boots a guest, runs the job in it and returns its exit status. The output of the
+// job goes to out. An error means that the guest did not end by itself; it includes the
+// end of the kernel's messages.
 func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 	image, moduleDir, err := kernel()
 	if err != nil {
@@ -82,11 +81,11 @@ func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 	output := filepath.Join(dir, "out")
 	var console bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
-		// Emulated, because KVM inside a virtual machine does not always work.
+		// Emulated, because KVM does not always work inside a virtual machine.
 		"-machine", "q35", "-accel", "tcg", "-smp", "2", "-m", "1024",
 		"-kernel", image, "-initrd", root,
-		// The kernel tests its timer by the clock, and panics if a busy machine has let
-		// the emulated one stand still.
+		// The kernel checks its timer against the clock. It would panic if a busy
+		// machine has let the emulated timer stand still.
 		"-append", "console=ttyS0 quiet panic=-1 no_timer_check "+jobEnv+"=1",
 		"-serial", "stdio", "-serial", "file:"+output)
 	cmd.Stdout, cmd.Stderr = &console, &console
@@ -110,7 +109,7 @@ func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 	return status, nil
 }
 
-// writeRoot makes the guest's root file system.
+// writeRoot writes the guest's root file system.
 func writeRoot(path string, job *Job, moduleDir string) error {
 	files, err := withDependencies(moduleDir, job.Modules)
 	if err != nil {
@@ -126,7 +125,7 @@ func writeRoot(path string, job *Job, moduleDir string) error {
 		a.dir(d)
 	}
 	a.device("dev/console", 5, 1)
-	// In this order they are loaded.
+	// The guest loads the modules in this order.
 	for i, f := range files {
 		a.file(fmt.Sprintf("modules/%03d-%s", i, filepath.Base(f)), f, 0o600)
 	}

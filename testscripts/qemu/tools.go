@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// addTools adds programs of the host to a root file system, where they are in
-// the folder of the host's, and all files that the loader wants for them. A path
-// is of a program that needs no loader; it comes to /usr/bin.
+// addTools adds programs of the host to a root file system, in the same folder as on
+// the host, with all files that the loader needs for them. A name with a slash is the
+// path of a static program; it goes to /usr/bin.
 func addTools(a *archive, names []string) error {
 	dirs, files := map[string]bool{}, map[string]bool{}
 	add := func(path, from string) {

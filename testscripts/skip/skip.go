@@ -1,7 +1,7 @@
-// Package skip decides what becomes of a test for which something is missing. It
-// is skipped, with the reason; or it fails, if the variable REQUIRE names what is
-// missing. REQUIRE is a list of words with commas between. Where all must be
-// there (.ci/run), it names all, so that no test is skipped unseen.
+// Package skip handles tests whose requirements are missing. Such a test is skipped,
+// with the reason. It fails if the variable REQUIRE names the requirement. REQUIRE is a
+// list of words with commas between them. Continuous integration (.ci/run) lists all of
+// them, so that no test is skipped without notice.
 //
 // No test of this module calls Skip itself.
 package skip
@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// A Word names something that a test may need.
+// A Word names a requirement of tests.
 type Word string
 
 // The words.
@@ -53,7 +53,7 @@ const (
 	Xfrmi        Word = "xfrmi"
 )
 
-// meanings says what each word stands for.
+// meanings are the requirements in words.
 var meanings = map[Word]string{
 	Bash:         "the program bash",
 	Bridge:       "bridges of the kernel",
@@ -90,11 +90,11 @@ var meanings = map[Word]string{
 // Words returns all words in alphabetical order.
 func Words() []Word { return slices.Sorted(maps.Keys(meanings)) }
 
-// Meaning says what a word stands for. It is empty for what is no word.
+// Meaning returns what a word stands for; empty for an unknown word.
 func (w Word) Meaning() string { return meanings[w] }
 
-// Without is called when what w names is missing, with the reason: it skips the
-// test, or fails it if REQUIRE names w. It does not return.
+// Without handles a missing requirement w: it skips the test with the reason, or fails
+// it if REQUIRE names w. It does not return.
 func Without(tb testing.TB, w Word, reason any) {
 	tb.Helper()
 	required, err := Required(w)
@@ -107,8 +107,8 @@ func Without(tb testing.TB, w Word, reason any) {
 	tb.Skipf("needs %s: %v", w, reason)
 }
 
-// WithoutProgram calls Without if the program of that name is not installed.
-// Otherwise it returns the program's path.
+// WithoutProgram calls Without if the program w is not installed. Otherwise it returns
+// the program's path.
 func WithoutProgram(tb testing.TB, w Word) string {
 	tb.Helper()
 	path, err := exec.LookPath(string(w))
@@ -118,8 +118,8 @@ func WithoutProgram(tb testing.TB, w Word) string {
 	return path
 }
 
-// Required reports whether REQUIRE names w. It is an error if w or anything that
-// REQUIRE names is no word.
+// Required reports whether REQUIRE names w. It returns an error if w or a word in
+// REQUIRE is unknown.
 func Required(w Word) (bool, error) { return required(os.Getenv("REQUIRE"), w) }
 
 func required(list string, w Word) (bool, error) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRequire: the variable that this run was given has known words only.
+// TestRequire: the variable REQUIRE of this run has only known words.
 func TestRequire(t *testing.T) {
 	if _, err := Required(Root); err != nil {
 		t.Error(err)
@@ -37,7 +37,7 @@ func TestRequired(t *testing.T) {
 	}
 }
 
-// A call is a test that notes what Without does to it.
+// A call is a test that records what Without does to it.
 type call struct {
 	testing.TB
 	skipped, failed bool

@@ -18,16 +18,16 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// replays is how many packets are recorded and sent again.
+// replays is how many packets are recorded and replayed.
 const replays = 200
 
-// replayPause is the time from one round of them to the next.
+// replayPause is the pause between two rounds of replayed packets.
 const replayPause = 5 * time.Millisecond
 
-// crash kills the daemon of a host, starts it again and gives it the groups that are in
-// use, with the same keys. All the time, so also before anything else comes, what the
-// host got before is sent again and again. It returns how many packets these are; the
-// daemon must have refused each. What was sent while it was away may be lost.
+// crash kills the daemon of a host, starts it again and adds the current groups again,
+// with the same keys. All the time, even before any other packet, packets that the host
+// has received earlier are replayed. It returns their number; the daemon must have
+// refused each of them. Packets that were sent while the daemon was dead may be lost.
 func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 	recorded, err := k.record(at)
 	if err != nil {
@@ -44,7 +44,7 @@ func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 		g.open()
 		defer g.close()
 	}
-	// What was sent before the gates were opened is to come.
+	// Packets that were sent before the gates were opened must arrive.
 	if err := k.pass(ctx); err != nil {
 		return 0, err
 	}
@@ -62,7 +62,7 @@ func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 	}
 	time.Sleep(time.Duration(k.rand.IntN(50)) * time.Millisecond)
 	k.olds = slices.DeleteFunc(k.olds, func(o old) bool {
-		// The other host has them still.
+		// The other host still has these SAs.
 		err = errors.Join(err, k.ask(1-at, func(c serial.Calls) error { return ignoreMissing(c.DeleteSA(ctx, o.head)) }))
 		return true
 	})
@@ -78,8 +78,9 @@ func (k *keys) crash(ctx context.Context, at int) (replayed int, err error) {
 	return len(recorded), nil
 }
 
-// installAgain makes the groups again on a host, and waits until so many packets have
-// been refused. Nothing new is sent before: it would move the windows up.
+// installAgain adds the groups again on a host, and waits until the given number of
+// packets have been refused. Until then nothing new is sent: it would advance the
+// windows.
 func (k *keys) installAgain(ctx context.Context, at, refused int) error {
 	sending.Lock()
 	defer sending.Unlock()
@@ -99,7 +100,7 @@ func (k *keys) installAgain(ctx context.Context, at, refused int) error {
 	return nil
 }
 
-// pass waits until what has been sent until now has come, both ways.
+// pass waits until the packets sent so far have arrived, in both directions.
 func (k *keys) pass(ctx context.Context) error {
 	for way, g := range k.exempt {
 		mark := g.sent.Load()
@@ -110,7 +111,7 @@ func (k *keys) pass(ctx context.Context) error {
 	return nil
 }
 
-// refused is how many packets the SAs of a host have refused as replayed.
+// refused returns how many packets the SAs of a host have refused as replayed.
 func (k *keys) refused(ctx context.Context, at int) (n int, err error) {
 	err = k.ask(at, func(c serial.Calls) error {
 		sas, err := c.SAs(ctx)
@@ -122,8 +123,8 @@ func (k *keys) refused(ctx context.Context, at int) (n int, err error) {
 	return n, err
 }
 
-// record returns packets of the group in use that come to a host, as they are on the
-// wire. All are whole: of fragments none is replayed by itself.
+// record returns packets of the current group that arrive at a host, as they are on the
+// wire. All are whole, because a single fragment cannot be replayed.
 func (k *keys) record(at int) (frames [][]byte, err error) {
 	g := &k.current[1-at]
 	outer := g.specs[at][len(g.specs[at])-1].ID
@@ -158,14 +159,14 @@ func (k *keys) record(at int) (frames [][]byte, err error) {
 	return frames, err
 }
 
-// whole reports whether a frame is a whole packet of IPv4, with an SPI.
+// whole reports whether a frame is an unfragmented IPv4 packet with an SPI.
 func whole(f []byte) bool {
 	const moreOrOffset = 0x3fff
 	return len(f) >= 14+20+8 && binary.BigEndian.Uint16(f[12:]) == unix.ETH_P_IP && f[14] == 0x45 &&
 		binary.BigEndian.Uint16(f[20:])&moreOrOffset == 0
 }
 
-// spi is the SPI of the ESP or AH header behind an IPv4 header without options.
+// spi returns the SPI of the ESP or AH header after an IPv4 header without options.
 func spi(f []byte) uint32 {
 	if f[23] == unix.IPPROTO_AH {
 		return binary.BigEndian.Uint32(f[14+20+4:])
@@ -173,8 +174,8 @@ func spi(f []byte) uint32 {
 	return binary.BigEndian.Uint32(f[14+20:])
 }
 
-// marked waits until the daemon of a host has written down the numbers that it has
-// received until now: the marks have been written several times.
+// marked waits until the daemon of a host has stored the sequence numbers received so
+// far: it waits until the marks have been written several times.
 func (k *keys) marked(at int) error {
 	path := filepath.Join(k.b.Statedir(at), "marks")
 	var last time.Time
@@ -193,7 +194,7 @@ func (k *keys) marked(at int) error {
 	return nil
 }
 
-// packetSocket makes a socket for the frames of a device.
+// packetSocket opens a socket for the frames of a device.
 func packetSocket(dev string) (int, error) {
 	ifi, err := net.InterfaceByName(dev)
 	if err != nil {
@@ -211,7 +212,7 @@ func packetSocket(dev string) (int, error) {
 	return fd, nil
 }
 
-// sendAgain sends frames as they are from a host, again and again until stop.
+// sendAgain sends frames unchanged from a host, repeatedly until stop.
 func (k *keys) sendAgain(from int, frames [][]byte) (stop func(), err error) {
 	var fd int
 	if err := k.b.Hosts[from].Do(func() (err error) { fd, err = packetSocket("eth0"); return err }); err != nil {

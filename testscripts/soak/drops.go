@@ -10,9 +10,9 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// kernelDrops counts what the kernels of both hosts have dropped for lack of room:
-// in the queues of devices and in the buffers of sockets. On a busy machine they
-// fill up, and what they lose is not lost by the stack.
+// kernelDrops returns how many packets the kernels of both hosts have dropped because
+// queues of devices or buffers of sockets were full. On a busy machine they fill up;
+// these losses are not losses of the stack.
 func kernelDrops(b *bed.Bed) (n uint64, err error) {
 	for _, h := range b.Hosts {
 		d, err := dropsOf(h)
@@ -48,7 +48,7 @@ func dropsOf(h *lab.Host) (n uint64, err error) {
 	}
 	for line := range strings.Lines(text["dev"]) {
 		if _, values, ok := strings.Cut(line, ":"); ok {
-			f := strings.Fields(values) // 8 numbers of what came, then 8 of what was sent
+			f := strings.Fields(values) // 8 numbers for received packets, then 8 for sent ones
 			if len(f) < 12 {
 				return 0, fmt.Errorf("/proc/net/dev: %q", line)
 			}

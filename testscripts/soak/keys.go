@@ -21,7 +21,7 @@ func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 // expiryTime is how long packets may take to run a group out of its lifetime.
 const expiryTime = time.Minute
 
-// shapes are the transforms of the groups, inner to outer, behind the tun SA.
+// shapes are the transforms of the groups, inner to outer, after the tun SA.
 var shapes = [][]klips.SASpec{
 	{sa(klips.ProtoESP, klips.Transform{Enc: alg.AESGCM}, 20, 0)},
 	{sa(klips.ProtoESP, klips.Transform{Enc: alg.ChaCha20Poly1305}, 36, 0)},
@@ -36,19 +36,19 @@ func sa(p klips.Proto, t klips.Transform, encKey, authKey int) klips.SASpec {
 	return klips.SASpec{ID: klips.SAID{Proto: p}, Transform: t, EncKey: make([]byte, encKey), AuthKey: make([]byte, authKey)}
 }
 
-// A group is one that is in use.
+// A group is a group of SAs in use.
 type group struct {
 	head    klips.SAID
-	specs   [2][]klips.SASpec // as each host has them
-	inbound bool              // there is an inbound policy
+	specs   [2][]klips.SASpec // on each host
+	inbound bool              // has an inbound policy
 }
 
-// An old group waits for its end: until what was sent before another took its place
-// has come.
+// An old is a group that has been replaced. It is deleted after the packets that were
+// sent through it have arrived.
 type old struct {
 	head klips.SAID
 	way  int
-	mark uint64 // of the way's gate
+	mark uint64 // number of the gate of this direction
 }
 
 // keys changes the SAs on both hosts. Way 0 is from the first host to the second.
@@ -64,8 +64,8 @@ type keys struct {
 	made, replaced, soft, expired, others int
 }
 
-// ask asks a host's daemon, each time over a connection of its own as commands
-// do.
+// ask calls f with a new connection to a host's daemon. Commands also use a new
+// connection each time.
 func (k *keys) ask(host int, f func(c serial.Calls) error) error {
 	c, err := k.b.Dial(host)
 	if err == nil {
@@ -78,7 +78,7 @@ func (k *keys) ask(host int, f func(c serial.Calls) error) error {
 	return nil
 }
 
-// churn makes changes until the time has come.
+// churn makes changes until the given time.
 func (k *keys) churn(ctx context.Context, until time.Time) (err error) {
 	for err == nil && ctx.Err() == nil && time.Now().Before(until) {
 		way := k.rand.IntN(2)
@@ -101,7 +101,7 @@ func (k *keys) churn(ctx context.Context, until time.Time) (err error) {
 	return err
 }
 
-// makeUp makes up a group for one way.
+// makeUp returns a random group for one way.
 func (k *keys) makeUp(way int) (specs []klips.SASpec, ids []klips.SAID) {
 	src, dst := addr(bed.Wires[way]), addr(bed.Wires[1-way])
 	list := append([]klips.SASpec{{ID: klips.SAID{Proto: klips.ProtoTun}}}, shapes[k.rand.IntN(len(shapes))]...)
@@ -119,10 +119,9 @@ func (k *keys) makeUp(way int) (specs []klips.SASpec, ids []klips.SAID) {
 	return specs, ids
 }
 
-// rekey puts a new group in the place of the one that a way has: first where the
-// packets arrive, then where they leave, then the eroute; the old one stays for
-// a while. change may alter the SAs, of which it is told whether the host is the
-// one that sends.
+// rekey replaces the group of a way: first at the receiver, then at the sender, then
+// the eroute. The old group stays for a while. change may alter the SAs; its argument
+// sends reports whether the host is the sender.
 func (k *keys) rekey(ctx context.Context, way int, change func(sends bool, s *klips.SASpec)) error {
 	specs, ids := k.makeUp(way)
 	g := group{head: ids[0], inbound: k.rand.IntN(2) == 0}
@@ -146,7 +145,7 @@ func (k *keys) rekey(ctx context.Context, way int, change func(sends bool, s *kl
 	return nil
 }
 
-// install makes a group of a way on one host.
+// install adds a group of a way on one host.
 func (k *keys) install(ctx context.Context, way, at int, g *group) error {
 	sel := klips.Selector{Src: host(bed.Inners[way]), Dst: host(bed.Inners[1-way])}
 	var ids []klips.SAID
@@ -176,13 +175,13 @@ func (k *keys) install(ctx context.Context, way, at int, g *group) error {
 
 func host(text string) netip.Prefix { return netip.PrefixFrom(addr(text), addr(text).BitLen()) }
 
-// runOut lets a group run out of a hard limit, at one of its ends, and then
-// makes another. In between nothing may pass, and nothing in clear.
+// runOut lets a group exceed a hard limit at one of its ends, and then replaces it.
+// Between these two steps no packet may pass, and none may leave in clear.
 func (k *keys) runOut(ctx context.Context, way int) error {
 	k.exempt[way].open()
 	defer k.exempt[way].close()
-	// What was sent before may wait in the queue of ipsec0 behind the TCP stream. It
-	// must not meet the group with the limit.
+	// Packets that were sent earlier may wait in the queue of ipsec0 behind the TCP
+	// stream. They must not reach the group with the limit.
 	if err := k.pass(ctx); err != nil {
 		return err
 	}
@@ -194,8 +193,8 @@ func (k *keys) runOut(ctx context.Context, way int) error {
 	}
 	atSender := k.rand.IntN(2) == 0
 	if err := k.rekey(ctx, way, func(sends bool, s *klips.SASpec) {
-		// Arriving packets are not held against the limits of a tun SA, and those
-		// that were not compressed pass a comp SA by.
+		// A tun SA does not count received packets for its limits, and packets that
+		// were not compressed do not pass a comp SA.
 		if sends == atSender && s.ID.Proto == klips.ProtoESP {
 			s.Hard = limit
 		}
@@ -224,8 +223,8 @@ func (k *keys) runOut(ctx context.Context, way int) error {
 	return k.rekey(ctx, way, nil)
 }
 
-// bystanders makes, links, takes apart and deletes SAs and eroutes that no
-// packet meets, and reads the tables.
+// bystanders adds, links, unlinks and deletes SAs and eroutes that no packet uses, and
+// reads the tables.
 func (k *keys) bystanders(ctx context.Context, at int) error {
 	specs, ids := k.makeUp(1 - at)
 	k.others += len(specs)
@@ -257,8 +256,8 @@ func (k *keys) bystanders(ctx context.Context, at int) error {
 	})
 }
 
-// reap deletes the old groups whose last packets have come, or all. One that ran out
-// is gone already at one of its ends.
+// reap deletes the old groups whose last packets have arrived, or all old groups. A
+// group that exceeded its limit is already gone at one end.
 func (k *keys) reap(ctx context.Context, all bool) error {
 	for len(k.olds) > 0 && (all || k.exempt[k.olds[0].way].passed(k.olds[0].mark)) {
 		o := k.olds[0]
@@ -273,8 +272,8 @@ func (k *keys) reap(ctx context.Context, all bool) error {
 	return nil
 }
 
-// finish deletes the old groups, then looks that only the current ones are left,
-// and clears the tables, after which nothing may be left.
+// finish deletes the old groups, checks that only the current ones are left, and clears
+// the tables. Then nothing may be left.
 func (k *keys) finish(ctx context.Context, r *report) {
 	fail := func(err error) {
 		if err != nil {

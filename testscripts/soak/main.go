@@ -1,6 +1,6 @@
-// Soak strains the embedded stack for minutes: UDP and TCP pass between two
-// hosts both ways while security associations are made, grouped, replaced, run
-// out of their lifetimes and deleted at random. "make soak" runs it, as root.
+// Soak strains the embedded stack for minutes: UDP and TCP pass in both directions
+// between two hosts, while security associations are added, grouped, replaced, expired
+// and deleted at random. "make soak" runs it, as root.
 //
 // The exit status is 0 only if
 //   - nothing but ESP and AH (and ARP) was on the wire,
@@ -55,16 +55,16 @@ func main() {
 	}
 }
 
-// roomy makes room where the kernel would drop packets, so that what is lost is
-// lost by the stack, unless the machine is very busy.
+// roomy enlarges queues in which the kernel would drop packets, so that lost packets
+// are lost by the stack, unless the machine is very busy.
 func roomy(b *bed.Bed) error {
 	for _, h := range b.Hosts {
-		// A sender that changes processors makes the fragments of a packet overtake
-		// each other on the veth pair; after 64 the kernel gives the packet up.
+		// A sender that changes processors lets the fragments of a packet overtake each
+		// other on the veth pair; after 64 the kernel drops the packet.
 		if err := h.Sysctl("net/ipv4/ipfrag_max_dist", "0"); err != nil {
 			return err
 		}
-		// The TCP stream behind a slow cipher fills the queue of ipsec0.
+		// The TCP stream through a slow cipher fills the queue of ipsec0.
 		if err := h.Do(func() error { return setQueue("ipsec0", 16384) }); err != nil {
 			return fmt.Errorf("queue of ipsec0: %w", err)
 		}
@@ -72,7 +72,7 @@ func roomy(b *bed.Bed) error {
 	return nil
 }
 
-// setQueue sets how many packets can wait in a device.
+// setQueue sets the length of a device's queue, in packets.
 func setQueue(dev string, n uint32) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -87,7 +87,8 @@ func setQueue(dev string, n uint32) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFTXQLEN, r)
 }
 
-// soak strains for so long and writes the report. The error is the violations.
+// soak strains the stack for the time d and writes the report. The error holds the
+// violations.
 func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out io.Writer) error {
 	b, err := bed.Open(ipsec, "soak")
 	if err != nil {
@@ -102,7 +103,7 @@ func soak(ctx context.Context, ipsec string, d time.Duration, seed uint64, out i
 		return err
 	}
 	defer wire.close()
-	// That the watch sees clear packets is not to be believed without a look.
+	// Check first that the watch detects packets in clear.
 	if _, err := b.Hosts[0].Ping(lab.Ping{Dst: addr(bed.Wires[1])}); err != nil {
 		return err
 	}

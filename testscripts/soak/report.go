@@ -11,7 +11,7 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// A report is what was seen and what was wrong with it.
+// A report holds the counts and the errors of a run.
 type report struct {
 	lines []string
 	wrong []error
@@ -32,18 +32,18 @@ func (r *report) print(w io.Writer) {
 
 func (r *report) err() error { return errors.Join(r.wrong...) }
 
-// usage is what a daemon occupies.
+// usage is the resources of a daemon.
 type usage struct{ rss, files, threads int } // kB, number, number
 
-// What a daemon may occupy more in the end than after the warm-up: the garbage
-// collector lets the heap breathe, and Go makes threads for system calls that
-// take long and keeps them.
+// How much more a daemon may use at the end than after the warm-up: the size of the
+// heap varies with garbage collection, and Go creates threads for long system calls and
+// keeps them.
 const (
 	moreRSS     = 16 << 10 // kB
 	moreThreads = 6
 )
 
-// bound is the memory that the daemon may have in the end, in kB.
+// bound returns the memory that the daemon may use at the end, in kB.
 func (u usage) bound() int { return u.rss + u.rss/5 + moreRSS }
 
 func (u usage) judge(r *report, host int, before usage) {
@@ -58,15 +58,15 @@ func (u usage) judge(r *report, host int, before usage) {
 	}
 }
 
-// measure looks at both daemons. They close a connection a moment after the client
-// has: with least, measure waits until there are as few files as there.
+// measure measures both daemons. A daemon closes a connection a moment after the
+// client; with least, measure waits until the number of files is as low as there.
 func measure(b *bed.Bed, least *[2]usage) (u [2]usage, err error) {
 	for i := range u {
 		pid, err := b.PID(i)
 		if err != nil {
 			return u, err
 		}
-		_ = lab.Await(func() bool { // if it never happens, judge finds it
+		_ = lab.Await(func() bool { // if it never happens, judge reports it
 			u[i], err = read(pid)
 			return err != nil || least == nil || u[i].files <= least[i].files
 		})

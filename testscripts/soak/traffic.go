@@ -16,31 +16,30 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// sending is held by whoever sends a packet, and locked where nothing new is to be sent.
+// sending is read-locked while a packet is sent, and locked to stop new packets.
 var sending sync.RWMutex
 
-// A gate is open while packets of a way may get lost. It also counts its packets.
+// A gate is open while packets of a way may be lost. It also counts the packets.
 type gate struct {
 	n    atomic.Int32
-	sent atomic.Uint64 // how many
-	came atomic.Uint64 // the highest number that came, and one
+	sent atomic.Uint64 // number of sent packets
+	came atomic.Uint64 // the highest number received, plus one
 }
 
 func (g *gate) open()        { g.n.Add(1) }
 func (g *gate) close()       { g.n.Add(-1) }
 func (g *gate) isOpen() bool { return g.n.Load() > 0 }
 
-// overtaking is how many packets may come before one that was sent earlier, as those
-// of a single fragment do.
+// overtaking is how many packets may arrive before one that was sent earlier. Packets
+// of a single fragment can overtake others.
 const overtaking = 64
 
-// passed reports whether what was sent until there were mark packets has come or is
-// lost: packets that were sent well after it have come.
+// passed reports whether the first mark packets have arrived or are lost: packets that
+// were sent well after them have arrived.
 func (g *gate) passed(mark uint64) bool { return g.came.Load() > mark+overtaking }
 
-// The UDP packets: their sizes, up to several times the MTU, and the pause after
-// each. They are so few that no queue on the way fills up, unless the machine is
-// busy with other things.
+// The UDP packets: their sizes, up to several times the MTU, and the pause after each.
+// They are so few that no queue fills up, unless the machine is busy with other things.
 var sizes = []int{8, 9, 100, 576, 1000, 1300, 1372, 1400, 1472, 1473, 3000, 9000}
 
 const (
@@ -50,21 +49,21 @@ const (
 	maxPacket = 1 << 14
 )
 
-// A flow is the numbered UDP packets one way.
+// A flow is the numbered UDP packets in one direction.
 type flow struct {
 	in, out *net.UDPConn
 	gate    *gate
 
-	sent     []bool // by number: whether the gate was open
+	sent     []bool // by packet number: whether the gate was open
 	mu       sync.Mutex
-	got      []uint8 // by number: how often it came
+	got      []uint8 // by packet number: how often it arrived
 	bytes    int
 	damaged  int
-	refused  error // what the socket said last when it did not take a packet
+	refused  error // last error of the socket that refused a packet
 	received chan struct{}
 }
 
-// traffic is all that passes.
+// traffic is all UDP and TCP traffic.
 type traffic struct {
 	flows   [2]*flow
 	quit    chan struct{}
@@ -75,7 +74,7 @@ type traffic struct {
 	read         chan stream
 }
 
-// A stream is what came out of the TCP connection.
+// A stream is the data received from the TCP connection.
 type stream struct {
 	n   int64
 	err error
@@ -102,7 +101,8 @@ func startTraffic(b *bed.Bed, gates [2]*gate) (*traffic, error) {
 		}
 		if err := errors.Join(
 			option(f.in, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
-			// Without DF: nobody says "too big", so no packet is lost to learn what fits.
+			// Without DF no ICMP "too big" is needed, so path MTU discovery loses no
+			// packet.
 			option(f.out, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT),
 		); err != nil {
 			return nil, err
@@ -146,7 +146,7 @@ func (t *traffic) connect(b *bed.Bed) error {
 	return err
 }
 
-// fill makes the bytes that a packet or a stream has from a position on.
+// fill fills p with the bytes that a packet or a stream has from the position at on.
 func fill(p []byte, at uint64) {
 	for i := range p {
 		v := at + uint64(i)
@@ -181,11 +181,11 @@ func (f *flow) send(quit <-chan struct{}, way int) {
 	}
 }
 
-// endMark is the last packet that a receiver gets, from its own host. It is shorter
-// than all others.
+// endMark is the last packet of a receiver, sent by its own host. It is shorter than
+// all others.
 var endMark = []byte{0xee}
 
-// finish ends the receiver once it has read all that came before.
+// finish ends the receiver after it has read all earlier packets.
 func (f *flow) finish(h *lab.Host) error {
 	var c net.Conn
 	if err := h.Do(func() (err error) { c, err = net.Dial("udp4", f.in.LocalAddr().String()); return err }); err != nil {
@@ -193,7 +193,7 @@ func (f *flow) finish(h *lab.Host) error {
 	}
 	defer c.Close()
 	return lab.Await(func() bool {
-		c.Write(endMark) // once more where there was no room for it
+		c.Write(endMark) // repeat it if the buffer was full
 		select {
 		case <-f.received:
 			return true
@@ -239,8 +239,8 @@ func (f *flow) receive() {
 	}
 }
 
-// judge compares what was sent and what came, and returns how many are missing;
-// sender and receiver have ended.
+// judge compares the sent and received packets, and returns how many are missing.
+// Sender and receiver must have ended.
 func (f *flow) judge(r *report, way int) (lost int) {
 	name := fmt.Sprintf("UDP %s > %s", bed.Wires[way], bed.Wires[1-way])
 	allowed, twice, came := 0, 0, 0
@@ -318,7 +318,7 @@ func (t *traffic) drain() {
 	}
 }
 
-// stop ends the senders, waits for what is under way and judges it.
+// stop ends the senders, waits for the packets on the way and judges the result.
 func (t *traffic) stop(b *bed.Bed) (r report) {
 	close(t.quit)
 	_ = t.stream.SetWriteDeadline(time.Now().Add(time.Minute))

@@ -15,19 +15,19 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// A wire counts the frames on a device that are not protected. The kernel
-// filters out ESP, AH, ARP and what IPv6 says to keep the link, so that however
-// many packets pass, none that counts is missed.
+// A wire counts the unprotected frames on a device. The kernel filters out ESP, AH, ARP
+// and IPv6 housekeeping, so that no unprotected frame is missed, however many packets
+// pass.
 type wire struct {
 	fd, wake int
 	done     chan struct{}
 	mu       sync.Mutex
-	seen     map[string]int // by what it is
-	answers  int            // that nobody takes ESP or AH: the daemon is dead
-	sample   []byte         // the first that counted since expect
+	seen     map[string]int // by kind
+	answers  int            // ICMP errors about ESP or AH: the daemon is dead
+	sample   []byte         // the first counted frame since expect
 }
 
-// protected refuses what may be on the wire and takes 128 bytes of all else.
+// protected drops the frames that may be on the wire and keeps 128 bytes of all others.
 var protected = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 12, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_ARP, SkipTrue: 11},
@@ -115,7 +115,8 @@ func (w *wire) read() {
 }
 
 // unreachable reports whether a frame is the kernel's answer to a protected packet that
-// no socket takes, and so quotes nothing but that (RFC 792, RFC 1122 section 3.2.2.1).
+// no socket receives. Such an answer quotes only that packet (RFC 792, RFC 1122 section
+// 3.2.2.1).
 func unreachable(f []byte) bool {
 	const icmp, quoted = 14 + 20, 14 + 20 + 8
 	if len(f) < quoted+20 || kind(f) != "ICMP" || f[14] != 0x45 || f[icmp] != 3 || f[icmp+1] != 2 {
@@ -125,7 +126,7 @@ func unreachable(f []byte) bool {
 	return p == unix.IPPROTO_ESP || p == unix.IPPROTO_AH
 }
 
-// kind names what a frame is.
+// kind returns the name of a frame's kind.
 func kind(frame []byte) string {
 	if len(frame) < 24 {
 		return "short frame"
@@ -148,8 +149,7 @@ func kind(frame []byte) string {
 	return fmt.Sprintf("IP protocol %d", frame[23])
 }
 
-// expect waits until so many frames of a kind and no others were seen, and
-// forgets them.
+// expect waits until n frames of a kind and no others were seen, and resets the counts.
 func (w *wire) expect(kind string, n int) error {
 	var seen map[string]int
 	if err := lab.Await(func() bool {

@@ -14,15 +14,15 @@ import (
 	"github.com/klips-go/ipsec/testscripts/kmod"
 )
 
-// Main returns at once, except in the first process of a guest: there it sets
-// the guest up, runs the job, leaves its status and powers the guest off.
+// Main returns at once, except in the first process of a guest. There it sets up the
+// guest, runs the job, writes its status and powers the guest off.
 func Main() {
 	if os.Getpid() != 1 || os.Getenv(jobEnv) == "" {
 		return
 	}
 	status, err := boot(os.Getenv(jobEnv))
 	if err != nil {
-		fmt.Println("init:", err) // the console, which Run shows when there is no status
+		fmt.Println("init:", err) // to the console, which Run shows if there is no status
 	} else {
 		os.WriteFile(filepath.Join(jobDir, "status"), []byte(fmt.Sprintln(status)), 0o600)
 	}
@@ -79,8 +79,7 @@ func boot(dir string) (status int, err error) {
 	return cmd.ProcessState.ExitCode(), out.Close()
 }
 
-// loadModules does what modprobe does; the modules do not lie where modprobe
-// looks for them.
+// loadModules does the same as modprobe, which looks for modules in another folder.
 func loadModules(names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -95,7 +94,7 @@ func loadModules(names []string) error {
 		return err
 	}
 	files := map[string]string{}  // module name to file
-	deps := map[string][]string{} // file to the files it needs, nearest first
+	deps := map[string][]string{} // file to the files that it needs, direct dependencies first
 	for _, line := range strings.Split(string(text), "\n") {
 		file, needs, ok := strings.Cut(line, ":")
 		if ok {

@@ -1,13 +1,13 @@
-// Package uml runs a program under another kernel: User-Mode Linux, which is a
-// Linux kernel built as an ordinary program. Debian's package user-mode-linux
-// has ESP, AH, IPComp, XFRM and TUN as modules, so that tests can meet a kernel
-// whose IPsec they share nothing with, on a machine whose own kernel has none.
+// Package uml runs a program under another kernel: User-Mode Linux, a Linux kernel
+// built as an ordinary program. Debian's package user-mode-linux has ESP, AH, IPComp,
+// XFRM and TUN as modules. So tests can exchange packets with an independent IPsec
+// implementation, even if the machine's own kernel has none.
 //
-// The host's root file system is the guest's, read-only, by hostfs; only /run is
-// the guest's own. There is no image to build and the guest is up in seconds.
+// The guest uses the host's root file system, read-only, by hostfs; only /run is its
+// own. There is no image to build and the guest is up in seconds.
 //
-// A program that wants to be run this way calls [Main] first: it becomes the
-// guest's init.
+// A program that is to run in this way must call [Main] first: it becomes the guest's
+// init.
 package uml
 
 import (
@@ -28,20 +28,20 @@ type Job struct {
 	Args    []string // of this same executable, without its name
 	Env     []string // added to PATH, HOME and TMPDIR
 	Dir     string   // absolute
-	Modules []string // kernel modules to load first, with what they depend on
+	Modules []string // kernel modules to load first, with their dependencies
 }
 
-// moduleDirs is where the package keeps the kernel's modules.
+// moduleDirs is the folder of the package's kernel modules.
 const moduleDirs = "/usr/lib/uml/modules/*"
 
-// jobDir is where the guest finds its job: the host's directory, writable.
+// jobDir is the folder of the job in the guest: the host's directory, writable.
 const jobDir = "/run/job"
 
-// jobEnv names the host's directory to the guest's init; the kernel hands its
-// unknown parameters on as environment.
+// jobEnv passes the host's directory to the guest's init: the kernel passes its unknown
+// parameters on as environment variables.
 const jobEnv = "IPSEC_UML_JOB"
 
-// Available reports why there is no User-Mode Linux here, or nil.
+// Available returns the reason why there is no User-Mode Linux here, or nil.
 func Available() error {
 	if _, err := exec.LookPath("linux.uml"); err != nil {
 		return errors.New("no linux.uml: the package user-mode-linux has it")
@@ -52,9 +52,9 @@ func Available() error {
 	return nil
 }
 
-// Run boots a guest, runs the job in it and returns its exit status. What the
-// job writes goes to out. An error means that the guest did not come to an end
-// of its own; it holds the end of the kernel's messages.
+// Run boots a guest, runs the job in it and returns its exit status. The output of the
+// job goes to out. An error means that the guest did not end by itself; it includes the
+// end of the kernel's messages.
 func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 	dir, err := os.MkdirTemp("", "ipsec-uml")
 	if err != nil {
@@ -81,13 +81,14 @@ func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 		"con=null", "con0=null,fd:1", "umid="+filepath.Base(dir), "uml_dir="+dir,
 		"init="+filepath.Join(dir, "program"), jobEnv+"="+dir)
 	cmd.Stdout, cmd.Stderr = &console, &console
-	// Its memory is a file in TMPDIR, which had better not be on a disk.
+	// The guest's memory is a file in TMPDIR, which should not be on a disk.
 	tmp := dir
 	if fi, err := os.Stat("/dev/shm"); err == nil && fi.IsDir() {
 		tmp = "/dev/shm"
 	}
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
-	// The guest's processes are processes here: the group takes them all down.
+	// The guest's processes are processes of the host: killing the group ends all of
+	// them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	runErr := cmd.Run()

@@ -1,4 +1,4 @@
-// Bare is a program that does nothing: what any Go program takes to start.
+// Bare is a program that does nothing. It shows how long any Go program takes to start.
 package main
 
 func main() {}
