@@ -3,26 +3,26 @@ sbindir     ?= $(PREFIX)/sbin
 mandir      ?= $(PREFIX)/share/man
 bashcompdir ?= $(PREFIX)/share/bash-completion/completions
 zshcompdir  ?= $(PREFIX)/share/zsh/site-functions
-# fish looks into /usr/local only where XDG_DATA_DIRS is set, but always into /etc.
+# fish reads /usr/local only if XDG_DATA_DIRS is set, but always reads /etc.
 fishcompdir ?= $(if $(filter /usr/local,$(PREFIX)),/etc/fish/completions,$(PREFIX)/share/fish/vendor_completions.d)
 GO          ?= go
 # The version is that of the checkout; packagers may set another one.
 VERSION     ?=
 BIN         ?= bin
 
-# All builds have the same flags, so that nothing is compiled twice. Where git does
-# not read the checkout, as when it belongs to another user, go build would fail.
+# All builds have the same flags, so that nothing is compiled twice. If git refuses to
+# read the checkout, because it belongs to another user, go build would fail.
 export CGO_ENABLED ?= 0
 export GOFLAGS     += -trimpath $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
 LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/internal/buildinfo.override=$(VERSION))
-# The packages with goroutines, or with data that several read while one writes.
+# The packages with goroutines, or with data that is read while it is written.
 RACE    = ./klips/user/... ./klips/netlock ./klips/xfrm/nlxfrm ./commands/...
-# The scripts that show what stays closed, and what is not taken twice, on each stack.
+# The scripts about packets in clear and about replay, on each stack.
 CLOSED  = (closed|default-route|guarded|opens|hand-over|marks|inbound-clear|transport-policy)
 PAGES   = $(wildcard manpages/*.5 manpages/*.7 manpages/*.8)
 D       = $(DESTDIR)
 
-# Where the kernel for virtual machines lies that the tests boot; it is not installed.
+# The folder of the kernel that the tests boot in virtual machines; it is not installed.
 export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
 .PHONY: help build install uninstall clean demo test-deps test check race fuzz soak faults bench bench-kernel

@@ -1,9 +1,9 @@
 // Package manpages holds the manual pages, in mdoc(7).
 //
-// A page is written as prose in NAME.SECTION.in; the generator fills in what
-// the program knows itself (options, synopses, algorithms) and the examples,
-// which the tests of this package run. The results, NAME.SECTION, are
-// committed. What the page ipsec_json(5) describes, [ReadJSON] reads.
+// The text of a page is in NAME.SECTION.in. The generator inserts what the program
+// knows (options, synopses, algorithms) and the examples, which the tests of this
+// package run. The results, NAME.SECTION, are committed. [ReadJSON] reads the JSON that
+// the page ipsec_json(5) describes.
 package manpages
 
 //go:generate go run ./gen

@@ -27,16 +27,15 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestExamples runs the examples that the pages show, each set between hosts
-// of its own.
+// TestExamples runs the examples of the pages, each set between its own hosts.
 //
-// Besides testscript's commands there are
+// These commands are added to those of testscript:
 //
-//	host NAME                        what follows happens on this host
+//	host NAME                        the next commands run on this host
 //	cable HOST DEV ADDR HOST DEV ADDR
 //	umask MODE
-//	like stdout FILE                 cmp, but for what no two runs have alike
-//	await PROG ARG...                run PROG again and again until it succeeds
+//	like stdout FILE                 cmp, without the parts that differ in each run
+//	await PROG ARG...                repeat PROG until it succeeds
 func TestExamples(t *testing.T) {
 	if os.Geteuid() != 0 {
 		skip.Without(t, skip.Root, "namespaces and raw sockets need root")
@@ -60,9 +59,9 @@ func TestExamples(t *testing.T) {
 	})
 }
 
-// hosts are the hosts of one script. A script runs on one goroutine; the first
-// "host" ties it to a thread, which then moves between the namespaces, and what
-// it starts inherits the one it is in.
+// hosts are the hosts of one script. A script runs on one goroutine. The first command
+// "host" locks it to a thread, which then moves between the namespaces. The programs
+// that it starts inherit its namespace.
 type hosts struct {
 	byName map[string]*lab.Host
 	locked bool
@@ -74,7 +73,8 @@ func newHosts(env *testscript.Env) *hosts {
 	hs := &hosts{byName: make(map[string]*lab.Host)}
 	env.Defer(func() {
 		for name, h := range hs.byName {
-			// What the script left running would outlive its namespace.
+			// Stop the daemon that the script has left, because a process outlives its
+			// namespace's host.
 			stop := exec.Command(filepath.Join(binDir(env), "ipsec"), "setup", "stop")
 			stop.Env = append(env.Vars, "IPSEC_RUNDIR="+runDir(env.WorkDir, name))
 			if out, err := h.Output(stop); err != nil {
@@ -86,14 +86,15 @@ func newHosts(env *testscript.Env) *hosts {
 	return hs
 }
 
-// binDir is where testscript puts the programs that it makes of this binary.
+// binDir returns the directory in which testscript puts the programs that it makes from
+// this binary.
 func binDir(env *testscript.Env) string {
 	return filepath.SplitList(env.Getenv("PATH"))[0]
 }
 
 func runDir(work, host string) string { return filepath.Join(work, host+".run") }
 
-// get returns a host and makes it if need be.
+// get returns a host, and creates it if it does not exist.
 func (hs *hosts) get(ts *testscript.TestScript, name string) *lab.Host {
 	h := hs.byName[name]
 	if h == nil {
@@ -152,8 +153,8 @@ func cmdUmask(ts *testscript.TestScript, neg bool, args []string) {
 	unix.Umask(int(mode))
 }
 
-// varying are the parts of a listing that differ from run to run, with what
-// stands for them in a comparison.
+// varying are the parts of a listing that differ between runs, with the text that
+// replaces them for a comparison.
 var varying = []struct {
 	re *regexp.Regexp
 	to string

@@ -17,11 +17,11 @@ import (
 //go:embed ipsec_json.5
 var jsonPage string
 
-// ReadJSON reads what "ipsec APPLET --json" has printed. It returns an error unless
-// the text is one object as the page ipsec_json(5) describes it: a field that the page
-// does not have, one that is missing and not optional, a value of another type, null,
-// and a field that is there twice are errors. It knows nothing but the page, so it
-// stands for a program that somebody has written with it.
+// ReadJSON reads the output of "ipsec APPLET --json". It returns an error unless the
+// text is one object of the form that the page ipsec_json(5) describes. Unknown fields,
+// missing fields that are not optional, wrong types, null, and duplicate fields are
+// errors. It knows only the page, like a program that somebody has written with the
+// page.
 //
 // Objects become map[string]any, arrays []any, numbers [json.Number].
 func ReadJSON(applet string, text []byte) (map[string]any, error) {
@@ -48,8 +48,8 @@ func ReadJSON(applet string, text []byte) (map[string]any, error) {
 	return o, errors.Join(c.errs...)
 }
 
-// readValue reads a value; unlike [json.Decoder.Decode] it refuses names that an object
-// has twice.
+// readValue reads a value. Unlike [json.Decoder.Decode] it refuses duplicate names in
+// an object.
 func readValue(d *json.Decoder) (any, error) {
 	t, err := d.Token()
 	if err != nil {
@@ -91,7 +91,7 @@ func readValue(d *json.Decoder) (any, error) {
 	return array, nil
 }
 
-// A jsonField is a field as the page describes it.
+// A jsonField is a field in the words of the page.
 type jsonField struct {
 	name, typ string
 	optional  bool
@@ -99,7 +99,7 @@ type jsonField struct {
 
 var fieldLine = regexp.MustCompile(`^\.It Ic (\w+) Pq (\w[\w ]*?)( , optional)?$`)
 
-// readSections returns the fields that the sections of the page describe.
+// readSections returns the fields of each section of the page.
 var readSections = sync.OnceValues(func() (map[string][]jsonField, error) {
 	sections := map[string][]jsonField{}
 	section := ""
@@ -119,7 +119,7 @@ var readSections = sync.OnceValues(func() (map[string][]jsonField, error) {
 	return sections, nil
 })
 
-// A checker collects what is wrong with a value.
+// A checker collects the errors of a value.
 type checker struct {
 	sections map[string][]jsonField
 	errs     []error
@@ -129,7 +129,7 @@ func (c *checker) errorf(path, format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
 }
 
-// object compares an object with the fields that it can have.
+// object compares an object with its possible fields.
 func (c *checker) object(path string, v any, fields []jsonField) {
 	o, ok := v.(map[string]any)
 	if !ok {
@@ -199,8 +199,8 @@ func (c *checker) value(path string, v any, typ string) {
 	}
 }
 
-// one is the type of one of many: a string of strings. The names of objects have no
-// plural.
+// one returns the type of an element: a string for strings. The names of objects have
+// no plural.
 func (c *checker) one(of string) string {
 	if _, ok := c.sections[of]; ok {
 		return of

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestReadJSON: what the page does not allow is refused, with its place.
+// TestReadJSON: what the page does not allow is refused, and the error names its place.
 func TestReadJSON(t *testing.T) {
 	const member = `{"said":"esp0x100@192.0.2.1","protocol":"esp","spi":256,"destination":"192.0.2.1"}`
 	list := func(groups string) string { return `{"schema":1,"stack":"user","spigrp":[` + groups + `]}` }
@@ -54,8 +54,8 @@ func TestReadJSON(t *testing.T) {
 	}
 }
 
-// TestDescribed: each type that the page names has a section, and each section but
-// those of the lists is the type of some field.
+// TestDescribed: each type that the page names has a section, and each section, except
+// those of the lists, is the type of a field.
 func TestDescribed(t *testing.T) {
 	sections, err := readSections()
 	if err != nil {
@@ -88,8 +88,8 @@ func TestDescribed(t *testing.T) {
 	}
 }
 
-// TestGolden: the golden files of all applets are as the page describes them, and each
-// field of the page is in one of them.
+// TestGolden: the golden files of all applets match the page, and each field of the
+// page is in at least one of them.
 func TestGolden(t *testing.T) {
 	sections, err := readSections()
 	if err != nil {
@@ -101,7 +101,7 @@ func TestGolden(t *testing.T) {
 			unseen[name] = append(unseen[name], f.name)
 		}
 	}
-	// see takes off what a value of a type has.
+	// see removes from unseen the fields that a value of a type has.
 	var see func(v any, typ string)
 	see = func(v any, typ string) {
 		typ = strings.TrimPrefix(typ, "array of ")
@@ -130,7 +130,7 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Its applet is that of its folder, or of its name.
+			// The name of the folder is the applet's name, or the name of the file is.
 			applet := filepath.Base(filepath.Dir(filepath.Dir(file)))
 			if applet == "output" {
 				applet, _, _ = strings.Cut(strings.TrimSuffix(filepath.Base(file), ".json"), "-")

@@ -9,10 +9,9 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// An exampleSet is a script of examples: manpages/examples/NAME.txtar, which
-// the tests run from its first line to its last. A page shows what stands
-// between a line "#: caption" (more such lines continue the caption) and the
-// next one, or a line "#.":
+// An exampleSet is a script of examples, manpages/examples/NAME.txtar, which the tests
+// run from its first line to its last. A page shows the lines between "#: caption"
+// (more such lines continue the caption) and the next caption, or a line "#.":
 //
 //	exec COMMAND       the command, without an "&" that the test needs
 //	exec sh -c 'TEXT'  the text, as one types it into a shell
@@ -34,8 +33,7 @@ type example struct {
 	steps   []step
 }
 
-// A step is one command with the name of the section that shows its output;
-// an empty name stands for no output.
+// A step is one command and the name of the section with its output; empty: no output.
 type step struct {
 	command string
 	output  string
@@ -109,7 +107,7 @@ func parseExamples(path string, data []byte) (*exampleSet, error) {
 	return set, nil
 }
 
-// mdoc writes the example as it stands in a page.
+// mdoc returns the example in the form for a page.
 func (e *example) mdoc(set *exampleSet) string {
 	var sb strings.Builder
 	if e.caption != "" {
@@ -126,8 +124,7 @@ func (e *example) mdoc(set *exampleSet) string {
 	return sb.String()
 }
 
-// display writes the lines of a section for a literal display; long ones are
-// folded.
+// display returns the lines of a section for a literal display. Long lines are folded.
 func display(text string) string {
 	var sb strings.Builder
 	for l := range strings.Lines(text) {

@@ -30,7 +30,7 @@ func sources(t *testing.T) []string {
 	return list
 }
 
-// applet is the applet that a page describes, such as "spi"; "" for ipsec(8).
+// pageApplet returns the applet that a page describes, such as "spi"; "" for ipsec(8).
 func pageApplet(src string) (name, section string) {
 	name, section, _ = strings.Cut(filepath.Base(target(src)), ".")
 	return strings.TrimPrefix(strings.TrimPrefix(name, "ipsec"), "_"), section
@@ -75,11 +75,11 @@ func TestPages(t *testing.T) {
 // flagMention finds options in mdoc: as macro, in literal text, escaped or not.
 var flagMention = regexp.MustCompile(`(?:Fl \\-|\\-\\-|--)([a-z][a-z0-9_]*(?:(?:\\-|-)[a-z0-9_]+)*)`)
 
-// commandMention finds the command of an example line, or of a line of output
-// that is a command.
+// commandMention finds the command of an example line, or of a line of output that is a
+// command.
 var commandMention = regexp.MustCompile(`^(?:# )?ipsec(?:_| )([a-z_]+)`)
 
-// TestOptions: a page has every option of its applet and no other.
+// TestOptions: a page has every option of its applet and no other option.
 func TestOptions(t *testing.T) {
 	tables := readTables()
 	anyHas := func(opt string) bool {
@@ -144,7 +144,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// foreign are manual pages of others that ours name.
+// foreign are the manual pages of other programs that our pages refer to.
 var foreign = []string{"bash 1", "getrandom 2", "ip 8", "man 1", "ps 1", "sh 1", "systemd 1", "tcpdump 8"}
 
 var xref = regexp.MustCompile(`(?m)^\.Xr (\S+ \d)`)
@@ -169,8 +169,8 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// seeAlso are the pages of ours that a page lists in SEE ALSO, such as
-// "ipsec_spi 8"; body are those that the rest of it names.
+// seeAlso returns two lists of our pages: those in SEE ALSO of a page, such as
+// "ipsec_spi 8", and those that the rest of it names.
 func seeAlso(t *testing.T, src string) (list, body []string) {
 	t.Helper()
 	page, err := os.ReadFile(target(src))
@@ -191,11 +191,11 @@ func seeAlso(t *testing.T, src string) (list, body []string) {
 	return ours(section), ours(text + "\n" + rest)
 }
 
-// mention finds pages of ours wherever they are named in a line.
+// mention finds references to our pages in a line.
 var mention = regexp.MustCompile(`\bXr (ipsec\S* \d)`)
 
-// TestSeeAlso: the main page lists all others, a page lists the main page, its
-// twin in another section and every page that it names, in order and once.
+// TestSeeAlso: the main page lists all others. A page lists the main page, the page of
+// the same name in another section, and every page that it names, in order and once.
 func TestSeeAlso(t *testing.T) {
 	var all []string
 	for _, src := range sources(t) {
@@ -266,8 +266,7 @@ func TestSections(t *testing.T) {
 	}
 }
 
-// TestExampleSets: every set of examples, and every output in it, is shown
-// somewhere.
+// TestExampleSets: a page shows every set of examples, and every output in it.
 func TestExampleSets(t *testing.T) {
 	var all strings.Builder
 	for _, src := range sources(t) {

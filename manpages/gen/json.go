@@ -19,7 +19,7 @@ import (
 // jsonSource is the package that prints JSON, seen from the folder of the pages.
 const jsonSource = "../commands/internal/output"
 
-// An object is an object of JSON, as a struct of the package makes it.
+// An object is a JSON object, made from a struct of the package.
 type object struct {
 	name   string // of the struct
 	doc    string
@@ -34,16 +34,16 @@ type field struct {
 	doc      string
 }
 
-// A jsonReader knows the structs of a package.
+// A jsonReader holds the structs of a package.
 type jsonReader struct {
 	structs map[string]*ast.StructType
 	docs    map[string]string
 	lists   []string // those of lists.go
 }
 
-// readObjects reads the structs of the package in a folder, each with the fields of
-// those that it embeds. The lists come first, then the others, each before those that
-// its own fields name. A struct that no field names is none of them.
+// readObjects reads the structs of the package in a folder, each with the fields of the
+// structs that it embeds. The lists come first. Each of the others comes before the
+// structs that its own fields name. A struct that no field names is left out.
 func readObjects(dir string) ([]object, error) {
 	r := &jsonReader{structs: map[string]*ast.StructType{}, docs: map[string]string{}}
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -91,7 +91,7 @@ func (r *jsonReader) file(name string) error {
 	return nil
 }
 
-// objects describes what has been read.
+// objects returns the descriptions of the structs.
 func (r *jsonReader) objects() (objects []object, err error) {
 	order := slices.Clone(r.lists)
 	for i := 0; i < len(order); i++ {
@@ -104,7 +104,7 @@ func (r *jsonReader) objects() (objects []object, err error) {
 		}
 		next := i + 1
 		if i < len(r.lists) {
-			next = len(order) // behind all lists
+			next = len(order) // after all lists
 		}
 		for _, f := range o.fields {
 			of := f.typ[strings.LastIndex(f.typ, " ")+1:]
@@ -118,8 +118,8 @@ func (r *jsonReader) objects() (objects []object, err error) {
 	return objects, nil
 }
 
-// fields reads the fields of a struct. Of what it embeds, the fields become its own,
-// but for the Head of lists, which the page describes once.
+// fields returns the fields of a struct. The fields of an embedded struct are included,
+// except those of Head, which the page describes once.
 func (r *jsonReader) fields(st *ast.StructType) (list []field, err error) {
 	for _, f := range st.Fields.List {
 		if len(f.Names) == 0 {
@@ -169,10 +169,10 @@ func (r *jsonReader) fields(st *ast.StructType) (list []field, err error) {
 	return list, nil
 }
 
-// head is the struct that all lists begin with.
+// head is the struct at the beginning of all lists.
 const head = "Head"
 
-// typeWords returns the type of JSON that a type of Go becomes.
+// typeWords returns the JSON type of a Go type, in words.
 func (r *jsonReader) typeWords(e ast.Expr) (string, error) {
 	switch t := e.(type) {
 	case *ast.StarExpr:
@@ -182,7 +182,7 @@ func (r *jsonReader) typeWords(e ast.Expr) (string, error) {
 	case *ast.MapType:
 		return r.ofMany("object of ", t.Value)
 	case *ast.SelectorExpr:
-		// These write themselves as text.
+		// These types have methods that return text.
 		switch pkg, _ := t.X.(*ast.Ident); pkg.Name + "." + t.Sel.Name {
 		case "netip.Addr", "netip.Prefix", "time.Time":
 			return "string", nil
@@ -203,7 +203,7 @@ func (r *jsonReader) typeWords(e ast.Expr) (string, error) {
 	return "", fmt.Errorf("the page has no words for its type; see typeWords in manpages/gen")
 }
 
-// algorithmWords are the words of algorithms, as JSON has them.
+// algorithmWords are the words of algorithms in the JSON.
 func algorithmWords() map[string][]string {
 	words := map[string][]string{}
 	for _, e := range alg.Encs() {
@@ -218,7 +218,7 @@ func algorithmWords() map[string][]string {
 	return words
 }
 
-// ofMany returns the type of an array or object of values of one type.
+// ofMany returns the words for an array or object whose values have one type.
 func (r *jsonReader) ofMany(what string, e ast.Expr) (string, error) {
 	one, err := r.typeWords(e)
 	if err == nil && r.structs[one] == nil {
@@ -227,10 +227,10 @@ func (r *jsonReader) ofMany(what string, e ast.Expr) (string, error) {
 	return what + one, err
 }
 
-// docText is a comment on one line.
+// docText returns a comment on one line.
 func docText(c *ast.CommentGroup) string { return strings.Join(strings.Fields(c.Text()), " ") }
 
-// jsonObjects writes the part of ipsec_json(5) about all objects.
+// jsonObjects returns the part of ipsec_json(5) about all objects.
 func (p *page) jsonObjects() (string, error) {
 	objects, err := readObjects(filepath.Join(p.dir, jsonSource))
 	if err != nil {
@@ -277,10 +277,11 @@ func writeFields(b *bytes.Buffer, fields []field) {
 	b.WriteString(".El\n")
 }
 
-// reference finds the name of a page in a comment, with what follows it.
+// reference finds the name of a page in a comment, and the punctuation after it.
 var reference = regexp.MustCompile(` ?\b(ipsec\w*)\((\d)\)([.,;:)]*) ?`)
 
-// paragraph writes text as mdoc: each sentence begins a line, and pages are marked.
+// paragraph returns text as mdoc: each sentence begins a line, and names of pages are
+// marked up.
 func paragraph(text string) string {
 	text = strings.ReplaceAll(prose(text), ". ", ".\n")
 	text = reference.ReplaceAllString(text, "\n.Xr $1 $2 $3\n")

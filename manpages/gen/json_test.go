@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestReadObjects: what the page could not describe is refused, with its place.
+// TestReadObjects: a struct that the page cannot describe is refused, and the error
+// names its place.
 func TestReadObjects(t *testing.T) {
 	for _, c := range []struct{ source, want string }{
 		{"// A list.\ntype AList struct {\n\tHead\n\t// Records.\n\tR []R `json:\"r\"`\n}\n// A record.\ntype R struct {\n\t// Its name.\n\tN string `json:\"n,omitempty\"`\n}\n// What lists begin with.\ntype Head struct{}\n", ""},

@@ -1,5 +1,5 @@
-// Command gen writes the manual pages from their sources: it turns every
-// NAME.SECTION.in of a folder into NAME.SECTION.
+// Command gen generates the manual pages from their sources: NAME.SECTION from each
+// NAME.SECTION.in of a folder.
 //
 //	go generate ./manpages
 package main
@@ -41,5 +41,5 @@ func run(dir string) error {
 	return nil
 }
 
-// target is the name of the page made from a source.
+// target returns the name of the page of a source.
 func target(src string) string { return src[:len(src)-len(".in")] }

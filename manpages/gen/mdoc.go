@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// escape writes text so that mandoc and groff print exactly its characters,
-// also where they would choose typographic ones.
+// escape escapes text so that mandoc and groff print exactly its characters, and no
+// typographic ones.
 var escape = strings.NewReplacer(
 	`\`, `\e`,
 	`-`, `\-`,
@@ -24,13 +24,13 @@ func literal(line string) string {
 	return escape(line)
 }
 
-// width is how many columns a folded line of a display may have: a terminal of
+// width is the number of columns of a folded line in a display: those of a terminal,
 // 80, less the indent of a page. The usual eroute line just fits.
 const width = 75
 
-// fold breaks a line at blanks so that no piece is wider than width, if its
-// words allow it. Every piece but the last gets the suffix, every piece but
-// the first is indented. Quoted words stay in one piece.
+// fold breaks a line at blanks so that no piece is wider than width, if its words allow
+// it. Every piece except the last gets the suffix, every piece except the first is
+// indented. Quoted words stay in one piece.
 func fold(line, suffix string) []string {
 	const indent = "    "
 	var out []string
@@ -49,9 +49,9 @@ func fold(line, suffix string) []string {
 	return append(out, cur)
 }
 
-// words splits at single blanks; what stands in single quotes is not split, nor
-// is an option from its value. Runs of blanks come back as part of the word
-// before them, so that joining with one blank restores the line.
+// words splits a line at single blanks. It does not split text in single quotes, or an
+// option from its value. In a run of blanks, the others are part of the word before
+// them, so that joining with one blank restores the line.
 func words(line string) []string {
 	var out []string
 	start, quoted := 0, false
@@ -74,8 +74,8 @@ func words(line string) []string {
 	return out
 }
 
-// synopsisMacros marks up one synopsis line as usage texts print it. Options
-// become Fl, words in capitals Ar, brackets Oo and Oc, the rest Cm.
+// synopsisMacros marks up one synopsis line of a usage text. Options become Fl, words
+// in capitals Ar, brackets Oo and Oc, the rest Cm.
 func synopsisMacros(line string) []string {
 	for _, s := range []string{"[", "]", "|", "{", "}", "..."} {
 		line = strings.ReplaceAll(line, s, " "+s+" ")
@@ -108,8 +108,8 @@ func synopsisMacros(line string) []string {
 	return out
 }
 
-// sentence turns an option's help, lower case and without a full stop, into a
-// sentence of running text.
+// sentence turns the help text of an option, which is in lower case and without a full
+// stop, into a sentence.
 func sentence(help string) string {
 	r, n := utf8.DecodeRuneInString(help)
 	if n == 0 {
@@ -126,8 +126,8 @@ func sentence(help string) string {
 	return s
 }
 
-// prose escapes the characters of running text that roff would read as
-// something else, and marks options in it.
+// prose escapes the characters of running text that are special in roff, and marks up
+// options.
 func prose(s string) string {
 	return strings.NewReplacer(`\`, `\e`, "--", `\-\-`, "…", "...", "`", `\(ga`, "~", `\(ti`, "^", `\(ha`).Replace(s)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestReadme: the first tunnel of the README is the one that the tests run.
+// TestReadme: the first tunnel of the README is the same as in the tests.
 func TestReadme(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(pageDir, "..", "README.md"))
 	if err != nil {

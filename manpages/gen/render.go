@@ -11,24 +11,24 @@ import (
 	"github.com/klips-go/ipsec/klips/drop"
 )
 
-// date is the .Dd of every page. It is fixed so that the pages depend on
-// nothing but their sources; change it when the pages change.
+// date is the .Dd of every page. It is fixed, so that the pages depend only on their
+// sources; change it when the pages change.
 const date = "November 23, 2026"
 
-// render makes the page of a source such as "manpages/ipsec_spi.8.in".
+// render generates the page from a source such as "manpages/ipsec_spi.8.in".
 //
 // A source is mdoc(7) from .Sh NAME on, with these actions:
 //
 //	{{synopsis "spi"}}            the synopsis lines of an applet
 //	{{options "spi"}}             its options, as a list
 //	{{algorithms "esp"}}          the names that an option takes
-//	{{reasons}}                   why packets go no further, as a list
+//	{{reasons}}                   the reasons for dropped packets, as a list
 //	{{examples "spi"}}            all examples of a set
 //	{{output "spi" "list.txt"}}   one section of a set, as a display
 //	{{json}}                      the lists and objects of package output
-//	{{define "--said"}}…{{end}}   more about an option, for {{options}}
+//	{{define "--said"}}…{{end}}   more text about an option, for {{options}}
 //
-// Empty lines are for the reader of the source only.
+// Empty lines are only for the reader of the source.
 func render(src string, tables *tables) ([]byte, error) {
 	text, err := os.ReadFile(src)
 	if err != nil {
@@ -82,7 +82,7 @@ type page struct {
 	dir    string
 	tables *tables
 	tmpl   *template.Template
-	used   []string // names of the definitions that were put in
+	used   []string // names of the definitions that were used
 }
 
 func (p *page) synopsis(name string) (string, error) {
@@ -109,7 +109,7 @@ func (p *page) options(name string) (string, error) {
 	sb.WriteString(".Bl -tag -width Ds\n")
 	for _, o := range a.options {
 		if o.same != "" {
-			continue // stands with the option it is another name of
+			continue // listed with the option that it is a synonym of
 		}
 		sb.WriteString(".It " + flag1(o))
 		for _, other := range a.options {
@@ -153,7 +153,7 @@ func (p *page) algorithms(option string) (string, error) {
 	return sb.String(), nil
 }
 
-// reasons lists the words for packets that go no further.
+// reasons returns the list of reasons for dropped packets.
 func reasons() string {
 	var sb strings.Builder
 	sb.WriteString(".Bl -tag -width \"not-delivered\" -compact\n")
@@ -192,7 +192,7 @@ func (p *page) output(name, file string) (string, error) {
 	return ".Bd -literal\n" + display(text) + ".Ed\n", nil
 }
 
-// checkDefines reports a definition for an option that no table has.
+// checkDefines returns an error for a definition whose option is in no table.
 func (p *page) checkDefines() error {
 	for _, t := range p.tmpl.Templates() {
 		if !strings.HasPrefix(t.Name(), "--") {

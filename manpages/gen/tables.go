@@ -7,7 +7,7 @@ import (
 	"github.com/klips-go/ipsec/klips/syntax"
 )
 
-// tables is what the program knows about itself.
+// tables holds what the program knows about itself.
 type tables struct {
 	applets    map[string]applet
 	algorithms map[string][]syntax.AlgName // by the option that takes them
@@ -25,7 +25,7 @@ type option struct {
 	name string // without dashes
 	arg  string // empty: it takes no value
 	help string
-	same string // the option that it is another name of, if any
+	same string // the option that it is a synonym of, if any
 }
 
 func readTables() *tables {
