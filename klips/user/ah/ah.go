@@ -1,11 +1,10 @@
-// Package ah puts the Authentication Header into IP packets and takes it out
-// (RFC 4302), in place and in transport mode; tunnel mode is package ipip before
-// it. Sequence numbers come from the caller; 32 bits of them are in the packet,
-// and with extended sequence numbers (RFC 4302 section 2.5.1) the high 32 bits
-// are authenticated too.
+// Package ah adds and removes the Authentication Header of IP packets (RFC 4302), in
+// place and in transport mode; for tunnel mode, package ipip adds a header first. The
+// caller supplies sequence numbers; the packet has 32 bits of them. With extended
+// sequence numbers (RFC 4302 section 2.5.1) the high 32 bits are authenticated too.
 //
-// KLIPS knows AH for IPv4 without options, with MD5 and SHA-1. Beyond that the
-// RFC says what is covered; see mutable.go.
+// KLIPS has AH only for IPv4 without options, with MD5 and SHA-1. For all others the
+// RFC defines what is authenticated; see mutable.go.
 //
 // A [Sealer] or [Opener] belongs to one goroutine. Neither locks, and neither
 // allocates per packet.
@@ -21,13 +20,13 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// FixedLen is the bytes of the header in front of the ICV.
+// FixedLen is the length in bytes of the header before the ICV.
 const FixedLen = 12
 
 // Errors of the packet functions.
 var (
-	// ErrShort: the packet is shorter than its headers say, or has nothing
-	// behind AH and no right ICV.
+	// ErrShort: the packet is shorter than its headers say, or has nothing after AH and
+	// no right ICV.
 	ErrShort = errors.New("ah: truncated packet")
 	// ErrLength: the AH is not as long as the algorithm wants.
 	ErrLength = errors.New("ah: header length does not fit the algorithm")
@@ -35,10 +34,10 @@ var (
 	ErrFragment = errors.New("ah: packet is a fragment")
 	// ErrAuth: the ICV is wrong.
 	ErrAuth = errors.New("ah: authentication failed")
-	// ErrOptions: an IPv4 option or IPv6 extension header is malformed, or it
-	// cannot be known how it will arrive.
+	// ErrOptions: an IPv4 option or IPv6 extension header is malformed, or its form at
+	// the receiver cannot be predicted.
 	ErrOptions = errors.New("ah: options that cannot be authenticated")
-	// ErrRoom: the buffer has too little room in front.
+	// ErrRoom: the buffer has too little room before the packet.
 	ErrRoom = errors.New("ah: no room in the buffer")
 	// ErrTooLong: the packet would exceed packet.MaxSize.
 	ErrTooLong = errors.New("ah: packet becomes too long")
@@ -46,13 +45,13 @@ var (
 
 // Errors of NewSealer and NewOpener.
 var (
-	// ErrAlgorithm: the algorithm is unknown or none.
+	// ErrAlgorithm: the algorithm is unknown or AuthNone.
 	ErrAlgorithm = errors.New("ah: unsupported algorithm")
-	// ErrKey: the key is not as long as the algorithm wants.
+	// ErrKey: the length of the key does not fit the algorithm.
 	ErrKey = errors.New("ah: key has the wrong length")
 )
 
-// A Config says what an AH SA does. The key is copied.
+// A Config configures an AH SA. The key is copied.
 type Config struct {
 	SPI  uint32
 	Auth alg.Auth
@@ -60,9 +59,8 @@ type Config struct {
 	ESN  bool // sequence numbers are 64 bits long
 }
 
-// ParseHeader returns SPI and sequence number of the AH packet in b whose IP
-// header is h (h.Proto is not looked at). The error is ErrShort when there is no
-// whole AH of the length that it names, and ErrFragment.
+// ParseHeader returns SPI and sequence number of the AH packet in b with the IP header
+// h; it ignores h.Proto. The error is ErrShort if AH is not complete, or ErrFragment.
 func ParseHeader(b *packet.Buffer, h *packet.Header) (spi, seq uint32, err error) {
 	a, err := body(b, h)
 	if err != nil {
@@ -77,10 +75,10 @@ func ParseHeader(b *packet.Buffer, h *packet.Header) (spi, seq uint32, err error
 	return binary.BigEndian.Uint32(a[4:]), binary.BigEndian.Uint32(a[8:]), nil
 }
 
-// headerLen is the bytes of the AH as it says itself, in 32-bit words less two.
+// headerLen returns the length of AH in bytes; its field has 32-bit words less two.
 func headerLen(a []byte) int { return (int(a[1]) + 2) * 4 }
 
-// body returns what is behind the IP header.
+// body returns the part after the IP header.
 func body(b *packet.Buffer, h *packet.Header) ([]byte, error) {
 	if h.Len < 20 || h.Total < h.Len || h.Total > b.Len() {
 		return nil, ErrShort
@@ -88,9 +86,8 @@ func body(b *packet.Buffer, h *packet.Header) ([]byte, error) {
 	return b.B[b.Off+h.Len : b.Off+h.Total : b.Off+h.Total], nil
 }
 
-// Overhead returns the bytes of an AH with an ICV of icv bytes in a packet of
-// the given IP version: a multiple of 4, in IPv6 of 8 (RFC 4302 section
-// 3.3.3.2.1).
+// overhead returns the length in bytes of an AH with an ICV of icv bytes in a packet of
+// the given IP version: a multiple of 4, in IPv6 of 8 (RFC 4302 section 3.3.3.2.1).
 func overhead(icv int, version uint8) int {
 	if version == 6 {
 		return (FixedLen + icv + 7) &^ 7
@@ -98,10 +95,10 @@ func overhead(icv int, version uint8) int {
 	return (FixedLen + icv + 3) &^ 3
 }
 
-// A core is what Sealer and Opener share.
+// A core is the common part of Sealer and Opener.
 type core struct {
 	mac     *icv.MAC
-	scratch []byte // copy of the IP header; grows to the longest that was met
+	scratch []byte // copy of the IP header; grows as needed
 	esn     bool
 	high    [4]byte // high half of the sequence number, where esn is set
 }
@@ -117,13 +114,13 @@ func newCore(c *Config) (core, error) {
 	return core{mac: m, scratch: make([]byte, 0, 128), esn: c.ESN}, nil
 }
 
-// zeros stands for the ICV and its padding in the ICV's own computation.
+// zeros replaces the ICV and its padding in the computation of the ICV.
 var zeros [64]byte
 
-// compute feeds the packet p, whose headers before AH are h.Len bytes long and
-// whose AH is n bytes long, to the MAC (RFC 4302 section 3.3.3). The padding of
-// the ICV counts as it is. The high half of an extended sequence number comes
-// last (section 3.3.3.2.2).
+// compute computes the MAC of packet p, whose headers before AH have h.Len bytes and
+// whose AH has n bytes (RFC 4302 section 3.3.3). The padding of the ICV is included
+// unchanged. The high half of an extended sequence number comes last (section
+// 3.3.3.2.2).
 func (c *core) compute(p []byte, h *packet.Header, n int, seq uint64) error {
 	c.scratch = append(c.scratch[:0], p[:h.Len]...)
 	if err := predict(c.scratch, h); err != nil {
@@ -161,18 +158,17 @@ func NewSealer(c Config) (*Sealer, error) {
 // (4 or 6): 24 with the 96-bit ICVs.
 func (s *Sealer) Overhead(version uint8) int { return overhead(s.mac.Size(), version) }
 
-// Seal puts AH behind the IP header of the packet in b and, in IPv6, behind the
-// extension headers that [packet.ParseIP] steps over. h is what that has read of the
-// packet; afterwards it is what it would read. Bytes behind the packet's total length
-// are dropped. The IPv4 identification must be final.
+// Seal inserts AH after the IP header of the packet in b and, in IPv6, after the
+// extension headers that [packet.ParseIP] skips. h is the parsed header, which Seal
+// updates. Bytes after the packet's total length are dropped. The IPv4 identification
+// must be final.
 //
-// The low 32 bits of seq go into the packet. The high ones are authenticated
-// where the SA has extended sequence numbers; elsewhere they are not looked at,
-// and the caller must stop before they change (RFC 4302 section 3.3.2).
+// The packet gets the low 32 bits of seq. If the SA has extended sequence numbers, the
+// high ones are authenticated. Otherwise they are ignored, and the caller must stop
+// before they change (RFC 4302 section 3.3.2).
 //
 // Errors are ErrRoom and ErrTooLong, after which the packet and h are unchanged, and
-// ErrOptions. A fragment in IPv6 is ErrOptions; in IPv4 it is sealed as it is, as KLIPS
-// does.
+// ErrOptions. An IPv6 fragment is ErrOptions; an IPv4 fragment is sealed, as in KLIPS.
 func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	n := s.Overhead(h.Version)
 	total := h.Total + n
@@ -238,13 +234,12 @@ func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 	return n, nil
 }
 
-// Verify checks length and ICV of the AH packet in b, whose IP header is h and
-// whose sequence number is seq, and changes nothing. Only the high 32 bits of seq
-// count, and those only where the SA has extended sequence numbers: [ParseHeader]
-// gives the low ones, the replay window the rest (see the method Extend of
-// replay.Window). Errors are ErrShort, ErrLength, ErrOptions and ErrAuth.
-// ErrShort is also said of a packet that has a wrong ICV and nothing behind AH,
-// because KLIPS counts it so.
+// Verify checks length and ICV of the AH packet in b with the IP header h and the
+// sequence number seq, and changes nothing. Of seq only the high 32 bits are used, and
+// only with extended sequence numbers: [ParseHeader] returns the low ones, and the
+// replay window infers the rest (see the method Extend of replay.Window). Errors are
+// ErrShort, ErrLength, ErrOptions and ErrAuth. A packet with a wrong ICV and nothing
+// after AH is ErrShort too, because KLIPS counts it so.
 func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	n, err := o.length(b, h)
 	if err != nil {
@@ -263,8 +258,8 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	return nil
 }
 
-// Open takes the AH away from the packet in b, whose IP header is h; h no
-// longer fits then. Errors are ErrShort and ErrLength.
+// Open removes the AH of the packet in b with the IP header h, which is invalid
+// afterwards. Errors are ErrShort and ErrLength.
 func (o *Opener) Open(b *packet.Buffer, h *packet.Header) error {
 	n, err := o.length(b, h)
 	if err != nil {

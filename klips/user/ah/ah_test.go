@@ -50,8 +50,8 @@ func TestOverhead(t *testing.T) {
 	}
 }
 
-// TestRecorded opens a packet of a KLIPS kernel and seals its content again;
-// without a random IV the bytes must be the same.
+// TestRecorded opens a packet of a KLIPS kernel and seals its content again; AH has no
+// random IV, so the bytes must be the same.
 func TestRecorded(t *testing.T) {
 	for _, r := range recorded {
 		c := Config{SPI: r.spi, Auth: r.alg, Key: pkttest.Hex(t, r.key)}
@@ -127,7 +127,7 @@ var mutable = map[int]map[int]byte{
 	6: {0: 0x0f, 1: 0xff, 2: 0xff, 3: 0xff, 7: 0xff},
 }
 
-// TestTampered flips each bit: only those that may change on the way pass.
+// TestTampered flips each bit: only packets with changed mutable bits pass.
 func TestTampered(t *testing.T) {
 	for _, a := range algs {
 		s, o := pair(t, a)
@@ -160,8 +160,8 @@ func TestTampered(t *testing.T) {
 	}
 }
 
-// TestOptions seals packets with options and extension headers, changes them as
-// routers do, and verifies.
+// TestOptions seals packets with options and extension headers, changes them as routers
+// do, and verifies them.
 func TestOptions(t *testing.T) {
 	addr := func(n byte) []byte { return []byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n} }
 	rh := func(typ, left byte, a ...[]byte) []byte {
@@ -172,7 +172,7 @@ func TestOptions(t *testing.T) {
 		version int
 		proto   uint8
 		opts    []byte
-		arrive  func(p []byte) // what the way does to the packet
+		arrive  func(p []byte) // the changes on the way
 		seal    error
 		want    error
 	}{
@@ -263,7 +263,7 @@ func TestLengths(t *testing.T) {
 			pkttest.Load(b, wire[:l])
 			packet.SetTotal(b.Bytes(), l)
 			h := pkttest.Parse(t, b)
-			want := ErrShort // also with nothing behind AH
+			want := ErrShort // even with nothing after AH
 			if l > 20+n {
 				want = ErrAuth
 			}
@@ -402,8 +402,8 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// FuzzOpen gives arbitrary AH packets to all algorithms, as they are and with
-// the ICV made right.
+// FuzzOpen opens arbitrary AH packets with all algorithms, unchanged and with a
+// corrected ICV.
 func FuzzOpen(f *testing.F) {
 	type sa struct {
 		alg alg.Auth
@@ -505,7 +505,7 @@ func BenchmarkOpen(b *testing.B) {
 	})
 }
 
-// seal has s seal the packet in b. What it makes of the header must be what is there.
+// seal seals the packet in b with s. The updated header must be the parsed one.
 func seal(s *Sealer, b *packet.Buffer, seq uint64) error {
 	h, ok := packet.ParseIP(b.Bytes())
 	if !ok {

@@ -27,7 +27,7 @@ func esnPair(t *testing.T, a alg.Auth) (*Sealer, *Opener) {
 	return s, o
 }
 
-// TestESN opens with the right number, and with no other high half.
+// TestESN opens packets with the right number, and with no other high half.
 func TestESN(t *testing.T) {
 	for _, a := range algs {
 		_, plain := pair(t, a)
@@ -64,8 +64,8 @@ func TestESN(t *testing.T) {
 	}
 }
 
-// TestESNAppended computes an ICV by the words of RFC 4302 section 3.3.3: the
-// high half comes behind the payload and is not sent.
+// TestESNAppended computes an ICV according to RFC 4302 section 3.3.3: the high half
+// comes after the payload and is not sent.
 func TestESNAppended(t *testing.T) {
 	s, _ := esnPair(t, alg.SHA1)
 	b := pkttest.Buffer(pkttest.UDP(4, 10))

@@ -2,10 +2,10 @@ package ah
 
 import "github.com/klips-go/ipsec/klips/user/packet"
 
-// predict makes of the IP header p, extension headers included, what the ICV is
-// computed over: what may change on the way is zero, and what will have changed
-// in a known way is as it will arrive (RFC 4302 section 3.3.3.1). Sender and
-// receiver get the same. The error is ErrOptions.
+// predict changes the IP header p, including extension headers, to the form for the
+// ICV: mutable fields are zero, and predictable ones have their values at the receiver
+// (RFC 4302 section 3.3.3.1). Sender and receiver compute the same form. The error is
+// ErrOptions.
 func predict(p []byte, h *packet.Header) error {
 	if h.Version == 4 {
 		return predict4(p)
@@ -20,7 +20,7 @@ func predict4(p []byte) error {
 	p[1], p[6], p[7], p[8], p[10], p[11] = 0, 0, 0, 0, 0, 0
 	for o := p[20:]; len(o) > 0; {
 		switch o[0] {
-		case 0: // End of Options List; what follows is padding and covered
+		case 0: // End of Options List; the rest is padding and authenticated
 			return nil
 		case 1: // No Operation
 			o = o[1:]
@@ -38,7 +38,7 @@ func predict4(p []byte) error {
 			if n < 3 || (n-3)%4 != 0 {
 				return ErrOptions
 			}
-			// The pointer counts from 1; behind the end, the route is done.
+			// The pointer counts from 1; if it is after the end, the route is complete.
 			if ptr := int(o[2]); n > 3 && ptr <= n-3 {
 				copy(p[16:20], o[n-4:n])
 			}
@@ -51,11 +51,11 @@ func predict4(p []byte) error {
 	return nil
 }
 
-// predict6 zeroes traffic class, flow label, hop limit, and the data of the
-// options that say that they may change. It does a type 0 or type 2 routing
-// header (RFC 2460 section 4.4, RFC 6275 section 6.4) as all its hops will have;
-// other types only when no hop is left. A fragment header cannot be there: AH
-// comes before fragmentation and after reassembly.
+// predict6 zeroes traffic class, flow label, hop limit, and the data of options that
+// may change. It puts a type 0 or type 2 routing header (RFC 2460 section 4.4, RFC 6275
+// section 6.4) into its form after all hops; other types are accepted only without hops
+// left. There cannot be a fragment header: AH is added before fragmentation and checked
+// after reassembly.
 func predict6(p []byte) error {
 	p[0], p[1], p[2], p[3], p[7] = 0x60, 0, 0, 0, 0
 	next := p[6]
@@ -104,8 +104,8 @@ func predictOptions(o []byte) error {
 	return nil
 }
 
-// predictRouting does what the hops of the routing header r will do: each puts
-// the address it forwards to into the destination and its own in its place.
+// predictRouting changes p like the hops of the routing header r: each hop exchanges
+// the destination with its own entry.
 func predictRouting(p, r []byte) error {
 	left := int(r[3])
 	if left == 0 {

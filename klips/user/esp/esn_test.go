@@ -13,10 +13,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// esnNumbers lie around the borders of the low half.
+// esnNumbers are around the borders of the low half.
 var esnNumbers = []uint64{1, 1<<32 - 1, 1 << 32, 1<<32 + 1, 7<<32 | 5, 1<<63 - 1, 1<<64 - 1}
 
-// TestESN opens with the right number, and with no other high half.
+// TestESN opens packets with the right number, and with no other high half.
 func TestESN(t *testing.T) {
 	for name, c := range configs() {
 		_, plain := pair(t, c)
@@ -62,8 +62,8 @@ func TestESN(t *testing.T) {
 	}
 }
 
-// TestESNAppended computes the ICV of a packet by the words of RFC 4303 section
-// 2.2.1: the high half is the last thing under the HMAC and is not sent.
+// TestESNAppended computes the ICV of a packet according to RFC 4303 section 2.2.1: the
+// high half is the last input of the HMAC and is not sent.
 func TestESNAppended(t *testing.T) {
 	c := Config{SPI: 0x1234, Transform: klips.Transform{Enc: alg.Null, Auth: alg.SHA1}, AuthKey: key(20, 9), ESN: true}
 	s, _ := pair(t, c)

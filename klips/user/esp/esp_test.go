@@ -65,8 +65,8 @@ func TestConfigsAreAll(t *testing.T) {
 	}
 }
 
-// TestRoundTrip seals and opens every payload length up to a few blocks with
-// every transform, and looks at all that the wire shows.
+// TestRoundTrip seals and opens payloads of every length up to a few blocks with every
+// transform, and checks all visible fields.
 func TestRoundTrip(t *testing.T) {
 	for name, c := range configs() {
 		enc, _ := c.Transform.Enc.Info()
@@ -77,7 +77,7 @@ func TestRoundTrip(t *testing.T) {
 				seq++
 				clear := pkttest.IP(version, 253, nil, pkttest.Payload(n))
 				b := pkttest.Buffer(clear)
-				b.Grow(3) // link layer padding behind the packet
+				b.Grow(3) // link layer padding after the packet
 				ip := len(clear) - n
 				front, behind := s.Overhead(n)
 				next := s.NextIV()
@@ -119,7 +119,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestTampered flips each bit of a packet behind the IP header: none passes.
+// TestTampered flips each bit of a packet after the IP header: none passes.
 func TestTampered(t *testing.T) {
 	for name, c := range configs() {
 		s, o := pair(t, c)
@@ -153,7 +153,7 @@ func TestTampered(t *testing.T) {
 	}
 }
 
-// TestExtensionHeaders checks where ESP goes in IPv6 (RFC 4303 section 3.1.1).
+// TestExtensionHeaders checks the position of ESP in IPv6 (RFC 4303 section 3.1.1).
 func TestExtensionHeaders(t *testing.T) {
 	s, o := pair(t, configs()["AES128_HMAC_SHA1"])
 	ext := append([]byte{packet.ProtoDstOpts, 0, 1, 4, 0, 0, 0, 0}, // hop by hop
@@ -176,7 +176,7 @@ func TestExtensionHeaders(t *testing.T) {
 	}
 }
 
-// TestOverhead has the per-layer space of KLIPS' MTU rule, 1500-byte packets.
+// TestOverhead checks the space per layer in KLIPS' MTU rule, for 1500-byte packets.
 func TestOverhead(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
@@ -203,7 +203,7 @@ func TestOverhead(t *testing.T) {
 	}
 }
 
-// crafted returns a packet whose ESP has the given plaintext, trailer included,
+// crafted returns a packet whose ESP has the given plaintext, including the trailer,
 // and a right ICV.
 func crafted(t testing.TB, c Config, plain []byte) *packet.Buffer {
 	t.Helper()
@@ -257,7 +257,7 @@ func TestPadding(t *testing.T) {
 	}
 }
 
-// TestLengths cuts a packet to every length.
+// TestLengths truncates a packet to every length.
 func TestLengths(t *testing.T) {
 	for name, c := range configs() {
 		s, o := pair(t, c)
@@ -305,7 +305,7 @@ func TestLengths(t *testing.T) {
 	}
 }
 
-// TestShortButAuthentic has packets with a right ICV and no whole block.
+// TestShortButAuthentic has packets with a right ICV but without a complete block.
 func TestShortButAuthentic(t *testing.T) {
 	c := configs()["AES128_HMAC_SHA1"]
 	_, o := pair(t, c)
@@ -396,12 +396,12 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
-// TestIVs: no IV comes twice, combined modes count, CBC IVs do not.
+// TestIVs: no IV comes twice; those of combined modes count up, those of CBC do not.
 func TestIVs(t *testing.T) {
 	all := configs()
 	for _, name := range []string{"AES128_HMAC_SHA1", "3DES192_HMAC_MD5", "AES_GCM160", "CHACHA20_POLY1305288"} {
 		seen := map[string]bool{}
-		for range 4 { // four workers, or four lives
+		for range 4 { // four workers, or four restarts
 			s, _ := pair(t, all[name])
 			for i := range 500 {
 				b := pkttest.Buffer(pkttest.UDP(4, 1))
@@ -421,11 +421,10 @@ func TestIVs(t *testing.T) {
 	}
 }
 
-// TestNextIVConcurrent lists the IV while packets are sealed, for the race
-// detector.
+// TestNextIVConcurrent lists the IV while packets are sealed, for the race detector.
 // TestIVStart: the IVs of a combined mode count up from a random number of each Sealer,
-// whatever sequence numbers it is given. So an SA that goes on with the numbers of an
-// earlier one, or two hosts that have one key by mistake, do not use its nonces again.
+// whatever the sequence numbers. So an SA that continues an earlier one's numbers does
+// not repeat its nonces, and neither do two hosts that have the same key by mistake.
 func TestIVStart(t *testing.T) {
 	for _, enc := range []alg.Enc{alg.AESGCM, alg.ChaCha20Poly1305} {
 		info, _ := enc.Info()
@@ -479,7 +478,7 @@ func TestNextIVConcurrent(t *testing.T) {
 	<-done
 }
 
-// TestRandom opens what was sealed, for any packet.
+// TestRandom opens sealed packets of any content.
 func TestRandom(t *testing.T) {
 	all := configs()
 	var names []string
@@ -532,8 +531,8 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// FuzzOpen gives arbitrary ESP packets to all transforms; half of them get the
-// ICV right, so that what is behind authentication is reached.
+// FuzzOpen opens arbitrary ESP packets with all transforms. Half of the packets get a
+// right ICV, so that the code after authentication is tested.
 func FuzzOpen(f *testing.F) {
 	all := configs()
 	for _, c := range []string{"3DES192", "AES128_HMAC_SHA1", "NULL0_HMAC_MD5", "AES_GCM160", "CHACHA20_POLY1305288"} {
@@ -559,7 +558,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		for _, sa := range sas {
 			for _, fix := range []bool{false, true} {
-				b := &packet.Buffer{B: bytes.Clone(p), End: len(p)} // no room at all
+				b := &packet.Buffer{B: bytes.Clone(p), End: len(p)} // without any room
 				h, ok := packet.ParseIP(b.Bytes())
 				if !ok {
 					return
@@ -585,8 +584,8 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// setICV makes the ICV of an ESP packet right; in combined modes what was there
-// is taken as plaintext.
+// setICV sets the right ICV of an ESP packet; in combined modes its content is taken as
+// plaintext.
 func setICV(s *Sealer, e []byte) {
 	n := len(e) - s.icv
 	switch {
@@ -652,15 +651,15 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkRawAEAD is what BenchmarkSeal of AES-GCM with a 128-bit key would be
-// if ESP cost nothing.
+// BenchmarkRawAEAD measures AES-GCM with a 128-bit key alone: the limit for
+// BenchmarkSeal.
 func BenchmarkRawAEAD(b *testing.B) {
 	s, _ := pair(b, configs()["AES_GCM160"])
 	var a cipher.AEAD = s.aead
 	for _, size := range []int{64, 1400} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			var aad [8]byte
-			p := make([]byte, size+36)[20:] // as aligned as behind an IP header
+			p := make([]byte, size+36)[20:] // aligned as after an IP header
 			b.SetBytes(int64(size))
 			for b.Loop() {
 				a.Seal(p[:0], s.nonce[:], p[:(size-20+2+3)&^3], aad[:])
@@ -669,7 +668,7 @@ func BenchmarkRawAEAD(b *testing.B) {
 	}
 }
 
-// seal has s seal the packet in b. What it makes of the header must be what is there.
+// seal seals the packet in b with s. The updated header must be the parsed one.
 func seal(s *Sealer, b *packet.Buffer, seq uint64) error {
 	h, ok := packet.ParseIP(b.Bytes())
 	if !ok {

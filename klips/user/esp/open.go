@@ -8,15 +8,15 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// An Opener checks and decrypts for one SA. For each packet the order is
-// [ParseHeader], the pre-check of the replay window, Verify, the update of the
-// window, Open. Nothing may come between Verify and Open of one packet but
-// dropping it.
+// An Opener checks and decrypts for one SA. For each packet the order is [ParseHeader],
+// the pre-check of the replay window, Verify, the update of the window, Open. Between
+// Verify and Open of a packet no other packet may be verified, but the packet may be
+// dropped.
 type Opener struct {
 	*suite
 	cbc      cbcMode
 	nonce    [nonceLen]byte
-	verified bool // Verify succeeded and Open has not been called since
+	verified bool // Verify succeeded, and Open was not called since
 }
 
 // NewOpener makes an Opener. Errors are ErrAlgorithm and ErrKey.
@@ -44,13 +44,12 @@ func NewOpener(c Config) (*Opener, error) {
 // replay window only then.
 func (o *Opener) Authenticated() bool { return o.icv > 0 }
 
-// Verify checks the ICV of the ESP packet in b, whose IP header is h and whose
-// sequence number is seq. Only the high 32 bits of seq count, and those only
-// where the SA has extended sequence numbers: [ParseHeader] gives the low ones,
-// the replay window the rest (see the method Extend of replay.Window). In a
-// combined mode it decrypts too, in place; when that fails the ciphertext is
-// lost. Without authentication it does nothing. Errors are ErrRunt, when the ICV
-// cannot be there, and ErrAuth.
+// Verify checks the ICV of the ESP packet in b with the IP header h and the sequence
+// number seq. Of seq only the high 32 bits are used, and only with extended sequence
+// numbers: [ParseHeader] returns the low ones, and the replay window infers the rest
+// (see the method Extend of replay.Window). In a combined mode it also decrypts, in
+// place; if that fails, the ciphertext is lost. Without authentication it does nothing.
+// Errors are ErrRunt, if the packet is too short for the ICV, and ErrAuth.
 func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	o.verified = false
 	if o.icv == 0 {
@@ -89,14 +88,14 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	return nil
 }
 
-// Open decrypts the ESP packet in b, whose IP header is h, unless Verify did
-// so, and takes header, padding and ICV away. h no longer fits then. padBad says
-// that the pad bytes are not 1, 2, 3, …, which is no error: KLIPS counts it and
-// takes the packet.
+// Open decrypts the ESP packet in b with the IP header h, unless Verify did so, and
+// removes header, padding and ICV. h is invalid afterwards. padBad means that the pad
+// bytes are not 1, 2, 3, …, which is not an error: KLIPS counts and accepts such
+// packets.
 //
-// Errors are ErrShort, when the ciphertext is not one or more whole blocks,
-// ErrPadding (with padBad), and ErrAuth, when the SA authenticates and Verify did
-// not accept the packet just before.
+// Errors are ErrShort, if the ciphertext is not one or more whole blocks, ErrPadding
+// (with padBad), and ErrAuth, if the SA authenticates and Verify did not accept the
+// packet just before.
 func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err error) {
 	ok := o.verified || o.icv == 0
 	o.verified = false
@@ -129,8 +128,7 @@ func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err erro
 			break
 		}
 	}
-	// The header moves up to the payload; that is shorter than the payload
-	// nearly always.
+	// Move the header to the payload: it is nearly always the shorter of the two.
 	p := b.B[b.Off:]
 	copy(p[front:front+h.Len], p[:h.Len])
 	b.Off += front

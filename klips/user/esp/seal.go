@@ -11,18 +11,17 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// ivChunk is how many bytes of random IVs are drawn at once: one system call
-// for 32 packets of AES, 64 of 3DES.
+// ivChunk is how many bytes of random IVs are read at once: one system call for 32
+// packets of AES, 64 of 3DES.
 const ivChunk = 512
 
 // A Sealer encrypts for one SA.
 //
-// The 8-byte IVs of combined modes count up from a random 64-bit number that
-// every Sealer draws for itself. Should n Sealers ever live with one key, over
-// all workers and restarts, and each seal up to m packets, then two of them
-// meet with a probability below n²·m/2⁶⁴: 2⁻¹² for a thousand Sealers that all
-// used up 2³² sequence numbers, 2⁻²⁴ for a thousand that each sealed a million
-// packets. With extended sequence numbers m has no bound but the key's lifetime.
+// The 8-byte IVs of combined modes count up from a random 64-bit number of each Sealer.
+// If n Sealers use one key, over all workers and restarts, and each seals up to m
+// packets, an IV repeats with a probability below n²·m/2⁶⁴: 2⁻¹² for a thousand Sealers
+// that all use up 2³² sequence numbers, 2⁻²⁴ for a thousand that each seal a million
+// packets. With extended sequence numbers only the key's lifetime limits m.
 type Sealer struct {
 	*suite
 	spi   uint32
@@ -30,7 +29,7 @@ type Sealer struct {
 	nonce [nonceLen]byte // salt and IV
 	count uint64         // next IV of a combined mode
 
-	ivs  [ivChunk]byte // random; what is before off is used up
+	ivs  [ivChunk]byte // random; bytes before off are used
 	off  int
 	next [2]atomic.Uint64 // the IV at off, for NextIV
 }
@@ -57,30 +56,31 @@ func NewSealer(c Config) (*Sealer, error) {
 	case su.aead != nil:
 		copy(s.nonce[:], su.salt[:])
 		var b [8]byte
-		rand.Read(b[:]) // never fails: it ends the program
+		rand.Read(b[:]) // never fails: an error ends the program
 		s.count = binary.BigEndian.Uint64(b[:])
 	}
 	return s, nil
 }
 
-// Overhead returns the bytes that ESP adds in front of and behind a payload of
-// the given length in bytes (what follows the IP header).
+// Overhead returns the bytes that ESP adds before and after a payload of the given
+// length in bytes (the part after the IP header).
 func (s *Sealer) Overhead(payload int) (front, behind int) {
 	return HeaderLen + s.iv, s.pad(payload) + 2 + s.icv
 }
 
-// pad returns the smallest padding that aligns payload, padding and trailer.
+// pad returns the length of the smallest padding that aligns payload, padding and
+// trailer.
 func (s *suite) pad(payload int) int { return pad(payload, s.align) }
 
-// Seal puts the payload of the packet in b into ESP: what follows the IP header
-// and, in IPv6, the extension headers that [packet.ParseIP] steps over. h is what that
-// has read of the packet; afterwards it is what it would read. Bytes behind the packet's
-// total length are dropped. A fragment is sealed as it is, as KLIPS does; whether that
-// makes sense is the caller's business.
+// Seal encapsulates the payload of the packet in b: the part after the IP header and,
+// in IPv6, after the extension headers that [packet.ParseIP] skips. h is the parsed
+// header, which Seal updates. Bytes after the packet's total length are dropped. A
+// fragment is sealed like any packet, as in KLIPS; the caller decides whether to do
+// that.
 //
-// The low 32 bits of seq go into the packet. The high ones are authenticated
-// where the SA has extended sequence numbers; elsewhere they are not looked at,
-// and the caller must stop before they change (RFC 4303 section 3.3.3).
+// The packet gets the low 32 bits of seq. If the SA has extended sequence numbers, the
+// high ones are authenticated. Otherwise they are ignored, and the caller must stop
+// before they change (RFC 4303 section 3.3.3).
 //
 // Errors are ErrRoom and ErrTooLong; the packet and h are then unchanged.
 func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
@@ -138,8 +138,8 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	return nil
 }
 
-// nextIV steps to the next random IV, so that none is foreseeable from the
-// packets before it (RFC 3602 section 2.1).
+// nextIV steps to the next random IV, which must not be predictable from earlier
+// packets (RFC 3602 section 2.1).
 func (s *Sealer) nextIV() {
 	s.off += s.iv
 	if s.off+s.iv > ivChunk {
@@ -152,9 +152,9 @@ func (s *Sealer) nextIV() {
 	}
 }
 
-// NextIV returns a copy of the IV that the next packet will carry if the cipher
-// is a CBC mode, nil otherwise. It may be called from any goroutine; while
-// another one seals, its halves may belong to two packets.
+// NextIV returns a copy of the next packet's IV if the cipher is a CBC mode, nil
+// otherwise. It may be called from any goroutine; while another one seals, its halves
+// may belong to two packets.
 func (s *Sealer) NextIV() []byte {
 	if s.cbc == nil {
 		return nil

@@ -24,7 +24,7 @@ const (
 // neither for the NULL cipher.
 type suite struct {
 	iv    int // bytes of IV in each packet
-	align int // the ciphertext is a multiple of it
+	align int // the ciphertext's length is a multiple of it
 	icv   int // bytes of ICV in each packet
 	block cipher.Block
 	aead  cipher.AEAD
@@ -33,12 +33,12 @@ type suite struct {
 	onStack bool
 	mac     *icv.MAC // nil without authentication and in combined modes
 	esn     bool
-	ext     [12]byte // what is authenticated with extended sequence numbers, see aad and high
+	ext     [12]byte // extra authenticated data with extended sequence numbers, see aad and high
 }
 
-// aad returns the additional data of a combined mode for the packet whose ESP
-// header is in front of e: SPI and sequence number, the latter as a whole (RFC
-// 4106 section 5, RFC 7634 section 2.1). It is valid until the next call.
+// aad returns the additional data of a combined mode for a packet whose ESP header is
+// at the start of e: SPI and the complete sequence number (RFC 4106 section 5, RFC 7634
+// section 2.1). It is valid until the next call.
 func (s *suite) aad(e []byte, seq uint64) []byte {
 	if !s.esn {
 		return e[:HeaderLen]
@@ -48,9 +48,9 @@ func (s *suite) aad(e []byte, seq uint64) []byte {
 	return s.ext[:]
 }
 
-// high returns what a separate MAC authenticates behind the packet: the high half
-// of an extended sequence number (RFC 4303 section 2.2.1), or nothing. It is
-// valid until the next call.
+// high returns the bytes that a separate MAC authenticates after the packet: the high
+// half of an extended sequence number (RFC 4303 section 2.2.1), or none. It is valid
+// until the next call.
 func (s *suite) high(seq uint64) []byte {
 	if !s.esn {
 		return nil
@@ -129,8 +129,8 @@ func keyFits(bits []int, key []byte) bool {
 	return false
 }
 
-// A cbcMode is a CBC BlockMode that takes a new IV for each packet; those of
-// package cipher do.
+// A cbcMode is a CBC BlockMode whose IV can be set for each packet, as in package
+// cipher.
 type cbcMode interface {
 	cipher.BlockMode
 	SetIV([]byte)

@@ -48,7 +48,7 @@ var vectors = []vector{
 			f5199588 1ec4e0c4 488987ce 742e8109 689bb379 d2d750c0 d915dca3 46a89f75`,
 	},
 	{
-		// The clear side is the outer header of the RFC's tunnel packet, with
+		// The clear packet is the outer header of the RFC's tunnel packet, with
 		// protocol 4, around its inner packet.
 		name: "RFC 3602 case 7", enc: alg.AES,
 		key: "01234567 89abcdef 01234567 89abcdef", spi: 0x8765, seq: 2,
@@ -95,8 +95,9 @@ var vectors = []vector{
 	},
 }
 
-// Packets of draft-mcgrew-gcm-test: what is encrypted, trailer included, and the
-// ciphertext with ICV. Additional data of 12 bytes has an extended sequence number.
+// Packets of draft-mcgrew-gcm-test: the plaintext, including the trailer, and the
+// ciphertext with ICV. Additional data of 12 bytes contains an extended sequence
+// number.
 var gcmVectors = []struct {
 	name          string
 	key           string // with salt

@@ -27,25 +27,25 @@ const (
 	flagACK = 0x10
 )
 
-// A flow is a bundle that is open for more packets, or a packet that may begin one.
+// A flow is a bundle to which packets can be added, or a packet that may begin one.
 type flow struct {
 	p      []byte // the first packet
 	udp    bool
 	ip     int // bytes of the IP header, 20 or 40
 	header int // bytes of all headers
-	size   int // bytes of data in each packet but the last one
+	size   int // bytes of data in each packet except the last one
 
 	// Of the whole bundle:
 	lastIndex int
 	count     int
 	total     int    // bytes
 	id        uint16 // IPv4 identification of the last packet
-	seq       uint32 // what comes after it in TCP
-	closed    bool   // nothing may come after the last packet
+	seq       uint32 // the next TCP sequence number
+	closed    bool   // no packet can be added
 	checked   bool   // its checksums are right
 }
 
-// A kind is how far a packet can be merged.
+// A kind is whether a packet can be merged.
 type kind int
 
 const (
@@ -54,8 +54,8 @@ const (
 	mergeable
 )
 
-// read returns the flow of packet number i. What is merged is TCP and UDP with data, and
-// with all headers as usual.
+// read returns the flow of packet number i. Only TCP and UDP packets with data and with
+// usual headers can be merged.
 func read(p []byte, i int) (f flow, k kind) {
 	var proto byte
 	switch {
@@ -99,7 +99,7 @@ func read(p []byte, i int) (f flow, k kind) {
 	return f, mergeable
 }
 
-// addrs returns source and destination.
+// addrs returns the bytes of source and destination.
 func (f *flow) addrs() []byte {
 	if f.ip == 20 {
 		return f.p[12:20]
@@ -113,15 +113,15 @@ func (f *flow) same(o *flow) bool {
 		string(f.addrs()) == string(o.addrs()) && string(f.p[f.ip:f.ip+4]) == string(o.p[o.ip:o.ip+4])
 }
 
-// takes reports whether packet o of the same flow can come next in the bundle: whether
-// the kernel, which has the headers of the first packet alone, makes those of o again.
+// takes reports whether packet o of the same flow can be the bundle's next one: whether
+// the kernel, which has only the headers of the first packet, recreates those of o.
 func (f *flow) takes(o *flow) bool {
 	if f.closed || o.size > f.size || f.total+o.size > maxTotal || f.header != o.header {
 		return false
 	}
 	a, b := f.p, o.p
 	if f.ip == 20 {
-		// It counts identifications up (inet_gso_segment).
+		// The kernel increments identifications (inet_gso_segment).
 		if a[1] != b[1] || a[6] != b[6] || a[8] != b[8] || o.id != f.id+1 {
 			return false
 		}
@@ -148,7 +148,7 @@ func (f *flow) takes(o *flow) bool {
 	return checksumsRight(o)
 }
 
-// take puts o behind the last packet.
+// take appends o to the bundle.
 func (f *flow) take(o *flow) {
 	f.lastIndex, f.id, f.seq = o.lastIndex, o.id, o.seq
 	f.count++
@@ -157,7 +157,8 @@ func (f *flow) take(o *flow) {
 }
 
 // checksumsRight reports whether the checksums of a packet are those that the kernel
-// makes: a wrong one must not become right, and UDP without one gets none.
+// computes: a wrong one must not become right, and a UDP packet without one must stay
+// so.
 func checksumsRight(f *flow) bool {
 	if f.ip == 20 && packet.Fold(packet.Sum(f.p[:20], 0)) != 0xffff {
 		return false
@@ -168,18 +169,18 @@ func checksumsRight(f *flow) bool {
 		at, proto = udpChecksum, packet.ProtoUDP
 	}
 	is := binary.BigEndian.Uint16(t[at:])
-	// Without the checksum the sum is that of the rest. What is added is never 0, so the
-	// sum is not 0 but one of 1 to 0xffff.
+	// The sum of everything except the checksum field. The added length is never 0, so
+	// the sum is between 1 and 0xffff.
 	rest := packet.Fold(packet.Sum(t, packet.Sum(f.addrs(), proto+uint64(len(t)))) + uint64(^is))
 	want := ^rest
 	if want == 0 && f.udp {
-		want = 0xffff // 0 means that there is none (RFC 768)
+		want = 0xffff // 0 means no checksum (RFC 768)
 	}
 	return is == want
 }
 
-// setLengths writes the length of bundle p, whose first packet is f, into its headers, and
-// what the kernel makes its checksums from.
+// setLengths writes the lengths of bundle p, whose first packet is f, into its headers,
+// and prepares them for the kernel's checksums.
 func setLengths(p []byte, f *flow) {
 	packet.SetTotal(p, len(p))
 	packet.FixChecksum(p)

@@ -1,14 +1,14 @@
-// Package gro merges packets of one flow into bundles, so that the kernel takes a bundle
-// from a TUN device with one write (generic receive offload). A bundle has a virtio header
-// (OASIS virtio 1.1 section 5.1.6), by which the kernel takes it apart again where somebody
-// needs the packets, and gives a TCP socket its data at once.
+// Package gro merges packets of one flow into bundles, so that one write passes a
+// bundle to a TUN device (generic receive offload). A bundle has a virtio header (OASIS
+// virtio 1.1 section 5.1.6). With it the kernel splits the bundle if single packets are
+// needed, or passes all data to a TCP socket at once.
 //
-// What comes out of a bundle is what went in, byte for byte and in its order: packets are
-// merged only if the kernel makes the same headers again. That is more cautious than the
-// kernel's own offload, and than package tun of WireGuard, which lets windows, flow labels
-// and identifications differ. Packets of one flow, and packets between the same addresses
-// that cannot be merged, keep their order; other flows may overtake each other, as they do
-// with the kernel.
+// Splitting a bundle gives the original packets, byte for byte and in their order:
+// packets are merged only if the kernel recreates the same headers. This is stricter
+// than the kernel's own offload, and than package tun of WireGuard, which allows
+// windows, flow labels and identifications to differ. Packets of one flow, and packets
+// between the same addresses that cannot be merged, keep their order; other flows may
+// be reordered, as in the kernel.
 //
 // A [Merger] belongs to one goroutine. It neither locks nor allocates per packet.
 package gro
@@ -18,7 +18,7 @@ import (
 	"math"
 )
 
-// HeaderLen is the bytes of a virtio header in front of a packet.
+// HeaderLen is the length in bytes of the virtio header before a packet.
 const HeaderLen = 10
 
 // Fields of the virtio header (linux/virtio_net.h). They have the byte order of the host.
@@ -30,40 +30,41 @@ const (
 	gsoUDP   = 5
 )
 
-// maxTotal is the most bytes of a bundle: what the length field of IPv4 can say (RFC 791
-// section 3.1).
+// maxTotal is the maximum length of a bundle in bytes: the limit of the IPv4 length
+// field (RFC 791 section 3.1).
 const maxTotal = math.MaxUint16
 
-// maxDatagrams is the most datagrams that the kernel takes apart (UDP_MAX_SEGMENTS).
+// maxDatagrams is the kernel's maximum number of datagrams in a bundle
+// (UDP_MAX_SEGMENTS).
 const maxDatagrams = 64
 
-// maxOpen is to how many bundles packets can be added at a time.
+// maxOpen is the maximum number of bundles that are open for packets at a time.
 const maxOpen = 16
 
 // A Merger sorts packets into bundles.
 type Merger struct {
-	udp     bool    // datagrams are merged, too
+	udp     bool    // datagrams are merged too
 	places  []place // by packet
-	open    []flow  // bundles that take more packets
-	oldest  int     // of them, to give way when there is no room
+	open    []flow  // bundles to which packets can be added
+	oldest  int     // index of the one to close when there is no room
 	scratch []byte  // a bundle that is being made
 }
 
-// A place is where a packet is in its bundle.
+// A place is the position of a packet in its bundle.
 type place struct {
 	behind bool // it is not the first one
-	next   int  // the packet behind it; 0: it is the last one
+	next   int  // the next packet; 0: it is the last one
 }
 
-// New makes a Merger. udp: the kernel takes bundles of UDP datagrams (Linux 6.2).
+// New makes a Merger. udp: the kernel accepts bundles of UDP datagrams (Linux 6.2).
 func New(udp bool) *Merger {
 	return &Merger{udp: udp, open: make([]flow, 0, maxOpen), scratch: make([]byte, HeaderLen+maxTotal)}
 }
 
-// Each merges the packets bufs[i][offset:] and calls write for each bundle, and for each
-// packet that stays alone, in the order of their first packets, with a virtio header in
-// front. n is of how many packets it is. offset is at least HeaderLen; what is in front
-// of a packet may be written over. What write gets is valid until it returns.
+// Each merges the packets bufs[i][offset:]. It calls write for each bundle and for each
+// single packet, in the order of their first packets, with a virtio header before it; n
+// is the number of packets in it. offset is at least HeaderLen; the bytes before a
+// packet may be overwritten. p is valid until write returns.
 func (m *Merger) Each(bufs [][]byte, offset int, write func(p []byte, n int)) {
 	m.places, m.open, m.oldest = m.places[:0], m.open[:0], 0
 	for i, b := range bufs {
@@ -82,7 +83,7 @@ func (m *Merger) Each(bufs [][]byte, offset int, write func(p []byte, n int)) {
 	}
 }
 
-// add puts a packet into a bundle that is open for it, or opens one.
+// add adds a packet to an open bundle, or opens one.
 func (m *Merger) add(p []byte, i int) {
 	f, k := read(p, i)
 	if k == other {
@@ -116,8 +117,8 @@ func (m *Merger) add(p []byte, i int) {
 	m.oldest = (m.oldest + 1) % maxOpen
 }
 
-// end closes all bundles between the addresses of a packet of which nothing else is known,
-// such as a fragment.
+// end closes all bundles between the addresses of a packet of an unknown flow, such as
+// a fragment.
 func (m *Merger) end(p []byte) {
 	at, n := addresses(p)
 	for k := range m.open {
@@ -128,8 +129,8 @@ func (m *Merger) end(p []byte) {
 	}
 }
 
-// addresses returns where the addresses of an IP packet are and how many bytes they
-// have; 0: it is none.
+// addresses returns the offset and length in bytes of the addresses of an IP packet;
+// length 0: it is not an IP packet.
 func addresses(p []byte) (at, n int) {
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:
@@ -140,8 +141,8 @@ func addresses(p []byte) (at, n int) {
 	return 0, 0
 }
 
-// bundle makes the bundle whose first packet is number i, and returns it and of how many
-// packets it is.
+// bundle makes the bundle whose first packet is number i, and returns it and its number
+// of packets.
 func (m *Merger) bundle(bufs [][]byte, offset, i int) ([]byte, int) {
 	first := bufs[i][offset:]
 	f, _ := read(first, i)
@@ -154,7 +155,7 @@ func (m *Merger) bundle(bufs [][]byte, offset, i int) ([]byte, int) {
 		push = !f.udp && p[f.ip+tcpFlags]&flagPSH != 0
 	}
 	p := b[HeaderLen:]
-	if push { // the kernel leaves it to the last one
+	if push { // the kernel keeps it only in the last one
 		p[f.ip+tcpFlags] |= flagPSH
 	}
 	setLengths(p, &f)

@@ -37,7 +37,7 @@ var addrs = map[bool][2]netip.Addr{
 	true:  {netip.MustParseAddr("2001:db8:a::5"), netip.MustParseAddr("2001:db8:b::5")},
 }
 
-// packet makes the packet in a buffer with room in front.
+// packet makes the packet in a buffer with room before it.
 func (s seg) packet() []byte {
 	b := make([]byte, offset, 0x10000)
 	if s.v6 {
@@ -88,7 +88,7 @@ func (s seg) packet() []byte {
 	return b
 }
 
-// checksum makes the TCP or UDP checksum of a packet as the RFCs have it.
+// checksum computes the TCP or UDP checksum of a packet according to the RFCs.
 func checksum(p []byte, ip, at int) {
 	p[at], p[at+1] = 0, 0
 	proto, a := p[9], p[12:20]
@@ -112,7 +112,7 @@ func checksum(p []byte, ip, at int) {
 	binary.BigEndian.PutUint16(p[at:], c)
 }
 
-// split takes a bundle apart as the kernel does (inet_gso_segment, tcp_gso_segment,
+// split splits a bundle as the kernel does (inet_gso_segment, tcp_gso_segment,
 // __udp_gso_segment).
 func split(t testing.TB, b []byte) (out [][]byte) {
 	t.Helper()
@@ -136,7 +136,7 @@ func split(t testing.TB, b []byte) (out [][]byte) {
 	if udp && (int(binary.BigEndian.Uint16(p[ip+4:])) != len(p)-ip || (len(p)-header-1)/size >= 64) {
 		t.Fatalf("a UDP length of %d for %d bytes of %d each", binary.BigEndian.Uint16(p[ip+4:]), len(p)-ip, size)
 	}
-	// What is to be added to the checksum is that of the pseudo-header.
+	// The checksum field has the sum of the pseudo-header.
 	whole := bytes.Clone(p)
 	checksum(whole, ip, ip+at)
 	if sum := packet.Fold(packet.Sum(p[ip:], 0)); ^sum != binary.BigEndian.Uint16(whole[ip+at:]) && sum != 0xffff {
@@ -165,7 +165,7 @@ func split(t testing.TB, b []byte) (out [][]byte) {
 	return out
 }
 
-// merged returns the bundles of packets, and checks that they have all of them.
+// merged returns the bundles of packets, and checks that they contain all of them.
 func merged(t testing.TB, m *Merger, bufs [][]byte) (bundles [][]byte) {
 	t.Helper()
 	var want [][]byte
@@ -181,7 +181,7 @@ func merged(t testing.TB, m *Merger, bufs [][]byte) (bundles [][]byte) {
 		}
 		got = append(got, l...)
 	})
-	// Of each flow what came out is what went in, in this order.
+	// Of each flow, the split packets are the original ones, in their order.
 	flows := map[string][2][]string{}
 	for i, l := range [][][]byte{want, got} {
 		for _, p := range l {
@@ -209,7 +209,7 @@ func merged(t testing.TB, m *Merger, bufs [][]byte) (bundles [][]byte) {
 	return bundles
 }
 
-// train returns n packets that follow one another.
+// train returns n successive packets.
 func train(n int, s seg, edit func(i int, s *seg)) (bufs [][]byte) {
 	for i := range n {
 		q := s
@@ -222,7 +222,7 @@ func train(n int, s seg, edit func(i int, s *seg)) (bufs [][]byte) {
 	return bufs
 }
 
-// kinds are the four kinds of packets that are merged.
+// kinds are the four kinds of packets that can be merged.
 func kinds() (l []seg) {
 	for _, v6 := range []bool{false, true} {
 		for _, udp := range []bool{false, true} {
@@ -238,7 +238,7 @@ func TestTrains(t *testing.T) {
 			name  string
 			count int
 			edit  func(i int, s *seg)
-			want  int // bundles and packets that stay alone
+			want  int // bundles and single packets
 		}{
 			{"alike", 10, nil, 1},
 			{"one", 1, nil, 1},
@@ -278,7 +278,7 @@ func TestTrains(t *testing.T) {
 	}
 }
 
-// What only one kind of packets has.
+// Fields that only one kind of packets has.
 func TestFields(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -320,7 +320,8 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// No bundle is longer than an IP packet can be, or of more datagrams than the kernel takes.
+// No bundle is longer than an IP packet can be, or has more datagrams than the kernel
+// accepts.
 func TestLimits(t *testing.T) {
 	for _, s := range kinds() {
 		for _, n := range []int{1, 1400, 1418, 8192, 32000, 65000} {
@@ -337,7 +338,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// Flows in any mixture, with whatever changes on the way, come out as they went in.
+// Mixed flows with any changes come out unchanged.
 func TestRandom(t *testing.T) {
 	m := New(true)
 	rapid.Check(t, func(r *rapid.T) {

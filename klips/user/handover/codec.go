@@ -7,13 +7,13 @@ import (
 	"net/netip"
 )
 
-// A codec goes through fields in their order and counts how long they are, writes
-// them, or reads them. After an error it does nothing any more.
+// A codec walks through fields in their order and counts their length, writes them, or
+// reads them. After an error it does nothing.
 type codec struct {
 	mode    mode
-	version uint64 // of what is read or written
-	size    int    // counting: bytes so far
-	b       []byte // what is left to write into, or to read
+	version uint64 // of the state that is read or written
+	size    int    // while counting: bytes so far
+	b       []byte // the rest to write into, or to read
 	err     error
 }
 
@@ -25,7 +25,7 @@ const (
 	reading
 )
 
-// ErrFormat is the error for what is no state.
+// ErrFormat is the error for bytes that are not a valid state.
 var ErrFormat = errors.New("what was handed over is damaged")
 
 func (c *codec) fail(format string, args ...any) {
@@ -34,7 +34,7 @@ func (c *codec) fail(format string, args ...any) {
 	}
 }
 
-// next returns the next n bytes, to be read or written; nil after an error, and while
+// next returns the next n bytes to read or write; nil after an error, and while
 // counting.
 func (c *codec) next(n int) []byte {
 	switch {
@@ -67,7 +67,7 @@ type integer interface {
 	~int | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
-// num is one number.
+// num handles one number.
 func num[T integer](c *codec, p *T) {
 	v := uint64(*p)
 	c.word(&v)
@@ -81,7 +81,7 @@ func num[T integer](c *codec, p *T) {
 	*p = T(v)
 }
 
-// nums are several numbers of one type.
+// nums handles several numbers of one type.
 func nums[T integer](c *codec, p ...*T) {
 	for _, p := range p {
 		num(c, p)
@@ -100,7 +100,7 @@ func (c *codec) bool(p *bool) {
 	*p = v == 1
 }
 
-// bytes is a slice that is copied; nil where it is empty.
+// bytes handles a slice, which it copies; nil if it is empty.
 func (c *codec) bytes(p *[]byte) {
 	n := len(*p)
 	num(c, &n)
@@ -119,7 +119,7 @@ func (c *codec) text(p *string) {
 	*p = string(b)
 }
 
-// addr is an address, or none.
+// addr handles an address, which may be invalid.
 func (c *codec) addr(p *netip.Addr) {
 	b := p.AsSlice()
 	c.bytes(&b)
@@ -133,7 +133,7 @@ func (c *codec) addr(p *netip.Addr) {
 	*p = a
 }
 
-// prefix is a prefix, or none.
+// prefix handles a prefix, which may be invalid.
 func (c *codec) prefix(p *netip.Prefix) {
 	a, bits := p.Addr(), uint8(p.Bits()+1)
 	c.addr(&a)
@@ -147,8 +147,8 @@ func (c *codec) prefix(p *netip.Prefix) {
 	}
 }
 
-// list is a slice. Each element is at least one number long, so that a wrong length
-// takes no memory.
+// list handles a slice. Each element has at least one number, so that a wrong length
+// cannot make it allocate much memory.
 func list[T any](c *codec, p *[]T, element func(*T)) {
 	n := len(*p)
 	num(c, &n)
@@ -173,7 +173,7 @@ func list[T any](c *codec, p *[]T, element func(*T)) {
 	}
 }
 
-// optional is what may not be there.
+// optional handles a value that may be nil.
 func optional[T any](c *codec, p **T, value func(*T)) {
 	is := *p != nil
 	c.bool(&is)

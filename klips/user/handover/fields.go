@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// version is counted up with each change of the fields below, or of their order.
+// version increases with each change of the fields below, or of their order.
 const version = 2
 
 // oldest is the oldest version that can be read.

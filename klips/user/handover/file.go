@@ -7,24 +7,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// magic is what a file begins with.
+// magic is the start of a file.
 const magic = "ipsec-ho"
 
 // headerLen is the length in bytes of magic and version.
 const headerLen = len(magic) + 8
 
-// seals keep a file as it is: whoever reads it reads what was written, and a shorter
-// file cannot take the memory away under a reader.
+// seals make a file immutable: a reader gets what was written, and nobody can truncate
+// it while it is mapped.
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
-// A VersionError is for a state that another version of the program has written.
+// A VersionError means that another version of the program has written the state.
 type VersionError struct{ Version uint64 }
 
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("what was handed over has version %d of the format, and this program reads versions %d to %d", e.Version, oldest, version)
 }
 
-// size returns how many bytes a state takes.
+// size returns the length of a state in bytes.
 func size(s *State) int {
 	c := codec{mode: counting, version: version}
 	c.state(s)
@@ -61,8 +61,8 @@ func read(b []byte) (*State, error) {
 	return s, nil
 }
 
-// Seal writes a state into a file that is in memory only and can be changed no more.
-// The keys are in it and in s: the caller clears s, and closes the file.
+// Seal writes a state into an immutable file in memory. Both the file and s contain the
+// keys: the caller clears s, and closes the file.
 func Seal(s *State) (*os.File, error) {
 	fd, err := unix.MemfdCreate("ipsec handover", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -81,7 +81,7 @@ func fill(fd int, s *State) error {
 	if err := unix.Ftruncate(fd, int64(n)); err != nil {
 		return os.NewSyscallError("ftruncate", err)
 	}
-	// Without memory for it an error now, and no signal later.
+	// Allocate now, so that too little memory is an error here and not a signal later.
 	if err := unix.Fallocate(fd, 0, 0, int64(n)); err != nil {
 		return os.NewSyscallError("fallocate", err)
 	}
@@ -97,8 +97,8 @@ func fill(fd int, s *State) error {
 	return os.NewSyscallError("fcntl", err)
 }
 
-// Open reads the state in a file that Seal has made. Errors are *[VersionError],
-// [ErrFormat], and those of the system. The caller clears the state.
+// Open reads the state in a file made by Seal. Errors are *[VersionError], [ErrFormat],
+// and those of the system. The caller clears the state.
 func Open(f *os.File) (*State, error) {
 	got, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
 	if err != nil || got&seals != seals {

@@ -17,7 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// full is a state in which every field has a value of its own.
+// full is a state in which every field has its own value.
 func full() *State {
 	said := klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x1001, Proto: klips.ProtoESP}
 	sel := klips.Selector{
@@ -64,7 +64,8 @@ var compare = cmp.Options{
 	cmpopts.EquateEmpty(),
 }
 
-// What is sealed is what is read, keys and all, and nobody can change it on the way.
+// Open returns the state that was sealed, including keys, and nobody can change the
+// file.
 func TestSeal(t *testing.T) {
 	for _, s := range []*State{full(), {}} {
 		f, err := Seal(s)
@@ -94,7 +95,7 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// What is not whole, not sealed or of another version is refused.
+// A file that is incomplete, not sealed, or of an unknown version is refused.
 func TestRefused(t *testing.T) {
 	s := full()
 	b := make([]byte, size(s))
@@ -128,8 +129,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// What daemons of before have written is read: version-1 is full, without what came
-// later, as the last program wrote it that wrote version 1.
+// Files of older versions are read: version-1 is full without later fields, as the last
+// program of version 1 wrote it.
 func TestOlder(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("testdata", "version-1"))
 	if err != nil {
@@ -153,7 +154,8 @@ func TestOlder(t *testing.T) {
 	}
 }
 
-// The decoder takes whatever comes, and what it takes it writes again as it was.
+// The decoder accepts or refuses any input, and writes what it accepted again
+// unchanged.
 func FuzzRead(f *testing.F) {
 	for _, s := range []*State{full(), {}} {
 		b := make([]byte, size(s))
@@ -167,7 +169,7 @@ func FuzzRead(f *testing.F) {
 		}
 		again := make([]byte, size(s))
 		write(again, s)
-		if b[len(magic)] < version { // it is written in the newest version
+		if b[len(magic)] < version { // the newest version is written
 			if s, err = read(again); err != nil {
 				t.Fatal(err)
 			}

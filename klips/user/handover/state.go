@@ -1,16 +1,15 @@
-// Package handover is how one daemon gives all that it has to the next one: the SAs
-// with their keys and numbers, eroutes, held packets, devices and settings, in a sealed
-// file that is in memory only.
+// Package handover passes a daemon's whole state to the next one: the SAs with their
+// keys and numbers, eroutes, held packets, devices and settings, in a sealed file in
+// memory.
 //
 // # The format
 //
 // A file begins with the eight bytes of magic and the version. All numbers are 64 bits,
-// little-endian; bytes, lists and texts have their length in front. What there is and
-// in which order is told once, by the code methods in fields.go, for both directions.
-// A program writes one version and reads that and older ones. Daemons that do not
-// understand each other begin anew, which the version is there to tell. Whoever changes
-// a code method counts it up, and leaves out what is new in it where the version that
-// is read does not have it.
+// little-endian; bytes, lists and texts follow their length. The code methods in
+// fields.go define the fields and their order, for reading and for writing. A program
+// writes one version and reads that and older ones. If it does not know a file's
+// version, the new daemon starts with an empty state. A change of a code method must
+// increase the version, and must skip new fields when an older version is read.
 package handover
 
 import (
@@ -21,16 +20,16 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// A State is all that there is of an engine. Times are nanoseconds of its clock.
+// A State is the whole state of an engine. Times are nanoseconds of its clock.
 type State struct {
-	Now     int64 // when the last packet was through
+	Now     int64 // when the last packet had been processed
 	Debug   klips.Debug
 	Knobs   []klips.Knob
 	SAs     sadb.SavedDB
 	Paths   []Path
 	Eroutes []Eroute // the oldest first
 	Holds   []Hold   // the oldest first
-	// Expired and Evicted count the holds that were given up.
+	// Expired and Evicted count the holds that were dropped.
 	Expired, Evicted uint64
 	Devices          []Device
 	Drops            drop.Counts // of packets that belong to no device
@@ -39,18 +38,18 @@ type State struct {
 // Clear overwrites the keys.
 func (s *State) Clear() { s.SAs.Clear() }
 
-// An Eroute is one with what listings do not show.
+// An Eroute is an eroute with the fields that listings do not have.
 type Eroute struct {
 	klips.Eroute
 	LastUse int64
 }
 
-// A Hold is what is kept for an eroute that waits to be replaced.
+// A Hold holds packets for an eroute that waits to be replaced.
 type Hold struct {
 	Route       klips.Selector
 	Since       int64
-	Trap        klips.SPI // what made the eroute, 0: a command
-	InPlace     bool      // it stands in the place of the trap
+	Trap        klips.SPI // the kind of trap that made the eroute, 0: a command
+	InPlace     bool      // it replaces the trap
 	First, Last *Packet   // may be nil
 }
 
@@ -60,7 +59,7 @@ type Packet struct {
 	Bytes  []byte
 }
 
-// A Path is how the packets of an outbound SA in UDP have left last.
+// A Path is how the last packets of an outbound SA in UDP have left.
 type Path struct {
 	ID     klips.SAID
 	Device string
@@ -74,7 +73,7 @@ type Device struct {
 	EverAttached bool
 	Attached     bool
 	AttMTU       int    // the MTU of the physical device when it was attached, in bytes
-	Wanted       string // the physical device that it is, or is to be, attached to
-	WantedIndex  int    // that device's index, 0 where it is not known
+	Wanted       string // the physical device that it is attached to, or will be
+	WantedIndex  int    // that device's index, 0 if unknown
 	Drops        drop.Counts
 }

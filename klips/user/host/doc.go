@@ -1,4 +1,4 @@
-// Package host is the real machine behind the engine: TUN devices, raw sockets
-// and the list of the host's own addresses, all in the network namespace that
-// the process was started in.
+// Package host is the real machine of the engine: TUN devices, raw sockets and the list
+// of the host's own addresses, all in the network namespace in which the process was
+// started.
 package host

@@ -14,22 +14,22 @@ import (
 	"github.com/klips-go/ipsec/klips/user/rawip"
 )
 
-// sendBatch is how many packets one system call sends at most.
+// sendBatch is the maximum number of packets in one system call.
 const sendBatch = 128
 
-// A Host is this machine, seen from the network namespace it was opened in. It
+// A Host is this machine, as seen from the network namespace in which it was opened. It
 // implements engine.Host.
 type Host struct {
 	local atomic.Pointer[map[netip.Addr]struct{}]
 	news  *rtnl.Watcher
 	done  chan struct{}
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	wires   map[*wire]struct{}
 	links   map[*link]struct{}
 	awaited map[*awaited]struct{}
 
-	receiver *rawip.Receiver // nil before there is one
+	receiver *rawip.Receiver // nil until it is opened
 	moved    func(gone []netip.Addr)
 
 	inherited inherited
@@ -37,8 +37,8 @@ type Host struct {
 
 var _ engine.Host = (*Host)(nil)
 
-// Open begins to watch the host's addresses and devices. The goroutine it
-// starts ends with Close.
+// Open starts to watch the host's addresses and devices. The goroutine that it starts
+// ends with Close.
 func Open() (*Host, error) {
 	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
 	w, err := rtnl.Watch()
@@ -54,8 +54,7 @@ func Open() (*Host, error) {
 	return h, nil
 }
 
-// Close ends the watching. Links, wires and receivers are closed by who opened
-// them.
+// Close stops watching. It does not close links, wires or receivers; their openers do.
 func (h *Host) Close() error {
 	err := h.news.Close()
 	<-h.done
@@ -63,8 +62,7 @@ func (h *Host) Close() error {
 	return err
 }
 
-// IsLocal reports whether a is one of the host's own addresses; the whole of
-// 127.0.0.0/8 is.
+// IsLocal reports whether a is one of the host's own addresses; all of 127.0.0.0/8 are.
 func (h *Host) IsLocal(a netip.Addr) bool {
 	if a.Is4() && a.IsLoopback() {
 		return true
@@ -73,8 +71,8 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 	return ok
 }
 
-// readAddrs reads all addresses anew, and returns those that are the host's own no more.
-// Changes are rare and lists short; a whole new set also heals a lost event.
+// readAddrs reads all addresses, and returns those that the host has lost. Changes are
+// rare and lists short; reading the whole set also repairs a lost event.
 func (h *Host) readAddrs() (gone []netip.Addr, err error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
@@ -98,16 +96,16 @@ func (h *Host) readAddrs() (gone []netip.Addr, err error) {
 	return gone, nil
 }
 
-// OnMoved has f called when an address or a default route of the host may have become
-// another one, with the addresses that are the host's own no more, by the goroutine that
-// watches: f must not wait. There is one f.
+// OnMoved sets the function to call when an address or a default route of the host may
+// have changed, with the addresses that the host has lost. The watching goroutine calls
+// it: f must not wait. There is only one f.
 func (h *Host) OnMoved(f func(gone []netip.Addr)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.moved = f
 }
 
-// tellMoved calls it.
+// tellMoved calls the function of OnMoved.
 func (h *Host) tellMoved(gone []netip.Addr) {
 	h.mu.Lock()
 	tell := h.moved
@@ -139,7 +137,7 @@ func (h *Host) watch() {
 	}
 }
 
-// OpenLink makes a TUN device, or takes one up that a daemon has left.
+// OpenLink makes a TUN device, or takes up one that another daemon has left.
 func (h *Host) OpenLink(name string) (engine.Link, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -157,10 +155,10 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 	return l, nil
 }
 
-// LeftLinks returns the TUN devices that a daemon has left.
+// LeftLinks returns the TUN devices that other daemons have left.
 func (h *Host) LeftLinks() ([]engine.LeftLink, error) { return Left() }
 
-// MTU returns the MTU that the system shows for a device.
+// MTU returns the system's MTU of a device.
 func (h *Host) MTU(name string) (int, error) { return mtu(name) }
 
 // OpenReceiver opens raw sockets for ESP and AH.

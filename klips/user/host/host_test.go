@@ -16,8 +16,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A wire knows the TTL that its host gives packets, and the hop limit of its own
-// device, whatever that of the others is.
+// A wire has the TTL of its host's packets, and the hop limit of its own device,
+// whatever other devices have.
 func TestHops(t *testing.T) {
 	here, err := lab.NewHost("here")
 	if errors.Is(err, os.ErrPermission) {

@@ -6,22 +6,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A daemon gives its descriptors to the next one: what is queued in TUN devices and
-// sockets is there for it then, and so is what is queued while neither reads.
+// A daemon passes its descriptors to the next one, which then gets the packets queued
+// in TUN devices and sockets, including those queued while neither daemon reads.
 
-// inherited are descriptors of another process that have not been used yet.
+// inherited are another process's descriptors that have not been used yet.
 type inherited struct {
 	links   map[string]int // TUN devices, by name
 	sockets []int
 }
 
-// maxDescriptors is how many descriptors one message over a unix socket carries at most
-// (SCM_MAX_FD in Linux), but one: the state goes with them.
+// maxDescriptors is the maximum number of descriptors in a message over a unix socket
+// (SCM_MAX_FD in Linux), less one for the state.
 const maxDescriptors = 253 - 1
 
-// Descriptors returns copies of the descriptors of TUN devices and of the receiver's
-// sockets that are open, maxDescriptors at most: of hundreds of UDP ports that are kept
-// for ESP, some are taken again by the next Host. The caller closes them.
+// Descriptors returns copies of the descriptors of open TUN devices and of the
+// receiver's sockets, at most maxDescriptors. If there are hundreds of UDP ports for
+// ESP, the next Host must open some again. The caller closes the descriptors.
 func (h *Host) Descriptors() (fds []int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -48,8 +48,8 @@ func (h *Host) Descriptors() (fds []int, err error) {
 	return fds, nil
 }
 
-// descriptor returns a copy of the device's descriptor. (File.Fd would make it block,
-// and Close would not end a Read any more.)
+// descriptor returns a copy of the device's descriptor. (File.Fd would make it
+// blocking, and Close would no longer end a Read.)
 func (l *link) descriptor() (fd int, err error) {
 	c, err := l.File().SyscallConn()
 	if err != nil {
@@ -59,8 +59,8 @@ func (l *link) descriptor() (fd int, err error) {
 	return fd, errors.Join(cerr, err)
 }
 
-// Inherit is Open for a Host that goes on with the descriptors of another one, which
-// belong to it from now on.
+// Inherit is Open for a Host that continues with the descriptors of another one, and
+// owns them.
 func Inherit(fds []int) (*Host, error) {
 	h, err := Open()
 	if err != nil {
@@ -80,7 +80,7 @@ func Inherit(fds []int) (*Host, error) {
 
 // tunName returns the name of the TUN device behind a descriptor.
 func tunName(fd int) (name string, ok bool) {
-	ifr, err := unix.NewIfreq("ipsec0") // the kernel writes the name into it
+	ifr, err := unix.NewIfreq("ipsec0") // the kernel overwrites the name
 	if err != nil || unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr) != nil {
 		return "", false
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// The alias of a device tells that it is one of ours, and what it is attached to.
-// It stays when the daemon goes, and ip link shows it.
+// The alias of a device shows that it is one of ours, and its physical device. It stays
+// when the daemon ends, and ip link shows it.
 const (
 	alias   = "ipsec klipsd"
 	aliasOn = alias + " on "
@@ -35,8 +35,7 @@ func withLinks(f func(ctx context.Context, c *rtnl.Conn) error) error {
 	return f(ctx, c)
 }
 
-// ours reports whether a device is one of ours, and what it is attached to, "" for
-// nothing.
+// ours reports whether a device is one of ours, and its physical device, "" for none.
 func ours(l *rtnl.Link) (physical string, ok bool) {
 	if l.Kind != "tun" {
 		return "", false
@@ -62,7 +61,7 @@ func mark(name, physical string) error {
 	})
 }
 
-// isLeft reports whether there is a device of ours of that name.
+// isLeft reports whether one of our devices has that name.
 func isLeft(name string) (is bool) {
 	_ = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
 		l, err := c.Link(ctx, name)
@@ -73,8 +72,8 @@ func isLeft(name string) (is bool) {
 	return is
 }
 
-// Left returns the TUN devices of this network namespace that a daemon has left, by
-// name. Those that a daemon reads are not among them.
+// Left returns the TUN devices of this network namespace that daemons have left, by
+// name. Devices that a daemon reads are not included.
 func Left() (left []engine.LeftLink, err error) {
 	err = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
 		links, err := c.Links(ctx)
@@ -89,8 +88,8 @@ func Left() (left []engine.LeftLink, err error) {
 	return left, err
 }
 
-// RemoveLeft removes the devices that daemons have left, and returns their names.
-// One that a daemon has taken up meanwhile stays.
+// RemoveLeft removes the devices that daemons have left, and returns their names. A
+// device that a daemon has taken up meanwhile stays.
 func RemoveLeft() (removed []string, err error) {
 	left, err := Left()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/rawip"
 )
 
-// link is a TUN device with virtio headers, so that the kernel hands over and
-// takes packets of one flow by the 64 KiB (GSO, GRO).
+// link is a TUN device with virtio headers, so that one read or write can carry up to
+// 64 KiB of packets of one flow (GSO, GRO).
 type link struct {
 	tun.Device
 	name string
@@ -31,7 +31,7 @@ type link struct {
 	quiet []int // sockets of Quiet; guarded by mu
 }
 
-// tunFlags are those of all devices: one that was left has the same.
+// tunFlags are the flags of all devices; a left one has the same.
 const tunFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
 
 func openLink(name string) (*link, error) {
@@ -47,9 +47,9 @@ func openLink(name string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	// An address that the kernel makes up (fe80::…) would send router solicitations
-	// into the tunnel. Not by a sysctl: in a container these cannot be written. Where
-	// it fails the kernel has no IPv6.
+	// A link-local address from the kernel (fe80::…) would send router solicitations
+	// into the tunnel. A sysctl is no alternative: in a container it cannot be written.
+	// If this fails, the kernel has no IPv6.
 	_ = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
 		made, err := c.Link(ctx, l.name)
 		if err != nil {
@@ -60,8 +60,7 @@ func openLink(name string) (*link, error) {
 	return l, nil
 }
 
-// newLink makes a link of the descriptor of a TUN device, which belongs to it from
-// now on.
+// newLink makes a link from the descriptor of a TUN device, and owns it.
 func newLink(fd int) (*link, error) {
 	dev, name, err := tun.CreateUnmonitoredTUNFromFD(fd)
 	if err != nil {
@@ -96,8 +95,8 @@ func (l *link) putBundle(p []byte, n int) {
 	l.written += n
 }
 
-// makeTUN makes a TUN device, or takes up one that was left. A device that somebody
-// else has left there is never taken over.
+// makeTUN makes a TUN device, or takes up a left one. It never takes over another
+// program's device.
 func makeTUN(fd int, name string) error {
 	err := setIff(fd, name, tunFlags|unix.IFF_TUN_EXCL)
 	if errors.Is(err, unix.EBUSY) && isLeft(name) {
@@ -118,9 +117,9 @@ func setIff(fd int, name string, flags uint16) error {
 	return unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 }
 
-// Read reads packets. os.ErrClosed: the device has been removed from the system, too.
-// How a read fails then depends on whether it had begun before: the runtime finds out
-// that the file cannot be waited for any more, and returns an error of its own.
+// Read reads packets. os.ErrClosed also means that the device was removed from the
+// system. How a read fails then depends on whether it had already begun: the runtime
+// may find that it cannot wait for the file any more, and return its own error.
 func (l *link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	n, err := l.Device.Read(bufs, sizes, offset)
 	if err != nil && !errors.Is(err, os.ErrClosed) && l.gone() {
@@ -129,7 +128,7 @@ func (l *link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	return n, err
 }
 
-// gone reports whether the file has lost its device.
+// gone reports whether the file's device was removed.
 func (l *link) gone() (gone bool) {
 	c, err := l.File().SyscallConn()
 	if err != nil {
@@ -146,8 +145,8 @@ func (l *link) Name() string         { return l.name }
 func (l *link) MTU() (int, error)    { return mtu(l.name) }
 func (l *link) SetMTU(mtu int) error { return setMTU(l.name, mtu) }
 
-// Quiet opens a socket for it, which Close closes. Where there is no IPv6 no packet of it
-// is answered.
+// Quiet opens a socket for the protocol, which Close closes. Without IPv6 on the host
+// no IPv6 packet is answered anyway.
 func (l *link) Quiet(proto uint8, v6 bool) error {
 	fd, err := rawip.Quiet(l.name, proto, v6)
 	switch {
@@ -162,8 +161,8 @@ func (l *link) Quiet(proto uint8, v6 bool) error {
 	return nil
 }
 
-// Keep marks the device as left, before it outlives its file: whatever happens in
-// between, there is no device that nobody knows.
+// Keep marks the device as left before it outlives its file, so that at no time there
+// is a device without a mark.
 func (l *link) Keep(physical string) error {
 	if err := mark(l.name, physical); err != nil {
 		return err
@@ -171,8 +170,8 @@ func (l *link) Keep(physical string) error {
 	return l.persist(1)
 }
 
-// Close ends reading. What is queued in the device stays there for whoever has a copy
-// of its descriptor, else it is lost.
+// Close ends reading. Packets queued in the device stay for holders of copies of its
+// descriptor; without one they are lost.
 func (l *link) Close() error {
 	if l.host != nil {
 		l.host.mu.Lock()
@@ -188,7 +187,7 @@ func (l *link) Close() error {
 	return l.Device.Close()
 }
 
-// Remove removes the device: it goes with its file.
+// Remove removes the device together with its file.
 func (l *link) Remove() error {
 	return errors.Join(l.persist(0), l.Close())
 }

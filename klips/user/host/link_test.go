@@ -17,11 +17,10 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// A device that somebody removes from the system ends its reader, whether that waits
-// for a packet just then or not. (Anything but os.ErrClosed concerns one packet: the
-// reader goes on, for ever.)
+// Removing a device from the system ends its reader, whether or not it is waiting for a
+// packet. (After any error other than os.ErrClosed the reader goes on.)
 func TestReadRemoved(t *testing.T) {
-	runtime.LockOSThread() // never unlocked: the thread goes with the namespace
+	runtime.LockOSThread() // never unlocked: the thread ends with the namespace
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		skip.Without(t, skip.Root, err)
 	}
@@ -51,7 +50,7 @@ func TestReadRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !waiting {
-			time.Sleep(50 * time.Millisecond) // the runtime hears of it; without that nothing is tried
+			time.Sleep(50 * time.Millisecond) // until the runtime notices; without this delay the test would test nothing
 			done <- read()
 		}
 		if err := <-done; !errors.Is(err, os.ErrClosed) {

@@ -36,11 +36,11 @@ func setMTU(name string, mtu int) error {
 	return withSocket(func(fd int) error { return unix.IoctlIfreq(fd, unix.SIOCSIFMTU, ifr) })
 }
 
-// defaultHops is the TTL of packets where the kernel does not tell its own.
+// defaultHops is the TTL of packets if the kernel's own is unknown.
 const defaultHops = 64
 
-// hops reads the TTL of IPv4 packets, or the hop limit of IPv6 packets by a
-// device, from a sysctl. There are none of IPv6 where the kernel has no IPv6.
+// hops reads the TTL of IPv4 packets, or the hop limit of IPv6 packets of a device,
+// from a sysctl. A kernel without IPv6 has none for IPv6.
 func hops(sysctl string) uint8 {
 	b, err := os.ReadFile("/proc/sys/" + sysctl)
 	if err != nil {

@@ -6,15 +6,14 @@ import (
 	"strings"
 )
 
-// portStart is where the kernel keeps the first port that programs without rights
-// can bind, of the network namespace of the process that reads it. It came with
-// Linux 4.11.
+// portStart contains the first port that unprivileged programs can bind, in the network
+// namespace of the reading process. It exists since Linux 4.11.
 const portStart = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
-// usualPortStart is that port where the kernel does not say it.
+// usualPortStart is that port if the kernel does not have the file.
 const usualPortStart = 1024
 
-// UnprivilegedPorts returns the first port that programs without rights can bind.
+// UnprivilegedPorts returns the first port that unprivileged programs can bind.
 func (h *Host) UnprivilegedPorts() int {
 	text, err := os.ReadFile(portStart)
 	if err != nil {

@@ -13,7 +13,7 @@ func TestPortStart(t *testing.T) {
 	}
 	text, err := os.ReadFile(portStart)
 	if err != nil {
-		text = nil // a kernel that has no such file, or a container that hides it
+		text = nil // a kernel without this file, or a container that hides it
 	}
 	if got, want := new(Host).UnprivilegedPorts(), parsePortStart(string(text)); got != want {
 		t.Errorf("UnprivilegedPorts() = %d, want %d", got, want)

@@ -7,28 +7,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tunPath is the device that TUN devices are made through: a character device
-// of the misc driver (Documentation/networking/tuntap.rst in Linux).
+// tunPath is the file with which TUN devices are made: a character device of the misc
+// driver (Documentation/networking/tuntap.rst in Linux).
 const (
 	tunPath  = "/dev/net/tun"
 	tunMajor = 10
 	tunMinor = 200
 )
 
-// A TUNError says why no TUN device can be made through a file.
+// A TUNError is the reason why no TUN device can be made with a file.
 type TUNError struct {
 	Path string
 	Why  string // as in "it is missing"
-	// Err is unix.EPERM or unix.EACCES where only the right is missing, unix.ENODEV
-	// where the file leads to no TUN driver, else what the system answered.
+	// Err is unix.EPERM or unix.EACCES if only the right is missing, unix.ENODEV if the
+	// file has no TUN driver, else the system's error.
 	Err error
 }
 
 func (e *TUNError) Error() string { return e.Path + ": " + e.Why }
 func (e *TUNError) Unwrap() error { return e.Err }
 
-// openTUN opens the file and sees that the TUN driver is behind it. What is no
-// TUN device is not opened: opening can act on a device.
+// openTUN opens the file and checks that it belongs to the TUN driver. It does not open
+// other device files, because opening can act on a device.
 func openTUN(file string) (fd int, err error) {
 	fail := func(err error, format string, args ...any) (int, error) {
 		return -1, &TUNError{file, fmt.Sprintf(format, args...), err}
@@ -69,13 +69,13 @@ func openTUN(file string) (fd int, err error) {
 	return fd, nil
 }
 
-// kinds names the kinds of files other than character devices.
+// kinds has names for the types of files other than character devices.
 var kinds = map[uint32]string{
 	unix.S_IFREG: "regular file", unix.S_IFDIR: "directory", unix.S_IFBLK: "block device",
 	unix.S_IFIFO: "named pipe", unix.S_IFSOCK: "socket", unix.S_IFLNK: "symbolic link",
 }
 
-// createError says why TUNSETIFF made no device.
+// createError adds the reason to a failure of TUNSETIFF.
 func createError(file, name string, err error) error {
 	switch err {
 	case unix.EPERM:

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file that is no TUN device is refused with what it is, and is not opened.
+// A file that is not a TUN device is refused with its type, and not opened.
 func TestOpenTUN(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -51,7 +51,7 @@ func TestOpenTUN(t *testing.T) {
 	}
 }
 
-// What the kernel answers when a device is made becomes words that name the file.
+// Errors of the kernel get texts with the file's name.
 func TestCreateError(t *testing.T) {
 	for _, tt := range []struct {
 		err  error

@@ -23,15 +23,14 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// patience is for what must come; only a fault makes a test wait so long.
+// patience is how long a test waits for an expected event. Only a fault takes so long.
 const patience = time.Minute
 
-// alone marks a test that runs in a network namespace of its own.
+// alone marks a test that runs in its own network namespace.
 const alone = "IPSEC_HOST_TEST"
 
-// inNamespace runs the calling test in another process that has a network
-// namespace of its own, because a Host looks at that of its process. It returns
-// true in that process.
+// inNamespace runs the calling test in another process with its own network namespace,
+// because a Host uses that of its process. It returns true in that process.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(alone) == t.Name() {
@@ -124,7 +123,7 @@ func (n *namespace) rename(name, to string) {
 	n.must(exec.Command("ip", "link", "set", name, "name", to).Run())
 }
 
-// needIP skips a test that renames devices where the program ip is missing.
+// needIP skips a test that renames devices if the program ip is missing.
 func needIP(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("ip"); err != nil {
@@ -137,7 +136,7 @@ func (n *namespace) setMTU(name string, mtu uint32) {
 	n.ioctl(name, unix.SIOCSIFMTU, func(r *unix.Ifreq) { r.SetUint32(mtu) })
 }
 
-// wait waits until something holds, which events bring about.
+// wait waits for a condition that events bring about.
 func (n *namespace) wait(what string, holds func() bool) {
 	n.t.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
@@ -147,7 +146,7 @@ func (n *namespace) wait(what string, holds func() bool) {
 	}
 }
 
-// A wire is a device that has been opened; its channel hears when it is lost.
+// A wire is an open device; its channel receives a value when the device is lost.
 type wire struct {
 	engine.Wire
 	lost, renamed chan struct{}
@@ -174,7 +173,7 @@ func (w *wire) told(t *testing.T, what string) {
 	}
 }
 
-// once checks that a wire has not been lost any more.
+// once checks that a wire was lost only once.
 func (w *wire) once(t *testing.T, what string) {
 	t.Helper()
 	if n := len(w.lost); n != 0 {
@@ -182,7 +181,7 @@ func (w *wire) once(t *testing.T, what string) {
 	}
 }
 
-// Addresses are the host's as soon as they are given and until they are taken away.
+// Addresses are the host's from when they are added until they are removed.
 func TestAddresses(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -224,7 +223,8 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// Who asks for it hears of an address and of a default route that comes, changes or goes.
+// The function of OnMoved is called for an address and for a default route that is
+// added, changed or removed.
 func TestMoved(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -248,7 +248,7 @@ func TestMoved(t *testing.T) {
 		"route add default via 192.0.2.254", "route replace default via 192.0.2.253", "route del default",
 		"-6 route add default via 2001:db8::fe", "-6 route del default",
 	} {
-		// An address that is the host's marks the end of what was told before.
+		// A new address marks the end of earlier events.
 		mark := netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", i+1))
 		n.must(n.conn.AddAddr(context.Background(), rtnl.Addr{Index: n.index("lo"), Prefix: mark}))
 		n.wait("the mark is local", func() bool { return n.host.IsLocal(mark.Addr()) })
@@ -258,8 +258,8 @@ func TestMoved(t *testing.T) {
 	}
 }
 
-// A wire has the MTU of its device as it is, and who opened it is told once when
-// the device goes down or is removed.
+// A wire has the current MTU of its device, and its opener is notified once when the
+// device goes down or is removed.
 func TestDevices(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -291,7 +291,7 @@ func TestDevices(t *testing.T) {
 	w.once(t, "it was down already")
 	closed.once(t, "it was closed")
 
-	// A device that is not up when it is opened is no loss, until it was up.
+	// A device that is down when it is opened is not lost before it was up.
 	n.setUp("eth2", false)
 	down := n.open("eth2")
 	n.setMTU("eth0", 1200)
@@ -305,7 +305,7 @@ func TestDevices(t *testing.T) {
 	down.told(t, "eth2 is down")
 }
 
-// A wire keeps to its device when that is renamed.
+// A wire stays with its device when that is renamed.
 func TestRename(t *testing.T) {
 	needIP(t)
 	if !inNamespace(t) {
@@ -328,8 +328,8 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// Who waits for a device is told once when it is up: under another name if it was
-// renamed, and by another one of its name if it is gone.
+// A wait for a device ends once when the device is up: under another name if it was
+// renamed, or with another device of its name if it was removed.
 func TestWhenUp(t *testing.T) {
 	needIP(t)
 	if !inNamespace(t) {
@@ -357,9 +357,9 @@ func TestWhenUp(t *testing.T) {
 
 	n.setUp("eth0", false)
 	wait("eth0", n.index("eth0"))
-	wait("eth0", n.index("eth0"))() // and no longer
+	wait("eth0", n.index("eth0"))() // and stop waiting
 	n.rename("eth0", "wan0")
-	n.add("eth0") // not the one that is waited for
+	n.add("eth0") // not the awaited device
 	n.setUp("wan0", true)
 	want("wan0")
 
@@ -385,7 +385,8 @@ func TestNoDevice(t *testing.T) {
 	}
 }
 
-// A TUN device has its name and MTU, belongs to one, and goes when it is closed.
+// A TUN device has its name and MTU, has only one owner, and is removed when it is
+// closed.
 func TestLink(t *testing.T) {
 	if err := lab.CanTUN(); err != nil {
 		skip.Without(t, skip.TUN, err)
@@ -421,8 +422,8 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// A TUN device that is kept outlives its link, with what it was attached to, and is
-// taken up again. One that is another's is not.
+// A kept TUN device outlives its link, keeps its physical device, and is taken up
+// again. Another program's device is not.
 func TestLeftLinks(t *testing.T) {
 	if err := lab.CanTUN(); err != nil {
 		skip.Without(t, skip.TUN, err)
@@ -488,8 +489,8 @@ func TestLeftLinks(t *testing.T) {
 	}
 }
 
-// What is routed into a TUN device while one process has closed it and the next one has
-// not opened it is there for the next one, if it inherits the descriptor.
+// Packets routed into a TUN device after one process has closed it and before the next
+// one opens it reach the next one, if it inherits the descriptor.
 func TestInherit(t *testing.T) {
 	if err := lab.CanTUN(); err != nil {
 		skip.Without(t, skip.TUN, err)
@@ -555,7 +556,7 @@ func TestInherit(t *testing.T) {
 	}
 }
 
-// Open fails in no namespace that has no devices, and Close ends the watching.
+// Open succeeds in a namespace without devices, and Close ends watching.
 func TestOpenAndClose(t *testing.T) {
 	if !inNamespace(t) {
 		return

@@ -44,11 +44,11 @@ func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, err
 	return w, nil
 }
 
-// Name returns the device's name as it is now.
+// Name returns the device's current name.
 func (w *wire) Name() string { return *w.name.Load() }
 
-// Hops returns the TTL and the hop limit of the host's packets by the device as
-// they were when it was opened.
+// Hops returns the TTL and the hop limit of the host's packets on the device, as they
+// were when it was opened.
 func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
 
 func (w *wire) Close() error {
@@ -58,14 +58,14 @@ func (w *wire) Close() error {
 	return w.Sender.Close()
 }
 
-// awaited is a physical device that somebody waits for.
+// awaited is a wait for a physical device.
 type awaited struct {
 	name  string
-	index int // 0: not known
+	index int // 0: unknown
 	up    func(name string)
 }
 
-// WhenUp calls up when the device of an index, or else that of a name, is up.
+// WhenUp calls up when the device with an index, or else that with a name, is up.
 func (h *Host) WhenUp(name string, index int, up func(name string)) (stop func()) {
 	a := &awaited{name, index, up}
 	h.mu.Lock()
@@ -79,7 +79,8 @@ func (h *Host) WhenUp(name string, index int, up func(name string)) (stop func()
 	}
 }
 
-// look looks whether a device is up, and tells so once. The caller holds h.mu.
+// look checks whether a device is up, and calls the function once. The caller holds
+// h.mu.
 func (h *Host) look(a *awaited) {
 	ifi, err := net.InterfaceByIndex(a.index)
 	if err != nil {
@@ -91,8 +92,8 @@ func (h *Host) look(a *awaited) {
 	}
 }
 
-// readDevices looks at all physical devices in use: a new MTU counts from the
-// next packet on, a new name is told, and one that is down or gone is reported.
+// readDevices reads all physical devices in use. A new MTU applies from the next packet
+// on. The users of a device are notified of a new name, and when it is down or removed.
 func (h *Host) readDevices() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

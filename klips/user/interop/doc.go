@@ -1,4 +1,3 @@
-// Package interop has no code but tests of the transforms together: they open
-// what a KLIPS kernel put on the wire, and exchange packets with another
-// implementation of ESP and AH, that of scapy.
+// Package interop has only tests of all transforms together: they open packets of a
+// KLIPS kernel, and exchange packets with another implementation of ESP and AH, scapy.
 package interop

@@ -23,7 +23,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// An sa is what the commands of a record say about one SA.
+// An sa is an SA according to a recording's commands.
 type sa struct {
 	id       klips.SAID
 	spec     klips.SASpec
@@ -78,7 +78,7 @@ func unhex(s string) []byte {
 	return b
 }
 
-// setup makes the SAs of a recording and groups them.
+// setup makes and groups the SAs of a recording.
 func setup(r *recorded.Exchange) (map[klips.SAID]*sa, error) {
 	sas := map[klips.SAID]*sa{}
 	for _, cmd := range r.Cmds() {
@@ -144,9 +144,9 @@ func (s *sa) ah() ah.Config {
 	return ah.Config{SPI: uint32(s.id.SPI), Auth: s.spec.Auth, Key: s.spec.AuthKey}
 }
 
-// records calls f for each recording that touches no defect of the original. f
-// returns how many packets it looked at; together they must be at least the
-// number that there were when this was written.
+// records calls f for each recording without a defect of the original. f returns the
+// number of packets that it checked; their sum must be at least the number at the time
+// of writing.
 func records(t *testing.T, least int, f func(r *recorded.Exchange) int) {
 	n := 0
 	for r := range recorded.Exchanges(t) {
@@ -160,8 +160,8 @@ func records(t *testing.T, least int, f func(r *recorded.Exchange) int) {
 	t.Logf("%d packets", n)
 }
 
-// reassemble puts the fragments of one packet together, as the IP stack does
-// before IPsec sees it.
+// reassemble reassembles the fragments of one packet, as the IP stack does before
+// IPsec.
 func reassemble(frags []recorded.Bytes) ([]byte, error) {
 	if len(frags) == 1 {
 		return frags[0], nil
@@ -194,8 +194,8 @@ func reassemble(frags []recorded.Bytes) ([]byte, error) {
 	return p, nil
 }
 
-// step opens the outermost layer of the packet in b. It reports what protocol
-// it was, 0 if it is none of an SA.
+// step opens the outermost layer of the packet in b. It returns the protocol, 0 if it
+// belongs to no SA.
 func step(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, b *packet.Buffer) (proto uint8, err error) {
 	h, ok := packet.ParseIP(b.Bytes())
 	if !ok {
@@ -246,8 +246,8 @@ func step(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, b *packet.Buffer) (pro
 	return 0, nil
 }
 
-// TestOpenRecorded opens every packet that a KLIPS kernel put on the wire, and
-// those that it accepted from the wire; what comes out is what it had in clear.
+// TestOpenRecorded opens every packet that a KLIPS kernel sent, and those that it
+// accepted; the result is the kernel's clear packet.
 func TestOpenRecorded(t *testing.T) {
 	records(t, 1700, func(r *recorded.Exchange) int {
 		sas, err := setup(r)
@@ -287,10 +287,10 @@ func TestOpenRecorded(t *testing.T) {
 	})
 }
 
-// TestSealRecorded sends what a KLIPS kernel sent through the same group, and
-// compares what is not random: the kernel's packet and ours are opened in step,
-// and agree in each layer's IP header, in SPI and sequence number, in where
-// there is compression, and, where there is none, in length.
+// TestSealRecorded sends a KLIPS kernel's clear packets through the same group, and
+// compares all that is not random: the kernel's packet and ours are opened in parallel.
+// In each layer they must agree in the IP header, SPI and sequence number, in whether
+// it is compressed and, if it is not, in length.
 func TestSealRecorded(t *testing.T) {
 	records(t, 950, func(r *recorded.Exchange) int {
 		sas, err := setup(r)
@@ -344,21 +344,21 @@ func TestSealRecorded(t *testing.T) {
 	})
 }
 
-// roomy returns a buffer that holds p, with room for what is inflated.
+// roomy returns a buffer with p, and with room to decompress.
 func roomy(p []byte) *packet.Buffer {
 	b := pkttest.Buffer(append(bytes.Clone(p), make([]byte, 20000)...))
 	b.Trim(20000)
 	return b
 }
 
-// layers returns the group that made wire out of clear, inner first, and from
-// the wire the sequence numbers and the headers of tunnels, outer first.
+// layers returns the group that made wire from clear, inner first, and from the wire
+// the sequence numbers and the headers of tunnels, outer first.
 func layers(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, wire, clear []byte) (group []*sa, seqs []uint32, outer []packet.Header) {
 	h, ok := packet.ParseIP(wire)
 	if !ok {
 		return nil, nil, nil
 	}
-	// The outermost SA is on the wire; the group that ends in it is ours.
+	// The outermost SA is on the wire; the wanted group ends in it.
 	var last *sa
 	spi := uint32(0)
 	switch h.Proto {
@@ -399,8 +399,8 @@ func layers(sas map[klips.SAID]*sa, d *ipcomp.Decompressor, wire, clear []byte) 
 	return group, seqs, outer
 }
 
-// seal sends the packet in b through a group. The identification of outer
-// headers and their TOS, which a sysctl decides, are those of the kernel.
+// seal sends the packet in b through a group. The identification of outer headers and
+// their TOS, which depends on a sysctl, are the kernel's.
 func seal(group []*sa, seqs []uint32, outer []packet.Header, b *packet.Buffer) error {
 	n := len(seqs)
 	h, ok := packet.ParseIP(b.Bytes())
@@ -440,8 +440,8 @@ func seal(group []*sa, seqs []uint32, outer []packet.Header, b *packet.Buffer) e
 	return nil
 }
 
-// differ compares two layers in what is not random. Lengths differ if another
-// compressor was at work on what is inside.
+// differ compares two layers in all that is not random. Lengths differ if the
+// compressors of the inner packet do.
 func differ(a, b []byte, compressed bool) string {
 	ha, ok1 := packet.ParseIP(a)
 	hb, ok2 := packet.ParseIP(b)

@@ -45,7 +45,7 @@ type request struct {
 func startPeer(t *testing.T) *peer {
 	t.Helper()
 	python := ""
-	for _, p := range []string{"/usr/bin/python3", "python3"} { // Debian's has python3-scapy
+	for _, p := range []string{"/usr/bin/python3", "python3"} { // Debian's python3 has python3-scapy
 		if exec.Command(p, "-c", "import scapy.layers.ipsec, cryptography").Run() == nil {
 			python = p
 			break
@@ -75,7 +75,7 @@ func startPeer(t *testing.T) *peer {
 	return &peer{in, bufio.NewReader(out)}
 }
 
-// do has scapy seal or open a packet.
+// do makes scapy seal or open a packet.
 func (p *peer) do(q request, pkt []byte) ([]byte, error) {
 	q.Packet = hex.EncodeToString(pkt)
 	b, err := json.Marshal(q)
@@ -113,8 +113,8 @@ func testKey(bits int, first byte) []byte {
 	return k
 }
 
-// A mode is transport or a kind of tunnel. inner is the version of the packet
-// that is protected.
+// A mode is transport or a kind of tunnel. inner is the IP version of the protected
+// packet.
 type mode struct {
 	name     string
 	inner    int
@@ -130,10 +130,9 @@ var modes = []mode{
 	{"tunnel 6 in 6", 6, netip.MustParseAddr("2001:db8:9::23"), netip.MustParseAddr("2001:db8:9::45")},
 }
 
-// exchange sends packets of several lengths in both directions: what sealOurs
-// made is opened by scapy, what scapy sealed by openOurs. A tunnel's outer header
-// is put on and taken off here. Extended sequence numbers go up across the border
-// of their low half.
+// exchange sends packets of several lengths in both directions: scapy opens the packets
+// of sealOurs, and openOurs those that scapy sealed. A tunnel's outer header is added
+// and removed here. Extended sequence numbers cross the border of their low half.
 func exchange(t *testing.T, p *peer, q request, m mode, sealOurs func(*packet.Buffer, *packet.Header, uint64) error, openOurs func(*packet.Buffer, *packet.Header, uint64) error) {
 	t.Helper()
 	if m.src.IsValid() {
@@ -270,7 +269,7 @@ func scapyAH(t *testing.T, p *peer, esn bool) {
 	}
 }
 
-// scapyAHOptions has IPv4 options and IPv6 extension headers in front of AH.
+// scapyAHOptions has IPv4 options and IPv6 extension headers before AH.
 func scapyAHOptions(t *testing.T, p *peer) {
 	c := ah.Config{SPI: 0xdeadbeef, Auth: alg.SHA1, Key: testKey(160, 77)}
 	s, err := ah.NewSealer(c)
@@ -300,8 +299,8 @@ func scapyAHOptions(t *testing.T, p *peer) {
 		{"walked source route", 4, 17, []byte{131, 7, 8, 10, 0, 0, 1, 0}},
 		{"destination options", 6, 60, []byte{17, 1, 0x1e, 4, 1, 2, 3, 4, 0x3e, 4, 5, 6, 7, 8, 0, 0}},
 		{"hop by hop and destination options", 6, 0, []byte{60, 0, 5, 2, 0, 0, 1, 0, 17, 0, 0x3e, 4, 5, 6, 7, 8}},
-		// The peer, sending, takes every routing header for one with all hops to
-		// go, and, receiving, for one without.
+		// When scapy sends, it assumes that a routing header has all hops left; when it
+		// receives, that it has none.
 		{"routing header at its end", 6, 43, route(0, 11, 12)},
 		{"routing header with one hop to go", 6, 43, route(1, 11)},
 	} {

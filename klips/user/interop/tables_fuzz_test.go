@@ -13,14 +13,14 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A clear packet is one to be sent.
+// A clear packet is an unprotected packet to be sent.
 type clearPacket struct {
 	bytes  []byte
-	whole  bool   // it is right in every way
+	whole  bool   // it is valid
 	marker []byte // in its payload, and nowhere else
 }
 
-// packet makes a packet that one side sends. Most are right.
+// packet makes a packet that one side sends. Most are valid.
 func (w *world) packet(c *chooser, from int) (p clearPacket) {
 	family := int(c.byte() % 2)
 	src := choose(c, append(slices.Clone(inner[from][family]), gateways[from][family])...)
@@ -53,7 +53,8 @@ func (w *world) packet(c *chooser, from int) (p clearPacket) {
 	packet.SetTotal(b, len(b))
 	packet.FixChecksum(b)
 	if proto == packet.ProtoTCP && len(payload) >= 20 {
-		// The receiver of a packet through a NAT makes this anew (RFC 3948 section 3.1.2).
+		// The receiver of a packet through a NAT recomputes this (RFC 3948 section
+		// 3.1.2).
 		binary.BigEndian.PutUint16(b[len(b)-len(payload)+16:], tcpChecksum(src, dst, b[len(b)-len(payload):]))
 	}
 	p.bytes, p.whole = b, len(payload) <= 1000
@@ -68,7 +69,8 @@ func (w *world) packet(c *chooser, from int) (p clearPacket) {
 	return p
 }
 
-// tcpChecksum is that of a segment, whose own field is zero (RFC 9293 section 3.1).
+// tcpChecksum returns the checksum of a segment whose checksum field is zero (RFC 9293
+// section 3.1).
 func tcpChecksum(src, dst netip.Addr, segment []byte) uint16 {
 	pseudo := slices.Concat(src.AsSlice(), dst.AsSlice(), []byte{0, 6}, binary.BigEndian.AppendUint16(nil, uint16(len(segment))), segment, make([]byte, len(segment)%2))
 	var sum uint32
@@ -83,8 +85,8 @@ func tcpChecksum(src, dst netip.Addr, segment []byte) uint16 {
 
 func (c *chooser) rest() []byte { return *c }
 
-// exchange sends a packet and checks what becomes of it. It returns what was
-// sent and whether it was delivered.
+// exchange sends a packet and checks the result. It returns what was sent and whether
+// it was delivered.
 func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, delivered bool) {
 	t.Helper()
 	h, ok := packet.ParseIP(p.bytes)
@@ -96,7 +98,8 @@ func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, 
 			sport, dport = binary.BigEndian.Uint16(p.bytes[h.Len:]), binary.BigEndian.Uint16(p.bytes[h.Len+2:])
 		}
 		route = w.models[from].Match(h.Src, h.Dst, h.Proto, sport, dport)
-		// What the host's key daemon and stack send themselves is not protected again.
+		// Packets of the host's key daemon and stack themselves are not protected
+		// again.
 		own := h.Proto == packet.ProtoESP || h.Proto == packet.ProtoAH || h.Proto == packet.ProtoUDP && (sport == 500 || sport == 4500)
 		exempt = own && slices.Contains(gateways[from][:], h.Src) && (route == nil || route.ID.Dst == h.Dst || route.ID.IsMagic())
 	}
@@ -106,7 +109,7 @@ func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, 
 	sent := w.net.Sent()
 	wire, w.seen = sent[w.seen:], len(sent)
 	arrived := drain(w.hosts[1-from])
-	drain(w.hosts[from]) // errors by ICMP
+	drain(w.hosts[from]) // ICMP errors
 
 	g, nested := w.chosen(from, h, route)
 	for _, q := range wire {
@@ -128,7 +131,7 @@ func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, 
 	}
 	for _, q := range arrived {
 		if nested || g != nil && !g.tunnel() && (h.Dst != g.ids[0].Dst || g.natt.Type != klips.NATTNone && !p.whole) {
-			break // what is within goes on from here; or it has another destination or checksum now
+			break // the inner packet is sent on from here; or its destination or checksum has changed
 		}
 		if !ok || len(q) > len(p.bytes) || !bytes.Equal(q, p.bytes[:len(q)]) {
 			t.Fatalf("%x arrives for %x through %+v", q, p.bytes, g)
@@ -151,15 +154,15 @@ func (w *world) exchange(t *testing.T, from int, p clearPacket) (wire [][]byte, 
 	return wire, want == 1
 }
 
-// admits reports whether an inbound policy is for a packet.
+// admits reports whether an inbound policy admits a packet.
 func admits(p *klips.Selector, h packet.Header, sport, dport uint16) bool {
 	return p.Src.Contains(h.Src) && p.Dst.Contains(h.Dst) && (p.Proto == 0 || p.Proto == h.Proto) &&
 		(p.SrcPort == 0 || p.SrcPort == sport) && (p.DstPort == 0 || p.DstPort == dport)
 }
 
-// chosen returns the group that a packet leaves by, nil for none: that of its
-// eroute, or where what comes out of that meets an eroute to another gateway, the
-// group of that one.
+// chosen returns the group that a packet leaves by, nil for none: that of its eroute,
+// or, if the resulting packet matches an eroute to another gateway, that eroute's
+// group.
 func (w *world) chosen(from int, h packet.Header, r *klips.Eroute) (g *group, nested bool) {
 	for range 4 {
 		if r == nil || w.groups[r.ID] == nil {
@@ -182,7 +185,7 @@ func (w *world) chosen(from int, h packet.Header, r *klips.Eroute) (g *group, ne
 	return nil, true
 }
 
-// checkProtected checks that a packet on the network is one of a group.
+// checkProtected checks that a packet on the network belongs to a group.
 func (w *world) checkProtected(t *testing.T, g *group, p clearPacket, q []byte) {
 	t.Helper()
 	if g.secret() && p.marker != nil && bytes.Contains(q, p.marker) {
@@ -194,7 +197,7 @@ func (w *world) checkProtected(t *testing.T, g *group, p clearPacket, q []byte) 
 		t.Fatalf("%x through %v is sent as %x", p.bytes, g.ids, q)
 	}
 	if h.FragOff != 0 {
-		return // the header of the SA is in the first one
+		return // only the first fragment has the SA's header
 	}
 	body, want := q[h.Len:], uint8(outermost.Proto)
 	if g.natt.Type != klips.NATTNone {
@@ -206,7 +209,7 @@ func (w *world) checkProtected(t *testing.T, g *group, p clearPacket, q []byte) 
 	}
 }
 
-// drain takes what a host's device has got.
+// drain returns the packets that a host's device has received.
 func drain(h *klipstest.Host) (l [][]byte) {
 	for {
 		select {
@@ -218,10 +221,10 @@ func drain(h *klipstest.Host) (l [][]byte) {
 	}
 }
 
-// FuzzTables sends random packets both ways between two gateways whose random
-// tables mirror each other. What leaves is protected by the group of its eroute,
-// or is what the model lets through in clear; what one seals the other opens; and
-// what is changed on its way, or comes twice, does not arrive.
+// FuzzTables sends random packets both ways between two gateways whose random tables
+// mirror each other. A packet that leaves is protected by its eroute's group, or the
+// model lets it pass in clear. The other gateway opens what one seals. A packet that is
+// changed on its way, or comes twice, does not arrive.
 func FuzzTables(f *testing.F) {
 	for kind := range byte(len(kinds)) {
 		f.Add([]byte{0, kind, kind, 0, 2, 0, 5, 0, 0, 1, 1, 1, 6, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 9, 3})
@@ -238,7 +241,7 @@ func FuzzTables(f *testing.F) {
 			t.Skip("longer than it need be")
 		}
 		if w != nil && w.seen > 5000 {
-			w.close() // the network remembers all packets
+			w.close() // the network records all packets
 			w = nil
 		}
 		if w == nil {
@@ -259,7 +262,7 @@ func FuzzTables(f *testing.F) {
 	})
 }
 
-// attack lets a packet that has arrived come once more, as it is or changed.
+// attack makes a packet that has arrived arrive once more, unchanged or changed.
 func (w *world) attack(t *testing.T, c *chooser, from int, wire []byte) {
 	t.Helper()
 	q := bytes.Clone(wire)

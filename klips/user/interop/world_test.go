@@ -16,7 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// Two gateways, and what is behind them.
+// Two gateways, and the networks behind them.
 var (
 	gateways = [2][2]netip.Addr{
 		{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
@@ -39,7 +39,7 @@ func prefixes(texts ...string) (l []netip.Prefix) {
 	return l
 }
 
-// A member is what an SA of a group does.
+// A member is the transform of an SA in a group.
 type member struct {
 	proto klips.Proto
 	klips.Transform
@@ -55,13 +55,13 @@ var (
 	memberAH   = member{klips.ProtoAH, klips.Transform{Auth: alg.SHA256}}
 )
 
-// kinds are groups, inner to outer. All are authenticated.
+// kinds are kinds of groups, inner to outer. All are authenticated.
 var kinds = [][]member{
 	{memberTun, memberAES}, {memberTun, memberGCM}, {memberTun, member3DES, memberAH}, {memberTun, memberComp, memberAES}, {memberTun, memberAH},
 	{memberTun, memberNull}, {memberAES}, {memberGCM, memberAH}, {memberAH}, {memberComp, member3DES}, {memberTun, memberComp, memberGCM, memberAH},
 }
 
-// A group is an SA group, one way.
+// A group is an SA group, in one direction.
 type group struct {
 	kind   []member
 	ids    []klips.SAID
@@ -72,12 +72,12 @@ type group struct {
 
 func (g *group) tunnel() bool { return g.kind[0].proto == klips.ProtoTun }
 
-// secret reports whether the group hides what is in a packet.
+// secret reports whether the group encrypts.
 func (g *group) secret() bool {
 	return slices.ContainsFunc(g.kind, func(m member) bool { return m.proto == klips.ProtoESP && m.Enc != alg.Null })
 }
 
-// A chooser takes choices from a fuzzer's input, zeros when it has ended.
+// A chooser takes choices from a fuzzer's input, zeros after its end.
 type chooser []byte
 
 func (c *chooser) byte() byte {
@@ -91,7 +91,7 @@ func (c *chooser) byte() byte {
 
 func choose[T any](c *chooser, of ...T) T { return of[int(c.byte())%len(of)] }
 
-// A world is two gateways whose tables mirror each other, and models of these.
+// A world is two gateways whose tables mirror each other, and a model of each.
 type world struct {
 	net     *klipstest.Network
 	hosts   [2]*klipstest.Host
@@ -125,7 +125,7 @@ func (w *world) close() {
 	}
 }
 
-// both changes an engine and its model, which must agree.
+// both changes an engine and its model, which must return the same.
 func (w *world) both(t *testing.T, side int, what any, f func(serial.Doer) error) bool {
 	t.Helper()
 	want, got := f(w.models[side]), f(w.engines[side])
@@ -137,7 +137,7 @@ func (w *world) both(t *testing.T, side int, what any, f func(serial.Doer) error
 	return got == nil
 }
 
-// fill empties the tables and makes new ones.
+// fill clears the tables and makes new objects.
 func (w *world) fill(t *testing.T, c *chooser) {
 	t.Helper()
 	ctx := t.Context()
@@ -194,7 +194,7 @@ func (w *world) fill(t *testing.T, c *chooser) {
 	}
 }
 
-// group makes a group from one side to the other, on both.
+// group makes a group from one side to the other, on both sides.
 func (w *world) group(t *testing.T, kind []member, from, family int, spi klips.SPI, natt klips.NATT) *group {
 	t.Helper()
 	ctx := t.Context()

@@ -8,20 +8,20 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// KLIPS' rules of when to compress.
+// KLIPS' rules for when to compress.
 const (
-	minPayload = 90 // bytes; shorter ones are not tried
+	minPayload = 90 // bytes; shorter ones are not compressed
 
-	// After firstTries failures in a row the next firstSkip packets are not
-	// tried; then after every moreTries failures the next moreSkip.
+	// After firstTries failures in a row the next firstSkip packets are not compressed;
+	// then after every moreTries failures the next moreSkip.
 	firstTries, firstSkip = 8, 4
 	moreTries, moreSkip   = 2, 8
 )
 
-// A Compressor compresses for one SA. It remembers how that went, so that
-// traffic that does not shrink is seldom tried.
+// A Compressor compresses for one SA. It remembers failures, so that traffic that does
+// not shrink is seldom compressed.
 type Compressor struct {
-	w           *flate.Writer // made at the first try: it is large
+	w           *flate.Writer // made at first use, because it is large
 	out         bounded
 	tries, skip int
 }
@@ -29,8 +29,8 @@ type Compressor struct {
 // NewCompressor makes a Compressor.
 func NewCompressor() *Compressor { return &Compressor{} }
 
-// limit is the longest compressed form of a payload that is worth it: the
-// header's length and a margin are gained.
+// limit returns the maximum useful length of a compressed payload: it must save the
+// header's length and a margin.
 func limit(payload int) int {
 	margin := 32
 	if payload > 512 {
@@ -39,13 +39,12 @@ func limit(payload int) int {
 	return payload - HeaderLen - margin
 }
 
-// Compress compresses what follows the IP header and, in IPv6, the extension
-// headers that [packet.ParseIP] steps over, and puts an IPComp header with the
-// given CPI before it. h is what that has read of the packet; afterwards it is what it
-// would read. done tells whether it did so. It does not, and leaves the packet and h
-// unchanged, when the packet is a fragment, is AH, ESP or IPComp already, is short,
-// would not shrink enough, or when the last tries failed. Bytes behind the packet's
-// total length are dropped.
+// Compress compresses the part of the packet after the IP header and, in IPv6, after
+// the extension headers that [packet.ParseIP] skips, and inserts an IPComp header with
+// the given CPI before it. h is the parsed header, which Compress updates. Bytes after
+// the packet's total length are dropped. done is false, and packet and h are unchanged,
+// if the packet is a fragment, is AH, ESP or IPComp already, is short, would not shrink
+// enough, or if the last packets did not.
 func (c *Compressor) Compress(b *packet.Buffer, h *packet.Header, cpi uint16) (done bool) {
 	payload := h.Total - h.Len
 	switch h.Proto {
@@ -85,8 +84,8 @@ func (c *Compressor) Compress(b *packet.Buffer, h *packet.Header, cpi uint16) (d
 	return true
 }
 
-// deflate returns the compressed form of p, valid until the next call, and
-// whether it is not longer than limit bytes.
+// deflate returns the compressed form of p, valid until the next call, and whether it
+// has at most limit bytes.
 func (c *Compressor) deflate(p []byte, limit int) ([]byte, bool) {
 	if cap(c.out.b) < limit {
 		c.out.b = make([]byte, 0, max(limit, 1600))
@@ -112,7 +111,7 @@ func (c *Compressor) deflate(p []byte, limit int) ([]byte, bool) {
 
 var errFull = errors.New("ipcomp: no gain")
 
-// A bounded is a buffer that refuses to become longer than its limit.
+// A bounded is a buffer that refuses to grow beyond its limit.
 type bounded struct {
 	b     []byte
 	limit int

@@ -9,9 +9,9 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A Decompressor inflates packets, of any number of SAs.
+// A Decompressor decompresses packets, of any number of SAs.
 type Decompressor struct {
-	in  []byte // copy of the compressed payload; grows to the longest
+	in  []byte // copy of the compressed payload; grows as needed
 	src bytes.Reader
 	r   interface {
 		io.Reader
@@ -20,7 +20,7 @@ type Decompressor struct {
 	over [1]byte
 }
 
-// NewDecompressor makes a Decompressor; it has some 40 KB.
+// NewDecompressor makes a Decompressor, which takes about 40 KB.
 func NewDecompressor() *Decompressor {
 	d := &Decompressor{in: make([]byte, 0, 2048)}
 	d.r = flate.NewReader(&d.src).(interface {
@@ -30,11 +30,11 @@ func NewDecompressor() *Decompressor {
 	return d
 }
 
-// Decompress inflates the IPComp packet in b, whose IP header is h, and takes
-// the IPComp header away; h no longer fits then. cpi is the SA's; the well-known
-// CPI of DEFLATE is taken as well. The inflated payload may be up to most bytes
-// long, see [DefaultMax]. The packet moves within the buffer if there is too
-// little room behind it.
+// Decompress decompresses the IPComp packet in b with the IP header h, and removes the
+// IPComp header; h is invalid afterwards. cpi is the SA's; the well-known CPI of
+// DEFLATE is accepted too. The decompressed payload may have at most most bytes, see
+// [DefaultMax]. The packet moves within the buffer if there is too little room after
+// it.
 //
 // Errors are ErrShort, ErrCPI, ErrFragment and ErrNested, after which
 // the packet is unchanged, and ErrInflate, ErrTooLong and ErrRoom, after which it
@@ -54,7 +54,7 @@ func (d *Decompressor) Decompress(b *packet.Buffer, h *packet.Header, cpi uint16
 	most = max(min(most, packet.MaxSize-h.Len), 0)
 	d.in = append(d.in[:0], b.B[b.Off+h.Len+HeaderLen:b.Off+h.Total]...)
 	if have := len(b.B) - b.Off - h.Len; have < most {
-		// Gain the room in front.
+		// Use the room before the packet too.
 		off := max(b.Off-(most-have), 0)
 		copy(b.B[off:], b.B[b.Off:b.Off+h.Len])
 		b.Off = off
@@ -86,7 +86,7 @@ func (d *Decompressor) inflate(out []byte) (n int, err error) {
 		to := out[n:]
 		full := len(to) == 0
 		if full {
-			to = d.over[:] // is there more than fits?
+			to = d.over[:] // to detect more data than fits
 		}
 		m, err := d.r.Read(to)
 		if full && m > 0 {

@@ -1,8 +1,8 @@
-// Package ipcomp compresses the payload of IP packets (IPComp, RFC 3173) with
-// raw DEFLATE (RFC 2394), in place, with KLIPS' rules of when it is worth it.
+// Package ipcomp compresses the payload of IP packets (IPComp, RFC 3173) with raw
+// DEFLATE (RFC 2394), in place, by KLIPS' rules for when to compress.
 //
-// A [Compressor] or [Decompressor] belongs to one goroutine. Neither locks, and
-// neither allocates per packet once it has met packets of the usual sizes.
+// A [Compressor] or [Decompressor] belongs to one goroutine. Neither locks, and neither
+// allocates per packet once its buffers have grown to the usual sizes.
 package ipcomp
 
 import (
@@ -12,15 +12,15 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// HeaderLen is the bytes of the IPComp header: next header, flags, CPI.
+// HeaderLen is the length in bytes of the IPComp header: next header, flags, CPI.
 const HeaderLen = 4
 
 // CPIDeflate is the well-known CPI of DEFLATE (RFC 3173 section 3.3), which is
 // also its number in PF_KEY.
 const CPIDeflate = 2
 
-// DefaultMax is the inflated length that KLIPS takes from a device whose MTU is
-// not larger, in bytes behind the IP header.
+// DefaultMax is the maximum decompressed length after the IP header, in bytes, that
+// KLIPS accepts from a device whose MTU is not larger.
 const DefaultMax = 16260
 
 // Errors of ParseHeader, Compress and Decompress.
@@ -29,21 +29,21 @@ var (
 	ErrShort = errors.New("ipcomp: truncated packet")
 	// ErrCPI: the CPI is neither the SA's nor that of DEFLATE.
 	ErrCPI = errors.New("ipcomp: CPI of another SA")
-	// ErrFragment: a fragment has to be reassembled first.
+	// ErrFragment: a fragment must be reassembled first.
 	ErrFragment = errors.New("ipcomp: packet is a fragment")
 	// ErrNested: IPComp inside IPComp.
 	ErrNested = errors.New("ipcomp: compressed twice")
 	// ErrInflate: the payload is not DEFLATE data.
 	ErrInflate = errors.New("ipcomp: payload cannot be inflated")
-	// ErrTooLong: the inflated payload is longer than allowed.
+	// ErrTooLong: the decompressed payload is longer than allowed.
 	ErrTooLong = errors.New("ipcomp: inflated payload is too long")
-	// ErrRoom: the buffer is too small for the inflated packet.
+	// ErrRoom: the buffer is too small for the decompressed packet.
 	ErrRoom = errors.New("ipcomp: no room in the buffer")
 )
 
-// ParseHeader returns next header and CPI of the IPComp header in b, where h is the
-// packet's IP header (h.Proto is not looked at). The flags are reserved and are ignored
-// (RFC 3173 section 3.3). The error is ErrShort.
+// ParseHeader returns next header and CPI of the IPComp header in b after the IP header
+// h; it ignores h.Proto. The flags are reserved and ignored (RFC 3173 section 3.3). The
+// error is ErrShort.
 func ParseHeader(b *packet.Buffer, h *packet.Header) (next uint8, cpi uint16, err error) {
 	c, err := body(b, h)
 	if err != nil {
@@ -52,7 +52,7 @@ func ParseHeader(b *packet.Buffer, h *packet.Header) (next uint8, cpi uint16, er
 	return c[0], binary.BigEndian.Uint16(c[2:]), nil
 }
 
-// body returns what is behind the IP header, at least an IPComp header.
+// body returns the part after the IP header, at least an IPComp header.
 func body(b *packet.Buffer, h *packet.Header) ([]byte, error) {
 	if h.Len < 20 || h.Total < h.Len+HeaderLen || h.Total > b.Len() {
 		return nil, ErrShort

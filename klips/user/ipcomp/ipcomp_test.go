@@ -56,7 +56,7 @@ func TestRoundTrip(t *testing.T) {
 			if next != packet.ProtoUDP || cpi != 0x1234 || err != nil {
 				t.Fatalf("ParseHeader = %d, %#x, %v", next, cpi, err)
 			}
-			// The standard library's reader agrees.
+			// The standard library's reader returns the same.
 			std, err := io.ReadAll(flate.NewReader(bytes.NewReader(b.Bytes()[h.Len+HeaderLen:])))
 			if err != nil || !bytes.Equal(std, clear[h.Len:]) {
 				t.Fatalf("%d bytes are not raw DEFLATE of the payload: %v", n, err)
@@ -68,7 +68,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestNot has what is never tried.
+// TestNot has packets that are never compressed.
 func TestNot(t *testing.T) {
 	first := pkttest.IP(4, 17, nil, text(500))
 	first[6] = 0x20
@@ -132,7 +132,7 @@ func TestAdaptive(t *testing.T) {
 	if got != want {
 		t.Errorf("tried\n%s, want\n%s", got, want)
 	}
-	// What is not tried anyway does not count.
+	// Packets that are never compressed do not count.
 	c = NewCompressor()
 	for range 8 {
 		compress(t, c, pkttest.Buffer(p), 2)
@@ -141,7 +141,7 @@ func TestAdaptive(t *testing.T) {
 	if c.skip != firstSkip {
 		t.Errorf("a short packet counts as skipped: %d left, want %d", c.skip, firstSkip)
 	}
-	// One success, and all is as at the beginning.
+	// After one success the state is that of the beginning.
 	c.skip = 0
 	if done := compress(t, c, pkttest.Buffer(pkttest.IP(4, 17, nil, text(400))), 2); !done || c.tries != 0 {
 		t.Errorf("Compress of text = %v, %d tries remembered", done, c.tries)
@@ -197,7 +197,7 @@ func TestDecompressErrors(t *testing.T) {
 	}
 }
 
-// TestRoom inflates in buffers of all sizes around the result's.
+// TestRoom decompresses in buffers of all sizes around the result's.
 func TestRoom(t *testing.T) {
 	d := NewDecompressor()
 	p := comp(t, 4, 17, 0, 7, text(3000))
@@ -220,7 +220,7 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestBomb: a megabyte of zeros stops at the largest packet.
+// TestBomb: decompressing a megabyte of zeros stops at the largest packet.
 func TestBomb(t *testing.T) {
 	b := &packet.Buffer{B: make([]byte, 70000)}
 	p := comp(t, 4, 17, 0, 7, make([]byte, 1<<20))
@@ -375,8 +375,8 @@ func BenchmarkDecompress(b *testing.B) {
 	}
 }
 
-// compress has c compress the packet in b. What it makes of the header must be what is
-// there.
+// compress compresses the packet in b with c. The updated header must be the parsed
+// one.
 func compress(t testing.TB, c *Compressor, b *packet.Buffer, cpi uint16) bool {
 	t.Helper()
 	h := pkttest.Parse(t, b)

@@ -1,8 +1,7 @@
-// Package ipip puts IP packets into IP packets and takes them out (RFC 2003, RFC
-// 2473, RFC 4213 and their kin), in place. The outer header is the one that
-// KLIPS makes: Don't Fragment clear whatever the inner packet says, flow label
-// 0; the inner packet is not changed. What routers have marked on the outer header comes
-// to the inner one when it is taken out (RFC 6040).
+// Package ipip encapsulates IP packets in IP packets and decapsulates them (RFC 2003,
+// RFC 2473, RFC 4213), in place. The outer header is that of KLIPS: Don't Fragment is
+// always clear, and the flow label is 0. The inner packet is not changed. Decapsulation
+// copies congestion marks of the outer header to the inner one (RFC 6040).
 package ipip
 
 import (
@@ -15,24 +14,24 @@ import (
 
 // Errors of Encap and Decap.
 var (
-	// ErrInner: the inner packet is no IP packet.
+	// ErrInner: the inner packet is not an IP packet.
 	ErrInner = errors.New("ipip: inner packet is not IP")
-	// ErrFamily: the outer addresses are not of one family.
+	// ErrFamily: the outer addresses are of two families.
 	ErrFamily = errors.New("ipip: outer addresses of two families")
-	// ErrProto: the packet is no tunnel packet.
+	// ErrProto: the packet is not a tunnel packet.
 	ErrProto = errors.New("ipip: not a tunnel packet")
-	// ErrFragment: a fragment has to be reassembled first.
+	// ErrFragment: a fragment must be reassembled first.
 	ErrFragment = errors.New("ipip: packet is a fragment")
-	// ErrCE: the packet met congestion, and nobody would react if it went on.
+	// ErrCE: the packet met congestion, and its transport would not react to a mark.
 	ErrCE = errors.New("ipip: congestion was met, and the inner packet cannot tell")
-	// ErrRoom: the buffer has too little room in front.
+	// ErrRoom: the buffer has too little room before the packet.
 	ErrRoom = errors.New("ipip: no room in the buffer")
 	// ErrTooLong: the packet would exceed packet.MaxSize.
 	ErrTooLong = errors.New("ipip: packet becomes too long")
 )
 
-// Overhead returns the bytes of an outer header between addresses of the family
-// of dst.
+// Overhead returns the length in bytes of an outer header between addresses of the
+// family of dst.
 func Overhead(dst netip.Addr) int {
 	if dst.Is4() {
 		return 20
@@ -40,11 +39,11 @@ func Overhead(dst netip.Addr) int {
 	return 40
 }
 
-// Encap puts an outer header in front of the packet in b, all of it: 4 in 4, 6
-// in 4, 4 in 6 or 6 in 6. src and dst are of one family and unmapped; tos is the
-// TOS or traffic class; ttl is the TTL or hop limit; id is the IPv4
-// identification, not used for IPv6. The IPv4 checksum is made. h becomes the header of
-// the new packet, as [packet.ParseIP] would read it.
+// Encap adds a complete outer header to the packet in b: 4 in 4, 6 in 4, 4 in 6 or 6 in
+// 6. src and dst are of one family and unmapped; tos is the TOS or traffic class; ttl
+// is the TTL or hop limit; id is the IPv4 identification, not used for IPv6. The IPv4
+// checksum is computed. h becomes the parsed header of the new packet, as from
+// [packet.ParseIP].
 //
 // Errors are ErrFamily, ErrInner (not an IP packet), ErrRoom and ErrTooLong; the
 // packet and h are then unchanged.
@@ -92,12 +91,11 @@ func Encap(b *packet.Buffer, h *packet.Header, src, dst netip.Addr, tos, ttl uin
 	return nil
 }
 
-// Decap takes the outer headers h away from the packet in b, with whatever is
-// behind the packet's total length. h.Proto must be 4 or 41. Whether the inner
-// packet is IPv4 or IPv6 is read from the packet, not from h.Proto: KLIPS
-// delivers an IPv4 packet behind protocol 41. That the inner packet is whole is
-// not checked, so parse it next. Its ECN field becomes what RFC 6040 section 4.2 has for
-// it and that of h.TOS.
+// Decap removes the outer headers h from the packet in b, and the bytes after its total
+// length. h.Proto must be 4 or 41. The inner packet itself, not h.Proto, determines its
+// IP version: KLIPS accepts an IPv4 packet in protocol 41. Decap does not check that
+// the inner packet is complete; the caller parses it next. Its ECN field is updated
+// from h.TOS according to RFC 6040 section 4.2.
 //
 // Errors are ErrProto, ErrFragment, ErrInner and ErrCE; the packet is then unchanged.
 func Decap(b *packet.Buffer, h *packet.Header) error {
@@ -121,8 +119,8 @@ func Decap(b *packet.Buffer, h *packet.Header) error {
 	return nil
 }
 
-// version returns the IP version of a packet that is as long as a header of it,
-// 0 otherwise.
+// version returns the IP version of a packet that has at least the length of its
+// header, 0 otherwise.
 func version(b *packet.Buffer) uint8 {
 	if b.Len() < 20 {
 		return 0

@@ -16,7 +16,7 @@ var (
 	out6b = netip.MustParseAddr("2001:db8:9::45")
 )
 
-// TestWire has whole outer headers.
+// TestWire has complete outer headers.
 func TestWire(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
@@ -117,8 +117,8 @@ func TestDecapErrors(t *testing.T) {
 	}
 }
 
-// TestMarks has all pairs of codepoints, for each pair of versions: what comes out is
-// RFC 6040's figure 4, and the checksum of an inner IPv4 header stays right, or wrong.
+// TestMarks has all pairs of codepoints, for each pair of versions. The result is RFC
+// 6040's figure 4, and the checksum of an inner IPv4 header stays right, or wrong.
 func TestMarks(t *testing.T) {
 	const lost = 4
 	want := [4][4]byte{ // by inner and outer: Not-ECT, ECT(1), ECT(0), CE
@@ -172,7 +172,7 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// TestOtherVersion: KLIPS takes what the inner packet says for true.
+// TestOtherVersion: as in KLIPS, the inner packet determines its version.
 func TestOtherVersion(t *testing.T) {
 	for _, tt := range []struct {
 		proto uint8

@@ -1,5 +1,5 @@
-// Package memory finds out how much memory this process may have, and keeps it below
-// that: a daemon that runs out of memory is killed, and with it every tunnel.
+// Package memory finds out how much memory this process may use, and limits it to that:
+// a daemon without memory is killed, and all its tunnels stop.
 package memory
 
 import (
@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limit returns how many bytes this process may have: the least of what its control
-// groups, their parents, its resource limits and the machine allow. root is "/", or a
-// directory with proc and sys for tests. What cannot be read does not count;
-// math.MaxUint64 stands for no limit at all.
+// Limit returns how many bytes of memory this process may use: the minimum of the
+// limits of its control groups and their parents, its resource limits, and the
+// machine's memory. root is "/", or a directory with proc and sys for tests. Unreadable
+// limits are ignored; math.MaxUint64 means no limit.
 func Limit(root string) uint64 {
 	limit := min(groupLimit(root), total(root))
 	for _, r := range []int{unix.RLIMIT_AS, unix.RLIMIT_DATA} {
@@ -45,8 +45,8 @@ func total(root string) uint64 {
 	return limit
 }
 
-// groupLimit returns the least limit of the control groups that this process is in
-// and of their parents.
+// groupLimit returns the lowest limit of this process's control groups and their
+// parents.
 func groupLimit(root string) uint64 {
 	limit := uint64(math.MaxUint64)
 	mounts := groupMounts(root)
@@ -76,8 +76,8 @@ func groupLimit(root string) uint64 {
 	return limit
 }
 
-// readLimit reads a limit in bytes. The word max, and a number that does not fit, are
-// none.
+// readLimit reads a limit in bytes. The word max, and a number that is too large, mean
+// no limit.
 func readLimit(file string) uint64 {
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -90,20 +90,20 @@ func readLimit(file string) uint64 {
 	return n
 }
 
-// A groupMount is where control groups are mounted. In a container the mount may show
+// A groupMount is the mount of a control group hierarchy. In a container it may show
 // only the part of the tree below top.
 type groupMount struct{ point, top string }
 
-// relative returns the place of a group below the mount.
+// relative returns the path of a group below the mount.
 func (m groupMount) relative(group string) string {
 	group = path.Clean("/" + group)
 	if rest, ok := strings.CutPrefix(group, m.top); ok && (m.top == "/" || rest == "" || rest[0] == '/') {
 		return path.Clean("/" + rest)
 	}
-	return "/" // outside of what is to be seen here: the top is the nearest
+	return "/" // outside the visible part: the top is the nearest
 }
 
-// groupMounts finds the control groups of version 2 and those of version 1 for memory
+// groupMounts finds the mounts of control groups version 2, and of version 1 for memory
 // (proc_pid_mountinfo(5)).
 func groupMounts(root string) (m struct{ v1, v2 groupMount }) {
 	eachLine(filepath.Join(root, "proc/self/mountinfo"), func(line string) {

@@ -99,7 +99,7 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// A process that may not ask to be spared is left as it is.
+// A process without the right to change its score keeps it.
 func TestSpare(t *testing.T) {
 	before, err := os.ReadFile(scoreFile)
 	if err != nil {
@@ -113,5 +113,5 @@ func TestSpare(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("the score is %q, %v, want %q", got, err, want)
 	}
-	_ = os.WriteFile(scoreFile, before, 0) // up again, which everybody may
+	_ = os.WriteFile(scoreFile, before, 0) // raising the score needs no right
 }

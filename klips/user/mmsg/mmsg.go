@@ -1,7 +1,6 @@
-// Package mmsg moves many packets per system call: sendmmsg(2) and recvmmsg(2)
-// on sockets that the caller owns, without an allocation per packet. The
-// batches of golang.org/x/net/ipv4 make an address object for every packet they
-// read, which is why this is here.
+// Package mmsg sends and receives many packets per system call: sendmmsg(2) and
+// recvmmsg(2) on sockets that the caller owns, without an allocation per packet.
+// golang.org/x/net/ipv4 allocates an address for every packet that it reads.
 package mmsg
 
 import (
@@ -55,12 +54,11 @@ func NewBatch(n int) *Batch {
 	return b
 }
 
-// Len returns for how many messages there is room.
+// Len returns the number of messages that fit.
 func (b *Batch) Len() int { return len(b.hdrs) }
 
-// SetSend makes message i carry p (not empty) to dst. p must stay as it is
-// until Send has returned. zone is the interface index for link-local IPv6
-// destinations.
+// SetSend makes message i carry p (not empty) to dst. p must not change until Send has
+// returned. zone is the interface index for link-local IPv6 destinations.
 func (b *Batch) SetSend(i int, p []byte, dst netip.Addr, zone uint32) {
 	b.iovs[i].Base = &p[0]
 	b.iovs[i].SetLen(len(p))
@@ -81,11 +79,11 @@ func (b *Batch) SetSend(i int, p []byte, dst netip.Addr, zone uint32) {
 	h.Namelen = unix.SizeofSockaddrInet6
 }
 
-// Send sends messages from up to to, waiting while the socket is full, and
-// returns how many went out. On an error the message after those is at fault.
+// Send sends messages from up to to, waiting while the socket is full, and returns how
+// many were sent. On an error the message after those is at fault.
 func (b *Batch) Send(fd, from, to int) (int, error) {
-	// The first try does not wait, so the scheduler need not know of it: to
-	// give up the processor and to get it back costs more than many a batch.
+	// The first attempt does not wait, so it need not tell the scheduler: to give up
+	// the processor and get it back costs more than sending many a batch.
 	n, e := b.send(syscall.RawSyscall6, fd, from, to, unix.MSG_DONTWAIT)
 	for e == unix.EAGAIN || e == unix.EINTR {
 		n, e = b.send(syscall.Syscall6, fd, from, to, 0)
@@ -116,8 +114,8 @@ func (b *Batch) SetRecv(i int, p []byte) {
 	h.SetControllen(controlSize)
 }
 
-// Recv fills up to n messages that SetRecv prepared, without waiting: EAGAIN
-// when there is none.
+// Recv receives up to n messages into buffers set by SetRecv, without waiting: EAGAIN
+// if there is none.
 func (b *Batch) Recv(fd, n int) (int, error) {
 	for {
 		r, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd),
@@ -133,8 +131,8 @@ func (b *Batch) Recv(fd, n int) (int, error) {
 	}
 }
 
-// Received tells about message i after Recv: how many bytes it has, where it
-// came from, and whether it was longer than its buffer.
+// Received returns the length and source of message i after Recv, and whether it was
+// longer than its buffer.
 func (b *Batch) Received(i int) (n int, src netip.Addr, truncated bool) {
 	h := &b.hdrs[i]
 	switch b.names[i].Family {
@@ -147,7 +145,7 @@ func (b *Batch) Received(i int) (n int, src netip.Addr, truncated bool) {
 	return int(h.n), src, h.msg.Flags&unix.MSG_TRUNC != 0
 }
 
-// Info is what the control messages of a received packet say.
+// Info is the content of the control messages of a received packet.
 type Info struct {
 	IfIndex  uint32
 	Dst      netip.Addr // IPv6 only

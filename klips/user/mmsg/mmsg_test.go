@@ -60,15 +60,15 @@ func option(t *testing.T, fd, level, name, value int) {
 	}
 }
 
-// setPort gives a message a port, which raw sockets have none of. It is at the
-// same place in the addresses of both families.
+// setPort sets the port of a message, which raw sockets do not have. It is at the same
+// offset in the addresses of both families.
 func (b *Batch) setPort(i int, port uint16) {
 	(*[4]byte)(unsafe.Pointer(&b.names[i]))[2] = byte(port >> 8)
 	(*[4]byte)(unsafe.Pointer(&b.names[i]))[3] = byte(port)
 }
 
-// receive takes n messages off a socket, by as many batches as it takes. All
-// have been sent.
+// receive reads n messages from a socket, in as many batches as needed. All have been
+// sent.
 func receive(t *testing.T, fd, n, size int) (all [][]byte) {
 	t.Helper()
 	b := NewBatch(4)
@@ -90,8 +90,8 @@ func receive(t *testing.T, fd, n, size int) (all [][]byte) {
 	return all
 }
 
-// Messages of any length arrive in order, with their source; a slot carries a
-// short one after a long one, and one family after the other.
+// Messages of any length arrive in order, with their source; a slot is used for a short
+// one after a long one, and for one family after the other.
 func TestSendAndReceive(t *testing.T) {
 	out, in := NewBatch(5), NewBatch(8)
 	if out.Len() != 5 {
@@ -138,7 +138,7 @@ func TestSendAndReceive(t *testing.T) {
 	}
 }
 
-// A message that is longer than its buffer is marked, and those around it are not.
+// A message that is longer than its buffer is marked; its neighbours are not.
 func TestTruncated(t *testing.T) {
 	from, _ := udp(t, lo4)
 	to, port := udp(t, lo4)
@@ -164,7 +164,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// Recv fills no more than it is asked for; the rest waits.
+// Recv receives at most the requested number; the rest waits.
 func TestRecvAtMost(t *testing.T) {
 	from, _ := udp(t, lo4)
 	to, port := udp(t, lo4)
@@ -185,8 +185,8 @@ func TestRecvAtMost(t *testing.T) {
 	}
 }
 
-// The message at fault is the one after those that Send says went out; those
-// behind it can be sent.
+// The message at fault is the one after those that Send reports as sent; the later ones
+// can be sent.
 func TestSendError(t *testing.T) {
 	for _, addr := range []netip.Addr{lo4, lo6} {
 		t.Run(addr.String(), func(t *testing.T) {
@@ -230,8 +230,7 @@ func TestBadSocket(t *testing.T) {
 	}
 }
 
-// Send waits while the socket is full. A pair of local sockets holds few
-// messages, whoever reads them.
+// Send waits while the socket is full. A pair of local sockets holds few messages.
 func TestSendWaits(t *testing.T) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -245,7 +244,7 @@ func TestSendWaits(t *testing.T) {
 		b.SetSend(i, bytes.Repeat([]byte{byte(i)}, 2000), lo4, 0)
 		b.hdrs[i].msg.Name, b.hdrs[i].msg.Namelen = nil, 0 // it is connected
 	}
-	// As much as goes without waiting is less than all.
+	// A send that does not wait sends less than all.
 	from, errno := b.send(syscall.RawSyscall6, pair[0], 0, n, unix.MSG_DONTWAIT)
 	if from == 0 || from == n || errno != 0 {
 		t.Fatalf("%d of %d messages go without waiting, %v", from, n, errno)
@@ -275,7 +274,7 @@ func TestSendWaits(t *testing.T) {
 	}
 }
 
-// The control messages that raw sockets are asked for.
+// The control messages of raw sockets.
 func TestInfo(t *testing.T) {
 	ifi, err := net.InterfaceByName("lo")
 	if err != nil {
@@ -321,7 +320,7 @@ func TestInfo(t *testing.T) {
 	})
 }
 
-// infoOf sends a message and returns what its control messages are. The slot has
+// infoOf sends a message and returns the content of its control messages. The slot has
 // had others before.
 func infoOf(t *testing.T, from, to int, addr netip.Addr, port uint16) Info {
 	t.Helper()
@@ -401,7 +400,7 @@ func FuzzInfo(f *testing.F) {
 		b.SetRecv(0, make([]byte, 1))
 		copy(b.ctl[0][:], ctl)
 		b.hdrs[0].msg.SetControllen(int(n))
-		b.ctl[1] = [controlSize]byte{0: 0xff} // what is behind is not read
+		b.ctl[1] = [controlSize]byte{0: 0xff} // bytes after the end are not read
 		in := b.Info(0)
 		if in.Dst.IsValid() && !in.Dst.Is6() {
 			t.Errorf("Info = %+v", in)

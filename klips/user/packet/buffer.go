@@ -1,23 +1,22 @@
-// Package packet gives views of IP packets: a buffer with room in front and
-// behind for the headers and trailers that transforms add in place, typed
-// access to IPv4 and IPv6 headers, and Internet checksums. It allocates nothing
-// and never reads past what it is given.
+// Package packet has a buffer for IP packets with room before and after for the headers
+// and trailers that transforms add in place, parsed IPv4 and IPv6 headers, and Internet
+// checksums. It does not allocate, and never reads beyond its input.
 package packet
 
-// Headroom is the room that a reader of packets leaves in front of each, enough
-// for eight layers of the largest headers (an IPv6 header, an ESP header with a
-// 16-byte IV, an AH header with a 32-byte ICV).
+// Headroom is the room before a packet in a new buffer, in bytes. It is enough for
+// eight layers of the largest headers (an IPv6 header, an ESP header with a 16-byte IV,
+// an AH header with a 32-byte ICV).
 const Headroom = 512
 
-// Tailroom is the room behind: padding and ICVs of eight layers.
+// Tailroom is the room after a packet, in bytes: padding and ICVs of eight layers.
 const Tailroom = 512
 
-// MaxSize is the largest packet that KLIPS makes; a layer that would exceed it
-// is an error.
+// MaxSize is the length of the largest packet that KLIPS makes; a layer that would
+// exceed it is an error.
 const MaxSize = 65520
 
-// A Buffer is one packet inside a larger array. Transforms move its ends and
-// work in place. The zero value is empty; the owner of B is who made it.
+// A Buffer is one packet inside a larger array. Transforms move its ends and work in
+// place. The zero value is empty. The maker of the Buffer owns B.
 type Buffer struct {
 	B   []byte // the whole array
 	Off int    // where the packet begins in B
@@ -30,8 +29,8 @@ func (b *Buffer) Bytes() []byte { return b.B[b.Off:b.End:b.End] }
 // Len returns the length of the packet in bytes.
 func (b *Buffer) Len() int { return b.End - b.Off }
 
-// Push grows the packet by n bytes in front and reports whether there was room;
-// the new bytes hold whatever the array held.
+// Push grows the packet by n bytes at the front and reports whether there was room; the
+// new bytes have the array's old content.
 func (b *Buffer) Push(n int) bool {
 	if n < 0 || n > b.Off {
 		return false
@@ -40,7 +39,7 @@ func (b *Buffer) Push(n int) bool {
 	return true
 }
 
-// Pull drops n bytes in front and reports whether there were so many.
+// Pull drops n bytes at the front and reports whether the packet had so many.
 func (b *Buffer) Pull(n int) bool {
 	if n < 0 || n > b.Len() {
 		return false
@@ -49,8 +48,8 @@ func (b *Buffer) Pull(n int) bool {
 	return true
 }
 
-// Grow adds n bytes behind and reports whether there was room; the new bytes
-// hold whatever the array held.
+// Grow adds n bytes at the end and reports whether there was room; the new bytes have
+// the array's old content.
 func (b *Buffer) Grow(n int) bool {
 	if n < 0 || n > len(b.B)-b.End {
 		return false
@@ -59,7 +58,7 @@ func (b *Buffer) Grow(n int) bool {
 	return true
 }
 
-// Trim drops n bytes behind and reports whether there were so many.
+// Trim drops n bytes at the end and reports whether the packet had so many.
 func (b *Buffer) Trim(n int) bool {
 	if n < 0 || n > b.Len() {
 		return false

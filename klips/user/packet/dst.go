@@ -2,7 +2,7 @@ package packet
 
 import "net/netip"
 
-// Dst returns the destination of an IP packet whose header is whole, or the
+// Dst returns the destination of an IP packet with a complete header, or else the
 // invalid address.
 func Dst(p []byte) netip.Addr {
 	switch {

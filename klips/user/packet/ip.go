@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// IP protocol numbers that the stack looks at.
+// IP protocol numbers that the stack uses.
 const (
 	ProtoICMP     = 1
 	ProtoIPIP     = 4
@@ -24,14 +24,14 @@ const (
 	ProtoHopByHop = 0
 )
 
-// A Header says where things are in an IP packet. It holds no reference to the
+// A Header is the parsed header of an IP packet. It contains no reference to the
 // packet.
 type Header struct {
 	Version  uint8      // 4 or 6
 	Src, Dst netip.Addr // unmapped
-	Len      int        // bytes before the upper layer: IPv4 header with options, IPv6 header with the extension headers below
-	Total    int        // bytes of the packet as its header says
-	Proto    uint8      // protocol of what follows Len
+	Len      int        // length in bytes before the upper layer: IPv4 header with options, IPv6 header with the extension headers below
+	Total    int        // length of the packet in bytes, from its header
+	Proto    uint8      // protocol after Len
 	ProtoOff int        // offset of the byte that names Proto
 	Frag     bool       // a fragment: MF set or offset not 0
 	FragOff  int        // offset in bytes of a fragment, 0 for the first
@@ -42,11 +42,11 @@ type Header struct {
 	Options  bool       // IPv4 header with options
 }
 
-// ParseIP reads the header of the packet in p. For IPv6 it steps over
-// hop-by-hop, routing, fragment and destination options headers that stand
-// before the first other header: that is where RFC 4303 section 3.1.1 puts ESP
-// and AH in transport mode. ok is false when p is not a whole IP packet (shorter
-// than its header says); bytes behind Total are not looked at.
+// ParseIP parses the header of the packet in p. For IPv6 it skips hop-by-hop, routing,
+// fragment and destination options headers before the first other header, which is the
+// position of ESP and AH in transport mode (RFC 4303 section 3.1.1). ok is false if p
+// is not a complete IP packet (shorter than its header says); bytes after Total are
+// ignored.
 func ParseIP(p []byte) (h Header, ok bool) {
 	if len(p) < 20 {
 		return h, false
@@ -118,7 +118,7 @@ func parse6(p []byte) (h Header, ok bool) {
 			h.Frag = f&^6 != 0
 			h.Proto, h.ProtoOff, h.Len = p[h.Len], h.Len, h.Len+8
 			if h.FragOff != 0 {
-				return h, true // what follows is no header
+				return h, true // no header follows in a later fragment
 			}
 		default:
 			return h, true
@@ -126,8 +126,8 @@ func parse6(p []byte) (h Header, ok bool) {
 	}
 }
 
-// SetTotal writes the length of the packet p, headers included, into its IP
-// header. The IPv4 checksum is left as it is.
+// SetTotal writes the length of the packet p, including headers, into its IP header. It
+// does not update the IPv4 checksum.
 func SetTotal(p []byte, n int) {
 	if p[0]>>4 == 4 {
 		binary.BigEndian.PutUint16(p[2:], uint16(n))
@@ -136,8 +136,8 @@ func SetTotal(p []byte, n int) {
 	}
 }
 
-// FixChecksum computes the IPv4 header checksum of p, whose header must be
-// whole; it does nothing for IPv6.
+// FixChecksum computes the IPv4 header checksum of p, whose header must be complete; it
+// does nothing for IPv6.
 func FixChecksum(p []byte) {
 	if p[0]>>4 != 4 {
 		return

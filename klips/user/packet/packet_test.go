@@ -133,7 +133,7 @@ func TestChecksum(t *testing.T) {
 		p := rapid.SliceOf(rapid.Byte()).Draw(r, "p")
 		start := rapid.Uint16().Draw(r, "start")
 		want := uint32(start)
-		for i := 0; i < len(p); i += 2 { // one word after the other, carry at once
+		for i := 0; i < len(p); i += 2 { // word by word, with immediate carry
 			w := uint32(p[i]) << 8
 			if i+1 < len(p) {
 				w |= uint32(p[i+1])

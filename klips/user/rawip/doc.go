@@ -1,4 +1,4 @@
-// Package rawip is the protected side of the stack: raw sockets that send whole
-// IP packets out through one physical device and receive ESP and AH packets of
-// the whole host, many per system call.
+// Package rawip has the sockets of the protected side of the stack. Raw sockets send
+// whole IP packets through one physical device, and receive the host's ESP and AH
+// packets, many per system call.
 package rawip

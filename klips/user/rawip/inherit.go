@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sockets returns copies of the descriptors of all sockets of the receiver. What
-// arrives is queued in them, also when the receiver has been closed, for the receiver
-// that they are given to. It must not be called after Release. The caller closes them.
+// Sockets returns copies of the descriptors of all sockets of the receiver. Packets are
+// queued in them, even after the receiver was closed, for the receiver that inherits
+// them. It must not be called after Release. The caller closes the copies.
 func (r *Receiver) Sockets() (fds []int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -32,11 +32,11 @@ func (r *Receiver) Sockets() (fds []int, err error) {
 	return fds, nil
 }
 
-// A rawKind is what tells one raw socket of a receiver from the others.
+// A rawKind identifies a raw socket of a receiver.
 type rawKind struct{ family, proto int }
 
-// inherit sorts the sockets of another receiver: UDP sockets keep their ports taken,
-// raw ones are returned. What is neither is closed.
+// inherit sorts the sockets of another receiver. UDP sockets keep their ports in use;
+// raw ones are returned; others are closed.
 func (r *Receiver) inherit(fds []int) (raw map[rawKind]int) {
 	raw = map[rawKind]int{}
 	for _, fd := range fds {
@@ -54,7 +54,7 @@ func (r *Receiver) inherit(fds []int) (raw map[rawKind]int) {
 	return raw
 }
 
-// option returns a socket's option, -1 where the socket has none of it.
+// option returns a socket's option, -1 if the socket does not have it.
 func option(fd, name int) int {
 	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, name)
 	if err != nil {

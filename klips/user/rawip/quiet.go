@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Quiet returns a raw socket of a protocol on a device, which reads nothing. While it is
-// open, the kernel answers no packet of this protocol that comes in by the device with
+// Quiet returns a raw socket of a protocol on a device, which nobody reads. While it is
+// open, the kernel does not answer packets of this protocol from the device with
 // "protocol unreachable" (RFC 1122 section 3.2.2.1) or, for IPv6, "unrecognized next
-// header" (RFC 8200 section 4): a raw socket counts as somebody who takes it. The caller
+// header" (RFC 8200 section 4), because a raw socket counts as a receiver. The caller
 // closes it. EAFNOSUPPORT: the host has no IPv6.
 func Quiet(device string, proto uint8, v6 bool) (fd int, err error) {
 	family := unix.AF_INET
@@ -20,7 +20,7 @@ func Quiet(device string, proto uint8, v6 bool) (fd int, err error) {
 	if err != nil {
 		return -1, os.NewSyscallError("raw socket", err)
 	}
-	// To a device first: until then it takes what comes by all.
+	// Bind to the device at once: until then the socket receives from all.
 	err = unix.BindToDevice(fd, device)
 	if err == nil {
 		err = setFilter(fd, v6, nil)

@@ -18,7 +18,7 @@ func buffer(p []byte) *packet.Buffer {
 	return b
 }
 
-// The header of an IPv6 packet is made of what the kernel tells of it.
+// The header of an IPv6 packet is made from the kernel's control messages.
 func TestHeader6(t *testing.T) {
 	src, dst := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	p := bytes.Repeat([]byte{0xee}, 40+9)
@@ -36,7 +36,7 @@ func TestHeader6(t *testing.T) {
 func FuzzHeader6(f *testing.F) {
 	f.Add(uint8(50), uint8(64), uint8(0), uint16(8), []byte("sixteen bytes ad"))
 	f.Fuzz(func(t *testing.T, proto, hops, class uint8, size uint16, addr []byte) {
-		proto = []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP}[proto%3] // what a Receiver takes
+		proto = []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP}[proto%3] // the protocols of a Receiver
 		var a [16]byte
 		copy(a[:], addr)
 		src := netip.AddrFrom16(a)
@@ -87,8 +87,7 @@ func TestChained(t *testing.T) {
 	}
 }
 
-// Where the host has no IPv6, packets of that family fail one by one, and the
-// others do not.
+// On a host without IPv6, IPv6 packets fail one by one, and others do not.
 func TestSendWithoutFamily(t *testing.T) {
 	s := &Sender{fd4: -1, fd6: -1, batch: mmsg.NewBatch(2)}
 	v4, v6 := make([]byte, 20), make([]byte, 40)

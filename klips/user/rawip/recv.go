@@ -15,24 +15,24 @@ import (
 // recvBuffer is each socket's receive buffer in bytes.
 const recvBuffer = 8 << 20
 
-// coalesce is how long Recv lets packets gather after a busy batch. A packet
-// that comes alone is not held up.
+// coalesce is how long Recv waits for more packets after a busy batch. A single packet
+// is not delayed.
 var coalesce = unix.NsecToTimespec(50_000)
 
-// A Receiver receives the ESP and AH packets that are for this host, whole and
-// reassembled, and UDP packets to the ports it is asked for. That its sockets are open also keeps the kernel from answering
-// them with "protocol unreachable". Recv belongs to one goroutine.
+// A Receiver receives the ESP and AH packets for this host, complete and reassembled,
+// and UDP packets to given ports. Its open sockets also stop the kernel from answering
+// these packets with "protocol unreachable". Only one goroutine may call Recv.
 type Receiver struct {
 	socks []recvSocket
 	poll  []unix.PollFd // one per socket, then the pipe that ends Recv
-	ready []int         // sockets that have, or may have, something to read
+	ready []int         // sockets that may have something to read
 	busy  bool          // the last batch had more than one packet
 	batch *mmsg.Batch
 	pipe  [2]int
 	once  sync.Once
 
 	mu    sync.Mutex
-	taken map[place]int // UDP sockets that keep ports from being unreachable; guarded by mu
+	taken map[place]int // UDP sockets that stop "port unreachable" errors; guarded by mu
 }
 
 type recvSocket struct {
@@ -41,10 +41,10 @@ type recvSocket struct {
 	v6    bool
 }
 
-// NewReceiver opens the sockets; batch is how many packets a Recv may return. Inherited
-// ones, which another receiver's Sockets has returned, take the places of their kind,
-// with what is queued in them; they belong to the receiver from now on.
-// EPERM without CAP_NET_RAW.
+// NewReceiver opens the sockets; batch is the maximum number of packets that a Recv
+// returns. Inherited sockets, from another receiver's Sockets, replace those of their
+// kind, with the packets queued in them; the receiver owns them. EPERM without
+// CAP_NET_RAW.
 func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
 	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}, taken: map[place]int{}}
 	raw := r.inherit(inherited)
@@ -135,7 +135,7 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 			r.ready = append(r.ready[:0], r.ready[1:]...)
 			n, full := r.recvFrom(&r.socks[i], bufs, ifindex)
 			if full {
-				r.ready = append(r.ready, i) // in turn: none starves another
+				r.ready = append(r.ready, i) // in turn, so that each is read
 			}
 			if n > 0 {
 				r.busy = n > 1
@@ -143,8 +143,8 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 			}
 		}
 		if r.busy {
-			// More is on its way, most likely: to wait a little and take many
-			// packets costs less than to be woken for each.
+			// More packets probably follow: waiting a little for many packets costs
+			// less than a wakeup for each.
 			r.busy = false
 			_ = unix.Nanosleep(&coalesce, nil)
 		}
@@ -169,9 +169,9 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 	}
 }
 
-// recvFrom reads what one socket has. Errors that a raw socket reports for
-// packets sent earlier (ICMP) are of no use here: reading clears them. full says
-// that there may be more.
+// recvFrom reads the packets of one socket. A raw socket reports errors of packets sent
+// earlier (ICMP), which do not matter here: reading clears them. full means that there
+// may be more.
 func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int) (kept int, full bool) {
 	n := min(len(bufs), r.batch.Len())
 	off := packet.Headroom
@@ -195,7 +195,7 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 		if trunc || (s.v6 && (!in.Dst.IsValid() || len(in.Ext)+size > 0xffff)) {
 			continue
 		}
-		// A packet that is left out leaves its buffer to a later one.
+		// The buffer of a skipped packet is used for a later one.
 		bufs[kept], bufs[i] = bufs[i], bufs[kept]
 		b := bufs[kept]
 		b.Off, b.End = packet.Headroom-len(in.Ext), off+size
@@ -247,13 +247,13 @@ func header6(p []byte, proto uint8, src netip.Addr, in *mmsg.Info, size int) {
 	copy(p[40:], in.Ext)
 }
 
-// Close ends Recv, now and for ever; the sockets close when it has returned.
+// Close ends Recv, also later calls. The sockets are closed when Recv has returned.
 func (r *Receiver) Close() error {
 	r.once.Do(func() { _, _ = unix.Write(r.pipe[1], []byte{0}) })
 	return nil
 }
 
-// Release closes the sockets; call it when no Recv is under way any more.
+// Release closes the sockets; it must not be called while a Recv is in progress.
 func (r *Receiver) Release() { r.closeAll() }
 
 func (r *Receiver) closeAll() {

@@ -10,25 +10,23 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// sendBuffer is the socket's send buffer in bytes: a batch of 64 KiB GSO
-// packets, twice.
+// sendBuffer is the socket's send buffer in bytes: two batches of 64 KiB GSO packets.
 const sendBuffer = 4 << 20
 
-// A Sender sends finished IP packets, header included, through one physical
-// device: its routes decide the next hop (SO_BINDTODEVICE), so a packet never
-// loops back into an ipsecN. Send belongs to one goroutine; the rest may be
-// called from any.
+// A Sender sends complete IP packets, header included, through one physical device. The
+// device's routes decide the next hop (SO_BINDTODEVICE), so a packet never loops back
+// into an ipsecN. Only one goroutine may call Send; all may call the other methods.
 type Sender struct {
 	name  string
 	index int
 	mtu   atomic.Int32
 	fd4   int
-	fd6   int // -1 where the host has no IPv6
+	fd6   int // -1 if the host has no IPv6
 	batch *mmsg.Batch
 }
 
-// NewSender opens the sockets. The error is ENXIO when there is no such device
-// and EPERM without CAP_NET_RAW.
+// NewSender opens the sockets. ENXIO: there is no such device. EPERM: the process lacks
+// CAP_NET_RAW.
 func NewSender(physical string, batch int) (*Sender, error) {
 	ifi, err := net.InterfaceByName(physical)
 	if err != nil {
@@ -39,8 +37,8 @@ func NewSender(physical string, batch int) (*Sender, error) {
 	if s.fd4, err = sendSocket(unix.AF_INET, ifi.Name); err != nil {
 		return nil, err
 	}
-	// A PMTU that the kernel learned must not stop a packet that fits the
-	// link: the rule of KLIPS goes by the device's MTU.
+	// A path MTU that the kernel has learned must not stop a packet that fits the link:
+	// KLIPS uses the device's MTU.
 	if err := unix.SetsockoptInt(s.fd4, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE); err != nil {
 		s.Close()
 		return nil, err
@@ -58,8 +56,8 @@ func NewSender(physical string, batch int) (*Sender, error) {
 	return s, nil
 }
 
-// sendSocket opens a raw socket whose writer makes the IP header (IPPROTO_RAW
-// implies IP_HDRINCL and IPV6_HDRINCL) and which uses one device only.
+// sendSocket opens a raw socket on one device. The writer makes the IP header
+// (IPPROTO_RAW implies IP_HDRINCL and IPV6_HDRINCL).
 func sendSocket(family int, device string) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
@@ -69,7 +67,7 @@ func sendSocket(family int, device string) (int, error) {
 		unix.Close(fd)
 		return -1, err
 	}
-	// Best effort: SO_SNDBUFFORCE passes the sysctl limit but needs a capability.
+	// Best effort: SO_SNDBUFFORCE can exceed the sysctl limit but needs a capability.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	}
@@ -82,17 +80,17 @@ func (s *Sender) Name() string { return s.name }
 // Index returns the device's interface index.
 func (s *Sender) Index() int { return s.index }
 
-// MTU returns the device's MTU as it is now.
+// MTU returns the device's current MTU.
 func (s *Sender) MTU() int { return int(s.mtu.Load()) }
 
-// SetMTU tells the sender that the device's MTU has changed.
+// SetMTU sets the device's MTU after it has changed.
 func (s *Sender) SetMTU(mtu int) { s.mtu.Store(int32(mtu)) }
 
-// Send sends packets, none longer than the MTU, and reports with fail each that
-// the kernel did not take. The IPv4 checksum is filled in by the kernel.
+// Send sends packets, none longer than the MTU, and calls fail for each that the kernel
+// refused. The kernel fills in the IPv4 checksum.
 func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
 	for len(pkts) > 0 {
-		// A run of one family goes out in one call, so order is kept.
+		// A run of packets of one family is sent in one call, so the order is kept.
 		fd, v := s.fd4, pkts[0].Bytes()[0]>>4
 		if v == 6 {
 			fd = s.fd6
@@ -119,7 +117,7 @@ func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err err
 	}
 }
 
-// Close closes the sockets. No Send may be under way.
+// Close closes the sockets. It must not be called while a Send is in progress.
 func (s *Sender) Close() error {
 	for _, fd := range []*int{&s.fd4, &s.fd6} {
 		if *fd >= 0 {

@@ -9,19 +9,19 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// maxPorts is for how many ports a filter is made; with more, all UDP packets
-// come through and the engine sorts them out.
+// maxPorts is the maximum number of ports in a filter; with more, all UDP packets are
+// received and the engine filters them.
 const maxPorts = 64
 
-// SetUDPPorts makes Recv return UDP packets to these local ports too. They are
-// copies: a socket that is bound to one of them, such as a key daemon's, gets
-// its packets as ever. Where there is none the port is taken, because the kernel
-// would answer "port unreachable" to the peer; it is given back when no longer
-// asked for. Not safe for concurrent use with itself.
+// SetUDPPorts makes Recv also return UDP packets to these local ports. They are copies:
+// a socket that is bound to such a port, such as a key daemon's, still gets its
+// packets. If no socket is bound to a port, the receiver binds one, because the kernel
+// would otherwise answer "port unreachable" to the peer; it is closed when the port is
+// no longer wanted. Calls must not overlap.
 func (r *Receiver) SetUDPPorts(ports []uint16) {
 	for _, s := range r.socks {
 		if s.proto == packet.ProtoUDP {
-			// It cannot fail but for lack of memory; then the old filter stays.
+			// It can fail only for lack of memory; then the old filter stays.
 			_ = setFilter(s.fd, s.v6, ports)
 		}
 	}
@@ -46,7 +46,7 @@ func (r *Receiver) SetUDPPorts(ports []uint16) {
 	}
 }
 
-// A place is a UDP port in one address family.
+// A place is a UDP port of one address family.
 type place struct {
 	family int
 	port   uint16
@@ -63,7 +63,7 @@ func takePort(family int, port uint16) (int, error) {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 		sa = &unix.SockaddrInet6{Port: int(port)}
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the smallest buffer
 	if err := unix.Bind(fd, sa); err != nil {
 		unix.Close(fd)
 		return -1, err
@@ -71,7 +71,7 @@ func takePort(family int, port uint16) (int, error) {
 	return fd, nil
 }
 
-// setFilter lets UDP packets to some ports through a raw socket.
+// setFilter makes a raw socket receive UDP packets only to some ports.
 func setFilter(fd int, v6 bool, ports []uint16) error {
 	raw, err := bpf.Assemble(portFilter(v6, ports))
 	if err != nil {
@@ -85,8 +85,8 @@ func setFilter(fd int, v6 bool, ports []uint16) error {
 		&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
 }
 
-// portFilter takes packets by their destination port. An IPv4 raw socket's
-// filter sees the IP header, an IPv6 one's begins at the UDP header.
+// portFilter returns a filter for destination ports. On an IPv4 raw socket it sees the
+// IP header, on an IPv6 one it begins at the UDP header.
 func portFilter(v6 bool, ports []uint16) []bpf.Instruction {
 	const all, none = 1 << 18, 0
 	switch {
@@ -100,7 +100,7 @@ func portFilter(v6 bool, ports []uint16) []bpf.Instruction {
 		prog = []bpf.Instruction{bpf.LoadAbsolute{Off: 2, Size: 2}}
 	}
 	for i, p := range ports {
-		// Jump over the ports that are left and the refusal.
+		// Jump over the remaining ports and the refusal.
 		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(p), SkipTrue: uint8(len(ports) - i)})
 	}
 	return append(prog, bpf.RetConstant{Val: none}, bpf.RetConstant{Val: all})

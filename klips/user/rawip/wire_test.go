@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// patience is for what must come; only a fault makes a test wait so long.
+// patience is how long a test waits for an expected event. Only a fault takes so long.
 const patience = time.Minute
 
 // Addresses of two hosts on one cable.
@@ -90,7 +90,7 @@ func (l *line) must(err error) {
 	}
 }
 
-// send sends packets; the numbers of those that failed are returned.
+// send sends packets, and returns the numbers of those that failed.
 func (l *line) send(pkts ...[]byte) (failed []int) {
 	var bufs []*packet.Buffer
 	at := map[*packet.Buffer]int{}
@@ -170,8 +170,8 @@ func udp(port uint16, payload string) string {
 	return string(h) + payload
 }
 
-// Packets of both families and protocols arrive whole, with the header that they
-// were sent with and the device that they came in by.
+// Packets of both families and protocols arrive complete, with their original header
+// and the device that they arrived on.
 func TestOnTheWire(t *testing.T) {
 	l := newLine(t)
 	if l.out.Name() != "eth0" || l.out.MTU() != 1500 {
@@ -200,7 +200,7 @@ func TestOnTheWire(t *testing.T) {
 	}
 }
 
-// A packet that comes in fragments arrives in one piece.
+// A fragmented packet arrives reassembled.
 func TestReassembled(t *testing.T) {
 	l := newLine(t)
 	whole := ip(false, 50, strings.Repeat("0123456789abcdef", 100))
@@ -256,8 +256,8 @@ func TestExtensionHeaders(t *testing.T) {
 	}
 }
 
-// UDP packets arrive only from the ports that are asked for. A port is taken
-// while it is, unless somebody has it, who still gets what is sent to it.
+// UDP packets arrive only for the given ports. Each of these is bound, unless another
+// socket is, which still gets its packets.
 func TestUDPPorts(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprint("IPv6 ", v6), func(t *testing.T) {
@@ -300,7 +300,7 @@ func TestUDPPorts(t *testing.T) {
 				t.Fatalf("a port that is no longer asked for: %v", err)
 			}
 			c.Close()
-			// Recv takes the sockets in turn: by the third time it has seen them all.
+			// Recv reads the sockets in turn: after three rounds it has read them all.
 			l.send(ip(v6, 17, udp(4500, "no longer")))
 			for range 3 {
 				l.send(ip(v6, 50, "the next"))
@@ -312,7 +312,7 @@ func TestUDPPorts(t *testing.T) {
 	}
 }
 
-// A host answers a protocol that nobody takes, unless it is to be quiet about it.
+// A host answers packets of a protocol without a receiver, unless Quiet stops that.
 func TestQuiet(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprint("IPv6 ", v6), func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestQuiet(t *testing.T) {
 			}))
 			defer errs.Close()
 			_ = errs.SetReadDeadline(time.Now().Add(patience))
-			// answered returns the text of the next packet that is quoted.
+			// answered returns the text of the next quoted packet.
 			answered := func() string {
 				b := make([]byte, 2000)
 				for {
@@ -389,8 +389,8 @@ func TestNoSuchDevice(t *testing.T) {
 	}
 }
 
-// What arrives while one receiver is closed and the next one is not there yet is
-// received by the next one, if it inherits the sockets; and a UDP port stays taken.
+// Packets that arrive after one receiver is closed and before the next one is opened
+// reach the next one, if it inherits the sockets. A UDP port stays bound.
 func TestInherit(t *testing.T) {
 	l := newLine(t)
 	const port = 4500

@@ -7,19 +7,20 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A fragment is one as it came. Its slices are those of the packet.
+// A fragment is a received fragment. Its slices are parts of the packet.
 type fragment struct {
 	key
-	head    []byte // the headers that the whole has, too, without a Fragment header
-	off     int    // of payload in that of the whole, in bytes
+	head    []byte // the headers of the whole datagram, without a Fragment header
+	off     int    // offset of payload in that of the whole datagram, in bytes
 	more    bool
 	payload []byte
 	ecn     uint8
 }
 
-// parse reads the fragment p of header h. For IPv6 it takes the Fragment header out, so
-// it changes p. false: it cannot be one of a datagram (RFC 8200 section 4.5): it ends
-// within 8 bytes where others follow, is empty, or reaches beyond the longest datagram.
+// parse parses the fragment p with header h. For IPv6 it removes the Fragment header,
+// so it changes p. It returns false for an invalid fragment (RFC 8200 section 4.5): its
+// length is not a multiple of 8 although others follow, it is empty, or it ends beyond
+// the longest datagram.
 func parse(p []byte, h *packet.Header) (f fragment, ok bool) {
 	f.src, f.dst, f.ecn = h.Src, h.Dst, h.TOS&3
 	if h.Version == 4 {
@@ -42,8 +43,8 @@ func parse(p []byte, h *packet.Header) (f fragment, ok bool) {
 	return f, n > 0 && (!f.more || n%8 == 0) && f.off+n <= math.MaxUint16
 }
 
-// fragmentHeader returns the offset of the Fragment header of an IPv6 packet, and that of
-// the byte that names it.
+// fragmentHeader returns the offset of the Fragment header of an IPv6 packet, and of
+// the next header field that names it.
 func fragmentHeader(p []byte) (at, next int, ok bool) {
 	at, next = 40, 6
 	for {

@@ -16,8 +16,8 @@ var (
 	a6, b6 = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 )
 
-// datagram4 is a whole UDP datagram without DF, datagram6 one with a destination options
-// header before what a Fragment header would precede.
+// datagram4 is a complete UDP datagram without DF. datagram6 is one with a destination
+// options header, which comes before a Fragment header.
 func datagram4(n int) []byte {
 	p := make([]byte, 20+n)
 	copy(p, []byte{0x45, 0x02, 0, 0, 0x12, 0x34, 0, 0, 64, packet.ProtoUDP})
@@ -46,7 +46,7 @@ func fill(p []byte) {
 	}
 }
 
-// piece is bytes from to to of the payload of a whole datagram, as a fragment.
+// piece returns the bytes from to to of a datagram's payload, as a fragment.
 func piece(whole []byte, from, to int) []byte {
 	if whole[0]>>4 == 4 {
 		p := append(bytes.Clone(whole[:20]), whole[20+from:20+to]...)
@@ -70,7 +70,7 @@ func piece(whole []byte, from, to int) []byte {
 	return p
 }
 
-// at changes a byte of a copy.
+// at returns a copy with one byte changed.
 func at(p []byte, i int, v byte) []byte {
 	q := bytes.Clone(p)
 	q[i] = v
@@ -103,7 +103,7 @@ func (b *bench) add(p []byte) Result {
 	return b.tab.Add(&b.buf, &h, b.now)
 }
 
-// want adds fragments, of which the last gives what is wanted, the others nothing.
+// want adds fragments; the last one must have the wanted result, the others must wait.
 func (b *bench) want(r Result, pieces ...[]byte) {
 	b.t.Helper()
 	for i, p := range pieces {
@@ -137,8 +137,8 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-// What does not fit together ends the datagram, and what comes of it afterwards; a
-// fragment that comes twice does not.
+// Fragments that contradict each other end the datagram and its later fragments; a
+// repeated fragment does not.
 func TestRefused(t *testing.T) {
 	for name, whole := range datagrams(3000) {
 		head := len(whole) - 3000 // offset of the payload in a fragment
@@ -176,11 +176,11 @@ func TestRefused(t *testing.T) {
 			}
 		}
 		b := newBench(t, 1<<20)
-		b.want(Bad, third, piece(append(bytes.Clone(whole), whole[head:]...), 3000, 3008)) // behind the last
-		b.want(Bad, piece(whole, 0, 1484))                                                 // no multiple of 8 bytes
+		b.want(Bad, third, piece(append(bytes.Clone(whole), whole[head:]...), 3000, 3008)) // after the last
+		b.want(Bad, piece(whole, 0, 1484))                                                 // not a multiple of 8 bytes
 		b.want(Bad, piece(whole, 1480, 1480))                                              // empty
 	}
-	// A mark of congestion beside a fragment of a sender that knows none.
+	// A congestion mark together with a fragment of a sender without ECN.
 	whole := datagram4(16)
 	b := newBench(t, 1<<20)
 	b.want(Bad, at(piece(whole, 0, 8), 1, notECT), at(piece(whole, 8, 16), 1, ce))
@@ -197,7 +197,7 @@ func headFrag(whole []byte) int {
 	return 0
 }
 
-// No datagram is longer than any can be.
+// No datagram exceeds the maximum length.
 func TestTooLong(t *testing.T) {
 	for name, whole := range map[string][]byte{"IPv4": datagram4(65515), "IPv6": datagram6(65487)} {
 		b := newBench(t, 1<<20)
@@ -227,14 +227,15 @@ func TestExpire(t *testing.T) {
 		t.Errorf("next %d, %d lost, %d left", next, b.lost, b.tab.Len())
 	}
 	b.now = 5 + int64(Age)
-	b.want(Waiting, piece(whole, 1480, 3000)) // it does not know the first any more
+	b.want(Waiting, piece(whole, 1480, 3000)) // the first fragment has been removed
 	b.tab.Clear()
 	if b.lost != 4 || !b.tab.Empty() || b.tab.Expire(1<<62) != 0 {
 		t.Errorf("%d lost, %d left", b.lost, b.tab.Len())
 	}
 }
 
-// Memory is bounded: the oldest give way, and the one at hand is whole in the end.
+// Memory is bounded: the oldest datagrams are dropped, and the current one is
+// completed.
 func TestBounded(t *testing.T) {
 	const max = 100 << 10
 	b := newBench(t, max)
@@ -256,7 +257,7 @@ func TestBounded(t *testing.T) {
 		t.Error("the newest is not whole")
 	}
 	small := newBench(t, 1000)
-	small.want(Bad, piece(whole, 0, 1480)) // more than the table may have
+	small.want(Bad, piece(whole, 0, 1480)) // more than the table's limit
 	if !small.tab.Empty() || small.tab.used != 0 || small.lost != 0 {
 		t.Errorf("%d bytes are used, %d fragments lost", small.tab.used, small.lost)
 	}
@@ -272,7 +273,7 @@ func TestBounded(t *testing.T) {
 	}
 }
 
-// Whatever the sizes and the order, what comes out is what went in.
+// For all sizes and orders, the result is the original datagram.
 func TestRandom(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -308,7 +309,7 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-// FuzzAdd: no fragments, whatever they are, do more than give a whole packet or none.
+// FuzzAdd: fragments of any content give either a complete packet or none.
 func FuzzAdd(f *testing.F) {
 	for _, whole := range datagrams(100) {
 		f.Add(piece(whole, 0, 40), piece(whole, 40, 80), piece(whole, 80, 100))

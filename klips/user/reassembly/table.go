@@ -12,29 +12,29 @@ import (
 )
 
 const (
-	// Age is how long a datagram waits for its fragments after the first that came
+	// Age is how long a datagram waits for its fragments after the first one arrived
 	// (RFC 8200 section 4.5).
 	Age = 60 * time.Second
-	// maxFragments is how many fragments a datagram may have: those of 65,535 bytes on
-	// links of 576 bytes, and then some.
+	// maxFragments is the maximum number of fragments of a datagram: more than 65,535
+	// bytes on links of 576 bytes need.
 	maxFragments = 256
-	// overhead is what a datagram takes besides its payload, in bytes, roughly.
+	// overhead is roughly the memory of a datagram besides its payload, in bytes.
 	overhead = 512
 )
 
-// A Result is what has become of a fragment.
+// A Result is the result of adding a fragment.
 type Result uint8
 
 const (
-	Waiting   Result = iota // others are missing
-	Whole                   // it was the last one that was missing
-	Duplicate               // the same fragment is there already
-	Bad                     // it goes no further, nor does what else there was of its datagram
+	Waiting   Result = iota // other fragments are missing
+	Whole                   // it completed the datagram
+	Duplicate               // the same fragment has arrived before
+	Bad                     // it is dropped, like all other fragments of its datagram
 )
 
-// A Table has the fragments of datagrams that are not complete yet. Where there is no
-// room for another one, it gives up the oldest datagram. One goroutine uses it at a time.
-// Times are in nanoseconds of the caller's clock.
+// A Table has the fragments of incomplete datagrams. To make room it drops the oldest
+// datagram. One goroutine uses it at a time. Times are in nanoseconds of the caller's
+// clock.
 type Table struct {
 	max   int // bytes
 	used  int
@@ -43,39 +43,39 @@ type Table struct {
 	lost  func(fragments int)
 }
 
-// New returns a table that takes max bytes at most. It calls lost with the number of
-// fragments of each datagram that is given up.
+// New returns a table that uses at most max bytes. It calls lost with the number of
+// fragments of each dropped datagram.
 func New(max int, lost func(fragments int)) *Table {
 	return &Table{max: max, byKey: map[key]*datagram{}, lost: lost}
 }
 
-// A key is what the fragments of one datagram have in common (RFC 791 section 3.2, RFC
-// 8200 section 4.5).
+// A key is the common fields of a datagram's fragments (RFC 791 section 3.2, RFC 8200
+// section 4.5).
 type key struct {
 	src, dst netip.Addr
 	id       uint32
 	proto    uint8 // IPv4 only
 }
 
-// A datagram is what is there of one.
+// A datagram is the received part of a datagram.
 type datagram struct {
 	key
 	since   int64
-	size    int    // what it takes of the table, in bytes
-	head    []byte // the first fragment's headers; nil: it is not there yet
-	payload []byte // as far as the highest fragment that came
-	parts   []part // where each fragment belongs in payload, in order; none overlaps another
-	got     int    // how many bytes of payload are there
-	end     int    // length of the whole payload; 0: the last fragment is not there yet
+	size    int    // its memory in the table, in bytes
+	head    []byte // the first fragment's headers; nil: not yet received
+	payload []byte // up to the highest received byte
+	parts   []part // the ranges of the fragments in payload, ascending, without overlaps
+	got     int    // number of received bytes of payload
+	end     int    // length of the whole payload; 0: the last fragment is not yet received
 	ecn     uint8  // bits 1<<field of all ECN fields seen
 	bad     bool   // all its fragments are dropped
 	age     *list.Element
 }
 
-// A part is a range of bytes of a payload: from is the first, to the one behind the last.
+// A part is a range of bytes of a payload: from is the first, to is after the last.
 type part struct{ from, to int }
 
-// Len returns how many fragments wait for others.
+// Len returns the number of waiting fragments.
 func (t *Table) Len() (n int) {
 	for _, d := range t.byKey {
 		n += len(d.parts)
@@ -83,13 +83,13 @@ func (t *Table) Len() (n int) {
 	return n
 }
 
-// Empty reports whether nothing is kept.
+// Empty reports whether the table is empty.
 func (t *Table) Empty() bool { return len(t.byKey) == 0 }
 
-// Add takes the fragment in b, whose header is h. When it was the last one that was
-// missing, b holds the whole datagram afterwards, beginning at packet.Headroom; its array
-// must have room for that, and for packet.Tailroom bytes behind. Else the fragment is
-// copied, and b is the caller's.
+// Add adds the fragment in b with the header h. If it completes its datagram, b then
+// holds the whole datagram, beginning at packet.Headroom; its array must have room for
+// that, and for packet.Tailroom bytes after it. Otherwise the fragment is copied, and
+// the caller still owns b.
 func (t *Table) Add(b *packet.Buffer, h *packet.Header, now int64) Result {
 	f, ok := parse(b.Bytes(), h)
 	if !ok {
@@ -123,8 +123,8 @@ func (t *Table) Add(b *packet.Buffer, h *packet.Header, now int64) Result {
 	return Whole
 }
 
-// Expire gives up the datagrams that have waited too long, and returns when the next one
-// has; 0: nothing waits.
+// Expire drops the datagrams that have waited too long, and returns when the next one
+// will have; 0: there is none.
 func (t *Table) Expire(now int64) (next int64) {
 	for e := t.byAge.Front(); e != nil; e = t.byAge.Front() {
 		d := e.Value.(*datagram)
@@ -136,7 +136,7 @@ func (t *Table) Expire(now int64) (next int64) {
 	return 0
 }
 
-// Clear gives up all that waits.
+// Clear drops all fragments.
 func (t *Table) Clear() {
 	for e := t.byAge.Front(); e != nil; e = t.byAge.Front() {
 		t.giveUp(e.Value.(*datagram))
@@ -163,8 +163,8 @@ func (t *Table) giveUp(d *datagram) {
 	}
 }
 
-// spoil drops what there is of a datagram, and has its other fragments dropped when they
-// come (RFC 5722 section 4).
+// spoil drops the received part of a datagram, and makes its later fragments be dropped
+// (RFC 5722 section 4).
 func (t *Table) spoil(d *datagram) {
 	if len(d.parts) > 0 {
 		t.lost(len(d.parts))
@@ -173,8 +173,8 @@ func (t *Table) spoil(d *datagram) {
 	t.grow(d)
 }
 
-// grow makes room for a datagram that has become larger, or smaller. false: it is given
-// up itself, without its last fragment.
+// grow updates the memory of a datagram whose size has changed, and makes room. It
+// returns false if the datagram itself was dropped, without its last fragment.
 func (t *Table) grow(d *datagram) bool {
 	size := overhead + cap(d.payload) + len(d.head)
 	t.used += size - d.size
@@ -182,7 +182,7 @@ func (t *Table) grow(d *datagram) bool {
 	for t.used > t.max {
 		old := t.byAge.Front().Value.(*datagram)
 		if old == d && t.byAge.Len() > 1 {
-			old = d.age.Next().Value.(*datagram) // the one at hand is of use now
+			old = d.age.Next().Value.(*datagram) // the current one is in use
 		}
 		if old == d {
 			d.parts = d.parts[:max(len(d.parts)-1, 0)]
@@ -194,18 +194,18 @@ func (t *Table) grow(d *datagram) bool {
 	return true
 }
 
-// place puts a fragment where it belongs. It returns Waiting when it is in its place.
-// Fragments that overlap make the datagram bad (RFC 5722; RFC 8200 section 4.5), of IPv4,
-// too: nobody who means well sends them. The same fragment twice does no harm.
+// place adds a fragment to the payload, and returns Waiting on success. Overlapping
+// fragments make the datagram bad (RFC 5722; RFC 8200 section 4.5), also of IPv4: no
+// correct sender makes them. A repeated fragment does no harm.
 func (d *datagram) place(f *fragment) Result {
 	n := part{f.off, f.off + len(f.payload)}
-	i := len(d.parts) // where it belongs; most come in order
+	i := len(d.parts) // its position; most arrive in order
 	for i > 0 && d.parts[i-1].from >= n.from {
 		i--
 	}
 	switch {
 	case d.end != 0 && (n.to > d.end || f.more == (n.to == d.end)), !f.more && n.to < len(d.payload):
-		return Bad // it ends elsewhere than another one says
+		return Bad // its end contradicts another fragment
 	case i < len(d.parts) && d.parts[i] == n && bytes.Equal(d.payload[n.from:n.to], f.payload):
 		if f.more == (n.to == d.end) {
 			return Bad
@@ -231,7 +231,7 @@ func (d *datagram) place(f *fragment) Result {
 
 func (d *datagram) complete() bool { return d.end != 0 && d.got == d.end }
 
-// finish writes the whole datagram into b. false: it has no valid form.
+// finish writes the whole datagram into b. It returns false if the datagram is invalid.
 func (t *Table) finish(b *packet.Buffer, d *datagram) bool {
 	ecn, ok := d.joinECN()
 	n := len(d.head) + d.end
@@ -263,8 +263,9 @@ const (
 	ce     = 3
 )
 
-// joinECN is the ECN field of the whole. A mark that one fragment got is that of all; a
-// mark beside a fragment that cannot have one has no valid form (RFC 3168 section 5.3).
+// joinECN returns the ECN field of the whole datagram. A congestion mark of one
+// fragment marks the whole. A mark together with a fragment that cannot have one is
+// invalid (RFC 3168 section 5.3).
 func (d *datagram) joinECN() (ecn uint8, ok bool) {
 	switch {
 	case d.ecn&(1<<ce) != 0:

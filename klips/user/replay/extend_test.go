@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// at returns a window whose newest number is last.
+// at returns a window whose highest number is last.
 func at(size uint32, last uint64) *Window {
 	w := new(Window)
 	w.Init(size)
@@ -17,8 +17,8 @@ func at(size uint32, last uint64) *Window {
 	return w
 }
 
-// TestExtend has the cases of RFC 4303 appendix A2.1. Th and Tl are the halves of
-// the newest number, W is the size.
+// TestExtend has the cases of RFC 4303 appendix A2.1. Th and Tl are the halves of the
+// highest number, W is the size.
 func TestExtend(t *testing.T) {
 	const w = 64
 	for _, tt := range []struct {
@@ -27,7 +27,7 @@ func TestExtend(t *testing.T) {
 		low  uint32
 		want uint64
 	}{
-		// Case A: the window lies within one turn of the low half, Tl >= W-1.
+		// Case A: the window is within one turn of the low half, Tl >= W-1.
 		{"A, newest again", 5<<32 | 1000, 1000, 5<<32 | 1000},
 		{"A, ahead", 5<<32 | 1000, 1001, 5<<32 | 1001},
 		{"A, far ahead in this turn", 5<<32 | 1000, 0xffffffff, 5<<32 | 0xffffffff},
@@ -49,7 +49,7 @@ func TestExtend(t *testing.T) {
 		{"B, Tl = W-2", 5<<32 | (w - 2), 0xffffffff, 4<<32 | 0xffffffff},
 		{"B, Tl = 0", 5 << 32, 1<<32 - w + 1, 4<<32 | (1<<32 - w + 1)},
 		{"B, Tl = 0, below", 5 << 32, 1<<32 - w, 5<<32 | (1<<32 - w)},
-		// The first turn, before which there is none.
+		// The first turn, which has no turn before it.
 		{"before the first packet", 0, 1, 1},
 		{"before the first packet, far ahead", 0, 0xffffffff, 0xffffffff},
 		{"first turn, window not filled", 10, 0xffffffff, 0xffffffff},
@@ -57,7 +57,7 @@ func TestExtend(t *testing.T) {
 		{"first turn, 0 comes next", w, 0, 1 << 32},
 		{"out of the first turn", 1<<32 - 1, 0, 1 << 32},
 		{"into the first turn", 1<<32 + 3, 0xfffffffe, 0xfffffffe},
-		// The last turn: what would come after it is a number that was.
+		// The last turn: the numbers after it would be used ones.
 		{"last number again", 1<<64 - 1, 0xffffffff, 1<<64 - 1},
 		{"after the last number", 1<<64 - 1, 0, 0},
 		{"long after the last number", 1<<64 - 1, 1<<32 - w - 1, 1<<32 - w - 1},
@@ -86,11 +86,11 @@ func TestEndOfNumbers(t *testing.T) {
 	}
 }
 
-// extendSlowly searches for what Extend computes: of the numbers that end in
-// low, those that are not older than the window, the first.
+// extendSlowly searches for the result of Extend: of the numbers that end in low, the
+// first that is not before the window.
 func extendSlowly(last, size uint64, low uint32) uint64 {
-	// The number that ends in low in the turn before that of last, this one, and
-	// the one after it.
+	// The numbers that end in low, in the turn before that of last, in that turn, and
+	// in the next one.
 	for turn := max(last>>32, 1) - 1; ; turn++ {
 		n := turn<<32 | uint64(low)
 		if n > last || last-n < size {
@@ -106,8 +106,8 @@ func TestExtendOracle(t *testing.T) {
 		w := at(size, 0)
 		last := uint64(0)
 		for range rapid.IntRange(1, 60).Draw(r, "packets") {
-			// What a sender does: its numbers go up, and packets overtake each
-			// other or are lost, fewer than 2^32 - W in a row.
+			// Simulate a sender: its numbers ascend, and packets are reordered or lost,
+			// fewer than 2^32 - W in a row.
 			var sent uint64
 			switch rapid.IntRange(0, 6).Draw(r, "kind") {
 			case 0:
@@ -122,7 +122,7 @@ func TestExtendOracle(t *testing.T) {
 			default:
 				sent = last + 1
 			}
-			// Before the window is full there are no numbers before it to be had.
+			// While the window reaches below number 1, there are no numbers before it.
 			if last < uint64(size) && sent >= 1<<32 {
 				sent = 1<<32 - 1
 			}
@@ -131,7 +131,7 @@ func TestExtendOracle(t *testing.T) {
 			if want := extendSlowly(last, uint64(size), low); got != want || got != sent {
 				r.Fatalf("size %d, newest %#x: Extend(%#x) = %#x, want %#x, sent was %#x", size, last, low, got, want, sent)
 			}
-			// Any low half at all, forged ones too.
+			// Any low half, including forged ones.
 			forged := rapid.Uint32().Draw(r, "forged")
 			if got, want := w.Extend(forged), extendSlowly(last, uint64(size), forged); got != want {
 				r.Fatalf("size %d, newest %#x: Extend(%#x) = %#x, want %#x", size, last, forged, got, want)
@@ -146,8 +146,8 @@ func TestExtendOracle(t *testing.T) {
 	})
 }
 
-// TestCrossing receives every number around the border of the low half once, in
-// a random order that the window allows, and each a second time.
+// TestCrossing receives every number around the border of the low half once, in a
+// random order that the window allows, and then each a second time.
 func TestCrossing(t *testing.T) {
 	for _, size := range []uint32{32, 64, 128, 4096} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {

@@ -1,6 +1,6 @@
-// Package replay is the anti-replay window of ESP and AH (RFC 4303 section
-// 3.4.3) with KLIPS' decisions, for windows of up to 4096 packets. It also tells
-// which 64-bit number a packet has that carries only the low half of it.
+// Package replay is the anti-replay window of ESP and AH (RFC 4303 section 3.4.3) with
+// KLIPS' decisions, for windows of up to 4096 packets. It also infers the 64-bit number
+// of a packet that carries only the low half.
 package replay
 
 import (
@@ -11,29 +11,29 @@ import (
 // MaxSize is the largest window in packets.
 const MaxSize = 4096
 
-// A Window remembers which of the newest sequence numbers have been received.
-// The zero value is no window: it accepts everything and remembers nothing.
+// A Window records which of the highest sequence numbers have been received. The zero
+// value means no window: it accepts everything and records nothing.
 //
-// Init comes first, before the Window is shared. Then one goroutine may call
-// Check and Update; Last, Bitmap, MaxDiff and Size may be called from any. While
-// that one goroutine updates, what others read may belong to two packets.
+// Init must be called first, before the Window is shared. Then one goroutine may call
+// Check and Update; all may call Last, Bitmap, MaxDiff and Size. During an update, the
+// values that others read may belong to different packets.
 type Window struct {
 	size    uint32
 	last    atomic.Uint64
 	maxDiff atomic.Uint32
 
-	// history of a window of up to 64: bit n is the number last-n. Bits beyond
-	// the window are not cleared, as in KLIPS' listings.
+	// history of a window of at most 64: bit n is the number last-n. Bits beyond the
+	// window are not cleared, as in KLIPS' listings.
 	history atomic.Uint64
 
-	// ring of a larger window (RFC 6479): bit n&63 of word n>>6&mask is the
-	// number n. It has at least one word more than the window needs, so that the
-	// words a window spans are all different.
+	// ring of a larger window (RFC 6479): bit n&63 of word n>>6&mask is the number n.
+	// It has at least one word more than the window needs, so that all words of a
+	// window are different.
 	ring []atomic.Uint64
 	mask uint64
 }
 
-// Init makes the window size packets large, at most MaxSize, and empty. 0 is no
+// Init makes the window size packets large, at most MaxSize, and empty. 0 means no
 // window. It allocates for windows above 64.
 func (w *Window) Init(size uint32) {
 	w.size = min(size, MaxSize)
@@ -47,9 +47,9 @@ func (w *Window) Init(size uint32) {
 	}
 }
 
-// Resume makes a window that Init has made one in which last and all numbers below it
-// have been received. It is for one who knows how far an earlier window has come, and
-// not which numbers it has seen.
+// Resume makes an initialized window count last and all lower numbers as received. It
+// is for callers that know how far an earlier window has come, but not which numbers it
+// has received.
 func (w *Window) Resume(last uint64) {
 	if w.size == 0 || last == 0 {
 		return
@@ -64,10 +64,10 @@ func (w *Window) Resume(last uint64) {
 // Size returns the size in packets, 0 for no window.
 func (w *Window) Size() uint32 { return w.size }
 
-// Extend returns the extended sequence number of a packet that carries only its
-// low 32 bits (RFC 4303 appendix A2.2): of all numbers that end in low, the
-// first one that does not lie before the window. The number is only a guess until
-// the ICV, which covers its high half, has been found right. It changes nothing.
+// Extend returns the extended sequence number of a packet that carries only its low 32
+// bits (RFC 4303 appendix A2.2): of all numbers that end in low, the first that is not
+// before the window. The number is only a guess until the ICV, which covers its high
+// half, has been verified. Extend changes nothing.
 //
 // Two cases are not in the RFC. While the window reaches below number 1, there
 // is no number before it, so the high half is 0. At the end of the number space
@@ -82,8 +82,8 @@ func (w *Window) Extend(low uint32) uint64 {
 	return bottom + uint64(low-uint32(bottom))
 }
 
-// Check reports whether Update would accept a sequence number now: not 0, not
-// received already, not older than the window. It changes nothing.
+// Check reports whether Update would accept a sequence number now: it is not 0, not yet
+// received, and not older than the window. It changes nothing.
 func (w *Window) Check(seq uint64) bool {
 	if w.size == 0 {
 		return true
@@ -102,15 +102,15 @@ func (w *Window) Check(seq uint64) bool {
 	return w.ring[seq>>6&w.mask].Load()>>(seq&63)&1 == 0
 }
 
-// TooOld reports whether a sequence number lies below the window, so that nothing tells
-// whether it has been received.
+// TooOld reports whether a sequence number is below the window, so that it is unknown
+// whether it was received.
 func (w *Window) TooOld(seq uint64) bool {
 	last := w.last.Load()
 	return w.size != 0 && seq <= last && last-seq >= uint64(w.size)
 }
 
-// Update marks a sequence number as received. It reports false, and changes
-// nothing, if Check does.
+// Update marks a sequence number as received. If Check would return false, it returns
+// false and changes nothing.
 func (w *Window) Update(seq uint64) bool {
 	if !w.Check(seq) {
 		return false
@@ -131,7 +131,7 @@ func (w *Window) Update(seq uint64) bool {
 		w.history.Store(w.history.Load() | 1<<(last-seq))
 	}
 	if seq > last {
-		// Numbers that were skipped; the listing has 32 bits for it.
+		// Skipped numbers; the listing has 32 bits for them.
 		if d := uint32(min(seq-last-1, 1<<32-1)); d > w.maxDiff.Load() {
 			w.maxDiff.Store(d)
 		}
@@ -142,7 +142,7 @@ func (w *Window) Update(seq uint64) bool {
 
 func (w *Window) updateRing(seq, last uint64) {
 	if seq > last {
-		// Words that come into use hold numbers of an earlier turn.
+		// New words of the ring contain numbers of an earlier turn.
 		n := min(seq>>6-last>>6, w.mask+1)
 		for i := range n {
 			w.ring[(seq>>6-i)&w.mask].Store(0)
@@ -155,12 +155,11 @@ func (w *Window) updateRing(seq, last uint64) {
 // Last returns the highest sequence number received, 0 before the first.
 func (w *Window) Last() uint64 { return w.last.Load() }
 
-// MaxDiff returns the largest number of sequence numbers that were skipped at
-// once.
+// MaxDiff returns the largest number of sequence numbers skipped at once.
 func (w *Window) MaxDiff() uint32 { return w.maxDiff.Load() }
 
-// Bitmap returns which of the newest 64 numbers were received: bit 0 is Last,
-// bit n the number Last-n.
+// Bitmap returns which of the highest 64 numbers were received: bit 0 is Last, bit n
+// the number Last-n.
 func (w *Window) Bitmap() uint64 {
 	if w.ring == nil {
 		return w.history.Load()

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestExample is the worked example of KLIPS' decisions for a window of 32.
+// TestExample is the documented example of KLIPS' decisions for a window of 32.
 func TestExample(t *testing.T) {
 	var w Window
 	w.Init(32)
@@ -28,7 +28,7 @@ func TestExample(t *testing.T) {
 		{8, false, 40, 1, 34},
 		{9, true, 40, 0x80000001, 34},
 		{9, false, 40, 0x80000001, 34},
-		{71, true, 71, 0x4000000080000001, 34}, // distance 31: what was older moves on
+		{71, true, 71, 0x4000000080000001, 34}, // distance 31: older bits are shifted
 	} {
 		if got := w.Check(tt.seq); got != tt.ok {
 			t.Errorf("Check(%d) = %v, want %v", tt.seq, got, tt.ok)
@@ -72,7 +72,7 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// An oracle is a set of all numbers ever accepted.
+// An oracle is the set of all accepted numbers.
 type oracle struct {
 	size, last, maxDiff uint64
 	seen                map[uint64]bool
@@ -139,7 +139,7 @@ func TestOracle(t *testing.T) {
 				r.Fatalf("size %d: Update(%d) = %v, want %v", size, seq, got, want)
 			}
 			next = o.last
-			n := uint64(size) // older bits are history, or were forgotten
+			n := uint64(size) // older bits are history, or are lost
 			if got, want := w.Bitmap()<<(64-min(n, 64)), o.bitmap(n)<<(64-min(n, 64)); got != want {
 				r.Fatalf("size %d, after %d: Bitmap() = %#x, want %#x", size, seq, got, want)
 			}
@@ -206,7 +206,7 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 }
 
-// TestResume: what counts as received is refused, what comes next is not, and no
+// TestResume: numbers that count as received are refused, higher ones are not, and no
 // number counts as skipped.
 func TestResume(t *testing.T) {
 	for _, size := range []uint32{0, 1, 8, 32, 64, 65, 1000, MaxSize} {

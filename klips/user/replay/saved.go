@@ -1,16 +1,16 @@
 package replay
 
-// A Saved is all that a Window remembers.
+// A Saved is the saved state of a Window.
 type Saved struct {
 	Size    uint32 // packets
 	Last    uint64
 	MaxDiff uint32
-	// Words are the history of a window of up to 64 packets, the ring of a larger
-	// one, nothing for no window.
+	// Words are the history of a window of at most 64 packets, or the ring of a larger
+	// one; empty for no window.
 	Words []uint64
 }
 
-// Save returns what the window remembers. Update must not be under way.
+// Save returns the state of the window. Update must not be in progress.
 func (w *Window) Save() Saved {
 	s := Saved{Size: w.size, Last: w.last.Load(), MaxDiff: w.maxDiff.Load()}
 	switch {
@@ -24,8 +24,8 @@ func (w *Window) Save() Saved {
 	return s
 }
 
-// Restore is Init for a window that goes on where another one was saved. It reports
-// false, and leaves no window, where that cannot have been one.
+// Restore is Init for a window with a saved state. It returns false, and leaves no
+// window, if the state is invalid.
 func (w *Window) Restore(s Saved) bool {
 	w.Init(s.Size)
 	want := len(w.ring)

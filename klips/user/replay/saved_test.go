@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A window that goes on where another one was saved decides as that one does.
+// A restored window makes the same decisions as the saved one.
 func TestSaved(t *testing.T) {
 	for _, size := range []uint32{0, 1, 31, 32, 63, 64, 65, 128, 1000, 4095, 4096} {
 		r := rand.New(rand.NewPCG(1, uint64(size)))

@@ -1,7 +1,7 @@
-// Package udpencap puts ESP packets into UDP and takes them out (RFC 3948, and the older
-// draft-ietf-ipsec-udp-encaps-02, which has eight zero bytes in front of the SPI), in
-// place. It also mends what network address translation (NAT) does to packets in transport
-// mode.
+// Package udpencap encapsulates ESP packets in UDP and decapsulates them (RFC 3948, and
+// the older draft-ietf-ipsec-udp-encaps-02, which has eight zero bytes before the SPI),
+// in place. It also repairs packets in transport mode after network address translation
+// (NAT).
 package udpencap
 
 import (
@@ -15,11 +15,12 @@ import (
 
 // Errors of Encap and Decap.
 var (
-	// ErrRoom: the buffer has too little room in front.
+	// ErrRoom: the buffer has too little room before the packet.
 	ErrRoom = errors.New("udpencap: no room in the buffer")
 	// ErrTooLong: the packet would exceed packet.MaxSize.
 	ErrTooLong = errors.New("udpencap: packet becomes too long")
-	// ErrNotESP: the packet holds no ESP: it is a keepalive, IKE, a fragment or too short.
+	// ErrNotESP: the packet contains no ESP: it is a keepalive, IKE, a fragment or too
+	// short.
 	ErrNotESP = errors.New("udpencap: no ESP in the packet")
 )
 
@@ -30,7 +31,7 @@ const (
 	olderLen  = headerLen + markerLen
 )
 
-// Overhead returns how many bytes an encapsulation adds.
+// Overhead returns the bytes that an encapsulation adds.
 func Overhead(t klips.NATTType) int {
 	switch t {
 	case klips.NATTNonESP:
@@ -41,9 +42,9 @@ func Overhead(t klips.NATTType) int {
 	return 0
 }
 
-// Encap inserts a UDP header behind the IP header of the ESP packet in b, whose header is
-// h. Ports that n does not have are those of its type. Over IPv4 the UDP checksum is 0
-// (RFC 3948 section 2.1), over IPv6 it is made. h becomes the header of the new packet.
+// Encap inserts a UDP header after the IP header h of the ESP packet in b. Zero ports
+// in n mean the default ports of its type. The UDP checksum is 0 over IPv4 (RFC 3948
+// section 2.1), and computed over IPv6. h becomes the header of the new packet.
 //
 // Errors are ErrTooLong and ErrRoom; the packet and h are then unchanged.
 func Encap(b *packet.Buffer, h *packet.Header, n klips.NATT) error {
@@ -70,20 +71,19 @@ func Encap(b *packet.Buffer, h *packet.Header, n klips.NATT) error {
 	return nil
 }
 
-// An Outer is what Decap has taken off.
+// An Outer has the fields of a header that Decap has removed.
 type Outer struct {
 	Type         klips.NATTType
 	SPort, DPort uint16 // in host order
 }
 
-// Decap takes the UDP header off the packet in b, whose header is h, and makes an ESP
-// packet of it. The checksum of UDP is not looked at: the ICV protects what is inside (RFC
-// 3948 section 2.1). The ESP packet is as long as the UDP header says: what is behind it
-// in the IP packet is not part of it. h becomes the header of the ESP packet, and b ends
-// with it.
+// Decap removes the UDP header of the packet in b with the header h, so that it becomes
+// an ESP packet. It ignores the UDP checksum, because the ICV protects the content (RFC
+// 3948 section 2.1). The UDP header has the length of the ESP packet; later bytes of
+// the IP packet are dropped. h becomes the header of the ESP packet.
 //
-// The error is ErrNotESP; the packet and h are then unchanged, and the ports are there
-// unless it is a fragment or too short for them.
+// The error is ErrNotESP; the packet and h are then unchanged, and o has the ports
+// unless the packet is a fragment or too short for them.
 func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 	p := b.Bytes()
 	if h.Frag || h.Proto != packet.ProtoUDP || h.Total < h.Len+headerLen || len(p) < h.Total {
@@ -102,7 +102,7 @@ func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 	case len(data) > markerLen && [4]byte(data) != [4]byte{}:
 		o.Type = klips.NATTNonESP
 	default:
-		return o, ErrNotESP // a keepalive (one byte 0xff), or IKE behind four zero bytes
+		return o, ErrNotESP // a keepalive (one byte 0xff), or IKE after four zero bytes
 	}
 	copy(p[skip:], p[:h.Len])
 	p[skip+h.ProtoOff] = packet.ProtoESP
@@ -115,10 +115,10 @@ func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 	return o, nil
 }
 
-// Mend mends the packet in b that came through a NAT in transport mode: its source becomes
-// the address that the sender had, oa, if that is valid and of the packet's family, and
-// its TCP or UDP checksum, which was made for the addresses on the other side of the NAT,
-// is made anew (RFC 3948 section 3.1.2). The ICV must have vouched for the data.
+// Mend repairs the packet in b that came through a NAT in transport mode (RFC 3948
+// section 3.1.2). The source becomes oa, the sender's address before the NAT, if that
+// is valid and of the packet's family. The TCP or UDP checksum, which is for the
+// addresses before the NAT, is computed again. The ICV must have been verified.
 func Mend(b *packet.Buffer, h *packet.Header, oa netip.Addr) {
 	if oa.IsValid() && oa.BitLen() == h.Src.BitLen() {
 		setAddr(b.Bytes(), 12, 8, oa)
@@ -127,16 +127,16 @@ func Mend(b *packet.Buffer, h *packet.Header, oa netip.Addr) {
 	Checksum(b.Bytes(), h)
 }
 
-// Readdress makes dst, which is of the packet's family, the destination of the packet in
-// b, with all checksums.
+// Readdress makes dst, which must be of the packet's family, the destination of the
+// packet in b, and updates all checksums.
 func Readdress(b *packet.Buffer, h *packet.Header, dst netip.Addr) {
 	setAddr(b.Bytes(), 16, 24, dst)
 	h.Dst = dst
 	Checksum(b.Bytes(), h)
 }
 
-// setAddr writes an address into the header of packet p, at the offset of its family, and
-// makes the checksum of the header.
+// setAddr writes an address into the header of packet p, at the offset of its family,
+// and computes the header's checksum.
 func setAddr(p []byte, at4, at6 int, a netip.Addr) {
 	if a.Is4() {
 		v := a.As4()
@@ -148,8 +148,9 @@ func setAddr(p []byte, at4, at6 int, a netip.Addr) {
 	packet.FixChecksum(p)
 }
 
-// Checksum makes the TCP or UDP checksum of the whole packet p, whose header is h; others
-// and fragments stay as they are. A UDP packet over IPv4 that has none gets none.
+// Checksum computes the TCP or UDP checksum of the complete packet p with the header h;
+// other packets and fragments are not changed. A UDP packet over IPv4 without a
+// checksum stays without.
 func Checksum(p []byte, h *packet.Header) {
 	var off int
 	switch {
@@ -173,7 +174,7 @@ func Checksum(p []byte, h *packet.Header) {
 	t[off], t[off+1] = 0, 0
 	sum := ^packet.Fold(packet.Sum(t, packet.Sum(addrs, uint64(h.Proto)+uint64(len(t)))))
 	if sum == 0 && h.Proto == packet.ProtoUDP {
-		sum = 0xffff // 0 means that there is none (RFC 768)
+		sum = 0xffff // 0 means no checksum (RFC 768)
 	}
 	binary.BigEndian.PutUint16(t[off:], sum)
 }

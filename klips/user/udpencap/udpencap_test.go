@@ -11,7 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// esp is an ESP packet from 192.0.2.1 to 192.0.2.2, or from 2001:db8::1 to 2001:db8::2.
+// esp returns an ESP packet from 192.0.2.1 to 192.0.2.2, or from 2001:db8::1 to
+// 2001:db8::2.
 func esp(t testing.TB, version int) []byte {
 	payload := pkttest.Hex(t, "00001000 00000001 0102030405060708")
 	return pkttest.IP(version, packet.ProtoESP, nil, payload)
@@ -62,8 +63,8 @@ func TestEncap(t *testing.T) {
 	}
 }
 
-// The length in the UDP header says how long the ESP packet is. The IP packet may be
-// longer; a UDP header that claims more than there is belongs to no packet (RFC 768).
+// The UDP header has the length of the ESP packet. The IP packet may be longer; a UDP
+// header with a greater length than the packet is invalid (RFC 768).
 func TestDecapLength(t *testing.T) {
 	for _, version := range []int{4, 6} {
 		for _, natt := range []klips.NATT{{Type: klips.NATTNonESP}, {Type: klips.NATTNonIKE}} {
@@ -96,7 +97,8 @@ func TestDecapLength(t *testing.T) {
 	}
 }
 
-// checksumRight adds a UDP packet up, as a receiver does (RFC 768): 0 over IPv4 is none.
+// checksumRight adds a UDP packet up, as a receiver does (RFC 768): 0 over IPv4 means
+// no checksum.
 func checksumRight(p []byte, h *packet.Header) bool {
 	if h.Version == 4 && p[h.Len+6]|p[h.Len+7] == 0 {
 		return true
@@ -133,7 +135,7 @@ func TestEncapRefusals(t *testing.T) {
 	}
 }
 
-// What holds no ESP stays as it is.
+// A packet without ESP is not changed.
 func TestDecapRefusals(t *testing.T) {
 	for name, payload := range map[string]string{
 		"a keepalive":             "1194 1194 0009 0000 ff",
@@ -153,8 +155,8 @@ func TestDecapRefusals(t *testing.T) {
 	}
 }
 
-// A NAT changes the source and mends the outer checksums, but not those that are
-// encrypted. Here that is undone.
+// A NAT changes the source and the outer checksums, but cannot change the encrypted
+// ones. Mend repairs these.
 func TestMend(t *testing.T) {
 	for _, version := range []int{4, 6} {
 		sent := pkttest.UDP(version, 33)
@@ -175,7 +177,7 @@ func TestMend(t *testing.T) {
 		if !bytes.Equal(b.Bytes(), sent) || h != pkttest.Parse(t, b) {
 			t.Errorf("IPv%d: %x, want %x", version, b.Bytes(), sent)
 		}
-		// Without the address the checksum is that of the source that is seen.
+		// Without the original address, the checksum is that of the visible source.
 		copy(b.Bytes(), sent)
 		h = pkttest.Parse(t, b)
 		Readdress(b, &h, outside)
@@ -186,8 +188,8 @@ func TestMend(t *testing.T) {
 	}
 }
 
-// Whatever arrives, Decap makes an ESP packet of it that Encap makes the same of, or
-// leaves it.
+// Decap either makes any packet an ESP packet from which Encap makes the same packet
+// again, or leaves it unchanged.
 func FuzzDecap(f *testing.F) {
 	for _, version := range []int{4, 6} {
 		for _, payload := range []string{
@@ -215,7 +217,7 @@ func FuzzDecap(f *testing.F) {
 			t.Fatalf("%x has the header %+v, and is said to have %+v", b.Bytes(), again, h)
 		}
 		if o.SPort == 0 || o.DPort == 0 {
-			return // Encap takes others for these
+			return // Encap replaces these
 		}
 		if err := Encap(b, &h, klips.NATT{Type: o.Type, SPort: o.SPort, DPort: o.DPort}); err != nil {
 			t.Fatal(err)

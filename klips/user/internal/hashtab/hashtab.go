@@ -1,6 +1,5 @@
-// Package hashtab is a hash table of pointers that readers search without locks
-// while one writer changes it. The databases of the embedded stack lie in such
-// tables.
+// Package hashtab is a hash table of pointers that readers search without locks while
+// one writer changes it. The databases of the embedded stack use it.
 package hashtab
 
 import (
@@ -12,15 +11,15 @@ import (
 // A Table is a set of elements, each with a hash that its owner computed. The
 // zero Table is empty and ready for use.
 //
-// Find may be called from any goroutine at any time. All other methods are the
-// writer's: calls of them must not overlap each other. Find sees an element
-// whose Insert had returned and whose Remove had not begun when it was called.
+// Find may be called from any goroutine at any time. All other methods are for the
+// writer: their calls must not overlap. Find sees an element if its Insert had returned
+// and its Remove had not begun when Find was called.
 //
-// It has open addressing with linear probing. An element never moves within an
-// array of slots, so a search cannot miss it; a larger array is filled before
-// readers get to see it. Removing leaves a tombstone, so that searches go on
-// behind it. Every slot has the whole hash of its element: searches need not
-// touch the elements of others, growing touches none.
+// It uses open addressing with linear probing. An element never moves within an array
+// of slots, so a search cannot miss it; a new array is filled before readers see it.
+// Removing leaves a tombstone, so that searches continue behind it. Every slot has the
+// whole hash of its element: searches need not read other elements, and growing reads
+// none.
 type Table[T any] struct {
 	slots atomic.Pointer[[]slot[T]] // length is a power of two
 	tomb  atomic.Pointer[T]
@@ -35,8 +34,8 @@ type slot[T any] struct {
 
 const minSlots = 16
 
-// Find returns the element with that hash for which is reports true, nil where
-// there is none. It neither locks nor allocates.
+// Find returns the element with that hash for which is reports true, nil if there is
+// none. It neither locks nor allocates.
 func (t *Table[T]) Find(hash uint64, is func(*T) bool) *T {
 	p := t.slots.Load()
 	if p == nil {
@@ -56,7 +55,7 @@ func (t *Table[T]) Find(hash uint64, is func(*T) bool) *T {
 	}
 }
 
-// Insert puts an element in. The caller sees to it that there is no equal one.
+// Insert inserts an element. The caller ensures that there is no equal one.
 func (t *Table[T]) Insert(hash uint64, e *T) {
 	p := t.slots.Load()
 	if p == nil || t.used >= len(*p)/2 {
@@ -70,8 +69,7 @@ func (t *Table[T]) Insert(hash uint64, e *T) {
 	t.live++
 }
 
-// put stores e in the first free slot and reports whether that one had never
-// been used.
+// put stores e in the first free slot and reports whether that had never been used.
 func put[T any](slots []slot[T], tomb *T, hash uint64, e *T) (fresh bool) {
 	mask := uint64(len(slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
@@ -84,11 +82,11 @@ func put[T any](slots []slot[T], tomb *T, hash uint64, e *T) (fresh bool) {
 	}
 }
 
-// Replace puts an element in the place of one that is there and has the same
-// hash: Find returns one or the other at any time.
+// Replace replaces an element with one of the same hash: at any time, Find returns one
+// of the two.
 func (t *Table[T]) Replace(hash uint64, old, e *T) { t.swap(hash, old, e) }
 
-// Remove takes an element out that is there.
+// Remove removes an element, which must be in the table.
 func (t *Table[T]) Remove(hash uint64, e *T) {
 	if !t.swap(hash, e, t.tomb.Load()) {
 		return
@@ -136,13 +134,13 @@ func (t *Table[T]) All() iter.Seq[*T] {
 	}
 }
 
-// Clear takes all elements out.
+// Clear removes all elements.
 func (t *Table[T]) Clear() {
 	t.slots.Store(nil)
 	t.live, t.used = 0, 0
 }
 
-// resize makes an array of slots for n elements, with those of the old one and
+// resize makes an array of slots for n elements, and copies those of the old one
 // without its tombstones.
 func (t *Table[T]) resize(n int) {
 	if t.tomb.Load() == nil {

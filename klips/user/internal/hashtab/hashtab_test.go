@@ -12,8 +12,8 @@ import (
 
 type elem struct{ key, val int }
 
-// TestModel compares a table with a map under random changes. Few different
-// hashes make long searches.
+// TestModel compares a table with a map under random changes. A small number of hashes
+// makes searches long.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var tab Table[elem]
@@ -64,8 +64,8 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// TestReaders has readers look for elements that are there all the time, while
-// others come and go around them and the slots are made anew again and again.
+// TestReaders has readers search for elements that are always there, while others are
+// inserted and removed around them and the slots are often reallocated.
 func TestReaders(t *testing.T) {
 	var tab Table[elem]
 	const stay = 50

@@ -1,5 +1,5 @@
-// Package icv computes the truncated HMACs that ESP and AH carry as integrity
-// check values: RFC 2403 (MD5-96), RFC 2404 (SHA-1-96), RFC 4868 (SHA-2).
+// Package icv computes the truncated HMACs that are the integrity check values of ESP
+// and AH: RFC 2403 (MD5-96), RFC 2404 (SHA-1-96), RFC 4868 (SHA-2).
 package icv
 
 import (
@@ -16,14 +16,14 @@ import (
 	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
-// ErrAlgorithm is returned for an algorithm that computes no ICV.
+// ErrAlgorithm is the error for an algorithm without an ICV.
 var ErrAlgorithm = errors.New("unsupported authentication algorithm")
 
-// ErrKey is returned for a key that is not as long as its algorithm wants.
+// ErrKey is the error for a key of the wrong length.
 var ErrKey = errors.New("authentication key has the wrong length")
 
-// A MAC is one keyed authentication algorithm. It is used by one goroutine and
-// allocates nothing after its first use.
+// A MAC is one keyed authentication algorithm. One goroutine uses it; it does not
+// allocate after New.
 type MAC struct {
 	h   hash.Hash
 	n   int
@@ -55,8 +55,8 @@ func New(a alg.Auth, key []byte) (*MAC, error) {
 	m := &MAC{h: hmac.New(f, key), n: info.ICV}
 	var keys wipe.Parts
 	keys.WhenGone(m.h)
-	// The first Reset and Sum save the keyed states; do that now, not on the
-	// first packet.
+	// The first Reset and Sum save the keyed states; do that now, not for the first
+	// packet.
 	m.Reset()
 	m.Sum()
 	m.Reset()
@@ -64,7 +64,7 @@ func New(a alg.Auth, key []byte) (*MAC, error) {
 	return m, nil
 }
 
-// Size returns the bytes of the ICV.
+// Size returns the length of the ICV in bytes.
 func (m *MAC) Size() int { return m.n }
 
 // Reset begins a new message.
@@ -76,6 +76,5 @@ func (m *MAC) Write(p []byte) { m.h.Write(p) }
 // Sum returns the ICV of the message: Size bytes, valid until the next call.
 func (m *MAC) Sum() []byte { return m.h.Sum(m.sum[:0])[:m.n] }
 
-// Equal reports whether the message has this ICV, in a time that does not
-// depend on where they differ.
+// Equal reports whether the message has this ICV, in constant time.
 func (m *MAC) Equal(icv []byte) bool { return hmac.Equal(m.Sum(), icv) }

@@ -56,7 +56,7 @@ func TestVectors(t *testing.T) {
 		if m.Size() != tt.icv {
 			t.Errorf("%s: Size() = %d, want %d", tt.name, m.Size(), tt.icv)
 		}
-		for range 2 { // Reset gives the keyed state again
+		for range 2 { // Reset restores the keyed state
 			m.Reset()
 			m.Write([]byte(tt.data[:3]))
 			m.Write([]byte(tt.data[3:]))

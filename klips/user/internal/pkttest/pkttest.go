@@ -19,7 +19,7 @@ var (
 	Dst6 = netip.MustParseAddr("2001:db8:1::2")
 )
 
-// Hex decodes hexadecimal text, which may have white space in it.
+// Hex decodes hexadecimal text, which may contain white space.
 func Hex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
@@ -36,14 +36,13 @@ func Buffer(p []byte) *packet.Buffer {
 	return b
 }
 
-// Load puts a copy of p into a buffer that Buffer made for a packet at least as
-// long.
+// Load copies p into a buffer that Buffer made for a packet of at least this length.
 func Load(b *packet.Buffer, p []byte) {
 	b.Off = packet.Headroom
 	b.End = b.Off + copy(b.B[b.Off:], p)
 }
 
-// Payload returns n bytes that count up.
+// Payload returns n bytes with ascending values.
 func Payload(n int) []byte {
 	p := make([]byte, n)
 	for i := range p {
@@ -62,9 +61,8 @@ func UDP(version, n int) []byte {
 	return IP(version, packet.ProtoUDP, nil, append(u, Payload(n)...))
 }
 
-// IP returns a packet of the given IP version. opts are IPv4 options, or IPv6
-// extension headers whose last names proto; then proto must be the protocol of
-// the first.
+// IP returns a packet of the given IP version. opts are IPv4 options, or IPv6 extension
+// headers whose last one names proto; then proto is the protocol of the first.
 func IP(version int, proto uint8, opts, payload []byte) []byte {
 	if version == 4 {
 		p := make([]byte, 20, 20+len(opts)+len(payload))
@@ -89,7 +87,7 @@ func IP(version int, proto uint8, opts, payload []byte) []byte {
 	return p
 }
 
-// Parse parses the packet in b; the test ends if it is no IP packet.
+// Parse parses the packet in b; the test ends if it is not an IP packet.
 func Parse(t testing.TB, b *packet.Buffer) packet.Header {
 	t.Helper()
 	h, ok := packet.ParseIP(b.Bytes())
