@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Held is a unicast route into a device, of any table but that of the host's own
-// addresses, which can be held.
+// A Held is a unicast route into a device that can be held, in any table except that of
+// the host's own addresses.
 type Held struct {
 	route Route
 	index int // of the device
 }
 
-// kernel reports whether the kernel has made the route, for an address of the device.
+// kernel reports whether the kernel made the route, for an address of the device.
 func (h *Held) kernel() bool { return h.route.Protocol == unix.RTPROT_KERNEL }
 
-// order is when a route is made: one can be the way to the gateway of another.
+// order is the order in which routes must be made: one may lead to another's gateway.
 func (h *Held) order() int {
 	switch {
 	case h.route.indirect:
@@ -34,7 +34,7 @@ func (h *Held) order() int {
 	return 1
 }
 
-// A place is what the kernel tells routes apart by when one replaces another.
+// A place has the fields by which the kernel finds the route that a new one replaces.
 type place struct {
 	dst           netip.Prefix
 	tos           uint8
@@ -43,9 +43,9 @@ type place struct {
 
 func (r *Route) place() place { return place{r.Dst, r.TOS, r.Table, r.Metric} }
 
-// Hold puts an unreachable route in the place of each route into a device, in one
-// message each: when the device goes, no other route takes their packets. Release
-// takes them back. If one fails, those before it have been taken back.
+// Hold replaces each route into a device with an unreachable one, in one message each.
+// When the device is removed, no other route takes their packets. [Conn.Release]
+// restores them. If one replacement fails, the earlier ones are undone.
 func (c *Conn) Hold(ctx context.Context, index int) ([]Held, error) {
 	l, err := c.into(ctx, index)
 	if err != nil {
@@ -59,8 +59,8 @@ func (c *Conn) Hold(ctx context.Context, index int) ([]Held, error) {
 	return l, nil
 }
 
-// HoldAgain holds routes that were released, but for those that the kernel has made:
-// another device's can be first in their places by now.
+// HoldAgain holds released routes again, except for those that the kernel made: another
+// device's route may be first in their places now.
 func (c *Conn) HoldAgain(ctx context.Context, l []Held) error {
 	for _, r := range l {
 		if r.kernel() {
@@ -80,9 +80,9 @@ func (c *Conn) hold(ctx context.Context, r Held) error {
 	return nil
 }
 
-// Release has routes that were held lead into a device again, in one message each.
-// The kernel itself has made those that come with the addresses of the device. What
-// fails stays held; the error names it.
+// Release restores held routes, into a device, in one message each. The kernel has
+// already made the routes for the device's addresses. A route whose restoring fails
+// stays unreachable; the error names it.
 func (c *Conn) Release(ctx context.Context, l []Held, index int) error {
 	var errs []error
 	for _, r := range l {
@@ -99,8 +99,7 @@ func (c *Conn) Release(ctx context.Context, l []Held, index int) error {
 	return errors.Join(errs...)
 }
 
-// into lists the routes into a device that packets take: the first ones in their
-// places.
+// into lists the routes into a device that packets use: the first ones in their places.
 func (c *Conn) into(ctx context.Context, index int) (l []Held, err error) {
 	all, err := c.Routes(ctx)
 	if err != nil {
@@ -118,14 +117,14 @@ func (c *Conn) into(ctx context.Context, index int) (l []Held, err error) {
 	return l, nil
 }
 
-// unreachable is the unreachable route in the same place.
+// unreachable returns the unreachable route in the same place.
 func (h *Held) unreachable() []byte {
 	r := &h.route
 	u := Route{Dst: r.Dst, Metric: r.Metric, Table: r.Table, TOS: r.TOS, Kind: unix.RTN_UNREACHABLE}
 	return u.message()
 }
 
-// String returns the place in the words of ip route.
+// String returns the place in the form of ip route.
 func (p place) String() string {
 	var sb strings.Builder
 	if p.dst.Bits() == 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
-// Routes into a device that is made anew stay as they are. While it is away their
-// packets are dropped: no other route takes them.
+// Routes into a replaced device stay the same. Meanwhile their packets are dropped: no
+// other route takes them.
 func TestHold(t *testing.T) {
 	c := inNamespace(t)
 	path := skip.WithoutProgram(t, skip.IP)
@@ -57,7 +57,7 @@ func TestHold(t *testing.T) {
 	list := func() string {
 		var lines []string
 		for line := range strings.Lines(run("route show table all") + run("-6 route show table all")) {
-			// The kernel makes and removes those of the link in its own time.
+			// The kernel makes and removes routes of the link at its own time.
 			if !strings.Contains(line, "table local") && !strings.Contains(line, "fe80") && !strings.Contains(line, "ff00") {
 				lines = append(lines, strings.TrimSpace(line))
 			}
@@ -116,8 +116,8 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// A route that another device's in the same place hides is left alone: nobody takes
-// it.
+// A route hidden by another device's route in the same place is not changed: no packets
+// use it.
 func TestHoldHidden(t *testing.T) {
 	c := inNamespace(t)
 	path := skip.WithoutProgram(t, skip.IP)

@@ -17,16 +17,16 @@ type Route struct {
 	Dst      netip.Prefix
 	Gateway  netip.Addr // invalid: none, or several
 	Device   int        // index of the device; 0: several, or none
-	Devices  []int      // all that it leads into; of a route that is to be made Device counts
-	Src      netip.Addr // of packets of the host; invalid: not said
+	Devices  []int      // all devices of its hops; a new route uses Device
+	Src      netip.Addr // of the host's packets; invalid: not set
 	Metric   uint32
-	Table    uint32 // RT_TABLE_…; 0 in a route that is to be made: the main table
+	Table    uint32 // RT_TABLE_…; 0 in a new route: the main table
 	TOS      uint8  // of its packets; 0: any
-	Protocol uint8  // RTPROT_…, who made it; 0 in a route that is to be made: RTPROT_BOOT
-	Kind     uint8  // RTN_…; 0 in a route that is to be made: RTN_UNICAST
+	Protocol uint8  // RTPROT_…, the program that made it; 0 in a new route: RTPROT_BOOT
+	Kind     uint8  // RTN_…; 0 in a new route: RTN_UNICAST
 
 	indirect bool   // it has gateways, or several hops
-	raw      []byte // the data of the kernel's message; nil in a route that is to be made
+	raw      []byte // the data of the kernel's message; nil in a new route
 }
 
 // Routes lists the routes of all tables, IPv4 first, in the kernel's order.
@@ -52,19 +52,19 @@ func (c *Conn) Routes(ctx context.Context) (l []Route, err error) {
 	return l, nil
 }
 
-// AddRoute makes a route; one that Routes has listed is made as it was. EEXIST: there is
-// one in its place. ENODEV: there is no such device.
+// AddRoute makes a route. A route that was listed by Routes is made again unchanged.
+// EEXIST: another route is in its place. ENODEV: there is no such device.
 func (c *Conn) AddRoute(ctx context.Context, r Route) error {
 	return c.changeRoute(ctx, "make", unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, &r)
 }
 
-// ReplaceRoute puts a route in the place of another, in one message: there is no moment
-// without a route.
+// ReplaceRoute replaces the route in the same place, in one message: there is always a
+// route.
 func (c *Conn) ReplaceRoute(ctx context.Context, r Route) error {
 	return c.changeRoute(ctx, "replace", unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, &r)
 }
 
-// DeleteRoute removes a route. ESRCH: there is none.
+// DeleteRoute removes a route. ESRCH: it does not exist.
 func (c *Conn) DeleteRoute(ctx context.Context, r Route) error {
 	return c.changeRoute(ctx, "remove", unix.RTM_DELROUTE, 0, &r)
 }
@@ -76,9 +76,9 @@ func (c *Conn) changeRoute(ctx context.Context, verb string, typ uint16, flags n
 	return nil
 }
 
-// Exit returns the index of the device that packets of this host to an address leave by,
-// as the kernel decides by all rules and tables. It is 0 if they do not leave: there is no
-// route, or one that drops them, or the address is this host's own.
+// Exit returns the index of the device for packets of this host to an address,
+// according to all rules and tables of the kernel. It is 0 if the packets do not leave:
+// there is no route, or one that drops them, or the address is this host's own.
 func (c *Conn) Exit(ctx context.Context, to netip.Addr) (index int, err error) {
 	head := make([]byte, unix.SizeofRtMsg)
 	head[0], head[1] = familyOf(to), byte(to.BitLen())
@@ -89,7 +89,7 @@ func (c *Conn) Exit(ctx context.Context, to netip.Addr) (index int, err error) {
 		return 0, err
 	}
 	answers, err := c.exchange(ctx, unix.RTM_GETROUTE, 0, data)
-	// The errors of routes that drop, as ip-route(8) lists them, and of no route.
+	// The errors of routes that drop, as in ip-route(8), and of a missing route.
 	for _, errno := range []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} {
 		if errors.Is(err, errno) {
 			return 0, nil
@@ -106,8 +106,8 @@ func (c *Conn) Exit(ctx context.Context, to netip.Addr) (index int, err error) {
 	return 0, nil
 }
 
-// message returns a struct rtmsg and its attributes: that of the kernel where there is
-// one.
+// message returns a struct rtmsg and its attributes: the kernel's, if the route was
+// listed.
 func (r *Route) message() []byte {
 	if r.raw != nil {
 		return r.with(r.Device, r.Device)
@@ -144,8 +144,8 @@ func orDefault[T uint8 | uint32](n, other T) T {
 	return n
 }
 
-// with is the kernel's description of the route with the device of index to in the place
-// of from, to be sent back.
+// with returns the kernel's description of the route with the device to instead of
+// from, for a request.
 func (r *Route) with(from, to int) []byte {
 	b := slices.Clone(r.raw)
 	// The kernel reports states of the link among the flags, but accepts none of them.

@@ -1,6 +1,6 @@
-// Package rtnl speaks rtnetlink with the mainline kernel, for all of this program: it
-// makes, lists and watches network devices, their addresses and routes, and holds the
-// routes into a device that is made anew.
+// Package rtnl uses rtnetlink for all of this program: it makes, lists and watches
+// network devices, their addresses and routes, and holds the routes into a device while
+// the device is replaced.
 package rtnl
 
 import (
@@ -79,8 +79,8 @@ type Addr struct {
 	Index  int // of the device
 	Prefix netip.Prefix
 	Scope  uint8 // as the kernel numbers them
-	// NoDAD has a new address of IPv6 count at once, without duplicate address detection
-	// (RFC 4862 section 5.4).
+	// NoDAD makes a new IPv6 address usable at once, without duplicate address
+	// detection (RFC 4862 section 5.4).
 	NoDAD bool
 }
 
@@ -223,7 +223,7 @@ func (c *Conn) Add(ctx context.Context, s Spec) error {
 	return err
 }
 
-// SetUp brings a device up, or down. ENODEV: there is none of that index.
+// SetUp brings a device up, or down. ENODEV: no device has that index.
 func (c *Conn) SetUp(ctx context.Context, index int, up bool) error {
 	var flags uint32
 	if up {
@@ -312,7 +312,8 @@ func (c *Conn) AddAddr(ctx context.Context, a Addr) error {
 	return nil
 }
 
-// DeleteAddr takes an address from a device. EADDRNOTAVAIL: it has none such.
+// DeleteAddr removes an address from a device. EADDRNOTAVAIL: the device does not have
+// it.
 func (c *Conn) DeleteAddr(ctx context.Context, a Addr) error {
 	if err := c.change(ctx, unix.RTM_DELADDR, 0, a.message()); err != nil {
 		return fmt.Errorf("take address %v from device %d: %w", a.Prefix, a.Index, err)

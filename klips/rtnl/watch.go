@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Watcher gets what the kernel says of changes of devices, addresses and routes in one
-// network namespace.
+// A Watcher receives the kernel's messages about changes of devices, addresses and
+// routes in one network namespace.
 type Watcher struct{ sock *netlink.Conn }
 
-// Watch begins to watch the network namespace of the calling thread.
+// Watch starts to watch the network namespace of the calling thread.
 func Watch() (*Watcher, error) {
 	n, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{
 		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
@@ -23,23 +23,23 @@ func Watch() (*Watcher, error) {
 	return &Watcher{n}, nil
 }
 
-// Close ends the watching, and a Wait that is under way.
+// Close ends watching, and a Wait in progress.
 func (w *Watcher) Close() error { return w.sock.Close() }
 
-// News is what some messages of the kernel are about.
+// News is the subjects of some messages of the kernel.
 type News struct {
 	Default bool // a default route, of any table
 	Devices bool // a device or an address
 }
 
-// Wait waits for the next messages. ENOBUFS: there were more than the socket holds, and
-// the news of some are lost.
+// Wait waits for the next messages. ENOBUFS: messages were lost because the socket was
+// full.
 func (w *Watcher) Wait() (News, error) {
 	messages, err := w.sock.Receive()
 	return newsOf(messages), err
 }
 
-// newsOf returns what messages are about. Of routes only the default ones count; a router
+// newsOf returns the subjects of messages. Only default routes are reported; a router
 // can have a million others.
 func newsOf(messages []netlink.Message) (n News) {
 	for _, m := range messages {

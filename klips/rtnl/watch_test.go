@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of routes only the default one counts, and what is too short for a route does not.
+// Only default routes are reported, and a message too short for a route is ignored.
 func TestNews(t *testing.T) {
 	message := func(typ netlink.HeaderType, data ...byte) netlink.Message {
 		return netlink.Message{Header: netlink.Header{Type: typ}, Data: data}

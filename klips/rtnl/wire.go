@@ -112,7 +112,7 @@ func (a *Addr) message() []byte {
 	return b
 }
 
-// familyOf is the family of an address as messages have it.
+// familyOf returns the family of an address for a message.
 func familyOf(a netip.Addr) uint8 {
 	if a.Is6() {
 		return unix.AF_INET6

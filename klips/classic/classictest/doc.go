@@ -1,3 +1,3 @@
-// Package classictest helps to test what drives KLIPS: a machine that has KLIPS, made of
-// a unix socket and some files (see [Kernel]).
+// Package classictest has a double of a machine with KLIPS, made of a unix socket and
+// some files (see [Kernel]).
 package classictest

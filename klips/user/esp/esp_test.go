@@ -421,7 +421,6 @@ func TestIVs(t *testing.T) {
 	}
 }
 
-// TestNextIVConcurrent lists the IV while packets are sealed, for the race detector.
 // TestIVStart: the IVs of a combined mode count up from a random number of each Sealer,
 // whatever the sequence numbers. So an SA that continues an earlier one's numbers does
 // not repeat its nonces, and neither do two hosts that have the same key by mistake.
@@ -456,6 +455,7 @@ func TestIVStart(t *testing.T) {
 	}
 }
 
+// TestNextIVConcurrent lists the IV while packets are sealed, for the race detector.
 func TestNextIVConcurrent(t *testing.T) {
 	s, _ := pair(t, configs()["AES128_HMAC_SHA1"])
 	done := make(chan struct{})

@@ -93,7 +93,7 @@ func bits(k *pfkey.Key) int {
 	return int(k.Bits)
 }
 
-// natt returns n with the values in a message replaced.
+// natt returns n with its values replaced by those in a message.
 func natt(msg *pfkey.Message, n klips.NATT) klips.NATT {
 	if msg.NATTType != nil {
 		n.Type = klips.NATTType(*msg.NATTType)
