@@ -124,7 +124,8 @@ func (m *Message) Reservation() (id klips.SAID, src netip.Addr, r SPIRange, err 
 	return id, m.Src.Addr, *m.SPIRange, nil
 }
 
-// Ports reports whether an UPDATE changes only UDP ports. X// in the message replaced.
+// Ports reports whether an UPDATE changes only UDP ports. It returns n with its ports
+// replaced by those in the message.
 func (m *Message) Ports(n klips.NATT) (klips.NATT, bool) {
 	if m.NATTSPort != nil {
 		n.SPort = uint16(*m.NATTSPort)

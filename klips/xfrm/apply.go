@@ -200,7 +200,7 @@ func (p *plan) leave(ctx context.Context, c *nlxfrm.Conn, l []step) error {
 		case err == nil:
 			p.left[st.ID] = ae
 		case !errors.Is(err, s.gone):
-			return explain(err, st)
+			return wrapError(err, st)
 		}
 	}
 	return nil
@@ -222,7 +222,7 @@ func (p *plan) checkOffload(get func(nlxfrm.ID, nlxfrm.Mark) (*nlxfrm.State, err
 		}
 		is, err := get(w.ID, w.Mark)
 		if err != nil {
-			return explain(err, w)
+			return wrapError(err, w)
 		}
 		is.ClearKeys()
 		if is.Offload == nil {
@@ -255,7 +255,7 @@ func run(ctx context.Context, c *nlxfrm.Conn, steps []step) (done []step, err er
 			done = append(done, steps[i])
 		case steps[i].gone != 0 && errors.Is(e, steps[i].gone):
 		case err == nil:
-			err = explain(e, steps[i].object)
+			err = wrapError(e, steps[i].object)
 		}
 	}
 	return done, errors.Join(err, failed)
@@ -271,17 +271,17 @@ func undo(ctx context.Context, c *nlxfrm.Conn, done []step) error {
 	return err
 }
 
-// spare is how many sequence numbers are skipped when a state is replaced. Packets may
+// seqGap is how many sequence numbers are skipped when a state is replaced. Packets may
 // be sent after its numbers were read and before it is removed, and no number may be
 // used twice (RFC 4303 section 3.3.3; with AES-GCM it would reveal the authentication
 // key, RFC 4106 section 2).
-const spare = 4096
+const seqGap = 4096
 
 // steps replaces a state, and continues the numbers that it has now.
 func (w rewrite) steps(ctx context.Context, c *nlxfrm.Conn) ([]step, error) {
 	ae, err := c.GetAE(ctx, w.old.ID, w.old.Mark)
 	if err != nil {
-		return nil, explain(err, w.old)
+		return nil, wrapError(err, w.old)
 	}
 	old, renewed := again(w.old, ae), w.new
 	if w.goesOn {
@@ -307,26 +307,26 @@ func again(s *nlxfrm.State, ae *nlxfrm.AE) *nlxfrm.State {
 		n.ReplayWindow = 0 // the kernel refuses both forms together
 		e := *n.ReplayESN
 		if n.Current.Packets != 0 && (e.OutSeq != 0 || e.OutSeqHigh != 0) {
-			if e.OutSeq > ^uint32(0)-spare && s.Flags&nlxfrm.FlagESN != 0 {
+			if e.OutSeq > ^uint32(0)-seqGap && s.Flags&nlxfrm.FlagESN != 0 {
 				e.OutSeqHigh++
 			}
-			e.OutSeq = leap(e.OutSeq, s.Flags&nlxfrm.FlagESN != 0)
+			e.OutSeq = skipSeqs(e.OutSeq, s.Flags&nlxfrm.FlagESN != 0)
 		}
 		n.ReplayESN = &e
 	} else if n.Replay != nil {
 		r := *n.Replay
 		if n.Current.Packets != 0 && r.OutSeq != 0 {
-			r.OutSeq = leap(r.OutSeq, s.ExtraFlags&nlxfrm.ExtraOSeqMayWrap != 0)
+			r.OutSeq = skipSeqs(r.OutSeq, s.ExtraFlags&nlxfrm.ExtraOSeqMayWrap != 0)
 		}
 		n.Replay = &r
 	}
 	return &n
 }
 
-// leap skips spare numbers. If they must not wrap, they end at the last one.
-func leap(n uint32, wraps bool) uint32 {
-	if n > ^uint32(0)-spare && !wraps {
+// skipSeqs skips seqGap numbers. If they must not wrap, they end at the last one.
+func skipSeqs(n uint32, wraps bool) uint32 {
+	if n > ^uint32(0)-seqGap && !wraps {
 		return ^uint32(0)
 	}
-	return n + spare
+	return n + seqGap
 }

@@ -114,13 +114,13 @@ func (s *Stack) carryOut(ctx context.Context, l []change) (done int, err error) 
 		return 0, about(err, l[0].op, l[0].object)
 	}
 	defer unlock()
-	return s.halve(ctx, l)
+	return s.bisect(ctx, l)
 }
 
-// halve tries all changes at once. The kernel's errors do not tell which change is at
-// fault. So after an error halve tries one half and then the other, down to the change
+// bisect tries all changes at once. The kernel's errors do not tell which change is at
+// fault. So after an error bisect tries one half and then the other, down to the change
 // that is refused.
-func (s *Stack) halve(ctx context.Context, l []change) (done int, err error) {
+func (s *Stack) bisect(ctx context.Context, l []change) (done int, err error) {
 	n, refused, err := s.attempt(ctx, l)
 	if err == nil {
 		return n, refused
@@ -129,10 +129,10 @@ func (s *Stack) halve(ctx context.Context, l []change) (done int, err error) {
 		return 0, about(err, l[0].op, l[0].object)
 	}
 	half := max(n/2, 1)
-	if done, err := s.halve(ctx, l[:half]); err != nil {
+	if done, err := s.bisect(ctx, l[:half]); err != nil {
 		return done, err
 	}
-	done, err = s.halve(ctx, l[half:])
+	done, err = s.bisect(ctx, l[half:])
 	return half + done, err
 }
 

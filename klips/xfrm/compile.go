@@ -491,7 +491,7 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 	labelRoute(&p, &r.Eroute)
 	ids := t.ifIDs()
 	if r.ID.IsMagic() {
-		if err := t.compileMagic(&p, r); err != nil {
+		if err := t.compileShunt(&p, r); err != nil {
 			return err
 		}
 	} else if s := t.sas[r.ID]; s != nil && s.dir == klips.Inbound {
@@ -546,8 +546,8 @@ func (t *tables) ifIDs() []uint32 {
 	return ids
 }
 
-// compileMagic makes the policy of a shunt.
-func (t *tables) compileMagic(p *nlxfrm.Policy, r *route) error {
+// compileShunt makes the policy of a shunt.
+func (t *tables) compileShunt(p *nlxfrm.Policy, r *route) error {
 	fail := func(reason string) error {
 		return refuse("", r.ID.String(), syscall.EOPNOTSUPP, reason)
 	}

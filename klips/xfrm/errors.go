@@ -10,10 +10,10 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// explain makes of what the kernel refused an error that says why, in its own
-// words and by the likely cause. object is the *nlxfrm.State or *nlxfrm.Policy
-// that the request was for, nil for none. The operation is named by the caller.
-func explain(err error, object any) error {
+// wrapError turns a kernel error into an *klips.OpError with the extended ack and the
+// likely cause. object is the *nlxfrm.State or *nlxfrm.Policy of the request, nil for
+// none. The caller sets the operation.
+func wrapError(err error, object any) error {
 	op := &klips.OpError{Err: err}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -48,7 +48,7 @@ const noOffload = "the network device does not take this work: ethtool -k must s
 
 const noRight = "this needs the capability CAP_NET_ADMIN in the user namespace of the network namespace"
 
-// stateCause is the likely cause of a state's refusal.
+// stateCause returns the likely cause of a state's refusal.
 func stateCause(s *nlxfrm.State, err syscall.Errno) string {
 	switch err {
 	case syscall.EPROTONOSUPPORT:
@@ -102,7 +102,7 @@ func protocolModule(s *nlxfrm.State) module {
 	return m[1]
 }
 
-// names are those of a state's algorithms.
+// names returns the names of a state's algorithms.
 func names(s *nlxfrm.State) (l []string) {
 	if s.Crypt != nil {
 		l = append(l, s.Crypt.Name)

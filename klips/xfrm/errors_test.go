@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
-// TestExplain: errors of the kernel get their likely cause.
-func TestExplain(t *testing.T) {
+// TestWrapError: errors of the kernel get their likely cause.
+func TestWrapError(t *testing.T) {
 	esp := &nlxfrm.State{ID: nlxfrm.ID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: 50}, Family: nlxfrm.FamilyIPv4,
 		Crypt: &nlxfrm.Algorithm{Name: "cbc(aes)"}}
 	ah6 := &nlxfrm.State{ID: nlxfrm.ID{Dst: netip.MustParseAddr("2001:db8::2"), SPI: 0x100, Proto: 51}, Family: nlxfrm.FamilyIPv6}
@@ -37,7 +37,7 @@ func TestExplain(t *testing.T) {
 		{esp, syscall.EPERM, syscall.EPERM, "CAP_NET_ADMIN"},
 		{&offload, &nlxfrm.Error{Err: syscall.EINVAL, Message: "Type doesn't support offload"}, syscall.EOPNOTSUPP, "esp4_offload"},
 	} {
-		err := explain(k.err, k.object)
+		err := wrapError(k.err, k.object)
 		var op *klips.OpError
 		wantFault := klips.FaultNone
 		if k.object == &offload {

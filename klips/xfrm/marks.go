@@ -39,7 +39,7 @@ func (s *Stack) Marks(ctx context.Context) (dir string, keys int, err error) {
 func (s *Stack) openMarks(ctx context.Context) (*marks.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, marksPatience)
 	defer cancel()
-	return marks.Open(ctx, s.statedir, time.Now, func(what string) { s.tellLost(damage(what)) })
+	return marks.Open(ctx, s.statedir, time.Now, func(what string) { s.noteLost(damage(what)) })
 }
 
 // damage describes damaged marks.
@@ -50,17 +50,17 @@ func (d damage) Error() string { return string(d) }
 // A lost is what is wrong with the marks. It is reported in the outcome of the change
 // that should have kept them.
 type lost struct {
-	mu   sync.Mutex
-	told bool
-	err  error // a damage, or why marks are not kept; nil after it was reported
+	mu    sync.Mutex
+	noted bool
+	err   error // a damage, or why marks are not kept; nil after it was reported
 }
 
-// tellLost notes the first fault of the marks.
-func (s *Stack) tellLost(err error) {
+// noteLost notes the first fault of the marks.
+func (s *Stack) noteLost(err error) {
 	s.lost.mu.Lock()
 	defer s.lost.mu.Unlock()
-	if !s.lost.told {
-		s.lost.told, s.lost.err = true, err
+	if !s.lost.noted {
+		s.lost.noted, s.lost.err = true, err
 	}
 }
 
@@ -140,7 +140,7 @@ func (s *Stack) marking(ctx context.Context, t *tables, have *objects) (*marking
 	}
 	var err error
 	if m.file, err = s.openMarks(ctx); err != nil {
-		s.tellLost(err)
+		s.noteLost(err)
 		return nil, nil
 	}
 	for id, st := range m.gone {
@@ -156,7 +156,7 @@ func (s *Stack) marking(ctx context.Context, t *tables, have *objects) (*marking
 		m.goOn(sa.state)
 	}
 	if err := m.file.Sync(); err != nil {
-		s.tellLost(err)
+		s.noteLost(err)
 	}
 	return m, nil
 }
@@ -216,7 +216,7 @@ func (m *marking) done(left map[nlxfrm.ID]*nlxfrm.AE, err error) {
 	if err != nil {
 		for k, mark := range m.made {
 			// A state may have existed for a moment.
-			m.file.Set(k, marks.Mark{Sent: sum(mark.Sent, spare), Received: mark.Received})
+			m.file.Set(k, marks.Mark{Sent: sum(mark.Sent, seqGap), Received: mark.Received})
 		}
 	} else {
 		for id, st := range m.gone {
@@ -235,7 +235,7 @@ func (m *marking) done(left map[nlxfrm.ID]*nlxfrm.AE, err error) {
 		}
 	}
 	if err := m.file.Close(); err != nil {
-		m.s.tellLost(err)
+		m.s.noteLost(err)
 	}
 }
 
@@ -268,10 +268,10 @@ func after(st *nlxfrm.State, r *nlxfrm.Replay, e *nlxfrm.ReplayESN) uint64 {
 	if st.Current.Packets == 0 {
 		return n // unused, which is also the case for an inbound state
 	}
-	if st.Flags&nlxfrm.FlagESN == 0 && n+spare > math.MaxUint32 && st.ExtraFlags&nlxfrm.ExtraOSeqMayWrap == 0 {
+	if st.Flags&nlxfrm.FlagESN == 0 && n+seqGap > math.MaxUint32 && st.ExtraFlags&nlxfrm.ExtraOSeqMayWrap == 0 {
 		return math.MaxUint32
 	}
-	return sum(n, spare)
+	return sum(n, seqGap)
 }
 
 // sum adds without wrapping to 0.

@@ -118,12 +118,12 @@ func TestMarks(t *testing.T) {
 		}
 		m.remove(st, 100, received)
 		st = m.make()
-		m.want("after a removal", st, 100+spare, received)
+		m.want("after a removal", st, 100+seqGap, received)
 		m.remove(st, 0, 0)
 		st = m.make()
-		m.want("after one of an SA that was not used", st, 100+spare, received)
+		m.want("after one of an SA that was not used", st, 100+seqGap, received)
 		st = m.make() // the kernel has restarted
-		m.want("after a crash", st, 100+spare+ahead, received)
+		m.want("after a crash", st, 100+seqGap+ahead, received)
 		if tt.window != 0 {
 			m.spec.ReplaySeq = new(uint64)
 		}
@@ -132,9 +132,9 @@ func TestMarks(t *testing.T) {
 		m.want("with numbers by hand", st, 7, 0)
 		m.spec.Seq, m.spec.ReplaySeq = nil, nil
 		m.remove(st, 1, 0)
-		m.want("after that", m.make(), 8+spare, 0)
+		m.want("after that", m.make(), 8+seqGap, 0)
 		if err := m.s.lost.err; err != nil {
-			t.Errorf("told %v", err)
+			t.Errorf("reported %v", err)
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestMarksOneChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.done(nil, nil)
-	m.want("made again", st, 10+spare, 20)
+	m.want("made again", st, 10+seqGap, 20)
 
 	have, want := newObjects(), newObjects()
 	have.states[old.ID], want.states[st.ID], want.made[st.ID] = old, st, true
@@ -214,7 +214,7 @@ func TestMarksTakenBack(t *testing.T) {
 		}
 		k.done(nil, syscall.ENOMEM)
 	}
-	m.want("after three refusals", m.make(), 3*spare, 0)
+	m.want("after three refusals", m.make(), 3*seqGap, 0)
 }
 
 // TestMarksBusy: the next command reserves more numbers for a state that has used many.
@@ -249,7 +249,7 @@ func TestMarksLost(t *testing.T) {
 	m.make()
 	m.s.lost.take(&second)
 	if !errors.Is(first.MarksLost, syscall.ENOTDIR) || first.Notes != nil || second.MarksLost != nil {
-		t.Errorf("told %+v, then %+v", first, second)
+		t.Errorf("reported %+v, then %+v", first, second)
 	}
 	m.s.KeepMarks("")
 	m.make()

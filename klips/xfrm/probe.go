@@ -125,7 +125,7 @@ func tryState(ctx context.Context, x *nlxfrm.Conn, name string, spec *klips.SASp
 	sa, err := newSA(spec, time.Now())
 	if err == nil {
 		if e := x.AddState(ctx, sa.state); e != nil {
-			err = explain(e, sa.state)
+			err = wrapError(e, sa.state)
 		} else {
 			err = x.DeleteState(ctx, sa.state.ID, sa.state.Mark)
 		}

@@ -143,7 +143,7 @@ func hasIfIDs(ctx context.Context, c *nlxfrm.Conn) (bool, error) {
 	p := &nlxfrm.Policy{Selector: normal(nlxfrm.Selector{Src: nowhere, Dst: nowhere}), Dir: nlxfrm.DirOut, Action: nlxfrm.Block,
 		IfID: parkRoutes, Priority: maxPriority}
 	if err := c.AddPolicy(ctx, p); err != nil {
-		return false, explain(err, p)
+		return false, wrapError(err, p)
 	}
 	plain := p.Key()
 	plain.IfID = 0
@@ -194,10 +194,10 @@ func (s *Stack) Has(c klips.Capability) bool {
 func (s *Stack) dump(ctx context.Context) (d *dump, err error) {
 	d = &dump{}
 	if d.policies, err = s.xfrm.DumpPolicies(ctx); err != nil {
-		return nil, explain(err, nil)
+		return nil, wrapError(err, nil)
 	}
 	if d.states, err = s.xfrm.DumpStates(ctx, 0); err != nil {
-		return nil, explain(err, nil)
+		return nil, wrapError(err, nil)
 	}
 	if d.links, err = s.links.Links(ctx); err == nil {
 		d.addrs, err = s.links.Addrs(ctx)
