@@ -1,6 +1,6 @@
-// Package wipe overwrites the copies of keys that cipher objects have. The packages of Go
-// that make them have no way to do so, and memory that the garbage collector frees keeps
-// its bytes until it is used again.
+// Package wipe overwrites copies of keys inside cipher objects. Go's cipher packages
+// cannot do that, and memory freed by the garbage collector keeps its bytes until it is
+// used again.
 package wipe
 
 import (
@@ -9,27 +9,25 @@ import (
 	"unsafe"
 )
 
-// Parts are those of objects that are to be overwritten: each piece of memory that holds no
-// pointers.
+// Parts has the known parts of objects. A part is a piece of memory without pointers.
 type Parts struct{ seen map[unsafe.Pointer]bool }
 
-// WhenGone overwrites the parts of x with zeros, each after the garbage collector has found
-// that nothing refers to it any more, so nobody can be using it. x is a cipher, a hash or a
-// MAC that was just made and shares nothing with others. Parts that were seen before are
-// stepped over, so it can look again at an object that has got others since. It returns how
-// many are new.
+// WhenGone overwrites the parts of x with zeros, each after the garbage collector has
+// found that nothing refers to it any more. x is a cipher, a hash or a MAC that was
+// just made and shares no memory with others. Known parts are skipped, so WhenGone can
+// be called again for an object that has new parts. It returns the number of new parts.
 func (p *Parts) WhenGone(x any) (parts int) {
 	return p.walk(reflect.ValueOf(x), func(part any) { runtime.SetFinalizer(part, overwrite) })
 }
 
-// Now overwrites the parts of x at once, which must not be used any more, and what the
-// functions of x have left on the stack of the caller.
+// Now overwrites at once the parts of x, which must not be used any more, and the data
+// that its functions have left on the caller's stack.
 func Now(x any) {
 	new(Parts).walk(reflect.ValueOf(x), overwrite)
 	Stack()
 }
 
-// Stack overwrites what functions have left on the stack that the caller has called.
+// Stack overwrites the data that functions called by the caller have left on the stack.
 //
 //go:noinline
 func Stack() {
@@ -38,10 +36,10 @@ func Stack() {
 	runtime.KeepAlive(&b)
 }
 
-// stackSize is more than the frames of the functions need that handle keys, in bytes.
+// stackSize is more than the stack frames of functions that handle keys, in bytes.
 const stackSize = 2048
 
-// walk calls f with a pointer to each part of v that is new, and returns how many there are.
+// walk calls f with a pointer to each new part of v, and returns their number.
 func (p *Parts) walk(v reflect.Value, f func(part any)) (n int) {
 	switch v.Kind() {
 	case reflect.Interface:
@@ -79,13 +77,13 @@ func (p *Parts) part(at unsafe.Pointer, t reflect.Type, f func(part any)) (n int
 	return 1
 }
 
-// overwrite overwrites the part that x is a pointer to.
+// overwrite overwrites the part that x points to.
 func overwrite(x any) {
 	v := reflect.ValueOf(x)
 	clear(unsafe.Slice((*byte)(v.UnsafePointer()), v.Type().Elem().Size()))
 }
 
-// flat reports whether values of a type hold no pointers.
+// flat reports whether values of a type contain no pointers.
 func flat(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Struct:

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Every object that holds a key, or what is as good as a key, is overwritten in all its
-// parts.
+// All parts of every object with a key, or with data equivalent to a key, are
+// overwritten.
 func TestObjects(t *testing.T) {
 	key := []byte("0123456789abcdefghijklmnopqrstuv")
 	must := func(x any, err error) any {
@@ -66,7 +66,7 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// What is overwritten is all of an object, and nothing else.
+// An object is overwritten completely, and nothing else is.
 func TestOverwrite(t *testing.T) {
 	type object struct {
 		key  [33]byte
@@ -85,7 +85,7 @@ func TestOverwrite(t *testing.T) {
 	}
 }
 
-// What has no memory of its own has no parts.
+// A value without memory of its own has no parts.
 func TestNothing(t *testing.T) {
 	var none *[4]byte
 	for _, x := range []any{nil, none, 7, "text", &struct{ s []byte }{}, &struct{ f func() }{}, [4]byte{}, new(any), new(map[int]int), new(struct{})} {
@@ -95,7 +95,7 @@ func TestNothing(t *testing.T) {
 	}
 }
 
-// A hash that is overwritten keeps nothing of its message.
+// An overwritten hash keeps nothing of its message.
 func TestNow(t *testing.T) {
 	secret := []byte("a secret of less than one block")
 	h := sha256.New()

@@ -28,7 +28,7 @@ var (
 	// ErrShort: the packet is shorter than its headers say, or has nothing after AH and
 	// no right ICV.
 	ErrShort = errors.New("ah: truncated packet")
-	// ErrLength: the AH is not as long as the algorithm wants.
+	// ErrLength: the length of AH does not fit the algorithm.
 	ErrLength = errors.New("ah: header length does not fit the algorithm")
 	// ErrFragment: AH is for whole datagrams (RFC 4302 section 3.4.1).
 	ErrFragment = errors.New("ah: packet is a fragment")
@@ -213,9 +213,9 @@ func NewOpener(c Config) (*Opener, error) {
 	return &Opener{core: k}, nil
 }
 
-// length checks the AH of the packet and returns its length in bytes. Over IPv4 too it may
-// be padded to a multiple of 8 bytes, as Linux sends it unless it is told otherwise: the
-// ICV covers the padding (RFC 4302 section 3.3.3.2.1).
+// length checks the AH of the packet and returns its length in bytes. Over IPv4 it may
+// be padded to a multiple of 8 bytes too, which is Linux' default. The ICV covers the
+// padding (RFC 4302 section 3.3.3.2.1).
 func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 	a, err := body(b, h)
 	if err != nil {

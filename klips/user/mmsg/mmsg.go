@@ -19,9 +19,8 @@ type hdr struct {
 	n   uint32
 }
 
-// controlSize has room for the control messages that raw sockets are asked for:
-// packet info, hop limit, traffic class, flow label, and as many extension headers as
-// people use.
+// controlSize is room for the control messages of raw sockets: packet info, hop limit,
+// traffic class, flow label, and the usual number of extension headers.
 const controlSize = 704
 
 // FlowInfo is the socket option IPV6_FLOWINFO of Linux, and the type of the control message

@@ -114,19 +114,19 @@ func recvOpen(family, proto int) (int, error) {
 	return fd, nil
 }
 
-// askForHeaders asks an IPv6 socket for the flow label, and for the extension headers in
-// front of what it delivers: AH covers those (RFC 4302 section 3.3.3.1.2). Where the kernel
-// has none of this, packets are delivered without.
+// askForHeaders asks an IPv6 socket for the flow label, and for the extension headers
+// before the protocol's: AH authenticates them (RFC 4302 section 3.3.3.1.2). If the kernel
+// does not support that, packets are delivered without them.
 func askForHeaders(fd int) {
 	for _, name := range []int{mmsg.FlowInfo, unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_RECVRTHDR} {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, name, 1)
 	}
 }
 
-// Recv waits for packets and puts them into bufs, and the index of the interface
-// each came in by into ifindex; it returns how many there are. A packet begins at
-// packet.Headroom, or before that if it has IPv6 extension headers. IPv6 raw
-// sockets do not deliver the header: Recv makes one from what the kernel tells.
+// Recv waits for packets and puts them into bufs, and the indexes of their interfaces
+// into ifindex. It returns their number. A packet begins at packet.Headroom, or before
+// that if it has IPv6 extension headers. IPv6 raw sockets do not deliver the header:
+// Recv makes one from the kernel's control messages.
 // The error is os.ErrClosed after Close.
 func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 	for {
