@@ -4,7 +4,7 @@ import "github.com/klips-go/ipsec/klips"
 
 // An area of debugging.
 type DebugArea struct {
-	// Its name, see ipsec_klipsdebug(8).
+	// The name of the area, see ipsec_klipsdebug(8).
 	Area string `json:"area"`
 	// The bits that are set.
 	Mask uint32 `json:"mask"`

@@ -6,7 +6,7 @@ import "github.com/klips-go/ipsec/klips"
 type Device struct {
 	// Its name: ipsec0.
 	Name string `json:"name"`
-	// The physical device that it is attached to. Left out where it is not.
+	// The physical device that it is attached to. Left out if it is not attached.
 	Physical string `json:"physical,omitempty"`
 	// Its MTU in bytes. Left out until it was attached for the first time.
 	MTU int `json:"mtu,omitempty"`
@@ -18,8 +18,8 @@ type Device struct {
 	Sent Traffic `json:"sent"`
 	// Packets that came out of tunnels.
 	Received Traffic `json:"received"`
-	// Packets that went no further, both ways, by reason. See ipsec_look(8) for the
-	// reasons. There are some that sent and received do not count.
+	// Dropped packets of both directions, by reason. See ipsec_look(8) for the reasons.
+	// Not all of them are counted in sent and received.
 	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
@@ -39,7 +39,7 @@ type Traffic struct {
 	Packets uint64 `json:"packets"`
 	// Their bytes.
 	Bytes uint64 `json:"bytes"`
-	// Packets that were dropped for an error.
+	// Packets that were dropped because of an error.
 	Errors uint64 `json:"errors"`
 	// Packets that were dropped by a rule.
 	Dropped uint64 `json:"dropped"`

@@ -7,18 +7,17 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Packets that are selected by their addresses, and perhaps by their protocol and
-// ports.
+// Packets that are selected by their addresses, and optionally by protocol and ports.
 type Flow struct {
-	// The network that they are from, with the length of its prefix: 10.1.0.0/16.
+	// The source network, with the length of its prefix: 10.1.0.0/16.
 	Source netip.Prefix `json:"source"`
-	// The network that they go to.
+	// The destination network.
 	Destination netip.Prefix `json:"destination"`
-	// The number of their protocol. Left out for all protocols.
+	// The number of the protocol. Left out for all protocols.
 	TransportProtocol uint8 `json:"transport_protocol,omitempty"`
-	// Their source port. Left out for all ports.
+	// The source port. Left out for all ports.
 	SourcePort uint16 `json:"source_port,omitempty"`
-	// Their destination port. Left out for all ports.
+	// The destination port. Left out for all ports.
 	DestinationPort uint16 `json:"destination_port,omitempty"`
 }
 
@@ -26,22 +25,22 @@ func newFlow(s klips.Selector) Flow {
 	return Flow{s.Src, s.Dst, s.Proto, s.SrcPort, s.DstPort}
 }
 
-// An eroute: packets that go into a security association and its group, or meet
-// another fate.
+// An eroute: packets that go into a security association and its group, or for which a
+// word is the action.
 type Eroute struct {
 	Flow
-	// What becomes of the packets: protect (they go into the group that begins with the
-	// security association), pass, drop, reject, hold, trap, trapsubnet, passthrough4 or
-	// passthrough6. See ipsec_eroute(8).
+	// The action for the packets: protect (they go into the group that begins with the
+	// security association), pass, drop, reject, hold, trap, trapsubnet, passthrough4
+	// or passthrough6. See ipsec_eroute(8).
 	Action string `json:"action"`
-	// The SAID, as listings have it. It is a word such as %drop where action is not
-	// protect.
+	// The SAID, in the form of the listings. It is a word such as %drop if action is
+	// not protect.
 	SAID string `json:"said"`
-	// The number of the security association. Left out where action is not protect.
+	// The number of the security association. Left out if action is not protect.
 	SPI uint32 `json:"spi,omitempty"`
 	// Packets that it has taken.
 	Packets uint64 `json:"packets"`
-	// The process that made it, where that is known.
+	// The process that made it, if known.
 	PID int32 `json:"pid,omitempty"`
 }
 

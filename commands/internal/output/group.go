@@ -2,13 +2,13 @@ package output
 
 import "github.com/klips-go/ipsec/klips"
 
-// A group of security associations. One that is in no group is a group of itself.
+// A group of security associations. An association without a group is a group of one.
 type Group struct {
 	// The direction of the first member: out or in.
 	Direction string `json:"direction"`
-	// The members in the order in which packets meet them: from the innermost to the
-	// outermost where they are sent, from the outermost to the innermost where they are
-	// received.
+	// The members in the order in which packets pass through them: from the innermost
+	// to the outermost for sent packets, from the outermost to the innermost for
+	// received ones.
 	Members []Name `json:"members"`
 }
 

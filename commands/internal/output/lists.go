@@ -6,12 +6,12 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// What every list begins with.
+// The fields at the beginning of every list.
 type Head struct {
-	// The version of this description. It changes when a field goes or gets another
-	// meaning. New fields do not change it.
+	// The version of this description. It changes when a field is removed or gets
+	// another meaning. New fields do not change it.
 	Schema int `json:"schema"`
-	// The stack that was asked: user, xfrm or klips. Left out where there is none.
+	// The stack that was asked: user, xfrm or klips. Left out if there is none.
 	Stack string `json:"stack,omitempty"`
 }
 
@@ -36,12 +36,12 @@ func NewSPIList(stack string, s *klips.Snapshot) List {
 }
 
 // The groups. Unlike the listing for people, which has a line for each security
-// association, this has one object for each group.
+// association, it has one object for each group.
 type SPIGRPList struct {
 	Head
 	// The groups.
 	Groups []Group `json:"spigrp"`
-	// Security associations that are linked wrongly.
+	// Security associations with wrong links.
 	LinkFaults []LinkFault `json:"link_faults,omitempty"`
 	// Lines of the tables that cannot be read.
 	Unread []UnreadLine `json:"unread,omitempty"`
@@ -80,7 +80,7 @@ func NewTncfgList(stack string, s *klips.Snapshot) List {
 	return TncfgList{NewHead(stack), Devices(s.Devices), UnreadLines(s.Unread)}
 }
 
-// The debug masks of all areas, also of those that the listing for people does not
+// The debug masks of all areas, including those that the listing for people does not
 // have.
 type KlipsdebugList struct {
 	Head
@@ -101,7 +101,7 @@ type LookList struct {
 	Head
 	// The name of the host.
 	Host string `json:"host"`
-	// When this was read, as in RFC 3339.
+	// The time of the reading, in the form of RFC 3339.
 	Time time.Time `json:"time"`
 	// The security associations.
 	SAs []SA `json:"sas"`
@@ -113,12 +113,12 @@ type LookList struct {
 	Devices []Device `json:"devices"`
 	// The routes of the host's main table.
 	Routes []Route `json:"routes"`
-	// Packets that belong to no device and went no further, by reason. See ipsec_look(8)
-	// for the reasons.
+	// Dropped packets that belong to no device, by reason. See ipsec_look(8) for the
+	// reasons.
 	Drops map[string]uint64 `json:"drops,omitempty"`
-	// What other programs have made in the kernel, in words. Stack xfrm only.
+	// Objects that other programs have made in the kernel, in words. Stack xfrm only.
 	Foreign []string `json:"foreign,omitempty"`
-	// Security associations that are linked wrongly.
+	// Security associations with wrong links.
 	LinkFaults []LinkFault `json:"link_faults,omitempty"`
 	// Lines of the tables that cannot be read.
 	Unread []UnreadLine `json:"unread,omitempty"`
@@ -129,7 +129,7 @@ type SetupList struct {
 	Head
 	// The state.
 	Status []Status `json:"setup"`
-	// Security associations that are linked wrongly.
+	// Security associations with wrong links.
 	LinkFaults []LinkFault `json:"link_faults,omitempty"`
 	// Lines of the tables that cannot be read.
 	Unread []UnreadLine `json:"unread,omitempty"`
@@ -142,8 +142,8 @@ type VersionList struct {
 	Components []Component `json:"version"`
 }
 
-// The UDP ports that are held. This is printed when all are held; the command then
-// goes on until it is interrupted.
+// The held UDP ports. This is printed when all are held; the command then goes on until
+// it is interrupted.
 type NattList struct {
 	Head
 	// The ports, in the order of the command line.

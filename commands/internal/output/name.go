@@ -14,8 +14,8 @@ type Name struct {
 	Protocol string `json:"protocol"`
 	// The number of the security association. That of a comp SA is its CPI.
 	SPI uint32 `json:"spi"`
-	// The address that its packets go to. Left out only where a KLIPS kernel has freed
-	// the security association and still links to it.
+	// The destination of its packets. Left out only if a KLIPS kernel has freed the
+	// security association and still links to it.
 	Destination netip.Addr `json:"destination,omitzero"`
 }
 

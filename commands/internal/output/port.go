@@ -1,6 +1,6 @@
 package output
 
-// A UDP port out of which the kernel takes ESP.
+// A UDP port on which the kernel receives ESP.
 type Port struct {
 	// Its number.
 	Port uint16 `json:"port"`

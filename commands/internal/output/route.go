@@ -12,11 +12,11 @@ type Route struct {
 	Destination netip.Prefix `json:"destination"`
 	// The address of the next router.
 	Gateway netip.Addr `json:"gateway,omitzero"`
-	// The device. Left out where the route has several.
+	// The device. Left out if the route has several.
 	Device string `json:"device,omitempty"`
-	// The source address of packets of the host that take it.
+	// The source address of the host's own packets on it.
 	Source netip.Addr `json:"source,omitzero"`
-	// Its metric. Left out where it is 0.
+	// Its metric. Left out if it is 0.
 	Metric uint32 `json:"metric,omitempty"`
 }
 

@@ -10,13 +10,13 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
-// A security association. See ipsec_spi(5) for what the values mean.
+// A security association. See ipsec_spi(5) for the meaning of the values.
 type SA struct {
 	Name
 	// The source address of the outer header, or the address that packets must come
-	// from. 0.0.0.0 or :: stands for any.
+	// from. 0.0.0.0 or :: means any.
 	Source netip.Addr `json:"source,omitzero"`
-	// out or in. It is in where the destination was an address of the host when the
+	// out or in. It is in if the destination was an address of the host when the
 	// security association was made.
 	Direction string `json:"direction"`
 	// larval, mature, dying (a soft limit has passed) or dead.
@@ -37,7 +37,7 @@ type SA struct {
 	// and hexadecimal digits.
 	IV string `json:"iv,omitempty"`
 
-	// Whether sequence numbers have 64 bits. Left out where they have not.
+	// Whether sequence numbers have 64 bits. Left out if they do not.
 	ExtendedSequenceNumbers bool `json:"extended_sequence_numbers,omitempty"`
 	// The sequence number last sent, or the highest received.
 	SequenceNumber uint64 `json:"sequence_number,omitempty"`
@@ -47,24 +47,25 @@ type SA struct {
 	// for the packet with sequence_number, bit 1 for the one before it; a set bit means
 	// received.
 	ReplayBitmap string `json:"replay_bitmap,omitempty"`
-	// The most sequence numbers that were ever skipped at once.
+	// The largest number of sequence numbers that were skipped at once.
 	LargestSequenceGap uint32 `json:"largest_sequence_gap,omitempty"`
 
 	// Packets that the replay window refused.
 	ReplayErrors uint32 `json:"replay_errors,omitempty"`
-	// Those of them whose sequence numbers an earlier security association with this key
-	// had passed: recordings, or packets of a peer that has begun again.
+	// Those of them whose sequence numbers were already used by an earlier security
+	// association with this key: replayed packets, or packets of a peer that has
+	// started again.
 	BelowMark uint32 `json:"below_mark,omitempty"`
 	// Packets whose authentication failed.
 	AuthenticationErrors uint32 `json:"authentication_errors,omitempty"`
-	// Packets whose length the cipher cannot have.
+	// Packets whose length is not possible for the cipher.
 	SizeErrors uint32 `json:"size_errors,omitempty"`
 	// Packets with wrong padding.
 	PaddingErrors uint32 `json:"padding_errors,omitempty"`
 	// Packets that were not sent because their sequence numbers could not be reserved
 	// in time.
 	SequenceWaits uint32 `json:"sequence_waits,omitempty"`
-	// Packets whose way it ended, by reason. See ipsec_look(8) for the reasons.
+	// Packets that were dropped at it, by reason. See ipsec_look(8) for the reasons.
 	Drops map[string]uint64 `json:"drops,omitempty"`
 
 	// Seconds since it was made.
@@ -78,13 +79,13 @@ type SA struct {
 	// Bytes that it has processed.
 	Bytes uint64 `json:"bytes"`
 	// How far the number of bytes is below zero; bytes is 0 then. Only a KLIPS kernel
-	// counts so.
+	// has such numbers.
 	BytesBelowZero uint64 `json:"bytes_below_zero,omitempty"`
 	// How many flows use it, which is always 1.
 	Allocations uint64 `json:"allocations"`
-	// Where one of these is passed, the state becomes dying.
+	// After one of these limits the state becomes dying.
 	SoftLimits *Limits `json:"soft_limits,omitempty"`
-	// Where one of these is passed, the security association is removed.
+	// After one of these limits the security association is removed.
 	HardLimits *Limits `json:"hard_limits,omitempty"`
 
 	// Bytes before compression, for comp SAs.
@@ -93,12 +94,13 @@ type SA struct {
 	CompressedBytes uint64 `json:"compressed_bytes,omitempty"`
 	// The encapsulation in UDP.
 	UDPEncapsulation *UDPEncapsulation `json:"udp_encapsulation,omitempty"`
-	// The inbound policy: what packets that come out must be from and to.
+	// The inbound policy: the source and destination of inner packets.
 	InboundPolicy *Flow `json:"inbound_policy,omitempty"`
-	// The SAIDs that follow in its group, in the order in which packets meet them.
+	// The SAIDs that follow in its group, in the order in which packets pass through
+	// them.
 	Next []string `json:"next,omitempty"`
-	// The SAIDs of other security associations that have the same key of a combined
-	// mode, four at most. Each of them must send with a key of its own.
+	// The SAIDs of other security associations with the same key of a combined mode, at
+	// most four. Each of them should have its own key.
 	SameKey []string `json:"same_key,omitempty"`
 	// The network device that encrypts or decrypts.
 	OffloadDevice string `json:"offload_device,omitempty"`
@@ -107,7 +109,7 @@ type SA struct {
 	// Flags of PF_KEY: pfs, replaceflow, clearflow, inflow (there is an inbound policy)
 	// and policyonly. 0x and hexadecimal digits stand for other bits.
 	Flags []string `json:"flags,omitempty"`
-	// How often the stack refers to it.
+	// The number of references to it.
 	ReferenceCount int `json:"reference_count"`
 	// Its reference number.
 	Reference uint32 `json:"reference,omitempty"`
@@ -168,7 +170,7 @@ func newSA(sa *klips.SA) SA {
 	return s
 }
 
-// Limits of a security association. A limit that is left out does not exist.
+// Limits of a security association. A missing limit does not exist.
 type Limits struct {
 	// Packets processed.
 	Packets uint64 `json:"packets,omitempty"`
@@ -202,7 +204,7 @@ type UDPEncapsulation struct {
 	SourcePort uint16 `json:"source_port"`
 	// The UDP port of its destination, 0 for none.
 	DestinationPort uint16 `json:"destination_port"`
-	// The address that the peer has on its side of the NAT.
+	// The address of the peer on its side of the NAT.
 	OriginalAddress netip.Addr `json:"original_address,omitzero"`
 }
 

@@ -2,12 +2,12 @@ package output
 
 import "github.com/klips-go/ipsec/klips/guard"
 
-// The state of a stack. Where it does not run, the only other fields are
-// run_directory, devices_left and reason.
+// The state of a stack. If it does not run, the only other fields are run_directory,
+// devices_left and reason.
 type Status struct {
-	// Whether it runs, or for a stack of a kernel: whether it is there.
+	// Whether it runs; for a kernel's stack, whether it is available.
 	Running bool `json:"running"`
-	// Why it is not there, for a stack of a kernel.
+	// The reason why a kernel's stack is not available.
 	Reason string `json:"reason,omitempty"`
 	// The process of the daemon. Stack user only.
 	PID int `json:"pid,omitempty"`
@@ -17,53 +17,53 @@ type Status struct {
 	RunDirectory string `json:"run_directory,omitempty"`
 	// Seconds since the daemon was started. Stack user only.
 	UptimeSeconds *int64 `json:"uptime_seconds,omitempty"`
-	// How many security associations there are.
+	// The number of security associations.
 	SACount *int `json:"sa_count,omitempty"`
-	// How many eroutes there are.
+	// The number of eroutes.
 	ErouteCount *int `json:"eroute_count,omitempty"`
 	// The virtual devices.
 	Devices []Device `json:"devices,omitzero"`
-	// The names of the devices that a daemon has left, which drop what is routed into
-	// them. Only where stack user does not run.
+	// The names of devices that a daemon has left. They drop packets that are routed
+	// into them. Only if stack user does not run.
 	DevicesLeft []string `json:"devices_left,omitzero"`
-	// The knobs, with values as ipsec setup set takes them.
+	// The knobs, with values in the form of ipsec setup set.
 	Knobs map[string]string `json:"knobs,omitempty"`
-	// What is kept for eroutes that wait to be replaced. Stack user only.
+	// Packets that are held for eroutes. Stack user only.
 	Holds *Holds `json:"holds,omitempty"`
 	// Packets of guarded flows that were dropped because they were in clear. Left out
-	// where no flow is guarded.
+	// if no flow is guarded.
 	Unprotected *Unprotected `json:"unprotected,omitempty"`
-	// Packets that belong to no device and went no further, by reason. See ipsec_look(8)
-	// for the reasons.
+	// Dropped packets that belong to no device, by reason. See ipsec_look(8) for the
+	// reasons.
 	Drops map[string]uint64 `json:"drops,omitempty"`
-	// Where it is kept how far the sequence numbers of keys have come.
+	// Where the sequence numbers of keys are stored.
 	SequenceMarks *SequenceMarks `json:"sequence_marks,omitempty"`
 	// Messages for key daemons and pf_key commands that did not read them. Left out
 	// where it is 0.
 	UnreadMessages uint64 `json:"unread_messages,omitempty"`
-	// What the stack can do and what it lacks, where that depends on the kernel.
+	// The abilities that the stack has and lacks, if they depend on the kernel.
 	Abilities []Ability `json:"abilities,omitempty"`
-	// Why that is not known.
+	// The reason why the abilities are not known.
 	AbilitiesProblem string `json:"abilities_problem,omitempty"`
 }
 
-// Packets that are kept for eroutes that wait to be replaced.
+// Packets that are held for eroutes.
 type Holds struct {
-	// Eroutes that packets are kept for.
+	// Eroutes with held packets.
 	Held int `json:"held"`
-	// How many of these there can be.
+	// The largest number of such eroutes.
 	Max int `json:"max"`
-	// Those that were given up because nothing took their place in time.
+	// Eroutes that were given up because they were not replaced in time.
 	Expired uint64 `json:"expired"`
-	// Those that were given up for newer ones.
+	// Eroutes that were given up to make room for newer ones.
 	Evicted uint64 `json:"evicted"`
 }
 
 // Packets of guarded flows that were dropped because they were in clear.
 type Unprotected struct {
-	// Those that were about to leave.
+	// Packets that would have left.
 	Sent uint64 `json:"sent"`
-	// Those that arrived.
+	// Packets that arrived.
 	Received uint64 `json:"received"`
 }
 
@@ -75,14 +75,14 @@ func NewUnprotected(c *guard.Counters) *Unprotected {
 	return &Unprotected{c.Out, c.In}
 }
 
-// How far the sequence numbers of keys have come.
+// The stored sequence numbers of keys.
 type SequenceMarks struct {
-	// The directory. Left out where nothing is kept because no directory was named.
+	// The directory. Left out if no directory is configured.
 	Directory string `json:"directory,omitempty"`
-	// Why nothing can be kept at present.
+	// The reason why nothing can be stored at present.
 	Problem string `json:"problem,omitempty"`
-	// How many keys are remembered.
+	// The number of stored keys.
 	Keys int `json:"keys"`
-	// Security associations that have received packets since that was kept.
+	// Security associations that have received packets since the last store.
 	Behind int `json:"behind"`
 }
