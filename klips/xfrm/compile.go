@@ -69,7 +69,7 @@ func layout(group []*sa) ([]member, error) {
 	for _, s := range group {
 		if s.id.Proto == klips.ProtoTun {
 			if tun != nil {
-				return nil, inexpressible(tun.id, "this kernel makes no tunnel of a tun SA alone: an esp or ah SA must follow it")
+				return nil, inexpressible(tun.id, "XFRM cannot use a tun SA by itself: an esp or ah SA must follow it")
 			}
 			tun = s
 			continue
@@ -96,7 +96,7 @@ func layout(group []*sa) ([]member, error) {
 		l = append(l, m)
 	}
 	if tun != nil && len(group) > 1 {
-		return nil, inexpressible(tun.id, "this kernel makes no tunnel of a tun SA alone: an esp or ah SA must follow it in the group (name all members in one command)")
+		return nil, inexpressible(tun.id, "XFRM cannot use a tun SA by itself: an esp or ah SA must follow it in the group (name all members in one command)")
 	}
 	if len(l) > nlxfrm.MaxTemplates {
 		return nil, inexpressible(group[0].id, "this kernel takes %d SAs with keys in a group, this would have %d", nlxfrm.MaxTemplates, len(l))

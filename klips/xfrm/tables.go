@@ -245,7 +245,7 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 	}
 	if s := t.sas[e.ID]; s != nil && e.ID.Proto == klips.ProtoTun && s.outer == nil {
 		return refuse(verb, e.ID.String(), syscall.EOPNOTSUPP,
-			"this kernel makes no tunnel of a tun SA alone: group it with an esp or ah SA first, or use stack user")
+			"XFRM cannot use a tun SA by itself: group it with an esp or ah SA first, or use stack user")
 	}
 	r := &route{Eroute: e}
 	if old := t.routes[e.Selector]; old != nil {
