@@ -50,6 +50,9 @@ func (s *SASpec) Check() error {
 	if err := s.checkESN(); err != nil {
 		return err
 	}
+	if err := s.checkAlign(); err != nil {
+		return err
+	}
 	if !s.SeqFits() {
 		return Invalidf("sequence numbers that a %v SA with a window of %d cannot have", s.ID.Proto, s.Window)
 	}
@@ -85,6 +88,15 @@ func (s *SASpec) Check() error {
 			return err
 		}
 		return s.checkAuth()
+	}
+	return nil
+}
+
+// checkAlign refuses padding where there is no AH header over IPv4 to pad: IPv6 has
+// multiples of 8 bytes anyway.
+func (s *SASpec) checkAlign() error {
+	if s.Align8 && (s.ID.Proto != ProtoAH || !s.ID.Dst.Is4()) {
+		return Invalidf("a header padded to 8 bytes for %v", s.ID)
 	}
 	return nil
 }

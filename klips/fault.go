@@ -30,6 +30,8 @@ const (
 	FaultAlgorithm
 	// FaultAH6: a KLIPS kernel accepts AH over IPv6 and drops its packets.
 	FaultAH6
+	// FaultAlign8: a KLIPS kernel pads AH headers over IPv4 only to 4 bytes.
+	FaultAlign8
 	// FaultNoEffect: a KLIPS kernel reported success, but nothing changed.
 	FaultNoEffect
 	// FaultKeyUsed: an outbound SA with the combined-mode key and salt of another
@@ -139,6 +141,7 @@ var faultWords = [...]string{
 	FaultFlow6:         "IPv6 eroute with a protocol",
 	FaultAlgorithm:     "algorithm that the kernel lacks",
 	FaultAH6:           "AH over IPv6",
+	FaultAlign8:        "AH headers padded to 8 bytes",
 	FaultNoEffect:      "the kernel has done nothing",
 	FaultKeyUsed:       "key of a combined mode that another outbound SA has",
 	FaultNoNumbers:     "key without sequence numbers left",

@@ -70,9 +70,14 @@ type SASpec struct {
 	Window  uint32 // anti-replay window in packets; 0 = none; above 64 only with CapLargeWindow
 	// ESN gives an ESP or AH SA sequence numbers of 64 bits (RFC 4303 section 2.2.1);
 	// only with CapESN. It needs authentication and a window.
-	ESN  bool
-	Soft Limits
-	Hard Limits
+	ESN bool
+	// Align8 pads the header of an AH SA over IPv4 to a multiple of 8 bytes, which is
+	// the default of Linux, instead of 4 (RFC 4302 section 3.3.3.2.1). Stack user
+	// receives both; stack xfrm receives only the form that it sends; stack klips has
+	// only the short form (FaultAlign8).
+	Align8 bool
+	Soft   Limits
+	Hard   Limits
 	// Seq is the sequence number that counts as the last one sent. ReplaySeq counts as
 	// the highest received; all lower ones count as received too. Only ESP and AH SAs
 	// have numbers, of 32 bits without ESN, and ReplaySeq needs a window; only with
@@ -166,6 +171,7 @@ type SA struct {
 	IV         []byte `json:"iv,omitempty"` // the next packet's, for CBC ciphers
 	Window     uint32 `json:"window,omitempty"`
 	ESN        bool   `json:"esn,omitempty"`
+	Align8     bool   `json:"align8,omitempty"`
 	Offload    string `json:"offload,omitempty"`     // the device that it is offloaded to
 	ReplayErrs uint32 `json:"replay_errs,omitempty"` // ooo_errs
 	Seq        uint64 `json:"seq,omitempty"`         // last sent or highest received

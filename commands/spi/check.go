@@ -34,6 +34,8 @@ func (p *parser) finish() error {
 			return cli.Usagef("--replay_window %d does not go with --%s", r.spec.Window, p.by)
 		case r.spec.ESN:
 			return cli.Usagef("--esn does not go with --%s", p.by)
+		case r.spec.Align8:
+			return cli.Usagef("--align8 does not go with --%s", p.by)
 		case r.spec.Seq != nil:
 			return cli.Usagef("--seq does not go with --%s", p.by)
 		case r.spec.ReplaySeq != nil:
@@ -131,6 +133,9 @@ func (p *parser) complete() error {
 	}
 	if err := p.offload(); err != nil {
 		return err
+	}
+	if s.Align8 && (s.ID.Proto != klips.ProtoAH || !s.ID.Dst.Is4()) {
+		return cli.Usagef("--align8 is for AH over IPv4; leave it out")
 	}
 	if err := p.numbers(); err != nil {
 		return err

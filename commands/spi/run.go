@@ -27,7 +27,7 @@ func App() *cli.App {
 		Short: "make, remove and list security associations",
 		Synopsis: []string{
 			"[--json]",
-			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--seq N] [--replay-seq N] [--life LIMITS]",
+			"--ah ALG SA --authkey KEY [--src ADDR] [--replay_window N] [--esn] [--align8] [--seq N] [--replay-seq N] [--life LIMITS]",
 			"--esp ALG SA --enckey KEY [--authkey KEY] [--src ADDR] [--replay_window N] [--esn] [--seq N] [--replay-seq N] [--life LIMITS] [--natt TYPE] [--offload DEV] [--insecure-reuse]",
 			"--comp ALG SA [--src ADDR]",
 			"--ip4 SA --src ADDR --dst ADDR",

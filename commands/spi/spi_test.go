@@ -90,6 +90,10 @@ func TestRefused(t *testing.T) {
 		{"--offload eth0", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
 		{"--ip4 --said tun0x125@10.2.2.2 --offload eth0", "--offload is for ESP; no network device does the work of a tun SA"},
 		{"--clear --esn", "--esn does not go with --clear"},
+		{"--del " + esp + "--align8", "--align8 does not go with --del"},
+		{"--ip4 --said tun0x125@10.2.2.2 --align8", "--align8 is for AH over IPv4; leave it out"},
+		{"--esp null-sha1 --align8 " + esp + "--authkey " + key20, "--align8 is for AH over IPv4; leave it out"},
+		{"--ah hmac-sha1-96 --align8 --said ah0x125@2001:db8::2 --authkey " + key20, "--align8 is for AH over IPv4; leave it out"},
 		{"--esn", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
 		{"--ip4 --said tun0x125@10.2.2.2 --esn", "--esn is for ESP and AH; a tun SA has no sequence numbers"},
 		{"--comp deflate --esn --replay_window 64 --said comp0x125@10.2.2.2", "--esn is for ESP and AH; a comp SA has no sequence numbers"},
@@ -161,6 +165,16 @@ func TestCapabilities(t *testing.T) {
 		s := &clitest.Stack{Caps: caps}
 		if r := run(clitest.World{Stack: s}, line); r.Status != 0 || r.Err != "" || len(s.Messages) != 1 {
 			t.Errorf("spi %s: status %d, %d messages, %s", line, r.Status, len(s.Messages), r.Err)
+		}
+	}
+}
+
+func TestAlign8(t *testing.T) {
+	for _, option := range []string{"", " --align8"} {
+		s := new(clitest.Stack)
+		r := run(clitest.World{Stack: s}, "--ah hmac-sha2-256-128 --said ah0x125@10.2.2.2 --authkey 0x"+strings.Repeat("5a", 32)+option)
+		if r.Status != 0 || r.Err != "" || len(s.Specs) != 1 || s.Specs[0].Align8 != (option != "") {
+			t.Errorf("with %q: status %d, SAs %+v, %s", option, r.Status, s.Specs, r.Err)
 		}
 	}
 }

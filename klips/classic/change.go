@@ -14,21 +14,24 @@ const klipsWindow = 64
 
 // AddSA makes an SA (ADD). KLIPS ignores limits in packets. Other features that KLIPS
 // lacks are refused here, because it would misread the message: EINVAL for large
-// windows and ESN, EPROTO for combined-mode ciphers, EOPNOTSUPP for offload to a device
-// and for sequence numbers to continue from.
+// windows and ESN, EPROTO for combined-mode ciphers, EOPNOTSUPP for offload to a device,
+// for sequence numbers to continue from and for padded AH headers.
 func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	enc, _ := spec.Enc.Info()
 	var errno syscall.Errno
+	var fault klips.Fault
 	switch {
 	case enc.AEAD:
 		errno = syscall.EPROTO
+	case spec.Align8:
+		errno, fault = syscall.EOPNOTSUPP, klips.FaultAlign8
 	case spec.Window > klipsWindow, spec.ESN:
 		errno = syscall.EINVAL
 	case spec.Offload != "", spec.Seq != nil, spec.ReplaySeq != nil:
 		errno = syscall.EOPNOTSUPP
 	}
 	if errno != 0 {
-		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: errno}
+		return &klips.OpError{Op: "add SA", Object: spec.ID.String(), Err: errno, Fault: fault}
 	}
 	m := pfkey.AddSA(spec)
 	defer m.Clear()

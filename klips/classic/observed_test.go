@@ -217,3 +217,16 @@ func TestErouteIntoIPv6(t *testing.T) {
 		t.Errorf("Eroutes = %v, %v, want %v", l, err, e)
 	}
 }
+
+// KLIPS' messages have no place for padded AH headers.
+func TestAlign8(t *testing.T) {
+	b := newBox(t)
+	id := klips.SAID{Dst: remote, SPI: 0x1201, Proto: klips.ProtoAH}
+	spec := specOf(id)
+	spec.Align8 = true
+	var oe *klips.OpError
+	if err := b.AddSA(t.Context(), spec); !errors.As(err, &oe) || oe.Fault != klips.FaultAlign8 || oe.Object != id.String() || !errors.Is(err, syscall.EOPNOTSUPP) {
+		t.Errorf("AddSA = %v, want FaultAlign8 with EOPNOTSUPP", err)
+	}
+	b.add(remote, "ah0x1201") // it was not made
+}

@@ -221,7 +221,7 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 		return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: err}
 	}
 	n := &sa{SA: klips.SA{
-		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN,
+		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN, Align8: s.Align8,
 		AuthKeyBits: 8 * len(s.AuthKey), EncKeyBits: 8 * len(s.EncKey),
 		NATT: s.NATT.WithPorts(), RefCount: klips.IdleRefs, RefHim: s.RefHim, OutIf: s.OutIf,
 	}}

@@ -62,7 +62,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		s.state.ClearKeys()
 		return bad(syscall.EOPNOTSUPP, "this kernel has no such algorithm; stack user may have it")
 	}
-	if spec.ID.Proto == klips.ProtoAH && spec.ID.Dst.Is4() {
+	if spec.ID.Proto == klips.ProtoAH && spec.ID.Dst.Is4() && !spec.Align8 {
 		s.state.Flags |= nlxfrm.FlagAlign4 // RFC 4302 section 3.3.3.2.1, as KLIPS has it
 	}
 	switch {
@@ -179,6 +179,7 @@ func (s *sa) list(now time.Time) klips.SA {
 	l.ReplayErrs = s.state.Stats.Replayed + s.state.Stats.OutOfWindow
 	l.Window = uint32(s.state.ReplayWindow)
 	l.ESN = s.state.Flags&nlxfrm.FlagESN != 0
+	l.Align8 = l.ID.Proto == klips.ProtoAH && l.ID.Dst.Is4() && s.state.Flags&nlxfrm.FlagAlign4 == 0
 	switch r, e := s.state.Replay, s.state.ReplayESN; {
 	case e != nil:
 		l.Window = e.Window

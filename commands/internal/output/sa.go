@@ -39,6 +39,8 @@ type SA struct {
 
 	// Whether sequence numbers have 64 bits. Left out if they do not.
 	ExtendedSequenceNumbers bool `json:"extended_sequence_numbers,omitempty"`
+	// The AH headers that it sends over IPv4 are padded to a multiple of 8 bytes.
+	PaddedHeader bool `json:"padded_header,omitempty"`
 	// The sequence number last sent, or the highest received.
 	SequenceNumber uint64 `json:"sequence_number,omitempty"`
 	// The size of the replay window.
@@ -125,6 +127,8 @@ func newSA(sa *klips.SA) SA {
 		Name: newName(sa.ID), Source: sa.Src, Direction: sa.Dir.String(), State: sa.State.String(),
 		Transform:         sa.Transform.Name(sa.ID.Proto),
 		EncryptionKeyBits: sa.EncKeyBits, AuthenticationKeyBits: sa.AuthKeyBits,
+
+		PaddedHeader: sa.Align8,
 
 		ExtendedSequenceNumbers: sa.ESN, SequenceNumber: sa.Seq, ReplayWindowPackets: sa.Window,
 		LargestSequenceGap: sa.MaxSeqDiff,

@@ -57,6 +57,9 @@ type Config struct {
 	Auth alg.Auth
 	Key  []byte
 	ESN  bool // sequence numbers are 64 bits long
+	// Align8 has Seal pad the header to a multiple of 8 bytes over IPv4 too. An Opener
+	// takes both.
+	Align8 bool
 }
 
 // ParseHeader returns SPI and sequence number of the AH packet in b with the IP header
@@ -142,7 +145,8 @@ func (c *core) compute(p []byte, h *packet.Header, n int, seq uint64) error {
 // A Sealer adds AH for one SA.
 type Sealer struct {
 	core
-	spi uint32
+	spi    uint32
+	align8 bool
 }
 
 // NewSealer makes a Sealer. Errors are ErrAlgorithm and ErrKey.
@@ -151,12 +155,17 @@ func NewSealer(c Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{core: k, spi: c.SPI}, nil
+	return &Sealer{core: k, spi: c.SPI, align8: c.Align8}, nil
 }
 
 // Overhead returns the bytes that AH adds to a packet of the given IP version
 // (4 or 6): 24 with the 96-bit ICVs.
-func (s *Sealer) Overhead(version uint8) int { return overhead(s.mac.Size(), version) }
+func (s *Sealer) Overhead(version uint8) int {
+	if s.align8 {
+		version = 6 // the same multiple
+	}
+	return overhead(s.mac.Size(), version)
+}
 
 // Seal inserts AH after the IP header of the packet in b and, in IPv6, after the
 // extension headers that [packet.ParseIP] skips. h is the parsed header, which Seal

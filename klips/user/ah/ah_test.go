@@ -296,6 +296,41 @@ func TestLengths(t *testing.T) {
 	}
 }
 
+// With Align8 the header over IPv4 has zeros behind the ICV, up to a multiple of 8 bytes.
+func TestAlign8(t *testing.T) {
+	for _, a := range algs {
+		plain, o := pair(t, a)
+		c := config(a)
+		c.Align8 = true
+		s, err := NewSealer(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, version := range []uint8{4, 6} {
+			want := (plain.Overhead(version) + 7) &^ 7
+			if n, size := s.Overhead(version), Size(a, version, true); n != want || size != want {
+				t.Errorf("algorithm %d over IPv%d: %d bytes, Size says %d, want %d", a, version, n, size, want)
+			}
+			inner := pkttest.UDP(int(version), 40)
+			b := pkttest.Buffer(inner)
+			if err := seal(s, b, 1); err != nil {
+				t.Fatal(err)
+			}
+			h := pkttest.Parse(t, b)
+			if pad := b.Bytes()[h.Len+FixedLen+s.mac.Size() : h.Len+want]; bytes.ContainsFunc(pad, func(r rune) bool { return r != 0 }) ||
+				int(b.Bytes()[h.Len+1]) != want/4-2 {
+				t.Errorf("algorithm %d over IPv%d: header %x", a, version, b.Bytes()[h.Len:h.Len+want])
+			}
+			if err := o.Verify(b, &h, 1); err != nil {
+				t.Errorf("algorithm %d over IPv%d: Verify = %v", a, version, err)
+			}
+			if err := o.Open(b, &h); err != nil || !bytes.Equal(b.Bytes(), inner) {
+				t.Errorf("algorithm %d over IPv%d: Open = %v, %x, want %x", a, version, err, b.Bytes(), inner)
+			}
+		}
+	}
+}
+
 // Over IPv4 the header may be padded to a multiple of 8 bytes. The padding has any value,
 // and the ICV covers it (RFC 4302 section 3.3.3.2.1).
 func TestPadded(t *testing.T) {

@@ -24,7 +24,7 @@
 //	HOLD, RELEASE                                header; between them the requests of
 //	                                             others wait
 //	ADD        as KLIPS', [WINDOW PACKETS ESN        as KLIPS'; with the errno
-//	           REUSE SEQ REPLAY_SEQ]                 EKEYREJECTED: [SAIDS (1): the SA
+//	           REUSE ALIGN8 SEQ REPLAY_SEQ]          EKEYREJECTED: [SAIDS (1): the SA
 //	                                                 that has this key]
 //	UPDATE     the same except SEQ and REPLAY_SEQ    the same
 //
@@ -43,6 +43,7 @@
 //	73  REUSE      u32, 1: another SA may send with this key
 //	74  SEQ        u32 0, u64 sequence number that counts as the last one sent
 //	75  REPLAY_SEQ u32 0, u64 sequence number that counts as the highest received
+//	76  ALIGN8     u32, 1: AH headers over IPv4 are padded to 8 bytes
 //
 // Functions with the names of requests build them ([Group], [Attach], [ListSA], …). The
 // daemon checks a request with [Check] and reads it with functions whose names end in

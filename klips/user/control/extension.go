@@ -22,6 +22,7 @@ const (
 	ExtReuse    pfkey.ExtType = 73
 	ExtSeq      pfkey.ExtType = 74
 	ExtReplay   pfkey.ExtType = 75
+	ExtAlign8   pfkey.ExtType = 76
 )
 
 // extensions holds the values of a message's private extensions. Absent ones are zero;
@@ -66,7 +67,7 @@ func decode(m *pfkey.Message) (x extensions, err error) {
 		case ExtPackets:
 			b.u32()
 			x.soft, x.hard = b.u64(), b.u64()
-		case ExtESN, ExtReuse:
+		case ExtESN, ExtReuse, ExtAlign8:
 			if b.u32() != 1 {
 				b.refuse("a flag that is there is 1")
 			}

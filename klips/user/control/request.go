@@ -14,8 +14,9 @@ func request(t pfkey.Type, extensions ...pfkey.Extension) *pfkey.Message {
 }
 
 // AddSA is [pfkey.AddSA] with the parameters of the embedded stack: a window of more
-// than 64 packets, extended sequence numbers, sequence numbers to continue from, limits
-// in packets, the address behind a NAT, and the permission to reuse a key.
+// than 64 packets, extended sequence numbers, sequence numbers to continue from, padded
+// AH headers, limits in packets, the address behind a NAT, and the permission to reuse a
+// key.
 func AddSA(spec *klips.SASpec) *pfkey.Message {
 	m := pfkey.AddSA(spec)
 	if spec.NATT.OA.IsValid() {
@@ -36,6 +37,7 @@ func AddSA(spec *klips.SASpec) *pfkey.Message {
 	if spec.ReplaySeq != nil {
 		add(true, longExt(ExtReplay, *spec.ReplaySeq))
 	}
+	add(spec.Align8, numberExt(ExtAlign8, 1))
 	return m
 }
 

@@ -59,7 +59,7 @@ func extName(t pfkey.ExtType) string {
 		ExtSAIDs - ExtSAIDs: "SAIDS", ExtVirtual - ExtSAIDs: "VIRTUAL", ExtPhysical - ExtSAIDs: "PHYSICAL",
 		ExtTable - ExtSAIDs: "TABLE", ExtData - ExtSAIDs: "DATA", ExtWindow - ExtSAIDs: "WINDOW",
 		ExtPackets - ExtSAIDs: "PACKETS", ExtESN - ExtSAIDs: "ESN", ExtReuse - ExtSAIDs: "REUSE",
-		ExtSeq - ExtSAIDs: "SEQ", ExtReplay - ExtSAIDs: "REPLAY_SEQ",
+		ExtSeq - ExtSAIDs: "SEQ", ExtReplay - ExtSAIDs: "REPLAY_SEQ", ExtAlign8 - ExtSAIDs: "ALIGN8",
 	}
 	if i := int(t) - int(ExtSAIDs); i >= 0 && i < len(names) && names[i] != "" {
 		return names[i]

@@ -279,6 +279,40 @@ func TestTransportMode(t *testing.T) {
 	}
 }
 
+// An AH SA that pads its headers and one that does not understand each other, and what
+// leaves has the length that was reckoned with.
+func TestAlign8(t *testing.T) {
+	for _, layers := range [][]layer{{ah256}, {tun, ah256}, {aes, ah256}} {
+		for _, sender := range []bool{false, true} {
+			p := bare(t)
+			align := func(on bool) func(*klips.SASpec) {
+				return func(s *klips.SASpec) { s.Align8 = on && s.ID.Proto == klips.ProtoAH }
+			}
+			ids := p.sas(p.a, layers, align(sender))
+			p.sas(p.b, layers, align(!sender))
+			src, dst := gwA4, gwB4
+			if len(layers) == 2 && layers[0] == tun {
+				src, dst = inA4, inB4
+			}
+			p.route(p.a, src.String()+"/32", dst.String()+"/32", ids[0], klips.ErouteAdd)
+			want := ip(src, dst, 253, 80)
+			wire, _ := p.out(want)
+			if len(wire) != 1 || wire[0][9] != packet.ProtoAH {
+				t.Fatalf("sent %x, want one AH packet", wire)
+			}
+			if n := int(wire[0][21]+2) * 4; n != map[bool]int{false: 28, true: 32}[sender] {
+				t.Errorf("%d SAs, padded %v: AH has %d bytes", len(layers), sender, n)
+			}
+			if got := p.in(wire...); len(got) != 1 || !bytes.Equal(got[0], want) {
+				t.Errorf("%d SAs, padded %v: delivered %x, want %x", len(layers), sender, got, want)
+			}
+			if sa := p.sa(p.a, ids[len(ids)-1]); sa.Align8 != sender {
+				t.Errorf("the SA is listed with Align8 %v, want %v", sa.Align8, sender)
+			}
+		}
+	}
+}
+
 func TestInboundRefusals(t *testing.T) {
 	p := newPair(t)
 	id := p.makeGroup([]layer{tun, tdes, ahMD5}, gwA4, gwB4, 64)

@@ -27,7 +27,7 @@ func growthOf(sa *sadb.SA) (g growth) {
 	case klips.ProtoESP:
 		g.esp, g.udp = esp.SizeOf(sa.Transform), udpencap.Overhead(sa.NATT.Type)
 	case klips.ProtoAH:
-		g.ah = [2]int{ah.Size(sa.Transform.Auth, 4), ah.Size(sa.Transform.Auth, 6)}
+		g.ah = [2]int{ah.Size(sa.Transform.Auth, 4, sa.Align8), ah.Size(sa.Transform.Auth, 6, sa.Align8)}
 	}
 	return g
 }

@@ -84,7 +84,7 @@ func (s *state) init(sa *sadb.SA, out bool, auth, enc []byte) (err error) {
 			s.espIn, err = esp.NewOpener(c)
 		}
 	case klips.ProtoAH:
-		c := ah.Config{SPI: uint32(sa.ID.SPI), Auth: sa.Transform.Auth, Key: auth, ESN: sa.ESN}
+		c := ah.Config{SPI: uint32(sa.ID.SPI), Auth: sa.Transform.Auth, Key: auth, ESN: sa.ESN, Align8: sa.Align8}
 		if out {
 			s.ahOut, err = ah.NewSealer(c)
 		} else {

@@ -11,13 +11,16 @@ import (
 )
 
 // version increases with each change of the fields below, or of their order.
-const version = 2
+const version = 3
 
 // oldest is the oldest version that can be read.
 const oldest = 1
 
 // Versions in which fields were added.
-const withDrops = 2
+const (
+	withDrops  = 2
+	withAlign8 = 3
+)
 
 func (c *codec) state(s *State) {
 	num(c, &s.Now)
@@ -84,6 +87,9 @@ func (c *codec) sa(s *sadb.Saved) {
 		nums(c, &s.BelowMark, &s.SeqWaits)
 		nums(c, &s.Began, &s.Remembered)
 		c.counts(&s.Drops)
+	}
+	if c.version >= withAlign8 {
+		c.bool(&s.Align8)
 	}
 }
 

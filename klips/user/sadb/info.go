@@ -19,6 +19,7 @@ func (sa *SA) Info(now int64) klips.SA {
 		IV:         sa.IV(),
 		Window:     sa.Replay.Size(),
 		ESN:        sa.ESN,
+		Align8:     sa.Align8,
 		ReplayErrs: sa.ReplayErrs.Load(),
 
 		Seq:          sa.shownSeq(),

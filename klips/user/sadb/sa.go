@@ -39,6 +39,7 @@ type Fixed struct {
 	Ref       uint32 // unique among the SAs that exist
 	RefHim    uint32
 	ESN       bool // sequence numbers have 64 bits
+	Align8    bool // AH headers over IPv4 are padded to 8 bytes
 
 	Soft, Hard  klips.Limits // soft limits are never above hard ones
 	AuthKeyBits int
