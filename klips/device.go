@@ -33,8 +33,9 @@ type DeviceStats struct {
 	RxDropped uint64 `json:"rx_dropped"`
 }
 
-// DeviceMTU is the MTU of a virtual device after it is attached. It is larger than that
-// of any link, so that no packet is fragmented before it is protected.
+// DeviceMTU is the MTU that is listed for a virtual device which was attached, unless it was
+// set otherwise. With the stacks of a kernel the device has it: it is larger than any
+// link's on purpose, so that nothing is fragmented before it is protected.
 const DeviceMTU = 16260
 
 // MaxDevices is the maximum number of virtual devices: ipsec0 to ipsec63.

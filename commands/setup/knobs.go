@@ -29,6 +29,8 @@ func kindOf(name string) kind {
 	switch name {
 	case "ike_bypass":
 		return kind{form: "ike_bypass=peers or ike_bypass=klips", words: []string{"peers", "klips"}}
+	case "mtu_rule":
+		return kind{form: "mtu_rule=exact or mtu_rule=klips", words: []string{"exact", "klips"}}
 	case "outbound_clear":
 		return kind{form: "outbound_clear=pass or outbound_clear=drop", words: []string{"pass", "drop"}}
 	case "natt_keepalive":

@@ -50,6 +50,8 @@ module); most are 0 or 1:
   inbound_policy_check=1     check source, group and addresses of what arrives
   inbound_policy_required=0  take nothing through a tunnel without eroute --addin;
                              stack user only
+  mtu_rule=exact             what is too long when protected: what does not fit, or
+                             as with KLIPS some bytes less (klips); stack user only
   natt_keepalive=20          seconds after which a quiet UDP encapsulation gets a
                              NAT keepalive, 0 for none; stack user only
   tos=1                      outer headers have TOS 0, not that of the packet

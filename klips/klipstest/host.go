@@ -1,6 +1,7 @@
 package klipstest
 
 import (
+	"encoding/binary"
 	"maps"
 	"net/netip"
 	"slices"
@@ -58,7 +59,9 @@ func (n *Network) send(p []byte) {
 type Host struct {
 	net   *Network
 	addrs atomic.Pointer[map[netip.Addr]struct{}]
+	first [2]netip.Addr // the addresses of IPv4 and IPv6 that it had first
 	in    *queue
+	icmp  chan []byte // ICMP errors that the stack has sent
 	ports atomic.Int32
 
 	mu      sync.Mutex
@@ -96,7 +99,7 @@ var _ engine.Host = (*Host)(nil)
 // NewHost makes a host with addresses and physical devices (MTU 1500) on a
 // network.
 func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
-	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, awaited: map[*awaited]struct{}{}, in: newQueue()}
+	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, awaited: map[*awaited]struct{}{}, in: newQueue(), icmp: make(chan []byte, 4096)}
 	for _, d := range devices {
 		h.AddDevice(d, 1500)
 	}
@@ -104,6 +107,9 @@ func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
 	h.ports.Store(1024)
 	for _, a := range addrs {
 		h.AddAddr(a)
+		if f := &h.first[(a.BitLen()-32)/96]; !f.IsValid() {
+			*f = a
+		}
 	}
 	n.mu.Lock()
 	n.hosts = append(n.hosts, h)
@@ -147,6 +153,41 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 	return ok || a.IsLoopback()
 }
 
+// SendICMP makes a packet of an ICMP message, from the address that it is to if that is one
+// of the host's, else from the host's first.
+func (h *Host) SendICMP(to netip.Addr, tos uint8, m []byte) error {
+	src := to
+	if !h.IsLocal(to) {
+		src = h.first[(to.BitLen()-32)/96]
+	}
+	m[2], m[3] = 0, 0
+	var p []byte
+	if to.Is4() {
+		binary.BigEndian.PutUint16(m[2:], ^packet.Fold(packet.Sum(m, 0)))
+		p = append(make([]byte, 20), m...)
+		p[0], p[1], p[5], p[8], p[9] = 0x45, tos, 1, 64, packet.ProtoICMP
+		copy(p[12:], src.AsSlice())
+		copy(p[16:], to.AsSlice())
+	} else {
+		p = append(make([]byte, 40), m...)
+		p[0], p[1], p[6], p[7] = 0x60|tos>>4, tos<<4, packet.ProtoICMPv6, 64
+		copy(p[8:], src.AsSlice())
+		copy(p[24:], to.AsSlice())
+		pseudo := packet.Sum(p[8:40], uint64(len(m))+packet.ProtoICMPv6)
+		binary.BigEndian.PutUint16(p[42:], ^packet.Fold(packet.Sum(p[40:], pseudo)))
+	}
+	packet.SetTotal(p, len(p))
+	packet.FixChecksum(p)
+	select {
+	case h.icmp <- p:
+	default: // nobody looks at them
+	}
+	return nil
+}
+
+// ICMP is the ICMP errors that the stack has sent.
+func (h *Host) ICMP() <-chan []byte { return h.icmp }
+
 // SetUnprivilegedPorts sets the first port that unprivileged programs can bind; it is
 // 1024 at first.
 func (h *Host) SetUnprivilegedPorts(first int) { h.ports.Store(int32(first)) }
@@ -171,6 +212,9 @@ func (h *Host) SetDeviceMTU(name string, mtu int) {
 	defer h.mu.Unlock()
 	if i := h.device(name); i >= 0 {
 		h.devices[i].mtu.Store(int64(mtu))
+		for w := range h.devices[i].wires {
+			w.on.Resized()
+		}
 	}
 }
 

@@ -382,8 +382,8 @@ func rawBypass(m *treatment) {
 		p.link.Send(other)
 		p.host.Settle()
 		p.seen = len(p.net.Sent())
-		for len(p.link.Arrived()) > 0 {
-			<-p.link.Arrived()
+		for len(p.host.ICMP()) > 0 {
+			<-p.host.ICMP()
 		}
 		return true
 	}

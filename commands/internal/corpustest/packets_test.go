@@ -64,6 +64,9 @@ func newPlayer(t *testing.T, v *recorded.Exchange) *player {
 			t.Fatal(err)
 		}
 	}
+	if err := p.eng.SetKnob("mtu_rule", 1); err != nil {
+		t.Fatal(err)
+	}
 	if p.mode.knob != "" {
 		if err := p.eng.SetKnob(p.mode.knob, 1); err != nil {
 			t.Fatal(err)
@@ -133,8 +136,8 @@ func (p *player) out(what string, e *recorded.Event) {
 	sent := all[p.seen:]
 	p.seen = len(all)
 	var back [][]byte
-	for len(p.link.Arrived()) > 0 {
-		back = append(back, <-p.link.Arrived())
+	for len(p.host.ICMP()) > 0 {
+		back = append(back, <-p.host.ICMP())
 	}
 	if p.mode.out != nil && p.mode.out(p, what, e, sent) {
 		return
@@ -173,10 +176,9 @@ func plain(l []recorded.Bytes) (out [][]byte) {
 	return out
 }
 
-// icmpLine describes an ICMP error without its ID, its checksums, which must be
-// correct, and its source. KLIPS uses the address of the device that the packet came
-// from. The stack uses the packet's destination, because a TUN device would drop
-// packets from one of the host's own addresses.
+// icmpLine describes an ICMP error but for its ID and its checksums, which must
+// be right, and its source: KLIPS takes the address of the device that the
+// packet came from, the stack leaves the choice to the host's routes.
 func icmpLine(p []byte) string {
 	if len(p) < 28 || sum16(p[:20]) != 0xffff || sum16(append(slices.Clone(p[20:]), make([]byte, len(p)%2)...)) != 0xffff {
 		return fmt.Sprintf("checksums of %x", p)

@@ -296,8 +296,11 @@ func sendAll[T any](s *server, m *pfkey.Message, send func(*pfkey.Message) error
 func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.Message) error) error {
 	devices, _ := s.eng.Devices(ctx)
 	for i, d := range devices {
-		if d.MTU == 0 && s.mtu != nil { // never attached; the system knows its MTU
-			devices[i].MTU, _ = s.mtu(d.Name)
+		if s.mtu == nil {
+			continue
+		}
+		if mtu, err := s.mtu(d.Name); err == nil { // what is listed may be that of KLIPS
+			devices[i].MTU = mtu
 		}
 	}
 	sas, eroutes := s.eng.Count()

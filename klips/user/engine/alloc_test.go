@@ -19,7 +19,8 @@ type bareHost struct {
 	sent  *packet.Buffer // copy of the last packet sent
 }
 
-func (h *bareHost) UnprivilegedPorts() int { return 1024 }
+func (h *bareHost) UnprivilegedPorts() int                   { return 1024 }
+func (h *bareHost) SendICMP(netip.Addr, uint8, []byte) error { return nil }
 
 func (h *bareHost) IsLocal(a netip.Addr) bool                 { return a == h.local }
 func (h *bareHost) OpenLink(string) (Link, error)             { return bareLink{make(chan struct{})}, nil }

@@ -51,6 +51,7 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	sa, err := e.addSA(spec)
 	if err == nil {
 		e.watch(1, sa)
+		e.heed(sa)
 	}
 	return e.saDone("add SA", spec.ID, e.saAgain(spec, err))
 }
@@ -122,6 +123,11 @@ func (e *Engine) ClearSAs(context.Context) error {
 // Group makes SAs one group.
 func (e *Engine) Group(_ context.Context, ids []klips.SAID) error {
 	err := e.groupAgain(ids, e.sas.Group(ids))
+	if err == nil && len(ids) > 0 {
+		if members, err := e.sas.Members(ids[0]); err == nil {
+			e.heed(members[0])
+		}
+	}
 	for _, id := range ids {
 		e.trace.sa("group SAs", id, err)
 	}
@@ -130,6 +136,7 @@ func (e *Engine) Group(_ context.Context, ids []klips.SAID) error {
 
 // Ungroup takes the group of an SA apart.
 func (e *Engine) Ungroup(_ context.Context, id klips.SAID) error {
+	e.reconsider()
 	return e.saDone("ungroup", id, e.sas.Ungroup(id))
 }
 

@@ -2,6 +2,9 @@ package engine
 
 import "github.com/klips-go/ipsec/klips/drop"
 
+// linkOffset is the room that Link.Write wants in front of a packet.
+const linkOffset = 16
+
 // deliver queues a packet for the device that it arrives on.
 func (w *inWorker) deliver(d *device, c *inPacket) {
 	b := c.b

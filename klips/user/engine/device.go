@@ -34,6 +34,7 @@ type device struct {
 	wanted       string   // the physical device that it is to be attached to
 	wantedIndex  int      // that device's index, 0 where it is not known
 	awaited      *awaited // nil: no physical device is waited for
+	chosenMTU    int      // the MTU that the device was given here; 0: none yet
 }
 
 // An attachment is the physical device that a device sends through.
@@ -229,6 +230,7 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 	w, err := e.host.OpenWire(physical, WireEvents{
 		Lost:    func() { go e.lost(d, a) },
 		Renamed: func() { go e.renamed(d, a) },
+		Resized: func() { go e.chooseAll() },
 	})
 	if err != nil {
 		return nil, deviceError(op, physical, err)
@@ -237,11 +239,12 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 		w.Close()
 		return nil, deviceError(op, virtual, syscall.EBUSY)
 	}
-	if !takeUp {
-		if err := d.link.SetMTU(klips.DeviceMTU); err != nil {
-			w.Close()
-			return nil, deviceError(op, virtual, err)
-		}
+	a.wire = w
+	if takeUp {
+		e.adoptMTULocked(d, a)
+	} else if err := e.chooseLocked(d, a); err != nil {
+		w.Close()
+		return nil, deviceError(op, virtual, err)
 	}
 	if e.keeping {
 		if err := d.link.Keep(w.Name()); err != nil {
@@ -249,7 +252,7 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 			return nil, deviceError(op, virtual, err)
 		}
 	}
-	a.wire, a.attMTU = w, w.MTU()
+	a.attMTU = w.MTU()
 	a.ttl4, a.ttl6 = w.Hops()
 	old = d.att.Swap(a)
 	d.everAttached, d.takenUp = true, takeUp
@@ -327,7 +330,7 @@ func (e *Engine) devices() []klips.Device {
 	for _, d := range e.devicesLocked() {
 		v := klips.Device{Name: d.link.Name(), Stats: d.stats.read(), Drops: d.stats.drops.Read()}
 		if d.everAttached {
-			v.MTU, _ = d.link.MTU()
+			v.MTU = d.shownMTU()
 		}
 		if a := d.att.Load(); a != nil {
 			v.Physical, v.AttMTU, v.PhysMTU = a.wire.Name(), a.attMTU, a.wire.MTU()

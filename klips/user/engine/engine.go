@@ -80,6 +80,8 @@ type Engine struct {
 	debugMu sync.Mutex // held by who changes the masks of trace
 	trace   trace
 
+	reconsidering atomic.Bool // the MTUs of devices are chosen anew soon
+
 	devMu   sync.Mutex // guards what follows
 	devs    [klips.MaxDevices]*device
 	keeping bool // devices outlive the engine

@@ -69,3 +69,6 @@ func (e *Engine) Fragments(name string) int {
 	}
 	return a.cut.table.Len()
 }
+
+// Hear takes a packet that may be an ICMP message.
+func (e *Engine) Hear(p []byte) { e.hear(p, e.now()) }

@@ -32,6 +32,11 @@ func (e *Engine) HandOver() *handover.State {
 	if !e.quiesce() {
 		return nil
 	}
+	e.devMu.Lock()
+	for i, d := range devs {
+		s.Devices[i].ChosenMTU = d.chosenMTU // no goroutine changes it any more
+	}
+	e.devMu.Unlock()
 	for i, d := range devs {
 		s.Devices[i].Stats, s.Devices[i].Drops = d.stats.read(), d.stats.drops.Read()
 	}
@@ -173,7 +178,7 @@ func (e *Engine) restoreDevices(saved []handover.Device) (devs map[string]*devic
 		devs[s.Name] = d
 		d.stats.restore(s.Stats)
 		d.stats.drops.Restore(s.Drops)
-		d.everAttached, d.wanted, d.wantedIndex = s.EverAttached, s.Wanted, s.WantedIndex
+		d.everAttached, d.wanted, d.wantedIndex, d.chosenMTU = s.EverAttached, s.Wanted, s.WantedIndex, s.ChosenMTU
 		if s.Attached {
 			_, err := e.attachLocked(d, s.Wanted, true)
 			if err == nil {

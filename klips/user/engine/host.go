@@ -30,6 +30,10 @@ type Host interface {
 	// called for packets, from several goroutines: it neither locks nor
 	// allocates.
 	IsLocal(a netip.Addr) bool
+	// SendICMP sends an ICMP message, or an ICMPv6 one where the address is of IPv6, with
+	// a TOS or traffic class, from an address of this host. It writes the checksum into m,
+	// which it does not keep. It may be called from any goroutine.
+	SendICMP(to netip.Addr, tos uint8, m []byte) error
 	// UnprivilegedPorts returns the first port that programs without rights can
 	// bind, 1024 as a rule (net.ipv4.ip_unprivileged_port_start, which is for IPv6
 	// too).
@@ -41,6 +45,7 @@ type Host interface {
 type WireEvents struct {
 	Lost    func() // it went down or away
 	Renamed func() // Name returns its new name from now on
+	Resized func() // MTU returns its new MTU from now on
 }
 
 // A LeftLink is a virtual device that nobody reads. It drops what is routed into it.
@@ -95,7 +100,7 @@ type Wire interface {
 }
 
 // A Receiver gets the packets that come for the host and are, or may hold, ESP
-// and AH, whole.
+// and AH, whole, and ICMP and ICMPv6 messages that a packet was too long.
 type Receiver interface {
 	// Recv waits for packets; bufs[i] gets one, beginning at packet.Headroom or
 	// a little before, ifindex[i] the index of the device it came in by.

@@ -10,9 +10,6 @@ import (
 // icmpPerSecond limits the ICMP errors of a stack.
 const icmpPerSecond = 1000
 
-// icmpTTL is the TTL of ICMP errors.
-const icmpTTL = 64
-
 // A gate lets so many events through per second.
 type gate struct {
 	second atomic.Int64
@@ -38,24 +35,24 @@ const (
 	icmp6AdminProhibit = 1 // code of icmp6Unreachable
 )
 
-// An icmpWriter answers packets that came out of a device by writing ICMP errors
-// back into it. The error's source is the destination of the packet: a packet
-// from one of the host's own addresses would be dropped as a martian.
+// An icmpWriter answers packets that came out of a device with ICMP errors. The host sends
+// them from an address of its own (RFC 1812 section 4.3.2.4), to its own programs as well as
+// to hosts behind it.
 type icmpWriter struct {
-	link Link
-	buf  [linkOffset + 1280]byte
-	out  [1][]byte
+	buf [maxICMP6]byte
 }
 
-// linkOffset is the room that Link.Write wants in front of a packet.
-const linkOffset = 16
+// How long the messages are, without IP headers: within 576 bytes in IPv4 (RFC 1812 section
+// 4.3.2.3), within the minimum MTU in IPv6 (RFC 4443 section 2.4 (c)).
+const (
+	maxICMP4 = 576 - 20
+	maxICMP6 = minMTU6 - 40
+)
 
 // tooBig tells the sender of packet p that mtu bytes would have been the most.
 func (w *icmpWriter) tooBig(e *Engine, p []byte, h *packet.Header, mtu int) {
 	if h.Version == 4 {
-		if h.Proto != packet.ProtoICMP {
-			w.write(e, p, h, icmpUnreachable, icmpFragNeeded, uint32(mtu)&0xffff)
-		}
+		w.write(e, p, h, icmpUnreachable, icmpFragNeeded, uint32(mtu)&0xffff)
 		return
 	}
 	w.write(e, p, h, icmp6TooBig, 0, uint32(mtu))
@@ -98,42 +95,14 @@ func (w *icmpWriter) write(e *Engine, p []byte, h *packet.Header, typ, code uint
 	if !answerable(p, h) || !e.icmpGate.open(e.now()) {
 		return
 	}
-	m := w.buf[linkOffset:]
-	var n int
+	m, tos := w.buf[:maxICMP6], uint8(0)
 	if h.Version == 4 {
-		// RFC 1812 section 4.3.2.3: as much of the packet as fits 576 bytes.
-		n = 28 + copy(m[28:576], p[:h.Total])
-		q := m[:n]
-		clear(q[:28])
-		// RFC 1812 section 4.3.2.5: the packet's TOS at the highest precedence
-		// but one.
-		q[0], q[1], q[8], q[9] = 0x45, h.TOS&0x1e|0xc0, icmpTTL, packet.ProtoICMP
-		binary.BigEndian.PutUint16(q[4:], e.nextID())
-		src, dst := h.Dst.As4(), h.Src.As4()
-		copy(q[12:], src[:])
-		copy(q[16:], dst[:])
-		packet.SetTotal(q, n)
-		packet.FixChecksum(q)
-		c := q[20:]
-		c[0], c[1] = typ, code
-		binary.BigEndian.PutUint32(c[4:], rest)
-		binary.BigEndian.PutUint16(c[2:], ^packet.Fold(packet.Sum(c, 0)))
-	} else {
-		// RFC 4443 section 2.4 (c): within the minimum MTU.
-		n = 48 + copy(m[48:minMTU6], p[:h.Total])
-		q := m[:n]
-		clear(q[:48])
-		q[0], q[6], q[7] = 0x60, packet.ProtoICMPv6, icmpTTL
-		src, dst := h.Dst.As16(), h.Src.As16()
-		copy(q[8:], src[:])
-		copy(q[24:], dst[:])
-		packet.SetTotal(q, n)
-		c := q[40:]
-		c[0], c[1] = typ, code
-		binary.BigEndian.PutUint32(c[4:], rest)
-		pseudo := packet.Sum(q[8:40], uint64(len(c))+packet.ProtoICMPv6)
-		binary.BigEndian.PutUint16(c[2:], ^packet.Fold(packet.Sum(c, pseudo)))
+		// RFC 1812 section 4.3.2.5: the packet's TOS at the highest precedence but one.
+		m, tos = w.buf[:maxICMP4], h.TOS&0x1e|0xc0
 	}
-	w.out[0] = w.buf[:linkOffset+n]
-	_, _ = w.link.Write(w.out[:], linkOffset)
+	m = m[:8+copy(m[8:], p[:h.Total])]
+	clear(m[:8])
+	m[0], m[1] = typ, code
+	binary.BigEndian.PutUint32(m[4:], rest)
+	_ = e.host.SendICMP(h.Src, tos, m)
 }

@@ -66,6 +66,9 @@ func (w *inWorker) batch(n int) {
 	w.tracing = w.e.trace.any.Load()
 	devs := *w.e.attached.Load()
 	for i := range n {
+		if isICMP(w.bufs[i].Bytes()) && w.e.hear(w.bufs[i].Bytes(), w.now) {
+			continue
+		}
 		w.packet(w.bufs[i], arrival(devs, w.ifindex[i]))
 	}
 	w.flush()

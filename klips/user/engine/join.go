@@ -14,9 +14,8 @@ import (
 // Transport mode protects whole datagrams, and what is too long afterwards is cut then
 // (RFC 4303 section 3.3.4, RFC 4302 section 3.3.4). But the host cuts what is longer than
 // the MTU of ipsecN, or than a path MTU that it has learned, before the packets come here.
-// So they are put together again before anything is decided about them. All packets of the
-// host itself are, as only the first of their fragments has the ports by which an eroute
-// may be chosen.
+// So they are put together again before anything is decided about them. Only the first
+// fragment has the ports by which an eroute may be chosen.
 
 // cutMemory is what the fragments take, for each device, that wait for others, in bytes.
 const cutMemory = 1 << 20
@@ -28,18 +27,25 @@ type cutPackets struct {
 	timer clock.Timer       // for the oldest; nil while there are none
 }
 
-// joins reports whether the fragments of a datagram, of which one has header h, are put
-// together. It is the same for all of them.
-func (e *Engine) joins(h *packet.Header) bool {
-	if e.host.IsLocal(h.Src) {
+// joins reports whether the fragment in b, which has header h, is put together with the
+// others of its datagram: those of the host itself; those of others that go through an SA in
+// transport mode; and those of others whose first fragment has the ports of an eroute, if
+// that one comes before the others. The kernel of a gateway makes such fragments when it
+// routes a datagram into ipsecN, which with the MTU of KLIPS it does not.
+func (w *outWorker) joins(b *packet.Buffer, h *packet.Header) bool {
+	if w.e.host.IsLocal(h.Src) {
 		return true
 	}
-	r := e.routes.Lookup(&eroute.Packet{Src: h.Src, Dst: h.Dst, Proto: h.Proto})
-	if r == nil || r.ID.IsMagic() {
-		return false
+	s := selector(b.Bytes(), h)
+	r := w.e.routes.Lookup(&s)
+	if r != nil && !r.ID.IsMagic() {
+		sa := w.e.sas.Lookup(r.ID)
+		hasPorts := r.SrcPort|r.DstPort != 0 && w.e.knobs.mtuRule.Load() != mtuKLIPS
+		if sa != nil && (hasPorts || !hasTunnel(sa.Chain())) {
+			return true
+		}
 	}
-	sa := e.sas.Lookup(r.ID)
-	return sa != nil && !hasTunnel(sa.Chain())
+	return w.att.cut.table != nil && w.att.cut.table.Has(b.Bytes(), h)
 }
 
 // join takes a fragment. true: it was the last one that was missing, b and h are the whole
@@ -105,18 +111,17 @@ func (c *cutPackets) close() {
 	}
 }
 
-// cutAgain reports whether a datagram that the host had cut goes into a tunnel in pieces,
-// as it came: each then stands for itself, whatever becomes of the others. It goes whole
-// where its eroute has ports, as later fragments have none by which the far end could
-// admit them (RFC 4301 section 7), unless that is longer than any packet may be.
-func cutAgain(h *packet.Header, r *eroute.Entry, group []*sadb.SA) bool {
+// cutAgain reports whether a datagram that the host had cut goes into a tunnel in pieces:
+// as a whole it would be longer than any packet may be. Else what protects it is cut, as
+// with KLIPS, so that the far end knows the ports of all of it.
+func cutAgain(h *packet.Header, group []*sadb.SA) bool {
 	front, behind := overhead(shapeOf(h), group)
-	return r.SrcPort == 0 && r.DstPort == 0 || h.Total+front+behind > packet.MaxSize
+	return hasTunnel(group) && h.Total+front+behind > packet.MaxSize
 }
 
 // inPieces sends a datagram in pieces, as long as fits, through the group of eroute r.
 func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry, group []*sadb.SA) {
-	mtu := longest(shapeOf(h), group, w.att.wire.MTU())
+	mtu := longest(shapeOf(h), group, w.limit(group))
 	w.cut = false // from here on each is a packet of its own
 	if w.piece.B == nil {
 		w.piece.B = make([]byte, bufferSize)

@@ -155,10 +155,11 @@ func TestTransportIsWhole(t *testing.T) {
 	}
 }
 
-// Tunnels carry the fragments of the host one by one, as long as they fit, unless ports
-// choose the SA: then the datagram is whole.
+// Tunnels carry a datagram of the host as a whole, too, unless it is too long for that; also
+// that of another host where its first fragment has the ports of an eroute, but not where
+// ports do not matter.
 func TestTunnelOfFragments(t *testing.T) {
-	for _, ends := range [][2]netip.Addr{{gwA4, gwB4}, {gwA6, gwB6}} {
+	for _, ends := range [][2]netip.Addr{{gwA4, gwB4}, {gwA6, gwB6}, {inA4, inB4}, {inA6, inB6}} {
 		for _, ports := range []bool{false, true} {
 			t.Run(fmt.Sprint(ends[0], " ports ", ports), func(t *testing.T) {
 				p := bare(t)
@@ -168,21 +169,28 @@ func TestTunnelOfFragments(t *testing.T) {
 					s.Proto, s.DstPort = packet.ProtoUDP, 7000
 				}
 				p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: s, ID: id}, klips.ErouteAdd))
+				whole := ports || p.ha.IsLocal(ends[0])
 				for _, n := range []int{3000, 20000} {
 					clear := udpWith(ends[0], ends[1], n)
 					for _, b := range wholes(t, p.outPieces(cut(clear, 1400)...)) {
 						p.hb.Arrive(b)
 					}
 					got := p.delivered()
-					if pieces := len(got) > 1; pieces == ports {
+					if (len(got) == 1) != whole {
 						t.Errorf("%d bytes: %d packets delivered", n, len(got))
 					}
 					if got := wholes(t, joinLong(got)); len(got) != 1 || !bytes.Equal(got[0], clear) {
 						t.Errorf("%d bytes: %d datagrams delivered, want the one", n, len(got))
 					}
 				}
-				// Longer than any packet may be with what is added: in pieces all the same.
-				p.outPieces(cut(udpWith(ends[0], ends[1], 65400), 1400)...)
+				// Longer than any packet may be with what is added: in pieces.
+				clear := udpWith(ends[0], ends[1], 65460)
+				for _, b := range wholes(t, p.outPieces(cut(clear, 1400)...)) {
+					p.hb.Arrive(b)
+				}
+				if got := wholes(t, joinLong(p.delivered())); len(got) != 1 || !bytes.Equal(got[0], clear) {
+					t.Errorf("the longest: %d datagrams delivered, want the one", len(got))
+				}
 				if s := p.stats(p.a); s.TxErrors+s.TxDropped != 0 {
 					t.Errorf("the sender counts %+v", s)
 				}

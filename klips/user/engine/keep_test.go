@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -88,8 +87,8 @@ func TestTakenUpGivesWay(t *testing.T) {
 			if n := h.Wires(); n != 1 {
 				t.Errorf("%d wires are open, want 1", n)
 			}
-			if mtu, err := h.Link("ipsec0").MTU(); mtu != klips.DeviceMTU {
-				t.Errorf("MTU = %d, %v, want %d as after any attach", mtu, err, klips.DeviceMTU)
+			if mtu, err := h.Link("ipsec0").MTU(); mtu != 1500 {
+				t.Errorf("MTU = %d, %v, want 1500 as after any attach", mtu, err)
 			}
 		})
 		wantLeft(t, h, engine.LeftLink{Name: "ipsec0", Physical: physical})

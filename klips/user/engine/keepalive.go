@@ -52,6 +52,9 @@ func (ss *states) follow(d *device, src netip.Addr) {
 
 // watch takes note of SAs that were made (by = 1) or removed (by = -1).
 func (e *Engine) watch(by int, sas ...*sadb.SA) {
+	if by < 0 && len(sas) > 0 {
+		e.reconsider()
+	}
 	e.ports.watch(by, sas...)
 	if by < 0 && len(sas) > 0 {
 		e.forgetter.soon()

@@ -80,6 +80,7 @@ func TestKeepalive(t *testing.T) {
 			add(0x100, f.own, f.peer, nonESP, nil)
 			add(0x101, f.peer, f.own, klips.NATT{}, nil)
 			p.wantKeepalives("an inbound SA, and one that is not in UDP", time.Minute)
+			p.clock.Advance(time.Second) // MTUs are chosen anew
 			if got := p.clock.Timers(); got != none {
 				t.Errorf("%d timers wait, want %d", got, none)
 			}
@@ -144,6 +145,7 @@ func TestKeepalive(t *testing.T) {
 			p.out(ip(f.own, f.peer, 1, 40))
 			p.wantKeepalives("no source, but it has sent", 20*time.Second, usual)
 			p.must(p.a.ClearSAs(t.Context()))
+			p.clock.Advance(time.Second) // MTUs are chosen anew
 			if got := p.clock.Timers(); got != none {
 				t.Errorf("%d timers wait, want %d", got, none)
 			}

@@ -66,7 +66,6 @@ func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 			w.outcome("not sent", drop.NotSent.String(), slog.String("error", err.Error()))
 		}
 	}
-	w.icmp.link = d.link
 	return w
 }
 
@@ -217,7 +216,7 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		return
 	}
 	b.End = b.Off + h.Total
-	if h.Frag && w.e.joins(&h) && !w.join(b, &h) {
+	if h.Frag && w.joins(b, &h) && !w.join(b, &h) {
 		return
 	}
 	h.DF = h.DF && !w.cut
@@ -269,7 +268,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 		if w.tracing {
 			w.grouped(chain)
 		}
-		if w.cut && hasTunnel(chain) && cutAgain(h, r, chain) {
+		if w.cut && cutAgain(h, chain) {
 			w.inPieces(b, h, r, chain)
 			return
 		}
@@ -442,13 +441,16 @@ func (w *outWorker) sending(n int, clear string) {
 	w.outcome(what, clear, slog.Int("length", n))
 }
 
-// send queues a finished packet, or sends it in pieces if the device takes no longer
+// send queues a finished packet, or sends it in pieces if its path takes no longer
 // ones. A packet in clear or in transport mode that says Don't Fragment is reported
 // to its sender instead. sa is the outermost SA that it went through, nil for a packet
 // in clear, and clear why it goes in clear, "" for others.
 func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.SA, clear string) {
 	p := b.Bytes()
 	mtu := w.att.wire.MTU()
+	if sa != nil {
+		mtu = limit(sa, mtu, w.now)
+	}
 	w.d.stats.txBytes.Add(uint64(len(p)))
 	if len(p) <= mtu {
 		w.sending(len(p), clear)

@@ -156,6 +156,21 @@ func arrives(t testing.TB, h *klipstest.Host) []byte {
 	}
 }
 
+// answered waits for an ICMP error, which must come from an address of the host.
+func answered(t testing.TB, h *klipstest.Host) []byte {
+	t.Helper()
+	select {
+	case p := <-h.ICMP():
+		if ih, ok := packet.ParseIP(p); !ok || !h.IsLocal(ih.Src) {
+			t.Errorf("ICMP from %v, which is no address of the host", ih.Src)
+		}
+		return p
+	case <-time.After(patience):
+		t.Fatal("no ICMP error came")
+		return nil
+	}
+}
+
 // settled waits until a condition holds.
 func settled(t testing.TB, what string, f func() bool) {
 	t.Helper()
@@ -391,14 +406,14 @@ func TestVerdicts(t *testing.T) {
 	}
 	rejected := ip(inA4, netip.MustParseAddr("10.4.0.1"), 17, 50)
 	link.Send(rejected)
-	got := arrives(t, p.ha)
+	got := answered(t, p.ha)
 	h, ok := packet.ParseIP(got)
 	if !ok || h.Proto != 1 || h.Dst != inA4 || got[20] != 3 || got[21] != 13 || !bytes.HasPrefix(got[28:], rejected) ||
 		packet.Fold(packet.Sum(got[20:], 0)) != 0xffff || packet.Fold(packet.Sum(got[:20], 0)) != 0xffff {
 		t.Errorf("%%reject answered %x", got)
 	}
 	link.Send(ip(inA6, inB6, 17, 50))
-	got = arrives(t, p.ha)
+	got = answered(t, p.ha)
 	if h, ok := packet.ParseIP(got); !ok || h.Proto != 58 || h.Dst != inA6 || got[40] != 1 || got[41] != 1 {
 		t.Errorf("%%reject answered %x", got)
 	}
@@ -433,9 +448,9 @@ func TestTooBig(t *testing.T) {
 	want[6] |= 0x40                   // DF
 	packet.FixChecksum(want)
 	link.Send(want)
-	got := arrives(t, p.ha)
-	if got[20] != 3 || got[21] != 4 || binary.BigEndian.Uint16(got[26:]) != 1443 {
-		t.Errorf("answered type %d code %d mtu %d, want 3/4 1443", got[20], got[21], binary.BigEndian.Uint16(got[26:]))
+	got := answered(t, p.ha)
+	if got[20] != 3 || got[21] != 4 || binary.BigEndian.Uint16(got[26:]) != 1446 {
+		t.Errorf("answered type %d code %d mtu %d, want 3/4 1446", got[20], got[21], binary.BigEndian.Uint16(got[26:]))
 	}
 	// It is sent all the same, in pieces that reassemble to a good packet.
 	settled(t, "two fragments", func() bool { return len(p.net.Sent()) == 2 })
@@ -444,9 +459,9 @@ func TestTooBig(t *testing.T) {
 		t.Errorf("arrived %x, want %x", got, want)
 	}
 	link.Send(ip(inA6, inB6, 253, 1460))
-	got = arrives(t, p.ha)
-	if got[40] != 2 || binary.BigEndian.Uint32(got[44:]) != 1443 {
-		t.Errorf("answered type %d mtu %d, want 2 1443", got[40], binary.BigEndian.Uint32(got[44:]))
+	got = answered(t, p.ha)
+	if got[40] != 2 || binary.BigEndian.Uint32(got[44:]) != 1446 {
+		t.Errorf("answered type %d mtu %d, want 2 1446", got[40], binary.BigEndian.Uint32(got[44:]))
 	}
 	if n := len(p.net.Sent()); n != 2 {
 		t.Errorf("%d packets sent, want 2: a long IPv6 packet stays behind", n)

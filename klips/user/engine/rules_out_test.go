@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -28,8 +29,8 @@ func (p *pair) out(pkts ...[]byte) (sent, back [][]byte) {
 	if ends = p.ends(p.a) - ends; ends != len(pkts) {
 		p.t.Errorf("%d packets were routed into ipsec0, and what became of %d is counted", len(pkts), ends)
 	}
-	for len(link.Arrived()) > 0 {
-		back = append(back, <-link.Arrived())
+	for len(p.ha.ICMP()) > 0 {
+		back = append(back, <-p.ha.ICMP())
 	}
 	return p.net.Sent()[n:], back
 }
@@ -219,58 +220,126 @@ func TestOddPackets(t *testing.T) {
 	}
 }
 
-// The table of the MTU rule.
+// What a group leaves of the MTU: what senders are told, of which each byte can be used, and
+// what KLIPS told.
 func TestEffectiveMTU(t *testing.T) {
 	natt := klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}
 	aes256 := layer{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA256}}
+	aes384 := layer{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA384}}
 	null := layer{klips.ProtoESP, klips.Transform{Enc: alg.Null, Auth: alg.SHA1}}
 	for _, c := range []struct {
 		name   string
 		layers []layer
 		natt   klips.NATT
-		want   uint16
+		exact  [2]int // over IPv4 and IPv6
+		klips  int    // over IPv4; 0: what does not fit
 	}{
-		{"tun+3des", []layer{tun, tdes}, klips.NATT{}, 1443},
-		{"tun+aes", []layer{tun, aes}, klips.NATT{}, 1435},
-		{"tun+aes, long ICV", []layer{tun, aes256}, klips.NATT{}, 1435},
-		{"tun+null", []layer{tun, null}, klips.NATT{}, 1451},
-		{"tun+3des in UDP", []layer{tun, tdes}, natt, 1435},
-		{"tun+3des+ah", []layer{tun, tdes, ahMD5}, klips.NATT{}, 1419},
-		{"tun+ah", []layer{tun, ahMD5}, klips.NATT{}, 1451},
-		{"3des", []layer{tdes}, klips.NATT{}, 1463},
-		{"ah", []layer{ahMD5}, klips.NATT{}, 1471},
+		{"tun+3des", []layer{tun, tdes}, klips.NATT{}, [2]int{1446, 1430}, 1443},
+		{"tun+aes", []layer{tun, aes}, klips.NATT{}, [2]int{1438, 1422}, 1435},
+		{"tun+aes, long ICV", []layer{tun, aes256}, klips.NATT{}, [2]int{1438, 1406}, 1435},
+		{"tun+aes, longer ICV", []layer{tun, aes384}, klips.NATT{}, [2]int{1422, 1406}, 0},
+		{"tun+null", []layer{tun, null}, klips.NATT{}, [2]int{1458, 1438}, 1451},
+		{"tun+3des in UDP", []layer{tun, tdes}, natt, [2]int{1438, 1422}, 1435},
+		{"tun+3des+ah", []layer{tun, tdes, ahMD5}, klips.NATT{}, [2]int{1422, 1406}, 1419},
+		{"tun+ah", []layer{tun, ahMD5}, klips.NATT{}, [2]int{1456, 1436}, 1451},
+		{"3des", []layer{tdes}, klips.NATT{}, [2]int{1466, 1470}, 1463},
+		{"ah", []layer{ahMD5}, klips.NATT{}, [2]int{1476, 1476}, 1471},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := newPair(t)
-			src, dst := inA4, inB4
-			if c.layers[0].proto != klips.ProtoTun {
-				src, dst = gwA4, gwB4
-			}
-			p.natt = c.natt
-			id := p.makeGroup(c.layers, gwA4, gwB4, 0)
-			p.route(p.a, src.String()+"/32", dst.String()+"/32", id, klips.ErouteAdd)
-			long := with(ip(src, dst, 253, 1480), df)
-			_, back := p.out(long)
-			if len(back) == 0 || back[0][20] != 3 || back[0][21] != 4 || binary.BigEndian.Uint16(back[0][26:]) != c.want {
-				t.Fatalf("1500 bytes were answered %x, want 3/4 with MTU %d", back, c.want)
-			}
-			// Nobody is told where nothing is too long, or nobody may be told.
-			for name, q := range map[string][]byte{
-				"exact length":   with(ip(src, dst, 253, int(c.want)-20), df),
-				"DF clear":       ip(src, dst, 253, 1480),
-				"later fragment": with(long, func(q []byte) { q[7] = 3 }),
-				"ICMP":           with(ip(src, dst, 1, 1480), func(q []byte) { df(q); q[20] = 8 }),
-			} {
-				if _, back := p.out(q); len(back) > 0 && binary.BigEndian.Uint16(back[0][26:]) != 1500 {
-					t.Errorf("%s: answered %x", name, back)
+		for i, gw := range [][2]netip.Addr{{gwA4, gwB4}, {gwA6, gwB6}} {
+			t.Run(fmt.Sprint(c.name, " to ", gw[1]), func(t *testing.T) {
+				p := newPair(t)
+				src, dst := inA4, inB4
+				tunnel := c.layers[0].proto == klips.ProtoTun
+				if !tunnel {
+					src, dst = gw[0], gw[1]
 				}
-			}
-			p.must(p.a.SetKnob("icmp", 0))
-			if _, back := p.out(long); len(back) > 0 && binary.BigEndian.Uint16(back[0][26:]) != 1500 {
-				t.Errorf("with the knob off: answered %x", back)
-			}
-		})
+				p.natt = c.natt
+				id := p.makeGroup(c.layers, gw[0], gw[1], 0)
+				if mtu, _ := p.ha.Link("ipsec0").MTU(); mtu != c.exact[i] {
+					t.Errorf("ipsec0 has an MTU of %d, want %d", mtu, c.exact[i])
+				}
+				p.route(p.a, fmt.Sprint(src, "/", src.BitLen()), fmt.Sprint(dst, "/", dst.BitLen()), id, klips.ErouteAdd)
+				head := 20
+				if src.Is6() {
+					head = 40
+				}
+				told := func(what string, q []byte, want int) {
+					t.Helper()
+					_, back := p.out(q)
+					got := 0
+					if len(back) > 0 {
+						got = toldMTU(t, back[0])
+					}
+					if len(back) > 1 {
+						t.Errorf("%s: %d answers", what, len(back))
+					}
+					if got != want {
+						t.Errorf("%s: told an MTU of %d, want %d", what, got, want)
+					}
+				}
+				mtu := c.exact[i]
+				long := df4(ip(src, dst, 253, 1500-head))
+				told("1500 bytes", long, mtu)
+				told("one byte more than fits", df4(ip(src, dst, 253, mtu+1-head)), mtu)
+				before := p.stats(p.a)
+				sent, _ := p.out(df4(ip(src, dst, 253, mtu-head)))
+				if len(sent) != 1 || p.stats(p.a).TxErrors != before.TxErrors {
+					t.Errorf("what fits exactly was sent in %d packets", len(sent))
+				}
+				if src.Is4() {
+					told("a ping", with(ip(src, dst, 1, 1480), func(q []byte) { df(q); q[20] = 8 }), mtu)
+					told("DF clear", ip(src, dst, 253, 1480), 0)
+					told("an ICMP error", with(ip(src, dst, 1, 1480), func(q []byte) { df(q); q[20] = 3 }), 0)
+					if tunnel {
+						told("a later fragment", with(long, func(q []byte) { q[7] = 3 }), 0)
+					}
+				}
+				p.must(p.a.SetKnob("icmp", 0))
+				want := 0
+				if src.Is4() && !tunnel {
+					want = mtu // it is not sent: somebody must say so
+				}
+				told("with the knob icmp off", long, want)
+
+				if gw[0].Is6() || c.klips == 0 {
+					return
+				}
+				p.must(p.a.SetKnob("icmp", 1))
+				p.must(p.a.SetKnob("mtu_rule", 1))
+				_, back := p.out(long)
+				if len(back) == 0 || toldMTU(t, back[0]) != c.klips {
+					t.Errorf("by the rule of KLIPS told %x, want %d", back, c.klips)
+				}
+				for name, q := range map[string][]byte{
+					"exact length": with(ip(src, dst, 253, c.klips-20), df),
+					"ICMP":         with(ip(src, dst, 1, 1480), func(q []byte) { df(q); q[20] = 8 }),
+				} {
+					if _, back := p.out(q); len(back) > 0 && toldMTU(t, back[0]) != 1500 {
+						t.Errorf("by the rule of KLIPS, %s: answered %x", name, back)
+					}
+				}
+			})
+		}
 	}
+}
+
+// df4 sets DF, which IPv6 has not.
+func df4(p []byte) []byte {
+	if p[0]>>4 == 6 {
+		return p
+	}
+	return with(p, df)
+}
+
+// toldMTU is what an ICMP error says of the MTU.
+func toldMTU(t testing.TB, p []byte) int {
+	t.Helper()
+	h, ok := packet.ParseIP(p)
+	m := p[h.Len:]
+	if !ok || h.Version == 4 && (m[0] != 3 || m[1] != 4) || h.Version == 6 && m[0] != 2 {
+		t.Fatalf("%x is no report of an MTU", p)
+	}
+	return int(binary.BigEndian.Uint32(m[4:]))
 }
 
 // What is sent although it was reported as too long, and in how many pieces.
@@ -283,18 +352,21 @@ func TestTooLongIsSent(t *testing.T) {
 	p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", klips.SAID{Dst: gwB4, SPI: 0x2000, Proto: klips.ProtoESP}, klips.ErouteAdd)
 	for _, c := range []struct {
 		name       string
+		rule       int
 		p          []byte
 		sent, back int
 		want       klips.DeviceStats
 	}{
-		{"tunnel, DF", with(ip(inA4, inB4, 253, 1480), df), 2, 1, klips.DeviceStats{TxPackets: 1, TxBytes: 1552}},
-		{"tunnel", ip(inA4, inB4, 253, 3000), 3, 0, klips.DeviceStats{TxPackets: 1, TxBytes: 3072}},
-		{"transport", ip(gwA4, gwB4, 253, 1480), 2, 0, klips.DeviceStats{TxPackets: 1, TxBytes: 1536}},
-		// The packet's own DF is on the outside: once by the rule, once because
-		// the device cannot send it.
-		{"transport, DF", with(ip(gwA4, gwB4, 253, 1480), df), 0, 2, klips.DeviceStats{TxErrors: 1, TxBytes: 1536}},
-		{"more than any packet may have", ip(inA4, inB4, 253, 65495), 0, 0, klips.DeviceStats{TxErrors: 1}},
+		{"tunnel, DF", 0, with(ip(inA4, inB4, 253, 1480), df), 2, 1, klips.DeviceStats{TxPackets: 1, TxBytes: 1552}},
+		{"tunnel", 0, ip(inA4, inB4, 253, 3000), 3, 0, klips.DeviceStats{TxPackets: 1, TxBytes: 3072}},
+		{"transport", 0, ip(gwA4, gwB4, 253, 1480), 2, 0, klips.DeviceStats{TxPackets: 1, TxBytes: 1536}},
+		// The packet's own DF is on the outside.
+		{"transport, DF", 0, with(ip(gwA4, gwB4, 253, 1480), df), 0, 1, klips.DeviceStats{TxErrors: 1}},
+		// With KLIPS it is told twice: by the rule, and because the device cannot send it.
+		{"transport, DF", 1, with(ip(gwA4, gwB4, 253, 1480), df), 0, 2, klips.DeviceStats{TxErrors: 1, TxBytes: 1536}},
+		{"more than any packet may have", 0, ip(inA4, inB4, 253, 65495), 0, 0, klips.DeviceStats{TxErrors: 1}},
 	} {
+		p.must(p.a.SetKnob("mtu_rule", c.rule))
 		sent, back := p.out(c.p)
 		if len(sent) != c.sent || len(back) != c.back {
 			t.Errorf("%s: %d packets sent, %d answers; want %d, %d", c.name, len(sent), len(back), c.sent, c.back)

@@ -22,6 +22,8 @@ type states struct {
 
 	growth growth                  // never changed
 	path   atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
+
+	pathMTU atomic.Pointer[pathMTU] // of an outbound SA; nil: none is known
 }
 
 // A state holds one worker's half of an SA: the sealing half for the workers of

@@ -20,6 +20,7 @@ const oldest = 1
 const (
 	withDrops  = 2
 	withAlign8 = 3
+	withMTU    = 3
 )
 
 func (c *codec) state(s *State) {
@@ -153,6 +154,9 @@ func (c *codec) device(d *Device) {
 	num(c, &d.WantedIndex)
 	if c.version >= withDrops {
 		c.counts(&d.Drops)
+	}
+	if c.version >= withMTU {
+		num(c, &d.ChosenMTU)
 	}
 }
 

@@ -53,7 +53,7 @@ func full() *State {
 		Expired: 1, Evicted: 2,
 		Devices: []Device{{
 			Name: "ipsec0", Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8},
-			EverAttached: true, Attached: true, AttMTU: 1500, Wanted: "eth0", WantedIndex: 2, Drops: drop.Counts{"no-eroute": 9},
+			EverAttached: true, Attached: true, AttMTU: 1500, Wanted: "eth0", WantedIndex: 2, Drops: drop.Counts{"no-eroute": 9}, ChosenMTU: 1438,
 		}, {Name: "ipsec1"}},
 		Drops: drop.Counts{"not-esp": 3},
 	}
@@ -129,10 +129,23 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Files of older versions are read: version-1 is full without later fields, as the last
-// program of version 1 wrote it.
+// What daemons of before have written is read: version-N is full, without what came
+// later, as the last program wrote it that wrote version N.
 func TestOlder(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join("testdata", "version-1"))
+	v2 := full()
+	v2.Devices[0].ChosenMTU = 0
+	v1 := full()
+	v1.Devices[0].ChosenMTU = 0
+	v1.Drops, v1.Devices[0].Drops = nil, nil
+	sa := &v1.SAs.SAs[0]
+	sa.BelowMark, sa.SeqWaits, sa.Drops, sa.Began, sa.Remembered = 0, 0, nil, 0, 0
+	readOlder(t, "version-1", v1)
+	readOlder(t, "version-2", v2)
+}
+
+func readOlder(t *testing.T, file string, want *State) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,10 +153,6 @@ func TestOlder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := full()
-	want.Drops, want.Devices[0].Drops = nil, nil
-	sa := &want.SAs.SAs[0]
-	sa.BelowMark, sa.SeqWaits, sa.Drops, sa.Began, sa.Remembered = 0, 0, nil, 0, 0
 	if d := cmp.Diff(want, got, compare); d != "" {
 		t.Errorf("read otherwise than written (-want +got):\n%s", d)
 	}

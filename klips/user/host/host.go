@@ -33,6 +33,8 @@ type Host struct {
 	moved    func(gone []netip.Addr)
 
 	inherited inherited
+
+	icmp rawip.ICMPSender
 }
 
 var _ engine.Host = (*Host)(nil)
@@ -59,6 +61,7 @@ func (h *Host) Close() error {
 	err := h.news.Close()
 	<-h.done
 	h.inherited.close()
+	h.icmp.Close()
 	return err
 }
 
@@ -71,8 +74,11 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 	return ok
 }
 
-// readAddrs reads all addresses, and returns those that the host has lost. Changes are
-// rare and lists short; reading the whole set also repairs a lost event.
+// SendICMP sends an ICMP or ICMPv6 message from an address of the host.
+func (h *Host) SendICMP(to netip.Addr, tos uint8, m []byte) error { return h.icmp.Send(to, tos, m) }
+
+// readAddrs reads all addresses anew, and returns those that are the host's own no more.
+// Changes are rare and lists short; a whole new set also heals a lost event.
 func (h *Host) readAddrs() (gone []netip.Addr, err error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {

@@ -156,7 +156,7 @@ func (n *namespace) open(name string) *wire {
 	n.t.Helper()
 	lost, renamed := make(chan struct{}, 10), make(chan struct{}, 10)
 	w, err := n.host.OpenWire(name, engine.WireEvents{
-		Lost: func() { lost <- struct{}{} }, Renamed: func() { renamed <- struct{}{} },
+		Lost: func() { lost <- struct{}{} }, Renamed: func() { renamed <- struct{}{} }, Resized: func() {},
 	})
 	n.must(err)
 	n.t.Cleanup(func() { w.Close() })

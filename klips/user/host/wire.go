@@ -105,7 +105,10 @@ func (h *Host) readDevices() {
 		}
 		switch {
 		case err == nil && ifi.Flags&net.FlagUp != 0:
-			w.SetMTU(ifi.MTU)
+			if w.MTU() != ifi.MTU {
+				w.SetMTU(ifi.MTU)
+				w.on.Resized()
+			}
 			w.up = true
 		case err != nil || w.up:
 			w.up = false

@@ -3,6 +3,7 @@ package rawip
 import (
 	"os"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +24,7 @@ func Quiet(device string, proto uint8, v6 bool) (fd int, err error) {
 	// Bind to the device at once: until then the socket receives from all.
 	err = unix.BindToDevice(fd, device)
 	if err == nil {
-		err = setFilter(fd, v6, nil)
+		err = setFilter(fd, []bpf.Instruction{bpf.RetConstant{Val: none}})
 	}
 	if err != nil {
 		unix.Close(fd)

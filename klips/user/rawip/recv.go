@@ -19,9 +19,10 @@ const recvBuffer = 8 << 20
 // is not delayed.
 var coalesce = unix.NsecToTimespec(50_000)
 
-// A Receiver receives the ESP and AH packets for this host, complete and reassembled,
-// and UDP packets to given ports. Its open sockets also stop the kernel from answering
-// these packets with "protocol unreachable". Only one goroutine may call Recv.
+// A Receiver receives the ESP and AH packets that are for this host, whole and
+// reassembled, UDP packets to the ports it is asked for, and ICMP messages that a packet
+// was too long. That its sockets are open also keeps the kernel from answering ESP and AH
+// with "protocol unreachable". Recv belongs to one goroutine.
 type Receiver struct {
 	socks []recvSocket
 	poll  []unix.PollFd // one per socket, then the pipe that ends Recv
@@ -55,8 +56,12 @@ func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
 		r.closeAll()
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP} {
-		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		icmp := uint8(packet.ProtoICMP)
+		if family == unix.AF_INET6 {
+			icmp = packet.ProtoICMPv6
+		}
+		for _, proto := range []uint8{packet.ProtoESP, packet.ProtoAH, packet.ProtoUDP, icmp} {
 			if fd, ok := raw[rawKind{family, int(proto)}]; ok {
 				if family == unix.AF_INET6 {
 					askForHeaders(fd) // an older receiver may not have done so
@@ -68,8 +73,12 @@ func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
 			if err == unix.EAFNOSUPPORT && family == unix.AF_INET6 {
 				continue
 			}
-			if err == nil && proto == packet.ProtoUDP {
-				err = setFilter(fd, family == unix.AF_INET6, nil)
+			switch {
+			case err != nil:
+			case proto == packet.ProtoUDP:
+				err = setFilter(fd, portFilter(family == unix.AF_INET6, nil))
+			case proto == icmp:
+				err = setFilter(fd, tooBigFilter(family == unix.AF_INET6))
 			}
 			if err != nil {
 				r.closeAll()

@@ -21,8 +21,8 @@ const maxPorts = 64
 func (r *Receiver) SetUDPPorts(ports []uint16) {
 	for _, s := range r.socks {
 		if s.proto == packet.ProtoUDP {
-			// It can fail only for lack of memory; then the old filter stays.
-			_ = setFilter(s.fd, s.v6, ports)
+			// It cannot fail but for lack of memory; then the old filter stays.
+			_ = setFilter(s.fd, portFilter(s.v6, ports))
 		}
 	}
 	r.mu.Lock()
@@ -71,9 +71,9 @@ func takePort(family int, port uint16) (int, error) {
 	return fd, nil
 }
 
-// setFilter makes a raw socket receive UDP packets only to some ports.
-func setFilter(fd int, v6 bool, ports []uint16) error {
-	raw, err := bpf.Assemble(portFilter(v6, ports))
+// setFilter sets what of its packets a raw socket takes.
+func setFilter(fd int, filter []bpf.Instruction) error {
+	raw, err := bpf.Assemble(filter)
 	if err != nil {
 		return err
 	}
@@ -85,10 +85,24 @@ func setFilter(fd int, v6 bool, ports []uint16) error {
 		&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
 }
 
-// portFilter returns a filter for destination ports. On an IPv4 raw socket it sees the
-// IP header, on an IPv6 one it begins at the UDP header.
+// What a filter takes of a packet, in bytes.
+const all, none = 1 << 18, 0
+
+// tooBigFilter takes "fragmentation needed" of ICMP (RFC 792), or "packet too big" of ICMPv6
+// (RFC 4443 section 3.2).
+func tooBigFilter(v6 bool) []bpf.Instruction {
+	kind := []bpf.Instruction{
+		bpf.LoadMemShift{Off: 0}, bpf.LoadIndirect{Off: 0, Size: 2}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 3<<8 | 4, SkipTrue: 1},
+	}
+	if v6 {
+		kind = []bpf.Instruction{bpf.LoadAbsolute{Off: 0, Size: 1}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 2, SkipTrue: 1}}
+	}
+	return append(kind, bpf.RetConstant{Val: none}, bpf.RetConstant{Val: all})
+}
+
+// portFilter takes packets by their destination port. An IPv4 raw socket's
+// filter sees the IP header, an IPv6 one's begins at the UDP header.
 func portFilter(v6 bool, ports []uint16) []bpf.Instruction {
-	const all, none = 1 << 18, 0
 	switch {
 	case len(ports) == 0:
 		return []bpf.Instruction{bpf.RetConstant{Val: none}}

@@ -22,29 +22,40 @@ type fragment struct {
 // length is not a multiple of 8 although others follow, it is empty, or it ends beyond
 // the longest datagram.
 func parse(p []byte, h *packet.Header) (f fragment, ok bool) {
-	f.src, f.dst, f.ecn = h.Src, h.Dst, h.TOS&3
+	if f.key, ok = keyOf(p, h); !ok {
+		return f, false
+	}
+	f.ecn = h.TOS & 3
 	if h.Version == 4 {
-		f.id, f.proto = uint32(h.ID), h.Proto
 		f.head, f.payload = p[:h.Len], p[h.Len:h.Total]
 		f.off, f.more = h.FragOff, p[6]&0x20 != 0
 	} else {
-		at, next, ok := fragmentHeader(p[:h.Total])
-		if !ok {
-			return f, false
-		}
-		x := p[at : at+8]
-		w := binary.BigEndian.Uint16(x[2:])
-		f.id = binary.BigEndian.Uint32(x[4:])
+		at, next, _ := fragmentHeader(p[:h.Total])
+		w := binary.BigEndian.Uint16(p[at+2:])
 		f.head, f.payload = p[:at], p[at+8:h.Total]
 		f.off, f.more = int(w&^7), w&1 != 0
-		p[next] = x[0]
+		p[next] = p[at]
 	}
 	n := len(f.payload)
 	return f, n > 0 && (!f.more || n%8 == 0) && f.off+n <= math.MaxUint16
 }
 
-// fragmentHeader returns the offset of the Fragment header of an IPv6 packet, and of
-// the next header field that names it.
+// keyOf returns the key of the fragment p of header h. false: it has no Fragment header.
+func keyOf(p []byte, h *packet.Header) (k key, ok bool) {
+	k = key{src: h.Src, dst: h.Dst}
+	if h.Version == 4 {
+		k.id, k.proto = uint32(h.ID), h.Proto
+		return k, true
+	}
+	at, _, ok := fragmentHeader(p[:h.Total])
+	if ok {
+		k.id = binary.BigEndian.Uint32(p[at+4:])
+	}
+	return k, ok
+}
+
+// fragmentHeader returns the offset of the Fragment header of an IPv6 packet, and that of
+// the byte that names it.
 func fragmentHeader(p []byte) (at, next int, ok bool) {
 	at, next = 40, 6
 	for {

@@ -219,6 +219,11 @@ func TestExpire(t *testing.T) {
 	b.want(Waiting, piece(whole, 0, 1480))
 	b.now = 7
 	b.want(Waiting, piece(other, 0, 1480))
+	for p, want := range map[string]bool{string(piece(whole, 1480, 2960)): true, string(piece(other, 1480, 2960)): true, string(at(piece(whole, 1480, 2960), 5, 1)): false} {
+		if h, _ := packet.ParseIP([]byte(p)); b.tab.Has([]byte(p), &h) != want {
+			t.Errorf("Has(%x) = %v", p, !want)
+		}
+	}
 	b.want(Waiting, piece(other, 1480, 2960))
 	if next := b.tab.Expire(int64(Age)); next != 5+int64(Age) || b.lost != 0 {
 		t.Errorf("next %d, %d lost", next, b.lost)

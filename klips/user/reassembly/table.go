@@ -123,8 +123,15 @@ func (t *Table) Add(b *packet.Buffer, h *packet.Header, now int64) Result {
 	return Whole
 }
 
-// Expire drops the datagrams that have waited too long, and returns when the next one
-// will have; 0: there is none.
+// Has reports whether the table has other fragments of the datagram of which p, with header
+// h, is one.
+func (t *Table) Has(p []byte, h *packet.Header) bool {
+	k, ok := keyOf(p, h)
+	return ok && t.byKey[k] != nil
+}
+
+// Expire gives up the datagrams that have waited too long, and returns when the next one
+// has; 0: nothing waits.
 func (t *Table) Expire(now int64) (next int64) {
 	for e := t.byAge.Front(); e != nil; e = t.byAge.Front() {
 		d := e.Value.(*datagram)
