@@ -43,6 +43,8 @@ var actions = [...]string{"start", "stop", "restart", "force-reload", "condresta
 func notes() string {
 	return `Knobs have these values after a start (stack klips: after one that loads the
 module); most are 0 or 1:
+  expire_unused=1            lifetimes in seconds end though nothing is sent; stack
+                             user only
   icmp=1                     tell senders of packets that will be too long
   ike_bypass=peers           what passes eroutes as IKE: only what key daemons
                              send to peers, or as with KLIPS all from ports 500

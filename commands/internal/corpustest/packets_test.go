@@ -64,7 +64,7 @@ func newPlayer(t *testing.T, v *recorded.Exchange) *player {
 			t.Fatal(err)
 		}
 	}
-	if err := p.eng.SetKnob("mtu_rule", 1); err != nil {
+	if err := p.eng.SetKnobs(map[string]int{"mtu_rule": 1, "expire_unused": 0}); err != nil {
 		t.Fatal(err)
 	}
 	if p.mode.knob != "" {

@@ -115,6 +115,7 @@ var dropCases = []struct {
 	{drop.Expired, 0, func(p *pair) (gone klips.SAID) {
 		p.both([]layer{aes}, func(s *klips.SASpec) { s.Hard.AddTime = 5 })
 		q := p.wire()
+		p.must(p.b.SetKnob("expire_unused", 0)) // else no packet finds it
 		p.clock.Advance(7 * time.Second)
 		p.in(q)
 		return

@@ -33,7 +33,7 @@ const (
 // An Engine is a running stack. Its methods may be called from any goroutine.
 //
 // Locks. A packet worker holds the mutex of its attachment for a batch, and takes
-// others now and then: holds.mu, ports.mu, keep.mu, keeper.mu, states.mu, and those
+// others now and then: holds.mu, ports.mu, keep.mu, lapses.mu, keeper.mu, states.mu, and those
 // inside sadb, eroute and Events. The order is
 //
 //	injectMu, attachment.mu, holds.mu, and then one of the others
@@ -68,6 +68,7 @@ type Engine struct {
 	inDone    chan struct{}
 	ports     ports
 	keep      keepalives
+	lapses    lapses
 	inherited inherited
 	keeper    keeper
 	forgetter forgetter
@@ -143,6 +144,7 @@ func New(host Host, c Config) (*Engine, error) {
 	}
 	e.receiver = r
 	e.ports.init(r.SetUDPPorts)
+	e.lapses.sas = map[*sadb.SA]struct{}{}
 	e.keep.sas, e.keep.sent = map[*sadb.SA]bool{}, map[natFlow]int64{}
 	e.keeper.open(c.Marks, c.Clock, c.MarksLost)
 	if c.State != nil {
@@ -180,6 +182,7 @@ func (e *Engine) quiesce() bool {
 	e.devMu.Unlock()
 
 	e.keep.close()
+	e.lapses.close()
 	e.ports.close()
 	e.receiver.Close()
 	<-e.inDone

@@ -54,11 +54,10 @@ func (ss *states) follow(d *device, src netip.Addr) {
 func (e *Engine) watch(by int, sas ...*sadb.SA) {
 	if by < 0 && len(sas) > 0 {
 		e.reconsider()
-	}
-	e.ports.watch(by, sas...)
-	if by < 0 && len(sas) > 0 {
 		e.forgetter.soon()
 	}
+	e.ports.watch(by, sas...)
+	e.lapses.watch(e, by, sas...)
 	for _, sa := range sas {
 		e.saMemory.Add(int64(by) * costOf(sa))
 	}

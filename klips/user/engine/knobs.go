@@ -11,6 +11,8 @@ import (
 // knobs are the settings, three of them sysctls of KLIPS with the values that
 // its startup script gave them.
 type knobs struct {
+	// expireUnused: limits in seconds pass also when no packet comes.
+	expireUnused knob
 	// icmp: packets that will be too long are reported to their senders.
 	icmp knob
 	// bypass is which packets of this host are taken for IKE, see Engine.isIKE.
@@ -40,6 +42,7 @@ type knob struct{ atomic.Int32 }
 func (k *knob) on() bool { return k.Load() != 0 }
 
 func (k *knobs) init() {
+	k.expireUnused.Store(1)
 	k.icmp.Store(1)
 	k.checkIn.Store(1)
 	k.keepalive.Store(usualKeepalive)
@@ -50,6 +53,7 @@ func (k *knobs) init() {
 // values; the least is 0.
 func (k *knobs) list() []namedKnob {
 	return []namedKnob{
+		{"expire_unused", &k.expireUnused, 1},
 		{"icmp", &k.icmp, 1},
 		{"ike_bypass", &k.bypass, bypassKLIPS},
 		{"inbound_policy_check", &k.checkIn, 1},

@@ -1,6 +1,7 @@
 package sadb
 
 import (
+	"math"
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
@@ -23,7 +24,8 @@ func (sa *SA) Count(bytes uint64, now int64) {
 // and which: "bytes", "addtime", "usetime" or "packets". It tests them in that order,
 // each hard limit before the soft one. A limit has passed when the value is strictly
 // greater, before the current packet is counted; times are in whole seconds. When hard
-// is true, soft has no meaning. An unused SA never expires: there are no timers.
+// is true, soft has no meaning. [SA.Lapsed] is
+// for unused SAs.
 func (sa *SA) Expired(now int64) (hard, soft bool, which string) {
 	if sa.Hard == (klips.Limits{}) && sa.Soft == (klips.Limits{}) {
 		return false, false, ""
@@ -45,6 +47,37 @@ func (sa *SA) Expired(now int64) (hard, soft bool, which string) {
 		}
 	}
 	return false, soft, which
+}
+
+// HasTimes reports whether the SA has limits in seconds.
+func (sa *SA) HasTimes() bool {
+	return sa.Hard.AddTime|sa.Hard.UseTime|sa.Soft.AddTime|sa.Soft.UseTime != 0
+}
+
+// Lapsed reports whether a limit in seconds has been reached at a time in nanoseconds, and
+// when the next will be, as far as is known; math.MaxInt64: none will. A soft one counts
+// while the SA is mature. Unlike with [SA.Expired] a limit is reached when its time has come
+// to the second, not one second later.
+func (sa *SA) Lapsed(now int64) (hard, soft bool, next int64) {
+	next = math.MaxInt64
+	reached := func(start int64, limit uint64) bool {
+		if limit == 0 || limit > math.MaxInt64/2/uint64(time.Second) {
+			return false
+		}
+		at := start + int64(limit)*int64(time.Second)
+		if at > now {
+			next = min(next, at)
+		}
+		return at <= now
+	}
+	mature := sa.State() == klips.Mature
+	hard = reached(sa.Added, sa.Hard.AddTime)
+	soft = mature && reached(sa.Added, sa.Soft.AddTime)
+	if first := sa.FirstUse.Load(); first != 0 {
+		hard = reached(first, sa.Hard.UseTime) || hard
+		soft = mature && reached(first, sa.Soft.UseTime) || soft
+	}
+	return hard, soft, next
 }
 
 // useTime returns the seconds since the first packet, 0 before it.

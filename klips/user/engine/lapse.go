@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/sadb"
+)
+
+// Limits in bytes and packets pass when packets come. Those in seconds pass also when none
+// does: key daemons are told in time, and a key is gone when its time is over.
+
+const (
+	// lookEvery is how often SAs are looked at whose time begins with their first packet.
+	lookEvery = time.Second
+	// lookApart is the least time between two looks at all SAs.
+	lookApart = 50 * time.Millisecond
+)
+
+// lapses are the SAs with limits in seconds, and when they are looked at next.
+type lapses struct {
+	mu     sync.Mutex
+	sas    map[*sadb.SA]struct{}
+	timer  clock.Timer // nil: none is needed
+	at     int64       // when it is due, by the engine's clock
+	closed bool
+}
+
+// watch takes note of SAs that were made (by = 1) or removed (by = -1).
+func (l *lapses) watch(e *Engine, by int, sas ...*sadb.SA) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	for _, sa := range sas {
+		if !sa.HasTimes() {
+			continue
+		}
+		if by < 0 {
+			delete(l.sas, sa)
+			continue
+		}
+		l.sas[sa] = struct{}{}
+		l.lookAtLocked(e, nextLook(sa, e.now()))
+	}
+	if len(l.sas) == 0 && l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+}
+
+// nextLook returns when an SA is to be looked at next.
+func nextLook(sa *sadb.SA, now int64) int64 {
+	_, _, next := sa.Lapsed(now)
+	return min(next, now+int64(lookEvery))
+}
+
+// lookAtLocked has all SAs looked at at a time, if not before.
+func (l *lapses) lookAtLocked(e *Engine, at int64) {
+	if l.timer != nil {
+		if l.at <= at {
+			return
+		}
+		l.timer.Stop()
+	}
+	l.at = at
+	l.timer = e.clock.AfterFunc(time.Duration(at-e.now()), func() { e.lapse() })
+}
+
+// lapse ends the SAs whose time is over, and tells of those whose soft limit has passed.
+func (e *Engine) lapse() {
+	hard, soft := e.lapses.look(e)
+	for _, sa := range soft {
+		e.soften(sa)
+	}
+	for _, sa := range hard {
+		e.expire(sa)
+	}
+}
+
+// look returns the SAs of which a hard or a soft limit has passed.
+func (l *lapses) look(e *Engine) (hard, soft []*sadb.SA) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = nil
+	now, next := e.now(), int64(math.MaxInt64)
+	if l.closed || len(l.sas) == 0 {
+		return nil, nil
+	}
+	if e.knobs.expireUnused.on() {
+		for sa := range l.sas {
+			h, s, at := sa.Lapsed(now)
+			switch {
+			case h:
+				hard = append(hard, sa)
+			case s:
+				soft = append(soft, sa)
+			}
+			next = min(next, at)
+		}
+	}
+	for _, list := range [][]*sadb.SA{hard, soft} { // told in the order of their making
+		slices.SortFunc(list, func(a, b *sadb.SA) int { return cmp.Compare(a.Ref, b.Ref) })
+	}
+	l.lookAtLocked(e, max(min(next, now+int64(lookEvery)), now+int64(lookApart)))
+	return hard, soft
+}
+
+func (l *lapses) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}
