@@ -52,6 +52,8 @@ module); most are 0 or 1:
   inbound_policy_check=1     check source, group and addresses of what arrives
   inbound_policy_required=0  take nothing through a tunnel without eroute --addin;
                              stack user only
+  mss=0                      lower the segment size that TCP announces to what fits;
+                             stack user only
   mtu_rule=exact             what is too long when protected: what does not fit, or
                              as with KLIPS some bytes less (klips); stack user only
   natt_keepalive=20          seconds after which a quiet UDP encapsulation gets a

@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/klips-go/ipsec/klips/drop"
+import (
+	"github.com/klips-go/ipsec/klips/drop"
+	"github.com/klips-go/ipsec/klips/user/packet"
+)
 
 // linkOffset is the room that Link.Write wants in front of a packet.
 const linkOffset = 16
@@ -15,6 +18,9 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 	if b.Off < linkOffset {
 		d.stats.drop(drop.BadPacket, nil, &d.stats.rxErrors)
 		return
+	}
+	if c.h.Proto == packet.ProtoTCP && !c.h.Frag && w.e.knobs.mss.on() {
+		w.clampIn(d, c)
 	}
 	if len(w.pending[d.num]) == 0 {
 		w.touched = append(w.touched, d)

@@ -24,6 +24,8 @@ type knobs struct {
 	// or, in transport mode, innermost SA was given no inbound policy. The last KLIPS
 	// was like that with tunnels; manual keying needs it off.
 	needPolicy knob
+	// mss: TCP's SYN announce no longer segments than fit.
+	mss knob
 	// mtuRule is how long a packet may be that is to be protected, see mtuRule in mtu.go.
 	mtuRule knob
 	// keepalive is the time after which a quiet flow in UDP gets a NAT keepalive, in
@@ -58,6 +60,7 @@ func (k *knobs) list() []namedKnob {
 		{"ike_bypass", &k.bypass, bypassKLIPS},
 		{"inbound_policy_check", &k.checkIn, 1},
 		{"inbound_policy_required", &k.needPolicy, 1},
+		{"mss", &k.mss, 1},
 		{"mtu_rule", &k.mtuRule, mtuKLIPS},
 		{"natt_keepalive", &k.keepalive, maxKeepalive},
 		{"outbound_clear", &k.outClear, outClearDrop},

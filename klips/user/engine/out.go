@@ -273,6 +273,9 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 			return
 		}
 		toPeer(b, h, chain)
+		if h.Proto == packet.ProtoTCP && !h.Frag && w.e.knobs.mss.on() {
+			w.clampOut(b, h, chain)
+		}
 		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, h, chain) {
 			return
 		}

@@ -382,12 +382,12 @@ func options6(p []byte) []byte {
 
 func TestKnobs(t *testing.T) {
 	p := newPair(t)
-	want := []klips.Knob{{Name: "expire_unused", Value: 1}, {Name: "icmp", Value: 1}, {Name: "ike_bypass", Value: 0}, {Name: "inbound_policy_check", Value: 1}, {Name: "inbound_policy_required", Value: 0}, {Name: "mtu_rule", Value: 0}, {Name: "natt_keepalive", Value: 20}, {Name: "outbound_clear", Value: 0}, {Name: "tos", Value: 1}}
+	want := []klips.Knob{{Name: "expire_unused", Value: 1}, {Name: "icmp", Value: 1}, {Name: "ike_bypass", Value: 0}, {Name: "inbound_policy_check", Value: 1}, {Name: "inbound_policy_required", Value: 0}, {Name: "mss", Value: 0}, {Name: "mtu_rule", Value: 0}, {Name: "natt_keepalive", Value: 20}, {Name: "outbound_clear", Value: 0}, {Name: "tos", Value: 1}}
 	if got := p.a.Knobs(); !slices.Equal(got, want) {
 		t.Errorf("Knobs() = %v, want %v", got, want)
 	}
 	p.must(p.a.SetKnob("tos", 0))
-	want[8].Value = 0
+	want[9].Value = 0
 	if got := p.a.Knobs(); !slices.Equal(got, want) {
 		t.Errorf("Knobs() = %v, want %v", got, want)
 	}
