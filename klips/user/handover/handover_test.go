@@ -129,8 +129,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// What daemons of before have written is read: version-N is full, without what came
-// later, as the last program wrote it that wrote version N.
+// Files of older versions are read: version-N is full without later fields, as the last
+// program of version N wrote it.
 func TestOlder(t *testing.T) {
 	v2 := full()
 	v2.Devices[0].ChosenMTU = 0

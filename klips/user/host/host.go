@@ -77,8 +77,8 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 // SendICMP sends an ICMP or ICMPv6 message from an address of the host.
 func (h *Host) SendICMP(to netip.Addr, tos uint8, m []byte) error { return h.icmp.Send(to, tos, m) }
 
-// readAddrs reads all addresses anew, and returns those that are the host's own no more.
-// Changes are rare and lists short; a whole new set also heals a lost event.
+// readAddrs reads all addresses, and returns those that the host has lost. Changes are
+// rare and lists short; reading the whole set also repairs a lost event.
 func (h *Host) readAddrs() (gone []netip.Addr, err error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {

@@ -19,10 +19,10 @@ const recvBuffer = 8 << 20
 // is not delayed.
 var coalesce = unix.NsecToTimespec(50_000)
 
-// A Receiver receives the ESP and AH packets that are for this host, whole and
-// reassembled, UDP packets to the ports it is asked for, and ICMP messages that a packet
-// was too long. That its sockets are open also keeps the kernel from answering ESP and AH
-// with "protocol unreachable". Recv belongs to one goroutine.
+// A Receiver receives the ESP and AH packets for this host, complete and reassembled,
+// UDP packets to given ports, and ICMP messages that a packet was too long. Its open
+// sockets also stop the kernel from answering ESP and AH with "protocol unreachable".
+// Only one goroutine may call Recv.
 type Receiver struct {
 	socks []recvSocket
 	poll  []unix.PollFd // one per socket, then the pipe that ends Recv

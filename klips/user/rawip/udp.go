@@ -21,7 +21,7 @@ const maxPorts = 64
 func (r *Receiver) SetUDPPorts(ports []uint16) {
 	for _, s := range r.socks {
 		if s.proto == packet.ProtoUDP {
-			// It cannot fail but for lack of memory; then the old filter stays.
+			// It can fail only for lack of memory; then the old filter stays.
 			_ = setFilter(s.fd, portFilter(s.v6, ports))
 		}
 	}
@@ -71,7 +71,7 @@ func takePort(family int, port uint16) (int, error) {
 	return fd, nil
 }
 
-// setFilter sets what of its packets a raw socket takes.
+// setFilter sets which packets a raw socket receives.
 func setFilter(fd int, filter []bpf.Instruction) error {
 	raw, err := bpf.Assemble(filter)
 	if err != nil {
@@ -100,8 +100,8 @@ func tooBigFilter(v6 bool) []bpf.Instruction {
 	return append(kind, bpf.RetConstant{Val: none}, bpf.RetConstant{Val: all})
 }
 
-// portFilter takes packets by their destination port. An IPv4 raw socket's
-// filter sees the IP header, an IPv6 one's begins at the UDP header.
+// portFilter returns a filter for destination ports. On an IPv4 raw socket it sees the
+// IP header, on an IPv6 one it begins at the UDP header.
 func portFilter(v6 bool, ports []uint16) []bpf.Instruction {
 	switch {
 	case len(ports) == 0:

@@ -54,8 +54,8 @@ func keyOf(p []byte, h *packet.Header) (k key, ok bool) {
 	return k, ok
 }
 
-// fragmentHeader returns the offset of the Fragment header of an IPv6 packet, and that of
-// the byte that names it.
+// fragmentHeader returns the offset of the Fragment header of an IPv6 packet, and of
+// the next header field that names it.
 func fragmentHeader(p []byte) (at, next int, ok bool) {
 	at, next = 40, 6
 	for {

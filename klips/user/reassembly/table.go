@@ -130,8 +130,8 @@ func (t *Table) Has(p []byte, h *packet.Header) bool {
 	return ok && t.byKey[k] != nil
 }
 
-// Expire gives up the datagrams that have waited too long, and returns when the next one
-// has; 0: nothing waits.
+// Expire drops the datagrams that have waited too long, and returns when the next one
+// will have; 0: there is none.
 func (t *Table) Expire(now int64) (next int64) {
 	for e := t.byAge.Front(); e != nil; e = t.byAge.Front() {
 		d := e.Value.(*datagram)
