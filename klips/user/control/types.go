@@ -55,14 +55,31 @@ func TypeName(t pfkey.Type) string {
 
 // extName returns the name of an extension type.
 func extName(t pfkey.ExtType) string {
-	names := [...]string{
-		ExtSAIDs - ExtSAIDs: "SAIDS", ExtVirtual - ExtSAIDs: "VIRTUAL", ExtPhysical - ExtSAIDs: "PHYSICAL",
-		ExtTable - ExtSAIDs: "TABLE", ExtData - ExtSAIDs: "DATA", ExtWindow - ExtSAIDs: "WINDOW",
-		ExtPackets - ExtSAIDs: "PACKETS", ExtESN - ExtSAIDs: "ESN", ExtReuse - ExtSAIDs: "REUSE",
-		ExtSeq - ExtSAIDs: "SEQ", ExtReplay - ExtSAIDs: "REPLAY_SEQ", ExtAlign8 - ExtSAIDs: "ALIGN8",
-	}
-	if i := int(t) - int(ExtSAIDs); i >= 0 && i < len(names) && names[i] != "" {
-		return names[i]
+	switch t {
+	case ExtSAIDs:
+		return "SAIDS"
+	case ExtVirtual:
+		return "VIRTUAL"
+	case ExtPhysical:
+		return "PHYSICAL"
+	case ExtTable:
+		return "TABLE"
+	case ExtData:
+		return "DATA"
+	case ExtWindow:
+		return "WINDOW"
+	case ExtPackets:
+		return "PACKETS"
+	case ExtESN:
+		return "ESN"
+	case ExtReuse:
+		return "REUSE"
+	case ExtSeq:
+		return "SEQ"
+	case ExtReplay:
+		return "REPLAY_SEQ"
+	case ExtAlign8:
+		return "ALIGN8"
 	}
 	return t.String()
 }
