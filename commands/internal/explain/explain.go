@@ -73,13 +73,13 @@ func explain(op, object string, err error) error {
 	var what string
 	switch {
 	case oe != nil && oe.Fault != klips.FaultNone:
-		what = verbs[op] + ": " + faultText(oe)
+		what = verb(op) + ": " + faultText(oe)
 	case oe != nil && oe.Reason != "":
-		what = verbs[op] + ": " + oe.Reason
+		what = verb(op) + ": " + oe.Reason
 	case errno != 0:
 		what = meaning(op, errno)
 	default:
-		what = verbs[op]
+		what = verb(op)
 		if oe.Err != nil {
 			what += ": " + oe.Err.Error()
 		}
@@ -170,7 +170,7 @@ func meaning(op string, errno syscall.Errno) string {
 	if t, ok := texts[key{op, errno}]; ok {
 		return t
 	}
-	return verbs[op] + ": " + Reason(errno)
+	return verb(op) + ": " + Reason(errno)
 }
 
 // Reason returns the meaning of an errno for any operation, then a semicolon and how to

@@ -8,30 +8,56 @@ const (
 	reading = "get SA"
 )
 
-// verbs are what could not be done, for errnos without a text of their own.
-var verbs = map[string]string{
-	"add SA":             "not made",
-	"delete SA":          "not removed",
-	"clear SAs":          "the SAs were not removed",
-	"group":              "not grouped",
-	"ungroup":            "not ungrouped",
-	"add eroute":         "eroute not added",
-	"replace eroute":     "eroute not replaced",
-	"set inbound policy": "inbound policy not set",
-	"delete eroute":      "eroute not removed",
-	"clear eroutes":      "the eroutes were not removed",
-	"attach":             "not attached",
-	"detach":             "not detached",
-	"detach all":         "the devices were not detached",
-	"create device":      "not created",
-	"delete device":      "not deleted",
-	"set debug":          "the debug masks were not changed",
-	"set":                "not set",
-	"guard":              "not kept from passing in clear",
-	"unguard":            "stays kept from passing in clear",
-	"open UDP port":      "not opened",
-	listing:              "cannot be listed",
-	reading:              "cannot be read",
+// verb returns what could not be done, for errnos without a text of their own. It is a
+// switch, because a table would be built at each start of the program.
+func verb(op string) string {
+	switch op {
+	case "add SA":
+		return "not made"
+	case "delete SA":
+		return "not removed"
+	case "clear SAs":
+		return "the SAs were not removed"
+	case "group":
+		return "not grouped"
+	case "ungroup":
+		return "not ungrouped"
+	case "add eroute":
+		return "eroute not added"
+	case "replace eroute":
+		return "eroute not replaced"
+	case "set inbound policy":
+		return "inbound policy not set"
+	case "delete eroute":
+		return "eroute not removed"
+	case "clear eroutes":
+		return "the eroutes were not removed"
+	case "attach":
+		return "not attached"
+	case "detach":
+		return "not detached"
+	case "detach all":
+		return "the devices were not detached"
+	case "create device":
+		return "not created"
+	case "delete device":
+		return "not deleted"
+	case "set debug":
+		return "the debug masks were not changed"
+	case "set":
+		return "not set"
+	case "guard":
+		return "not kept from passing in clear"
+	case "unguard":
+		return "stays kept from passing in clear"
+	case "open UDP port":
+		return "not opened"
+	case listing:
+		return "cannot be listed"
+	case reading:
+		return "cannot be read"
+	}
+	return ""
 }
 
 type key struct {
