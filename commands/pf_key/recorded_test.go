@@ -50,6 +50,10 @@ func replay(t *testing.T, r *recorded.Exchange) {
 	for _, a := range []string{r.Setup.Eth0, r.Setup.Lan0, r.Setup.Ipsec0} {
 		b.host.AddAddr(netip.MustParsePrefix(a).Addr())
 	}
+	// In these two the stack differs from the original on purpose.
+	if err := b.ask.Set(t.Context(), map[string]int{"mtu_rule": 1, "expire_unused": 0}); err != nil {
+		t.Fatal(err)
+	}
 	b.run([]string{"tncfg", "--attach", "--virtual", "ipsec0", "--physical", "eth0"})
 	for _, c := range r.Commands {
 		b.run(c.Cmd)
