@@ -1,8 +1,10 @@
 package klipstest
 
 import (
+	"math"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
@@ -117,6 +119,9 @@ func (l *Link) MTU() (int, error) {
 func (l *Link) SetMTU(mtu int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if mtu > math.MaxUint16 { // as for a TUN device
+		return syscall.EINVAL
+	}
 	l.mtu = mtu
 	return nil
 }

@@ -29,7 +29,7 @@ func (d *device) shownMTU() int {
 func (e *Engine) chooseLocked(d *device, a *attachment) error {
 	mtu := klips.DeviceMTU
 	if e.knobs.mtuRule.Load() != mtuKLIPS {
-		mtu = max(a.wire.MTU(), minMTU6)
+		mtu = min(max(a.wire.MTU(), minMTU6), klips.DeviceMTU) // no TUN device can have that of lo
 		for _, sa := range e.sas.All() {
 			if chain, head := sa.Snapshot(); head && sa.Dir == klips.Outbound {
 				mtu = min(mtu, roomOf(chain, a.wire.MTU()))

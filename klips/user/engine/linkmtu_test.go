@@ -55,4 +55,11 @@ func TestLinkMTU(t *testing.T) {
 	p.must(p.a.Attach(t.Context(), "ipsec0", "eth0"))
 	p.sas(p.a, []layer{tun, aes}, nil)
 	want("by the rule of KLIPS", klips.DeviceMTU, klips.DeviceMTU)
+
+	// The device lo has more than a virtual device can have.
+	p.must(p.a.SetKnob("mtu_rule", 0))
+	p.must(p.a.Detach(t.Context(), "ipsec0"))
+	p.ha.SetDeviceMTU("eth0", 65536)
+	p.must(p.a.Attach(t.Context(), "ipsec0", "eth0"))
+	want("on lo", klips.DeviceMTU, klips.DeviceMTU)
 }
