@@ -16,9 +16,6 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// sending is read-locked while a packet is sent, and locked to stop new packets.
-var sending sync.RWMutex
-
 // A gate is open while packets of a way may be lost. It also counts the packets.
 type gate struct {
 	n    atomic.Int32
@@ -69,9 +66,10 @@ type traffic struct {
 	quit    chan struct{}
 	senders sync.WaitGroup
 
-	stream, sink net.Conn
-	wrote        int64
-	read         chan stream
+	stream *net.TCPConn
+	sink   net.Conn
+	wrote  int64
+	read   chan stream
 }
 
 // A stream is the data received from the TCP connection.
@@ -136,7 +134,10 @@ func (t *traffic) connect(b *bed.Bed) error {
 	}
 	defer ln.Close()
 	if err := b.Hosts[0].Do(func() (err error) {
-		t.stream, err = net.DialTimeout("tcp4", ln.Addr().String(), time.Minute)
+		c, err := net.DialTimeout("tcp4", ln.Addr().String(), time.Minute)
+		if err == nil {
+			t.stream = c.(*net.TCPConn)
+		}
 		return err
 	}); err != nil {
 		return err
@@ -167,10 +168,8 @@ func (f *flow) send(quit <-chan struct{}, way int) {
 		size := sizes[(n*7+uint64(way))%uint64(len(sizes))]
 		binary.BigEndian.PutUint64(p, n)
 		fill(p[8:size], n)
-		sending.RLock()
 		before := f.gate.isOpen()
-		_, err := f.out.Write(p[:size])
-		sending.RUnlock()
+		_, err := send(sending.RLocker(), f.out, p[:size])
 		if err != nil && !f.gate.isOpen() {
 			f.mu.Lock()
 			f.refused = err
@@ -288,9 +287,7 @@ func (t *traffic) write() {
 		case <-time.After(tcpPause):
 		}
 		fill(p, uint64(t.wrote))
-		sending.RLock()
-		n, err := t.stream.Write(p)
-		sending.RUnlock()
+		n, err := send(sending.RLocker(), t.stream, p)
 		t.wrote += int64(n)
 		if err != nil {
 			return
