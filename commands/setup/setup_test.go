@@ -101,10 +101,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t, filepath.Join(t.TempDir(), "run"), patience{start: time.Minute, stop: time.Minute, kill: time.Minute, ask: time.Minute, turn: 5 * time.Minute}}
 	t.Cleanup(func() {
 		if pid := b.holder(); pid != 0 {
-			_ = unix.Kill(pid, unix.SIGKILL)
-			for b.holder() != 0 {
-				time.Sleep(time.Millisecond)
-			}
+			b.end(pid)
 		}
 	})
 	return b
@@ -119,6 +116,35 @@ func (b *bench) holder() int {
 	defer dir.Close()
 	pid, _ := dir.Holder()
 	return pid
+}
+
+// end kills a process with signal 9 and waits until it has ended. Then it has no lock.
+func (b *bench) end(pid int) {
+	b.t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+		b.t.Fatal(err)
+	}
+	b.await(fd, fmt.Sprintf("process %d ends", pid))
+}
+
+// await waits for a descriptor to become readable.
+func (b *bench) await(fd int, what string) {
+	b.t.Helper()
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, int(time.Minute.Milliseconds())) // only faults take so long
+		switch {
+		case n > 0:
+			return
+		case err != unix.EINTR:
+			b.t.Fatalf("not within a minute: %s: %v", what, err)
+		}
+	}
 }
 
 // run carries out one action.
@@ -161,18 +187,45 @@ func TestStatusWaits(t *testing.T) {
 		t.Errorf("while it has the directory: status %d, %q%q", r.status, r.out, r.err)
 	}
 	b.patience.stop = time.Minute
-	done := make(chan result)
+	looks := b.looks()
+	done := make(chan result, 1)
 	go func() { done <- b.run(status) }()
+	looks()
+	looks() // it has looked again, so it waits
 	select {
 	case r := <-done:
-		t.Errorf("status does not wait: %d, %q%q", r.status, r.out, r.err)
-	case <-time.After(100 * time.Millisecond): // longer on a busy machine, which does not matter
-		lock.Release()
-		if r := <-done; r.status != 3 || !strings.HasPrefix(r.out, "IPsec stopped") {
-			t.Errorf("when it has gone: status %d, %q%q", r.status, r.out, r.err)
+		t.Fatalf("status does not wait: %d, %q%q", r.status, r.out, r.err)
+	default:
+	}
+	lock.Release()
+	if r := <-done; r.status != 3 || !strings.HasPrefix(r.out, "IPsec stopped") {
+		t.Errorf("when it has gone: status %d, %q%q", r.status, r.out, r.err)
+	}
+}
+
+// looks returns a function that waits until the holder of the run directory has been
+// read once more.
+func (b *bench) looks() (next func()) {
+	b.t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err == nil {
+		b.t.Cleanup(func() { unix.Close(fd) })
+		_, err = unix.InotifyAddWatch(fd, filepath.Join(b.rundir, lockFile), unix.IN_CLOSE_NOWRITE)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return func() {
+		b.t.Helper()
+		b.await(fd, "the holder is read")
+		if _, err := unix.Read(fd, make([]byte, 4096)); err != nil {
+			b.t.Fatal(err)
 		}
 	}
 }
+
+// lockFile is the file of the run directory with the process id of the holder.
+const lockFile = "klipsd.pid"
 
 func status(d daemon, ctx context.Context) error { return d.status(ctx, false) }
 
@@ -350,12 +403,7 @@ func TestAfterKill(t *testing.T) {
 	b := newBench(t)
 	b.must(daemon.start)
 	pid := b.holder()
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	for b.holder() != 0 {
-		time.Sleep(time.Millisecond)
-	}
+	b.end(pid)
 	if r := b.run(status); r.status != 3 {
 		t.Errorf("status %d, %q", r.status, r.out)
 	}
@@ -363,10 +411,7 @@ func TestAfterKill(t *testing.T) {
 	if now := b.holder(); now == 0 || now == pid {
 		t.Errorf("pid %d became %d", pid, now)
 	}
-	_ = unix.Kill(b.holder(), unix.SIGKILL)
-	for b.holder() != 0 {
-		time.Sleep(time.Millisecond)
-	}
+	b.end(b.holder())
 	b.must(daemon.stop)
 	if l, _ := os.ReadDir(b.rundir); len(l) != 0 {
 		t.Errorf("stop leaves %v", l)
