@@ -140,28 +140,36 @@ func TestCallsTakeTurns(t *testing.T) {
 }
 
 func TestLateAnswer(t *testing.T) {
-	release := make(chan struct{})
+	var late []*Message
+	asked := make(chan struct{})
 	path := serve(t, func(m *Message) []*Message {
-		if m.Type == TypeGet {
-			<-release
+		late = append(late, Ack(m.Header))
+		switch m.Type {
+		case TypeGet:
+			return nil
+		case TypeDelete:
+			close(asked)
+			return nil
 		}
-		return []*Message{Ack(m.Header)}
+		return late
 	})
 	c := dial(t, path)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // no answer comes, however long it is
 	defer cancel()
 	if m, err := c.Call(ctx, GetSA(said(50, 256, gw))); err != context.DeadlineExceeded {
 		t.Errorf("Call = %v, %v, want DeadlineExceeded", m, err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
-	if m, err := c.Call(ctx, GetSA(said(50, 256, gw))); err != context.Canceled {
+	go func() {
+		<-asked
+		cancel()
+	}()
+	if m, err := c.Call(ctx, DeleteSA(said(50, 256, gw))); err != context.Canceled {
 		t.Errorf("Call = %v, %v, want Canceled", m, err)
 	}
 	if m, err := c.Call(ctx, Flush()); err != context.Canceled {
 		t.Errorf("Call = %v, %v, want Canceled", m, err)
 	}
-	close(release)
 	if m, err := c.Call(t.Context(), Flush()); err != nil || m.Type != TypeFlush {
 		t.Errorf("Call after late answers = %v, %v", m, err)
 	}
