@@ -27,11 +27,14 @@ func guarded() (l []netip.Prefix) {
 	return l
 }
 
-// writeUnprotected prints how many packets were dropped because they were in clear, if
-// flows are guarded.
+// writeUnprotected prints how many packets were dropped because they were in clear.
 func writeUnprotected(w io.Writer, n *guard.Counters) {
 	if n != nil {
-		fmt.Fprintf(w, "dropped in clear: %d packets about to leave, %d that arrived\n", n.Out, n.In)
+		fmt.Fprintf(w, "dropped in clear: %d packets about to leave, %d that arrived", n.Out, n.In)
+		if n.Quotes > 0 {
+			fmt.Fprintf(w, ", %d ICMP errors about protected packets", n.Quotes)
+		}
+		fmt.Fprintln(w)
 	}
 }
 

@@ -31,4 +31,25 @@
 //
 // Later fragments have no ports: those of a flow with ports are dropped by addresses
 // and protocol alone.
+//
+// # What ICMP errors quote
+//
+// A host or router answers a packet that it cannot deliver with an ICMP error, which
+// quotes the packet. If the packet came protected, its content is secret (RFC 4301
+// section 4.1), but the route and the eroutes decide about the error by its own header.
+// So the error can leave in clear although nobody has chosen that.
+//
+// [Rules.Hide] prevents this. The table remembers the source addresses of packets that
+// come from a virtual device, or that the kernel has decapsulated. After routing, it
+// drops ICMP errors that quote a packet from one of these addresses, unless they leave
+// by a virtual device or the kernel is about to protect them. The counter quotes-out
+// counts them. Errors that quote ESP pass: path MTU discovery of others needs them, and
+// what is in ESP is encrypted.
+//
+// Of such a host, errors about its packets in clear are dropped too for two minutes.
+// More of the packet cannot be compared: NAT may have changed its destination and ports
+// by then, and fragments have no ports. Two other ways change more on the host. With
+// marks that the kernel reflects (fwmark_reflect), the error has the mark of its packet;
+// but marks and that setting belong to the administrator. Connection tracking knows the
+// packet that an error is about; but not all hosts track connections.
 package guard

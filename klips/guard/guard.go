@@ -29,13 +29,22 @@ type Rules struct {
 	// Ports are this host's UDP ports for encapsulated ESP, besides those of IKE (500
 	// and 4500, which are always included).
 	Ports []uint16
+	// Hide: ICMP errors that quote a packet which came protected must not leave in
+	// clear.
+	Hide bool
 }
 
 // The ports of IKE and of ESP in UDP (RFC 7296 sections 2 and 2.23).
 var alwaysPorts = [...]uint16{500, 4500}
 
-// Closes reports whether there is a flow that must not pass in clear. Otherwise there
-// is no table.
+// Empty reports whether there is nothing to do. Then there is no table.
+func (r Rules) Empty() bool { return !r.Hide && !r.Closes() }
+
+// Reports reports whether counters have something to report: a flow is guarded, or an
+// ICMP error was dropped.
+func (r Rules) Reports(n Counters) bool { return r.Closes() || n.Quotes > 0 }
+
+// Closes reports whether there is a flow that must not pass in clear.
 func (r Rules) Closes() bool {
 	return slices.ContainsFunc(r.Flows, func(f Flow) bool { return !f.Pass })
 }
@@ -44,9 +53,9 @@ func (r Rules) Closes() bool {
 // without flows that have no effect. Equal rules make equal tables.
 func (r Rules) Normal() Rules {
 	if !r.Closes() {
-		return Rules{}
+		return Rules{Hide: r.Hide}
 	}
-	n := Rules{Flows: slices.Clone(r.Flows), Peers: slices.Clone(r.Peers), Ports: append(alwaysPorts[:], r.Ports...)}
+	n := Rules{Flows: slices.Clone(r.Flows), Peers: slices.Clone(r.Peers), Ports: append(alwaysPorts[:], r.Ports...), Hide: r.Hide}
 	n.Flows = append(n.Flows, within(n.Flows)...)
 	n.Flows = slices.DeleteFunc(n.Flows, func(f Flow) bool { return f.Pass && !mayPass(f, r.Flows) })
 	slices.SortFunc(n.Flows, compareFlows)
@@ -141,7 +150,8 @@ func (r *Rules) Open(s klips.Selector) (was bool) {
 
 // Clone returns a copy that shares nothing with the rules.
 func (r Rules) Clone() Rules {
-	return Rules{Flows: slices.Clone(r.Flows), Peers: slices.Clone(r.Peers), Ports: slices.Clone(r.Ports)}
+	r.Flows, r.Peers, r.Ports = slices.Clone(r.Flows), slices.Clone(r.Peers), slices.Clone(r.Ports)
+	return r
 }
 
 // ByHand replaces the flows closed by hand with those that eroutes and inbound policies

@@ -35,7 +35,7 @@ func Read() (r Rules, err error) {
 	return r, unlessNone(err)
 }
 
-// ReadCounters reads the counters; ok is false if no flow is guarded.
+// ReadCounters reads the counters; ok is false if they have nothing to report.
 func ReadCounters() (n Counters, ok bool) {
 	t, err := Open()
 	if err != nil {
@@ -43,11 +43,10 @@ func ReadCounters() (n Counters, ok bool) {
 	}
 	defer t.Close()
 	r, err := t.Read()
-	if err != nil || !r.Closes() {
-		return n, false
+	if err == nil {
+		n, err = t.Counters()
 	}
-	n, err = t.Counters()
-	return n, err == nil
+	return n, err == nil && r.Reports(n)
 }
 
 // Remove removes the table, if there can be one.

@@ -31,6 +31,8 @@ type change struct {
 	peers map[bool]*nftables.Set
 	// ports and protocols
 	ports, protected *nftables.Set
+	heard            map[bool]*nftables.Set
+	unheard          *nftables.Set
 	rules            int // how many there are so far
 	err              error
 }
@@ -84,8 +86,8 @@ func ipVersion(is6 bool) string {
 	return "4"
 }
 
-// build makes all of the table except its counters.
-func (g *change) build(r Rules) {
+// sets makes the sets that the rules for flows look up.
+func (g *change) sets(r Rules) {
 	g.peers = map[bool]*nftables.Set{}
 	for _, is6 := range families {
 		name, kind := setPeers4, nftables.TypeIPAddr
@@ -107,7 +109,17 @@ func (g *change) build(r Rules) {
 	g.ports = g.set(setPorts, nftables.TypeInetService, false, ports)
 
 	g.protected = g.set(setProtected, nftables.TypeInetProto, false, [][]byte{{unix.IPPROTO_ESP}, {unix.IPPROTO_AH}, {unix.IPPROTO_COMP}})
+}
 
+// build makes all of the table except its counters.
+func (g *change) build(r Rules) {
+	if r.Closes() {
+		g.sets(r)
+	}
+	came := accept // packets that came protected
+	if r.Hide {
+		came = g.hear()
+	}
 	order, sets := group(r.Flows)
 	hooks := [...]struct {
 		name     string
@@ -125,7 +137,14 @@ func (g *change) build(r Rules) {
 		// A rule can only name existing chains, so inner chains are made first.
 		for _, is6 := range families {
 			name := h.name + ipVersion(is6)
-			own, refuse, flows := g.chain("own-"+name), g.chain("refuse-"+name), g.chain(name)
+			flows := g.chain(name)
+			if r.Hide && !h.in {
+				g.hide(flows, is6)
+			}
+			if !r.Closes() {
+				continue
+			}
+			own, refuse := g.chain("own-"+name), g.chain("refuse-"+name)
 			g.own(own, h.in, is6)
 			g.refuse(refuse, own, h.in, is6)
 			for _, s := range order {
@@ -136,8 +155,12 @@ func (g *change) build(r Rules) {
 		}
 		base := g.c.AddChain(&nftables.Chain{Table: g.table, Name: h.name, Type: nftables.ChainTypeFilter, Hooknum: h.hook, Priority: h.priority})
 		g.rule(base, device(h.in, "lo"), accept)
-		g.rule(base, device(h.in, "ipsec*"), accept)
-		g.rule(base, kernelProtects(h.in), accept)
+		protected := accept
+		if h.in {
+			protected = came
+		}
+		g.rule(base, device(h.in, "ipsec*"), protected)
+		g.rule(base, kernelProtects(h.in), protected)
 		for _, is6 := range families {
 			g.rule(base, family(is6), verdict(expr.VerdictGoto, h.name+ipVersion(is6)))
 		}
@@ -184,7 +207,11 @@ func (g *change) refuse(c, own *nftables.Chain, in, is6 bool) {
 	if in {
 		name = counterIn
 	}
-	g.rule(c, match{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}, &expr.Verdict{Kind: expr.VerdictDrop}})
+	g.rule(c, dropCounted(name))
+}
+
+func dropCounted(counter string) match {
+	return match{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: counter}, &expr.Verdict{Kind: expr.VerdictDrop}}
 }
 
 // own makes the rules for packets to or from this host's own addresses, which the stack

@@ -83,7 +83,8 @@ func klipsTable() *nftables.Table {
 }
 
 // Set gives the table these rules in one step: the table is never missing or
-// incomplete. The counters continue. Rules that close nothing remove the table.
+// incomplete. The counters continue, and sources of packets stay remembered. Rules
+// without anything to do remove the table.
 // ErrNone: the kernel cannot have the table. EPERM: the process may not change it.
 func (t *Table) Set(r Rules) error {
 	t.mu.Lock()
@@ -93,7 +94,7 @@ func (t *Table) Set(r Rules) error {
 	if err != nil {
 		return t.again(err)
 	}
-	if !r.Closes() {
+	if r.Empty() {
 		if old == nil {
 			return nil
 		}
@@ -102,13 +103,15 @@ func (t *Table) Set(r Rules) error {
 		return t.again(kernelError(t.c.Flush()))
 	}
 	table := t.c.AddTable(klipsTable())
-	for _, name := range [...]string{counterOut, counterIn} {
+	for _, name := range [...]string{counterOut, counterIn, counterQuotes} {
 		t.c.AddObj(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 	}
 	if old != nil {
 		t.c.FlushTable(table) // the rules of all chains
 		for _, s := range old {
-			t.c.DelSet(s)
+			if !r.Hide || !isHeard(s.Name) {
+				t.c.DelSet(s)
+			}
 		}
 	}
 	g := &change{c: t.c, table: table}
@@ -169,6 +172,7 @@ func (t *Table) Read() (r Rules, err error) {
 		return r, t.again(err)
 	}
 	for _, s := range sets {
+		r.Hide = r.Hide || isHeard(s.Name)
 		if err := t.readSet(s, &r); err != nil {
 			return r, t.again(err)
 		}
@@ -208,16 +212,18 @@ func (t *Table) readSet(set *nftables.Set, r *Rules) error {
 type Counters struct {
 	Out uint64 `json:"out"` // that would have left in clear
 	In  uint64 `json:"in"`  // that arrived in clear
+	// ICMP errors that would have left in clear, and quote a packet that came protected
+	Quotes uint64 `json:"quotes"`
 }
 
-// Counters reads the counters; both are zero without a table.
+// Counters reads the counters; all are zero without a table.
 func (t *Table) Counters() (n Counters, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if sets, err := t.sets(); sets == nil {
 		return n, t.again(err)
 	}
-	for name, v := range map[string]*uint64{counterOut: &n.Out, counterIn: &n.In} {
+	for name, v := range map[string]*uint64{counterOut: &n.Out, counterIn: &n.In, counterQuotes: &n.Quotes} {
 		o, err := t.c.GetObject(&nftables.NamedObj{Table: klipsTable(), Name: name, Type: nftables.ObjTypeCounter})
 		if err != nil {
 			return n, t.again(err)

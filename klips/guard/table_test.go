@@ -104,12 +104,7 @@ func (w *world) refused(p []byte, in bool) bool {
 		return after.In != before.In
 	}
 	w.drain()
-	var err error
-	if p[0]>>4 == 4 {
-		err = unix.Sendto(w.raw4, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])})
-	} else {
-		err = unix.Sendto(w.raw6, p, 0, &unix.SockaddrInet6{Addr: [16]byte(p[24:40])})
-	}
+	err := w.send(p)
 	if err != nil && !errors.Is(err, unix.EPERM) { // the filter's answer to a dropped packet
 		w.t.Fatalf("send %x: %v", p, err)
 	}
@@ -119,6 +114,13 @@ func (w *world) refused(p []byte, in bool) bool {
 		w.t.Fatalf("of a packet that is sent %d leave, and %+v becomes %+v\n%x", left, before, after, p)
 	}
 	return left == 0
+}
+
+func (w *world) send(p []byte) error {
+	if p[0]>>4 == 4 {
+		return unix.Sendto(w.raw4, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])})
+	}
+	return unix.Sendto(w.raw6, p, 0, &unix.SockaddrInet6{Addr: [16]byte(p[24:40])})
 }
 
 // drain returns the number of packets that have left.
@@ -426,7 +428,7 @@ func TestSet(t *testing.T) {
 // refusedBy reports whether a packet does not leave, whatever the counters are.
 func (w *world) refusedBy(p []byte) bool {
 	w.drain()
-	_ = unix.Sendto(w.raw4, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])})
+	_ = w.send(p)
 	return w.drain() == 0
 }
 

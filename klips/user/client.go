@@ -246,7 +246,7 @@ type Status struct {
 	// Drops counts dropped packets that belong to no device.
 	Drops drop.Counts `json:"drops,omitempty"`
 	// Unprotected counts the clear packets of guarded flows that the packet filter has
-	// dropped; nil if it guards none.
+	// dropped, and its ICMP errors; nil if it guards none and has dropped none.
 	Unprotected *guard.Counters `json:"unprotected,omitempty"`
 	Knobs       []klips.Knob    `json:"knobs"`
 	Marks       Marks           `json:"marks"`

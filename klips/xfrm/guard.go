@@ -54,7 +54,8 @@ func (s *Stack) filter(ctx context.Context, op string, sel klips.Selector, chang
 	return about(err, op, sel.String())
 }
 
-// seenBy enters into the rules what is protected and what may pass.
+// seenBy enters into the rules what is protected and what may pass. What comes out of
+// SAs must not be quoted in clear, if there are rules at all.
 func (t *tables) seenBy(r *guard.Rules) {
 	var pass []klips.Eroute
 	for _, e := range t.routes {
@@ -68,6 +69,7 @@ func (t *tables) seenBy(r *guard.Rules) {
 		}
 		r.Peers = append(r.Peers, end)
 	}
+	r.Hide = r.Closes()
 }
 
 // filterFollows updates the packet filter from the tables, if there is one. If that

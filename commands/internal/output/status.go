@@ -30,8 +30,8 @@ type Status struct {
 	Knobs map[string]string `json:"knobs,omitempty"`
 	// Packets that are held for eroutes. Stack user only.
 	Holds *Holds `json:"holds,omitempty"`
-	// Packets of guarded flows that were dropped because they were in clear. Left out
-	// if no flow is guarded.
+	// Packets that were dropped because they were in clear. Left out if no flow is
+	// guarded and no ICMP error was dropped.
 	Unprotected *Unprotected `json:"unprotected,omitempty"`
 	// Dropped packets that belong to no device, by reason. See ipsec_look(8) for the
 	// reasons.
@@ -59,12 +59,14 @@ type Holds struct {
 	Evicted uint64 `json:"evicted"`
 }
 
-// Packets of guarded flows that were dropped because they were in clear.
+// Packets that were dropped because they were in clear.
 type Unprotected struct {
-	// Packets that would have left.
+	// Packets of guarded flows that would have left.
 	Sent uint64 `json:"sent"`
-	// Packets that arrived.
+	// Packets of guarded flows that arrived.
 	Received uint64 `json:"received"`
+	// ICMP errors that would have left and quote a packet that came protected.
+	ICMPErrors uint64 `json:"icmp_errors"`
 }
 
 // NewUnprotected returns nil for nil.
@@ -72,7 +74,7 @@ func NewUnprotected(c *guard.Counters) *Unprotected {
 	if c == nil {
 		return nil
 	}
-	return &Unprotected{c.Out, c.In}
+	return &Unprotected{c.Out, c.In, c.Quotes}
 }
 
 // The stored sequence numbers of keys.

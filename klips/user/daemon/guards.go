@@ -56,11 +56,13 @@ func newGuards(f Filter, none error, eng *engine.Engine, log *slog.Logger, c clo
 // that daemon, so the flows closed by hand follow from it.
 func (g *guards) takeUp(whole bool) {
 	if g.filter == nil {
+		g.cannotHide(g.none)
 		return
 	}
 	left, err := g.filter.Read()
 	if err != nil {
 		g.filter, g.none = nil, err
+		g.cannotHide(err)
 		return
 	}
 	g.last = left
@@ -71,7 +73,24 @@ func (g *guards) takeUp(whole bool) {
 		}
 	}
 	g.asked.ByHand(false, nil, nil)
+	g.hide()
 	g.changed()
+}
+
+// hide starts to drop ICMP errors that quote what came protected. The filter does that
+// before the first packet comes, and until a client stops the stack.
+func (g *guards) hide() {
+	r := g.last.Clone()
+	r.Hide = true
+	if err := g.filter.Set(r); err != nil {
+		g.cannotHide(err)
+		return
+	}
+	g.asked.Hide, g.last = true, r.Normal()
+}
+
+func (g *guards) cannotHide(err error) {
+	g.log.Warn("ICMP errors can quote in clear what came protected", "err", err)
 }
 
 // can reports whether flows can be guarded.
@@ -242,7 +261,7 @@ func (g *guards) mend() {
 		return
 	}
 	g.last = guard.Rules{}
-	if g.setLocked() == nil && g.last.Closes() {
+	if g.setLocked() == nil && !g.last.Empty() {
 		g.log.Warn("the packet filter was changed by somebody else; it is as before again")
 	}
 }
@@ -251,7 +270,7 @@ func (g *guards) mend() {
 func (g *guards) wantedLocked() guard.Rules {
 	r := g.asked.Clone()
 	if !r.Closes() && len(g.left) == 0 && !g.eng.Closes() {
-		return guard.Rules{}
+		return guard.Rules{Hide: r.Hide}
 	}
 	v := g.eng.View()
 	r.SetPass(v.Eroutes)
@@ -287,13 +306,14 @@ func (g *guards) complain(err error) {
 	g.wrong = true
 }
 
-// counters returns the filter's drop counters for the status.
+// counters returns the filter's drop counters for the status; ok is false if they have
+// nothing to report.
 func (g *guards) counters() (n guard.Counters, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.filter == nil || !g.last.Closes() {
+	if g.filter == nil {
 		return n, false
 	}
 	n, err := g.filter.Counters()
-	return n, err == nil
+	return n, err == nil && g.last.Reports(n)
 }

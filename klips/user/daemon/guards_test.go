@@ -355,6 +355,44 @@ func TestGuardMended(t *testing.T) {
 	}
 }
 
+// TestHide: the filter drops ICMP errors about protected packets from the start of the
+// daemon to its stop. Changes by other programs are mended, and the next daemon goes on.
+func TestHide(t *testing.T) {
+	f := newFilter(guard.Rules{})
+	hides := func() bool { r, _ := f.Read(); return r.Hide }
+	t.Run("leave", func(t *testing.T) {
+		g := startGuarded(t, f)
+		if !hides() {
+			t.Error("they pass after a start")
+		}
+		if _, err := g.Guard(t.Context(), klips.Guard{Selector: netFlow}); err != nil || !hides() {
+			t.Errorf("they pass while a flow is guarded: %v", err)
+		}
+		if err := g.Unguard(t.Context(), netFlow); err != nil || !hides() {
+			t.Errorf("they pass when no flow is guarded any more: %v", err)
+		}
+		g.flush()
+		for !hides() { // the test's own time limit ends it
+			g.clock.Advance(time.Second)
+		}
+		if err := g.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if !hides() {
+		t.Error("they pass after a daemon has left its devices")
+	}
+	t.Run("stop", func(t *testing.T) {
+		g := startGuarded(t, f)
+		if err := g.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if r, _ := f.Read(); !r.Empty() {
+		t.Errorf("after a stop the filter has %+v", r)
+	}
+}
+
 // TestGuardEmptied: the rules are made again when they were removed, although the sets
 // exist.
 func TestGuardEmptied(t *testing.T) {
@@ -388,8 +426,10 @@ func TestNoFilter(t *testing.T) {
 	if err := g.Unguard(t.Context(), netFlow); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("Unguard = %v, want ENOENT", err)
 	}
-	if n := strings.Count(g.log.String(), "by routes alone"); n != 1 {
-		t.Errorf("the log has %d lines of it, want 1:\n%s", n, g.log)
+	for _, text := range []string{"by routes alone", "ICMP errors"} {
+		if n := strings.Count(g.log.String(), text); n != 1 {
+			t.Errorf("the log has %d lines with %q, want 1:\n%s", n, text, g.log)
+		}
 	}
 	if r, _ := f.Read(); !reflect.DeepEqual(r, guard.Rules{}) {
 		t.Errorf("the filter has %v", r)
