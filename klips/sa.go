@@ -9,14 +9,39 @@ import (
 )
 
 // A Direction is the direction of an SA's packets. It is decided once, when the SA is
-// made: inbound if its destination is then a local address.
+// made, see [DirectionOf].
 type Direction uint8
 
-// The directions.
+// The directions. Both is that of an SA to a multicast group that all hosts of a link use,
+// to send and to receive (RFC 4552 section 7).
 const (
 	Outbound Direction = iota
 	Inbound
+	Both
 )
+
+// Sends reports whether packets are sent with an SA of this direction.
+func (d Direction) Sends() bool { return d != Inbound }
+
+// Receives reports whether packets are received with an SA of this direction.
+func (d Direction) Receives() bool { return d != Outbound }
+
+// DirectionOf returns the direction of an SA with a destination and a source, on the host
+// for whose own addresses local reports true. An SA to a multicast group belongs to its
+// source, if it has one (RFC 4301 section 4.1), and else serves both directions.
+func DirectionOf(dst, src netip.Addr, local func(netip.Addr) bool) Direction {
+	switch {
+	case local(dst):
+		return Inbound
+	case !dst.IsMulticast():
+		return Outbound
+	case !src.IsValid() || src.IsUnspecified():
+		return Both
+	case local(src):
+		return Outbound
+	}
+	return Inbound
+}
 
 // A State is the state of an SA (SADB_SASTATE_*, RFC 2367 section 3.1.3).
 type State uint8

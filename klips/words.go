@@ -8,7 +8,7 @@ import (
 
 // The names of enumeration values, by number.
 var (
-	directionWords = []string{Outbound: "out", Inbound: "in"}
+	directionWords = []string{Outbound: "out", Inbound: "in", Both: "both"}
 	stateWords     = []string{Larval: "larval", Mature: "mature", Dying: "dying", Dead: "dead"}
 	nattWords      = []string{NATTNone: "none", NATTNonIKE: "nonike", NATTNonESP: "nonesp"} // as in natt= of listings
 	areaWords      = []string{
@@ -33,7 +33,7 @@ func number[T ~uint8](words []string, what string, b []byte) (T, error) {
 	})
 }
 
-// String returns "out" or "in", as in listings.
+// String returns "out", "in" or "both", as in listings.
 func (d Direction) String() string { return word(directionWords, d) }
 
 // MarshalText returns the text of String.

@@ -19,6 +19,7 @@ func TestWords(t *testing.T) {
 		`{"dir":"out","state":"larval","natt":"none"}`:  {klips.Outbound, klips.Larval, klips.NATTNone},
 		`{"dir":"in","state":"mature","natt":"nonike"}`: {klips.Inbound, klips.Mature, klips.NATTNonIKE},
 		`{"dir":"in","state":"dying","natt":"nonesp"}`:  {klips.Inbound, klips.Dying, klips.NATTNonESP},
+		`{"dir":"both","state":"dying","natt":"none"}`:  {klips.Both, klips.Dying, klips.NATTNone},
 		`{"dir":"7","state":"dead","natt":"3"}`:         {7, klips.Dead, 3},
 	} {
 		b, err := json.Marshal(want)

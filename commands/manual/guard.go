@@ -80,7 +80,7 @@ func (k *connection) far(dst netip.Prefix, at *situation) bool {
 		return false
 	}
 	for _, sa := range at.sas {
-		if sa.Dir == klips.Outbound && dst.Contains(sa.ID.Dst) {
+		if sa.Dir.Sends() && dst.Contains(sa.ID.Dst) {
 			return true
 		}
 	}

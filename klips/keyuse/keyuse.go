@@ -78,10 +78,10 @@ func (x *Index) Remove(t Tag, id klips.SAID) {
 // Clear removes all SAs.
 func (x *Index) Clear() { clear(x.users) }
 
-// Sender returns the oldest outbound SA with a tag, except for one SA.
+// Sender returns the oldest SA for sending with a tag, except for one SA.
 func (x *Index) Sender(t Tag, but klips.SAID) (id klips.SAID, ok bool) {
 	for _, u := range x.users[t] {
-		if u.dir == klips.Outbound && u.id != but {
+		if u.dir.Sends() && u.id != but {
 			return u.id, true
 		}
 	}

@@ -226,8 +226,7 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 		NATT: s.NATT.WithPorts(), RefCount: klips.IdleRefs, RefHim: s.RefHim, OutIf: s.OutIf,
 	}}
 	last := s.Seq
-	if m.local(s.ID.Dst) {
-		n.Dir = klips.Inbound
+	if n.Dir = klips.DirectionOf(s.ID.Dst, s.Src, m.local); n.Dir == klips.Inbound {
 		last = s.ReplaySeq
 	}
 	if last != nil {
@@ -239,7 +238,7 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 		n.IV = make([]byte, enc.IV)
 	}
 	for _, other := range m.same(n.key) {
-		if n.Dir == klips.Outbound && other.Dir == klips.Outbound && !s.ReuseKey {
+		if n.Dir.Sends() && other.Dir.Sends() && !s.ReuseKey {
 			return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: syscall.EKEYREJECTED, Fault: klips.FaultKeyUsed, Other: other.ID}
 		}
 	}

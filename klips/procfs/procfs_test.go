@@ -315,17 +315,25 @@ func TestWriteSPI(t *testing.T) {
 		ID:        klips.SAID{Dst: a("192.1.2.45"), SPI: 0x101, Proto: klips.ProtoAH},
 		Transform: klips.Transform{Auth: alg.SHA1}, Window: 4096, ESN: true, Seq: 1<<64 - 1,
 	}
+	both := klips.SA{
+		ID: klips.SAID{Dst: a("ff02::5"), SPI: 0x100, Proto: klips.ProtoAH}, Dir: klips.Both, Src: a("::"),
+		Transform: klips.Transform{Auth: alg.SHA1},
+	}
 	want := `tun0x1234@2001:db8::2 IPIP: dir=in  src=2001:db8:0:1::1 policy=10.0.0.0/8->::/0 flags=0x8<> life(c,s,h)=bytes(1,0,9)addtime(0,0,0)usetime(0,60,0) natencap=nonesp natsport=4500 natdport=4501 refcount=3 ref=7 refhim=0 outif=ipsec1:0
 esp0x12345678@192.1.2.45 ESP_AES_HMAC_SHA2_256: dir=out src=192.1.2.23 iv_bits=24bits iv=0x0001ab ooowin=32 ooo_errs=4 seq=8589934592 bit=0xffffffffffffffff max_seq_diff=5 alen=256 aklen=256 auth_errs=1 eklen=128 encr_size_errs=2 encr_pad_errs=3 life(c,s,h)=addtime(0,0,0)usetime(0,0,0) idle=90 natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
 comp0x100@192.1.2.45 COMP_DEFLATE: dir=out life(c,s,h)=addtime(0,0,0) ratio=10:5 natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
 ah0x101@192.1.2.45 AH_HMAC_SHA1: dir=out ooowin=4096 seq=18446744073709551615 flags=0x400<> alen=160 life(c,s,h)=addtime(0,0,0) natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
+ah0x100@ff02::5 AH_HMAC_SHA1: dir=both src=:: alen=160 life(c,s,h)=addtime(0,0,0) natencap=none natsport=0 natdport=0 refcount=0 ref=0 refhim=0
 `
 	var out bytes.Buffer
-	if err := WriteSPI(&out, []klips.SA{sa, esp, comp, ah}); err != nil {
+	if err := WriteSPI(&out, []klips.SA{sa, esp, comp, ah, both}); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(strings.Split(want, "\n"), strings.Split(out.String(), "\n")); d != "" {
 		t.Errorf("WriteSPI (-want +got):\n%s", d)
+	}
+	if l, err := ParseSPI(&out); err != nil || len(l) != 5 || l[4].Dir != klips.Both {
+		t.Errorf("ParseSPI = %+v, %v, want the last for both directions", l, err)
 	}
 }
 

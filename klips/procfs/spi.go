@@ -40,10 +40,10 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 	b = appendSAID(b, sa.ID)
 	b = append(b, ' ')
 	b = append(b, transform...)
+	b = append(b, ": dir="...)
+	b = append(b, sa.Dir.String()...)
 	if sa.Dir == klips.Inbound {
-		b = append(b, ": dir=in "...) // the blank belongs to the value
-	} else {
-		b = append(b, ": dir=out"...)
+		b = append(b, ' ') // it belongs to the value
 	}
 	if sa.Src.IsValid() {
 		b = append(b, " src="...)

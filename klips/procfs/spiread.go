@@ -71,8 +71,10 @@ func setField(sa *klips.SA, name string, value []byte) (err error) {
 			sa.Dir = klips.Inbound
 		case "out":
 			sa.Dir = klips.Outbound
+		case "both":
+			sa.Dir = klips.Both
 		default:
-			return fmt.Errorf("%s is neither in nor out", quote(value))
+			return fmt.Errorf("%s is none of in, out and both", quote(value))
 		}
 	case "src":
 		sa.Src, err = parseAddr(value)

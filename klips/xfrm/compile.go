@@ -84,7 +84,7 @@ func layout(group []*sa) ([]member, error) {
 			case tun.id.Dst != s.id.Dst, m.src != tun.src && !tun.src.IsUnspecified():
 				return nil, inexpressible(s.id, "in this kernel an SA has the ends of its tunnel: those of %v are %v and %v, these are %v and %v",
 					tun.id, tun.src, tun.id.Dst, s.src, s.id.Dst)
-			case m.src.IsUnspecified() && s.dir == klips.Outbound:
+			case m.src.IsUnspecified() && s.dir.Sends():
 				return nil, fault("", tun.id, klips.FaultTunnelSource, "")
 			}
 			tun = nil
@@ -124,7 +124,7 @@ func (t *tables) compile() (*objects, error) {
 			o.states[m.state.ID] = m.wanted(ifID, attached, p)
 			o.made[m.state.ID] = m.made
 		}
-		if s.dir == klips.Inbound && attached && (tunnels(l) || p != nil) {
+		if s.dir.Receives() && attached && (tunnels(l) || p != nil) {
 			in.add(ifID, l, o)
 		}
 	}

@@ -234,7 +234,7 @@ func (c *chooser) editPolicy(p *nlxfrm.Policy) {
 	case 9:
 		p.IfID = choose(c, uint32(0), 1, 2, parkSAs, parkRoutes)
 	case 10:
-		p.Limits.HardPackets = choose(c, uint64(0), mark, mark|isInbound, mark+1<<32)
+		p.Limits.HardPackets = choose(c, uint64(0), mark, mark|isInbound, mark|servesBoth, mark+1<<32)
 	case 11:
 		p.Limits.SoftPackets, p.Limits.SoftBytes = uint64(c.byte())<<32|uint64(c.byte()), uint64(c.byte())<<(c.byte()%57)
 	case 12:

@@ -28,15 +28,15 @@ func (t *tables) readKeys(d *dump, o *objects) {
 	for _, s := range d.states {
 		if o.states[s.ID] != s {
 			id := said(s)
-			t.keys.Add(t.tag(s), id, t.direction(id.Dst))
+			t.keys.Add(t.tag(s), id, t.direction(id.Dst, s.Src))
 		}
 	}
 }
 
-// takeKey gives a new SA its tag, and refuses a key that another outbound SA uses.
+// takeKey gives a new SA its tag, and refuses a key that another SA for sending uses.
 func (t *tables) takeKey(s *sa) error {
 	s.tag = t.tag(s.state)
-	if s.dir != klips.Outbound || s.reuseKey {
+	if !s.dir.Sends() || s.reuseKey {
 		return nil
 	}
 	if other, ok := t.keys.Sender(s.tag, s.id); ok {

@@ -48,8 +48,11 @@ func family(a netip.Addr) uint16 {
 	return nlxfrm.FamilyIPv6
 }
 
-// isInbound is a bit in the low half of a record's hard packet limit.
-const isInbound = 1
+// Bits in the low half of a record's hard packet limit: the direction of the SA.
+const (
+	isInbound  = 1
+	servesBoth = 2
+)
 
 // record returns the policy with the SA's data that the kernel does not keep. Its first
 // template has the SA's source. Then come notes about its outer neighbour, if it has
@@ -65,8 +68,11 @@ func (s *sa) record() *nlxfrm.Policy {
 			HardPackets: mark,
 		},
 	}
-	if s.dir == klips.Inbound {
+	switch s.dir {
+	case klips.Inbound:
 		p.Limits.HardPackets |= isInbound
+	case klips.Both:
+		p.Limits.HardPackets |= servesBoth
 	}
 	p.Templates = append(p.Templates, note(noteSelf, s.id, s.src, 0))
 	if s.outer != nil {
@@ -127,8 +133,11 @@ func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
 		added: l.SoftPackets >> 16, outIf: uint16(l.SoftPackets),
 		age: age(p),
 	}
-	if l.HardPackets&isInbound != 0 {
+	switch {
+	case l.HardPackets&isInbound != 0:
 		s.dir = klips.Inbound
+	case l.HardPackets&servesBoth != 0:
+		s.dir = klips.Both
 	}
 	for _, t := range p.Templates {
 		switch t.AuthAlgs {

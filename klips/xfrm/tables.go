@@ -94,7 +94,7 @@ func (t *tables) addSA(s *sa) error {
 	if t.sas[s.id] != nil {
 		return refuse("add SA", s.id.String(), syscall.EEXIST, "")
 	}
-	s.dir = t.direction(s.id.Dst)
+	s.dir = t.direction(s.id.Dst, s.src)
 	if err := t.takeKey(s); err != nil {
 		return err
 	}
@@ -116,12 +116,12 @@ func (t *tables) addSA(s *sa) error {
 	return nil
 }
 
-// direction returns the direction of an SA with this destination.
-func (t *tables) direction(dst netip.Addr) klips.Direction {
-	if _, local := t.local[dst]; local || dst.IsLoopback() {
-		return klips.Inbound
-	}
-	return klips.Outbound
+// direction returns the direction of an SA with this destination and source.
+func (t *tables) direction(dst, src netip.Addr) klips.Direction {
+	return klips.DirectionOf(dst, src, func(a netip.Addr) bool {
+		_, local := t.local[a]
+		return local || a.IsLoopback()
+	})
 }
 
 // group returns the whole group of an SA, inner to outer.

@@ -229,3 +229,27 @@ func TestTwoInnerNeighbours(t *testing.T) {
 		}
 	}
 }
+
+// A record keeps the direction of its SA, and its source.
+func TestDirection(t *testing.T) {
+	group, any4 := netip.MustParseAddr("224.0.0.5"), netip.IPv4Unspecified()
+	for _, c := range []struct {
+		dst, src netip.Addr
+		want     klips.Direction
+	}{{there, here, klips.Outbound}, {here, there, klips.Inbound}, {group, any4, klips.Both}, {group, here, klips.Outbound}, {group, there, klips.Inbound}} {
+		tb := newTables()
+		tb.local = map[netip.Addr]int{here: 1}
+		id := klips.SAID{Dst: c.dst, SPI: 0x100, Proto: klips.ProtoAH}
+		s, err := newSA(&klips.SASpec{ID: id, Src: c.src, Transform: klips.Transform{Auth: alg.SHA256Trunc}, AuthKey: make([]byte, 32)}, time.Unix(1e9, 0))
+		if err == nil {
+			err = tb.addSA(s)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, _, ok := readRecord(s.record())
+		if s.dir != c.want || !ok || read.dir != c.want || read.src != c.src {
+			t.Errorf("%v from %v: direction %v, and %v from %v in its record; want %v", id, c.src, s.dir, read.dir, read.src, c.want)
+		}
+	}
+}

@@ -209,6 +209,6 @@ func unprotected(ctx context.Context, t cli.Tables, id klips.SAID) bool {
 	}
 	group, err := t.Group(ctx, id)
 	i := slices.IndexFunc(group, func(sa klips.SA) bool { return sa.ID == id })
-	return err == nil && i >= 0 && group[i].Dir == klips.Outbound &&
+	return err == nil && i >= 0 && group[i].Dir.Sends() &&
 		!slices.ContainsFunc(group[i:], func(sa klips.SA) bool { return sa.ID.Proto == klips.ProtoESP || sa.ID.Proto == klips.ProtoAH })
 }

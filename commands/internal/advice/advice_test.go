@@ -63,9 +63,11 @@ func newWorld(t *testing.T, groups ...string) *world {
 	for _, g := range groups {
 		ids := list(t, g)
 		dir := klips.Outbound
-		if a := ids[0].Dst.String(); a == "192.0.2.1" || a == "2001:db8::1" {
+		if a := ids[0].Dst.String(); a == "192.0.2.1" || a == "2001:db8::1" || a == "fe80::1" {
 			dir = klips.Inbound
 			slices.Reverse(ids)
+		} else if ids[0].Dst.IsMulticast() {
+			dir = klips.Both
 		}
 		for i, id := range ids {
 			if id == (klips.SAID{}) {

@@ -25,7 +25,7 @@ func SA(spec *klips.SASpec) cli.Check {
 	id, zeros, asked := spec.ID, zeroKeys(spec), spec.ReuseKey
 	authenticates := authenticated(spec.ID, spec.Transform)
 	enc, _ := spec.Enc.Info()
-	if zeros == nil && authenticates && !enc.AEAD && spec.Window != 0 {
+	if zeros == nil && authenticates && !enc.AEAD && spec.Window != 0 && !id.Dst.IsMulticast() {
 		return nil
 	}
 	return func(ctx context.Context, t cli.Tables) []string {
@@ -48,12 +48,32 @@ func SA(spec *klips.SASpec) cli.Check {
 				notes = append(notes, fmt.Sprintf("%v: it encrypts and does not authenticate, so packets can be changed on their way, and what they hold be found out that way (RFC 8221 section 4); "+
 					"take an algorithm that authenticates, such as aes256-sha2_256, or put an ah SA behind it (ipsec spigrp)", id))
 			}
-		case sa.Dir == klips.Inbound && !covered(func(sa *klips.SA) bool { return sa.Window != 0 }):
+		case sa.Dir == klips.Both:
+			notes = append(notes, shared(&sa)...)
+		case sa.Dir == klips.Inbound && !fromNeighbours(&sa) && !covered(func(sa *klips.SA) bool { return sa.Window != 0 }):
 			notes = append(notes, fmt.Sprintf("%v: without a replay window it takes packets again that somebody has recorded (RFC 4303 section 3.4.3); "+
 				"give inbound SAs one: --replay_window 64, in ipsec.conf %sreplay_window=64", id, id.Proto))
 		}
 		return notes
 	}
+}
+
+// shared returns notes about an SA with which all hosts of a link send.
+func shared(sa *klips.SA) (notes []string) {
+	if enc, _ := sa.Transform.Enc.Info(); enc.AEAD {
+		notes = append(notes, fmt.Sprintf("%v: several hosts send with its key, and count from the same number, so they use nonces twice, which reveals packets and lets others forge them (RFC 4106 section 2); "+
+			"take an algorithm that is no combined mode, such as null-sha2_256 or aes256-sha2_256", sa.ID))
+	}
+	if sa.Window != 0 {
+		notes = append(notes, fmt.Sprintf("%v: several hosts send with it, and its replay window takes their numbers for those of one host, so it drops packets (RFC 4303 section 2.2); leave the replay window out", sa.ID))
+	}
+	return notes
+}
+
+// fromNeighbours reports whether several hosts of a link can send to this one with an SA:
+// then it cannot have a replay window (RFC 4303 section 2.2).
+func fromNeighbours(sa *klips.SA) bool {
+	return sa.ID.Dst.Is6() && sa.ID.Dst.IsLinkLocalUnicast() && (!sa.Src.IsValid() || sa.Src.IsUnspecified())
 }
 
 // Dropped returns a check whose note is that the kernel drops the packets of an SA, for

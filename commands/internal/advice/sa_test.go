@@ -9,7 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 )
 
-// TestSA makes SAs on a host with the address 192.0.2.1 (2001:db8::1).
+// TestSA makes SAs on a host with the addresses 192.0.2.1, 2001:db8::1 and fe80::1.
 func TestSA(t *testing.T) {
 	key := func(n int) []byte { return bytes.Repeat([]byte{7}, n) }
 	const (
@@ -55,6 +55,11 @@ func TestSA(t *testing.T) {
 		{"zeros everywhere", in, with(with(sha, zeroEnc), zeroAuth), "", []string{"encryption", "authentication", replays}},
 		{"zeros but for the salt", out, with(gcm, saltOnly), "", []string{"its encryption key is all zeros"}},
 		{"NULL has no key", out, klips.SASpec{Transform: klips.Transform{Enc: alg.Null, Auth: alg.SHA1}, AuthKey: key(20)}, "", nil},
+		{"to a group", "ah0x200@ff02::5", ah, "", nil},
+		{"to a group, with a window", "ah0x200@ff02::5", with(ah, window), "", []string{"its replay window takes their numbers for those of one host"}},
+		{"to a group, combined mode", "esp0x200@224.0.0.5", gcm, "", []string{"so they use nonces twice"}},
+		{"to a group, combined mode, with a window", "esp0x200@224.0.0.5", with(gcm, window), "", []string{"nonces", "window"}},
+		{"from neighbours", "ah0x200@fe80::1", ah, "", nil},
 		{"tun", "tun0x200@192.0.2.1", klips.SASpec{}, "", nil},
 		{"comp", "comp0x200@192.0.2.1", klips.SASpec{Transform: klips.Transform{Comp: alg.Deflate}}, "", nil},
 	} {

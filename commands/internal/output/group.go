@@ -4,7 +4,7 @@ import "github.com/klips-go/ipsec/klips"
 
 // A group of security associations. An association without a group is a group of one.
 type Group struct {
-	// The direction of the first member: out or in.
+	// The direction of the first member: out, in or both.
 	Direction string `json:"direction"`
 	// The members in the order in which packets pass through them: from the innermost
 	// to the outermost for sent packets, from the outermost to the innermost for

@@ -16,8 +16,9 @@ type SA struct {
 	// The source address of the outer header, or the address that packets must come
 	// from. 0.0.0.0 or :: means any.
 	Source netip.Addr `json:"source,omitzero"`
-	// out or in. It is in if the destination was an address of the host when the
-	// security association was made.
+	// out, in or both. It is in if the destination was an address of the host when the
+	// security association was made, and both if it is a multicast group and there is no
+	// source.
 	Direction string `json:"direction"`
 	// larval, mature, dying (a soft limit has passed) or dead.
 	State string `json:"state"`

@@ -39,7 +39,7 @@ func opError(op string, id klips.SAID, err error) error {
 	return &klips.OpError{Op: op, Object: id.String(), Err: err}
 }
 
-// AddSA makes an SA; it is inbound if its destination is a local address now.
+// AddSA makes an SA; which addresses are local now decides its direction.
 // ENOBUFS: there is no memory for more.
 func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if spec.Offload != "" {
@@ -57,7 +57,7 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 }
 
 func (e *Engine) addSA(spec *klips.SASpec) (*sadb.SA, error) {
-	dir := e.direction(spec.ID.Dst)
+	dir := e.direction(spec.ID.Dst, spec.Src)
 	if err := e.room(costOf(&sadb.SA{Fixed: sadb.Fixed{ID: spec.ID, Dir: dir}})); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (e *Engine) View() View {
 	}
 	if e.knobs.needPolicy.on() {
 		for _, sa := range e.sas.All() {
-			if p := sa.Policy(); p != nil && sa.Dir == klips.Inbound {
+			if p := sa.Policy(); p != nil && sa.Dir.Receives() {
 				v.Policies = append(v.Policies, *p)
 			}
 		}

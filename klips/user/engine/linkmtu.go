@@ -31,7 +31,7 @@ func (e *Engine) chooseLocked(d *device, a *attachment) error {
 	if e.knobs.mtuRule.Load() != mtuKLIPS {
 		mtu = min(max(a.wire.MTU(), minMTU6), klips.DeviceMTU) // no TUN device can have that of lo
 		for _, sa := range e.sas.All() {
-			if chain, head := sa.Snapshot(); head && sa.Dir == klips.Outbound {
+			if chain, head := sa.Snapshot(); head && sa.Dir.Sends() {
 				mtu = min(mtu, roomOf(chain, a.wire.MTU()))
 			}
 		}
@@ -70,7 +70,7 @@ func roomOf(group []*sadb.SA, limit int) int {
 // heed lowers the MTU of devices for the group of an SA, if they have one that was chosen
 // here.
 func (e *Engine) heed(sa *sadb.SA) {
-	if sa.Dir != klips.Outbound {
+	if !sa.Dir.Sends() {
 		return
 	}
 	chain, head := sa.Snapshot()

@@ -30,7 +30,7 @@ const usualDevices = 2
 const BaseMemory = (1+usualDevices)*deviceCost + 4<<20
 
 func costOf(sa *sadb.SA) int64 {
-	if sa.ID.Proto == klips.ProtoComp && sa.Dir == klips.Outbound {
+	if sa.ID.Proto == klips.ProtoComp && sa.Dir.Sends() {
 		return saCost + compressorCost
 	}
 	return saCost

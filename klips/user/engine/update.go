@@ -21,7 +21,7 @@ func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low
 	err := e.room(saCost)
 	var sa *sadb.SA
 	if err == nil {
-		sa, err = e.sas.Reserve(id, src, low, high, e.direction(id.Dst), e.now(), initStates)
+		sa, err = e.sas.Reserve(id, src, low, high, e.direction(id.Dst, src), e.now(), initStates)
 	}
 	if err := e.saDone("reserve SA", id, err); err != nil {
 		return 0, err
@@ -38,7 +38,7 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	if err != nil {
 		return e.saDone("update SA", spec.ID, err)
 	}
-	old, sa, err := e.sas.Update(spec, e.direction(spec.ID.Dst), func(sa *sadb.SA) error {
+	old, sa, err := e.sas.Update(spec, e.direction(spec.ID.Dst, spec.Src), func(sa *sadb.SA) error {
 		begun.start(sa)
 		return initStates(sa)
 	})
@@ -70,9 +70,6 @@ func (e *Engine) SetPorts(_ context.Context, id klips.SAID, sport, dport uint16)
 	return nil
 }
 
-func (e *Engine) direction(dst netip.Addr) klips.Direction {
-	if e.host.IsLocal(dst) {
-		return klips.Inbound
-	}
-	return klips.Outbound
+func (e *Engine) direction(dst, src netip.Addr) klips.Direction {
+	return klips.DirectionOf(dst, src, e.host.IsLocal)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/internal/hashtab"
 )
 
@@ -42,7 +41,7 @@ func hashAddr(a netip.Addr, seed uint64) uint64 {
 // farEnd returns the SA's remote address; it is invalid if the SA has none.
 func (sa *SA) farEnd() netip.Addr {
 	switch {
-	case sa.Dir == klips.Outbound:
+	case sa.Dir.Sends():
 		return sa.ID.Dst
 	case sa.Src.IsUnspecified():
 		return netip.Addr{}

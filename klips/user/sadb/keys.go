@@ -16,9 +16,9 @@ func (db *DB) tag(spec *klips.SASpec) keyuse.Tag {
 	return db.keys.Tag(spec.Enc, spec.EncKey)
 }
 
-// checkKeyLocked refuses an outbound SA whose key another outbound SA uses.
+// checkKeyLocked refuses an SA for sending whose key another such SA uses.
 func (db *DB) checkKeyLocked(spec *klips.SASpec, tag keyuse.Tag, dir klips.Direction) error {
-	if dir != klips.Outbound || spec.ReuseKey {
+	if !dir.Sends() || spec.ReuseKey {
 		return nil
 	}
 	if other, ok := db.keys.Sender(tag, spec.ID); ok {
