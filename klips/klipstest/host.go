@@ -16,7 +16,8 @@ import (
 )
 
 // A Network carries packets between the physical devices of Hosts: a packet arrives at
-// the host that has its destination address. Every packet is recorded.
+// the host that has its destination address, and one to a multicast group at all its
+// members except for its sender. Every packet is recorded.
 type Network struct {
 	mu    sync.Mutex
 	hosts []*Host
@@ -37,7 +38,7 @@ func (n *Network) Forget() {
 	n.sent = nil
 }
 
-func (n *Network) send(p []byte) {
+func (n *Network) send(from *Host, p []byte) {
 	p = append([]byte(nil), p...)
 	packet.FixChecksum(p)
 	h, ok := packet.ParseIP(p)
@@ -49,8 +50,13 @@ func (n *Network) send(p []byte) {
 		return
 	}
 	for _, to := range hosts {
-		if to.IsLocal(h.Dst) {
+		switch {
+		case to.IsLocal(h.Dst):
 			to.Arrive(p)
+		case h.Dst.IsMulticast() && to != from:
+			for _, index := range to.Members(h.Dst) {
+				to.ArriveBy(index, p)
+			}
 		}
 	}
 }
@@ -69,6 +75,7 @@ type Host struct {
 	links   map[string]*Link
 	left    map[string]leftLink // kept and closed
 	awaited map[*awaited]struct{}
+	full    bool // no group can be joined
 }
 
 // awaited is a wait for a physical device.
@@ -144,6 +151,22 @@ func (h *Host) Wires() int {
 		n += len(d.wires)
 	}
 	return n
+}
+
+// Members returns the indexes of the physical devices on which the host is a member of a
+// multicast group.
+func (h *Host) Members(group netip.Addr) (indexes []int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, d := range h.devices {
+		for w := range d.wires {
+			if w.groups[group] {
+				indexes = append(indexes, i+1)
+				break
+			}
+		}
+	}
+	return indexes
 }
 
 // IsLocal reports whether a is one of the host's addresses, or one of 127/8 or
@@ -226,6 +249,13 @@ func (h *Host) Refuse(name string, refuse func(p []byte) error) {
 	if i := h.device(name); i >= 0 {
 		h.devices[i].fail = refuse
 	}
+}
+
+// RefuseGroups makes Join of wires fail with ENOBUFS, or ends that.
+func (h *Host) RefuseGroups(refuse bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.full = refuse
 }
 
 // SetHops sets the TTL and the hop limit of packets on a physical device, for wires
@@ -398,7 +428,7 @@ func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, err
 	if i < 0 {
 		return nil, syscall.ENXIO
 	}
-	w := &wire{host: h, dev: h.devices[i], index: i + 1, hops: h.devices[i].hops, on: on, closed: make(chan struct{})}
+	w := &wire{host: h, dev: h.devices[i], index: i + 1, hops: h.devices[i].hops, on: on, groups: map[netip.Addr]bool{}, closed: make(chan struct{})}
 	w.dev.wires[w] = struct{}{}
 	return w, nil
 }
@@ -438,6 +468,8 @@ type wire struct {
 	index int
 	hops  [2]uint8
 	on    engine.WireEvents
+	// groups are those that it is a member of; guarded by host.mu.
+	groups map[netip.Addr]bool
 	// closed is closed by Close.
 	closed chan struct{}
 }
@@ -447,6 +479,25 @@ func (w *wire) Index() int   { return w.index }
 func (w *wire) MTU() int     { return int(w.dev.mtu.Load()) }
 
 func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
+
+// Join makes the host a member of a group.
+func (w *wire) Join(group netip.Addr) error {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	if w.host.full {
+		return syscall.ENOBUFS
+	}
+	w.groups[group] = true
+	return nil
+}
+
+// Leave ends a membership.
+func (w *wire) Leave(group netip.Addr) error {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	delete(w.groups, group)
+	return nil
+}
 
 func (w *wire) Close() error {
 	w.host.mu.Lock()
@@ -469,6 +520,6 @@ func (w *wire) Send(pkts []*packet.Buffer, fail func(*packet.Buffer, error)) {
 				continue
 			}
 		}
-		w.host.net.send(b.Bytes())
+		w.host.net.send(w.host, b.Bytes())
 	}
 }

@@ -27,6 +27,7 @@ type Link struct {
 	refuse func() error
 	kept   *engine.LeftLink // nil: Close removes it
 	quiet  func(proto uint8, v6 bool) error
+	shares int // what ShareLinkLocal was called with last
 }
 
 // Break makes Read fail once, as with a packet that cannot be handed over.
@@ -124,6 +125,22 @@ func (l *Link) SetMTU(mtu int) error {
 	}
 	l.mtu = mtu
 	return nil
+}
+
+// ShareLinkLocal keeps the index for Shares.
+func (l *Link) ShareLinkLocal(index int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shares = index
+	return nil
+}
+
+// Shares returns the index of the physical device whose link-local addresses the device
+// has; 0: none.
+func (l *Link) Shares() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.shares
 }
 
 // Keep makes the device outlive Close.

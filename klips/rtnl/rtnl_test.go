@@ -88,6 +88,7 @@ func TestLinks(t *testing.T) {
 		found := false
 		addrs, err := c.Addrs(ctx)
 		for _, got := range addrs {
+			got.Unsure = false // the kernel tests it
 			found = found || got == a
 		}
 		if err != nil || !found {
@@ -142,6 +143,22 @@ func TestParseXfrm(t *testing.T) {
 	want := Link{Index: 7, Name: "ipsec0", Kind: "xfrm", Up: true, Parent: 3, IfID: 1}
 	if err != nil || l != want {
 		t.Errorf("parseLink = %+v, %v; want %+v", l, err, want)
+	}
+}
+
+// An address is unsure before its test, and when it has failed; an optimistic one (RFC
+// 4429) is used meanwhile.
+func TestParseUnsure(t *testing.T) {
+	for flags, want := range map[byte]bool{
+		unix.IFA_F_PERMANENT: false, unix.IFA_F_NODAD: false,
+		unix.IFA_F_TENTATIVE: true, unix.IFA_F_PERMANENT | unix.IFA_F_DADFAILED: true,
+		unix.IFA_F_TENTATIVE | unix.IFA_F_OPTIMISTIC: false,
+	} {
+		b := append([]byte{unix.AF_INET6, 64, flags, 253, 3, 0, 0, 0, 20, 0, unix.IFA_ADDRESS, 0, 0xfe, 0x80}, make([]byte, 14)...)
+		a, err := parseAddr(b)
+		if err != nil || a.Unsure != want || a.Index != 3 || a.Prefix.String() != "fe80::/64" {
+			t.Errorf("flags %#x: %+v, %v, want unsure %v", flags, a, err, want)
+		}
 	}
 }
 

@@ -127,6 +127,7 @@ func parseAddr(b []byte) (a Addr, err error) {
 		return a, fmt.Errorf("%w: an address of %d bytes", errMalformed, len(b))
 	}
 	bits := int(b[1])
+	a.Unsure = b[2]&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && b[2]&unix.IFA_F_OPTIMISTIC == 0
 	a.Scope = b[3]
 	a.Index = int(int32(binary.NativeEndian.Uint32(b[4:])))
 	ad, err := netlink.NewAttributeDecoder(b[unix.SizeofIfAddrmsg:])

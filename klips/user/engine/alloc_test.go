@@ -45,6 +45,7 @@ func (l bareLink) Quiet(uint8, bool) error                   { return nil }
 func (l bareLink) SetUDPPorts([]uint16)                      {}
 func (l bareLink) Release()                                  {}
 func (l bareLink) Keep(string) error                         { return nil }
+func (l bareLink) ShareLinkLocal(int) error                  { return nil }
 func (l bareLink) Remove() error                             { return l.Close() }
 func (l bareLink) Close() error                              { close(l.gone); return nil }
 func (l bareLink) Read([][]byte, []int, int) (int, error)    { <-l.gone; return 0, os.ErrClosed }
@@ -52,9 +53,11 @@ func (l bareLink) Recv([]*packet.Buffer, []int) (int, error) { <-l.gone; return 
 
 type bareWire struct{ h *bareHost }
 
-func (w bareWire) Name() string { return "eth0" }
-func (w bareWire) Index() int   { return 1 }
-func (w bareWire) MTU() int     { return 1500 }
+func (w bareWire) Name() string           { return "eth0" }
+func (w bareWire) Index() int             { return 1 }
+func (w bareWire) MTU() int               { return 1500 }
+func (w bareWire) Join(netip.Addr) error  { return nil }
+func (w bareWire) Leave(netip.Addr) error { return nil }
 func (w bareWire) Hops() (v4, v6 uint8) {
 	return 64, 64
 }

@@ -51,6 +51,7 @@ func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	sa, err := e.addSA(spec)
 	if err == nil {
 		e.watch(1, sa)
+		e.greet(sa)
 		e.heed(sa)
 	}
 	return e.saDone("add SA", spec.ID, e.saAgain(spec, err))

@@ -34,13 +34,15 @@ type device struct {
 	wanted       string   // the physical device that it is to be attached to
 	wantedIndex  int      // that device's index, 0 where it is not known
 	awaited      *awaited // nil: no physical device is waited for
+	shares       bool     // it has the link-local addresses of the physical device
 	chosenMTU    int      // the MTU that the device was given here; 0: none yet
 }
 
 // An attachment is the physical device that a device sends through.
 type attachment struct {
 	wire   Wire
-	attMTU int // the physical MTU at the time
+	groups *groups // of which the wire is a member
+	attMTU int     // the physical MTU at the time
 	// TTL and hop limit of outer headers.
 	ttl4, ttl6 uint8
 
@@ -226,7 +228,7 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 	if e.deviceLocked(physical) != nil { // its own packets would come back to it
 		return nil, deviceError(op, physical, syscall.ELOOP)
 	}
-	a := new(attachment)
+	a := &attachment{groups: &e.groups}
 	w, err := e.host.OpenWire(physical, WireEvents{
 		Lost:    func() { go e.lost(d, a) },
 		Renamed: func() { go e.renamed(d, a) },
@@ -259,6 +261,10 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 	d.wanted, d.wantedIndex = w.Name(), w.Index()
 	d.awaitNothing()
 	e.publishLocked()
+	e.groups.attach(e, d, a)
+	if d.shares || e.groups.hasOnLink() {
+		e.shareLocked(d, a)
+	}
 	e.readPorts()
 	return old, nil
 }
@@ -285,6 +291,7 @@ func (e *Engine) detach(virtual string) error {
 func (e *Engine) detachLocked(d *device) *attachment {
 	a := d.att.Swap(nil)
 	e.publishLocked()
+	d.unshareLocked()
 	return a
 }
 
@@ -316,6 +323,7 @@ func (a *attachment) retire() {
 	if a == nil {
 		return
 	}
+	a.groups.detach(a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.retired = true

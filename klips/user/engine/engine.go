@@ -33,7 +33,7 @@ const (
 // An Engine is a running stack. Its methods may be called from any goroutine.
 //
 // Locks. A packet worker holds the mutex of its attachment for a batch, and takes
-// others now and then: holds.mu, ports.mu, keep.mu, lapses.mu, keeper.mu, states.mu, and those
+// others now and then: holds.mu, ports.mu, groups.mu, keep.mu, lapses.mu, keeper.mu, states.mu, and those
 // inside sadb, eroute and Events. The order is
 //
 //	injectMu, attachment.mu, holds.mu, and then one of the others
@@ -67,6 +67,7 @@ type Engine struct {
 	receiver  Receiver
 	inDone    chan struct{}
 	ports     ports
+	groups    groups
 	keep      keepalives
 	lapses    lapses
 	inherited inherited
@@ -144,6 +145,7 @@ func New(host Host, c Config) (*Engine, error) {
 	}
 	e.receiver = r
 	e.ports.init(r.SetUDPPorts)
+	e.groups.init()
 	e.lapses.sas = map[*sadb.SA]struct{}{}
 	e.keep.sas, e.keep.sent = map[*sadb.SA]bool{}, map[natFlow]int64{}
 	e.keeper.open(c.Marks, c.Clock, c.MarksLost)

@@ -75,6 +75,10 @@ type Link interface {
 	Quiet(proto uint8, v6 bool) error
 	MTU() (int, error)
 	SetMTU(mtu int) error
+	// ShareLinkLocal gives the device the link-local addresses of IPv6 that the physical
+	// device of an index has, now and when they change. Index 0 ends that, and takes them
+	// away again. Close ends it, too, and leaves them to a device that is kept.
+	ShareLinkLocal(index int) error
 	// Keep makes the device outlive Close and this process, and writes down what it
 	// is attached to, "" for nothing.
 	Keep(physical string) error
@@ -85,7 +89,7 @@ type Link interface {
 }
 
 // A Wire is the protected side: a physical device that packets leave by. Send
-// belongs to one goroutine, Close comes after the last Send.
+// belongs to one goroutine, Close comes after the last call of another method.
 type Wire interface {
 	Name() string // the device's name as it is now, without an alias suffix
 	Index() int
@@ -93,8 +97,12 @@ type Wire interface {
 	// Hops returns the TTL (IPv4) and the hop limit (IPv6) that the host gave
 	// its own packets by this device when the wire was opened.
 	Hops() (v4, v6 uint8)
+	// Join makes the host receive packets to a multicast group by the device, until Leave
+	// or Close.
+	Join(group netip.Addr) error
+	Leave(group netip.Addr) error
 	// Send sends finished packets, none longer than MTU, and calls fail for
-	// each that could not be sent.
+	// each that could not be sent. Packets to a group do not come back.
 	Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))
 	Close() error
 }

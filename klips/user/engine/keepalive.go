@@ -57,6 +57,7 @@ func (e *Engine) watch(by int, sas ...*sadb.SA) {
 		e.forgetter.soon()
 	}
 	e.ports.watch(by, sas...)
+	e.groups.watch(e, by, sas...)
 	e.lapses.watch(e, by, sas...)
 	for _, sa := range sas {
 		e.saMemory.Add(int64(by) * costOf(sa))

@@ -48,6 +48,7 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	}
 	e.watch(1, sa) // first, or a port that stays would be closed meanwhile
 	e.watch(-1, old)
+	e.greet(sa)
 	e.heed(sa)
 	e.clock.AfterFunc(retireAfter, func() {
 		old.Retire()

@@ -29,6 +29,8 @@ type link struct {
 
 	mu    sync.Mutex
 	quiet []int // sockets of Quiet; guarded by mu
+
+	shared shared // guarded by host.mu
 }
 
 // tunFlags are the flags of all devices; a left one has the same.
@@ -49,6 +51,7 @@ func openLink(name string) (*link, error) {
 	}
 	// A link-local address from the kernel (fe80::…) would send router solicitations
 	// into the tunnel. A sysctl is no alternative: in a container it cannot be written.
+	// Devices that need such an address get it from ShareLinkLocal.
 	// If this fails, the kernel has no IPv6.
 	_ = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
 		made, err := c.Link(ctx, l.name)

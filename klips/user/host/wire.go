@@ -118,4 +118,9 @@ func (h *Host) readDevices() {
 	for a := range h.awaited {
 		h.look(a)
 	}
+	for l := range h.links {
+		if l.shared.index != 0 {
+			_ = l.share() // what fails is tried again at the next change
+		}
+	}
 }

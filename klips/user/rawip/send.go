@@ -2,6 +2,7 @@ package rawip
 
 import (
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -63,7 +64,16 @@ func sendSocket(family int, device string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.BindToDevice(fd, device); err != nil {
+	// The host's own packets to a group that it has joined do not come back to it.
+	level, loop := unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP
+	if family == unix.AF_INET6 {
+		level, loop = unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP
+	}
+	err = unix.SetsockoptInt(fd, level, loop, 0)
+	if err == nil {
+		err = unix.BindToDevice(fd, device)
+	}
+	if err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
@@ -85,6 +95,29 @@ func (s *Sender) MTU() int { return int(s.mtu.Load()) }
 
 // SetMTU sets the device's MTU after it has changed.
 func (s *Sender) SetMTU(mtu int) { s.mtu.Store(int32(mtu)) }
+
+// Join makes the host a member of a multicast group on the device, until Leave or Close:
+// else the device does not take its packets. Any raw socket then receives them. ENOBUFS:
+// the socket has too many memberships (net.ipv4.igmp_max_memberships). EADDRINUSE: it is a
+// member already.
+func (s *Sender) Join(group netip.Addr) error {
+	return s.member(group, unix.IP_ADD_MEMBERSHIP, unix.IPV6_JOIN_GROUP)
+}
+
+// Leave ends a membership. EADDRNOTAVAIL: there is none.
+func (s *Sender) Leave(group netip.Addr) error {
+	return s.member(group, unix.IP_DROP_MEMBERSHIP, unix.IPV6_LEAVE_GROUP)
+}
+
+func (s *Sender) member(group netip.Addr, option4, option6 int) error {
+	if group.Is4() {
+		return unix.SetsockoptIPMreqn(s.fd4, unix.IPPROTO_IP, option4, &unix.IPMreqn{Multiaddr: group.As4(), Ifindex: int32(s.index)})
+	}
+	if s.fd6 < 0 {
+		return unix.EAFNOSUPPORT
+	}
+	return unix.SetsockoptIPv6Mreq(s.fd6, unix.IPPROTO_IPV6, option6, &unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(s.index)})
+}
 
 // Send sends packets, none longer than the MTU, and calls fail for each that the kernel
 // refused. The kernel fills in the IPv4 checksum.
