@@ -57,6 +57,17 @@ func espXform(i, j int) xform {
 	return x
 }
 
+// aeadXform returns an ESP transform of the k-th combined mode.
+func aeadXform(k int, key string) xform {
+	a := aeadAlgs[k]
+	return xform{
+		proto:  "esp",
+		ours:   fmt.Sprintf("--esp %s --enckey %s", a.name, key),
+		kernel: fmt.Sprintf("aead %s %s 128", a.kernel, key),
+		enc:    a.decoder, encKey: key, auth: "-", authKey: "-",
+	}
+}
+
 // ahXform returns an AH transform of the j-th authentication.
 func ahXform(j int) xform {
 	a := authAlgs[j]
@@ -143,13 +154,8 @@ func interopCases() (cases []interopCase) {
 				}
 			}
 		}
-		for _, a := range aeadAlgs {
-			add(a.name, xform{
-				proto:  "esp",
-				ours:   fmt.Sprintf("--esp %s --enckey %s", a.name, testKey(a.bits)),
-				kernel: fmt.Sprintf("aead %s %s 128", a.kernel, testKey(a.bits)),
-				enc:    a.decoder, encKey: testKey(a.bits), auth: "-", authKey: "-",
-			})
+		for k, a := range aeadAlgs {
+			add(a.name, aeadXform(k, testKey(a.bits)))
 		}
 		for j, a := range authAlgs {
 			add("ah-"+a.name, ahXform(j))
@@ -161,10 +167,7 @@ func interopCases() (cases []interopCase) {
 // extraCases returns cases with ESP in UDP and with extended sequence numbers.
 func extraCases() (cases []interopCase) {
 	tun, esp, ah := xform{proto: "tun"}, espXform(2, 1), ahXform(1)
-	gcm := xform{
-		proto: "esp", ours: "--esp aes128-gcm --enckey " + testKey(160), kernel: "aead rfc4106(gcm(aes)) " + testKey(160) + " 128",
-		enc: "aes-gcm", encKey: testKey(160), auth: "-", authKey: "-",
-	}
+	gcm := aeadXform(0, testKey(aeadAlgs[0].bits))
 	families := [2]string{"4", "6"}
 	for outer := range families {
 		for inner := range families {
