@@ -42,6 +42,23 @@ func Dial() (*Conn, error) {
 // Close closes the connection. The kernel's objects stay.
 func (c *Conn) Close() error { return c.sock.Close() }
 
+// patience is how long the kernel may take for one task of [With]. Only a fault takes so
+// long.
+const patience = time.Minute
+
+// With calls f with a connection to the network namespace of the calling thread, and
+// closes it. The context ends after a minute. Errors are those of [Dial] and of f.
+func With(f func(ctx context.Context, c *Conn) error) error {
+	c, err := Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return f(ctx, c)
+}
+
 // A Link is a network device.
 type Link struct {
 	Index int

@@ -115,6 +115,24 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// With passes an open connection on, returns what its function returns, and closes the
+// connection.
+func TestWith(t *testing.T) {
+	var lent *Conn
+	failure := errors.New("a failure of the function")
+	err := With(func(ctx context.Context, c *Conn) error {
+		lent = c
+		_, err := c.Link(ctx, "lo")
+		return errors.Join(err, failure)
+	})
+	if err == nil || err.Error() != failure.Error() {
+		t.Errorf("With = %v, want %v", err, failure)
+	}
+	if _, err := lent.Link(t.Context(), "lo"); err == nil {
+		t.Error("afterwards the connection is open")
+	}
+}
+
 func TestCancel(t *testing.T) {
 	c := inNamespace(t)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -6,16 +6,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
-
-// patience is how long the kernel may take to change a device.
-const patience = 10 * time.Second
 
 // IsVirtual reports whether a name is that of a virtual device ipsecN.
 func IsVirtual(name string) bool {
@@ -60,12 +56,5 @@ func change(device string, f func(ctx context.Context, c *rtnl.Conn, index int) 
 	if err != nil {
 		return unix.ENODEV
 	}
-	c, err := rtnl.Dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return f(ctx, c, i.Index)
+	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error { return f(ctx, c, i.Index) })
 }

@@ -24,7 +24,7 @@ const (
 
 // AddBackstop adds the backstop of a network; was reports whether it existed before.
 func AddBackstop(dst netip.Prefix) (was bool, err error) {
-	err = with(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, backstop(dst)) })
+	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, backstop(dst)) })
 	if errors.Is(err, unix.EEXIST) {
 		return true, nil
 	}
@@ -33,7 +33,7 @@ func AddBackstop(dst netip.Prefix) (was bool, err error) {
 
 // RemoveBackstop removes the backstop of a network. ESRCH: there is none.
 func RemoveBackstop(dst netip.Prefix) error {
-	return with(func(ctx context.Context, c *rtnl.Conn) error { return c.DeleteRoute(ctx, backstop(dst)) })
+	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error { return c.DeleteRoute(ctx, backstop(dst)) })
 }
 
 // Backstops lists the networks that have a backstop, IPv4 first.

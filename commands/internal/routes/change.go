@@ -18,7 +18,7 @@ func Add(r Route) error {
 	if err != nil {
 		return err
 	}
-	return with(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, k) })
+	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error { return c.AddRoute(ctx, k) })
 }
 
 // Replace replaces the route that packets to a network take, in one message, so that
@@ -40,7 +40,7 @@ func Replace(r Route) (old Route, ok bool, err error) {
 	if err != nil {
 		return old, true, err
 	}
-	return old, true, with(func(ctx context.Context, c *rtnl.Conn) error { return c.ReplaceRoute(ctx, k) })
+	return old, true, rtnl.With(func(ctx context.Context, c *rtnl.Conn) error { return c.ReplaceRoute(ctx, k) })
 }
 
 // Remove removes the first route to a network from the main table. Device and Gateway
@@ -55,7 +55,7 @@ func Remove(r Route) (old Route, err error) {
 		if k.Dst != r.Dst || k.listed.TOS != 0 || r.Device != "" && k.Device != r.Device || r.Gateway.IsValid() && k.Gateway != r.Gateway {
 			continue
 		}
-		return k, with(func(ctx context.Context, c *rtnl.Conn) error { return c.DeleteRoute(ctx, k.listed) })
+		return k, rtnl.With(func(ctx context.Context, c *rtnl.Conn) error { return c.DeleteRoute(ctx, k.listed) })
 	}
 	return old, unix.ESRCH
 }

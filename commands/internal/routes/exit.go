@@ -14,7 +14,7 @@ import (
 // them, or the address belongs to this host.
 func Exit(dst netip.Prefix) (device string, err error) {
 	index := 0
-	err = with(func(ctx context.Context, c *rtnl.Conn) error {
+	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		index, err = c.Exit(ctx, middle(dst))
 		return err
 	})

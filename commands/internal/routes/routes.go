@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -94,7 +93,7 @@ func dump() ([]Route, error) { return dumpKind(unix.RTN_UNICAST) }
 
 // dumpKind reads the routes of a kind (RTN_…) of all tables.
 func dumpKind(kind uint8) (l []Route, err error) {
-	err = with(func(ctx context.Context, c *rtnl.Conn) error {
+	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		all, err := c.Routes(ctx)
 		if err != nil {
 			return err
@@ -125,19 +124,4 @@ func named(k rtnl.Route, names map[int]string) Route {
 		r.devices = append(r.devices, names[index])
 	}
 	return r
-}
-
-// patience is how long the kernel may take for one function of this package.
-const patience = time.Minute
-
-// with calls f with a connection to rtnetlink.
-func with(f func(ctx context.Context, c *rtnl.Conn) error) error {
-	c, err := rtnl.Dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return f(ctx, c)
 }

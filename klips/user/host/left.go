@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,21 +18,6 @@ const (
 	alias   = "ipsec klipsd"
 	aliasOn = alias + " on "
 )
-
-// patience is how long the kernel may take to answer about its devices.
-const patience = 10 * time.Second
-
-// withLinks calls f with a connection to rtnetlink.
-func withLinks(f func(ctx context.Context, c *rtnl.Conn) error) error {
-	c, err := rtnl.Dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return f(ctx, c)
-}
 
 // ours reports whether a device is one of ours, and its physical device, "" for none.
 func ours(l *rtnl.Link) (physical string, ok bool) {
@@ -52,7 +36,7 @@ func mark(name, physical string) error {
 	if physical != "" {
 		text = aliasOn + physical
 	}
-	return withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		l, err := c.Link(ctx, name)
 		if err != nil {
 			return err
@@ -63,7 +47,7 @@ func mark(name, physical string) error {
 
 // isLeft reports whether one of our devices has that name.
 func isLeft(name string) (is bool) {
-	_ = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+	_ = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		l, err := c.Link(ctx, name)
 		_, ok := ours(&l)
 		is = err == nil && ok
@@ -75,7 +59,7 @@ func isLeft(name string) (is bool) {
 // Left returns the TUN devices of this network namespace that daemons have left, by
 // name. Devices that a daemon reads are not included.
 func Left() (left []engine.LeftLink, err error) {
-	err = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		links, err := c.Links(ctx)
 		for i := range links {
 			if physical, ok := ours(&links[i]); ok && !links[i].Carrier {

@@ -53,7 +53,7 @@ func openLink(name string) (*link, error) {
 	// into the tunnel. A sysctl is no alternative: in a container it cannot be written.
 	// Devices that need such an address get it from ShareLinkLocal.
 	// If this fails, the kernel has no IPv6.
-	_ = withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+	_ = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		made, err := c.Link(ctx, l.name)
 		if err != nil {
 			return err

@@ -64,7 +64,7 @@ func TestReadRemoved(t *testing.T) {
 // refuses to wait for the file.
 func notice(t *testing.T, l *link) {
 	t.Helper()
-	_ = l.File().SetReadDeadline(time.Now().Add(patience))
+	_ = l.File().SetReadDeadline(time.Now().Add(time.Minute))
 	c, err := l.File().SyscallConn()
 	if err == nil {
 		err = c.Read(func(uintptr) (done bool) { return false })

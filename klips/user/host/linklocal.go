@@ -30,7 +30,7 @@ func (l *link) ShareLinkLocal(index int) error {
 // share makes the addresses what they should be. It adds them again if somebody has
 // removed them, as the kernel does when the device goes down. The caller holds host.mu.
 func (l *link) share() error {
-	return withLinks(func(ctx context.Context, c *rtnl.Conn) error {
+	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		own, err := c.Link(ctx, l.name)
 		if err != nil {
 			return err
