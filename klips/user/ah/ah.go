@@ -89,15 +89,6 @@ func body(b *packet.Buffer, h *packet.Header) ([]byte, error) {
 	return b.B[b.Off+h.Len : b.Off+h.Total : b.Off+h.Total], nil
 }
 
-// overhead returns the length in bytes of an AH with an ICV of icv bytes in a packet of
-// the given IP version: a multiple of 4, in IPv6 of 8 (RFC 4302 section 3.3.3.2.1).
-func overhead(icv int, version uint8) int {
-	if version == 6 {
-		return (FixedLen + icv + 7) &^ 7
-	}
-	return (FixedLen + icv + 3) &^ 3
-}
-
 // A core is the common part of Sealer and Opener.
 type core struct {
 	mac     *icv.MAC
@@ -145,8 +136,8 @@ func (c *core) compute(p []byte, h *packet.Header, n int, seq uint64) error {
 // A Sealer adds AH for one SA.
 type Sealer struct {
 	core
-	spi    uint32
-	align8 bool
+	Size
+	spi uint32
 }
 
 // NewSealer makes a Sealer. Errors are ErrAlgorithm and ErrKey.
@@ -155,16 +146,7 @@ func NewSealer(c Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{core: k, spi: c.SPI, align8: c.Align8}, nil
-}
-
-// Overhead returns the bytes that AH adds to a packet of the given IP version
-// (4 or 6): 24 with the 96-bit ICVs.
-func (s *Sealer) Overhead(version uint8) int {
-	if s.align8 {
-		version = 6 // the same multiple
-	}
-	return overhead(s.mac.Size(), version)
+	return &Sealer{core: k, Size: SizeOf(c.Auth, c.Align8), spi: c.SPI}, nil
 }
 
 // Seal inserts AH after the IP header of the packet in b and, in IPv6, after the
@@ -235,7 +217,7 @@ func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 	}
 	n, size := headerLen(a), o.mac.Size()
 	switch {
-	case n != overhead(size, h.Version) && n != overhead(size, 6):
+	case n != Size{size, false}.Overhead(h.Version) && n != Size{size, true}.Overhead(h.Version):
 		return 0, ErrLength
 	case len(a) < n:
 		return 0, ErrShort

@@ -15,8 +15,8 @@ import (
 // growth is what an SA adds to packets, as if nothing could be compressed.
 type growth struct {
 	esp    esp.Size
-	ah     [2]int // over IPv4 and IPv6
-	header int    // of a tunnel
+	ah     ah.Size
+	header int // of a tunnel
 	udp    int
 }
 
@@ -27,7 +27,7 @@ func growthOf(sa *sadb.SA) (g growth) {
 	case klips.ProtoESP:
 		g.esp, g.udp = esp.SizeOf(sa.Transform), udpencap.Overhead(sa.NATT.Type)
 	case klips.ProtoAH:
-		g.ah = [2]int{ah.Size(sa.Transform.Auth, 4, sa.Align8), ah.Size(sa.Transform.Auth, 6, sa.Align8)}
+		g.ah = ah.SizeOf(sa.Transform.Auth, sa.Align8)
 	}
 	return g
 }
@@ -59,7 +59,7 @@ func overhead(s shape, group []*sadb.SA) (front, behind int) {
 			payload += s.header - f
 			s.header = f
 		case klips.ProtoAH:
-			f = g.ah[(s.version-4)/2]
+			f = g.ah.Overhead(s.version)
 		}
 		if natt == 0 {
 			natt = g.udp

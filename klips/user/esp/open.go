@@ -61,7 +61,7 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	}
 	if o.aead != nil {
 		front := HeaderLen + aeadIVLen
-		if len(e) < front+2+o.icv {
+		if len(e) < front+trailerLen+o.icv {
 			return ErrRunt
 		}
 		copy(o.nonce[saltLen:], e[HeaderLen:front])
@@ -107,7 +107,7 @@ func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err erro
 		return false, err
 	}
 	front, end := HeaderLen+o.iv, len(e)-o.icv
-	if end-front < 2 {
+	if end-front < trailerLen {
 		return false, ErrShort
 	}
 	if o.cbc != nil {
@@ -118,7 +118,7 @@ func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err erro
 		o.cbc.CryptBlocks(e[front:end], e[front:end])
 	}
 	pad, proto := int(e[end-2]), e[end-1]
-	end -= 2 + pad
+	end -= trailerLen + pad
 	if end < front {
 		return true, ErrPadding
 	}

@@ -62,16 +62,6 @@ func NewSealer(c Config) (*Sealer, error) {
 	return s, nil
 }
 
-// Overhead returns the bytes that ESP adds before and after a payload of the given
-// length in bytes (the part after the IP header).
-func (s *Sealer) Overhead(payload int) (front, behind int) {
-	return HeaderLen + s.iv, s.pad(payload) + 2 + s.icv
-}
-
-// pad returns the length of the smallest padding that aligns payload, padding and
-// trailer.
-func (s *suite) pad(payload int) int { return pad(payload, s.align) }
-
 // Seal encapsulates the payload of the packet in b: the part after the IP header and,
 // in IPv6, after the extension headers that [packet.ParseIP] skips. h is the parsed
 // header, which Seal updates. Bytes after the packet's total length are dropped. A
@@ -85,8 +75,8 @@ func (s *suite) pad(payload int) int { return pad(payload, s.align) }
 // Errors are ErrRoom and ErrTooLong; the packet and h are then unchanged.
 func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	payload := h.Total - h.Len
-	front, pad := HeaderLen+s.iv, s.pad(payload)
-	total := h.Total + front + pad + 2 + s.icv
+	front, behind := s.Overhead(payload)
+	total := h.Total + front + behind
 	if total > packet.MaxSize {
 		return ErrTooLong
 	}
@@ -104,8 +94,9 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	e := p[h.Len:]
 	binary.BigEndian.PutUint32(e, s.spi)
 	binary.BigEndian.PutUint32(e[4:], uint32(seq))
-	end := front + payload + pad + 2 // of the ciphertext
+	end := front + payload + behind - s.icv // of the ciphertext
 	t := e[front+payload : end]
+	pad := len(t) - trailerLen
 	for i := range pad {
 		t[i] = byte(i + 1)
 	}

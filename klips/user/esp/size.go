@@ -2,29 +2,30 @@ package esp
 
 import "github.com/klips-go/ipsec/klips"
 
-// A Size is the overhead of a transform's ESP. The zero value adds nothing.
-type Size struct{ front, align, icv int }
+// A Size is what the ESP of a transform adds to packets. The zero value adds nothing.
+type Size struct {
+	iv    int // bytes of IV in each packet
+	align int // the ciphertext's length is a multiple of it, which is a power of two
+	icv   int // bytes of ICV in each packet
+}
 
-// SizeOf returns the overhead of a transform's ESP.
+// SizeOf returns what the ESP of a transform adds to packets.
 func SizeOf(t klips.Transform) Size {
 	enc, _ := t.Enc.Info()
 	auth, _ := t.Auth.Info()
-	return Size{HeaderLen + enc.IV, align(enc.Block), enc.ICV + auth.ICV}
+	// The trailer ends on a 4-byte border for every cipher (RFC 4303 section 2.4).
+	return Size{enc.IV, max(enc.Block, 4), enc.ICV + auth.ICV}
 }
 
-// Overhead returns the bytes before and after a payload of the given length in bytes
-// (the part after the IP header).
+// trailerLen is the length in bytes of pad length and next header.
+const trailerLen = 2
+
+// Overhead returns the bytes that ESP adds before and after a payload of the given
+// length in bytes (the part after the IP header). The padding is minimal.
 func (s Size) Overhead(payload int) (front, behind int) {
 	if s.align == 0 {
 		return 0, 0
 	}
-	return s.front, pad(payload, s.align) + 2 + s.icv
+	pad := -(payload + trailerLen) & (s.align - 1)
+	return HeaderLen + s.iv, pad + trailerLen + s.icv
 }
-
-// align returns the number of which the ciphertext's length is a multiple. The trailer
-// ends on a 4-byte border for every cipher (RFC 4303 section 2.4).
-func align(block int) int { return max(block, 4) }
-
-// pad returns the length of the smallest padding that aligns payload, padding and
-// trailer. align is a power of two.
-func pad(payload, align int) int { return -(payload + 2) & (align - 1) }

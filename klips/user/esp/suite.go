@@ -23,9 +23,7 @@ const (
 // A suite is the algorithms of one SA. Exactly one of block and aead is set, or
 // neither for the NULL cipher.
 type suite struct {
-	iv    int // bytes of IV in each packet
-	align int // the ciphertext's length is a multiple of it
-	icv   int // bytes of ICV in each packet
+	Size
 	block cipher.Block
 	aead  cipher.AEAD
 	salt  [saltLen]byte
@@ -83,7 +81,7 @@ func newSuite(c *Config, keys *wipe.Parts) (*suite, error) {
 		return nil, fmt.Errorf("%w: authentication algorithm %d, %d bits", ErrKey, t.Auth, len(c.AuthKey)*8)
 	}
 
-	s := &suite{iv: enc.IV, align: align(enc.Block), icv: enc.ICV + auth.ICV, esn: c.ESN}
+	s := &suite{Size: SizeOf(t), esn: c.ESN}
 	var err error
 	switch t.Enc {
 	case alg.Null:
