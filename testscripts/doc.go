@@ -1,17 +1,22 @@
 // Package testscripts tests the program from outside. The scripts are the *.txtar files
-// in its folders, one folder per applet, and tunnel/ for whole tunnels between hosts;
-// the tests here run them.
+// in its folders, one folder per applet, tunnel/ for whole tunnels between hosts, and
+// programs/ for what programs do in them; the tests here run them.
 //
 // A script is a txtar archive (see the documentation of testscript in
 // github.com/rogpeppe/go-internal): a comment with a sentence about what it shows, the
 // commands, and the files that the commands need or must print. Scripts can run every
-// applet under each of its names: "ipsec spi", "spi", "ipsec_spi". There are three more
+// applet under each of its names: "ipsec spi", "spi", "ipsec_spi". There are more
 // programs:
 //
 //	netns NAME PROG ARG...   run PROG on the host NAME
 //	status N PROG ARG...     run PROG; succeed if it exits with N
 //	flood [-count FILE] ADDR:PORT...
 //	                         send UDP packets as fast as can be, until SIGINT
+//	web ADDR:PORT            be an HTTP server, until SIGINT
+//	transfer ADDR:PORT BYTES get so many bytes from web, put them there, compare the sums
+//	talk [-df] [-each] tcp|udp ADDR:PORT TIMES BYTES...
+//	                         send messages to a server, each after the answer to the one
+//	                         before; -each: from a new port; -df: without fragments
 //
 // and these commands:
 //

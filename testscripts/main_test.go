@@ -40,10 +40,13 @@ func TestMain(m *testing.M) {
 		_ = flag.Set("test.skip", ofFaults) // an argument of the command line overrides it
 	}
 	testscript.Main(withLinks{m}, map[string]func(){
-		"ipsec":  ipsec,
-		"netns":  netns,
-		"status": status,
-		"flood":  flood,
+		"ipsec":    ipsec,
+		"netns":    netns,
+		"status":   status,
+		"flood":    flood,
+		"web":      web,
+		"transfer": transfer,
+		"talk":     talk,
 	})
 }
 

@@ -168,8 +168,10 @@ var abilities = map[string]func() error{
 		}
 		return h.Close()
 	}),
-	"tun":    sync.OnceValue(lab.CanTUN),
-	"tshark": program("tshark"),
+	"tun":       sync.OnceValue(lab.CanTUN),
+	"tracepath": program("tracepath"),
+	"mtr":       program("mtr"),
+	"tshark":    program("tshark"),
 	"scapy": sync.OnceValue(func() error {
 		if out, err := exec.Command("/usr/bin/python3", "-c", "import scapy.layers.ipsec, cryptography").CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s", err, out)

@@ -36,6 +36,7 @@ const (
 	Long         Word = "long"
 	Make         Word = "make"
 	Mandoc       Word = "mandoc"
+	MTR          Word = "mtr"
 	NFTables     Word = "nftables"
 	PFKEY        Word = "pfkey"
 	Ping         Word = "ping"
@@ -45,6 +46,7 @@ const (
 	Scapy        Word = "scapy"
 	Setpriv      Word = "setpriv"
 	Tshark       Word = "tshark"
+	Tracepath    Word = "tracepath"
 	TUN          Word = "tun"
 	UML          Word = "uml"
 	Userns       Word = "userns"
@@ -70,6 +72,7 @@ var meanings = map[Word]string{
 	Long:         "no -short",
 	Make:         "the program make",
 	Mandoc:       "the program mandoc",
+	MTR:          "the program mtr",
 	NFTables:     "nftables of the kernel, and the program nft",
 	PFKEY:        "PF_KEY sockets of the kernel",
 	Ping:         "the program ping",
@@ -79,6 +82,7 @@ var meanings = map[Word]string{
 	Scapy:        "python3 with scapy and cryptography",
 	Setpriv:      "the program setpriv of util-linux",
 	Tshark:       "the program tshark",
+	Tracepath:    "the program tracepath of iputils",
 	TUN:          "the right to make TUN devices",
 	UML:          "User-Mode Linux, and root",
 	Userns:       "user namespaces for ordinary users",
