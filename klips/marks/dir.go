@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/internal/owner"
 )
 
 // The names of the files in a directory.
@@ -61,13 +63,18 @@ func makeDir(path string) (*dir, error) {
 		}
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	d := &dir{os.NewFile(uintptr(fd), path), path}
+	return checkDir(os.NewFile(uintptr(fd), path), path)
+}
+
+// checkDir makes a dir of an open directory, and closes it on an error.
+func checkDir(f *os.File, path string) (*dir, error) {
+	d := &dir{f, path}
 	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
+	err := unix.Fstat(int(f.Fd()), &st)
 	switch {
 	case err != nil:
 		err = &fs.PathError{Op: "stat", Path: path, Err: err}
-	case !trusted(st.Uid):
+	case !owner.Trusted(st.Uid):
 		err = &DirError{path, fmt.Sprintf("the directory belongs to uid %d", st.Uid), fs.ErrPermission}
 	case st.Mode&0o022 != 0:
 		err = &DirError{path, fmt.Sprintf("other users may write to the directory (mode %04o)", st.Mode&0o7777), fs.ErrPermission}
@@ -78,10 +85,6 @@ func makeDir(path string) (*dir, error) {
 	}
 	return d, nil
 }
-
-// trusted reports whether this process may trust files of a user: root, or its own
-// user.
-func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }
 
 // open opens a regular file of the directory. A new file gets mode 0600.
 func (d *dir) open(name string, flags int) (*os.File, error) {
@@ -102,7 +105,7 @@ func (d *dir) open(name string, flags int) (*os.File, error) {
 		err = &fs.PathError{Op: "stat", Path: path, Err: err}
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		err = &DirError{path, "it is not a regular file", syscall.EINVAL}
-	case !trusted(st.Uid):
+	case !owner.Trusted(st.Uid):
 		err = &DirError{path, fmt.Sprintf("it belongs to uid %d", st.Uid), fs.ErrPermission}
 	case st.Mode&0o077 != 0:
 		// It contains the secret, which other users must not read.

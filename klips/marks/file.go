@@ -81,7 +81,21 @@ func Open(ctx context.Context, path string, now func() time.Time, damaged func(s
 	if err != nil {
 		return nil, err
 	}
-	f := &File{dir: d, now: now}
+	return load(ctx, d, now, damaged)
+}
+
+// OpenIn is Open for a directory that another process has opened with [Give]. It owns
+// the file; path is for errors.
+func OpenIn(ctx context.Context, directory *os.File, path string, now func() time.Time, damaged func(string)) (*File, error) {
+	d, err := checkDir(directory, path)
+	if err != nil {
+		return nil, err
+	}
+	return load(ctx, d, now, damaged)
+}
+
+func load(ctx context.Context, d *dir, now func() time.Time, damaged func(string)) (f *File, err error) {
+	f = &File{dir: d, now: now}
 	if f.lock, err = d.lock(ctx); err == nil {
 		err = f.load(damaged)
 	}

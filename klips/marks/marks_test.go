@@ -462,3 +462,42 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A directory that one process has opened with Give serves another, which may not be
+// able to reach it by its path.
+func TestGive(t *testing.T) {
+	above := t.TempDir()
+	path := filepath.Join(above, "state")
+	d, err := Give(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenIn(t.Context(), d, path, time.Now, func(what string) { t.Error(what) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(ctx, path+".moved", time.Now, nil); !errors.Is(err, ErrBusy) {
+		t.Errorf("Open = %v, want ErrBusy", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(path+".moved", marksFile)); err != nil {
+		t.Error(err)
+	}
+	var bad *DirError
+	if _, err := Give("/dev/null"); err == nil {
+		t.Error("a file is taken as a directory")
+	}
+	if err := os.Chmod(path+".moved", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Give(path + ".moved"); !errors.As(err, &bad) {
+		t.Errorf("Give of a directory that others may write to = %v, want a DirError", err)
+	}
+}

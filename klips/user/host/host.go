@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"sync"
@@ -29,6 +30,10 @@ type Host struct {
 	links   map[*link]struct{}
 	awaited map[*awaited]struct{}
 
+	// Helper opens what this process may not open; nil: nothing does. It is set before
+	// the first use.
+	Helper Helper
+
 	receiver *rawip.Receiver // nil until it is opened
 	moved    func(gone []netip.Addr)
 
@@ -38,6 +43,15 @@ type Host struct {
 }
 
 var _ engine.Host = (*Host)(nil)
+
+// A Helper opens what a process without rights may not open. The caller closes the
+// descriptors.
+type Helper interface {
+	// Port opens a UDP port, like [rawip.TakePort].
+	Port(family int, port uint16) (fd int, err error)
+	// TUN opens the file for TUN devices, like [OpenTUN].
+	TUN() (fd int, err error)
+}
 
 // Open starts to watch the host's addresses and devices. The goroutine that it starts
 // ends with Close.
@@ -147,7 +161,7 @@ func (h *Host) watch() {
 func (h *Host) OpenLink(name string) (engine.Link, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	open := openLink
+	open := func(name string) (*link, error) { return openLink(name, h.openTUN) }
 	if fd, ok := h.inherited.links[name]; ok {
 		delete(h.inherited.links, name)
 		open = func(string) (*link, error) { return newLink(fd) }
@@ -159,6 +173,17 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 	l.host = h
 	h.links[l] = struct{}{}
 	return l, nil
+}
+
+// openTUN is OpenTUN, with help if this process may not.
+func (h *Host) openTUN() (fd int, err error) {
+	if fd, err = OpenTUN(); err == nil || h.Helper == nil || !errors.Is(err, fs.ErrPermission) {
+		return fd, err
+	}
+	if fd, herr := h.Helper.TUN(); herr == nil {
+		return fd, nil
+	}
+	return -1, err
 }
 
 // LeftLinks returns the TUN devices that other daemons have left.
@@ -175,6 +200,9 @@ func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) {
 	h.inherited.sockets = nil
 	if err != nil {
 		return nil, err
+	}
+	if h.Helper != nil {
+		r.Port = h.Helper.Port
 	}
 	h.receiver = r
 	return r, nil

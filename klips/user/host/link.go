@@ -36,8 +36,9 @@ type link struct {
 // tunFlags are the flags of all devices; a left one has the same.
 const tunFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
 
-func openLink(name string) (*link, error) {
-	fd, err := openTUN(tunPath)
+// openLink makes a TUN device, or takes up a left one, with the file that file opens.
+func openLink(name string, file func() (fd int, err error)) (*link, error) {
+	fd, err := file()
 	if err != nil {
 		return nil, err
 	}

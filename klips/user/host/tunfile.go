@@ -27,6 +27,10 @@ type TUNError struct {
 func (e *TUNError) Error() string { return e.Path + ": " + e.Why }
 func (e *TUNError) Unwrap() error { return e.Err }
 
+// OpenTUN opens the file with which TUN devices are made. The caller closes it. The error
+// is a *[TUNError].
+func OpenTUN() (fd int, err error) { return openTUN(tunPath) }
+
 // openTUN opens the file and checks that it belongs to the TUN driver. It does not open
 // other device files, because opening can act on a device.
 func openTUN(file string) (fd int, err error) {

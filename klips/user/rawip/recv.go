@@ -32,6 +32,10 @@ type Receiver struct {
 	pipe  [2]int
 	once  sync.Once
 
+	// Port opens a port that this process may not open (EACCES), like [TakePort]; nil:
+	// nothing does. It is set before the first use.
+	Port func(family int, port uint16) (fd int, err error)
+
 	mu    sync.Mutex
 	taken map[place]int // UDP sockets that stop "port unreachable" errors; guarded by mu
 }

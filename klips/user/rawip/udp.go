@@ -39,7 +39,11 @@ func (r *Receiver) SetUDPPorts(ports []uint16) {
 			if _, ok := r.taken[k]; ok {
 				continue
 			}
-			if fd, err := takePort(family, p); err == nil {
+			fd, err := TakePort(family, p)
+			if err == unix.EACCES && r.Port != nil {
+				fd, err = r.Port(family, p)
+			}
+			if err == nil {
 				r.taken[k] = fd
 			}
 		}
@@ -52,8 +56,10 @@ type place struct {
 	port   uint16
 }
 
-// takePort binds a UDP socket that nobody reads.
-func takePort(family int, port uint16) (int, error) {
+// TakePort binds a UDP socket that nobody reads to a port; family is AF_INET or AF_INET6.
+// The caller closes it. EACCES: the port is below those for programs without rights;
+// EADDRINUSE: another socket is bound to it.
+func TakePort(family int, port uint16) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
