@@ -169,6 +169,8 @@ var varying = []struct {
 	{regexp.MustCompile(`"pid": \d+`), `"pid": N`},
 	{regexp.MustCompile(`\bstack user \S+ in \S+, up \S+`), "stack user VERSION in RUNDIR, up TIME"},
 	{regexp.MustCompile(`(?m)^(stack user: )?ipsec (version: )?\S+$`), "${1}ipsec ${2}VERSION"},
+	{regexp.MustCompile(`(?m)^(the daemon has user )\S+(, .*; given up: ).*$`), "${1}USER${2}RIGHTS"},
+	{regexp.MustCompile(`(?m)^not given up: .*\n`), ""},
 	{regexp.MustCompile(`(?m)^fe80::.*\n`), ""},
 	{regexp.MustCompile(`(?m) +$`), ""},
 }

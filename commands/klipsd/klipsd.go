@@ -7,24 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"os"
-	"os/exec"
-	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
-	"time"
 
-	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/environ"
-	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user"
-	"github.com/klips-go/ipsec/klips/user/daemon"
-	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/klips/user/memory"
 )
@@ -37,6 +29,8 @@ func App() *cli.App {
 		Synopsis: []string{""},
 		Options: append([]getopt.Option{
 			{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when ready", Hidden: true},
+			{Name: "settings-fd", Arg: "N", Help: "run confined, with the settings in file descriptor N", Hidden: true},
+			{Name: "helper-fd", Arg: "N", Help: "help the daemon at the other end of file descriptor N", Hidden: true},
 			{Name: "take-over", Help: "take over everything from the running daemon, which then ends", Hidden: true},
 		}, cli.CommonOptions()...),
 		Parse: command,
@@ -45,7 +39,8 @@ func App() *cli.App {
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	var common cli.Common
-	readyFD, takeOver := -1, false
+	fds := map[string]int{"ready-fd": -1, "settings-fd": -1, "helper-fd": -1}
+	takeOver := false
 	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
 		if name == "take-over" {
 			takeOver = true
@@ -53,62 +48,28 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 		}
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil || n < 3 {
-			return cli.Usagef("--ready-fd %s: not a file descriptor above 2", quote.Value(value))
+			return cli.Usagef("--%s %s: not a file descriptor above 2", name, quote.Value(value))
 		}
-		readyFD = int(n)
+		fds[name] = int(n)
 		return nil
 	})
 	return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
-		return run(ctx, env, common.Debug, readyFD, takeOver)
+		switch {
+		case fds["settings-fd"] >= 0:
+			return runConfined(ctx, env, fds["settings-fd"])
+		case fds["helper-fd"] >= 0:
+			return help(env, fds["helper-fd"])
+		}
+		rundir, err := environ.Rundir(env.Getenv)
+		if err != nil {
+			return err
+		}
+		s := settings{
+			Rundir: rundir, Statedir: environ.Statedir(env.Getenv), Debug: common.Debug, Ready: fds["ready-fd"],
+			Memory: memory.Limit("/"), Collector: memory.Collector(), Processors: runtime.GOMAXPROCS(0),
+		}
+		return explain(rundir, prepare(ctx, env, s, takeOver))
 	}))
-}
-
-// run runs the daemon.
-func run(ctx context.Context, env *cli.Env, debug bool, readyFD int, takeOver bool) error {
-	// The daemon must go on when its terminal closes or nobody reads its log any more.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	var ready func()
-	if readyFD >= 0 {
-		ready = func() { background.Ready(readyFD) }
-	}
-	_ = memory.Spare() // without the right, the kernel may kill the daemon when memory is short
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	rundir, err := environ.Rundir(env.Getenv)
-	if err != nil {
-		return err
-	}
-	err = daemon.Run(ctx, daemon.Config{
-		Rundir:   rundir,
-		Statedir: environ.Statedir(env.Getenv),
-		Version:  env.Version,
-		Log:      slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Debug:    debug,
-		TakeOver: takeOver,
-		Memory:   memory.Bound(memory.Limit("/"), engine.BaseMemory),
-		Ready:    ready,
-		Moved:    func(ctx context.Context) { renew(ctx, env, rundir) },
-	})
-	return explain(rundir, err)
-}
-
-// renew sets up the connections again whose default route has changed. It runs in
-// another process, because it uses this daemon in the same way as an operator does.
-func renew(ctx context.Context, env *cli.Env, rundir string) {
-	if !followed.Any(rundir) {
-		return
-	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "manual", "--renew")
-	cmd.Args[0] = "ipsec"
-	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "IPSEC_STACK=user", "IPSEC_RUNDIR="+rundir)
-	cmd.Stdout, cmd.Stderr = env.Err, env.Err
-	// After SIGTERM the process rolls back what it has begun.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Run(); err != nil && ctx.Err() == nil {
-		fmt.Fprintf(env.Err, "ipsec klipsd: ipsec manual --renew: %v\n", err)
-	}
 }
 
 // isTakeOver reports whether another daemon has refused the handover.

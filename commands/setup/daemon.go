@@ -2,12 +2,14 @@ package setup
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/netip"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/host"
 )
 
@@ -292,7 +295,7 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir, end func(*user.Client
 		return d.refused(err)
 	}
 	if err == nil && gone(dir, d.patience.stop) {
-		return nil
+		return dir.RemoveRest() // a daemon without its helper leaves its files
 	}
 	if pid == 0 {
 		return errors.New("the daemon does not stop by itself, and is in a PID namespace that cannot be seen from here; end it there")
@@ -466,6 +469,7 @@ func (d daemon) status(ctx context.Context, asJSON bool) error {
 		writeDrops(w, s.Drops)
 		writeUnprotected(w, s.Unprotected)
 		writeMarks(w, s.Marks)
+		writeRights(w, s.Rights)
 		writeDevices(w, s.Devices)
 		writeKnobs(w, s.Knobs)
 		return nil
@@ -507,6 +511,30 @@ func writeMarks(w io.Writer, m user.Marks) {
 	default:
 		fmt.Fprintf(w, "sequence marks of %d keys in %s\n", m.Keys, m.Statedir)
 	}
+}
+
+// writeRights prints what the daemon's process may do, and what it could not give up.
+func writeRights(w io.Writer, r *confine.Rights) {
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(w, "the daemon has user %s, capabilities: %s; given up: %s\n",
+		cmp.Or(r.User, strconv.Itoa(r.UID)), words(r.Capabilities), words(r.Without))
+	for _, f := range r.Refused {
+		fmt.Fprintf(w, "not given up: %s: %s\n", f.Right, f.Why)
+	}
+}
+
+// words joins words, or returns "none".
+func words[T ~string](list []T) string {
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(s))
+	}
+	return cmp.Or(b.String(), "none")
 }
 
 // writeDrops prints, for each reason, how many packets that belong to no device were

@@ -4,6 +4,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -19,8 +20,23 @@ func daemonStatus(s user.Status) output.Status {
 		SACount: &s.SAs, ErouteCount: &s.Eroutes, Devices: output.Devices(s.Devices), Knobs: knobTexts(s.Knobs),
 		Holds:       &output.Holds{Held: s.Holds.Held, Max: s.Holds.Max, Expired: s.Holds.Expired, Evicted: s.Holds.Evicted},
 		Unprotected: output.NewUnprotected(s.Unprotected), SequenceMarks: marks(&s.Marks), UnreadMessages: s.Dropped,
-		Drops: s.Drops,
+		Drops: s.Drops, Process: process(s.Rights),
 	}
+}
+
+// process returns nil for nil.
+func process(r *confine.Rights) *output.Process {
+	if r == nil {
+		return nil
+	}
+	p := &output.Process{UserID: r.UID, User: r.User, Capabilities: r.Capabilities, GivenUp: []string{}, NotGivenUp: []output.Refusal{}}
+	for _, w := range r.Without {
+		p.GivenUp = append(p.GivenUp, string(w))
+	}
+	for _, f := range r.Refused {
+		p.NotGivenUp = append(p.NotGivenUp, output.Refusal{Right: string(f.Right), Reason: f.Why})
+	}
+	return p
 }
 
 // stoppedDaemon returns the status if no daemon runs.

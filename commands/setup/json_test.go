@@ -13,6 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -33,6 +34,10 @@ func TestGolden(t *testing.T) {
 			PID: 4711, Version: "1.2.3", Rundir: "/run/ipsec", Uptime: 3600, SAs: 2, Eroutes: 1, Devices: devices, Dropped: 6,
 			Holds: user.Holds{Held: 1, Max: 1024, Expired: 2, Evicted: 3}, Unprotected: &guard.Counters{Out: 1, In: 2}, Knobs: knobs,
 			Drops: drop.Counts{"not-esp": 3}, Marks: user.Marks{Statedir: "/var/lib/ipsec", Keys: 4, Behind: 5},
+			Rights: &confine.Rights{
+				UID: 733, User: "_ipsec", Capabilities: []string{"net_admin", "net_raw"}, Without: []confine.Right{confine.RightPrivileges, confine.RightCalls},
+				Refused: confine.Refusals{{Right: confine.RightSwap, Why: "the limit of locked memory is 65536 bytes"}},
+			},
 		})),
 		"user-empty":   statusList("user", daemonStatus(user.Status{PID: 4711})),
 		"user-stopped": statusList("user", stoppedDaemon("/run/ipsec", nil)),

@@ -197,7 +197,8 @@ func TestStatusWaits(t *testing.T) {
 		t.Fatalf("status does not wait: %d, %q%q", r.status, r.out, r.err)
 	default:
 	}
-	lock.Release()
+	dir.RemoveFiles(false)
+	lock.Close()
 	if r := <-done; r.status != 3 || !strings.HasPrefix(r.out, "IPsec stopped") {
 		t.Errorf("when it has gone: status %d, %q%q", r.status, r.out, r.err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
@@ -250,6 +251,8 @@ type Status struct {
 	Unprotected *guard.Counters `json:"unprotected,omitempty"`
 	Knobs       []klips.Knob    `json:"knobs"`
 	Marks       Marks           `json:"marks"`
+	// Rights are those of the daemon's process; nil if it does not report them.
+	Rights *confine.Rights `json:"rights,omitempty"`
 }
 
 // Marks describes the marks of sequence numbers.

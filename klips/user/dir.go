@@ -264,16 +264,11 @@ func (e *Running) Error() string {
 	return fmt.Sprintf("a daemon with process id %d is running already", e.PID)
 }
 
-// A Lock makes its holder the only daemon of a run directory. It ends with the process,
-// however that ends.
-type Lock struct {
-	dir *Dir
-	f   *os.File
-}
-
-// TakeLock takes the lock and writes this process's id into its file. It waits for
-// another holder until ctx ends, and then returns a *[Running].
-func (d *Dir) TakeLock(ctx context.Context) (*Lock, error) {
+// TakeLock takes the lock that makes a process the only daemon of the directory, and
+// writes this process's id into its file. It waits for another holder until ctx ends,
+// and then returns a *[Running]. The lock ends when all descriptors of the file are
+// closed.
+func (d *Dir) TakeLock(ctx context.Context) (*os.File, error) {
 	f, err := d.lock(ctx, lockFile)
 	if err != nil && errors.Is(err, ctx.Err()) {
 		pid, _ := d.Holder()
@@ -288,7 +283,7 @@ func (d *Dir) TakeLock(ctx context.Context) (*Lock, error) {
 		f.Close()
 		return nil, err
 	}
-	return &Lock{d, f}, nil
+	return f, nil
 }
 
 // lock opens a file, which it makes if it does not exist, and locks it. It waits until
@@ -318,10 +313,13 @@ func (d *Dir) holds(name string, f *os.File) bool {
 	return err == nil && unix.Fstat(int(f.Fd()), &own) == nil && own.Dev == there.Dev && own.Ino == there.Ino
 }
 
-// Release removes the file and ends the lock.
-func (l *Lock) Release() {
-	_ = l.dir.remove(lockFile)
-	l.f.Close()
+// RemoveFiles removes the files of a daemon that ends, while it has the lock: the
+// socket, if socket is true, and the file of the lock.
+func (d *Dir) RemoveFiles(socket bool) {
+	if socket {
+		_ = d.RemoveSocket()
+	}
+	_ = d.remove(lockFile)
 }
 
 // pidPatience is how long the holder of the lock may take to write its process id,

@@ -54,7 +54,8 @@ func TestLock(t *testing.T) {
 	if b, err := os.ReadFile(LockPath(path)); string(b) != strconv.Itoa(os.Getpid())+"\n" {
 		t.Errorf("while it is held the file has %q, %v", b, err)
 	}
-	l.Release()
+	d.RemoveFiles(false)
+	l.Close()
 	if pid, err := other.Holder(); pid != 0 || err != nil {
 		t.Errorf("Holder after Release = %d, %v", pid, err)
 	}
@@ -113,7 +114,8 @@ func TestLockIsOfOne(t *testing.T) {
 				}
 				taken.Add(1)
 				holders.Add(-1)
-				l.Release()
+				d.RemoveFiles(false)
+				l.Close()
 			}
 		})
 	}
@@ -236,7 +238,7 @@ func TestHolderWithoutPID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Release()
+	defer l.Close()
 	for _, text := range []string{"", "x\n", "-7\n", "0\n", "1\n", "12"} {
 		if err := os.WriteFile(LockPath(path), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

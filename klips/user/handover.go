@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 
+	"github.com/klips-go/ipsec/klips/internal/netns"
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
@@ -14,7 +15,11 @@ import (
 func (c *Client) HandOver(ctx context.Context) (fds []int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	fds, err = c.current().CallForFiles(ctx, control.HandOver())
+	own, _ := netns.Inode() // 0 if it cannot be found out
+	m, err := control.HandOver(own)
+	if err == nil {
+		fds, err = c.current().CallForFiles(ctx, m)
+	}
 	if err != nil {
 		return nil, opError("take over", "", err)
 	}

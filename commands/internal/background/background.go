@@ -105,7 +105,7 @@ func Start(cmd *exec.Cmd, limit time.Duration) (pid int, err error) {
 // start starts a command with no more file descriptors than it is given. The command
 // ignores SIGHUP from the start, because it has no terminal.
 func start(cmd *exec.Cmd) error {
-	if err := closeOnExec(); err != nil {
+	if err := CloseOnExec(); err != nil {
 		return err
 	}
 	if !signal.Ignored(syscall.SIGHUP) {

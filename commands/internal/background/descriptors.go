@@ -10,10 +10,10 @@ import (
 // firstFD is the first file descriptor after the standard ones.
 const firstFD = 3
 
-// closeOnExec marks the file descriptors that this process has inherited as
+// CloseOnExec marks the file descriptors that this process has inherited as
 // close-on-exec, so that programs it starts do not inherit them: the lock of a script,
 // for example, or the end of a pipe. Go opens its own files close-on-exec.
-func closeOnExec() error {
+func CloseOnExec() error {
 	err := unix.CloseRange(firstFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	if err == unix.ENOSYS || err == unix.EINVAL || err == unix.EPERM { // before Linux 5.11, or forbidden by a seccomp filter
 		return closeEachOnExec("/proc/self/fd")

@@ -11,7 +11,7 @@ import (
 // their numbers.
 func TestCloseOnExec(t *testing.T) {
 	for name, mark := range map[string]func() error{
-		"as ever":       closeOnExec,
+		"as ever":       CloseOnExec,
 		"one by one":    func() error { return closeEachOnExec("/proc/self/fd") },
 		"without /proc": func() error { return closeEachOnExec(filepath.Join(t.TempDir(), "none")) },
 	} {

@@ -38,6 +38,8 @@ type Status struct {
 	Drops map[string]uint64 `json:"drops,omitempty"`
 	// Where the sequence numbers of keys are stored.
 	SequenceMarks *SequenceMarks `json:"sequence_marks,omitempty"`
+	// What the daemon's process may do. Stack user only.
+	Process *Process `json:"process,omitempty"`
 	// Messages for key daemons and pf_key commands that did not read them. Left out
 	// where it is 0.
 	UnreadMessages uint64 `json:"unread_messages,omitempty"`
@@ -45,6 +47,29 @@ type Status struct {
 	Abilities []Ability `json:"abilities,omitempty"`
 	// The reason why the abilities are not known.
 	AbilitiesProblem string `json:"abilities_problem,omitempty"`
+}
+
+// What a daemon's process may do. See ipsec_setup(8) for the names of rights.
+type Process struct {
+	// Its user.
+	UserID int `json:"user_id"`
+	// The name of its user. Left out if it has none.
+	User string `json:"user,omitempty"`
+	// The capabilities that it can use, by their names in capabilities(7), in lower case
+	// and without CAP_.
+	Capabilities []string `json:"capabilities"`
+	// The rights that it has given up.
+	GivenUp []string `json:"given_up"`
+	// The rights that it could not give up.
+	NotGivenUp []Refusal `json:"not_given_up"`
+}
+
+// A right that could not be given up.
+type Refusal struct {
+	// The right.
+	Right string `json:"right"`
+	// The error of the system, or what is missing.
+	Reason string `json:"reason"`
 }
 
 // Packets that are held for eroutes.

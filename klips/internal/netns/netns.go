@@ -11,7 +11,7 @@ import (
 // Dir returns base in the network namespace of process 1, and netns-<inode> below it
 // in any other.
 func Dir(base string) string {
-	own, err := inode("/proc/self/ns/net")
+	own, err := Inode()
 	if err != nil {
 		return base
 	}
@@ -21,6 +21,10 @@ func Dir(base string) string {
 	}
 	return filepath.Join(base, fmt.Sprintf("netns-%d", own))
 }
+
+// Inode returns the inode number of this process's network namespace. Two processes in
+// the same namespace get the same number.
+func Inode() (uint64, error) { return inode("/proc/self/ns/net") }
 
 // inode returns the inode number of a namespace file.
 func inode(path string) (uint64, error) {

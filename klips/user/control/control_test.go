@@ -89,7 +89,7 @@ func TestBytes(t *testing.T) {
 	messages := map[string]*pfkey.Message{
 		"GROUP": Group(ids), "ATTACH": Attach("ipsec0", "eth0"), "DETACH": Detach("ipsec12"), "DETACHALL": DetachAll(),
 		"LIST table": ListTable(TableEroutes), "LIST SA": ListSA(ids[1]), "LIST group": ListGroup(ids[0]),
-		"STOP": Stop(), "LEAVE": Leave(), "HANDOVER": HandOver(), "BEGIN": Begin(), "END": End(), "HOLD": Hold(), "RELEASE": Release(), "STATUS": Status(),
+		"STOP": Stop(), "LEAVE": Leave(), "HANDOVER": must(HandOver(7)), "BEGIN": Begin(), "END": End(), "HOLD": Hold(), "RELEASE": Release(), "STATUS": Status(),
 		"SET": must(Set(map[string]int{"tos": 1})), "GUARD": must(Guard(klips.Guard{Selector: sel})), "UNGUARD": must(Unguard(sel)),
 		"ADD": AddSA(spec), "STATUS reply": must(StatusReply(Status().Header, map[string]int{"PID": 42})),
 		"GROUP failed": failed, "ADD key used": KeyUsed(AddSA(spec).Header, ids[1]),

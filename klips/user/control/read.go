@@ -99,6 +99,14 @@ func UnguardedOf(m *pfkey.Message) (s klips.Selector, err error) {
 	return s, err
 }
 
+// NamespaceOf returns the network namespace in a HANDOVER request, 0 if there is none.
+func NamespaceOf(m *pfkey.Message) (netns uint64) {
+	if value(m, &netns) != nil {
+		return 0
+	}
+	return netns
+}
+
 // checkSelector checks that a selector from JSON is valid for an eroute.
 func checkSelector(m *pfkey.Message, s klips.Selector) error {
 	if !s.Src.IsValid() || !s.Dst.IsValid() || s.Src != s.Src.Masked() || s.Dst != s.Dst.Masked() || s.Src.Addr().Is4() != s.Dst.Addr().Is4() ||

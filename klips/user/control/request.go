@@ -78,8 +78,9 @@ func Stop() *pfkey.Message { return request(TypeStop) }
 func Leave() *pfkey.Message { return request(TypeLeave) }
 
 // HandOver requests the daemon's whole state, and that it stops: see
-// [pfkey.Conn.CallForFiles].
-func HandOver() *pfkey.Message { return request(TypeHandOver) }
+// [pfkey.Conn.CallForFiles]. netns is the inode number of the client's network
+// namespace; 0: it is not known.
+func HandOver(netns uint64) (*pfkey.Message, error) { return withValue(TypeHandOver, netns) }
 
 // Begin and End enclose requests; after one is refused, the rest is not carried out.
 // Like Hold and Release they have no sequence number: listeners see the numbers of

@@ -318,6 +318,10 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		Drops:   s.eng.Drops(),
 		Marks:   s.marks.status(s.eng.MarksBehind()),
 	}
+	if s.rights != nil {
+		rights := s.rights()
+		status.Rights = &rights
+	}
 	if n, ok := s.guards.counters(); ok {
 		status.Unprotected = &n
 	}

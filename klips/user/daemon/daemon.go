@@ -14,7 +14,9 @@ import (
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/engine"
+	"github.com/klips-go/ipsec/klips/user/host"
 )
 
 // firstDevices exist from the start, as after loading the KLIPS module.
@@ -22,11 +24,17 @@ var firstDevices = []string{"ipsec0", "ipsec1"}
 
 // A Config holds the settings of a daemon.
 type Config struct {
-	Rundir  string // made if missing, mode 0700
+	// Place is the daemon's place in its run directory; Run closes it. nil: Run takes
+	// the place in Rundir, see [Take].
+	Place   *Place
+	Rundir  string
 	Version string // of the program
 	// Statedir is the directory for the marks of sequence numbers, see package marks;
 	// it is made if missing, mode 0700. Empty: no marks are kept.
 	Statedir string
+	// State is that directory, if [marks.Give] has opened it; Run closes it. nil: Run
+	// opens Statedir.
+	State *os.File
 	// Log is not nil. On level Debug it gets the lines that the debug masks ask for.
 	Log *slog.Logger
 	// Debug switches on all areas of the debug log, as klipsdebug --all does.
@@ -36,10 +44,15 @@ type Config struct {
 	// filter, or none if Host is given.
 	Filter Filter
 	Clock  clock.Clock // nil: this machine's
-	// TakeOver makes the daemon take over everything from the daemon that runs in
-	// Rundir, which then ends. If that fails, the error is that of the other daemon, or
-	// one of package handover.
+	// TakeOver: the daemon takes over from the one that runs in Rundir, see [Take]. It
+	// has no effect if Place is given. If the state cannot be read, the error is one of
+	// package handover.
 	TakeOver bool
+	// Helper opens what this process may not open; nil: nothing does. Run uses it if
+	// Host is nil.
+	Helper host.Helper
+	// Rights returns what the daemon may do, for its status; may be nil.
+	Rights func() confine.Rights
 	// Memory is the limit in bytes for what clients create, see engine.Config.
 	Memory uint64
 	// Ready is called when the socket answers; may be nil.
@@ -69,39 +82,30 @@ func Run(ctx context.Context, c Config) error {
 	c.Log = slog.New(limits)
 	// Keys must not reach the disk in a core dump, nor another process of the same user
 	// through ptrace.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+	if err := confine.NoDumps(); err != nil {
 		c.Log.Warn("core dumps stay possible", "err", err)
 	}
 	unix.Umask(0o077)
-	dir, err := user.MakeDir(c.Rundir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	inherited := new(inheritance)
-	waits := lockPatience
-	if c.TakeOver {
-		if inherited, err = takeOver(ctx, c.Rundir); err != nil {
+	place, err := c.Place, error(nil)
+	if place == nil {
+		if place, err = Take(ctx, c.Rundir, c.TakeOver); err != nil {
 			return err
 		}
-		defer inherited.listener.Close()
-		waits = takeOverPatience
 	}
-	state := inherited.state
-	patience, cancel := context.WithTimeout(ctx, waits)
-	lock, err := dir.TakeLock(patience)
-	cancel()
+	c.Rundir = place.rundir
+	defer place.Close()
+	state, fds, err := place.open()
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
 	noFilter := errors.New("the host has no packet filter")
 	if c.Host == nil {
-		h, err := openHost(inherited.fds)
+		h, err := openHost(fds)
 		if err != nil {
 			return err
 		}
 		defer h.Close()
+		h.Helper = c.Helper
 		c.Host = h
 		if c.Filter == nil {
 			t, err := guard.Open()
@@ -112,7 +116,7 @@ func Run(ctx context.Context, c Config) error {
 			noFilter = err
 		}
 	}
-	keeping := &marksState{dir: c.Statedir, log: c.Log}
+	keeping := &marksState{dir: c.Statedir, opened: c.State, log: c.Log}
 	keeping.open(ctx, c.Clock)
 	defer keeping.close() // after the engine
 	eng, err := resume(c.Host, engine.Config{
@@ -141,24 +145,11 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
-	ln := inherited.listener
-	if ln == nil {
-		if ln, err = listen(dir, user.SocketPath(c.Rundir)); err != nil {
-			return err
-		}
-	}
-	var s *server
-	defer func() {
-		if !s.gone.Load() { // else it belongs to the next daemon
-			dir.RemoveSocket()
-		}
-	}()
-	defer ln.Close()
-	ctx, cancel = context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s = &server{
-		listener: ln,
-		eng:      eng, log: c.Log, clock: c.Clock, stop: cancel,
+	s := &server{
+		place: place, rights: c.Rights,
+		eng: eng, log: c.Log, clock: c.Clock, stop: cancel,
 		started: c.Clock.Now(), turn: newTurn(c.Clock), rundir: c.Rundir, version: c.Version, marks: keeping,
 	}
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
@@ -191,7 +182,7 @@ func Run(ctx context.Context, c Config) error {
 		c.Log.Info("taken over", "sas", len(state.SAs.SAs), "eroutes", len(state.Eroutes), "devices", len(state.Devices))
 	}
 	c.Log.Info("running", "rundir", c.Rundir, "pid", os.Getpid())
-	err = s.serve(ctx, ln)
+	err = s.serve(ctx, place.listener)
 	c.Log.Info("stopping")
 	cancel()
 	<-guarding

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,8 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/internal/netns"
 	"github.com/klips-go/ipsec/klips/pfkey"
-	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/control"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/handover"
 	"github.com/klips-go/ipsec/klips/user/host"
@@ -33,7 +33,7 @@ func (s *server) handOver(c *client, m *pfkey.Message) error {
 	if !c.root {
 		return refuse(syscall.EPERM)
 	}
-	if elsewhere(c.pid) {
+	if elsewhere(m) {
 		return refuse(syscall.EXDEV)
 	}
 	s.changes.Lock()
@@ -49,8 +49,9 @@ func (s *server) handOver(c *client, m *pfkey.Message) error {
 	}
 	s.guards.handOver()
 	s.gone.Store(true)
+	s.place.handedOver = true
 	defer s.stop()
-	_ = s.listener.SetDeadline(time.Unix(1, 0)) // long past
+	_ = s.place.listener.SetDeadline(time.Unix(1, 0)) // long past
 	state := s.eng.HandOver()
 	if state == nil {
 		return refuse(syscall.ESHUTDOWN)
@@ -70,22 +71,19 @@ func (s *server) handOver(c *client, m *pfkey.Message) error {
 	return sent(c.waitAtMost(c.answerWith(answer, append([]int{int(file.Fd())}, fds...)), listTimeout))
 }
 
-// elsewhere reports whether a process is in another network namespace, where this
+// elsewhere reports whether a client is in another network namespace, where this
 // daemon's devices and sockets are of no use. It returns false if that cannot be found
 // out.
-func elsewhere(pid int32) bool {
-	here, err := os.Stat("/proc/self/ns/net")
-	if err != nil {
-		return false
-	}
-	there, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
-	return err == nil && !os.SameFile(here, there)
+func elsewhere(m *pfkey.Message) bool {
+	here, err := netns.Inode()
+	there := control.NamespaceOf(m)
+	return err == nil && there != 0 && here != there
 }
 
 // copies returns copies of the descriptors that are part of a handover: the daemon's
 // own socket first, then those of the host's devices and sockets.
 func (s *server) copies() (fds []int, err error) {
-	c, err := s.listener.SyscallConn()
+	c, err := s.place.listener.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -111,63 +109,23 @@ func closeAll(fds []int) {
 	}
 }
 
-// An inheritance is what a daemon gets from the one before; the zero value: nothing.
-type inheritance struct {
-	state    *handover.State
-	listener *net.UnixListener // its backlog has the clients that connected meanwhile
-	fds      []int             // of the host's devices and sockets
-}
-
-// takeOver asks the daemon in a run directory for its whole state.
-func takeOver(ctx context.Context, rundir string) (*inheritance, error) {
-	c, err := user.Dial(user.SocketPath(rundir))
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
-	defer cancel()
-	fds, err := c.HandOver(ctx)
-	if err != nil {
-		return nil, err
-	}
-	i, err := inherit(fds)
-	if err != nil {
-		return nil, fmt.Errorf("take over: %w", err)
-	}
-	return i, nil
-}
-
-// inherit reads what another daemon has handed over. On an error it closes all
-// descriptors.
-func inherit(fds []int) (i *inheritance, err error) {
-	defer func() {
-		if err != nil {
-			closeAll(fds)
-		}
-	}()
-	if len(fds) < 2 {
-		return nil, fmt.Errorf("%w: %d descriptors came with it", handover.ErrFormat, len(fds))
-	}
-	file, socket := os.NewFile(uintptr(fds[0]), "handover"), os.NewFile(uintptr(fds[1]), "listener")
-	defer file.Close()
-	defer socket.Close()
-	fds = fds[2:]
-	i = &inheritance{fds: fds}
-	if i.state, err = handover.Open(file); err != nil {
-		return nil, err
-	}
-	if i.listener, err = adopt(socket); err != nil {
-		i.state.Clear()
-		return nil, err
-	}
-	return i, nil
-}
-
-// adopt makes this process the owner of a listening socket: clients that connect from
-// now on get its process number (SO_PEERCRED in unix(7)), which is used to end a
-// daemon.
+// adopt makes this process the owner of another daemon's listening socket: clients that
+// connect from now on get its process number and user (SO_PEERCRED in unix(7)). They end
+// a daemon by its number.
 func adopt(socket *os.File) (*net.UnixListener, error) {
+	ln, err := listener(socket)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(int(socket.Fd()), unix.SOMAXCONN); err != nil {
+		ln.Close()
+		return nil, os.NewSyscallError("listen", err)
+	}
+	return ln, unix.SetNonblock(int(socket.Fd()), true) // Fd has set both to blocking
+}
+
+// listener makes a listener with a copy of a socket.
+func listener(socket *os.File) (*net.UnixListener, error) {
 	ln, err := net.FileListener(socket)
 	if err != nil {
 		return nil, err
@@ -178,11 +136,7 @@ func adopt(socket *os.File) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("%w: its socket is none of a daemon", handover.ErrFormat)
 	}
 	u.SetUnlinkOnClose(false)
-	if err := unix.Listen(int(socket.Fd()), unix.SOMAXCONN); err != nil {
-		u.Close()
-		return nil, os.NewSyscallError("listen", err)
-	}
-	return u, unix.SetNonblock(int(socket.Fd()), true) // Fd has set both to blocking
+	return u, nil
 }
 
 // openHost opens this machine, with the descriptors that another daemon has given.

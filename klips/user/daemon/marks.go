@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/klips-go/ipsec/klips/marks"
@@ -13,9 +14,10 @@ import (
 // marksState holds the daemon's marks, or the reason why there are none. The daemon
 // works without marks.
 type marksState struct {
-	dir  string
-	log  *slog.Logger
-	file *marks.File // nil: none
+	dir    string
+	opened *os.File // the directory, if another process has opened it; else nil
+	log    *slog.Logger
+	file   *marks.File // nil: none
 
 	mu  sync.Mutex
 	why string // why they are not kept at present
@@ -29,7 +31,14 @@ func (m *marksState) open(ctx context.Context, c clock.Clock) {
 	// An earlier daemon, or a command for stack xfrm, may still have them.
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	f, err := marks.Open(ctx, m.dir, c.Now, func(what string) { m.log.Warn("sequence marks are damaged", "what", what) })
+	damaged := func(what string) { m.log.Warn("sequence marks are damaged", "what", what) }
+	var f *marks.File
+	var err error
+	if m.opened != nil {
+		f, err = marks.OpenIn(ctx, m.opened, m.dir, c.Now, damaged)
+	} else {
+		f, err = marks.Open(ctx, m.dir, c.Now, damaged)
+	}
 	if err != nil {
 		m.lost(err)
 		return

@@ -14,6 +14,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -40,8 +41,9 @@ type server struct {
 	changes sync.Mutex
 	// gone: the state has been handed over to the next daemon. It is set with changes
 	// held.
-	gone     atomic.Bool
-	listener *net.UnixListener
+	gone   atomic.Bool
+	place  *Place
+	rights func() confine.Rights // may be nil
 	// descriptors returns copies of the descriptors of devices and sockets; nil: there
 	// are none.
 	descriptors func() ([]int, error)

@@ -19,17 +19,22 @@ const (
 // CAP_SYS_RESOURCE.
 func Spare() error { return os.WriteFile(scoreFile, []byte(score), 0) }
 
+// Collector returns the limit of the garbage collector in bytes, as GOMEMLIMIT has set
+// it; math.MaxInt64 means no limit.
+func Collector() int64 { return debug.SetMemoryLimit(-1) }
+
 // Bound makes the garbage collector keep this process below a limit in bytes. It
 // returns the part that clients' objects may use, in bytes; 0 means no limit. base is
 // what the process needs otherwise.
 //
 // A quarter of the limit is for memory outside the collector's heap: the kernel's part,
 // the program itself, and stacks of threads. Half of the rest is for garbage and for
-// copies in answers. A lower GOMEMLIMIT has priority.
-func Bound(limit, base uint64) (budget uint64) {
+// copies in answers. collector is the limit that [Collector] has returned; if it is
+// lower, it has priority.
+func Bound(limit uint64, collector int64, base uint64) (budget uint64) {
 	heap := limit - limit/4
-	if set := debug.SetMemoryLimit(-1); set < math.MaxInt64 {
-		heap = min(heap, uint64(set))
+	if collector < math.MaxInt64 {
+		heap = min(heap, uint64(collector))
 	}
 	if heap >= math.MaxInt64 {
 		return 0

@@ -90,7 +90,7 @@ func TestBound(t *testing.T) {
 		{16 * mib, 24 * mib, 1, math.MaxInt64, 12 * mib},
 	} {
 		debug.SetMemoryLimit(tt.set)
-		if got := Bound(tt.limit, tt.base); got != tt.budget {
+		if got := Bound(tt.limit, Collector(), tt.base); got != tt.budget {
 			t.Errorf("Bound(%d, %d) = %d, want %d", tt.limit, tt.base, got, tt.budget)
 		}
 		if got := debug.SetMemoryLimit(-1); got != tt.heap {

@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/handover"
+)
+
+// A Place is a daemon's place in its run directory: the lock that makes it the only
+// daemon there, and its socket; and what the daemon before it has handed over. A Place
+// can be passed to another program, which may have fewer rights: to [Adopt] it as it is
+// in the descriptors, no file is opened.
+type Place struct {
+	rundir string
+	// remove removes the files of the lock and, unless it was handed over, of the
+	// socket.
+	remove   func(socket bool)
+	lock     *os.File
+	listener *net.UnixListener // its backlog has the clients that connect before Run
+	// state is what another daemon had, see [handover.Open]; nil: nothing.
+	state *os.File
+	fds   []int // the other daemon's devices and sockets
+	// handedOver: the socket belongs to the next daemon.
+	handedOver bool
+}
+
+// Take takes the place in a run directory, which it makes with mode 0700 if it does not
+// exist. takeOver: it takes over everything from the daemon that runs there, which then
+// ends.
+//
+// If another daemon has the run directory, the error is a *[user.Running]; if the
+// directory cannot be trusted, a *[user.RundirError]; if the other daemon does not hand
+// over, that of [user.Client.HandOver].
+func Take(ctx context.Context, rundir string, takeOver bool) (_ *Place, err error) {
+	dir, err := user.MakeDir(rundir)
+	if err != nil {
+		return nil, err
+	}
+	p := &Place{rundir: rundir}
+	defer func() {
+		if err != nil {
+			p.Close()
+			dir.Close()
+		}
+	}()
+	waits := lockPatience
+	if takeOver {
+		if err := p.takeOver(ctx); err != nil {
+			return nil, err
+		}
+		waits = takeOverPatience
+	}
+	patience, cancel := context.WithTimeout(ctx, waits)
+	defer cancel()
+	if p.lock, err = dir.TakeLock(patience); err != nil {
+		return nil, err
+	}
+	p.remove = func(socket bool) {
+		dir.RemoveFiles(socket)
+		dir.Close()
+	}
+	if p.listener == nil {
+		if p.listener, err = listen(dir, user.SocketPath(rundir)); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// takeOver asks the daemon in the run directory for its whole state.
+func (p *Place) takeOver(ctx context.Context) error {
+	c, err := user.Dial(user.SocketPath(p.rundir))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
+	defer cancel()
+	fds, err := c.HandOver(ctx)
+	if err != nil {
+		return err
+	}
+	if len(fds) < 2 {
+		closeAll(fds)
+		return fmt.Errorf("take over: %w: %d descriptors came with it", handover.ErrFormat, len(fds))
+	}
+	p.state, p.fds = os.NewFile(uintptr(fds[0]), "handover"), fds[2:]
+	socket := os.NewFile(uintptr(fds[1]), "listener")
+	defer socket.Close()
+	if p.listener, err = adopt(socket); err != nil {
+		return fmt.Errorf("take over: %w", err)
+	}
+	return nil
+}
+
+// Descriptors returns copies of the descriptors of a Place, for [Adopt]. The caller
+// closes them.
+func (p *Place) Descriptors() (fds []int, err error) {
+	conn, err := p.listener.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	add := func(fd uintptr) {
+		if err != nil {
+			return
+		}
+		var dup int
+		if dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			fds = append(fds, dup)
+		}
+	}
+	add(p.lock.Fd())
+	if cerr := conn.Control(add); cerr != nil && err == nil {
+		err = cerr
+	}
+	if p.state != nil {
+		add(p.state.Fd())
+		for _, fd := range p.fds {
+			add(uintptr(fd))
+		}
+	}
+	if err != nil {
+		closeAll(fds)
+		return nil, os.NewSyscallError("dup", err)
+	}
+	return fds, nil
+}
+
+// Adopt makes a Place of its descriptors, which it owns from then on. remove removes
+// the files of the lock and, if socket is true, of the socket; it is called once.
+func Adopt(rundir string, fds []int, remove func(socket bool)) (*Place, error) {
+	if len(fds) < 2 {
+		return nil, fmt.Errorf("%d descriptors are no place in a run directory", len(fds))
+	}
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+	}
+	p := &Place{rundir: rundir, remove: remove, lock: os.NewFile(uintptr(fds[0]), user.LockPath(rundir))}
+	socket := os.NewFile(uintptr(fds[1]), "listener")
+	defer socket.Close()
+	if len(fds) > 2 {
+		p.state, p.fds = os.NewFile(uintptr(fds[2]), "handover"), fds[3:]
+	}
+	// Clients still get the user who has made the socket, as they expect.
+	var err error
+	if p.listener, err = listener(socket); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// open returns what was handed over; nil: nothing. After that the Place no longer has
+// it. The caller clears the state and owns the descriptors.
+func (p *Place) open() (*handover.State, []int, error) {
+	if p.state == nil {
+		return nil, nil, nil
+	}
+	state, err := handover.Open(p.state)
+	p.state.Close()
+	fds := p.fds
+	p.state, p.fds = nil, nil
+	if err != nil {
+		closeAll(fds)
+		return nil, nil, fmt.Errorf("take over: %w", err)
+	}
+	return state, fds, nil
+}
+
+// Close gives up the place: it removes the socket, unless that was handed over, and the
+// lock.
+func (p *Place) Close() {
+	if p.listener != nil {
+		p.listener.Close()
+	}
+	if p.state != nil {
+		p.state.Close()
+	}
+	closeAll(p.fds)
+	if p.lock == nil {
+		return
+	}
+	p.remove(!p.handedOver)
+	p.lock.Close()
+}

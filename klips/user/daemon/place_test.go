@@ -1,0 +1,109 @@
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/klipstest"
+	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/daemon"
+)
+
+// A Place can be taken by one process step and used by the next, which has only the
+// descriptors. A client that connects between the two is answered.
+func TestPlace(t *testing.T) {
+	rundir := filepath.Join(t.TempDir(), "run")
+	first, err := daemon.Take(t.Context(), rundir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running *user.Running
+	if _, err := daemon.Take(t.Context(), rundir, false); !errors.As(err, &running) || running.PID != os.Getpid() {
+		t.Errorf("a second Take = %v, want Running", err)
+	}
+	early, err := klipstest.Dial(user.SocketPath(rundir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	fds, err := first.Descriptors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := make(chan bool, 1)
+	place, err := daemon.Adopt(rundir, fds, func(socket bool) { removed <- socket })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- daemon.Run(ctx, daemon.Config{
+			Place: place, Version: "test", Log: slog.New(slog.DiscardHandler),
+			Host: klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0"),
+		})
+	}()
+	if s, err := early.Status(t.Context()); err != nil || s.Rundir != rundir {
+		t.Errorf("Status = %+v, %v, want run directory %s", s, err, rundir)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	if !<-removed {
+		t.Error("the socket is not removed")
+	}
+	// The lock is that of both, until the first gives it up too.
+	first.Close()
+	if l, err := os.ReadDir(rundir); err != nil || len(l) != 0 {
+		t.Errorf("left behind: %v, %v", l, err)
+	}
+	again, err := daemon.Take(t.Context(), rundir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
+// What is no place is refused, and its descriptors are closed.
+func TestAdoptRefuses(t *testing.T) {
+	if _, err := daemon.Adopt("/none", nil, nil); err == nil {
+		t.Error("no descriptors are accepted")
+	}
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	removed := false
+	if _, err := daemon.Adopt("/none", fds[:], func(bool) { removed = true }); err == nil {
+		t.Error("a pipe is accepted as a socket")
+	}
+	for _, fd := range fds {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
+			t.Errorf("descriptor %d is left open: %v", fd, err)
+		}
+	}
+	if !removed {
+		t.Error("the file of the lock stays")
+	}
+}
+
+// A daemon that cannot be taken over changes nothing.
+func TestTakeNothing(t *testing.T) {
+	rundir := filepath.Join(t.TempDir(), "run")
+	if _, err := daemon.Take(t.Context(), rundir, true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Take = %v, want ErrNotExist", err)
+	}
+	if l, err := os.ReadDir(rundir); err != nil || len(l) != 0 {
+		t.Errorf("left behind: %v, %v", l, err)
+	}
+}
