@@ -21,11 +21,6 @@ func (s *Stack) Group(ctx context.Context, ids []klips.SAID) error {
 	if len(ids) < 2 || len(ids) > klips.MaxGroup {
 		return groupError("", syscall.EINVAL)
 	}
-	release, err := s.acquire(ctx, "group")
-	if err != nil {
-		return err
-	}
-	defer release()
 	if l, err := s.readLinks(ctx); err == nil {
 		if err := l.check(ids); err != nil {
 			return err
@@ -161,11 +156,6 @@ func freesText(lost klips.SAID) string {
 // apart only the SAs behind the named one, and each time these lose a reference. EBUSY:
 // one of them would be freed.
 func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
-	release, err := s.acquire(ctx, "ungroup")
-	if err != nil {
-		return err
-	}
-	defer release()
 	l, err := s.readLinks(ctx)
 	if err != nil {
 		return s.Asker.Ungroup(ctx, id)
@@ -196,11 +186,6 @@ func (s *Stack) Ungroup(ctx context.Context, id klips.SAID) error {
 // then leaves SAs that point at freed ones. EBUSY: it would do so whichever SA is
 // named.
 func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
-	release, err := s.acquire(ctx, "delete SA")
-	if err != nil {
-		return err
-	}
-	defer release()
 	l, err := s.readGroups(ctx)
 	if err != nil {
 		return s.Asker.DeleteSA(ctx, id)
@@ -214,11 +199,6 @@ func (s *Stack) DeleteSA(ctx context.Context, id klips.SAID) error {
 
 // ClearSAs removes all SAs (FLUSH). EBUSY: KLIPS would use freed memory.
 func (s *Stack) ClearSAs(ctx context.Context) error {
-	release, err := s.acquire(ctx, "clear SAs")
-	if err != nil {
-		return err
-	}
-	defer release()
 	if l, err := s.readGroups(ctx); err == nil {
 		seen := map[klips.SAID]bool{}
 		for id := range l.inbound {
@@ -235,19 +215,4 @@ func (s *Stack) ClearSAs(ctx context.Context) error {
 		}
 	}
 	return s.Asker.ClearSAs(ctx)
-}
-
-// acquire waits until no other command changes groups.
-func (s *Stack) acquire(ctx context.Context, op string) (release func(), err error) {
-	release, err = s.lock.Acquire(ctx)
-	return release, of(err, op, "")
-}
-
-// of adds an operation and an object to an error of the lock.
-func of(err error, op, object string) error {
-	var oe *klips.OpError
-	if errors.As(err, &oe) {
-		oe.Op, oe.Object = op, object
-	}
-	return err
 }

@@ -29,8 +29,8 @@ type Stack struct {
 	// algorithms returns the content of pf_key_supported, read once.
 	algorithms func() (algorithms, error)
 
-	// lock is held from reading the tables until the change of groups is complete:
-	// KLIPS itself does not refuse wrong changes.
+	// lock is held by Apply, from reading the tables until the changes are complete:
+	// KLIPS itself does not refuse wrong changes of groups.
 	lock netlock.Lock
 
 	mu    sync.Mutex
@@ -45,14 +45,15 @@ var _ klips.Stack = (*Stack)(nil)
 // Info returns the stack's name and abilities.
 func (s *Stack) Info() klips.Info { return serial.Info(s) }
 
-// Apply carries out changes one by one: KLIPS has no units.
+// Apply carries out changes one by one: KLIPS has no units. Meanwhile no other command
+// makes changes. The methods for single changes do not take the lock.
 func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (klips.Result, error) {
 	if len(changes) == 0 {
 		return klips.Result{}, nil
 	}
-	release, err := s.lock.Hold(ctx)
+	release, err := s.lock.Acquire(ctx)
 	if err != nil {
-		return klips.Result{}, of(err, changes[0].Op(), changes[0].Object())
+		return klips.Result{}, &klips.OpError{Op: changes[0].Op(), Object: changes[0].Object(), Err: err}
 	}
 	defer release()
 	return serial.Apply(ctx, s, changes)
@@ -61,8 +62,10 @@ func (s *Stack) Apply(ctx context.Context, changes ...klips.Change) (klips.Resul
 // Hold makes other commands wait before they change the tables of this network
 // namespace.
 func (s *Stack) Hold(ctx context.Context) (release func(), err error) {
-	release, err = s.lock.Hold(ctx)
-	return release, of(err, "hold", "")
+	if release, err = s.lock.Hold(ctx); err != nil {
+		return nil, &klips.OpError{Op: "hold", Err: err}
+	}
+	return release, nil
 }
 
 // Snapshot reads the tables one after the other.

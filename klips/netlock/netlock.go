@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/klips-go/ipsec/klips"
 )
 
 // wait is how long a command waits for another's change, which takes
@@ -42,8 +40,8 @@ func (l *Lock) open() (err error) {
 }
 
 // Acquire waits for the lock, at most ten seconds, and returns a function that releases
-// it. The error is a *[klips.OpError] without an operation; it wraps that of ctx, or
-// EALREADY if others have held the lock for so long.
+// it. Errors are those of ctx and of the system; EALREADY means that others have held the
+// lock for so long.
 func (l *Lock) Acquire(ctx context.Context) (release func(), err error) {
 	l.mu.Lock()
 	if l.held {
@@ -82,7 +80,7 @@ func (l *Lock) Hold(ctx context.Context) (release func(), err error) {
 // lock locks the file. The caller holds mu.
 func (l *Lock) lock(ctx context.Context) error {
 	if err := l.open(); err != nil {
-		return &klips.OpError{Err: err}
+		return err
 	}
 	late := time.After(wait)
 	for fd := int(l.ns.Fd()); ; {
@@ -91,13 +89,13 @@ func (l *Lock) lock(ctx context.Context) error {
 			return nil
 		}
 		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return &klips.OpError{Err: err}
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return &klips.OpError{Err: ctx.Err()}
+			return ctx.Err()
 		case <-late:
-			return &klips.OpError{Err: unix.EALREADY}
+			return unix.EALREADY
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
