@@ -33,11 +33,9 @@ type client struct {
 	clock clock.Clock
 
 	// inUnit: the client has sent BEGIN and not yet END. refused: one of its requests
-	// since was refused. holds: it has sent HOLD and not yet RELEASE. turns: how often
-	// it has entered its turn, see [turn]. Only the goroutine that serves the client
-	// uses these.
+	// since was refused. holds: it has sent HOLD and not yet RELEASE. Only the goroutine
+	// that serves the client uses these.
 	inUnit, refused, holds bool
-	turns                  int
 
 	active atomic.Int64 // when it last sent a request or got an answer, see touch
 

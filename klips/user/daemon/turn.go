@@ -24,27 +24,24 @@ const turnTimeout = 10 * time.Second
 
 func newTurn(c clock.Clock) turn { return turn{c, make(chan struct{}, 1)} }
 
-// enter waits until it is the client's turn. It returns false when that takes too long,
-// or when ctx ends. A client keeps the turn until it has left as often as it has
-// entered.
-func (t turn) enter(ctx context.Context, c *client) bool {
-	if c.turns == 0 && !t.take(ctx) {
-		return false
-	}
-	c.turns++
-	return true
-}
+// keepsTurn reports whether the client has the turn also between its requests.
+func (c *client) keepsTurn() bool { return c.inUnit || c.holds }
 
+// enter waits until it is the client's turn. It returns false when that takes too long,
+// or when ctx ends.
+func (t turn) enter(ctx context.Context, c *client) bool { return c.keepsTurn() || t.take(ctx) }
+
+// leave ends the turn that the client has, unless it keeps it.
 func (t turn) leave(c *client) {
-	if c.turns--; c.turns == 0 {
+	if !c.keepsTurn() {
 		<-t.taken
 	}
 }
 
-// gone ends the turn of a client that has disconnected, if it has the turn.
+// gone ends the turn of a client that has disconnected, if it keeps the turn.
 func (t turn) gone(c *client) {
-	if c.turns > 0 {
-		c.turns = 1
+	if c.keepsTurn() {
+		c.inUnit, c.holds = false, false
 		t.leave(c)
 	}
 }
@@ -82,16 +79,14 @@ func changes(t pfkey.Type) bool {
 // when other clients keep the turn for too long.
 func (s *server) bracket(ctx context.Context, c *client, t pfkey.Type) bool {
 	enter := func(in *bool) bool {
-		if *in || s.turn.enter(ctx, c) {
-			*in = true
-		}
+		*in = *in || s.turn.enter(ctx, c)
 		return *in
 	}
 	leave := func(in *bool) {
 		if *in {
+			*in = false
 			s.turn.leave(c)
 		}
-		*in = false
 	}
 	switch t {
 	case control.TypeBegin:
