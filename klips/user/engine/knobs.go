@@ -112,6 +112,9 @@ func (e *Engine) SetKnobs(set map[string]int) error {
 		k.Store(int32(value))
 	}
 	e.readPorts()
+	if _, ok := set["expire_unused"]; ok {
+		e.lapse() // those that are due by now
+	}
 	if _, ok := set["natt_keepalive"]; ok {
 		e.keepAlive() // those that are due by now
 	}

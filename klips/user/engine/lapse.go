@@ -12,10 +12,12 @@ import (
 )
 
 // Limits in bytes and packets pass when packets come. Those in seconds pass also when none
-// does: key daemons are told in time, and a key is gone when its time is over.
+// does: key daemons are told in time, and a key is gone when its time is over. The SAs are
+// looked at when a limit is due.
 
 const (
-	// lookEvery is how often SAs are looked at whose time begins with their first packet.
+	// lookEvery is how often SAs are looked at whose time begins with their first packet,
+	// until it comes. The packet itself does not wait for a lock.
 	lookEvery = time.Second
 	// lookApart is the least time between two looks at all SAs.
 	lookApart = 50 * time.Millisecond
@@ -46,7 +48,12 @@ func (l *lapses) watch(e *Engine, by int, sas ...*sadb.SA) {
 			continue
 		}
 		l.sas[sa] = struct{}{}
-		l.lookAtLocked(e, nextLook(sa, e.now()))
+		now := e.now()
+		hard, soft, at := due(sa, now)
+		if hard || soft {
+			at = now
+		}
+		l.lookAtLocked(e, at)
 	}
 	if len(l.sas) == 0 && l.timer != nil {
 		l.timer.Stop()
@@ -54,14 +61,22 @@ func (l *lapses) watch(e *Engine, by int, sas ...*sadb.SA) {
 	}
 }
 
-// nextLook returns when an SA is to be looked at next.
-func nextLook(sa *sadb.SA, now int64) int64 {
-	_, _, next := sa.Lapsed(now)
-	return min(next, now+int64(lookEvery))
+// due reports whether a limit of an SA is due, and when it is to be looked at next;
+// math.MaxInt64: never.
+func due(sa *sadb.SA, now int64) (hard, soft bool, at int64) {
+	awaits := sa.AwaitsUse() // before Lapsed: the first packet can come between them
+	hard, soft, at = sa.Lapsed(now)
+	if awaits {
+		at = min(at, now+int64(lookEvery))
+	}
+	return hard, soft, at
 }
 
-// lookAtLocked has all SAs looked at at a time, if not before.
+// lookAtLocked has all SAs looked at at a time, if not before; math.MaxInt64: never.
 func (l *lapses) lookAtLocked(e *Engine, at int64) {
+	if at == math.MaxInt64 {
+		return
+	}
 	if l.timer != nil {
 		if l.at <= at {
 			return
@@ -83,31 +98,33 @@ func (e *Engine) lapse() {
 	}
 }
 
-// look returns the SAs of which a hard or a soft limit has passed.
+// look returns the SAs of which a hard or a soft limit has passed. While the knob is off
+// nothing is looked at.
 func (l *lapses) look(e *Engine) (hard, soft []*sadb.SA) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timer = nil
-	now, next := e.now(), int64(math.MaxInt64)
-	if l.closed || len(l.sas) == 0 {
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+	if l.closed || !e.knobs.expireUnused.on() {
 		return nil, nil
 	}
-	if e.knobs.expireUnused.on() {
-		for sa := range l.sas {
-			h, s, at := sa.Lapsed(now)
-			switch {
-			case h:
-				hard = append(hard, sa)
-			case s:
-				soft = append(soft, sa)
-			}
-			next = min(next, at)
+	now, next := e.now(), int64(math.MaxInt64)
+	for sa := range l.sas {
+		h, s, at := due(sa, now)
+		switch {
+		case h:
+			hard = append(hard, sa)
+		case s:
+			soft = append(soft, sa)
 		}
+		next = min(next, at)
 	}
 	for _, list := range [][]*sadb.SA{hard, soft} { // told in the order of their making
 		slices.SortFunc(list, func(a, b *sadb.SA) int { return cmp.Compare(a.Ref, b.Ref) })
 	}
-	l.lookAtLocked(e, max(min(next, now+int64(lookEvery)), now+int64(lookApart)))
+	l.lookAtLocked(e, max(next, now+int64(lookApart)))
 	return hard, soft
 }
 

@@ -83,6 +83,48 @@ func TestLapse(t *testing.T) {
 	}
 }
 
+// SAs are looked at when a limit is due, and every second only while one waits for its
+// first packet.
+func TestLapseLooks(t *testing.T) {
+	p := bare(t)
+	next := func(what string, want time.Duration) {
+		t.Helper()
+		if d, ok := p.clock.Next(); ok != (want > 0) || d != want {
+			t.Errorf("%s: the next look is in %v, want %v", what, d, want)
+		}
+	}
+	next("without SAs", 0)
+	p.sas(p.a, []layer{aes}, func(s *klips.SASpec) { s.Soft.AddTime, s.Hard.AddTime = 50, 80 })
+	next("with a soft limit", 50*time.Second)
+	p.clock.Advance(50 * time.Second)
+	next("with a hard limit", 30*time.Second)
+
+	used := klips.SAID{Dst: gwB4, SPI: 0x2000, Proto: klips.ProtoESP}
+	p.must(p.a.AddSA(t.Context(), &klips.SASpec{ID: used, Src: gwA4, Transform: aes.tr, EncKey: testKey(16), AuthKey: testKey(20),
+		Hard: klips.Limits{UseTime: 10}}))
+	next("before the first packet", time.Second)
+	p.clock.Advance(3 * time.Second)
+	next("before the first packet", time.Second)
+	p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", used, klips.ErouteAdd)
+	p.out(ip(gwA4, gwB4, 253, 40))
+	p.clock.Advance(time.Second)
+	next("after the first packet", 9*time.Second)
+	p.clock.Advance(9 * time.Second)
+	if n, _ := p.a.Count(); n != 1 {
+		t.Errorf("%d SAs, want 1", n)
+	}
+	p.clock.Advance(time.Second) // for what else follows the end of an SA
+	next("after the other one is gone", 16*time.Second)
+
+	p.must(p.a.SetKnob("expire_unused", 0))
+	p.clock.Advance(time.Minute)
+	next("with the knob off", 0)
+	p.must(p.a.SetKnob("expire_unused", 1))
+	if n, _ := p.a.Count(); n != 0 {
+		t.Errorf("with the knob on again: %d SAs, want none", n)
+	}
+}
+
 // With the knob expire_unused off a packet must come, as with KLIPS.
 func TestLapseOfKLIPS(t *testing.T) {
 	p := bare(t)
@@ -98,7 +140,6 @@ func TestLapseOfKLIPS(t *testing.T) {
 		t.Errorf("heard %q", e)
 	}
 	p.must(p.a.SetKnob("expire_unused", 1))
-	p.clock.Advance(time.Second)
 	if e, _ := d.heard(); len(e) != 1 {
 		t.Errorf("heard %q, want that the SA is gone", e)
 	}

@@ -82,6 +82,18 @@ func (c *Clock) removeLocked(t *timer) bool {
 	return i >= 0
 }
 
+// Next returns how long it is until the next pending call; false: there is none.
+func (c *Clock) Next() (d time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.timers {
+		if left := t.at.Sub(c.now); !ok || left < d {
+			d, ok = left, true
+		}
+	}
+	return d, ok
+}
+
 // Timers returns the number of pending calls.
 func (c *Clock) Timers() int {
 	c.mu.Lock()

@@ -30,7 +30,13 @@ func TestAdvance(t *testing.T) {
 	if d := c.Now().Sub(begin); d != 3*time.Second || c.Timers() != 1 {
 		t.Errorf("the clock shows %v with %d timers, want 3s with 1", d, c.Timers())
 	}
+	if d, ok := c.Next(); d != 8*time.Second || !ok {
+		t.Errorf("Next = %v, %v, want 8s", d, ok)
+	}
 	c.Advance(time.Minute)
+	if d, ok := c.Next(); ok {
+		t.Errorf("Next = %v without timers", d)
+	}
 	if len(got) != 4 || got[3] != 11*time.Second {
 		t.Errorf("the last call was after %v, want 11s", got[len(got)-1])
 	}
