@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/user/packet"
@@ -56,13 +55,8 @@ func (s *ICMPSender) openLocked(i, family, proto int) (int, error) {
 	if s.fds[i] != 0 {
 		return s.fds[i] - 1, nil
 	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+	fd, err := openUnread(family, unix.SOCK_RAW, proto)
 	if err != nil {
-		return -1, err
-	}
-	// It receives nothing: nobody reads it.
-	if err := setFilter(fd, []bpf.Instruction{bpf.RetConstant{Val: none}}); err != nil {
-		unix.Close(fd)
 		return -1, err
 	}
 	s.fds[i] = fd + 1

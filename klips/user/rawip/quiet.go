@@ -3,7 +3,6 @@ package rawip
 import (
 	"os"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,16 +16,11 @@ func Quiet(device string, proto uint8, v6 bool) (fd int, err error) {
 	if v6 {
 		family = unix.AF_INET6
 	}
-	fd, err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(proto))
+	fd, err = openUnread(family, unix.SOCK_RAW, int(proto))
 	if err != nil {
 		return -1, os.NewSyscallError("raw socket", err)
 	}
-	// Bind to the device at once: until then the socket receives from all.
-	err = unix.BindToDevice(fd, device)
-	if err == nil {
-		err = setFilter(fd, []bpf.Instruction{bpf.RetConstant{Val: none}})
-	}
-	if err != nil {
+	if err := unix.BindToDevice(fd, device); err != nil {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("raw socket", err)
 	}

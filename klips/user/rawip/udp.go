@@ -60,7 +60,7 @@ type place struct {
 // The caller closes it. EACCES: the port is below those for programs without rights;
 // EADDRINUSE: another socket is bound to it.
 func TakePort(family int, port uint16) (int, error) {
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := openUnread(family, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return -1, err
 	}
@@ -69,7 +69,6 @@ func TakePort(family int, port uint16) (int, error) {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 		sa = &unix.SockaddrInet6{Port: int(port)}
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the smallest buffer
 	if err := unix.Bind(fd, sa); err != nil {
 		unix.Close(fd)
 		return -1, err
@@ -77,7 +76,7 @@ func TakePort(family int, port uint16) (int, error) {
 	return fd, nil
 }
 
-// setFilter sets which packets a raw socket receives.
+// setFilter sets which packets a socket receives.
 func setFilter(fd int, filter []bpf.Instruction) error {
 	raw, err := bpf.Assemble(filter)
 	if err != nil {
