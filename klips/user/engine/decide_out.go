@@ -32,8 +32,8 @@ type decision struct {
 	route *eroute.Entry // the narrowest that is for it; nil: there is none
 }
 
-// decide is what is done with the packet of header h and selector s.
-func (e *Engine) decide(h *packet.Header, s *eroute.Packet) decision {
+// decide is what is done with packet p of header h and selector s.
+func (e *Engine) decide(p []byte, h *packet.Header, s *eroute.Packet) decision {
 	switch {
 	case h.Options:
 		return decision{why: drop.IPOptions}
@@ -44,10 +44,15 @@ func (e *Engine) decide(h *packet.Header, s *eroute.Packet) decision {
 	switch {
 	case e.isOwn(h, s, r):
 		return decision{do: bypass, route: r}
-	case r == nil:
-		return decision{why: drop.NoEroute}
-	case !r.ID.IsMagic():
+	case r != nil && !r.ID.IsMagic():
 		return decision{do: protect, route: r}
+	case r == nil || r.ID.SPI == klips.SPIPass:
+		if a := e.answerRoute(p, h); a != nil {
+			return decision{do: protect, route: a}
+		}
+	}
+	if r == nil {
+		return decision{why: drop.NoEroute}
 	}
 	switch r.ID.SPI {
 	case klips.SPIPass:
@@ -62,6 +67,21 @@ func (e *Engine) decide(h *packet.Header, s *eroute.Packet) decision {
 		return decision{do: trap, route: r}
 	}
 	return decision{why: drop.ErouteUnknown, route: r}
+}
+
+// answerRoute returns the eroute to an SA for the answers to the packet that an ICMP error
+// quotes; nil if p is no such error, or there is none. An error that no SA of its own is for
+// goes the way of these answers (RFC 4301 section 6.2): it may come from any router on the
+// path, and quotes what they protect.
+func (e *Engine) answerRoute(p []byte, h *packet.Header) *eroute.Entry {
+	s, ok := answers(p, h)
+	if !ok {
+		return nil
+	}
+	if r := e.routes.Lookup(&s); r != nil && !r.ID.IsMagic() {
+		return r
+	}
+	return nil
 }
 
 // isOwn reports whether a packet of the host itself, for which eroute r is, is what key

@@ -76,19 +76,30 @@ func answerable(p []byte, h *packet.Header) bool {
 		return false
 	case h.Version == 4 && h.Dst.As4() == [4]byte{255, 255, 255, 255}:
 		return false
+	case h.Total <= h.Len && (h.Version == 4 && h.Proto == packet.ProtoICMP || h.Version == 6 && h.Proto == packet.ProtoICMPv6):
+		return false
+	}
+	return !isICMPError(p, h)
+}
+
+// isICMPError reports whether packet p of header h is an ICMP error, or of an ICMP type that
+// may be one.
+func isICMPError(p []byte, h *packet.Header) bool {
+	if h.FragOff != 0 || h.Total <= h.Len {
+		return false
+	}
+	typ := p[h.Len]
+	switch {
 	case h.Version == 4 && h.Proto == packet.ProtoICMP:
-		if h.Total < h.Len+1 {
+		switch typ {
+		case 0, 8, 13, 14, 15, 16, 17, 18: // queries and their answers
 			return false
 		}
-		switch p[h.Len] {
-		case 0, 8, 13, 14, 15, 16, 17, 18: // queries and their answers
-			return true
-		}
-		return false
+		return true
 	case h.Version == 6 && h.Proto == packet.ProtoICMPv6:
-		return h.Total > h.Len && p[h.Len] >= 128
+		return typ < 128 // RFC 4443 section 2.1
 	}
-	return true
+	return false
 }
 
 func (w *icmpWriter) write(e *Engine, p []byte, h *packet.Header, typ, code uint8, rest uint32) {

@@ -221,7 +221,7 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	}
 	h.DF = h.DF && !w.cut
 	sel := selector(b.Bytes(), &h)
-	d := w.e.decide(&h, &sel)
+	d := w.e.decide(b.Bytes(), &h, &sel)
 	if w.tracing {
 		w.decided(&sel, d)
 	}

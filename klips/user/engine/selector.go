@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/packet"
@@ -29,5 +30,36 @@ func admits(sa *sadb.SA, p []byte, h *packet.Header) bool {
 		return true
 	}
 	s := selector(p, h)
-	return s.Matches(policy)
+	if s.Matches(policy) {
+		return true
+	}
+	// Any router on the path may send an ICMP error. It is for the flow of the packet that
+	// it quotes (RFC 4301 section 6.2).
+	s, ok := answers(p, h)
+	return ok && s.Matches(policy)
+}
+
+// answers returns the selector of the answers to the packet that an ICMP error quotes; ok
+// is false if p is no such error to the sender of that packet. Later fragments have no
+// ports, nor has what is behind IPv6 extension headers.
+func answers(p []byte, h *packet.Header) (s eroute.Packet, ok bool) {
+	if !isICMPError(p, h) || h.Total < h.Len+8 {
+		return s, false
+	}
+	q, n := p[h.Len+8:h.Total], 40 // the quoted packet, and the length of its IP header
+	switch {
+	case h.Version == 4 && len(q) >= 20 && q[0]>>4 == 4:
+		s.Src, s.Dst, s.Proto = netip.AddrFrom4([4]byte(q[16:])), netip.AddrFrom4([4]byte(q[12:])), q[9]
+		if n = max(20, int(q[0]&0xf)*4); binary.BigEndian.Uint16(q[6:])&0x1fff != 0 {
+			n = len(q)
+		}
+	case h.Version == 6 && len(q) >= 40 && q[0]>>4 == 6:
+		s.Src, s.Dst, s.Proto = netip.AddrFrom16([16]byte(q[24:])), netip.AddrFrom16([16]byte(q[8:])), q[6]
+	default:
+		return s, false
+	}
+	if (s.Proto == packet.ProtoTCP || s.Proto == packet.ProtoUDP) && len(q) >= n+4 {
+		s.SrcPort, s.DstPort = binary.BigEndian.Uint16(q[n+2:]), binary.BigEndian.Uint16(q[n:])
+	}
+	return s, s.Dst == h.Dst
 }
