@@ -28,7 +28,7 @@ import (
 )
 
 // inGuest chooses the tests that TestDeviceKernel runs in its guest.
-var inGuest = flag.String("guest", "^TestInterop(Contract|Stack|Foreign|Concurrent|Collect|Forward|Matrix|Scripts)", "the tests to run in the guest of TestDeviceKernel")
+var inGuest = flag.String("guest", "^Test(GuestRights|Interop(Contract|Stack|Foreign|Concurrent|Collect|Forward|Matrix|Scripts))", "the tests to run in the guest of TestDeviceKernel")
 
 // TestDeviceKernel runs the tests of the stack xfrm under a kernel that has xfrm
 // interfaces.
