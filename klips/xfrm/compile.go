@@ -507,7 +507,7 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 		if err != nil {
 			return err
 		}
-		ts, err := templates(r, s, l)
+		ts, err := o.templates(r, s, l)
 		if err != nil {
 			return err
 		}
@@ -576,7 +576,7 @@ func (t *tables) compileShunt(p *nlxfrm.Policy, r *route) error {
 
 // templates returns the templates for an eroute's packets; nil if a tun SA has no group
 // yet.
-func templates(r *route, s *sa, l []member) ([]nlxfrm.Template, error) {
+func (o *objects) templates(r *route, s *sa, l []member) ([]nlxfrm.Template, error) {
 	inside := map[*sa]bool{} // those inside the SA of the eroute
 	for i := s.inner; i != nil; i = i.inner {
 		inside[i] = true
@@ -589,7 +589,8 @@ func templates(r *route, s *sa, l []member) ([]nlxfrm.Template, error) {
 		if m.tun != nil && inside[m.tun] {
 			return nil, inexpressible(s.id, "this kernel cannot leave the tunnel %v of its group out: the eroute %v has to name that", m.tun.id, r.Selector)
 		}
-		tm := nlxfrm.Template{ID: m.state.ID, Family: m.state.Family, ReqID: m.state.SPI, Mode: m.mode}
+		// The reqid of an SA that also receives is that of its inbound policy.
+		tm := nlxfrm.Template{ID: m.state.ID, Family: m.state.Family, ReqID: o.states[m.state.ID].ReqID, Mode: m.mode}
 		if m.mode == nlxfrm.ModeTunnel {
 			tm.Src = m.src
 		} else {

@@ -117,3 +117,39 @@ func TestTransportClosed(t *testing.T) {
 		}
 	}
 }
+
+// TestBothWays: an SA that serves both directions has one state. With an inbound policy,
+// the policies of both directions find it by one reqid.
+func TestBothWays(t *testing.T) {
+	group := netip.MustParseAddr("ff02::5")
+	tb := newTables()
+	tb.devices, tb.interfaces = []device{{number: 0, ifID: 1, physical: 2}}, func() bool { return true }
+	id := klips.SAID{Proto: klips.ProtoAH, SPI: 0x100, Dst: group}
+	s, err := newSA(&klips.SASpec{ID: id, Transform: klips.Transform{Auth: alg.SHA256Trunc}, AuthKey: make([]byte, 32), Src: netip.IPv6Unspecified()}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := klips.Eroute{Selector: klips.Selector{Src: any6, Dst: host(group), Proto: 89}, ID: id}
+	for _, err := range []error{tb.addSA(s), tb.setEroute(e, klips.ErouteAdd), tb.setEroute(e, klips.ErouteAddIn)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	o, err := tb.compile()
+	if err != nil || len(o.states) != 1 {
+		t.Fatalf("%d states, %v", len(o.states), err)
+	}
+	found := map[nlxfrm.Dir]bool{}
+	for _, p := range o.policies {
+		if p.IfID == parkSAs || len(p.Templates) == 0 {
+			continue
+		}
+		found[p.Dir] = true
+		if got, want := p.Templates[0].ReqID, o.states[s.state.ID].ReqID; got != want {
+			t.Errorf("direction %v: reqid %d, want that of the state, %d", p.Dir, got, want)
+		}
+	}
+	if !found[nlxfrm.DirIn] || !found[nlxfrm.DirOut] {
+		t.Errorf("policies for the directions %v, want in and out", found)
+	}
+}
