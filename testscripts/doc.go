@@ -1,6 +1,7 @@
 // Package testscripts tests the program from outside. The scripts are the *.txtar files
-// in its folders, one folder per applet, tunnel/ for whole tunnels between hosts, and
-// programs/ for what programs do in them; the tests here run them.
+// in its folders, one folder per applet, tunnel/ for whole tunnels between hosts,
+// programs/ for what programs do in them, and routing/ for routing daemons; the tests here
+// run them.
 //
 // A script is a txtar archive (see the documentation of testscript in
 // github.com/rogpeppe/go-internal): a comment with a sentence about what it shows, the
@@ -38,7 +39,7 @@
 //	                                     send TEXT, print the answer or its length
 //	await PROG ARG...                    repeat PROG until it succeeds
 //	replay NAME DEV FILE [N]             send the frames of a capture again, N times
-//	forge NAME ADDR PROTO HEX            send one IP packet with this payload
+//	forge NAME ADDR PROTO HEX            send one IP packet with this payload; ADDR can be fe80::1%eth0
 //	[!] knock SOCKET HEX                 send bytes to a daemon's socket, print the answer in hex
 //	json APPLET FILE [PATH=VALUE...]     check that FILE has the form that ipsec_json(5) describes for
 //	                                     an applet, and has these values; see cmdJSON

@@ -16,7 +16,7 @@ import (
 // kernelScripts are the scripts for the kernel's own stack. They are embedded, because
 // a guest does not have their folders.
 //
-//go:embed tunnel/*.txtar xfrm/*.txtar manual/others.txtar manual/attach.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar
+//go:embed tunnel/*.txtar xfrm/*.txtar routing/ospf2.txtar routing/ospf3.txtar routing/others.txtar manual/others.txtar manual/attach.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar
 var kernelScripts embed.FS
 
 // guestTools are the programs that the scripts use.
@@ -45,7 +45,7 @@ func onKernelStack() error {
 func TestInteropScripts(t *testing.T) {
 	need(t, "root", "xfrm", "xfrmi")
 	t.Setenv("IPSEC_STACK", "xfrm")
-	for _, dir := range []string{"tunnel", "xfrm", "manual", "faults", "tncfg", "setup"} {
+	for _, dir := range []string{"tunnel", "xfrm", "routing", "manual", "faults", "tncfg", "setup"} {
 		t.Run(dir, func(t *testing.T) {
 			testscript.Run(t, params(unpack(t, dir)))
 		})

@@ -40,7 +40,11 @@ func TestDeviceKernel(t *testing.T) {
 	}
 	demo := filepath.Join(t.TempDir(), "demo")
 	buildStatic(t, "build", "-o", demo, "./demo")
-	inDeviceKernel(t, args, append([]string{demo}, guestTools...)...)
+	tools := append([]string{demo}, guestTools...)
+	if abilities["bird"]() == nil { // else the scripts that need it are skipped, here as in the guest
+		tools = append(tools, "bird", "birdc")
+	}
+	inDeviceKernel(t, args, tools...)
 }
 
 // BenchmarkDeviceKernel runs the benchmarks of this package under that kernel, and

@@ -179,6 +179,8 @@ var abilities = map[string]func() error{
 		return nil
 	}),
 	"setpriv":  program("setpriv"),
+	"bird":     program("bird", "birdc"),
+	"frr":      program("/usr/lib/frr/zebra", "/usr/lib/frr/ospf6d", "vtysh"),
 	"flock":    program("flock"),
 	"ip":       program("ip"),
 	"demo":     program("demo"),
@@ -202,9 +204,16 @@ var abilities = map[string]func() error{
 	}),
 }
 
-// program returns the ability that a program is installed.
-func program(name string) func() error {
-	return sync.OnceValue(func() error { _, err := exec.LookPath(name); return err })
+// program returns the ability that programs are installed.
+func program(names ...string) func() error {
+	return sync.OnceValue(func() error {
+		for _, name := range names {
+			if _, err := exec.LookPath(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // haveUsers returns the reason why this process cannot become another user, or nil.

@@ -267,7 +267,15 @@ func cmdForge(ts *testscript.TestScript, args []string) {
 		if dst.Is4() {
 			sa.(*unix.SockaddrInet4).Addr = dst.As4()
 		} else {
-			af, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: dst.As16()}
+			to := &unix.SockaddrInet6{Addr: dst.As16()}
+			if dst.Zone() != "" {
+				dev, err := net.InterfaceByName(dst.Zone())
+				if err != nil {
+					return err
+				}
+				to.ZoneId = uint32(dev.Index)
+			}
+			af, sa = unix.AF_INET6, to
 		}
 		fd, err := unix.Socket(af, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
 		if err != nil {

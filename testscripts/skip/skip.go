@@ -22,6 +22,7 @@ type Word string
 // The words.
 const (
 	Bash         Word = "bash"
+	BIRD         Word = "bird"
 	Bridge       Word = "bridge"
 	CC           Word = "cc"
 	CGroup       Word = "cgroup"
@@ -30,6 +31,7 @@ const (
 	ESP          Word = "esp"
 	Fish         Word = "fish"
 	Flock        Word = "flock"
+	FRR          Word = "frr"
 	IP           Word = "ip"
 	IPv6         Word = "ipv6"
 	LittleEndian Word = "littleendian"
@@ -58,6 +60,7 @@ const (
 // meanings are the requirements in words.
 var meanings = map[Word]string{
 	Bash:         "the program bash",
+	BIRD:         "the routing daemon bird of BIRD 2, and birdc",
 	Bridge:       "bridges of the kernel",
 	CC:           "a C compiler, cc, with getopt_long in its library",
 	CGroup:       "the right to make control groups for memory",
@@ -66,6 +69,7 @@ var meanings = map[Word]string{
 	ESP:          "ESP of the kernel",
 	Fish:         "the program fish",
 	Flock:        "the program flock of util-linux",
+	FRR:          "the routing daemons zebra and ospf6d of FRR in /usr/lib/frr, and vtysh",
 	IP:           "the program ip of iproute2",
 	IPv6:         "IPv6 of the kernel",
 	LittleEndian: "a little-endian machine with 64 bits, as the recorded bytes are of one",
