@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/klips-go/ipsec/klips/user/sadb"
@@ -29,7 +30,7 @@ type groups struct {
 // A membership is the groups of a wire, which is that of a device.
 type membership struct {
 	d      *device
-	joined map[netip.Addr]bool
+	joined map[netip.Addr]bool // false: the host could not join
 }
 
 func (g *groups) init() {
@@ -47,7 +48,7 @@ func onLink(sa *sadb.SA) bool {
 // watch takes note of SAs that were made (by = 1) or removed (by = -1), and joins and
 // leaves accordingly. Packet workers remove SAs, too, so leaving is not waited for.
 func (g *groups) watch(e *Engine, by int, sas ...*sadb.SA) {
-	changed := false
+	var changed []netip.Addr
 	g.mu.Lock()
 	for _, sa := range sas {
 		if onLink(sa) {
@@ -59,18 +60,20 @@ func (g *groups) watch(e *Engine, by int, sas ...*sadb.SA) {
 		}
 		had := g.wanted[a] > 0
 		g.wanted[a] += by
-		changed = changed || had != (g.wanted[a] > 0)
+		if had != (g.wanted[a] > 0) {
+			changed = append(changed, a)
+		}
 		if g.wanted[a] == 0 {
 			delete(g.wanted, a)
 		}
 	}
 	g.mu.Unlock()
 	switch {
-	case !changed:
+	case changed == nil:
 	case by < 0:
-		go g.settle(e)
+		go g.settle(e, changed)
 	default:
-		g.settle(e)
+		g.settle(e, changed)
 	}
 }
 
@@ -81,36 +84,53 @@ func (g *groups) hasOnLink() bool {
 	return g.onLink > 0
 }
 
-// settle joins and leaves until the memberships are those wanted.
-func (g *groups) settle(e *Engine) {
+// isWanted reports whether an SA receives from a group.
+func (g *groups) isWanted(group netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.wanted[group] > 0
+}
+
+// settle joins the groups that are wanted now, and leaves those that are not.
+func (g *groups) settle(e *Engine, changed []netip.Addr) {
 	g.settling.Lock()
 	defer g.settling.Unlock()
 	for a, m := range g.members {
-		g.settleLocked(e, a, m)
+		left := false
+		for _, group := range changed {
+			left = g.settleLocked(e, a, m, group) || left
+		}
+		if !left {
+			continue
+		}
+		for group, joined := range m.joined { // there is room for one that could not be joined
+			if !joined {
+				g.settleLocked(e, a, m, group)
+			}
+		}
 	}
 }
 
-func (g *groups) settleLocked(e *Engine, a *attachment, m *membership) {
-	g.mu.Lock()
-	wanted := maps.Clone(g.wanted)
-	g.mu.Unlock()
-	for group := range m.joined {
-		if wanted[group] <= 0 {
-			_ = a.wire.Leave(group) // else it receives what no SA is for
-			delete(m.joined, group)
-		}
-	}
-	for group, n := range wanted {
-		if n <= 0 || m.joined[group] {
-			continue
-		}
-		if err := a.wire.Join(group); err != nil {
+// settleLocked joins or leaves one group, and reports whether it has left it.
+func (g *groups) settleLocked(e *Engine, a *attachment, m *membership, group netip.Addr) (left bool) {
+	joined, tried := m.joined[group]
+	wanted := g.isWanted(group)
+	switch {
+	case wanted && !joined:
+		err := a.wire.Join(group)
+		m.joined[group] = err == nil
+		if err != nil && !tried {
 			e.inform(slog.LevelError, "the host cannot join a multicast group, and may not get its packets", m.d, a.wire.Name(),
 				slog.Any("group", group), slog.Any("err", err))
-			continue
 		}
-		m.joined[group] = true
+	case !wanted:
+		delete(m.joined, group)
+		if joined {
+			_ = a.wire.Leave(group) // else it receives what no SA is for
+		}
+		return joined
 	}
+	return false
 }
 
 // attach joins the groups on the wire of a new attachment.
@@ -119,7 +139,12 @@ func (g *groups) attach(e *Engine, d *device, a *attachment) {
 	defer g.settling.Unlock()
 	m := &membership{d, map[netip.Addr]bool{}}
 	g.members[a] = m
-	g.settleLocked(e, a, m)
+	g.mu.Lock()
+	wanted := slices.Collect(maps.Keys(g.wanted))
+	g.mu.Unlock()
+	for _, group := range wanted {
+		g.settleLocked(e, a, m, group)
+	}
 }
 
 // detach forgets an attachment. The memberships end when its wire is closed.
