@@ -174,7 +174,7 @@ func (e *Engine) find(c *inPacket, l *layer, id klips.SAID) verdict {
 		}
 	} else if sa := e.sas.Lookup(id); sa != nil {
 		// If it is not the first of its group, a layer of that is missing around it.
-		if whole, first := sa.Snapshot(); first || !c.check {
+		if whole, first := sa.Received(); first || !c.check {
 			l.rest, l.whole = whole[1:], whole
 			return verdict{do: unseal, sa: sa}
 		}
@@ -271,7 +271,11 @@ func (e *Engine) judgeInner(c *inPacket, sa *sadb.SA) verdict {
 // judgeTransported decides about a packet that has come out of a group whose innermost
 // SA is in transport mode.
 func (e *Engine) judgeTransported(c *inPacket) verdict {
-	if sa := c.whole[len(c.whole)-1]; c.check && e.lacksPolicy(sa) {
+	sa := c.whole[len(c.whole)-1]
+	if sa.Dir == klips.Both {
+		sa = c.whole[0] // the last of the group, which is in the order of sending, has the policy
+	}
+	if c.check && e.lacksPolicy(sa) {
 		return stop(sa, drop.NoPolicy, dropped)
 	}
 	return c.admitted()

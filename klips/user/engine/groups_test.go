@@ -79,6 +79,46 @@ func TestMulticast(t *testing.T) {
 	}
 }
 
+// SAs for both directions can be grouped. A packet that has not gone through all of them is
+// dropped.
+func TestMulticastGroup(t *testing.T) {
+	p := newPair(t)
+	esp, ah := groupSA(allSPF4), groupSA(allSPF4)
+	ah.ID.Proto, ah.ID.SPI, ah.Enc = klips.ProtoAH, 0x101, 0
+	for _, e := range []*engine.Engine{p.a, p.b} {
+		for _, s := range []*klips.SASpec{esp, ah} {
+			p.must(e.AddSA(t.Context(), s))
+		}
+		p.must(e.Group(t.Context(), []klips.SAID{esp.ID, ah.ID}))
+	}
+	p.route(p.a, "0.0.0.0/0", "224.0.0.5/32", esp.ID, klips.ErouteAdd)
+	p.route(p.b, "0.0.0.0/0", "224.0.0.5/32", ah.ID, klips.ErouteAdd) // without ESP
+	hello := func(from netip.Addr) []byte { return ip(from, allSPF4, 89, 40) }
+	for _, required := range []bool{false, true} {
+		if required {
+			p.must(p.b.SetKnobs(map[string]int{"inbound_policy_required": 1}))
+			p.route(p.b, "0.0.0.0/0", "224.0.0.5/32", esp.ID, klips.ErouteAddIn)
+		}
+		p.ha.Link("ipsec0").Send(hello(gwA4))
+		p.ha.Settle()
+		p.hb.Settle()
+		select {
+		case got := <-p.hb.Link("ipsec0").Arrived():
+			if !slices.Equal(got, hello(gwA4)) {
+				t.Errorf("arrived %x, want %x", got, hello(gwA4))
+			}
+		default:
+			t.Errorf("with a policy required %v: what went through both SAs has not arrived", required)
+		}
+	}
+	p.hb.Link("ipsec0").Send(hello(gwB4))
+	p.hb.Settle()
+	p.ha.Settle()
+	if n := len(p.ha.Link("ipsec0").Arrived()); n != 0 {
+		t.Error("what went through one SA has arrived")
+	}
+}
+
 // The direction of an SA to a group that has a source depends on that.
 func TestMulticastSource(t *testing.T) {
 	p := newPair(t)

@@ -66,8 +66,13 @@ func groupError(id klips.SAID, err syscall.Errno) error {
 // publish makes SAs a group, the last one first (see the package comment).
 func publish(chain []*SA) {
 	places := make([]place, len(chain))
+	var received []*SA
+	if chain[0].Dir == klips.Both {
+		received = slices.Clone(chain)
+		slices.Reverse(received)
+	}
 	for i, sa := range slices.Backward(chain) {
-		places[i] = place{chain, i}
+		places[i] = place{chain, i, received}
 		sa.place.Store(&places[i])
 	}
 }

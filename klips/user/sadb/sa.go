@@ -94,6 +94,9 @@ type Live struct {
 type place struct {
 	members []*SA // the whole group in processing order
 	pos     int
+	// received are the members of a group for both directions from the outermost on; nil:
+	// the group is for one.
+	received []*SA
 }
 
 // State returns the SA's state: Mature, Dying or Dead.
@@ -116,8 +119,19 @@ func (sa *SA) Snapshot() (chain []*SA, head bool) {
 	return sa.self[:], true
 }
 
+// Received is Snapshot for a packet that has been received. In a group for both
+// directions that is the other order, because its members are in the order of sending.
+func (sa *SA) Received() (chain []*SA, outermost bool) {
+	p := sa.place.Load()
+	if p == nil || p.received == nil {
+		return sa.Snapshot()
+	}
+	pos := len(p.received) - 1 - p.pos
+	return p.received[pos:], pos == 0
+}
+
 // Chain returns this SA and those after it in processing order: inner to outer
-// for outbound SAs, outer to inner for inbound ones. The slice is an immutable
+// for SAs that send, outer to inner for inbound ones. The slice is an immutable
 // snapshot and must not be written to.
 func (sa *SA) Chain() []*SA {
 	chain, _ := sa.Snapshot()
