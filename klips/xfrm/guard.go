@@ -54,8 +54,8 @@ func (s *Stack) filter(ctx context.Context, op string, sel klips.Selector, chang
 	return about(err, op, sel.String())
 }
 
-// seenBy enters into the rules what is protected and what may pass. What comes out of
-// SAs must not be quoted in clear, if there are rules at all.
+// seenBy enters into the rules what is protected and what may pass. What comes out of SAs
+// must not be quoted in clear.
 func (t *tables) seenBy(r *guard.Rules) {
 	var pass []klips.Eroute
 	for _, e := range t.routes {
@@ -69,16 +69,24 @@ func (t *tables) seenBy(r *guard.Rules) {
 		}
 		r.Peers = append(r.Peers, end)
 	}
-	r.Hide = r.Closes()
+	r.Hide = t.hides(*r)
 }
 
-// filterFollows updates the packet filter from the tables, if there is one. If that
-// fails, the old rules may drop too much, but never too little.
+// hides reports whether ICMP errors about protected packets are to be dropped: there may
+// be such packets.
+func (t *tables) hides(r guard.Rules) bool { return len(t.sas) > 0 || r.Closes() }
+
+// errSame ends a change of the packet filter that would change nothing.
+var errSame = errors.New("the packet filter has these rules")
+
+// filterFollows updates the packet filter from the tables. If that fails, the old rules
+// may drop too much. They drop too little only where there was none.
 func (t *tables) filterFollows() {
 	_ = guard.Change(func(r *guard.Rules) error {
-		if r.Closes() {
-			t.seenBy(r)
+		if !r.Closes() && r.Hide == t.hides(*r) {
+			return errSame
 		}
+		t.seenBy(r)
 		return nil
 	})
 }
