@@ -66,10 +66,15 @@ func readPcap(ts *testscript.TestScript, file string) (frames []lab.Frame, link 
 func cmdPcap(ts *testscript.TestScript, args []string) {
 	file := args[len(args)-1]
 	frames, link := readCapture(ts, file)
+	option := ""
 	if len(args) == 2 {
-		if args[0] != "-a" {
-			ts.Fatalf("pcap: unknown option %q", args[0])
-		}
+		option = args[0]
+	}
+	switch option {
+	case "", "-t":
+	default:
+		ts.Fatalf("pcap: unknown option %q", option)
+	case "-a":
 		if c := worldOf(ts).captures[ts.MkAbs(file)]; c != nil {
 			var err error
 			frames, err = c.Frames()
@@ -77,6 +82,9 @@ func cmdPcap(ts *testscript.TestScript, args []string) {
 		}
 	}
 	for _, f := range frames {
+		if option == "-t" {
+			fmt.Fprintf(ts.Stdout(), "0x%02x ", lab.TOS(link, f.Data))
+		}
 		fmt.Fprintln(ts.Stdout(), lab.Summary(link, f.Data))
 	}
 }

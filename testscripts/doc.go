@@ -30,10 +30,11 @@
 //	mtu NAME DEV BYTES
 //	up NAME DEV                          bring a device up
 //	capture NAME DEV FILE                record the packets of DEV in a pcap file
-//	pcap [-a] FILE                       print a capture, one packet per line; -a also prints ARP and the like
+//	pcap [-a|-t] FILE                    print a capture, one packet per line; -a also prints ARP and the like;
+//	                                     -t prints the outermost TOS or traffic class first
 //	layers KEYS FILE                     open a capture with tshark, given the keys
 //	scapy KEYS FILE                      open a capture with scapy, given the keys
-//	[!] ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] NAME ADDR
+//	[!] ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR
 //	serve NAME tcp|udp ADDR:PORT         answer each message with the same text
 //	[!] dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
 //	                                     send TEXT, print the answer or its length

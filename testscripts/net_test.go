@@ -24,7 +24,7 @@ var scriptCommands = map[string]scriptCommand{
 	"mtu":      plain("mtu NAME DEV BYTES", 3, 3, cmdMTU),
 	"up":       plain("up NAME DEV", 2, 2, cmdUp),
 	"capture":  plain("capture NAME DEV FILE", 3, 3, cmdCapture),
-	"pcap":     plain("pcap [-a] FILE", 1, 2, cmdPcap),
+	"pcap":     plain("pcap [-a|-t] FILE", 1, 2, cmdPcap),
 	"layers":   plain("layers KEYS FILE", 2, 2, cmdLayers),
 	"scapy":    plain("scapy KEYS FILE", 2, 2, cmdScapy),
 	"memgroup": plain("memgroup BYTES", 1, 1, cmdMemGroup),

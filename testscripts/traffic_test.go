@@ -41,8 +41,9 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	fs.IntVar(&p.Size, "s", 56, "")
 	fs.StringVar(&src, "I", "", "")
 	fs.BoolVar(&p.DF, "df", false, "")
+	fs.IntVar(&p.TOS, "Q", 0, "")
 	if err := fs.Parse(args); err != nil || fs.NArg() != 2 {
-		ts.Fatalf("usage: ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] NAME ADDR")
+		ts.Fatalf("usage: ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR")
 	}
 	var err error
 	p.Dst, err = netip.ParseAddr(fs.Arg(1))

@@ -28,6 +28,22 @@ func Summary(link LinkType, frame []byte) string {
 	return strings.Join(s, " ")
 }
 
+// TOS returns the TOS or traffic class of the outermost IP header of a frame, or 0 if it
+// has none.
+func TOS(link LinkType, frame []byte) uint8 {
+	if link == LinkEthernet {
+		frame = frame[min(14, len(frame)):]
+	}
+	switch {
+	case len(frame) < 2:
+	case frame[0]>>4 == 4:
+		return frame[1]
+	case frame[0]>>4 == 6:
+		return frame[0]<<4 | frame[1]>>4
+	}
+	return 0
+}
+
 // Layers splits a frame into the headers that are not encrypted. It never fails: if a
 // header is cut off, the last layer is "short".
 func Layers(link LinkType, frame []byte) []Layer {

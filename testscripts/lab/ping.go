@@ -23,6 +23,7 @@ type Ping struct {
 	GiveUp   func() bool   // called while it waits for an answer; true ends the wait like Timeout
 	Interval time.Duration // after each answer
 	DF       bool          // forbid fragments, IPv4 only; otherwise they are allowed
+	TOS      int           // TOS or traffic class
 }
 
 // A Reply is the answer to one echo request.
@@ -97,6 +98,13 @@ func openEcho(p *Ping) (int, error) {
 			how = unix.IP_PMTUDISC_DO
 		}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, how)
+	}
+	switch {
+	case err != nil || p.TOS == 0:
+	case p.Dst.Is4():
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, p.TOS)
+	default:
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, p.TOS)
 	}
 	if err != nil {
 		unix.Close(fd)
