@@ -35,6 +35,7 @@ type saJSON struct {
 	Window      uint32     `json:"window,omitempty"`
 	ESN         bool       `json:"esn,omitempty"`
 	Align8      bool       `json:"align8,omitempty"`
+	CopyTOS     bool       `json:"copy_tos,omitempty"`
 	Soft        Limits     `json:"soft,omitzero"`
 	Hard        Limits     `json:"hard,omitzero"`
 	Seq         *uint64    `json:"seq,omitempty"`
@@ -55,7 +56,7 @@ func marshal(c Change, j changeJSON) ([]byte, error) {
 // MarshalJSON leaves the keys out.
 func (c AddSA) MarshalJSON() ([]byte, error) {
 	return marshal(c, changeJSON{SAID: &c.ID, SA: &saJSON{
-		c.Src, c.Transform, 8 * len(c.AuthKey), 8 * len(c.EncKey), c.Window, c.ESN, c.Align8, c.Soft, c.Hard,
+		c.Src, c.Transform, 8 * len(c.AuthKey), 8 * len(c.EncKey), c.Window, c.ESN, c.Align8, c.CopyTOS, c.Soft, c.Hard,
 		c.Seq, c.ReplaySeq, c.NATT, c.Ref, c.RefHim, c.OutIf, c.ReuseKey, c.Offload,
 	}})
 }

@@ -53,6 +53,9 @@ func (s *SASpec) Check() error {
 	if err := s.checkAlign(); err != nil {
 		return err
 	}
+	if s.CopyTOS && s.ID.Proto != ProtoTun {
+		return Invalidf("outer headers with a copied TOS for a %v SA", s.ID.Proto)
+	}
 	if !s.SeqFits() {
 		return Invalidf("sequence numbers that a %v SA with a window of %d cannot have", s.ID.Proto, s.Window)
 	}

@@ -32,6 +32,9 @@ const (
 	FaultAH6
 	// FaultAlign8: a KLIPS kernel pads AH headers over IPv4 only to 4 bytes.
 	FaultAlign8
+	// FaultCopyTOS: a KLIPS kernel copies the TOS of packets to the outer headers of all
+	// tunnels or of none.
+	FaultCopyTOS
 	// FaultNoEffect: a KLIPS kernel reported success, but nothing changed.
 	FaultNoEffect
 	// FaultKeyUsed: an outbound SA with the combined-mode key and salt of another
@@ -142,6 +145,7 @@ var faultWords = [...]string{
 	FaultAlgorithm:     "algorithm that the kernel lacks",
 	FaultAH6:           "AH over IPv6",
 	FaultAlign8:        "AH headers padded to 8 bytes",
+	FaultCopyTOS:       "TOS copied to the outer headers of one tunnel",
 	FaultNoEffect:      "the kernel has done nothing",
 	FaultKeyUsed:       "key of a combined mode that another outbound SA has",
 	FaultNoNumbers:     "key without sequence numbers left",

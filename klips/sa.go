@@ -101,8 +101,14 @@ type SASpec struct {
 	// receives both; stack xfrm receives only the form that it sends; stack klips has
 	// only the short form (FaultAlign8).
 	Align8 bool
-	Soft   Limits
-	Hard   Limits
+	// CopyTOS has a tun SA copy the TOS or traffic class of packets to their outer
+	// headers: the DSCP (RFC 2983 section 3, uniform model) and the ECN field (RFC 6040
+	// section 4.1, normal mode). Without it stack user follows its knob tos, and stack
+	// xfrm sends 0. An inbound SA can have it too, without an effect. Only with
+	// CapCopyTOS (FaultCopyTOS).
+	CopyTOS bool
+	Soft    Limits
+	Hard    Limits
 	// Seq is the sequence number that counts as the last one sent. ReplaySeq counts as
 	// the highest received; all lower ones count as received too. Only ESP and AH SAs
 	// have numbers, of 32 bits without ESN, and ReplaySeq needs a window; only with
@@ -197,6 +203,7 @@ type SA struct {
 	Window     uint32 `json:"window,omitempty"`
 	ESN        bool   `json:"esn,omitempty"`
 	Align8     bool   `json:"align8,omitempty"`
+	CopyTOS    bool   `json:"copy_tos,omitempty"`
 	Offload    string `json:"offload,omitempty"`     // the device that it is offloaded to
 	ReplayErrs uint32 `json:"replay_errs,omitempty"` // ooo_errs
 	Seq        uint64 `json:"seq,omitempty"`         // last sent or highest received

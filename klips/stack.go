@@ -207,6 +207,8 @@ const (
 	CapTransportPolicy
 	// CapSeq: a new SA can have sequence numbers to continue from.
 	CapSeq
+	// CapCopyTOS: a tun SA can copy the TOS of packets to their outer headers.
+	CapCopyTOS
 	// CapKnobs: the stack has knobs.
 	CapKnobs
 	// CapGuard: flows can be guarded, if the kernel has a suitable packet filter.

@@ -36,6 +36,8 @@ func (p *parser) finish() error {
 			return cli.Usagef("--esn does not go with --%s", p.by)
 		case r.spec.Align8:
 			return cli.Usagef("--align8 does not go with --%s", p.by)
+		case r.spec.CopyTOS:
+			return cli.Usagef("--copy-tos does not go with --%s", p.by)
 		case r.spec.Seq != nil:
 			return cli.Usagef("--seq does not go with --%s", p.by)
 		case r.spec.ReplaySeq != nil:
@@ -136,6 +138,9 @@ func (p *parser) complete() error {
 	}
 	if s.Align8 && (s.ID.Proto != klips.ProtoAH || !s.ID.Dst.Is4()) {
 		return cli.Usagef("--align8 is for AH over IPv4; leave it out")
+	}
+	if s.CopyTOS && s.ID.Proto != klips.ProtoTun {
+		return cli.Usagef("--copy-tos is for --ip4 and --ip6, as %s SAs make no outer header; give it to the tun SA of the group", s.ID.Proto)
 	}
 	if err := p.numbers(); err != nil {
 		return err

@@ -18,6 +18,7 @@ type Description struct {
 	// name of a file that holds one. Empty: none.
 	EncKey, AuthKey string
 	Window          string // value of --replay_window; empty: none
+	CopyTOS         bool   // --copy-tos
 }
 
 // Make returns the command that makes an SA, under a label. It reads the files that
@@ -47,6 +48,7 @@ func (p *parser) make(d Description) (err error) {
 			return err
 		}
 	}
+	p.req.spec.CopyTOS = d.CopyTOS
 	return p.finish()
 }
 
@@ -86,6 +88,9 @@ func (d *Description) Words() []string {
 	words = append(words, "--src", klips.FormatAddr(d.Src))
 	if alg == "" {
 		words = append(words, "--dst", klips.FormatAddr(d.ID.Dst))
+	}
+	if d.CopyTOS {
+		words = append(words, "--copy-tos")
 	}
 	for _, o := range d.attributes() {
 		if o.value != "" {

@@ -57,6 +57,7 @@ func table() []getopt.Option {
 		{Name: "replay_window", Arg: "PACKETS", Help: "anti-replay window, 1 to 64; up to 4096 if the stack supports it"},
 		{Name: "esn", Help: "sequence numbers of 64 bits, for ESP and AH; with a window of 64 unless one is given", Whole: true},
 		{Name: "align8", Help: "pad AH headers over IPv4 to 8 bytes, as Linux does", Whole: true},
+		{Name: "copy-tos", Help: "give outer headers the TOS or traffic class of the packet inside, for --ip4 and --ip6", Whole: true},
 		{Name: "seq", Arg: "NUMBER", Help: "sequence number that counts as the last one sent, for ESP and AH", Whole: true},
 		{Name: "replay-seq", Arg: "NUMBER", Help: "sequence number up to which all packets count as received; needs a window", Whole: true},
 		{Name: "life", Arg: "LIMITS", Help: "lifetime: {soft|hard}-{allocations|bytes|addtime|usetime|packets}=N[,...]"},
@@ -311,6 +312,8 @@ func (p *parser) attribute(name, value string) (err error) {
 		s.ESN = true
 	case "align8":
 		s.Align8 = true
+	case "copy-tos":
+		s.CopyTOS = true
 	case "seq":
 		s.Seq = new(number(math.MaxUint64))
 	case "replay-seq":

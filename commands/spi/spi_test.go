@@ -94,6 +94,8 @@ func TestRefused(t *testing.T) {
 		{"--ip4 --said tun0x125@10.2.2.2 --align8", "--align8 is for AH over IPv4; leave it out"},
 		{"--esp null-sha1 --align8 " + esp + "--authkey " + key20, "--align8 is for AH over IPv4; leave it out"},
 		{"--ah hmac-sha1-96 --align8 --said ah0x125@2001:db8::2 --authkey " + key20, "--align8 is for AH over IPv4; leave it out"},
+		{"--del " + esp + "--copy-tos", "--copy-tos does not go with --del"},
+		{"--esp null-sha1 --copy-tos " + esp + "--authkey " + key20, "--copy-tos is for --ip4 and --ip6, as esp SAs make no outer header; give it to the tun SA of the group"},
 		{"--esn", "nothing to do; give one of --ah, --esp, --comp, --ip4, --ip6, --del, --get and --clear"},
 		{"--ip4 --said tun0x125@10.2.2.2 --esn", "--esn is for ESP and AH; a tun SA has no sequence numbers"},
 		{"--comp deflate --esn --replay_window 64 --said comp0x125@10.2.2.2", "--esn is for ESP and AH; a comp SA has no sequence numbers"},
@@ -175,6 +177,18 @@ func TestAlign8(t *testing.T) {
 		r := run(clitest.World{Stack: s}, "--ah hmac-sha2-256-128 --said ah0x125@10.2.2.2 --authkey 0x"+strings.Repeat("5a", 32)+option)
 		if r.Status != 0 || r.Err != "" || len(s.Specs) != 1 || s.Specs[0].Align8 != (option != "") {
 			t.Errorf("with %q: status %d, SAs %+v, %s", option, r.Status, s.Specs, r.Err)
+		}
+	}
+}
+
+func TestCopyTOS(t *testing.T) {
+	for _, sa := range []string{"--ip4 --said tun0x125@10.2.2.2", "--ip6 --said tun0x125@2001:db8::2"} {
+		for _, option := range []string{"", " --copy-tos"} {
+			s := new(clitest.Stack)
+			r := run(clitest.World{Stack: s}, sa+option)
+			if r.Status != 0 || r.Err != "" || len(s.Specs) != 1 || s.Specs[0].CopyTOS != (option != "") {
+				t.Errorf("%s%s: status %d, SAs %+v, %s", sa, option, r.Status, s.Specs, r.Err)
+			}
 		}
 	}
 }

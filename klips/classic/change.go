@@ -15,7 +15,7 @@ const klipsWindow = 64
 // AddSA makes an SA (ADD). KLIPS ignores limits in packets. Other features that KLIPS
 // lacks are refused here, because it would misread the message: EINVAL for large
 // windows and ESN, EPROTO for combined-mode ciphers, EOPNOTSUPP for offload to a device,
-// for sequence numbers to continue from and for padded AH headers.
+// for sequence numbers to continue from, for padded AH headers and for a copied TOS.
 func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 	enc, _ := spec.Enc.Info()
 	var errno syscall.Errno
@@ -25,6 +25,8 @@ func (s *Stack) AddSA(ctx context.Context, spec *klips.SASpec) error {
 		errno = syscall.EPROTO
 	case spec.Align8:
 		errno, fault = syscall.EOPNOTSUPP, klips.FaultAlign8
+	case spec.CopyTOS:
+		errno, fault = syscall.EOPNOTSUPP, klips.FaultCopyTOS
 	case spec.Window > klipsWindow, spec.ESN:
 		errno = syscall.EINVAL
 	case spec.Offload != "", spec.Seq != nil, spec.ReplaySeq != nil:

@@ -218,6 +218,18 @@ func TestErouteIntoIPv6(t *testing.T) {
 	}
 }
 
+// The knob of KLIPS is for all tunnels.
+func TestCopyTOS(t *testing.T) {
+	b := newBox(t)
+	id := klips.SAID{Dst: remote, SPI: 0x1201, Proto: klips.ProtoTun}
+	var oe *klips.OpError
+	if err := b.AddSA(t.Context(), &klips.SASpec{ID: id, Src: local, CopyTOS: true}); !errors.As(err, &oe) ||
+		oe.Fault != klips.FaultCopyTOS || oe.Object != id.String() || !errors.Is(err, syscall.EOPNOTSUPP) {
+		t.Errorf("AddSA = %v, want FaultCopyTOS with EOPNOTSUPP", err)
+	}
+	b.add(remote, "tun0x1201") // it was not made
+}
+
 // KLIPS' messages have no place for padded AH headers.
 func TestAlign8(t *testing.T) {
 	b := newBox(t)

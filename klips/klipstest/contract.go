@@ -62,6 +62,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"ESN", (*contract).esn},
 		{"sequence numbers", (*contract).seq},
 		{"Offload", (*contract).offload},
+		{"copied TOS", (*contract).copyTOS},
 		{"Version", (*contract).version},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -802,6 +803,28 @@ func (c *contract) esn() {
 	c.must(c.Stack.AddSA(c.ctx, plain))
 	if sa, err := c.Stack.GetSA(c.ctx, plain.ID); err != nil || sa.ESN {
 		c.Errorf("GetSA of an SA without ESN = ESN %v, %v", sa.ESN, err)
+	}
+}
+
+// copyTOS: tun SAs of both directions can copy the TOS, or the stack refuses that.
+func (c *contract) copyTOS() {
+	for i, dst := range []netip.Addr{peer, c.Local} {
+		s := c.spec(said(klips.ProtoTun, klips.SPI(0x1000+i), dst))
+		s.CopyTOS = true
+		err := c.Stack.AddSA(c.ctx, s)
+		if !c.Stack.Has(klips.CapCopyTOS) {
+			c.wants("AddSA with a copied TOS", err, syscall.EOPNOTSUPP)
+			continue
+		}
+		c.must(err)
+		if sa, err := c.Stack.GetSA(c.ctx, s.ID); err != nil || !sa.CopyTOS {
+			c.Errorf("GetSA %v = CopyTOS %v, %v", s.ID, sa.CopyTOS, err)
+		}
+	}
+	if c.Stack.Has(klips.CapCopyTOS) {
+		s := c.spec(said(klips.ProtoESP, 0x1003, peer))
+		s.CopyTOS = true
+		c.wants("AddSA of an ESP SA with a copied TOS", c.Stack.AddSA(c.ctx, s), syscall.EINVAL)
 	}
 }
 

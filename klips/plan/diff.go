@@ -147,7 +147,7 @@ func sameForm(h, w *klips.SA) bool {
 		return l
 	}
 	return h.Transform == w.Transform && h.Dir == w.Dir && h.Src == w.Src && h.State != klips.Dead && h.State != klips.Larval &&
-		h.AuthKeyBits == w.AuthKeyBits && h.EncKeyBits == w.EncKeyBits && h.Window == w.Window && h.ESN == w.ESN && h.Align8 == w.Align8 && h.Offload == w.Offload &&
+		h.AuthKeyBits == w.AuthKeyBits && h.EncKeyBits == w.EncKeyBits && h.Window == w.Window && h.ESN == w.ESN && h.Align8 == w.Align8 && h.CopyTOS == w.CopyTOS && h.Offload == w.Offload &&
 		h.NATT == w.NATT && h.OutIf == w.OutIf && h.RefHim == w.RefHim && limits(h.Life) == limits(w.Life) &&
 		(h.Policy == nil || w.Policy != nil) // no stack can remove a policy
 }

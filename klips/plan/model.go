@@ -217,11 +217,14 @@ func (m *Model) AddSA(_ context.Context, s *klips.SASpec) error {
 	if s.Offload != "" && !m.Has(klips.CapOffload) {
 		return refuse("add SA", s.ID.String(), syscall.EOPNOTSUPP)
 	}
+	if s.CopyTOS && !m.Has(klips.CapCopyTOS) {
+		return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: syscall.EOPNOTSUPP, Fault: klips.FaultCopyTOS}
+	}
 	if err := s.Check(); err != nil {
 		return &klips.OpError{Op: "add SA", Object: s.ID.String(), Err: err}
 	}
 	n := &sa{SA: klips.SA{
-		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN, Align8: s.Align8,
+		ID: s.ID, Transform: s.Transform, State: klips.Mature, Src: s.Src, Window: s.Window, ESN: s.ESN, Align8: s.Align8, CopyTOS: s.CopyTOS,
 		AuthKeyBits: 8 * len(s.AuthKey), EncKeyBits: 8 * len(s.EncKey),
 		NATT: s.NATT.WithPorts(), RefCount: klips.IdleRefs, RefHim: s.RefHim, OutIf: s.OutIf,
 	}}

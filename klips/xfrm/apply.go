@@ -78,7 +78,7 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 		case want.made[id]: // a new SA that replaces a removed one
 			p.rewrites = append(p.rewrites, rewrite{h, w, false})
 		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector,
-			h.OutputMark != w.OutputMark:
+			h.OutputMark != w.OutputMark, h.Flags != w.Flags, h.ExtraFlags != w.ExtraFlags:
 			p.rewrites = append(p.rewrites, rewrite{h, w, true})
 		}
 	}

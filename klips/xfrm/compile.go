@@ -211,6 +211,7 @@ func (m *member) wanted(ifID uint32, attached bool, group *klips.InboundPolicy) 
 	s.Mode, s.Src = m.mode, m.src
 	s.ReqID = s.SPI
 	s.Selector, s.OutputMark = nlxfrm.Selector{}, nlxfrm.Mark{}
+	s.Flags, s.ExtraFlags = m.tosFlags(s.Flags, s.ExtraFlags)
 	if attached {
 		s.IfID = ifID
 	}
@@ -222,6 +223,25 @@ func (m *member) wanted(ifID uint32, attached bool, group *klips.InboundPolicy) 
 		s.Selector = selectorOf(*p)
 	}
 	return &s
+}
+
+// tosFlags sets the flags of a state for the TOS of outer headers. Without them the
+// kernel copies it, but sends ECT(0) for CE (RFC 3168 section 9.1.1). A state that
+// receives must not have the flag about ECN: the kernel would not copy the congestion
+// marks of the headers that it removes (RFC 6040 section 4.2). In transport mode they
+// have no effect, and stay as they are.
+func (m *member) tosFlags(flags uint8, extra uint32) (uint8, uint32) {
+	if m.tun == nil {
+		return flags, extra
+	}
+	flags, extra = flags&^nlxfrm.FlagNoECN, extra&^nlxfrm.ExtraDontEncapDSCP
+	if m.tun.copyTOS || !m.dir.Sends() {
+		return flags, extra
+	}
+	if !m.dir.Receives() {
+		flags |= nlxfrm.FlagNoECN
+	}
+	return flags, extra | nlxfrm.ExtraDontEncapDSCP
 }
 
 // inbound returns the inbound policy of a member: that of the tun SA for which it is in

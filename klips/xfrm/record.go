@@ -48,10 +48,12 @@ func family(a netip.Addr) uint16 {
 	return nlxfrm.FamilyIPv6
 }
 
-// Bits in the low half of a record's hard packet limit: the direction of the SA.
+// Bits in the low half of a record's hard packet limit: the direction of the SA, and
+// whether it copies the TOS.
 const (
 	isInbound  = 1
 	servesBoth = 2
+	copiesTOS  = 4
 )
 
 // record returns the policy with the SA's data that the kernel does not keep. Its first
@@ -73,6 +75,9 @@ func (s *sa) record() *nlxfrm.Policy {
 		p.Limits.HardPackets |= isInbound
 	case klips.Both:
 		p.Limits.HardPackets |= servesBoth
+	}
+	if s.copyTOS {
+		p.Limits.HardPackets |= copiesTOS
 	}
 	p.Templates = append(p.Templates, note(noteSelf, s.id, s.src, 0))
 	if s.outer != nil {
@@ -131,7 +136,7 @@ func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
 		ref: uint32(l.SoftBytes >> 32), refHim: uint32(l.SoftBytes),
 		soft: uint32(l.HardBytes >> 32), hard: uint32(l.HardBytes),
 		added: l.SoftPackets >> 16, outIf: uint16(l.SoftPackets),
-		age: age(p),
+		copyTOS: l.HardPackets&copiesTOS != 0, age: age(p),
 	}
 	switch {
 	case l.HardPackets&isInbound != 0:

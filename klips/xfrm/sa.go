@@ -15,7 +15,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		return nil, refuse("add SA", spec.ID.String(), err, reason)
 	}
 	s := &sa{
-		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf, offload: spec.Offload,
+		id: spec.ID, src: spec.Src, ref: spec.Ref, refHim: spec.RefHim, outIf: spec.OutIf, offload: spec.Offload, copyTOS: spec.CopyTOS,
 		made: true, reuseKey: spec.ReuseKey, seq: copied(spec.Seq), replaySeq: copied(spec.ReplaySeq),
 		soft: spec.Soft.Allocations, hard: spec.Hard.Allocations, added: uint64(now.Unix()),
 	}
@@ -47,10 +47,9 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	s.state = &nlxfrm.State{
 		ID:     nlxfrm.ID{Dst: spec.ID.Dst, SPI: uint32(spec.ID.SPI), Proto: uint8(spec.ID.Proto)},
 		Family: family(spec.ID.Dst),
-		// As in KLIPS' outer headers, DF is clear and TOS zero. A tunnel carries both
-		// families, so the outer family must not restrict the inner one.
-		Flags:      nlxfrm.FlagNoECN | nlxfrm.FlagNoPMTUDisc | nlxfrm.FlagAFUnspec,
-		ExtraFlags: nlxfrm.ExtraDontEncapDSCP,
+		// As in KLIPS' outer headers, DF is clear. A tunnel carries both families, so the
+		// outer family must not restrict the inner one.
+		Flags: nlxfrm.FlagNoPMTUDisc | nlxfrm.FlagAFUnspec,
 		Limits: nlxfrm.Limits{
 			SoftBytes: soft(spec.Soft.Bytes, spec.Hard.Bytes), HardBytes: spec.Hard.Bytes,
 			SoftPackets: soft(spec.Soft.Packets, spec.Hard.Packets), HardPackets: spec.Hard.Packets,
@@ -141,7 +140,7 @@ func errnoOf(err error) syscall.Errno {
 func (s *sa) list(now time.Time) klips.SA {
 	l := klips.SA{
 		ID: s.id, Dir: s.dir, State: klips.Mature, Src: s.src, Policy: s.policy,
-		RefCount: klips.IdleRefs, Ref: s.ref, RefHim: s.refHim, OutIf: s.outIf, Next: s.next(),
+		CopyTOS: s.copyTOS, RefCount: klips.IdleRefs, Ref: s.ref, RefHim: s.refHim, OutIf: s.outIf, Next: s.next(),
 	}
 	if s.ref == 0 {
 		l.Ref = s.age

@@ -46,6 +46,7 @@ type sa struct {
 	refHim     uint32
 	outIf      uint16
 	offload    string // the device for offload; addSA puts it into the state
+	copyTOS    bool
 	soft, hard uint32 // limits of allocations
 	added      uint64 // seconds since 1970
 	policy     *klips.InboundPolicy

@@ -32,7 +32,7 @@ func (*Full) SAs(context.Context) ([]klips.SA, error) {
 	policy := flow("10.2.0.0/24", "10.1.0.0/24")
 	policy.Proto, policy.SrcPort, policy.DstPort = 6, 80, 1024
 	return []klips.SA{
-		{ID: id("tun0x100@192.0.2.2"), Src: gw1, State: klips.Mature, RefCount: klips.IdleRefs, Ref: 1,
+		{ID: id("tun0x100@192.0.2.2"), Src: gw1, State: klips.Mature, CopyTOS: true, RefCount: klips.IdleRefs, Ref: 1,
 			Life: klips.Life{AddTime: klips.Counter{Count: 60}, Allocations: klips.Counter{Count: 1}},
 			Next: []klips.SAID{id("esp0x101@192.0.2.2"), id("ah0x102@192.0.2.2")}},
 		{ID: id("esp0x101@192.0.2.2"), Src: gw1, State: klips.Dying, Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1},

@@ -19,6 +19,7 @@ var faults = [...]string{
 	klips.FaultAlgorithm:     "the kernel takes it and drops its packets, because it has no such algorithm for this protocol (ipsec setup status lists what it has)",
 	klips.FaultAH6:           "the kernel takes AH over IPv6 and drops its packets; an esp SA with authentication works",
 	klips.FaultAlign8:        "a KLIPS kernel pads AH headers to 4 bytes alone: leave --align8 out, or take another stack (--stack)",
+	klips.FaultCopyTOS:       "a KLIPS kernel copies the TOS to the outer headers of all tunnels or of none: leave --copy-tos out and set the knob (ipsec setup set tos=0), or take another stack (--stack)",
 	klips.FaultNoEffect:      "the kernel answered that it is done, and nothing has changed",
 	klips.FaultKeyUsed: otherSA + " sends with this key and salt; two that send with one key can use a nonce twice, which reveals packets and lets others forge them (RFC 4106 section 2): " +
 		"make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse",

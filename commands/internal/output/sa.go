@@ -42,6 +42,9 @@ type SA struct {
 	ExtendedSequenceNumbers bool `json:"extended_sequence_numbers,omitempty"`
 	// The AH headers that it sends over IPv4 are padded to a multiple of 8 bytes.
 	PaddedHeader bool `json:"padded_header,omitempty"`
+	// The outer headers that it sends have the type of service or the traffic class of
+	// the packet inside: DSCP and ECN.
+	CopiedTypeOfService bool `json:"copied_type_of_service,omitempty"`
 	// The sequence number last sent, or the highest received.
 	SequenceNumber uint64 `json:"sequence_number,omitempty"`
 	// The size of the replay window.
@@ -129,7 +132,7 @@ func newSA(sa *klips.SA) SA {
 		Transform:         sa.Transform.Name(sa.ID.Proto),
 		EncryptionKeyBits: sa.EncKeyBits, AuthenticationKeyBits: sa.AuthKeyBits,
 
-		PaddedHeader: sa.Align8,
+		PaddedHeader: sa.Align8, CopiedTypeOfService: sa.CopyTOS,
 
 		ExtendedSequenceNumbers: sa.ESN, SequenceNumber: sa.Seq, ReplayWindowPackets: sa.Window,
 		LargestSequenceGap: sa.MaxSeqDiff,

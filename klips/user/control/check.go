@@ -51,7 +51,7 @@ func Check(m *pfkey.Message) error {
 
 // rule returns the required and the optional private extensions of a type of request.
 func rule(t pfkey.Type) (required, optional set) {
-	update := bit(ExtWindow) | bit(ExtPackets) | bit(ExtESN) | bit(ExtReuse) | bit(ExtAlign8)
+	update := bit(ExtWindow) | bit(ExtPackets) | bit(ExtESN) | bit(ExtReuse) | bit(ExtAlign8) | bit(ExtCopyTOS)
 	switch t {
 	case pfkey.TypeAdd:
 		return 0, update | bit(ExtSeq) | bit(ExtReplay)

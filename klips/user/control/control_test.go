@@ -211,7 +211,7 @@ func TestAddSA(t *testing.T) {
 	full := klips.SASpec{
 		ID: said(klips.ProtoESP, 0x1000, gw6), Src: netip.MustParseAddr("2001:db8::1"),
 		Transform: klips.Transform{Enc: alg.ChaCha20Poly1305}, EncKey: bytes.Repeat([]byte{7}, 36),
-		Window: 4096, ESN: true, ReuseKey: true, Align8: true, Seq: new(uint64(1<<64 - 1)), ReplaySeq: new(uint64),
+		Window: 4096, ESN: true, ReuseKey: true, Align8: true, CopyTOS: true, Seq: new(uint64(1<<64 - 1)), ReplaySeq: new(uint64),
 		Soft: klips.Limits{Allocations: 1, Bytes: 2, AddTime: 3, UseTime: 4, Packets: 5},
 		Hard: klips.Limits{Allocations: 6, Bytes: 1 << 40, AddTime: 8, UseTime: 9, Packets: 1 << 50},
 		NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501, OA: gw6},

@@ -24,8 +24,8 @@
 //	HOLD, RELEASE                                header; between them the requests of
 //	                                             others wait
 //	ADD        as KLIPS', [WINDOW PACKETS ESN        as KLIPS'; with the errno
-//	           REUSE ALIGN8 SEQ REPLAY_SEQ]          EKEYREJECTED: [SAIDS (1): the SA
-//	                                                 that has this key]
+//	           REUSE ALIGN8 COPY_TOS SEQ             EKEYREJECTED: [SAIDS (1): the SA
+//	           REPLAY_SEQ]                           that has this key]
 //	UPDATE     the same except SEQ and REPLAY_SEQ    the same
 //
 //	#   extension  body after length and type
@@ -44,6 +44,7 @@
 //	74  SEQ        u32 0, u64 sequence number that counts as the last one sent
 //	75  REPLAY_SEQ u32 0, u64 sequence number that counts as the highest received
 //	76  ALIGN8     u32, 1: AH headers over IPv4 are padded to 8 bytes
+//	77  COPY_TOS   u32, 1: outer headers have the TOS of the packet inside
 //
 // Functions with the names of requests build them ([Group], [Attach], [ListSA], …). The
 // daemon checks a request with [Check] and reads it with functions whose names end in

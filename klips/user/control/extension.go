@@ -23,6 +23,7 @@ const (
 	ExtSeq      pfkey.ExtType = 74
 	ExtReplay   pfkey.ExtType = 75
 	ExtAlign8   pfkey.ExtType = 76
+	ExtCopyTOS  pfkey.ExtType = 77
 )
 
 // extensions holds the values of a message's private extensions. Absent ones are zero;
@@ -67,7 +68,7 @@ func decode(m *pfkey.Message) (x extensions, err error) {
 		case ExtPackets:
 			b.u32()
 			x.soft, x.hard = b.u64(), b.u64()
-		case ExtESN, ExtReuse, ExtAlign8:
+		case ExtESN, ExtReuse, ExtAlign8, ExtCopyTOS:
 			if b.u32() != 1 {
 				b.refuse("a flag that is there is 1")
 			}

@@ -26,7 +26,7 @@ func SASpecOf(m *pfkey.Message) (*klips.SASpec, error) {
 		s.Window = x.window
 	}
 	s.ESN, s.ReuseKey = x.has&bit(ExtESN) != 0, x.has&bit(ExtReuse) != 0
-	s.Align8 = x.has&bit(ExtAlign8) != 0
+	s.Align8, s.CopyTOS = x.has&bit(ExtAlign8) != 0, x.has&bit(ExtCopyTOS) != 0
 	if x.has&bit(ExtSeq) != 0 {
 		s.Seq = &x.seq
 	}

@@ -15,8 +15,8 @@ func request(t pfkey.Type, extensions ...pfkey.Extension) *pfkey.Message {
 
 // AddSA is [pfkey.AddSA] with the parameters of the embedded stack: a window of more
 // than 64 packets, extended sequence numbers, sequence numbers to continue from, padded
-// AH headers, limits in packets, the address behind a NAT, and the permission to reuse a
-// key.
+// AH headers, a copied TOS, limits in packets, the address behind a NAT, and the
+// permission to reuse a key.
 func AddSA(spec *klips.SASpec) *pfkey.Message {
 	m := pfkey.AddSA(spec)
 	if spec.NATT.OA.IsValid() {
@@ -38,6 +38,7 @@ func AddSA(spec *klips.SASpec) *pfkey.Message {
 		add(true, longExt(ExtReplay, *spec.ReplaySeq))
 	}
 	add(spec.Align8, numberExt(ExtAlign8, 1))
+	add(spec.CopyTOS, numberExt(ExtCopyTOS, 1))
 	return m
 }
 

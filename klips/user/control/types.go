@@ -80,6 +80,8 @@ func extName(t pfkey.ExtType) string {
 		return "REPLAY_SEQ"
 	case ExtAlign8:
 		return "ALIGN8"
+	case ExtCopyTOS:
+		return "COPY_TOS"
 	}
 	return t.String()
 }

@@ -34,7 +34,8 @@ type knobs struct {
 	// outClear is what may leave in clear of what eroutes protect that were made by
 	// hand, when it is routed past the virtual devices. Who guards flows reads it.
 	outClear knob
-	// hideTOS: outer headers have TOS 0 instead of the inner packet's.
+	// hideTOS: outer headers have TOS 0 instead of the inner packet's, unless their SA
+	// copies it.
 	hideTOS knob
 }
 

@@ -362,7 +362,7 @@ func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) e
 	switch sa.ID.Proto {
 	case klips.ProtoTun:
 		tos := h.TOS
-		if w.e.knobs.hideTOS.on() {
+		if !sa.CopyTOS && w.e.knobs.hideTOS.on() {
 			tos = 0
 		}
 		ttl := w.att.ttl4

@@ -402,6 +402,40 @@ func TestOuterHeader(t *testing.T) {
 	}
 }
 
+// A tun SA that copies the TOS does so whatever the knob is: all DSCPs (RFC 2983 section
+// 3) and all ECN fields (RFC 6040 section 4.1), between IPv4 and IPv6 too.
+func TestCopyTOS(t *testing.T) {
+	for _, outer := range [][2]netip.Addr{{gwA4, gwB4}, {gwA6, gwB6}} {
+		p := newPair(t)
+		ids := [2]klips.SAID{{Dst: outer[1], SPI: 0x1000, Proto: klips.ProtoTun}, {Dst: outer[1], SPI: 0x1001, Proto: klips.ProtoESP}}
+		p.must(p.a.AddSA(t.Context(), &klips.SASpec{ID: ids[0], Src: outer[0], CopyTOS: true}))
+		p.must(p.a.AddSA(t.Context(), &klips.SASpec{ID: ids[1], Src: outer[0], Transform: tdes.tr, EncKey: testKey(24), AuthKey: testKey(16)}))
+		p.must(p.a.Group(t.Context(), ids[:]))
+		if !p.sa(p.a, ids[0]).CopyTOS {
+			t.Error("the SA is listed without CopyTOS")
+		}
+		p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", ids[0], klips.ErouteAdd)
+		p.route(p.a, "2001:db8:a::/48", "2001:db8:b::/48", ids[0], klips.ErouteAdd)
+		for _, knob := range []int{0, 1} {
+			p.must(p.a.SetKnob("tos", knob))
+			for tos := range 256 {
+				for _, pkt := range [][]byte{
+					with(ip(inA4, inB4, 253, 100), func(q []byte) { q[1] = uint8(tos) }),
+					with(ip(inA6, inB6, 253, 100), func(q []byte) { q[0], q[1] = 0x60|uint8(tos)>>4, uint8(tos)<<4 }),
+				} {
+					sent, _ := p.out(pkt)
+					if len(sent) != 1 {
+						t.Fatalf("sent %x, want one packet", sent)
+					}
+					if h, _ := packet.ParseIP(sent[0]); h.TOS != uint8(tos) || h.Dst != outer[1] {
+						t.Fatalf("version %d, TOS %#x, knob %d: the outer header is %+v", pkt[0]>>4, tos, knob, h)
+					}
+				}
+			}
+		}
+	}
+}
+
 // The outer header's TTL is the host's, as it was when the device was attached.
 func TestOuterTTL(t *testing.T) {
 	p := newPair(t)

@@ -11,7 +11,7 @@ import (
 )
 
 // version increases with each change of the fields below, or of their order.
-const version = 3
+const version = 4
 
 // oldest is the oldest version that can be read.
 const oldest = 1
@@ -21,6 +21,7 @@ const (
 	withDrops  = 2
 	withAlign8 = 3
 	withMTU    = 3
+	withTOS    = 4
 )
 
 func (c *codec) state(s *State) {
@@ -91,6 +92,9 @@ func (c *codec) sa(s *sadb.Saved) {
 	}
 	if c.version >= withAlign8 {
 		c.bool(&s.Align8)
+	}
+	if c.version >= withTOS {
+		c.bool(&s.CopyTOS)
 	}
 }
 

@@ -39,7 +39,7 @@ func full() *State {
 				BelowMark: 17, SeqWaits: 18, Drops: drop.Counts{"bad-icv": 19, "no-sa": 20}, Began: 21, Remembered: 22,
 				Policy: &sel,
 				Seq:    1 << 40, Replay: replay.Saved{Size: 128, Last: 77, MaxDiff: 3, Words: []uint64{1, 2, 3, 4}}, KeyRank: 16,
-			}, {SASpec: klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("2001:db8::2"), SPI: 0x1002, Proto: klips.ProtoTun}}}},
+			}, {SASpec: klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("2001:db8::2"), SPI: 0x1002, Proto: klips.ProtoTun}, CopyTOS: true}}},
 		},
 		Paths: []Path{{ID: said, Device: "ipsec0", Src: netip.MustParseAddr("192.0.2.1")}},
 		Eroutes: []Eroute{
@@ -132,15 +132,21 @@ func TestRefused(t *testing.T) {
 // Files of older versions are read: version-N is full without later fields, as the last
 // program of version N wrote it.
 func TestOlder(t *testing.T) {
-	v2 := full()
+	older := func() *State {
+		s := full()
+		s.SAs.SAs[1].CopyTOS = false
+		return s
+	}
+	v2 := older()
 	v2.Devices[0].ChosenMTU = 0
-	v1 := full()
+	v1 := older()
 	v1.Devices[0].ChosenMTU = 0
 	v1.Drops, v1.Devices[0].Drops = nil, nil
 	sa := &v1.SAs.SAs[0]
 	sa.BelowMark, sa.SeqWaits, sa.Drops, sa.Began, sa.Remembered = 0, 0, nil, 0, 0
 	readOlder(t, "version-1", v1)
 	readOlder(t, "version-2", v2)
+	readOlder(t, "version-3", older())
 }
 
 func readOlder(t *testing.T, file string, want *State) {

@@ -130,7 +130,8 @@ func (db *DB) enterLocked(sa *SA, init func(*SA) error) (*SA, error) {
 // newSA makes a mature SA with algorithms, keys and limits of spec, and the rest from
 // f.
 func (db *DB) newSA(spec *klips.SASpec, f Fixed) *SA {
-	f.ID, f.Src, f.Transform, f.ESN, f.Align8 = spec.ID, spec.Src, spec.Transform, spec.ESN, spec.Align8
+	f.ID, f.Src, f.Transform = spec.ID, spec.Src, spec.Transform
+	f.ESN, f.Align8, f.CopyTOS = spec.ESN, spec.Align8, spec.CopyTOS
 	f.Soft, f.Hard = clip(spec.Soft, spec.Hard), spec.Hard
 	f.AuthKeyBits, f.EncKeyBits = len(spec.AuthKey)*8, len(spec.EncKey)*8
 	sa := &SA{

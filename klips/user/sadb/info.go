@@ -20,6 +20,7 @@ func (sa *SA) Info(now int64) klips.SA {
 		Window:     sa.Replay.Size(),
 		ESN:        sa.ESN,
 		Align8:     sa.Align8,
+		CopyTOS:    sa.CopyTOS,
 		ReplayErrs: sa.ReplayErrs.Load(),
 
 		Seq:          sa.shownSeq(),

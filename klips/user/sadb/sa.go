@@ -40,6 +40,7 @@ type Fixed struct {
 	RefHim    uint32
 	ESN       bool // sequence numbers have 64 bits
 	Align8    bool // AH headers over IPv4 are padded to 8 bytes
+	CopyTOS   bool // outer headers have the TOS of the packet inside
 
 	Soft, Hard  klips.Limits // soft limits are never above hard ones
 	AuthKeyBits int

@@ -88,7 +88,7 @@ func (db *DB) Save() *SavedDB {
 // spec returns the parameters that the SA was made with, without keys.
 func (sa *SA) spec() klips.SASpec {
 	return klips.SASpec{
-		ID: sa.ID, Src: sa.Src, Transform: sa.Transform, Window: sa.Replay.Size(), ESN: sa.ESN, Align8: sa.Align8,
+		ID: sa.ID, Src: sa.Src, Transform: sa.Transform, Window: sa.Replay.Size(), ESN: sa.ESN, Align8: sa.Align8, CopyTOS: sa.CopyTOS,
 		Soft: sa.Soft, Hard: sa.Hard, NATT: sa.NATT, OutIf: sa.OutIf, Ref: sa.Ref, RefHim: sa.RefHim,
 	}
 }
@@ -97,7 +97,7 @@ func (sa *SA) spec() klips.SASpec {
 // It is false for a dead SA.
 func (sa *SA) IsOf(spec *klips.SASpec) bool {
 	s := sa.spec()
-	same := s.ID == spec.ID && s.Src == spec.Src && s.Transform == spec.Transform && s.Window == spec.Window && s.ESN == spec.ESN && s.Align8 == spec.Align8 &&
+	same := s.ID == spec.ID && s.Src == spec.Src && s.Transform == spec.Transform && s.Window == spec.Window && s.ESN == spec.ESN && s.Align8 == spec.Align8 && s.CopyTOS == spec.CopyTOS &&
 		s.Soft == spec.Soft && s.Hard == spec.Hard && s.NATT == spec.NATT && s.OutIf == spec.OutIf
 	return sa.Keys(func(auth, enc []byte) {
 		same = same && bytes.Equal(auth, spec.AuthKey) && bytes.Equal(enc, spec.EncKey)
