@@ -32,7 +32,10 @@ type connection struct {
 	spi, base           klips.SPI // one of them is set, unless it is a shunt
 	esp, ah             string    // algorithms, in the form of ipsec spi; empty: none
 	espWindow, ahWindow string    // empty: none
-	notes               []string
+	// copyTOS: the outer headers of tunnels get the TOS of the packet inside, if the
+	// stack can do that for one tunnel.
+	copyTOS bool
+	notes   []string
 }
 
 // An end is left or right.

@@ -146,6 +146,41 @@ func TestAttachUndo(t *testing.T) {
 	}
 }
 
+// TestHideTOS: the tunnel of a connection copies the TOS to its peer, unless config setup
+// has hidetos=yes or the stack cannot do that.
+func TestHideTOS(t *testing.T) {
+	for _, tt := range []struct {
+		hidetos string
+		has     bool
+		want    bool
+		err     string
+	}{
+		{"", true, true, ""},
+		{"", false, false, ""},
+		{"no", true, true, ""},
+		{"yes", true, false, ""},
+		{"maybe", true, false, ":2: config setup: hidetos: maybe is neither yes nor no"},
+	} {
+		b := newBench(t, "config setup\n hidetos="+tt.hidetos+"\n"+tunnel)
+		if !tt.has {
+			b.model.lacks = klips.CapCopyTOS
+		}
+		r := b.run("--up t")
+		if !strings.Contains(r.Err, tt.err) || (r.Status != 0) != (tt.err != "") {
+			t.Errorf("hidetos=%s: status %d, %s, want %s", tt.hidetos, r.Status, r.Err, tt.err)
+		}
+		for id, s := range b.model.specs {
+			if want := tt.want && id.String() == "tun0x200@10.0.0.2"; s.CopyTOS != want {
+				t.Errorf("hidetos=%s, the stack can copy: %v: %v copies %v, want %v", tt.hidetos, tt.has, id, s.CopyTOS, want)
+			}
+		}
+		words := clitest.Run(app(left, &b.table), clitest.World{}, "--config", b.file, "--showonly", "--up", "t")
+		if got := strings.Count(words.Out, " --copy-tos\n"); tt.err == "" && got != map[bool]int{true: 1}[tt.hidetos != "yes"] {
+			t.Errorf("hidetos=%s: --showonly prints --copy-tos %d times", tt.hidetos, got)
+		}
+	}
+}
+
 // TestSetupParams: an unknown parameter of config setup gets a note, with its line.
 func TestSetupParams(t *testing.T) {
 	b := newBench(t, "config setup\n plutodebug=none\n interfacess=ipsec0=eth0\n\tfrob=1\n x-frob=1\n\tnat_traversal=yes\n"+tunnel)

@@ -184,6 +184,9 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	for _, n := range k.notes {
 		cli.Notef(env, "conn %s: %s", k.name, n)
 	}
+	if r.showOnly && env.StackName == "klips" {
+		k.copyTOS = false // a KLIPS kernel has only the knob
+	}
 	x := newExecutor(env, k, n, r.show)
 	x.plan = makePlan(k, r.operation, nil)
 	if err := x.try(); err != nil {

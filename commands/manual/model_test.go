@@ -145,7 +145,7 @@ func (m *model) AddSA(_ context.Context, s *klips.SASpec) error {
 		return &klips.OpError{Op: "add SA", Err: syscall.EEXIST}
 	}
 	m.groups = append(m.groups, []klips.SAID{s.ID})
-	m.specs[s.ID] = klips.SASpec{ID: s.ID, Src: s.Src, Transform: s.Transform, Window: s.Window}
+	m.specs[s.ID] = klips.SASpec{ID: s.ID, Src: s.Src, Transform: s.Transform, Window: s.Window, CopyTOS: s.CopyTOS}
 	return nil
 }
 

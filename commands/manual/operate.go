@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/links"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 )
@@ -19,6 +20,7 @@ import (
 type configuration struct {
 	file     *conf.File
 	bindings []binding
+	copyTOS  bool // of connections
 	host     host
 	me       identity
 }
@@ -30,8 +32,23 @@ func configure(l conf.Loader, file string, h host, me identity) (*configuration,
 	if f.file, err = l.Load(file); err != nil {
 		return nil, err
 	}
+	if f.copyTOS, err = copiesTOS(f.file.Setup("hidetos")); err != nil {
+		return nil, err
+	}
 	f.bindings, err = interfaces(f.file.Setup("interfaces"), h)
 	return f, err
+}
+
+// copiesTOS parses hidetos=. In KLIPS it was for all tunnels, and yes by default; here
+// it is for connections, and they copy unless the file has yes.
+func copiesTOS(p conf.Param) (bool, error) {
+	switch p.Value {
+	case "", "no":
+		return true, nil
+	case "yes":
+		return false, nil
+	}
+	return false, p.Error(quote.Value(p.Value) + " is neither yes nor no")
 }
 
 // about adds the name of a conn to an error, unless the error names a place in the
@@ -51,14 +68,18 @@ func (f *configuration) connection(names []string, other bool) (*connection, *co
 		return nil, nil, err
 	}
 	k, err := understand(c, f.bindings, f.host, f.me, other)
-	return k, c, err
+	if err != nil {
+		return nil, c, err
+	}
+	k.copyTOS = f.copyTOS
+	return k, c, nil
 }
 
 // of returns a function that returns the words for the connection of the file that an
 // object can belong to, except but; empty: none.
 func (f *configuration) of(but *connection) func(o object) string {
 	return func(o object) string {
-		quick := &configuration{f.file, f.bindings, &remembered{host: f.host}, f.me}
+		quick := &configuration{file: f.file, bindings: f.bindings, host: &remembered{host: f.host}, me: f.me}
 		for _, name := range f.file.Names() {
 			if name == but.name {
 				continue

@@ -123,6 +123,8 @@ func (k *connection) makeSAs(to int, at *situation) []step {
 		ids = append(ids, s.id)
 		d := &spi.Description{ID: s.id, Src: k.ends[1-to].addr, Alg: s.alg}
 		switch s.id.Proto {
+		case klips.ProtoTun:
+			d.CopyTOS = k.copyTOS && to != k.local && (at == nil || at.copiesTOS)
 		case klips.ProtoESP:
 			d.EncKey, d.AuthKey, d.Window = s.toward.encKey, s.toward.authKey, k.espWindow
 		case klips.ProtoAH:

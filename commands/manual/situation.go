@@ -23,6 +23,8 @@ type situation struct {
 	past bool
 	// admits: the stack accepts the connection's inbound policy.
 	admits bool
+	// copiesTOS: the stack can copy the TOS for one tunnel.
+	copiesTOS bool
 }
 
 // look reads the situation of a connection.
@@ -35,6 +37,8 @@ func look(ctx context.Context, stack klips.Stack, k *connection, n network) (*si
 		snapshot: s, objects: k.objects(s),
 		past:   k.shunt == "" && !k.tun && !stack.Info().Has(klips.CapTransportDevice),
 		admits: k.tun || stack.Info().Has(klips.CapTransportPolicy),
+
+		copiesTOS: stack.Info().Has(klips.CapCopyTOS),
 	}
 	if at.routes, err = n.list(); err != nil {
 		return nil, fmt.Errorf("the list of routes: %w", err)
