@@ -3,6 +3,7 @@ package klipsd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,37 +17,30 @@ import (
 	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 	"github.com/klips-go/ipsec/klips/user/engine"
-	"github.com/klips-go/ipsec/klips/user/helper"
+	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/klips/user/memory"
 )
 
 // runConfined is the second step: it runs the daemon with the settings in a descriptor.
 func runConfined(ctx context.Context, env *cli.Env, fd int) error {
-	// SIGCHLD: the helper is a child of this process, which does not wait for it.
+	// SIGCHLD: a process that follows the default route may be a child of this one, which
+	// does not wait for it.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGCHLD)
 	s, err := readSettings(fd)
 	if err != nil {
 		return err
 	}
+	if len(s.Place) == 0 {
+		return errors.New("the settings have no run directory")
+	}
 	refused := append(s.Refused, confine.Enter(confine.Files{
 		Read:  []string{"/proc"},
-		Write: statedir(s.State),
-		Use:   []string{"/dev/net/tun"},
+		Write: directories(s.Place[0], s.State),
+		Use:   []string{host.TUNPath},
 	})...)
 	runtime.GOMAXPROCS(s.Processors)
-	socket := os.NewFile(uintptr(s.Helper), "helper")
-	syscall.CloseOnExec(s.Helper)
-	h, err := helper.NewClient(socket)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
 	log := slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	place, err := daemon.Adopt(s.Rundir, s.Place, func(socket bool) {
-		if err := h.Remove(socket); err != nil {
-			log.Warn("the daemon's files are not removed", "rundir", s.Rundir, "err", err)
-		}
-	})
+	place, err := daemon.Adopt(s.Rundir, s.Place)
 	if err != nil {
 		return err
 	}
@@ -66,23 +60,19 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 		Place:    place,
 		Statedir: s.Statedir,
 		State:    state,
-		Version:  env.Version,
-		Log:      log,
-		Debug:    s.Debug,
-		Memory:   memory.Bound(s.Memory, s.Collector, engine.BaseMemory),
-		Ready:    ready,
-		Helper:   h,
+
+		StateProblem: s.StateProblem,
+		Version:      env.Version,
+		Log:          log,
+		Debug:        s.Debug,
+		Memory:       memory.Bound(s.Memory, s.Collector, engine.BaseMemory),
+		Ready:        ready,
 		Rights: func() confine.Rights {
 			r, err := confine.Read(true, refused)
 			if err != nil {
 				log.Warn("the rights of the daemon are not known", "err", err)
 			}
 			return r
-		},
-		Moved: func(ctx context.Context) {
-			if err := h.Moved(ctx); err != nil && ctx.Err() == nil {
-				log.Warn("connections that use the default route are not set up again", "err", err)
-			}
 		},
 	})
 	return explain(s.Rundir, err)
@@ -98,11 +88,13 @@ func readSettings(fd int) (s settings, err error) {
 	return s, json.NewDecoder(f).Decode(&s)
 }
 
-// statedir returns the path of the open state directory, if there is one: the daemon
-// may not be able to reach it from the root directory.
-func statedir(fd int) []string {
-	if fd < 0 {
-		return nil
+// directories returns the paths of open directories: the daemon may not be able to reach
+// them from the root directory. A descriptor of -1 is left out.
+func directories(fds ...int) (paths []string) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			paths = append(paths, fmt.Sprintf("/proc/self/fd/%d", fd))
+		}
 	}
-	return []string{fmt.Sprintf("/proc/self/fd/%d", fd)}
+	return paths
 }

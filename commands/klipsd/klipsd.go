@@ -30,7 +30,6 @@ func App() *cli.App {
 		Options: append([]getopt.Option{
 			{Name: "ready-fd", Arg: "N", Help: "write to file descriptor N when ready", Hidden: true},
 			{Name: "settings-fd", Arg: "N", Help: "run confined, with the settings in file descriptor N", Hidden: true},
-			{Name: "helper-fd", Arg: "N", Help: "help the daemon at the other end of file descriptor N", Hidden: true},
 			{Name: "take-over", Help: "take over everything from the running daemon, which then ends", Hidden: true},
 		}, cli.CommonOptions()...),
 		Parse: command,
@@ -39,7 +38,7 @@ func App() *cli.App {
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
 	var common cli.Common
-	fds := map[string]int{"ready-fd": -1, "settings-fd": -1, "helper-fd": -1}
+	fds := map[string]int{"ready-fd": -1, "settings-fd": -1}
 	takeOver := false
 	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
 		if name == "take-over" {
@@ -54,11 +53,8 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 		return nil
 	})
 	return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
-		switch {
-		case fds["settings-fd"] >= 0:
+		if fds["settings-fd"] >= 0 {
 			return runConfined(ctx, env, fds["settings-fd"])
-		case fds["helper-fd"] >= 0:
-			return help(env, fds["helper-fd"])
 		}
 		rundir, err := environ.Rundir(env.Getenv)
 		if err != nil {

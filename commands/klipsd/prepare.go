@@ -3,9 +3,7 @@ package klipsd
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -14,32 +12,34 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/klips/marks"
 	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/daemon"
-	"github.com/klips-go/ipsec/klips/user/helper"
+	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/klips/user/memory"
 )
 
 // The daemon starts in two steps. As it is started, it does what needs its rights: it
-// takes its place in the run directory and starts a helper. Then it gives up its rights
-// and executes itself again, with the settings in a file. The process stays the same.
+// takes its place in the run directory. Then it gives up its rights and executes itself
+// again, with the settings in a file. The process stays the same.
 
 // settings are what the confined daemon gets from the step before it, in place of
 // options and the environment.
 type settings struct {
 	Rundir   string
 	Statedir string // empty: no marks are kept
-	State    int    // descriptor of that directory; -1: it could not be opened
-	Debug    bool
+	State    int    // descriptor of that directory; -1: none
+	// StateProblem is why it could not be opened.
+	StateProblem string
+	Debug        bool
 
 	Memory     uint64 // limit of the process in bytes
 	Collector  int64  // limit of the garbage collector in bytes (GOMEMLIMIT)
 	Processors int    // GOMAXPROCS
 
-	Ready  int   // descriptor to report to that the daemon is ready; -1: none
-	Place  []int // descriptors of the place in the run directory
-	Helper int   // descriptor of the socket to the helper
+	Ready int   // descriptor to report to that the daemon is ready; -1: none
+	Place []int // descriptors of the place in the run directory
 
 	Refused confine.Refusals
 }
@@ -58,8 +58,10 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 	}
 	s.State = -1
 	if s.Statedir != "" {
-		// On an error the daemon tries it itself, and reports that it keeps no marks.
-		if f, err := marks.Give(s.Statedir); err == nil {
+		f, err := marks.Give(s.Statedir)
+		if err != nil {
+			s.StateProblem = err.Error() // the daemon works without marks
+		} else {
 			defer f.Close()
 			s.State = int(f.Fd())
 		}
@@ -72,25 +74,20 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 	if s.Place, err = place.Descriptors(); err != nil {
 		return err
 	}
-	socket, err := startHelper(env, s.Rundir)
-	if err != nil {
-		return err
-	}
-	defer socket.Close()
-	s.Helper = int(socket.Fd())
+	follow(env, s.Rundir)
 	file, err := memfd("settings")
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	keep := append([]int{s.Helper, int(file.Fd())}, s.Place...)
+	keep := append([]int{int(file.Fd())}, s.Place...)
 	for _, fd := range []int{s.State, s.Ready} {
 		if fd >= 0 {
 			keep = append(keep, fd)
 		}
 	}
 	argv := []string{"ipsec", "klipsd", "--settings-fd", strconv.Itoa(int(file.Fd()))}
-	return confine.Exec(argv, keep, func(refused confine.Refusals) error {
+	return confine.Exec(argv, []string{host.TUNPath}, keep, func(refused confine.Refusals) error {
 		s.Refused = refused
 		return json.NewEncoder(file).Encode(s)
 	})
@@ -105,25 +102,13 @@ func memfd(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// startHelper starts the helper, with the rights and the environment of this process,
-// and returns the daemon's end of the socket to it.
-func startHelper(env *cli.Env, rundir string) (*os.File, error) {
-	own, theirs, err := helper.Pair()
-	if err != nil {
-		return nil, err
+// follow starts the process that follows the default route for connections, if there
+// are connections that need it: the daemon has no right to set them up again.
+func follow(env *cli.Env, rundir string) {
+	if !followed.Any(rundir) {
+		return
 	}
-	defer theirs.Close()
-	cmd := exec.Command("/proc/self/exe", "klipsd", "--helper-fd", "3")
-	cmd.Args[0] = "ipsec"
-	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "IPSEC_STACK=user", "IPSEC_RUNDIR="+rundir)
-	cmd.Stdout, cmd.Stderr = env.Err, env.Err
-	cmd.ExtraFiles = []*os.File{theirs}
-	// It ends with the daemon, and not by a signal from the terminal before it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		own.Close()
-		return nil, fmt.Errorf("start the helper: %w", err)
+	if err := followed.Start(rundir, followed.Next, os.Stderr); err != nil {
+		cli.Notef(env, "the connections that use the default route are not set up again when it changes: %v", err)
 	}
-	return own, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/syntax"
+	"github.com/klips-go/ipsec/klips/user"
 )
 
 // A host has the facts about the host that a connection needs.
@@ -36,6 +37,9 @@ type host interface {
 	reaches(device string, hop netip.Addr) bool
 	// follow opens and locks the stored connections that follow the default route.
 	follow() (*followed.Dir, error)
+	// startFollowing starts the process that sets them up again when the default route
+	// changes, unless it runs or the stack has no daemon.
+	startFollowing() error
 }
 
 // An identity is an address of this host and its virtual device.
@@ -155,6 +159,30 @@ func (s system) follow() (*followed.Dir, error) {
 		return nil, err
 	}
 	return followed.Open(rundir)
+}
+
+func (s system) startFollowing() error {
+	if n := s.env.StackName; n != "" && n != "user" {
+		return nil
+	}
+	rundir, err := environ.Rundir(s.env.Getenv)
+	if err != nil {
+		return err
+	}
+	dir, err := user.OpenDir(rundir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if pid, err := dir.Holder(); err != nil || pid == 0 {
+		return err
+	}
+	log, err := dir.OpenLog()
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	return followed.Start(rundir, followed.Now, log)
 }
 
 func (s system) defaultDevice() (string, error) {

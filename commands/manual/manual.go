@@ -9,6 +9,7 @@ package manual
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"os/signal"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
@@ -51,6 +53,7 @@ func App() *cli.App {
 			{Name: "iam", Arg: "ADDR@IFACE", Help: "this host is the end with this address, on this virtual device", Values: nil},
 			{Name: "show", Help: "print the commands on standard error as they are run, without keys"},
 			{Name: "showonly", Help: "run nothing; print the commands for sh, with keys"},
+			{Name: "follow", Arg: "WHEN", Whole: true, Hidden: true, Help: "renew when the default route changes, until no connection follows it or the daemon ends"},
 			{Name: "other", Help: "with --showonly: what the other end does"},
 		}, cli.CommonOptions()...),
 		Notes: notes,
@@ -73,7 +76,8 @@ type request struct {
 	loader         conf.Loader
 	show, showOnly bool
 	other          bool
-	obsolete       bool // it has the old form, NAME OPERATION
+	follow         string // when to begin, for operation follow
+	obsolete       bool   // it has the old form, NAME OPERATION
 }
 
 func parse(env *cli.Env, args []string) (*request, error) {
@@ -100,6 +104,11 @@ func parse(env *cli.Env, args []string) (*request, error) {
 			r.showOnly = true
 		case "other":
 			r.other = true
+		case "follow":
+			if value != followed.Now && value != followed.Next {
+				return cli.Usagef("--follow %s: want %s or %s", quote.Value(value), followed.Now, followed.Next)
+			}
+			r.operation, r.follow = "follow", value
 		default:
 			op, ok := together(r.operation, name)
 			if !ok {
@@ -123,7 +132,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		return r, cli.Usagef("--config does not go with --renew: each connection has the file that it was made from")
 	case r.operation == "renew" && r.showOnly:
 		return r, cli.Usagef("--showonly does not go with --renew; --show does")
-	case len(r.names) == 0 && r.operation != "renew":
+	case len(r.names) == 0 && r.operation != "renew" && r.operation != "follow":
 		return r, cli.Usagef("--%s needs a connection name", r.operation)
 	case r.other && !r.showOnly:
 		return r, cli.Usagef("--other goes with --showonly; this host is not the other end")
@@ -167,8 +176,19 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if r.operation == "renew" {
+	switch r.operation {
+	case "renew":
 		return renew(ctx, env, r, h, n)
+	case "follow":
+		rundir, err := environ.Rundir(env.Getenv)
+		if err != nil {
+			return err
+		}
+		return followed.Follow(ctx, rundir, r.follow, func(ctx context.Context) {
+			if err := renew(ctx, env, r, h, n); err != nil && ctx.Err() == nil {
+				fmt.Fprintln(env.Err, "ipsec manual:", explain.Line(err))
+			}
+		})
 	}
 	f, err := configure(r.loader, r.config, h, r.me)
 	if err != nil {
@@ -215,6 +235,11 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	if dir != nil {
 		if err := r.remember(dir, k); err != nil {
 			x.note("it will not be made again when the default route changes: %s", explain.Line(err))
+		}
+		if r.operation == "up" || r.operation == "route" {
+			if err := h.startFollowing(); err != nil {
+				x.note("it will not be made again when the default route changes: %s", explain.Line(err))
+			}
 		}
 	}
 	return x.advise(ctx)

@@ -34,6 +34,8 @@ type testHost struct {
 	route     followed.Route // %defaultroute of IPv4, if it is valid
 }
 
+func (h testHost) startFollowing() error { return nil }
+
 func (h testHost) follow() (*followed.Dir, error) {
 	if h.rundir == "" {
 		return nil, errors.New("the test has no run directory")

@@ -295,7 +295,7 @@ func (d daemon) stopIn(ctx context.Context, dir *user.Dir, end func(*user.Client
 		return d.refused(err)
 	}
 	if err == nil && gone(dir, d.patience.stop) {
-		return dir.RemoveRest() // a daemon without its helper leaves its files
+		return dir.RemoveRest() // a daemon with a user of its own cannot remove its files
 	}
 	if pid == 0 {
 		return errors.New("the daemon does not stop by itself, and is in a PID namespace that cannot be seen from here; end it there")

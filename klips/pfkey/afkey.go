@@ -46,7 +46,7 @@ type keySocket struct {
 	raw syscall.RawConn
 }
 
-func (k *keySocket) send(b []byte) (err error) {
+func (k *keySocket) send(b []byte, _ []int) (err error) {
 	cerr := k.raw.Write(func(fd uintptr) bool {
 		var n int
 		for {

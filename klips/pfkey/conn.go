@@ -17,7 +17,8 @@ import (
 type transport interface {
 	// send sends one message. On a KLIPS kernel's socket it returns the stack's errno;
 	// on others the answer is a message.
-	send(b []byte) error
+	// fds go with it if the transport can send descriptors.
+	send(b []byte, fds []int) error
 	// recv receives one message into buf and returns its length. A message longer than
 	// buf is an error that wraps EMSGSIZE; the end of the connection is one that wraps
 	// io.ErrUnexpectedEOF.
@@ -250,7 +251,7 @@ func (c *Conn) ask(request *Message) error {
 		return err
 	}
 	defer clear(b) // it may contain keys
-	return c.t.send(b)
+	return c.t.send(b, request.Files)
 }
 
 // answers reports whether a header belongs to the answer to a request.
@@ -335,8 +336,12 @@ func (t *unixTransport) peer() (cred *syscall.Ucred, err error) {
 	return cred, errors.Join(cerr, err)
 }
 
-func (t *unixTransport) send(b []byte) error {
-	_, err := t.c.Write(b)
+func (t *unixTransport) send(b []byte, fds []int) (err error) {
+	if len(fds) == 0 {
+		_, err = t.c.Write(b)
+		return err
+	}
+	_, _, err = t.c.WriteMsgUnix(b, syscall.UnixRights(fds...), nil)
 	return err
 }
 

@@ -238,7 +238,7 @@ type kernelDouble struct {
 	sent  []Type
 }
 
-func (k *kernelDouble) send(b []byte) error {
+func (k *kernelDouble) send(b []byte, _ []int) error {
 	k.sent = append(k.sent, Type(b[1]))
 	if k.errno != 0 {
 		return k.errno

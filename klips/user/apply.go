@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user/control"
@@ -109,6 +111,9 @@ type unit struct {
 func (u *unit) clear() {
 	for _, m := range u.requests {
 		m.Clear()
+		for _, fd := range m.Files {
+			unix.Close(fd)
+		}
 	}
 }
 
@@ -146,7 +151,9 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 		}
 		whole := *c.SASpec
 		whole.NATT = c.NATT.WithPorts()
-		return control.AddSA(&whole), nil
+		m := control.AddSA(&whole)
+		m.Files = ports(&whole)
+		return m, nil
 	case klips.Group:
 		if len(c.IDs) < 2 || len(c.IDs) > klips.MaxGroup {
 			return refuse(syscall.EINVAL)

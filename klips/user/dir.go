@@ -56,6 +56,13 @@ func OpenDir(path string) (*Dir, error) {
 	return d, nil
 }
 
+// NewDir makes a Dir of a run directory that another process has opened. It owns the
+// file; path is for errors.
+func NewDir(f *os.File, path string) *Dir { return &Dir{f: f, path: path} }
+
+// Fd returns the descriptor of the directory, which stays the Dir's.
+func (d *Dir) Fd() uintptr { return d.f.Fd() }
+
 // MakeDir opens a run directory, and makes it with mode 0700 if it does not exist;
 // directories above it are made too. See [OpenDir] for the errors.
 func MakeDir(path string) (*Dir, error) {
@@ -353,6 +360,17 @@ func (d *Dir) Holder() (pid int, err error) {
 		return 0, &RundirError{Path: f.Name(), Why: "it is locked, and there is no process id in it", Err: syscall.EINVAL}
 	}
 	return pid, err
+}
+
+// AwaitEnd waits until no daemon holds the lock. It returns at once if none does.
+func (d *Dir) AwaitEnd() {
+	f, err := d.open(lockFile, os.O_RDONLY)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for unix.Flock(int(f.Fd()), unix.LOCK_SH) == unix.EINTR {
+	}
 }
 
 // flock tries to lock a file and reports whether it succeeded.

@@ -56,6 +56,24 @@ func Command(applet string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
+// Detached returns the command for an applet that reports to nobody, like [Command] but
+// without --ready-fd.
+func Detached(applet string, args ...string) (*exec.Cmd, error) {
+	cmd, err := Command(applet)
+	if err == nil {
+		cmd.Args = append([]string{cmd.Args[0], applet}, args...)
+	}
+	return cmd, err
+}
+
+// Launch starts a command of [Detached], and does not wait for it.
+func Launch(cmd *exec.Cmd) error {
+	if err := start(cmd); err != nil {
+		return err
+	}
+	return cmd.Process.Release()
+}
+
 // environ makes the paths of an environment absolute.
 func environ(env []string) ([]string, error) {
 	env = slices.Clone(env)

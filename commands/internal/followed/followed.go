@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -169,7 +170,7 @@ func (d *Dir) List() (list []Connection, err error) {
 // Any reports whether a run directory has connections.
 func Any(rundir string) bool {
 	entries, err := os.ReadDir(filepath.Join(rundir, directory))
-	return err == nil && len(entries) > 0
+	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), prefix) })
 }
 
 // Forget removes all connections.

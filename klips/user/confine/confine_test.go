@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 			return int(f.Fd())
 		}
 		refused := fd(os.CreateTemp(os.Args[2], "refused"))
-		err := Exec([]string{"confined", wordEnter, os.Args[2], strconv.Itoa(refused)}, []int{refused}, func(r Refusals) error {
+		err := Exec([]string{"confined", wordEnter, os.Args[2], strconv.Itoa(refused)}, nil, []int{refused}, func(r Refusals) error {
 			b, _ := json.Marshal(r)
 			_, err := unix.Write(refused, b)
 			return err
@@ -233,6 +233,16 @@ func TestExecutable(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "may not execute") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// The mode of a file is that for its owner, its group, or others.
+func TestBits(t *testing.T) {
+	st := unix.Stat_t{Mode: unix.S_IFCHR | 0o641, Uid: 1, Gid: 2}
+	for _, tt := range []struct{ uid, gid, want uint32 }{{1, 2, 6}, {1, 3, 6}, {3, 2, 4}, {3, 3, 1}} {
+		if got := bits(&st, tt.uid, tt.gid); got != tt.want {
+			t.Errorf("user %d, group %d: %o, want %o", tt.uid, tt.gid, got, tt.want)
+		}
 	}
 }
 

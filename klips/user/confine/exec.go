@@ -18,12 +18,13 @@ const needed = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
 // Exec replaces this process by another run of its program, with the arguments argv and
 // an empty environment. It has the user [owner.Daemon], if this process is root and that
 // user exists, and no more than CAP_NET_ADMIN and CAP_NET_RAW. The descriptors keep stay
-// open, besides those that are not closed on exec.
+// open, besides those that are not closed on exec. If that user may not read and write
+// the files in needs, this process keeps its user.
 //
 // last is called with what was refused, before the program starts, when everything
 // else has been done. Exec returns only on an error, and then this process may have
 // lost rights already.
-func Exec(argv []string, keep []int, last func(Refusals) error) error {
+func Exec(argv []string, needs []string, keep []int, last func(Refusals) error) error {
 	// The credentials of the calling thread are those of the new program.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -32,7 +33,7 @@ func Exec(argv []string, keep []int, last func(Refusals) error) error {
 	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited) // Enter reports a limit
 	err := bound()
-	r.add(RightUser, becomeDaemon())
+	r.add(RightUser, becomeDaemon(needs))
 	if os.Geteuid() == 0 { // another user gets only the ambient capabilities
 		r.add(RightCapabilities, err)
 	}
@@ -68,7 +69,7 @@ func bound() error {
 
 // becomeDaemon changes to the daemon's user, if this process is root. The capabilities
 // stay permitted.
-func becomeDaemon() error {
+func becomeDaemon(needs []string) error {
 	if os.Geteuid() != 0 {
 		return nil // an ordinary user has given it what it has
 	}
@@ -78,6 +79,12 @@ func becomeDaemon() error {
 	}
 	if err := executable(uid, gid); err != nil {
 		return err
+	}
+	for _, file := range needs {
+		var st unix.Stat_t
+		if unix.Stat(file, &st) == nil && bits(&st, uid, gid)&6 != 6 { // a missing one is reported later
+			return fmt.Errorf("user %s may not open %s (mode %04o)", owner.Daemon, file, st.Mode&0o7777)
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
 		return err
@@ -101,17 +108,21 @@ func executable(uid, gid uint32) error {
 	if err := unix.Stat("/proc/self/exe", &st); err != nil {
 		return err
 	}
-	x := st.Mode & 0o001
-	switch {
-	case st.Uid == uid:
-		x = st.Mode & 0o100
-	case st.Gid == gid:
-		x = st.Mode & 0o010
-	}
-	if x == 0 {
+	if bits(&st, uid, gid)&1 == 0 {
 		return fmt.Errorf("user %s may not execute the program's file (mode %04o)", owner.Daemon, st.Mode&0o7777)
 	}
 	return nil
+}
+
+// bits returns the three bits of a file's mode that are for a user.
+func bits(st *unix.Stat_t, uid, gid uint32) uint32 {
+	switch {
+	case st.Uid == uid:
+		return st.Mode >> 6 & 7
+	case st.Gid == gid:
+		return st.Mode >> 3 & 7
+	}
+	return st.Mode & 7
 }
 
 // reduce leaves this thread, and the program that it executes, the needed capabilities

@@ -109,6 +109,11 @@ func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 	defer s.guards.changed()
 	// Not held while the answer is sent: the client may read it slowly.
 	s.changes.Lock()
+	if len(c.files) > 0 && s.offerPorts != nil {
+		s.offerPorts(c.files)
+		c.files = nil
+		defer s.offerPorts(nil)
+	}
 	r := s.do(ctx, c, m)
 	c.refused = c.refused || r.answer != nil && r.answer.Errno != 0
 	done, err := s.queue(c, r)

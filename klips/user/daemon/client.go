@@ -39,6 +39,10 @@ type client struct {
 
 	active atomic.Int64 // when it last sent a request or got an answer, see touch
 
+	// files are the descriptors of the request at hand. Only the goroutine that serves
+	// the client uses them.
+	files []int
+
 	// registered is a set of SA types, by bit. Guarded by clients.mu.
 	registered uint16
 
@@ -58,6 +62,12 @@ type outgoing struct {
 	b    []byte
 	fds  []int         // sent with it
 	sent chan struct{} // closed when it is sent; nil for broadcasts
+}
+
+// closeFiles closes the descriptors of the request at hand.
+func (c *client) closeFiles() {
+	closeAll(c.files)
+	c.files = nil
 }
 
 func newClient(conn *net.UnixConn, cred *unix.Ucred, clock clock.Clock) *client {

@@ -16,7 +16,6 @@ import (
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/engine"
-	"github.com/klips-go/ipsec/klips/user/host"
 )
 
 // firstDevices exist from the start, as after loading the KLIPS module.
@@ -35,6 +34,9 @@ type Config struct {
 	// State is that directory, if [marks.Give] has opened it; Run closes it. nil: Run
 	// opens Statedir.
 	State *os.File
+	// StateProblem is why another process could not open that directory, as text; "" if
+	// it has, or if Run is to open it.
+	StateProblem string
 	// Log is not nil. On level Debug it gets the lines that the debug masks ask for.
 	Log *slog.Logger
 	// Debug switches on all areas of the debug log, as klipsdebug --all does.
@@ -48,19 +50,12 @@ type Config struct {
 	// has no effect if Place is given. If the state cannot be read, the error is one of
 	// package handover.
 	TakeOver bool
-	// Helper opens what this process may not open; nil: nothing does. Run uses it if
-	// Host is nil.
-	Helper host.Helper
 	// Rights returns what the daemon may do, for its status; may be nil.
 	Rights func() confine.Rights
 	// Memory is the limit in bytes for what clients create, see engine.Config.
 	Memory uint64
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
-	// Moved is called when an address or the default route of the host may have
-	// changed, and again if that happens during the call. ctx ends when the daemon
-	// ends; the daemon waits for the call. May be nil.
-	Moved func(ctx context.Context)
 }
 
 // Run runs a daemon until ctx ends or a client asks it to stop; then it removes its
@@ -105,7 +100,6 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 		defer h.Close()
-		h.Helper = c.Helper
 		c.Host = h
 		if c.Filter == nil {
 			t, err := guard.Open()
@@ -116,7 +110,7 @@ func Run(ctx context.Context, c Config) error {
 			noFilter = err
 		}
 	}
-	keeping := &marksState{dir: c.Statedir, opened: c.State, log: c.Log}
+	keeping := &marksState{dir: c.Statedir, opened: c.State, problem: c.StateProblem, log: c.Log}
 	keeping.open(ctx, c.Clock)
 	defer keeping.close() // after the engine
 	eng, err := resume(c.Host, engine.Config{
@@ -155,11 +149,10 @@ func Run(ctx context.Context, c Config) error {
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
 		s.mtu = h.MTU
 	}
-	following := s.follow(ctx, &c)
-	defer func() {
-		cancel()
-		<-following
-	}()
+	s.watchAddrs(&c)
+	if h, ok := c.Host.(interface{ OfferPorts([]int) }); ok {
+		s.offerPorts = h.OfferPorts
+	}
 	if h, ok := c.Host.(interface{ Descriptors() ([]int, error) }); ok {
 		s.descriptors = h.Descriptors
 	}

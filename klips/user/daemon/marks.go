@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -14,10 +15,11 @@ import (
 // marksState holds the daemon's marks, or the reason why there are none. The daemon
 // works without marks.
 type marksState struct {
-	dir    string
-	opened *os.File // the directory, if another process has opened it; else nil
-	log    *slog.Logger
-	file   *marks.File // nil: none
+	dir     string
+	opened  *os.File // the directory, if another process has opened it; else nil
+	problem string   // why another process could not open it; "": it has not tried, or it has opened it
+	log     *slog.Logger
+	file    *marks.File // nil: none
 
 	mu  sync.Mutex
 	why string // why they are not kept at present
@@ -26,6 +28,10 @@ type marksState struct {
 // open opens the marks if they are configured.
 func (m *marksState) open(ctx context.Context, c clock.Clock) {
 	if m.dir == "" {
+		return
+	}
+	if m.problem != "" {
+		m.lost(errors.New(m.problem))
 		return
 	}
 	// An earlier daemon, or a command for stack xfrm, may still have them.

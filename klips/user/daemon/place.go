@@ -14,13 +14,10 @@ import (
 
 // A Place is a daemon's place in its run directory: the lock that makes it the only
 // daemon there, and its socket; and what the daemon before it has handed over. A Place
-// can be passed to another program, which may have fewer rights: to [Adopt] it as it is
-// in the descriptors, no file is opened.
+// can be passed to another program, which may have fewer rights: [Adopt] opens no file.
 type Place struct {
-	rundir string
-	// remove removes the files of the lock and, unless it was handed over, of the
-	// socket.
-	remove   func(socket bool)
+	rundir   string
+	dir      *user.Dir
 	lock     *os.File
 	listener *net.UnixListener // its backlog has the clients that connect before Run
 	// state is what another daemon had, see [handover.Open]; nil: nothing.
@@ -42,11 +39,10 @@ func Take(ctx context.Context, rundir string, takeOver bool) (_ *Place, err erro
 	if err != nil {
 		return nil, err
 	}
-	p := &Place{rundir: rundir}
+	p := &Place{rundir: rundir, dir: dir}
 	defer func() {
 		if err != nil {
 			p.Close()
-			dir.Close()
 		}
 	}()
 	waits := lockPatience
@@ -60,10 +56,6 @@ func Take(ctx context.Context, rundir string, takeOver bool) (_ *Place, err erro
 	defer cancel()
 	if p.lock, err = dir.TakeLock(patience); err != nil {
 		return nil, err
-	}
-	p.remove = func(socket bool) {
-		dir.RemoveFiles(socket)
-		dir.Close()
 	}
 	if p.listener == nil {
 		if p.listener, err = listen(dir, user.SocketPath(rundir)); err != nil {
@@ -115,6 +107,7 @@ func (p *Place) Descriptors() (fds []int, err error) {
 			fds = append(fds, dup)
 		}
 	}
+	add(p.dir.Fd())
 	add(p.lock.Fd())
 	if cerr := conn.Control(add); cerr != nil && err == nil {
 		err = cerr
@@ -132,20 +125,23 @@ func (p *Place) Descriptors() (fds []int, err error) {
 	return fds, nil
 }
 
-// Adopt makes a Place of its descriptors, which it owns from then on. remove removes
-// the files of the lock and, if socket is true, of the socket; it is called once.
-func Adopt(rundir string, fds []int, remove func(socket bool)) (*Place, error) {
-	if len(fds) < 2 {
+// Adopt makes a Place of its descriptors, which it owns from then on.
+func Adopt(rundir string, fds []int) (*Place, error) {
+	if len(fds) < 3 {
+		closeAll(fds)
 		return nil, fmt.Errorf("%d descriptors are no place in a run directory", len(fds))
 	}
 	for _, fd := range fds {
 		unix.CloseOnExec(fd)
 	}
-	p := &Place{rundir: rundir, remove: remove, lock: os.NewFile(uintptr(fds[0]), user.LockPath(rundir))}
-	socket := os.NewFile(uintptr(fds[1]), "listener")
+	p := &Place{
+		rundir: rundir, dir: user.NewDir(os.NewFile(uintptr(fds[0]), rundir), rundir),
+		lock: os.NewFile(uintptr(fds[1]), user.LockPath(rundir)),
+	}
+	socket := os.NewFile(uintptr(fds[2]), "listener")
 	defer socket.Close()
-	if len(fds) > 2 {
-		p.state, p.fds = os.NewFile(uintptr(fds[2]), "handover"), fds[3:]
+	if len(fds) > 3 {
+		p.state, p.fds = os.NewFile(uintptr(fds[3]), "handover"), fds[4:]
 	}
 	// Clients still get the user who has made the socket, as they expect.
 	var err error
@@ -174,7 +170,8 @@ func (p *Place) open() (*handover.State, []int, error) {
 }
 
 // Close gives up the place: it removes the socket, unless that was handed over, and the
-// lock.
+// lock. A process that may not change the directory leaves the files; they have no
+// effect without a process.
 func (p *Place) Close() {
 	if p.listener != nil {
 		p.listener.Close()
@@ -183,9 +180,9 @@ func (p *Place) Close() {
 		p.state.Close()
 	}
 	closeAll(p.fds)
-	if p.lock == nil {
-		return
+	if p.lock != nil {
+		p.dir.RemoveFiles(!p.handedOver)
+		p.lock.Close()
 	}
-	p.remove(!p.handedOver)
-	p.lock.Close()
+	p.dir.Close()
 }

@@ -47,6 +47,9 @@ type server struct {
 	// descriptors returns copies of the descriptors of devices and sockets; nil: there
 	// are none.
 	descriptors func() ([]int, error)
+	// offerPorts gives the host UDP sockets for the ports of SAs, and owns them; nil: the
+	// host takes none.
+	offerPorts func(fds []int)
 }
 
 // slow logs once that broadcasts to a client were dropped. For a client that did not
@@ -111,18 +114,45 @@ func (s *server) serveClient(ctx context.Context, conn *net.UnixConn) {
 	buf := make([]byte, pfkey.MaxMessage+1)
 	defer clear(buf) // it contained keys
 	for ctx.Err() == nil {
-		n, err := conn.Read(buf)
+		n, fds, err := receive(conn, buf)
+		c.files = fds
 		if err != nil || n == 0 {
+			c.closeFiles()
 			return
 		}
 		c.touch()
 		err = s.answer(ctx, c, buf[:n])
 		clear(buf[:n])
+		c.closeFiles()
 		if err != nil {
 			s.log.Warn("client lost", "pid", c.pid, "err", err)
 			return
 		}
 	}
+}
+
+// maxFiles is the maximum number of descriptors in a request: the sockets for UDP ports
+// of an SA, for both families.
+const maxFiles = 4
+
+// receive reads a request and its descriptors.
+func receive(conn *net.UnixConn, buf []byte) (n int, fds []int, err error) {
+	var space [64]byte // unix.CmsgSpace(4 * maxFiles) or more
+	oob := space[:unix.CmsgSpace(4*maxFiles)]
+	n, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+	if oobn == 0 {
+		return n, nil, err
+	}
+	messages, perr := unix.ParseSocketControlMessage(oob[:oobn])
+	if perr != nil {
+		return n, nil, err
+	}
+	for i := range messages {
+		if got, err := unix.ParseUnixRights(&messages[i]); err == nil {
+			fds = append(fds, got...)
+		}
+	}
+	return n, fds, err
 }
 
 // allowed checks that the client runs as the same user or as root. The socket's mode

@@ -2,7 +2,6 @@ package host
 
 import (
 	"errors"
-	"io/fs"
 	"net"
 	"net/netip"
 	"sync"
@@ -30,10 +29,6 @@ type Host struct {
 	links   map[*link]struct{}
 	awaited map[*awaited]struct{}
 
-	// Helper opens what this process may not open; nil: nothing does. It is set before
-	// the first use.
-	Helper Helper
-
 	receiver *rawip.Receiver // nil until it is opened
 	moved    func(gone []netip.Addr)
 
@@ -43,15 +38,6 @@ type Host struct {
 }
 
 var _ engine.Host = (*Host)(nil)
-
-// A Helper opens what a process without rights may not open. The caller closes the
-// descriptors.
-type Helper interface {
-	// Port opens a UDP port, like [rawip.TakePort].
-	Port(family int, port uint16) (fd int, err error)
-	// TUN opens the file for TUN devices, like [OpenTUN].
-	TUN() (fd int, err error)
-}
 
 // Open starts to watch the host's addresses and devices. The goroutine that it starts
 // ends with Close.
@@ -77,6 +63,18 @@ func (h *Host) Close() error {
 	h.inherited.close()
 	h.icmp.Close()
 	return err
+}
+
+// OfferPorts gives the receiver UDP sockets, see [rawip.Receiver.Offer].
+func (h *Host) OfferPorts(fds []int) {
+	h.mu.Lock()
+	r := h.receiver
+	h.mu.Unlock()
+	if r == nil {
+		closeAll(fds)
+		return
+	}
+	r.Offer(fds)
 }
 
 // IsLocal reports whether a is one of the host's own addresses; all of 127.0.0.0/8 are.
@@ -161,7 +159,7 @@ func (h *Host) watch() {
 func (h *Host) OpenLink(name string) (engine.Link, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	open := func(name string) (*link, error) { return openLink(name, h.openTUN) }
+	open := openLink
 	if fd, ok := h.inherited.links[name]; ok {
 		delete(h.inherited.links, name)
 		open = func(string) (*link, error) { return newLink(fd) }
@@ -173,17 +171,6 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 	l.host = h
 	h.links[l] = struct{}{}
 	return l, nil
-}
-
-// openTUN is OpenTUN, with help if this process may not.
-func (h *Host) openTUN() (fd int, err error) {
-	if fd, err = OpenTUN(); err == nil || h.Helper == nil || !errors.Is(err, fs.ErrPermission) {
-		return fd, err
-	}
-	if fd, herr := h.Helper.TUN(); herr == nil {
-		return fd, nil
-	}
-	return -1, err
 }
 
 // LeftLinks returns the TUN devices that other daemons have left.
@@ -200,9 +187,6 @@ func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) {
 	h.inherited.sockets = nil
 	if err != nil {
 		return nil, err
-	}
-	if h.Helper != nil {
-		r.Port = h.Helper.Port
 	}
 	h.receiver = r
 	return r, nil

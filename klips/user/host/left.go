@@ -81,7 +81,7 @@ func RemoveLeft() (removed []string, err error) {
 	}
 	var errs []error
 	for _, l := range left {
-		k, err := openLink(l.Name, OpenTUN)
+		k, err := openLink(l.Name)
 		switch {
 		case errors.Is(err, unix.EBUSY):
 			continue

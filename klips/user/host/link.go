@@ -36,9 +36,8 @@ type link struct {
 // tunFlags are the flags of all devices; a left one has the same.
 const tunFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
 
-// openLink makes a TUN device, or takes up a left one, with the file that file opens.
-func openLink(name string, file func() (fd int, err error)) (*link, error) {
-	fd, err := file()
+func openLink(name string) (*link, error) {
+	fd, err := openTUN(TUNPath)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +106,7 @@ func makeTUN(fd int, name string) error {
 		err = setIff(fd, name, tunFlags)
 	}
 	if err != nil {
-		return createError(tunPath, name, err)
+		return createError(TUNPath, name, err)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func TestReadRemoved(t *testing.T) {
 	}
 	defer links.Close()
 	for _, waiting := range []bool{false, true} {
-		l, err := openLink("ipsec0", OpenTUN)
+		l, err := openLink("ipsec0")
 		if err != nil {
 			skip.Without(t, skip.TUN, err)
 		}
@@ -85,7 +85,7 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer links.Close()
-	l, err := openLink("ipsec0", OpenTUN)
+	l, err := openLink("ipsec0")
 	if err != nil {
 		skip.Without(t, skip.TUN, err)
 	}

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tunPath is the file with which TUN devices are made: a character device of the misc
+// TUNPath is the file with which TUN devices are made: a character device of the misc
 // driver (Documentation/networking/tuntap.rst in Linux).
+const TUNPath = "/dev/net/tun"
+
 const (
-	tunPath  = "/dev/net/tun"
 	tunMajor = 10
 	tunMinor = 200
 )
@@ -26,10 +27,6 @@ type TUNError struct {
 
 func (e *TUNError) Error() string { return e.Path + ": " + e.Why }
 func (e *TUNError) Unwrap() error { return e.Err }
-
-// OpenTUN opens the file with which TUN devices are made. The caller closes it. The error
-// is a *[TUNError].
-func OpenTUN() (fd int, err error) { return openTUN(tunPath) }
 
 // openTUN opens the file and checks that it belongs to the TUN driver. It does not open
 // other device files, because opening can act on a device.

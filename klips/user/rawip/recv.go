@@ -32,12 +32,9 @@ type Receiver struct {
 	pipe  [2]int
 	once  sync.Once
 
-	// Port opens a port that this process may not open (EACCES), like [TakePort]; nil:
-	// nothing does. It is set before the first use.
-	Port func(family int, port uint16) (fd int, err error)
-
-	mu    sync.Mutex
-	taken map[place]int // UDP sockets that stop "port unreachable" errors; guarded by mu
+	mu      sync.Mutex
+	offered map[place]int // UDP sockets of Offer that are not used yet; guarded by mu
+	taken   map[place]int // UDP sockets that stop "port unreachable" errors; guarded by mu
 }
 
 type recvSocket struct {
@@ -51,7 +48,7 @@ type recvSocket struct {
 // kind, with the packets queued in them; the receiver owns them. EPERM without
 // CAP_NET_RAW.
 func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
-	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}, taken: map[place]int{}}
+	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}, offered: map[place]int{}, taken: map[place]int{}}
 	raw := r.inherit(inherited)
 	if err := unix.Pipe2(r.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		for _, fd := range raw {
@@ -276,9 +273,11 @@ func (r *Receiver) closeAll() {
 	r.socks = nil
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for k, fd := range r.taken {
-		unix.Close(fd)
-		delete(r.taken, k)
+	for _, sockets := range []map[place]int{r.taken, r.offered} {
+		for k, fd := range sockets {
+			unix.Close(fd)
+			delete(sockets, k)
+		}
 	}
 	for _, fd := range r.pipe {
 		if fd >= 0 {

@@ -39,14 +39,36 @@ func (r *Receiver) SetUDPPorts(ports []uint16) {
 			if _, ok := r.taken[k]; ok {
 				continue
 			}
-			fd, err := TakePort(family, p)
-			if err == unix.EACCES && r.Port != nil {
-				fd, err = r.Port(family, p)
-			}
-			if err == nil {
+			if fd, ok := r.offered[k]; ok {
+				delete(r.offered, k)
+				r.taken[k] = fd
+			} else if fd, err := TakePort(family, p); err == nil {
 				r.taken[k] = fd
 			}
 		}
+	}
+}
+
+// Offer gives the receiver UDP sockets that another process has bound, to ports that this
+// process may not bind. [Receiver.SetUDPPorts] uses them; the next Offer closes those that
+// were not used. The receiver owns the descriptors, also of sockets that are of no use.
+func (r *Receiver) Offer(fds []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, fd := range r.offered {
+		unix.Close(fd)
+		delete(r.offered, k)
+	}
+	for _, fd := range fds {
+		k := place{family: option(fd, unix.SO_DOMAIN)}
+		port, ok := boundPort(fd)
+		k.port = port
+		_, twice := r.offered[k]
+		if !ok || twice || port == 0 || option(fd, unix.SO_TYPE) != unix.SOCK_DGRAM || option(fd, unix.SO_PROTOCOL) != unix.IPPROTO_UDP {
+			unix.Close(fd)
+			continue
+		}
+		r.offered[k] = fd
 	}
 }
 

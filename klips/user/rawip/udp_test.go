@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 )
 
 func TestPortFilter(t *testing.T) {
@@ -46,4 +47,68 @@ func TestPortFilter(t *testing.T) {
 			t.Errorf("%s: the filter takes %d bytes, %v; want any: %v", c.name, n, err, c.want)
 		}
 	}
+}
+
+// A socket that another process has bound is used for its port, and closed when it is of
+// no use.
+func TestOffer(t *testing.T) {
+	r := &Receiver{pipe: [2]int{-1, -1}, offered: map[place]int{}, taken: map[place]int{}}
+	defer r.closeAll()
+	socket := func(family, kind int, port uint16) (fd int) {
+		t.Helper()
+		fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+		if err == nil && port != 0 {
+			err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	// The kernel chooses a port that is free.
+	wanted := socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err := unix.Bind(wanted, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	port, ok := boundPort(wanted)
+	if !ok {
+		t.Fatal("the socket has no port")
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	useless := []int{socket(unix.AF_INET, unix.SOCK_STREAM, 0), socket(unix.AF_INET, unix.SOCK_DGRAM, 0), socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0), pipe[0], pipe[1]}
+	r.Offer(append([]int{wanted}, useless...))
+	for _, fd := range useless {
+		if open(fd) {
+			t.Errorf("descriptor %d is left open", fd)
+		}
+	}
+	r.SetUDPPorts([]uint16{port})
+	r.Offer(nil)
+	if got := r.taken[place{unix.AF_INET, port}]; got != wanted || !open(wanted) {
+		t.Errorf("for port %d there is descriptor %d, want %d", port, got, wanted)
+	}
+	again := socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err := unix.Bind(again, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	r.Offer([]int{again})
+	if !open(again) {
+		t.Error("an offered socket is closed too early")
+	}
+	r.Offer(nil)
+	if open(again) {
+		t.Error("a socket that was not used is left open")
+	}
+	r.SetUDPPorts(nil)
+	if open(wanted) {
+		t.Error("the socket of a port that is no longer wanted is left open")
+	}
+}
+
+func open(fd int) bool {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil
 }
