@@ -72,14 +72,14 @@ func cmdPcap(ts *testscript.TestScript, args []string) {
 	}
 	switch option {
 	case "", "-t":
-	default:
-		ts.Fatalf("pcap: unknown option %q", option)
 	case "-a":
 		if c := worldOf(ts).captures[ts.MkAbs(file)]; c != nil {
 			var err error
 			frames, err = c.Frames()
 			ts.Check(err)
 		}
+	default:
+		ts.Fatalf("pcap: unknown option %q", option)
 	}
 	for _, f := range frames {
 		if option == "-t" {
