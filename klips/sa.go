@@ -211,6 +211,11 @@ type SA struct {
 	MaxSeqDiff uint32 `json:"max_seq_diff,omitempty"`
 	Flags      uint32 `json:"flags,omitempty"` // FlagInFlow, FlagPolicyOnly, …
 
+	// PathMTU is the length in bytes, with all headers, of the longest packets that the
+	// path carries, if a router has reported one; 0: none is known. Only stack user has
+	// it.
+	PathMTU int `json:"path_mtu,omitempty"`
+
 	// BelowMark counts packets that were refused because an earlier SA with this key
 	// has received their sequence numbers: replayed packets, or a peer that has
 	// restarted. They are also in ReplayErrs, or among the failed ones of an SA with

@@ -37,7 +37,7 @@ func (*Full) SAs(context.Context) ([]klips.SA, error) {
 			Next: []klips.SAID{id("esp0x101@192.0.2.2"), id("ah0x102@192.0.2.2")}},
 		{ID: id("esp0x101@192.0.2.2"), Src: gw1, State: klips.Dying, Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1},
 			IV: []byte{0x0a, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xff}, EncKeyBits: 128, AuthKeyBits: 160,
-			Seq: 1 << 40, ESN: true, Align8: true, SeqWaits: 3, RefCount: klips.IdleRefs, Ref: 2, RefHim: 7, OutIf: 49152, Offload: "eth0",
+			Seq: 1 << 40, ESN: true, Align8: true, PathMTU: 1400, SeqWaits: 3, RefCount: klips.IdleRefs, Ref: 2, RefHim: 7, OutIf: 49152, Offload: "eth0",
 			NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4501, OA: netip.MustParseAddr("10.0.0.9")},
 			Used: true, Idle: 2900 * time.Millisecond,
 			Life: klips.Life{

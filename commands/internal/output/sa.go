@@ -47,6 +47,9 @@ type SA struct {
 	CopiedTypeOfService bool `json:"copied_type_of_service,omitempty"`
 	// The sequence number last sent, or the highest received.
 	SequenceNumber uint64 `json:"sequence_number,omitempty"`
+	// The length of the longest packets, with all headers, that the path to its destination
+	// carries, if a router has reported that in the last ten minutes. Only on stack user.
+	PathMTUBytes int `json:"path_mtu_bytes,omitempty"`
 	// The size of the replay window.
 	ReplayWindowPackets uint32 `json:"replay_window_packets,omitempty"`
 	// The newest 64 bits of the replay window: 0x and hexadecimal digits. Bit 0 stands
@@ -134,7 +137,7 @@ func newSA(sa *klips.SA) SA {
 
 		PaddedHeader: sa.Align8, CopiedTypeOfService: sa.CopyTOS,
 
-		ExtendedSequenceNumbers: sa.ESN, SequenceNumber: sa.Seq, ReplayWindowPackets: sa.Window,
+		ExtendedSequenceNumbers: sa.ESN, SequenceNumber: sa.Seq, ReplayWindowPackets: sa.Window, PathMTUBytes: sa.PathMTU,
 		LargestSequenceGap: sa.MaxSeqDiff,
 		ReplayErrors:       sa.ReplayErrs, BelowMark: sa.BelowMark, AuthenticationErrors: sa.AuthErrs,
 		SizeErrors: sa.SizeErrs, PaddingErrors: sa.PadErrs, SequenceWaits: sa.SeqWaits, Drops: sa.Drops,

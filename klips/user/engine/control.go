@@ -282,6 +282,7 @@ func (e *Engine) listed(sa *sadb.SA, now int64) klips.SA {
 // info returns what is known of an SA by itself, with the IV that its next packet carries.
 func info(sa *sadb.SA, now int64) klips.SA {
 	v := sa.Info(now)
+	v.PathMTU = knownMTU(sa, now)
 	if l := sa.Data.(*states).byWorker.Load(); l != nil {
 		for _, s := range *l {
 			if s != nil && s.espOut != nil {

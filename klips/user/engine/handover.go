@@ -46,6 +46,9 @@ func (e *Engine) HandOver() *handover.State {
 	for i := range s.SAs.SAs { // listed as before, until the next packet
 		if sa := e.sas.Lookup(s.SAs.SAs[i].ID); sa != nil {
 			s.SAs.SAs[i].IV = info(sa, s.Now).IV
+			if p := sa.Data.(*states).pathMTU.Load(); p != nil {
+				s.PathMTUs = append(s.PathMTUs, handover.PathMTU{ID: sa.ID, MTU: p.mtu, Until: p.until})
+			}
 		}
 	}
 	s.Paths = e.savePaths()
@@ -139,6 +142,11 @@ func (e *Engine) restore(s *handover.State) error {
 	for _, p := range s.Paths {
 		if sa, d := e.sas.Lookup(p.ID), devs[p.Device]; sa != nil && d != nil {
 			sa.Data.(*states).follow(d, p.Src)
+		}
+	}
+	for _, p := range s.PathMTUs {
+		if sa := e.sas.Lookup(p.ID); sa != nil {
+			sa.Data.(*states).pathMTU.Store(&pathMTU{p.MTU, p.Until})
 		}
 	}
 	e.restoreHolds(s, devs)

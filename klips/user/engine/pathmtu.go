@@ -35,10 +35,26 @@ func (w *outWorker) limit(group []*sadb.SA) int {
 
 // limit is how long packets may be whose outermost SA is sa, on a link of some MTU.
 func limit(sa *sadb.SA, link int, now int64) int {
-	if p := sa.Data.(*states).pathMTU.Load(); p != nil && now < p.until {
-		return min(link, p.mtu)
+	if mtu := knownMTU(sa, now); mtu != 0 {
+		return min(link, mtu)
 	}
 	return link
+}
+
+// knownMTU is the path MTU of an SA, 0 where none is known.
+func knownMTU(sa *sadb.SA, now int64) int {
+	if p := sa.Data.(*states).pathMTU.Load(); p != nil && now < p.until {
+		return p.mtu
+	}
+	return 0
+}
+
+// keepPathMTU lets an SA that replaces another one know of their path what that knew, with
+// its age, unless it has learned more already.
+func keepPathMTU(old, sa *sadb.SA) {
+	if p := old.Data.(*states).pathMTU.Load(); p != nil {
+		sa.Data.(*states).pathMTU.CompareAndSwap(nil, p)
+	}
 }
 
 // isICMP reports whether a packet that arrived is ICMP or ICMPv6, without extension headers

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -193,6 +194,50 @@ func TestPathMTUNotNamed(t *testing.T) {
 	p.hears(tooBig(sent[0], 28, 0)) // no more than it must quote
 	if _, back := p.out(long); len(back) != 1 || toldMTU(t, back[0]) != 970 {
 		t.Errorf("told %x, want what 1006 leaves", back)
+	}
+}
+
+// A path does not change with the keys of an SA, nor with the daemon: its MTU stays known,
+// for as long as it would have been (RFC 8201 section 4).
+func TestPathMTUStays(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(p *pair, spec *klips.SASpec)
+	}{
+		{"updated", func(p *pair, spec *klips.SASpec) { p.must(p.a.UpdateSA(t.Context(), spec)) }},
+		{"other ports", func(p *pair, spec *klips.SASpec) { p.must(p.a.SetPorts(t.Context(), spec.ID, 4500, 4501)) }},
+		{"handed over", func(p *pair, _ *klips.SASpec) {
+			p.must(p.a.KeepDevices())
+			p.a = next(t, p.ha, engine.Config{Clock: p.clock}, p.a)
+		}},
+	} {
+		p := newPair(t)
+		id := klips.SAID{Dst: gwB4, SPI: 0x1000, Proto: klips.ProtoESP}
+		spec := &klips.SASpec{ID: id, Src: gwA4, Transform: gcm.tr, EncKey: testKey(20), NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}}
+		p.must(p.a.AddSA(t.Context(), spec))
+		p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", id, klips.ErouteAdd)
+		long := with(ip(gwA4, gwB4, 253, 1370), df)
+		sent, _ := p.out(long)
+		if l := p.sa(p.a, id).PathMTU; len(sent) != 1 || l != 0 {
+			t.Fatalf("%s: sent %x, and the path MTU %d is listed", tt.name, sent, l)
+		}
+		p.hears(tooBig(sent[0], 576, 1400))
+		p.clock.Advance(6 * time.Minute)
+		spec.EncKey = testKey(21)[1:]
+		tt.change(p, spec)
+		if _, back := p.out(long); len(back) != 1 || toldMTU(t, back[0]) != 1358 {
+			t.Errorf("%s: told %x, want an MTU of 1358", tt.name, back)
+		}
+		if l := p.sa(p.a, id).PathMTU; l != 1400 {
+			t.Errorf("%s: the path MTU %d is listed, want 1400", tt.name, l)
+		}
+		p.clock.Advance(4 * time.Minute)
+		if sent, back := p.out(long); len(sent) != 1 || len(back) != 0 {
+			t.Errorf("%s, ten minutes later: %d packets sent, %d answers", tt.name, len(sent), len(back))
+		}
+		if l := p.sa(p.a, id).PathMTU; l != 0 {
+			t.Errorf("%s, ten minutes later: the path MTU %d is listed", tt.name, l)
+		}
 	}
 }
 

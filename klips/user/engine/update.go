@@ -46,6 +46,7 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	if err := e.saDone("update SA", spec.ID, err); err != nil {
 		return err
 	}
+	keepPathMTU(old, sa)
 	e.watch(1, sa) // first, or a port that stays would be closed meanwhile
 	e.watch(-1, old)
 	e.greet(sa)

@@ -18,10 +18,11 @@ const oldest = 1
 
 // Versions in which fields were added.
 const (
-	withDrops  = 2
-	withAlign8 = 3
-	withMTU    = 3
-	withTOS    = 4
+	withDrops   = 2
+	withAlign8  = 3
+	withMTU     = 3
+	withTOS     = 4
+	withPathMTU = 4
 )
 
 func (c *codec) state(s *State) {
@@ -49,6 +50,13 @@ func (c *codec) state(s *State) {
 	list(c, &s.Devices, c.device)
 	if c.version >= withDrops {
 		c.counts(&s.Drops)
+	}
+	if c.version >= withPathMTU {
+		list(c, &s.PathMTUs, func(p *PathMTU) {
+			c.said(&p.ID)
+			num(c, &p.MTU)
+			num(c, &p.Until)
+		})
 	}
 }
 

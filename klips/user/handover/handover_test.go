@@ -55,7 +55,8 @@ func full() *State {
 			Name: "ipsec0", Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8},
 			EverAttached: true, Attached: true, AttMTU: 1500, Wanted: "eth0", WantedIndex: 2, Drops: drop.Counts{"no-eroute": 9}, ChosenMTU: 1438,
 		}, {Name: "ipsec1"}},
-		Drops: drop.Counts{"not-esp": 3},
+		Drops:    drop.Counts{"not-esp": 3},
+		PathMTUs: []PathMTU{{ID: said, MTU: 1400, Until: 99}},
 	}
 }
 
@@ -134,7 +135,7 @@ func TestRefused(t *testing.T) {
 func TestOlder(t *testing.T) {
 	older := func() *State {
 		s := full()
-		s.SAs.SAs[1].CopyTOS = false
+		s.SAs.SAs[1].CopyTOS, s.PathMTUs = false, nil
 		return s
 	}
 	v2 := older()

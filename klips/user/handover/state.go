@@ -33,6 +33,7 @@ type State struct {
 	Expired, Evicted uint64
 	Devices          []Device
 	Drops            drop.Counts // of packets that belong to no device
+	PathMTUs         []PathMTU
 }
 
 // Clear overwrites the keys.
@@ -64,6 +65,13 @@ type Path struct {
 	ID     klips.SAID
 	Device string
 	Src    netip.Addr
+}
+
+// A PathMTU is how long packets of an outbound SA may be on their path.
+type PathMTU struct {
+	ID    klips.SAID
+	MTU   int   // in bytes, with all headers
+	Until int64 // when longer packets are tried again
 }
 
 // A Device is a virtual device.
