@@ -11,13 +11,13 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// inherited is what another engine has handed over. Who restarts a stack makes its SAs,
-// groups and eroutes again, as after KLIPS' restart, which keeps none: of each, that
-// counts once as done, if it is what there is already.
+// inherited is what another engine has handed over. A command that restarts a stack makes
+// its SAs, groups and eroutes again, because KLIPS keeps none across a restart. The first
+// command for each of them succeeds if what it makes exists already.
 type inherited struct {
 	mu      sync.Mutex
-	sas     map[uint32]bool // by SAref, which no later SA with the SAID has
-	groups  map[uint32]bool // by that of the SA that is named first
+	sas     map[uint32]bool // by SAref: a later SA with the same SAID has another one
+	groups  map[uint32]bool // by the SAref of the first SA of the command
 	eroutes map[klips.Selector]bool
 }
 
@@ -33,7 +33,7 @@ func (in *inherited) remember(sas []*sadb.SA, eroutes []handover.Eroute) {
 	}
 }
 
-// once reports whether key is in the map of in, and takes it out.
+// once reports whether key is in the map of in, and removes it.
 func once[K comparable](in *inherited, m map[K]bool, key K) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -42,7 +42,7 @@ func once[K comparable](in *inherited, m map[K]bool, key K) bool {
 	return there
 }
 
-// markSA sets what says that an SA and its group may be made again.
+// markSA sets the fields that allow an SA and its group to be made again.
 func (in *inherited) markSA(sa *klips.SA) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -56,7 +56,7 @@ func (in *inherited) markEroute(r *klips.Eroute) {
 	r.AddAgain = in.eroutes[r.Selector]
 }
 
-// saAgain returns the error of adding an SA, or nil where it is there as it was handed
+// saAgain returns the error of adding an SA, or nil if the SA exists as it was handed
 // over.
 func (e *Engine) saAgain(spec *klips.SASpec, err error) error {
 	sa := e.sas.Lookup(spec.ID)

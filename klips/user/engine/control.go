@@ -16,12 +16,11 @@ func (e *Engine) Name() string { return "user" }
 // Version returns the line of ipsec_version.
 func (e *Engine) Version(context.Context) (string, error) { return e.version, nil }
 
-// Has reports true: the embedded stack has all there is but devices that work
-// for it.
+// Has reports true except for offload: the embedded stack has all other capabilities.
 func (e *Engine) Has(c klips.Capability) bool { return c != klips.CapOffload }
 
-// saDone ends an operation on an SA: it goes into the debug log, and err becomes
-// an error that says what failed.
+// saDone ends an operation on an SA: it writes the debug log, and returns err as an error
+// that names the operation and the SA.
 func (e *Engine) saDone(op string, id klips.SAID, err error) error {
 	e.trace.sa(op, id, err)
 	return opError(op, id, err)
@@ -39,8 +38,8 @@ func opError(op string, id klips.SAID, err error) error {
 	return &klips.OpError{Op: op, Object: id.String(), Err: err}
 }
 
-// AddSA makes an SA; which addresses are local now decides its direction.
-// ENOBUFS: there is no memory for more.
+// AddSA makes an SA. It is inbound if its destination is a local address now. ENOBUFS:
+// the memory limit is reached.
 func (e *Engine) AddSA(_ context.Context, spec *klips.SASpec) error {
 	if spec.Offload != "" {
 		return e.saDone("add SA", spec.ID, syscall.EOPNOTSUPP)
@@ -63,7 +62,7 @@ func (e *Engine) addSA(spec *klips.SASpec) (*sadb.SA, error) {
 		return nil, err
 	}
 	begun := &beginning{spec: spec}
-	if e.sas.Lookup(spec.ID) == nil { // else it is refused, and the mark is that SA's
+	if e.sas.Lookup(spec.ID) == nil { // otherwise it is refused, and the mark is the old SA's
 		var err error
 		if begun, err = e.keeper.begin(spec); err != nil {
 			return nil, err
@@ -77,7 +76,7 @@ func (e *Engine) addSA(spec *klips.SASpec) (*sadb.SA, error) {
 	return sa, err
 }
 
-// DeleteSA removes an SA and the group it is in.
+// DeleteSA removes an SA and the other SAs of its group.
 func (e *Engine) DeleteSA(_ context.Context, id klips.SAID) error {
 	gone, err := e.sas.Delete(id)
 	e.watch(-1, gone...)
@@ -135,7 +134,7 @@ func (e *Engine) Group(_ context.Context, ids []klips.SAID) error {
 	return err
 }
 
-// Ungroup takes the group of an SA apart.
+// Ungroup removes the group of an SA. The SAs stay.
 func (e *Engine) Ungroup(_ context.Context, id klips.SAID) error {
 	e.reconsider()
 	return e.saDone("ungroup", id, e.sas.Ungroup(id))
@@ -150,7 +149,7 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 			err = e.erouteAgain(r, e.routes.Add(r))
 		}
 	case klips.ErouteReplace:
-		if e.routes.Get(r.Selector) == nil { // then it takes the place of none
+		if e.routes.Get(r.Selector) == nil { // otherwise it replaces that one and needs no memory
 			err = e.room(erouteCost)
 		}
 		var old *eroute.Entry
@@ -271,7 +270,7 @@ func (e *Engine) Eroutes(context.Context) ([]klips.Eroute, error) {
 // Devices lists the devices.
 func (e *Engine) Devices(context.Context) ([]klips.Device, error) { return e.devices(), nil }
 
-// listed returns an SA as it is listed.
+// listed returns an SA in the form of the listings.
 func (e *Engine) listed(sa *sadb.SA, now int64) klips.SA {
 	v := info(sa, now)
 	v.SameKey = e.sas.SameKey(sa)
@@ -279,7 +278,7 @@ func (e *Engine) listed(sa *sadb.SA, now int64) klips.SA {
 	return v
 }
 
-// info returns what is known of an SA by itself, with the IV that its next packet carries.
+// info returns the data of an SA without its group, and with the IV of its next packet.
 func info(sa *sadb.SA, now int64) klips.SA {
 	v := sa.Info(now)
 	v.PathMTU = knownMTU(sa, now)
@@ -293,5 +292,5 @@ func info(sa *sadb.SA, now int64) klips.SA {
 	return v
 }
 
-// Count tells how many SAs and eroutes there are.
+// Count returns the number of SAs and of eroutes.
 func (e *Engine) Count() (sas, eroutes int) { return e.sas.Len(), e.routes.Len() }

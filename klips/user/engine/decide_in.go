@@ -13,77 +13,77 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// What becomes of an inbound packet is decided here, layer by layer, and done in in.go.
-// What is here looks at the packet and at the tables, and changes and counts nothing.
+// This file decides about inbound packets, layer by layer; in.go carries the decisions
+// out. The code here reads the packet and the tables. It changes nothing and counts
+// nothing.
 
-// An inPacket is a packet on its way in, and how much of its group has been taken off.
+// An inPacket is an inbound packet, and how much of its group has been removed from it.
 type inPacket struct {
 	b     *packet.Buffer
-	h     packet.Header // of the layer in front
-	chain []*sadb.SA    // SAs that are still to come, outermost first
-	whole []*sadb.SA    // of which chain is the rest
-	begun bool          // the first SA was found; chain counts
+	h     packet.Header // of the outermost layer that is left
+	chain []*sadb.SA    // SAs whose headers must still follow, outermost first
+	whole []*sadb.SA    // the whole group, of which chain is the rest
+	begun bool          // the first SA was found, and chain is valid
 	check bool          // inbound_policy_check
-	last  *sadb.SA      // the SA of the layer that was taken off last; nil: of none
+	last  *sadb.SA      // the SA whose layer was removed last; nil: none yet
 	natt  klips.NATTType
-	// Ports of the UDP header that was taken off.
+	// Ports of the UDP header that was removed.
 	port, toPort uint16
-	transported  bool // it came out of a group whose innermost SA is in transport mode
+	transported  bool // the innermost SA of its group is in transport mode
 }
 
-// A step is what is done with the layer in front.
+// A step is what to do with the outermost layer.
 type step uint8
 
 const (
-	refuse  step = iota // the packet goes no further
-	again               // the layer is off, and the next one is to be looked at
-	unseal              // an ESP, AH or IPComp header is taken off
-	unwrap              // a tunnel header is taken off
-	finish              // the whole group is off: what it carried is looked at
-	deliver             // the packet is given to the device
+	refuse  step = iota // the packet is not accepted
+	again               // the layer is removed, and the next one follows
+	unseal              // remove an ESP, AH or IPComp header
+	unwrap              // remove a tunnel header
+	finish              // the whole group is removed: check the inner packet
+	deliver             // write the packet to the device
 )
 
-// A column is where KLIPS counts a packet that goes no further.
+// A column is the counter in which KLIPS counts a packet that is not accepted.
 type column uint8
 
 const (
 	dropped  column = iota // rx_dropped
 	failed                 // rx_errors
-	vanished               // rx_packets alone
-	ignored                // nowhere, not even in rx_packets: it may be for others
+	vanished               // rx_packets only
+	ignored                // none, not even rx_packets: the packet may be for other programs
 )
 
-// A verdict is what is done with the layer in front.
+// A verdict is the decision about the outermost layer.
 type verdict struct {
 	do step
-	// Of a packet that goes no further: why, and where that is counted.
+	// For refuse: the reason, and the counter of KLIPS.
 	why drop.Reason
 	as  column
-	// The SA whose header it is, or for whose sake the packet goes no further; nil: none.
+	// The SA of the header, or the SA because of which the packet is refused; nil: none.
 	sa *sadb.SA
 }
 
-// A layer is what is found out about the layer in front for the sake of a verdict.
+// A layer is the data about the outermost layer on which a verdict depends.
 type layer struct {
-	skipped     []*sadb.SA // comp SAs in front of it whose headers the packet is without
-	rest, whole []*sadb.SA // chain and whole of the packet when it is off
+	skipped     []*sadb.SA // comp SAs before sa whose headers the packet does not have
+	rest, whole []*sadb.SA // values of chain and whole after the layer is removed
 	// Of an ESP, AH or IPComp header:
-	seq      uint32 // the low half, where there are 64 bits
+	seq      uint32 // the low half of a 64-bit number
 	soft     bool   // a soft lifetime limit of the SA has passed
 	inUDP    bool   // the UDP header was for this SA
-	moved    bool   // it comes from elsewhere in UDP
-	unwanted bool   // for that it is dropped, once it has been authenticated
+	moved    bool   // its UDP source differs from the SA's
+	unwanted bool   // drop it for that, but only after its ICV was checked
 }
 
-// stop is the verdict about a packet that goes no further for the sake of an SA; nil:
-// of none.
+// stop returns the verdict that refuses a packet because of an SA; nil: of none.
 func stop(sa *sadb.SA, why drop.Reason, as column) verdict {
 	return verdict{refuse, why, as, sa}
 }
 
-// bad is the verdict about a packet with a layer that cannot be read. The stack counts
-// what KLIPS counts: an ESP packet that is too short for its ICV is dropped, one whose
-// pad length says more than there is vanishes, all else is an error.
+// bad returns the verdict about a layer that cannot be parsed. The counters are those of
+// KLIPS. An ESP packet that is shorter than its ICV counts as dropped. One with a pad
+// length that is too large counts in rx_packets only. All others count as errors.
 func bad(sa *sadb.SA, err error) verdict {
 	switch {
 	case errors.Is(err, esp.ErrRunt):
@@ -94,8 +94,8 @@ func bad(sa *sadb.SA, err error) verdict {
 	return stop(sa, drop.BadPacket, failed)
 }
 
-// judge is what is done at a time with the layer in front of a packet; l becomes what is
-// found out about it.
+// judge returns the verdict about the outermost layer of a packet at the time now, and
+// stores in l what it finds out.
 func (e *Engine) judge(c *inPacket, l *layer, now int64) verdict {
 	switch c.h.Proto {
 	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp:
@@ -201,8 +201,9 @@ func (c *inPacket) absent() (n int) {
 	return n
 }
 
-// judgeFollower decides about the packet of header h that the header of an SA has
-// hidden, when chain is to be taken off yet. No group takes a dummy packet further.
+// judgeFollower decides about the packet that was inside the header of an SA. h is its
+// header, and chain has the SAs whose headers must follow. A dummy packet (RFC 4303
+// section 2.6) is refused in every group.
 func judgeFollower(c *inPacket, sa *sadb.SA, h *packet.Header) verdict {
 	if h.Proto == packet.ProtoNoNext {
 		return stop(sa, drop.Dummy, vanished)
@@ -212,13 +213,13 @@ func judgeFollower(c *inPacket, sa *sadb.SA, h *packet.Header) verdict {
 		if hasTunnel(c.chain) {
 			why = drop.NoTunnel
 		}
-		return stop(sa, why, dropped) // incomplete policy
+		return stop(sa, why, dropped) // the group is not complete
 	}
 	return verdict{do: again}
 }
 
-// mayFollow reports whether a header of protocol p can be what the rest of the
-// group takes off. Comp SAs at the end may have nothing to do.
+// mayFollow reports whether a header of protocol p can belong to the next SA of the
+// group. A comp SA has no header in packets that were sent uncompressed.
 func mayFollow(p uint8, chain []*sadb.SA) bool {
 	switch p {
 	case packet.ProtoESP, packet.ProtoAH, packet.ProtoComp, packet.ProtoIPIP, packet.ProtoIPv6:
@@ -227,8 +228,8 @@ func mayFollow(p uint8, chain []*sadb.SA) bool {
 	return !slices.ContainsFunc(chain, func(sa *sadb.SA) bool { return sa.ID.Proto != klips.ProtoComp })
 }
 
-// judgeRevealed decides about what is behind the last ESP, AH or IPComp header: the
-// tunnel header that the group's tun SA demands, or the packet itself.
+// judgeRevealed decides about the packet inside the last ESP, AH or IPComp header. It is
+// the tunnel header of the group's tun SA, or the inner packet itself.
 func judgeRevealed(c *inPacket, l *layer) verdict {
 	if !c.begun {
 		return stop(nil, drop.WrongOrder, dropped)
@@ -253,7 +254,7 @@ func judgeRevealed(c *inPacket, l *layer) verdict {
 	return verdict{do: unwrap, sa: sa}
 }
 
-// judgeInner decides about the packet that a tun SA has carried.
+// judgeInner decides about the packet inside the tunnel of a tun SA.
 func (e *Engine) judgeInner(c *inPacket, sa *sadb.SA) verdict {
 	if c.check && e.lacksPolicy(sa) {
 		return stop(sa, drop.NoPolicy, dropped)
@@ -264,16 +265,16 @@ func (e *Engine) judgeInner(c *inPacket, sa *sadb.SA) verdict {
 	if len(c.chain) == 0 {
 		return c.admitted()
 	}
-	// Two bundles joined: the tunnel carries the packets of another one.
+	// Two groups are nested: the tunnel carries the packets of another group.
 	return verdict{do: again}
 }
 
-// judgeTransported decides about a packet that has come out of a group whose innermost
-// SA is in transport mode.
+// judgeTransported decides about an inner packet whose group has its innermost SA in
+// transport mode.
 func (e *Engine) judgeTransported(c *inPacket) verdict {
 	sa := c.whole[len(c.whole)-1]
 	if sa.Dir == klips.Both {
-		sa = c.whole[0] // the last of the group, which is in the order of sending, has the policy
+		sa = c.whole[0] // the innermost SA, first in the order of sending, has the policy
 	}
 	if c.check && e.lacksPolicy(sa) {
 		return stop(sa, drop.NoPolicy, dropped)
@@ -281,9 +282,10 @@ func (e *Engine) judgeTransported(c *inPacket) verdict {
 	return c.admitted()
 }
 
-// admitted decides about a packet from which the whole group has been taken off. All
-// SAs in transport mode must admit it, also those that were grouped with others
-// after their policy was set; tun SAs have been asked about what they carried.
+// admitted decides about a packet after the headers of its whole group were removed.
+// Every SA in transport mode must admit it, also an SA that was grouped with others after
+// its policy was set. The policies of tun SAs have been checked when their tunnels were
+// removed.
 func (c *inPacket) admitted() verdict {
 	if c.check {
 		for _, sa := range c.whole {
@@ -300,7 +302,7 @@ func (e *Engine) lacksPolicy(sa *sadb.SA) bool {
 	return sa.Policy() == nil && e.knobs.needPolicy.on()
 }
 
-// notNew is why the window of an SA does not take a number.
+// notNew returns the reason why the window of an SA does not accept a number.
 func notNew(sa *sadb.SA, seq uint64) drop.Reason {
 	switch {
 	case sa.Remembered != 0 && seq <= sa.Remembered:
@@ -311,20 +313,20 @@ func notNew(sa *sadb.SA, seq uint64) drop.Reason {
 	return drop.Replayed
 }
 
-// elsewhere reports whether the source of the packet is not that of an SA. An SA that
-// knows none takes all.
+// elsewhere reports whether the source of the packet differs from the source of an SA. An
+// SA without a source accepts all.
 func (c *inPacket) elsewhere(sa *sadb.SA) bool {
 	return sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src
 }
 
-// otherPort reports whether the UDP header had another source port than the SA's peer
-// sends from. An SA that knows none takes all.
+// otherPort reports whether the UDP source port of the packet differs from the port of
+// the SA's peer. An SA without that port accepts all.
 func (c *inPacket) otherPort(sa *sadb.SA) bool {
 	return sa.NATT.SPort != 0 && sa.NATT.SPort != c.port
 }
 
-// inUDP reports whether an SA, whose header is in front, is the ESP SA that the packet's
-// UDP encapsulation is for.
+// inUDP reports whether the UDP header of the packet encapsulates the header of this SA.
+// That is so for an ESP SA only.
 func (c *inPacket) inUDP(sa *sadb.SA) bool {
 	return !c.begun && c.natt != klips.NATTNone && sa.ID.Proto == klips.ProtoESP && sa.NATT.Type == c.natt
 }

@@ -8,31 +8,31 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// What becomes of an outbound packet is decided here, and done in out.go. What is here
-// looks at the packet and at the tables, and changes and counts nothing: it can be asked
-// what would become of a packet, too.
+// This file decides about outbound packets; out.go carries the decisions out. The code
+// here reads the packet and the tables. It changes nothing and counts nothing, so it can
+// also answer what would happen to a packet.
 
-// An action is what is done with an outbound packet.
+// An action is what to do with an outbound packet.
 type action uint8
 
 const (
-	discard action = iota // it is dropped
-	reject                // it is dropped, and its sender is told
-	bypass                // it is sent in clear, whatever its eroute is
-	pass                  // it is sent in clear
-	protect               // it is sent through the group that its eroute names
-	hold                  // it is kept until its eroute is replaced
-	trap                  // key daemons are asked for an SA
+	discard action = iota // drop it
+	reject                // drop it and send an ICMP error to its sender
+	bypass                // send it in clear, whatever its eroute is
+	pass                  // send it in clear
+	protect               // send it through the group of its eroute
+	hold                  // keep it until its eroute is replaced
+	trap                  // ask key daemons for an SA
 )
 
-// A decision is what is done with an outbound packet.
+// A decision is an action, its reason and the eroute that it follows from.
 type decision struct {
 	do    action
-	why   drop.Reason   // it is dropped
-	route *eroute.Entry // the narrowest that is for it; nil: there is none
+	why   drop.Reason   // why the packet is dropped
+	route *eroute.Entry // the narrowest eroute that matches; nil: none does
 }
 
-// decide is what is done with packet p of header h and selector s.
+// decide returns the decision about packet p with header h and selector s.
 func (e *Engine) decide(p []byte, h *packet.Header, s *eroute.Packet) decision {
 	switch {
 	case h.Options:
@@ -69,10 +69,11 @@ func (e *Engine) decide(p []byte, h *packet.Header, s *eroute.Packet) decision {
 	return decision{why: drop.ErouteUnknown, route: r}
 }
 
-// answerRoute returns the eroute to an SA for the answers to the packet that an ICMP error
-// quotes; nil if p is no such error, or there is none. An error that no SA of its own is for
-// goes the way of these answers (RFC 4301 section 6.2): it may come from any router on the
-// path, and quotes what they protect.
+// answerRoute returns the eroute to an SA for the answers to the packet that an ICMP
+// error quotes. It returns nil if p is no ICMP error, or no such eroute exists. An error
+// that matches no SA itself is sent through the SA of these answers (RFC 4301 section
+// 6.2). Any router on the path may have sent it, and it quotes a packet that is
+// protected.
 func (e *Engine) answerRoute(p []byte, h *packet.Header) *eroute.Entry {
 	s, ok := answers(p, h)
 	if !ok {
@@ -84,9 +85,9 @@ func (e *Engine) answerRoute(p []byte, h *packet.Header) *eroute.Entry {
 	return nil
 }
 
-// isOwn reports whether a packet of the host itself, for which eroute r is, is what key
-// daemons and the stack itself send to peers: ESP, AH, or IKE, unless it is to be
-// tunnelled to another gateway.
+// isOwn reports whether a packet of this host is one that key daemons or the stack send
+// to peers: ESP, AH or IKE. r is the eroute that matches it. A packet that r tunnels to
+// another gateway does not count.
 func (e *Engine) isOwn(h *packet.Header, s *eroute.Packet, r *eroute.Entry) bool {
 	switch {
 	case h.Proto == packet.ProtoESP, h.Proto == packet.ProtoAH: // only root can send them
@@ -97,8 +98,9 @@ func (e *Engine) isOwn(h *packet.Header, s *eroute.Packet, r *eroute.Entry) bool
 	return e.host.IsLocal(h.Src) && (r == nil || r.ID.Dst == h.Dst || r.ID.Dst.IsUnspecified())
 }
 
-// refusal is the first SA of a group that must not send a packet now, and why; nil: all
-// may send it, and soft reports whether a soft lifetime limit of one has passed.
+// refusal returns the first SA of a group that must not send a packet now, and why. It
+// returns nil if all may send it; then soft reports whether a soft lifetime limit of one
+// of them has passed.
 func refusal(group []*sadb.SA, now int64) (sa *sadb.SA, why drop.Reason, soft bool) {
 	for _, sa := range group {
 		if s := sa.State(); s != klips.Mature && s != klips.Dying {

@@ -5,10 +5,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// linkOffset is the room that Link.Write wants in front of a packet.
+// linkOffset is the room in bytes that Link.Write needs before a packet.
 const linkOffset = 16
 
-// deliver queues a packet for the device that it arrives on.
+// deliver queues a packet for the device through which it arrives.
 func (w *inWorker) deliver(d *device, c *inPacket) {
 	b := c.b
 	if c.transported && !d.quiet.about(d.link, &c.h) {
@@ -30,8 +30,8 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 	w.pending[d.num] = append(w.pending[d.num], b.B[b.Off-linkOffset:b.End])
 }
 
-// flush writes what was queued, device by device. A packet that a device does
-// not take, because it is down, was not delivered.
+// flush writes the queued packets to their devices. A device that is down accepts no
+// packets; they count as not delivered.
 func (w *inWorker) flush() {
 	for _, d := range w.touched {
 		n := len(w.pending[d.num])

@@ -11,43 +11,43 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// A device is one ipsecN. Its goroutine (out.go) runs from open to close,
-// attached or not: an unattached device swallows what is routed into it.
+// A device is one ipsecN. Its goroutine (out.go) runs as long as the device is open. A
+// device without an attachment drops all packets that are routed into it.
 type device struct {
 	num  int
 	link Link
 	att  atomic.Pointer[attachment]
 	done chan struct{} // closed when the goroutine has ended
-	gone chan struct{} // closed when another device may have the number
+	gone chan struct{} // closed when the number is free for another device
 
-	// closing is set, by one goroutine, before the device is removed. Control
-	// operations do not see it from then on.
+	// closing is set once, before the device is removed. After that control operations do
+	// not find the device.
 	closing atomic.Bool
 
 	stats stats // any goroutine may add to it
 	quiet quiet // of the inbound worker
 
-	// The rest is guarded by Engine.devMu.
+	// devMu of the Engine guards the fields below.
 
 	everAttached bool
-	takenUp      bool     // it is attached as it was before, not because it was asked for
-	wanted       string   // the physical device that it is to be attached to
-	wantedIndex  int      // that device's index, 0 where it is not known
-	awaited      *awaited // nil: no physical device is waited for
+	takenUp      bool     // it was attached by TakeUp, not by a command
+	wanted       string   // the physical device to attach it to
+	wantedIndex  int      // the index of that device; 0: not known
+	awaited      *awaited // nil: it waits for no physical device
 	shares       bool     // it has the link-local addresses of the physical device
-	chosenMTU    int      // the MTU that the device was given here; 0: none yet
+	chosenMTU    int      // the MTU that chooseLocked has set; 0: none yet
 }
 
 // An attachment is the physical device that a device sends through.
 type attachment struct {
 	wire   Wire
-	groups *groups // of which the wire is a member
-	attMTU int     // the physical MTU at the time
+	groups *groups // the wire is a member of these
+	attMTU int     // the physical MTU when the device was attached
 	// TTL and hop limit of outer headers.
 	ttl4, ttl6 uint8
 
-	// mu is held by the device's worker for a whole batch of packets, and by
-	// who retires the wire: see Engine for what must not be held meanwhile.
+	// The device's worker holds mu for a whole batch of packets. The goroutine that
+	// retires the wire takes it, too. The comment of Engine has the order of locks.
 	mu      sync.Mutex
 	retired bool
 	cut     cutPackets // guarded by mu
@@ -58,12 +58,12 @@ type stats struct {
 	txPackets, txBytes, txErrors, txDropped atomic.Uint64
 	rxPackets, rxBytes, rxErrors, rxDropped atomic.Uint64
 
-	drops drop.Counters // packets that went no further, by reason
+	drops drop.Counters // packets that were not sent or not accepted, by reason
 }
 
-// drop counts a packet that goes no further: why, for the SA that ended its way, too
-// (nil: none did), and in what KLIPS counts such packets as (nil: it does not count
-// them). Each such packet comes here, once.
+// drop counts a packet that is dropped: by its reason, for the SA that it was dropped for
+// (nil: none), and in the counter of KLIPS (nil: KLIPS does not count it). Each dropped
+// packet is counted here once.
 func (s *stats) drop(why drop.Reason, by *sadb.SA, klips *atomic.Uint64) {
 	s.drops.Add(why, 1)
 	if by != nil {
@@ -87,7 +87,7 @@ func deviceError(op, name string, err error) error {
 	return &klips.OpError{Op: op, Object: name, Err: err}
 }
 
-// deviceLocked finds ipsecN; nil where there is none.
+// deviceLocked returns the device ipsecN; nil: there is none.
 func (e *Engine) deviceLocked(name string) *device {
 	n, ok := klips.DeviceNumber(name)
 	if !ok || n >= len(e.devs) || e.devs[n] == nil || e.devs[n].closing.Load() {
@@ -116,8 +116,8 @@ func (e *Engine) createDevice(name string) error {
 		return deviceError(op, name, syscall.ENOENT)
 	}
 	e.devMu.Lock()
-	// Its worker has the number of the one before, and there must be one of a
-	// number: that one has to end first.
+	// Only one worker may have this number, so the worker of the device before must end
+	// first.
 	for old := e.devs[n]; old != nil && old.closing.Load(); old = e.devs[n] {
 		e.devMu.Unlock()
 		<-old.gone
@@ -141,7 +141,7 @@ func (e *Engine) createDevice(name string) error {
 	return nil
 }
 
-// openLocked makes a device that has no worker yet.
+// openLocked makes a device without a worker.
 func (e *Engine) openLocked(n int, name string) (*device, error) {
 	l, err := e.host.OpenLink(name)
 	if err != nil {
@@ -153,7 +153,7 @@ func (e *Engine) openLocked(n int, name string) (*device, error) {
 	return d, nil
 }
 
-// startWorker begins to take what is routed into a device.
+// startWorker starts the goroutine that reads the packets routed into a device.
 func (e *Engine) startWorker(d *device) { go newOutWorker(e, d, d.num+1, batchSize).run() }
 
 func (e *Engine) deleteDevice(name string) error {
@@ -169,15 +169,15 @@ func (e *Engine) deleteDevice(name string) error {
 	return nil
 }
 
-// vanished forgets a device that somebody has removed from the system, as with
-// ip link del: what is listed is there, and it can be made again.
+// vanished removes a device that was deleted outside of the engine, as by ip link del.
+// Then the listings are correct, and the device can be made again.
 func (e *Engine) vanished(d *device) {
 	e.remove(d, Link.Close)
 	e.trace.device("removed from the system", d.link.Name(), nil)
 }
 
-// remove forgets a device when its packets are through, and ends its link as it is
-// told. The caller has set closing, and holds no lock.
+// remove ends the link of a device with end, waits until its packets are sent, and
+// removes the device. The caller has set closing, and holds no lock.
 func (e *Engine) remove(d *device, end func(Link) error) {
 	e.devMu.Lock()
 	d.awaitNothing()
@@ -193,7 +193,7 @@ func (e *Engine) remove(d *device, end func(Link) error) {
 	close(d.gone)
 }
 
-// publishLocked tells the inbound worker which devices are attached.
+// publishLocked gives the inbound worker the list of attached devices.
 func (e *Engine) publishLocked() {
 	var l []*device
 	for _, d := range e.devicesLocked() {
@@ -204,8 +204,8 @@ func (e *Engine) publishLocked() {
 	e.attached.Store(&l)
 }
 
-// attach binds a device. An attachment that was taken up gives way: who sets a
-// tunnel up again begins with that, and has made the device's routes already.
+// attach binds a device. It replaces an attachment of TakeUp: a command that sets up a
+// tunnel again attaches first, and the routes of the device exist already.
 func (e *Engine) attach(virtual, physical string) error {
 	const op = "attach"
 	e.devMu.Lock()
@@ -220,12 +220,12 @@ func (e *Engine) attach(virtual, physical string) error {
 	return err
 }
 
-// attachLocked returns the attachment that gave way, nil for none. With takeUp the
-// device is attached as it was before: it keeps the MTU that it has.
+// attachLocked returns the attachment that it has replaced; nil: none. takeUp: the device
+// is attached again as it was before, and keeps its MTU.
 func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *attachment, err error) {
 	const op = "attach"
 	virtual := d.link.Name()
-	if e.deviceLocked(physical) != nil { // its own packets would come back to it
+	if e.deviceLocked(physical) != nil { // its own packets would return to it
 		return nil, deviceError(op, physical, syscall.ELOOP)
 	}
 	a := &attachment{groups: &e.groups}
@@ -269,7 +269,7 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 	return old, nil
 }
 
-// detach returns when no packet leaves by the physical device any more.
+// detach returns after the last packet has left through the physical device.
 func (e *Engine) detach(virtual string) error {
 	e.devMu.Lock()
 	d := e.deviceLocked(virtual)
@@ -286,8 +286,8 @@ func (e *Engine) detach(virtual string) error {
 	return nil
 }
 
-// detachLocked takes the attachment of a device away, and returns it for the
-// caller to retire once devMu is free; nil if there is none.
+// detachLocked removes the attachment of a device and returns it. The caller retires it
+// after it has released devMu. nil: there is none.
 func (e *Engine) detachLocked(d *device) *attachment {
 	a := d.att.Swap(nil)
 	e.publishLocked()
@@ -295,8 +295,8 @@ func (e *Engine) detachLocked(d *device) *attachment {
 	return a
 }
 
-// forgetLocked lets a device that is left be attached to nothing. Where that cannot
-// be written down it will be attached again, which harms nobody.
+// forgetLocked records that a device that outlives the engine is attached to nothing. If
+// the record cannot be written, the device is attached again later, which does no harm.
 func (e *Engine) forgetLocked(d *device) {
 	d.wanted, d.wantedIndex, d.takenUp = "", 0, false
 	d.awaitNothing()
@@ -318,7 +318,7 @@ func (e *Engine) detachAll() {
 	}
 }
 
-// retire closes the wire once no batch is under way on it. a may be nil.
+// retire closes the wire after the batch that uses it. a may be nil.
 func (a *attachment) retire() {
 	if a == nil {
 		return

@@ -9,10 +9,10 @@
 // packet: the databases are read through atomic pointers, and each goroutine (a
 // worker) has cipher states of its own for the SAs that it meets.
 //
-// What becomes of a packet is decided in decide_out.go and decide_in.go, which change
-// nothing, and done in out.go and in.go. A packet that goes no further is counted once, by its reason
-// (package klips/drop). Its IP header is read once, and then goes along with it from one
-// transform to the next.
+// decide_out.go and decide_in.go decide about packets, and change nothing; out.go and
+// in.go do what is decided. A packet that is dropped is counted once, by its reason
+// (package klips/drop). Its IP header is parsed once; the parsed header goes with the
+// packet from one transform to the next.
 //
 // [Engine] is a serial.Doer for callers in the same process; package
 // daemon puts it behind a socket.

@@ -19,12 +19,12 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// batchSize is how many packets a worker handles per system call at most.
+// batchSize is the largest number of packets that a worker handles per system call.
 const batchSize = 128
 
-// inboundWorker is the number of the worker that takes all inbound packets;
-// device ipsecN's is N + 1. The last number is for packets that were held and
-// are let go by whoever replaced their eroute.
+// inboundWorker is the number of the worker that takes all inbound packets. The worker of
+// device ipsecN has number N + 1. The last number is for packets that were held: the
+// goroutine that replaces their eroute sends them.
 const (
 	inboundWorker = 0
 	injectWorker  = klips.MaxDevices + 1
@@ -32,16 +32,16 @@ const (
 
 // An Engine is a running stack. Its methods may be called from any goroutine.
 //
-// Locks. A packet worker holds the mutex of its attachment for a batch, and takes
-// others now and then: holds.mu, ports.mu, groups.mu, keep.mu, lapses.mu, keeper.mu, states.mu, and those
-// inside sadb, eroute and Events. The order is
+// Locks. A packet worker holds the mutex of its attachment for a batch. It takes other
+// locks now and then: holds.mu, ports.mu, groups.mu, keep.mu, lapses.mu, keeper.mu,
+// states.mu, and the locks inside sadb, eroute and Events. The order is
 //
 //	injectMu, attachment.mu, holds.mu, and then one of the others
 //
-// so none of them is held by who waits for a packet worker: who takes
-// attachment.mu to wait for a batch to end (retire, release) holds injectMu at
-// most, which no device's worker takes. devMu is for control operations alone: a
-// packet worker never takes it, and it is not held while waiting for one.
+// so a goroutine that waits for a packet worker holds none of them. One that takes
+// attachment.mu to wait for the end of a batch (retire, release) holds at most injectMu,
+// which no device's worker takes. devMu is for control operations: a packet worker never
+// takes it, and no goroutine that holds it waits for a worker.
 type Engine struct {
 	host    Host
 	version string
@@ -57,11 +57,11 @@ type Engine struct {
 
 	events   atomic.Pointer[Events]
 	holds    holds
-	injectMu sync.Mutex // held by who uses worker number injectWorker
+	injectMu sync.Mutex // held by the goroutine that uses worker number injectWorker
 
-	// Of what memory bounds; see Engine.room.
-	memory     int64        // bytes; 0: no bound
-	saMemory   atomic.Int64 // what SAs take
+	// Memory and its limit; see Engine.room.
+	memory     int64        // bytes; 0: no limit
+	saMemory   atomic.Int64 // bytes that SAs need
 	numDevices atomic.Int32
 
 	receiver  Receiver
@@ -73,18 +73,18 @@ type Engine struct {
 	inherited inherited
 	keeper    keeper
 	forgetter forgetter
-	// attached are the devices with a physical one, by number, for inbound
-	// packets to find theirs.
+	// attached are the devices with an attachment, by number. The inbound worker finds
+	// the device of a packet there.
 	attached atomic.Pointer[[]*device]
-	// nobody counts what arrives and belongs to no device.
+	// nobody counts inbound packets that belong to no device.
 	nobody stats
 
-	debugMu sync.Mutex // held by who changes the masks of trace
+	debugMu sync.Mutex // held by the goroutine that changes the masks of trace
 	trace   trace
 
-	reconsidering atomic.Bool // the MTUs of devices are chosen anew soon
+	reconsidering atomic.Bool // chooseAll will run soon
 
-	devMu   sync.Mutex // guards what follows
+	devMu   sync.Mutex // guards the fields below
 	devs    [klips.MaxDevices]*device
 	keeping bool // devices outlive the engine
 	closed  bool
@@ -92,30 +92,30 @@ type Engine struct {
 
 var _ serial.Doer = (*Engine)(nil)
 
-// A Config is what an engine needs to know besides its host.
+// A Config has what an engine needs besides its host.
 type Config struct {
 	Version string      // what Version returns: the line of ipsec_version
 	Clock   clock.Clock // nil: this machine's
-	// State is what another engine has handed over; nil: nothing. The caller clears
-	// it, as soon as New has returned.
+	// State is what another engine has handed over; nil: nothing. The caller overwrites
+	// its keys when New has returned.
 	State *handover.State
-	// Memory is how many bytes SAs, eroutes, held packets and devices may take beyond
-	// BaseMemory; more of them are refused with ENOBUFS. 0: no bound.
+	// Memory is how many bytes SAs, eroutes, held packets and devices may need besides
+	// BaseMemory; when it is reached, ENOBUFS refuses more of them. 0: no limit.
 	Memory uint64
-	// Log gets the lines that the debug masks ask for, on level Debug, and what
-	// became of physical devices, on levels above; nil: there are none. It must not
-	// wait for packets.
+	// Log gets the lines that the debug masks ask for, with level Debug, and lines about
+	// changes of physical devices, with higher levels; nil: no log. It must not wait for
+	// packets.
 	Log *slog.Logger
-	// Marks keep how far the numbers of SAs have come; nil: nothing does. They stay
-	// open until Close has returned.
+	// Marks is the file that keeps how far the numbers of SAs have come; nil: none. It
+	// stays open until Close has returned.
 	Marks *marks.File
-	// MarksLost is told why marks are not kept any more, and nil when they are again;
-	// it may be nil.
+	// MarksLost is called with an error when marks cannot be kept any more, and with nil
+	// when they can be kept again. It may be nil.
 	MarksLost func(error)
 }
 
-// New starts an engine on a host: it receives packets from now on. There are
-// no devices yet but those of Config.State. Close ends it.
+// New starts an engine on a host. It receives packets from now on. It has no devices
+// except those of Config.State. Close ends it.
 func New(host Host, c Config) (*Engine, error) {
 	if c.Clock == nil {
 		c.Clock = clock.System
@@ -162,8 +162,8 @@ func New(host Host, c Config) (*Engine, error) {
 	return e, nil
 }
 
-// Close forgets all SAs and their keys, and returns when no packet is under way any
-// more. The devices go, but for those of [Engine.KeepDevices].
+// Close removes all SAs and overwrites their keys. It returns when no packet is being
+// processed any more. The devices are removed, except those of [Engine.KeepDevices].
 func (e *Engine) Close() error {
 	if e.quiesce() {
 		e.forget()
@@ -171,8 +171,8 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// quiesce returns when no packet is under way any more, and none will be. What the
-// engine knows is still there. false: that has been done already.
+// quiesce returns when no packet is being processed any more, and stops all later ones.
+// SAs, eroutes and devices remain. false: it was called before.
 func (e *Engine) quiesce() bool {
 	e.devMu.Lock()
 	if e.closed {
@@ -201,7 +201,7 @@ func (e *Engine) quiesce() bool {
 	return true
 }
 
-// forget forgets all that the engine knows, and clears the keys.
+// forget removes all SAs and eroutes, and overwrites the keys.
 func (e *Engine) forget() {
 	e.holds.close()
 	e.keeper.ended(e.sas.Flush()...)
@@ -209,15 +209,15 @@ func (e *Engine) forget() {
 	e.routes.Clear()
 }
 
-// Drops returns how many packets that belong to no device went no further, by reason;
-// nil: none.
+// Drops returns how many packets that belong to no device were dropped, by reason; nil:
+// none.
 func (e *Engine) Drops() drop.Counts { return e.nobody.drops.Read() }
 
-// now is the engine's clock: nanoseconds since it started, at least 1.
+// now returns the engine's clock: nanoseconds since it started, at least 1.
 func (e *Engine) now() int64 { return int64(e.clock.Now().Sub(e.start)) + 1 }
 
-// nextID returns an IPv4 identification that is not 0: the kernel would replace
-// that one, and AH covers it.
+// nextID returns an IPv4 identification other than 0. The kernel would replace 0, and the
+// ICV of AH covers the identification.
 func (e *Engine) nextID() uint16 {
 	for {
 		if id := uint16(e.ipID.Add(1)); id != 0 {

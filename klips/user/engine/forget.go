@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// The keys of an SA that is gone are overwritten at once. The copies that ciphers have are
-// overwritten when the garbage collector finds that no worker can be using them any more
-// (package wipe). A stack with little to do would wait for that for minutes, so the engine
-// asks for it.
+// The keys of a removed SA are overwritten at once. The copies inside ciphers are
+// overwritten when the garbage collector finds that no worker can use them any more
+// (package wipe). In a stack with little to do that can take minutes, so the engine runs
+// the collector.
 
-// forgetAfter is how long it takes at least until the engine asks: many SAs may go. With a
-// large heap it rests for forgetRest times as long as the collector took before.
+// forgetAfter is the least time until the collector runs, since many SAs may be removed
+// together. With a large heap the pause is forgetRest times as long as the last run of
+// the collector.
 const (
 	forgetAfter = time.Second
 	forgetRest  = 50
 )
 
-// A forgetter asks the garbage collector to look for keys.
+// A forgetter runs the garbage collector so that keys are overwritten.
 type forgetter struct {
-	waits atomic.Bool  // it is about to ask
-	took  atomic.Int64 // how long the collector took last, in nanoseconds
+	waits atomic.Bool  // a run is planned
+	took  atomic.Int64 // how long the last run took, in nanoseconds
 }
 
-// soon lets the copies of keys of SAs that are gone be overwritten soon. It goes by the
-// machine's own clock, because nothing else that an engine does depends on it.
+// soon plans a run that overwrites the copies of the keys of removed SAs. It uses the
+// machine's own clock, because nothing else in an engine depends on it.
 func (f *forgetter) soon() {
 	if f.waits.Swap(true) {
 		return

@@ -6,22 +6,20 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// fragment cuts the packet in b, whose header is h, into pieces of at most mtu
-// bytes (RFC 791 section 3.2, RFC 8200 section 4.5) and calls send with each in
-// turn. The pieces are made in place, each header overwriting the end of the
-// piece before: send must be done with a piece when it returns. id is the
-// identification of IPv6 fragments; IPv4 has its own. b is not usable
-// afterwards. A packet that cannot be cut is sent whole.
+// fragment cuts the packet in b, with header h, into pieces of at most mtu bytes (RFC 791
+// section 3.2, RFC 8200 section 4.5), and calls send with each piece in turn. The pieces
+// are made in place: each header overwrites the end of the piece before. So send must not
+// keep a piece. id is the identification of IPv6 fragments; IPv4 fragments have that of
+// the packet. b must not be used afterwards. A packet that cannot be cut is sent whole.
 func fragment(b *packet.Buffer, h *packet.Header, mtu int, id uint32, send func(*packet.Buffer)) {
 	head, extra := h.Len, 0
 	if h.Version == 6 {
 		if h.Frag {
-			send(b) // it has a fragment header
+			send(b) // it has a fragment header already
 			return
 		}
-		// Every header that ParseIP stepped over goes into each fragment;
-		// those that stand before a destination options header for the last
-		// hop need not, but may.
+		// All headers that ParseIP has parsed go into each fragment. Those before a
+		// destination options header for the last hop need not, but may.
 		extra = 8
 	}
 	room := (mtu - head - extra) &^ 7
@@ -57,7 +55,7 @@ func fragment(b *packet.Buffer, h *packet.Header, mtu int, id uint32, send func(
 		q := b.Bytes()
 		copy(q, hdr[:n])
 		if h.Version == 4 {
-			// A fragment of a fragment keeps its place and its MF.
+			// A fragment of a fragment keeps its offset and its MF bit.
 			f := binary.BigEndian.Uint16(hdr[6:]) & 0x2000
 			if more {
 				f = 0x2000

@@ -10,24 +10,25 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// SAs to multicast groups, as routing protocols have them (RFC 4552). A physical device
-// takes no packets to a group that the host has not joined on it. The programs join on
-// ipsecN, which is not where the protected packets come in, so the engine joins there.
+// Routing protocols use SAs to multicast groups (RFC 4552). A physical device receives
+// packets to a group only if the host has joined the group on that device. Programs join
+// on ipsecN, but the protected packets arrive on the physical device. So the engine joins
+// there.
 
 // groups are the multicast groups that SAs receive from. The host is a member of them on
 // each attached physical device.
 type groups struct {
 	mu     sync.Mutex
 	wanted map[netip.Addr]int // how many SAs receive from a group
-	onLink int                // how many SAs there are for which onLink reports true
+	onLink int                // how many SAs onLink reports true for
 
-	// settling is held by who joins and leaves, which can wait for the kernel; packet
-	// workers do not take it.
+	// settling is held while groups are joined and left, which can wait for the kernel.
+	// Packet workers do not take it.
 	settling sync.Mutex
 	members  map[*attachment]*membership // guarded by settling
 }
 
-// A membership is the groups of a wire, which is that of a device.
+// A membership has the groups of the wire of one device.
 type membership struct {
 	d      *device
 	joined map[netip.Addr]bool // false: the host could not join
@@ -37,16 +38,16 @@ func (g *groups) init() {
 	g.wanted, g.members = map[netip.Addr]int{}, map[*attachment]*membership{}
 }
 
-// onLink reports whether an SA protects what IPv6 hosts send to others on their link:
-// its destination is a multicast group or a link-local address. Their sources are
-// link-local addresses (RFC 5340 section 2.5, RFC 2080 section 2.5).
+// onLink reports whether an SA protects packets between IPv6 hosts on one link: its
+// destination is a multicast group or a link-local address. The sources of these packets
+// are link-local addresses (RFC 5340 section 2.5, RFC 2080 section 2.5).
 func onLink(sa *sadb.SA) bool {
 	a := sa.ID.Dst
 	return a.Is6() && (a.IsMulticast() || a.IsLinkLocalUnicast())
 }
 
-// watch takes note of SAs that were made (by = 1) or removed (by = -1), and joins and
-// leaves accordingly. Packet workers remove SAs, too, so leaving is not waited for.
+// watch records SAs that were made (by = 1) or removed (by = -1), and joins and leaves
+// groups. Packet workers remove SAs, too, so watch does not wait for groups to be left.
 func (g *groups) watch(e *Engine, by int, sas ...*sadb.SA) {
 	var changed []netip.Addr
 	g.mu.Lock()
@@ -77,7 +78,7 @@ func (g *groups) watch(e *Engine, by int, sas ...*sadb.SA) {
 	}
 }
 
-// hasOnLink reports whether there is an SA for which onLink reports true.
+// hasOnLink reports whether onLink reports true for any SA.
 func (g *groups) hasOnLink() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -91,7 +92,7 @@ func (g *groups) isWanted(group netip.Addr) bool {
 	return g.wanted[group] > 0
 }
 
-// settle joins the groups that are wanted now, and leaves those that are not.
+// settle joins the groups that SAs need now, and leaves the others.
 func (g *groups) settle(e *Engine, changed []netip.Addr) {
 	g.settling.Lock()
 	defer g.settling.Unlock()
@@ -103,7 +104,7 @@ func (g *groups) settle(e *Engine, changed []netip.Addr) {
 		if !left {
 			continue
 		}
-		for group, joined := range m.joined { // there is room for one that could not be joined
+		for group, joined := range m.joined { // another membership has ended: try again
 			if !joined {
 				g.settleLocked(e, a, m, group)
 			}
@@ -126,7 +127,7 @@ func (g *groups) settleLocked(e *Engine, a *attachment, m *membership, group net
 	case !wanted:
 		delete(m.joined, group)
 		if joined {
-			_ = a.wire.Leave(group) // else it receives what no SA is for
+			_ = a.wire.Leave(group) // otherwise it receives packets that no SA is for
 		}
 		return joined
 	}
@@ -147,14 +148,14 @@ func (g *groups) attach(e *Engine, d *device, a *attachment) {
 	}
 }
 
-// detach forgets an attachment. The memberships end when its wire is closed.
+// detach removes an attachment. Its memberships end when its wire is closed.
 func (g *groups) detach(a *attachment) {
 	g.settling.Lock()
 	defer g.settling.Unlock()
 	delete(g.members, a)
 }
 
-// greet gives attached devices link-local addresses for the sake of an SA.
+// greet gives attached devices link-local addresses if an SA needs them.
 func (e *Engine) greet(sa *sadb.SA) {
 	if !onLink(sa) {
 		return
@@ -168,12 +169,12 @@ func (e *Engine) greet(sa *sadb.SA) {
 	}
 }
 
-// shareLocked gives a device the link-local addresses of its physical device. The same,
-// because a peer resolves the source of a packet by neighbour discovery on the link, where
-// the host answers only for the addresses of the physical device; and because the ICV of
-// AH covers the source, so that nobody can replace it on the way. The device keeps them
-// until it is detached, whatever becomes of the SAs: routing daemons would drop all
-// neighbours if they went while a key is changed.
+// shareLocked gives a device the link-local addresses of its physical device. Other
+// addresses would not work. A peer resolves the source of a packet by neighbour discovery
+// on the link, where the host answers only for the addresses of the physical device. The
+// ICV of AH covers the source, so it cannot be replaced on the way. The device keeps the
+// addresses until it is detached, even if all SAs are removed: otherwise routing daemons
+// would lose all neighbours while a key is changed.
 func (e *Engine) shareLocked(d *device, a *attachment) {
 	d.shares = true
 	if err := d.link.ShareLinkLocal(a.wire.Index()); err != nil {
@@ -181,7 +182,7 @@ func (e *Engine) shareLocked(d *device, a *attachment) {
 	}
 }
 
-// unshareLocked takes the link-local addresses of a physical device away again.
+// unshareLocked removes the link-local addresses of a physical device.
 func (d *device) unshareLocked() {
 	if d.shares {
 		d.shares = false

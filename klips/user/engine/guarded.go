@@ -6,24 +6,23 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A View is what the engine protects, as a packet filter beside it has to know it.
+// A View is what a packet filter must know of the engine to guard its flows.
 type View struct {
-	// Eroutes are those that the filter must know: to %pass, and where OutClosed all
-	// others, too.
+	// Eroutes are the eroutes to %pass, and with OutClosed also all others.
 	Eroutes []klips.Eroute
-	// OutClosed: what the eroutes protect must not leave in clear (outbound_clear).
+	// OutClosed: packets that eroutes protect must not leave in clear (outbound_clear).
 	OutClosed bool
-	// Policies are the inbound policies, if without a policy nothing is accepted
+	// Policies are the inbound policies, if packets need one to be accepted
 	// (inbound_policy_required).
 	Policies []klips.Selector
 	Peers    []netip.Addr // the far ends of SAs
-	Ports    []uint16     // the UDP ports that ESP comes to
+	Ports    []uint16     // the local UDP ports that ESP arrives at
 }
 
-// Closes reports whether the knobs ask for a filter.
+// Closes reports whether the knobs need a packet filter.
 func (e *Engine) Closes() bool { return e.knobs.outClear.on() || e.knobs.needPolicy.on() }
 
-// View returns what a packet filter has to know.
+// View returns what a packet filter must know.
 func (e *Engine) View() View {
 	v := View{OutClosed: e.knobs.outClear.on(), Peers: e.sas.FarEnds(), Ports: e.ports.list()}
 	for _, r := range e.routes.All() {

@@ -11,16 +11,16 @@ import (
 	"github.com/klips-go/ipsec/klips/user/handover"
 )
 
-// An engine hands over in the order that keeps numbers from being used twice: first no
-// packet is under way any more, then what there is is written down, then it is
-// forgotten here. The next engine has all of it in place before its first packet.
+// The order of a hand-over keeps numbers from being used twice. First all packet
+// processing stops. Then the state is written down. Then this engine forgets it. The next
+// engine restores all of it before its first packet.
 //
-// The IVs of combined modes are not handed over. Each Sealer begins at a random one, so
-// that the next engine's are one more Sealer of the key; esp.Sealer has the figures.
+// The IVs of combined modes are not handed over. Each Sealer begins at a random IV, so
+// the next engine counts as one more Sealer of the key; esp.Sealer has the figures.
 
-// HandOver closes the engine, as Close does, and returns all that it held; nil where
-// it was closed already. Nobody may ask the engine for anything meanwhile. The caller
-// clears the state, which has the keys.
+// HandOver closes the engine, as Close does, and returns its state; nil if it was closed
+// before. No other method may be called meanwhile. The state has keys; the caller
+// overwrites them.
 func (e *Engine) HandOver() *handover.State {
 	s := &handover.State{Knobs: e.Knobs(), Debug: e.trace.get()}
 	e.devMu.Lock()
@@ -43,7 +43,7 @@ func (e *Engine) HandOver() *handover.State {
 	s.Drops = e.Drops()
 	s.Now = e.now()
 	s.SAs = *e.sas.Save()
-	for i := range s.SAs.SAs { // listed as before, until the next packet
+	for i := range s.SAs.SAs { // as the next packet will find them
 		if sa := e.sas.Lookup(s.SAs.SAs[i].ID); sa != nil {
 			s.SAs.SAs[i].IV = info(sa, s.Now).IV
 			if p := sa.Data.(*states).pathMTU.Load(); p != nil {
@@ -105,16 +105,16 @@ func (p *heldPacket) save() *handover.Packet {
 	return &handover.Packet{Device: p.dev.link.Name(), Bytes: p.bytes}
 }
 
-// restore makes all that another engine has handed over. It comes before the first
-// packet. What fails for lack of a device is left out, as a daemon that starts does.
+// restore makes all that another engine has handed over, before the first packet. What
+// cannot be made because a device is missing is left out, as when a daemon starts.
 func (e *Engine) restore(s *handover.State) error {
-	// The clock goes on where it was: then all times mean what they meant. The time
-	// that the hand-over takes does not count.
+	// The clock continues from its old value, so that all times keep their meaning. The
+	// time of the hand-over itself does not count.
 	e.start = e.clock.Now().Add(-time.Duration(max(s.Now-1, 0)))
 	e.trace.set(klips.DebugChange{Set: true, Masks: s.Debug})
 	knobs := map[string]int{}
 	for _, k := range s.Knobs {
-		if _, ok := e.knobs.find(k.Name); ok { // one of another version changes nothing here
+		if _, ok := e.knobs.find(k.Name); ok { // a knob of another version is left out
 			knobs[k.Name] = k.Value
 		}
 	}
@@ -158,8 +158,8 @@ func (e *Engine) restore(s *handover.State) error {
 	return nil
 }
 
-// restoreDevices opens devices, which have no worker yet: it would drop what is routed
-// into them before they are attached.
+// restoreDevices opens devices without workers. A worker would drop the packets that are
+// routed into a device before it is attached.
 func (e *Engine) restoreDevices(saved []handover.Device) (devs map[string]*device, err error) {
 	e.devMu.Lock()
 	defer e.devMu.Unlock()
@@ -230,7 +230,7 @@ func (e *Engine) restoreHolds(s *handover.State, devs map[string]*device) {
 	}
 	hs.expired.Store(s.Expired)
 	hs.evicted.Store(s.Evicted)
-	// They are as old as they were: the oldest may be too old by now.
+	// The oldest may have waited too long already.
 	if hs.timer != nil {
 		hs.timer.Stop()
 		hs.timer = e.clock.AfterFunc(0, e.expireHolds)

@@ -15,60 +15,60 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// Limits of what traps and holds keep: packets to ever new addresses must not
-// fill the memory.
+// Limits of the packets that traps and holds keep. Packets to always new addresses must
+// not fill the memory.
 const (
-	// maxHolds is for how many eroutes packets are kept; one more gives up the
-	// oldest.
+	// maxHolds is the largest number of eroutes with kept packets. One more drops the
+	// packets of the oldest.
 	maxHolds = 1024
-	// holdAge is how long packets wait for an eroute to be replaced. Key daemons
-	// have that long to answer; XFRM gives them the same (xfrm_acq_expires).
+	// holdAge is how long packets wait until their eroute is replaced. Key daemons must
+	// answer in that time; XFRM has the same limit (xfrm_acq_expires).
 	holdAge = 30 * time.Second
 )
 
-// holds keeps the packets that wait for an eroute to be replaced: of each %hold
-// the first, which caused it, and the last. It is off the fast path: there is a
-// lock, and packets are copied.
+// holds keeps the packets that wait until their eroute is replaced. For each %hold it
+// keeps the first packet, which caused it, and the last. It is not on the fast path: it
+// has a lock and copies packets.
 type holds struct {
 	mu      sync.Mutex
 	byRoute map[*eroute.Entry]*held
 	byAge   list.List   // of *held, the oldest first
 	timer   clock.Timer // for the oldest; nil when there is none
 	closed  bool
-	memory  atomic.Int64 // what the packets take, in bytes
+	memory  atomic.Int64 // bytes of the packets
 
 	expired, evicted atomic.Uint64
 }
 
-// HoldStats counts what the limits of traps and holds do.
+// HoldStats counts what the limits of traps and holds have done.
 type HoldStats struct {
-	Held    int    `json:"held"`    // eroutes that packets are kept for
-	Max     int    `json:"max"`     // how many of these there can be
-	Expired uint64 `json:"expired"` // given up because nothing took their place in time
+	Held    int    `json:"held"`    // eroutes with kept packets
+	Max     int    `json:"max"`     // the limit of Held
+	Expired uint64 `json:"expired"` // given up because they were not replaced in time
 	Evicted uint64 `json:"evicted"` // given up for newer ones
 }
 
-// held is what is kept for one %hold eroute.
+// held has the packets that are kept for one %hold eroute.
 type held struct {
 	route       *eroute.Entry
 	since       int64 // nanoseconds of the engine's clock, 0: from now on
 	first, last *heldPacket
-	trap        klips.SPI // what made the eroute: SPITrap, SPITrapSubnet, or 0: a command
-	inPlace     bool      // the eroute stands in the place of the trap
+	trap        klips.SPI // which eroute made the %hold: SPITrap, SPITrapSubnet, or 0: a command
+	inPlace     bool      // the %hold has replaced the trap
 	age         *list.Element
 }
 
-// size returns how many bytes the packets take.
+// size returns how many bytes the packets have.
 func (h *held) size() int64 { return h.first.size() + h.last.size() }
 
-// A heldPacket is a copy of a packet and the device that it came out of.
+// A heldPacket is a copy of a packet, and the device that it was read from.
 type heldPacket struct {
 	dev   *device
 	bytes []byte
-	cut   bool // the host had cut it
+	cut   bool // the host had fragmented it
 }
 
-// size returns how many bytes a packet takes; p may be nil.
+// size returns how many bytes a packet has; p may be nil.
 func (p *heldPacket) size() int64 {
 	if p == nil {
 		return 0
@@ -76,14 +76,14 @@ func (p *heldPacket) size() int64 {
 	return int64(len(p.bytes))
 }
 
-// drop counts a packet that was kept in vain; p may be nil. KLIPS counts nothing.
+// drop counts a kept packet that is dropped; p may be nil. KLIPS does not count it.
 func (p *heldPacket) drop(why drop.Reason) {
 	if p != nil {
 		p.dev.stats.drop(why, nil, nil)
 	}
 }
 
-// take removes what is held for an eroute and returns it in order.
+// take removes the packets that are kept for an eroute and returns them in order.
 func (hs *holds) take(r *eroute.Entry) []*heldPacket {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -101,7 +101,7 @@ func (hs *holds) take(r *eroute.Entry) []*heldPacket {
 	return l
 }
 
-// end drops what is held for an eroute that has been deleted.
+// end drops the packets that are kept for an eroute that was deleted.
 func (hs *holds) end(r *eroute.Entry) {
 	for _, p := range hs.take(r) {
 		p.drop(drop.HoldEnded)
@@ -114,8 +114,8 @@ func (hs *holds) removeLocked(h *held) {
 	hs.byAge.Remove(h.age)
 }
 
-// keepHoldLocked begins to keep packets for an eroute, and gives up the oldest if
-// they are too many. false: the engine is closing and keeps none.
+// keepHoldLocked begins to keep packets for an eroute. If there are too many, it gives up
+// the oldest. false: the engine is closing and keeps none.
 func (e *Engine) keepHoldLocked(h *held) bool {
 	hs := &e.holds
 	if hs.closed {
@@ -144,9 +144,9 @@ func (hs *holds) oldestLocked() *held {
 	return nil
 }
 
-// giveUpLocked drops the packets that are kept for an eroute. The eroute goes if
-// a trap made it: the trap counts again, so the flow stays as closed as it was,
-// and its next packet asks key daemons once more.
+// giveUpLocked drops the packets that are kept for an eroute. If a trap made the eroute,
+// it is removed, and the trap matches again. So the flow is never in clear, and its next
+// packet asks key daemons again.
 func (e *Engine) giveUpLocked(h *held, why drop.Reason) {
 	e.holds.removeLocked(h)
 	h.first.drop(why)
@@ -162,7 +162,7 @@ func (e *Engine) giveUpLocked(h *held, why drop.Reason) {
 	}
 }
 
-// expireHolds gives up what has been kept too long. The clock calls it.
+// expireHolds gives up the eroutes that have waited too long. The clock calls it.
 func (e *Engine) expireHolds() {
 	hs := &e.holds
 	hs.mu.Lock()
@@ -182,7 +182,7 @@ func (e *Engine) expireHolds() {
 	}
 }
 
-// close drops all packets; the eroutes stay as they are.
+// close drops all kept packets. The eroutes stay.
 func (hs *holds) close() {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -197,8 +197,7 @@ func (hs *holds) close() {
 	hs.byAge.Init()
 }
 
-// Holds returns how many eroutes packets are kept for, and what the limits of
-// that have done.
+// Holds returns how many eroutes packets are kept for, and what the limits have done.
 func (e *Engine) Holds() HoldStats {
 	hs := &e.holds
 	hs.mu.Lock()
@@ -208,8 +207,8 @@ func (e *Engine) Holds() HoldStats {
 	}
 }
 
-// hold keeps a packet that met %hold eroute r as its last. A packet that was the
-// last one is dropped. false: the eroute has been replaced meanwhile.
+// hold keeps a packet that met %hold eroute r as its last packet. The last packet before
+// is dropped. false: the eroute has been replaced meanwhile.
 func (w *outWorker) hold(b *packet.Buffer, r *eroute.Entry) bool {
 	ok, why := w.keepLast(b, r)
 	if why != drop.None {
@@ -218,7 +217,8 @@ func (w *outWorker) hold(b *packet.Buffer, r *eroute.Entry) bool {
 	return ok
 }
 
-// keepLast returns why a packet is dropped: this one or the one that was the last.
+// keepLast keeps the packet. why is the reason if this packet or the last one before is
+// dropped.
 func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok bool, why drop.Reason) {
 	hs := &w.e.holds
 	hs.mu.Lock()
@@ -234,7 +234,7 @@ func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok bool, why dr
 		}
 	}
 	if w.e.room(int64(b.Len())) != nil {
-		return true, drop.HoldFull // the last one stays
+		return true, drop.HoldFull // the last one before stays
 	}
 	if h.last != nil {
 		why = drop.ErouteHold
@@ -248,9 +248,9 @@ func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
 	return &heldPacket{w.d, bytes.Clone(b.Bytes()), w.cut}
 }
 
-// trap handles a packet that met %trap or %trapsubnet eroute r: key daemons are
-// asked for an SA, and if one was there to hear it, a %hold takes the packets
-// that follow and keeps this one. The packet counts in tx_dropped either way.
+// trap handles a packet that met %trap or %trapsubnet eroute r. It asks key daemons for
+// an SA. If one receives the message, a %hold keeps this packet and takes the packets
+// that follow. The packet counts in tx_dropped in both cases.
 func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet, r *eroute.Entry) {
 	if !w.keepFirst(b, h, sel, r) {
 		w.drop(drop.ErouteTrap, nil)
@@ -278,13 +278,13 @@ func (w *outWorker) keepFirst(b *packet.Buffer, h *packet.Header, sel *eroute.Pa
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if w.e.routes.Get(r.Selector) != r {
-		return false // another packet has made it a hold
+		return false // another packet has made the %hold
 	}
 	if w.e.room(erouteCost+int64(b.Len())) != nil {
-		return false // nobody is asked where the answer could not be waited for
+		return false // ask no key daemon if the packet cannot wait for the answer
 	}
 	if !(*w.e.events.Load()).Acquire(a) {
-		return false // nobody was told: the next packet tries again
+		return false // no key daemon has received it: the next packet asks again
 	}
 	e := r.Eroute()
 	e.ID = klips.Magic(klips.SPIHold)
@@ -296,7 +296,8 @@ func (w *outWorker) keepFirst(b *packet.Buffer, h *packet.Header, sel *eroute.Pa
 	if e.Selector == r.Selector {
 		old = r
 	}
-	// What has come meanwhile for these packets stays: it is newer than the trap.
+	// An eroute that was made meanwhile for these packets stays: it is newer than the
+	// trap.
 	made := w.e.routes.Exchange(old, e)
 	if made == nil {
 		return false
@@ -304,8 +305,8 @@ func (w *outWorker) keepFirst(b *packet.Buffer, h *packet.Header, sel *eroute.Pa
 	return w.e.keepHoldLocked(&held{route: made, trap: r.ID.SPI, inPlace: old != nil, first: w.keep(b)})
 }
 
-// hostPair is the selector of the hold that a packet which met trap r makes: its
-// own addresses, and as much of protocol and ports as the trap has.
+// hostPair returns the selector of the %hold that a packet makes which met trap r. It has
+// the packet's own addresses. It has its protocol and ports if the trap has them.
 func hostPair(h *packet.Header, sel *eroute.Packet, r *eroute.Entry) klips.Selector {
 	s := klips.Selector{
 		Src: netip.PrefixFrom(h.Src, h.Src.BitLen()),
@@ -323,8 +324,8 @@ func hostPair(h *packet.Header, sel *eroute.Packet, r *eroute.Entry) klips.Selec
 	return s
 }
 
-// release sends the packets that were held for an eroute again, each into the
-// device that it came from, where it is looked up afresh.
+// release sends the packets that were held for an eroute again. Each goes to the device
+// that it came from, and its eroute is looked up again.
 func (e *Engine) release(l []*heldPacket) {
 	if len(l) == 0 {
 		return

@@ -8,116 +8,114 @@ import (
 
 // A Host is the machine that an engine works on, or a double of one.
 type Host interface {
-	// OpenLink makes the virtual device name (ipsecN), down and without
-	// addresses, or takes one up that was left. EEXIST or EBUSY: something else of
-	// that name is there.
+	// OpenLink makes the virtual device name (ipsecN), down and without addresses. If a
+	// process before has left the device, OpenLink opens that one. EEXIST or EBUSY:
+	// another device has that name, or a program uses the device.
 	OpenLink(name string) (Link, error)
-	// LeftLinks returns the virtual devices that were left, by name: they were kept
-	// and closed, or the process that had opened them is gone.
+	// LeftLinks returns the virtual devices that were left. They were kept and closed, or
+	// their process has ended.
 	LeftLinks() ([]LeftLink, error)
-	// OpenWire opens the physical device; an alias suffix (":0") is ignored.
-	// What becomes of the device is told by on, not before OpenWire has
-	// returned, and not after Close. ENXIO: there is no such device.
+	// OpenWire opens the physical device; an alias suffix (":0") is ignored. When the
+	// device changes, the host calls on: never before OpenWire has returned, and never
+	// after Close. ENXIO: there is no such device.
 	OpenWire(physical string, on WireEvents) (Wire, error)
-	// WhenUp calls up once, when a physical device is up, at once where it is up
-	// already: the device of that index, whatever its name is by then, or, where
-	// there is none of that index, the one of that name. Index 0 stands for none.
-	// After stop up is not called any more, unless it is being called.
+	// WhenUp calls up once when a physical device is up, at once if it is up already. It
+	// waits for the device of that index, even if it has been renamed. If no device has
+	// that index, it waits for a device of that name. Index 0: no index is known. After
+	// stop has returned, up is not called any more, but a call may still be running.
 	WhenUp(name string, index int, up func(name string)) (stop func())
 	// OpenReceiver starts receiving ESP and AH packets for this host.
 	OpenReceiver(batch int) (Receiver, error)
-	// IsLocal reports whether an address is one of this host's own now. It is
-	// called for packets, from several goroutines: it neither locks nor
-	// allocates.
+	// IsLocal reports whether an address is an address of this host now. Workers call it
+	// for packets, from several goroutines: it takes no lock and allocates nothing.
 	IsLocal(a netip.Addr) bool
-	// SendICMP sends an ICMP message, or an ICMPv6 one where the address is of IPv6, with
-	// a TOS or traffic class, from an address of this host. It writes the checksum into m,
-	// which it does not keep. It may be called from any goroutine.
+	// SendICMP sends an ICMP message, or an ICMPv6 message to an IPv6 address, with a TOS
+	// or traffic class, from an address of this host. It writes the checksum into m, and
+	// does not keep m. Any goroutine may call it.
 	SendICMP(to netip.Addr, tos uint8, m []byte) error
-	// UnprivilegedPorts returns the first port that programs without rights can
-	// bind, 1024 as a rule (net.ipv4.ip_unprivileged_port_start, which is for IPv6
-	// too).
+	// UnprivilegedPorts returns the first port that programs without rights can bind. It
+	// is 1024 unless the system was changed (net.ipv4.ip_unprivileged_port_start, which
+	// is for IPv6 too).
 	UnprivilegedPorts() int
 }
 
-// WireEvents are what becomes of the physical device of an open wire. They are called
-// by any goroutine, with locks of the host held: they must not call it back.
+// WireEvents are called when the physical device of an open wire changes. Any goroutine
+// may call them, with locks of the host held: they must not call the host.
 type WireEvents struct {
-	Lost    func() // it went down or away
+	Lost    func() // it is down or was removed
 	Renamed func() // Name returns its new name from now on
 	Resized func() // MTU returns its new MTU from now on
 }
 
-// A LeftLink is a virtual device that nobody reads. It drops what is routed into it.
+// A LeftLink is a virtual device that no process reads. Packets that are routed into it
+// are dropped.
 type LeftLink struct {
 	Name     string
-	Physical string // the device that it was attached to; "" for none
+	Physical string // the device that it was attached to; "": none
 }
 
-// A Link is the clear side of a virtual device: what is read was routed into
-// ipsecN, what is written arrives on it. One goroutine reads; any may write.
+// A Link is the clear side of a virtual device. Read returns the packets that were routed
+// into ipsecN. Packets that are written arrive on it. One goroutine reads; any may write.
 type Link interface {
 	Name() string
-	// Read waits for packets and puts each into bufs[i][offset:]. A kernel's
-	// GSO packet is split: one Read gives all of its segments. os.ErrClosed
-	// after Close, and when the device has been removed from the system; other
-	// errors concern one packet only.
+	// Read waits for packets and puts each into bufs[i][offset:]. It splits a GSO packet
+	// of the kernel: one Read returns all segments. os.ErrClosed: Close was called, or
+	// the device was removed from the system. Any other error is about one packet only.
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
-	// Write writes packets bufs[i][offset:], offset at least 10 (room for a
-	// virtio header), and returns how many it has written. It may hand packets of
-	// one flow over as one. It goes on after a packet that cannot be written; all
-	// errors are joined.
+	// Write writes packets bufs[i][offset:] and returns how many it has written. offset
+	// is at least 10 (room for a virtio header). It may join packets of one flow. It goes
+	// on after a packet that cannot be written, and joins all errors.
 	Write(bufs [][]byte, offset int) (int, error)
-	// Quiet keeps the host from answering that nobody takes a protocol, when packets
-	// of it arrive on the device: such an answer would quote them, and a route may
-	// lead it past the eroutes in clear. It lasts until Close. The host's TCP, UDP and
-	// ICMP take theirs anyway.
+	// Quiet stops the ICMP errors that the host sends if no program receives a protocol,
+	// for packets of that protocol that arrive on the device. Such an error quotes the
+	// packet, and a route may lead it past the eroutes in clear. It lasts until Close.
+	// TCP, UDP and ICMP are always received, and need no Quiet.
 	Quiet(proto uint8, v6 bool) error
 	MTU() (int, error)
 	SetMTU(mtu int) error
-	// ShareLinkLocal gives the device the link-local addresses of IPv6 that the physical
-	// device of an index has, now and when they change. Index 0 ends that, and takes them
-	// away again. Close ends it, too, and leaves them to a device that is kept.
+	// ShareLinkLocal gives the device the IPv6 link-local addresses of the physical
+	// device with that index, now and when they change. Index 0 ends this and removes the
+	// addresses. Close ends it, too; a device that is kept keeps the addresses.
 	ShareLinkLocal(index int) error
-	// Keep makes the device outlive Close and this process, and writes down what it
-	// is attached to, "" for nothing.
+	// Keep makes the device outlive Close and this process. It records the physical
+	// device that it is attached to; "": none.
 	Keep(physical string) error
-	// Close ends reading. The device goes, unless it is kept.
+	// Close ends Read. The device is removed unless it is kept.
 	Close() error
 	// Remove closes the link and removes the device, kept or not.
 	Remove() error
 }
 
-// A Wire is the protected side: a physical device that packets leave by. Send
-// belongs to one goroutine, Close comes after the last call of another method.
+// A Wire is the protected side: a physical device through which packets are sent. One
+// goroutine calls Send. Close is called after all other methods have returned.
 type Wire interface {
-	Name() string // the device's name as it is now, without an alias suffix
+	Name() string // the device's name now, without an alias suffix
 	Index() int
 	MTU() int
-	// Hops returns the TTL (IPv4) and the hop limit (IPv6) that the host gave
-	// its own packets by this device when the wire was opened.
+	// Hops returns the TTL (IPv4) and the hop limit (IPv6) that the host gave its own
+	// packets on this device when the wire was opened.
 	Hops() (v4, v6 uint8)
-	// Join makes the host receive packets to a multicast group by the device, until Leave
+	// Join makes the host receive packets to a multicast group on the device, until Leave
 	// or Close.
 	Join(group netip.Addr) error
 	Leave(group netip.Addr) error
-	// Send sends finished packets, none longer than MTU, and calls fail for
-	// each that could not be sent. Packets to a group do not come back.
+	// Send sends finished packets, none longer than MTU. It calls fail for each packet
+	// that cannot be sent. Packets to a multicast group are not looped back.
 	Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))
 	Close() error
 }
 
-// A Receiver gets the packets that come for the host and are, or may hold, ESP
-// and AH, whole, and ICMP and ICMPv6 messages that a packet was too long.
+// A Receiver returns whole packets to this host that are ESP or AH, or can contain them.
+// It also returns the ICMP and ICMPv6 messages that report a packet as too long.
 type Receiver interface {
-	// Recv waits for packets; bufs[i] gets one, beginning at packet.Headroom or
-	// a little before, ifindex[i] the index of the device it came in by.
-	// os.ErrClosed after Close. It may exchange elements of bufs.
+	// Recv waits for packets. Each packet goes into one bufs[i], at packet.Headroom or a
+	// little before. ifindex[i] is the index of the device that it arrived on.
+	// os.ErrClosed after Close. Recv may exchange elements of bufs.
 	Recv(bufs []*packet.Buffer, ifindex []int) (int, error)
-	// SetUDPPorts asks for UDP packets to these local ports as well, besides
-	// ESP and AH: ESP may be in them. Sockets that listen there get theirs too.
+	// SetUDPPorts sets the local UDP ports at which ESP can arrive; Recv returns their
+	// packets, too. Sockets of other programs on these ports still receive their packets.
 	SetUDPPorts(ports []uint16)
 	Close() error
-	// Release frees the sockets, after the last Recv.
+	// Release closes the sockets. It is called after the last Recv has returned.
 	Release()
 }

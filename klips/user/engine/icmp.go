@@ -7,10 +7,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// icmpPerSecond limits the ICMP errors of a stack.
+// icmpPerSecond limits how many ICMP errors a stack sends.
 const icmpPerSecond = 1000
 
-// A gate lets so many events through per second.
+// A gate allows a number of events per second.
 type gate struct {
 	second atomic.Int64
 	n      atomic.Int64
@@ -35,21 +35,21 @@ const (
 	icmp6AdminProhibit = 1 // code of icmp6Unreachable
 )
 
-// An icmpWriter answers packets that came out of a device with ICMP errors. The host sends
-// them from an address of its own (RFC 1812 section 4.3.2.4), to its own programs as well as
-// to hosts behind it.
+// An icmpWriter sends ICMP errors about packets that were read from a device. The host
+// sends them from an address of its own (RFC 1812 section 4.3.2.4), to its own programs
+// and to hosts behind it.
 type icmpWriter struct {
 	buf [maxICMP6]byte
 }
 
-// How long the messages are, without IP headers: within 576 bytes in IPv4 (RFC 1812 section
+// Lengths of the messages without IP headers: within 576 bytes in IPv4 (RFC 1812 section
 // 4.3.2.3), within the minimum MTU in IPv6 (RFC 4443 section 2.4 (c)).
 const (
 	maxICMP4 = 576 - 20
 	maxICMP6 = minMTU6 - 40
 )
 
-// tooBig tells the sender of packet p that mtu bytes would have been the most.
+// tooBig reports to the sender of packet p that the packet is longer than mtu bytes.
 func (w *icmpWriter) tooBig(e *Engine, p []byte, h *packet.Header, mtu int) {
 	if h.Version == 4 {
 		w.write(e, p, h, icmpUnreachable, icmpFragNeeded, uint32(mtu)&0xffff)
@@ -58,7 +58,7 @@ func (w *icmpWriter) tooBig(e *Engine, p []byte, h *packet.Header, mtu int) {
 	w.write(e, p, h, icmp6TooBig, 0, uint32(mtu))
 }
 
-// reject tells the sender of packet p that it is administratively prohibited.
+// reject reports to the sender of packet p that it is administratively prohibited.
 func (w *icmpWriter) reject(e *Engine, p []byte, h *packet.Header) {
 	if h.Version == 4 {
 		w.write(e, p, h, icmpUnreachable, icmpAdminProhibit, 0)
@@ -67,9 +67,9 @@ func (w *icmpWriter) reject(e *Engine, p []byte, h *packet.Header) {
 	w.write(e, p, h, icmp6Unreachable, icmp6AdminProhibit, 0)
 }
 
-// answerable applies the rules of RFC 1122 section 3.2.2 and RFC 4443 section
-// 2.4: no error about an error, a later fragment, or what was not sent by one
-// host to one host.
+// answerable applies the rules of RFC 1122 section 3.2.2 and RFC 4443 section 2.4. No
+// ICMP error is sent about an ICMP error, about a fragment other than the first, or about
+// a packet that is not from one host to one host.
 func answerable(p []byte, h *packet.Header) bool {
 	switch {
 	case h.FragOff != 0, h.Dst.IsMulticast(), h.Src.IsMulticast(), h.Src.IsUnspecified(), h.Src.IsLoopback():
@@ -82,8 +82,8 @@ func answerable(p []byte, h *packet.Header) bool {
 	return !isICMPError(p, h)
 }
 
-// isICMPError reports whether packet p of header h is an ICMP error, or of an ICMP type that
-// may be one.
+// isICMPError reports whether packet p with header h is an ICMP error, or has an ICMP
+// type that may be an error.
 func isICMPError(p []byte, h *packet.Header) bool {
 	if h.FragOff != 0 || h.Total <= h.Len {
 		return false

@@ -11,13 +11,13 @@ const (
 // Values of the knob ike_bypass.
 const (
 	bypassPeers = 0
-	bypassKLIPS = 1 // all that comes from the ports of IKE, as with KLIPS
+	bypassKLIPS = 1 // all packets from the ports of IKE, as in KLIPS
 )
 
-// isIKE reports whether a UDP packet of this host with that source port is taken
-// for IKE, which passes any word eroute. Anybody can send from port 4500, and where
-// the system says so from port 500: what programs without rights could send past
-// the eroutes is not.
+// isIKE reports whether a UDP packet of this host with that source port counts as IKE.
+// IKE is sent in clear whatever shunt its eroute has. All programs can send from port
+// 4500, and on some systems from port 500. A packet does not count as IKE if a program
+// without rights could send it past the eroutes.
 func (e *Engine) isIKE(h *packet.Header, port uint16) bool {
 	klips := e.knobs.bypass.Load() == bypassKLIPS
 	switch port {
@@ -29,5 +29,5 @@ func (e *Engine) isIKE(h *packet.Header, port uint16) bool {
 	return false
 }
 
-// readPorts finds out who can bind the port of IKE.
+// readPorts finds out whether only root can bind the port of IKE.
 func (e *Engine) readPorts() { e.ikePort.Store(e.host.UnprivilegedPorts() > ikePort) }

@@ -17,22 +17,22 @@ import (
 	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
-// maxLayers is how many headers are taken off one packet at most.
+// maxLayers is the largest number of headers that are removed from one packet.
 const maxLayers = 16
 
-// An inWorker takes all ESP and AH packets that arrive. All of it belongs to
-// one goroutine, which ends when the receiver closes.
+// An inWorker handles all ESP and AH packets that arrive. One goroutine owns all its
+// fields, and ends when the receiver closes.
 type inWorker struct {
 	e       *Engine
 	bufs    []*packet.Buffer
 	ifindex []int
 	now     int64
-	// pending are the packets that came out, device by device, for one Write.
+	// pending are the packets to write to each device with one Write.
 	pending [klips.MaxDevices][][]byte
-	bytes   [klips.MaxDevices]uint64 // that rx_bytes will count for pending
+	bytes   [klips.MaxDevices]uint64 // what to add to rx_bytes for pending
 	touched []*device
 	inflate *ipcomp.Decompressor
-	tracing bool // the debug log wants lines about packets
+	tracing bool // the debug log needs lines about packets
 }
 
 func newInWorker(e *Engine) *inWorker {
@@ -74,8 +74,8 @@ func (w *inWorker) batch(n int) {
 	w.flush()
 }
 
-// arrival finds the ipsecN, lowest number first, whose physical device a packet
-// came in by.
+// arrival returns the ipsecN with the lowest number whose physical device has index
+// ifindex.
 func arrival(devs []*device, ifindex int) *device {
 	for _, d := range devs {
 		if a := d.att.Load(); a != nil && a.wire.Index() == ifindex {
@@ -85,8 +85,8 @@ func arrival(devs []*device, ifindex int) *device {
 	return nil
 }
 
-// packet takes the layers off one packet that came by the physical device of d, nil for
-// that of none, counts it, and delivers what is left.
+// packet removes the headers of one packet, counts it, and delivers the inner packet. The
+// packet arrived on the physical device of d; nil: on another device.
 func (w *inWorker) packet(b *packet.Buffer, d *device) {
 	c := inPacket{b: b, check: w.e.knobs.checkIn.on()}
 	s := &w.e.nobody
@@ -110,7 +110,7 @@ func (w *inWorker) packet(b *packet.Buffer, d *device) {
 	}
 }
 
-// count counts a packet that goes no further.
+// count counts a packet that is refused.
 func (w *inWorker) count(v verdict, s *stats) {
 	var klips *atomic.Uint64
 	switch v.as {
@@ -120,12 +120,12 @@ func (w *inWorker) count(v verdict, s *stats) {
 		klips = &s.rxErrors
 	}
 	if v.why == drop.NotESP {
-		s = &w.e.nobody // whichever device it came by
+		s = &w.e.nobody // the counters without a device
 	}
 	s.drop(v.why, v.sa, klips)
 }
 
-// takeOff takes all layers off a packet, and returns the verdict at the end of its way.
+// takeOff removes all headers of a packet, and returns the last verdict about it.
 func (w *inWorker) takeOff(c *inPacket) verdict {
 	var ok bool
 	if c.h, ok = packet.ParseIP(c.b.Bytes()); !ok {
@@ -150,8 +150,7 @@ func (w *inWorker) takeOff(c *inPacket) verdict {
 	return stop(c.last, drop.Nesting, dropped)
 }
 
-// act does what is decided about the layer in front, and returns what then becomes of the
-// packet.
+// act carries out the verdict about the outermost layer, and returns the next verdict.
 func (w *inWorker) act(c *inPacket, l *layer, v verdict) verdict {
 	for _, sa := range l.skipped {
 		sa.Uncompressed.Add(uint64(c.h.Total))
@@ -176,7 +175,7 @@ func (w *inWorker) act(c *inPacket, l *layer, v verdict) verdict {
 	return v
 }
 
-// outcome writes into the debug log what becomes of a packet.
+// outcome writes into the debug log what happens to a packet, and why.
 func (w *inWorker) outcome(c *inPacket, v verdict) {
 	t := &w.e.trace
 	if !t.on(klips.DebugRcv, allBits) {
@@ -198,7 +197,7 @@ func (w *inWorker) outcome(c *inPacket, v verdict) {
 	t.line("rcv", what, attrs...)
 }
 
-// unseal takes off an ESP, AH or IPComp header.
+// unseal removes an ESP, AH or IPComp header.
 func (w *inWorker) unseal(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	if l.soft {
 		w.e.soften(sa)
@@ -217,7 +216,7 @@ func (w *inWorker) unseal(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	}
 	c.begun, c.last, c.chain, c.whole = true, sa, l.rest, l.whole
 	v = judgeFollower(c, sa, &h)
-	if v.do != again && v.why != drop.Dummy { // a dummy counts as a packet of its SA
+	if v.do != again && v.why != drop.Dummy { // a dummy packet counts as a packet of its SA
 		return v
 	}
 	if sa.ID.Proto == klips.ProtoComp {
@@ -229,7 +228,7 @@ func (w *inWorker) unseal(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	return v
 }
 
-// opened writes into the debug log what became of one layer.
+// opened writes the result for one layer into the debug log.
 func (w *inWorker) opened(l *layer, sa *sadb.SA, v verdict) {
 	var err error
 	if v.do != again {
@@ -238,8 +237,8 @@ func (w *inWorker) opened(l *layer, sa *sadb.SA, v verdict) {
 	w.e.trace.transformed("in", sa, uint64(l.seq), err)
 }
 
-// open checks replay window and ICV, then decrypts: nothing is looked at that
-// has not been authenticated.
+// open checks the replay window and the ICV, then decrypts. It reads nothing inside
+// before the ICV is checked.
 func (w *inWorker) open(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	if sa.ID.Proto == klips.ProtoComp {
 		if w.inflate.Decompress(c.b, &c.h, uint16(sa.ID.SPI), packet.MaxSize) != nil {
@@ -276,7 +275,7 @@ func (w *inWorker) open(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	case errors.Is(err, esp.ErrAuth), errors.Is(err, ah.ErrAuth):
 		sa.AuthErrs.Add(1)
 		if sa.ESN && sa.Remembered != 0 && sa.Replay.Last() == sa.Remembered {
-			w.belowMark(sa) // a low number is taken for one of the next 2³²
+			w.belowMark(sa) // Extend takes a low number as one of the next 2³²
 			return stop(sa, drop.BelowMark, dropped)
 		}
 		return stop(sa, drop.BadICV, dropped)
@@ -291,7 +290,7 @@ func (w *inWorker) open(c *inPacket, l *layer, sa *sadb.SA) verdict {
 		w.follow(c, l, sa, &st.mapping)
 	}
 	if l.unwanted {
-		return stop(sa, drop.WrongSource, dropped) // only an UPDATE lets it in
+		return stop(sa, drop.WrongSource, dropped) // only an UPDATE changes the SA's source
 	}
 	padBad := false
 	if sa.ID.Proto == klips.ProtoAH {
@@ -308,15 +307,15 @@ func (w *inWorker) open(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	return verdict{do: again}
 }
 
-// belowMark counts a packet that is refused since an earlier SA with this key has
-// received so far. The first time, it is told.
+// belowMark counts a packet that is refused because an earlier SA with the same key has
+// received its number or a higher one. The first such packet of an SA calls the event.
 func (w *inWorker) belowMark(sa *sadb.SA) {
 	if sa.BelowMark.Add(1) == 1 {
 		(*w.e.events.Load()).BelowMark(sa.ID, sa.Remembered)
 	}
 }
 
-// unwrap takes off the header of a tunnel.
+// unwrap removes the header of a tunnel.
 func (w *inWorker) unwrap(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	sa.Count(uint64(c.h.Total-c.h.Len), w.now)
 	switch ipip.Decap(c.b, &c.h) {
@@ -332,6 +331,6 @@ func (w *inWorker) unwrap(c *inPacket, l *layer, sa *sadb.SA) verdict {
 	}
 	c.h, c.chain = h, l.rest
 	c.b.End = c.b.Off + h.Total
-	c.natt = klips.NATTNone // what is inside did not come through the NAT
+	c.natt = klips.NATTNone // the inner packet did not come through the NAT
 	return w.e.judgeInner(c, sa)
 }

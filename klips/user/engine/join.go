@@ -11,27 +11,26 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// Transport mode protects whole datagrams, and what is too long afterwards is cut then
-// (RFC 4303 section 3.3.4, RFC 4302 section 3.3.4). But the host cuts what is longer than
-// the MTU of ipsecN, or than a path MTU that it has learned, before the packets come here.
-// So they are put together again before anything is decided about them. Only the first
-// fragment has the ports by which an eroute may be chosen.
+// Transport mode protects whole datagrams, and fragments them afterwards (RFC 4303
+// section 3.3.4, RFC 4302 section 3.3.4). But the host fragments datagrams that are
+// longer than the MTU of ipsecN, or than a path MTU that it has learned, before they
+// reach the engine. So the engine reassembles them before it decides about them. Only the
+// first fragment has the ports by which an eroute may be chosen.
 
-// cutMemory is what the fragments take, for each device, that wait for others, in bytes.
+// cutMemory is how many bytes of fragments can wait for others, for each device.
 const cutMemory = 1 << 20
 
-// cutPackets are datagrams of which a device has got some fragments. The zero value has
-// none.
+// cutPackets are the incomplete datagrams of a device. The zero value has none.
 type cutPackets struct {
 	table *reassembly.Table // nil before the first fragment
-	timer clock.Timer       // for the oldest; nil while there are none
+	timer clock.Timer       // for the oldest; nil: there are none
 }
 
-// joins reports whether the fragment in b, which has header h, is put together with the
-// others of its datagram: those of the host itself; those of others that go through an SA in
-// transport mode; and those of others whose first fragment has the ports of an eroute, if
-// that one comes before the others. The kernel of a gateway makes such fragments when it
-// routes a datagram into ipsecN, which with the MTU of KLIPS it does not.
+// joins reports whether the fragment in b, with header h, must be reassembled. It must if
+// this host has sent the datagram. It must if an SA in transport mode protects the
+// datagram. It must also if the first fragment has matched an eroute by its ports, and
+// arrives before the others. The kernel of a gateway makes such fragments when it routes
+// a datagram into ipsecN; with the large MTU of KLIPS it makes none.
 func (w *outWorker) joins(b *packet.Buffer, h *packet.Header) bool {
 	if w.e.host.IsLocal(h.Src) {
 		return true
@@ -48,8 +47,8 @@ func (w *outWorker) joins(b *packet.Buffer, h *packet.Header) bool {
 	return w.att.cut.table != nil && w.att.cut.table.Has(b.Bytes(), h)
 }
 
-// join takes a fragment. true: it was the last one that was missing, b and h are the whole
-// datagram's now, and it may be cut again.
+// join takes a fragment. true: the datagram is complete; b and h are the datagram, which
+// may be fragmented again.
 func (w *outWorker) join(b *packet.Buffer, h *packet.Header) bool {
 	c := &w.att.cut
 	if c.table == nil {
@@ -82,8 +81,8 @@ func (w *outWorker) join(b *packet.Buffer, h *packet.Header) bool {
 	return false
 }
 
-// expireFragments gives up the datagrams whose fragments have not come in time, and looks
-// again when the next one may be such. The caller holds a.mu.
+// expireFragments drops the incomplete datagrams that have waited too long, and sets the
+// timer for the next one. The caller holds a.mu.
 func (e *Engine) expireFragments(a *attachment) {
 	a.cut.timer = nil
 	now := e.now()
@@ -100,7 +99,7 @@ func (e *Engine) expireFragments(a *attachment) {
 	})
 }
 
-// close gives up all fragments.
+// close drops all fragments.
 func (c *cutPackets) close() {
 	if c.table == nil {
 		return
@@ -111,18 +110,19 @@ func (c *cutPackets) close() {
 	}
 }
 
-// cutAgain reports whether a datagram that the host had cut goes into a tunnel in pieces:
-// as a whole it would be longer than any packet may be. Else what protects it is cut, as
-// with KLIPS, so that the far end knows the ports of all of it.
+// cutAgain reports whether a datagram that the host had fragmented goes into a tunnel in
+// pieces. It does if the whole would be longer than the largest packet. Otherwise the
+// protected packet is fragmented, as in KLIPS, so that the peer knows the ports of the
+// whole datagram.
 func cutAgain(h *packet.Header, group []*sadb.SA) bool {
 	front, behind := overhead(shapeOf(h), group)
 	return hasTunnel(group) && h.Total+front+behind > packet.MaxSize
 }
 
-// inPieces sends a datagram in pieces, as long as fits, through the group of eroute r.
+// inPieces sends a datagram through the group of eroute r, in pieces as long as possible.
 func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry, group []*sadb.SA) {
 	mtu := longest(shapeOf(h), group, w.limit(group))
-	w.cut = false // from here on each is a packet of its own
+	w.cut = false // each piece is a packet of its own
 	if w.piece.B == nil {
 		w.piece.B = make([]byte, bufferSize)
 	}
@@ -136,6 +136,6 @@ func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry
 			return
 		}
 		w.protect(p, &piece, r)
-		w.flush() // p is for the next one
+		w.flush() // p is reused for the next piece
 	})
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// TakeUp makes devices of all that an engine before has left, and attaches them as
-// they were: what is routed into them is protected or dropped, as before. What
-// cannot be attached yet is attached when its physical device is up, and failed is
-// told; failed may be nil. Errors are *[klips.OpError].
+// TakeUp opens all devices that an engine before has left, and attaches them as they
+// were. What is routed into them is protected or dropped, as before. If a device cannot be
+// attached now, failed is called with the error, and the device is attached when its
+// physical device is up. failed may be nil. Errors are *[klips.OpError].
 func (e *Engine) TakeUp(failed func(device string, err error)) error {
 	left, err := e.host.LeftLinks()
 	if err != nil {
@@ -38,7 +38,7 @@ func (e *Engine) takeUp(l LeftLink) error {
 	if d == nil {
 		return deviceError("attach", l.Name, syscall.ENODEV)
 	}
-	_, err := e.attachLocked(d, l.Physical, true) // it is new: there is none that gives way
+	_, err := e.attachLocked(d, l.Physical, true) // it is new and has no attachment to replace
 	if err != nil {
 		d.wanted = l.Physical
 		e.awaitLocked(d)
@@ -46,9 +46,9 @@ func (e *Engine) takeUp(l LeftLink) error {
 	return err
 }
 
-// KeepDevices lets the devices outlive the engine that were ever attached, or will
-// be: what is routed into them is dropped then, and does not leave in clear, until
-// they are removed or taken up.
+// KeepDevices makes all devices outlive the engine that were attached before, or will be.
+// After the engine has ended, packets that are routed into them are dropped and do not
+// leave in clear, until the devices are removed or taken up.
 func (e *Engine) KeepDevices() error {
 	e.devMu.Lock()
 	defer e.devMu.Unlock()
@@ -70,6 +70,6 @@ func (e *Engine) RemoveDevices() {
 	l := e.devicesLocked()
 	e.devMu.Unlock()
 	for _, d := range l {
-		_ = e.deleteDevice(d.link.Name()) // one that has gone meanwhile is no error
+		_ = e.deleteDevice(d.link.Name()) // it may be removed already
 	}
 }

@@ -20,37 +20,38 @@ const (
 	maxKeepalive   = 3600
 )
 
-// keepaliveGap is the shortest time between two looks for flows that are quiet.
+// keepaliveGap is the shortest time between two calls of keepAlive.
 const keepaliveGap = time.Second
 
-// keepalives are what a NAT between this host and its peers needs to remember them:
-// a packet with one octet 0xff (RFC 3948 section 2.3) where nothing has been sent for
+// keepalives keep the mappings of NATs between this host and its peers alive. A packet
+// with one octet 0xff (RFC 3948 section 2.3) is sent if nothing else has been sent for
 // some time.
 type keepalives struct {
 	mu     sync.Mutex
-	sas    map[*sadb.SA]bool // outbound ones in UDP
+	sas    map[*sadb.SA]bool // outbound SAs in UDP
 	sent   map[natFlow]int64 // when the last keepalive was sent
-	timer  clock.Timer       // of the next look; nil: there is none
+	timer  clock.Timer       // of the next keepAlive; nil: none
 	closed bool
 }
 
-// A natFlow is what a NAT remembers: this host's address and port, and the peer's.
+// A natFlow is what a NAT has a mapping for: this host's address and port, and the
+// peer's.
 type natFlow struct{ local, peer netip.AddrPort }
 
-// A natPath is how the packets of an SA in UDP have left last.
+// A natPath has the source and the device of the last packet of an SA in UDP.
 type natPath struct {
 	d   *device
 	src netip.Addr
 }
 
-// follow notes how a packet of an SA in UDP leaves. It allocates where that is new.
+// follow records how a packet of an SA in UDP is sent. It allocates if that has changed.
 func (ss *states) follow(d *device, src netip.Addr) {
 	if p := ss.path.Load(); p == nil || p.d != d || p.src != src {
 		ss.path.Store(&natPath{d, src})
 	}
 }
 
-// watch takes note of SAs that were made (by = 1) or removed (by = -1).
+// watch records SAs that were made (by = 1) or removed (by = -1).
 func (e *Engine) watch(by int, sas ...*sadb.SA) {
 	if by < 0 && len(sas) > 0 {
 		e.reconsider()
@@ -84,7 +85,7 @@ func (e *Engine) keepaliveTime() time.Duration {
 	return time.Duration(e.knobs.keepalive.Load()) * time.Second
 }
 
-// lookLaterLocked has keepAlive called after some time, if that has a use.
+// lookLaterLocked sets the timer for keepAlive, if there are flows for it.
 func (e *Engine) lookLaterLocked(d time.Duration) {
 	k := &e.keep
 	if k.timer != nil {
@@ -96,8 +97,8 @@ func (e *Engine) lookLaterLocked(d time.Duration) {
 	}
 }
 
-// keepAlive sends keepalives where nothing has been sent for the time of the knob,
-// and is called again when the next one can be due.
+// keepAlive sends keepalives for the flows that had no packet for the time of the knob.
+// It sets the timer for the next one.
 func (e *Engine) keepAlive() {
 	k := &e.keep
 	k.mu.Lock()
@@ -109,8 +110,8 @@ func (e *Engine) keepAlive() {
 	}
 }
 
-// quietLocked returns the flows that are due, with their devices, and the time until
-// others can be. The flows count as sent.
+// quietLocked returns the flows that need a keepalive now, with their devices, and the
+// time until another flow can need one. The flows count as sent.
 func (e *Engine) quietLocked() (due map[natFlow]*device, next time.Duration) {
 	k, every, now := &e.keep, e.keepaliveTime(), e.now()
 	if every == 0 {
@@ -144,10 +145,10 @@ func (e *Engine) quietLocked() (due map[natFlow]*device, next time.Duration) {
 	return due, next
 }
 
-// natFlow returns the flow of an SA and the device that its packets leave by; the
-// device is nil where that is not known or has no physical one. Packets that have
-// been sent tell both. Before there is one, the SA's own source does, and the device
-// that it names or the only one.
+// natFlow returns the flow of an SA and the device that sends its packets. The device is
+// nil if it is not known or has no attachment. Both are those of the last packet. Before
+// the first packet they are the SA's source, and the device that the SA names or the only
+// one.
 func (e *Engine) natFlow(sa *sadb.SA) (f natFlow, d *device) {
 	src := sa.Src
 	if p := sa.Data.(*states).path.Load(); p != nil {

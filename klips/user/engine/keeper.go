@@ -12,43 +12,44 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// keepEvery is how often it is kept which numbers have been received.
+// keepEvery is how often the received numbers are kept.
 const keepEvery = time.Second
 
-// retryEvery is how often it is tried again to write a file that cannot be written.
+// retryEvery is the time until the next attempt after the file could not be written.
 const retryEvery = 30 * time.Second
 
-// ahead is how many numbers of an SA are reserved at a time: some seconds of packets.
+// ahead is how many numbers of an SA are reserved at once: some seconds of packets.
 const ahead = 1 << 20
 
-// A keeper keeps marks of the SAs' numbers. A packet worker never waits for it: it sees
-// how far the SA's numbers are reserved (sadb.Sent), and wakes the keeper in time for
-// more. The zero value, and one without a file, keep nothing.
+// A keeper keeps marks of the SAs' numbers. A packet worker never waits for it. The
+// worker sees up to which number the SA's numbers are reserved (sadb.Sent), and wakes the
+// keeper early enough to reserve more. The zero value, and a keeper without a file, keep
+// nothing.
 type keeper struct {
 	file  *marks.File
 	clock clock.Clock
 	lost  func(error)
-	work  chan struct{} // of one element: there is something to do
+	work  chan struct{} // with room for one element: run has something to do
 	done  chan struct{} // run has returned
 
-	disk   sync.Mutex // held while the file is used; never taken by a packet worker
-	failed bool       // the file cannot be written; under disk
-	retry  time.Time  // when it is tried again; under disk
+	disk   sync.Mutex // held while the file is used; no packet worker takes it
+	failed bool       // the file cannot be written; guarded by disk
+	retry  time.Time  // time of the next attempt; guarded by disk
 
-	mu     sync.Mutex // guards what follows; nobody waits while it is held
+	mu     sync.Mutex // guards the fields below; never held while waiting
 	sas    map[*sadb.Sent]*kept
 	over   []over
 	closed bool
 }
 
-// A kept is an SA of which a mark is kept.
+// A kept is an SA whose mark is kept.
 type kept struct {
 	sa   *sadb.SA // its number and window
 	key  marks.Key
 	mark marks.Mark // as it was set last
 }
 
-// An over is an SA that has gone, whose mark is to be set for the last time.
+// An over is the last mark of an SA that was removed.
 type over struct {
 	key  marks.Key
 	mark marks.Mark
@@ -65,7 +66,7 @@ func (k *keeper) open(file *marks.File, c clock.Clock, lost func(error)) {
 	k.tick()
 }
 
-// run does what there is to do until close.
+// run does the work of the keeper until close.
 func (k *keeper) run() {
 	defer close(k.done)
 	for range k.work {
@@ -82,7 +83,7 @@ func (k *keeper) isClosed() bool {
 	return k.closed
 }
 
-// tick has all SAs looked at now and then until close.
+// tick wakes the keeper every keepEvery until close.
 func (k *keeper) tick() {
 	k.clock.AfterFunc(keepEvery, func() {
 		if !k.isClosed() {
@@ -92,32 +93,31 @@ func (k *keeper) tick() {
 	})
 }
 
-// wake has the keeper look at all SAs. It never waits.
+// wake makes the keeper look at all SAs. It never waits.
 func (k *keeper) wake() {
 	select {
-	case k.work <- struct{}{}: // a nil channel takes nothing
+	case k.work <- struct{}{}: // never ready if the channel is nil
 	default:
 	}
 }
 
-// A beginning is an SA that is being made with a key: from keeper.begin to
-// keeper.begun.
+// A beginning is the state of an SA with a key between keeper.begin and keeper.begun.
 type beginning struct {
 	spec *klips.SASpec
 	key  marks.Key
-	mark marks.Mark // what is known of the key
-	same bool       // it is the key of the SA in whose place this one is put
-	free bool       // marks are not kept at present
+	mark marks.Mark // the mark of the key as it is known
+	same bool       // the SA replaces an SA with the same key
+	free bool       // marks cannot be kept now
 }
 
-// begin looks up how far the numbers of an SA that is to be made have come, and reserves
-// the next ones. There must be no SA with that SAID, whose mark this would change.
-// EKEYEXPIRED: none is left.
+// begin reads the mark of an SA that is to be made, and reserves its next numbers. No SA
+// with that SAID may exist, since begin would change its mark. EKEYEXPIRED: the key has
+// no numbers left.
 func (k *keeper) begin(spec *klips.SASpec) (*beginning, error) {
 	return k.beginAnew(spec, nil)
 }
 
-// beginAnew is begin for an SA that is to take the place of old, which may be nil.
+// beginAnew is begin for an SA that replaces old, which may be nil.
 func (k *keeper) beginAnew(spec *klips.SASpec, old *sadb.SA) (*beginning, error) {
 	b := &beginning{spec: spec}
 	if k.file == nil || !spec.SeqFits() {
@@ -139,7 +139,7 @@ func (k *keeper) beginAnew(spec *klips.SASpec, old *sadb.SA) (*beginning, error)
 		}
 	}
 	if k.failed {
-		// What the file has of this key may be far behind; memory is not.
+		// The mark in the file may be old. The one in memory is right.
 		b.mark = k.file.Get(b.key)
 	} else {
 		var err error
@@ -159,7 +159,7 @@ func (k *keeper) beginAnew(spec *klips.SASpec, old *sadb.SA) (*beginning, error)
 	return b, nil
 }
 
-// byHandLocked keeps the numbers that were asked for.
+// byHandLocked keeps the numbers that a command has set.
 func (k *keeper) byHandLocked(b *beginning) error {
 	if k.failed || b.spec.Seq == nil && b.spec.ReplaySeq == nil {
 		return nil
@@ -175,25 +175,25 @@ func (k *keeper) byHandLocked(b *beginning) error {
 	if b.spec.Seq == nil {
 		return k.file.Flush()
 	}
-	return k.file.Sync() // it may be far above what is reserved
+	return k.file.Sync() // it may be far above the reserved numbers
 }
 
-// reserve is the number that lies some numbers above another one, if there is one.
+// reserve returns seq + more, or the largest number that an SA may have if that is less.
 func reserve(esn bool, seq, more uint64) uint64 {
-	most := uint64(math.MaxUint64 - 1) // the largest one is no limit
+	most := uint64(math.MaxUint64 - 1) // the largest number of all means no limit
 	if !esn {
 		most = math.MaxUint32
 	}
 	return min(seq, most) + min(more, most-min(seq, most))
 }
 
-// start gives an SA that cannot be found yet the numbers to go on from. Numbers that
-// were asked for win over the mark.
+// start sets the first numbers of an SA that no worker can find yet. Numbers that a
+// command has set come before the mark.
 func (b *beginning) start(sa *sadb.SA) {
 	if b.same {
 		return
 	}
-	sa.Began, sa.Remembered = 0, 0 // an SA in the place of another has that one's
+	sa.Began, sa.Remembered = 0, 0 // an SA that replaces another has copied these
 	if b.key == (marks.Key{}) {
 		return
 	}
@@ -210,8 +210,8 @@ func (b *beginning) start(sa *sadb.SA) {
 	}
 }
 
-// begun keeps marks of an SA that was made, or takes back what begin has reserved where
-// sa is nil.
+// begun keeps marks of an SA that was made. sa is nil if making it has failed: then begun
+// takes the reservation of begin back.
 func (k *keeper) begun(b *beginning, sa *sadb.SA) {
 	if b.key == (marks.Key{}) {
 		return
@@ -236,8 +236,8 @@ func (k *keeper) begun(b *beginning, sa *sadb.SA) {
 	}
 }
 
-// adopt keeps marks of an SA that another engine has handed over, which no packet uses
-// yet. It goes on from its own number: that one is exact.
+// adopt keeps marks of an SA that another engine has handed over and that no packet uses
+// yet. The SA continues with its own number, which is exact.
 func (k *keeper) adopt(spec *klips.SASpec, sa *sadb.SA) {
 	if k.file == nil || !spec.SeqFits() {
 		return
@@ -249,7 +249,7 @@ func (k *keeper) adopt(spec *klips.SASpec, sa *sadb.SA) {
 		return
 	}
 	m, err := k.file.Begin(key)
-	if seq := sa.Seq.Load(); err == nil && seq > m.Sent { // the other one could not write it
+	if seq := sa.Seq.Load(); err == nil && seq > m.Sent { // the other engine could not write it
 		m.Sent = seq
 		k.file.Set(key, marks.Mark{Sent: reserve(sa.ESN, seq, marks.Unsynced), Received: m.Received})
 		err = k.file.Sync()
@@ -264,8 +264,8 @@ func (k *keeper) adopt(spec *klips.SASpec, sa *sadb.SA) {
 	}
 }
 
-// ended takes note of SAs that have gone. It never waits; settle, or the next pass, does
-// the rest.
+// ended records SAs that were removed. It never waits; settle or the next pass writes
+// their marks.
 func (k *keeper) ended(sas ...*sadb.SA) {
 	if k.file == nil {
 		return
@@ -280,7 +280,7 @@ func (k *keeper) ended(sas ...*sadb.SA) {
 	k.mu.Unlock()
 }
 
-// received returns the highest number received, as it is to be kept.
+// received returns the highest received number for the mark.
 func (is *kept) received() uint64 {
 	if is.sa.Replay.Size() == 0 {
 		return is.mark.Received
@@ -288,8 +288,8 @@ func (is *kept) received() uint64 {
 	return is.sa.Replay.Last()
 }
 
-// settle writes the marks of SAs that have gone. It does not wait for the disk to have
-// them, so that SAs come and go quickly.
+// settle writes the marks of SAs that were removed. It does not wait until they are on
+// the disk, so SAs can be made and removed quickly.
 func (k *keeper) settle() {
 	if k.file == nil {
 		return
@@ -303,7 +303,8 @@ func (k *keeper) settle() {
 	}
 }
 
-// settleLocked sets the marks of SAs that have gone, and reports whether there are any.
+// settleLocked sets the marks of SAs that were removed, and reports whether there are
+// any.
 func (k *keeper) settleLocked() bool {
 	k.mu.Lock()
 	l := k.over
@@ -315,10 +316,10 @@ func (k *keeper) settleLocked() bool {
 	return len(l) > 0
 }
 
-// MarksBehind returns how many SAs have received packets since that was kept last.
+// MarksBehind returns how many SAs have received packets since their marks were kept.
 func (e *Engine) MarksBehind() (n int) {
 	k := &e.keeper
-	k.disk.Lock() // what is being written is not kept yet
+	k.disk.Lock() // wait for a write that has begun
 	defer k.disk.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -330,9 +331,9 @@ func (e *Engine) MarksBehind() (n int) {
 	return n
 }
 
-// pass reserves numbers for SAs that have used half of theirs, and keeps what has been
-// received and which SAs have gone. Where the file cannot be written, SAs go on without
-// it until it can be.
+// pass reserves numbers for SAs that have used half of theirs. It keeps the received
+// numbers, and the marks of removed SAs. If the file cannot be written, the SAs continue
+// without marks until it can.
 func (k *keeper) pass() {
 	k.disk.Lock()
 	defer k.disk.Unlock()
@@ -343,7 +344,7 @@ func (k *keeper) pass() {
 	k.mu.Lock()
 	limits := make(map[*kept]uint64)
 	for _, is := range k.sas {
-		sent := is.sa.Limit() // none where the file could not be written
+		sent := is.sa.Limit() // no limit if the file could not be written
 		if seq := is.sa.Seq.Load(); k.failed || sent == math.MaxUint64 || is.sa.IsLow(seq) || sent-seq < ahead/2 {
 			sent = reserve(is.sa.ESN, seq, ahead)
 			limits[is] = sent
@@ -369,7 +370,7 @@ func (k *keeper) pass() {
 	}
 }
 
-// failLocked lets all SAs go on without marks. It is told once.
+// failLocked makes all SAs continue without marks. It reports the first error only.
 func (k *keeper) failLocked(err error) {
 	k.mu.Lock()
 	for _, is := range k.sas {
@@ -389,7 +390,7 @@ func (k *keeper) tell(err error) {
 	}
 }
 
-// close keeps the last marks. All SAs have gone by then.
+// close keeps the last marks. All SAs must have been removed before.
 func (k *keeper) close() {
 	if k.file == nil {
 		return
@@ -397,7 +398,7 @@ func (k *keeper) close() {
 	k.mu.Lock()
 	k.closed = true
 	k.mu.Unlock()
-	k.wake() // where that does nothing, run has something to do, or has returned
+	k.wake() // if it does nothing, run has work already, or has returned
 	<-k.done
 	k.pass()
 }

@@ -8,34 +8,34 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// knobs are the settings, three of them sysctls of KLIPS with the values that
-// its startup script gave them.
+// knobs are the settings. Three of them are sysctls of KLIPS, with the values that its
+// startup script set.
 type knobs struct {
-	// expireUnused: limits in seconds pass also when no packet comes.
+	// expireUnused: limits in seconds are applied also while no packet comes.
 	expireUnused knob
-	// icmp: packets that will be too long are reported to their senders.
+	// icmp: ICMP errors report packets that will be too long to their senders.
 	icmp knob
-	// bypass is which packets of this host are taken for IKE, see Engine.isIKE.
+	// bypass: which packets of this host count as IKE, see Engine.isIKE.
 	bypass knob
-	// checkIn: inbound packets must come from their SA's source, by a whole
-	// group in its order, and what comes out must be within the inbound policy.
+	// checkIn: inbound packets must come from the source of their SA, and through a whole
+	// group in its order. The inner packet must match the inbound policy.
 	checkIn knob
-	// needPolicy: where checkIn is on, nothing comes in through a group whose tun SA
-	// or, in transport mode, innermost SA was given no inbound policy. The last KLIPS
-	// was like that with tunnels; manual keying needs it off.
+	// needPolicy: with checkIn, a group accepts no packet if its tun SA has no inbound
+	// policy; in transport mode, if its innermost SA has none. The last KLIPS did that
+	// for tunnels. Manual keying needs it off.
 	needPolicy knob
-	// mss: TCP's SYN announce no longer segments than fit.
+	// mss: the MSS in TCP SYN segments is lowered to what fits.
 	mss knob
-	// mtuRule is how long a packet may be that is to be protected, see mtuRule in mtu.go.
+	// mtuRule: how long a packet that is to be protected may be, see mtuRule in mtu.go.
 	mtuRule knob
-	// keepalive is the time after which a quiet flow in UDP gets a NAT keepalive, in
-	// seconds; 0: none.
+	// keepalive: the seconds without a packet after which a flow in UDP gets a NAT
+	// keepalive; 0: none.
 	keepalive knob
-	// outClear is what may leave in clear of what eroutes protect that were made by
-	// hand, when it is routed past the virtual devices. Who guards flows reads it.
+	// outClear: what may leave in clear if a route leads a packet past the virtual
+	// devices, although a permanent eroute protects it. The packet filter uses it.
 	outClear knob
-	// hideTOS: outer headers have TOS 0 instead of the inner packet's, unless their SA
-	// copies it.
+	// hideTOS: outer headers have TOS 0 instead of the inner packet's TOS, unless their
+	// SA copies it.
 	hideTOS knob
 }
 
@@ -52,8 +52,8 @@ func (k *knobs) init() {
 	k.hideTOS.Store(1)
 }
 
-// list names the knobs, in the order in which people see them, with their greatest
-// values; the least is 0.
+// list returns the knobs with their names and greatest values, in the order of the
+// listings. The least value is 0.
 func (k *knobs) list() []namedKnob {
 	return []namedKnob{
 		{"expire_unused", &k.expireUnused, 1},
@@ -90,13 +90,13 @@ func (e *Engine) Knobs() []klips.Knob {
 	return l
 }
 
-// SetKnob changes a setting; see [Engine.SetKnobs].
+// SetKnob changes one setting; see [Engine.SetKnobs].
 func (e *Engine) SetKnob(name string, value int) error {
 	return e.SetKnobs(map[string]int{name: value})
 }
 
-// SetKnobs changes settings, all of them or none, from the next packet on.
-// ENOENT: there is none of a name. EINVAL: a value is below 0 or too large.
+// SetKnobs changes all these settings or none, from the next packet on. ENOENT: a name is
+// not known. EINVAL: a value is below 0 or too large.
 func (e *Engine) SetKnobs(set map[string]int) error {
 	todo := map[*knob]int{}
 	for name, value := range set {
@@ -114,10 +114,10 @@ func (e *Engine) SetKnobs(set map[string]int) error {
 	}
 	e.readPorts()
 	if _, ok := set["expire_unused"]; ok {
-		e.lapse() // those that are due by now
+		e.lapse() // limits may have passed already
 	}
 	if _, ok := set["natt_keepalive"]; ok {
-		e.keepAlive() // those that are due by now
+		e.keepAlive() // flows may need one already
 	}
 	return nil
 }

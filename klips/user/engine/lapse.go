@@ -11,28 +11,28 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// Limits in bytes and packets pass when packets come. Those in seconds pass also when none
-// does: key daemons are told in time, and a key is gone when its time is over. The SAs are
-// looked at when a limit is due.
+// Limits in bytes and packets are checked when packets come. Limits in seconds are
+// checked also when none come: key daemons are informed in time, and a key is removed
+// when its time is over. The SAs are checked when a limit is due.
 
 const (
-	// lookEvery is how often SAs are looked at whose time begins with their first packet,
-	// until it comes. The packet itself does not wait for a lock.
+	// lookEvery is how often SAs are checked whose time begins with their first packet,
+	// until it comes. So the packet itself takes no lock.
 	lookEvery = time.Second
-	// lookApart is the least time between two looks at all SAs.
+	// lookApart is the least time between two checks of all SAs.
 	lookApart = 50 * time.Millisecond
 )
 
-// lapses are the SAs with limits in seconds, and when they are looked at next.
+// lapses are the SAs with limits in seconds, and the time of their next check.
 type lapses struct {
 	mu     sync.Mutex
 	sas    map[*sadb.SA]struct{}
-	timer  clock.Timer // nil: none is needed
-	at     int64       // when it is due, by the engine's clock
+	timer  clock.Timer // nil: no check is planned
+	at     int64       // the time of the check, by the engine's clock
 	closed bool
 }
 
-// watch takes note of SAs that were made (by = 1) or removed (by = -1).
+// watch records SAs that were made (by = 1) or removed (by = -1).
 func (l *lapses) watch(e *Engine, by int, sas ...*sadb.SA) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,7 +61,7 @@ func (l *lapses) watch(e *Engine, by int, sas ...*sadb.SA) {
 	}
 }
 
-// due reports whether a limit of an SA is due, and when it is to be looked at next;
+// due reports which limits of an SA have passed, and when to check it next;
 // math.MaxInt64: never.
 func due(sa *sadb.SA, now int64) (hard, soft bool, at int64) {
 	awaits := sa.AwaitsUse() // before Lapsed: the first packet can come between them
@@ -72,7 +72,8 @@ func due(sa *sadb.SA, now int64) (hard, soft bool, at int64) {
 	return hard, soft, at
 }
 
-// lookAtLocked has all SAs looked at at a time, if not before; math.MaxInt64: never.
+// lookAtLocked plans a check of all SAs at a time, unless an earlier one is planned;
+// math.MaxInt64: none.
 func (l *lapses) lookAtLocked(e *Engine, at int64) {
 	if at == math.MaxInt64 {
 		return
@@ -87,7 +88,8 @@ func (l *lapses) lookAtLocked(e *Engine, at int64) {
 	l.timer = e.clock.AfterFunc(time.Duration(at-e.now()), func() { e.lapse() })
 }
 
-// lapse ends the SAs whose time is over, and tells of those whose soft limit has passed.
+// lapse removes the SAs whose hard limit has passed, and reports soft limits that have
+// passed.
 func (e *Engine) lapse() {
 	hard, soft := e.lapses.look(e)
 	for _, sa := range soft {
@@ -98,8 +100,8 @@ func (e *Engine) lapse() {
 	}
 }
 
-// look returns the SAs of which a hard or a soft limit has passed. While the knob is off
-// nothing is looked at.
+// look returns the SAs with a hard or a soft limit that has passed. While the knob is off
+// it returns none.
 func (l *lapses) look(e *Engine) (hard, soft []*sadb.SA) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,7 +123,7 @@ func (l *lapses) look(e *Engine) (hard, soft []*sadb.SA) {
 		}
 		next = min(next, at)
 	}
-	for _, list := range [][]*sadb.SA{hard, soft} { // told in the order of their making
+	for _, list := range [][]*sadb.SA{hard, soft} { // events come in the order in which the SAs were made
 		slices.SortFunc(list, func(a, b *sadb.SA) int { return cmp.Compare(a.Ref, b.Ref) })
 	}
 	l.lookAtLocked(e, max(next, now+int64(lookApart)))

@@ -7,14 +7,14 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// The MTU of a virtual device is what the host's own programs go by: TCP chooses its
-// segments by it, and the host cuts longer datagrams before they come here, also those of
-// programs that want to find out the path MTU. So it is what fits the physical device with
-// what the SAs add. With the 16260 of KLIPS the first long packet to each destination is
-// lost in some modes, and its program gets an error. Who sets another MTU keeps it until
-// the device is attached again.
+// Programs on the host use the MTU of the virtual device. TCP chooses its segments by it.
+// The host fragments longer datagrams before they reach the engine, also those of
+// programs that discover the path MTU. So the MTU is the longest packet that fits the
+// physical device after the SAs have transformed it. With the 16260 of KLIPS the first
+// long packet to each destination is lost in some modes, and its program gets an error.
+// If another MTU is set by hand, it stays until the device is attached again.
 
-// shownMTU is the MTU that is listed for a device: while it has one that was chosen here,
+// shownMTU returns the MTU for the listings. If the engine has chosen the MTU, that is
 // the number that KLIPS lists.
 func (d *device) shownMTU() int {
 	mtu, _ := d.link.MTU()
@@ -24,12 +24,12 @@ func (d *device) shownMTU() int {
 	return mtu
 }
 
-// chooseLocked gives a device that has just been attached its MTU, or the one that its
+// chooseLocked sets the MTU of a device that was just attached, or the MTU that its
 // groups need now. The caller holds devMu.
 func (e *Engine) chooseLocked(d *device, a *attachment) error {
 	mtu := klips.DeviceMTU
 	if e.knobs.mtuRule.Load() != mtuKLIPS {
-		mtu = min(max(a.wire.MTU(), minMTU6), klips.DeviceMTU) // no TUN device can have that of lo
+		mtu = min(max(a.wire.MTU(), minMTU6), klips.DeviceMTU) // the MTU of lo is too large for TUN devices
 		for _, sa := range e.sas.All() {
 			if chain, head := sa.Snapshot(); head && sa.Dir.Sends() {
 				mtu = min(mtu, roomOf(chain, a.wire.MTU()))
@@ -43,39 +43,39 @@ func (e *Engine) chooseLocked(d *device, a *attachment) error {
 	return nil
 }
 
-// adoptMTULocked lets a device that is attached as it was keep its MTU. Whether the engine
-// before has chosen that is not known where that was killed: one in this range counts as
-// chosen.
+// adoptMTULocked lets a device that is attached again keep its MTU. If the engine before
+// was killed, it is not known whether that engine has chosen the MTU. An MTU in this
+// range counts as chosen.
 func (e *Engine) adoptMTULocked(d *device, a *attachment) {
 	mtu, err := d.link.MTU()
 	switch {
 	case err != nil:
 	case d.chosenMTU == 0 && minMTU6 <= mtu && mtu <= max(a.wire.MTU(), minMTU6):
 		d.chosenMTU = mtu
-	case d.choosesLocked(): // the physical device may be another one
+	case d.choosesLocked(): // the physical device may be another one now
 		_ = e.chooseLocked(d, a)
 	}
 }
 
-// roomOf is how long a packet may be for an outbound group to make one of at most limit
-// bytes of it; IPv6 needs minMTU6 on any device.
+// roomOf returns the longest packet, in bytes, that an outbound group makes at most limit
+// bytes of. It is at least minMTU6 in IPv6.
 func roomOf(group []*sadb.SA, limit int) int {
 	s := shape{version: 4, header: 20}
-	if group[0].ID.Dst.Is6() { // what a tunnel carries does not matter
+	if group[0].ID.Dst.Is6() { // a tunnel adds the same to both families
 		s = shape{version: 6, header: 40}
 	}
 	return max(longest(s, group, limit), minMTU6)
 }
 
-// heed lowers the MTU of devices for the group of an SA, if they have one that was chosen
-// here.
+// heed lowers the MTUs of devices if the group of an SA needs that, and the engine has
+// chosen them.
 func (e *Engine) heed(sa *sadb.SA) {
 	if !sa.Dir.Sends() {
 		return
 	}
 	chain, head := sa.Snapshot()
 	if !head {
-		return // it has been grouped meanwhile
+		return // it was put into a group meanwhile
 	}
 	e.devMu.Lock()
 	defer e.devMu.Unlock()
@@ -90,17 +90,17 @@ func (e *Engine) heed(sa *sadb.SA) {
 	}
 }
 
-// choosesLocked reports whether the device has the MTU that was chosen here, not that of
-// somebody else, or of KLIPS.
+// choosesLocked reports whether the engine has chosen the MTU of the device. Otherwise it
+// was set by hand, or is that of KLIPS.
 func (d *device) choosesLocked() bool {
 	mtu, err := d.link.MTU()
 	return err == nil && mtu == d.chosenMTU && mtu != klips.DeviceMTU
 }
 
-// reconsiderAfter is how long a device keeps an MTU that it need not have any more.
+// reconsiderAfter is how long a device keeps an MTU that is smaller than its groups need.
 const reconsiderAfter = time.Second
 
-// reconsider chooses MTUs anew some time after SAs have gone: not for each of many.
+// reconsider chooses all MTUs again some time after SAs were removed: once for many SAs.
 func (e *Engine) reconsider() {
 	if e.reconsidering.CompareAndSwap(false, true) {
 		e.clock.AfterFunc(reconsiderAfter, func() {
@@ -110,7 +110,7 @@ func (e *Engine) reconsider() {
 	}
 }
 
-// chooseAll chooses the MTUs anew of all devices that have one that was chosen here.
+// chooseAll chooses the MTUs of all devices again whose MTU the engine has chosen.
 func (e *Engine) chooseAll() {
 	e.devMu.Lock()
 	defer e.devMu.Unlock()
@@ -119,7 +119,7 @@ func (e *Engine) chooseAll() {
 	}
 	for _, d := range e.devicesLocked() {
 		if a := d.att.Load(); a != nil && d.choosesLocked() {
-			_ = e.chooseLocked(d, a) // a device that is going needs none
+			_ = e.chooseLocked(d, a) // a device that is being removed needs none
 		}
 	}
 }

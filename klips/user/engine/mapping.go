@@ -7,20 +7,19 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// mappingGap is the shortest time between two reports about where the peer of
-// one SA sends from, in nanoseconds: packets of before and after a change may
-// overtake each other.
+// mappingGap is the shortest time between two reports about the address of one SA's peer,
+// in nanoseconds. Packets from before and after a change can arrive in the wrong order.
 const mappingGap = int64(time.Second)
 
-// A mapping is what key daemons know of where the peer of an SA in UDP sends
-// from. It belongs to the inbound worker.
+// A mapping is the last address and port of an SA's peer that key daemons know. It is for
+// SAs in UDP. The inbound worker owns it.
 type mapping struct {
-	told netip.AddrPort // where to they were told it has moved; the zero value: nowhere
-	at   int64          // when they were told last, 0: never
+	told netip.AddrPort // the new address that was reported last; the zero value: none
+	at   int64          // when it was reported last, 0: never
 }
 
-// follow takes note of where an authentic packet in UDP came from, and tells key
-// daemons of a peer that has moved, once.
+// follow checks from where an authentic packet in UDP has come. It reports a new address
+// of the peer to key daemons once.
 func (w *inWorker) follow(c *inPacket, l *layer, sa *sadb.SA, m *mapping) {
 	if !l.moved {
 		m.told = netip.AddrPort{}

@@ -9,8 +9,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// What one of each takes, in bytes, with all that it has when the packets of one device
-// go through it. TestCosts measures it.
+// Costs in bytes of one object each, with all that it needs while the packets of one
+// device use it. TestCosts measures them.
 const (
 	saCost         = 5 << 10
 	compressorCost = 1 << 20 // of an outbound comp SA
@@ -21,12 +21,12 @@ const (
 // bufferSize is the length in bytes of a buffer for the largest packet.
 const bufferSize = packet.Headroom + math.MaxUint16 + packet.Tailroom
 
-// usualDevices are those that a daemon makes at its start.
+// usualDevices is how many devices a daemon makes when it starts.
 const usualDevices = 2
 
-// BaseMemory is what an engine takes with two devices and nothing else, in bytes: the
-// buffers of its workers, most of which are only touched by large packets, and what a
-// program takes that does nothing.
+// BaseMemory is how many bytes an engine needs with two devices and nothing else. It
+// counts the buffers of its workers, of which only large packets use most, and the needs
+// of an idle program.
 const BaseMemory = (1+usualDevices)*deviceCost + 4<<20
 
 func costOf(sa *sadb.SA) int64 {
@@ -36,8 +36,8 @@ func costOf(sa *sadb.SA) int64 {
 	return saCost
 }
 
-// room returns ENOBUFS where so many bytes more would be above what the engine may
-// have. Several that ask at once may all be let in.
+// room returns ENOBUFS if so many bytes more exceed the memory limit. Goroutines that
+// call it at the same time may all get nil.
 func (e *Engine) room(more int64) error {
 	if e.memory == 0 {
 		return nil

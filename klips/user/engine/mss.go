@@ -7,20 +7,20 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// TCP of the host itself chooses segments by the MTU of the virtual device. That of hosts
-// behind it does not know that MTU, and where ICMP errors do not reach them their
-// connections stand still. With the knob mss both ends are told of segments that fit.
+// TCP of the host itself chooses segments by the MTU of the virtual device. TCP of hosts
+// behind it does not know that MTU. If ICMP errors do not reach these hosts, their
+// connections stop. With the knob mss both ends learn an MSS that fits.
 
-// clampOut lowers the MSS of what goes out through a group: the far end then sends segments
-// that fit, if what it adds is the same.
+// clampOut lowers the MSS in segments that a group sends. Then the segments from the peer
+// fit, if its SAs add as much.
 func (w *outWorker) clampOut(b *packet.Buffer, h *packet.Header, group []*sadb.SA) {
 	if s := b.Bytes()[h.Len:h.Total]; mss.IsSYN(s) {
 		mss.Clamp(s, segmentSize(h, group, w.limit(group)))
 	}
 }
 
-// clampIn lowers the MSS of what comes in: its receiver then sends segments that fit the
-// group by which they go.
+// clampIn lowers the MSS in segments that arrive. Then the receiver's own segments fit
+// the group that sends them.
 func (w *inWorker) clampIn(d *device, c *inPacket) {
 	s := c.b.Bytes()[c.h.Len:c.h.Total]
 	a := d.att.Load()
@@ -39,8 +39,9 @@ func (w *inWorker) clampIn(d *device, c *inPacket) {
 	}
 }
 
-// segmentSize is how many bytes a segment has at most behind a TCP header without options,
-// in packets of the family of h, that a group makes at most limit bytes of.
+// segmentSize returns how many bytes a segment can have after a TCP header without
+// options, in packets of the family of h, if a group makes at most limit bytes of each
+// packet.
 func segmentSize(h *packet.Header, group []*sadb.SA, limit int) int {
 	if h.Version == 4 {
 		return longest(shape{version: 4, header: 20}, group, limit) - 20 - mss.HeaderLen

@@ -7,17 +7,17 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// minMTU6 is what every IPv6 link carries (RFC 8200 section 5).
+// minMTU6 is the MTU that every IPv6 link has at least (RFC 8200 section 5).
 const minMTU6 = 1280
 
 // Values of the knob mtu_rule.
 const (
-	mtuExact = 0 // what fits is sent, and what is reported fits
+	mtuExact = 0 // all that fits is sent, and the reported MTU fits
 	mtuKLIPS = 1
 )
 
-// fits applies the MTU rule before the packet is transformed: it reports a packet that
-// will be too long to its sender, and reports whether to go on.
+// fits applies the MTU rule before the packet is transformed. It sends an ICMP error
+// about a packet that will be too long, and reports whether the packet may go on.
 func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, group []*sadb.SA) bool {
 	mtu, tell, why := w.mtuRule(h, group)
 	if tell {
@@ -29,16 +29,18 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, group []*sadb.SA) b
 	return why == drop.None
 }
 
-// mtuRule is whether the sender of a packet is told what MTU it must keep to (RFC 4301
-// section 8.2), and why the packet is not sent, if it is not.
+// mtuRule returns whether the sender of a packet gets an ICMP error, with which MTU (RFC
+// 4301 section 8.2), and why the packet is not sent, if it is not.
 //
-// What may be cut is cut after it has been protected. Of the others, an IPv4 packet in a
-// tunnel is reported and sent all the same, as KLIPS does it: the outer packet may be cut.
-// An IPv6 packet stays behind, unless it is short enough for any link, and so does an IPv4
-// packet in transport mode, which has its DF on the outside.
+// A packet that may be fragmented is protected first and fragmented afterwards. Other
+// packets cause an ICMP error. An IPv4 packet in a tunnel is sent all the same, as in
+// KLIPS: the outer packet may be fragmented. An IPv6 packet is not sent, unless it is
+// short enough for any link. An IPv4 packet in transport mode is not sent, since DF is in
+// its only header.
 //
-// Where the knob icmp is off nobody is told, and an IPv6 packet is cut on the outside. But
-// a sender must hear of what is not sent, or its packets end there for ever.
+// If the knob icmp is off, no ICMP error is sent, and an IPv6 packet is fragmented after
+// it was protected. But the sender of a packet that is not sent always gets the error, or
+// all its packets would be lost.
 func (w *outWorker) mtuRule(h *packet.Header, group []*sadb.SA) (mtu int, tell bool, why drop.Reason) {
 	front, behind := overhead(shapeOf(h), group)
 	size, limit := h.Total+front+behind, w.limit(group)
@@ -65,8 +67,8 @@ func (w *outWorker) mtuRule(h *packet.Header, group []*sadb.SA) (mtu int, tell b
 // mtuSlack is a safety margin in the MTU rule of KLIPS.
 const mtuSlack = 5
 
-// mtuRuleOfKLIPS is the same as KLIPS has it. Some of what would fit is reported. Pings are
-// not, and in transport mode a packet is protected before it is found too long.
+// mtuRuleOfKLIPS is the rule of KLIPS. It reports some packets that would fit. It does
+// not report pings. In transport mode a packet is protected before it is found too long.
 func (w *outWorker) mtuRuleOfKLIPS(h *packet.Header, group []*sadb.SA, limit, front, behind int) (mtu int, tell bool, why drop.Reason) {
 	mtu = limit
 	if front+behind > 0 {

@@ -7,9 +7,9 @@ import (
 	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
-// toPeer makes the SA's destination that of a packet in transport mode through a
-// NAT, as KLIPS does: the address that the eroute was written for may be one
-// that only the peer knows.
+// toPeer sets the destination of a packet in transport mode through a NAT to the SA's
+// destination, as KLIPS does. The packet's own destination, for which the eroute was
+// made, may be an address that only the peer knows.
 func toPeer(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	sa := chain[0]
 	if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone &&

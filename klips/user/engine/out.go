@@ -17,33 +17,33 @@ import (
 	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
-// maxNesting is how many times a packet may meet another eroute after it has
-// been protected (tunnel in tunnel by routing, KLIPS 2.4.4).
+// maxNesting is how many times a packet may match another eroute after it was protected
+// (tunnel in tunnel by routing, KLIPS 2.4.4).
 const maxNesting = 4
 
-// An outWorker takes the packets that are routed into one device. All of it
-// belongs to its goroutine, which ends when the link closes.
+// An outWorker takes the packets that are routed into one device. One goroutine owns all
+// its fields, and ends when the link closes.
 type outWorker struct {
 	e     *Engine
 	d     *device
 	id    int
 	bufs  []packet.Buffer
-	views [][]byte // bufs as Read wants them
+	views [][]byte // bufs in the form that Read needs
 	sizes []int
-	ready []*packet.Buffer // finished, to be sent with one call
-	att   *attachment      // of the batch under way
+	ready []*packet.Buffer // finished packets, for one call of Send
+	att   *attachment      // the attachment of the current batch
 	now   int64
 	icmp  icmpWriter
-	cut   bool          // the host had cut the packet at hand: it may be cut again
-	held  bool          // packets have been held, as cut ones
+	cut   bool          // the host had fragmented the current packet: it may be fragmented again
+	held  bool          // the packets were held, and were fragmented before
 	piece packet.Buffer // see inPieces
 
-	// fail notes that the wire has not taken a packet of a call of Send.
+	// fail counts a packet that the wire could not send.
 	fail   func(b *packet.Buffer, err error)
-	failed int // how many of that call
+	failed int // how many in one call of Send
 
-	// tracing is whether the debug log wants lines about packets; then first is
-	// the header that the packet at hand was read with.
+	// tracing: the debug log needs lines about packets. Then first is the header of the
+	// current packet as it was read.
 	tracing bool
 	first   packet.Header
 }
@@ -75,7 +75,7 @@ func (w *outWorker) run() {
 		n, err := w.d.link.Read(w.views, w.sizes, packet.Headroom)
 		if errors.Is(err, os.ErrClosed) {
 			if w.d.closing.CompareAndSwap(false, true) {
-				go w.e.vanished(w.d) // it waits for this goroutine
+				go w.e.vanished(w.d) // vanished waits for this goroutine
 			}
 			return
 		}
@@ -88,7 +88,7 @@ func (w *outWorker) run() {
 	}
 }
 
-// batch handles the n packets that were read.
+// batch handles n packets that were read.
 func (w *outWorker) batch(n int) {
 	w.att = w.d.att.Load()
 	if w.att == nil {
@@ -112,15 +112,14 @@ func (w *outWorker) batch(n int) {
 	w.flush()
 }
 
-// detached drops n packets of a device that is attached to none; KLIPS does not count
-// them.
+// detached drops n packets of a device without an attachment. KLIPS does not count them.
 func (w *outWorker) detached(n int) {
 	for range n {
 		w.d.stats.drop(drop.Detached, nil, nil)
 	}
 }
 
-// flush sends what is ready and counts it.
+// flush sends the packets in ready and counts them.
 func (w *outWorker) flush() {
 	if len(w.ready) == 0 {
 		return
@@ -134,12 +133,12 @@ func (w *outWorker) flush() {
 	w.ready = w.ready[:0]
 }
 
-// drop counts a packet that is dropped for a rule's sake, or that of an SA (nil: of
-// none).
+// drop counts a packet that is dropped by a rule of the stack or of an SA (nil: of no
+// SA).
 func (w *outWorker) drop(why drop.Reason, sa *sadb.SA) {
 	counter := &w.d.stats.txDropped
 	if why == drop.ErouteUnknown {
-		counter = nil // KLIPS counts nothing there
+		counter = nil // KLIPS does not count these
 	}
 	w.d.stats.drop(why, sa, counter)
 	if w.tracing {
@@ -147,7 +146,7 @@ func (w *outWorker) drop(why drop.Reason, sa *sadb.SA) {
 	}
 }
 
-// error counts a packet that cannot be sent, for the sake of an SA (nil: of none).
+// error counts a packet that cannot be sent because of an SA (nil: of no SA).
 func (w *outWorker) error(why drop.Reason, sa *sadb.SA) {
 	w.d.stats.drop(why, sa, &w.d.stats.txErrors)
 	if w.tracing {
@@ -155,8 +154,8 @@ func (w *outWorker) error(why drop.Reason, sa *sadb.SA) {
 	}
 }
 
-// outcome writes into the debug log what becomes of the packet at hand, and why, if
-// there is something to say.
+// outcome writes into the debug log what happens to the current packet, and why, if a
+// reason is given.
 func (w *outWorker) outcome(what, why string, attrs ...slog.Attr) {
 	t := &w.e.trace
 	if !t.on(klips.DebugTunnel, debugXmit) {
@@ -169,7 +168,7 @@ func (w *outWorker) outcome(what, why string, attrs ...slog.Attr) {
 	t.line("tunnel", what, attrs...)
 }
 
-// decided writes into the debug log which eroute is for the packet at hand, if that was
+// decided writes into the debug log which eroute matches the current packet, if it was
 // looked up.
 func (w *outWorker) decided(s *eroute.Packet, d decision) {
 	if d.why != drop.IPOptions && d.why != drop.TTL {
@@ -192,7 +191,7 @@ func (w *outWorker) searched(s *eroute.Packet, r *eroute.Entry) {
 	t.line("radij", "eroute found", append(attrs, slog.String("eroute", r.Selector.String()), slog.String("said", r.ID.String()))...)
 }
 
-// grouped writes into the debug log by which SAs the packet at hand goes.
+// grouped writes into the debug log which SAs transform the current packet.
 func (w *outWorker) grouped(chain []*sadb.SA) {
 	t := &w.e.trace
 	if !t.on(klips.DebugXform, allBits) {
@@ -205,7 +204,7 @@ func (w *outWorker) grouped(chain []*sadb.SA) {
 	t.line("xform", "transforms in order", flow(&w.first), slog.String("saids", strings.Join(ids, " ")))
 }
 
-// packet does with one packet what is decided.
+// packet carries out the decision about one packet.
 func (w *outWorker) packet(b *packet.Buffer) {
 	h, ok := packet.ParseIP(b.Bytes())
 	if w.tracing {
@@ -230,14 +229,14 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	}
 	switch d.do {
 	case bypass:
-		w.send(b, &h, false, nil, ownTraffic) // in pieces, whatever it says: IKE messages are long
+		w.send(b, &h, false, nil, ownTraffic) // DF is ignored: IKE messages are long
 	case pass:
 		w.send(b, &h, h.DF, nil, passed)
 	case protect:
 		w.protect(b, &h, d.route)
 	case hold:
 		if !w.hold(b, d.route) {
-			w.packet(b) // once more, with what has come in its place
+			w.packet(b) // again, with the eroute that has replaced it
 		}
 	case trap:
 		w.trap(b, &h, &sel, d.route)
@@ -254,8 +253,8 @@ func (w *outWorker) count(r *eroute.Entry) {
 	r.LastUse.Store(w.now)
 }
 
-// protect sends a packet through the group that eroute r names, and once more
-// where the result meets an eroute to another gateway.
+// protect sends a packet through the group of eroute r. If the result matches an eroute
+// to another gateway, it goes through the group of that eroute, too.
 func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry) {
 	var sa *sadb.SA
 	for range maxNesting {
@@ -287,7 +286,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 		if next != nil {
 			w.count(next)
 		}
-		// Magic eroutes never act on protected packets.
+		// Shunts never apply to protected packets.
 		if next == nil || next.ID.Dst.IsUnspecified() || next.ID.Dst == r.ID.Dst {
 			w.wrap(b, h, chain)
 			return
@@ -316,7 +315,7 @@ func (w *outWorker) usable(group []*sadb.SA) bool {
 	return false
 }
 
-// soften tells of the SAs of a group whose soft limits have passed.
+// soften reports the SAs of a group whose soft limits have passed.
 func (w *outWorker) soften(group []*sadb.SA) {
 	for _, sa := range group {
 		if _, soft, _ := sa.Expired(w.now); soft {
@@ -325,8 +324,8 @@ func (w *outWorker) soften(group []*sadb.SA) {
 	}
 }
 
-// apply transforms the packet by every SA of the group in order. h is its header, before
-// and after.
+// apply transforms the packet by every SA of the group in order. h is its header; apply
+// changes it to that of the result.
 func (w *outWorker) apply(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) bool {
 	for _, sa := range chain {
 		err := w.transform(b, h, sa)
@@ -341,11 +340,11 @@ func (w *outWorker) apply(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) 
 	return true
 }
 
-// errSeq is why a packet cannot be sealed; whoever sees it counts the packet and drops it.
+// errSeq: a packet cannot be sealed. The caller counts the packet and drops it.
 var errSeq = errors.New("there is no sequence number for it")
 
-// whyNot is why transform has failed. Other workers may have taken the last sequence
-// number after this one has looked.
+// whyNot returns why transform has failed. Another worker may have taken the last
+// sequence number since this one has checked.
 func whyNot(sa *sadb.SA, err error) drop.Reason {
 	switch {
 	case !errors.Is(err, errSeq):
@@ -356,7 +355,8 @@ func whyNot(sa *sadb.SA, err error) drop.Reason {
 	return drop.NotReserved
 }
 
-// transform puts the packet of header h into one SA; h becomes that of what it is then.
+// transform applies one SA to the packet with header h. h becomes the header of the
+// result.
 func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error {
 	count := h.Total - h.Len
 	switch sa.ID.Proto {
@@ -391,7 +391,7 @@ func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) e
 	return nil
 }
 
-// seal puts the packet into ESP or AH under the SA's next sequence number.
+// seal makes an ESP or AH packet with the SA's next sequence number.
 func (w *outWorker) seal(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error {
 	st, err := stateOf(sa, w.id)
 	if err != nil {
@@ -410,8 +410,8 @@ func (w *outWorker) seal(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error 
 	return st.ahOut.Seal(b, h, seq)
 }
 
-// wrap puts a finished packet into UDP where an ESP SA of the group wants that,
-// and sends it.
+// wrap encapsulates a finished packet in UDP if an ESP SA of the group needs that, and
+// sends it.
 func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	for _, sa := range chain {
 		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
@@ -426,7 +426,7 @@ func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	w.send(b, h, h.Version == 4 && h.DF, chain[len(chain)-1], "")
 }
 
-// Why a packet goes in clear, for the debug log.
+// Reasons why a packet is sent in clear, for the debug log.
 const (
 	ownTraffic = "the host's own ESP, AH or IKE"
 	passed     = "eroute to %pass"
@@ -444,10 +444,11 @@ func (w *outWorker) sending(n int, clear string) {
 	w.outcome(what, clear, slog.Int("length", n))
 }
 
-// send queues a finished packet, or sends it in pieces if its path takes no longer
-// ones. A packet in clear or in transport mode that says Don't Fragment is reported
-// to its sender instead. sa is the outermost SA that it went through, nil for a packet
-// in clear, and clear why it goes in clear, "" for others.
+// send queues a finished packet. It sends the packet in pieces if it is longer than the
+// path MTU. If df is set, send reports a packet that is too long to its sender instead;
+// that concerns packets in clear and in transport mode. sa is the outermost SA of the
+// packet, nil for a packet in clear. clear is the reason to send it in clear, otherwise
+// "".
 func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.SA, clear string) {
 	p := b.Bytes()
 	mtu := w.att.wire.MTU()
@@ -471,13 +472,13 @@ func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.S
 	w.sending(len(p), clear)
 	w.flush()
 	w.failed = 0
-	// Pieces are made in place, one after the other.
+	// The pieces are made in place, one after the other.
 	fragment(b, h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
 		w.ready = append(w.ready, f)
 		w.att.wire.Send(w.ready, w.fail)
 		w.ready = w.ready[:0]
 	})
-	if w.failed > 0 { // without one of its pieces the rest is of no use
+	if w.failed > 0 { // without one piece the others are useless
 		w.d.stats.drop(drop.NotSent, sa, &w.d.stats.txErrors)
 		return
 	}

@@ -10,30 +10,30 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// Routers tell this host that a packet was too long for their next link. Where that was a
-// packet of an SA, it is kept for the SA how long packets may be (RFC 4301 section 8.2.1),
-// and those who send longer ones are told in their turn (mtu.go).
+// Routers report to this host that a packet was too long for their next link. If an SA
+// has sent the packet, the engine stores the MTU for the SA (RFC 4301 section 8.2.1).
+// Senders of longer packets are informed in turn (mtu.go).
 
-// pathMTUAge is how long that is kept; then longer packets are tried again (RFC 1191
-// section 6.3, RFC 8201 section 4).
+// pathMTUAge is how long the MTU is stored. After that longer packets are tried again
+// (RFC 1191 section 6.3, RFC 8201 section 4).
 const pathMTUAge = 10 * time.Minute
 
-// minMTU4 is the least that is believed over IPv4. Links below that are not in use; who
-// claims one wants others to send many small packets.
+// minMTU4 is the smallest MTU that is accepted over IPv4. Links with less are not in use.
+// A report of less is an attempt to make this host send many small packets.
 const minMTU4 = 552
 
-// A pathMTU is what is known of the path of an SA's packets.
+// A pathMTU is the path MTU of an SA's packets, and until when it is valid.
 type pathMTU struct {
 	mtu   int
 	until int64
 }
 
-// limit is how long what a group sends may be on a link.
+// limit returns how long the packets that a group sends may be.
 func (w *outWorker) limit(group []*sadb.SA) int {
 	return limit(group[len(group)-1], w.att.wire.MTU(), w.now)
 }
 
-// limit is how long packets may be whose outermost SA is sa, on a link of some MTU.
+// limit returns how long packets with outermost SA sa may be on a link with MTU link.
 func limit(sa *sadb.SA, link int, now int64) int {
 	if mtu := knownMTU(sa, now); mtu != 0 {
 		return min(link, mtu)
@@ -41,7 +41,7 @@ func limit(sa *sadb.SA, link int, now int64) int {
 	return link
 }
 
-// knownMTU is the path MTU of an SA, 0 where none is known.
+// knownMTU returns the path MTU of an SA, 0 if it is not known.
 func knownMTU(sa *sadb.SA, now int64) int {
 	if p := sa.Data.(*states).pathMTU.Load(); p != nil && now < p.until {
 		return p.mtu
@@ -49,22 +49,23 @@ func knownMTU(sa *sadb.SA, now int64) int {
 	return 0
 }
 
-// keepPathMTU lets an SA that replaces another one know of their path what that knew, with
-// its age, unless it has learned more already.
+// keepPathMTU copies the path MTU of an SA, with its age, to the SA that replaces it, unless
+// that one has learned a path MTU already.
 func keepPathMTU(old, sa *sadb.SA) {
 	if p := old.Data.(*states).pathMTU.Load(); p != nil {
 		sa.Data.(*states).pathMTU.CompareAndSwap(nil, p)
 	}
 }
 
-// isICMP reports whether a packet that arrived is ICMP or ICMPv6, without extension headers
-// (a [Receiver] leaves them out).
+// isICMP reports whether a packet that has arrived is ICMP or ICMPv6 without extension
+// headers. (A [Receiver] returns none with extension headers.)
 func isICMP(p []byte) bool {
 	return len(p) >= 20 && (p[0]>>4 == 4 && p[9] == packet.ProtoICMP || p[0]>>4 == 6 && p[6] == packet.ProtoICMPv6)
 }
 
-// hear takes an ICMP or ICMPv6 message which says that a packet was too long, and reports
-// whether p is one. It is believed where it quotes a packet that an SA can have sent.
+// hear processes an ICMP or ICMPv6 message that reports a packet as too long. It returns
+// whether p is such a message. It accepts the message only if it quotes a packet that an
+// SA can have sent.
 func (e *Engine) hear(p []byte, now int64) bool {
 	h, ok := packet.ParseIP(p)
 	if !ok || h.Frag || h.Total < h.Len+8 {
@@ -90,15 +91,15 @@ func (e *Engine) hear(p []byte, now int64) bool {
 	return true
 }
 
-// A quoted packet is the beginning of one that was too long.
+// A quoted packet is the beginning of a packet that was too long.
 type quoted struct {
 	packet.Header
-	size int    // of the whole
-	rest []byte // what is there behind its IP header
+	size int    // of the whole packet
+	rest []byte // the quoted bytes after its IP header
 }
 
-// parseQuoted reads the beginning of a packet, which may end anywhere. It writes into its
-// length.
+// parseQuoted parses the beginning of a packet, which may end anywhere. It overwrites the
+// length in the header.
 func parseQuoted(p []byte) (q quoted, ok bool) {
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:
@@ -119,8 +120,8 @@ func parseQuoted(p []byte) (q quoted, ok bool) {
 	return q, true
 }
 
-// name returns SAID and sequence number of the outermost SA of a quoted packet, and the
-// ports of UDP around it, both 0 without.
+// name returns the SAID and the sequence number of the outermost SA of a quoted packet,
+// and the ports of its UDP encapsulation. The ports are 0 if it has none.
 func (q *quoted) name() (id klips.SAID, seq uint32, sport, dport uint16, ok bool) {
 	id = klips.SAID{Dst: q.Dst, Proto: klips.Proto(q.Proto)}
 	b := q.rest
@@ -142,11 +143,11 @@ func (q *quoted) name() (id klips.SAID, seq uint32, sport, dport uint16, ok bool
 	return id, binary.BigEndian.Uint32(b[4:]), sport, dport, true
 }
 
-// sender returns the SA that can have sent a quoted packet, nil if none can.
+// sender returns the SA that can have sent a quoted packet; nil: none can.
 func (e *Engine) sender(q *quoted) *sadb.SA {
 	id, seq, sport, dport, ok := q.name()
 	if !ok || !q.DF || !e.host.IsLocal(q.Src) {
-		return nil // without DF it would have been cut
+		return nil // without DF a router would have fragmented it
 	}
 	sa := e.sas.Lookup(id)
 	if sa == nil || sa.Dir != klips.Outbound || len(sa.Chain()) != 1 {
@@ -157,7 +158,7 @@ func (e *Engine) sender(q *quoted) *sadb.SA {
 	} else if n := sa.NATT.WithPorts(); inUDP && (n.SPort != sport || n.DPort != dport) {
 		return nil
 	}
-	// Numbers of 64 bits show their low half.
+	// A packet has the low half of a 64-bit number.
 	last := sa.Seq.Load()
 	if ago := uint64(uint32(last) - seq); ago >= last || ago >= 1<<31 {
 		return nil
@@ -165,7 +166,7 @@ func (e *Engine) sender(q *quoted) *sadb.SA {
 	return sa
 }
 
-// learn keeps the path MTU of the SA that has sent a quoted packet.
+// learn stores the path MTU for the SA that has sent a quoted packet.
 func (e *Engine) learn(q *quoted, mtu int, now int64) {
 	sa := e.sender(q)
 	if sa == nil {
@@ -181,7 +182,7 @@ func (e *Engine) learn(q *quoted, mtu int, now int64) {
 	}
 	p := &sa.Data.(*states).pathMTU
 	if mtu >= min(q.size, limit(sa, q.size, now)) {
-		return // it says nothing that is not known
+		return // this is known already
 	}
 	p.Store(&pathMTU{mtu, now + int64(pathMTUAge)})
 	if e.trace.on(klips.DebugTunnel, allBits) {
@@ -189,8 +190,8 @@ func (e *Engine) learn(q *quoted, mtu int, now int64) {
 	}
 }
 
-// plateau is what a path is taken to carry on which a packet was too long, where the router
-// does not say (RFC 1191 section 7.1).
+// plateau returns the assumed MTU of a path for which a packet was too long, if the
+// router does not report its MTU (RFC 1191 section 7.1).
 func plateau(size int) int {
 	for _, mtu := range [...]int{32000, 17914, 8166, 4352, 2002, 1492, 1006} {
 		if mtu < size {

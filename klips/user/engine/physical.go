@@ -7,22 +7,22 @@ import (
 	"syscall"
 )
 
-// What becomes of an attachment when its physical device goes down or away, comes
-// back, is renamed or replaced.
+// This file handles an attachment when its physical device goes down, is removed, comes
+// back, is renamed or is replaced.
 //
-// An attachment is to a device, not to a name: whoever renames eth0 into wan0 goes on
-// with the same cable behind it, as KLIPS does, which holds on to the device. A device
-// that went away does not come back; what then has its name has taken its place, as
+// An attachment is to a device, not to a name. If eth0 is renamed to wan0, the attachment
+// stays, because it is the same link. KLIPS does the same: it holds a reference to the
+// device. A removed device does not come back. A new device with its name replaces it, as
 // when a driver is loaded again or a USB adapter is plugged in again.
 //
-// Meanwhile the virtual device has no attachment, as with KLIPS, and swallows what is
-// routed into it. KLIPS waits for somebody to attach it again. Here that would leave a
-// tunnel dead for ever after one pulled plug, because nobody looks at it then.
+// Until then the virtual device has no attachment, as in KLIPS, and drops what is routed
+// into it. In KLIPS a command must attach it again. Here that would leave a tunnel dead
+// for ever after one unplugged cable, because nobody watches it.
 
-// awaited is a physical device that a virtual one waits for.
+// awaited is a physical device that a virtual device waits for.
 type awaited struct{ stop func() }
 
-// awaitLocked lets a device be attached again when its physical device is up.
+// awaitLocked makes the engine attach a device again when its physical device is up.
 func (e *Engine) awaitLocked(d *device) {
 	d.awaitNothing()
 	w := new(awaited)
@@ -38,7 +38,7 @@ func (d *device) awaitNothing() {
 	}
 }
 
-// lost detaches a device whose physical device went down or away, until that is up
+// lost detaches a device whose physical device is down or was removed, until that is up
 // again. SAs and eroutes stay.
 func (e *Engine) lost(d *device, a *attachment) {
 	e.devMu.Lock()
@@ -55,8 +55,8 @@ func (e *Engine) lost(d *device, a *attachment) {
 	e.inform(slog.LevelWarn, "the physical device is down or gone: detached until it is up", d, a.wire.Name())
 }
 
-// found attaches a device whose physical device is up, under whatever name, unless
-// somebody has attached or detached it meanwhile.
+// found attaches a device whose physical device is up, which may have a new name, unless
+// a command has attached or detached the device meanwhile.
 func (e *Engine) found(d *device, w *awaited, physical string) {
 	e.devMu.Lock()
 	if d.awaited != w || d.closing.Load() || e.closed {
@@ -65,9 +65,9 @@ func (e *Engine) found(d *device, w *awaited, physical string) {
 	}
 	d.awaited = nil
 	before := d.wantedIndex
-	_, err := e.attachLocked(d, physical, true) // there is none that gives way
+	_, err := e.attachLocked(d, physical, true) // there is no attachment to replace
 	gone := errors.Is(err, syscall.ENXIO)
-	if gone { // it went again
+	if gone { // it was removed again
 		e.awaitLocked(d)
 	}
 	replaced := err == nil && before != 0 && before != d.wantedIndex
@@ -83,8 +83,8 @@ func (e *Engine) found(d *device, w *awaited, physical string) {
 	}
 }
 
-// renamed keeps an attachment whose physical device has another name, and writes that
-// name down for the engine that takes the device up.
+// renamed keeps an attachment whose physical device has a new name, and records the new
+// name for the engine that takes the device up.
 func (e *Engine) renamed(d *device, a *attachment) {
 	e.devMu.Lock()
 	if d.att.Load() != a || d.closing.Load() || d.wanted == a.wire.Name() {
@@ -105,8 +105,8 @@ func (e *Engine) renamed(d *device, a *attachment) {
 	}
 }
 
-// inform writes a line about a device into the log, whatever the debug masks are: it
-// is about what nobody asked for.
+// inform writes a line about a device into the log, whatever the debug masks are, since
+// no command has caused the change.
 func (e *Engine) inform(level slog.Level, what string, d *device, physical string, attrs ...slog.Attr) {
 	if e.trace.log == nil {
 		return

@@ -8,19 +8,19 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// ports are the local UDP ports that ESP may come to. The receiver is told when
+// ports are the local UDP ports that ESP can arrive at. set is called with the ports when
 // they change.
 type ports struct {
 	mu sync.Mutex
-	// wanted counts the SAs of a port. It is below 0 for a moment where the end
-	// of an SA is noted before its beginning.
+	// wanted counts the SAs of each port. A count is below 0 for a moment if the removal
+	// of an SA is recorded before its making.
 	wanted map[uint16]int
-	set    func(ports []uint16) // nil when there is no receiver any more
+	set    func(ports []uint16) // nil: the receiver is closed
 }
 
 func (ps *ports) init(set func([]uint16)) { ps.wanted, ps.set = map[uint16]int{}, set }
 
-// watch takes note of SAs that were made (by = 1) or removed (by = -1).
+// watch records SAs that were made (by = 1) or removed (by = -1).
 func (ps *ports) watch(by int, sas ...*sadb.SA) {
 	changed := false
 	ps.mu.Lock()
@@ -60,16 +60,16 @@ func (ps *ports) listLocked() []uint16 {
 	return l
 }
 
-// close says that the receiver is going: it is told nothing any more.
+// close ends the calls of set: the receiver is being closed.
 func (ps *ports) close() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.set = nil
 }
 
-// udpPort is the local port that ESP for or beside an SA may come to: an inbound
-// SA is sent to its destination port, and the peer of an outbound one answers to
-// its source port. ok is false for an SA that is not encapsulated in UDP.
+// udpPort returns the local port that ESP for an SA or from its peer can arrive at. For
+// an inbound SA it is the destination port. For an outbound SA it is the source port, to
+// which the peer answers. ok is false for an SA without UDP encapsulation.
 func udpPort(sa *sadb.SA) (p uint16, ok bool) {
 	if sa.ID.Proto != klips.ProtoESP || sa.NATT.Type == klips.NATTNone {
 		return 0, false

@@ -2,16 +2,16 @@ package engine
 
 import "github.com/klips-go/ipsec/klips/user/packet"
 
-// What an SA in transport mode has protected must not be quoted in clear: the kernel
-// answers an IP protocol that nobody takes with an ICMP error, which has the beginning
-// of the packet in it, and goes where the route to the peer leads.
+// Packets that an SA in transport mode protects must not be quoted in clear. If no
+// program receives their IP protocol, the kernel sends an ICMP error that quotes the
+// beginning of the packet. A route may lead that error past the eroutes.
 
-// quiet are the protocols about which the host has been asked to be quiet, on one device:
-// a bit for each, of IPv4 and of IPv6. It belongs to the inbound worker.
+// quiet has the protocols for which Link.Quiet was called on one device: one bit for each
+// protocol, for IPv4 and for IPv6. The inbound worker owns it.
 type quiet [2][256 / 64]uint64
 
-// about keeps the host from answering a packet of header h that is to arrive on the link,
-// and reports whether it could. All hosts take TCP, UDP and ICMP.
+// about stops ICMP errors of the host about a packet with header h that is to arrive on
+// the link, and reports whether it could. All hosts receive TCP, UDP and ICMP.
 func (q *quiet) about(link Link, h *packet.Header) bool {
 	v6 := h.Version == 6
 	switch h.Proto {

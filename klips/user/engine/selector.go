@@ -9,9 +9,9 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// selector is what of a packet is compared with eroutes on the way out and with
-// inbound policies on the way in. There are ports where there is a TCP or UDP header
-// to read them from: not in later fragments, nor where the packet ends before them.
+// selector returns the fields of a packet that are compared with eroutes on the way out,
+// and with inbound policies on the way in. The ports are those of a TCP or UDP header.
+// They are 0 in fragments other than the first, and if the packet ends before them.
 func selector(p []byte, h *packet.Header) eroute.Packet {
 	s := eroute.Packet{Src: h.Src, Dst: h.Dst, Proto: h.Proto}
 	if (h.Proto == packet.ProtoTCP || h.Proto == packet.ProtoUDP) && h.FragOff == 0 && h.Total >= h.Len+4 {
@@ -21,9 +21,9 @@ func selector(p []byte, h *packet.Header) eroute.Packet {
 	return s
 }
 
-// admits reports whether the inbound policy of an SA admits a packet. A packet
-// without ports that can be read meets no policy with a port: a later fragment is
-// discarded (RFC 4301 section 4.4.1.1), because nothing tells whose flow it is of.
+// admits reports whether the inbound policy of an SA admits a packet. A packet without
+// readable ports matches no policy with a port. So a fragment other than the first is
+// discarded (RFC 4301 section 4.4.1.1), because its flow is not known.
 func admits(sa *sadb.SA, p []byte, h *packet.Header) bool {
 	policy := sa.Policy()
 	if policy == nil {
@@ -33,15 +33,16 @@ func admits(sa *sadb.SA, p []byte, h *packet.Header) bool {
 	if s.Matches(policy) {
 		return true
 	}
-	// Any router on the path may send an ICMP error. It is for the flow of the packet that
-	// it quotes (RFC 4301 section 6.2).
+	// Any router on the path may send an ICMP error. It belongs to the flow of the packet
+	// that it quotes (RFC 4301 section 6.2).
 	s, ok := answers(p, h)
 	return ok && s.Matches(policy)
 }
 
-// answers returns the selector of the answers to the packet that an ICMP error quotes; ok
-// is false if p is no such error to the sender of that packet. Later fragments have no
-// ports, nor has what is behind IPv6 extension headers.
+// answers returns the selector of the answers to the packet that an ICMP error quotes. ok
+// is false if p is no such error, or is not sent to the sender of that packet. The ports
+// are 0 if the quoted packet is a fragment other than the first, or has IPv6 extension
+// headers.
 func answers(p []byte, h *packet.Header) (s eroute.Packet, ok bool) {
 	if !isICMPError(p, h) || h.Total < h.Len+8 {
 		return s, false

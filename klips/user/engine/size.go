@@ -12,11 +12,11 @@ import (
 	"github.com/klips-go/ipsec/klips/user/udpencap"
 )
 
-// growth is what an SA adds to packets, as if nothing could be compressed.
+// growth is how much an SA adds to packets, if nothing can be compressed.
 type growth struct {
 	esp    esp.Size
 	ah     ah.Size
-	header int // of a tunnel
+	header int // length of a tunnel header
 	udp    int
 }
 
@@ -32,17 +32,17 @@ func growthOf(sa *sadb.SA) (g growth) {
 	return g
 }
 
-// A shape is what of a packet counts for what a group makes of it.
+// A shape has the lengths of a packet on which the growth by a group depends.
 type shape struct {
 	version uint8
-	header  int // length of its IP header, with the extension headers that stay in front
+	header  int // of its IP header, with the extension headers that stay before ESP or AH
 	total   int
 }
 
 func shapeOf(h *packet.Header) shape { return shape{h.Version, h.Len, h.Total} }
 
-// overhead returns how many bytes the SAs of a group add to a packet, in front of its
-// payload and behind. The header of UDP counts as behind, as with KLIPS.
+// overhead returns how many bytes the SAs of a group add to a packet, before its payload
+// and after it. The UDP header counts as after it, as in KLIPS.
 func overhead(s shape, group []*sadb.SA) (front, behind int) {
 	payload, natt := s.total-s.header, 0
 	for _, sa := range group {
@@ -55,7 +55,7 @@ func overhead(s shape, group []*sadb.SA) (front, behind int) {
 			if sa.ID.Dst.Is6() {
 				s.version = 6
 			}
-			// What was the header is payload now, what is added is header.
+			// The old header is now payload, and the added header is the header.
 			payload += s.header - f
 			s.header = f
 		case klips.ProtoAH:
@@ -70,9 +70,8 @@ func overhead(s shape, group []*sadb.SA) (front, behind int) {
 	return front, behind + natt
 }
 
-// longest returns how long a packet of a shape may be at most, in bytes, for what a group
-// makes of it to have limit bytes; none is shorter than its header. All shorter ones fit,
-// too.
+// longest returns the longest packet of a shape, in bytes, of which a group makes at most
+// limit bytes. All shorter packets fit, too. It is never shorter than the header.
 func longest(s shape, group []*sadb.SA, limit int) int {
 	more := sort.Search(limit, func(n int) bool {
 		s.total = s.header + n

@@ -12,13 +12,12 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// states are what the workers keep for one SA (sadb.SA.Data): cipher objects
-// are not safe for use by several goroutines, so each worker makes its own when
-// it first meets the SA. The slice is indexed by worker and never changed, only
-// replaced by a longer one.
+// states are what the workers keep for one SA (sadb.SA.Data). Several goroutines cannot
+// use one cipher object, so each worker makes its own when it first uses the SA. The
+// slice has an element for each worker. It is never changed; a longer slice replaces it.
 type states struct {
 	byWorker atomic.Pointer[[]*state]
-	mu       sync.Mutex // held by who replaces the slice
+	mu       sync.Mutex // held while the slice is replaced
 
 	growth growth                  // never changed
 	path   atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
@@ -26,8 +25,8 @@ type states struct {
 	pathMTU atomic.Pointer[pathMTU] // of an outbound SA; nil: none is known
 }
 
-// A state holds one worker's half of an SA: the sealing half for the workers of
-// devices, the opening half for the inbound worker.
+// A state is one worker's part of an SA: for sealing in the workers of devices, for
+// opening in the inbound worker.
 type state struct {
 	espOut *esp.Sealer
 	ahOut  *ah.Sealer
@@ -45,7 +44,7 @@ func initStates(sa *sadb.SA) error {
 	return nil
 }
 
-// stateOf returns the worker's state for an SA; the first time it makes it.
+// stateOf returns the worker's state for an SA. It makes it the first time.
 func stateOf(sa *sadb.SA, worker int) (*state, error) {
 	ss := sa.Data.(*states)
 	if l := ss.byWorker.Load(); l != nil && worker < len(*l) && (*l)[worker] != nil {

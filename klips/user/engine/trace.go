@@ -13,26 +13,26 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// Bits of the mask of klips.DebugTunnel that have words of their own.
+// Bits of the mask of klips.DebugTunnel that have names of their own.
 const (
 	debugXmit  = 0x10
 	debugTncfg = 0x100
 )
 
-// linesPerSecond limits the debug log. The last line of a second says that more are
+// linesPerSecond limits the debug log. The last line of a second reports that lines are
 // left out.
 const linesPerSecond = 100
 
-// trace is the debug log: a line for each decision in the areas that klipsdebug
-// has switched on. It never has a key or what packets carry. While nothing is
-// switched on, the packet path only looks at one word for each batch.
+// trace is the debug log: a line for each decision in the areas that klipsdebug has
+// switched on. It never contains a key or the content of packets. While nothing is
+// switched on, the packet path only reads one word for each batch.
 type trace struct {
 	log   *slog.Logger // nil: there is none
 	clock clock.Clock
 	masks [klips.NumDebugAreas]atomic.Uint32
-	any   atomic.Bool // a mask that is about packets is not zero
+	any   atomic.Bool // a mask for lines about packets is not zero
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	second int64
 	lines  int
 }
@@ -43,7 +43,7 @@ var packetAreas = [...]klips.DebugArea{
 	klips.DebugESP, klips.DebugAH, klips.DebugRcv, klips.DebugIPComp,
 }
 
-// set changes masks, one goroutine at a time.
+// set changes masks. Only one goroutine at a time may call it.
 func (t *trace) set(c klips.DebugChange) {
 	for i, m := range c.Masks {
 		if c.Set {
@@ -66,12 +66,12 @@ func (t *trace) get() (d klips.Debug) {
 	return d
 }
 
-// on reports whether any of some bits of an area is switched on.
+// on reports whether any of these bits of an area is switched on.
 func (t *trace) on(a klips.DebugArea, bits uint32) bool {
 	return t.log != nil && t.masks[a].Load()&bits != 0
 }
 
-// line writes a line, unless there have been too many in this second.
+// line writes a line, unless this second has had too many.
 func (t *trace) line(area, msg string, attrs ...slog.Attr) {
 	left := t.take()
 	if left < 0 {
@@ -84,8 +84,8 @@ func (t *trace) line(area, msg string, attrs ...slog.Attr) {
 	t.log.LogAttrs(context.Background(), slog.LevelDebug, msg, attrs...)
 }
 
-// take counts a line and returns how many more there may be; 0 is for the line
-// that says that there are too many.
+// take counts a line and returns how many more may follow. 0: this is the line that
+// reports that lines are left out.
 func (t *trace) take() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -98,7 +98,7 @@ func (t *trace) take() int {
 
 const allBits = ^uint32(0)
 
-// changed writes a line about what a command asked for and what became of it.
+// changed writes a line about a command and its result.
 func (t *trace) changed(area, what string, err error, attrs ...slog.Attr) {
 	if err != nil {
 		attrs = append(attrs, slog.String("refused", err.Error()))
@@ -124,21 +124,20 @@ func (t *trace) device(what, name string, err error) {
 	}
 }
 
-// Debugging reports whether an area is switched on, for those who have lines of
-// their own for it.
+// Debugging reports whether an area is switched on, for callers with lines of their own.
 func (e *Engine) Debugging(a klips.DebugArea) bool { return e.trace.on(a, allBits) }
 
-// Log writes a line for an area, which is switched on, into the debug log.
+// Log writes a line into the debug log for an area that is switched on.
 func (e *Engine) Log(area, msg string, attrs ...slog.Attr) { e.trace.line(area, msg, attrs...) }
 
-// flow is what a line says of a packet.
+// flow returns the attributes of a packet for a line.
 func flow(h *packet.Header) slog.Attr {
-	return slog.Attr{Value: slog.GroupValue( // without a name its parts stand alone
+	return slog.Attr{Value: slog.GroupValue( // without a name its attributes stand alone
 		slog.String("src", h.Src.String()), slog.String("dst", h.Dst.String()),
 		slog.Int("proto", int(h.Proto)), slog.Int("bytes", h.Total))}
 }
 
-// transformed writes a line about one SA's work on a packet.
+// transformed writes a line about the transform of a packet by one SA.
 func (t *trace) transformed(msg string, sa *sadb.SA, seq uint64, err error) {
 	area, name := klips.DebugXform, "xform"
 	switch sa.ID.Proto {

@@ -9,14 +9,14 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// retireAfter is how long a packet that is under way can hold on to an SA that
-// has been replaced; it is much less.
+// retireAfter is how long a packet in processing can use an SA after it was replaced. The
+// real time is much shorter.
 const retireAfter = time.Second
 
-// ReserveSA makes a larval SA for [Engine.UpdateSA] to complete, with a random
-// SPI from low to high that is free for destination and protocol of id, and
-// returns that SPI. It is inbound if the destination is a local address now.
-// EEXIST: there is no free one. ENOBUFS: there is no memory for more.
+// ReserveSA makes a larval SA, which [Engine.UpdateSA] completes. Its SPI is random, from
+// low to high, and free for the destination and protocol of id. ReserveSA returns that
+// SPI. The SA is inbound if the destination is a local address now. EEXIST: no SPI is
+// free. ENOBUFS: the memory limit is reached.
 func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low, high klips.SPI) (klips.SPI, error) {
 	err := e.room(saCost)
 	var sa *sadb.SA
@@ -30,9 +30,9 @@ func (e *Engine) ReserveSA(_ context.Context, id klips.SAID, src netip.Addr, low
 	return sa.ID.SPI, nil
 }
 
-// UpdateSA gives an SA, which may be larval, the algorithms, keys and limits of
-// spec; see [sadb.DB.Update] for what it keeps. Packets are handled with either
-// the old or the new ones. ENOENT: there is no such SA; else as AddSA.
+// UpdateSA gives an SA, which may be larval, the algorithms, keys and limits of spec; see
+// [sadb.DB.Update] for what it keeps. Each packet uses either the old or the new ones.
+// ENOENT: there is no such SA; other errors as for AddSA.
 func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	begun, err := e.keeper.beginAnew(spec, e.sas.Lookup(spec.ID))
 	if err != nil {
@@ -47,7 +47,7 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 		return err
 	}
 	keepPathMTU(old, sa)
-	e.watch(1, sa) // first, or a port that stays would be closed meanwhile
+	e.watch(1, sa) // before the next line, or a port that stays would be closed for a moment
 	e.watch(-1, old)
 	e.greet(sa)
 	e.heed(sa)
@@ -60,8 +60,7 @@ func (e *Engine) UpdateSA(_ context.Context, spec *klips.SASpec) error {
 	return nil
 }
 
-// SetPorts changes the UDP ports of an SA and nothing else. ENOENT: there is no
-// such SA.
+// SetPorts changes only the UDP ports of an SA. ENOENT: there is no such SA.
 func (e *Engine) SetPorts(_ context.Context, id klips.SAID, sport, dport uint16) error {
 	old, sa, err := e.sas.SetPorts(id, sport, dport)
 	if err := e.saDone("update SA", id, err); err != nil {
