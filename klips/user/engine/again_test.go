@@ -13,8 +13,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// Who makes once more what another engine has handed over finds it done, once; what is
-// another thing is refused as always, and so is the second time.
+// What another engine has handed over can be made again once, without an error. Different
+// SAs, groups and eroutes are refused as always, and so is a second time.
 func TestMadeAgain(t *testing.T) {
 	local, peer := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
@@ -68,7 +68,7 @@ func TestMadeAgain(t *testing.T) {
 	}
 	want("the second time", makeAll(e), true)
 
-	// What has gone in between and was made anew is there by itself.
+	// An SA that was removed and made again in between is a new one.
 	e = next(t, h, c, e)
 	if err := errors.Join(e.DeleteEroute(ctx, route.Selector), e.DeleteSA(ctx, tun.ID)); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// bareHost is a host on which nothing moves by itself: tests call the workers.
+// bareHost is a host without goroutines: tests call the workers.
 type bareHost struct {
 	local netip.Addr
 	sent  *packet.Buffer // copy of the last packet sent
@@ -76,7 +76,7 @@ type bench struct {
 
 func newBench(t testing.TB, payload int, layers ...klips.SASpec) *bench {
 	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	from, to := src, dst // of the packet: the hosts themselves, or hosts behind them
+	from, to := src, dst // of the packet: the gateways themselves, or hosts behind them
 	if layers[0].ID.Proto == klips.ProtoTun {
 		from, to = netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("10.2.0.5")
 	}
@@ -124,7 +124,7 @@ func newBench(t testing.TB, payload int, layers ...klips.SASpec) *bench {
 	return b
 }
 
-// send takes the packet through the outbound path n times in one batch.
+// send sends the packet through the outbound path n times in one batch.
 func (b *bench) send(n int) {
 	for i := range n {
 		b.out.sizes[i] = copy(b.out.views[i][packet.Headroom:], b.pkt)
@@ -132,7 +132,7 @@ func (b *bench) send(n int) {
 	b.out.batch(n)
 }
 
-// receive takes the last packet sent through the inbound path n times.
+// receive gives the last packet sent to the inbound path n times.
 func (b *bench) receive(n int) {
 	for i := range n {
 		d := b.in.bufs[i]
@@ -164,7 +164,7 @@ func specs() map[string][]klips.SASpec {
 	}
 }
 
-// The path of a packet allocates nothing once the worker has met the SA.
+// The path of a packet allocates nothing after the worker's first packet of an SA.
 func TestNoAllocations(t *testing.T) {
 	for name, layers := range specs() {
 		t.Run(name, func(t *testing.T) {

@@ -18,14 +18,14 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// Random commands leave the tables that a naive model has.
+// After random commands, the engine and a simple model have the same tables.
 func TestCommands(t *testing.T) {
 	local := netip.MustParseAddr("192.0.2.1")
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
 	klipstest.TestCommands(t, klipstest.Bench{Stack: serial.New(open(t, h)), Local: local, Physical: "eth0"})
 }
 
-// open starts an engine with two devices on a host. Its clock stands still.
+// open starts an engine with two devices on a host. Its clock does not advance.
 func open(t testing.TB, h engine.Host) *engine.Engine {
 	return openWith(t, h, engine.Config{Version: "ipsec version: test", Clock: clocktest.New()})
 }

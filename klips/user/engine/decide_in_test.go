@@ -8,7 +8,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// What would become of an inbound packet can be asked, and nothing is changed by that.
+// judge decides about an inbound packet and changes nothing.
 func TestJudge(t *testing.T) {
 	for name, layers := range specs() {
 		t.Run(name, func(t *testing.T) {

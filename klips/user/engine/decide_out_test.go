@@ -9,7 +9,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// What would become of a packet can be asked, and nothing is changed by that.
+// decide decides about an outbound packet and changes nothing.
 func TestDecide(t *testing.T) {
 	e := newBare(t)
 	for dst, id := range map[string]klips.SAID{
@@ -35,7 +35,7 @@ func TestDecide(t *testing.T) {
 		edit func(p []byte)
 		do   action
 		why  drop.Reason
-		none bool // no eroute is for it
+		none bool // no eroute matches
 	}{
 		{name: "an SA", dst: "10.2.0.5", do: protect},
 		{name: "%pass", dst: "10.3.0.5", do: pass},

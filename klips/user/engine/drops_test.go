@@ -16,8 +16,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// both makes SAs of one SPI on both stacks, groups them, and lets an eroute of A lead to
-// them. edit changes what B has; it may be nil.
+// both makes SAs of one SPI on both stacks, groups them, and adds an eroute of A to them.
+// edit changes the SAs of B; it may be nil.
 func (p *pair) both(layers []layer, edit func(*klips.SASpec)) []klips.SAID {
 	p.t.Helper()
 	window := func(s *klips.SASpec) {
@@ -40,7 +40,7 @@ func (p *pair) both(layers []layer, edit func(*klips.SASpec)) []klips.SAID {
 	return ids
 }
 
-// shunt lets an eroute of A lead to a word, and sends a packet there n times.
+// shunt adds an eroute of A with a shunt, and sends a packet to it n times.
 func (p *pair) shunt(spi klips.SPI, n int) {
 	p.t.Helper()
 	p.route(p.a, "10.1.0.0/16", "10.2.0.0/16", klips.Magic(spi), klips.ErouteAdd)
@@ -65,9 +65,8 @@ func (p *pair) wire() []byte {
 	return sent[0]
 }
 
-// dropCases have a packet go no further, or as many as n says, for each reason. They
-// return the SA on B, or on A if it is an outbound one, that ends its way; the zero SAID
-// for none.
+// dropCases make one packet or n packets be dropped for each reason. do returns the SA
+// that causes the drop: an SA on B, or an outbound SA on A; the zero SAID: none.
 var dropCases = []struct {
 	why drop.Reason
 	n   uint64 // 0: 1
@@ -97,7 +96,7 @@ var dropCases = []struct {
 		p.in(p.wire())
 		return
 	}},
-	{drop.NoSA, 0, func(p *pair) (none klips.SAID) { // in UDP, to a port that is not IKE's alone
+	{drop.NoSA, 0, func(p *pair) (none klips.SAID) { // in UDP, to a port that is not for IKE only
 		p.nattSA(klips.SAID{Dst: gwB4, SPI: 0x1000, Proto: klips.ProtoESP}, gwA4, klips.NATT{Type: klips.NATTNonESP})
 		p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", klips.SAID{Dst: gwB4, SPI: 0x1000, Proto: klips.ProtoESP}, klips.ErouteAdd)
 		p.must(p.b.ClearSAs(p.t.Context()))
@@ -115,12 +114,12 @@ var dropCases = []struct {
 	{drop.Expired, 0, func(p *pair) (gone klips.SAID) {
 		p.both([]layer{aes}, func(s *klips.SASpec) { s.Hard.AddTime = 5 })
 		q := p.wire()
-		p.must(p.b.SetKnob("expire_unused", 0)) // else no packet finds it
+		p.must(p.b.SetKnob("expire_unused", 0)) // or the timer would remove the SA first
 		p.clock.Advance(7 * time.Second)
 		p.in(q)
 		return
 	}},
-	{drop.Failed, 0, func(p *pair) klips.SAID { // AH cannot tell what this header will be (RFC 4302 section 3.3.3.1.2)
+	{drop.Failed, 0, func(p *pair) klips.SAID { // AH cannot predict this header (RFC 4302 section 3.3.3.1.2)
 		ids := p.sas(p.a, []layer{ahMD5}, func(s *klips.SASpec) { s.ID.Dst, s.Src = gwB6, gwA6 })
 		p.route(p.a, "2001:db8::1/128", "2001:db8::2/128", ids[0], klips.ErouteAdd)
 		p.out(with(options6(ip(gwA6, gwB6, 253, 50)), func(q []byte) { q[6], q[42], q[43] = packet.ProtoRouting, 3, 1 }))
@@ -164,7 +163,7 @@ var dropCases = []struct {
 		p.out(with(ip(inA6, inB6, 253, 50), func(q []byte) { q[7] = 0 }))
 		return
 	}},
-	{drop.Fragments, 0, func(p *pair) (none klips.SAID) { // one that lacks others
+	{drop.Fragments, 0, func(p *pair) (none klips.SAID) { // the other fragments are missing
 		f := cut(udpWith(gwA4, gwB4, 3000), 1500)
 		p.ha.Link("ipsec0").Send(f[0])
 		p.ha.Settle()
@@ -174,8 +173,8 @@ var dropCases = []struct {
 	{drop.NoEroute, 0, func(p *pair) (none klips.SAID) { p.out(ip(inA6, inB6, 253, 50)); return }},
 	{drop.ErouteDrop, 0, func(p *pair) (none klips.SAID) { p.shunt(klips.SPIDrop, 1); return }},
 	{drop.ErouteReject, 0, func(p *pair) (none klips.SAID) { p.shunt(klips.SPIReject, 1); return }},
-	{drop.ErouteTrap, 2, func(p *pair) (none klips.SAID) { p.shunt(klips.SPITrap, 2); return }}, // nobody is there to ask
-	{drop.ErouteHold, 2, func(p *pair) (none klips.SAID) { p.shunt(klips.SPIHold, 3); return }}, // the last stays
+	{drop.ErouteTrap, 2, func(p *pair) (none klips.SAID) { p.shunt(klips.SPITrap, 2); return }}, // no key daemon
+	{drop.ErouteHold, 2, func(p *pair) (none klips.SAID) { p.shunt(klips.SPIHold, 3); return }}, // the last one stays
 	{drop.ErouteUnknown, 0, func(p *pair) (none klips.SAID) { p.shunt(0x106, 1); return }},
 	{drop.HoldFull, 0, func(p *pair) (none klips.SAID) {
 		p.a.SetEvents(new(daemon))
@@ -303,7 +302,7 @@ var dropCases = []struct {
 	}},
 	{drop.BadPadding, 0, func(p *pair) klips.SAID {
 		ids := p.both([]layer{{klips.ProtoESP, klips.Transform{Enc: tdes.tr.Enc}}}, nil)
-		// What is changed in a block of CBC changes the pad length in the next one.
+		// In CBC a change in one block changes the pad length in the next block.
 		p.in(with(p.wire(), func(q []byte) { q[len(q)-8-2] ^= 0xff }))
 		return ids[0]
 	}},
@@ -322,7 +321,7 @@ var dropCases = []struct {
 		p.in(p.wire())
 		return ids[0]
 	}},
-	{drop.NoTunnel, 0, func(p *pair) klips.SAID { // none at all
+	{drop.NoTunnel, 0, func(p *pair) klips.SAID { // no header behind it
 		ids := p.sas(p.b, []layer{tun, aes}, nil)
 		p.sas(p.a, []layer{aes}, func(s *klips.SASpec) { s.ID = ids[1] })
 		p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", ids[1], klips.ErouteAdd)
@@ -364,7 +363,7 @@ var dropCases = []struct {
 		p.in(p.wire())
 		return
 	}},
-	{drop.NotDelivered, 0, func(p *pair) klips.SAID { // it might be answered in clear
+	{drop.NotDelivered, 0, func(p *pair) klips.SAID { // the host could send an ICMP error in clear
 		ids := p.both([]layer{aes}, nil)
 		p.hb.Link("ipsec0").WhenQuiet(func(uint8, bool) error { return errors.New("no more files") })
 		p.in(p.wire())
@@ -372,7 +371,8 @@ var dropCases = []struct {
 	}},
 }
 
-// Each reason is that of a packet here, counted once, and for the SA that is at its root.
+// Each reason has packets here. Each is counted once, and for the SA that causes the
+// drop.
 func TestDrops(t *testing.T) {
 	provoked := map[drop.Reason]bool{}
 	for i, c := range dropCases {
@@ -422,7 +422,7 @@ func TestDrops(t *testing.T) {
 	}
 }
 
-// drops are all that a stack counts, of devices and of none.
+// drops returns all counters of a stack, of its devices and of no device.
 func (p *pair) drops(e *engine.Engine) drop.Counts {
 	p.t.Helper()
 	sum := drop.Counts{}
@@ -436,7 +436,7 @@ func (p *pair) drops(e *engine.Engine) drop.Counts {
 	return sum
 }
 
-// What a packet counts as is decided when it has come to its end: nothing is taken back.
+// A packet is counted when its processing has ended. No counter is ever decreased.
 func TestCountersOnlyGrow(t *testing.T) {
 	p := bare(t)
 	p.both([]layer{tun, aes}, nil)

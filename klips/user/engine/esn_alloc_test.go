@@ -7,9 +7,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// The path of a packet allocates nothing with extended sequence numbers either,
-// and with windows of any size. Every packet has a number of its own here, and
-// they go across the border of the low half.
+// The path of a packet allocates nothing with extended sequence numbers either, and with
+// windows of any size. Here every packet has its own number, and the numbers pass 2³².
 func TestNoAllocationsESN(t *testing.T) {
 	for name, layers := range specs() {
 		for _, window := range []uint32{64, 4096} {

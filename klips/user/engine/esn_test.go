@@ -22,13 +22,13 @@ import (
 type wireTap struct {
 	*pair
 	out      *klipstest.Network
-	ids      []klips.SAID // inner to outer
+	ids      []klips.SAID // from inner to outer
 	src, dst netip.Addr   // of the packets in clear
 	taken    int
 	rand     *rand.Rand
 }
 
-// numbered are the SAs of a group that have sequence numbers.
+// numbered returns the SAs of a group that have sequence numbers.
 func (w *wireTap) numbered() (ids []klips.SAID) {
 	for _, id := range w.ids {
 		if id.Proto == klips.ProtoESP || id.Proto == klips.ProtoAH {
@@ -72,7 +72,7 @@ func newWireTap(t testing.TB, layers []layer, version int, window uint32, esn bo
 	return w
 }
 
-// clear is the n-th packet in clear.
+// clear returns the n-th packet in clear.
 func (w *wireTap) clear(n int) []byte {
 	p := ip(w.src, w.dst, 253, 60)
 	binary.BigEndian.PutUint32(p[len(p)-4:], uint32(n))
@@ -111,8 +111,8 @@ func (w *wireTap) arrive(pkts ...[]byte) (got [][]byte) {
 	}
 }
 
-// exchange sends n packets, lets them arrive in a random order, then all again.
-// All must come out, once, and the copies be counted as replayed.
+// exchange sends n packets, delivers them in a random order, then delivers all again.
+// Every packet must be accepted once, and every copy must count as replayed.
 func (w *wireTap) exchange(from, n int) {
 	w.t.Helper()
 	wire := w.send(from, n)
@@ -151,8 +151,8 @@ var (
 	chacha  = layer{klips.ProtoESP, klips.Transform{Enc: alg.ChaCha20Poly1305}}
 )
 
-// TestESN takes groups across the border of the low half several times, with
-// packets in any order that the window allows and copies of them.
+// TestESN sends packets of groups with numbers around several multiples of 2³², in any
+// order that the window allows, and copies of them.
 func TestESN(t *testing.T) {
 	for _, g := range []struct {
 		name   string
@@ -174,14 +174,14 @@ func TestESN(t *testing.T) {
 					w := newWireTap(t, g.layers, version, window, true)
 					n := 0
 					for _, start := range []uint64{
-						1,            // the first packets of all
-						1 << 31,      // half a turn later
-						1<<32 - 10,   // out of the first turn
-						1<<33 - 5000, // nearly as far as a window of 4096 lets it skip
+						1,            // the first packets
+						1 << 31,      // 2³¹ later
+						1<<32 - 10,   // passes 2³²
+						1<<33 - 5000, // nearly as far as a window of 4096 allows
 						1<<33 - 10,
-						5<<31 - 10, // no border
-						3<<32 - 20, // all before the border
-						7<<31 + 1,  // skips it
+						5<<31 - 10, // passes no multiple of 2³²
+						3<<32 - 20, // stays below 3·2³²
+						7<<31 + 1,  // skips 3·2³²
 					} {
 						for _, id := range w.numbered() {
 							w.a.SetSeq(id, start-1)
@@ -199,8 +199,8 @@ func TestESN(t *testing.T) {
 	}
 }
 
-// TestWindows fills windows of all kinds of sizes: everything in them is taken
-// once, in any order, and nothing before them.
+// TestWindows fills windows of many sizes. Each number in them is accepted once, in any
+// order, and no number below them.
 func TestWindows(t *testing.T) {
 	for _, l := range []layer{gcm, ah256} {
 		for _, version := range []int{4, 6} {
@@ -215,7 +215,7 @@ func TestWindows(t *testing.T) {
 							w.arrive(w.send(0, 1)...)
 						}
 						w.exchange(1, window)
-						// The one after the next moves the window by two.
+						// The packet after the next one moves the window by two.
 						wire := w.send(1+window, 2)
 						if got := w.arrive(wire[1]); len(got) != 1 {
 							t.Fatalf("the one after the next: %d came out", len(got))
@@ -227,7 +227,7 @@ func TestWindows(t *testing.T) {
 						if got := w.arrive(wire[0]); len(got) != late {
 							t.Fatalf("the next, late: %d came out, want %d", len(got), late)
 						}
-						// Make a hole that becomes older than the window.
+						// Leave out a number until it is below the window.
 						hole := w.send(3+window, 1)
 						rest := w.send(4+window, window)
 						if got := w.arrive(rest[:window-1]...); len(got) != window-1 {
@@ -243,7 +243,7 @@ func TestWindows(t *testing.T) {
 							t.Fatalf("older than the window: %d came out", len(got))
 						}
 						after := w.outermost(w.b)
-						// With ESN it is taken for one of the next turn, see below.
+						// With ESN it counts as one of the next 2³² numbers, see below.
 						d := after.ReplayErrs - before.ReplayErrs
 						if esn {
 							d = after.AuthErrs - before.AuthErrs
@@ -258,8 +258,8 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// TestOlderThanWindow: with 32 bits such a packet is a replay; with 64 it can
-// only be one of the next turn, and its ICV then shows that it is not.
+// TestOlderThanWindow: with 32 bits such a packet is a replay. With 64 bits its number
+// counts as one of the next 2³², and its ICV is then wrong.
 func TestOlderThanWindow(t *testing.T) {
 	for _, esn := range []bool{false, true} {
 		w := newWireTap(t, []layer{tun, gcm}, 4, 64, esn)
@@ -277,7 +277,7 @@ func TestOlderThanWindow(t *testing.T) {
 	}
 }
 
-// TestESNForged: no number in a packet that is not right moves the window.
+// TestESNForged: a packet with a wrong ICV never moves the window.
 func TestESNForged(t *testing.T) {
 	for _, l := range []layer{aes, gcm, ah256} {
 		w := newWireTap(t, []layer{tun, l}, 4, 64, true)
@@ -319,8 +319,8 @@ func TestESNBothEnds(t *testing.T) {
 	}
 }
 
-// TestLastNumber: the last sequence number is sent, and the next packet ends the
-// SA instead of sending a number twice.
+// TestLastNumber: the last sequence number is sent. The next packet removes the SA, so no
+// number is sent twice.
 func TestLastNumber(t *testing.T) {
 	for _, esn := range []bool{false, true} {
 		for _, l := range []layer{gcm, ah256} {

@@ -6,17 +6,17 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// SetSeq makes an SA go on after sequence number last, as if it had sent it.
+// SetSeq makes an SA continue after sequence number last, as if it had sent it.
 func (e *Engine) SetSeq(id klips.SAID, last uint64) { e.sas.Lookup(id).Seq.Store(last) }
 
-// SetReceived makes an SA go on after sequence number last, as if it had been
-// received; the SA has a replay window.
+// SetReceived makes an SA continue after sequence number last, as if it had received it.
+// The SA must have a replay window.
 func (e *Engine) SetReceived(id klips.SAID, last uint64) { e.sas.Lookup(id).Replay.Update(last) }
 
-// SetRemembered makes an SA one whose key has been used up to a number by an earlier SA.
+// SetRemembered sets the number up to which an earlier SA has used the key of an SA.
 func (e *Engine) SetRemembered(id klips.SAID, last uint64) { e.sas.Lookup(id).Remembered = last }
 
-// SetLimit makes last the number up to which an SA may send at present.
+// SetLimit sets the number up to which an SA may send now.
 func (e *Engine) SetLimit(id klips.SAID, last uint64) { e.sas.Lookup(id).SetLimit(last) }
 
 // Awaits reports whether a device waits for its physical one.
@@ -48,10 +48,10 @@ func (e *Engine) Kept() (n int) {
 	return n
 }
 
-// Limit returns the number up to which an SA may send at present.
+// Limit returns the number up to which an SA may send now.
 func (e *Engine) Limit(id klips.SAID) uint64 { return e.sas.Lookup(id).Limit() }
 
-// Fragments returns how many fragments wait in a device for others.
+// Fragments returns how many fragments in a device wait for others.
 func (e *Engine) Fragments(name string) int {
 	e.devMu.Lock()
 	var a *attachment
@@ -70,5 +70,5 @@ func (e *Engine) Fragments(name string) int {
 	return a.cut.table.Len()
 }
 
-// Hear takes a packet that may be an ICMP message.
+// Hear processes a packet that may be an ICMP message.
 func (e *Engine) Hear(p []byte) { e.hear(p, e.now()) }

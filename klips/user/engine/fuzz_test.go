@@ -10,8 +10,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// fuzzGroups have no authentication on the outer layer or none at all, so that
-// what a fuzzer makes gets past it and into the layers behind.
+// fuzzGroups have no authentication, or none on the outer layer, so that fuzzed packets
+// reach the layers inside.
 func fuzzGroups() [][]klips.SASpec {
 	k := bytes.Repeat([]byte{0x5a}, 64)
 	tun := klips.SASpec{ID: klips.SAID{Proto: klips.ProtoTun}}
@@ -22,9 +22,8 @@ func fuzzGroups() [][]klips.SASpec {
 	return [][]klips.SASpec{{tun, aes}, {tun, comp, aes}, {tun, ah, aes}, {comp, aes}, {tun, gcm, tun, aes}, {tun, gcm, ah}}
 }
 
-// FuzzInbound gives the inbound path arbitrary packets: as they are, and with
-// their payload sealed by the sender's SAs, which makes all layers but the
-// innermost good.
+// FuzzInbound gives the inbound path arbitrary packets. It gives them unchanged, and as
+// payload of the sender's SAs, so that all layers except the innermost are correct.
 func FuzzInbound(f *testing.F) {
 	var benches []*bench
 	for i, g := range fuzzGroups() {
@@ -45,7 +44,7 @@ func FuzzInbound(f *testing.F) {
 		d.Off, d.End = packet.Headroom, packet.Headroom
 		d.End += copy(d.B[d.Off:], p)
 		if seal {
-			// What the sender's group makes of it, whatever it is.
+			// The packet that the sender's group makes of the arbitrary bytes.
 			sa := b.out.e.sas.Lookup(b.route(t))
 			h, ok := packet.ParseIP(d.Bytes())
 			if sa == nil || !ok || !b.out.apply(d, &h, sa.Chain()) {

@@ -14,8 +14,8 @@ import (
 
 var allSPF4, allSPF6 = netip.MustParseAddr("224.0.0.5"), netip.MustParseAddr("ff02::5")
 
-// groupSA is an SA to a destination, with the same key and SPI for each (RFC 4552 section
-// 7).
+// groupSA returns an SA to a destination, with the same key and SPI for each (RFC 4552
+// section 7).
 func groupSA(dst netip.Addr) *klips.SASpec {
 	return &klips.SASpec{
 		ID:        klips.SAID{Dst: dst, SPI: 0x100, Proto: klips.ProtoESP},
@@ -23,8 +23,8 @@ func groupSA(dst netip.Addr) *klips.SASpec {
 	}
 }
 
-// An SA to a multicast group serves both directions: the host receives from others what
-// they send to it, and not what it sends itself.
+// An SA to a multicast group serves both directions. The host receives what others send
+// to the group. It does not receive what it sends itself.
 func TestMulticast(t *testing.T) {
 	for _, c := range []struct{ group, a, b netip.Addr }{
 		{allSPF4, gwA4, gwB4},
@@ -79,7 +79,7 @@ func TestMulticast(t *testing.T) {
 	}
 }
 
-// SAs for both directions can be grouped. A packet that has not gone through all of them is
+// SAs for both directions can be grouped. A packet that has not passed all of them is
 // dropped.
 func TestMulticastGroup(t *testing.T) {
 	p := newPair(t)
@@ -119,7 +119,7 @@ func TestMulticastGroup(t *testing.T) {
 	}
 }
 
-// The direction of an SA to a group that has a source depends on that.
+// The source of an SA to a multicast group decides its direction.
 func TestMulticastSource(t *testing.T) {
 	p := newPair(t)
 	for _, c := range []struct {
@@ -141,8 +141,8 @@ func TestMulticastSource(t *testing.T) {
 	}
 }
 
-// The host is a member of a group on the devices that are attached, as long as there are
-// SAs to it.
+// The host is a member of a group on the attached devices as long as SAs to the group
+// exist.
 func TestJoins(t *testing.T) {
 	w := newPhysicalWorld(t)
 	joined := func(what string, on ...int) {
@@ -195,7 +195,7 @@ func TestJoins(t *testing.T) {
 	w.await("attached again", func() bool { return w.host.Link("ipsec0").Shares() == 1 })
 	w.must(w.e.DeleteSA(t.Context(), second))
 	joined("none is left")
-	link("the SAs are gone", 1) // neighbours stay while keys are changed
+	link("the SAs are gone", 1) // neighbours must stay while keys are changed
 	add(groupSA(allSPF6), 0x300)
 	joined("made again", 1)
 	w.must(w.e.ClearSAs(t.Context()))
@@ -220,7 +220,7 @@ func TestExpiredGroup(t *testing.T) {
 	settled(t, "left", func() bool { return p.ha.Members(allSPF4) == nil })
 }
 
-// The engine that takes over is a member of the groups, and so are its devices.
+// After a hand-over the next engine is a member of the groups, and so are its devices.
 func TestHandedOverGroups(t *testing.T) {
 	w := newPhysicalWorld(t)
 	w.must(w.e.AddSA(t.Context(), groupSA(allSPF6)))
@@ -233,8 +233,8 @@ func TestHandedOverGroups(t *testing.T) {
 	}
 }
 
-// A group that cannot be joined does not stop the SA, and is written into the log. It is
-// tried again when another one is left.
+// If a group cannot be joined, the SA still works, and the log has an error. Joining is
+// tried again when another group has been left.
 func TestCannotJoin(t *testing.T) {
 	w := newPhysicalWorld(t)
 	w.must(w.e.AddSA(t.Context(), groupSA(allSPF4)))

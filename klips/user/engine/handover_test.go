@@ -17,7 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// next hands all that an engine has over to another one, by a sealed file.
+// next hands the state of an engine over to another engine, in a sealed file.
 func next(t *testing.T, h *klipstest.Host, c engine.Config, e *engine.Engine) *engine.Engine {
 	t.Helper()
 	s := e.HandOver()
@@ -42,7 +42,7 @@ func next(t *testing.T, h *klipstest.Host, c engine.Config, e *engine.Engine) *e
 	return n
 }
 
-// A view is all that people see of an engine.
+// A view has everything that the listings of an engine show.
 type view struct {
 	SAs     []klips.SA
 	Eroutes []klips.Eroute
@@ -76,8 +76,8 @@ func viewOf(t *testing.T, e *engine.Engine) (v view) {
 	return v
 }
 
-// still returns when no device is being attached or detached. With down a physical one
-// is down by then, so that a virtual one may wait for it.
+// still returns when no device is being attached or detached. down: a physical device is
+// down then, and a virtual device may wait for it.
 func (w *randomWorld) still(down bool) {
 	w.host.BringUp("eth0")
 	w.host.BringUp("eth1")
@@ -87,11 +87,11 @@ func (w *randomWorld) still(down bool) {
 	}
 }
 
-// compareViews leaves out what is there only after a hand-over.
+// compareViews ignores fields that are set only after a hand-over.
 var compareViews = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(),
 	cmpopts.IgnoreFields(klips.SA{}, "AddAgain", "GroupAgain"), cmpopts.IgnoreFields(klips.Eroute{}, "AddAgain")}
 
-// Whatever an engine went through, the next one is listed as it was, and works.
+// After any operations, the next engine has the same listings, and works.
 func TestRandomHandOver(t *testing.T) {
 	r := seeded(t)
 	for range 5 {
@@ -104,7 +104,7 @@ func TestRandomHandOver(t *testing.T) {
 			w.still(r.IntN(2) == 0)
 			w.host.Settle()
 			want := viewOf(t, w.e)
-			for i := range want.Devices { // fragments that wait for others are not handed over
+			for i := range want.Devices { // incomplete datagrams are not handed over
 				d := &want.Devices[i]
 				if n := w.e.Fragments(d.Name); n > 0 {
 					d.Stats.TxErrors += uint64(n)
@@ -131,7 +131,7 @@ func TestRandomHandOver(t *testing.T) {
 	}
 }
 
-// An SA goes on with its numbers: none is sent twice, and none is taken twice.
+// An SA continues with its numbers: none is sent twice, and none is accepted twice.
 func TestHandOverNumbers(t *testing.T) {
 	var net klipstest.Network
 	clock := clocktest.New()

@@ -11,7 +11,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A trapCase is a kind of trap, and the hold that its packets make.
+// A trapCase is a kind of trap, and the hold that its packets cause.
 type trapCase struct {
 	name       string
 	spi        klips.SPI
@@ -32,7 +32,7 @@ func trapCases() []trapCase {
 	}
 }
 
-// targets are the eroutes of an engine, by selector.
+// targets returns the SAIDs of an engine's eroutes, by selector.
 func targets(t *testing.T, e *engine.Engine) map[klips.Selector]klips.SAID {
 	l, err := e.Eroutes(t.Context())
 	if err != nil {
@@ -45,8 +45,8 @@ func targets(t *testing.T, e *engine.Engine) map[klips.Selector]klips.SAID {
 	return m
 }
 
-// A hold for which no key daemon finds anything in half a minute goes, its
-// packets too, and the trap counts again: the next packet asks once more.
+// A %hold that no key daemon replaces within half a minute is removed with its packets.
+// Then the trap matches again: the next packet asks key daemons once more.
 func TestHoldExpires(t *testing.T) {
 	for _, c := range trapCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestHoldExpires(t *testing.T) {
 			if _, a := d.heard(); len(a) != 1 {
 				t.Errorf("%d questions after the hold went, want 1", len(a))
 			}
-			// What is held now is let go; what went is not.
+			// The packets that are held now are sent; the expired ones are not.
 			p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: c.hold, ID: klips.Magic(klips.SPIPass)}, klips.ErouteReplace))
 			if n := len(p.net.Sent()); n != 1 {
 				t.Errorf("%d packets were let go, want 1", n)
@@ -90,7 +90,7 @@ func TestHoldExpires(t *testing.T) {
 	}
 }
 
-// What a command made in the place of a hold, or in that of its trap, stays.
+// An eroute that a command made in the place of a %hold or of its trap stays.
 func TestHoldExpiresLate(t *testing.T) {
 	for _, c := range trapCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestHoldExpiresLate(t *testing.T) {
 	}
 }
 
-// Of a hold that a command made only the packets go.
+// If a command made the %hold, only its packets expire.
 func TestHoldByCommand(t *testing.T) {
 	p := newPair(t)
 	s := sel("10.1.0.0/16", "10.2.0.0/16")
@@ -131,8 +131,8 @@ func TestHoldByCommand(t *testing.T) {
 	}
 }
 
-// Packets to ever new addresses make no more holds than there may be: the oldest
-// go. All count as dropped, none leaves in clear.
+// Packets to always new addresses make only a limited number of holds: the oldest are
+// removed. All packets count as dropped, and none is sent in clear.
 func TestHoldsAreBounded(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%v", v6), func(t *testing.T) {

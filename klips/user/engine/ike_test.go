@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// TestIKEBypass: what passes a word eroute as IKE is no more than key daemons send,
-// unless the rule of KLIPS is asked for.
+// With the default rule, only packets of key daemons count as IKE and pass an eroute with
+// a shunt. The rule of KLIPS can be set instead.
 func TestIKEBypass(t *testing.T) {
 	for _, f := range []struct {
 		name             string
@@ -78,8 +78,8 @@ func (p *pair) tryIKE(own, peer, other netip.Addr, eroute string) {
 		passes("no SA any more", 4500, peer, false)
 	}
 
-	// Anybody can bind port 500. It is looked at again when a knob is set and when a
-	// device is attached.
+	// All programs can bind port 500. The engine checks that again when a knob is set and
+	// when a device is attached.
 	for _, first := range []int{500, 0} {
 		p.ha.SetUnprivilegedPorts(first)
 		knob(0)

@@ -13,7 +13,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/reassembly"
 )
 
-// udpWith makes a UDP datagram of n bytes behind its header from port 5060 to 7000.
+// udpWith makes a UDP datagram with n bytes of data from port 5060 to 7000.
 func udpWith(src, dst netip.Addr, n int) []byte {
 	p := ip(src, dst, packet.ProtoUDP, 8+n)
 	u := p[len(p)-8-n:]
@@ -54,7 +54,7 @@ func cut(p []byte, mtu int) (l [][]byte) {
 	return l
 }
 
-// wholes puts packets together that were sent in fragments.
+// wholes reassembles packets that were sent in fragments.
 func wholes(t testing.TB, sent [][]byte) (l [][]byte) {
 	t.Helper()
 	tab := reassembly.New(1<<20, func(n int) { t.Errorf("%d fragments sent do not fit together", n) })
@@ -85,7 +85,7 @@ func buffered(p []byte) *packet.Buffer {
 	return b
 }
 
-// outPieces is out for fragments, which do not come to an end one by one.
+// outPieces is out for fragments. These packets do not end one by one.
 func (p *pair) outPieces(pkts ...[]byte) (sent [][]byte) {
 	p.t.Helper()
 	n := len(p.net.Sent())
@@ -96,9 +96,9 @@ func (p *pair) outPieces(pkts ...[]byte) (sent [][]byte) {
 	return p.net.Sent()[n:]
 }
 
-// What the host has cut is protected whole in transport mode, whatever the order of its
-// fragments, also where ports choose the SA; and a datagram that the host had not cut is
-// the same there afterwards.
+// A datagram that the host has fragmented is protected whole in transport mode. The order
+// of its fragments does not matter, and the SA may depend on ports. A datagram that the
+// host has not fragmented stays the same.
 func TestTransportIsWhole(t *testing.T) {
 	natt := klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}
 	for _, c := range []struct {
@@ -155,9 +155,9 @@ func TestTransportIsWhole(t *testing.T) {
 	}
 }
 
-// Tunnels carry a datagram of the host as a whole, too, unless it is too long for that; also
-// that of another host where its first fragment has the ports of an eroute, but not where
-// ports do not matter.
+// A tunnel carries a datagram of the host whole, too, unless it is too long. It also
+// carries a datagram of another host whole if its first fragment matches an eroute by its
+// ports, but not if ports do not matter.
 func TestTunnelOfFragments(t *testing.T) {
 	for _, ends := range [][2]netip.Addr{{gwA4, gwB4}, {gwA6, gwB6}, {inA4, inB4}, {inA6, inB6}} {
 		for _, ports := range []bool{false, true} {
@@ -183,7 +183,8 @@ func TestTunnelOfFragments(t *testing.T) {
 						t.Errorf("%d bytes: %d datagrams delivered, want the one", n, len(got))
 					}
 				}
-				// Longer than any packet may be with what is added: in pieces.
+				// With its headers it would be longer than the largest packet: it goes in
+				// pieces.
 				clear := udpWith(ends[0], ends[1], 65460)
 				for _, b := range wholes(t, p.outPieces(cut(clear, 1400)...)) {
 					p.hb.Arrive(b)
@@ -199,7 +200,7 @@ func TestTunnelOfFragments(t *testing.T) {
 	}
 }
 
-// joinLong leaves packets that are no fragments out of what wholes checks the length of.
+// joinLong removes packets without fragments, whose length wholes need not check.
 func joinLong(l [][]byte) (short [][]byte) {
 	for _, p := range l {
 		if len(p) > 1500 {
@@ -211,8 +212,8 @@ func joinLong(l [][]byte) (short [][]byte) {
 	return short
 }
 
-// Fragments that lack others are counted: when their time is over, and when the device is
-// detached.
+// Incomplete datagrams are counted: when they have waited too long, and when the device
+// is detached.
 func TestFragmentsWaitInVain(t *testing.T) {
 	p := bare(t)
 	p.both([]layer{aes}, nil)
@@ -236,7 +237,7 @@ func TestFragmentsWaitInVain(t *testing.T) {
 	want(uint64(len(pieces)))
 }
 
-// What the host had cut may be cut again when it has waited for its eroute.
+// A datagram that the host had fragmented may be fragmented again after it was held.
 func TestHeldDatagram(t *testing.T) {
 	p := newPair(t)
 	id := p.makeGroup([]layer{aes}, gwA6, gwB6, 0)

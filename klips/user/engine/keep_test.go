@@ -16,8 +16,8 @@ func keptHost() *klipstest.Host {
 	return klipstest.NewHost(new(klipstest.Network), []netip.Addr{netip.MustParseAddr("192.0.2.1")}, "eth0", "eth1")
 }
 
-// run starts an engine on a host, takes up what is left there, makes ipsec0 and
-// ipsec1, and keeps devices. It ends it after f.
+// run starts an engine on a host, takes up the devices that were left, makes ipsec0 and
+// ipsec1, and keeps devices. It calls f, and closes the engine.
 func run(t *testing.T, h *klipstest.Host, failed func(string, error), f func(e *engine.Engine)) {
 	t.Helper()
 	e, err := engine.New(h, engine.Config{})
@@ -46,8 +46,8 @@ func wantLeft(t *testing.T, h *klipstest.Host, want ...engine.LeftLink) {
 	}
 }
 
-// A device that was attached outlives its engine, and the next engine has it attached
-// as it was. What was never attached goes.
+// A device that was attached outlives its engine. The next engine has it attached as it
+// was. A device that was never attached is removed.
 func TestDevicesAreTakenUp(t *testing.T) {
 	h := keptHost()
 	run(t, h, nil, func(e *engine.Engine) {
@@ -68,8 +68,8 @@ func TestDevicesAreTakenUp(t *testing.T) {
 	wantLeft(t, h, engine.LeftLink{Name: "ipsec1", Physical: "eth0"})
 }
 
-// Who sets a tunnel up again attaches its device: that is not refused where the device
-// was taken up, and is refused from then on.
+// A command that sets up a tunnel again attaches its device. That succeeds once for a
+// device that was taken up, and is refused from then on.
 func TestTakenUpGivesWay(t *testing.T) {
 	h := keptHost()
 	attach := func(e *engine.Engine, physical string, want syscall.Errno) {
@@ -102,8 +102,8 @@ func TestTakenUpGivesWay(t *testing.T) {
 	})
 }
 
-// A device that was detached stays, attached to nothing; one that was deleted does
-// not, nor do any after RemoveDevices.
+// A detached device outlives its engine without an attachment. A deleted device does not,
+// and no device does after RemoveDevices.
 func TestDevicesAreNotTakenUp(t *testing.T) {
 	h := keptHost()
 	run(t, h, nil, func(e *engine.Engine) {
@@ -132,8 +132,8 @@ func TestDevicesAreNotTakenUp(t *testing.T) {
 	wantLeft(t, h)
 }
 
-// A device whose physical device is gone, or goes while the engine runs, is attached
-// again by the engine that finds it.
+// If the physical device of a device is removed before or while an engine runs, the
+// engine attaches the device again when the physical device is back.
 func TestPhysicalIsGone(t *testing.T) {
 	h := keptHost()
 	run(t, h, nil, func(e *engine.Engine) {
@@ -164,7 +164,7 @@ func TestPhysicalIsGone(t *testing.T) {
 	wantLeft(t, gone, engine.LeftLink{Name: "ipsec0", Physical: "eth1"})
 }
 
-// An engine that is not told to keep devices leaves none.
+// An engine without KeepDevices leaves no devices.
 func TestDevicesGo(t *testing.T) {
 	h := keptHost()
 	e, err := engine.New(h, engine.Config{})

@@ -11,8 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// keepalives turns the clock by d and returns what A has sent meanwhile, all of which
-// must be NAT keepalives, as their flows.
+// keepalives advances the clock by d and returns the flows of the packets that A has
+// sent. All of them must be NAT keepalives.
 func (p *pair) keepalives(d time.Duration) (flows []string) {
 	p.t.Helper()
 	n := len(p.net.Sent())
@@ -80,7 +80,7 @@ func TestKeepalive(t *testing.T) {
 			add(0x100, f.own, f.peer, nonESP, nil)
 			add(0x101, f.peer, f.own, klips.NATT{}, nil)
 			p.wantKeepalives("an inbound SA, and one that is not in UDP", time.Minute)
-			p.clock.Advance(time.Second) // MTUs are chosen anew
+			p.clock.Advance(time.Second) // the MTUs are chosen again
 			if got := p.clock.Timers(); got != none {
 				t.Errorf("%d timers wait, want %d", got, none)
 			}
@@ -90,7 +90,7 @@ func TestKeepalive(t *testing.T) {
 			p.wantKeepalives("in time", 1, usual)
 			p.wantKeepalives("again", 40*time.Second, usual, usual)
 
-			// What is sent makes a keepalive needless.
+			// No keepalive is needed while packets are sent.
 			p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: klips.Selector{Src: netip.PrefixFrom(f.own, f.own.BitLen()),
 				Dst: netip.PrefixFrom(f.peer, f.peer.BitLen()), Proto: 1}, ID: first}, klips.ErouteAdd))
 			p.keepalives(15 * time.Second)
@@ -100,13 +100,13 @@ func TestKeepalive(t *testing.T) {
 			p.wantKeepalives("after a packet", 20*time.Second-1)
 			p.wantKeepalives("quiet again", 1, usual)
 
-			// One for each flow, however many SAs it has.
+			// One for each flow, even if it has several SAs.
 			add(0x201, f.peer, f.own, nonESP, nil)
 			add(0x202, f.peer, f.own, klips.NATT{Type: klips.NATTNonESP, SPort: 4501, DPort: 4502}, nil)
 			add(0x203, f.peer, f.own, nonIKE, nil)
 			p.wantKeepalives("four SAs, three flows", 21*time.Second, usual, flow(4501, 4502), flow(500, 500))
 
-			// Other ports are another flow.
+			// Other ports make another flow.
 			p.must(p.a.SetPorts(t.Context(), klips.SAID{Dst: f.peer, SPI: 0x203, Proto: klips.ProtoESP}, 501, 502))
 			p.wantKeepalives("other ports", 21*time.Second, usual, flow(4501, 4502), flow(501, 502))
 			for spi := klips.SPI(0x201); spi < 0x204; spi++ {
@@ -114,7 +114,7 @@ func TestKeepalive(t *testing.T) {
 			}
 			p.wantKeepalives("deleted", 21*time.Second, usual)
 
-			// The knob: other times, none, and at once where it is due.
+			// The knob changes the time, switches keepalives off, and applies at once.
 			p.must(p.a.SetKnob("natt_keepalive", 5))
 			p.wantKeepalives("every 5 seconds", 15*time.Second, usual, usual, usual)
 			p.must(p.a.SetKnob("natt_keepalive", 0))
@@ -125,7 +125,8 @@ func TestKeepalive(t *testing.T) {
 				t.Errorf("%d keepalives when the knob is set, want 1", got)
 			}
 
-			// Without a device nothing is sent, nor by an SA whose time is up.
+			// Without a device none is sent, and none for an SA whose lifetime has
+			// passed.
 			p.must(p.a.Detach(t.Context(), "ipsec0"))
 			p.wantKeepalives("detached", time.Minute)
 			p.must(p.a.Attach(t.Context(), "ipsec0", "eth0"))
@@ -135,7 +136,7 @@ func TestKeepalive(t *testing.T) {
 			p.wantKeepalives("until its time is up", 2*time.Minute, usual)
 			p.must(p.a.ClearSAs(t.Context()))
 
-			// An SA that does not say its source has to send first.
+			// An SA without a source needs a packet first.
 			any := netip.IPv4Unspecified()
 			if f.own.Is6() {
 				any = netip.IPv6Unspecified()
@@ -145,12 +146,12 @@ func TestKeepalive(t *testing.T) {
 			p.out(ip(f.own, f.peer, 1, 40))
 			p.wantKeepalives("no source, but it has sent", 20*time.Second, usual)
 			p.must(p.a.ClearSAs(t.Context()))
-			p.clock.Advance(time.Second) // MTUs are chosen anew
+			p.clock.Advance(time.Second) // the MTUs are chosen again
 			if got := p.clock.Timers(); got != none {
 				t.Errorf("%d timers wait, want %d", got, none)
 			}
 
-			// The peer takes no notice. (It has none of the SAs.)
+			// The peer ignores them. (It has none of the SAs.)
 			p.hb.Settle()
 			if after := p.stats(p.b); after != before {
 				t.Errorf("the peer counts %+v after %+v", after, before)
@@ -159,8 +160,8 @@ func TestKeepalive(t *testing.T) {
 	}
 }
 
-// TestKeepaliveDevices: with several devices a keepalive leaves as the packets of its
-// SA do.
+// TestKeepaliveDevices: with several devices a keepalive is sent through the device that
+// sends the packets of its SA.
 func TestKeepaliveDevices(t *testing.T) {
 	p := newPair(t)
 	p.ha.AddDevice("eth1", 1500)

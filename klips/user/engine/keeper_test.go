@@ -21,8 +21,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A keeping is two hosts that keep marks, one that sends and one that receives; the
-// test carries the packets. Both start anew with begin.
+// A keeping is two hosts that keep marks: one sends, one receives. The test carries the
+// packets. begin starts both again.
 type keeping struct {
 	*wireTap
 	esn    bool
@@ -32,7 +32,7 @@ type keeping struct {
 	files  [2]*marks.File
 
 	mu   sync.Mutex
-	lost []error // as the sender was told
+	lost []error // errors that the sender has reported
 }
 
 var said1 = klips.SAID{Dst: gwB4, SPI: 0x1000, Proto: klips.ProtoESP}
@@ -81,7 +81,7 @@ func (k *keeping) add() {
 	}
 }
 
-// end ends both in order.
+// end closes both engines.
 func (k *keeping) end() {
 	k.t.Helper()
 	for i, e := range []*engine.Engine{k.a, k.b} {
@@ -90,7 +90,7 @@ func (k *keeping) end() {
 	}
 }
 
-// kill ends both, and leaves the marks as they are in the files at this moment.
+// kill ends both, and leaves the files with the marks as they are now.
 func (k *keeping) kill() {
 	k.t.Helper()
 	var now [2][]byte
@@ -119,8 +119,8 @@ func (k *keeping) sa(e *engine.Engine) klips.SA {
 	return sa
 }
 
-// TestMarks: recorded packets are refused and new ones taken, after an SA was made
-// again, after an orderly end and after a kill.
+// TestMarks: replayed packets are refused and new packets are accepted after an SA was
+// made again, after Close and after a kill.
 func TestMarks(t *testing.T) {
 	for _, tt := range []struct {
 		window uint32
@@ -172,7 +172,7 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// TestMarksOfHand: numbers that are asked for win over the mark, and are the next mark.
+// TestMarksOfHand: numbers that a command sets come before the mark, and become the mark.
 func TestMarksOfHand(t *testing.T) {
 	k := newKeeping(t, 64, false)
 	k.add()
@@ -203,14 +203,14 @@ func TestMarksOfHand(t *testing.T) {
 	if got := number(k.send(0, 1)[0]); got <= 1<<30+1 {
 		t.Errorf("after a kill the next number is %d", got)
 	}
-	// Of what was received nothing may have been kept in time.
+	// Perhaps no received number was kept in time.
 	if sa := k.sa(k.b); sa.Seq != 0 && sa.Seq != 2 {
 		t.Errorf("the receiver begins at %d", sa.Seq)
 	}
 	k.end()
 }
 
-// TestMarksExists: a refusal since the SA exists changes nothing of its mark.
+// TestMarksExists: if an SA is refused because it exists, its mark does not change.
 func TestMarksExists(t *testing.T) {
 	k := newKeeping(t, 64, false)
 	k.add()
@@ -243,11 +243,11 @@ func TestMarksUsedUp(t *testing.T) {
 	}
 	s = k.spec()
 	s.ESN = true
-	k.must(k.a.AddSA(t.Context(), s)) // its packets are others
+	k.must(k.a.AddSA(t.Context(), s)) // its key is not the same
 	k.end()
 }
 
-// TestMarksLimit: no packet has a number that is not in the file as reserved.
+// TestMarksLimit: every number that is sent is reserved in the file.
 func TestMarksLimit(t *testing.T) {
 	k := newKeeping(t, 64, false)
 	k.add()
@@ -276,12 +276,13 @@ func TestMarksLimit(t *testing.T) {
 	if last == 0 {
 		t.Error("nothing was sent")
 	}
-	k.clock.Advance(time.Second) // by then there are new ones
+	k.clock.Advance(time.Second) // the keeper has reserved new ones
 	k.send(0, 5)
 	k.end()
 }
 
-// TestMarksLost: a file that cannot be written any more stops nothing and is told once.
+// TestMarksLost: a file that cannot be written any more stops no SA, and is reported
+// once.
 func TestMarksLost(t *testing.T) {
 	k := newKeeping(t, 64, false)
 	k.add()
@@ -290,7 +291,7 @@ func TestMarksLost(t *testing.T) {
 	s := k.spec()
 	s.ID.SPI++
 	s.EncKey[0]++
-	k.must(k.a.AddSA(t.Context(), s)) // sees it first
+	k.must(k.a.AddSA(t.Context(), s)) // the first SA that finds the error
 	for range 3 {
 		k.a.SetSeq(said1, k.sa(k.a).Seq+1<<24)
 		k.clock.Advance(time.Minute)
@@ -308,8 +309,8 @@ func TestMarksLost(t *testing.T) {
 	}
 }
 
-// TestMarksUpdate: an SA goes on where only its window or lifetimes change, and where it
-// gets a key, from that key's mark.
+// TestMarksUpdate: if only the window or lifetimes change, an SA continues with its
+// numbers. If it gets a new key, it continues with the mark of that key.
 func TestMarksUpdate(t *testing.T) {
 	k := newKeeping(t, 64, false)
 	k.add()
@@ -343,7 +344,7 @@ func TestMarksUpdate(t *testing.T) {
 	}
 }
 
-// handOver puts the next engine in the place of each host's.
+// handOver replaces the engine of each host by the next one.
 func (k *keeping) handOver(t *testing.T) {
 	t.Helper()
 	for i, e := range []**engine.Engine{&k.a, &k.b} {
@@ -364,8 +365,8 @@ func (k *keeping) handOver(t *testing.T) {
 	k.b.SetEvents(&k.d)
 }
 
-// TestMarksHandedOver: an SA that was handed over goes on with the next number, and
-// its mark is kept as before: not even a kill then has a number sent twice.
+// TestMarksHandedOver: an SA that was handed over continues with the next number, and its
+// mark is kept as before. Even after a kill no number is sent twice.
 func TestMarksHandedOver(t *testing.T) {
 	for _, esn := range []bool{false, true} {
 		k := newKeeping(t, 64, esn)

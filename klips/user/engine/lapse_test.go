@@ -9,9 +9,9 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// Limits in seconds pass when their time comes, though nothing is sent.
+// Limits in seconds pass when their time comes, even if no packet is sent.
 func TestLapse(t *testing.T) {
-	for _, both := range []bool{false, true} { // grouped, or an SA alone
+	for _, both := range []bool{false, true} { // in a group, or alone
 		for _, use := range []bool{false, true} {
 			t.Run(fmt.Sprint("group ", both, " use ", use), func(t *testing.T) {
 				p := bare(t)
@@ -34,7 +34,7 @@ func TestLapse(t *testing.T) {
 				esp := ids[len(ids)-1]
 				packets := 0
 				if use {
-					p.clock.Advance(time.Hour) // it does not begin before the first packet
+					p.clock.Advance(time.Hour) // the time does not begin before the first packet
 					src, dst := "192.0.2.1/32", "192.0.2.2/32"
 					q := ip(gwA4, gwB4, 253, 40)
 					if both {
@@ -67,7 +67,7 @@ func TestLapse(t *testing.T) {
 				want("before the soft limit", len(ids))
 				p.clock.Advance(1)
 				if use {
-					p.clock.Advance(time.Second) // how often it is looked for a first packet
+					p.clock.Advance(time.Second) // the time between two checks for a first packet
 				}
 				want("at the soft limit", len(ids), said(false, klips.Mature))
 				p.clock.Advance(time.Second)
@@ -83,8 +83,8 @@ func TestLapse(t *testing.T) {
 	}
 }
 
-// SAs are looked at when a limit is due, and every second only while one waits for its
-// first packet.
+// SAs are checked when a limit is due. They are checked every second only while an SA
+// waits for its first packet.
 func TestLapseLooks(t *testing.T) {
 	p := bare(t)
 	next := func(what string, want time.Duration) {
@@ -113,7 +113,7 @@ func TestLapseLooks(t *testing.T) {
 	if n, _ := p.a.Count(); n != 1 {
 		t.Errorf("%d SAs, want 1", n)
 	}
-	p.clock.Advance(time.Second) // for what else follows the end of an SA
+	p.clock.Advance(time.Second) // for the timers that the end of an SA starts
 	next("after the other one is gone", 16*time.Second)
 
 	p.must(p.a.SetKnob("expire_unused", 0))
@@ -125,7 +125,7 @@ func TestLapseLooks(t *testing.T) {
 	}
 }
 
-// With the knob expire_unused off a packet must come, as with KLIPS.
+// With the knob expire_unused off, a limit needs a packet to take effect, as in KLIPS.
 func TestLapseOfKLIPS(t *testing.T) {
 	p := bare(t)
 	var d daemon

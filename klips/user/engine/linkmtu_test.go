@@ -7,7 +7,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// A virtual device has the MTU that its groups leave, and is listed with that of KLIPS.
+// A virtual device has the MTU that fits its groups. The listings show the MTU of KLIPS.
 func TestLinkMTU(t *testing.T) {
 	p := newPair(t)
 	link := p.ha.Link("ipsec0")
@@ -38,7 +38,7 @@ func TestLinkMTU(t *testing.T) {
 	p.clock.Advance(time.Second)
 	want("a second later", 1500, klips.DeviceMTU)
 
-	// What somebody has set stays.
+	// An MTU that was set by hand stays.
 	p.must(link.SetMTU(1450))
 	id = p.sas(p.a, []layer{tun, aes}, nil)[0]
 	want("set by hand", 1450, 1450)
@@ -56,7 +56,7 @@ func TestLinkMTU(t *testing.T) {
 	p.sas(p.a, []layer{tun, aes}, nil)
 	want("by the rule of KLIPS", klips.DeviceMTU, klips.DeviceMTU)
 
-	// The device lo has more than a virtual device can have.
+	// The MTU of lo is larger than that of a virtual device can be.
 	p.must(p.a.SetKnob("mtu_rule", 0))
 	p.must(p.a.Detach(t.Context(), "ipsec0"))
 	p.ha.SetDeviceMTU("eth0", 65536)

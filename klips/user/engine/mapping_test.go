@@ -21,7 +21,7 @@ func (d *daemon) NewMapping(id klips.SAID, from, to netip.AddrPort) bool {
 	return !d.deaf
 }
 
-// moves returns the NAT mappings that were told since the last call.
+// moves returns the NAT mappings that were reported since the last call.
 func (d *daemon) moves() (l []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -29,7 +29,7 @@ func (d *daemon) moves() (l []string) {
 	return l
 }
 
-// from is a packet in UDP as a NAT would send it from another address and port.
+// from returns a packet in UDP as a NAT sends it from another address and port.
 func from(p []byte, a netip.AddrPort) []byte {
 	p = bytes.Clone(p)
 	h, _ := packet.ParseIP(p)
@@ -43,7 +43,7 @@ func from(p []byte, a netip.AddrPort) []byte {
 	return p
 }
 
-// A natPeer sends to B through a NAT that the test plays.
+// A natPeer sends to B through a NAT that the test simulates.
 type natPeer struct {
 	*pair
 	d    daemon
@@ -83,7 +83,7 @@ func newNATPeer(t *testing.T, v6 bool, typ klips.NATTType, edit func(*klips.SASp
 	return p
 }
 
-// next is A's next packet, as the NAT sends it.
+// next returns A's next packet as the NAT sends it.
 func (p *natPeer) next(a netip.AddrPort) []byte {
 	p.t.Helper()
 	sent, _ := p.out(ip(inA4, inB4, 253, 40))
@@ -93,13 +93,13 @@ func (p *natPeer) next(a netip.AddrPort) []byte {
 	return from(sent[0], a)
 }
 
-// moved is what is told about a move.
+// moved returns the expected report of a new address.
 func (p *natPeer) moved(to netip.AddrPort) string {
 	return fmt.Sprintf("%v from %v to %v", p.id, p.home, to)
 }
 
-// expect lets packets of A arrive from an address and checks how many were
-// delivered and what was told.
+// expect delivers packets of A from an address. It checks how many were accepted and what
+// was reported.
 func (p *natPeer) expect(what string, n int, a netip.AddrPort, delivered int, told ...string) {
 	p.t.Helper()
 	got := 0
@@ -114,8 +114,8 @@ func (p *natPeer) expect(what string, n int, a netip.AddrPort, delivered int, to
 	}
 }
 
-// later lets a packet arrive when the limit of one report a second allows the
-// next one, and checks that this one comes; just before that it does not.
+// later delivers a packet when the limit of one report a second allows the next report,
+// and checks that it comes. Just before that it must not come.
 func (p *natPeer) later(what string, a netip.AddrPort, told string) {
 	p.t.Helper()
 	p.clock.Advance(time.Second - 1)
@@ -130,8 +130,8 @@ func (p *natPeer) later(what string, a netip.AddrPort, told string) {
 	}
 }
 
-// A peer whose packets in UDP come from another port or address is told of once,
-// if they are its own; another address is let in only by an UPDATE.
+// If authentic packets in UDP come from another port or address of the peer, that is
+// reported once. Packets from another address are accepted only after an UPDATE.
 func TestNewMapping(t *testing.T) {
 	for _, typ := range []klips.NATTType{klips.NATTNonESP, klips.NATTNonIKE} {
 		for _, v6 := range []bool{false, true} {
@@ -141,7 +141,7 @@ func TestNewMapping(t *testing.T) {
 				port := netip.AddrPortFrom(p.home.Addr(), 61001)
 				addr := netip.AddrPortFrom(p.home.Addr().Next().Next().Next(), 61002)
 				p.expect("at home", 3, p.home, 3)
-				// What anybody could have sent proves nothing.
+				// A packet that is not authentic has no effect.
 				old := p.next(p.home)
 				p.in(old)
 				p.in(from(old, port), from(old, addr))
@@ -155,14 +155,14 @@ func TestNewMapping(t *testing.T) {
 				if s := p.stats(p.b); s.RxDropped != before.RxDropped {
 					t.Errorf("another port: %d packets dropped", s.RxDropped-before.RxDropped)
 				}
-				// The next change at once is a packet too early, and not forgotten.
+				// The next change within a second is not reported yet, but not forgotten.
 				p.expect("another address", 1, addr, 0)
 				p.later("another address", addr, p.moved(addr))
 				p.expect("the same again", 3, addr, 0)
-				// Home again, and away.
+				// Back at the old address, then away again.
 				p.expect("at home again", 1, p.home, 1)
 				p.later("away again", addr, p.moved(addr))
-				// A daemon lets the peer send from its new port.
+				// A key daemon sets the new port of the peer.
 				p.must(p.b.SetPorts(t.Context(), p.id, port.Port(), p.home.Port()))
 				old2 := p.home
 				p.home = port
@@ -173,7 +173,8 @@ func TestNewMapping(t *testing.T) {
 	}
 }
 
-// Without the inbound policy check another address is let in, and told of.
+// Without the inbound policy check, packets from another address are accepted and
+// reported.
 func TestNewMappingUnchecked(t *testing.T) {
 	p := newNATPeer(t, false, klips.NATTNonESP, nil)
 	p.must(p.b.SetKnob("inbound_policy_check", 0))
@@ -181,7 +182,7 @@ func TestNewMappingUnchecked(t *testing.T) {
 	p.expect("another address", 4, addr, 4, p.moved(addr))
 }
 
-// Who cannot be believed or said nothing is not told of.
+// Packets that are not authentic, or not for the SA, cause no report.
 func TestNoNewMapping(t *testing.T) {
 	port, addr := netip.AddrPortFrom(gwA4, 61001), netip.MustParseAddrPort("192.0.2.77:61001")
 	for _, tt := range []struct {
@@ -203,7 +204,7 @@ func TestNoNewMapping(t *testing.T) {
 	}
 }
 
-// While nobody listens nothing is used up: who comes later is told.
+// While no key daemon is registered, no report is lost: one that registers later gets it.
 func TestNewMappingForWhoComesLater(t *testing.T) {
 	p := newNATPeer(t, false, klips.NATTNonESP, nil)
 	port := netip.AddrPortFrom(gwA4, 61001)

@@ -16,7 +16,7 @@ import (
 // live returns how many bytes of the heap are in use.
 func live() int64 {
 	runtime.GC()
-	runtime.GC() // what had finalizers is gone then
+	runtime.GC() // the second run frees objects that had finalizers
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
@@ -35,7 +35,7 @@ func newBare(t *testing.T) *Engine {
 func testSA(n int, proto klips.Proto) *klips.SASpec {
 	s := &klips.SASpec{ID: klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: klips.SPI(0x1000 + n), Proto: proto}, Src: netip.MustParseAddr("192.0.2.1")}
 	switch proto {
-	case klips.ProtoESP: // what takes most
+	case klips.ProtoESP: // the SA that needs most
 		s.Transform = klips.Transform{Enc: alg.AES, Auth: alg.SHA512}
 		s.EncKey, s.AuthKey, s.Window = make([]byte, 32), make([]byte, 64), 4096
 	case klips.ProtoComp:
@@ -44,7 +44,7 @@ func testSA(n int, proto klips.Proto) *klips.SASpec {
 	return s
 }
 
-// ipPacket returns a UDP packet of many zeros.
+// ipPacket returns a UDP packet of n bytes, most of them zero.
 func ipPacket(n int) []byte {
 	p := make([]byte, n)
 	p[0], p[8], p[9] = 0x45, 64, packet.ProtoUDP
@@ -62,7 +62,7 @@ func testEroute(n int) klips.Eroute {
 	}
 }
 
-// What is counted for SAs and eroutes is no less than what they take.
+// The costs of SAs and eroutes are at least what they need.
 func TestCosts(t *testing.T) {
 	ctx := context.Background()
 	e := newBare(t)
@@ -119,8 +119,8 @@ func TestCosts(t *testing.T) {
 	runtime.KeepAlive(e)
 }
 
-// Above the bound SAs, eroutes and devices are refused; what is there stays, can be
-// changed, and gives its place back.
+// When the memory limit is reached, SAs, eroutes and devices are refused. Existing ones
+// stay and can be changed. Removing one makes room.
 func TestBound(t *testing.T) {
 	ctx := context.Background()
 	e := newBare(t)

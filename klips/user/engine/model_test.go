@@ -17,23 +17,23 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// A naive is the data path said plainly: two models of tables, and what becomes
-// of a packet between them. It has no bytes but those of the packet in clear.
+// A naive is a simple model of the data path: two models of tables, and a packet between
+// them. It has no bytes except those of the packet in clear.
 type naive struct {
 	out, in *klipstest.Model
-	keys    [2]map[klips.SAID]byte // which key an SA has, on either side
+	keys    [2]map[klips.SAID]byte // which key an SA has, on both sides
 }
 
-// A sight is what can be seen of a packet on its way.
+// A sight is what an observer sees of a packet on its way.
 type sight struct {
-	layers []klips.SAID // that are on it, the last outermost
-	src    []netip.Addr // of the IP header that each stands behind
+	layers []klips.SAID // on the packet, the last one is outermost
+	src    []netip.Addr // of the IP header before each layer
 	dst    []netip.Addr
 	inner  []byte
 }
 
-// send says what the sender does with a packet: what it sends, nil for nothing,
-// and what it counts.
+// send returns what the sender sends for a packet, nil: nothing, and the counters that
+// change.
 func (n *naive) send(p []byte, sport, dport uint16) (s *sight, want klips.DeviceStats) {
 	ctx := context.Background()
 	src, dst := netip.AddrFrom4([4]byte(p[12:])), netip.AddrFrom4([4]byte(p[16:]))
@@ -59,8 +59,8 @@ func (n *naive) send(p []byte, sport, dport uint16) (s *sight, want klips.Device
 		if id.Proto == klips.ProtoTun {
 			src, dst = sa.Src, id.Dst
 		}
-		// Compressed is what is large enough, no AH packet, and neither encrypted
-		// nor compressed yet.
+		// A packet is compressed if it is large enough, is no AH packet, and is neither
+		// encrypted nor compressed already.
 		if id.Proto == klips.ProtoComp && (len(p) < 200 || proto == 51 || slices.ContainsFunc(s.layers, func(l klips.SAID) bool {
 			return l.Proto == klips.ProtoESP || l.Proto == klips.ProtoComp
 		})) {
@@ -73,25 +73,25 @@ func (n *naive) send(p []byte, sport, dport uint16) (s *sight, want klips.Device
 		sport, dport = 0, 0
 	}
 	if again := n.out.Match(src, dst, proto, sport, dport); again != nil {
-		n.out.Count(again.Selector, 1) // all tunnels here go to one gateway
+		n.out.Count(again.Selector, 1) // all tunnels here end at one gateway
 	}
 	return s, klips.DeviceStats{TxPackets: 1}
 }
 
-// receive says whether the receiver delivers a packet, and how many of its
-// layers are off by then.
+// receive returns whether the receiver delivers a packet, and how many layers it has
+// removed.
 func (n *naive) receive(s *sight) (delivered bool, off int) {
 	ctx := context.Background()
-	var whole, rest []klips.SAID // a group, and those of it that are still to come
+	var whole, rest []klips.SAID // a group, and the part of it that must still follow
 	begun := false
 	at := len(s.layers) - 1
 	for ; at >= 0; at-- {
 		id := s.layers[at]
 		for begun && len(rest) > 0 && rest[0].Proto == klips.ProtoComp && id.Proto != klips.ProtoComp {
-			rest = rest[1:] // it came uncompressed
+			rest = rest[1:] // it was sent uncompressed
 		}
 		if id.Proto == klips.ProtoTun && len(rest) > 0 && rest[0].Proto == klips.ProtoTun {
-			id = rest[0] // a tunnel header does not say which SA it is of
+			id = rest[0] // a tunnel header does not name its SA
 		}
 		switch {
 		case id.Proto == klips.ProtoTun && begun && len(rest) == 0:
@@ -122,7 +122,7 @@ func (n *naive) receive(s *sight) (delivered bool, off int) {
 				return false, 0
 			}
 			if len(rest) == 0 {
-				return n.admits(whole, s, at), len(s.layers) - at // whatever is inside
+				return n.admits(whole, s, at), len(s.layers) - at // whatever the packet inside is
 			}
 		}
 	}
@@ -132,8 +132,8 @@ func (n *naive) receive(s *sight) (delivered bool, off int) {
 	return begun && len(rest) == 0 && n.admits(whole, s, 0), len(s.layers)
 }
 
-// takes reports whether an inbound policy, if there is one, takes what is left of a
-// packet with its innermost layers.
+// takes reports whether an inbound policy admits what is left of a packet with its
+// innermost layers. A nil policy admits all.
 func takes(p *klips.InboundPolicy, s *sight, layers int) bool {
 	src, dst, proto := netip.AddrFrom4([4]byte(s.inner[12:])), netip.AddrFrom4([4]byte(s.inner[16:])), s.inner[9]
 	var sport, dport uint16
@@ -147,8 +147,8 @@ func takes(p *klips.InboundPolicy, s *sight, layers int) bool {
 		(p.SrcPort == 0 || p.SrcPort == sport) && (p.DstPort == 0 || p.DstPort == dport)
 }
 
-// admits reports whether the SAs in transport mode of a group take what comes out
-// of it with its innermost layers.
+// admits reports whether the SAs in transport mode of a group admit its inner packet with
+// its innermost layers.
 func (n *naive) admits(group []klips.SAID, s *sight, layers int) bool {
 	return !slices.ContainsFunc(group, func(id klips.SAID) bool {
 		sa, err := n.in.GetSA(context.Background(), id)
@@ -200,7 +200,7 @@ func TestRandomPackets(t *testing.T) {
 	})
 }
 
-// tablesOnly hides what packets do to SAs, which the model does not follow.
+// tablesOnly hides what packets change in SAs, which is not in the model.
 type tablesOnly struct{ *engine.Engine }
 
 func (s tablesOnly) SAs(ctx context.Context) ([]klips.SA, error) {
@@ -218,8 +218,8 @@ func (s tablesOnly) Devices(context.Context) ([]klips.Device, error) {
 	return []klips.Device{{Name: "ipsec0"}, {Name: "ipsec1"}}, nil
 }
 
-// drawTables makes SAs and groups on both sides, mostly the same, and returns
-// what eroutes may name.
+// drawTables makes SAs and groups on both sides, mostly the same, and returns the SAIDs
+// that eroutes may have.
 func drawTables(r *rapid.T, n *naive, both func(int, func(serial.Doer) error)) []klips.SAID {
 	ctx := context.Background()
 	targets := []klips.SAID{klips.Magic(klips.SPIPass), klips.Magic(klips.SPIDrop), {Dst: gwB4, SPI: 0x999, Proto: klips.ProtoTun}}
@@ -279,7 +279,7 @@ func drawTables(r *rapid.T, n *naive, both func(int, func(serial.Doer) error)) [
 	return targets
 }
 
-// check sends one packet through both stacks and wants what the naive path says.
+// check sends one packet through both stacks and compares the result with the model.
 func (n *naive) check(r *rapid.T, p *pair) {
 	src := rapid.SampledFrom([]string{"10.1.0.5", "10.1.0.6", "10.1.7.7", "192.0.2.1"}).Draw(r, "from")
 	dst := rapid.SampledFrom([]string{"10.2.0.5", "10.2.9.9", "192.0.2.2"}).Draw(r, "to")

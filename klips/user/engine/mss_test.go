@@ -10,7 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// syn is a SYN that announces an MSS of 1460.
+// syn returns a SYN with an MSS of 1460.
 func syn(src, dst netip.Addr) []byte {
 	p := ip(src, dst, packet.ProtoTCP, 24)
 	s := p[len(p)-24:]
@@ -21,12 +21,12 @@ func syn(src, dst netip.Addr) []byte {
 	return p
 }
 
-// With the knob mss a SYN announces what fits the group that it goes through, and where it
-// comes out, what fits the group back.
+// With the knob mss, the MSS of a SYN is lowered to what fits its group. Where the SYN
+// arrives, it is lowered to what fits the group for the answers.
 func TestMSS(t *testing.T) {
 	for _, c := range []struct {
 		src, dst netip.Addr
-		back     bool // B has a group back
+		back     bool // B has a group for the answers
 		knobs    [2]int
 		want     int
 	}{

@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// udpIn makes a UDP packet with a good checksum.
+// udpIn makes a UDP packet with a correct checksum.
 func udpIn(src, dst netip.Addr, n int) []byte {
 	p := ip(src, dst, 17, 8+n)
 	h, _ := packet.ParseIP(p)
@@ -76,7 +76,7 @@ func TestNATTTunnel(t *testing.T) {
 				if !ok || h.Proto != 17 || binary.BigEndian.Uint16(wire[h.Len+2:]) != n.DPort || v6 != checksumOK(wire) {
 					t.Errorf("on the wire %x", wire)
 				}
-				// Without UDP it is not for this SA.
+				// A packet without UDP does not match this SA.
 				bare := bytes.Clone(wire)
 				skip := 8
 				if n.Type == klips.NATTNonIKE {
@@ -107,11 +107,10 @@ func TestNATTTunnel(t *testing.T) {
 	}
 }
 
-// In transport mode the packet that comes out has a checksum that fits the
-// addresses it has there.
+// In transport mode the inner packet has a checksum that fits its new addresses.
 func TestNATTTransport(t *testing.T) {
 	p := newPair(t)
-	behind := netip.MustParseAddr("172.16.0.9") // what B calls itself behind its NAT
+	behind := netip.MustParseAddr("172.16.0.9") // B's own address behind its NAT
 	n := klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500, OA: netip.MustParseAddr("10.77.0.1")}
 	id := klips.SAID{Dst: gwB4, SPI: 0x1001, Proto: klips.ProtoESP}
 	p.nattSA(id, gwA4, n)
@@ -122,7 +121,7 @@ func TestNATTTransport(t *testing.T) {
 	if !ok || h.Dst != gwB4 || h.Src != n.OA || !checksumOK(got) || packet.Fold(packet.Sum(got[:20], 0)) != 0xffff {
 		t.Errorf("arrived %x", got)
 	}
-	// An inbound policy is for the packet with that source.
+	// The inbound policy has the source of the inner packet.
 	p.route(p.b, "192.0.2.1/32", "192.0.2.2/32", id, klips.ErouteAddIn)
 	dropped := p.stats(p.b).RxDropped
 	p.ha.Link("ipsec0").Send(udpIn(gwA4, behind, 60))

@@ -41,8 +41,8 @@ func newPair(t testing.TB) *pair {
 	return pairOn(t, n, n, nil)
 }
 
-// pairOn is newPair with a network for each host, p.net is the first one's, and a
-// debug log for the first.
+// pairOn is newPair with a network for each host; p.net is the network of the first. log
+// is the debug log of the first.
 func pairOn(t testing.TB, na, nb *klipstest.Network, log *slog.Logger) *pair {
 	p := &pair{t: t, net: na, clock: clocktest.New()}
 	p.ha = klipstest.NewHost(na, []netip.Addr{gwA4, gwA6}, "eth0")
@@ -62,7 +62,7 @@ func (p *pair) must(err error) {
 	}
 }
 
-// A layer is one SA of a group, inner to outer.
+// A layer is one SA of a group.
 type layer struct {
 	proto klips.Proto
 	tr    klips.Transform
@@ -86,8 +86,8 @@ func testKey(n int) []byte {
 	return k
 }
 
-// makeGroup makes the SAs of a group from src to dst on both stacks, in groups
-// of at most four that it then joins, and returns the first.
+// makeGroup makes the SAs of a group from src to dst on both stacks. It makes groups of
+// at most four SAs, joins them, and returns the first SA.
 func (p *pair) makeGroup(layers []layer, src, dst netip.Addr, window uint32) klips.SAID {
 	ids := make([]klips.SAID, len(layers))
 	for i, l := range layers {
@@ -156,7 +156,7 @@ func arrives(t testing.TB, h *klipstest.Host) []byte {
 	}
 }
 
-// answered waits for an ICMP error, which must come from an address of the host.
+// answered waits for an ICMP error. Its source must be an address of the host.
 func answered(t testing.TB, h *klipstest.Host) []byte {
 	t.Helper()
 	select {
@@ -191,7 +191,7 @@ func TestGroups(t *testing.T) {
 	for _, g := range []struct {
 		name   string
 		layers []layer
-		wire   []uint8 // protocols from the outside in, of a large packet
+		wire   []uint8 // protocols of a large packet, outermost first
 	}{
 		{"tun+esp", []layer{tun, aes}, []uint8{50}},
 		{"tun+ah", []layer{tun, ahMD5}, []uint8{51, 4}},
@@ -243,7 +243,7 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// checkWire follows the protocols of a packet that are not encrypted.
+// checkWire checks the protocols of a packet up to the first encrypted one.
 func checkWire(t *testing.T, p []byte, src, dst netip.Addr, protos []uint8, version int) {
 	t.Helper()
 	h, ok := packet.ParseIP(p)
@@ -294,8 +294,8 @@ func TestTransportMode(t *testing.T) {
 	}
 }
 
-// An AH SA that pads its headers and one that does not understand each other, and what
-// leaves has the length that was reckoned with.
+// An AH SA that aligns its header to 8 bytes and one that does not cannot work together.
+// A packet has the calculated length.
 func TestAlign8(t *testing.T) {
 	for _, layers := range [][]layer{{ah256}, {tun, ah256}, {aes, ah256}} {
 		for _, sender := range []bool{false, true} {
@@ -342,7 +342,7 @@ func TestInboundRefusals(t *testing.T) {
 		packet.FixChecksum(q)
 		return q
 	}
-	// Without AH the rest must not get in: its SA is not the first of the group.
+	// Without AH the rest must be refused: its SA is not the first of the group.
 	bare := change(func(q []byte) { q[9] = 50 })
 	bare = append(bare[:20:20], bare[44:]...)
 	packet.SetTotal(bare, len(bare))
@@ -361,7 +361,8 @@ func TestInboundRefusals(t *testing.T) {
 		p.hb.Arrive(c.p)
 		settled(t, c.name+" is counted", func() bool { return p.stats(p.b).RxDropped > before.RxDropped })
 	}
-	// Inner addresses outside the inbound policy: only the sender's eroute knows.
+	// The inner addresses do not match the inbound policy: only the sender has the
+	// eroute.
 	p.route(p.a, "10.9.0.0/16", "10.2.0.0/16", id, klips.ErouteAdd)
 	before := p.stats(p.b)
 	p.ha.Link("ipsec0").Send(ip(netip.MustParseAddr("10.9.0.1"), inB4, 253, 100))
@@ -373,7 +374,7 @@ func TestInboundRefusals(t *testing.T) {
 		}
 		p.hb.Arrive(q)
 	}
-	// After all that a good one still passes, and nothing else has.
+	// After all that a correct packet is still accepted, and no other was.
 	want := ip(inA4, inB4, 253, 64)
 	p.ha.Link("ipsec0").Send(want)
 	if got := arrives(t, p.hb); !bytes.Equal(got, want) {
@@ -417,7 +418,7 @@ func TestVerdicts(t *testing.T) {
 	if h, ok := packet.ParseIP(got); !ok || h.Proto != 58 || h.Dst != inA6 || got[40] != 1 || got[41] != 1 {
 		t.Errorf("%%reject answered %x", got)
 	}
-	// The host's own IKE passes, with and without an eroute; others' does not.
+	// IKE of the host is sent with and without an eroute; IKE of other hosts is not.
 	ike := func(src netip.Addr) []byte {
 		q := ip(src, gwB4, 17, 50)
 		binary.BigEndian.PutUint16(q[20:], 500)
@@ -452,7 +453,7 @@ func TestTooBig(t *testing.T) {
 	if got[20] != 3 || got[21] != 4 || binary.BigEndian.Uint16(got[26:]) != 1446 {
 		t.Errorf("answered type %d code %d mtu %d, want 3/4 1446", got[20], got[21], binary.BigEndian.Uint16(got[26:]))
 	}
-	// It is sent all the same, in pieces that reassemble to a good packet.
+	// It is sent anyway, in fragments that reassemble to a correct packet.
 	settled(t, "two fragments", func() bool { return len(p.net.Sent()) == 2 })
 	p.hb.Arrive(reassemble(t, p.net.Sent()))
 	if got := arrives(t, p.hb); !bytes.Equal(got, want) {

@@ -15,7 +15,8 @@ import (
 
 var router4, router6 = netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::fe")
 
-// tooBig is what a router says about packet p, of which it quotes the first n bytes.
+// tooBig returns what a router sends about packet p: an ICMP error that quotes its first
+// n bytes.
 func tooBig(p []byte, n, mtu int) []byte {
 	h, _ := packet.ParseIP(p)
 	m := append(make([]byte, 8), p[:min(n, len(p))]...)
@@ -37,7 +38,7 @@ func tooBig(p []byte, n, mtu int) []byte {
 	return q
 }
 
-// hears lets a message of a router arrive at A.
+// hears delivers an ICMP message of a router to A.
 func (p *pair) hears(q []byte) {
 	p.t.Helper()
 	before := p.stats(p.a)
@@ -48,7 +49,8 @@ func (p *pair) hears(q []byte) {
 	}
 }
 
-// What routers say about packets of an SA is heeded, told to those who send, and forgotten.
+// The MTU that routers report for packets of an SA is stored, reported to senders, and
+// forgotten after a time.
 func TestPathMTU(t *testing.T) {
 	natt := klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}
 	older := klips.NATT{Type: klips.NATTNonIKE, SPort: 500, DPort: 500}
@@ -57,7 +59,7 @@ func TestPathMTU(t *testing.T) {
 		layers []layer
 		natt   klips.NATT
 		gw     [2]netip.Addr
-		mtu    int // what the sender is told when the path has 1400
+		mtu    int // the MTU in the report to the sender if the path has 1400
 	}{
 		{"esp", []layer{gcm}, klips.NATT{}, [2]netip.Addr{gwA4, gwB4}, 1366},
 		{"esp6", []layer{gcm}, klips.NATT{}, [2]netip.Addr{gwA6, gwB6}, 1366},
@@ -89,10 +91,10 @@ func TestPathMTU(t *testing.T) {
 			}
 			wire := sent[0]
 
-			// What is no word about a packet of ours changes nothing.
+			// A message about a packet that no SA has sent changes nothing.
 			spi := len(wire) - len(long)
 			for i, b := range wire {
-				if b == 0x10 && wire[i+1] == byte(len(c.layers)-1) { // 0x1000 and the place in the group
+				if b == 0x10 && wire[i+1] == byte(len(c.layers)-1) { // 0x1000 and the index in the group
 					spi = i
 					break
 				}
@@ -134,8 +136,8 @@ func TestPathMTU(t *testing.T) {
 					t.Errorf("sent %d bytes", len(s))
 				}
 			}
-			p.hears(tooBig(wire, 576, 1450)) // older news
-			p.hears(tooBig(wire, 576, 1))    // nobody has such a link
+			p.hears(tooBig(wire, 576, 1450)) // larger than what is known
+			p.hears(tooBig(wire, 576, 1))    // no link has an MTU of 1
 			_, back = p.out(long)
 			least := map[uint8]int{4: 552, 6: 1280}[wire[0]>>4]
 			if len(back) != 1 || toldMTU(t, back[0]) > max(least, 1280*head/40-640) {
@@ -159,7 +161,7 @@ func changed(p []byte, i int, v byte) []byte {
 	return q
 }
 
-// addrEnd is where the last byte of the source address is.
+// addrEnd returns the offset of the last byte of the source address.
 func addrEnd(p []byte) int {
 	if p[0]>>4 == 4 {
 		return 15
@@ -167,7 +169,7 @@ func addrEnd(p []byte) int {
 	return 23
 }
 
-// reply sends an ICMP message elsewhere.
+// reply sends an ICMP message to another destination.
 func reply(p []byte, to netip.Addr) []byte {
 	copy(p[map[byte]int{4: 16, 6: 24}[p[0]>>4]:], to.AsSlice())
 	packet.FixChecksum(p)
@@ -184,14 +186,14 @@ func laterFragment(wire []byte) []byte {
 	return tooBig(l[1], 600, 700)
 }
 
-// A router that does not name its MTU (RFC 1191 section 5).
+// A router does not report its MTU (RFC 1191 section 5).
 func TestPathMTUNotNamed(t *testing.T) {
 	p := newPair(t)
 	id := p.makeGroup([]layer{gcm}, gwA4, gwB4, 0)
 	p.route(p.a, "192.0.2.1/32", "192.0.2.2/32", id, klips.ErouteAdd)
 	long := with(ip(gwA4, gwB4, 253, 1400), df)
 	sent, _ := p.out(long)
-	p.hears(tooBig(sent[0], 28, 0)) // no more than it must quote
+	p.hears(tooBig(sent[0], 28, 0)) // the shortest quote that is allowed
 	if _, back := p.out(long); len(back) != 1 || toldMTU(t, back[0]) != 970 {
 		t.Errorf("told %x, want what 1006 leaves", back)
 	}
@@ -241,7 +243,7 @@ func TestPathMTUStays(t *testing.T) {
 	}
 }
 
-// FuzzHear: whatever arrives as ICMP does no harm.
+// FuzzHear: no ICMP message causes a panic.
 func FuzzHear(f *testing.F) {
 	f.Add(tooBig(ip(gwA4, gwB4, packet.ProtoESP, 40), 576, 1400))
 	f.Add(tooBig(ip(gwA6, gwB6, packet.ProtoAH, 40), 576, 1400))

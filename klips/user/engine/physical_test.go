@@ -16,7 +16,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// A logbook is what an engine has written.
+// A logbook is the log of an engine.
 type logbook struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -28,14 +28,14 @@ func (l *logbook) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
-// lines returns how many lines have a text.
+// lines returns how many lines contain a text.
 func (l *logbook) lines(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.text.String(), text)
 }
 
-// A physicalWorld is an engine with ipsec0 attached to eth0, and what it logs.
+// A physicalWorld is an engine with ipsec0 attached to eth0, and its log.
 type physicalWorld struct {
 	t    *testing.T
 	host *klipstest.Host
@@ -64,7 +64,7 @@ func (w *physicalWorld) must(err error) {
 	}
 }
 
-// physical returns what ipsec0 is attached to, "" for nothing.
+// physical returns what ipsec0 is attached to; "": nothing.
 func (w *physicalWorld) physical() string {
 	w.t.Helper()
 	l, err := w.e.Devices(w.t.Context())
@@ -74,7 +74,7 @@ func (w *physicalWorld) physical() string {
 	return l[0].Physical
 }
 
-// await waits until something holds; only a fault makes it wait for long.
+// await waits until holds returns true. It waits for long only if the test fails.
 func (w *physicalWorld) await(what string, holds func() bool) {
 	w.t.Helper()
 	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
@@ -89,8 +89,8 @@ func (w *physicalWorld) awaitPhysical(want string) {
 	w.await("ipsec0 is on "+want, func() bool { return w.physical() == want })
 }
 
-// A device whose physical device was down is attached again when that is up, with the
-// MTU that it had.
+// A device whose physical device was down is attached again when that is up, and keeps
+// its MTU.
 func TestPhysicalComesBack(t *testing.T) {
 	w := newPhysicalWorld(t)
 	w.must(w.host.Link("ipsec0").SetMTU(1234))
@@ -99,7 +99,7 @@ func TestPhysicalComesBack(t *testing.T) {
 		if p := w.physical(); p != "" {
 			t.Errorf("eth0 is down and ipsec0 is on %q", p)
 		}
-		w.host.BringUp("eth1") // another one is none of its business
+		w.host.BringUp("eth1") // ipsec0 does not wait for this one
 		w.host.BringUp("eth0")
 		w.awaitPhysical("eth0")
 		w.await("it is logged", func() bool { return w.log.lines("attached again") == n && w.log.lines("down or gone") == n })
@@ -107,7 +107,7 @@ func TestPhysicalComesBack(t *testing.T) {
 	if mtu, err := w.host.Link("ipsec0").MTU(); mtu != 1234 {
 		t.Errorf("MTU = %d, %v, want 1234", mtu, err)
 	}
-	// Who brings a device up by hand attaches what was on it, as with KLIPS.
+	// A command may attach the device that waits, as in KLIPS.
 	w.must(w.e.Attach(t.Context(), "ipsec0", "eth0"))
 	if err := w.e.Attach(t.Context(), "ipsec0", "eth0"); !errors.Is(err, syscall.EBUSY) {
 		t.Errorf("attached twice: %v, want EBUSY", err)
@@ -117,7 +117,7 @@ func TestPhysicalComesBack(t *testing.T) {
 	}
 }
 
-// What somebody has asked for meanwhile counts.
+// A command that comes before the physical device takes effect.
 func TestPhysicalComesBackTooLate(t *testing.T) {
 	for _, tt := range []struct {
 		what string
@@ -126,7 +126,7 @@ func TestPhysicalComesBackTooLate(t *testing.T) {
 	}{
 		{"detach", func(w *physicalWorld) error {
 			if err := w.e.Detach(t.Context(), "ipsec0"); !errors.Is(err, syscall.ENODEV) {
-				return err // as with KLIPS: it is attached to nothing
+				return err // as in KLIPS: it is attached to nothing
 			}
 			return nil
 		}, ""},
@@ -141,7 +141,8 @@ func TestPhysicalComesBackTooLate(t *testing.T) {
 			w.host.TakeDown("eth0")
 			w.must(tt.do(w))
 			w.host.BringUp("eth0")
-			// Another device comes back after it, and is attached: this one would have been.
+			// Another device comes back after it and is attached. So this one would have
+			// been attached, too.
 			w.must(w.e.CreateDevice(t.Context(), "ipsec1"))
 			w.must(w.e.Attach(t.Context(), "ipsec1", "eth0"))
 			w.host.TakeDown("eth0")
@@ -155,7 +156,7 @@ func TestPhysicalComesBackTooLate(t *testing.T) {
 	}
 }
 
-// An attachment is to a device, whatever its name is.
+// An attachment is to a device, even if its name changes.
 func TestPhysicalIsRenamed(t *testing.T) {
 	w := newPhysicalWorld(t)
 	w.host.RenameDevice("eth0", "wan0")
@@ -163,7 +164,7 @@ func TestPhysicalIsRenamed(t *testing.T) {
 	if p := w.physical(); p != "wan0" {
 		t.Errorf("ipsec0 is on %q, want wan0", p)
 	}
-	// Older kernels rename only what is down.
+	// Older kernels rename a device only while it is down.
 	w.host.TakeDown("wan0")
 	w.host.RenameDevice("wan0", "wan1")
 	w.host.AddDevice("wan0", 1500)
@@ -173,7 +174,8 @@ func TestPhysicalIsRenamed(t *testing.T) {
 	wantLeft(t, w.host, engine.LeftLink{Name: "ipsec0", Physical: "wan1"})
 }
 
-// Where a device is gone, the next one of its name takes its place, and the log says so.
+// If a device is removed, the next one with its name replaces it, and the log reports
+// that.
 func TestPhysicalIsReplaced(t *testing.T) {
 	w := newPhysicalWorld(t)
 	w.host.RemoveDevice("eth0")
@@ -189,7 +191,7 @@ func TestPhysicalIsReplaced(t *testing.T) {
 	}
 }
 
-// A device that was left is attached when its physical device comes.
+// A device that was left is attached when its physical device appears.
 func TestPhysicalComesLater(t *testing.T) {
 	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{netip.MustParseAddr("192.0.2.1")})
 	h.Leave("ipsec0", "eth0")

@@ -8,9 +8,9 @@ import (
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
-// The receiver is told of the ports that SAs want, once for each change, also
-// where the end of an SA is noted before its beginning: two goroutines may have
-// made and removed it.
+// set is called with the ports that SAs need, once for each change. That is also so if
+// the removal of an SA is recorded before its making, because two goroutines have made
+// and removed it.
 func TestPorts(t *testing.T) {
 	sa := func(typ klips.NATTType, dir klips.Direction, sport, dport uint16) *sadb.SA {
 		return &sadb.SA{Fixed: sadb.Fixed{
@@ -28,7 +28,7 @@ func TestPorts(t *testing.T) {
 		name string
 		by   int
 		sas  []*sadb.SA
-		want []uint16 // nil: the receiver is not told
+		want []uint16 // nil: set is not called
 	}{
 		{"not in UDP", 1, []*sadb.SA{none}, nil},
 		{"the first", 1, []*sadb.SA{in}, []uint16{4500}},

@@ -22,11 +22,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// randomOps is how many operations TestRandomOperations carries out where OPS
-// does not say so.
+// randomOps is how many operations TestRandomOperations carries out if OPS is not set.
 const randomOps = 20_000
 
-// roundOps is after how many operations an engine is closed and another begun.
+// roundOps is after how many operations an engine is closed and another one started.
 const roundOps = 10_000
 
 // fromEnv reads a number from the environment.
@@ -42,17 +41,17 @@ func fromEnv(t testing.TB, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// seeded returns random numbers that SEED makes the same again.
+// seeded returns random numbers. The same SEED gives the same numbers.
 func seeded(t testing.TB) *rand.Rand {
 	seed := fromEnv(t, "SEED", rand.Uint64())
 	t.Logf("again with: SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// Random operations from several goroutines, and random packets both ways at the
-// same time, neither hang nor disturb each other; and the engine works after
-// them. OPS is the number of operations, SEED makes them the same again: the
-// order in which the goroutines take turns is not.
+// Random operations in several goroutines, and random packets in both directions at the
+// same time, do not hang and do not disturb each other. The engine works after them. OPS
+// is the number of operations. The same SEED gives the same operations, but not the same
+// order of the goroutines.
 func TestRandomOperations(t *testing.T) {
 	ops := fromEnv(t, "OPS", randomOps)
 	seed := fromEnv(t, "SEED", rand.Uint64())
@@ -61,12 +60,12 @@ func TestRandomOperations(t *testing.T) {
 		w := newRandomWorld(t, seed+round)
 		w.run(min(roundOps, ops-round*roundOps))
 		w.works()
-		// The last round goes on while the engine is being closed.
+		// During the last round the engine is closed.
 		w.closeUnderLoad()
 	}
 }
 
-// A randomWorld is an engine between a network and those who use it.
+// A randomWorld is an engine, its network and its users.
 type randomWorld struct {
 	t     *testing.T
 	seed  uint64
@@ -77,9 +76,9 @@ type randomWorld struct {
 
 	left    atomic.Int64 // operations that have not begun
 	packets atomic.Uint64
-	hears   atomic.Bool // key daemons are there
+	hears   atomic.Bool // key daemons are registered
 
-	turn sync.Mutex // held by who turns the clock
+	turn sync.Mutex // held by the goroutine that advances the clock
 }
 
 var _ engine.Events = (*randomWorld)(nil)
@@ -111,7 +110,7 @@ func newRandomWorld(t *testing.T, seed uint64) *randomWorld {
 	return w
 }
 
-// run carries out n operations under random packets.
+// run carries out n operations while random packets are sent.
 func (w *randomWorld) run(n uint64) {
 	stop := w.start(n)
 	for w.left.Load() > 0 {
@@ -120,7 +119,7 @@ func (w *randomWorld) run(n uint64) {
 	stop()
 }
 
-// closeUnderLoad closes the engine in the middle of operations and packets.
+// closeUnderLoad closes the engine during operations and packets.
 func (w *randomWorld) closeUnderLoad() {
 	stop := w.start(2000)
 	for w.left.Load() > 1000 {
@@ -145,10 +144,10 @@ func (w *randomWorld) closeUnderLoad() {
 	}
 }
 
-// patience is how long nothing at all may happen before something hangs.
+// patience is the time without any progress after which a test counts as hanging.
 const patience = time.Minute
 
-// progress returns when one more operation has begun, and one more packet.
+// progress returns when another operation has begun, and another packet.
 func (w *randomWorld) progress() {
 	ops, packets := w.left.Load(), w.packets.Load()
 	for end := time.Now().Add(patience); w.left.Load() == ops || w.packets.Load() == packets; time.Sleep(time.Millisecond) {
@@ -158,15 +157,15 @@ func (w *randomWorld) progress() {
 	}
 }
 
-// hangs ends the whole test program, with all stacks. The panic is in a goroutine
-// of its own, because one of the test's would wait for its cleanups.
+// hangs ends the whole test program with the stacks of all goroutines. The panic is in
+// its own goroutine, because a panic in the test's goroutine would wait for its cleanups.
 func (w *randomWorld) hangs(what string) {
 	debug.SetTraceback("all")
 	go panic(fmt.Sprintf("SEED=%d: %s hangs", w.seed, what))
 	select {}
 }
 
-// start begins n operations and an endless number of packets; stop ends them.
+// start begins n operations and an endless series of packets; stop ends them.
 func (w *randomWorld) start(n uint64) (stop func()) {
 	w.left.Store(int64(n))
 	end := make(chan struct{})
@@ -210,7 +209,7 @@ func (w *randomWorld) start(n uint64) (stop func()) {
 	}
 }
 
-// drain takes what has come out of a device, or soon does.
+// drain reads what has been written to a device, or will be soon.
 func (w *randomWorld) drain(name string) {
 	if l := w.host.Link(name); l != nil {
 		select {
@@ -222,7 +221,7 @@ func (w *randomWorld) drain(name string) {
 	runtime.Gosched()
 }
 
-// burst is how many packets are under way at most that one worker has sent.
+// burst is the largest number of packets from one worker that are not processed yet.
 const burst = 32
 
 func (w *randomWorld) routePacket(r *rand.Rand, name string) {
@@ -232,8 +231,8 @@ func (w *randomWorld) routePacket(r *rand.Rand, name string) {
 	w.sent()
 }
 
-// arrivePacket lets a random packet arrive, or one that the engine has sent,
-// sometimes damaged.
+// arrivePacket delivers a random packet, or one that the engine has sent, sometimes
+// damaged.
 func (w *randomWorld) arrivePacket(r *rand.Rand) {
 	p := w.packet(r)
 	if s := w.net.Sent(); len(s) > 0 {
@@ -247,7 +246,7 @@ func (w *randomWorld) arrivePacket(r *rand.Rand) {
 			w.net.Forget()
 		}
 	}
-	// To this host, wherever it went.
+	// Change the destination to this host.
 	if h, ok := packet.ParseIP(p); ok && r.IntN(8) != 0 {
 		if h.Version == 4 {
 			copy(p[16:], gwA4.AsSlice())
@@ -338,7 +337,7 @@ func randomSelector(r *rand.Rand) klips.Selector {
 	return s
 }
 
-// operate carries out one random operation. Many are refused; that is right.
+// operate carries out one random operation. Many are refused, which is correct.
 func (w *randomWorld) operate(r *rand.Rand) {
 	ctx, e := context.Background(), w.e
 	device := pick(r, "ipsec0", "ipsec1")
@@ -420,7 +419,7 @@ func (w *randomWorld) operate(r *rand.Rand) {
 		}
 	case 31:
 		if l := w.host.Link(device); l != nil && r.IntN(4) == 0 {
-			_ = l.Close() // somebody removes it from the system
+			_ = l.Close() // as if it were removed from the system
 		}
 		if r.IntN(4) == 0 {
 			_ = e.DeleteDevice(ctx, device)
@@ -430,8 +429,8 @@ func (w *randomWorld) operate(r *rand.Rand) {
 	}
 }
 
-// works shows that the engine is none the worse for what it went through: its
-// tables are whole, and a packet that is routed into a device leaves protected.
+// works checks that the engine still works: its tables are consistent, and a packet that
+// is routed into a device is sent protected.
 func (w *randomWorld) works() {
 	w.t.Helper()
 	ctx, e := w.t.Context(), w.e

@@ -12,7 +12,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// A daemon is a key daemon that writes down what it hears.
+// A daemon is a key daemon that records the messages that it receives.
 type daemon struct {
 	mu       sync.Mutex
 	deaf     bool
@@ -53,7 +53,7 @@ func (d *daemon) heard() (expires []string, acquires []engine.Acquisition) {
 func TestLifetimes(t *testing.T) {
 	limit := func(which string, l *klips.Limits) {
 		if which == "bytes" {
-			l.Bytes = 168 // two packets are not more than that
+			l.Bytes = 168 // exactly two packets
 		} else {
 			l.Packets = 2
 		}
@@ -108,8 +108,8 @@ func TestLifetimes(t *testing.T) {
 						}
 						return
 					}
-					// The first finds the limit, the others no SA; no member is left
-					// and no member has been touched.
+					// The first packet finds the limit, the others find no SA. All SAs of
+					// the group are removed, and none has counted a packet.
 					p.wantStats("packets after the hard limit", p.a, klips.DeviceStats{TxErrors: 1, TxDropped: 2})
 					if n, _ := p.a.Count(); n != 0 {
 						t.Errorf("%d SAs left, want none of the group", n)
@@ -131,7 +131,7 @@ func TestLifetimesInbound(t *testing.T) {
 	p.sas(p.b, []layer{tun, tdes, ahMD5}, func(s *klips.SASpec) {
 		switch s.ID.Proto {
 		case klips.ProtoTun:
-			s.Hard.Packets = 1 // an inbound tun SA's limits are not looked at
+			s.Hard.Packets = 1 // the limits of an inbound tun SA are not checked
 		case klips.ProtoESP:
 			s.Soft.Packets, s.Hard.Packets = 2, 4
 		}
@@ -154,7 +154,7 @@ func TestLifetimesInbound(t *testing.T) {
 	}
 }
 
-// holdPackets are packets of one host pair that can be told apart.
+// holdPackets returns packets of one host pair with different contents.
 func holdPackets(n int) (l [][]byte) {
 	for i := range n {
 		l = append(l, with(ip(inA4, inB4, 6, 40), func(q []byte) { q[20], q[21], q[22], q[23], q[5] = 4, 0, 0, 80, byte(i) }))
@@ -187,7 +187,7 @@ func TestTrap(t *testing.T) {
 			trap := sel("10.1.0.0/16", "10.2.0.0/16")
 			trap.Proto, trap.DstPort = c.proto, c.dport
 			p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: trap, ID: klips.Magic(c.spi), PID: 77, IdentDst: ident}, klips.ErouteAdd))
-			// Nobody to ask: no hold, every packet tries again.
+			// Without a key daemon there is no %hold, and every packet tries again.
 			pkts := holdPackets(5)
 			p.out(pkts[:2]...)
 			if _, a := d.heard(); len(a) != 2 {
@@ -205,7 +205,8 @@ func TestTrap(t *testing.T) {
 			if len(a) != 1 || a[0].Src != want.Src || a[0].Dst != want.Dst || a[0].Proto != want.Proto || a[0].Trap.IdentDst != ident {
 				t.Fatalf("asked %+v, want once %+v with the eroute's identities", a, want)
 			}
-			// The first is dropped, and every last one but the last.
+			// The first packet is dropped, and each last one is replaced and dropped,
+			// except the final one.
 			p.wantStats("five packets", p.a, klips.DeviceStats{TxDropped: c.dropped})
 			if n := p.count(p.a, trap); n != c.trap {
 				t.Errorf("the trap counts %d, want %d", n, c.trap)
@@ -219,7 +220,7 @@ func TestTrap(t *testing.T) {
 			if l[i].ID != klips.Magic(klips.SPIHold) || l[i].PID != 77 {
 				t.Errorf("the hold is %+v", l[i])
 			}
-			// Replaced, it lets the first and the last packet go.
+			// When it is replaced, the first and the last packet are sent.
 			n := len(p.net.Sent())
 			p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: c.hold, ID: klips.Magic(klips.SPIPass)}, klips.ErouteReplace))
 			if sent := p.net.Sent()[n:]; len(sent) != 2 || !bytes.Equal(sent[0], pkts[0]) || !bytes.Equal(sent[1], pkts[4]) {
@@ -233,7 +234,7 @@ func TestTrap(t *testing.T) {
 	}
 }
 
-// What is held for an eroute that is removed is gone.
+// The packets that are held for an eroute are dropped when the eroute is removed.
 func TestHoldRemoved(t *testing.T) {
 	s := sel("10.1.0.0/16", "10.2.0.0/16")
 	for name, remove := range map[string]func(e *engine.Engine) error{
@@ -253,7 +254,7 @@ func TestHoldRemoved(t *testing.T) {
 	}
 }
 
-// A trap from host to host is consumed by its own hold.
+// A trap from host to host is replaced by its own hold.
 func TestTrapBecomesHold(t *testing.T) {
 	p := newPair(t)
 	p.a.SetEvents(new(daemon))

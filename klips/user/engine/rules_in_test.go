@@ -16,12 +16,12 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// bare is a pair between which the test carries the packets.
+// bare returns a pair without a network: the test carries the packets.
 func bare(t testing.TB) *pair {
 	return pairOn(t, new(klipstest.Network), new(klipstest.Network), nil)
 }
 
-// sas makes SAs of one SPI on one stack, inner to outer, and groups them.
+// sas makes SAs of one SPI on one stack, innermost first, and groups them.
 func (p *pair) sas(e *engine.Engine, layers []layer, edit func(*klips.SASpec)) (ids []klips.SAID) {
 	p.t.Helper()
 	for i, l := range layers {
@@ -65,7 +65,7 @@ func TestBareInnerLayers(t *testing.T) {
 	p.wantStats("each of them", p.b, klips.DeviceStats{RxPackets: 2, RxDropped: 2})
 }
 
-// Every layer is verified, also one inside a good one.
+// Every layer is verified, also a layer inside a correct one.
 func TestForgedInnerLayer(t *testing.T) {
 	p := bare(t)
 	layers := []layer{tun, tdes, ahMD5}
@@ -115,26 +115,26 @@ func TestReplayNeedsAuthentication(t *testing.T) {
 	}
 }
 
-// TestInboundChain has packets of one group arrive where another is expected.
+// TestInboundChain delivers packets of one group where another group is expected.
 func TestInboundChain(t *testing.T) {
 	policy := klips.DeviceStats{RxPackets: 1, RxDropped: 1}
 	for _, c := range []struct {
 		name           string
 		sent, expected []layer
 		want           klips.DeviceStats
-		uncheckedToo   bool // with inbound_policy_check off it is refused as well
+		uncheckedToo   bool // it is refused with inbound_policy_check off, too
 		proto          uint8
 	}{
 		{"transport where a tunnel is expected", []layer{tdes}, []layer{tun, tdes}, policy, true, 0},
 		{"a tunnel where transport is expected", []layer{tun, tdes}, nil, klips.DeviceStats{RxPackets: 1, RxBytes: 84}, false, 4},
 		{"AH missing", []layer{tun, tdes}, []layer{tun, tdes, ahMD5}, policy, false, 253},
-		// Unchecked, the AH SA's follower is no tun SA, so the tunnel stays closed.
+		// Without the check, no tun SA follows the AH SA, so the tunnel is refused.
 		{"ESP missing", []layer{tun, {}, ahMD5}, []layer{tun, tdes, ahMD5}, policy, false, 4},
 		{"comp unexpected", []layer{tun, tdes, comp}, nil, policy, true, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := bare(t)
-			// SPIs go by place, so that layers are the same SAs on both ends.
+			// The place gives the SPI, so that both ends have the same SAs.
 			index := map[klips.Proto]klips.SPI{klips.ProtoTun: 0x1000, klips.ProtoESP: 0x1001, klips.ProtoAH: 0x1002, klips.ProtoComp: 0x1003}
 			byProto := func(s *klips.SASpec) { s.ID.SPI = index[s.ID.Proto] }
 			sent := slices.DeleteFunc(slices.Clone(c.sent), func(l layer) bool { return l.proto == 0 })
@@ -171,8 +171,8 @@ func TestInboundChain(t *testing.T) {
 	}
 }
 
-// A packet that was too short to compress comes without an IPComp header; one
-// that was compressed counts its ratio.
+// A packet that was too short to compress has no IPComp header. A packet that was
+// compressed counts in the ratio.
 func TestUncompressedInbound(t *testing.T) {
 	p := bare(t)
 	layers := []layer{tun, comp, tdes}
@@ -185,7 +185,7 @@ func TestUncompressedInbound(t *testing.T) {
 		t.Fatalf("delivered %x", got)
 	}
 	out, in := p.sa(p.a, ids[1]), p.sa(p.b, ids[1])
-	// 50 and 1020 bytes with the outer header of 20.
+	// 50 and 1020 bytes with the outer header of 20 bytes.
 	if out.Uncompressed != 70+1040 || out.Compressed >= out.Uncompressed || in.Uncompressed != out.Uncompressed || in.Compressed != out.Compressed {
 		t.Errorf("ratios %d:%d and %d:%d", out.Uncompressed, out.Compressed, in.Uncompressed, in.Compressed)
 	}
@@ -232,8 +232,8 @@ func TestInboundPolicyKnobs(t *testing.T) {
 	}
 }
 
-// TestTransportPolicy has packets come out of groups in transport mode whose
-// innermost SA has an inbound policy with ports.
+// TestTransportPolicy delivers packets of groups in transport mode whose innermost SA has
+// an inbound policy with ports.
 func TestTransportPolicy(t *testing.T) {
 	udp := func(src, dst netip.Addr, sport, dport uint16) []byte {
 		p := ip(src, dst, packet.ProtoUDP, 300)
@@ -306,8 +306,8 @@ func TestTransportPolicy(t *testing.T) {
 	}
 }
 
-// A later fragment has no ports, so that no policy with a port takes it (RFC 4301
-// section 4.4.1.1); one for all ports takes it.
+// A fragment other than the first has no ports, so no policy with a port admits it (RFC
+// 4301 section 4.4.1.1). A policy for all ports admits it.
 func TestPolicyFragments(t *testing.T) {
 	p := bare(t)
 	ids := p.sas(p.a, []layer{tun, tdes}, nil)
@@ -335,8 +335,8 @@ func TestPolicyFragments(t *testing.T) {
 	}
 }
 
-// A policy that was set before its SA was grouped with others holds for what comes
-// out of the group.
+// A policy that was set before its SA was grouped with others applies to the inner
+// packets of the group.
 func TestPolicyBeforeGroup(t *testing.T) {
 	p := bare(t)
 	layers := []layer{tun, tdes}
@@ -401,7 +401,7 @@ func TestKnobs(t *testing.T) {
 	}
 }
 
-// Where what does not come in whole is counted.
+// Which counters count packets that are not accepted.
 func TestInboundErrors(t *testing.T) {
 	p := bare(t)
 	layers := []layer{tun, tdes, ahMD5}
@@ -442,7 +442,8 @@ func TestInboundErrors(t *testing.T) {
 		}
 		p.wantStats(c.name, p.b, c.want)
 	}
-	// By a device that none is attached to it is taken, but by nobody.
+	// A packet on a physical device without an attachment is processed, but not
+	// delivered.
 	p.hb.ArriveBy(7, wire[0])
 	if got := p.delivered(); len(got) != 0 {
 		t.Errorf("delivered %x", got)
@@ -454,8 +455,8 @@ func TestInboundErrors(t *testing.T) {
 	p.wantStats("a good packet", p.b, klips.DeviceStats{RxPackets: 1, RxBytes: 64})
 }
 
-// inside returns what both have SAs for, and a function that has A send any bytes
-// through them as the inner packet of a tunnel, whatever they are.
+// inside makes SAs on both stacks, and returns a function: A sends any bytes through the
+// SAs as the inner packet of a tunnel.
 func inside(p *pair, src, dst netip.Addr, layers ...layer) (send func(outerTOS byte, inner []byte) (wire []byte)) {
 	p.t.Helper()
 	edit := func(s *klips.SASpec) { s.ID.Dst, s.Src = dst, src }
@@ -495,7 +496,7 @@ func setTOS(q []byte, tos byte) {
 	q[0], q[1] = q[0]&0xf0|tos>>4, q[1]&0x0f|tos<<4
 }
 
-// An inner packet that is none is given to nobody, and counted.
+// An inner packet that is malformed is not delivered, and is counted.
 func TestMalformedInner(t *testing.T) {
 	for _, six := range []bool{false, true} {
 		src, dst := gwA4, gwB4
@@ -536,8 +537,8 @@ func TestMalformedInner(t *testing.T) {
 	}
 }
 
-// Dummy packets vanish: they are no error, and count for their SA and its replay window
-// (RFC 4303 section 2.6).
+// Dummy packets are discarded. They are no error, and count for their SA and its replay
+// window (RFC 4303 section 2.6).
 func TestDummies(t *testing.T) {
 	window := func(s *klips.SASpec) {
 		if s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH {
@@ -577,7 +578,8 @@ func TestDummies(t *testing.T) {
 	}
 }
 
-// A packet inside a tunnel may be without a payload: it is no dummy (RFC 8200 section 4.7).
+// A packet inside a tunnel may have no payload: it is no dummy packet (RFC 8200 section
+// 4.7).
 func TestNoDummyInTunnel(t *testing.T) {
 	for _, q := range [][]byte{ip(inA4, inB4, packet.ProtoNoNext, 0), ip(inA6, inB6, packet.ProtoNoNext, 0)} {
 		p := bare(t)
@@ -587,8 +589,8 @@ func TestNoDummyInTunnel(t *testing.T) {
 	}
 }
 
-// Before the host gets a protocol from an SA in transport mode that it may not take, it is
-// asked once not to answer; other packets cost nothing.
+// The first packet of a protocol that the host may not receive, from an SA in transport
+// mode, calls Quiet once. Other packets do not call it.
 func TestQuiet(t *testing.T) {
 	type asked struct {
 		proto uint8
@@ -612,7 +614,7 @@ func TestQuiet(t *testing.T) {
 		for proto := range 256 {
 			switch proto {
 			case packet.ProtoHopByHop, packet.ProtoRouting, packet.ProtoFragment, packet.ProtoDstOpts, packet.ProtoESP, packet.ProtoAH, packet.ProtoComp, packet.ProtoNoNext:
-				continue // they are not the last header, or no packet of the host's
+				continue // they are not the last header, or the packet is not for the host
 			}
 			for _, v6 := range []bool{false, true} {
 				q := ip(gwA4, gwB4, uint8(proto), 40)
@@ -635,7 +637,8 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
-// What a router has marked on the way reaches the inner packet (RFC 6040 section 4.2).
+// ECN marks that a router has set on the way reach the inner packet (RFC 6040 section
+// 4.2).
 func TestECN(t *testing.T) {
 	const notECT, ect1, ect0, ce = 0, 1, 2, 3
 	lost := -1
@@ -679,8 +682,8 @@ func TestECN(t *testing.T) {
 	}
 }
 
-// Two tunnels in one another are taken off one after the other: a mark on the outermost
-// header reaches the innermost.
+// If one tunnel is inside another, their headers are removed one after the other. A mark
+// on the outermost header reaches the innermost packet.
 func TestECNThroughTwoTunnels(t *testing.T) {
 	for _, in := range []byte{0, 2} {
 		p := bare(t)
@@ -700,7 +703,7 @@ func TestECNThroughTwoTunnels(t *testing.T) {
 	}
 }
 
-// What the device does not take was not delivered.
+// A packet that the device refuses does not count as delivered.
 func TestRefusedByDevice(t *testing.T) {
 	p := bare(t)
 	for _, e := range []*engine.Engine{p.a, p.b} {
@@ -718,8 +721,8 @@ func TestRefusedByDevice(t *testing.T) {
 	p.wantStats("the second refused", p.b, klips.DeviceStats{RxPackets: 3, RxBytes: 200, RxDropped: 1})
 }
 
-// Of several comp SAs in a row none has a header where nothing was compressed
-// (RFC 3173 section 2.2).
+// If a packet was sent uncompressed, none of several comp SAs in a row has a header (RFC
+// 3173 section 2.2).
 func TestCompsInARow(t *testing.T) {
 	for _, layers := range [][]layer{{tun, aes}, {aes}} {
 		p := bare(t)

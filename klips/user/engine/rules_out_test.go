@@ -14,10 +14,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// The tests of the files rules_*_test.go show rules of KLIPS one by one;
-// RULES.md in the directory above says which shows which.
+// The tests in the files rules_*_test.go show the rules of KLIPS one by one. RULES.md in
+// the directory above lists which test shows which rule.
 
-// out routes packets into A's ipsec0 and returns what A sent and what came back.
+// out routes packets into A's ipsec0. It returns what A has sent, and the ICMP errors.
 func (p *pair) out(pkts ...[]byte) (sent, back [][]byte) {
 	p.t.Helper()
 	link := p.ha.Link("ipsec0")
@@ -35,7 +35,7 @@ func (p *pair) out(pkts ...[]byte) (sent, back [][]byte) {
 	return p.net.Sent()[n:], back
 }
 
-// in lets packets arrive at B and returns what it delivers.
+// in delivers packets to B and returns those that it accepts.
 func (p *pair) in(pkts ...[]byte) (got [][]byte) {
 	p.t.Helper()
 	p.hb.Settle()
@@ -50,8 +50,8 @@ func (p *pair) in(pkts ...[]byte) (got [][]byte) {
 	return got
 }
 
-// ends is how many packets have come to an end in a stack, other than on a virtual
-// device: they were sent, are kept, or were dropped for a reason.
+// ends returns how many packets a stack has finished with, except on a virtual device:
+// they were sent, are kept, or were dropped for a reason.
 func (p *pair) ends(e *engine.Engine) int {
 	n := e.Drops().Total()
 	l, err := e.Devices(p.t.Context())
@@ -71,7 +71,7 @@ func (p *pair) delivered() (got [][]byte) {
 	return got
 }
 
-// wantStats compares what a device has counted since last time.
+// wantStats compares what a device has counted since the last call.
 func (p *pair) wantStats(what string, e *engine.Engine, want klips.DeviceStats) {
 	p.t.Helper()
 	got := p.stats(e)
@@ -93,7 +93,7 @@ func (p *pair) wantStats(what string, e *engine.Engine, want klips.DeviceStats) 
 	}
 }
 
-// count is the counter of the eroute to a destination.
+// count returns the counter of the eroute with a selector.
 func (p *pair) count(e *engine.Engine, s klips.Selector) uint64 {
 	p.t.Helper()
 	l, err := e.Eroutes(p.t.Context())
@@ -111,7 +111,7 @@ func sel(src, dst string) klips.Selector {
 	return klips.Selector{Src: netip.MustParsePrefix(src), Dst: netip.MustParsePrefix(dst)}
 }
 
-// with returns a copy of an IPv4 packet with something changed.
+// with returns a copy of an IPv4 packet that f has changed.
 func with(p []byte, f func(q []byte)) []byte {
 	q := bytes.Clone(p)
 	f(q)
@@ -134,7 +134,7 @@ func TestDeviceWithoutPhysical(t *testing.T) {
 	if n := p.count(p.a, sel("10.1.0.0/16", "10.2.0.0/16")); n != 0 {
 		t.Errorf("its packets count %d at an eroute", n)
 	}
-	// SAs and eroutes are still there when it is attached again.
+	// SAs and eroutes still exist when it is attached again.
 	p.must(p.a.Attach(t.Context(), "ipsec0", "eth0"))
 	if sent, _ := p.out(pkt); len(sent) != 1 {
 		t.Errorf("attached again it sent %x", sent)
@@ -220,8 +220,8 @@ func TestOddPackets(t *testing.T) {
 	}
 }
 
-// What a group leaves of the MTU: what senders are told, of which each byte can be used, and
-// what KLIPS told.
+// The MTU that a group leaves: what senders learn, up to the last byte that fits, and
+// what they learn with KLIPS.
 func TestEffectiveMTU(t *testing.T) {
 	natt := klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}
 	aes256 := layer{klips.ProtoESP, klips.Transform{Enc: alg.AES, Auth: alg.SHA256}}
@@ -297,7 +297,7 @@ func TestEffectiveMTU(t *testing.T) {
 				p.must(p.a.SetKnob("icmp", 0))
 				want := 0
 				if src.Is4() && !tunnel {
-					want = mtu // it is not sent: somebody must say so
+					want = mtu // it is not sent, so the sender must get an error
 				}
 				told("with the knob icmp off", long, want)
 
@@ -323,7 +323,7 @@ func TestEffectiveMTU(t *testing.T) {
 	}
 }
 
-// df4 sets DF, which IPv6 has not.
+// df4 sets DF, which IPv6 does not have.
 func df4(p []byte) []byte {
 	if p[0]>>4 == 6 {
 		return p
@@ -331,7 +331,7 @@ func df4(p []byte) []byte {
 	return with(p, df)
 }
 
-// toldMTU is what an ICMP error says of the MTU.
+// toldMTU returns the MTU in an ICMP error.
 func toldMTU(t testing.TB, p []byte) int {
 	t.Helper()
 	h, ok := packet.ParseIP(p)
@@ -342,7 +342,7 @@ func toldMTU(t testing.TB, p []byte) int {
 	return int(binary.BigEndian.Uint32(m[4:]))
 }
 
-// What is sent although it was reported as too long, and in how many pieces.
+// Packets that are sent although they were reported as too long, and in how many pieces.
 func TestTooLongIsSent(t *testing.T) {
 	p := newPair(t)
 	tunnel := p.makeGroup([]layer{tun, tdes}, gwA4, gwB4, 0)
@@ -360,9 +360,10 @@ func TestTooLongIsSent(t *testing.T) {
 		{"tunnel, DF", 0, with(ip(inA4, inB4, 253, 1480), df), 2, 1, klips.DeviceStats{TxPackets: 1, TxBytes: 1552}},
 		{"tunnel", 0, ip(inA4, inB4, 253, 3000), 3, 0, klips.DeviceStats{TxPackets: 1, TxBytes: 3072}},
 		{"transport", 0, ip(gwA4, gwB4, 253, 1480), 2, 0, klips.DeviceStats{TxPackets: 1, TxBytes: 1536}},
-		// The packet's own DF is on the outside.
+		// The DF of the packet itself is in the only header.
 		{"transport, DF", 0, with(ip(gwA4, gwB4, 253, 1480), df), 0, 1, klips.DeviceStats{TxErrors: 1}},
-		// With KLIPS it is told twice: by the rule, and because the device cannot send it.
+		// With KLIPS there are two errors: by the rule, and because the device cannot
+		// send it.
 		{"transport, DF", 1, with(ip(gwA4, gwB4, 253, 1480), df), 0, 2, klips.DeviceStats{TxErrors: 1, TxBytes: 1536}},
 		{"more than any packet may have", 0, ip(inA4, inB4, 253, 65495), 0, 0, klips.DeviceStats{TxErrors: 1}},
 	} {
@@ -402,8 +403,8 @@ func TestOuterHeader(t *testing.T) {
 	}
 }
 
-// A tun SA that copies the TOS does so whatever the knob is: all DSCPs (RFC 2983 section
-// 3) and all ECN fields (RFC 6040 section 4.1), between IPv4 and IPv6 too.
+// A tun SA that copies the TOS does so whatever the knob is. It copies all DSCPs (RFC
+// 2983 section 3) and all ECN fields (RFC 6040 section 4.1), between IPv4 and IPv6, too.
 func TestCopyTOS(t *testing.T) {
 	for _, outer := range [][2]netip.Addr{{gwA4, gwB4}, {gwA6, gwB6}} {
 		p := newPair(t)
@@ -436,7 +437,7 @@ func TestCopyTOS(t *testing.T) {
 	}
 }
 
-// The outer header's TTL is the host's, as it was when the device was attached.
+// The TTL of the outer header is the host's TTL when the device was attached.
 func TestOuterTTL(t *testing.T) {
 	p := newPair(t)
 	id4 := p.makeGroup([]layer{tun, ahMD5}, gwA4, gwB4, 0)
@@ -497,13 +498,13 @@ func TestNestedByRoute(t *testing.T) {
 		}
 	}
 	p.wantStats("nested", p.a, klips.DeviceStats{TxPackets: 1, TxBytes: nested})
-	// A verdict never acts on what is protected.
+	// A shunt never applies to a protected packet.
 	p.route(p.a, "192.0.2.1/32", gw[2].String()+"/32", klips.Magic(klips.SPIDrop), klips.ErouteAdd)
 	if sent, _ := p.out(ip(inA4, inB4, 253, 64)); len(sent) != 1 {
 		t.Errorf("a %%drop eroute for the outer packet: sent %x", sent)
 	}
 	p.wantStats("%drop for the outer packet", p.a, klips.DeviceStats{TxPackets: 1, TxBytes: nested})
-	// Round and round is an error.
+	// A loop is an error.
 	p.route(p.a, "192.0.2.1/32", gw[2].String()+"/32", ids[0], klips.ErouteReplace)
 	if sent, _ := p.out(ip(inA4, inB4, 253, 64)); len(sent) != 0 {
 		t.Errorf("eroutes in a circle: sent %x", sent)
@@ -553,10 +554,10 @@ func TestDevices(t *testing.T) {
 	}
 	p.route(p.b, "192.0.2.2/32", "192.0.2.1/32", in, klips.ErouteAdd)
 	p.must(p.a.Attach(t.Context(), "ipsec1", "eth1"))
-	from := func(index int) int { // which device delivers what arrives by a physical one
+	from := func(index int) int { // which device delivers what arrives on a physical device
 		p.hb.Link("ipsec0").Send(ip(gwB4, gwA4, 253, 10))
 		p.hb.Settle()
-		p.ha.Settle() // by eth0
+		p.ha.Settle() // through eth0
 		if index > 1 {
 			<-p.ha.Link("ipsec0").Arrived()
 			p.ha.ArriveBy(index, p.net.Sent()[len(p.net.Sent())-1])
@@ -573,7 +574,7 @@ func TestDevices(t *testing.T) {
 	if a, b := from(1), from(2); a != 0 || b != 1 {
 		t.Errorf("what arrives by eth0 and eth1 is delivered by ipsec%d and ipsec%d", a, b)
 	}
-	// Two on one: the lower one receives, both send.
+	// Two on one physical device: the lower number receives, both send.
 	p.must(p.a.Detach(t.Context(), "ipsec1"))
 	p.must(p.a.Attach(t.Context(), "ipsec1", "eth0"))
 	if n := from(1); n != 0 {
@@ -585,7 +586,8 @@ func TestDevices(t *testing.T) {
 	if got := len(p.net.Sent()) - n; got != 1 {
 		t.Errorf("ipsec1 sent %d packets", got)
 	}
-	// The MTU counts at the next packet; the one when attached is only shown.
+	// The MTU of the next packet is the new one. The listings show the MTU when it was
+	// attached.
 	p.ha.SetDeviceMTU("eth0", 1000)
 	sent, _ := p.out(ip(inA4, inB4, 253, 1000))
 	if len(sent) != 2 {
@@ -598,7 +600,7 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// A physical device that goes down detaches all that are attached to it.
+// A physical device that goes down detaches all devices that are attached to it.
 func TestPhysicalDeviceDown(t *testing.T) {
 	p := newPair(t)
 	p.must(p.a.Attach(t.Context(), "ipsec1", "eth0"))
@@ -614,14 +616,14 @@ func TestPhysicalDeviceDown(t *testing.T) {
 		return names
 	}
 	settled(t, "no device is attached", func() bool { return len(attached()) == 0 })
-	p.must(p.a.Attach(t.Context(), "ipsec0", "eth0")) // only when somebody asks for it
+	p.must(p.a.Attach(t.Context(), "ipsec0", "eth0")) // only by a command
 	if got := attached(); len(got) != 1 {
 		t.Errorf("attached: %v", got)
 	}
 }
 
-// A virtual device that somebody removes from the system is not listed any more,
-// and can be made and attached again.
+// A virtual device that was removed from the system is not listed any more. It can be
+// made and attached again.
 func TestDeviceRemovedFromSystem(t *testing.T) {
 	p := newPair(t)
 	p.must(p.ha.Link("ipsec0").Close())
@@ -639,8 +641,8 @@ func TestDeviceRemovedFromSystem(t *testing.T) {
 	}
 }
 
-// A device that is made again waits until the packets of the one before are
-// through: both would use the same cipher states.
+// A device that is made again waits until the packets of the device before are processed:
+// both would use the same cipher states.
 func TestDeviceMadeAgain(t *testing.T) {
 	p := newPair(t)
 	var wg sync.WaitGroup

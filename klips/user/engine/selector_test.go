@@ -88,7 +88,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// FuzzAnswers: whatever an ICMP error quotes, it is for the sender of that.
+// FuzzAnswers: an ICMP error is only for the sender of the packet that it quotes.
 func FuzzAnswers(f *testing.F) {
 	f.Add(icmpError(3, ipPacket(28)))
 	f.Add(icmpError(3, append([]byte{0x60}, make([]byte, 47)...)))
@@ -103,8 +103,8 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// An ICMP error that no eroute to an SA is for goes the way of the answers to what it
-// quotes, and nowhere else.
+// An ICMP error that matches no eroute to an SA is sent through the SA of the answers to
+// the packet that it quotes, and through no other.
 func TestDecideICMPError(t *testing.T) {
 	tun := klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x1000, Proto: klips.ProtoTun}
 	other := klips.SAID{Dst: netip.MustParseAddr("192.0.2.3"), SPI: 0x1000, Proto: klips.ProtoTun}

@@ -14,7 +14,7 @@ import (
 	"github.com/klips-go/ipsec/klips/klipstest"
 )
 
-// A debugLog is where the lines of the debug masks go.
+// A debugLog receives the lines of the debug masks.
 type debugLog struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -26,7 +26,7 @@ func (l *debugLog) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
-// lines returns what has been written since the last call, without the time.
+// lines returns the lines since the last call, without the time.
 func (l *debugLog) lines() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,14 +38,14 @@ func (l *debugLog) lines() []string {
 	return strings.Split(regexp.MustCompile(`(?m)^time=\S+ level=DEBUG `).ReplaceAllString(text, ""), "\n")
 }
 
-// traced is a pair whose first stack has a debug log.
+// traced returns a pair whose first stack has a debug log.
 func traced(t *testing.T) (*pair, *debugLog) {
 	l := &debugLog{}
 	h := slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})
 	return pairOn(t, new(klipstest.Network), new(klipstest.Network), slog.New(h)), l
 }
 
-// debug switches areas on, and all others off.
+// debug switches these areas on, and all others off.
 func (p *pair) debug(areas ...klips.DebugArea) {
 	p.t.Helper()
 	p.must(p.a.SetDebug(p.t.Context(), klips.DebugChange{}))
@@ -56,7 +56,7 @@ func (p *pair) debug(areas ...klips.DebugArea) {
 	p.must(p.a.SetDebug(p.t.Context(), c))
 }
 
-// Each area has a line for each of its decisions, and no other area has any.
+// Each area has a line for each of its decisions, and no other area has lines for them.
 func TestDebugAreas(t *testing.T) {
 	p, log := traced(t)
 	key := testKey(20)
@@ -120,7 +120,7 @@ func TestDebugAreas(t *testing.T) {
 	}
 }
 
-// No line has a key, whatever is switched on and whatever is refused.
+// No line contains a key, whatever is switched on and whatever is refused.
 func TestDebugLogHasNoKeys(t *testing.T) {
 	p, log := traced(t)
 	p.debug(klips.DebugTunnel, klips.DebugXform, klips.DebugEroute, klips.DebugSPI, klips.DebugRadij,
@@ -145,7 +145,7 @@ func TestDebugLogHasNoKeys(t *testing.T) {
 	}
 }
 
-// A flood of packets makes no flood of lines.
+// Many packets do not cause many lines.
 func TestDebugLogIsLimited(t *testing.T) {
 	p, log := traced(t)
 	p.debug(klips.DebugTunnel)
