@@ -5,7 +5,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user"
 )
 
-// A Client is a client of the embedded stack's daemon that has a method for each change.
+// A Client is a client of the embedded stack's daemon with a method for each change.
 type Client struct {
 	*user.Client
 	changes

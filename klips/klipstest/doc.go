@@ -1,3 +1,3 @@
-// Package klipstest helps to test stacks: a contract suite that every
-// klips.Stack must pass, and a host made of memory for the embedded engine.
+// Package klipstest helps to test stacks. It has a contract suite that every klips.Stack
+// must pass, and a host in memory for the embedded engine.
 package klipstest

@@ -15,9 +15,9 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// A Network carries packets between the physical devices of Hosts: a packet arrives at
-// the host that has its destination address, and one to a multicast group at all its
-// members except for its sender. Every packet is recorded.
+// A Network carries packets between the physical devices of Hosts. A packet arrives at
+// the host that has its destination address. A packet to a multicast group arrives at all
+// members of the group except its sender. Every packet is recorded.
 type Network struct {
 	mu    sync.Mutex
 	hosts []*Host
@@ -65,7 +65,7 @@ func (n *Network) send(from *Host, p []byte) {
 type Host struct {
 	net   *Network
 	addrs atomic.Pointer[map[netip.Addr]struct{}]
-	first [2]netip.Addr // the addresses of IPv4 and IPv6 that it had first
+	first [2]netip.Addr // the first IPv4 and IPv6 addresses that it had
 	in    *queue
 	icmp  chan []byte // ICMP errors that the stack has sent
 	ports atomic.Int32
@@ -176,8 +176,8 @@ func (h *Host) IsLocal(a netip.Addr) bool {
 	return ok || a.IsLoopback()
 }
 
-// SendICMP makes a packet of an ICMP message, from the address that it is to if that is one
-// of the host's, else from the host's first.
+// SendICMP sends a packet with an ICMP message. Its source is the destination if that is
+// an address of the host, otherwise the host's first address.
 func (h *Host) SendICMP(to netip.Addr, tos uint8, m []byte) error {
 	src := to
 	if !h.IsLocal(to) {
@@ -203,12 +203,12 @@ func (h *Host) SendICMP(to netip.Addr, tos uint8, m []byte) error {
 	packet.FixChecksum(p)
 	select {
 	case h.icmp <- p:
-	default: // nobody looks at them
+	default: // no test reads them
 	}
 	return nil
 }
 
-// ICMP is the ICMP errors that the stack has sent.
+// ICMP returns the channel of the ICMP errors that the stack has sent.
 func (h *Host) ICMP() <-chan []byte { return h.icmp }
 
 // SetUnprivilegedPorts sets the first port that unprivileged programs can bind; it is

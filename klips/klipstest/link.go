@@ -27,10 +27,10 @@ type Link struct {
 	refuse func() error
 	kept   *engine.LeftLink // nil: Close removes it
 	quiet  func(proto uint8, v6 bool) error
-	shares int // what ShareLinkLocal was called with last
+	shares int // the last argument of ShareLinkLocal
 }
 
-// Break makes Read fail once, as with a packet that cannot be handed over.
+// Break makes Read return an error once, as for a packet that cannot be read.
 func (l *Link) Break(err error) { l.out.put(item{err: err}) }
 
 // Send routes a packet into the device.
@@ -84,16 +84,15 @@ func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
 	return len(bufs), nil
 }
 
-// Refuse makes Write call refuse from now on, and return its error, as for a device
-// that is down; nil ends that.
+// Refuse makes Write call refuse from now on and return its error, as for a device that
+// is down. nil ends that.
 func (l *Link) Refuse(refuse func() error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refuse = refuse
 }
 
-// MTU returns the device's MTU.
-// Quiet does what WhenQuiet said.
+// Quiet calls the function of WhenQuiet.
 func (l *Link) Quiet(proto uint8, v6 bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,7 +102,7 @@ func (l *Link) Quiet(proto uint8, v6 bool) error {
 	return l.quiet(proto, v6)
 }
 
-// WhenQuiet has f called by Quiet.
+// WhenQuiet sets the function that Quiet calls.
 func (l *Link) WhenQuiet(f func(proto uint8, v6 bool) error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -39,8 +39,8 @@ func newEntry(e *klips.Eroute, k key, born uint64) *Entry {
 	return n
 }
 
-// at returns the entry that was in e's place at a version, nil if there was none. e may
-// be nil.
+// at returns the entry that was in the place of e at a version, nil if there was none. e
+// may be nil.
 func (e *Entry) at(version uint64) *Entry {
 	for e != nil && e.born > version {
 		e = e.prev.Load()

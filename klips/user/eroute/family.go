@@ -75,9 +75,9 @@ func (f *family) lookup(p *Packet, version uint64) *Entry {
 	return best
 }
 
-// setPorts sets protocol and ports of the key to the packet's, where the kind covers
-// them. It returns false if no eroute of that kind matches the packet: zero in a
-// selector means any.
+// setPorts sets protocol and ports of the key to the packet's, if the kind covers them.
+// It returns false if no eroute of that kind matches the packet: zero in a selector means
+// any.
 func (k *key) setPorts(p *Packet, m kind) bool {
 	k.proto, k.sport, k.dport = 0, 0, 0
 	if m&hasProto != 0 {

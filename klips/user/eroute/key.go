@@ -45,8 +45,8 @@ const (
 	hasDstPort
 )
 
-// A key is the key and mask of an eroute in one family. Where protocol and ports are
-// not zero, they are in the mask. Keys of eroutes are unique.
+// A key is the key and mask of an eroute in one family. If protocol and ports are not
+// zero, they are in the mask. Keys of eroutes are unique.
 type key struct {
 	src, dst         addr
 	sport, dport     uint16
@@ -101,7 +101,7 @@ func (k *key) hash(src uint64) uint64 {
 	return hashtab.Mix(hashtab.Mix(src^k.dst.lo, rest), k.dst.hi)
 }
 
-// wins reports whether k wins over o where both match. before: k is older; this decides
+// wins reports whether k wins over o if both match. before: k is older; this decides
 // between keys that differ only in masks.
 func (k *key) wins(o *key, before bool) bool {
 	switch {

@@ -141,7 +141,7 @@ func (h *Host) watch() {
 		switch {
 		case errors.Is(err, unix.ENOBUFS): // anything may have changed
 			news.Devices = true
-		case err != nil: // most often it was closed
+		case err != nil: // usually the socket was closed
 			return
 		}
 		switch {
@@ -155,7 +155,7 @@ func (h *Host) watch() {
 	}
 }
 
-// OpenLink makes a TUN device, or takes up one that another daemon has left.
+// OpenLink makes a TUN device, or opens one that another daemon has left.
 func (h *Host) OpenLink(name string) (engine.Link, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

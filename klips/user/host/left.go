@@ -73,7 +73,7 @@ func Left() (left []engine.LeftLink, err error) {
 }
 
 // RemoveLeft removes the devices that daemons have left, and returns their names. A
-// device that a daemon has taken up meanwhile stays.
+// device that a daemon has opened meanwhile stays.
 func RemoveLeft() (removed []string, err error) {
 	left, err := Left()
 	if err != nil {

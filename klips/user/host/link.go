@@ -19,9 +19,9 @@ import (
 type link struct {
 	tun.Device
 	name string
-	host *Host // nil: it belongs to none
+	host *Host // nil: no host
 
-	writing sync.Mutex // guards what follows
+	writing sync.Mutex // guards the fields below
 	merger  *gro.Merger
 	put     func(p []byte, n int) // writes a bundle of n packets
 	written int                   // packets that put has written
@@ -75,13 +75,13 @@ func newLink(fd int) (*link, error) {
 	return l, nil
 }
 
-// takesDatagrams reports whether the kernel takes bundles of UDP datagrams, as it does
+// takesDatagrams reports whether the kernel accepts bundles of UDP datagrams, as it does
 // since Linux 6.2. It asks for the same that package tun has asked for.
 func takesDatagrams(fd int) bool {
 	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil
 }
 
-// Write writes packets, merged where that changes none.
+// Write writes packets. It merges packets if that changes none of them.
 func (l *link) Write(bufs [][]byte, offset int) (int, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -98,8 +98,8 @@ func (l *link) putBundle(p []byte, n int) {
 	l.written += n
 }
 
-// makeTUN makes a TUN device, or takes up a left one. It never takes over another
-// program's device.
+// makeTUN makes a TUN device, or opens a left one. It never opens another program's
+// device.
 func makeTUN(fd int, name string) error {
 	err := setIff(fd, name, tunFlags|unix.IFF_TUN_EXCL)
 	if errors.Is(err, unix.EBUSY) && isLeft(name) {

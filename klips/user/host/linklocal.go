@@ -11,15 +11,15 @@ import (
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
-// shared are the link-local addresses of a physical device that a virtual one has, too.
-// They are all its own: the kernel has been told to give it none.
+// shared are the link-local addresses of a physical device that a virtual device has,
+// too. The virtual device has no others: the kernel is set to give it none.
 type shared struct {
 	index int            // of the physical device; 0: none
 	given []netip.Prefix // the addresses
 }
 
-// ShareLinkLocal gives the device the link-local addresses of the physical device of an
-// index, and follows their changes; 0 takes them away.
+// ShareLinkLocal gives the device the link-local addresses of the physical device with
+// that index, and follows their changes. 0 removes them.
 func (l *link) ShareLinkLocal(index int) error {
 	l.host.mu.Lock()
 	defer l.host.mu.Unlock()
@@ -27,8 +27,9 @@ func (l *link) ShareLinkLocal(index int) error {
 	return l.share()
 }
 
-// share makes the addresses what they should be. It adds them again if somebody has
-// removed them, as the kernel does when the device goes down. The caller holds host.mu.
+// share adds and removes addresses until they are right. It adds an address again that
+// was removed from outside, as the kernel does when the device goes down. The caller
+// holds host.mu.
 func (l *link) share() error {
 	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		own, err := c.Link(ctx, l.name)
@@ -59,7 +60,7 @@ func (l *link) share() error {
 				continue
 			}
 			err := c.AddAddr(ctx, rtnl.Addr{Index: own.Index, Prefix: p, Scope: unix.RT_SCOPE_LINK, NoDAD: true})
-			if !errors.Is(err, unix.EEXIST) { // somebody else was first
+			if !errors.Is(err, unix.EEXIST) { // EEXIST: it was added from outside
 				errs = append(errs, err)
 			}
 		}

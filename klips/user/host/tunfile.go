@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TUNPath is the file with which TUN devices are made: a character device of the misc
-// driver (Documentation/networking/tuntap.rst in Linux).
+// TUNPath is the file that makes TUN devices: a character device of the misc driver
+// (Documentation/networking/tuntap.rst in Linux).
 const TUNPath = "/dev/net/tun"
 
 const (

@@ -120,7 +120,7 @@ func (h *Host) readDevices() {
 	}
 	for l := range h.links {
 		if l.shared.index != 0 {
-			_ = l.share() // what fails is tried again at the next change
+			_ = l.share() // the next change tries again
 		}
 	}
 }

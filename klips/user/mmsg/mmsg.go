@@ -23,8 +23,9 @@ type hdr struct {
 // traffic class, flow label, and the usual number of extension headers.
 const controlSize = 704
 
-// FlowInfo is the socket option IPV6_FLOWINFO of Linux, and the type of the control message
-// that it asks for: the first four bytes of the IPv6 header without the version.
+// FlowInfo is the socket option IPV6_FLOWINFO of Linux, and the type of the control
+// message that the option asks for: the first four bytes of the IPv6 header without the
+// version.
 const FlowInfo = 11
 
 // A Batch is a set of messages for one call. One goroutine uses it at a time.
@@ -78,11 +79,12 @@ func (b *Batch) SetSend(i int, p []byte, dst netip.Addr, zone uint32) {
 	h.Namelen = unix.SizeofSockaddrInet6
 }
 
-// Send sends messages from up to to, waiting while the socket is full, and returns how
-// many were sent. On an error the message after those is at fault.
+// Send sends the messages from from up to to, and waits while the socket is full. It
+// returns how many were sent. If there is an error, the message after those has caused
+// it.
 func (b *Batch) Send(fd, from, to int) (int, error) {
-	// The first attempt does not wait, so it need not tell the scheduler: to give up
-	// the processor and get it back costs more than sending many a batch.
+	// The first attempt does not wait, so the scheduler need not know of it. To give up
+	// the processor and get it back often costs more than the call itself.
 	n, e := b.send(syscall.RawSyscall6, fd, from, to, unix.MSG_DONTWAIT)
 	for e == unix.EAGAIN || e == unix.EINTR {
 		n, e = b.send(syscall.Syscall6, fd, from, to, 0)
@@ -113,8 +115,8 @@ func (b *Batch) SetRecv(i int, p []byte) {
 	h.SetControllen(controlSize)
 }
 
-// Recv receives up to n messages into buffers set by SetRecv, without waiting: EAGAIN
-// if there is none.
+// Recv receives up to n messages into buffers set by SetRecv, without waiting. EAGAIN:
+// there is none.
 func (b *Batch) Recv(fd, n int) (int, error) {
 	for {
 		r, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd),
@@ -151,9 +153,9 @@ type Info struct {
 	HopLimit uint8      // IPv6 only
 	Class    uint8      // IPv6 only
 	Label    uint32     // IPv6 only: the flow label
-	// Ext are the IPv6 extension headers that the socket was asked for, in their order,
-	// and First is the type of the first. They are valid until the next call of Info.
-	// There are none where there was no room for all.
+	// Ext are the IPv6 extension headers that the socket was asked for, in their order.
+	// First is the type of the first. They are valid until the next call of Info. Ext is
+	// empty if there was not enough room for all.
 	Ext   []byte
 	First uint8
 }
@@ -203,7 +205,7 @@ func (b *Batch) Info(i int) Info {
 	return in
 }
 
-// extend puts an extension header behind the others.
+// extend adds an extension header after the others.
 func (in *Info) extend(kind uint8, d []byte) {
 	if len(in.Ext) == 0 {
 		in.First = kind

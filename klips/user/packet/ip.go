@@ -118,7 +118,7 @@ func parse6(p []byte) (h Header, ok bool) {
 			h.Frag = f&^6 != 0
 			h.Proto, h.ProtoOff, h.Len = p[h.Len], h.Len, h.Len+8
 			if h.FragOff != 0 {
-				return h, true // no header follows in a later fragment
+				return h, true // no header follows in a fragment other than the first
 			}
 		default:
 			return h, true

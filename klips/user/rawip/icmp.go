@@ -10,17 +10,17 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// An ICMPSender sends ICMP and ICMPv6 messages. The routes of the host decide how, and from
-// which of its addresses. The zero value is ready: it opens its sockets when it first needs
-// them. Its methods may be called from any goroutine.
+// An ICMPSender sends ICMP and ICMPv6 messages. The routes of the host choose the path
+// and the source address. The zero value is ready: it opens its sockets when it first
+// needs them. Any goroutine may call its methods.
 type ICMPSender struct {
 	mu     sync.Mutex
 	closed bool
 	fds    [2]int // of IPv4 and IPv6, plus 1; 0: not open
 }
 
-// Send sends message m, from its type on, with a TOS or traffic class. It writes the
-// checksum into m.
+// Send sends message m, which begins with the ICMP type, with a TOS or traffic class. It
+// writes the checksum into m.
 func (s *ICMPSender) Send(to netip.Addr, tos uint8, m []byte) error {
 	if len(m) < 8 {
 		return unix.EINVAL
@@ -41,8 +41,8 @@ func (s *ICMPSender) Send(to netip.Addr, tos uint8, m []byte) error {
 	if err != nil {
 		return err
 	}
-	// The kernel makes the checksum of ICMPv6, as it chooses the source (RFC 3542 section
-	// 3.1).
+	// The kernel computes the checksum of ICMPv6, because it chooses the source (RFC 3542
+	// section 3.1).
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(tos))
 	return unix.Sendto(fd, m, unix.MSG_DONTWAIT, &unix.SockaddrInet6{Addr: to.As16()})
 }

@@ -19,8 +19,8 @@ const recvBuffer = 8 << 20
 // is not delayed.
 var coalesce = unix.NsecToTimespec(50_000)
 
-// A Receiver receives the ESP and AH packets for this host, complete and reassembled,
-// UDP packets to given ports, and ICMP messages that a packet was too long. Its open
+// A Receiver receives the ESP and AH packets for this host, complete and reassembled, UDP
+// packets to given ports, and ICMP messages that report a packet as too long. Its open
 // sockets also stop the kernel from answering ESP and AH with "protocol unreachable".
 // Only one goroutine may call Recv.
 type Receiver struct {
@@ -218,8 +218,8 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 	return kept, got == n
 }
 
-// maxExt is the most bytes of extension headers: the rest of the room in front is for the
-// headers of links.
+// maxExt is the largest number of bytes of extension headers: the rest of the room before
+// the packet is for the headers of links.
 const maxExt = packet.Headroom - 64
 
 // chained reports whether the extension headers of a packet follow one another up to
@@ -243,7 +243,8 @@ func chained(in *mmsg.Info, proto uint8) bool {
 	return next == proto
 }
 
-// header6 makes the headers of a packet, p, with size bytes of protocol proto behind them.
+// header6 makes the headers of a packet in p, with size bytes of protocol proto after
+// them.
 func header6(p []byte, proto uint8, src netip.Addr, in *mmsg.Info, size int) {
 	binary.BigEndian.PutUint32(p, 6<<28|uint32(in.Class)<<20|in.Label)
 	binary.BigEndian.PutUint16(p[4:], uint16(len(in.Ext)+size))

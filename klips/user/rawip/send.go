@@ -97,9 +97,9 @@ func (s *Sender) MTU() int { return int(s.mtu.Load()) }
 func (s *Sender) SetMTU(mtu int) { s.mtu.Store(int32(mtu)) }
 
 // Join makes the host a member of a multicast group on the device, until Leave or Close:
-// else the device does not take its packets. Any raw socket then receives them. ENOBUFS:
-// the socket has too many memberships (net.ipv4.igmp_max_memberships). EADDRINUSE: it is a
-// member already.
+// otherwise the device does not accept packets to the group. Any raw socket then receives
+// them. ENOBUFS: the socket has too many memberships (net.ipv4.igmp_max_memberships).
+// EADDRINUSE: it is a member already.
 func (s *Sender) Join(group netip.Addr) error {
 	return s.member(group, unix.IP_ADD_MEMBERSHIP, unix.IPV6_JOIN_GROUP)
 }

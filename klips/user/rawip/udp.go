@@ -50,8 +50,9 @@ func (r *Receiver) SetUDPPorts(ports []uint16) {
 }
 
 // Offer gives the receiver UDP sockets that another process has bound, to ports that this
-// process may not bind. [Receiver.SetUDPPorts] uses them; the next Offer closes those that
-// were not used. The receiver owns the descriptors, also of sockets that are of no use.
+// process may not bind. [Receiver.SetUDPPorts] uses them; the next Offer closes those
+// that were not used. The receiver owns all descriptors, also of sockets that it cannot
+// use.
 func (r *Receiver) Offer(fds []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,11 +113,11 @@ func setFilter(fd int, filter []bpf.Instruction) error {
 		&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
 }
 
-// What a filter takes of a packet, in bytes.
+// How many bytes of a packet a filter accepts.
 const all, none = 1 << 18, 0
 
-// tooBigFilter takes "fragmentation needed" of ICMP (RFC 792), or "packet too big" of ICMPv6
-// (RFC 4443 section 3.2).
+// tooBigFilter accepts "fragmentation needed" of ICMP (RFC 792), or "packet too big" of
+// ICMPv6 (RFC 4443 section 3.2).
 func tooBigFilter(v6 bool) []bpf.Instruction {
 	kind := []bpf.Instruction{
 		bpf.LoadMemShift{Off: 0}, bpf.LoadIndirect{Off: 0, Size: 2}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 3<<8 | 4, SkipTrue: 1},

@@ -16,7 +16,7 @@ func (db *DB) tag(spec *klips.SASpec) keyuse.Tag {
 	return db.keys.Tag(spec.Enc, spec.EncKey)
 }
 
-// checkKeyLocked refuses an SA for sending whose key another such SA uses.
+// checkKeyLocked refuses an SA for sending if another such SA uses its key.
 func (db *DB) checkKeyLocked(spec *klips.SASpec, tag keyuse.Tag, dir klips.Direction) error {
 	if !dir.Sends() || spec.ReuseKey {
 		return nil

@@ -60,10 +60,10 @@ func (sa *SA) AwaitsUse() bool {
 	return sa.Hard.UseTime|sa.Soft.UseTime != 0 && sa.FirstUse.Load() == 0
 }
 
-// Lapsed reports whether a limit in seconds has been reached at a time in nanoseconds, and
-// when the next will be, as far as is known (see [SA.AwaitsUse]); math.MaxInt64: none
-// will. A soft one counts while the SA is mature. Unlike with [SA.Expired] a limit is
-// reached when its time has come to the second, not one second later.
+// Lapsed reports whether a limit in seconds has been reached at a time in nanoseconds.
+// next is when the next limit will be reached, as far as is known (see [SA.AwaitsUse]);
+// math.MaxInt64: never. A soft limit counts only while the SA is mature. Lapsed reaches a
+// limit exactly when its time has come, [SA.Expired] one second later.
 func (sa *SA) Lapsed(now int64) (hard, soft bool, next int64) {
 	next = math.MaxInt64
 	reached := func(start int64, limit uint64) bool {

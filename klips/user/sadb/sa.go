@@ -95,8 +95,8 @@ type Live struct {
 type place struct {
 	members []*SA // the whole group in processing order
 	pos     int
-	// received are the members of a group for both directions from the outermost on; nil:
-	// the group is for one.
+	// received are the members of a group for both directions, outermost first; nil: the
+	// group is for one direction.
 	received []*SA
 }
 
@@ -109,10 +109,10 @@ func (sa *SA) SetDying() bool {
 	return sa.state.CompareAndSwap(uint32(klips.Mature), uint32(klips.Dying))
 }
 
-// Snapshot returns the SAs that a packet for this one goes through, this one first, and
-// whether it is the group's first. Both results are of one moment; separate calls of
-// Chain and IsHead may be before and after a change. The slice is shared and must not
-// be written to.
+// Snapshot returns the SAs that a packet for this SA passes, this one first, and whether
+// it is the first of its group. Both results are of one moment; separate calls of Chain
+// and IsHead may be before and after a change. The slice is shared and must not be
+// changed.
 func (sa *SA) Snapshot() (chain []*SA, head bool) {
 	if p := sa.place.Load(); p != nil {
 		return p.members[p.pos:], p.pos == 0
@@ -120,8 +120,8 @@ func (sa *SA) Snapshot() (chain []*SA, head bool) {
 	return sa.self[:], true
 }
 
-// Received is Snapshot for a packet that has been received. In a group for both
-// directions that is the other order, because its members are in the order of sending.
+// Received is Snapshot for a packet that has been received. A group for both directions
+// has its members in the order of sending; Received returns them in the other order.
 func (sa *SA) Received() (chain []*SA, outermost bool) {
 	p := sa.place.Load()
 	if p == nil || p.received == nil {
