@@ -143,10 +143,10 @@ func (l *Link) Shares() int {
 }
 
 // Keep makes the device outlive Close.
-func (l *Link) Keep(physical string) error {
+func (l *Link) Keep(physical string, chosenMTU int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.kept = &engine.LeftLink{Name: l.name, Physical: physical}
+	l.kept = &engine.LeftLink{Name: l.name, Physical: physical, ChosenMTU: chosenMTU}
 	return nil
 }
 

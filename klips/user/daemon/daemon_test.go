@@ -239,7 +239,7 @@ func TestNobodyElse(t *testing.T) {
 // Devices that were attached stay when the daemon ends, unless a client has asked it to
 // stop.
 func TestDevicesStay(t *testing.T) {
-	stays := engine.LeftLink{Name: "ipsec0", Physical: "eth0"}
+	stays := engine.LeftLink{Name: "ipsec0", Physical: "eth0", ChosenMTU: 1500}
 	for _, test := range []struct {
 		name string
 		end  func(c klipstest.Client) error

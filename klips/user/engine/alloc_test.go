@@ -44,7 +44,7 @@ func (l bareLink) Write(bufs [][]byte, _ int) (int, error)   { return len(bufs),
 func (l bareLink) Quiet(uint8, bool) error                   { return nil }
 func (l bareLink) SetUDPPorts([]uint16)                      {}
 func (l bareLink) Release()                                  {}
-func (l bareLink) Keep(string) error                         { return nil }
+func (l bareLink) Keep(string, int) error                    { return nil }
 func (l bareLink) ShareLinkLocal(int) error                  { return nil }
 func (l bareLink) Remove() error                             { return l.Close() }
 func (l bareLink) Close() error                              { close(l.gone); return nil }

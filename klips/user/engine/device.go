@@ -249,7 +249,7 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 		return nil, deviceError(op, virtual, err)
 	}
 	if e.keeping {
-		if err := d.link.Keep(w.Name()); err != nil {
+		if err := d.link.Keep(w.Name(), d.chosenMTU); err != nil {
 			w.Close()
 			return nil, deviceError(op, virtual, err)
 		}
@@ -301,7 +301,7 @@ func (e *Engine) forgetLocked(d *device) {
 	d.wanted, d.wantedIndex, d.takenUp = "", 0, false
 	d.awaitNothing()
 	if e.keeping {
-		_ = d.link.Keep("")
+		_ = d.link.Keep("", 0)
 	}
 }
 

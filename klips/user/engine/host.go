@@ -52,6 +52,9 @@ type WireEvents struct {
 type LeftLink struct {
 	Name     string
 	Physical string // the device that it was attached to; "": none
+	// ChosenMTU is the MTU that the previous engine chose for it; 0: none. If the device
+	// has another MTU, another program or a person has set that.
+	ChosenMTU int
 }
 
 // A Link is the clear side of a virtual device. Read returns the packets that were routed
@@ -78,8 +81,9 @@ type Link interface {
 	// addresses. Close ends it, too; a device that is kept keeps the addresses.
 	ShareLinkLocal(index int) error
 	// Keep makes the device outlive Close and this process. It records the physical
-	// device that it is attached to; "": none.
-	Keep(physical string) error
+	// device that it is attached to ("": none), and the MTU that the engine chose for it
+	// (0: none).
+	Keep(physical string, chosenMTU int) error
 	// Close ends Read. The device is removed unless it is kept.
 	Close() error
 	// Remove closes the link and removes the device, kept or not.

@@ -39,6 +39,7 @@ func (e *Engine) takeUp(l LeftLink) error {
 		return deviceError("attach", l.Name, syscall.ENODEV)
 	}
 	_, err := e.attachLocked(d, l.Physical, true) // it is new and has no attachment to replace
+	e.takeUpMTULocked(d, l.ChosenMTU)
 	if err != nil {
 		d.wanted = l.Physical
 		e.awaitLocked(d)
@@ -56,7 +57,7 @@ func (e *Engine) KeepDevices() error {
 		if d.wanted == "" {
 			continue
 		}
-		if err := d.link.Keep(d.wanted); err != nil {
+		if err := d.link.Keep(d.wanted, d.chosenMTU); err != nil {
 			return deviceError("keep device", d.link.Name(), err)
 		}
 	}

@@ -58,14 +58,14 @@ func TestDevicesAreTakenUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	wantLeft(t, h, engine.LeftLink{Name: "ipsec1", Physical: "eth0"})
+	wantLeft(t, h, engine.LeftLink{Name: "ipsec1", Physical: "eth0", ChosenMTU: 1500})
 	run(t, h, nil, func(e *engine.Engine) {
 		devices, err := e.Devices(t.Context())
 		if err != nil || len(devices) != 2 || devices[0].Physical != "" || devices[1].Physical != "eth0" || devices[1].MTU != 1234 {
 			t.Errorf("devices = %+v, %v, want ipsec1 on eth0 with its MTU of 1234", devices, err)
 		}
 	})
-	wantLeft(t, h, engine.LeftLink{Name: "ipsec1", Physical: "eth0"})
+	wantLeft(t, h, engine.LeftLink{Name: "ipsec1", Physical: "eth0", ChosenMTU: 1500})
 }
 
 // A command that sets up a tunnel again attaches its device. That succeeds once for a
@@ -91,7 +91,7 @@ func TestTakenUpGivesWay(t *testing.T) {
 				t.Errorf("MTU = %d, %v, want 1500 as after any attach", mtu, err)
 			}
 		})
-		wantLeft(t, h, engine.LeftLink{Name: "ipsec0", Physical: physical})
+		wantLeft(t, h, engine.LeftLink{Name: "ipsec0", Physical: physical, ChosenMTU: 1500})
 	}
 	run(t, h, nil, func(e *engine.Engine) {
 		if err := e.Detach(t.Context(), "ipsec0"); err != nil {
@@ -142,7 +142,7 @@ func TestPhysicalIsGone(t *testing.T) {
 		}
 		h.TakeDown("eth1")
 	})
-	wantLeft(t, h, engine.LeftLink{Name: "ipsec0", Physical: "eth1"})
+	wantLeft(t, h, engine.LeftLink{Name: "ipsec0", Physical: "eth1", ChosenMTU: 1500})
 
 	gone := klipstest.NewHost(new(klipstest.Network), nil, "eth0")
 	gone.Leave("ipsec0", "eth1")

@@ -36,24 +36,39 @@ func (e *Engine) chooseLocked(d *device, a *attachment) error {
 			}
 		}
 	}
+	return e.setMTULocked(d, mtu)
+}
+
+// setMTULocked sets the MTU that was chosen for a device. It records it for the engine that
+// takes the device up.
+func (e *Engine) setMTULocked(d *device, mtu int) error {
 	if err := d.link.SetMTU(mtu); err != nil {
 		return err
 	}
+	was := d.chosenMTU
 	d.chosenMTU = mtu
+	if e.keeping && d.wanted != "" && mtu != was {
+		_ = d.link.Keep(d.wanted, mtu) // on an error the next engine leaves this MTU alone
+	}
 	return nil
 }
 
-// adoptMTULocked lets a device that is attached again keep its MTU. If the engine before
-// was killed, it is not known whether that engine has chosen the MTU. An MTU in this
-// range counts as chosen.
+// adoptMTULocked keeps the MTU of a device that is attached again, if another program or a
+// person has set it. Otherwise it chooses the MTU anew: the physical device may be another
+// one now.
 func (e *Engine) adoptMTULocked(d *device, a *attachment) {
-	mtu, err := d.link.MTU()
-	switch {
-	case err != nil:
-	case d.chosenMTU == 0 && minMTU6 <= mtu && mtu <= max(a.wire.MTU(), minMTU6):
-		d.chosenMTU = mtu
-	case d.choosesLocked(): // the physical device may be another one now
+	if d.choosesLocked() {
 		_ = e.chooseLocked(d, a)
+	}
+}
+
+// takeUpMTULocked records which MTU the previous engine chose for a device that is taken
+// up. The device keeps that MTU for the SAs that will be made again, unless the physical
+// device has a smaller one now.
+func (e *Engine) takeUpMTULocked(d *device, chosen int) {
+	d.chosenMTU = chosen
+	if a := d.att.Load(); a != nil && chosen > a.wire.MTU() {
+		e.adoptMTULocked(d, a)
 	}
 }
 
@@ -84,8 +99,8 @@ func (e *Engine) heed(sa *sadb.SA) {
 		if a == nil {
 			continue
 		}
-		if mtu := roomOf(chain, a.wire.MTU()); mtu < d.chosenMTU && d.choosesLocked() && d.link.SetMTU(mtu) == nil {
-			d.chosenMTU = mtu
+		if mtu := roomOf(chain, a.wire.MTU()); mtu < d.chosenMTU && d.choosesLocked() {
+			_ = e.setMTULocked(d, mtu) // a device that is going needs none
 		}
 	}
 }

@@ -5,7 +5,54 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/engine"
 )
+
+// After a daemon was killed, the next one goes on choosing an MTU that the first one has
+// chosen. It keeps an MTU that was set by hand.
+func TestLinkMTULeft(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		byHand       int // 0: nobody sets the MTU
+		physical     int // MTU of the physical device when the next daemon starts
+		left, listed int // MTU and its listing after that
+		again        int // MTU when the SAs are there again
+	}{
+		{"chosen", 0, 1500, 1438, klips.DeviceMTU, 1406},
+		{"chosen, for a physical device that was larger", 0, 1400, 1400, klips.DeviceMTU, 1310},
+		{"by hand", 1450, 1500, 1450, 1450, 1450},
+		{"by hand, lower", 1300, 1500, 1300, 1300, 1300},
+		{"by hand, as of the physical device", 1500, 1500, 1500, 1500, 1500},
+		{"by hand, as of KLIPS", klips.DeviceMTU, 1500, klips.DeviceMTU, klips.DeviceMTU, klips.DeviceMTU},
+	} {
+		p := newPair(t)
+		p.must(p.a.KeepDevices())
+		p.sas(p.a, []layer{tun, aes}, nil)
+		if tt.byHand != 0 {
+			p.must(p.ha.Link("ipsec0").SetMTU(tt.byHand))
+		}
+		p.must(p.a.Close())
+		p.ha.SetDeviceMTU("eth0", tt.physical)
+		var err error
+		p.a, err = engine.New(p.ha, engine.Config{Clock: p.clock})
+		p.must(err)
+		defer p.a.Close()
+		p.must(p.a.TakeUp(nil))
+		check := func(what string, want, listed int) {
+			t.Helper()
+			mtu, err := p.ha.Link("ipsec0").MTU()
+			p.must(err)
+			l, err := p.a.Devices(t.Context())
+			p.must(err)
+			if mtu != want || l[0].MTU != listed {
+				t.Errorf("%s, %s: MTU %d, listed as %d, want %d and %d", tt.name, what, mtu, l[0].MTU, want, listed)
+			}
+		}
+		check("taken up", tt.left, tt.listed)
+		p.sas(p.a, []layer{tun, aes, ah256}, nil)
+		check("with more SAs", tt.again, tt.listed)
+	}
+}
 
 // A virtual device has the MTU that fits its groups. The listings show the MTU of KLIPS.
 func TestLinkMTU(t *testing.T) {

@@ -96,7 +96,7 @@ func (e *Engine) renamed(d *device, a *attachment) {
 	now := d.wanted
 	var err error
 	if e.keeping {
-		err = d.link.Keep(now)
+		err = d.link.Keep(now, d.chosenMTU)
 	}
 	e.devMu.Unlock()
 	e.inform(slog.LevelInfo, "the physical device has another name and stays attached", d, now, slog.String("before", before))

@@ -171,7 +171,7 @@ func TestPhysicalIsRenamed(t *testing.T) {
 	w.host.BringUp("wan1")
 	w.awaitPhysical("wan1")
 	w.must(w.e.Close())
-	wantLeft(t, w.host, engine.LeftLink{Name: "ipsec0", Physical: "wan1"})
+	wantLeft(t, w.host, engine.LeftLink{Name: "ipsec0", Physical: "wan1", ChosenMTU: 1500})
 }
 
 // If a device is removed, the next one with its name replaces it, and the log reports

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,29 +13,38 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// The alias of a device shows that it is one of ours, and its physical device. It stays
-// when the daemon ends, and ip link shows it.
+// The alias of a device shows that it is one of ours, its physical device, and the MTU
+// that a daemon gave it. It stays when the daemon ends, and ip link shows it.
 const (
-	alias   = "ipsec klipsd"
-	aliasOn = alias + " on "
+	alias    = "ipsec klipsd"
+	aliasOn  = alias + " on "
+	aliasMTU = " with MTU "
 )
 
-// ours reports whether a device is one of ours, and its physical device, "" for none.
-func ours(l *rtnl.Link) (physical string, ok bool) {
+// ours returns what the alias of one of our devices shows; ok is false for others.
+func ours(l *rtnl.Link) (left engine.LeftLink, ok bool) {
+	left.Name = l.Name
 	if l.Kind != "tun" {
-		return "", false
+		return left, false
 	}
-	if physical, ok = strings.CutPrefix(l.Alias, aliasOn); ok {
-		return physical, true
+	on, ok := strings.CutPrefix(l.Alias, aliasOn)
+	if !ok {
+		return left, l.Alias == alias
 	}
-	return "", l.Alias == alias
+	var mtu string
+	left.Physical, mtu, _ = strings.Cut(on, aliasMTU)
+	left.ChosenMTU, _ = strconv.Atoi(mtu) // earlier versions wrote none
+	return left, true
 }
 
 // mark sets the alias of a device.
-func mark(name, physical string) error {
+func mark(name, physical string, mtu int) error {
 	text := alias
 	if physical != "" {
 		text = aliasOn + physical
+		if mtu != 0 {
+			text += aliasMTU + strconv.Itoa(mtu)
+		}
 	}
 	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		l, err := c.Link(ctx, name)
@@ -62,8 +72,8 @@ func Left() (left []engine.LeftLink, err error) {
 	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		links, err := c.Links(ctx)
 		for i := range links {
-			if physical, ok := ours(&links[i]); ok && !links[i].Carrier {
-				left = append(left, engine.LeftLink{Name: links[i].Name, Physical: physical})
+			if l, ok := ours(&links[i]); ok && !links[i].Carrier {
+				left = append(left, l)
 			}
 		}
 		return err
