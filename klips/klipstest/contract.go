@@ -620,8 +620,7 @@ func (c *contract) debug() {
 	}
 }
 
-// nothingToDo: a change to the present state succeeds. So scripts can stop a stack
-// without checking first. knobs: each is set by itself, and of several all or none.
+// knobs: Set changes one knob, and of several all or none.
 func (c *contract) knobs() {
 	s := c.Stack
 	if !s.Has(klips.CapKnobs) {
@@ -662,6 +661,8 @@ func (c *contract) knobs() {
 	same("a value that is none")
 }
 
+// nothingToDo: a change to the present state succeeds. So scripts can stop a stack
+// without checking first.
 func (c *contract) nothingToDo() {
 	alone := said(klips.ProtoESP, 0x100, peer)
 	c.add(alone)
