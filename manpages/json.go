@@ -20,8 +20,7 @@ var jsonPage string
 // ReadJSON reads the output of "ipsec APPLET --json". It returns an error unless the
 // text is one object of the form that the page ipsec_json(5) describes. Unknown fields,
 // missing fields that are not optional, wrong types, null, and duplicate fields are
-// errors. It knows only the page, like a program that somebody has written with the
-// page.
+// errors. It knows only the page, like a program that was written with the page.
 //
 // Objects become map[string]any, arrays []any, numbers [json.Number].
 func ReadJSON(applet string, text []byte) (map[string]any, error) {

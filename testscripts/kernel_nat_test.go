@@ -100,7 +100,7 @@ func TestInteropNAT(t *testing.T) {
 
 // allClosed waits until no host has a TCP connection of a port with unsent or
 // unacknowledged data: its last segments are sent again until they are answered, and
-// the next case may have removed the SAs by then.
+// the next case may remove the SAs before that.
 func allClosed(port int, hosts ...*lab.Host) error {
 	of := fmt.Sprintf(":%04X", port)
 	open := func(h *lab.Host) bool {

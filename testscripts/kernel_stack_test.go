@@ -41,7 +41,7 @@ func TestDeviceKernel(t *testing.T) {
 	demo := filepath.Join(t.TempDir(), "demo")
 	buildStatic(t, "build", "-o", demo, "./demo")
 	tools := append([]string{demo}, guestTools...)
-	if abilities["bird"]() == nil { // else the scripts that need it are skipped, here as in the guest
+	if abilities["bird"]() == nil { // otherwise the scripts that need it are skipped, here and in the guest
 		tools = append(tools, "bird", "birdc")
 	}
 	inDeviceKernel(t, args, tools...)

@@ -14,8 +14,8 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// cmdHolds looks for a key in the memory of a host's daemon: it is there, or it is gone
-// within the patience of lab.Await.
+// cmdHolds looks for a key in the memory of a host's daemon. The key must be there; with
+// "!" it must disappear within the patience of lab.Await.
 func cmdHolds(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: holds NAME KEY")

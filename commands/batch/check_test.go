@@ -11,7 +11,7 @@ import (
 )
 
 // TestNotes: notes about eroutes and groups come after the last command of a file,
-// because a later line may have mended the fault. They have the line of the command.
+// because a later line may have corrected the fault. They have the line of the command.
 func TestNotes(t *testing.T) {
 	esp := strings.Replace(espSA, "0x101@192.0.2.2", "0x101@192.0.2.3", 1)
 	wrong := strings.Replace(group, "0x101@192.0.2.2", "0x101@192.0.2.3", 1)

@@ -46,7 +46,7 @@ type settings struct {
 
 // prepare is the first step. It returns only on an error.
 func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error {
-	// The daemon must go on when its terminal closes or nobody reads its log any more.
+	// The daemon must go on when its terminal closes or its log has no reader any more.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	_ = memory.Spare() // without the right, the kernel may kill the daemon when memory is short
 	if err := confine.NoDumps(); err != nil {
@@ -70,7 +70,7 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 	if err != nil {
 		return err
 	}
-	defer place.Close() // if it comes to that
+	defer place.Close() // after an error; otherwise another program replaces this one
 	if s.Place, err = place.Descriptors(); err != nil {
 		return err
 	}

@@ -94,8 +94,8 @@ func sameRoute(a, b routes.Route) bool {
 	return a.Dst == b.Dst && a.Device == b.Device && a.Gateway == b.Gateway
 }
 
-// routeInWay returns an error if a route of another connection is in the place of one
-// of the connection's routes: it leads into another virtual device, or into the same
+// routeInWay returns an error if a route of another connection has the place of one of
+// the connection's routes: it leads into another virtual device, or into the same
 // one by another gateway while an eroute of another connection needs it.
 func (at *situation) routeInWay(k *connection) error {
 	if k.me().updown != "" {

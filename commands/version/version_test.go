@@ -48,8 +48,8 @@ func (p *prober) Probe(ctx context.Context) ([]klips.Ability, error) {
 	return p.Full.Probe(ctx)
 }
 
-// TestAbilities: a stack tries what it can do, which takes a kernel seconds, for who asks
-// for that alone.
+// TestAbilities: a stack tests its abilities only if --abilities asks for them, because a
+// kernel needs seconds for that.
 func TestAbilities(t *testing.T) {
 	const head, abilities = "chosen because", "it has esp over IPv4\nit lacks ah over IPv6: no module ah6\n"
 	for _, c := range []struct {

@@ -9,17 +9,17 @@
 // device (ipsecN) or the kernel is about to protect them. Before routing, packets of a
 // guarded flow are dropped, unless they came from a virtual device or the kernel has
 // decapsulated them (RFC 4301 section 5.2). The counters unprotected-out and
-// unprotected-in count what is dropped.
+// unprotected-in count the dropped packets.
 //
 // A flow can cover the addresses of the tunnel's own ends. Therefore the table always
 // lets pass:
-//   - what goes by the loopback device;
+//   - packets on the loopback device;
 //   - between this host and the far ends: ESP, AH, IPComp, and UDP from the ports of
 //     IKE and of encapsulated ESP;
 //   - ICMP errors that quote such packets: routers send them about our packets;
 //   - neighbour discovery (ICMPv6 types 133 to 137) and multicast listener discovery on the
 //     link (RFC 2710, RFC 3810), and DHCP;
-//   - packets of flows that are to pass in clear (%pass).
+//   - packets of flows that pass in clear (%pass).
 //
 // # How a flow is found
 //
@@ -36,20 +36,21 @@
 //
 // A host or router answers a packet that it cannot deliver with an ICMP error, which
 // quotes the packet. If the packet came protected, its content is secret (RFC 4301
-// section 4.1), but the route and the eroutes decide about the error by its own header.
-// So the error can leave in clear although nobody has chosen that.
+// section 4.1). But the route and the eroutes decide about the error by its own header.
+// So the error can leave in clear although no eroute allows that.
 //
 // [Rules.Hide] prevents this. The table remembers the source addresses of packets that
 // come from a virtual device, or that the kernel has decapsulated. After routing, it
-// drops ICMP errors that quote a packet from one of these addresses, unless they leave
-// by a virtual device or the kernel is about to protect them. The counter quotes-out
-// counts them. Errors that quote ESP pass: path MTU discovery of others needs them, and
-// what is in ESP is encrypted.
+// drops ICMP errors that quote a packet from one of these addresses, unless they leave by
+// a virtual device or the kernel is about to protect them. The counter quotes-out counts
+// them. Errors that quote ESP pass: path MTU discovery of other hosts needs them, and the
+// content of ESP is encrypted.
 //
-// Of such a host, errors about its packets in clear are dropped too for two minutes.
-// More of the packet cannot be compared: NAT may have changed its destination and ports
-// by then, and fragments have no ports. Two other ways change more on the host. With
-// marks that the kernel reflects (fwmark_reflect), the error has the mark of its packet;
-// but marks and that setting belong to the administrator. Connection tracking knows the
-// packet that an error is about; but not all hosts track connections.
+// For two minutes, errors about packets that such a source sends in clear are dropped
+// too. The table compares only the address. It cannot compare more: NAT may have changed
+// the destination and the ports before, and fragments have no ports. Two other methods
+// would change more on the host. With marks that the kernel reflects (fwmark_reflect),
+// the error has the mark of its packet; but marks and that setting belong to the
+// administrator. Connection tracking knows the packet that an error is about; but not all
+// hosts track connections.
 package guard

@@ -69,8 +69,9 @@ type Message struct {
 
 	// Private has the extensions of a private protocol, in ascending order of type.
 	Private []Extension
-	// Files are descriptors to send with a request over a unix socket; others cannot.
-	// Who sets them closes them after the call. Only the embedded daemon takes any.
+	// Files are descriptors to send with a request over a unix socket; other sockets
+	// cannot send them. The code that sets them closes them after the call. Only the
+	// embedded daemon accepts any.
 	Files []int
 	// Unnumbered sends a request with the sequence number 0.
 	Unnumbered bool

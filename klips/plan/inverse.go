@@ -15,7 +15,7 @@ func (m *Model) Do(ctx context.Context, c klips.Change) error {
 }
 
 // Inverse returns the changes, in order, that undo a change if it is made now. ok is
-// false if that is impossible: nobody has the keys of a removed SA, and no stack can
+// false if that is impossible: the keys of a removed SA are lost, and no stack can
 // remove an inbound policy. A change that changes nothing has no changes as inverse.
 func (m *Model) Inverse(c klips.Change) (back []klips.Change, ok bool) {
 	switch c := c.(type) {

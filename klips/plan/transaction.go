@@ -111,8 +111,8 @@ func (t *Transaction) Apply(ctx context.Context, n int) (klips.Result, error) {
 	return r, err
 }
 
-// ErrNoWay is why some changes cannot be undone: nobody has the keys of a removed SA,
-// and no stack can remove an inbound policy.
+// ErrNoWay is why some changes cannot be undone: the keys of a removed SA are lost, and
+// no stack can remove an inbound policy.
 var ErrNoWay = errors.New("no stack can")
 
 // A Left is a change that was carried out and not undone.

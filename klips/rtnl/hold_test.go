@@ -57,7 +57,7 @@ func TestHold(t *testing.T) {
 	list := func() string {
 		var lines []string
 		for line := range strings.Lines(run("route show table all") + run("-6 route show table all")) {
-			// The kernel makes and removes routes of the link at its own time.
+			// The kernel makes and removes routes of the link at any time.
 			if !strings.Contains(line, "table local") && !strings.Contains(line, "fe80") && !strings.Contains(line, "ff00") {
 				lines = append(lines, strings.TrimSpace(line))
 			}

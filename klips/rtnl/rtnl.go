@@ -96,8 +96,8 @@ type Addr struct {
 	Index  int // of the device
 	Prefix netip.Prefix
 	Scope  uint8 // as the kernel numbers them
-	// Unsure reports that the address is not known to be unique on its link, so that the
-	// kernel does not use it: duplicate address detection has not ended, or has failed.
+	// Unsure reports that the address may not be unique on its link, so the kernel does
+	// not use it: duplicate address detection has not ended, or has failed.
 	Unsure bool
 	// NoDAD makes a new IPv6 address usable at once, without duplicate address
 	// detection (RFC 4862 section 5.4).

@@ -14,8 +14,8 @@ func ports(spec *klips.SASpec) (fds []int) {
 	if spec.ID.Proto != klips.ProtoESP || spec.NATT.Type == klips.NATTNone {
 		return nil
 	}
-	// Of an inbound SA it is the destination port, and of an outbound one the source port.
-	// Only the daemon knows which it is; it closes what it does not need.
+	// For an inbound SA it is the destination port, for an outbound SA the source port.
+	// Only the daemon knows the direction; it closes the sockets that it does not need.
 	for _, port := range [...]uint16{spec.NATT.DPort, spec.NATT.SPort} {
 		if port >= firstUnprivileged || len(fds) > 0 && port == spec.NATT.DPort {
 			continue

@@ -117,7 +117,7 @@ func (s *Stack) carryOut(ctx context.Context, l []change) (done int, err error) 
 	return s.bisect(ctx, l)
 }
 
-// bisect tries all changes at once. The kernel's errors do not tell which change is at
+// bisect tries all changes at once. The kernel's errors do not name the change at
 // fault. So after an error bisect tries one half and then the other, down to the change
 // that is refused.
 func (s *Stack) bisect(ctx context.Context, l []change) (done int, err error) {

@@ -54,8 +54,8 @@ func (s *Stack) filter(ctx context.Context, op string, sel klips.Selector, chang
 	return about(err, op, sel.String())
 }
 
-// seenBy enters into the rules what is protected and what may pass. What comes out of SAs
-// must not be quoted in clear.
+// seenBy adds to the rules the flows that are protected and the flows that may pass.
+// Packets that come out of SAs must not be quoted in clear.
 func (t *tables) seenBy(r *guard.Rules) {
 	var pass []klips.Eroute
 	for _, e := range t.routes {

@@ -102,7 +102,7 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 }
 
 // hasOffload sends a request that a kernel with offload refuses, and another kernel
-// accepts because it ignores the attribute. It does not tell which devices support
+// accepts because it ignores the attribute. It does not show which devices support
 // offload.
 func hasOffload(ctx context.Context, c *nlxfrm.Conn) bool {
 	s := &nlxfrm.State{ID: nlxfrm.ID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: uint8(klips.ProtoESP)},

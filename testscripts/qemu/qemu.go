@@ -85,7 +85,7 @@ func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 		"-machine", "q35", "-accel", "tcg", "-smp", "2", "-m", "1024",
 		"-kernel", image, "-initrd", root,
 		// The kernel checks its timer against the clock. It would panic if a busy
-		// machine has let the emulated timer stand still.
+		// machine has stopped the emulated timer.
 		"-append", "console=ttyS0 quiet panic=-1 no_timer_check "+jobEnv+"=1",
 		"-serial", "stdio", "-serial", "file:"+output)
 	cmd.Stdout, cmd.Stderr = &console, &console

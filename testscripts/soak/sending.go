@@ -12,9 +12,8 @@ import (
 var sending sync.RWMutex
 
 // send writes p to a socket and returns how many bytes the kernel has taken. It holds
-// the lock only during an attempt, not while the socket has no room: room for a TCP
-// stream comes from the peer, and perhaps only after the work of the one who waits for
-// the lock.
+// the lock only during an attempt, not while the socket has no room. The peer makes room
+// for a TCP stream, perhaps only after another goroutine has had the lock.
 func send(lock sync.Locker, c syscall.Conn, p []byte) (n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -14,8 +14,8 @@ type announcer chan struct{}
 func (a announcer) Lock()   {}
 func (a announcer) Unlock() { a <- struct{}{} }
 
-// TestSendWithoutRoom checks that a sender gives the lock back while nobody reads, and
-// sends when somebody reads again.
+// TestSendWithoutRoom checks that a sender releases the lock while its socket is full,
+// and sends again when the socket has a reader again.
 func TestSendWithoutRoom(t *testing.T) {
 	in, out, err := os.Pipe()
 	if err != nil {

@@ -4,7 +4,7 @@
 // Rules of messages: results go to standard output, all other text goes to standard
 // error. A message is one line. It begins with the program's name as invoked ("ipsec
 // spi: …", with --label appended), is in lower case and has no full stop at the end. It
-// names the argument or object at fault, what is wrong with it, and how to mend it.
+// names the argument or object at fault, what is wrong with it, and how to fix it.
 package cli
 
 import (

@@ -121,10 +121,10 @@ func shortPackets(m *treatment) {
 	m.blank = append(m.blank, seqFields, counters)
 }
 
-// trimmed: what stands behind the inner packet inside a tunnel (padding against
-// traffic analysis, RFC 4303 section 2.7) goes to nobody. The original leaves it
-// to the kernel to cut that off, and counts it. What is no IP packet inside counts as an
-// error; the original counts nothing. A dummy packet counts for its SA alone (RFC 4303
+// trimmed: bytes after the inner packet of a tunnel (padding against traffic analysis,
+// RFC 4303 section 2.7) are removed. The original leaves that to the kernel, and counts
+// the bytes. An inner packet that is not IP counts as an error; the original counts
+// nothing. A dummy packet counts for its SA alone (RFC 4303
 // section 2.6); the original counts it as dropped.
 func trimmed(m *treatment) {
 	var more recorded.DeviceStats

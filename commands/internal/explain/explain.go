@@ -1,5 +1,5 @@
 // Package explain turns the errnos that a stack answers into texts for people:
-// which object is at fault, what is wrong with it, and how to mend it.
+// which object is at fault, what is wrong with it, and how to fix it.
 package explain
 
 import (
@@ -165,7 +165,7 @@ func Cause(err error) string {
 }
 
 // meaning returns the meaning of an errno as the answer to op: the fault, then a
-// semicolon and how to mend it. It does not name the object.
+// semicolon and how to fix it. It does not name the object.
 func meaning(op string, errno syscall.Errno) string {
 	if t, ok := texts[key{op, errno}]; ok {
 		return t
@@ -174,7 +174,7 @@ func meaning(op string, errno syscall.Errno) string {
 }
 
 // Reason returns the meaning of an errno for any operation, then a semicolon and how to
-// mend it.
+// fix it.
 func Reason(errno syscall.Errno) string {
 	if t, ok := common[errno]; ok {
 		return t

@@ -62,8 +62,8 @@ var changes = []klips.Change{
 	klips.SetDebug{}, klips.SetKnobs{}, klips.SetGuard{}, klips.RemoveGuard{}, klips.HoldPort{},
 }
 
-// TestVerbs: what could not be done has words, whatever it is, also for an errno of
-// which nobody has thought.
+// TestVerbs: every operation that fails has a text, also with an errno that no text is
+// made for.
 func TestVerbs(t *testing.T) {
 	ops := map[string]bool{listing: true, reading: true}
 	for _, c := range changes {

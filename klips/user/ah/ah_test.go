@@ -343,7 +343,7 @@ func TestPadded(t *testing.T) {
 		if err := seal(s, b, 1); err != nil {
 			t.Fatal(err)
 		}
-		// By hand: the padding behind the ICV, then the ICV anew.
+		// By hand: the padding after the ICV, then a new ICV.
 		p := bytes.Clone(b.Bytes())
 		p = append(p[:20+n:20+n], append(bytes.Repeat([]byte{0xa5}, padded-n), p[20+n:]...)...)
 		p[21] = byte(padded/4 - 2)

@@ -57,7 +57,7 @@ func rule(t pfkey.Type) (required, optional set) {
 		return 0, update | bit(ExtSeq) | bit(ExtReplay)
 	case pfkey.TypeUpdate: // an existing SA continues its own numbers
 		return 0, update
-	case TypeHandOver: // older clients do not send it
+	case TypeHandOver: // older clients do not send the field
 		return 0, bit(ExtData)
 	case TypeSet, TypeGuard, TypeUnguard:
 		return bit(ExtData), 0

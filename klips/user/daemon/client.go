@@ -39,7 +39,7 @@ type client struct {
 
 	active atomic.Int64 // when it last sent a request or got an answer, see touch
 
-	// files are the descriptors of the request at hand. Only the goroutine that serves
+	// files are the descriptors of the current request. Only the goroutine that serves
 	// the client uses them.
 	files []int
 
@@ -64,7 +64,7 @@ type outgoing struct {
 	sent chan struct{} // closed when it is sent; nil for broadcasts
 }
 
-// closeFiles closes the descriptors of the request at hand.
+// closeFiles closes the descriptors of the current request.
 func (c *client) closeFiles() {
 	closeAll(c.files)
 	c.files = nil

@@ -61,9 +61,9 @@ type Config struct {
 // Run runs a daemon until ctx ends or a client asks it to stop; then it removes its
 // socket and files.
 //
-// Devices that were ever attached stay, and drop what is routed into them, unless the
-// client has asked to remove them: protected packets do not leave in clear when a
-// daemon ends. Run takes up devices that an earlier daemon left, with the same
+// Devices that were ever attached stay, and drop the packets that are routed into them,
+// unless the client has asked to remove them: protected packets do not leave in clear
+// when a daemon ends. Run takes up devices that an earlier daemon left, with the same
 // attachments.
 //
 // If another daemon has the run directory, the error is a *[user.Running]; if the
@@ -204,7 +204,7 @@ func listen(dir *user.Dir, path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln.SetUnlinkOnClose(false) // the socket at the path may be another daemon's by then
+	ln.SetUnlinkOnClose(false) // the socket at the path may be another daemon's later
 	if err := dir.ProtectSocket(); err != nil {
 		ln.Close()
 		return nil, err

@@ -18,10 +18,10 @@ import (
 	"github.com/klips-go/ipsec/klips/user/host"
 )
 
-// A daemon hands everything over to the next one on request, and ends. It first stops
-// its packet path, so that no sequence number is used after it has been written down.
-// From then on it changes nothing. If the handover fails after that, neither daemon has
-// SAs; the devices stay and drop what is routed into them.
+// A daemon hands everything over to the next one on request, and ends. It first stops its
+// packet path, so that no sequence number is used after it has been written down. From
+// then on it changes nothing. If the handover fails after that, neither daemon has SAs;
+// the devices stay and drop the packets that are routed into them.
 //
 // The copies of the descriptors keep the queues of devices and sockets alive, so that
 // the next daemon gets the packets that arrive meanwhile.

@@ -12,9 +12,9 @@ import (
 	"github.com/klips-go/ipsec/klips/user/handover"
 )
 
-// A Place is a daemon's place in its run directory: the lock that makes it the only
-// daemon there, and its socket; and what the daemon before it has handed over. A Place
-// can be passed to another program, which may have fewer rights: [Adopt] opens no file.
+// A Place is a daemon's place in its run directory. It has the lock that makes it the
+// only daemon there, its socket, and the state of the daemon before it. A Place can be
+// passed to another program, which may have fewer rights: [Adopt] opens no file.
 type Place struct {
 	rundir   string
 	dir      *user.Dir
@@ -152,8 +152,8 @@ func Adopt(rundir string, fds []int) (*Place, error) {
 	return p, nil
 }
 
-// open returns what was handed over; nil: nothing. After that the Place no longer has
-// it. The caller clears the state and owns the descriptors.
+// open returns the state of the daemon before; nil: none. After that the Place no longer
+// has it. The caller clears the state and owns the descriptors.
 func (p *Place) open() (*handover.State, []int, error) {
 	if p.state == nil {
 		return nil, nil, nil
@@ -169,9 +169,9 @@ func (p *Place) open() (*handover.State, []int, error) {
 	return state, fds, nil
 }
 
-// Close gives up the place: it removes the socket, unless that was handed over, and the
-// lock. A process that may not change the directory leaves the files; they have no
-// effect without a process.
+// Close gives up the place: it removes the lock and the socket, unless the socket belongs
+// to the next daemon. A process that may not change the directory leaves the files; they
+// have no effect without a process.
 func (p *Place) Close() {
 	if p.listener != nil {
 		p.listener.Close()

@@ -109,7 +109,7 @@ func (f *family) insert(e *Entry) {
 	f.lengths.add(k.srcBits)
 }
 
-// replace puts an entry in the place of one with the same key.
+// replace replaces an entry by another with the same key.
 func (f *family) replace(old, e *Entry) {
 	f.entries.Replace(e.key.hash(hashPrefix(f.seed, e.key.src, e.key.srcBits)), old, e)
 }

@@ -41,7 +41,7 @@ func TestShareLinkLocal(t *testing.T) {
 	addr := func(dev, prefix string) rtnl.Addr {
 		return rtnl.Addr{Index: n.index(dev), Prefix: netip.MustParsePrefix(prefix), Scope: unix.RT_SCOPE_LINK, NoDAD: true}
 	}
-	for _, dev := range []string{"eth0", "eth1"} { // the kernel would give them more at its own time
+	for _, dev := range []string{"eth0", "eth1"} { // later the kernel would give them more
 		if err := n.conn.NoLinkLocal(t.Context(), n.index(dev)); err != nil {
 			skip.Without(t, skip.IPv6, err)
 		}

@@ -30,7 +30,7 @@ func IsSYN(segment []byte) bool {
 }
 
 // Clamp lowers the MSS that a segment with the flag SYN announces to at most most bytes, and
-// mends the checksum (RFC 1624). It reports whether it has changed anything. A segment that
+// corrects the checksum (RFC 1624). It reports whether it has changed anything. A segment that
 // announces none is left alone: its MSS is 536 or 1220.
 func Clamp(segment []byte, most int) bool {
 	if !IsSYN(segment) || most < 0 || most > 0xffff {

@@ -166,7 +166,7 @@ func (db *DB) SetPorts(id klips.SAID, sport, dport uint16) (old, sa *SA, err err
 	return old, sa, nil
 }
 
-// replaceLocked puts an SA in the place of another with the same SAID.
+// replaceLocked replaces an SA by another with the same SAID.
 func (db *DB) replaceLocked(old, sa *SA) {
 	sa.order = old.order
 	if p := old.place.Load(); p != nil {

@@ -14,7 +14,7 @@ import (
 // methods may be called from several goroutines; they take turns.
 //
 // When a context ends, the method returns its error at once and the Conn stays usable.
-// The kernel may have made the requested change by then.
+// The kernel may have made the requested change before that.
 type Conn struct {
 	mu     sync.Mutex
 	sock   socket

@@ -17,7 +17,7 @@ import (
 //
 // It uses open addressing with linear probing. An element never moves within an array
 // of slots, so a search cannot miss it; a new array is filled before readers see it.
-// Removing leaves a tombstone, so that searches continue behind it. Every slot has the
+// Removing leaves a tombstone, so that searches continue after it. Every slot has the
 // whole hash of its element: searches need not read other elements, and growing reads
 // none.
 type Table[T any] struct {
