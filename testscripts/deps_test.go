@@ -57,11 +57,11 @@ func TestTestDeps(t *testing.T) {
 			for got, want := range map[*strings.Builder][]string{&stdout: c.stdout, &stderr: c.stderr} {
 				for _, w := range want {
 					if !strings.Contains(got.String(), w) {
-						t.Errorf("it says %q, want %q in it", got, w)
+						t.Errorf("it prints %q, want %q in it", got, w)
 					}
 				}
 				if want == nil && got.Len() > 0 {
-					t.Errorf("it says %q, want nothing", got)
+					t.Errorf("it prints %q, want nothing", got)
 				}
 			}
 			calls, _ := os.ReadFile(log)

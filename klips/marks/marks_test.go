@@ -201,7 +201,7 @@ func TestTorn(t *testing.T) {
 				t.Errorf("%s at %d: %+v", name, i, m)
 			}
 			if want := len(b)%recordLen != 0 || name == "changed"; want != (len(told) == 1) {
-				t.Errorf("%s at %d: told %q", name, i, told)
+				t.Errorf("%s at %d: reported %q", name, i, told)
 			}
 			closed(t, f)
 			closed(t, open(t, dir)) // it is reported once
@@ -222,7 +222,7 @@ func TestForeign(t *testing.T) {
 		var told []string
 		f, err := Open(t.Context(), dir, noon, func(what string) { told = append(told, what) })
 		if err != nil || len(told) != 1 {
-			t.Fatalf("%s: %v, told %q", name, err, told)
+			t.Fatalf("%s: %v, reported %q", name, err, told)
 		}
 		f.Set(Key{1}, Mark{5, 6})
 		closed(t, f)

@@ -173,7 +173,7 @@ func TestGuard(t *testing.T) {
 	g := startGuarded(t, newFilter(guard.Rules{}))
 	ctx := t.Context()
 	if s, err := g.Status(ctx); err != nil || s.Unprotected != nil {
-		t.Errorf("Status = %+v, %v, which counts what nobody drops", s.Unprotected, err)
+		t.Errorf("Status = %+v, %v, which counts packets that no filter drops", s.Unprotected, err)
 	}
 	for i, want := range []bool{false, true} {
 		was, err := g.Guard(ctx, klips.Guard{Selector: netFlow, In: true, Peer: peer})

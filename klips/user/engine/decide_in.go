@@ -73,7 +73,7 @@ type layer struct {
 	soft     bool   // a soft lifetime limit of the SA has passed
 	inUDP    bool   // the UDP header was for this SA
 	moved    bool   // its UDP source differs from the SA's
-	unwanted bool   // drop it for that, but only after its ICV was checked
+	unwanted bool   // it has moved, and must not: check its ICV, then drop it
 }
 
 // stop returns the verdict that refuses a packet because of an SA; nil: of none.

@@ -71,8 +71,8 @@ func (e *Engine) decide(p []byte, h *packet.Header, s *eroute.Packet) decision {
 
 // answerRoute returns the eroute to an SA for the answers to the packet that an ICMP
 // error quotes. It returns nil if p is no ICMP error, or no such eroute exists. An error
-// that matches no SA itself is sent through the SA of these answers (RFC 4301 section
-// 6.2). Any router on the path may have sent it, and it quotes a packet that is
+// that matches no eroute to an SA itself is sent through the SA of these answers (RFC 4301
+// section 6.2). Any router on the path may have sent it, and it quotes a packet that is
 // protected.
 func (e *Engine) answerRoute(p []byte, h *packet.Header) *eroute.Entry {
 	s, ok := answers(p, h)

@@ -49,7 +49,7 @@ const (
 	maxICMP6 = minMTU6 - 40
 )
 
-// tooBig reports to the sender of packet p that the packet is longer than mtu bytes.
+// tooBig reports to the sender of packet p that packets may have at most mtu bytes.
 func (w *icmpWriter) tooBig(e *Engine, p []byte, h *packet.Header, mtu int) {
 	if h.Version == 4 {
 		w.write(e, p, h, icmpUnreachable, icmpFragNeeded, uint32(mtu)&0xffff)

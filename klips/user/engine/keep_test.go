@@ -150,7 +150,7 @@ func TestPhysicalIsGone(t *testing.T) {
 	run(t, gone, func(device string, err error) {
 		told = device
 		if !errors.Is(err, syscall.ENXIO) {
-			t.Errorf("it was told %v, want ENXIO", err)
+			t.Errorf("failed was called with %v, want ENXIO", err)
 		}
 	}, func(e *engine.Engine) {
 		devices, err := e.Devices(t.Context())
@@ -159,7 +159,7 @@ func TestPhysicalIsGone(t *testing.T) {
 		}
 	})
 	if told != "ipsec0" {
-		t.Errorf("it was told of %q, want ipsec0", told)
+		t.Errorf("failed was called for %q, want ipsec0", told)
 	}
 	wantLeft(t, gone, engine.LeftLink{Name: "ipsec0", Physical: "eth1"})
 }

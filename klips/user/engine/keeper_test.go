@@ -157,7 +157,7 @@ func TestMarks(t *testing.T) {
 					t.Errorf("%d packets count as below the mark, want 5; the number is %d", sa.BelowMark, sa.Seq)
 				}
 				if want := []string{fmt.Sprint(said1, " ", 5)}; !slices.Equal(k.d.below, want) {
-					t.Errorf("told %q, want %q", k.d.below, want)
+					t.Errorf("reported %q, want %q", k.d.below, want)
 				}
 				sent := k.send(5, 3)
 				if n := number(sent[0]); how != "kill" && n != 6 || n < 6 {
@@ -305,7 +305,7 @@ func TestMarksLost(t *testing.T) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.lost) != 1 || k.lost[0] == nil {
-		t.Errorf("told %v", k.lost)
+		t.Errorf("reported %v", k.lost)
 	}
 }
 

@@ -72,8 +72,8 @@ func (e *Engine) takeUpMTULocked(d *device, chosen int) {
 	}
 }
 
-// roomOf returns the longest packet, in bytes, that an outbound group makes at most limit
-// bytes of. It is at least minMTU6 in IPv6.
+// roomOf returns the length in bytes of the longest packet of which an outbound group makes
+// at most limit bytes. It is at least minMTU6 in IPv6.
 func roomOf(group []*sadb.SA, limit int) int {
 	s := shape{version: 4, header: 20}
 	if group[0].ID.Dst.Is6() { // a tunnel adds the same to both families
@@ -112,7 +112,7 @@ func (d *device) choosesLocked() bool {
 	return err == nil && mtu == d.chosenMTU && mtu != klips.DeviceMTU
 }
 
-// reconsiderAfter is how long a device keeps an MTU that is smaller than its groups need.
+// reconsiderAfter is how long a device keeps an MTU that is smaller than necessary.
 const reconsiderAfter = time.Second
 
 // reconsider chooses all MTUs again some time after SAs were removed: once for many SAs.

@@ -110,7 +110,7 @@ func (p *natPeer) expect(what string, n int, a netip.AddrPort, delivered int, to
 		p.t.Errorf("%s: %d packets delivered, want %d", what, got, delivered)
 	}
 	if l := p.d.moves(); !slices.Equal(l, told) {
-		p.t.Errorf("%s: told %q, want %q", what, l, told)
+		p.t.Errorf("%s: reported %q, want %q", what, l, told)
 	}
 }
 
@@ -121,12 +121,12 @@ func (p *natPeer) later(what string, a netip.AddrPort, told string) {
 	p.clock.Advance(time.Second - 1)
 	p.in(p.next(a))
 	if l := p.d.moves(); l != nil {
-		p.t.Errorf("%s, within a second: told %q", what, l)
+		p.t.Errorf("%s, within a second: reported %q", what, l)
 	}
 	p.clock.Advance(1)
 	p.in(p.next(a))
 	if l := p.d.moves(); !slices.Equal(l, []string{told}) {
-		p.t.Errorf("%s: told %q, want %q", what, l, told)
+		p.t.Errorf("%s: reported %q, want %q", what, l, told)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestNewMapping(t *testing.T) {
 				forged := p.next(port)
 				forged[len(forged)-1] ^= 1
 				if got := p.in(forged); len(got) != 0 || p.d.moves() != nil {
-					t.Errorf("a forged packet and a replay are told of, or delivered: %x", got)
+					t.Errorf("a forged packet and a replay are reported or delivered: %x", got)
 				}
 				before := p.stats(p.b)
 				p.expect("another port", 5, port, 5, p.moved(port))
@@ -209,7 +209,7 @@ func TestNewMappingForWhoComesLater(t *testing.T) {
 	p := newNATPeer(t, false, klips.NATTNonESP, nil)
 	port := netip.AddrPortFrom(gwA4, 61001)
 	p.d.deaf = true
-	p.expect("while nobody listens", 3, port, 3, p.moved(port))
+	p.expect("while no key daemon is registered", 3, port, 3, p.moved(port))
 	p.d.mu.Lock()
 	p.d.deaf = false
 	p.d.mu.Unlock()

@@ -171,7 +171,7 @@ func TestRandomPackets(t *testing.T) {
 		both := func(side int, f func(serial.Doer) error) {
 			want, got := f(ends[side].m), f(ends[side].e)
 			if (want == nil) != (got == nil) {
-				r.Fatalf("the stack says %v, the model %v", got, want)
+				r.Fatalf("the stack has %v, the model %v", got, want)
 			}
 		}
 		for side := range ends {

@@ -119,10 +119,10 @@ func TestPathMTU(t *testing.T) {
 			p.hears(tooBig(wire, 576, 1400))
 			sent, back = p.out(long)
 			if len(back) != 1 || toldMTU(t, back[0]) != c.mtu {
-				t.Fatalf("told %x, want an MTU of %d", back, c.mtu)
+				t.Fatalf("reported %x, want an MTU of %d", back, c.mtu)
 			}
 			if h, _ := packet.ParseIP(back[0]); h.Src != c.gw[0] && !p.ha.IsLocal(h.Src) {
-				t.Errorf("told by %v", h.Src)
+				t.Errorf("reported by %v", h.Src)
 			}
 			if tunnel := c.layers[0].proto == klips.ProtoTun; tunnel == (len(sent) == 0) {
 				t.Errorf("%d packets sent", len(sent))
@@ -141,7 +141,7 @@ func TestPathMTU(t *testing.T) {
 			_, back = p.out(long)
 			least := map[uint8]int{4: 552, 6: 1280}[wire[0]>>4]
 			if len(back) != 1 || toldMTU(t, back[0]) > max(least, 1280*head/40-640) {
-				t.Errorf("told %d", toldMTU(t, back[0]))
+				t.Errorf("reported %d", toldMTU(t, back[0]))
 			}
 
 			p.clock.Advance(10 * time.Minute)
@@ -195,7 +195,7 @@ func TestPathMTUNotNamed(t *testing.T) {
 	sent, _ := p.out(long)
 	p.hears(tooBig(sent[0], 28, 0)) // the shortest quote that is allowed
 	if _, back := p.out(long); len(back) != 1 || toldMTU(t, back[0]) != 970 {
-		t.Errorf("told %x, want what 1006 leaves", back)
+		t.Errorf("reported %x, want what 1006 leaves", back)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestPathMTUStays(t *testing.T) {
 		spec.EncKey = testKey(21)[1:]
 		tt.change(p, spec)
 		if _, back := p.out(long); len(back) != 1 || toldMTU(t, back[0]) != 1358 {
-			t.Errorf("%s: told %x, want an MTU of 1358", tt.name, back)
+			t.Errorf("%s: reported %x, want an MTU of 1358", tt.name, back)
 		}
 		if l := p.sa(p.a, id).PathMTU; l != 1400 {
 			t.Errorf("%s: the path MTU %d is listed, want 1400", tt.name, l)

@@ -200,7 +200,7 @@ func TestPhysicalComesLater(t *testing.T) {
 		w := &physicalWorld{t: t, host: h, e: e}
 		w.must(e.DeleteDevice(t.Context(), "ipsec1"))
 		if p := w.physical(); p != "" || failed != 1 {
-			t.Errorf("ipsec0 is on %q, and %d failures were told", p, failed)
+			t.Errorf("ipsec0 is on %q, and %d failures were reported", p, failed)
 		}
 		h.AddDevice("eth0", 1500)
 		w.awaitPhysical("eth0")

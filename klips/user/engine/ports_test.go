@@ -45,13 +45,13 @@ func TestPorts(t *testing.T) {
 		ps.watch(step.by, step.sas...)
 		switch {
 		case step.want == nil && told != nil, step.want != nil && (len(told) != 1 || !slices.Equal(told[0], step.want)):
-			t.Errorf("%s: told %v, want %v", step.name, told, step.want)
+			t.Errorf("%s: set is called with %v, want %v", step.name, told, step.want)
 		}
 	}
 	told = nil
 	ps.close()
 	ps.watch(-1, in)
 	if told != nil {
-		t.Errorf("a receiver that is closed is told %v", told)
+		t.Errorf("after close set is called with %v", told)
 	}
 }

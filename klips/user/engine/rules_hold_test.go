@@ -193,7 +193,7 @@ func TestTrap(t *testing.T) {
 			if _, a := d.heard(); len(a) != 2 {
 				t.Errorf("%d questions, want 2", len(a))
 			}
-			p.wantStats("two packets that nobody is asked about", p.a, klips.DeviceStats{TxDropped: 2})
+			p.wantStats("two packets without a key daemon", p.a, klips.DeviceStats{TxDropped: 2})
 			p.must(p.a.SetEroute(t.Context(), klips.Eroute{Selector: trap, ID: klips.Magic(c.spi), PID: 77, IdentDst: ident}, klips.ErouteReplace))
 			d.deaf = false
 

@@ -274,7 +274,7 @@ func TestEffectiveMTU(t *testing.T) {
 						t.Errorf("%s: %d answers", what, len(back))
 					}
 					if got != want {
-						t.Errorf("%s: told an MTU of %d, want %d", what, got, want)
+						t.Errorf("%s: reported an MTU of %d, want %d", what, got, want)
 					}
 				}
 				mtu := c.exact[i]
@@ -308,7 +308,7 @@ func TestEffectiveMTU(t *testing.T) {
 				p.must(p.a.SetKnob("mtu_rule", 1))
 				_, back := p.out(long)
 				if len(back) == 0 || toldMTU(t, back[0]) != c.klips {
-					t.Errorf("by the rule of KLIPS told %x, want %d", back, c.klips)
+					t.Errorf("by the rule of KLIPS reported %x, want %d", back, c.klips)
 				}
 				for name, q := range map[string][]byte{
 					"exact length": with(ip(src, dst, 253, c.klips-20), df),

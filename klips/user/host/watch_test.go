@@ -169,7 +169,7 @@ func (w *wire) told(t *testing.T, what string) {
 	select {
 	case <-w.lost:
 	case <-time.After(patience):
-		t.Fatalf("not told within %v: %s", patience, what)
+		t.Fatalf("not reported within %v: %s", patience, what)
 	}
 }
 
@@ -177,7 +177,7 @@ func (w *wire) told(t *testing.T, what string) {
 func (w *wire) once(t *testing.T, what string) {
 	t.Helper()
 	if n := len(w.lost); n != 0 {
-		t.Errorf("told %d times more: %s", n, what)
+		t.Errorf("reported %d times more: %s", n, what)
 	}
 }
 
@@ -214,11 +214,11 @@ func TestAddresses(t *testing.T) {
 		select {
 		case a := <-gone:
 			if told[a] {
-				t.Errorf("told twice that %v is gone", a)
+				t.Errorf("reported twice that %v was removed", a)
 			}
 			told[a] = true
 		case <-time.After(patience):
-			t.Fatalf("told within %v only of %v", patience, told)
+			t.Fatalf("reported within %v: only %v", patience, told)
 		}
 	}
 }
@@ -239,7 +239,7 @@ func TestMoved(t *testing.T) {
 		select {
 		case <-moved:
 		case <-time.After(patience):
-			t.Fatalf("not told within %v: ip %s", patience, line)
+			t.Fatalf("not reported within %v: ip %s", patience, line)
 		}
 	}
 	hears("addr add 192.0.2.1/24 dev eth0")
@@ -321,7 +321,7 @@ func TestRename(t *testing.T) {
 	select {
 	case <-w.renamed:
 	case <-time.After(patience):
-		t.Fatalf("not told within %v that it was renamed", patience)
+		t.Fatalf("not reported within %v that it was renamed", patience)
 	}
 	if w.Name() != "wan0" || w.Index() != index {
 		t.Errorf("device %s of index %d, want wan0 of index %d", w.Name(), w.Index(), index)
@@ -349,7 +349,7 @@ func TestWhenUp(t *testing.T) {
 				t.Errorf("%s is up, want %s", got, name)
 			}
 		case <-time.After(patience):
-			t.Fatalf("not told within %v that %s is up", patience, name)
+			t.Fatalf("not reported within %v that %s is up", patience, name)
 		}
 	}
 	wait("eth0", n.index("eth0"))
@@ -369,7 +369,7 @@ func TestWhenUp(t *testing.T) {
 	n.add("eth0")
 	want("eth0")
 	if len(up) != 0 {
-		t.Errorf("told of %s as well", <-up)
+		t.Errorf("%s is reported, too", <-up)
 	}
 }
 

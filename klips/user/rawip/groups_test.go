@@ -50,7 +50,7 @@ func TestGroups(t *testing.T) {
 				return len(got) == 2
 			}
 			if arrives() {
-				t.Error("it arrives although nobody has joined")
+				t.Error("it arrives although no host has joined")
 			}
 			l.must(l.there.Do(func() error { return member.Join(group) }))
 			if !arrives() {

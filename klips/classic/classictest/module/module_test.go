@@ -82,7 +82,7 @@ func (b *bench) refused(want syscall.Errno, m *pfkey.Message) {
 	b.Helper()
 	errno, back := b.ask(m)
 	if errno != want || len(back) != 1 || back[0].Errno != want || back[0].SA != nil {
-		b.Errorf("%v: %v, told %v; want %v", m, errno, back, want)
+		b.Errorf("%v: %v, read back %v; want %v", m, errno, back, want)
 	}
 }
 
