@@ -38,7 +38,9 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 		Write: directories(s.Place[0], s.State),
 		Use:   []string{host.TUNPath},
 	})...)
-	runtime.GOMAXPROCS(s.Processors)
+	if s.Processors != runtime.GOMAXPROCS(0) { // else Go follows the limits of the control group
+		runtime.GOMAXPROCS(s.Processors)
+	}
 	log := slog.New(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	place, err := daemon.Adopt(s.Rundir, s.Place)
 	if err != nil {
