@@ -80,7 +80,7 @@ func TestTOSFlagsChange(t *testing.T) {
 	}
 }
 
-// The kernel pads the headers of AH over IPv4 to 8 bytes unless it is told otherwise.
+// The kernel pads the headers of AH over IPv4 to 8 bytes unless a flag is set.
 func TestAlign8(t *testing.T) {
 	for _, tt := range []struct {
 		dst    string

@@ -296,7 +296,7 @@ func TestLengths(t *testing.T) {
 	}
 }
 
-// With Align8 the header over IPv4 has zeros behind the ICV, up to a multiple of 8 bytes.
+// With Align8 the header over IPv4 has zeros after the ICV, up to a multiple of 8 bytes.
 func TestAlign8(t *testing.T) {
 	for _, a := range algs {
 		plain, o := pair(t, a)

@@ -163,7 +163,7 @@ func (n *namespace) open(name string) *wire {
 	return &wire{w, lost, renamed}
 }
 
-// told waits until the wire is lost.
+// told waits until the wire has reported that its device is lost.
 func (w *wire) told(t *testing.T, what string) {
 	t.Helper()
 	select {

@@ -37,8 +37,8 @@ func TestGroups(t *testing.T) {
 				member, err = rawip.NewSender("eth0", 4)
 				return err
 			}))
-			// arrives reports whether what is sent to the group comes in before what is sent
-			// to the host then.
+			// arrives reports whether a packet to the group arrives before a packet to the
+			// host that is sent after it.
 			hello := to(ip(v6, packet.ProtoESP, "to the group"), group, 1)
 			arrives := func() bool {
 				t.Helper()

@@ -52,7 +52,7 @@ func Payload(n int) []byte {
 }
 
 // UDP returns a packet of the given IP version with a UDP header and n bytes
-// behind it.
+// after it.
 func UDP(version, n int) []byte {
 	u := make([]byte, 8, 8+n)
 	binary.BigEndian.PutUint16(u, 4000)
