@@ -294,8 +294,9 @@ func (c *Client) Drops(ctx context.Context) (drop.Counts, error) {
 	return s.Drops, err
 }
 
-// Leave asks the daemon to stop and to leave its devices: they drop packets that are
-// routed into them until the next daemon takes them up. The daemon has ended when its lock is free.
+// Leave asks the daemon to stop and to leave its devices. The devices drop packets that are
+// routed into them until the next daemon takes them up. The daemon has ended when its lock
+// is free.
 func (c *Client) Leave(ctx context.Context) error {
 	_, err := c.call(ctx, "stop", "", control.Leave())
 	return err
