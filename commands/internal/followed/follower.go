@@ -65,27 +65,6 @@ const earlier = 10 * time.Second
 func Follow(ctx context.Context, rundir, when string, renew func(context.Context)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	lock, err := alone(rundir)
-	for end := time.Now().Add(earlier); when == Next && errors.Is(err, syscall.EWOULDBLOCK) && time.Now().Before(end) && ctx.Err() == nil; {
-		time.Sleep(20 * time.Millisecond)
-		lock, err = alone(rundir)
-	}
-	switch {
-	case errors.Is(err, syscall.EWOULDBLOCK), errors.Is(err, fs.ErrNotExist): // another one, or no connections
-		return nil
-	case err != nil:
-		return err
-	}
-	defer lock.Close()
-	w, err := rtnl.Watch()
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	changed, err := watchDirectory(filepath.Join(rundir, directory))
-	if err != nil {
-		return err
-	}
 	go func() {
 		defer cancel()
 		if dir, err := user.OpenDir(rundir); err == nil {
@@ -93,6 +72,41 @@ func Follow(ctx context.Context, rundir, when string, renew func(context.Context
 			dir.Close()
 		}
 	}()
+	for {
+		last, err := follow(ctx, rundir, when, renew)
+		if err != nil || !last || !Any(rundir) {
+			return err
+		}
+		// A connection was added, and the process that was started for it may have found
+		// the lock taken.
+		when = Now
+	}
+}
+
+// follow is Follow until there are no connections to follow any more; then last is true.
+func follow(ctx context.Context, rundir, when string, renew func(context.Context)) (last bool, err error) {
+	lock, err := alone(rundir)
+	for end := time.Now().Add(earlier); when == Next && errors.Is(err, syscall.EWOULDBLOCK) && time.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(20 * time.Millisecond)
+		lock, err = alone(rundir)
+	}
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK), errors.Is(err, fs.ErrNotExist): // another one, or no connections
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	defer lock.Close()
+	w, err := rtnl.Watch()
+	if err != nil {
+		return false, err
+	}
+	defer w.Close()
+	changed, stop, err := watchDirectory(filepath.Join(rundir, directory))
+	if err != nil {
+		return false, err
+	}
+	defer stop()
 	moved := make(chan struct{}, 1)
 	moved <- struct{}{} // for what happened before
 	go func() {
@@ -114,36 +128,32 @@ func Follow(ctx context.Context, rundir, when string, renew func(context.Context
 	for Any(rundir) {
 		select {
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		case <-changed:
 		case <-moved:
 			renew(ctx)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // watchDirectory returns a channel that has an element after a file of the directory was
-// removed, or the directory.
-func watchDirectory(path string) (<-chan struct{}, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+// removed, or the directory, until stop is called.
+func watchDirectory(path string) (_ <-chan struct{}, stop func() error, err error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return nil, os.NewSyscallError("inotify_init", err)
+		return nil, nil, os.NewSyscallError("inotify_init", err)
 	}
+	f := os.NewFile(uintptr(fd), "inotify") // Close ends a Read
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_DELETE|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF); err != nil {
-		unix.Close(fd)
-		return nil, &fs.PathError{Op: "watch", Path: path, Err: err}
+		f.Close()
+		return nil, nil, &fs.PathError{Op: "watch", Path: path, Err: err}
 	}
 	changed := make(chan struct{}, 1)
-	go func() { // until the process ends
+	go func() {
 		buf := make([]byte, 4096)
 		for {
-			n, err := unix.Read(fd, buf)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil || n <= 0 {
-				unix.Close(fd)
+			if _, err := f.Read(buf); err != nil {
 				return
 			}
 			select {
@@ -152,5 +162,5 @@ func watchDirectory(path string) (<-chan struct{}, error) {
 			}
 		}
 	}()
-	return changed, nil
+	return changed, f.Close, nil
 }

@@ -137,3 +137,33 @@ func TestFollowNext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A process follows a connection that is added just when the last one is removed: either
+// the one that was about to end, or the one that was started for the connection.
+func TestFollowAgain(t *testing.T) {
+	rundir := t.TempDir()
+	defer daemon(t, rundir)()
+	put(t, rundir, "a")
+	renewed, follower := following(t.Context(), rundir, followed.Now)
+	await(t, "renewed", renewed)
+	for range 300 {
+		remove(t, rundir, "a")
+		put(t, rundir, "a")
+		renewed, started := following(t.Context(), rundir, followed.Now)
+		select {
+		case <-renewed: // the other one had ended, or will
+			if err := await(t, "ended beside the second", follower); err != nil {
+				t.Fatal(err)
+			}
+			follower = started
+		case <-started:
+		}
+		// A process that has not seen the connection ends now.
+		put(t, rundir, "a")
+		select {
+		case err := <-follower:
+			t.Fatalf("no process follows, and there is a connection: %v", err)
+		default:
+		}
+	}
+}
