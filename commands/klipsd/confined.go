@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/commands/internal/background"
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips/user/confine"
@@ -26,6 +28,7 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 	// SIGCHLD: a process that follows the default route may be a child of this one, which
 	// does not wait for it.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGCHLD)
+	reap()
 	s, err := readSettings(fd)
 	if err != nil {
 		return err
@@ -78,6 +81,16 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 		},
 	})
 	return explain(s.Rundir, err)
+}
+
+// reap removes the children of this process that have ended before it ignored SIGCHLD:
+// they do not vanish by themselves (wait(2)).
+func reap() {
+	for {
+		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.EINTR && pid <= 0 {
+			return
+		}
+	}
 }
 
 // readSettings reads the settings, and closes their descriptor.

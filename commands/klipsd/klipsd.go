@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/host"
 	"github.com/klips-go/ipsec/klips/user/memory"
 )
@@ -84,6 +85,8 @@ func explain(rundir string, err error) error {
 		return nil
 	case errors.As(err, &bad):
 		return err
+	case errors.Is(err, confine.ErrProgram):
+		return fmt.Errorf("%w; the daemon executes it again without the rights that it does not need: mount /proc, and allow programs on the program's file system", err)
 	case isTakeOver(err) && errors.Is(err, syscall.EINVAL):
 		return fmt.Errorf("%w; the daemon that runs is of a version that hands nothing over", err)
 	case isTakeOver(err) && errors.Is(err, syscall.EXDEV):

@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 	"github.com/klips-go/ipsec/klips/user/host"
 )
@@ -55,6 +59,22 @@ func TestSignals(t *testing.T) {
 		if !signal.Ignored(s) {
 			t.Errorf("%v is not ignored", s)
 		}
+	}
+}
+
+// TestReap: children that ended before the daemon ignores their ends do not stay.
+func TestReap(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "-test.list", "^$")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	reap()
+	if err := unix.Kill(cmd.Process.Pid, 0); err != unix.ESRCH {
+		t.Errorf("kill = %v, want ESRCH", err)
 	}
 }
 
@@ -104,6 +124,7 @@ func TestExplain(t *testing.T) {
 		{takeOver(syscall.EINVAL), []string{"take over: ", "of a version that hands nothing over"}},
 		{takeOver(syscall.EPERM), []string{"take over: ", "gives its keys to root only"}},
 		{takeOver(syscall.EXDEV), []string{"take over: ", "in another network namespace"}},
+		{fmt.Errorf("%w: /proc/self/exe", confine.ErrProgram), []string{"cannot be executed again", "mount /proc"}},
 		{errors.New("other"), []string{"other"}},
 	} {
 		got := explain("/run/x", tt.err)

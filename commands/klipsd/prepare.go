@@ -56,9 +56,14 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 	if err := background.CloseOnExec(); err != nil {
 		return err
 	}
+	// Before a take-over: without a next daemon, all that the one before has would be lost.
+	user, err := confine.Choose([]string{host.TUNPath})
+	if err != nil {
+		return err
+	}
 	s.State = -1
 	if s.Statedir != "" {
-		f, err := marks.Give(s.Statedir)
+		f, err := marks.Give(s.Statedir, user.UID, user.GID)
 		if err != nil {
 			s.StateProblem = err.Error() // the daemon works without marks
 		} else {
@@ -87,7 +92,7 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 		}
 	}
 	argv := []string{"ipsec", "klipsd", "--settings-fd", strconv.Itoa(int(file.Fd()))}
-	return confine.Exec(argv, []string{host.TUNPath}, keep, func(refused confine.Refusals) error {
+	return confine.Exec(argv, user, keep, func(refused confine.Refusals) error {
 		s.Refused = refused
 		return json.NewEncoder(file).Encode(s)
 	})

@@ -16,8 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func noon() time.Time { return time.Date(2020, time.February, 2, 12, 0, 0, 0, time.UTC) }
@@ -466,9 +469,10 @@ func FuzzParse(f *testing.F) {
 // A directory that one process has opened with Give serves another, which may not be
 // able to reach it by its path.
 func TestGive(t *testing.T) {
+	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
 	above := t.TempDir()
 	path := filepath.Join(above, "state")
-	d, err := Give(path)
+	d, err := Give(path, uid, gid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,13 +495,47 @@ func TestGive(t *testing.T) {
 		t.Error(err)
 	}
 	var bad *DirError
-	if _, err := Give("/dev/null"); err == nil {
+	if _, err := Give("/dev/null", uid, gid); err == nil {
 		t.Error("a file is taken as a directory")
 	}
 	if err := os.Chmod(path+".moved", 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Give(path + ".moved"); !errors.As(err, &bad) {
+	if _, err := Give(path+".moved", uid, gid); !errors.As(err, &bad) {
 		t.Errorf("Give of a directory that others may write to = %v, want a DirError", err)
+	}
+}
+
+// The directory and its files get the user of the daemon. A file that has another name
+// elsewhere keeps its owner.
+func TestGiveOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		skip.Without(t, skip.Root, "only root gives files away")
+	}
+	path := filepath.Join(t.TempDir(), "state")
+	file := filepath.Join(path, marksFile)
+	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	const user = 733
+	d, err := Give(path, user, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	for _, name := range []string{path, file} {
+		var st unix.Stat_t
+		if err := unix.Stat(name, &st); err != nil || st.Uid != user || st.Gid != user {
+			t.Errorf("%s: user %d, group %d, %v, want %d", name, st.Uid, st.Gid, err, user)
+		}
+	}
+	if err := os.Chown(path, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(file, path+".elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Give(path, 0, 0); !errors.Is(err, unix.EMLINK) {
+		t.Errorf("Give of a file with two names = %v, want EMLINK", err)
 	}
 }

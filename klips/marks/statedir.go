@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/internal/netns"
-	"github.com/klips-go/ipsec/klips/internal/owner"
 )
 
 // DefaultDir is the directory of the marks of the machine's first network namespace.
@@ -19,16 +18,16 @@ const DefaultDir = "/var/lib/ipsec"
 func Here() string { return netns.Dir(DefaultDir) }
 
 // Give makes a directory for marks, if it does not exist, and opens it for [OpenIn] in a
-// process of the embedded stack's daemon. If root calls it, and the machine has a user
-// for the daemon, it gives the directory to that user; a command of root can still use
-// it. The errors are those of [Open].
-func Give(path string) (*os.File, error) {
+// process of the embedded stack's daemon, which has the user uid and the group gid. If
+// root calls it, it gives the directory and its files to that user; a command of root
+// can still use them. The errors are those of [Open].
+func Give(path string, uid, gid uint32) (*os.File, error) {
 	d, err := makeDir(path)
 	if err != nil {
 		return nil, err
 	}
-	if uid, gid, ok := owner.IDs(); ok && os.Geteuid() == 0 {
-		if err := d.chown(int(uid), int(gid)); err != nil {
+	if os.Geteuid() == 0 {
+		if err := d.chown(uid, gid); err != nil {
 			d.f.Close()
 			return nil, err
 		}
@@ -37,16 +36,31 @@ func Give(path string) (*os.File, error) {
 }
 
 // chown changes the owner of the directory and its files.
-func (d *dir) chown(uid, gid int) error {
-	fd := int(d.f.Fd())
-	for _, name := range []string{marksFile, newFile, damagedFile, lockFile} {
-		err := unix.Fchownat(fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
-		if err != nil && err != unix.ENOENT {
+func (d *dir) chown(uid, gid uint32) error {
+	for _, name := range []string{marksFile, newFile, damagedFile, lockFile, "."} {
+		if err := d.chownFile(name, uid, gid); err != nil && err != unix.ENOENT {
 			return &fs.PathError{Op: "chown", Path: filepath.Join(d.path, name), Err: err}
 		}
 	}
-	if err := unix.Fchown(fd, uid, gid); err != nil {
-		return &fs.PathError{Op: "chown", Path: d.path, Err: err}
-	}
 	return nil
+}
+
+// chownFile changes the owner of one file. A file with another name elsewhere keeps its
+// owner: the owner of the directory may have linked it to get it.
+func (d *dir) chownFile(name string, uid, gid uint32) error {
+	fd, err := unix.Openat(int(d.f.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	switch err := unix.Fstat(fd, &st); {
+	case err != nil:
+		return err
+	case st.Uid == uid && st.Gid == gid:
+		return nil // it needs no right
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink != 1:
+		return unix.EMLINK
+	}
+	return unix.Fchownat(fd, "", int(uid), int(gid), unix.AT_EMPTY_PATH)
 }

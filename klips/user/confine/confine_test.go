@@ -45,7 +45,11 @@ func TestMain(m *testing.M) {
 			return int(f.Fd())
 		}
 		refused := fd(os.CreateTemp(os.Args[2], "refused"))
-		err := Exec([]string{"confined", wordEnter, os.Args[2], strconv.Itoa(refused)}, nil, []int{refused}, func(r Refusals) error {
+		u, err := Choose(nil)
+		if err != nil {
+			panic(err)
+		}
+		err = Exec([]string{"confined", wordEnter, os.Args[2], strconv.Itoa(refused)}, u, []int{refused}, func(r Refusals) error {
 			b, _ := json.Marshal(r)
 			_, err := unix.Write(refused, b)
 			return err
