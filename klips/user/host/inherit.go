@@ -1,7 +1,7 @@
 package host
 
 import (
-	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,15 +48,12 @@ func (h *Host) Descriptors() (fds []int, err error) {
 	return fds, nil
 }
 
-// descriptor returns a copy of the device's descriptor. (File.Fd would make it
-// blocking, and Close would no longer end a Read.)
+// descriptor returns a copy of the device's descriptor.
 func (l *link) descriptor() (fd int, err error) {
-	c, err := l.File().SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	cerr := c.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
-	return fd, errors.Join(cerr, err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fd, err = unix.FcntlInt(uintptr(l.fd), unix.F_DUPFD_CLOEXEC, 0)
+	return fd, os.NewSyscallError("dup", err)
 }
 
 // Inherit is Open for a Host that continues with the descriptors of another one, and

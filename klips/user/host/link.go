@@ -5,26 +5,36 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/tun"
 
 	"github.com/klips-go/ipsec/klips/rtnl"
-	"github.com/klips-go/ipsec/klips/user/gro"
+	"github.com/klips-go/ipsec/klips/user/offload"
 	"github.com/klips-go/ipsec/klips/user/rawip"
+	"github.com/klips-go/ipsec/klips/user/wait"
 )
 
 // link is a TUN device with virtio headers, so that one read or write can carry up to
 // 64 KiB of packets of one flow (GSO, GRO).
+//
+// Its descriptor does not block. Reads and writes are raw system calls: they never wait,
+// and so the goroutine keeps its processor (package wait).
 type link struct {
-	tun.Device
 	name string
+	fd   int   // -1: closed; guarded by each of reading, writing and mu
 	host *Host // nil: no host
+	wait *wait.Waiter
+
+	reading sync.Mutex // guards the fields below
+	split   *offload.Splitter
 
 	writing sync.Mutex // guards the fields below
-	merger  *gro.Merger
-	put     func(p []byte, n int) // writes a bundle of n packets
-	written int                   // packets that put has written
+	merger  *offload.Merger
+	put     func(parts [][]byte, n int) // writes a bundle of n packets
+	vectors []unix.Iovec
+	written int // packets that put has written
 	failed  []error
 
 	mu    sync.Mutex
@@ -64,21 +74,83 @@ func openLink(name string) (*link, error) {
 }
 
 // newLink makes a link from the descriptor of a TUN device, and owns it.
-func newLink(fd int) (*link, error) {
-	dev, name, err := tun.CreateUnmonitoredTUNFromFD(fd)
+func newLink(fd int) (l *link, err error) {
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	name, ok := tunName(fd)
+	if !ok {
+		return nil, os.NewSyscallError("TUNGETIFF", unix.EBADFD)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	// The kernel takes bundles of UDP datagrams since Linux 6.2.
+	const tcp = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
+	datagrams := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil
+	if !datagrams {
+		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp); err != nil {
+			return nil, os.NewSyscallError("TUNSETOFFLOAD", err)
+		}
+	}
+	w, err := wait.New(fd)
 	if err != nil {
-		unix.Close(fd)
 		return nil, err
 	}
-	l := &link{Device: dev, name: name, merger: gro.New(takesDatagrams(fd))}
+	l = &link{name: name, fd: fd, wait: w, split: offload.NewSplitter(), merger: offload.New(datagrams)}
 	l.put = l.putBundle
 	return l, nil
 }
 
-// takesDatagrams reports whether the kernel accepts bundles of UDP datagrams, as it does
-// since Linux 6.2. It asks for the same that package tun has asked for.
-func takesDatagrams(fd int) bool {
-	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil
+// Read reads the packets that are there, and waits for the first. os.ErrClosed also means
+// that the device was removed from the system.
+func (l *link) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	for {
+		if n, err = l.take(bufs, sizes, offset); n > 0 || err != nil {
+			return n, err
+		}
+		if err = l.wait.Wait(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// take reads the packets that are there, until all buffers are full. The error is that of
+// the first packet that could not be read.
+func (l *link) take(bufs [][]byte, sizes []int, offset int) (n int, err error) {
+	for n < len(bufs) {
+		if l.split.Left() == 0 {
+			frame := l.split.Buffer()
+			size, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(l.fd), uintptr(unsafe.Pointer(&frame[0])), uintptr(len(frame)))
+			switch errno {
+			case 0:
+				err = l.split.Begin(int(size))
+			case unix.EINTR:
+				continue
+			case unix.EAGAIN:
+				return n, nil
+			case unix.EBADFD, unix.EBADF: // the device was removed, or this was closed
+				err = os.ErrClosed
+			default:
+				err = errno
+			}
+			if err != nil && n > 0 && errno != 0 {
+				return n, nil // the next call gets it again
+			}
+			if err != nil {
+				return n, err
+			}
+		}
+		if sizes[n], err = l.split.Next(bufs[n][offset:]); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // Write writes packets. It merges packets if that changes none of them.
@@ -90,12 +162,25 @@ func (l *link) Write(bufs [][]byte, offset int) (int, error) {
 	return l.written, errors.Join(l.failed...)
 }
 
-func (l *link) putBundle(p []byte, n int) {
-	if _, err := l.File().Write(p); err != nil {
-		l.failed = append(l.failed, err)
+func (l *link) putBundle(parts [][]byte, n int) {
+	l.vectors = l.vectors[:0]
+	for _, p := range parts {
+		v := unix.Iovec{Base: &p[0]}
+		v.SetLen(len(p))
+		l.vectors = append(l.vectors, v)
+	}
+	for {
+		_, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(l.fd), uintptr(unsafe.Pointer(&l.vectors[0])), uintptr(len(l.vectors)))
+		switch errno {
+		case 0:
+			l.written += n
+		case unix.EINTR:
+			continue
+		default:
+			l.failed = append(l.failed, errno)
+		}
 		return
 	}
-	l.written += n
 }
 
 // makeTUN makes a TUN device, or opens a left one. It never opens another program's
@@ -118,30 +203,6 @@ func setIff(fd int, name string, flags uint16) error {
 	}
 	ifr.SetUint16(flags)
 	return unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
-}
-
-// Read reads packets. os.ErrClosed also means that the device was removed from the
-// system. How a read fails then depends on whether it had already begun: the runtime
-// may find that it cannot wait for the file any more, and return its own error.
-func (l *link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	n, err := l.Device.Read(bufs, sizes, offset)
-	if err != nil && !errors.Is(err, os.ErrClosed) && l.gone() {
-		err = os.ErrClosed
-	}
-	return n, err
-}
-
-// gone reports whether the file's device was removed.
-func (l *link) gone() (gone bool) {
-	c, err := l.File().SyscallConn()
-	if err != nil {
-		return true
-	}
-	err = c.Control(func(fd uintptr) {
-		ifr := new(unix.Ifreq)
-		gone = errors.Is(unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr), unix.EBADFD)
-	})
-	return gone || err != nil
 }
 
 func (l *link) Name() string         { return l.name }
@@ -181,13 +242,24 @@ func (l *link) Close() error {
 		delete(l.host.links, l)
 		l.host.mu.Unlock()
 	}
+	l.wait.Stop()
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, fd := range l.quiet {
 		unix.Close(fd)
 	}
 	l.quiet = nil
-	l.mu.Unlock()
-	return l.Device.Close()
+	if l.fd < 0 {
+		return os.ErrClosed
+	}
+	err := unix.Close(l.fd)
+	l.fd = -1
+	l.wait.Free()
+	return os.NewSyscallError("close", err)
 }
 
 // Remove removes the device together with its file.
@@ -196,16 +268,7 @@ func (l *link) Remove() error {
 }
 
 func (l *link) persist(on int) error {
-	c, err := l.File().SyscallConn()
-	if err != nil {
-		return err
-	}
-	cerr := c.Control(func(fd uintptr) { err = unix.IoctlSetInt(int(fd), unix.TUNSETPERSIST, on) })
-	if cerr != nil {
-		return cerr
-	}
-	if err != nil {
-		return os.NewSyscallError("TUNSETPERSIST", err)
-	}
-	return nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return os.NewSyscallError("TUNSETPERSIST", unix.IoctlSetInt(l.fd, unix.TUNSETPERSIST, on))
 }

@@ -5,11 +5,13 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/user/mmsg"
 	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/user/wait"
 )
 
 // recvBuffer is each socket's receive buffer in bytes.
@@ -17,7 +19,7 @@ const recvBuffer = 8 << 20
 
 // coalesce is how long Recv waits for more packets after a busy batch. A single packet
 // is not delayed.
-var coalesce = unix.NsecToTimespec(50_000)
+const coalesce = 50 * time.Microsecond
 
 // A Receiver receives the ESP and AH packets for this host, complete and reassembled, UDP
 // packets to given ports, and ICMP messages that report a packet as too long. Its open
@@ -25,12 +27,10 @@ var coalesce = unix.NsecToTimespec(50_000)
 // Only one goroutine may call Recv.
 type Receiver struct {
 	socks []recvSocket
-	poll  []unix.PollFd // one per socket, then the pipe that ends Recv
-	ready []int         // sockets that may have something to read
-	busy  bool          // the last batch had more than one packet
+	wait  *wait.Waiter // for the sockets; nil: they were released
+	ready []int        // sockets that may have something to read
+	busy  bool         // the last batch had more than one packet
 	batch *mmsg.Batch
-	pipe  [2]int
-	once  sync.Once
 
 	mu      sync.Mutex
 	offered map[place]int // UDP sockets of Offer that are not used yet; guarded by mu
@@ -48,15 +48,8 @@ type recvSocket struct {
 // kind, with the packets queued in them; the receiver owns them. EPERM without
 // CAP_NET_RAW.
 func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
-	r := &Receiver{batch: mmsg.NewBatch(batch), pipe: [2]int{-1, -1}, offered: map[place]int{}, taken: map[place]int{}}
+	r := &Receiver{batch: mmsg.NewBatch(batch), offered: map[place]int{}, taken: map[place]int{}}
 	raw := r.inherit(inherited)
-	if err := unix.Pipe2(r.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		for _, fd := range raw {
-			unix.Close(fd)
-		}
-		r.closeAll()
-		return nil, os.NewSyscallError("pipe2", err)
-	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		icmp := uint8(packet.ProtoICMP)
 		if family == unix.AF_INET6 {
@@ -88,10 +81,16 @@ func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
 			r.socks = append(r.socks, recvSocket{fd, proto, family == unix.AF_INET6})
 		}
 	}
+	var fds []int
 	for _, s := range r.socks {
-		r.poll = append(r.poll, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+		fds = append(fds, s.fd)
 	}
-	r.poll = append(r.poll, unix.PollFd{Fd: int32(r.pipe[0]), Events: unix.POLLIN})
+	w, err := wait.New(fds...)
+	if err != nil {
+		r.closeAll()
+		return nil, err
+	}
+	r.wait = w
 	return r, nil
 }
 
@@ -156,23 +155,13 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 			// More packets probably follow: waiting a little for many packets costs
 			// less than a wakeup for each.
 			r.busy = false
-			_ = unix.Nanosleep(&coalesce, nil)
+			r.wait.Nap(coalesce)
 		}
-		for {
-			_, err := unix.Poll(r.poll, -1)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return 0, os.NewSyscallError("poll", err)
-			}
-			break
-		}
-		if r.poll[len(r.poll)-1].Revents != 0 {
-			return 0, os.ErrClosed
+		if err := r.wait.Wait(); err != nil {
+			return 0, err
 		}
 		for i := range r.socks {
-			if r.poll[i].Revents != 0 {
+			if r.wait.Ready(i) {
 				r.ready = append(r.ready, i)
 			}
 		}
@@ -260,7 +249,7 @@ func header6(p []byte, proto uint8, src netip.Addr, in *mmsg.Info, size int) {
 
 // Close ends Recv, also later calls. The sockets are closed when Recv has returned.
 func (r *Receiver) Close() error {
-	r.once.Do(func() { _, _ = unix.Write(r.pipe[1], []byte{0}) })
+	r.wait.Stop()
 	return nil
 }
 
@@ -280,10 +269,7 @@ func (r *Receiver) closeAll() {
 			delete(sockets, k)
 		}
 	}
-	for _, fd := range r.pipe {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	if r.wait != nil {
+		r.wait.Free()
 	}
-	r.pipe = [2]int{-1, -1}
 }

@@ -52,7 +52,7 @@ func TestPortFilter(t *testing.T) {
 // A socket that another process has bound is used for its port, and closed when it is of
 // no use.
 func TestOffer(t *testing.T) {
-	r := &Receiver{pipe: [2]int{-1, -1}, offered: map[place]int{}, taken: map[place]int{}}
+	r := &Receiver{offered: map[place]int{}, taken: map[place]int{}}
 	defer r.closeAll()
 	socket := func(family, kind int, port uint16) (fd int) {
 		t.Helper()

@@ -1,4 +1,4 @@
-package gro
+package offload
 
 import (
 	"encoding/binary"
@@ -23,8 +23,10 @@ const (
 
 // Flags of TCP.
 const (
+	flagFIN = 0x01
 	flagPSH = 0x08
 	flagACK = 0x10
+	flagCWR = 0x80
 )
 
 // A flow is a bundle to which packets can be added, or a packet that may begin one.
@@ -179,17 +181,17 @@ func checksumsRight(f *flow) bool {
 	return is == want
 }
 
-// setLengths writes the lengths of bundle p, whose first packet is f, into its headers,
-// and prepares them for the kernel's checksums.
-func setLengths(p []byte, f *flow) {
-	packet.SetTotal(p, len(p))
+// setLengths writes the length of a bundle of total bytes, whose first packet is f, into
+// its headers p, and prepares them for the kernel's checksums.
+func setLengths(p []byte, f *flow, total int) {
+	packet.SetTotal(p, total)
 	packet.FixChecksum(p)
 	t := p[f.ip:]
 	at, proto := tcpChecksum, uint64(packet.ProtoTCP)
 	if f.udp {
 		at, proto = udpChecksum, packet.ProtoUDP
-		binary.BigEndian.PutUint16(t[udpLen:], uint16(len(t)))
+		binary.BigEndian.PutUint16(t[udpLen:], uint16(total-f.ip))
 	}
 	// The sum of the pseudo-header, not complemented (struct virtio_net_hdr, csum_start).
-	binary.BigEndian.PutUint16(t[at:], packet.Fold(packet.Sum(f.addrs(), proto+uint64(len(t)))))
+	binary.BigEndian.PutUint16(t[at:], packet.Fold(packet.Sum(f.addrs(), proto+uint64(total-f.ip))))
 }

@@ -1,17 +1,4 @@
-// Package gro merges packets of one flow into bundles, so that one write passes a
-// bundle to a TUN device (generic receive offload). A bundle has a virtio header (OASIS
-// virtio 1.1 section 5.1.6). With it the kernel splits the bundle if single packets are
-// needed, or passes all data to a TCP socket at once.
-//
-// Splitting a bundle gives the original packets, byte for byte and in their order:
-// packets are merged only if the kernel recreates the same headers. This is stricter
-// than the kernel's own offload, and than package tun of WireGuard, which allows
-// windows, flow labels and identifications to differ. Packets of one flow, and packets
-// between the same addresses that cannot be merged, keep their order; other flows may
-// be reordered, as in the kernel.
-//
-// A [Merger] belongs to one goroutine. It neither locks nor allocates per packet.
-package gro
+package offload
 
 import (
 	"encoding/binary"
@@ -34,6 +21,10 @@ const (
 // field (RFC 791 section 3.1).
 const maxTotal = math.MaxUint16
 
+// maxHeaders is the maximum length in bytes of the headers of a bundle: IPv6, and TCP with
+// all options.
+const maxHeaders = 40 + 60
+
 // maxDatagrams is the kernel's maximum number of datagrams in a bundle
 // (UDP_MAX_SEGMENTS).
 const maxDatagrams = 64
@@ -47,7 +38,8 @@ type Merger struct {
 	places  []place // by packet
 	open    []flow  // bundles to which packets can be added
 	oldest  int     // index of the one to close when there is no room
-	scratch []byte  // a bundle that is being made
+	headers []byte  // of the bundle at hand
+	parts   [][]byte
 }
 
 // A place is the position of a packet in its bundle.
@@ -58,14 +50,15 @@ type place struct {
 
 // New makes a Merger. udp: the kernel accepts bundles of UDP datagrams (Linux 6.2).
 func New(udp bool) *Merger {
-	return &Merger{udp: udp, open: make([]flow, 0, maxOpen), scratch: make([]byte, HeaderLen+maxTotal)}
+	return &Merger{udp: udp, open: make([]flow, 0, maxOpen), headers: make([]byte, 0, HeaderLen+maxHeaders)}
 }
 
 // Each merges the packets bufs[i][offset:]. It calls write for each bundle and for each
-// single packet, in the order of their first packets, with a virtio header before it; n
-// is the number of packets in it. offset is at least HeaderLen; the bytes before a
-// packet may be overwritten. p is valid until write returns.
-func (m *Merger) Each(bufs [][]byte, offset int, write func(p []byte, n int)) {
+// single packet, in the order of their first packets. The parts together are a virtio
+// header and the bundle, so that nothing is copied; n is the number of packets in it.
+// offset is at least HeaderLen; the HeaderLen bytes before a packet may be overwritten.
+// The parts are valid until write returns.
+func (m *Merger) Each(bufs [][]byte, offset int, write func(parts [][]byte, n int)) {
 	m.places, m.open, m.oldest = m.places[:0], m.open[:0], 0
 	for i, b := range bufs {
 		m.places = append(m.places, place{})
@@ -76,9 +69,10 @@ func (m *Merger) Each(bufs [][]byte, offset int, write func(p []byte, n int)) {
 		case m.places[i].behind:
 		case m.places[i].next == 0:
 			clear(b[offset-HeaderLen : offset])
-			write(b[offset-HeaderLen:], 1)
+			m.parts = append(m.parts[:0], b[offset-HeaderLen:])
+			write(m.parts, 1)
 		default:
-			write(m.bundle(bufs, offset, i))
+			write(m.parts, m.bundle(bufs, offset, i))
 		}
 	}
 }
@@ -141,26 +135,28 @@ func addresses(p []byte) (at, n int) {
 	return 0, 0
 }
 
-// bundle makes the bundle whose first packet is number i, and returns it and its number
-// of packets.
-func (m *Merger) bundle(bufs [][]byte, offset, i int) ([]byte, int) {
+// bundle makes the parts of the bundle whose first packet is number i, and returns its
+// number of packets.
+func (m *Merger) bundle(bufs [][]byte, offset, i int) (n int) {
 	first := bufs[i][offset:]
 	f, _ := read(first, i)
-	b := append(m.scratch[:HeaderLen], first...)
-	n, push := 1, false
+	m.headers = append(m.headers[:HeaderLen], first[:f.header]...)
+	m.parts = append(m.parts[:0], m.headers, first[f.header:])
+	n, total, push := 1, len(first), false
 	for k := m.places[i].next; k != 0; k = m.places[k].next {
 		p := bufs[k][offset:]
-		b = append(b, p[f.header:]...)
+		m.parts = append(m.parts, p[f.header:])
 		n++
+		total += len(p) - f.header
 		push = !f.udp && p[f.ip+tcpFlags]&flagPSH != 0
 	}
-	p := b[HeaderLen:]
+	p := m.headers[HeaderLen:]
 	if push { // the kernel keeps it only in the last one
 		p[f.ip+tcpFlags] |= flagPSH
 	}
-	setLengths(p, &f)
-	f.virtio(b[:HeaderLen])
-	return b, n
+	setLengths(p, &f, total)
+	f.virtio(m.headers[:HeaderLen])
+	return n
 }
 
 // virtio writes the virtio header of a bundle whose first packet is f.

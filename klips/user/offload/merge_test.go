@@ -1,4 +1,4 @@
-package gro
+package offload
 
 import (
 	"bytes"
@@ -114,7 +114,7 @@ func checksum(p []byte, ip, at int) {
 
 // split splits a bundle as the kernel does (inet_gso_segment, tcp_gso_segment,
 // __udp_gso_segment).
-func split(t testing.TB, b []byte) (out [][]byte) {
+func splitByHand(t testing.TB, b []byte) (out [][]byte) {
 	t.Helper()
 	h, p := b[:HeaderLen], b[HeaderLen:]
 	if len(p) > 65535 {
@@ -173,9 +173,13 @@ func merged(t testing.TB, m *Merger, bufs [][]byte) (bundles [][]byte) {
 		want = append(want, bytes.Clone(b[offset:]))
 	}
 	var got [][]byte
-	m.Each(bufs, offset, func(b []byte, n int) {
-		bundles = append(bundles, bytes.Clone(b))
-		l := split(t, b)
+	m.Each(bufs, offset, func(parts [][]byte, n int) {
+		b := bytes.Join(parts, nil)
+		bundles = append(bundles, b)
+		l := splitByHand(t, b)
+		if len(b) >= HeaderLen+20 {
+			checkSplit(t, b, l)
+		}
 		if len(l) != n {
 			t.Fatalf("a bundle of %d packets is said to be of %d", len(l), n)
 		}
@@ -420,7 +424,7 @@ func TestNoAllocations(t *testing.T) {
 		bufs = append(bufs, train(32, s, nil)...)
 	}
 	bytes := 0
-	write := func(p []byte, _ int) { bytes += len(p) }
+	write := func(parts [][]byte, _ int) { bytes += len(parts) }
 	m.Each(bufs, offset, write)
 	if n := testing.AllocsPerRun(20, func() { m.Each(bufs, offset, write) }); n != 0 || bytes == 0 {
 		t.Errorf("128 packets allocate %v times", n)
@@ -436,7 +440,7 @@ func BenchmarkEach(b *testing.B) {
 			b.SetBytes(40 * 1400)
 			b.ReportAllocs()
 			for b.Loop() {
-				m.Each(bufs, offset, func([]byte, int) {})
+				m.Each(bufs, offset, func([][]byte, int) {})
 			}
 		})
 	}
