@@ -61,6 +61,12 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 	if err != nil {
 		return err
 	}
+	place, err := daemon.Take(ctx, s.Rundir, takeOver)
+	if err != nil {
+		return err
+	}
+	defer place.Close() // after an error; otherwise another program replaces this one
+	// Now no other daemon has the marks, which it could no longer write.
 	s.State = -1
 	if s.Statedir != "" {
 		f, err := marks.Give(s.Statedir, user.UID, user.GID)
@@ -71,11 +77,6 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 			s.State = int(f.Fd())
 		}
 	}
-	place, err := daemon.Take(ctx, s.Rundir, takeOver)
-	if err != nil {
-		return err
-	}
-	defer place.Close() // after an error; otherwise another program replaces this one
 	if s.Place, err = place.Descriptors(); err != nil {
 		return err
 	}
