@@ -50,6 +50,7 @@ func (x *Index) Tag(enc alg.Enc, key []byte) Tag {
 	if info, _ := enc.Info(); !info.AEAD {
 		return Tag{}
 	}
+	wipe.Reserve()
 	h := hmac.New(sha256.New, x.secret[:])
 	h.Write([]byte{byte(enc)})
 	h.Write(key)

@@ -184,6 +184,7 @@ func (f *File) Key(spec *klips.SASpec) Key {
 	if spec.ID.Proto != klips.ProtoESP && spec.ID.Proto != klips.ProtoAH || len(spec.AuthKey)+len(spec.EncKey) == 0 {
 		return Key{}
 	}
+	wipe.Reserve()
 	h := hmac.New(sha256.New, f.secret[:])
 	dst := spec.ID.Dst.As16()
 	esn := byte(0)

@@ -21,13 +21,29 @@ func (p *Parts) WhenGone(x any) (parts int) {
 }
 
 // Now overwrites at once the parts of x, which must not be used any more, and the data
-// that its functions have left on the caller's stack.
+// that its functions have left on the caller's stack, see [Stack].
 func Now(x any) {
 	new(Parts).walk(reflect.ValueOf(x), overwrite)
 	Stack()
 }
 
-// Stack overwrites the data that functions called by the caller have left on the stack.
+// Reserve makes the caller's stack large enough for functions that handle keys, and for
+// [Stack] after them. A stack that grows later is moved, and the old one keeps its bytes:
+// what such functions have left there would not be overwritten.
+//
+//go:noinline
+func Reserve() {
+	if never {
+		var b [stackSize + 1024]byte // part of the frame in any case, and not cleared
+		runtime.KeepAlive(&b)
+	}
+}
+
+// never is false. The compiler does not know that.
+var never bool
+
+// Stack overwrites the data that functions called by the caller have left on the stack,
+// if the caller has called [Reserve] before them.
 //
 //go:noinline
 func Stack() {

@@ -110,3 +110,28 @@ func TestNow(t *testing.T) {
 		t.Errorf("the hash is % x", b)
 	}
 }
+
+// After Reserve a stack does not move in Stack. A stack that has moved has left its bytes
+// behind.
+func TestReserve(t *testing.T) {
+	// moves reports whether the stack of a new goroutine, which is small, moves in Stack.
+	moves := func(before func()) bool {
+		result := make(chan bool)
+		go func() {
+			before()
+			var local byte
+			at := address(&local)
+			Stack()
+			result <- at != address(&local)
+		}()
+		return <-result
+	}
+	if moves(Reserve) {
+		t.Error("the stack moves after Reserve")
+	}
+	// Go may start goroutines with larger stacks, so this is no fault.
+	t.Logf("without Reserve it moves: %v", moves(func() {}))
+}
+
+//go:noinline
+func address(p *byte) uintptr { return uintptr(unsafe.Pointer(p)) }

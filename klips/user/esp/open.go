@@ -65,6 +65,9 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 			return ErrRunt
 		}
 		copy(o.nonce[saltLen:], e[HeaderLen:front])
+		if o.onStack {
+			wipe.Reserve()
+		}
 		_, err := o.aead.Open(e[front:front], o.nonce[:], e[front:], o.aad(e, seq))
 		if o.onStack {
 			wipe.Stack()

@@ -108,6 +108,9 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 		binary.BigEndian.PutUint64(e[HeaderLen:], s.count)
 		binary.BigEndian.PutUint64(s.nonce[saltLen:], s.count)
 		s.count++
+		if s.onStack {
+			wipe.Reserve()
+		}
 		s.aead.Seal(e[front:front], s.nonce[:], e[front:end], s.aad(e, seq))
 		if s.onStack {
 			wipe.Stack()
