@@ -23,7 +23,7 @@ func TestTestDeps(t *testing.T) {
 		{"all is there", "echo 0", all, "", true, nil, nil, "", "apt-get"},
 		{"not root", "echo 1000", "exit 1", "", false, nil, nil, "", "apt-get"},
 		{"tshark is missing", "echo 0", `[ "$4" = tshark ] || ` + all, "", true,
-			[]string{"test-deps: installing for the tests (DEPS=no leaves it out): tshark\n"}, nil, "install -y --no-install-recommends tshark\n", "qemu"},
+			[]string{"test-deps: installing for the tests (DEPS=no leaves it out): tshark\n"}, nil, "install -y --no-install-recommends tshark\nservices are not started\n", "qemu"},
 		{"no network", "echo 0", "exit 1", "echo 'Temporary failure resolving' >&2; exit 100", false,
 			[]string{"installing for the tests", "unpacking a kernel for the tests into "},
 			[]string{"Temporary failure resolving", "test-deps: apt-get installed nothing; without it tests are skipped", "test-deps: no kernel could be fetched; without it"},
@@ -35,7 +35,7 @@ func TestTestDeps(t *testing.T) {
 			for name, text := range map[string]string{
 				"id":         c.id,
 				"dpkg-query": c.dpkg,
-				"apt-get":    "echo apt-get $* >>" + log + "\n" + c.apt,
+				"apt-get":    "echo apt-get $* >>" + log + "\n[ -x $TEST_DEPS_POLICY ] && echo services are not started >>" + log + "\n" + c.apt,
 				"apt-cache":  "exit 100",
 			} {
 				if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
@@ -48,7 +48,7 @@ func TestTestDeps(t *testing.T) {
 				}
 			}
 			cmd := exec.Command("/bin/sh", "deps")
-			cmd.Env = []string{"PATH=" + bin + ":/usr/bin:/bin", "IPSEC_TEST_KERNEL=" + kernel, "TMPDIR=" + t.TempDir()}
+			cmd.Env = []string{"PATH=" + bin + ":/usr/bin:/bin", "IPSEC_TEST_KERNEL=" + kernel, "TMPDIR=" + t.TempDir(), "TEST_DEPS_POLICY=" + filepath.Join(bin, "policy")}
 			var stdout, stderr strings.Builder
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
 			if err := cmd.Run(); err != nil {
@@ -63,6 +63,9 @@ func TestTestDeps(t *testing.T) {
 				if want == nil && got.Len() > 0 {
 					t.Errorf("it prints %q, want nothing", got)
 				}
+			}
+			if _, err := os.Stat(filepath.Join(bin, "policy")); err == nil {
+				t.Error("the policy for services stays")
 			}
 			calls, _ := os.ReadFile(log)
 			if !strings.Contains(string(calls), c.calls) || strings.Contains(string(calls), c.neverCalled) {
