@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/internal/sockfilter"
 )
 
 // The fields of struct seccomp_data (seccomp(2)), in bytes from its start. The argument
@@ -22,16 +24,11 @@ const (
 // restrictCalls restricts all threads to the system calls in the lists calls and
 // archCalls. Any other returns EPERM: the caller reports that like any error.
 func restrictCalls() error {
-	raw, err := bpf.Assemble(filter())
+	p, err := sockfilter.Program(filter())
 	if err != nil {
 		return err
 	}
-	prog := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		prog[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
-	}
-	p := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
-	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&p)))
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(p)))
 	switch {
 	case errno != 0:
 		return os.NewSyscallError("seccomp", errno)

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/internal/sockfilter"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -101,16 +102,11 @@ func TakePort(family int, port uint16) (int, error) {
 
 // setFilter sets which packets a socket receives.
 func setFilter(fd int, filter []bpf.Instruction) error {
-	raw, err := bpf.Assemble(filter)
+	p, err := sockfilter.Program(filter)
 	if err != nil {
 		return err
 	}
-	prog := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		prog[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
-	}
-	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, p)
 }
 
 // How many bytes of a packet a filter accepts.
