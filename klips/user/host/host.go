@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/internal/udpport"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/rawip"
@@ -64,6 +65,9 @@ func (h *Host) Close() error {
 	h.icmp.Close()
 	return err
 }
+
+// UnprivilegedPorts returns the first port that unprivileged programs can bind.
+func (h *Host) UnprivilegedPorts() int { return udpport.Unprivileged() }
 
 // OfferPorts gives the receiver UDP sockets, see [rawip.Receiver.Offer].
 func (h *Host) OfferPorts(fds []int) {

@@ -1,4 +1,4 @@
-package host
+package udpport
 
 import (
 	"os"
@@ -13,8 +13,8 @@ const portStart = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 // usualPortStart is that port if the kernel does not have the file.
 const usualPortStart = 1024
 
-// UnprivilegedPorts returns the first port that unprivileged programs can bind.
-func (h *Host) UnprivilegedPorts() int {
+// Unprivileged returns the first port that unprivileged programs can bind.
+func Unprivileged() int {
 	text, err := os.ReadFile(portStart)
 	if err != nil {
 		return usualPortStart

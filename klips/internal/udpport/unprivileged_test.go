@@ -1,4 +1,4 @@
-package host
+package udpport
 
 import (
 	"os"
@@ -15,7 +15,7 @@ func TestPortStart(t *testing.T) {
 	if err != nil {
 		text = nil // a kernel without this file, or a container that hides it
 	}
-	if got, want := new(Host).UnprivilegedPorts(), parsePortStart(string(text)); got != want {
-		t.Errorf("UnprivilegedPorts() = %d, want %d", got, want)
+	if got, want := Unprivileged(), parsePortStart(string(text)); got != want {
+		t.Errorf("Unprivileged() = %d, want %d", got, want)
 	}
 }
