@@ -37,16 +37,21 @@ func (e *EndedError) Error() string { return "it ended at once: " + e.State.Stri
 // one.
 var pathVariables = [...]string{"IPSEC_RUNDIR", "IPSEC_PFKEY_SOCKET", "IPSEC_PROC_NET", "IPSEC_PROC_SYS"}
 
-// Command returns the command for an applet that has the option --ready-fd. It runs in
-// its own session and in the root directory. Its name is that of the program, also
-// where the caller was started through a link. By default its standard input and
-// outputs are /dev/null.
+// Command returns the command for an applet that has the option --ready-fd, see
+// [Detached].
 func Command(applet string, args ...string) (*exec.Cmd, error) {
+	return Detached(applet, append([]string{"--ready-fd", strconv.Itoa(readyFD)}, args...)...)
+}
+
+// Detached returns the command for an applet. It runs in its own session and in the root
+// directory. Its name is that of the program, also where the caller was started through a
+// link. By default its standard input and outputs are /dev/null.
+func Detached(applet string, args ...string) (*exec.Cmd, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(exe, append([]string{applet, "--ready-fd", strconv.Itoa(readyFD)}, args...)...)
+	cmd := exec.Command(exe, append([]string{applet}, args...)...)
 	cmd.Args[0] = "ipsec"
 	cmd.Dir = "/"
 	if cmd.Env, err = environ(os.Environ()); err != nil {
@@ -54,16 +59,6 @@ func Command(applet string, args ...string) (*exec.Cmd, error) {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd, nil
-}
-
-// Detached returns the command for an applet that reports to nobody, like [Command] but
-// without --ready-fd.
-func Detached(applet string, args ...string) (*exec.Cmd, error) {
-	cmd, err := Command(applet)
-	if err == nil {
-		cmd.Args = append([]string{cmd.Args[0], applet}, args...)
-	}
-	return cmd, err
 }
 
 // Launch starts a command of [Detached], and does not wait for it.
