@@ -348,9 +348,7 @@ func (t *unixTransport) send(b []byte, fds []int) (err error) {
 func (t *unixTransport) recv(buf []byte) (int, error) {
 	oob := make([]byte, syscall.CmsgSpace(4*maxFDs))
 	n, oobn, flags, _, err := t.c.ReadMsgUnix(buf, oob)
-	if oobn > 0 {
-		t.keep(oob[:oobn])
-	}
+	t.fds = append(t.fds, Descriptors(oob[:oobn])...)
 	switch {
 	case errors.Is(err, io.EOF):
 		return 0, fmt.Errorf("the stack closed the connection: %w", io.ErrUnexpectedEOF)
@@ -362,17 +360,22 @@ func (t *unixTransport) recv(buf []byte) (int, error) {
 	return n, nil
 }
 
-// keep keeps the descriptors of a message.
-func (t *unixTransport) keep(oob []byte) {
+// Descriptors returns the descriptors that came with a message of a unix socket (SCM_RIGHTS
+// in unix(7)), from its control data. The caller owns them.
+func Descriptors(oob []byte) (fds []int) {
+	if len(oob) == 0 {
+		return nil
+	}
 	l, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
-		return
+		return nil
 	}
 	for i := range l {
-		if fds, err := syscall.ParseUnixRights(&l[i]); err == nil {
-			t.fds = append(t.fds, fds...)
+		if got, err := syscall.ParseUnixRights(&l[i]); err == nil {
+			fds = append(fds, got...)
 		}
 	}
+	return fds
 }
 
 func (t *unixTransport) answers(Type) bool                { return true }

@@ -140,19 +140,7 @@ func receive(conn *net.UnixConn, buf []byte) (n int, fds []int, err error) {
 	var space [64]byte // unix.CmsgSpace(4 * maxFiles) or more
 	oob := space[:unix.CmsgSpace(4*maxFiles)]
 	n, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
-	if oobn == 0 {
-		return n, nil, err
-	}
-	messages, perr := unix.ParseSocketControlMessage(oob[:oobn])
-	if perr != nil {
-		return n, nil, err
-	}
-	for i := range messages {
-		if got, err := unix.ParseUnixRights(&messages[i]); err == nil {
-			fds = append(fds, got...)
-		}
-	}
-	return n, fds, err
+	return n, pfkey.Descriptors(oob[:oobn]), err
 }
 
 // allowed checks that the client runs as the same user or as root. The socket's mode
