@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -83,13 +82,8 @@ func elsewhere(m *pfkey.Message) bool {
 // copies returns copies of the descriptors that are part of a handover: the daemon's
 // own socket first, then those of the host's devices and sockets.
 func (s *server) copies() (fds []int, err error) {
-	c, err := s.place.listener.SyscallConn()
+	fd, err := s.place.socket()
 	if err != nil {
-		return nil, err
-	}
-	var fd int
-	cerr := c.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
-	if err = errors.Join(cerr, err); err != nil {
 		return nil, err
 	}
 	fds = append(fds, fd)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -94,35 +95,41 @@ func (p *Place) takeOver(ctx context.Context) error {
 // Descriptors returns copies of the descriptors of a Place, for [Adopt]. The caller
 // closes them.
 func (p *Place) Descriptors() (fds []int, err error) {
-	conn, err := p.listener.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	add := func(fd uintptr) {
-		if err != nil {
-			return
-		}
-		var dup int
-		if dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3); err == nil {
+	add := func(dup int, derr error) {
+		if err = errors.Join(err, derr); derr == nil {
 			fds = append(fds, dup)
 		}
 	}
-	add(p.dir.Fd())
-	add(p.lock.Fd())
-	if cerr := conn.Control(add); cerr != nil && err == nil {
-		err = cerr
-	}
+	add(duplicate(p.dir.Fd()))
+	add(duplicate(p.lock.Fd()))
+	add(p.socket())
 	if p.state != nil {
-		add(p.state.Fd())
+		add(duplicate(p.state.Fd()))
 		for _, fd := range p.fds {
-			add(uintptr(fd))
+			add(duplicate(uintptr(fd)))
 		}
 	}
 	if err != nil {
 		closeAll(fds)
-		return nil, os.NewSyscallError("dup", err)
+		return nil, err
 	}
 	return fds, nil
+}
+
+// socket returns a copy of the descriptor of the socket.
+func (p *Place) socket() (fd int, err error) {
+	c, err := p.listener.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	cerr := c.Control(func(own uintptr) { fd, err = duplicate(own) })
+	return fd, errors.Join(cerr, err)
+}
+
+// duplicate returns a copy of a descriptor, which is no standard one and is closed on exec.
+func duplicate(fd uintptr) (int, error) {
+	dup, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+	return dup, os.NewSyscallError("dup", err)
 }
 
 // Adopt makes a Place of its descriptors, which it owns from then on.
