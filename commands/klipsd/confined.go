@@ -73,7 +73,7 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 		Memory:       memory.Bound(s.Memory, s.Collector, engine.BaseMemory),
 		Ready:        ready,
 		Rights: func() confine.Rights {
-			r, err := confine.Read(true, refused)
+			r, err := confine.Read(refused)
 			if err != nil {
 				log.Warn("the rights of the daemon are not known", "err", err)
 			}

@@ -71,7 +71,7 @@ func attempt(dir, fd string) {
 	size, _ := unix.Pread(n, b, 0)
 	_ = json.Unmarshal(b[:size], &r.Refused)
 	r.Refused = append(r.Refused, Enter(Files{Read: []string{"/proc"}, Write: []string{dir, "/no/such/directory"}, Use: []string{"/dev/null"}})...)
-	r.Rights, _ = Read(true, r.Refused)
+	r.Rights, _ = Read(r.Refused)
 	for what, f := range map[string]func() error{
 		"write in the directory": func() error { return os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600) },
 		"read /proc":             func() error { _, err := os.ReadFile("/proc/self/status"); return err },

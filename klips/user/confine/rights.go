@@ -56,10 +56,10 @@ type Rights struct {
 	Refused Refusals `json:"refused,omitempty"`
 }
 
-// Read returns the rights of this process, as the kernel reports them. entered: [Enter]
-// was called. refused is what [Exec] and [Enter] returned. The kernel does not report
-// Landlock; it holds if it was not refused.
-func Read(entered bool, refused Refusals) (Rights, error) {
+// Read returns the rights of this process, which has called [Enter], as the kernel reports
+// them. refused is what [Exec] and [Enter] returned. The kernel does not report Landlock;
+// it holds if it was not refused.
+func Read(refused Refusals) (Rights, error) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return Rights{}, err
@@ -70,7 +70,7 @@ func Read(entered bool, refused Refusals) (Rights, error) {
 	if dumps, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err == nil && dumps == 0 {
 		r.Without = append(r.Without, RightDumps)
 	}
-	if entered && !slices.ContainsFunc(refused, func(f Refusal) bool { return f.Right == RightFiles }) {
+	if !slices.ContainsFunc(refused, func(f Refusal) bool { return f.Right == RightFiles }) {
 		r.Without = append(r.Without, RightFiles)
 	}
 	return r, nil
