@@ -68,17 +68,25 @@ func (f *filter) Watch(lost func(error)) (stop func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lost = lost
+	f.cond.Broadcast()
 	return func() {}, nil
 }
 
-// flush removes the rules, as another program might.
-func (f *filter) flush() {
+// change changes the filter, as another program might. It waits until the daemon
+// watches the filter, because the daemon begins with that beside its other work.
+func (f *filter) change(what func()) {
 	f.mu.Lock()
-	f.rules = guard.Rules{}
+	for f.lost == nil {
+		f.cond.Wait() // the test's own time limit ends it
+	}
+	what()
 	lost := f.lost
 	f.mu.Unlock()
 	lost(nil)
 }
+
+// flush removes the rules.
+func (f *filter) flush() { f.change(func() { f.rules = guard.Rules{} }) }
 
 func (f *filter) flows() []guard.Flow {
 	r, _ := f.Read()
@@ -337,10 +345,8 @@ func TestGuardMended(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := g.filter
-	f.mu.Lock()
-	sets, lost := f.sets, f.lost
-	f.mu.Unlock()
-	lost(nil) // nothing has changed
+	var sets int
+	f.change(func() { sets = f.sets }) // nothing has changed
 	for range 2 {
 		g.flush()
 		for len(g.flows()) == 0 { // the test's own time limit ends it
@@ -401,11 +407,7 @@ func TestGuardEmptied(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := g.filter
-	f.mu.Lock()
-	f.empty = true
-	lost := f.lost
-	f.mu.Unlock()
-	lost(nil)
+	f.change(func() { f.empty = true })
 	for whole := false; !whole; whole, _ = f.Whole() { // the test's own time limit ends it
 		g.clock.Advance(time.Second)
 	}
