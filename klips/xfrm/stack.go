@@ -78,11 +78,12 @@ func Open() (*Stack, error) {
 		}
 		return nil, u
 	}
-	if s.links, err = rtnl.Dial(); err == nil {
-		err = s.lock.Open()
+	// This is tried first, so that nothing else is opened in vain where there is no ESP.
+	if err = s.usable(); err == nil {
+		s.links, err = rtnl.Dial()
 	}
 	if err == nil {
-		err = s.usable()
+		err = s.lock.Open()
 	}
 	if err != nil {
 		s.Close()
