@@ -156,7 +156,7 @@ func (p *program) env(name string) *cli.Env {
 		Getenv:    p.getenv,
 		StackName: p.stack,
 		Resolver:  p.resolver,
-		Version:   buildinfo.Version(),
+		Version:   buildinfo.Version,
 	}
 	env.Stack = func(ctx context.Context) (klips.Stack, error) {
 		if err := checkStack(p.stack); err != nil {

@@ -233,8 +233,8 @@ func TestStartup(t *testing.T) {
 	if packages == 0 {
 		t.Fatalf("no trace of initialisation in %q", stderr.String())
 	}
-	if packages > 29 || bytes > 56<<10 || allocs > 140 {
-		t.Errorf("%d packages allocate %d bytes in %d pieces, want at most 29, 57344 and 140:\n%s", packages, bytes, allocs, &stderr)
+	if packages > 22 || bytes > 48<<10 || allocs > 124 {
+		t.Errorf("%d packages allocate %d bytes in %d pieces, want at most 22, 49152 and 124:\n%s", packages, bytes, allocs, &stderr)
 	}
 }
 

@@ -43,7 +43,15 @@ func options() []getopt.Option {
 
 // parserTable is options, computed once: a batch parses many command lines in one
 // process.
-var parserTable = sync.OnceValue(options)
+func parserTable() []getopt.Option {
+	computed.Do(func() { computed.table = options() })
+	return computed.table
+}
+
+var computed struct {
+	sync.Once
+	table []getopt.Option
+}
 
 // A request is a parsed command line.
 type request struct {

@@ -67,7 +67,7 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 		State:    state,
 
 		StateProblem: s.StateProblem,
-		Version:      env.Version,
+		Version:      env.Version(),
 		Log:          log,
 		Debug:        s.Debug,
 		Memory:       memory.Bound(s.Memory, s.Collector, engine.BaseMemory),

@@ -25,8 +25,20 @@ func options() []getopt.Option {
 	}, cli.CommonOptions()...)
 }
 
-// short are the options that also have a letter.
-var short = map[byte]string{'h': "--help", 'f': "--daemon", 'd': "--dumpfile", 'e': "--encodefile"}
+// long returns the option that a letter stands for; empty: none.
+func long(letter byte) string {
+	switch letter {
+	case 'h':
+		return "--help"
+	case 'f':
+		return "--daemon"
+	case 'd':
+		return "--dumpfile"
+	case 'e':
+		return "--encodefile"
+	}
+	return ""
+}
 
 // lengthen replaces options of one letter, as in "-f FILE" and "-fFILE", by their long
 // names.
@@ -36,11 +48,11 @@ func lengthen(args []string) []string {
 		if a == "--" {
 			return append(out, args[i:]...)
 		}
-		if len(a) < 2 || a[0] != '-' || short[a[1]] == "" || i > 0 && takesValue(args[i-1]) {
+		if len(a) < 2 || a[0] != '-' || long(a[1]) == "" || i > 0 && takesValue(args[i-1]) {
 			out = append(out, a)
 			continue
 		}
-		out = append(out, short[a[1]])
+		out = append(out, long(a[1]))
 		if len(a) > 2 {
 			out = append(out, a[2:])
 		}
@@ -51,7 +63,7 @@ func lengthen(args []string) []string {
 // takesValue reports whether an argument is an option whose value is the next argument.
 func takesValue(arg string) bool {
 	if len(arg) == 2 && arg[0] == '-' {
-		return short[arg[1]] != "" && arg[1] != 'h'
+		return long(arg[1]) != "" && arg[1] != 'h'
 	}
 	name, ok := strings.CutPrefix(arg, "--")
 	if !ok || name == "" {

@@ -76,7 +76,7 @@ func (s *screen) wait(t *testing.T, what string, n int) {
 func start(b *bench, out io.Writer, args ...string) (done <-chan error) {
 	c := make(chan error, 1)
 	env := &cli.Env{
-		Name: "P", Out: out, Err: io.Discard, Version: "1",
+		Name: "P", Out: out, Err: io.Discard, Version: func() string { return "1" },
 		Getenv: func(string) string { return "" },
 		Stack:  func(context.Context) (klips.Stack, error) { return b.dial(), nil },
 	}

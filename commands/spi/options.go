@@ -80,7 +80,15 @@ func table() []getopt.Option {
 
 // parserTable is table, computed once: a batch parses many command lines in one
 // process.
-var parserTable = sync.OnceValue(table)
+func parserTable() []getopt.Option {
+	computed.Do(func() { computed.table = table() })
+	return computed.table
+}
+
+var computed struct {
+	sync.Once
+	table []getopt.Option
+}
 
 func names(list []syntax.AlgName) []string {
 	out := make([]string, len(list))

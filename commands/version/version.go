@@ -61,7 +61,7 @@ type view struct {
 }
 
 func read(ctx context.Context, env *cli.Env, abilities bool) view {
-	v := view{program: env.Version}
+	v := view{program: env.Version()}
 	stack, err := env.Stack(ctx)
 	if err != nil {
 		v.noStack = err

@@ -426,6 +426,7 @@ func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objec
 	}
 	flows := []klips.Selector{k.policy}
 	if !k.admits() {
+		any4, any6 := netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		flows = []klips.Selector{{Src: any4, Dst: any4}, {Src: any6, Dst: any6}}
 	}
 	for _, dir := range inboundDirs {
@@ -499,11 +500,6 @@ func (k class) template(shape string, place int, m member) nlxfrm.Template {
 // inboundDirs are the directions of packets to the host itself and of packets that it
 // forwards.
 var inboundDirs = [...]nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd}
-
-var (
-	any4 = netip.MustParsePrefix("0.0.0.0/0")
-	any6 = netip.MustParsePrefix("::/0")
-)
 
 // compileRoute makes the policies of an eroute.
 func (t *tables) compileRoute(r *route, o *objects) error {

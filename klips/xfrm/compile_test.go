@@ -12,6 +12,11 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
+var (
+	any4 = netip.MustParsePrefix("0.0.0.0/0")
+	any6 = netip.MustParsePrefix("::/0")
+)
+
 // TestShapeMarks: common shapes of groups have different marks, so that they can share
 // a device without inbound policies.
 func TestShapeMarks(t *testing.T) {

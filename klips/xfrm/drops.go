@@ -23,28 +23,31 @@ const statPath = "/proc/thread-self/net/xfrm_stat"
 
 // statReasons maps the kernel's counters (Documentation/networking/xfrm_proc.rst) to
 // the reasons of all stacks. Other counters count as failed.
-var statReasons = map[string]drop.Reason{
-	"XfrmInHdrError":        drop.BadPacket,
-	"XfrmInNoStates":        drop.NoSA,
-	"XfrmInStateProtoError": drop.BadICV, // or an invalid header: the kernel has one counter for both
-	"XfrmInStateModeError":  drop.NoTunnel,
-	"XfrmInStateSeqError":   drop.Replayed, // or too old
-	"XfrmInStateExpired":    drop.Expired,
-	"XfrmInStateMismatch":   drop.WrongUDP,
-	"XfrmInStateInvalid":    drop.NotUsable,
-	"XfrmInStateDirError":   drop.NotUsable,
-	"XfrmInTmplMismatch":    drop.WrongOrder, // the SAs are not those of the policy
-	"XfrmInNoPols":          drop.NoPolicy,
-	"XfrmInPolBlock":        drop.Policy,
-	"XfrmFwdHdrError":       drop.BadPacket,
-	"XfrmAcquireError":      drop.NotUsable,
-	"XfrmOutNoStates":       drop.NoSA,
-	"XfrmOutStateSeqError":  drop.NoNumbers,
-	"XfrmOutStateExpired":   drop.Expired,
-	"XfrmOutStateInvalid":   drop.NotUsable,
-	"XfrmOutStateDirError":  drop.NotUsable,
-	"XfrmOutPolBlock":       drop.ErouteDrop,
-	"XfrmOutNoQueueSpace":   drop.HoldFull,
+var statReasons = [...]struct {
+	counter string
+	reason  drop.Reason
+}{
+	{"XfrmInHdrError", drop.BadPacket},
+	{"XfrmInNoStates", drop.NoSA},
+	{"XfrmInStateProtoError", drop.BadICV}, // or an invalid header: the kernel has one counter for both
+	{"XfrmInStateModeError", drop.NoTunnel},
+	{"XfrmInStateSeqError", drop.Replayed}, // or too old
+	{"XfrmInStateExpired", drop.Expired},
+	{"XfrmInStateMismatch", drop.WrongUDP},
+	{"XfrmInStateInvalid", drop.NotUsable},
+	{"XfrmInStateDirError", drop.NotUsable},
+	{"XfrmInTmplMismatch", drop.WrongOrder}, // the SAs are not those of the policy
+	{"XfrmInNoPols", drop.NoPolicy},
+	{"XfrmInPolBlock", drop.Policy},
+	{"XfrmFwdHdrError", drop.BadPacket},
+	{"XfrmAcquireError", drop.NotUsable},
+	{"XfrmOutNoStates", drop.NoSA},
+	{"XfrmOutStateSeqError", drop.NoNumbers},
+	{"XfrmOutStateExpired", drop.Expired},
+	{"XfrmOutStateInvalid", drop.NotUsable},
+	{"XfrmOutStateDirError", drop.NotUsable},
+	{"XfrmOutPolBlock", drop.ErouteDrop},
+	{"XfrmOutNoQueueSpace", drop.HoldFull},
 }
 
 var _ serial.DropCounter = (*Stack)(nil)
@@ -80,9 +83,11 @@ func parseStat(b []byte) (c drop.Counts, err error) {
 		if n == 0 {
 			continue
 		}
-		r, ok := statReasons[f[0]]
-		if !ok {
-			r = drop.Failed
+		r := drop.Failed
+		for _, s := range statReasons {
+			if s.counter == f[0] {
+				r = s.reason
+			}
 		}
 		if c == nil {
 			c = drop.Counts{}

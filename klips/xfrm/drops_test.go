@@ -3,7 +3,6 @@ package xfrm
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips/drop"
@@ -57,8 +56,8 @@ func TestStat(t *testing.T) {
 			t.Errorf("%q is read as %q", text, got)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(statReasons)) {
-		r := statReasons[name]
+	for _, s := range statReasons {
+		name, r := s.counter, s.reason
 		got, err := parseStat(fmt.Appendf(nil, "%-24s\t%d\n", name, 7))
 		if err != nil || r == drop.None || len(got) != 1 || got[r.String()] != 7 {
 			t.Errorf("%s is read as %q, %v, want seven packets of %q", name, got, err, r)

@@ -127,7 +127,7 @@ func (c *Common) Command(env *Env, app func() *App, err error, cmd Command) (Com
 
 func printVersion(_ context.Context, env *Env) error {
 	return Print(env, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s %s\n", env.Name, env.Version)
+		_, err := fmt.Fprintf(w, "%s %s\n", env.Name, env.Version())
 		return err
 	})
 }

@@ -77,8 +77,9 @@ type Env struct {
 	// Later, if it is set, collects the checks of several commands, with the name that
 	// their notes begin with. See [Env.Check] and [Notes].
 	Later func(name string, check Check)
-	// Version is the program's version.
-	Version string
+	// Version returns the program's version. Few commands need it, and it takes a while to
+	// find.
+	Version func() string
 }
 
 // Exit codes.

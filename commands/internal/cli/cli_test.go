@@ -42,7 +42,7 @@ func app() *App {
 // newEnv returns an environment whose outputs are kept.
 func newEnv() (env *Env, out, errs *bytes.Buffer) {
 	out, errs = new(bytes.Buffer), new(bytes.Buffer)
-	return &Env{Name: "ipsec x", Out: out, Err: errs, Version: "1.2"}, out, errs
+	return &Env{Name: "ipsec x", Out: out, Err: errs, Version: func() string { return "1.2" }}, out, errs
 }
 
 func TestParse(t *testing.T) {

@@ -49,7 +49,7 @@ func Run(app *cli.App, w World, args ...string) Result {
 		Err:      &errOut,
 		Getenv:   func(name string) string { return w.Environ[name] },
 		Resolver: w.Resolver,
-		Version:  "1.2.3",
+		Version:  func() string { return "1.2.3" },
 		Stack: func(context.Context) (klips.Stack, error) {
 			r.Opened = true
 			if w.StackErr != nil {

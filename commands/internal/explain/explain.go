@@ -164,10 +164,21 @@ func Cause(err error) string {
 	return err.Error()
 }
 
+// text returns the meaning that an errno has for one operation; empty: it has none of its
+// own.
+func text(op string, errno syscall.Errno) string {
+	for i := range texts {
+		if t := &texts[i]; t.errno == errno && t.op == op {
+			return t.text
+		}
+	}
+	return ""
+}
+
 // meaning returns the meaning of an errno as the answer to op: the fault, then a
 // semicolon and how to fix it. It does not name the object.
 func meaning(op string, errno syscall.Errno) string {
-	if t, ok := texts[key{op, errno}]; ok {
+	if t := text(op, errno); t != "" {
 		return t
 	}
 	return verb(op) + ": " + Reason(errno)
@@ -176,8 +187,8 @@ func meaning(op string, errno syscall.Errno) string {
 // Reason returns the meaning of an errno for any operation, then a semicolon and how to
 // fix it.
 func Reason(errno syscall.Errno) string {
-	if t, ok := common[errno]; ok {
-		return t
+	if int(errno) < len(common) && common[errno] != "" {
+		return common[errno]
 	}
 	name := unix.ErrnoName(errno)
 	if name == "" {

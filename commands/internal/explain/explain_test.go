@@ -101,7 +101,7 @@ func TestTexts(t *testing.T) {
 		{klips.SetDebug{}, []syscall.Errno{syscall.EOPNOTSUPP}},
 	} {
 		for _, errno := range d.errnos {
-			if texts[key{d.change.Op(), errno}] == "" {
+			if text(d.change.Op(), errno) == "" {
 				t.Errorf("%s: there are no words for %v", d.change.Op(), errno)
 			}
 		}
@@ -111,16 +111,26 @@ func TestTexts(t *testing.T) {
 			t.Errorf("%v: %q, want one line without a full stop", what, text)
 		}
 	}
-	for k, text := range texts {
-		line(k, text)
+	for _, k := range texts {
+		line(k.op, k.text)
 		if verb(k.op) == "" {
 			t.Errorf("text for the unknown operation %q", k.op)
 		}
+		if got := text(k.op, k.errno); got != k.text {
+			t.Errorf("%s: %v has two texts, %q and %q", k.op, k.errno, got, k.text)
+		}
 	}
-	for errno, text := range common {
+	for n, text := range common {
+		errno := syscall.Errno(n)
+		if text == "" {
+			continue
+		}
 		line(errno, text)
 		if text == errno.Error() {
 			t.Errorf("%v has no more than its own words", errno)
+		}
+		if got := Reason(errno); got != text {
+			t.Errorf("Reason(%v) = %q, want %q", errno, got, text)
 		}
 	}
 	for _, f := range klips.Faults() {

@@ -60,11 +60,6 @@ func verb(op string) string {
 	return ""
 }
 
-type key struct {
-	op    string
-	errno syscall.Errno
-}
-
 // Texts that several operations share.
 const (
 	noSuchSA     = "no such SA; ipsec spi lists those that exist"
@@ -78,82 +73,87 @@ const (
 )
 
 // texts are the meanings that an errno has for one operation: those that klips.Change
-// documents, and some that kernels answer besides.
-var texts = map[key]string{
-	{"add SA", syscall.EEXIST}:          "an SA with this SAID exists; remove it first with ipsec spi --del, or take another SPI",
-	{"add SA", syscall.EINVAL}:          "the stack does not take an SA with these algorithms, keys, window and SPI; check them with ipsec spi --help",
-	{"add SA", syscall.EPROTO}:          "the stack does not know the cipher; take another one (--esp), or another stack (--stack)",
-	{"add SA", syscall.EPROTONOSUPPORT}: "the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6)",
-	{"add SA", syscall.ENOSYS}:          "the stack does not know the algorithm; take another one, or another stack (--stack)",
-	{"add SA", syscall.ENOSPC}:          tooManyRefs,
-	{"add SA", syscall.ESPIPE}:          badRefs,
-	{"add SA", syscall.EAFNOSUPPORT}:    "the stack does not know the address family; is IPv6 switched off?",
+// documents, and some that kernels answer besides. It is a list, which the compiler lays out; a map would be
+// filled at each start of the program.
+var texts = [...]struct {
+	op    string
+	errno syscall.Errno
+	text  string
+}{
+	{"add SA", syscall.EEXIST, "an SA with this SAID exists; remove it first with ipsec spi --del, or take another SPI"},
+	{"add SA", syscall.EINVAL, "the stack does not take an SA with these algorithms, keys, window and SPI; check them with ipsec spi --help"},
+	{"add SA", syscall.EPROTO, "the stack does not know the cipher; take another one (--esp), or another stack (--stack)"},
+	{"add SA", syscall.EPROTONOSUPPORT, "the stack does not know the protocol or an algorithm; on a stock kernel load its module (esp4, ah4, ipcomp, or esp6, ah6, ipcomp6)"},
+	{"add SA", syscall.ENOSYS, "the stack does not know the algorithm; take another one, or another stack (--stack)"},
+	{"add SA", syscall.ENOSPC, tooManyRefs},
+	{"add SA", syscall.ESPIPE, badRefs},
+	{"add SA", syscall.EAFNOSUPPORT, "the stack does not know the address family; is IPv6 switched off?"},
 
-	{"delete SA", syscall.ESRCH}: noSuchSA,
+	{"delete SA", syscall.ESRCH, noSuchSA},
 
-	{reading, syscall.ESRCH}: noSuchSA,
+	{reading, syscall.ESRCH, noSuchSA},
 
-	{"clear SAs", syscall.ENOENT}: "the stack is not there; is it running? (ipsec setup status)",
+	{"clear SAs", syscall.ENOENT, "the stack is not there; is it running? (ipsec setup status)"},
 
-	{"group", syscall.ENOENT}: noGroupSA,
-	{"group", syscall.EEXIST}: "already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)",
-	{"group", syscall.EINVAL}: "the stack does not take these SAs as a group; name two to four, from the innermost (tun) to the outermost (ah)",
+	{"group", syscall.ENOENT, noGroupSA},
+	{"group", syscall.EEXIST, "already in a group; take its group apart first with ipsec spigrp and this SA alone (ipsec spigrp lists the groups)"},
+	{"group", syscall.EINVAL, "the stack does not take these SAs as a group; name two to four, from the innermost (tun) to the outermost (ah)"},
 
-	{"ungroup", syscall.ENOENT}: "no such SA; ipsec spigrp lists the groups",
+	{"ungroup", syscall.ENOENT, "no such SA; ipsec spigrp lists the groups"},
 
-	{"add eroute", syscall.EEXIST}: "there is an eroute with these addresses, masks, protocol and ports; use --replace, or remove it first with --del",
-	{"add eroute", syscall.ENOENT}: noSuchSA,
-	{"add eroute", syscall.EINVAL}: "the stack does not take this eroute; check addresses, protocol, ports and SAID",
+	{"add eroute", syscall.EEXIST, "there is an eroute with these addresses, masks, protocol and ports; use --replace, or remove it first with --del"},
+	{"add eroute", syscall.ENOENT, noSuchSA},
+	{"add eroute", syscall.EINVAL, "the stack does not take this eroute; check addresses, protocol, ports and SAID"},
 
-	{"replace eroute", syscall.EEXIST}: "there is an eroute with these addresses, masks, protocol and ports; remove it first with --del",
-	{"replace eroute", syscall.ENOENT}: noEroute + "; add it with --add",
-	{"replace eroute", syscall.EFAULT}: noEroute + "; add it with --add",
-	{"replace eroute", syscall.EINVAL}: "the stack does not take this eroute; check addresses, protocol, ports and SAID",
+	{"replace eroute", syscall.EEXIST, "there is an eroute with these addresses, masks, protocol and ports; remove it first with --del"},
+	{"replace eroute", syscall.ENOENT, noEroute + "; add it with --add"},
+	{"replace eroute", syscall.EFAULT, noEroute + "; add it with --add"},
+	{"replace eroute", syscall.EINVAL, "the stack does not take this eroute; check addresses, protocol, ports and SAID"},
 
-	{"set inbound policy", syscall.ENOENT}: noPolicySA,
-	{"set inbound policy", syscall.EINVAL}: "the stack does not take this inbound policy; without a tun SA, the addresses are of the same family as the SA",
+	{"set inbound policy", syscall.ENOENT, noPolicySA},
+	{"set inbound policy", syscall.EINVAL, "the stack does not take this inbound policy; without a tun SA, the addresses are of the same family as the SA"},
 
-	{"delete eroute", syscall.ENOENT}: noEroute,
-	{"delete eroute", syscall.EFAULT}: noEroute,
-	{"delete eroute", syscall.EINVAL}: "the stack does not take these addresses, masks, protocol and ports",
+	{"delete eroute", syscall.ENOENT, noEroute},
+	{"delete eroute", syscall.EFAULT, noEroute},
+	{"delete eroute", syscall.EINVAL, "the stack does not take these addresses, masks, protocol and ports"},
 
-	{"clear eroutes", syscall.ENOENT}: "the stack is not there; is it running? (ipsec setup status)",
+	{"clear eroutes", syscall.ENOENT, "the stack is not there; is it running? (ipsec setup status)"},
 
-	{"attach", syscall.ENODEV}:       "no such virtual device; ipsec tncfg lists those that exist, ipsec tncfg --create makes one",
-	{"attach", syscall.ENXIO}:        "no such physical device; ip link lists those that exist",
-	{"attach", syscall.EBUSY}:        "attached to a physical device already; detach it first with ipsec tncfg --detach --virtual and its name",
-	{"attach", syscall.EOPNOTSUPP}:   "this is not a virtual device of the stack; those are ipsec0 to ipsec63",
-	{"attach", syscall.ENAMETOOLONG}: "KLIPS takes names of at most 11 characters for physical devices and 15 for virtual ones; name the device anew (ip link set DEV name NEW)",
-	{"attach", syscall.EINVAL}:       "the stack does not attach this pair; the virtual device is an ipsecN, the physical one is not",
+	{"attach", syscall.ENODEV, "no such virtual device; ipsec tncfg lists those that exist, ipsec tncfg --create makes one"},
+	{"attach", syscall.ENXIO, "no such physical device; ip link lists those that exist"},
+	{"attach", syscall.EBUSY, "attached to a physical device already; detach it first with ipsec tncfg --detach --virtual and its name"},
+	{"attach", syscall.EOPNOTSUPP, "this is not a virtual device of the stack; those are ipsec0 to ipsec63"},
+	{"attach", syscall.ENAMETOOLONG, "KLIPS takes names of at most 11 characters for physical devices and 15 for virtual ones; name the device anew (ip link set DEV name NEW)"},
+	{"attach", syscall.EINVAL, "the stack does not attach this pair; the virtual device is an ipsecN, the physical one is not"},
 
-	{"detach", syscall.ENODEV}:     "no such device, or it is not attached; ipsec tncfg lists the devices",
-	{"detach", syscall.ENXIO}:      "it is not attached to a physical device; ipsec tncfg lists the devices",
-	{"detach", syscall.EOPNOTSUPP}: "this is not a virtual device of the stack; those are ipsec0 to ipsec63",
+	{"detach", syscall.ENODEV, "no such device, or it is not attached; ipsec tncfg lists the devices"},
+	{"detach", syscall.ENXIO, "it is not attached to a physical device; ipsec tncfg lists the devices"},
+	{"detach", syscall.EOPNOTSUPP, "this is not a virtual device of the stack; those are ipsec0 to ipsec63"},
 
-	{"detach all", syscall.ENODEV}:     "the stack has no virtual device; is it running? (ipsec setup status)",
-	{"detach all", syscall.EOPNOTSUPP}: "ipsec0 is not a virtual device of the stack",
+	{"detach all", syscall.ENODEV, "the stack has no virtual device; is it running? (ipsec setup status)"},
+	{"detach all", syscall.EOPNOTSUPP, "ipsec0 is not a virtual device of the stack"},
 
-	{"create device", syscall.EEXIST}: "it exists already; ipsec tncfg lists the devices",
-	{"create device", syscall.ENOENT}: deviceNumber,
-	{"create device", syscall.EINVAL}: deviceNumber,
-	{"create device", syscall.ENODEV}: "the system has no TUN devices; load the module tun, and in a container pass /dev/net/tun in",
-	{"create device", syscall.EBUSY}:  "another program has this device",
-	{"create device", syscall.ENOMEM}: "the system has no memory left for the device",
-	{"create device", syscall.EIO}:    "the system did not register the device; its log (dmesg) may say why",
+	{"create device", syscall.EEXIST, "it exists already; ipsec tncfg lists the devices"},
+	{"create device", syscall.ENOENT, deviceNumber},
+	{"create device", syscall.EINVAL, deviceNumber},
+	{"create device", syscall.ENODEV, "the system has no TUN devices; load the module tun, and in a container pass /dev/net/tun in"},
+	{"create device", syscall.EBUSY, "another program has this device"},
+	{"create device", syscall.ENOMEM, "the system has no memory left for the device"},
+	{"create device", syscall.EIO, "the system did not register the device; its log (dmesg) may say why"},
 
-	{"delete device", syscall.ENOENT}: noDevice,
-	{"delete device", syscall.EBUSY}:  "it is attached; detach it first with ipsec tncfg --detach --virtual and its name",
-	{"delete device", syscall.EINVAL}: deviceNumber,
+	{"delete device", syscall.ENOENT, noDevice},
+	{"delete device", syscall.EBUSY, "it is attached; detach it first with ipsec tncfg --detach --virtual and its name"},
+	{"delete device", syscall.EINVAL, deviceNumber},
 
-	{"set debug", syscall.EOPNOTSUPP}: "this stack has no debug masks; ipsec version names the stack",
-	{"set debug", syscall.ENOENT}:     "the stack is not there; is it running? (ipsec setup status)",
-	{"set debug", syscall.EINVAL}:     "the stack does not take these masks",
+	{"set debug", syscall.EOPNOTSUPP, "this stack has no debug masks; ipsec version names the stack"},
+	{"set debug", syscall.ENOENT, "the stack is not there; is it running? (ipsec setup status)"},
+	{"set debug", syscall.EINVAL, "the stack does not take these masks"},
 
-	{listing, syscall.ENOENT}: "the stack has no such table; is it running? (ipsec setup status)",
+	{listing, syscall.ENOENT, "the stack has no such table; is it running? (ipsec setup status)"},
 }
 
-// common are the meanings that an errno has for all other operations.
-var common = map[syscall.Errno]string{
+// common are the meanings that an errno has for all other operations, by errno.
+var common = [...]string{
 	syscall.EPERM:           "not permitted; run it as root (CAP_NET_ADMIN is needed)",
 	syscall.EACCES:          "not permitted; run it as root (CAP_NET_ADMIN is needed)",
 	syscall.EUNATCH:         "no stack answers; is it running? (ipsec setup status)",

@@ -48,7 +48,7 @@ func openTUN(file string) (fd int, err error) {
 		return fail(err, "%v", err)
 	}
 	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR {
-		return fail(unix.ENODEV, "it is not a TUN device but a %s", kinds[kind])
+		return fail(unix.ENODEV, "it is not a TUN device but a %s", kindName(kind))
 	}
 	if major, minor := unix.Major(st.Rdev), unix.Minor(st.Rdev); major != tunMajor || minor != tunMinor {
 		return fail(unix.ENODEV, "it is not a TUN device (character device %d:%d) but another one (%d:%d)", tunMajor, tunMinor, major, minor)
@@ -70,10 +70,23 @@ func openTUN(file string) (fd int, err error) {
 	return fd, nil
 }
 
-// kinds has names for the types of files other than character devices.
-var kinds = map[uint32]string{
-	unix.S_IFREG: "regular file", unix.S_IFDIR: "directory", unix.S_IFBLK: "block device",
-	unix.S_IFIFO: "named pipe", unix.S_IFSOCK: "socket", unix.S_IFLNK: "symbolic link",
+// kindName returns the name of a type of files other than character devices.
+func kindName(kind uint32) string {
+	switch kind {
+	case unix.S_IFREG:
+		return "regular file"
+	case unix.S_IFDIR:
+		return "directory"
+	case unix.S_IFBLK:
+		return "block device"
+	case unix.S_IFIFO:
+		return "named pipe"
+	case unix.S_IFSOCK:
+		return "socket"
+	case unix.S_IFLNK:
+		return "symbolic link"
+	}
+	return ""
 }
 
 // createError adds the reason to a failure of TUNSETIFF.
