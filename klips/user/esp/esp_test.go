@@ -210,9 +210,8 @@ func crafted(t testing.TB, c Config, plain []byte) *packet.Buffer {
 	s, _ := pair(t, c)
 	e := append(make([]byte, HeaderLen+s.iv), plain...)
 	e[3] = 9
-	if s.cbc != nil {
-		s.cbc.SetIV(e[HeaderLen : HeaderLen+s.iv])
-		s.cbc.CryptBlocks(e[HeaderLen+s.iv:], e[HeaderLen+s.iv:])
+	if s.cbc() {
+		s.encrypt(e[HeaderLen:])
 	}
 	switch {
 	case s.aead != nil:

@@ -4,7 +4,9 @@ import (
 	"crypto/cipher"
 	"fmt"
 
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/internal/wipe"
+	"github.com/klips-go/ipsec/klips/user/internal/aescbc"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -14,7 +16,8 @@ import (
 // dropped.
 type Opener struct {
 	*suite
-	cbc      cbcMode
+	aes      *aescbc.Decrypter // of AES-CBC
+	des      cbcMode           // of 3DES
 	nonce    [nonceLen]byte
 	verified bool // Verify succeeded, and Open was not called since
 }
@@ -27,14 +30,16 @@ func NewOpener(c Config) (*Opener, error) {
 		return nil, err
 	}
 	o := &Opener{suite: su}
-	if su.block != nil {
-		var zero [16]byte
-		cbc, ok := cipher.NewCBCDecrypter(su.block, zero[:su.iv]).(cbcMode)
-		if !ok {
-			return nil, fmt.Errorf("%w: CBC mode takes no new IV", ErrAlgorithm)
+	switch c.Transform.Enc {
+	case alg.AES:
+		if o.aes, err = aescbc.NewDecrypter(c.EncKey); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 		}
-		keys.WhenGone(cbc)
-		o.cbc = cbc
+		keys.WhenGone(o.aes)
+	case alg.TripleDES:
+		if o.des, err = newTripleDES(c.EncKey, &keys, cipher.NewCBCDecrypter); err != nil {
+			return nil, err
+		}
 	}
 	copy(o.nonce[:], su.salt[:])
 	return o, nil
@@ -113,12 +118,15 @@ func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err erro
 	if end-front < trailerLen {
 		return false, ErrShort
 	}
-	if o.cbc != nil {
-		if (end-front)%o.align != 0 {
-			return false, ErrShort
-		}
-		o.cbc.SetIV(e[HeaderLen:front])
-		o.cbc.CryptBlocks(e[front:end], e[front:end])
+	switch {
+	case o.aes == nil && o.des == nil:
+	case (end-front)%o.align != 0:
+		return false, ErrShort
+	case o.aes != nil:
+		o.aes.Decrypt(e[HeaderLen:end])
+	case o.des != nil:
+		o.des.SetIV(e[HeaderLen:front])
+		o.des.CryptBlocks(e[front:end], e[front:end])
 	}
 	pad, proto := int(e[end-2]), e[end-1]
 	end -= trailerLen + pad

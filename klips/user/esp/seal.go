@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/internal/wipe"
+	"github.com/klips-go/ipsec/klips/user/internal/aescbc"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -25,9 +27,10 @@ const ivChunk = 512
 type Sealer struct {
 	*suite
 	spi   uint32
-	cbc   cbcMode
-	nonce [nonceLen]byte // salt and IV
-	count uint64         // next IV of a combined mode
+	aes   *aescbc.Encrypter // of AES-CBC
+	des   cbcMode           // of 3DES
+	nonce [nonceLen]byte    // salt and IV
+	count uint64            // next IV of a combined mode
 
 	ivs  [ivChunk]byte // random; bytes before off are used
 	off  int
@@ -43,24 +46,30 @@ func NewSealer(c Config) (*Sealer, error) {
 	}
 	s := &Sealer{suite: su, spi: c.SPI}
 	switch {
-	case su.block != nil:
-		var zero [16]byte
-		cbc, ok := cipher.NewCBCEncrypter(su.block, zero[:su.iv]).(cbcMode)
-		if !ok {
-			return nil, fmt.Errorf("%w: CBC mode takes no new IV", ErrAlgorithm)
+	case c.Transform.Enc == alg.AES:
+		if s.aes, err = aescbc.NewEncrypter(c.EncKey); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 		}
-		keys.WhenGone(cbc)
-		s.cbc = cbc
-		s.off = ivChunk
-		s.nextIV()
+		keys.WhenGone(s.aes)
+	case c.Transform.Enc == alg.TripleDES:
+		if s.des, err = newTripleDES(c.EncKey, &keys, cipher.NewCBCEncrypter); err != nil {
+			return nil, err
+		}
 	case su.aead != nil:
 		copy(s.nonce[:], su.salt[:])
 		var b [8]byte
 		rand.Read(b[:]) // never fails: an error ends the program
 		s.count = binary.BigEndian.Uint64(b[:])
 	}
+	if s.cbc() {
+		s.off = ivChunk
+		s.nextIV()
+	}
 	return s, nil
 }
+
+// cbc reports whether the cipher is a CBC mode, which has random IVs.
+func (s *Sealer) cbc() bool { return s.aes != nil || s.des != nil }
 
 // Seal encapsulates the payload of the packet in b: the part after the IP header and,
 // in IPv6, after the extension headers that [packet.ParseIP] skips. h is the parsed
@@ -116,12 +125,10 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 			wipe.Stack()
 		}
 		return nil
-	case s.cbc != nil:
-		iv := e[HeaderLen:front]
-		copy(iv, s.ivs[s.off:])
+	case s.cbc():
+		copy(e[HeaderLen:front], s.ivs[s.off:])
 		s.nextIV()
-		s.cbc.SetIV(iv)
-		s.cbc.CryptBlocks(e[front:end], e[front:end])
+		s.encrypt(e[HeaderLen:end])
 	}
 	if s.mac != nil {
 		s.mac.Reset()
@@ -130,6 +137,17 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 		copy(e[end:], s.mac.Sum())
 	}
 	return nil
+}
+
+// encrypt encrypts an IV and whole blocks by a CBC mode.
+func (s *Sealer) encrypt(m []byte) {
+	if s.aes != nil {
+		one := [1][]byte{m}
+		s.aes.Encrypt(one[:])
+		return
+	}
+	s.des.SetIV(m[:s.iv])
+	s.des.CryptBlocks(m[s.iv:], m[s.iv:])
 }
 
 // nextIV steps to the next random IV, which must not be predictable from earlier
@@ -150,7 +168,7 @@ func (s *Sealer) nextIV() {
 // otherwise. It may be called from any goroutine; while another one seals, its halves
 // may belong to two packets.
 func (s *Sealer) NextIV() []byte {
-	if s.cbc == nil {
+	if !s.cbc() {
 		return nil
 	}
 	iv := binary.BigEndian.AppendUint64(make([]byte, 0, 16), s.next[0].Load())

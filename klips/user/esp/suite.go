@@ -20,13 +20,12 @@ const (
 	nonceLen  = saltLen + aeadIVLen
 )
 
-// A suite is the algorithms of one SA. Exactly one of block and aead is set, or
-// neither for the NULL cipher.
+// A suite is the algorithms of one SA, except a CBC mode, which differs for sealing and
+// opening. With a CBC mode and with the NULL cipher aead is nil.
 type suite struct {
 	Size
-	block cipher.Block
-	aead  cipher.AEAD
-	salt  [saltLen]byte
+	aead cipher.AEAD
+	salt [saltLen]byte
 	// onStack: the cipher leaves copies of its key on the stack.
 	onStack bool
 	mac     *icv.MAC // nil without authentication and in combined modes
@@ -84,11 +83,7 @@ func newSuite(c *Config, keys *wipe.Parts) (*suite, error) {
 	s := &suite{Size: SizeOf(t), esn: c.ESN}
 	var err error
 	switch t.Enc {
-	case alg.Null:
-	case alg.TripleDES:
-		s.block, err = des.NewTripleDESCipher(c.EncKey)
-	case alg.AES:
-		s.block, err = aes.NewCipher(c.EncKey)
+	case alg.Null, alg.TripleDES, alg.AES:
 	case alg.AESGCM:
 		key, salt := c.EncKey[:len(c.EncKey)-saltLen], c.EncKey[len(c.EncKey)-saltLen:]
 		copy(s.salt[:], salt)
@@ -108,7 +103,6 @@ func newSuite(c *Config, keys *wipe.Parts) (*suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 	}
-	keys.WhenGone(s.block)
 	keys.WhenGone(s.aead)
 	if t.Auth != alg.AuthNone {
 		if s.mac, err = icv.New(t.Auth, c.AuthKey); err != nil {
@@ -132,4 +126,21 @@ func keyFits(bits []int, key []byte) bool {
 type cbcMode interface {
 	cipher.BlockMode
 	SetIV([]byte)
+}
+
+// newTripleDES makes a CBC mode of 3DES, and adds to keys what in it has copies of the
+// key.
+func newTripleDES(key []byte, keys *wipe.Parts, make func(b cipher.Block, iv []byte) cipher.BlockMode) (cbcMode, error) {
+	b, err := des.NewTripleDESCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
+	}
+	keys.WhenGone(b)
+	var zero [des.BlockSize]byte
+	cbc, ok := make(b, zero[:]).(cbcMode)
+	if !ok {
+		return nil, fmt.Errorf("%w: CBC mode takes no new IV", ErrAlgorithm)
+	}
+	keys.WhenGone(cbc)
+	return cbc, nil
 }
