@@ -14,6 +14,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/user/internal/icv"
@@ -39,6 +40,8 @@ var (
 	ErrOptions = errors.New("ah: options that cannot be authenticated")
 	// ErrRoom: the buffer has too little room before the packet.
 	ErrRoom = errors.New("ah: no room in the buffer")
+	// ErrDue: the packet is in a queue of AH, which must finish it first.
+	ErrDue = errors.New("ah: packet is not finished")
 	// ErrTooLong: the packet would exceed packet.MaxSize.
 	ErrTooLong = errors.New("ah: packet becomes too long")
 )
@@ -92,9 +95,8 @@ func body(b *packet.Buffer, h *packet.Header) ([]byte, error) {
 // A core is the common part of Sealer and Opener.
 type core struct {
 	mac     *icv.MAC
-	scratch []byte // copy of the IP header; grows as needed
+	scratch []byte // an IP header; grows as needed
 	esn     bool
-	high    [4]byte // high half of the sequence number, where esn is set
 }
 
 func newCore(c *Config) (core, error) {
@@ -105,32 +107,14 @@ func newCore(c *Config) (core, error) {
 	case err != nil:
 		return core{}, fmt.Errorf("%w %d", ErrAlgorithm, c.Auth)
 	}
-	return core{mac: m, scratch: make([]byte, 0, 128), esn: c.ESN}, nil
+	return core{mac: m, scratch: make([]byte, 0, maxHeader), esn: c.ESN}, nil
 }
 
-// zeros replaces the ICV and its padding in the computation of the ICV.
-var zeros [64]byte
-
-// compute computes the MAC of packet p, whose headers before AH have h.Len bytes and
-// whose AH has n bytes (RFC 4302 section 3.3.3). The padding of the ICV is included
-// unchanged. The high half of an extended sequence number comes last (section
-// 3.3.3.2.2).
-func (c *core) compute(p []byte, h *packet.Header, n int, seq uint64) error {
-	c.scratch = append(c.scratch[:0], p[:h.Len]...)
-	if err := predict(c.scratch, h); err != nil {
-		return err
-	}
-	size := c.mac.Size()
-	c.mac.Reset()
-	c.mac.Write(c.scratch)
-	c.mac.Write(p[h.Len : h.Len+FixedLen])
-	c.mac.Write(zeros[:size])
-	c.mac.Write(p[h.Len+FixedLen+size:])
-	if c.esn {
-		binary.BigEndian.PutUint32(c.high[:], uint32(seq>>32))
-		c.mac.Write(c.high[:])
-	}
-	return nil
+// message returns what is authenticated of packet p, whose ICV is zero: all of it, with
+// its padding, and the high half of an extended sequence number (RFC 4302 sections 3.3.3
+// and 3.3.3.2.2).
+func (c *core) message(p []byte, seq uint64) icv.Message {
+	return icv.Message{Data: p, High: uint32(seq >> 32), ESN: c.esn}
 }
 
 // A Sealer adds AH for one SA.
@@ -158,16 +142,37 @@ func NewSealer(c Config) (*Sealer, error) {
 // high ones are authenticated. Otherwise they are ignored, and the caller must stop
 // before they change (RFC 4302 section 3.3.2).
 //
-// Errors are ErrRoom and ErrTooLong, after which the packet and h are unchanged, and
-// ErrOptions. An IPv6 fragment is ErrOptions; an IPv4 fragment is sealed, as in KLIPS.
+// Errors are ErrDue, for a packet that lacks something, ErrRoom and ErrTooLong, after
+// which the packet and h are unchanged, and ErrOptions. An IPv6 fragment is ErrOptions; an
+// IPv4 fragment is sealed, as in KLIPS.
 func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
+	if b.Due != 0 {
+		return ErrDue
+	}
+	s.scratch = slices.Grow(s.scratch[:0], h.Len)[:h.Len]
+	p, err := s.lay(b, h, seq, s.scratch)
+	if err != nil {
+		return err
+	}
+	swap(s.scratch, p)
+	m := s.message(p, seq)
+	m.ICV = p[h.Len+FixedLen:][:s.mac.Size()]
+	one := [1]icv.Message{m}
+	s.mac.Sums(one[:])
+	swap(s.scratch, p)
+	return nil
+}
+
+// lay inserts an AH without ICV, and returns the packet. It writes the IP header of the
+// packet, as it is authenticated, into header, which is as long.
+func (s *Sealer) lay(b *packet.Buffer, h *packet.Header, seq uint64, header []byte) ([]byte, error) {
 	n := s.Overhead(h.Version)
 	total := h.Total + n
 	if total > packet.MaxSize {
-		return ErrTooLong
+		return nil, ErrTooLong
 	}
 	if n > b.Off {
-		return ErrRoom
+		return nil, ErrRoom
 	}
 	b.End = b.Off + h.Total
 	b.Off -= n
@@ -182,18 +187,24 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	a[0], a[1] = h.Proto, byte(n/4-2)
 	binary.BigEndian.PutUint32(a[4:], s.spi)
 	binary.BigEndian.PutUint32(a[8:], uint32(seq))
-	if err := s.compute(p, h, n, seq); err != nil {
-		return err
+	copy(header, p)
+	if err := predict(header, h); err != nil {
+		return nil, err
 	}
-	copy(a[FixedLen:], s.mac.Sum())
 	h.Proto, h.Total = packet.ProtoAH, total
-	return nil
+	return p, nil
 }
 
 // An Opener checks and removes AH for one SA. For each packet the order is
 // [ParseHeader], the pre-check of the replay window, Verify, the update of the
 // window, Open.
-type Opener struct{ core }
+type Opener struct {
+	core
+	icv [maxICV]byte // of the packet
+}
+
+// maxICV is the length in bytes of the longest ICV (RFC 4868 section 2.6).
+const maxICV = 32
 
 // NewOpener makes an Opener. Errors are ErrAlgorithm and ErrKey.
 func NewOpener(c Config) (*Opener, error) {
@@ -226,7 +237,7 @@ func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 }
 
 // Verify checks length and ICV of the AH packet in b with the IP header h and the
-// sequence number seq, and changes nothing. Of seq only the high 32 bits are used, and
+// sequence number seq. The packet is the same afterwards. Of seq only the high 32 bits are used, and
 // only with extended sequence numbers: [ParseHeader] returns the low ones, and the
 // replay window infers the rest (see the method Extend of replay.Window). Errors are
 // ErrShort, ErrLength, ErrOptions and ErrAuth. A packet with a wrong ICV and nothing
@@ -237,16 +248,27 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 		return err
 	}
 	p := b.B[b.Off : b.Off+h.Total]
-	if err := o.compute(p, h, n, seq); err != nil {
+	o.scratch = append(o.scratch[:0], p[:h.Len]...)
+	if err := predict(o.scratch, h); err != nil {
 		return err
 	}
-	if !o.mac.Equal(p[h.Len+FixedLen : h.Len+FixedLen+o.mac.Size()]) {
-		if h.Len+n == h.Total {
-			return ErrShort
-		}
-		return ErrAuth
+	field := p[h.Len+FixedLen:][:o.mac.Size()]
+	copy(o.icv[:], field)
+	// The packet is as it is authenticated while the ICV is computed.
+	swap(o.scratch, p)
+	clear(field)
+	m := o.message(p, seq)
+	m.ICV = o.icv[:len(field)]
+	ok := o.mac.Equal(m)
+	copy(field, o.icv[:])
+	swap(o.scratch, p)
+	switch {
+	case ok:
+		return nil
+	case h.Len+n == h.Total:
+		return ErrShort
 	}
-	return nil
+	return ErrAuth
 }
 
 // Open removes the AH of the packet in b with the IP header h, which is invalid

@@ -42,6 +42,8 @@ var (
 	ErrPadding = errors.New("esp: pad length beyond the packet")
 	// ErrRoom: the buffer has too little room before or after the packet.
 	ErrRoom = errors.New("esp: no room in the buffer")
+	// ErrDue: the packet is in a queue, which must finish it first.
+	ErrDue = errors.New("esp: packet is not finished")
 	// ErrTooLong: the packet would exceed packet.MaxSize.
 	ErrTooLong = errors.New("esp: packet becomes too long")
 )

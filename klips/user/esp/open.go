@@ -81,14 +81,10 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 			return ErrAuth
 		}
 	} else {
-		n := len(e) - o.icv
-		if n <= 0 {
+		if len(e) <= o.icv {
 			return ErrRunt
 		}
-		o.mac.Reset()
-		o.mac.Write(e[:n])
-		o.mac.Write(o.high(seq))
-		if !o.mac.Equal(e[n:]) {
+		if !o.mac.Equal(o.message(e, seq)) {
 			return ErrAuth
 		}
 	}

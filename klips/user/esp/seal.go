@@ -10,6 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/internal/wipe"
 	"github.com/klips-go/ipsec/klips/user/internal/aescbc"
+	"github.com/klips-go/ipsec/klips/user/internal/icv"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -81,16 +82,35 @@ func (s *Sealer) cbc() bool { return s.aes != nil || s.des != nil }
 // high ones are authenticated. Otherwise they are ignored, and the caller must stop
 // before they change (RFC 4303 section 3.3.3).
 //
-// Errors are ErrRoom and ErrTooLong; the packet and h are then unchanged.
+// Errors are ErrRoom and ErrTooLong, and ErrDue for a packet that lacks something; the
+// packet and h are then unchanged.
 func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
+	e, err := s.lay(b, h, seq)
+	if err != nil || s.aead != nil {
+		return err
+	}
+	one := [1]laid{{e: e, seq: seq}}
+	var blocks [1][]byte
+	var messages [1]icv.Message
+	s.complete(one[:], blocks[:0], messages[:0])
+	return nil
+}
+
+// lay makes of a packet an ESP packet with its header, IV, padding and trailer, and
+// returns what follows the IP header. In a combined mode it seals the packet; otherwise
+// it lacks encryption and ICV.
+func (s *Sealer) lay(b *packet.Buffer, h *packet.Header, seq uint64) ([]byte, error) {
+	if b.Due != 0 {
+		return nil, ErrDue
+	}
 	payload := h.Total - h.Len
 	front, behind := s.Overhead(payload)
 	total := h.Total + front + behind
 	if total > packet.MaxSize {
-		return ErrTooLong
+		return nil, ErrTooLong
 	}
 	if front > b.Off || b.Off-front+total > len(b.B) {
-		return ErrRoom
+		return nil, ErrRoom
 	}
 	b.Off -= front
 	b.End = b.Off + total
@@ -124,30 +144,11 @@ func (s *Sealer) Seal(b *packet.Buffer, h *packet.Header, seq uint64) error {
 		if s.onStack {
 			wipe.Stack()
 		}
-		return nil
 	case s.cbc():
 		copy(e[HeaderLen:front], s.ivs[s.off:])
 		s.nextIV()
-		s.encrypt(e[HeaderLen:end])
 	}
-	if s.mac != nil {
-		s.mac.Reset()
-		s.mac.Write(e[:end])
-		s.mac.Write(s.high(seq))
-		copy(e[end:], s.mac.Sum())
-	}
-	return nil
-}
-
-// encrypt encrypts an IV and whole blocks by a CBC mode.
-func (s *Sealer) encrypt(m []byte) {
-	if s.aes != nil {
-		one := [1][]byte{m}
-		s.aes.Encrypt(one[:])
-		return
-	}
-	s.des.SetIV(m[:s.iv])
-	s.des.CryptBlocks(m[s.iv:], m[s.iv:])
+	return e, nil
 }
 
 // nextIV steps to the next random IV, which must not be predictable from earlier

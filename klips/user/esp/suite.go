@@ -30,7 +30,7 @@ type suite struct {
 	onStack bool
 	mac     *icv.MAC // nil without authentication and in combined modes
 	esn     bool
-	ext     [12]byte // extra authenticated data with extended sequence numbers, see aad and high
+	ext     [12]byte // additional data with extended sequence numbers, see aad
 }
 
 // aad returns the additional data of a combined mode for a packet whose ESP header is
@@ -45,15 +45,12 @@ func (s *suite) aad(e []byte, seq uint64) []byte {
 	return s.ext[:]
 }
 
-// high returns the bytes that a separate MAC authenticates after the packet: the high
-// half of an extended sequence number (RFC 4303 section 2.2.1), or none. It is valid
-// until the next call.
-func (s *suite) high(seq uint64) []byte {
-	if !s.esn {
-		return nil
-	}
-	binary.BigEndian.PutUint32(s.ext[:4], uint32(seq>>32))
-	return s.ext[:4]
+// message returns what a separate MAC authenticates of the packet whose ESP is e, with
+// the place of its ICV: e without the ICV, and the high half of an extended sequence
+// number (RFC 4303 section 2.2.1).
+func (s *suite) message(e []byte, seq uint64) icv.Message {
+	end := len(e) - s.icv
+	return icv.Message{Data: e[:end], High: uint32(seq >> 32), ESN: s.esn, ICV: e[end:]}
 }
 
 // newSuite makes a suite, and adds to keys what in it has copies of the keys.

@@ -21,7 +21,18 @@ type Buffer struct {
 	B   []byte // the whole array
 	Off int    // where the packet begins in B
 	End int    // where it ends in B
+	Due Due    // what the packet still lacks
 }
+
+// Due is what a packet lacks whose headers are complete. A packet that lacks something
+// must not be sent. The queue of the transform still holds it, and sets the rest to
+// zero when it has done its part. Until then its bytes must stay where they are.
+type Due uint8
+
+const (
+	DueESP Due = 1 << iota // encryption and ICV, see esp.Queue
+	DueAH                  // the ICV of AH, see ah.Queue
+)
 
 // Bytes returns the packet. It is valid until the ends move.
 func (b *Buffer) Bytes() []byte { return b.B[b.Off:b.End:b.End] }

@@ -2,12 +2,24 @@ package icv
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash"
+	"strconv"
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/internal/wipe"
+	"github.com/klips-go/ipsec/klips/user/internal/hashpair"
 )
 
 func unhex(t *testing.T, s string) []byte {
@@ -19,7 +31,19 @@ func unhex(t *testing.T, s string) []byte {
 	return b
 }
 
-func TestVectors(t *testing.T) {
+// both runs a test with the processor's instructions, where it has them, and without.
+func both(t *testing.T, f func(t *testing.T)) {
+	t.Run("instructions", f)
+	t.Run("none", func(t *testing.T) {
+		hashpair.Off = true
+		defer func() { hashpair.Off = false }()
+		f(t)
+	})
+}
+
+func TestVectors(t *testing.T) { both(t, testVectors) }
+
+func testVectors(t *testing.T) {
 	for _, tt := range []struct {
 		name, key, data, hmac string
 		alg                   alg.Auth
@@ -56,14 +80,14 @@ func TestVectors(t *testing.T) {
 		if m.Size() != tt.icv {
 			t.Errorf("%s: Size() = %d, want %d", tt.name, m.Size(), tt.icv)
 		}
-		for range 2 { // Reset restores the keyed state
-			m.Reset()
-			m.Write([]byte(tt.data[:3]))
-			m.Write([]byte(tt.data[3:]))
-			if got := m.Sum(); !bytes.Equal(got, want) {
-				t.Errorf("%s: Sum() = %x, want %x", tt.name, got, want)
+		for range 2 { // the keyed state is restored
+			got := make([]byte, tt.icv)
+			m.Sums([]Message{{Data: []byte(tt.data), ICV: got}})
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s: ICV %x, want %x", tt.name, got, want)
 			}
-			if !m.Equal(want) || m.Equal(want[1:]) || m.Equal(append([]byte{want[0] ^ 1}, want[1:]...)) {
+			equal := func(icv []byte) bool { return m.Equal(Message{Data: []byte(tt.data), ICV: icv}) }
+			if !equal(want) || equal(want[1:]) || equal(append([]byte{want[0] ^ 1}, want[1:]...)) {
 				t.Errorf("%s: Equal takes what it should not, or not what it should", tt.name)
 			}
 		}
@@ -81,7 +105,67 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestAllocs(t *testing.T) {
+// Any number of messages of any lengths have the ICVs that package hmac computes.
+func TestRandom(t *testing.T) {
+	both(t, func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			a := rapid.SampledFrom([]alg.Auth{alg.MD5, alg.SHA1, alg.SHA256, alg.SHA256Trunc, alg.SHA384, alg.SHA512}).Draw(t, "algorithm")
+			info, _ := a.Info()
+			key := rapid.SliceOfN(rapid.Byte(), info.KeyBits[0]/8, info.KeyBits[0]/8).Draw(t, "key")
+			m, err := New(a, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref := hmac.New(map[alg.Auth]func() hash.Hash{alg.MD5: md5.New, alg.SHA1: sha1.New, alg.SHA256: sha256.New,
+				alg.SHA256Trunc: sha256.New, alg.SHA384: sha512.New384, alg.SHA512: sha512.New}[a], key)
+			lengths := rapid.SliceOfN(rapid.IntRange(0, 300), 0, 7).Draw(t, "lengths")
+			var l []Message
+			for i, n := range lengths {
+				// Bytes beyond the ICV and the data must stay as they are.
+				b := bytes.Repeat([]byte{byte(i + 1)}, n+1+m.Size()+1)
+				l = append(l, Message{Data: b[:n], High: uint32(n), ESN: rapid.Bool().Draw(t, "ESN"), ICV: b[n+1 : n+1+m.Size()]})
+			}
+			m.Sums(l)
+			for i, x := range l {
+				ref.Reset()
+				ref.Write(bytes.Repeat([]byte{byte(i + 1)}, len(x.Data)))
+				if x.ESN {
+					ref.Write(binary.BigEndian.AppendUint32(nil, x.High))
+				}
+				if want := ref.Sum(nil)[:m.Size()]; !bytes.Equal(x.ICV, want) {
+					t.Fatalf("message %d: ICV %x, want %x", i, x.ICV, want)
+				}
+				if all := x.Data[:cap(x.Data)]; all[len(x.Data)] != byte(i+1) || all[len(all)-1] != byte(i+1) {
+					t.Fatalf("message %d: bytes beside the ICV have changed", i)
+				}
+				if !m.Equal(x) {
+					t.Fatalf("message %d: Equal does not take the ICV of Sums", i)
+				}
+			}
+		})
+	})
+}
+
+// Package wipe knows the memory with keyed states, and it has no copy of the key.
+func TestKeys(t *testing.T) {
+	if !hashpair.Supported() {
+		return // package wipe tests package hmac
+	}
+	for _, a := range []alg.Auth{alg.SHA1, alg.SHA256} {
+		info, _ := a.Info()
+		p := newPair(a, bytes.Repeat([]byte{0x5a}, info.KeyBits[0]/8))
+		if p.lanes != [2]lane{} {
+			t.Errorf("%d: a block with the key is left", a)
+		}
+		if n := new(wipe.Parts).WhenGone(p); n != 1 {
+			t.Errorf("%d: %d parts with keys, want 1", a, n)
+		}
+	}
+}
+
+func TestAllocs(t *testing.T) { both(t, testAllocs) }
+
+func testAllocs(t *testing.T) {
 	for _, a := range []alg.Auth{alg.MD5, alg.SHA1, alg.SHA256,
 		alg.SHA256Trunc, alg.SHA384, alg.SHA512} {
 		info, _ := a.Info()
@@ -90,8 +174,36 @@ func TestAllocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := make([]byte, 1400)
-		if n := testing.AllocsPerRun(100, func() { m.Reset(); m.Write(p); m.Sum() }); n != 0 {
+		l := make([]Message, 3)
+		for i := range l {
+			l[i] = Message{Data: p, ESN: i > 0, ICV: make([]byte, m.Size())}
+		}
+		if n := testing.AllocsPerRun(100, func() { m.Sums(l); m.Equal(l[0]) }); n != 0 {
 			t.Errorf("algorithm %d allocates %v times a packet, want 0", a, n)
+		}
+	}
+}
+
+func BenchmarkSums(b *testing.B) {
+	for _, a := range []alg.Auth{alg.SHA1, alg.SHA256} {
+		for _, n := range []int{1, 8} {
+			for _, size := range []int{64, 1400} {
+				b.Run(strconv.Itoa(int(a))+"/"+strconv.Itoa(n)+"x"+strconv.Itoa(size), func(b *testing.B) {
+					info, _ := a.Info()
+					m, err := New(a, make([]byte, info.KeyBits[0]/8))
+					if err != nil {
+						b.Fatal(err)
+					}
+					l := make([]Message, n)
+					for i := range l {
+						l[i] = Message{Data: make([]byte, size), ICV: make([]byte, m.Size())}
+					}
+					for b.Loop() {
+						m.Sums(l)
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/message")
+				})
+			}
 		}
 	}
 }

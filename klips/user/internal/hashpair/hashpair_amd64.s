@@ -1,0 +1,374 @@
+//go:build !purego
+
+#include "textflag.h"
+
+// The functions keep each state in memory between blocks and nothing on the stack,
+// because a state at the beginning of an HMAC is as good as its key. They read both old
+// states before they store a new one: the two may be one.
+
+// The bytes of the words of a block in reverse order, and for SHA-1 the words too.
+DATA flip1<>+0(SB)/8, $0x08090a0b0c0d0e0f
+DATA flip1<>+8(SB)/8, $0x0001020304050607
+GLOBL flip1<>(SB), RODATA|NOPTR, $16
+DATA flip256<>+0(SB)/8, $0x0405060700010203
+DATA flip256<>+8(SB)/8, $0x0c0d0e0f08090a0b
+GLOBL flip256<>(SB), RODATA|NOPTR, $16
+
+// The constants of FIPS 180-4 section 4.2.2.
+DATA k256<>+0x00(SB)/8, $0x71374491428a2f98
+DATA k256<>+0x08(SB)/8, $0xe9b5dba5b5c0fbcf
+DATA k256<>+0x10(SB)/8, $0x59f111f13956c25b
+DATA k256<>+0x18(SB)/8, $0xab1c5ed5923f82a4
+DATA k256<>+0x20(SB)/8, $0x12835b01d807aa98
+DATA k256<>+0x28(SB)/8, $0x550c7dc3243185be
+DATA k256<>+0x30(SB)/8, $0x80deb1fe72be5d74
+DATA k256<>+0x38(SB)/8, $0xc19bf1749bdc06a7
+DATA k256<>+0x40(SB)/8, $0xefbe4786e49b69c1
+DATA k256<>+0x48(SB)/8, $0x240ca1cc0fc19dc6
+DATA k256<>+0x50(SB)/8, $0x4a7484aa2de92c6f
+DATA k256<>+0x58(SB)/8, $0x76f988da5cb0a9dc
+DATA k256<>+0x60(SB)/8, $0xa831c66d983e5152
+DATA k256<>+0x68(SB)/8, $0xbf597fc7b00327c8
+DATA k256<>+0x70(SB)/8, $0xd5a79147c6e00bf3
+DATA k256<>+0x78(SB)/8, $0x1429296706ca6351
+DATA k256<>+0x80(SB)/8, $0x2e1b213827b70a85
+DATA k256<>+0x88(SB)/8, $0x53380d134d2c6dfc
+DATA k256<>+0x90(SB)/8, $0x766a0abb650a7354
+DATA k256<>+0x98(SB)/8, $0x92722c8581c2c92e
+DATA k256<>+0xa0(SB)/8, $0xa81a664ba2bfe8a1
+DATA k256<>+0xa8(SB)/8, $0xc76c51a3c24b8b70
+DATA k256<>+0xb0(SB)/8, $0xd6990624d192e819
+DATA k256<>+0xb8(SB)/8, $0x106aa070f40e3585
+DATA k256<>+0xc0(SB)/8, $0x1e376c0819a4c116
+DATA k256<>+0xc8(SB)/8, $0x34b0bcb52748774c
+DATA k256<>+0xd0(SB)/8, $0x4ed8aa4a391c0cb3
+DATA k256<>+0xd8(SB)/8, $0x682e6ff35b9cca4f
+DATA k256<>+0xe0(SB)/8, $0x78a5636f748f82ee
+DATA k256<>+0xe8(SB)/8, $0x8cc7020884c87814
+DATA k256<>+0xf0(SB)/8, $0xa4506ceb90befffa
+DATA k256<>+0xf8(SB)/8, $0xc67178f2bef9a3f7
+GLOBL k256<>(SB), RODATA|NOPTR, $256
+
+// SHA-1. A message has the registers s (the words a to d), e and f (e for this group of
+// four rounds, and for the next), and m0 to m3 (16 words of the schedule).
+
+#define LOAD1(p, off, m) \
+	MOVOU  off(p), m; \
+	PSHUFB X14, m
+
+#define START1(at, s, e) \
+	MOVOU  (at), s; \
+	PSHUFD $0x1b, s, s; \
+	MOVD   16(at), e; \
+	PSLLDQ $12, e
+
+#define FIRST1(s, e, f, m0) \
+	PADDL     m0, e; \
+	MOVO      s, f; \
+	SHA1RNDS4 $0, e, s
+
+#define ROUNDS1(k, s, e, f, m0) \
+	SHA1NEXTE m0, e; \
+	MOVO      s, f; \
+	SHA1RNDS4 $k, e, s
+
+#define SCHEDULE1(m0, m1, m2, m3) \
+	SHA1MSG2 m0, m1; \
+	SHA1MSG1 m0, m3; \
+	PXOR     m0, m2
+
+#define SUM1(at, s, e) \
+	MOVD      16(at), X15; \
+	PSLLDQ    $12, X15; \
+	SHA1NEXTE X15, e; \
+	MOVOU     (at), X15; \
+	PSHUFD    $0x1b, X15, X15; \
+	PADDL     X15, s
+
+#define STORE1(at, s, e) \
+	PSHUFD $0x1b, s, X15; \
+	MOVOU  X15, (at); \
+	MOVO   e, X15; \
+	PSRLDQ $12, X15; \
+	MOVD   X15, 16(at)
+
+// func add1(a, b *State, p, q *byte, n int)
+TEXT ·add1(SB), NOSPLIT, $0-40
+	MOVQ  a+0(FP), AX
+	MOVQ  b+8(FP), BX
+	MOVQ  p+16(FP), SI
+	MOVQ  q+24(FP), DI
+	MOVQ  n+32(FP), CX
+	MOVOU flip1<>(SB), X14
+	START1(AX, X0, X1)
+	START1(BX, X7, X8)
+
+next:
+	LOAD1(SI, 0, X3)
+	FIRST1(X0, X1, X2, X3)
+	LOAD1(DI, 0, X10)
+	FIRST1(X7, X8, X9, X10)
+	LOAD1(SI, 16, X4)
+	ROUNDS1(0, X0, X2, X1, X4)
+	SHA1MSG1 X4, X3
+	LOAD1(DI, 16, X11)
+	ROUNDS1(0, X7, X9, X8, X11)
+	SHA1MSG1 X11, X10
+	LOAD1(SI, 32, X5)
+	ROUNDS1(0, X0, X1, X2, X5)
+	SHA1MSG1 X5, X4
+	PXOR X5, X3
+	LOAD1(DI, 32, X12)
+	ROUNDS1(0, X7, X8, X9, X12)
+	SHA1MSG1 X12, X11
+	PXOR X12, X10
+	LOAD1(SI, 48, X6)
+	ROUNDS1(0, X0, X2, X1, X6)
+	SCHEDULE1(X6, X3, X4, X5)
+	LOAD1(DI, 48, X13)
+	ROUNDS1(0, X7, X9, X8, X13)
+	SCHEDULE1(X13, X10, X11, X12)
+	ROUNDS1(0, X0, X1, X2, X3)
+	SCHEDULE1(X3, X4, X5, X6)
+	ROUNDS1(0, X7, X8, X9, X10)
+	SCHEDULE1(X10, X11, X12, X13)
+	ROUNDS1(1, X0, X2, X1, X4)
+	SCHEDULE1(X4, X5, X6, X3)
+	ROUNDS1(1, X7, X9, X8, X11)
+	SCHEDULE1(X11, X12, X13, X10)
+	ROUNDS1(1, X0, X1, X2, X5)
+	SCHEDULE1(X5, X6, X3, X4)
+	ROUNDS1(1, X7, X8, X9, X12)
+	SCHEDULE1(X12, X13, X10, X11)
+	ROUNDS1(1, X0, X2, X1, X6)
+	SCHEDULE1(X6, X3, X4, X5)
+	ROUNDS1(1, X7, X9, X8, X13)
+	SCHEDULE1(X13, X10, X11, X12)
+	ROUNDS1(1, X0, X1, X2, X3)
+	SCHEDULE1(X3, X4, X5, X6)
+	ROUNDS1(1, X7, X8, X9, X10)
+	SCHEDULE1(X10, X11, X12, X13)
+	ROUNDS1(1, X0, X2, X1, X4)
+	SCHEDULE1(X4, X5, X6, X3)
+	ROUNDS1(1, X7, X9, X8, X11)
+	SCHEDULE1(X11, X12, X13, X10)
+	ROUNDS1(2, X0, X1, X2, X5)
+	SCHEDULE1(X5, X6, X3, X4)
+	ROUNDS1(2, X7, X8, X9, X12)
+	SCHEDULE1(X12, X13, X10, X11)
+	ROUNDS1(2, X0, X2, X1, X6)
+	SCHEDULE1(X6, X3, X4, X5)
+	ROUNDS1(2, X7, X9, X8, X13)
+	SCHEDULE1(X13, X10, X11, X12)
+	ROUNDS1(2, X0, X1, X2, X3)
+	SCHEDULE1(X3, X4, X5, X6)
+	ROUNDS1(2, X7, X8, X9, X10)
+	SCHEDULE1(X10, X11, X12, X13)
+	ROUNDS1(2, X0, X2, X1, X4)
+	SCHEDULE1(X4, X5, X6, X3)
+	ROUNDS1(2, X7, X9, X8, X11)
+	SCHEDULE1(X11, X12, X13, X10)
+	ROUNDS1(2, X0, X1, X2, X5)
+	SCHEDULE1(X5, X6, X3, X4)
+	ROUNDS1(2, X7, X8, X9, X12)
+	SCHEDULE1(X12, X13, X10, X11)
+	ROUNDS1(3, X0, X2, X1, X6)
+	SCHEDULE1(X6, X3, X4, X5)
+	ROUNDS1(3, X7, X9, X8, X13)
+	SCHEDULE1(X13, X10, X11, X12)
+	ROUNDS1(3, X0, X1, X2, X3)
+	SCHEDULE1(X3, X4, X5, X6)
+	ROUNDS1(3, X7, X8, X9, X10)
+	SCHEDULE1(X10, X11, X12, X13)
+	ROUNDS1(3, X0, X2, X1, X4)
+	SHA1MSG2 X4, X5
+	PXOR X4, X6
+	ROUNDS1(3, X7, X9, X8, X11)
+	SHA1MSG2 X11, X12
+	PXOR X11, X13
+	ROUNDS1(3, X0, X1, X2, X5)
+	SHA1MSG2 X5, X6
+	ROUNDS1(3, X7, X8, X9, X12)
+	SHA1MSG2 X12, X13
+	ROUNDS1(3, X0, X2, X1, X6)
+	ROUNDS1(3, X7, X9, X8, X13)
+	SUM1(AX, X0, X1)
+	SUM1(BX, X7, X8)
+	STORE1(AX, X0, X1)
+	STORE1(BX, X7, X8)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	DECQ CX
+	JNZ  next
+	RET
+
+// SHA-256. A message has the registers s and t (the words a, b, e, f and c, d, g, h), and
+// m0 to m3 (16 words of the schedule). X0 is an operand of SHA256RNDS2, X15 has the
+// order of bytes.
+
+#define LOAD256(p, off, m) \
+	MOVOU  off(p), m; \
+	PSHUFB X15, m
+
+// START256 brings the words a to h into the order of the instructions.
+#define START256(at, s, t, u) \
+	MOVOU   (at), u; \
+	MOVOU   16(at), t; \
+	PSHUFD  $0xb1, u, u; \
+	PSHUFD  $0x1b, t, t; \
+	MOVO    u, s; \
+	PALIGNR $8, t, s; \
+	PBLENDW $0xf0, u, t
+
+#define ROUNDS256(k, s, t, m0) \
+	MOVOU       k256<>+k(SB), X0; \
+	PADDL       m0, X0; \
+	SHA256RNDS2 X0, s, t; \
+	PSHUFD      $0x0e, X0, X0; \
+	SHA256RNDS2 X0, t, s
+
+#define SCHEDULE256(m0, m1, m3, u) \
+	MOVO       m0, u; \
+	PALIGNR    $4, m3, u; \
+	PADDL      u, m1; \
+	SHA256MSG2 m0, m1
+
+// SUM256 adds the old state, in s2 and t2.
+#define SUM256(at, s, t, s2, t2, u) \
+	START256(at, s2, t2, u); \
+	PADDL s2, s; \
+	PADDL t2, t
+
+#define STORE256(at, s, t, s2, t2, u) \
+	PSHUFD  $0x1b, s, u; \
+	PSHUFD  $0xb1, t, t2; \
+	MOVO    u, s2; \
+	PBLENDW $0xf0, t2, s2; \
+	PALIGNR $8, u, t2; \
+	MOVOU   s2, (at); \
+	MOVOU   t2, 16(at)
+
+// func add256(a, b *State, p, q *byte, n int)
+TEXT ·add256(SB), NOSPLIT, $0-40
+	MOVQ  a+0(FP), AX
+	MOVQ  b+8(FP), BX
+	MOVQ  p+16(FP), SI
+	MOVQ  q+24(FP), DI
+	MOVQ  n+32(FP), CX
+	MOVOU flip256<>(SB), X15
+	START256(AX, X1, X2, X7)
+	START256(BX, X8, X9, X14)
+
+next:
+	LOAD256(SI, 0, X3)
+	ROUNDS256(0, X1, X2, X3)
+	LOAD256(DI, 0, X10)
+	ROUNDS256(0, X8, X9, X10)
+	LOAD256(SI, 16, X4)
+	ROUNDS256(16, X1, X2, X4)
+	SHA256MSG1 X4, X3
+	LOAD256(DI, 16, X11)
+	ROUNDS256(16, X8, X9, X11)
+	SHA256MSG1 X11, X10
+	LOAD256(SI, 32, X5)
+	ROUNDS256(32, X1, X2, X5)
+	SHA256MSG1 X5, X4
+	LOAD256(DI, 32, X12)
+	ROUNDS256(32, X8, X9, X12)
+	SHA256MSG1 X12, X11
+	LOAD256(SI, 48, X6)
+	ROUNDS256(48, X1, X2, X6)
+	SCHEDULE256(X6, X3, X5, X7)
+	SHA256MSG1 X6, X5
+	LOAD256(DI, 48, X13)
+	ROUNDS256(48, X8, X9, X13)
+	SCHEDULE256(X13, X10, X12, X14)
+	SHA256MSG1 X13, X12
+	ROUNDS256(64, X1, X2, X3)
+	SCHEDULE256(X3, X4, X6, X7)
+	SHA256MSG1 X3, X6
+	ROUNDS256(64, X8, X9, X10)
+	SCHEDULE256(X10, X11, X13, X14)
+	SHA256MSG1 X10, X13
+	ROUNDS256(80, X1, X2, X4)
+	SCHEDULE256(X4, X5, X3, X7)
+	SHA256MSG1 X4, X3
+	ROUNDS256(80, X8, X9, X11)
+	SCHEDULE256(X11, X12, X10, X14)
+	SHA256MSG1 X11, X10
+	ROUNDS256(96, X1, X2, X5)
+	SCHEDULE256(X5, X6, X4, X7)
+	SHA256MSG1 X5, X4
+	ROUNDS256(96, X8, X9, X12)
+	SCHEDULE256(X12, X13, X11, X14)
+	SHA256MSG1 X12, X11
+	ROUNDS256(112, X1, X2, X6)
+	SCHEDULE256(X6, X3, X5, X7)
+	SHA256MSG1 X6, X5
+	ROUNDS256(112, X8, X9, X13)
+	SCHEDULE256(X13, X10, X12, X14)
+	SHA256MSG1 X13, X12
+	ROUNDS256(128, X1, X2, X3)
+	SCHEDULE256(X3, X4, X6, X7)
+	SHA256MSG1 X3, X6
+	ROUNDS256(128, X8, X9, X10)
+	SCHEDULE256(X10, X11, X13, X14)
+	SHA256MSG1 X10, X13
+	ROUNDS256(144, X1, X2, X4)
+	SCHEDULE256(X4, X5, X3, X7)
+	SHA256MSG1 X4, X3
+	ROUNDS256(144, X8, X9, X11)
+	SCHEDULE256(X11, X12, X10, X14)
+	SHA256MSG1 X11, X10
+	ROUNDS256(160, X1, X2, X5)
+	SCHEDULE256(X5, X6, X4, X7)
+	SHA256MSG1 X5, X4
+	ROUNDS256(160, X8, X9, X12)
+	SCHEDULE256(X12, X13, X11, X14)
+	SHA256MSG1 X12, X11
+	ROUNDS256(176, X1, X2, X6)
+	SCHEDULE256(X6, X3, X5, X7)
+	SHA256MSG1 X6, X5
+	ROUNDS256(176, X8, X9, X13)
+	SCHEDULE256(X13, X10, X12, X14)
+	SHA256MSG1 X13, X12
+	ROUNDS256(192, X1, X2, X3)
+	SCHEDULE256(X3, X4, X6, X7)
+	SHA256MSG1 X3, X6
+	ROUNDS256(192, X8, X9, X10)
+	SCHEDULE256(X10, X11, X13, X14)
+	SHA256MSG1 X10, X13
+	ROUNDS256(208, X1, X2, X4)
+	SCHEDULE256(X4, X5, X3, X7)
+	ROUNDS256(208, X8, X9, X11)
+	SCHEDULE256(X11, X12, X10, X14)
+	ROUNDS256(224, X1, X2, X5)
+	SCHEDULE256(X5, X6, X4, X7)
+	ROUNDS256(224, X8, X9, X12)
+	SCHEDULE256(X12, X13, X11, X14)
+	ROUNDS256(240, X1, X2, X6)
+	ROUNDS256(240, X8, X9, X13)
+	SUM256(AX, X1, X2, X3, X4, X7)
+	SUM256(BX, X8, X9, X10, X11, X14)
+	STORE256(AX, X1, X2, X3, X4, X7)
+	STORE256(BX, X8, X9, X10, X11, X14)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	DECQ CX
+	JNZ  next
+	RET
+
+// func features() uint32
+TEXT ·features(SB), NOSPLIT, $0-4
+	MOVL  $0, ret+0(FP)
+	XORL  AX, AX
+	XORL  CX, CX
+	CPUID
+	CMPL  AX, $7
+	JB    done
+	MOVL  $7, AX
+	XORL  CX, CX
+	CPUID
+	MOVL  BX, ret+0(FP)
+done:
+	RET
