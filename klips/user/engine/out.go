@@ -30,7 +30,8 @@ type outWorker struct {
 	bufs  []packet.Buffer
 	views [][]byte // bufs in the form that Read needs
 	sizes []int
-	ready []*packet.Buffer // finished packets, for one call of Send
+	ready []*packet.Buffer // packets for one call of Send, see flush
+	lay   unfinished       // those of them that are not finished, and others that were dropped
 	att   *attachment      // the attachment of the current batch
 	now   int64
 	icmp  icmpWriter
@@ -55,6 +56,7 @@ func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 		views: make([][]byte, batch),
 		sizes: make([]int, batch),
 		ready: make([]*packet.Buffer, 0, batch),
+		lay:   newUnfinished(batch),
 	}
 	for i := range w.bufs {
 		w.bufs[i].B = make([]byte, bufferSize)
@@ -119,18 +121,20 @@ func (w *outWorker) detached(n int) {
 	}
 }
 
-// flush sends the packets in ready and counts them.
+// flush finishes and sends the packets in ready and counts them. Afterwards all buffers
+// can be used again.
 func (w *outWorker) flush() {
+	w.lay.finish()
 	if len(w.ready) == 0 {
 		return
 	}
+	n := len(w.ready)
 	w.failed = 0
-	w.att.wire.Send(w.ready, w.fail)
-	w.d.stats.txPackets.Add(uint64(len(w.ready) - w.failed))
+	w.transmit()
+	w.d.stats.txPackets.Add(uint64(n - w.failed))
 	for range w.failed {
 		w.d.stats.drop(drop.NotSent, nil, &w.d.stats.txErrors)
 	}
-	w.ready = w.ready[:0]
 }
 
 // drop counts a packet that is dropped by a rule of the stack or of an SA (nil: of no
@@ -291,6 +295,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 			w.wrap(b, h, chain)
 			return
 		}
+		w.lay.finish()
 		r = next
 	}
 	w.error(drop.Nesting, sa)
@@ -358,6 +363,7 @@ func whyNot(sa *sadb.SA, err error) drop.Reason {
 // transform applies one SA to the packet with header h. h becomes the header of the
 // result.
 func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error {
+	w.lay.before(sa, b)
 	count := h.Total - h.Len
 	switch sa.ID.Proto {
 	case klips.ProtoTun:
@@ -391,7 +397,8 @@ func (w *outWorker) transform(b *packet.Buffer, h *packet.Header, sa *sadb.SA) e
 	return nil
 }
 
-// seal makes an ESP or AH packet with the SA's next sequence number.
+// seal makes an ESP or AH packet with the SA's next sequence number. The packet may be
+// unfinished until the next flush.
 func (w *outWorker) seal(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error {
 	st, err := stateOf(sa, w.id)
 	if err != nil {
@@ -405,16 +412,17 @@ func (w *outWorker) seal(b *packet.Buffer, h *packet.Header, sa *sadb.SA) error 
 		w.e.keeper.wake()
 	}
 	if sa.ID.Proto == klips.ProtoESP {
-		return st.espOut.Seal(b, h, seq)
+		return st.espOut.Lay(w.lay.esp, b, h, seq)
 	}
-	return st.ahOut.Seal(b, h, seq)
+	return w.lay.layAH(st.ahOut, b, h, seq)
 }
 
-// wrap encapsulates a finished packet in UDP if an ESP SA of the group needs that, and
+// wrap encapsulates a complete packet in UDP if an ESP SA of the group needs that, and
 // sends it.
 func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 	for _, sa := range chain {
 		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
+			w.lay.beforeUDP(b, h)
 			if udpencap.Encap(b, h, sa.NATT) != nil {
 				w.error(drop.TooBig, sa)
 				return
@@ -444,7 +452,7 @@ func (w *outWorker) sending(n int, clear string) {
 	w.outcome(what, clear, slog.Int("length", n))
 }
 
-// send queues a finished packet. It sends the packet in pieces if it is longer than the
+// send queues a complete packet. It sends the packet in pieces if it is longer than the
 // path MTU. If df is set, send reports a packet that is too long to its sender instead;
 // that concerns packets in clear and in transport mode. sa is the outermost SA of the
 // packet, nil for a packet in clear. clear is the reason to send it in clear, otherwise
@@ -465,6 +473,7 @@ func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.S
 		return
 	}
 	if df {
+		w.lay.finish() // the message quotes the packet
 		w.icmp.tooBig(w.e, p, h, mtu)
 		w.error(drop.TooBig, sa)
 		return
@@ -475,8 +484,7 @@ func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.S
 	// The pieces are made in place, one after the other.
 	fragment(b, h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
 		w.ready = append(w.ready, f)
-		w.att.wire.Send(w.ready, w.fail)
-		w.ready = w.ready[:0]
+		w.transmit()
 	})
 	if w.failed > 0 { // without one piece the others are useless
 		w.d.stats.drop(drop.NotSent, sa, &w.d.stats.txErrors)
