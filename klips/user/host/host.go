@@ -30,6 +30,7 @@ type Host struct {
 	links   map[*link]struct{}
 	awaited map[*awaited]struct{}
 
+	ports    *rawip.Ports
 	receiver *rawip.Receiver // nil until it is opened
 	moved    func(gone []netip.Addr)
 
@@ -43,7 +44,7 @@ var _ engine.Host = (*Host)(nil)
 // Open starts to watch the host's addresses and devices. The goroutine that it starts
 // ends with Close.
 func Open() (*Host, error) {
-	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
+	h := &Host{ports: rawip.NewPorts(), done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
 	w, err := rtnl.Watch()
 	if err != nil {
 		return nil, err
@@ -62,6 +63,7 @@ func (h *Host) Close() error {
 	err := h.news.Close()
 	<-h.done
 	h.inherited.close()
+	h.ports.Close()
 	h.icmp.Close()
 	return err
 }
@@ -69,17 +71,8 @@ func (h *Host) Close() error {
 // UnprivilegedPorts returns the first port that unprivileged programs can bind.
 func (h *Host) UnprivilegedPorts() int { return udpport.Unprivileged() }
 
-// OfferPorts gives the receiver UDP sockets, see [rawip.Receiver.Offer].
-func (h *Host) OfferPorts(fds []int) {
-	h.mu.Lock()
-	r := h.receiver
-	h.mu.Unlock()
-	if r == nil {
-		closeAll(fds)
-		return
-	}
-	r.Offer(fds)
-}
+// OfferPorts gives the host UDP sockets, see [rawip.Ports.Offer].
+func (h *Host) OfferPorts(fds []int) { h.ports.Offer(fds) }
 
 // IsLocal reports whether a is one of the host's own addresses; all of 127.0.0.0/8 are.
 func (h *Host) IsLocal(a netip.Addr) bool {
@@ -187,7 +180,7 @@ func (h *Host) MTU(name string) (int, error) { return mtu(name) }
 func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r, err := rawip.NewReceiver(batch, h.inherited.sockets...)
+	r, err := rawip.NewReceiver(h.ports, batch, h.inherited.sockets...)
 	h.inherited.sockets = nil
 	if err != nil {
 		return nil, err

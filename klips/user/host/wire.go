@@ -24,7 +24,7 @@ type wire struct {
 // OpenWire opens raw sockets bound to the physical device.
 func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, error) {
 	name, _, _ := strings.Cut(physical, ":")
-	s, err := rawip.NewSender(name, sendBatch)
+	s, err := rawip.NewSender(h.ports, name, sendBatch)
 	if err != nil {
 		return nil, err
 	}

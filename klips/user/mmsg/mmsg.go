@@ -19,8 +19,8 @@ type hdr struct {
 	n   uint32
 }
 
-// controlSize is room for the control messages of raw sockets: packet info, hop limit,
-// traffic class, flow label, and the usual number of extension headers.
+// controlSize is room for the control messages of a packet: packet info, hop limit,
+// traffic class, flow label, segment size, and the usual number of extension headers.
 const controlSize = 704
 
 // FlowInfo is the socket option IPV6_FLOWINFO of Linux, and the type of the control
@@ -133,26 +133,30 @@ func (b *Batch) Recv(fd, n int) (int, error) {
 }
 
 // Received returns the length and source of message i after Recv, and whether it was
-// longer than its buffer.
-func (b *Batch) Received(i int) (n int, src netip.Addr, truncated bool) {
+// longer than its buffer. A raw socket's source has no port.
+func (b *Batch) Received(i int) (n int, src netip.AddrPort, truncated bool) {
 	h := &b.hdrs[i]
+	// The port is at the same place in both families.
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&b.names[i].Port))[:])
 	switch b.names[i].Family {
 	case unix.AF_INET:
 		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&b.names[i]))
-		src = netip.AddrFrom4(sa.Addr)
+		src = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), port)
 	case unix.AF_INET6:
-		src = netip.AddrFrom16(b.names[i].Addr)
+		src = netip.AddrPortFrom(netip.AddrFrom16(b.names[i].Addr), port)
 	}
 	return int(h.n), src, h.msg.Flags&unix.MSG_TRUNC != 0
 }
 
-// Info is the content of the control messages of a received packet.
+// Info is the content of the control messages of a received packet, as far as the socket
+// was asked for them.
 type Info struct {
 	IfIndex  uint32
-	Dst      netip.Addr // IPv6 only
-	HopLimit uint8      // IPv6 only
-	Class    uint8      // IPv6 only
-	Label    uint32     // IPv6 only: the flow label
+	Dst      netip.Addr
+	HopLimit uint8  // the TTL in IPv4
+	Class    uint8  // the TOS in IPv4
+	Label    uint32 // IPv6 only: the flow label
+	Segment  int    // bytes of each UDP datagram of a message of several (UDP_GRO); 0: it is one
 	// Ext are the IPv6 extension headers that the socket was asked for, in their order.
 	// First is the type of the first. They are valid until the next call of Info. Ext is
 	// empty if there was not enough room for all.
@@ -176,7 +180,14 @@ func (b *Batch) Info(i int) Info {
 		d := ctl[unix.CmsgLen(0):n]
 		switch {
 		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_PKTINFO && len(d) >= unix.SizeofInet4Pktinfo:
-			in.IfIndex = uint32((*unix.Inet4Pktinfo)(unsafe.Pointer(&d[0])).Ifindex)
+			pi := (*unix.Inet4Pktinfo)(unsafe.Pointer(&d[0]))
+			in.IfIndex, in.Dst = uint32(pi.Ifindex), netip.AddrFrom4(pi.Addr)
+		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_TTL && len(d) >= 4:
+			in.HopLimit = uint8(*(*int32)(unsafe.Pointer(&d[0])))
+		case c.Level == unix.IPPROTO_IP && c.Type == unix.IP_TOS && len(d) >= 1:
+			in.Class = d[0]
+		case c.Level == unix.IPPROTO_UDP && c.Type == unix.UDP_GRO && len(d) >= 4:
+			in.Segment = int(max(0, *(*int32)(unsafe.Pointer(&d[0]))))
 		case c.Level == unix.IPPROTO_IPV6 && c.Type == unix.IPV6_PKTINFO && len(d) >= unix.SizeofInet6Pktinfo:
 			pi := (*unix.Inet6Pktinfo)(unsafe.Pointer(&d[0]))
 			in.IfIndex, in.Dst = pi.Ifindex, netip.AddrFrom16(pi.Addr)

@@ -34,7 +34,7 @@ func TestGroups(t *testing.T) {
 			v6 := group.Is6()
 			var member *rawip.Sender // of the host that receives
 			l.must(l.there.Do(func() (err error) {
-				member, err = rawip.NewSender("eth0", 4)
+				member, err = rawip.NewSender(l.ports, "eth0", 4)
 				return err
 			}))
 			// arrives reports whether a packet to the group arrives before a packet to the

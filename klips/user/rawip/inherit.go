@@ -10,32 +10,26 @@ import (
 // queued in them, even after the receiver was closed, for the receiver that inherits
 // them. It must not be called after Release. The caller closes the copies.
 func (r *Receiver) Sockets() (fds []int, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	own := make([]int, 0, len(r.socks)+len(r.taken))
 	for _, s := range r.socks {
-		own = append(own, s.fd)
-	}
-	for _, fd := range r.taken {
-		own = append(own, fd)
-	}
-	for _, fd := range own {
-		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		dup, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			for _, fd := range fds {
-				unix.Close(fd)
-			}
+			closeAll(fds)
 			return nil, os.NewSyscallError("dup", err)
 		}
 		fds = append(fds, dup)
 	}
-	return fds, nil
+	udp, err := r.ports.copies()
+	if err != nil {
+		closeAll(fds)
+		return nil, err
+	}
+	return append(fds, udp...), nil
 }
 
 // A rawKind identifies a raw socket of a receiver.
 type rawKind struct{ family, proto int }
 
-// inherit sorts the sockets of another receiver. UDP sockets keep their ports in use;
+// inherit sorts the sockets of another receiver. UDP sockets stay those of their ports;
 // raw ones are returned; others are closed.
 func (r *Receiver) inherit(fds []int) (raw map[rawKind]int) {
 	raw = map[rawKind]int{}
@@ -46,7 +40,7 @@ func (r *Receiver) inherit(fds []int) (raw map[rawKind]int) {
 		case option(fd, unix.SO_TYPE) == unix.SOCK_RAW && !twice:
 			raw[k] = fd
 		case option(fd, unix.SO_TYPE) == unix.SOCK_DGRAM && ok:
-			r.taken[place{k.family, port}] = fd
+			r.ports.adopt(place{k.family, port}, fd)
 		default:
 			unix.Close(fd)
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,14 +26,14 @@ const coalesce = 50 * time.Microsecond
 // Only one goroutine may call Recv.
 type Receiver struct {
 	socks []recvSocket
-	wait  *wait.Waiter // for the sockets; nil: they were released
-	ready []int        // sockets that may have something to read
-	busy  bool         // the last batch had more than one packet
+	ports *Ports
+	udp   []*port          // the sockets of ports when they were read last
+	seen  *map[place]*port // ports.open at that time
+	wait  *wait.Waiter     // for socks, then udp; nil: they were released
+	ready []int            // sockets that may have something to read, numbered in that order
+	busy  bool             // the last batch had more than one packet
 	batch *mmsg.Batch
-
-	mu      sync.Mutex
-	offered map[place]int // UDP sockets of Offer that are not used yet; guarded by mu
-	taken   map[place]int // UDP sockets that stop "port unreachable" errors; guarded by mu
+	split *datagrams
 }
 
 type recvSocket struct {
@@ -44,11 +43,11 @@ type recvSocket struct {
 }
 
 // NewReceiver opens the sockets; batch is the maximum number of packets that a Recv
-// returns. Inherited sockets, from another receiver's Sockets, replace those of their
-// kind, with the packets queued in them; the receiver owns them. EPERM without
-// CAP_NET_RAW.
-func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
-	r := &Receiver{batch: mmsg.NewBatch(batch), offered: map[place]int{}, taken: map[place]int{}}
+// returns. It opens and closes the sockets of ports. Inherited sockets, from another
+// receiver's Sockets, replace those of their kind, with the packets queued in them; the
+// receiver owns them. EPERM without CAP_NET_RAW.
+func NewReceiver(ports *Ports, batch int, inherited ...int) (*Receiver, error) {
+	r := &Receiver{ports: ports, batch: mmsg.NewBatch(batch), split: newDatagrams()}
 	raw := r.inherit(inherited)
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		icmp := uint8(packet.ProtoICMP)
@@ -81,11 +80,7 @@ func NewReceiver(batch int, inherited ...int) (*Receiver, error) {
 			r.socks = append(r.socks, recvSocket{fd, proto, family == unix.AF_INET6})
 		}
 	}
-	var fds []int
-	for _, s := range r.socks {
-		fds = append(fds, s.fd)
-	}
-	w, err := wait.New(fds...)
+	w, err := wait.New()
 	if err != nil {
 		r.closeAll()
 		return nil, err
@@ -117,9 +112,7 @@ func recvOpen(family, proto int) (int, error) {
 	if family == unix.AF_INET6 {
 		askForHeaders(fd)
 	}
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, recvBuffer) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, recvBuffer)
-	}
+	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, recvBuffer)
 	return fd, nil
 }
 
@@ -134,20 +127,33 @@ func askForHeaders(fd int) {
 
 // Recv waits for packets and puts them into bufs, and the indexes of their interfaces
 // into ifindex. It returns their number. A packet begins at packet.Headroom, or before
-// that if it has IPv6 extension headers. IPv6 raw sockets do not deliver the header:
-// Recv makes one from the kernel's control messages.
+// that if it has IPv6 extension headers. IPv6 raw sockets do not deliver the header, and
+// UDP sockets deliver none: Recv makes them from the kernel's control messages.
 // The error is os.ErrClosed after Close.
 func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 	for {
+		// What is left of the last messages comes first, in order.
+		if n := r.split.take(bufs, ifindex); n > 0 {
+			return n, nil
+		}
+		if r.seen != r.ports.open.Load() {
+			r.refresh()
+		}
 		for len(r.ready) > 0 {
 			i := r.ready[0]
 			r.ready = append(r.ready[:0], r.ready[1:]...)
-			n, full := r.recvFrom(&r.socks[i], bufs, ifindex)
+			n, full := 0, false
+			if i < len(r.socks) {
+				n, full = r.recvFrom(&r.socks[i], bufs, ifindex)
+				r.busy = n > 1
+			} else {
+				full = r.split.read(r.udp[i-len(r.socks)])
+				n = r.split.take(bufs, ifindex)
+			}
 			if full {
 				r.ready = append(r.ready, i) // in turn, so that each is read
 			}
 			if n > 0 {
-				r.busy = n > 1
 				return n, nil
 			}
 		}
@@ -160,7 +166,7 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 		if err := r.wait.Wait(); err != nil {
 			return 0, err
 		}
-		for i := range r.socks {
+		for i := range len(r.socks) + len(r.udp) {
 			if r.wait.Ready(i) {
 				r.ready = append(r.ready, i)
 			}
@@ -175,7 +181,7 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 	n := min(len(bufs), r.batch.Len())
 	off := packet.Headroom
 	if s.v6 {
-		off += 40
+		off += ipv6Len
 	}
 	for i := range n {
 		b := bufs[i]
@@ -194,12 +200,15 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 		if trunc || (s.v6 && (!in.Dst.IsValid() || len(in.Ext)+size > 0xffff)) {
 			continue
 		}
+		if s.proto == packet.ProtoUDP && held(r.ports, s, bufs[i].B[off:off+size]) {
+			continue
+		}
 		// The buffer of a skipped packet is used for a later one.
 		bufs[kept], bufs[i] = bufs[i], bufs[kept]
 		b := bufs[kept]
 		b.Off, b.End = packet.Headroom-len(in.Ext), off+size
 		if s.v6 {
-			header6(b.B[b.Off:], s.proto, src, &in, size)
+			header6(b.B[b.Off:], s.proto, src.Addr(), &in, size)
 		}
 		ifindex[kept] = int(in.IfIndex)
 		kept++
@@ -247,6 +256,25 @@ func header6(p []byte, proto uint8, src netip.Addr, in *mmsg.Info, size int) {
 	copy(p[40:], in.Ext)
 }
 
+// SetUDPPorts makes Recv also return UDP packets to these local ports. If another
+// program's socket is bound to such a port, such as a key daemon's, they are copies, and
+// that socket still gets its packets. Otherwise the port gets a socket, which is closed
+// when the port is no longer wanted. Calls must not overlap.
+func (r *Receiver) SetUDPPorts(ports []uint16) {
+	r.ports.set(ports)
+	for _, s := range r.socks {
+		if s.proto == packet.ProtoUDP {
+			family := unix.AF_INET
+			if s.v6 {
+				family = unix.AF_INET6
+			}
+			// It can fail only for lack of memory; then the old filter stays.
+			_ = setFilter(s.fd, portFilter(s.v6, r.ports.others(family, ports)))
+		}
+	}
+	r.wait.Interrupt()
+}
+
 // Close ends Recv, also later calls. The sockets are closed when Recv has returned.
 func (r *Receiver) Close() error {
 	r.wait.Stop()
@@ -261,14 +289,11 @@ func (r *Receiver) closeAll() {
 		unix.Close(s.fd)
 	}
 	r.socks = nil
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, sockets := range []map[place]int{r.taken, r.offered} {
-		for k, fd := range sockets {
-			unix.Close(fd)
-			delete(sockets, k)
-		}
+	for _, p := range r.udp {
+		p.release()
 	}
+	r.udp, r.seen = nil, nil
+	r.ports.Close()
 	if r.wait != nil {
 		r.wait.Free()
 	}

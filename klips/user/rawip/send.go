@@ -24,16 +24,21 @@ type Sender struct {
 	fd4   int
 	fd6   int // -1 if the host has no IPv6
 	batch *mmsg.Batch
+	ports *Ports
+	run   mmsg.Run
+	// unfit: the device or the host has refused a run. It is false again when the MTU
+	// changes.
+	unfit atomic.Bool
 }
 
-// NewSender opens the sockets. ENXIO: there is no such device. EPERM: the process lacks
-// CAP_NET_RAW.
-func NewSender(physical string, batch int) (*Sender, error) {
+// NewSender opens the sockets. UDP packets from ports are sent by the sockets of these.
+// ENXIO: there is no such device. EPERM: the process lacks CAP_NET_RAW.
+func NewSender(ports *Ports, physical string, batch int) (*Sender, error) {
 	ifi, err := net.InterfaceByName(physical)
 	if err != nil {
 		return nil, unix.ENXIO
 	}
-	s := &Sender{name: ifi.Name, index: ifi.Index, fd4: -1, fd6: -1, batch: mmsg.NewBatch(batch)}
+	s := &Sender{name: ifi.Name, index: ifi.Index, fd4: -1, fd6: -1, batch: mmsg.NewBatch(batch), ports: ports}
 	s.mtu.Store(int32(ifi.MTU))
 	if s.fd4, err = sendSocket(unix.AF_INET, ifi.Name); err != nil {
 		return nil, err
@@ -77,10 +82,7 @@ func sendSocket(family int, device string) (int, error) {
 		unix.Close(fd)
 		return -1, err
 	}
-	// Best effort: SO_SNDBUFFORCE can exceed the sysctl limit but needs a capability.
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
-	}
+	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer)
 	return fd, nil
 }
 
@@ -94,7 +96,10 @@ func (s *Sender) Index() int { return s.index }
 func (s *Sender) MTU() int { return int(s.mtu.Load()) }
 
 // SetMTU sets the device's MTU after it has changed.
-func (s *Sender) SetMTU(mtu int) { s.mtu.Store(int32(mtu)) }
+func (s *Sender) SetMTU(mtu int) {
+	s.mtu.Store(int32(mtu))
+	s.unfit.Store(false)
+}
 
 // Join makes the host a member of a multicast group on the device, until Leave or Close:
 // otherwise the device does not accept packets to the group. Any raw socket then receives
@@ -120,8 +125,28 @@ func (s *Sender) member(group netip.Addr, option4, option6 int) error {
 }
 
 // Send sends packets, none longer than the MTU, and calls fail for each that the kernel
-// refused. The kernel fills in the IPv4 checksum.
+// refused. Their order is kept. The kernel fills in the IPv4 checksum.
 func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
+	raw := 0 // packets at the beginning that no run can begin with
+	for raw < len(pkts) {
+		n, k, data := s.runLen(pkts[raw:])
+		if n == 0 {
+			raw++
+			continue
+		}
+		s.sendRaw(pkts[:raw], fail)
+		pkts, raw = pkts[raw:], 0
+		if !s.sendRun(k, pkts[:n], data) {
+			// A raw socket knows which packet fails, and sends from any address.
+			s.sendRaw(pkts[:n], fail)
+		}
+		pkts = pkts[n:]
+	}
+	s.sendRaw(pkts, fail)
+}
+
+// sendRaw sends packets by the raw sockets.
+func (s *Sender) sendRaw(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
 	for len(pkts) > 0 {
 		// A run of packets of one family is sent in one call, so the order is kept.
 		fd, v := s.fd4, pkts[0].Bytes()[0]>>4

@@ -52,8 +52,8 @@ func TestPortFilter(t *testing.T) {
 // A socket that another process has bound is used for its port, and closed when it is of
 // no use.
 func TestOffer(t *testing.T) {
-	r := &Receiver{offered: map[place]int{}, taken: map[place]int{}}
-	defer r.closeAll()
+	r := NewPorts()
+	defer r.Close()
 	socket := func(family, kind int, port uint16) (fd int) {
 		t.Helper()
 		fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
@@ -85,10 +85,10 @@ func TestOffer(t *testing.T) {
 			t.Errorf("descriptor %d is left open", fd)
 		}
 	}
-	r.SetUDPPorts([]uint16{port})
+	r.set([]uint16{port})
 	r.Offer(nil)
-	if got := r.taken[place{unix.AF_INET, port}]; got != wanted || !open(wanted) {
-		t.Errorf("for port %d there is descriptor %d, want %d", port, got, wanted)
+	if p := (*r.open.Load())[place{unix.AF_INET, port}]; p == nil || p.fd != wanted || !open(wanted) {
+		t.Errorf("for port %d there is %+v, want descriptor %d", port, p, wanted)
 	}
 	again := socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err := unix.Bind(again, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
@@ -102,7 +102,7 @@ func TestOffer(t *testing.T) {
 	if open(again) {
 		t.Error("a socket that was not used is left open")
 	}
-	r.SetUDPPorts(nil)
+	r.set(nil)
 	if open(wanted) {
 		t.Error("the socket of a port that is no longer wanted is left open")
 	}

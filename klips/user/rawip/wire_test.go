@@ -38,6 +38,7 @@ var (
 type line struct {
 	t           *testing.T
 	here, there *lab.Host
+	ports       *rawip.Ports // of the sender's host
 	out         *rawip.Sender
 	in          *rawip.Receiver
 	index       int // of the device that packets come in by
@@ -48,7 +49,8 @@ type line struct {
 // newLine makes two hosts with a cable.
 func newLine(t *testing.T) *line {
 	t.Helper()
-	l := &line{t: t, ifindex: make([]int, 8)}
+	l := &line{t: t, ports: rawip.NewPorts(), ifindex: make([]int, 8)}
+	t.Cleanup(l.ports.Close)
 	for name, h := range map[string]**lab.Host{"here": &l.here, "there": &l.there} {
 		var err error
 		if *h, err = lab.NewHost(name); err != nil {
@@ -64,7 +66,7 @@ func newLine(t *testing.T) *line {
 		l.must(h.AddAddr("eth0", netip.PrefixFrom(a, a.BitLen()-8)))
 	}
 	l.must(l.here.Do(func() (err error) {
-		l.out, err = rawip.NewSender("eth0", 4)
+		l.out, err = rawip.NewSender(l.ports, "eth0", 4)
 		return err
 	}))
 	t.Cleanup(func() { l.out.Close() })
@@ -72,7 +74,7 @@ func newLine(t *testing.T) *line {
 		ifi, err := net.InterfaceByName("eth0")
 		if err == nil {
 			l.index = ifi.Index
-			l.in, err = rawip.NewReceiver(8)
+			l.in, err = rawip.NewReceiver(rawip.NewPorts(), 8)
 		}
 		return err
 	}))
@@ -152,7 +154,7 @@ func ip(v6 bool, proto uint8, payload string) []byte {
 	if v6 && proto == packet.ProtoUDP {
 		// Over IPv6 it must have a checksum (RFC 8200 section 8.1).
 		var sum uint32
-		for _, b := range [][]byte{p[8:40], p[40:], {0, byte(len(payload)), 0, proto}} {
+		for _, b := range [][]byte{p[8:40], p[40:], {byte(len(payload) >> 8), byte(len(payload)), 0, proto}} {
 			for i := range b {
 				sum += uint32(b[i]) << (8 * (1 - i&1))
 			}
@@ -384,7 +386,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestNoSuchDevice(t *testing.T) {
-	if _, err := rawip.NewSender("nosuch0", 1); err != unix.ENXIO {
+	if _, err := rawip.NewSender(rawip.NewPorts(), "nosuch0", 1); err != unix.ENXIO {
 		t.Errorf("NewSender = %v, want ENXIO", err)
 	}
 }
@@ -416,7 +418,7 @@ func TestInherit(t *testing.T) {
 			c.Close()
 			t.Error("the port is free")
 		}
-		l.in, err = rawip.NewReceiver(8, fds...)
+		l.in, err = rawip.NewReceiver(rawip.NewPorts(), 8, fds...)
 		return err
 	}))
 	t.Cleanup(l.in.Release)

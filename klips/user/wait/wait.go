@@ -29,9 +29,9 @@ import (
 const short = 2 * time.Millisecond
 
 // A Waiter waits for descriptors that have something to read, or whose device is gone.
-// One goroutine calls Wait, Ready and Nap; any may call Stop.
+// One goroutine calls Wait, Ready, Watch and Nap; any may call Interrupt and Stop.
 type Waiter struct {
-	poll []unix.PollFd // one per descriptor, then the pipe that ends Wait
+	poll []unix.PollFd // one per descriptor, then the pipe that ends a Wait
 	pipe [2]int
 	once sync.Once
 	free sync.Once
@@ -51,9 +51,7 @@ func New(fds ...int) (*Waiter, error) {
 	if err := unix.Pipe2(w.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	for _, fd := range append(fds[:len(fds):len(fds)], w.pipe[0]) {
-		w.poll = append(w.poll, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-	}
+	w.Watch(fds...)
 	mu.Lock()
 	defer mu.Unlock()
 	if processors == 0 {
@@ -67,8 +65,16 @@ func New(fds ...int) (*Waiter, error) {
 	return w, nil
 }
 
-// Wait waits until a descriptor is ready. The error is os.ErrClosed after Stop, also in
-// later calls.
+// Watch replaces the descriptors. None is ready before the next Wait.
+func (w *Waiter) Watch(fds ...int) {
+	w.poll = w.poll[:0]
+	for _, fd := range append(fds[:len(fds):len(fds)], w.pipe[0]) {
+		w.poll = append(w.poll, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+}
+
+// Wait waits until a descriptor is ready, or until Interrupt. The error is os.ErrClosed
+// after Stop, also in later calls.
 func (w *Waiter) Wait() error {
 	for limit := time.Now().Add(short); !w.done.Load(); {
 		n, errno := w.look(time.Until(limit))
@@ -86,8 +92,12 @@ func (w *Waiter) Wait() error {
 			break
 		}
 	}
-	if w.done.Load() || w.poll[len(w.poll)-1].Revents != 0 {
+	if w.done.Load() {
 		return os.ErrClosed
+	}
+	if w.poll[len(w.poll)-1].Revents != 0 {
+		var b [8]byte
+		_, _ = unix.Read(w.pipe[0], b[:]) // what is left ends the next Wait
 	}
 	return nil
 }
@@ -110,11 +120,17 @@ func (w *Waiter) Nap(d time.Duration) {
 	_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
+// Interrupt ends the Wait in progress, or else the next one. It must not be called after
+// Free.
+func (w *Waiter) Interrupt() {
+	_, _ = unix.Write(w.pipe[1], []byte{0}) // a full pipe ends Wait as well
+}
+
 // Stop ends Wait, also later calls.
 func (w *Waiter) Stop() {
 	w.once.Do(func() {
 		w.done.Store(true)
-		_, _ = unix.Write(w.pipe[1], []byte{0})
+		w.Interrupt()
 	})
 }
 

@@ -1,0 +1,233 @@
+package rawip_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
+	"github.com/klips-go/ipsec/klips/user/rawip"
+)
+
+const natt = 4500
+
+// portsOn opens a receiver on the sender's host, which has the port 4500, and that port
+// on the other host.
+func (l *line) portsOn() {
+	l.t.Helper()
+	l.must(l.here.Do(func() error {
+		r, err := rawip.NewReceiver(l.ports, 1)
+		if err == nil {
+			l.t.Cleanup(r.Release)
+			r.SetUDPPorts([]uint16{natt})
+		}
+		return err
+	}))
+	l.must(l.there.Do(func() error { l.in.SetUDPPorts([]uint16{natt}); return nil }))
+}
+
+// fromPort makes a UDP packet from port 4500 to port 4500.
+func fromPort(v6 bool, data string) []byte {
+	h := []byte{natt >> 8, natt & 0xff, natt >> 8, natt & 0xff, byte((8 + len(data)) >> 8), byte(8 + len(data)), 0, 0}
+	return ip(v6, packet.ProtoUDP, string(h)+data)
+}
+
+// summed returns a packet without what the kernel chooses or has checked: the checksums
+// and the IPv4 identification.
+func summed(p []byte) string {
+	p = bytes.Clone(p)
+	if p[0]>>4 == 4 {
+		copy(p[4:6], []byte{0, 0})
+		packet.FixChecksum(p)
+		copy(p[26:28], []byte{0, 0})
+	} else {
+		copy(p[46:48], []byte{0, 0})
+	}
+	return string(p)
+}
+
+// UDP packets from a port of ours arrive as they were sent and in order, whether the
+// kernel sends them one by one or in a run.
+func TestRuns(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(fmt.Sprint("IPv6 ", v6), func(t *testing.T) {
+			l := newLine(t)
+			l.portsOn()
+			var pkts [][]byte
+			add := func(n int, change func(p []byte)) {
+				p := fromPort(v6, string(bytes.Repeat([]byte{'0' + byte(len(pkts))}, n)))
+				change(p)
+				packet.FixChecksum(p)
+				pkts = append(pkts, p)
+			}
+			same := func([]byte) {}
+			for _, n := range []int{1000, 1000, 1000, 999, 1000, 1001, 9, 1400, 1400} {
+				add(n, same)
+			}
+			class := func(p []byte) { p[1] ^= 0x10 } // another DSCP
+			if v6 {
+				class = func(p []byte) { p[0] ^= 1 }
+			}
+			add(1400, class)
+			add(1400, class)
+			add(1400, func(p []byte) { // another TTL or hop limit
+				if v6 {
+					p[7]--
+				} else {
+					p[8]--
+				}
+			})
+			for range 150 { // more than a run, and more bytes than a packet
+				add(1400, same)
+			}
+			if failed := l.send(pkts...); failed != nil {
+				t.Errorf("packets %v failed", failed)
+			}
+			for i, got := range l.receive(len(pkts), "") {
+				if summed(got) != summed(pkts[i]) {
+					t.Fatalf("packet %d is\n%x, want\n%x", i, got[:60], pkts[i][:60])
+				}
+			}
+		})
+	}
+}
+
+// What a UDP socket cannot send as it is, a raw socket sends, and the order is kept.
+func TestNoRun(t *testing.T) {
+	l := newLine(t)
+	l.portsOn()
+	df := fromPort(false, "with DF")
+	df[6] |= 0x40
+	foreign := fromPort(false, "from an address of another host")
+	foreign[15] = 77
+	label := fromPort(true, "with a flow label")
+	label[3] = 9
+	var pkts [][]byte
+	for i, p := range [][]byte{df, label, ip(false, packet.ProtoESP, "ESP"), foreign, foreign, foreign, foreign} {
+		for k := range 5 {
+			pkts = append(pkts, fromPort(i%2 == 0, fmt.Sprint("run ", i, k)))
+		}
+		pkts = append(pkts, p)
+	}
+	for _, p := range pkts {
+		packet.FixChecksum(p)
+	}
+	if failed := l.send(pkts...); failed != nil {
+		t.Errorf("packets %v failed", failed)
+	}
+	want := map[string]int{}
+	for _, p := range pkts {
+		want[string(text(p))]++
+	}
+	for _, p := range l.receive(len(pkts), "") {
+		if want[string(text(p))]--; want[string(text(p))] < 0 {
+			t.Errorf("%x arrived", p)
+		}
+	}
+}
+
+// text returns the data of a packet.
+func text(p []byte) []byte {
+	n := 20
+	if p[0]>>4 == 6 {
+		n = 40
+	}
+	if p[0] == 0x45 && p[9] == packet.ProtoUDP || n == 40 && p[6] == packet.ProtoUDP {
+		n += 8
+	}
+	return p[n:]
+}
+
+// When the device has a smaller MTU than the sender knows, the packets fail one by one;
+// those that fit are sent.
+func TestRunTooLong(t *testing.T) {
+	l := newLine(t)
+	l.portsOn()
+	l.must(l.here.Do(func() error { return setMTU("eth0", 1300) }))
+	var pkts [][]byte
+	for i := range 6 {
+		pkts = append(pkts, fromPort(false, string(bytes.Repeat([]byte{'a' + byte(i)}, 1400-200*(i/5)))))
+	}
+	if failed := l.send(pkts...); len(failed) != 5 {
+		t.Errorf("packets %v failed, want all but the last", failed)
+	}
+	if got := l.receive(1, "")[0]; len(got) != len(pkts[5]) {
+		t.Errorf("%d bytes arrived", len(got))
+	}
+}
+
+func setMTU(name string, mtu int) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	ifr.SetUint32(uint32(mtu))
+	return unix.IoctlIfreq(fd, unix.SIOCSIFMTU, ifr)
+}
+
+// A message of another program arrives as the datagrams that it was sent as: a keepalive
+// and IKE beside ESP, in one message.
+func TestOthersDatagrams(t *testing.T) {
+	l := newLine(t)
+	l.portsOn()
+	var c *net.UDPConn
+	l.must(l.here.Do(func() (err error) {
+		c, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(there4, natt)))
+		return err
+	}))
+	defer c.Close()
+	sizes := []int{1, 20, 1400, 1400, 3, 1}
+	for i, n := range sizes {
+		if _, err := c.Write(bytes.Repeat([]byte{byte(i)}, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := uint16(c.LocalAddr().(*net.UDPAddr).Port)
+	for i, p := range l.receive(len(sizes), "") {
+		if len(text(p)) != sizes[i] || binary.BigEndian.Uint16(p[20:]) != port || !bytes.Equal(p[12:16], here4.AsSlice()) {
+			t.Errorf("datagram %d is %x", i, p)
+		}
+	}
+}
+
+// A port is free as soon as it is not wanted any more, although nobody reads and a sender
+// has used it; packets from it are then sent by the raw socket.
+func TestPortEnds(t *testing.T) {
+	l := newLine(t)
+	l.portsOn()
+	p := fromPort(false, "by the port")
+	if failed := l.send(p, p, p, p); failed != nil {
+		t.Errorf("packets %v failed", failed)
+	}
+	l.ports.Close()
+	l.must(l.here.Do(func() error {
+		c, err := net.ListenUDP("udp", &net.UDPAddr{Port: natt})
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}))
+	q := fromPort(false, "by the raw socket")
+	if failed := l.send(q, q, q, q); failed != nil {
+		t.Errorf("packets %v failed", failed)
+	}
+	for i, got := range l.receive(8, "") {
+		want := p
+		if i >= 4 {
+			want = q
+		}
+		if !bytes.Equal(text(got), text(want)) {
+			t.Errorf("packet %d is %q", i, text(got))
+		}
+	}
+}
