@@ -4,7 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math/bits"
-	"slices"
+
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 )
 
 // Buckets is the number of hash buckets of the SA table. Listings have them in
@@ -27,7 +28,7 @@ func Bucket(id SAID) int {
 // SortSAs sorts SAs into the order of the listings: by bucket. SAs of one bucket keep
 // their order, which must be newest first.
 func SortSAs(sas []SA) {
-	slices.SortStableFunc(sas, func(a, b SA) int {
+	arrange.Stable(sas, func(a, b SA) int {
 		return cmp.Compare(Bucket(a.ID), Bucket(b.ID))
 	})
 }

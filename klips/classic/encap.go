@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/internal/udpport"
 	"github.com/klips-go/ipsec/klips/serial"
 )
@@ -77,7 +77,7 @@ func (s *Stack) HoldPort(ctx context.Context, port uint16, form klips.NATTType) 
 	if err != nil {
 		return refuse(err, klips.FaultNone, "")
 	}
-	slices.SortStableFunc(devices, func(a, b klips.Device) int { return cmp.Compare(unattached(a), unattached(b)) })
+	arrange.Stable(devices, func(a, b klips.Device) int { return cmp.Compare(unattached(a), unattached(b)) })
 	asked := false // of the kernel, so that the error is its answer
 	p, err := udpport.Open(port, func(socket, family int, bind func() error) error {
 		if err := bind(); err != nil {

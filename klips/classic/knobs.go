@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 )
 
 // knobs are the files of /proc/sys/net/ipsec that are not debug masks. They exist if
@@ -61,7 +62,7 @@ func (s *Stack) Set(_ context.Context, set map[string]int) error {
 		}
 		changes = append(changes, change{name, was, strconv.Itoa(value)})
 	}
-	slices.SortFunc(changes, func(a, b change) int { return strings.Compare(a.name, b.name) })
+	arrange.Sort(changes, func(a, b change) int { return strings.Compare(a.name, b.name) })
 	for i, c := range changes {
 		err := s.setKnob(c.name, c.is)
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/procfs"
 )
 
@@ -184,7 +185,7 @@ func (l *links) heads(group []klips.SAID) (heads []klips.SAID) {
 			heads = append(heads, id)
 		}
 	}
-	slices.SortFunc(heads, func(a, b klips.SAID) int { return strings.Compare(a.String(), b.String()) })
+	arrange.Sort(heads, func(a, b klips.SAID) int { return strings.Compare(a.String(), b.String()) })
 	return heads
 }
 

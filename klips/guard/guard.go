@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 )
 
 // A Flow is a set of packets with a rule in the table.
@@ -58,10 +59,10 @@ func (r Rules) Normal() Rules {
 	n := Rules{Flows: slices.Clone(r.Flows), Peers: slices.Clone(r.Peers), Ports: append(alwaysPorts[:], r.Ports...), Hide: r.Hide}
 	n.Flows = append(n.Flows, within(n.Flows)...)
 	n.Flows = slices.DeleteFunc(n.Flows, func(f Flow) bool { return f.Pass && !mayPass(f, r.Flows) })
-	slices.SortFunc(n.Flows, compareFlows)
+	arrange.Sort(n.Flows, compareFlows)
 	n.Flows = slices.Compact(n.Flows)
 	n.Peers = slices.DeleteFunc(n.Peers, func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() })
-	slices.SortFunc(n.Peers, netip.Addr.Compare)
+	arrange.Sort(n.Peers, netip.Addr.Compare)
 	n.Peers = slices.Compact(n.Peers)
 	slices.Sort(n.Ports)
 	n.Ports = slices.Compact(n.Ports)

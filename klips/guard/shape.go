@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 )
 
 // A shape is the common properties of the flows in one set.
@@ -200,6 +200,6 @@ func group(flows []Flow) (order []shape, sets map[shape][]Flow) {
 		}
 		sets[s] = append(sets[s], f)
 	}
-	slices.SortFunc(order, shape.before)
+	arrange.Sort(order, shape.before)
 	return order, sets
 }

@@ -13,13 +13,13 @@ import (
 	"io/fs"
 	"math"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
@@ -365,7 +365,7 @@ func (f *File) forget() {
 			idle = append(idle, k)
 		}
 	}
-	slices.SortFunc(idle, func(a, b Key) int {
+	arrange.Sort(idle, func(a, b Key) int {
 		if x, y := f.marks[a].used, f.marks[b].used; x != y {
 			return int(max(min(x-y, 1), -1))
 		}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/serial"
 )
 
@@ -465,13 +466,15 @@ func (m *Model) ClearEroutes(context.Context) error {
 // Eroutes lists the eroutes.
 func (m *Model) Eroutes(context.Context) ([]klips.Eroute, error) {
 	l := m.EroutesByAge()
-	slices.SortFunc(l, klips.CompareEroutes)
+	arrange.Sort(l, klips.CompareEroutes)
 	return l, nil
 }
 
 // EroutesByAge lists the eroutes, the oldest first.
 func (m *Model) EroutesByAge() (l []klips.Eroute) {
-	for _, r := range slices.SortedFunc(maps.Values(m.routes), func(a, b route) int { return a.number - b.number }) {
+	routes := slices.Collect(maps.Values(m.routes))
+	arrange.Sort(routes, func(a, b route) int { return a.number - b.number })
+	for _, r := range routes {
 		l = append(l, r.Eroute)
 	}
 	return l
@@ -541,7 +544,7 @@ func (m *Model) CreateDevice(_ context.Context, virtual string) error {
 		return refuse("create device", virtual, syscall.EEXIST)
 	}
 	m.devices = append(m.devices, klips.Device{Name: virtual})
-	slices.SortFunc(m.devices, func(a, b klips.Device) int {
+	arrange.Sort(m.devices, func(a, b klips.Device) int {
 		x, _ := klips.DeviceNumber(a.Name)
 		y, _ := klips.DeviceNumber(b.Name)
 		return x - y

@@ -11,6 +11,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 )
 
 // A Held is a unicast route into a device that can be held, in any table except that of
@@ -113,7 +115,7 @@ func (c *Conn) into(ctx context.Context, index int) (l []Held, err error) {
 		}
 		taken[r.place()] = true
 	}
-	slices.SortStableFunc(l, func(a, b Held) int { return cmp.Compare(a.order(), b.order()) })
+	arrange.Stable(l, func(a, b Held) int { return cmp.Compare(a.order(), b.order()) })
 	return l, nil
 }
 

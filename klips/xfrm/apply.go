@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -109,7 +110,7 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 			*list = append(*list, step{do: nlxfrm.UpdatePolicy(w), undo: func() nlxfrm.Request { return nlxfrm.UpdatePolicy(h) }, object: w})
 		}
 	}
-	slices.SortFunc(moves, compareMoves)
+	arrange.Sort(moves, compareMoves)
 	var moved []step
 	for _, m := range moves {
 		moved = append(moved, step{do: nlxfrm.UpdatePolicy(m.new), undo: func() nlxfrm.Request { return nlxfrm.UpdatePolicy(m.old) }, object: m.new})

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
@@ -359,6 +360,13 @@ func width(s klips.Selector) uint32 {
 	return uint32(n)
 }
 
+// sorted returns the classes in order.
+func (c classes) sorted() []class {
+	l := slices.Collect(maps.Keys(c))
+	arrange.Sort(l, class.compare)
+	return l
+}
+
 // compile makes the inbound policies: one for each shape of a class. Without them the
 // kernel drops packets that come out of tunnels, and lets in clear packets of a flow
 // with an inbound policy.
@@ -367,7 +375,7 @@ func width(s klips.Selector) uint32 {
 // selector. If it would select wrong packets, those of another shape or clear ones
 // without an interface ID, the states set a mark on the packets that come out of them.
 func (c classes) compile(o *objects) error {
-	for _, k := range slices.SortedFunc(maps.Keys(c), class.compare) {
+	for _, k := range c.sorted() {
 		groups := c[k]
 		shapes := map[string][][]member{}
 		for _, l := range groups {
@@ -388,7 +396,7 @@ func (c classes) compile(o *objects) error {
 			}
 		}
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(c), class.compare) {
+	for _, k := range c.sorted() {
 		if k.admits() {
 			k.refuseClear(c[k], o)
 		}

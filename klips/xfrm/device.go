@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
 
@@ -54,7 +55,7 @@ func attached(all []rtnl.Link) (l []device) {
 			l = append(l, device{number: n, ifID: all[i].IfID, physical: p})
 		}
 	}
-	slices.SortFunc(l, func(a, b device) int { return cmp.Compare(a.number, b.number) })
+	arrange.Sort(l, func(a, b device) int { return cmp.Compare(a.number, b.number) })
 	return l
 }
 
@@ -225,7 +226,7 @@ func (s *Stack) Attach(ctx context.Context, virtual, physical string) error {
 		}
 		sp := s.spec(number, &d.links[i])
 		t.devices = append(t.devices, device{number: number, ifID: sp.IfID, physical: d.links[i].Index})
-		slices.SortFunc(t.devices, func(a, b device) int { return cmp.Compare(a.number, b.number) })
+		arrange.Sort(t.devices, func(a, b device) int { return cmp.Compare(a.number, b.number) })
 		return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) { return s.replace(ctx, old, sp, d) })
 	})
 }

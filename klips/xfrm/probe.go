@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -68,7 +68,7 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 				&klips.SASpec{ID: klips.SAID{Proto: p, SPI: klips.MinSPI, Dst: f.dst}, Src: f.src, Transform: t}))
 		}
 	}
-	slices.SortFunc(l, func(a, b klips.Ability) int { return strings.Compare(a.Name, b.Name) })
+	arrange.Sort(l, func(a, b klips.Ability) int { return strings.Compare(a.Name, b.Name) })
 	id := klips.SAID{Proto: klips.ProtoESP, SPI: klips.MinSPI, Dst: netip.MustParseAddr("192.0.2.2")}
 	src := netip.MustParseAddr("192.0.2.1")
 	for _, e := range alg.Encs() {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/internal/udpport"
 	"github.com/klips-go/ipsec/klips/netlock"
 	"github.com/klips-go/ipsec/klips/rtnl"
@@ -293,7 +294,7 @@ func (s *Stack) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 		}
 		l = append(l, e)
 	}
-	slices.SortFunc(l, klips.CompareEroutes)
+	arrange.Sort(l, klips.CompareEroutes)
 	return l, nil
 }
 

@@ -3,12 +3,12 @@ package host
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
@@ -78,7 +78,7 @@ func Left() (left []engine.LeftLink, err error) {
 		}
 		return err
 	})
-	slices.SortFunc(left, func(a, b engine.LeftLink) int { return strings.Compare(a.Name, b.Name) })
+	arrange.Sort(left, func(a, b engine.LeftLink) int { return strings.Compare(a.Name, b.Name) })
 	return left, err
 }
 
