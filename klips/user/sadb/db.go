@@ -2,7 +2,6 @@ package sadb
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"slices"
@@ -24,10 +23,11 @@ type DB struct {
 	seed  uint64
 	table hashtab.Table[SA]
 
-	mu    sync.Mutex // held during every change
-	refs  refs
-	order uint64
-	keys  *keyuse.Index // of all SAs in the table
+	mu      sync.Mutex // held during every change
+	refs    refs
+	order   uint64
+	listing listing
+	keys    *keyuse.Index // of all SAs in the table
 
 	ends hashtab.Table[farEnd]
 }
@@ -158,6 +158,7 @@ func (db *DB) insertLocked(sa *SA) {
 	db.order++
 	sa.order = db.order
 	db.table.Insert(sa.hash, sa)
+	db.listing.push(sa)
 	db.keys.Add(sa.tag, sa.ID, sa.Dir)
 	db.countEndLocked(sa, 1)
 }
@@ -194,6 +195,7 @@ func (db *DB) deleteLocked(sa *SA) []*SA {
 	}
 	for _, m := range group {
 		db.table.Remove(m.hash, m)
+		db.listing.remove(m)
 		db.keys.Remove(m.tag, m.ID)
 		db.countEndLocked(m, -1)
 		db.refs.free(m.Ref)
@@ -206,9 +208,10 @@ func (db *DB) deleteLocked(sa *SA) []*SA {
 func (db *DB) Flush() []*SA {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	return sorted(db.clearLocked())
+	return db.clearLocked()
 }
 
+// clearLocked is Flush.
 func (db *DB) clearLocked() []*SA {
 	list := db.listLocked()
 	for _, sa := range list {
@@ -216,40 +219,8 @@ func (db *DB) clearLocked() []*SA {
 		db.refs.free(sa.Ref)
 	}
 	db.table.Clear()
+	db.listing.clear()
 	db.keys.Clear()
 	db.ends.Clear()
-	return list
-}
-
-// All returns the SAs in listing order: ascending by klips.Bucket, newest first
-// within a bucket.
-func (db *DB) All() []*SA {
-	db.mu.Lock()
-	list := db.listLocked()
-	db.mu.Unlock()
-	return sorted(list)
-}
-
-func (db *DB) listLocked() []*SA {
-	return slices.AppendSeq(make([]*SA, 0, db.table.Len()), db.table.All())
-}
-
-// sorted sorts SAs into listing order.
-func sorted(list []*SA) []*SA {
-	type item struct {
-		bucket int
-		order  uint64
-		sa     *SA
-	}
-	items := make([]item, len(list))
-	for i, sa := range list {
-		items[i] = item{klips.Bucket(sa.ID), sa.order, sa}
-	}
-	slices.SortFunc(items, func(a, b item) int {
-		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(b.order, a.order))
-	})
-	for i := range items {
-		list[i] = items[i].sa
-	}
 	return list
 }

@@ -210,6 +210,9 @@ func TestModel(t *testing.T) {
 				*m = model{next: map[klips.SAID]klips.SAID{}}
 			}
 
+			if got, want := inParts(db, rapid.IntRange(1, 4).Draw(t, "part")), db.All(); !slices.Equal(got, want) {
+				t.Fatalf("in parts the listing has %d SAs, want %d in the same order", len(got), len(want))
+			}
 			var got []string
 			for _, sa := range db.All() {
 				i := sa.Info(sec)

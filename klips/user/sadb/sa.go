@@ -25,6 +25,7 @@ type SA struct {
 	self  [1]*SA                // the chain of an SA without a group
 	hash  uint64                // of ID
 	order uint64                // ascending in the order of adding
+	link  link                  // the SAs beside it in the listing
 	tag   keyuse.Tag            // of the key, see DB.keys
 }
 

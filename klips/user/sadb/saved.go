@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/user/replay"
 )
 
@@ -163,7 +164,7 @@ func (db *DB) restoreKeysLocked(s *SavedDB, sas []*SA) {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.SAs[a].KeyRank, s.SAs[b].KeyRank) })
+	arrange.Stable(order, func(a, b int) int { return cmp.Compare(s.SAs[a].KeyRank, s.SAs[b].KeyRank) })
 	db.keys.Clear()
 	for _, i := range order {
 		db.keys.Add(sas[i].tag, sas[i].ID, sas[i].Dir)

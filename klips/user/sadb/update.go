@@ -175,6 +175,7 @@ func (db *DB) replaceLocked(old, sa *SA) {
 		publish(members)
 	}
 	db.table.Replace(sa.hash, old, sa)
+	db.listing.replace(old, sa)
 	db.keys.Remove(old.tag, old.ID)
 	db.keys.Add(sa.tag, sa.ID, sa.Dir)
 	db.countEndLocked(sa, 1) // first, so that a remaining far end is never missing
