@@ -162,6 +162,44 @@ func FormatAddr(a netip.Addr) string {
 	return sb.String()
 }
 
+// AppendAddr appends [FormatAddr] to b, without an intermediate string.
+func AppendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		return a.AppendTo(b)
+	}
+	if !a.IsValid() {
+		return append(b, invalidAddr...)
+	}
+	raw := a.As16()
+	squeezed := false
+	for i := 0; i < 16; i += 2 {
+		if !squeezed && i < 14 && raw[i]|raw[i+1]|raw[i+2]|raw[i+3] == 0 {
+			for i < 14 && raw[i+2]|raw[i+3] == 0 {
+				i += 2
+			}
+			b, squeezed = append(b, "::"...), true
+			continue
+		}
+		if i > 0 && b[len(b)-1] != ':' {
+			b = append(b, ':')
+		}
+		b = strconv.AppendUint(b, uint64(raw[i])<<8|uint64(raw[i+1]), 16)
+	}
+	return b
+}
+
+// AppendText appends the text of [SAID.String] to b, without an intermediate string. It
+// returns no error.
+func (id SAID) AppendText(b []byte) ([]byte, error) {
+	if s, ok := id.magicString(); ok {
+		return append(b, s...), nil
+	}
+	b = append(b, id.Proto.String()...)
+	b = append(b, "0x"...)
+	b = strconv.AppendUint(b, uint64(id.SPI), 16)
+	return AppendAddr(append(b, '@'), id.Dst), nil
+}
+
 // MarshalText returns the text of [SAID.String], also for JSON.
 func (id SAID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 

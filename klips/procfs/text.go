@@ -156,47 +156,11 @@ func parseSAID(b []byte) (klips.SAID, error) {
 
 // appendSAID appends [klips.SAID.String].
 func appendSAID(b []byte, id klips.SAID) []byte {
-	switch id.Proto {
-	case klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp:
-	default:
-		return append(b, id.String()...)
-	}
-	if id.SPI == 0 {
-		return append(b, id.String()...) // a shunt may have a name
-	}
-	b = append(b, id.Proto.String()...)
-	b = append(b, "0x"...)
-	b = strconv.AppendUint(b, uint64(id.SPI), 16)
-	b = append(b, '@')
-	return appendAddr(b, id.Dst)
-}
-
-// appendAddr appends [klips.FormatAddr], for IPv6 without an intermediate
-// string.
-func appendAddr(b []byte, a netip.Addr) []byte {
-	if a.Is4() {
-		return a.AppendTo(b)
-	}
-	if !a.IsValid() {
-		return append(b, klips.FormatAddr(a)...)
-	}
-	raw := a.As16()
-	squeezed := false
-	for i := 0; i < 16; i += 2 {
-		if !squeezed && i < 14 && raw[i]|raw[i+1]|raw[i+2]|raw[i+3] == 0 {
-			for i < 14 && raw[i+2]|raw[i+3] == 0 {
-				i += 2
-			}
-			b, squeezed = append(b, "::"...), true
-			continue
-		}
-		if i > 0 && b[len(b)-1] != ':' {
-			b = append(b, ':')
-		}
-		b = strconv.AppendUint(b, uint64(raw[i])<<8|uint64(raw[i+1]), 16)
-	}
+	b, _ = id.AppendText(b) // it never fails
 	return b
 }
+
+func appendAddr(b []byte, a netip.Addr) []byte { return klips.AppendAddr(b, a) }
 
 func appendPrefix(b []byte, p netip.Prefix) []byte {
 	b = appendAddr(b, p.Addr())

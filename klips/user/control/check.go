@@ -45,6 +45,9 @@ func Check(m *pfkey.Message) error {
 		if !fits {
 			return fault(m.Type, ExtSAIDs, "does not fit the table")
 		}
+		if x.has&bit(ExtPlace) != 0 && (one || x.table != TableSAs && x.table != TableEroutes) {
+			return fault(m.Type, ExtPlace, "does not fit the table")
+		}
 	}
 	return nil
 }
@@ -68,7 +71,7 @@ func rule(t pfkey.Type) (required, optional set) {
 	case TypeDetach:
 		return bit(ExtVirtual), 0
 	case TypeList:
-		return bit(ExtTable), bit(ExtSAIDs)
+		return bit(ExtTable), bit(ExtSAIDs) | bit(ExtPlace)
 	}
 	return 0, 0
 }
@@ -113,7 +116,7 @@ func CheckReply(m *pfkey.Message) error {
 	case m.Errno != 0:
 		optional = bit(ExtData)
 	case m.Type == TypeList:
-		required, optional = bit(ExtTable), bit(ExtData)
+		required, optional = bit(ExtTable), bit(ExtData)|bit(ExtPlace)
 	case m.Type == TypeStatus:
 		required = bit(ExtData)
 	}

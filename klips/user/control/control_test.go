@@ -88,7 +88,7 @@ func TestBytes(t *testing.T) {
 	NameObject(failed, ids[2].String())
 	messages := map[string]*pfkey.Message{
 		"GROUP": Group(ids), "ATTACH": Attach("ipsec0", "eth0"), "DETACH": Detach("ipsec12"), "DETACHALL": DetachAll(),
-		"LIST table": ListTable(TableEroutes), "LIST SA": ListSA(ids[1]), "LIST group": ListGroup(ids[0]),
+		"LIST table": ListTable(TableEroutes), "LIST SA": ListSA(ids[1]), "LIST group": ListGroup(ids[0]), "LIST part": ListPart(TableSAs, []byte(`{"a":1}`)),
 		"STOP": Stop(), "LEAVE": Leave(), "HANDOVER": must(HandOver(7)), "BEGIN": Begin(), "END": End(), "HOLD": Hold(), "RELEASE": Release(), "STATUS": Status(),
 		"SET": must(Set(map[string]int{"tos": 1})), "GUARD": must(Guard(klips.Guard{Selector: sel})), "UNGUARD": must(Unguard(sel)),
 		"ADD": AddSA(spec), "STATUS reply": must(StatusReply(Status().Header, map[string]int{"PID": 42})),
@@ -99,6 +99,13 @@ func TestBytes(t *testing.T) {
 		n++
 		copied := *m
 		messages["LIST reply "+strconv.Itoa(n)] = &copied
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = SendPart(ListPart(TableVersion, nil), slices.Values([]string(nil)), func() any { return "here" }, func(m *pfkey.Message) error {
+		messages["LIST part reply"] = m
 		return nil
 	})
 	if err != nil {
@@ -158,13 +165,34 @@ func TestRequests(t *testing.T) {
 	}
 	for _, m := range []*pfkey.Message{
 		Group(ids), Attach("ipsec0", "eth0"), Detach("ipsec0"), DetachAll(), ListTable(TableSAs), ListSA(ids[1]), ListGroup(ids[1]),
-		Stop(), Status(), Begin(), End(), Hold(), Release(),
+		ListPart(TableSAs, nil), ListPart(TableEroutes, []byte("7")), Stop(), Status(), Begin(), End(), Hold(), Release(),
 	} {
 		if err := Check(wire(t, m)); err != nil {
 			t.Errorf("Check(%v) = %v", m, err)
 		}
 		if err := pfkey.Check(m); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("pfkey.Check(%v) = %v, want EINVAL", m, err)
+		}
+	}
+}
+
+func TestPlace(t *testing.T) {
+	for _, tt := range []struct {
+		request *pfkey.Message
+		part    bool
+		place   int // -1: none is set
+		err     error
+	}{
+		{ListTable(TableSAs), false, -1, nil},
+		{ListPart(TableSAs, nil), true, -1, nil},
+		{ListPart(TableSAs, []byte("7")), true, 7, nil},
+		{ListPart(TableSAs, []byte("x")), false, -1, syscall.EINVAL},
+		{ListPart(TableSAs, []byte(`"7"`)), false, -1, syscall.EINVAL},
+	} {
+		place := -1
+		part, err := PlaceOf(wire(t, tt.request), &place)
+		if part != tt.part || place != tt.place || !errors.Is(err, tt.err) {
+			t.Errorf("PlaceOf(%v) = %v, %d, %v, want %v, %d, %v", tt.request, part, place, err, tt.part, tt.place, tt.err)
 		}
 	}
 }
@@ -181,6 +209,8 @@ func TestRefusedRequests(t *testing.T) {
 		ListTable(0), ListTable(TableGroup), ListTable(TableGroup + 1), request(TypeList),
 		request(TypeList, saidsExt(ids...), numberExt(ExtTable, uint32(TableSAs))),
 		request(TypeList, saidsExt(ids[0]), numberExt(ExtTable, uint32(TableEroutes))),
+		request(TypeList, saidsExt(ids[0]), numberExt(ExtTable, uint32(TableSAs)), placeExt(nil)),
+		ListPart(TableDevices, nil), ListPart(0, nil), request(TypeStop, placeExt(nil)),
 		request(maxType + 1), request(255), request(TypeStop, numberExt(ExtTable, 1)), request(TypeSet),
 		request(TypeStop, numberExt(71, 1)), request(TypeStop, numberExt(ExtReplay+1, 1)), request(TypeStop, numberExt(1000, 1)),
 		edit(Stop(), func(m *pfkey.Message) { m.Errno = 1 }),

@@ -13,6 +13,8 @@
 //	DETACHALL                                    header
 //	LIST       TABLE, [SAIDS (1): only this SA]  TABLE DATA …, the last without DATA
 //	LIST       TABLE (6: its group), SAIDS (1)   the same
+//	LIST       TABLE (1, 2), PLACE: a part       the same, the last with PLACE if there is
+//	                                             more
 //	STOP, LEAVE                                  header, when the daemon is about to go
 //	HANDOVER                                     header, with descriptors (SCM_RIGHTS)
 //	STATUS                                       DATA (one JSON value)
@@ -45,6 +47,8 @@
 //	75  REPLAY_SEQ u32 0, u64 sequence number that counts as the highest received
 //	76  ALIGN8     u32, 1: AH headers over IPv4 are padded to 8 bytes
 //	77  COPY_TOS   u32, 1: outer headers have the TOS of the packet inside
+//	78  PLACE      u32 length, what the daemon has sent as the place after a part;
+//	               nothing: the first part
 //
 // Functions with the names of requests build them ([Group], [Attach], [ListSA], …). The
 // daemon checks a request with [Check] and reads it with functions whose names end in

@@ -24,6 +24,7 @@ const (
 	ExtReplay   pfkey.ExtType = 75
 	ExtAlign8   pfkey.ExtType = 76
 	ExtCopyTOS  pfkey.ExtType = 77
+	ExtPlace    pfkey.ExtType = 78
 )
 
 // extensions holds the values of a message's private extensions. Absent ones are zero;
@@ -33,7 +34,7 @@ type extensions struct {
 	saids             []klips.SAID
 	virtual, physical string
 	table             Table
-	data              []byte // it points into the message
+	data, place       []byte // they point into the message
 	window            uint32
 	soft, hard        uint64 // PACKETS
 	seq, replay       uint64
@@ -63,6 +64,8 @@ func decode(m *pfkey.Message) (x extensions, err error) {
 			}
 		case ExtData:
 			x.data = b.bytes(int64(b.u32()))
+		case ExtPlace:
+			x.place = b.bytes(int64(b.u32()))
 		case ExtWindow:
 			x.window = b.u32()
 		case ExtPackets:
@@ -209,9 +212,14 @@ func deviceExt(t pfkey.ExtType, name string) pfkey.Extension {
 }
 
 // dataExt makes the extension DATA with a copy of the data.
-func dataExt(data []byte) pfkey.Extension {
-	b := make([]byte, 0, 4+len(data)+7)
-	return extension(ExtData, append(binary.NativeEndian.AppendUint32(b, uint32(len(data))), data...))
+func dataExt(data []byte) pfkey.Extension { return bytesExt(ExtData, data) }
+
+// placeExt makes the extension PLACE with a copy of the place.
+func placeExt(place []byte) pfkey.Extension { return bytesExt(ExtPlace, place) }
+
+func bytesExt(t pfkey.ExtType, data []byte) pfkey.Extension {
+	b := make([]byte, 0, lengthLen+len(data)+7)
+	return extension(t, append(binary.NativeEndian.AppendUint32(b, uint32(len(data))), data...))
 }
 
 // saidsExt makes the extension SAIDS.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/json"
+	"slices"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
@@ -75,6 +76,26 @@ func TableOf(m *pfkey.Message) (Table, error) {
 		err = missing(m.Type, ExtTable)
 	}
 	return x.table, err
+}
+
+// PlaceOf reports whether a LIST requests a part of a table, and sets place to the place at
+// which that begins. Without a place in the request, place stays as it is.
+func PlaceOf(m *pfkey.Message, place any) (part bool, err error) {
+	x, err := decode(m)
+	if err != nil || x.has&bit(ExtPlace) == 0 {
+		return false, err
+	}
+	if len(x.place) > 0 && json.Unmarshal(x.place, place) != nil {
+		return false, fault(m.Type, ExtPlace, "is not JSON of the right form")
+	}
+	return true, nil
+}
+
+// nextOf returns a copy of the place in the last message of a listing; nil if there is
+// none.
+func nextOf(m *pfkey.Message) ([]byte, error) {
+	x, err := decode(m)
+	return slices.Clone(x.place), err
 }
 
 // KnobsOf returns the knobs of a SET.

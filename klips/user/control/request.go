@@ -62,6 +62,12 @@ func DetachAll() *pfkey.Message { return request(TypeDetachAll) }
 // ListTable requests a table; see [List].
 func ListTable(t Table) *pfkey.Message { return request(TypeList, numberExt(ExtTable, uint32(t))) }
 
+// ListPart requests the part of a long table that begins at a place: TableSAs or
+// TableEroutes. Without a place the part is the first. See [ListingPart].
+func ListPart(t Table, place []byte) *pfkey.Message {
+	return request(TypeList, numberExt(ExtTable, uint32(t)), placeExt(place))
+}
+
 // ListSA requests one SA of TableSAs; see [List].
 func ListSA(id klips.SAID) *pfkey.Message {
 	return request(TypeList, saidsExt(id), numberExt(ExtTable, uint32(TableSAs)))

@@ -82,6 +82,8 @@ func extName(t pfkey.ExtType) string {
 		return "ALIGN8"
 	case ExtCopyTOS:
 		return "COPY_TOS"
+	case ExtPlace:
+		return "PLACE"
 	}
 	return t.String()
 }
