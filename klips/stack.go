@@ -34,6 +34,20 @@ type Stack interface {
 	Close() error
 }
 
+// A Parter is a Stack that can list its long tables in parts, so that neither end needs
+// memory for a whole one. Each part is in the order of a [Snapshot], after the earlier
+// ones; it is valid until the next one is read. Between two parts other methods may be
+// called, and any time may pass.
+//
+// The tables may change meanwhile. An object that exists all the time is listed once, as it
+// is when its part is read. One that is made or removed meanwhile may be listed or not, so
+// a group may be listed in part. After [Stack.Hold] other programs make no changes; SAs may
+// still expire. After an error there are no more parts.
+type Parter interface {
+	SAParts(ctx context.Context) iter.Seq2[[]SA, error]
+	ErouteParts(ctx context.Context) iter.Seq2[[]Eroute, error]
+}
+
 // An Info is what is known about a stack without a request to it.
 type Info struct {
 	Name string // as in --stack: "user", "xfrm" or "klips"

@@ -19,8 +19,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// Time limits for a daemon that does not answer: for a request, and for a listing,
-// which can have a million lines.
+// Time limits for a daemon that does not answer: for a request, and for a listing or a
+// part of one. A listing can have a million lines.
 const (
 	callTimeout = 20 * time.Second
 	listTimeout = 2 * time.Minute
@@ -40,6 +40,7 @@ type Client struct {
 
 var (
 	_ klips.Stack        = (*Client)(nil)
+	_ klips.Parter       = (*Client)(nil)
 	_ serial.GroupReader = (*Client)(nil)
 	_ serial.KnobReader  = (*Client)(nil)
 )
@@ -156,10 +157,8 @@ func opError(op, object string, err error) error {
 }
 
 func list[T any](ctx context.Context, c *Client, op, object string, m *pfkey.Message) ([]T, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
 	var l []T
-	err := c.with(func(conn *pfkey.Conn) (err error) {
+	err := c.withLimit(ctx, func(ctx context.Context, conn *pfkey.Conn) (err error) {
 		l, err = control.List[T](ctx, conn, m)
 		return err
 	})

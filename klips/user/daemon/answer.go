@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"slices"
 	"sync"
@@ -70,9 +71,9 @@ func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 		}
 		return send(pfkey.Ack(m.Header))
 	case control.TypeList:
-		return s.list(ctx, m, func(m *pfkey.Message) error {
-			out, err := m.Marshal()
-			if err != nil {
+		var out []byte // free again when it is sent
+		return s.list(ctx, m, func(m *pfkey.Message) (err error) {
+			if out, err = m.Append(out[:0]); err != nil {
 				return err
 			}
 			return sent(c.waitAtMost(c.answer(out), listTimeout))
@@ -254,7 +255,7 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 	switch table {
 	case control.TableSAs:
 		if len(ids) == 0 {
-			return sendAll(s, m, send, func() ([]klips.SA, error) { return e.SAs(ctx) })
+			return sendFrom(s, m, send, saPart, e.SAsFrom)
 		}
 		return sendAll(s, m, send, func() (l []klips.SA, err error) {
 			for _, id := range ids {
@@ -269,7 +270,7 @@ func (s *server) list(ctx context.Context, m *pfkey.Message, send func(*pfkey.Me
 	case control.TableGroup:
 		return sendAll(s, m, send, func() ([]klips.SA, error) { return e.ReadGroup(ctx, ids[0]) })
 	case control.TableEroutes:
-		return sendAll(s, m, send, func() ([]klips.Eroute, error) { return e.Eroutes(ctx) })
+		return sendFrom(s, m, send, eroutePart, e.EroutesFrom)
 	case control.TableDevices:
 		return sendAll(s, m, send, func() ([]klips.Device, error) { return e.Devices(ctx) })
 	case control.TableDebug:
@@ -296,6 +297,56 @@ func sendAll[T any](s *server, m *pfkey.Message, send func(*pfkey.Message) error
 	}
 	return control.SendList(m, slices.Values(l), send)
 }
+
+// The lengths of the parts of a listing, in records: a client has one part in memory. For a
+// part of the eroutes all are looked through.
+const (
+	saPart     = 1 << 12
+	eroutePart = 1 << 16
+)
+
+// sendFrom sends a long table, or the part of it that was asked for. from yields up to n
+// records after *place, and moves it on; see [engine.Engine.SAsFrom].
+func sendFrom[T any, P comparable](s *server, m *pfkey.Message, send func(*pfkey.Message) error, n int, from func(place *P, n int) iter.Seq[T]) error {
+	var place, end P
+	part, err := control.PlaceOf(m, &place)
+	if err != nil {
+		return send(pfkey.ErrorReply(m.Header, pfkey.Errno(err)))
+	}
+	records := from(&place, n)
+	if !part {
+		records = func(yield func(T) bool) {
+			for {
+				for r := range from(&place, n) {
+					if !yield(r) {
+						return
+					}
+				}
+				if place == end {
+					return
+				}
+			}
+		}
+	}
+	err = control.SendPart(m, records, func() any {
+		if place == end {
+			return nil
+		}
+		return place
+	}, func(m *pfkey.Message) error {
+		if s.gone.Load() {
+			return errMoved
+		}
+		return send(m)
+	})
+	if err == errMoved {
+		return send(pfkey.ErrorReply(m.Header, syscall.ESHUTDOWN))
+	}
+	return err
+}
+
+// errMoved means that the next daemon may have changed some of a table already.
+var errMoved = errors.New("the stack has moved to the next daemon")
 
 // status sends the daemon's status.
 func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.Message) error) error {

@@ -18,8 +18,8 @@ import (
 // drops them.
 const maxBroadcasts = 256
 
-// listTimeout is how long a client may leave a part of a listing unread: the rest of
-// the listing takes memory.
+// listTimeout is how long a client may leave a message of a listing unread: the listing
+// takes memory. A client that wants to take its time asks for one part after the other.
 const listTimeout = 10 * time.Second
 
 // A client is a client's connection. One goroutine reads requests and waits for each

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/binary"
+	"iter"
 	"net/netip"
 	"slices"
 	"sync"
@@ -203,6 +204,29 @@ func (t *Table) All() []*Entry {
 	return sorted(l)
 }
 
+// After returns the n eroutes that follow a selector in listing order, fewer only at the
+// end. The selector need not be that of an eroute; the zero Selector is before all.
+func (t *Table) After(s klips.Selector, n int) []*Entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := make([]*Entry, 0, min(t.tables.Load().len(), 2*n))
+	first := func() { l = sorted(l)[:min(len(l), n)] }
+	// limit is the last of n eroutes that were found: those after it are not wanted.
+	var limit *Entry
+	for e := range t.tables.Load().all() {
+		if s != (klips.Selector{}) && klips.CompareSelectors(e.Selector, s) <= 0 ||
+			limit != nil && klips.CompareSelectors(e.Selector, limit.Selector) > 0 {
+			continue
+		}
+		if l = append(l, e); len(l) >= 2*n {
+			first()
+			limit = l[n-1]
+		}
+	}
+	first()
+	return l
+}
+
 // ByAge returns all eroutes, the oldest first. A table to which they are added in this
 // order gives every packet the same eroute.
 func (t *Table) ByAge() []*Entry {
@@ -222,10 +246,19 @@ func (t *Table) Len() int {
 
 func (s *tables) len() int { return s.four.entries.Len() + s.six.entries.Len() }
 
-func (s *tables) list() []*Entry {
-	l := make([]*Entry, 0, s.len())
-	l = slices.AppendSeq(l, s.four.entries.All())
-	return slices.AppendSeq(l, s.six.entries.All())
+func (s *tables) list() []*Entry { return slices.AppendSeq(make([]*Entry, 0, s.len()), s.all()) }
+
+// all yields every eroute, in no order.
+func (s *tables) all() iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		for _, f := range [...]*family{&s.four, &s.six} {
+			for e := range f.entries.All() {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func sorted(l []*Entry) []*Entry {
