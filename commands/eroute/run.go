@@ -57,7 +57,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 var list = listing.Table{
 	Name: "ipsec_eroute", About: "eroutes", Want: klips.Want{Eroutes: true},
 	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteEroute(w, t.Eroutes) },
-	JSON:  output.NewErouteList,
+	JSON:  output.NewErouteList, JSONParts: output.WriteErouteParts,
 }
 
 // Run sets or removes an eroute, removes all eroutes, or sets an inbound policy.

@@ -75,7 +75,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 var list = listing.Table{
 	Name: "ipsec_spi", About: "SAs", Want: klips.Want{SAs: true},
 	Write: func(w io.Writer, t *klips.Snapshot) error { return procfs.WriteSPI(w, t.SAs) },
-	JSON:  output.NewSPIList,
+	JSON:  output.NewSPIList, JSONParts: output.WriteSPIParts,
 }
 
 // Run makes or removes an SA, or removes all.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"syscall"
 	"testing"
@@ -145,6 +146,71 @@ func TestAbilities(t *testing.T) {
 		Probe(t.Context(), serial.New(tt.stack)).Write(&b)
 		if b.String() != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, b.String(), tt.want)
+		}
+	}
+}
+
+// A partStack has its SAs in parts.
+type partStack struct {
+	klips.Stack
+	parts int
+	err   error // instead of the last part
+}
+
+func (s *partStack) SAParts(context.Context) iter.Seq2[[]klips.SA, error] {
+	return func(yield func([]klips.SA, error) bool) {
+		for i := range s.parts {
+			if i == s.parts-1 && s.err != nil {
+				yield(nil, s.err)
+				return
+			}
+			if !yield(make([]klips.SA, i+1), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *partStack) ErouteParts(context.Context) iter.Seq2[[]klips.Eroute, error] { return nil }
+
+// TestPrintParts: the parts of a table are printed one after the other.
+func TestPrintParts(t *testing.T) {
+	refused := &klips.OpError{Op: "list", Object: "SAs", Err: syscall.ESHUTDOWN}
+	const fail = "SAs: cannot be listed: the stack is just being stopped"
+	for _, tt := range []struct {
+		parts     int
+		err       error
+		out, fail string
+	}{
+		{1, nil, "1 records\n", ""},
+		{3, nil, "1 records\n2 records\n3 records\n", ""},
+		{1, refused, "", fail},
+		{3, refused, "1 records\n2 records\n", fail},
+	} {
+		stack := &partStack{Stack: serial.New(&clitest.Stack{}), parts: tt.parts, err: tt.err}
+		var out bytes.Buffer
+		err := Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, stack, table, false)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if out.String() != tt.out || got != tt.fail {
+			t.Errorf("%d parts, %v: printed %q, error %q, want %q, %q", tt.parts, tt.err, out.String(), got, tt.out, tt.fail)
+		}
+
+		inParts := table
+		inParts.JSONParts = output.WriteSPIParts
+		out.Reset()
+		err = Print(t.Context(), &cli.Env{Name: "ipsec spi", Out: &out}, stack, inParts, true)
+		got = ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.fail || json.Valid(out.Bytes()) != (tt.err == nil) || tt.parts == 1 && tt.err != nil && out.Len() > 0 {
+			t.Errorf("%d parts, %v: printed %q, error %q, want %q", tt.parts, tt.err, out.String(), got, tt.fail)
+		}
+		if err := Print(t.Context(), &cli.Env{Out: full{}}, &partStack{Stack: stack.Stack, parts: 1}, table, false); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("to a full disk: %v", err)
 		}
 	}
 }

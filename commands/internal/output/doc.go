@@ -15,7 +15,6 @@
 package output
 
 import (
-	"encoding/json"
 	"io"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
@@ -32,9 +31,8 @@ type List interface{ head() Head }
 // Print prints a list.
 func Print(env *cli.Env, list List) error {
 	return cli.Print(env, func(w io.Writer) error {
-		e := json.NewEncoder(w)
+		e := encoder(w)
 		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false) // or -> in a line of a table becomes unreadable
 		return e.Encode(list)
 	})
 }
