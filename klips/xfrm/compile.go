@@ -106,7 +106,7 @@ func layout(group []*sa) ([]member, error) {
 }
 
 // compile returns the objects that the kernel needs for the tables. An error names what
-// the kernel cannot do. compile also gives eroutes their priorities.
+// the kernel cannot do.
 func (t *tables) compile() (*objects, error) {
 	o := newObjects()
 	in := classes{}
@@ -132,7 +132,6 @@ func (t *tables) compile() (*objects, error) {
 	if err := in.compile(o); err != nil {
 		return nil, err
 	}
-	t.prioritise()
 	for _, r := range t.routesByAge() {
 		if err := t.compileRoute(r, o); err != nil {
 			return nil, err
@@ -511,7 +510,7 @@ var inboundDirs = [...]nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd}
 
 // compileRoute makes the policies of an eroute.
 func (t *tables) compileRoute(r *route, o *objects) error {
-	p := nlxfrm.Policy{Selector: selectorOf(r.Selector), Dir: nlxfrm.DirOut, Priority: r.priority, Action: nlxfrm.Block, IfID: parkRoutes}
+	p := nlxfrm.Policy{Selector: selectorOf(r.Selector), Dir: nlxfrm.DirOut, Priority: priority(r.Selector), Action: nlxfrm.Block, IfID: parkRoutes}
 	labelRoute(&p, &r.Eroute)
 	ids := t.ifIDs()
 	if r.ID.IsMagic() {

@@ -7,8 +7,8 @@
 //     it in its group is in tunnel mode.
 //   - A group is the list of templates of a policy.
 //   - An eroute is a policy of direction out. The kernel takes of all matching
-//     policies the one with the lowest priority: priorities are given so that
-//     this is the eroute that KLIPS takes.
+//     policies the one with the lowest priority: an eroute's priority follows from
+//     its selector, so that this is the eroute that KLIPS takes.
 //   - What comes out of a tunnel needs policies of directions in and fwd, which
 //     eroute --addin narrows. If selectors cannot distinguish one group's packets from
 //     another's, or from clear ones, the group's states set a mark on them.

@@ -44,7 +44,6 @@ func TestPriorities(t *testing.T) {
 				r.Fatal(err)
 			}
 			m.SetEroute(ctx, e, klips.ErouteAdd)
-			tb.prioritise()
 			addr := func(name string) netip.Addr {
 				return netip.AddrFrom4([4]byte{byte(rapid.IntRange(0, 3).Draw(r, name)) << 6, 0, 0, byte(rapid.IntRange(0, 3).Draw(r, name))})
 			}
@@ -65,56 +64,39 @@ func kernelMatch(t *tables, src, dst netip.Addr, sport, dport uint16) (best *rou
 		s := r.Selector
 		if s.Src.Contains(src) && s.Dst.Contains(dst) && (s.Proto == 0 || s.Proto == 6) &&
 			(s.SrcPort == 0 || s.SrcPort == sport) && (s.DstPort == 0 || s.DstPort == dport) &&
-			(best == nil || r.priority < best.priority || r.priority == best.priority && r.age < best.age) {
+			(best == nil || priority(s) < priority(best.Selector) || priority(s) == priority(best.Selector) && r.age < best.age) {
 			best = r
 		}
 	}
 	return best
 }
 
-// Priorities ascend whatever the order in which eroutes are made, even if thousands are
-// made at one place.
-func TestPrioritiesHaveRoom(t *testing.T) {
-	for name, n := range map[string]func(i int) int{
-		"ascending":  func(i int) int { return i },
-		"descending": func(i int) int { return 3000 - i },
-		"inwards": func(i int) int { // always in the middle of the existing ones
-			if i%2 == 0 {
-				return i
-			}
-			return 6000 - i
-		},
+// Priorities are in their range, and each part of the key counts more than the next.
+func TestPriorityRange(t *testing.T) {
+	selector := func(src, dst string, proto uint8, sport, dport uint16) klips.Selector {
+		return klips.Selector{Src: netip.MustParsePrefix(src), Dst: netip.MustParsePrefix(dst), Proto: proto, SrcPort: sport, DstPort: dport}
+	}
+	last := uint32(0)
+	for _, s := range []klips.Selector{ // KLIPS prefers the first
+		selector("ffff::1/128", "ffff::1/128", 6, 1, 1),
+		selector("ffff::1/128", "ffff::1/128", 6, 1, 0),
+		selector("ffff::1/128", "ffff::1/128", 6, 0, 1),
+		selector("ffff::1/128", "ffff::1/128", 6, 0, 0),
+		selector("ffff::1/128", "ffff::1/128", 0, 0, 0),
+		selector("255.255.255.255/32", "255.255.255.254/32", 6, 1, 1),
+		selector("ffff::/128", "ffff::2/128", 6, 1, 1),
+		selector("10.1.0.0/16", "10.2.0.0/24", 0, 0, 0),
+		selector("10.1.0.0/16", "10.2.0.0/16", 0, 0, 0),
+		selector("10.0.0.0/16", "10.2.0.0/16", 6, 0, 0),
+		selector("10.0.0.0/8", "10.2.0.0/16", 0, 0, 0),
+		selector("10.0.0.0/8", "10.0.0.0/16", 6, 0, 0),
+		selector("0.0.0.0/32", "255.0.0.0/32", 0, 0, 0),
+		selector("::/0", "::/0", 0, 0, 0),
 	} {
-		t.Run(name, func(t *testing.T) {
-			tb := newTables()
-			for i := range 3000 {
-				a := netip.AddrFrom4([4]byte{10, byte(n(i) >> 8), byte(n(i)), 0})
-				e := klips.Eroute{Selector: klips.Selector{Src: netip.PrefixFrom(a, 24), Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}, ID: klips.Magic(klips.SPIDrop)}
-				if err := tb.setEroute(e, klips.ErouteAdd); err != nil {
-					t.Fatal(err)
-				}
-				if i%100 < 3 || i > 2900 {
-					tb.prioritise()
-				}
-			}
-			var l []*route
-			for _, r := range tb.routes {
-				l = append(l, r)
-			}
-			for _, a := range l {
-				if a.priority < minPriority || a.priority > maxPriority {
-					t.Fatalf("priority %d", a.priority)
-				}
-			}
-			// All keys are different here, so priorities must be different, and in the
-			// order of the keys.
-			for _, a := range l[:50] {
-				for _, b := range l {
-					if a != b && (a.Src.Addr().Less(b.Src.Addr()) != (a.priority > b.priority) || a.priority == b.priority) {
-						t.Fatalf("%v has priority %d, %v %d", a.Src, a.priority, b.Src, b.priority)
-					}
-				}
-			}
-		})
+		got := priority(s)
+		if got < minPriority || got >= maxPriority || got <= last {
+			t.Errorf("%v: priority %d after %d", s, got, last)
+		}
+		last = got
 	}
 }

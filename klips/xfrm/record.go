@@ -183,7 +183,7 @@ func readRoute(p *nlxfrm.Policy) *route {
 				Proto: klips.Proto(p.Limits.SoftPackets)},
 			PID: int32(uint32(p.Limits.HardPackets)),
 		},
-		priority: p.Priority, age: age(p),
+		age: age(p),
 	}
 }
 

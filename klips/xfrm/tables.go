@@ -65,11 +65,10 @@ type sa struct {
 	tag keyuse.Tag // of the key, see tables.keys
 }
 
-// A route is an eroute with its priority.
+// A route is an eroute with its age.
 type route struct {
 	klips.Eroute
-	priority uint32 // 0: not given yet
-	age      uint32
+	age uint32
 }
 
 func newTables() *tables {
@@ -250,7 +249,7 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 	}
 	r := &route{Eroute: e}
 	if old := t.routes[e.Selector]; old != nil {
-		r.priority, r.age = old.priority, old.age // a selector keeps its place
+		r.age = old.age
 	} else {
 		r.age = t.age()
 	}
