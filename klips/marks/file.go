@@ -54,7 +54,7 @@ type File struct {
 	mu      sync.Mutex
 	f       *os.File // nil: the next write makes it
 	size    int64    // length in bytes of header and records in f
-	marks   map[Key]*entry
+	marks   table
 	floor   uint64 // the mark of unknown keys
 	pending []byte // records to be written
 	opened  bool   // a record shows that numbers are used before Sync
@@ -118,7 +118,6 @@ func (f *File) release() {
 // load reads the file. It requests a new one if the file cannot be used, or if the
 // machine has crashed after numbers were used that may not be in it.
 func (f *File) load(damaged func(string)) error {
-	f.marks = map[Key]*entry{}
 	file, err := f.dir.open(marksFile, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f.begin()
@@ -126,7 +125,7 @@ func (f *File) load(damaged func(string)) error {
 	if err != nil {
 		return err
 	}
-	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	b, err := read(file)
 	if err != nil {
 		file.Close()
 		return err
@@ -148,19 +147,30 @@ func (f *File) load(damaged func(string)) error {
 	f.f, f.size, f.secret, f.floor, f.marks = file, int64(len(b)), c.secret, c.floor, c.marks
 	if c.crashed(bootID()) {
 		f.floor = add(f.floor, Unsynced)
-		for _, e := range f.marks {
+		for _, e := range f.marks.all() {
 			e.Sent = add(e.Sent, Unsynced)
 		}
 		return f.rewrite()
 	}
 	f.opened = c.opened
-	for _, e := range f.marks {
-		e.synced = e.Sent
-	}
 	if c.bad > 0 || len(b)%recordLen != 0 {
 		return f.rewrite()
 	}
 	return nil
+}
+
+// read reads a file into a buffer of its size, at most a little more than maxFile.
+func read(file *os.File) ([]byte, error) {
+	i, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, min(i.Size(), maxFile+1))
+	n, err := io.ReadFull(file, b)
+	if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
+		err = nil
+	}
+	return b[:n], err
 }
 
 // begin makes the first file.
@@ -211,7 +221,7 @@ func (f *File) Begin(k Key) (Mark, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var err error
-	if e := f.marks[k]; e != nil && e.Sent > e.synced {
+	if e := f.marks.get(k); e != nil && e.Sent > e.synced {
 		err = f.syncLocked() // or two times Unsynced would be missing from the file
 	}
 	e := f.entryLocked(k)
@@ -227,10 +237,10 @@ func (f *File) Begin(k Key) (Mark, error) {
 
 // entryLocked returns the entry of a key, a new one for an unknown key.
 func (f *File) entryLocked(k Key) *entry {
-	e := f.marks[k]
+	e := f.marks.get(k)
 	if e == nil {
 		e = &entry{Mark: Mark{Sent: f.floor}, synced: f.floor}
-		f.marks[k] = e
+		f.marks.add(k, e)
 	}
 	return e
 }
@@ -239,7 +249,7 @@ func (f *File) entryLocked(k Key) *entry {
 func (f *File) Get(k Key) Mark {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e := f.marks[k]; e != nil {
+	if e := f.marks.get(k); e != nil {
 		return e.Mark
 	}
 	return Mark{Sent: f.floor}
@@ -301,7 +311,7 @@ func (f *File) syncLocked() error {
 		return &fs.PathError{Op: "write", Path: f.f.Name(), Err: err}
 	}
 	f.unsure = false
-	for _, e := range f.marks {
+	for _, e := range f.marks.m {
 		e.synced = e.Sent
 	}
 	return nil
@@ -310,7 +320,7 @@ func (f *File) syncLocked() error {
 // writeLocked writes pending records; the disk may not have them yet.
 func (f *File) writeLocked() error {
 	switch {
-	case f.behind, f.size+int64(len(f.pending)) > int64(recordLen*(2*len(f.marks)+slack)):
+	case f.behind, f.size+int64(len(f.pending)) > int64(recordLen*(2*f.marks.len()+slack)):
 		return f.rewrite()
 	case len(f.pending) == 0:
 		return nil
@@ -337,7 +347,7 @@ func (f *File) rewrite() error {
 	if f.opened {
 		b = append(b, f.opening()...)
 	}
-	for k, e := range f.marks {
+	for k, e := range f.marks.all() {
 		b = append(b, record(k, e)...)
 	}
 	file, err := f.dir.replace(marksFile, b)
@@ -348,7 +358,7 @@ func (f *File) rewrite() error {
 		f.f.Close()
 	}
 	f.f, f.size, f.behind, f.unsure = file, int64(len(b)), false, false
-	for _, e := range f.marks {
+	for _, e := range f.marks.m {
 		e.synced = e.Sent
 	}
 	return nil
@@ -356,23 +366,24 @@ func (f *File) rewrite() error {
 
 // forget removes the marks that were unused for the longest time if there are too many.
 func (f *File) forget() {
-	if len(f.marks) <= Max {
+	if f.marks.len() <= Max {
 		return
 	}
 	var idle []Key
-	for k, e := range f.marks {
+	all := f.marks.all()
+	for k, e := range all {
 		if e.users == 0 {
 			idle = append(idle, k)
 		}
 	}
 	arrange.Sort(idle, func(a, b Key) int {
-		if x, y := f.marks[a].used, f.marks[b].used; x != y {
+		if x, y := all[a].used, all[b].used; x != y {
 			return int(max(min(x-y, 1), -1))
 		}
 		return bytes.Compare(a[:], b[:])
 	})
-	for _, k := range idle[:min(len(f.marks)-Max, len(idle))] {
-		delete(f.marks, k)
+	for _, k := range idle[:min(len(all)-Max, len(idle))] {
+		f.marks.remove(k)
 	}
 }
 
@@ -380,7 +391,7 @@ func (f *File) forget() {
 func (f *File) Len() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.marks)
+	return f.marks.len()
 }
 
 // Path returns the path of the directory.

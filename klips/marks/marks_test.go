@@ -135,7 +135,7 @@ func TestCrash(t *testing.T) {
 	for range 3 {
 		for _, k := range []Key{known, unknown} {
 			m := f.begin1(t, k)
-			if k == known && f.marks[k].synced > 1000 {
+			if k == known && f.marks.get(k).synced > 1000 {
 				certain = f.size - recordLen // Begin has waited for the disk
 			}
 			used[k] = m.Sent + Unsynced
@@ -341,7 +341,7 @@ func TestForget(t *testing.T) {
 	}
 	for range 4 {
 		for n := range Max - 1 {
-			f.Set(key(n+11), Mark{Sent: f.marks[key(n+11)].Sent + 1})
+			f.Set(key(n+11), Mark{Sent: f.marks.get(key(n+11)).Sent + 1})
 		}
 		if err := f.Sync(); err != nil {
 			t.Fatal(err)
@@ -451,15 +451,15 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		out := header(c.secret)
-		for k, e := range c.marks {
+		for k, e := range c.marks.all() {
 			out = append(out, record(k, e)...)
 		}
 		again, ok := parse(out)
-		if !ok || len(again.marks) != len(c.marks) || again.bad != 0 || again.secret != c.secret {
+		if !ok || again.marks.len() != c.marks.len() || again.bad != 0 || again.secret != c.secret {
 			t.Fatalf("written again: %v, %+v", ok, again)
 		}
-		for k, e := range c.marks {
-			if a := again.marks[k]; a.Mark != e.Mark || a.used != e.used {
+		for k, e := range c.marks.all() {
+			if a := again.marks.get(k); a.Mark != e.Mark || a.used != e.used {
 				t.Fatal(fmt.Sprint("another mark of ", k))
 			}
 		}

@@ -65,7 +65,7 @@ func (f *File) closing() []byte     { return encode(Key{}, 0, 0, 0, kindClosed) 
 // contents are the contents of a file.
 type contents struct {
 	secret    [sha256.Size]byte
-	marks     map[Key]*entry
+	marks     table
 	floor     uint64
 	opened    bool
 	boot      uint64 // hash of the boot ID when it was opened
@@ -82,9 +82,10 @@ func parse(b []byte) (c *contents, ok bool) {
 	if len(b) < recordLen || len(b) > maxFile || !bytes.HasPrefix(b, []byte(magic)) || !sealed(b[:recordLen]) {
 		return nil, false
 	}
-	c = &contents{secret: [sha256.Size]byte(b[len(magic):]), marks: map[Key]*entry{}}
-	for b = b[recordLen:]; len(b) > 0; b = b[min(recordLen, len(b)):] {
-		if len(b) < recordLen || !sealed(b[:recordLen]) || !c.take(b) {
+	c = &contents{secret: [sha256.Size]byte(b[len(magic):]), marks: newTable(b)}
+	for i := 1; i*recordLen < len(b); i++ {
+		r := b[i*recordLen : min((i+1)*recordLen, len(b))]
+		if len(r) < recordLen || !sealed(r) || !c.take(i, r) {
 			c.bad++
 			continue
 		}
@@ -93,13 +94,19 @@ func parse(b []byte) (c *contents, ok bool) {
 	return c, true
 }
 
-// take parses one record.
-func (c *contents) take(b []byte) bool {
+// decode returns the entry in a record; what the file has is certain to be in it.
+func decode(b []byte) *entry {
+	m := Mark{binary.BigEndian.Uint64(b[16:]), binary.BigEndian.Uint64(b[24:])}
+	return &entry{Mark: m, synced: m.Sent, used: int64(binary.BigEndian.Uint64(b[32:]))}
+}
+
+// take parses one record, at a position in the file.
+func (c *contents) take(position int, b []byte) bool {
 	k := Key(b)
-	sent, received, used := binary.BigEndian.Uint64(b[16:]), binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[32:])
+	sent, used := binary.BigEndian.Uint64(b[16:]), binary.BigEndian.Uint64(b[32:])
 	switch kind := binary.BigEndian.Uint32(b[40:]); {
 	case kind == kindMark && k != Key{}:
-		c.marks[k] = &entry{Mark: Mark{sent, received}, used: int64(used)}
+		c.marks.enter(position)
 	case kind == kindFloor:
 		c.floor = sent
 	case kind == kindOpened:
