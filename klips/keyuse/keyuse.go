@@ -10,6 +10,8 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"iter"
+	"maps"
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
@@ -27,22 +29,32 @@ type Tag [sha256.Size]byte
 // An Index has the SAs of a stack by their tags. Use New to make one. It must not be
 // used by several goroutines at once.
 type Index struct {
-	secret [32]byte
-	users  map[Tag][]user
+	secret Secret
+	users  map[Tag][]User
 }
 
-// A user is an SA with a key.
-type user struct {
-	id  klips.SAID
-	dir klips.Direction
+// A Secret is what tags are made with.
+type Secret [16]byte
+
+// A User is an SA with a key.
+type User struct {
+	ID  klips.SAID
+	Dir klips.Direction
 }
 
 // New returns an empty Index with a random secret.
 func New() *Index {
-	x := &Index{users: map[Tag][]user{}}
-	rand.Read(x.secret[:]) // never fails
-	return x
+	var s Secret
+	rand.Read(s[:]) // never fails
+	return With(s)
 }
+
+// With returns an empty Index with a secret. Tags of Indexes with one secret can be
+// compared.
+func With(s Secret) *Index { return &Index{secret: s, users: map[Tag][]User{}} }
+
+// Secret returns the secret.
+func (x *Index) Secret() Secret { return x.secret }
 
 // Tag returns the tag of a cipher and its key, which ends with the salt. It is the zero
 // Tag for ciphers that are not combined modes: their IVs are random.
@@ -62,13 +74,13 @@ func (x *Index) Tag(enc alg.Enc, key []byte) Tag {
 // Add adds an SA. It does nothing for the zero Tag.
 func (x *Index) Add(t Tag, id klips.SAID, dir klips.Direction) {
 	if t != (Tag{}) {
-		x.users[t] = append(x.users[t], user{id, dir})
+		x.users[t] = append(x.users[t], User{id, dir})
 	}
 }
 
 // Remove removes an SA, if it is there.
 func (x *Index) Remove(t Tag, id klips.SAID) {
-	rest := slices.DeleteFunc(x.users[t], func(u user) bool { return u.id == id })
+	rest := slices.DeleteFunc(x.users[t], func(u User) bool { return u.ID == id })
 	if len(rest) == 0 {
 		delete(x.users, t)
 		return
@@ -76,14 +88,17 @@ func (x *Index) Remove(t Tag, id klips.SAID) {
 	x.users[t] = rest
 }
 
+// All yields the tags in no particular order, each with its SAs, the oldest first.
+func (x *Index) All() iter.Seq2[Tag, []User] { return maps.All(x.users) }
+
 // Clear removes all SAs.
 func (x *Index) Clear() { clear(x.users) }
 
 // Sender returns the oldest SA for sending with a tag, except for one SA.
 func (x *Index) Sender(t Tag, but klips.SAID) (id klips.SAID, ok bool) {
 	for _, u := range x.users[t] {
-		if u.dir.Sends() && u.id != but {
-			return u.id, true
+		if u.Dir.Sends() && u.ID != but {
+			return u.ID, true
 		}
 	}
 	return klips.SAID{}, false
@@ -91,14 +106,14 @@ func (x *Index) Sender(t Tag, but klips.SAID) (id klips.SAID, ok bool) {
 
 // Rank returns how many SAs with a tag are older than one of them.
 func (x *Index) Rank(t Tag, id klips.SAID) int {
-	return max(0, slices.IndexFunc(x.users[t], func(u user) bool { return u.id == id }))
+	return max(0, slices.IndexFunc(x.users[t], func(u User) bool { return u.ID == id }))
 }
 
 // Others returns the SAs with a tag, except for one SA: the Most oldest.
 func (x *Index) Others(t Tag, but klips.SAID) (ids []klips.SAID) {
 	for _, u := range x.users[t] {
-		if u.id != but && len(ids) < Most {
-			ids = append(ids, u.id)
+		if u.ID != but && len(ids) < Most {
+			ids = append(ids, u.ID)
 		}
 	}
 	return ids

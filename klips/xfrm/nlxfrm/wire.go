@@ -29,6 +29,10 @@ const (
 	msgUpdSA     = 0x1a
 	msgNewAE     = 0x1e
 	msgGetAE     = 0x1f
+	msgNewSAD    = 0x22 // SADINFO: about all states
+	msgGetSAD    = 0x23
+	msgNewSPD    = 0x24 // SPDINFO: about all policies
+	msgGetSPD    = 0x25
 )
 
 // Attributes, XFRMA_*, that follow the structs at the start of messages.
