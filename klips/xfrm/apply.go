@@ -34,6 +34,9 @@ type step struct {
 // replaced because its mode has changed. The kernel cannot hold two states with one
 // SPI, so between two requests there is none, and packets are dropped.
 type plan struct {
+	// census marks the census unreliable; then come the others, and then counted.
+	census, counted *step
+
 	records, in, states, out []step
 	rewrites                 []rewrite
 	unlinks                  []step // removals of policies that use states
@@ -117,7 +120,30 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 	}
 	p.out = append(moved, p.out...)
 	p.unlinks, p.removals = removals(have, want)
+	p.recount(have.census, want.census)
 	return p, nil
+}
+
+// empty reports whether there is nothing to do.
+func (p *plan) empty() bool {
+	return len(p.records)+len(p.in)+len(p.states)+len(p.out)+len(p.rewrites)+len(p.unlinks)+len(p.removals) == 0
+}
+
+// recount plans the steps before and after the others.
+func (p *plan) recount(have, want *nlxfrm.Policy) {
+	same := have == nil && want == nil || have != nil && want != nil && samePolicy(have, want)
+	if p.empty() && same {
+		return
+	}
+	if have != nil {
+		p.census = &step{do: nlxfrm.UpdatePolicy(unreliable(have)), undo: func() nlxfrm.Request { return nlxfrm.UpdatePolicy(have) }, object: have}
+	}
+	switch {
+	case want != nil:
+		p.counted = &step{do: nlxfrm.UpdatePolicy(want), object: want}
+	case have != nil:
+		p.counted = &step{do: nlxfrm.DeletePolicy(censusKey()), object: have, gone: syscall.ENOENT}
+	}
 }
 
 // removals returns the steps that remove objects that are not wanted: first policies
@@ -153,7 +179,7 @@ func samePolicy(a, b *nlxfrm.Policy) bool {
 }
 
 // apply executes the plan, and rolls back on an error.
-func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
+func (p *plan) apply(ctx context.Context, c kernel) error {
 	var rewrites []step
 	for _, w := range p.rewrites {
 		two, err := w.steps(ctx, c)
@@ -161,6 +187,11 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 			return err
 		}
 		rewrites = append(rewrites, two...)
+	}
+	if p.census != nil {
+		if _, err := run(ctx, c, []step{*p.census}); err != nil {
+			return err
+		}
 	}
 	steps := slices.Concat(p.records, p.in, rewrites, p.states, p.out)
 	done, err := run(ctx, c, steps)
@@ -181,7 +212,12 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 		// A rollback must not be stopped by the reason that stopped the plan.
 		if back := undo(context.WithoutCancel(ctx), c, done); back != nil {
 			err = errors.Join(err, fmt.Errorf("and not all could be taken back, the next command will try: %w", back))
+		} else if p.census != nil {
+			// If this fails, the next command reads all objects.
+			_ = undo(context.WithoutCancel(ctx), c, []step{*p.census})
 		}
+	} else if p.counted != nil {
+		_, _ = run(context.WithoutCancel(ctx), c, []step{*p.counted}) // the same
 	}
 	clearSteps(steps)
 	clearSteps(p.unlinks)
@@ -190,7 +226,7 @@ func (p *plan) apply(ctx context.Context, c *nlxfrm.Conn) error {
 }
 
 // leave notes the sequence numbers of the states that the steps will remove.
-func (p *plan) leave(ctx context.Context, c *nlxfrm.Conn, l []step) error {
+func (p *plan) leave(ctx context.Context, c kernel, l []step) error {
 	for _, s := range l {
 		st, ok := s.object.(*nlxfrm.State)
 		if !ok || !numbered(st) {
@@ -241,7 +277,7 @@ func clearSteps(l []step) {
 }
 
 // run executes steps and returns those that succeeded, with the first error.
-func run(ctx context.Context, c *nlxfrm.Conn, steps []step) (done []step, err error) {
+func run(ctx context.Context, c kernel, steps []step) (done []step, err error) {
 	if len(steps) == 0 {
 		return nil, nil
 	}
@@ -262,7 +298,7 @@ func run(ctx context.Context, c *nlxfrm.Conn, steps []step) (done []step, err er
 	return done, errors.Join(err, failed)
 }
 
-func undo(ctx context.Context, c *nlxfrm.Conn, done []step) error {
+func undo(ctx context.Context, c kernel, done []step) error {
 	back := make([]step, 0, len(done))
 	for _, s := range slices.Backward(done) {
 		back = append(back, step{do: s.undo(), object: s.object})
@@ -279,7 +315,7 @@ func undo(ctx context.Context, c *nlxfrm.Conn, done []step) error {
 const seqGap = 4096
 
 // steps replaces a state, and continues the numbers that it has now.
-func (w rewrite) steps(ctx context.Context, c *nlxfrm.Conn) ([]step, error) {
+func (w rewrite) steps(ctx context.Context, c kernel) ([]step, error) {
 	ae, err := c.GetAE(ctx, w.old.ID, w.old.Mark)
 	if err != nil {
 		return nil, wrapError(err, w.old)

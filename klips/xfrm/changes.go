@@ -17,13 +17,15 @@ import (
 type change struct {
 	op, object string // for errors
 	do         func(*tables) error
+	of         klips.Change
+	made       *sa    // by an AddSA
 	clear      func() // clears keys; may be nil
 }
 
 // newChange makes a change from a command's; ok is false if that does not change the
 // tables. It clears no keys of c, and copies those that it keeps.
 func newChange(c klips.Change) (_ change, ok bool) {
-	ch := change{op: c.Op(), object: c.Object()}
+	ch := change{op: c.Op(), object: c.Object(), of: c}
 	switch c := c.(type) {
 	case klips.AddSA:
 		id := c.ID
@@ -31,6 +33,7 @@ func newChange(c klips.Change) (_ change, ok bool) {
 		if made != nil && made.state != nil {
 			ch.clear = made.state.ClearKeys
 		}
+		ch.made = made
 		ch.do = func(t *tables) error {
 			switch {
 			case t.sas[id] != nil:
@@ -61,7 +64,7 @@ func newChange(c klips.Change) (_ change, ok bool) {
 	case klips.DeleteEroute:
 		ch.do = func(t *tables) error { return t.deleteEroute(c.Selector) }
 	case klips.ClearEroutes:
-		ch.do = func(t *tables) error { clear(t.routes); return nil }
+		ch.do = func(t *tables) error { t.clearEroutes(); return nil }
 	default:
 		return change{}, false
 	}
@@ -140,31 +143,88 @@ func (s *Stack) bisect(ctx context.Context, l []change) (done int, err error) {
 // the kernel. The update is made as a whole or not at all; err is its error. n is the
 // number of changes made; refused is the error of the next one.
 func (s *Stack) attempt(ctx context.Context, l []change) (n int, refused, err error) {
+	n, refused, err = s.attemptNear(ctx, l)
+	if !errors.Is(err, errFar) {
+		return n, refused, err
+	}
 	t, have, d, err := s.load(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer d.clear()
-	for ; n < len(l); n++ {
-		if err := l[n].do(t); err != nil { // the tables are unchanged then
-			refused = about(err, l[n].op, l[n].object)
-			break
+	if n, refused = t.change(l); n == 0 {
+		return 0, refused, nil
+	}
+	t.seen.at = uint32(time.Now().Unix())
+	return n, refused, s.update(ctx, t, have, d, nil)
+}
+
+// attemptNear is attempt without a dump. If that is not possible it changes nothing and
+// returns errFar.
+func (s *Stack) attemptNear(ctx context.Context, l []change) (n int, refused, err error) {
+	near, err := s.near(ctx, len(l))
+	if err != nil {
+		return 0, nil, err
+	}
+	t := near.t
+	defer near.d.clear()
+	if err := near.gone(); err != nil {
+		return 0, nil, err
+	}
+	if s.statedir != "" {
+		if err := near.marksDue(time.Now()); err != nil {
+			return 0, nil, err
 		}
+	}
+	for _, c := range l {
+		if err := near.about(ctx, c); err != nil {
+			return 0, nil, err
+		}
+	}
+	if err := near.count(ctx); err != nil {
+		return 0, nil, err
+	}
+	n, refused = t.change(l)
+	var oe *klips.OpError
+	if errors.As(refused, &oe) && oe.Fault == klips.FaultKeyUsed {
+		return 0, nil, errFar // the SA that has the key may have expired
 	}
 	if n == 0 {
 		return 0, refused, nil
 	}
+	want, err := t.compile()
+	if err != nil {
+		return n, refused, err
+	}
+	if t.rest.remarks(near.o.tally, want.tally) {
+		return 0, nil, errFar
+	}
+	return n, refused, s.update(ctx, t, near.o, near.d, near)
+}
+
+// change makes changes, up to the first that is refused. n is how many it has made.
+func (t *tables) change(l []change) (n int, refused error) {
+	for ; n < len(l); n++ {
+		if err := l[n].do(t); err != nil { // the tables are unchanged then
+			return n, about(err, l[n].op, l[n].object)
+		}
+	}
+	return n, nil
+}
+
+// update makes the kernel's objects, the marks and the packet filter those of changed
+// tables. near is nil if all objects were read.
+func (s *Stack) update(ctx context.Context, t *tables, have *objects, d *dump, near *neighbourhood) error {
 	m, err := s.marking(ctx, t, have)
 	if err != nil {
-		return n, refused, err
+		return err
 	}
-	left, err := s.follow(ctx, t, have, d)
+	left, err := s.follow(ctx, t, have, d, near)
 	m.done(left, err)
-	if err != nil {
-		return n, refused, err
+	if err == nil {
+		s.filterFollows(ctx, t)
 	}
-	t.filterFollows()
-	return n, refused, nil
+	return err
 }
 
 func clearAll(l []change) {

@@ -21,10 +21,14 @@ type objects struct {
 	made     map[nlxfrm.ID]bool // IDs of states that must be made even if they exist
 	policies map[nlxfrm.PolicyKey]*nlxfrm.Policy
 	order    []nlxfrm.PolicyKey // of the policies: records by age
+	// census is the policy with it, nil for none. The others are about these objects.
+	census *nlxfrm.Policy
+	tally  tally
+	kinds  map[nlxfrm.PolicyKey]kind // of the policies of groups that have one
 }
 
 func newObjects() *objects {
-	return &objects{states: map[nlxfrm.ID]*nlxfrm.State{}, made: map[nlxfrm.ID]bool{}, policies: map[nlxfrm.PolicyKey]*nlxfrm.Policy{}}
+	return &objects{states: map[nlxfrm.ID]*nlxfrm.State{}, made: map[nlxfrm.ID]bool{}, policies: map[nlxfrm.PolicyKey]*nlxfrm.Policy{}, tally: newTally(), kinds: map[nlxfrm.PolicyKey]kind{}}
 }
 
 func (o *objects) add(p *nlxfrm.Policy) {
@@ -106,12 +110,13 @@ func layout(group []*sa) ([]member, error) {
 }
 
 // compile returns the objects that the kernel needs for the tables. An error names what
-// the kernel cannot do.
+// the kernel cannot do. It is errFar if that depends on objects that were not read.
 func (t *tables) compile() (*objects, error) {
 	o := newObjects()
 	in := classes{}
 	for _, s := range t.byAge() {
-		o.add(s.record())
+		o.add(s.record(t.users[s.id]))
+		o.tally.sas++
 		if s.inner != nil {
 			continue
 		}
@@ -124,19 +129,23 @@ func (t *tables) compile() (*objects, error) {
 		for _, m := range l {
 			o.states[m.state.ID] = m.wanted(ifID, attached, p)
 			o.made[m.state.ID] = m.made
+			o.tally.states++
 		}
 		if s.dir.Receives() && attached && (tunnels(l) || p != nil) {
 			in.add(ifID, l, o)
 		}
 	}
-	if err := in.compile(o); err != nil {
+	if err := in.compile(t, o); err != nil {
 		return nil, err
 	}
 	for _, r := range t.routesByAge() {
 		if err := t.compileRoute(r, o); err != nil {
 			return nil, err
 		}
+		o.tally.routes++
 	}
+	t.compileUsers(o)
+	o.census = census{o.tally.plus(t.rest), t.own.Secret(), t.seen}.policy()
 	return o, nil
 }
 
@@ -289,6 +298,9 @@ func (c classes) add(ifID uint32, l []member, o *objects) {
 	for i, m := range l {
 		o.states[m.state.ID].ReqID = k.reqID(shape(l), i)
 	}
+	if !k.admits() {
+		o.tally.kinds[kind{ifID, hash(shape(l))}]++
+	}
 }
 
 // shape returns a text for the transforms of a group: groups of one shape have the same
@@ -330,8 +342,10 @@ func shapeMark(shape string) nlxfrm.Mark {
 	if !strings.Contains(shape, nlxfrm.ModeTunnel.String()) {
 		shape = "ends" + shape // this prefix gives the usual shapes different marks
 	}
-	return nlxfrm.Mark{Value: (hash(shape)%255 + 1) << 24, Mask: markMask}
+	return hashMark(hash(shape))
 }
+
+func hashMark(h uint32) nlxfrm.Mark { return nlxfrm.Mark{Value: (h%255 + 1) << 24, Mask: markMask} }
 
 // Priorities of inbound policies, in order: for packets that have another tunnel to
 // come out of, by mark, for packets that may come in clear, the others, and for the
@@ -373,24 +387,36 @@ func (c classes) sorted() []class {
 // A policy requires the SAs that a packet has come through, and selects packets only by
 // selector. If it would select wrong packets, those of another shape or clear ones
 // without an interface ID, the states set a mark on the packets that come out of them.
-func (c classes) compile(o *objects) error {
+//
+// If not all groups were read, those that were must be the only ones of their inbound
+// policy.
+func (c classes) compile(t *tables, o *objects) error {
+	all := o.tally.plus(t.rest)
 	for _, k := range c.sorted() {
+		if t.near && k.admits() {
+			return errFar
+		}
 		groups := c[k]
 		shapes := map[string][][]member{}
 		for _, l := range groups {
 			shapes[shape(l)] = append(shapes[shape(l)], l)
 		}
+		several := len(shapes) > 1
+		if !k.admits() {
+			several = all.shapes(k.ifID) > 1
+		}
 		marks := map[nlxfrm.Mark]string{}
 		for name, l := range shapes {
 			var m nlxfrm.Mark
-			if k.ifID == 0 && !k.admits() || len(shapes) > 1 && name != usualShape {
+			if k.ifID == 0 && !k.admits() || several && name != usualShape {
 				m = shapeMark(name)
-				if marks[m] != "" {
+				if marks[m] != "" || t.near && t.rest.marks(k.ifID, hash(name), m) {
 					return fault("", l[0][0].id, klips.FaultGroupsAlike, "")
 				}
 				marks[m] = name
 			}
-			if err := k.compile(name, l, m, o); err != nil {
+			alone := len(l) == 1 && (k.admits() || t.rest.kinds[kind{k.ifID, hash(name)}] == 0)
+			if err := k.compile(name, l, alone, m, t.near, o); err != nil {
 				return err
 			}
 		}
@@ -408,13 +434,14 @@ func (k class) compare(other class) int {
 	return cmp.Or(cmp.Compare(k.ifID, other.ifID), cmp.Compare(k.policy.String(), other.policy.String()))
 }
 
-// compile makes the policies for groups of one shape, and marks their states.
-func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objects) error {
+// compile makes the policies for groups of one shape, and marks their states. alone:
+// there is only one such group.
+func (k class) compile(shape string, groups [][]member, alone bool, by nlxfrm.Mark, near bool, o *objects) error {
 	first := groups[0]
 	var ts []nlxfrm.Template
 	for i, m := range first {
 		tm := k.template(shape, i, m)
-		if len(groups) == 1 {
+		if alone {
 			tm.SPI = m.state.SPI
 			if m.tun != nil {
 				tm.Src, tm.Dst = m.src, m.id.Dst
@@ -438,21 +465,39 @@ func (k class) compile(shape string, groups [][]member, by nlxfrm.Mark, o *objec
 	}
 	for _, dir := range inboundDirs {
 		for _, f := range flows {
-			o.add(&nlxfrm.Policy{
+			p := &nlxfrm.Policy{
 				Selector: selectorOf(f), Dir: dir, IfID: k.ifID, Mark: by, Priority: priority + width(f),
 				Limits: nlxfrm.Limits{HardPackets: mark}, Templates: slices.Clone(ts),
-			})
+			}
+			o.add(p)
+			if !k.admits() {
+				o.kinds[p.Key()] = kind{k.ifID, hash(shape)}
+			}
 		}
 	}
 	if k.ifID == 0 {
 		return nil
 	}
 	for _, l := range groups {
+		if near && nested(l) {
+			return errFar // another group may have the same policy
+		}
 		if err := k.compileNested(shape, l, o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// nested reports whether a group has more than one tunnel.
+func nested(l []member) bool {
+	n := 0
+	for _, m := range l {
+		if m.tun != nil {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // compileNested makes the policies for a group of nested tunnels: an xfrm interface

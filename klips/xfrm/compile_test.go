@@ -108,7 +108,7 @@ func TestTransportClosed(t *testing.T) {
 		var got []string
 		for _, k := range o.order {
 			p := o.policies[k]
-			if p.Dir != nlxfrm.DirOut || p.IfID == parkSAs {
+			if p.Dir != nlxfrm.DirOut || p.IfID == parkSAs || p.IfID == parkUsers || p.IfID == parkKeys {
 				continue
 			}
 			verdict := "allow"

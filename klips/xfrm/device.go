@@ -188,8 +188,9 @@ func find(name string, all []rtnl.Link) (l *rtnl.Link, number int, ok bool) {
 	return nil, number, number < alwaysThere
 }
 
-// deviceChange changes the devices and their objects, holding the lock.
-func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *tables, have *objects, d *dump) error) error {
+// deviceChange changes the devices and their objects, holding the lock. f gets the
+// host's devices and addresses.
+func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(d *dump) error) error {
 	if fault := klips.DeviceFault(object); fault != klips.FaultNone {
 		return &klips.OpError{Op: op, Object: object, Err: syscall.EINVAL, Fault: fault}
 	}
@@ -198,18 +199,17 @@ func (s *Stack) deviceChange(ctx context.Context, op, object string, f func(t *t
 		return about(err, op, object)
 	}
 	defer unlock()
-	t, have, d, err := s.load(ctx)
-	if err != nil {
+	d := &dump{}
+	if d.links, d.addrs, err = s.host(ctx); err != nil {
 		return about(err, op, object)
 	}
-	defer d.clear()
-	return about(f(t, have, d), op, object)
+	return about(f(d), op, object)
 }
 
 // Attach makes a virtual device attached to a physical one.
 func (s *Stack) Attach(ctx context.Context, virtual, physical string) error {
 	physical, _, _ = strings.Cut(physical, ":") // an alias is not a device of its own
-	return s.deviceChange(ctx, "attach", virtual, func(t *tables, have *objects, d *dump) error {
+	return s.deviceChange(ctx, "attach", virtual, func(d *dump) error {
 		old, number, ok := find(virtual, d.links)
 		if !ok {
 			return refuse("", virtual, syscall.ENODEV, "")
@@ -225,15 +225,25 @@ func (s *Stack) Attach(ctx context.Context, virtual, physical string) error {
 			return refuse("", virtual, syscall.EEXIST, "another program has made a device of that name")
 		}
 		sp := s.spec(number, &d.links[i])
-		t.devices = append(t.devices, device{number: number, ifID: sp.IfID, physical: d.links[i].Index})
-		arrange.Sort(t.devices, func(a, b device) int { return cmp.Compare(a.number, b.number) })
-		return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) { return s.replace(ctx, old, sp, d) })
+		move := func(l []device) []device {
+			l = append(l, device{number: number, ifID: sp.IfID, physical: d.links[i].Index})
+			arrange.Sort(l, func(a, b device) int { return cmp.Compare(a.number, b.number) })
+			return l
+		}
+		return s.withDevice(ctx, move, func() (func(context.Context) error, error) { return s.replace(ctx, old, sp, d) })
 	})
 }
 
-// withDevice checks that the tables can be compiled, changes a device, and updates the
-// objects. If the update fails, it changes the device back.
-func (s *Stack) withDevice(ctx context.Context, t *tables, have *objects, d *dump, change func() (func(context.Context) error, error)) error {
+// withDevice changes the attached devices by move, checks that the tables can be
+// compiled, changes a device, and updates the objects. If the update fails, it changes
+// the device back.
+func (s *Stack) withDevice(ctx context.Context, move func([]device) []device, change func() (func(context.Context) error, error)) error {
+	t, have, d, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.clear()
+	t.devices = move(t.devices)
 	if _, err := t.compile(); err != nil {
 		return err
 	}
@@ -241,7 +251,7 @@ func (s *Stack) withDevice(ctx context.Context, t *tables, have *objects, d *dum
 	if err != nil {
 		return err
 	}
-	if _, err := s.follow(ctx, t, have, d); err != nil {
+	if _, err := s.follow(ctx, t, have, d, nil); err != nil {
 		return errors.Join(err, back(context.WithoutCancel(ctx)))
 	}
 	return nil
@@ -249,20 +259,22 @@ func (s *Stack) withDevice(ctx context.Context, t *tables, have *objects, d *dum
 
 // Detach unbinds a virtual device.
 func (s *Stack) Detach(ctx context.Context, virtual string) error {
-	return s.deviceChange(ctx, "detach", virtual, func(t *tables, have *objects, d *dump) error {
+	return s.deviceChange(ctx, "detach", virtual, func(d *dump) error {
 		old, number, _ := find(virtual, d.links)
 		if old == nil || physicalOf(old, d.links) == 0 {
 			return refuse("", virtual, syscall.ENODEV, "")
 		}
-		return s.detach(ctx, old, number, t, have, d)
+		return s.withDevice(ctx, without(number), func() (func(context.Context) error, error) {
+			return s.replace(ctx, old, s.spec(number, nil), d)
+		})
 	})
 }
 
-func (s *Stack) detach(ctx context.Context, old *rtnl.Link, number int, t *tables, have *objects, d *dump) error {
-	t.devices = slices.DeleteFunc(t.devices, func(x device) bool { return x.number == number })
-	return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) {
-		return s.replace(ctx, old, s.spec(number, nil), d)
-	})
+// without returns a function that removes a device from the attached ones.
+func without(number int) func([]device) []device {
+	return func(l []device) []device {
+		return slices.DeleteFunc(l, func(x device) bool { return x.number == number })
+	}
 }
 
 // DetachAll unbinds all virtual devices.
@@ -284,7 +296,7 @@ func (s *Stack) DetachAll(ctx context.Context) error {
 
 // CreateDevice makes ipsecN without attaching it.
 func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
-	return s.deviceChange(ctx, "create device", virtual, func(_ *tables, _ *objects, d *dump) error {
+	return s.deviceChange(ctx, "create device", virtual, func(d *dump) error {
 		n, ok := klips.DeviceNumber(virtual)
 		switch _, _, there := find(virtual, d.links); {
 		case !ok:
@@ -301,7 +313,7 @@ func (s *Stack) CreateDevice(ctx context.Context, virtual string) error {
 
 // DeleteDevice removes ipsecN, and detaches it first.
 func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
-	return s.deviceChange(ctx, "delete device", virtual, func(t *tables, have *objects, d *dump) error {
+	return s.deviceChange(ctx, "delete device", virtual, func(d *dump) error {
 		old, number, ok := find(virtual, d.links)
 		if !ok {
 			return refuse("", virtual, syscall.ENOENT, "")
@@ -309,10 +321,10 @@ func (s *Stack) DeleteDevice(ctx context.Context, virtual string) error {
 		if old == nil {
 			return refuse("", virtual, syscall.EOPNOTSUPP, "ipsec0 and ipsec1 are always there, and this one is no link of the kernel at the moment")
 		}
-		if physicalOf(old, d.links) != 0 {
-			t.devices = slices.DeleteFunc(t.devices, func(x device) bool { return x.number == number })
+		if physicalOf(old, d.links) == 0 {
+			return s.links.Delete(ctx, old.Index) // no object depends on it
 		}
-		return s.withDevice(ctx, t, have, d, func() (func(context.Context) error, error) {
+		return s.withDevice(ctx, without(number), func() (func(context.Context) error, error) {
 			back := func(ctx context.Context) error {
 				_, err := s.replace(ctx, nil, rtnl.Spec{Name: old.Name, Kind: old.Kind, MTU: old.MTU, Alias: old.Alias, IfID: old.IfID, Parent: old.Parent}, d)
 				return err

@@ -33,6 +33,11 @@
 // load.go, tables.go, compile.go and apply.go. So the next change also repairs an
 // incomplete one.
 //
+// Among many objects, a change reads only those that it is about, by look-ups: see
+// near.go. For that, records name the neighbours and eroutes of their SAs, further
+// policies name the SAs with one key, and the census counts all objects: see users.go
+// and census.go.
+//
 // The changes of a batch file are made together, as long as the kernel refuses none:
 // states of the tables between two lines never reach the kernel.
 package xfrm

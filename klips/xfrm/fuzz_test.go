@@ -111,6 +111,12 @@ func numberedDump(o *objects, others *dump, links []rtnl.Link) *dump {
 		}
 		d.policies = append(d.policies, &p)
 	}
+	if o.census != nil {
+		last += 8
+		p := *o.census
+		p.Index = last
+		d.policies = append(d.policies, &p)
+	}
 	byID := func(a, b nlxfrm.ID) int { return strings.Compare(a.String(), b.String()) }
 	for _, id := range slices.SortedFunc(maps.Keys(o.states), byID) {
 		d.states = append(d.states, o.states[id])
@@ -255,6 +261,9 @@ func (c *chooser) editPolicy(p *nlxfrm.Policy) {
 func (p *plan) todo() (l []string) {
 	for _, w := range p.rewrites {
 		l = append(l, fmt.Sprintf("make again %v: %+v, %+v", w.new.ID, *w.old, *w.new))
+	}
+	if p.counted != nil {
+		l = append(l, fmt.Sprintf("census %+v", p.counted.object))
 	}
 	for _, s := range slices.Concat(p.records, p.in, p.states, p.out, p.unlinks, p.removals) {
 		l = append(l, fmt.Sprintf("%T %+v", s.object, s.object))

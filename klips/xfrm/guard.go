@@ -41,7 +41,7 @@ func (s *Stack) filter(ctx context.Context, op string, sel klips.Selector, chang
 		return about(err, op, sel.String())
 	}
 	defer d.clear()
-	err = guard.Change(func(r *guard.Rules) error {
+	err = s.changeFilter(func(r *guard.Rules) error {
 		if err := change(r); err != nil {
 			return err
 		}
@@ -74,17 +74,25 @@ func (t *tables) seenBy(r *guard.Rules) {
 
 // hides reports whether ICMP errors about protected packets are to be dropped: there may
 // be such packets.
-func (t *tables) hides(r guard.Rules) bool { return len(t.sas) > 0 || r.Closes() }
+func (t *tables) hides(r guard.Rules) bool { return len(t.sas) > 0 || t.rest.sas > 0 || r.Closes() }
 
 // errSame ends a change of the packet filter that would change nothing.
 var errSame = errors.New("the packet filter has these rules")
 
 // filterFollows updates the packet filter from the tables. If that fails, the old rules
 // may drop too much. They drop too little only where there was none.
-func (t *tables) filterFollows() {
-	_ = guard.Change(func(r *guard.Rules) error {
+func (s *Stack) filterFollows(ctx context.Context, t *tables) {
+	_ = s.changeFilter(func(r *guard.Rules) error {
 		if !r.Closes() && r.Hide == t.hides(*r) {
 			return errSame
+		}
+		if t.near && r.Closes() { // the rules contain all peers
+			all, _, d, err := s.load(ctx)
+			if err != nil {
+				return err
+			}
+			d.clear()
+			t = all
 		}
 		t.seenBy(r)
 		return nil

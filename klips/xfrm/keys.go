@@ -24,6 +24,7 @@ func (t *tables) readKeys(d *dump, o *objects) {
 	for _, s := range t.byAge() {
 		s.tag = t.tag(s.state)
 		t.keys.Add(s.tag, s.id, s.dir)
+		t.own.Add(s.tag, s.id, s.dir)
 	}
 	for _, s := range d.states {
 		if o.states[s.ID] != s {

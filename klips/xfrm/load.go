@@ -1,7 +1,6 @@
 package xfrm
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
@@ -41,7 +40,16 @@ func load(d *dump) (*tables, *objects) {
 		if !ours(p) {
 			continue
 		}
+		if p.Key() == censusKey() {
+			o.census = p
+			t.keep(secretOf(p))
+			t.seen = readSeen(p)
+			continue
+		}
 		o.add(p)
+		if p.IfID == parkUsers || p.IfID == parkKeys {
+			continue // they repeat what the others contain
+		}
 		t.next = max(t.next, age(p)+1)
 		switch {
 		case p.IfID == parkSAs:
@@ -72,14 +80,14 @@ func load(d *dump) (*tables, *objects) {
 			s.outer, n.inner = n, s
 		}
 	}
+	t.seen.states = uint32(len(d.states) - len(o.states))
 	for _, s := range lost {
 		t.remove(s)
 	}
-	t.devices, t.links = attached(d.links), d.links
-	t.local = map[netip.Addr]int{}
-	for _, a := range d.addrs {
-		t.local[a.Prefix.Addr()] = a.Index
+	for _, r := range t.routes {
+		t.use(r.ID, r.Selector)
 	}
+	t.place(d)
 	t.readKeys(d, o)
 	return t, o
 }

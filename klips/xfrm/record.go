@@ -49,7 +49,7 @@ func family(a netip.Addr) uint16 {
 }
 
 // Bits in the low half of a record's hard packet limit: the direction of the SA, and
-// whether it copies the TOS.
+// whether it copies the TOS. Another is isMany.
 const (
 	isInbound  = 1
 	servesBoth = 2
@@ -57,10 +57,10 @@ const (
 )
 
 // record returns the policy with the SA's data that the kernel does not keep. Its first
-// template has the SA's source. Then come notes about its outer neighbour, if it has
-// one, and its inbound policy. A note is a template with its kind in the field for
-// algorithms, which the kernel does not use here.
-func (s *sa) record() *nlxfrm.Policy {
+// template has the SA's source. Then come notes about its neighbours, its inbound policy
+// and its eroutes, as far as it has them. A note is a template with its kind in the field
+// for algorithms, which the kernel does not use here.
+func (s *sa) record(u users) *nlxfrm.Policy {
 	p := &nlxfrm.Policy{
 		Selector: recordSelector(s.id), Dir: nlxfrm.DirOut, Action: nlxfrm.Block, IfID: parkSAs, Priority: 1 << 31,
 		Limits: nlxfrm.Limits{
@@ -83,9 +83,13 @@ func (s *sa) record() *nlxfrm.Policy {
 	if s.outer != nil {
 		p.Templates = append(p.Templates, note(noteOuter, s.outer.id, netip.Addr{}, 0))
 	}
-	if s.policy != nil {
-		p.Templates = append(p.Templates, notePolicyOf(s.policy))
+	if s.inner != nil {
+		p.Templates = append(p.Templates, note(noteInner, s.inner.id, netip.Addr{}, 0))
 	}
+	if s.policy != nil {
+		p.Templates = append(p.Templates, noteSelector(notePolicy, *s.policy))
+	}
+	u.note(p)
 	return p
 }
 
@@ -94,6 +98,7 @@ const (
 	noteSelf = 1 + iota
 	noteOuter
 	notePolicy
+	noteInner
 )
 
 // note makes a template that holds data. The kernel requires an IPsec protocol in it,
@@ -106,17 +111,17 @@ func note(kind uint32, id klips.SAID, src netip.Addr, bits uint32) nlxfrm.Templa
 	}
 }
 
-// notePolicyOf makes the note of an inbound policy. The ports are in the field that
-// holds the protocol of a SAID in other notes.
-func notePolicyOf(p *klips.InboundPolicy) nlxfrm.Template {
+// noteSelector makes the note of an inbound policy or eroute. The ports are in the field
+// that holds the protocol of a SAID in other notes.
+func noteSelector(kind uint32, p klips.Selector) nlxfrm.Template {
 	bits := uint32(p.Proto)<<16 | uint32(p.Src.Bits())<<8 | uint32(p.Dst.Bits())
-	t := note(notePolicy, klips.SAID{Dst: p.Dst.Addr(), SPI: klips.MinSPI}, p.Src.Addr(), bits)
+	t := note(kind, klips.SAID{Dst: p.Dst.Addr(), SPI: klips.MinSPI}, p.Src.Addr(), bits)
 	t.ReqID = uint32(p.SrcPort)<<16 | uint32(p.DstPort)
 	return t
 }
 
-func readPolicy(t *nlxfrm.Template) *klips.InboundPolicy {
-	return &klips.InboundPolicy{
+func readSelector(t *nlxfrm.Template) klips.Selector {
+	return klips.Selector{
 		Src: netip.PrefixFrom(t.Src, int(t.CryptAlgs>>8&0xff)), Dst: netip.PrefixFrom(t.Dst, int(t.CryptAlgs&0xff)),
 		Proto: uint8(t.CryptAlgs >> 16), SrcPort: uint16(t.ReqID >> 16), DstPort: uint16(t.ReqID),
 	}
@@ -149,12 +154,26 @@ func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
 		case noteSelf:
 			s.src = t.Src
 		case noteOuter:
-			outer = klips.SAID{Dst: t.Dst, SPI: klips.SPI(t.SPI), Proto: klips.Proto(t.ReqID)}
+			outer = readSAID(&t)
 		case notePolicy:
-			s.policy = readPolicy(&t)
+			s.policy = new(readSelector(&t))
 		}
 	}
 	return s, outer, s.src.IsValid()
+}
+
+func readSAID(t *nlxfrm.Template) klips.SAID {
+	return klips.SAID{Dst: t.Dst, SPI: klips.SPI(t.SPI), Proto: klips.Proto(t.ReqID)}
+}
+
+// readInner returns the inner neighbour in a record, the zero SAID for none.
+func readInner(p *nlxfrm.Policy) (inner klips.SAID) {
+	for i := range p.Templates {
+		if t := &p.Templates[i]; t.AuthAlgs == noteInner {
+			inner = readSAID(t)
+		}
+	}
+	return inner
 }
 
 // age returns a number that ascends with the time at which a policy was made; it is

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/internal/udpport"
 	"github.com/klips-go/ipsec/klips/netlock"
@@ -26,7 +27,7 @@ import (
 
 // A Stack drives the kernel's IPsec in one network namespace.
 type Stack struct {
-	xfrm  *nlxfrm.Conn
+	xfrm  kernel
 	links *rtnl.Conn
 	lock  netlock.Lock // held during changes
 
@@ -34,7 +35,23 @@ type Stack struct {
 	lost     lost
 	held     udpport.Ports
 
-	interfaces func() bool
+	interfaces   func() bool
+	host         func(context.Context) ([]rtnl.Link, []rtnl.Addr, error)
+	changeFilter func(func(*guard.Rules) error) error
+	few          int // as the constant; tests set another
+}
+
+// A kernel has the methods of [nlxfrm.Conn] that are used here.
+type kernel interface {
+	GetState(context.Context, nlxfrm.ID, nlxfrm.Mark) (*nlxfrm.State, error)
+	GetAE(context.Context, nlxfrm.ID, nlxfrm.Mark) (*nlxfrm.AE, error)
+	GetPolicy(context.Context, nlxfrm.PolicyKey) (*nlxfrm.Policy, error)
+	DumpStates(ctx context.Context, proto uint8) ([]*nlxfrm.State, error)
+	DumpPolicies(context.Context) ([]*nlxfrm.Policy, error)
+	CountStates(context.Context) (nlxfrm.Count, error)
+	CountPolicies(context.Context) (nlxfrm.Count, error)
+	Batch(context.Context, []nlxfrm.Request) ([]error, error)
+	Close() error
 }
 
 var (
@@ -43,6 +60,8 @@ var (
 	_ serial.Guardian = (*Stack)(nil)
 	_ serial.Sharer   = (*Stack)(nil)
 	_ serial.Prober   = (*Stack)(nil)
+
+	_ serial.GroupReader = (*Stack)(nil)
 )
 
 // Info returns the stack's name and abilities.
@@ -69,18 +88,19 @@ func (s *Stack) Events(context.Context, klips.EventWant) (iter.Seq2[klips.Event,
 // kernel has no IPsec or no ESP, or this user may not use it, the error is a
 // *[klips.UnavailableError]; errors.Is finds fs.ErrPermission in the latter.
 func Open() (*Stack, error) {
-	s := &Stack{}
-	s.interfaces = sync.OnceValue(s.probeInterfaces)
-	var err error
-	if s.xfrm, err = nlxfrm.Dial(); err != nil {
+	s := &Stack{changeFilter: guard.Change, few: few}
+	s.interfaces, s.host = sync.OnceValue(s.probeInterfaces), s.readHost
+	x, err := nlxfrm.Dial()
+	if err != nil {
 		u := &klips.UnavailableError{Why: "the kernel's IPsec cannot be reached: " + err.Error(), Err: err}
 		if errors.Is(err, syscall.EPROTONOSUPPORT) {
 			u.Fault, u.Why = klips.FaultNoXFRM, ""
 		}
 		return nil, u
 	}
+	s.xfrm = x
 	// This is tried first, so that nothing else is opened in vain where there is no ESP.
-	if err = s.usable(); err == nil {
+	if err = usable(x); err == nil {
 		s.links, err = rtnl.Dial()
 	}
 	if err == nil {
@@ -96,10 +116,10 @@ func Open() (*Stack, error) {
 // usable sends a request that the kernel always refuses: its key is too long for a
 // cipher without a key. The error shows whether the kernel has ESP and whether this
 // user may use it.
-func (s *Stack) usable() error {
+func usable(x *nlxfrm.Conn) error {
 	ctx := context.Background()
 	any4 := netip.IPv4Unspecified()
-	err := s.xfrm.AddState(ctx, &nlxfrm.State{
+	err := x.AddState(ctx, &nlxfrm.State{
 		ID: nlxfrm.ID{Dst: any4.Next(), SPI: 1, Proto: uint8(klips.ProtoESP)}, Src: any4.Next(),
 		Crypt: &nlxfrm.Algorithm{Name: "ecb(cipher_null)", Key: make(nlxfrm.Key, 1)}})
 	switch {
@@ -112,7 +132,7 @@ func (s *Stack) usable() error {
 		return nil
 	}
 	// Distributions have backported interface IDs to older kernels.
-	ok, err := hasIfIDs(ctx, s.xfrm)
+	ok, err := hasIfIDs(ctx, x)
 	if err == nil && !ok {
 		err = &klips.UnavailableError{Fault: klips.FaultNoInterfaceIDs, Err: syscall.EOPNOTSUPP}
 	}
@@ -201,14 +221,19 @@ func (s *Stack) dump(ctx context.Context) (d *dump, err error) {
 	if d.states, err = s.xfrm.DumpStates(ctx, 0); err != nil {
 		return nil, wrapError(err, nil)
 	}
-	if d.links, err = s.links.Links(ctx); err == nil {
-		d.addrs, err = s.links.Addrs(ctx)
-	}
-	if err != nil {
+	if d.links, d.addrs, err = s.host(ctx); err != nil {
 		d.clear()
 		return nil, &klips.OpError{Err: err}
 	}
 	return d, nil
+}
+
+// readHost reads the host's devices and their addresses.
+func (s *Stack) readHost(ctx context.Context) (links []rtnl.Link, addrs []rtnl.Addr, err error) {
+	if links, err = s.links.Links(ctx); err == nil {
+		addrs, err = s.links.Addrs(ctx)
+	}
+	return links, addrs, err
 }
 
 // load reads the tables.
@@ -223,11 +248,17 @@ func (s *Stack) load(ctx context.Context) (*tables, *objects, *dump, error) {
 }
 
 // follow makes the kernel's objects those of the tables. It returns the sequence
-// numbers of the states that it has removed.
-func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) (left map[nlxfrm.ID]*nlxfrm.AE, err error) {
+// numbers of the states that it has removed. near is nil if all objects were read.
+func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump, near *neighbourhood) (left map[nlxfrm.ID]*nlxfrm.AE, err error) {
 	want, err := t.compile()
 	if err != nil {
 		return nil, err
+	}
+	if near != nil {
+		if err := near.complete(ctx, want); err != nil {
+			return nil, err
+		}
+		near.keep(want)
 	}
 	p, err := diff(have, want, d)
 	if err != nil {
@@ -238,7 +269,7 @@ func (s *Stack) follow(ctx context.Context, t *tables, have *objects, d *dump) (
 
 // GetSA returns one SA.
 func (s *Stack) GetSA(ctx context.Context, id klips.SAID) (klips.SA, error) {
-	l, err := s.SAs(ctx)
+	l, err := s.ReadGroup(ctx, id)
 	if err != nil {
 		return klips.SA{}, about(err, "get SA", id.String())
 	}
@@ -260,13 +291,18 @@ func (s *Stack) SAs(ctx context.Context) ([]klips.SA, error) {
 	now := time.Now()
 	var l []klips.SA
 	for _, sa := range slices.Backward(t.byAge()) {
-		shown := sa.list(now)
-		shown.Offload = t.offloadOf(sa)
-		shown.SameKey = t.keys.Others(sa.tag, sa.id)
-		l = append(l, shown)
+		l = append(l, t.list(sa, now))
 	}
 	klips.SortSAs(l)
 	return l, nil
+}
+
+// list returns an SA in the form of listings.
+func (t *tables) list(s *sa, now time.Time) klips.SA {
+	shown := s.list(now)
+	shown.Offload = t.offloadOf(s)
+	shown.SameKey = t.keys.Others(s.tag, s.id)
+	return shown
 }
 
 // Eroutes lists the eroutes. The kernel does not count an eroute's packets: if no other

@@ -25,8 +25,14 @@ type tables struct {
 	links []rtnl.Link
 	// next is the age of the next new SA or eroute.
 	next uint32
-	// keys are those of all states, including other programs'.
-	keys *keyuse.Index
+	// keys are those of all states, including other programs'; own are those of our SAs.
+	keys, own *keyuse.Index
+	// users are the eroutes of SAs, including those of missing SAs.
+	users map[klips.SAID]users
+	// rest counts the objects that were not read; near: there can be some.
+	rest tally
+	near bool
+	seen seen
 }
 
 // A device is an attached virtual device.
@@ -72,8 +78,13 @@ type route struct {
 }
 
 func newTables() *tables {
-	return &tables{sas: map[klips.SAID]*sa{}, routes: map[klips.Selector]*route{}, next: 1, keys: keyuse.New()}
+	t := &tables{sas: map[klips.SAID]*sa{}, routes: map[klips.Selector]*route{}, next: 1, users: map[klips.SAID]users{}, rest: newTally()}
+	t.keep(keyuse.New().Secret())
+	return t
 }
+
+// keep makes empty indexes of keys with a secret.
+func (t *tables) keep(s keyuse.Secret) { t.keys, t.own = keyuse.With(s), keyuse.With(s) }
 
 func refuse(op, object string, err syscall.Errno, reason string) error {
 	return &klips.OpError{Op: op, Object: object, Err: err, Reason: reason}
@@ -113,6 +124,7 @@ func (t *tables) addSA(s *sa) error {
 	s.age = t.age()
 	t.sas[s.id] = s
 	t.keys.Add(s.tag, s.id, s.dir)
+	t.own.Add(s.tag, s.id, s.dir)
 	return nil
 }
 
@@ -157,6 +169,7 @@ func (t *tables) remove(s *sa) {
 	for _, m := range s.group() {
 		delete(t.sas, m.id)
 		t.keys.Remove(m.tag, m.id)
+		t.own.Remove(m.tag, m.id)
 	}
 }
 
@@ -166,6 +179,7 @@ func (t *tables) clearSAs() {
 		delete(t.sas, id)
 		t.keys.Remove(s.tag, id)
 	}
+	t.own.Clear()
 }
 
 func (t *tables) deleteSA(id klips.SAID) error {
@@ -250,11 +264,13 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 	r := &route{Eroute: e}
 	if old := t.routes[e.Selector]; old != nil {
 		r.age = old.age
+		t.disuse(old.ID, e.Selector)
 	} else {
 		r.age = t.age()
 	}
 	r.Packets = 0
 	t.routes[e.Selector] = r
+	t.use(e.ID, e.Selector)
 	return nil
 }
 
@@ -277,11 +293,19 @@ func (t *tables) setPolicy(e klips.Eroute) error {
 }
 
 func (t *tables) deleteEroute(s klips.Selector) error {
-	if t.routes[s] == nil {
+	r := t.routes[s]
+	if r == nil {
 		return refuse("delete eroute", s.String(), syscall.ENOENT, "")
 	}
+	t.disuse(r.ID, s)
 	delete(t.routes, s)
 	return nil
+}
+
+// clearEroutes removes all eroutes.
+func (t *tables) clearEroutes() {
+	clear(t.routes)
+	clear(t.users)
 }
 
 // offloadOf returns the device that an SA is offloaded to.

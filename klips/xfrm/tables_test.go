@@ -73,6 +73,9 @@ func reload(want *objects, n *numbers, devices []device) *tables {
 		p.Index = n.of[k]
 		d.policies = append(d.policies, &p)
 	}
+	if want.census != nil {
+		d.policies = append(d.policies, want.census)
+	}
 	for _, s := range want.states {
 		d.states = append(d.states, s)
 	}
@@ -147,7 +150,7 @@ func TestTables(t *testing.T) {
 				r.Fatal(err)
 			}
 			p, err := diff(have, o, &dump{})
-			if err != nil || len(p.records)+len(p.states)+len(p.in)+len(p.out)+len(p.rewrites)+len(p.unlinks)+len(p.removals) != 0 {
+			if err != nil || !p.empty() || p.counted != nil {
 				r.Fatalf("a second time there is still to do: %+v, %v", p, err)
 			}
 		}
@@ -219,7 +222,7 @@ func TestTwoInnerNeighbours(t *testing.T) {
 	tb.sas[ids[0]].outer, tb.sas[ids[1]].outer = tb.sas[ids[2]], tb.sas[ids[2]]
 	o := newObjects()
 	for _, s := range tb.byAge() {
-		o.add(s.record())
+		o.add(s.record(users{}))
 		o.states[s.state.ID] = s.state
 	}
 	for range 50 {
@@ -247,7 +250,7 @@ func TestDirection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		read, _, ok := readRecord(s.record())
+		read, _, ok := readRecord(s.record(users{}))
 		if s.dir != c.want || !ok || read.dir != c.want || read.src != c.src {
 			t.Errorf("%v from %v: direction %v, and %v from %v in its record; want %v", id, c.src, s.dir, read.dir, read.src, c.want)
 		}
