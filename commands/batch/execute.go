@@ -26,10 +26,11 @@ type executor struct {
 	total        int // number of commands; 0: not known
 	done, failed int
 	line         int // of the command whose output is printed
+	chunk        chunk
 }
 
 func newExecutor(env *cli.Env, name string, r *request) *executor {
-	x := &executor{env: env, name: name, request: r, apps: map[string]*cli.App{}}
+	x := &executor{env: env, name: name, request: r, apps: map[string]*cli.App{}, chunk: firstChunk}
 	x.out = output{w: env.Out, progress: &x.progress}
 	x.err = output{w: env.Err, progress: &x.progress, prefix: func() string { return x.where(x.line) }}
 	if isTerminal(env.Err) {
@@ -69,7 +70,7 @@ func (x *executor) each(ctx context.Context, src source) error {
 		if err == nil && !isCommit(c) {
 			t = x.prepare(ctx, c)
 			if t.changer != nil && t.err == nil {
-				if waiting = append(waiting, t); len(waiting) < chunk {
+				if waiting = append(waiting, t); len(waiting) < int(x.chunk) {
 					continue
 				}
 				t = nil
@@ -117,11 +118,14 @@ func (x *executor) prepare(ctx context.Context, c command) *task {
 // settle carries out the collected tasks. After an error it goes on with a few at a
 // time, because similar commands are likely to fail too.
 func (x *executor) settle(ctx context.Context, list []*task) error {
-	few := chunk
+	few := int(x.chunk)
+	if len(list) == few {
+		x.chunk.grow()
+	}
 	for len(list) > 0 {
 		ended := x.apply(ctx, list[:min(few, len(list))], nil)
 		list = list[len(ended):]
-		few = min(2*few, chunk)
+		few = min(2*few, int(lastChunk))
 		for _, e := range ended {
 			if e.err != nil {
 				few = 1

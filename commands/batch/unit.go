@@ -190,9 +190,17 @@ func (x *executor) begin(ctx context.Context) (*plan.Transaction, error) {
 	return plan.Begin(ctx, s)
 }
 
-// chunk is how many changes are sent to the stack at a time. Between two chunks an
-// interrupt is noticed, and the progress is shown.
-const chunk = 1024
+// A chunk is how many changes are sent to the stack at a time. Between two chunks an
+// interrupt is noticed, and the progress is shown. A stack can have to read its tables
+// for each chunk, so chunks grow with the number of changes.
+type chunk int
+
+const (
+	firstChunk chunk = 1024
+	lastChunk        = 16 * firstChunk
+)
+
+func (c *chunk) grow() { *c = min(2**c, lastChunk) }
 
 // perform carries out a unit. If a command fails in spite of the rehearsal, the
 // commands before it are rolled back.
@@ -214,9 +222,10 @@ func (x *executor) perform(ctx context.Context, u *unit) error {
 			continue
 		}
 		n := 1
-		for i+n < len(u.tasks) && u.tasks[i+n].changer != nil && n < chunk {
+		for i+n < len(u.tasks) && u.tasks[i+n].changer != nil && n < int(x.chunk) {
 			n++
 		}
+		x.chunk.grow()
 		for _, e := range x.apply(ctx, u.tasks[i:i+n], u.tx) {
 			if e.err != nil {
 				return x.fail(ctx, u, e.task, e.err)
