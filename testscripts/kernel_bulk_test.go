@@ -56,6 +56,48 @@ func bulks() []bulk {
 	}
 }
 
+// BenchmarkInteropChange measures the commands that make and remove a tunnel, each in its
+// own process, among few and among many others.
+func BenchmarkInteropChange(b *testing.B) {
+	need(b, "xfrm")
+	k := bulks()[0]
+	for _, n := range []int{5, 5000} {
+		h, err := lab.NewHost("change")
+		if err != nil {
+			b.Fatal(err)
+		}
+		var text strings.Builder
+		for i := range n {
+			k.ipsec(&text, i)
+		}
+		file := filepath.Join(b.TempDir(), "file")
+		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := runOn(h, "", "ipsec --stack xfrm batch "+file); err != nil {
+			b.Fatal(err)
+		}
+		text.Reset()
+		k.ipsec(&text, n)
+		commands := strings.Split(strings.TrimSpace(text.String()), "\n")
+		commands = append(commands, fmt.Sprintf("eroute --del --src 10.0.0.0/16 --dst 10.%d.%d.0/24", 1+n>>8, n&255),
+			fmt.Sprintf("spi --del --said tun0x%x@192.0.2.2", 0x1000+n))
+		b.Run(fmt.Sprint(2*n, " SAs"), func(b *testing.B) {
+			for b.Loop() {
+				for range 5 {
+					for _, c := range commands {
+						if _, err := runOn(h, "", "ipsec --stack xfrm "+c); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(5*len(commands)*b.N), "ms/command")
+		})
+		h.Close()
+	}
+}
+
 // BenchmarkInteropBulk measures 10 000 SAs, 5 000 groups and 5 000 eroutes, with ipsec
 // batch and with ip -batch.
 func BenchmarkInteropBulk(b *testing.B) {
