@@ -94,9 +94,8 @@ func body(b *packet.Buffer, h *packet.Header) ([]byte, error) {
 
 // A core is the common part of Sealer and Opener.
 type core struct {
-	mac     *icv.MAC
-	scratch []byte // an IP header; grows as needed
-	esn     bool
+	mac *icv.MAC
+	esn bool
 }
 
 func newCore(c *Config) (core, error) {
@@ -107,7 +106,7 @@ func newCore(c *Config) (core, error) {
 	case err != nil:
 		return core{}, fmt.Errorf("%w %d", ErrAlgorithm, c.Auth)
 	}
-	return core{mac: m, scratch: make([]byte, 0, maxHeader), esn: c.ESN}, nil
+	return core{mac: m, esn: c.ESN}, nil
 }
 
 // message returns what is authenticated of packet p, whose ICV is zero: all of it, with
@@ -121,7 +120,8 @@ func (c *core) message(p []byte, seq uint64) icv.Message {
 type Sealer struct {
 	core
 	Size
-	spi uint32
+	spi     uint32
+	scratch []byte // an IP header; grows as needed
 }
 
 // NewSealer makes a Sealer. Errors are ErrAlgorithm and ErrKey.
@@ -200,11 +200,8 @@ func (s *Sealer) lay(b *packet.Buffer, h *packet.Header, seq uint64, header []by
 // window, Open.
 type Opener struct {
 	core
-	icv [maxICV]byte // of the packet
+	now, later form
 }
-
-// maxICV is the length in bytes of the longest ICV (RFC 4868 section 2.6).
-const maxICV = 32
 
 // NewOpener makes an Opener. Errors are ErrAlgorithm and ErrKey.
 func NewOpener(c Config) (*Opener, error) {
@@ -243,25 +240,35 @@ func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 // ErrShort, ErrLength, ErrOptions and ErrAuth. A packet with a wrong ICV and nothing
 // after AH is ErrShort too, because KLIPS counts it so.
 func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
+	return o.VerifyAhead(b, h, seq, nil, nil, nil)
+}
+
+// Foresees reports whether VerifyAhead computes a second ICV.
+func (o *Opener) Foresees() bool { return o.mac.Foresees() }
+
+// VerifyAhead is Verify, and may compute a second ICV for ahead, as [icv.MAC.EqualAhead]
+// does. next, with the IP header nh, is a later packet, which probably is of this SA and
+// has the same high half of the sequence number; the result does not depend on that. nil:
+// there is none.
+func (o *Opener) VerifyAhead(b *packet.Buffer, h *packet.Header, seq uint64, ahead *icv.Ahead, next *packet.Buffer, nh *packet.Header) error {
 	n, err := o.length(b, h)
 	if err != nil {
 		return err
 	}
-	p := b.B[b.Off : b.Off+h.Total]
-	o.scratch = append(o.scratch[:0], p[:h.Len]...)
-	if err := predict(o.scratch, h); err != nil {
+	if err := o.now.begin(o, b, h); err != nil {
 		return err
 	}
-	field := p[h.Len+FixedLen:][:o.mac.Size()]
-	copy(o.icv[:], field)
-	// The packet is as it is authenticated while the ICV is computed.
-	swap(o.scratch, p)
-	clear(field)
-	m := o.message(p, seq)
-	m.ICV = o.icv[:len(field)]
-	ok := o.mac.Equal(m)
-	copy(field, o.icv[:])
-	swap(o.scratch, p)
+	x := o.message(o.now.p, seq)
+	x.ICV = o.now.icv[:o.mac.Size()]
+	var later icv.Message
+	if next != nil {
+		if _, err := o.length(next, nh); err == nil && o.later.begin(o, next, nh) == nil {
+			later = o.message(o.later.p, seq)
+		}
+	}
+	ok := o.mac.EqualAhead(x, ahead, later)
+	o.now.end()
+	o.later.end()
 	switch {
 	case ok:
 		return nil
@@ -269,6 +276,43 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 		return ErrShort
 	}
 	return ErrAuth
+}
+
+// A form is a packet in the form that is authenticated: with the IP header that predict
+// makes, and without the ICV.
+type form struct {
+	p      []byte // the packet; nil: none
+	header []byte // the IP header that it had; grows as needed
+	field  []byte // the place of the ICV in p
+	icv    [maxICV]byte
+}
+
+// maxICV is the length in bytes of the longest ICV (RFC 4868 section 2.6).
+const maxICV = 32
+
+// begin brings the packet in b, whose length is right, into that form. After the error
+// ErrOptions it is as it was.
+func (f *form) begin(o *Opener, b *packet.Buffer, h *packet.Header) error {
+	p := b.B[b.Off : b.Off+h.Total]
+	f.header = append(f.header[:0], p[:h.Len]...)
+	if err := predict(f.header, h); err != nil {
+		return err
+	}
+	f.p, f.field = p, p[h.Len+FixedLen:][:o.mac.Size()]
+	copy(f.icv[:], f.field)
+	clear(f.field)
+	swap(f.header, p)
+	return nil
+}
+
+// end brings the packet back into the form that it had.
+func (f *form) end() {
+	if f.p == nil {
+		return
+	}
+	swap(f.header, f.p)
+	copy(f.field, f.icv[:])
+	f.p, f.field = nil, nil
 }
 
 // Open removes the AH of the packet in b with the IP header h, which is invalid

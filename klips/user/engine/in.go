@@ -32,6 +32,7 @@ type inWorker struct {
 	bytes   [klips.MaxDevices]uint64 // what to add to rx_bytes for pending
 	touched []*device
 	inflate *ipcomp.Decompressor
+	ahead   foresight
 	tracing bool // the debug log needs lines about packets
 }
 
@@ -66,11 +67,17 @@ func (w *inWorker) batch(n int) {
 	w.tracing = w.e.trace.any.Load()
 	devs := *w.e.attached.Load()
 	for i := range n {
+		var next *packet.Buffer
+		if i+1 < n {
+			next = w.bufs[i+1]
+		}
+		w.ahead.turn(w.bufs[i], next)
 		if isICMP(w.bufs[i].Bytes()) && w.e.hear(w.bufs[i].Bytes(), w.now) {
 			continue
 		}
 		w.packet(w.bufs[i], arrival(devs, w.ifindex[i]))
 	}
+	w.ahead.forget()
 	w.flush()
 }
 
@@ -266,10 +273,16 @@ func (w *inWorker) open(c *inPacket, l *layer, sa *sadb.SA) verdict {
 		}
 		return stop(sa, why, dropped)
 	}
-	if sa.ID.Proto == klips.ProtoAH {
-		err = st.ahIn.Verify(c.b, &c.h, seq)
-	} else {
+	switch {
+	case sa.ID.Proto == klips.ProtoESP && st.espIn.Foresees():
+		err = st.espIn.VerifyAhead(c.b, &c.h, seq, &w.ahead.esp, w.ahead.nextESP(c, sa))
+	case sa.ID.Proto == klips.ProtoESP:
 		err = st.espIn.Verify(c.b, &c.h, seq)
+	case st.ahIn.Foresees():
+		next, h := w.ahead.nextAH(c, sa)
+		err = st.ahIn.VerifyAhead(c.b, &c.h, seq, &w.ahead.ah, next, h)
+	default:
+		err = st.ahIn.Verify(c.b, &c.h, seq)
 	}
 	switch {
 	case errors.Is(err, esp.ErrAuth), errors.Is(err, ah.ErrAuth):

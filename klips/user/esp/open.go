@@ -7,6 +7,7 @@ import (
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/internal/wipe"
 	"github.com/klips-go/ipsec/klips/user/internal/aescbc"
+	"github.com/klips-go/ipsec/klips/user/internal/icv"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
@@ -56,6 +57,16 @@ func (o *Opener) Authenticated() bool { return o.icv > 0 }
 // place; if that fails, the ciphertext is lost. Without authentication it does nothing.
 // Errors are ErrRunt, if the packet is too short for the ICV, and ErrAuth.
 func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
+	return o.VerifyAhead(b, h, seq, nil, nil)
+}
+
+// Foresees reports whether VerifyAhead computes a second ICV.
+func (o *Opener) Foresees() bool { return o.mac != nil && o.mac.Foresees() }
+
+// VerifyAhead is Verify, and may compute a second ICV for a, as [icv.MAC.EqualAhead] does.
+// next is what follows the IP header of a later packet, which probably is of this SA and
+// has the same high half of the sequence number; the result does not depend on that.
+func (o *Opener) VerifyAhead(b *packet.Buffer, h *packet.Header, seq uint64, a *icv.Ahead, next []byte) error {
 	o.verified = false
 	if o.icv == 0 {
 		return nil
@@ -84,7 +95,11 @@ func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 		if len(e) <= o.icv {
 			return ErrRunt
 		}
-		if !o.mac.Equal(o.message(e, seq)) {
+		var later icv.Message
+		if len(next) > o.icv {
+			later = o.message(next, seq)
+		}
+		if !o.mac.EqualAhead(o.message(e, seq), a, later) {
 			return ErrAuth
 		}
 	}

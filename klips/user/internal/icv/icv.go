@@ -107,10 +107,44 @@ func (m *MAC) Sums(messages []Message) {
 }
 
 // Equal reports whether the message has the ICV that is in its field, in constant time.
-func (m *MAC) Equal(x Message) bool {
+func (m *MAC) Equal(x Message) bool { return m.EqualAhead(x, nil, Message{}) }
+
+// An Ahead has the ICV of a message that was computed before its turn. The zero value has
+// none. Whoever changes the message, or uses its memory for another one, must set it to
+// zero first.
+type Ahead struct {
+	m    *MAC
+	at   *byte // where its Data begins
+	n    int   // length of Data in bytes
+	high uint32
+	icv  [maxICV]byte
+}
+
+// maxICV is the length in bytes of the longest ICV (RFC 4868 section 2.6).
+const maxICV = 32
+
+// Foresees reports whether EqualAhead computes a second ICV.
+func (m *MAC) Foresees() bool { return m.pair != nil }
+
+// EqualAhead is Equal. If a has the ICV of x, which was next in an earlier call, it takes
+// that, and a is empty then. Otherwise it computes it, and at the same time the ICV of
+// next for a, which costs nothing where Foresees is true; elsewhere it does not compute
+// it. Without a, or without Data in next, it is the same as Equal.
+func (m *MAC) EqualAhead(x Message, a *Ahead, next Message) bool {
+	if a != nil && a.m == m && a.n == len(x.Data) && a.at == &x.Data[0] && a.high == x.High {
+		ok := hmac.Equal(a.icv[:m.n], x.ICV)
+		*a = Ahead{}
+		return ok
+	}
 	want := x.ICV
 	x.ICV = m.sum[:m.n]
-	one := [1]Message{x}
-	m.Sums(one[:])
+	two := [2]Message{x, next}
+	if a == nil || !m.Foresees() || len(next.Data) == 0 {
+		m.Sums(two[:1])
+	} else {
+		*a = Ahead{m: m, at: &next.Data[0], n: len(next.Data), high: next.High}
+		two[1].ICV = a.icv[:m.n]
+		m.Sums(two[:])
+	}
 	return hmac.Equal(m.sum[:m.n], want)
 }

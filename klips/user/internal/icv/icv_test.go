@@ -207,3 +207,57 @@ func BenchmarkSums(b *testing.B) {
 		}
 	}
 }
+
+// An ICV that was computed ahead is taken for its message only, and once.
+func TestAhead(t *testing.T) {
+	both(t, func(t *testing.T) {
+		for _, alg := range []alg.Auth{alg.SHA1, alg.SHA256, alg.SHA512} {
+			info, _ := alg.Info()
+			m, err := New(alg, make([]byte, info.KeyBits[0]/8))
+			other, also := New(alg, append(make([]byte, info.KeyBits[0]/8-1), 1))
+			if err != nil || also != nil {
+				t.Fatal(err, also)
+			}
+			memory := bytes.Repeat([]byte{7, 1, 3}, 60)
+			message := func(m *MAC, from, to int, high uint32) Message {
+				x := Message{Data: memory[from:to], High: high, ESN: true, ICV: make([]byte, m.Size())}
+				m.Sums([]Message{x})
+				return x
+			}
+			first, next := message(m, 0, 20, 1), message(m, 3, 120, 1)
+			for name, tt := range map[string]struct {
+				m *MAC
+				x Message
+			}{
+				"the message":        {m, next},
+				"another address":    {m, message(m, 6, 123, 1)}, // and the same content
+				"another length":     {m, message(m, 3, 119, 1)},
+				"another number":     {m, message(m, 3, 120, 2)},
+				"another key":        {other, message(other, 3, 120, 1)},
+				"an empty message":   {m, message(m, 3, 3, 1)},
+				"the message before": {m, first},
+			} {
+				var a Ahead
+				if !m.EqualAhead(first, &a, next) {
+					t.Fatalf("%d: the ICV of the first message is not taken", alg)
+				}
+				if (a != Ahead{}) != m.Foresees() {
+					t.Fatalf("%d: an ICV is foreseen: %v", alg, a != Ahead{})
+				}
+				wrong := tt.x
+				wrong.ICV = bytes.Clone(wrong.ICV)
+				wrong.ICV[3] ^= 4
+				kept := a
+				if tt.m.EqualAhead(wrong, &kept, Message{}) {
+					t.Errorf("%d, %s: a wrong ICV is taken", alg, name)
+				}
+				if !tt.m.EqualAhead(tt.x, &a, Message{}) {
+					t.Errorf("%d, %s: the right ICV is not taken", alg, name)
+				}
+				if used := a == (Ahead{}); m.Foresees() && used != (name == "the message") {
+					t.Errorf("%d, %s: the foreseen ICV is used: %v", alg, name, used)
+				}
+			}
+		}
+	})
+}
