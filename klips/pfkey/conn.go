@@ -134,8 +134,9 @@ func (c *Conn) Call(ctx context.Context, request *Message) (*Message, error) {
 
 // ahead is how many requests of [Conn.CallAll] may wait for their answers. So many fit
 // easily into the buffers of the socket, so that neither end waits for the other to
-// read.
-const ahead = 32
+// read. More are sent when half of them are answered: if one were sent for each answer,
+// the two ends would wake each other for every request.
+const ahead = 64
 
 // CallAll sends requests, some of them before the answers to earlier ones, and passes
 // each answer to answered, in order, with the number of its request, from 0. When
@@ -152,9 +153,11 @@ func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i
 			return err
 		}
 		for i := 0; i <= last; {
-			for ; more && sent <= last && sent < i+ahead; sent++ {
-				if err := send(sent); err != nil {
-					return err
+			if sent-i <= ahead/2 {
+				for ; more && sent <= last && sent < i+ahead; sent++ {
+					if err := send(sent); err != nil {
+						return err
+					}
 				}
 			}
 			if sent == i { // skip the others
