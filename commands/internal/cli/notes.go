@@ -22,6 +22,9 @@ type Note struct {
 // first one then ends with the number of the others.
 func Notes(ctx context.Context, stack klips.Stack, checks []Check) (notes []Note) {
 	t := &tables{stack: stack}
+	if len(checks) > manyGroups {
+		t.asked = manyGroups
+	}
 	type group struct {
 		first int             // index in notes
 		saids map[string]bool // the SAIDs of the notes of the group
@@ -64,8 +67,8 @@ func about(note string) (saids, rest string) {
 	return front, back
 }
 
-// manyGroups is the number of groups that are read one by one; after that all SAs are
-// read at once.
+// manyGroups is the number of groups that are read one by one. For more, or for more
+// checks than that, all SAs are read at once.
 const manyGroups = 1000
 
 // A tables holds the tables of a stack. Each is read when it is first needed.

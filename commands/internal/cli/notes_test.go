@@ -28,17 +28,29 @@ func (s *counting) SAs(context.Context) ([]klips.SA, error) {
 	return []klips.SA{{ID: klips.SAID{SPI: 0x100}}}, nil
 }
 
-// TestManyGroups: a few groups are read one by one; for many groups the whole table is
-// read once.
+// TestManyGroups: a few groups are read one by one; for many checks, or one check of many
+// groups, the whole table is read once.
 func TestManyGroups(t *testing.T) {
-	s := &counting{}
-	look := func(ctx context.Context, t Tables) []string {
-		group, err := t.Group(ctx, klips.SAID{SPI: 0x100})
-		return []string{fmt.Sprint(len(group), err)}
+	look := func(times int) Check {
+		return func(ctx context.Context, t Tables) (notes []string) {
+			for range times {
+				group, err := t.Group(ctx, klips.SAID{SPI: 0x100})
+				notes = []string{fmt.Sprint(len(group), err)}
+			}
+			return notes
+		}
 	}
-	notes := Notes(t.Context(), serial.New(s), slices.Repeat([]Check{look}, manyGroups+50))
-	if want := []Note{{0, "1 <nil>"}}; !slices.Equal(notes, want) || s.groups != manyGroups || s.lists != 1 {
-		t.Errorf("%+v, %d groups and %d tables were read, want %+v, %d and 1", notes, s.groups, s.lists, want, manyGroups)
+	for _, tt := range []struct{ checks, each, groups, lists int }{
+		{manyGroups, 1, manyGroups, 0},
+		{manyGroups + 1, 1, 0, 1},
+		{1, manyGroups + 50, manyGroups, 1},
+	} {
+		s := &counting{}
+		notes := Notes(t.Context(), serial.New(s), slices.Repeat([]Check{look(tt.each)}, tt.checks))
+		if want := []Note{{0, "1 <nil>"}}; !slices.Equal(notes, want) || s.groups != tt.groups || s.lists != tt.lists {
+			t.Errorf("%d checks of %d groups: %+v, %d groups and %d tables were read, want %+v, %d and %d",
+				tt.checks, tt.each, notes, s.groups, s.lists, want, tt.groups, tt.lists)
+		}
 	}
 }
 
