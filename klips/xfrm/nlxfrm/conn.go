@@ -156,8 +156,8 @@ func (c *Conn) Batch(ctx context.Context, rs []Request) ([]error, error) {
 		switch {
 		case err != nil:
 			errs[i] = c.fail(ctx, &rs[i], err)
-		case rs[i].err != nil:
-			errs[i] = rs[i].err
+		case rs[i].err != nil || rs[i].cleared:
+			errs[i] = rs[i].refused()
 		default:
 			todo = append(todo, i)
 		}
@@ -298,8 +298,8 @@ func (c *Conn) fail(ctx context.Context, r *Request, err error) error {
 
 // query sends a request for objects and reads them.
 func (c *Conn) query(ctx context.Context, r *Request) ([]netlink.Message, error) {
-	if r.err != nil {
-		return nil, r.err
+	if err := r.refused(); err != nil {
+		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,8 +15,8 @@ type Change struct {
 
 // Change decodes the request. It returns an error for a request that cannot be sent.
 func (r Request) Change() (c Change, err error) {
-	if r.err != nil {
-		return c, r.err
+	if err := r.refused(); err != nil {
+		return c, err
 	}
 	c.Add = r.typ == msgNewSA || r.typ == msgNewPolicy
 	switch r.typ {

@@ -17,7 +17,9 @@ type Request struct {
 	typ    netlink.HeaderType
 	flags  netlink.HeaderFlags
 	data   []byte
-	err    *Error
+	err    *Error // why it cannot be encoded
+
+	cleared bool
 }
 
 // Format writes the operation and the object, without keys, for every verb.
@@ -34,7 +36,18 @@ func (r *Request) name() string {
 // Clear overwrites the request with zeros; it cannot be sent any more.
 func (r *Request) Clear() {
 	clear(r.data)
-	*r = Request{op: r.op, object: r.object, err: &Error{Op: r.op, Object: r.name(), Err: syscall.EINVAL, Message: "the request was cleared"}}
+	*r = Request{op: r.op, object: r.object, cleared: true}
+}
+
+// refused returns why the request cannot be sent, nil if it can.
+func (r *Request) refused() error {
+	switch {
+	case r.cleared:
+		return &Error{Op: r.op, Object: r.name(), Err: syscall.EINVAL, Message: "the request was cleared"}
+	case r.err != nil:
+		return r.err
+	}
+	return nil
 }
 
 func request(op string, object fmt.Stringer, typ netlink.HeaderType, data []byte, err error) Request {
