@@ -24,6 +24,9 @@
 // give a smaller source, or the same source and a smaller destination. If one source
 // length has many combinations, each source prefix has a list of its own.
 //
+// A [Cache] remembers the results for the latest flows of one goroutine. Its lookups take as
+// long in a table of a million eroutes as in one of ten.
+//
 // # Concurrency
 //
 // Changes take a mutex. Lookups neither lock nor wait, and each sees the table as it

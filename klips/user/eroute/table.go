@@ -27,7 +27,10 @@ type Table struct {
 }
 
 // tables holds the contents of a Table; Clear makes new ones.
-type tables struct{ four, six family }
+type tables struct {
+	number    uint64 // how many contents the Table had before
+	four, six family
+}
 
 // A Packet holds the fields that eroutes match on.
 type Packet struct {
@@ -50,14 +53,14 @@ func (p *Packet) Matches(s *klips.Selector) bool {
 // New returns an empty Table.
 func New() *Table {
 	t := new(Table)
-	t.tables.Store(newTables())
+	t.tables.Store(newTables(0))
 	return t
 }
 
-func newTables() *tables {
+func newTables(number uint64) *tables {
 	var b [16]byte
 	rand.Read(b[:]) // never fails
-	s := new(tables)
+	s := &tables{number: number}
 	s.four.seed = binary.LittleEndian.Uint64(b[:8])
 	s.six.seed = binary.LittleEndian.Uint64(b[8:])
 	return s
@@ -73,14 +76,22 @@ func (s *tables) family(six bool) *family {
 // Lookup returns the eroute for the packet, nil if none matches. It neither locks nor
 // allocates, and counts nothing.
 func (t *Table) Lookup(p *Packet) *Entry {
-	if p.Src.BitLen() != p.Dst.BitLen() || !p.Src.IsValid() {
+	if !p.isValid() {
 		return nil
 	}
+	e, _, _ := t.lookup(p)
+	return e
+}
+
+// lookup returns the eroute for a valid packet, nil if none matches, and the version and the
+// number of the contents for which that is right.
+func (t *Table) lookup(p *Packet) (e *Entry, version, contents uint64) {
 	for {
 		version := t.version.Load()
-		e := t.tables.Load().family(!p.Src.Is4()).lookup(p, version)
+		s := t.tables.Load()
+		e := s.family(!p.Src.Is4()).lookup(p, version)
 		if t.horizon.Load() <= version {
-			return e
+			return e, version, s.number
 		}
 	}
 }
@@ -191,7 +202,8 @@ func (t *Table) remove(s klips.Selector, mayGo func(*Entry) bool) (*Entry, error
 func (t *Table) Clear() []*Entry {
 	t.mu.Lock()
 	// Lookups that have the old tables finish in them.
-	old := t.tables.Swap(newTables())
+	old := t.tables.Load()
+	t.tables.Store(newTables(old.number + 1))
 	t.mu.Unlock()
 	return sorted(old.list())
 }

@@ -226,10 +226,14 @@ func TestMoment(t *testing.T) {
 	var done atomic.Bool
 	var found atomic.Int64
 	var wg sync.WaitGroup
-	for range 3 {
+	for i := range 4 {
+		lookup := tab.Lookup
+		if i%2 == 1 {
+			lookup = tab.NewCache().Lookup
+		}
 		wg.Go(func() {
 			for !done.Load() {
-				if e := tab.Lookup(&p); e != nil {
+				if e := lookup(&p); e != nil {
 					found.Add(1)
 					if e.ID.IsMagic() {
 						t.Error("a packet passed that never might")
