@@ -32,15 +32,16 @@ type decision struct {
 	route *eroute.Entry // the narrowest eroute that matches; nil: none does
 }
 
-// decide returns the decision about packet p with header h and selector s.
-func (e *Engine) decide(p []byte, h *packet.Header, s *eroute.Packet) decision {
+// decide returns the decision about packet p with header h and selector s. routes is the
+// caller's cache of e.routes.
+func (e *Engine) decide(p []byte, h *packet.Header, s *eroute.Packet, routes *eroute.Cache) decision {
 	switch {
 	case h.Options:
 		return decision{why: drop.IPOptions}
 	case h.TTL == 0:
 		return decision{why: drop.TTL}
 	}
-	r := e.routes.Lookup(s)
+	r := routes.Lookup(s)
 	switch {
 	case e.isOwn(h, s, r):
 		return decision{do: bypass, route: r}

@@ -66,7 +66,7 @@ func TestDecide(t *testing.T) {
 			t.Fatalf("%s: % x is no packet", tt.name, p)
 		}
 		s := selector(p, &h)
-		d := e.decide(p, &h, &s)
+		d := e.decide(p, &h, &s, e.routes.NewCache())
 		if d.do != tt.do || d.why != tt.why || (d.route == nil) != tt.none {
 			t.Errorf("%s: action %d, reason %q, eroute %v; want %d, %q, none: %v", tt.name, d.do, d.why, d.route, tt.do, tt.why, tt.none)
 		}

@@ -36,7 +36,7 @@ func (w *outWorker) joins(b *packet.Buffer, h *packet.Header) bool {
 		return true
 	}
 	s := selector(b.Bytes(), h)
-	r := w.e.routes.Lookup(&s)
+	r := w.routes.Lookup(&s)
 	if r != nil && !r.ID.IsMagic() {
 		sa := w.e.sas.Lookup(r.ID)
 		hasPorts := r.SrcPort|r.DstPort != 0 && w.e.knobs.mtuRule.Load() != mtuKLIPS

@@ -24,20 +24,21 @@ const maxNesting = 4
 // An outWorker takes the packets that are routed into one device. One goroutine owns all
 // its fields, and ends when the link closes.
 type outWorker struct {
-	e     *Engine
-	d     *device
-	id    int
-	bufs  []packet.Buffer
-	views [][]byte // bufs in the form that Read needs
-	sizes []int
-	ready []*packet.Buffer // packets for one call of Send, see flush
-	lay   unfinished       // those of them that are not finished, and others that were dropped
-	att   *attachment      // the attachment of the current batch
-	now   int64
-	icmp  icmpWriter
-	cut   bool          // the host had fragmented the current packet: it may be fragmented again
-	held  bool          // the packets were held, and were fragmented before
-	piece packet.Buffer // see inPieces
+	e      *Engine
+	d      *device
+	id     int
+	routes *eroute.Cache
+	bufs   []packet.Buffer
+	views  [][]byte // bufs in the form that Read needs
+	sizes  []int
+	ready  []*packet.Buffer // packets for one call of Send, see flush
+	lay    unfinished       // those of them that are not finished, and others that were dropped
+	att    *attachment      // the attachment of the current batch
+	now    int64
+	icmp   icmpWriter
+	cut    bool          // the host had fragmented the current packet: it may be fragmented again
+	held   bool          // the packets were held, and were fragmented before
+	piece  packet.Buffer // see inPieces
 
 	// fail counts a packet that the wire could not send.
 	fail   func(b *packet.Buffer, err error)
@@ -51,7 +52,7 @@ type outWorker struct {
 
 func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 	w := &outWorker{
-		e: e, d: d, id: id,
+		e: e, d: d, id: id, routes: e.routes.NewCache(),
 		bufs:  make([]packet.Buffer, batch),
 		views: make([][]byte, batch),
 		sizes: make([]int, batch),
@@ -224,7 +225,7 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	}
 	h.DF = h.DF && !w.cut
 	sel := selector(b.Bytes(), &h)
-	d := w.e.decide(b.Bytes(), &h, &sel)
+	d := w.e.decide(b.Bytes(), &h, &sel, w.routes)
 	if w.tracing {
 		w.decided(&sel, d)
 	}
@@ -283,7 +284,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 			return
 		}
 		sel := selector(b.Bytes(), h)
-		next := w.e.routes.Lookup(&sel)
+		next := w.routes.Lookup(&sel)
 		if w.tracing {
 			w.searched(&sel, next)
 		}

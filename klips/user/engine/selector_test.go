@@ -137,7 +137,7 @@ func TestDecideICMPError(t *testing.T) {
 		p := icmpError(11, q)
 		h, _ := packet.ParseIP(p)
 		s := selector(p, &h)
-		d := e.decide(p, &h, &s)
+		d := e.decide(p, &h, &s, e.routes.NewCache())
 		var id klips.SAID
 		if d.route != nil {
 			id = d.route.ID
