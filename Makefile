@@ -91,8 +91,8 @@ faults: ## let things fail: daemon killed or frozen, no room, no rights, no devi
 	$(GO) test -count 1 -v -skip '^$$' -run '^TestDeviceKernel$$' ./testscripts -guest '^TestInteropScripts$$/^/^($(CLOSED)|everything|across)$$' -test.v
 	$(GO) test -count 1 ./klips/classic ./klips/xfrm/...
 
-bench: build ## measure throughput, look-ups, SAs and start-up (as root)
-	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec
+bench: build ## measure throughput, look-ups, SAs, listings and start-up (as root; BENCHFLAGS=-json=FILE)
+	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec $(BENCHFLAGS)
 
 bench-kernel: test-deps ## measure a file of commands against ip -batch, in a guest
 	$(GO) test ./testscripts -run '^$$' -bench DeviceKernel -benchtime 1x -v

@@ -1,5 +1,5 @@
 // Bench measures the embedded stack and prints a table: throughput between two network
-// namespaces, look-ups, SAs, and the start of a command. "make bench" runs it, as root.
+// namespaces, look-ups, SAs, listings, and the start of a command. "make bench" runs it, as root.
 // Compare figures only with each other: the time of a packet through a group stands
 // beside that of a packet in clear, measured on the same machine at the same time.
 package main
@@ -21,9 +21,14 @@ func main() {
 	ipsec := flag.String("ipsec", "bin/ipsec", "the program to measure")
 	d := flag.Duration("time", 3*time.Second, "how long each throughput run lasts")
 	rounds := flag.Int("rounds", 3, "how often each is repeated; medians are printed")
-	only := flag.String("only", "", "a part: packets, tables, start")
+	only := flag.String("only", "", "a part: packets, tables, listing, start")
+	file := flag.String("json", "", "also write the figures of tables, listing and start to this file")
 	flag.Parse()
-	if err := run(*ipsec, *d, *rounds, *only); err != nil {
+	err := run(*ipsec, *d, *rounds, *only)
+	if err == nil && *file != "" {
+		err = writeJSON(*file)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -40,6 +45,7 @@ func run(ipsec string, d time.Duration, rounds int, only string) error {
 	}{
 		{"packets", func() error { return packets(ipsec, d, rounds) }},
 		{"tables", tables},
+		{"listing", func() error { return listing(ipsec) }},
 		{"start", func() error { return start(ipsec) }},
 	} {
 		if only == "" || only == p.name {
@@ -68,5 +74,5 @@ func release() string {
 
 // row prints one line of the table.
 func row(what, format string, args ...any) {
-	fmt.Printf("%-44s %s\n", what, fmt.Sprintf(format, args...))
+	fmt.Printf("%-54s %s\n", what, fmt.Sprintf(format, args...))
 }

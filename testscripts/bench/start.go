@@ -58,8 +58,11 @@ func start(ipsec string) error {
 	ours := middle(0)
 	text := fmt.Sprintf("%.2f ms", ours.Seconds()*1e3)
 	for i, c := range cmds[1:] {
-		text += fmt.Sprintf(", %.2f of %s", float64(ours)/float64(middle(i+1)), c.name)
+		ratio := float64(ours) / float64(middle(i+1))
+		text += fmt.Sprintf(", %.2f of %s", ratio, c.name)
+		note("start of ipsec spigrp in those of "+c.name, ratio, "")
 	}
 	row("start of ipsec spigrp", "%s", text)
+	note("start of ipsec spigrp", ours.Seconds()*1e3, "ms")
 	return nil
 }
