@@ -134,26 +134,6 @@ func (d *datagrams) put(b *packet.Buffer, data []byte) {
 	packet.FixChecksum(p)
 }
 
-// refresh reads which sockets there are now.
-func (r *Receiver) refresh() {
-	for _, p := range r.udp {
-		p.release()
-	}
-	r.udp = r.ports.useAll()
-	r.seen = r.ports.open.Load()
-	r.ready = r.ready[:0]
-	fds := make([]int, 0, len(r.socks)+len(r.udp))
-	for i, s := range r.socks {
-		fds = append(fds, s.fd)
-		r.ready = append(r.ready, i)
-	}
-	for i, p := range r.udp {
-		fds = append(fds, p.fd)
-		r.ready = append(r.ready, len(r.socks)+i)
-	}
-	r.wait.Watch(fds...)
-}
-
 // held reports whether there is a socket at the destination port of what a raw UDP socket
 // has received: the packet comes from that socket, too.
 func held(ps *Ports, s *recvSocket, udp []byte) bool {

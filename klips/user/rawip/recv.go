@@ -137,7 +137,9 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 			return n, nil
 		}
 		if r.seen != r.ports.open.Load() {
-			r.refresh()
+			if err := r.refresh(); err != nil {
+				return 0, err
+			}
 		}
 		for len(r.ready) > 0 {
 			i := r.ready[0]
@@ -166,15 +168,30 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 		if err := r.wait.Wait(); err != nil {
 			return 0, err
 		}
-		for i := range len(r.socks) + len(r.udp) {
-			if r.wait.Ready(i) {
-				r.ready = append(r.ready, i)
-			}
-		}
+		r.ready = append(r.ready, r.wait.Ready()...)
 	}
 }
 
-// recvFrom reads the packets of one socket. A raw socket reports errors of packets sent
+// refresh reads which UDP sockets there are now.
+func (r *Receiver) refresh() error {
+	r.seen = r.ports.open.Load()
+	old := r.udp
+	r.udp = r.ports.useAll()
+	for _, p := range old {
+		p.release()
+	}
+	r.ready = r.ready[:0]
+	fds := make([]int, 0, len(r.socks)+len(r.udp))
+	for _, s := range r.socks {
+		fds = append(fds, s.fd)
+	}
+	for _, p := range r.udp {
+		fds = append(fds, p.fd)
+	}
+	return r.wait.Watch(fds...)
+}
+
+// recvFrom reads the packets of one raw socket. A raw socket reports errors of packets sent
 // earlier (ICMP), which do not matter here: reading clears them. full means that there
 // may be more.
 func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int) (kept int, full bool) {

@@ -3,7 +3,7 @@
 //
 // A system call that lasts longer than 20 µs makes Go's monitor thread take the processor
 // (P) away from its goroutine, which must then get one back: futexes, context switches,
-// and a monitor that never rests. So a [Waiter] first waits for a short time without
+// and a monitor that never rests. So a [Waiter] first waits for a limited time without
 // telling the scheduler (a raw system call); its goroutine keeps its P. Only if nothing
 // comes does it wait in the usual way. An idle program thus has no wakeups.
 //
@@ -25,18 +25,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// short is how long a Waiter waits without telling the scheduler.
-const short = 2 * time.Millisecond
+// How long a Waiter waits without telling the scheduler. It waits long if something came
+// within that time before: then it soon comes again, and it is here sooner if its
+// goroutine still has a processor.
+const (
+	short = 2 * time.Millisecond
+	long  = 50 * time.Millisecond
+)
+
+// slice is how long a goroutine runs or waits before it yields. After 10 ms the monitor
+// would take the processor away, often in the middle of a packet's work.
+const slice = 5 * time.Millisecond
 
 // A Waiter waits for descriptors that have something to read, or whose device is gone.
 // One goroutine calls Wait, Ready, Watch and Nap; any may call Interrupt and Stop.
 type Waiter struct {
-	poll []unix.PollFd // one per descriptor, then the pipe that ends a Wait
-	pipe [2]int
-	once sync.Once
-	free sync.Once
-	done atomic.Bool // Stop was called
+	epoll  int
+	events [maxEvents]unix.EpollEvent
+	ready  []int         // of the descriptors
+	bound  time.Duration // of the next Wait: short or long
+	yield  time.Time     // when the goroutine yields next
+	pipe   [2]int
+	once   sync.Once
+	free   sync.Once
+	done   atomic.Bool // Stop was called
 }
+
+// maxEvents is how many descriptors one Wait reports as ready. Others follow in the next
+// one.
+const maxEvents = 64
 
 // waiters is how many Waiters exist, and processors is GOMAXPROCS before the first.
 var (
@@ -47,11 +64,14 @@ var (
 
 // New makes a Waiter for descriptors, which stay the caller's.
 func New(fds ...int) (*Waiter, error) {
-	w := &Waiter{}
+	w := &Waiter{epoll: -1, ready: make([]int, 0, maxEvents), bound: short}
 	if err := unix.Pipe2(w.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	w.Watch(fds...)
+	if err := w.Watch(fds...); err != nil {
+		w.close()
+		return nil, err
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	if processors == 0 {
@@ -65,54 +85,104 @@ func New(fds ...int) (*Waiter, error) {
 	return w, nil
 }
 
-// Watch replaces the descriptors. None is ready before the next Wait.
-func (w *Waiter) Watch(fds ...int) {
-	w.poll = w.poll[:0]
-	for _, fd := range append(fds[:len(fds):len(fds)], w.pipe[0]) {
-		w.poll = append(w.poll, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+// Watch replaces the descriptors. None is ready before the next Wait. If there is an
+// error, the Waiter still has the ones before.
+func (w *Waiter) Watch(fds ...int) error {
+	// A new set has nothing left of the old one, although another process may have a copy
+	// of a closed descriptor.
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
 	}
+	for i, fd := range append(fds[:len(fds):len(fds)], w.pipe[0]) {
+		e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)} // any number is allowed in Fd
+		if fd == w.pipe[0] {
+			e.Fd = interrupted
+		}
+		if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+			unix.Close(epoll)
+			return os.NewSyscallError("epoll_ctl", err)
+		}
+	}
+	if w.epoll >= 0 {
+		unix.Close(w.epoll)
+	}
+	w.epoll, w.ready = epoll, w.ready[:0]
+	return nil
 }
+
+// interrupted is the number of the pipe among the descriptors.
+const interrupted = -1
 
 // Wait waits until a descriptor is ready, or until Interrupt. The error is os.ErrClosed
 // after Stop, also in later calls.
 func (w *Waiter) Wait() error {
-	for limit := time.Now().Add(short); !w.done.Load(); {
-		n, errno := w.look(time.Until(limit))
-		if errno == 0 && n == 0 || errno != 0 && errno != unix.EINTR {
-			_, err := unix.Poll(w.poll, -1) // the scheduler knows
-			if err != nil && err != unix.EINTR {
-				return os.NewSyscallError("poll", err)
-			}
-			if err != nil {
-				continue
-			}
-			n = 1
-		}
-		if n > 0 {
-			break
-		}
-	}
+	n, err := w.wait()
 	if w.done.Load() {
 		return os.ErrClosed
 	}
-	if w.poll[len(w.poll)-1].Revents != 0 {
-		var b [8]byte
-		_, _ = unix.Read(w.pipe[0], b[:]) // what is left ends the next Wait
+	if err != nil {
+		return err
+	}
+	w.ready = w.ready[:0]
+	for _, e := range w.events[:n] {
+		if e.Fd == interrupted {
+			var b [8]byte
+			_, _ = unix.Read(w.pipe[0], b[:]) // what is left ends the next Wait
+			continue
+		}
+		w.ready = append(w.ready, int(e.Fd))
 	}
 	return nil
 }
 
-// look is ppoll with a limit. The scheduler does not know of it.
-func (w *Waiter) look(limit time.Duration) (n int, errno syscall.Errno) {
-	t := unix.NsecToTimespec(max(0, limit.Nanoseconds()))
-	r, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.poll[0])), uintptr(len(w.poll)),
-		uintptr(unsafe.Pointer(&t)), 0, 0, 0)
-	runtime.KeepAlive(w)
-	return int(r), errno
+// wait fills events and returns their number.
+func (w *Waiter) wait() (n int, err error) {
+	begin := time.Now()
+	for now := begin; now.Sub(begin) < w.bound && !w.done.Load(); now = time.Now() {
+		if !now.Before(w.yield) {
+			runtime.Gosched()
+			w.yield = now.Add(slice)
+		}
+		n, errno := w.look(syscall.RawSyscall6, int(min(slice, w.bound).Milliseconds())) // the scheduler does not know
+		if n > 0 {
+			return n, nil
+		}
+		if errno != 0 && errno != unix.EINTR {
+			return 0, os.NewSyscallError("epoll_pwait", errno)
+		}
+	}
+	for !w.done.Load() {
+		n, errno := w.look(syscall.Syscall6, -1)
+		if n > 0 {
+			w.bound = short
+			if time.Since(begin) < long {
+				w.bound = long
+			}
+			return n, nil
+		}
+		if errno != 0 && errno != unix.EINTR {
+			return 0, os.NewSyscallError("epoll_pwait", errno)
+		}
+	}
+	return 0, nil
 }
 
-// Ready reports whether descriptor number i was ready when Wait returned.
-func (w *Waiter) Ready(i int) bool { return w.poll[i].Revents != 0 }
+type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err syscall.Errno)
+
+// look is epoll_pwait with a limit in milliseconds, -1: none.
+func (w *Waiter) look(call syscall6, limit int) (n int, errno syscall.Errno) {
+	r, _, errno := call(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.events[0])), maxEvents, uintptr(limit), 0, 0)
+	runtime.KeepAlive(w)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), 0
+}
+
+// Ready returns the numbers of the descriptors, in the order of Watch, that were ready
+// when Wait returned, at most maxEvents. It is valid until the next Wait.
+func (w *Waiter) Ready() []int { return w.ready }
 
 // Nap lets a short time pass, at most 1 ms. The scheduler does not know of it.
 func (w *Waiter) Nap(d time.Duration) {
@@ -137,11 +207,17 @@ func (w *Waiter) Stop() {
 // Free frees what the Waiter has. It must not be called while Wait is in progress.
 func (w *Waiter) Free() {
 	w.free.Do(func() {
-		for _, fd := range w.pipe {
-			unix.Close(fd)
-		}
+		w.close()
 		mu.Lock()
 		waiters--
 		mu.Unlock()
 	})
+}
+
+func (w *Waiter) close() {
+	for _, fd := range append(w.pipe[:], w.epoll) {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,8 +65,8 @@ func (g *waiting) result(t *testing.T) error {
 	}
 }
 
-// long waits until the thread waits in the usual way: in poll or ppoll, whose third
-// argument is -1, or no time, in that case (proc_pid_syscall(5)).
+// long waits until the thread waits in the usual way: in epoll_pwait, whose fourth
+// argument is then -1 (proc_pid_syscall(5)).
 func (g *waiting) long(t *testing.T) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -73,7 +74,7 @@ func (g *waiting) long(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f := strings.Fields(string(text)); len(f) > 3 && (f[3] == "0x0" || strings.HasPrefix(f[3], "0xffffffff")) {
+		if f := strings.Fields(string(text)); len(f) > 4 && f[0] == strconv.Itoa(unix.SYS_EPOLL_PWAIT) && strings.HasSuffix(f[4], "ffffffff") {
 			return
 		}
 	}
@@ -111,15 +112,15 @@ func TestWait(t *testing.T) {
 		}
 	}
 	write(w1)
-	if err := w.Wait(); err != nil || w.Ready(0) || !w.Ready(1) {
-		t.Errorf("Wait = %v, ready %v %v, want only the second", err, w.Ready(0), w.Ready(1))
+	if err := w.Wait(); err != nil || !slices.Equal(w.Ready(), []int{1}) {
+		t.Errorf("Wait = %v, ready %v, want only the second", err, w.Ready())
 	}
 	read(r1)
 	for range 20 {
 		g := begin(w)
 		write(w0)
-		if err := g.result(t); err != nil || !w.Ready(0) || w.Ready(1) {
-			t.Errorf("Wait = %v, ready %v %v, want only the first", err, w.Ready(0), w.Ready(1))
+		if err := g.result(t); err != nil || !slices.Equal(w.Ready(), []int{0}) {
+			t.Errorf("Wait = %v, ready %v, want only the first", err, w.Ready())
 		}
 		read(r0)
 	}
@@ -127,8 +128,82 @@ func TestWait(t *testing.T) {
 	g.long(t)
 	write(w0)
 	write(w1)
-	if err := g.result(t); err != nil || !w.Ready(0) && !w.Ready(1) {
-		t.Errorf("Wait = %v, ready %v %v", err, w.Ready(0), w.Ready(1))
+	if err := g.result(t); err != nil || len(w.Ready()) == 0 {
+		t.Errorf("Wait = %v, ready %v", err, w.Ready())
+	}
+}
+
+// If something comes soon after the short time, the next Wait keeps its processor longer.
+// If nothing comes then, the one after it is short again.
+func TestLong(t *testing.T) {
+	r, wr := pipe(t)
+	w := waiter(t, r)
+	slow := func() (before time.Duration) {
+		t.Helper()
+		start := time.Now()
+		g := begin(w)
+		g.long(t)
+		before = time.Since(start)
+		if _, err := unix.Write(wr, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.result(t); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.Read(r, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		return before
+	}
+	for end := time.Now().Add(patience); w.bound != long; { // on a slow machine it may take several
+		if time.Now().After(end) {
+			t.Fatal("the time does not become long")
+		}
+		if slow() < short {
+			t.Error("it waits in the usual way too early")
+		}
+	}
+	if before := slow(); before < long || w.bound != short {
+		t.Errorf("it waits in the usual way after %v, want %v at least, and the next time is %v", before, long, w.bound)
+	}
+}
+
+// Interrupt ends a Wait in progress, or the next one, and no other. Then the Waiter can
+// have other descriptors.
+func TestInterrupt(t *testing.T) {
+	r0, w0 := pipe(t)
+	r1, w1 := pipe(t)
+	w := waiter(t, r0)
+	for _, idle := range []bool{false, true} {
+		g := begin(w)
+		if idle {
+			g.long(t)
+		}
+		w.Interrupt()
+		if err := g.result(t); err != nil || len(w.Ready()) != 0 {
+			t.Errorf("Wait = %v, ready %v, want none", err, w.Ready())
+		}
+	}
+	w.Interrupt()
+	if err := w.Wait(); err != nil || len(w.Ready()) != 0 {
+		t.Errorf("Wait = %v, ready %v, want none", err, w.Ready())
+	}
+	if err := w.Watch(r1); err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range []int{w0, w1} {
+		if _, err := unix.Write(fd, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Wait(); err != nil || !slices.Equal(w.Ready(), []int{0}) {
+		t.Errorf("Wait = %v, ready %v, want the new one", err, w.Ready())
+	}
+	if err := w.Watch(-1); !errors.Is(err, unix.EBADF) {
+		t.Errorf("Watch = %v, want EBADF", err)
+	}
+	if err := w.Wait(); err != nil || !slices.Equal(w.Ready(), []int{0}) {
+		t.Errorf("Wait = %v, ready %v, want the one of before", err, w.Ready())
 	}
 }
 
@@ -163,8 +238,8 @@ func TestHangUp(t *testing.T) {
 	w := waiter(t, p[0])
 	g := begin(w)
 	unix.Close(p[1])
-	if err := g.result(t); err != nil || !w.Ready(0) {
-		t.Errorf("Wait = %v, ready %v", err, w.Ready(0))
+	if err := g.result(t); err != nil || !slices.Equal(w.Ready(), []int{0}) {
+		t.Errorf("Wait = %v, ready %v", err, w.Ready())
 	}
 }
 
@@ -234,7 +309,7 @@ func TestIdle(t *testing.T) {
 	g := begin(w)
 	g.long(t)
 	before := g.switches(t)
-	time.Sleep(20 * short) // however long this is, nothing must happen
+	time.Sleep(2 * long) // however long this is, nothing must happen
 	if after := g.switches(t); after != before {
 		t.Errorf("the thread was switched %s times, and %s times when it had nothing to do yet", after, before)
 	}
