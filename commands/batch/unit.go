@@ -192,13 +192,12 @@ func (x *executor) begin(ctx context.Context) (*plan.Transaction, error) {
 
 // A chunk is how many changes are sent to the stack at a time. Between two chunks an
 // interrupt is noticed, and the progress is shown. A stack can have to read its tables
-// for each chunk: so a unit, whose end is known, is sent in few of them, and otherwise
-// they grow with the number of changes.
+// for each chunk, so chunks grow with the number of changes.
 type chunk int
 
 const (
 	firstChunk chunk = 1024
-	lastChunk        = 32 * firstChunk
+	lastChunk        = 16 * firstChunk
 )
 
 func (c *chunk) grow() { *c = min(2**c, lastChunk) }
@@ -223,9 +222,10 @@ func (x *executor) perform(ctx context.Context, u *unit) error {
 			continue
 		}
 		n := 1
-		for i+n < len(u.tasks) && u.tasks[i+n].changer != nil && n < int(lastChunk) {
+		for i+n < len(u.tasks) && u.tasks[i+n].changer != nil && n < int(x.chunk) {
 			n++
 		}
+		x.chunk.grow()
 		for _, e := range x.apply(ctx, u.tasks[i:i+n], u.tx) {
 			if e.err != nil {
 				return x.fail(ctx, u, e.task, e.err)

@@ -30,17 +30,26 @@ func placeOf(p []byte) (k place, head int, ok bool) {
 	return k, head, true
 }
 
-// minRun is the least number of packets that are sent as a run. With fewer, raw sockets
-// cost no more. Their packets leave as the engine made them: in IPv4 with UDP checksum 0,
-// as RFC 3948 section 2.1 has it, which the kernel does not do for a run.
+// minRun is the least number of packets that are sent as a run, unless they follow one of
+// the same flow. With fewer, raw sockets cost no more. Their packets leave as the engine
+// made them: in IPv4 with UDP checksum 0, as RFC 3948 section 2.1 has it, which the kernel
+// does not do for a run.
 const minRun = 4
 
 // runLen returns how many packets at the beginning of pkts can be sent as one run by
-// place k, and the length of their headers; 0: none.
-func (s *Sender) runLen(pkts []*packet.Buffer) (n int, k place, data int) {
+// place k, and the length of their headers; 0: none. before is the first packet of the
+// run that was sent just before; nil: there was none.
+func (s *Sender) runLen(pkts []*packet.Buffer, before []byte) (n int, k place, data int) {
 	first := pkts[0].Bytes()
 	k, head, ok := placeOf(first)
-	if !ok || len(pkts) < minRun || s.unfit.Load() || !s.ports.has(k) {
+	if !ok || s.unfit.Load() || !s.ports.has(k) {
+		return 0, k, 0
+	}
+	least := minRun
+	if before != nil && sameHeaders(before, first, head) {
+		least = 1
+	}
+	if len(pkts) < least {
 		return 0, k, 0
 	}
 	data = head + udpLen
@@ -55,7 +64,7 @@ func (s *Sender) runLen(pkts []*packet.Buffer) (n int, k place, data int) {
 			break // only the last one may be shorter
 		}
 	}
-	if n < minRun {
+	if n < least {
 		return 0, k, 0
 	}
 	return n, k, data

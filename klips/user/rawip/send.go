@@ -128,14 +128,17 @@ func (s *Sender) member(group netip.Addr, option4, option6 int) error {
 // refused. Their order is kept. The kernel fills in the IPv4 checksum.
 func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
 	raw := 0 // packets at the beginning that no run can begin with
+	var before []byte
 	for raw < len(pkts) {
-		n, k, data := s.runLen(pkts[raw:])
+		n, k, data := s.runLen(pkts[raw:], before)
 		if n == 0 {
+			before = nil
 			raw++
 			continue
 		}
 		s.sendRaw(pkts[:raw], fail)
 		pkts, raw = pkts[raw:], 0
+		before = pkts[0].Bytes()
 		if !s.sendRun(k, pkts[:n], data) {
 			// A raw socket knows which packet fails, and sends from any address.
 			s.sendRaw(pkts[:n], fail)
