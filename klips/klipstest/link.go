@@ -53,7 +53,7 @@ func (l *Link) Arrived() <-chan []byte { return l.in }
 // Name returns the device's name.
 func (l *Link) Name() string { return l.name }
 
-func (l *Link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+func (l *Link) Read(pkts []*packet.Buffer) (int, error) {
 	p, err := l.out.take()
 	if err != nil {
 		return 0, err
@@ -61,27 +61,29 @@ func (l *Link) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	if p.err != nil {
 		return 0, p.err
 	}
-	sizes[0] = copy(bufs[0][offset:], p.bytes)
+	pkts[0].Put(p.bytes)
 	return 1, nil
 }
 
-func (l *Link) Write(bufs [][]byte, offset int) (int, error) {
+func (l *Link) Write(pkts []*packet.Buffer, fail func(*packet.Buffer, error)) {
 	l.mu.Lock()
 	refuse := l.refuse
 	l.mu.Unlock()
+	var err error
 	if refuse != nil {
-		if err := refuse(); err != nil {
-			return 0, err
-		}
+		err = refuse()
 	}
-	for i, b := range bufs {
-		select {
-		case l.in <- append([]byte(nil), b[offset:]...):
-		case <-l.closed:
-			return i, os.ErrClosed
+	for _, b := range pkts {
+		if err == nil {
+			select {
+			case l.in <- append([]byte(nil), b.Bytes()...):
+				continue
+			case <-l.closed:
+				err = os.ErrClosed
+			}
 		}
+		fail(b, err)
 	}
-	return len(bufs), nil
 }
 
 // Refuse makes Write call refuse from now on and return its error, as for a device that

@@ -49,13 +49,12 @@ type bareLink struct {
 	h    *bareHost
 }
 
-func (l bareLink) Write(bufs [][]byte, off int) (int, error) {
+func (l bareLink) Write(pkts []*packet.Buffer, _ func(*packet.Buffer, error)) {
 	if l.h.written != nil {
-		for _, b := range bufs {
-			*l.h.written = append(*l.h.written, bytes.Clone(b[off:]))
+		for _, b := range pkts {
+			*l.h.written = append(*l.h.written, bytes.Clone(b.Bytes()))
 		}
 	}
-	return len(bufs), nil
 }
 
 func (l bareLink) Name() string                              { return "ipsec0" }
@@ -68,7 +67,7 @@ func (l bareLink) Keep(string, int) error                    { return nil }
 func (l bareLink) ShareLinkLocal(int) error                  { return nil }
 func (l bareLink) Remove() error                             { return l.Close() }
 func (l bareLink) Close() error                              { close(l.gone); return nil }
-func (l bareLink) Read([][]byte, []int, int) (int, error)    { <-l.gone; return 0, os.ErrClosed }
+func (l bareLink) Read([]*packet.Buffer) (int, error)        { <-l.gone; return 0, os.ErrClosed }
 func (l bareLink) Recv([]*packet.Buffer, []int) (int, error) { <-l.gone; return 0, os.ErrClosed }
 
 type bareWire struct{ h *bareHost }
@@ -147,7 +146,7 @@ func newBench(t testing.TB, payload int, layers ...klips.SASpec) *bench {
 // send sends the packet through the outbound path n times in one batch.
 func (b *bench) send(n int) {
 	for i := range n {
-		b.out.sizes[i] = copy(b.out.views[i][packet.Headroom:], b.pkt)
+		b.out.bufs[i].Put(b.pkt)
 	}
 	b.out.batch(n)
 }

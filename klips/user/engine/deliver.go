@@ -5,9 +5,6 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// linkOffset is the room in bytes that Link.Write needs before a packet.
-const linkOffset = 16
-
 // deliver queues a packet for the device through which it arrives.
 func (w *inWorker) deliver(d *device, c *inPacket) {
 	b := c.b
@@ -15,7 +12,7 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 		d.stats.drop(drop.NotDelivered, c.last, &d.stats.rxDropped)
 		return
 	}
-	if b.Off < linkOffset {
+	if b.Off < linkRoom {
 		d.stats.drop(drop.BadPacket, nil, &d.stats.rxErrors)
 		return
 	}
@@ -27,20 +24,21 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 		w.bytes[d.num] = 0
 	}
 	w.bytes[d.num] += uint64(c.h.Total - c.h.Len)
-	w.pending[d.num] = append(w.pending[d.num], b.B[b.Off-linkOffset:b.End])
+	w.pending[d.num] = append(w.pending[d.num], b)
 }
 
 // flush writes the queued packets to their devices. A device that is down accepts no
 // packets; they count as not delivered.
 func (w *inWorker) flush() {
 	for _, d := range w.touched {
-		n := len(w.pending[d.num])
-		written, _ := d.link.Write(w.pending[d.num], linkOffset)
+		w.unread = 0
+		d.link.Write(w.pending[d.num], w.refuse)
+		all := w.unread == len(w.pending[d.num])
 		w.pending[d.num] = w.pending[d.num][:0]
-		for range n - written {
+		for range w.unread {
 			d.stats.drop(drop.NotDelivered, nil, &d.stats.rxDropped)
 		}
-		if written > 0 {
+		if !all {
 			d.stats.rxBytes.Add(w.bytes[d.num])
 		}
 	}

@@ -66,9 +66,10 @@ func TestForesight(t *testing.T) {
 			sent, together := x.record()
 			_, alone := y.record()
 			for n := range 100 { // of some lengths, so that lengths repeat
-				x.out.sizes[n] = copy(x.out.views[n][packet.Headroom:], x.pkt[:100+100*rnd.IntN(8)])
-				packet.SetTotal(x.out.views[n][packet.Headroom:], x.out.sizes[n])
-				packet.FixChecksum(x.out.views[n][packet.Headroom:][:x.out.sizes[n]])
+				x.out.bufs[n].Put(x.pkt[:100+100*rnd.IntN(8)])
+				p := x.out.bufs[n].Bytes()
+				packet.SetTotal(p, len(p))
+				packet.FixChecksum(p)
 			}
 			x.out.batch(100)
 			var stream [][]byte

@@ -88,7 +88,7 @@ func FuzzOutbound(f *testing.F) {
 		if len(p) > 0xffff {
 			return
 		}
-		b.out.sizes[0] = copy(b.out.views[0][packet.Headroom:], p)
+		b.out.bufs[0].Put(p)
 		b.out.batch(1)
 	})
 }

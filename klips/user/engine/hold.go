@@ -334,7 +334,7 @@ func (e *Engine) release(l []*heldPacket) {
 	defer e.injectMu.Unlock()
 	for _, p := range l {
 		w := newOutWorker(e, p.dev, injectWorker, 1)
-		w.sizes[0] = copy(w.views[0][packet.Headroom:], p.bytes)
+		w.bufs[0].Put(p.bytes)
 		w.held = p.cut
 		w.batch(1)
 	}

@@ -57,18 +57,22 @@ type LeftLink struct {
 	ChosenMTU int
 }
 
+// linkRoom is the room in bytes that Link.Write needs before a packet: for a virtio
+// header, and rounded up.
+const linkRoom = 16
+
 // A Link is the clear side of a virtual device. Read returns the packets that were routed
 // into ipsecN. Packets that are written arrive on it. One goroutine reads; any may write.
 type Link interface {
 	Name() string
-	// Read waits for packets and puts each into bufs[i][offset:]. It splits a GSO packet
-	// of the kernel: one Read returns all segments. os.ErrClosed: Close was called, or
-	// the device was removed from the system. Any other error is about one packet only.
-	Read(bufs [][]byte, sizes []int, offset int) (int, error)
-	// Write writes packets bufs[i][offset:] and returns how many it has written. offset
-	// is at least 10 (room for a virtio header). It may join packets of one flow. It goes
-	// on after a packet that cannot be written, and joins all errors.
-	Write(bufs [][]byte, offset int) (int, error)
+	// Read waits for packets and puts them into pkts, at packet.Headroom. It returns their
+	// number. A GSO packet of the kernel is split into its segments. os.ErrClosed: Close
+	// was called, or the device was removed from the system. Any other error is about one
+	// packet only.
+	Read(pkts []*packet.Buffer) (int, error)
+	// Write writes packets, each with linkRoom bytes before it, which it may overwrite. It
+	// may join packets of one flow. It calls fail for each packet that cannot be written.
+	Write(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))
 	// Quiet stops the ICMP errors that the host sends if no program receives a protocol,
 	// for packets of that protocol that arrive on the device. Such an error quotes the
 	// packet, and a route may lead it past the eroutes in clear. It lasts until Close.

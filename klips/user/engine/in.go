@@ -28,7 +28,9 @@ type inWorker struct {
 	ifindex []int
 	now     int64
 	// pending are the packets to write to each device with one Write.
-	pending [klips.MaxDevices][][]byte
+	pending [klips.MaxDevices][]*packet.Buffer
+	unread  int // packets that the device of the current Write has refused
+	refuse  func(*packet.Buffer, error)
 	bytes   [klips.MaxDevices]uint64 // what to add to rx_bytes for pending
 	touched []*device
 	inflate *ipcomp.Decompressor
@@ -39,14 +41,12 @@ type inWorker struct {
 func newInWorker(e *Engine) *inWorker {
 	w := &inWorker{
 		e:       e,
-		bufs:    make([]*packet.Buffer, batchSize),
+		bufs:    packet.NewBuffers(batchSize),
 		ifindex: make([]int, batchSize),
 		touched: make([]*device, 0, klips.MaxDevices),
 		inflate: ipcomp.NewDecompressor(),
 	}
-	for i := range w.bufs {
-		w.bufs[i] = &packet.Buffer{B: make([]byte, bufferSize)}
-	}
+	w.refuse = func(*packet.Buffer, error) { w.unread++ }
 	return w
 }
 

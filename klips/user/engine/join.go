@@ -124,12 +124,11 @@ func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry
 	mtu := longest(shapeOf(h), group, w.limit(group))
 	w.cut = false // each piece is a packet of its own
 	if w.piece.B == nil {
-		w.piece.B = make([]byte, bufferSize)
+		w.piece.B = make([]byte, packet.BufferSize)
 	}
 	p := &w.piece
 	fragment(b, h, mtu, uint32(w.e.ipID.Add(1)), func(f *packet.Buffer) {
-		p.Off = packet.Headroom
-		p.End = p.Off + copy(p.B[p.Off:], f.Bytes())
+		p.Put(f.Bytes())
 		piece, ok := packet.ParseIP(p.Bytes())
 		if !ok {
 			w.error(drop.BadPacket, nil)

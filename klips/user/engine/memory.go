@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
@@ -15,11 +14,8 @@ const (
 	saCost         = 5 << 10
 	compressorCost = 1 << 20 // of an outbound comp SA
 	erouteCost     = 1 << 9
-	deviceCost     = batchSize * bufferSize
+	deviceCost     = batchSize * packet.BufferSize
 )
-
-// bufferSize is the length in bytes of a buffer for the largest packet.
-const bufferSize = packet.Headroom + math.MaxUint16 + packet.Tailroom
 
 // usualDevices is how many devices a daemon makes when it starts.
 const usualDevices = 2

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"log/slog"
-	"math"
 	"net/netip"
 	"os"
 	"strings"
@@ -28,9 +27,7 @@ type outWorker struct {
 	d      *device
 	id     int
 	routes *eroute.Cache
-	bufs   []packet.Buffer
-	views  [][]byte // bufs in the form that Read needs
-	sizes  []int
+	bufs   []*packet.Buffer
 	ready  []*packet.Buffer // packets for one call of Send, see flush
 	lay    unfinished       // those of them that are not finished, and others that were dropped
 	att    *attachment      // the attachment of the current batch
@@ -53,15 +50,9 @@ type outWorker struct {
 func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 	w := &outWorker{
 		e: e, d: d, id: id, routes: e.routes.NewCache(),
-		bufs:  make([]packet.Buffer, batch),
-		views: make([][]byte, batch),
-		sizes: make([]int, batch),
+		bufs:  packet.NewBuffers(batch),
 		ready: make([]*packet.Buffer, 0, batch),
 		lay:   newUnfinished(batch),
-	}
-	for i := range w.bufs {
-		w.bufs[i].B = make([]byte, bufferSize)
-		w.views[i] = w.bufs[i].B[:packet.Headroom+math.MaxUint16]
 	}
 	w.fail = func(_ *packet.Buffer, err error) {
 		w.failed++
@@ -75,7 +66,7 @@ func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 func (w *outWorker) run() {
 	defer close(w.d.done)
 	for {
-		n, err := w.d.link.Read(w.views, w.sizes, packet.Headroom)
+		n, err := w.d.link.Read(w.bufs)
 		if errors.Is(err, os.ErrClosed) {
 			if w.d.closing.CompareAndSwap(false, true) {
 				go w.e.vanished(w.d) // vanished waits for this goroutine
@@ -106,9 +97,7 @@ func (w *outWorker) batch(n int) {
 	}
 	w.now = w.e.now()
 	w.tracing = w.e.trace.any.Load()
-	for i := range n {
-		b := &w.bufs[i]
-		b.Off, b.End = packet.Headroom, packet.Headroom+w.sizes[i]
+	for _, b := range w.bufs[:n] {
 		w.cut = w.held
 		w.packet(b)
 	}

@@ -50,7 +50,7 @@ func TestBatches(t *testing.T) {
 				packet.SetTotal(p, n)
 				packet.FixChecksum(p)
 				want = append(want, p)
-				b.out.sizes[i] = copy(b.out.views[i][packet.Headroom:], p)
+				b.out.bufs[i].Put(p)
 			}
 			b.out.batch(len(want))
 			if s := b.out.d.stats.read(); s.TxPackets != 100 || s.TxErrors+s.TxDropped != 0 {
@@ -88,7 +88,7 @@ func TestNeverUnfinished(t *testing.T) {
 		w := b.out
 		w.att = w.d.att.Load()
 		for i := range 2 {
-			x := &w.bufs[i]
+			x := w.bufs[i]
 			x.Off = packet.Headroom
 			x.End = x.Off + copy(x.B[x.Off:], b.pkt)
 		}
@@ -107,8 +107,8 @@ func TestNeverUnfinished(t *testing.T) {
 			w.lay = newUnfinished(1) // the queues are forgotten
 			w.send(x, &mine, false, chain[len(chain)-1], "")
 		}
-		seal(&w.bufs[0])
-		seal(&w.bufs[1])
+		seal(w.bufs[0])
+		seal(w.bufs[1])
 		w.flush()
 		if n := len(*b.host.all); n != 0 {
 			t.Errorf("%d unfinished packets are sent", n)
@@ -128,7 +128,7 @@ func TestReplacedWithin(t *testing.T) {
 	id := klips.SAID{Proto: klips.ProtoESP, SPI: 0x1001, Dst: netip.MustParseAddr("192.0.2.2")}
 	sa := w.e.sas.Lookup(id)
 	for i := range 3 {
-		x := &w.bufs[i]
+		x := w.bufs[i]
 		x.Off = packet.Headroom
 		x.End = x.Off + copy(x.B[x.Off:], b.pkt)
 		w.packet(x)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/offload"
+	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/rawip"
 	"github.com/klips-go/ipsec/klips/user/wait"
 )
@@ -32,10 +33,9 @@ type link struct {
 
 	writing sync.Mutex // guards the fields below
 	merger  *offload.Merger
-	put     func(parts [][]byte, n int) // writes a bundle of n packets
 	vectors []unix.Iovec
-	written int // packets that put has written
-	failed  []error
+	fail    func(*packet.Buffer, error)                 // of the current Write
+	put     func(parts [][]byte, pkts []*packet.Buffer) // putBundle
 
 	mu    sync.Mutex
 	quiet []int // sockets of Quiet; guarded by mu
@@ -106,11 +106,11 @@ func newLink(fd int) (l *link, err error) {
 
 // Read reads the packets that are there, and waits for the first. os.ErrClosed also means
 // that the device was removed from the system.
-func (l *link) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
+func (l *link) Read(pkts []*packet.Buffer) (n int, err error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	for {
-		if n, err = l.take(bufs, sizes, offset); n > 0 || err != nil {
+		if n, err = l.take(pkts); n > 0 || err != nil {
 			return n, err
 		}
 		if err = l.wait.Wait(); err != nil {
@@ -121,8 +121,8 @@ func (l *link) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
 
 // take reads the packets that are there, until all buffers are full. The error is that of
 // the first packet that could not be read.
-func (l *link) take(bufs [][]byte, sizes []int, offset int) (n int, err error) {
-	for n < len(bufs) {
+func (l *link) take(pkts []*packet.Buffer) (n int, err error) {
+	for n < len(pkts) {
 		if l.split.Left() == 0 {
 			frame := l.split.Buffer()
 			size, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(l.fd), uintptr(unsafe.Pointer(&frame[0])), uintptr(len(frame)))
@@ -145,24 +145,28 @@ func (l *link) take(bufs [][]byte, sizes []int, offset int) (n int, err error) {
 				return n, err
 			}
 		}
-		if sizes[n], err = l.split.Next(bufs[n][offset:]); err != nil {
+		b := pkts[n]
+		size, err := l.split.Next(b.B[packet.Headroom : len(b.B)-packet.Tailroom])
+		if err != nil {
 			return n, err
 		}
+		b.Off, b.End = packet.Headroom, packet.Headroom+size
 		n++
 	}
 	return n, nil
 }
 
 // Write writes packets. It merges packets if that changes none of them.
-func (l *link) Write(bufs [][]byte, offset int) (int, error) {
+func (l *link) Write(pkts []*packet.Buffer, fail func(*packet.Buffer, error)) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	l.written, l.failed = 0, l.failed[:0]
-	l.merger.Each(bufs, offset, l.put)
-	return l.written, errors.Join(l.failed...)
+	l.fail = fail
+	l.merger.Each(pkts, l.put)
+	l.fail = nil
 }
 
-func (l *link) putBundle(parts [][]byte, n int) {
+// putBundle writes the parts of a bundle of packets.
+func (l *link) putBundle(parts [][]byte, pkts []*packet.Buffer) {
 	l.vectors = l.vectors[:0]
 	for _, p := range parts {
 		v := unix.Iovec{Base: &p[0]}
@@ -173,11 +177,12 @@ func (l *link) putBundle(parts [][]byte, n int) {
 		_, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(l.fd), uintptr(unsafe.Pointer(&l.vectors[0])), uintptr(len(l.vectors)))
 		switch errno {
 		case 0:
-			l.written += n
 		case unix.EINTR:
 			continue
 		default:
-			l.failed = append(l.failed, errno)
+			for _, b := range pkts {
+				l.fail(b, errno)
+			}
 		}
 		return
 	}

@@ -34,7 +34,7 @@ func TestReadRemoved(t *testing.T) {
 			skip.Without(t, skip.TUN, err)
 		}
 		read := func() error {
-			_, err := l.Read([][]byte{make([]byte, 2000)}, make([]int, 1), 16)
+			_, err := l.Read(packet.NewBuffers(1))
 			return err
 		}
 		done := make(chan error, 1)
@@ -82,8 +82,10 @@ func TestWrite(t *testing.T) {
 	}
 	at, err := links.Link(t.Context(), "ipsec0")
 	must(err)
-	if n, err := l.Write([][]byte{make([]byte, 100)}, 16); n != 0 || err == nil {
-		t.Errorf("a device that is down takes %d packets, %v", n, err)
+	refused := 0
+	b := &packet.Buffer{B: make([]byte, 100), Off: 16, End: 100}
+	if l.Write([]*packet.Buffer{b}, func(*packet.Buffer, error) { refused++ }); refused != 1 {
+		t.Errorf("a device that is down refuses %d packets, want 1", refused)
 	}
 	own := netip.MustParseAddr("10.9.0.1")
 	must(links.AddAddr(t.Context(), rtnl.Addr{Index: at.Index, Prefix: netip.PrefixFrom(own, 24)}))
@@ -99,7 +101,8 @@ func TestWrite(t *testing.T) {
 	must(unix.Bind(fd, &unix.SockaddrInet4{Port: 7, Addr: own.As4()}))
 	const offset = 16
 	for _, size := range []int{1, 1372, 1400, 1472} {
-		var bufs, want [][]byte
+		var pkts []*packet.Buffer
+		var want [][]byte
 		for i := range 128 {
 			p := make([]byte, offset+28+size)
 			q := p[offset:]
@@ -114,11 +117,10 @@ func TestWrite(t *testing.T) {
 			packet.FixChecksum(q)
 			sum := packet.Sum(q[20:], packet.Sum(q[12:20], packet.ProtoUDP+uint64(8+size)))
 			binary.BigEndian.PutUint16(q[26:], ^packet.Fold(sum))
-			bufs, want = append(bufs, p), append(want, bytes.Clone(q[28:]))
+			pkts = append(pkts, &packet.Buffer{B: p, Off: offset, End: len(p)})
+			want = append(want, bytes.Clone(q[28:]))
 		}
-		if n, err := l.Write(bufs, offset); n != len(bufs) || err != nil {
-			t.Fatalf("Write = %d, %v, want %d", n, err, len(bufs))
-		}
+		l.Write(pkts, func(_ *packet.Buffer, err error) { t.Error(err) })
 		got := make([]byte, 2000)
 		for i := range want {
 			n, err := unix.Read(fd, got)

@@ -19,6 +19,7 @@ import (
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/engine"
 	"github.com/klips-go/ipsec/klips/user/host"
+	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
@@ -530,15 +531,12 @@ func TestInherit(t *testing.T) {
 	n.must(err)
 	defer l.Remove()
 	got := ""
-	bufs, sizes := make([][]byte, 128), make([]int, 128)
-	for i := range bufs {
-		bufs[i] = make([]byte, 70000)
-	}
+	bufs := packet.NewBuffers(128)
 	for len(got) < len(texts) {
-		k, err := l.Read(bufs, sizes, 16)
+		k, err := l.Read(bufs)
 		n.must(err)
 		for i := range k {
-			p := bufs[i][16 : 16+sizes[i]]
+			p := bufs[i].Bytes()
 			if p[0]>>4 == 4 && p[9] == unix.IPPROTO_UDP {
 				got += string(p[28:])
 			}

@@ -3,6 +3,8 @@ package offload
 import (
 	"encoding/binary"
 	"math"
+
+	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
 // HeaderLen is the length in bytes of the virtio header before a packet.
@@ -40,6 +42,7 @@ type Merger struct {
 	oldest  int     // index of the one to close when there is no room
 	headers []byte  // of the bundle at hand
 	parts   [][]byte
+	pkts    []*packet.Buffer
 }
 
 // A place is the position of a packet in its bundle.
@@ -53,27 +56,28 @@ func New(udp bool) *Merger {
 	return &Merger{udp: udp, open: make([]flow, 0, maxOpen), headers: make([]byte, 0, HeaderLen+maxHeaders)}
 }
 
-// Each merges the packets bufs[i][offset:]. It calls write for each bundle and for each
-// single packet, in the order of their first packets. The parts together are a virtio
-// header and the bundle, so that nothing is copied; n is the number of packets in it.
-// offset is at least HeaderLen; the HeaderLen bytes before a packet may be overwritten.
-// The parts are valid until write returns.
-func (m *Merger) Each(bufs [][]byte, offset int, write func(parts [][]byte, n int)) {
+// Each merges packets. It calls write for each bundle and for each single packet, in the
+// order of their first packets. The parts together are a virtio header and the bundle of
+// the given packets, so that nothing is copied. The HeaderLen bytes before a packet, which
+// must be there, may be overwritten. The arguments are valid until write returns.
+func (m *Merger) Each(pkts []*packet.Buffer, write func(parts [][]byte, pkts []*packet.Buffer)) {
 	m.places, m.open, m.oldest = m.places[:0], m.open[:0], 0
-	for i, b := range bufs {
+	for i, b := range pkts {
 		m.places = append(m.places, place{})
-		m.add(b[offset:], i)
+		m.add(b.Bytes(), i)
 	}
-	for i, b := range bufs {
+	for i, b := range pkts {
 		switch {
 		case m.places[i].behind:
+			continue
 		case m.places[i].next == 0:
-			clear(b[offset-HeaderLen : offset])
-			m.parts = append(m.parts[:0], b[offset-HeaderLen:])
-			write(m.parts, 1)
+			clear(b.B[b.Off-HeaderLen : b.Off])
+			m.parts = append(m.parts[:0], b.B[b.Off-HeaderLen:b.End])
+			m.pkts = append(m.pkts[:0], b)
 		default:
-			write(m.parts, m.bundle(bufs, offset, i))
+			m.bundle(pkts, i)
 		}
+		write(m.parts, m.pkts)
 	}
 }
 
@@ -135,18 +139,18 @@ func addresses(p []byte) (at, n int) {
 	return 0, 0
 }
 
-// bundle makes the parts of the bundle whose first packet is number i, and returns its
-// number of packets.
-func (m *Merger) bundle(bufs [][]byte, offset, i int) (n int) {
-	first := bufs[i][offset:]
+// bundle collects the parts and the packets of the bundle whose first packet is number i.
+func (m *Merger) bundle(pkts []*packet.Buffer, i int) {
+	first := pkts[i].Bytes()
 	f, _ := read(first, i)
+	m.pkts = append(m.pkts[:0], pkts[i])
 	m.headers = append(m.headers[:HeaderLen], first[:f.header]...)
 	m.parts = append(m.parts[:0], m.headers, first[f.header:])
-	n, total, push := 1, len(first), false
+	total, push := len(first), false
 	for k := m.places[i].next; k != 0; k = m.places[k].next {
-		p := bufs[k][offset:]
+		p := pkts[k].Bytes()
 		m.parts = append(m.parts, p[f.header:])
-		n++
+		m.pkts = append(m.pkts, pkts[k])
 		total += len(p) - f.header
 		push = !f.udp && p[f.ip+tcpFlags]&flagPSH != 0
 	}
@@ -156,7 +160,6 @@ func (m *Merger) bundle(bufs [][]byte, offset, i int) (n int) {
 	}
 	setLengths(p, &f, total)
 	f.virtio(m.headers[:HeaderLen])
-	return n
 }
 
 // virtio writes the virtio header of a bundle whose first packet is f.

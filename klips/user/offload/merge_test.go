@@ -165,6 +165,14 @@ func splitByHand(t testing.TB, b []byte) (out [][]byte) {
 	return out
 }
 
+// buffers makes buffers of packets with offset bytes before each.
+func buffers(all [][]byte) (pkts []*packet.Buffer) {
+	for _, b := range all {
+		pkts = append(pkts, &packet.Buffer{B: b, Off: offset, End: len(b)})
+	}
+	return pkts
+}
+
 // merged returns the bundles of packets, and checks that they contain all of them.
 func merged(t testing.TB, m *Merger, bufs [][]byte) (bundles [][]byte) {
 	t.Helper()
@@ -173,15 +181,17 @@ func merged(t testing.TB, m *Merger, bufs [][]byte) (bundles [][]byte) {
 		want = append(want, bytes.Clone(b[offset:]))
 	}
 	var got [][]byte
-	m.Each(bufs, offset, func(parts [][]byte, n int) {
+	m.Each(buffers(bufs), func(parts [][]byte, pkts []*packet.Buffer) {
 		b := bytes.Join(parts, nil)
 		bundles = append(bundles, b)
 		l := splitByHand(t, b)
 		if len(b) >= HeaderLen+20 {
 			checkSplit(t, b, l)
 		}
-		if len(l) != n {
-			t.Fatalf("a bundle of %d packets is said to be of %d", len(l), n)
+		for i, p := range pkts {
+			if len(l) != len(pkts) || !bytes.Equal(p.Bytes(), l[i]) {
+				t.Fatalf("a bundle of %d packets is reported as %d, and number %d is another one", len(l), len(pkts), i)
+			}
 		}
 		got = append(got, l...)
 	})
@@ -424,9 +434,10 @@ func TestNoAllocations(t *testing.T) {
 		bufs = append(bufs, train(32, s, nil)...)
 	}
 	bytes := 0
-	write := func(parts [][]byte, _ int) { bytes += len(parts) }
-	m.Each(bufs, offset, write)
-	if n := testing.AllocsPerRun(20, func() { m.Each(bufs, offset, write) }); n != 0 || bytes == 0 {
+	write := func(parts [][]byte, _ []*packet.Buffer) { bytes += len(parts) }
+	pkts := buffers(bufs)
+	m.Each(pkts, write)
+	if n := testing.AllocsPerRun(20, func() { m.Each(pkts, write) }); n != 0 || bytes == 0 {
 		t.Errorf("128 packets allocate %v times", n)
 	}
 }
@@ -434,13 +445,13 @@ func TestNoAllocations(t *testing.T) {
 func BenchmarkEach(b *testing.B) {
 	for _, s := range kinds() {
 		s.n = 1400
-		bufs := train(40, s, nil)
+		pkts := buffers(train(40, s, nil))
 		b.Run(fmt.Sprintf("udp %v/IPv6 %v", s.udp, s.v6), func(b *testing.B) {
 			m := New(true)
 			b.SetBytes(40 * 1400)
 			b.ReportAllocs()
 			for b.Loop() {
-				m.Each(bufs, offset, func([][]byte, int) {})
+				m.Each(pkts, func([][]byte, []*packet.Buffer) {})
 			}
 		})
 	}

@@ -143,7 +143,7 @@ func FuzzSplit(f *testing.F) {
 	for _, s := range kinds() {
 		s.n = 30
 		m := New(true)
-		m.Each(train(3, s, nil), offset, func(parts [][]byte, _ int) { f.Add(bytes.Join(parts, nil)) })
+		m.Each(buffers(train(3, s, nil)), func(parts [][]byte, _ []*packet.Buffer) { f.Add(bytes.Join(parts, nil)) })
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if len(frame) > HeaderLen+maxTotal {
@@ -179,7 +179,7 @@ func FuzzSplit(f *testing.F) {
 func TestSplitAllocates(t *testing.T) {
 	x := kinds()[0]
 	var frame []byte
-	New(true).Each(train(40, x, nil), offset, func(parts [][]byte, _ int) { frame = bytes.Join(parts, nil) })
+	New(true).Each(buffers(train(40, x, nil)), func(parts [][]byte, _ []*packet.Buffer) { frame = bytes.Join(parts, nil) })
 	s, p := NewSplitter(), make([]byte, 2000)
 	if n := testing.AllocsPerRun(20, func() {
 		if err := s.Begin(copy(s.Buffer(), frame)); err != nil || s.Left() != 40 {

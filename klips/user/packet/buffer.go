@@ -3,6 +3,8 @@
 // checksums. It does not allocate, and never reads beyond its input.
 package packet
 
+import "math"
+
 // Headroom is the room before a packet in a new buffer, in bytes. It is enough for
 // eight layers of the largest headers (an IPv6 header, an ESP header with a 16-byte IV,
 // an AH header with a 32-byte ICV).
@@ -33,6 +35,34 @@ const (
 	DueESP Due = 1 << iota // encryption and ICV, see esp.Queue
 	DueAH                  // the ICV of AH, see ah.Queue
 )
+
+// BufferSize is the length in bytes of a buffer for the largest packet.
+const BufferSize = Headroom + math.MaxUint16 + Tailroom
+
+// stride is the distance in bytes of two buffers in memory: an odd number of cache lines.
+// At distances of whole pages the headers of all packets would compete for the same few
+// places of the processor's caches.
+const stride = (BufferSize/cacheLine + 1 | 1) * cacheLine
+
+const cacheLine = 64
+
+// NewBuffers makes n empty buffers of BufferSize, in one piece of memory. The memory that
+// no packet has used costs nothing yet.
+func NewBuffers(n int) []*Buffer {
+	memory, bufs := make([]byte, n*stride), make([]*Buffer, n)
+	headers := make([]Buffer, n)
+	for i := range bufs {
+		headers[i].B = memory[i*stride:][:BufferSize:BufferSize]
+		bufs[i] = &headers[i]
+	}
+	return bufs
+}
+
+// Put makes a copy of p the packet, at Headroom, cut off if there is too little room.
+func (b *Buffer) Put(p []byte) {
+	b.Off = Headroom
+	b.End = b.Off + copy(b.B[b.Off:], p)
+}
 
 // Bytes returns the packet. It is valid until the ends move.
 func (b *Buffer) Bytes() []byte { return b.B[b.Off:b.End:b.End] }
