@@ -19,13 +19,36 @@ import (
 // of slots, so a search cannot miss it; a new array is filled before readers see it.
 // Removing leaves a tombstone, so that searches continue after it. Every slot has the
 // whole hash of its element: searches need not read other elements, and growing reads
-// none.
+// none. Eight bits of the hash, the tag, are in an array of their own: that of a large table
+// fits into a cache of the processor, so that searches in vain do not wait for memory.
 type Table[T any] struct {
-	slots atomic.Pointer[[]slot[T]] // length is a power of two
+	array atomic.Pointer[array[T]]
 	tomb  atomic.Pointer[T]
 	live  int // elements
 	used  int // elements and tombstones
 }
+
+// An array has slots, and a tag for each: 0 if the slot has never been used.
+type array[T any] struct {
+	slots []slot[T]       // length is a power of two
+	tags  []atomic.Uint32 // four tags each
+}
+
+func newArray[T any](n int) *array[T] {
+	return &array[T]{slots: make([]slot[T], n), tags: make([]atomic.Uint32, n/4)}
+}
+
+func (a *array[T]) tag(i uint64) uint8 { return uint8(a.tags[i/4].Load() >> (i % 4 * 8)) }
+
+// setTag is for the writer.
+func (a *array[T]) setTag(i uint64, tag uint8) {
+	shift := i % 4 * 8
+	w := &a.tags[i/4]
+	w.Store(w.Load()&^(0xff<<shift) | uint32(tag)<<shift)
+}
+
+// tagOf returns the tag for a hash: bits that do not select the slot, and not 0.
+func tagOf(hash uint64) uint8 { return uint8(hash>>56) | 1 }
 
 type slot[T any] struct {
 	hash atomic.Uint64
@@ -37,46 +60,47 @@ const minSlots = 16
 // Find returns the element with that hash for which is reports true, nil if there is
 // none. It neither locks nor allocates.
 func (t *Table[T]) Find(hash uint64, is func(*T) bool) *T {
-	p := t.slots.Load()
-	if p == nil {
+	a := t.array.Load()
+	if a == nil {
 		return nil
 	}
-	slots, tomb := *p, t.tomb.Load()
-	mask := uint64(len(slots) - 1)
+	mask, tag := uint64(len(a.slots)-1), tagOf(hash)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		s := &slots[i]
-		e := s.elem.Load()
-		if e == nil {
+		switch a.tag(i) {
+		case 0:
 			return nil
-		}
-		if s.hash.Load() == hash && e != tomb && is(e) {
-			return e
+		case tag:
+			s := &a.slots[i]
+			if e := s.elem.Load(); s.hash.Load() == hash && e != nil && e != t.tomb.Load() && is(e) {
+				return e
+			}
 		}
 	}
 }
 
 // Insert inserts an element. The caller ensures that there is no equal one.
 func (t *Table[T]) Insert(hash uint64, e *T) {
-	p := t.slots.Load()
-	if p == nil || t.used >= len(*p)/2 {
+	a := t.array.Load()
+	if a == nil || t.used >= len(a.slots)/2 {
 		// Half of the slots stay empty, so that searches are short and end.
 		t.resize(t.live + t.live/4 + 1)
-		p = t.slots.Load()
+		a = t.array.Load()
 	}
-	if put(*p, t.tomb.Load(), hash, e) {
+	if a.put(t.tomb.Load(), hash, e) {
 		t.used++
 	}
 	t.live++
 }
 
 // put stores e in the first free slot and reports whether that had never been used.
-func put[T any](slots []slot[T], tomb *T, hash uint64, e *T) (fresh bool) {
-	mask := uint64(len(slots) - 1)
+func (a *array[T]) put(tomb *T, hash uint64, e *T) (fresh bool) {
+	mask := uint64(len(a.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		s := &slots[i]
+		s := &a.slots[i]
 		if old := s.elem.Load(); old == nil || old == tomb {
 			s.hash.Store(hash)
 			s.elem.Store(e)
+			a.setTag(i, tagOf(hash))
 			return old == nil
 		}
 	}
@@ -92,19 +116,19 @@ func (t *Table[T]) Remove(hash uint64, e *T) {
 		return
 	}
 	t.live--
-	if n := len(*t.slots.Load()); n > minSlots && t.live < n/16 {
+	if n := len(t.array.Load().slots); n > minSlots && t.live < n/16 {
 		t.resize(2 * t.live)
 	}
 }
 
 func (t *Table[T]) swap(hash uint64, old, e *T) bool {
-	p := t.slots.Load()
-	if p == nil {
+	a := t.array.Load()
+	if a == nil {
 		return false
 	}
-	mask := uint64(len(*p) - 1)
+	mask := uint64(len(a.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		s := &(*p)[i]
+		s := &a.slots[i]
 		switch s.elem.Load() {
 		case nil:
 			return false
@@ -121,13 +145,13 @@ func (t *Table[T]) Len() int { return t.live }
 // All yields every element, in no order.
 func (t *Table[T]) All() iter.Seq[*T] {
 	return func(yield func(*T) bool) {
-		p := t.slots.Load()
-		if p == nil {
+		a := t.array.Load()
+		if a == nil {
 			return
 		}
 		tomb := t.tomb.Load()
-		for i := range *p {
-			if e := (*p)[i].elem.Load(); e != nil && e != tomb && !yield(e) {
+		for i := range a.slots {
+			if e := a.slots[i].elem.Load(); e != nil && e != tomb && !yield(e) {
 				return
 			}
 		}
@@ -136,7 +160,7 @@ func (t *Table[T]) All() iter.Seq[*T] {
 
 // Clear removes all elements.
 func (t *Table[T]) Clear() {
-	t.slots.Store(nil)
+	t.array.Store(nil)
 	t.live, t.used = 0, 0
 }
 
@@ -151,17 +175,17 @@ func (t *Table[T]) resize(n int) {
 	if n > minSlots/2 {
 		size = 2 << bits.Len(uint(n-1))
 	}
-	slots := make([]slot[T], size)
-	if p := t.slots.Load(); p != nil {
-		for i := range *p {
-			s := &(*p)[i]
+	a := newArray[T](size)
+	if old := t.array.Load(); old != nil {
+		for i := range old.slots {
+			s := &old.slots[i]
 			if e := s.elem.Load(); e != nil && e != tomb {
-				put(slots, tomb, s.hash.Load(), e)
+				a.put(tomb, s.hash.Load(), e)
 			}
 		}
 	}
 	t.used = t.live
-	t.slots.Store(&slots)
+	t.array.Store(a)
 }
 
 // Mix hashes two words into one.
