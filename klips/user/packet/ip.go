@@ -150,6 +150,13 @@ func FixChecksum(p []byte) {
 // Sum adds the 16-bit big-endian words of p to an Internet checksum in
 // progress (RFC 1071); an odd last byte is padded with a zero.
 func Sum(p []byte, sum uint64) uint64 {
+	if wide > 0 && len(p) >= wide {
+		n := len(p) / wide * wide
+		// A sum of bytes in the other order is the sum in the other order (RFC 1071
+		// section 2 (B)).
+		sum += uint64(bits.ReverseBytes16(Fold(sumWide(&p[0], n))))
+		p = p[n:]
+	}
 	var long, carry uint64
 	for len(p) >= 32 {
 		q := p[:32]
