@@ -44,7 +44,8 @@ var _ engine.Host = (*Host)(nil)
 // Open starts to watch the host's addresses and devices. The goroutine that it starts
 // ends with Close.
 func Open() (*Host, error) {
-	h := &Host{ports: rawip.NewPorts(), done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
+	h := &Host{done: make(chan struct{}), wires: map[*wire]struct{}{}, links: map[*link]struct{}{}, awaited: map[*awaited]struct{}{}}
+	h.ports = rawip.NewPorts(h.IsLocal)
 	w, err := rtnl.Watch()
 	if err != nil {
 		return nil, err

@@ -109,6 +109,7 @@ func (h *Host) readDevices() {
 				w.SetMTU(ifi.MTU)
 				w.on.Resized()
 			}
+			w.Refit() // an address may be new, too
 			w.up = true
 		case err != nil || w.up:
 			w.up = false

@@ -1,6 +1,7 @@
 package rawip
 
 import (
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -17,6 +18,8 @@ import (
 //
 // Any goroutine may call the methods.
 type Ports struct {
+	local func(netip.Addr) bool
+
 	mu      sync.Mutex
 	offered map[place]int // sockets of Offer that are not used yet; guarded by mu
 
@@ -38,9 +41,10 @@ type port struct {
 	uses atomic.Int32
 }
 
-// NewPorts returns Ports without a port.
-func NewPorts() *Ports {
-	ps := &Ports{offered: map[place]int{}}
+// NewPorts returns Ports without a port. local reports whether an address is one of this
+// host; senders call it, from any goroutine.
+func NewPorts(local func(netip.Addr) bool) *Ports {
+	ps := &Ports{local: local, offered: map[place]int{}}
 	ps.open.Store(&map[place]*port{})
 	return ps
 }

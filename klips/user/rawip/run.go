@@ -71,7 +71,8 @@ func (s *Sender) runLen(pkts []*packet.Buffer, before []byte) (n int, k place, d
 }
 
 // sendRun sends packets of one run, and reports whether the kernel has accepted them. If
-// it refuses that because of the device, there are no runs any more.
+// it refuses that because of the device, there are no runs until Refit. From an address of
+// another host, such as that of a packet in clear that is only forwarded, there is none.
 func (s *Sender) sendRun(k place, pkts []*packet.Buffer, data int) bool {
 	at := s.ports.use(k)
 	if at == nil {
@@ -93,6 +94,9 @@ func (s *Sender) sendRun(k place, pkts []*packet.Buffer, data int) bool {
 		h.Class, h.HopLimit = p[0]<<4|p[1]>>4, p[7]
 		h.Src = netip.AddrFrom16([16]byte(p[8:24]))
 		h.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(p[24:40])), to)
+	}
+	if !s.ports.local(h.Src) {
+		return false
 	}
 	err := s.run.Send(at.fd, &h)
 	for _, e := range []error{unix.EIO, unix.EINVAL, unix.EMSGSIZE, unix.EOPNOTSUPP} {

@@ -108,11 +108,11 @@ func TestNoRun(t *testing.T) {
 	label := fromPort(true, "with a flow label")
 	label[3] = 9
 	var pkts [][]byte
-	for i, p := range [][]byte{df, label, ip(false, packet.ProtoESP, "ESP"), foreign, foreign, foreign, foreign} {
+	for i, p := range [][]byte{df, label, ip(false, packet.ProtoESP, "ESP"), foreign} {
 		for k := range 5 {
 			pkts = append(pkts, fromPort(i%2 == 0, fmt.Sprint("run ", i, k)))
 		}
-		pkts = append(pkts, p)
+		pkts = append(pkts, p, p, p, p, p)
 	}
 	for _, p := range pkts {
 		packet.FixChecksum(p)

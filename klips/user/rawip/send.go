@@ -26,9 +26,7 @@ type Sender struct {
 	batch *mmsg.Batch
 	ports *Ports
 	run   mmsg.Run
-	// unfit: the device or the host has refused a run. It is false again when the MTU
-	// changes.
-	unfit atomic.Bool
+	unfit atomic.Bool // the device has refused a run
 }
 
 // NewSender opens the sockets. UDP packets from ports are sent by the sockets of these.
@@ -98,8 +96,12 @@ func (s *Sender) MTU() int { return int(s.mtu.Load()) }
 // SetMTU sets the device's MTU after it has changed.
 func (s *Sender) SetMTU(mtu int) {
 	s.mtu.Store(int32(mtu))
-	s.unfit.Store(false)
+	s.Refit()
 }
+
+// Refit makes the sender try runs of datagrams again that the kernel has refused, after
+// the device or the host's addresses have changed.
+func (s *Sender) Refit() { s.unfit.Store(false) }
 
 // Join makes the host a member of a multicast group on the device, until Leave or Close:
 // otherwise the device does not accept packets to the group. Any raw socket then receives

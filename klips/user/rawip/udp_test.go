@@ -52,7 +52,7 @@ func TestPortFilter(t *testing.T) {
 // A socket that another process has bound is used for its port, and closed when it is of
 // no use.
 func TestOffer(t *testing.T) {
-	r := NewPorts()
+	r := NewPorts(nil)
 	defer r.Close()
 	socket := func(family, kind int, port uint16) (fd int) {
 		t.Helper()

@@ -46,10 +46,13 @@ type line struct {
 	ifindex     []int
 }
 
+// ours reports whether an address is one of the two hosts.
+func ours(a netip.Addr) bool { return a == here4 || a == here6 || a == there4 || a == there6 }
+
 // newLine makes two hosts with a cable.
 func newLine(t *testing.T) *line {
 	t.Helper()
-	l := &line{t: t, ports: rawip.NewPorts(), ifindex: make([]int, 8)}
+	l := &line{t: t, ports: rawip.NewPorts(ours), ifindex: make([]int, 8)}
 	t.Cleanup(l.ports.Close)
 	for name, h := range map[string]**lab.Host{"here": &l.here, "there": &l.there} {
 		var err error
@@ -74,7 +77,7 @@ func newLine(t *testing.T) *line {
 		ifi, err := net.InterfaceByName("eth0")
 		if err == nil {
 			l.index = ifi.Index
-			l.in, err = rawip.NewReceiver(rawip.NewPorts(), 8)
+			l.in, err = rawip.NewReceiver(rawip.NewPorts(ours), 8)
 		}
 		return err
 	}))
@@ -386,7 +389,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestNoSuchDevice(t *testing.T) {
-	if _, err := rawip.NewSender(rawip.NewPorts(), "nosuch0", 1); err != unix.ENXIO {
+	if _, err := rawip.NewSender(rawip.NewPorts(ours), "nosuch0", 1); err != unix.ENXIO {
 		t.Errorf("NewSender = %v, want ENXIO", err)
 	}
 }
@@ -418,7 +421,7 @@ func TestInherit(t *testing.T) {
 			c.Close()
 			t.Error("the port is free")
 		}
-		l.in, err = rawip.NewReceiver(rawip.NewPorts(), 8, fds...)
+		l.in, err = rawip.NewReceiver(rawip.NewPorts(ours), 8, fds...)
 		return err
 	}))
 	t.Cleanup(l.in.Release)
