@@ -91,7 +91,7 @@ faults: ## let things fail: daemon killed or frozen, no room, no rights, no devi
 	$(GO) test -count 1 -v -skip '^$$' -run '^TestDeviceKernel$$' ./testscripts -guest '^TestInteropScripts$$/^/^($(CLOSED)|everything|across)$$' -test.v
 	$(GO) test -count 1 ./klips/classic ./klips/xfrm/...
 
-bench: build ## measure throughput, look-ups, SAs, listings and start-up (as root; BENCHFLAGS=-json=FILE)
+bench: build ## measure packets beside wireguard-go, look-ups, SAs, listings, start-up (as root; BENCHFLAGS=-json=FILE)
 	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec $(BENCHFLAGS)
 
 bench-kernel: test-deps ## measure a file of commands against ip -batch, in a guest

@@ -27,11 +27,13 @@ type Bed struct {
 	Hosts [2]*lab.Host
 
 	ipsec, dir string
+	env        []string
 }
 
-// Open creates a bed with the given program. The names of the hosts begin with name.
-func Open(ipsec, name string) (b *Bed, err error) {
-	b = &Bed{}
+// Open creates a bed with the given program. The names of the hosts begin with name. The
+// commands have the variables env besides those of this process.
+func Open(ipsec, name string, env ...string) (b *Bed, err error) {
+	b = &Bed{env: env}
 	if b.ipsec, err = filepath.Abs(ipsec); err != nil {
 		return nil, err
 	}
@@ -45,22 +47,44 @@ func Open(ipsec, name string) (b *Bed, err error) {
 	return b, nil
 }
 
-func (b *Bed) open(name string) (err error) {
-	for i := range b.Hosts {
-		if b.Hosts[i], err = lab.NewHost(fmt.Sprintf("%s%d", name, i+1)); err != nil {
-			return err
+// Pair creates two hosts on one cable with their addresses, and no stack. Close both.
+func Pair(name string, opts ...lab.Option) (hosts [2]*lab.Host, err error) {
+	defer func() {
+		if err != nil {
+			closeHosts(hosts)
+			hosts = [2]*lab.Host{}
+		}
+	}()
+	for i := range hosts {
+		if hosts[i], err = lab.NewHost(fmt.Sprintf("%s%d", name, i+1), opts...); err != nil {
+			return hosts, err
 		}
 	}
-	if err := lab.Cable(b.Hosts[0], "eth0", b.Hosts[1], "eth0"); err != nil {
-		return err
+	if err := lab.Cable(hosts[0], "eth0", hosts[1], "eth0"); err != nil {
+		return hosts, err
 	}
-	for i, h := range b.Hosts {
+	for i, h := range hosts {
 		if err := errors.Join(
 			h.AddAddr("eth0", netip.MustParsePrefix(Wires[i]+"/24")),
 			h.AddAddr("lo", netip.MustParsePrefix(Inners[i]+"/32")),
 		); err != nil {
-			return err
+			return hosts, err
 		}
+	}
+	return hosts, nil
+}
+
+func closeHosts(hosts [2]*lab.Host) {
+	for _, h := range hosts {
+		if h != nil {
+			h.Close()
+		}
+	}
+}
+
+func (b *Bed) open(name string) (err error) {
+	if b.Hosts, err = Pair(name); err != nil {
+		return err
 	}
 	if err := b.Both("setup start", "tncfg --attach --virtual ipsec0 --physical eth0"); err != nil {
 		return err
@@ -78,11 +102,7 @@ func (b *Bed) open(name string) (err error) {
 // Close stops the stacks and removes the hosts.
 func (b *Bed) Close() {
 	_ = b.Both("setup stop")
-	for _, h := range b.Hosts {
-		if h != nil {
-			h.Close()
-		}
-	}
+	closeHosts(b.Hosts)
 	os.RemoveAll(b.dir)
 }
 
@@ -105,6 +125,7 @@ func (b *Bed) Both(lines ...string) error {
 func (b *Bed) Run(host int, line string) error {
 	cmd := exec.Command(b.ipsec, strings.Fields(line)...)
 	cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+b.Rundir(host), "IPSEC_STATEDIR="+b.Statedir(host))
+	cmd.Env = append(cmd.Env, b.env...)
 	if out, err := b.Hosts[host].Output(cmd); err != nil {
 		return fmt.Errorf("ipsec %s: %w %s", line, err, out)
 	}

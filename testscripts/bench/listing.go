@@ -55,7 +55,7 @@ func listing(ipsec string) error {
 		}
 		client := float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss) / 1024
 		name := fmt.Sprintf("ipsec %s of %d SAs", strings.Join(args, " "), listedSAs)
-		row(name, "daemon %.0f MiB, and %.1f more at the peak; command %.0f MiB", before, peak-before, client)
+		printRow(name, "daemon %.0f MiB, and %.1f more at the peak; command %.0f MiB", before, peak-before, client)
 		note(name+": growth of the daemon", peak-before, "MiB")
 		note(name+": memory of the command", client, "MiB")
 	}

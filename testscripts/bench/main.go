@@ -1,16 +1,23 @@
-// Bench measures the embedded stack and prints a table: throughput between two network
-// namespaces, look-ups, SAs, listings, and the start of a command. "make bench" runs it, as root.
-// Compare figures only with each other: the time of a packet through a group stands
-// beside that of a packet in clear, measured on the same machine at the same time.
+// Bench measures the embedded stack: packets between two hosts beside other ways through
+// the same kind of cable, first of all wireguard-go; look-ups, SAs, listings, and the start
+// of a command. "make bench" runs it, as root.
+//
+// Compare figures only with each other. All ways are measured in turn within each round,
+// and the ratios to wireguard-go are the medians of those within the rounds, because the
+// speed of a machine with other work changes from minute to minute.
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
-	"time"
+	"syscall"
 
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -18,15 +25,23 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	ipsec := flag.String("ipsec", "bin/ipsec", "the program to measure")
-	d := flag.Duration("time", 3*time.Second, "how long each throughput run lasts")
-	rounds := flag.Int("rounds", 3, "how often each is repeated; medians are printed")
-	only := flag.String("only", "", "a part: packets, tables, listing, start")
-	file := flag.String("json", "", "also write the figures of tables, listing and start to this file")
-	flag.Parse()
-	err := run(*ipsec, *d, *rounds, *only)
-	if err == nil && *file != "" {
-		err = writeJSON(*file)
+	o, err := parse(os.Args[1:], os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	err = lab.Enter()
+	if err == nil {
+		// The signals stay caught until the end, so that a second ^C does not keep run from
+		// removing what it has made.
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
+		if err = run(ctx, o); ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -34,21 +49,29 @@ func main() {
 	}
 }
 
-func run(ipsec string, d time.Duration, rounds int, only string) error {
-	if err := lab.Enter(); err != nil {
-		return err
-	}
-	fmt.Printf("%s, %d CPUs, %s, Linux %s\n", cpuName(), runtime.NumCPU(), runtime.Version(), release())
+// run measures the parts, and writes the figures even if a later part fails.
+func run(ctx context.Context, o *options) (err error) {
+	r := result{Machine: cpuName(), CPUs: runtime.NumCPU(), Go: runtime.Version(), Linux: release()}
+	fmt.Printf("%s, %d CPUs, %s, Linux %s\n", r.Machine, r.CPUs, r.Go, r.Linux)
+	defer func() {
+		if r.Figures = measured; o.json != "" && ctx.Err() == nil {
+			err = errors.Join(err, r.write(o.json))
+		}
+	}()
 	for _, p := range []struct {
 		name string
 		run  func() error
 	}{
-		{"packets", func() error { return packets(ipsec, d, rounds) }},
+		{"packets", func() (err error) {
+			r.Packets, err = packets(ctx, o)
+			printTable(os.Stdout, r.Packets)
+			return err
+		}},
 		{"tables", tables},
-		{"listing", func() error { return listing(ipsec) }},
-		{"start", func() error { return start(ipsec) }},
+		{"listing", func() error { return listing(o.ipsec) }},
+		{"start", func() error { return start(o.ipsec) }},
 	} {
-		if only == "" || only == p.name {
+		if ctx.Err() == nil && slices.Contains(o.parts, p.name) {
 			if err := p.run(); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
@@ -72,7 +95,7 @@ func release() string {
 	return strings.TrimSpace(string(b))
 }
 
-// row prints one line of the table.
-func row(what, format string, args ...any) {
+// printRow prints a line about the embedded stack alone.
+func printRow(what, format string, args ...any) {
 	fmt.Printf("%-54s %s\n", what, fmt.Sprintf(format, args...))
 }

@@ -62,7 +62,7 @@ func start(ipsec string) error {
 		text += fmt.Sprintf(", %.2f of %s", ratio, c.name)
 		note("start of ipsec spigrp in those of "+c.name, ratio, "")
 	}
-	row("start of ipsec spigrp", "%s", text)
+	printRow("start of ipsec spigrp", "%s", text)
 	note("start of ipsec spigrp", ours.Seconds()*1e3, "ms")
 	return nil
 }

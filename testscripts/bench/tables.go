@@ -40,7 +40,7 @@ func tables() error {
 				return fmt.Errorf("no look-up among %d eroutes hit", n)
 			}
 			name := fmt.Sprintf("eroute look-ups among %d%s", n, l.flows)
-			row(name, "%.1f M/s, %d ns each", rounds/d.Seconds()/1e6, d.Nanoseconds()/rounds)
+			printRow(name, "%.1f M/s, %d ns each", rounds/d.Seconds()/1e6, d.Nanoseconds()/rounds)
 			note(name, float64(d.Nanoseconds())/rounds, "ns")
 		}
 	}
@@ -101,9 +101,9 @@ func sas() error {
 	d := time.Since(begin)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	row("SAs made (in the engine)", "%.0f k/s", n/d.Seconds()/1e3)
+	printRow("SAs made (in the engine)", "%.0f k/s", n/d.Seconds()/1e3)
 	note("SAs made (in the engine)", n/d.Seconds(), "1/s")
-	row("memory of an SA", "%d bytes", (after.HeapAlloc-before.HeapAlloc)/n)
+	printRow("memory of an SA", "%d bytes", (after.HeapAlloc-before.HeapAlloc)/n)
 	note("memory of an SA", float64((after.HeapAlloc-before.HeapAlloc)/n), "bytes")
 	runtime.KeepAlive(db)
 	return nil
