@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
@@ -43,6 +42,8 @@ func listing(ipsec string) error {
 		}
 		cmd := exec.Command(ipsec, args...)
 		cmd.Env = append(os.Environ(), "IPSEC_RUNDIR="+b.Rundir(0))
+		client := &watched{cmd: cmd}
+		cmd.Stdout = client
 		if err := b.Hosts[0].Start(cmd); err != nil {
 			return err
 		}
@@ -53,13 +54,28 @@ func listing(ipsec string) error {
 		if err != nil {
 			return err
 		}
-		client := float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss) / 1024
 		name := fmt.Sprintf("ipsec %s of %d SAs", strings.Join(args, " "), listedSAs)
-		printRow(name, "daemon %.0f MiB, and %.1f more at the peak; command %.0f MiB", before, peak-before, client)
+		printRow(name, "daemon %.0f MiB, and %.1f more at the peak; command %.0f MiB", before, peak-before, client.peak)
 		note(name+": growth of the daemon", peak-before, "MiB")
-		note(name+": memory of the command", client, "MiB")
+		note(name+": memory of the command", client.peak, "MiB")
 	}
 	return nil
+}
+
+// A watched is the standard output of a command, and reads the peak of its memory while the
+// command writes. The kernel's own figure after the end (getrusage(2)) is useless here: it
+// includes the memory of the process that has started the command, before it was replaced.
+type watched struct {
+	cmd  *exec.Cmd
+	peak float64 // MiB
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	// The command may have ended after its last write.
+	if m, err := memory(w.cmd.Process.Pid, "VmHWM"); err == nil {
+		w.peak = m
+	}
+	return len(p), nil
 }
 
 // addSAs makes n SAs on the first host, each with keys of its own.
