@@ -38,8 +38,9 @@ type Receiver struct {
 
 type recvSocket struct {
 	fd    int
-	proto uint8
+	proto uint8 // 0: it is a UDP socket
 	v6    bool
+	port  uint16 // of a UDP socket
 }
 
 // NewReceiver opens the sockets; batch is the maximum number of packets that a Recv
@@ -59,7 +60,7 @@ func NewReceiver(ports *Ports, batch int, inherited ...int) (*Receiver, error) {
 				if family == unix.AF_INET6 {
 					askForHeaders(fd) // an older receiver may not have done so
 				}
-				r.socks = append(r.socks, recvSocket{fd, proto, family == unix.AF_INET6})
+				r.socks = append(r.socks, recvSocket{fd: fd, proto: proto, v6: family == unix.AF_INET6})
 				continue
 			}
 			fd, err := recvOpen(family, int(proto))
@@ -77,7 +78,7 @@ func NewReceiver(ports *Ports, batch int, inherited ...int) (*Receiver, error) {
 				r.closeAll()
 				return nil, os.NewSyscallError("raw socket", err)
 			}
-			r.socks = append(r.socks, recvSocket{fd, proto, family == unix.AF_INET6})
+			r.socks = append(r.socks, recvSocket{fd: fd, proto: proto, v6: family == unix.AF_INET6})
 		}
 	}
 	w, err := wait.New()
@@ -133,7 +134,7 @@ func askForHeaders(fd int) {
 func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 	for {
 		// What is left of the last messages comes first, in order.
-		if n := r.split.take(bufs, ifindex); n > 0 {
+		if n := r.split.take(r.ports, bufs, ifindex); n > 0 {
 			return n, nil
 		}
 		if r.seen != r.ports.open.Load() {
@@ -145,12 +146,17 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 			i := r.ready[0]
 			r.ready = append(r.ready[:0], r.ready[1:]...)
 			n, full := 0, false
-			if i < len(r.socks) {
+			switch {
+			case i >= len(r.socks):
+				p := r.udp[i-len(r.socks)]
+				full = r.split.read(recvSocket{fd: p.fd, v6: p.family == unix.AF_INET6, port: p.port})
+				n = r.split.take(r.ports, bufs, ifindex)
+			case r.socks[i].proto == packet.ProtoUDP:
+				full = r.split.read(r.socks[i])
+				n = r.split.take(r.ports, bufs, ifindex)
+			default:
 				n, full = r.recvFrom(&r.socks[i], bufs, ifindex)
 				r.busy = n > 1
-			} else {
-				full = r.split.read(r.udp[i-len(r.socks)])
-				n = r.split.take(bufs, ifindex)
 			}
 			if full {
 				r.ready = append(r.ready, i) // in turn, so that each is read
@@ -191,7 +197,7 @@ func (r *Receiver) refresh() error {
 	return r.wait.Watch(fds...)
 }
 
-// recvFrom reads the packets of one raw socket. A raw socket reports errors of packets sent
+// recvFrom reads the packets of one raw socket, not of UDP. A raw socket reports errors of packets sent
 // earlier (ICMP), which do not matter here: reading clears them. full means that there
 // may be more.
 func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int) (kept int, full bool) {
@@ -215,9 +221,6 @@ func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int)
 			in.Ext = nil
 		}
 		if trunc || (s.v6 && (!in.Dst.IsValid() || len(in.Ext)+size > 0xffff)) {
-			continue
-		}
-		if s.proto == packet.ProtoUDP && held(r.ports, s, bufs[i].B[off:off+size]) {
 			continue
 		}
 		// The buffer of a skipped packet is used for a later one.

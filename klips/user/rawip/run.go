@@ -56,7 +56,7 @@ func (s *Sender) runLen(pkts []*packet.Buffer, before []byte) (n int, k place, d
 	for total := 0; n < len(pkts) && n < mmsg.MaxRun; {
 		p := pkts[n].Bytes()
 		total += len(p) - data
-		if n > 0 && (len(p) > len(first) || total > mmsg.MaxRunBytes || !sameHeaders(first, p, head)) {
+		if n > 0 && (len(p) > len(first) || total > mmsg.MaxRunBytes || !sameHeaders(first, p, head) || !follows(pkts[n-1].Bytes(), p, data)) {
 			break
 		}
 		n++
@@ -119,4 +119,18 @@ func sameHeaders(first, p []byte, head int) bool {
 		return p[8] == first[8] && string(p[12:ipv4Len]) == string(first[12:ipv4Len])
 	}
 	return p[7] == first[7] && string(p[8:ipv6Len]) == string(first[8:ipv6Len])
+}
+
+// follows reports whether p has the SPI of the packet before it, and the next number:
+// then a receiver can take a run apart that comes to it as one packet, see firstLen. data
+// is the length of the headers.
+func follows(before, p []byte, data int) bool {
+	if isNonIKE(p[data:]) != isNonIKE(before[data:]) {
+		return false
+	}
+	if isNonIKE(p[data:]) {
+		data += 8
+	}
+	return len(p) >= data+8 && len(before) >= data+8 && string(p[data:data+4]) == string(before[data:data+4]) &&
+		binary.BigEndian.Uint32(p[data+4:]) == binary.BigEndian.Uint32(before[data+4:])+1
 }

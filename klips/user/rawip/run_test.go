@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +32,14 @@ func (l *line) portsOn() {
 	l.must(l.there.Do(func() error { l.in.SetUDPPorts([]uint16{natt}); return nil }))
 }
 
-// fromPort makes a UDP packet from port 4500 to port 4500.
+// number is the number of the last packet.
+var number uint32
+
+// fromPort makes an ESP packet with data in a UDP packet from port 4500 to port 4500. Each
+// has the next number.
 func fromPort(v6 bool, data string) []byte {
+	number++
+	data = string(binary.BigEndian.AppendUint32([]byte{0, 0, 1, 2}, number)) + data
 	h := []byte{natt >> 8, natt & 0xff, natt >> 8, natt & 0xff, byte((8 + len(data)) >> 8), byte(8 + len(data)), 0, 0}
 	return ip(v6, packet.ProtoUDP, string(h)+data)
 }
@@ -84,6 +91,35 @@ func TestRuns(t *testing.T) {
 			})
 			for range 150 { // more than a run, and more bytes than a packet
 				add(1400, same)
+			}
+			if failed := l.send(pkts...); failed != nil {
+				t.Errorf("packets %v failed", failed)
+			}
+			for i, got := range l.receive(len(pkts), "") {
+				if summed(got) != summed(pkts[i]) {
+					t.Fatalf("packet %d is\n%x, want\n%x", i, got[:60], pkts[i][:60])
+				}
+			}
+		})
+	}
+}
+
+// A receiver whose port another program holds gets a run as one packet from a virtual
+// device, and takes it apart.
+func TestRunsOfOthersPort(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(fmt.Sprint("IPv6 ", v6), func(t *testing.T) {
+			l := newLine(t)
+			var owner net.PacketConn
+			l.must(l.there.Do(func() (err error) {
+				owner, err = net.ListenPacket("udp", fmt.Sprintf(":%d", natt))
+				return err
+			}))
+			defer owner.Close()
+			l.portsOn()
+			var pkts [][]byte
+			for i := range 150 {
+				pkts = append(pkts, fromPort(v6, strings.Repeat("x", 1400-i%40/39)))
 			}
 			if failed := l.send(pkts...); failed != nil {
 				t.Errorf("packets %v failed", failed)
@@ -205,10 +241,19 @@ func TestOthersDatagrams(t *testing.T) {
 func TestPortEnds(t *testing.T) {
 	l := newLine(t)
 	l.portsOn()
-	p := fromPort(false, "by the port")
-	if failed := l.send(p, p, p, p); failed != nil {
-		t.Errorf("packets %v failed", failed)
+	var want [][]byte
+	send := func(text string) {
+		t.Helper()
+		var pkts [][]byte
+		for range 4 {
+			pkts = append(pkts, fromPort(false, text))
+		}
+		want = append(want, pkts...)
+		if failed := l.send(pkts...); failed != nil {
+			t.Errorf("packets %v failed", failed)
+		}
 	}
+	send("by the port")
 	l.ports.Close()
 	l.must(l.here.Do(func() error {
 		c, err := net.ListenUDP("udp", &net.UDPAddr{Port: natt})
@@ -217,16 +262,9 @@ func TestPortEnds(t *testing.T) {
 		}
 		return err
 	}))
-	q := fromPort(false, "by the raw socket")
-	if failed := l.send(q, q, q, q); failed != nil {
-		t.Errorf("packets %v failed", failed)
-	}
-	for i, got := range l.receive(8, "") {
-		want := p
-		if i >= 4 {
-			want = q
-		}
-		if !bytes.Equal(text(got), text(want)) {
+	send("by the raw socket")
+	for i, got := range l.receive(len(want), "") {
+		if !bytes.Equal(text(got), text(want[i])) {
 			t.Errorf("packet %d is %q", i, text(got))
 		}
 	}
