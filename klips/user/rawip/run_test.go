@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -267,5 +268,35 @@ func TestPortEnds(t *testing.T) {
 		if !bytes.Equal(text(got), text(want[i])) {
 			t.Errorf("packet %d is %q", i, text(got))
 		}
+	}
+}
+
+// Runs and single packets are sent and received without an allocation.
+func TestRunsAllocate(t *testing.T) {
+	l := newLine(t)
+	l.portsOn()
+	var bufs []*packet.Buffer
+	add := func(p []byte) { bufs = append(bufs, &packet.Buffer{B: p, End: len(p)}) }
+	for i := range 100 {
+		add(fromPort(i >= 50, strings.Repeat("x", 1300)))
+	}
+	add(ip(false, packet.ProtoESP, "ESP"))
+	fail := func(_ *packet.Buffer, err error) { t.Error(err) }
+	timer := time.AfterFunc(patience, func() { l.in.Close() })
+	defer timer.Stop()
+	l.in.SetUDPPorts([]uint16{natt})
+	pass := func() {
+		l.out.Send(bufs, fail)
+		for n := 0; n < len(bufs); {
+			got, err := l.in.Recv(l.bufs, l.ifindex)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += got
+		}
+	}
+	pass()
+	if n := testing.AllocsPerRun(20, pass); n != 0 {
+		t.Errorf("%v allocations for %d packets", n, len(bufs))
 	}
 }
