@@ -74,7 +74,9 @@ func (g *change) hide(flows *nftables.Chain, is6 bool) {
 	if is6 {
 		icmp, types = unix.IPPROTO_ICMPV6, []byte{1, 2, 3, 4}
 	}
+	e := g.chain("errors" + ipVersion(is6)) // other packets meet only one rule
 	for _, t := range types {
-		g.rule(flows, proto(icmp), match{fromTransport(reg, 0, 1), equal(t)}, verdict(expr.VerdictJump, c.Name))
+		g.rule(e, match{fromTransport(reg, 0, 1), equal(t)}, verdict(expr.VerdictGoto, c.Name))
 	}
+	g.rule(flows, proto(icmp), verdict(expr.VerdictJump, e.Name))
 }

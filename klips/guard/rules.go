@@ -135,9 +135,11 @@ func (g *change) build(r Rules) {
 	}
 	for _, h := range hooks {
 		// A rule can only name existing chains, so inner chains are made first.
+		has := map[bool]bool{} // the chain has rules
 		for _, is6 := range families {
 			name := h.name + ipVersion(is6)
 			flows := g.chain(name)
+			has[is6] = r.Closes() || r.Hide && !h.in
 			if r.Hide && !h.in {
 				g.hide(flows, is6)
 			}
@@ -162,7 +164,9 @@ func (g *change) build(r Rules) {
 		g.rule(base, device(h.in, "ipsec*"), protected)
 		g.rule(base, kernelProtects(h.in), protected)
 		for _, is6 := range families {
-			g.rule(base, family(is6), verdict(expr.VerdictGoto, h.name+ipVersion(is6)))
+			if has[is6] {
+				g.rule(base, family(is6), verdict(expr.VerdictGoto, h.name+ipVersion(is6)))
+			}
 		}
 	}
 }
