@@ -135,7 +135,13 @@ func ours(stack string, sas ...string) func(*rig) (*way, error) {
 			return nil, err
 		}
 		w := &way{hosts: b.Hosts, close: b.Close}
-		if err := errors.Join(addInners6(b.Hosts), groups(b, sas)); err != nil {
+		if err := addInners6(b.Hosts); err != nil {
+			return w, err
+		}
+		if err := groups(b, sas); err != nil {
+			if stack == "xfrm" { // the kernel may lack the algorithm
+				err = absentError{err.Error()}
+			}
 			return w, err
 		}
 		for i, h := range b.Hosts {

@@ -49,6 +49,10 @@ func (r *rig) open(list []contender) (err error) {
 		case r.ctx.Err() != nil:
 			return r.ctx.Err()
 		case errors.As(err, &absent):
+			if w != nil {
+				r.ways = r.ways[:len(r.ways)-1]
+				w.close()
+			}
 			printRow(c.name, "left out: %s", absent.why)
 		case err != nil:
 			return fmt.Errorf("%s: %w", c.name, err)
