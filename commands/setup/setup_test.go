@@ -51,7 +51,7 @@ func klipsd(ready int, how string, takeOver bool) int {
 	case "silent":
 		return 1
 	case "late":
-		<-make(chan int)
+		_ = unix.Pause() // a goroutine that waits for ever alone would end the process
 	case "deaf", "stubborn": // it has the lock, and no socket
 		dir, err := user.OpenDir(rundir)
 		if err != nil {
