@@ -80,30 +80,55 @@ func (c *Conn) changeRoute(ctx context.Context, verb string, typ uint16, flags n
 // according to all rules and tables of the kernel. It is 0 if the packets do not leave:
 // there is no route, or one that drops them, or the address is this host's own.
 func (c *Conn) Exit(ctx context.Context, to netip.Addr) (index int, err error) {
-	head := make([]byte, unix.SizeofRtMsg)
-	head[0], head[1] = familyOf(to), byte(to.BitLen())
-	ae := netlink.NewAttributeEncoder()
-	ae.Bytes(unix.RTA_DST, to.AsSlice())
-	data, err := encode(head, ae)
-	if err != nil {
+	r, err := c.lookUp(ctx, to, 0)
+	if r == nil {
 		return 0, err
 	}
+	return r.Device, nil
+}
+
+// NextHop returns the address of the neighbour that packets of this host to an address are
+// sent to by a device: that of a gateway, or the address itself. It is invalid if there is
+// none: no route by that device, or one that drops; a broadcast or multicast address, or
+// one of this host; an IPv4 route by an IPv6 gateway. Without an IPv4 route by the device,
+// the kernel takes the address to be on its link, also for the sockets bound to it.
+func (c *Conn) NextHop(ctx context.Context, to netip.Addr, device int) (netip.Addr, error) {
+	r, err := c.lookUp(ctx, to, device)
+	switch {
+	case r == nil || r.Device != device || to.IsMulticast():
+		return netip.Addr{}, err
+	case r.indirect:
+		return r.Gateway, nil
+	}
+	return to, nil
+}
+
+// lookUp returns the route of this host to an address, by a device (0: by any). It is nil
+// if packets do not leave by a unicast route.
+func (c *Conn) lookUp(ctx context.Context, to netip.Addr, device int) (*Route, error) {
+	data := make([]byte, unix.SizeofRtMsg)
+	data[0], data[1] = familyOf(to), byte(to.BitLen())
+	data = appendAttr(data, unix.RTA_DST, to.AsSlice())
+	if device != 0 {
+		data = appendAttr(data, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(device)))
+	}
 	answers, err := c.exchange(ctx, unix.RTM_GETROUTE, 0, data)
-	// The errors of routes that drop, as in ip-route(8), and of a missing route.
-	for _, errno := range []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} {
+	// The errors of routes that drop, as in ip-route(8), of a missing route, and of a
+	// device that is down or gone.
+	for _, errno := range []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.ENODEV, unix.ENETDOWN} {
 		if errors.Is(err, errno) {
-			return 0, nil
+			return nil, nil
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("find the route to %v: %w", to, err)
+		return nil, fmt.Errorf("find the route to %v: %w", to, err)
 	}
 	for _, m := range answers {
 		if r, err := parseRoute(m.Data); err == nil && r.Kind == unix.RTN_UNICAST && r.Device != 0 {
-			return r.Device, nil
+			return &r, nil
 		}
 	}
-	return 0, nil
+	return nil, nil
 }
 
 // message returns a struct rtmsg and its attributes: the kernel's, if the route was

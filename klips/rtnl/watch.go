@@ -8,7 +8,7 @@ import (
 )
 
 // A Watcher receives the kernel's messages about changes of devices, addresses and
-// routes in one network namespace.
+// routes in one network namespace, and about neighbours if it was asked for them.
 type Watcher struct{ sock *netlink.Conn }
 
 // Watch starts to watch the network namespace of the calling thread.
@@ -26,10 +26,31 @@ func Watch() (*Watcher, error) {
 // Close ends watching, and a Wait in progress.
 func (w *Watcher) Close() error { return w.sock.Close() }
 
+// Groups of neighbours and of routing rules (enum rtnetlink_groups).
+const (
+	groupNeighbours = 3  // RTNLGRP_NEIGH
+	groupRules4     = 8  // RTNLGRP_IPV4_RULE
+	groupRules6     = 19 // RTNLGRP_IPV6_RULE
+)
+
+// Neighbours begins the messages about neighbours and about the rules of routing. Any
+// goroutine may call it, also during a Wait.
+func (w *Watcher) Neighbours() error {
+	for _, g := range [...]uint32{groupNeighbours, groupRules4, groupRules6} {
+		if err := w.sock.JoinGroup(g); err != nil {
+			return fmt.Errorf("watch neighbours: %w", err)
+		}
+	}
+	return nil
+}
+
 // News is the subjects of some messages of the kernel.
 type News struct {
 	Default bool // a default route, of any table
 	Devices bool // a device or an address
+	Routes  bool // any route, or a rule
+	// Neighbours are those that have changed, in that order. A removed one is not usable.
+	Neighbours []Neighbour
 }
 
 // Wait waits for the next messages. ENOBUFS: messages were lost because the socket was
@@ -39,15 +60,28 @@ func (w *Watcher) Wait() (News, error) {
 	return newsOf(messages), err
 }
 
-// newsOf returns the subjects of messages. Only default routes are reported; a router
-// can have a million others.
+// newsOf returns the subjects of messages. Of the routes only default ones are reported
+// apart; a router can have a million others.
 func newsOf(messages []netlink.Message) (n News) {
 	for _, m := range messages {
-		switch {
-		case m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE:
+		switch m.Header.Type {
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			n.Routes = true
+			if len(m.Data) >= unix.SizeofRtMsg && m.Data[1] == 0 { // rtm_dst_len
+				n.Default = true
+			}
+		case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+			n.Routes = true
+		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+			k := parseNeighbour(m.Data)
+			if m.Header.Type == unix.RTM_DELNEIGH {
+				k.Link, k.Usable = [6]byte{}, false
+			}
+			if k.Addr.IsValid() {
+				n.Neighbours = append(n.Neighbours, k)
+			}
+		default:
 			n.Devices = true
-		case len(m.Data) >= unix.SizeofRtMsg && m.Data[1] == 0: // rtm_dst_len
-			n.Default = true
 		}
 	}
 	return n

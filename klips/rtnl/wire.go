@@ -18,6 +18,13 @@ func encode(head []byte, ae *netlink.AttributeEncoder) ([]byte, error) {
 	return append(head, b...), err
 }
 
+// appendAttr appends an attribute (struct rtattr), with zeros to a multiple of 4 bytes.
+func appendAttr(b []byte, typ uint16, body []byte) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(body)))
+	b = append(binary.NativeEndian.AppendUint16(b, typ), body...)
+	return append(b, make([]byte, -len(body)&3)...)
+}
+
 // ifinfo is a struct ifinfomsg.
 func ifinfo(index int, flags, mask uint32) []byte {
 	b := make([]byte, unix.SizeofIfInfomsg)
