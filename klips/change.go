@@ -77,7 +77,13 @@ type ClearEroutes struct{}
 
 // Attach binds a virtual device to a physical one. ENODEV: no such virtual device.
 // ENXIO: no such physical device. EBUSY: already attached.
-type Attach struct{ Virtual, Physical string }
+type Attach struct {
+	Virtual, Physical string
+	// Direct has packets of ESP and AH leave past the kernel's IP output, where the next
+	// hop is known: neither the packet filter nor traffic control of the host sees them.
+	// Only with [CapDirect] (FaultDirect).
+	Direct bool
+}
 
 // Detach unbinds a virtual device. ENODEV: no such device, or not attached.
 type Detach struct{ Virtual string }

@@ -17,6 +17,7 @@ type changeJSON struct {
 	Flow     *Selector         `json:"flow,omitempty"`
 	Virtual  string            `json:"virtual,omitempty"`
 	Physical string            `json:"physical,omitempty"`
+	Direct   bool              `json:"direct,omitempty"`
 	Masks    map[string]uint32 `json:"masks,omitempty"` // by area, those with bits
 	Set      *bool             `json:"set,omitempty"`
 	Knobs    map[string]int    `json:"knobs,omitempty"`
@@ -76,7 +77,7 @@ func (c DeleteEroute) MarshalJSON() ([]byte, error) {
 }
 func (c ClearEroutes) MarshalJSON() ([]byte, error) { return marshal(c, changeJSON{}) }
 func (c Attach) MarshalJSON() ([]byte, error) {
-	return marshal(c, changeJSON{Virtual: c.Virtual, Physical: c.Physical})
+	return marshal(c, changeJSON{Virtual: c.Virtual, Physical: c.Physical, Direct: c.Direct})
 }
 func (c Detach) MarshalJSON() ([]byte, error)    { return marshal(c, changeJSON{Virtual: c.Virtual}) }
 func (c DetachAll) MarshalJSON() ([]byte, error) { return marshal(c, changeJSON{}) }

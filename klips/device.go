@@ -9,12 +9,14 @@ import (
 
 // A Device is a virtual device ipsecN and its physical device.
 type Device struct {
-	Name     string      `json:"name"`
-	Physical string      `json:"physical,omitempty"` // "" when not attached
-	MTU      int         `json:"mtu"`                // of the virtual device; 0 until it was first attached
-	AttMTU   int         `json:"attach_mtu"`         // of the physical device when attached, 0 when not
-	PhysMTU  int         `json:"physical_mtu"`       // of the physical device now, 0 when not attached
-	Stats    DeviceStats `json:"stats"`
+	Name     string `json:"name"`
+	Physical string `json:"physical,omitempty"` // "" when not attached
+	MTU      int    `json:"mtu"`                // of the virtual device; 0 until it was first attached
+	AttMTU   int    `json:"attach_mtu"`         // of the physical device when attached, 0 when not
+	PhysMTU  int    `json:"physical_mtu"`       // of the physical device now, 0 when not attached
+	// Direct: packets leave past the kernel's IP output ([Attach].Direct).
+	Direct bool        `json:"direct,omitempty"`
+	Stats  DeviceStats `json:"stats"`
 	// Drops counts the dropped packets, in both directions, by reason. It has some that
 	// KLIPS, and so Stats, does not count. Only stacks that know the reasons have it.
 	Drops drop.Counts `json:"drops,omitempty"`

@@ -53,6 +53,8 @@ const (
 	FaultOffloadDevice
 	// FaultOffloadRefused: the network device or its driver refused the offload.
 	FaultOffloadRefused
+	// FaultDirect: the stack is the kernel's, whose packets pass its IP output.
+	FaultDirect
 	// FaultTunnelSource: an outbound tunnel without a source address, on stack xfrm,
 	// whose kernel does not choose one.
 	FaultTunnelSource
@@ -153,6 +155,7 @@ var faultWords = [...]string{
 	FaultOffload:        "offload of a protocol other than ESP",
 	FaultOffloadDevice:  "no such network device for offload",
 	FaultOffloadRefused: "the network device does not take the work",
+	FaultDirect:         "packets past the IP output of the kernel",
 	FaultTunnelSource:   "tunnel without a source address",
 	FaultGroupsAlike:    "the kernel cannot tell what comes out of this group from what comes out of another one",
 	FaultNoDevice:       "there is no virtual device",

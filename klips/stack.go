@@ -237,6 +237,8 @@ const (
 	CapText
 	// CapGroupRead: one group can be read without reading all SAs.
 	CapGroupRead
+	// CapDirect: packets can leave past the kernel's IP output.
+	CapDirect
 	// CapMarks: the changes themselves keep sequence marks, because the stack has no
 	// process.
 	CapMarks

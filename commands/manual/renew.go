@@ -182,18 +182,18 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 		return err
 	}
 	now.plan.steps = nil
-	b, physical := k.binding(), ""
+	b, physical, direct := k.binding(), "", false
 	for _, d := range at.devices {
 		if d.Name == k.iface {
-			physical = d.Physical
+			physical, direct = d.Physical, d.Direct
 		}
 	}
 	switch {
 	case physical == "":
 		return nil // the operation up attaches it
 	case b.byRoute && b.physical != "" && b.physical != physical:
-		off, on := k.ask(klips.Detach{Virtual: k.iface}), k.ask(klips.Attach{Virtual: k.iface, Physical: b.physical})
-		off.undo = []step{k.ask(klips.Attach{Virtual: k.iface, Physical: physical})}
+		off, on := k.ask(klips.Detach{Virtual: k.iface}), k.ask(klips.Attach{Virtual: k.iface, Physical: b.physical, Direct: direct})
+		off.undo = []step{k.ask(klips.Attach{Virtual: k.iface, Physical: physical, Direct: direct})}
 		on.undo = []step{k.ask(klips.Detach{Virtual: k.iface})}
 		now.plan.steps = append(now.plan.steps, off, on)
 		physical = b.physical

@@ -13,8 +13,11 @@ func Of(env *cli.Env, label string, c klips.Change) (cli.Command, []string) {
 	var words []string
 	switch c := c.(type) {
 	case klips.Attach:
-		r.by, r.virtual, r.physical = "attach", c.Virtual, c.Physical
+		r.by, r.virtual, r.physical, r.direct = "attach", c.Virtual, c.Physical, c.Direct
 		words = []string{"--attach", "--virtual", c.Virtual, "--physical", c.Physical}
+		if c.Direct {
+			words = append(words, "--direct")
+		}
 	case klips.Detach:
 		r.by, r.virtual = "detach", c.Virtual
 		words = []string{"--detach", "--virtual", c.Virtual}

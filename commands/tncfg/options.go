@@ -23,6 +23,7 @@ func options() []getopt.Option {
 		{Name: "delete", Arg: "VIRTUAL", Help: "remove a virtual device that no route leads into", Values: virtual},
 		{Name: "virtual", Arg: "VIRTUAL", Help: "a virtual device, ipsec0 to ipsec63", Values: virtual},
 		{Name: "physical", Arg: "PHYSICAL", Help: "a device that packets leave by", Values: physical},
+		{Name: "direct", Help: "with --attach: send ESP and AH faster, past the firewall's output hook, traffic control and captures of this host"},
 		cli.JSONOption("the list"),
 	}, cli.CommonOptions()...)
 }
@@ -33,6 +34,7 @@ type request struct {
 	cli.Plain
 	by                string // the option that chose the action; "": a listing
 	virtual, physical string
+	direct            bool
 	into              func(device string) ([]routes.Route, error) // lists the routes into a device
 }
 
@@ -54,6 +56,9 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		case "physical":
 			physical = value
 			return checkName(name, value)
+		case "direct":
+			r.direct = true
+			return nil
 		}
 		if r.by != "" {
 			return cli.Usagef("--%s after --%s; give one of --attach, --detach, --create, --delete and --clear", name, r.by)
@@ -78,6 +83,8 @@ func parse(env *cli.Env, args []string) (*request, error) {
 		return r, cli.Usagef("--attach needs --physical DEVICE, the device that packets leave by")
 	case (r.by == "attach" || r.by == "detach") && virtual == "":
 		return r, cli.Usagef("--%s needs --virtual, as in --virtual ipsec0", r.by)
+	case r.direct && r.by != "attach":
+		return r, cli.Usagef("--direct is for --attach; it does not go with --%s", r.by)
 	case r.by == "attach" && virtual == physical:
 		return r, cli.Usagef("--virtual and --physical are both %s", quote.Value(virtual))
 	}

@@ -25,7 +25,7 @@ func App() *cli.App {
 		Short: "bind virtual devices ipsecN to physical ones, list them",
 		Synopsis: []string{
 			"[--json]",
-			"--attach --virtual VIRTUAL --physical PHYSICAL",
+			"--attach --virtual VIRTUAL --physical PHYSICAL [--direct]",
 			"--detach --virtual VIRTUAL",
 			"--clear",
 			"--create VIRTUAL",
@@ -64,7 +64,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 	req.Debugf(env, "%s %s %s", req.by, req.virtual, req.physical)
 	switch req.by {
 	case "attach":
-		return []klips.Change{klips.Attach{Virtual: req.virtual, Physical: req.physical}}, nil
+		return []klips.Change{klips.Attach{Virtual: req.virtual, Physical: req.physical, Direct: req.direct}}, nil
 	case "detach":
 		return []klips.Change{klips.Detach{Virtual: req.virtual}}, nil
 	case "clear":

@@ -537,6 +537,14 @@ func (c *contract) devices() {
 	c.sameDevices([]klips.Device{off, off1, {Name: "ipsec7"}})
 	c.must(c.Stack.DeleteDevice(c.ctx, "ipsec7"))
 	c.sameDevices([]klips.Device{off, off1})
+	if !c.Stack.Has(klips.CapDirect) {
+		return
+	}
+	c.must(c.Stack.AttachDirect(c.ctx, "ipsec1", c.Physical))
+	on.Direct = true
+	c.sameDevices([]klips.Device{off, on})
+	c.must(c.Stack.Detach(c.ctx, "ipsec1"))
+	c.sameDevices([]klips.Device{off, off1})
 }
 
 func (c *contract) sameDevices(want []klips.Device) {
@@ -592,6 +600,14 @@ func (c *contract) deviceRefusals() {
 	c.wants("Attach to nothing", c.Stack.Attach(c.ctx, "ipsec0", "nosuch0"), syscall.ENXIO)
 	c.must(c.Stack.Attach(c.ctx, "ipsec0", c.Physical))
 	c.wants("Attach twice", c.Stack.Attach(c.ctx, "ipsec0", c.Physical), syscall.EBUSY)
+	if !c.Stack.Has(klips.CapDirect) {
+		err := c.Stack.AttachDirect(c.ctx, "ipsec1", c.Physical)
+		c.wants("AttachDirect", err, syscall.EOPNOTSUPP)
+		var oe *klips.OpError
+		if errors.As(err, &oe); oe == nil || oe.Fault != klips.FaultDirect {
+			c.Errorf("AttachDirect = %v, want FaultDirect", err)
+		}
+	}
 	c.wants("Detach unattached", c.Stack.Detach(c.ctx, "ipsec1"), syscall.ENODEV)
 	c.wants("Detach nothing", c.Stack.Detach(c.ctx, "ipsec9"), syscall.ENODEV)
 	c.wants("CreateDevice again", c.Stack.CreateDevice(c.ctx, "ipsec1"), syscall.EEXIST)

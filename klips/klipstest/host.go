@@ -76,6 +76,8 @@ type Host struct {
 	left    map[string]leftLink // kept and closed
 	awaited map[*awaited]struct{}
 	full    bool // no group can be joined
+	// noDirect: no wire can send directly.
+	noDirect bool
 }
 
 // awaited is a wait for a physical device.
@@ -433,6 +435,27 @@ func (h *Host) OpenWire(physical string, on engine.WireEvents) (engine.Wire, err
 	return w, nil
 }
 
+// Direct returns how many open wires of a physical device send directly.
+func (h *Host) Direct(physical string) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := h.device(physical); i >= 0 {
+		for w := range h.devices[i].wires {
+			if w.direct {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// ForbidDirect makes wires refuse to send directly.
+func (h *Host) ForbidDirect() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.noDirect = true
+}
+
 // OpenReceiver starts receiving.
 func (h *Host) OpenReceiver(int) (engine.Receiver, error) {
 	h.in.open() // an earlier receiver may have closed it
@@ -470,6 +493,7 @@ type wire struct {
 	on    engine.WireEvents
 	// groups are those that it is a member of; guarded by host.mu.
 	groups map[netip.Addr]bool
+	direct bool // guarded by host.mu
 	// closed is closed by Close.
 	closed chan struct{}
 }
@@ -496,6 +520,17 @@ func (w *wire) Leave(group netip.Addr) error {
 	w.host.mu.Lock()
 	defer w.host.mu.Unlock()
 	delete(w.groups, group)
+	return nil
+}
+
+// Direct is recorded for Host.Direct. The network of the host has no other way.
+func (w *wire) Direct() error {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	if w.host.noDirect {
+		return syscall.EAFNOSUPPORT
+	}
+	w.direct = true
 	return nil
 }
 

@@ -145,10 +145,10 @@ func (l *Link) Shares() int {
 }
 
 // Keep makes the device outlive Close.
-func (l *Link) Keep(physical string, chosenMTU int) error {
+func (l *Link) Keep(physical string, chosenMTU int, direct bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.kept = &engine.LeftLink{Name: l.name, Physical: physical, ChosenMTU: chosenMTU}
+	l.kept = &engine.LeftLink{Name: l.name, Physical: physical, ChosenMTU: chosenMTU, Direct: direct}
 	return nil
 }
 

@@ -73,13 +73,13 @@ func (d *diff) newDevices() {
 			d.add(klips.CreateDevice{Virtual: w.Name})
 			h = &klips.Device{}
 		}
-		if w.Physical == "" || h.Physical == w.Physical {
+		if w.Physical == "" || h.Physical == w.Physical && h.Direct == w.Direct {
 			continue
 		}
 		if h.Physical != "" {
 			d.add(klips.Detach{Virtual: w.Name})
 		}
-		d.add(klips.Attach{Virtual: w.Name, Physical: w.Physical})
+		d.add(klips.Attach{Virtual: w.Name, Physical: w.Physical, Direct: w.Direct})
 	}
 }
 

@@ -88,7 +88,7 @@ func (m *Model) Inverse(c klips.Change) (back []klips.Change, ok bool) {
 func (m *Model) attached(want func(klips.Device) bool) (l []klips.Change) {
 	for _, d := range m.devices {
 		if d.Physical != "" && want(d) {
-			l = append(l, klips.Attach{Virtual: d.Name, Physical: d.Physical})
+			l = append(l, klips.Attach{Virtual: d.Name, Physical: d.Physical, Direct: d.Direct})
 		}
 	}
 	return l

@@ -491,6 +491,18 @@ func (m *Model) device(name string) *klips.Device {
 
 // Attach binds a device.
 func (m *Model) Attach(_ context.Context, virtual, physical string) error {
+	return m.attach(virtual, physical, false)
+}
+
+// AttachDirect binds a device whose packets leave past the kernel's IP output.
+func (m *Model) AttachDirect(_ context.Context, virtual, physical string) error {
+	if !m.Has(klips.CapDirect) {
+		return &klips.OpError{Op: "attach", Object: virtual + " to " + physical, Err: syscall.EOPNOTSUPP, Fault: klips.FaultDirect}
+	}
+	return m.attach(virtual, physical, true)
+}
+
+func (m *Model) attach(virtual, physical string, direct bool) error {
 	d := m.device(virtual)
 	if d == nil {
 		return refuse("attach", virtual, syscall.ENODEV)
@@ -503,7 +515,7 @@ func (m *Model) Attach(_ context.Context, virtual, physical string) error {
 	if d.Physical != "" {
 		return refuse("attach", virtual, syscall.EBUSY)
 	}
-	d.Physical, d.MTU, d.AttMTU = name, klips.DeviceMTU, mtu
+	d.Physical, d.MTU, d.AttMTU, d.Direct = name, klips.DeviceMTU, mtu, direct
 	return nil
 }
 
@@ -520,7 +532,7 @@ func (m *Model) Detach(_ context.Context, virtual string) error {
 	if d == nil || d.Physical == "" {
 		return refuse("detach", virtual, syscall.ENODEV)
 	}
-	d.Physical, d.AttMTU = "", 0
+	d.Physical, d.AttMTU, d.Direct = "", 0, false
 	return nil
 }
 

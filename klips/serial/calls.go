@@ -57,6 +57,11 @@ func (c Calls) Attach(ctx context.Context, virtual, physical string) error {
 	return c.do(ctx, klips.Attach{Virtual: virtual, Physical: physical})
 }
 
+// AttachDirect is [DirectAttacher]'s.
+func (c Calls) AttachDirect(ctx context.Context, virtual, physical string) error {
+	return c.do(ctx, klips.Attach{Virtual: virtual, Physical: physical, Direct: true})
+}
+
 func (c Calls) Detach(ctx context.Context, virtual string) error {
 	return c.do(ctx, klips.Detach{Virtual: virtual})
 }

@@ -78,6 +78,11 @@ type (
 		Guard(ctx context.Context, g klips.Guard) (before bool, err error)
 		Unguard(ctx context.Context, s klips.Selector) error
 	}
+	// A DirectAttacher attaches devices whose packets leave past the kernel's IP output
+	// ([klips.CapDirect]).
+	DirectAttacher interface {
+		AttachDirect(ctx context.Context, virtual, physical string) error
+	}
 	// A Carrier reports SAs that the stack accepts, but whose packets it drops.
 	// CarryFault does not repeat the checks of AddSA.
 	Carrier interface {
@@ -180,7 +185,7 @@ func do(ctx context.Context, d Devices, c klips.Change) (o klips.Outcome, err er
 	}
 	switch c := c.(type) {
 	case klips.Attach:
-		err = d.Attach(ctx, c.Virtual, c.Physical)
+		err = attach(ctx, d, c)
 	case klips.Detach:
 		err = d.Detach(ctx, c.Virtual)
 	case klips.DetachAll:
@@ -217,6 +222,16 @@ func do(ctx context.Context, d Devices, c klips.Change) (o klips.Outcome, err er
 		err = unable(c)
 	}
 	return o, err
+}
+
+func attach(ctx context.Context, d Devices, c klips.Attach) error {
+	if !c.Direct {
+		return d.Attach(ctx, c.Virtual, c.Physical)
+	}
+	if a, ok := d.(DirectAttacher); ok {
+		return a.AttachDirect(ctx, c.Virtual, c.Physical)
+	}
+	return &klips.OpError{Op: c.Op(), Object: c.Object(), Err: syscall.EOPNOTSUPP, Fault: klips.FaultDirect}
 }
 
 // noEffect separates the error of a change without effect, which counts as carried out,

@@ -165,7 +165,7 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 		if err := noMast(change, c.Virtual, syscall.ENODEV); err != nil {
 			return nil, err
 		}
-		return control.Attach(c.Virtual, c.Physical), nil
+		return control.Attach(c.Virtual, c.Physical, c.Direct), nil
 	case klips.Detach:
 		if err := noMast(change, c.Virtual, syscall.ENODEV); err != nil {
 			return nil, err

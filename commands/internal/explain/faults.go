@@ -25,6 +25,7 @@ var faults = [...]string{
 		"make another key with ipsec ranbits, or in a laboratory allow it with ipsec spi --insecure-reuse",
 	klips.FaultNoNumbers:    "all sequence numbers of this key have been used, and none may be used twice (RFC 4303 section 3.3.3): take a new key, or give an SA numbers of 64 bits at both ends (--esn)",
 	klips.FaultOffload:      "network devices take the work of esp SAs only: leave --offload out",
+	klips.FaultDirect:       "a stack of the kernel sends packets by its IP output alone: leave --direct out; stack user can do it (--stack)",
 	klips.FaultTunnelSource: "this kernel does not choose the source of a tunnel: name it when the tun SA is made (--src); stack user can do it",
 	klips.FaultGroupsAlike: "this kernel cannot tell what comes out of its group from what comes out of others: give its tun SA an inbound policy of its own before it is grouped (eroute --addin); " +
 		"stack user can do it",

@@ -14,6 +14,8 @@ type Device struct {
 	AttachedMTU int `json:"attached_mtu,omitempty"`
 	// The MTU that the physical device has now.
 	PhysicalMTU int `json:"physical_mtu,omitempty"`
+	// Whether packets leave past the IP output of the kernel (--direct). Left out if not.
+	Direct bool `json:"direct,omitempty"`
 	// Packets that were routed into it.
 	Sent Traffic `json:"sent"`
 	// Packets that came out of tunnels.
@@ -28,7 +30,7 @@ func Devices(l []klips.Device) []Device { return each(l, newDevice) }
 
 func newDevice(d *klips.Device) Device {
 	s := &d.Stats
-	return Device{d.Name, d.Physical, d.MTU, d.AttMTU, d.PhysMTU,
+	return Device{d.Name, d.Physical, d.MTU, d.AttMTU, d.PhysMTU, d.Direct,
 		Traffic{s.TxPackets, s.TxBytes, s.TxErrors, s.TxDropped},
 		Traffic{s.RxPackets, s.RxBytes, s.RxErrors, s.RxDropped}, d.Drops}
 }

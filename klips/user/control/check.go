@@ -67,7 +67,7 @@ func rule(t pfkey.Type) (required, optional set) {
 	case TypeGroup:
 		return bit(ExtSAIDs), 0
 	case TypeAttach:
-		return bit(ExtVirtual) | bit(ExtPhysical), 0
+		return bit(ExtVirtual) | bit(ExtPhysical), bit(ExtDirect)
 	case TypeDetach:
 		return bit(ExtVirtual), 0
 	case TypeList:

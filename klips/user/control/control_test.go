@@ -87,7 +87,7 @@ func TestBytes(t *testing.T) {
 	failed := pfkey.ErrorReply(Group(ids).Header, syscall.ENOENT)
 	NameObject(failed, ids[2].String())
 	messages := map[string]*pfkey.Message{
-		"GROUP": Group(ids), "ATTACH": Attach("ipsec0", "eth0"), "DETACH": Detach("ipsec12"), "DETACHALL": DetachAll(),
+		"GROUP": Group(ids), "ATTACH": Attach("ipsec0", "eth0", false), "ATTACH direct": Attach("ipsec0", "eth0", true), "DETACH": Detach("ipsec12"), "DETACHALL": DetachAll(),
 		"LIST table": ListTable(TableEroutes), "LIST SA": ListSA(ids[1]), "LIST group": ListGroup(ids[0]), "LIST part": ListPart(TableSAs, []byte(`{"a":1}`)),
 		"STOP": Stop(), "LEAVE": Leave(), "HANDOVER": must(HandOver(7)), "BEGIN": Begin(), "END": End(), "HOLD": Hold(), "RELEASE": Release(), "STATUS": Status(),
 		"SET": must(Set(map[string]int{"tos": 1})), "GUARD": must(Guard(klips.Guard{Selector: sel})), "UNGUARD": must(Unguard(sel)),
@@ -155,16 +155,18 @@ func TestRequests(t *testing.T) {
 	if got, err := GroupOf(m); err != nil || !slices.Equal(got, ids[:2]) {
 		t.Errorf("GroupOf = %v, %v, want %v", got, err, ids[:2])
 	}
-	m = wire(t, Attach("ipsec0", "eth0"))
-	if v, p, err := DevicesOf(m); v != "ipsec0" || p != "eth0" || err != nil {
-		t.Errorf("DevicesOf = %q, %q, %v", v, p, err)
+	for _, direct := range []bool{false, true} {
+		m = wire(t, Attach("ipsec0", "eth0", direct))
+		if v, p, err := DevicesOf(m); v != "ipsec0" || p != "eth0" || err != nil || DirectOf(m) != direct {
+			t.Errorf("DevicesOf = %q, %q, %v; DirectOf = %v, want %v", v, p, err, DirectOf(m), direct)
+		}
 	}
 	m = wire(t, Detach("ipsec0123456789"))
 	if v, p, err := DevicesOf(m); v != "ipsec0123456789" || p != "" || err != nil {
 		t.Errorf("DevicesOf = %q, %q, %v", v, p, err)
 	}
 	for _, m := range []*pfkey.Message{
-		Group(ids), Attach("ipsec0", "eth0"), Detach("ipsec0"), DetachAll(), ListTable(TableSAs), ListSA(ids[1]), ListGroup(ids[1]),
+		Group(ids), Attach("ipsec0", "eth0", false), Attach("ipsec0", "eth0", true), Detach("ipsec0"), DetachAll(), ListTable(TableSAs), ListSA(ids[1]), ListGroup(ids[1]),
 		ListPart(TableSAs, nil), ListPart(TableEroutes, []byte("7")), Stop(), Status(), Begin(), End(), Hold(), Release(),
 	} {
 		if err := Check(wire(t, m)); err != nil {
@@ -204,8 +206,8 @@ func TestRefusedRequests(t *testing.T) {
 	for _, m := range []*pfkey.Message{
 		Group(ids[:1]), Group([]klips.SAID{ids[0], said(17, 0x100, gw)}), Group(nil), Group(slices.Repeat(ids[:1], 5)), request(TypeGroup),
 		Group([]klips.SAID{ids[0], said(klips.ProtoESP, 0x100, netip.MustParseAddr("::ffff:1.2.3.4"))}), Group([]klips.SAID{{}, {}}),
-		Attach("", "eth0"), Attach("ipsec0", ""), Attach("ipsec0", "a/b"), Detach("a b"), Attach("ipsec0123456789x", "eth0"),
-		Attach("ipsec0", strings.Repeat("x", 1000)), request(TypeAttach, deviceExt(ExtVirtual, "ipsec0")), request(TypeDetach),
+		Attach("", "eth0", false), Attach("ipsec0", "", false), Attach("ipsec0", "a/b", false), Detach("a b"), Attach("ipsec0123456789x", "eth0", false),
+		Attach("ipsec0", strings.Repeat("x", 1000), false), request(TypeAttach, deviceExt(ExtVirtual, "ipsec0")), request(TypeDetach),
 		ListTable(0), ListTable(TableGroup), ListTable(TableGroup + 1), request(TypeList),
 		request(TypeList, saidsExt(ids...), numberExt(ExtTable, uint32(TableSAs))),
 		request(TypeList, saidsExt(ids[0]), numberExt(ExtTable, uint32(TableEroutes))),
@@ -221,7 +223,7 @@ func TestRefusedRequests(t *testing.T) {
 		edit(Group(ids), func(m *pfkey.Message) { m.Private[0].Body[6] = 1 }),
 		edit(Group(ids), func(m *pfkey.Message) { m.Private[0].Body[5] = 5 }),
 		edit(Group(ids), func(m *pfkey.Message) { m.Private[0].Body[27] = 1 }),
-		edit(Attach("ipsec0", "eth0"), func(m *pfkey.Message) { m.Private[1].Body[11] = 1 }),
+		edit(Attach("ipsec0", "eth0", false), func(m *pfkey.Message) { m.Private[1].Body[11] = 1 }),
 		edit(ListTable(TableSAs), func(m *pfkey.Message) { m.Private[0].Body = make([]byte, 12) }),
 		edit(set, func(m *pfkey.Message) { m.Private[0].Body[0] = 9 }),
 	} {

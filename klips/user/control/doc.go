@@ -8,7 +8,7 @@
 //
 //	request    extensions                        reply
 //	GROUP      SAIDS (2 to 4)                    header; with an errno: [DATA (the SAID at fault)]
-//	ATTACH     VIRTUAL PHYSICAL                  header
+//	ATTACH     VIRTUAL PHYSICAL [DIRECT]         header
 //	DETACH     VIRTUAL                           header
 //	DETACHALL                                    header
 //	LIST       TABLE, [SAIDS (1): only this SA]  TABLE DATA …, the last without DATA

@@ -25,6 +25,7 @@ const (
 	ExtAlign8   pfkey.ExtType = 76
 	ExtCopyTOS  pfkey.ExtType = 77
 	ExtPlace    pfkey.ExtType = 78
+	ExtDirect   pfkey.ExtType = 79
 )
 
 // extensions holds the values of a message's private extensions. Absent ones are zero;
@@ -71,7 +72,7 @@ func decode(m *pfkey.Message) (x extensions, err error) {
 		case ExtPackets:
 			b.u32()
 			x.soft, x.hard = b.u64(), b.u64()
-		case ExtESN, ExtReuse, ExtAlign8, ExtCopyTOS:
+		case ExtESN, ExtReuse, ExtAlign8, ExtCopyTOS, ExtDirect:
 			if b.u32() != 1 {
 				b.refuse("a flag that is there is 1")
 			}

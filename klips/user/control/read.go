@@ -69,6 +69,12 @@ func DevicesOf(m *pfkey.Message) (virtual, physical string, err error) {
 	return x.virtual, x.physical, err
 }
 
+// DirectOf reports whether an ATTACH asks for packets past the kernel's IP output.
+func DirectOf(m *pfkey.Message) bool {
+	x, _ := decode(m)
+	return x.has&bit(ExtDirect) != 0
+}
+
 // TableOf returns the table that a LIST requests.
 func TableOf(m *pfkey.Message) (Table, error) {
 	x, err := decode(m)

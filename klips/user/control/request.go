@@ -46,9 +46,14 @@ func AddSA(spec *klips.SASpec) *pfkey.Message {
 // first.
 func Group(ids []klips.SAID) *pfkey.Message { return request(TypeGroup, saidsExt(ids...)) }
 
-// Attach requests to bind a virtual device to a physical one.
-func Attach(virtual, physical string) *pfkey.Message {
-	return request(TypeAttach, deviceExt(ExtVirtual, virtual), deviceExt(ExtPhysical, physical))
+// Attach requests to bind a virtual device to a physical one, for packets past the kernel's
+// IP output if direct.
+func Attach(virtual, physical string, direct bool) *pfkey.Message {
+	m := request(TypeAttach, deviceExt(ExtVirtual, virtual), deviceExt(ExtPhysical, physical))
+	if direct {
+		m.Private = append(m.Private, numberExt(ExtDirect, 1))
+	}
+	return m
 }
 
 // Detach requests to unbind a virtual device.

@@ -84,6 +84,8 @@ func extName(t pfkey.ExtType) string {
 		return "COPY_TOS"
 	case ExtPlace:
 		return "PLACE"
+	case ExtDirect:
+		return "DIRECT"
 	}
 	return t.String()
 }

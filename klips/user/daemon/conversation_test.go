@@ -69,7 +69,7 @@ func templates() (l [][]byte) {
 		pfkey.AddFlow(route, klips.ErouteAdd), pfkey.AddFlow(held, klips.ErouteReplace), pfkey.AddFlow(route, klips.ErouteAddIn),
 		pfkey.DelFlow(route.Selector), pfkey.ClearFlows(),
 		pfkey.Register(pfkey.SATypeESP), pfkey.Debug(debug), set, control.Status(),
-		plumb, unplumb, control.Attach("ipsec0", "eth0"), control.Detach("ipsec0"), control.DetachAll(),
+		plumb, unplumb, control.Attach("ipsec0", "eth0", false), control.Detach("ipsec0"), control.DetachAll(),
 		control.ListTable(control.TableSAs), control.ListTable(control.TableEroutes), control.ListSA(esp.ID),
 		{Header: pfkey.Header{Type: pfkey.TypeAcquire, SAType: pfkey.SATypeESP, Errno: 3}},
 		{Header: pfkey.Header{Type: pfkey.TypeExpire, SAType: pfkey.SATypeAH}},

@@ -194,6 +194,8 @@ func (s *server) doDevice(ctx context.Context, m *pfkey.Message) (result, error)
 	virtual, physical, err := control.DevicesOf(m)
 	switch {
 	case err != nil:
+	case m.Type == control.TypeAttach && control.DirectOf(m):
+		err = e.AttachDirect(ctx, virtual, physical)
 	case m.Type == control.TypeAttach:
 		err = e.Attach(ctx, virtual, physical)
 	default:

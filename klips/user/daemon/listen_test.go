@@ -209,8 +209,8 @@ func TestReceivers(t *testing.T) {
 		{"acquire", &pfkey.Message{Header: pfkey.Header{Type: pfkey.TypeAcquire, SAType: pfkey.SATypeESP, Errno: syscall.ENOENT}}, "esp", syscall.ENOENT},
 		{"acquire for nobody", &pfkey.Message{Header: pfkey.Header{Type: pfkey.TypeAcquire, SAType: pfkey.SATypeComp, Errno: syscall.ENOENT}}, "errno", syscall.EPROTONOSUPPORT},
 		{"acquire of a user", pfkey.Acquire(pfkey.Acquisition{Src: netip.AddrPortFrom(local, 0), Dst: netip.AddrPortFrom(local, 0)}), "errno", syscall.EINVAL},
-		{"attach", control.Attach("ipsec0", "eth0"), "asker", 0},
-		{"attach again", control.Attach("ipsec0", "eth0"), "asker", syscall.EBUSY},
+		{"attach", control.Attach("ipsec0", "eth0", false), "asker", 0},
+		{"attach again", control.Attach("ipsec0", "eth0", false), "asker", syscall.EBUSY},
 		{"detach all", control.DetachAll(), "asker", 0},
 		{"list", control.ListTable(control.TableSAs), "asker", 0},
 	} {

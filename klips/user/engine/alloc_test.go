@@ -34,7 +34,7 @@ func (h *bareHost) OpenReceiver(int) (Receiver, error)        { return bareLink{
 func (h *bareHost) send(pkts []*packet.Buffer) {
 	if h.all != nil {
 		for _, b := range pkts {
-			*h.all = append(*h.all, &packet.Buffer{B: bytes.Clone(b.B), Off: b.Off, End: b.End})
+			*h.all = append(*h.all, &packet.Buffer{B: bytes.Clone(b.B), Off: b.Off, End: b.End, Sealed: b.Sealed})
 		}
 		return
 	}
@@ -63,7 +63,7 @@ func (l bareLink) SetMTU(int) error                          { return nil }
 func (l bareLink) Quiet(uint8, bool) error                   { return nil }
 func (l bareLink) SetUDPPorts([]uint16)                      {}
 func (l bareLink) Release()                                  {}
-func (l bareLink) Keep(string, int) error                    { return nil }
+func (l bareLink) Keep(string, int, bool) error              { return nil }
 func (l bareLink) ShareLinkLocal(int) error                  { return nil }
 func (l bareLink) Remove() error                             { return l.Close() }
 func (l bareLink) Close() error                              { close(l.gone); return nil }
@@ -80,7 +80,8 @@ func (w bareWire) Leave(netip.Addr) error { return nil }
 func (w bareWire) Hops() (v4, v6 uint8) {
 	return 64, 64
 }
-func (w bareWire) Close() error { return nil }
+func (w bareWire) Direct() error { return nil }
+func (w bareWire) Close() error  { return nil }
 func (w bareWire) Send(p []*packet.Buffer, _ func(*packet.Buffer, error)) {
 	w.h.send(p)
 }

@@ -199,8 +199,15 @@ func (e *Engine) ClearEroutes(context.Context) error {
 
 // Attach binds ipsecN to a physical device.
 func (e *Engine) Attach(_ context.Context, virtual, physical string) error {
-	err := e.attach(virtual, physical)
+	err := e.attach(virtual, physical, false)
 	e.trace.device("attach", virtual+" to "+physical, err)
+	return err
+}
+
+// AttachDirect is Attach for packets that go past the kernel's IP output, see [Wire].
+func (e *Engine) AttachDirect(_ context.Context, virtual, physical string) error {
+	err := e.attach(virtual, physical, true)
+	e.trace.device("attach directly", virtual+" to "+physical, err)
 	return err
 }
 

@@ -33,6 +33,7 @@ type device struct {
 	takenUp      bool     // it was attached by TakeUp, not by a command
 	wanted       string   // the physical device to attach it to
 	wantedIndex  int      // the index of that device; 0: not known
+	direct       bool     // its attachments send past the kernel's IP output
 	awaited      *awaited // nil: it waits for no physical device
 	shares       bool     // it has the link-local addresses of the physical device
 	chosenMTU    int      // the MTU that chooseLocked has set; 0: none yet
@@ -206,7 +207,7 @@ func (e *Engine) publishLocked() {
 
 // attach binds a device. It replaces an attachment of TakeUp: a command that sets up a
 // tunnel again attaches first, and the routes of the device exist already.
-func (e *Engine) attach(virtual, physical string) error {
+func (e *Engine) attach(virtual, physical string, direct bool) error {
 	const op = "attach"
 	e.devMu.Lock()
 	d := e.deviceLocked(virtual)
@@ -214,15 +215,16 @@ func (e *Engine) attach(virtual, physical string) error {
 		e.devMu.Unlock()
 		return deviceError(op, virtual, syscall.ENODEV)
 	}
-	old, err := e.attachLocked(d, physical, false)
+	old, err := e.attachLocked(d, physical, direct, false)
 	e.devMu.Unlock()
 	old.retire()
 	return err
 }
 
-// attachLocked returns the attachment that it has replaced; nil: none. takeUp: the device
-// is attached again as it was before, and keeps its MTU.
-func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *attachment, err error) {
+// attachLocked returns the attachment that it has replaced; nil: none. direct: it sends past
+// the kernel's IP output. takeUp: the device is attached again as it was before, and keeps
+// its MTU.
+func (e *Engine) attachLocked(d *device, physical string, direct, takeUp bool) (old *attachment, err error) {
 	const op = "attach"
 	virtual := d.link.Name()
 	if e.deviceLocked(physical) != nil { // its own packets would return to it
@@ -241,6 +243,12 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 		w.Close()
 		return nil, deviceError(op, virtual, syscall.EBUSY)
 	}
+	if direct {
+		if err := w.Direct(); err != nil {
+			w.Close()
+			return nil, deviceError(op, virtual, err)
+		}
+	}
 	a.wire = w
 	if takeUp {
 		e.adoptMTULocked(d, a)
@@ -249,7 +257,7 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 		return nil, deviceError(op, virtual, err)
 	}
 	if e.keeping {
-		if err := d.link.Keep(w.Name(), d.chosenMTU); err != nil {
+		if err := d.link.Keep(w.Name(), d.chosenMTU, direct); err != nil {
 			w.Close()
 			return nil, deviceError(op, virtual, err)
 		}
@@ -258,7 +266,7 @@ func (e *Engine) attachLocked(d *device, physical string, takeUp bool) (old *att
 	a.ttl4, a.ttl6 = w.Hops()
 	old = d.att.Swap(a)
 	d.everAttached, d.takenUp = true, takeUp
-	d.wanted, d.wantedIndex = w.Name(), w.Index()
+	d.wanted, d.wantedIndex, d.direct = w.Name(), w.Index(), direct
 	d.awaitNothing()
 	e.publishLocked()
 	e.groups.attach(e, d, a)
@@ -298,10 +306,10 @@ func (e *Engine) detachLocked(d *device) *attachment {
 // forgetLocked records that a device that outlives the engine is attached to nothing. If
 // the record cannot be written, the device is attached again later, which does no harm.
 func (e *Engine) forgetLocked(d *device) {
-	d.wanted, d.wantedIndex, d.takenUp = "", 0, false
+	d.wanted, d.wantedIndex, d.direct, d.takenUp = "", 0, false, false
 	d.awaitNothing()
 	if e.keeping {
-		_ = d.link.Keep("", 0)
+		_ = d.link.Keep("", 0, false)
 	}
 }
 
@@ -341,7 +349,7 @@ func (e *Engine) devices() []klips.Device {
 			v.MTU = d.shownMTU()
 		}
 		if a := d.att.Load(); a != nil {
-			v.Physical, v.AttMTU, v.PhysMTU = a.wire.Name(), a.attMTU, a.wire.MTU()
+			v.Physical, v.AttMTU, v.PhysMTU, v.Direct = a.wire.Name(), a.attMTU, a.wire.MTU(), d.direct
 		}
 		l = append(l, v)
 	}

@@ -60,7 +60,7 @@ func (e *Engine) HandOver() *handover.State {
 }
 
 func (d *device) saveLocked() handover.Device {
-	s := handover.Device{Name: d.link.Name(), EverAttached: d.everAttached, Wanted: d.wanted, WantedIndex: d.wantedIndex}
+	s := handover.Device{Name: d.link.Name(), EverAttached: d.everAttached, Wanted: d.wanted, WantedIndex: d.wantedIndex, Direct: d.direct}
 	if a := d.att.Load(); a != nil {
 		s.Attached, s.AttMTU = true, a.attMTU
 	}
@@ -186,9 +186,9 @@ func (e *Engine) restoreDevices(saved []handover.Device) (devs map[string]*devic
 		devs[s.Name] = d
 		d.stats.restore(s.Stats)
 		d.stats.drops.Restore(s.Drops)
-		d.everAttached, d.wanted, d.wantedIndex, d.chosenMTU = s.EverAttached, s.Wanted, s.WantedIndex, s.ChosenMTU
+		d.everAttached, d.wanted, d.wantedIndex, d.direct, d.chosenMTU = s.EverAttached, s.Wanted, s.WantedIndex, s.Direct, s.ChosenMTU
 		if s.Attached {
-			_, err := e.attachLocked(d, s.Wanted, true)
+			_, err := e.attachLocked(d, s.Wanted, s.Direct, true)
 			if err == nil {
 				d.att.Load().attMTU = s.AttMTU
 				continue

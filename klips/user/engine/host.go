@@ -55,6 +55,8 @@ type LeftLink struct {
 	// ChosenMTU is the MTU that the previous engine chose for it; 0: none. If the device
 	// has another MTU, another program or a person has set that.
 	ChosenMTU int
+	// Direct: packets were sent past the kernel's IP output ([Wire].Direct).
+	Direct bool
 }
 
 // linkRoom is the room in bytes that Link.Write needs before a packet: for a virtio
@@ -85,9 +87,9 @@ type Link interface {
 	// addresses. Close ends it, too; a device that is kept keeps the addresses.
 	ShareLinkLocal(index int) error
 	// Keep makes the device outlive Close and this process. It records the physical
-	// device that it is attached to ("": none), and the MTU that the engine chose for it
-	// (0: none).
-	Keep(physical string, chosenMTU int) error
+	// device that it is attached to ("": none), the MTU that the engine chose for it (0:
+	// none), and whether the device sends directly.
+	Keep(physical string, chosenMTU int, direct bool) error
 	// Close ends Read. The device is removed unless it is kept.
 	Close() error
 	// Remove closes the link and removes the device, kept or not.
@@ -107,6 +109,10 @@ type Wire interface {
 	// or Close.
 	Join(group netip.Addr) error
 	Leave(group netip.Addr) error
+	// Direct makes Send send what an SA has made (packet.Buffer.Sealed) past the kernel's
+	// IP output, where the host can. It is called once at most, before the first Send.
+	// EAFNOSUPPORT: the host cannot do it at all.
+	Direct() error
 	// Send sends finished packets, none longer than MTU. It calls fail for each packet
 	// that cannot be sent. Packets to a multicast group are not looped back.
 	Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))

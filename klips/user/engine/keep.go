@@ -38,10 +38,10 @@ func (e *Engine) takeUp(l LeftLink) error {
 	if d == nil {
 		return deviceError("attach", l.Name, syscall.ENODEV)
 	}
-	_, err := e.attachLocked(d, l.Physical, true) // it is new and has no attachment to replace
+	_, err := e.attachLocked(d, l.Physical, l.Direct, true) // it is new and has no attachment to replace
 	e.takeUpMTULocked(d, l.ChosenMTU)
 	if err != nil {
-		d.wanted = l.Physical
+		d.wanted, d.direct = l.Physical, l.Direct
 		e.awaitLocked(d)
 	}
 	return err
@@ -57,7 +57,7 @@ func (e *Engine) KeepDevices() error {
 		if d.wanted == "" {
 			continue
 		}
-		if err := d.link.Keep(d.wanted, d.chosenMTU); err != nil {
+		if err := d.link.Keep(d.wanted, d.chosenMTU, d.direct); err != nil {
 			return deviceError("keep device", d.link.Name(), err)
 		}
 	}

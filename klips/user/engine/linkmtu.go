@@ -48,7 +48,7 @@ func (e *Engine) setMTULocked(d *device, mtu int) error {
 	was := d.chosenMTU
 	d.chosenMTU = mtu
 	if e.keeping && d.wanted != "" && mtu != was {
-		_ = d.link.Keep(d.wanted, mtu) // on an error the next engine leaves this MTU alone
+		_ = d.link.Keep(d.wanted, mtu, d.direct) // on an error the next engine leaves this MTU alone
 	}
 	return nil
 }

@@ -449,6 +449,7 @@ func (w *outWorker) sending(n int, clear string) {
 // "".
 func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.SA, clear string) {
 	p := b.Bytes()
+	b.Sealed = sa != nil
 	mtu := w.att.wire.MTU()
 	if sa != nil {
 		mtu = limit(sa, mtu, w.now)

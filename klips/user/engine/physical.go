@@ -65,7 +65,7 @@ func (e *Engine) found(d *device, w *awaited, physical string) {
 	}
 	d.awaited = nil
 	before := d.wantedIndex
-	_, err := e.attachLocked(d, physical, true) // there is no attachment to replace
+	_, err := e.attachLocked(d, physical, d.direct, true) // there is no attachment to replace
 	gone := errors.Is(err, syscall.ENXIO)
 	if gone { // it was removed again
 		e.awaitLocked(d)
@@ -96,7 +96,7 @@ func (e *Engine) renamed(d *device, a *attachment) {
 	now := d.wanted
 	var err error
 	if e.keeping {
-		err = d.link.Keep(now, d.chosenMTU)
+		err = d.link.Keep(now, d.chosenMTU, d.direct)
 	}
 	e.devMu.Unlock()
 	e.inform(slog.LevelInfo, "the physical device has another name and stays attached", d, now, slog.String("before", before))

@@ -11,7 +11,7 @@ import (
 )
 
 // version increases with each change of the fields below, or of their order.
-const version = 4
+const version = 5
 
 // oldest is the oldest version that can be read.
 const oldest = 1
@@ -23,6 +23,7 @@ const (
 	withMTU     = 3
 	withTOS     = 4
 	withPathMTU = 4
+	withDirect  = 5
 )
 
 func (c *codec) state(s *State) {
@@ -169,6 +170,9 @@ func (c *codec) device(d *Device) {
 	}
 	if c.version >= withMTU {
 		num(c, &d.ChosenMTU)
+	}
+	if c.version >= withDirect {
+		c.bool(&d.Direct)
 	}
 }
 

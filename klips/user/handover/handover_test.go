@@ -53,7 +53,7 @@ func full() *State {
 		Expired: 1, Evicted: 2,
 		Devices: []Device{{
 			Name: "ipsec0", Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8},
-			EverAttached: true, Attached: true, AttMTU: 1500, Wanted: "eth0", WantedIndex: 2, Drops: drop.Counts{"no-eroute": 9}, ChosenMTU: 1438,
+			EverAttached: true, Attached: true, AttMTU: 1500, Wanted: "eth0", WantedIndex: 2, Drops: drop.Counts{"no-eroute": 9}, ChosenMTU: 1438, Direct: true,
 		}, {Name: "ipsec1"}},
 		Drops:    drop.Counts{"not-esp": 3},
 		PathMTUs: []PathMTU{{ID: said, MTU: 1400, Until: 99}},
@@ -133,9 +133,11 @@ func TestRefused(t *testing.T) {
 // Files of older versions are read: version-N is full without later fields, as the last
 // program of version N wrote it.
 func TestOlder(t *testing.T) {
+	v4 := full()
+	v4.Devices[0].Direct = false
 	older := func() *State {
 		s := full()
-		s.SAs.SAs[1].CopyTOS, s.PathMTUs = false, nil
+		s.SAs.SAs[1].CopyTOS, s.PathMTUs, s.Devices[0].Direct = false, nil, false
 		return s
 	}
 	v2 := older()
@@ -148,6 +150,7 @@ func TestOlder(t *testing.T) {
 	readOlder(t, "version-1", v1)
 	readOlder(t, "version-2", v2)
 	readOlder(t, "version-3", older())
+	readOlder(t, "version-4", v4)
 }
 
 func readOlder(t *testing.T, file string, want *State) {

@@ -84,5 +84,6 @@ type Device struct {
 	Wanted       string // the physical device that it is attached to, or will be
 	WantedIndex  int    // that device's index, 0 if unknown
 	Drops        drop.Counts
-	ChosenMTU    int // the MTU that it was given by the engine, in bytes; 0: none
+	ChosenMTU    int  // the MTU that it was given by the engine, in bytes; 0: none
+	Direct       bool // it sends past the kernel's IP output
 }

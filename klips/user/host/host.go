@@ -131,7 +131,7 @@ func (h *Host) tellMoved(gone []netip.Addr) {
 	}
 }
 
-// watch follows address, device and route changes until the socket closes.
+// watch follows the changes of addresses, devices, routes and neighbours until the socket closes.
 func (h *Host) watch() {
 	defer close(h.done)
 	for {
@@ -142,6 +142,7 @@ func (h *Host) watch() {
 		case err != nil: // usually the socket was closed
 			return
 		}
+		h.tellHops(&news)
 		switch {
 		case news.Devices:
 			gone, _ := h.readAddrs()

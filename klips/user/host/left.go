@@ -13,12 +13,14 @@ import (
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
-// The alias of a device shows that it is one of ours, its physical device, and the MTU
-// that a daemon gave it. It stays when the daemon ends, and ip link shows it.
+// The alias of a device shows that it is one of ours, its physical device, the MTU that a
+// daemon gave it, and whether it sends directly. It stays when the daemon ends, and ip link shows it.
 const (
 	alias    = "ipsec klipsd"
 	aliasOn  = alias + " on "
 	aliasMTU = " with MTU "
+	// aliasDirect comes last, where earlier versions do not take it for a name.
+	aliasDirect = " directly"
 )
 
 // ours returns what the alias of one of our devices shows; ok is false for others.
@@ -33,17 +35,21 @@ func ours(l *rtnl.Link) (left engine.LeftLink, ok bool) {
 	}
 	var mtu string
 	left.Physical, mtu, _ = strings.Cut(on, aliasMTU)
+	mtu, left.Direct = strings.CutSuffix(mtu, aliasDirect)
 	left.ChosenMTU, _ = strconv.Atoi(mtu) // earlier versions wrote none
 	return left, true
 }
 
 // mark sets the alias of a device.
-func mark(name, physical string, mtu int) error {
+func mark(name, physical string, mtu int, direct bool) error {
 	text := alias
 	if physical != "" {
 		text = aliasOn + physical
-		if mtu != 0 {
+		if mtu != 0 || direct {
 			text += aliasMTU + strconv.Itoa(mtu)
+		}
+		if direct {
+			text += aliasDirect
 		}
 	}
 	return rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {

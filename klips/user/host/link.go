@@ -232,8 +232,8 @@ func (l *link) Quiet(proto uint8, v6 bool) error {
 
 // Keep marks the device as left before it outlives its file, so that at no time there
 // is a device without a mark.
-func (l *link) Keep(physical string, chosenMTU int) error {
-	if err := mark(l.name, physical, chosenMTU); err != nil {
+func (l *link) Keep(physical string, chosenMTU int, direct bool) error {
+	if err := mark(l.name, physical, chosenMTU, direct); err != nil {
 		return err
 	}
 	return l.persist(1)

@@ -446,8 +446,8 @@ func TestLeftLinks(t *testing.T) {
 		return l
 	}
 	one, two := open("ipsec1"), open("ipsec0")
-	n.must(one.Keep("eth0", 1438))
-	n.must(two.Keep("", 0))
+	n.must(one.Keep("eth0", 1438, true))
+	n.must(two.Keep("", 0, false))
 	n.must(one.SetMTU(1300))
 	left() // they are in use
 	if removed, err := host.RemoveLeft(); removed != nil || err != nil {
@@ -455,9 +455,9 @@ func TestLeftLinks(t *testing.T) {
 	}
 	index := n.index("ipsec1")
 	n.must(one.Close())
-	left(engine.LeftLink{Name: "ipsec1", Physical: "eth0", ChosenMTU: 1438})
+	left(engine.LeftLink{Name: "ipsec1", Physical: "eth0", ChosenMTU: 1438, Direct: true})
 	n.must(two.Close())
-	left(engine.LeftLink{Name: "ipsec0"}, engine.LeftLink{Name: "ipsec1", Physical: "eth0", ChosenMTU: 1438})
+	left(engine.LeftLink{Name: "ipsec0"}, engine.LeftLink{Name: "ipsec1", Physical: "eth0", ChosenMTU: 1438, Direct: true})
 
 	one = open("ipsec1")
 	if mtu, err := one.MTU(); mtu != 1300 || err != nil || n.index("ipsec1") != index {
@@ -478,7 +478,7 @@ func TestLeftLinks(t *testing.T) {
 	}
 
 	other := open("ipsec0")
-	n.must(other.Keep("eth0", 0))
+	n.must(other.Keep("eth0", 0, false))
 	n.must(n.conn.SetAlias(context.Background(), n.index("ipsec0"), "of somebody else"))
 	n.must(other.Close())
 	left()
@@ -502,7 +502,7 @@ func TestInherit(t *testing.T) {
 	n := newNamespace(t)
 	l, err := n.host.OpenLink("ipsec3")
 	n.must(err)
-	n.must(l.Keep("eth0", 0))
+	n.must(l.Keep("eth0", 0, false))
 	n.setUp("ipsec3", true)
 	n.must(n.conn.AddAddr(context.Background(), rtnl.Addr{Index: n.index("ipsec3"), Prefix: netip.MustParsePrefix("10.1.0.1/24")}))
 	r, err := n.host.OpenReceiver(8)

@@ -4,10 +4,13 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/user/engine"
+	"github.com/klips-go/ipsec/klips/user/nexthop"
 	"github.com/klips-go/ipsec/klips/user/rawip"
 )
 
@@ -17,8 +20,9 @@ type wire struct {
 	host *Host
 	on   engine.WireEvents
 	name atomic.Pointer[string]
-	up   bool     // guarded by host.mu; it may be attached before it is up
-	hops [2]uint8 // TTL and hop limit
+	up   bool           // guarded by host.mu; it may be attached before it is up
+	hops [2]uint8       // TTL and hop limit
+	next *nexthop.Table // nil: it does not send directly; guarded by host.mu
 }
 
 // OpenWire opens raw sockets bound to the physical device.
@@ -51,11 +55,55 @@ func (w *wire) Name() string { return *w.name.Load() }
 // were when it was opened.
 func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
 
+// Direct makes Send send what an SA has made past the kernel's IP output where it can, see
+// [rawip.Sender.Direct].
+func (w *wire) Direct() error {
+	// The news must begin before the first question, so that no answer gets old unseen.
+	if err := w.host.news.Neighbours(); err != nil {
+		return err
+	}
+	c, err := rtnl.Dial()
+	if err != nil {
+		return err
+	}
+	next, began := nexthop.New(c, w.Index()), time.Now()
+	if err := w.Sender.Direct(next, func() int64 { return int64(time.Since(began)) }); err != nil {
+		next.Close()
+		return err
+	}
+	w.host.mu.Lock()
+	w.next = next
+	w.host.mu.Unlock()
+	return nil
+}
+
+// tellHops tells the wires that send directly what may have changed.
+func (h *Host) tellHops(news *rtnl.News) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.wires {
+		if w.next == nil {
+			continue
+		}
+		if news.Devices || news.Routes {
+			w.next.Forget()
+		}
+		for i := range news.Neighbours {
+			w.next.Changed(&news.Neighbours[i])
+		}
+	}
+}
+
 func (w *wire) Close() error {
 	w.host.mu.Lock()
 	delete(w.host.wires, w)
+	next := w.next
 	w.host.mu.Unlock()
-	return w.Sender.Close()
+	err := w.Sender.Close()
+	if next != nil {
+		next.Close()
+	}
+	return err
 }
 
 // awaited is a wait for a physical device.

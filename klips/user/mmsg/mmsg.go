@@ -79,6 +79,27 @@ func (b *Batch) SetSend(i int, p []byte, dst netip.Addr, zone uint32) {
 	h.Namelen = unix.SizeofSockaddrInet6
 }
 
+// SetSendLink makes message i carry p, an IP packet, to an Ethernet address of a device,
+// by a packet socket (packet(7)) of type SOCK_DGRAM. p must not change until Send has
+// returned.
+func (b *Batch) SetSendLink(i int, p []byte, ifindex int, to [6]byte) {
+	b.iovs[i].Base = &p[0]
+	b.iovs[i].SetLen(len(p))
+	h := &b.hdrs[i].msg
+	h.Control = nil
+	h.SetControllen(0)
+	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
+	h.Namelen = unix.SizeofSockaddrLinklayer
+	sa := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&b.names[i]))
+	*sa = unix.RawSockaddrLinklayer{Family: unix.AF_PACKET, Ifindex: int32(ifindex), Halen: uint8(len(to))}
+	protocol := uint16(unix.ETH_P_IP)
+	if p[0]>>4 == 6 {
+		protocol = unix.ETH_P_IPV6
+	}
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&sa.Protocol))[:], protocol)
+	copy(sa.Addr[:], to[:])
+}
+
 // Send sends the messages from from up to to, and waits while the socket is full. It
 // returns how many were sent. If there is an error, the message after those has caused
 // it.

@@ -24,6 +24,9 @@ type Buffer struct {
 	Off int    // where the packet begins in B
 	End int    // where it ends in B
 	Due Due    // what the packet still lacks
+	// Sealed reports that an SA has made the packet that is to be sent. A packet in clear
+	// may have the same protocol.
+	Sealed bool
 }
 
 // Due is what a packet lacks whose headers are complete. A packet that lacks something

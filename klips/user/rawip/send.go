@@ -18,15 +18,16 @@ const sendBuffer = 4 << 20
 // device's routes decide the next hop (SO_BINDTODEVICE), so a packet never loops back
 // into an ipsecN. Only one goroutine may call Send; all may call the other methods.
 type Sender struct {
-	name  string
-	index int
-	mtu   atomic.Int32
-	fd4   int
-	fd6   int // -1 if the host has no IPv6
-	batch *mmsg.Batch
-	ports *Ports
-	run   mmsg.Run
-	unfit atomic.Bool // the device has refused a run
+	name   string
+	index  int
+	mtu    atomic.Int32
+	fd4    int
+	fd6    int // -1 if the host has no IPv6
+	batch  *mmsg.Batch
+	ports  *Ports
+	run    mmsg.Run
+	unfit  atomic.Bool // the device has refused a run
+	direct *direct     // nil: packets go by raw sockets
 }
 
 // NewSender opens the sockets. UDP packets from ports are sent by the sockets of these.
@@ -127,8 +128,11 @@ func (s *Sender) member(group netip.Addr, option4, option6 int) error {
 }
 
 // Send sends packets, none longer than the MTU, and calls fail for each that the kernel
-// refused. Their order is kept. The kernel fills in the IPv4 checksum.
+// refused. Their order is kept. Send or the kernel fills in the IPv4 checksum.
 func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
+	if s.direct != nil {
+		s.direct.begin()
+	}
 	raw := 0 // packets at the beginning that no run can begin with
 	var before []byte
 	for raw < len(pkts) {
@@ -138,7 +142,7 @@ func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err err
 			raw++
 			continue
 		}
-		s.sendRaw(pkts[:raw], fail)
+		s.sendPlain(pkts[:raw], fail)
 		pkts, raw = pkts[raw:], 0
 		before = pkts[0].Bytes()
 		if !s.sendRun(k, pkts[:n], data) {
@@ -147,7 +151,7 @@ func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err err
 		}
 		pkts = pkts[n:]
 	}
-	s.sendRaw(pkts, fail)
+	s.sendPlain(pkts, fail)
 }
 
 // sendRaw sends packets by the raw sockets.
@@ -188,5 +192,6 @@ func (s *Sender) Close() error {
 			*fd = -1
 		}
 	}
+	s.direct.close()
 	return nil
 }
