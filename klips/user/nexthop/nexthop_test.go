@@ -99,12 +99,17 @@ func wait(t *testing.T, c chan struct{}, what string) {
 	}
 }
 
-// settled waits until the table knows a destination, and returns its hop.
+// settled waits until the table knows a destination and has no other question, and returns
+// the hop.
 func settled(t *testing.T, table *Table, dst netip.Addr) *Hop {
 	t.Helper()
-	for end := time.Now().Add(patience); (*table.hops.Load())[dst] == nil; table.Find(dst) {
+	known := func() bool { return (*table.hops.Load())[dst] != nil }
+	for end := time.Now().Add(patience); !known() || len(table.asked) > 0; {
 		if time.Now().After(end) {
 			t.Fatalf("%v is not known within %v", dst, patience)
+		}
+		if !known() {
+			table.Find(dst)
 		}
 	}
 	return table.Find(dst)
