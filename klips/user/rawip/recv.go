@@ -87,6 +87,10 @@ func NewReceiver(ports *Ports, batch int, inherited ...int) (*Receiver, error) {
 		return nil, err
 	}
 	r.wait = w
+	if err := r.refresh(); err != nil {
+		r.closeAll()
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -138,9 +142,7 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 			return n, nil
 		}
 		if r.seen != r.ports.open.Load() {
-			if err := r.refresh(); err != nil {
-				return 0, err
-			}
+			_ = r.refresh() // without descriptors it is tried again after the next packets
 		}
 		for len(r.ready) > 0 {
 			i := r.ready[0]
@@ -179,27 +181,31 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 }
 
 // refresh reads which UDP sockets there are now.
+//
+// If there is an error, the Receiver still has the ones before.
 func (r *Receiver) refresh() error {
-	r.seen = r.ports.open.Load()
-	old := r.udp
-	r.udp = r.ports.useAll()
-	for _, p := range old {
-		p.release()
-	}
-	r.ready = r.ready[:0]
-	fds := make([]int, 0, len(r.socks)+len(r.udp))
+	seen := r.ports.open.Load()
+	udp := r.ports.useAll()
+	fds := make([]int, 0, len(r.socks)+len(udp))
 	for _, s := range r.socks {
 		fds = append(fds, s.fd)
 	}
-	for _, p := range r.udp {
+	for _, p := range udp {
 		fds = append(fds, p.fd)
 	}
-	return r.wait.Watch(fds...)
+	err := r.wait.Watch(fds...)
+	if err == nil {
+		udp, r.udp, r.seen, r.ready = r.udp, udp, seen, r.ready[:0]
+	}
+	for _, p := range udp { // those of before, or those that are not watched
+		p.release()
+	}
+	return err
 }
 
-// recvFrom reads the packets of one raw socket, not of UDP. A raw socket reports errors of packets sent
-// earlier (ICMP), which do not matter here: reading clears them. full means that there
-// may be more.
+// recvFrom reads the packets of one raw socket, not of UDP. A raw socket reports errors of
+// packets sent earlier (ICMP), which do not matter here: reading clears them. full means
+// that there may be more.
 func (r *Receiver) recvFrom(s *recvSocket, bufs []*packet.Buffer, ifindex []int) (kept int, full bool) {
 	n := min(len(bufs), r.batch.Len())
 	off := packet.Headroom

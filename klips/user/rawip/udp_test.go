@@ -1,10 +1,14 @@
 package rawip
 
 import (
+	"errors"
+	"slices"
 	"testing"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/user/wait"
 )
 
 func TestPortFilter(t *testing.T) {
@@ -105,6 +109,57 @@ func TestOffer(t *testing.T) {
 	r.set(nil)
 	if open(wanted) {
 		t.Error("the socket of a port that is no longer wanted is left open")
+	}
+}
+
+// If new sockets cannot be watched, the receiver goes on with those that it has.
+func TestRefresh(t *testing.T) {
+	ps := NewPorts(nil)
+	defer ps.Close()
+	w, err := wait.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Free()
+	r := &Receiver{ports: ps, wait: w}
+	good, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(good, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps.adopt(place{unix.AF_INET, 1}, good)
+	if err := r.refresh(); err != nil || len(r.udp) != 1 {
+		t.Fatalf("refresh = %v, %d sockets", err, len(r.udp))
+	}
+	bad, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) // epoll cannot watch it
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps.adopt(place{unix.AF_INET, 2}, bad)
+	if err := r.refresh(); !errors.Is(err, unix.EPERM) || len(r.udp) != 1 || r.udp[0].fd != good || r.seen == ps.open.Load() {
+		t.Errorf("refresh = %v, then sockets %v", err, r.udp)
+	}
+	to, err := unix.Getsockname(good)
+	if err == nil {
+		err = unix.Sendto(good, []byte("x"), 0, to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Wait(); err != nil || !slices.Equal(w.Ready(), []int{0}) {
+		t.Errorf("Wait = %v, ready %v, want the socket of before", err, w.Ready())
+	}
+	ps.set([]uint16{1})
+	if err := r.refresh(); err != nil || r.seen != ps.open.Load() || slices.ContainsFunc(r.udp, func(p *port) bool { return p.port == 2 }) {
+		t.Errorf("refresh = %v, then sockets %v", err, r.udp)
+	}
+	for _, p := range r.udp {
+		if n := p.uses.Load(); n != 2 {
+			t.Errorf("port %d has %d users, want the ports and the receiver", p.port, n)
+		}
+		p.release()
 	}
 }
 
