@@ -105,20 +105,13 @@ func (d *datagrams) open(ps *Ports, i int) {
 	}
 	data := d.message(i)[:n]
 	d.ifindex = int(in.IfIndex)
-	if from.Is4() {
-		d.headers = d.head[:ipv4Len+udpLen]
-		header4(d.headers, from, &in)
-	} else {
-		d.headers = d.head[:ipv6Len+udpLen]
-		in.Ext = nil // they are of no use for what is in UDP
-		header6(d.headers, packet.ProtoUDP, from, &in, 0)
-	}
 	if d.from.proto == packet.ProtoUDP {
-		if data = d.openRaw(data); data == nil || held(ps, d.from.v6, d.headers) {
+		if data = d.openRaw(data, from, &in); data == nil || held(ps, d.from.v6, d.headers) {
 			return
 		}
 		d.size = firstLen(data)
 	} else {
+		d.ipHeader(from, &in)
 		u := d.headers[len(d.headers)-udpLen:]
 		binary.BigEndian.PutUint16(u, src.Port())
 		binary.BigEndian.PutUint16(u[2:], d.from.port)
@@ -133,10 +126,23 @@ func (d *datagrams) open(ps *Ports, i int) {
 	}
 }
 
+// ipHeader makes an IP header of a UDP packet from the kernel's control messages, with room
+// for the UDP header after it.
+func (d *datagrams) ipHeader(from netip.Addr, in *mmsg.Info) {
+	if from.Is4() {
+		d.headers = d.head[:ipv4Len+udpLen]
+		header4(d.headers, from, in)
+		return
+	}
+	d.headers = d.head[:ipv6Len+udpLen]
+	in.Ext = nil // they are of no use for what is in UDP
+	header6(d.headers, packet.ProtoUDP, from, in, 0)
+}
+
 // openRaw takes the headers of a message of a raw socket, which begins at the IP header in
 // IPv4, and at the UDP header in IPv6. It returns the data, as far as the UDP header has
 // it; a wrong length there is like none. nil: it is no UDP packet.
-func (d *datagrams) openRaw(p []byte) (data []byte) {
+func (d *datagrams) openRaw(p []byte, from netip.Addr, in *mmsg.Info) (data []byte) {
 	n := 0
 	if !d.from.v6 {
 		if len(p) == 0 {
@@ -149,6 +155,7 @@ func (d *datagrams) openRaw(p []byte) (data []byte) {
 	}
 	u, rest := p[n:n+udpLen], p[n+udpLen:]
 	if d.from.v6 {
+		d.ipHeader(from, in)
 		copy(d.headers[ipv6Len:], u)
 	} else {
 		d.headers = d.head[:n+udpLen]

@@ -3,10 +3,13 @@ package rawip
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/klips-go/ipsec/klips/user/mmsg"
 )
 
 // espRun returns datagrams of ESP of one SA behind one another, each of size bytes, and a
@@ -83,8 +86,7 @@ func FuzzDatagrams(f *testing.F) {
 		}
 		d := newDatagrams()
 		d.from.v6 = v6
-		d.headers = d.head[:ipv6Len+udpLen]
-		data := d.openRaw(p)
+		data := d.openRaw(p, netip.IPv6Loopback(), &mmsg.Info{Dst: netip.IPv6Loopback()})
 		if len(data) > len(p) || data != nil && len(d.headers) > len(d.head) {
 			t.Errorf("%d bytes with %d of headers are from %d", len(data), len(d.headers), len(p))
 		}
