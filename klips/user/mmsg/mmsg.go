@@ -60,36 +60,40 @@ func (b *Batch) Len() int { return len(b.hdrs) }
 // SetSend makes message i carry p (not empty) to dst. p must not change until Send has
 // returned. zone is the interface index for link-local IPv6 destinations.
 func (b *Batch) SetSend(i int, p []byte, dst netip.Addr, zone uint32) {
+	b.setSend(i, p).Namelen = putAddr(&b.names[i], dst, zone)
+}
+
+// setSend makes message i carry p to the address that is in its name, without control
+// messages. The caller sets the length of the name.
+func (b *Batch) setSend(i int, p []byte) *unix.Msghdr {
 	b.iovs[i].Base = &p[0]
 	b.iovs[i].SetLen(len(p))
 	h := &b.hdrs[i].msg
 	h.Control = nil
 	h.SetControllen(0)
 	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
-	if dst.Is4() {
-		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&b.names[i]))
-		*sa = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: dst.As4()}
-		h.Namelen = unix.SizeofSockaddrInet4
-		return
+	return h
+}
+
+// putAddr writes an address of either family, with port 0, and returns its length. zone is
+// the interface index for link-local IPv6 addresses.
+func putAddr(name *unix.RawSockaddrInet6, a netip.Addr, zone uint32) (length uint32) {
+	if a.Is4() {
+		*(*unix.RawSockaddrInet4)(unsafe.Pointer(name)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: a.As4()}
+		return unix.SizeofSockaddrInet4
 	}
-	b.names[i] = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: dst.As16()}
-	if dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast() {
-		b.names[i].Scope_id = zone
+	*name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: a.As16()}
+	if a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() {
+		name.Scope_id = zone
 	}
-	h.Namelen = unix.SizeofSockaddrInet6
+	return unix.SizeofSockaddrInet6
 }
 
 // SetSendLink makes message i carry p, an IP packet, to an Ethernet address of a device,
 // by a packet socket (packet(7)) of type SOCK_DGRAM. p must not change until Send has
 // returned.
 func (b *Batch) SetSendLink(i int, p []byte, ifindex int, to [6]byte) {
-	b.iovs[i].Base = &p[0]
-	b.iovs[i].SetLen(len(p))
-	h := &b.hdrs[i].msg
-	h.Control = nil
-	h.SetControllen(0)
-	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
-	h.Namelen = unix.SizeofSockaddrLinklayer
+	b.setSend(i, p).Namelen = unix.SizeofSockaddrLinklayer
 	sa := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&b.names[i]))
 	*sa = unix.RawSockaddrLinklayer{Family: unix.AF_PACKET, Ifindex: int32(ifindex), Halen: uint8(len(to))}
 	protocol := uint16(unix.ETH_P_IP)

@@ -67,7 +67,9 @@ func (r *Run) Send(fd int, h *Headers) error {
 	r.msg.Iov = &r.iovs[0]
 	r.msg.SetIovlen(r.n)
 	r.msg.Name = (*byte)(unsafe.Pointer(&r.name))
-	r.address(h)
+	r.msg.Namelen = putAddr(&r.name, h.Dst.Addr(), h.IfIndex)
+	// The port is at the same place in both families.
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&r.name.Port))[:], h.Dst.Port())
 	r.msg.Control = &r.ctl[0]
 	r.msg.SetControllen(r.control(h))
 	_, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.msg)), unix.MSG_DONTWAIT)
@@ -79,24 +81,6 @@ func (r *Run) Send(fd int, h *Headers) error {
 		return e
 	}
 	return nil
-}
-
-// address writes the destination.
-func (r *Run) address(h *Headers) {
-	to := h.Dst.Addr()
-	if to.Is4() {
-		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&r.name))
-		*sa = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.As4()}
-		r.msg.Namelen = unix.SizeofSockaddrInet4
-	} else {
-		r.name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: to.As16()}
-		if to.IsLinkLocalUnicast() || to.IsLinkLocalMulticast() {
-			r.name.Scope_id = h.IfIndex
-		}
-		r.msg.Namelen = unix.SizeofSockaddrInet6
-	}
-	// The port is at the same place in both families.
-	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&r.name.Port))[:], h.Dst.Port())
 }
 
 // control writes the control messages and returns their length.

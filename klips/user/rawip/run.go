@@ -2,7 +2,6 @@ package rawip
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -99,10 +98,9 @@ func (s *Sender) sendRun(k place, pkts []*packet.Buffer, data int) bool {
 		return false
 	}
 	err := s.run.Send(at.fd, &h)
-	for _, e := range []error{unix.EIO, unix.EINVAL, unix.EMSGSIZE, unix.EOPNOTSUPP} {
-		if errors.Is(err, e) {
-			s.unfit.Store(true)
-		}
+	switch err {
+	case unix.EIO, unix.EINVAL, unix.EMSGSIZE, unix.EOPNOTSUPP:
+		s.unfit.Store(true)
 	}
 	return err == nil
 }
