@@ -31,11 +31,11 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 // packets; they count as not delivered.
 func (w *inWorker) flush() {
 	for _, d := range w.touched {
-		w.unread = 0
+		w.refused = 0
 		d.link.Write(w.pending[d.num], w.refuse)
-		all := w.unread == len(w.pending[d.num])
+		all := w.refused == len(w.pending[d.num])
 		w.pending[d.num] = w.pending[d.num][:0]
-		for range w.unread {
+		for range w.refused {
 			d.stats.drop(drop.NotDelivered, nil, &d.stats.rxDropped)
 		}
 		if !all {

@@ -332,8 +332,11 @@ func (e *Engine) release(l []*heldPacket) {
 	}
 	e.injectMu.Lock()
 	defer e.injectMu.Unlock()
+	var w *outWorker
 	for _, p := range l {
-		w := newOutWorker(e, p.dev, injectWorker, 1)
+		if w == nil || w.d != p.dev { // mostly all are of one device
+			w = newOutWorker(e, p.dev, injectWorker, 1)
+		}
 		w.bufs[0].Put(p.bytes)
 		w.held = p.cut
 		w.batch(1)

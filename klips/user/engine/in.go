@@ -29,9 +29,9 @@ type inWorker struct {
 	now     int64
 	// pending are the packets to write to each device with one Write.
 	pending [klips.MaxDevices][]*packet.Buffer
-	unread  int // packets that the device of the current Write has refused
-	refuse  func(*packet.Buffer, error)
-	bytes   [klips.MaxDevices]uint64 // what to add to rx_bytes for pending
+	refused int                         // packets that the device of the current Write has refused
+	refuse  func(*packet.Buffer, error) // counts them
+	bytes   [klips.MaxDevices]uint64    // what to add to rx_bytes for pending
 	touched []*device
 	inflate *ipcomp.Decompressor
 	ahead   foresight
@@ -46,7 +46,7 @@ func newInWorker(e *Engine) *inWorker {
 		touched: make([]*device, 0, klips.MaxDevices),
 		inflate: ipcomp.NewDecompressor(),
 	}
-	w.refuse = func(*packet.Buffer, error) { w.unread++ }
+	w.refuse = func(*packet.Buffer, error) { w.refused++ }
 	return w
 }
 
