@@ -81,10 +81,8 @@ var magicNames = [...]string{"%pass", "%drop", "%reject", "%hold", "%trap", "%tr
 // zeros, @, destination: "esp0x12345678@192.1.2.45". Shunts print as their % names,
 // whatever their destination.
 func (id SAID) String() string {
-	if s, ok := id.magicString(); ok {
-		return s
-	}
-	return id.Proto.String() + "0x" + strconv.FormatUint(uint64(id.SPI), 16) + "@" + FormatAddr(id.Dst)
+	b, _ := id.AppendText(nil) // it returns no error
+	return string(b)
 }
 
 // Dotted returns the form in the logs of key daemons, with a separator that shows the
@@ -126,40 +124,7 @@ func FormatPrefix(p netip.Prefix) string {
 // the *first* run of two or more zero groups (in RFC 5952 the longest), and there is
 // never an embedded dotted quad. The invalid address prints as "<invalid>".
 func FormatAddr(a netip.Addr) string {
-	if !a.IsValid() {
-		return invalidAddr
-	}
-	if a.Is4() {
-		return a.String()
-	}
-	b := a.As16()
-	var g [8]uint16
-	for i := range g {
-		g[i] = uint16(b[2*i])<<8 | uint16(b[2*i+1])
-	}
-	first, n := -1, 0
-	for i := 0; i < 8; i++ {
-		if g[i] == 0 && i+1 < 8 && g[i+1] == 0 {
-			first = i
-			for i+n < 8 && g[i+n] == 0 {
-				n++
-			}
-			break
-		}
-	}
-	var sb strings.Builder
-	for i := 0; i < 8; i++ {
-		if i == first {
-			sb.WriteString("::")
-			i += n - 1
-			continue
-		}
-		if i > 0 && i != first+n {
-			sb.WriteByte(':')
-		}
-		sb.WriteString(strconv.FormatUint(uint64(g[i]), 16))
-	}
-	return sb.String()
+	return string(AppendAddr(nil, a))
 }
 
 // AppendAddr appends [FormatAddr] to b, without an intermediate string.

@@ -2,7 +2,10 @@ package klips
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -65,4 +68,77 @@ func FuzzSAIDText(f *testing.F) {
 			}
 		}
 	})
+}
+
+// addrByHand is the form of addresses in KLIPS' tables: in IPv6 "::" replaces the first run
+// of two or more zero groups, group by group.
+func addrByHand(a netip.Addr) string {
+	switch {
+	case !a.IsValid():
+		return "<invalid>"
+	case a.Is4():
+		return a.String()
+	}
+	b := a.As16()
+	var groups []string
+	for i := 0; i < 16; i += 2 {
+		groups = append(groups, strconv.FormatUint(uint64(b[i])<<8|uint64(b[i+1]), 16))
+	}
+	for i := range 7 {
+		if groups[i] != "0" || groups[i+1] != "0" {
+			continue
+		}
+		end := i + 2
+		for end < 8 && groups[end] == "0" {
+			end++
+		}
+		return strings.Join(groups[:i], ":") + "::" + strings.Join(groups[end:], ":")
+	}
+	return strings.Join(groups, ":")
+}
+
+// The texts of SAIDs and addresses are the same, however they are made.
+func TestTexts(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20000 {
+		var raw [16]byte
+		for i := range raw {
+			if rng.IntN(3) == 0 { // many zero groups
+				raw[i] = byte(rng.Uint32())
+			}
+		}
+		id := SAID{Dst: netip.AddrFrom16(raw), SPI: SPI(rng.Uint32N(4)), Proto: Proto(rng.Uint32N(110))}
+		switch rng.IntN(4) {
+		case 0:
+			id.Dst = netip.AddrFrom4([4]byte(raw[:]))
+		case 1:
+			id.Dst, id.SPI = netip.IPv6Unspecified(), 0
+		}
+		addr := addrByHand(id.Dst)
+		if got := FormatAddr(id.Dst); got != addr {
+			t.Fatalf("FormatAddr = %q, want %q", got, addr)
+		}
+		if got := string(AppendAddr([]byte("a "), id.Dst)); got != "a "+addr {
+			t.Fatalf("AppendAddr = %q, want %q after what is there", got, addr)
+		}
+		want := id.Proto.String() + "0x" + strconv.FormatUint(uint64(id.SPI), 16) + "@" + addr
+		if id.Proto == ProtoTun && id.SPI == 0 && id.Dst.IsUnspecified() {
+			want = "%passthrough6"
+			if id.Dst.Is4() {
+				want = "%passthrough4"
+			}
+		}
+		if got := id.String(); got != want {
+			t.Fatalf("String = %q, want %q", got, want)
+		}
+		if got, err := id.AppendText([]byte("a ")); string(got) != "a "+want || err != nil {
+			t.Fatalf("AppendText = %q, %v, want %q after what is there", got, err, want)
+		}
+	}
+	if got := Magic(SPIHold).String(); got != "%hold" {
+		t.Errorf("String = %q, want %%hold", got)
+	}
+	if got := (SAID{}).String(); got != "unk00x0@<invalid>" {
+		t.Errorf("String = %q, want the invalid address", got)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -479,37 +478,6 @@ func TestEroutePorts(t *testing.T) {
 	}
 	if s := FlowEnd(e.Src, 1024); s != "[2001:db8:1::/48]:1024" {
 		t.Errorf("FlowEnd = %q", s)
-	}
-}
-
-func TestAppendSAID(t *testing.T) {
-	rng := rand.New(rand.NewPCG(3, 4))
-	for range 20000 {
-		var raw [16]byte
-		for i := range raw {
-			if rng.IntN(3) == 0 { // many zero groups
-				raw[i] = byte(rng.Uint32())
-			}
-		}
-		id := klips.SAID{Dst: netip.AddrFrom16(raw), SPI: klips.SPI(rng.Uint32N(4)), Proto: klips.Proto(rng.Uint32N(110))}
-		switch rng.IntN(4) {
-		case 0:
-			id.Dst = netip.AddrFrom4([4]byte(raw[:]))
-		case 1:
-			id.Dst, id.SPI = netip.IPv6Unspecified(), 0
-		}
-		if got := string(appendSAID(nil, id)); got != id.String() {
-			t.Fatalf("appendSAID = %q, want %q", got, id.String())
-		}
-		if got := string(appendAddr(nil, id.Dst)); got != klips.FormatAddr(id.Dst) {
-			t.Fatalf("appendAddr = %q, want %q", got, klips.FormatAddr(id.Dst))
-		}
-	}
-	if got := string(appendSAID(nil, klips.Magic(klips.SPIHold))); got != "%hold" {
-		t.Errorf("appendSAID = %q, want %%hold", got)
-	}
-	if got := string(appendSAID(nil, klips.SAID{})); got != (klips.SAID{}).String() {
-		t.Errorf("appendSAID = %q, want %q", got, klips.SAID{})
 	}
 }
 

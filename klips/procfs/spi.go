@@ -47,7 +47,7 @@ func appendSA(b []byte, sa *klips.SA, transform string) []byte {
 	}
 	if sa.Src.IsValid() {
 		b = append(b, " src="...)
-		b = appendAddr(b, sa.Src)
+		b = klips.AppendAddr(b, sa.Src)
 	}
 	if sa.Policy != nil {
 		b = append(b, " policy="...)

@@ -160,10 +160,8 @@ func appendSAID(b []byte, id klips.SAID) []byte {
 	return b
 }
 
-func appendAddr(b []byte, a netip.Addr) []byte { return klips.AppendAddr(b, a) }
-
 func appendPrefix(b []byte, p netip.Prefix) []byte {
-	b = appendAddr(b, p.Addr())
+	b = klips.AppendAddr(b, p.Addr())
 	b = append(b, '/')
 	return strconv.AppendInt(b, int64(max(p.Bits(), 0)), 10)
 }
