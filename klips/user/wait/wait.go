@@ -155,10 +155,7 @@ func (w *Waiter) wait() (n int, err error) {
 	for !w.done.Load() {
 		n, errno := w.look(syscall.Syscall6, -1)
 		if n > 0 {
-			w.bound = short
-			if time.Since(begin) < long {
-				w.bound = long
-			}
+			w.bound = boundAfter(time.Since(begin))
 			return n, nil
 		}
 		if errno != 0 && errno != unix.EINTR {
@@ -166,6 +163,15 @@ func (w *Waiter) wait() (n int, err error) {
 		}
 	}
 	return 0, nil
+}
+
+// boundAfter returns how long the next Wait keeps the processor after one that took so long
+// and did not.
+func boundAfter(waited time.Duration) time.Duration {
+	if waited < long {
+		return long
+	}
+	return short
 }
 
 type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err syscall.Errno)

@@ -136,14 +136,20 @@ func TestWait(t *testing.T) {
 // If something comes soon after the short time, the next Wait keeps its processor longer.
 // If nothing comes then, the one after it is short again.
 func TestLong(t *testing.T) {
+	for waited, want := range map[time.Duration]time.Duration{short: long, long - 1: long, long: short, time.Hour: short} {
+		if got := boundAfter(waited); got != want {
+			t.Errorf("after %v the next time is %v, want %v", waited, got, want)
+		}
+	}
 	r, wr := pipe(t)
 	w := waiter(t, r)
-	slow := func() (before time.Duration) {
-		t.Helper()
+	// However slow the machine is, it does not wait in the usual way before the time is over.
+	for _, keeps := range []time.Duration{short, long} {
+		w.bound = keeps
 		start := time.Now()
 		g := begin(w)
 		g.long(t)
-		before = time.Since(start)
+		before := time.Since(start)
 		if _, err := unix.Write(wr, []byte{1}); err != nil {
 			t.Fatal(err)
 		}
@@ -153,18 +159,12 @@ func TestLong(t *testing.T) {
 		if _, err := unix.Read(r, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
-		return before
-	}
-	for end := time.Now().Add(patience); w.bound != long; { // on a slow machine it may take several
-		if time.Now().After(end) {
-			t.Fatal("the time does not become long")
-		}
-		if slow() < short {
-			t.Error("it waits in the usual way too early")
+		if before < keeps {
+			t.Errorf("it waits in the usual way after %v, want %v at least", before, keeps)
 		}
 	}
-	if before := slow(); before < long || w.bound != short {
-		t.Errorf("it waits in the usual way after %v, want %v at least, and the next time is %v", before, long, w.bound)
+	if w.bound != short {
+		t.Errorf("after a Wait that was longer than %v the next time is %v", long, w.bound)
 	}
 }
 
