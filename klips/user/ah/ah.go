@@ -284,11 +284,8 @@ type form struct {
 	p      []byte // the packet; nil: none
 	header []byte // the IP header that it had; grows as needed
 	field  []byte // the place of the ICV in p
-	icv    [maxICV]byte
+	icv    [icv.MaxSize]byte
 }
-
-// maxICV is the length in bytes of the longest ICV (RFC 4868 section 2.6).
-const maxICV = 32
 
 // begin brings the packet in b, whose length is right, into that form. After the error
 // ErrOptions it is as it was.

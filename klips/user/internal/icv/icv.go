@@ -117,11 +117,11 @@ type Ahead struct {
 	at   *byte // where its Data begins
 	n    int   // length of Data in bytes
 	high uint32
-	icv  [maxICV]byte
+	icv  [MaxSize]byte
 }
 
-// maxICV is the length in bytes of the longest ICV (RFC 4868 section 2.6).
-const maxICV = 32
+// MaxSize is the length in bytes of the longest ICV (RFC 4868 section 2.6).
+const MaxSize = 32
 
 // Foresees reports whether EqualAhead computes a second ICV.
 func (m *MAC) Foresees() bool { return m.pair != nil }
