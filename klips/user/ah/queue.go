@@ -1,6 +1,7 @@
 package ah
 
 import (
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/user/internal/icv"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -29,6 +30,9 @@ type laid struct {
 	header [maxHeader]byte // the IP header as it is authenticated; size bytes of it
 	size   int
 }
+
+// likes reports whether two packets are of one Sealer.
+func (l *laid) likes(m *laid) bool { return l.s == m.s }
 
 // NewQueue makes a queue for up to n packets.
 func NewQueue(n int) *Queue {
@@ -69,20 +73,7 @@ func (s *Sealer) Lay(q *Queue, b *packet.Buffer, h *packet.Header, seq uint64) e
 // Finish computes the ICVs of all packets of the queue, which is empty then. A packet
 // that still lacks encryption keeps b.Due, and is lost.
 func (q *Queue) Finish() {
-	for l := q.laid; len(l) > 0; {
-		n := 1
-		for i := 1; i < len(l); i++ { // bring those of one Sealer together
-			if l[i].s != l[0].s {
-				continue
-			}
-			if i != n {
-				l[i], l[n] = l[n], l[i]
-			}
-			n++
-		}
-		l[0].s.complete(l[:n], q.messages[:0])
-		l = l[n:]
-	}
+	arrange.Groups(q.laid, (*laid).likes, func(l []laid) { l[0].s.complete(l, q.messages[:0]) })
 	// Nothing here may keep an SA, whose keys are overwritten when nothing refers to it.
 	clear(q.laid)
 	q.laid = q.laid[:0]

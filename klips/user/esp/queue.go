@@ -1,6 +1,7 @@
 package esp
 
 import (
+	"github.com/klips-go/ipsec/klips/internal/arrange"
 	"github.com/klips-go/ipsec/klips/user/internal/icv"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -24,6 +25,9 @@ type laid struct {
 	e   []byte // what follows the IP header
 	seq uint64
 }
+
+// likes reports whether two packets are of one Sealer.
+func (l *laid) likes(m *laid) bool { return l.s == m.s }
 
 // NewQueue makes a queue for up to n packets.
 func NewQueue(n int) *Queue {
@@ -49,23 +53,12 @@ func (s *Sealer) Lay(q *Queue, b *packet.Buffer, h *packet.Header, seq uint64) e
 
 // Finish encrypts and authenticates all packets of the queue, which is empty then.
 func (q *Queue) Finish() {
-	for l := q.laid; len(l) > 0; {
-		n := 1
-		for i := 1; i < len(l); i++ { // bring those of one Sealer together
-			if l[i].s != l[0].s {
-				continue
-			}
-			if i != n {
-				l[i], l[n] = l[n], l[i]
-			}
-			n++
-		}
-		l[0].s.complete(l[:n], q.blocks[:0], q.messages[:0])
-		for i := range l[:n] {
+	arrange.Groups(q.laid, (*laid).likes, func(l []laid) {
+		l[0].s.complete(l, q.blocks[:0], q.messages[:0])
+		for i := range l {
 			l[i].b.Due &^= packet.DueESP
 		}
-		l = l[n:]
-	}
+	})
 	// Nothing here may keep an SA, whose keys are overwritten when nothing refers to it.
 	clear(q.laid)
 	q.laid = q.laid[:0]
