@@ -13,43 +13,60 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
-// A daemon of an older version does not know units. Changes are then made one by one.
-func TestApplyOlderDaemon(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pfkey.sock")
+// olderDaemon is a daemon for one client, as answer has it. It returns the path of its
+// socket. It calls ended, unless that is nil, when the client has gone.
+func olderDaemon(t *testing.T, answer func(request *pfkey.Message, send func(*pfkey.Message) error) error, ended func()) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "pfkey.sock")
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	asked := make(chan pfkey.Type, 100)
+	t.Cleanup(func() { ln.Close() })
 	go func() {
 		c, err := ln.AcceptUnix()
 		if err != nil {
 			return
 		}
 		defer c.Close()
-		buf := make([]byte, pfkey.MaxMessage)
-		for {
+		if ended != nil {
+			defer ended()
+		}
+		send := func(m *pfkey.Message) error {
+			b, err := m.Marshal()
+			if err == nil {
+				_, err = c.Write(b)
+			}
+			return err
+		}
+		for buf := make([]byte, pfkey.MaxMessage); ; {
 			n, err := c.Read(buf)
 			if err != nil || n == 0 {
-				close(asked)
 				return
 			}
-			h, _ := pfkey.ParseHeader(buf[:n])
-			asked <- h.Type
-			var errno syscall.Errno
-			switch h.Type {
-			case control.TypeBegin, control.TypeEnd:
-				errno = syscall.EINVAL
-			case pfkey.TypeDelete:
-				errno = syscall.ESRCH
-			}
-			b, _ := pfkey.ErrorReply(h, errno).Marshal()
-			if _, err := c.Write(b); err != nil {
+			m, err := pfkey.Parse(buf[:n])
+			if err != nil || answer(m, send) != nil {
 				return
 			}
 		}
 	}()
+	return path
+}
+
+// A daemon of an older version does not know units. Changes are then made one by one.
+func TestApplyOlderDaemon(t *testing.T) {
+	asked := make(chan pfkey.Type, 100)
+	path := olderDaemon(t, func(m *pfkey.Message, send func(*pfkey.Message) error) error {
+		asked <- m.Type
+		var errno syscall.Errno
+		switch m.Type {
+		case control.TypeBegin, control.TypeEnd:
+			errno = syscall.EINVAL
+		case pfkey.TypeDelete:
+			errno = syscall.ESRCH
+		}
+		return send(pfkey.ErrorReply(m.Header, errno))
+	}, func() { close(asked) })
 	c, err := user.Dial(path)
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,7 @@ package user_test
 
 import (
 	"errors"
-	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -17,49 +15,17 @@ import (
 
 // A daemon of an older version does not know parts. Its table is then one part.
 func TestPartsOlderDaemon(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pfkey.sock")
-	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
 	want := []klips.SA{{ID: klips.SAID{Dst: netip.MustParseAddr("192.0.2.1"), SPI: 0x100, Proto: klips.ProtoTun}}}
-	go func() {
-		c, err := ln.AcceptUnix()
-		if err != nil {
-			return
+	path := olderDaemon(t, func(m *pfkey.Message, send func(*pfkey.Message) error) error {
+		table, _ := control.TableOf(m)
+		switch part, _ := control.PlaceOf(m, nil); {
+		case part:
+			return send(pfkey.ErrorReply(m.Header, syscall.EINVAL))
+		case table == control.TableEroutes:
+			return send(pfkey.ErrorReply(m.Header, syscall.ESHUTDOWN))
 		}
-		defer c.Close()
-		send := func(m *pfkey.Message) error {
-			b, err := m.Marshal()
-			if err == nil {
-				_, err = c.Write(b)
-			}
-			return err
-		}
-		for buf := make([]byte, pfkey.MaxMessage); ; {
-			n, err := c.Read(buf)
-			if err != nil || n == 0 {
-				return
-			}
-			m, err := pfkey.Parse(buf[:n])
-			if err != nil {
-				return
-			}
-			table, _ := control.TableOf(m)
-			switch part, _ := control.PlaceOf(m, nil); {
-			case part:
-				err = send(pfkey.ErrorReply(m.Header, syscall.EINVAL))
-			case table == control.TableEroutes:
-				err = send(pfkey.ErrorReply(m.Header, syscall.ESHUTDOWN))
-			default:
-				err = control.SendList(m, slices.Values(want), send)
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+		return control.SendList(m, slices.Values(want), send)
+	}, nil)
 	c, err := user.Dial(path)
 	if err != nil {
 		t.Fatal(err)
