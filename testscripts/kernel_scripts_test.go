@@ -11,6 +11,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/xfrm"
+	"github.com/klips-go/ipsec/testscripts/bed"
 )
 
 // kernelScripts are the scripts for the kernel's own stack. They are embedded, because
@@ -24,7 +25,7 @@ var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk"
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
 func haveInterfaces() error {
-	return tryXfrm(func(s *xfrm.Stack) error {
+	return bed.TryXfrm(func(s *xfrm.Stack) error {
 		if !s.Has(klips.CapReject) { // which needs them
 			return errors.New("no module xfrm_interface")
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/klips-go/ipsec/klips/serial"
 	"github.com/klips-go/ipsec/klips/xfrm"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
+	"github.com/klips-go/ipsec/testscripts/bed"
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/qemu"
 )
@@ -386,27 +387,10 @@ func TestInteropCollect(t *testing.T) {
 
 // haveXfrm reports why the stack xfrm cannot be used here, or nil.
 func haveXfrm() error {
-	return tryXfrm(func(s *xfrm.Stack) error {
+	return bed.TryXfrm(func(s *xfrm.Stack) error {
 		return serial.Calls{Stack: s}.AddSA(context.Background(), &klips.SASpec{
 			ID:        klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP},
 			Src:       netip.MustParseAddr("192.0.2.1"),
 			Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: make([]byte, 16), AuthKey: make([]byte, 20)})
-	})
-}
-
-// tryXfrm opens the kernel's stack on a new host.
-func tryXfrm(try func(*xfrm.Stack) error) error {
-	h, err := lab.NewHost("probe")
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return h.Do(func() error {
-		s, err := xfrm.Open()
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		return try(s)
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips/user"
+	"github.com/klips-go/ipsec/klips/xfrm"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -28,6 +29,24 @@ type Bed struct {
 
 	ipsec, dir string
 	env        []string
+}
+
+// TryXfrm calls try with the kernel's stack on a host of its own. An error of opening it
+// is returned: then the stack does not work here.
+func TryXfrm(try func(*xfrm.Stack) error) error {
+	h, err := lab.NewHost("probe")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return h.Do(func() error {
+		s, err := xfrm.Open()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return try(s)
+	})
 }
 
 // Open creates a bed with the given program. The names of the hosts begin with name. The

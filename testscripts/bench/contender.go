@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klips-go/ipsec/klips/xfrm"
 	"github.com/klips-go/ipsec/testscripts/bed"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
@@ -89,21 +90,28 @@ func (w *way) await() error {
 	return nil
 }
 
-func closeBoth(hosts [2]*lab.Host) func() {
-	return func() {
+// newWay makes two hosts with addresses behind them, and nothing between but the cable. The
+// way is not nil if it must be closed.
+func newWay(name string, options ...lab.Option) (*way, error) {
+	hosts, err := bed.Pair(name, options...)
+	if err != nil {
+		return nil, err
+	}
+	w := &way{hosts: hosts}
+	w.close = func() {
 		for _, h := range hosts {
 			h.Close()
 		}
 	}
+	return w, addInners6(hosts)
 }
 
 func openClear(*rig) (*way, error) {
-	hosts, err := bed.Pair("clear")
+	w, err := newWay("clear")
 	if err != nil {
-		return nil, err
+		return w, err
 	}
-	w := &way{hosts: hosts, close: closeBoth(hosts)}
-	errs := []error{addInners6(hosts)}
+	hosts, errs := w.hosts, []error{}
 	for i, h := range hosts {
 		errs = append(errs, h.AddAddr("eth0", netip.MustParsePrefix(fmt.Sprintf("fd00::%d/64", i+1))))
 	}
@@ -126,7 +134,7 @@ func esp(algorithm string, keySize int) string {
 func ours(stack string, sas ...string) func(*rig) (*way, error) {
 	return func(r *rig) (*way, error) {
 		if stack == "xfrm" {
-			if err := haveXfrm(); err != nil {
+			if err := bed.TryXfrm(func(*xfrm.Stack) error { return nil }); err != nil {
 				return nil, absentError{err.Error()}
 			}
 		}

@@ -7,9 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-
-	"github.com/klips-go/ipsec/klips/xfrm"
-	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
 // A rig is what the contenders are measured with.
@@ -82,20 +79,4 @@ func goBuild(ctx context.Context, dir, program, pkg string, flags ...string) err
 		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
 	return nil
-}
-
-// haveXfrm reports why the stack xfrm does not work here, or nil.
-func haveXfrm() error {
-	h, err := lab.NewHost("probe")
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return h.Do(func() error {
-		s, err := xfrm.Open()
-		if err == nil {
-			s.Close()
-		}
-		return err
-	})
 }

@@ -64,14 +64,11 @@ func openStrongSwan(r *rig) (*way, error) {
 	if err != nil || exist(charon, filepath.Dir(charon)+"/plugins/libstrongswan-kernel-libipsec.so") != nil {
 		return nil, absentError{"it needs the Debian packages strongswan-charon, libcharon-extra-plugins, strongswan-swanctl"}
 	}
-	hosts, err := bed.Pair("strongswan", lab.Tmpfs("/var/run"))
+	w, err := newWay("strongswan", lab.Tmpfs("/var/run"))
 	if err != nil {
-		return nil, err
-	}
-	w := &way{hosts: hosts, close: closeBoth(hosts)}
-	if err := addInners6(hosts); err != nil {
 		return w, err
 	}
+	hosts := w.hosts
 	for i, h := range hosts {
 		dir := filepath.Join(r.dir, h.Name)
 		if err := os.Mkdir(dir, 0o755); err != nil {

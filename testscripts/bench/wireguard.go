@@ -37,14 +37,11 @@ func openWireGuard(r *rig) (*way, error) {
 	if err != nil {
 		return nil, absentError{err.Error()}
 	}
-	hosts, err := bed.Pair("wireguard", lab.Tmpfs("/var/run"))
+	w, err := newWay("wireguard", lab.Tmpfs("/var/run"))
 	if err != nil {
-		return nil, err
-	}
-	w := &way{hosts: hosts, close: closeBoth(hosts)}
-	if err := addInners6(hosts); err != nil {
 		return w, err
 	}
+	hosts := w.hosts
 	var keys [2]*ecdh.PrivateKey
 	for i := range keys {
 		if keys[i], err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
