@@ -470,8 +470,7 @@ func (r *receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 		return 0, err
 	}
 	b := bufs[0]
-	b.Off = packet.Headroom
-	b.End = b.Off + copy(b.B[b.Off:], p.bytes)
+	b.Put(p.bytes)
 	ifindex[0] = p.index
 	return 1, nil
 }

@@ -147,7 +147,7 @@ func TestTampered(t *testing.T) {
 				if version == 4 && (at == 2 || at == 3) || version == 6 && (at == 4 || at == 5) {
 					continue // total length
 				}
-				pkttest.Load(b, wire)
+				b.Put(wire)
 				b.Bytes()[at] ^= bit
 				var want error = ErrAuth
 				if mutable[version][at]&bit != 0 {
@@ -261,7 +261,7 @@ func TestLengths(t *testing.T) {
 		wire := bytes.Clone(b.Bytes())
 		n := s.Overhead(4)
 		for l := 20; l < len(wire); l++ {
-			pkttest.Load(b, wire[:l])
+			b.Put(wire[:l])
 			packet.SetTotal(b.Bytes(), l)
 			h := pkttest.Parse(t, b)
 			want := ErrShort // even with nothing after AH
@@ -280,7 +280,7 @@ func TestLengths(t *testing.T) {
 			}
 		}
 		for f := range 256 {
-			pkttest.Load(b, wire)
+			b.Put(wire)
 			b.Bytes()[21] = byte(f)
 			h := pkttest.Parse(t, b)
 			want := ErrLength
@@ -357,7 +357,7 @@ func TestPadded(t *testing.T) {
 		}
 		sum(s.mac, zeroed, p[20+FixedLen:20+n])
 		for at := -1; at < padded-n; at++ {
-			pkttest.Load(b, p)
+			b.Put(p)
 			want := error(nil)
 			if at >= 0 {
 				b.Bytes()[20+n+at]++
@@ -417,7 +417,7 @@ func TestAllocs(t *testing.T) {
 			clear := pkttest.UDP(version, 1000)
 			b := pkttest.Buffer(clear)
 			n := testing.AllocsPerRun(100, func() {
-				pkttest.Load(b, clear)
+				b.Put(clear)
 				if err := seal(s, b, 1); err != nil {
 					t.Fatal(err)
 				}
@@ -526,7 +526,7 @@ func BenchmarkSeal(b *testing.B) {
 		clear := pkttest.UDP(4, size-28)
 		buf := pkttest.Buffer(clear)
 		for b.Loop() {
-			pkttest.Load(buf, clear)
+			buf.Put(clear)
 			if err := seal(s, buf, 1); err != nil {
 				b.Fatal(err)
 			}
@@ -542,7 +542,7 @@ func BenchmarkOpen(b *testing.B) {
 		}
 		wire := bytes.Clone(buf.Bytes())
 		for b.Loop() {
-			pkttest.Load(buf, wire)
+			buf.Put(wire)
 			h, _ := packet.ParseIP(buf.Bytes())
 			if err := o.Verify(buf, &h, 0); err != nil {
 				b.Fatal(err)

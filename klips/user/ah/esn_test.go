@@ -94,7 +94,7 @@ func TestESNAllocs(t *testing.T) {
 		seq := uint64(1<<32 - 50)
 		if n := testing.AllocsPerRun(100, func() {
 			seq++
-			pkttest.Load(b, clear)
+			b.Put(clear)
 			if err := seal(s, b, seq); err != nil {
 				t.Fatal(err)
 			}

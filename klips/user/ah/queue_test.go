@@ -169,7 +169,7 @@ func TestQueueAllocs(t *testing.T) {
 		}
 		n := testing.AllocsPerRun(50, func() {
 			for i, b := range bufs {
-				pkttest.Load(b, clear)
+				b.Put(clear)
 				h, _ := packet.ParseIP(b.Bytes())
 				if err := s.Lay(q, b, &h, uint64(i)); err != nil {
 					t.Fatal(err)

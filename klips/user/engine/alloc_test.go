@@ -39,8 +39,7 @@ func (h *bareHost) send(pkts []*packet.Buffer) {
 		return
 	}
 	b := pkts[len(pkts)-1]
-	h.sent.Off = packet.Headroom
-	h.sent.End = h.sent.Off + copy(h.sent.B[h.sent.Off:], b.Bytes())
+	h.sent.Put(b.Bytes())
 	packet.FixChecksum(h.sent.Bytes())
 }
 
@@ -156,8 +155,7 @@ func (b *bench) send(n int) {
 func (b *bench) receive(n int) {
 	for i := range n {
 		d := b.in.bufs[i]
-		d.Off = packet.Headroom
-		d.End = d.Off + copy(d.B[d.Off:], b.host.sent.Bytes())
+		d.Put(b.host.sent.Bytes())
 		b.in.ifindex[i] = 1
 	}
 	b.in.batch(n)

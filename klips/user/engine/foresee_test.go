@@ -19,8 +19,7 @@ import (
 func (b *bench) load(packets ...[]byte) {
 	for i, p := range packets {
 		d := b.in.bufs[i]
-		d.Off = packet.Headroom
-		d.End = d.Off + copy(d.B[d.Off:], p)
+		d.Put(p)
 		b.in.ifindex[i] = 1
 	}
 	b.in.batch(len(packets))

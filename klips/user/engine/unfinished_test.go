@@ -89,8 +89,7 @@ func TestNeverUnfinished(t *testing.T) {
 		w.att = w.d.att.Load()
 		for i := range 2 {
 			x := w.bufs[i]
-			x.Off = packet.Headroom
-			x.End = x.Off + copy(x.B[x.Off:], b.pkt)
+			x.Put(b.pkt)
 		}
 		h, _ := packet.ParseIP(w.bufs[0].Bytes())
 		seal := func(x *packet.Buffer) {
@@ -129,8 +128,7 @@ func TestReplacedWithin(t *testing.T) {
 	sa := w.e.sas.Lookup(id)
 	for i := range 3 {
 		x := w.bufs[i]
-		x.Off = packet.Headroom
-		x.End = x.Off + copy(x.B[x.Off:], b.pkt)
+		x.Put(b.pkt)
 		w.packet(x)
 		switch i {
 		case 0:

@@ -44,17 +44,17 @@ func TestESN(t *testing.T) {
 				continue
 			}
 			for _, wrong := range []uint64{seq ^ 1<<32, seq ^ 1<<63, seq + 1<<32, seq - 1<<32} {
-				pkttest.Load(b, wire)
+				b.Put(wire)
 				if err := o.Verify(b, &h, wrong); err != ErrAuth {
 					t.Fatalf("%s, %#x: Verify as %#x = %v, want ErrAuth", name, seq, wrong, err)
 				}
 			}
 			// Even a high half of 0 is authenticated.
-			pkttest.Load(b, wire)
+			b.Put(wire)
 			if err := plain.Verify(b, &h, seq); err != ErrAuth {
 				t.Fatalf("%s, %#x: Verify without ESN = %v, want ErrAuth", name, seq, err)
 			}
-			pkttest.Load(b, wire)
+			b.Put(wire)
 			if bad, err := openAs(o, b, &h, seq); bad || err != nil || !bytes.Equal(b.Bytes(), clear) {
 				t.Fatalf("%s, %#x: %v, %v, %x, want %x", name, seq, bad, err, b.Bytes(), clear)
 			}
@@ -93,7 +93,7 @@ func TestESNAllocs(t *testing.T) {
 		seq := uint64(1<<32 - 50)
 		if n := testing.AllocsPerRun(100, func() {
 			seq++
-			pkttest.Load(b, clear)
+			b.Put(clear)
 			if err := seal(s, b, seq); err != nil {
 				t.Fatal(err)
 			}

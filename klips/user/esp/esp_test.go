@@ -133,7 +133,7 @@ func TestTampered(t *testing.T) {
 		}
 		wire := bytes.Clone(b.Bytes())
 		for i := 20 * 8; i < len(wire)*8; i++ {
-			pkttest.Load(b, wire)
+			b.Put(wire)
 			b.Bytes()[i/8] ^= 1 << (i % 8)
 			h := pkttest.Parse(t, b)
 			if err := o.Verify(b, &h, 0); err != ErrAuth {
@@ -143,7 +143,7 @@ func TestTampered(t *testing.T) {
 				t.Fatalf("%s: Open after a failed Verify = %v, want ErrAuth", name, err)
 			}
 		}
-		pkttest.Load(b, wire)
+		b.Put(wire)
 		h := pkttest.Parse(t, b)
 		if bad, err := open(o, b, &h); bad || err != nil {
 			t.Fatalf("%s: the unchanged packet = %v, %v", name, bad, err)
@@ -263,7 +263,7 @@ func TestLengths(t *testing.T) {
 		}
 		wire := bytes.Clone(b.Bytes())
 		for n := 20; n < len(wire); n++ {
-			pkttest.Load(b, wire[:n])
+			b.Put(wire[:n])
 			packet.SetTotal(b.Bytes(), n)
 			h := pkttest.Parse(t, b)
 			_, _, err := ParseHeader(b, &h)
@@ -467,7 +467,7 @@ func TestNextIVConcurrent(t *testing.T) {
 	clear := pkttest.UDP(4, 1)
 	b := pkttest.Buffer(clear)
 	for i := range uint64(1000) {
-		pkttest.Load(b, clear)
+		b.Put(clear)
 		if err := seal(s, b, i); err != nil {
 			t.Fatal(err)
 		}
@@ -509,7 +509,7 @@ func TestAllocs(t *testing.T) {
 			clear := pkttest.UDP(version, 1000)
 			b := pkttest.Buffer(clear)
 			n := testing.AllocsPerRun(100, func() {
-				pkttest.Load(b, clear)
+				b.Put(clear)
 				if err := seal(s, b, 1); err != nil {
 					t.Fatal(err)
 				}
@@ -640,7 +640,7 @@ func BenchmarkOpen(b *testing.B) {
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {
-					pkttest.Load(buf, wire)
+					buf.Put(wire)
 					h, _ := packet.ParseIP(buf.Bytes())
 					if _, err := open(o, buf, &h); err != nil {
 						b.Fatal(err)

@@ -101,7 +101,7 @@ func TestQueueAllocs(t *testing.T) {
 		}
 		n := testing.AllocsPerRun(50, func() {
 			for i, b := range bufs {
-				pkttest.Load(b, clear)
+				b.Put(clear)
 				h, _ := packet.ParseIP(b.Bytes())
 				if err := s.Lay(q, b, &h, uint64(i)); err != nil {
 					t.Fatal(err)
@@ -129,7 +129,7 @@ func BenchmarkQueue(b *testing.B) {
 				}
 				for b.Loop() {
 					for _, x := range bufs {
-						pkttest.Load(x, clear)
+						x.Put(clear)
 						h, _ := packet.ParseIP(x.Bytes())
 						if err := s.Lay(q, x, &h, 1); err != nil {
 							b.Fatal(err)

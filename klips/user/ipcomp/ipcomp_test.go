@@ -263,7 +263,7 @@ func TestAllocs(t *testing.T) {
 		clear := pkttest.IP(4, 17, nil, payload)
 		b := pkttest.Buffer(clear)
 		n := testing.AllocsPerRun(100, func() {
-			pkttest.Load(b, clear)
+			b.Put(clear)
 			c.skip = 0
 			if !compress(t, c, b, 2) {
 				return
@@ -347,7 +347,7 @@ func BenchmarkCompress(b *testing.B) {
 				b.SetBytes(int64(n))
 				b.ReportAllocs()
 				for b.Loop() {
-					pkttest.Load(buf, clear)
+					buf.Put(clear)
 					c.skip = 0
 					compress(b, c, buf, 2)
 				}
@@ -365,7 +365,7 @@ func BenchmarkDecompress(b *testing.B) {
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			for b.Loop() {
-				pkttest.Load(buf, p)
+				buf.Put(p)
 				h, _ := packet.ParseIP(buf.Bytes())
 				if err := d.Decompress(buf, &h, 2, DefaultMax); err != nil {
 					b.Fatal(err)

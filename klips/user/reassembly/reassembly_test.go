@@ -94,8 +94,7 @@ func newBench(t *testing.T, max int) *bench {
 
 func (b *bench) add(p []byte) Result {
 	b.t.Helper()
-	b.buf.Off = packet.Headroom
-	b.buf.End = b.buf.Off + copy(b.buf.B[b.buf.Off:], p)
+	b.buf.Put(p)
 	h, ok := packet.ParseIP(b.buf.Bytes())
 	if !ok || !h.Frag {
 		b.t.Fatalf("%x is no fragment", p)
@@ -322,8 +321,7 @@ func FuzzAdd(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p1, p2, p3 []byte) {
 		b := newBench(t, 1<<16)
 		for _, p := range [][]byte{p1, p2, p3} {
-			b.buf.Off = packet.Headroom
-			b.buf.End = b.buf.Off + copy(b.buf.B[b.buf.Off:], p)
+			b.buf.Put(p)
 			h, ok := packet.ParseIP(b.buf.Bytes())
 			if !ok || !h.Frag {
 				continue

@@ -32,14 +32,8 @@ func Hex(t testing.TB, s string) []byte {
 // Buffer returns a buffer that holds a copy of p with the usual room around it.
 func Buffer(p []byte) *packet.Buffer {
 	b := &packet.Buffer{B: make([]byte, packet.Headroom+len(p)+packet.Tailroom)}
-	Load(b, p)
+	b.Put(p)
 	return b
-}
-
-// Load copies p into a buffer that Buffer made for a packet of at least this length.
-func Load(b *packet.Buffer, p []byte) {
-	b.Off = packet.Headroom
-	b.End = b.Off + copy(b.B[b.Off:], p)
 }
 
 // Payload returns n bytes with ascending values.
