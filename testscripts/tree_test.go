@@ -190,7 +190,7 @@ func TestReadsInside(t *testing.T) {
 }
 
 // leaving returns, by line, the paths in a Go file that lead out of the root:
-// "../../x", filepath.Join("..", "..", "x"), filepath.Join(dir, "..", "shared").
+// "../../x", filepath.Join("..", "..", "x"), filepath.Join(dir, "..", "x").
 func leaving(t *testing.T, path, text string) map[int]string {
 	found := map[int]string{}
 	depth := strings.Count(path, "/")

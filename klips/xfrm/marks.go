@@ -107,8 +107,8 @@ type marking struct {
 }
 
 // marking gives the new SAs of a change the numbers to continue from, and reserves the
-// next ones, also for SAs in the tables that have used many. Numbers in the request have priority over the mark. EKEYEXPIRED: a key has
-// none left.
+// next ones, also for SAs in the tables that have used many. Numbers in the request have
+// priority over the mark. EKEYEXPIRED: a key has none left.
 func (s *Stack) marking(ctx context.Context, t *tables, have *objects) (*marking, error) {
 	if s.statedir == "" {
 		return nil, nil

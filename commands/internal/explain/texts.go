@@ -73,8 +73,8 @@ const (
 )
 
 // texts are the meanings that an errno has for one operation: those that klips.Change
-// documents, and some that kernels answer besides. It is a list, which the compiler lays out; a map would be
-// filled at each start of the program.
+// documents, and some that kernels answer besides. It is a list, which the compiler lays
+// out; a map would be filled at each start of the program.
 var texts = [...]struct {
 	op    string
 	errno syscall.Errno

@@ -234,10 +234,10 @@ func (o *Opener) length(b *packet.Buffer, h *packet.Header) (int, error) {
 }
 
 // Verify checks length and ICV of the AH packet in b with the IP header h and the
-// sequence number seq. The packet is the same afterwards. Of seq only the high 32 bits are used, and
-// only with extended sequence numbers: [ParseHeader] returns the low ones, and the
-// replay window infers the rest (see the method Extend of replay.Window). Errors are
-// ErrShort, ErrLength, ErrOptions and ErrAuth. A packet with a wrong ICV and nothing
+// sequence number seq. The packet is the same afterwards. Of seq only the high 32 bits
+// are used, and only with extended sequence numbers: [ParseHeader] returns the low ones,
+// and the replay window infers the rest (see the method Extend of replay.Window). Errors
+// are ErrShort, ErrLength, ErrOptions and ErrAuth. A packet with a wrong ICV and nothing
 // after AH is ErrShort too, because KLIPS counts it so.
 func (o *Opener) Verify(b *packet.Buffer, h *packet.Header, seq uint64) error {
 	return o.VerifyAhead(b, h, seq, nil, nil, nil)

@@ -11,9 +11,10 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// appendRecord appends a record of a listing, a pointer, as JSON, with a newline. For SAs and eroutes,
-// of which there can be a million, it allocates nothing that depends on their number: what
-// a listing leaves to the garbage collector counts against the memory of the daemon.
+// appendRecord appends a record of a listing, a pointer, as JSON, with a newline. For SAs
+// and eroutes, of which there can be a million, it allocates nothing that depends on
+// their number: what a listing leaves to the garbage collector counts against the memory
+// of the daemon.
 func appendRecord(b []byte, r any) ([]byte, error) {
 	switch r := r.(type) {
 	case *klips.SA:

@@ -80,10 +80,10 @@ func espTo(dst netip.Addr, text string) *packet.Buffer {
 	return &packet.Buffer{B: p, End: len(p), Sealed: true}
 }
 
-// A wire that sends directly follows the kernel's routes and neighbours: to another address
-// of the neighbour and by another gateway, and by the raw socket while there is no
-// neighbour, also on a device above another one. The taps tell the ways apart: what goes directly is not
-// seen on the host that sends it.
+// A wire that sends directly follows the kernel's routes and neighbours: to another
+// address of the neighbour and by another gateway, and by the raw socket while there is
+// no neighbour, also on a device above another one. The taps tell the ways apart: what
+// goes directly is not seen on the host that sends it.
 func TestDirect(t *testing.T) {
 	if !inNamespace(t) {
 		return

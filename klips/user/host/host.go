@@ -131,7 +131,8 @@ func (h *Host) tellMoved(gone []netip.Addr) {
 	}
 }
 
-// watch follows the changes of addresses, devices, routes and neighbours until the socket closes.
+// watch follows the changes of addresses, devices, routes and neighbours until the socket
+// closes.
 func (h *Host) watch() {
 	defer close(h.done)
 	for {

@@ -14,7 +14,8 @@ import (
 )
 
 // The alias of a device shows that it is one of ours, its physical device, the MTU that a
-// daemon gave it, and whether it sends directly. It stays when the daemon ends, and ip link shows it.
+// daemon gave it, and whether it sends directly. It stays when the daemon ends, and ip
+// link shows it.
 const (
 	alias    = "ipsec klipsd"
 	aliasOn  = alias + " on "
