@@ -204,7 +204,7 @@ func TestStartup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(9 << 20); info.Size() > most {
+	if most := int64(10 << 20); info.Size() > most {
 		t.Errorf("the program has %d bytes, want at most %d", info.Size(), most)
 	}
 	// The memory that initialisation allocates is the same in every run; the time is
