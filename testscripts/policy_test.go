@@ -29,6 +29,7 @@ var forbidden = map[string]string{
 	"net/http":                     "0.5 ms of start-up, and a large surface for a program that runs as root",
 	"crypto/tls":                   "0.2 ms of start-up; nothing here speaks TLS",
 	"testing":                      "it registers flags, and belongs to tests",
+	"golang.zx2c4.com/wireguard":   "only tests compare with it",
 	module + "/testscripts/lab":    "test code",
 }
 

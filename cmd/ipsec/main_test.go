@@ -254,6 +254,7 @@ func TestImports(t *testing.T) {
 		"pgregory.net/rapid":              "for tests only",
 		"testing":                         "for tests only",
 		"github.com/rogpeppe/go-internal": "for tests only",
+		"golang.zx2c4.com/wireguard":      "for tests only",
 	}
 	for dep := range strings.FieldsSeq(string(out)) {
 		for pkg, why := range reasons {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -239,5 +240,16 @@ func TestStatTime(t *testing.T) {
 		if got, err := statTime(bad); err == nil {
 			t.Errorf("statTime(%q) = %v, want an error", bad, got)
 		}
+	}
+}
+
+// bench measures the version of WireGuard that the tests compare packets with.
+func TestWireGuardVersion(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", wireguard).Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	if got := strings.TrimSpace(string(out)); got != wireguardVersion {
+		t.Errorf("bench builds version %s, and go.mod names %s", wireguardVersion, got)
 	}
 }

@@ -17,8 +17,9 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
-// wireguard and wireguardVersion are the module of wireguard-go. It is no requirement of
-// this module, because only bench builds it.
+// wireguard and wireguardVersion are the module of wireguard-go. The version is that of
+// go.mod, which has the module for tests. bench builds it with the versions of other
+// modules that its own go.mod names.
 const (
 	wireguard        = "golang.zx2c4.com/wireguard"
 	wireguardVersion = "v0.0.0-20260522210424-ecfc5a8d5446"

@@ -28,7 +28,13 @@ type seg struct {
 	urgent     uint16
 	option     byte // 0: no options
 	n          int  // bytes of data
+	mark       byte // the first byte of data; 0: none in particular
+	reserved   byte // the low half of TCP's byte 12
+	evil       bool // the reserved flag of IPv4
+	cut        bool // the UDP length is one less than that of the packet
 	plain      bool // UDP without checksum
+	twin       bool // a checksum of 0xffff is 0, and the reverse
+	spoilIP    bool // a wrong checksum of the IP header
 	spoil      bool // a wrong checksum
 }
 
@@ -53,6 +59,9 @@ func (s seg) packet() []byte {
 		if s.df {
 			b[offset+6] = 0x40
 		}
+		if s.evil {
+			b[offset+6] |= 0x80
+		}
 	}
 	for _, a := range addrs[s.v6] {
 		b = append(b, a.AsSlice()...)
@@ -65,6 +74,9 @@ func (s seg) packet() []byte {
 		sum = at + udpChecksum
 		b = append(b, 0, 0, 0, 0)
 		binary.BigEndian.PutUint16(b[at+4:], uint16(8+s.n))
+		if s.cut {
+			b[at+5]--
+		}
 	} else {
 		b = binary.BigEndian.AppendUint32(b, s.seq)
 		b = binary.BigEndian.AppendUint32(b, s.ack)
@@ -73,14 +85,34 @@ func (s seg) packet() []byte {
 			b[at+12] = 0x60
 			b = append(b, 1, 1, 253, s.option)
 		}
+		b[at+12] |= s.reserved & 15
 	}
 	for i := range s.n {
 		b = append(b, byte(int(s.seq)+i))
 	}
+	if s.n > 0 && s.mark != 0 {
+		b[len(b)-s.n] = s.mark
+	}
 	packet.SetTotal(b[offset:], len(b)-offset)
 	packet.FixChecksum(b[offset:])
+	if s.twin && s.n >= 4 {
+		// Two bytes of data make the checksum 0, which can be written in two ways.
+		data := b[len(b)-s.n:]
+		data[2], data[3] = 0, 0
+		checksum(b[offset:], at-offset, sum-offset)
+		if s.udp && b[sum] == 0xff && b[sum+1] == 0xff {
+			b[sum], b[sum+1] = 0, 0
+		}
+		copy(data[2:], b[sum:sum+2])
+	}
 	if !s.plain {
 		checksum(b[offset:], at-offset, sum-offset)
+	}
+	if s.twin && s.n >= 4 {
+		b[sum], b[sum+1] = ^b[sum], ^b[sum+1]
+	}
+	if s.spoilIP && !s.v6 {
+		b[offset+10]++
 	}
 	if s.spoil {
 		b[len(b)-1]++
@@ -112,9 +144,9 @@ func checksum(p []byte, ip, at int) {
 	binary.BigEndian.PutUint16(p[at:], c)
 }
 
-// split splits a bundle as the kernel does (inet_gso_segment, tcp_gso_segment,
-// __udp_gso_segment).
-func splitByHand(t testing.TB, b []byte) (out [][]byte) {
+// splitByHand splits a bundle as the kernel does (inet_gso_segment, tcp_gso_segment,
+// __udp_gso_segment). datagrams is the most that it may have.
+func splitByHand(t testing.TB, b []byte, datagrams int) (out [][]byte) {
 	t.Helper()
 	h, p := b[:HeaderLen], b[HeaderLen:]
 	if len(p) > 65535 {
@@ -133,7 +165,7 @@ func splitByHand(t testing.TB, b []byte) (out [][]byte) {
 	if want := map[bool]byte{false: gsoTCPv4, true: gsoTCPv6}[ip == 40]; !udp && h[1] != want || udp != (hd.Proto == 17) {
 		t.Fatalf("kind %d of protocol %d, IPv%d", h[1], hd.Proto, hd.Version)
 	}
-	if udp && (int(binary.BigEndian.Uint16(p[ip+4:])) != len(p)-ip || (len(p)-header-1)/size >= 64) {
+	if udp && (int(binary.BigEndian.Uint16(p[ip+4:])) != len(p)-ip || (len(p)-header-1)/size >= datagrams) {
 		t.Fatalf("a UDP length of %d for %d bytes of %d each", binary.BigEndian.Uint16(p[ip+4:]), len(p)-ip, size)
 	}
 	// The checksum field has the sum of the pseudo-header.
@@ -184,7 +216,7 @@ func merged(t testing.TB, m *Merger, bufs [][]byte) (bundles [][]byte) {
 	m.Each(buffers(bufs), func(parts [][]byte, pkts []*packet.Buffer) {
 		b := bytes.Join(parts, nil)
 		bundles = append(bundles, b)
-		l := splitByHand(t, b)
+		l := splitByHand(t, b, maxDatagrams)
 		if len(b) >= HeaderLen+20 {
 			checkSplit(t, b, l)
 		}
@@ -352,67 +384,108 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// play makes packets of several flows, at most as many as there are in a batch. Three
+// bytes of the script stand for a packet: its flow, a change, and the extent of the
+// change. Most packets are of few flows.
+func play(script []byte) (bufs [][]byte) {
+	const most = 128
+	flows := map[byte]*seg{}
+	emit := func(q seg) {
+		q.mark = byte(len(bufs) + 1)
+		bufs = append(bufs, q.packet())
+	}
+	for ; len(script) >= 3 && len(bufs) < most; script = script[3:] {
+		flow, change, arg := script[0], script[1], script[2]
+		if flow < 0xe0 {
+			flow %= 6
+		}
+		s := flows[flow]
+		if s == nil {
+			s = &kinds()[flow%4]
+			s.sport += uint16(flow / 4)
+			s.n = 40
+			flows[flow] = s
+		}
+		const repeat, swap = 1, 2
+		again, odd := 0, func([]byte) []byte { return nil }
+		q := *s // what is only of this packet
+		switch change %= 48; change {
+		case repeat:
+			again = int(arg) % 100
+		case swap, swap + 1, swap + 2: // more often than the others
+		case 5:
+			s.tos ^= arg
+		case 6:
+			s.ttl--
+		case 7:
+			s.window++
+		case 8:
+			s.ack++
+		case 9:
+			s.label++
+		case 10:
+			s.id += uint16(arg)
+		case 11:
+			s.seq += uint32(int8(arg))
+		case 12:
+			s.df = !s.df
+		case 13:
+			s.n = 1 + int(arg)*int(arg)
+		case 14:
+			q.n = int(arg)
+		case 15:
+			q.flags |= arg
+		case 16:
+			q.flags |= flagPSH
+		case 17:
+			q.option = arg
+		case 18:
+			q.urgent = uint16(arg)
+		case 19:
+			q.reserved = arg
+		case 20:
+			q.evil = !q.v6
+		case 21:
+			q.cut = q.udp
+		case 22:
+			q.plain = q.udp
+		case 23:
+			q.twin = true
+		case 24:
+			q.spoilIP = true
+		case 25:
+			q.spoil = q.n > 0
+		case 26: // a fragment, or another length
+			odd = func(b []byte) []byte { b[offset+6] |= 0x20; return b }
+		case 27: // the end is missing
+			odd = func(b []byte) []byte { return b[:min(len(b), offset+int(arg))] }
+		case 28: // another bit
+			odd = func(b []byte) []byte { b[min(len(b)-1, offset+int(arg/4))] ^= 1 << (arg % 8); return b }
+		}
+		q.seq, q.id, q.tos, q.ttl, q.df = s.seq, s.id, s.tos, s.ttl, s.df
+		q.window, q.ack, q.label = s.window, s.ack, s.label
+		for range 1 + min(again, most-1-len(bufs)) {
+			emit(q)
+			q.seq += uint32(q.n)
+			q.id++
+		}
+		s.seq, s.id = q.seq, q.id
+		last := len(bufs) - 1
+		if b := odd(bufs[last]); b != nil {
+			bufs[last] = b
+		}
+		if last > 0 && change >= swap && change < swap+3 {
+			bufs[last-1], bufs[last] = bufs[last], bufs[last-1]
+		}
+	}
+	return bufs
+}
+
 // Mixed flows with any changes come out unchanged.
 func TestRandom(t *testing.T) {
 	m := New(true)
 	rapid.Check(t, func(r *rapid.T) {
-		flows := kinds()
-		other := flows[0]
-		other.sport++
-		flows = append(flows, other)
-		var bufs [][]byte
-		for range rapid.IntRange(0, 60).Draw(r, "packets") {
-			s := &flows[rapid.IntRange(0, len(flows)-1).Draw(r, "flow")]
-			q := *s
-			switch rapid.IntRange(0, 40).Draw(r, "change") {
-			case 0:
-				s.tos ^= 1
-			case 1:
-				s.ttl--
-			case 2:
-				s.window++
-			case 3:
-				s.ack++
-			case 4:
-				s.label++
-			case 5:
-				s.id += 3
-			case 6:
-				s.seq += 5
-			case 7:
-				s.df = !s.df
-			case 8:
-				q.flags |= rapid.Byte().Draw(r, "flags")
-			case 9:
-				q.option = rapid.Byte().Draw(r, "option")
-			case 10:
-				q.spoil = q.n > 0
-			case 11:
-				q.plain = q.udp
-			case 12:
-				q.n = rapid.IntRange(0, 1200).Draw(r, "bytes")
-			case 13:
-				s.n = rapid.IntRange(1, 3000).Draw(r, "size")
-			case 14:
-				q.urgent = 1
-			}
-			q.seq, q.id, q.tos, q.ttl = s.seq, s.id, s.tos, s.ttl
-			b := q.packet()
-			s.seq += uint32(q.n)
-			s.id++
-			if rapid.IntRange(0, 20).Draw(r, "odd") == 0 {
-				switch rapid.IntRange(0, 2).Draw(r, "how") {
-				case 0:
-					b[offset+6] |= 0x20 // a fragment, or another next header
-				case 1:
-					b = b[:offset+rapid.IntRange(0, len(b)-offset).Draw(r, "length")]
-				case 2:
-					b[offset+rapid.IntRange(0, min(60, len(b)-offset-1)).Draw(r, "at")] ^= 1 << rapid.IntRange(0, 7).Draw(r, "bit")
-				}
-			}
-			bufs = append(bufs, b)
-		}
-		merged(t, m, bufs)
+		merged(t, m, play(rapid.SliceOfN(rapid.Byte(), 0, 240).Draw(r, "script")))
 	})
 }
 
