@@ -47,7 +47,8 @@ type Ungroup struct{ ID SAID }
 
 // SetEroute makes an eroute. Without Replace, an existing selector is EEXIST. With
 // Replace it replaces the eroute with that selector, if there is one (stack klips:
-// EFAULT if there is none).
+// EFAULT if there is none). EINVAL: [Eroute.AlsoFault]. EOPNOTSUPP: the stack lacks
+// [CapAlso].
 type SetEroute struct {
 	Eroute
 	Replace bool
@@ -171,12 +172,18 @@ func (c SetGuard) Object() string     { return c.Selector.String() }
 func (c RemoveGuard) Object() string  { return c.Selector.String() }
 func (c HoldPort) Object() string     { return fmt.Sprint(c.Port) }
 
-func (c AddSA) String() string        { return text(c) }
-func (c DeleteSA) String() string     { return text(c) }
-func (c ClearSAs) String() string     { return text(c) }
-func (c Group) String() string        { return text(c) }
-func (c Ungroup) String() string      { return text(c) }
-func (c SetEroute) String() string    { return text(c) + " => " + c.ID.String() }
+func (c AddSA) String() string    { return text(c) }
+func (c DeleteSA) String() string { return text(c) }
+func (c ClearSAs) String() string { return text(c) }
+func (c Group) String() string    { return text(c) }
+func (c Ungroup) String() string  { return text(c) }
+func (c SetEroute) String() string {
+	s := text(c) + " => " + c.ID.String()
+	if len(c.Also) > 0 {
+		s += " also " + JoinSAIDs(c.Also)
+	}
+	return s
+}
 func (c SetPolicy) String() string    { return text(c) + ": " + c.Policy.String() }
 func (c DeleteEroute) String() string { return text(c) }
 func (c ClearEroutes) String() string { return text(c) }

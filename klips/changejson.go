@@ -13,6 +13,7 @@ type changeJSON struct {
 	Op       string            `json:"op"`
 	SAID     *SAID             `json:"said,omitempty"`
 	SAIDs    []SAID            `json:"saids,omitempty"`
+	Also     []SAID            `json:"also,omitempty"`
 	SA       *saJSON           `json:"sa,omitempty"`
 	Flow     *Selector         `json:"flow,omitempty"`
 	Virtual  string            `json:"virtual,omitempty"`
@@ -67,7 +68,7 @@ func (c ClearSAs) MarshalJSON() ([]byte, error) { return marshal(c, changeJSON{}
 func (c Group) MarshalJSON() ([]byte, error)    { return marshal(c, changeJSON{SAIDs: c.IDs}) }
 func (c Ungroup) MarshalJSON() ([]byte, error)  { return marshal(c, changeJSON{SAID: &c.ID}) }
 func (c SetEroute) MarshalJSON() ([]byte, error) {
-	return marshal(c, changeJSON{Flow: &c.Selector, SAID: &c.ID})
+	return marshal(c, changeJSON{Flow: &c.Selector, SAID: &c.ID, Also: c.Also})
 }
 func (c SetPolicy) MarshalJSON() ([]byte, error) {
 	return marshal(c, changeJSON{Flow: &c.Policy, SAID: &c.ID})

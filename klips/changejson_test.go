@@ -36,6 +36,8 @@ func TestChangeJSON(t *testing.T) {
 		{klips.Group{IDs: []klips.SAID{tun, esp}}, `{"op":"group","saids":["tun0x101@2001:db8::2","esp0x100@192.0.2.2"]}`},
 		{klips.Ungroup{ID: esp}, `{"op":"ungroup","said":"esp0x100@192.0.2.2"}`},
 		{klips.SetEroute{Eroute: klips.Eroute{Selector: flow, ID: esp}}, `{"op":"add eroute","said":"esp0x100@192.0.2.2","flow":` + flowJSON + `}`},
+		{klips.SetEroute{Eroute: klips.Eroute{Selector: flow, ID: tun, Also: []klips.SAID{esp}}, Replace: true},
+			`{"op":"replace eroute","said":"tun0x101@2001:db8::2","also":["esp0x100@192.0.2.2"],"flow":` + flowJSON + `}`},
 		{klips.SetPolicy{ID: esp, Policy: flow}, `{"op":"set inbound policy","said":"esp0x100@192.0.2.2","flow":` + flowJSON + `}`},
 		{klips.DeleteEroute{Selector: flow}, `{"op":"delete eroute","flow":` + flowJSON + `}`},
 		{klips.ClearEroutes{}, `{"op":"clear eroutes"}`},
@@ -68,7 +70,7 @@ func TestChangeJSON(t *testing.T) {
 			t.Errorf("no row has a %s", m[1])
 		}
 	}
-	if len(types) != len(rows) {
-		t.Errorf("%d types of changes, %d rows", len(types), len(rows))
+	if len(types) != len(seen) {
+		t.Errorf("%d types of changes, rows for %d", len(types), len(seen))
 	}
 }

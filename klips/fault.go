@@ -55,6 +55,17 @@ const (
 	FaultOffloadRefused
 	// FaultDirect: the stack is the kernel's, whose packets pass its IP output.
 	FaultDirect
+	// FaultAlso: further SAs of an eroute, on a stack whose kernel chooses one SA for all
+	// packets of a policy.
+	FaultAlso
+	// FaultAlsoMany: more further SAs than MaxAlso.
+	FaultAlsoMany
+	// FaultAlsoShunt: a shunt among several SAs of an eroute.
+	FaultAlsoShunt
+	// FaultAlsoPeer: a further SA with another destination than the first one.
+	FaultAlsoPeer
+	// FaultAlsoTwice: an SA that an eroute names twice.
+	FaultAlsoTwice
 	// FaultTunnelSource: an outbound tunnel without a source address, on stack xfrm,
 	// whose kernel does not choose one.
 	FaultTunnelSource
@@ -156,6 +167,11 @@ var faultWords = [...]string{
 	FaultOffloadDevice:  "no such network device for offload",
 	FaultOffloadRefused: "the network device does not take the work",
 	FaultDirect:         "packets past the IP output of the kernel",
+	FaultAlso:           "several SAs for the packets of one eroute",
+	FaultAlsoMany:       "more SAs than an eroute can have",
+	FaultAlsoShunt:      "shunt among the SAs of an eroute",
+	FaultAlsoPeer:       "SAs of one eroute with different destinations",
+	FaultAlsoTwice:      "SA that an eroute names twice",
 	FaultTunnelSource:   "tunnel without a source address",
 	FaultGroupsAlike:    "the kernel cannot tell what comes out of this group from what comes out of another one",
 	FaultNoDevice:       "there is no virtual device",

@@ -239,6 +239,8 @@ const (
 	CapGroupRead
 	// CapDirect: packets can leave past the kernel's IP output.
 	CapDirect
+	// CapAlso: the packets of an eroute can be spread over several SAs.
+	CapAlso
 	// CapMarks: the changes themselves keep sequence marks, because the stack has no
 	// process.
 	CapMarks

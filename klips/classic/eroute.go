@@ -28,9 +28,13 @@ func (s *Stack) DeleteEroute(ctx context.Context, sel klips.Selector) error {
 }
 
 // SetEroute adds or replaces an eroute or sets an inbound policy (X_ADDFLOW). Replacing
-// removes the old eroute as in [Stack.DeleteEroute], with the same errors.
+// removes the old eroute as in [Stack.DeleteEroute], with the same errors. EOPNOTSUPP with
+// klips.FaultAlso: KLIPS sends the packets of an eroute to one SA.
 func (s *Stack) SetEroute(ctx context.Context, e klips.Eroute, op klips.ErouteOp) error {
 	if err := checkFlow("set eroute", e.Selector); err != nil {
+		return err
+	}
+	if err := e.CheckAlso("set eroute", s.Has(klips.CapAlso)); err != nil {
 		return err
 	}
 	if op == klips.ErouteReplace {

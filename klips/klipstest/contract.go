@@ -411,9 +411,39 @@ func (c *contract) eroutes() {
 	c.must(c.Stack.DeleteEroute(c.ctx, want[2].Selector))
 	want = slices.Delete(want, 2, 3)
 	c.sameEroutes(want)
+	if c.Stack.Has(klips.CapAlso) {
+		want[1].ID, want[1].Also = id, further(2)
+		c.must(c.Stack.SetEroute(c.ctx, want[1], klips.ErouteReplace))
+		c.sameEroutes(want)
+		want[1].Also = further(klips.MaxAlso)
+		c.must(c.Stack.SetEroute(c.ctx, want[1], klips.ErouteReplace))
+		c.sameEroutes(want)
+		want[1].Also = nil
+		c.must(c.Stack.SetEroute(c.ctx, want[1], klips.ErouteReplace))
+		c.sameEroutes(want)
+	}
 	c.must(c.Stack.ClearEroutes(c.ctx))
 	c.must(c.Stack.ClearEroutes(c.ctx))
 	c.sameEroutes(nil)
+}
+
+// further returns n further SAs of an eroute, which need not exist. Their order is not that
+// of their SPIs.
+func further(n int) (ids []klips.SAID) {
+	for i := range n {
+		ids = append(ids, said([]klips.Proto{klips.ProtoESP, klips.ProtoTun}[i%2], klips.SPI(0x1100+n-i), peer))
+	}
+	return ids
+}
+
+// wantsFault checks an error with a fault.
+func (c *contract) wantsFault(what string, err error, errno syscall.Errno, fault klips.Fault) {
+	c.Helper()
+	c.wants(what, err, errno)
+	var oe *klips.OpError
+	if errors.As(err, &oe); oe == nil || oe.Fault != fault {
+		c.Errorf("%s = %v, want the fault %v", what, err, fault)
+	}
 }
 
 // magic returns a shunt, or %drop if the stack lacks that kind and refuses it.
@@ -442,6 +472,24 @@ func (c *contract) erouteRefusals() {
 	r := route("10.1.0.0/16", "10.2.0.0/16", said(klips.ProtoTun, 0x1000, peer))
 	c.must(c.Stack.SetEroute(c.ctx, r, klips.ErouteAdd))
 	c.wants("SetEroute twice", c.Stack.SetEroute(c.ctx, r, klips.ErouteAdd), syscall.EEXIST)
+	spread := route("10.3.0.0/16", "10.4.0.0/16", r.ID)
+	spread.Also = further(2)
+	if !c.Stack.Has(klips.CapAlso) {
+		c.wantsFault("SetEroute with further SAs", c.Stack.SetEroute(c.ctx, spread, klips.ErouteAdd), syscall.EOPNOTSUPP, klips.FaultAlso)
+		c.wantsFault("SetEroute with further SAs in place of another", c.Stack.SetEroute(c.ctx, spread, klips.ErouteReplace), syscall.EOPNOTSUPP, klips.FaultAlso)
+	}
+	for fault, also := range map[klips.Fault][]klips.SAID{
+		klips.FaultAlsoMany:  further(klips.MaxAlso + 1),
+		klips.FaultAlsoShunt: {further(1)[0], klips.Magic(klips.SPIDrop)},
+		klips.FaultAlsoPeer:  {further(1)[0], said(klips.ProtoTun, 0x1001, c.Local)},
+		klips.FaultAlsoTwice: {further(1)[0], r.ID},
+	} {
+		spread.Also = also
+		c.wantsFault("SetEroute with wrong further SAs", c.Stack.SetEroute(c.ctx, spread, klips.ErouteAdd), syscall.EINVAL, fault)
+	}
+	spread.ID, spread.Also = klips.Magic(klips.SPIDrop), further(1)
+	c.wantsFault("SetEroute of a shunt and an SA", c.Stack.SetEroute(c.ctx, spread, klips.ErouteAdd), syscall.EINVAL, klips.FaultAlsoShunt)
+	c.sameEroutes([]klips.Eroute{r})
 	longer := route("10.1.0.0/16", "10.2.0.0/17", r.ID) // has the same addresses
 	for _, none := range []klips.Eroute{route("10.1.0.0/16", "10.0.0.0/8", r.ID), longer} {
 		if err := c.Stack.DeleteEroute(c.ctx, none.Selector); !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EFAULT) {
@@ -601,12 +649,7 @@ func (c *contract) deviceRefusals() {
 	c.must(c.Stack.Attach(c.ctx, "ipsec0", c.Physical))
 	c.wants("Attach twice", c.Stack.Attach(c.ctx, "ipsec0", c.Physical), syscall.EBUSY)
 	if !c.Stack.Has(klips.CapDirect) {
-		err := c.Stack.AttachDirect(c.ctx, "ipsec1", c.Physical)
-		c.wants("AttachDirect", err, syscall.EOPNOTSUPP)
-		var oe *klips.OpError
-		if errors.As(err, &oe); oe == nil || oe.Fault != klips.FaultDirect {
-			c.Errorf("AttachDirect = %v, want FaultDirect", err)
-		}
+		c.wantsFault("AttachDirect", c.Stack.AttachDirect(c.ctx, "ipsec1", c.Physical), syscall.EOPNOTSUPP, klips.FaultDirect)
 	}
 	c.wants("Detach unattached", c.Stack.Detach(c.ctx, "ipsec1"), syscall.ENODEV)
 	c.wants("Detach nothing", c.Stack.Detach(c.ctx, "ipsec9"), syscall.ENODEV)

@@ -94,7 +94,7 @@ func (c *commander) draw(r *rapid.T) (what string, do command) {
 	case 10:
 		return fmt.Sprint("Ungroup ", id), func(ctx context.Context, k serial.Doer) error { return k.Ungroup(ctx, id) }
 	case 11, 12:
-		e := klips.Eroute{Selector: c.selector(r), ID: c.target(r)}
+		e := klips.Eroute{Selector: c.selector(r), ID: c.target(r), Also: c.further(r)}
 		op := rapid.SampledFrom([]klips.ErouteOp{klips.ErouteAdd, klips.ErouteAdd, klips.ErouteReplace, klips.ErouteAddIn, klips.ErouteReplaceIn}).Draw(r, "op")
 		return fmt.Sprint("SetEroute ", e, op), func(ctx context.Context, k serial.Doer) error { return k.SetEroute(ctx, e, op) }
 	case 13:
@@ -124,6 +124,17 @@ func (c *commander) drawDevice(r *rapid.T) (string, command) {
 	}
 	phys := rapid.SampledFrom([]string{c.b.Physical, c.b.Physical, "nosuch0"}).Draw(r, "physical")
 	return "Attach " + dev + " " + phys, func(ctx context.Context, k serial.Doer) error { return k.Attach(ctx, dev, phys) }
+}
+
+// further returns further SAs of an eroute, for stacks that can have them: valid or not.
+func (c *commander) further(r *rapid.T) (ids []klips.SAID) {
+	if !c.b.Stack.Info().Has(klips.CapAlso) {
+		return nil
+	}
+	for range max(rapid.IntRange(-2, 2).Draw(r, "further SAs"), 0) {
+		ids = append(ids, c.said(r, "further"))
+	}
+	return ids
 }
 
 func (c *commander) said(r *rapid.T, name string) klips.SAID {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -170,7 +171,7 @@ func TestErouteOps(t *testing.T) {
 			t.Fatal(err)
 		}
 		gotE, gotOp, err := back.Eroute()
-		if err != nil || gotOp != op || gotE != e {
+		if err != nil || gotOp != op || !reflect.DeepEqual(gotE, e) {
 			t.Errorf("Eroute() = %+v, %v, %v, want %+v, %v", gotE, gotOp, err, e, op)
 		}
 	}

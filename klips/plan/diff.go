@@ -98,12 +98,17 @@ func (d *diff) oldDevices() {
 // drop leads eroutes to %drop if their SAs will change under the same SAID.
 func (d *diff) drop() {
 	for _, e := range d.have.EroutesByAge() {
-		h, w := d.have.sas[e.ID], d.want.sas[e.ID]
-		if h != nil && !d.stays(h.first()) || h == nil && w != nil {
+		if slices.ContainsFunc(e.SAIDs(), d.disturbs) {
 			d.dropped[e.Selector] = true
 			d.add(klips.SetEroute{Eroute: klips.Eroute{Selector: e.Selector, ID: klips.Magic(klips.SPIDrop)}, Replace: true})
 		}
 	}
+}
+
+// disturbs reports whether an SA, or its group, will change under the same SAID.
+func (d *diff) disturbs(id klips.SAID) bool {
+	h, w := d.have.sas[id], d.want.sas[id]
+	return h != nil && !d.stays(h.first()) || h == nil && w != nil
 }
 
 // stays reports whether a group, or a single SA, is wanted unchanged, or is old as a
@@ -201,12 +206,12 @@ func (d *diff) policies() {
 func (d *diff) eroutes() {
 	for _, w := range d.want.EroutesByAge() {
 		h, there := d.have.routes[w.Selector]
-		if there && h.ID == w.ID && !d.dropped[w.Selector] {
+		if there && h.SameTarget(&w) && !d.dropped[w.Selector] {
 			continue
 		}
-		if d.want.sas[w.ID] == nil && d.have.sas[w.ID] != nil { // its SA will be removed
+		if slices.ContainsFunc(w.SAIDs(), d.goes) {
 			d.last = append(d.last, klips.SetEroute{Eroute: w, Replace: true})
-			w.ID = klips.Magic(klips.SPIDrop)
+			w.ID, w.Also = klips.Magic(klips.SPIDrop), nil
 		}
 		d.add(klips.SetEroute{Eroute: w, Replace: there})
 	}
@@ -216,6 +221,9 @@ func (d *diff) eroutes() {
 		}
 	}
 }
+
+// goes reports whether an SA will be removed.
+func (d *diff) goes(id klips.SAID) bool { return d.want.sas[id] == nil && d.have.sas[id] != nil }
 
 // oldSAs removes SAs, outbound ones first. A group that is old as a whole is removed
 // with its first SA.

@@ -408,15 +408,18 @@ func (m *Model) SetEroute(_ context.Context, e klips.Eroute, op klips.ErouteOp) 
 	if op == klips.ErouteAddIn || op == klips.ErouteReplaceIn {
 		return m.setPolicy(e)
 	}
+	if err := e.CheckAlso("add eroute", m.Has(klips.CapAlso)); err != nil {
+		return err
+	}
 	if old, ok := m.routes[e.Selector]; ok && op == klips.ErouteAdd {
-		if !old.AddAgain || old.ID != e.ID {
+		if !old.AddAgain || !old.SameTarget(&e) {
 			return refuse("add eroute", e.Selector.String(), syscall.EEXIST)
 		}
 		old.AddAgain = false
 		m.routes[e.Selector] = old
 		return nil
 	}
-	e.Packets = 0
+	e.Packets, e.Also = 0, slices.Clone(e.Also)
 	m.setRoute(e)
 	return nil
 }

@@ -59,7 +59,13 @@ func anyChange(r *rapid.T) klips.Change {
 	case 8:
 		return klips.Ungroup{ID: id("member")}
 	case 9, 10:
-		return klips.SetEroute{Eroute: klips.Eroute{Selector: selector(), ID: id("of the eroute")}, Replace: rapid.Bool().Draw(r, "replace")}
+		e := klips.Eroute{Selector: selector(), ID: id("of the eroute")}
+		for range rapid.IntRange(0, 2).Draw(r, "further SAs") {
+			further := id("further")
+			further.Dst = e.ID.Dst // others, and the same one twice, are refused
+			e.Also = append(e.Also, further)
+		}
+		return klips.SetEroute{Eroute: e, Replace: rapid.Bool().Draw(r, "replace")}
 	case 11:
 		return klips.SetPolicy{ID: id("of the policy"), Policy: selector()}
 	case 12:

@@ -2,6 +2,7 @@ package procfs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -10,7 +11,8 @@ import (
 	"github.com/klips-go/ipsec/klips"
 )
 
-// WriteEroute writes ipsec_eroute: a line for each eroute, in the order given.
+// WriteEroute writes ipsec_eroute: a line for each eroute, in the order given. The lines of
+// eroutes with further SAs end with these, which KLIPS does not have.
 func WriteEroute(w io.Writer, eroutes []klips.Eroute) error {
 	return writeLines(w, eroutes, func(b []byte, e *klips.Eroute) []byte {
 		b = pad(b, 10, func(b []byte) []byte { return strconv.AppendUint(b, e.Packets, 10) })
@@ -23,6 +25,12 @@ func WriteEroute(w io.Writer, eroutes []klips.Eroute) error {
 		if e.Proto != 0 {
 			b = append(b, ':')
 			b = strconv.AppendUint(b, uint64(e.Proto), 10)
+		}
+		if len(e.Also) > 0 {
+			b = append(b, " also"...)
+		}
+		for _, id := range e.Also {
+			b = appendSAID(append(b, ' '), id)
 		}
 		return append(b, '\n')
 	})
@@ -72,6 +80,30 @@ func ParseErouteKnowing(has func(klips.SAID) bool) func(io.Reader) ([]klips.Erou
 	}
 }
 
+var errEroute = errors.New("not of the form: count source -> destination => said [also said ...]")
+
+// parseAlso parses what follows the SAID of an eroute: nothing, or its further SAs.
+func parseAlso(line []byte) (ids []klips.SAID, err error) {
+	word, line := nextField(line)
+	if len(word) == 0 {
+		return nil, nil
+	}
+	if string(word) != "also" {
+		return nil, errEroute
+	}
+	for word, line = nextField(line); len(word) > 0; word, line = nextField(line) {
+		id, err := parseSAID(word)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	if ids == nil {
+		return nil, errEroute
+	}
+	return ids, nil
+}
+
 func parseEroute(line []byte, has func(klips.SAID) bool) (e klips.Eroute, err error) {
 	var f [6][]byte
 	for i := range f {
@@ -80,8 +112,14 @@ func parseEroute(line []byte, has func(klips.SAID) bool) (e klips.Eroute, err er
 	if len(f[5]) == 0 {
 		return e, errShort
 	}
-	if string(f[2]) != "->" || string(f[4]) != "=>" || len(bytes.TrimSpace(line)) != 0 {
-		return e, fmt.Errorf("not of the form: count source -> destination => said")
+	if string(f[2]) != "->" || string(f[4]) != "=>" {
+		return e, errEroute
+	}
+	if e.Also, err = parseAlso(line); err != nil {
+		return e, err
+	}
+	if len(e.Also) > 0 { // the destination is that of all
+		has = func(id klips.SAID) bool { return id.Dst == e.Also[0].Dst }
 	}
 	if e.Packets, err = number(f[0]); err != nil {
 		return e, err

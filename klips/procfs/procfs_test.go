@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -429,6 +430,41 @@ func TestTransformNames(t *testing.T) {
 	}
 }
 
+// TestErouteAlso: further SAs follow KLIPS' fields. Their destination shows what is a
+// protocol.
+func TestErouteAlso(t *testing.T) {
+	said := func(dst string, spi klips.SPI) klips.SAID {
+		return klips.SAID{Dst: netip.MustParseAddr(dst), SPI: spi, Proto: klips.ProtoTun}
+	}
+	v4 := klips.Eroute{
+		Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")},
+		ID:       said("192.0.2.2", 0x1000), Also: []klips.SAID{said("192.0.2.2", 0x1003), said("192.0.2.2", 0x1002)}, Packets: 7,
+	}
+	v6 := klips.Eroute{
+		Selector: klips.Selector{Src: netip.MustParsePrefix("::/0"), Dst: netip.MustParsePrefix("2001:db8::/32"), Proto: 6},
+		ID:       said("2001:db8::1", 0x1000), Also: []klips.SAID{said("2001:db8::1", 0x1001)},
+	}
+	long := v6 // the same text up to the first blank after the SAID
+	long.Proto, long.ID, long.Also = 0, said("2001:db8::1:6", 0x1000), []klips.SAID{said("2001:db8::1:6", 0x1001)}
+	const want = `7          10.1.0.0/16        -> 10.2.0.0/16        => tun0x1000@192.0.2.2 also tun0x1003@192.0.2.2 tun0x1002@192.0.2.2
+0          ::/0               -> 2001:db8::/32      => tun0x1000@2001:db8::1:6 also tun0x1001@2001:db8::1
+0          ::/0               -> 2001:db8::/32      => tun0x1000@2001:db8::1:6 also tun0x1001@2001:db8::1:6
+`
+	all := []klips.Eroute{v4, v6, long}
+	var out bytes.Buffer
+	if err := WriteEroute(&out, all); err != nil || out.String() != want {
+		t.Errorf("WriteEroute = %v,\n%swant\n%s", err, out.String(), want)
+	}
+	if got, err := ParseEroute(&out); err != nil || !reflect.DeepEqual(got, all) {
+		t.Errorf("ParseEroute = %+v, %v, want %+v", got, err, all)
+	}
+	for _, end := range []string{"tun0x1@10.0.0.1 also", "tun0x1@10.0.0.1 also ", "tun0x1@10.0.0.1 and tun0x2@10.0.0.1", "tun0x1@10.0.0.1 also tun0x2", "tun0x1@10.0.0.1 tun0x2@10.0.0.1"} {
+		if got, err := ParseEroute(strings.NewReader("0 10.1.0.0/16 -> 10.2.0.0/16 => " + end)); err == nil {
+			t.Errorf("%q is read as %+v", end, got)
+		}
+	}
+}
+
 func TestEroutePorts(t *testing.T) {
 	e := klips.Eroute{
 		Selector: klips.Selector{Src: netip.MustParsePrefix("2001:db8:1::/48"), Dst: netip.MustParsePrefix("::/0"),
@@ -441,7 +477,7 @@ func TestEroutePorts(t *testing.T) {
 		t.Errorf("WriteEroute = %q, %v, want %q", out.String(), err, want)
 	}
 	got, err := ParseEroute(&out)
-	if err != nil || len(got) != 1 || got[0] != e {
+	if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], e) {
 		t.Errorf("ParseEroute = %+v, %v, want %+v", got, err, e)
 	}
 	for _, tt := range []struct {
@@ -562,7 +598,7 @@ func TestLargeTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := ParseEroute(&out)
-	if err != nil || len(got) != n || got[n-1] != eroutes[n-1] {
+	if err != nil || len(got) != n || !reflect.DeepEqual(got[n-1], eroutes[n-1]) {
 		t.Errorf("ParseEroute = %d eroutes, %v", len(got), err)
 	}
 	if per := testing.AllocsPerRun(3, func() { WriteEroute(io.Discard, eroutes) }); per > 10 {

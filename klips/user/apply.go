@@ -159,6 +159,11 @@ func request(change klips.Change) (m *pfkey.Message, err error) {
 			return refuse(syscall.EINVAL)
 		}
 		return control.Group(c.IDs), nil
+	case klips.SetEroute:
+		if err := c.CheckAlso(c.Op(), true); err != nil {
+			return nil, err
+		}
+		return control.SetEroute(c), nil
 	case klips.DetachAll:
 		return control.DetachAll(), nil
 	case klips.Attach:

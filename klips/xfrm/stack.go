@@ -202,7 +202,7 @@ func (s *Stack) Version(context.Context) (string, error) {
 // with it is made.
 func (s *Stack) Has(c klips.Capability) bool {
 	switch c {
-	case klips.CapDebug, klips.CapTransportDevice, klips.CapEvents, klips.CapDirect:
+	case klips.CapDebug, klips.CapTransportDevice, klips.CapEvents, klips.CapDirect, klips.CapAlso:
 		return false
 	case klips.CapPass:
 		return !s.interfaces()

@@ -257,6 +257,9 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 			return refuse(verb, e.Selector.String(), syscall.EEXIST, "")
 		}
 	}
+	if err := e.CheckAlso(verb, false); err != nil {
+		return err
+	}
 	if s := t.sas[e.ID]; s != nil && e.ID.Proto == klips.ProtoTun && s.outer == nil {
 		return refuse(verb, e.ID.String(), syscall.EOPNOTSUPP,
 			"XFRM cannot use a tun SA by itself: group it with an esp or ah SA first, or use stack user")

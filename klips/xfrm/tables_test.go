@@ -256,3 +256,25 @@ func TestDirection(t *testing.T) {
 		}
 	}
 }
+
+// Further SAs of an eroute are refused, and the eroute stays as it is.
+func TestAlso(t *testing.T) {
+	tb := newTables()
+	id := klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP}
+	e := klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}, ID: id}
+	if err := tb.setEroute(e, klips.ErouteAdd); err != nil {
+		t.Fatal(err)
+	}
+	further := id
+	further.SPI++
+	for also, want := range map[klips.SAID]klips.Fault{further: klips.FaultAlso, id: klips.FaultAlsoTwice} {
+		e.Also = []klips.SAID{also}
+		var oe *klips.OpError
+		if err := tb.setEroute(e, klips.ErouteReplace); !errors.As(err, &oe) || oe.Fault != want {
+			t.Errorf("also %v: %v, want %v", also, err, want)
+		}
+	}
+	if r := tb.routes[e.Selector]; r == nil || r.ID != id || r.Also != nil {
+		t.Errorf("the eroute is %+v", r)
+	}
+}

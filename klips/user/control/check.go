@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"syscall"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/pfkey"
 )
 
@@ -22,6 +23,12 @@ func Check(m *pfkey.Message) error {
 		return fault(m.Type, first(extra), "does not belong into this message")
 	case lack != 0:
 		return missing(m.Type, first(lack))
+	}
+	switch n := len(x.saids); {
+	case m.Type != pfkey.TypeAddFlow && n > klips.MaxGroup:
+		return fault(m.Type, ExtSAIDs, "it has more SAIDs than a group holds")
+	case m.Type == pfkey.TypeAddFlow && x.has&bit(ExtSAIDs) != 0 && n == 0:
+		return fault(m.Type, ExtSAIDs, "it has no SAID")
 	}
 	if m.Type < pfkey.FirstPrivate {
 		public := *m
@@ -60,6 +67,8 @@ func rule(t pfkey.Type) (required, optional set) {
 		return 0, update | bit(ExtSeq) | bit(ExtReplay)
 	case pfkey.TypeUpdate: // an existing SA continues its own numbers
 		return 0, update
+	case pfkey.TypeAddFlow:
+		return 0, bit(ExtSAIDs)
 	case TypeHandOver: // older clients do not send the field
 		return 0, bit(ExtData)
 	case TypeSet, TypeGuard, TypeUnguard:

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,7 +92,8 @@ func TestBytes(t *testing.T) {
 		"LIST table": ListTable(TableEroutes), "LIST SA": ListSA(ids[1]), "LIST group": ListGroup(ids[0]), "LIST part": ListPart(TableSAs, []byte(`{"a":1}`)),
 		"STOP": Stop(), "LEAVE": Leave(), "HANDOVER": must(HandOver(7)), "BEGIN": Begin(), "END": End(), "HOLD": Hold(), "RELEASE": Release(), "STATUS": Status(),
 		"SET": must(Set(map[string]int{"tos": 1})), "GUARD": must(Guard(klips.Guard{Selector: sel})), "UNGUARD": must(Unguard(sel)),
-		"ADD": AddSA(spec), "STATUS reply": must(StatusReply(Status().Header, map[string]int{"PID": 42})),
+		"ADDFLOW also": SetEroute(klips.SetEroute{Eroute: klips.Eroute{Selector: sel, ID: ids[0], Also: []klips.SAID{said(klips.ProtoTun, 0x117, gw), said(klips.ProtoESP, 0x119, gw)}}}),
+		"ADD":          AddSA(spec), "STATUS reply": must(StatusReply(Status().Header, map[string]int{"PID": 42})),
 		"GROUP failed": failed, "ADD key used": KeyUsed(AddSA(spec).Header, ids[1]),
 	}
 	n := 0
@@ -204,7 +206,7 @@ func TestRefusedRequests(t *testing.T) {
 	edit := func(m *pfkey.Message, f func(*pfkey.Message)) *pfkey.Message { f(m); return m }
 	set, _ := Set(nil)
 	for _, m := range []*pfkey.Message{
-		Group(ids[:1]), Group([]klips.SAID{ids[0], said(17, 0x100, gw)}), Group(nil), Group(slices.Repeat(ids[:1], 5)), request(TypeGroup),
+		Group(ids[:1]), Group([]klips.SAID{ids[0], said(17, 0x100, gw)}), Group(nil), Group(slices.Repeat(ids[:1], 5)), Group(slices.Repeat(ids[:1], 16)), request(TypeGroup),
 		Group([]klips.SAID{ids[0], said(klips.ProtoESP, 0x100, netip.MustParseAddr("::ffff:1.2.3.4"))}), Group([]klips.SAID{{}, {}}),
 		Attach("", "eth0", false), Attach("ipsec0", "", false), Attach("ipsec0", "a/b", false), Detach("a b"), Attach("ipsec0123456789x", "eth0", false),
 		Attach("ipsec0", strings.Repeat("x", 1000), false), request(TypeAttach, deviceExt(ExtVirtual, "ipsec0")), request(TypeDetach),
@@ -235,6 +237,50 @@ func TestRefusedRequests(t *testing.T) {
 		if err := Check(back); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("Check(%v) = %v, want EINVAL", m, err)
 		}
+	}
+}
+
+// TestSetEroute: the further SAs of an eroute arrive, and a KLIPS kernel refuses them. They
+// belong to no inbound policy.
+func TestSetEroute(t *testing.T) {
+	e := klips.Eroute{
+		Selector: klips.Selector{Src: netip.MustParsePrefix("2001:db8:1::/48"), Dst: netip.MustParsePrefix("::/0"), Proto: 17, DstPort: 53},
+		ID:       said(klips.ProtoTun, 0x1000, gw6),
+	}
+	for n := range klips.MaxAlso + 1 {
+		for _, replace := range []bool{false, true} {
+			e.Also = nil
+			for i := range n {
+				e.Also = append(e.Also, said(klips.ProtoTun, klips.SPI(0x2000-i), gw6))
+			}
+			c := klips.SetEroute{Eroute: e, Replace: replace}
+			m := wire(t, SetEroute(c))
+			if err := Check(m); err != nil {
+				t.Errorf("Check(%v) = %v", m, err)
+			}
+			if err := pfkey.Check(m); (err == nil) != (n == 0) {
+				t.Errorf("a KLIPS kernel answers %v to %d further SAs", err, n)
+			}
+			got, op, err := ErouteOf(m)
+			if d := cmp.Diff(e, got, byAddr); err != nil || op != c.ErouteOp() || d != "" {
+				t.Errorf("ErouteOf = %v, %v (-want +got):\n%s", op, err, d)
+			}
+			if reply := wire(t, pfkey.AddFlowReply(m)); len(reply.Private) > 0 {
+				t.Errorf("key daemons get %v", reply)
+			}
+		}
+	}
+	m := SetEroute(klips.SetEroute{Eroute: e})
+	for _, ids := range [][]klips.SAID{{}, slices.Repeat(e.Also, 2), {{}}} {
+		m.Private = []pfkey.Extension{saidsExt(ids...)}
+		if err := Check(wire(t, m)); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("Check with %d further SAs = %v, want EINVAL", len(ids), err)
+		}
+	}
+	in := pfkey.AddFlow(e, klips.ErouteAddIn)
+	in.Private = []pfkey.Extension{saidsExt(e.Also...)}
+	if _, _, err := ErouteOf(wire(t, in)); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("ErouteOf an inbound policy with further SAs = %v, want EINVAL", err)
 	}
 }
 
@@ -553,7 +599,7 @@ func TestListOverSocket(t *testing.T) {
 	}
 	defer c.Close()
 	got, err := List[klips.Eroute](t.Context(), c, ListTable(TableEroutes))
-	if err != nil || !slices.Equal(got, want) {
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("List = %d eroutes, %v, want %d", len(got), err, len(want))
 	}
 	if got, err := List[klips.SA](t.Context(), c, ListTable(TableSAs)); got != nil || !errors.Is(err, syscall.ENOSYS) {

@@ -29,6 +29,8 @@
 //	           REUSE ALIGN8 COPY_TOS SEQ             EKEYREJECTED: [SAIDS (1): the SA
 //	           REPLAY_SEQ]                           that has this key]
 //	UPDATE     the same except SEQ and REPLAY_SEQ    the same
+//	X_ADDFLOW  as KLIPS', [SAIDS (1 to 15: the       as KLIPS'
+//	           further SAs of an eroute)]
 //
 //	#   extension  body after length and type
 //	64  SAIDS      per SAID 24 bytes: u8 protocol, u8 IP version (4 or 6), u16 0,

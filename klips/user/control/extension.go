@@ -164,8 +164,8 @@ func (b *body) device() string {
 // saids reads SAIDs that a stack can hold.
 func (b *body) saids() (ids []klips.SAID) {
 	n := b.u32()
-	if n > klips.MaxGroup {
-		b.refuse("it has more SAIDs than a group holds")
+	if n > max(klips.MaxGroup, klips.MaxAlso) {
+		b.refuse("it has more SAIDs than a group or an eroute holds")
 	}
 	for i := uint32(0); i < n && b.fault == ""; i++ {
 		head := b.fixed(4) // protocol, IP version, 0, 0

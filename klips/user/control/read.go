@@ -38,6 +38,20 @@ func SASpecOf(m *pfkey.Message) (*klips.SASpec, error) {
 	return s, nil
 }
 
+// ErouteOf returns the eroute of an X_ADDFLOW, with its further SAs.
+func ErouteOf(m *pfkey.Message) (klips.Eroute, klips.ErouteOp, error) {
+	also, err := SAIDsOf(m)
+	if err != nil {
+		return klips.Eroute{}, 0, err
+	}
+	e, op, err := m.Eroute()
+	if err == nil && also != nil && op != klips.ErouteAdd && op != klips.ErouteReplace {
+		err = fault(m.Type, ExtSAIDs, "does not belong to an inbound policy")
+	}
+	e.Also = also
+	return e, op, err
+}
+
 // GroupOf returns the SAs of GROUP, or those of X_GRPSA: one (to ungroup) or two.
 func GroupOf(m *pfkey.Message) ([]klips.SAID, error) {
 	if m.Type != TypeGroup {

@@ -108,6 +108,7 @@ func appendEroute(b []byte, e *klips.Eroute) []byte {
 	o := object{b: append(b, '{')}
 	o.selector(&e.Selector)
 	o.said("said", e.ID)
+	o.saids("also", e.Also)
 	o.uint("packets", e.Packets)
 	o.int("pid", int64(e.PID), e.PID == 0)
 	o.flag("add_again", e.AddAgain)

@@ -42,6 +42,15 @@ func AddSA(spec *klips.SASpec) *pfkey.Message {
 	return m
 }
 
+// SetEroute is [pfkey.AddFlow] with the further SAs of the eroute.
+func SetEroute(c klips.SetEroute) *pfkey.Message {
+	m := pfkey.AddFlow(c.Eroute, c.ErouteOp())
+	if len(c.Also) > 0 {
+		m.Private = []pfkey.Extension{saidsExt(c.Also...)}
+	}
+	return m
+}
+
 // Group requests a group of two to four SAs, all or nothing; the inner transform comes
 // first.
 func Group(ids []klips.SAID) *pfkey.Message { return request(TypeGroup, saidsExt(ids...)) }

@@ -133,7 +133,7 @@ func (s *server) doGroup(ctx context.Context, m *pfkey.Message) (result, error) 
 // doFlow adds and removes eroutes.
 func (s *server) doFlow(ctx context.Context, m *pfkey.Message) (result, error) {
 	if m.Type == pfkey.TypeAddFlow {
-		r, op, err := m.Eroute()
+		r, op, err := control.ErouteOf(m)
 		if err == nil {
 			err = s.eng.SetEroute(ctx, r, op)
 		}

@@ -89,8 +89,10 @@ func (e *Engine) groupAgain(ids []klips.SAID, err error) error {
 // erouteAgain does the same for an eroute.
 func (e *Engine) erouteAgain(r klips.Eroute, err error) error {
 	old := e.routes.Get(r.Selector)
-	if errors.Is(err, syscall.EEXIST) && old != nil && old.ID == r.ID &&
-		once(&e.inherited, e.inherited.eroutes, r.Selector) {
+	if !errors.Is(err, syscall.EEXIST) || old == nil {
+		return err
+	}
+	if there := old.Eroute(); there.SameTarget(&r) && once(&e.inherited, e.inherited.eroutes, r.Selector) {
 		return nil
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -30,7 +31,8 @@ func TestMadeAgain(t *testing.T) {
 		Transform: klips.Transform{Enc: alg.AES, Auth: alg.SHA1}, EncKey: bytes.Repeat([]byte{1}, 16), AuthKey: bytes.Repeat([]byte{2}, 20),
 	}
 	ids := []klips.SAID{tun.ID, esp.ID}
-	route := klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}, ID: tun.ID}
+	route := klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: netip.MustParsePrefix("10.2.0.0/16")}, ID: tun.ID,
+		Also: []klips.SAID{{Dst: peer, SPI: 0x103, Proto: klips.ProtoTun}, {Dst: peer, SPI: 0x102, Proto: klips.ProtoTun}}}
 	ctx := t.Context()
 	makeAll := func(e *engine.Engine) [4]error {
 		return [4]error{e.AddSA(ctx, &tun), e.AddSA(ctx, &esp), e.Group(ctx, ids), e.SetEroute(ctx, route, klips.ErouteAdd)}
@@ -56,12 +58,22 @@ func TestMadeAgain(t *testing.T) {
 	if err := e.AddSA(ctx, &other); !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("another window: %v", err)
 	}
+	for _, also := range [][]klips.SAID{nil, route.Also[:1], {route.Also[1], route.Also[0]}} {
+		elsewhere := route
+		elsewhere.Also = also
+		if err := e.SetEroute(ctx, elsewhere, klips.ErouteAdd); !errors.Is(err, syscall.EEXIST) {
+			t.Errorf("an eroute to elsewhere, also %v: %v", also, err)
+		}
+	}
 	elsewhere := route
-	elsewhere.ID = klips.Magic(klips.SPIDrop)
+	elsewhere.ID, elsewhere.Also = klips.Magic(klips.SPIDrop), nil
 	if err := e.SetEroute(ctx, elsewhere, klips.ErouteAdd); !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("an eroute to elsewhere: %v", err)
 	}
 	before := viewOf(t, e)
+	if len(before.Eroutes) != 1 || !slices.Equal(before.Eroutes[0].Also, route.Also) {
+		t.Errorf("handed over: %+v, want the further SAs %v", before.Eroutes, route.Also)
+	}
 	want("after a restart", makeAll(e), false)
 	if after := viewOf(t, e); len(after.SAs) != len(before.SAs) || len(after.Eroutes) != len(before.Eroutes) {
 		t.Errorf("it is %v, was %v", after, before)

@@ -145,13 +145,17 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 	var err error
 	switch op {
 	case klips.ErouteAdd:
-		if err = e.room(erouteCost); err == nil {
+		if err := r.CheckAlso("add eroute", true); err != nil {
+			return err
+		}
+		if err = e.roomForEroute(&r, nil); err == nil {
 			err = e.erouteAgain(r, e.routes.Add(r))
 		}
 	case klips.ErouteReplace:
-		if e.routes.Get(r.Selector) == nil { // otherwise it replaces that one and needs no memory
-			err = e.room(erouteCost)
+		if err := r.CheckAlso("add eroute", true); err != nil {
+			return err
 		}
+		err = e.roomForEroute(&r, e.routes.Get(r.Selector))
 		var old *eroute.Entry
 		if err == nil {
 			old, err = e.routes.Replace(r)

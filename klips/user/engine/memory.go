@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
@@ -14,6 +15,7 @@ const (
 	saCost         = 5 << 10
 	compressorCost = 1 << 20 // of an outbound comp SA
 	erouteCost     = 1 << 9
+	alsoCost       = 1 << 5 // of a further SA of an eroute
 	deviceCost     = batchSize * packet.BufferSize
 )
 
@@ -32,13 +34,25 @@ func costOf(sa *sadb.SA) int64 {
 	return saCost
 }
 
+// roomForEroute is room for an eroute that is made, or that replaces old unless that is nil.
+func (e *Engine) roomForEroute(r *klips.Eroute, old *eroute.Entry) error {
+	more := int64(len(r.Also)-len(old.Also())) * alsoCost
+	switch {
+	case old == nil:
+		more += erouteCost
+	case more <= 0:
+		return nil
+	}
+	return e.room(more)
+}
+
 // room returns ENOBUFS if so many bytes more exceed the memory limit. Goroutines that
 // call it at the same time may all get nil.
 func (e *Engine) room(more int64) error {
 	if e.memory == 0 {
 		return nil
 	}
-	used := e.saMemory.Load() + e.holds.memory.Load() + int64(e.routes.Len())*erouteCost +
+	used := e.saMemory.Load() + e.holds.memory.Load() + int64(e.routes.Len())*erouteCost + int64(e.routes.LenAlso())*alsoCost +
 		max(int64(e.numDevices.Load())-usualDevices, 0)*deviceCost
 	if used+more > e.memory {
 		return syscall.ENOBUFS

@@ -62,6 +62,14 @@ func testEroute(n int) klips.Eroute {
 	}
 }
 
+// furtherSAs returns further SAs for testEroute.
+func furtherSAs(n int) (ids []klips.SAID) {
+	for i := range n {
+		ids = append(ids, klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: klips.SPI(0x2000 + i), Proto: klips.ProtoESP})
+	}
+	return ids
+}
+
 // The costs of SAs and eroutes are at least what they need.
 func TestCosts(t *testing.T) {
 	ctx := context.Background()
@@ -116,6 +124,19 @@ func TestCosts(t *testing.T) {
 	if got > erouteCost {
 		t.Errorf("an eroute takes %d bytes, and %d are counted", got, erouteCost)
 	}
+	before = live()
+	for i := range n {
+		r := testEroute(n + i)
+		r.Also = furtherSAs(klips.MaxAlso)
+		if err := e.SetEroute(ctx, r, klips.ErouteAdd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got = (live() - before) / n
+	t.Logf("an eroute with the most SAs takes %d bytes", got)
+	if want := int64(erouteCost + klips.MaxAlso*alsoCost); got > want {
+		t.Errorf("an eroute with the most SAs takes %d bytes, and %d are counted", got, want)
+	}
 	runtime.KeepAlive(e)
 }
 
@@ -150,6 +171,14 @@ func TestBound(t *testing.T) {
 	full("a third eroute", e.SetEroute(ctx, testEroute(2), klips.ErouteAdd))
 	full("a third eroute, as a replacement of none", e.SetEroute(ctx, testEroute(2), klips.ErouteReplace))
 	done("replacing an eroute", e.SetEroute(ctx, testEroute(1), klips.ErouteReplace))
+	spread := testEroute(1)
+	spread.Also = furtherSAs(3)
+	full("more SAs for an eroute", e.SetEroute(ctx, spread, klips.ErouteReplace))
+	e.memory += 3 * alsoCost
+	done("more SAs for an eroute", e.SetEroute(ctx, spread, klips.ErouteReplace))
+	done("as many", e.SetEroute(ctx, spread, klips.ErouteReplace))
+	done("fewer", e.SetEroute(ctx, testEroute(1), klips.ErouteReplace))
+	e.memory -= 3 * alsoCost
 	done("changing an SA", e.UpdateSA(ctx, testSA(1, klips.ProtoESP)))
 	done("two devices", errors.Join(e.CreateDevice(ctx, "ipsec0"), e.CreateDevice(ctx, "ipsec1")))
 	full("a third device", e.CreateDevice(ctx, "ipsec2"))

@@ -2,6 +2,7 @@ package eroute
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/klips-go/ipsec/klips"
@@ -16,7 +17,7 @@ type Entry struct {
 	ID  klips.SAID // the target: an SA, which need not exist, or a shunt
 	PID int32      // of the process that made it
 
-	IdentSrc, IdentDst *klips.Ident // kept for key daemons; may be nil
+	rare *rare // nil: it has nothing of that
 
 	Packets atomic.Uint64 // packets that selected it; counted by the caller
 	LastUse atomic.Int64  // nanoseconds of the caller's clock
@@ -29,10 +30,16 @@ type Entry struct {
 	prev atomic.Pointer[Entry] // the entry that it replaced, for lookups at older versions
 }
 
+// A rare has what few eroutes have: tables of a million others need no memory for it.
+type rare struct {
+	also               []klips.SAID
+	identSrc, identDst *klips.Ident // kept for key daemons; may be nil
+}
+
 func newEntry(e *klips.Eroute, k key, born uint64) *Entry {
-	n := &Entry{
-		key: k, Selector: e.Selector, ID: e.ID, PID: e.PID,
-		IdentSrc: e.IdentSrc, IdentDst: e.IdentDst, born: born,
+	n := &Entry{key: k, Selector: e.Selector, ID: e.ID, PID: e.PID, born: born}
+	if len(e.Also) > 0 || e.IdentSrc != nil || e.IdentDst != nil {
+		n.rare = &rare{slices.Clone(e.Also), e.IdentSrc, e.IdentDst}
 	}
 	n.Packets.Store(e.Packets)
 	n.died.Store(math.MaxUint64)
@@ -51,10 +58,20 @@ func (e *Entry) at(version uint64) *Entry {
 	return e
 }
 
+// Also returns the further SAs over which its packets are spread ([klips.Eroute].Also). The
+// list must not be changed. e may be nil.
+func (e *Entry) Also() []klips.SAID {
+	if e == nil || e.rare == nil {
+		return nil
+	}
+	return e.rare.also
+}
+
 // Eroute returns the entry as listings show it.
 func (e *Entry) Eroute() klips.Eroute {
-	return klips.Eroute{
-		Selector: e.Selector, ID: e.ID, Packets: e.Packets.Load(), PID: e.PID,
-		IdentSrc: e.IdentSrc, IdentDst: e.IdentDst,
+	r := klips.Eroute{Selector: e.Selector, ID: e.ID, Packets: e.Packets.Load(), PID: e.PID}
+	if x := e.rare; x != nil {
+		r.Also, r.IdentSrc, r.IdentDst = x.also, x.identSrc, x.identDst
 	}
+	return r
 }

@@ -30,6 +30,7 @@ type Table struct {
 type tables struct {
 	number    uint64 // how many contents the Table had before
 	four, six family
+	also      int // how many further SAs the eroutes have; guarded by Table.mu
 }
 
 // A Packet holds the fields that eroutes match on.
@@ -142,7 +143,8 @@ func (t *Table) put(e klips.Eroute, mayGo func(old *Entry) bool) (made, old *Ent
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := t.tables.Load().family(e.Is6())
+	s := t.tables.Load()
+	f := s.family(e.Is6())
 	k := toKey(&e.Selector)
 	old = f.get(&k)
 	if !mayGo(old) {
@@ -150,6 +152,7 @@ func (t *Table) put(e klips.Eroute, mayGo func(old *Entry) bool) (made, old *Ent
 	}
 	version := t.version.Load() + 1
 	n := newEntry(&e, k, version)
+	s.also += len(n.Also()) - len(old.Also())
 	if old == nil {
 		f.insert(n)
 		t.version.Store(version)
@@ -184,12 +187,14 @@ func (t *Table) remove(s klips.Selector, mayGo func(*Entry) bool) (*Entry, error
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := t.tables.Load().family(s.Is6())
+	all := t.tables.Load()
+	f := all.family(s.Is6())
 	k := toKey(&s)
 	old := f.get(&k)
 	if old == nil || !mayGo(old) {
 		return nil, syscall.ENOENT
 	}
+	all.also -= len(old.Also())
 	version := t.version.Load() + 1
 	old.died.Store(version)
 	t.version.Store(version)
@@ -254,6 +259,13 @@ func (t *Table) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.tables.Load().len()
+}
+
+// LenAlso returns the number of further SAs of all eroutes ([Entry.Also]).
+func (t *Table) LenAlso() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tables.Load().also
 }
 
 func (s *tables) len() int { return s.four.entries.Len() + s.six.entries.Len() }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -69,7 +70,7 @@ func TestModel(t *testing.T) {
 				order = nil
 			}
 			got := tab.Get(s)
-			if want, ok := model[s]; ok != (got != nil) || ok && got.Eroute() != want {
+			if want, ok := model[s]; ok != (got != nil) || ok && !reflect.DeepEqual(got.Eroute(), want) {
 				t.Fatalf("Get(%v) = %v, want %v", s, got, want)
 			}
 			p := randPacket(r)

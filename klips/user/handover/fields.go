@@ -11,7 +11,7 @@ import (
 )
 
 // version increases with each change of the fields below, or of their order.
-const version = 5
+const version = 6
 
 // oldest is the oldest version that can be read.
 const oldest = 1
@@ -24,6 +24,7 @@ const (
 	withTOS     = 4
 	withPathMTU = 4
 	withDirect  = 5
+	withAlso    = 6
 )
 
 func (c *codec) state(s *State) {
@@ -134,6 +135,9 @@ func (c *codec) eroute(e *Eroute) {
 	optional(c, &e.IdentSrc, c.ident)
 	optional(c, &e.IdentDst, c.ident)
 	num(c, &e.LastUse)
+	if c.version >= withAlso {
+		list(c, &e.Also, c.said)
+	}
 }
 
 func (c *codec) ident(i *klips.Ident) {

@@ -43,7 +43,7 @@ func full() *State {
 		},
 		Paths: []Path{{ID: said, Device: "ipsec0", Src: netip.MustParseAddr("192.0.2.1")}},
 		Eroutes: []Eroute{
-			{Eroute: klips.Eroute{Selector: sel, ID: said, Packets: 3, PID: -1, IdentSrc: &klips.Ident{Type: 2, ID: 3, Text: "a.example"}}, LastUse: 4},
+			{Eroute: klips.Eroute{Selector: sel, ID: said, Also: []klips.SAID{{Dst: said.Dst, SPI: 0x1003, Proto: klips.ProtoTun}, {Dst: said.Dst, SPI: 0x1005, Proto: klips.ProtoTun}}, Packets: 3, PID: -1, IdentSrc: &klips.Ident{Type: 2, ID: 3, Text: "a.example"}}, LastUse: 4},
 			{Eroute: klips.Eroute{Selector: klips.Selector{Src: netip.MustParsePrefix("::/0"), Dst: netip.MustParsePrefix("::/0")}, IdentDst: new(klips.Ident)}},
 		},
 		Holds: []Hold{
@@ -133,10 +133,13 @@ func TestRefused(t *testing.T) {
 // Files of older versions are read: version-N is full without later fields, as the last
 // program of version N wrote it.
 func TestOlder(t *testing.T) {
+	v5 := full()
+	v5.Eroutes[0].Also = nil
 	v4 := full()
-	v4.Devices[0].Direct = false
+	v4.Eroutes[0].Also, v4.Devices[0].Direct = nil, false
 	older := func() *State {
 		s := full()
+		s.Eroutes[0].Also = nil
 		s.SAs.SAs[1].CopyTOS, s.PathMTUs, s.Devices[0].Direct = false, nil, false
 		return s
 	}
@@ -151,6 +154,7 @@ func TestOlder(t *testing.T) {
 	readOlder(t, "version-2", v2)
 	readOlder(t, "version-3", older())
 	readOlder(t, "version-4", v4)
+	readOlder(t, "version-5", v5)
 }
 
 func readOlder(t *testing.T, file string, want *State) {
