@@ -206,6 +206,24 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+// The choice of an SA allocates nothing.
+func TestChooseAllocates(t *testing.T) {
+	b := newBench(t, 1000, specs()["tun+aes128gcm"]...)
+	e := b.out.e
+	r := e.routes.ByAge()[0].Eroute()
+	r.Also = furtherSAs(klips.MaxAlso)
+	if err := e.SetEroute(t.Context(), r, klips.ErouteReplace); err != nil {
+		t.Fatal(err)
+	}
+	b.send(batchSize)
+	if s := b.out.d.stats.read(); s.TxPackets != batchSize {
+		t.Fatalf("sent: %+v", s)
+	}
+	if n := testing.AllocsPerRun(20, func() { b.send(batchSize) }); n != 0 {
+		t.Errorf("a batch of %d packets allocates %v times", batchSize, n)
+	}
+}
+
 func BenchmarkPath(b *testing.B) {
 	const batch = 32 // what a device gives at once to a busy worker
 	for name, layers := range specs() {

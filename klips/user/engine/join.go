@@ -38,7 +38,7 @@ func (w *outWorker) joins(b *packet.Buffer, h *packet.Header) bool {
 	s := selector(b.Bytes(), h)
 	r := w.routes.Lookup(&s)
 	if r != nil && !r.ID.IsMagic() {
-		sa := w.e.sas.Lookup(r.ID)
+		sa := w.e.choose(r, h, &s)
 		hasPorts := r.SrcPort|r.DstPort != 0 && w.e.knobs.mtuRule.Load() != mtuKLIPS
 		if sa != nil && (hasPorts || !hasTunnel(sa.Chain())) {
 			return true
@@ -119,8 +119,10 @@ func cutAgain(h *packet.Header, group []*sadb.SA) bool {
 	return hasTunnel(group) && h.Total+front+behind > packet.MaxSize
 }
 
-// inPieces sends a datagram through the group of eroute r, in pieces as long as possible.
-func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry, group []*sadb.SA) {
+// inPieces sends a datagram through the group that sa begins, in pieces as long as possible.
+// r is its eroute.
+func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry, sa *sadb.SA) {
+	group := sa.Chain()
 	mtu := longest(shapeOf(h), group, w.limit(group))
 	w.cut = false // each piece is a packet of its own
 	if w.piece.B == nil {
@@ -134,7 +136,7 @@ func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry
 			w.error(drop.BadPacket, nil)
 			return
 		}
-		w.protect(p, &piece, r)
+		w.protect(p, &piece, r, sa)
 		w.flush() // p is reused for the next piece
 	})
 }

@@ -33,7 +33,7 @@ func (w *inWorker) clampIn(d *device, c *inPacket) {
 	if r == nil || r.ID.IsMagic() {
 		return
 	}
-	if sa := w.e.sas.Lookup(r.ID); sa != nil {
+	if sa := w.e.choose(r, &c.h, &back); sa != nil {
 		group := sa.Chain()
 		mss.Clamp(s, segmentSize(&c.h, group, limit(group[len(group)-1], a.wire.MTU(), w.now)))
 	}

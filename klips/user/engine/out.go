@@ -227,7 +227,7 @@ func (w *outWorker) packet(b *packet.Buffer) {
 	case pass:
 		w.send(b, &h, h.DF, nil, passed)
 	case protect:
-		w.protect(b, &h, d.route)
+		w.protect(b, &h, d.route, w.e.choose(d.route, &h, &sel))
 	case hold:
 		if !w.hold(b, d.route) {
 			w.packet(b) // again, with the eroute that has replaced it
@@ -247,22 +247,23 @@ func (w *outWorker) count(r *eroute.Entry) {
 	r.LastUse.Store(w.now)
 }
 
-// protect sends a packet through the group of eroute r. If the result matches an eroute
-// to another gateway, it goes through the group of that eroute, too.
-func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry) {
-	var sa *sadb.SA
+// protect sends a packet through the group that sa begins, which choose has returned for
+// eroute r. If the result matches an eroute to another gateway, it goes through a group of
+// that eroute, too.
+func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry, sa *sadb.SA) {
+	var last *sadb.SA
 	for range maxNesting {
-		sa = w.e.sas.Lookup(r.ID)
 		if sa == nil {
 			w.drop(drop.NoSA, nil)
 			return
 		}
+		last = sa
 		chain := sa.Chain()
 		if w.tracing {
 			w.grouped(chain)
 		}
 		if w.cut && cutAgain(h, chain) {
-			w.inPieces(b, h, r, chain)
+			w.inPieces(b, h, r, sa)
 			return
 		}
 		toPeer(b, h, chain)
@@ -286,9 +287,9 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry)
 			return
 		}
 		w.lay.finish()
-		r = next
+		r, sa = next, w.e.choose(next, h, &sel)
 	}
-	w.error(drop.Nesting, sa)
+	w.error(drop.Nesting, last)
 }
 
 // usable checks every SA of a group before the first transform.

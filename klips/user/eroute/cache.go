@@ -37,7 +37,7 @@ func (c *Cache) Lookup(p *Packet) *Entry {
 		return nil
 	}
 	src, dst, rest := toAddr(p.Src), toAddr(p.Dst), p.rest()
-	f := &c.slots[hashtab.Mix(hashtab.Mix(src.hi^src.lo, dst.hi)^dst.lo, rest)%cacheSlots]
+	f := &c.slots[hashFlow(src, dst, rest)%cacheSlots]
 	// The result is right if the table has had the same contents since the version was
 	// current, and has it now: a version has one meaning only within the same contents.
 	version := c.table.version.Load()
@@ -47,6 +47,17 @@ func (c *Cache) Lookup(p *Packet) *Entry {
 	e, version, contents := c.table.lookup(p)
 	*f = flow{src, dst, rest, version, contents, e}
 	return e
+}
+
+// Spread returns a number from 0 to n-1, the same one for all packets of a flow. Of many
+// flows about as many have each number. n is at least 1 and below 2³². It allocates nothing.
+func (p *Packet) Spread(n int) int {
+	hash := hashFlow(toAddr(p.Src), toAddr(p.Dst), p.rest())
+	return int(hash >> 32 * uint64(n) >> 32)
+}
+
+func hashFlow(src, dst addr, rest uint64) uint64 {
+	return hashtab.Mix(hashtab.Mix(src.hi^src.lo, dst.hi)^dst.lo, rest)
 }
 
 func (p *Packet) isValid() bool { return p.Src.BitLen() == p.Dst.BitLen() && p.Src.IsValid() }
