@@ -246,11 +246,6 @@ func (p *program) expand(app *cli.App, values []string, word string) ([]string, 
 			list = append(list, devices(true)...)
 		case "<said>":
 			list = append(list, p.saids()...)
-			if app.Name == "eroute" {
-				for spi := klips.SPIPass; spi <= klips.SPITrapSubnet; spi++ {
-					list = append(list, klips.Magic(spi).String())
-				}
-			}
 		default:
 			if !strings.HasPrefix(v, "<") {
 				list = append(list, v)

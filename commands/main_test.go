@@ -234,6 +234,8 @@ func TestCompletion(t *testing.T) {
 		{[]string{"ipsec", "__complete", "spi", "--esp", "aes256-g"}, []string{"aes256-gcm"}},
 		{[]string{"ipsec", "__complete", "eroute", "--add", "--proto", "e"}, []string{"esp"}},
 		{[]string{"ipsec", "__complete", "eroute", "--said", "%t"}, []string{"%trap", "%trapsubnet"}},
+		{[]string{"ipsec", "__complete", "eroute", "--also", "%t"}, nil},
+		{[]string{"ipsec", "__complete", "eroute", "--al"}, []string{"--also"}},
 		{[]string{"ipsec", "__complete", "tncfg", "--physical", "l"}, []string{"lo"}},
 		{[]string{"ipsec", "__complete", "setup", "st"}, []string{"start", "stop", "status"}},
 		{[]string{"ipsec", "__complete", "setup", "start", "st"}, nil},

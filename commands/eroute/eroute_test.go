@@ -29,7 +29,7 @@ func flow(s klips.Selector) string {
 
 func (s *flowStack) SetEroute(_ context.Context, e klips.Eroute, op klips.ErouteOp) error {
 	verbs := [...]string{klips.ErouteAdd: "add", klips.ErouteReplace: "replace", klips.ErouteAddIn: "addin", klips.ErouteReplaceIn: "replacein"}
-	s.calls = append(s.calls, verbs[op]+" "+flow(e.Selector)+" "+e.ID.String())
+	s.calls = append(s.calls, verbs[op]+" "+flow(e.Selector)+" "+klips.JoinSAIDs(e.SAIDs()))
 	return s.err
 }
 
@@ -71,7 +71,11 @@ func TestRequests(t *testing.T) {
 		{"--add " + flow4 + sa + "--transport-proto 0x11 --src-port 0 --dst-port 65535", "add " + want4 + "17:0:65535 tun0x123@192.1.2.45"},
 		{"--add " + flow4 + sa + "--transport-proto icmp", "add " + want4 + "1:0:0 tun0x123@192.1.2.45"},
 		{"--add " + flow4 + sa + "--transport-proto ip", "add " + want4 + "0:0:0 tun0x123@192.1.2.45"},
+		{"--add " + flow4 + sa + "--also tun0x125@192.1.2.45 --also esp0x124@192.1.2.45", "add " + want4 + "0:0:0 tun0x123@192.1.2.45 tun0x125@192.1.2.45 esp0x124@192.1.2.45"},
+		{"--replace --also tun0x125@192.1.2.45 " + flow4 + parts, "replace " + want4 + "0:0:0 tun0x123@192.1.2.45 tun0x125@192.1.2.45"},
+		{"--add " + flow6 + "--said tun:123@gw6 --also tun:124@gw6", "add 2001:db8:1::/48>::/0/0:0:0 tun0x123@3049:1::1 tun0x124@3049:1::1"},
 		{"--del " + flow4, "del " + want4 + "0:0:0"},
+		{"--del " + flow4 + sa + "--also tun0x125@192.1.2.45", "del " + want4 + "0:0:0"},
 		{"--del " + flow4 + sa + "--transport-proto 17 --dst-port 53", "del " + want4 + "17:0:53"},
 		{"--clear", "clear"},
 		{"--cl " + flow4 + sa, "clear"},
@@ -122,10 +126,23 @@ func TestNotes(t *testing.T) {
 	}
 	s := &flowStack{}
 	s.NoSAs = true
-	r := run(s, "--add "+flow4+"--said tun0x999@192.0.2.2 --label here")
+	r := run(s, "--add "+flow4+"--said tun0x999@192.0.2.2 --also tun0x998@192.0.2.2")
+	if want := "ipsec eroute: note: there is no SA tun0x999@192.0.2.2; packets of this eroute are dropped until it is made (ipsec spi)\n" +
+		"ipsec eroute: note: there is no SA tun0x998@192.0.2.2; its share of the packets goes to tun0x999@192.0.2.2 until it is made (ipsec spi)\n"; r.Err != want {
+		t.Errorf("%q, want %q", r.Err, want)
+	}
+	r = run(s, "--add "+flow4+"--said tun0x999@192.0.2.2 --label here")
 	if want := "ipsec eroute --label here: note: there is no SA tun0x999@192.0.2.2; packets of this eroute are dropped until it is made (ipsec spi)\n"; r.Err != want {
 		t.Errorf("%q, want %q", r.Err, want)
 	}
+}
+
+// sixteen returns the options for sixteen further SAs.
+func sixteen() (line string) {
+	for i := range 16 {
+		line += fmt.Sprintf("--also tun0x%x@192.1.2.45 ", 0x200+i)
+	}
+	return line
 }
 
 func TestRefused(t *testing.T) {
@@ -147,6 +164,18 @@ func TestRefused(t *testing.T) {
 		{"--add " + flow4 + "--edst 10.2.2.2 --af inet6 --spi 0x123 --proto tun", "--edst is an inet address, but --af says inet6"},
 		{"--add --said esp0xff@10.2.2.2", "--said esp0xff@10.2.2.2: SPIs below 0x100 are reserved"},
 		{"--add --spi 255", "--spi 255: SPIs below 0x100 are reserved"},
+		{"--add --also esp0xff@10.2.2.2", "--also esp0xff@10.2.2.2: SPIs below 0x100 are reserved"},
+		{"--add --also tun0x124", "--also tun0x124: no @ in SAID; it is written like esp0x1234@192.0.2.1"},
+		{"--add " + flow4 + "--also tun0x124@192.1.2.45", "--add needs an SA: --said SAID, or --af, --edst, --spi and --proto"},
+		{"--addin " + flow4 + sa + "--also tun0x124@192.1.2.45", "--also is for --add and --replace; set the inbound policy of each SA with a --addin of its own"},
+		{"--replacein " + flow4 + sa + "--also tun0x124@192.1.2.45", "--also is for --add and --replace; set the inbound policy of each SA with a --replacein of its own"},
+		{"--also tun0x124@192.1.2.45", "nothing to do; give one of --add, --replace, --addin, --replacein, --del and --clear"},
+		{"--add " + flow4 + sa + "--also %drop", "--also %drop: a shunt is for all packets of an eroute, and they are spread over SAs alone: leave it out, or leave --also out"},
+		{"--add " + flow4 + "--said %drop --also tun0x124@192.1.2.45", "--said %drop: a shunt is for all packets of an eroute, and they are spread over SAs alone: leave it out, or leave --also out"},
+		{"--add " + flow4 + sa + "--also tun0x124@192.1.2.46", "--also tun0x124@192.1.2.46: the SAs of one eroute have one destination, that of the first, because one peer receives what they protect: leave it out, or make another eroute for it"},
+		{"--add " + flow4 + sa + "--also tun0x123@192.1.2.45", "--also tun0x123@192.1.2.45: an eroute names each of its SAs once: leave it out"},
+		{"--add " + flow4 + sa + "--also tun0x124@192.1.2.45 --also tun0x124@192.1.2.45", "--also tun0x124@192.1.2.45: an eroute names each of its SAs once: leave it out"},
+		{"--add " + flow4 + sa + sixteen(), "--also tun0x20f@192.1.2.45: an eroute can have 15 further SAs at most: leave it out"},
 		{"--add --proto int", "--proto int: not one of ah, esp, tun, comp"},
 		{"--add --eraf inet4", "--eraf inet4: not one of inet, inet6"},
 		{"--del " + flow4 + "--transport-proto 256", "--transport-proto 256: too large, at most 255"},
@@ -209,5 +238,5 @@ func FuzzCommandLine(f *testing.F) {
 	clitest.FuzzCommandLine(f, eroute.App,
 		"", "--help", "--clear", "--add "+flow4+sa, "--replace "+flow6+parts, "--del "+flow4+"--transport-proto udp --dst-port isakmp",
 		"--addin --src gw1/32 --dst gw2/255.255.0.0 --said tun.123@gw2", "--replacein --label x --debug "+flow6+"--said tun:123@gw6",
-		"--add --src 10.0.0.0/8:80 --dst 10/33 --said %hold")
+		"--add --src 10.0.0.0/8:80 --dst 10/33 --said %hold", "--add "+flow4+sa+"--also tun0x124@192.1.2.45 --also %drop")
 }

@@ -27,6 +27,9 @@ func Of(env *cli.Env, label string, c klips.Change) (cli.Command, []string) {
 	words := []string{"--" + r.by, "--eraf", syntax.FamilyOf(s.Src.Addr()).String(), "--src", klips.FormatPrefix(s.Src), "--dst", klips.FormatPrefix(s.Dst)}
 	if r.by != "del" {
 		words = append(words, "--said", r.eroute.ID.String())
+		for _, id := range r.eroute.Also {
+			words = append(words, "--also", id.String())
+		}
 	}
 	cmd, _ := r.Command(env, App, nil, r)
 	return cmd, words

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/netdb"
 	"github.com/klips-go/ipsec/commands/internal/quote"
@@ -19,6 +20,10 @@ import (
 func options() []getopt.Option {
 	family := []string{"inet", "inet6"}
 	port := []string{"<service>"}
+	target := []string{"<said>"}
+	for spi := klips.SPIPass; spi <= klips.SPITrapSubnet; spi++ {
+		target = append(target, klips.Magic(spi).String())
+	}
 	return append([]getopt.Option{
 		{Name: "add", Help: "add an eroute: packets of FLOW go to the SA"},
 		{Name: "replace", Help: "add an eroute, or replace the one for the same FLOW"},
@@ -32,7 +37,8 @@ func options() []getopt.Option {
 		{Name: "transport-proto", Arg: "PROTO", Help: "their protocol, name or number; 0 is any", Values: []string{"tcp", "udp", "icmp", "ipv6-icmp", "sctp", "gre"}},
 		{Name: "src-port", Arg: "PORT", Help: "their source port, name or number; 0 is any", Values: port},
 		{Name: "dst-port", Arg: "PORT", Help: "their destination port, name or number; 0 is any", Values: port},
-		{Name: "said", Arg: "SAID", Help: "the SA, or %pass, %drop, %reject, %hold, %trap, %trapsubnet", Values: []string{"<said>"}},
+		{Name: "said", Arg: "SAID", Help: "the SA, or %pass, %drop, %reject, %hold, %trap, %trapsubnet", Values: target},
+		{Name: "also", Arg: "SAID", Help: "a further SA: packets are spread over all of them, each flow to one; may be repeated", Values: []string{"<said>"}},
 		{Name: "af", Arg: "FAMILY", Help: "address family of --edst; must come before it", Values: family},
 		{Name: "edst", Arg: "ADDR", Help: "destination of the SA: address or name"},
 		{Name: "spi", Arg: "SPI", Help: "number of the SA, 0x100 or more"},
@@ -71,6 +77,7 @@ type parser struct {
 	other      bool // an option that a listing does not have
 	family, af syntax.Family
 	id         klips.SAID
+	also       []klips.SAID
 }
 
 // parse reads a command line. The common options of the request are valid also with an
@@ -95,8 +102,10 @@ func (p *parser) option(name, value string) error {
 		p.req.by = name
 		return nil
 	}
-	if err := p.given.Add(name, value); err != nil {
-		return err
+	if name != "also" { // it may be repeated
+		if err := p.given.Add(name, value); err != nil {
+			return err
+		}
 	}
 	if err := p.conflict(name); err != nil {
 		return err
@@ -143,9 +152,11 @@ func (p *parser) value(name, value string) (err error) {
 	case "dst-port":
 		s.DstPort, err = nameOrNumber(value, 0xffff, netdb.Service)
 	case "said":
-		if p.id, err = syntax.ParseSAID(value, p.env.Resolver); err == nil && p.id.SPI < klips.MinSPI && !isPassthrough(p.id) {
-			return reserved()
-		}
+		p.id, err = p.said(value)
+	case "also":
+		var id klips.SAID
+		id, err = p.said(value)
+		p.also = append(p.also, id)
 	case "af":
 		p.af, err = syntax.ParseFamily(value)
 	case "edst":
@@ -160,6 +171,15 @@ func (p *parser) value(name, value string) (err error) {
 		p.id.Proto, err = syntax.ParseProto(value)
 	}
 	return err
+}
+
+// said parses the SAID of an SA or of a shunt.
+func (p *parser) said(value string) (klips.SAID, error) {
+	id, err := syntax.ParseSAID(value, p.env.Resolver)
+	if err == nil && id.SPI < klips.MinSPI && !isPassthrough(id) {
+		return id, reserved()
+	}
+	return id, err
 }
 
 // subnet parses a subnet. Host bits are dropped, with a note: a user who writes
@@ -224,6 +244,9 @@ func (p *parser) finish() error {
 		if err := p.identity(); err != nil {
 			return err
 		}
+		if err := p.further(); err != nil {
+			return err
+		}
 	}
 	return p.flow()
 }
@@ -252,6 +275,24 @@ func (p *parser) identity() error {
 		return cli.Usagef("--edst is an %s address, but --af says %s", f, p.af)
 	}
 	return nil
+}
+
+// further checks the further SAs.
+func (p *parser) further() error {
+	r := &p.req
+	if len(p.also) > 0 && r.policy() {
+		return cli.Usagef("--also is for --add and --replace; set the inbound policy of each SA with a --%s of its own", r.by)
+	}
+	r.eroute.Also = p.also
+	id, fault := r.eroute.AlsoFault()
+	if fault == klips.FaultNone {
+		return nil
+	}
+	option := "--also"
+	if id == p.id && fault == klips.FaultAlsoShunt {
+		option = "--said"
+	}
+	return cli.Usagef("%s %v: %s", option, id, explain.Fault(fault))
 }
 
 // flow checks that the flow is complete and of one address family.

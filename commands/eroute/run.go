@@ -26,8 +26,8 @@ func App() *cli.App {
 		Short: "send packets into security associations, list where they go",
 		Synopsis: []string{
 			"[--json]",
-			"--add FLOW SA",
-			"--replace FLOW SA",
+			"--add FLOW SA [--also SAID]...",
+			"--replace FLOW SA [--also SAID]...",
 			"--addin FLOW SA",
 			"--del FLOW",
 			"--clear",
@@ -42,7 +42,8 @@ func notes() string {
 	return "FLOW is --src SUBNET --dst SUBNET, perhaps with --eraf FAMILY before them and\n" +
 		"with --transport-proto PROTO [--src-port PORT] [--dst-port PORT].\n" +
 		"SA is --said SAID, or --af FAMILY --edst ADDR --spi SPI --proto PROTO; it is the\n" +
-		"first of its group. Packets without an eroute are dropped.\n"
+		"first of its group. Packets without an eroute are dropped. --also names further SAs\n" +
+		"to the same host, at most 15. All packets of a flow go to the same one of them.\n"
 }
 
 func command(env *cli.Env, args []string) (cli.Command, error) {

@@ -125,6 +125,12 @@ func (v *view) write(w io.Writer) error {
 		}
 		group[sa.ID] = sb.String()
 	}
+	also := func(ids []klips.SAID) (text string) {
+		for _, id := range ids {
+			text += " also " + strings.TrimSuffix(cmp.Or(group[id], id.String()), " ")
+		}
+		return text
+	}
 	for _, e := range byAddress(v.Eroutes) {
 		said := e.ID.String()
 		if g, ok := group[e.ID]; ok && e.Proto == 0 {
@@ -132,8 +138,8 @@ func (v *view) write(w io.Writer) error {
 		} else if e.Proto != 0 {
 			said = fmt.Sprintf("%s:%d", said, e.Proto)
 		}
-		fmt.Fprintf(w, "%-18s -> %-18s => %s (%d)\n",
-			procfs.FlowEnd(e.Src, e.SrcPort), procfs.FlowEnd(e.Dst, e.DstPort), said, e.Packets)
+		fmt.Fprintf(w, "%-18s -> %-18s => %s (%d)%s\n",
+			procfs.FlowEnd(e.Src, e.SrcPort), procfs.FlowEnd(e.Dst, e.DstPort), said, e.Packets, also(e.Also))
 	}
 	for _, d := range v.Devices {
 		phys := d.Physical

@@ -40,6 +40,8 @@ func TestWrite(t *testing.T) {
 	tun, esp := said(t, "tun0x100@192.0.2.2"), said(t, "esp0x101@192.0.2.2")
 	web := eroute(t, "10.1.0.0/24", "10.2.0.0/24", "tun0x100@192.0.2.2")
 	web.Proto, web.DstPort, web.Packets = 6, 80, 7
+	spread := eroute(t, "10.1.0.0/24", "10.3.0.0/24", "tun0x999@192.0.2.2")
+	spread.Also = []klips.SAID{tun, said(t, "tun0x998@192.0.2.2")}
 	v := view{
 		Stack: "xfrm", Host: "gw1", Time: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
 		Eroutes: []klips.Eroute{
@@ -47,7 +49,7 @@ func TestWrite(t *testing.T) {
 			eroute(t, "10.1.0.0/24", "10.10.0.0/24", "%pass"),
 			web,
 			eroute(t, "10.1.0.0/24", "10.2.0.0/24", "tun0x100@192.0.2.2"),
-			eroute(t, "10.1.0.0/24", "10.3.0.0/24", "tun0x999@192.0.2.2"),
+			spread,
 			eroute(t, "10.1.0.0/16", "10.2.0.0/24", "esp0x101@192.0.2.2"),
 		},
 		Devices: []klips.Device{
@@ -82,7 +84,7 @@ func TestWrite(t *testing.T) {
 		"10.1.0.0/16        -> 10.2.0.0/24        => esp0x101@192.0.2.2  (0)",
 		"10.1.0.0/24        -> 10.2.0.0/24:80     => tun0x100@192.0.2.2:6 (7)",
 		"10.1.0.0/24        -> 10.2.0.0/24        => tun0x100@192.0.2.2 esp0x101@192.0.2.2  (0)",
-		"10.1.0.0/24        -> 10.3.0.0/24        => tun0x999@192.0.2.2 (0)",
+		"10.1.0.0/24        -> 10.3.0.0/24        => tun0x999@192.0.2.2 (0) also tun0x100@192.0.2.2 esp0x101@192.0.2.2 also tun0x998@192.0.2.2",
 		"10.1.0.0/24        -> 10.10.0.0/24       => %pass (0)",
 		"fd01::/64          -> fd02::/64          => %drop (0)",
 		"ipsec0->eth0 mtu=16260(1500)->1400",

@@ -26,6 +26,7 @@ type model struct {
 	clitest.Stack
 	groups           [][]klips.SAID // a single SA is a group of one
 	eroutes          map[klips.Selector]klips.SAID
+	also             map[klips.Selector][]klips.SAID // further SAs of eroutes
 	policies         map[klips.SAID]klips.Selector
 	specs            map[klips.SAID]klips.SASpec
 	devices          map[string]string
@@ -282,7 +283,7 @@ func (m *model) DeleteEroute(_ context.Context, s klips.Selector) error {
 func (m *model) Eroutes(context.Context) ([]klips.Eroute, error) {
 	var list []klips.Eroute
 	for s, id := range m.eroutes {
-		list = append(list, klips.Eroute{Selector: s, ID: id})
+		list = append(list, klips.Eroute{Selector: s, ID: id, Also: m.also[s]})
 	}
 	return list, nil
 }

@@ -191,7 +191,7 @@ func (k *connection) otherSA(s *snapshot, to int, ids []klips.SAID, want *sa, li
 		used := ""
 		for _, e := range s.eroutes {
 			switch {
-			case !slices.Contains(group, e.ID):
+			case !slices.ContainsFunc(e.SAIDs(), func(id klips.SAID) bool { return slices.Contains(group, id) }):
 			case e.Selector == k.selector():
 				return ""
 			case used == "":

@@ -159,6 +159,14 @@ func TestPartly(t *testing.T) {
 			}
 		}, "not brought up: there is tun0x201@10.0.0.1 already, and its inbound policy is 10.2.0.0/16 -> 10.9.0.0/16; use another SPI",
 			"tun0x201@10.0.0.1 stays: its inbound policy is 10.2.0.0/16 -> 10.9.0.0/16\n", "policy tun0x201@10.0.0.1 10.2.0.0/16 10.9.0.0/16\n" + in},
+		{"its SA is a further one of another eroute", func(m *model) {
+			other := klips.Selector{Src: sel.Src, Dst: netip.MustParsePrefix("10.9.0.0/16")}
+			m.also = map[klips.Selector][]klips.SAID{other: {m.eroutes[sel]}}
+			m.eroutes[other] = klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: 0x999, Proto: klips.ProtoTun}
+			delete(m.eroutes, sel)
+		}, "not brought up: there is tun0x200@10.0.0.2 already, and the eroute 10.1.0.0/16 -> 10.9.0.0/16 leads to it; use another SPI",
+			"tun0x200@10.0.0.2 stays: the eroute 10.1.0.0/16 -> 10.9.0.0/16 leads to it\n",
+			"eroute 10.1.0.0/16 10.9.0.0/16 tun0x999@10.0.0.2\n" + out},
 		{"in a longer group", func(m *model) {
 			ah := klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: 0x999, Proto: klips.ProtoAH}
 			m.groups[0] = append(m.groups[0], ah)

@@ -166,18 +166,18 @@ func (k *connection) said() klips.SAID {
 // setEroute adds the eroute, or replaces one that waits for an SA: some stacks refuse
 // to replace an eroute that does not exist.
 func (k *connection) setEroute(at *situation) step {
-	set := func(id klips.SAID, replace bool) step {
-		return k.ask(klips.SetEroute{Eroute: klips.Eroute{Selector: k.selector(), ID: id}, Replace: replace})
+	set := func(id klips.SAID, also []klips.SAID, replace bool) step {
+		return k.ask(klips.SetEroute{Eroute: klips.Eroute{Selector: k.selector(), ID: id, Also: also}, Replace: replace})
 	}
-	s := set(k.said(), true)
+	s := set(k.said(), nil, true)
 	if at == nil {
 		return s
 	}
 	if old, ok := at.eroute(k.selector()); ok {
-		s.undo = []step{set(old.ID, true)}
+		s.undo = []step{set(old.ID, old.Also, true)}
 		return s
 	}
-	s = set(k.said(), false)
+	s = set(k.said(), nil, false)
 	s.undo = []step{k.askIfThere(klips.DeleteEroute{Selector: k.selector()})}
 	return s
 }

@@ -35,6 +35,14 @@ func Eroute(e klips.Eroute, policy bool) cli.Check {
 		case errors.Is(err, syscall.ESRCH):
 			notes = []string{missing(e.ID)}
 		}
+		for _, id := range e.Also {
+			switch group, err := t.Group(ctx, id); {
+			case err == nil:
+				notes = append(notes, outbound(id, group)...)
+			case errors.Is(err, syscall.ESRCH):
+				notes = append(notes, fmt.Sprintf("there is no SA %v; its share of the packets goes to %v until it is made (ipsec spi)", id, e.ID))
+			}
+		}
 		if notes == nil || !t.HasEroute(ctx, e) {
 			return nil
 		}
@@ -184,7 +192,12 @@ func Ungroup(id klips.SAID) cli.Check {
 		}
 		var bare []klips.Eroute
 		for _, e := range eroutes {
-			if e.ID.Dst == id.Dst && unprotected(ctx, t, e.ID) {
+			if e.ID.Dst != id.Dst {
+				continue // the same holds for its further SAs
+			}
+			ids := e.SAIDs()
+			if i := slices.IndexFunc(ids, func(id klips.SAID) bool { return unprotected(ctx, t, id) }); i >= 0 {
+				e.ID = ids[i]
 				bare = append(bare, e)
 			}
 		}

@@ -16,6 +16,7 @@ type world struct {
 	sas   []klips.SA
 	gone  bool         // eroutes have been removed or replaced since
 	to    []klips.SAID // targets of the eroutes
+	also  []klips.SAID // their further SAs
 	broke error        // error of reading the SAs
 	ports bool         // no program holds a UDP port
 }
@@ -31,7 +32,7 @@ func (w *world) Group(_ context.Context, id klips.SAID) ([]klips.SA, error) {
 func (w *world) Eroutes(context.Context) (l []klips.Eroute, err error) {
 	for i, id := range w.to {
 		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(2 + i)}), 16)
-		l = append(l, klips.Eroute{ID: id, Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: dst}})
+		l = append(l, klips.Eroute{ID: id, Also: w.also, Selector: klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/16"), Dst: dst}})
 	}
 	return l, w.broke
 }
@@ -148,6 +149,25 @@ func TestEroute(t *testing.T) {
 		}
 		holds(t, tt.said+" with unreadable tables", Eroute(e, tt.policy)(t.Context(), &world{broke: errors.New("broken")}), "")
 	}
+}
+
+// Further SAs have notes of their own.
+func TestAlso(t *testing.T) {
+	w := newWorld(t, "tun0x100@192.0.2.2 esp0x101@192.0.2.2", "tun0x200@192.0.2.2 esp0x201@192.0.2.2")
+	for _, tt := range []struct{ said, also, words string }{
+		{"tun0x100@192.0.2.2", "tun0x200@192.0.2.2", ""},
+		{"tun0x100@192.0.2.2", "tun0x300@192.0.2.2 tun0x200@192.0.2.2", "no SA tun0x300@192.0.2.2 share goes tun0x100@192.0.2.2"},
+		{"tun0x300@192.0.2.2", "tun0x200@192.0.2.2", "no SA tun0x300@192.0.2.2 dropped"},
+		{"tun0x100@192.0.2.2", "esp0x201@192.0.2.2", "esp0x201@192.0.2.2 first group tun0x200@192.0.2.2"},
+	} {
+		e := klips.Eroute{ID: said(t, tt.said), Also: list(t, tt.also)}
+		holds(t, tt.said+" also "+tt.also, Eroute(e, false)(t.Context(), w), tt.words)
+		holds(t, tt.said+" that is gone", Eroute(e, false)(t.Context(), &world{gone: true}), "")
+		holds(t, tt.said+" with unreadable tables", Eroute(e, false)(t.Context(), &world{broke: errors.New("broken")}), "")
+	}
+	w = newWorld(t, "tun0x100@192.0.2.2 esp0x101@192.0.2.2", "tun0x200@192.0.2.2", "esp0x201@192.0.2.2")
+	w.to, w.also = list(t, "tun0x100@192.0.2.2"), list(t, "tun0x200@192.0.2.2")
+	holds(t, "ungrouped", Ungroup(said(t, "esp0x201@192.0.2.2"))(t.Context(), w), "10.1.0.0/16 10.2.0.0/16 tun0x200@192.0.2.2 protection")
 }
 
 func TestGroup(t *testing.T) {

@@ -79,7 +79,7 @@ type tables struct {
 	err    error // of reading the SAs
 
 	eroutes    []klips.Eroute
-	targets    map[klips.Selector]klips.SAID // of the eroutes; nil until they are read
+	at         map[klips.Selector]int // where each is in eroutes; nil until they are read
 	eroutesErr error
 }
 
@@ -98,11 +98,11 @@ func (t *tables) Group(ctx context.Context, id klips.SAID) ([]klips.SA, error) {
 }
 
 func (t *tables) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
-	if t.targets == nil {
+	if t.at == nil {
 		t.eroutes, t.eroutesErr = klips.ReadEroutes(ctx, t.stack)
-		t.targets = make(map[klips.Selector]klips.SAID, len(t.eroutes))
-		for _, e := range t.eroutes {
-			t.targets[e.Selector] = e.ID
+		t.at = make(map[klips.Selector]int, len(t.eroutes))
+		for i := range t.eroutes {
+			t.at[t.eroutes[i].Selector] = i
 		}
 	}
 	return t.eroutes, t.eroutesErr
@@ -111,8 +111,9 @@ func (t *tables) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 // HasEroute also returns true if the eroutes cannot be read: the commands that set them
 // succeeded.
 func (t *tables) HasEroute(ctx context.Context, e klips.Eroute) bool {
-	_, err := t.Eroutes(ctx)
-	return err != nil || t.targets[e.Selector] == e.ID
+	l, err := t.Eroutes(ctx)
+	i, there := t.at[e.Selector]
+	return err != nil || there && l[i].SameTarget(&e)
 }
 
 func (t *tables) NeedsPort(ctx context.Context, port uint16) bool {

@@ -64,7 +64,7 @@ func (*Full) Eroutes(context.Context) ([]klips.Eroute, error) {
 	web := flow("10.1.0.0/24", "10.2.0.0/24")
 	web.Proto, web.SrcPort, web.DstPort = 6, 1024, 80
 	list := []klips.Eroute{
-		{Selector: flow("10.1.0.0/24", "10.2.0.0/24"), ID: id("tun0x100@192.0.2.2"), Packets: 1 << 60, PID: 4711},
+		{Selector: flow("10.1.0.0/24", "10.2.0.0/24"), ID: id("tun0x100@192.0.2.2"), Also: []klips.SAID{id("tun0x101@192.0.2.2"), id("tun0x102@192.0.2.2")}, Packets: 1 << 60, PID: 4711},
 		{Selector: web, ID: id("%drop")},
 	}
 	for _, magic := range []string{"%pass", "%reject", "%hold", "%trap", "%trapsubnet", "%passthrough4", "%passthrough6"} {

@@ -36,6 +36,8 @@ type Eroute struct {
 	// The SAID, in the form of the listings. It is a word such as %drop if action is
 	// not protect.
 	SAID string `json:"said"`
+	// The SAIDs of further security associations over which the packets are spread.
+	Also []string `json:"also,omitempty"`
 	// The number of the security association. Left out if action is not protect.
 	SPI uint32 `json:"spi,omitempty"`
 	// Packets that it has taken.
@@ -48,7 +50,7 @@ type Eroute struct {
 func Eroutes(l []klips.Eroute) []Eroute { return each(l, newEroute) }
 
 func newEroute(e *klips.Eroute) Eroute {
-	r := Eroute{Flow: newFlow(e.Selector), SAID: e.ID.String(), Packets: e.Packets, PID: e.PID}
+	r := Eroute{Flow: newFlow(e.Selector), SAID: e.ID.String(), Also: texts(e.Also), Packets: e.Packets, PID: e.PID}
 	var magic bool
 	if r.Action, magic = strings.CutPrefix(r.SAID, "%"); !magic {
 		r.Action, r.SPI = "protect", uint32(e.ID.SPI)
