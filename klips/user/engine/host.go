@@ -72,8 +72,9 @@ type Link interface {
 	// was called, or the device was removed from the system. Any other error is about one
 	// packet only.
 	Read(pkts []*packet.Buffer) (int, error)
-	// Write writes packets, each with linkRoom bytes before it, which it may overwrite. It
-	// may join packets of one flow. It calls fail for each packet that cannot be written.
+	// Write writes packets, each with linkRoom bytes before it, which it may overwrite, and
+	// keeps their order. It may join packets of one flow. It calls fail for each packet that
+	// cannot be written.
 	Write(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))
 	// Quiet stops the ICMP errors that the host sends if no program receives a protocol,
 	// for packets of that protocol that arrive on the device. Such an error quotes the
@@ -96,8 +97,9 @@ type Link interface {
 	Remove() error
 }
 
-// A Wire is the protected side: a physical device through which packets are sent. One
-// goroutine calls Send. Close is called after all other methods have returned.
+// A Wire is the protected side: a physical device through which packets are sent. Any
+// goroutine may call Send, which keeps the order of its packets. Close is called after all
+// other methods have returned.
 type Wire interface {
 	Name() string // the device's name now, without an alias suffix
 	Index() int

@@ -24,23 +24,30 @@ import (
 // and so the goroutine keeps its processor (package wait).
 type link struct {
 	name string
-	fd   int   // -1: closed; guarded by each of reading, writing and mu
+	fd   int   // -1: closed; guarded by each of reading, writing (shared, too) and mu
 	host *Host // nil: no host
 	wait *wait.Waiter
 
 	reading sync.Mutex // guards the fields below
 	split   *offload.Splitter
 
-	writing sync.Mutex // guards the fields below
-	merger  *offload.Merger
-	vectors []unix.Iovec
-	fail    func(*packet.Buffer, error)                 // of the current Write
-	put     func(parts [][]byte, pkts []*packet.Buffer) // putBundle
+	writing   sync.RWMutex // shared by those that write
+	datagrams bool         // the kernel takes bundles of UDP datagrams
 
 	mu    sync.Mutex
-	quiet []int // sockets of Quiet; guarded by mu
+	idle  []*writer // guarded by mu
+	quiet []int     // sockets of Quiet; guarded by mu
 
 	shared shared // guarded by host.mu
+}
+
+// A writer is one Write. What it needs is used again by a later one.
+type writer struct {
+	*link
+	merger  *offload.Merger
+	vectors []unix.Iovec
+	fail    func(*packet.Buffer, error)
+	put     func(parts [][]byte, pkts []*packet.Buffer) // putBundle
 }
 
 // tunFlags are the flags of all devices; a left one has the same.
@@ -99,9 +106,7 @@ func newLink(fd int) (l *link, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l = &link{name: name, fd: fd, wait: w, split: offload.NewSplitter(), merger: offload.New(datagrams)}
-	l.put = l.putBundle
-	return l, nil
+	return &link{name: name, fd: fd, wait: w, split: offload.NewSplitter(), datagrams: datagrams}, nil
 }
 
 // Read reads the packets that are there, and waits for the first. os.ErrClosed also means
@@ -158,15 +163,33 @@ func (l *link) take(pkts []*packet.Buffer) (n int, err error) {
 
 // Write writes packets. It merges packets if that changes none of them.
 func (l *link) Write(pkts []*packet.Buffer, fail func(*packet.Buffer, error)) {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	l.fail = fail
-	l.merger.Each(pkts, l.put)
-	l.fail = nil
+	l.writing.RLock()
+	defer l.writing.RUnlock()
+	w := l.writer()
+	w.fail = fail
+	w.merger.Each(pkts, w.put)
+	w.fail = nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle = append(l.idle, w)
+}
+
+// writer returns what a Write needs.
+func (l *link) writer() *writer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.idle) - 1; n >= 0 {
+		w := l.idle[n]
+		l.idle = l.idle[:n]
+		return w
+	}
+	w := &writer{link: l, merger: offload.New(l.datagrams)}
+	w.put = w.putBundle
+	return w
 }
 
 // putBundle writes the parts of a bundle of packets.
-func (l *link) putBundle(parts [][]byte, pkts []*packet.Buffer) {
+func (l *writer) putBundle(parts [][]byte, pkts []*packet.Buffer) {
 	l.vectors = l.vectors[:0]
 	for _, p := range parts {
 		v := unix.Iovec{Base: &p[0]}

@@ -26,9 +26,9 @@ var _ Kernel = (*rtnl.Conn)(nil)
 // A Hop is where packets to one destination go next.
 type Hop struct {
 	LinkAddr [6]byte
-	// Due and Turn are for the one that sends to the hop, zero at first.
-	Due  int64
-	Turn uint64
+	// Due and Turn are for those that send to the hop, zero at first.
+	Due  atomic.Int64
+	Turn atomic.Uint64
 
 	via    netip.Addr // the neighbour; invalid: none
 	usable bool       // the neighbour can be sent to

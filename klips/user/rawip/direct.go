@@ -3,6 +3,7 @@ package rawip
 import (
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,20 +14,23 @@ import (
 
 // A direct sends ESP and AH by a packet socket (packet(7)): past the kernel's IP output,
 // its packet filter and the queueing discipline of the device, which take most of the time
-// that a raw socket needs. It keeps to what the kernel knows of the next hop. One goroutine
-// uses it.
+// that a raw socket needs. It keeps to what the kernel knows of the next hop.
 type direct struct {
-	fd   int
-	hops *nexthop.Table
-	now  func() int64 // nanoseconds that never go back
+	fd    int
+	hops  *nexthop.Table
+	now   func() int64 // nanoseconds that never go back
+	turns atomic.Uint64
 
-	full int64 // the time until which nothing is sent directly
+	full atomic.Int64 // the time until which nothing is sent directly
+}
 
-	// Of the Send in progress:
-	turn uint64 // its number
-	time int64
-	dst  netip.Addr   // of the last packet
-	hop  *nexthop.Hop // for dst; nil: the raw socket
+// A turn is one Send with a direct.
+type turn struct {
+	*direct
+	number uint64 // not 0
+	time   int64
+	dst    netip.Addr   // of the last packet
+	hop    *nexthop.Hop // for dst; nil: the raw socket
 }
 
 // confirmEvery is the time after which a batch for a hop goes by the raw socket. The kernel
@@ -63,37 +67,38 @@ func (s *Sender) Direct(hops *nexthop.Table, now func() int64) error {
 	return nil
 }
 
-// begin begins a Send.
-func (d *direct) begin() {
-	d.turn++
-	d.time = d.now()
-	d.dst, d.hop = netip.Addr{}, nil
+// begin begins a Send. d may be nil.
+func (d *direct) begin() turn {
+	if d == nil {
+		return turn{}
+	}
+	return turn{direct: d, number: d.turns.Add(1), time: d.now()}
 }
 
 // of returns the hop that a packet can be sent to directly; nil: it goes by a raw socket.
-func (d *direct) of(b *packet.Buffer) *nexthop.Hop {
+func (t *turn) of(b *packet.Buffer) *nexthop.Hop {
 	p := b.Bytes()
-	if !b.Sealed || d.time < d.full || !isIPsec(p) {
+	if !b.Sealed || t.time < t.full.Load() || !isIPsec(p) {
 		return nil
 	}
-	if dst := packet.Dst(p); dst != d.dst {
-		d.dst, d.hop = dst, d.find(dst)
+	if dst := packet.Dst(p); dst != t.dst {
+		t.dst, t.hop = dst, t.find(dst)
 	}
-	return d.hop
+	return t.hop
 }
 
 // find returns the hop of a destination unless this is its turn to be confirmed.
-func (d *direct) find(dst netip.Addr) *nexthop.Hop {
-	h := d.hops.Find(dst)
-	switch {
-	case h == nil:
+func (t *turn) find(dst netip.Addr) *nexthop.Hop {
+	h := t.hops.Find(dst)
+	if h == nil {
 		return nil
-	case h.Due == 0: // a raw socket has sent to it just now
-		h.Due = d.time + int64(confirmEvery)
-	case d.time >= h.Due:
-		h.Due, h.Turn = d.time+int64(confirmEvery), d.turn
 	}
-	if h.Turn == d.turn {
+	// Of Sends at the same time, one confirms. None does at first (0): a raw socket has just
+	// sent to the hop.
+	if due := h.Due.Load(); t.time >= due && h.Due.CompareAndSwap(due, t.time+int64(confirmEvery)) && due != 0 {
+		h.Turn.Store(t.number)
+	}
+	if h.Turn.Load() == t.number {
 		return nil
 	}
 	return h
@@ -116,9 +121,9 @@ func isIPsec(p []byte) bool {
 }
 
 // sendPlain sends packets that are not sent as a run: directly or by the raw sockets.
-func (s *Sender) sendPlain(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
-	d := s.direct
-	for d != nil && len(pkts) > 0 {
+func (s *sending) sendPlain(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
+	d := &s.turn
+	for d.direct != nil && len(pkts) > 0 {
 		n := 0
 		for n < len(pkts) && d.of(pkts[n]) == nil {
 			n++
@@ -135,7 +140,7 @@ func (s *Sender) sendPlain(pkts []*packet.Buffer, fail func(b *packet.Buffer, er
 			s.batch.SetSendLink(n, p, s.index, h.LinkAddr)
 		}
 		sent := s.sendDirect(n)
-		if sent < n && d.time >= d.full {
+		if sent < n && d.time >= d.full.Load() {
 			// The raw socket knows what is wrong with this one.
 			s.sendRaw(pkts[sent:sent+1], fail)
 			sent++
@@ -147,8 +152,8 @@ func (s *Sender) sendPlain(pkts []*packet.Buffer, fail func(b *packet.Buffer, er
 
 // sendDirect sends the first n packets of the batch, and returns how many were sent. The
 // next one has an error, or the device is full.
-func (s *Sender) sendDirect(n int) (sent int) {
-	d := s.direct
+func (s *sending) sendDirect(n int) (sent int) {
+	d := &s.turn
 	for pauses := 0; sent < n; {
 		done, err := s.batch.Send(d.fd, sent, n)
 		sent += done
@@ -158,7 +163,7 @@ func (s *Sender) sendDirect(n int) (sent int) {
 		case !errors.Is(err, unix.ENOBUFS):
 			return sent
 		case pauses == maxPauses:
-			d.full = d.time + int64(confirmEvery)
+			d.full.Store(d.time + int64(confirmEvery))
 			return sent
 		default:
 			pauses++

@@ -38,7 +38,7 @@ const minRun = 4
 // runLen returns how many packets at the beginning of pkts can be sent as one run by
 // place k, and the length of their headers; 0: none. before is the first packet of the
 // run that was sent just before; nil: there was none.
-func (s *Sender) runLen(pkts []*packet.Buffer, before []byte) (n int, k place, data int) {
+func (s *sending) runLen(pkts []*packet.Buffer, before []byte) (n int, k place, data int) {
 	first := pkts[0].Bytes()
 	k, head, ok := placeOf(first)
 	if !ok || s.unfit.Load() || !s.ports.has(k) {
@@ -72,7 +72,7 @@ func (s *Sender) runLen(pkts []*packet.Buffer, before []byte) (n int, k place, d
 // sendRun sends packets of one run, and reports whether the kernel has accepted them. If
 // it refuses that because of the device, there are no runs until Refit. From an address of
 // another host, such as that of a packet in clear that is only forwarded, there is none.
-func (s *Sender) sendRun(k place, pkts []*packet.Buffer, data int) bool {
+func (s *sending) sendRun(k place, pkts []*packet.Buffer, data int) bool {
 	at := s.ports.use(k)
 	if at == nil {
 		return false

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -298,5 +300,46 @@ func TestRunsAllocate(t *testing.T) {
 	pass()
 	if n := testing.AllocsPerRun(20, pass); n != 0 {
 		t.Errorf("%v allocations for %d packets", n, len(bufs))
+	}
+}
+
+// Several goroutines send by one sender at the same time. The packets of each arrive in
+// their order: those of raw sockets, and those of runs.
+func TestSendTogether(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(fmt.Sprint("IPv6 ", v6), func(t *testing.T) {
+			l := newLine(t)
+			l.portsOn()
+			const senders, batches, each = 4, 10, 8
+			mark := func(sender, n int) string { return fmt.Sprintf("sender %d packet %03d.", sender, n) }
+			var all sync.WaitGroup
+			for i := range senders {
+				var pkts [][]byte
+				for n := range batches * each {
+					if i%2 == 0 {
+						pkts = append(pkts, ip(v6, packet.ProtoESP, mark(i, n)))
+					} else {
+						pkts = append(pkts, fromPort(v6, mark(i, n)))
+					}
+				}
+				all.Go(func() {
+					for pkts := range slices.Chunk(pkts, each) {
+						if failed := l.send(pkts...); failed != nil {
+							t.Errorf("packets %v of sender %d failed", failed, i)
+						}
+					}
+				})
+			}
+			all.Wait()
+			var next [senders]int
+			for _, p := range l.receive(senders*batches*each, "") {
+				text := string(p[bytes.Index(p, []byte("sender ")):])
+				i := int(text[len("sender ")] - '0')
+				if want := mark(i, next[i]); text != want {
+					t.Fatalf("%q arrived, want %q", text, want)
+				}
+				next[i]++
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package rawip
 import (
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -16,28 +17,39 @@ const sendBuffer = 4 << 20
 
 // A Sender sends complete IP packets, header included, through one physical device. The
 // device's routes decide the next hop (SO_BINDTODEVICE), so a packet never loops back
-// into an ipsecN. Only one goroutine may call Send; all may call the other methods.
+// into an ipsecN. Any goroutine may call the methods.
 type Sender struct {
 	name   string
 	index  int
 	mtu    atomic.Int32
 	fd4    int
 	fd6    int // -1 if the host has no IPv6
-	batch  *mmsg.Batch
+	most   int // packets in one system call
 	ports  *Ports
-	run    mmsg.Run
 	unfit  atomic.Bool // the device has refused a run
 	direct *direct     // nil: packets go by raw sockets
+
+	mu   sync.Mutex
+	idle []*sending // guarded by mu
 }
 
-// NewSender opens the sockets. UDP packets from ports are sent by the sockets of these.
+// A sending is one Send. What it needs is used again by a later one.
+type sending struct {
+	*Sender
+	batch *mmsg.Batch
+	run   mmsg.Run
+	turn  turn
+}
+
+// NewSender opens the sockets. batch is the largest number of packets for one system call.
+// UDP packets from ports are sent by the sockets of these.
 // ENXIO: there is no such device. EPERM: the process lacks CAP_NET_RAW.
 func NewSender(ports *Ports, physical string, batch int) (*Sender, error) {
 	ifi, err := net.InterfaceByName(physical)
 	if err != nil {
 		return nil, unix.ENXIO
 	}
-	s := &Sender{name: ifi.Name, index: ifi.Index, fd4: -1, fd6: -1, batch: mmsg.NewBatch(batch), ports: ports}
+	s := &Sender{name: ifi.Name, index: ifi.Index, fd4: -1, fd6: -1, most: batch, ports: ports}
 	s.mtu.Store(int32(ifi.MTU))
 	if s.fd4, err = sendSocket(unix.AF_INET, ifi.Name); err != nil {
 		return nil, err
@@ -130,9 +142,29 @@ func (s *Sender) member(group netip.Addr, option4, option6 int) error {
 // Send sends packets, none longer than the MTU, and calls fail for each that the kernel
 // refused. Their order is kept. Send or the kernel fills in the IPv4 checksum.
 func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
-	if s.direct != nil {
-		s.direct.begin()
+	one := s.begin()
+	one.send(pkts, fail)
+	one.turn = turn{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = append(s.idle, one)
+}
+
+// begin begins a Send.
+func (s *Sender) begin() *sending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.idle) - 1
+	if n < 0 {
+		return &sending{Sender: s, batch: mmsg.NewBatch(s.most), turn: s.direct.begin()}
 	}
+	one := s.idle[n]
+	s.idle = s.idle[:n]
+	one.turn = s.direct.begin()
+	return one
+}
+
+func (s *sending) send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
 	raw := 0 // packets at the beginning that no run can begin with
 	var before []byte
 	for raw < len(pkts) {
@@ -155,7 +187,7 @@ func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err err
 }
 
 // sendRaw sends packets by the raw sockets.
-func (s *Sender) sendRaw(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
+func (s *sending) sendRaw(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
 	for len(pkts) > 0 {
 		// A run of packets of one family is sent in one call, so the order is kept.
 		fd, v := s.fd4, pkts[0].Bytes()[0]>>4
