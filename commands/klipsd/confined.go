@@ -61,6 +61,7 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	lanes := engine.LanesFor(s.Processors, s.Memory)
 	err = daemon.Run(ctx, daemon.Config{
 		Place:    place,
 		Statedir: s.Statedir,
@@ -70,7 +71,8 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 		Version:      env.Version(),
 		Log:          log,
 		Debug:        s.Debug,
-		Memory:       memory.Bound(s.Memory, s.Collector, engine.BaseMemory),
+		Lanes:        lanes,
+		Memory:       memory.Bound(s.Memory, s.Collector, engine.BaseMemory(lanes)),
 		Ready:        ready,
 		Rights: func() confine.Rights {
 			r, err := confine.Read(refused)

@@ -117,10 +117,15 @@ func (l *Link) MTU() (int, error) {
 	return l.mtu, nil
 }
 
-// SetMTU sets the device's MTU.
+// SetMTU sets the device's MTU. ENODEV: the device is closed.
 func (l *Link) SetMTU(mtu int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	select {
+	case <-l.closed:
+		return syscall.ENODEV
+	default:
+	}
 	if mtu > math.MaxUint16 { // as for a TUN device
 		return syscall.EINVAL
 	}
@@ -162,11 +167,11 @@ func (l *Link) Remove() error {
 
 // Close removes the device, unless it is kept.
 func (l *Link) Close() error {
-	l.mu.Lock()
-	kept, mtu := l.kept, l.mtu
-	l.mu.Unlock()
 	l.close.Do(func() {
+		l.mu.Lock()
+		kept, mtu := l.kept, l.mtu
 		close(l.closed)
+		l.mu.Unlock()
 		l.out.close()
 		l.host.mu.Lock()
 		defer l.host.mu.Unlock()

@@ -54,6 +54,8 @@ type Config struct {
 	Rights func() confine.Rights
 	// Memory is the limit in bytes for what clients create, see engine.Config.
 	Memory uint64
+	// Lanes is how many SAs packets can be handled for at the same time, see engine.Config.
+	Lanes int
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
 }
@@ -114,7 +116,7 @@ func Run(ctx context.Context, c Config) error {
 	keeping.open(ctx, c.Clock)
 	defer keeping.close() // after the engine
 	eng, err := resume(c.Host, engine.Config{
-		Version: "ipsec version: " + c.Version, Clock: c.Clock, Memory: c.Memory, Log: c.Log, Marks: keeping.file, MarksLost: keeping.lost,
+		Version: "ipsec version: " + c.Version, Clock: c.Clock, Memory: c.Memory, Lanes: c.Lanes, Log: c.Log, Marks: keeping.file, MarksLost: keeping.lost,
 	}, state)
 	if err != nil {
 		return err

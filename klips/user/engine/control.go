@@ -295,7 +295,7 @@ func info(sa *sadb.SA, now int64) klips.SA {
 	v.PathMTU = knownMTU(sa, now)
 	if l := sa.Data.(*states).byWorker.Load(); l != nil {
 		for _, s := range *l {
-			if s != nil && s.espOut != nil {
+			if s.espOut != nil {
 				v.IV = s.espOut.NextIV()
 			}
 		}

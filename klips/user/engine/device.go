@@ -25,7 +25,7 @@ type device struct {
 	closing atomic.Bool
 
 	stats stats // any goroutine may add to it
-	quiet quiet // of the inbound worker
+	quiet quiet
 
 	// devMu of the Engine guards the fields below.
 
@@ -47,11 +47,11 @@ type attachment struct {
 	// TTL and hop limit of outer headers.
 	ttl4, ttl6 uint8
 
-	// The device's worker holds mu for a whole batch of packets. The goroutine that
-	// retires the wire takes it, too. The comment of Engine has the order of locks.
-	mu      sync.Mutex
+	// The device's workers share mu for a whole batch of packets each. The goroutine that
+	// retires the wire takes it. The comment of Engine has the order of locks.
+	mu      sync.RWMutex
 	retired bool
-	cut     cutPackets // guarded by mu
+	cut     cutPackets
 }
 
 // stats are klips.DeviceStats that any goroutine may add to.
@@ -131,7 +131,7 @@ func (e *Engine) createDevice(name string) error {
 	case e.devs[n] != nil:
 		return deviceError(op, name, syscall.EEXIST)
 	}
-	if err := e.room(deviceCost); err != nil && int(e.numDevices.Load()) >= usualDevices {
+	if err := e.room(deviceCost(e.lanes)); err != nil && int(e.numDevices.Load()) >= usualDevices {
 		return deviceError(op, name, err)
 	}
 	d, err := e.openLocked(n, name)
@@ -154,8 +154,9 @@ func (e *Engine) openLocked(n int, name string) (*device, error) {
 	return d, nil
 }
 
-// startWorker starts the goroutine that reads the packets routed into a device.
-func (e *Engine) startWorker(d *device) { go newOutWorker(e, d, d.num+1, batchSize).run() }
+// startWorker starts the goroutine that reads the packets routed into a device, and its
+// helpers.
+func (e *Engine) startWorker(d *device) { go newOutWorker(e, d, sends(d, 0), batchSize).run() }
 
 func (e *Engine) deleteDevice(name string) error {
 	const op = "delete device"

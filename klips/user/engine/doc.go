@@ -4,10 +4,12 @@
 // A packet flows one way. Outbound (out.go): read from a TUN device, eroute,
 // group, transforms in place, raw socket. Inbound (in.go): raw socket, SA,
 // transforms, policy, written to the TUN device. Each virtual device has a
-// goroutine for its outbound packets; one goroutine takes all inbound packets,
-// so every replay window has one writer. Neither takes a lock or allocates for a
-// packet: the databases are read through atomic pointers, and each goroutine (a
-// worker) has cipher states of its own for the SAs that it meets.
+// goroutine for its outbound packets; one goroutine takes all inbound packets.
+// On machines with several processors each has helpers (lanes.go), but all
+// packets of an SA meet one of them, so every replay window has one writer.
+// None takes a lock or allocates for a packet: the databases are read through
+// atomic pointers, and each goroutine (a worker) has cipher states of its own
+// for the SAs that it meets.
 //
 // decide_out.go and decide_in.go decide about packets, and change nothing; out.go and
 // in.go do what is decided. A packet that is dropped is counted once, by its reason

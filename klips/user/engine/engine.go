@@ -22,26 +22,34 @@ import (
 // batchSize is the largest number of packets that a worker handles per system call.
 const batchSize = 128
 
-// inboundWorker is the number of the worker that takes all inbound packets. The worker of
-// device ipsecN has number N + 1. The last number is for packets that were held: the
-// goroutine that replaces their eroute sends them.
-const (
-	inboundWorker = 0
-	injectWorker  = klips.MaxDevices + 1
-)
+// A worker is the number of a goroutine that handles packets. Numbers below 0 are for
+// inbound packets.
+type worker int
+
+// injectWorker is for packets that were held: the goroutine that replaces their eroute sends
+// them.
+const injectWorker worker = MaxLanes * klips.MaxDevices
+
+// receives returns the worker of a lane that handles inbound packets.
+func receives(lane int) worker { return worker(-1 - lane) }
+
+// sends returns the worker of a lane of a device.
+func sends(d *device, lane int) worker { return worker(lane*klips.MaxDevices + d.num) }
 
 // An Engine is a running stack. Its methods may be called from any goroutine.
 //
-// Locks. A packet worker holds the mutex of its attachment for a batch. It takes other
-// locks now and then: holds.mu, ports.mu, groups.mu, keep.mu, lapses.mu, keeper.mu,
-// states.mu, and the locks inside sadb, eroute and Events. The order is
+// Locks. The packet workers of a device share the mutex of its attachment for a batch. They
+// take other locks now and then: holds.mu, ports.mu, groups.mu, keep.mu, lapses.mu,
+// keeper.mu, states.mu, cutPackets.mu, quiet.mu, and the locks inside sadb, eroute and
+// Events. The order is
 //
 //	injectMu, attachment.mu, holds.mu, and then one of the others
 //
 // so a goroutine that waits for a packet worker holds none of them. One that takes
 // attachment.mu to wait for the end of a batch (retire, release) holds at most injectMu,
 // which no device's worker takes. devMu is for control operations: a packet worker never
-// takes it, and no goroutine that holds it waits for a worker.
+// takes it, and no goroutine that holds it waits for a worker. A worker that waits for a
+// lane holds none.
 type Engine struct {
 	host    Host
 	version string
@@ -63,6 +71,9 @@ type Engine struct {
 	memory     int64        // bytes; 0: no limit
 	saMemory   atomic.Int64 // bytes that SAs need
 	numDevices atomic.Int32
+
+	lanes           int // how many there are, at least 1
+	inTurn, outTurn atomic.Uint32
 
 	receiver  Receiver
 	inDone    chan struct{}
@@ -96,6 +107,9 @@ var _ serial.Doer = (*Engine)(nil)
 type Config struct {
 	Version string      // what Version returns: the line of ipsec_version
 	Clock   clock.Clock // nil: this machine's
+	// Lanes is how many SAs packets can be handled for at the same time in each direction,
+	// on machines with several processors; 0 is 1, and more than MaxLanes is MaxLanes.
+	Lanes int
 	// State is what another engine has handed over; nil: nothing. The caller overwrites
 	// its keys when New has returned.
 	State *handover.State
@@ -129,6 +143,7 @@ func New(host Host, c Config) (*Engine, error) {
 		start:   c.Clock.Now(),
 		inDone:  make(chan struct{}),
 	}
+	e.lanes = min(max(c.Lanes, leastLanes), MaxLanes)
 	e.memory = int64(min(c.Memory, math.MaxInt64))
 	e.trace.log, e.trace.clock = c.Log, c.Clock
 	e.knobs.init()
@@ -158,7 +173,7 @@ func New(host Host, c Config) (*Engine, error) {
 			return nil, &klips.OpError{Op: "take over", Err: err}
 		}
 	}
-	go newInWorker(e).run()
+	go newInWorker(e, 0).run()
 	return e, nil
 }
 

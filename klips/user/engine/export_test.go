@@ -62,8 +62,8 @@ func (e *Engine) Fragments(name string) int {
 	if a == nil {
 		return 0
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.cut.mu.Lock()
+	defer a.cut.mu.Unlock()
 	if a.cut.table == nil {
 		return 0
 	}

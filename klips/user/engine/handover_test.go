@@ -95,7 +95,7 @@ var compareViews = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Pref
 func TestRandomHandOver(t *testing.T) {
 	r := seeded(t)
 	for range 5 {
-		w := newRandomWorld(t, r.Uint64())
+		w := newRandomWorld(t, r.Uint64(), 1)
 		if err := w.e.KeepDevices(); err != nil {
 			t.Fatal(err)
 		}

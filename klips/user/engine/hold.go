@@ -336,9 +336,10 @@ func (e *Engine) release(l []*heldPacket) {
 	for _, p := range l {
 		if w == nil || w.d != p.dev { // mostly all are of one device
 			w = newOutWorker(e, p.dev, injectWorker, 1)
+			w.alone = true
 		}
 		w.bufs[0].Put(p.bytes)
-		w.held = p.cut
+		w.bufs[0].Cut = p.cut
 		w.batch(1)
 	}
 }

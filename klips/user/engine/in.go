@@ -20,10 +20,13 @@ import (
 // maxLayers is the largest number of headers that are removed from one packet.
 const maxLayers = 16
 
-// An inWorker handles all ESP and AH packets that arrive. One goroutine owns all its
-// fields, and ends when the receiver closes.
+// An inWorker handles the ESP and AH packets that arrive, or those of one lane of them. One
+// goroutine owns all its fields, and ends when the receiver closes.
 type inWorker struct {
 	e       *Engine
+	lane    int
+	others  lanes // nil: all packets are in lane 0, or this is a helper
+	check   bool  // inbound_policy_check
 	bufs    []*packet.Buffer
 	ifindex []int
 	now     int64
@@ -38,9 +41,10 @@ type inWorker struct {
 	tracing bool // the debug log needs lines about packets
 }
 
-func newInWorker(e *Engine) *inWorker {
+func newInWorker(e *Engine, lane int) *inWorker {
 	w := &inWorker{
 		e:       e,
+		lane:    lane,
 		bufs:    packet.NewBuffers(batchSize),
 		ifindex: make([]int, batchSize),
 		touched: make([]*device, 0, klips.MaxDevices),
@@ -52,19 +56,36 @@ func newInWorker(e *Engine) *inWorker {
 
 func (w *inWorker) run() {
 	defer close(w.e.inDone)
+	w.others = newLanes(w.e.lanes-1, func(lane int) func(*parcel) {
+		h := newInWorker(w.e, lane)
+		return func(p *parcel) {
+			h.bufs, h.ifindex, h.check = p.bufs, p.ifindex, p.check
+			h.batch(p.n)
+		}
+	})
+	defer w.others.end()
 	for {
 		n, err := w.e.receiver.Recv(w.bufs, w.ifindex)
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
 		w.batch(n)
+		if inStep {
+			w.others.wait()
+		}
 	}
 }
 
-// batch handles the n packets that were received.
+// batch handles n packets.
 func (w *inWorker) batch(n int) {
 	w.now = w.e.now()
 	w.tracing = w.e.trace.any.Load()
+	if w.lane == 0 {
+		w.check = w.e.knobs.checkIn.on()
+	}
+	if w.others != nil {
+		n = w.share(n)
+	}
 	devs := *w.e.attached.Load()
 	for i := range n {
 		var next *packet.Buffer
@@ -95,7 +116,7 @@ func arrival(devs []*device, ifindex int) *device {
 // packet removes the headers of one packet, counts it, and delivers the inner packet. The
 // packet arrived on the physical device of d; nil: on another device.
 func (w *inWorker) packet(b *packet.Buffer, d *device) {
-	c := inPacket{b: b, check: w.e.knobs.checkIn.on()}
+	c := inPacket{b: b, check: w.check}
 	s := &w.e.nobody
 	if d != nil {
 		s = &d.stats
@@ -253,7 +274,10 @@ func (w *inWorker) open(c *inPacket, l *layer, sa *sadb.SA) verdict {
 		}
 		return verdict{do: again}
 	}
-	st, err := stateOf(sa, inboundWorker)
+	if !w.owns(sa) {
+		return stop(sa, drop.WrongOrder, dropped)
+	}
+	st, err := stateOf(sa, receives(w.lane))
 	if err != nil {
 		return stop(sa, drop.Failed, failed)
 	}

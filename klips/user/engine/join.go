@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync"
 	"time"
 
 	"github.com/klips-go/ipsec/klips/drop"
@@ -22,8 +23,18 @@ const cutMemory = 1 << 20
 
 // cutPackets are the incomplete datagrams of a device. The zero value has none.
 type cutPackets struct {
-	table *reassembly.Table // nil before the first fragment
-	timer clock.Timer       // for the oldest; nil: there are none
+	mu     sync.Mutex        // guards the fields below
+	table  *reassembly.Table // nil before the first fragment
+	timer  clock.Timer       // for the oldest; nil: there are none
+	closed bool
+}
+
+// whole reports whether the fragment in b, with header h, goes on: it need not be
+// reassembled, or it completes its datagram, which is in b and h then.
+func (w *outWorker) whole(b *packet.Buffer, h *packet.Header) bool {
+	w.att.cut.mu.Lock()
+	defer w.att.cut.mu.Unlock()
+	return !w.joins(b, h) || w.join(b, h)
 }
 
 // joins reports whether the fragment in b, with header h, must be reassembled. It must if
@@ -51,6 +62,10 @@ func (w *outWorker) joins(b *packet.Buffer, h *packet.Header) bool {
 // may be fragmented again.
 func (w *outWorker) join(b *packet.Buffer, h *packet.Header) bool {
 	c := &w.att.cut
+	if c.closed {
+		w.d.stats.drop(drop.Detached, nil, nil)
+		return false
+	}
 	if c.table == nil {
 		stats := &w.d.stats
 		c.table = reassembly.New(cutMemory, func(n int) {
@@ -66,7 +81,7 @@ func (w *outWorker) join(b *packet.Buffer, h *packet.Header) bool {
 			w.error(drop.BadPacket, nil)
 			return false
 		}
-		w.cut = true
+		b.Cut = true
 		return true
 	case reassembly.Waiting:
 		if c.timer == nil {
@@ -82,7 +97,7 @@ func (w *outWorker) join(b *packet.Buffer, h *packet.Header) bool {
 }
 
 // expireFragments drops the incomplete datagrams that have waited too long, and sets the
-// timer for the next one. The caller holds a.mu.
+// timer for the next one. The caller holds a.cut.mu.
 func (e *Engine) expireFragments(a *attachment) {
 	a.cut.timer = nil
 	now := e.now()
@@ -91,16 +106,19 @@ func (e *Engine) expireFragments(a *attachment) {
 		return
 	}
 	a.cut.timer = e.clock.AfterFunc(time.Duration(next-now), func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if !a.retired {
+		a.cut.mu.Lock()
+		defer a.cut.mu.Unlock()
+		if !a.cut.closed {
 			e.expireFragments(a)
 		}
 	})
 }
 
-// close drops all fragments.
+// close drops all fragments, and those that come later.
 func (c *cutPackets) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
 	if c.table == nil {
 		return
 	}

@@ -12,7 +12,7 @@ import (
 const mappingGap = int64(time.Second)
 
 // A mapping is the last address and port of an SA's peer that key daemons know. It is for
-// SAs in UDP. The inbound worker owns it.
+// SAs in UDP. The worker for inbound packets owns it in whose lane the SA is.
 type mapping struct {
 	told netip.AddrPort // the new address that was reported last; the zero value: none
 	at   int64          // when it was reported last, 0: never

@@ -16,16 +16,21 @@ const (
 	compressorCost = 1 << 20 // of an outbound comp SA
 	erouteCost     = 1 << 9
 	alsoCost       = 1 << 5 // of a further SA of an eroute
-	deviceCost     = batchSize * packet.BufferSize
+	batchCost      = batchSize * packet.BufferSize
 )
+
+// deviceCost returns what a device needs, or the worker for inbound packets.
+func deviceCost(lanes int) int64 { return batchCost * int64(1+(lanes-1)*parcels) }
 
 // usualDevices is how many devices a daemon makes when it starts.
 const usualDevices = 2
 
-// BaseMemory is how many bytes an engine needs with two devices and nothing else. It
-// counts the buffers of its workers, of which only large packets use most, and the needs
-// of an idle program.
-const BaseMemory = (1+usualDevices)*deviceCost + 4<<20
+// BaseMemory returns how many bytes an engine with so many lanes needs with two devices and
+// nothing else. It counts the buffers of its workers, of which only large packets use most,
+// and the needs of an idle program.
+func BaseMemory(lanes int) uint64 {
+	return uint64((1+usualDevices)*deviceCost(lanes)) + 4<<20
+}
 
 func costOf(sa *sadb.SA) int64 {
 	if sa.ID.Proto == klips.ProtoComp && sa.Dir.Sends() {
@@ -53,7 +58,7 @@ func (e *Engine) room(more int64) error {
 		return nil
 	}
 	used := e.saMemory.Load() + e.holds.memory.Load() + int64(e.routes.Len())*erouteCost + int64(e.routes.LenAlso())*alsoCost +
-		max(int64(e.numDevices.Load())-usualDevices, 0)*deviceCost
+		max(int64(e.numDevices.Load())-usualDevices, 0)*deviceCost(e.lanes)
 	if used+more > e.memory {
 		return syscall.ENOBUFS
 	}

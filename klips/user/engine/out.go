@@ -20,12 +20,15 @@ import (
 // (tunnel in tunnel by routing, KLIPS 2.4.4).
 const maxNesting = 4
 
-// An outWorker takes the packets that are routed into one device. One goroutine owns all
-// its fields, and ends when the link closes.
+// An outWorker takes the packets that are routed into one device, or those of one lane of
+// them. One goroutine owns all its fields, and ends when the link closes.
 type outWorker struct {
 	e      *Engine
 	d      *device
-	id     int
+	id     worker
+	others lanes // nil: all packets are in lane 0, or this is a helper
+	helps  bool  // it is a helper
+	alone  bool  // no other worker of the device may work during a batch
 	routes *eroute.Cache
 	bufs   []*packet.Buffer
 	ready  []*packet.Buffer // packets for one call of Send, see flush
@@ -33,9 +36,8 @@ type outWorker struct {
 	att    *attachment      // the attachment of the current batch
 	now    int64
 	icmp   icmpWriter
-	cut    bool          // the host had fragmented the current packet: it may be fragmented again
-	held   bool          // the packets were held, and were fragmented before
 	piece  packet.Buffer // see inPieces
+	cut    bool          // Buffer.Cut of the current packet
 
 	// fail counts a packet that the wire could not send.
 	fail   func(b *packet.Buffer, err error)
@@ -47,7 +49,7 @@ type outWorker struct {
 	first   packet.Header
 }
 
-func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
+func newOutWorker(e *Engine, d *device, id worker, batch int) *outWorker {
 	w := &outWorker{
 		e: e, d: d, id: id, routes: e.routes.NewCache(),
 		bufs:  packet.NewBuffers(batch),
@@ -65,6 +67,15 @@ func newOutWorker(e *Engine, d *device, id, batch int) *outWorker {
 
 func (w *outWorker) run() {
 	defer close(w.d.done)
+	w.others = newLanes(w.e.lanes-1, func(lane int) func(*parcel) {
+		h := newOutWorker(w.e, w.d, sends(w.d, lane), batchSize)
+		h.helps = true
+		return func(p *parcel) {
+			h.bufs = p.bufs
+			h.batch(p.n)
+		}
+	})
+	defer w.others.end()
 	for {
 		n, err := w.d.link.Read(w.bufs)
 		if errors.Is(err, os.ErrClosed) {
@@ -77,28 +88,40 @@ func (w *outWorker) run() {
 			w.d.stats.drop(drop.NotRead, nil, nil)
 		}
 		if n > 0 {
+			for _, b := range w.bufs[:n] {
+				b.Cut = false
+			}
 			w.batch(n)
+		}
+		if inStep {
+			w.others.wait()
 		}
 	}
 }
 
-// batch handles n packets that were read.
+// batch handles n packets.
 func (w *outWorker) batch(n int) {
 	w.att = w.d.att.Load()
 	if w.att == nil {
 		w.detached(n)
 		return
 	}
-	w.att.mu.Lock()
-	defer w.att.mu.Unlock()
+	w.now = w.e.now()
+	w.tracing = w.e.trace.any.Load()
+	if w.others != nil {
+		n = w.share(n) // may wait for a lane, which needs att.mu
+	}
+	mu := w.att.mu.RLocker()
+	if w.alone {
+		mu = &w.att.mu
+	}
+	mu.Lock()
+	defer mu.Unlock()
 	if w.att.retired {
 		w.detached(n)
 		return
 	}
-	w.now = w.e.now()
-	w.tracing = w.e.trace.any.Load()
 	for _, b := range w.bufs[:n] {
-		w.cut = w.held
 		w.packet(b)
 	}
 	w.flush()
@@ -209,9 +232,10 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		return
 	}
 	b.End = b.Off + h.Total
-	if h.Frag && w.joins(b, &h) && !w.join(b, &h) {
+	if h.Frag && !w.helps && !w.whole(b, &h) {
 		return
 	}
+	w.cut = b.Cut
 	h.DF = h.DF && !w.cut
 	sel := selector(b.Bytes(), &h)
 	d := w.e.decide(b.Bytes(), &h, &sel, w.routes)
@@ -256,6 +280,9 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry,
 		if sa == nil {
 			w.drop(drop.NoSA, nil)
 			return
+		}
+		if last != nil {
+			w.sameLane(last, sa)
 		}
 		last = sa
 		chain := sa.Chain()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -14,10 +15,12 @@ import (
 
 // states are what the workers keep for one SA (sadb.SA.Data). Several goroutines cannot
 // use one cipher object, so each worker makes its own when it first uses the SA. The
-// slice has an element for each worker. It is never changed; a longer slice replaces it.
+// slice is never changed; a longer slice replaces it. It mostly has one element.
 type states struct {
-	byWorker atomic.Pointer[[]*state]
+	byWorker atomic.Pointer[[]workerState]
 	mu       sync.Mutex // held while the slice is replaced
+
+	outLane, inLane laneNumber
 
 	growth growth                  // never changed
 	path   atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
@@ -25,8 +28,14 @@ type states struct {
 	pathMTU atomic.Pointer[pathMTU] // of an outbound SA; nil: none is known
 }
 
+// A workerState is the state of one worker.
+type workerState struct {
+	worker worker
+	*state
+}
+
 // A state is one worker's part of an SA: for sealing in the workers of devices, for
-// opening in the inbound worker.
+// opening in those for inbound packets.
 type state struct {
 	espOut *esp.Sealer
 	ahOut  *ah.Sealer
@@ -34,7 +43,7 @@ type state struct {
 	espIn  *esp.Opener
 	ahIn   *ah.Opener
 
-	mapping mapping // of the inbound worker
+	mapping mapping // of inbound packets
 }
 
 var errDead = errors.New("the SA is gone")
@@ -45,18 +54,22 @@ func initStates(sa *sadb.SA) error {
 }
 
 // stateOf returns the worker's state for an SA. It makes it the first time.
-func stateOf(sa *sadb.SA, worker int) (*state, error) {
+func stateOf(sa *sadb.SA, w worker) (*state, error) {
 	ss := sa.Data.(*states)
-	if l := ss.byWorker.Load(); l != nil && worker < len(*l) && (*l)[worker] != nil {
-		return (*l)[worker], nil
+	if l := ss.byWorker.Load(); l != nil {
+		for i := range *l {
+			if (*l)[i].worker == w {
+				return (*l)[i].state, nil
+			}
+		}
 	}
-	return ss.make(sa, worker)
+	return ss.make(sa, w)
 }
 
-func (ss *states) make(sa *sadb.SA, worker int) (*state, error) {
+func (ss *states) make(sa *sadb.SA, w worker) (*state, error) {
 	s := new(state)
 	err := errDead
-	if !sa.Keys(func(auth, enc []byte) { err = s.init(sa, worker != inboundWorker, auth, enc) }) {
+	if !sa.Keys(func(auth, enc []byte) { err = s.init(sa, w >= 0, auth, enc) }) {
 		return nil, errDead
 	}
 	if err != nil {
@@ -64,13 +77,11 @@ func (ss *states) make(sa *sadb.SA, worker int) (*state, error) {
 	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	var old []*state
+	var old []workerState
 	if l := ss.byWorker.Load(); l != nil {
 		old = *l
 	}
-	l := make([]*state, max(len(old), worker+1))
-	copy(l, old)
-	l[worker] = s
+	l := append(slices.Clip(old), workerState{w, s})
 	ss.byWorker.Store(&l)
 	return s, nil
 }

@@ -27,6 +27,8 @@ type Buffer struct {
 	// Sealed reports that an SA has made the packet that is to be sent. A packet in clear
 	// may have the same protocol.
 	Sealed bool
+	// Cut reports that the host had fragmented the packet: it may be fragmented again.
+	Cut bool
 }
 
 // Due is what a packet lacks whose headers are complete. A packet that lacks something

@@ -94,16 +94,10 @@ func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 	if length < headerLen || length > h.Total-h.Len {
 		return o, ErrNotESP
 	}
-	data := p[h.Len+headerLen : h.Len+length]
-	skip := headerLen
-	switch {
-	case len(data) > markerLen && [markerLen]byte(data) == [markerLen]byte{}:
-		o.Type, skip = klips.NATTNonIKE, olderLen
-	case len(data) > markerLen && [4]byte(data) != [4]byte{}:
-		o.Type = klips.NATTNonESP
-	default:
-		return o, ErrNotESP // a keepalive (one byte 0xff), or IKE after four zero bytes
+	if o.Type = TypeOf(p[h.Len : h.Len+length]); o.Type == klips.NATTNone {
+		return o, ErrNotESP
 	}
+	skip := Overhead(o.Type)
 	copy(p[skip:], p[:h.Len])
 	p[skip+h.ProtoOff] = packet.ProtoESP
 	b.End = b.Off + h.Len + length
@@ -113,6 +107,19 @@ func Decap(b *packet.Buffer, h *packet.Header) (o Outer, err error) {
 	packet.SetTotal(b.Bytes(), h.Total)
 	packet.FixChecksum(b.Bytes())
 	return o, nil
+}
+
+// TypeOf returns the type of a UDP datagram, header included, that contains ESP;
+// NATTNone: it contains something else.
+func TypeOf(datagram []byte) klips.NATTType {
+	switch data := datagram[min(headerLen, len(datagram)):]; {
+	case len(data) <= markerLen:
+	case [markerLen]byte(data) == [markerLen]byte{}:
+		return klips.NATTNonIKE
+	case [4]byte(data) != [4]byte{}:
+		return klips.NATTNonESP
+	}
+	return klips.NATTNone // a keepalive (one byte 0xff), or IKE after four zero bytes
 }
 
 // Mend repairs the packet in b that came through a NAT in transport mode (RFC 3948
