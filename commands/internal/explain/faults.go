@@ -28,8 +28,8 @@ var faults = [...]string{
 	klips.FaultDirect:       "a stack of the kernel sends packets by its IP output alone: leave --direct out; stack user can do it (--stack)",
 	klips.FaultAlso:         "a stack of the kernel chooses one SA for all packets of an eroute: leave --also out and make an eroute for each part of the network, or take stack user (--stack)",
 	klips.FaultAlsoMany:     "an eroute can have 15 further SAs at most: leave it out",
-	klips.FaultAlsoShunt:    "a shunt is for all packets of an eroute, and they are spread over SAs alone: leave it out, or leave --also out",
-	klips.FaultAlsoPeer:     "the SAs of one eroute have one destination, that of the first, because one peer receives what they protect: leave it out, or make another eroute for it",
+	klips.FaultAlsoShunt:    "a shunt takes all packets of its eroute, and does not go with SAs: leave it out, or leave --also out",
+	klips.FaultAlsoPeer:     "the SAs of one eroute go to one peer, so all have the destination of the first: leave it out, or make another eroute for it",
 	klips.FaultAlsoTwice:    "an eroute names each of its SAs once: leave it out",
 	klips.FaultTunnelSource: "this kernel does not choose the source of a tunnel: name it when the tun SA is made (--src); stack user can do it",
 	klips.FaultGroupsAlike: "this kernel cannot tell what comes out of its group from what comes out of others: give its tun SA an inbound policy of its own before it is grouped (eroute --addin); " +
