@@ -192,7 +192,7 @@ func (e *Engine) erouteDone(op string, s klips.Selector, err error) error {
 // ClearEroutes removes all eroutes.
 func (e *Engine) ClearEroutes(context.Context) error {
 	for _, old := range e.routes.Clear() {
-		once(&e.inherited, e.inherited.eroutes, old.Selector)
+		once(&e.inherited, e.inherited.eroutes, old.Selector())
 		e.holds.end(old)
 	}
 	if e.trace.on(klips.DebugEroute, allBits) {

@@ -73,7 +73,7 @@ func TestDecide(t *testing.T) {
 	}
 	for _, r := range e.routes.All() {
 		if r.Packets.Load() != 0 || r.LastUse.Load() != 0 {
-			t.Errorf("the eroute to %v has counted %d packets", r.Selector.Dst, r.Packets.Load())
+			t.Errorf("the eroute to %v has counted %d packets", r.Selector().Dst, r.Packets.Load())
 		}
 	}
 }

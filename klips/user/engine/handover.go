@@ -91,7 +91,7 @@ func (hs *holds) save() (l []handover.Hold) {
 	for at := hs.byAge.Front(); at != nil; at = at.Next() {
 		h := at.Value.(*held)
 		l = append(l, handover.Hold{
-			Route: h.route.Selector, Since: h.since, Trap: h.trap, InPlace: h.inPlace,
+			Route: h.route.Selector(), Since: h.since, Trap: h.trap, InPlace: h.inPlace,
 			First: h.first.save(), Last: h.last.save(),
 		})
 	}

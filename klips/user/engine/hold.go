@@ -223,7 +223,7 @@ func (w *outWorker) keepLast(b *packet.Buffer, r *eroute.Entry) (ok bool, why dr
 	hs := &w.e.holds
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if w.e.routes.Get(r.Selector) != r {
+	if w.e.routes.Get(r.Selector()) != r {
 		return false, drop.None
 	}
 	h := hs.byRoute[r]
@@ -264,20 +264,21 @@ func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet,
 
 // keepFirst reports whether a packet that met a trap is kept as the first of a %hold.
 func (w *outWorker) keepFirst(b *packet.Buffer, h *packet.Header, sel *eroute.Packet, r *eroute.Entry) bool {
-	a := &Acquisition{Src: netip.AddrPortFrom(h.Src, 0), Dst: netip.AddrPortFrom(h.Dst, 0), Trap: r.Eroute()}
-	if r.Proto != 0 {
+	trap := r.Eroute()
+	a := &Acquisition{Src: netip.AddrPortFrom(h.Src, 0), Dst: netip.AddrPortFrom(h.Dst, 0), Trap: trap}
+	if trap.Proto != 0 {
 		a.Proto = h.Proto
 	}
-	if r.SrcPort != 0 {
+	if trap.SrcPort != 0 {
 		a.Src = netip.AddrPortFrom(h.Src, sel.SrcPort)
 	}
-	if r.DstPort != 0 {
+	if trap.DstPort != 0 {
 		a.Dst = netip.AddrPortFrom(h.Dst, sel.DstPort)
 	}
 	hs := &w.e.holds
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if w.e.routes.Get(r.Selector) != r {
+	if w.e.routes.Get(r.Selector()) != r {
 		return false // another packet has made the %hold
 	}
 	if w.e.room(erouteCost+int64(b.Len())) != nil {
@@ -289,11 +290,11 @@ func (w *outWorker) keepFirst(b *packet.Buffer, h *packet.Header, sel *eroute.Pa
 	e := r.Eroute()
 	e.ID = klips.Magic(klips.SPIHold)
 	if r.ID.SPI == klips.SPITrap {
-		e.Selector = hostPair(h, sel, r)
+		e.Selector = hostPair(h, sel, trap.Selector)
 		e.Packets = 0
 	}
 	var old *eroute.Entry
-	if e.Selector == r.Selector {
+	if e.Selector == trap.Selector {
 		old = r
 	}
 	// An eroute that was made meanwhile for these packets stays: it is newer than the
@@ -305,20 +306,20 @@ func (w *outWorker) keepFirst(b *packet.Buffer, h *packet.Header, sel *eroute.Pa
 	return w.e.keepHoldLocked(&held{route: made, trap: r.ID.SPI, inPlace: old != nil, first: w.keep(b)})
 }
 
-// hostPair returns the selector of the %hold that a packet makes which met trap r. It has
+// hostPair returns the selector of the %hold that a packet makes which met a trap. It has
 // the packet's own addresses. It has its protocol and ports if the trap has them.
-func hostPair(h *packet.Header, sel *eroute.Packet, r *eroute.Entry) klips.Selector {
+func hostPair(h *packet.Header, sel *eroute.Packet, trap klips.Selector) klips.Selector {
 	s := klips.Selector{
 		Src: netip.PrefixFrom(h.Src, h.Src.BitLen()),
 		Dst: netip.PrefixFrom(h.Dst, h.Dst.BitLen()),
 	}
-	if r.Proto != 0 {
+	if trap.Proto != 0 {
 		s.Proto = h.Proto
 	}
-	if r.SrcPort != 0 {
+	if trap.SrcPort != 0 {
 		s.SrcPort = sel.SrcPort
 	}
-	if r.DstPort != 0 {
+	if trap.DstPort != 0 {
 		s.DstPort = sel.DstPort
 	}
 	return s

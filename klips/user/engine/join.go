@@ -50,7 +50,7 @@ func (w *outWorker) joins(b *packet.Buffer, h *packet.Header) bool {
 	r := w.routes.Lookup(&s)
 	if r != nil && !r.ID.IsMagic() {
 		sa := w.e.choose(r, h, &s)
-		hasPorts := r.SrcPort|r.DstPort != 0 && w.e.knobs.mtuRule.Load() != mtuKLIPS
+		hasPorts := r.HasPorts() && w.e.knobs.mtuRule.Load() != mtuKLIPS
 		if sa != nil && (hasPorts || !hasTunnel(sa.Chain())) {
 			return true
 		}

@@ -53,8 +53,8 @@ func (e *Engine) EroutesFrom(p *klips.Selector, n int) iter.Seq[klips.Eroute] {
 	return func(yield func(klips.Eroute) bool) {
 		l := e.routes.After(*p, n)
 		for _, r := range l {
-			*p = r.Selector
-			if r = e.routes.Get(r.Selector); r == nil { // removed meanwhile
+			*p = r.Selector()
+			if r = e.routes.Get(*p); r == nil { // removed meanwhile
 				continue
 			}
 			v := r.Eroute()

@@ -205,7 +205,7 @@ func (w *outWorker) searched(s *eroute.Packet, r *eroute.Entry) {
 		t.line("radij", "no eroute", attrs...)
 		return
 	}
-	t.line("radij", "eroute found", append(attrs, slog.String("eroute", r.Selector.String()), slog.String("said", r.ID.String()))...)
+	t.line("radij", "eroute found", append(attrs, slog.String("eroute", r.Selector().String()), slog.String("said", r.ID.String()))...)
 }
 
 // grouped writes into the debug log which SAs transform the current packet.

@@ -38,7 +38,7 @@ func TestSealed(t *testing.T) {
 		send(b, name+", the host's own ESP", false, 4)
 		b.pkt = own
 		pass := klips.Eroute{ID: klips.Magic(klips.SPIPass)}
-		pass.Selector = b.out.e.routes.ByAge()[0].Selector
+		pass.Selector = b.out.e.routes.ByAge()[0].Selector()
 		if err := b.out.e.SetEroute(t.Context(), pass, klips.ErouteReplace); err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ const cacheSlots = 1 << 11
 // returns what [Table.Lookup] would return: any change of the table invalidates all that it
 // remembers. Only one goroutine may use it.
 //
-// In a large table a lookup waits for memory, twice or more; for a flow that is remembered
+// In a large table a lookup waits for memory, once or more; for a flow that is remembered
 // it reads one line that is near. A flow that is not costs some nanoseconds more than
 // without a Cache.
 type Cache struct {

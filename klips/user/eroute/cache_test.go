@@ -84,9 +84,9 @@ func TestCacheFlows(t *testing.T) {
 				c.slots[i] = c.slots[slotOf(c, &base)]
 			}
 			if e := c.Lookup(&base); e != nil {
-				t.Errorf("%+v has %v", base, e.Selector)
+				t.Errorf("%+v has %v", base, e.Selector())
 			}
-			if e := c.Lookup(&p); e == nil || !p.Matches(&e.Selector) {
+			if e := c.Lookup(&p); e == nil || !p.Matches(new(e.Selector())) {
 				t.Errorf("%+v has no eroute", p)
 			}
 		}

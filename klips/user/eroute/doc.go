@@ -24,6 +24,10 @@
 // give a smaller source, or the same source and a smaller destination. If one source
 // length has many combinations, each source prefix has a list of its own.
 //
+// In a large table what takes time is memory that is in no cache of the processor. A try
+// that finds nothing reads a word of the hash table's tags, which a cache can hold. The one
+// that finds an eroute reads its slot too, with the whole key. Nothing of the eroute is read.
+//
 // A [Cache] remembers the results for the latest flows of one goroutine. Its lookups take as
 // long in a table of a million eroutes as in one of ten.
 //
@@ -42,4 +46,9 @@
 // first and ignores newer eroutes. If the horizon is above that version at its end, it
 // may have missed a removed eroute, and starts again. So a lookup repeats only if a
 // deletion was completed meanwhile, and an interrupted writer delays no lookup.
+//
+// A writer also notes when it begins a change and when all of it is done. If the newest
+// change was done when a lookup began, and no other has begun at its end, then the table did
+// not change meanwhile, and every eroute that it found is of the one version. Only otherwise
+// the lookup is repeated as above and reads the numbers of eroutes.
 package eroute

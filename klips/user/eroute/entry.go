@@ -11,9 +11,8 @@ import (
 // An Entry is one eroute in a table. Its plain fields do not change; replacing
 // an eroute makes a new Entry.
 type Entry struct {
-	key key // first, since lookups compare it
+	key key
 
-	klips.Selector
 	ID  klips.SAID // the target: an SA, which need not exist, or a shunt
 	PID int32      // of the process that made it
 
@@ -37,7 +36,7 @@ type rare struct {
 }
 
 func newEntry(e *klips.Eroute, k key, born uint64) *Entry {
-	n := &Entry{key: k, Selector: e.Selector, ID: e.ID, PID: e.PID, born: born}
+	n := &Entry{key: k, ID: e.ID, PID: e.PID, born: born}
 	if len(e.Also) > 0 || e.IdentSrc != nil || e.IdentDst != nil {
 		n.rare = &rare{slices.Clone(e.Also), e.IdentSrc, e.IdentDst}
 	}
@@ -67,9 +66,15 @@ func (e *Entry) Also() []klips.SAID {
 	return e.rare.also
 }
 
-// Eroute returns the entry as listings show it.
+// Selector returns the selector of the eroute.
+func (e *Entry) Selector() klips.Selector { return e.key.selector() }
+
+// HasPorts reports whether the selector has a port.
+func (e *Entry) HasPorts() bool { return e.key.kind()&(hasSrcPort|hasDstPort) != 0 }
+
+// Eroute returns the eroute as listings show it.
 func (e *Entry) Eroute() klips.Eroute {
-	r := klips.Eroute{Selector: e.Selector, ID: e.ID, Packets: e.Packets.Load(), PID: e.PID}
+	r := klips.Eroute{Selector: e.Selector(), ID: e.ID, Packets: e.Packets.Load(), PID: e.PID}
 	if x := e.rare; x != nil {
 		r.Also, r.IdentSrc, r.IdentDst = x.also, x.identSrc, x.identDst
 	}

@@ -1,6 +1,7 @@
 package eroute
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 
@@ -24,6 +25,17 @@ func toAddr(a netip.Addr) addr {
 	return addr{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
+// addr is the inverse of toAddr.
+func (a addr) addr(six bool) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], a.hi)
+	if !six {
+		return netip.AddrFrom4([4]byte(b[:4]))
+	}
+	binary.BigEndian.PutUint64(b[8:], a.lo)
+	return netip.AddrFrom16(b)
+}
+
 // prefix returns the first n bits; the others are zero.
 func (a addr) prefix(n uint8) addr {
 	if n <= 64 {
@@ -36,6 +48,8 @@ func (a addr) less(b addr) bool {
 	return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo
 }
 
+func (a addr) compare(b addr) int { return cmp.Or(cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo)) }
+
 // A kind is the set of fields that a mask covers: protocol and ports.
 type kind uint8
 
@@ -45,13 +59,14 @@ const (
 	hasDstPort
 )
 
-// A key is the key and mask of an eroute in one family. If protocol and ports are not
-// zero, they are in the mask. Keys of eroutes are unique.
+// A key is the key and mask of an eroute. If protocol and ports are not zero, they are in
+// the mask. Keys of eroutes are unique.
 type key struct {
 	src, dst         addr
 	sport, dport     uint16
 	srcBits, dstBits uint8
 	proto            uint8
+	six              bool
 }
 
 func toKey(s *klips.Selector) key {
@@ -59,7 +74,15 @@ func toKey(s *klips.Selector) key {
 		src: toAddr(s.Src.Addr()), dst: toAddr(s.Dst.Addr()),
 		sport: s.SrcPort, dport: s.DstPort,
 		srcBits: uint8(s.Src.Bits()), dstBits: uint8(s.Dst.Bits()),
-		proto: s.Proto,
+		proto: s.Proto, six: s.Is6(),
+	}
+}
+
+// selector is the inverse of toKey.
+func (k *key) selector() klips.Selector {
+	return klips.Selector{
+		Src: netip.PrefixFrom(k.src.addr(k.six), int(k.srcBits)), Dst: netip.PrefixFrom(k.dst.addr(k.six), int(k.dstBits)),
+		Proto: k.proto, SrcPort: k.sport, DstPort: k.dport,
 	}
 }
 
@@ -101,9 +124,9 @@ func (k *key) hash(src uint64) uint64 {
 	return hashtab.Mix(hashtab.Mix(src^k.dst.lo, rest), k.dst.hi)
 }
 
-// wins reports whether k wins over o if both match. before: k is older; this decides
-// between keys that differ only in masks.
-func (k *key) wins(o *key, before bool) bool {
+// wins reports whether the eroute e with key k wins over f with key o if both match. Their
+// age decides between keys that differ only in masks.
+func (k *key) wins(o *key, e, f *Entry) bool {
 	switch {
 	case k.src != o.src:
 		return o.src.less(k.src)
@@ -119,5 +142,24 @@ func (k *key) wins(o *key, before bool) bool {
 	if n, m := k.maskBits(), o.maskBits(); n != m {
 		return n > m
 	}
-	return before
+	return e.born < f.born
+}
+
+// compare is [klips.CompareSelectors] of the two selectors.
+func (k *key) compare(o *key) int {
+	switch {
+	case k.six != o.six:
+		if o.six {
+			return -1
+		}
+		return 1
+	case k.src != o.src:
+		return k.src.compare(o.src)
+	case k.dst != o.dst:
+		return k.dst.compare(o.dst)
+	}
+	return cmp.Or(
+		cmp.Compare(k.proto, o.proto), cmp.Compare(k.sport, o.sport), cmp.Compare(k.dport, o.dport),
+		cmp.Compare(o.srcBits, k.srcBits), cmp.Compare(o.dstBits, k.dstBits),
+	)
 }

@@ -27,7 +27,7 @@ func TestAfter(t *testing.T) {
 			if len(part) < n {
 				break
 			}
-			place = part[n-1].Selector
+			place = part[n-1].Selector()
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("in parts of %d there are %d eroutes, want %d in the same order", n, len(got), len(want))
@@ -36,7 +36,7 @@ func TestAfter(t *testing.T) {
 		if len(want) > 1 {
 			i := r.IntN(len(want))
 			tab.Remove(want[i])
-			if got := tab.After(want[i].Selector, len(want)); !slices.Equal(got, want[i+1:]) {
+			if got := tab.After(want[i].Selector(), len(want)); !slices.Equal(got, want[i+1:]) {
 				t.Fatalf("after eroute %d, which is removed, there are %d, want %d", i, len(got), len(want)-i-1)
 			}
 		}

@@ -180,7 +180,7 @@ func TestOracle(t *testing.T) {
 			got, want := tab.Lookup(&p), oracle(rules, &p)
 			switch {
 			case got == nil && want == nil:
-			case got == nil || want == nil || got.Selector != want.Selector:
+			case got == nil || want == nil || got.Selector() != want.Selector:
 				t.Fatalf("seed %d: Lookup(%+v) = %v, want %v, of %v", seed, p, got, want, rules)
 			default:
 				contested++
@@ -264,7 +264,7 @@ func TestWinner(t *testing.T) {
 				}
 				rules = append(rules, newRule("", s))
 			}
-			if got := tab.Lookup(&test.packet); got == nil || got.Selector != test.win {
+			if got := tab.Lookup(&test.packet); got == nil || got.Selector() != test.win {
 				t.Errorf("%s: Lookup = %v, want %v", test.name, got, test.win)
 			}
 			if got := oracle(rules, &test.packet); got.Selector != test.win {
@@ -295,8 +295,47 @@ func TestVersions(t *testing.T) {
 			version := r.IntN(len(rules) + 1)
 			got := tab.tables.Load().family(p.Src.Is6()).lookup(&p, uint64(version))
 			want := oracle(rules[:version], &p)
-			if (got == nil) != (want == nil) || got != nil && got.Selector != want.Selector {
+			if (got == nil) != (want == nil) || got != nil && got.Selector() != want.Selector {
 				t.Fatalf("seed %d: at version %d lookup(%+v) = %v, want %v", seed, version, p, got, want)
+			}
+		}
+	}
+}
+
+// TestInterrupted looks up while a change has begun and is not done: what it has changed up
+// to then is not seen before its number is published.
+func TestInterrupted(t *testing.T) {
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		tab := New()
+		var rules []rule
+		for range 20 {
+			s := randSelector(r)
+			if tab.Add(klips.Eroute{Selector: s}) == nil {
+				rules = append(rules, newRule("", s))
+			}
+		}
+		// The steps of put and of remove, up to where the change becomes visible.
+		version := tab.version.Load() + 1
+		tab.begun.Store(version)
+		f := func(s *klips.Selector) *family { return tab.tables.Load().family(s.Is6()) }
+		gone := pick(r, rules).Selector
+		k := toKey(&gone)
+		f(&gone).get(&k).died.Store(version)
+		added := randSelector(r)
+		k = toKey(&added)
+		if old := f(&added).get(&k); old != nil {
+			e := newEntry(&klips.Eroute{Selector: added, PID: 1}, k, version)
+			e.prev.Store(old)
+			f(&added).replace(old, e)
+		} else {
+			f(&added).insert(newEntry(&klips.Eroute{Selector: added, PID: 1}, k, version))
+		}
+		for range 200 {
+			p := randPacket(r)
+			got, want := tab.Lookup(&p), oracle(rules, &p)
+			if (got == nil) != (want == nil) || got != nil && (got.Selector() != want.Selector || got.PID != 0) {
+				t.Fatalf("seed %d: Lookup(%+v) = %v, want %v", seed, p, got, want)
 			}
 		}
 	}

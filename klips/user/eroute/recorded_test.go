@@ -64,7 +64,7 @@ func replayRecord(t *testing.T, r *recorded.Exchange) (lookups int) {
 			}
 			lookups++
 			got := tab.Lookup(&s)
-			if moved := moved(before, want); moved == nil != (got == nil) || got != nil && got.Selector != *moved {
+			if moved := moved(before, want); moved == nil != (got == nil) || got != nil && got.Selector() != *moved {
 				t.Errorf("%s: event %d: Lookup(%+v) = %v, KLIPS took %v", r.Config, i, s, got, moved)
 			}
 		}
@@ -77,7 +77,7 @@ func replayRecord(t *testing.T, r *recorded.Exchange) (lookups int) {
 	}
 	var got []klips.Selector
 	for _, e := range tab.All() {
-		got = append(got, e.Selector)
+		got = append(got, e.Selector())
 	}
 	if d := cmp.Diff(got, listed, compareAddrs); d != "" {
 		t.Errorf("%s: All() differs (-got +want):\n%s", r.Config, d)

@@ -22,6 +22,8 @@ type Table struct {
 	tables  atomic.Pointer[tables]
 	version atomic.Uint64 // number of the newest visible change
 	horizon atomic.Uint64 // eroutes ended up to this change may have been removed
+	// The table does not change while the newest change that was begun is also done.
+	begun, done atomic.Uint64
 
 	mu sync.Mutex // held during every change
 }
@@ -87,6 +89,13 @@ func (t *Table) Lookup(p *Packet) *Entry {
 // lookup returns the eroute for a valid packet, nil if none matches, and the version and the
 // number of the contents for which that is right.
 func (t *Table) lookup(p *Packet) (e *Entry, version, contents uint64) {
+	if version := t.done.Load(); t.begun.Load() == version {
+		s := t.tables.Load()
+		e := s.family(!p.Src.Is4()).lookup(p, unchanging)
+		if t.begun.Load() == version {
+			return e, version, s.number
+		}
+	}
 	for {
 		version := t.version.Load()
 		s := t.tables.Load()
@@ -151,6 +160,8 @@ func (t *Table) put(e klips.Eroute, mayGo func(old *Entry) bool) (made, old *Ent
 		return nil, nil, syscall.EEXIST
 	}
 	version := t.version.Load() + 1
+	t.begun.Store(version)
+	defer t.done.Store(version)
 	n := newEntry(&e, k, version)
 	s.also += len(n.Also()) - len(old.Also())
 	if old == nil {
@@ -176,7 +187,7 @@ func (t *Table) Delete(s klips.Selector) (*Entry, error) {
 // Remove is Delete for an eroute that the caller holds. It returns false if the eroute
 // is no longer in the table.
 func (t *Table) Remove(e *Entry) bool {
-	_, err := t.remove(e.Selector, func(old *Entry) bool { return old == e })
+	_, err := t.remove(e.Selector(), func(old *Entry) bool { return old == e })
 	return err == nil
 }
 
@@ -196,6 +207,8 @@ func (t *Table) remove(s klips.Selector, mayGo func(*Entry) bool) (*Entry, error
 	}
 	all.also -= len(old.Also())
 	version := t.version.Load() + 1
+	t.begun.Store(version)
+	defer t.done.Store(version)
 	old.died.Store(version)
 	t.version.Store(version)
 	t.horizon.Store(version)
@@ -227,12 +240,13 @@ func (t *Table) After(s klips.Selector, n int) []*Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := make([]*Entry, 0, min(t.tables.Load().len(), 2*n))
+	after := toKey(&s)
 	first := func() { l = sorted(l)[:min(len(l), n)] }
 	// limit is the last of n eroutes that were found: those after it are not wanted.
 	var limit *Entry
 	for e := range t.tables.Load().all() {
-		if s != (klips.Selector{}) && klips.CompareSelectors(e.Selector, s) <= 0 ||
-			limit != nil && klips.CompareSelectors(e.Selector, limit.Selector) > 0 {
+		if s != (klips.Selector{}) && e.key.compare(&after) <= 0 ||
+			limit != nil && e.key.compare(&limit.key) > 0 {
 			continue
 		}
 		if l = append(l, e); len(l) >= 2*n {
@@ -286,7 +300,7 @@ func (s *tables) all() iter.Seq[*Entry] {
 }
 
 func sorted(l []*Entry) []*Entry {
-	slices.SortFunc(l, func(a, b *Entry) int { return klips.CompareSelectors(a.Selector, b.Selector) })
+	slices.SortFunc(l, func(a, b *Entry) int { return a.key.compare(&b.key) })
 	return l
 }
 

@@ -79,7 +79,7 @@ func TestModel(t *testing.T) {
 				rules = append(rules, newRule("", s))
 			}
 			win, want := tab.Lookup(&p), oracle(rules, &p)
-			if (win == nil) != (want == nil) || win != nil && (win.Selector != want.Selector || win.ID != model[want.Selector].ID) {
+			if (win == nil) != (want == nil) || win != nil && (win.Selector() != want.Selector || win.ID != model[want.Selector].ID) {
 				t.Fatalf("Lookup(%+v) = %v, want %v", p, win, want)
 			}
 		}
@@ -166,7 +166,7 @@ func TestHostBits(t *testing.T) {
 	if err := tab.Add(klips.Eroute{Selector: sel("10.1.0.0/16", "10.2.0.0/16")}); !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("Add = %v, want EEXIST", err)
 	}
-	if got, want := tab.All()[0].Selector, sel("10.1.0.0/16", "10.2.0.0/16"); got != want {
+	if got, want := tab.All()[0].Selector(), sel("10.1.0.0/16", "10.2.0.0/16"); got != want {
 		t.Errorf("listed as %v, want %v", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -21,7 +22,7 @@ import (
 // errors.As.
 type DB struct {
 	seed  uint64
-	table hashtab.Table[SA]
+	table hashtab.Table[klips.SAID, SA]
 
 	mu      sync.Mutex // held during every change
 	refs    refs
@@ -29,7 +30,7 @@ type DB struct {
 	listing listing
 	keys    *keyuse.Index // of all SAs in the table
 
-	ends hashtab.Table[farEnd]
+	ends hashtab.Table[netip.Addr, farEnd]
 }
 
 // New returns an empty DB.
@@ -46,7 +47,7 @@ func (db *DB) Lookup(id klips.SAID) *SA {
 }
 
 func (db *DB) find(id klips.SAID, hash uint64) *SA {
-	return db.table.Find(hash, func(sa *SA) bool { return sa.ID == id })
+	return db.table.Find(hash, &id)
 }
 
 // hashID hashes a SAID. The seed prevents a peer that chooses SPIs from choosing
@@ -157,7 +158,7 @@ func (db *DB) newSA(spec *klips.SASpec, f Fixed) *SA {
 func (db *DB) insertLocked(sa *SA) {
 	db.order++
 	sa.order = db.order
-	db.table.Insert(sa.hash, sa)
+	db.table.Insert(sa.hash, sa.ID, sa)
 	db.listing.push(sa)
 	db.keys.Add(sa.tag, sa.ID, sa.Dir)
 	db.countEndLocked(sa, 1)

@@ -10,7 +10,6 @@ import (
 // A farEnd is the remote address of some SAs.
 type farEnd struct {
 	addr netip.Addr
-	hash uint64
 	sas  int // number of SAs with it; guarded by DB.mu
 }
 
@@ -30,7 +29,7 @@ func (db *DB) FarEnds() (l []netip.Addr) {
 }
 
 func (db *DB) findEnd(a netip.Addr, hash uint64) *farEnd {
-	return db.ends.Find(hash, func(e *farEnd) bool { return e.addr == a })
+	return db.ends.Find(hash, &a)
 }
 
 func hashAddr(a netip.Addr, seed uint64) uint64 {
@@ -58,8 +57,8 @@ func (db *DB) countEndLocked(sa *SA, by int) {
 	hash := hashAddr(a, db.seed)
 	e := db.findEnd(a, hash)
 	if e == nil {
-		e = &farEnd{addr: a, hash: hash}
-		db.ends.Insert(hash, e)
+		e = &farEnd{addr: a}
+		db.ends.Insert(hash, a, e)
 	}
 	if e.sas += by; e.sas == 0 {
 		db.ends.Remove(hash, e)

@@ -16,12 +16,12 @@ type elem struct{ key, val int }
 // makes searches long.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var tab Table[elem]
+		var tab Table[int, elem]
 		model := map[int]*elem{}
 		hashes := uint64(rapid.SampledFrom([]int{1, 3, 1 << 20}).Draw(t, "hashes"))
 		hash := func(k int) uint64 { return uint64(k) * 0x9e3779b97f4a7c15 % hashes }
 		find := func(k int) *elem {
-			return tab.Find(hash(k), func(e *elem) bool { return e.key == k })
+			return tab.Find(hash(k), &k)
 		}
 		key := rapid.IntRange(0, 200)
 		for range rapid.IntRange(0, 600).Draw(t, "steps") {
@@ -29,7 +29,7 @@ func TestModel(t *testing.T) {
 			switch op := rapid.IntRange(0, 99).Draw(t, "op"); {
 			case op < 55 && model[k] == nil:
 				model[k] = &elem{k, 0}
-				tab.Insert(hash(k), model[k])
+				tab.Insert(hash(k), k, model[k])
 			case op < 65 && model[k] != nil:
 				e := &elem{k, model[k].val + 1}
 				tab.Replace(hash(k), model[k], e)
@@ -67,10 +67,10 @@ func TestModel(t *testing.T) {
 // TestReaders has readers search for elements that are always there, while others are
 // inserted and removed around them and the slots are often reallocated.
 func TestReaders(t *testing.T) {
-	var tab Table[elem]
+	var tab Table[int, elem]
 	const stay = 50
 	for k := range stay {
-		tab.Insert(uint64(k%7), &elem{key: k})
+		tab.Insert(uint64(k%7), k, &elem{key: k})
 	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -83,7 +83,7 @@ func TestReaders(t *testing.T) {
 				default:
 				}
 				k := i % stay
-				if e := tab.Find(uint64(k%7), func(e *elem) bool { return e.key == k }); e == nil || e.key != k {
+				if e := tab.Find(uint64(k%7), &k); e == nil || e.key != k {
 					t.Errorf("Find(%d) = %v", k, e)
 					return
 				}
@@ -95,7 +95,7 @@ func TestReaders(t *testing.T) {
 		for k := range 1000 {
 			e := &elem{key: stay + k}
 			list = append(list, e)
-			tab.Insert(uint64(k%97), e)
+			tab.Insert(uint64(k%97), e.key, e)
 		}
 		for k, e := range list {
 			tab.Remove(uint64(k%97), e)
@@ -106,14 +106,14 @@ func TestReaders(t *testing.T) {
 }
 
 func TestFindAllocs(t *testing.T) {
-	var tab Table[elem]
+	var tab Table[int, elem]
 	for k := range 100 {
-		tab.Insert(uint64(k), &elem{key: k})
+		tab.Insert(uint64(k), k, &elem{key: k})
 	}
 	k := 0
 	n := testing.AllocsPerRun(1000, func() {
 		k = (k + 1) % 100
-		if tab.Find(uint64(k), func(e *elem) bool { return e.key == k }) == nil {
+		if tab.Find(uint64(k), &k) == nil {
 			t.Error("not found")
 		}
 	})
