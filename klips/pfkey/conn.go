@@ -324,7 +324,8 @@ const maxFDs = 253
 // A unixTransport is a SOCK_SEQPACKET socket.
 type unixTransport struct {
 	c   *net.UnixConn
-	fds []int // that came with messages
+	fds []int               // that came with messages
+	oob [4*maxFDs + 20]byte // for recv; as much as maxFDs descriptors need, or more
 }
 
 // peer returns the credentials of the listener at the time of the connection.
@@ -349,9 +350,8 @@ func (t *unixTransport) send(b []byte, fds []int) (err error) {
 }
 
 func (t *unixTransport) recv(buf []byte) (int, error) {
-	oob := make([]byte, syscall.CmsgSpace(4*maxFDs))
-	n, oobn, flags, _, err := t.c.ReadMsgUnix(buf, oob)
-	t.fds = append(t.fds, Descriptors(oob[:oobn])...)
+	n, oobn, flags, _, err := t.c.ReadMsgUnix(buf, t.oob[:syscall.CmsgSpace(4*maxFDs)])
+	t.fds = append(t.fds, Descriptors(t.oob[:oobn])...)
 	switch {
 	case errors.Is(err, io.EOF):
 		return 0, fmt.Errorf("the stack closed the connection: %w", io.ErrUnexpectedEOF)
