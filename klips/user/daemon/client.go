@@ -25,8 +25,7 @@ const listTimeout = 10 * time.Second
 // A client is a client's connection. One goroutine reads requests and waits for each
 // answer to be sent before it reads on; another one sends. So at most one answer and
 // maxBroadcasts other messages are queued at any time, and a broadcast never waits for
-// the client. While the second goroutine is idle, the first one sends its answers itself:
-// for thousands of requests the two need not wake each other.
+// the client.
 type client struct {
 	conn  *net.UnixConn
 	pid   int32 // of the process that connected
@@ -51,8 +50,6 @@ type client struct {
 	queue      []outgoing
 	broadcasts int // messages in queue that are not answers
 	dropped    int
-
-	sending sync.Mutex // held while messages are taken from queue and sent, in their order
 
 	wake   chan struct{} // queue is not empty
 	closed chan struct{} // nothing more to send
@@ -105,12 +102,11 @@ func (c *client) broadcast(b []byte) (ok, first bool) {
 		return false, c.dropped == 1
 	}
 	c.broadcasts++
-	c.queue = append(c.queue, outgoing{b: b})
-	c.wakeSender()
+	c.push(outgoing{b: b})
 	return true, false
 }
 
-// answer queues an answer; the result is for wait or waitAtMost, which send it.
+// answer queues an answer; the result is for wait.
 func (c *client) answer(b []byte) (sent <-chan struct{}) { return c.answerWith(b, nil) }
 
 // answerWith is answer with descriptors, which the caller still owns.
@@ -118,11 +114,12 @@ func (c *client) answerWith(b []byte, fds []int) (sent <-chan struct{}) {
 	done := make(chan struct{})
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queue = append(c.queue, outgoing{b, fds, done})
+	c.push(outgoing{b, fds, done})
 	return done
 }
 
-func (c *client) wakeSender() {
+func (c *client) push(o outgoing) {
+	c.queue = append(c.queue, o)
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -132,12 +129,6 @@ func (c *client) wakeSender() {
 // wait returns true when an answer has been sent, false when it never will be. A client
 // that does not read its answer has time until it counts as idle.
 func (c *client) wait(sent <-chan struct{}) bool {
-	if c.sending.TryLock() {
-		ok := c.flushLocked(sent)
-		c.sending.Unlock()
-		return ok
-	}
-	c.wakeSender()
 	select {
 	case <-sent:
 		return true
@@ -148,7 +139,6 @@ func (c *client) wait(sent <-chan struct{}) bool {
 
 // waitAtMost is wait with a limit.
 func (c *client) waitAtMost(sent <-chan struct{}, d time.Duration) bool {
-	c.wakeSender()
 	late := make(chan struct{})
 	t := c.clock.AfterFunc(d, func() { close(late) })
 	defer t.Stop()
@@ -166,27 +156,14 @@ func (c *client) send() {
 	defer close(c.broken)
 	defer c.conn.Close() // wakes the reading goroutine
 	for {
-		select {
-		case <-c.wake:
-		case <-c.closed:
-			return
-		}
-		c.sending.Lock()
-		ok := c.flushLocked(nil)
-		c.sending.Unlock()
-		if !ok {
-			return
-		}
-	}
-}
-
-// flushLocked sends what is queued, up to the answer that until belongs to; nil: all of it.
-// It returns false if the connection has ended. The caller holds sending.
-func (c *client) flushLocked(until <-chan struct{}) bool {
-	for {
 		o, ok := c.pop()
 		if !ok {
-			return true
+			select {
+			case <-c.wake:
+				continue
+			case <-c.closed:
+				return
+			}
 		}
 		if o.sent != nil {
 			c.touch()
@@ -196,13 +173,10 @@ func (c *client) flushLocked(until <-chan struct{}) bool {
 			rights = unix.UnixRights(o.fds...)
 		}
 		if _, _, err := c.conn.WriteMsgUnix(o.b, rights, nil); err != nil {
-			return false
+			return
 		}
 		if o.sent != nil {
 			close(o.sent)
-			if o.sent == until {
-				return true
-			}
 		}
 	}
 }
