@@ -24,6 +24,7 @@ type connection struct {
 	via   bool   // a route through iface can have the next hop as gateway
 
 	bindings []binding // of interfaces=
+	attaches bool      // a device that no binding names is attached to the device with the address of this end
 	// follows: the address of this end, or its next hop, is %defaultroute; route is
 	// that route.
 	follows bool
@@ -106,6 +107,14 @@ func understand(c *conf.Conn, bindings []binding, h host, me identity, other boo
 		}
 	}
 	return k, nil
+}
+
+// downWord returns what takes the connection down, for messages.
+func (k *connection) downWord() string {
+	if k.attaches {
+		return "ipsec down " + k.name
+	}
+	return "--down"
 }
 
 // me and peer return the ends, as seen from this host.

@@ -23,6 +23,7 @@ type executor struct {
 	trace  bool
 	plan   plan
 	checks []check // of the called applets
+	undo   []func(context.Context) error
 }
 
 // newExecutor returns an executor without a plan.
@@ -160,26 +161,29 @@ func (x *executor) sh(ctx context.Context, s *step) error {
 }
 
 // all carries out the whole plan. If a step fails, the earlier steps are undone in
-// reverse order. The error is that of the step. What cannot be undone is reported on
-// standard error.
+// reverse order. The error is that of the step.
 func (x *executor) all(ctx context.Context) error {
-	var undo []func(context.Context) error
-	err := x.steps(ctx, &undo)
-	if err == nil {
-		return nil
-	}
-	ctx = context.WithoutCancel(ctx)
-	for _, f := range slices.Backward(undo) {
-		if uerr := f(ctx); uerr != nil {
-			cli.Notef(x.caller, "not taken back: %s", strings.ReplaceAll(uerr.Error(), "\n", "; "))
-		}
+	err := x.steps(ctx)
+	if err != nil {
+		x.takeBack(context.WithoutCancel(ctx))
 	}
 	return err
 }
 
+// takeBack undoes what all has done, in reverse order. What cannot be undone is reported on
+// standard error.
+func (x *executor) takeBack(ctx context.Context) {
+	for _, f := range slices.Backward(x.undo) {
+		if err := f(ctx); err != nil {
+			cli.Notef(x.caller, "not taken back: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	}
+	x.undo = nil
+}
+
 var errInterrupted = errors.New("interrupted; what was done has been taken back")
 
-func (x *executor) steps(ctx context.Context, undo *[]func(context.Context) error) error {
+func (x *executor) steps(ctx context.Context) error {
 	for i := range x.plan.steps {
 		s := &x.plan.steps[i]
 		if ctx.Err() != nil {
@@ -196,7 +200,7 @@ func (x *executor) steps(ctx context.Context, undo *[]func(context.Context) erro
 			return err
 		}
 		if back != nil {
-			*undo = append(*undo, back)
+			x.undo = append(x.undo, back)
 		}
 	}
 	return nil

@@ -68,12 +68,16 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 	case d.Physical != "" && b.physical != "" && b.physical != d.Physical && !b.byRoute:
 		return nil, b.param.Error(fmt.Sprintf("%s=%s, but %s is attached to %s; detach it with ipsec tncfg --detach --virtual %s, or change the line",
 			k.iface, quote.Value(b.physical), k.iface, quote.Text(d.Physical), k.iface))
+	case d.Physical != "" && k.attaches:
+		return k.ready(d.Physical, n), nil
 	case d.Physical != "" && k.me().updown == "":
 		return nil, nil // the kernel itself refuses a route into a device that is down
 	case d.Physical != "":
 		return nil, k.checkUp(n)
 	case b.missing != nil:
 		return nil, b.param.Error(fmt.Sprintf("%s: %v; name the device, as in %s=eth0", defaultRoute, b.missing, k.iface))
+	case b.physical == "" && k.attaches && h.deviceOf(k.me().addr) != "":
+		b.physical = h.deviceOf(k.me().addr)
 	case b.physical == "":
 		physical := h.deviceOf(k.me().addr)
 		if physical == "" {
@@ -83,22 +87,31 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 		return nil, fmt.Errorf("%s is attached to no device; do it with ipsec tncfg --attach --virtual %s --physical %s, or write interfaces=\"%s=%s\" into config setup",
 			k.iface, k.iface, physical, k.iface, physical)
 	}
-	var steps []step
-	if i < 0 {
+	return append(k.bring(b.physical, i >= 0), k.ready(b.physical, n)...), nil
+}
+
+// bring returns the steps that attach the virtual device. exists: there is one.
+func (k *connection) bring(physical string, exists bool) (steps []step) {
+	if !exists {
 		create := k.ask(klips.CreateDevice{Virtual: k.iface})
 		create.undo = []step{k.askIfThere(klips.DeleteDevice{Virtual: k.iface})}
 		steps = append(steps, create)
 	}
-	attach := k.ask(klips.Attach{Virtual: k.iface, Physical: b.physical})
+	attach := k.ask(klips.Attach{Virtual: k.iface, Physical: physical})
 	attach.undo = []step{k.askIfThere(klips.Detach{Virtual: k.iface})}
-	steps = append(steps, attach)
-	if p, ok := k.ownAddress(n, b.physical); ok {
+	return append(steps, attach)
+}
+
+// ready returns the steps that give the virtual device the address of this end, and bring
+// it up.
+func (k *connection) ready(physical string, n network) (steps []step) {
+	for _, p := range k.ownAddresses(n, physical) {
 		steps = append(steps, step{address: &p, device: k.iface})
 	}
 	if up, err := n.isUp(k.iface); err != nil || !up {
 		steps = append(steps, step{device: k.iface})
 	}
-	return steps, nil
+	return steps
 }
 
 // binding returns the binding of the connection's virtual device; empty if the file has
@@ -110,24 +123,28 @@ func (k *connection) binding() (b binding) {
 	return b
 }
 
-// ownAddress returns the address of this end on the physical device, to be added to the
-// virtual device as KLIPS' setup did. ok is false if there is none, or if the virtual
-// device has it. The address has a full-length prefix: with a shorter one the kernel
-// would route the whole network through the virtual device. For IPv4 it would do so as
-// soon as the physical device has another address.
-func (k *connection) ownAddress(n network, physical string) (p netip.Prefix, ok bool) {
+// ownAddresses returns the address of this end on the physical device, to be added to the
+// virtual device as KLIPS' setup did; without an end all addresses. Those that the virtual
+// device has are left out. The addresses have a full-length prefix: with a shorter one the
+// kernel would route the whole network through the virtual device. For IPv4 it would do so
+// as soon as the physical device has another address.
+func (k *connection) ownAddresses(n network, physical string) (own []netip.Prefix) {
 	list, err := n.addresses(physical)
 	if err != nil {
-		return p, false
+		return nil
 	}
-	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr() == k.me().addr })
-	if i < 0 {
-		return p, false
-	}
-	p = netip.PrefixFrom(list[i].Addr(), list[i].Addr().BitLen())
 	// A device that will be created by attaching it has no addresses yet.
-	has, err := n.addresses(k.iface)
-	return p, err != nil || !slices.ContainsFunc(has, func(h netip.Prefix) bool { return h.Addr() == p.Addr() })
+	has, _ := n.addresses(k.iface)
+	for _, p := range list {
+		a := p.Addr()
+		switch me := k.me().addr; {
+		case me.IsValid() && a != me, !me.IsValid() && a.IsLinkLocalUnicast():
+		case slices.ContainsFunc(has, func(h netip.Prefix) bool { return h.Addr() == a }):
+		default:
+			own = append(own, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return own
 }
 
 // checkUp returns an error for a virtual device that is down.

@@ -78,6 +78,8 @@ type request struct {
 	other          bool
 	follow         string // when to begin, for operation follow
 	obsolete       bool   // it has the old form, NAME OPERATION
+	verb           bool   // of an applet like up: what is done already is no error
+	ifUp           bool   // only if the connection is up, at least partly
 }
 
 func parse(env *cli.Env, args []string) (*request, error) {
@@ -194,15 +196,35 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	if err != nil {
 		return err
 	}
+	if r.showOnly {
+		x, err := r.prepare(env, n, f, true)
+		if err != nil {
+			return err
+		}
+		return cli.Print(env, func(w io.Writer) error {
+			return x.plan.write(w, env.StackName, !strings.HasPrefix(r.operation, "down"))
+		})
+	}
+	_, err = r.carryOut(ctx, env, h, n, f)
+	return err
+}
+
+// A prepared is an operation on a connection that has been checked as far as possible
+// without a stack.
+type prepared struct {
+	*executor
+	of *conf.Conn
+}
+
+// prepare reads the connection, prints notes about it if that is wanted, and checks the
+// operation.
+func (r *request) prepare(env *cli.Env, n network, f *configuration, notes bool) (*prepared, error) {
 	k, c, err := f.connection(r.names, r.other)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, p := range f.file.SetupUnknown(knownSetup) {
-		cli.Notef(env, "%v", p.Error(setupHint(p.Name)))
-	}
-	for _, n := range k.notes {
-		cli.Notef(env, "conn %s: %s", k.name, n)
+	if notes {
+		f.notes(env, k)
 	}
 	if r.showOnly && env.StackName == "klips" {
 		k.copyTOS = false // a KLIPS kernel has only the knob
@@ -210,13 +232,18 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	x := newExecutor(env, k, n, r.show)
 	x.plan = makePlan(k, r.operation, nil)
 	if err := x.try(); err != nil {
-		return about(c, err)
+		return nil, about(c, err)
 	}
-	if r.showOnly {
-		return cli.Print(env, func(w io.Writer) error {
-			return x.plan.write(w, env.StackName, !strings.HasPrefix(r.operation, "down"))
-		})
+	return &prepared{x, c}, nil
+}
+
+// carryOut carries out the operation on the connection.
+func (r *request) carryOut(ctx context.Context, env *cli.Env, h host, n network, f *configuration) (*executor, error) {
+	p, err := r.prepare(env, n, f, true)
+	if err != nil {
+		return nil, err
 	}
+	x, k := p.executor, p.conn
 	var dir *followed.Dir
 	if k.follows {
 		if dir, err = h.follow(); err != nil {
@@ -227,20 +254,30 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	}
 	at, err := x.look(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := x.operate(ctx, r.operation, at, f); err != nil {
-		return about(c, err)
+	operation := r.operation
+	if r.verb && operation == "up" && at.isUp() {
+		if operation = "route"; at.isRouted(k) {
+			x.note("it is up already")
+			return x, nil
+		}
+	}
+	if own, _, _ := at.sort(); r.ifUp && len(own) == 0 {
+		return x, nil
+	}
+	if err := x.operate(ctx, operation, at, f); err != nil {
+		return nil, about(p.of, err)
 	}
 	if dir != nil {
 		if err := r.remember(dir, k); err != nil {
 			x.note("it will not be made again when the default route changes: %s", explain.Line(err))
 		}
-		if r.operation == "up" || r.operation == "route" {
+		if operation == "up" || operation == "route" {
 			if err := h.startFollowing(); err != nil {
 				x.note("it will not be made again when the default route changes: %s", explain.Line(err))
 			}
 		}
 	}
-	return x.advise(ctx)
+	return x, x.advise(ctx)
 }

@@ -23,6 +23,8 @@ type configuration struct {
 	copyTOS  bool // of connections
 	host     host
 	me       identity
+	attaches bool // see connection
+	noted    bool // the notes about the file have been printed
 }
 
 // configure reads a file for a host. me is its identity, if given.
@@ -71,8 +73,21 @@ func (f *configuration) connection(names []string, other bool) (*connection, *co
 	if err != nil {
 		return nil, c, err
 	}
-	k.copyTOS = f.copyTOS
+	k.copyTOS, k.attaches = f.copyTOS, f.attaches
 	return k, c, nil
+}
+
+// notes prints the notes about a connection, and once those about the whole file.
+func (f *configuration) notes(env *cli.Env, k *connection) {
+	for _, p := range f.file.SetupUnknown(knownSetup) {
+		if !f.noted {
+			cli.Notef(env, "%v", p.Error(setupHint(p.Name)))
+		}
+	}
+	f.noted = true
+	for _, n := range k.notes {
+		cli.Notef(env, "conn %s: %s", k.name, n)
+	}
 }
 
 // of returns a function that returns the words for the connection of the file that an

@@ -198,8 +198,10 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 		now.plan.steps = append(now.plan.steps, off, on)
 		physical = b.physical
 	}
-	if p, ok := k.ownAddress(x.net, physical); ok && x.former(old, now) != nil {
-		now.plan.steps = append(now.plan.steps, step{address: &p, device: k.iface})
+	if x.former(old, now) != nil {
+		for _, p := range k.ownAddresses(x.net, physical) {
+			now.plan.steps = append(now.plan.steps, step{address: &p, device: k.iface})
+		}
 	}
 	return now.all(ctx)
 }

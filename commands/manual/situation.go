@@ -169,9 +169,20 @@ func (at *situation) up(k *connection, of func(object) string) error {
 		what = "its eroute to " + k.shunt
 	}
 	if len(missing) == 0 {
-		return fmt.Errorf("it is up already: there is %s; take it down first with --down", what)
+		return fmt.Errorf("it is up already: there is %s; take it down first with %s", what, k.downWord())
 	}
-	return fmt.Errorf("it is partly up: there is %s, but not %s; take it down first with --down", what, missing[0].name)
+	return fmt.Errorf("it is partly up: there is %s, but not %s; take it down first with %s", what, missing[0].name, k.downWord())
+}
+
+// isUp reports whether all objects of the connection are there and nothing is in the way.
+func (at *situation) isUp() bool {
+	own, others, missing := at.sort()
+	return len(own) > 0 && len(others)+len(missing) == 0 && !at.held()
+}
+
+// isRouted reports whether the connection has its routes.
+func (at *situation) isRouted(k *connection) bool {
+	return at.past || k.me().updown != "" || !slices.ContainsFunc(k.routes(), func(r routes.Route) bool { return !at.routed(r) })
 }
 
 // unroute returns an error if another connection needs the routes.

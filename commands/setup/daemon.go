@@ -59,11 +59,21 @@ func (d daemon) turn(ctx context.Context, makeIt bool) (*user.Dir, error) {
 }
 
 // start starts the daemon in the background and returns when its socket answers. A
-// running daemon is not an error.
-func (d daemon) start(ctx context.Context) error {
+// running daemon is not an error, and gets a note.
+func (d daemon) start(ctx context.Context) (fresh bool, err error) {
+	fresh, err = d.ensure(ctx)
+	if err == nil && !fresh {
+		if pid, err := d.ask(ctx); err == nil {
+			cli.Notef(d.env, "the stack is running already, pid %d", pid)
+		}
+	}
+	return fresh, err
+}
+
+func (d daemon) ensure(ctx context.Context) (fresh bool, err error) {
 	dir, err := d.turn(ctx, true)
 	if err != nil {
-		return d.notMade(err)
+		return false, d.notMade(err)
 	}
 	defer dir.Close()
 	return d.startIn(ctx, dir)
@@ -80,32 +90,32 @@ func (d daemon) notMade(err error) error {
 
 // startIn is start after the lock is taken. Other daemons can still start and end at
 // any time: a service manager runs them without the lock.
-func (d daemon) startIn(ctx context.Context, dir *user.Dir) error {
+func (d daemon) startIn(ctx context.Context, dir *user.Dir) (fresh bool, err error) {
 	for end := time.Now().Add(d.patience.start); ; {
-		pid, err := d.ask(ctx)
+		_, err := d.ask(ctx)
 		switch {
 		case err == nil:
-			cli.Notef(d.env, "the stack is running already, pid %d", pid)
-			return nil
+			return false, nil
 		case !silent(err):
-			return d.refused(err)
+			return false, d.refused(err)
 		}
-		if pid, err = dir.Holder(); err != nil {
-			return err
+		pid, err := dir.Holder()
+		if err != nil {
+			return false, err
 		}
 		if pid == 0 {
 			err := d.launch(dir, "")
 			var ended *background.EndedError
 			if !errors.As(err, &ended) {
-				return err
+				return err == nil, err
 			}
 			if pid, _ = dir.Holder(); pid == 0 {
-				return err
+				return false, err
 			}
 			// Another daemon was faster; it may not answer yet.
 		}
 		if time.Now().After(end) {
-			return d.mute(pid)
+			return false, d.mute(pid)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -344,58 +354,58 @@ func gone(dir *user.Dir, limit time.Duration) bool {
 // daemon may have another version. It asks the old one for its state. If that is not
 // possible it starts without state, but the devices stay: they keep protected traffic
 // from leaving in clear, and the user has not asked to open it.
-func (d daemon) renewIn(ctx context.Context, dir *user.Dir) error {
+func (d daemon) renewIn(ctx context.Context, dir *user.Dir) (fresh bool, err error) {
 	pid, err := dir.Holder()
 	if err == nil && pid != 0 {
 		if err = d.launch(dir, takeOver); err == nil {
-			return nil
+			return false, nil
 		}
 		cli.Notef(d.env, "what the daemon had is lost, and must be made again (%v); until then its devices drop what is routed into them", err)
 	}
 	if err := d.stopIn(ctx, dir, (*user.Client).Leave); err != nil {
-		return err
+		return false, err
 	}
 	return d.startIn(ctx, dir)
 }
 
 // restart replaces the running daemon, under one lock.
-func (d daemon) restart(ctx context.Context) error {
+func (d daemon) restart(ctx context.Context) (fresh bool, err error) {
 	dir, err := d.turn(ctx, true)
 	if err != nil {
-		return d.notMade(err)
+		return false, d.notMade(err)
 	}
 	defer dir.Close()
 	return d.renewIn(ctx, dir)
 }
 
 // condrestart restarts the daemon if one runs.
-func (d daemon) condrestart(ctx context.Context) error {
+func (d daemon) condrestart(ctx context.Context) (fresh bool, err error) {
 	dir, err := d.turnIfThere(ctx)
 	if dir == nil {
-		return err
+		return false, err
 	}
 	defer dir.Close()
 	pid, err := dir.Holder()
 	switch {
 	case err != nil:
-		return d.refused(err)
+		return false, d.refused(err)
 	case pid == 0:
 		d.noneRuns()
-		return nil
+		return false, nil
 	}
 	return d.renewIn(ctx, dir)
 }
 
 // reload does not change a running daemon: it reads no files, and what commands have
 // made stays. If no daemon runs, reload starts one.
-func (d daemon) reload(ctx context.Context) error {
+func (d daemon) reload(ctx context.Context) (fresh bool, err error) {
 	pid, err := d.ask(ctx)
 	switch {
 	case err == nil:
 		cli.Notef(d.env, "there is nothing to read again: the stack goes on, pid %d, with all it has", pid)
-		return nil
+		return false, nil
 	case !silent(err):
-		return d.refused(err)
+		return false, d.refused(err)
 	}
 	return d.start(ctx)
 }

@@ -32,8 +32,16 @@ type kernel struct {
 	load func(context.Context) error
 }
 
-// start loads the module if necessary, and checks that the stack is usable.
-func (k kernel) start(ctx context.Context) error {
+// start loads the module if necessary, and checks that the stack is usable. What runs
+// already looks as if it had started.
+func (k kernel) start(ctx context.Context) (fresh bool, err error) {
+	err = k.available(ctx)
+	return err == nil, err
+}
+
+func (k kernel) ensure(ctx context.Context) (fresh bool, err error) { return k.start(ctx) }
+
+func (k kernel) available(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if k.load != nil && errors.Is(err, classic.ErrNotLoaded) {
 		if err := k.load(ctx); err != nil {
@@ -177,43 +185,45 @@ func (k kernel) held(ctx context.Context) (list []netip.Prefix) {
 
 // restart removes what commands have made, and loads the module if necessary. Unlike a
 // stop it opens no flows: devices and the routes into them stay, and so do guards.
-func (k kernel) restart(ctx context.Context) error {
+func (k kernel) restart(ctx context.Context) (fresh bool, err error) {
 	s, err := k.env.Stack(ctx)
 	if errors.Is(err, classic.ErrNotLoaded) {
 		return k.start(ctx)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	err = k.clear(ctx, s)
 	if cerr := s.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	return k.start(ctx)
 }
 
 // condrestart does the same if the kernel has the stack.
-func (k kernel) condrestart(ctx context.Context) error {
+func (k kernel) condrestart(ctx context.Context) (fresh bool, err error) {
 	s, err := k.env.Stack(ctx)
 	var none *klips.UnavailableError
 	if errors.As(err, &none) && !errors.Is(err, fs.ErrPermission) {
 		cli.Notef(k.env, "nothing to restart: %s", explain.Line(err))
-		return nil
+		return false, nil
 	}
 	if err == nil {
 		err = s.Close()
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	return k.restart(ctx)
 }
 
 // reload changes nothing on an available stack: a kernel reads no files.
-func (k kernel) reload(ctx context.Context) error { return k.start(ctx) }
+func (k kernel) reload(ctx context.Context) (fresh bool, err error) {
+	return false, k.available(ctx)
+}
 
 func (k kernel) set(ctx context.Context, words []string) error {
 	knobs, err := parseKnobs(words)

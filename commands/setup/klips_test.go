@@ -126,7 +126,7 @@ func TestKLIPSKeyDaemon(t *testing.T) {
 	b.fill(t)
 	registered := filepath.Join(b.machine.ProcNet, "pf_key_registered")
 	write(t, registered, "satype   socket   pid       sk\n     3 00000000f7a1     0 00000000c0de\n")
-	for name, action := range map[string]func(kernel, context.Context) error{"stop": kernel.stop, "restart": kernel.restart, "condrestart": kernel.condrestart} {
+	for name, action := range map[string]func(kernel, context.Context) error{"stop": kernel.stop, "restart": errOf(kernel.restart), "condrestart": errOf(kernel.condrestart)} {
 		if r := b.run(action); r.status != 1 || !strings.Contains(r.err, "a key daemon has registered with stack klips") {
 			t.Errorf("%s with a key daemon: %v", name, r)
 		}
@@ -173,10 +173,10 @@ func TestKLIPSLoads(t *testing.T) {
 		status int
 		err    string
 	}{
-		{"start", kernel.start, 1, 0, ""},
-		{"reload", kernel.reload, 1, 0, ""},
-		{"restart", kernel.restart, 1, 0, ""},
-		{"condrestart", kernel.condrestart, 0, 0, "nothing to restart: this kernel has no KLIPS"},
+		{"start", errOf(kernel.start), 1, 0, ""},
+		{"reload", errOf(kernel.reload), 1, 0, ""},
+		{"restart", errOf(kernel.restart), 1, 0, ""},
+		{"condrestart", errOf(kernel.condrestart), 0, 0, "nothing to restart: this kernel has no KLIPS"},
 		{"stop", kernel.stop, 0, 0, "nothing to stop: this kernel has no KLIPS"},
 		{"status", showStatus, 0, exitStopped, ""},
 		{"set", set("tos=1"), 0, 1, "this kernel has no KLIPS"},
@@ -198,7 +198,7 @@ func TestKLIPSLoads(t *testing.T) {
 	}
 	b := newKLIPS(t)
 	b.loaded, b.loadErr = false, errors.New("no such module")
-	if r := b.run(kernel.start); r.status != 1 || r.err != "ipsec setup: no such module" {
+	if r := b.run(errOf(kernel.start)); r.status != 1 || r.err != "ipsec setup: no such module" {
 		t.Errorf("start without a module: %v", r)
 	}
 }
@@ -206,7 +206,7 @@ func TestKLIPSLoads(t *testing.T) {
 // TestKLIPSStartKeepsKnobs: start does not change the knobs of a loaded module.
 func TestKLIPSStartKeepsKnobs(t *testing.T) {
 	b := newKLIPS(t)
-	if r := b.run(kernel.start); r.status != 0 || b.loads != 0 || r.out+r.err != "" {
+	if r := b.run(errOf(kernel.start)); r.status != 0 || b.loads != 0 || r.out+r.err != "" {
 		t.Errorf("start: %v, module loaded %d times", r, b.loads)
 	}
 	if r := b.run(showStatus); !strings.Contains(r.out, "icmp=0\ninbound_policy_check=1\ntos=0\n") {

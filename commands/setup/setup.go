@@ -15,8 +15,9 @@ import (
 	"github.com/klips-go/ipsec/klips/classic"
 )
 
-// App returns the applet.
-func App() *cli.App {
+// App returns the applet. boot is called when a stack has started that has nothing yet; nil:
+// nothing is called.
+func App(boot func(context.Context, *cli.Env) error) *cli.App {
 	return &cli.App{
 		Name:     "setup",
 		Short:    "start, stop or examine a stack",
@@ -29,7 +30,7 @@ func App() *cli.App {
 			{Name: "restart", Help: "the same as restart", Hidden: true},
 			{Name: "status", Help: "the same as status", Hidden: true},
 		}, cli.CommonOptions()...),
-		Parse: command,
+		Parse: func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, boot) },
 	}
 }
 
@@ -62,10 +63,11 @@ module); most are 0 or 1:
 `
 }
 
-func command(env *cli.Env, args []string) (cli.Command, error) {
+func command(env *cli.Env, args []string, boot func(context.Context, *cli.Env) error) (cli.Command, error) {
+	app := func() *cli.App { return App(boot) }
 	common := cli.Common{TakesOperands: true}
 	var words []string
-	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
+	err := common.Parse(app().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
 		words = append(words, name)
 		return nil
 	})
@@ -79,37 +81,61 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 	case common.JSON && words[0] != "status":
 		err = cli.Usagef("--json goes with status only")
 	}
-	return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
-		return run(ctx, env, words, common.JSON)
+	return common.Command(env, app, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
+		fresh, err := run(ctx, env, words, common.JSON)
+		if err == nil && fresh && boot != nil {
+			err = boot(ctx, env)
+		}
+		return err
 	}))
 }
 
-// run carries out the action in the first word.
-func run(ctx context.Context, env *cli.Env, words []string, asJSON bool) error {
+// run carries out the action in the first word. fresh: a stack has started that has
+// nothing yet.
+func run(ctx context.Context, env *cli.Env, words []string, asJSON bool) (fresh bool, err error) {
 	s, err := choose(env)
 	if err != nil {
-		return err
+		return false, err
+	}
+	// starting makes a function for opening of one that can start a stack.
+	starting := func(f func(context.Context) (bool, error)) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			fresh, err = f(ctx)
+			return err
+		}
 	}
 	switch words[0] {
 	case "start":
 		return s.start(ctx)
 	case "stop":
-		return opening(ctx, env, hostNetwork{}, append(s.held(ctx), guarded()...), s.stop)
+		return false, opening(ctx, env, hostNetwork{}, append(s.held(ctx), guarded()...), s.stop)
 	case "restart", "force-reload":
-		return opening(ctx, env, hostNetwork{}, s.held(ctx), s.restart)
+		err = opening(ctx, env, hostNetwork{}, s.held(ctx), starting(s.restart))
+		return fresh, err
 	case "condrestart", "try-restart":
-		return opening(ctx, env, hostNetwork{}, s.held(ctx), s.condrestart)
+		err = opening(ctx, env, hostNetwork{}, s.held(ctx), starting(s.condrestart))
+		return fresh, err
 	case "reload":
 		return s.reload(ctx)
 	case "set":
-		return s.set(ctx, words[1:])
+		return false, s.set(ctx, words[1:])
 	case "status":
-		return s.status(ctx, asJSON)
+		return false, s.status(ctx, asJSON)
 	}
 	if near := getopt.Nearest(words[0], actions[:]); near != "" {
-		return cli.Usagef("%s: no such action; did you mean %s?", quote.Value(words[0]), near)
+		return false, cli.Usagef("%s: no such action; did you mean %s?", quote.Value(words[0]), near)
 	}
-	return cli.Usagef("%s: no such action; there are %s", quote.Value(words[0]), strings.Join(actions[:], ", "))
+	return false, cli.Usagef("%s: no such action; there are %s", quote.Value(words[0]), strings.Join(actions[:], ", "))
+}
+
+// Ensure starts the stack that env selects, unless it runs.
+func Ensure(ctx context.Context, env *cli.Env) error {
+	s, err := choose(env)
+	if err != nil {
+		return err
+	}
+	_, err = s.ensure(ctx)
+	return err
 }
 
 // choose returns the stack that env selects.
@@ -127,15 +153,17 @@ func choose(env *cli.Env) (service, error) {
 	return kernel{env: env}, nil
 }
 
-// A service is a stack that can be started and stopped.
+// A service is a stack that can be started and stopped. fresh: it has started, and has
+// nothing yet.
 type service interface {
-	start(context.Context) error
+	start(context.Context) (fresh bool, err error)
+	ensure(context.Context) (fresh bool, err error) // as start, without a note if it runs
 	stop(context.Context) error
-	restart(context.Context) error
-	condrestart(context.Context) error             // as restart if it runs, else nothing
-	reload(context.Context) error                  // as start; keeps what commands have made
-	held(context.Context) []netip.Prefix           // destinations that it protects without a route
-	set(ctx context.Context, knobs []string) error // each like tos=0; all or none
+	restart(context.Context) (fresh bool, err error)
+	condrestart(context.Context) (fresh bool, err error) // as restart if it runs, else nothing
+	reload(context.Context) (fresh bool, err error)      // as start; keeps what commands have made
+	held(context.Context) []netip.Prefix                 // destinations that it protects without a route
+	set(ctx context.Context, knobs []string) error       // each like tos=0; all or none
 	// status prints what runs. An *[cli.ExitError] means that nothing runs.
 	status(ctx context.Context, asJSON bool) error
 }

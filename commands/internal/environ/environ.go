@@ -20,7 +20,30 @@ const (
 	procNet     = "IPSEC_PROC_NET"     // replaces /proc/net, for stack klips
 	procSys     = "IPSEC_PROC_SYS"     // replaces /proc/sys/net/ipsec
 	pfkeySocket = "IPSEC_PFKEY_SOCKET" // replaces AF_KEY
+	conf        = "IPSEC_CONF"         // file with connections
+	confs       = "IPSEC_CONFS"        // folder of such files
 )
+
+// Conf and Confs return the file and the folder of connections that the environment names;
+// "": none.
+func Conf(getenv func(string) string) string  { return getenv(conf) }
+func Confs(getenv func(string) string) string { return getenv(confs) }
+
+// defaultConf is the machine's file of connections.
+const defaultConf = "/etc/ipsec.conf"
+
+// BootConf returns the file that is read when the stack starts; "": none. That is the
+// machine's own, unless IPSEC_CONF names another one. If IPSEC_RUNDIR is set, the stack is
+// not the machine's own.
+func BootConf(getenv func(string) string) string {
+	switch {
+	case getenv(conf) != "":
+		return getenv(conf)
+	case getenv(rundir) != "":
+		return ""
+	}
+	return defaultConf
+}
 
 // none is the value of IPSEC_STATEDIR that means no directory.
 const none = "none"

@@ -58,6 +58,17 @@ func (f *File) SetupUnknown(known func(name string) bool) (list []Param) {
 	return list
 }
 
+// Name returns the name that the file was loaded by.
+func (f *File) Name() string { return f.name }
+
+// Where returns the place of a conn; ok is false if there is none of that name.
+func (f *File) Where(name string) (p Pos, ok bool) {
+	if s := f.conns[name]; s != nil {
+		return s.pos, true
+	}
+	return p, false
+}
+
 // Names returns the names of all conns except %default, in alphabetical order.
 func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.conns)) }
 

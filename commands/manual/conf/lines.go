@@ -62,8 +62,10 @@ func readFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile+1))
+	return read(f)
 }
+
+func read(f *os.File) ([]byte, error) { return io.ReadAll(io.LimitReader(f, maxFile+1)) }
 
 // A reader reads one file with its included files.
 type reader struct {

@@ -1,0 +1,86 @@
+package conf
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestSearch(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[b]") // no pattern
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"two.conf", "one.conf", "notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := []string{filepath.Join(dir, "one.conf"), filepath.Join(dir, "two.conf")}
+	for _, tt := range []struct {
+		name string
+		env  map[string]string
+		want []string
+	}{
+		{"x.conf", map[string]string{"IPSEC_CONF": "y.conf", "IPSEC_CONFS": dir}, []string{"x.conf"}},
+		{"", map[string]string{"IPSEC_CONF": "y.conf", "IPSEC_CONFS": dir}, []string{"y.conf"}},
+		{"", map[string]string{"IPSEC_CONFS": dir}, in},
+	} {
+		got, err := Search(tt.name, func(name string) string { return tt.env[name] })
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%q, %v: %q, %v, want %q", tt.name, tt.env, got, err, tt.want)
+		}
+	}
+	if _, err := Search("", func(name string) string { return map[string]string{"IPSEC_CONFS": dir + "/none"}[name] }); !os.IsNotExist(err) {
+		t.Errorf("a folder that does not exist: %v", err)
+	}
+	if got, err := Search("", func(string) string { return "" }); err != nil || slices.ContainsFunc(got, func(name string) bool {
+		return !strings.HasPrefix(name, "/etc/ipsec.")
+	}) {
+		t.Errorf("without variables: %q, %v", got, err)
+	}
+}
+
+// A file that other users can change is refused, and so is one that it includes.
+func TestReadTrusted(t *testing.T) {
+	dir := t.TempDir()
+	file, included := filepath.Join(dir, "ipsec.conf"), filepath.Join(dir, "included")
+	for name, text := range map[string]string{file: "include included\n", included: "conn x\n\tleft=192.0.2.1\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := Loader{ReadFile: ReadTrusted}
+	if _, err := l.Load(file); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, included} {
+		for _, mode := range []os.FileMode{0o620, 0o602, 0o666} {
+			if err := os.Chmod(name, mode); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.Load(file); err == nil || !strings.Contains(err.Error(), "other users can change it") {
+				t.Errorf("%s with mode %o: %v", filepath.Base(name), mode, err)
+			}
+		}
+		if err := os.Chmod(name, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Load(file); err != nil {
+			t.Errorf("%s with mode 644: %v", filepath.Base(name), err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(file, 4711, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Load(file); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+			t.Errorf("another user's file: %v", err)
+		}
+	}
+	if _, err := l.Load(filepath.Join(dir, "none")); !os.IsNotExist(err) && (err == nil || !strings.Contains(err.Error(), "no such file")) {
+		t.Errorf("a file that does not exist: %v", err)
+	}
+}
