@@ -17,7 +17,7 @@ import (
 // kernelScripts are the scripts for the kernel's own stack. They are embedded, because
 // a guest does not have their folders.
 //
-//go:embed tunnel/*.txtar xfrm/*.txtar routing/ospf2.txtar routing/ospf3.txtar routing/others.txtar manual/others.txtar manual/attach.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar
+//go:embed tunnel/*.txtar xfrm/*.txtar routing/ospf2.txtar routing/ospf3.txtar routing/others.txtar manual/others.txtar manual/attach.txtar manual/up.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar
 var kernelScripts embed.FS
 
 // guestTools are the programs that the scripts use.

@@ -15,9 +15,8 @@ import (
 // lane the SA of the packet is in, and has lane 0 itself.
 //
 // All packets of an SA are in one lane. So an SA's packets keep their order, its sequence
-// numbers leave in order, and its replay window has one writer. An SA that is the first of
-// its kind stays with the worker that reads: packets change their goroutine only if there
-// is work for several.
+// numbers leave in order, and its replay window has one writer. SAs get their lanes in
+// turn, the first one lane 0: packets change their goroutine only if there are several SAs.
 //
 // Reading is a small part of the work, because the kernel gives many packets of one flow at
 // a time. So the device needs no queue for each lane (IFF_MULTI_QUEUE), whose number would
