@@ -374,8 +374,16 @@ func (h *Host) Settle() {
 		queues = append(queues, l.out)
 	}
 	h.mu.Unlock()
-	for _, q := range queues {
-		q.settle()
+	// A queue that is idle can get something from one that is looked at later.
+	for before := -1; ; {
+		puts := 0
+		for _, q := range queues {
+			puts += q.settle()
+		}
+		if puts == before {
+			return
+		}
+		before = puts
 	}
 }
 

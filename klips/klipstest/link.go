@@ -190,6 +190,7 @@ type queue struct {
 	changed sync.Cond
 	items   []item
 	waiting bool // the reader is in take
+	puts    int  // how many items there were
 	closed  bool
 }
 
@@ -211,6 +212,7 @@ func (q *queue) put(i item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = append(q.items, i)
+	q.puts++
 	q.changed.Broadcast()
 }
 
@@ -232,13 +234,14 @@ func (q *queue) take() (item, error) {
 	return i, nil
 }
 
-// settle waits until the queue is idle or closed.
-func (q *queue) settle() {
+// settle waits until the queue is idle or closed, and returns how many items it has had.
+func (q *queue) settle() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for (len(q.items) > 0 || !q.waiting) && !q.closed {
 		q.changed.Wait()
 	}
+	return q.puts
 }
 
 // open reopens a closed queue: the next reader gets what is in it.

@@ -19,12 +19,12 @@ func (e *Engine) SetRemembered(id klips.SAID, last uint64) { e.sas.Lookup(id).Re
 // SetLimit sets the number up to which an SA may send now.
 func (e *Engine) SetLimit(id klips.SAID, last uint64) { e.sas.Lookup(id).SetLimit(last) }
 
-// Awaits reports whether a device waits for its physical one.
+// Awaits reports whether a device waits for its physical one, or is being removed.
 func (e *Engine) Awaits() bool {
 	e.devMu.Lock()
 	defer e.devMu.Unlock()
-	for _, d := range e.devicesLocked() {
-		if d.awaited != nil {
+	for _, d := range e.devs {
+		if d != nil && (d.awaited != nil || d.closing.Load()) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -81,7 +82,11 @@ func viewOf(t *testing.T, e *engine.Engine) (v view) {
 func (w *randomWorld) still(down bool) {
 	w.host.BringUp("eth0")
 	w.host.BringUp("eth1")
-	settled(w.t, "no device waits for a physical one that is up", func() bool { return !w.e.Awaits() })
+	settled(w.t, "no device waits for a physical one that is up, and none is going", func() bool {
+		l, err := w.e.Devices(w.t.Context())
+		gone := func(d klips.Device) bool { return w.host.Link(d.Name) == nil }
+		return err == nil && !slices.ContainsFunc(l, gone) && !w.e.Awaits()
+	})
 	if down {
 		w.host.TakeDown("eth1")
 	}
