@@ -54,14 +54,25 @@ func runConfined(ctx context.Context, env *cli.Env, fd int) error {
 		syscall.CloseOnExec(s.State)
 		state = os.NewFile(uintptr(s.State), s.Statedir)
 	}
-	var ready func()
+	m := openManager(s.Notify)
+	notified := func(err error) {
+		if err != nil {
+			log.Warn("the service manager was not notified", "err", err)
+		}
+	}
+	ready := func() {
+		if s.Ready >= 0 {
+			background.Ready(s.Ready)
+		}
+		notified(m.ready(fmt.Sprintf("version %s in %s", env.Version(), s.Rundir)))
+	}
 	if s.Ready >= 0 {
 		syscall.CloseOnExec(s.Ready)
-		ready = func() { background.Ready(s.Ready) }
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	lanes := engine.LanesFor(s.Processors, s.Memory)
+	defer context.AfterFunc(ctx, func() { notified(m.stopping()) })()
 	err = daemon.Run(ctx, daemon.Config{
 		Place:    place,
 		Statedir: s.Statedir,

@@ -38,8 +38,9 @@ type settings struct {
 	Collector  int64  // limit of the garbage collector in bytes (GOMEMLIMIT)
 	Processors int    // GOMAXPROCS
 
-	Ready int   // descriptor to report to that the daemon is ready; -1: none
-	Place []int // descriptors of the place in the run directory
+	Ready  int   // descriptor to report to that the daemon is ready; -1: none
+	Notify int   // descriptor of the service manager's socket; -1: none
+	Place  []int // descriptors of the place in the run directory
 
 	Refused confine.Refusals
 }
@@ -81,13 +82,20 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 		return err
 	}
 	follow(env, s.Rundir)
+	s.Notify = -1
+	// ipsec setup waits for its daemon by a descriptor; a manager knows nothing of it.
+	if s.Ready < 0 {
+		if s.Notify, err = dialManager(env.Getenv(notifySocket)); err != nil {
+			cli.Notef(env, "the service manager is not notified: %v", err) // packets matter more
+		}
+	}
 	file, err := memfd("settings")
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	keep := append([]int{int(file.Fd())}, s.Place...)
-	for _, fd := range []int{s.State, s.Ready} {
+	for _, fd := range []int{s.State, s.Ready, s.Notify} {
 		if fd >= 0 {
 			keep = append(keep, fd)
 		}
