@@ -5,10 +5,14 @@ bashcompdir ?= $(PREFIX)/share/bash-completion/completions
 zshcompdir  ?= $(PREFIX)/share/zsh/site-functions
 # fish reads /usr/local only if XDG_DATA_DIRS is set, but always reads /etc.
 fishcompdir ?= $(if $(filter /usr/local,$(PREFIX)),/etc/fish/completions,$(PREFIX)/share/fish/vendor_completions.d)
+unitdir     ?= $(PREFIX)/lib/systemd/system
+sysusersdir ?= $(PREFIX)/lib/sysusers.d
 GO          ?= go
 # The version is that of the checkout; packagers may set another one.
 VERSION     ?=
 BIN         ?= bin
+# The same program for this machine, if BIN has one for another: it lists its commands.
+RUN         ?= $(BIN)/ipsec
 
 # All builds have the same flags, so that nothing is compiled twice. If git refuses to
 # read the checkout, because it belongs to another user, go build would fail.
@@ -33,26 +37,30 @@ help: ## list the targets
 build: ## build bin/ipsec, static
 	$(GO) build -ldflags "$(LDFLAGS)" -o $(BIN)/ipsec ./cmd/ipsec
 
-install: ## install what was built, with links, pages and completions (DESTDIR=, PREFIX=)
+install: ## install what was built, with links, pages, completions and units (DESTDIR=, PREFIX=)
 	@test -x $(BIN)/ipsec || { echo "install: there is no $(BIN)/ipsec; run make build first" >&2; exit 1; }
-	install -d $(D)$(sbindir) $(D)$(mandir)/man5 $(D)$(mandir)/man7 $(D)$(mandir)/man8 $(D)$(bashcompdir) $(D)$(zshcompdir) $(D)$(fishcompdir)
+	install -d $(D)$(sbindir) $(D)$(mandir)/man5 $(D)$(mandir)/man7 $(D)$(mandir)/man8 $(D)$(bashcompdir) $(D)$(zshcompdir) $(D)$(fishcompdir) $(D)$(unitdir) $(D)$(sysusersdir)
 	install -m 755 $(BIN)/ipsec $(D)$(sbindir)/ipsec
-	$(BIN)/ipsec completion bash > $(D)$(bashcompdir)/ipsec
-	$(BIN)/ipsec completion zsh > $(D)$(zshcompdir)/_ipsec
-	$(BIN)/ipsec completion fish > $(D)$(fishcompdir)/ipsec.fish
+	$(RUN) completion bash > $(D)$(bashcompdir)/ipsec
+	$(RUN) completion zsh > $(D)$(zshcompdir)/_ipsec
+	$(RUN) completion fish > $(D)$(fishcompdir)/ipsec.fish
 	chmod 644 $(D)$(bashcompdir)/ipsec $(D)$(zshcompdir)/_ipsec $(D)$(fishcompdir)/ipsec.fish
-	set -e; for name in $$($(BIN)/ipsec help --names); do \
+	set -e; for name in $$($(RUN) help --names); do \
 		ln -sf ipsec $(D)$(sbindir)/ipsec_$$name; \
 		ln -sf ipsec $(D)$(bashcompdir)/ipsec_$$name; \
 		ln -sf ipsec.fish $(D)$(fishcompdir)/ipsec_$$name.fish; done
 	set -e; for page in $(PAGES); do \
 		install -m 644 $$page $(D)$(mandir)/man$${page##*.}/$${page##*/}; done
+	sed 's|@sbindir@|$(sbindir)|g' packages/systemd/ipsec.service.in > $(D)$(unitdir)/ipsec.service
+	chmod 644 $(D)$(unitdir)/ipsec.service
+	install -m 644 packages/systemd/ipsec.sysusers $(D)$(sysusersdir)/ipsec-klips.conf
 
 uninstall: ## remove what install put there (same DESTDIR= and PREFIX=)
 	for link in $(D)$(sbindir)/ipsec_* $(D)$(bashcompdir)/ipsec_* $(D)$(fishcompdir)/ipsec_*.fish; do \
 		case $$(readlink $$link) in ipsec|ipsec.fish) rm -f $$link;; esac; done
 	rm -f $(D)$(sbindir)/ipsec $(D)$(bashcompdir)/ipsec $(D)$(zshcompdir)/_ipsec $(D)$(fishcompdir)/ipsec.fish
 	for page in $(PAGES); do rm -f $(D)$(mandir)/man$${page##*.}/$${page##*/}; done
+	rm -f $(D)$(unitdir)/ipsec.service $(D)$(sysusersdir)/ipsec-klips.conf
 
 clean: ## remove what build made
 	rm -f $(BIN)/ipsec

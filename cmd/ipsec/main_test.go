@@ -39,7 +39,7 @@ func build(t *testing.T, vars ...string) string {
 func TestInstall(t *testing.T) {
 	bin := filepath.Dir(build(t, "VERSION=9.8.7"))
 	dest, path := t.TempDir(), t.TempDir()
-	for _, tool := range []string{"make", "sh", "install", "chmod", "ln", "readlink", "rm"} {
+	for _, tool := range []string{"make", "sh", "install", "chmod", "ln", "readlink", "rm", "sed"} {
 		file, err := exec.LookPath(tool)
 		if err == nil {
 			err = os.Symlink(file, filepath.Join(path, tool))
@@ -111,6 +111,13 @@ func TestInstall(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(dest, "usr/share", file)); err != nil || info.Size() < 1000 {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+
+	if unit, err := os.ReadFile(filepath.Join(dest, "usr/lib/systemd/system/ipsec.service")); err != nil || !strings.Contains(string(unit), "\nExecStart=!/usr/sbin/ipsec klipsd\n") {
+		t.Errorf("ipsec.service: %v, it does not start /usr/sbin/ipsec:\n%s", err, unit)
+	}
+	if users, err := os.ReadFile(filepath.Join(dest, "usr/lib/sysusers.d/ipsec-klips.conf")); err != nil || !strings.Contains(string(users), "\nu _ipsec ") {
+		t.Errorf("ipsec-klips.conf: %v, it does not make the user:\n%s", err, users)
 	}
 
 	if out, err := makeThere("uninstall"); err != nil || out != "" {

@@ -1,6 +1,7 @@
 package marks
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +24,9 @@ func Here() string { return netns.Dir(DefaultDir) }
 // can still use them. The errors are those of [Open].
 func Give(path string, uid, gid uint32) (*os.File, error) {
 	d, err := makeDir(path)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0 && takeBack(path, uid) {
+		d, err = makeDir(path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -33,6 +37,19 @@ func Give(path string, uid, gid uint32) (*os.File, error) {
 		}
 	}
 	return d.f, nil
+}
+
+// takeBack makes root the owner of a directory that Give has given to a user, and reports
+// whether it was one. Root cannot open it otherwise if it lacks CAP_DAC_OVERRIDE, as in a
+// service (capabilities(7)).
+func takeBack(path string, uid uint32) bool {
+	fd, err := unix.Open(filepath.Clean(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Uid == uid && unix.Fchownat(fd, "", 0, 0, unix.AT_EMPTY_PATH) == nil
 }
 
 // chown changes the owner of the directory and its files.

@@ -145,7 +145,7 @@ func TestOptions(t *testing.T) {
 }
 
 // foreign are the manual pages of other programs that our pages refer to.
-var foreign = []string{"bash 1", "getrandom 2", "ip 8", "man 1", "nft 8", "ps 1", "sd_notify 3", "sh 1", "systemd 1", "tcpdump 8"}
+var foreign = []string{"bash 1", "getrandom 2", "ip 8", "man 1", "nft 8", "ps 1", "sd_notify 3", "sh 1", "systemd 1", "systemd-sysusers 8", "tcpdump 8"}
 
 var xref = regexp.MustCompile(`(?m)^\.Xr (\S+ \d)`)
 
