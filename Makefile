@@ -29,7 +29,7 @@ D       = $(DESTDIR)
 # The folder of the kernel that the tests boot in virtual machines; it is not installed.
 export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
-.PHONY: help build install uninstall clean demo test-deps test check race fuzz soak faults bench bench-kernel
+.PHONY: help build install uninstall pkg clean demo test-deps test check race fuzz soak faults bench bench-kernel
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,8 +62,11 @@ uninstall: ## remove what install put there (same DESTDIR= and PREFIX=)
 	for page in $(PAGES); do rm -f $(D)$(mandir)/man$${page##*.}/$${page##*/}; done
 	rm -f $(D)$(unitdir)/ipsec.service $(D)$(sysusersdir)/ipsec-klips.conf
 
-clean: ## remove what build made
-	rm -f $(BIN)/ipsec
+pkg: build ## make packages in dist/: .deb, .rpm, .apk, .tar.gz, for amd64 and arm64
+	@BIN="$(BIN)" GO="$(GO)" VERSION="$(VERSION)" packages/build
+
+clean: ## remove what build and pkg made
+	rm -f $(BIN)/ipsec dist/ipsec-klips[-_]*
 
 demo: build ## show a tunnel at work, in namespaces of its own
 	@$(GO) run ./testscripts/demo -ipsec $(BIN)/ipsec

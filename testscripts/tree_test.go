@@ -33,7 +33,7 @@ func eachFile(t *testing.T, match func(path string) bool, f func(path, text stri
 			return err
 		}
 		if d.IsDir() {
-			if rel == ".git" || rel == ".cache" || rel == "bin" {
+			if rel == ".git" || rel == ".cache" || rel == "bin" || rel == "dist" {
 				return fs.SkipDir
 			}
 			return nil
