@@ -29,7 +29,7 @@ D       = $(DESTDIR)
 # The folder of the kernel that the tests boot in virtual machines; it is not installed.
 export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
-.PHONY: help build install uninstall pkg clean demo test-deps test check race fuzz soak faults bench bench-kernel
+.PHONY: help build install uninstall pkg test-pkg clean demo test-deps test check race fuzz soak faults bench bench-kernel
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ uninstall: ## remove what install put there (same DESTDIR= and PREFIX=)
 
 pkg: build ## make packages in dist/: .deb, .rpm, .apk, .tar.gz, for amd64 and arm64
 	@BIN="$(BIN)" GO="$(GO)" VERSION="$(VERSION)" packages/build
+
+test-pkg: pkg ## test the packages: contents, life on a Debian, sums; REQUIRE= as with test
+	IPSEC_TEST_PACKAGES="$(CURDIR)/dist" GO="$(GO)" BIN="$(BIN)" VERSION="$(VERSION)" $(GO) test -count 1 $(TESTFLAGS) ./testscripts/packages
 
 clean: ## remove what build and pkg made
 	rm -f $(BIN)/ipsec dist/ipsec-klips[-_]*

@@ -21,78 +21,90 @@ type Word string
 
 // The words.
 const (
-	Bash         Word = "bash"
-	BIRD         Word = "bird"
-	Bridge       Word = "bridge"
-	CC           Word = "cc"
-	CGroup       Word = "cgroup"
-	Demo         Word = "demo"
-	DevFull      Word = "devfull"
-	ESP          Word = "esp"
-	Fish         Word = "fish"
-	Flock        Word = "flock"
-	FRR          Word = "frr"
-	IP           Word = "ip"
-	IPv6         Word = "ipv6"
-	LittleEndian Word = "littleendian"
-	Long         Word = "long"
-	Make         Word = "make"
-	Mandoc       Word = "mandoc"
-	MTR          Word = "mtr"
-	NFTables     Word = "nftables"
-	PFKEY        Word = "pfkey"
-	Ping         Word = "ping"
-	PTY          Word = "pty"
-	QEMU         Word = "qemu"
-	Root         Word = "root"
-	Scapy        Word = "scapy"
-	Setpriv      Word = "setpriv"
-	Tshark       Word = "tshark"
-	Tracepath    Word = "tracepath"
-	TUN          Word = "tun"
-	UML          Word = "uml"
-	Userns       Word = "userns"
-	Users        Word = "users"
-	Xfrm         Word = "xfrm"
-	Xfrmi        Word = "xfrmi"
+	Bash           Word = "bash"
+	BIRD           Word = "bird"
+	Bridge         Word = "bridge"
+	CC             Word = "cc"
+	CGroup         Word = "cgroup"
+	Demo           Word = "demo"
+	DevFull        Word = "devfull"
+	ESP            Word = "esp"
+	Fish           Word = "fish"
+	Flock          Word = "flock"
+	FRR            Word = "frr"
+	IP             Word = "ip"
+	IPv6           Word = "ipv6"
+	LittleEndian   Word = "littleendian"
+	Lintian        Word = "lintian"
+	Long           Word = "long"
+	Make           Word = "make"
+	Mandoc         Word = "mandoc"
+	MTR            Word = "mtr"
+	NFTables       Word = "nftables"
+	Overlay        Word = "overlay"
+	Packages       Word = "packages"
+	PFKEY          Word = "pfkey"
+	Ping           Word = "ping"
+	PTY            Word = "pty"
+	QEMU           Word = "qemu"
+	QEMUUser       Word = "qemu-aarch64-static"
+	Root           Word = "root"
+	RPM            Word = "rpm"
+	Scapy          Word = "scapy"
+	Setpriv        Word = "setpriv"
+	SystemdAnalyze Word = "systemd-analyze"
+	Tshark         Word = "tshark"
+	Tracepath      Word = "tracepath"
+	TUN            Word = "tun"
+	UML            Word = "uml"
+	Userns         Word = "userns"
+	Users          Word = "users"
+	Xfrm           Word = "xfrm"
+	Xfrmi          Word = "xfrmi"
 )
 
 // meanings are the requirements in words.
 var meanings = map[Word]string{
-	Bash:         "the program bash",
-	BIRD:         "the routing daemon bird of BIRD 2, and birdc",
-	Bridge:       "bridges of the kernel",
-	CC:           "a C compiler, cc, with getopt_long in its library",
-	CGroup:       "the right to make control groups for memory",
-	Demo:         "the demonstration as the program demo, as guests have it",
-	DevFull:      "/dev/full",
-	ESP:          "ESP of the kernel",
-	Fish:         "the program fish",
-	Flock:        "the program flock of util-linux",
-	FRR:          "the routing daemons zebra and ospf6d of FRR in /usr/lib/frr, and vtysh",
-	IP:           "the program ip of iproute2",
-	IPv6:         "IPv6 of the kernel",
-	LittleEndian: "a little-endian machine with 64 bits, as the recorded bytes are of one",
-	Long:         "no -short",
-	Make:         "the program make",
-	Mandoc:       "the program mandoc",
-	MTR:          "the program mtr",
-	NFTables:     "nftables of the kernel, and the program nft",
-	PFKEY:        "PF_KEY sockets of the kernel",
-	Ping:         "the program ping",
-	PTY:          "pseudo-terminals",
-	QEMU:         "QEMU, and a kernel for it",
-	Root:         "the right to make network namespaces and raw sockets",
-	Scapy:        "python3 with scapy and cryptography",
-	Setpriv:      "the program setpriv of util-linux",
-	Tshark:       "the program tshark",
-	Tracepath:    "the program tracepath of iputils",
-	TUN:          "the right to make TUN devices",
-	UML:          "User-Mode Linux, and root",
-	Userns:       "user namespaces for ordinary users",
-	Users:        "the right to become another user",
-	Xfrm:         "the stack xfrm",
-	Xfrmi:        "xfrm interfaces of the kernel",
+	Bash:           "the program bash",
+	BIRD:           "the routing daemon bird of BIRD 2, and birdc",
+	Bridge:         "bridges of the kernel",
+	CC:             "a C compiler, cc, with getopt_long in its library",
+	CGroup:         "the right to make control groups for memory",
+	Demo:           "the demonstration as the program demo, as guests have it",
+	DevFull:        "/dev/full",
+	ESP:            "ESP of the kernel",
+	Fish:           "the program fish",
+	Flock:          "the program flock of util-linux",
+	FRR:            "the routing daemons zebra and ospf6d of FRR in /usr/lib/frr, and vtysh",
+	IP:             "the program ip of iproute2",
+	IPv6:           "IPv6 of the kernel",
+	LittleEndian:   "a little-endian machine with 64 bits, as the recorded bytes are of one",
+	Lintian:        "the program lintian",
+	Long:           "no -short",
+	Make:           "the program make",
+	Mandoc:         "the program mandoc",
+	MTR:            "the program mtr",
+	NFTables:       "nftables of the kernel, and the program nft",
+	Overlay:        "root, overlay file systems, and a Debian with dpkg",
+	Packages:       "the packages of make pkg, as make test-pkg has them",
+	PFKEY:          "PF_KEY sockets of the kernel",
+	Ping:           "the program ping",
+	PTY:            "pseudo-terminals",
+	QEMU:           "QEMU, and a kernel for it",
+	QEMUUser:       "the program qemu-aarch64-static",
+	Root:           "the right to make network namespaces and raw sockets",
+	RPM:            "the program rpm",
+	Scapy:          "python3 with scapy and cryptography",
+	Setpriv:        "the program setpriv of util-linux",
+	SystemdAnalyze: "the program systemd-analyze of systemd 250 or later",
+	Tshark:         "the program tshark",
+	Tracepath:      "the program tracepath of iputils",
+	TUN:            "the right to make TUN devices",
+	UML:            "User-Mode Linux, and root",
+	Userns:         "user namespaces for ordinary users",
+	Users:          "the right to become another user",
+	Xfrm:           "the stack xfrm",
+	Xfrmi:          "xfrm interfaces of the kernel",
 }
 
 // Words returns all words in alphabetical order.

@@ -1,0 +1,341 @@
+package packages
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klips-go/ipsec/testscripts/skip"
+)
+
+// root is the root of the repository, relative to this directory.
+const root = "../.."
+
+// folder returns the folder with the packages, an absolute path.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("IPSEC_TEST_PACKAGES")
+	if dir == "" {
+		skip.Without(t, skip.Packages, "IPSEC_TEST_PACKAGES names no folder; make test-pkg does")
+	}
+	return dir
+}
+
+// one returns the package whose name matches.
+func one(t *testing.T, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder(t), pattern))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%s: %q, %v, want one", pattern, files, err)
+	}
+	return files[0]
+}
+
+// output runs a program and returns what it prints.
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, &stderr)
+	}
+	return string(out)
+}
+
+// An entry is a file of a package.
+type entry struct {
+	mode    os.FileMode // type and permissions
+	link    string
+	content []byte
+}
+
+// readTar reads the entries of an archive by their absolute paths.
+func readTar(t *testing.T, r io.Reader) map[string]entry {
+	t.Helper()
+	entries := map[string]entry{}
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return entries
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Uid != 0 || h.Gid != 0 {
+			t.Errorf("%s belongs to user %d, group %d", h.Name, h.Uid, h.Gid)
+		}
+		b, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries[filepath.Join("/", h.Name)] = entry{h.FileInfo().Mode(), h.Linkname, b}
+	}
+}
+
+// have checks the files that every package has, with the program in prefix/sbin.
+func have(t *testing.T, entries map[string]entry, prefix string) {
+	t.Helper()
+	sbin, share := prefix+"/sbin/", prefix+"/share/"
+	for name, want := range map[string]struct {
+		mode os.FileMode
+		link string
+	}{
+		sbin + "ipsec":     {0o755, ""},
+		sbin + "ipsec_spi": {0o777 | os.ModeSymlink, "ipsec"},
+		share + "bash-completion/completions/ipsec":       {0o644, ""},
+		share + "bash-completion/completions/ipsec_tncfg": {0o777 | os.ModeSymlink, "ipsec"},
+		share + "zsh/site-functions/_ipsec":               {0o644, ""},
+		share + "doc/ipsec-klips/examples/net.conf":       {0o644, ""},
+		"/etc/ipsec.d": {0o755 | os.ModeDir, ""},
+	} {
+		got, found := entries[name]
+		mode := got.mode
+		if mode&os.ModeSymlink != 0 {
+			mode |= 0o777 // without a meaning
+		}
+		if !found || mode != want.mode || got.link != want.link {
+			t.Errorf("%s: found %v, mode %v, link %q, want %v, %q", name, found, got.mode, got.link, want.mode, want.link)
+		}
+	}
+	pages, err := filepath.Glob(root + "/manpages/*.[578]")
+	if err != nil || len(pages) == 0 {
+		t.Fatal(pages, err)
+	}
+	for _, page := range pages {
+		name := share + "man/man" + page[len(page)-1:] + "/" + filepath.Base(page)
+		if _, plain := entries[name]; !plain && entries[name+".gz"].content == nil {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
+
+// TestDeb: lintian finds no fault, and the package's scripts work on a Debian.
+func TestDeb(t *testing.T) {
+	for _, arch := range []string{"amd64", "arm64"} {
+		deb := one(t, "ipsec-klips_*_"+arch+".deb")
+		entries := readTar(t, strings.NewReader(output(t, "dpkg-deb", "--fsys-tarfile", deb)))
+		have(t, entries, "/usr")
+		if unit := string(entries["/usr/lib/systemd/system/ipsec.service"].content); !strings.Contains(unit, "\nExecStart=!/usr/sbin/ipsec klipsd\n") {
+			t.Errorf("%s: the unit does not start the daemon:\n%s", arch, unit)
+		}
+		if got := strings.TrimSpace(output(t, "dpkg-deb", "--field", deb, "Architecture")); got != arch {
+			t.Errorf("Architecture is %s, want %s", got, arch)
+		}
+	}
+}
+
+func TestLintian(t *testing.T) {
+	for _, arch := range []string{"amd64", "arm64"} {
+		deb := one(t, "ipsec-klips_*_"+arch+".deb")
+		lintian := skip.WithoutProgram(t, skip.Lintian)
+		if out := output(t, lintian, "--fail-on", "error,warning", "--allow-root", deb); out != "" {
+			t.Errorf("lintian %s:\n%s", arch, out)
+		}
+	}
+}
+
+// TestLife installs, uses, upgrades, removes and purges the .deb. The Debian is that of
+// this machine, below a layer that the test throws away.
+func TestLife(t *testing.T) {
+	deb := one(t, "ipsec-klips_*_amd64.deb")
+	script, err := filepath.Abs("life.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	const enter = `set -e
+cd "$1"
+mkdir layer tree
+mount -t tmpfs none layer
+mkdir layer/upper layer/work
+mount -t overlay -o lowerdir=/,upperdir=layer/upper,workdir=layer/work none tree || exit 111
+mount -t proc none tree/proc
+mount -t tmpfs none tree/dev
+mkdir tree/dev/net
+mknod -m 666 tree/dev/null c 1 3
+mknod -m 666 tree/dev/net/tun c 10 200
+mount -t tmpfs none tree/run
+mount -t tmpfs none tree/tmp
+rm -rf tree/var/lib/ipsec
+cp "$2" tree/tmp/ipsec-klips.deb
+cp "$3" tree/tmp/life.sh
+exec chroot tree sh /tmp/life.sh /tmp/ipsec-klips.deb`
+	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", enter, "sh", dir, deb, script)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.As(err, &exit) && (exit.ExitCode() == 111 || os.Geteuid() != 0):
+		skip.Without(t, skip.Overlay, fmt.Sprintf("%v: %s", err, out))
+	case err != nil:
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if want := "ok: install\nok: use\nok: upgrade\nok: remove\nok: purge\nok: conflict\n"; string(out) != want {
+		t.Errorf("it prints\n%swant\n%s", out, want)
+	}
+}
+
+func TestRPM(t *testing.T) {
+	for _, arch := range []string{"x86_64", "aarch64"} {
+		file := one(t, "ipsec-klips-*."+arch+".rpm")
+		rpm := skip.WithoutProgram(t, skip.RPM)
+		output(t, rpm, "-K", "--nosignature", file)
+		list := output(t, rpm, "-qp", "--queryformat", `[%{FILEMODES:perms} %{FILEUSERNAME} %{FILENAMES} %{FILELINKTOS}\n]`, file)
+		for _, want := range []string{
+			"-rwxr-xr-x root /usr/sbin/ipsec \n", " /usr/sbin/ipsec_spi ipsec\n", "drwxr-xr-x root /etc/ipsec.d \n",
+			" /usr/lib/systemd/system/ipsec.service \n", " /usr/lib/sysusers.d/ipsec-klips.conf \n",
+			" /usr/share/man/man8/ipsec_spi.8.gz \n", " /usr/share/licenses/ipsec-klips/LICENSE \n",
+			" /usr/share/fish/vendor_completions.d/ipsec.fish \n",
+		} {
+			if !strings.Contains(list, want) {
+				t.Errorf("%s has no %q:\n%s", arch, want, list)
+			}
+		}
+		if got := output(t, rpm, "-qp", "--conflicts", file); got != "freeswan\nlibreswan\nopenswan\nstrongswan\n" {
+			t.Errorf("%s conflicts with %q", arch, got)
+		}
+	}
+}
+
+// TestAPK reads the two archives of an .apk, each a gzip member of its own: the
+// description and the files.
+func TestAPK(t *testing.T) {
+	for _, arch := range []string{"x86_64", "aarch64"} {
+		b, err := os.ReadFile(one(t, "ipsec-klips_*_"+arch+".apk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bytes.NewReader(b)
+		var parts []map[string]entry
+		for r.Len() > 0 {
+			z, err := gzip.NewReader(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			z.Multistream(false)
+			parts = append(parts, readTar(t, z))
+			if _, err := io.Copy(io.Discard, z); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(parts) != 2 {
+			t.Fatalf("%s has %d parts, want 2", arch, len(parts))
+		}
+		info := string(parts[0]["/.PKGINFO"].content)
+		for _, want := range []string{"pkgname = ipsec-klips\n", "arch = " + arch + "\n", "depend = !strongswan\n", "license = MIT\n"} {
+			if !strings.Contains(info, want) {
+				t.Errorf("%s has no %q:\n%s", arch, want, info)
+			}
+		}
+		have(t, parts[1], "/usr")
+		if e := parts[1]["/etc/init.d/ipsec"]; e.mode != 0o755 || !bytes.HasPrefix(e.content, []byte("#!/sbin/openrc-run\n")) {
+			t.Errorf("%s: mode %v of /etc/init.d/ipsec, %.20q", arch, e.mode, e.content)
+		}
+	}
+}
+
+func TestTar(t *testing.T) {
+	for _, arch := range []string{"amd64", "arm64"} {
+		f, err := os.Open(one(t, "ipsec-klips-*-linux-"+arch+".tar.gz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := readTar(t, z)
+		have(t, entries, "/usr/local")
+		if unit := string(entries["/usr/local/lib/systemd/system/ipsec.service"].content); !strings.Contains(unit, "ExecStart=!/usr/local/sbin/ipsec klipsd\n") {
+			t.Errorf("the unit does not start the daemon:\n%s", unit)
+		}
+	}
+}
+
+// TestForeign starts the program for arm64.
+func TestForeign(t *testing.T) {
+	deb := one(t, "ipsec-klips_*_arm64.deb")
+	qemu := skip.WithoutProgram(t, skip.QEMUUser)
+	dir := t.TempDir()
+	output(t, "dpkg-deb", "-x", deb, dir)
+	own, err := filepath.Abs(root + "/bin/ipsec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := output(t, own, "--version")
+	if got := output(t, qemu, dir+"/usr/sbin/ipsec", "--version"); got != want {
+		t.Errorf("the program for arm64 prints %q, want %q", got, want)
+	}
+	if got := output(t, qemu, dir+"/usr/sbin/ipsec", "version"); !strings.HasPrefix(got, want) {
+		t.Errorf("ipsec version for arm64 prints %q, want %q first", got, want)
+	}
+}
+
+// TestUnit: systemd understands the unit, and its rating is at most 2.5 of 10.
+func TestUnit(t *testing.T) {
+	deb := one(t, "ipsec-klips_*_amd64.deb")
+	analyze := skip.WithoutProgram(t, skip.SystemdAnalyze)
+	dir := t.TempDir()
+	output(t, "dpkg-deb", "-x", deb, dir)
+	file := dir + "/usr/lib/systemd/system/ipsec.service"
+	unit, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"ExecStop", "PrivateNetwork"} {
+		if bytes.Contains(unit, []byte("\n"+word)) {
+			t.Errorf("the unit has %s", word)
+		}
+	}
+	// The program is not installed here.
+	if err := os.WriteFile(file, bytes.Replace(unit, []byte("/usr/sbin/ipsec"), []byte(dir+"/usr/sbin/ipsec"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output(t, analyze, "verify", "--man=no", file)
+	output(t, analyze, "security", "--offline=true", "--threshold=25", "--no-pager", file)
+}
+
+// TestReproducible makes the packages again, with another mask, time zone and folder.
+func TestReproducible(t *testing.T) {
+	before := sums(t, folder(t))
+	dist := t.TempDir()
+	cmd := exec.Command("sh", "-c", "umask 077 && packages/build")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "TZ=Asia/Tokyo", "DIST="+dist, "TMPDIR="+t.TempDir(), "GO="+cmp.Or(os.Getenv("GO"), "go"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if after := sums(t, dist); !slices.Equal(before, after) {
+		t.Errorf("the packages are\n%s\nand made again\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+	}
+}
+
+// sums returns the sums and names of the packages in a folder.
+func sums(t *testing.T, dir string) (lines []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "ipsec-klips*"))
+	if err != nil || len(files) != 8 {
+		t.Fatalf("%q, %v, want 8 packages", files, err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, fmt.Sprintf("%x %s", sha256.Sum256(b), filepath.Base(f)))
+	}
+	return lines
+}
