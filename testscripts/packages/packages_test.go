@@ -187,6 +187,44 @@ exec chroot tree sh /tmp/life.sh /tmp/ipsec-klips.deb`
 	}
 }
 
+// TestBoot boots systemd with the service enabled, kills the daemon, and stops and starts
+// the service.
+func TestBoot(t *testing.T) {
+	deb := one(t, "ipsec-klips_*_amd64.deb")
+	if os.Geteuid() != 0 {
+		skip.Without(t, skip.Root, "only root makes namespaces with devices")
+	}
+	skip.WithoutProgram(t, skip.SystemdAnalyze)
+	out, err := exec.Command("sh", "boot.sh", deb, t.TempDir()).CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() == 111:
+		skip.Without(t, skip.Overlay, string(out))
+	case errors.As(err, &exit) && exit.ExitCode() == 112:
+		skip.Without(t, skip.CGroup, string(out))
+	case err != nil:
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := strings.Join([]string{
+		"after the boot: active, version in /run/ipsec",
+		"sequence marks of 0 keys in /var/lib/ipsec",
+		"the daemon has user _ipsec, capabilities: net_admin, net_raw;",
+		"root 700 /run/ipsec",
+		"root 600 /run/ipsec/klipsd.pid",
+		"root 600 /run/ipsec/pfkey.sock",
+		"_ipsec 700 /var/lib/ipsec",
+		"after a kill: active, 1 restart",
+		"tun0x101@192.0.2.2 IPIP",
+		"after a stop: inactive, success",
+		"after a start: active",
+		"sequence marks of 0 keys in /var/lib/ipsec",
+		"",
+	}, "\n")
+	if string(out) != want {
+		t.Errorf("it prints\n%swant\n%s", out, want)
+	}
+}
+
 func TestRPM(t *testing.T) {
 	for _, arch := range []string{"x86_64", "aarch64"} {
 		file := one(t, "ipsec-klips-*."+arch+".rpm")
