@@ -225,6 +225,30 @@ func TestBoot(t *testing.T) {
 	}
 }
 
+// TestContainer: the program works with nothing else in its container.
+func TestContainer(t *testing.T) {
+	deb := one(t, "ipsec-klips_*_amd64.deb")
+	if os.Geteuid() != 0 {
+		skip.Without(t, skip.Root, "only root makes namespaces with devices")
+	}
+	skip.WithoutProgram(t, skip.Setpriv)
+	dir := t.TempDir()
+	output(t, "dpkg-deb", "-x", deb, dir)
+	got := output(t, "unshare", "--net", "--mount", "sh", "container.sh", dir+"/usr/sbin/ipsec", t.TempDir())
+	if want := "IPsec running - pid: 1\nsequence marks of 0 keys in /var/lib/ipsec\ntun0x101@192.0.2.2 IPIP\n"; got != want {
+		t.Errorf("in the container the commands print\n%swant\n%s", got, want)
+	}
+	file, err := os.ReadFile(root + "/Containerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"FROM scratch\n", "IPSEC_RUNDIR=/run/ipsec IPSEC_STATEDIR=/var/lib/ipsec\n"} {
+		if !bytes.Contains(file, []byte(want)) {
+			t.Errorf("Containerfile has no %q", want)
+		}
+	}
+}
+
 func TestRPM(t *testing.T) {
 	for _, arch := range []string{"x86_64", "aarch64"} {
 		file := one(t, "ipsec-klips-*."+arch+".rpm")
