@@ -2,6 +2,7 @@ package manual
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/quote"
@@ -109,7 +110,7 @@ func (k *connection) keys(c *conf.Conn) error {
 			if err := checkKey(p); err != nil {
 				return err
 			}
-			*x.to[i] = p.Value
+			*x.to[i] = keyOf(p)
 		}
 	}
 	return nil
@@ -129,6 +130,16 @@ func checkKey(p conf.Param) error {
 		}
 	}
 	return nil
+}
+
+// keyOf returns a key. The file of a key, if it is no absolute path, is in the folder of the
+// configuration file that names it.
+func keyOf(p conf.Param) string {
+	name, ok := strings.CutPrefix(p.Value, "@")
+	if !ok || filepath.IsAbs(name) {
+		return p.Value
+	}
+	return "@" + filepath.Join(filepath.Dir(p.Pos.File), name)
 }
 
 // An sa is one SA of a connection.
