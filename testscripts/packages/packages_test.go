@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klips-go/ipsec/testscripts/skip"
 )
@@ -370,9 +371,16 @@ func TestUnit(t *testing.T) {
 	output(t, analyze, "security", "--offline=true", "--threshold=25", "--no-pager", file)
 }
 
-// TestReproducible makes the packages again, with another mask, time zone and folder.
+// TestReproducible makes the packages again, with another mask, time zone and folder, from
+// files that have other times.
 func TestReproducible(t *testing.T) {
 	before := sums(t, folder(t))
+	err := filepath.WalkDir(root+"/packages", func(path string, _ os.DirEntry, err error) error {
+		return cmp.Or(err, os.Chtimes(path, time.Time{}, time.Now()))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	dist := t.TempDir()
 	cmd := exec.Command("sh", "-c", "umask 077 && packages/build")
 	cmd.Dir = root
