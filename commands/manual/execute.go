@@ -163,6 +163,7 @@ func (x *executor) sh(ctx context.Context, s *step) error {
 // all carries out the whole plan. If a step fails, the earlier steps are undone in
 // reverse order. The error is that of the step.
 func (x *executor) all(ctx context.Context) error {
+	x.undo = nil // what an earlier plan has done stays
 	err := x.steps(ctx)
 	if err != nil {
 		x.takeBack(context.WithoutCancel(ctx))
@@ -170,8 +171,8 @@ func (x *executor) all(ctx context.Context) error {
 	return err
 }
 
-// takeBack undoes what all has done, in reverse order. What cannot be undone is reported on
-// standard error.
+// takeBack undoes what the last call of all has done, in reverse order. What cannot be
+// undone is reported on standard error.
 func (x *executor) takeBack(ctx context.Context) {
 	for _, f := range slices.Backward(x.undo) {
 		if err := f(ctx); err != nil {

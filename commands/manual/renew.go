@@ -183,6 +183,11 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	}
 	now.plan.steps = nil
 	b, physical, direct := k.binding(), "", false
+	if b.byRoute && k.route.Device != "" && k.route.Local.Is4() {
+		// The binding was read earlier. The route may have come in between, and the virtual
+		// device must get the address of this route's device.
+		b.physical = k.route.Device
+	}
 	for _, d := range at.devices {
 		if d.Name == k.iface {
 			physical, direct = d.Physical, d.Direct
