@@ -48,7 +48,7 @@ func boot(ctx context.Context, env *cli.Env, file string, h host, n network) err
 			errs = append(errs, start.Error(err.Error()))
 			continue
 		}
-		r := &request{operation: "up", names: []string{name}, config: file, verb: true}
+		r := &request{operation: "up", names: []string{name}, config: file}
 		if _, err := r.carryOut(ctx, env, h, n, f); err != nil {
 			errs = append(errs, err)
 		}
@@ -75,7 +75,7 @@ func bind(ctx context.Context, env *cli.Env, b binding, n network) error {
 		return nil
 	}
 	k := &connection{name: b.virtual, iface: b.virtual}
-	x := newExecutor(env, k, n, false)
+	x := newExecutor(env, k, nil, n, false)
 	x.plan.steps = append(k.bring(b.physical, i >= 0), k.ready(b.physical, n)...)
 	if err := x.all(ctx); err != nil {
 		return b.param.Error(err.Error())

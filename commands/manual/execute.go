@@ -12,6 +12,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/commands/manual/conf"
 )
 
 // An executor carries out a plan.
@@ -19,6 +20,7 @@ type executor struct {
 	caller *cli.Env // for messages of this applet
 	env    *cli.Env // for the called applets
 	conn   *connection
+	of     *conf.Conn // where the connection is in its file; nil: in none
 	net    network
 	trace  bool
 	plan   plan
@@ -27,10 +29,10 @@ type executor struct {
 }
 
 // newExecutor returns an executor without a plan.
-func newExecutor(caller *cli.Env, k *connection, n network, trace bool) *executor {
+func newExecutor(caller *cli.Env, k *connection, of *conf.Conn, n network, trace bool) *executor {
 	env := *caller
 	env.Name, _, _ = strings.Cut(caller.Name, " --label ")
-	x := &executor{caller: caller, env: &env, conn: k, net: n, trace: trace}
+	x := &executor{caller: caller, env: &env, conn: k, of: of, net: n, trace: trace}
 	env.Later = x.later
 	return x
 }

@@ -1,6 +1,7 @@
 package manual
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -76,14 +77,13 @@ func (k *connection) attach(s *snapshot, h host, n network) ([]step, error) {
 		return nil, k.checkUp(n)
 	case b.missing != nil:
 		return nil, b.param.Error(fmt.Sprintf("%s: %v; name the device, as in %s=eth0", defaultRoute, b.missing, k.iface))
-	case b.physical == "" && k.attaches && h.deviceOf(k.me().addr) != "":
-		b.physical = h.deviceOf(k.me().addr)
 	case b.physical == "":
 		physical := h.deviceOf(k.me().addr)
-		if physical == "" {
-			physical = "DEVICE"
+		if k.attaches && physical != "" {
+			b.physical = physical
+			break
 		}
-		physical = quote.Value(physical)
+		physical = quote.Value(cmp.Or(physical, "DEVICE"))
 		return nil, fmt.Errorf("%s is attached to no device; do it with ipsec tncfg --attach --virtual %s --physical %s, or write interfaces=\"%s=%s\" into config setup",
 			k.iface, k.iface, physical, k.iface, physical)
 	}
@@ -115,10 +115,14 @@ func (k *connection) ready(physical string, n network) (steps []step) {
 }
 
 // binding returns the binding of the connection's virtual device; empty if the file has
-// none.
+// none. The default route may have come, or be another one, since the file was read: for
+// %defaultroute it is the one that the connection's address is from.
 func (k *connection) binding() (b binding) {
 	if i := slices.IndexFunc(k.bindings, func(b binding) bool { return b.virtual == k.iface }); i >= 0 {
 		b = k.bindings[i]
+	}
+	if b.byRoute && k.route.Device != "" && k.route.Local.Is4() {
+		b.physical, b.missing = k.route.Device, nil
 	}
 	return b
 }

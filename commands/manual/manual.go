@@ -25,9 +25,6 @@ import (
 	"github.com/klips-go/ipsec/commands/manual/conf"
 )
 
-// configFile is the default configuration file.
-const configFile = "/etc/ipsec.conf"
-
 // App returns the applet.
 func App() *cli.App {
 	return &cli.App{
@@ -47,7 +44,7 @@ func App() *cli.App {
 			{Name: "route", Help: "make its route only; packets without an eroute are dropped"},
 			{Name: "unroute", Help: "remove its route; with --down after everything else"},
 			{Name: "renew", Whole: true, Help: "set up connections again whose %defaultroute has changed"},
-			{Name: "config", Arg: "FILE", Help: "read FILE instead of " + configFile, Values: []string{"<file>"}},
+			{Name: "config", Arg: "FILE", Help: "read FILE instead of " + environ.DefaultConf, Values: []string{"<file>"}},
 			{Name: "noinclude", Help: "ignore include lines"},
 			{Name: "union", Help: "the names are parts of one connection"},
 			{Name: "iam", Arg: "ADDR@IFACE", Help: "this host is the end with this address, on this virtual device", Values: nil},
@@ -78,7 +75,6 @@ type request struct {
 	other          bool
 	follow         string // when to begin, for operation follow
 	obsolete       bool   // it has the old form, NAME OPERATION
-	verb           bool   // of an applet like up: what is done already is no error
 	ifUp           bool   // only if the connection is up, at least partly
 }
 
@@ -139,7 +135,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 	case r.other && !r.showOnly:
 		return r, cli.Usagef("--other goes with --showonly; this host is not the other end")
 	}
-	r.config = cmp.Or(r.config, configFile)
+	r.config = cmp.Or(r.config, environ.DefaultConf)
 	for _, n := range r.names {
 		if err := conf.CheckName(n); err != nil {
 			return r, cli.Usagef("connection: %v", err)
@@ -209,16 +205,9 @@ func (r *request) run(ctx context.Context, env *cli.Env, h host, n network) erro
 	return err
 }
 
-// A prepared is an operation on a connection that has been checked as far as possible
-// without a stack.
-type prepared struct {
-	*executor
-	of *conf.Conn
-}
-
 // prepare reads the connection, prints notes about it if that is wanted, and checks the
-// operation.
-func (r *request) prepare(env *cli.Env, n network, f *configuration, notes bool) (*prepared, error) {
+// operation as far as possible without a stack.
+func (r *request) prepare(env *cli.Env, n network, f *configuration, notes bool) (*executor, error) {
 	k, c, err := f.connection(r.names, r.other)
 	if err != nil {
 		return nil, err
@@ -229,21 +218,21 @@ func (r *request) prepare(env *cli.Env, n network, f *configuration, notes bool)
 	if r.showOnly && env.StackName == "klips" {
 		k.copyTOS = false // a KLIPS kernel has only the knob
 	}
-	x := newExecutor(env, k, n, r.show)
+	x := newExecutor(env, k, c, n, r.show)
 	x.plan = makePlan(k, r.operation, nil)
 	if err := x.try(); err != nil {
 		return nil, about(c, err)
 	}
-	return &prepared{x, c}, nil
+	return x, nil
 }
 
 // carryOut carries out the operation on the connection.
 func (r *request) carryOut(ctx context.Context, env *cli.Env, h host, n network, f *configuration) (*executor, error) {
-	p, err := r.prepare(env, n, f, true)
+	x, err := r.prepare(env, n, f, true)
 	if err != nil {
 		return nil, err
 	}
-	x, k := p.executor, p.conn
+	k := x.conn
 	var dir *followed.Dir
 	if k.follows {
 		if dir, err = h.follow(); err != nil {
@@ -257,7 +246,7 @@ func (r *request) carryOut(ctx context.Context, env *cli.Env, h host, n network,
 		return nil, err
 	}
 	operation := r.operation
-	if r.verb && operation == "up" && at.isUp() {
+	if k.attaches && operation == "up" && at.isUp() {
 		if operation = "route"; at.isRouted(k) {
 			x.note("it is up already")
 			return x, nil
@@ -267,7 +256,7 @@ func (r *request) carryOut(ctx context.Context, env *cli.Env, h host, n network,
 		return x, nil
 	}
 	if err := x.operate(ctx, operation, at, f); err != nil {
-		return nil, about(p.of, err)
+		return nil, about(x.of, err)
 	}
 	if dir != nil {
 		if err := r.remember(dir, k); err != nil {

@@ -60,7 +60,7 @@ func allParams() []string {
 }
 
 // setupParams are the parameters of config setup in FreeS/WAN, Openswan and libreswan.
-// Only interfaces= and hidetos= are used here.
+// Only interfaces=, hidetos= and manualstart= are used here.
 var setupParams = [...]string{
 	"interfaces", "also", "manualstart", "plutobackgroundload", "plutoload", "plutostart", "plutowait", "pluto", "plutodebug",
 	"plutoopts", "plutostderrlog", "plutorestartoncrash", "plutofork", "prepluto", "postpluto", "dumpdir", "klipsdebug",

@@ -131,7 +131,6 @@ func (x *renewal) change(ctx context.Context, old, now *renewed) error {
 type renewed struct {
 	*executor
 	file *configuration
-	of   *conf.Conn
 }
 
 // load reads the connection for a host.
@@ -151,7 +150,7 @@ func (x *renewal) load(h host, me identity) (*renewed, error) {
 	if !k.follows {
 		return nil, of.Errorf("it followed the default route, and has no %s any more; take it down by hand, and up again", defaultRoute)
 	}
-	return &renewed{newExecutor(x.env, k, x.net, x.trace), f, of}, nil
+	return &renewed{newExecutor(x.env, k, of, x.net, x.trace), f}, nil
 }
 
 // takeDown removes the SAs and the eroute with the address that this host no longer
@@ -183,11 +182,6 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	}
 	now.plan.steps = nil
 	b, physical, direct := k.binding(), "", false
-	if b.byRoute && k.route.Device != "" && k.route.Local.Is4() {
-		// The binding was read earlier. The route may have come in between, and the virtual
-		// device must get the address of this route's device.
-		b.physical = k.route.Device
-	}
 	for _, d := range at.devices {
 		if d.Name == k.iface {
 			physical, direct = d.Physical, d.Direct

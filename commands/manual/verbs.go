@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
+	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
@@ -70,7 +71,6 @@ const verbNotes = "NAME is a conn section in the file of $IPSEC_CONF or the fold
 type verb struct {
 	cli.Common
 	operation string // of the applet manual
-	names     []string
 	config    string
 	all, show bool
 }
@@ -98,20 +98,19 @@ func parseVerb(env *cli.Env, app *cli.App, args []string) (*verb, error) {
 	if err != nil || v.Help || v.Version {
 		return v, err
 	}
-	v.names = v.Operands
 	switch {
-	case v.all && len(v.names) > 0:
-		return v, cli.Usagef("--all and the name %s; one of both", quote.Value(v.names[0]))
-	case !v.all && len(v.names) == 0 && len(app.Synopsis) > 1:
+	case v.all && len(v.Operands) > 0:
+		return v, cli.Usagef("--all and the name %s; one of both", quote.Value(v.Operands[0]))
+	case !v.all && len(v.Operands) == 0 && len(app.Synopsis) > 1:
 		return v, cli.Usagef("which connection is missing: give a name, or --all")
-	case !v.all && len(v.names) == 0:
+	case !v.all && len(v.Operands) == 0:
 		return v, cli.Usagef("which connection is missing: give a name")
 	}
-	for i, n := range v.names {
+	for i, n := range v.Operands {
 		if err := conf.CheckName(n); err != nil {
 			return v, cli.Usagef("connection: %v", err)
 		}
-		if slices.Contains(v.names[:i], n) {
+		if slices.Contains(v.Operands[:i], n) {
 			return v, cli.Usagef("%s is there twice", n)
 		}
 	}
@@ -193,18 +192,20 @@ func (v *verb) tasks(env *cli.Env, h host) (tasks []task, err error) {
 		files = append(files, f)
 	}
 	add := func(f *configuration, operation, name string) {
-		tasks = append(tasks, task{&request{operation: operation, names: []string{name}, config: f.file.Name(), show: v.show, verb: true, ifUp: v.all && v.operation != "up"}, f})
+		tasks = append(tasks, task{&request{operation: operation, names: []string{name}, config: f.file.Name(), show: v.show, ifUp: v.all && v.operation != "up"}, f})
 	}
 	if v.all {
 		if len(unread) > 0 {
 			return nil, errors.Join(unread...)
 		}
 		for name, f := range all(files) {
-			operation := f.starts(name)
+			keyed, starts := f.purpose(name)
 			switch {
-			case operation != "" && v.operation == "up":
-				add(f, operation, name)
-			case v.operation != "up" && f.keyed(name):
+			case v.operation == "up":
+				if starts != "" {
+					add(f, starts, name)
+				}
+			case keyed:
 				// What the file has wrong cannot be up by it.
 				if _, _, err := f.connection([]string{name}, false); err != nil {
 					cli.Notef(env, "left out: %v", err)
@@ -218,15 +219,16 @@ func (v *verb) tasks(env *cli.Env, h host) (tasks []task, err error) {
 		}
 		return tasks, nil
 	}
-	for _, name := range v.names {
+	for _, name := range v.Operands {
 		f, err := find(files, name)
 		switch {
 		case err != nil:
 			return nil, err
-		case f != nil && !f.keyed(name):
-			at, _ := f.file.Where(name)
-			return nil, fmt.Errorf("%v: conn %s: it has neither spi nor spibase, so it is for a key daemon", at, name)
 		case f != nil:
+			if keyed, _ := f.purpose(name); !keyed {
+				at, _ := f.file.Where(name)
+				return nil, fmt.Errorf("%v: conn %s: it has neither spi nor spibase, so it is for a key daemon", at, name)
+			}
 			add(f, v.operation, name)
 		case len(unread) > 0:
 			return nil, errors.Join(unread...)
@@ -240,33 +242,22 @@ func (v *verb) tasks(env *cli.Env, h host) (tasks []task, err error) {
 	return tasks, nil
 }
 
-// keyed reports whether a conn is manually keyed, or needs no keys. Others are for the key
-// daemons of other programs, which have the same files.
-func (f *configuration) keyed(name string) bool {
+// purpose returns what a conn of the file is for. keyed: it is manually keyed, or needs no
+// keys; others are for the key daemons of other programs, which have the same files. starts
+// is the operation that its auto= asks for; "": none.
+func (f *configuration) purpose(name string) (keyed bool, starts string) {
 	c, err := f.file.Conn([]string{name}, func(string) bool { return true }, nil)
 	if err != nil {
-		return true // the operation on it returns the error
+		return true, "" // the operation on it returns the error
 	}
 	switch c.Get("type").Value {
 	case "passthrough", "drop", "reject":
-		return true
+	default:
+		if !c.Has("spi") && !c.Has("spibase") {
+			return false, ""
+		}
 	}
-	return c.Has("spi") || c.Has("spibase")
-}
-
-// starts returns the operation that auto= of a conn asks for; "": none.
-func (f *configuration) starts(name string) string {
-	c, err := f.file.Conn([]string{name}, func(string) bool { return true }, nil)
-	if err != nil || !f.keyed(name) {
-		return ""
-	}
-	switch c.Get("auto").Value {
-	case "start":
-		return "up"
-	case "route":
-		return "route"
-	}
-	return ""
+	return true, map[string]string{"start": "up", "route": "route"}[c.Get("auto").Value]
 }
 
 // find returns the file that has a connection; nil: none has it. Two files can include
@@ -323,7 +314,7 @@ func missing(files []*configuration, paths []string, name string) error {
 // places returns the words for the files that were looked in.
 func places(paths []string) string {
 	if len(paths) == 0 {
-		return "/etc/ipsec.d/*.conf, and there is no " + conf.Default
+		return conf.Usual + ", and there is no " + environ.DefaultConf
 	}
 	var quoted []string
 	for _, p := range paths {

@@ -29,8 +29,8 @@ const (
 func Conf(getenv func(string) string) string  { return getenv(conf) }
 func Confs(getenv func(string) string) string { return getenv(confs) }
 
-// defaultConf is the machine's file of connections.
-const defaultConf = "/etc/ipsec.conf"
+// DefaultConf is the machine's file of connections.
+const DefaultConf = "/etc/ipsec.conf"
 
 // BootConf returns the file that is read when the stack starts; "": none. That is the
 // machine's own, unless IPSEC_CONF names another one. If IPSEC_RUNDIR is set, the stack is
@@ -42,7 +42,7 @@ func BootConf(getenv func(string) string) string {
 	case getenv(rundir) != "":
 		return ""
 	}
-	return defaultConf
+	return DefaultConf
 }
 
 // none is the value of IPSEC_STATEDIR that means no directory.

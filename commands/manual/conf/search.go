@@ -10,16 +10,13 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// Where files with connections are if no variable of the environment names others.
-const (
-	Default = "/etc/ipsec.conf"
-	folder  = "/etc/ipsec.d"
-)
+// Usual are the files with connections if no variable of the environment names others,
+// besides environ.DefaultConf.
+const Usual = "/etc/ipsec.d/*.conf"
 
 // Search returns the files in which connections are looked for: the named one, or that of
-// $IPSEC_CONF, or those of the folder $IPSEC_CONFS; otherwise those of /etc/ipsec.d, whose
-// names end in .conf, and /etc/ipsec.conf. There may be none. Errors are those of the
-// system.
+// $IPSEC_CONF, or those of the folder $IPSEC_CONFS, whose names end in .conf; otherwise those
+// of Usual, and environ.DefaultConf. There may be none. Errors are those of the system.
 func Search(name string, getenv func(string) string) ([]string, error) {
 	if name == "" {
 		name = environ.Conf(getenv)
@@ -33,12 +30,12 @@ func Search(name string, getenv func(string) string) ([]string, error) {
 		}
 		return filepath.Glob(filepath.Join(escape(d), "*.conf"))
 	}
-	names, err := filepath.Glob(folder + "/*.conf")
+	names, err := filepath.Glob(Usual)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(Default); err == nil {
-		names = append(names, Default)
+	if _, err := os.Stat(environ.DefaultConf); err == nil {
+		names = append(names, environ.DefaultConf)
 	}
 	return names, nil
 }
