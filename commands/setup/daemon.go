@@ -61,22 +61,20 @@ func (d daemon) turn(ctx context.Context, makeIt bool) (*user.Dir, error) {
 // start starts the daemon in the background and returns when its socket answers. A
 // running daemon is not an error, and gets a note.
 func (d daemon) start(ctx context.Context) (fresh bool, err error) {
-	fresh, err = d.ensure(ctx)
-	if err == nil && !fresh {
-		if pid, err := d.ask(ctx); err == nil {
-			cli.Notef(d.env, "the stack is running already, pid %d", pid)
-		}
-	}
-	return fresh, err
-}
-
-func (d daemon) ensure(ctx context.Context) (fresh bool, err error) {
 	dir, err := d.turn(ctx, true)
 	if err != nil {
 		return false, d.notMade(err)
 	}
 	defer dir.Close()
 	return d.startIn(ctx, dir)
+}
+
+func (d daemon) ensure(ctx context.Context) error {
+	if _, err := d.ask(ctx); err == nil {
+		return nil
+	}
+	_, err := d.start(ctx)
+	return err
 }
 
 // notMade adds what to do if the run directory cannot be made or opened.
@@ -92,15 +90,15 @@ func (d daemon) notMade(err error) error {
 // any time: a service manager runs them without the lock.
 func (d daemon) startIn(ctx context.Context, dir *user.Dir) (fresh bool, err error) {
 	for end := time.Now().Add(d.patience.start); ; {
-		_, err := d.ask(ctx)
+		pid, err := d.ask(ctx)
 		switch {
 		case err == nil:
+			cli.Notef(d.env, "the stack is running already, pid %d", pid)
 			return false, nil
 		case !silent(err):
 			return false, d.refused(err)
 		}
-		pid, err := dir.Holder()
-		if err != nil {
+		if pid, err = dir.Holder(); err != nil {
 			return false, err
 		}
 		if pid == 0 {

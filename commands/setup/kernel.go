@@ -32,15 +32,15 @@ type kernel struct {
 	load func(context.Context) error
 }
 
-// start loads the module if necessary, and checks that the stack is usable. What runs
-// already looks as if it had started.
+// start makes the stack available. One that was looks as if it had started.
 func (k kernel) start(ctx context.Context) (fresh bool, err error) {
 	err = k.available(ctx)
 	return err == nil, err
 }
 
-func (k kernel) ensure(ctx context.Context) (fresh bool, err error) { return k.start(ctx) }
+func (k kernel) ensure(ctx context.Context) error { return k.available(ctx) }
 
+// available loads the module if necessary, and checks that the stack is usable.
 func (k kernel) available(ctx context.Context) error {
 	s, err := k.env.Stack(ctx)
 	if k.load != nil && errors.Is(err, classic.ErrNotLoaded) {

@@ -134,8 +134,7 @@ func Ensure(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.ensure(ctx)
-	return err
+	return s.ensure(ctx)
 }
 
 // choose returns the stack that env selects.
@@ -157,7 +156,7 @@ func choose(env *cli.Env) (service, error) {
 // nothing yet.
 type service interface {
 	start(context.Context) (fresh bool, err error)
-	ensure(context.Context) (fresh bool, err error) // as start, without a note if it runs
+	ensure(context.Context) error // as start; that it runs already gets no note
 	stop(context.Context) error
 	restart(context.Context) (fresh bool, err error)
 	condrestart(context.Context) (fresh bool, err error) // as restart if it runs, else nothing
