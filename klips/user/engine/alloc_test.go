@@ -131,8 +131,8 @@ func newBench(t testing.TB, payload int, layers ...klips.SASpec) *bench {
 		return e
 	}
 	e := mk(b.host)
-	b.out = newOutWorker(e, e.devs[0], 1, batchSize)
-	b.in = newInWorker(mk(&bareHost{local: dst}), 0)
+	b.out = newOutWorker(e, e.devs[0], 1, packet.NewBuffers(batchSize))
+	b.in = newInWorker(mk(&bareHost{local: dst}), 0, newParcel())
 	b.pkt = make([]byte, 20+payload)
 	copy(b.pkt[20:], bytes.Repeat([]byte("compress me "), payload/12+1))
 	copy(b.pkt, []byte{0x45, 0, 0, 0, 1, 2, 0, 0, 63, 253})

@@ -142,19 +142,19 @@ func (e *Engine) Ungroup(_ context.Context, id klips.SAID) error {
 
 // SetEroute adds or replaces an eroute or sets an inbound policy.
 func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp) error {
-	var err error
+	if op != klips.ErouteAdd && op != klips.ErouteReplace {
+		return e.saDone("set inbound policy", r.ID, e.sas.SetPolicy(r.ID, r.Selector))
+	}
+	err := r.CheckAlso("add eroute", true)
+	if err != nil {
+		return err
+	}
 	switch op {
 	case klips.ErouteAdd:
-		if err := r.CheckAlso("add eroute", true); err != nil {
-			return err
-		}
 		if err = e.roomForEroute(&r, nil); err == nil {
 			err = e.erouteAgain(r, e.routes.Add(r))
 		}
-	case klips.ErouteReplace:
-		if err := r.CheckAlso("add eroute", true); err != nil {
-			return err
-		}
+	default:
 		err = e.roomForEroute(&r, e.routes.Get(r.Selector))
 		var old *eroute.Entry
 		if err == nil {
@@ -163,9 +163,6 @@ func (e *Engine) SetEroute(_ context.Context, r klips.Eroute, op klips.ErouteOp)
 		if old != nil {
 			e.release(e.holds.take(old))
 		}
-	default:
-		err = e.sas.SetPolicy(r.ID, r.Selector)
-		return e.saDone("set inbound policy", r.ID, err)
 	}
 	return e.erouteDone("add eroute", r.Selector, err)
 }

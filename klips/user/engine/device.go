@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
+	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
@@ -156,7 +157,9 @@ func (e *Engine) openLocked(n int, name string) (*device, error) {
 
 // startWorker starts the goroutine that reads the packets routed into a device, and its
 // helpers.
-func (e *Engine) startWorker(d *device) { go newOutWorker(e, d, sends(d, 0), batchSize).run() }
+func (e *Engine) startWorker(d *device) {
+	go newOutWorker(e, d, sends(d, 0), packet.NewBuffers(batchSize)).run()
+}
 
 func (e *Engine) deleteDevice(name string) error {
 	const op = "delete device"

@@ -173,7 +173,7 @@ func New(host Host, c Config) (*Engine, error) {
 			return nil, &klips.OpError{Op: "take over", Err: err}
 		}
 	}
-	go newInWorker(e, 0).run()
+	go newInWorker(e, 0, newParcel()).run()
 	return e, nil
 }
 

@@ -336,7 +336,7 @@ func (e *Engine) release(l []*heldPacket) {
 	var w *outWorker
 	for _, p := range l {
 		if w == nil || w.d != p.dev { // mostly all are of one device
-			w = newOutWorker(e, p.dev, injectWorker, 1)
+			w = newOutWorker(e, p.dev, injectWorker, packet.NewBuffers(1))
 			w.alone = true
 		}
 		w.bufs[0].Put(p.bytes)

@@ -23,13 +23,11 @@ const maxLayers = 16
 // An inWorker handles the ESP and AH packets that arrive, or those of one lane of them. One
 // goroutine owns all its fields, and ends when the receiver closes.
 type inWorker struct {
-	e       *Engine
-	lane    int
-	others  lanes // nil: all packets are in lane 0, or this is a helper
-	check   bool  // inbound_policy_check
-	bufs    []*packet.Buffer
-	ifindex []int
-	now     int64
+	e      *Engine
+	lane   int
+	others lanes // nil: all packets are in lane 0, or this is a helper
+	parcel       // the current packets
+	now    int64
 	// pending are the packets to write to each device with one Write.
 	pending [klips.MaxDevices][]*packet.Buffer
 	refused int                         // packets that the device of the current Write has refused
@@ -41,12 +39,12 @@ type inWorker struct {
 	tracing bool // the debug log needs lines about packets
 }
 
-func newInWorker(e *Engine, lane int) *inWorker {
+// newInWorker makes a worker whose packets are in p, or come in other parcels.
+func newInWorker(e *Engine, lane int, p parcel) *inWorker {
 	w := &inWorker{
 		e:       e,
 		lane:    lane,
-		bufs:    packet.NewBuffers(batchSize),
-		ifindex: make([]int, batchSize),
+		parcel:  p,
 		touched: make([]*device, 0, klips.MaxDevices),
 		inflate: ipcomp.NewDecompressor(),
 	}
@@ -56,13 +54,7 @@ func newInWorker(e *Engine, lane int) *inWorker {
 
 func (w *inWorker) run() {
 	defer close(w.e.inDone)
-	w.others = newLanes(w.e.lanes-1, func(lane int) func(*parcel) {
-		h := newInWorker(w.e, lane)
-		return func(p *parcel) {
-			h.bufs, h.ifindex, h.check = p.bufs, p.ifindex, p.check
-			h.batch(p.n)
-		}
-	})
+	w.others = newLanes(w.e.lanes-1, func(lane int) helper { return newInWorker(w.e, lane, parcel{}) })
 	defer w.others.end()
 	for {
 		n, err := w.e.receiver.Recv(w.bufs, w.ifindex)
@@ -74,6 +66,11 @@ func (w *inWorker) run() {
 			w.others.wait()
 		}
 	}
+}
+
+func (w *inWorker) handle(p parcel) {
+	w.parcel = p
+	w.batch(p.n)
 }
 
 // batch handles n packets.

@@ -55,25 +55,32 @@ type parcel struct {
 	check   bool  // inbound_policy_check, as it is for inbound packets
 }
 
+func newParcel() parcel {
+	return parcel{bufs: packet.NewBuffers(batchSize), ifindex: make([]int, batchSize)}
+}
+
+// A helper is a worker for the packets of one lane. One goroutine calls handle.
+type helper interface{ handle(parcel) }
+
 // A lane is the way of packets to a helper and of buffers back. The helper starts with the
 // first packet, because the buffers need much memory.
 type lane struct {
-	begin func() func(*parcel)
-	next  parcel // is being filled
-	full  chan parcel
-	free  chan parcel
-	done  chan struct{} // closed when the helper has ended; nil: it has not started
+	number int
+	begin  func(lane int) helper
+	next   parcel // is being filled
+	full   chan parcel
+	free   chan parcel
+	done   chan struct{} // closed when the helper has ended; nil: it has not started
 }
 
 // lanes are lane 1 and those after it. One goroutine owns them, the worker that reads; nil:
 // it does all the work itself.
 type lanes []*lane
 
-// newLanes makes n lanes. A helper handles its parcels with what begin returns for the
-// number of its lane.
-func newLanes(n int, begin func(lane int) func(*parcel)) (ls lanes) {
+// newLanes makes n lanes, for which begin makes the helpers.
+func newLanes(n int, begin func(lane int) helper) (ls lanes) {
 	for i := range n {
-		ls = append(ls, &lane{begin: func() func(*parcel) { return begin(i + 1) }})
+		ls = append(ls, &lane{number: i + 1, begin: begin})
 	}
 	return ls
 }
@@ -81,15 +88,14 @@ func newLanes(n int, begin func(lane int) func(*parcel)) (ls lanes) {
 func (l *lane) start() {
 	l.full, l.free, l.done = make(chan parcel, parcels), make(chan parcel, parcels), make(chan struct{})
 	for range parcels {
-		l.free <- parcel{bufs: packet.NewBuffers(batchSize), ifindex: make([]int, batchSize)}
+		l.free <- newParcel()
 	}
 	l.next = <-l.free
-	handle := l.begin()
+	h := l.begin(l.number)
 	go func() {
 		defer close(l.done)
-		var p parcel // of all rounds, so that none allocates
-		for p = range l.full {
-			handle(&p)
+		for p := range l.full {
+			h.handle(p)
 			p.n = 0
 			l.free <- p
 		}

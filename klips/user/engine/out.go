@@ -49,12 +49,13 @@ type outWorker struct {
 	first   packet.Header
 }
 
-func newOutWorker(e *Engine, d *device, id worker, batch int) *outWorker {
+// newOutWorker makes a worker whose packets are in bufs, or come in parcels.
+func newOutWorker(e *Engine, d *device, id worker, bufs []*packet.Buffer) *outWorker {
 	w := &outWorker{
 		e: e, d: d, id: id, routes: e.routes.NewCache(),
-		bufs:  packet.NewBuffers(batch),
-		ready: make([]*packet.Buffer, 0, batch),
-		lay:   newUnfinished(batch),
+		bufs:  bufs,
+		ready: make([]*packet.Buffer, 0, batchSize),
+		lay:   newUnfinished(),
 	}
 	w.fail = func(_ *packet.Buffer, err error) {
 		w.failed++
@@ -67,13 +68,10 @@ func newOutWorker(e *Engine, d *device, id worker, batch int) *outWorker {
 
 func (w *outWorker) run() {
 	defer close(w.d.done)
-	w.others = newLanes(w.e.lanes-1, func(lane int) func(*parcel) {
-		h := newOutWorker(w.e, w.d, sends(w.d, lane), batchSize)
+	w.others = newLanes(w.e.lanes-1, func(lane int) helper {
+		h := newOutWorker(w.e, w.d, sends(w.d, lane), nil)
 		h.helps = true
-		return func(p *parcel) {
-			h.bufs = p.bufs
-			h.batch(p.n)
-		}
+		return h
 	})
 	defer w.others.end()
 	for {
@@ -97,6 +95,11 @@ func (w *outWorker) run() {
 			w.others.wait()
 		}
 	}
+}
+
+func (w *outWorker) handle(p parcel) {
+	w.bufs = p.bufs
+	w.batch(p.n)
 }
 
 // batch handles n packets.

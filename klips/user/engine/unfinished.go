@@ -21,9 +21,8 @@ type unfinished struct {
 // the processor's caches then.
 const unfinishedPackets = 32
 
-func newUnfinished(batch int) unfinished {
-	n := min(batch, unfinishedPackets)
-	return unfinished{esp.NewQueue(n), ah.NewQueue(n)}
+func newUnfinished() unfinished {
+	return unfinished{esp.NewQueue(unfinishedPackets), ah.NewQueue(unfinishedPackets)}
 }
 
 // finish finishes all packets. ESP comes first, because AH authenticates what it makes.

@@ -103,7 +103,7 @@ func TestNeverUnfinished(t *testing.T) {
 			if x.Due != packet.DueESP|packet.DueAH {
 				t.Fatalf("a packet lacks %b, want both; the test shows nothing", x.Due)
 			}
-			w.lay = newUnfinished(1) // the queues are forgotten
+			w.lay = newUnfinished() // the queues are forgotten
 			w.send(x, &mine, false, chain[len(chain)-1], "")
 		}
 		seal(w.bufs[0])
