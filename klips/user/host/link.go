@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/rtnl"
+	"github.com/klips-go/ipsec/klips/user/internal/spare"
 	"github.com/klips-go/ipsec/klips/user/offload"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/rawip"
@@ -31,17 +32,16 @@ type link struct {
 	reading sync.Mutex // guards the fields below
 	split   *offload.Splitter
 
-	writing   sync.RWMutex // shared by those that write
-	datagrams bool         // the kernel takes bundles of UDP datagrams
+	writing sync.RWMutex // shared by those that write
+	writers *spare.Pool[writer]
 
 	mu    sync.Mutex
-	idle  []*writer // guarded by mu
-	quiet []int     // sockets of Quiet; guarded by mu
+	quiet []int // sockets of Quiet; guarded by mu
 
 	shared shared // guarded by host.mu
 }
 
-// A writer is one Write. What it needs is used again by a later one.
+// A writer is what one Write needs.
 type writer struct {
 	*link
 	merger  *offload.Merger
@@ -106,7 +106,13 @@ func newLink(fd int) (l *link, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &link{name: name, fd: fd, wait: w, split: offload.NewSplitter(), datagrams: datagrams}, nil
+	l = &link{name: name, fd: fd, wait: w, split: offload.NewSplitter()}
+	l.writers = spare.New(func() *writer {
+		w := &writer{link: l, merger: offload.New(datagrams)}
+		w.put = w.putBundle
+		return w
+	})
+	return l, nil
 }
 
 // Read reads the packets that are there, and waits for the first. os.ErrClosed also means
@@ -165,46 +171,30 @@ func (l *link) take(pkts []*packet.Buffer) (n int, err error) {
 func (l *link) Write(pkts []*packet.Buffer, fail func(*packet.Buffer, error)) {
 	l.writing.RLock()
 	defer l.writing.RUnlock()
-	w := l.writer()
+	w := l.writers.Get()
+	defer l.writers.Put(w)
 	w.fail = fail
 	w.merger.Each(pkts, w.put)
 	w.fail = nil
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.idle = append(l.idle, w)
-}
-
-// writer returns what a Write needs.
-func (l *link) writer() *writer {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.idle) - 1; n >= 0 {
-		w := l.idle[n]
-		l.idle = l.idle[:n]
-		return w
-	}
-	w := &writer{link: l, merger: offload.New(l.datagrams)}
-	w.put = w.putBundle
-	return w
 }
 
 // putBundle writes the parts of a bundle of packets.
-func (l *writer) putBundle(parts [][]byte, pkts []*packet.Buffer) {
-	l.vectors = l.vectors[:0]
+func (w *writer) putBundle(parts [][]byte, pkts []*packet.Buffer) {
+	w.vectors = w.vectors[:0]
 	for _, p := range parts {
 		v := unix.Iovec{Base: &p[0]}
 		v.SetLen(len(p))
-		l.vectors = append(l.vectors, v)
+		w.vectors = append(w.vectors, v)
 	}
 	for {
-		_, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(l.fd), uintptr(unsafe.Pointer(&l.vectors[0])), uintptr(len(l.vectors)))
+		_, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(w.link.fd), uintptr(unsafe.Pointer(&w.vectors[0])), uintptr(len(w.vectors)))
 		switch errno {
 		case 0:
 		case unix.EINTR:
 			continue
 		default:
 			for _, b := range pkts {
-				l.fail(b, errno)
+				w.fail(b, errno)
 			}
 		}
 		return

@@ -89,7 +89,8 @@ func TestChained(t *testing.T) {
 
 // On a host without IPv6, IPv6 packets fail one by one, and others do not.
 func TestSendWithoutFamily(t *testing.T) {
-	s := &Sender{fd4: -1, fd6: -1, most: 2}
+	s := &Sender{fd4: -1, fd6: -1}
+	s.sends = newSends(s, 2)
 	v4, v6 := make([]byte, 20), make([]byte, 40)
 	v4[0], v6[0] = 0x45, 0x60
 	var pkts, failed []*packet.Buffer

@@ -3,11 +3,11 @@ package rawip
 import (
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips/user/internal/spare"
 	"github.com/klips-go/ipsec/klips/user/mmsg"
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
@@ -24,16 +24,13 @@ type Sender struct {
 	mtu    atomic.Int32
 	fd4    int
 	fd6    int // -1 if the host has no IPv6
-	most   int // packets in one system call
 	ports  *Ports
 	unfit  atomic.Bool // the device has refused a run
 	direct *direct     // nil: packets go by raw sockets
-
-	mu   sync.Mutex
-	idle []*sending // guarded by mu
+	sends  *spare.Pool[sending]
 }
 
-// A sending is one Send. What it needs is used again by a later one.
+// A sending is what one Send needs.
 type sending struct {
 	*Sender
 	batch *mmsg.Batch
@@ -49,8 +46,9 @@ func NewSender(ports *Ports, physical string, batch int) (*Sender, error) {
 	if err != nil {
 		return nil, unix.ENXIO
 	}
-	s := &Sender{name: ifi.Name, index: ifi.Index, fd4: -1, fd6: -1, most: batch, ports: ports}
+	s := &Sender{name: ifi.Name, index: ifi.Index, fd4: -1, fd6: -1, ports: ports}
 	s.mtu.Store(int32(ifi.MTU))
+	s.sends = newSends(s, batch)
 	if s.fd4, err = sendSocket(unix.AF_INET, ifi.Name); err != nil {
 		return nil, err
 	}
@@ -71,6 +69,12 @@ func NewSender(ports *Ports, physical string, batch int) (*Sender, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// newSends returns a pool for a sender. batch is the largest number of packets for one system
+// call.
+func newSends(s *Sender, batch int) *spare.Pool[sending] {
+	return spare.New(func() *sending { return &sending{Sender: s, batch: mmsg.NewBatch(batch)} })
 }
 
 // sendSocket opens a raw socket on one device. The writer makes the IP header
@@ -142,26 +146,11 @@ func (s *Sender) member(group netip.Addr, option4, option6 int) error {
 // Send sends packets, none longer than the MTU, and calls fail for each that the kernel
 // refused. Their order is kept. Send or the kernel fills in the IPv4 checksum.
 func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
-	one := s.begin()
+	one := s.sends.Get()
+	defer s.sends.Put(one)
+	one.turn = s.direct.begin()
 	one.send(pkts, fail)
 	one.turn = turn{}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.idle = append(s.idle, one)
-}
-
-// begin begins a Send.
-func (s *Sender) begin() *sending {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.idle) - 1
-	if n < 0 {
-		return &sending{Sender: s, batch: mmsg.NewBatch(s.most), turn: s.direct.begin()}
-	}
-	one := s.idle[n]
-	s.idle = s.idle[:n]
-	one.turn = s.direct.begin()
-	return one
 }
 
 func (s *sending) send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
