@@ -274,19 +274,25 @@ func TestWinner(t *testing.T) {
 	}
 }
 
+// randTable returns a table of at most n random eroutes, and their rules in the order of
+// their making.
+func randTable(r *rand.Rand, n int) (tab *Table, rules []rule) {
+	tab = New()
+	for range n {
+		s := randSelector(r)
+		if tab.Add(klips.Eroute{Selector: s}) == nil {
+			rules = append(rules, newRule("", s))
+		}
+	}
+	return tab, rules
+}
+
 // TestVersions looks up in older versions of a table: a lookup that began at a version
 // ignores eroutes added since.
 func TestVersions(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		tab := New()
-		var rules []rule
-		for range 60 {
-			s := randSelector(r)
-			if tab.Add(klips.Eroute{Selector: s}) == nil {
-				rules = append(rules, newRule("", s))
-			}
-		}
+		tab, rules := randTable(r, 60)
 		for range 300 {
 			p := randPacket(r)
 			if p.Src.Is4() != p.Dst.Is4() {
@@ -307,14 +313,7 @@ func TestVersions(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		tab := New()
-		var rules []rule
-		for range 20 {
-			s := randSelector(r)
-			if tab.Add(klips.Eroute{Selector: s}) == nil {
-				rules = append(rules, newRule("", s))
-			}
-		}
+		tab, rules := randTable(r, 20)
 		// The steps of put and of remove, up to where the change becomes visible.
 		version := tab.version.Load() + 1
 		tab.begun.Store(version)

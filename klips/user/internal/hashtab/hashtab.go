@@ -139,7 +139,7 @@ func (a *array[K, T]) put(hash uint64, key K, e *T) {
 }
 
 // slot returns the slot with a hash for which is reports true, nil if there is none. Only
-// the writer may use it.
+// the writer may use it. Find is the same search, without a call for each slot.
 func (t *Table[K, T]) slot(hash uint64, is func(*slot[K, T]) bool) *slot[K, T] {
 	a := t.array.Load()
 	if a == nil {
