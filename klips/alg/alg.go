@@ -60,6 +60,14 @@ type Info struct {
 	Word    string // in messages and JSON: "aes", "hmac-sha2-256"
 	Listing string // suffix in listings, with its underscore: "_3DES", "_HMAC_MD5"
 	Kernel  string // name in the Linux crypto API; empty: not for stack xfrm
+	Title   string // in its RFC: "AES-CBC"
+	RFC     int    // number of the RFC about its use in IPsec; 0: there is none
+	// Setkey is the name in setkey(8) that FreeBSD, NetBSD and ipsec-tools have. hmac-sha2-256 has
+	// an ICV of 128 bits in the kernels of the BSDs, and of 96 bits in Linux.
+	Setkey string
+	// Wireshark is the name in Wireshark's table of ESP SAs (esp_sa); empty: Wireshark 4.0
+	// cannot open its packets.
+	Wireshark string
 	// Names are those of command lines, in lower case with hyphens. Usage texts have
 	// the first, unless Usage is set.
 	Names []string

@@ -2,6 +2,7 @@ package alg
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -11,15 +12,16 @@ func TestRows(t *testing.T) {
 	names := map[string]string{}
 	check := func(kind, id string, i Info) {
 		t.Helper()
-		if i.Word == "" || i.Listing == "" || len(i.KeyBits) == 0 || len(i.Names) == 0 {
+		if i.Word == "" || i.Listing == "" || len(i.KeyBits) == 0 || len(i.Names) == 0 || i.Title == "" || i.Setkey == "" ||
+			(i.RFC == 0) != (id == "hmac-sha2-256-96") {
 			t.Errorf("%s %s: %+v", kind, id, i)
 		}
-		for _, n := range append([]string{"word " + i.Word, "listing " + i.Listing}, i.Names...) {
+		for _, n := range append([]string{"word " + i.Word, "listing " + i.Listing, "title " + i.Title}, i.Names...) {
 			if other, ok := names[kind+n]; ok {
 				t.Errorf("%s %s and %s have the name %s", kind, id, other, n)
 			}
 			names[kind+n] = id
-			if n != strings.ToLower(n) && !strings.HasPrefix(n, "listing ") || strings.Contains(n, "_") && !strings.HasPrefix(n, "listing ") {
+			if slices.Contains(i.Names, n) && (n != strings.ToLower(n) || strings.Contains(n, "_")) {
 				t.Errorf("%s %s: the name %q is not in lower case with hyphens", kind, id, n)
 			}
 		}

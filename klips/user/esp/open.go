@@ -77,7 +77,7 @@ func (o *Opener) VerifyAhead(b *packet.Buffer, h *packet.Header, seq uint64, a *
 	}
 	if o.aead != nil {
 		front := HeaderLen + aeadIVLen
-		if len(e) < front+trailerLen+o.icv {
+		if len(e) < front+TrailerLen+o.icv {
 			return ErrRunt
 		}
 		copy(o.nonce[saltLen:], e[HeaderLen:front])
@@ -126,7 +126,7 @@ func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err erro
 		return false, err
 	}
 	front, end := HeaderLen+o.iv, len(e)-o.icv
-	if end-front < trailerLen {
+	if end-front < TrailerLen {
 		return false, ErrShort
 	}
 	switch {
@@ -140,7 +140,7 @@ func (o *Opener) Open(b *packet.Buffer, h *packet.Header) (padBad bool, err erro
 		o.des.CryptBlocks(e[front:end], e[front:end])
 	}
 	pad, proto := int(e[end-2]), e[end-1]
-	end -= trailerLen + pad
+	end -= TrailerLen + pad
 	if end < front {
 		return true, ErrPadding
 	}

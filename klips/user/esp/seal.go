@@ -125,7 +125,7 @@ func (s *Sealer) lay(b *packet.Buffer, h *packet.Header, seq uint64) ([]byte, er
 	binary.BigEndian.PutUint32(e[4:], uint32(seq))
 	end := front + payload + behind - s.icv // of the ciphertext
 	t := e[front+payload : end]
-	pad := len(t) - trailerLen
+	pad := len(t) - TrailerLen
 	for i := range pad {
 		t[i] = byte(i + 1)
 	}

@@ -17,8 +17,11 @@ func SizeOf(t klips.Transform) Size {
 	return Size{enc.IV, max(enc.Block, 4), enc.ICV + auth.ICV}
 }
 
-// trailerLen is the length in bytes of pad length and next header.
-const trailerLen = 2
+// TrailerLen is the length in bytes of pad length and next header.
+const TrailerLen = 2
+
+// ICV returns the length of the ICV in bytes.
+func (s Size) ICV() int { return s.icv }
 
 // Overhead returns the bytes that ESP adds before and after a payload of the given
 // length in bytes (the part after the IP header). The padding is minimal.
@@ -26,6 +29,6 @@ func (s Size) Overhead(payload int) (front, behind int) {
 	if s.align == 0 {
 		return 0, 0
 	}
-	pad := -(payload + trailerLen) & (s.align - 1)
-	return HeaderLen + s.iv, pad + trailerLen + s.icv
+	pad := -(payload + TrailerLen) & (s.align - 1)
+	return HeaderLen + s.iv, pad + TrailerLen + s.icv
 }

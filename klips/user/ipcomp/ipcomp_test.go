@@ -29,6 +29,26 @@ func noise(n int) []byte {
 	return p
 }
 
+// TestVectors: what another program has compressed is decompressed, and Check finds a
+// difference.
+func TestVectors(t *testing.T) {
+	for _, v := range Vectors() {
+		if err := v.Check(); err != nil {
+			t.Errorf("%s: %v", v.Source, err)
+		}
+		for name, change := range map[string]func(w *Vector){
+			"payload":            func(w *Vector) { w.Clear += "x" },
+			"compressed payload": func(w *Vector) { w.Compressed = w.Compressed[:len(w.Compressed)-8] + "00000000" },
+		} {
+			w := v
+			change(&w)
+			if w.Check() == nil {
+				t.Errorf("%s with another %s passes", v.Source, name)
+			}
+		}
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	d := NewDecompressor()
 	for _, version := range []int{4, 6} {

@@ -17,63 +17,6 @@ func at(size uint32, last uint64) *Window {
 	return w
 }
 
-// TestExtend has the cases of RFC 4303 appendix A2.1. Th and Tl are the halves of the
-// highest number, W is the size.
-func TestExtend(t *testing.T) {
-	const w = 64
-	for _, tt := range []struct {
-		name string
-		last uint64
-		low  uint32
-		want uint64
-	}{
-		// Case A: the window is within one turn of the low half, Tl >= W-1.
-		{"A, newest again", 5<<32 | 1000, 1000, 5<<32 | 1000},
-		{"A, ahead", 5<<32 | 1000, 1001, 5<<32 | 1001},
-		{"A, far ahead in this turn", 5<<32 | 1000, 0xffffffff, 5<<32 | 0xffffffff},
-		{"A, oldest in the window", 5<<32 | 1000, 1000 - w + 1, 5<<32 | (1000 - w + 1)},
-		{"A, below the window is the next turn", 5<<32 | 1000, 1000 - w, 6<<32 | (1000 - w)},
-		{"A, 0 is the next turn", 5<<32 | 1000, 0, 6 << 32},
-		{"A, at the end of a turn", 5<<32 | 0xffffffff, 0, 6 << 32},
-		{"A, oldest at the end of a turn", 5<<32 | 0xffffffff, 1<<32 - w, 5<<32 | (1<<32 - w)},
-		{"A, below at the end of a turn", 5<<32 | 0xffffffff, 1<<32 - w - 1, 6<<32 | (1<<32 - w - 1)},
-		{"A, Tl = W-1, oldest is 0", 5<<32 | (w - 1), 0, 5 << 32},
-		{"A, Tl = W-1, last of this turn", 5<<32 | (w - 1), 0xffffffff, 5<<32 | 0xffffffff},
-		// Case B: the window spans two turns, Tl < W-1.
-		{"B, newest again", 5<<32 | 10, 10, 5<<32 | 10},
-		{"B, ahead", 5<<32 | 10, 11, 5<<32 | 11},
-		{"B, in the window, this turn", 5<<32 | 10, 0, 5 << 32},
-		{"B, in the window, the turn before", 5<<32 | 10, 0xffffffff, 4<<32 | 0xffffffff},
-		{"B, oldest", 5<<32 | 10, 1<<32 + 10 - w + 1, 4<<32 | (1<<32 + 10 - w + 1)},
-		{"B, below the window is far ahead", 5<<32 | 10, 1<<32 + 10 - w, 5<<32 | (1<<32 + 10 - w)},
-		{"B, Tl = W-2", 5<<32 | (w - 2), 0xffffffff, 4<<32 | 0xffffffff},
-		{"B, Tl = 0", 5 << 32, 1<<32 - w + 1, 4<<32 | (1<<32 - w + 1)},
-		{"B, Tl = 0, below", 5 << 32, 1<<32 - w, 5<<32 | (1<<32 - w)},
-		// The first turn, which has no turn before it.
-		{"before the first packet", 0, 1, 1},
-		{"before the first packet, far ahead", 0, 0xffffffff, 0xffffffff},
-		{"first turn, window not filled", 10, 0xffffffff, 0xffffffff},
-		{"first turn, window just filled", w - 1, 0xffffffff, 0xffffffff},
-		{"first turn, 0 comes next", w, 0, 1 << 32},
-		{"out of the first turn", 1<<32 - 1, 0, 1 << 32},
-		{"into the first turn", 1<<32 + 3, 0xfffffffe, 0xfffffffe},
-		// The last turn: the numbers after it would be used ones.
-		{"last number again", 1<<64 - 1, 0xffffffff, 1<<64 - 1},
-		{"after the last number", 1<<64 - 1, 0, 0},
-		{"long after the last number", 1<<64 - 1, 1<<32 - w - 1, 1<<32 - w - 1},
-	} {
-		win := at(w, tt.last)
-		if got := win.Extend(tt.low); got != tt.want {
-			t.Errorf("%s: newest %#x: Extend(%#x) = %#x, want %#x", tt.name, tt.last, tt.low, got, tt.want)
-		}
-	}
-	for _, low := range []uint32{0, 1, 0xffffffff} {
-		if got := at(0, 0).Extend(low); got != uint64(low) {
-			t.Errorf("no window: Extend(%#x) = %#x", low, got)
-		}
-	}
-}
-
 // TestEndOfNumbers: a guess beyond the last number is refused.
 func TestEndOfNumbers(t *testing.T) {
 	for _, size := range []uint32{1, 64, 65, 4096} {

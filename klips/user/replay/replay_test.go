@@ -1,44 +1,49 @@
 package replay
 
 import (
+	"slices"
 	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// TestExample is the documented example of KLIPS' decisions for a window of 32.
-func TestExample(t *testing.T) {
-	var w Window
-	w.Init(32)
-	for _, tt := range []struct {
-		seq     uint64
-		ok      bool
-		last    uint64
-		bitmap  uint64
-		maxDiff uint32
-	}{
-		{0, false, 0, 0, 0},
-		{1, true, 1, 1, 0},
-		{2, true, 2, 3, 0},
-		{5, true, 5, 0x19, 2},
-		{4, true, 5, 0x1b, 2},
-		{5, false, 5, 0x1b, 2},
-		{40, true, 40, 1, 34},
-		{8, false, 40, 1, 34},
-		{9, true, 40, 0x80000001, 34},
-		{9, false, 40, 0x80000001, 34},
-		{71, true, 71, 0x4000000080000001, 34}, // distance 31: older bits are shifted
-	} {
-		if got := w.Check(tt.seq); got != tt.ok {
-			t.Errorf("Check(%d) = %v, want %v", tt.seq, got, tt.ok)
+// TestExamples: the windows decide as KLIPS and RFC 4303 do.
+func TestExamples(t *testing.T) {
+	for _, e := range Examples() {
+		if err := e.Check(); err != nil {
+			t.Errorf("%s: %v", e.Source, err)
 		}
-		if got := w.Update(tt.seq); got != tt.ok {
-			t.Errorf("Update(%d) = %v, want %v", tt.seq, got, tt.ok)
+		for i := range e.Steps {
+			for name, change := range map[string]func(s *Step){
+				"decision": func(s *Step) { s.Accepted = !s.Accepted },
+				"last":     func(s *Step) { s.Last++ },
+				"bitmap":   func(s *Step) { s.Bitmap ^= 2 },
+				"gap":      func(s *Step) { s.MaxDiff++ },
+			} {
+				w := Example{Source: e.Source, Size: e.Size, Steps: slices.Clone(e.Steps)}
+				change(&w.Steps[i])
+				if w.Check() == nil {
+					t.Errorf("%s with another %s in step %d passes", e.Source, name, i)
+				}
+			}
 		}
-		if w.Last() != tt.last || w.Bitmap() != tt.bitmap || w.MaxDiff() != tt.maxDiff {
-			t.Errorf("after %d: last %d, bitmap %#x, max diff %d, want %d, %#x, %d",
-				tt.seq, w.Last(), w.Bitmap(), w.MaxDiff(), tt.last, tt.bitmap, tt.maxDiff)
+	}
+}
+
+// TestExtensions: sequence numbers are extended as RFC 4303 does it.
+func TestExtensions(t *testing.T) {
+	for _, e := range Extensions() {
+		if err := e.Check(); err != nil {
+			t.Errorf("%s: %v", e.Source, err)
+		}
+		if e.Want++; e.Check() == nil {
+			t.Errorf("%s with another number passes", e.Source)
+		}
+	}
+	for _, low := range []uint32{0, 1, 0xffffffff} {
+		if got := at(0, 0).Extend(low); got != uint64(low) {
+			t.Errorf("no window: Extend(%#x) = %#x", low, got)
 		}
 	}
 }
