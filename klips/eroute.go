@@ -8,8 +8,9 @@ import (
 )
 
 // A Selector selects packets, for an eroute or an inbound policy. Both prefixes are of
-// one family and have no host bits set. Zero means any for the protocol and the ports;
-// ports need the protocol TCP or UDP.
+// one family and have no host bits set. Zero means any for the protocol and the ports.
+// Ports are of TCP or UDP; without a protocol, of both (on stack xfrm also of the other
+// protocols whose ports the kernel knows).
 type Selector struct {
 	Src     netip.Prefix `json:"src"`
 	Dst     netip.Prefix `json:"dst"`
@@ -18,8 +19,38 @@ type Selector struct {
 	DstPort uint16       `json:"dport,omitempty"`
 }
 
+// OfBoth reports whether the selector is for both TCP and UDP: it has a port and no protocol.
+func (s Selector) OfBoth() bool { return s.Proto == 0 && (s.SrcPort != 0 || s.DstPort != 0) }
+
 // Is6 reports whether the selector is for IPv6.
 func (s Selector) Is6() bool { return s.Src.Addr().Is6() }
+
+// Reverse returns the selector of the answers.
+func (s Selector) Reverse() Selector {
+	return Selector{Src: s.Dst, Dst: s.Src, Proto: s.Proto, SrcPort: s.DstPort, DstPort: s.SrcPort}
+}
+
+// Within reports whether all packets of s are packets of o.
+func (s Selector) Within(o Selector) bool {
+	inside := func(a, b netip.Prefix) bool { return b.Bits() <= a.Bits() && b.Contains(a.Addr()) }
+	return inside(s.Src, o.Src) && inside(s.Dst, o.Dst) &&
+		(o.Proto == 0 || o.Proto == s.Proto) && (o.SrcPort == 0 || o.SrcPort == s.SrcPort) && (o.DstPort == 0 || o.DstPort == s.DstPort)
+}
+
+// Overlaps reports whether a packet can match both selectors.
+func (s Selector) Overlaps(o Selector) bool {
+	portless := func(proto uint8) bool {
+		return proto != 0 && proto != syscall.IPPROTO_TCP && proto != syscall.IPPROTO_UDP
+	}
+	if s.OfBoth() && portless(o.Proto) || o.OfBoth() && portless(s.Proto) {
+		return false
+	}
+	return s.Src.Overlaps(o.Src) && s.Dst.Overlaps(o.Dst) &&
+		match(s.Proto, o.Proto) && match(s.SrcPort, o.SrcPort) && match(s.DstPort, o.DstPort)
+}
+
+// match reports whether two numbers can match the same packet; zero means any.
+func match[N uint8 | uint16](x, y N) bool { return x == 0 || y == 0 || x == y }
 
 // String returns the selector for messages: "10.1.0.0/16 -> 10.2.0.0/16:80 proto 6".
 // Listings have their own form.
@@ -34,8 +65,11 @@ func (s Selector) String() string {
 		return p.String() + ":" + strconv.Itoa(int(port))
 	}
 	t := end(s.Src, s.SrcPort) + " -> " + end(s.Dst, s.DstPort)
-	if s.Proto != 0 {
+	switch {
+	case s.Proto != 0:
 		t += " proto " + strconv.Itoa(int(s.Proto))
+	case s.OfBoth():
+		t += " proto 6,17"
 	}
 	return t
 }

@@ -72,3 +72,65 @@ func TestSameTarget(t *testing.T) {
 		t.Error("an empty list is not the same as none")
 	}
 }
+
+// All packets of a small world decide what Within, Overlaps and Reverse return.
+func TestSelectorRelations(t *testing.T) {
+	nets := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/30"), netip.MustParsePrefix("10.0.0.0/31"), netip.MustParsePrefix("10.0.0.3/32")}
+	var all []Selector
+	for _, src := range nets {
+		for _, dst := range nets {
+			for _, proto := range []uint8{0, syscall.IPPROTO_TCP, syscall.IPPROTO_ESP} {
+				for _, ports := range [][2]uint16{{}, {1, 0}, {0, 2}, {2, 1}} {
+					if proto != syscall.IPPROTO_ESP || ports == [2]uint16{} { // there are no others
+						all = append(all, Selector{src, dst, proto, ports[0], ports[1]})
+					}
+				}
+			}
+		}
+	}
+	type packet struct {
+		src, dst         netip.Addr
+		proto            uint8
+		srcPort, dstPort uint16
+	}
+	selects := func(s Selector, p packet) bool {
+		ports := p.proto == syscall.IPPROTO_TCP || p.proto == syscall.IPPROTO_UDP
+		return s.Src.Contains(p.src) && s.Dst.Contains(p.dst) && (s.Proto == 0 || s.Proto == p.proto) &&
+			(s.SrcPort == 0 || ports && s.SrcPort == p.srcPort) && (s.DstPort == 0 || ports && s.DstPort == p.dstPort)
+	}
+	var packets []packet
+	for src := range byte(4) {
+		for dst := range byte(4) {
+			for _, proto := range []uint8{syscall.IPPROTO_TCP, syscall.IPPROTO_UDP, syscall.IPPROTO_ESP} {
+				for ports := range uint16(16) {
+					packets = append(packets, packet{netip.AddrFrom4([4]byte{10, 0, 0, src}), netip.AddrFrom4([4]byte{10, 0, 0, dst}), proto, ports / 4, ports % 4})
+				}
+			}
+		}
+	}
+	back := func(p packet) packet { return packet{p.dst, p.src, p.proto, p.dstPort, p.srcPort} }
+	sets := make([][]bool, len(all))
+	for i, s := range all {
+		for _, p := range packets {
+			sets[i] = append(sets[i], selects(s, p))
+			if selects(s, p) != selects(s.Reverse(), back(p)) {
+				t.Fatalf("%v, reversed %v: they differ about %v", s, s.Reverse(), p)
+			}
+		}
+	}
+	for i, a := range all {
+		for j, b := range all {
+			within, overlaps := true, false
+			for k := range packets {
+				within = within && (!sets[i][k] || sets[j][k])
+				overlaps = overlaps || sets[i][k] && sets[j][k]
+			}
+			if got := a.Within(b); got != within {
+				t.Errorf("%v within %v: %v", a, b, got)
+			}
+			if got := a.Overlaps(b); got != overlaps {
+				t.Errorf("%v overlaps %v: %v", a, b, got)
+			}
+		}
+	}
+}
