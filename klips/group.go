@@ -12,6 +12,7 @@ type Groups struct {
 	sas    map[SAID]*SA
 	first  map[SAID]*SA // of the group of an SA
 	unread map[SAID]bool
+	made   map[*SA][]SA // the groups that Of has returned, by first
 }
 
 // GroupTables are the tables that contain the groups.
@@ -39,7 +40,7 @@ func (g *Groups) Unread(lines []UnreadLine) {
 
 // NewGroups reads a list of SAs, which must not change while the Groups are used.
 func NewGroups(sas []SA) *Groups {
-	g := &Groups{sas: make(map[SAID]*SA, len(sas)), first: make(map[SAID]*SA, len(sas)), unread: map[SAID]bool{}}
+	g := &Groups{sas: make(map[SAID]*SA, len(sas)), first: make(map[SAID]*SA, len(sas)), unread: map[SAID]bool{}, made: map[*SA][]SA{}}
 	note := func(id SAID, sa *SA) {
 		// The longest chain that contains an SA begins with the first SA of its group.
 		if old := g.first[id]; old == nil || len(sa.Next) > len(old.Next) {
@@ -57,7 +58,8 @@ func NewGroups(sas []SA) *Groups {
 	return g
 }
 
-// Of returns the same as [ReadGroup].
+// Of returns the same as [ReadGroup]. It returns one list each time it is asked for the same
+// group; the caller must not change it.
 func (g *Groups) Of(id SAID) ([]SA, error) {
 	if g.unread[id] {
 		return nil, &OpError{Op: "get SA", Object: id.String(), Err: ErrUnread}
@@ -66,12 +68,16 @@ func (g *Groups) Of(id SAID) ([]SA, error) {
 		return nil, &OpError{Op: "get SA", Object: id.String(), Err: syscall.ESRCH}
 	}
 	first := g.first[id]
-	group := []SA{*first}
+	if group := g.made[first]; group != nil {
+		return group, nil
+	}
+	group := append(make([]SA, 0, 1+len(first.Next)), *first)
 	for _, next := range first.Next {
 		if sa := g.sas[next]; sa != nil { // a kernel's table may change while it is read
 			group = append(group, *sa)
 		}
 	}
+	g.made[first] = group
 	return group, nil
 }
 

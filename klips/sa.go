@@ -1,6 +1,7 @@
 package klips
 
 import (
+	"maps"
 	"math"
 	"net/netip"
 	"time"
@@ -259,6 +260,34 @@ type SA struct {
 	// Next has the SAs that follow this one in its group, in processing order: inner to
 	// outer for outbound SAs, outer to inner for inbound ones.
 	Next []SAID `json:"next,omitempty"`
+}
+
+// HasSource reports whether the SA has a source. Without one, packets may be from anywhere.
+func (s *SA) HasSource() bool { return s.Src.IsValid() && !s.Src.IsUnspecified() }
+
+// MaxSeq returns the highest sequence number that the SA can have; 0 if its packets have none.
+func (s *SA) MaxSeq() uint64 {
+	switch {
+	case s.ID.Proto != ProtoESP && s.ID.Proto != ProtoAH:
+		return 0
+	case s.ESN:
+		return math.MaxUint64
+	}
+	return math.MaxUint32
+}
+
+// DropCounts returns the packets that the SA dropped, by reason: Drops, or the counters of
+// errors of a stack without reasons. The caller owns the result.
+func (s *SA) DropCounts() drop.Counts {
+	if len(s.Drops) > 0 {
+		return maps.Clone(s.Drops)
+	}
+	c := drop.Counts{}
+	c.Add(drop.BadICV, uint64(s.AuthErrs))
+	c.Add(drop.Replayed, uint64(s.ReplayErrs))
+	c.Add(drop.BadPadding, uint64(s.PadErrs))
+	c.Add(drop.BadPacket, uint64(s.SizeErrs))
+	return c
 }
 
 // An InboundPolicy selects the packets that may come out of an inbound SA: out of the

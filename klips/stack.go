@@ -48,6 +48,23 @@ type Parter interface {
 	ErouteParts(ctx context.Context) iter.Seq2[[]Eroute, error]
 }
 
+// SAParts lists the SAs of a stack in parts, or in one part if the stack has none. See
+// [Parter].
+func SAParts(ctx context.Context, s Stack) iter.Seq2[[]SA, error] {
+	if p, ok := s.(Parter); ok {
+		return p.SAParts(ctx)
+	}
+	return func(yield func([]SA, error) bool) { yield(ReadSAs(ctx, s)) }
+}
+
+// ErouteParts lists the eroutes of a stack in the same way.
+func ErouteParts(ctx context.Context, s Stack) iter.Seq2[[]Eroute, error] {
+	if p, ok := s.(Parter); ok {
+		return p.ErouteParts(ctx)
+	}
+	return func(yield func([]Eroute, error) bool) { yield(ReadEroutes(ctx, s)) }
+}
+
 // An Info is what is known about a stack without a request to it.
 type Info struct {
 	Name string // as in --stack: "user", "xfrm" or "klips"
@@ -66,7 +83,13 @@ type Want struct {
 	Debug   bool
 	Knobs   bool
 	Foreign bool
-	Drops   bool
+	// ForeignPolicies are policies among Foreign. Only stack xfrm has them.
+	ForeignPolicies bool
+	Drops           bool
+	// LastDrops is the newest dropped packet for each reason. Only stack user has it.
+	LastDrops bool
+	// KernelDrops are the kernel's own counters of dropped packets. Only stack xfrm has them.
+	KernelDrops bool
 	// Unread names tables, as in /proc/net, to be searched for unreadable lines.
 	Unread     []string
 	Marks      bool
@@ -96,17 +119,36 @@ type Snapshot struct {
 	// Foreign describes the objects of other programs in the tables of the kernel, one
 	// to a line. They are shown and never changed.
 	Foreign []string
+	// ForeignPolicies are the policies among Foreign, in the order in which the kernel
+	// prefers them.
+	ForeignPolicies []ForeignPolicy
 	// Drops counts dropped packets that belong to no device (others are in its
 	// Device.Drops), by reason, since the stack started.
-	Drops  drop.Counts
-	Unread []UnreadLine // in the order of the tables and of their lines
-	Marks  *Marks       // nil: the stack's process keeps them, or there are none
+	Drops drop.Counts
+	// LastDrops are the newest dropped packets, one for each reason, newest first.
+	LastDrops []Dropped
+	// KernelDrops are in the kernel's order. They are also in Drops, by reason.
+	KernelDrops []KernelDrops
+	Unread      []UnreadLine // in the order of the tables and of their lines
+	Marks       *Marks       // nil: the stack's process keeps them, or there are none
 	// Registered reports whether a program has registered for the stack's messages
 	// (SADB_REGISTER), as key daemons do.
 	Registered bool
 	PortTaken  bool
 	Abilities  []Ability
 	Text       []byte
+}
+
+// A ForeignPolicy is a policy that another program has made in the tables of the kernel.
+type ForeignPolicy struct {
+	Selector
+	Direction string // out, in or fwd
+	// Action is what happens to its packets: allow, block, or protect.
+	Action   string
+	Priority uint32 // the lowest one counts
+	// IfID is the ID of the xfrm interface whose packets it is for; 0: packets of other
+	// devices.
+	IfID uint32
 }
 
 // Marks are the sequence marks of a stack without a process, see package marks.
@@ -129,6 +171,23 @@ type EventWant struct {
 // gone.
 type Event struct {
 	PFKey []byte // the message in wire form, unchecked; the caller owns it
+}
+
+// A Notice is a message of a [Notifier]. The zero Notice means that something has changed.
+type Notice struct {
+	// Expired is the SA of which a lifetime limit has passed; zero: none. Hard: it was a hard
+	// limit, and the SA is gone.
+	Expired SAID
+	Hard    bool
+	// Acquire selects the packets that need an SA; nil: none do.
+	Acquire *Selector
+}
+
+// A Notifier is a Stack without the messages of [Stack.Events] that reports its changes.
+type Notifier interface {
+	// Notify returns the messages from now on. acquire takes the program for a key daemon:
+	// packets that need an SA wait for it. The sequence ends after an error.
+	Notify(ctx context.Context, acquire bool) (iter.Seq2[Notice, error], error)
 }
 
 // ReadSAs reads the SAs of a stack.
@@ -184,6 +243,9 @@ func read(ctx context.Context, s Stack, w Want) (*Snapshot, error) {
 type Ability struct {
 	Name    string // as in "esp over IPv4", or the name of an algorithm
 	Missing string // why it is missing, as text; empty if it is not
+	// Algorithm is the only algorithm without which there is no such ability; zero if that
+	// is none. Several abilities can have the same one.
+	Algorithm Transform
 }
 
 // A Capability is something that only some stacks can do. The contract suite checks

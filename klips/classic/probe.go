@@ -100,12 +100,13 @@ func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error
 	case err != nil:
 		return nil, err
 	}
-	has := func(name string, there bool, why string) {
+	of := func(t klips.Transform, name string, there bool, why string) {
 		if there {
 			why = ""
 		}
-		abilities = append(abilities, klips.Ability{Name: name, Missing: why})
+		abilities = append(abilities, klips.Ability{Name: name, Missing: why, Algorithm: t})
 	}
+	has := func(name string, there bool, why string) { of(klips.Transform{}, name, there, why) }
 	esp, ah, comp := l.any(klips.ProtoESP, false), l.any(klips.ProtoAH, true), l.any(klips.ProtoComp, false)
 	ip6 := l.has(klips.ProtoTun, false, procfs.Tunnel6in6)
 	const noIPv6 = "this KLIPS was built without IPv6"
@@ -113,14 +114,15 @@ func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error
 	has("ah over IPv6", false, dropped)
 	for _, p := range []struct {
 		name  string
+		t     klips.Transform
 		there bool
-	}{{"comp", comp}, {"esp", esp}} {
-		has(p.name+" over IPv4", p.there, notListed)
+	}{{"comp", klips.Transform{Comp: alg.Deflate}, comp}, {"esp", klips.Transform{}, esp}} {
+		of(p.t, p.name+" over IPv4", p.there, notListed)
 		why := noIPv6
 		if !p.there {
 			why = notListed
 		}
-		has(p.name+" over IPv6", p.there && ip6, why)
+		of(p.t, p.name+" over IPv6", p.there && ip6, why)
 	}
 	for _, e := range alg.Encs() {
 		i, _ := e.Info()
@@ -128,7 +130,7 @@ func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error
 		if i.AEAD {
 			why = neverThere
 		}
-		has(i.Kernel, l.enc(e), why)
+		of(klips.Transform{Enc: e}, i.Kernel, l.enc(e), why)
 	}
 	short := s.shortICVs(ctx)
 	for _, a := range alg.Auths() {
@@ -140,11 +142,11 @@ func (s *Stack) Probe(ctx context.Context) (abilities []klips.Ability, err error
 			}
 			bits = shortICV
 		}
-		has(fmt.Sprintf("%s with %d bits", i.Kernel, bits), l.auth(klips.ProtoESP, a), notListed)
+		of(klips.Transform{Auth: a}, fmt.Sprintf("%s with %d bits", i.Kernel, bits), l.auth(klips.ProtoESP, a), notListed)
 	}
 	for _, a := range alg.Auths() {
 		if i, _ := a.Info(); a != alg.SHA256Trunc && l.auth(klips.ProtoESP, a) {
-			has("ah with "+i.Kernel, l.auth(klips.ProtoAH, a), dropped)
+			of(klips.Transform{Auth: a}, "ah with "+i.Kernel, l.auth(klips.ProtoAH, a), dropped)
 		}
 	}
 	has("extended sequence numbers", false, neverThere)

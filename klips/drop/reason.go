@@ -62,6 +62,9 @@ const (
 	numReasons
 )
 
+// Number is the number of reasons, with [None]. It is not the same in all versions.
+const Number = int(numReasons)
+
 // A row describes a reason.
 type row struct{ word, meaning, rfc string }
 

@@ -92,33 +92,17 @@ func within(flows []Flow) (pass []Flow) {
 func mayPass(pass Flow, flows []Flow) bool {
 	narrower := false
 	for _, f := range flows {
-		if f.Pass || f.In != pass.In || !overlaps(f.Selector, pass.Selector) {
+		if f.Pass || f.In != pass.In || !f.Overlaps(pass.Selector) {
 			continue
 		}
 		switch {
-		case refines(pass.Selector, f.Selector):
+		case pass.Within(f.Selector):
 			narrower = true
-		case !refines(f.Selector, pass.Selector):
+		case !f.Within(pass.Selector):
 			return false
 		}
 	}
 	return narrower
-}
-
-// refines reports whether all packets of a are packets of b.
-func refines(a, b klips.Selector) bool {
-	inside := func(a, b netip.Prefix) bool { return b.Bits() <= a.Bits() && b.Contains(a.Addr()) }
-	return inside(a.Src, b.Src) && inside(a.Dst, b.Dst) &&
-		(b.Proto == 0 || b.Proto == a.Proto) && (b.SrcPort == 0 || b.SrcPort == a.SrcPort) && (b.DstPort == 0 || b.DstPort == a.DstPort)
-}
-
-// overlap reports whether two numbers can match the same packet; zero means any.
-func overlap[N uint8 | uint16](x, y N) bool { return x == 0 || y == 0 || x == y }
-
-// overlaps reports whether a packet can match both selectors.
-func overlaps(a, b klips.Selector) bool {
-	return a.Src.Overlaps(b.Src) && a.Dst.Overlaps(b.Dst) &&
-		overlap(a.Proto, b.Proto) && overlap(a.SrcPort, b.SrcPort) && overlap(a.DstPort, b.DstPort)
 }
 
 // Close adds a guarded flow, and reports whether it was guarded before.
@@ -132,7 +116,7 @@ func (r *Rules) Close(g klips.Guard) (was bool) {
 	}
 	add(Flow{Selector: g.Selector})
 	if g.In {
-		add(Flow{Selector: reverse(g.Selector), In: true})
+		add(Flow{Selector: g.Selector.Reverse(), In: true})
 	}
 	if g.Peer.IsValid() && !slices.Contains(r.Peers, g.Peer) {
 		r.Peers = append(r.Peers, g.Peer)
@@ -144,7 +128,7 @@ func (r *Rules) Close(g klips.Guard) (was bool) {
 func (r *Rules) Open(s klips.Selector) (was bool) {
 	n := len(r.Flows)
 	r.Flows = slices.DeleteFunc(r.Flows, func(f Flow) bool {
-		return f == Flow{Selector: s} || f == Flow{Selector: reverse(s), In: true}
+		return f == Flow{Selector: s} || f == Flow{Selector: s.Reverse(), In: true}
 	})
 	return len(r.Flows) < n
 }
@@ -177,14 +161,9 @@ func (r *Rules) SetPass(eroutes []klips.Eroute) {
 		if e.ID == klips.Magic(klips.SPIPass) {
 			r.Flows = append(r.Flows,
 				Flow{Selector: e.Selector, Pass: true},
-				Flow{Selector: reverse(e.Selector), In: true, Pass: true})
+				Flow{Selector: e.Selector.Reverse(), In: true, Pass: true})
 		}
 	}
-}
-
-// reverse returns the selector of the answers.
-func reverse(s klips.Selector) klips.Selector {
-	return klips.Selector{Src: s.Dst, Dst: s.Src, Proto: s.Proto, SrcPort: s.DstPort, DstPort: s.SrcPort}
 }
 
 func compareFlows(a, b Flow) int {

@@ -67,7 +67,7 @@ func TestNearSide(t *testing.T) {
 		var r Rules
 		r.Close(klips.Guard{Selector: all, In: true})
 		near := klips.Selector{Src: all.Src, Dst: all.Src}
-		want := Rules{Flows: []Flow{passed(near), closed(all), inward(passed(near)), inward(closed(reverse(all)))}, Ports: []uint16{500, 4500}}
+		want := Rules{Flows: []Flow{passed(near), closed(all), inward(passed(near)), inward(closed(all.Reverse()))}, Ports: []uint16{500, 4500}}
 		if got := r.Normal(); !sameRules(got, want) {
 			t.Errorf("Normal() = %+v, want %+v", got, want)
 		}
@@ -104,7 +104,7 @@ func TestCloseOpen(t *testing.T) {
 	}
 	// The same flow by hand and by name is two flows.
 	e := klips.Eroute{Selector: b.Selector, ID: klips.SAID{SPI: 0x100, Proto: klips.ProtoESP, Dst: addr("2001:db8::2")}}
-	r.ByHand(true, []klips.Eroute{e, {Selector: a.Selector, ID: klips.Magic(klips.SPIPass)}}, []klips.Selector{reverse(b.Selector)})
+	r.ByHand(true, []klips.Eroute{e, {Selector: a.Selector, ID: klips.Magic(klips.SPIPass)}}, []klips.Selector{b.Selector.Reverse()})
 	r.Close(b)
 	if r.Open(b.Selector); len(r.Flows) != 2 || !r.Flows[0].ByHand || r.Flows[0].In || !r.Flows[1].ByHand || !r.Flows[1].In {
 		t.Errorf("opened by name, there is %+v", r)

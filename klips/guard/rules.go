@@ -22,6 +22,7 @@ const (
 	setPorts   = "ports"
 	// The protocols that protect: ESP, AH, IPComp.
 	setProtected = "protected"
+	setBoth      = "tcp-udp"
 )
 
 // A change is a batch of requests that makes the table.
@@ -31,6 +32,7 @@ type change struct {
 	peers map[bool]*nftables.Set
 	// ports and protocols
 	ports, protected *nftables.Set
+	both             *nftables.Set // TCP and UDP; nil: no rule has needed it yet
 	heard            map[bool]*nftables.Set
 	unheard          *nftables.Set
 	rules            int // how many there are so far
@@ -171,6 +173,14 @@ func (g *change) build(r Rules) {
 	}
 }
 
+// tcpAndUDP returns the set of these protocols.
+func (g *change) tcpAndUDP() *nftables.Set {
+	if g.both == nil {
+		g.both = g.set(setBoth, nftables.TypeInetProto, false, [][]byte{{unix.IPPROTO_TCP}, {unix.IPPROTO_UDP}})
+	}
+	return g.both
+}
+
 // flows makes the rules for the flows of one shape.
 func (g *change) flows(c, refuse *nftables.Chain, s shape, flows []Flow) {
 	keys := make([][]byte, len(flows))
@@ -181,7 +191,11 @@ func (g *change) flows(c, refuse *nftables.Chain, s shape, flows []Flow) {
 	if !s.pass {
 		what = verdict(expr.VerdictGoto, refuse.Name)
 	}
-	g.rule(c, s.load(), match{among(g.set(s.String(), s.keyType(), true, keys))}, what)
+	var portful match // TCP and UDP: the first bytes of other protocols are no ports
+	if !s.proto && (s.sport || s.dport) {
+		portful = match{meta(expr.MetaKeyL4PROTO), among(g.tcpAndUDP())}
+	}
+	g.rule(c, portful, s.load(), match{among(g.set(s.String(), s.keyType(), true, keys))}, what)
 	if s.pass || !s.sport && !s.dport {
 		return
 	}
@@ -197,7 +211,7 @@ func (g *change) flows(c, refuse *nftables.Chain, s shape, flows []Flow) {
 			keys = append(keys, part.key(f.Selector))
 		}
 	}
-	g.rule(c, later(s.is6), part.load(), match{among(g.set("fragments-"+s.String(), part.keyType(), true, keys))}, what)
+	g.rule(c, portful, later(s.is6), part.load(), match{among(g.set("fragments-"+s.String(), part.keyType(), true, keys))}, what)
 }
 
 // refuse makes the rules for packets of closed flows: they are dropped and counted,

@@ -206,7 +206,11 @@ func (f Flow) matches(p pkt) bool {
 	if p.later {
 		ports = !f.Pass || f.SrcPort == 0 && f.DstPort == 0
 	}
-	return f.Src.Contains(p.src) && f.Dst.Contains(p.dst) && (f.Proto == 0 || f.Proto == p.proto) && ports
+	proto := f.Proto == 0 || f.Proto == p.proto
+	if f.OfBoth() {
+		proto = p.proto == 6 || p.proto == 17
+	}
+	return f.Src.Contains(p.src) && f.Dst.Contains(p.dst) && proto && ports
 }
 
 // refuses returns what the documentation says about a packet between other hosts.
@@ -225,7 +229,7 @@ func (r Rules) refuses(p pkt, in bool) bool {
 	for _, p := range pass {
 		narrowest := true
 		for _, c := range closed {
-			narrowest = narrowest && refines(p.Selector, c.Selector)
+			narrowest = narrowest && p.Selector.Within(c.Selector)
 		}
 		if narrowest {
 			return false
@@ -249,9 +253,8 @@ func TestRandom(t *testing.T) {
 	some := func() pkt {
 		v6 := rnd.IntN(2) * 8
 		p := pkt{src: addr(hosts[v6+rnd.IntN(8)]), dst: addr(hosts[v6+rnd.IntN(8)]), proto: protos[rnd.IntN(3)], later: rnd.IntN(8) == 0}
-		if p.proto != 47 {
-			p.sport, p.dport = ports[rnd.IntN(2)], ports[rnd.IntN(2)]
-		}
+		// In other protocols these bytes are no ports.
+		p.sport, p.dport = ports[rnd.IntN(2)], ports[rnd.IntN(2)]
 		return p
 	}
 	refused, let := 0, 0
@@ -261,7 +264,9 @@ func TestRandom(t *testing.T) {
 			v6 := rnd.IntN(2) * 8
 			f := Flow{Selector: klips.Selector{Src: prefix(nets[v6+rnd.IntN(8)]), Dst: prefix(nets[v6+rnd.IntN(8)])}, In: rnd.IntN(2) == 0, Pass: rnd.IntN(3) == 0, ByHand: rnd.IntN(4) == 0}
 			if rnd.IntN(2) == 0 {
-				f.Proto = protos[rnd.IntN(3)]
+				if f.Proto = 0; rnd.IntN(3) > 0 {
+					f.Proto = protos[rnd.IntN(3)]
+				}
 				if f.Proto != 47 && rnd.IntN(2) == 0 {
 					f.SrcPort = ports[rnd.IntN(2)]
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 // A Bench is a fresh stack to test, on a host that has a physical device.
@@ -63,6 +65,7 @@ func TestStack(t *testing.T, open func(t *testing.T) Bench) {
 		{"sequence numbers", (*contract).seq},
 		{"Offload", (*contract).offload},
 		{"copied TOS", (*contract).copyTOS},
+		{"keys", (*contract).keys},
 		{"Version", (*contract).version},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -957,5 +960,37 @@ func (c *contract) version() {
 	v, err := c.Stack.Version(c.ctx)
 	if err != nil || v == "" {
 		c.Errorf("Version = %q, %v", v, err)
+	}
+}
+
+// keys: a stack that is a [klips.KeyReader] gives the keys that an SA was made with, and
+// copies of them; listings have none in any stack.
+func (c *contract) keys() {
+	esp, ah, tun := said(klips.ProtoESP, 0x110, peer), said(klips.ProtoAH, 0x111, c.Local), said(klips.ProtoTun, 0x112, peer)
+	c.add(esp, ah, tun)
+	if _, ok := c.Bench.Stack.(klips.KeyReader); !ok {
+		if _, err := klips.ReadKeys(c.ctx, c.Bench.Stack, esp); !errors.Is(err, syscall.EOPNOTSUPP) {
+			c.Errorf("ReadKeys = %v, want EOPNOTSUPP", err)
+		}
+		return
+	}
+	if _, err := klips.ReadKeys(c.ctx, c.Bench.Stack, esp); errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {
+		skip.Without(c.T, skip.Root, "keys are given to root only")
+	} else if errors.Is(err, syscall.EOPNOTSUPP) {
+		return
+	}
+	for range 2 { // what the caller has cleared was a copy
+		for id, want := range map[klips.SAID]klips.Keys{esp: {AuthKey: key(20), EncKey: key(16)}, ah: {AuthKey: key(16)}, tun: {}} {
+			got, err := klips.ReadKeys(c.ctx, c.Bench.Stack, id)
+			got.Marked = false
+			if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || d != "" {
+				c.Errorf("ReadKeys(%v): %v (-want +got):\n%s", id, err, d)
+			}
+			got.Clear()
+		}
+	}
+	c.must(c.Stack.DeleteSA(c.ctx, esp))
+	if k, err := klips.ReadKeys(c.ctx, c.Bench.Stack, esp); !errors.Is(err, syscall.ESRCH) || k.AuthKey != nil || k.EncKey != nil {
+		c.Errorf("ReadKeys of no SA = %d and %d bytes, %v, want ESRCH", len(k.AuthKey), len(k.EncKey), err)
 	}
 }

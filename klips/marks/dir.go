@@ -19,7 +19,8 @@ import (
 // The names of the files in a directory.
 const (
 	marksFile   = "marks"
-	newFile     = "marks.new"
+	newSuffix   = ".new" // of a file that is being written
+	newFile     = marksFile + newSuffix
 	damagedFile = "marks.damaged"
 	lockFile    = "marks.lock"
 )
@@ -52,10 +53,15 @@ type dir struct {
 
 // makeDir opens a directory, and makes it with mode 0700 if it does not exist.
 func makeDir(path string) (*dir, error) {
-	path = filepath.Clean(path) // open(2) would follow a link before a slash
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Clean(path), 0o700); err != nil {
 		return nil, err
 	}
+	return openDir(path)
+}
+
+// openDir opens a directory.
+func openDir(path string) (*dir, error) {
+	path = filepath.Clean(path) // open(2) would follow a link before a slash
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		if err == unix.ENOTDIR || err == unix.ELOOP {
@@ -123,10 +129,11 @@ func (d *dir) open(name string, flags int) (*os.File, error) {
 // replace replaces a file with a new one with these bytes, in one step that survives a
 // crash of the machine.
 func (d *dir) replace(name string, b []byte) (*os.File, error) {
-	if err := unix.Unlinkat(int(d.f.Fd()), newFile, 0); err != nil && err != unix.ENOENT {
-		return nil, &fs.PathError{Op: "remove", Path: filepath.Join(d.path, newFile), Err: err}
+	fresh := name + newSuffix
+	if err := unix.Unlinkat(int(d.f.Fd()), fresh, 0); err != nil && err != unix.ENOENT {
+		return nil, &fs.PathError{Op: "remove", Path: filepath.Join(d.path, fresh), Err: err}
 	}
-	f, err := d.open(newFile, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	f, err := d.open(fresh, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, err
 	}
@@ -134,11 +141,11 @@ func (d *dir) replace(name string, b []byte) (*os.File, error) {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = d.rename(newFile, name)
+		err = d.rename(fresh, name)
 	}
 	if err != nil {
 		f.Close()
-		_ = unix.Unlinkat(int(d.f.Fd()), newFile, 0)
+		_ = unix.Unlinkat(int(d.f.Fd()), fresh, 0)
 		return nil, err
 	}
 	return f, nil

@@ -41,6 +41,10 @@ type Conn struct {
 	t    transport
 	turn chan struct{} // holds one token; its holder may use the fields below
 	buf  []byte
+	// bundles: received bytes can be a bundle. rest is what has not yet been read of one.
+	bundles bool
+	rest    []byte
+	out     []byte // for a bundle to send; empty between calls
 }
 
 // lastSeq is the sequence number of this process's last request: like the classic
@@ -132,41 +136,45 @@ func (c *Conn) Call(ctx context.Context, request *Message) (*Message, error) {
 	return answer, err
 }
 
-// ahead is how many requests of [Conn.CallAll] may wait for their answers. So many fit
-// easily into the buffers of the socket, so that neither end waits for the other to
-// read. More are sent when half of them are answered: if one were sent for each answer,
-// the two ends would wake each other for every request.
-const ahead = 64
+// burst is how many requests of [Conn.CallAll] are sent at once. The next burst is sent
+// while the stack has one more: if one request were sent for each answer, the two ends
+// would wake each other for every request. Two bursts fit easily into the buffers of the
+// socket, so that neither end waits for the other to read.
+const burst = 32
 
 // CallAll sends requests, some of them before the answers to earlier ones, and passes
-// each answer to answered, in order, with the number of its request, from 0. When
+// each answer to answered, in order, with the number of its request, from 0. An answer
+// without an errno is passed with its header alone. When
 // answered returns false, only the last request is still sent. An errno in an answer is
-// not an error. See [Conn.Call] for the errors; with EPIPE nothing was sent.
-func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i int, answer *Message) (more bool)) error {
+// not an error. bundle: the requests of a burst are one bundle, and so may be their
+// answers; only the embedded daemon accepts that. See [Conn.Call] for the errors; with
+// EPIPE nothing was sent.
+func (c *Conn) CallAll(ctx context.Context, requests []*Message, bundle bool, answered func(i int, answer *Message) (more bool)) error {
 	return c.inTurn(ctx, func() error {
+		c.bundles = bundle
+		defer func() { c.bundles, c.rest = false, nil }()
 		last, sent, more := len(requests)-1, 0, true
-		send := func(i int) error {
-			err := c.ask(requests[i])
-			if i > 0 && errors.Is(err, syscall.EPIPE) {
+		send := func(n int) error {
+			err := c.askAll(requests[sent:][:n], bundle)
+			if sent > 0 && errors.Is(err, syscall.EPIPE) {
 				err = io.ErrUnexpectedEOF // earlier ones may have been carried out
 			}
+			sent += n
 			return err
 		}
 		for i := 0; i <= last; {
-			if sent-i <= ahead/2 {
-				for ; more && sent <= last && sent < i+ahead; sent++ {
-					if err := send(sent); err != nil {
-						return err
-					}
-				}
-			}
-			if sent == i { // skip the others
-				i, sent = last, last+1
-				if err := send(last); err != nil {
+			for more && sent <= last && sent-i <= burst {
+				if err := send(min(burst, last+1-sent)); err != nil {
 					return err
 				}
 			}
-			m, err := c.receiveAnswer(requests[i], true)
+			if sent == i { // skip the others
+				i, sent = last, last
+				if err := send(1); err != nil {
+					return err
+				}
+			}
+			m, err := c.receiveAnswer(requests[i], true, false)
 			if err != nil {
 				return err
 			}
@@ -178,20 +186,26 @@ func (c *Conn) CallAll(ctx context.Context, requests []*Message, answered func(i
 }
 
 // receiveAnswer waits for an answer to a request. Without must, it only looks at
-// messages that have arrived already, and m is nil if the answer is not among them. The
-// caller has the turn.
-func (c *Conn) receiveAnswer(request *Message, must bool) (m *Message, err error) {
+// messages that have arrived already, and m is nil if the answer is not among them. Without
+// whole, an answer without an errno has its header alone. The caller has the turn.
+func (c *Conn) receiveAnswer(request *Message, must, whole bool) (m *Message, err error) {
 	for must || c.t.ready() {
-		n, err := c.t.recv(c.buf)
+		b, err := c.next()
 		if err != nil {
 			return nil, err
 		}
-		h, err := ParseHeader(c.buf[:n])
+		h, err := ParseHeader(b)
 		if !answers(h, request) {
 			continue // another's message, so its faults do not matter
 		}
-		if err == nil {
-			m, err = Parse(c.buf[:n])
+		switch {
+		case err != nil:
+		case whole || h.Errno != 0:
+			if m, err = Parse(b); err != nil || m.KeyAuth != nil || m.KeyEncrypt != nil {
+				clear(b) // it has keys, or can have
+			}
+		default:
+			m = &Message{Header: h}
 		}
 		if err != nil && !must && h.Errno == 0 {
 			return nil, nil // the result of send was success
@@ -199,6 +213,19 @@ func (c *Conn) receiveAnswer(request *Message, must bool) (m *Message, err error
 		return m, err
 	}
 	return nil, nil
+}
+
+// next returns the next message of a bundle, or else receives a message.
+func (c *Conn) next() (b []byte, err error) {
+	if len(c.rest) == 0 {
+		n, err := c.t.recv(c.buf)
+		if err != nil || !c.bundles {
+			return c.buf[:n], err
+		}
+		c.rest = c.buf[:n]
+	}
+	b, c.rest = Split(c.rest)
+	return b, nil
 }
 
 // Receive waits for the next message of any kind: answers to other processes,
@@ -225,7 +252,7 @@ func (c *Conn) CallEach(ctx context.Context, request *Message, each func(*Messag
 		}
 		must := c.t.answers(request.Type)
 		for {
-			m, err := c.receiveAnswer(request, must)
+			m, err := c.receiveAnswer(request, must, true)
 			switch {
 			case err != nil:
 				return err
@@ -245,16 +272,63 @@ func (c *Conn) CallEach(ctx context.Context, request *Message, each func(*Messag
 
 // ask numbers a request and sends it. The caller has the turn.
 func (c *Conn) ask(request *Message) error {
-	request.PID = uint32(os.Getpid())
-	if !request.Unnumbered {
-		request.Seq = lastSeq.Add(1)
-	}
-	b, err := request.Marshal()
+	b, err := appendNumbered(newMessage(), request)
 	if err != nil {
 		return err
 	}
 	defer clear(b) // it may contain keys
 	return c.t.send(b, request.Files)
+}
+
+// askAll is ask for several requests. bundle: they are sent as one bundle, or as several if
+// they are too long for one or have descriptors, which belong to the first request of a
+// bundle.
+func (c *Conn) askAll(requests []*Message, bundle bool) error {
+	if c.out == nil {
+		c.out = make([]byte, 0, MaxMessage) // growing would leave keys in smaller arrays
+	}
+	empty := func() {
+		clear(c.out) // it may contain keys
+		c.out = c.out[:0]
+	}
+	defer empty()
+	var files []int
+	begun := false
+	send := func() error {
+		err := c.t.send(c.out, files)
+		if begun && errors.Is(err, syscall.EPIPE) {
+			err = io.ErrUnexpectedEOF // earlier ones may have been carried out
+		}
+		empty()
+		begun, files = true, nil
+		return err
+	}
+	b := newMessage()
+	for _, request := range requests {
+		var err error
+		b, err = appendNumbered(b[:0], request)
+		if err == nil && len(c.out) > 0 && (!bundle || len(c.out)+len(b) > MaxMessage || len(request.Files) > 0) {
+			err = send()
+		}
+		if err == nil {
+			c.out, files = append(c.out, b...), append(files, request.Files...)
+		}
+		clear(b)
+		if err != nil {
+			return err
+		}
+	}
+	return send()
+}
+
+// appendNumbered numbers a request and appends it in wire form to b, for the caller to
+// clear.
+func appendNumbered(b []byte, request *Message) ([]byte, error) {
+	request.PID = uint32(os.Getpid())
+	if !request.Unnumbered {
+		request.Seq = lastSeq.Add(1)
+	}
+	return request.Append(b)
 }
 
 // answers reports whether a header belongs to the answer to a request.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -172,6 +173,83 @@ func TestLateAnswer(t *testing.T) {
 	}
 	if m, err := c.Call(t.Context(), Flush()); err != nil || m.Type != TypeFlush {
 		t.Errorf("Call after late answers = %v, %v", m, err)
+	}
+}
+
+// CallAll sends bundles of requests that fit a datagram, with descriptors only at their
+// beginnings, and takes each answer out of its bundle. Late answers do not confuse the next
+// call.
+func TestCallAllBundles(t *testing.T) {
+	bundles := make(chan []Type, 100) // of the requests that arrived
+	path := listen(t, func(c *net.UnixConn) {
+		buf, oob := make([]byte, MaxMessage+1), make([]byte, 64)
+		for {
+			n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+			if err != nil || n == 0 {
+				return
+			}
+			fds := Descriptors(oob[:oobn])
+			closeAll(fds)
+			var types []Type
+			var out []byte
+			for b := buf[:n]; len(b) > 0; {
+				var one []byte
+				one, b = Split(b)
+				m, err := Parse(one)
+				if err != nil {
+					t.Errorf("server: %v", err)
+					return
+				}
+				if types = append(types, m.Type); m.Type == TypeAdd && (len(fds) == 0 || len(types) > 1) {
+					t.Errorf("%d descriptors came with request %d of a bundle", len(fds), len(types))
+				}
+				out, _ = ErrorReply(m.Header, syscall.Errno(m.Seq%2)).Append(out)
+			}
+			bundles <- types
+			if len(types) > 1 { // with the answer to a request of another process
+				out, _ = Ack(Header{Type: TypeGet, Seq: 1, PID: 1}).Append(out)
+			}
+			if _, err := c.Write(out); err != nil {
+				return
+			}
+		}
+	})
+	c := dial(t, path)
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	long := func() *Message {
+		return &Message{Header: Header{Type: FirstPrivate}, Private: []Extension{{FirstPrivate, make([]byte, MaxMessage/2+4)}}}
+	}
+	withFile := func() *Message { return &Message{Header: Header{Type: TypeAdd}, Files: []int{int(f.Fd())}} }
+	requests := []*Message{Flush(), Flush(), long(), Flush(), long(), withFile(), Flush(), withFile()}
+	for range 100 {
+		requests = append(requests, GetSA(said(50, 256, gw)))
+	}
+	next := 0
+	err = c.CallAll(t.Context(), requests, true, func(i int, m *Message) bool {
+		if i != next || m.Type != requests[i].Type || m.Seq != requests[i].Seq || m.Errno != syscall.Errno(m.Seq%2) {
+			t.Errorf("answer %d is passed as number %d: %v", next, i, m)
+		}
+		next++
+		return true
+	})
+	if err != nil || next != len(requests) {
+		t.Fatalf("%d answers, %v; want %d", next, err, len(requests))
+	}
+	flushed := Flush()
+	if m, err := c.Call(t.Context(), flushed); m == nil && err != nil || m.Seq != flushed.Seq {
+		t.Errorf("Call after bundles = %v, %v", m, err)
+	}
+	c.Close()
+	var lengths []int
+	for len(bundles) > 0 {
+		lengths = append(lengths, len(<-bundles))
+	}
+	if want := []int{4, 1, 2, 25, 32, 32, 12, 1}; !slices.Equal(lengths, want) {
+		t.Errorf("the bundles have %d requests, want %d", lengths, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -220,6 +221,9 @@ func TestSASpecRoundTrip(t *testing.T) {
 	}
 }
 
+// A pointer has the digits of some key by chance; a key has more digits.
+var pointers = regexp.MustCompile(`\b0x[0-9a-f]{8,12}\b`)
+
 func TestNoKeysInText(t *testing.T) {
 	m := requests(t)["spi ESP add"]
 	for _, text := range []string{
@@ -227,7 +231,7 @@ func TestNoKeysInText(t *testing.T) {
 		sprint("%x", *m.KeyAuth), sprint("%v", m.KeyAuth), sprint("%s", *m.KeyEncrypt), sprint("%#v", m.KeyEncrypt),
 		sprint("%d", *m.KeyAuth),
 	} {
-		low := strings.ToLower(text)
+		low := pointers.ReplaceAllString(strings.ToLower(text), "a pointer")
 		for _, bad := range []string{"8765", "87 65", "135 101", "0x87", "4043", "40 43", "64 67"} {
 			if strings.Contains(low, bad) {
 				t.Errorf("%q shows key bytes", text)

@@ -196,7 +196,8 @@ type Key struct {
 	Data []byte `json:"-"` // (Bits+7)/8 bytes
 }
 
-func newKey(data []byte) *Key {
+// NewKey returns the extension with a key, which it does not copy; nil for an empty key.
+func NewKey(data []byte) *Key {
 	if len(data) == 0 {
 		return nil
 	}

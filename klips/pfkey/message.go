@@ -239,6 +239,19 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
+// Split returns the first message of a bundle, several messages one after the other, and
+// the others; both point into b. If no whole message is first, it returns all of b, which
+// [ParseHeader] refuses.
+func Split(b []byte) (first, rest []byte) {
+	if len(b) < headerLen {
+		return b, nil
+	}
+	if n := 8 * int(binary.NativeEndian.Uint16(b[4:])); n >= headerLen && n <= len(b) {
+		return b[:n], b[n:]
+	}
+	return b, nil
+}
+
 // Parse reads one message, a request or a reply. It accepts all that the wire format
 // can express; [Check] applies the rules. Nothing in the Message points into b.
 // Extensions may come in any order, each once. Errors are *[Error], which wraps the
@@ -362,10 +375,11 @@ func (w *writer) extension(t ExtType, body func(*writer)) {
 
 // Marshal returns the message in wire form, see [Message.Append]. If the message has
 // keys, the caller clears the bytes after use.
-func (m *Message) Marshal() ([]byte, error) {
-	// Room for any message of the tools: growing would leave keys in smaller arrays.
-	return m.Append(make([]byte, 0, 512))
-}
+func (m *Message) Marshal() ([]byte, error) { return m.Append(newMessage()) }
+
+// newMessage returns room for any message of the tools: growing would leave keys in
+// smaller arrays.
+func newMessage() []byte { return make([]byte, 0, 512) }
 
 // Clear overwrites the keys in the message with zeros. A message has no other secrets.
 func (m *Message) Clear() {

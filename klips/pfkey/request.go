@@ -30,7 +30,7 @@ func AddSA(spec *klips.SASpec) *Message {
 		m.SA.Encrypt = uint8(spec.Comp)
 	}
 	m.LifeHard, m.LifeSoft = newLimits(spec.Hard), newLimits(spec.Soft)
-	m.KeyAuth, m.KeyEncrypt = newKey(slices.Clone(spec.AuthKey)), newKey(slices.Clone(spec.EncKey))
+	m.KeyAuth, m.KeyEncrypt = NewKey(slices.Clone(spec.AuthKey)), NewKey(slices.Clone(spec.EncKey))
 	if spec.NATT.Type != klips.NATTNone {
 		m.NATTType = new(NATTType(spec.NATT.Type))
 		if spec.NATT.SPort != 0 {

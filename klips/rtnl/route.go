@@ -24,6 +24,7 @@ type Route struct {
 	TOS      uint8  // of its packets; 0: any
 	Protocol uint8  // RTPROT_…, the program that made it; 0 in a new route: RTPROT_BOOT
 	Kind     uint8  // RTN_…; 0 in a new route: RTN_UNICAST
+	MTU      int    // of the route, in bytes; 0: that of the device; a new route has none
 
 	indirect bool   // it has gateways, or several hops
 	raw      []byte // the data of the kernel's message; nil in a new route
@@ -87,6 +88,16 @@ func (c *Conn) Exit(ctx context.Context, to netip.Addr) (index int, err error) {
 	return r.Device, nil
 }
 
+// Way returns the route of this host to an address, as Exit finds it, with the source
+// address that the kernel chooses. ok is false if the packets do not leave.
+func (c *Conn) Way(ctx context.Context, to netip.Addr) (r Route, ok bool, err error) {
+	found, err := c.lookUp(ctx, to, 0)
+	if found == nil {
+		return Route{}, false, err
+	}
+	return *found, true, nil
+}
+
 // NextHop returns the address of the neighbour that packets of this host to an address are
 // sent to by a device: that of a gateway, or the address itself. It is invalid if there is
 // none: no route by that device, or one that drops; a broadcast or multicast address, or
@@ -106,29 +117,73 @@ func (c *Conn) NextHop(ctx context.Context, to netip.Addr, device int) (netip.Ad
 // lookUp returns the route of this host to an address, by a device (0: by any). It is nil
 // if packets do not leave by a unicast route.
 func (c *Conn) lookUp(ctx context.Context, to netip.Addr, device int) (*Route, error) {
+	r, err := c.LookUp(ctx, Query{To: to, Out: device})
+	switch {
+	case err == nil && r.Kind == unix.RTN_UNICAST && r.Device != 0:
+		return &r, nil
+	case err == nil || isUnreachable(err):
+		return nil, nil
+	}
+	return nil, err
+}
+
+// isUnreachable reports whether an error is that of a route that drops, as in ip-route(8),
+// of a missing route, or of a device that is down or gone.
+func isUnreachable(err error) bool {
+	return slices.ContainsFunc([]unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.ENODEV, unix.ENETDOWN},
+		func(errno unix.Errno) bool { return errors.Is(err, errno) })
+}
+
+// A Query is a packet whose route is looked up.
+type Query struct {
+	To, From netip.Addr // From: not valid if it does not matter
+	In       int        // index of the device by which it has arrived; 0: it is of this host
+	Out      int        // index of the device by which it must leave; 0: any
+	Proto    uint8      // 0: none
+	// The ports of TCP and UDP.
+	SrcPort, DstPort uint16
+}
+
+// LookUp returns the kernel's route for a packet, according to all its rules and tables.
+// Dst of the route is the address, not the network of an entry. Kind RTN_LOCAL: the packet
+// is for this host. ENETUNREACH: there is no route. EHOSTUNREACH, EACCES, EINVAL: the route
+// is unreachable, prohibit, blackhole; the kernel also returns EHOSTUNREACH for a packet that
+// has arrived and is not forwarded, and EXDEV and EINVAL for one whose source is not behind
+// the device (rp_filter).
+func (c *Conn) LookUp(ctx context.Context, q Query) (Route, error) {
 	data := make([]byte, unix.SizeofRtMsg)
-	data[0], data[1] = familyOf(to), byte(to.BitLen())
-	data = appendAttr(data, unix.RTA_DST, to.AsSlice())
-	if device != 0 {
-		data = appendAttr(data, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(device)))
+	data[0], data[1] = familyOf(q.To), byte(q.To.BitLen())
+	data = appendAttr(data, unix.RTA_DST, q.To.AsSlice())
+	if q.From.IsValid() {
+		data[2] = byte(q.From.BitLen())
+		data = appendAttr(data, unix.RTA_SRC, q.From.AsSlice())
+	}
+	for _, device := range [...]struct {
+		typ   uint16
+		index int
+	}{{unix.RTA_IIF, q.In}, {unix.RTA_OIF, q.Out}} {
+		if device.index != 0 {
+			data = appendAttr(data, device.typ, binary.NativeEndian.AppendUint32(nil, uint32(device.index)))
+		}
+	}
+	if q.Proto == unix.IPPROTO_TCP || q.Proto == unix.IPPROTO_UDP { // the kernel refuses most others
+		data = appendAttr(data, unix.RTA_IP_PROTO, []byte{q.Proto})
+		for _, port := range [...]struct{ typ, n uint16 }{{unix.RTA_SPORT, q.SrcPort}, {unix.RTA_DPORT, q.DstPort}} {
+			if port.n != 0 {
+				data = appendAttr(data, port.typ, binary.BigEndian.AppendUint16(nil, port.n))
+			}
+		}
 	}
 	answers, err := c.exchange(ctx, unix.RTM_GETROUTE, 0, data)
-	// The errors of routes that drop, as in ip-route(8), of a missing route, and of a
-	// device that is down or gone.
-	for _, errno := range []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.ENODEV, unix.ENETDOWN} {
-		if errors.Is(err, errno) {
-			return nil, nil
-		}
-	}
 	if err != nil {
-		return nil, fmt.Errorf("find the route to %v: %w", to, err)
+		return Route{}, fmt.Errorf("find the route to %v: %w", q.To, err)
 	}
 	for _, m := range answers {
-		if r, err := parseRoute(m.Data); err == nil && r.Kind == unix.RTN_UNICAST && r.Device != 0 {
-			return &r, nil
+		if r, err := parseRoute(m.Data); err == nil {
+			return r, nil
 		}
 	}
-	return nil, nil
+	return Route{}, fmt.Errorf("find the route to %v: %w: no route in the answer", q.To, errMalformed)
 }
 
 // message returns a struct rtmsg and its attributes: the kernel's, if the route was
@@ -225,6 +280,15 @@ func parseRoute(b []byte) (r Route, err error) {
 			r.Table = ad.Uint32()
 		case unix.RTA_PRIORITY:
 			r.Metric = ad.Uint32()
+		case unix.RTA_METRICS:
+			ad.Nested(func(m *netlink.AttributeDecoder) error {
+				for m.Next() {
+					if m.Type() == unix.RTAX_MTU {
+						r.MTU = int(m.Uint32())
+					}
+				}
+				return nil
+			})
 		}
 	}
 	if err := ad.Err(); err != nil {

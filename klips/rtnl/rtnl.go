@@ -255,18 +255,29 @@ func (c *Conn) SetUp(ctx context.Context, index int, up bool) error {
 	return nil
 }
 
-// SetAlias gives a device another alias. ENODEV: no device has that index.
-func (c *Conn) SetAlias(ctx context.Context, index int, alias string) error {
+// setLink changes an attribute of a device; what is for the error, with a verb for the index.
+func (c *Conn) setLink(ctx context.Context, index int, what string, set func(*netlink.AttributeEncoder)) error {
 	ae := netlink.NewAttributeEncoder()
-	ae.Bytes(unix.IFLA_IFALIAS, []byte(alias))
+	set(ae)
 	data, err := encode(ifinfo(index, 0, 0), ae)
 	if err == nil {
 		err = c.change(ctx, unix.RTM_NEWLINK, 0, data)
 	}
 	if err != nil {
-		return fmt.Errorf("set the alias of device %d: %w", index, err)
+		return fmt.Errorf("%s: %w", fmt.Sprintf(what, index), err)
 	}
 	return nil
+}
+
+// SetMTU gives a device another MTU, in bytes. ENODEV: no device has that index. EINVAL: the
+// device cannot have this MTU.
+func (c *Conn) SetMTU(ctx context.Context, index, mtu int) error {
+	return c.setLink(ctx, index, "set MTU of device %d", func(ae *netlink.AttributeEncoder) { ae.Uint32(unix.IFLA_MTU, uint32(mtu)) })
+}
+
+// SetAlias gives a device another alias. ENODEV: no device has that index.
+func (c *Conn) SetAlias(ctx context.Context, index int, alias string) error {
+	return c.setLink(ctx, index, "set the alias of device %d", func(ae *netlink.AttributeEncoder) { ae.Bytes(unix.IFLA_IFALIAS, []byte(alias)) })
 }
 
 // genModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
@@ -276,22 +287,15 @@ const genModeNone = 1
 // comes up. ENODEV: no device has that index. EAFNOSUPPORT or EOPNOTSUPP: the kernel
 // has no IPv6, so it gives no address either.
 func (c *Conn) NoLinkLocal(ctx context.Context, index int) error {
-	ae := netlink.NewAttributeEncoder()
-	ae.Nested(unix.IFLA_AF_SPEC, func(families *netlink.AttributeEncoder) error {
-		families.Nested(unix.AF_INET6, func(six *netlink.AttributeEncoder) error {
-			six.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, genModeNone)
+	return c.setLink(ctx, index, "let device %d have no link-local address", func(ae *netlink.AttributeEncoder) {
+		ae.Nested(unix.IFLA_AF_SPEC, func(families *netlink.AttributeEncoder) error {
+			families.Nested(unix.AF_INET6, func(six *netlink.AttributeEncoder) error {
+				six.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, genModeNone)
+				return nil
+			})
 			return nil
 		})
-		return nil
 	})
-	data, err := encode(ifinfo(index, 0, 0), ae)
-	if err == nil {
-		err = c.change(ctx, unix.RTM_NEWLINK, 0, data)
-	}
-	if err != nil {
-		return fmt.Errorf("let device %d have no link-local address: %w", index, err)
-	}
-	return nil
 }
 
 // Delete removes a device. ENODEV: no device has that index.

@@ -98,9 +98,22 @@ type (
 	Sharer interface {
 		Foreign(ctx context.Context) ([]string, error)
 	}
+	// A PolicySharer lists the policies of other programs, in the order in which the kernel
+	// prefers them.
+	PolicySharer interface {
+		ForeignPolicies(ctx context.Context) ([]klips.ForeignPolicy, error)
+	}
 	// A DropCounter counts dropped packets that belong to no device.
 	DropCounter interface {
 		Drops(ctx context.Context) (drop.Counts, error)
+	}
+	// A DropRecorder records the newest dropped packet for each reason.
+	DropRecorder interface {
+		LastDrops(ctx context.Context) ([]klips.Dropped, error)
+	}
+	// A KernelCounter has counters of the kernel for dropped packets.
+	KernelCounter interface {
+		KernelDrops(ctx context.Context) ([]klips.KernelDrops, error)
 	}
 	// A Registry is a stack whose tables key daemons use.
 	Registry interface {
@@ -310,8 +323,17 @@ func Snapshot(ctx context.Context, d Reader, w klips.Want) (*klips.Snapshot, err
 	if s, ok := d.(Sharer); ok {
 		read(w.Foreign, func() (err error) { t.Foreign, err = s.Foreign(ctx); return err })
 	}
+	if s, ok := d.(PolicySharer); ok {
+		read(w.ForeignPolicies, func() (err error) { t.ForeignPolicies, err = s.ForeignPolicies(ctx); return err })
+	}
 	if c, ok := d.(DropCounter); ok {
 		read(w.Drops, func() (err error) { t.Drops, err = c.Drops(ctx); return err })
+	}
+	if r, ok := d.(DropRecorder); ok {
+		read(w.LastDrops, func() (err error) { t.LastDrops, err = r.LastDrops(ctx); return err })
+	}
+	if k, ok := d.(KernelCounter); ok {
+		read(w.KernelDrops, func() (err error) { t.KernelDrops, err = k.KernelDrops(ctx); return err })
 	}
 	if x, ok := d.(Texter); ok {
 		read(len(w.Unread) > 0, func() (err error) { t.Unread, err = x.Unread(ctx, w.Unread...); return err })
@@ -377,6 +399,13 @@ func (s stack) Hold(ctx context.Context) (release func(), err error) {
 
 func (s stack) Snapshot(ctx context.Context, w klips.Want) (*klips.Snapshot, error) {
 	return Snapshot(ctx, s.d, w)
+}
+
+func (s stack) ReadKeys(ctx context.Context, id klips.SAID) (klips.Keys, error) {
+	if r, ok := s.d.(klips.KeyReader); ok {
+		return r.ReadKeys(ctx, id)
+	}
+	return klips.Keys{}, klips.NoKeys(id)
 }
 
 func (s stack) Events(ctx context.Context, w klips.EventWant) (iter.Seq2[klips.Event, error], error) {

@@ -267,6 +267,34 @@ func ESPNames() []AlgName {
 	return list
 }
 
+// ESPName returns the name of an ESP transform with an encryption key of a length in bits, as
+// [ParseESP] accepts it; ok is false if it has none.
+func ESPName(t klips.Transform, keyBits int) (name string, ok bool) {
+	names := cipherWords(true)
+	for _, cipher := range cipherWords(false) {
+		for _, auth := range append(authWords(), "none") {
+			names = append(names, cipher+"-"+auth)
+		}
+	}
+	for _, name := range names {
+		if got, bits, err := ParseESP(name); err == nil && got == t && (bits == 0 || bits == keyBits) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// AHName returns the name of an AH authentication, as [ParseAH] accepts it; ok is false if it
+// has none.
+func AHName(a alg.Auth) (name string, ok bool) {
+	for _, n := range AHNames() {
+		if got, err := ParseAH(n.Name); err == nil && got == a {
+			return n.Name, true
+		}
+	}
+	return "", false
+}
+
 func espName(name string) AlgName {
 	t, bits, err := ParseESP(name)
 	if err != nil {

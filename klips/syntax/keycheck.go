@@ -2,6 +2,7 @@ package syntax
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,6 +76,22 @@ func checkKey(use, name string, info alg.Info, key []byte) error {
 		salt = ", the last 4 of them salt"
 	}
 	return kindf(KeyLength, "%s wants an %s key of %s bytes%s; %s", name, use, orList(wants), salt, given)
+}
+
+// KeySizes returns the lengths of the keys that a transform takes, in bytes and with the
+// salt of combined modes; 0: it takes none. bits is the length of encryption key that
+// [ParseESP] has returned; if it is 0 and several are allowed, enc is the longest.
+func KeySizes(t klips.Transform, bits int) (enc, auth int) {
+	longest := func(info alg.Info, ok bool) int {
+		if !ok {
+			return 0
+		}
+		return slices.Max(info.KeyBits) / 8
+	}
+	if enc = bits / 8; enc == 0 {
+		enc = longest(t.Enc.Info())
+	}
+	return enc, longest(t.Auth.Info())
 }
 
 // keyHelp describes a transform's keys; bits is the length of encryption key in its

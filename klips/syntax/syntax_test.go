@@ -481,3 +481,51 @@ func TestCheckKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestNames: the name of a transform is parsed to the transform and the length of its key,
+// for all algorithms.
+func TestNames(t *testing.T) {
+	ciphers := 0
+	for _, e := range alg.Encs() {
+		info, _ := e.Info()
+		auths := append(alg.Auths(), alg.AuthNone)
+		if info.AEAD {
+			auths = []alg.Auth{alg.AuthNone}
+		}
+		for _, a := range auths {
+			for _, bits := range info.KeyBits {
+				want := klips.Transform{Enc: e, Auth: a}
+				name, ok := ESPName(want, bits)
+				if !ok {
+					if e != alg.Null || a != alg.AuthNone { // that protects nothing
+						t.Errorf("ESPName(%v, %d): there is none", want, bits)
+					}
+					continue
+				}
+				ciphers++
+				got, n, err := ParseESP(name)
+				if err != nil || got != want || n != 0 && n != bits {
+					t.Errorf("ESPName(%v, %d) = %s, which is %v, %d, %v", want, bits, name, got, n, err)
+				}
+				if n == 0 && len(info.KeyBits) > 1 {
+					t.Errorf("ESPName(%v, %d) = %s, without a length", want, bits, name)
+				}
+			}
+		}
+	}
+	if ciphers < 30 {
+		t.Errorf("only %d transforms were named", ciphers)
+	}
+	if name, ok := ESPName(klips.Transform{Enc: 253, Auth: alg.SHA1}, 256); ok {
+		t.Errorf("ESPName of twofish = %s", name)
+	}
+	for _, a := range alg.Auths() {
+		name, ok := AHName(a)
+		if got, err := ParseAH(name); !ok || err != nil || got != a {
+			t.Errorf("AHName(%v) = %s, which is %v, %v", a, name, got, err)
+		}
+	}
+	if name, ok := AHName(alg.AuthNone); ok {
+		t.Errorf("AHName of none = %s", name)
+	}
+}

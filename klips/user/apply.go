@@ -58,7 +58,7 @@ var errNoUnits = errors.New("the daemon knows no units of changes")
 
 // send sends changes, after a BEGIN if there are several.
 func (c *Client) send(ctx context.Context, changes []klips.Change, begin *pfkey.Message) (r klips.Result, err error) {
-	u := &unit{changes: changes}
+	u := &unit{changes: changes, outcomes: make([]klips.Outcome, 0, len(changes))}
 	defer u.clear()
 	var wrong error // of the first change that is refused before it is sent
 	for _, change := range changes {
@@ -71,15 +71,18 @@ func (c *Client) send(ctx context.Context, changes []klips.Change, begin *pfkey.
 	}
 	u.requests = append(u.requests, control.End())
 	err = c.with(func(conn *pfkey.Conn) error {
+		bundle := false
 		if begin != nil {
-			switch _, err := conn.Call(ctx, begin); {
+			begun, err := conn.Call(ctx, begin)
+			switch {
 			case errors.Is(err, syscall.EINVAL):
 				return errNoUnits
 			case err != nil:
 				return err
 			}
+			bundle = control.AcceptsBundles(begun)
 		}
-		return conn.CallAll(ctx, u.requests, u.answered)
+		return conn.CallAll(ctx, u.requests, bundle, u.answered)
 	})
 	r.Outcomes = u.outcomes
 	done := len(u.outcomes)

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -85,5 +86,22 @@ func TestApplyOlderDaemon(t *testing.T) {
 	}
 	if flushes != 1 {
 		t.Errorf("%d FLUSH were sent, want the one before the change that is refused", flushes)
+	}
+}
+
+// A daemon of an older version knows units, but no bundles. It gets one request in each
+// datagram.
+func TestApplyWithoutBundles(t *testing.T) {
+	path := olderDaemon(t, func(m *pfkey.Message, send func(*pfkey.Message) error) error {
+		return send(pfkey.Ack(m.Header))
+	}, nil)
+	c, err := user.Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	changes := slices.Repeat([]klips.Change{klips.ClearEroutes{}, klips.ClearSAs{}}, 100)
+	if r, err := c.Apply(t.Context(), changes...); err != nil || len(r.Outcomes) != len(changes) {
+		t.Errorf("%d outcomes, %v; want %d", len(r.Outcomes), err, len(changes))
 	}
 }

@@ -41,6 +41,7 @@ type Client struct {
 var (
 	_ klips.Stack        = (*Client)(nil)
 	_ klips.Parter       = (*Client)(nil)
+	_ klips.KeyReader    = (*Client)(nil)
 	_ serial.GroupReader = (*Client)(nil)
 	_ serial.KnobReader  = (*Client)(nil)
 )
@@ -245,6 +246,8 @@ type Status struct {
 	Holds   Holds  `json:"holds"`
 	// Drops counts dropped packets that belong to no device.
 	Drops drop.Counts `json:"drops,omitempty"`
+	// LastDrops are the newest dropped packets, one for each reason.
+	LastDrops []klips.Dropped `json:"last_drops,omitempty"`
 	// Unprotected counts the clear packets of guarded flows that the packet filter has
 	// dropped, and its ICMP errors; nil if it guards none and has dropped none.
 	Unprotected *guard.Counters `json:"unprotected,omitempty"`
@@ -282,7 +285,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	m, err := c.call(ctx, "get status", "", control.Status())
 	if err == nil {
-		err = control.DecodeStatus(m, &s)
+		err = control.ValueOf(m, &s)
 	}
 	return s, err
 }
@@ -291,6 +294,13 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 func (c *Client) Drops(ctx context.Context) (drop.Counts, error) {
 	s, err := c.Status(ctx)
 	return s.Drops, err
+}
+
+// LastDrops returns the newest dropped packet for each reason, newest first. A daemon of an
+// earlier version returns none.
+func (c *Client) LastDrops(ctx context.Context) ([]klips.Dropped, error) {
+	s, err := c.Status(ctx)
+	return s.LastDrops, err
 }
 
 // Leave asks the daemon to stop and to leave its devices. The devices drop packets that are

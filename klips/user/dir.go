@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -203,32 +204,53 @@ func (d *Dir) RemoveRest() error {
 	if free, err := flock(f, unix.LOCK_EX); !free || !d.holds(lockFile, f) {
 		return err
 	}
-	return errors.Join(d.remove(socketFile), d.remove(lockFile))
+	return errors.Join(d.remove(socketFile), d.remove(heldFile), d.remove(countsFile), d.remove(lockFile))
 }
 
-// RemoveSocket removes the socket. Any other kind of file stays, and is a
+// Listen listens at the daemon's socket, which it makes with mode 0600 in place of an
+// earlier one. A file of another kind stays, and is a *[RundirError]. Nothing removes the
+// socket when the listener is closed: there may be another one at its path by then.
+func (d *Dir) Listen() (*net.UnixListener, error) { return d.listen(socketFile) }
+
+// ListenHeld is Listen at the socket of [HeldPath].
+func (d *Dir) ListenHeld() (*net.UnixListener, error) { return d.listen(heldFile) }
+
+func (d *Dir) listen(name string) (*net.UnixListener, error) {
+	if err := d.removeSocket(name); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(d.path, name)
+	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	if err = d.check(name, unix.S_IFSOCK); err == nil { // otherwise the directory has been moved
+		if err = unix.Fchmodat(d.fd(), name, 0o600, 0); err != nil {
+			err = &fs.PathError{Op: "chmod", Path: path, Err: err}
+		}
+	}
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// RemoveHeld removes the socket of [HeldPath].
+func (d *Dir) RemoveHeld() error { return d.removeSocket(heldFile) }
+
+// removeSocket removes a socket, if there is one. Any other kind of file stays, and is a
 // *[RundirError].
-func (d *Dir) RemoveSocket() error {
-	err := d.check(socketFile, unix.S_IFSOCK)
+func (d *Dir) removeSocket(name string) error {
+	err := d.check(name, unix.S_IFSOCK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return d.remove(socketFile)
-}
-
-// ProtectSocket sets mode 0600 on the socket that this process has made in the
-// directory. An error means that it does not exist.
-func (d *Dir) ProtectSocket() error {
-	if err := d.check(socketFile, unix.S_IFSOCK); err != nil {
-		return err
-	}
-	if err := unix.Fchmodat(d.fd(), socketFile, 0o600, 0); err != nil {
-		return &fs.PathError{Op: "chmod", Path: SocketPath(d.path), Err: err}
-	}
-	return nil
+	return d.remove(name)
 }
 
 // open opens a regular file of the directory. A new file gets mode 0600.
@@ -321,11 +343,12 @@ func (d *Dir) holds(name string, f *os.File) bool {
 }
 
 // RemoveFiles removes the files of a daemon that ends, while it has the lock: the
-// socket, if socket is true, and the file of the lock.
+// socket, if socket is true, its counts and the file of the lock.
 func (d *Dir) RemoveFiles(socket bool) {
 	if socket {
-		_ = d.RemoveSocket()
+		_ = d.removeSocket(socketFile)
 	}
+	_ = d.remove(countsFile)
 	_ = d.remove(lockFile)
 }
 

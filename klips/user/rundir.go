@@ -25,6 +25,8 @@ const maxRundir = pfkey.MaxSocketPath - len("/"+socketFile)
 // The names of the files in a run directory.
 const (
 	socketFile = "pfkey.sock"
+	heldFile   = "held.sock"
+	countsFile = "klipsd.counts"
 	lockFile   = "klipsd.pid"
 	turnFile   = "setup.lock"
 	logFile    = "klipsd.log"
@@ -75,6 +77,10 @@ func Rundir(d string) (string, error) {
 
 // SocketPath returns the path of the daemon's socket in a run directory.
 func SocketPath(rundir string) string { return filepath.Join(rundir, socketFile) }
+
+// HeldPath returns the path of the socket of a process that holds, in a run directory, what
+// a daemon has handed over, until the next daemon takes it.
+func HeldPath(rundir string) string { return filepath.Join(rundir, heldFile) }
 
 // LockPath returns the path of the lock file of a running daemon; it contains its
 // process id as text.

@@ -198,7 +198,7 @@ func TestBadFiles(t *testing.T) {
 		if err := os.WriteFile(victim, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range []string{socketFile, lockFile, logFile, turnFile} {
+		for _, file := range []string{socketFile, heldFile, lockFile, logFile, turnFile} {
 			path := runDir(t)
 			if err := tt.put(filepath.Join(path, file)); err != nil {
 				t.Fatal(err)
@@ -212,8 +212,11 @@ func TestBadFiles(t *testing.T) {
 			switch file {
 			case socketFile:
 				_, errs["Dial"] = Dial(SocketPath(path))
-				errs["RemoveSocket"] = d.RemoveSocket()
-				errs["ProtectSocket"] = d.ProtectSocket()
+				_, errs["Listen"] = d.Listen()
+			case heldFile:
+				_, errs["Dial"] = Dial(HeldPath(path))
+				_, errs["ListenHeld"] = d.ListenHeld()
+				errs["RemoveHeld"] = d.RemoveHeld()
 			case lockFile:
 				_, errs["TakeLock"] = d.TakeLock(t.Context())
 				_, errs["Holder"] = d.Holder()
@@ -247,30 +250,31 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-func TestRemoveSocket(t *testing.T) {
+// A socket is made in place of one that nobody removed, for its owner only.
+func TestListen(t *testing.T) {
 	path := runDir(t)
 	d, err := OpenDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := d.RemoveSocket(); err != nil {
-		t.Errorf("RemoveSocket of none = %v", err)
+	for socket, listen := range map[string]func() (*net.UnixListener, error){SocketPath(path): d.Listen, HeldPath(path): d.ListenHeld} {
+		for range 2 {
+			ln, err := listen()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fi, err := os.Lstat(socket); err != nil || fi.Mode().Perm() != 0o600 {
+				t.Errorf("%s: mode %v, %v, want 0600", socket, fi.Mode(), err)
+			}
+			ln.Close()
+		}
 	}
-	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: SocketPath(path), Net: "unixpacket"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.SetUnlinkOnClose(false)
-	if err := d.ProtectSocket(); err != nil {
-		t.Error(err)
-	}
-	if fi, err := os.Lstat(SocketPath(path)); err != nil || fi.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v, want 0600", fi.Mode(), err)
-	}
-	ln.Close()
-	if err := d.RemoveSocket(); err != nil {
-		t.Error(err)
+	d.RemoveFiles(true)
+	for range 2 {
+		if err := d.RemoveHeld(); err != nil {
+			t.Error(err)
+		}
 	}
 	if l, _ := os.ReadDir(path); len(l) != 0 {
 		t.Errorf("left: %v", l)

@@ -50,27 +50,47 @@ var statReasons = [...]struct {
 	{"XfrmOutNoQueueSpace", drop.HoldFull},
 }
 
-var _ serial.DropCounter = (*Stack)(nil)
+var (
+	_ serial.DropCounter   = (*Stack)(nil)
+	_ serial.KernelCounter = (*Stack)(nil)
+)
 
 // Drops returns the packets that the kernel has dropped in this network namespace, also
 // those of SAs and policies of other programs.
-func (s *Stack) Drops(context.Context) (drop.Counts, error) {
+func (s *Stack) Drops(ctx context.Context) (c drop.Counts, err error) {
+	l, err := s.KernelDrops(ctx)
+	return byReason(l), err
+}
+
+// byReason returns the packets of the kernel's counters by reason; nil if there are none.
+func byReason(l []klips.KernelDrops) (c drop.Counts) {
+	for _, k := range l {
+		if c == nil {
+			c = drop.Counts{}
+		}
+		c[k.Reason] += k.Packets
+	}
+	return c
+}
+
+// KernelDrops returns the same packets by the kernel's counters.
+func (s *Stack) KernelDrops(context.Context) ([]klips.KernelDrops, error) {
 	b, err := os.ReadFile(statPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var c drop.Counts
+	var l []klips.KernelDrops
 	if err == nil {
-		c, err = parseStat(b)
+		l, err = parseStat(b)
 	}
 	if err != nil {
 		return nil, &klips.OpError{Op: "list", Object: statPath, Err: err}
 	}
-	return c, nil
+	return l, nil
 }
 
 // parseStat parses lines of a counter's name and its value.
-func parseStat(b []byte) (c drop.Counts, err error) {
+func parseStat(b []byte) (l []klips.KernelDrops, err error) {
 	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		if len(f) != 2 {
@@ -89,12 +109,9 @@ func parseStat(b []byte) (c drop.Counts, err error) {
 				r = s.reason
 			}
 		}
-		if c == nil {
-			c = drop.Counts{}
-		}
-		c.Add(r, n)
+		l = append(l, klips.KernelDrops{Counter: f[0], Reason: r.String(), Packets: n})
 	}
-	return c, nil
+	return l, nil
 }
 
 // stateDrops returns the drop counts of one state; nil if there are none.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"testing"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
@@ -47,20 +48,20 @@ func TestStat(t *testing.T) {
 		{"XfrmOfALaterKernel 2\nXfrmInError 1\n", "failed=3"},
 		{"XfrmInNoStates 18446744073709551615", "no-sa=18446744073709551615"},
 	} {
-		if got, err := parseStat([]byte(tt.text)); err != nil || got.String() != tt.want {
-			t.Errorf("%q is read as %q, %v, want %q", tt.text, got, err, tt.want)
+		if l, err := parseStat([]byte(tt.text)); err != nil || byReason(l).String() != tt.want {
+			t.Errorf("%q is read as %v, %v, want %q", tt.text, l, err, tt.want)
 		}
 	}
 	for _, text := range []string{"XfrmInError", "XfrmInError x", "XfrmInError -1", "a b c"} {
 		if got, err := parseStat([]byte(text)); err == nil {
-			t.Errorf("%q is read as %q", text, got)
+			t.Errorf("%q is read as %v", text, got)
 		}
 	}
 	for _, s := range statReasons {
 		name, r := s.counter, s.reason
 		got, err := parseStat(fmt.Appendf(nil, "%-24s\t%d\n", name, 7))
-		if err != nil || r == drop.None || len(got) != 1 || got[r.String()] != 7 {
-			t.Errorf("%s is read as %q, %v, want seven packets of %q", name, got, err, r)
+		if err != nil || r == drop.None || len(got) != 1 || got[0] != (klips.KernelDrops{Counter: name, Reason: r.String(), Packets: 7}) {
+			t.Errorf("%s is read as %v, %v, want seven packets of %q", name, got, err, r)
 		}
 	}
 }

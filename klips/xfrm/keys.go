@@ -1,6 +1,9 @@
 package xfrm
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips"
@@ -44,4 +47,48 @@ func (t *tables) takeKey(s *sa) error {
 		return &klips.OpError{Op: "add SA", Object: s.id.String(), Err: syscall.EKEYREJECTED, Fault: klips.FaultKeyUsed, Other: other}
 	}
 	return nil
+}
+
+// ReadKeys returns the keys of an SA that was made by commands. A locked-down kernel shows
+// zeros instead of keys (LOCKDOWN_XFRM_SECRET): EACCES.
+func (s *Stack) ReadKeys(ctx context.Context, id klips.SAID) (klips.Keys, error) {
+	const op = "get keys"
+	k, err := s.readKeys(ctx, id)
+	if err != nil {
+		k.Clear()
+		return klips.Keys{}, about(err, op, id.String())
+	}
+	for _, key := range [][]byte{k.AuthKey, k.EncKey} {
+		if len(key) > 0 && bytes.Count(key, []byte{0}) == len(key) {
+			k.Clear()
+			return klips.Keys{}, refuse(op, id.String(), syscall.EACCES, "this kernel shows zeros instead of keys, as with lockdown=confidentiality")
+		}
+	}
+	dir, _, err := s.Marks(ctx)
+	k.Marked = dir != "" && err == nil
+	return k, nil
+}
+
+func (s *Stack) readKeys(ctx context.Context, id klips.SAID) (k klips.Keys, err error) {
+	if _, err := s.GetSA(ctx, id); err != nil || id.Proto == klips.ProtoTun {
+		return k, err
+	}
+	st, err := s.xfrm.GetState(ctx, nlxfrm.ID{Dst: id.Dst, SPI: uint32(id.SPI), Proto: uint8(id.Proto)}, nlxfrm.Mark{})
+	switch {
+	case errors.Is(err, syscall.ESRCH):
+		return k, refuse("", "", syscall.ESRCH, "")
+	case err != nil:
+		return k, wrapError(err, nil)
+	}
+	defer st.ClearKeys()
+	if st.Auth != nil {
+		k.AuthKey = bytes.Clone(st.Auth.Key)
+	}
+	switch {
+	case st.AEAD != nil:
+		k.EncKey = bytes.Clone(st.AEAD.Key)
+	case st.Crypt != nil:
+		k.EncKey = bytes.Clone(st.Crypt.Key)
+	}
+	return k, nil
 }

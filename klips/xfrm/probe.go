@@ -64,8 +64,10 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 			klips.ProtoAH:   {Auth: alg.SHA1},
 			klips.ProtoComp: {Comp: alg.Deflate},
 		} {
-			l = append(l, tryState(ctx, x, fmt.Sprintf("%v over %s", p, f.name),
-				&klips.SASpec{ID: klips.SAID{Proto: p, SPI: klips.MinSPI, Dst: f.dst}, Src: f.src, Transform: t}))
+			a := tryState(ctx, x, fmt.Sprintf("%v over %s", p, f.name),
+				&klips.SASpec{ID: klips.SAID{Proto: p, SPI: klips.MinSPI, Dst: f.dst}, Src: f.src, Transform: t})
+			a.Algorithm.Comp = t.Comp
+			l = append(l, a)
 		}
 	}
 	arrange.Sort(l, func(a, b klips.Ability) int { return strings.Compare(a.Name, b.Name) })
@@ -77,12 +79,16 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 		if !i.AEAD {
 			t.Auth = alg.SHA1
 		}
-		l = append(l, tryState(ctx, x, i.Kernel, &klips.SASpec{ID: id, Src: src, Transform: t}))
+		b := tryState(ctx, x, i.Kernel, &klips.SASpec{ID: id, Src: src, Transform: t})
+		b.Algorithm.Enc = e
+		l = append(l, b)
 	}
 	for _, a := range alg.Auths() {
 		i, _ := a.Info()
-		l = append(l, tryState(ctx, x, fmt.Sprintf("%s with %d bits", i.Kernel, icvBits(i)),
-			&klips.SASpec{ID: id, Src: src, Transform: klips.Transform{Enc: alg.Null, Auth: a}}))
+		b := tryState(ctx, x, fmt.Sprintf("%s with %d bits", i.Kernel, icvBits(i)),
+			&klips.SASpec{ID: id, Src: src, Transform: klips.Transform{Enc: alg.Null, Auth: a}})
+		b.Algorithm.Auth = a
+		l = append(l, b)
 	}
 	l = append(l, tryState(ctx, x, "extended sequence numbers", &klips.SASpec{ID: id, Src: src, Window: 64, ESN: true,
 		Transform: klips.Transform{Enc: alg.Null, Auth: alg.SHA1}}))

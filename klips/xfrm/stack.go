@@ -55,11 +55,13 @@ type kernel interface {
 }
 
 var (
-	_ klips.Stack     = (*Stack)(nil)
-	_ serial.Marker   = (*Stack)(nil)
-	_ serial.Guardian = (*Stack)(nil)
-	_ serial.Sharer   = (*Stack)(nil)
-	_ serial.Prober   = (*Stack)(nil)
+	_ klips.Stack         = (*Stack)(nil)
+	_ klips.KeyReader     = (*Stack)(nil)
+	_ serial.Marker       = (*Stack)(nil)
+	_ serial.Guardian     = (*Stack)(nil)
+	_ serial.Sharer       = (*Stack)(nil)
+	_ serial.PolicySharer = (*Stack)(nil)
+	_ serial.Prober       = (*Stack)(nil)
 
 	_ serial.GroupReader = (*Stack)(nil)
 )

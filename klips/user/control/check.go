@@ -43,6 +43,10 @@ func Check(m *pfkey.Message) error {
 		if len(x.saids) < 2 {
 			return fault(m.Type, ExtSAIDs, "a group has two SAs or more")
 		}
+	case TypeKeys:
+		if len(x.saids) != 1 {
+			return fault(m.Type, ExtSAIDs, "keys are those of one SA")
+		}
 	case TypeList:
 		one := x.has&bit(ExtSAIDs) != 0
 		fits := x.table != TableGroup
@@ -71,9 +75,9 @@ func rule(t pfkey.Type) (required, optional set) {
 		return 0, bit(ExtSAIDs)
 	case TypeHandOver: // older clients do not send the field
 		return 0, bit(ExtData)
-	case TypeSet, TypeGuard, TypeUnguard:
+	case TypeSet, TypeGuard, TypeUnguard, TypeTrace:
 		return bit(ExtData), 0
-	case TypeGroup:
+	case TypeGroup, TypeKeys:
 		return bit(ExtSAIDs), 0
 	case TypeAttach:
 		return bit(ExtVirtual) | bit(ExtPhysical), bit(ExtDirect)
@@ -126,8 +130,12 @@ func CheckReply(m *pfkey.Message) error {
 		optional = bit(ExtData)
 	case m.Type == TypeList:
 		required, optional = bit(ExtTable), bit(ExtData)|bit(ExtPlace)
-	case m.Type == TypeStatus:
+	case m.Type == TypeStatus, m.Type == TypeTrace:
 		required = bit(ExtData)
+	case m.Type == TypeBegin: // older daemons accept no bundles
+		optional = bit(ExtBundles)
+	case m.Type == TypeKeys:
+		optional = bit(ExtMarked)
 	}
 	switch {
 	case x.has&^(required|optional) != 0 || required&^x.has != 0:

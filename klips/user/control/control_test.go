@@ -90,10 +90,11 @@ func TestBytes(t *testing.T) {
 	messages := map[string]*pfkey.Message{
 		"GROUP": Group(ids), "ATTACH": Attach("ipsec0", "eth0", false), "ATTACH direct": Attach("ipsec0", "eth0", true), "DETACH": Detach("ipsec12"), "DETACHALL": DetachAll(),
 		"LIST table": ListTable(TableEroutes), "LIST SA": ListSA(ids[1]), "LIST group": ListGroup(ids[0]), "LIST part": ListPart(TableSAs, []byte(`{"a":1}`)),
-		"STOP": Stop(), "LEAVE": Leave(), "HANDOVER": must(HandOver(7)), "BEGIN": Begin(), "END": End(), "HOLD": Hold(), "RELEASE": Release(), "STATUS": Status(),
-		"SET": must(Set(map[string]int{"tos": 1})), "GUARD": must(Guard(klips.Guard{Selector: sel})), "UNGUARD": must(Unguard(sel)),
+		"STOP": Stop(), "LEAVE": Leave(), "HANDOVER": must(HandOver(7)), "BEGIN": Begin(), "END": End(), "HOLD": Hold(), "RELEASE": Release(), "STATUS": Status(), "KEYS": Keys(ids[1]), "TRACE": must(Trace(klips.Flow{Src: gw, Dst: gw, Proto: 17, SrcPort: 1, DstPort: 2})),
+		"KEYS reply": KeysReply(Keys(ids[1]).Header, klips.Keys{AuthKey: []byte{1, 2, 3}, EncKey: []byte{4}, Marked: true}),
+		"SET":        must(Set(map[string]int{"tos": 1})), "GUARD": must(Guard(klips.Guard{Selector: sel})), "UNGUARD": must(Unguard(sel)),
 		"ADDFLOW also": SetEroute(klips.SetEroute{Eroute: klips.Eroute{Selector: sel, ID: ids[0], Also: []klips.SAID{said(klips.ProtoTun, 0x117, gw), said(klips.ProtoESP, 0x119, gw)}}}),
-		"ADD":          AddSA(spec), "STATUS reply": must(StatusReply(Status().Header, map[string]int{"PID": 42})),
+		"ADD":          AddSA(spec), "STATUS reply": must(ValueReply(Status().Header, map[string]int{"PID": 42})),
 		"GROUP failed": failed, "ADD key used": KeyUsed(AddSA(spec).Header, ids[1]),
 	}
 	n := 0
@@ -515,13 +516,13 @@ func TestLongList(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	type status struct{ PID int }
-	m, err := StatusReply(Status().Header, status{42})
+	m, err := ValueReply(Status().Header, status{42})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got status
-	if err := DecodeStatus(wire(t, m), &got); err != nil || got.PID != 42 {
-		t.Errorf("DecodeStatus = %v, %v", got, err)
+	if err := ValueOf(wire(t, m), &got); err != nil || got.PID != 42 {
+		t.Errorf("ValueOf = %v, %v", got, err)
 	}
 	if err := CheckReply(m); err != nil {
 		t.Error(err)

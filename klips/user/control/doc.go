@@ -18,13 +18,16 @@
 //	STOP, LEAVE                                  header, when the daemon is about to go
 //	HANDOVER                                     header, with descriptors (SCM_RIGHTS)
 //	STATUS                                       DATA (one JSON value)
+//	TRACE      DATA (JSON: klips.Flow)           DATA (JSON: klips.Decision)
 //	SET        DATA (JSON: names and values)     header
 //	GUARD      DATA (JSON: klips.Guard)          header; EEXIST: guarded before
 //	UNGUARD    DATA (JSON: klips.Selector)       header
-//	BEGIN, END                                   header; between them, after an error,
-//	                                             ECANCELED to all
+//	BEGIN                                        header BUNDLES
+//	END                                          header; between BEGIN and END, after an
+//	                                             error, ECANCELED to all
 //	HOLD, RELEASE                                header; between them the requests of
 //	                                             others wait
+//	KEYS       SAIDS (1)                         [KEY_AUTH] [KEY_ENCRYPT] [MARKED]
 //	ADD        as KLIPS', [WINDOW PACKETS ESN        as KLIPS'; with the errno
 //	           REUSE ALIGN8 COPY_TOS SEQ             EKEYREJECTED: [SAIDS (1): the SA
 //	           REPLAY_SEQ]                           that has this key]
@@ -51,11 +54,18 @@
 //	77  COPY_TOS   u32, 1: outer headers have the TOS of the packet inside
 //	78  PLACE      u32 length, what the daemon has sent as the place after a part;
 //	               nothing: the first part
+//	80  BUNDLES    u32, 1: until END, the daemon accepts bundles
+//	81  MARKED     u32, 1: marks of the sequence numbers are kept
+//
+// A bundle is several requests in one datagram, one after the other, each with its own
+// header. Their answers come in the same order, also in bundles. Descriptors with a bundle
+// belong to its first request. A daemon of an older version answers BEGIN without BUNDLES,
+// and a client of an older version sends one request in a datagram.
 //
 // Functions with the names of requests build them ([Group], [Attach], [ListSA], …). The
 // daemon checks a request with [Check] and reads it with functions whose names end in
-// Of ([GroupOf], [DevicesOf], …). A message is at most [pfkey.MaxMessage] bytes long,
-// so that it fits a datagram of a unix socket.
+// Of ([GroupOf], [DevicesOf], …). A message, and a bundle, is at most [pfkey.MaxMessage]
+// bytes long, so that it fits a datagram of a unix socket.
 //
 // On the wire, numbers are in host byte order except where marked big-endian.
 package control

@@ -26,6 +26,8 @@ const (
 	ExtCopyTOS  pfkey.ExtType = 77
 	ExtPlace    pfkey.ExtType = 78
 	ExtDirect   pfkey.ExtType = 79
+	ExtBundles  pfkey.ExtType = 80
+	ExtMarked   pfkey.ExtType = 81
 )
 
 // extensions holds the values of a message's private extensions. Absent ones are zero;
@@ -72,7 +74,7 @@ func decode(m *pfkey.Message) (x extensions, err error) {
 		case ExtPackets:
 			b.u32()
 			x.soft, x.hard = b.u64(), b.u64()
-		case ExtESN, ExtReuse, ExtAlign8, ExtCopyTOS, ExtDirect:
+		case ExtESN, ExtReuse, ExtAlign8, ExtCopyTOS, ExtDirect, ExtBundles, ExtMarked:
 			if b.u32() != 1 {
 				b.refuse("a flag that is there is 1")
 			}

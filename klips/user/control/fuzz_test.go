@@ -54,10 +54,10 @@ func FuzzRecords(f *testing.F) {
 		f.Add(data)
 	}
 	h := pfkey.Header{Type: TypeStatus}
-	seed(StatusReply(h, klips.SA{ID: id, Next: []klips.SAID{id}, IV: []byte{1, 2}, Policy: &klips.InboundPolicy{Src: any6, Dst: any6}, Transform: klips.Transform{Enc: alg.AES}}))
-	seed(StatusReply(h, klips.Eroute{ID: id, Selector: klips.Selector{Src: any6, Dst: any6, Proto: 6, DstPort: 80}, IdentSrc: &klips.Ident{Type: 1, Text: "a"}}))
-	seed(StatusReply(h, klips.Device{Name: "ipsec0", Physical: "eth0"}))
-	seed(StatusReply(h, klips.Debug{1, 2}))
+	seed(ValueReply(h, klips.SA{ID: id, Next: []klips.SAID{id}, IV: []byte{1, 2}, Policy: &klips.InboundPolicy{Src: any6, Dst: any6}, Transform: klips.Transform{Enc: alg.AES}}))
+	seed(ValueReply(h, klips.Eroute{ID: id, Selector: klips.Selector{Src: any6, Dst: any6, Proto: 6, DstPort: 80}, IdentSrc: &klips.Ident{Type: 1, Text: "a"}}))
+	seed(ValueReply(h, klips.Device{Name: "ipsec0", Physical: "eth0"}))
+	seed(ValueReply(h, klips.Debug{1, 2}))
 	f.Add([]byte("\"a\"\n{}\n"))
 	f.Add([]byte(`{"id":""}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -70,10 +70,10 @@ func FuzzRecords(f *testing.F) {
 		records[klips.Debug](t, TableDebug, data)
 		records[string](t, TableVersion, data)
 		var v map[string]any
-		if err := DecodeStatus(Status(), &v); err == nil {
+		if err := ValueOf(Status(), &v); err == nil {
 			t.Fatal("a status without data is read")
 		}
-		_ = DecodeStatus(request(TypeStatus, dataExt(data)), &v)
+		_ = ValueOf(request(TypeStatus, dataExt(data)), &v)
 	})
 }
 

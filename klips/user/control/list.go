@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"syscall"
 
 	"github.com/klips-go/ipsec/klips/pfkey"
@@ -152,18 +153,22 @@ func AppendRecords[T any](dst []T, m *pfkey.Message) (records []T, last bool, er
 	if err != nil || !ok {
 		return dst, true, err
 	}
+	if n := bytes.Count(data, []byte("\n")); n > cap(dst)-len(dst) {
+		dst = slices.Grow(dst, max(n, len(dst))) // records are large: copy them seldom
+	}
 	for line := range bytes.Lines(data) {
-		var r T
-		if err := json.Unmarshal(line, &r); err != nil {
-			return dst, false, fmt.Errorf("decode a record of a listing: %w", err)
+		var none T
+		dst = append(dst, none)
+		last := len(dst) - 1
+		if err := json.Unmarshal(line, &dst[last]); err != nil { // in its place: records are large
+			return dst[:last], false, fmt.Errorf("decode a record of a listing: %w", err)
 		}
-		dst = append(dst, r)
 	}
 	return dst, false, nil
 }
 
-// StatusReply answers STATUS with a value as JSON.
-func StatusReply(request pfkey.Header, v any) (*pfkey.Message, error) {
+// ValueReply answers STATUS and TRACE with a value as JSON.
+func ValueReply(request pfkey.Header, v any) (*pfkey.Message, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -173,5 +178,5 @@ func StatusReply(request pfkey.Header, v any) (*pfkey.Message, error) {
 	return m, nil
 }
 
-// DecodeStatus sets v to the value of a STATUS reply.
-func DecodeStatus(reply *pfkey.Message, v any) error { return value(reply, v) }
+// ValueOf sets v to the value of a reply of [ValueReply].
+func ValueOf(reply *pfkey.Message, v any) error { return value(reply, v) }

@@ -140,6 +140,12 @@ func UnguardedOf(m *pfkey.Message) (s klips.Selector, err error) {
 	return s, err
 }
 
+// FlowOf returns the packet in TRACE.
+func FlowOf(m *pfkey.Message) (f klips.Flow, err error) {
+	err = value(m, &f)
+	return f, err
+}
+
 // NamespaceOf returns the network namespace in a HANDOVER request, 0 if there is none.
 func NamespaceOf(m *pfkey.Message) (netns uint64) {
 	if value(m, &netns) != nil {
@@ -196,4 +202,40 @@ func KeyUsed(request pfkey.Header, other klips.SAID) *pfkey.Message {
 	m := pfkey.ErrorReply(request, syscall.EKEYREJECTED)
 	m.Private = []pfkey.Extension{saidsExt(other)}
 	return m
+}
+
+// Begun answers BEGIN: the unit has begun, and the daemon accepts bundles until its end.
+func Begun(request pfkey.Header) *pfkey.Message {
+	m := pfkey.Ack(request)
+	m.Private = []pfkey.Extension{numberExt(ExtBundles, 1)}
+	return m
+}
+
+// AcceptsBundles reports whether the daemon that has answered BEGIN accepts bundles.
+func AcceptsBundles(begun *pfkey.Message) bool {
+	x, err := decode(begun)
+	return err == nil && x.has&bit(ExtBundles) != 0
+}
+
+// KeysReply answers KEYS. It does not copy the keys: [pfkey.Message.Clear] overwrites them.
+func KeysReply(request pfkey.Header, k klips.Keys) *pfkey.Message {
+	m := pfkey.Ack(request)
+	m.KeyAuth, m.KeyEncrypt = pfkey.NewKey(k.AuthKey), pfkey.NewKey(k.EncKey)
+	if k.Marked {
+		m.Private = []pfkey.Extension{numberExt(ExtMarked, 1)}
+	}
+	return m
+}
+
+// KeysOf returns the keys in the answer to KEYS. They are not copied.
+func KeysOf(reply *pfkey.Message) (k klips.Keys) {
+	if reply.KeyAuth != nil {
+		k.AuthKey = reply.KeyAuth.Data
+	}
+	if reply.KeyEncrypt != nil {
+		k.EncKey = reply.KeyEncrypt.Data
+	}
+	x, err := decode(reply)
+	k.Marked = err == nil && x.has&bit(ExtMarked) != 0
+	return k
 }

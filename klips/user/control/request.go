@@ -92,6 +92,9 @@ func ListGroup(id klips.SAID) *pfkey.Message {
 	return request(TypeList, saidsExt(id), numberExt(ExtTable, uint32(TableGroup)))
 }
 
+// Keys requests the keys of one SA.
+func Keys(id klips.SAID) *pfkey.Message { return request(TypeKeys, saidsExt(id)) }
+
 // Stop asks the daemon to remove its devices and to stop.
 func Stop() *pfkey.Message { return request(TypeStop) }
 
@@ -134,6 +137,9 @@ func Guard(g klips.Guard) (*pfkey.Message, error) { return withValue(TypeGuard, 
 
 // Unguard requests to end the guard of a flow.
 func Unguard(s klips.Selector) (*pfkey.Message, error) { return withValue(TypeUnguard, s) }
+
+// Trace asks what the stack would do with a packet.
+func Trace(f klips.Flow) (*pfkey.Message, error) { return withValue(TypeTrace, f) }
 
 // withValue makes a request with a JSON value.
 func withValue(t pfkey.Type, v any) (*pfkey.Message, error) {

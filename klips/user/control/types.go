@@ -38,14 +38,22 @@ const (
 	TypeHold    pfkey.Type = 78
 	TypeRelease pfkey.Type = 79
 
-	maxType = TypeRelease
+	// TypeKeys requests the keys of one SA; the answer has them in the extensions of RFC
+	// 2367 section 2.3.4. It is refused unless the client is root.
+	TypeKeys pfkey.Type = 80
+
+	// TypeTrace asks what the stack would do with a packet, a klips.Flow; the answer has a
+	// klips.Decision.
+	TypeTrace pfkey.Type = 81
+
+	maxType = TypeTrace
 )
 
 // TypeName returns the name of a message type, of KLIPS' types too: "LIST".
 func TypeName(t pfkey.Type) string {
 	names := [...]string{
 		"GROUP", "ATTACH", "DETACH", "DETACHALL", "LIST", "STOP", "STATUS", "SET", "LEAVE",
-		"GUARD", "UNGUARD", "HANDOVER", "BEGIN", "END", "HOLD", "RELEASE",
+		"GUARD", "UNGUARD", "HANDOVER", "BEGIN", "END", "HOLD", "RELEASE", "KEYS", "TRACE",
 	}
 	if i := int(t) - int(TypeGroup); i >= 0 && i < len(names) {
 		return names[i]
@@ -86,6 +94,10 @@ func extName(t pfkey.ExtType) string {
 		return "PLACE"
 	case ExtDirect:
 		return "DIRECT"
+	case ExtBundles:
+		return "BUNDLES"
+	case ExtMarked:
+		return "MARKED"
 	}
 	return t.String()
 }

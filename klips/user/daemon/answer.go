@@ -15,9 +15,28 @@ import (
 	"github.com/klips-go/ipsec/klips/user/control"
 )
 
+// answerAll carries out the request in b, or in a unit the bundle of requests, and returns
+// when the answers have been sent. An error means that c does not read them.
+func (s *server) answerAll(ctx context.Context, c *client, b []byte) error {
+	if !c.inUnit {
+		return s.answer(ctx, c, b)
+	}
+	for len(b) > 0 {
+		var request []byte
+		request, b = pfkey.Split(b)
+		c.gathers = true
+		if err := s.answer(ctx, c, request); err != nil {
+			return err
+		}
+		c.closeFiles() // they belong to the first request
+	}
+	c.gathers = false
+	return sent(c.flush())
+}
+
 // answer carries out the request in b, sends its answer to c and broadcasts the
-// messages about it. It returns when the answer has been sent. An error means that c
-// does not read it.
+// messages about it. It returns when the answer has been sent, or gathered with those to
+// other requests of a bundle. An error means that c does not read it.
 func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 	send := func(m *pfkey.Message) error {
 		out, err := m.Marshal()
@@ -33,6 +52,7 @@ func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 		c.refused = true
 		return send(pfkey.ErrorReply(h, pfkey.Errno(err)))
 	}
+	c.gathers = c.gathers && gathered(h.Type)
 	s.debug("request", c, h)
 	m, err := pfkey.Parse(b)
 	if err == nil {
@@ -66,8 +86,11 @@ func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 	}
 	switch m.Type {
 	case control.TypeBegin, control.TypeEnd, control.TypeHold, control.TypeRelease:
-		if !s.bracket(ctx, c, m.Type) {
+		switch {
+		case !s.bracket(ctx, c, m.Type):
 			return send(pfkey.ErrorReply(m.Header, syscall.EALREADY))
+		case m.Type == control.TypeBegin:
+			return send(control.Begun(m.Header))
 		}
 		return send(pfkey.Ack(m.Header))
 	case control.TypeList:
@@ -80,6 +103,22 @@ func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 		})
 	case control.TypeStatus:
 		return s.status(ctx, m, send)
+	case control.TypeTrace:
+		f, err := control.FlowOf(m)
+		if err != nil {
+			return reply(err)
+		}
+		d, err := s.eng.Trace(ctx, f)
+		if err != nil {
+			return reply(err)
+		}
+		answer, err := control.ValueReply(m.Header, d)
+		if err != nil {
+			return err
+		}
+		return send(answer)
+	case control.TypeKeys:
+		return s.keys(ctx, c, m)
 	case control.TypeSet:
 		return reply(s.set(m))
 	case control.TypeGuard:
@@ -107,7 +146,7 @@ func (s *server) answer(ctx context.Context, c *client, b []byte) error {
 		s.stop()
 		return err
 	}
-	defer s.guards.changed()
+	c.changed = true
 	// Not held while the answer is sent: the client may read it slowly.
 	s.changes.Lock()
 	if len(c.files) > 0 && s.offerPorts != nil {
@@ -372,7 +411,9 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 		Dropped: s.clients.lost(),
 		Holds:   user.Holds(s.eng.Holds()),
 		Drops:   s.eng.Drops(),
-		Marks:   s.marks.status(s.eng.MarksBehind()),
+
+		LastDrops: s.eng.LastDrops(),
+		Marks:     s.marks.status(s.eng.MarksBehind()),
 	}
 	if s.rights != nil {
 		rights := s.rights()
@@ -381,7 +422,7 @@ func (s *server) status(ctx context.Context, m *pfkey.Message, send func(*pfkey.
 	if n, ok := s.guards.counters(); ok {
 		status.Unprotected = &n
 	}
-	r, err := control.StatusReply(m.Header, status)
+	r, err := control.ValueReply(m.Header, status)
 	if err != nil {
 		return err
 	}

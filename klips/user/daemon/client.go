@@ -23,9 +23,9 @@ const maxBroadcasts = 256
 const listTimeout = 10 * time.Second
 
 // A client is a client's connection. One goroutine reads requests and waits for each
-// answer to be sent before it reads on; another one sends. So at most one answer and
-// maxBroadcasts other messages are queued at any time, and a broadcast never waits for
-// the client.
+// answer, or bundle of answers, to be sent before it reads on; another one sends. So at
+// most two of these and maxBroadcasts other messages are queued at any time, and a
+// broadcast never waits for the client.
 type client struct {
 	conn  *net.UnixConn
 	pid   int32 // of the process that connected
@@ -38,6 +38,15 @@ type client struct {
 	inUnit, refused, holds bool
 
 	active atomic.Int64 // when it last sent a request or got an answer, see touch
+
+	// changed: a request of the current datagram may have changed the SAs or eroutes. Only
+	// the goroutine that serves the client uses it.
+	changed bool
+
+	// gathers: the answer to the current request is added to bundle, which is sent after
+	// the last one. Only the goroutine that serves the client uses these.
+	gathers bool
+	bundle  []byte
 
 	// files are the descriptors of the current request. Only the goroutine that serves
 	// the client uses them.
@@ -106,16 +115,52 @@ func (c *client) broadcast(b []byte) (ok, first bool) {
 	return true, false
 }
 
-// answer queues an answer; the result is for wait.
-func (c *client) answer(b []byte) (sent <-chan struct{}) { return c.answerWith(b, nil) }
+// answer queues an answer; the result is for wait. If the client gathers answers, it is
+// only added to the bundle; a full bundle before it is queued.
+func (c *client) answer(b []byte) (sent <-chan struct{}) {
+	if !c.gathers {
+		return c.answerWith(b, nil)
+	}
+	if len(c.bundle)+len(b) > pfkey.MaxMessage {
+		sent = c.queueBundle()
+	}
+	c.bundle = append(c.bundle, b...)
+	return sent
+}
 
-// answerWith is answer with descriptors, which the caller still owns.
+// answerWith queues an answer with descriptors, which the caller still owns, after the
+// bundle.
 func (c *client) answerWith(b []byte, fds []int) (sent <-chan struct{}) {
+	c.queueBundle() // the queue keeps the order
+	return c.queueAnswer(outgoing{b: b, fds: fds})
+}
+
+// queueBundle queues the answers in the bundle; nil: there are none.
+func (c *client) queueBundle() (sent <-chan struct{}) {
+	if len(c.bundle) == 0 {
+		return nil
+	}
+	b := c.bundle
+	c.bundle = nil
+	return c.queueAnswer(outgoing{b: b})
+}
+
+func (c *client) queueAnswer(o outgoing) (sent <-chan struct{}) {
 	done := make(chan struct{})
+	o.sent = done
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.push(outgoing{b, fds, done})
+	c.push(o)
 	return done
+}
+
+// flush sends the bundle. It returns true when all answers have been sent, false when
+// they never will be.
+func (c *client) flush() bool {
+	b := c.bundle
+	ok := c.wait(c.queueBundle())
+	c.bundle = b[:0] // the next bundle uses the memory again
+	return ok
 }
 
 func (c *client) push(o outgoing) {
@@ -127,8 +172,12 @@ func (c *client) push(o outgoing) {
 }
 
 // wait returns true when an answer has been sent, false when it never will be. A client
-// that does not read its answer has time until it counts as idle.
+// that does not read its answer has time until it counts as idle. If sent is nil, there is
+// nothing to wait for.
 func (c *client) wait(sent <-chan struct{}) bool {
+	if sent == nil {
+		return true
+	}
 	select {
 	case <-sent:
 		return true

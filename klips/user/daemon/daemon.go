@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips/guard"
-	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/clock"
 	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/engine"
@@ -163,6 +161,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := eng.KeepDevices(); err != nil {
 		return err
 	}
+	place.count(eng.Count())
 	s.guards = newGuards(c.Filter, noFilter, eng, c.Log, c.Clock)
 	s.guards.takeUp(state != nil)
 	guarding := make(chan struct{})
@@ -195,21 +194,3 @@ const lockPatience = time.Second
 // takeOverPatience is how long a handover may take, and then the end of the other
 // daemon.
 const takeOverPatience = 10 * time.Second
-
-// listen makes the daemon's socket. It may remove an old one: this daemon holds the
-// lock, so no other daemon uses it.
-func listen(dir *user.Dir, path string) (*net.UnixListener, error) {
-	if err := dir.RemoveSocket(); err != nil {
-		return nil, err
-	}
-	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false) // the socket at the path may be another daemon's later
-	if err := dir.ProtectSocket(); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return ln, nil
-}

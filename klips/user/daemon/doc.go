@@ -15,7 +15,8 @@
 // client, with one exception: when a private request makes a group, the others receive
 // what a KLIPS kernel sends about its pairs. EXPIRE goes to every client, ACQUIRE to
 // those who registered for ESP. All clients receive messages about changes in the order
-// of the changes.
+// of the changes. The answers to a bundle of requests come together: the client may
+// receive other messages before them.
 //
 // # The turn
 //
@@ -28,8 +29,8 @@
 // Each client is served by two goroutines of its own. A message for it goes into a
 // queue, and the sender does not wait: neither packets nor other clients are delayed.
 // The queue holds a limited number of broadcasts; more are dropped, counted, and logged
-// once. Answers are not dropped: the next request is read after the last answer has
-// been sent.
+// once. Answers are not dropped: the next request, or bundle of requests, is read after
+// the last answer has been sent.
 //
 // # Idle clients
 //

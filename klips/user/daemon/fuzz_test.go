@@ -41,7 +41,7 @@ func FuzzMessages(f *testing.F) {
 			if _, err := sender.c.Write(step.m); err != nil {
 				t.Fatal(err)
 			}
-			checkAnswer(t, step.m, sender)
+			checkAnswer(t, step.m, sender.read)
 			if l := sender.received(); len(l) != 0 {
 				t.Fatalf("%x: besides the answer came %x", step.m, l)
 			}
@@ -55,11 +55,11 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
-// checkAnswer reads the answer to a message.
-func checkAnswer(t *testing.T, m []byte, s *socket) {
+// checkAnswer reads the answer to a message; read returns the next message.
+func checkAnswer(t *testing.T, m []byte, read func() []byte) {
 	t.Helper()
 	for {
-		r := s.read()
+		r := read()
 		checkWhole(t, m, r)
 		if len(m) < 16 || m[0] != 2 {
 			return // the header was unreadable
@@ -134,6 +134,48 @@ func clearTables(t *testing.T, rundir string) {
 	if err != nil || s.SAs != 0 || s.Eroutes != 0 || len(s.Devices) != 2 || s.Devices[0].Physical != "" || s.Devices[1].Physical != "" {
 		t.Fatalf("afterwards there are %d SAs, %d eroutes and devices %v, %v", s.SAs, s.Eroutes, s.Devices, err)
 	}
+}
+
+// FuzzBundles sends each program as one bundle. Every message gets one answer, in order. The
+// daemon goes on.
+func FuzzBundles(f *testing.F) {
+	for _, s := range seeds() {
+		f.Add(s)
+	}
+	rundir, _ := start(f)
+	templates := templates()
+	f.Fuzz(func(t *testing.T, program []byte) {
+		s := open(t, rundir)
+		s.ask(control.Begin())
+		var bundle []byte
+		for _, step := range steps(templates, program) {
+			bundle = append(bundle, step.m...)
+		}
+		if len(bundle) == 0 || len(bundle) > pfkey.MaxMessage {
+			return
+		}
+		if _, err := s.c.Write(bundle); err != nil {
+			t.Fatal(err)
+		}
+		var left []byte // of the datagram that was read last
+		next := func() (r []byte) {
+			if len(left) == 0 {
+				left = s.read()
+			}
+			r, left = pfkey.Split(left)
+			return r
+		}
+		for len(bundle) > 0 {
+			var m []byte
+			m, bundle = pfkey.Split(bundle)
+			checkAnswer(t, m, next)
+		}
+		if len(left) != 0 {
+			t.Fatalf("after the answers came %x", left)
+		}
+		s.c.Close()
+		clearTables(t, rundir)
+	})
 }
 
 // maxAhead is how many requests a client sends without reading an answer; all of

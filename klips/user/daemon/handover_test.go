@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -54,6 +55,43 @@ func (r *running) ended() {
 	if err := <-r.done; err != nil {
 		r.t.Errorf("Run = %v", err)
 	}
+}
+
+// renewed replaces a daemon by another one: the next one asks it, or, as under a service
+// manager, a third process asks it and holds its state until the next one has started.
+func (r *running) renewed(f daemon.Filter, managed bool) (next *running) {
+	r.t.Helper()
+	h := r.c.Host.(*klipstest.Host)
+	if !managed {
+		next = runIn(r.t, r.c.Rundir, h, f, true)
+		r.ended()
+		return next
+	}
+	held, err := daemon.Hold(r.t.Context(), r.c.Rundir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer held.Close()
+	r.ended()
+	passed := make(chan error, 1)
+	go func() { passed <- held.Pass(r.t.Context()) }()
+	if held.Gave() {
+		r.t.Error("it has given everything to nobody")
+	}
+	// A client that asks for something else gets nothing, and takes nothing away.
+	c, err := user.Dial(user.HeldPath(r.c.Rundir))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := c.Status(r.t.Context()); !errors.Is(err, syscall.EINVAL) {
+		r.t.Errorf("Status = %v, want EINVAL", err)
+	}
+	c.Close()
+	next = runIn(r.t, r.c.Rundir, h, f, false)
+	if err := <-passed; err != nil || !held.Gave() {
+		r.t.Errorf("Pass = %v, gave %v", err, held.Gave())
+	}
+	return next
 }
 
 // A daemon that takes over has the whole state of the other one, which ends. A client
@@ -110,10 +148,8 @@ func TestTakeOver(t *testing.T) {
 			c.Close()
 		}
 	}()
-	for range 3 {
-		next := runIn(t, rundir, h, nil, true)
-		r.ended()
-		r = next
+	for _, managed := range []bool{false, true, true, false} {
+		r = r.renewed(nil, managed)
 		gotStatus, gotSAs := see()
 		equate := cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 		if d := cmp.Diff(status, gotStatus, equate); d != "" {
@@ -171,11 +207,58 @@ func TestTakeOverFilter(t *testing.T) {
 	}
 	closed := []string{"out by hand " + sel.String(), "192.0.2.9"}
 	f.becomes(t, closed...)
-	for range 3 {
-		next := runIn(t, rundir, h, f, true)
-		r.ended()
-		r = next
+	for _, managed := range []bool{false, true, true, false} {
+		r = r.renewed(f, managed)
 		f.becomes(t, closed...)
+	}
+	r.end()
+	r.ended()
+}
+
+// If the process that holds a daemon's state ends too early, the next daemon starts without
+// it, and so does one that finds what a killed process has left.
+func TestHeldLost(t *testing.T) {
+	needRoot(t)
+	h := klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0")
+	rundir := filepath.Join(t.TempDir(), "run")
+	if _, err := daemon.Hold(t.Context(), rundir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Hold without a run directory = %v", err)
+	}
+	r := runIn(t, rundir, h, nil, false)
+	id := klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: 0x113, Proto: klips.ProtoTun}
+	if err := dial(t, rundir).AddSA(t.Context(), &klips.SASpec{ID: id, Src: local}); err != nil {
+		t.Fatal(err)
+	}
+	held, err := daemon.Hold(t.Context(), rundir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ended()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := held.Pass(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Pass = %v", err)
+	}
+	held.Close()
+	if _, err := daemon.Hold(t.Context(), rundir); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("Hold without a daemon = %v", err)
+	}
+	dir, err := user.OpenDir(rundir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	ln, err := dir.ListenHeld()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close() // the socket stays
+	r = runIn(t, rundir, h, nil, false)
+	if sas, err := dial(t, rundir).SAs(t.Context()); err != nil || len(sas) != 0 {
+		t.Errorf("SAs = %v, %v", sas, err)
+	}
+	if _, err := os.Lstat(user.HeldPath(rundir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
 	}
 	r.end()
 	r.ended()

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +24,10 @@ type Place struct {
 	dir      *user.Dir
 	lock     *os.File
 	listener *net.UnixListener // its backlog has the clients that connect before Run
+	lost     user.Counts
+	counting sync.Mutex
+	counts   *os.File
+	counted  user.Counts // what counts has
 	// state is what another daemon had, see [handover.Open]; nil: nothing.
 	state *os.File
 	fds   []int // the other daemon's devices and sockets
@@ -30,7 +37,7 @@ type Place struct {
 
 // Take takes the place in a run directory, which it makes with mode 0700 if it does not
 // exist. takeOver: it takes over everything from the daemon that runs there, which then
-// ends.
+// ends. Without takeOver it takes what a [Held] has there.
 //
 // If another daemon has the run directory, the error is a *[user.Running]; if the
 // directory cannot be trusted, a *[user.RundirError]; if the other daemon does not hand
@@ -48,7 +55,7 @@ func Take(ctx context.Context, rundir string, takeOver bool) (_ *Place, err erro
 	}()
 	waits := lockPatience
 	if takeOver {
-		if err := p.takeOver(ctx); err != nil {
+		if err := p.takeOver(ctx, user.SocketPath(rundir)); err != nil {
 			return nil, err
 		}
 		waits = takeOverPatience
@@ -58,17 +65,45 @@ func Take(ctx context.Context, rundir string, takeOver bool) (_ *Place, err erro
 	if p.lock, err = dir.TakeLock(patience); err != nil {
 		return nil, err
 	}
-	if p.listener == nil {
-		if p.listener, err = listen(dir, user.SocketPath(rundir)); err != nil {
+	if !takeOver {
+		if err = p.takeHeld(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return p, nil
+	if p.listener == nil {
+		// With the lock, no other daemon uses the socket that may be there.
+		if p.listener, err = dir.Listen(); err != nil {
+			return nil, err
+		}
+	}
+	if p.counts, err = dir.OpenCounts(); err != nil {
+		return nil, err
+	}
+	if p.state == nil {
+		p.lost = user.ReadCounts(p.counts)
+	}
+	return p, user.WriteCounts(p.counts, user.Counts{})
 }
 
-// takeOver asks the daemon in the run directory for its whole state.
-func (p *Place) takeOver(ctx context.Context) error {
-	c, err := user.Dial(user.SocketPath(p.rundir))
+// Lost returns what the daemon before this one had, if it has ended without a handover and
+// without a stop.
+func (p *Place) Lost() user.Counts { return p.lost }
+
+// takeHeld takes what a [Held] has in the run directory, if there is one.
+func (p *Place) takeHeld(ctx context.Context) error {
+	err := p.takeOver(ctx, user.HeldPath(p.rundir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, syscall.ECONNREFUSED): // it was killed
+		return p.dir.RemoveHeld()
+	}
+	return err
+}
+
+// takeOver asks who listens at a path in the run directory for a daemon's whole state.
+func (p *Place) takeOver(ctx context.Context, path string) error {
+	c, err := user.Dial(path)
 	if err != nil {
 		return err
 	}
@@ -92,6 +127,16 @@ func (p *Place) takeOver(ctx context.Context) error {
 	return nil
 }
 
+// count writes down what the daemon has. It is a help for people, so an error is none of the
+// daemon's.
+func (p *Place) count(sas, eroutes int) {
+	p.counting.Lock()
+	defer p.counting.Unlock()
+	if c := (user.Counts{SAs: sas, Eroutes: eroutes}); c != p.counted && user.WriteCounts(p.counts, c) == nil {
+		p.counted = c
+	}
+}
+
 // Descriptors returns copies of the descriptors of a Place, for [Adopt]. The caller
 // closes them.
 func (p *Place) Descriptors() (fds []int, err error) {
@@ -103,6 +148,7 @@ func (p *Place) Descriptors() (fds []int, err error) {
 	add(duplicate(p.dir.Fd()))
 	add(duplicate(p.lock.Fd()))
 	add(p.socket())
+	add(duplicate(p.counts.Fd()))
 	if p.state != nil {
 		add(duplicate(p.state.Fd()))
 		for _, fd := range p.fds {
@@ -134,7 +180,7 @@ func duplicate(fd uintptr) (int, error) {
 
 // Adopt makes a Place of its descriptors, which it owns from then on.
 func Adopt(rundir string, fds []int) (*Place, error) {
-	if len(fds) < 3 {
+	if len(fds) < 4 {
 		closeAll(fds)
 		return nil, fmt.Errorf("%d descriptors are no place in a run directory", len(fds))
 	}
@@ -143,12 +189,12 @@ func Adopt(rundir string, fds []int) (*Place, error) {
 	}
 	p := &Place{
 		rundir: rundir, dir: user.NewDir(os.NewFile(uintptr(fds[0]), rundir), rundir),
-		lock: os.NewFile(uintptr(fds[1]), user.LockPath(rundir)),
+		lock: os.NewFile(uintptr(fds[1]), user.LockPath(rundir)), counts: os.NewFile(uintptr(fds[3]), "counts"),
 	}
 	socket := os.NewFile(uintptr(fds[2]), "listener")
 	defer socket.Close()
-	if len(fds) > 3 {
-		p.state, p.fds = os.NewFile(uintptr(fds[3]), "handover"), fds[4:]
+	if len(fds) > 4 {
+		p.state, p.fds = os.NewFile(uintptr(fds[4]), "handover"), fds[5:]
 	}
 	// Clients still get the user who has made the socket, as they expect.
 	var err error
@@ -187,6 +233,9 @@ func (p *Place) Close() {
 		p.state.Close()
 	}
 	closeAll(p.fds)
+	if p.counts != nil {
+		p.counts.Close()
+	}
 	if p.lock != nil {
 		p.dir.RemoveFiles(!p.handedOver)
 		p.lock.Close()

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/daemon"
@@ -86,6 +87,55 @@ func TestAdoptRefuses(t *testing.T) {
 	for _, fd := range fds {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
 			t.Errorf("descriptor %d is left open: %v", fd, err)
+		}
+	}
+}
+
+// A Place knows what the daemon before had, unless that has ended properly: the copies of a
+// place are those of a killed daemon.
+func TestLost(t *testing.T) {
+	rundir := filepath.Join(t.TempDir(), "run")
+	lost := func() user.Counts {
+		t.Helper()
+		p, err := daemon.Take(t.Context(), rundir, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		return p.Lost()
+	}
+	if got := lost(); got != (user.Counts{}) {
+		t.Errorf("in a new run directory: lost %v", got)
+	}
+	r := runIn(t, rundir, klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0"), nil, false)
+	c := dial(t, rundir)
+	for i := range 3 {
+		id := klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: klips.SPI(0x113 + i), Proto: klips.ProtoTun}
+		if err := c.AddSA(t.Context(), &klips.SASpec{ID: id, Src: local}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.DeleteSA(t.Context(), klips.SAID{Dst: netip.MustParseAddr("10.0.0.2"), SPI: 0x114, Proto: klips.ProtoTun}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(rundir, "klipsd.counts")
+	left, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.end()
+	r.ended()
+	if got := lost(); got != (user.Counts{}) {
+		t.Errorf("after a daemon that has ended properly: lost %v", got)
+	}
+	for text, want := range map[string]user.Counts{
+		string(left): {SAs: 2}, "": {}, "x": {}, `{"SAs":-1}`: {}, `{"SAs":"x"}`: {},
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := lost(); got != want {
+			t.Errorf("after a killed daemon that had %q: lost %v, want %v", text, got, want)
 		}
 	}
 }

@@ -121,9 +121,14 @@ func (s *server) serveClient(ctx context.Context, conn *net.UnixConn) {
 			return
 		}
 		c.touch()
-		err = s.answer(ctx, c, buf[:n])
+		err = s.answerAll(ctx, c, buf[:n])
 		clear(buf[:n])
 		c.closeFiles()
+		if c.changed {
+			c.changed = false
+			s.guards.changed()
+			s.place.count(s.eng.Count())
+		}
 		if err != nil {
 			s.log.Warn("client lost", "pid", c.pid, "err", err)
 			return

@@ -69,10 +69,16 @@ func changes(t pfkey.Type) bool {
 	switch t {
 	case pfkey.TypeGet, pfkey.TypeAcquire, pfkey.TypeRegister, pfkey.TypeExpire,
 		control.TypeBegin, control.TypeEnd, control.TypeHold, control.TypeRelease,
-		control.TypeList, control.TypeStatus, control.TypeStop:
+		control.TypeList, control.TypeStatus, control.TypeStop, control.TypeKeys, control.TypeTrace:
 		return false
 	}
 	return true
+}
+
+// gathered reports whether the answers to requests of a type are sent together when the
+// requests were. Others are long, or the daemon ends after them.
+func gathered(t pfkey.Type) bool {
+	return changes(t) && t != control.TypeHandOver && t != control.TypeLeave || t == control.TypeEnd
 }
 
 // bracket carries out a request that begins or ends a unit, or a hold. It returns false

@@ -2,6 +2,8 @@ package daemon_test
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -111,6 +113,129 @@ func TestCancelled(t *testing.T) {
 			case err != nil:
 				t.Errorf("request %d, %v = %v", i, m.Type, err)
 			}
+		}
+	}
+}
+
+// bundle writes requests as one datagram, with the numbers of the socket.
+func (s *socket) bundle(list ...*pfkey.Message) {
+	s.t.Helper()
+	var b []byte
+	for _, m := range list {
+		s.seq++
+		m.Seq, m.PID = s.seq, s.pid
+		var err error
+		if b, err = m.Append(b); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if _, err := s.c.Write(b); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// answers reads a datagram of answers to the last n requests or the first of them, and
+// returns their errnos.
+func (s *socket) answers(n int) (errnos []syscall.Errno) {
+	s.t.Helper()
+	want := s.seq - uint32(n)
+	for b := s.read(); len(b) > 0; {
+		var one []byte
+		one, b = pfkey.Split(b)
+		h, err := pfkey.ParseHeader(one)
+		if want++; err != nil || h.Seq != want || h.PID != s.pid {
+			s.t.Errorf("an answer is %+v, %v; want the number %d", h, err, want)
+		}
+		errnos = append(errnos, h.Errno)
+	}
+	return errnos
+}
+
+// The answers to a bundle are a bundle, in the order of the requests, also after a refused
+// one. Long answers and those of a listing have datagrams of their own.
+func TestBundle(t *testing.T) {
+	rundir, _ := start(t)
+	s := open(t, rundir)
+	begun, _ := s.ask(control.Begin())
+	if !control.AcceptsBundles(begun) || control.CheckReply(begun) != nil {
+		t.Errorf("BEGIN is answered with %v, which does not permit bundles", begun)
+	}
+	s.bundle(pfkey.AddSA(tunSpec(0x1000)), pfkey.AddSA(tunSpec(0x1001)), control.DetachAll())
+	if got := s.answers(3); !slices.Equal(got, make([]syscall.Errno, 3)) {
+		t.Errorf("the answers are %d, want no errors", got)
+	}
+	s.bundle(control.DetachAll(), control.ListTable(control.TableSAs), pfkey.DeleteSA(tunSpec(0x1001).ID))
+	first := s.read()
+	if h, err := pfkey.ParseHeader(first); err != nil || h.Type != control.TypeDetachAll {
+		t.Errorf("the first answer is %x, %v", first, err)
+	}
+	for i := range 2 {
+		m, err := pfkey.Parse(s.read())
+		if err != nil || m.Type != control.TypeList {
+			t.Errorf("message %d of the listing is %v, %v", i, m, err)
+		}
+	}
+	if got := s.answers(1); !slices.Equal(got, []syscall.Errno{0}) {
+		t.Errorf("the answer after the listing is %d", got)
+	}
+	s.bundle(pfkey.DeleteSA(tunSpec(0x1001).ID), pfkey.AddSA(tunSpec(0x1002)), pfkey.GetSA(tunSpec(0x1000).ID))
+	if got := s.answers(3); !slices.Equal(got, []syscall.Errno{syscall.ESRCH, syscall.ECANCELED}) {
+		t.Errorf("the answers to a refused and a cancelled request are %d", got)
+	}
+	if got := s.answers(1); !slices.Equal(got, []syscall.Errno{syscall.ECANCELED}) {
+		t.Errorf("the answer after them is %d", got)
+	}
+	s.bundle(control.End())
+	if got := s.answers(1); !slices.Equal(got, []syscall.Errno{0}) {
+		t.Errorf("END is answered with %d", got)
+	}
+	if l, err := dial(t, rundir).SAs(t.Context()); err != nil || len(l) != 1 {
+		t.Errorf("%d SAs, %v; want the first", len(l), err)
+	}
+}
+
+// Outside of units a bundle is refused, as all bytes of which the first message has not the
+// length. Nothing of it is carried out.
+func TestBundleWithoutUnit(t *testing.T) {
+	rundir, _ := start(t)
+	s := open(t, rundir)
+	s.bundle(pfkey.AddSA(tunSpec(0x1000)), pfkey.AddSA(tunSpec(0x1001)))
+	if h, err := pfkey.ParseHeader(s.read()); err != nil || h.Errno != syscall.EMSGSIZE {
+		t.Errorf("the answer is %+v, %v, want EMSGSIZE", h, err)
+	}
+	if l, err := dial(t, rundir).SAs(t.Context()); err != nil || len(l) != 0 {
+		t.Errorf("%d SAs, %v; want none", len(l), err)
+	}
+}
+
+// The answers to a bundle come in as many datagrams as they need.
+func TestBundleOfLongAnswers(t *testing.T) {
+	rundir, _ := start(t)
+	s := open(t, rundir)
+	s.ask(control.Begin())
+	route := trap(klips.SPIPass)
+	route.IdentSrc = &klips.Ident{Type: 3, Text: strings.Repeat("a", 9000)}
+	list := []*pfkey.Message{}
+	for range 6 {
+		list = append(list, pfkey.AddFlow(route, klips.ErouteReplace))
+	}
+	s.bundle(list...) // both are sent before an answer is read
+	s.bundle(list...)
+	n := 0
+	for n < 2*len(list) {
+		b := s.read()
+		if len(b) > pfkey.MaxMessage {
+			t.Errorf("a datagram has %d bytes", len(b))
+		}
+		for len(b) > 0 {
+			var one []byte
+			if one, b = pfkey.Split(b); len(one) == 0 {
+				t.Fatal("no whole message")
+			}
+			if m, err := pfkey.Parse(one); err != nil || m.Errno != 0 {
+				t.Errorf("answer %d is %v, %v", n, m, err)
+			}
+			n++
 		}
 	}
 }

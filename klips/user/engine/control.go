@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"syscall"
@@ -94,6 +95,16 @@ func (e *Engine) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 	return e.listed(sa, e.now()), nil
 }
 
+// ReadKeys returns copies of the keys of an SA, which the caller clears.
+func (e *Engine) ReadKeys(_ context.Context, id klips.SAID) (k klips.Keys, err error) {
+	sa := e.sas.Lookup(id)
+	if sa == nil || !sa.Keys(func(auth, enc []byte) { k.AuthKey, k.EncKey = bytes.Clone(auth), bytes.Clone(enc) }) {
+		return klips.Keys{}, opError("get keys", id, syscall.ESRCH)
+	}
+	k.Marked = e.keeper.keeps()
+	return k, nil
+}
+
 // ReadGroup returns the SAs of the group that an SA is in.
 func (e *Engine) ReadGroup(_ context.Context, id klips.SAID) ([]klips.SA, error) {
 	members, err := e.sas.Members(id)
@@ -172,7 +183,7 @@ func (e *Engine) DeleteEroute(_ context.Context, s klips.Selector) error {
 	old, err := e.routes.Delete(s)
 	if old != nil {
 		once(&e.inherited, e.inherited.eroutes, s)
-		e.holds.end(old)
+		e.endHold(old)
 	}
 	return e.erouteDone("delete eroute", s, err)
 }
@@ -190,7 +201,7 @@ func (e *Engine) erouteDone(op string, s klips.Selector, err error) error {
 func (e *Engine) ClearEroutes(context.Context) error {
 	for _, old := range e.routes.Clear() {
 		once(&e.inherited, e.inherited.eroutes, old.Selector())
-		e.holds.end(old)
+		e.endHold(old)
 	}
 	if e.trace.on(klips.DebugEroute, allBits) {
 		e.trace.changed("eroute", "clear eroutes", nil)

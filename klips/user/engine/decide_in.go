@@ -147,9 +147,9 @@ func (e *Engine) judgeSecured(c *inPacket, l *layer, now int64) verdict {
 		return stop(sa, drop.NotUsable, dropped)
 	}
 	l.inUDP = c.inUDP(sa)
-	elsewhere := c.elsewhere(sa)
-	l.moved = l.inUDP && (elsewhere || c.otherPort(sa))
-	l.unwanted = c.check && elsewhere
+	moved := elsewhere(&c.h, sa)
+	l.moved = l.inUDP && (moved || c.otherPort(sa))
+	l.unwanted = c.check && moved
 	if l.unwanted && !l.moved {
 		return stop(sa, drop.WrongSource, dropped)
 	}
@@ -247,7 +247,7 @@ func judgeRevealed(c *inPacket, l *layer) verdict {
 		return verdict{do: deliver}
 	case c.h.Proto != packet.ProtoIPIP && c.h.Proto != packet.ProtoIPv6:
 		return stop(sa, drop.NoTunnel, dropped)
-	case c.check && (c.h.Dst != sa.ID.Dst || c.elsewhere(sa)):
+	case c.check && (c.h.Dst != sa.ID.Dst || elsewhere(&c.h, sa)):
 		return stop(sa, drop.NoTunnel, dropped)
 	}
 	l.skipped, l.rest, l.whole = c.chain[:n], c.chain[n+1:], c.whole
@@ -313,10 +313,10 @@ func notNew(sa *sadb.SA, seq uint64) drop.Reason {
 	return drop.Replayed
 }
 
-// elsewhere reports whether the source of the packet differs from the source of an SA. An
-// SA without a source accepts all.
-func (c *inPacket) elsewhere(sa *sadb.SA) bool {
-	return sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != c.h.Src
+// elsewhere reports whether the source of a packet differs from the source of an SA. An SA
+// without a source accepts all.
+func elsewhere(h *packet.Header, sa *sadb.SA) bool {
+	return sa.Src.IsValid() && !sa.Src.IsUnspecified() && sa.Src != h.Src
 }
 
 // otherPort reports whether the UDP source port of the packet differs from the port of

@@ -10,10 +10,12 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 	b := c.b
 	if c.transported && !d.quiet.about(d.link, &c.h) {
 		d.stats.drop(drop.NotDelivered, c.last, &d.stats.rxDropped)
+		w.note(drop.NotDelivered, d, b, c.last)
 		return
 	}
 	if b.Off < linkRoom {
 		d.stats.drop(drop.BadPacket, nil, &d.stats.rxErrors)
+		w.note(drop.BadPacket, d, b, c.last)
 		return
 	}
 	if c.h.Proto == packet.ProtoTCP && !c.h.Frag && w.e.knobs.mss.on() {
@@ -31,7 +33,7 @@ func (w *inWorker) deliver(d *device, c *inPacket) {
 // packets; they count as not delivered.
 func (w *inWorker) flush() {
 	for _, d := range w.touched {
-		w.refused = 0
+		w.refused, w.to = 0, d
 		d.link.Write(w.pending[d.num], w.refuse)
 		all := w.refused == len(w.pending[d.num])
 		w.pending[d.num] = w.pending[d.num][:0]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -371,6 +372,9 @@ var dropCases = []struct {
 	}},
 }
 
+// unrecorded are the reasons whose packets are not at hand when they are counted.
+var unrecorded = map[drop.Reason]bool{drop.NotRead: true, drop.Fragments: true}
+
 // Each reason has packets here. Each is counted once, and for the SA that causes the
 // drop.
 func TestDrops(t *testing.T) {
@@ -390,6 +394,9 @@ func TestDrops(t *testing.T) {
 			}
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("the stacks (-want +got):\n%s", d)
+			}
+			if last := slices.Concat(p.a.LastDrops(), p.b.LastDrops()); !unrecorded[c.why] && (len(last) != 1 || last[0].Reason != c.why.String() || by != (klips.SAID{}) && last[0].SA != by) {
+				t.Errorf("recorded %+v, want one packet, and %v", last, by)
 			}
 			clear(got)
 			for _, e := range []*engine.Engine{p.a, p.b} {

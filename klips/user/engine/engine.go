@@ -88,7 +88,8 @@ type Engine struct {
 	// the device of a packet there.
 	attached atomic.Pointer[[]*device]
 	// nobody counts inbound packets that belong to no device.
-	nobody stats
+	nobody    stats
+	lastDrops lastDrops
 
 	debugMu sync.Mutex // held by the goroutine that changes the masks of trace
 	trace   trace

@@ -72,3 +72,12 @@ func (e *Engine) Fragments(name string) int {
 
 // Hear processes a packet that may be an ICMP message.
 func (e *Engine) Hear(p []byte) { e.hear(p, e.now()) }
+
+// EroutesByAge returns the eroutes in the order in which they were made. It decides between
+// two eroutes of which neither is narrower.
+func (e *Engine) EroutesByAge() (l []klips.Eroute) {
+	for _, r := range e.routes.ByAge() {
+		l = append(l, r.Eroute())
+	}
+	return l
+}

@@ -77,9 +77,10 @@ func (p *heldPacket) size() int64 {
 }
 
 // drop counts a kept packet that is dropped; p may be nil. KLIPS does not count it.
-func (p *heldPacket) drop(why drop.Reason) {
+func (p *heldPacket) drop(e *Engine, why drop.Reason) {
 	if p != nil {
 		p.dev.stats.drop(why, nil, nil)
+		e.lastDrops.note(why, e.now(), p.dev, false, p.bytes, nil)
 	}
 }
 
@@ -101,10 +102,10 @@ func (hs *holds) take(r *eroute.Entry) []*heldPacket {
 	return l
 }
 
-// end drops the packets that are kept for an eroute that was deleted.
-func (hs *holds) end(r *eroute.Entry) {
-	for _, p := range hs.take(r) {
-		p.drop(drop.HoldEnded)
+// endHold drops the packets that are kept for an eroute that was deleted.
+func (e *Engine) endHold(r *eroute.Entry) {
+	for _, p := range e.holds.take(r) {
+		p.drop(e, drop.HoldEnded)
 	}
 }
 
@@ -149,8 +150,8 @@ func (hs *holds) oldestLocked() *held {
 // packet asks key daemons again.
 func (e *Engine) giveUpLocked(h *held, why drop.Reason) {
 	e.holds.removeLocked(h)
-	h.first.drop(why)
-	h.last.drop(why)
+	h.first.drop(e, why)
+	h.last.drop(e, why)
 	switch {
 	case h.trap == 0:
 	case h.inPlace:
@@ -212,7 +213,7 @@ func (e *Engine) Holds() HoldStats {
 func (w *outWorker) hold(b *packet.Buffer, r *eroute.Entry) bool {
 	ok, why := w.keepLast(b, r)
 	if why != drop.None {
-		w.drop(why, nil)
+		w.drop(b, why, nil)
 	}
 	return ok
 }
@@ -253,7 +254,7 @@ func (w *outWorker) keep(b *packet.Buffer) *heldPacket {
 // that follow. The packet counts in tx_dropped in both cases.
 func (w *outWorker) trap(b *packet.Buffer, h *packet.Header, sel *eroute.Packet, r *eroute.Entry) {
 	if !w.keepFirst(b, h, sel, r) {
-		w.drop(drop.ErouteTrap, nil)
+		w.drop(b, drop.ErouteTrap, nil)
 		return
 	}
 	w.d.stats.txDropped.Add(1)

@@ -30,7 +30,8 @@ type inWorker struct {
 	now    int64
 	// pending are the packets to write to each device with one Write.
 	pending [klips.MaxDevices][]*packet.Buffer
-	refused int                         // packets that the device of the current Write has refused
+	to      *device                     // the device of the current Write
+	refused int                         // packets that it has refused
 	refuse  func(*packet.Buffer, error) // counts them
 	bytes   [klips.MaxDevices]uint64    // what to add to rx_bytes for pending
 	touched []*device
@@ -48,7 +49,10 @@ func newInWorker(e *Engine, lane int, p parcel) *inWorker {
 		touched: make([]*device, 0, klips.MaxDevices),
 		inflate: ipcomp.NewDecompressor(),
 	}
-	w.refuse = func(*packet.Buffer, error) { w.refused++ }
+	w.refuse = func(b *packet.Buffer, _ error) {
+		w.refused++
+		w.note(drop.NotDelivered, w.to, b, nil)
+	}
 	return w
 }
 
@@ -128,11 +132,22 @@ func (w *inWorker) packet(b *packet.Buffer, d *device) {
 	switch {
 	case v.do != deliver:
 		w.count(v, s)
+		sa := v.sa
+		if sa == nil {
+			sa = c.last
+		}
+		w.note(v.why, d, b, sa)
 	case d == nil:
 		s.drop(drop.Detached, nil, nil)
+		w.note(drop.Detached, nil, b, c.last)
 	default:
 		w.deliver(d, &c)
 	}
+}
+
+// note records a packet as dropped, with the headers that are left.
+func (w *inWorker) note(why drop.Reason, d *device, b *packet.Buffer, sa *sadb.SA) {
+	w.e.lastDrops.note(why, w.now, d, true, b.Bytes(), sa)
 }
 
 // count counts a packet that is refused.

@@ -78,7 +78,7 @@ func (w *outWorker) join(b *packet.Buffer, h *packet.Header) bool {
 	case reassembly.Whole:
 		var ok bool
 		if *h, ok = packet.ParseIP(b.Bytes()); !ok {
-			w.error(drop.BadPacket, nil)
+			w.error(b, drop.BadPacket, nil)
 			return false
 		}
 		b.Cut = true
@@ -91,7 +91,7 @@ func (w *outWorker) join(b *packet.Buffer, h *packet.Header) bool {
 			w.outcome("kept", "a fragment, which waits for others")
 		}
 	default:
-		w.error(drop.Fragments, nil)
+		w.error(b, drop.Fragments, nil)
 	}
 	return false
 }
@@ -133,7 +133,7 @@ func (c *cutPackets) close() {
 // protected packet is fragmented, as in KLIPS, so that the peer knows the ports of the
 // whole datagram.
 func cutAgain(h *packet.Header, group []*sadb.SA) bool {
-	front, behind := overhead(shapeOf(h), group)
+	front, behind := added(shapeOf(h), group)
 	return hasTunnel(group) && h.Total+front+behind > packet.MaxSize
 }
 
@@ -151,7 +151,7 @@ func (w *outWorker) inPieces(b *packet.Buffer, h *packet.Header, r *eroute.Entry
 		p.Put(f.Bytes())
 		piece, ok := packet.ParseIP(p.Bytes())
 		if !ok {
-			w.error(drop.BadPacket, nil)
+			w.error(p, drop.BadPacket, nil)
 			return
 		}
 		w.protect(p, &piece, r, sa)

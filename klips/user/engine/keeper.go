@@ -77,6 +77,13 @@ func (k *keeper) run() {
 	}
 }
 
+// keeps reports whether marks are kept at present.
+func (k *keeper) keeps() bool {
+	k.disk.Lock()
+	defer k.disk.Unlock()
+	return k.file != nil && !k.failed
+}
+
 func (k *keeper) isClosed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

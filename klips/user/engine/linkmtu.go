@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/user/overhead"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
@@ -75,11 +76,11 @@ func (e *Engine) takeUpMTULocked(d *device, chosen int) {
 // roomOf returns the length in bytes of the longest packet of which an outbound group makes
 // at most limit bytes. It is at least minMTU6 in IPv6.
 func roomOf(group []*sadb.SA, limit int) int {
-	s := shape{version: 4, header: 20}
+	p := overhead.Plain(4, 0)
 	if group[0].ID.Dst.Is6() { // a tunnel adds the same to both families
-		s = shape{version: 6, header: 40}
+		p = overhead.Plain(6, 0)
 	}
-	return max(longest(s, group, limit), minMTU6)
+	return max(longest(p, group, limit), minMTU6)
 }
 
 // heed lowers the MTUs of devices if the group of an SA needs that, and the engine has

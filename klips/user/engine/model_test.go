@@ -9,11 +9,13 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/klipstest"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/trace"
 	"github.com/klips-go/ipsec/klips/user/engine"
 )
 
@@ -291,6 +293,8 @@ func (n *naive) check(r *rapid.T, p *pair) {
 		binary.BigEndian.PutUint16(q[20:], sport)
 		binary.BigEndian.PutUint16(q[22:], dport)
 	}
+	flow := klips.Flow{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Proto: proto, SrcPort: sport, DstPort: dport, Length: len(q)}
+	asked := p.trace(r, p.a, gwA4, flow)
 	beforeA, beforeB := p.stats(p.a), p.stats(p.b)
 	sent, _ := p.out(q)
 	a := p.stats(p.a)
@@ -299,6 +303,9 @@ func (n *naive) check(r *rapid.T, p *pair) {
 	what := fmt.Sprintf("%s -> %s of %d bytes, protocol %d, ports %d, %d", src, dst, len(q), proto, sport, dport)
 	if got != want || len(sent) != int(want.TxPackets) {
 		r.Fatalf("%s: counts %+v, sent %x; want %+v", what, got, sent, want)
+	}
+	if fate := foretold(s, asked); asked.Fate != fate {
+		r.Fatalf("%s: traced as %v, it was %v", what, asked, fate)
 	}
 	if s == nil {
 		return
@@ -312,8 +319,13 @@ func (n *naive) check(r *rapid.T, p *pair) {
 	if last := s.layers[len(s.layers)-1]; sent[0][9] != uint8(last.Proto) {
 		r.Fatalf("%s: sent as protocol %d, want %v outermost of %v", what, sent[0][9], last, s.layers)
 	}
+	flow.Inbound = true
+	admitted := p.trace(r, p.b, gwB4, flow)
 	out := p.in(sent[0])
 	delivered, off := n.receive(s)
+	if d := klips.FateAdmit; delivered && off == len(s.layers) && admitted.Fate != d {
+		r.Fatalf("%s through %v: delivered, but traced as %v", what, s.layers, admitted)
+	}
 	if delivered != (len(out) == 1) || p.stats(p.b).RxPackets != beforeB.RxPackets+1 {
 		r.Fatalf("%s through %v: delivered %x, want %v", what, s.layers, out, delivered)
 	}
@@ -323,4 +335,48 @@ func (n *naive) check(r *rapid.T, p *pair) {
 	if delivered && off < len(s.layers) && out[0][9] != uint8(s.layers[len(s.layers)-1-off].Proto) {
 		r.Fatalf("%s through %v came out as %x with %d layers off", what, s.layers, out[0], off)
 	}
+}
+
+// foretold returns the fate of a packet that the model sends as s. For an observer a packet
+// is in clear, too, if it is traffic of the stack, or if its group could not compress it.
+func foretold(s *sight, asked *klips.Decision) klips.Fate {
+	switch {
+	case s == nil:
+		return klips.FateDrop
+	case len(s.layers) > 0:
+		return klips.FateProtect
+	case asked.Fate == klips.FateProtect && !slices.ContainsFunc(asked.Legs[0].SAs, func(id klips.SAID) bool { return id.Proto != klips.ProtoComp }):
+		return klips.FateProtect
+	case asked.Fate == klips.FateBypass:
+		return klips.FateBypass
+	}
+	return klips.FatePass
+}
+
+// trace asks a stack about a packet, and checks that its listings lead to the same decision.
+// Nothing may have changed.
+func (p *pair) trace(r *rapid.T, e *engine.Engine, own netip.Addr, f klips.Flow) *klips.Decision {
+	ctx := context.Background()
+	read := func() *klips.Snapshot {
+		t, err := serial.Snapshot(ctx, e, klips.Want{SAs: true, Eroutes: true, Devices: true, Drops: true, LastDrops: true})
+		if err != nil {
+			r.Fatal(err)
+		}
+		return t
+	}
+	before := read()
+	d, err := e.Trace(ctx, f)
+	if err != nil {
+		r.Fatalf("Trace(%+v): %v", f, err)
+	}
+	if diff := cmp.Diff(before, read(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		r.Fatalf("Trace(%+v) has changed:\n%s", f, diff)
+	}
+	before.Eroutes = e.EroutesByAge()
+	want := trace.Decide(before, f, func(a netip.Addr) bool { return a == own })
+	d.MTU, d.Longest = 0, 0
+	if diff := cmp.Diff(want, d, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		r.Fatalf("Trace(%+v): by the listings, and by the stack:\n%s", f, diff)
+	}
+	return d
 }

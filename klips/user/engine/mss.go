@@ -3,6 +3,7 @@ package engine
 import (
 	"github.com/klips-go/ipsec/klips/user/eroute"
 	"github.com/klips-go/ipsec/klips/user/mss"
+	"github.com/klips-go/ipsec/klips/user/overhead"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
@@ -44,7 +45,7 @@ func (w *inWorker) clampIn(d *device, c *inPacket) {
 // packet.
 func segmentSize(h *packet.Header, group []*sadb.SA, limit int) int {
 	if h.Version == 4 {
-		return longest(shape{version: 4, header: 20}, group, limit) - 20 - mss.HeaderLen
+		return longest(overhead.Plain(4, 0), group, limit) - 20 - mss.HeaderLen
 	}
-	return max(longest(shape{version: 6, header: 40}, group, limit), minMTU6) - 40 - mss.HeaderLen
+	return max(longest(overhead.Plain(6, 0), group, limit), minMTU6) - 40 - mss.HeaderLen
 }

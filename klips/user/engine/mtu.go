@@ -19,18 +19,19 @@ const (
 // fits applies the MTU rule before the packet is transformed. It sends an ICMP error
 // about a packet that will be too long, and reports whether the packet may go on.
 func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, group []*sadb.SA) bool {
-	mtu, tell, why := w.mtuRule(h, group)
+	mtu, tell, why := w.e.mtuRule(h, group, w.limit(group))
 	if tell {
 		w.icmp.tooBig(w.e, b.Bytes(), h, mtu)
 	}
 	if why != drop.None {
-		w.error(why, group[0])
+		w.error(b, why, group[0])
 	}
 	return why == drop.None
 }
 
 // mtuRule returns whether the sender of a packet gets an ICMP error, with which MTU (RFC
-// 4301 section 8.2), and why the packet is not sent, if it is not.
+// 4301 section 8.2), and why the packet is not sent, if it is not. limit is how long the
+// protected packets may be.
 //
 // A packet that may be fragmented is protected first and fragmented afterwards. Other
 // packets cause an ICMP error. An IPv4 packet in a tunnel is sent all the same, as in
@@ -41,18 +42,18 @@ func (w *outWorker) fits(b *packet.Buffer, h *packet.Header, group []*sadb.SA) b
 // If the knob icmp is off, no ICMP error is sent, and an IPv6 packet is fragmented after
 // it was protected. But the sender of a packet that is not sent always gets the error, or
 // all its packets would be lost.
-func (w *outWorker) mtuRule(h *packet.Header, group []*sadb.SA) (mtu int, tell bool, why drop.Reason) {
-	front, behind := overhead(shapeOf(h), group)
-	size, limit := h.Total+front+behind, w.limit(group)
+func (e *Engine) mtuRule(h *packet.Header, group []*sadb.SA, limit int) (mtu int, tell bool, why drop.Reason) {
+	front, behind := added(shapeOf(h), group)
+	size := h.Total + front + behind
 	switch {
 	case size > packet.MaxSize:
 		return 0, false, drop.TooBig
-	case w.e.knobs.mtuRule.Load() == mtuKLIPS:
-		return w.mtuRuleOfKLIPS(h, group, limit, front, behind)
+	case e.knobs.mtuRule.Load() == mtuKLIPS:
+		return e.mtuRuleOfKLIPS(h, group, limit, front, behind)
 	case size <= limit, !h.DF:
 		return 0, false, drop.None
 	}
-	mtu, tell = longest(shapeOf(h), group, limit), w.e.knobs.icmp.on()
+	mtu, tell = longest(shapeOf(h), group, limit), e.knobs.icmp.on()
 	switch {
 	case h.Version == 6 && (!tell || h.Total <= max(mtu, minMTU6)):
 		return 0, false, drop.None
@@ -69,7 +70,7 @@ const mtuSlack = 5
 
 // mtuRuleOfKLIPS is the rule of KLIPS. It reports some packets that would fit. It does
 // not report pings. In transport mode a packet is protected before it is found too long.
-func (w *outWorker) mtuRuleOfKLIPS(h *packet.Header, group []*sadb.SA, limit, front, behind int) (mtu int, tell bool, why drop.Reason) {
+func (e *Engine) mtuRuleOfKLIPS(h *packet.Header, group []*sadb.SA, limit, front, behind int) (mtu int, tell bool, why drop.Reason) {
 	mtu = limit
 	if front+behind > 0 {
 		mtu -= front + (behind+2)&^7 + mtuSlack
@@ -78,7 +79,7 @@ func (w *outWorker) mtuRuleOfKLIPS(h *packet.Header, group []*sadb.SA, limit, fr
 		mtu = max(mtu, minMTU6)
 	}
 	switch {
-	case !h.DF || h.Total <= mtu, !w.e.knobs.icmp.on():
+	case !h.DF || h.Total <= mtu, !e.knobs.icmp.on():
 		return mtu, false, drop.None
 	case h.Version == 6:
 		return mtu, true, drop.TooBig

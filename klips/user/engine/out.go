@@ -57,8 +57,9 @@ func newOutWorker(e *Engine, d *device, id worker, bufs []*packet.Buffer) *outWo
 		ready: make([]*packet.Buffer, 0, batchSize),
 		lay:   newUnfinished(),
 	}
-	w.fail = func(_ *packet.Buffer, err error) {
+	w.fail = func(b *packet.Buffer, err error) {
 		w.failed++
+		w.note(b, drop.NotSent, nil)
 		if w.tracing {
 			w.outcome("not sent", drop.NotSent.String(), slog.String("error", err.Error()))
 		}
@@ -132,8 +133,10 @@ func (w *outWorker) batch(n int) {
 
 // detached drops n packets of a device without an attachment. KLIPS does not count them.
 func (w *outWorker) detached(n int) {
-	for range n {
+	now := w.e.now()
+	for _, b := range w.bufs[:n] {
 		w.d.stats.drop(drop.Detached, nil, nil)
+		w.e.lastDrops.note(drop.Detached, now, w.d, false, b.Bytes(), nil)
 	}
 }
 
@@ -153,25 +156,31 @@ func (w *outWorker) flush() {
 	}
 }
 
-// drop counts a packet that is dropped by a rule of the stack or of an SA (nil: of no
-// SA).
-func (w *outWorker) drop(why drop.Reason, sa *sadb.SA) {
+// drop counts packet b that is dropped by a rule of the stack or of an SA (nil: of no SA).
+func (w *outWorker) drop(b *packet.Buffer, why drop.Reason, sa *sadb.SA) {
 	counter := &w.d.stats.txDropped
 	if why == drop.ErouteUnknown {
 		counter = nil // KLIPS does not count these
 	}
 	w.d.stats.drop(why, sa, counter)
+	w.note(b, why, sa)
 	if w.tracing {
 		w.outcome("dropped", why.String())
 	}
 }
 
-// error counts a packet that cannot be sent because of an SA (nil: of no SA).
-func (w *outWorker) error(why drop.Reason, sa *sadb.SA) {
+// error counts packet b that cannot be sent because of an SA (nil: of no SA).
+func (w *outWorker) error(b *packet.Buffer, why drop.Reason, sa *sadb.SA) {
 	w.d.stats.drop(why, sa, &w.d.stats.txErrors)
+	w.note(b, why, sa)
 	if w.tracing {
 		w.outcome("not sent", why.String())
 	}
+}
+
+// note records packet b as dropped.
+func (w *outWorker) note(b *packet.Buffer, why drop.Reason, sa *sadb.SA) {
+	w.e.lastDrops.note(why, w.now, w.d, false, b.Bytes(), sa)
 }
 
 // outcome writes into the debug log what happens to the current packet, and why, if a
@@ -231,7 +240,7 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		w.first = h
 	}
 	if !ok {
-		w.error(drop.BadPacket, nil)
+		w.error(b, drop.BadPacket, nil)
 		return
 	}
 	b.End = b.Off + h.Total
@@ -263,9 +272,9 @@ func (w *outWorker) packet(b *packet.Buffer) {
 		w.trap(b, &h, &sel, d.route)
 	case reject:
 		w.icmp.reject(w.e, b.Bytes(), &h)
-		w.drop(d.why, nil)
+		w.drop(b, d.why, nil)
 	default:
-		w.drop(d.why, nil)
+		w.drop(b, d.why, nil)
 	}
 }
 
@@ -281,7 +290,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry,
 	var last *sadb.SA
 	for range maxNesting {
 		if sa == nil {
-			w.drop(drop.NoSA, nil)
+			w.drop(b, drop.NoSA, nil)
 			return
 		}
 		if last != nil {
@@ -300,7 +309,7 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry,
 		if h.Proto == packet.ProtoTCP && !h.Frag && w.e.knobs.mss.on() {
 			w.clampOut(b, h, chain)
 		}
-		if !w.usable(chain) || !w.fits(b, h, chain) || !w.apply(b, h, chain) {
+		if !w.usable(b, chain) || !w.fits(b, h, chain) || !w.apply(b, h, chain) {
 			return
 		}
 		sel := selector(b.Bytes(), h)
@@ -319,11 +328,11 @@ func (w *outWorker) protect(b *packet.Buffer, h *packet.Header, r *eroute.Entry,
 		w.lay.finish()
 		r, sa = next, w.e.choose(next, h, &sel)
 	}
-	w.error(drop.Nesting, last)
+	w.error(b, drop.Nesting, last)
 }
 
 // usable checks every SA of a group before the first transform.
-func (w *outWorker) usable(group []*sadb.SA) bool {
+func (w *outWorker) usable(b *packet.Buffer, group []*sadb.SA) bool {
 	sa, why, soft := refusal(group, w.now)
 	switch why {
 	case drop.None:
@@ -337,7 +346,7 @@ func (w *outWorker) usable(group []*sadb.SA) bool {
 		w.e.keeper.wake()
 		sa.SeqWaits.Add(1)
 	}
-	w.error(why, sa)
+	w.error(b, why, sa)
 	return false
 }
 
@@ -359,7 +368,7 @@ func (w *outWorker) apply(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) 
 			w.e.trace.transformed("out", sa, sa.Seq.Load(), err)
 		}
 		if err != nil {
-			w.error(whyNot(sa, err), sa)
+			w.error(b, whyNot(sa, err), sa)
 			return false
 		}
 	}
@@ -445,7 +454,7 @@ func (w *outWorker) wrap(b *packet.Buffer, h *packet.Header, chain []*sadb.SA) {
 		if sa.ID.Proto == klips.ProtoESP && sa.NATT.Type != klips.NATTNone {
 			w.lay.beforeUDP(b, h)
 			if udpencap.Encap(b, h, sa.NATT) != nil {
-				w.error(drop.TooBig, sa)
+				w.error(b, drop.TooBig, sa)
 				return
 			}
 			sa.Data.(*states).follow(w.d, h.Src)
@@ -497,7 +506,7 @@ func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.S
 	if df {
 		w.lay.finish() // the message quotes the packet
 		w.icmp.tooBig(w.e, p, h, mtu)
-		w.error(drop.TooBig, sa)
+		w.error(b, drop.TooBig, sa)
 		return
 	}
 	w.sending(len(p), clear)
@@ -510,6 +519,7 @@ func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.S
 	})
 	if w.failed > 0 { // without one piece the others are useless
 		w.d.stats.drop(drop.NotSent, sa, &w.d.stats.txErrors)
+		w.note(b, drop.NotSent, sa)
 		return
 	}
 	w.d.stats.txPackets.Add(1)

@@ -10,6 +10,7 @@ import (
 	"github.com/klips-go/ipsec/klips/user/ah"
 	"github.com/klips-go/ipsec/klips/user/esp"
 	"github.com/klips-go/ipsec/klips/user/ipcomp"
+	"github.com/klips-go/ipsec/klips/user/overhead"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
 
@@ -22,7 +23,7 @@ type states struct {
 
 	outLane, inLane laneNumber
 
-	growth growth                  // never changed
+	growth overhead.Growth         // never changed
 	path   atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
 
 	pathMTU atomic.Pointer[pathMTU] // of an outbound SA; nil: none is known
