@@ -98,7 +98,7 @@ func parse(env *cli.Env, args []string) (*request, error) {
 }
 
 // gcPercent is how much the memory in use grows before garbage is collected, in percent.
-const gcPercent = 400
+const gcPercent = 200
 
 // Run carries out the commands of the file.
 func (r *request) Run(ctx context.Context, env *cli.Env) error {

@@ -13,13 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/serial"
-	"github.com/klips-go/ipsec/testscripts/skip"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -248,24 +245,5 @@ func TestProgress(t *testing.T) {
 	const want = "\r0 of 20\r4 of 20\r8 of 20\r12 of 20\r16 of 20\r\x1b[Kf:1: a\nf:1: bc\n"
 	if b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
-	}
-}
-
-func TestIsTerminal(t *testing.T) {
-	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if isTerminal(f) || isTerminal(new(bytes.Buffer)) {
-		t.Error("a file is taken for a terminal")
-	}
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		skip.Without(t, skip.PTY, err)
-	}
-	defer m.Close()
-	if !isTerminal(m) {
-		t.Error("a terminal is not known")
 	}
 }

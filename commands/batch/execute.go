@@ -33,7 +33,7 @@ func newExecutor(env *cli.Env, name string, r *request) *executor {
 	x := &executor{env: env, name: name, request: r, apps: map[string]*cli.App{}, chunk: firstChunk}
 	x.out = output{w: env.Out, progress: &x.progress}
 	x.err = output{w: env.Err, progress: &x.progress, prefix: func() string { return x.where(x.line) }}
-	if isTerminal(env.Err) {
+	if cli.IsTerminal(env.Err) {
 		x.progress.w = env.Err
 	}
 	return x

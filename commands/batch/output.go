@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A progress is the line on a terminal that shows how many commands are done. It is
@@ -41,16 +38,6 @@ func (p *progress) hide() {
 		io.WriteString(p.w, "\r\x1b[K")
 		p.shown = false
 	}
-}
-
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
 
 // An output is what a command writes to. It passes the text on to an output of the
