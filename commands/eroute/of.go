@@ -1,6 +1,8 @@
 package eroute
 
 import (
+	"strconv"
+
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/syntax"
@@ -25,6 +27,17 @@ func Of(env *cli.Env, label string, c klips.Change) (cli.Command, []string) {
 	r.Label = label
 	s := r.eroute.Selector
 	words := []string{"--" + r.by, "--eraf", syntax.FamilyOf(s.Src.Addr()).String(), "--src", klips.FormatPrefix(s.Src), "--dst", klips.FormatPrefix(s.Dst)}
+	if s.OfBoth() {
+		words = append(words, "--transport-proto", tcpAndUDP)
+	}
+	for _, o := range []struct {
+		name  string
+		value int
+	}{{"transport-proto", int(s.Proto)}, {"src-port", int(s.SrcPort)}, {"dst-port", int(s.DstPort)}} {
+		if o.value != 0 {
+			words = append(words, "--"+o.name, strconv.Itoa(o.value))
+		}
+	}
 	if r.by != "del" {
 		words = append(words, "--said", r.eroute.ID.String())
 		for _, id := range r.eroute.Also {

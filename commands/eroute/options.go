@@ -34,7 +34,7 @@ func options() []getopt.Option {
 		{Name: "eraf", Arg: "FAMILY", Help: "address family of --src and --dst; must come before them", Values: family},
 		{Name: "src", Arg: "SUBNET", Help: "where packets are from: ADDR/BITS, ADDR/MASK or %default"},
 		{Name: "dst", Arg: "SUBNET", Help: "where packets go to"},
-		{Name: "transport-proto", Arg: "PROTO", Help: "their protocol, name or number; 0 is any", Values: []string{"tcp", "udp", "icmp", "ipv6-icmp", "sctp", "gre"}},
+		{Name: "transport-proto", Arg: "PROTO", Help: "their protocol, name or number; 0 is any, tcp,udp both", Values: []string{"tcp", "udp", tcpAndUDP, "icmp", "ipv6-icmp", "sctp", "gre"}},
 		{Name: "src-port", Arg: "PORT", Help: "their source port, name or number; 0 is any", Values: port},
 		{Name: "dst-port", Arg: "PORT", Help: "their destination port, name or number; 0 is any", Values: port},
 		{Name: "said", Arg: "SAID", Help: "the SA, or %pass, %drop, %reject, %hold, %trap, %trapsubnet", Values: target},
@@ -78,7 +78,12 @@ type parser struct {
 	family, af syntax.Family
 	id         klips.SAID
 	also       []klips.SAID
+	both       bool // the protocols are TCP and UDP
 }
+
+// tcpAndUDP is the value of --transport-proto for both; in a selector it is a port without a
+// protocol.
+const tcpAndUDP = "tcp,udp"
 
 // parse reads a command line. The common options of the request are valid also with an
 // error.
@@ -144,13 +149,13 @@ func (p *parser) value(name, value string) (err error) {
 	case "dst":
 		s.Dst, err = p.subnet(name, value)
 	case "transport-proto":
-		var n uint16
-		n, err = nameOrNumber(value, 255, netdb.Protocol)
-		s.Proto = uint8(n)
+		if p.both = value == tcpAndUDP; !p.both {
+			s.Proto, err = netdb.ParseProtocol(value)
+		}
 	case "src-port":
-		s.SrcPort, err = nameOrNumber(value, 0xffff, netdb.Service)
+		s.SrcPort, err = netdb.ParsePort(value)
 	case "dst-port":
-		s.DstPort, err = nameOrNumber(value, 0xffff, netdb.Service)
+		s.DstPort, err = netdb.ParsePort(value)
 	case "said":
 		p.id, err = p.said(value)
 	case "also":
@@ -200,24 +205,6 @@ func isPassthrough(id klips.SAID) bool {
 	return id.Proto == klips.ProtoTun && id.SPI == 0 && id.Dst.IsUnspecified()
 }
 
-// nameOrNumber parses a number up to max, or a name that look finds.
-func nameOrNumber(text string, max uint64, look func(string) (uint16, bool)) (uint16, error) {
-	if text == "" {
-		return 0, &syntax.Error{Kind: syntax.Empty, Msg: "empty text"}
-	}
-	if n, ok := look(text); ok {
-		if uint64(n) > max {
-			return 0, &syntax.Error{Kind: syntax.Range, Msg: fmt.Sprintf("its number is %d, at most %d can be selected", n, max)}
-		}
-		return n, nil
-	}
-	n, err := syntax.ParseNumber(text, 0, max)
-	if err != nil && (text[0] < '0' || text[0] > '9') {
-		return 0, &syntax.Error{Kind: syntax.Word, Msg: "neither a number nor a known name"}
-	}
-	return uint16(n), err
-}
-
 // finish checks the options against each other, and completes the request.
 func (p *parser) finish() error {
 	r := &p.req
@@ -232,9 +219,12 @@ func (p *parser) finish() error {
 	}
 	s := r.eroute.Selector
 	if p.given.Has("src-port") || p.given.Has("dst-port") {
-		if s.Proto != 6 && s.Proto != 17 {
-			return cli.Usagef("ports need --transport-proto tcp or udp")
+		if s.Proto != 6 && s.Proto != 17 && !p.both {
+			return cli.Usagef("ports need --transport-proto tcp, udp or %s", tcpAndUDP)
 		}
+	}
+	if p.both && !s.OfBoth() {
+		return cli.Usagef("--transport-proto %s needs a port; give --src-port or --dst-port", tcpAndUDP)
 	}
 	if r.by == "clear" {
 		r.notes = nil // the flow is not used

@@ -86,7 +86,7 @@ func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]k
 	if !req.policy() {
 		return []klips.Change{klips.SetEroute{Eroute: req.eroute, Replace: req.by == "replace"}}, nil
 	}
-	if req.eroute.Proto != 0 && !s.Info().Has(klips.CapTransportPolicy) {
+	if (req.eroute.Proto != 0 || req.eroute.OfBoth()) && !s.Info().Has(klips.CapTransportPolicy) {
 		cli.Notef(env, "on this stack an inbound policy is for all protocols and ports; --transport-proto, --src-port and --dst-port have no effect on it")
 	}
 	return []klips.Change{klips.SetPolicy{ID: req.eroute.ID, Policy: req.eroute.Selector, Replace: req.by == "replacein"}}, nil
@@ -135,8 +135,11 @@ func flowText(s klips.Selector) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v -> %v", s.Src, s.Dst)
-	if s.Proto != 0 {
+	switch {
+	case s.Proto != 0:
 		fmt.Fprintf(&b, " protocol %d", s.Proto)
+	case s.OfBoth():
+		b.WriteString(" protocols TCP and UDP")
 	}
 	if s.SrcPort != 0 {
 		fmt.Fprintf(&b, " source port %d", s.SrcPort)

@@ -162,3 +162,13 @@ func builtinService(name string) (uint16, bool) {
 	}
 	return 0, false
 }
+
+// ProtocolName returns the usual name of a protocol, as [Protocol] accepts it, or its number.
+func ProtocolName(n uint8) string {
+	for _, name := range [...]string{"icmp", "igmp", "ipencap", "tcp", "udp", "ipv6", "gre", "esp", "ah", "ipv6-icmp", "ospf", "ipcomp", "sctp"} {
+		if p, _ := builtinProtocol(name); p == uint16(n) {
+			return name
+		}
+	}
+	return strconv.Itoa(int(n))
+}
