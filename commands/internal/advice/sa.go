@@ -73,7 +73,7 @@ func shared(sa *klips.SA) (notes []string) {
 // fromNeighbours reports whether several hosts of a link can send to this one with an SA:
 // then it cannot have a replay window (RFC 4303 section 2.2).
 func fromNeighbours(sa *klips.SA) bool {
-	return sa.ID.Dst.Is6() && sa.ID.Dst.IsLinkLocalUnicast() && (!sa.Src.IsValid() || sa.Src.IsUnspecified())
+	return sa.ID.Dst.Is6() && sa.ID.Dst.IsLinkLocalUnicast() && !sa.HasSource()
 }
 
 // Dropped returns a check whose note is that the kernel drops the packets of an SA, for

@@ -18,8 +18,18 @@ func GoldenJSON(t *testing.T, applet, name, got string) {
 	if _, err := manpages.ReadJSON(applet, []byte(got)); err != nil {
 		t.Errorf("%s is not as ipsec_json(5) describes ipsec %s: %v\n%s", name, applet, err, got)
 	}
-	file := filepath.Join("testdata", name+".json")
+	Golden(t, name+".json", got)
+}
+
+// Golden compares a listing with the file testdata/NAME of the test. UPDATE=1 in the
+// environment rewrites the file.
+func Golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
 	if os.Getenv("UPDATE") != "" {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

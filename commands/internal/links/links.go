@@ -34,6 +34,34 @@ func SetUp(device string, up bool) error {
 	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error { return c.SetUp(ctx, index, up) })
 }
 
+// MTU returns the MTU of a device, in bytes. ENODEV: there is no such device.
+func MTU(device string) (int, error) {
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return 0, unix.ENODEV
+	}
+	return i.MTU, nil
+}
+
+// SetMTU changes the MTU of a device. ENODEV: there is no such device. EINVAL: the device
+// cannot have this MTU. EPERM: the caller lacks the right.
+func SetMTU(device string, mtu int) error {
+	return change(device, func(ctx context.Context, c *rtnl.Conn, index int) error { return c.SetMTU(ctx, index, mtu) })
+}
+
+// Addresses returns the addresses of this host.
+func Addresses() (l []netip.Addr, err error) {
+	addrs, err := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				l = append(l, ip.Unmap())
+			}
+		}
+	}
+	return l, err
+}
+
 // AddAddress adds an address to a device, without duplicate address detection, because
 // the host has the address already. EEXIST: the device has it.
 func AddAddress(device string, p netip.Prefix) error {

@@ -72,5 +72,5 @@ func (r *Route) kernel() (rtnl.Route, error) {
 	if err != nil {
 		return rtnl.Route{}, unix.ENODEV
 	}
-	return rtnl.Route{Dst: r.Dst, Gateway: r.Gateway, Device: dev.Index, Metric: r.Metric}, nil
+	return rtnl.Route{Dst: r.Dst, Gateway: r.Gateway, Device: dev.Index, Src: r.Src, Metric: r.Metric}, nil
 }

@@ -28,6 +28,32 @@ func Exit(dst netip.Prefix) (device string, err error) {
 	return i.Name, nil
 }
 
+// A Way is how packets of this host to an address leave.
+type Way struct {
+	Device  string
+	Src     netip.Addr // the source address that the kernel chooses; invalid: none
+	Gateway netip.Addr // invalid: none
+	MTU     int        // of the route, in bytes; 0: that of the device
+}
+
+// WayTo returns how packets of this host to an address leave, as the kernel decides with all
+// rules and tables. ok is false if they do not leave.
+func WayTo(dst netip.Addr) (w Way, ok bool, err error) {
+	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
+		r, found, err := c.Way(ctx, dst)
+		if !found || err != nil {
+			return err
+		}
+		i, err := net.InterfaceByIndex(r.Device)
+		if err != nil {
+			return nil // the device has just been removed
+		}
+		w, ok = Way{i.Name, r.Src, r.Gateway, r.MTU}, true
+		return nil
+	})
+	return w, ok, err
+}
+
 // middle returns an address in the middle of a network, odd if possible: the first
 // addresses can have special meanings (0.0.0.0/8, ::1, a broadcast address).
 func middle(p netip.Prefix) netip.Addr {
