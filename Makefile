@@ -7,6 +7,7 @@ zshcompdir  ?= $(PREFIX)/share/zsh/site-functions
 fishcompdir ?= $(if $(filter /usr/local,$(PREFIX)),/etc/fish/completions,$(PREFIX)/share/fish/vendor_completions.d)
 unitdir     ?= $(PREFIX)/lib/systemd/system
 sysusersdir ?= $(PREFIX)/lib/sysusers.d
+docdir      ?= $(PREFIX)/share/doc/ipsec-klips
 GO          ?= go
 # The version is that of the checkout; packagers may set another one.
 VERSION     ?=
@@ -23,13 +24,16 @@ LDFLAGS = -s -w $(if $(VERSION),-X github.com/klips-go/ipsec/commands/internal/b
 RACE    = ./klips/user/... ./klips/netlock ./klips/xfrm/nlxfrm ./commands/...
 # The scripts about packets in clear and about replay, on each stack.
 CLOSED  = (closed|default-route|guarded|opens|hand-over|marks|inbound-clear|transport-policy)
+# For the metrics: alerts and a dashboard.
+WATCH   = prometheus/ipsec.rules.yml grafana/ipsec.json
+UNITS   = ipsec.service ipsec-connections.service ipsec@.service
 PAGES   = $(wildcard manpages/*.5 manpages/*.7 manpages/*.8)
 D       = $(DESTDIR)
 
 # The folder of the kernel that the tests boot in virtual machines; it is not installed.
 export IPSEC_TEST_KERNEL ?= $(CURDIR)/.cache/kernel
 
-.PHONY: help build install uninstall pkg test-pkg clean demo test-deps test check race fuzz soak faults bench bench-kernel
+.PHONY: help build install uninstall pkg test-pkg clean demo test-deps test check race fuzz soak faults kernels bench bench-kernel
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +41,7 @@ help: ## list the targets
 build: ## build bin/ipsec, static
 	$(GO) build -ldflags "$(LDFLAGS)" -o $(BIN)/ipsec ./cmd/ipsec
 
-install: ## install what was built, with links, pages, completions and units (DESTDIR=, PREFIX=)
+install: ## install what was built, with links, pages, completions, units and examples (DESTDIR=, PREFIX=)
 	@test -x $(BIN)/ipsec || { echo "install: there is no $(BIN)/ipsec; run make build first" >&2; exit 1; }
 	install -d $(D)$(sbindir) $(D)$(mandir)/man5 $(D)$(mandir)/man7 $(D)$(mandir)/man8 $(D)$(bashcompdir) $(D)$(zshcompdir) $(D)$(fishcompdir) $(D)$(unitdir) $(D)$(sysusersdir)
 	install -m 755 $(BIN)/ipsec $(D)$(sbindir)/ipsec
@@ -51,16 +55,20 @@ install: ## install what was built, with links, pages, completions and units (DE
 		ln -sf ipsec.fish $(D)$(fishcompdir)/ipsec_$$name.fish; done
 	set -e; for page in $(PAGES); do \
 		install -m 644 $$page $(D)$(mandir)/man$${page##*.}/$${page##*/}; done
-	sed 's|@sbindir@|$(sbindir)|g' packages/systemd/ipsec.service.in > $(D)$(unitdir)/ipsec.service
-	chmod 644 $(D)$(unitdir)/ipsec.service
+	set -e; for unit in $(UNITS); do \
+		sed 's|@sbindir@|$(sbindir)|g' packages/systemd/$$unit.in > $(D)$(unitdir)/$$unit; \
+		chmod 644 $(D)$(unitdir)/$$unit; done
 	install -m 644 packages/systemd/ipsec.sysusers $(D)$(sysusersdir)/ipsec-klips.conf
+	set -e; for file in $(WATCH); do install -D -m 644 packages/$$file $(D)$(docdir)/examples/$$file; done
 
 uninstall: ## remove what install put there (same DESTDIR= and PREFIX=)
 	for link in $(D)$(sbindir)/ipsec_* $(D)$(bashcompdir)/ipsec_* $(D)$(fishcompdir)/ipsec_*.fish; do \
 		case $$(readlink $$link) in ipsec|ipsec.fish) rm -f $$link;; esac; done
 	rm -f $(D)$(sbindir)/ipsec $(D)$(bashcompdir)/ipsec $(D)$(zshcompdir)/_ipsec $(D)$(fishcompdir)/ipsec.fish
 	for page in $(PAGES); do rm -f $(D)$(mandir)/man$${page##*.}/$${page##*/}; done
-	rm -f $(D)$(unitdir)/ipsec.service $(D)$(sysusersdir)/ipsec-klips.conf
+	for unit in $(UNITS); do rm -f $(D)$(unitdir)/$$unit; done
+	rm -f $(D)$(sysusersdir)/ipsec-klips.conf
+	for file in $(WATCH); do rm -f $(D)$(docdir)/examples/$$file; done
 
 pkg: build ## make packages in dist/: .deb, .rpm, .apk, .tar.gz, for amd64 and arm64
 	@BIN="$(BIN)" GO="$(GO)" VERSION="$(VERSION)" packages/build
@@ -102,8 +110,11 @@ soak: build ## strain the stack for minutes while keys change (as root; SOAKFLAG
 faults: ## let things fail: daemon killed or frozen, no room, no rights, no devices, the kernel's errors (as root)
 	$(GO) test -count 1 -v -skip '^$$' -run '^TestScripts$$/^faults$$' ./testscripts
 	$(GO) test -count 1 -v -run '^TestScripts$$/^(manual|tncfg|setup|tunnel)$$/^$(CLOSED)$$' ./testscripts
-	$(GO) test -count 1 -v -skip '^$$' -run '^TestDeviceKernel$$' ./testscripts -guest '^TestInteropScripts$$/^/^($(CLOSED)|everything|across)$$' -test.v
+	$(GO) test -count 1 -v -skip '^$$' -run '^TestDeviceKernel$$' ./testscripts -guest '^TestInteropScripts$$/^/^($(CLOSED)|apply|rekey|subnets|everything|across|hundred-applies)$$' -test.v
 	$(GO) test -count 1 ./klips/classic ./klips/xfrm/...
+
+kernels: test-deps ## run the longest tests under kernels in virtual machines (as root)
+	$(GO) test -count 1 -v -timeout 60m -run '^Test(Device)?Kernel$$' ./testscripts -longest
 
 bench: build ## measure packets beside wireguard-go, look-ups, SAs, listings, start-up (as root; BENCHFLAGS=-json=FILE)
 	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec $(BENCHFLAGS)

@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/stacks"
 )
@@ -246,6 +247,9 @@ func (p *program) expand(app *cli.App, values []string, word string) ([]string, 
 			list = append(list, devices(true)...)
 		case "<said>":
 			list = append(list, p.saids()...)
+		case "<conn>":
+			names, _ := conf.Names(p.getenv)
+			list = append(list, names...)
 		default:
 			if !strings.HasPrefix(v, "<") {
 				list = append(list, v)

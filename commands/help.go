@@ -105,16 +105,15 @@ const (
 // elsewhere maps the words that other programs use to the command that does the same
 // here.
 var elsewhere = [...]struct{ word, command string }{
-	{"start", "ipsec setup start"}, {"stop", "ipsec setup stop"}, {"restart", "ipsec setup restart"}, {"reload", "ipsec setup reload"},
-	{"status", "ipsec setup status"}, {"verify", "ipsec version --abilities"}, {"info", "ipsec version"},
-	{"list", lookAll}, {"ls", lookAll}, {"show", lookAll}, {"dump", lookAll}, {"statusall", lookAll}, {"barf", lookAll},
-	{"up", "ipsec manual --up"}, {"down", "ipsec manual --down"}, {"auto", "ipsec manual"}, {"whack", "ipsec manual"}, {"conn", "ipsec manual"},
-	{"add", "ipsec spi for an SA, by ipsec eroute --add for an eroute"}, {"new", "ipsec spi"}, {"sa", "ipsec spi"}, {"state", "ipsec spi"},
+	{"check", "ipsec verify"}, {"doctor", "ipsec verify"}, {"info", "ipsec version"},
+	{"list", lookAll}, {"ls", lookAll}, {"show", lookAll}, {"dump", lookAll}, {"statusall", lookAll}, {"report", "ipsec barf"},
+	{"auto", "ipsec up and ipsec down"}, {"whack", "ipsec up and ipsec down"}, {"conn", "ipsec status"},
+	{"add", "ipsec spi for an SA, by ipsec eroute --add for an eroute"}, {"sa", "ipsec spi"}, {"state", "ipsec spi"},
 	{"del", del}, {"delete", del}, {"remove", del}, {"rm", del},
 	{"clear", clearAll}, {"flush", clearAll}, {"group", "ipsec spigrp"}, {"ungroup", "ipsec spigrp"},
-	{"route", "ipsec eroute"}, {"policy", "ipsec eroute"}, {"attach", "ipsec tncfg --attach"}, {"detach", "ipsec tncfg --detach"},
-	{"monitor", "ipsec pf_key"}, {"daemon", "ipsec klipsd"}, {"debug", "ipsec klipsdebug"},
-	{"key", "ipsec ranbits"}, {"keygen", "ipsec ranbits"}, {"random", "ipsec ranbits"}, {"run", "ipsec batch"},
+	{"policy", "ipsec eroute"}, {"attach", "ipsec tncfg --attach"}, {"detach", "ipsec tncfg --detach"},
+	{"daemon", "ipsec klipsd"}, {"debug", "ipsec klipsdebug"},
+	{"key", "ipsec genkey"}, {"keygen", "ipsec genkey"}, {"random", "ipsec ranbits"}, {"run", "ipsec batch"},
 }
 
 // unknownApplet returns the error for a name that is not an applet. The error suggests

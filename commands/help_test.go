@@ -40,3 +40,17 @@ func TestHelpPage(t *testing.T) {
 		}
 	}
 }
+
+// TestElsewhere: the words of other programs are no applets, and what they stand for begins
+// with one.
+func TestElsewhere(t *testing.T) {
+	for _, e := range elsewhere {
+		if find(e.word) != nil {
+			t.Errorf("%s is an applet", e.word)
+		}
+		words := strings.Fields(e.command)
+		if len(words) < 2 || words[0] != "ipsec" || find(words[1]) == nil {
+			t.Errorf("%s stands for %s, which begins with no applet", e.word, e.command)
+		}
+	}
+}

@@ -28,9 +28,12 @@ import (
 
 // Main runs the program and returns its exit status. The first of args is the name that
 // the program was called by.
-func Main(args []string) int {
+func Main(args []string) int { return Run(args, os.Stdout, os.Stderr) }
+
+// Run is [Main] with other files in place of standard output and standard error.
+func Run(args []string, out, err io.Writer) int {
 	p := &program{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		in: os.Stdin, out: out, err: err,
 		getenv:   environ.Get,
 		open:     stacks.Open,
 		resolver: resolve,
@@ -76,6 +79,10 @@ func (p *program) main(args []string) int {
 		return p.run(app(), name, args)
 	}
 	if applet, ok := strings.CutPrefix(name, linkPrefix); ok {
+		words := unalias(append([]string{applet}, args...))
+		if app := find(words[0]); app != nil {
+			return p.run(app(), name, words[1:])
+		}
 		return p.fail(name, unknownApplet(applet))
 	}
 	return p.dispatch(args)
@@ -105,11 +112,12 @@ func (p *program) dispatch(args []string) int {
 			return p.fail("ipsec", cli.Usagef("unknown option %s; options of an applet follow its name, as in ipsec spi --help",
 				quote.Option(arg, false, 1)))
 		}
-		app := find(arg)
+		args = unalias(args)
+		app := find(args[0])
 		if app == nil {
 			return p.fail("ipsec", unknownApplet(arg))
 		}
-		return p.run(app(), "ipsec "+arg, args[1:])
+		return p.run(app(), "ipsec "+args[0], args[1:])
 	}
 	return p.help(nil)
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -84,9 +86,13 @@ func TestDispatch(t *testing.T) {
 		{"unknown stack in the environment", []string{"ipsec", "spi"}, map[string]string{"IPSEC_STACK": "netkey"}, 2, "", "ipsec spi: IPSEC_STACK: unknown stack netkey; want user, klips or xfrm", nil},
 		{"a key for a stack", []string{"ipsec", "--stack", "0xfeedfacefeedface", "spi"}, nil, 2, "", "ipsec: unknown stack (18 characters, not shown: it may be a key); want", nil},
 		{"swapped letters", []string{"ipsec", "sip"}, nil, 2, "", "ipsec: no applet sip; did you mean spi?", nil},
-		{"a verb of setup", []string{"ipsec", "status"}, nil, 2, "", "ipsec: no applet status; this is done by ipsec setup status (see", nil},
-		{"a verb with swapped letters", []string{"ipsec", "sttaus"}, nil, 2, "", "ipsec: no applet sttaus; did you mean status? this is done by ipsec setup status (see", nil},
-		{"a verb by a link", []string{"ipsec_start"}, nil, 2, "", "ipsec_start: no applet start; this is done by ipsec setup start", nil},
+		{"a verb of another program", []string{"ipsec", "doctor"}, nil, 2, "", "ipsec: no applet doctor; this is done by ipsec verify (see", nil},
+		{"a verb with swapped letters", []string{"ipsec", "dcotor"}, nil, 2, "", "ipsec: no applet dcotor; did you mean doctor? this is done by ipsec verify (see", nil},
+		{"a verb by a link", []string{"ipsec_report"}, nil, 2, "", "ipsec_report: no applet report; this is done by ipsec barf", nil},
+		{"a former name", []string{"ipsec", "start", "now"}, nil, 2, "", "ipsec setup: one thing at a time: start and now were given", nil},
+		{"a former name by a link", []string{"ipsec_stop", "now"}, nil, 2, "", "ipsec_stop: one thing at a time: stop and now were given", nil},
+		{"auto", []string{"ipsec", "auto", "--up"}, nil, 2, "", "ipsec up: which connection is missing", nil},
+		{"auto with an option", []string{"ipsec", "auto", "--down", "--config", "none", "net/x"}, nil, 2, "", "ipsec down: connection: net/x is no name", nil},
 		{"a verb in help", []string{"ipsec", "help", "add"}, nil, 2, "", "ipsec help: no applet add; this is done by ipsec spi for an SA", nil},
 		{"a key for an applet", []string{"ipsec", "feedfacefeedface"}, nil, 2, "", "ipsec: no applet (16 characters, not shown: it may be part of a key)", nil},
 		{"a key before the applet", []string{"ipsec", "--authkey=0xfeedface", "spi"}, nil, 2, "", "ipsec: unknown option --authkey; options", nil},
@@ -97,7 +103,7 @@ func TestDispatch(t *testing.T) {
 		{"applet far from all", []string{"ipsec", "oe"}, nil, 2, "", "ipsec: no applet oe (see ipsec --help)\n", nil},
 		{"applet with a line break", []string{"ipsec", "a\nb"}, nil, 2, "", "ipsec: no applet (3 characters, not shown: it may be part of a key) (see ipsec --help)\n", nil},
 		{"empty applet", []string{"ipsec", ""}, nil, 2, "", `no applet ""`, nil},
-		{"unknown link", []string{"/bin/ipsec_auto"}, nil, 2, "", "ipsec_auto: no applet auto; this is done by ipsec manual", nil},
+		{"unknown link", []string{"/bin/ipsec_auto"}, nil, 2, "", "ipsec_auto: no applet auto; this is done by ipsec up and ipsec down", nil},
 		{"option before the applet", []string{"ipsec", "--del", "spi"}, nil, 2, "", "ipsec: unknown option --del; options of an applet follow its name", nil},
 		{"usage error of an applet", []string{"ipsec", "spi", "--nosuch"}, nil, 2, "", "(see ipsec spi --help)\n", nil},
 		{"usage error with a label", []string{"ipsec", "spigrp", "--label", "L", "inet"}, nil, 2, "", "(see ipsec spigrp --help)\n", nil},
@@ -203,7 +209,13 @@ func TestLazy(t *testing.T) {
 // descriptions.
 func completions(t *testing.T, args ...string) []string {
 	t.Helper()
-	r := call(nil, args...)
+	return completionsIn(t, nil, args...)
+}
+
+// completionsIn does the same in an environment.
+func completionsIn(t *testing.T, environ map[string]string, args ...string) []string {
+	t.Helper()
+	r := call(environ, args...)
 	if r.status != 0 {
 		t.Fatalf("%q: status %d: %s", args, r.status, r.err)
 	}
@@ -256,6 +268,24 @@ func TestCompletion(t *testing.T) {
 			if slices.Contains(got, "--"+o.Name) == o.Hidden {
 				t.Errorf("%s --%s: offered is %v, hidden is %v", app.Name, o.Name, !o.Hidden, o.Hidden)
 			}
+		}
+	}
+}
+
+// TestCompleteConns: the names of connections in files are offered where they can stand; a
+// file that cannot be read is left out.
+func TestCompleteConns(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a.conf": "conn net\nconn nest\nconn other\n", "b.conf": "conn net\n", "c.conf": "no conn here\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, applet := range []string{"up", "down", "route", "unroute", "reload", "rekey", "status", "fingerprint", "mtu"} {
+		got := completionsIn(t, map[string]string{"IPSEC_CONFS": dir}, "ipsec", "__complete", applet, "ne")
+		slices.Sort(got)
+		if d := cmp.Diff([]string{"nest", "net"}, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", applet, d)
 		}
 	}
 }

@@ -159,10 +159,13 @@ var varying = []struct {
 	re *regexp.Regexp
 	to string
 }{
+	{regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d\.\d{3}Z `), "TIME "},
+	{regexp.MustCompile(`\blast     \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`), "last     TIME"},
 	{regexp.MustCompile(`\biv=0x[0-9a-f]+`), "iv=IV"},
 	{regexp.MustCompile(`\b(addtime|usetime)\(\d+`), "$1(N"},
 	{regexp.MustCompile(`\bidle=\d+`), "idle=N"},
 	{regexp.MustCompile(`(?m)^\S+ (Mon|Tue|Wed|Thu|Fri|Sat|Sun) .* \d{4}$`), "HOST DATE"},
+	{regexp.MustCompile(`(?m)^\S+ \d\d:\d\d:\d\d stack`), "HOST TIME stack"},
 	{regexp.MustCompile(`(?m)^0x[0-9a-f_]+$`), "BITS"},
 	{regexp.MustCompile(`\bpid: \d+`), "pid: N"},
 	{regexp.MustCompile(`\bpid=\d+`), "pid=N"},

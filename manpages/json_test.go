@@ -132,7 +132,7 @@ func TestGolden(t *testing.T) {
 			}
 			// The name of the folder is the applet's name, or the name of the file is.
 			applet := filepath.Base(filepath.Dir(filepath.Dir(file)))
-			if applet == "output" {
+			if applet == "output" || applet == "manual" {
 				applet, _, _ = strings.Cut(strings.TrimSuffix(filepath.Base(file), ".json"), "-")
 			}
 			list, err := ReadJSON(applet, text)

@@ -120,7 +120,7 @@ func algorithmsByTshark(t *testing.T, keys []keyLine, pcap string, packets int) 
 	unknown := map[string]bool{} // SPIs
 	var known []keyLine
 	for _, k := range keys {
-		if sharkEnc[k.enc] == "" || sharkAuth[k.auth] == "" {
+		if enc, auth := k.sharkNames(); enc == "" || auth == "" {
 			unknown[k.spi] = true
 			continue
 		}

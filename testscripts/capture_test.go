@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -110,18 +112,25 @@ func readKeys(ts *testscript.TestScript, name string) (keys []keyLine) {
 	return keys
 }
 
-// Wireshark's names of the algorithms in its table of security associations.
-var (
-	sharkEnc = map[string]string{
-		"-": "NULL", "null": "NULL", "3des": "TripleDES-CBC [RFC2451]", "aes": "AES-CBC [RFC3602]",
-		"aes-gcm": "AES-GCM with 16 octet ICV [RFC4106]",
+// sharkNames returns Wireshark's names of the algorithms of a line; one is empty if Wireshark
+// has none.
+func (k keyLine) sharkNames() (enc, auth string) {
+	enc, auth = "NULL", "NULL"
+	if k.enc != "-" {
+		enc = ""
+		for _, e := range alg.Encs() {
+			if i, _ := e.Info(); slices.Contains(i.Names, k.enc) {
+				enc = i.Wireshark
+			}
+		}
 	}
-	sharkAuth = map[string]string{
-		"-": "NULL", "md5": "HMAC-MD5-96 [RFC2403]", "sha1": "HMAC-SHA-1-96 [RFC2404]",
-		"sha256": "HMAC-SHA-256-128 [RFC4868]", "sha256-96": "HMAC-SHA-256-96 [draft-ietf-ipsec-ciph-sha-256-00]",
-		"sha384": "HMAC-SHA-384-192 [RFC4868]", "sha512": "HMAC-SHA-512-256 [RFC4868]",
+	if k.auth != "-" {
+		a, _ := alg.AuthNamed(k.auth)
+		i, _ := a.Info()
+		auth = i.Wireshark
 	}
-)
+	return enc, auth
+}
 
 // cmdLayers prints the protocols of each packet as tshark reports them after opening
 // the ESP layers, with the addresses, the SPIs, and "icv-good" or "icv-bad" for each
@@ -140,7 +149,7 @@ func tshark(home string, keys []keyLine, pcap string) ([]string, error) {
 		if k.proto != "esp" {
 			continue // it has no AH keys
 		}
-		enc, auth := sharkEnc[k.enc], sharkAuth[k.auth]
+		enc, auth := k.sharkNames()
 		if enc == "" || auth == "" {
 			return nil, fmt.Errorf("tshark has no %s or no %s", k.enc, k.auth)
 		}

@@ -90,7 +90,9 @@ func checkDemo(t *testing.T, out string, err error) {
 		"# ipsec spigrp inet gw2 0x113 tun inet gw2 0x115 esp inet gw2 0x116 ah\n",
 		"\n    192.0.2.1 > 192.0.2.2 AH(spi=0x116,seq=1) ESP(spi=0x115,seq=1) len=",
 		"holds IP-in-IP: 10.1.0.1 > 10.2.0.1 ICMP echo request seq=1",
-		"none clear.\n",
+		"each AH around ESP around IP-in-IP, none clear.\n",
+		"# ipsec up --config net.conf net\n",
+		"each ESP, none clear.\n",
 	}
 	for _, w := range want {
 		if !strings.Contains(out, w) {

@@ -14,6 +14,8 @@
 //	flood [-count FILE] ADDR:PORT...
 //	                         send UDP packets as fast as can be, until SIGINT
 //	web ADDR:PORT            be an HTTP server, until SIGINT
+//	fetch ADDR:PORT|unix:PATH [ACCEPT]
+//	                         get /metrics over HTTP, print it, and the status on standard error
 //	transfer ADDR:PORT BYTES get so many bytes from web, put them there, compare the sums
 //	talk [-df] [-each] tcp|udp ADDR:PORT TIMES BYTES...
 //	                         send messages to a server, each after the answer to the one
@@ -44,6 +46,9 @@
 //	[!] knock SOCKET HEX                 send bytes to a daemon's socket, print the answer in hex
 //	json APPLET FILE [PATH=VALUE...]     check that FILE has the form that ipsec_json(5) describes for
 //	                                     an applet, and has these values; see cmdJSON
+//	metrics FILE ['NAME [LABEL=VALUE...]: SUM'...]
+//	                                     check that FILE is OpenMetrics text and that the samples of
+//	                                     a name with these labels have this sum; see cmdMetrics
 //
 // No check depends on time. "! ping", "! dial" and knock wait for an answer until the
 // hosts are idle; see lab.Idle.

@@ -17,11 +17,8 @@ import (
 // kernelScripts are the scripts for the kernel's own stack. They are embedded, because
 // a guest does not have their folders.
 //
-//go:embed tunnel/*.txtar xfrm/*.txtar routing/ospf2.txtar routing/ospf3.txtar routing/others.txtar manual/others.txtar manual/attach.txtar manual/up.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar
+//go:embed tunnel/*.txtar xfrm/*.txtar routing/ospf2.txtar routing/ospf3.txtar routing/others.txtar manual/others.txtar manual/attach.txtar manual/up.txtar manual/masterkey.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar manual/rekey.txtar manual/apply.txtar manual/words.txtar manual/subnets.txtar manual/ports.txtar manual/save.txtar manual/lengths.txtar manual/mss.txtar manual/ims.txtar faults/hundred-applies.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar explain/metrics.txtar explain/top.txtar explain/trace.txtar explain/monitor.txtar explain/capture.txtar
 var kernelScripts embed.FS
-
-// guestTools are the programs that the scripts use.
-var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk", "cmp", "nice", "seq", "nft", "setsid", "wc"}
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.
 func haveInterfaces() error {
@@ -46,7 +43,7 @@ func onKernelStack() error {
 func TestInteropScripts(t *testing.T) {
 	need(t, "root", "xfrm", "xfrmi")
 	t.Setenv("IPSEC_STACK", "xfrm")
-	for _, dir := range []string{"tunnel", "xfrm", "routing", "manual", "faults", "tncfg", "setup"} {
+	for _, dir := range []string{"tunnel", "xfrm", "routing", "manual", "faults", "tncfg", "setup", "explain"} {
 		t.Run(dir, func(t *testing.T) {
 			testscript.Run(t, params(unpack(t, dir)))
 		})

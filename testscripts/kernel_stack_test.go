@@ -3,18 +3,15 @@ package testscripts
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
@@ -25,65 +22,7 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 	"github.com/klips-go/ipsec/testscripts/bed"
 	"github.com/klips-go/ipsec/testscripts/lab"
-	"github.com/klips-go/ipsec/testscripts/qemu"
 )
-
-// inGuest chooses the tests that TestDeviceKernel runs in its guest.
-var inGuest = flag.String("guest", "^Test(GuestRights|Interop(Contract|Stack|Foreign|Concurrent|Collect|Forward|Matrix|Scripts))", "the tests to run in the guest of TestDeviceKernel")
-
-// TestDeviceKernel runs the tests of the stack xfrm under a kernel that has xfrm
-// interfaces.
-func TestDeviceKernel(t *testing.T) {
-	need(t, "qemu")
-	args := []string{"-test.run=" + *inGuest, "-test.skip=" + flag.Lookup("test.skip").Value.String()}
-	if testing.Verbose() {
-		args = append(args, "-test.v")
-	}
-	demo := filepath.Join(t.TempDir(), "demo")
-	buildStatic(t, "build", "-o", demo, "./demo")
-	tools := append([]string{demo}, guestTools...)
-	if abilities["bird"]() == nil { // otherwise the scripts that need it are skipped, here and in the guest
-		tools = append(tools, "bird", "birdc")
-	}
-	inDeviceKernel(t, args, tools...)
-}
-
-// BenchmarkDeviceKernel runs the benchmarks of this package under that kernel, and
-// prints their results. Its own time is not a result.
-func BenchmarkDeviceKernel(b *testing.B) {
-	need(b, "qemu")
-	for b.Loop() {
-		inDeviceKernel(b, []string{"-test.run=^$", "-test.bench=^BenchmarkInterop", "-test.benchtime=1x"}, "ip")
-	}
-}
-
-// inDeviceKernel runs this program in a guest with some of the host's tools.
-func inDeviceKernel(t testing.TB, args []string, tools ...string) {
-	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
-	defer cancel()
-	// The guest has no C library.
-	program := filepath.Join(t.TempDir(), "program")
-	buildStatic(t, "test", "-c", "-o", program, ".")
-	var out strings.Builder
-	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: append(args, "-test.timeout="+(guestTime-time.Minute).String()), Env: []string{"REQUIRE=demo,nftables,root,tun,xfrm,xfrmi"},
-		Modules: append([]string{"xfrm_interface"}, interopModules...), Tools: tools}, &out)
-	t.Logf("in the guest:\n%s", &out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status != 0 || !strings.Contains(out.String(), "PASS") {
-		t.Errorf("exit status %d", status)
-	}
-}
-
-// buildStatic runs the go command so that its output needs no C library.
-func buildStatic(t testing.TB, args ...string) {
-	build := exec.Command("go", args...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-}
 
 // benchHost is the host of the bench, by the name of the test.
 var benchHost = map[string]*lab.Host{}

@@ -1,7 +1,6 @@
 package testscripts
 
 import (
-	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -12,52 +11,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/commands"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/xfrm"
 	"github.com/klips-go/ipsec/testscripts/lab"
-	"github.com/klips-go/ipsec/testscripts/uml"
 )
-
-// interopModules are the modules of the kernel's side, including those that the kernel
-// would otherwise load with modprobe.
-var interopModules = []string{
-	"veth", "dummy", "tun", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
-	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
-	"crypto_null", "hmac", "md5", "sha1_generic", "sha256_generic", "sha512_generic", "gcm", "ctr", "ghash-generic",
-	"nf_tables", "nft_objref", "nft_fib", "nft_fib_ipv4", "nft_fib_ipv6", "nft_fib_inet",
-	"sch_ingress", "cls_matchall", "act_nat", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "drbg",
-}
-
-// guestTime is how long a guest may take: a multiple of its time on an idle machine.
-const guestTime = 50 * time.Minute
-
-// TestKernel runs TestInterop and related tests under a kernel that has IPsec.
-func TestKernel(t *testing.T) {
-	need(t, "uml")
-	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
-	defer cancel()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	args := []string{"-test.run=^TestInterop", "-test.timeout=" + (guestTime - time.Minute).String()}
-	if testing.Verbose() {
-		args = append(args, "-test.v")
-	}
-	status, err := uml.Run(ctx, uml.Job{Args: args, Env: []string{"REQUIRE=root,tun,esp,pfkey,xfrm"}, Dir: dir, Modules: interopModules}, &out)
-	t.Logf("in the guest:\n%s", &out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status != 0 || !strings.Contains(out.String(), "PASS") {
-		t.Errorf("exit status %d", status)
-	}
-}
 
 // haveESP reports why the running kernel has no IPsec of its own, or nil.
 func haveESP() error {
@@ -350,9 +310,7 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 	return batch
 }
 
-// ipsecHere runs the tool in this process, which is much faster in a guest than
-// starting programs. This works for all commands that only use the daemon, because its
-// socket is a file.
+// ipsecHere runs the program in this process. The error has what it prints.
 func ipsecHere(rundir string, args ...string) error {
 	old, had := os.LookupEnv("IPSEC_RUNDIR")
 	os.Setenv("IPSEC_RUNDIR", rundir)
@@ -363,8 +321,9 @@ func ipsecHere(rundir string, args ...string) error {
 			os.Unsetenv("IPSEC_RUNDIR")
 		}
 	}()
-	if status := commands.Main(append([]string{"ipsec"}, args...)); status != 0 {
-		return fmt.Errorf("ipsec %s: exit status %d", strings.Join(args, " "), status)
+	var out strings.Builder
+	if status := commands.Run(append([]string{"ipsec"}, args...), &out, &out); status != 0 {
+		return fmt.Errorf("ipsec %s: exit status %d\n%s", strings.Join(args, " "), status, &out)
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ var scriptCommands = map[string]scriptCommand{
 	"forge":    plain("forge NAME ADDR PROTO HEX", 4, 4, cmdForge),
 	"knock":    cmdKnock,
 	"holds":    cmdHolds,
+	"metrics":  plain("metrics FILE ['NAME [LABEL=VALUE...]: SUM'...]", 1, 99, cmdMetrics),
 	"json":     plain("json APPLET FILE [PATH=VALUE...]", 2, 99, cmdJSON),
 }
 

@@ -19,7 +19,6 @@ import (
 	"github.com/klips-go/ipsec/testscripts/lab"
 	"github.com/klips-go/ipsec/testscripts/qemu"
 	"github.com/klips-go/ipsec/testscripts/skip"
-	"github.com/klips-go/ipsec/testscripts/uml"
 )
 
 // world holds everything that a script has made besides files.
@@ -171,6 +170,7 @@ var abilities = map[string]func() error{
 	"tun":       sync.OnceValue(lab.CanTUN),
 	"tracepath": program("tracepath"),
 	"mtr":       program("mtr"),
+	"tcpdump":   program("tcpdump"),
 	"tshark":    program("tshark"),
 	"scapy": sync.OnceValue(func() error {
 		if out, err := exec.Command("/usr/bin/python3", "-c", "import scapy.layers.ipsec, cryptography").CombinedOutput(); err != nil {
@@ -183,9 +183,9 @@ var abilities = map[string]func() error{
 	"frr":      program("/usr/lib/frr/zebra", "/usr/lib/frr/ospf6d", "vtysh"),
 	"flock":    program("flock"),
 	"ip":       program("ip"),
+	"ping":     program("ping"),
 	"demo":     program("demo"),
 	"nftables": sync.OnceValue(haveNFTables),
-	"uml":      sync.OnceValue(haveUML),
 	"qemu":     sync.OnceValue(qemu.Available),
 	"xfrm":     sync.OnceValue(haveXfrm),
 	"xfrmi":    sync.OnceValue(haveInterfaces),
@@ -194,7 +194,14 @@ var abilities = map[string]func() error{
 	"esp":      sync.OnceValue(haveESP),
 	"pfkey":    sync.OnceValue(havePFKEY),
 	"users":    sync.OnceValue(haveUsers),
-	"userns":   sync.OnceValue(haveUserNS),
+	"pty": sync.OnceValue(func() error {
+		f, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}),
+	"userns": sync.OnceValue(haveUserNS),
 	"cgroup": sync.OnceValue(func() error {
 		_, remove, err := lab.MemoryGroup(1 << 30)
 		if err != nil {
@@ -236,14 +243,6 @@ func haveNFTables() error {
 	defer h.Close()
 	_, err = h.Output(exec.Command("nft", "list", "ruleset"))
 	return err
-}
-
-// haveUML returns the reason why User-Mode Linux cannot be used, or nil.
-func haveUML() error {
-	if err := haveUsers(); err != nil {
-		return err
-	}
-	return uml.Available()
 }
 
 // condition evaluates the [condition]s of scripts. A condition in REQUIRE must hold.

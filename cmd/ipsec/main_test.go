@@ -119,6 +119,15 @@ func TestInstall(t *testing.T) {
 	if users, err := os.ReadFile(filepath.Join(dest, "usr/lib/sysusers.d/ipsec-klips.conf")); err != nil || !strings.Contains(string(users), "\nu _ipsec ") {
 		t.Errorf("ipsec-klips.conf: %v, it does not make the user:\n%s", err, users)
 	}
+	for _, file := range []string{"prometheus/ipsec.rules.yml", "grafana/ipsec.json"} {
+		want, err := os.ReadFile(filepath.Join(repo, "packages", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dest, "usr/share/doc/ipsec-klips/examples", file)); err != nil || string(got) != string(want) {
+			t.Errorf("%s: %v, it is not that of the repository", file, err)
+		}
+	}
 
 	if out, err := makeThere("uninstall"); err != nil || out != "" {
 		t.Errorf("make uninstall: %v\n%s", err, out)
@@ -211,7 +220,7 @@ func TestStartup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(10 << 20); info.Size() > most {
+	if most := int64(12 << 20); info.Size() > most {
 		t.Errorf("the program has %d bytes, want at most %d", info.Size(), most)
 	}
 	// The memory that initialisation allocates is the same in every run; the time is

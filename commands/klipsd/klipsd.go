@@ -22,8 +22,9 @@ import (
 	"github.com/klips-go/ipsec/klips/user/memory"
 )
 
-// App returns the applet.
-func App() *cli.App {
+// App returns the applet. recorded returns what the connections have that are recorded in a
+// run directory; nil: none are.
+func App(recorded func(rundir string) user.Counts) *cli.App {
 	return &cli.App{
 		Name:     "klipsd",
 		Short:    "run the embedded stack's daemon in the foreground",
@@ -33,15 +34,16 @@ func App() *cli.App {
 			{Name: "settings-fd", Arg: "N", Help: "run confined, with the settings in file descriptor N", Hidden: true},
 			{Name: "take-over", Help: "take over everything from the running daemon, which then ends", Hidden: true},
 		}, cli.CommonOptions()...),
-		Parse: command,
+		Parse: func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, recorded) },
 	}
 }
 
-func command(env *cli.Env, args []string) (cli.Command, error) {
+func command(env *cli.Env, args []string, recorded func(string) user.Counts) (cli.Command, error) {
+	app := func() *cli.App { return App(recorded) }
 	var common cli.Common
 	fds := map[string]int{"ready-fd": -1, "settings-fd": -1}
 	takeOver := false
-	err := common.Parse(App().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
+	err := common.Parse(app().Options, args, getopt.EnvMode(env.Getenv), func(name, value string) error {
 		if name == "take-over" {
 			takeOver = true
 			return nil
@@ -53,7 +55,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 		fds[name] = int(n)
 		return nil
 	})
-	return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
+	return common.Command(env, app, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
 		if fds["settings-fd"] >= 0 {
 			return runConfined(ctx, env, fds["settings-fd"])
 		}
@@ -65,7 +67,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 			Rundir: rundir, Statedir: environ.Statedir(env.Getenv), Debug: common.Debug, Ready: fds["ready-fd"],
 			Memory: memory.Limit("/"), Collector: memory.Collector(), Processors: runtime.GOMAXPROCS(0),
 		}
-		return explain(rundir, prepare(ctx, env, s, takeOver))
+		return explain(rundir, prepare(ctx, env, s, takeOver, recorded))
 	}))
 }
 

@@ -25,7 +25,7 @@ import (
 )
 
 func try(rundir string, args ...string) clitest.Result {
-	return clitest.Run(App(), clitest.World{Environ: map[string]string{"IPSEC_RUNDIR": rundir}}, args...)
+	return clitest.Run(App(nil), clitest.World{Environ: map[string]string{"IPSEC_RUNDIR": rundir}}, args...)
 }
 
 // TestRefused: errors are reported before anything is created.

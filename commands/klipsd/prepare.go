@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/klips/marks"
+	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/confine"
 	"github.com/klips-go/ipsec/klips/user/daemon"
 	"github.com/klips-go/ipsec/klips/user/host"
@@ -46,7 +47,7 @@ type settings struct {
 }
 
 // prepare is the first step. It returns only on an error.
-func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error {
+func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool, recorded func(rundir string) user.Counts) error {
 	// The daemon must go on when its terminal closes or its log has no reader any more.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	_ = memory.Spare() // without the right, the kernel may kill the daemon when memory is short
@@ -58,7 +59,7 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 		return err
 	}
 	// Before a take-over: without a next daemon, all that the one before has would be lost.
-	user, err := confine.Choose([]string{host.TUNPath})
+	as, err := confine.Choose([]string{host.TUNPath})
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 	// Now no other daemon has the marks, which it could no longer write.
 	s.State = -1
 	if s.Statedir != "" {
-		f, err := marks.Give(s.Statedir, user.UID, user.GID)
+		f, err := marks.Give(s.Statedir, as.UID, as.GID)
 		if err != nil {
 			s.StateProblem = err.Error() // the daemon works without marks
 		} else {
@@ -81,6 +82,7 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 	if s.Place, err = place.Descriptors(); err != nil {
 		return err
 	}
+	noteLost(env, place.Lost(), s.Rundir, recorded)
 	follow(env, s.Rundir)
 	s.Notify = -1
 	// ipsec setup waits for its daemon by a descriptor; a manager knows nothing of it.
@@ -101,10 +103,23 @@ func prepare(ctx context.Context, env *cli.Env, s settings, takeOver bool) error
 		}
 	}
 	argv := []string{"ipsec", "klipsd", "--settings-fd", strconv.Itoa(int(file.Fd()))}
-	return confine.Exec(argv, user, keep, func(refused confine.Refusals) error {
+	return confine.Exec(argv, as, keep, func(refused confine.Refusals) error {
 		s.Refused = refused
 		return json.NewEncoder(file).Encode(s)
 	})
+}
+
+// noteLost notes what users had made by hand with the daemon before, if that has ended without
+// handing it over. Connections of files come back with ipsec up.
+func noteLost(env *cli.Env, lost user.Counts, rundir string, recorded func(string) user.Counts) {
+	if recorded != nil {
+		r := recorded(rundir)
+		lost.SAs -= r.SAs
+		lost.Eroutes -= r.Eroutes
+	}
+	if lost.SAs > 0 || lost.Eroutes > 0 {
+		cli.Notef(env, "the daemon before has ended with what was made by hand, and it must be made again: SAs: %d, eroutes: %d", max(0, lost.SAs), max(0, lost.Eroutes))
+	}
 }
 
 // memfd makes a file in memory.

@@ -19,6 +19,9 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/commands/internal/output"
+	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/commands/internal/redraw"
+	"github.com/klips-go/ipsec/commands/internal/reopen"
 	"github.com/klips-go/ipsec/commands/internal/routes"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
@@ -30,9 +33,10 @@ func App() *cli.App {
 	return &cli.App{
 		Name:     "look",
 		Short:    "show eroutes, groups, devices, SAs, routes and counters",
-		Synopsis: []string{"", "--json"},
+		Synopsis: []string{"", "--json", "--watch [SECONDS]"},
 		Options: append([]getopt.Option{
 			{Name: "json", Help: "print everything as a JSON object, see ipsec_json(5)"},
+			{Name: "watch", Help: "print everything again and again, until a signal or the key q, each SECONDS (2 without them)", Whole: true},
 		}, cli.CommonOptions()...),
 		Parse: command,
 	}
@@ -63,12 +67,60 @@ func (v *view) json() output.LookList {
 }
 
 func command(env *cli.Env, args []string) (cli.Command, error) {
-	var common cli.Common
-	err := common.Parse(App().Options, args, 0, func(string, string) error { return nil })
+	common := cli.Common{TakesOperands: true}
+	watches := false
+	err := common.Parse(App().Options, args, 0, func(string, string) error { watches = true; return nil })
+	interval := 2 * time.Second
+	if err == nil {
+		interval, err = checkWatch(env, &common, watches, interval)
+	}
+	if watches {
+		return common.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
+			return watch(ctx, env, &common, redraw.Options{Interval: interval})
+		}))
+	}
 	return common.Command(env, App, err, cli.Reader(func(ctx context.Context, env *cli.Env, s klips.Stack) error {
 		common.DebugStack(env, s)
 		return show(ctx, env, s, common.JSON)
 	}))
+}
+
+// checkWatch checks what may follow --watch, and returns the interval.
+func checkWatch(env *cli.Env, c *cli.Common, watches bool, interval time.Duration) (time.Duration, error) {
+	switch {
+	case !watches && len(c.Operands) == 0 || c.Help || c.Version:
+		return interval, nil
+	case !watches:
+		return 0, cli.Usagef("unexpected argument %s; everything here is given with options", quote.Word(c.Operands[0], c.Places[0]))
+	case c.JSON:
+		return 0, cli.Usagef("--json prints everything once; it does not go with --watch")
+	case env.Later != nil:
+		return 0, cli.Usagef("--watch has no end; leave it out of a file of commands")
+	case len(c.Operands) == 0:
+		return interval, nil
+	case len(c.Operands) > 1:
+		return 0, cli.Usagef("unexpected argument %s; one number of seconds follows --watch", quote.Word(c.Operands[1], c.Places[1]))
+	}
+	return redraw.ParseInterval("--watch", c.Operands[0])
+}
+
+// watch prints everything again and again. It opens the stack each time: a daemon may have
+// been started again.
+func watch(ctx context.Context, env *cli.Env, c *cli.Common, o redraw.Options) error {
+	stacks := reopen.New(env)
+	return redraw.Watch(ctx, env, o, func(ctx context.Context, w io.Writer, _ redraw.Size) error {
+		s, err := stacks.Open(ctx)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		c.DebugStack(env, s)
+		v, err := read(ctx, s)
+		if err != nil {
+			return err
+		}
+		return v.write(w)
+	})
 }
 
 func show(ctx context.Context, env *cli.Env, s klips.Stack, asJSON bool) error {
@@ -199,6 +251,7 @@ func (v *view) writeStats(w io.Writer) error {
 		writeDrops(w, sa.ID.String(), sa.Drops)
 	}
 	writeDrops(w, "other", v.Drops)
+	writeUnchecked(w, v.SAs)
 	return nil
 }
 

@@ -1,8 +1,10 @@
 package look
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -131,10 +133,45 @@ func TestRun(t *testing.T) {
 	if r = clitest.Run(App(), clitest.World{}); r.Status != 0 || !strings.Contains(r.Out, "\nROUTING TABLES\n") || !strings.Contains(r.Out, "\nSTATISTICS\n") {
 		t.Errorf("look: status %d, %q", r.Status, r.Out)
 	}
-	for _, args := range [][]string{{"--nosuch"}, {"now"}} {
+	for _, args := range [][]string{
+		{"--nosuch"}, {"now"}, {"--watch", "0"}, {"--watch", "now"}, {"--watch", "1", "2"}, {"--watch", "--json"}, {"--json", "3"},
+	} {
 		if r := clitest.Run(App(), clitest.World{}, args...); r.Status != cli.ExitUsage || r.Opened || r.Out != "" {
 			t.Errorf("look %q: status %d, opened %v, %q", args, r.Status, r.Opened, r.Out)
 		}
+	}
+}
+
+// TestWatch: everything is printed again and again, from a stack that is opened each time. A
+// file of commands cannot have an option that never ends.
+func TestWatch(t *testing.T) {
+	opened, s := 0, &clitest.Stack{}
+	env := &cli.Env{Name: "ipsec look", Err: io.Discard, Stack: func(context.Context) (klips.Stack, error) { opened++; return serial.New(s), nil }}
+	r, w := io.Pipe()
+	env.Out = w
+	cmd, err := command(env, []string{"--watch", "0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- cmd.Run(ctx, env); w.Close() }()
+	texts := 0
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		if lines.Text() == "STATISTICS" {
+			texts++
+		}
+		if texts == 3 {
+			cancel()
+		}
+	}
+	cancel()
+	if err := <-done; err != nil || texts < 3 || opened < texts || s.Closed != opened {
+		t.Errorf("%v; %d texts, the stack was opened %d times and closed %d times", err, texts, opened, s.Closed)
+	}
+	env.Later = func(string, cli.Check) {}
+	if _, err := command(env, []string{"--watch"}); err == nil || err.Error() != "--watch has no end; leave it out of a file of commands" {
+		t.Errorf("look --watch in a file: %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/commands/manual/host"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -20,14 +21,15 @@ import (
 // may be that of another program, and gets a note. The errors are those of all connections
 // that did not come up.
 func Boot(ctx context.Context, env *cli.Env) error {
-	return boot(ctx, env, environ.BootConf(env.Getenv), system{ctx, env}, hostNetwork{})
+	h, n := host.This(ctx, env)
+	return boot(ctx, env, environ.BootConf(env.Getenv), h, n)
 }
 
-func boot(ctx context.Context, env *cli.Env, file string, h host, n network) error {
+func boot(ctx context.Context, env *cli.Env, file string, h host.Host, n host.Network) error {
 	if file == "" {
 		return nil
 	}
-	f, err := configure(conf.Loader{ReadFile: conf.ReadTrusted}, file, h, identity{})
+	f, err := configure(conf.Loader{ReadFile: conf.ReadTrusted}, file, h, host.Identity{})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -48,18 +50,20 @@ func boot(ctx context.Context, env *cli.Env, file string, h host, n network) err
 			errs = append(errs, start.Error(err.Error()))
 			continue
 		}
-		r := &request{operation: "up", names: []string{name}, config: file}
-		if _, err := r.carryOut(ctx, env, h, n, f); err != nil {
-			errs = append(errs, err)
+		for _, name := range f.pairs(name) {
+			r := &request{operation: "up", names: []string{name}, config: file}
+			if _, err := r.carryOut(ctx, env, h, n, f); err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, control(h, f))...)
 }
 
 // bind attaches a virtual device, unless it is attached.
-func bind(ctx context.Context, env *cli.Env, b binding, n network) error {
-	if b.missing != nil {
-		return b.param.Error(fmt.Sprintf("%s: %v", defaultRoute, b.missing))
+func bind(ctx context.Context, env *cli.Env, b host.Binding, n host.Network) error {
+	if b.Missing != nil {
+		return b.Param.Error(fmt.Sprintf("%s: %v", defaultRoute, b.Missing))
 	}
 	stack, err := env.Stack(ctx)
 	if err != nil {
@@ -70,15 +74,15 @@ func bind(ctx context.Context, env *cli.Env, b binding, n network) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(devices, func(d klips.Device) bool { return d.Name == b.virtual })
+	i := slices.IndexFunc(devices, func(d klips.Device) bool { return d.Name == b.Virtual })
 	if i >= 0 && devices[i].Physical != "" {
 		return nil
 	}
-	k := &connection{name: b.virtual, iface: b.virtual}
+	k := &connection{name: b.Virtual, iface: b.Virtual}
 	x := newExecutor(env, k, nil, n, false)
-	x.plan.steps = append(k.bring(b.physical, i >= 0), k.ready(b.physical, n)...)
-	if err := x.all(ctx); err != nil {
-		return b.param.Error(err.Error())
+	x.Plan.Steps = append(k.bring(b.Physical, i >= 0), k.ready(b.Physical, n)...)
+	if err := x.All(ctx); err != nil {
+		return b.Param.Error(err.Error())
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/commands/manual/host"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/syntax"
 )
@@ -23,8 +24,8 @@ type connection struct {
 	iface string // the virtual device: ipsec0
 	via   bool   // a route through iface can have the next hop as gateway
 
-	bindings []binding // of interfaces=
-	attaches bool      // a device that no binding names is attached to the device with the address of this end
+	bindings []host.Binding // of interfaces=
+	attaches bool           // a device that no binding names is attached to the device with the address of this end
 	// follows: the address of this end, or its next hop, is %defaultroute; route is
 	// that route.
 	follows bool
@@ -33,6 +34,17 @@ type connection struct {
 	spi, base           klips.SPI // one of them is set, unless it is a shunt
 	esp, ah             string    // algorithms, in the form of ipsec spi; empty: none
 	espWindow, ahWindow string    // empty: none
+	// master is the parameter masterkey; without a value, the ends have the keys. With
+	// it each epoch has other SPIs and other keys. A caller can change the epoch later,
+	// and calls checkEpoch then.
+	master conf.Param
+	epoch  uint32
+	esn    bool // sequence numbers of 64 bits
+	encap  bool // ESP in UDP
+	mtu    int  // of the virtual device while it is up, in bytes; 0: the stack's choice
+	// mss is "auto" or the largest segment size in bytes that its TCP announces; empty: it is
+	// left alone.
+	mss string
 	// copyTOS: the outer headers of tunnels get the TOS of the packet inside, if the
 	// stack can do that for one tunnel.
 	copyTOS bool
@@ -48,9 +60,14 @@ type end struct {
 	nexthop netip.Addr
 	updown  string // the command; empty: the built-in one
 
+	proto    uint8      // of the packets; 0: any
+	port     uint16     // of the packets at this end; 0: any
+	sourceIP netip.Addr // of packets that this host itself sends; not valid: the kernel's choice
+	natPort  uint16     // UDP port of the end, for ESP in UDP
+
 	// For the SAs that go to this end:
 	encKey, authKey, ahKey string
-	espSPI, ahSPI          klips.SPI // 0: from spi or spibase
+	tunSPI, espSPI, ahSPI  klips.SPI // 0: from spi or spibase
 }
 
 // sides are the names of the ends, which begin parameters.
@@ -60,7 +77,7 @@ const defaultRoute = "%defaultroute"
 
 // understand returns the connection of a conn. h is this host. me is its identity,
 // unless it is the zero identity. other makes this host the other end.
-func understand(c *conf.Conn, bindings []binding, h host, me identity, other bool) (*connection, error) {
+func understand(c *conf.Conn, bindings []host.Binding, h host.Host, me host.Identity, other bool) (*connection, error) {
 	k := &connection{name: c.Name, bindings: bindings}
 	if err := k.mode(c); err != nil {
 		return nil, err
@@ -72,7 +89,19 @@ func understand(c *conf.Conn, bindings []binding, h host, me identity, other boo
 	if err := k.subnets(c); err != nil {
 		return nil, err
 	}
+	if err := k.protoports(c); err != nil {
+		return nil, err
+	}
+	if err := k.sourceIPs(c); err != nil {
+		return nil, err
+	}
 	if err := k.updowns(c); err != nil {
+		return nil, err
+	}
+	if err := k.forms(c); err != nil {
+		return nil, err
+	}
+	if err := k.lengths(c); err != nil {
 		return nil, err
 	}
 	if k.shunt == "" {
@@ -117,6 +146,14 @@ func (k *connection) downWord() string {
 	return "--down"
 }
 
+// changeWord returns how the connection gets the form that the file has, for messages.
+func (k *connection) changeWord() string {
+	if k.attaches {
+		return "ipsec reload " + k.name + " makes it as the file has it"
+	}
+	return "take it down first with " + k.downWord()
+}
+
 // me and peer return the ends, as seen from this host.
 func (k *connection) me() *end   { return &k.ends[k.local] }
 func (k *connection) peer() *end { return &k.ends[1-k.local] }
@@ -146,6 +183,12 @@ func (k *connection) mode(c *conf.Conn) error {
 			p = c.Get("ah")
 		}
 		return p.Error("a conn of type " + c.Get("type").Value + " protects nothing; leave esp and ah out, or the type")
+	case k.shunt != "" && (c.Has("masterkey") || c.Has("epoch")):
+		p := c.Get("masterkey")
+		if p.Value == "" {
+			p = c.Get("epoch")
+		}
+		return p.Error("a conn of type " + c.Get("type").Value + " has no keys; leave " + p.Name + " out, or the type")
 	case k.shunt == "" && k.esp == "" && k.ah == "":
 		return c.Errorf("neither esp nor ah is given; give one of them at least")
 	}
@@ -163,7 +206,7 @@ func anyAddress(value string) bool {
 }
 
 // addresses parses the two ends, and returns the texts of their next hops.
-func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err error) {
+func (k *connection) addresses(c *conf.Conn, h host.Host) (hops [2]conf.Param, err error) {
 	fromRoute := -1
 	for i, side := range sides {
 		e, p := &k.ends[i], c.Get(side)
@@ -179,7 +222,10 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 		case anyAddress(p.Value):
 			return hops, p.Error(p.Value + ": a manually keyed connection needs the address of that host")
 		case p.Value != defaultRoute:
-			if e.addr, err = syntax.ParseAddr(p.Value, syntax.FamilyAny, nil); err != nil {
+			lookUp := func(name string, _ syntax.Family) (netip.Addr, error) {
+				return h.LookUp(name, k.familyOf(c, 1-i))
+			}
+			if e.addr, err = syntax.ParseAddr(p.Value, syntax.FamilyAny, lookUp); err != nil {
 				return hops, p.Error(quote.Value(p.Value) + ": " + err.Error())
 			}
 			e.any = k.shunt != "" && e.addr.IsUnspecified()
@@ -195,7 +241,7 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 		return hops, c.Errorf("left and right are both any address; give the one that is this host its address, or %s", defaultRoute)
 	}
 	if i := fromRoute; i >= 0 {
-		r, err := h.defaultRoute(k.defaultIs6(c, 1-i))
+		r, err := h.DefaultRoute(k.defaultIs6(c, 1-i))
 		if err != nil {
 			return hops, c.Get(sides[i]).Error(err.Error())
 		}
@@ -222,6 +268,16 @@ func (k *connection) addresses(c *conf.Conn, h host) (hops [2]conf.Param, err er
 		}
 	}
 	return hops, nil
+}
+
+// familyOf returns the family of the address of an end, if it is known: a name can have
+// addresses of both families.
+func (k *connection) familyOf(c *conf.Conn, end int) syntax.Family {
+	a := k.ends[end].addr
+	if !a.IsValid() {
+		a, _ = syntax.ParseAddr(c.Get(sides[end]).Value, syntax.FamilyAny, nil)
+	}
+	return syntax.FamilyOf(a)
 }
 
 // defaultIs6 reports whether %defaultroute is the IPv6 default route. The address of
@@ -282,19 +338,32 @@ func (k *connection) updowns(c *conf.Conn) error {
 		if strings.Join(strings.Fields(k.ends[i].updown), " ") == "ipsec _updown" {
 			k.ends[i].updown = "" // old files name the former default script
 		}
-		switch p := c.Get(side + "firewall"); p.Value {
-		case "", "no":
-		case "yes":
+		p := c.Get(side + "firewall")
+		opens, err := yes(p)
+		if err != nil {
+			return err
+		}
+		if opens {
 			k.notes = append(k.notes, p.Name+" has no effect; do it in "+side+"updown")
-		default:
-			return p.Error(quote.Value(p.Value) + " is neither yes nor no")
 		}
 	}
 	return nil
 }
 
+// checkScript returns an error if other users can change the script of this end. As with
+// the file that names it, the applet manual accepts it.
+func (k *connection) checkScript() error {
+	if !k.attaches {
+		return nil
+	}
+	if err := conf.CheckCommand(k.me().updown); err != nil {
+		return fmt.Errorf("%supdown: %w", sides[k.local], err)
+	}
+	return nil
+}
+
 // nexthops parses the next hops. Only that of this host is used.
-func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
+func (k *connection) nexthops(c *conf.Conn, h host.Host, hops [2]conf.Param) error {
 	for i, p := range hops {
 		e := &k.ends[i]
 		switch {
@@ -308,7 +377,7 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 			if i != k.local {
 				continue // only the other end uses it
 			}
-			r, err := h.defaultRoute(e.addr.Is6())
+			r, err := h.DefaultRoute(e.addr.Is6())
 			if err != nil {
 				return p.Error(err.Error())
 			}
@@ -328,6 +397,6 @@ func (k *connection) nexthops(c *conf.Conn, h host, hops [2]conf.Param) error {
 		}
 	}
 	hop, peer := k.me().nexthop, k.peer()
-	k.via = hop != peer.addr && !hop.IsUnspecified() && hop.Is6() == peer.subnet.Addr().Is6() && h.reaches(k.iface, hop)
+	k.via = hop != peer.addr && !hop.IsUnspecified() && hop.Is6() == peer.subnet.Addr().Is6() && h.Reaches(k.iface, hop)
 	return nil
 }

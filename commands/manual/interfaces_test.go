@@ -41,7 +41,7 @@ func TestInterfaces(t *testing.T) {
 		list, err := interfaces(f.file.Setup("interfaces"), left)
 		var got []string
 		for _, b := range list {
-			got = append(got, b.virtual+"="+b.physical)
+			got = append(got, b.Virtual+"="+b.Physical)
 		}
 		text := strings.Join(got, " ")
 		if err != nil {

@@ -8,8 +8,12 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/manual/conf"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/syntax"
 )
+
+// otherSPIs are the parameters with the SPIs of single SAs.
+var otherSPIs = [...]string{"lefttunspi", "leftespspi", "leftahspi", "righttunspi", "rightespspi", "rightahspi"}
 
 // numbers parses SPIs and replay windows.
 func (k *connection) numbers(c *conf.Conn) error {
@@ -31,7 +35,8 @@ func (k *connection) numbers(c *conf.Conn) error {
 		return err
 	}
 	for i, side := range sides {
-		for name, to := range map[string]*klips.SPI{"espspi": &k.ends[i].espSPI, "ahspi": &k.ends[i].ahSPI} {
+		e := &k.ends[i]
+		for name, to := range map[string]*klips.SPI{"tunspi": &e.tunSPI, "espspi": &e.espSPI, "ahspi": &e.ahSPI} {
 			p := c.Get(side + name)
 			if p.Value == "" {
 				continue
@@ -57,6 +62,22 @@ func (k *connection) numbers(c *conf.Conn) error {
 	return nil
 }
 
+// defaultWindow is the replay window in packets of an SA that authenticates, where the conn
+// names none.
+const defaultWindow = 64
+
+// defaultWindows sets the replay windows that the conn does not name.
+func (k *connection) defaultWindows(c *conf.Conn) {
+	t, _, _ := syntax.ParseESP(k.esp) // checked before
+	enc, _ := t.Enc.Info()
+	if (t.Auth != alg.AuthNone || enc.AEAD) && !c.Has("espreplay_window") {
+		k.espWindow = fmt.Sprint(defaultWindow)
+	}
+	if k.ah != "" && !c.Has("ahreplay_window") {
+		k.ahWindow = fmt.Sprint(defaultWindow)
+	}
+}
+
 // spiOf parses 0x and hex digits.
 func spiOf(p conf.Param) (klips.SPI, error) {
 	digits, ok := strings.CutPrefix(p.Value, "0x")
@@ -73,6 +94,10 @@ func spiOf(p conf.Param) (klips.SPI, error) {
 	return klips.SPI(n), nil
 }
 
+// keyParams are the parameters with the keys of SAs. There are also those with left and
+// right at the front.
+var keyParams = [...]string{"espenckey", "espauthkey", "ahkey"}
+
 // keys parses algorithms and keys. ipsec spi checks whether a key fits its algorithm.
 func (k *connection) keys(c *conf.Conn) error {
 	if k.esp != "" {
@@ -84,33 +109,30 @@ func (k *connection) keys(c *conf.Conn) error {
 		if _, err := syntax.ParseAH(k.ah); err != nil {
 			return c.Get("ah").Error(quote.Value(k.ah) + ": " + err.Error())
 		}
-		if !c.Has("ahkey") && !c.Has("leftahkey") && !c.Has("rightahkey") {
+		if !c.Has("ahkey") && !c.Has("leftahkey") && !c.Has("rightahkey") && !c.Has("masterkey") {
 			return c.Errorf("ah is given, but no ahkey")
 		}
 	}
-	for _, x := range []struct {
-		name string
-		to   [2]*string
-	}{
-		{"espenckey", [2]*string{&k.ends[0].encKey, &k.ends[1].encKey}},
-		{"espauthkey", [2]*string{&k.ends[0].authKey, &k.ends[1].authKey}},
-		{"ahkey", [2]*string{&k.ends[0].ahKey, &k.ends[1].ahKey}},
-	} {
-		both := c.Get(x.name)
-		l, r := c.Get("left"+x.name), c.Get("right"+x.name)
+	if err := k.masterKey(c); err != nil {
+		return err
+	}
+	for j, name := range keyParams {
+		both := c.Get(name)
+		l, r := c.Get("left"+name), c.Get("right"+name)
 		switch {
 		case l.Value == "" && r.Value == "":
 			l, r = both, both
 		case l.Value == "":
-			return r.Error("left" + x.name + " is missing beside it")
+			return r.Error("left" + name + " is missing beside it")
 		case r.Value == "":
-			return l.Error("right" + x.name + " is missing beside it")
+			return l.Error("right" + name + " is missing beside it")
 		}
 		for i, p := range []conf.Param{l, r} {
 			if err := checkKey(p); err != nil {
 				return err
 			}
-			*x.to[i] = keyOf(p)
+			e := &k.ends[i]
+			*[...]*string{&e.encKey, &e.authKey, &e.ahKey}[j] = keyOf(p)
 		}
 	}
 	return nil
@@ -164,13 +186,13 @@ func (k *connection) sas(to int) []sa {
 			spi, n = n, n+2
 		}
 		if override != 0 {
-			return override
+			spi = override
 		}
-		return spi
+		return k.ofEpoch(spi)
 	}
 	var list []sa
 	if k.tun {
-		list = append(list, sa{id: klips.SAID{Dst: e.addr, SPI: next(0), Proto: klips.ProtoTun}, toward: e})
+		list = append(list, sa{id: klips.SAID{Dst: e.addr, SPI: next(e.tunSPI), Proto: klips.ProtoTun}, toward: e})
 	}
 	if k.esp != "" {
 		list = append(list, sa{id: klips.SAID{Dst: e.addr, SPI: next(e.espSPI), Proto: klips.ProtoESP}, alg: k.esp, toward: e})

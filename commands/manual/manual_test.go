@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,11 +19,17 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/clitest"
+	"github.com/klips-go/ipsec/commands/internal/epochs"
 	"github.com/klips-go/ipsec/commands/internal/followed"
+	"github.com/klips-go/ipsec/commands/internal/made"
 	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/commands/internal/sysctls"
 	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/commands/manual/host"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/clamp"
 	"github.com/klips-go/ipsec/klips/serial"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // A testHost is a host with addresses in the form "10.0.0.1@ipsec0".
@@ -31,21 +38,67 @@ type testHost struct {
 	noDefault bool
 	pointed   bool // its virtual devices reach no gateway
 	rundir    string
+	stateless bool           // it keeps no epochs
 	route     followed.Route // %defaultroute of IPv4, if it is valid
+	names     map[string][]netip.Addr
+	set       *[]sysctls.Setting
 }
 
-func (h testHost) startFollowing() error { return nil }
+func (h testHost) StartFollowing() error { return nil }
 
-func (h testHost) follow() (*followed.Dir, error) {
-	if h.rundir == "" {
+func (h testHost) SetControls(list []sysctls.Setting) error {
+	if h.set == nil {
+		return errors.New("the test sets none")
+	}
+	*h.set = append(*h.set, list...)
+	return nil
+}
+
+func (h testHost) LookUp(name string, f syntax.Family) (netip.Addr, error) {
+	for _, a := range h.names[name] {
+		if f == syntax.FamilyAny || syntax.FamilyOf(a) == f {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, errors.New("no such host")
+}
+
+func (h testHost) Follow(makeIt bool) (*followed.Dir, error) {
+	switch {
+	case h.rundir == "" && makeIt:
 		return nil, errors.New("the test has no run directory")
+	case h.rundir == "":
+		return nil, nil
+	case makeIt:
+		return followed.Make(h.rundir)
 	}
 	return followed.Open(h.rundir)
 }
 
-func ids(texts []string) (list []identity) {
+func (h testHost) Made(makeIt bool) (*made.Dir, error) {
+	switch {
+	case h.rundir == "":
+		return nil, nil
+	case makeIt:
+		return made.Make(h.rundir)
+	}
+	return made.Open(h.rundir)
+}
+
+func (h testHost) Epochs() (epochs.List, error) {
+	if h.rundir == "" || h.stateless {
+		return nil, nil
+	}
+	return epochs.Read(h.rundir)
+}
+
+func (h testHost) RaiseEpoch(name string, epoch uint32) error {
+	return epochs.Raise(h.rundir, name, epoch)
+}
+
+func ids(texts []string) (list []host.Identity) {
 	for _, t := range texts {
-		i, err := parseIdentity(t)
+		i, err := host.ParseIdentity(t)
 		if err != nil {
 			panic(err)
 		}
@@ -54,22 +107,22 @@ func ids(texts []string) (list []identity) {
 	return list
 }
 
-func (h testHost) identities(bindings []binding) (own, rest []identity, err error) {
+func (h testHost) Identities(bindings []host.Binding) (own, rest []host.Identity, err error) {
 	return ids(h.own), ids(h.rest), nil
 }
 
-func (h testHost) defaultDevice() (string, error) {
+func (h testHost) DefaultDevice() (string, error) {
 	if h.noDefault {
 		return "", errors.New("this host has no default route")
 	}
 	return "eth0", nil
 }
 
-func (h testHost) deviceOf(a netip.Addr) string { return "eth0" }
+func (h testHost) DeviceOf(a netip.Addr) string { return "eth0" }
 
-func (h testHost) reaches(string, netip.Addr) bool { return !h.pointed }
+func (h testHost) Reaches(string, netip.Addr) bool { return !h.pointed }
 
-func (h testHost) defaultRoute(is6 bool) (followed.Route, error) {
+func (h testHost) DefaultRoute(is6 bool) (followed.Route, error) {
 	switch {
 	case h.noDefault:
 		return followed.Route{}, errors.New("this host has no IPv4 default route; give the address itself")
@@ -84,7 +137,7 @@ func (h testHost) defaultRoute(is6 bool) (followed.Route, error) {
 var left = testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec0", "2001:db8::1@ipsec0"}, rest: []string{"10.1.0.1@ipsec0"}}
 
 // app returns the applet on a host and routes of the test.
-func app(h host, n network) *cli.App {
+func app(h host.Host, n host.Network) *cli.App {
 	a := App()
 	a.Parse = func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, h, n) }
 	return a
@@ -141,7 +194,7 @@ const ends = "conn t\n left=10.0.0.1\n leftsubnet=10.1.0.0/16\n leftnexthop=10.0
 const hosts = "conn t\n left=10.0.0.1\n right=10.0.0.2\n type=transport\n "
 
 // load returns the connection of a file's text.
-func load(t *testing.T, h host, other bool, text string) (*connection, error) {
+func load(t *testing.T, h host.Host, other bool, text string) (*connection, error) {
 	t.Helper()
 	l := conf.Loader{ReadFile: func(string) ([]byte, error) { return []byte(text), nil }}
 	f, err := l.Load("ipsec.conf")
@@ -152,7 +205,11 @@ func load(t *testing.T, h host, other bool, text string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return understand(c, nil, h, identity{}, other)
+	b, err := interfaces(f.Setup("interfaces"), h)
+	if err != nil {
+		return nil, err
+	}
+	return understand(c, b, h, host.Identity{}, other)
 }
 
 // TestRecorded compares plans with the recorded output of the original for the same
@@ -220,11 +277,11 @@ func TestRecorded(t *testing.T) {
 			continue
 		}
 		var got []string
-		for _, s := range makePlan(k, "up", nil).steps {
-			if _, policy := s.change.(klips.SetPolicy); policy || s.guard != nil || s.backstop != nil {
+		for _, s := range makePlan(k, "up", nil).Steps {
+			if _, policy := s.Change.(klips.SetPolicy); policy || s.Guard != nil || s.Backstop != nil {
 				continue // the original had no inbound policies and no guards
 			}
-			got = append(got, strings.TrimPrefix(strip.Replace(s.text("", true)), "ipsec "))
+			got = append(got, strings.TrimPrefix(strip.Replace(s.Text("", true)), "ipsec "))
 		}
 		if d := cmp.Diff(tt.want, got); d != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, d)
@@ -244,6 +301,7 @@ func TestNumbers(t *testing.T) {
 		{hosts + "spibase=0xB00\n " + esp + ah, "esp0xb00 ah0xb02", "esp0xb01 ah0xb03"},
 		{ends + "spi=0x200\n " + esp + ah, "tun0x200 esp0x200 ah0x200", "tun0x200 esp0x200 ah0x200"},
 		{ends + "spi=0x200\n leftespspi=0x201\n rightahspi=0x202\n " + esp + ah, "tun0x200 esp0x200 ah0x202", "tun0x200 esp0x201 ah0x200"},
+		{ends + "spi=0x200\n lefttunspi=0x300\n righttunspi=0x301\n " + esp, "tun0x301 esp0x200", "tun0x300 esp0x200"},
 		{hosts + "spi=0x200\n rightespspi=0x201\n " + esp, "esp0x201", "esp0x200"},
 		{hosts + "spibase=0x200\n rightespspi=0x777\n " + esp + ah, "esp0x777 ah0x202", "esp0x201 ah0x203"},
 	}
@@ -266,10 +324,10 @@ func TestNumbers(t *testing.T) {
 				}
 			}
 			// Down removes what up has made, by the same SPIs.
-			down := makePlan(k, "down", nil).steps
+			down := makePlan(k, "down", nil).Steps
 			ids := []string{k.sas(1 - k.local)[0].id.String(), k.sas(k.local)[0].id.String()}
 			for i, id := range ids {
-				if got := down[i+1].said().String(); got != id {
+				if got := down[i+1].SAID().String(); got != id {
 					t.Errorf("%s: down removes %s, want %s", tt.text, got, id)
 				}
 			}
@@ -284,17 +342,19 @@ func TestWhoAmI(t *testing.T) {
 		local string
 		iface string
 		err   string
+		setup string
 	}{
-		{testHost{own: []string{"10.0.0.1@ipsec0"}}, "left", "ipsec0", ""},
-		{testHost{own: []string{"192.0.2.1@ipsec0", "10.0.0.2@ipsec1", "10.0.0.2@ipsec1"}}, "right", "ipsec1", ""},
-		{testHost{own: []string{"192.0.2.1@ipsec0"}, rest: []string{"10.0.0.2@ipsec0"}}, "right", "ipsec0", ""},
-		{testHost{own: []string{"10.0.0.1@ipsec0"}, rest: []string{"10.0.0.2@ipsec0"}}, "left", "ipsec0", ""},
-		{testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.2@ipsec0"}}, "", "", "ambiguous which end this is: 10.0.0.1 on ipsec0 or 10.0.0.2 on ipsec0"},
-		{testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec1"}}, "", "", "ambiguous which end this is: 10.0.0.1 on ipsec0 or 10.0.0.1 on ipsec1"},
-		{testHost{own: []string{"192.0.2.1@ipsec0"}}, "", "", "this host is neither left (10.0.0.1) nor right (10.0.0.2)"},
+		{testHost{own: []string{"10.0.0.1@ipsec0"}}, "left", "ipsec0", "", ""},
+		{testHost{own: []string{"192.0.2.1@ipsec0", "10.0.0.2@ipsec1", "10.0.0.2@ipsec1"}}, "right", "ipsec1", "", ""},
+		{testHost{own: []string{"192.0.2.1@ipsec0"}, rest: []string{"10.0.0.2@ipsec0"}}, "right", "ipsec0", "", ""},
+		{testHost{own: []string{"10.0.0.1@ipsec0"}, rest: []string{"10.0.0.2@ipsec0"}}, "left", "ipsec0", "", ""},
+		{testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.2@ipsec0"}}, "", "", "ambiguous which end this is: 10.0.0.1 on ipsec0 or 10.0.0.2 on ipsec0", ""},
+		{testHost{own: []string{"10.0.0.1@ipsec10", "10.0.0.1@ipsec2", "10.0.0.1@ipsec3"}}, "left", "ipsec2", "", ""},
+		{testHost{own: []string{"10.0.0.1@ipsec0", "10.0.0.1@ipsec5"}}, "left", "ipsec5", "", "config setup\n interfaces=ipsec5=eth0\n"},
+		{testHost{own: []string{"192.0.2.1@ipsec0"}}, "", "", "this host is neither left (10.0.0.1) nor right (10.0.0.2)", ""},
 	}
 	for _, tt := range tests {
-		k, err := load(t, tt.h, false, text)
+		k, err := load(t, tt.h, false, tt.setup+text)
 		if err != nil {
 			if tt.err == "" || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%v: %v, want %q", tt.h, err, tt.err)
@@ -341,9 +401,11 @@ type table struct {
 	stops  []string
 	links  []string
 	refuse error
+	// noFilter: the kernel has no packet filter.
+	noFilter bool
 }
 
-func (tb *table) list() (list []routes.Route, err error) {
+func (tb *table) List() (list []routes.Route, err error) {
 	for _, text := range tb.routes {
 		dst, device, _ := strings.Cut(text, " ")
 		device, via, _ := strings.Cut(device, " via ")
@@ -356,7 +418,7 @@ func (tb *table) list() (list []routes.Route, err error) {
 	return list, nil
 }
 
-func (tb *table) add(r routes.Route) error {
+func (tb *table) Add(r routes.Route) error {
 	if tb.refuse != nil {
 		return tb.refuse
 	}
@@ -368,16 +430,16 @@ func (tb *table) add(r routes.Route) error {
 	return nil
 }
 
-func (tb *table) replace(r routes.Route) (old routes.Route, ok bool, err error) {
-	list, err := tb.list()
+func (tb *table) Replace(r routes.Route) (old routes.Route, ok bool, err error) {
+	list, err := tb.List()
 	if err != nil {
 		return old, false, err
 	}
 	i := slices.IndexFunc(list, func(k routes.Route) bool { return k.Dst == r.Dst })
 	if i < 0 {
-		return old, false, tb.add(r)
+		return old, false, tb.Add(r)
 	}
-	if err := tb.add(r); err != nil {
+	if err := tb.Add(r); err != nil {
 		return old, true, err
 	}
 	last := len(tb.routes) - 1
@@ -385,8 +447,8 @@ func (tb *table) replace(r routes.Route) (old routes.Route, ok bool, err error) 
 	return list[i], true, nil
 }
 
-func (tb *table) remove(r routes.Route) (old routes.Route, err error) {
-	list, err := tb.list()
+func (tb *table) Remove(r routes.Route) (old routes.Route, err error) {
+	list, err := tb.List()
 	if err != nil {
 		return old, err
 	}
@@ -401,14 +463,14 @@ func (tb *table) remove(r routes.Route) (old routes.Route, err error) {
 // A backstop has the form "NETWORK unreachable".
 const unreachable = " unreachable"
 
-func (tb *table) backstops() (l []netip.Prefix, err error) {
+func (tb *table) Backstops() (l []netip.Prefix, err error) {
 	for _, text := range tb.stops {
 		l = append(l, netip.MustParsePrefix(strings.TrimSuffix(text, unreachable)))
 	}
 	return l, nil
 }
 
-func (tb *table) addBackstop(dst netip.Prefix) (was bool, err error) {
+func (tb *table) AddBackstop(dst netip.Prefix) (was bool, err error) {
 	if slices.Contains(tb.stops, dst.String()+unreachable) {
 		return true, nil
 	}
@@ -416,7 +478,7 @@ func (tb *table) addBackstop(dst netip.Prefix) (was bool, err error) {
 	return false, nil
 }
 
-func (tb *table) removeBackstop(dst netip.Prefix) error {
+func (tb *table) RemoveBackstop(dst netip.Prefix) error {
 	i := slices.Index(tb.stops, dst.String()+unreachable)
 	if i < 0 {
 		return errnoSRCH
@@ -425,8 +487,8 @@ func (tb *table) removeBackstop(dst netip.Prefix) error {
 	return nil
 }
 
-func (tb *table) exit(dst netip.Prefix) (string, error) {
-	list, err := tb.list()
+func (tb *table) Exit(dst netip.Prefix) (string, error) {
+	list, err := tb.List()
 	best := routes.Route{}
 	for _, r := range list {
 		if r.Dst.Overlaps(dst) && r.Dst.Bits() <= dst.Bits() && (best.Device == "" || r.Dst.Bits() > best.Dst.Bits()) {
@@ -451,26 +513,64 @@ func (tb *table) set(text string, on bool) error {
 	return nil
 }
 
-func (tb *table) isUp(device string) (bool, error) {
+func (tb *table) IsUp(device string) (bool, error) {
 	return slices.Contains(tb.links, device+" up"), nil
 }
 
-func (tb *table) setUp(device string, up bool) error {
+func (tb *table) SetUp(device string, up bool) error {
 	if tb.refuse != nil {
 		return tb.refuse
 	}
 	return tb.set(device+" up", up)
 }
 
-func (tb *table) addAddress(device string, p netip.Prefix) error {
+func (tb *table) MTU(device string) (int, error) {
+	for _, text := range tb.links {
+		if n, ok := strings.CutPrefix(text, device+" mtu "); ok {
+			return strconv.Atoi(n)
+		}
+	}
+	return 16260, nil
+}
+
+func (tb *table) SetMTU(device string, mtu int) error {
+	if tb.refuse != nil {
+		return tb.refuse
+	}
+	tb.links = slices.DeleteFunc(tb.links, func(text string) bool { return strings.HasPrefix(text, device+" mtu ") })
+	if mtu != 16260 {
+		tb.links = append(tb.links, fmt.Sprintf("%s mtu %d", device, mtu))
+	}
+	return nil
+}
+
+func (tb *table) SetClamp(c clamp.Clamp) error {
+	if tb.noFilter {
+		return clamp.ErrNone
+	}
+	_ = tb.RemoveClamp(c)
+	tb.links = append(tb.links, fmt.Sprintf("clamp %s %v %d", c.Name, c.Flows, c.Size))
+	return nil
+}
+
+func (tb *table) RemoveClamp(c clamp.Clamp) error {
+	n := len(tb.links)
+	tb.links = slices.DeleteFunc(tb.links, func(text string) bool { return strings.HasPrefix(text, "clamp "+c.Name+" ") })
+	if len(tb.links) == n {
+		return syscall.ENOENT
+	}
+	return nil
+}
+
+func (tb *table) AddAddress(device string, p netip.Prefix) error {
 	return tb.set(device+" "+p.String(), true)
 }
 
-func (tb *table) removeAddress(device string, p netip.Prefix) error {
+func (tb *table) RemoveAddress(device string, p netip.Prefix) error {
 	return tb.set(device+" "+p.String(), false)
 }
 
-func (tb *table) addresses(device string) (list []netip.Prefix, err error) {
+func (tb *table) Addresses(device string) (list []netip.Prefix, err error) {
 	if device == "eth0" {
 		return []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("2001:db8::1/64")}, nil
 	}
@@ -484,10 +584,12 @@ func (tb *table) addresses(device string) (list []netip.Prefix, err error) {
 
 // A bench is the applet on a stack in memory.
 type bench struct {
-	model *model
-	host  testHost
-	table table
-	file  string
+	started  int   // how often the stack was started
+	stackErr error // of opening the stack
+	model    *model
+	host     testHost
+	table    table
+	file     string
 }
 
 func newBench(t *testing.T, text string) *bench {
@@ -858,17 +960,6 @@ func TestSecrets(t *testing.T) {
 			} else if text == tunnel && !strings.Contains(r.Err, "--enckey …\n") {
 				t.Errorf("%s: no trace:\n%s", line, r.Err)
 			}
-		}
-	}
-}
-
-func TestQuote(t *testing.T) {
-	for word, want := range map[string]string{
-		"": "''", "esp0x200@10.0.0.1": "esp0x200@10.0.0.1", "%pass": "%pass", "a b": "'a b'", "it's": `'it'\''s'`,
-		"$x": "'$x'", "a;b": "'a;b'", "ä": "'ä'", "*": "'*'", "~": "'~'",
-	} {
-		if got := shellWord(word); got != want {
-			t.Errorf("shellWord(%q) = %s, want %s", word, got, want)
 		}
 	}
 }

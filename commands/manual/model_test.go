@@ -34,6 +34,8 @@ type model struct {
 	noFilter         bool             // the kernel has no packet filter
 	lacks            klips.Capability // a missing ability; CapAEAD: none is missing
 	requests, failAt int
+	added            int      // SAs
+	used             []string // SAIDs of SAs that have received
 }
 
 func newModel() *model {
@@ -145,6 +147,7 @@ func (m *model) AddSA(_ context.Context, s *klips.SASpec) error {
 	if m.find(s.ID) >= 0 {
 		return &klips.OpError{Op: "add SA", Err: syscall.EEXIST}
 	}
+	m.added++
 	m.groups = append(m.groups, []klips.SAID{s.ID})
 	m.specs[s.ID] = klips.SASpec{ID: s.ID, Src: s.Src, Transform: s.Transform, Window: s.Window, CopyTOS: s.CopyTOS}
 	return nil
@@ -175,7 +178,7 @@ func (m *model) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 func (m *model) SAs(context.Context) (list []klips.SA, err error) {
 	for _, g := range m.groups {
 		for i, id := range g {
-			sa := klips.SA{ID: id, Src: m.specs[id].Src, Transform: m.specs[id].Transform, Next: g[i+1:]}
+			sa := klips.SA{ID: id, Src: m.specs[id].Src, Transform: m.specs[id].Transform, Next: g[i+1:], Used: slices.Contains(m.used, id.String())}
 			if p, ok := m.policies[id]; ok {
 				sa.Policy = &klips.InboundPolicy{Src: p.Src, Dst: p.Dst}
 			}

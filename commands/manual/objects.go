@@ -229,7 +229,8 @@ func (k *connection) admitted(s *snapshot, id klips.SAID) bool {
 // policy returns the sources and destinations that the connection's inbound packets may
 // have.
 func (k *connection) policy() klips.InboundPolicy {
-	return klips.InboundPolicy{Src: k.peer().subnet, Dst: k.me().subnet}
+	me, peer := k.me(), k.peer()
+	return klips.InboundPolicy{Src: peer.subnet, Dst: me.subnet, Proto: me.proto, SrcPort: peer.port, DstPort: me.port}
 }
 
 // is reports whether a transform is that of the SA.

@@ -10,9 +10,10 @@ import (
 // for left and right.
 var params = [...]string{
 	"type", "spi", "spibase", "esp", "espenckey", "espauthkey", "espreplay_window",
-	"ah", "ahkey", "ahreplay_window",
+	"ah", "ahkey", "ahreplay_window", "masterkey", "epoch",
 	"*", "*subnet", "*nexthop", "*updown", "*firewall",
-	"*espenckey", "*espauthkey", "*ahkey", "*espspi", "*ahspi",
+	"interface", "esn", "encapsulation", "mtu", "mss", "*protoport", "*sourceip", "*natport", "*subnets",
+	"*espenckey", "*espauthkey", "*ahkey", "*tunspi", "*espspi", "*ahspi",
 }
 
 // ikeParams are parameters of connections with automatic keying. They are ignored here,
@@ -21,14 +22,14 @@ var ikeParams = [...]string{
 	"aggrmode", "aggressive", "auth", "authby", "auto", "compress", "connalias", "connaddrfamily",
 	"disablearrivalcheck", "dpdaction", "dpddelay", "dpdtimeout", "failureshunt", "fragmentation",
 	"ike", "ikelifetime", "ikev2", "initial-contact", "keyexchange", "keyingtries", "keylife", "lifetime",
-	"mark", "metric", "modecfgpull", "mtu", "negotiationshunt", "nm_configured", "pfs", "pfsgroup", "phase2", "phase2alg",
+	"mark", "metric", "modecfgpull", "negotiationshunt", "nm_configured", "pfs", "pfsgroup", "phase2", "phase2alg",
 	"priority", "rekey", "rekeyfuzz", "rekeymargin", "remote_peer_type", "reqid", "salifetime", "sareftrack", "sha2_truncbug",
 	"*ca", "*cert", "*groups", "*id", "*modecfgclient", "*modecfgserver", "*policy", "*rsasigkey", "*rsasigkey2",
 	"*sendcert", "*xauthclient", "*xauthserver", "*xauthusername",
 }
 
 // lostParams are ignored too, but they change which packets are protected, or how.
-var lostParams = [...]string{"forceencaps", "overlapip", "*protoport", "*sourceip", "*subnets", "*subnetwithin"}
+var lostParams = [...]string{"forceencaps", "overlapip", "*subnetwithin"}
 
 // in reports whether list contains the parameter.
 func in(list []string, name string) bool {
@@ -60,7 +61,7 @@ func allParams() []string {
 }
 
 // setupParams are the parameters of config setup in FreeS/WAN, Openswan and libreswan.
-// Only interfaces=, hidetos= and manualstart= are used here.
+// Only interfaces=, hidetos=, manualstart=, forwardcontrol= and rp_filter= are used here.
 var setupParams = [...]string{
 	"interfaces", "also", "manualstart", "plutobackgroundload", "plutoload", "plutostart", "plutowait", "pluto", "plutodebug",
 	"plutoopts", "plutostderrlog", "plutorestartoncrash", "plutofork", "prepluto", "postpluto", "dumpdir", "klipsdebug",

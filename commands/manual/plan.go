@@ -2,47 +2,14 @@ package manual
 
 import (
 	"net/netip"
+	"strconv"
 
 	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/commands/manual/step"
 	"github.com/klips-go/ipsec/commands/spi"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/syntax"
 )
-
-// A step is one action: a change of the stack, the call of a script, or a change of the
-// host's routes or devices.
-type step struct {
-	// sa is an SA to be made, change is any other change of the stack. label appears in
-	// their messages.
-	sa     *spi.Description
-	change klips.Change
-	label  string
-	// script is a command for sh, which is called with PLUTO_VERB set to verb.
-	script, verb string
-	// route is a route that is added, replaces another one, or is removed.
-	route   *routes.Route
-	replace bool
-	// guard is a flow whose guard is added or removed.
-	guard *klips.Guard
-	// backstop is a network that gets a backstop, see package routes.
-	backstop *netip.Prefix
-	// device gets address, or is set up if there is no address. remove does the
-	// reverse.
-	device  string
-	address *netip.Prefix
-	remove  bool
-
-	// ifExists: a missing object is not an error.
-	ifExists bool
-	// undo reverses the step.
-	undo []step
-}
-
-// A plan is the list of steps of an operation.
-type plan struct {
-	environ []string // NAME=VALUE, for scripts
-	steps   []step
-}
 
 // operations are the operations on a connection.
 var operations = [...]string{"up", "down", "route", "unroute"}
@@ -52,44 +19,54 @@ const downUnroute = "down --unroute"
 
 // makePlan returns the plan of an operation. It reads nothing. Without a situation it
 // assumes that objects to be made do not exist, and that objects to be removed do.
-func makePlan(k *connection, operation string, at *situation) plan {
-	p := plan{environ: k.environ()}
+func makePlan(k *connection, operation string, at *situation) step.Plan {
+	p := step.Plan{Environ: k.environ()}
 	switch operation {
 	case "up":
 		for _, to := range []int{1 - k.local, k.local} {
-			p.steps = append(p.steps, k.makeSAs(to, at)...)
+			p.Steps = append(p.Steps, k.makeSAs(to, at)...)
 		}
-		p.steps = append(p.steps, k.setEroute(at))
-		p.steps = append(p.steps, k.close(at)...)
-		p.steps = append(p.steps, k.makeRoute(at)...)
-		p.steps = append(p.steps, k.updown("up", "down")...)
+		p.Steps = append(p.Steps, k.setEroute(at))
+		p.Steps = append(p.Steps, k.setMTU()...)
+		p.Steps = append(p.Steps, k.setMSS(nil)...)
+		p.Steps = append(p.Steps, k.close(at)...)
+		p.Steps = append(p.Steps, k.makeRoute(at)...)
+		p.Steps = append(p.Steps, k.updown("up", "down")...)
 	case "down", downUnroute:
-		p.steps = append(p.steps, k.updown("down", "")...)
+		p.Steps = append(p.Steps, k.updown("down", "")...)
 		// If no route keeps the packets in, the eroute stays to do so: the stack drops
 		// packets to a missing SA.
 		if at == nil || at.flow().own() && (operation == downUnroute || !at.past) {
-			p.steps = append(p.steps, k.askIfThere(klips.DeleteEroute{Selector: k.selector()}))
+			p.Steps = append(p.Steps, k.askIfThere(klips.DeleteEroute{Selector: k.selector()}))
 		}
-		for _, to := range []int{1 - k.local, k.local} {
-			for _, id := range k.heads(to, at) {
-				p.steps = append(p.steps, k.askIfThere(klips.DeleteSA{ID: id}))
-			}
-		}
+		p.Steps = append(p.Steps, k.removeSAs(at)...)
+		p.Steps = append(p.Steps, k.removeMSS()...)
 		if operation == downUnroute {
-			p.steps = append(p.steps, k.updown("unroute", "")...)
-			p.steps = append(p.steps, k.open(operation, at)...)
+			p.Steps = append(p.Steps, k.updown("unroute", "")...)
+			p.Steps = append(p.Steps, k.open(operation, at)...)
 		}
 	case "route":
-		p.steps = append(p.steps, k.close(at)...)
-		p.steps = append(p.steps, k.makeRoute(at)...)
+		if at != nil && at.someUp() && at.lacksMTU(k) {
+			p.Steps = append(p.Steps, k.setMTU()...)
+		}
+		p.Steps = append(p.Steps, k.close(at)...)
+		p.Steps = append(p.Steps, k.makeRoute(at)...)
 	case "unroute":
-		p.steps = append(p.steps, k.updown("unroute", "")...)
-		p.steps = append(p.steps, k.open(operation, at)...)
+		p.Steps = append(p.Steps, k.updown("unroute", "")...)
+		p.Steps = append(p.Steps, k.open(operation, at)...)
 		if at != nil && at.held() {
-			p.steps = append(p.steps, k.askIfThere(klips.DeleteEroute{Selector: k.selector()}))
+			p.Steps = append(p.Steps, k.askIfThere(klips.DeleteEroute{Selector: k.selector()}))
 		}
 	}
 	return p
+}
+
+// ask returns a step for a change.
+func (k *connection) ask(c klips.Change) step.Step { return step.Step{Change: c, Label: k.name} }
+
+// askIfThere returns a step for the removal of an object that may be missing.
+func (k *connection) askIfThere(c klips.Change) step.Step {
+	return step.Step{Change: c, Label: k.name, IfExists: true}
 }
 
 // heads returns one SA of each group that the connection has towards an end:
@@ -116,8 +93,8 @@ func (k *connection) heads(to int, at *situation) (list []klips.SAID) {
 
 // makeSAs returns the steps that make the SAs to an end, and their group. Inbound SAs
 // get the connection's inbound policy.
-func (k *connection) makeSAs(to int, at *situation) []step {
-	var steps []step
+func (k *connection) makeSAs(to int, at *situation) []step.Step {
+	var steps []step.Step
 	var ids []klips.SAID
 	for _, s := range k.sas(to) {
 		ids = append(ids, s.id)
@@ -126,32 +103,37 @@ func (k *connection) makeSAs(to int, at *situation) []step {
 		case klips.ProtoTun:
 			d.CopyTOS = k.copyTOS && to != k.local && (at == nil || at.copiesTOS)
 		case klips.ProtoESP:
-			d.EncKey, d.AuthKey, d.Window = s.toward.encKey, s.toward.authKey, k.espWindow
+			d.EncKey, d.AuthKey, d.Window, d.ESN = s.toward.encKey, s.toward.authKey, k.espWindow, k.esn
+			d.Encap, d.To, d.From = k.encap, k.ends[to].natPort, k.ends[1-to].natPort
 		case klips.ProtoAH:
-			d.AuthKey, d.Window = s.toward.ahKey, k.ahWindow
+			d.AuthKey, d.Window, d.ESN = s.toward.ahKey, k.ahWindow, k.esn
 		}
-		steps = append(steps, step{sa: d, label: k.name, undo: []step{k.askIfThere(klips.DeleteSA{ID: s.id})}})
+		if k.master.Value != "" && s.alg != "" {
+			k.deriveKeys(d, to)
+		}
+		steps = append(steps, step.Step{SA: d, Label: k.name, Undo: []step.Step{k.askIfThere(klips.DeleteSA{ID: s.id})}})
 	}
 	if len(ids) > 1 {
 		group := k.ask(klips.Group{IDs: ids})
-		group.undo = []step{k.askIfThere(klips.Ungroup{ID: ids[0]})}
+		group.Undo = []step.Step{k.askIfThere(klips.Ungroup{ID: ids[0]})}
 		steps = append(steps, group)
 	}
 	if to == k.local && ids != nil && (at == nil || at.admits) {
 		// The inbound policy limits the sources and destinations of inbound packets.
 		// Without it a stack accepts all of them; later KLIPS kernels accept none from
 		// tunnels. The policy is removed with its SA.
-		policy := k.ask(klips.SetPolicy{ID: ids[0], Policy: klips.Selector{Src: k.peer().subnet, Dst: k.me().subnet}})
+		policy := k.ask(klips.SetPolicy{ID: ids[0], Policy: k.policy()})
 		// A printed plan is for any stack, also for one that has no policies for SAs in
 		// transport mode.
-		policy.ifExists = at == nil && !k.tun
+		policy.IfExists = at == nil && !k.tun
 		steps = append(steps, policy)
 	}
 	return steps
 }
 
 func (k *connection) selector() klips.Selector {
-	return klips.Selector{Src: k.me().subnet, Dst: k.peer().subnet}
+	me, peer := k.me(), k.peer()
+	return klips.Selector{Src: me.subnet, Dst: peer.subnet, Proto: me.proto, SrcPort: me.port, DstPort: peer.port}
 }
 
 // said returns the SAID that packets to the peer go to.
@@ -165,8 +147,8 @@ func (k *connection) said() klips.SAID {
 
 // setEroute adds the eroute, or replaces one that waits for an SA: some stacks refuse
 // to replace an eroute that does not exist.
-func (k *connection) setEroute(at *situation) step {
-	set := func(id klips.SAID, also []klips.SAID, replace bool) step {
+func (k *connection) setEroute(at *situation) step.Step {
+	set := func(id klips.SAID, also []klips.SAID, replace bool) step.Step {
 		return k.ask(klips.SetEroute{Eroute: klips.Eroute{Selector: k.selector(), ID: id, Also: also}, Replace: replace})
 	}
 	s := set(k.said(), nil, true)
@@ -174,18 +156,18 @@ func (k *connection) setEroute(at *situation) step {
 		return s
 	}
 	if old, ok := at.eroute(k.selector()); ok {
-		s.undo = []step{set(old.ID, old.Also, true)}
+		s.Undo = []step.Step{set(old.ID, old.Also, true)}
 		return s
 	}
 	s = set(k.said(), nil, false)
-	s.undo = []step{k.askIfThere(klips.DeleteEroute{Selector: k.selector()})}
+	s.Undo = []step.Step{k.askIfThere(klips.DeleteEroute{Selector: k.selector()})}
 	return s
 }
 
 // makeRoute returns the steps that add the missing routes, unless there must be none. A
 // route in the way is replaced and not removed before, because packets would then leave
 // in clear by a third route.
-func (k *connection) makeRoute(at *situation) (steps []step) {
+func (k *connection) makeRoute(at *situation) (steps []step.Step) {
 	switch {
 	case k.me().updown != "":
 		return append(k.updown("prepare", ""), k.updown("route", "unroute")...)
@@ -193,12 +175,12 @@ func (k *connection) makeRoute(at *situation) (steps []step) {
 		return nil
 	}
 	for _, r := range k.routes() {
-		s := step{route: &r, replace: true}
+		s := step.Step{Route: &r, Replace: true}
 		if at != nil {
 			if at.routed(r) {
 				continue
 			}
-			_, s.replace = routes.To(at.routes, r.Dst)
+			_, s.Replace = routes.To(at.routes, r.Dst)
 		}
 		steps = append(steps, s)
 	}
@@ -208,18 +190,18 @@ func (k *connection) makeRoute(at *situation) (steps []step) {
 // updown returns the steps for a verb other than prepare and route: the call of the
 // script if there is one, else the removal of routes. back is the script's verb for the
 // reverse.
-func (k *connection) updown(verb, back string) []step {
+func (k *connection) updown(verb, back string) []step.Step {
 	if script := k.me().updown; script != "" {
-		s := step{script: script, verb: k.verb(verb)}
+		s := step.Step{Script: script, Verb: k.verb(verb)}
 		if back != "" {
-			s.undo = []step{{script: script, verb: k.verb(back)}}
+			s.Undo = []step.Step{{Script: script, Verb: k.verb(back)}}
 		}
-		return []step{s}
+		return []step.Step{s}
 	}
-	var steps []step
+	var steps []step.Step
 	if verb == "unroute" {
 		for _, r := range k.routes() {
-			steps = append(steps, step{route: &r, remove: true, ifExists: true})
+			steps = append(steps, step.Step{Route: &r, Remove: true, IfExists: true})
 		}
 	}
 	return steps
@@ -228,7 +210,7 @@ func (k *connection) updown(verb, back string) []step {
 // routes returns the routes that lead packets to the peer into the virtual device.
 func (k *connection) routes() (list []routes.Route) {
 	for _, dst := range halves(k.peer().subnet) {
-		r := routes.Route{Dst: dst, Device: k.iface}
+		r := routes.Route{Dst: dst, Device: k.iface, Src: k.me().sourceIP}
 		if k.via {
 			r.Gateway = k.me().nexthop
 		}
@@ -275,10 +257,14 @@ func (k *connection) environ() []string {
 		"PLUTO_MY_CLIENT=" + klips.FormatPrefix(me.subnet),
 		"PLUTO_MY_CLIENT_NET=" + klips.FormatAddr(me.subnet.Addr()),
 		"PLUTO_MY_CLIENT_MASK=" + maskText(me.subnet),
+		"PLUTO_MY_PROTOCOL=" + strconv.Itoa(int(me.proto)),
+		"PLUTO_MY_PORT=" + strconv.Itoa(int(me.port)),
 		"PLUTO_PEER=" + klips.FormatAddr(peer.addr),
 		"PLUTO_PEER_CLIENT=" + klips.FormatPrefix(peer.subnet),
 		"PLUTO_PEER_CLIENT_NET=" + klips.FormatAddr(peer.subnet.Addr()),
 		"PLUTO_PEER_CLIENT_MASK=" + maskText(peer.subnet),
+		"PLUTO_PEER_PROTOCOL=" + strconv.Itoa(int(peer.proto)),
+		"PLUTO_PEER_PORT=" + strconv.Itoa(int(peer.port)),
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/followed"
 	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/commands/manual/host"
+	"github.com/klips-go/ipsec/commands/manual/step"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -24,6 +26,9 @@ func (r *request) remember(dir *followed.Dir, k *connection) error {
 		}
 		return dir.Remove(k.name)
 	}
+	if !k.follows {
+		return dir.Remove(k.name) // it did in an earlier form
+	}
 	config, err := filepath.Abs(r.config)
 	if err != nil {
 		return err
@@ -35,8 +40,8 @@ func (r *request) remember(dir *followed.Dir, k *connection) error {
 
 // renew sets up the connections again that were set up with another default route than
 // the present one: the named ones, or all.
-func renew(ctx context.Context, env *cli.Env, r *request, h host, n network) error {
-	dir, err := h.follow()
+func renew(ctx context.Context, env *cli.Env, r *request, h host.Host, n host.Network) error {
+	dir, err := h.Follow(false)
 	if err != nil {
 		return err
 	}
@@ -70,8 +75,8 @@ func renew(ctx context.Context, env *cli.Env, r *request, h host, n network) err
 type renewal struct {
 	env   *cli.Env
 	trace bool
-	host  host
-	net   network
+	host  host.Host
+	net   host.Network
 	dir   *followed.Dir
 	was   followed.Connection
 }
@@ -79,32 +84,32 @@ type renewal struct {
 // run carries out the renewal. Until it is done, the old guard and the old route keep
 // the flow from leaving in clear.
 func (x *renewal) run(ctx context.Context) error {
-	now, err := x.load(x.host, identity{})
+	now, err := x.load(x.host, host.Identity{})
 	if err != nil {
 		return err // there is no default route at the moment, or the file has changed
 	}
 	if now.conn.route == x.was.Route && !x.was.Up {
 		return nil
 	}
-	old, err := x.load(formerHost{x.host, x.was.Route}, identity{x.was.Route.Local, x.was.Interface})
+	old, err := x.load(formerHost{x.host, x.was.Route}, host.Identity{Addr: x.was.Route.Local, Device: x.was.Interface})
 	if err != nil {
 		return err
 	}
 	moved := old.conn.me().addr != now.conn.me().addr
-	if err := now.try(); err != nil {
-		return about(now.of, err)
+	if err := now.Try(); err != nil {
+		return now.about(err)
 	}
 	if moved {
 		if err := x.takeDown(ctx, old); err != nil {
-			return about(old.of, err)
+			return old.about(err)
 		}
 	}
 	if err := x.change(ctx, old, now); err != nil {
-		return about(now.of, err)
+		return now.about(err)
 	}
 	x.was.Route, x.was.Interface, x.was.Up = now.conn.route, now.conn.iface, false
-	now.note("made again, from %s", now.conn.me().text())
-	return errors.Join(x.dir.Put(x.was), now.advise(ctx))
+	now.Note("made again, from %s", now.conn.me().text())
+	return errors.Join(x.dir.Put(x.was), x.recordForm(now.conn), now.Advise(ctx))
 }
 
 // change sets up the connection in its new form, and removes what only its old form
@@ -127,6 +132,20 @@ func (x *renewal) change(ctx context.Context, old, now *renewed) error {
 	return x.clear(ctx, old, now)
 }
 
+// recordForm changes the form in the record of a connection, if it has one.
+func (x *renewal) recordForm(k *connection) error {
+	l, err := recall(x.host, k.name, false)
+	if l == nil || err != nil {
+		return err
+	}
+	defer l.close()
+	if l.was == nil {
+		return nil
+	}
+	l.was.Form = k.form()
+	return l.put(*l.was)
+}
+
 // A renewed is a connection with its executor.
 type renewed struct {
 	*executor
@@ -134,7 +153,7 @@ type renewed struct {
 }
 
 // load reads the connection for a host.
-func (x *renewal) load(h host, me identity) (*renewed, error) {
+func (x *renewal) load(h host.Host, me host.Identity) (*renewed, error) {
 	f, err := configure(conf.Loader{NoInclude: x.was.NoInclude}, x.was.Config, h, me)
 	var unread *fs.PathError
 	if errors.As(err, &unread) {
@@ -150,7 +169,24 @@ func (x *renewal) load(h host, me identity) (*renewed, error) {
 	if !k.follows {
 		return nil, of.Errorf("it followed the default route, and has no %s any more; take it down by hand, and up again", defaultRoute)
 	}
+	if err := x.sameEpoch(k); err != nil {
+		return nil, err
+	}
 	return &renewed{newExecutor(x.env, k, of, x.net, x.trace), f}, nil
+}
+
+// sameEpoch gives the connection of a file the epoch that it was made with.
+func (x *renewal) sameEpoch(k *connection) error {
+	if k.master.Value == "" {
+		return nil
+	}
+	l, err := recall(x.host, k.name, false)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	k.catchUp(l.former())
+	return nil
 }
 
 // takeDown removes the SAs and the eroute with the address that this host no longer
@@ -160,14 +196,14 @@ func (x *renewal) takeDown(ctx context.Context, old *renewed) error {
 	if err != nil {
 		return err
 	}
-	if own, _, _ := at.sort(); len(own) == 0 || at.held() {
+	if !at.someUp() {
 		return nil
 	}
 	x.was.Up = true
 	if err := x.dir.Put(x.was); err != nil {
 		return err
 	}
-	old.plan = makePlan(old.conn, "down", at)
+	old.Plan = makePlan(old.conn, "down", at)
 	return old.down(ctx, "down", at, old.file.of(old.conn))
 }
 
@@ -180,7 +216,7 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	if err != nil {
 		return err
 	}
-	now.plan.steps = nil
+	now.Plan.Steps = nil
 	b, physical, direct := k.binding(), "", false
 	for _, d := range at.devices {
 		if d.Name == k.iface {
@@ -190,32 +226,32 @@ func (x *renewal) reattach(ctx context.Context, old, now *renewed) error {
 	switch {
 	case physical == "":
 		return nil // the operation up attaches it
-	case b.byRoute && b.physical != "" && b.physical != physical:
-		off, on := k.ask(klips.Detach{Virtual: k.iface}), k.ask(klips.Attach{Virtual: k.iface, Physical: b.physical, Direct: direct})
-		off.undo = []step{k.ask(klips.Attach{Virtual: k.iface, Physical: physical, Direct: direct})}
-		on.undo = []step{k.ask(klips.Detach{Virtual: k.iface})}
-		now.plan.steps = append(now.plan.steps, off, on)
-		physical = b.physical
+	case b.ByRoute && b.Physical != "" && b.Physical != physical:
+		off, on := k.ask(klips.Detach{Virtual: k.iface}), k.ask(klips.Attach{Virtual: k.iface, Physical: b.Physical, Direct: direct})
+		off.Undo = []step.Step{k.ask(klips.Attach{Virtual: k.iface, Physical: physical, Direct: direct})}
+		on.Undo = []step.Step{k.ask(klips.Detach{Virtual: k.iface})}
+		now.Plan.Steps = append(now.Plan.Steps, off, on)
+		physical = b.Physical
 	}
 	if x.former(old, now) != nil {
 		for _, p := range k.ownAddresses(x.net, physical) {
-			now.plan.steps = append(now.plan.steps, step{address: &p, device: k.iface})
+			now.Plan.Steps = append(now.Plan.Steps, step.Step{Address: &p, Device: k.iface})
 		}
 	}
-	return now.all(ctx)
+	return now.All(ctx)
 }
 
 // clear removes what only the old address needs: the guard of its flow, if that has
 // changed, and the address on the virtual device.
 func (x *renewal) clear(ctx context.Context, old, now *renewed) error {
-	now.plan.steps = nil
+	now.Plan.Steps = nil
 	if g := old.conn.guard(); old.conn.shunt != "%pass" && g.Selector != now.conn.selector() {
-		now.plan.steps = append(now.plan.steps, step{guard: g, remove: true, ifExists: true})
+		now.Plan.Steps = append(now.Plan.Steps, step.Step{Guard: g, Remove: true, IfExists: true})
 	}
 	if former := x.former(old, now); former != nil {
-		now.plan.steps = append(now.plan.steps, step{address: former, device: now.conn.iface, remove: true})
+		now.Plan.Steps = append(now.Plan.Steps, step.Step{Address: former, Device: now.conn.iface, Remove: true})
 	}
-	_, _, errs := now.each(ctx)
+	_, _, errs := now.Each(ctx)
 	return errors.Join(errs...)
 }
 
@@ -223,7 +259,7 @@ func (x *renewal) clear(ctx context.Context, old, now *renewed) error {
 // has; nil: there is none.
 func (x *renewal) former(old, now *renewed) *netip.Prefix {
 	former := old.conn.me().addr
-	list, err := x.net.addresses(now.conn.iface)
+	list, err := x.net.Addresses(now.conn.iface)
 	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr() == former })
 	if err != nil || i < 0 || former == now.conn.me().addr {
 		return nil
@@ -233,9 +269,9 @@ func (x *renewal) former(old, now *renewed) *netip.Prefix {
 
 // formerHost is the host with its former default route.
 type formerHost struct {
-	host
+	host.Host
 	route followed.Route
 }
 
-func (h formerHost) defaultRoute(bool) (followed.Route, error) { return h.route, nil }
-func (h formerHost) defaultDevice() (string, error)            { return h.route.Device, nil }
+func (h formerHost) DefaultRoute(bool) (followed.Route, error) { return h.route, nil }
+func (h formerHost) DefaultDevice() (string, error)            { return h.route.Device, nil }

@@ -104,6 +104,53 @@ func TestRenewLater(t *testing.T) {
 	}
 }
 
+// TestRenewNoMore: a connection that was opened is not made again, even if its file is gone.
+func TestRenewNoMore(t *testing.T) {
+	for _, text := range []string{roaming, "conn other\n x-none=1\n", strings.ReplaceAll(roaming, "%defaultroute", "10.0.0.1")} {
+		b := newRoamer(t)
+		b.ok(t, "up --config FILE t")
+		b.write(t, text)
+		if r := b.command("down --config FILE t"); r.Status != 0 || !followed.Any(b.host.rundir) {
+			t.Errorf("after down it is not followed: %+v", r)
+		}
+		if r := b.command("unroute --config FILE t"); r.Status != 0 || followed.Any(b.host.rundir) {
+			t.Errorf("after unroute it is followed: %+v", r)
+		}
+		b.write(t, roaming)
+		b.ok(t, "up --config FILE t")
+		b.write(t, strings.ReplaceAll(roaming, "left=%defaultroute", "left=10.0.0.1"))
+		if r := b.run("--down --unroute t"); r.Status != 0 || followed.Any(b.host.rundir) {
+			t.Errorf("after --unroute it is followed: %+v", r)
+		}
+	}
+}
+
+// TestRenewEpoch: a connection whose keys were changed is made again with its present keys.
+func TestRenewEpoch(t *testing.T) {
+	for _, stateless := range []bool{false, true} {
+		b := newRoamer(t)
+		b.host.stateless = stateless
+		key := filepath.Join(filepath.Dir(b.file), "master.key")
+		if err := os.WriteFile(key, []byte("0x"+strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.write(t, strings.NewReplacer(keys3des, "masterkey=@master.key\n").Replace(roaming))
+		b.ok(t, "up --config FILE t")
+		for _, s := range []string{"receive", "send", "retire --force"} {
+			if r := b.rekey(&testClock{}, "--stage "+s+" t"); r.Status != 0 {
+				t.Fatalf("%s: %+v", s, r)
+			}
+		}
+		b.at("10.0.0.9", "10.0.0.254", "eth0")
+		if r := b.run("--renew t"); r.Status != 0 {
+			t.Fatalf("%+v", r)
+		}
+		if s := b.state(); !strings.Contains(s, "tun0x10201@10.0.0.9") || strings.Contains(s, "tun0x201@") || strings.Contains(s, "@10.0.0.1 ") {
+			t.Errorf("stateless %t: made again:\n%s", stateless, s)
+		}
+	}
+}
+
 // TestRenewRefused: an obstacle is named, and a changed file that does not fit any more
 // changes nothing.
 func TestRenewRefused(t *testing.T) {
@@ -143,5 +190,24 @@ func TestRenewRefused(t *testing.T) {
 	}
 	if r := b.run("--renew u"); r.Status != 1 || !strings.Contains(r.Err, "conn u: it does not follow the default route") {
 		t.Errorf("another one: %v", r)
+	}
+}
+
+// TestRenewApplied: a connection that gets the default route by apply is followed, and not
+// any more when its file names an address.
+func TestRenewApplied(t *testing.T) {
+	fixed := strings.ReplaceAll(roaming, "left=%defaultroute", "left=10.0.0.1")
+	b := newRoamer(t)
+	b.write(t, fixed+" auto=start\n")
+	b.ok(t, "apply FILE")
+	for _, text := range []string{roaming, fixed} {
+		b.write(t, strings.Replace(text, "spibase=0x200", "spibase=0x300", 1)+" auto=start\n")
+		if text == fixed {
+			b.write(t, fixed+" auto=start\n")
+		}
+		b.ok(t, "apply FILE")
+		if got, want := followed.Any(b.host.rundir), text == roaming; got != want {
+			t.Errorf("followed: %t, want %t", got, want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/commands/manual/host"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -23,30 +24,49 @@ type situation struct {
 	past bool
 	// admits: the stack accepts the connection's inbound policy.
 	admits bool
+	mtu    int // of the virtual device; 0: there is none
 	// copiesTOS: the stack can copy the TOS for one tunnel.
 	copiesTOS bool
+
+	// with are flows whose eroutes need no route, besides that of the connection: they are
+	// taken down, or changed, together with it.
+	with []klips.Selector
+
+	stack string                      // its name
+	has   func(klips.Capability) bool // of the stack
 }
 
 // look reads the situation of a connection.
-func look(ctx context.Context, stack klips.Stack, k *connection, n network) (*situation, error) {
+func look(ctx context.Context, stack klips.Stack, k *connection, n host.Network) (*situation, error) {
 	s, err := readSnapshot(ctx, stack)
 	if err != nil {
 		return nil, err
 	}
-	at := &situation{
-		snapshot: s, objects: k.objects(s),
-		past:   k.shunt == "" && !k.tun && !stack.Info().Has(klips.CapTransportDevice),
-		admits: k.tun || stack.Info().Has(klips.CapTransportPolicy),
-
-		copiesTOS: stack.Info().Has(klips.CapCopyTOS),
-	}
-	if at.routes, err = n.list(); err != nil {
+	at := &situation{snapshot: s, stack: stack.Info().Name, has: stack.Info().Has}
+	at.set(k)
+	at.mtu, _ = n.MTU(k.iface)
+	if at.routes, err = n.List(); err != nil {
 		return nil, fmt.Errorf("the list of routes: %w", err)
 	}
-	if at.backstops, err = n.backstops(); err != nil {
+	if at.backstops, err = n.Backstops(); err != nil {
 		return nil, fmt.Errorf("the list of unreachable routes: %w", err)
 	}
 	return at, nil
+}
+
+// set sets what depends on the connection.
+func (at *situation) set(k *connection) {
+	at.objects = k.objects(at.snapshot)
+	at.past = k.shunt == "" && !k.tun && !at.has(klips.CapTransportDevice)
+	at.admits = k.tun || at.has(klips.CapTransportPolicy)
+	at.copiesTOS = at.has(klips.CapCopyTOS)
+}
+
+// of returns the same situation, as seen from another connection.
+func (at *situation) of(k *connection) *situation {
+	other := *at
+	other.set(k)
+	return &other
 }
 
 func (at *situation) object(id klips.SAID) object {
@@ -91,7 +111,7 @@ func (at *situation) routed(want routes.Route) bool {
 }
 
 func sameRoute(a, b routes.Route) bool {
-	return a.Dst == b.Dst && a.Device == b.Device && a.Gateway == b.Gateway
+	return a.Dst == b.Dst && a.Device == b.Device && a.Gateway == b.Gateway && a.Src == b.Src
 }
 
 // routeInWay returns an error if a route of another connection has the place of one of
@@ -125,7 +145,7 @@ func (at *situation) routeInWay(k *connection) error {
 // clear in either case.
 func (at *situation) needs(k *connection, r routes.Route) *klips.Eroute {
 	for i, e := range at.eroutes {
-		if e.Selector == k.selector() && at.flow().own() || e.ID == klips.Magic(klips.SPIPass) {
+		if e.Selector == k.selector() && at.flow().own() || slices.Contains(at.with, e.Selector) || e.ID == klips.Magic(klips.SPIPass) {
 			continue
 		}
 		for _, dst := range halves(e.Dst) {
@@ -174,10 +194,16 @@ func (at *situation) up(k *connection, of func(object) string) error {
 	return fmt.Errorf("it is partly up: there is %s, but not %s; take it down first with %s", what, missing[0].name, k.downWord())
 }
 
+// someUp reports whether the connection is up, at least partly.
+func (at *situation) someUp() bool {
+	own, _, _ := at.sort()
+	return len(own) > 0 && !at.held()
+}
+
 // isUp reports whether all objects of the connection are there and nothing is in the way.
 func (at *situation) isUp() bool {
-	own, others, missing := at.sort()
-	return len(own) > 0 && len(others)+len(missing) == 0 && !at.held()
+	_, others, missing := at.sort()
+	return at.someUp() && len(others)+len(missing) == 0
 }
 
 // isRouted reports whether the connection has its routes.

@@ -1,19 +1,19 @@
 package manual
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os/signal"
+	"maps"
 	"slices"
-	"strings"
-	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
-	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/made"
 	"github.com/klips-go/ipsec/commands/internal/quote"
-	"github.com/klips-go/ipsec/commands/manual/conf"
+	"github.com/klips-go/ipsec/commands/manual/host"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // A Start starts the stack that env selects, unless it runs.
@@ -44,20 +44,17 @@ func verbApp(name, short string, start Start) *cli.App {
 		synopsis = append(synopsis, "[--show] [--config FILE] --all")
 	}
 	a := &cli.App{
-		Name: name, Short: short, Synopsis: synopsis,
+		Name: name, Short: short, Synopsis: synopsis, Operands: connOperand,
 		Notes: func() string { return verbNotes },
 	}
 	if len(synopsis) > 1 {
-		all := getopt.Option{Name: "all", Help: "all that files have with auto=start, and route those with auto=route"}
+		all := getopt.Option{Name: "all", Help: "all that files have with auto=start, or that were up before the stack failed; route those with auto=route"}
 		if name == "down" {
 			all.Help = "all connections of the files that are up"
 		}
 		a.Options = append(a.Options, all)
 	}
-	a.Options = append(append(a.Options,
-		getopt.Option{Name: "config", Arg: "FILE", Help: "look in FILE only", Values: []string{"<file>"}},
-		getopt.Option{Name: "show", Help: "print the commands on standard error as they are run, without keys"},
-	), cli.CommonOptions()...)
+	a.Options = append(append(a.Options, configOption, showOption), cli.CommonOptions()...)
 	a.Parse = func(env *cli.Env, args []string) (cli.Command, error) {
 		return verbCommand(env, a, args, nil, nil, start)
 	}
@@ -86,10 +83,7 @@ func parseVerb(env *cli.Env, app *cli.App, args []string) (*verb, error) {
 		case "all":
 			v.all = true
 		case "config":
-			if value == "" {
-				return cli.Usagef("--config: there is no file name")
-			}
-			v.config = value
+			return setConfig(&v.config, value)
 		case "show":
 			v.show = true
 		}
@@ -106,27 +100,27 @@ func parseVerb(env *cli.Env, app *cli.App, args []string) (*verb, error) {
 	case !v.all && len(v.Operands) == 0:
 		return v, cli.Usagef("which connection is missing: give a name")
 	}
-	for i, n := range v.Operands {
-		if err := conf.CheckName(n); err != nil {
-			return v, cli.Usagef("connection: %v", err)
+	return v, checkNames(v.Operands)
+}
+
+// checkNames returns an error if one of the names is not valid, or is there twice.
+func checkNames(names []string) error {
+	for i, n := range names {
+		if err := checkName(n); err != nil {
+			return cli.Usagef("connection: %v", err)
 		}
-		if slices.Contains(v.Operands[:i], n) {
-			return v, cli.Usagef("%s is there twice", n)
+		if slices.Contains(names[:i], n) {
+			return cli.Usagef("%s is there twice", n)
 		}
 	}
-	return v, nil
+	return nil
 }
 
 // verbCommand returns the command for a host and its network, which a test can replace;
 // nil: this host. start starts the stack unless it runs.
-func verbCommand(env *cli.Env, app *cli.App, args []string, h host, n network, start Start) (cli.Command, error) {
+func verbCommand(env *cli.Env, app *cli.App, args []string, h host.Host, n host.Network, start Start) (cli.Command, error) {
 	v, err := parseVerb(env, app, args)
-	return v.Command(env, func() *cli.App { return app }, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
-		if h == nil {
-			h, n = system{ctx, env}, hostNetwork{}
-		}
-		ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
+	return v.Command(env, func() *cli.App { return app }, err, onHost(h, n, func(ctx context.Context, env *cli.Env, h host.Host, n host.Network) error {
 		return v.run(ctx, env, h, n, start)
 	}))
 }
@@ -139,15 +133,26 @@ type task struct {
 
 // run carries out the operation on all connections. If up or route fails for one, the
 // others are as they were before.
-func (v *verb) run(ctx context.Context, env *cli.Env, h host, n network, start Start) error {
+func (v *verb) run(ctx context.Context, env *cli.Env, h host.Host, n host.Network, start Start) error {
 	tasks, err := v.tasks(env, h)
+	if v.all && v.operation == "up" {
+		return errors.Join(err, v.runEach(ctx, env, h, n, tasks, start))
+	}
 	if err != nil {
 		return err
 	}
 	makes := v.operation == "up" || v.operation == "route"
+	var flows []klips.Selector
 	for _, t := range tasks { // refuse what is wrong before anything is changed
-		if _, err := t.prepare(env, n, t.file, false); err != nil {
+		x, err := t.prepare(env, n, t.file, false)
+		if err != nil {
 			return err
+		}
+		flows = append(flows, x.conn.selector())
+	}
+	if v.operation == downUnroute {
+		for _, t := range tasks {
+			t.with = flows // they can share routes
 		}
 	}
 	if makes {
@@ -165,160 +170,174 @@ func (v *verb) run(ctx context.Context, env *cli.Env, h host, n network, start S
 		case !makes:
 			errs = append(errs, err)
 		default:
-			for _, x := range slices.Backward(done) {
-				x.takeBack(context.WithoutCancel(ctx))
-			}
+			takeBack(ctx, done)
 			return err
 		}
+	}
+	if makes {
+		errs = append(errs, control(h, filesOf(tasks)...))
 	}
 	return errors.Join(errs...)
 }
 
-// tasks finds the connections in the files.
-func (v *verb) tasks(env *cli.Env, h host) (tasks []task, err error) {
-	paths, err := conf.Search(v.config, env.Getenv)
+func filesOf(tasks []task) (files []*configuration) {
+	for _, t := range tasks {
+		files = append(files, t.file)
+	}
+	return files
+}
+
+// runEach carries out each operation by itself: at boot, a connection that is wrong must not
+// keep the others from coming up.
+func (v *verb) runEach(ctx context.Context, env *cli.Env, h host.Host, n host.Network, tasks []task, start Start) error {
+	var errs []error
+	var right []task
+	for _, t := range tasks {
+		if _, err := t.prepare(env, n, t.file, false); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		right = append(right, t)
+	}
+	if len(right) > 0 {
+		if err := start(ctx, env); err != nil {
+			return err
+		}
+	}
+	var done []task
+	for _, t := range right {
+		if _, err := t.carryOut(ctx, env, h, n, t.file); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, t)
+	}
+	return errors.Join(append(errs, control(h, filesOf(done)...))...)
+}
+
+// tasks finds the connections: in the files, and for down and unroute also in the records
+// of what was made.
+func (v *verb) tasks(env *cli.Env, h host.Host) ([]task, error) {
+	fs, err := readFiles(env, h, v.config)
 	if err != nil {
 		return nil, err
 	}
-	var files []*configuration
-	var unread []error
-	for _, p := range paths {
-		f, err := configure(conf.Loader{ReadFile: conf.ReadTrusted}, p, h, identity{})
+	var records map[string]made.Connection
+	if v.all || v.operation != "up" && v.operation != "route" {
+		if records, err = readRecords(h); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case v.all && v.operation == "up":
+		return v.startTasks(env, h, fs, records)
+	case v.all:
+		return v.allTasks(env, h, fs, records)
+	}
+	var tasks []task
+	for _, name := range v.Operands {
+		list, err := v.named(h, fs, records, name)
 		if err != nil {
-			unread = append(unread, err)
-			continue
+			return nil, err
 		}
-		f.attaches = true
-		files = append(files, f)
+		tasks = append(tasks, list...)
 	}
-	add := func(f *configuration, operation, name string) {
-		tasks = append(tasks, task{&request{operation: operation, names: []string{name}, config: f.file.Name(), show: v.show, ifUp: v.all && v.operation != "up"}, f})
+	fs.noteUnread(env)
+	return tasks, nil
+}
+
+// named returns the operations on a named conn, or on a connection of it.
+func (v *verb) named(h host.Host, fs *files, records map[string]made.Connection, name string) (tasks []task, err error) {
+	f, err := fs.find(name)
+	for _, made := range slices.Sorted(maps.Keys(records)) {
+		if isOf(made, []string{name}) {
+			tasks = append(tasks, v.known(records[made], cmp.Or(f, unfiled(h))))
+		}
 	}
-	if v.all {
-		if len(unread) > 0 {
-			return nil, errors.Join(unread...)
-		}
-		for name, f := range all(files) {
-			keyed, starts := f.purpose(name)
-			switch {
-			case v.operation == "up":
-				if starts != "" {
-					add(f, starts, name)
-				}
-			case keyed:
-				// What the file has wrong cannot be up by it.
-				if _, _, err := f.connection([]string{name}, false); err != nil {
-					cli.Notef(env, "left out: %v", err)
-					continue
-				}
-				add(f, v.operation, name)
-			}
-		}
-		if len(tasks) == 0 && v.operation == "up" {
-			cli.Notef(env, "no manually keyed connection has auto=start or auto=route in %s", places(paths))
-		}
+	if len(tasks) > 0 {
 		return tasks, nil
 	}
-	for _, name := range v.Operands {
-		f, err := find(files, name)
-		switch {
-		case err != nil:
-			return nil, err
-		case f != nil:
-			if keyed, _ := f.purpose(name); !keyed {
-				at, _ := f.file.Where(name)
-				return nil, fmt.Errorf("%v: conn %s: it has neither spi nor spibase, so it is for a key daemon", at, name)
-			}
-			add(f, v.operation, name)
-		case len(unread) > 0:
-			return nil, errors.Join(unread...)
-		default:
-			return nil, missing(files, paths, name)
-		}
+	if err != nil {
+		return nil, err
 	}
-	for _, err := range unread {
-		cli.Notef(env, "left out: %v", err)
+	if keyed, _ := f.purpose(name); !keyed {
+		return nil, f.notKeyed(name)
+	}
+	for _, name := range f.pairs(name) {
+		tasks = append(tasks, v.filed(f, v.operation, name))
 	}
 	return tasks, nil
 }
 
-// purpose returns what a conn of the file is for. keyed: it is manually keyed, or needs no
-// keys; others are for the key daemons of other programs, which have the same files. starts
-// is the operation that its auto= asks for; "": none.
-func (f *configuration) purpose(name string) (keyed bool, starts string) {
-	c, err := f.file.Conn([]string{name}, func(string) bool { return true }, nil)
-	if err != nil {
-		return true, "" // the operation on it returns the error
-	}
-	switch c.Get("type").Value {
-	case "passthrough", "drop", "reject":
-	default:
-		if !c.Has("spi") && !c.Has("spibase") {
-			return false, ""
-		}
-	}
-	return true, map[string]string{"start": "up", "route": "route"}[c.Get("auto").Value]
+// filed returns an operation on a connection of a file, and known one on a connection as it
+// was made.
+func (v *verb) filed(f *configuration, operation, name string) task {
+	return task{&request{
+		operation: operation, names: []string{name}, config: f.file.Name(), show: v.show,
+		ifUp: v.all && v.operation != "up",
+	}, f}
 }
 
-// find returns the file that has a connection; nil: none has it. Two files can include
-// the same third one.
-func find(files []*configuration, name string) (found *configuration, err error) {
-	for _, f := range files {
-		at, ok := f.file.Where(name)
-		if !ok {
+func (v *verb) known(c made.Connection, f *configuration) task {
+	return task{&request{
+		operation: v.operation, names: []string{c.Conn}, config: c.Config, show: v.show,
+		ifUp: v.all, known: formed(c.Conn, c.Form),
+	}, f}
+}
+
+// startTasks returns the operations of --all for up: on the connections that the files start
+// or route, and on those that were up before. The error is about files that are left out.
+func (v *verb) startTasks(env *cli.Env, h host.Host, fs *files, records map[string]made.Connection) (tasks []task, err error) {
+	errs := fs.unread
+	for name, f := range fs.connections() {
+		keyed, starts := f.purpose(name)
+		if c, ok := records[name]; ok && keyed && c.Up() && f.is(c.Config) {
+			starts = "up"
+			delete(records, name)
+		}
+		if starts != "" {
+			tasks = append(tasks, v.filed(f, starts, name))
+		}
+	}
+	// Files that were named with --config.
+	for _, name := range slices.Sorted(maps.Keys(records)) {
+		c := records[name]
+		if !c.Up() || v.config != "" || fs.had(c.Config) {
 			continue
 		}
-		if found == nil {
-			found = f
+		other := readPaths(h, []string{c.Config})
+		if f, err := other.find(name); err != nil {
+			errs = append(errs, fmt.Errorf("conn %s: it was up: %w", name, err))
+		} else {
+			tasks = append(tasks, v.filed(f, "up", name))
+		}
+	}
+	if len(tasks) == 0 {
+		cli.Notef(env, "no manually keyed connection has auto=start or auto=route in %s", fs.places())
+	}
+	return tasks, errors.Join(errs...)
+}
+
+// allTasks returns the operations of --all for down: on all connections that are up.
+func (v *verb) allTasks(env *cli.Env, h host.Host, fs *files, records map[string]made.Connection) (tasks []task, err error) {
+	if err := fs.unreadable(); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(records)) {
+		f, _ := fs.find(name)
+		tasks = append(tasks, v.known(records[name], cmp.Or(f, unfiled(h))))
+	}
+	for name, f := range fs.connections() {
+		keyed, _ := f.purpose(name)
+		if _, made := records[name]; made || !keyed {
 			continue
 		}
-		if first, _ := found.file.Where(name); first != at {
-			return nil, fmt.Errorf("conn %s is at %v and at %v; name the file with --config", name, first, at)
+		// What the file has wrong cannot be up by it.
+		if _, _, err := f.connection([]string{name}, false); err != nil {
+			cli.Notef(env, "left out: %v", err)
+			continue
 		}
+		tasks = append(tasks, v.filed(f, v.operation, name))
 	}
-	return found, nil
-}
-
-// all returns the connections of files by name, in order, each once.
-func all(files []*configuration) func(yield func(string, *configuration) bool) {
-	return func(yield func(string, *configuration) bool) {
-		seen := map[conf.Pos]bool{}
-		for _, f := range files {
-			for _, name := range f.file.Names() {
-				at, _ := f.file.Where(name)
-				if seen[at] {
-					continue
-				}
-				seen[at] = true
-				if !yield(name, f) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// missing returns the error that no file has a connection.
-func missing(files []*configuration, paths []string, name string) error {
-	var names []string
-	for name := range all(files) {
-		names = append(names, name)
-	}
-	text := fmt.Sprintf("no conn %s in %s", name, places(paths))
-	if near := getopt.Nearest(name, names); near != "" {
-		text += "; did you mean " + near + "?"
-	}
-	return errors.New(text)
-}
-
-// places returns the words for the files that were looked in.
-func places(paths []string) string {
-	if len(paths) == 0 {
-		return conf.Usual + ", and there is no " + environ.DefaultConf
-	}
-	var quoted []string
-	for _, p := range paths {
-		quoted = append(quoted, quote.File(p))
-	}
-	return strings.Join(quoted, ", ")
+	return tasks, nil
 }

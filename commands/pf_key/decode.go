@@ -16,6 +16,8 @@ const headerLen = 16
 type printer struct {
 	w    io.Writer
 	name string // of this program, for messages about PF_KEY messages
+	// words: print a message in words instead of numbers.
+	words bool
 }
 
 // message prints one message, or the reason why it is not valid.
@@ -25,6 +27,10 @@ func (p *printer) message(b []byte) error {
 	}
 	if words := binary.NativeEndian.Uint16(b[4:]); len(b) != 8*int(words) {
 		return p.say("packet size read from socket=%d doesn't equal sadb_msg_len %d * 8; message not decoded", len(b), words)
+	}
+	if p.words {
+		_, err := fmt.Fprintln(p.w, inWords(b))
+		return err
 	}
 	text := appendMessage(make([]byte, 0, 256+8*len(b)), b)
 	defer clear(text) // a file may contain keys

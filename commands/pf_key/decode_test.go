@@ -107,7 +107,7 @@ version=2 type=17 errno=0 satype=3 len=13 seq=1 pid=0 {ext=1 len=3 spi=02100000 
 		{"other length", head, "ipsec pf_key: packet size read from socket=16 doesn't equal sadb_msg_len 19 * 8; message not decoded\n"},
 	} {
 		var b bytes.Buffer
-		p := &printer{&b, "ipsec pf_key"}
+		p := &printer{w: &b, name: "ipsec pf_key"}
 		if err := p.message(unhex(t, tt.hex)); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -132,7 +132,7 @@ func TestFile(t *testing.T) {
 		{"02070003000000000100000034120000" + register, "P: packet size read from socket=32 doesn't equal sadb_msg_len 0 * 8; message not decoded\n"},
 	} {
 		var b bytes.Buffer
-		p := &printer{&b, "P"}
+		p := &printer{w: &b, name: "P"}
 		if err := p.file(unhex(t, tt.hex)); err != nil {
 			t.Error(err)
 		}
@@ -148,7 +148,7 @@ func FuzzFile(f *testing.F) {
 	f.Add(unhex(f, "02040003 04000000 00000000 00000000 00000500 01020304 05060708 090a0b0c"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var out bytes.Buffer
-		p := &printer{&out, "P"}
+		p := &printer{w: &out, name: "P"}
 		if err := p.file(b); err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ func options() []getopt.Option {
 		{Name: "esp", Help: "register for ESP"},
 		{Name: "ipip", Help: "register for tunnels"},
 		{Name: "ipcomp", Help: "register for compression"},
+		{Name: "words", Help: "print each message on one line, in words: SAs, addresses, algorithms, limits"},
 		{Name: "daemon", Arg: "FILE", Help: "run in the background, with the process id in FILE (short: -f)", Values: file},
 		{Name: "dumpfile", Arg: "FILE", Help: "print the messages in FILE and do not listen (short: -d)", Values: file},
 		{Name: "encodefile", Arg: "FILE", Help: "for compatibility; no version has implemented it", Hidden: true},
@@ -83,6 +84,7 @@ type request struct {
 	satypes []pfkey.SAType // in the order of registering; all four if none was given
 	daemon  string         // the file for the process id
 	dump    string         // the file to print
+	words   bool           // one line of words for each message
 	readyFD int            // 0: no process waits
 }
 
@@ -101,6 +103,8 @@ func parse(env *cli.Env, args []string) (*request, error) {
 			r.daemon = value
 		case "dumpfile":
 			r.dump = value
+		case "words":
+			r.words = true
 		case "ready-fd":
 			n, err := strconv.ParseUint(value, 10, 16)
 			if err != nil || n < 3 {
@@ -148,6 +152,9 @@ func (r *request) args() []string {
 	}
 	if r.daemon != "" {
 		a = append(a, "--daemon", r.daemon)
+	}
+	if r.words {
+		a = append(a, "--words")
 	}
 	if r.Debug {
 		a = append(a, "--debug")

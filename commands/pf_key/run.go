@@ -23,8 +23,8 @@ func App() *cli.App {
 		Name:  "pf_key",
 		Short: "print PF_KEY messages (ACQUIRE, EXPIRE and others)",
 		Synopsis: []string{
-			"[--ah] [--esp] [--ipip] [--ipcomp] [--daemon FILE]",
-			"--dumpfile FILE",
+			"[--ah] [--esp] [--ipip] [--ipcomp] [--words] [--daemon FILE]",
+			"[--words] --dumpfile FILE",
 		},
 		Options: options(),
 		Parse:   command,
@@ -38,7 +38,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 
 // Run prints messages.
 func (req *request) Run(ctx context.Context, env *cli.Env) error {
-	p := &printer{env.Out, env.Name}
+	p := &printer{env.Out, env.Name, req.words}
 	switch {
 	case req.dump != "":
 		return dump(p, req.dump)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
+	"github.com/klips-go/ipsec/commands/internal/keyfile"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips/syntax"
 )
@@ -59,7 +60,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 func run(env *cli.Env, n int, continuous bool) error {
 	key := make([]byte, n)
 	rand.Read(key) // never returns an error
-	text := format(key, continuous)
+	text := keyfile.Format(key, continuous)
 	clear(key)
 	defer clear(text)
 	return cli.Print(env, func(w io.Writer) error {
@@ -93,19 +94,4 @@ func size(c *cli.Common, bytes bool) (int, error) {
 		return int(n), nil
 	}
 	return int(n+7) / 8, nil
-}
-
-// format returns bytes as 0x and hex digits, with an underscore after every eight
-// digits unless continuous is set, and a newline.
-func format(key []byte, continuous bool) []byte {
-	const hex = "0123456789abcdef"
-	out := make([]byte, 0, 2+len(key)*2+len(key)/4+1)
-	out = append(out, "0x"...)
-	for i, b := range key {
-		if i > 0 && i%4 == 0 && !continuous {
-			out = append(out, '_')
-		}
-		out = append(out, hex[b>>4], hex[b&15])
-	}
-	return append(out, '\n')
 }

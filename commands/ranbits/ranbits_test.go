@@ -64,16 +64,3 @@ func TestRanbitsErrors(t *testing.T) {
 		}
 	}
 }
-
-func TestFormat(t *testing.T) {
-	key := []byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xff}
-	if got, want := string(format(key, false)), "0x01234567_89abcdef_ff\n"; got != want {
-		t.Errorf("format = %q, want %q", got, want)
-	}
-	if got, want := string(format(key[:8], false)), "0x01234567_89abcdef\n"; got != want {
-		t.Errorf("format = %q, want %q", got, want)
-	}
-	if got, want := string(format(key, true)), "0x0123456789abcdefff\n"; got != want {
-		t.Errorf("format = %q, want %q", got, want)
-	}
-}

@@ -102,7 +102,7 @@ func (d daemon) startIn(ctx context.Context, dir *user.Dir) (fresh bool, err err
 			return false, err
 		}
 		if pid == 0 {
-			err := d.launch(dir, "")
+			err := d.begin(ctx, dir)
 			var ended *background.EndedError
 			if !errors.As(err, &ended) {
 				return err == nil, err
@@ -117,6 +117,14 @@ func (d daemon) startIn(ctx context.Context, dir *user.Dir) (fresh bool, err err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// begin starts a daemon: by its unit if it has one, else in the background.
+func (d daemon) begin(ctx context.Context, dir *user.Dir) error {
+	if d.isUnit(ctx) {
+		return systemctl(ctx, "start")
+	}
+	return d.launch(dir, "")
 }
 
 // ask returns the process id of the running daemon.
@@ -234,7 +242,12 @@ func (d daemon) stop(ctx context.Context) error {
 	if err := d.stopIn(ctx, dir, (*user.Client).Stop); err != nil {
 		return err
 	}
-	if err := errors.Join(d.removeLeft(), openAll(d.rundir)); err != nil {
+	// Its unit has ended, but not the units that need it.
+	var unitErr error
+	if d.isUnit(ctx) {
+		unitErr = systemctl(ctx, "stop")
+	}
+	if err := errors.Join(unitErr, d.removeLeft(), openAll(d.rundir)); err != nil {
 		return err
 	}
 	// After a proper stop the log is not needed.
@@ -349,13 +362,18 @@ func gone(dir *user.Dir, limit time.Duration) bool {
 }
 
 // renewIn replaces the running daemon by a new one, after the lock is taken. The new
-// daemon may have another version. It asks the old one for its state. If that is not
+// daemon may have another version. It gets the state of the old one. If that is not
 // possible it starts without state, but the devices stay: they keep protected traffic
 // from leaving in clear, and the user has not asked to open it.
 func (d daemon) renewIn(ctx context.Context, dir *user.Dir) (fresh bool, err error) {
 	pid, err := dir.Holder()
 	if err == nil && pid != 0 {
-		if err = d.launch(dir, takeOver); err == nil {
+		if startNext := d.manager(ctx, d.seenPID(pid)); startNext != nil {
+			err = d.renewManaged(ctx, dir, startNext)
+		} else {
+			err = d.launch(dir, takeOver)
+		}
+		if err == nil {
 			return false, nil
 		}
 		cli.Notef(d.env, "what the daemon had is lost, and must be made again (%v); until then its devices drop what is routed into them", err)
@@ -364,6 +382,18 @@ func (d daemon) renewIn(ctx context.Context, dir *user.Dir) (fresh bool, err err
 		return false, err
 	}
 	return d.startIn(ctx, dir)
+}
+
+// seenPID returns the process id of the running daemon as this process sees it: pid, the
+// number in its file, is that of the daemon's own PID namespace. It returns 0 if the daemon
+// cannot be seen.
+func (d daemon) seenPID(pid int) int {
+	c, err := user.Dial(user.SocketPath(d.rundir))
+	if err != nil {
+		return pid
+	}
+	defer c.Close()
+	return c.PeerPID()
 }
 
 // restart replaces the running daemon, under one lock.
@@ -394,13 +424,11 @@ func (d daemon) condrestart(ctx context.Context) (fresh bool, err error) {
 	return d.renewIn(ctx, dir)
 }
 
-// reload does not change a running daemon: it reads no files, and what commands have
-// made stays. If no daemon runs, reload starts one.
+// reload does not change a running daemon. If no daemon runs, reload starts one.
 func (d daemon) reload(ctx context.Context) (fresh bool, err error) {
-	pid, err := d.ask(ctx)
+	_, err = d.ask(ctx)
 	switch {
 	case err == nil:
-		cli.Notef(d.env, "there is nothing to read again: the stack goes on, pid %d, with all it has", pid)
 		return false, nil
 	case !silent(err):
 		return false, d.refused(err)

@@ -10,7 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/commands/internal/followed"
+	"github.com/klips-go/ipsec/commands/internal/made"
 	"github.com/klips-go/ipsec/commands/internal/routes"
+	"github.com/klips-go/ipsec/commands/internal/sysctls"
+	"github.com/klips-go/ipsec/klips/clamp"
 	"github.com/klips-go/ipsec/klips/guard"
 )
 
@@ -40,14 +43,14 @@ func writeUnprotected(w io.Writer, n *guard.Counters) {
 
 // openAll removes the packet filter and the unreachable routes that keep flows from
 // leaving in clear without a stack. The user has asked for a stop, so it opens the
-// flows. It also removes the stored connections that follow the default route.
+// flows. It also removes the records of connections, and puts parameters of the kernel back.
 func openAll(rundir string) error {
 	err := guard.Remove()
 	if err != nil {
 		err = fmt.Errorf("the table inet klips of nftables stays: %w; remove it with: nft delete table inet klips", err)
 	}
 	stops, lerr := routes.Backstops()
-	errs := []error{err, lerr, followed.Forget(rundir)}
+	errs := []error{err, lerr, clamp.RemoveAll(), followed.Forget(rundir), made.Forget(rundir), sysctls.PutBack(rundir)}
 	for _, dst := range stops {
 		if err := routes.RemoveBackstop(dst); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("the unreachable route to %v stays: %w", dst, err))

@@ -25,7 +25,7 @@ func runOn(stack *clitest.Stack, err error, args ...string) result {
 		Getenv: func(string) string { return "" },
 		Stack:  func(context.Context) (klips.Stack, error) { return serial.New(stack), err },
 	}
-	text, status := cli.Message(env.Name, App(nil).Run(context.Background(), env, args))
+	text, status := cli.Message(env.Name, App(nil, nil).Run(context.Background(), env, args))
 	return result{status, out.String(), errs.String() + text}
 }
 
@@ -126,7 +126,7 @@ func TestCommandLines(t *testing.T) {
 		{"reload", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
 		{"set tos=1", long, "bytes, and at most 96 fit the address of a socket in it; set IPSEC_RUNDIR to a shorter path", 1},
 	} {
-		r := clitest.Run(App(nil), clitest.World{Environ: map[string]string{"IPSEC_RUNDIR": tt.rundir}}, strings.Fields(tt.args)...)
+		r := clitest.Run(App(nil, nil), clitest.World{Environ: map[string]string{"IPSEC_RUNDIR": tt.rundir}}, strings.Fields(tt.args)...)
 		if r.Status != tt.status || !strings.Contains(r.Err, tt.want) || r.Opened {
 			t.Errorf("setup %s: status %d, %q, want %d, %q", tt.args, r.Status, r.Err, tt.status, tt.want)
 		}

@@ -15,9 +15,12 @@ import (
 	"github.com/klips-go/ipsec/klips/classic"
 )
 
-// App returns the applet. boot is called when a stack has started that has nothing yet; nil:
-// nothing is called.
-func App(boot func(context.Context, *cli.Env) error) *cli.App {
+// A Sequel is what follows an action of the applet.
+type Sequel func(context.Context, *cli.Env) error
+
+// App returns the applet. boot is called when a stack has started that has nothing yet, and
+// apply after a reload; nil: nothing is called.
+func App(boot, apply Sequel) *cli.App {
 	return &cli.App{
 		Name:     "setup",
 		Short:    "start, stop or examine a stack",
@@ -30,7 +33,7 @@ func App(boot func(context.Context, *cli.Env) error) *cli.App {
 			{Name: "restart", Help: "the same as restart", Hidden: true},
 			{Name: "status", Help: "the same as status", Hidden: true},
 		}, cli.CommonOptions()...),
-		Parse: func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, boot) },
+		Parse: func(env *cli.Env, args []string) (cli.Command, error) { return command(env, args, boot, apply) },
 	}
 }
 
@@ -63,8 +66,8 @@ module); most are 0 or 1:
 `
 }
 
-func command(env *cli.Env, args []string, boot func(context.Context, *cli.Env) error) (cli.Command, error) {
-	app := func() *cli.App { return App(boot) }
+func command(env *cli.Env, args []string, boot, apply Sequel) (cli.Command, error) {
+	app := func() *cli.App { return App(boot, apply) }
 	common := cli.Common{TakesOperands: true}
 	var words []string
 	err := common.Parse(app().Options, args, getopt.EnvMode(env.Getenv), func(name, _ string) error {
@@ -85,6 +88,9 @@ func command(env *cli.Env, args []string, boot func(context.Context, *cli.Env) e
 		fresh, err := run(ctx, env, words, common.JSON)
 		if err == nil && fresh && boot != nil {
 			err = boot(ctx, env)
+		}
+		if err == nil && words[0] == "reload" && apply != nil {
+			err = apply(ctx, env)
 		}
 		return err
 	}))

@@ -30,7 +30,7 @@ func (p *parser) finish() error {
 			return cli.Usagef("--natt does not go with --%s", p.by)
 		case p.life.given && r.action != actClear:
 			return cli.Usagef("--life does not go with --%s", p.by)
-		case r.spec.Window > klipsWindow:
+		case r.spec.Window > KLIPSWindow:
 			return cli.Usagef("--replay_window %d does not go with --%s", r.spec.Window, p.by)
 		case r.spec.ESN:
 			return cli.Usagef("--esn does not go with --%s", p.by)
@@ -180,7 +180,7 @@ func (p *parser) numbers() error {
 	case s.Auth == alg.AuthNone && !enc.AEAD:
 		return cli.Usagef("--esn: --esp %s does not authenticate its packets, and so not their sequence numbers; take one that does (see --help), or leave --esn out", p.alg)
 	case s.Window == 0:
-		s.Window = klipsWindow
+		s.Window = KLIPSWindow
 	}
 	return nil
 }

@@ -1,23 +1,15 @@
 package spi
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
-	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/commands/internal/keyfile"
 	"github.com/klips-go/ipsec/klips/syntax"
 )
-
-// maxKeyText limits the size of a key file in bytes, in case the name is wrong and the
-// file has no end, such as a device.
-const maxKeyText = 16 << 10
 
 // key parses the value of a key option: a key, or @ and the name of a file that holds
 // one; "-" is standard input. Messages never repeat a key.
@@ -53,73 +45,13 @@ func (p *parser) keyFile(option, name string) ([]byte, error) {
 		return nil, cli.Usagef("@-: standard input has been read for --%s; put one of the keys into a file", p.stdin)
 	case name == "-":
 		p.stdin = option
-		return readKey(p.env.In, "standard input")
+		return keyfile.Read(p.env.In, "standard input")
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, quote.FileError(name, err)
-	}
-	defer f.Close()
-	where := quote.File(name)
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, quote.FileError(name, err)
-	case info.IsDir():
-		return nil, fmt.Errorf("%s is a directory; name a file with a key in it", where)
-	}
-	key, err := readKey(f, where)
-	if err == nil {
-		p.noteMode(name, info)
+	key, exposed, err := keyfile.Load(name)
+	if err == nil && exposed != "" && !slices.Contains(p.req.notes, exposed) {
+		p.req.notes = append(p.req.notes, exposed)
 	}
 	return key, err
-}
-
-// noteMode prints a note if other users can read or change a key file. Pipes, and files
-// that the shell has opened, are not checked.
-func (p *parser) noteMode(name string, info fs.FileInfo) {
-	mode := info.Mode()
-	var who string
-	switch {
-	case !mode.IsRegular(), strings.HasPrefix(name, "/dev/"), strings.HasPrefix(name, "/proc/"):
-		return
-	case mode&0o044 != 0:
-		who = "read by others"
-	case mode&0o022 != 0:
-		who = "changed by others"
-	default:
-		return
-	}
-	where := quote.File(name)
-	note := fmt.Sprintf("the key file %s can be %s (mode %04o); make it private with: chmod 600 %s", where, who, mode.Perm(), where)
-	if !slices.Contains(p.req.notes, note) {
-		p.req.notes = append(p.req.notes, note)
-	}
-}
-
-// readKey reads the only key in a file. Blanks and empty lines around it are ignored.
-// Errors name the file and never show its content.
-func readKey(in io.Reader, where string) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(in, maxKeyText+1))
-	defer clear(text)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%s cannot be read: %w", where, err)
-	case len(text) > maxKeyText:
-		return nil, fmt.Errorf("%s is longer than a key can be (%d bytes)", where, maxKeyText)
-	}
-	line := bytes.TrimSpace(text)
-	switch {
-	case len(line) == 0:
-		return nil, fmt.Errorf("%s is empty; a key file holds one key, as ipsec ranbits prints it", where)
-	case bytes.ContainsAny(line, "\r\n"):
-		return nil, fmt.Errorf("the key in %s: there is more than one line; a key file holds one key", where)
-	}
-	key, err := syntax.ParseKey(string(line))
-	if err != nil {
-		return nil, fmt.Errorf("the key in %s: %w", where, err)
-	}
-	return key, nil
 }
 
 // keyError returns an error if the keys do not fit the algorithms, else nil. The error

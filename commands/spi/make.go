@@ -2,6 +2,7 @@ package spi
 
 import (
 	"net/netip"
+	"strconv"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/klips"
@@ -17,8 +18,16 @@ type Description struct {
 	// EncKey and AuthKey are the values of --enckey and --authkey: a key, or @ and the
 	// name of a file that holds one. Empty: none.
 	EncKey, AuthKey string
-	Window          string // value of --replay_window; empty: none
-	CopyTOS         bool   // --copy-tos
+	// Keys, if it is not nil, returns the keys, which the caller owns. EncKey and AuthKey
+	// are then only words for Words.
+	Keys    func() (enc, auth []byte, err error)
+	Window  string // value of --replay_window; empty: none
+	CopyTOS bool   // --copy-tos
+	ESN     bool   // --esn
+	// Encap has ESP in UDP (--natt nonesp, RFC 3948), to the port To of the destination,
+	// from the port From of the source (--sport and --dport, as KLIPS has them).
+	Encap    bool
+	To, From uint16
 }
 
 // Make returns the command that makes an SA, under a label. It reads the files that
@@ -40,6 +49,12 @@ func (p *parser) make(d Description) (err error) {
 	if err := p.choose(by, alg); err != nil {
 		return err
 	}
+	if d.Keys != nil {
+		if p.req.spec.EncKey, p.req.spec.AuthKey, err = d.Keys(); err != nil {
+			return err
+		}
+		d.EncKey, d.AuthKey = "", ""
+	}
 	for _, o := range d.attributes() {
 		if o.value == "" {
 			continue
@@ -49,6 +64,11 @@ func (p *parser) make(d Description) (err error) {
 		}
 	}
 	p.req.spec.CopyTOS = d.CopyTOS
+	if d.ESN {
+		if err := p.attribute("esn", ""); err != nil {
+			return err
+		}
+	}
 	return p.finish()
 }
 
@@ -73,6 +93,9 @@ func (d *Description) attributes() []attribute {
 	if d.ID.Proto == klips.ProtoAH {
 		l[0], l[1] = l[1], l[0]
 	}
+	if d.Encap {
+		l = append(l, attribute{"natt", "nonesp"}, attribute{"sport", strconv.Itoa(int(d.To))}, attribute{"dport", strconv.Itoa(int(d.From))})
+	}
 	return l
 }
 
@@ -91,6 +114,9 @@ func (d *Description) Words() []string {
 	}
 	if d.CopyTOS {
 		words = append(words, "--copy-tos")
+	}
+	if d.ESN {
+		words = append(words, "--esn")
 	}
 	for _, o := range d.attributes() {
 		if o.value != "" {

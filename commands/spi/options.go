@@ -314,7 +314,7 @@ func (p *parser) attribute(name, value string) (err error) {
 	case "replay_window":
 		s.Window = uint32(number(maxWindow))
 		if err == nil && s.Window == 0 {
-			return cli.Usagef("--replay_window %s: the window has 1 to %d packets; leave the option out to have none", quote.Value(value), klipsWindow)
+			return cli.Usagef("--replay_window %s: the window has 1 to %d packets; leave the option out to have none", quote.Value(value), KLIPSWindow)
 		}
 	case "esn":
 		s.ESN = true
@@ -351,11 +351,14 @@ func (p *parser) attribute(name, value string) (err error) {
 	return wrong(name, value, err)
 }
 
+// KLIPSWindow is the replay window in packets that every stack has, and the default with
+// extended sequence numbers.
+const KLIPSWindow = 64
+
 // Limits of values.
 const (
-	klipsWindow = 64   // packets: the replay window that every stack has, and the default with --esn
-	maxWindow   = 4096 // packets: the largest replay window of any stack
-	maxRef      = 1<<31 - 1
+	maxWindow = 4096 // packets: the largest replay window of any stack
+	maxRef    = 1<<31 - 1
 )
 
 func parseNATT(text string) (klips.NATTType, error) {

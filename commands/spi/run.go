@@ -84,6 +84,9 @@ func (req *request) Run(ctx context.Context, env *cli.Env) error { return cli.Ch
 // Clear overwrites the keys.
 func (req *request) Clear() { req.spec.ClearKeys() }
 
+// Keys returns the keys of the SA to be made. Clear overwrites them.
+func (req *request) Keys() [][]byte { return [][]byte{req.spec.EncKey, req.spec.AuthKey} }
+
 // Changes returns one change.
 func (req *request) Changes(_ context.Context, env *cli.Env, s klips.Stack) ([]klips.Change, error) {
 	req.DebugStack(env, s)
@@ -129,8 +132,8 @@ func (req *request) possible(env *cli.Env, stack klips.Info) error {
 	if enc, _ := s.Enc.Info(); enc.AEAD && !stack.Has(klips.CapAEAD) {
 		return fmt.Errorf("%s: stack %s has no combined-mode ciphers; take aes256-sha2_256, or another stack (--stack)", s.ID, stack.Name)
 	}
-	if s.Window > klipsWindow && !stack.Has(klips.CapLargeWindow) {
-		return fmt.Errorf("%s: stack %s has replay windows of at most %d packets, not %d", s.ID, stack.Name, klipsWindow, s.Window)
+	if s.Window > KLIPSWindow && !stack.Has(klips.CapLargeWindow) {
+		return fmt.Errorf("%s: stack %s has replay windows of at most %d packets, not %d", s.ID, stack.Name, KLIPSWindow, s.Window)
 	}
 	if s.ESN && !stack.Has(klips.CapESN) {
 		return fmt.Errorf("%s: stack %s has no extended sequence numbers; leave --esn out at both ends, or take another stack (--stack)", s.ID, stack.Name)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
@@ -14,7 +13,6 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/listing"
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/stacks"
 )
 
 // App returns the applet.
@@ -68,7 +66,7 @@ func read(ctx context.Context, env *cli.Env, abilities bool) view {
 		return v
 	}
 	defer stack.Close()
-	v.stack, v.chosen = stack.Info().Name, why(env.StackName)
+	v.stack, v.chosen = stack.Info().Name, listing.Chosen(env.StackName)
 	if t, err := stack.Snapshot(ctx, klips.Want{Version: true}); err != nil {
 		v.problem = explain.Cause(err)
 	} else {
@@ -109,12 +107,4 @@ func (v *view) write(w io.Writer) error {
 	fmt.Fprintf(w, "chosen because %s\n", v.chosen)
 	v.Abilities.Write(w)
 	return nil
-}
-
-// why returns the reason why a stack was chosen; asked is the name that the user gave.
-func why(asked string) string {
-	if asked != "" && asked != "auto" {
-		return "--stack or IPSEC_STACK asked for it"
-	}
-	return "it is the first of " + strings.Join(stacks.Names[:], ", ") + " that is there"
 }

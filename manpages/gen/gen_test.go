@@ -32,7 +32,7 @@ func sources(t *testing.T) []string {
 
 // pageApplet returns the applet that a page describes, such as "spi"; "" for ipsec(8).
 func pageApplet(src string) (name, section string) {
-	name, section, _ = strings.Cut(filepath.Base(target(src)), ".")
+	name, section = title(src)
 	return strings.TrimPrefix(strings.TrimPrefix(name, "ipsec"), "_"), section
 }
 
@@ -76,8 +76,8 @@ func TestPages(t *testing.T) {
 var flagMention = regexp.MustCompile(`(?:Fl \\-|\\-\\-|--)([a-z][a-z0-9_]*(?:(?:\\-|-)[a-z0-9_]+)*)`)
 
 // commandMention finds the command of an example line, or of a line of output that is a
-// command.
-var commandMention = regexp.MustCompile(`^(?:# )?ipsec(?:_| )([a-z_]+)`)
+// command or advises one, or of a line of a unit file.
+var commandMention = regexp.MustCompile(`^(?:# |ExecStart=/usr/sbin/|  (?:mend|next|see) +)?ipsec(?:_| )([a-z_]+)`)
 
 // TestOptions: a page has every option of its applet and no other option.
 func TestOptions(t *testing.T) {
@@ -145,7 +145,7 @@ func TestOptions(t *testing.T) {
 }
 
 // foreign are the manual pages of other programs that our pages refer to.
-var foreign = []string{"bash 1", "getrandom 2", "ip 8", "man 1", "nft 8", "ps 1", "sd_notify 3", "sh 1", "systemd 1", "systemd-sysusers 8", "tcpdump 8"}
+var foreign = []string{"bash 1", "getrandom 2", "ip 8", "man 1", "nft 8", "ps 1", "sd_notify 3", "sh 1", "systemd 1", "systemd-sysusers 8", "tcpdump 8", "tshark 1"}
 
 var xref = regexp.MustCompile(`(?m)^\.Xr (\S+ \d)`)
 
@@ -199,11 +199,11 @@ var mention = regexp.MustCompile(`\bXr (ipsec\S* \d)`)
 func TestSeeAlso(t *testing.T) {
 	var all []string
 	for _, src := range sources(t) {
-		name, section, _ := strings.Cut(filepath.Base(target(src)), ".")
+		name, section := title(src)
 		all = append(all, name+" "+section)
 	}
 	for _, src := range sources(t) {
-		name, section, _ := strings.Cut(filepath.Base(target(src)), ".")
+		name, section := title(src)
 		list, want := seeAlso(t, src)
 		if name == "ipsec" {
 			want = append(want, all...)
@@ -254,13 +254,13 @@ func TestSections(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		_, section := pageApplet(src)
+		name, section := pageApplet(src)
 		for _, s := range want[section] {
 			if !bytes.Contains(page, []byte("\n.Sh "+s+"\n")) {
 				t.Errorf("%s has no section %s", target(src), s)
 			}
 		}
-		if section == "8" && !bytes.Contains(page, []byte("# ipsec ")) {
+		if section == "8" && name != "" && !bytes.Contains(page, []byte("# ipsec ")) {
 			t.Errorf("%s has no example command", target(src))
 		}
 	}

@@ -246,8 +246,8 @@ func (p *page) jsonObjects() (string, error) {
 			fmt.Fprintf(&lists, ".Ss Every list\n%s", paragraph(o.doc))
 			writeFields(&lists, o.fields)
 		case isList:
-			if a, err := p.tables.applet(applet); err != nil || !a.has("json") {
-				return "", fmt.Errorf("there is a %s, and no option --json of ipsec %s", o.name, applet)
+			if a, err := p.tables.applet(applet); err != nil || !a.printsJSON() {
+				return "", fmt.Errorf("there is a %s, and ipsec %s prints no JSON", o.name, applet)
 			}
 			described[applet] = true
 			fmt.Fprintf(&lists, ".Ss ipsec %s\n%s", applet, paragraph(o.doc))
@@ -258,8 +258,8 @@ func (p *page) jsonObjects() (string, error) {
 		}
 	}
 	for name, a := range p.tables.applets {
-		if a.has("json") && !described[name] {
-			return "", fmt.Errorf("ipsec %s has an option --json, and lists.go of package output has nothing for it", name)
+		if a.printsJSON() && !described[name] {
+			return "", fmt.Errorf("ipsec %s prints JSON, and lists.go of package output has nothing for it", name)
 		}
 	}
 	return ".Sh LISTS\n" + lists.String() + ".Sh OBJECTS\n" + others.String(), nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 func main() {
@@ -43,3 +44,11 @@ func run(dir string) error {
 
 // target returns the name of the page of a source.
 func target(src string) string { return src[:len(src)-len(".in")] }
+
+// title returns the name and the section of the page of a source, such as "ipsec.conf" and
+// "5".
+func title(src string) (name, section string) {
+	base := filepath.Base(target(src))
+	dot := strings.LastIndexByte(base, '.')
+	return base[:dot], base[dot+1:]
+}

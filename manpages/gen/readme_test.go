@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,46 +30,21 @@ func readmeLines(t *testing.T, title string) (list []string) {
 	return list
 }
 
-// TestReadmeUp: the first tunnel of the README is that of ipsec_up(8).
-func TestReadmeUp(t *testing.T) {
-	set, err := readExamples(pageDir, "up")
+// TestReadmeNew: the first tunnel of the README is that of ipsec_new(8), with pings
+// without an end, and a command that copies the files.
+func TestReadmeNew(t *testing.T) {
+	set, err := readExamples(pageDir, "new")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var want []string
 	for _, e := range set.examples {
 		for _, s := range e.steps {
-			switch {
-			case s.output != "": // the file
-				for line := range strings.Lines(set.files[s.output]) {
-					want = append(want, strings.TrimSpace(line))
-				}
-			default:
-				want = append(want, strings.Replace(s.command, "--config net.conf ", "", 1))
-			}
+			want = append(want, strings.Replace(s.command, "-c 1 -W 2 ", "", 1))
 		}
 	}
-	if d := cmp.Diff(want, readmeLines(t, "A first tunnel")); d != "" {
-		t.Errorf("README.md differs from examples/up.txtar (-example +README):\n%s", d)
-	}
-}
-
-// TestReadme: the first tunnel by hand of the README is the same as in the tests.
-func TestReadme(t *testing.T) {
-	got := readmeLines(t, "A first tunnel by hand")
-	set, err := readExamples(pageDir, "tunnel")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want []string
-	for _, e := range set.examples {
-		for _, s := range e.steps {
-			if !strings.HasPrefix(s.command, "ping ") && s.output == "" {
-				want = append(want, s.command)
-			}
-		}
-	}
+	got := slices.DeleteFunc(readmeLines(t, "A first tunnel"), func(l string) bool { return strings.HasPrefix(l, "scp ") })
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("README.md differs from examples/tunnel.txtar (-example +README):\n%s", d)
+		t.Errorf("README.md differs from examples/new.txtar (-example +README):\n%s", d)
 	}
 }

@@ -55,7 +55,7 @@ func render(src string, tables *tables) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", src, err)
 	}
 
-	name, section, _ := strings.Cut(filepath.Base(target(src)), ".")
+	name, section := title(src)
 	var out bytes.Buffer
 	fmt.Fprintf(&out, ".\\\" Code generated from %s by manpages/gen. DO NOT EDIT.\n", filepath.Base(src))
 	fmt.Fprintf(&out, ".Dd %s\n.Dt %s %s\n.Os\n", date, strings.ToUpper(name), section)

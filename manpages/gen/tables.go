@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/klips-go/ipsec/commands"
 	"github.com/klips-go/ipsec/klips/syntax"
@@ -18,6 +19,7 @@ type applet struct {
 	name     string
 	synopsis []string
 	options  []option
+	operands []string // possible values
 }
 
 // An option is one long option.
@@ -38,7 +40,7 @@ func readTables() *tables {
 		},
 	}
 	for _, app := range commands.Apps() {
-		a := applet{name: app.Name, synopsis: app.Synopsis}
+		a := applet{name: app.Name, synopsis: app.Synopsis, operands: app.Operands}
 		for _, o := range app.Options {
 			a.options = append(a.options, option{name: o.Name, arg: o.Arg, help: o.Help, same: o.Same})
 		}
@@ -64,3 +66,6 @@ func (a applet) has(option string) bool {
 	}
 	return false
 }
+
+// printsJSON reports whether the applet has the option --json, or a format of that name.
+func (a applet) printsJSON() bool { return a.has("json") || slices.Contains(a.operands, "json") }

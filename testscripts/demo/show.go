@@ -77,7 +77,10 @@ direction, grouped.`)
 			return err
 		}
 	}
-	return s.ping(gw1, gw2)
+	if err := s.ping(gw1, gw2); err != nil {
+		return err
+	}
+	return s.short(gw1, gw2)
 }
 
 // build creates the hosts, which know each other's names, and the cable.

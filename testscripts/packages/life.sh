@@ -30,7 +30,10 @@ ok use
 
 echo 'conn mine' >/etc/ipsec.d/mine.conf
 touch /var/lib/ipsec/mark
+pid() { ipsec setup status | sed -n 's/.*pid: //p'; }
+before=$(pid)
 quiet dpkg -i "$deb"
+[ "$before" != "$(pid)" ]
 ipsec spi | grep -q tun0x101@192.0.2.2
 [ -e /etc/ipsec.d/mine.conf ] && [ -e /var/lib/ipsec/mark ]
 quiet ipsec setup restart

@@ -96,10 +96,12 @@ func have(t *testing.T, entries map[string]entry, prefix string) {
 	}{
 		sbin + "ipsec":     {0o755, ""},
 		sbin + "ipsec_spi": {0o777 | os.ModeSymlink, "ipsec"},
-		share + "bash-completion/completions/ipsec":       {0o644, ""},
-		share + "bash-completion/completions/ipsec_tncfg": {0o777 | os.ModeSymlink, "ipsec"},
-		share + "zsh/site-functions/_ipsec":               {0o644, ""},
-		share + "doc/ipsec-klips/examples/net.conf":       {0o644, ""},
+		share + "bash-completion/completions/ipsec":                   {0o644, ""},
+		share + "bash-completion/completions/ipsec_tncfg":             {0o777 | os.ModeSymlink, "ipsec"},
+		share + "zsh/site-functions/_ipsec":                           {0o644, ""},
+		share + "doc/ipsec-klips/examples/net.conf":                   {0o644, ""},
+		share + "doc/ipsec-klips/examples/prometheus/ipsec.rules.yml": {0o644, ""},
+		share + "doc/ipsec-klips/examples/grafana/ipsec.json":         {0o644, ""},
 		"/etc/ipsec.d": {0o755 | os.ModeDir, ""},
 	} {
 		got, found := entries[name]
@@ -129,8 +131,12 @@ func TestDeb(t *testing.T) {
 		deb := one(t, "ipsec-klips_*_"+arch+".deb")
 		entries := readTar(t, strings.NewReader(output(t, "dpkg-deb", "--fsys-tarfile", deb)))
 		have(t, entries, "/usr")
-		if unit := string(entries["/usr/lib/systemd/system/ipsec.service"].content); !strings.Contains(unit, "\nExecStart=!/usr/sbin/ipsec klipsd\n") {
-			t.Errorf("%s: the unit does not start the daemon:\n%s", arch, unit)
+		for name, want := range map[string]string{
+			"ipsec.service": "!/usr/sbin/ipsec klipsd", "ipsec-connections.service": "/usr/sbin/ipsec up --all", "ipsec@.service": "/usr/sbin/ipsec up %i",
+		} {
+			if unit := string(entries["/usr/lib/systemd/system/"+name].content); !strings.Contains(unit, "\nExecStart="+want+"\n") {
+				t.Errorf("%s: %s does not start %s:\n%s", arch, name, want, unit)
+			}
 		}
 		if got := strings.TrimSpace(output(t, "dpkg-deb", "--field", deb, "Architecture")); got != arch {
 			t.Errorf("Architecture is %s, want %s", got, arch)
@@ -148,16 +154,9 @@ func TestLintian(t *testing.T) {
 	}
 }
 
-// TestLife installs, uses, upgrades, removes and purges the .deb. The Debian is that of
-// this machine, below a layer that the test throws away.
-func TestLife(t *testing.T) {
-	deb := one(t, "ipsec-klips_*_amd64.deb")
-	script, err := filepath.Abs("life.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	const enter = `set -e
+// onDebian are lines of a script that make the Debian of this machine the folder tree, below a
+// layer that the test throws away.
+const onDebian = `set -e
 cd "$1"
 mkdir layer tree
 mount -t tmpfs none layer
@@ -170,6 +169,38 @@ mknod -m 666 tree/dev/null c 1 3
 mknod -m 666 tree/dev/net/tun c 10 200
 mount -t tmpfs none tree/run
 mount -t tmpfs none tree/tmp
+`
+
+// TestRpmlint: rpmlint finds no fault. It unpacks the files of the package into their places, so
+// it has a Debian of its own.
+func TestRpmlint(t *testing.T) {
+	for _, arch := range []string{"x86_64", "aarch64"} {
+		file := one(t, "ipsec-klips-*."+arch+".rpm")
+		skip.WithoutProgram(t, skip.Rpmlint)
+		const run = onDebian + `
+cp "$2" "$3" tree/tmp
+chroot tree rpmlint --strict --config /tmp/rpmlint.toml /tmp/${2##*/} || :`
+		config, err := filepath.Abs(filepath.Join(root, "packages/rpm/rpmlint.toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := onLayer(t, exec.Command("unshare", "--mount", "--pid", "--fork", "sh", "-c", run, "sh", t.TempDir(), file, config))
+		if !strings.Contains(out, "1 packages and 0 specfiles checked; 0 errors, 0 warnings") {
+			t.Errorf("rpmlint %s:\n%s", arch, out)
+		}
+	}
+}
+
+// TestLife installs, uses, upgrades, removes and purges the .deb. The Debian is that of
+// this machine, below a layer that the test throws away.
+func TestLife(t *testing.T) {
+	deb := one(t, "ipsec-klips_*_amd64.deb")
+	script, err := filepath.Abs("life.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	const enter = onDebian + `
 rm -rf tree/var/lib/ipsec
 cp "$2" tree/tmp/ipsec-klips.deb
 cp "$3" tree/tmp/life.sh
@@ -198,28 +229,48 @@ func onLayer(t *testing.T, cmd *exec.Cmd) string {
 	return string(out)
 }
 
-// TestBoot boots systemd with the service enabled, kills the daemon, and stops and starts
-// the service.
+// TestBoot boots systemd with the service enabled. Connections come up at the boot, and again
+// after the daemon is killed; in between, nothing leaves in clear.
 func TestBoot(t *testing.T) {
 	deb := one(t, "ipsec-klips_*_amd64.deb")
 	if os.Geteuid() != 0 {
 		skip.Without(t, skip.Root, "only root makes namespaces with devices")
 	}
 	skip.WithoutProgram(t, skip.SystemdAnalyze)
+	skip.WithoutProgram(t, skip.IP)
+	if _, err := exec.LookPath("nft"); err != nil {
+		skip.Without(t, skip.NFTables, err)
+	}
+	skip.WithoutProgram(t, skip.Ping)
 	out := onLayer(t, exec.Command("sh", "boot.sh", deb, t.TempDir()))
 	want := strings.Join([]string{
-		"after the boot: active, version in /run/ipsec",
-		"sequence marks of 0 keys in /var/lib/ipsec",
+		"after the boot: active, connections active, version in /run/ipsec",
+		"sequence marks of 2 keys in /var/lib/ipsec",
 		"the daemon has user _ipsec, capabilities: net_admin, net_raw;",
 		"root 700 /run/ipsec",
 		"root 600 /run/ipsec/klipsd.pid",
 		"root 600 /run/ipsec/pfkey.sock",
 		"_ipsec 700 /var/lib/ipsec",
-		"after a kill: active, 1 restart",
-		"tun0x101@192.0.2.2 IPIP",
-		"after a stop: inactive, success",
-		"after a start: active",
-		"sequence marks of 0 keys in /var/lib/ipsec",
+		"tun0x1000@192.0.2.2",
+		"a packet and its answer pass",
+		"after a kill: active, connections active, 1 restart",
+		"tun0x1000@192.0.2.2 tun0x2000@192.0.2.2",
+		"a packet and its answer pass",
+		"after a reload: tun0x1000@192.0.2.2 tun0x2000@192.0.2.2 tun0x3000@192.0.2.2",
+		"after a stop of one: tun0x1000@192.0.2.2 tun0x3000@192.0.2.2",
+		"after ipsec setup restart: active, connections active, another process, tun0x1000@192.0.2.2 tun0x101@192.0.2.2 tun0x3000@192.0.2.2",
+		"after an upgrade: active, connections active, another process, tun0x1000@192.0.2.2 tun0x101@192.0.2.2 tun0x3000@192.0.2.2",
+		"300 packets transmitted, 300 received, 0% packet loss",
+		"after a stop: inactive, connections inactive, success",
+		"after a start: active, connections active",
+		"tun0x1000@192.0.2.2 tun0x3000@192.0.2.2",
+		"ipsec setup: note: 10.0.2.0/24 can leave in clear now",
+		"ipsec setup: note: 10.0.4.0/24 can leave in clear now",
+		"ipsec setup: note: 10.0.6.0/24 can leave in clear now",
+		"after ipsec setup stop: inactive, connections inactive",
+		"after ipsec up: active, connections active",
+		"the peer has received protected: yes",
+		"the peer has received plain: no",
 		"",
 	}, "\n")
 	if out != want {
@@ -303,9 +354,14 @@ func TestAPK(t *testing.T) {
 				t.Errorf("%s has no %q:\n%s", arch, want, info)
 			}
 		}
+		if e := parts[0]["/.post-upgrade"]; !bytes.Contains(e.content, []byte("ipsec setup condrestart")) {
+			t.Errorf("%s: after an upgrade it runs %q", arch, e.content)
+		}
 		have(t, parts[1], "/usr")
-		if e := parts[1]["/etc/init.d/ipsec"]; e.mode != 0o755 || !bytes.HasPrefix(e.content, []byte("#!/sbin/openrc-run\n")) {
-			t.Errorf("%s: mode %v of /etc/init.d/ipsec, %.20q", arch, e.mode, e.content)
+		for _, name := range []string{"/etc/init.d/ipsec", "/etc/init.d/ipsec-connections"} {
+			if e := parts[1][name]; e.mode != 0o755 || !bytes.HasPrefix(e.content, []byte("#!/sbin/openrc-run\n")) || bytes.Contains(e.content, []byte("@sbindir@")) {
+				t.Errorf("%s: mode %v of %s, %q", arch, e.mode, name, e.content)
+			}
 		}
 	}
 }
@@ -348,13 +404,14 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestUnit: systemd understands the unit, and its rating is at most 2.5 of 10.
+// TestUnit: systemd understands the units, and the rating of the daemon's is at most 2.5 of 10.
 func TestUnit(t *testing.T) {
 	deb := one(t, "ipsec-klips_*_amd64.deb")
 	analyze := skip.WithoutProgram(t, skip.SystemdAnalyze)
 	dir := t.TempDir()
 	output(t, "dpkg-deb", "-x", deb, dir)
-	file := dir + "/usr/lib/systemd/system/ipsec.service"
+	units := dir + "/usr/lib/systemd/system/"
+	file := units + "ipsec.service"
 	unit, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -365,10 +422,16 @@ func TestUnit(t *testing.T) {
 		}
 	}
 	// The program is not installed here.
-	if err := os.WriteFile(file, bytes.Replace(unit, []byte("/usr/sbin/ipsec"), []byte(dir+"/usr/sbin/ipsec"), 1), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"ipsec.service", "ipsec-connections.service", "ipsec@.service"} {
+		text, err := os.ReadFile(units + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(units+name, bytes.ReplaceAll(text, []byte("/usr/sbin/ipsec"), []byte(dir+"/usr/sbin/ipsec")), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	output(t, analyze, "verify", "--man=no", file)
+	output(t, analyze, "verify", "--man=no", file, units+"ipsec-connections.service", units+"ipsec@.service")
 	output(t, analyze, "security", "--offline=true", "--threshold=25", "--no-pager", file)
 }
 

@@ -138,6 +138,7 @@ func writeRoot(path string, job *Job, moduleDir string) error {
 	}
 	a.data("spec", spec, 0o600)
 	a.data("etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644)
+	a.data("etc/protocols", []byte("icmp 1\ntcp 6\nudp 17\nesp 50\nah 51\nipv6-icmp 58\n"), 0o644) // ip reads names there
 	a.file("init", job.Program, 0o755)
 	return errors.Join(a.close(), w.Close())
 }

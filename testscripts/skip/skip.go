@@ -50,13 +50,14 @@ const (
 	QEMUUser       Word = "qemu-aarch64-static"
 	Root           Word = "root"
 	RPM            Word = "rpm"
+	Rpmlint        Word = "rpmlint"
 	Scapy          Word = "scapy"
 	Setpriv        Word = "setpriv"
 	SystemdAnalyze Word = "systemd-analyze"
+	Tcpdump        Word = "tcpdump"
 	Tshark         Word = "tshark"
 	Tracepath      Word = "tracepath"
 	TUN            Word = "tun"
-	UML            Word = "uml"
 	Userns         Word = "userns"
 	Users          Word = "users"
 	Xfrm           Word = "xfrm"
@@ -94,13 +95,14 @@ var meanings = map[Word]string{
 	QEMUUser:       "the program qemu-aarch64-static",
 	Root:           "the right to make network namespaces and raw sockets",
 	RPM:            "the program rpm",
+	Rpmlint:        "the program rpmlint",
 	Scapy:          "python3 with scapy and cryptography",
 	Setpriv:        "the program setpriv of util-linux",
 	SystemdAnalyze: "the program systemd-analyze of systemd 250 or later",
+	Tcpdump:        "the program tcpdump",
 	Tshark:         "the program tshark",
 	Tracepath:      "the program tracepath of iputils",
 	TUN:            "the right to make TUN devices",
-	UML:            "User-Mode Linux, and root",
 	Userns:         "user namespaces for ordinary users",
 	Users:          "the right to become another user",
 	Xfrm:           "the stack xfrm",

@@ -15,7 +15,7 @@ import (
 
 func open(t *testing.T, rundir string) *Dir {
 	t.Helper()
-	d, err := Open(rundir)
+	d, err := Make(rundir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestTurns(t *testing.T) {
 	d := open(t, rundir)
 	found := make(chan int)
 	go func() {
-		other, err := Open(rundir)
+		other, err := Make(rundir)
 		if err != nil {
 			t.Error(err)
 			found <- 0
@@ -144,7 +144,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	var bad *user.RundirError
-	if _, err := Open(rundir); !errors.As(err, &bad) || !errors.Is(err, fs.ErrPermission) {
+	if _, err := Make(rundir); !errors.As(err, &bad) || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a directory of all: %v", err)
 	}
 	if err := os.Chmod(rundir, 0o700); err != nil {
@@ -153,7 +153,7 @@ func TestRefused(t *testing.T) {
 	if err := os.Symlink(t.TempDir(), filepath.Join(rundir, directory)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(rundir); err == nil {
+	if _, err := Make(rundir); err == nil {
 		t.Error("a link is followed")
 	}
 }

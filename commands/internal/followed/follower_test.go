@@ -53,7 +53,7 @@ func daemon(t *testing.T, rundir string) (end func()) {
 
 func put(t *testing.T, rundir, name string) {
 	t.Helper()
-	d, err := followed.Open(rundir)
+	d, err := followed.Make(rundir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func put(t *testing.T, rundir, name string) {
 
 func remove(t *testing.T, rundir, name string) {
 	t.Helper()
-	d, err := followed.Open(rundir)
+	d, err := followed.Make(rundir)
 	if err != nil {
 		t.Fatal(err)
 	}

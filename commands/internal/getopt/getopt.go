@@ -17,6 +17,6 @@ type Option struct {
 	// Hidden: usage and completion leave the option out, because it is obsolete.
 	Hidden bool
 	// Values are the possible values, for completion: words, or a class in angle
-	// brackets such as "<file>", "<device>", "<said>". May be nil.
+	// brackets such as "<file>", "<device>", "<said>", "<conn>". May be nil.
 	Values []string
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/stacks"
 )
 
 // Abilities are the abilities of a stack that depend on its kernel.
@@ -51,4 +52,12 @@ func (a Abilities) Write(w io.Writer) {
 			fmt.Fprintf(w, "it lacks %s: %s\n", b.Name, b.Missing)
 		}
 	}
+}
+
+// Chosen returns the reason why a stack was chosen; asked is the name that the user gave.
+func Chosen(asked string) string {
+	if asked != "" && asked != "auto" {
+		return "--stack or IPSEC_STACK asked for it"
+	}
+	return "it is the first of " + strings.Join(stacks.Names[:], ", ") + " that is there"
 }

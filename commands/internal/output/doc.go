@@ -28,13 +28,16 @@ const Schema = 1
 // [Head].
 type List interface{ head() Head }
 
+// Write writes a list.
+func Write(w io.Writer, list List) error {
+	e := encoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(list)
+}
+
 // Print prints a list.
 func Print(env *cli.Env, list List) error {
-	return cli.Print(env, func(w io.Writer) error {
-		e := encoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(list)
-	})
+	return cli.Print(env, func(w io.Writer) error { return Write(w, list) })
 }
 
 // each converts each value to a record. Without values it returns an empty list, which

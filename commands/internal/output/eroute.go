@@ -13,7 +13,7 @@ type Flow struct {
 	Source netip.Prefix `json:"source"`
 	// The destination network.
 	Destination netip.Prefix `json:"destination"`
-	// The number of the protocol. Left out for all protocols.
+	// The number of the protocol. Left out for all protocols, or with a port for TCP and UDP.
 	TransportProtocol uint8 `json:"transport_protocol,omitempty"`
 	// The source port. Left out for all ports.
 	SourcePort uint16 `json:"source_port,omitempty"`

@@ -66,6 +66,22 @@ func NewErouteList(stack string, s *klips.Snapshot) List {
 	return ErouteList{NewHead(stack), Eroutes(s.Eroutes), UnreadLines(s.Unread)}
 }
 
+// The security associations and eroutes of one end, as configuration.
+type ExportList struct {
+	Head
+	// Whether it is the other end's half (--peer).
+	Peer bool `json:"peer"`
+	// The groups. A security association without a group is a group of one. The inbound ones
+	// come first.
+	Groups []ExportedGroup `json:"export"`
+	// The eroutes.
+	Eroutes []ExportedEroute `json:"eroutes"`
+	// The virtual devices that are attached.
+	Devices []ExportedDevice `json:"devices"`
+	// What is missing.
+	Notes []ExportNote `json:"notes,omitempty"`
+}
+
 // The virtual devices, by number.
 type TncfgList struct {
 	Head
@@ -135,11 +151,44 @@ type SetupList struct {
 	Unread []UnreadLine `json:"unread,omitempty"`
 }
 
+// The connections of configuration files, and those that were made from files that do not
+// have them any more.
+type StatusList struct {
+	Head
+	// The connections, in the order of their names.
+	Connections []Connection `json:"status"`
+}
+
 // The versions of the program and of the stack, in this order.
 type VersionList struct {
 	Head
 	// The program and the stack.
 	Components []Component `json:"version"`
+}
+
+// What happens to a packet. The array has one object.
+type TraceList struct {
+	Head
+	// The answer.
+	Answers []Trace `json:"trace"`
+}
+
+// The reasons for which packets were dropped, the newest packet first.
+type WhyList struct {
+	Head
+	// The reasons. Empty if two ends are compared.
+	Reasons []Why `json:"why"`
+	// The host of the other end, if two ends are compared.
+	Peer string `json:"peer,omitempty"`
+	// What does not fit together.
+	Differences []EndDifference `json:"differences,omitempty"`
+}
+
+// An event. Each event is an object on a line of its own, whose array has one object.
+type MonitorList struct {
+	Head
+	// The event.
+	Events []Event `json:"monitor"`
 }
 
 // The held UDP ports. This is printed when all are held; the command then goes on until
@@ -148,4 +197,49 @@ type NattList struct {
 	Head
 	// The ports, in the order of the command line.
 	Ports []Port `json:"natt"`
+}
+
+// The algorithms: first ciphers, then authentication, then compression.
+type AlgsList struct {
+	Head
+	// The algorithms.
+	Algorithms []Algorithm `json:"algs"`
+	// The reason why there is no stack.
+	Problem string `json:"problem,omitempty"`
+}
+
+// The tests of the program by itself.
+type SelftestList struct {
+	Head
+	// What was tested.
+	Tests []SelfTest `json:"selftest"`
+}
+
+// How long packets to a destination may be. The array has one object.
+type MtuList struct {
+	Head
+	// The lengths.
+	Paths []MTU `json:"mtu"`
+}
+
+// The defaults. The array has one object.
+type ShowdefaultsList struct {
+	Head
+	// The defaults.
+	Defaults []Defaults `json:"showdefaults"`
+}
+
+// The checks of the host, in the order in which they were made.
+type VerifyList struct {
+	Head
+	// The checks.
+	Checks []Verification `json:"verify"`
+}
+
+// What can be compared with the other end. The array has one object. It is also the last part
+// of the text that ipsec barf prints without --json.
+type BarfList struct {
+	Head
+	// This end.
+	Ends []Barf `json:"barf"`
 }

@@ -258,6 +258,9 @@ func (c *Conn) Get(name string) Param {
 	return Param{Name: name}
 }
 
+// Set sets a parameter.
+func (c *Conn) Set(p Param) { c.params[p.Name] = p }
+
 // Has reports whether a parameter exists and is not empty.
 func (c *Conn) Has(name string) bool { return c.params[name].Value != "" }
 

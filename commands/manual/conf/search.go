@@ -2,17 +2,25 @@ package conf
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/klips-go/ipsec/commands/internal/environ"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
-// Usual are the files with connections if no variable of the environment names others,
-// besides environ.DefaultConf.
-const Usual = "/etc/ipsec.d/*.conf"
+// UsualDir is the folder with connections, and Usual are the files in it, if no variable of
+// the environment names others, besides environ.DefaultConf.
+const (
+	UsualDir = "/etc/ipsec.d"
+	Usual    = UsualDir + "/*.conf"
+)
 
 // Search returns the files in which connections are looked for: the named one, or that of
 // $IPSEC_CONF, or those of the folder $IPSEC_CONFS, whose names end in .conf; otherwise those
@@ -28,7 +36,7 @@ func Search(name string, getenv func(string) string) ([]string, error) {
 		if _, err := os.Stat(d); err != nil {
 			return nil, plainPath(err)
 		}
-		return filepath.Glob(filepath.Join(escape(d), "*.conf"))
+		return Folder(d)
 	}
 	names, err := filepath.Glob(Usual)
 	if err != nil {
@@ -38,6 +46,27 @@ func Search(name string, getenv func(string) string) ([]string, error) {
 		names = append(names, environ.DefaultConf)
 	}
 	return names, nil
+}
+
+// Folder returns the files with connections in a folder: those whose names end in .conf.
+func Folder(dir string) ([]string, error) { return filepath.Glob(filepath.Join(escape(dir), "*.conf")) }
+
+// Names returns the names of the connections in the files of [Search], in their order. Files
+// that cannot be read are left out. Errors are those of Search.
+func Names(getenv func(string) string) (names []string, err error) {
+	paths, err := Search("", getenv)
+	for _, path := range paths {
+		f, err := Loader{ReadFile: ReadTrusted}.Load(path)
+		if err != nil {
+			continue
+		}
+		for _, name := range f.Names() {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, err
 }
 
 // escape returns a pattern that matches a path only.
@@ -66,11 +95,67 @@ func ReadTrusted(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("%s: other users can change it (mode %04o); chmod go-w it", quote.File(name), mode.Perm())
-	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("%s: it belongs to another user, who can change it; give it to root with chown", quote.File(name))
+	if err := trusted(name, info); err != nil {
+		return nil, err
 	}
 	return read(f)
+}
+
+// trusted returns an error if other users can write a file.
+func trusted(name string, info fs.FileInfo, owners ...uint32) error {
+	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o022 != 0 {
+		return fmt.Errorf("%s: other users can change it (mode %04o); chmod go-w it", quote.File(name), mode.Perm())
+	}
+	owner, ok := ownerOf(info)
+	if ok && owner != 0 && int(owner) != os.Geteuid() && !slices.Contains(owners, owner) {
+		return fmt.Errorf("%s: it belongs to another user, who can change it; give it to root with chown", quote.File(name))
+	}
+	return nil
+}
+
+func ownerOf(info fs.FileInfo) (uid uint32, ok bool) {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return s.Uid, true
+}
+
+// CheckCommand returns an error if other users can write a file that a command for sh
+// names: it can be the program or a script, and runs with the rights of the caller. Each
+// word counts, wherever it is (sh FILE, exec FILE, NAME=1 FILE, sh -c 'FILE'), as a path or
+// as a program in PATH. Names that only sh can complete, with variables or patterns in them,
+// are left to sh.
+func CheckCommand(command string) error {
+	// In a user namespace without root, root's programs belong to the owner of /.
+	var owners []uint32
+	if root, err := os.Stat("/"); err == nil {
+		if uid, ok := ownerOf(root); ok {
+			owners = append(owners, uid)
+		}
+	}
+	for _, word := range wordsOf(command) {
+		paths := []string{word}
+		if path, err := exec.LookPath(word); err == nil && path != word {
+			paths = append(paths, path)
+		}
+		for _, path := range paths {
+			info, err := os.Stat(path)
+			if err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			if err := trusted(path, info, owners...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// wordsOf returns everything in a command for sh that can be the name of a file: what is
+// between blanks, quotes, operators and equals signs, and what is between quotes as a whole.
+func wordsOf(command string) []string {
+	quote := func(r rune) bool { return strings.ContainsRune("'\"`", r) }
+	end := func(r rune) bool { return quote(r) || unicode.IsSpace(r) || strings.ContainsRune(";&|()<>{}=", r) }
+	return append(strings.FieldsFunc(command, end), strings.FieldsFunc(command, quote)...)
 }

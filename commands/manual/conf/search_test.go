@@ -84,3 +84,61 @@ func TestReadTrusted(t *testing.T) {
 		t.Errorf("a file that does not exist: %v", err)
 	}
 }
+
+// A command that names a file that other users can change is refused, wherever the name is.
+func TestCheckCommand(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	t.Chdir(dir)
+	for name, mode := range map[string]os.FileMode{"hook": 0o777, "my hook": 0o777, "script": 0o666, "own": 0o755, "folder/x": 0o755} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, mode); err != nil { // apart from the umask
+			t.Fatal(err)
+		}
+	}
+	for _, folder := range []string{"folder", "."} {
+		if err := os.Chmod(folder, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("refused", func(t *testing.T) {
+		for _, command := range []string{
+			dir + "/hook", dir + "/hook up >log", "./hook", "hook", " hook\tup", "sh script", "sh " + dir + "/script up",
+			"exec " + dir + "/hook", "exec hook", "env X=1 " + dir + "/hook", "X=1 hook", "X=" + dir + "/hook; $X",
+			"/bin/sh -c '" + dir + "/hook up'", `sh -c "exec hook"`, ". ./script", "sh -x <script", "true&&hook", "(hook)", "{ hook; }",
+			"case $PLUTO_VERB in up*) hook;; esac", "eval `hook`", "echo $(hook)", "'./my hook' up", `sh "` + dir + `/my hook"`,
+			"if true\nthen hook\nfi",
+		} {
+			err := CheckCommand(command)
+			if err == nil || !strings.Contains(err.Error(), ": other users can change it (mode 0") {
+				t.Errorf("CheckCommand(%q) = %v", command, err)
+			}
+		}
+	})
+	t.Run("accepted", func(t *testing.T) {
+		for _, command := range []string{
+			"", "nothing here", "/none/hook", "own", "./own up", "sh own", dir + "/own", "echo up >>own", "cd folder", "cd " + dir,
+			"echo >/dev/null", "echo $hook", "echo hooks", `sh -c ""`,
+		} {
+			if err := CheckCommand(command); err != nil {
+				t.Errorf("CheckCommand(%q) = %v", command, err)
+			}
+		}
+	})
+	if os.Geteuid() == 0 {
+		if err := os.Chown(filepath.Join(dir, "own"), 4711, 0); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{"own", "sh ./own"} {
+			if err := CheckCommand(command); err == nil || !strings.Contains(err.Error(), "own: it belongs to another user") {
+				t.Errorf("CheckCommand(%q), of another user: %v", command, err)
+			}
+		}
+	}
+}

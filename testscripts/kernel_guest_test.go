@@ -1,0 +1,145 @@
+package testscripts
+
+import (
+	"context"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klips-go/ipsec/testscripts/qemu"
+)
+
+// This file runs tests of this package in guests whose kernels have IPsec.
+
+// inGuest chooses the tests that TestDeviceKernel runs in its guest.
+var inGuest = flag.String("guest", "^Test(GuestRights|Interop(Contract|Stack|Foreign|Concurrent|Collect|Forward|Matrix|Scripts))", "the tests to run in the guest of TestDeviceKernel")
+
+// interopModules are the modules of the kernel's side, including those that the kernel
+// would otherwise load with modprobe.
+var interopModules = []string{
+	"veth", "dummy", "tun", "af_key", "xfrm_user", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6", "tunnel4", "tunnel6",
+	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
+	"crypto_null", "hmac", "md5", "sha1_generic", "sha256_generic", "sha512_generic", "gcm", "ctr", "ghash-generic",
+	"nf_tables", "nft_objref", "nft_fib", "nft_fib_ipv4", "nft_fib_ipv6", "nft_fib_inet",
+	"sch_ingress", "cls_matchall", "act_nat", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "drbg",
+}
+
+// guestTime is how long a guest may take: a multiple of its time on an idle machine.
+const guestTime = 50 * time.Minute
+
+// longest chooses what make test leaves to make kernels.
+var longest = flag.Bool("longest", false, "run in the guests what takes longest, and nothing else")
+
+// choose returns the arguments for the tests of a guest: run, without what is skipped here and
+// the tests of more; or with -longest what is skipped otherwise.
+func choose(run, more string) []string {
+	if *longest {
+		return []string{"-test.run=" + ofKernels + more, "-test.skip=^$"}
+	}
+	skipped := flag.Lookup("test.skip").Value.String()
+	if skipped == ofMakeTest {
+		skipped += more
+	}
+	return []string{"-test.run=" + run, "-test.skip=" + skipped}
+}
+
+// guestTools are the programs that the tests and the scripts use.
+var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk", "cmp", "nice", "seq", "nft", "setsid", "wc", "sort", "tc"}
+
+// TestKernel runs TestInterop and related tests under a kernel that has IPsec and no xfrm
+// interfaces.
+func TestKernel(t *testing.T) {
+	t.Parallel()
+	need(t, "qemu")
+	runInGuest(t, guest{args: choose("^TestInterop", "|"+ofPlain), require: "root,tun,esp,pfkey,xfrm", modules: interopModules, tools: guestTools})
+}
+
+// TestDeviceKernel runs the tests of the stack xfrm under a kernel that has xfrm
+// interfaces.
+func TestDeviceKernel(t *testing.T) {
+	t.Parallel()
+	need(t, "qemu")
+	demo := filepath.Join(t.TempDir(), "demo")
+	buildStatic(t, "build", "-o", demo, "./demo")
+	tools := append([]string{demo}, guestTools...)
+	if abilities["bird"]() == nil { // otherwise the scripts that need it are skipped, here and in the guest
+		tools = append(tools, "bird", "birdc")
+	}
+	inDeviceKernel(t, choose(*inGuest, ""), tools...)
+}
+
+// BenchmarkDeviceKernel runs the benchmarks of this package under that kernel, and
+// prints their results. Its own time is not a result.
+func BenchmarkDeviceKernel(b *testing.B) {
+	need(b, "qemu")
+	for b.Loop() {
+		inDeviceKernel(b, []string{"-test.run=^$", "-test.bench=^BenchmarkInterop", "-test.benchtime=1x"}, "ip")
+	}
+}
+
+// inDeviceKernel runs this program in a guest with xfrm interfaces and with some of the
+// host's tools.
+func inDeviceKernel(t testing.TB, args []string, tools ...string) {
+	runInGuest(t, guest{args: args, require: "demo,nftables,root,tun,xfrm,xfrmi",
+		modules: append([]string{"xfrm_interface"}, interopModules...), tools: tools})
+}
+
+// A guest is a virtual machine in which tests of this package run.
+type guest struct {
+	args    []string // of the program of the tests
+	require string   // the words of REQUIRE there
+	modules []string // of the kernel
+	tools   []string // programs of the host, see [qemu.Job]
+}
+
+// runInGuest runs the program of the tests in a guest. If it fails, the last lines of its log
+// name the tests that have failed: the log before them is long.
+func runInGuest(t testing.TB, g guest) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
+	defer cancel()
+	// The guest has no C library.
+	program := filepath.Join(t.TempDir(), "program")
+	buildStatic(t, "test", "-c", "-o", program, ".")
+	args := append(g.args, "-test.timeout="+(guestTime-time.Minute).String())
+	if testing.Verbose() {
+		args = append(args, "-test.v")
+	}
+	var out strings.Builder
+	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: args, Env: []string{"REQUIRE=" + g.require}, Modules: g.modules, Tools: g.tools}, &out)
+	t.Logf("in the guest:\n%s", &out)
+	if err != nil {
+		t.Error(err)
+	}
+	if failed := failures(out.String()); err != nil || status != 0 || failed != "" || !strings.Contains(out.String(), "PASS") {
+		t.Errorf("exit status %d\n%s", status, failed)
+	}
+}
+
+// failure is the line of a test that has failed, or the line where a script has failed.
+var failure = regexp.MustCompile(`^\s*(--- FAIL: |FAIL: \S+:\d+: |panic: |fatal error: )`)
+
+// failures returns those lines of a log of tests.
+func failures(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if failure.MatchString(line) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// buildStatic runs the go command so that its output needs no C library.
+func buildStatic(t testing.TB, args ...string) {
+	build := exec.Command("go", args...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+}
