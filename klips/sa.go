@@ -245,7 +245,13 @@ type SA struct {
 	Uncompressed uint64 `json:"uncompressed,omitempty"`
 	Compressed   uint64 `json:"compressed,omitempty"`
 
-	NATT     NATT   `json:"natt"`
+	NATT NATT `json:"natt"`
+	// HeardAddr and HeardPort are where the newest authentic packet of an inbound SA in UDP
+	// came from, if that is not Src and NATT.SPort: a NAT on the way uses others. Packets
+	// are not sent there. Only stack user has them.
+	HeardAddr netip.Addr `json:"heard_addr,omitzero"`
+	HeardPort uint16     `json:"heard_port,omitempty"`
+
 	RefCount int    `json:"refcount"`
 	Ref      uint32 `json:"ref"`
 	RefHim   uint32 `json:"refhim"`
@@ -264,6 +270,9 @@ type SA struct {
 
 // HasSource reports whether the SA has a source. Without one, packets may be from anywhere.
 func (s *SA) HasSource() bool { return s.Src.IsValid() && !s.Src.IsUnspecified() }
+
+// HeardFrom returns HeardAddr and HeardPort; not valid: packets come from the source.
+func (s *SA) HeardFrom() netip.AddrPort { return netip.AddrPortFrom(s.HeardAddr, s.HeardPort) }
 
 // MaxSeq returns the highest sequence number that the SA can have; 0 if its packets have none.
 func (s *SA) MaxSeq() uint64 {

@@ -217,6 +217,7 @@ func (m *monitor) notice(n watch.Notice) error {
 	e := *n.Event
 	e.Time = m.now()
 	if e.Kind == watch.PeerMoved && m.before != nil { // the message has no destination
+		m.told.Moved(e.SA.SPI, e.To)
 		for i := range m.before.SAs {
 			if id := m.before.SAs[i].ID; id.SPI == e.SA.SPI && id.Proto == e.SA.Proto && m.before.SAs[i].Dir == klips.Inbound {
 				e.SA = id

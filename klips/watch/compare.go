@@ -23,7 +23,7 @@ func Compare(before, after *klips.Snapshot, now time.Time, told *Told) []Event {
 	c.eroutes(before.Eroutes, after.Eroutes)
 	c.devices(before.Devices, after.Devices)
 	c.drops(Event{}, before.Drops, after.Drops)
-	c.told.changed = false
+	c.told.changed, c.told.moved = false, nil
 	return c.events
 }
 
@@ -31,6 +31,7 @@ func Compare(before, after *klips.Snapshot, now time.Time, told *Told) []Event {
 type Told struct {
 	changed bool                // SAs or eroutes have changed
 	expired map[klips.SAID]bool // true: by a hard limit
+	moved   map[klips.SPI]netip.AddrPort
 }
 
 // Changed records that SAs or eroutes have changed.
@@ -42,6 +43,14 @@ func (t *Told) Expired(id klips.SAID, hard bool) {
 		t.expired = map[klips.SAID]bool{}
 	}
 	t.expired[id] = t.expired[id] || hard
+}
+
+// Moved records that the peer of an ESP SA has another address or port.
+func (t *Told) Moved(spi klips.SPI, to netip.AddrPort) {
+	if t.moved == nil {
+		t.moved = map[klips.SPI]netip.AddrPort{}
+	}
+	t.moved[spi] = to
 }
 
 type comparison struct {
@@ -118,7 +127,7 @@ func (c *comparison) sa(was, sa *klips.SA) {
 	if limit := highSequence(sa); was.Seq < limit && sa.Seq >= limit {
 		c.add(Event{Kind: SequenceHigh, SA: sa.ID, Count: sa.Seq})
 	}
-	if from, to := peer(was), peer(sa); from != to {
+	if from, to := peer(was), peer(sa); from != to && c.told.moved[sa.ID.SPI] != to {
 		c.add(Event{Kind: PeerMoved, SA: sa.ID, From: from, To: to})
 	}
 	if !samePolicy(was.Policy, sa.Policy) {
@@ -137,10 +146,13 @@ func highSequence(sa *klips.SA) uint64 {
 	return sa.MaxSeq() / 4 * 3
 }
 
-// peer returns the address and port that an inbound SA expects packets from, or an outbound
-// one in UDP sends them to.
+// peer returns the address and port that an inbound SA expects packets from, or that they
+// come from in fact, or that an outbound one in UDP sends them to.
 func peer(sa *klips.SA) netip.AddrPort {
-	if sa.Dir == klips.Inbound {
+	switch {
+	case sa.HeardAddr.IsValid():
+		return sa.HeardFrom()
+	case sa.Dir == klips.Inbound:
 		return netip.AddrPortFrom(sa.Src, sa.NATT.SPort)
 	}
 	return netip.AddrPortFrom(sa.ID.Dst, sa.NATT.DPort)

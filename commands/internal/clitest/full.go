@@ -49,6 +49,7 @@ func (*Full) SAs(context.Context) ([]klips.SA, error) {
 			Life: klips.Life{Bytes: klips.Counter{Below: 252}}},
 		{ID: id("esp0x103@192.0.2.1"), Src: gw2, Dir: klips.Inbound, State: klips.Mature, Transform: klips.Transform{Enc: alg.AESGCM}, EncKeyBits: 288,
 			Window: 64, Bitmap: 0xffffffffffffffff, Seq: 70, MaxSeqDiff: 5, ReplayErrs: 6, BelowMark: 2, AuthErrs: 7, SizeErrs: 8, PadErrs: 9, Drops: drop.Counts{"bad-icv": 7, "replayed": 6},
+			NATT: klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 4500}, HeardAddr: gw2, HeardPort: 30001,
 			SameKey: []klips.SAID{id("esp0x104@2001:db8::2")}, Next: []klips.SAID{id("tun0x105@192.0.2.1")}},
 		{ID: id("tun0x105@192.0.2.1"), Src: gw2, Dir: klips.Inbound, State: klips.Mature, Policy: &policy, Flags: klips.FlagInFlow | 0x80},
 		{ID: id("esp0x104@2001:db8::2"), Src: netip.MustParseAddr("2001:db8:0:0:1::1"), State: klips.Larval, Transform: klips.Transform{Enc: 253, Auth: 9}},

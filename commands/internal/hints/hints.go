@@ -73,7 +73,7 @@ func SA(t *klips.Snapshot, id klips.SAID) string {
 		case sa.ID.SPI == id.SPI && sa.ID.Dst == id.Dst:
 			return fmt.Sprintf("there is %v, with another protocol", sa.ID)
 		case sa.ID.SPI == id.SPI && sa.ID.Proto == id.Proto:
-			return fmt.Sprintf("there is %v, with another destination: the destination of an SA is the end that receives its packets", sa.ID)
+			return fmt.Sprintf("there is %v, with another destination: the destination of an SA is the end that receives its packets; behind a NAT it is the address that this end has itself", sa.ID)
 		case sa.ID.Dst == id.Dst && sa.ID.Proto == id.Proto && other == nil:
 			other = sa
 		}

@@ -103,6 +103,9 @@ type SA struct {
 	CompressedBytes uint64 `json:"compressed_bytes,omitempty"`
 	// The encapsulation in UDP.
 	UDPEncapsulation *UDPEncapsulation `json:"udp_encapsulation,omitempty"`
+	// The address and the UDP port that the newest packets of the peer come from, if they are
+	// not those of the security association: a NAT on the way uses them. Only on stack user.
+	HeardFrom string `json:"heard_from,omitempty"`
 	// The inbound policy: the source and destination of inner packets.
 	InboundPolicy *Flow `json:"inbound_policy,omitempty"`
 	// The SAIDs that follow in its group, in the order in which packets pass through
@@ -174,6 +177,9 @@ func newSA(sa *klips.SA) SA {
 	}
 	if sa.Policy != nil {
 		s.InboundPolicy = new(newFlow(*sa.Policy))
+	}
+	if sa.HeardAddr.IsValid() {
+		s.HeardFrom = sa.HeardFrom().String()
 	}
 	if sa.OutIf != 0 {
 		s.VirtualDevice, _ = pfkey.OutIf(sa.OutIf)

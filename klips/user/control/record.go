@@ -92,6 +92,10 @@ func appendSA(b []byte, sa *klips.SA) []byte {
 		o.addr("oa", sa.NATT.OA)
 	}
 	o.close()
+	if sa.HeardAddr != (netip.Addr{}) {
+		o.addr("heard_addr", sa.HeardAddr)
+	}
+	o.some("heard_port", uint64(sa.HeardPort))
 	o.int("refcount", int64(sa.RefCount), false)
 	o.uint("ref", uint64(sa.Ref))
 	o.uint("refhim", uint64(sa.RefHim))

@@ -301,6 +301,9 @@ func (e *Engine) listed(sa *sadb.SA, now int64) klips.SA {
 func info(sa *sadb.SA, now int64) klips.SA {
 	v := sa.Info(now)
 	v.PathMTU = knownMTU(sa, now)
+	if p := sa.Data.(*states).heard.Load(); p != nil {
+		v.HeardAddr, v.HeardPort = p.Addr(), p.Port()
+	}
 	if l := sa.Data.(*states).byWorker.Load(); l != nil {
 		for _, s := range *l {
 			if s.espOut != nil {

@@ -18,11 +18,15 @@ type mapping struct {
 	at   int64          // when it was reported last, 0: never
 }
 
-// follow checks from where an authentic packet in UDP has come. It reports a new address
-// of the peer to key daemons once.
+// follow checks from where an authentic packet in UDP has come. It notes a new address of the
+// peer, and reports it to key daemons once.
 func (w *inWorker) follow(c *inPacket, l *layer, sa *sadb.SA, m *mapping) {
+	heard := &sa.Data.(*states).heard
 	if !l.moved {
 		m.told = netip.AddrPort{}
+		if heard.Load() != nil {
+			heard.Store(nil)
+		}
 		return
 	}
 	to := netip.AddrPortFrom(c.h.Src, c.port)
@@ -30,6 +34,9 @@ func (w *inWorker) follow(c *inPacket, l *layer, sa *sadb.SA, m *mapping) {
 		return
 	}
 	m.at, m.told = w.now, netip.AddrPort{}
+	if p := heard.Load(); p == nil || *p != to {
+		heard.Store(new(to))
+	}
 	src := sa.Src
 	if !src.IsValid() {
 		src = netip.IPv4Unspecified()

@@ -130,6 +130,17 @@ func (p *natPeer) later(what string, a netip.AddrPort, told string) {
 	}
 }
 
+// heard checks where the listing shows that the SA's packets come from; the zero value: from
+// its source.
+func (p *natPeer) heard(what string, want netip.AddrPort) {
+	p.t.Helper()
+	sa, err := p.b.GetSA(p.t.Context(), p.id)
+	p.must(err)
+	if got := sa.HeardFrom(); got != want {
+		p.t.Errorf("%s: heard from %v, want %v", what, got, want)
+	}
+}
+
 // If authentic packets in UDP come from another port or address of the peer, that is
 // reported once. Packets from another address are accepted only after an UPDATE.
 func TestNewMapping(t *testing.T) {
@@ -151,22 +162,27 @@ func TestNewMapping(t *testing.T) {
 					t.Errorf("a forged packet and a replay are reported or delivered: %x", got)
 				}
 				before := p.stats(p.b)
+				p.heard("at home", netip.AddrPort{})
 				p.expect("another port", 5, port, 5, p.moved(port))
+				p.heard("another port", port)
 				if s := p.stats(p.b); s.RxDropped != before.RxDropped {
 					t.Errorf("another port: %d packets dropped", s.RxDropped-before.RxDropped)
 				}
 				// The next change within a second is not reported yet, but not forgotten.
 				p.expect("another address", 1, addr, 0)
 				p.later("another address", addr, p.moved(addr))
+				p.heard("another address", addr)
 				p.expect("the same again", 3, addr, 0)
 				// Back at the old address, then away again.
 				p.expect("at home again", 1, p.home, 1)
+				p.heard("at home again", netip.AddrPort{})
 				p.later("away again", addr, p.moved(addr))
 				// A key daemon sets the new port of the peer.
 				p.must(p.b.SetPorts(t.Context(), p.id, port.Port(), p.home.Port()))
 				old2 := p.home
 				p.home = port
 				p.expect("after the update", 3, port, 3)
+				p.heard("after the update", netip.AddrPort{})
 				p.later("the former port", old2, p.moved(old2))
 			})
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,9 @@ type states struct {
 	path   atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
 
 	pathMTU atomic.Pointer[pathMTU] // of an outbound SA; nil: none is known
+	// heard is where the newest packets of an inbound SA in UDP come from; nil: from the
+	// address and port of the SA.
+	heard atomic.Pointer[netip.AddrPort]
 }
 
 // A workerState is the state of one worker.
