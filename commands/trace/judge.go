@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -221,7 +222,28 @@ func (f *facts) protect() answer {
 			by = append(by, id.String())
 		}
 	}
-	return answer{verdict: protected, cause: "it goes to " + f.peerAddr().String() + " through " + strings.Join(by, ", ")}
+	a := answer{verdict: protected, cause: "it goes to " + f.peerAddr().String() + " through " + strings.Join(by, ", ")}
+	f.elsewhere(&a)
+	return a
+}
+
+// elsewhere adds to an answer that the peer's packets come from another UDP port than the
+// protected packet goes to: a NAT does not take it to the peer.
+func (f *facts) elsewhere(a *answer) {
+	group := f.decision.Legs[len(f.decision.Legs)-1].SAs
+	out := group[len(group)-1]
+	i := slices.IndexFunc(f.tables.SAs, func(sa klips.SA) bool { return sa.ID == out })
+	if i < 0 || f.tables.SAs[i].NATT.Type == klips.NATTNone {
+		return
+	}
+	port := f.tables.SAs[i].NATT.DPort
+	for _, sa := range f.tables.SAs {
+		if sa.HeardAddr == out.Dst && sa.HeardPort != port {
+			a.cause += fmt.Sprintf(", but to port %d, and the peer's packets come from port %d: a NAT on the way does not take it to the peer", port, sa.HeardPort)
+			a.next = []string{fmt.Sprintf("set this port in the NAT, and here in the SAs: --sport %d in that to the peer, --dport %d in that from it; in ipsec.conf leftnatport or rightnatport", sa.HeardPort, sa.HeardPort)}
+			return
+		}
+	}
 }
 
 // peerAddr returns the address that the protected packet goes to.
