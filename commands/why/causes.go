@@ -41,9 +41,7 @@ func (c *causes) explain(reason drop.Reason) {
 	case drop.NoSA:
 		c.noSA()
 	case drop.BadICV, drop.BadPadding:
-		c.because(c.of(sa)+"the integrity check failed: most likely the key or the algorithm of the two ends differs",
-			[]string{"ipsec fingerprint on both ends, or ipsec spi"},
-			[]string{"give the SA one key and one algorithm on both ends"})
+		c.badICV(sa)
 	case drop.BadPacket:
 		c.because(c.of(sa)+"a header is not valid: most likely the algorithms of the two ends differ, so that the lengths do not fit", []string{"ipsec spi on both ends"}, nil)
 	case drop.Replayed, drop.TooOld, drop.BelowMark:
@@ -63,6 +61,10 @@ func (c *causes) explain(reason drop.Reason) {
 	case drop.Policy:
 		c.policy(sa)
 	case drop.Expired:
+		if sa != nil && c.limit(sa) == "" && sa.State == klips.Mature {
+			c.because(c.of(sa)+"its lifetime was over then; it has been made again", []string{"ipsec spi"}, nil)
+			break
+		}
 		c.because(c.of(sa)+"its lifetime is over"+c.limit(sa), []string{"ipsec spi"}, []string{"ipsec rekey NAME for a connection, or new SAs on both ends"})
 	case drop.NoNumbers:
 		c.because(c.of(sa)+"all its sequence numbers are used", nil, []string{"ipsec rekey NAME, or a new SA with a new key on both ends; --esn has enough numbers for ever"})
@@ -83,6 +85,10 @@ func (c *causes) explain(reason drop.Reason) {
 	case drop.NotSent:
 		c.because("the physical device did not take the protected packet: it is down or full, or there is no route or neighbour for the peer", c.trace(), []string{"ip route get PEER; ip link"})
 	case drop.Detached:
+		if c.last != nil && slices.ContainsFunc(c.t.Devices, func(d klips.Device) bool { return d.Name == c.last.Device && d.Physical != "" }) {
+			c.because(c.last.Device+" was attached to no physical device then; it is attached now", []string{"ipsec tncfg"}, nil)
+			break
+		}
 		c.because("the device is attached to no physical device", []string{"ipsec tncfg"}, []string{"ipsec tncfg --attach --virtual ipsec0 --physical eth0"})
 	case drop.Nesting:
 		c.because("the packet goes round in a circle: the eroute of a protected packet leads into another group again and again", c.trace(), nil)
@@ -159,6 +165,10 @@ func (c *causes) noSA() {
 			c.because("a layer of the packet belongs to no SA here", []string{"ipsec spigrp on both ends"}, nil)
 			return
 		}
+		if c.withID(id) != nil {
+			c.because(fmt.Sprintf("%v sends with %v, and this host had no such SA then; it has one now", p.Src, id), []string{"ipsec spi"}, nil)
+			return
+		}
 		c.because(fmt.Sprintf("%v sends with %v, and this host has no such SA", p.Src, id), []string{"ipsec spi"}, []string{hints.SA(c.t, id)})
 	default:
 		for i := range c.t.Eroutes {
@@ -186,9 +196,23 @@ func (c *causes) replay(reason drop.Reason, sa *klips.SA) {
 	c.because(c.of(sa)+text, []string{"ipsec spi"}, []string{"new keys on both ends (ipsec rekey NAME); a larger --replay_window if packets are only late"})
 }
 
+func (c *causes) badICV(sa *klips.SA) {
+	text := "the integrity check failed: most likely the key or the algorithm of the two ends differs"
+	mend := []string{"give the SA one key and one algorithm on both ends"}
+	if sa != nil && sa.ID.Proto == klips.ProtoAH { // RFC 4302 section 3.3.3
+		text += ", or a NAT on the way changes the addresses, which AH protects"
+		mend = append(mend, "through a NAT use esp with --natt nonesp instead of ah")
+	}
+	c.because(c.of(sa)+text, []string{"ipsec fingerprint on both ends, or ipsec spi"}, mend)
+}
+
 func (c *causes) wrongSource(sa *klips.SA) {
 	if sa == nil || c.last == nil || !c.last.Src.IsValid() || !sa.HasSource() {
 		c.because(c.of(sa)+"its packets come from another address than the SA has as its source", []string{"ipsec spi"}, []string{"make the SA with --src of the address that the peer sends from"})
+		return
+	}
+	if sa.Src == c.last.Src {
+		c.because(fmt.Sprintf("%v: the packet comes from %v, and the source of the SA was another address then; it is this one now", sa.ID, sa.Src), []string{"ipsec spi"}, nil)
 		return
 	}
 	c.because(fmt.Sprintf("%v: the packet comes from %v, and the source of the SA is %v: the peer has another address, or a NAT is on the way", sa.ID, c.last.Src, sa.Src),
@@ -238,6 +262,10 @@ func (c *causes) policy(sa *klips.SA) {
 		c.because(c.of(sa)+"its inbound policy does not admit what came out of the tunnel", []string{"ipsec eroute, ipsec spi"}, nil)
 		return
 	}
+	if hints.Matches(*sa.Policy, flow(c.last)) {
+		c.because(fmt.Sprintf("%v: its inbound policy did not admit the packet then; it does now", sa.ID), []string{"ipsec spi --json"}, nil)
+		return
+	}
 	c.because(hints.Policy(sa.ID, *sa.Policy, flow(c.last)), nil,
 		[]string{fmt.Sprintf("ipsec eroute --replacein --src %v/%d --dst %v/%d --said %v, or the network of the peer", c.last.Src, c.last.Src.BitLen(), c.last.Dst, c.last.Dst.BitLen(), sa.ID)})
 }
@@ -262,6 +290,12 @@ func (c *causes) noEroute() {
 	if c.last == nil || !c.last.Src.IsValid() {
 		c.because("packets are routed into the device, and no eroute takes them", []string{"ipsec eroute"}, nil)
 		return
+	}
+	for i := range c.t.Eroutes {
+		if e := &c.t.Eroutes[i]; hints.Matches(e.Selector, flow(c.last)) {
+			c.because(fmt.Sprintf("%v -> %v was routed into %s when no eroute took it; now %v does", c.last.Src, c.last.Dst, c.last.Device, e.Selector), c.trace(), nil)
+			return
+		}
 	}
 	c.because(fmt.Sprintf("%v -> %v is routed into %s, and no eroute takes it", c.last.Src, c.last.Dst, c.last.Device), c.trace(), []string{hints.Eroute(c.t, flow(c.last))})
 }

@@ -64,6 +64,40 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// What has been mended since the newest packet was dropped is said to be mended.
+func TestMended(t *testing.T) {
+	gw1, gw2 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	from, to := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.2.0.1")
+	flow := klips.Selector{Src: netip.MustParsePrefix("10.1.0.0/24"), Dst: netip.MustParsePrefix("10.2.0.0/24")}
+	id := klips.SAID{Dst: gw2, SPI: 0x100, Proto: klips.ProtoESP}
+	outer := klips.Dropped{Inbound: true, Src: gw1, Dst: gw2, Proto: 50, SPI: 0x100, SA: id}
+	inner := klips.Dropped{Inbound: true, Src: from, Dst: to, Proto: 17, SA: id}
+	out := klips.Dropped{Device: "ipsec0", Src: from, Dst: to, Proto: 17}
+	for _, tt := range []struct {
+		reason drop.Reason
+		last   klips.Dropped
+		want   string
+	}{
+		{drop.NoSA, outer, "192.0.2.1 sends with esp0x100@192.0.2.2, and this host had no such SA then; it has one now"},
+		{drop.WrongSource, outer, "esp0x100@192.0.2.2: the packet comes from 192.0.2.1, and the source of the SA was another address then; it is this one now"},
+		{drop.Expired, outer, "esp0x100@192.0.2.2: its lifetime was over then; it has been made again"},
+		{drop.Policy, inner, "esp0x100@192.0.2.2: its inbound policy did not admit the packet then; it does now"},
+		{drop.NoEroute, out, "10.1.0.1 -> 10.2.0.1 was routed into ipsec0 when no eroute took it; now 10.1.0.0/24 -> 10.2.0.0/24 does"},
+		{drop.Detached, out, "ipsec0 was attached to no physical device then; it is attached now"},
+	} {
+		tt.last.Reason, tt.last.Time = tt.reason.String(), time.Unix(1, 0)
+		l := collect(&klips.Snapshot{
+			SAs:       []klips.SA{{ID: id, Src: gw1, Dir: klips.Inbound, State: klips.Mature, Policy: &flow}},
+			Eroutes:   []klips.Eroute{{Selector: flow, ID: id}},
+			Devices:   []klips.Device{{Name: "ipsec0", Physical: "eth0", Drops: drop.Counts{tt.reason.String(): 1}}},
+			LastDrops: []klips.Dropped{tt.last},
+		})
+		if len(l) != 1 || l[0].cause != tt.want || len(l[0].mend) != 0 {
+			t.Errorf("%v: %+v, want %q and nothing to mend", tt.reason, l, tt.want)
+		}
+	}
+}
+
 // The counters of the kernel have words, and each packet counts once.
 func TestKernel(t *testing.T) {
 	id := klips.SAID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: klips.ProtoESP}
