@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,14 @@ func TestDeviceKernel(t *testing.T) {
 		tools = append(tools, "bird", "birdc")
 	}
 	inDeviceKernel(t, choose(*inGuest, ""), tools...)
+}
+
+// TestLackingKernel runs TestGuestLacking under a kernel whose modules for ESP are missing.
+func TestLackingKernel(t *testing.T) {
+	t.Parallel()
+	need(t, "qemu")
+	have := slices.DeleteFunc(append([]string{"xfrm_interface"}, interopModules...), func(m string) bool { return m == "esp4" || m == "esp6" })
+	runInGuest(t, guest{args: []string{"-test.run=^TestGuestLacking$"}, require: "noesp,root,xfrmi", modules: have, tools: guestTools})
 }
 
 // BenchmarkDeviceKernel runs the benchmarks of this package under that kernel, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -28,6 +29,34 @@ func haveInterfaces() error {
 		}
 		return nil
 	})
+}
+
+// haveNoESP reports why the kernel's stack has ESP, or cannot be asked; nil: it has none.
+func haveNoESP() error {
+	err := haveXfrm()
+	switch {
+	case errors.Is(err, syscall.EPROTONOSUPPORT):
+		return nil
+	case err == nil:
+		return errors.New("this kernel has ESP")
+	}
+	return err
+}
+
+// TestGuestLacking runs a script about the stack xfrm of a kernel whose ESP is missing.
+func TestGuestLacking(t *testing.T) {
+	need(t, "root", "noesp")
+	t.Setenv("IPSEC_STACK", "xfrm")
+	const script = "lacking.txtar"
+	text, err := kernelScripts.ReadFile("xfrm/" + script)
+	dir := t.TempDir()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, script), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, params(dir))
 }
 
 // onKernelStack is the condition onkernel, which holds in TestInteropScripts.

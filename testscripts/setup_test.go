@@ -192,6 +192,7 @@ var abilities = map[string]func() error{
 	// The commands of a script go to the kernel's own stack.
 	"onkernel": onKernelStack,
 	"esp":      sync.OnceValue(haveESP),
+	"noesp":    sync.OnceValue(haveNoESP),
 	"pfkey":    sync.OnceValue(havePFKEY),
 	"users":    sync.OnceValue(haveUsers),
 	"pty": sync.OnceValue(func() error {

@@ -41,6 +41,7 @@ const (
 	Mandoc         Word = "mandoc"
 	MTR            Word = "mtr"
 	NFTables       Word = "nftables"
+	NoESP          Word = "noesp"
 	Overlay        Word = "overlay"
 	Packages       Word = "packages"
 	PFKEY          Word = "pfkey"
@@ -86,6 +87,7 @@ var meanings = map[Word]string{
 	Mandoc:         "the program mandoc",
 	MTR:            "the program mtr",
 	NFTables:       "nftables of the kernel, and the program nft",
+	NoESP:          "a kernel with the stack xfrm whose ESP is missing",
 	Overlay:        "root, overlay file systems, and a Debian with dpkg",
 	Packages:       "the packages of make pkg, as make test-pkg has them",
 	PFKEY:          "PF_KEY sockets of the kernel",
