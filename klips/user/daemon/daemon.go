@@ -56,6 +56,9 @@ type Config struct {
 	Lanes int
 	// Ready is called when the socket answers; may be nil.
 	Ready func()
+	// Clients is called with 1 when a client has come, and with -1 when one has gone and its
+	// last request is done; may be nil. Several goroutines call it.
+	Clients func(change int)
 }
 
 // Run runs a daemon until ctx ends or a client asks it to stop; then it removes its
@@ -144,7 +147,7 @@ func Run(ctx context.Context, c Config) error {
 	s := &server{
 		place: place, rights: c.Rights,
 		eng: eng, log: c.Log, clock: c.Clock, stop: cancel,
-		started: c.Clock.Now(), turn: newTurn(c.Clock), rundir: c.Rundir, version: c.Version, marks: keeping,
+		started: c.Clock.Now(), turn: newTurn(c.Clock), counted: c.Clients, rundir: c.Rundir, version: c.Version, marks: keeping,
 	}
 	if h, ok := c.Host.(interface{ MTU(string) (int, error) }); ok {
 		s.mtu = h.MTU

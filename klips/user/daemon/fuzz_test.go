@@ -20,6 +20,7 @@ import (
 	"github.com/klips-go/ipsec/klips/pfkey"
 	"github.com/klips-go/ipsec/klips/user"
 	"github.com/klips-go/ipsec/klips/user/control"
+	"github.com/klips-go/ipsec/klips/user/daemon"
 )
 
 // Every message gets one answer, with its own numbers. A listener receives only whole
@@ -239,15 +240,17 @@ func FuzzConversation(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s)
 	}
-	rundir, _ := start(f)
+	clients := make(connected, 1)
+	clients <- 0
+	rundir := startWith(f, daemon.Config{Host: klipstest.NewHost(new(klipstest.Network), []netip.Addr{local}, "eth0"), Clients: clients.change})
 	templates := templates()
 	f.Fuzz(func(t *testing.T, program []byte) {
-		var clients [3]*talker
-		for i := range clients {
-			clients[i] = &talker{socket: open(t, rundir)}
+		var talkers [3]*talker
+		for i := range talkers {
+			talkers[i] = &talker{socket: open(t, rundir)}
 		}
 		for _, step := range steps(templates, program) {
-			k := clients[step.client%len(clients)]
+			k := talkers[step.client%len(talkers)]
 			switch {
 			case step.m != nil:
 				k.send(step.m)
@@ -255,14 +258,16 @@ func FuzzConversation(f *testing.F) {
 				k.readAnswers()
 			case step.reopen:
 				k.c.Close()
-				clients[step.client%len(clients)] = &talker{socket: open(t, rundir)}
+				talkers[step.client%len(talkers)] = &talker{socket: open(t, rundir)}
 			}
 		}
-		for _, k := range clients {
+		for _, k := range talkers {
 			k.readAnswers()
 		}
+		// The daemon still carries out what those have asked that did not wait for an answer.
+		clients.await(t, len(talkers))
 		checkTables(t, rundir)
-		for i, k := range clients {
+		for i, k := range talkers {
 			if i > 0 {
 				k.c.Close()
 				continue
@@ -275,6 +280,29 @@ func FuzzConversation(f *testing.F) {
 		}
 		clearTables(t, rundir)
 	})
+}
+
+// connected has the number of connected clients.
+type connected chan int
+
+func (c connected) change(n int) { c <- <-c + n }
+
+// await waits until n clients are connected.
+func (c connected) await(t *testing.T, n int) {
+	t.Helper()
+	end := time.After(patience)
+	for {
+		now := <-c
+		c <- now
+		if now == n {
+			return
+		}
+		select {
+		case <-end:
+			t.Fatalf("%d clients are connected, want %d", now, n)
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // drain reads to the end of a connection.

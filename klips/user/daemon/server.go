@@ -32,7 +32,8 @@ type server struct {
 
 	guards  *guards
 	clients clients
-	seq     atomic.Uint32 // of the last message sent without a request
+	counted func(change int) // see Config.Clients; may be nil
+	seq     atomic.Uint32    // of the last message sent without a request
 
 	turn turn // for changes by clients, one after the other
 
@@ -107,6 +108,10 @@ func (s *server) serveClient(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	c := newClient(conn, cred, s.clock)
+	if s.counted != nil {
+		s.counted(1)
+		defer s.counted(-1)
+	}
 	defer c.close()
 	s.admit(c)
 	defer s.clients.leave(c)
