@@ -2,6 +2,7 @@ package udpencap
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"testing"
@@ -194,7 +195,7 @@ func FuzzDecap(f *testing.F) {
 	for _, version := range []int{4, 6} {
 		for _, payload := range []string{
 			"1194 1194 0018 0000 00001000 00000001 0102030405060708", "01f4 01f4 0020 0000 0000000000000000 00001000 00000001 0102030405060708",
-			"1194 1194 0009 0000 ff", "1194 1194 0018 0000 00000000 0102030405060708", "", "1194",
+			"1194 1194 0009 0000 ff", "01f4 01f4 0017 0000 0000000000000000 00001000 00000000 0101020304050607", "1194 1194 0018 0000 00000000 0102030405060708", "", "1194",
 		} {
 			f.Add(pkttest.IP(version, packet.ProtoUDP, nil, pkttest.Hex(f, payload)))
 		}
@@ -222,8 +223,10 @@ func FuzzDecap(f *testing.F) {
 		if err := Encap(b, &h, klips.NATT{Type: o.Type, SPort: o.SPort, DPort: o.DPort}); err != nil {
 			t.Fatal(err)
 		}
+		// What follows the UDP datagram is dropped.
+		whole := p[:h.Len+int(binary.BigEndian.Uint16(p[h.Len+4:]))]
 		off := h.Len + Overhead(o.Type)
-		if h.Total != len(p) || !bytes.Equal(b.Bytes()[h.Len:h.Len+4], p[h.Len:h.Len+4]) || !bytes.Equal(b.Bytes()[off:], p[off:]) {
+		if h.Total != len(whole) || !bytes.Equal(b.Bytes()[h.Len:h.Len+4], whole[h.Len:h.Len+4]) || !bytes.Equal(b.Bytes()[off:], whole[off:]) {
 			t.Fatalf("%x became %x", p, b.Bytes())
 		}
 	})
