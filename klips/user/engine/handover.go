@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -48,6 +49,9 @@ func (e *Engine) HandOver() *handover.State {
 			s.SAs.SAs[i].IV = info(sa, s.Now).IV
 			if p := sa.Data.(*states).pathMTU.Load(); p != nil {
 				s.PathMTUs = append(s.PathMTUs, handover.PathMTU{ID: sa.ID, MTU: p.mtu, Until: p.until})
+			}
+			if p := sa.Data.(*states).heard.Load(); p != nil {
+				s.Heard = append(s.Heard, handover.Heard{ID: sa.ID, Addr: p.Addr(), Port: p.Port()})
 			}
 		}
 	}
@@ -147,6 +151,11 @@ func (e *Engine) restore(s *handover.State) error {
 	for _, p := range s.PathMTUs {
 		if sa := e.sas.Lookup(p.ID); sa != nil {
 			sa.Data.(*states).pathMTU.Store(&pathMTU{p.MTU, p.Until})
+		}
+	}
+	for _, h := range s.Heard {
+		if sa := e.sas.Lookup(h.ID); sa != nil {
+			sa.Data.(*states).heard.Store(new(netip.AddrPortFrom(h.Addr, h.Port)))
 		}
 	}
 	e.restoreHolds(s, devs)

@@ -11,7 +11,7 @@ import (
 )
 
 // version increases with each change of the fields below, or of their order.
-const version = 6
+const version = 7
 
 // oldest is the oldest version that can be read.
 const oldest = 1
@@ -25,6 +25,7 @@ const (
 	withPathMTU = 4
 	withDirect  = 5
 	withAlso    = 6
+	withHeard   = 7
 )
 
 func (c *codec) state(s *State) {
@@ -58,6 +59,13 @@ func (c *codec) state(s *State) {
 			c.said(&p.ID)
 			num(c, &p.MTU)
 			num(c, &p.Until)
+		})
+	}
+	if c.version >= withHeard {
+		list(c, &s.Heard, func(h *Heard) {
+			c.said(&h.ID)
+			c.addr(&h.Addr)
+			num(c, &h.Port)
 		})
 	}
 }

@@ -57,6 +57,7 @@ func full() *State {
 		}, {Name: "ipsec1"}},
 		Drops:    drop.Counts{"not-esp": 3},
 		PathMTUs: []PathMTU{{ID: said, MTU: 1400, Until: 99}},
+		Heard:    []Heard{{ID: said, Addr: netip.MustParseAddr("192.0.2.9"), Port: 30001}},
 	}
 }
 
@@ -133,13 +134,15 @@ func TestRefused(t *testing.T) {
 // Files of older versions are read: version-N is full without later fields, as the last
 // program of version N wrote it.
 func TestOlder(t *testing.T) {
+	v6 := full()
+	v6.Heard = nil
 	v5 := full()
-	v5.Eroutes[0].Also = nil
+	v5.Heard, v5.Eroutes[0].Also = nil, nil
 	v4 := full()
-	v4.Eroutes[0].Also, v4.Devices[0].Direct = nil, false
+	v4.Heard, v4.Eroutes[0].Also, v4.Devices[0].Direct = nil, nil, false
 	older := func() *State {
 		s := full()
-		s.Eroutes[0].Also = nil
+		s.Heard, s.Eroutes[0].Also = nil, nil
 		s.SAs.SAs[1].CopyTOS, s.PathMTUs, s.Devices[0].Direct = false, nil, false
 		return s
 	}
@@ -155,6 +158,7 @@ func TestOlder(t *testing.T) {
 	readOlder(t, "version-3", older())
 	readOlder(t, "version-4", v4)
 	readOlder(t, "version-5", v5)
+	readOlder(t, "version-6", v6)
 }
 
 func readOlder(t *testing.T, file string, want *State) {

@@ -34,6 +34,7 @@ type State struct {
 	Devices          []Device
 	Drops            drop.Counts // of packets that belong to no device
 	PathMTUs         []PathMTU
+	Heard            []Heard
 }
 
 // Clear overwrites the keys.
@@ -72,6 +73,14 @@ type PathMTU struct {
 	ID    klips.SAID
 	MTU   int   // in bytes, with all headers
 	Until int64 // when longer packets are tried again
+}
+
+// A Heard is where the newest packets of an inbound SA in UDP came from, if not from the
+// address and port of the SA.
+type Heard struct {
+	ID   klips.SAID
+	Addr netip.Addr
+	Port uint16
 }
 
 // A Device is a virtual device.
