@@ -76,6 +76,8 @@ type Host struct {
 	left    map[string]leftLink // kept and closed
 	awaited map[*awaited]struct{}
 	full    bool // no group can be joined
+	// routeMTUs are of routes that have one.
+	routeMTUs map[netip.Addr]int
 	// noDirect: no wire can send directly.
 	noDirect bool
 }
@@ -108,7 +110,7 @@ var _ engine.Host = (*Host)(nil)
 // NewHost makes a host with addresses and physical devices (MTU 1500) on a
 // network.
 func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
-	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, awaited: map[*awaited]struct{}{}, in: newQueue(), icmp: make(chan []byte, 4096)}
+	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, awaited: map[*awaited]struct{}{}, routeMTUs: map[netip.Addr]int{}, in: newQueue(), icmp: make(chan []byte, 4096)}
 	for _, d := range devices {
 		h.AddDevice(d, 1500)
 	}
@@ -239,6 +241,21 @@ func (h *Host) SetDeviceMTU(name string, mtu int) {
 		h.devices[i].mtu.Store(int64(mtu))
 		for w := range h.devices[i].wires {
 			w.on.Resized()
+		}
+	}
+}
+
+// SetRouteMTU gives the route to an address an MTU; 0: that of the device.
+func (h *Host) SetRouteMTU(to netip.Addr, mtu int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.routeMTUs, to)
+	if mtu != 0 {
+		h.routeMTUs[to] = mtu
+	}
+	for _, d := range h.devices {
+		for w := range d.wires {
+			w.on.Rerouted()
 		}
 	}
 }
@@ -508,6 +525,15 @@ type wire struct {
 func (w *wire) Name() string { return *w.dev.name.Load() }
 func (w *wire) Index() int   { return w.index }
 func (w *wire) MTU() int     { return int(w.dev.mtu.Load()) }
+
+func (w *wire) RouteMTU(to netip.Addr) int {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	if mtu, ok := w.host.routeMTUs[to]; ok {
+		return min(mtu, w.MTU())
+	}
+	return w.MTU()
+}
 
 func (w *wire) Hops() (v4, v6 uint8) { return w.hops[0], w.hops[1] }
 

@@ -142,10 +142,13 @@ type Query struct {
 	Proto    uint8      // 0: none
 	// The ports of TCP and UDP.
 	SrcPort, DstPort uint16
+	// Entry asks for the entry of the table. Its MTU is what was set, not what routers have
+	// reported. Kernels before 4.13 do not know the difference.
+	Entry bool
 }
 
 // LookUp returns the kernel's route for a packet, according to all its rules and tables.
-// Dst of the route is the address, not the network of an entry. Kind RTN_LOCAL: the packet
+// Dst of the route is the address, unless it is an Entry. Kind RTN_LOCAL: the packet
 // is for this host. ENETUNREACH: there is no route. EHOSTUNREACH, EACCES, EINVAL: the route
 // is unreachable, prohibit, blackhole; the kernel also returns EHOSTUNREACH for a packet that
 // has arrived and is not forwarded, and EXDEV and EINVAL for one whose source is not behind
@@ -153,6 +156,9 @@ type Query struct {
 func (c *Conn) LookUp(ctx context.Context, q Query) (Route, error) {
 	data := make([]byte, unix.SizeofRtMsg)
 	data[0], data[1] = familyOf(q.To), byte(q.To.BitLen())
+	if q.Entry {
+		binary.NativeEndian.PutUint32(data[8:], unix.RTM_F_FIB_MATCH)
+	}
 	data = appendAttr(data, unix.RTA_DST, q.To.AsSlice())
 	if q.From.IsValid() {
 		data[2] = byte(q.From.BitLen())

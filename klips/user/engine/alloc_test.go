@@ -71,11 +71,12 @@ func (l bareLink) Recv([]*packet.Buffer, []int) (int, error) { <-l.gone; return 
 
 type bareWire struct{ h *bareHost }
 
-func (w bareWire) Name() string           { return "eth0" }
-func (w bareWire) Index() int             { return 1 }
-func (w bareWire) MTU() int               { return 1500 }
-func (w bareWire) Join(netip.Addr) error  { return nil }
-func (w bareWire) Leave(netip.Addr) error { return nil }
+func (w bareWire) Name() string            { return "eth0" }
+func (w bareWire) Index() int              { return 1 }
+func (w bareWire) MTU() int                { return 1500 }
+func (w bareWire) RouteMTU(netip.Addr) int { return 1500 }
+func (w bareWire) Join(netip.Addr) error   { return nil }
+func (w bareWire) Leave(netip.Addr) error  { return nil }
 func (w bareWire) Hops() (v4, v6 uint8) {
 	return 64, 64
 }

@@ -236,9 +236,10 @@ func (e *Engine) attachLocked(d *device, physical string, direct, takeUp bool) (
 	}
 	a := &attachment{groups: &e.groups}
 	w, err := e.host.OpenWire(physical, WireEvents{
-		Lost:    func() { go e.lost(d, a) },
-		Renamed: func() { go e.renamed(d, a) },
-		Resized: func() { go e.chooseAll() },
+		Lost:     func() { go e.lost(d, a) },
+		Renamed:  func() { go e.renamed(d, a) },
+		Resized:  func() { go e.chooseAll() },
+		Rerouted: e.rerouted,
 	})
 	if err != nil {
 		return nil, deviceError(op, physical, err)
@@ -254,6 +255,7 @@ func (e *Engine) attachLocked(d *device, physical string, direct, takeUp bool) (
 		}
 	}
 	a.wire = w
+	e.readRoutesLocked(a)
 	if takeUp {
 		e.adoptMTULocked(d, a)
 	} else if err := e.chooseLocked(d, a); err != nil {

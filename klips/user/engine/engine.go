@@ -95,6 +95,7 @@ type Engine struct {
 	trace   trace
 
 	reconsidering atomic.Bool // chooseAll will run soon
+	rereading     atomic.Bool // the MTUs of routes will be read soon
 
 	devMu   sync.Mutex // guards the fields below
 	devs    [klips.MaxDevices]*device

@@ -42,9 +42,10 @@ type Host interface {
 // WireEvents are called when the physical device of an open wire changes. Any goroutine
 // may call them, with locks of the host held: they must not call the host.
 type WireEvents struct {
-	Lost    func() // it is down or was removed
-	Renamed func() // Name returns its new name from now on
-	Resized func() // MTU returns its new MTU from now on
+	Lost     func() // it is down or was removed
+	Renamed  func() // Name returns its new name from now on
+	Resized  func() // MTU returns its new MTU from now on
+	Rerouted func() // RouteMTU may return others from now on
 }
 
 // A LeftLink is a virtual device that no process reads. Packets that are routed into it
@@ -104,6 +105,10 @@ type Wire interface {
 	Name() string // the device's name now, without an alias suffix
 	Index() int
 	MTU() int
+	// RouteMTU returns the MTU of the host's route to an address by this device, in bytes:
+	// at most that of the device, and that if there is no route. It may ask the kernel, so
+	// it is not for packets.
+	RouteMTU(to netip.Addr) int
 	// Hops returns the TTL (IPv4) and the hop limit (IPv6) that the host gave its own
 	// packets on this device when the wire was opened.
 	Hops() (v4, v6 uint8)

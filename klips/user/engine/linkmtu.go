@@ -33,7 +33,7 @@ func (e *Engine) chooseLocked(d *device, a *attachment) error {
 		mtu = min(max(a.wire.MTU(), minMTU6), klips.DeviceMTU) // the MTU of lo is too large for TUN devices
 		for _, sa := range e.sas.All() {
 			if chain, head := sa.Snapshot(); head && sa.Dir.Sends() {
-				mtu = min(mtu, roomOf(chain, a.wire.MTU()))
+				mtu = min(mtu, roomOf(chain, a.wire))
 			}
 		}
 	}
@@ -73,34 +73,35 @@ func (e *Engine) takeUpMTULocked(d *device, chosen int) {
 	}
 }
 
-// roomOf returns the length in bytes of the longest packet of which an outbound group makes
-// at most limit bytes. It is at least minMTU6 in IPv6.
-func roomOf(group []*sadb.SA, limit int) int {
+// roomOf returns the length in bytes of the longest packet that an outbound group makes fit a
+// wire. It is at least minMTU6 in IPv6.
+func roomOf(group []*sadb.SA, w Wire) int {
 	p := overhead.Plain(4, 0)
 	if group[0].ID.Dst.Is6() { // a tunnel adds the same to both families
 		p = overhead.Plain(6, 0)
 	}
-	return max(longest(p, group, limit), minMTU6)
+	return max(longest(p, group, linkMTU(group[len(group)-1], w)), minMTU6)
 }
 
-// heed lowers the MTUs of devices if the group of an SA needs that, and the engine has
-// chosen them.
+// heed reads the MTU of the route to the destination of an SA, and lowers the MTUs of devices
+// if the group of the SA needs that, and the engine has chosen them.
 func (e *Engine) heed(sa *sadb.SA) {
 	if !sa.Dir.Sends() {
 		return
 	}
+	e.devMu.Lock()
+	defer e.devMu.Unlock()
+	e.readRouteLocked(sa, nil)
 	chain, head := sa.Snapshot()
 	if !head {
 		return // it was put into a group meanwhile
 	}
-	e.devMu.Lock()
-	defer e.devMu.Unlock()
 	for _, d := range e.devicesLocked() {
 		a := d.att.Load()
 		if a == nil {
 			continue
 		}
-		if mtu := roomOf(chain, a.wire.MTU()); mtu < d.chosenMTU && d.choosesLocked() {
+		if mtu := roomOf(chain, a.wire); mtu < d.chosenMTU && d.choosesLocked() {
 			_ = e.setMTULocked(d, mtu) // a device that is going needs none
 		}
 	}

@@ -36,7 +36,8 @@ func (w *inWorker) clampIn(d *device, c *inPacket) {
 	}
 	if sa := w.e.choose(r, &c.h, &back); sa != nil {
 		group := sa.Chain()
-		mss.Clamp(s, segmentSize(&c.h, group, limit(group[len(group)-1], a.wire.MTU(), w.now)))
+		outer := group[len(group)-1]
+		mss.Clamp(s, segmentSize(&c.h, group, limit(outer, linkMTU(outer, a.wire), w.now)))
 	}
 }
 

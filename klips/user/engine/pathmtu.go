@@ -30,7 +30,8 @@ type pathMTU struct {
 
 // limit returns how long the packets that a group sends may be.
 func (w *outWorker) limit(group []*sadb.SA) int {
-	return limit(group[len(group)-1], w.att.wire.MTU(), w.now)
+	sa := group[len(group)-1]
+	return limit(sa, linkMTU(sa, w.att.wire), w.now)
 }
 
 // limit returns how long packets with outermost SA sa may be on a link with MTU link.

@@ -28,6 +28,9 @@ type states struct {
 	path   atomic.Pointer[natPath] // of an outbound SA in UDP; nil before its first packet
 
 	pathMTU atomic.Pointer[pathMTU] // of an outbound SA; nil: none is known
+	// routeMTUs are of an outbound SA: those that are smaller than the MTUs of their wires;
+	// nil: none is known.
+	routeMTUs atomic.Pointer[[]routeMTU]
 	// heard is where the newest packets of an inbound SA in UDP come from; nil: from the
 	// address and port of the SA.
 	heard atomic.Pointer[netip.AddrPort]

@@ -52,7 +52,7 @@ func TestHops(t *testing.T) {
 				return err
 			}
 			defer h.Close()
-			w, err := h.OpenWire("eth0:1", engine.WireEvents{})
+			w, err := h.OpenWire("eth0:1", engine.WireEvents{Rerouted: func() {}})
 			if err != nil {
 				return err
 			}

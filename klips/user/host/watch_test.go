@@ -157,7 +157,7 @@ func (n *namespace) open(name string) *wire {
 	n.t.Helper()
 	lost, renamed := make(chan struct{}, 10), make(chan struct{}, 10)
 	w, err := n.host.OpenWire(name, engine.WireEvents{
-		Lost: func() { lost <- struct{}{} }, Renamed: func() { renamed <- struct{}{} }, Resized: func() {},
+		Lost: func() { lost <- struct{}{} }, Renamed: func() { renamed <- struct{}{} }, Resized: func() {}, Rerouted: func() {},
 	})
 	n.must(err)
 	n.t.Cleanup(func() { w.Close() })
@@ -222,6 +222,48 @@ func TestAddresses(t *testing.T) {
 			t.Fatalf("reported within %v: only %v", patience, told)
 		}
 	}
+}
+
+// The MTU of the route to a peer is that of the table, at most that of the device, and is read
+// again after a change.
+func TestRouteMTU(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	needIP(t)
+	n := newNamespace(t)
+	ip := func(line string) { t.Helper(); n.must(exec.Command("ip", strings.Fields(line)...).Run()) }
+	ip("addr add 192.0.2.1/24 dev eth0")
+	ip("addr add 2001:db8::1/64 nodad dev eth0")
+	rerouted := make(chan struct{}, 100)
+	w, err := n.host.OpenWire("eth0", engine.WireEvents{Rerouted: func() { rerouted <- struct{}{} }, Resized: func() {}})
+	n.must(err)
+	defer w.Close()
+	want := func(what, to string, mtu int) {
+		t.Helper()
+		n.wait(what, func() bool { return w.RouteMTU(netip.MustParseAddr(to)) == mtu })
+	}
+	for _, f := range []struct{ family, peer, gateway string }{{"-4", "198.51.100.2", "192.0.2.254"}, {"-6", "2001:db8:5::2", "2001:db8::fe"}} {
+		want("there is no route", f.peer, 1500)
+		for len(rerouted) > 0 {
+			<-rerouted
+		}
+		ip(f.family + " route add " + f.peer + " via " + f.gateway + " dev eth0 mtu 1400")
+		select {
+		case <-rerouted:
+		case <-time.After(patience):
+			t.Fatal("a new route was not reported")
+		}
+		want("a route with an MTU", f.peer, 1400)
+		ip(f.family + " route change " + f.peer + " via " + f.gateway + " dev eth0 mtu 9000")
+		want("an MTU that is larger than that of the device", f.peer, 1500)
+		ip(f.family + " route change " + f.peer + " via " + f.gateway + " dev eth0 mtu lock 1300")
+		want("an MTU that is locked", f.peer, 1300)
+		ip(f.family + " route del " + f.peer)
+		want("the route is gone", f.peer, 1500)
+	}
+	n.setMTU("eth0", 1400)
+	want("the device has less", "192.0.2.2", 1400)
 }
 
 // The function of OnMoved is called for an address and for a default route that is

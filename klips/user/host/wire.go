@@ -23,6 +23,8 @@ type wire struct {
 	up   bool           // guarded by host.mu; it may be attached before it is up
 	hops [2]uint8       // TTL and hop limit
 	next *nexthop.Table // nil: it does not send directly; guarded by host.mu
+
+	routeMTUs routeMTUs
 }
 
 // OpenWire opens raw sockets bound to the physical device.
@@ -82,6 +84,10 @@ func (h *Host) tellHops(news *rtnl.News) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for w := range h.wires {
+		if news.Devices || news.Routes {
+			w.routeMTUs.forget()
+			w.on.Rerouted()
+		}
 		if w.next == nil {
 			continue
 		}
@@ -99,6 +105,7 @@ func (w *wire) Close() error {
 	delete(w.host.wires, w)
 	next := w.next
 	w.host.mu.Unlock()
+	w.routeMTUs.close()
 	err := w.Sender.Close()
 	if next != nil {
 		next.Close()
