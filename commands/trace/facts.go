@@ -14,6 +14,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/hints"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/drop"
 	"github.com/klips-go/ipsec/klips/guard"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/trace"
@@ -155,7 +156,15 @@ func (f *facts) fits() {
 	}
 	d.MTU = f.peer.mtu
 	d.Longest = overhead.LongestIn(f.plain(), d.MTU, group)
+	// Nobody but its sender fragments a packet of IPv6 (RFC 8200 section 5); xfrm interfaces
+	// drop it and send an ICMP error.
+	if f.stack == "xfrm" && f.flow.Dst.Is6() && f.flow.Length > max(d.Longest, minMTU6) {
+		d.Fate, d.Reason = klips.FateDrop, drop.TooBig.String()
+	}
 }
+
+// minMTU6 is the MTU that every IPv6 link has at least (RFC 8200 section 5).
+const minMTU6 = 1280
 
 // growths returns how much each SA of a leg adds to packets; nil: one of them does not exist.
 func (f *facts) growths(leg klips.Leg) (group []overhead.Growth) {

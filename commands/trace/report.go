@@ -54,7 +54,7 @@ func (f *facts) write(w io.Writer, a answer) error {
 	}
 	if d := f.decision; d.MTU != 0 && d.Longest != 0 {
 		text := fmt.Sprintf("%d bytes; up to %d fit into the MTU %d of the way (TCP: MSS %d)", f.flow.Length, d.Longest, d.MTU, d.Longest-tcpHeaders(f.flow))
-		if f.flow.Length > d.Longest {
+		if f.flow.Length > d.Longest && a.verdict != dropped {
 			text += "; this one is fragmented, or if that is forbidden (DF, IPv6), its sender gets an ICMP error"
 		}
 		line("size", text)
