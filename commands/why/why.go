@@ -87,6 +87,15 @@ func (r *request) option(name, value string) error {
 
 func (r *request) run(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	r.DebugStack(env, s)
+	var came *arrivals
+	if r.watch {
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		if t, err := s.Snapshot(ctx, klips.Want{SAs: true, Devices: true}); err == nil && s.Info().Name == "xfrm" {
+			came = listen(ctx, t)
+		}
+	}
 	l, err := read(ctx, s, r.since)
 	switch {
 	case err != nil:
@@ -103,17 +112,16 @@ func (r *request) run(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	if err := cli.Print(env, func(w io.Writer) error { return write(w, l) }); err != nil || !r.watch {
 		return err
 	}
-	return watch(ctx, env, l)
+	return watch(ctx, env, came, l)
 }
 
 // interval is the time between two looks of --watch.
 const interval = time.Second
 
 // watch prints the findings that have grown, until a signal. While the stack cannot be read, as
-// when it is restarted, it waits.
-func watch(ctx context.Context, env *cli.Env, before []finding) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+// when it is restarted, it waits. came has the packets for counters without packets; nil: there
+// are none.
+func watch(ctx context.Context, env *cli.Env, came *arrivals, before []finding) error {
 	stacks := reopen.New(env)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -127,11 +135,13 @@ func watch(ctx context.Context, env *cli.Env, before []finding) error {
 		if err != nil {
 			continue
 		}
-		l, err := read(ctx, s, time.Time{})
+		t, err := snapshot(ctx, s)
 		s.Close()
 		if err != nil {
 			continue
 		}
+		came.explain(t, before, time.Now().Add(-2*interval))
+		l := collect(t)
 		if more := grown(before, l); len(more) > 0 {
 			if err := cli.Print(env, func(w io.Writer) error { return write(w, more) }); err != nil {
 				return err
@@ -144,16 +154,22 @@ func watch(ctx context.Context, env *cli.Env, before []finding) error {
 // grown returns the findings of now that have more packets than before. Fewer packets are those
 // of a stack that was started again.
 func grown(before, now []finding) (l []finding) {
-	had := map[string]uint64{}
-	for _, f := range before {
-		had[f.reason] = f.packets
-	}
+	had := packetsOf(before)
 	for _, f := range now {
 		if f.packets != had[f.reason] {
 			l = append(l, f)
 		}
 	}
 	return l
+}
+
+// packetsOf returns the number of packets by reason.
+func packetsOf(l []finding) map[string]uint64 {
+	n := map[string]uint64{}
+	for _, f := range l {
+		n[f.reason] = f.packets
+	}
+	return n
 }
 
 // write prints findings: the number, the reason and the likely cause in the first line, then
@@ -195,12 +211,21 @@ func json(stack string, l []finding) output.WhyList {
 	return list
 }
 
-// read reads the findings. Those whose newest packet is known to be older than since are left
-// out.
-func read(ctx context.Context, s klips.Stack, since time.Time) ([]finding, error) {
+// snapshot reads what findings are made of.
+func snapshot(ctx context.Context, s klips.Stack) (*klips.Snapshot, error) {
 	t, err := s.Snapshot(ctx, klips.Want{SAs: true, Eroutes: true, Devices: true, Drops: true, LastDrops: true, KernelDrops: true})
 	if err != nil {
 		return nil, explain.Listing("dropped packets", err)
+	}
+	return t, nil
+}
+
+// read reads the findings. Those whose newest packet is known to be older than since are left
+// out.
+func read(ctx context.Context, s klips.Stack, since time.Time) ([]finding, error) {
+	t, err := snapshot(ctx, s)
+	if err != nil {
+		return nil, err
 	}
 	var l []finding
 	for _, f := range collect(t) {
