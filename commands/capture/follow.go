@@ -374,6 +374,10 @@ func (c *capturer) finish() error {
 	if cerr != nil {
 		return errors.Join(err, cerr)
 	}
-	cli.Notef(c.env, "%d packets; %d more are lost, because they came too fast", c.written, lost)
+	noun := "packets"
+	if c.written == 1 {
+		noun = "packet"
+	}
+	cli.Notef(c.env, "%d %s; %d more are lost, because they came too fast", c.written, noun, lost)
 	return err
 }
