@@ -255,7 +255,9 @@ func (e *Engine) attachLocked(d *device, physical string, direct, takeUp bool) (
 		}
 	}
 	a.wire = w
-	e.readRoutesLocked(a)
+	for _, sa := range e.sas.All() {
+		e.readRouteLocked(sa, a)
+	}
 	if takeUp {
 		e.adoptMTULocked(d, a)
 	} else if err := e.chooseLocked(d, a); err != nil {

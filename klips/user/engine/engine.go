@@ -94,8 +94,9 @@ type Engine struct {
 	debugMu sync.Mutex // held by the goroutine that changes the masks of trace
 	trace   trace
 
-	reconsidering atomic.Bool // chooseAll will run soon
-	rereading     atomic.Bool // the MTUs of routes will be read soon
+	reconsidering atomic.Bool  // chooseAll will run soon
+	rereading     atomic.Bool  // the MTUs of routes will be read soon
+	rereadTook    atomic.Int64 // how long it took last, in nanoseconds
 
 	devMu   sync.Mutex // guards the fields below
 	devs    [klips.MaxDevices]*device

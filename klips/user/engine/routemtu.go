@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/klips-go/ipsec/klips/user/sadb"
@@ -60,29 +61,39 @@ func (e *Engine) readRouteLocked(sa *sadb.SA, more *attachment) {
 	}
 }
 
-// readRoutesLocked does that for all SAs.
-func (e *Engine) readRoutesLocked(more *attachment) {
-	for _, sa := range e.sas.All() {
-		e.readRouteLocked(sa, more)
-	}
-}
-
 // rereadAfter is how long a change of the host's routes waits for others, so that the MTUs are
-// read once for many of them.
-const rereadAfter = time.Second
+// read once for many of them; and it waits rereadShare times as long as the last reading took,
+// because a router's routes can change all the time.
+const (
+	rereadAfter = time.Second
+	rereadShare = 20
+)
 
 // rerouted reads the MTUs of all routes again some time after routes have changed, and then
 // chooses the MTUs of the devices.
 func (e *Engine) rerouted() {
-	if e.rereading.CompareAndSwap(false, true) {
-		e.clock.AfterFunc(rereadAfter, func() {
-			e.rereading.Store(false)
-			e.devMu.Lock()
+	if !e.rereading.CompareAndSwap(false, true) {
+		return
+	}
+	e.clock.AfterFunc(max(rereadAfter, rereadShare*time.Duration(e.rereadTook.Load())), func() {
+		e.rereading.Store(false)
+		began := e.now()
+		e.readRoutes()
+		e.rereadTook.Store(e.now() - began)
+		e.chooseAll()
+	})
+}
+
+// readRoutes reads the MTUs of the routes of all SAs. Other operations on devices take turns
+// with it.
+func (e *Engine) readRoutes() {
+	for part := range slices.Chunk(e.sas.All(), saPiece) {
+		e.devMu.Lock()
+		for _, sa := range part {
 			if !e.closed {
-				e.readRoutesLocked(nil)
+				e.readRouteLocked(sa, nil)
 			}
-			e.devMu.Unlock()
-			e.chooseAll()
-		})
+		}
+		e.devMu.Unlock()
 	}
 }
