@@ -85,6 +85,20 @@ func TestRouteMTU(t *testing.T) {
 			p.must(p.a.Attach(t.Context(), "ipsec0", "eth0"))
 			narrow("attached after the SAs were made")
 
+			// The least that a link can have: what may be fragmented is sent in small pieces.
+			least := map[bool]int{false: 68, true: 1280}[c.gw[1].Is6()]
+			p.ha.SetRouteMTU(c.gw[1], least)
+			p.clock.Advance(time.Second)
+			pieces := p.outPieces(cut(udpWith(src, dst, 3000), 1500)...)
+			if len(pieces) < 2 {
+				t.Errorf("the route has the least MTU: %d pieces", len(pieces))
+			}
+			for _, s := range pieces {
+				if len(s) > least {
+					t.Errorf("the route has the least MTU: a piece has %d bytes", len(s))
+				}
+			}
+
 			p.ha.SetRouteMTU(c.gw[1], 9000) // more than the device has
 			p.clock.Advance(time.Second)
 			if mtu, _ := link.MTU(); mtu != c.device+100 {
