@@ -3,6 +3,7 @@ package klips
 import (
 	"context"
 	"iter"
+	"net/netip"
 
 	"github.com/klips-go/ipsec/klips/drop"
 )
@@ -181,6 +182,10 @@ type Notice struct {
 	Hard    bool
 	// Acquire selects the packets that need an SA; nil: none do.
 	Acquire *Selector
+	// Moved is the inbound SA whose packets come from To in place of From, or one of its
+	// packets after that; zero: none.
+	Moved    SAID
+	From, To netip.AddrPort
 }
 
 // A Notifier is a Stack without the messages of [Stack.Events] that reports its changes.

@@ -136,6 +136,9 @@ func (m *monitor) follow(ctx context.Context) error {
 			if err := m.notice(n); err != nil {
 				return err
 			}
+			if n.Event != nil && n.Event.Kind == watch.PeerMoved {
+				continue // it changes no table, and a kernel sends it for each packet
+			}
 			if err := m.drain(ctx); err != nil {
 				return err
 			}
@@ -207,6 +210,9 @@ func (m *monitor) read(ctx context.Context) (*klips.Snapshot, error) {
 
 // notice handles a message of the stack.
 func (m *monitor) notice(n watch.Notice) error {
+	if n.Event != nil && n.Event.Kind == watch.PeerMoved {
+		return m.moved(*n.Event)
+	}
 	m.told.Changed()
 	if n.Expired != (klips.SAID{}) {
 		m.told.Expired(n.Expired, n.Hard)
@@ -216,14 +222,22 @@ func (m *monitor) notice(n watch.Notice) error {
 	}
 	e := *n.Event
 	e.Time = m.now()
-	if e.Kind == watch.PeerMoved && m.before != nil { // the message has no destination
-		m.told.Moved(e.SA.SPI, e.To)
+	return m.print(e)
+}
+
+// moved prints that a peer has moved, once.
+func (m *monitor) moved(e watch.Event) error {
+	if !e.SA.Dst.IsValid() && m.before != nil { // the message of PF_KEY has no destination
 		for i := range m.before.SAs {
 			if id := m.before.SAs[i].ID; id.SPI == e.SA.SPI && id.Proto == e.SA.Proto && m.before.SAs[i].Dir == klips.Inbound {
 				e.SA = id
 			}
 		}
 	}
+	if !m.told.Moved(e.SA, e.To) {
+		return nil
+	}
+	e.Time = m.now()
 	return m.print(e)
 }
 

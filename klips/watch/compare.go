@@ -23,15 +23,15 @@ func Compare(before, after *klips.Snapshot, now time.Time, told *Told) []Event {
 	c.eroutes(before.Eroutes, after.Eroutes)
 	c.devices(before.Devices, after.Devices)
 	c.drops(Event{}, before.Drops, after.Drops)
-	c.told.changed, c.told.moved = false, nil
+	c.told.changed = false
 	return c.events
 }
 
 // A Told has what messages of the stack have announced and the next snapshot will show.
 type Told struct {
-	changed bool                // SAs or eroutes have changed
-	expired map[klips.SAID]bool // true: by a hard limit
-	moved   map[klips.SPI]netip.AddrPort
+	changed bool                          // SAs or eroutes have changed
+	expired map[klips.SAID]bool           // true: by a hard limit
+	moved   map[klips.SAID]netip.AddrPort // where packets come from
 }
 
 // Changed records that SAs or eroutes have changed.
@@ -45,12 +45,14 @@ func (t *Told) Expired(id klips.SAID, hard bool) {
 	t.expired[id] = t.expired[id] || hard
 }
 
-// Moved records that the peer of an ESP SA has another address or port.
-func (t *Told) Moved(spi klips.SPI, to netip.AddrPort) {
+// Moved records where packets of an SA come from now, and reports whether that is news.
+func (t *Told) Moved(id klips.SAID, to netip.AddrPort) (news bool) {
 	if t.moved == nil {
-		t.moved = map[klips.SPI]netip.AddrPort{}
+		t.moved = map[klips.SAID]netip.AddrPort{}
 	}
-	t.moved[spi] = to
+	news = t.moved[id] != to
+	t.moved[id] = to
+	return news
 }
 
 type comparison struct {
@@ -105,6 +107,7 @@ func isAnother(was, sa *klips.SA) bool {
 func (c *comparison) gone(sa *klips.SA) {
 	hard, told := c.told.expired[sa.ID]
 	delete(c.told.expired, sa.ID)
+	delete(c.told.moved, sa.ID)
 	if !told || !hard {
 		c.add(Event{Kind: SARemoved, SA: sa.ID})
 		return
@@ -127,7 +130,7 @@ func (c *comparison) sa(was, sa *klips.SA) {
 	if limit := highSequence(sa); was.Seq < limit && sa.Seq >= limit {
 		c.add(Event{Kind: SequenceHigh, SA: sa.ID, Count: sa.Seq})
 	}
-	if from, to := peer(was), peer(sa); from != to && c.told.moved[sa.ID.SPI] != to {
+	if from, to := peer(was), peer(sa); from != to && c.told.Moved(sa.ID, to) {
 		c.add(Event{Kind: PeerMoved, SA: sa.ID, From: from, To: to})
 	}
 	if !samePolicy(was.Policy, sa.Policy) {

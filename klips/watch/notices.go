@@ -50,8 +50,11 @@ func Notices(ctx context.Context, s klips.Stack, acquire bool) (iter.Seq2[Notice
 
 func ofKernel(m klips.Notice) (n Notice) {
 	n.Expired, n.Hard = m.Expired, m.Hard
-	if m.Acquire != nil {
+	switch {
+	case m.Acquire != nil:
 		n.Event = &Event{Kind: Acquire, Eroute: *m.Acquire}
+	case m.Moved != klips.SAID{}:
+		n.Event = &Event{Kind: PeerMoved, SA: m.Moved, From: m.From, To: m.To}
 	}
 	return n
 }

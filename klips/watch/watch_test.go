@@ -80,7 +80,7 @@ func TestCompare(t *testing.T) {
 		{name: "ESN", before: plain, after: with(func(s *klips.SA) { s.Seq, s.ESN = 0xc0000000, true })},
 		{name: "peer moved", before: plain, after: with(func(s *klips.SA) { s.NATT.DPort = 1024 }), want: "peer-moved 0x100"},
 		{name: "packets come from elsewhere", before: plain, after: with(func(s *klips.SA) { s.HeardAddr, s.HeardPort = nat.Addr(), nat.Port() }), want: "peer-moved 0x100"},
-		{name: "packets come from elsewhere, told", before: plain, after: with(func(s *klips.SA) { s.HeardAddr, s.HeardPort = nat.Addr(), nat.Port() }), told: func(k *Told) { k.Moved(0x100, nat) }},
+		{name: "packets come from elsewhere, told", before: plain, after: with(func(s *klips.SA) { s.HeardAddr, s.HeardPort = nat.Addr(), nat.Port() }), told: func(k *Told) { k.Moved(said(0x100), nat) }},
 		{name: "policy", before: plain, after: with(func(s *klips.SA) { s.Policy = &policy }), want: "policy-changed 0x100"},
 		{name: "drops", before: with(func(s *klips.SA) { s.Drops = drop.Counts{"replayed": 2} }), after: with(func(s *klips.SA) { s.Drops = drop.Counts{"replayed": 5, "bad-icv": 1} }), want: "dropped 0x100 bad-icv 1, dropped 0x100 replayed 3"},
 		{name: "errors without reasons", before: with(func(s *klips.SA) { s.AuthErrs = 1 }), after: with(func(s *klips.SA) { s.AuthErrs, s.ReplayErrs = 2, 3 }), want: "dropped 0x100 bad-icv 1, dropped 0x100 replayed 3"},

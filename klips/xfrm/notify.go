@@ -46,5 +46,9 @@ func notice(m nlxfrm.Notice) (n klips.Notice) {
 		sel := flowOf(m.Acquire)
 		n.Acquire = &sel
 	}
+	if v := m.Moved; v != nil {
+		n.Moved = klips.SAID{Dst: v.ID.Dst, SPI: klips.SPI(v.ID.SPI), Proto: klips.Proto(v.ID.Proto)}
+		n.From, n.To = v.Old, v.New
+	}
 	return n
 }

@@ -3,6 +3,7 @@ package nlxfrm
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -15,6 +16,14 @@ type Notice struct {
 	Expired *State    // a lifetime limit of this state has passed; nil: none
 	Hard    bool      // it was a hard limit, and the state is gone
 	Acquire *Selector // a packet needs a state; nil: none
+	Moved   *Mapping  // packets of a state come from elsewhere; nil: none do
+}
+
+// A Mapping is where packets of a state in UDP come from, when that is not the source of the
+// state. The kernel sends it again for each packet, or as often as the state says.
+type Mapping struct {
+	ID       ID
+	Old, New netip.AddrPort
 }
 
 // A Listener receives the messages of the kernel about changes in the XFRM tables of a
@@ -34,6 +43,7 @@ const (
 const (
 	msgAcquire = 0x17
 	msgExpire  = 0x18
+	msgMapping = 0x26
 )
 
 // Listen begins to listen in the network namespace of the calling thread. With acquire the
@@ -98,6 +108,26 @@ func parseNotice(m netlink.Message) (n Notice) {
 				n.Acquire = s
 			}
 		}
+	case msgMapping:
+		n.Moved = parseMapping(m.Data)
 	}
 	return n
+}
+
+// parseMapping parses struct xfrm_user_mapping: an ID with its family, a reqid, the old and the
+// new address, both ports. nil: it is malformed.
+func parseMapping(b []byte) *Mapping {
+	const size = 64
+	if len(b) < size {
+		return nil
+	}
+	family := native.Uint16(b[20:])
+	if family != FamilyIPv4 && family != FamilyIPv6 {
+		return nil
+	}
+	dst, old, now := getAddr(b, family), getAddr(b[28:], family), getAddr(b[44:], family)
+	return &Mapping{
+		ID:  ID{Dst: dst, SPI: be.Uint32(b[16:]), Proto: b[22]},
+		Old: netip.AddrPortFrom(old, be.Uint16(b[60:])), New: netip.AddrPortFrom(now, be.Uint16(b[62:])),
+	}
 }

@@ -2,6 +2,7 @@ package nlxfrm
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/mdlayher/netlink"
@@ -26,6 +27,41 @@ func acquire() []byte {
 		panic(err)
 	}
 	return b
+}
+
+func mapping(family uint16) []byte {
+	b := make([]byte, 64)
+	native.PutUint16(b[20:], family)
+	b[22] = 50
+	be.PutUint32(b[16:], 0x100)
+	for i, a := range []string{"192.0.2.2", "192.0.2.1", "192.0.2.9"} {
+		if family == FamilyIPv6 {
+			a = strings.ReplaceAll(a, "192.0.2.", "2001:db8::")
+		}
+		putAddr(b[[]int{0, 28, 44}[i]:], netip.MustParseAddr(a))
+	}
+	be.PutUint16(b[60:], 4500)
+	be.PutUint16(b[62:], 30001)
+	return b
+}
+
+func TestMapping(t *testing.T) {
+	for family, want := range map[uint16]Mapping{
+		FamilyIPv4: {ID{Dst: netip.MustParseAddr("192.0.2.2"), SPI: 0x100, Proto: 50}, netip.MustParseAddrPort("192.0.2.1:4500"), netip.MustParseAddrPort("192.0.2.9:30001")},
+		FamilyIPv6: {ID{Dst: netip.MustParseAddr("2001:db8::2"), SPI: 0x100, Proto: 50}, netip.MustParseAddrPort("[2001:db8::1]:4500"), netip.MustParseAddrPort("[2001:db8::9]:30001")},
+	} {
+		m := netlink.Message{Header: netlink.Header{Type: msgMapping}, Data: mapping(family)}
+		if n := parseNotice(m); n.Moved == nil || *n.Moved != want {
+			t.Errorf("%+v, want %+v", n.Moved, want)
+		}
+		m.Data = m.Data[:63]
+		if n := parseNotice(m); n != (Notice{}) {
+			t.Errorf("what is cut is %+v", n)
+		}
+	}
+	if n := parseNotice(netlink.Message{Header: netlink.Header{Type: msgMapping}, Data: mapping(77)}); n != (Notice{}) {
+		t.Errorf("another family is %+v", n)
+	}
 }
 
 func TestNotice(t *testing.T) {
@@ -53,6 +89,7 @@ func TestNotice(t *testing.T) {
 func FuzzNotice(f *testing.F) {
 	f.Add(uint16(msgExpire), expire(1))
 	f.Add(uint16(msgAcquire), acquire())
+	f.Add(uint16(msgMapping), mapping(FamilyIPv6))
 	f.Fuzz(func(t *testing.T, typ uint16, data []byte) {
 		n := parseNotice(netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(typ)}, Data: data})
 		if n.Expired != nil && n.Acquire != nil {
