@@ -99,7 +99,7 @@ func (c *capturer) open(ctx context.Context) (err error) {
 		if err := c.keys.add(ctx, c.stack, c.tables.snapshot); err != nil {
 			return err
 		}
-		cli.Notef(c.env, "the keys of ESP are in %s: copy it to the file esp_sa of a profile of Wireshark", quote.File(c.keys.file.Name()))
+		cli.Notef(c.env, "the keys of ESP are in %s: copy it to the file esp_sa of a profile of Wireshark", quote.File(c.keys.name))
 	}
 	return c.setFilter()
 }
@@ -127,7 +127,7 @@ func (c *capturer) discard() {
 		}
 	}
 	if c.keys != nil && !c.force {
-		os.Remove(c.keys.file.Name())
+		os.Remove(c.keys.name)
 	}
 }
 

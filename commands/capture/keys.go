@@ -16,6 +16,7 @@ import (
 // the capture.
 type keyFile struct {
 	env   *cli.Env
+	name  string
 	file  *os.File
 	known map[klips.SAID]bool // the SAs in the tables whose keys are in the file
 	begun bool
@@ -27,7 +28,7 @@ func newKeyFile(env *cli.Env, name string, overwrite bool) (*keyFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keyFile{env: env, file: f}, nil
+	return &keyFile{env: env, name: name, file: f}, nil
 }
 
 // add adds the keys of the ESP SAs that are new in the tables. After an error they are added
@@ -67,7 +68,7 @@ func (k *keyFile) add(ctx context.Context, s klips.Stack, t *klips.Snapshot) err
 	}
 	k.begun = true
 	if _, err := k.file.Write(body); err != nil {
-		return quote.FileError(k.file.Name(), err)
+		return quote.FileError(k.name, err)
 	}
 	k.known = now
 	return nil

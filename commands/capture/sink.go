@@ -8,7 +8,10 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/netdb"
@@ -42,23 +45,28 @@ func newSink(env *cli.Env, r *request) (sink, error) {
 	return newFileSink(f, f, quote.File(r.file), application, r.snaplen)
 }
 
-// create makes a file that only its owner can read.
-func create(name string, overwrite bool) (*os.File, error) {
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if overwrite {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	}
-	f, err := os.OpenFile(name, flags, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+// create makes a file that only its owner, the user of this process, can read. It takes the
+// place of an existing file, or of a link to one, so that nobody has the new one open already. A
+// pipe or a device is written to.
+func create(name string, overwrite bool) (f *os.File, err error) {
+	info, err := os.Lstat(name)
+	switch exists := err == nil; {
+	case exists && !overwrite:
 		return nil, fmt.Errorf("%s: there is such a file; choose another name, or overwrite it with --force (%w)", quote.File(name), fs.ErrExist)
+	case exists && !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
+		f, err = os.OpenFile(name, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	case exists:
+		f, err = os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // mode 0600
+		if err == nil {
+			if err = os.Rename(f.Name(), name); err != nil {
+				err = errors.Join(err, os.Remove(f.Name()), f.Close())
+			}
+		}
+	default:
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	if err != nil {
 		return nil, quote.FileError(name, err)
-	}
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm() != 0o600 {
-		if err := f.Chmod(0o600); err != nil {
-			return nil, errors.Join(quote.FileError(name, err), f.Close())
-		}
 	}
 	return f, nil
 }

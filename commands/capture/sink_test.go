@@ -35,6 +35,52 @@ func TestCreate(t *testing.T) {
 			t.Errorf("%s: %v, %v", n, info, err)
 		}
 	}
+	// Whoever has the old file open, or has made the link, does not get what is written.
+	dir := t.TempDir()
+	old, link, victim := filepath.Join(dir, "old"), filepath.Join(dir, "link"), filepath.Join(dir, "victim")
+	for _, n := range []string{old, victim} {
+		if err := os.WriteFile(n, []byte("before"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(victim, link); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.Open(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	for _, n := range []string{old, link} {
+		f, err := create(n, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("secret"); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if b, err := os.ReadFile(n); err != nil || string(b) != "secret" {
+			t.Errorf("%s: %q, %v", n, b, err)
+		}
+		if info, err := os.Lstat(n); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", n, info, err)
+		}
+	}
+	if b, err := io.ReadAll(open); err != nil || string(b) != "before" {
+		t.Errorf("the old file has %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "before" {
+		t.Errorf("the file behind the link has %q, %v", b, err)
+	}
+	if l, err := os.ReadDir(dir); err != nil || len(l) != 3 {
+		t.Errorf("left in the directory: %v, %v", l, err)
+	}
+	if f, err := create("/dev/null", true); err != nil {
+		t.Error(err)
+	} else {
+		f.Close()
+	}
 	if _, err := create(filepath.Join(name, "y"), false); err == nil || strings.Count(err.Error(), name) != 1 {
 		t.Errorf("in a file: %v", err)
 	}
