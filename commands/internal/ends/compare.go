@@ -14,7 +14,8 @@ import (
 // algorithms, groups, sequence numbers, addresses, eroutes and inbound policies. Objects that
 // have nothing to do with the other end are left out.
 func Compare(here, there *output.Barf) []output.EndDifference {
-	c := &comparison{here: here, there: there}
+	there = translate(here, there)
+	c := &comparison{here: here, there: there, inUDP: inUDP(here)}
 	for i := range here.SAs {
 		c.ofHere(&here.SAs[i])
 	}
@@ -29,6 +30,7 @@ func Compare(here, there *output.Barf) []output.EndDifference {
 
 type comparison struct {
 	here, there *output.Barf
+	inUDP       map[string]bool // the SAs that a NAT can give other addresses
 	list        []output.EndDifference
 }
 
@@ -86,7 +88,7 @@ func (c *comparison) ofHere(sa *output.SA) {
 	if (sa.UDPEncapsulation == nil) != (other.UDPEncapsulation == nil) {
 		c.add(sa.SAID, "use --natt on both ends or on none", "one end encapsulates in UDP, the other one does not")
 	}
-	if set(sender.Source) && set(receiver.Source) && sender.Source != receiver.Source {
+	if set(sender.Source) && set(receiver.Source) && sender.Source != receiver.Source && !c.inUDP[sa.SAID] {
 		c.add(sa.SAID, same, "the source is %v here and %v there", sa.Source, other.Source)
 	}
 	c.numbers(sender, receiver, sends)

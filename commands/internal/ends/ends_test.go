@@ -103,8 +103,66 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// With a NAT on the way each end has the addresses that it sees, and they fit together. What is
+// wrong besides is found.
+func TestCompareNAT(t *testing.T) {
+	outside := netip.MustParseAddr("198.51.100.9")
+	natted := func() (here, there *output.Barf) {
+		here, there = pair()
+		for _, b := range []*output.Barf{here, there} {
+			for i := range b.SAs {
+				if b.SAs[i].Protocol == "esp" {
+					b.SAs[i].UDPEncapsulation = &output.UDPEncapsulation{Form: "nonesp", SourcePort: 4500, DestinationPort: 4500}
+				}
+			}
+		}
+		// The other end has the address of the NAT in place of that of this one.
+		rename := func(n *output.Name) {
+			if n.Destination == here4 {
+				n.Destination, n.SAID = outside, strings.Replace(n.SAID, here4.String(), outside.String(), 1)
+			}
+		}
+		for i := range there.SAs {
+			rename(&there.SAs[i].Name)
+			if there.SAs[i].Source == here4 {
+				there.SAs[i].Source = outside
+			}
+		}
+		for _, g := range there.Groups {
+			for i := range g.Members {
+				rename(&g.Members[i])
+			}
+		}
+		for i := range there.KeyFingerprints {
+			k := &there.KeyFingerprints[i]
+			k.SAID, k.Fingerprint = strings.Replace(k.SAID, here4.String(), outside.String(), 1), "of another SAID"+k.Fingerprint
+		}
+		there.KeyFingerprints[0].Fingerprint = here.KeyFingerprints[0].Fingerprint // its SAID is the same on both ends
+		there.Eroutes = []output.Eroute{{Flow: output.Flow{Source: flow.Destination, Destination: flow.Source}, Action: "protect", SAID: "tun0x100@198.51.100.9"}}
+		return here, there
+	}
+	for _, swap := range []bool{false, true} {
+		here, there := natted()
+		if swap {
+			here, there = there, here
+		}
+		if l := Compare(here, there); len(l) != 0 {
+			t.Errorf("swapped %v: %+v", swap, l)
+		}
+		here, there = natted()
+		there.SAs[3].Transform = "ESP_AES_HMAC_MD5"
+		if swap {
+			here, there = there, here
+		}
+		if l := Compare(here, there); len(l) != 1 || !strings.Contains(l[0].Difference, "the algorithms are") {
+			t.Errorf("swapped %v, another algorithm: %+v", swap, l)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
-	b, err := json.Marshal(output.BarfList{Ends: []output.Barf{{Host: "gw2"}}})
+	whole := output.BarfList{Head: output.NewHead("user"), Ends: []output.Barf{{Host: "gw2", Program: "1.2.3"}}}
+	b, err := json.Marshal(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +173,24 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	for _, text := range []string{"", "{}", "hello", "x\n==== json ====\n" + string(b[:len(b)-3])} {
+	// What another host sends cannot make lines of its own.
+	whole.Ends[0].SAs = []output.SA{{Transform: "ESP\n  mend     rm\x1b[2J"}}
+	b2, err := json.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(b2); err != nil || got.SAs[0].Transform != `ESP\n  mend     rm\x1b[2J` {
+		t.Errorf("lines in a text: %+v, %v", got, err)
+	}
+	whole.Schema = 99
+	if b2, err = json.Marshal(whole); err != nil {
+		t.Fatal(err)
+	}
+	var later *SchemaError
+	if got, err := Parse(b2); !errors.As(err, &later) || later.Schema != 99 {
+		t.Errorf("schema 99: %+v, %v", got, err)
+	}
+	for _, text := range []string{"", "{}", "hello", `{"schema":1,"stack":"user","barf":[{}]}`, "x\n==== json ====\n" + string(b[:len(b)-3])} {
 		if got, err := Parse([]byte(text)); !errors.Is(err, ErrNone) {
 			t.Errorf("%q: %+v, %v, want ErrNone", text, got, err)
 		}
@@ -125,7 +200,8 @@ func TestParse(t *testing.T) {
 // What others send does not make the reader fail, nor the comparison.
 func FuzzParse(f *testing.F) {
 	here, there := pair()
-	b, _ := json.Marshal(output.BarfList{Ends: []output.Barf{*there}})
+	there.Program = "1.2.3"
+	b, _ := json.Marshal(output.BarfList{Head: output.NewHead("user"), Ends: []output.Barf{*there}})
 	f.Add(b)
 	f.Add([]byte("x\n==== json ====\n{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -5,9 +5,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"reflect"
 
 	"github.com/klips-go/ipsec/commands/internal/output"
+	"github.com/klips-go/ipsec/commands/internal/quote"
 )
 
 // Mark is before and after the name of a section in the text of ipsec barf, and JSONSection
@@ -24,7 +27,8 @@ const MaxSize = 64 << 20
 var ErrNone = errors.New("it is no output of ipsec barf: the section " + Mark + " " + JSONSection + " " + Mark + " is missing, or cut off")
 
 // Parse returns what an output of ipsec barf has about its host: the text, the archive of
-// --tar, or the JSON alone. ErrNone: it has none.
+// --tar, or the JSON alone. Its texts can be printed. ErrNone: it has none. A *[SchemaError]: it
+// is of another version.
 func Parse(b []byte) (*output.Barf, error) {
 	if entry := fromArchive(b); entry != nil {
 		b = entry
@@ -36,10 +40,45 @@ func Parse(b []byte) (*output.Barf, error) {
 		}
 	}
 	var list output.BarfList
-	if json.NewDecoder(bytes.NewReader(b)).Decode(&list) != nil || len(list.Ends) != 1 {
+	if json.NewDecoder(bytes.NewReader(b)).Decode(&list) != nil || len(list.Ends) != 1 || list.Ends[0].Program == "" {
 		return nil, ErrNone
 	}
+	if list.Schema != output.Schema {
+		return nil, &SchemaError{list.Schema}
+	}
+	printable(reflect.ValueOf(&list.Ends[0]))
 	return &list.Ends[0], nil
+}
+
+// A SchemaError: the JSON has another schema than that of this program, so its fields can mean
+// something else.
+type SchemaError struct{ Schema int }
+
+func (e *SchemaError) Error() string {
+	return fmt.Sprintf("its schema is %d, and this program knows %d: the programs of the two ends are of different versions", e.Schema, output.Schema)
+}
+
+// printable escapes what cannot be printed in all texts: they come from another host, and
+// become parts of lines.
+func printable(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			printable(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() {
+				printable(v.Field(i))
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			printable(v.Index(i))
+		}
+	case reflect.String:
+		v.SetString(quote.Printable(v.String()))
+	}
 }
 
 // fromArchive returns the JSON in an archive; nil if b is none, or has none.
