@@ -47,6 +47,23 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestGuardScript: if the script that removes the routes fails, the flow stays closed.
+func TestGuardScript(t *testing.T) {
+	for _, line := range []string{"--unroute t", "--down --unroute t"} {
+		b := newBench(t, tunnel+" leftupdown=\"test $PLUTO_VERB != unroute-client\"\n")
+		if r := b.run("--up t"); r.Status != 0 {
+			t.Fatal(r.Err)
+		}
+		closed := b.guarded()
+		if r := b.run(line); r.Status != 1 || !strings.Contains(r.Err, "unroute-client") {
+			t.Errorf("%s: %+v", line, r)
+		}
+		if got := b.guarded(); got != closed || closed == "" {
+			t.Errorf("%s: there is\n%swant\n%s", line, got, closed)
+		}
+	}
+}
+
 // TestGuardPeer: a network gets no unreachable route while it contains the far end of
 // an SA. The route is removed when a connection to such an end comes up.
 func TestGuardPeer(t *testing.T) {

@@ -272,13 +272,17 @@ func (r *Runner) steps(ctx context.Context) error {
 	return nil
 }
 
-// Each carries out all steps, also after errors. of is the number of steps that remove
-// something; gone is how many of them found that it was missing already.
+// Each carries out all steps, also after errors; but after one, what keeps a flow closed stays.
+// of is the number of steps that remove something; gone is how many of them found that it was
+// missing already.
 func (r *Runner) Each(ctx context.Context) (gone, of int, errs []error) {
 	for i := range r.Plan.Steps {
 		s := &r.Plan.Steps[i]
 		if s.IfExists {
 			of++
+		}
+		if len(errs) > 0 && s.opens() {
+			continue
 		}
 		if _, err := r.run(ctx, s); spared(s, err) {
 			gone++

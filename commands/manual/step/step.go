@@ -44,6 +44,9 @@ type Step struct {
 	Undo []Step
 }
 
+// opens reports whether a step removes what keeps a flow closed.
+func (s *Step) opens() bool { return s.Remove && (s.Guard != nil || s.Backstop != nil) }
+
 // A Plan is the list of steps of an operation.
 type Plan struct {
 	Environ []string // NAME=VALUE, for scripts
