@@ -3,11 +3,13 @@ package manual
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"strconv"
 
 	"github.com/klips-go/ipsec/commands/internal/made"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 	"github.com/klips-go/ipsec/klips/user"
 )
 
@@ -15,18 +17,54 @@ import (
 func (k *connection) form() made.Form {
 	f := made.Form{
 		Shunt: k.shunt, Tunnel: k.tun, Local: k.local, Interface: k.iface, Via: k.via,
-		SPI: k.spi, Base: k.base, Epoch: k.epoch, ESP: k.esp, AH: k.ah,
+		SPI: k.spi, Base: k.base, Epoch: k.epoch, ESP: espName(k.esp), AH: ahName(k.ah),
 		ESPWindow: k.espWindow, AHWindow: k.ahWindow, CopyTOS: k.copyTOS,
 		ESN: k.esn, Encap: k.encap, MTU: k.mtu, MSS: k.mss,
 	}
 	for i, e := range k.ends {
 		f.Ends[i] = made.End{
-			Addr: e.addr, Any: e.any, Subnet: e.subnet, Given: e.given, Nexthop: e.nexthop,
+			Addr: e.addr, Any: e.any, Subnet: e.subnet, Given: e.given, Nexthop: k.hop(i),
 			Updown: e.updown, TunSPI: e.tunSPI, ESPSPI: e.espSPI, AHSPI: e.ahSPI,
-			Proto: e.proto, Port: e.port, SourceIP: e.sourceIP, NATPort: e.natPort,
+			Proto: e.proto, Port: e.port, SourceIP: k.sourceIP(i), NATPort: e.natPort,
 		}
 	}
 	return f
+}
+
+// hop returns the next hop of an end if it has an effect: on this host, for a route or a script.
+func (k *connection) hop(i int) (a netip.Addr) {
+	if e := &k.ends[i]; i == k.local && (k.via || e.updown != "") {
+		a = e.nexthop
+	}
+	return a
+}
+
+// sourceIP returns the source address of an end if it has an effect: on this host.
+func (k *connection) sourceIP(i int) (a netip.Addr) {
+	if i == k.local {
+		a = k.ends[i].sourceIP
+	}
+	return a
+}
+
+// espName returns one name for all names of an algorithm.
+func espName(name string) string {
+	if t, bits, err := syntax.ParseESP(name); err == nil {
+		if one, ok := syntax.ESPName(t, bits); ok {
+			return one
+		}
+	}
+	return name
+}
+
+// ahName does the same for AH.
+func ahName(name string) string {
+	if t, err := syntax.ParseAH(name); err == nil {
+		if one, ok := syntax.AHName(t); ok {
+			return one
+		}
+	}
+	return name
 }
 
 // formed returns the connection that was recorded. It has no keys, so that its SAs cannot
@@ -84,9 +122,17 @@ func (d difference) String() string {
 		if v == "" {
 			return "not given"
 		}
-		return quote.Value(v)
+		return quote.Text(v) // no parameter is a key
 	}
 	return fmt.Sprintf("%s: %s is made, the file has %s", d.name, text(d.was), text(d.now))
+}
+
+// firstDifference returns one of the parameters in which two connections differ, in words.
+func firstDifference(was, now *connection) string {
+	if l := differences(was, now); len(l) > 0 {
+		return l[0].String()
+	}
+	return "what is made has a form that no parameter of the file shows"
 }
 
 // differences returns the parameters in which two connections differ, apart from keys.
@@ -134,8 +180,8 @@ func (k *connection) params() []param {
 		if e.given || e.any {
 			subnet = klips.FormatPrefix(e.subnet)
 		}
-		if i == k.local && k.via {
-			hop = klips.FormatAddr(e.nexthop)
+		if a := k.hop(i); a.IsValid() {
+			hop = klips.FormatAddr(a)
 		}
 		protoport, source := "", ""
 		switch {
@@ -144,8 +190,8 @@ func (k *connection) params() []param {
 		case k.selector().OfBoth():
 			protoport = fmt.Sprintf("6/%d,17/%d", e.port, e.port)
 		}
-		if i == k.local && e.sourceIP.IsValid() {
-			source = klips.FormatAddr(e.sourceIP)
+		if a := k.sourceIP(i); a.IsValid() {
+			source = klips.FormatAddr(a)
 		}
 		list = append(list, param{side, e.text()}, param{side + "subnet", subnet}, param{side + "protoport", protoport}, param{side + "sourceip", source},
 			param{side + "natport", number(e.natPort)}, param{side + "nexthop", hop},
@@ -163,7 +209,7 @@ func (k *connection) params() []param {
 		}
 		return "no"
 	}
-	return append(list, param{"spi", spi(k.spi)}, param{"spibase", spi(k.base)}, param{"epoch", fmt.Sprint(k.epoch)}, param{"esp", k.esp}, param{"ah", k.ah},
+	return append(list, param{"spi", spi(k.spi)}, param{"spibase", spi(k.base)}, param{"epoch", fmt.Sprint(k.epoch)}, param{"esp", espName(k.esp)}, param{"ah", ahName(k.ah)},
 		param{"espreplay_window", k.espWindow}, param{"ahreplay_window", k.ahWindow}, param{"hidetos", word(!k.copyTOS)},
 		param{"esn", word(k.esn)}, param{"encapsulation", word(k.encap)}, param{"mtu", bytes(k.mtu)}, param{"mss", cmp.Or(k.mss, "no")})
 }

@@ -356,7 +356,7 @@ func (x *executor) asMade(operation string, at *situation, l *ledger) (*situatio
 		x.conn = old
 		return was, nil
 	case was.someUp():
-		return nil, fmt.Errorf("it is up in another form: %v; %s", differences(old, x.conn)[0], x.conn.changeWord())
+		return nil, fmt.Errorf("it is up in another form: %v; %s", firstDifference(old, x.conn), x.conn.changeWord())
 	}
 	return at, nil
 }

@@ -309,7 +309,7 @@ func (r *rekey) receive(ctx context.Context, x *executor, old *connection, l *le
 		}
 	}
 	if old.selector() != k.selector() || old.iface != k.iface || old.mtu != k.mtu {
-		return fmt.Errorf("not only its keys differ: %v; %s", differences(old, k)[0], k.changeWord())
+		return fmt.Errorf("not only its keys differ: %v; %s", firstDifference(old, k), k.changeWord())
 	}
 	c := &change{x: x, old: old, at: at.of(k), was: at.of(old), way: makeBefore}
 	if err := c.blocked(f.of(k)); err != nil {
@@ -344,8 +344,8 @@ func (r *rekey) next(old, k *connection) error {
 func (r *rekey) send(ctx context.Context, x *executor, old *connection, l *ledger, at *situation, f *configuration) error {
 	k := x.conn
 	k.epoch = l.was.Aside.Epoch
-	if k.form() != *l.was.Aside {
-		return fmt.Errorf("the file has changed since the stage receive: %v; put it back, or take the connection down and up again", differences(l.aside(), k)[0])
+	if k.form() != l.aside().form() {
+		return fmt.Errorf("the file has changed since the stage receive: %v; put it back, or take the connection down and up again", firstDifference(l.aside(), k))
 	}
 	keys, err := x.keys()
 	defer step.ClearKeys(keys)

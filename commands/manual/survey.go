@@ -196,7 +196,7 @@ func (s *survey) changed(p *pending, c *change) (*pending, error) {
 		return nil, x.about(err)
 	}
 	if was.Stage != "" {
-		if k.form() == was.Form || k.form() == *was.Aside {
+		if k.form() == c.old.form() || k.form() == p.ledger.aside().form() {
 			return nil, nil
 		}
 		return nil, x.about(fmt.Errorf("its SAs are being changed, at stage %s; go on with ipsec rekey first", was.Stage))
