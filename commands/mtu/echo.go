@@ -101,7 +101,7 @@ func (s *echoSocket) echo(ctx context.Context, size int) (answer, error) {
 			return answer{}, err
 		}
 		if left <= 0 {
-			return answer{reason: "there is no answer, and no router reports why"}, nil
+			return answer{reason: silence}, nil
 		}
 		wait := min(left, 100*time.Millisecond) // an interrupt is noticed then
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, int((wait+time.Millisecond-1)/time.Millisecond))

@@ -21,6 +21,8 @@ import (
 type network interface {
 	// way returns how packets of this host to an address leave; ok is false if they do not.
 	way(dst netip.Addr) (w routes.Way, ok bool, err error)
+	// routeMTU returns the MTU of the route to an address by a device; 0: it has none.
+	routeMTU(dst netip.Addr, device string) (int, error)
 	// mtu returns the MTU of a device in bytes. ENODEV: there is no such device.
 	mtu(device string) (int, error)
 	// addresses returns the addresses of this host.
@@ -31,8 +33,11 @@ type network interface {
 type hostNetwork struct{}
 
 func (hostNetwork) way(dst netip.Addr) (routes.Way, bool, error) { return routes.WayTo(dst) }
-func (hostNetwork) mtu(device string) (int, error)               { return links.MTU(device) }
-func (hostNetwork) addresses() ([]netip.Addr, error)             { return links.Addresses() }
+func (hostNetwork) routeMTU(dst netip.Addr, device string) (int, error) {
+	return routes.MTU(dst, device)
+}
+func (hostNetwork) mtu(device string) (int, error)   { return links.MTU(device) }
+func (hostNetwork) addresses() ([]netip.Addr, error) { return links.Addresses() }
 
 // A path is a group and the packets that it protects.
 type path struct {

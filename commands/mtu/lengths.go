@@ -85,17 +85,20 @@ func (p *path) limits(n network, m *output.MTU) error {
 		m.DeviceMTUBytes = mtu
 	}
 	m.PhysicalDevice, m.PhysicalMTUBytes = p.device.Physical, p.device.PhysMTU
-	if w, ok, err := n.way(outermost.ID.Dst); err != nil {
+	if p.device.Name != "" && p.device.Physical == "" {
+		return fmt.Errorf("%s is not attached, so its packets do not leave; if its device is down, it is attached again when that is up; otherwise type: ipsec tncfg --attach --virtual %s --physical DEVICE", m.Device, m.Device)
+	}
+	if m.PhysicalDevice != "" {
+		var err error
+		if m.RouteMTUBytes, err = n.routeMTU(outermost.ID.Dst, m.PhysicalDevice); err != nil {
+			return err
+		}
+	} else if w, ok, err := n.way(outermost.ID.Dst); err != nil {
 		return err
-	} else if ok && (m.PhysicalDevice == "" || m.PhysicalDevice == w.Device) {
-		m.RouteMTUBytes = w.MTU
-		if m.PhysicalDevice == "" { // there is no virtual device on the way
-			if m.PhysicalDevice = w.Device; m.PhysicalDevice == p.device.Name {
-				return fmt.Errorf("%s is not attached, so its packets do not leave; type: ipsec tncfg --attach --virtual %s --physical DEVICE", w.Device, w.Device)
-			}
-			if m.PhysicalMTUBytes, err = n.mtu(w.Device); err != nil {
-				return fmt.Errorf("the MTU of %s: %w", w.Device, err)
-			}
+	} else if ok { // there is no virtual device on the way
+		m.RouteMTUBytes, m.PhysicalDevice = w.MTU, w.Device
+		if m.PhysicalMTUBytes, err = n.mtu(w.Device); err != nil {
+			return fmt.Errorf("the MTU of %s: %w", w.Device, err)
 		}
 	}
 	if m.PhysicalDevice == "" {
@@ -149,14 +152,14 @@ func (p *path) parts(packet overhead.Packet, layers []overhead.Layer) []output.M
 
 // advice returns what does not fit together, and how to mend it.
 func (p *path) advice(m *output.MTU, stack string) (l []string) {
-	longest := m.LongestPacketBytes
-	if m.Family == "IPv6" {
-		longest = max(longest, minMTU6) // with less, a device carries no IPv6
-	}
+	// With less the kernel takes IPv6 from a device, and the packets leave by another one.
+	longest := max(m.LongestPacketBytes, minMTU6)
 	add := func(format string, args ...any) { l = append(l, fmt.Sprintf(format, args...)) }
 	switch virtual := m.Device != "" && m.Device == p.device.Name; {
 	case p.eroute == nil:
 		add("no eroute leads to this group, so no packet goes through it; ipsec eroute --add makes one")
+	case p.device.Name == "" && m.Device != "" && stack == "user":
+		add("these packets do not go through the group: their route leads to %s; ipsec trace shows more", m.Device)
 	case !virtual:
 		// On a kernel's stack policies take packets in transport mode from any device.
 	case m.DeviceMTUBytes > longest && stack == "user":
@@ -164,7 +167,7 @@ func (p *path) advice(m *output.MTU, stack string) (l []string) {
 	case m.DeviceMTUBytes > longest:
 		add("%s has an MTU for packets before they are protected, which is larger on purpose; so that TCP sends none that are too long, write mss=auto into the file of the connection, or type: ip link set %s mtu %d", m.Device, m.Device, longest)
 	case m.DeviceMTUBytes < longest:
-		add("%s takes %d bytes less than fit here: it was set so, or another group of the device needs it; the stack chooses again when you type: ipsec tncfg --attach --virtual %s --physical %s", m.Device, longest-m.DeviceMTUBytes, m.Device, m.PhysicalDevice)
+		add("%s takes %d bytes less than fit here: it was set so, or another group of the device needs it", m.Device, longest-m.DeviceMTUBytes)
 	}
 	if m.PathMTUBytes != 0 && m.PathMTUBytes < m.PhysicalMTUBytes {
 		add("the path carries less than %s; if connections of hosts behind this one stop, no ICMP errors reach them: write mss=auto into the file of the connection, on both ends", m.PhysicalDevice)

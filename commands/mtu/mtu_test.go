@@ -48,6 +48,13 @@ func (n *fakeNetwork) way(dst netip.Addr) (routes.Way, bool, error) {
 	return routes.Way{Device: "eth0", Src: addr("192.0.2.1"), MTU: n.route}, true, nil
 }
 
+func (n *fakeNetwork) routeMTU(_ netip.Addr, device string) (int, error) {
+	if device != "eth0" {
+		return 0, unix.ENODEV
+	}
+	return n.route, nil
+}
+
 func (n *fakeNetwork) mtu(device string) (int, error) {
 	if mtu, ok := n.mtus[device]; ok {
 		return mtu, nil
@@ -224,7 +231,7 @@ func (p *pathEcho) echo(_ context.Context, size int) (answer, error) {
 		return answer{}, p.err
 	}
 	if size > p.carries || p.sizes[size] <= p.lossy {
-		return answer{reason: "198.51.100.7 reports that it is too long"}, nil
+		return answer{reason: silence}, nil
 	}
 	return answer{ok: true}, nil
 }

@@ -22,6 +22,9 @@ type echoer interface {
 	close()
 }
 
+// silence is the reason if nothing comes back.
+const silence = "there is no answer, and no router reports why"
+
 const (
 	tries   = 3           // of each length that is not answered
 	perEcho = time.Second // to wait for an answer
@@ -45,8 +48,12 @@ func (r *request) measure(ctx context.Context, m *output.MTU) error {
 		return fmt.Errorf("--probe: %w", err)
 	}
 	m.Probe = probe
-	if n := probe.LargestAnsweredBytes; n != 0 && n < m.LongestPacketBytes {
-		m.Advice = append(m.Advice, fmt.Sprintf("the path carries less than the arithmetic allows, and nobody reports it in time; until that is mended, write mtu=%d into the file of the connection, or type: ip link set %s mtu %d", n, m.Device, n))
+	if n := probe.LargestAnsweredBytes; n != 0 && n < m.LongestPacketBytes && probe.Reason == silence {
+		advice := "the path carries less than the arithmetic allows, and nobody reports it"
+		if n = max(n, minMTU6); n < m.DeviceMTUBytes {
+			advice += fmt.Sprintf("; until that is mended, write mtu=%d into the file of the connection, or type: ip link set %s mtu %d", n, m.Device, n)
+		}
+		m.Advice = append(m.Advice, advice)
 	}
 	return nil
 }

@@ -2,8 +2,11 @@ package routes
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"github.com/klips-go/ipsec/klips/rtnl"
 )
@@ -52,6 +55,25 @@ func WayTo(dst netip.Addr) (w Way, ok bool, err error) {
 		return nil
 	})
 	return w, ok, err
+}
+
+// MTU returns the MTU of the route to an address by a device, whatever other routes there are, in
+// bytes; 0: it has none, or there is no such route.
+func MTU(dst netip.Addr, device string) (mtu int, err error) {
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", device, err)
+	}
+	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
+		r, err := c.LookUp(ctx, rtnl.Query{To: dst, Out: i.Index, Entry: true})
+		var errno syscall.Errno
+		if errors.As(err, &errno) {
+			return nil
+		}
+		mtu = r.MTU
+		return err
+	})
+	return mtu, err
 }
 
 // middle returns an address in the middle of a network, odd if possible: the first
