@@ -50,6 +50,8 @@ type way struct {
 	mtu     int // of the device, or of the route if that is smaller; in bytes
 	// neighbour: the link-layer address of the next host is known. It is looked up for peers.
 	neighbour bool
+	// assumed: no route leads there by the device, so the destination is taken to be on its link.
+	assumed bool
 }
 
 // read reads the facts for a request.
@@ -116,10 +118,20 @@ func (f *facts) readHost(ctx context.Context, s klips.Stack, c *rtnl.Conn, forwa
 	if f.flow.Device = ""; !f.flow.Inbound && f.virtual(f.way.device) {
 		f.flow.Device = f.way.device
 	}
-	if f.decision, err = trace.Ask(ctx, s, f.tables, f.flow, local); err != nil {
+	// The device takes the packet as the host routes it: in fragments, if it is too long.
+	asked := f.flow
+	if f.longer() {
+		asked.Length = f.way.mtu
+	}
+	if f.decision, err = trace.Ask(ctx, s, f.tables, asked, local); err != nil {
 		return explain.Listing("the decision about the packet", err)
 	}
 	return f.readPeer(ctx, c, links, named)
+}
+
+// longer reports whether an outbound packet is longer than its virtual device takes.
+func (f *facts) longer() bool {
+	return f.flow.Device != "" && f.way.mtu != 0 && f.flow.Length > f.way.mtu
 }
 
 // readPeer finds the way of the protected packet.
@@ -136,6 +148,14 @@ func (f *facts) readPeer(ctx context.Context, c *rtnl.Conn, links []rtnl.Link, n
 	}
 	if f.peer, err = f.find(ctx, c, links, query); err != nil || f.peer.err != nil {
 		return err
+	}
+	if query.Out != 0 { // without a route by a device, the kernel looks for the peer on its link
+		query.Entry = true
+		entry, err := f.find(ctx, c, links, query)
+		if err != nil {
+			return err
+		}
+		f.peer.assumed = entry.err != nil
 	}
 	next := f.peer.to
 	if f.peer.gateway.IsValid() {

@@ -95,7 +95,8 @@ func (f *facts) judgeOut() answer {
 	case klips.FateHold:
 		return answer{held, "", "its eroute is to %hold: it is kept until another eroute takes its place", []string{f.replace(d.Legs[0].Eroute)}}
 	case klips.FateTrap:
-		return answer{held, "", "its eroute is to %trap: key daemons are asked for an SA", []string{"ipsec monitor shows the request", f.replace(d.Legs[0].Eroute)}}
+		return answer{held, "", fmt.Sprintf("its eroute is to %v: key daemons that have registered are asked for an SA; without one it is dropped", d.Legs[0].Target),
+			[]string{"ipsec monitor --acquire shows the request", f.replace(d.Legs[0].Eroute)}}
 	case klips.FateReject:
 		return answer{rejected, d.Reason, hints.Meaning(d.Reason), []string{f.replace(d.Legs[0].Eroute)}}
 	}
@@ -212,9 +213,15 @@ func (f *facts) wantedDevice() string {
 
 // protect is the answer about a packet that the stack protects.
 func (f *facts) protect() answer {
-	if f.peer.err != nil {
+	switch {
+	case f.peer.err != nil:
 		return answer{dropped, reasonNoPeer, fmt.Sprintf("it is protected, but the kernel has no route to the peer %v (%v)", f.peer.to, f.peer.err),
 			[]string{"ip route get " + f.peer.to.String()}}
+	case f.peer.assumed && !f.peer.neighbour:
+		return answer{dropped, reasonNoPeer, fmt.Sprintf("it is protected, but no route leads to the peer %v by %s, and on the link itself it has not answered", f.peer.to, f.peer.device),
+			[]string{"ip route get " + f.peer.to.String()}}
+	case f.forwarded && f.flow.Dst.Is6() && f.longer():
+		return answer{dropped, drop.TooBig.String(), fmt.Sprintf("it is longer than %s takes: its sender gets an ICMP error with the MTU %d", f.way.device, f.way.mtu), nil}
 	}
 	var by []string
 	for _, leg := range f.decision.Legs {
@@ -262,7 +269,8 @@ func (f *facts) refused() answer {
 	switch d.Reason {
 	case drop.Detached.String():
 		a.cause = f.flow.Device + " is attached to no physical device"
-		a.next = []string{"ipsec tncfg --attach --virtual " + f.flow.Device + " --physical eth0 (or the device that leads to the peer)"}
+		a.next = []string{"ip link shows whether its device is down: it is attached again when that is up",
+			"otherwise: ipsec tncfg --attach --virtual " + f.flow.Device + " --physical DEVICE, the one that leads to the peer"}
 	case drop.NoEroute.String():
 		a.cause = "it is routed into " + f.flow.Device + ", and no eroute takes it"
 		a.next = []string{hints.Eroute(f.tables, f.flow)}
@@ -278,7 +286,7 @@ func (f *facts) refused() answer {
 		a.next = []string{"ipsec spi shows its state; give it keys, or make it again"}
 	case drop.TooBig.String():
 		a.cause = fmt.Sprintf("it is longer than the way takes: %d bytes fit into the MTU %d of the way, with all headers", d.Longest, d.MTU)
-		a.next = []string{"mtu=auto or mss=auto in ipsec.conf, or ip link set " + f.flow.Device + " mtu " + fmt.Sprint(d.Longest)}
+		a.next = []string{"mtu=auto or mss=auto in ipsec.conf, or ip link set " + f.flow.Device + " mtu " + fmt.Sprint(max(d.Longest, minMTU6))}
 	}
 	return a
 }

@@ -53,8 +53,12 @@ func (f *facts) write(w io.Writer, a answer) error {
 		}
 	}
 	if d := f.decision; d.MTU != 0 && d.Longest != 0 {
-		text := fmt.Sprintf("%d bytes; up to %d fit into the MTU %d of the way (TCP: MSS %d)", f.flow.Length, d.Longest, d.MTU, d.Longest-tcpHeaders(f.flow))
-		if f.flow.Length > d.Longest && a.verdict != dropped {
+		longest, what := d.Longest, fmt.Sprintf("the MTU %d of the way", d.MTU)
+		if f.flow.Device != "" && f.way.mtu != 0 && f.way.mtu < longest {
+			longest, what = f.way.mtu, "the MTU of "+f.way.device
+		}
+		text := fmt.Sprintf("%d bytes; up to %d fit into %s (TCP: MSS %d)", f.flow.Length, longest, what, longest-tcpHeaders(f.flow))
+		if f.flow.Length > longest && a.verdict != dropped {
 			text += "; this one is fragmented, or if that is forbidden (DF, IPv6), its sender gets an ICMP error"
 		}
 		line("size", text)
