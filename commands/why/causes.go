@@ -76,7 +76,9 @@ func (c *causes) explain(reason drop.Reason) {
 		c.noEroute()
 	case drop.ErouteDrop, drop.ErouteReject:
 		c.shunt(reason)
-	case drop.ErouteTrap, drop.ErouteHold, drop.HoldExpired, drop.HoldEnded, drop.HoldFull:
+	case drop.ErouteTrap:
+		c.because("its eroute is to %trap or %trapsubnet, and no key daemon has registered to make an SA", []string{"ipsec eroute"}, []string{"ipsec eroute --replace … --said SAID"})
+	case drop.ErouteHold, drop.HoldExpired, drop.HoldEnded, drop.HoldFull:
 		c.because("the packet waited for an SA that no key daemon and no command has made", []string{"ipsec eroute", "ipsec pf_key shows the requests"},
 			[]string{"ipsec eroute --replace … --said SAID"})
 	case drop.TooBig:
@@ -196,12 +198,22 @@ func (c *causes) replay(reason drop.Reason, sa *klips.SA) {
 	c.because(c.of(sa)+text, []string{"ipsec spi"}, []string{"new keys on both ends (ipsec rekey NAME); a larger --replay_window if packets are only late"})
 }
 
+// madeAgain reports whether an SA has been made since the newest packet was dropped because of
+// it: it counts no such packet.
+func (c *causes) madeAgain(sa *klips.SA) bool {
+	return sa != nil && c.last != nil && c.last.SA == sa.ID && len(c.sas) == 0
+}
+
 func (c *causes) badICV(sa *klips.SA) {
 	text := "the integrity check failed: most likely the key or the algorithm of the two ends differs"
 	mend := []string{"give the SA one key and one algorithm on both ends"}
 	if sa != nil && sa.ID.Proto == klips.ProtoAH { // RFC 4302 section 3.3.3
 		text += ", or a NAT on the way changes the addresses, which AH protects"
 		mend = append(mend, "through a NAT use esp with --natt nonesp instead of ah")
+	}
+	if c.madeAgain(sa) {
+		c.because(fmt.Sprintf("%v: the integrity check failed then; the SA has been made again, and has dropped no such packet", sa.ID), []string{"ipsec spi"}, nil)
+		return
 	}
 	c.because(c.of(sa)+text, []string{"ipsec fingerprint on both ends, or ipsec spi"}, mend)
 }
@@ -258,6 +270,10 @@ func (c *causes) group(sa *klips.SA) string {
 }
 
 func (c *causes) policy(sa *klips.SA) {
+	if sa != nil && sa.Policy == nil && c.last != nil && c.last.SA == sa.ID {
+		c.because(fmt.Sprintf("%v: its inbound policy did not admit the packet then; it has none now", sa.ID), []string{"ipsec spi --json"}, nil)
+		return
+	}
 	if sa == nil || sa.Policy == nil || c.last == nil || !c.last.Src.IsValid() {
 		c.because(c.of(sa)+"its inbound policy does not admit what came out of the tunnel", []string{"ipsec eroute, ipsec spi"}, nil)
 		return

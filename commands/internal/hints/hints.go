@@ -72,9 +72,9 @@ func SA(t *klips.Snapshot, id klips.SAID) string {
 		switch sa := &t.SAs[i]; {
 		case sa.ID.SPI == id.SPI && sa.ID.Dst == id.Dst:
 			return fmt.Sprintf("there is %v, with another protocol", sa.ID)
-		case sa.ID.SPI == id.SPI && sa.ID.Proto == id.Proto:
+		case sa.ID.SPI == id.SPI && sa.ID.Proto == id.Proto && sa.ID.Dst.Is4() == id.Dst.Is4() && !sa.Used:
 			return fmt.Sprintf("there is %v, with another destination: the destination of an SA is the end that receives its packets; behind a NAT it is the address that this end has itself", sa.ID)
-		case sa.ID.Dst == id.Dst && sa.ID.Proto == id.Proto && other == nil:
+		case sa.ID.Dst == id.Dst && sa.ID.Proto == id.Proto && (other == nil || other.Used && !sa.Used): // rather one that nothing uses
 			other = sa
 		}
 	}
