@@ -75,7 +75,7 @@ $`)
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
-	key, err := readMaster("@" + filepath.Join(dir, "net.key"))
+	key, err := masterIn("@" + filepath.Join(dir, "net.key"))
 	if err != nil || len(key) != 32 {
 		t.Errorf("the key has %d bytes, %v", len(key), err)
 	}

@@ -154,7 +154,7 @@ func (f *configuration) fingerprints(env *cli.Env, name string) (lines []string,
 		return nil
 	}
 	if k.master.Value != "" {
-		key, err := readMaster(k.master.Value)
+		key, err := readMaster(k.master)
 		return lines, add(k.master.Name, key, err)
 	}
 	for i, side := range sides {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/keyfile"
@@ -36,7 +37,7 @@ func (k *connection) masterKey(c *conf.Conn) error {
 		return err
 	}
 	if p.Value = keyOf(p); p.Value[0] != '@' {
-		key, err := readMaster(p.Value)
+		key, err := masterIn(p.Value)
 		clear(key)
 		if err != nil {
 			return p.Error(err.Error())
@@ -93,7 +94,7 @@ func (k *connection) deriveKeys(d *spi.Description, to int) {
 	}
 	of := derive.SA{Proto: d.ID.Proto, Conn: k.name, To: sides[to], SPI: d.ID.SPI, Epoch: k.epoch}
 	d.Keys = func() ([]byte, []byte, error) {
-		master, err := readMaster(k.master.Value)
+		master, err := readMaster(k.master)
 		defer clear(master)
 		if err != nil {
 			return nil, nil, k.master.Error(err.Error())
@@ -116,8 +117,18 @@ func keySizes(proto klips.Proto, alg string) (enc, auth int) {
 }
 
 // readMaster reads a master key, which is given as the keys of SAs are. It refuses a file
-// that other users can read or change. The caller owns the key.
-func readMaster(value string) ([]byte, error) {
+// that other users can read or change, also if that is the configuration file. The caller owns
+// the key.
+func readMaster(p conf.Param) ([]byte, error) {
+	if info, err := os.Stat(p.Pos.File); err == nil && p.Value[0] != '@' && info.Mode().IsRegular() && info.Mode()&0o044 != 0 {
+		where := quote.File(p.Pos.File)
+		return nil, fmt.Errorf("other users can read %s, which has the key in it (mode %04o); make it private with: chmod 600 %s", where, info.Mode().Perm(), where)
+	}
+	return masterIn(p.Value)
+}
+
+// masterIn returns the master key in a value, or in the file that it names.
+func masterIn(value string) ([]byte, error) {
 	what := "the key"
 	if name, ok := strings.CutPrefix(value, "@"); ok {
 		what = "the key in " + quote.File(name)

@@ -105,6 +105,25 @@ func TestMasterFile(t *testing.T) {
 	}
 }
 
+// TestMasterExposed: a configuration file that others can read must not have the master key in
+// it. What is up can be taken down.
+func TestMasterExposed(t *testing.T) {
+	b := newBench(t, ends+"spibase=0x1000\n esp=aes128-sha1\n masterkey="+masterText)
+	if r := b.run("--up t"); r.Status != 0 {
+		t.Fatal(r.Err)
+	}
+	if err := os.Chmod(b.file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.run("--down t"); r.Status != 0 {
+		t.Errorf("--down: %s", r.Err)
+	}
+	before := b.state()
+	if r := b.run("--up t"); r.Status != 1 || !strings.Contains(r.Err, "masterkey: other users can read "+b.file) || b.state() != before {
+		t.Errorf("--up: %+v\n%s", r, b.state())
+	}
+}
+
 // TestMasterShow: --show prints an ellipsis for each derived key, and the SAs get the
 // replay window.
 func TestMasterShow(t *testing.T) {

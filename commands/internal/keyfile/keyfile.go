@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips/syntax"
@@ -36,7 +37,7 @@ func Load(name string) (key []byte, exposed string, err error) {
 		return nil, "", fmt.Errorf("%s is a directory; name a file with a key in it", where)
 	}
 	key, err = Read(f, where)
-	return key, exposure(name, info.Mode()), err
+	return key, exposure(name, info), err
 }
 
 // Exposed returns how other users can get the key in a file or change it, as [Load] does,
@@ -46,13 +47,15 @@ func Exposed(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return exposure(name, info.Mode()), nil
+	return exposure(name, info), nil
 }
 
-// exposure returns the text about a mode. Pipes, and files that the shell has opened, are
-// not checked.
-func exposure(name string, mode fs.FileMode) string {
+// exposure returns the text about a mode and an owner. Pipes, and files that the shell has
+// opened, are not checked.
+func exposure(name string, info fs.FileInfo) string {
 	var who string
+	mode := info.Mode()
+	owner, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !mode.IsRegular(), strings.HasPrefix(name, "/dev/"), strings.HasPrefix(name, "/proc/"):
 		return ""
@@ -60,6 +63,8 @@ func exposure(name string, mode fs.FileMode) string {
 		who = "read by others"
 	case mode&0o022 != 0:
 		who = "changed by others"
+	case ok && owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
+		return fmt.Sprintf("the key file %s belongs to another user, who can change it; give it to root with chown", quote.File(name))
 	default:
 		return ""
 	}

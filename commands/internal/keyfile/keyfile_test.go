@@ -8,6 +8,23 @@ import (
 )
 
 // TestLoad checks keys, and the text about modes that let others in.
+// A key file of another user is not private, whatever its mode.
+func TestOwner(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a.key")
+	if err := os.WriteFile(name, []byte("0x01020304\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give files away
+	}
+	if err := os.Chown(name, 4711, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, exposed, err := Load(name); err != nil || !strings.Contains(exposed, "belongs to another user") {
+		t.Errorf("%q, %v", exposed, err)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a.key")
 	for mode, want := range map[os.FileMode]string{

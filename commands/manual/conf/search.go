@@ -98,7 +98,38 @@ func ReadTrusted(name string) ([]byte, error) {
 	if err := trusted(name, info); err != nil {
 		return nil, err
 	}
+	if err := replaceable(name); err != nil {
+		return nil, err
+	}
 	return read(f)
+}
+
+// replaceable returns an error if all users can put another file in the place of one: they can
+// write a folder on its path, or a folder of what its path leads to, and no sticky bit keeps them
+// from renaming what belongs to others.
+func replaceable(name string) error {
+	paths := make([]string, 0, 2)
+	if abs, err := filepath.Abs(name); err == nil {
+		paths = append(paths, abs)
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		if real, err = filepath.Abs(real); err == nil {
+			paths = append(paths, real)
+		}
+	}
+	for _, path := range paths {
+		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+			info, err := os.Stat(dir)
+			if err == nil && info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+				return fmt.Errorf("%s: other users can put another file in its place, because they can change the folder %s (mode %04o); chmod o-w that",
+					quote.File(name), quote.File(dir), info.Mode().Perm())
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // trusted returns an error if other users can write a file.
@@ -145,6 +176,9 @@ func CheckCommand(command string) error {
 				continue
 			}
 			if err := trusted(path, info, owners...); err != nil {
+				return err
+			}
+			if err := replaceable(path); err != nil {
 				return err
 			}
 		}

@@ -102,11 +102,29 @@ func TestCheckCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, folder := range []string{"folder", "."} {
-		if err := os.Chmod(folder, 0o777); err != nil {
+	if err := os.Chmod("folder", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("folder/x", "link"); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("in a folder of others", func(t *testing.T) {
+		for _, command := range []string{"folder/x", dir + "/folder/x up", "./link", "link"} {
+			if err := CheckCommand(command); err == nil || !strings.Contains(err.Error(), "put another file in its place, because they can change the folder "+dir+"/folder (mode 0777)") {
+				t.Errorf("CheckCommand(%q) = %v", command, err)
+			}
+		}
+		if _, err := ReadTrusted("folder/x"); err == nil || !strings.Contains(err.Error(), "the folder "+dir+"/folder") {
+			t.Errorf("ReadTrusted = %v", err)
+		}
+		if err := os.Chmod("folder", 0o777|os.ModeSticky); err != nil { // as /tmp
 			t.Fatal(err)
 		}
-	}
+		defer os.Chmod("folder", 0o777)
+		if err := CheckCommand("folder/x"); err != nil {
+			t.Errorf("with a sticky bit: %v", err)
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		for _, command := range []string{
 			dir + "/hook", dir + "/hook up >log", "./hook", "hook", " hook\tup", "sh script", "sh " + dir + "/script up",
