@@ -141,6 +141,8 @@ func parseRekey(env *cli.Env, app *cli.App, args []string) (*rekey, error) {
 		return r, cli.Usagef("--epoch goes with the first stage; --stage %s has that of the SAs that were made", r.stage)
 	case r.force && r.stage != retire:
 		return r, cli.Usagef("--force goes with --stage retire")
+	case waits && !r.at.IsZero():
+		return r, cli.Usagef("--wait and --at exclude each other: --at is when both ends send by the new SAs")
 	case r.stage != "" && (waits || !r.at.IsZero()):
 		return r, cli.Usagef("--stage does not wait; leave --wait and --at out")
 	}
@@ -388,7 +390,8 @@ func (r *rekey) retire(ctx context.Context, x *executor, l *ledger, at *situatio
 	now, old := l.former(), l.aside()
 	x.conn = now
 	c := &change{x: x, old: old, at: at.of(now), was: at.of(old), way: makeBefore}
-	if !r.force && c.was.received(old) && !c.at.received(now) {
+	// Without a stage, both ends have waited; then old SAs that nobody used are no sign.
+	if !r.force && (c.was.received(old) || r.stage == retire) && !c.at.received(now) {
 		return errLate
 	}
 	if err := c.finish(ctx); err != nil {

@@ -197,18 +197,37 @@ func TestRekeyFiles(t *testing.T) {
 	}
 }
 
+// The last stage is refused while the peer has sent nothing by the new SAs, also if it has sent
+// nothing by the old ones: it can still have only those.
+func TestRetireIdle(t *testing.T) {
+	b := newMaster(t)
+	for _, line := range []string{"--stage receive t", "--stage send t"} {
+		if r := b.rekey(&testClock{}, line); r.Status != 0 {
+			t.Fatalf("%s: %+v", line, r)
+		}
+	}
+	before := b.state()
+	if r := b.rekey(&testClock{}, "--stage retire t"); r.Status != 1 || !strings.Contains(r.Err, "the peer has sent nothing by the new SAs yet") || b.state() != before {
+		t.Errorf("%+v\n%s", r, b.state())
+	}
+	if r := b.rekey(&testClock{}, "--stage retire --force t"); r.Status != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestRekeyUsage(t *testing.T) {
 	b := newRecorded(t, auto)
 	for line, want := range map[string]string{
-		"":                         "which connection is missing",
-		"t u":                      "one connection at a time",
-		"--stage now t":            "--stage now: want receive, send or retire",
-		"--stage send --epoch 2 t": "--epoch goes with the first stage",
-		"--force t":                "--force goes with --stage retire",
-		"--stage send --wait 1 t":  "--stage does not wait",
-		"--at noon t":              "--at noon: write a date and a time",
-		"--epoch -1 t":             "--epoch -1",
-		"--epoch 4294967296 t":     "too large, at most 4294967295",
+		"":                                     "which connection is missing",
+		"t u":                                  "one connection at a time",
+		"--stage now t":                        "--stage now: want receive, send or retire",
+		"--stage send --epoch 2 t":             "--epoch goes with the first stage",
+		"--force t":                            "--force goes with --stage retire",
+		"--stage send --wait 1 t":              "--stage does not wait",
+		"--wait 1 --at 2030-01-01T00:00:00Z t": "--wait and --at exclude each other",
+		"--at noon t":                          "--at noon: write a date and a time",
+		"--epoch -1 t":                         "--epoch -1",
+		"--epoch 4294967296 t":                 "too large, at most 4294967295",
 	} {
 		if r := b.rekey(&testClock{}, line); r.Status != 2 || !strings.Contains(r.Err, want) || r.Opened {
 			t.Errorf("%q: %+v", line, r)
