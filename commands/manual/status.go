@@ -132,6 +132,11 @@ func (s *survey) state(ctx context.Context, name string, f *configuration) (c ou
 	}
 	c.Source, c.Destination = klips.FormatPrefix(k.selector().Src), klips.FormatPrefix(k.selector().Dst)
 	c.ReceivedSeconds, c.SentSeconds = at.last(k, k.local), at.last(k, 1-k.local)
+	if aside := l.aside(); aside != nil { // the SAs that are being replaced, or replace them
+		was := at.of(aside)
+		c.ReceivedSeconds = newer(c.ReceivedSeconds, was.last(aside, aside.local))
+		c.SentSeconds = newer(c.SentSeconds, was.last(aside, 1-aside.local))
+	}
 	if k.master.Value != "" || k.epoch > 0 {
 		c.Epoch = &k.epoch
 	}
@@ -202,6 +207,14 @@ func (at *situation) last(k *connection, to int) (seconds *int64) {
 		}
 	}
 	return seconds
+}
+
+// newer returns the smaller of two times ago; nil: never.
+func newer(a, b *int64) *int64 {
+	if a == nil || b != nil && *b < *a {
+		return b
+	}
+	return a
 }
 
 // writeStates writes a line for each connection, and one for each thing to see to.

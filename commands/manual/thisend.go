@@ -54,14 +54,14 @@ func (k *connection) whoAmI(c *conf.Conn, h host.Host, me host.Identity) error {
 			}
 			return nil
 		}
-		return c.Errorf("it is ambiguous which end this is: %s on %s or %s on %s; say it with --iam ADDR@IFACE",
+		return c.Errorf("it is ambiguous which end this is: %s on %s or %s on %s; say it with ipsec manual --iam ADDR@IFACE",
 			klips.FormatAddr(found[0].Addr), found[0].Device, klips.FormatAddr(found[1].Addr), found[1].Device)
 	}
 	l, r := k.ends[0].text(), k.ends[1].text()
 	if me.Addr.IsValid() {
 		return c.Errorf("--iam %s@%s: it is neither left (%s) nor right (%s)", klips.FormatAddr(me.Addr), me.Device, l, r)
 	}
-	return c.Errorf("this host is neither left (%s) nor right (%s); ip addr lists its addresses, --iam ADDR@IFACE gives one", l, r)
+	return c.Errorf("this host is neither left (%s) nor right (%s); ip addr lists its addresses; ipsec manual has --iam ADDR@IFACE to give one", l, r)
 }
 
 // before reports whether a virtual device serves rather than another one with the same address:
