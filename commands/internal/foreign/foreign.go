@@ -84,6 +84,9 @@ func ReadAll(in io.Reader) ([]byte, error) {
 		}
 		n, err := in.Read(text[len(text):cap(text)])
 		text = text[:len(text)+n]
+		if err == io.EOF && len(text) > MaxText {
+			err = fmt.Errorf("it is longer than %d bytes", MaxText)
+		}
 		if err == io.EOF {
 			return text, nil
 		}

@@ -205,8 +205,10 @@ func TestReadAll(t *testing.T) {
 	if string(text) != "hello" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
-	if _, err := foreign.ReadAll(strings.NewReader(strings.Repeat("x", 2*foreign.MaxText+1))); err == nil {
-		t.Error("a text that is too long is read")
+	for _, n := range []int{1, 1000, foreign.MaxText, foreign.MaxText + 1, 2*foreign.MaxText + 1} {
+		if text, err := foreign.ReadAll(strings.NewReader(strings.Repeat("x", n))); (err == nil) != (n <= foreign.MaxText) || err == nil && len(text) != n {
+			t.Errorf("a text of %d bytes: %d, %v", n, len(text), err)
+		}
 	}
 	broken := errors.New("broken")
 	if _, err := foreign.ReadAll(iotest.ErrReader(broken)); !errors.Is(err, broken) {
