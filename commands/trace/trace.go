@@ -107,8 +107,12 @@ func (r *request) finish(env *cli.Env) (err error) {
 		return cli.Usagef("destination %s: %w", quote.Value(r.Operands[1]), err)
 	}
 	f.Proto = unix.IPPROTO_ICMP
+	least := 20
 	if f.Dst.Is6() {
-		f.Proto = unix.IPPROTO_ICMPV6
+		f.Proto, least = unix.IPPROTO_ICMPV6, 40
+	}
+	if f.Length < least {
+		return cli.Usagef("--len %d: the IP header alone has %d bytes", f.Length, least)
 	}
 	if len(r.Operands) > 2 {
 		if f.Proto, err = netdb.ParseProtocol(r.Operands[2]); err != nil {
