@@ -5,10 +5,15 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/klips-go/ipsec/commands/internal/hints"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
 )
+
+// keepalive is the length of a keepalive for NATs in UDP, in bytes.
+const keepalive = 8 + 1
 
 // causes finds the likely cause of a finding.
 type causes struct {
@@ -97,6 +102,10 @@ func (c *causes) explain(reason drop.Reason) {
 	case drop.NotDelivered:
 		c.because("the packet came out of a tunnel, and the virtual device did not take it: it is down", []string{"ip link show type tun"}, []string{"ip link set ipsec0 up"})
 	case drop.NotESP:
+		if p := c.last; p != nil && p.Proto == unix.IPPROTO_UDP && (p.Length == 20+keepalive || p.Length == 40+keepalive) {
+			c.because("a keepalive of a peer, which keeps the mapping of a NAT alive (RFC 3948 section 4): nothing is wrong", nil, nil)
+			break
+		}
 		c.because("packets came to a port of ESP in UDP that are no ESP: keepalives of a NAT, or a peer without --natt", nil, nil)
 	}
 }

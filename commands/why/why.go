@@ -105,7 +105,11 @@ func (r *request) run(ctx context.Context, env *cli.Env, s klips.Stack) error {
 	}
 	if len(l) == 0 && !r.watch {
 		return cli.Print(env, func(w io.Writer) error {
-			_, err := fmt.Fprintln(w, "no packet was dropped; ipsec trace shows what happens to one")
+			text := "no packet was dropped"
+			if !r.since.IsZero() {
+				text += " since then"
+			}
+			_, err := fmt.Fprintln(w, text+"; ipsec trace shows what happens to one")
 			return err
 		})
 	}
