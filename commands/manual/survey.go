@@ -324,8 +324,10 @@ func (s *survey) one(ctx context.Context, p *pending) (*executor, error) {
 	if _, err := down.carryOut(ctx, s.env, s.host, s.net, p.file); err != nil {
 		return nil, err
 	}
-	_, err := p.carryOut(ctx, s.env, s.host, s.net, p.file)
-	return nil, err
+	if _, err := p.carryOut(ctx, s.env, s.host, s.net, p.file); err != nil {
+		return nil, fmt.Errorf("%w; its old SAs had to go first, so it is down now, and its flow is closed", err)
+	}
+	return nil, nil
 }
 
 // settle removes what only the old form needs, and records the new one.
