@@ -21,6 +21,7 @@ import (
 type files struct {
 	list   []*configuration
 	paths  []string
+	folder string  // where they were looked for, if not in the usual places
 	unread []error // of files that are left out
 }
 
@@ -30,7 +31,11 @@ func readFiles(env *cli.Env, h host.Host, config string) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readPaths(h, paths), nil
+	fs := readPaths(h, paths)
+	if config == "" && environ.Conf(env.Getenv) == "" {
+		fs.folder = environ.Confs(env.Getenv)
+	}
+	return fs, nil
 }
 
 func readPaths(h host.Host, paths []string) *files {
@@ -162,6 +167,9 @@ func (fs *files) missing(name string) error {
 
 // places returns the words for the files that were looked in.
 func (fs *files) places() string {
+	if len(fs.paths) == 0 && fs.folder != "" {
+		return quote.File(fs.folder) + ", the folder of IPSEC_CONFS, which has no file whose name ends in .conf"
+	}
 	if len(fs.paths) == 0 {
 		return conf.Usual + ", and there is no " + environ.DefaultConf
 	}

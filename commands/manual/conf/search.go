@@ -34,7 +34,7 @@ func Search(name string, getenv func(string) string) ([]string, error) {
 	}
 	if d := environ.Confs(getenv); d != "" {
 		if _, err := os.Stat(d); err != nil {
-			return nil, plainPath(err)
+			return nil, fmt.Errorf("IPSEC_CONFS: %w", plainPath(err))
 		}
 		return Folder(d)
 	}

@@ -1,6 +1,8 @@
 package conf
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +35,7 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%q, %v: %q, %v, want %q", tt.name, tt.env, got, err, tt.want)
 		}
 	}
-	if _, err := Search("", func(name string) string { return map[string]string{"IPSEC_CONFS": dir + "/none"}[name] }); !os.IsNotExist(err) {
+	if _, err := Search("", func(name string) string { return map[string]string{"IPSEC_CONFS": dir + "/none"}[name] }); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "IPSEC_CONFS: ") {
 		t.Errorf("a folder that does not exist: %v", err)
 	}
 	if got, err := Search("", func(string) string { return "" }); err != nil || slices.ContainsFunc(got, func(name string) bool {
