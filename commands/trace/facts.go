@@ -115,6 +115,16 @@ func (f *facts) readHost(ctx context.Context, s klips.Stack, c *rtnl.Conn, forwa
 	if f.way, err = f.find(ctx, c, links, query); err != nil {
 		return err
 	}
+	if f.forwarded && f.way.err == nil { // what routers have reported is not heeded when packets are forwarded
+		query.Entry = true
+		entry, err := f.find(ctx, c, links, query)
+		if err != nil {
+			return err
+		}
+		if entry.err == nil {
+			f.way.mtu = entry.mtu
+		}
+	}
 	if f.flow.Device = ""; !f.flow.Inbound && f.virtual(f.way.device) {
 		f.flow.Device = f.way.device
 	}
