@@ -1,6 +1,6 @@
-// Package wipe overwrites copies of keys inside cipher objects. Go's cipher packages
-// cannot do that, and memory freed by the garbage collector keeps its bytes until it is
-// used again.
+// Package wipe overwrites copies of keys inside cipher objects, and what code that uses
+// keys leaves on stacks and in registers. Go's cipher packages cannot do that, and memory
+// freed by the garbage collector keeps its bytes until it is used again.
 package wipe
 
 import (
@@ -21,7 +21,7 @@ func (p *Parts) WhenGone(x any) (parts int) {
 }
 
 // Now overwrites at once the parts of x, which must not be used any more, and the data
-// that its functions have left on the caller's stack, see [Stack].
+// that its functions have left on the caller's stack and in registers, see [Stack].
 func Now(x any) {
 	new(Parts).walk(reflect.ValueOf(x), overwrite)
 	Stack()
@@ -43,13 +43,14 @@ func Reserve() {
 var never bool
 
 // Stack overwrites the data that functions called by the caller have left on the stack,
-// if the caller has called [Reserve] before them.
+// if the caller has called [Reserve] before them, and in [Registers].
 //
 //go:noinline
 func Stack() {
 	var b [stackSize]byte
 	clear(b[:])
 	runtime.KeepAlive(&b)
+	Registers()
 }
 
 // stackSize is more than the stack frames of functions that handle keys, in bytes.

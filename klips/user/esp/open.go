@@ -25,6 +25,7 @@ type Opener struct {
 
 // NewOpener makes an Opener. Errors are ErrAlgorithm and ErrKey.
 func NewOpener(c Config) (*Opener, error) {
+	defer wipe.Registers()
 	var keys wipe.Parts
 	su, err := newSuite(&c, &keys)
 	if err != nil {
@@ -88,6 +89,7 @@ func (o *Opener) VerifyAhead(b *packet.Buffer, h *packet.Header, seq uint64, a *
 		if o.onStack {
 			wipe.Stack()
 		}
+		wipe.Registers()
 		if err != nil {
 			return ErrAuth
 		}

@@ -40,6 +40,7 @@ type Sealer struct {
 
 // NewSealer makes a Sealer. Errors are ErrAlgorithm and ErrKey.
 func NewSealer(c Config) (*Sealer, error) {
+	defer wipe.Registers()
 	var keys wipe.Parts
 	su, err := newSuite(&c, &keys)
 	if err != nil {
@@ -144,6 +145,7 @@ func (s *Sealer) lay(b *packet.Buffer, h *packet.Header, seq uint64) ([]byte, er
 		if s.onStack {
 			wipe.Stack()
 		}
+		wipe.Registers()
 	case s.cbc():
 		copy(e[HeaderLen:front], s.ivs[s.off:])
 		s.nextIV()

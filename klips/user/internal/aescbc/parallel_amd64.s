@@ -103,6 +103,7 @@ next:
 	ADDQ   $16, DX
 	DECQ   n+24(FP)
 	JNZ    next
+	PXOR   X8, X8 // the last key: a signal would store it, see package wipe
 	RET
 
 // func decrypt8(keys *[15][16]byte, rounds int, p *byte, n int)
@@ -154,6 +155,7 @@ next:
 	ADDQ   $128, DI
 	DECQ   DX
 	JNZ    next
+	PXOR   X8, X8
 	RET
 
 // func subWord(w uint32) uint32

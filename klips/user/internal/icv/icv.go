@@ -69,6 +69,7 @@ func New(a alg.Auth, key []byte) (*MAC, error) {
 	}
 	m := &MAC{n: info.ICV}
 	var keys wipe.Parts
+	defer wipe.Registers()
 	if m.pair = newPair(a, key); m.pair != nil {
 		keys.WhenGone(m.pair)
 		return m, nil

@@ -1,0 +1,2 @@
+// Package wipetest looks for keys where a function that uses them must not leave them.
+package wipetest
