@@ -4,12 +4,15 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/klips-go/ipsec/klips/internal/wipe"
 )
 
 // The keys of a removed SA are overwritten at once. The copies inside ciphers are
 // overwritten when the garbage collector finds that no worker can use them any more
 // (package wipe). In a stack with little to do that can take minutes, so the engine runs
-// the collector.
+// the collector. Then it overwrites the registers that signals have stored while a cipher
+// was at work.
 
 // forgetAfter is the least time until the collector runs, since many SAs may be removed
 // together. With a large heap the pause is forgetRest times as long as the last run of
@@ -35,6 +38,7 @@ func (f *forgetter) soon() {
 		f.waits.Store(false)
 		began := time.Now()
 		runtime.GC()
+		wipe.Signals()
 		f.took.Store(int64(time.Since(began)))
 	})
 }
