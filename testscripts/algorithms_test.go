@@ -18,15 +18,7 @@ import (
 func TestAlgorithms(t *testing.T) {
 	need(t, "root", "tun")
 	dir := t.TempDir()
-	gw, err := newGateways(func(name string) string { return filepath.Join(dir, name) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := closeGateways(gw); err != nil {
-			t.Error(err)
-		}
-	})
+	gw := testGateways(t)
 	pcap := filepath.Join(dir, "wire.pcap")
 	file, err := os.Create(pcap)
 	if err != nil {

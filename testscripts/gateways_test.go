@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -91,6 +93,22 @@ func closeGateways(gw [2]*gateway) (err error) {
 		}
 	}
 	return err
+}
+
+// testGateways makes the gateways for a test that is no script.
+func testGateways(t *testing.T) [2]*gateway {
+	t.Helper()
+	dir := t.TempDir()
+	gw, err := newGateways(func(name string) string { return filepath.Join(dir, name) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := closeGateways(gw); err != nil {
+			t.Error(err)
+		}
+	})
+	return gw
 }
 
 func cmdGateways(ts *testscript.TestScript, _ []string) {

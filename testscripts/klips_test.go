@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klips-go/ipsec/klips/classic/classictest"
 	klipsmodule "github.com/klips-go/ipsec/klips/classic/classictest/module"
@@ -118,19 +117,22 @@ func TestOnKLIPS(t *testing.T) {
 		check(h.Start(cmd))
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
-		for end := time.After(time.Minute); ; {
+		var err error
+		if lab.Await(func() bool {
 			event()
 			select {
-			case err := <-ended:
-				if err != nil || !regexp.MustCompile("(?m)"+want).MatchString(out.String()) {
-					t.Errorf("%s: %v, no line %s in\n%s", line, err, want, &out)
-				}
-				return
-			case <-end:
-				_ = cmd.Process.Kill()
-				t.Fatalf("%s: it has not ended within a minute:\n%s", line, &out)
+			case err = <-ended:
+				return true
 			default:
+				return false
 			}
+		}) != nil {
+			_ = cmd.Process.Kill()
+			<-ended
+			t.Fatalf("%s: it has not ended within a minute:\n%s", line, &out)
+		}
+		if err != nil || !regexp.MustCompile("(?m)"+want).MatchString(out.String()) {
+			t.Errorf("%s: %v, no line %s in\n%s", line, err, want, &out)
 		}
 	}
 	until("ipsec monitor --only sa-removed --count 1", `sa-removed esp0x300@192\.0\.2\.2$`, func() {
@@ -149,6 +151,5 @@ func TestOnKLIPS(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,16 +18,7 @@ import (
 // by a byte is not. Package overhead has the same test of transport mode.
 func TestMTU(t *testing.T) {
 	need(t, "root", "tun")
-	dir := t.TempDir()
-	gw, err := newGateways(func(name string) string { return filepath.Join(dir, name) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := closeGateways(gw); err != nil {
-			t.Error(err)
-		}
-	})
+	gw := testGateways(t)
 	wire, err := gw[1].Capture("eth0", nil)
 	if err != nil {
 		t.Fatal(err)
