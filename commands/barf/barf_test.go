@@ -344,3 +344,22 @@ func FuzzWithoutKeys(f *testing.F) {
 		}
 	})
 }
+
+// Both outputs of another program are kept, up to a limit. Run with the race detector.
+func TestProgram(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "both")
+	script := "#!/bin/sh\ni=0; while [ $i -lt 2000 ]; do echo out; i=$((i+1)); done & i=0; while [ $i -lt 2000 ]; do echo err >&2; i=$((i+1)); done; wait\n"
+	if err := os.WriteFile(file, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	got := system{}.program(t.Context(), file)
+	if out, errs := strings.Count(got, "out\n"), strings.Count(got, "err\n"); out != 2000 || errs != 2000 {
+		t.Errorf("%d and %d lines, want 2000 of each", out, errs)
+	}
+	if err := os.WriteFile(file, []byte("#!/bin/sh\nhead -c 2000000 /dev/zero; head -c 2000000 /dev/zero >&2\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(system{}.program(t.Context(), file)); n != programSize {
+		t.Errorf("%d bytes, want %d", n, programSize)
+	}
+}

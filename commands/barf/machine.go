@@ -70,7 +70,8 @@ func (system) program(ctx context.Context, line string) string {
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &limited{&out, programSize}, &limited{&out, programSize}
+	w := &limited{&out, programSize} // one writer: then the command's two outputs take turns
+	cmd.Stdout, cmd.Stderr = w, w
 	cmd.WaitDelay = time.Second
 	switch err := cmd.Run(); {
 	case errors.Is(err, exec.ErrNotFound):
