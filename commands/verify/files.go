@@ -46,7 +46,8 @@ func (s *survey) files(context.Context) {
 		}
 	}
 	slices.Sort(keys)
-	for _, name := range slices.Compact(keys) {
+	keys = slices.Compact(keys)
+	for _, name := range keys {
 		exposed, err := keyfile.Exposed(name)
 		switch {
 		case errors.Is(err, fs.ErrPermission) && s.euid != 0:
@@ -65,7 +66,7 @@ func (s *survey) files(context.Context) {
 	case len(names) == 0:
 		s.add(ok, check, "there are no files of connections", "")
 	default:
-		s.add(ok, check, fmt.Sprintf("only their owners can change the files of connections (%d) and read the files of keys that these name (%d)", len(names), len(slices.Compact(keys))), "")
+		s.add(ok, check, fmt.Sprintf("only their owners can change the files of connections (%d) and read the files of keys that these name (%d)", len(names), len(keys)), "")
 	}
 }
 
@@ -73,8 +74,7 @@ func (s *survey) files(context.Context) {
 // itself. Relative names begin at the folder of the file.
 func keysIn(name string, text []byte) (files []string, inline bool) {
 	for line := range strings.Lines(string(text)) {
-		line, _, _ = strings.Cut(line, "#")
-		param, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		param, value, ok := strings.Cut(strings.TrimSpace(conf.Uncomment(line)), "=")
 		if !ok || !slices.Contains([]string{"espenckey", "espauthkey", "ahkey", "masterkey"}, strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(param), "left"), "right")) {
 			continue
 		}

@@ -139,7 +139,7 @@ func (r *reader) line(line string, pos Pos) error {
 		}
 	}
 	indented := line != "" && (line[0] == ' ' || line[0] == '\t')
-	text := strings.TrimSpace(uncomment(line))
+	text := strings.TrimSpace(Uncomment(line))
 	if !indented && (text != "" || line == "") {
 		r.end(pos)
 	}
@@ -193,8 +193,9 @@ func (r *reader) line(line string, pos Pos) error {
 // marginWords are the words that begin a line without indentation.
 var marginWords = []string{"version", "include", "config", "conn", "ca"}
 
-// uncomment removes a comment. A "#" between double quotes does not begin one.
-func uncomment(line string) string {
+// Uncomment returns a line of a file without its comment. A "#" begins one at the start of the
+// line or after a blank, and not between double quotes.
+func Uncomment(line string) string {
 	quoted := false
 	for i := 0; i < len(line); i++ {
 		switch {
