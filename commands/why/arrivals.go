@@ -22,6 +22,7 @@ import (
 type arrivals struct {
 	socket *afpacket.Socket
 	ports  []uint16
+	had    map[string]uint64 // what the counters were, see inbound
 
 	mu     sync.Mutex
 	newest map[klips.SAID]klips.Dropped
@@ -30,14 +31,14 @@ type arrivals struct {
 // maxArrivals is how many SAIDs are remembered: anybody can send packets with any SPI.
 const maxArrivals = 1024
 
-// listen begins to receive, until the context ends. nil: this process may not. Ports are those
-// of ESP in UDP in the tables.
+// listen begins to receive, until the context ends. nil: this process may not. The tables have
+// the ports of ESP in UDP, and what the counters are now.
 func listen(ctx context.Context, t *klips.Snapshot) *arrivals {
 	s, err := afpacket.Open()
 	if err != nil {
 		return nil
 	}
-	a := &arrivals{socket: s, ports: portsOf(t), newest: map[klips.SAID]klips.Dropped{}}
+	a := &arrivals{socket: s, ports: portsOf(t), had: inbound(t), newest: map[klips.SAID]klips.Dropped{}}
 	f := afpacket.Filter{Ports: a.ports}
 	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		links, err := c.Links(ctx)
@@ -79,7 +80,10 @@ func (a *arrivals) receive(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if d, ok := a.parse(p); ok && !p.Out {
+		if p.Out {
+			continue
+		}
+		if d, ok := a.parse(p); ok {
 			a.note(d)
 		}
 	}
@@ -129,21 +133,28 @@ func (a *arrivals) note(d klips.Dropped) {
 	a.newest[named(&d)] = d
 }
 
-// explain adds to a snapshot the packets that the kernel's counters have most likely counted
-// since a time: counters that have grown since the findings before.
-func (a *arrivals) explain(t *klips.Snapshot, before []finding, since time.Time) {
+// inbound returns what the kernel has counted of inbound packets, by reason. A reason can have
+// counters of outbound packets too.
+func inbound(t *klips.Snapshot) map[string]uint64 {
+	n := map[string]uint64{}
+	for _, k := range t.KernelDrops {
+		if strings.HasPrefix(k.Counter, "XfrmIn") {
+			n[k.Reason] += k.Packets
+		}
+	}
+	return n
+}
+
+// explain adds to a snapshot the packets that have arrived since a time, and that the kernel's
+// counters have most likely counted since the call before.
+func (a *arrivals) explain(t *klips.Snapshot, since time.Time) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	had := packetsOf(before)
-	now := map[string]uint64{}
-	for _, k := range t.KernelDrops {
-		if strings.HasPrefix(k.Counter, "XfrmIn") {
-			now[k.Reason] += k.Packets
-		}
-	}
+	had, now := a.had, inbound(t)
+	a.had = now
 	for id, d := range a.newest {
 		if d.Time.Before(since) {
 			delete(a.newest, id)

@@ -95,7 +95,8 @@ func TestArrivals(t *testing.T) {
 		{"all are old", "XfrmInNoStates", drop.NoSA, 1, 20, ""},
 	} {
 		s := tables(tt.counter, tt.reason.String(), 2)
-		a.explain(s, []finding{{reason: tt.reason.String(), packets: tt.before}}, time.Unix(tt.since, 0))
+		a.had = map[string]uint64{tt.reason.String(): tt.before}
+		a.explain(s, time.Unix(tt.since, 0))
 		l := collect(s)
 		switch {
 		case tt.want == "" && l[0].last != nil:
@@ -104,13 +105,23 @@ func TestArrivals(t *testing.T) {
 			t.Errorf("%s: %+v, want %q", tt.name, l[0], tt.want)
 		}
 	}
+	// The same reason has a counter of outbound packets. Only that grows.
+	a.note(klips.Dropped{Time: time.Unix(12, 0), Inbound: true, Src: gw1, Dst: gw2, Proto: 50, SPI: unknown.SPI})
+	for out := range uint64(3) {
+		s := tables("XfrmInNoStates", drop.NoSA.String(), 2)
+		s.KernelDrops = append(s.KernelDrops, klips.KernelDrops{Counter: "XfrmOutNoStates", Reason: drop.NoSA.String(), Packets: out})
+		a.explain(s, time.Unix(5, 0))
+		if out > 0 && len(s.LastDrops) > 0 {
+			t.Errorf("an outbound packet is counted, and the inbound %+v explains it", s.LastDrops)
+		}
+	}
 	for spi := range klips.SPI(maxArrivals + 10) {
 		a.note(klips.Dropped{Dst: gw2, Proto: 50, SPI: 0x1000 + spi})
 	}
 	if len(a.newest) > maxArrivals {
 		t.Errorf("%d SAIDs are remembered", len(a.newest))
 	}
-	(*arrivals)(nil).explain(tables("XfrmInNoStates", "no-sa", 2), nil, time.Unix(0, 0))
+	(*arrivals)(nil).explain(tables("XfrmInNoStates", "no-sa", 2), time.Unix(0, 0))
 }
 
 // No packet makes the decoder read past its end.

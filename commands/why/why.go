@@ -92,8 +92,10 @@ func (r *request) run(ctx context.Context, env *cli.Env, s klips.Stack) error {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		if t, err := s.Snapshot(ctx, klips.Want{SAs: true, Devices: true}); err == nil && s.Info().Name == "xfrm" {
-			came = listen(ctx, t)
+		if s.Info().Name == "xfrm" {
+			if t, err := s.Snapshot(ctx, klips.Want{SAs: true, Devices: true, KernelDrops: true}); err == nil {
+				came = listen(ctx, t)
+			}
 		}
 	}
 	l, err := read(ctx, s, r.since)
@@ -144,7 +146,7 @@ func watch(ctx context.Context, env *cli.Env, came *arrivals, before []finding) 
 		if err != nil {
 			continue
 		}
-		came.explain(t, before, time.Now().Add(-2*interval))
+		came.explain(t, time.Now().Add(-2*interval))
 		l := collect(t)
 		if more := grown(before, l); len(more) > 0 {
 			if err := cli.Print(env, func(w io.Writer) error { return write(w, more) }); err != nil {
