@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Watcher receives the kernel's messages about changes of devices, addresses and
-// routes in one network namespace, and about neighbours if it was asked for them.
+// A Watcher receives the kernel's messages about changes of devices, addresses, routes and
+// rules of routing in one network namespace, and about neighbours if it was asked for them.
 type Watcher struct{ sock *netlink.Conn }
 
 // Watch starts to watch the network namespace of the calling thread.
@@ -19,6 +19,12 @@ func Watch() (*Watcher, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to rtnetlink: %w", err)
+	}
+	for _, g := range [...]uint32{groupRules4, groupRules6} {
+		if err := n.JoinGroup(g); err != nil {
+			n.Close()
+			return nil, fmt.Errorf("watch rules of routing: %w", err)
+		}
 	}
 	return &Watcher{n}, nil
 }
@@ -33,13 +39,11 @@ const (
 	groupRules6     = 19 // RTNLGRP_IPV6_RULE
 )
 
-// Neighbours begins the messages about neighbours and about the rules of routing. Any
-// goroutine may call it, also during a Wait.
+// Neighbours begins the messages about neighbours. Any goroutine may call it, also during a
+// Wait.
 func (w *Watcher) Neighbours() error {
-	for _, g := range [...]uint32{groupNeighbours, groupRules4, groupRules6} {
-		if err := w.sock.JoinGroup(g); err != nil {
-			return fmt.Errorf("watch neighbours: %w", err)
-		}
+	if err := w.sock.JoinGroup(groupNeighbours); err != nil {
+		return fmt.Errorf("watch neighbours: %w", err)
 	}
 	return nil
 }

@@ -259,6 +259,12 @@ func TestRouteMTU(t *testing.T) {
 		want("an MTU that is larger than that of the device", f.peer, 1500)
 		ip(f.family + " route change " + f.peer + " via " + f.gateway + " dev eth0 mtu lock 1300")
 		want("an MTU that is locked", f.peer, 1300)
+		ip(f.family + " route add " + f.peer + " via " + f.gateway + " dev eth0 mtu 1350 table 7")
+		want("a route in a table without a rule", f.peer, 1300)
+		ip(f.family + " rule add to " + f.peer + " table 7")
+		want("a rule for that table", f.peer, 1350)
+		ip(f.family + " rule del to " + f.peer + " table 7")
+		want("the rule is gone", f.peer, 1300)
 		ip(f.family + " route del " + f.peer)
 		want("the route is gone", f.peer, 1500)
 	}

@@ -79,7 +79,7 @@ func (w *wire) Direct() error {
 	return nil
 }
 
-// tellHops tells the wires that send directly what may have changed.
+// tellHops tells the wires, and what chooses their next hops, what may have changed.
 func (h *Host) tellHops(news *rtnl.News) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
