@@ -73,7 +73,7 @@ func (s *Stack) readKeys(ctx context.Context, id klips.SAID) (k klips.Keys, err 
 	if _, err := s.GetSA(ctx, id); err != nil || id.Proto == klips.ProtoTun {
 		return k, err
 	}
-	st, err := s.xfrm.GetState(ctx, nlxfrm.ID{Dst: id.Dst, SPI: uint32(id.SPI), Proto: uint8(id.Proto)}, nlxfrm.Mark{})
+	st, err := readState(ctx, s.xfrm, id)
 	switch {
 	case errors.Is(err, syscall.ESRCH):
 		return k, refuse("", "", syscall.ESRCH, "")

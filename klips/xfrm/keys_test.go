@@ -2,12 +2,14 @@ package xfrm
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"syscall"
 	"testing"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/alg"
+	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
 // TestReadKeys: the keys of an SA that was made by commands are given, and those of other
@@ -39,6 +41,11 @@ func TestReadKeys(t *testing.T) {
 	if k, err := s.ReadKeys(t.Context(), other); !errors.Is(err, syscall.ESRCH) || k.EncKey != nil {
 		t.Errorf("ReadKeys of another program's = %d bytes, %v, want ESRCH", len(k.EncKey), err)
 	}
+	s.xfrm = &masked{memory: m}
+	if k, err := s.ReadKeys(t.Context(), id); !errors.Is(err, syscall.ESRCH) || k.EncKey != nil {
+		t.Errorf("ReadKeys where another program has a state with a mask = %d bytes, %v, want ESRCH", len(k.EncKey), err)
+	}
+	s.xfrm = m
 	for _, state := range m.states {
 		state.AEAD.Key.Clear() // as a locked-down kernel shows it
 	}
@@ -46,4 +53,15 @@ func TestReadKeys(t *testing.T) {
 	if k, err := s.ReadKeys(t.Context(), id); !errors.Is(err, syscall.EACCES) || !errors.As(err, &op) || op.Reason == "" || k.EncKey != nil {
 		t.Errorf("ReadKeys of zeros = %d bytes, %v, want EACCES with a reason", len(k.EncKey), err)
 	}
+}
+
+// A masked kernel has beside each state one of another program, with a mask, and finds it first.
+type masked struct{ *memory }
+
+func (m *masked) GetState(ctx context.Context, id nlxfrm.ID, mark nlxfrm.Mark) (*nlxfrm.State, error) {
+	s, err := m.memory.GetState(ctx, id, mark)
+	if err == nil {
+		s.Mark.Mask = 0xff
+	}
+	return s, err
 }

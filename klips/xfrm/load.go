@@ -61,7 +61,7 @@ func load(d *dump) (*tables, *objects) {
 			if s.id.Proto == klips.ProtoTun {
 				continue
 			}
-			id := nlxfrm.ID{Dst: s.id.Dst, SPI: uint32(s.id.SPI), Proto: uint8(s.id.Proto)}
+			id := kernelID(s.id)
 			if s.state = states[id]; s.state != nil {
 				o.states[id] = s.state
 			} else {

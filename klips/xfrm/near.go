@@ -191,7 +191,7 @@ func (n *neighbourhood) state(ctx context.Context, s *sa) error {
 	if s.id.Proto == klips.ProtoTun {
 		return nil
 	}
-	st, err := n.k.GetState(ctx, nlxfrm.ID{Dst: s.id.Dst, SPI: uint32(s.id.SPI), Proto: uint8(s.id.Proto)}, nlxfrm.Mark{})
+	st, err := readState(ctx, n.k, s.id)
 	switch {
 	case errors.Is(err, syscall.ESRCH):
 		return errFar // it has expired, or another program has removed it
@@ -199,9 +199,6 @@ func (n *neighbourhood) state(ctx context.Context, s *sa) error {
 		return wrapError(err, nil)
 	}
 	n.d.states = append(n.d.states, st)
-	if st.Mark != (nlxfrm.Mark{}) {
-		return errFar
-	}
 	s.state, n.o.states[st.ID] = st, st
 	s.tag = n.t.tag(st)
 	return n.key(ctx, s.tag)

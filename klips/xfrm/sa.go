@@ -45,7 +45,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		return s, nil
 	}
 	s.state = &nlxfrm.State{
-		ID:     nlxfrm.ID{Dst: spec.ID.Dst, SPI: uint32(spec.ID.SPI), Proto: uint8(spec.ID.Proto)},
+		ID:     kernelID(spec.ID),
 		Family: family(spec.ID.Dst),
 		// As in KLIPS' outer headers, DF is clear. A tunnel carries both families, so the
 		// outer family must not restrict the inner one.

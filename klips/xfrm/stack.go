@@ -54,6 +54,23 @@ type kernel interface {
 	Close() error
 }
 
+// kernelID returns the name that the kernel has for an SA.
+func kernelID(id klips.SAID) nlxfrm.ID {
+	return nlxfrm.ID{Dst: id.Dst, SPI: uint32(id.SPI), Proto: uint8(id.Proto)}
+}
+
+// readState reads the state of an SA of this stack, with its keys. ESRCH: there is none. The
+// SAs of this stack have no mark. To a request without one the kernel also returns a state of
+// another program that has a mark 0 with a mask.
+func readState(ctx context.Context, k kernel, id klips.SAID) (*nlxfrm.State, error) {
+	st, err := k.GetState(ctx, kernelID(id), nlxfrm.Mark{})
+	if err == nil && st.Mark != (nlxfrm.Mark{}) {
+		st.ClearKeys()
+		return nil, syscall.ESRCH
+	}
+	return st, err
+}
+
 var (
 	_ klips.Stack         = (*Stack)(nil)
 	_ klips.KeyReader     = (*Stack)(nil)
