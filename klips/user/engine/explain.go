@@ -112,8 +112,7 @@ func (e *Engine) traceOut(p []byte, h packet.Header, d *device) *klips.Decision 
 			return refuse(why, sa)
 		}
 		if att != nil {
-			outer := group[len(group)-1]
-			t.MTU = limit(outer, linkMTU(outer, att.wire), now)
+			t.MTU = limitBy(group[len(group)-1], att.wire, now)
 			if i == 0 {
 				t.Longest = longest(shapeOf(&h), group, t.MTU)
 			}

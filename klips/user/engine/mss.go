@@ -36,8 +36,7 @@ func (w *inWorker) clampIn(d *device, c *inPacket) {
 	}
 	if sa := w.e.choose(r, &c.h, &back); sa != nil {
 		group := sa.Chain()
-		outer := group[len(group)-1]
-		mss.Clamp(s, segmentSize(&c.h, group, limit(outer, linkMTU(outer, a.wire), w.now)))
+		mss.Clamp(s, segmentSize(&c.h, group, limitBy(group[len(group)-1], a.wire, w.now)))
 	}
 }
 

@@ -492,7 +492,7 @@ func (w *outWorker) send(b *packet.Buffer, h *packet.Header, df bool, sa *sadb.S
 	b.Sealed = sa != nil
 	mtu := w.att.wire.MTU()
 	if sa != nil {
-		mtu = limit(sa, linkMTU(sa, w.att.wire), w.now)
+		mtu = limitBy(sa, w.att.wire, w.now)
 	}
 	w.d.stats.txBytes.Add(uint64(len(p)))
 	if len(p) <= mtu {

@@ -30,9 +30,11 @@ type pathMTU struct {
 
 // limit returns how long the packets that a group sends may be.
 func (w *outWorker) limit(group []*sadb.SA) int {
-	sa := group[len(group)-1]
-	return limit(sa, linkMTU(sa, w.att.wire), w.now)
+	return limitBy(group[len(group)-1], w.att.wire, w.now)
 }
+
+// limitBy returns how long packets with outermost SA sa may be that leave by a wire.
+func limitBy(sa *sadb.SA, w Wire, now int64) int { return limit(sa, linkMTU(sa, w), now) }
 
 // limit returns how long packets with outermost SA sa may be on a link with MTU link.
 func limit(sa *sadb.SA, link int, now int64) int {

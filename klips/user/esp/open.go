@@ -88,8 +88,9 @@ func (o *Opener) VerifyAhead(b *packet.Buffer, h *packet.Header, seq uint64, a *
 		_, err := o.aead.Open(e[front:front], o.nonce[:], e[front:], o.aad(e, seq))
 		if o.onStack {
 			wipe.Stack()
+		} else {
+			wipe.Registers()
 		}
-		wipe.Registers()
 		if err != nil {
 			return ErrAuth
 		}

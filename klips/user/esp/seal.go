@@ -144,8 +144,9 @@ func (s *Sealer) lay(b *packet.Buffer, h *packet.Header, seq uint64) ([]byte, er
 		s.aead.Seal(e[front:front], s.nonce[:], e[front:end], s.aad(e, seq))
 		if s.onStack {
 			wipe.Stack()
+		} else {
+			wipe.Registers()
 		}
-		wipe.Registers()
 	case s.cbc():
 		copy(e[HeaderLen:front], s.ivs[s.off:])
 		s.nextIV()
