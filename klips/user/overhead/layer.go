@@ -24,16 +24,13 @@ func Layers(p Packet, group []Growth) (layers []Layer, total int) {
 	s := Sum{Packet: p}
 	for i := range group {
 		g := &group[i]
-		before := s
-		s.Add(g)
-		front, behind := g.add(before.Packet)
-		l := Layer{Header: front}
+		front, behind, udp := s.Add(g)
+		l := Layer{UDP: udp, Header: front}
 		if g.proto == klips.ProtoESP {
 			l.Header, l.IV = esp.HeaderLen, front-esp.HeaderLen
 			l.Trailer, l.ICV = esp.TrailerLen, g.esp.ICV()
 			l.Padding = behind - l.Trailer - l.ICV
 		}
-		l.UDP = s.Behind - before.Behind - behind
 		layers = append(layers, l)
 	}
 	return layers, p.Total + s.Front + s.Behind

@@ -67,18 +67,19 @@ type Sum struct {
 	udp           bool
 }
 
-// Add adds an SA. One UDP header counts: that of the first SA that has one.
-func (s *Sum) Add(g *Growth) {
-	front, behind := g.add(s.Packet)
+// Add adds an SA, and returns what it adds. One UDP header counts: that of the first SA that
+// has one. It is not in behind.
+func (s *Sum) Add(g *Growth) (front, behind, udp int) {
+	front, behind = g.add(s.Packet)
 	if g.proto == klips.ProtoTun {
 		// The old header is now payload, and the added header is the header.
 		s.Version, s.Header = g.outer, front
 	}
-	s.Front, s.Behind, s.Total = s.Front+front, s.Behind+behind, s.Total+front+behind
 	if g.udp > 0 && !s.udp {
-		s.udp = true
-		s.Behind += g.udp
+		s.udp, udp = true, g.udp
 	}
+	s.Front, s.Behind, s.Total = s.Front+front, s.Behind+behind+udp, s.Total+front+behind
+	return front, behind, udp
 }
 
 // add returns what the SA adds to a packet, without UDP.
@@ -108,7 +109,10 @@ func Longest(p Packet, limit int, added func(Packet) int) int {
 // LongestIn returns the same as [Longest] for a group of SAs in processing order.
 func LongestIn(p Packet, limit int, group []Growth) int {
 	return Longest(p, limit, func(p Packet) int {
-		_, total := Layers(p, group)
-		return total - p.Total
+		s := Sum{Packet: p}
+		for i := range group {
+			s.Add(&group[i])
+		}
+		return s.Front + s.Behind
 	})
 }
