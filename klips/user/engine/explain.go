@@ -7,6 +7,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/drop"
+	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 )
@@ -39,23 +40,11 @@ func (e *Engine) Trace(_ context.Context, f klips.Flow) (*klips.Decision, error)
 
 // imagine makes a packet with the header of f and zeros as its payload.
 func imagine(f klips.Flow) []byte {
-	h := 20
-	if f.Dst.Is6() {
-		h = 40
-	}
+	h := ipip.Overhead(f.Dst)
 	p := make([]byte, max(f.Length, h+8))
-	src, dst := f.Src.AsSlice(), f.Dst.AsSlice()
-	if h == 20 {
-		p[0], p[8], p[9] = 0x45, 64, f.Proto
-		if f.DF {
-			p[6] = 0x40
-		}
-		copy(p[12:], src)
-		copy(p[16:], dst)
-	} else {
-		p[0], p[6], p[7] = 0x60, f.Proto, 64
-		copy(p[8:], src)
-		copy(p[24:], dst)
+	putHeader(p, f.Src, f.Dst, f.Proto, 64)
+	if f.DF && f.Dst.Is4() {
+		p[6] = 0x40
 	}
 	switch f.Proto {
 	case packet.ProtoTCP, packet.ProtoUDP:
@@ -66,7 +55,6 @@ func imagine(f klips.Flow) []byte {
 	case packet.ProtoICMPv6:
 		p[h] = 128
 	}
-	packet.SetTotal(p, len(p))
 	return p
 }
 

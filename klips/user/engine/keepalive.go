@@ -9,6 +9,7 @@ import (
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/clock"
+	"github.com/klips-go/ipsec/klips/user/ipip"
 	"github.com/klips-go/ipsec/klips/user/packet"
 	"github.com/klips-go/ipsec/klips/user/sadb"
 	"github.com/klips-go/ipsec/klips/user/udpencap"
@@ -189,27 +190,34 @@ func (e *Engine) sendKeepalive(f natFlow, d *device) {
 	}
 }
 
+// putHeader writes an IP header without options at the start of a packet of zeros, except its
+// checksum.
+func putHeader(p []byte, src, dst netip.Addr, proto, hops uint8) {
+	if dst.Is4() {
+		p[0], p[8], p[9] = 0x45, hops, proto
+		copy(p[12:], src.AsSlice())
+		copy(p[16:], dst.AsSlice())
+	} else {
+		p[0], p[6], p[7] = 0x60, proto, hops
+		copy(p[8:], src.AsSlice())
+		copy(p[24:], dst.AsSlice())
+	}
+	packet.SetTotal(p, len(p))
+}
+
 // newKeepalive makes a packet with one octet 0xff. The UDP checksum is 0 over IPv4
 // (RFC 3948 section 2.3); IPv6 needs one.
 func newKeepalive(f natFlow, a *attachment, id uint16) *packet.Buffer {
 	const udp = 8 + 1
-	head := 20
-	if f.peer.Addr().Is6() {
-		head = 40
-	}
+	head := ipip.Overhead(f.peer.Addr())
 	b := &packet.Buffer{B: make([]byte, packet.Headroom+head+udp+packet.Tailroom), Off: packet.Headroom, End: packet.Headroom + head + udp}
 	p := b.Bytes()
-	if head == 20 {
-		p[0], p[8], p[9] = 0x45, a.ttl4, packet.ProtoUDP
+	hops := a.ttl6
+	if f.peer.Addr().Is4() {
+		hops = a.ttl4
 		binary.BigEndian.PutUint16(p[4:], id)
-		copy(p[12:], f.local.Addr().AsSlice())
-		copy(p[16:], f.peer.Addr().AsSlice())
-	} else {
-		p[0], p[6], p[7] = 0x60, packet.ProtoUDP, a.ttl6
-		copy(p[8:], f.local.Addr().AsSlice())
-		copy(p[24:], f.peer.Addr().AsSlice())
 	}
-	packet.SetTotal(p, len(p))
+	putHeader(p, f.local.Addr(), f.peer.Addr(), packet.ProtoUDP, hops)
 	u := p[head:]
 	binary.BigEndian.PutUint16(u, f.local.Port())
 	binary.BigEndian.PutUint16(u[2:], f.peer.Port())
