@@ -192,11 +192,7 @@ func (t *tables) purpose(sas []klips.SA, ids []klips.SAID) (l []string) {
 
 // list returns SAIDs with commas.
 func list(ids []klips.SAID) string {
-	words := make([]string, len(ids))
-	for i, id := range ids {
-		words[i] = id.String()
-	}
-	return strings.Join(words, ", ")
+	return strings.ReplaceAll(klips.JoinSAIDs(ids), " ", ", ")
 }
 
 // inClear returns what is known about a packet on a virtual device.

@@ -196,14 +196,24 @@ func (f *facts) fits() {
 // minMTU6 is the MTU that every IPv6 link has at least (RFC 8200 section 5).
 const minMTU6 = 1280
 
+// findSA returns a listed SA; nil: it does not exist.
+func (f *facts) findSA(id klips.SAID) *klips.SA {
+	for i := range f.tables.SAs {
+		if f.tables.SAs[i].ID == id {
+			return &f.tables.SAs[i]
+		}
+	}
+	return nil
+}
+
 // growths returns how much each SA of a leg adds to packets; nil: one of them does not exist.
 func (f *facts) growths(leg klips.Leg) (group []overhead.Growth) {
 	for _, id := range leg.SAs {
-		i := slices.IndexFunc(f.tables.SAs, func(sa klips.SA) bool { return sa.ID == id })
-		if i < 0 {
+		sa := f.findSA(id)
+		if sa == nil {
 			return nil
 		}
-		group = append(group, overhead.OfSA(&f.tables.SAs[i]))
+		group = append(group, overhead.OfSA(sa))
 	}
 	return group
 }

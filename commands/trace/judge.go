@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -239,11 +238,11 @@ func (f *facts) protect() answer {
 func (f *facts) elsewhere(a *answer) {
 	group := f.decision.Legs[len(f.decision.Legs)-1].SAs
 	out := group[len(group)-1]
-	i := slices.IndexFunc(f.tables.SAs, func(sa klips.SA) bool { return sa.ID == out })
-	if i < 0 || f.tables.SAs[i].NATT.Type == klips.NATTNone {
+	to := f.findSA(out)
+	if to == nil || to.NATT.Type == klips.NATTNone {
 		return
 	}
-	port := f.tables.SAs[i].NATT.DPort
+	port := to.NATT.DPort
 	for _, sa := range f.tables.SAs {
 		if sa.HeardAddr == out.Dst && sa.HeardPort != port {
 			a.cause += fmt.Sprintf(", but to port %d, and the peer's packets come from port %d: a NAT on the way does not take it to the peer", port, sa.HeardPort)
@@ -317,7 +316,7 @@ func (f *facts) judgeIn() answer {
 	var by []string
 	for _, a := range d.Admissions {
 		if a.Reason == "" {
-			by = append(by, texts(a.SAs))
+			by = append(by, klips.JoinSAIDs(a.SAs))
 		}
 	}
 	switch {
@@ -343,7 +342,7 @@ func (f *facts) notAdmitted() answer {
 	d := f.decision
 	a := answer{verdict: dropped, reason: d.Reason}
 	if len(d.Admissions) > 0 {
-		a.cause = texts(d.Admissions[0].SAs) + ": " + hints.Meaning(d.Reason)
+		a.cause = klips.JoinSAIDs(d.Admissions[0].SAs) + ": " + hints.Meaning(d.Reason)
 		a.next = []string{"ipsec rekey NAME for a connection, or new SAs on both ends"}
 		return a
 	}
@@ -369,12 +368,3 @@ func (f *facts) notAdmitted() answer {
 
 // maxHints is how many hints of one kind are shown.
 const maxHints = 5
-
-// texts returns SAIDs as one text.
-func texts(ids []klips.SAID) string {
-	var l []string
-	for _, id := range ids {
-		l = append(l, id.String())
-	}
-	return strings.Join(l, " ")
-}

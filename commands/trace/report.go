@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/syntax"
+	"github.com/klips-go/ipsec/klips/user/mss"
 	"github.com/klips-go/ipsec/klips/user/overhead"
 )
 
@@ -47,7 +48,7 @@ func (f *facts) write(w io.Writer, a answer) error {
 		if adm.Reason != "" {
 			text = "drops it: " + hints.Meaning(adm.Reason)
 		}
-		line("group", texts(adm.SAs)+" "+text)
+		line("group", klips.JoinSAIDs(adm.SAs)+" "+text)
 		for _, id := range adm.SAs {
 			line("SA", f.sa(id))
 		}
@@ -57,7 +58,7 @@ func (f *facts) write(w io.Writer, a answer) error {
 		if f.flow.Device != "" && f.way.mtu != 0 && f.way.mtu < longest {
 			longest, what = f.way.mtu, "the MTU of "+f.way.device
 		}
-		text := fmt.Sprintf("%d bytes; up to %d fit into %s (TCP: MSS %d)", f.flow.Length, longest, what, longest-tcpHeaders(f.flow))
+		text := fmt.Sprintf("%d bytes; up to %d fit into %s (TCP: MSS %d)", f.flow.Length, longest, what, longest-f.plain().Header-mss.HeaderLen)
 		if f.flow.Length > longest && a.verdict != dropped {
 			text += "; this one is fragmented, or if that is forbidden (DF, IPv6), its sender gets an ICMP error"
 		}
@@ -91,14 +92,6 @@ func (f *facts) adds(i int, leg klips.Leg) []string {
 		l[j] = fmt.Sprintf(", adds %d bytes", layer.Total())
 	}
 	return l
-}
-
-// tcpHeaders returns the length of the IP and TCP headers of a packet, in bytes.
-func tcpHeaders(f klips.Flow) int {
-	if f.Dst.Is6() {
-		return 60
-	}
-	return 40
 }
 
 // String returns the way in words.
@@ -138,7 +131,7 @@ func (f *facts) eroute(leg klips.Leg) string {
 		if e.Selector == leg.Eroute {
 			text += fmt.Sprintf(", %d packets", e.Packets)
 			if len(e.Also) > 0 {
-				text += ", spread over " + texts(e.SAIDs())
+				text += ", spread over " + klips.JoinSAIDs(e.SAIDs())
 			}
 		}
 	}
@@ -157,10 +150,8 @@ func (f *facts) wider(leg klips.Leg) (l []string) {
 
 // sa returns an SA in words.
 func (f *facts) sa(id klips.SAID) string {
-	for i := range f.tables.SAs {
-		if f.tables.SAs[i].ID == id {
-			return describeSA(&f.tables.SAs[i])
-		}
+	if sa := f.findSA(id); sa != nil {
+		return describeSA(sa)
 	}
 	return id.String() + " does not exist"
 }

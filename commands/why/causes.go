@@ -271,11 +271,7 @@ func (c *causes) group(sa *klips.SA) string {
 	if sa.Dir == klips.Outbound {
 		slices.Reverse(ids)
 	}
-	words := make([]string, len(ids))
-	for i, id := range ids {
-		words[i] = id.String()
-	}
-	return strings.Join(words, ", ")
+	return strings.ReplaceAll(klips.JoinSAIDs(ids), " ", ", ")
 }
 
 func (c *causes) policy(sa *klips.SA) {

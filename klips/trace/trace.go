@@ -181,7 +181,7 @@ func (h *Tables) group(first klips.SAID) (l []*klips.SA, why drop.Reason) {
 	return l, drop.None
 }
 
-// refusal returns why an SA does not send a packet now.
+// refusal returns why an SA does not send or admit a packet now.
 func refusal(sa *klips.SA) drop.Reason {
 	switch {
 	case sa.State != klips.Mature && sa.State != klips.Dying:
@@ -241,10 +241,8 @@ func (h *Tables) in(p *eroute.Packet) *klips.Decision {
 		a := klips.Admission{}
 		for _, m := range whole {
 			a.SAs = append(a.SAs, m.ID)
-			if a.Reason == "" && (m.State != klips.Mature && m.State != klips.Dying) {
-				a.Reason = drop.NotUsable.String()
-			} else if a.Reason == "" && isPast(m.Life) {
-				a.Reason = drop.Expired.String()
+			if a.Reason == "" {
+				a.Reason = refusal(m).String()
 			}
 		}
 		if a.Reason == "" {
