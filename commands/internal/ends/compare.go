@@ -15,7 +15,7 @@ import (
 // have nothing to do with the other end are left out.
 func Compare(here, there *output.Barf) []output.EndDifference {
 	there = translate(here, there)
-	c := &comparison{here: here, there: there, inUDP: inUDP(here)}
+	c := &comparison{here: newEnd(here, "here"), there: newEnd(there, "there"), inUDP: inUDP(here)}
 	for i := range here.SAs {
 		c.ofHere(&here.SAs[i])
 	}
@@ -23,42 +23,53 @@ func Compare(here, there *output.Barf) []output.EndDifference {
 		c.ofThere(&there.SAs[i])
 	}
 	c.groups()
-	c.eroutes(here, there, "here", "there")
-	c.eroutes(there, here, "there", "here")
+	c.eroutes(c.here, c.there)
+	c.eroutes(c.there, c.here)
 	return c.list
 }
 
 type comparison struct {
-	here, there *output.Barf
+	here, there end
 	inUDP       map[string]bool // the SAs that a NAT can give other addresses
 	list        []output.EndDifference
 }
+
+// An end is one of the two hosts.
+type end struct {
+	*output.Barf
+	name string                // here or there
+	sas  map[string]*output.SA // by SAID
+}
+
+func newEnd(b *output.Barf, name string) end { return end{b, name, index(b)} }
 
 func (c *comparison) add(what, mend, format string, args ...any) {
 	c.list = append(c.list, output.EndDifference{What: what, Difference: fmt.Sprintf(format, args...), Mend: mend})
 }
 
-// find returns the SA of an end with a SAID; nil: there is none.
-func find(b *output.Barf, said string) *output.SA {
-	i := slices.IndexFunc(b.SAs, func(sa output.SA) bool { return sa.SAID == said })
-	if i < 0 {
-		return nil
+// index returns the SAs by SAID. If there are several with one, it is the first.
+func index(b *output.Barf) map[string]*output.SA {
+	sas := make(map[string]*output.SA, len(b.SAs))
+	for i := range b.SAs {
+		if sa := &b.SAs[i]; sas[sa.SAID] == nil {
+			sas[sa.SAID] = sa
+		}
 	}
-	return &b.SAs[i]
+	return sas
 }
 
 // concerns reports whether an SA of one end is for packets between both: its destination is
 // an address of the other one, or its source is.
-func concerns(sa *output.SA, other *output.Barf) bool {
+func concerns(sa *output.SA, other end) bool {
 	return slices.Contains(other.Addresses, sa.Destination) || slices.Contains(other.Addresses, sa.Source)
 }
 
 // ofHere compares an SA of this end with that of the other one.
 func (c *comparison) ofHere(sa *output.SA) {
-	other := find(c.there, sa.SAID)
+	other := c.there.sas[sa.SAID]
 	if other == nil {
 		if concerns(sa, c.there) {
-			c.missing(sa, c.here, c.there, "here", "there")
+			c.missing(sa, c.here, c.there)
 		}
 		return
 	}
@@ -109,35 +120,40 @@ func (c *comparison) numbers(sender, receiver *output.SA, sends string) {
 
 // ofThere finds SAs that only the other end has.
 func (c *comparison) ofThere(sa *output.SA) {
-	if find(c.here, sa.SAID) == nil && concerns(sa, c.here) {
-		c.missing(sa, c.there, c.here, "there", "here")
+	if c.here.sas[sa.SAID] == nil && concerns(sa, c.here) {
+		c.missing(sa, c.there, c.here)
 	}
 }
 
 // missing adds that an end lacks an SA of the other one, and which one it has that is almost
 // the same.
-func (c *comparison) missing(sa *output.SA, of, in *output.Barf, has, lacks string) {
-	mend := "make it " + lacks + " with the keys of the other end"
+func (c *comparison) missing(sa *output.SA, of, in end) {
+	mend := "make it " + in.name + " with the keys of the other end"
 	for i := range in.SAs {
 		o := &in.SAs[i]
 		switch {
-		case o.Protocol != sa.Protocol || find(of, o.SAID) != nil: // an SA that both have is not a wrong one
+		case o.Protocol != sa.Protocol || of.sas[o.SAID] != nil: // an SA that both have is not a wrong one
 		case o.SPI == sa.SPI:
-			mend = fmt.Sprintf("there is %s %s: its destination is another one", o.SAID, lacks)
+			mend = fmt.Sprintf("there is %s %s: its destination is another one", o.SAID, in.name)
 		case o.Destination == sa.Destination:
-			mend = fmt.Sprintf("there is %s %s: its SPI is another one", o.SAID, lacks)
+			mend = fmt.Sprintf("there is %s %s: its SPI is another one", o.SAID, in.name)
 		}
 	}
-	c.add(sa.SAID, mend, "it exists %s and not %s", has, lacks)
+	c.add(sa.SAID, mend, "it exists %s and not %s", of.name, in.name)
 }
 
 // groups compares the groups that both ends have, by the SA that is on both.
 func (c *comparison) groups() {
+	var those [][]string
+	for _, g := range c.there.Groups {
+		those = append(those, said(g))
+	}
 	for _, g := range c.here.Groups {
 		mine := said(g)
-		for _, o := range c.there.Groups {
-			theirs := said(o)
+		for i, o := range c.there.Groups {
+			theirs := those[i]
 			if g.Direction != o.Direction && g.Direction != "both" {
+				theirs = slices.Clone(theirs)
 				slices.Reverse(theirs) // one end lists the order of sending, the other that of receiving
 			}
 			if slices.Equal(mine, theirs) || !slices.ContainsFunc(mine, func(id string) bool { return slices.Contains(theirs, id) }) {
@@ -157,18 +173,18 @@ func said(g output.Group) (l []string) {
 }
 
 // eroutes compares the eroutes of an end with the inbound policies of the other one.
-func (c *comparison) eroutes(from, to *output.Barf, sends, receives string) {
+func (c *comparison) eroutes(from, to end) {
 	for _, e := range from.Eroutes {
 		if e.Action != "protect" {
 			continue
 		}
-		sa := find(to, e.SAID)
+		sa := to.sas[e.SAID]
 		if sa == nil || sa.InboundPolicy == nil {
 			continue
 		}
 		if p := sa.InboundPolicy; !within(e.Flow, *p) {
-			c.add(text(e.Flow), "ipsec eroute --replacein --src "+e.Source.String()+" --dst "+e.Destination.String()+" --said "+e.SAID+" "+receives,
-				"the eroute %s is to %s, and the inbound policy of that %s is %s", sends, e.SAID, receives, text(*p))
+			c.add(text(e.Flow), "ipsec eroute --replacein --src "+e.Source.String()+" --dst "+e.Destination.String()+" --said "+e.SAID+" "+to.name,
+				"the eroute %s is to %s, and the inbound policy of that %s is %s", from.name, e.SAID, to.name, text(*p))
 		}
 	}
 }
@@ -199,7 +215,7 @@ func text(f output.Flow) string {
 func set(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
 
 // fingerprint returns the check of a key; empty if it is not known.
-func fingerprint(b *output.Barf, said, use string) string {
+func fingerprint(b end, said, use string) string {
 	for _, k := range b.KeyFingerprints {
 		if k.SAID == said && k.Use == use {
 			return k.Fingerprint

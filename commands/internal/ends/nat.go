@@ -31,15 +31,16 @@ func inUDP(b *output.Barf) map[string]bool {
 // are left out, because the SAID is in them.
 func translate(here, there *output.Barf) *output.Barf {
 	ours, theirs := inUDP(here), inUDP(there)
+	hereSAs, thereSAs := index(here), index(there)
 	names := map[string]output.Name{}
 	for i := range there.SAs {
 		sa := &there.SAs[i]
-		if !theirs[sa.SAID] || find(here, sa.SAID) != nil {
+		if !theirs[sa.SAID] || hereSAs[sa.SAID] != nil {
 			continue
 		}
 		for k := range here.SAs {
 			o := &here.SAs[k]
-			if ours[o.SAID] && o.Protocol == sa.Protocol && o.SPI == sa.SPI && o.Direction != sa.Direction && find(there, o.SAID) == nil {
+			if ours[o.SAID] && o.Protocol == sa.Protocol && o.SPI == sa.SPI && o.Direction != sa.Direction && thereSAs[o.SAID] == nil {
 				names[sa.SAID] = o.Name
 			}
 		}
