@@ -19,24 +19,13 @@ func (t *tables) writeStack(w *openmetrics.Writer) {
 		w.Sample(k.Packets, openmetrics.Label{Name: "counter", Value: k.Counter}, openmetrics.Label{Name: "reason", Value: k.Reason})
 	}
 	w.Begin(openmetrics.Family{Name: "ipsec_unreadable_lines", Type: openmetrics.Gauge, Help: "Lines of the tables of a KLIPS kernel that cannot be read, and so are in no other metric."})
-	for table, n := range t.unreadable() {
-		w.Sample(n, openmetrics.Label{Name: "table", Value: table})
+	unread := map[string]uint64{}
+	for _, l := range t.unread {
+		unread[l.Table]++
 	}
-}
-
-// unreadable returns how many lines of each table cannot be read.
-func (t *tables) unreadable() func(yield func(string, uint64) bool) {
-	return func(yield func(string, uint64) bool) {
-		for _, table := range klips.TextTables {
-			n := uint64(0)
-			for _, l := range t.unread {
-				if l.Table == table {
-					n++
-				}
-			}
-			if n > 0 && !yield(table, n) {
-				return
-			}
+	for _, table := range klips.TextTables {
+		if n := unread[table]; n > 0 {
+			w.Sample(n, openmetrics.Label{Name: "table", Value: table})
 		}
 	}
 }

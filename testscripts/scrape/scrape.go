@@ -7,6 +7,7 @@ package scrape
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -365,20 +366,11 @@ func (f *Family) checkStates() error {
 		if set[object] != 1 {
 			return fmt.Errorf("%s has %d states", object, set[object])
 		}
-		if len(states[object]) != len(states[sets[0]]) || !hasKeys(states[object], states[sets[0]]) {
+		if !maps.Equal(states[object], states[sets[0]]) {
 			return fmt.Errorf("%s can have other states than %s", object, sets[0])
 		}
 	}
 	return nil
-}
-
-func hasKeys(set, some map[string]bool) bool {
-	for k := range some {
-		if !set[k] {
-			return false
-		}
-	}
-	return true
 }
 
 // key returns the name and the labels of a sample in a fixed order, without one of them.
