@@ -13,6 +13,13 @@ type Transform struct {
 	Comp alg.Comp `json:"comp,omitempty"`
 }
 
+// Authenticates reports whether an SA of protocol p with the transform authenticates its
+// packets, and so their sequence numbers: it is AH, or ESP with an ICV.
+func (t Transform) Authenticates(p Proto) bool {
+	enc, _ := t.Enc.Info()
+	return p == ProtoAH || p == ProtoESP && (enc.AEAD || t.Auth != alg.AuthNone)
+}
+
 // Name returns the transform's name in the spi listing for an SA of protocol p: "IPIP",
 // "ESP_3DES_HMAC_MD5", "AH_HMAC_SHA1", "COMP_DEFLATE". An unknown algorithm prints as
 // _ID and its number.

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // maxUnchecked is how many SAs one line names.
@@ -19,7 +18,7 @@ const maxUnchecked = 10
 func writeUnchecked(w io.Writer, sas []klips.SA) {
 	var l []string
 	for i := range sas {
-		if canCheck(&sas[i]) && sas[i].Window == 0 {
+		if sas[i].Transform.Authenticates(sas[i].ID.Proto) && sas[i].Window == 0 {
 			l = append(l, sas[i].ID.String())
 		}
 	}
@@ -32,17 +31,4 @@ func writeUnchecked(w io.Writer, sas []klips.SA) {
 		l, more = l[:maxUnchecked], fmt.Sprintf(" and %d more", n)
 	}
 	fmt.Fprintf(w, "replay off %s%s\n", strings.Join(l, " "), more)
-}
-
-// canCheck reports whether an SA has sequence numbers that nobody can forge: it is AH, or ESP
-// with an ICV.
-func canCheck(sa *klips.SA) bool {
-	switch sa.ID.Proto {
-	case klips.ProtoAH:
-		return true
-	case klips.ProtoESP:
-		enc, _ := sa.Transform.Enc.Info()
-		return sa.Transform.Auth != alg.AuthNone || enc.AEAD
-	}
-	return false
 }

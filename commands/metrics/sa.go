@@ -8,7 +8,6 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/openmetrics"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/alg"
 	"github.com/klips-go/ipsec/klips/drop"
 )
 
@@ -152,7 +151,7 @@ func saFacts(s *sa) []openmetrics.Label {
 func saDrops(s *sa) drop.Counts {
 	c := drop.Counts{}
 	if s.dir.Receives() && s.maxSeq != 0 {
-		if enc, _ := s.transform.Enc.Info(); enc.AEAD || s.transform.Auth != alg.AuthNone {
+		if s.transform.Authenticates(s.id.Proto) {
 			c[drop.BadICV.String()] = 0
 		}
 		if s.window != 0 {

@@ -9,7 +9,6 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/alg"
 )
 
 // saltBytes is the length of the salt at the end of the keys of combined modes
@@ -23,7 +22,7 @@ func SA(spec *klips.SASpec) cli.Check {
 		return nil
 	}
 	id, zeros, asked := spec.ID, zeroKeys(spec), spec.ReuseKey
-	authenticates := authenticated(spec.ID, spec.Transform)
+	authenticates := spec.Authenticates(spec.ID.Proto)
 	enc, _ := spec.Enc.Info()
 	if zeros == nil && authenticates && !enc.AEAD && spec.Window != 0 && !id.Dst.IsMulticast() {
 		return nil
@@ -40,7 +39,7 @@ func SA(spec *klips.SASpec) cli.Check {
 			notes = append(notes, text)
 		}
 		covered := func(by func(*klips.SA) bool) bool {
-			return slices.ContainsFunc(group, func(sa klips.SA) bool { return authenticated(sa.ID, sa.Transform) && by(&sa) })
+			return slices.ContainsFunc(group, func(sa klips.SA) bool { return sa.Transform.Authenticates(sa.ID.Proto) && by(&sa) })
 		}
 		switch {
 		case !authenticates:
@@ -82,12 +81,6 @@ func Dropped(id klips.SAID, f klips.Fault) cli.Check {
 	return func(context.Context, cli.Tables) []string {
 		return []string{fmt.Sprintf("%v: %s", id, explain.Fault(f))}
 	}
-}
-
-// authenticated reports whether an SA authenticates its packets.
-func authenticated(id klips.SAID, t klips.Transform) bool {
-	enc, _ := t.Enc.Info()
-	return id.Proto == klips.ProtoAH || id.Proto == klips.ProtoESP && (enc.AEAD || t.Auth != alg.AuthNone)
 }
 
 // zeroKeys returns notes about keys that are all zeros, apart from a salt.
