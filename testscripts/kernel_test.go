@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -312,6 +313,15 @@ func (c *interopCase) kernel(ours, kernel *side) (batch []string) {
 
 // ipsecHere runs the program in this process. The error has what it prints.
 func ipsecHere(rundir string, args ...string) error {
+	var out strings.Builder
+	if status := runHere(rundir, &out, &out, args...); status != 0 {
+		return fmt.Errorf("ipsec %s: exit status %d\n%s", strings.Join(args, " "), status, &out)
+	}
+	return nil
+}
+
+// runHere runs the program in this process, and returns its exit status.
+func runHere(rundir string, out, errs io.Writer, args ...string) int {
 	old, had := os.LookupEnv("IPSEC_RUNDIR")
 	os.Setenv("IPSEC_RUNDIR", rundir)
 	defer func() {
@@ -321,11 +331,7 @@ func ipsecHere(rundir string, args ...string) error {
 			os.Unsetenv("IPSEC_RUNDIR")
 		}
 	}()
-	var out strings.Builder
-	if status := commands.Run(append([]string{"ipsec"}, args...), &out, &out); status != 0 {
-		return fmt.Errorf("ipsec %s: exit status %d\n%s", strings.Join(args, " "), status, &out)
-	}
-	return nil
+	return commands.Run(append([]string{"ipsec"}, args...), out, errs)
 }
 
 // runOn runs a command line of plain words on a host.

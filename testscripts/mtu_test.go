@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/klips-go/ipsec/commands"
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
 
@@ -79,22 +77,20 @@ type lengthsOf struct {
 
 // mtuOf asks ipsec mtu about a packet of a length in bytes; 0: the longest.
 func mtuOf(gw *gateway, dst netip.Addr, length int) (l lengthsOf, err error) {
-	args := []string{"ipsec", "mtu", "--json", dst.String()}
+	args := []string{"mtu", "--json", dst.String()}
 	if length != 0 {
 		args = append(args, "--len", fmt.Sprint(length))
 	}
 	var out, errs strings.Builder
-	os.Setenv("IPSEC_RUNDIR", gw.rundir)
-	defer os.Unsetenv("IPSEC_RUNDIR")
 	status := 0
-	if err := gw.Do(func() error { status = commands.Run(args, &out, &errs); return nil }); err != nil {
+	if err := gw.Do(func() error { status = runHere(gw.rundir, &out, &errs, args...); return nil }); err != nil {
 		return l, err
 	}
 	var list struct {
 		MTU []lengthsOf `json:"mtu"`
 	}
 	if err := json.Unmarshal([]byte(out.String()), &list); err != nil || status != 0 || len(list.MTU) != 1 {
-		return l, fmt.Errorf("%s: exit status %d, %v\n%s%s", strings.Join(args, " "), status, err, &out, &errs)
+		return l, fmt.Errorf("ipsec %s: exit status %d, %v\n%s%s", strings.Join(args, " "), status, err, &out, &errs)
 	}
 	return list.MTU[0], nil
 }
