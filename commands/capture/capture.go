@@ -96,9 +96,7 @@ func (r *request) option(env *cli.Env, name, value string) (err error) {
 		}
 		r.snaplen = int(n)
 	case "count":
-		if r.count, err = syntax.ParseNumber(value, 10, 1<<62); err != nil || r.count == 0 {
-			return cli.Usagef("--count %s: want a number of packets, at least 1", quote.Value(value))
-		}
+		r.count, err = cli.ParseCount(value, "packets")
 	case "src":
 		r.src, err = parseNet(env, name, value)
 	case "dst":

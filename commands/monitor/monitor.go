@@ -19,7 +19,6 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/redraw"
 	"github.com/klips-go/ipsec/commands/internal/reopen"
 	"github.com/klips-go/ipsec/klips"
-	"github.com/klips-go/ipsec/klips/syntax"
 	"github.com/klips-go/ipsec/klips/watch"
 )
 
@@ -80,9 +79,7 @@ func (r *request) option(name, value string) (err error) {
 	case "interval":
 		r.interval, err = redraw.ParseInterval("--interval", value)
 	case "count":
-		if r.count, err = syntax.ParseNumber(value, 10, 1<<62); err != nil || r.count == 0 {
-			return cli.Usagef("--count %s: want a number of events, at least 1", quote.Value(value))
-		}
+		r.count, err = cli.ParseCount(value, "events")
 	}
 	return err
 }

@@ -8,13 +8,11 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/klips-go/ipsec/commands/internal/cli"
 	"github.com/klips-go/ipsec/commands/internal/explain"
 	"github.com/klips-go/ipsec/commands/internal/getopt"
-	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/commands/internal/redraw"
 	"github.com/klips-go/ipsec/commands/internal/reopen"
 	"github.com/klips-go/ipsec/klips"
@@ -43,9 +41,7 @@ func command(env *cli.Env, args []string) (cli.Command, error) {
 		o.Interval, err = redraw.ParseInterval("--interval", text)
 	}
 	if text, ok := given.Value("count"); ok && err == nil {
-		if o.Count, err = strconv.Atoi(text); err != nil || o.Count < 1 {
-			err = cli.Usagef("--count %s: want a number of tables, at least 1", quote.Value(text))
-		}
+		o.Count, err = cli.ParseCount(text, "tables")
 	}
 	return c.Command(env, App, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
 		t := top{env: env, common: &c, stacks: reopen.New(env), now: time.Now}

@@ -12,6 +12,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/getopt"
 	"github.com/klips-go/ipsec/commands/internal/quote"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/syntax"
 )
 
 // CommonOptions returns the options that every applet with long options has. They stand
@@ -30,6 +31,16 @@ func CommonOptions() []getopt.Option {
 // the listing.
 func JSONOption(what string) getopt.Option {
 	return getopt.Option{Name: "json", Help: "print " + what + " as a JSON object, see ipsec_json(5)", Whole: true}
+}
+
+// ParseCount returns the value of the option --count, a number of things. The error is a
+// [UsageError].
+func ParseCount(value, things string) (uint64, error) {
+	n, err := syntax.ParseNumber(value, 10, 1<<62)
+	if err != nil || n == 0 {
+		return 0, Usagef("--count %s: want a number of %s, at least 1", quote.Value(value), things)
+	}
+	return n, nil
 }
 
 // A Common holds the values of the common options.

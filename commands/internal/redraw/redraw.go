@@ -27,7 +27,7 @@ type Draw func(ctx context.Context, w io.Writer, size Size) error
 // Options are how often a text is printed.
 type Options struct {
 	Interval time.Duration
-	Count    int // how many texts; 0: until the user ends it
+	Count    uint64 // how many texts; 0: until the user ends it
 	// WaitFirst waits for an interval before the first text, except on a terminal. So a
 	// text about changes has some.
 	WaitFirst bool
@@ -53,7 +53,7 @@ func Watch(ctx context.Context, env *cli.Env, o Options, draw Draw) error {
 	}
 	defer t.close()
 	wait := o.WaitFirst && !t.there()
-	for n := 0; o.Count == 0 || n < o.Count; n++ {
+	for n := uint64(0); o.Count == 0 || n < o.Count; n++ {
 		if wait {
 			select {
 			case <-ctx.Done():
