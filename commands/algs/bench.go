@@ -134,9 +134,7 @@ func text() (l []*packet.Buffer) {
 		p = p[:packetSize]
 		packet.SetTotal(p, len(p))
 		packet.FixChecksum(p)
-		b := &packet.Buffer{B: make([]byte, packet.Headroom+len(p)+packet.Tailroom)}
-		b.Put(p)
-		l = append(l, b)
+		l = append(l, packet.NewBuffer(p))
 	}
 	return l
 }
@@ -147,6 +145,20 @@ func contents(l []*packet.Buffer) (all [][]byte) {
 		all = append(all, slices.Clone(b.Bytes()))
 	}
 	return all
+}
+
+// each returns the work of doing something to each packet, whose content is restored first.
+func each(packets []*packet.Buffer, from [][]byte, do func(*packet.Buffer, *packet.Header) error) func() error {
+	return func() error {
+		for i, b := range packets {
+			b.Put(from[i])
+			h, _ := packet.ParseIP(b.Bytes())
+			if err := do(b, &h); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 func benchESP(c esp.Config) (*bench, error) {
@@ -161,65 +173,41 @@ func benchESP(c esp.Config) (*bench, error) {
 	packets, q := text(), esp.NewQueue(batch)
 	clear := contents(packets)
 	seq := uint64(0)
+	lay := each(packets, clear, func(b *packet.Buffer, h *packet.Header) error {
+		seq++
+		return s.Lay(q, b, h, seq)
+	})
 	send := func() error {
-		for i, b := range packets {
-			b.Put(clear[i])
-			h, _ := packet.ParseIP(b.Bytes())
-			seq++
-			if err := s.Lay(q, b, &h, seq); err != nil {
-				return err
-			}
-		}
-		q.Finish()
-		return nil
+		defer q.Finish()
+		return lay()
 	}
 	if err := send(); err != nil {
 		return nil, err
 	}
-	sealed := contents(packets)
-	receive := func() error {
-		for i, b := range packets {
-			b.Put(sealed[i])
-			h, _ := packet.ParseIP(b.Bytes())
-			if err := o.Verify(b, &h, 0); err != nil {
-				return err
-			}
-			if _, err := o.Open(b, &h); err != nil {
-				return err
-			}
+	receive := each(packets, contents(packets), func(b *packet.Buffer, h *packet.Header) error {
+		if err := o.Verify(b, h, 0); err != nil {
+			return err
 		}
-		return nil
-	}
+		_, err := o.Open(b, h)
+		return err
+	})
 	return &bench{send: send, receive: receive}, nil
 }
 
 func benchDeflate() (*bench, error) {
 	c, d := ipcomp.NewCompressor(), ipcomp.NewDecompressor()
 	packets := text()
-	clear := contents(packets)
-	send := func() error {
-		for i, b := range packets {
-			b.Put(clear[i])
-			h, _ := packet.ParseIP(b.Bytes())
-			if !c.Compress(b, &h, ipcomp.CPIDeflate) {
-				return fmt.Errorf("a packet of %d bytes of text was not compressed", packetSize)
-			}
+	send := each(packets, contents(packets), func(b *packet.Buffer, h *packet.Header) error {
+		if !c.Compress(b, h, ipcomp.CPIDeflate) {
+			return fmt.Errorf("a packet of %d bytes of text was not compressed", packetSize)
 		}
 		return nil
-	}
+	})
 	if err := send(); err != nil {
 		return nil, err
 	}
-	small := contents(packets)
-	receive := func() error {
-		for i, b := range packets {
-			b.Put(small[i])
-			h, _ := packet.ParseIP(b.Bytes())
-			if err := d.Decompress(b, &h, ipcomp.CPIDeflate, ipcomp.DefaultMax); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	receive := each(packets, contents(packets), func(b *packet.Buffer, h *packet.Header) error {
+		return d.Decompress(b, h, ipcomp.CPIDeflate, ipcomp.DefaultMax)
+	})
 	return &bench{send: send, receive: receive}, nil
 }

@@ -123,8 +123,9 @@ func (v *Vector) Check() error {
 	if err != nil {
 		return err
 	}
-	if spi, seq, err := ParseHeader(b, &h); err != nil || spi != v.SPI || seq != uint32(v.Seq) {
-		return fmt.Errorf("its header has SPI %#x and sequence number %d (%v), not %#x and %d", spi, seq, err, v.SPI, uint32(v.Seq))
+	spi, seq, err := ParseHeader(b, &h)
+	if err := vector.Header(spi, seq, err, v.SPI, v.Seq); err != nil {
+		return err
 	}
 	if err := o.Verify(b, &h, v.Seq); err != nil {
 		return err
@@ -135,8 +136,8 @@ func (v *Vector) Check() error {
 	if err := o.Open(b, &h); err != nil {
 		return err
 	}
-	if !bytes.Equal(b.Bytes(), clear) {
-		return fmt.Errorf("it is opened as %x, not as %x", b.Bytes(), clear)
+	if err := vector.Same("opened", b.Bytes(), clear); err != nil {
+		return err
 	}
 	if b, h, err = vector.Packet(clear); err != nil {
 		return err
@@ -144,8 +145,5 @@ func (v *Vector) Check() error {
 	if err := s.Seal(b, &h, v.Seq); err != nil {
 		return err
 	}
-	if !bytes.Equal(b.Bytes(), wire) {
-		return fmt.Errorf("it is sealed as %x, not as %x", b.Bytes(), wire)
-	}
-	return nil
+	return vector.Same("sealed", b.Bytes(), wire)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"slices"
 
 	"github.com/klips-go/ipsec/klips"
@@ -278,10 +277,7 @@ func (v *Vector) seal(c Config, clear, wire []byte) error {
 	if err := s.Seal(b, &h, v.Seq); err != nil {
 		return err
 	}
-	if !bytes.Equal(b.Bytes(), wire) {
-		return fmt.Errorf("it is sealed as %x, not as %x", b.Bytes(), wire)
-	}
-	return nil
+	return vector.Same("sealed", b.Bytes(), wire)
 }
 
 func (v *Vector) open(c Config, clear, wire []byte) error {
@@ -293,8 +289,9 @@ func (v *Vector) open(c Config, clear, wire []byte) error {
 	if err != nil {
 		return err
 	}
-	if spi, seq, err := ParseHeader(b, &h); err != nil || spi != v.SPI || seq != uint32(v.Seq) {
-		return fmt.Errorf("its header has SPI %#x and sequence number %d (%v), not %#x and %d", spi, seq, err, v.SPI, uint32(v.Seq))
+	spi, seq, err := ParseHeader(b, &h)
+	if err := vector.Header(spi, seq, err, v.SPI, v.Seq); err != nil {
+		return err
 	}
 	if err := o.Verify(b, &h, v.Seq); err != nil {
 		return err
@@ -304,10 +301,7 @@ func (v *Vector) open(c Config, clear, wire []byte) error {
 	}
 	want := bytes.Clone(clear)
 	packet.FixChecksum(want) // some RFCs leave it out
-	if !bytes.Equal(b.Bytes(), want) {
-		return fmt.Errorf("it is opened as %x, not as %x", b.Bytes(), want)
-	}
-	return nil
+	return vector.Same("opened", b.Bytes(), want)
 }
 
 // setIV makes the next packet carry iv.

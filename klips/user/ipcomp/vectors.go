@@ -1,7 +1,6 @@
 package ipcomp
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -57,8 +56,5 @@ func decompress(wire, clear []byte, cpi int) error {
 	if err := NewDecompressor().Decompress(b, &h, uint16(cpi), DefaultMax); err != nil {
 		return err
 	}
-	if !bytes.Equal(b.Bytes(), clear) {
-		return fmt.Errorf("it is decompressed as %x, not as %x", b.Bytes(), clear)
-	}
-	return nil
+	return vector.Same("decompressed", b.Bytes(), clear)
 }

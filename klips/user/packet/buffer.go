@@ -63,6 +63,13 @@ func NewBuffers(n int) []*Buffer {
 	return bufs
 }
 
+// NewBuffer makes a buffer with a copy of the packet p and the usual room around it.
+func NewBuffer(p []byte) *Buffer {
+	b := &Buffer{B: make([]byte, Headroom+len(p)+Tailroom)}
+	b.Put(p)
+	return b
+}
+
 // Put makes a copy of p the packet, at Headroom, cut off if there is too little room.
 func (b *Buffer) Put(p []byte) {
 	b.Off = Headroom

@@ -3,7 +3,6 @@ package aescbc
 import (
 	"bytes"
 	"encoding/hex"
-	"fmt"
 
 	"github.com/klips-go/ipsec/klips/user/internal/vector"
 )
@@ -54,12 +53,9 @@ func (v *Vector) Check() error {
 	plain, sealed := vector.Hex(v.IV+v.Plain), vector.Hex(v.IV+v.Cipher)
 	got := bytes.Clone(plain)
 	e.Encrypt([][]byte{got})
-	if !bytes.Equal(got, sealed) {
-		return fmt.Errorf("it is encrypted as %x, not as %x", got, sealed)
+	if err := vector.Same("encrypted", got, sealed); err != nil {
+		return err
 	}
 	d.Decrypt(got)
-	if !bytes.Equal(got, plain) {
-		return fmt.Errorf("it is decrypted as %x, not as %x", got, plain)
-	}
-	return nil
+	return vector.Same("decrypted", got, plain)
 }

@@ -31,9 +31,7 @@ func Hex(t testing.TB, s string) []byte {
 
 // Buffer returns a buffer that holds a copy of p with the usual room around it.
 func Buffer(p []byte) *packet.Buffer {
-	b := &packet.Buffer{B: make([]byte, packet.Headroom+len(p)+packet.Tailroom)}
-	b.Put(p)
-	return b
+	return packet.NewBuffer(p)
 }
 
 // Payload returns n bytes with ascending values.
