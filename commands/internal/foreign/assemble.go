@@ -16,6 +16,7 @@ type reader struct {
 	states   []*state
 	named    map[klips.SAID]*state
 	policies []*policy
+	tuns     map[klips.SAID]bool // the tun SAs of all groups
 	// ordered: a packet goes to the first policy that selects it.
 	ordered bool
 	config  render.Config
@@ -168,7 +169,7 @@ func (r *reader) assemble() error {
 		}
 		g := states[0].group
 		if g == nil {
-			if g, err = newGroup(p, states); err != nil {
+			if g, err = r.newGroup(p, states); err != nil {
 				return err
 			}
 			groups = append(groups, g)
@@ -190,7 +191,7 @@ func (r *reader) assemble() error {
 			if s.mode == anyMode {
 				s.mode = transport
 			}
-			g, err := newGroup(&policy{line: s.line}, []*state{s})
+			g, err := r.newGroup(&policy{line: s.line}, []*state{s})
 			if err != nil {
 				return err
 			}
@@ -229,8 +230,8 @@ func (r *reader) addEroute(p *policy, id klips.SAID) error {
 }
 
 // newGroup makes the group of a chain, with a tun SA for each tunnel. Its SPI is that of the
-// SA in tunnel mode, or the next one that is free.
-func newGroup(p *policy, states []*state) (*group, error) {
+// SA in tunnel mode, or the next one that is free; MinSPI comes after the last one.
+func (r *reader) newGroup(p *policy, states []*state) (*group, error) {
 	g := &group{states: states}
 	for _, s := range states {
 		if s.group != nil {
@@ -238,9 +239,10 @@ func newGroup(p *policy, states []*state) (*group, error) {
 		}
 		if s.mode == tunnel {
 			id := klips.SAID{Dst: s.sa.ID.Dst, SPI: s.sa.ID.SPI, Proto: klips.ProtoTun}
-			for g.sas.Has(id) {
-				id.SPI++
+			for r.tuns[id] {
+				id.SPI = max(id.SPI+1, klips.MinSPI) // 0 comes after the last one
 			}
+			r.tuns[id] = true
 			tun := &render.SA{}
 			tun.ID, tun.Src, tun.CopyTOS = id, s.sa.Src, s.copyTOS
 			g.sas = append(g.sas, tun)

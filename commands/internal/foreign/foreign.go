@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/klips-go/ipsec/commands/internal/render"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // MaxText is the maximum size of a text, in bytes, in case the name is wrong and the file has
@@ -51,7 +52,7 @@ func Read(format string, text []byte) (*render.Config, error) {
 		if f.Name != format {
 			continue
 		}
-		r := &reader{text: text}
+		r := &reader{text: text, tuns: map[klips.SAID]bool{}}
 		err := f.read(r)
 		if err == nil {
 			err = r.assemble()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/foreign"
 	"github.com/klips-go/ipsec/commands/internal/render"
+	"github.com/klips-go/ipsec/klips"
 )
 
 // commands returns the commands for a text, or the error.
@@ -124,6 +125,70 @@ eroute --add --src 10.1.0.0/16 --dst 10.3.0.0/16 --said %%drop
 		}
 		if d := cmp.Diff(tt.want, got); d != "" {
 			t.Errorf("%s: (-want +got)\n%s", tt.name, d)
+		}
+	}
+}
+
+// TestTunnels: each tunnel has a tun SA of its own. Its SPI is that of the SA in tunnel mode, or
+// the next one that is free; MinSPI comes after the last one.
+func TestTunnels(t *testing.T) {
+	type sa struct{ proto, spi string }
+	for _, tt := range []struct {
+		name     string
+		policies [][]sa   // the chain of each
+		rest     []sa     // without a policy
+		want     []string // the SPIs that the policies lead to
+	}{
+		{"two chains of one SPI", [][]sa{{{"esp", "0x100"}}, {{"ah", "0x100"}}}, nil, []string{"0x100", "0x101"}},
+		{"the SPI was taken by an earlier chain", [][]sa{{{"esp", "0x100"}}, {{"ah", "0x100"}}, {{"esp", "0x101"}}, {{"ah", "0x101"}}}, nil,
+			[]string{"0x100", "0x101", "0x102", "0x103"}},
+		{"one chain", [][]sa{{{"esp", "0x100"}, {"ah", "0x100"}}, {{"ah", "0x101"}}}, nil, []string{"0x100", "0x102"}},
+		{"two policies of one chain", [][]sa{{{"esp", "0x100"}}, {{"esp", "0x100"}}, {{"ah", "0x100"}}}, nil, []string{"0x100", "0x100", "0x101"}},
+		{"SAs without a policy", [][]sa{{{"ah", "0x100"}}}, []sa{{"esp", "0x100"}}, []string{"0x100"}},
+		{"the last SPI", [][]sa{{{"esp", "0xffffffff"}}, {{"ah", "0xffffffff"}}, {{"esp", "0x100"}}}, nil, []string{"0xffffffff", "0x100", "0x101"}},
+	} {
+		var states, policies strings.Builder
+		made := map[sa]bool{}
+		add := func(a sa) {
+			if made[a] {
+				return
+			}
+			made[a] = true
+			fmt.Fprintf(&states, "xfrm state add src 10.0.0.1 dst 10.0.0.2 proto %s spi %s mode tunnel auth-trunc 'hmac(sha1)' %s 96", a.proto, a.spi, key20)
+			if a.proto == "esp" {
+				fmt.Fprintf(&states, " enc 'cbc(aes)' %s", key16)
+			}
+			fmt.Fprintln(&states)
+		}
+		for i, chain := range tt.policies {
+			fmt.Fprintf(&policies, "xfrm policy add src 10.1.0.0/24 dst 10.2.%d.0/24 dir out", i)
+			for _, a := range chain {
+				add(a)
+				fmt.Fprintf(&policies, " tmpl src 10.0.0.1 dst 10.0.0.2 proto %s spi %s mode tunnel", a.proto, a.spi)
+			}
+			fmt.Fprintln(&policies)
+		}
+		for _, a := range tt.rest {
+			add(a)
+		}
+		c, err := foreign.Read("ip-xfrm", []byte(states.String()+policies.String()))
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		var got []string
+		for _, e := range c.Eroutes {
+			got = append(got, fmt.Sprintf("0x%x", uint32(e.ID.SPI)))
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s: the eroutes lead to (-want +got)\n%s", tt.name, d)
+		}
+		names := map[klips.SAID]bool{}
+		for _, s := range c.SAs() {
+			if names[s.ID] || s.ID.SPI < klips.MinSPI {
+				t.Errorf("%s: %s is there twice or is reserved", tt.name, s.ID)
+			}
+			names[s.ID] = true
 		}
 	}
 }

@@ -203,9 +203,6 @@ func (g Group) index(id klips.SAID) int {
 	return slices.IndexFunc(g, func(sa *SA) bool { return sa.ID == id })
 }
 
-// Has reports whether an SA is in the group.
-func (g Group) Has(id klips.SAID) bool { return g.index(id) >= 0 }
-
 func (g Group) outer() *SA { return g[len(g)-1] }
 
 // Policed returns the SA that an inbound policy of the group names, so that it is about the
