@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -350,7 +351,7 @@ func (r *reader) checkOrder() error {
 			list = append(list, p)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b *policy) int { return int(int64(a.priority) - int64(b.priority)) })
+	slices.SortStableFunc(list, func(a, b *policy) int { return cmp.Compare(a.priority, b.priority) })
 	for i, a := range list {
 		for _, b := range list[i+1:] {
 			if b.flow.Rank() > a.flow.Rank() && a.flow.Overlaps(b.flow) {

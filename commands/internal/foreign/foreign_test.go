@@ -81,6 +81,11 @@ ip -4 xfrm state add src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x500 \
 ip xfrm policy add dir out src 10.1.0.0/16 dst 10.2.0.0/16 tmpl src 10.0.0.1 dst 10.0.0.2 proto esp mode tunnel
 ip xfrm policy add src 10.1.0.0/16 dst 10.3.0.0/16 dir out action block
 `, ``},
+		{"priorities from one end to the other", "ip-xfrm", `xfrm policy add src 10.1.0.0/24 dst 10.2.0.0/16 dir out priority 4294967295 action block
+xfrm policy add src 10.1.0.0/24 dst 10.2.0.0/24 dir out priority 1
+`, `eroute --add --src 10.1.0.0/24 --dst 10.2.0.0/24 --said %pass
+eroute --add --src 10.1.0.0/24 --dst 10.2.0.0/16 --said %drop
+`},
 		{"bundles of setkey", "setkey", `#!/usr/sbin/setkey -f
 flush; spdflush;
 add 192.0.2.1 192.0.2.2 esp 0x1002 -m transport -E rijndael-cbc ` + key16 + ` -A hmac-sha1 "a key with twenty by";
