@@ -5,6 +5,7 @@
 package render
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -127,25 +128,17 @@ func (c *Config) Sort() {
 }
 
 func compareSAs(a, b *SA) int {
-	if a.Dir.Receives() != b.Dir.Receives() {
-		if a.Dir.Receives() {
+	if r := a.Dir.Receives(); r != b.Dir.Receives() {
+		if r {
 			return -1
 		}
 		return 1
 	}
-	if d := a.ID.Dst.Compare(b.ID.Dst); d != 0 {
-		return d
-	}
-	if a.ID.Proto != b.ID.Proto {
-		return int(a.ID.Proto) - int(b.ID.Proto)
-	}
-	switch {
-	case a.ID.SPI < b.ID.SPI:
-		return -1
-	case a.ID.SPI > b.ID.SPI:
-		return 1
-	}
-	return 0
+	return cmp.Or(
+		a.ID.Dst.Compare(b.ID.Dst),
+		cmp.Compare(a.ID.Proto, b.ID.Proto),
+		cmp.Compare(a.ID.SPI, b.ID.SPI),
+	)
 }
 
 // SAs returns all SAs, in the order of their groups.
