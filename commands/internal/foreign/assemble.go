@@ -49,6 +49,7 @@ type policy struct {
 	flow     klips.Selector
 	shunt    klips.SPI // 0: none
 	rules    []rule    // from the innermost to the outermost
+	states   []*state  // in place of rules if they are known; likewise
 	priority uint32
 }
 
@@ -67,7 +68,6 @@ type rule struct {
 	src, dst netip.Addr // not valid: those of the packet, or of the other rules
 	spi      klips.SPI  // 0: any
 	id       uint32     // 0: any
-	bundle   []*state   // if it is set, it has been selected: this state, and those around it
 }
 
 // A group is the states of one chain.
@@ -261,15 +261,15 @@ func (r *reader) newGroup(p *policy, states []*state) (*group, error) {
 
 // resolve returns the states of a policy, from the innermost to the outermost.
 func (r *reader) resolve(p *policy) (list []*state, err error) {
+	if p.states != nil {
+		return p.states, nil
+	}
 	if len(p.rules) == 0 {
 		return nil, errorf(p.line, "the policy for %s names no SA", p.flow)
 	}
 	src, dst := r.ends(p)
 	for i := range p.rules {
 		ru := &p.rules[i]
-		if ru.bundle != nil {
-			return ru.bundle, nil
-		}
 		if !ru.src.IsValid() {
 			ru.src = src
 		}

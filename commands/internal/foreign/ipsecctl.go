@@ -11,7 +11,7 @@ import (
 // readIpsecctl reads a file of OpenBSD's ipsecctl. A flow finds its SAs by their protocol and
 // their ends, so flows are resolved when all SAs are known.
 func readIpsecctl(r *reader) error {
-	x := &ipsecctlReader{r: r, bundles: map[string][]*state{}}
+	x := &ipsecctlReader{r: r, bundles: map[string][]*state{}, bundleOf: map[*state][]*state{}}
 	number := 0
 	var words []token
 	for line := range bytes.Lines(r.text) {
@@ -42,6 +42,11 @@ func readIpsecctl(r *reader) error {
 	if len(words) > 0 {
 		return errorf(number, "the last line ends with a backslash")
 	}
+	for _, b := range x.bundles {
+		for _, s := range b {
+			x.bundleOf[s] = b
+		}
+	}
 	for _, f := range x.flows {
 		if err := x.resolve(f); err != nil {
 			return err
@@ -52,9 +57,10 @@ func readIpsecctl(r *reader) error {
 
 type ipsecctlReader struct {
 	*cursor
-	r       *reader
-	bundles map[string][]*state // by name, from the innermost to the outermost
-	flows   []*ipsecctlFlow
+	r        *reader
+	bundles  map[string][]*state // by name, from the innermost to the outermost
+	bundleOf map[*state][]*state // of its states; made when all are known
+	flows    []*ipsecctlFlow
 }
 
 // An ipsecctlFlow is a policy before its SAs are found.
@@ -280,8 +286,8 @@ func (x *ipsecctlReader) side(word string) (p netip.Prefix, port uint16) {
 	return p, port
 }
 
-// resolve finds the SAs of a flow: those with its protocol and its ends, and the others of
-// their bundle.
+// resolve finds the SAs of a flow: the one with its protocol and its ends, which is the first of
+// its bundle if it has one, and the others of the bundle.
 func (x *ipsecctlReader) resolve(f *ipsecctlFlow) error {
 	if err := x.r.addPolicy(f.policy); err != nil || f.shunt != 0 {
 		return err
@@ -292,7 +298,10 @@ func (x *ipsecctlReader) resolve(f *ipsecctlFlow) error {
 		if f.dir == in {
 			local, peer = peer, local
 		}
-		if s.sa.ID.Proto == f.proto && (!f.local.IsValid() || f.local == local) && f.peer == peer && !x.inside(s) {
+		if s.sa.ID.Proto != f.proto || f.local.IsValid() && f.local != local || f.peer != peer {
+			continue
+		}
+		if b := x.bundleOf[s]; b == nil || b[0] == s {
 			fits = append(fits, s)
 		}
 	}
@@ -303,23 +312,9 @@ func (x *ipsecctlReader) resolve(f *ipsecctlFlow) error {
 	default:
 		return errorf(f.line, "the flow %s fits %s and %s, and OpenBSD may take either", f.flow, fits[0].sa.ID, fits[1].sa.ID)
 	}
-	f.rules = []rule{{bundle: fits}}
-	for _, b := range x.bundles {
-		if b[0] == fits[0] {
-			f.rules[0].bundle = b
-		}
+	f.states = fits
+	if b := x.bundleOf[fits[0]]; b != nil {
+		f.states = b
 	}
 	return nil
-}
-
-// inside reports whether a state is in a bundle, and not its first.
-func (x *ipsecctlReader) inside(s *state) bool {
-	for _, b := range x.bundles {
-		for _, other := range b[1:] {
-			if s == other {
-				return true
-			}
-		}
-	}
-	return false
 }
