@@ -226,18 +226,7 @@ func (x *ipsecctlReader) readFlow(line int) {
 	}
 	f.flow.Src, f.flow.SrcPort = x.side("from")
 	f.flow.Dst, f.flow.DstPort = x.side("to")
-	for _, p := range []*netip.Prefix{&f.flow.Src, &f.flow.Dst} {
-		if other := f.flow.Src; x.err == nil && !p.IsValid() { // any
-			if p == &f.flow.Src {
-				other = f.flow.Dst
-			}
-			*p = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-			if other.IsValid() && other.Addr().Is6() {
-				*p = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-			}
-		}
-	}
-	f.flow = x.cursor.flow(f.flow)
+	f.flow = x.filled(f.flow)
 	if x.take("local") {
 		f.local = x.addr("local")
 	}

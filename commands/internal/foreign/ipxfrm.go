@@ -2,7 +2,6 @@ package foreign
 
 import (
 	"bytes"
-	"net/netip"
 
 	"github.com/klips-go/ipsec/commands/internal/render"
 	"github.com/klips-go/ipsec/klips"
@@ -279,6 +278,20 @@ func (c *cursor) mode() mode {
 	}
 }
 
+func (c *cursor) direction() direction {
+	switch t := c.next("the direction"); {
+	case t.is("out"):
+		return out
+	case t.is("in"):
+		return in
+	case t.is("fwd"):
+		return forward
+	default:
+		c.fail("direction %s is none of out, in and fwd", t)
+		return out
+	}
+}
+
 // flags reads the flags that follow.
 func (x *ipReader) flags(s *state) {
 	for x.more() {
@@ -467,23 +480,6 @@ func (x *ipReader) selector() (s klips.Selector) {
 	return x.filled(s)
 }
 
-// filled gives a selector the side that is not given: all of the other's family.
-func (x *ipReader) filled(s klips.Selector) klips.Selector {
-	all := func(of netip.Prefix) netip.Prefix {
-		if of.Addr().Is6() {
-			return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	if !s.Src.IsValid() {
-		s.Src = all(s.Dst)
-	}
-	if !s.Dst.IsValid() {
-		s.Dst = all(s.Src)
-	}
-	return x.flow(s)
-}
-
 // antiReplay reads the numbers in a listing.
 func (x *ipReader) antiReplay(window *uint32, seq, oseq *uint64) {
 	for x.more() && !bytes.HasSuffix(x.list[0].text, []byte(":")) {
@@ -552,16 +548,7 @@ func (x *ipReader) policy() {
 		switch word := string(t.text); word {
 		case "dir":
 			seen = true
-			switch d := x.next("the direction"); {
-			case d.is("out"):
-				p.dir = out
-			case d.is("in"):
-				p.dir = in
-			case d.is("fwd"):
-				p.dir = forward
-			default:
-				x.fail("direction %s is none of out, in and fwd", d)
-			}
+			p.dir = x.direction()
 		case "priority":
 			p.priority = uint32(x.ipNumber(word, 32))
 		case "action":

@@ -287,16 +287,7 @@ func (x *setkeyReader) spdadd(line int) {
 		x.fail("-P and the direction are missing")
 		return
 	}
-	switch d := x.next("the direction"); {
-	case d.is("out"):
-		p.dir = out
-	case d.is("in"):
-		p.dir = in
-	case d.is("fwd"):
-		p.dir = forward
-	default:
-		x.fail("direction %s is none of out, in and fwd", d)
-	}
+	p.dir = x.direction()
 	switch a := x.next("ipsec, none or discard"); {
 	case a.is("ipsec"):
 		for x.more() {

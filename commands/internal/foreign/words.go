@@ -7,6 +7,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/netdb"
 	"github.com/klips-go/ipsec/commands/internal/quote"
+	"github.com/klips-go/ipsec/commands/internal/render"
 	"github.com/klips-go/ipsec/klips"
 )
 
@@ -152,7 +153,7 @@ func (c *cursor) hexKey(what string, digits []byte) []byte {
 			v = d - 'A' + 10
 		default:
 			clear(key)
-			if string(digits) == "KEY-NOT-SHOWN" {
+			if string(digits) == render.NotShown {
 				c.fail("%s is not shown in this text; export it with --show-keys", what)
 			} else {
 				c.fail("%s has a character that is no hex digit", what)
@@ -163,6 +164,23 @@ func (c *cursor) hexKey(what string, digits []byte) []byte {
 		key[at/2] |= v << (4 * (1 - at%2))
 	}
 	return key
+}
+
+// filled gives a selector the side that is not given, all of the other's family, and checks it.
+func (c *cursor) filled(s klips.Selector) klips.Selector {
+	all := func(of netip.Prefix) netip.Prefix {
+		if of.Addr().Is6() {
+			return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	if !s.Src.IsValid() {
+		s.Src = all(s.Dst)
+	}
+	if !s.Dst.IsValid() {
+		s.Dst = all(s.Src)
+	}
+	return c.flow(s)
 }
 
 // flow checks a selector.
