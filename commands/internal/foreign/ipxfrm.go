@@ -453,31 +453,24 @@ func (x *ipReader) stateSelector(sa *render.SA) {
 
 // selector reads the words that select packets.
 func (x *ipReader) selector() (s klips.Selector) {
-	for x.more() {
-		t := x.list[0]
+	for {
 		switch {
-		case t.is("src"):
-			x.next("src")
+		case x.take("src"):
 			s.Src = x.prefix("the source")
-		case t.is("dst"):
-			x.next("dst")
+		case x.take("dst"):
 			s.Dst = x.prefix("the destination")
-		case t.is("proto"):
-			x.next("proto")
+		case x.take("proto"):
 			s.Proto = x.protocol("the protocol")
-		case t.is("sport"):
-			x.next("sport")
+		case x.take("sport"):
 			s.SrcPort = uint16(x.ipNumber("the source port", 16))
-		case t.is("dport"):
-			x.next("dport")
+		case x.take("dport"):
 			s.DstPort = uint16(x.ipNumber("the destination port", 16))
-		case t.is("type"), t.is("code"), t.is("key"), t.is("dev"):
-			x.fail("the selector has %s, which has no equivalent", t)
+		case x.peek("type"), x.peek("code"), x.peek("key"), x.peek("dev"):
+			x.fail("the selector has %s, which has no equivalent", x.list[0])
 		default:
 			return x.filled(s)
 		}
 	}
-	return x.filled(s)
 }
 
 // antiReplay reads the numbers in a listing.
@@ -609,36 +602,27 @@ func (x *ipReader) skipToTemplates() {
 // template reads the state that a policy asks for.
 func (x *ipReader) template() (ru rule) {
 	ru.mode = transport
-	for x.more() {
-		t := x.list[0]
+	for {
 		switch {
-		case t.is("src"):
-			x.next("src")
+		case x.take("src"):
 			ru.src = x.addr("the source")
-		case t.is("dst"):
-			x.next("dst")
+		case x.take("dst"):
 			ru.dst = x.addr("the destination")
-		case t.is("proto"):
-			x.next("proto")
+		case x.take("proto"):
 			ru.proto = x.ipProto()
-		case t.is("spi"):
-			x.next("spi")
+		case x.take("spi"):
 			ru.spi = klips.SPI(x.ipNumber("spi", 32))
-		case t.is("reqid"):
-			x.next("reqid")
+		case x.take("reqid"):
 			ru.id = uint32(x.ipNumber("reqid", 32))
-		case t.is("mode"):
-			x.next("mode")
+		case x.take("mode"):
 			ru.mode = x.mode()
-		case t.is("level"):
-			x.next("level")
+		case x.take("level"):
 			if l := x.next("the level"); !l.is("required") && !(l.is("use") && ru.proto == klips.ProtoComp) {
 				x.fail("level %s lets packets pass without protection, and has no equivalent", l)
 			}
-		case t.is("share"):
+		case x.take("share"):
 			x.next("share")
-			x.next("share")
-		case bytes.HasSuffix(t.text, []byte("-mask")): // enc-mask and the like, of ip -s
+		case x.more() && bytes.HasSuffix(x.list[0].text, []byte("-mask")): // enc-mask and the like, of ip -s
 			x.next("mask")
 			x.next("mask")
 		default:
@@ -648,8 +632,4 @@ func (x *ipReader) template() (ru rule) {
 			return ru
 		}
 	}
-	if ru.proto == 0 {
-		x.fail("the template names no protocol")
-	}
-	return ru
 }
