@@ -85,15 +85,15 @@ type ExportNote struct {
 // NewExportList returns a Config as a list. Its strings contain the keys that the Config has.
 func NewExportList(stack string, peer bool, c *render.Config) List {
 	l := ExportList{Head: NewHead(stack), Peer: peer, Groups: []ExportedGroup{}, Devices: []ExportedDevice{}}
+	admitted := map[klips.SAID][]Flow{}
+	for _, p := range c.Policies {
+		admitted[p.ID] = append(admitted[p.ID], newFlow(p.Policy))
+	}
 	for _, g := range c.Groups {
 		e := ExportedGroup{Direction: g[0].Dir.String()}
 		for _, sa := range g {
 			e.Members = append(e.Members, newExportedSA(sa))
-			for _, p := range c.Policies {
-				if p.ID == sa.ID {
-					e.InboundPolicies = append(e.InboundPolicies, newFlow(p.Policy))
-				}
-			}
+			e.InboundPolicies = append(e.InboundPolicies, admitted[sa.ID]...)
 		}
 		l.Groups = append(l.Groups, e)
 	}
