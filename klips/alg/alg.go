@@ -119,11 +119,15 @@ func (l list[T]) named(name string) (T, bool) {
 	return l.find(func(r *Info) bool { return slices.Contains(r.Names, name) })
 }
 
-// ofKernel is none for a name that stack xfrm does not have.
-func (l list[T]) ofKernel(name string) T {
-	id, _ := l.find(func(r *Info) bool { return r.Kernel == name && name != "" })
+// called returns the first algorithm with a name of one kind. It is none if there is none, as for
+// the empty name.
+func (l list[T]) called(name string, kind func(*Info) string) T {
+	id, _ := l.find(func(r *Info) bool { return kind(r) == name && name != "" })
 	return id
 }
+
+func kernel(r *Info) string { return r.Kernel }
+func setkey(r *Info) string { return r.Setkey }
 
 func (l list[T]) text(id T) string {
 	r, _ := l.row(id)
@@ -174,11 +178,17 @@ func AuthOfKernel(name string, icvBits uint32) Auth {
 
 // EncOfKernel returns the algorithm with a name of the Linux crypto API; EncNone if there
 // is none.
-func EncOfKernel(name string) Enc { return encs.ofKernel(name) }
+func EncOfKernel(name string) Enc { return encs.called(name, kernel) }
 
 // CompOfKernel returns the algorithm with a name of the Linux crypto API; CompNone if there
 // is none.
-func CompOfKernel(name string) Comp { return comps.ofKernel(name) }
+func CompOfKernel(name string) Comp { return comps.called(name, kernel) }
+
+// EncOfSetkey returns the algorithm with a name of setkey; EncNone if there is none.
+func EncOfSetkey(name string) Enc { return encs.called(name, setkey) }
+
+// CompOfSetkey returns the algorithm with a name of setkey; CompNone if there is none.
+func CompOfSetkey(name string) Comp { return comps.called(name, setkey) }
 
 func (a Auth) String() string { return auths.text(a) }
 func (e Enc) String() string  { return encs.text(e) }

@@ -42,12 +42,23 @@ func TestRows(t *testing.T) {
 		if !ok || e == EncNone || i.Block == 0 || i.AEAD != (i.ICV > 0) {
 			t.Errorf("%v: %+v", e, i)
 		}
+		if b := EncOfSetkey(i.Setkey); b != e {
+			t.Errorf("EncOfSetkey(%q) = %v, want %v", i.Setkey, b, e)
+		}
 	}
 	for _, c := range Comps() {
 		i, ok := c.Info()
 		check("comp", c.String(), i)
 		if b, named := CompNamed(i.Names[0]); !ok || !named || b != c {
 			t.Errorf("CompNamed(%q) = %v, %v", i.Names[0], b, named)
+		}
+		if b := CompOfSetkey(i.Setkey); b != c {
+			t.Errorf("CompOfSetkey(%q) = %v, want %v", i.Setkey, b, c)
+		}
+	}
+	for _, name := range []string{"", "rot13"} {
+		if e, c := EncOfSetkey(name), CompOfSetkey(name); e != EncNone || c != CompNone {
+			t.Errorf("of setkey %q: %v and %v", name, e, c)
 		}
 	}
 	for _, none := range []func() (Info, bool){AuthNone.Info, EncNone.Info, CompNone.Info} {

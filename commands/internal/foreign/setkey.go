@@ -177,7 +177,7 @@ func (x *setkeyReader) add(line int) {
 			x.authentication(sa)
 		case "-C":
 			name := x.next("the compression")
-			if sa.Comp = setkeyComp(string(name.text)); sa.Comp == alg.CompNone {
+			if sa.Comp = alg.CompOfSetkey(string(name.text)); sa.Comp == alg.CompNone {
 				x.fail("compression %s is not known", name)
 			}
 			if !x.take("-R") {
@@ -194,27 +194,13 @@ func (x *setkeyReader) add(line int) {
 	x.err = x.r.addState(s)
 }
 
-func setkeyComp(name string) alg.Comp {
-	for _, c := range alg.Comps() {
-		if row, _ := c.Info(); row.Setkey == name {
-			return c
-		}
-	}
-	return alg.CompNone
-}
-
 func (x *setkeyReader) cipher(sa *render.SA) {
 	name := x.next("the cipher")
 	word := string(name.text)
 	if word == "rijndael-cbc" { // the older name
 		word = "aes-cbc"
 	}
-	sa.Enc = alg.EncNone
-	for _, e := range alg.Encs() {
-		if row, _ := e.Info(); row.Setkey == word {
-			sa.Enc = e
-		}
-	}
+	sa.Enc = alg.EncOfSetkey(word)
 	switch {
 	case sa.Enc == alg.EncNone:
 		x.fail("cipher %s has no equivalent", name)
