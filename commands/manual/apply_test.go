@@ -182,6 +182,26 @@ func TestApplyPrune(t *testing.T) {
 	}
 }
 
+// A connection that two files have is not pruned, also if it is a pair of a conn.
+func TestApplyPruneTwice(t *testing.T) {
+	for name, text := range map[string]string{"a conn": auto, "pairs": lists} {
+		t.Run(name, func(t *testing.T) {
+			b := newLists(t, text)
+			b.ok(t, "apply FILE")
+			up, closed := b.state(), b.guarded()
+			twin := filepath.Join(filepath.Dir(b.file), "twin.conf")
+			if err := os.WriteFile(twin, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.ok(t, "diff FILE "+twin)
+			b.ok(t, "apply --prune FILE "+twin)
+			if got := b.state(); got != up || b.guarded() != closed {
+				t.Errorf("pruned:\n%s%swant\n%s%s", got, b.guarded(), up, closed)
+			}
+		})
+	}
+}
+
 // A dry run prints the commands without keys, and changes nothing.
 func TestApplyDryRun(t *testing.T) {
 	for name, pair := range changes {

@@ -247,10 +247,14 @@ func (s *survey) gone(ctx context.Context, files *files) (list []*pending, err e
 	return list, nil
 }
 
-// has reports whether a file has a connection.
+// has reports whether a file has a connection. Several files can have it.
 func (fs *files) has(name string) bool {
-	f, err := fs.findConn(baseOf(name))
-	return err == nil && slices.Contains(f.pairs(baseOf(name)), name)
+	for conn, f := range fs.all() {
+		if conn == baseOf(name) && slices.Contains(f.pairs(conn), name) {
+			return true
+		}
+	}
+	return false
 }
 
 // had reports whether a file is one of those that were read, or does not exist any more.
