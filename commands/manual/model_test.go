@@ -35,6 +35,7 @@ type model struct {
 	lacks            klips.Capability // a missing ability; CapAEAD: none is missing
 	requests, failAt int
 	added            int      // SAs
+	listed           int      // how often the SAs were listed
 	used             []string // SAIDs of SAs that have received
 }
 
@@ -176,6 +177,7 @@ func (m *model) GetSA(_ context.Context, id klips.SAID) (klips.SA, error) {
 }
 
 func (m *model) SAs(context.Context) (list []klips.SA, err error) {
+	m.listed++
 	for _, g := range m.groups {
 		for i, id := range g {
 			sa := klips.SA{ID: id, Src: m.specs[id].Src, Transform: m.specs[id].Transform, Next: g[i+1:], Used: slices.Contains(m.used, id.String())}

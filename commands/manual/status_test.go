@@ -77,3 +77,42 @@ conn t: 10.1.0.0/16 -> 10.2.0.0/16 is closed, too; ipsec unroute t opens it
 		t.Errorf("got %+v\n%s\nwant\n%s", r, r.Out, want)
 	}
 }
+
+// The tables are read once for all connections.
+func TestSurveyReadsOnce(t *testing.T) {
+	b := newLists(t, lists+second+" mtu=1400\n")
+	b.ok(t, "apply FILE")
+	b.write(t, lists)
+	for _, tt := range []struct {
+		line, out string
+		run       func(string) clitest.Result
+	}{
+		{"", "conn u: no file has it any more", b.status},
+		{"diff FILE", "conn u: it is up, and no file has it any more", b.command},
+		{"apply --dry-run --prune FILE", "ipsec eroute --label u --del", b.command},
+	} {
+		b.model.listed = 0
+		if r := tt.run(tt.line); !strings.Contains(r.Out, tt.out) || r.Err != "" || b.model.listed != 1 {
+			t.Errorf("%q: the SAs were listed %d times, %+v", tt.line, b.model.listed, r)
+		}
+	}
+}
+
+// Each connection has the MTU of its own device.
+func TestSurveyMTU(t *testing.T) {
+	text := "config setup\n interfaces=\"ipsec0=eth0 ipsec1=eth1\"\n" + second + " mtu=1400\n" +
+		strings.NewReplacer("conn u", "conn v", "10.0.0.1", "10.0.1.1", "10.5.", "10.15.", "10.6.", "10.16.", "0x400", "0x600").Replace(second) + " mtu=1300\n"
+	b := newRecorded(t, text)
+	b.host.own = append(b.host.own[:len(b.host.own):len(b.host.own)], "10.0.1.1@ipsec1")
+	b.model.devices["ipsec1"] = "eth1"
+	if r := b.command("apply FILE"); r.Status != 0 {
+		t.Fatalf("%+v", r)
+	}
+	b.ok(t, "diff FILE")
+	if err := b.table.SetMTU("ipsec1", 1400); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.command("diff FILE"); r.Out != "conn v: it is up, but the MTU of ipsec1 is 1400\n" {
+		t.Errorf("%+v", r)
+	}
+}

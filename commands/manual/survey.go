@@ -65,7 +65,8 @@ type survey struct {
 	follow  *followed.Dir // locked before dir, as everywhere; nil: there is none
 	dir     *made.Dir     // nil: there are no records
 	records map[string]made.Connection
-	stack   string // its name, after a look
+	stack   string     // its name, after a look; empty: there is none
+	at      *situation // what look has read, seen from any connection; nil: nothing yet
 }
 
 // newSurvey opens the records, which it makes if makeIt is true. close ends it.
@@ -158,17 +159,26 @@ func noStack(err error) bool {
 	return errors.As(err, &none) && (none.Fault == klips.FaultNoDaemon || none.Fault == klips.FaultNoStack) && !errors.Is(err, fs.ErrPermission)
 }
 
-// look reads the situation of a connection. Without a stack there is nothing.
+// look returns the situation of a connection. The tables and the routes are read once for all
+// connections: nothing looks any more when perform begins. Without a stack there is nothing.
 func (s *survey) look(ctx context.Context, x *executor) (*situation, error) {
-	at, err := x.look(ctx)
-	if err == nil {
-		s.stack = at.stack
+	if s.at == nil {
+		at, err := x.look(ctx)
+		switch {
+		case err == nil:
+			s.stack = at.stack
+		case noStack(err):
+			at = &situation{snapshot: &snapshot{}, has: func(klips.Capability) bool { return true }}
+		default:
+			return nil, err
+		}
+		s.at = at
 	}
-	if noStack(err) {
-		at, err = &situation{snapshot: &snapshot{}, has: func(klips.Capability) bool { return true }}, nil
-		at.set(x.conn)
+	at := s.at.of(x.conn)
+	if s.stack != "" {
+		at.mtu, _ = s.net.MTU(x.conn.iface)
 	}
-	return at, err
+	return at, nil
 }
 
 // missingParts returns what a connection lacks that is up: routes, or its MTU; nil: nothing.
