@@ -109,58 +109,45 @@ func (r *Runner) run(ctx context.Context, s *Step) (undo func(ctx context.Contex
 	if r.trace {
 		fmt.Fprintf(r.Env.Err, "+ %s\n", s.Text(r.Env.StackName, false))
 	}
+	back, err := r.do(ctx, s)
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	if len(back) == 0 {
+		return nil, nil
+	}
+	return r.undoing(back), nil
+}
+
+// do carries out one step and returns the steps that undo it.
+func (r *Runner) do(ctx context.Context, s *Step) (back []Step, err error) {
 	switch {
 	case s.Route != nil:
 		back, err := r.route(s)
-		if err != nil {
-			return nil, s.failed(err)
-		}
-		return r.undoing([]Step{back}), nil
-	case s.Guard != nil, s.Backstop != nil:
-		var back []Step
-		if s.Guard != nil {
-			back, err = r.guard(ctx, s)
-		} else {
-			back, err = r.backstop(s)
-		}
-		if err != nil {
-			return nil, s.failed(err)
-		}
-		return r.undoing(back), nil
+		return []Step{back}, err
+	case s.Guard != nil:
+		return r.guard(ctx, s)
+	case s.Backstop != nil:
+		return r.backstop(s)
+	case s.Clamp != nil && s.Remove:
+		err = r.Net.RemoveClamp(*s.Clamp)
 	case s.Clamp != nil:
-		if s.Remove {
-			err = r.Net.RemoveClamp(*s.Clamp)
-		} else {
-			err = r.Net.SetClamp(*s.Clamp)
-		}
-		if err != nil {
-			return nil, s.failed(err)
-		}
+		err = r.Net.SetClamp(*s.Clamp)
 	case s.Device != "":
 		back, err := r.device(s)
-		if err != nil {
-			return nil, s.failed(err)
-		}
-		return r.undoing([]Step{back}), nil
+		return []Step{back}, err
 	case s.Script != "":
-		if err := r.sh(ctx, s); err != nil {
-			return nil, s.failed(err)
-		}
+		err = r.sh(ctx, s)
 	default:
-		c, env, err := r.command(s)
-		if err == nil {
+		var c cli.Command
+		var env *cli.Env
+		if c, env, err = r.command(s); err == nil {
 			// Wait for the answer to a request that has been sent: its result must be
 			// known.
 			err = c.Run(context.WithoutCancel(ctx), env)
 		}
-		if err != nil {
-			return nil, s.failed(err)
-		}
 	}
-	if s.Undo == nil {
-		return nil, nil
-	}
-	return r.undoing(s.Undo), nil
+	return s.Undo, err
 }
 
 // route carries out a change of a route and returns the step that undoes it.
