@@ -193,7 +193,7 @@ func (a *application) apply(ctx context.Context, env *cli.Env, h host.Host, n ho
 	}
 	var files []*configuration
 	for _, p := range prepared {
-		if _, starts := p.file.purpose(p.name); starts != "" {
+		if p.starts != "" {
 			files = append(files, p.file)
 		}
 	}
@@ -208,9 +208,8 @@ func (a *application) makes(h host.Host, prepared []*pending) (bool, error) {
 		return false, err
 	}
 	return slices.ContainsFunc(prepared, func(p *pending) bool {
-		_, starts := p.file.purpose(p.name)
 		_, made := records[p.name]
-		return starts != "" || made
+		return p.starts != "" || made
 	}), nil
 }
 

@@ -23,6 +23,7 @@ import (
 // A pending is what a file's connection lacks: the work that makes it as the file has it.
 type pending struct {
 	name    string
+	starts  string    // the operation that its auto= asks for; "": none
 	why     []string  // what differs, a line each
 	task              // an operation of [request]: up, route or down; unless it is a change
 	ready   *executor // with the connection of the file, checked without a stack
@@ -38,7 +39,8 @@ func (fs *files) prepare(env *cli.Env, n host.Network, show bool, names []string
 		if len(names) > 0 && !isOf(name, names) {
 			continue
 		}
-		if keyed, _ := f.purpose(name); !keyed {
+		keyed, starts := f.purpose(name)
+		if !keyed {
 			continue
 		}
 		r := &request{operation: "up", names: []string{name}, config: f.file.Name(), show: show}
@@ -47,7 +49,7 @@ func (fs *files) prepare(env *cli.Env, n host.Network, show bool, names []string
 			errs = append(errs, err)
 			continue
 		}
-		list = append(list, &pending{name: name, task: task{r, f}, ready: x})
+		list = append(list, &pending{name: name, starts: starts, task: task{r, f}, ready: x})
 	}
 	return list, errors.Join(errs...)
 }
@@ -136,16 +138,15 @@ func (s *survey) connection(ctx context.Context, p *pending) (*pending, error) {
 		at = x.sameEpoch(old, at)
 		was = at.of(old)
 	}
-	_, starts := p.file.purpose(p.name)
 	switch up := was.someUp(); {
 	case up && old == nil && at.isUp():
 		return s.missingParts(p, at), nil
 	case up && old != nil:
 		return s.changed(p, &change{x: x, old: old, at: at, was: was})
-	case up || starts == "up":
+	case up || p.starts == "up":
 		p.why = []string{"it is not up"}
 		return p, nil
-	case starts == "route" && (old == nil || old.form() != x.conn.form()):
+	case p.starts == "route" && (old == nil || old.form() != x.conn.form()):
 		p.operation, p.why = "route", []string{"it is not routed"}
 		return p, nil
 	}
