@@ -65,7 +65,7 @@ func newCommand(env *cli.Env, args []string, h host.Host) (cli.Command, error) {
 	d.TakesOperands = true
 	err := d.Parse(newTable().Options, args, getopt.EnvMode(env.Getenv), d.option)
 	if err == nil && !d.Help && !d.Version {
-		err = d.finish()
+		err = d.named(&d.Common)
 	}
 	return d.Command(env, New, err, cli.Func(func(ctx context.Context, env *cli.Env) error {
 		if h == nil {
@@ -79,10 +79,10 @@ func newCommand(env *cli.Env, args []string, h host.Host) (cli.Command, error) {
 type draft struct {
 	cli.Common
 	folder
-	name, esp string
-	addrs     [2]netip.Addr   // of left and right
-	subnets   [2]netip.Prefix // invalid: the end itself
-	base      klips.SPI
+	esp     string
+	addrs   [2]netip.Addr   // of left and right
+	subnets [2]netip.Prefix // invalid: the end itself
+	base    klips.SPI
 }
 
 func (d *draft) option(name, value string) error {
@@ -118,39 +118,21 @@ func (d *draft) set(param, value string) (err error) {
 	return err
 }
 
-func (d *draft) finish() error {
-	switch len(d.Operands) {
-	case 0:
-		return cli.Usagef("the name of the connection is missing")
-	case 1:
-	default:
-		return cli.Usagef("unexpected argument %s after the name", quote.Word(d.Operands[1], d.Places[1]))
-	}
-	d.name = d.Operands[0]
-	if err := conf.CheckName(d.name); err != nil {
-		return cli.Usagef("connection: %v", err)
-	}
-	return nil
-}
-
 // run makes both files, or none.
 func (d *draft) run(env *cli.Env, h host.Host) error {
 	if err := d.complete(env); err != nil {
 		return err
 	}
-	made, err := d.open(env)
+	err := d.in(env, func() error {
+		if err := d.choose(env); err != nil {
+			return err
+		}
+		if err := d.check(h); err != nil {
+			return err
+		}
+		return d.write()
+	})
 	if err != nil {
-		return err
-	}
-	err = d.choose(env)
-	if err == nil {
-		err = d.check(h)
-	}
-	if err == nil {
-		err = d.write()
-	}
-	if err != nil {
-		d.drop(made)
 		return err
 	}
 	return cli.Print(env, func(w io.Writer) error {
@@ -265,9 +247,6 @@ func (d *draft) text() string {
 	fmt.Fprintf(&b, "\tspibase=0x%x\n\tesp=%s\n\tmasterkey=@%s\n\tauto=start\n", uint32(d.base), d.esp, filepath.Base(d.path(".key")))
 	return b.String()
 }
-
-// path returns the path of a file of the connection.
-func (d *draft) path(ext string) string { return filepath.Join(d.dir, d.name+ext) }
 
 // check reads the text as ipsec up will read it, on the left end.
 func (d *draft) check(h host.Host) error {

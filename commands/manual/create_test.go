@@ -176,7 +176,7 @@ func TestNewSPIs(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "all.conf"), []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := &draft{name: "net", folder: folder{dir: dir}}
+	d := &draft{folder: folder{dir: dir, name: "net"}}
 	env := &cli.Env{Err: os.Stderr}
 	if err := d.choose(env); err != nil || d.base&0xffff != 0x5670 {
 		t.Errorf("the base 0x%x, %v, want 0x5670 at the end", uint32(d.base), err)
@@ -188,7 +188,7 @@ func TestNewSPIs(t *testing.T) {
 		t.Errorf("no SPI is free: 0x%x, %v", uint32(d.base), err)
 	}
 	for range 1000 {
-		d := &draft{name: "net", folder: folder{dir: t.TempDir()}}
+		d := &draft{folder: folder{dir: t.TempDir(), name: "net"}}
 		if err := d.choose(env); err != nil || d.base&0xffff < klips.MinSPI || d.base&0xf != 0 {
 			t.Fatalf("the base 0x%x, %v", uint32(d.base), err)
 		}

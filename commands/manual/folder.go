@@ -16,9 +16,43 @@ import (
 	"github.com/klips-go/ipsec/commands/manual/step"
 )
 
-// A folder is where the files of new connections are made.
+// A folder is where the files of a new connection are made.
 type folder struct {
-	dir string // as it was given, or empty; absolute after open
+	dir  string // as it was given, or empty; absolute after open
+	name string // of the connection
+}
+
+// named takes the name of the connection from the command line, which has only that one
+// operand.
+func (d *folder) named(c *cli.Common) error {
+	switch len(c.Operands) {
+	case 0:
+		return cli.Usagef("the name of the connection is missing")
+	case 1:
+	default:
+		return cli.Usagef("unexpected argument %s after the name", quote.Word(c.Operands[1], c.Places[1]))
+	}
+	d.name = c.Operands[0]
+	if err := conf.CheckName(d.name); err != nil {
+		return cli.Usagef("connection: %v", err)
+	}
+	return nil
+}
+
+// path returns the path of a file of the connection.
+func (d *folder) path(end string) string { return filepath.Join(d.dir, d.name+end) }
+
+// in opens the folder and calls do, which makes files in it, all or none. After an error it
+// removes the folder again if it has made it.
+func (d *folder) in(env *cli.Env, do func() error) error {
+	made, err := d.open(env)
+	if err != nil {
+		return err
+	}
+	if err = do(); err != nil {
+		d.drop(made)
+	}
+	return err
 }
 
 // open finds the folder. It makes the usual one if that does not exist.

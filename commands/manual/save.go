@@ -53,7 +53,6 @@ func Save() *cli.App {
 type save struct {
 	cli.Common
 	folder
-	name  string
 	want  choice
 	force bool
 }
@@ -86,18 +85,7 @@ func parseSave(env *cli.Env, app *cli.App, args []string) (*save, error) {
 	if err != nil || s.Help || s.Version {
 		return s, err
 	}
-	switch len(s.Operands) {
-	case 0:
-		return s, cli.Usagef("the name of the connection is missing")
-	case 1:
-	default:
-		return s, cli.Usagef("unexpected argument %s after the name", quote.Word(s.Operands[1], s.Places[1]))
-	}
-	s.name = s.Operands[0]
-	if err := conf.CheckName(s.name); err != nil {
-		return s, cli.Usagef("connection: %v", err)
-	}
-	return s, nil
+	return s, s.named(&s.Common)
 }
 
 // value parses the value of an option.
@@ -169,20 +157,17 @@ func (s *save) run(ctx context.Context, env *cli.Env, h host.Host, n host.Networ
 	if err != nil {
 		return err
 	}
-	isNew, err := s.open(env)
+	err = s.in(env, func() error {
+		if err := s.free(env); err != nil {
+			return err
+		}
+		text := f.text(keys)
+		if err := f.check(s.path(".conf"), text, h); err != nil {
+			return err
+		}
+		return s.write(text, keys)
+	})
 	if err != nil {
-		return err
-	}
-	err = s.free(env)
-	text := f.text(keys)
-	if err == nil {
-		err = f.check(s.path(".conf"), text, h)
-	}
-	if err == nil {
-		err = s.write(text, keys)
-	}
-	if err != nil {
-		s.drop(isNew)
 		return err
 	}
 	for _, l := range slices.Concat(f.lost, keys.missing) {
@@ -196,9 +181,6 @@ func (s *save) run(ctx context.Context, env *cli.Env, h host.Host, n host.Networ
 		return err
 	})
 }
-
-// path returns the path of a file of the connection.
-func (s *save) path(end string) string { return filepath.Join(s.dir, s.name+end) }
 
 // free returns an error if a file has a conn of this name, other than the one that is
 // overwritten.
