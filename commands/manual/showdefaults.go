@@ -68,10 +68,13 @@ func defaults(ctx context.Context, env *cli.Env, h host.Host) (d output.Defaults
 	} else {
 		d.Files = append(d.Files, names...)
 	}
-	if d.FilesSearch = []string{environ.Conf(env.Getenv)}; d.FilesSearch[0] == "" {
-		if d.FilesSearch[0] = environ.Confs(env.Getenv) + "/*.conf"; environ.Confs(env.Getenv) == "" {
-			d.FilesSearch = []string{conf.Usual, environ.DefaultConf}
-		}
+	switch file, folder := environ.Conf(env.Getenv), environ.Confs(env.Getenv); {
+	case file != "":
+		d.FilesSearch = []string{file}
+	case folder != "":
+		d.FilesSearch = []string{folder + "/*.conf"}
+	default:
+		d.FilesSearch = []string{conf.Usual, environ.DefaultConf}
 	}
 	d.BootFile = environ.BootConf(env.Getenv)
 	dir, err := environ.Rundir(env.Getenv)
