@@ -161,7 +161,7 @@ func (s system) DeviceOf(a netip.Addr) string {
 		return ""
 	}
 	for _, i := range ifs {
-		prefixes, err := addresses(i.Name)
+		prefixes, err := addressesOf(&i)
 		if err == nil && !links.IsVirtual(i.Name) && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr() == a }) {
 			return i.Name
 		}
@@ -175,9 +175,13 @@ func addresses(device string) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", device, err)
 	}
+	return addressesOf(i)
+}
+
+func addressesOf(i *net.Interface) ([]netip.Prefix, error) {
 	list, err := i.Addrs()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", device, err)
+		return nil, fmt.Errorf("%s: %w", i.Name, err)
 	}
 	var prefixes []netip.Prefix
 	for _, a := range list {
@@ -227,9 +231,9 @@ func (s system) Identities(bindings []Binding) (own, rest []Identity, err error)
 		return nil, nil, err
 	}
 	for _, i := range ifs {
-		prefixes, err := addresses(i.Name)
+		prefixes, err := addressesOf(&i)
 		if err != nil {
-			continue // the device has been removed
+			continue // they are not known
 		}
 		devices := virtual[i.Name]
 		if links.IsVirtual(i.Name) {
@@ -255,7 +259,7 @@ func (s system) Reaches(device string, hop netip.Addr) bool {
 	if i.Flags&net.FlagPointToPoint != 0 {
 		return false
 	}
-	prefixes, err := addresses(device)
+	prefixes, err := addressesOf(i)
 	if err != nil {
 		return true
 	}
