@@ -9,7 +9,8 @@ package clamp
 
 import (
 	"errors"
-	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/internal/nft"
 )
 
 // Auto is the size that fits: the kernel's MTU of the route, without the headers.
@@ -44,7 +46,7 @@ const prefix = "klips-mss-"
 
 // ErrNone is the error for a kernel without nftables, or without a part of it that is
 // needed. It wraps the kernel's errno.
-var ErrNone = errors.New("the kernel has no usable nftables")
+var ErrNone = nft.ErrNone
 
 func (c Clamp) table() *nftables.Table {
 	return &nftables.Table{Name: prefix + c.Name, Family: nftables.TableFamilyINet}
@@ -76,7 +78,7 @@ func (c Clamp) chains() []chain {
 func (c Clamp) Set() error {
 	conn, err := nftables.New()
 	if err != nil {
-		return kernelError(err)
+		return nft.Error(err)
 	}
 	conn.AddTable(c.table()) // there must be one to remove
 	conn.DelTable(c.table())
@@ -89,7 +91,7 @@ func (c Clamp) Set() error {
 			conn.AddRule(&nftables.Rule{Table: t, Chain: base, Exprs: append(syn(f), c.set()...)})
 		}
 	}
-	return kernelError(conn.Flush())
+	return nft.Error(conn.Flush())
 }
 
 // Remove removes the table. ENOENT: there is none.
@@ -99,7 +101,7 @@ func (c Clamp) Remove() error {
 		return unix.ENOENT // no nftables, no table
 	}
 	conn.DelTable(c.table())
-	if err := conn.Flush(); !errors.Is(kernelError(err), ErrNone) {
+	if err := conn.Flush(); !errors.Is(nft.Error(err), ErrNone) {
 		return err
 	}
 	return unix.ENOENT
@@ -112,7 +114,7 @@ func RemoveAll() error {
 		return nil
 	}
 	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err = kernelError(err); errors.Is(err, ErrNone) || errors.Is(err, unix.EPERM) {
+	if err = nft.Error(err); errors.Is(err, ErrNone) || errors.Is(err, unix.EPERM) {
 		return nil // such a process cannot have made one either
 	}
 	for _, t := range tables {
@@ -121,16 +123,6 @@ func RemoveAll() error {
 		}
 	}
 	return errors.Join(err, conn.Flush())
-}
-
-// kernelError wraps an error as ErrNone if it means that the kernel lacks something.
-func kernelError(err error) error {
-	for _, e := range [...]error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
-		if errors.Is(err, e) {
-			return fmt.Errorf("%w: %w", ErrNone, err)
-		}
-	}
-	return err
 }
 
 // reg is the register that all expressions use.
@@ -145,11 +137,11 @@ func syn(f klips.Selector) []expr.Any {
 		version, offset, length = unix.NFPROTO_IPV6, 8, 16
 	}
 	m := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, equal(version)}
-	for i, p := range [...]struct{ mask, addr []byte }{{mask(f.Src.Bits(), length), f.Src.Addr().AsSlice()}, {mask(f.Dst.Bits(), length), f.Dst.Addr().AsSlice()}} {
+	for i, p := range [...]netip.Prefix{f.Src, f.Dst} {
 		m = append(m,
 			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset + uint32(i)*length, Len: length},
-			&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: length, Mask: p.mask, Xor: make([]byte, length)},
-			equal(p.addr...))
+			&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: length, Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()), Xor: make([]byte, length)},
+			equal(p.Addr().AsSlice()...))
 	}
 	m = append(m, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, equal(unix.IPPROTO_TCP))
 	for i, port := range [...]uint16{f.SrcPort, f.DstPort} {
@@ -167,15 +159,6 @@ func syn(f klips.Selector) []expr.Any {
 
 // tcpSYN is the flag SYN in the header of TCP (RFC 9293 section 3.1).
 const tcpSYN = 2
-
-// mask returns an address mask of length bytes.
-func mask(bits int, length uint32) []byte {
-	m := make([]byte, length)
-	for i := range bits {
-		m[i/8] |= 0x80 >> (i % 8)
-	}
-	return m
-}
 
 // set returns the expressions that lower the size in the option; the kernel never raises it.
 func (c Clamp) set() []expr.Any {

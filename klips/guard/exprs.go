@@ -2,6 +2,7 @@ package guard
 
 import (
 	"encoding/binary"
+	"net"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -134,11 +135,7 @@ func (s shape) load() (m match) {
 	for i, bits := range [...]int{s.srcBits, s.dstBits} {
 		m = append(m, fromNet(at, addrOffset(s.is6, i == 1), n))
 		if bits < n*8 {
-			mask := make([]byte, n)
-			for j := range bits {
-				mask[j/8] |= 0x80 >> (j % 8)
-			}
-			m = append(m, &expr.Bitwise{SourceRegister: at, DestRegister: at, Len: uint32(n), Mask: mask, Xor: make([]byte, n)})
+			m = append(m, &expr.Bitwise{SourceRegister: at, DestRegister: at, Len: uint32(n), Mask: net.CIDRMask(bits, n*8), Xor: make([]byte, n)})
 		}
 		at += uint32(n / 4)
 	}

@@ -3,17 +3,17 @@ package guard
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips/internal/nft"
 )
 
 // A Table is the table of the network namespace in which it was opened. Its methods may
@@ -27,7 +27,7 @@ type Table struct {
 
 // ErrNone is the error for a kernel without nftables, or without a part of it that the
 // table needs. It wraps the kernel's errno.
-var ErrNone = errors.New("the kernel has no usable nftables")
+var ErrNone = nft.ErrNone
 
 // Open opens a connection to the kernel. It changes nothing. The error is ErrNone if
 // the kernel has no nftables.
@@ -48,17 +48,7 @@ func (t *Table) dial() error {
 		return errors.Join(c.SetWriteBuffer(sendBuffer), c.SetReadBuffer(sendBuffer))
 	}))
 	t.c = c
-	return kernelError(err)
-}
-
-// kernelError wraps an error as ErrNone if it means that the kernel lacks something.
-func kernelError(err error) error {
-	for _, e := range [...]syscall.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
-		if errors.Is(err, e) {
-			return fmt.Errorf("%w: %w", ErrNone, err)
-		}
-	}
-	return err
+	return nft.Error(err)
 }
 
 // Close closes the connection. The table stays.
@@ -100,7 +90,7 @@ func (t *Table) Set(r Rules) error {
 		}
 		t.made = 0
 		t.c.DelTable(klipsTable())
-		return t.again(kernelError(t.c.Flush()))
+		return t.again(nft.Error(t.c.Flush()))
 	}
 	table := t.c.AddTable(klipsTable())
 	for _, name := range [...]string{counterOut, counterIn, counterQuotes} {
@@ -120,7 +110,7 @@ func (t *Table) Set(r Rules) error {
 		return t.again(g.err)
 	}
 	t.made = g.rules
-	return t.again(kernelError(t.c.Flush()))
+	return t.again(nft.Error(t.c.Flush()))
 }
 
 // Whole reports whether the table has as many rules as Set has made. Other programs can
@@ -130,7 +120,7 @@ func (t *Table) Whole() (bool, error) {
 	defer t.mu.Unlock()
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return false, kernelError(err)
+		return false, nft.Error(err)
 	}
 	defer c.Close()
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: append([]byte(tableName), 0)}})
@@ -148,7 +138,7 @@ func (t *Table) Whole() (bool, error) {
 func (t *Table) sets() ([]*nftables.Set, error) {
 	all, err := t.c.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, kernelError(err)
+		return nil, nft.Error(err)
 	}
 	for _, table := range all {
 		if table.Name == tableName {
@@ -244,11 +234,11 @@ func (t *Table) Counters() (n Counters, err error) {
 func (t *Table) Watch(lost func(err error)) (stop func(), err error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return nil, kernelError(err)
+		return nil, nft.Error(err)
 	}
 	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
 		c.Close()
-		return nil, kernelError(err)
+		return nil, nft.Error(err)
 	}
 	var stopped atomic.Bool
 	ended := make(chan struct{})
