@@ -10,6 +10,7 @@ import (
 
 	"github.com/klips-go/ipsec/commands/internal/links"
 	"github.com/klips-go/ipsec/klips"
+	"github.com/klips-go/ipsec/klips/afpacket"
 	"github.com/klips-go/ipsec/klips/rtnl"
 	"github.com/klips-go/ipsec/klips/trace"
 	"github.com/klips-go/ipsec/klips/user/packet"
@@ -97,16 +98,7 @@ func (t *tables) devices(names []string) map[int]device {
 }
 
 // ports returns the UDP ports that may carry ESP, in ascending order.
-func (t *tables) ports() []uint16 {
-	ports := []uint16{portIKE, portESP}
-	for i := range t.snapshot.SAs {
-		if n := t.snapshot.SAs[i].NATT.WithPorts(); n.Type != klips.NATTNone {
-			ports = append(ports, n.SPort, n.DPort)
-		}
-	}
-	slices.Sort(ports)
-	return slices.Compact(ports)
-}
+func (t *tables) ports() []uint16 { return afpacket.Ports(t.snapshot.SAs, portIKE, portESP) }
 
 // group returns the group of an SA, in processing order, and its SAIDs; nil if there is no
 // such SA.

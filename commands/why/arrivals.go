@@ -38,7 +38,7 @@ func listen(ctx context.Context, t *klips.Snapshot) *arrivals {
 	if err != nil {
 		return nil
 	}
-	a := &arrivals{socket: s, ports: portsOf(t), had: inbound(t), newest: map[klips.SAID]klips.Dropped{}}
+	a := &arrivals{socket: s, ports: afpacket.Ports(t.SAs, 4500), had: inbound(t), newest: map[klips.SAID]klips.Dropped{}}
 	f := afpacket.Filter{Ports: a.ports}
 	err = rtnl.With(func(ctx context.Context, c *rtnl.Conn) error {
 		links, err := c.Links(ctx)
@@ -58,18 +58,6 @@ func listen(ctx context.Context, t *klips.Snapshot) *arrivals {
 	}
 	go a.receive(ctx)
 	return a
-}
-
-// portsOf returns the UDP ports of SAs.
-func portsOf(t *klips.Snapshot) []uint16 {
-	ports := []uint16{4500}
-	for i := range t.SAs {
-		if n := t.SAs[i].NATT; n.Type != klips.NATTNone {
-			ports = append(ports, n.SPort, n.DPort)
-		}
-	}
-	slices.Sort(ports)
-	return slices.Compact(ports)
 }
 
 func (a *arrivals) receive(ctx context.Context) {

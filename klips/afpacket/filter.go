@@ -5,6 +5,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/klips-go/ipsec/klips"
 )
 
 // A Filter selects packets in the kernel. The zero Filter selects none.
@@ -18,6 +20,18 @@ type Filter struct {
 	Protected []int
 	// Ports are UDP ports in host order. More than [MaxPorts] stand for all ports.
 	Ports []uint16
+}
+
+// Ports returns the UDP ports that carry ESP of SAs, and some more, in ascending order.
+func Ports(sas []klips.SA, more ...uint16) []uint16 {
+	ports := slices.Clone(more)
+	for i := range sas {
+		if n := sas[i].NATT.WithPorts(); n.Type != klips.NATTNone {
+			ports = append(ports, n.SPort, n.DPort)
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
 }
 
 // MaxPorts is the maximum number of ports in a filter.
