@@ -1,7 +1,7 @@
 // Package plan carries out changes in memory, with the rules of the stacks. So a list
 // of changes can be checked as a whole before a stack carries out the first, and the
 // inverse of each change is known before it is made. [Apply] carries out changes on a
-// stack, all or none. [Diff] finds the changes from one state to another.
+// stack, all or none.
 package plan
 
 import (
