@@ -107,6 +107,12 @@ func genState(t *rapid.T) *State {
 	if maybe(t, "offload") {
 		s.Offload = &Offload{rapid.Int32().Draw(t, "ifindex"), rapid.Uint8().Draw(t, "flags")}
 	}
+	if maybe(t, "direction") {
+		s.SADir = SADir(rapid.Uint8().Draw(t, "direction"))
+	}
+	if maybe(t, "processor") {
+		s.Processor = rapid.Uint32().Draw(t, "processor")
+	}
 	if maybe(t, "current") {
 		s.Current = genCurrent(t)
 	}

@@ -77,6 +77,16 @@ const (
 	ExtraOSeqMayWrap   uint32 = 2
 )
 
+// An SADir is the only direction of a state's packets, XFRM_SA_DIR_*.
+type SADir uint8
+
+// The directions of states. SABoth is that of a state without one.
+const (
+	SABoth SADir = 0
+	SAIn   SADir = 1
+	SAOut  SADir = 2
+)
+
 // Flags of a policy, XFRM_POLICY_*.
 const (
 	PolicyLocalOK uint8 = 1 // sockets may have their own policy instead

@@ -32,6 +32,12 @@ type State struct { // struct xfrm_usersa_info
 	ExtraFlags uint32 // ExtraDontEncapDSCP, …
 	TFCPad     uint32 // length in bytes up to which packets are padded
 	Offload    *Offload
+	// SADir is since Linux 6.10. A state for SAOut has no window.
+	SADir SADir
+	// Processor is the number of the only processor whose packets the state protects, plus 1;
+	// 0: it is for all. It needs SAOut, and is since Linux 6.13 (RFC 9611). Where templates
+	// match several states, that of the processor is preferred.
+	Processor uint32
 	// Replay and ReplayESN set the new state's sequence numbers; no state has both.
 	// UpdateState ignores them; use UpdateAE.
 	Replay    *Replay
@@ -162,6 +168,14 @@ func (s *State) appendAttrs(b []byte, family uint16) (_ []byte, err error) {
 	if s.Offload != nil {
 		b = s.Offload.append(b)
 	}
+	if s.SADir != SABoth {
+		var p []byte
+		b, p = appendAttr(b, attrSADir, 1)
+		p[0] = byte(s.SADir)
+	}
+	if s.Processor != 0 {
+		b = appendUint32(b, attrSAPCPU, s.Processor-1)
+	}
 	return b, nil
 }
 
@@ -285,6 +299,14 @@ func (s *State) parseAttr(typ uint16, p []byte) (err error) {
 	case attrOffloadDev:
 		s.Offload = new(Offload)
 		err = s.Offload.get(p)
+	case attrSADir:
+		if err = want(typ, p, 1); err == nil {
+			s.SADir = SADir(p[0])
+		}
+	case attrSAPCPU:
+		if err = getUint32(typ, p, &s.Processor); err == nil {
+			s.Processor++
+		}
 	}
 	return err
 }

@@ -57,6 +57,8 @@ const (
 	attrSetMark      = 29
 	attrSetMarkMask  = 30
 	attrIfID         = 31
+	attrSADir        = 33
+	attrSAPCPU       = 35
 )
 
 // Lengths of the kernel's structs.
