@@ -47,7 +47,9 @@ src 192.0.2.1 dst 192.0.2.2
 	auth-trunc hmac(sha1) ` + key20 + ` 96
 	enc cbc(aes) ` + key16 + `
 	encap type espinudp sport 4500 dport 4501 addr 0.0.0.0
+	lastused 2026-11-30 10:00:00
 	anti-replay context: seq 0x0, oseq 0x5, bitmap 0x00000000
+	dir out
 	lifetime config:
 	  limit: soft (INF)(bytes), hard (INF)(bytes)
 src 192.0.2.2 dst 192.0.2.1
@@ -220,6 +222,8 @@ func TestErrors(t *testing.T) {
 		{"ip-xfrm", add + "enc 'cbc(blowfish)' " + key16 + "\n", "line 1: enc cbc(blowfish) has no equivalent"},
 		{"ip-xfrm", add + "auth-trunc 'hmac(sha1)' " + key20 + " 80\n", "line 1: authentication hmac(sha1) with an ICV of 80 bits has no equivalent"},
 		{"ip-xfrm", add + "tfcpad 5\n", "line 1: option tfcpad of a state has no equivalent"},
+		{"ip-xfrm", add + "pcpu-num 1\n", "line 1: option pcpu-num of a state has no equivalent"},
+		{"ip-xfrm", add + "lastused -\n\tlastused\n", "line 2: a date is missing at the end"},
 		{"ip-xfrm", add + "if_id 0x5\n", "line 1: if_id 0x5 has no equivalent"},
 		{"ip-xfrm", add + "mode beet\n", "line 1: mode beet has no equivalent"},
 		{"ip-xfrm", add + "replay-window\n", "line 1: replay-window is missing at the end"},

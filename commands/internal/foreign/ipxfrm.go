@@ -206,6 +206,10 @@ func (x *ipReader) state() {
 			x.ipNumber(word, 32)
 		case "dir": // newer kernels know the direction
 			x.next("the direction")
+		case "lastused":
+			if day := x.next("a date"); !day.is("-") {
+				x.next("a time")
+			}
 		case "sel":
 			x.stateSelector(sa)
 		case "mark", "output-mark", "if_id":
@@ -246,7 +250,7 @@ func (x *ipReader) state() {
 // knownByIP reports whether a word is an option that this program has no equivalent for.
 func knownByIP(word string) bool {
 	switch word {
-	case "coa", "ctx", "offload", "tfcpad", "security", "crypto", "mapping_maxage":
+	case "coa", "ctx", "offload", "tfcpad", "security", "crypto", "mapping_maxage", "nat-keepalive-interval", "pcpu-num", "iptfs-opts":
 		return true
 	}
 	return false
