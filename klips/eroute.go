@@ -83,8 +83,9 @@ type Eroute struct {
 	Selector
 	ID SAID `json:"said"`
 	// Also are further SAs, each the first of its group; at most MaxAlso. The packets are
-	// spread over ID and these by their flow: all packets of a flow go to the same SA. If
-	// that is one of Also and does not exist, ID takes them. All SAs are different and have
+	// spread over ID and these by their flow: all packets of a flow go to the same SA. Stack
+	// xfrm spreads them by the processor that sends them. If that is one of Also and does not
+	// exist, ID takes them. All SAs are different and have
 	// one destination, and none is a shunt. A stack copies the list; that of a listing must
 	// not be changed. Only with [CapAlso] (FaultAlso).
 	Also    []SAID `json:"also,omitempty"`

@@ -80,7 +80,7 @@ func exampleTables() *tables {
 	}
 	t.SAs[5].Policy = &policy
 	t.SAs[1].NATT = klips.NATT{Type: klips.NATTNonESP, SPort: 4500, DPort: 1024}
-	return newTables(time.Unix(1700000000, 0), t, []rtnl.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0"}, {Index: 3, Name: "ipsec0"}, {Index: 4, Name: "ipsec1"}},
+	return newTables(time.Unix(1700000000, 0), t, true, []rtnl.Link{{Index: 1, Name: "lo"}, {Index: 2, Name: "eth0"}, {Index: 3, Name: "ipsec0"}, {Index: 4, Name: "ipsec1"}},
 		[]rtnl.Addr{{Prefix: netip.MustParsePrefix("192.0.2.1/24")}})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/reopen"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/afpacket"
+	"github.com/klips-go/ipsec/klips/trace"
 )
 
 // An item is a packet that was captured and waits to be written.
@@ -361,7 +362,7 @@ func (c *capturer) read(ctx context.Context, whole bool) (err error) {
 		if err != nil {
 			return err
 		}
-		c.before, c.tables = c.tables, newTables(now, t, links, addrs)
+		c.before, c.tables = c.tables, newTables(now, t, trace.ByFlow(c.stack.Info()), links, addrs)
 	}
 	c.drops.note(t.LastDrops, c.waiting, c.tables)
 	return nil

@@ -45,8 +45,8 @@ type said struct {
 // maxFlows limits the memory for flows.
 const maxFlows = 4096
 
-// newTables returns tables. addrs are the addresses of this host.
-func newTables(now time.Time, t *klips.Snapshot, devices []rtnl.Link, addrs []rtnl.Addr) *tables {
+// newTables returns tables. byFlow is as in [trace.New]; addrs are the addresses of this host.
+func newTables(now time.Time, t *klips.Snapshot, byFlow bool, devices []rtnl.Link, addrs []rtnl.Addr) *tables {
 	own := make(map[netip.Addr]bool, len(addrs))
 	for _, a := range addrs {
 		own[a.Prefix.Addr()] = true
@@ -57,7 +57,7 @@ func newTables(now time.Time, t *klips.Snapshot, devices []rtnl.Link, addrs []rt
 			tab.eroutes[id] = append(tab.eroutes[id], e.Selector)
 		}
 	}
-	tab.decide = trace.New(t, func(a netip.Addr) bool { return a.IsLoopback() || own[a] })
+	tab.decide = trace.New(t, byFlow, func(a netip.Addr) bool { return a.IsLoopback() || own[a] })
 	return tab
 }
 

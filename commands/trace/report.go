@@ -132,6 +132,9 @@ func (f *facts) eroute(leg klips.Leg) string {
 			text += fmt.Sprintf(", %d packets", e.Packets)
 			if len(e.Also) > 0 {
 				text += ", spread over " + klips.JoinSAIDs(e.SAIDs())
+				if f.stack == "xfrm" {
+					text += " by the processor that sends them"
+				}
 			}
 		}
 	}

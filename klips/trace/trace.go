@@ -17,7 +17,7 @@ import (
 )
 
 // Ask returns the decision of a stack about a packet: its own, if it is a [klips.Tracer],
-// else that of [Decide]. t needs SAs, eroutes and devices. local reports whether an address
+// else that of the [Tables] of t. t needs SAs, eroutes and devices. local reports whether an address
 // is one of this host.
 func Ask(ctx context.Context, s klips.Stack, t *klips.Snapshot, f klips.Flow, local func(netip.Addr) bool) (*klips.Decision, error) {
 	if tracer, ok := s.(klips.Tracer); ok {
@@ -26,7 +26,7 @@ func Ask(ctx context.Context, s klips.Stack, t *klips.Snapshot, f klips.Flow, lo
 			return d, err
 		}
 	}
-	return Decide(t, f, local), nil
+	return New(t, ByFlow(s.Info()), local).Decide(f), nil
 }
 
 // maxNesting is how many groups a packet can go through. Stack user has the same number.
@@ -39,13 +39,19 @@ type Tables struct {
 	inner   map[klips.SAID]bool // SAs that are not the first of their group
 	list    []klips.SA
 	devices []klips.Device
+	byFlow  bool
 	local   func(netip.Addr) bool
 }
 
+// ByFlow reports whether a stack chooses among the SAs of an eroute by the flow of the packet.
+// Stack xfrm does so by the processor that sends it.
+func ByFlow(s klips.Info) bool { return s.Name != "xfrm" }
+
 // New returns the Tables of a snapshot, which must not change while they are used. It needs
-// SAs, eroutes and devices. local reports whether an address is one of this host.
-func New(t *klips.Snapshot, local func(netip.Addr) bool) *Tables {
-	h := &Tables{eroute.New(), make(map[klips.SAID]*klips.SA, len(t.SAs)), map[klips.SAID]bool{}, t.SAs, t.Devices, local}
+// SAs, eroutes and devices. byFlow is that of the stack, see [ByFlow]: otherwise decisions name
+// the first SA of an eroute. local reports whether an address is one of this host.
+func New(t *klips.Snapshot, byFlow bool, local func(netip.Addr) bool) *Tables {
+	h := &Tables{eroute.New(), make(map[klips.SAID]*klips.SA, len(t.SAs)), map[klips.SAID]bool{}, t.SAs, t.Devices, byFlow, local}
 	for _, e := range t.Eroutes {
 		_ = h.routes.Add(e) // a listing has no eroute twice
 	}
@@ -56,11 +62,6 @@ func New(t *klips.Snapshot, local func(netip.Addr) bool) *Tables {
 		}
 	}
 	return h
-}
-
-// Decide returns the decision of the [Tables] of a snapshot about one packet.
-func Decide(t *klips.Snapshot, f klips.Flow, local func(netip.Addr) bool) *klips.Decision {
-	return New(t, local).Decide(f)
 }
 
 // Decide returns what happens to a packet. Its addresses are of one family. The decision has
@@ -156,7 +157,7 @@ func (h *Tables) isOwn(p *eroute.Packet, r *eroute.Entry) bool {
 // choose returns the SA that begins the group for a packet. The packets of an eroute with
 // further SAs are spread by their flow.
 func (h *Tables) choose(r *eroute.Entry, p *eroute.Packet) klips.SAID {
-	if also := r.Also(); len(also) > 0 {
+	if also := r.Also(); h.byFlow && len(also) > 0 {
 		if i := p.Spread(1 + len(also)); i > 0 {
 			if sa := h.sas[also[i-1]]; sa != nil && sa.State != klips.Larval {
 				return sa.ID

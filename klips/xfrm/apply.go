@@ -82,7 +82,7 @@ func diff(have, want *objects, d *dump) (*plan, error) {
 		case want.made[id]: // a new SA that replaces a removed one
 			p.rewrites = append(p.rewrites, rewrite{h, w, false})
 		case h.Mode != w.Mode, h.Src != w.Src, h.ReqID != w.ReqID, h.IfID != w.IfID, h.Selector != w.Selector,
-			h.OutputMark != w.OutputMark, h.Flags != w.Flags, h.ExtraFlags != w.ExtraFlags:
+			h.OutputMark != w.OutputMark, h.Flags != w.Flags, h.ExtraFlags != w.ExtraFlags, h.Processor != w.Processor:
 			p.rewrites = append(p.rewrites, rewrite{h, w, true})
 		}
 	}
@@ -323,6 +323,9 @@ func (w rewrite) steps(ctx context.Context, c kernel) ([]step, error) {
 	old, renewed := again(w.old, ae), w.new
 	if w.goesOn {
 		renewed = again(w.new, ae)
+		if n := windowOf(w.new); windowOf(renewed) != n {
+			setWindow(renewed, n)
+		}
 	}
 	return []step{
 		{do: nlxfrm.DeleteState(old.ID, old.Mark), undo: func() nlxfrm.Request { return nlxfrm.AddState(old) }, object: old},

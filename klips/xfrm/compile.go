@@ -114,8 +114,9 @@ func layout(group []*sa) ([]member, error) {
 func (t *tables) compile() (*objects, error) {
 	o := newObjects()
 	in := classes{}
+	bound, further := t.bind(), t.further()
 	for _, s := range t.byAge() {
-		o.add(s.record(t.users[s.id]))
+		o.add(s.record(t.users[s.id], further[s.id], bound.window(s)))
 		o.tally.sas++
 		if s.inner != nil {
 			continue
@@ -126,8 +127,10 @@ func (t *tables) compile() (*objects, error) {
 		}
 		ifID, attached := t.ifIDOf(s, l)
 		p := inbound(l)
-		for _, m := range l {
-			o.states[m.state.ID] = m.wanted(ifID, attached, p)
+		for i, m := range l {
+			w := m.wanted(ifID, attached, p)
+			bound.bindState(s, i, &m, w)
+			o.states[m.state.ID] = w
 			o.made[m.state.ID] = m.made
 			o.tally.states++
 		}
@@ -139,7 +142,7 @@ func (t *tables) compile() (*objects, error) {
 		return nil, err
 	}
 	for _, r := range t.routesByAge() {
-		if err := t.compileRoute(r, o); err != nil {
+		if err := t.compileRoute(r, bound, o); err != nil {
 			return nil, err
 		}
 		o.tally.routes++
@@ -554,7 +557,10 @@ func (k class) template(shape string, place int, m member) nlxfrm.Template {
 var inboundDirs = [...]nlxfrm.Dir{nlxfrm.DirIn, nlxfrm.DirFwd}
 
 // compileRoute makes the policies of an eroute.
-func (t *tables) compileRoute(r *route, o *objects) error {
+func (t *tables) compileRoute(r *route, bound bindings, o *objects) error {
+	if len(r.Also) > 0 {
+		o.add(alsoPolicy(r)) // before the eroute, see route.take
+	}
 	p := nlxfrm.Policy{Selector: selectorOf(r.Selector), Dir: nlxfrm.DirOut, Priority: priority(r.Selector), Action: nlxfrm.Block, IfID: parkRoutes}
 	labelRoute(&p, &r.Eroute)
 	ids := t.ifIDs()
@@ -578,6 +584,11 @@ func (t *tables) compileRoute(r *route, o *objects) error {
 		ts, err := o.templates(r, s, l)
 		if err != nil {
 			return err
+		}
+		if bound.shares(t, r) {
+			for i := range ts {
+				ts[i].SPI = 0
+			}
 		}
 		if ts != nil {
 			p.Action, p.Templates = nlxfrm.Allow, ts

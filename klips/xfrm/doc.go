@@ -9,6 +9,7 @@
 //   - An eroute is a policy of direction out. The kernel takes of all matching
 //     policies the one with the lowest priority: an eroute's priority follows from
 //     its selector, so that this is the eroute that KLIPS takes.
+//   - Further SAs of an eroute are states for one processor: see processors.go.
 //   - What comes out of a tunnel needs policies of directions in and fwd, which
 //     eroute --addin narrows. If selectors cannot distinguish one group's packets from
 //     another's, or from clear ones, the group's states set a mark on them.

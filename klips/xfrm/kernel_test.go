@@ -42,7 +42,7 @@ var (
 // stack returns a stack that reads all objects only if there are no more than few.
 func (m *memory) stack(few int) *Stack {
 	s := &Stack{
-		xfrm: m, few: few, interfaces: func() bool { return true },
+		xfrm: m, few: few, interfaces: func() bool { return true }, processors: func() int { return 3 },
 		changeFilter: func(func(*guard.Rules) error) error { return guard.ErrNone },
 		host: func(context.Context) ([]rtnl.Link, []rtnl.Addr, error) {
 			return m.links, []rtnl.Addr{{Index: 2, Prefix: host(here)}, {Index: 2, Prefix: host(here6)}}, nil
@@ -157,6 +157,9 @@ func (m *memory) do(c nlxfrm.Change) error {
 	switch {
 	case c.State != nil:
 		k := stateKey{c.State.ID, c.State.Mark}
+		if c.State.Processor != 0 && c.State.SADir != nlxfrm.SAOut || c.State.SADir == nlxfrm.SAOut && windowOf(c.State) != 0 {
+			return syscall.EINVAL
+		}
 		if c.Add == (m.states[k] != nil) {
 			if c.Add {
 				return syscall.EEXIST

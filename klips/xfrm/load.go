@@ -35,6 +35,7 @@ func load(d *dump) (*tables, *objects) {
 		}
 	}
 	outer := map[*sa]klips.SAID{}
+	also := map[klips.Selector]*nlxfrm.Policy{}
 	var lost []*sa
 	for _, p := range d.policies {
 		if !ours(p) {
@@ -52,6 +53,8 @@ func load(d *dump) (*tables, *objects) {
 		}
 		t.next = max(t.next, age(p)+1)
 		switch {
+		case p.IfID == parkAlso:
+			also[readRoute(p).Selector] = p
 		case p.IfID == parkSAs:
 			s, next, ok := readRecord(p)
 			if !ok {
@@ -85,7 +88,8 @@ func load(d *dump) (*tables, *objects) {
 		t.remove(s)
 	}
 	for _, r := range t.routes {
-		t.use(r.ID, r.Selector)
+		r.take(also[r.Selector])
+		t.use(r)
 	}
 	t.place(d)
 	t.readKeys(d, o)

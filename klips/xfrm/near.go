@@ -73,7 +73,7 @@ func (s *Stack) near(ctx context.Context, changes int) (*neighbourhood, error) {
 		return nil, errFar
 	}
 	n.o.census = p
-	n.t.near, n.t.interfaces = true, s.interfaces
+	n.t.near, n.t.interfaces, n.t.processors = true, s.interfaces, s.processors
 	n.t.keep(n.census.secret)
 	n.t.seen = n.census.seen
 	if n.d.links, n.d.addrs, err = s.host(ctx); err != nil {
@@ -129,6 +129,7 @@ func recordKey(id klips.SAID) nlxfrm.PolicyKey {
 // group reads an SA with its group.
 func (n *neighbourhood) group(ctx context.Context, id klips.SAID) error {
 	var read []*sa
+	var further []klips.SAID
 	for todo := []klips.SAID{id}; len(todo) > 0; todo = todo[1:] {
 		id := todo[0]
 		if id.IsMagic() || n.t.sas[id] != nil || n.absent[id] {
@@ -161,6 +162,9 @@ func (n *neighbourhood) group(ctx context.Context, id klips.SAID) error {
 		inner := readInner(p)
 		n.beside[id] = struct{ inner, outer klips.SAID }{inner, outer}
 		read = append(read, s)
+		if p.Limits.HardPackets&isFurther != 0 {
+			further = append(further, id)
+		}
 		for _, other := range [...]klips.SAID{inner, outer} {
 			if other != (klips.SAID{}) {
 				todo = append(todo, other)
@@ -181,6 +185,11 @@ func (n *neighbourhood) group(ctx context.Context, id klips.SAID) error {
 	for _, s := range read {
 		if (s.inner == nil) != (n.beside[s.id].inner == klips.SAID{}) {
 			return errFar
+		}
+	}
+	for _, id := range further {
+		if err := n.eroutes(ctx, id); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -238,7 +247,7 @@ func (n *neighbourhood) foreignKeys() error {
 	return nil
 }
 
-// eroute reads an eroute with the group of its SA.
+// eroute reads an eroute with its targets.
 func (n *neighbourhood) eroute(ctx context.Context, sel klips.Selector) error {
 	if n.t.routes[sel] != nil {
 		return nil
@@ -252,8 +261,35 @@ func (n *neighbourhood) eroute(ctx context.Context, sel klips.Selector) error {
 			n.t.routes[sel] = readRoute(p)
 		}
 	}
-	if r := n.t.routes[sel]; r != nil {
-		return n.group(ctx, r.ID)
+	r := n.t.routes[sel]
+	if r == nil {
+		return nil
+	}
+	if r.also > 0 {
+		p, err := n.policy(ctx, alsoKey(sel))
+		if err != nil {
+			return err
+		}
+		r.take(p)
+	}
+	return n.targets(ctx, &r.Eroute)
+}
+
+// targets reads the group of an eroute's SA. If it has further SAs, it reads theirs too, and all
+// eroutes that name one of them.
+func (n *neighbourhood) targets(ctx context.Context, e *klips.Eroute) error {
+	for _, id := range e.SAIDs() {
+		if err := n.group(ctx, id); err != nil {
+			return err
+		}
+	}
+	if len(e.Also) == 0 {
+		return nil
+	}
+	for _, id := range e.SAIDs() {
+		if err := n.eroutes(ctx, id); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -279,7 +315,7 @@ func (n *neighbourhood) eroutes(ctx context.Context, id klips.SAID) error {
 			if err := n.eroute(ctx, sel); err != nil {
 				return err
 			}
-			if r := n.t.routes[sel]; r == nil || r.ID != id {
+			if r := n.t.routes[sel]; r == nil || !slices.Contains(r.SAIDs(), id) {
 				return errFar
 			}
 		}
@@ -316,7 +352,7 @@ func (n *neighbourhood) about(ctx context.Context, ch change) error {
 		if err := n.eroute(ctx, c.Selector); err != nil {
 			return err
 		}
-		return n.group(ctx, c.ID)
+		return n.targets(ctx, &c.Eroute)
 	case klips.DeleteEroute:
 		return n.eroute(ctx, c.Selector)
 	default:

@@ -66,7 +66,15 @@ func aChange(r *rapid.T) klips.Change {
 	if rapid.IntRange(0, 5).Draw(r, "shunt") == 0 {
 		id = klips.Magic(klips.SPIDrop)
 	}
-	return klips.SetEroute{Eroute: klips.Eroute{Selector: aFlow(r), ID: id}, Replace: rapid.Bool().Draw(r, "replace")}
+	e := klips.Eroute{Selector: aFlow(r), ID: id}
+	if rapid.IntRange(0, 2).Draw(r, "several") == 0 {
+		for range rapid.IntRange(1, 3).Draw(r, "further SAs") {
+			further := anID(r)
+			further.Dst = id.Dst
+			e.Also = append(e.Also, further)
+		}
+	}
+	return klips.SetEroute{Eroute: e, Replace: rapid.Bool().Draw(r, "replace")}
 }
 
 func aFlow(r *rapid.T) klips.Selector {
@@ -78,7 +86,7 @@ func aFlow(r *rapid.T) klips.Selector {
 // left, and a record does not name its eroutes after it had too many.
 func (m *memory) loosened() (l []string) {
 	for _, s := range m.states {
-		l = append(l, fmt.Sprint("state ", s.ID, s.Src, s.Selector, s.Mode, s.ReqID, s.Flags, s.ExtraFlags, s.IfID, s.OutputMark, s.Mark, s.Limits, s.Encap, s.AEAD, s.Auth, s.Crypt))
+		l = append(l, fmt.Sprint("state ", s.ID, s.Src, s.Selector, s.Mode, s.ReqID, s.Flags, s.ExtraFlags, s.IfID, s.OutputMark, s.Mark, s.Limits, s.Encap, s.AEAD, s.Auth, s.Crypt, s.SADir, s.Processor, windowOf(s)))
 	}
 	for k, p := range m.policies {
 		c := copyPolicy(p)

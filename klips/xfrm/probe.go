@@ -104,7 +104,11 @@ func probe(ctx context.Context, x *nlxfrm.Conn, k *rtnl.Conn) (l []klips.Ability
 	if !hasOffload(ctx, x) {
 		offload.Missing = "CONFIG_XFRM_OFFLOAD"
 	}
-	return append(l, interfaces, ids, offload)
+	processors := klips.Ability{Name: "SAs for one processor"}
+	if !hasProcessors(ctx, x) {
+		processors.Missing = "Linux 6.13 has them"
+	}
+	return append(l, interfaces, ids, offload, processors)
 }
 
 // hasOffload sends a request that a kernel with offload refuses, and another kernel

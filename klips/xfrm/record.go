@@ -48,19 +48,20 @@ func family(a netip.Addr) uint16 {
 	return nlxfrm.FamilyIPv6
 }
 
-// Bits in the low half of a record's hard packet limit: the direction of the SA, and
-// whether it copies the TOS. Another is isMany.
+// Bits in the low half of a record's hard packet limit: the direction of the SA, whether it
+// copies the TOS, and whether it is a further SA of an eroute. Another is isMany.
 const (
 	isInbound  = 1
 	servesBoth = 2
 	copiesTOS  = 4
+	isFurther  = 16
 )
 
 // record returns the policy with the SA's data that the kernel does not keep. Its first
-// template has the SA's source. Then come notes about its neighbours, its inbound policy
+// template has the SA's source, and the window if the state has none. Then come notes about its neighbours, its inbound policy
 // and its eroutes, as far as it has them. A note is a template with its kind in the field
 // for algorithms, which the kernel does not use here.
-func (s *sa) record(u users) *nlxfrm.Policy {
+func (s *sa) record(u users, further bool, window uint32) *nlxfrm.Policy {
 	p := &nlxfrm.Policy{
 		Selector: recordSelector(s.id), Dir: nlxfrm.DirOut, Action: nlxfrm.Block, IfID: parkSAs, Priority: 1 << 31,
 		Limits: nlxfrm.Limits{
@@ -79,7 +80,10 @@ func (s *sa) record(u users) *nlxfrm.Policy {
 	if s.copyTOS {
 		p.Limits.HardPackets |= copiesTOS
 	}
-	p.Templates = append(p.Templates, note(noteSelf, s.id, s.src, 0))
+	if further {
+		p.Limits.HardPackets |= isFurther
+	}
+	p.Templates = append(p.Templates, note(noteSelf, s.id, s.src, window))
 	if s.outer != nil {
 		p.Templates = append(p.Templates, note(noteOuter, s.outer.id, netip.Addr{}, 0))
 	}
@@ -152,7 +156,7 @@ func readRecord(p *nlxfrm.Policy) (s *sa, outer klips.SAID, ok bool) {
 	for _, t := range p.Templates {
 		switch t.AuthAlgs {
 		case noteSelf:
-			s.src = t.Src
+			s.src, s.window = t.Src, t.CryptAlgs
 		case noteOuter:
 			outer = readSAID(&t)
 		case notePolicy:
@@ -185,11 +189,11 @@ func labelRoute(p *nlxfrm.Policy, e *klips.Eroute) {
 	dst := e.ID.Dst.As16()
 	p.Limits = nlxfrm.Limits{
 		SoftBytes: binary.BigEndian.Uint64(dst[:]), HardBytes: binary.BigEndian.Uint64(dst[8:]),
-		SoftPackets: uint64(e.ID.SPI)<<32 | uint64(e.ID.Proto), HardPackets: mark | uint64(uint32(e.PID)),
+		SoftPackets: uint64(e.ID.SPI)<<32 | uint64(len(e.Also))<<8 | uint64(e.ID.Proto), HardPackets: mark | uint64(uint32(e.PID)),
 	}
 }
 
-// readRoute returns the eroute of one of our policies.
+// readRoute returns the eroute of one of our policies. It does not have the further SAs yet.
 func readRoute(p *nlxfrm.Policy) *route {
 	var dst [16]byte
 	binary.BigEndian.PutUint64(dst[:], p.Limits.SoftBytes)
@@ -202,7 +206,8 @@ func readRoute(p *nlxfrm.Policy) *route {
 				Proto: klips.Proto(p.Limits.SoftPackets)},
 			PID: int32(uint32(p.Limits.HardPackets)),
 		},
-		age: age(p),
+		age:  age(p),
+		also: int(uint8(p.Limits.SoftPackets >> 8)),
 	}
 }
 

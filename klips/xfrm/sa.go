@@ -9,6 +9,9 @@ import (
 	"github.com/klips-go/ipsec/klips/xfrm/nlxfrm"
 )
 
+// maxShortWindow is the largest window of a state without a ReplayESN, in packets.
+const maxShortWindow = 32
+
 // newSA makes an SA from a spec, with copies of the keys.
 func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 	bad := func(err syscall.Errno, reason string) (*sa, error) {
@@ -65,7 +68,7 @@ func newSA(spec *klips.SASpec, now time.Time) (*sa, error) {
 		s.state.Flags |= nlxfrm.FlagAlign4 // RFC 4302 section 3.3.3.2.1, as KLIPS has it
 	}
 	switch {
-	case spec.ESN, spec.Window > 32:
+	case spec.ESN, spec.Window > maxShortWindow:
 		s.state.ReplayESN = nlxfrm.NewReplayESN(spec.Window)
 		if spec.ESN {
 			s.state.Flags |= nlxfrm.FlagESN
@@ -176,12 +179,11 @@ func (s *sa) list(now time.Time) klips.SA {
 	l.Drops = stateDrops(s.state.Stats)
 	l.AuthErrs = s.state.Stats.IntegrityFailed
 	l.ReplayErrs = s.state.Stats.Replayed + s.state.Stats.OutOfWindow
-	l.Window = uint32(s.state.ReplayWindow)
+	l.Window = s.windowSize()
 	l.ESN = s.state.Flags&nlxfrm.FlagESN != 0
 	l.Align8 = l.ID.Proto == klips.ProtoAH && l.ID.Dst.Is4() && s.state.Flags&nlxfrm.FlagAlign4 == 0
 	switch r, e := s.state.Replay, s.state.ReplayESN; {
 	case e != nil:
-		l.Window = e.Window
 		l.Seq = uint64(e.OutSeqHigh)<<32 | uint64(e.OutSeq)
 		if s.dir == klips.Inbound {
 			l.Seq, l.Bitmap = uint64(e.SeqHigh)<<32|uint64(e.Seq), newest(e)

@@ -56,7 +56,7 @@ func TestTOSFlags(t *testing.T) {
 			t.Errorf("%s: flags %#x and %#x, want %#x and %#x", tt.name, flags, extra, tt.flags, tt.extra)
 		}
 		if tt.tunnel {
-			s, _, ok := readRecord(tb.sas[tun].record(users{}))
+			s, _, ok := readRecord(tb.sas[tun].record(users{}, false, 0))
 			if !ok || s.copyTOS != tt.copied || s.dir != tb.sas[tun].dir {
 				t.Errorf("%s: the record has copyTOS %v and direction %v", tt.name, s.copyTOS, s.dir)
 			}

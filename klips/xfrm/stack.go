@@ -36,6 +36,7 @@ type Stack struct {
 	held     udpport.Ports
 
 	interfaces   func() bool
+	processors   func() int
 	host         func(context.Context) ([]rtnl.Link, []rtnl.Addr, error)
 	changeFilter func(func(*guard.Rules) error) error
 	few          int // as the constant; tests set another
@@ -108,7 +109,7 @@ func (s *Stack) Events(context.Context, klips.EventWant) (iter.Seq2[klips.Event,
 // *[klips.UnavailableError]; errors.Is finds fs.ErrPermission in the latter.
 func Open() (*Stack, error) {
 	s := &Stack{changeFilter: guard.Change, few: few}
-	s.interfaces, s.host = sync.OnceValue(s.probeInterfaces), s.readHost
+	s.interfaces, s.processors, s.host = sync.OnceValue(s.probeInterfaces), sync.OnceValue(s.probeProcessors), s.readHost
 	x, err := nlxfrm.Dial()
 	if err != nil {
 		u := &klips.UnavailableError{Why: "the kernel's IPsec cannot be reached: " + err.Error(), Err: err}
@@ -221,8 +222,10 @@ func (s *Stack) Version(context.Context) (string, error) {
 // with it is made.
 func (s *Stack) Has(c klips.Capability) bool {
 	switch c {
-	case klips.CapDebug, klips.CapTransportDevice, klips.CapEvents, klips.CapDirect, klips.CapAlso:
+	case klips.CapDebug, klips.CapTransportDevice, klips.CapEvents, klips.CapDirect:
 		return false
+	case klips.CapAlso:
+		return s.processors() > 0
 	case klips.CapPass:
 		return !s.interfaces()
 	case klips.CapReject:
@@ -262,7 +265,7 @@ func (s *Stack) load(ctx context.Context) (*tables, *objects, *dump, error) {
 		return nil, nil, nil, err
 	}
 	t, o := load(d)
-	t.interfaces = s.interfaces
+	t.interfaces, t.processors = s.interfaces, s.processors
 	return t, o, d, nil
 }
 
@@ -325,32 +328,39 @@ func (t *tables) list(s *sa, now time.Time) klips.SA {
 }
 
 // Eroutes lists the eroutes. The kernel does not count an eroute's packets: if no other
-// eroute uses its SA, they are the SA's packets.
+// eroute uses its SAs, they are the packets of the SAs.
 func (s *Stack) Eroutes(ctx context.Context) ([]klips.Eroute, error) {
 	t, _, d, err := s.load(ctx)
 	if err != nil {
 		return nil, about(err, "list eroutes", "")
 	}
 	defer d.clear()
-	users := map[klips.SAID]int{}
-	for _, r := range t.routes {
-		users[r.ID]++
-	}
 	var l []klips.Eroute
 	for _, r := range t.routes {
 		e := r.Eroute
-		if sa := t.sas[e.ID]; sa != nil && users[e.ID] == 1 {
-			if e.ID.Proto == klips.ProtoTun && sa.outer != nil {
-				sa = sa.outer
+		for _, id := range e.SAIDs() {
+			if len(t.users[id].list) > 1 {
+				e.Packets = 0
+				break
 			}
-			if sa.state != nil {
-				e.Packets = sa.state.Current.Packets
-			}
+			e.Packets += t.packets(id)
 		}
 		l = append(l, e)
 	}
 	arrange.Sort(l, klips.CompareEroutes)
 	return l, nil
+}
+
+// packets returns the packets of an SA, for a tun SA those of the SA that follows it.
+func (t *tables) packets(id klips.SAID) uint64 {
+	s := t.sas[id]
+	if s != nil && id.Proto == klips.ProtoTun {
+		s = s.outer
+	}
+	if s == nil || s.state == nil {
+		return 0
+	}
+	return s.state.Current.Packets
 }
 
 // SetDebug ignores requests to clear bits, since none is ever set. It refuses to set

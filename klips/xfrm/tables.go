@@ -19,6 +19,8 @@ type tables struct {
 	devices []device
 	// interfaces reports whether the kernel has xfrm interfaces.
 	interfaces func() bool
+	// processors returns how many processors states can be bound to; 0: none.
+	processors func() int
 	// local maps the host's addresses to their devices, by index.
 	local map[netip.Addr]int
 	// links are the host's devices.
@@ -53,6 +55,7 @@ type sa struct {
 	outIf      uint16
 	offload    string // the device for offload; addSA puts it into the state
 	copyTOS    bool
+	window     uint32 // of a state that is bound to a processor, see processors.go
 	soft, hard uint32 // limits of allocations
 	added      uint64 // seconds since 1970
 	policy     *klips.InboundPolicy
@@ -74,11 +77,12 @@ type sa struct {
 // A route is an eroute with its age.
 type route struct {
 	klips.Eroute
-	age uint32
+	age  uint32
+	also int // how many further SAs it has, as its policy names them
 }
 
 func newTables() *tables {
-	t := &tables{sas: map[klips.SAID]*sa{}, routes: map[klips.Selector]*route{}, next: 1, users: map[klips.SAID]users{}, rest: newTally()}
+	t := &tables{sas: map[klips.SAID]*sa{}, routes: map[klips.Selector]*route{}, next: 1, users: map[klips.SAID]users{}, rest: newTally(), processors: func() int { return 0 }}
 	t.keep(keyuse.New().Secret())
 	return t
 }
@@ -136,13 +140,16 @@ func (t *tables) direction(dst, src netip.Addr) klips.Direction {
 	})
 }
 
-// group returns the whole group of an SA, inner to outer.
-func (s *sa) group() []*sa {
+// first returns the innermost SA of a group.
+func (s *sa) first() *sa {
 	for s.inner != nil {
 		s = s.inner
 	}
-	return s.outwards()
+	return s
 }
+
+// group returns the whole group of an SA, inner to outer.
+func (s *sa) group() []*sa { return s.first().outwards() }
 
 // outwards returns an SA and those outside it.
 func (s *sa) outwards() (l []*sa) {
@@ -257,7 +264,7 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 			return refuse(verb, e.Selector.String(), syscall.EEXIST, "")
 		}
 	}
-	if err := e.CheckAlso(verb, false); err != nil {
+	if err := t.checkAlso(verb, &e); err != nil {
 		return err
 	}
 	if s := t.sas[e.ID]; s != nil && e.ID.Proto == klips.ProtoTun && s.outer == nil {
@@ -265,15 +272,16 @@ func (t *tables) setEroute(e klips.Eroute, op klips.ErouteOp) error {
 			"XFRM cannot use a tun SA by itself: group it with an esp or ah SA first, or use stack user")
 	}
 	r := &route{Eroute: e}
+	r.Also = slices.Clone(e.Also)
 	if old := t.routes[e.Selector]; old != nil {
 		r.age = old.age
-		t.disuse(old.ID, e.Selector)
+		t.disuse(old)
 	} else {
 		r.age = t.age()
 	}
 	r.Packets = 0
 	t.routes[e.Selector] = r
-	t.use(e.ID, e.Selector)
+	t.use(r)
 	return nil
 }
 
@@ -300,7 +308,7 @@ func (t *tables) deleteEroute(s klips.Selector) error {
 	if r == nil {
 		return refuse("delete eroute", s.String(), syscall.ENOENT, "")
 	}
-	t.disuse(r.ID, s)
+	t.disuse(r)
 	delete(t.routes, s)
 	return nil
 }

@@ -30,6 +30,10 @@ func aSpec(r *rapid.T) *klips.SASpec {
 	if s.ID.Dst == here {
 		s.Src = there
 	}
+	if s.ID.Proto == klips.ProtoESP || s.ID.Proto == klips.ProtoAH {
+		s.Window = rapid.SampledFrom([]uint32{0, 32, 64}).Draw(r, "window")
+		s.ESN = s.Window != 0 && rapid.Bool().Draw(r, "esn")
+	}
 	switch s.ID.Proto {
 	case klips.ProtoESP:
 		s.Enc, s.EncKey, s.Auth, s.AuthKey = alg.AES, make([]byte, 16), alg.SHA256, make([]byte, 32)
@@ -44,7 +48,7 @@ func aSpec(r *rapid.T) *klips.SASpec {
 func anID(r *rapid.T) klips.SAID {
 	return klips.SAID{
 		Proto: rapid.SampledFrom([]klips.Proto{klips.ProtoTun, klips.ProtoESP, klips.ProtoAH, klips.ProtoComp}).Draw(r, "proto"),
-		SPI:   klips.SPI(rapid.IntRange(0x100, 0x101).Draw(r, "spi")),
+		SPI:   klips.SPI(rapid.IntRange(0x100, 0x102).Draw(r, "spi")),
 		Dst:   rapid.SampledFrom([]netip.Addr{here, there}).Draw(r, "dst"),
 	}
 }
@@ -222,7 +226,7 @@ func TestTwoInnerNeighbours(t *testing.T) {
 	tb.sas[ids[0]].outer, tb.sas[ids[1]].outer = tb.sas[ids[2]], tb.sas[ids[2]]
 	o := newObjects()
 	for _, s := range tb.byAge() {
-		o.add(s.record(users{}))
+		o.add(s.record(users{}, false, 0))
 		o.states[s.state.ID] = s.state
 	}
 	for range 50 {
@@ -250,7 +254,7 @@ func TestDirection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		read, _, ok := readRecord(s.record(users{}))
+		read, _, ok := readRecord(s.record(users{}, false, 0))
 		if s.dir != c.want || !ok || read.dir != c.want || read.src != c.src {
 			t.Errorf("%v from %v: direction %v, and %v from %v in its record; want %v", id, c.src, s.dir, read.dir, read.src, c.want)
 		}

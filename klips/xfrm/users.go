@@ -37,25 +37,29 @@ type users struct {
 	many bool // the list is incomplete
 }
 
-// use notes that an eroute names an SA, which need not exist.
-func (t *tables) use(id klips.SAID, s klips.Selector) {
-	if id.IsMagic() {
-		return
+// use notes that an eroute names its SAs, which need not exist.
+func (t *tables) use(r *route) {
+	for _, id := range r.SAIDs() {
+		if id.IsMagic() {
+			continue
+		}
+		u := t.users[id]
+		u.list = append(u.list, r.Selector)
+		t.users[id] = u
 	}
-	u := t.users[id]
-	u.list = append(u.list, s)
-	t.users[id] = u
 }
 
-// disuse notes that an eroute does not name an SA any more.
-func (t *tables) disuse(id klips.SAID, s klips.Selector) {
-	u, ok := t.users[id]
-	if !ok {
-		return
-	}
-	u.list = slices.DeleteFunc(u.list, func(o klips.Selector) bool { return o == s })
-	if t.users[id] = u; len(u.list) == 0 && !u.many {
-		delete(t.users, id)
+// disuse notes that an eroute does not name its SAs any more.
+func (t *tables) disuse(r *route) {
+	for _, id := range r.SAIDs() {
+		u, ok := t.users[id]
+		if !ok {
+			continue
+		}
+		u.list = slices.DeleteFunc(u.list, func(o klips.Selector) bool { return o == r.Selector })
+		if t.users[id] = u; len(u.list) == 0 && !u.many {
+			delete(t.users, id)
+		}
 	}
 }
 

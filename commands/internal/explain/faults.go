@@ -26,7 +26,7 @@ var faults = [...]string{
 	klips.FaultNoNumbers:    "all sequence numbers of this key have been used, and none may be used twice (RFC 4303 section 3.3.3): take a new key, or give an SA numbers of 64 bits at both ends (--esn)",
 	klips.FaultOffload:      "network devices take the work of esp SAs only: leave --offload out",
 	klips.FaultDirect:       "a stack of the kernel sends packets by its IP output alone: leave --direct out; stack user can do it (--stack)",
-	klips.FaultAlso:         "a stack of the kernel chooses one SA for all packets of an eroute: leave --also out and make an eroute for each part of the network, or take stack user (--stack)",
+	klips.FaultAlso:         "this kernel chooses one SA for all packets of an eroute (stack xfrm has several since Linux 6.13): leave --also out and make an eroute for each part of the network, or take stack user (--stack)",
 	klips.FaultAlsoMany:     "an eroute can have 15 further SAs at most: leave it out",
 	klips.FaultAlsoShunt:    "a shunt takes all packets of its eroute, and does not go with SAs: leave it out, or leave --also out",
 	klips.FaultAlsoPeer:     "the SAs of one eroute go to one peer, so all have the destination of the first: leave it out, or make another eroute for it",

@@ -373,7 +373,7 @@ func (p *pair) trace(r *rapid.T, e *engine.Engine, own netip.Addr, f klips.Flow)
 		r.Fatalf("Trace(%+v) has changed:\n%s", f, diff)
 	}
 	before.Eroutes = e.EroutesByAge()
-	want := trace.Decide(before, f, func(a netip.Addr) bool { return a == own })
+	want := trace.New(before, true, func(a netip.Addr) bool { return a == own }).Decide(f)
 	d.MTU, d.Longest = 0, 0
 	if diff := cmp.Diff(want, d, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		r.Fatalf("Trace(%+v): by the listings, and by the stack:\n%s", f, diff)
