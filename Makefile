@@ -114,7 +114,7 @@ faults: ## let things fail: daemon killed or frozen, no room, no rights, no devi
 	$(GO) test -count 1 ./klips/classic ./klips/xfrm/...
 
 kernels: test-deps ## run the longest tests under kernels in virtual machines (as root)
-	$(GO) test -count 1 -v -timeout 60m -run '^Test(Device)?Kernel$$' ./testscripts -longest
+	$(GO) test -count 1 -v -timeout 60m -run '^Test(Device|Newer)?Kernel$$' ./testscripts -longest
 
 bench: build ## measure packets beside wireguard-go, look-ups, SAs, listings, start-up (as root; BENCHFLAGS=-json=FILE)
 	@$(GO) run ./testscripts/bench -ipsec $(BIN)/ipsec $(BENCHFLAGS)

@@ -25,8 +25,8 @@ func TestTestDeps(t *testing.T) {
 		{"tshark is missing", "echo 0", `[ "$4" = tshark ] || ` + all, "", true,
 			[]string{"test-deps: installing for the tests (DEPS=no leaves it out): tshark\n"}, nil, "install -y --no-install-recommends tshark\nservices are not started\n", "qemu"},
 		{"no network", "echo 0", "exit 1", "echo 'Temporary failure resolving' >&2; exit 100", false,
-			[]string{"installing for the tests", "unpacking a kernel for the tests into "},
-			[]string{"Temporary failure resolving", "test-deps: apt-get installed nothing; without it tests are skipped", "test-deps: no kernel could be fetched; without it"},
+			[]string{"installing for the tests", "unpacking a kernel for the tests into ", "unpacking a newer kernel into "},
+			[]string{"Temporary failure resolving", "test-deps: apt-get installed nothing; without it tests are skipped", "test-deps: no kernel could be fetched; without it", "test-deps: no newer kernel could be fetched; without it"},
 			"update\n", "download"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,8 +43,10 @@ func TestTestDeps(t *testing.T) {
 				}
 			}
 			if c.kernel {
-				if err := os.MkdirAll(filepath.Join(kernel, "boot/vmlinuz-1"), 0o755); err != nil {
-					t.Fatal(err)
+				for _, dir := range []string{"boot/vmlinuz-1", "newer/boot/vmlinuz-2"} {
+					if err := os.MkdirAll(filepath.Join(kernel, dir), 0o755); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			cmd := exec.Command("/bin/sh", "deps")

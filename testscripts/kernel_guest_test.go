@@ -27,7 +27,7 @@ var interopModules = []string{
 	"xfrm4_tunnel", "xfrm6_tunnel", "authenc", "authencesn", "echainiv", "seqiv", "cbc", "ecb", "des_generic", "aes_generic",
 	"crypto_null", "hmac", "md5", "sha1_generic", "sha256_generic", "sha512_generic", "gcm", "ctr", "ghash-generic",
 	"nf_tables", "nft_objref", "nft_fib", "nft_fib_ipv4", "nft_fib_ipv6", "nft_fib_inet",
-	"sch_ingress", "cls_matchall", "act_nat", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "drbg",
+	"sch_ingress", "cls_matchall", "act_nat", "chacha", "chacha_generic", "poly1305_generic", "chacha20poly1305", "deflate", "drbg",
 }
 
 // guestTime is how long a guest may take: a multiple of its time on an idle machine.
@@ -50,7 +50,7 @@ func choose(run, more string) []string {
 }
 
 // guestTools are the programs that the tests and the scripts use.
-var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk", "cmp", "nice", "seq", "nft", "setsid", "wc", "sort", "tc"}
+var guestTools = []string{"sh", "cat", "cp", "grep", "sed", "sleep", "ip", "awk", "cmp", "nice", "seq", "nft", "setsid", "wc", "sort", "taskset", "tc"}
 
 // TestKernel runs TestInterop and related tests under a kernel that has IPsec and no xfrm
 // interfaces.
@@ -65,13 +65,30 @@ func TestKernel(t *testing.T) {
 func TestDeviceKernel(t *testing.T) {
 	t.Parallel()
 	need(t, "qemu")
+	inDeviceKernel(t, "", choose(*inGuest, ""), scriptTools(t)...)
+}
+
+// TestNewerKernel runs tests of the stack xfrm under Linux 6.13 or newer: here those about what
+// older kernels do not have, and with -longest all of them.
+func TestNewerKernel(t *testing.T) {
+	t.Parallel()
+	need(t, "qemu", "newer-kernel")
+	args := []string{"-test.run=^TestInteropContract$|^TestInteropScripts$/^xfrm$/^(natt|processors)$|^TestInteropScripts$/^tunnel$/^spread$"}
+	if *longest {
+		args = []string{"-test.run=" + *inGuest, "-test.skip=" + ofFaults}
+	}
+	inDeviceKernel(t, qemu.Newer, args, scriptTools(t)...)
+}
+
+// scriptTools returns the programs for scripts in guests.
+func scriptTools(t *testing.T) []string {
 	demo := filepath.Join(t.TempDir(), "demo")
 	buildStatic(t, "build", "-o", demo, "./demo")
 	tools := append([]string{demo}, guestTools...)
 	if abilities["bird"]() == nil { // otherwise the scripts that need it are skipped, here and in the guest
 		tools = append(tools, "bird", "birdc")
 	}
-	inDeviceKernel(t, choose(*inGuest, ""), tools...)
+	return tools
 }
 
 // TestLackingKernel runs TestGuestLacking under a kernel whose modules for ESP are missing.
@@ -87,15 +104,20 @@ func TestLackingKernel(t *testing.T) {
 func BenchmarkDeviceKernel(b *testing.B) {
 	need(b, "qemu")
 	for b.Loop() {
-		inDeviceKernel(b, []string{"-test.run=^$", "-test.bench=^BenchmarkInterop", "-test.benchtime=1x"}, "ip")
+		inDeviceKernel(b, "", []string{"-test.run=^$", "-test.bench=^BenchmarkInterop", "-test.benchtime=1x"}, "ip")
 	}
 }
 
-// inDeviceKernel runs this program in a guest with xfrm interfaces and with some of the
-// host's tools.
-func inDeviceKernel(t testing.TB, args []string, tools ...string) {
-	runInGuest(t, guest{args: args, require: "demo,nftables,root,tun,xfrm,xfrmi",
-		modules: append([]string{"xfrm_interface"}, interopModules...), tools: tools})
+// inDeviceKernel runs this program in a guest whose kernel, "" or qemu.Newer, has xfrm
+// interfaces, with some of the host's tools.
+func inDeviceKernel(t testing.TB, kernel string, args []string, tools ...string) {
+	require := "demo,nftables,root,tun,xfrm,xfrmi,"
+	if kernel == qemu.Newer {
+		require += "processors"
+	} else {
+		require += "nonike"
+	}
+	runInGuest(t, guest{kernel: kernel, args: args, require: require, modules: append([]string{"xfrm_interface"}, interopModules...), tools: tools})
 }
 
 // A guest is a virtual machine in which tests of this package run.
@@ -104,6 +126,7 @@ type guest struct {
 	require string   // the words of REQUIRE there
 	modules []string // of the kernel
 	tools   []string // programs of the host, see [qemu.Job]
+	kernel  string   // as in [qemu.Job]
 }
 
 // runInGuest runs the program of the tests in a guest. If it fails, the last lines of its log
@@ -120,7 +143,7 @@ func runInGuest(t testing.TB, g guest) {
 		args = append(args, "-test.v")
 	}
 	var out strings.Builder
-	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: args, Env: []string{"REQUIRE=" + g.require}, Modules: g.modules, Tools: g.tools}, &out)
+	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: args, Env: []string{"REQUIRE=" + g.require}, Modules: g.modules, Tools: g.tools, Kernel: g.kernel}, &out)
 	t.Logf("in the guest:\n%s", &out)
 	if err != nil {
 		t.Error(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/xfrm"
@@ -29,6 +30,26 @@ func haveInterfaces() error {
 		}
 		return nil
 	})
+}
+
+// haveProcessors reports why the kernel's stack has no SAs for one processor, or nil.
+func haveProcessors() error {
+	return bed.TryXfrm(func(s *xfrm.Stack) error {
+		if !s.Has(klips.CapAlso) {
+			return errors.New("Linux 6.13 has them")
+		}
+		return nil
+	})
+}
+
+// haveNonIKE reports why the kernel takes no ESP out of UDP with a non-IKE marker, or nil.
+func haveNonIKE() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_ESPINUDP_NON_IKE)
 }
 
 // haveNoESP reports why the kernel's stack has ESP, or cannot be asked; nil: it has none.

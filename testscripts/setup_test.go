@@ -186,9 +186,13 @@ var abilities = map[string]func() error{
 	"ping":     program("ping"),
 	"demo":     program("demo"),
 	"nftables": sync.OnceValue(haveNFTables),
-	"qemu":     sync.OnceValue(qemu.Available),
+	"qemu":     sync.OnceValue(func() error { return qemu.Available("") }),
 	"xfrm":     sync.OnceValue(haveXfrm),
 	"xfrmi":    sync.OnceValue(haveInterfaces),
+	// A kernel of Linux 6.13 or newer for guests, and what such a kernel has and has not.
+	"newer-kernel": sync.OnceValue(func() error { return qemu.Available(qemu.Newer) }),
+	"processors":   sync.OnceValue(haveProcessors),
+	"nonike":       sync.OnceValue(haveNonIKE),
 	// The commands of a script go to the kernel's own stack.
 	"onkernel": onKernelStack,
 	"esp":      sync.OnceValue(haveESP),

@@ -127,7 +127,7 @@ func TestSkips(t *testing.T) {
 
 // inGuests are the words that the runs in guests require; the machine itself may lack
 // them.
-var inGuests = []skip.Word{skip.Demo, skip.ESP, skip.NoESP, skip.PFKEY, skip.Xfrm, skip.Xfrmi}
+var inGuests = []skip.Word{skip.Demo, skip.ESP, skip.NoESP, skip.NonIKE, skip.PFKEY, skip.Processors, skip.Xfrm, skip.Xfrmi}
 
 // ofPackages is the word that only make test-pkg fulfils: make test builds no packages.
 const ofPackages = skip.Packages

@@ -29,20 +29,26 @@ type Job struct {
 	Env     []string // added to PATH, HOME and TMPDIR
 	Modules []string // kernel modules to load first, with their dependencies
 	Tools   []string `json:"-"` // programs of the host, with the libraries that they need
+	Kernel  string   `json:"-"` // "" or Newer
 }
 
 // KernelEnv names the directory into which a package linux-image-*-cloud-amd64 has been
-// unpacked, with boot/vmlinuz-* and lib/modules.
-const KernelEnv = "IPSEC_TEST_KERNEL"
+// unpacked, with boot/vmlinuz-* and lib/modules. Its folder Newer has another kernel, which is
+// of Linux 6.13 or newer.
+const (
+	KernelEnv = "IPSEC_TEST_KERNEL"
+	Newer     = "newer"
+)
 
 const program = "qemu-system-x86_64"
 
-// kernel returns an image and the folder of its modules.
-func kernel() (image, modules string, err error) {
+// kernel returns an image in a folder of the directory, and the folder of its modules.
+func kernel(folder string) (image, modules string, err error) {
 	dir := os.Getenv(KernelEnv)
 	if dir == "" {
 		return "", "", fmt.Errorf("%s names no directory with a kernel (make test-deps makes one)", KernelEnv)
 	}
+	dir = filepath.Join(dir, folder)
 	images, _ := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
 	if len(images) == 0 {
 		return "", "", fmt.Errorf("no kernel in %s", dir)
@@ -52,12 +58,12 @@ func kernel() (image, modules string, err error) {
 	return image, filepath.Join(dir, "lib", "modules", release), nil
 }
 
-// Available returns the reason why no guest can run here, or nil.
-func Available() error {
+// Available returns the reason why no guest with a kernel ("" or Newer) can run here, or nil.
+func Available(folder string) error {
 	if _, err := exec.LookPath(program); err != nil {
 		return fmt.Errorf("no %s: the package qemu-system-x86 has it", program)
 	}
-	_, _, err := kernel()
+	_, _, err := kernel(folder)
 	return err
 }
 
@@ -65,7 +71,7 @@ func Available() error {
 // job goes to out. An error means that the guest did not end by itself; it includes the
 // end of the kernel's messages.
 func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
-	image, moduleDir, err := kernel()
+	image, moduleDir, err := kernel(job.Kernel)
 	if err != nil {
 		return 0, err
 	}

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestRun(t *testing.T) {
-	if err := Available(); err != nil {
+	if err := Available(""); err != nil {
 		skip.Without(t, skip.QEMU, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)

@@ -40,12 +40,15 @@ const (
 	Make           Word = "make"
 	Mandoc         Word = "mandoc"
 	MTR            Word = "mtr"
+	NewerKernel    Word = "newer-kernel"
 	NFTables       Word = "nftables"
 	NoESP          Word = "noesp"
+	NonIKE         Word = "nonike"
 	Overlay        Word = "overlay"
 	Packages       Word = "packages"
 	PFKEY          Word = "pfkey"
 	Ping           Word = "ping"
+	Processors     Word = "processors"
 	PTY            Word = "pty"
 	QEMU           Word = "qemu"
 	QEMUUser       Word = "qemu-aarch64-static"
@@ -86,12 +89,15 @@ var meanings = map[Word]string{
 	Make:           "the program make",
 	Mandoc:         "the program mandoc",
 	MTR:            "the program mtr",
+	NewerKernel:    "a kernel of Linux 6.13 or newer for guests",
 	NFTables:       "nftables of the kernel, and the program nft",
 	NoESP:          "a kernel with the stack xfrm whose ESP is missing",
+	NonIKE:         "ESP in UDP with a non-IKE marker in the kernel, which newer ones have not",
 	Overlay:        "root, overlay file systems, and a Debian with dpkg",
 	Packages:       "the packages of make pkg, as make test-pkg has them",
 	PFKEY:          "PF_KEY sockets of the kernel",
 	Ping:           "the program ping",
+	Processors:     "SAs of the kernel for one processor, since Linux 6.13",
 	PTY:            "pseudo-terminals",
 	QEMU:           "QEMU, and a kernel for it",
 	QEMUUser:       "the program qemu-aarch64-static",
