@@ -25,7 +25,7 @@ func TestParse(t *testing.T) {
 		Parts, Rows, Contenders string
 		JSON                    string
 	}
-	const allRows, allContenders = "tcp1,cpu,tcp4,both,tcp6,udp,ping,rss", "clear,wireguard,strongswan,udp,raw,cbc,ah,xfrm"
+	const allRows, allContenders = "tcp1,cpu,tcp4,both,tcp6,udp,ping,rss", "clear,wireguard,strongswan,udp,raw,direct,cbc,ah,xfrm"
 	for _, c := range []struct {
 		args string
 		want chosen
@@ -54,7 +54,7 @@ func TestParseErrors(t *testing.T) {
 		"-seconds NaN":       "-seconds NaN is not between 0.1 and 600",
 		"-only wire":         `-only: unknown word "wire"; choose from packets,tables,listing,start`,
 		"-rows tcp1,tcp9":    `-rows: unknown word "tcp9"; choose from tcp1,cpu,tcp4,both,tcp6,udp,ping,rss`,
-		"-contenders raw,,":  `-contenders: unknown word ""; choose from clear,wireguard,strongswan,udp,raw,cbc,ah,xfrm`,
+		"-contenders raw,,":  `-contenders: unknown word ""; choose from clear,wireguard,strongswan,udp,raw,direct,cbc,ah,xfrm`,
 		"-speed":             "flag provided but not defined: -speed",
 		"-rounds many":       `invalid value "many" for flag -rounds: parse error`,
 		"-contenders swan -": `unexpected argument "-"`,

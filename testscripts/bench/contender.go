@@ -30,6 +30,7 @@ var contenders = []contender{
 	{"strongswan", "strongSwan's libipsec, aes128-gcm in UDP", openStrongSwan},
 	{"udp", "tun+esp aes128-gcm in UDP", ours("user", esp("aes128-gcm", 20)+" --natt nonesp --sport 4500 --dport 4500")},
 	{"raw", "tun+esp aes128-gcm", ours("user", esp("aes128-gcm", 20))},
+	{"direct", "tun+esp aes128-gcm, attached with --direct", oursAttached("user", "--direct", esp("aes128-gcm", 20))},
 	{"cbc", "tun+esp aes128-sha1", ours("user", esp("aes128-sha1", 16)+" --authkey "+key(20))},
 	{"ah", "tun+esp+ah aes128-gcm, hmac-sha1-96", ours("user", esp("aes128-gcm", 20), "ah --ah hmac-sha1-96 --authkey "+key(20))},
 	{"xfrm", "tun+esp aes128-gcm, stack xfrm", ours("xfrm", esp("aes128-gcm", 20))},
@@ -132,6 +133,11 @@ func esp(algorithm string, keySize int) string {
 // ours returns what opens a stack of ours with a group in each direction: a tun SA, and
 // sas, inner to outer, as "proto options" of ipsec spi.
 func ours(stack string, sas ...string) func(*rig) (*way, error) {
+	return oursAttached(stack, "", sas...)
+}
+
+// oursAttached is ours with an option of tncfg --attach.
+func oursAttached(stack, option string, sas ...string) func(*rig) (*way, error) {
 	return func(r *rig) (*way, error) {
 		if stack == "xfrm" {
 			if err := bed.TryXfrm(func(*xfrm.Stack) error { return nil }); err != nil {
@@ -145,6 +151,11 @@ func ours(stack string, sas ...string) func(*rig) (*way, error) {
 		w := &way{hosts: b.Hosts, close: b.Close}
 		if err := addInners6(b.Hosts); err != nil {
 			return w, err
+		}
+		if option != "" {
+			if err := b.Both("tncfg --detach --virtual ipsec0", "tncfg --attach --virtual ipsec0 --physical eth0 "+option); err != nil {
+				return w, err
+			}
 		}
 		if err := groups(b, sas); err != nil {
 			if stack == "xfrm" { // the kernel may lack the algorithm
