@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -113,5 +114,16 @@ func TestSendWithoutFamily(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A packet that comes alone does not wait for others, and many wait longer than few.
+func TestNapAfter(t *testing.T) {
+	for packets, want := range map[int]time.Duration{
+		0: 0, 1: 0, 2: 50 * time.Microsecond, 5: 50 * time.Microsecond, 20: 200 * time.Microsecond, 40: 400 * time.Microsecond, 1000: 400 * time.Microsecond,
+	} {
+		if got := napAfter(packets); got != want {
+			t.Errorf("after %d packets: %v, want %v", packets, got, want)
+		}
 	}
 }

@@ -16,9 +16,21 @@ import (
 // recvBuffer is each socket's receive buffer in bytes.
 const recvBuffer = 8 << 20
 
-// coalesce is how long Recv waits for more packets after a busy batch. A single packet
-// is not delayed.
-const coalesce = 50 * time.Microsecond
+// How long Recv waits for more packets after several of one raw socket: the more there were,
+// the longer, because packets that come together cost less. A single packet is not delayed.
+const (
+	leastNap  = 50 * time.Microsecond
+	mostNap   = 400 * time.Microsecond
+	packetNap = 10 * time.Microsecond // for each packet
+)
+
+// napAfter returns how long Recv waits after so many packets.
+func napAfter(packets int) time.Duration {
+	if packets < 2 {
+		return 0
+	}
+	return min(max(time.Duration(packets)*packetNap, leastNap), mostNap)
+}
 
 // A Receiver receives the ESP and AH packets for this host, complete and reassembled, UDP
 // packets to given ports, and ICMP messages that report a packet as too long. Its open
@@ -31,7 +43,7 @@ type Receiver struct {
 	seen  *map[place]*port // ports.open at that time
 	wait  *wait.Waiter     // for socks, then udp; nil: they were released
 	ready []int            // sockets that may have something to read, numbered in that order
-	busy  bool             // the last batch had more than one packet
+	came  int              // packets of raw sockets since the last Wait
 	batch *mmsg.Batch
 	split *datagrams
 }
@@ -158,7 +170,7 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 				n = r.split.take(r.ports, bufs, ifindex)
 			default:
 				n, full = r.recvFrom(&r.socks[i], bufs, ifindex)
-				r.busy = n > 1
+				r.came += n
 			}
 			if full {
 				r.ready = append(r.ready, i) // in turn, so that each is read
@@ -167,12 +179,12 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 				return n, nil
 			}
 		}
-		if r.busy {
+		if d := napAfter(r.came); d > 0 {
 			// More packets probably follow: waiting a little for many packets costs
 			// less than a wakeup for each.
-			r.busy = false
-			r.wait.Nap(coalesce)
+			r.wait.Nap(d)
 		}
+		r.came = 0
 		if err := r.wait.Wait(); err != nil {
 			return 0, err
 		}
