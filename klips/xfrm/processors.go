@@ -60,7 +60,7 @@ func (t *tables) bind() bindings {
 		b.lists[first] = r.Also
 		for i, id := range r.Also[:min(len(r.Also), max(t.processors()-1, 0))] {
 			s := t.sas[id]
-			if s == nil || !complete(first) || !complete(s) || t.unbindable(first, s) != "" {
+			if s == nil || !complete(first) || !complete(s) || t.unbindable(r.Selector, first, s) != "" {
 				continue
 			}
 			if _, taken := b.of[s]; !taken {
@@ -88,7 +88,7 @@ func complete(s *sa) bool {
 
 // unbindable returns why a further SA of an eroute cannot be bound to a processor; "": it can.
 // first is the first SA of the eroute. Their groups are complete.
-func (t *tables) unbindable(first, further *sa) string {
+func (t *tables) unbindable(e klips.Selector, first, further *sa) string {
 	for _, s := range [...]*sa{first, further} {
 		switch {
 		case s.inner != nil:
@@ -98,8 +98,8 @@ func (t *tables) unbindable(first, further *sa) string {
 		}
 	}
 	for _, m := range further.outwards() {
-		if t.leads(m.id) {
-			return "an eroute begins with " + m.id.String()
+		if t.leads(m.id, e) {
+			return "another eroute begins with " + m.id.String()
 		}
 	}
 	a, _ := layout(first.outwards())
@@ -119,11 +119,11 @@ func alike(a, b member) bool {
 	return a.id.Proto == b.id.Proto && a.mode == b.mode && a.src == b.src && a.id.Dst == b.id.Dst
 }
 
-// leads reports whether an SA is the first of an eroute.
-func (t *tables) leads(id klips.SAID) bool {
+// leads reports whether an SA is the first of another eroute than one.
+func (t *tables) leads(id klips.SAID, one klips.Selector) bool {
 	return slices.ContainsFunc(t.users[id].list, func(s klips.Selector) bool {
 		r := t.routes[s]
-		return r != nil && r.ID == id
+		return s != one && r != nil && r.ID == id
 	})
 }
 
@@ -272,7 +272,7 @@ func (t *tables) checkAlso(verb string, e *klips.Eroute) error {
 		if first == nil || s == nil || !complete(first) || !complete(s) {
 			continue
 		}
-		if why := t.unbindable(first, s); why != "" {
+		if why := t.unbindable(e.Selector, first, s); why != "" {
 			return inexpressible(id, "this kernel cannot share packets of %v with it: %s", e.ID, why)
 		}
 	}

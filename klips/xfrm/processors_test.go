@@ -171,9 +171,9 @@ func TestNotShared(t *testing.T) {
 	inner := share("10.3.0.0/16", 2, 1)
 	inner.ID = nth(2, klips.ProtoESP)
 	for text, c := range map[string]klips.Change{
-		"have the same ones, and those of 0.0.0.0/0 -> 10.1.0.0/16": share("10.3.0.0/16", 0, 2),
-		"an eroute begins with " + nth(3, klips.ProtoTun).String():  share("10.3.0.0/16", 2, 3),
-		"is not the first SA of its group":                          inner,
+		"have the same ones, and those of 0.0.0.0/0 -> 10.1.0.0/16":     share("10.3.0.0/16", 0, 2),
+		"another eroute begins with " + nth(3, klips.ProtoTun).String(): share("10.3.0.0/16", 2, 3),
+		"is not the first SA of its group":                              inner,
 	} {
 		_, err := w.s.carry(ctx, c)
 		if !errors.Is(err, syscall.EOPNOTSUPP) || !strings.Contains(err.Error(), text) {
@@ -185,6 +185,16 @@ func TestNotShared(t *testing.T) {
 		t.Errorf("%v: %v", other, err)
 	}
 	w.want("after the refusals", "0x111 on 1 as 0x101, 0x112 on 1 as 0x102", "0x0 as 0x101, 0x0 as 0x102")
+}
+
+// The first SA of an eroute becomes a further one of it.
+func TestFirstBecomesFurther(t *testing.T) {
+	w := newSharing(t, 2)
+	w.carry(share("10.1.0.0/16", 1))
+	w.carry(share("10.1.0.0/16", 0, 1))
+	w.want("another SA is the first", "0x111 on 1 as 0x101, 0x112 on 1 as 0x102", "0x0 as 0x101, 0x0 as 0x102")
+	w.carry(share("10.1.0.0/16", 1, 0))
+	w.want("they change places", "0x101 on 1 as 0x111, 0x102 on 1 as 0x112", "0x0 as 0x111, 0x0 as 0x112")
 }
 
 // The policy of an eroute's further SAs has room for all of them.
