@@ -15,6 +15,10 @@ import (
 // A direct sends ESP and AH by a packet socket (packet(7)): past the kernel's IP output,
 // its packet filter and the queueing discipline of the device, which take most of the time
 // that a raw socket needs. It keeps to what the kernel knows of the next hop.
+//
+// An AF_XDP socket would pass by the reception, too: 1.22 to 1.27 times as fast between two veth
+// devices. It is left out: the daemon would need bpf(2), which it gives up with its other rights
+// (package confine), and a program on a device changes the device for all other traffic.
 type direct struct {
 	fd    int
 	hops  *nexthop.Table
