@@ -22,8 +22,8 @@ func hexKey(s string) Key {
 	return b
 }
 
-// recorded are requests of ip(8), iproute2 6.1 on a little-endian machine: the
-// command line, then the message's type, flags and data.
+// recorded are requests of ip(8) on a little-endian machine: the command line, then the
+// message's type, flags and data.
 type recorded struct {
 	command    string
 	typ, flags uint64
@@ -129,7 +129,11 @@ func goldenRequests() []Request {
 	r = append(r, AddPolicy(&Policy{Selector: Selector{Src: pfx("10.1.0.0/16"), Dst: pfx("10.0.0.0/8")}, Priority: 1000, Templates: []Template{
 		{ID: ID{Dst: v4a, Proto: 108}, Src: v4b, Mode: ModeTunnel, ReqID: 3, Optional: true},
 		{ID: ID{Dst: v4a, Proto: 50}, Src: v4b, ReqID: 4}}}))
-	return append(r, dumpPolicies())
+	r = append(r, dumpPolicies())
+	r = append(r, AddState(&State{ID: ID{v4b, 0x109, 50}, Src: v4a, Mode: ModeTunnel, ReqID: 257, IfID: 1, SADir: SAOut, Processor: 4,
+		AEAD: &AEADAlgorithm{"rfc4106(gcm(aes))", 128, hexKey(key16 + "01020304")}}))
+	return append(r, AddState(&State{ID: ID{v6b, 0x10a, 51}, Src: v6a, ReqID: 9, ReplayWindow: 32, SADir: SAIn,
+		Auth: &AuthAlgorithm{"hmac(sha256)", 128, hexKey(key32)}}))
 }
 
 // headLen is the length of the struct that a request starts with.

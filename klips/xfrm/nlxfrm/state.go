@@ -119,6 +119,11 @@ func (s *State) attrsLen() int {
 }
 
 func (s *State) appendAttrs(b []byte, family uint16) (_ []byte, err error) {
+	if s.SADir != SABoth {
+		var p []byte
+		b, p = appendAttr(b, attrSADir, 1)
+		p[0] = byte(s.SADir)
+	}
 	if s.AEAD != nil {
 		b, err = appendAlg(b, attrAlgAEAD, s.AEAD.Name, s.AEAD.Key, s.AEAD.ICVBits)
 	}
@@ -167,11 +172,6 @@ func (s *State) appendAttrs(b []byte, family uint16) (_ []byte, err error) {
 	}
 	if s.Offload != nil {
 		b = s.Offload.append(b)
-	}
-	if s.SADir != SABoth {
-		var p []byte
-		b, p = appendAttr(b, attrSADir, 1)
-		p[0] = byte(s.SADir)
 	}
 	if s.Processor != 0 {
 		b = appendUint32(b, attrSAPCPU, s.Processor-1)
