@@ -16,8 +16,8 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// Ask returns the decision of a stack about a packet: its own, if it is a [klips.Tracer],
-// else that of the [Tables] of t. t needs SAs, eroutes and devices. local reports whether an address
+// Ask returns the decision of a stack about a packet: its own, if it is a [klips.Tracer], else
+// that of the [Tables] of t. t needs SAs, eroutes and devices. local reports whether an address
 // is one of this host.
 func Ask(ctx context.Context, s klips.Stack, t *klips.Snapshot, f klips.Flow, local func(netip.Addr) bool) (*klips.Decision, error) {
 	if tracer, ok := s.(klips.Tracer); ok {
