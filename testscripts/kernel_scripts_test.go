@@ -19,7 +19,7 @@ import (
 // kernelScripts are the scripts for the kernel's own stack. They are embedded, because
 // a guest does not have their folders.
 //
-//go:embed tunnel/*.txtar xfrm/*.txtar routing/ospf2.txtar routing/ospf3.txtar routing/others.txtar manual/others.txtar manual/attach.txtar manual/up.txtar manual/masterkey.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar manual/rekey.txtar manual/apply.txtar manual/words.txtar manual/subnets.txtar manual/ports.txtar manual/save.txtar manual/lengths.txtar manual/mss.txtar manual/ims.txtar faults/hundred-applies.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar explain/metrics.txtar explain/top.txtar explain/trace.txtar explain/monitor.txtar explain/capture.txtar
+//go:embed tunnel/*.txtar xfrm/*.txtar routing/ospf2.txtar routing/ospf3.txtar routing/others.txtar manual/others.txtar manual/attach.txtar manual/up.txtar manual/masterkey.txtar manual/shunts.txtar manual/transport.txtar manual/closed.txtar manual/guarded.txtar manual/default-route.txtar manual/rekey.txtar manual/apply.txtar manual/words.txtar manual/subnets.txtar manual/hook.txtar manual/ports.txtar manual/save.txtar manual/lengths.txtar manual/mss.txtar manual/ims.txtar faults/hundred-applies.txtar faults/everything.txtar faults/across.txtar tncfg/closed.txtar setup/opens.txtar explain/metrics.txtar explain/top.txtar explain/trace.txtar explain/monitor.txtar explain/capture.txtar
 var kernelScripts embed.FS
 
 // haveInterfaces reports why the kernel's stack has no xfrm interfaces, or nil.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/klips-go/ipsec/commands/internal/made"
@@ -17,6 +18,7 @@ type way int
 const (
 	noChange    way = iota
 	inPlace         // its SAs stay
+	otherScript     // the same, and another script makes its routes, or none does
 	makeBefore      // the new SAs are made before the old ones go
 	breakBefore     // the old SAs go first: they have the place of the new ones
 )
@@ -28,6 +30,8 @@ func wayTo(old, now *connection, sameKeys bool) way {
 	switch {
 	case was == is && sameKeys:
 		return noChange
+	case old.me().updown != script && sameKeys && routeless(was) == routeless(is):
+		return otherScript
 	case old.iface != now.iface, old.me().updown != script, script != "" && old.selector() != now.selector():
 		return breakBefore // a script makes the routes, and knows no other way
 	case apart(old, now):
@@ -60,6 +64,15 @@ func flowless(f made.Form) made.Form {
 	for i := range f.Ends {
 		e := &f.Ends[i]
 		*e = made.End{Addr: e.Addr, Any: e.Any, TunSPI: e.TunSPI, ESPSPI: e.ESPSPI, AHSPI: e.AHSPI, NATPort: e.NATPort}
+	}
+	return f
+}
+
+// routeless returns a form without what only its routes and its scripts need.
+func routeless(f made.Form) made.Form {
+	f.Via = false
+	for i := range f.Ends {
+		f.Ends[i].Updown, f.Ends[i].Nexthop = "", netip.Addr{}
 	}
 	return f
 }
@@ -154,10 +167,41 @@ func (c *change) make(ctx context.Context) error {
 
 // steps returns the steps of make.
 func (c *change) steps() []step.Step {
-	if c.way == inPlace {
+	switch c.way {
+	case inPlace:
 		return slices.Concat(c.admit(), c.flow())
+	case otherScript:
+		return c.rescript()
 	}
 	return slices.Concat(c.receive(), c.send())
+}
+
+// rescript returns the steps that end the work of the old script and begin that of the new one.
+// As after the operation down, the old routes stay until the new ones are made. The first step
+// to be done is the last to be undone: it brings back the old routes.
+func (c *change) rescript() []step.Step {
+	k, old := c.x.conn, c.old
+	steps := slices.Concat(old.updown("down", ""), c.routes(k), k.updown("up", "down"))
+	if len(steps) > 0 {
+		back := slices.Concat(c.routes(old), old.updown("up", ""))
+		for i := range back {
+			back[i].Undo = nil
+		}
+		steps[0].Undo = back
+	}
+	return steps
+}
+
+// routes returns the steps that make the routes of one form, whatever those of the other are.
+func (c *change) routes(k *connection) []step.Step {
+	if k.me().updown == "" && c.at.past {
+		return nil
+	}
+	steps := k.makeRoute(nil)
+	for i := range steps {
+		steps[i].Replace = steps[i].Route != nil
+	}
+	return steps
 }
 
 // finish carries out the rest, and other steps.
