@@ -323,6 +323,8 @@ func (w rewrite) steps(ctx context.Context, c kernel) ([]step, error) {
 	old, renewed := again(w.old, ae), w.new
 	if w.goesOn {
 		renewed = again(w.new, ae)
+		// The numbers come in the form for the old window, which changes when the state gets or
+		// loses a processor.
 		if n := windowOf(w.new); windowOf(renewed) != n {
 			setWindow(renewed, n)
 		}

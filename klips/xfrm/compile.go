@@ -114,9 +114,10 @@ func layout(group []*sa) ([]member, error) {
 func (t *tables) compile() (*objects, error) {
 	o := newObjects()
 	in := classes{}
-	bound, further := t.bind(), t.further()
+	routes := t.routesByAge()
+	bound := t.bind(routes)
 	for _, s := range t.byAge() {
-		o.add(s.record(t.users[s.id], further[s.id], bound.window(s)))
+		o.add(s.record(t.users[s.id], bound.further[s.id], bound.window(s)))
 		o.tally.sas++
 		if s.inner != nil {
 			continue
@@ -141,7 +142,7 @@ func (t *tables) compile() (*objects, error) {
 	if err := in.compile(t, o); err != nil {
 		return nil, err
 	}
-	for _, r := range t.routesByAge() {
+	for _, r := range routes {
 		if err := t.compileRoute(r, bound, o); err != nil {
 			return nil, err
 		}

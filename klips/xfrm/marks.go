@@ -187,12 +187,8 @@ func (m *marking) begin(sa *sa) error {
 	if sa.replaySeq != nil {
 		received = *sa.replaySeq
 	}
-	window := uint64(sa.state.ReplayWindow)
-	if e := sa.state.ReplayESN; e != nil {
-		window = uint64(e.Window)
-	}
 	m.file.Set(k, marks.Mark{Sent: sum(sent, ahead), Received: received})
-	if window == 0 || !esn && received > math.MaxUint32 {
+	if windowOf(sa.state) == 0 || !esn && received > math.MaxUint32 {
 		received = 0
 	}
 	sa.state = resume(sa.state, sent, received)

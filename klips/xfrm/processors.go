@@ -1,7 +1,6 @@
 package xfrm
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -36,25 +35,23 @@ type binding struct {
 }
 
 // bindings are those of further SAs, by the first SA of their groups. lists are the further SAs
-// of the eroutes that begin with an SA: other eroutes with this SA are not shared.
+// of the eroutes that begin with an SA: other eroutes with this SA are not shared. further are
+// the further SAs of all eroutes, bound or not.
 type bindings struct {
-	of    map[*sa]binding
-	lists map[*sa][]klips.SAID
+	of      map[*sa]binding
+	lists   map[*sa][]klips.SAID
+	further map[klips.SAID]bool
 }
 
-// bind finds the bindings. Of several eroutes that want one, the oldest has it.
-func (t *tables) bind() bindings {
-	b := bindings{map[*sa]binding{}, map[*sa][]klips.SAID{}}
-	var shared []*route
-	for _, r := range t.routes {
-		if len(r.Also) > 0 {
-			shared = append(shared, r)
+// bind finds the bindings for eroutes, oldest first. Of several that want one, the oldest has it.
+func (t *tables) bind(routes []*route) bindings {
+	b := bindings{map[*sa]binding{}, map[*sa][]klips.SAID{}, map[klips.SAID]bool{}}
+	for _, r := range routes {
+		for _, id := range r.Also {
+			b.further[id] = true
 		}
-	}
-	slices.SortFunc(shared, func(a, b *route) int { return cmp.Compare(a.age, b.age) })
-	for _, r := range shared {
 		first := t.sas[r.ID]
-		if first == nil || b.lists[first] != nil {
+		if len(r.Also) == 0 || first == nil || b.lists[first] != nil {
 			continue
 		}
 		b.lists[first] = r.Also
@@ -125,17 +122,6 @@ func (t *tables) leads(id klips.SAID, one klips.Selector) bool {
 		r := t.routes[s]
 		return s != one && r != nil && r.ID == id
 	})
-}
-
-// further returns the further SAs of all eroutes.
-func (t *tables) further() map[klips.SAID]bool {
-	ids := map[klips.SAID]bool{}
-	for _, r := range t.routes {
-		for _, id := range r.Also {
-			ids[id] = true
-		}
-	}
-	return ids
 }
 
 // bindState binds the state of the member at a place of its group, or makes it again what it
@@ -291,9 +277,7 @@ func (s *Stack) probeProcessors() int {
 // hasProcessors reports whether the kernel has states for one processor. It sends a request
 // that every kernel refuses: its cipher does not exist. A kernel that knows the attribute
 // refuses it before it looks for the cipher, because the direction is missing.
-func hasProcessors(ctx context.Context, k interface {
-	Batch(context.Context, []nlxfrm.Request) ([]error, error)
-}) bool {
+func hasProcessors(ctx context.Context, k kernel) bool {
 	none := netip.IPv4Unspecified().Next()
 	errs, err := k.Batch(ctx, []nlxfrm.Request{nlxfrm.AddState(&nlxfrm.State{ID: nlxfrm.ID{Dst: none, SPI: 1, Proto: uint8(klips.ProtoESP)}, Src: none,
 		Crypt: &nlxfrm.Algorithm{Name: "none"}, Processor: 1})})

@@ -58,9 +58,9 @@ const (
 )
 
 // record returns the policy with the SA's data that the kernel does not keep. Its first
-// template has the SA's source, and the window if the state has none. Then come notes about its neighbours, its inbound policy
-// and its eroutes, as far as it has them. A note is a template with its kind in the field
-// for algorithms, which the kernel does not use here.
+// template has the SA's source, and the window if the state has none. Then come notes about
+// its neighbours, its inbound policy and its eroutes, as far as it has them. A note is a
+// template with its kind in the field for algorithms, which the kernel does not use here.
 func (s *sa) record(u users, further bool, window uint32) *nlxfrm.Policy {
 	p := &nlxfrm.Policy{
 		Selector: recordSelector(s.id), Dir: nlxfrm.DirOut, Action: nlxfrm.Block, IfID: parkSAs, Priority: 1 << 31,
