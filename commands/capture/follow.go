@@ -362,7 +362,7 @@ func (c *capturer) read(ctx context.Context, whole bool) (err error) {
 		if err != nil {
 			return err
 		}
-		c.before, c.tables = c.tables, newTables(now, t, trace.ByFlow(c.stack.Info()), links, addrs)
+		c.before, c.tables = c.tables, newTables(now, t, trace.ByFlow(c.stack.Info().Name), links, addrs)
 	}
 	c.drops.note(t.LastDrops, c.waiting, c.tables)
 	return nil

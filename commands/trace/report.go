@@ -11,6 +11,7 @@ import (
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/syntax"
+	"github.com/klips-go/ipsec/klips/trace"
 	"github.com/klips-go/ipsec/klips/user/mss"
 	"github.com/klips-go/ipsec/klips/user/overhead"
 )
@@ -132,7 +133,7 @@ func (f *facts) eroute(leg klips.Leg) string {
 			text += fmt.Sprintf(", %d packets", e.Packets)
 			if len(e.Also) > 0 {
 				text += ", spread over " + klips.JoinSAIDs(e.SAIDs())
-				if f.stack == "xfrm" {
+				if !trace.ByFlow(f.stack) {
 					text += " by the processor that sends them"
 				}
 			}

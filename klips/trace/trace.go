@@ -26,7 +26,7 @@ func Ask(ctx context.Context, s klips.Stack, t *klips.Snapshot, f klips.Flow, lo
 			return d, err
 		}
 	}
-	return New(t, ByFlow(s.Info()), local).Decide(f), nil
+	return New(t, ByFlow(s.Info().Name), local).Decide(f), nil
 }
 
 // maxNesting is how many groups a packet can go through. Stack user has the same number.
@@ -43,9 +43,9 @@ type Tables struct {
 	local   func(netip.Addr) bool
 }
 
-// ByFlow reports whether a stack chooses among the SAs of an eroute by the flow of the packet.
-// Stack xfrm does so by the processor that sends it.
-func ByFlow(s klips.Info) bool { return s.Name != "xfrm" }
+// ByFlow reports whether the stack of that name chooses among the SAs of an eroute by the flow
+// of the packet. Stack xfrm does so by the processor that sends it.
+func ByFlow(stack string) bool { return stack != "xfrm" }
 
 // New returns the Tables of a snapshot, which must not change while they are used. It needs
 // SAs, eroutes and devices. byFlow is that of the stack, see [ByFlow]: otherwise decisions name
