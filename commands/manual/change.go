@@ -183,11 +183,7 @@ func (c *change) rescript() []step.Step {
 	k, old := c.x.conn, c.old
 	steps := slices.Concat(old.updown("down", ""), c.routes(k), k.updown("up", "down"))
 	if len(steps) > 0 {
-		back := slices.Concat(c.routes(old), old.updown("up", ""))
-		for i := range back {
-			back[i].Undo = nil
-		}
-		steps[0].Undo = back
+		steps[0].Undo = slices.Concat(c.routes(old), old.updown("up", ""))
 	}
 	return steps
 }
