@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -85,6 +86,9 @@ func Run(ctx context.Context, job Job, out io.Writer) (status int, err error) {
 		return 0, err
 	}
 	output := filepath.Join(dir, "out")
+	// The guest dies with the thread that has started it, not only with this process.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var console bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
 		// Emulated, because KVM does not always work inside a virtual machine.
