@@ -38,7 +38,7 @@ const (
 const slice = 5 * time.Millisecond
 
 // A Waiter waits for descriptors that have something to read, or whose device is gone.
-// One goroutine calls Wait, Ready, Watch and Nap; any may call Interrupt and Stop.
+// One goroutine at a time calls Wait, Ready, Watch and Nap; any may call Interrupt and Stop.
 type Waiter struct {
 	epoll  int
 	events [maxEvents]unix.EpollEvent
@@ -49,6 +49,9 @@ type Waiter struct {
 	once   sync.Once
 	free   sync.Once
 	done   atomic.Bool // Stop was called
+
+	interrupting sync.RWMutex // guards freed, and the pipe of those that write into it
+	freed        bool
 }
 
 // maxEvents is how many descriptors one Wait reports as ready. Others follow in the next
@@ -196,10 +199,13 @@ func (w *Waiter) Nap(d time.Duration) {
 	_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
-// Interrupt ends the Wait in progress, or else the next one. It must not be called after
-// Free.
+// Interrupt ends the Wait in progress, or else the next one.
 func (w *Waiter) Interrupt() {
-	_, _ = unix.Write(w.pipe[1], []byte{0}) // a full pipe ends Wait as well
+	w.interrupting.RLock()
+	defer w.interrupting.RUnlock()
+	if !w.freed { // otherwise the descriptor may be another one by now
+		_, _ = unix.Write(w.pipe[1], []byte{0}) // a full pipe ends Wait as well
+	}
 }
 
 // Stop ends Wait, also later calls.
@@ -213,7 +219,10 @@ func (w *Waiter) Stop() {
 // Free frees what the Waiter has. It must not be called while Wait is in progress.
 func (w *Waiter) Free() {
 	w.free.Do(func() {
+		w.interrupting.Lock()
+		w.freed = true
 		w.close()
+		w.interrupting.Unlock()
 		mu.Lock()
 		waiters--
 		mu.Unlock()
