@@ -577,7 +577,7 @@ func (w *wire) Close() error {
 	return nil
 }
 
-func (w *wire) Send(pkts []*packet.Buffer, fail func(*packet.Buffer, error)) {
+func (w *wire) Send(pkts []*packet.Buffer, fail func(*packet.Buffer, error), _ func()) {
 	w.host.mu.Lock()
 	refuse := w.dev.fail
 	w.host.mu.Unlock()

@@ -82,7 +82,7 @@ func (w bareWire) Hops() (v4, v6 uint8) {
 }
 func (w bareWire) Direct() error { return nil }
 func (w bareWire) Close() error  { return nil }
-func (w bareWire) Send(p []*packet.Buffer, _ func(*packet.Buffer, error)) {
+func (w bareWire) Send(p []*packet.Buffer, _ func(*packet.Buffer, error), _ func()) {
 	w.h.send(p)
 }
 

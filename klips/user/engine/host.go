@@ -121,8 +121,9 @@ type Wire interface {
 	// EAFNOSUPPORT: the host cannot do it at all.
 	Direct() error
 	// Send sends finished packets, none longer than MTU. It calls fail for each packet
-	// that cannot be sent. Packets to a multicast group are not looped back.
-	Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error))
+	// that cannot be sent, and full, which may be nil, before it waits because the device has
+	// too many packets. Packets to a multicast group are not looped back.
+	Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error), full func())
 	Close() error
 }
 

@@ -181,7 +181,7 @@ func (e *Engine) sendKeepalive(f natFlow, d *device) {
 	failed := false
 	a.mu.Lock()
 	if !a.retired {
-		a.wire.Send([]*packet.Buffer{b}, func(*packet.Buffer, error) { failed = true })
+		a.wire.Send([]*packet.Buffer{b}, func(*packet.Buffer, error) { failed = true }, nil)
 	}
 	a.mu.Unlock()
 	if e.trace.on(klips.DebugTunnel, debugXmit) && !failed {

@@ -127,7 +127,7 @@ func TestDirect(t *testing.T) {
 					count++
 					text := fmt.Sprintf("packet %d.", count)
 					last := "mark of " + text
-					w.Send([]*packet.Buffer{espTo(to, text), espTo(mark, last)}, func(*packet.Buffer, error) {}) // a neighbour that has failed is an error
+					w.Send([]*packet.Buffer{espTo(to, text), espTo(mark, last)}, func(*packet.Buffer, error) {}, nil) // a neighbour that has failed is an error
 					got := ""
 					n.wait("the mark arrives", func() bool {
 						found, ended := arrived.find(text, last)

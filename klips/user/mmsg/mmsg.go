@@ -104,13 +104,16 @@ func (b *Batch) SetSendLink(i int, p []byte, ifindex int, to [6]byte) {
 	copy(sa.Addr[:], to[:])
 }
 
-// Send sends the messages from from up to to, and waits while the socket is full. It
-// returns how many were sent. If there is an error, the message after those has caused
-// it.
-func (b *Batch) Send(fd, from, to int) (int, error) {
+// Send sends the messages from from up to to, and waits while the socket is full. Before it
+// waits it calls full, unless that is nil. It returns how many were sent. If there is an
+// error, the message after those has caused it.
+func (b *Batch) Send(fd, from, to int, full func()) (int, error) {
 	// The first attempt does not wait, so the scheduler need not know of it. To give up
 	// the processor and get it back often costs more than the call itself.
 	n, e := b.send(syscall.RawSyscall6, fd, from, to, unix.MSG_DONTWAIT)
+	if e == unix.EAGAIN && full != nil {
+		full()
+	}
 	for e == unix.EAGAIN || e == unix.EINTR {
 		n, e = b.send(syscall.Syscall6, fd, from, to, 0)
 	}

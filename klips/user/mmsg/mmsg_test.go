@@ -109,10 +109,10 @@ func TestSendAndReceive(t *testing.T) {
 					out.SetSend(i, p, addr, 0)
 					out.setPort(i, port)
 				}
-				if n, err := out.Send(from, 0, 2); n != 2 || err != nil {
+				if n, err := out.Send(from, 0, 2, nil); n != 2 || err != nil {
 					t.Fatalf("Send(0, 2) = %d, %v", n, err)
 				}
-				if n, err := out.Send(from, 2, 5); n != 3 || err != nil {
+				if n, err := out.Send(from, 2, 5, nil); n != 3 || err != nil {
 					t.Fatalf("Send(2, 5) = %d, %v", n, err)
 				}
 				bufs := make([][]byte, in.Len())
@@ -148,7 +148,7 @@ func TestTruncated(t *testing.T) {
 		out.setPort(i, port)
 		in.SetRecv(i, make([]byte, 10))
 	}
-	if n, err := out.Send(from, 0, 3); n != 3 || err != nil {
+	if n, err := out.Send(from, 0, 3, nil); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
 	if n, err := in.Recv(to, 3); n != 3 || err != nil {
@@ -174,7 +174,7 @@ func TestRecvAtMost(t *testing.T) {
 		out.setPort(i, port)
 		in.SetRecv(i, make([]byte, 10))
 	}
-	if n, err := out.Send(from, 0, 3); n != 3 || err != nil {
+	if n, err := out.Send(from, 0, 3, nil); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
 	if n, err := in.Recv(to, 2); n != 2 || err != nil {
@@ -201,13 +201,13 @@ func TestSendError(t *testing.T) {
 				b.SetSend(i, p, addr, 0)
 				b.setPort(i, port)
 			}
-			if n, err := b.Send(from, 0, 4); n != 2 || err != nil {
+			if n, err := b.Send(from, 0, 4, nil); n != 2 || err != nil {
 				t.Fatalf("Send = %d, %v, want the 2 before the one at fault", n, err)
 			}
-			if n, err := b.Send(from, 2, 4); n != 0 || err != unix.EMSGSIZE {
+			if n, err := b.Send(from, 2, 4, nil); n != 0 || err != unix.EMSGSIZE {
 				t.Fatalf("Send = %d, %v, want EMSGSIZE", n, err)
 			}
-			if n, err := b.Send(from, 3, 4); n != 1 || err != nil {
+			if n, err := b.Send(from, 3, 4, nil); n != 1 || err != nil {
 				t.Fatalf("Send = %d, %v, want the one behind", n, err)
 			}
 			all := receive(t, to, 3, 100)
@@ -221,7 +221,7 @@ func TestSendError(t *testing.T) {
 func TestBadSocket(t *testing.T) {
 	b := NewBatch(1)
 	b.SetSend(0, []byte{1}, lo4, 0)
-	if n, err := b.Send(-1, 0, 1); n != 0 || err != unix.EBADF {
+	if n, err := b.Send(-1, 0, 1, nil); n != 0 || err != unix.EBADF {
 		t.Errorf("Send = %d, %v, want EBADF", n, err)
 	}
 	b.SetRecv(0, make([]byte, 1))
@@ -249,10 +249,10 @@ func TestSendWaits(t *testing.T) {
 	if from == 0 || from == n || errno != 0 {
 		t.Fatalf("%d of %d messages go without waiting, %v", from, n, errno)
 	}
-	done := make(chan error, 1)
+	full, done := make(chan bool, n), make(chan error, 1)
 	go func() {
 		for from < n {
-			sent, err := b.Send(pair[0], from, n)
+			sent, err := b.Send(pair[0], from, n, func() { full <- true })
 			if err != nil || sent == 0 {
 				done <- fmt.Errorf("Send = %d, %w after %d messages", sent, err, from)
 				unix.Shutdown(pair[0], unix.SHUT_RDWR)
@@ -263,6 +263,7 @@ func TestSendWaits(t *testing.T) {
 		done <- nil
 	}()
 	buf := make([]byte, 4000)
+	<-full // it is called before Send waits
 	for i := range n {
 		got, err := unix.Read(pair[1], buf)
 		if err != nil || got != 2000 || buf[0] != byte(i) || buf[1999] != byte(i) {
@@ -335,7 +336,7 @@ func infoOf(t *testing.T, from, to int, addr netip.Addr, port uint16) Info {
 	out.SetSend(0, []byte("x"), addr, 0)
 	out.setPort(0, port)
 	in.SetRecv(0, make([]byte, 10))
-	if n, err := out.Send(from, 0, 1); n != 1 || err != nil {
+	if n, err := out.Send(from, 0, 1, nil); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	if n, err := in.Recv(to, 1); n != 1 || err != nil {
@@ -370,7 +371,7 @@ func TestAllocations(t *testing.T) {
 			out.setPort(i, port)
 			in.SetRecv(i, p)
 		}
-		if n, err := out.Send(from, 0, 2); n != 2 || err != nil {
+		if n, err := out.Send(from, 0, 2, nil); n != 2 || err != nil {
 			t.Fatal(n, err)
 		}
 		if n, err := in.Recv(to, 2); n != 2 || err != nil {

@@ -60,10 +60,10 @@ func (r *Run) Add(p []byte) {
 	r.n++
 }
 
-// Send sends the datagrams by UDP socket fd, and waits while the socket is full. Either
-// all are sent or, with an error, none. EIO, EINVAL and EMSGSIZE are also the kernel's
+// Send sends the datagrams by UDP socket fd, and waits while the socket is full. Before it
+// waits it calls full, unless that is nil. Either all are sent or, with an error, none. EIO, EINVAL and EMSGSIZE are also the kernel's
 // errors if it cannot send a run of this kind on the device.
-func (r *Run) Send(fd int, h *Headers) error {
+func (r *Run) Send(fd int, h *Headers, full func()) error {
 	r.msg.Iov = &r.iovs[0]
 	r.msg.SetIovlen(r.n)
 	r.msg.Name = (*byte)(unsafe.Pointer(&r.name))
@@ -73,6 +73,9 @@ func (r *Run) Send(fd int, h *Headers) error {
 	r.msg.Control = &r.ctl[0]
 	r.msg.SetControllen(r.control(h))
 	_, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.msg)), unix.MSG_DONTWAIT)
+	if e == unix.EAGAIN && full != nil {
+		full()
+	}
 	for e == unix.EAGAIN || e == unix.EINTR {
 		_, _, e = syscall.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.msg)), 0)
 	}

@@ -39,7 +39,7 @@ func TestRun(t *testing.T) {
 					want = append(want, bytes.Repeat([]byte{'a' + byte(i)}, n))
 					r.Add(want[i])
 				}
-				if err := r.Send(from, &h); err != nil {
+				if err := r.Send(from, &h, nil); err != nil {
 					t.Fatalf("lengths %v: %v", sizes, err)
 				}
 				in := NewBatch(len(want))
@@ -82,7 +82,7 @@ func TestRunMerged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Send(from, &Headers{Src: lo4, Dst: netip.AddrPortFrom(lo4, port), HopLimit: 64, IfIndex: uint32(ifi.Index)}); err != nil {
+	if err := r.Send(from, &Headers{Src: lo4, Dst: netip.AddrPortFrom(lo4, port), HopLimit: 64, IfIndex: uint32(ifi.Index)}, nil); err != nil {
 		t.Fatal(err)
 	}
 	in, got := NewBatch(1), make([]byte, 1<<16)
@@ -103,7 +103,7 @@ func TestRunRefused(t *testing.T) {
 	r.Add([]byte("one"))
 	r.Add([]byte("two"))
 	h := Headers{Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.AddrPortFrom(lo4, port), HopLimit: 64}
-	if err := r.Send(from, &h); err == nil {
+	if err := r.Send(from, &h, nil); err == nil {
 		t.Error("it is sent from an address that the host does not have")
 	}
 	if n, err := NewBatch(1).Recv(to, 1); !errors.Is(err, unix.EAGAIN) {
@@ -120,7 +120,7 @@ func TestRunAllocations(t *testing.T) {
 		r.Reset()
 		r.Add(p)
 		r.Add(p)
-		if err := r.Send(from, &h); err != nil {
+		if err := r.Send(from, &h, nil); err != nil {
 			t.Fatal(err)
 		}
 	}); n != 0 {

@@ -159,7 +159,7 @@ func (s *sending) sendPlain(pkts []*packet.Buffer, fail func(b *packet.Buffer, e
 func (s *sending) sendDirect(n int) (sent int) {
 	d := &s.turn
 	for pauses := 0; sent < n; {
-		done, err := s.batch.Send(d.fd, sent, n)
+		done, err := s.batch.Send(d.fd, sent, n, s.full)
 		sent += done
 		switch {
 		case err == nil:
@@ -170,6 +170,9 @@ func (s *sending) sendDirect(n int) (sent int) {
 			d.full.Store(d.time + int64(confirmEvery))
 			return sent
 		default:
+			if pauses == 0 && s.full != nil {
+				s.full()
+			}
 			pauses++
 			time.Sleep(pause)
 		}

@@ -104,7 +104,7 @@ func (d *direct) raw() (l [][]byte) {
 
 func (d *direct) mustSend(pkts ...*packet.Buffer) {
 	d.t.Helper()
-	d.out.Send(pkts, func(b *packet.Buffer, err error) { d.t.Errorf("%x: %v", b.Bytes(), err) })
+	d.out.Send(pkts, func(b *packet.Buffer, err error) { d.t.Errorf("%x: %v", b.Bytes(), err) }, nil)
 }
 
 // arrive checks that packets arrive, in any order of the protocols, but in order within
@@ -240,7 +240,7 @@ func TestDirectErrors(t *testing.T) {
 		}
 		failed = append(failed, b)
 	}
-	d.out.Send(pkts, fail)
+	d.out.Send(pkts, fail, nil)
 	if !slices.Equal(failed, pkts[1:3]) {
 		t.Errorf("%d packets failed, want the two large ones", len(failed))
 	}
@@ -255,7 +255,7 @@ func TestDirectErrors(t *testing.T) {
 			t.Error("a failure without an error")
 		}
 		n++
-	})
+	}, nil)
 	if n != 2 {
 		t.Errorf("%d of 2 packets failed on a device that is down", n)
 	}
@@ -269,7 +269,7 @@ func TestDirectFull(t *testing.T) {
 	d.arrive(p)
 	d.must(d.there.Down("eth0")) // no carrier: the device drops all
 	d.now = int64(500 * time.Millisecond)
-	d.out.Send(sealed(p, p), func(*packet.Buffer, error) {})
+	d.out.Send(sealed(p, p), func(*packet.Buffer, error) {}, nil)
 	d.must(d.there.Up("eth0"))
 	d.must(lab.Await(func() bool {
 		_, err := d.here.Ping(lab.Ping{Dst: there4, Timeout: 10 * time.Millisecond})
@@ -295,7 +295,7 @@ func TestDirectAllocates(t *testing.T) {
 	d := newDirect(t)
 	pkts := sealed(ip(false, 50, "one"), ip(true, 50, "two"), ip(false, 50, "three"))
 	fail := func(*packet.Buffer, error) { t.Error("not sent") }
-	if n := testing.AllocsPerRun(100, func() { d.out.Send(pkts, fail) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { d.out.Send(pkts, fail, nil) }); n != 0 {
 		t.Errorf("Send allocates %v times", n)
 	}
 	if by := d.raw(); len(by) > 0 {

@@ -60,7 +60,7 @@ func TestGroups(t *testing.T) {
 				t.Errorf("joined twice: %v, want EADDRINUSE", err)
 			}
 			own := &packet.Buffer{B: bytes.Clone(hello), End: len(hello)}
-			member.Send([]*packet.Buffer{own}, func(_ *packet.Buffer, err error) { t.Errorf("its own packet: %v", err) })
+			member.Send([]*packet.Buffer{own}, func(_ *packet.Buffer, err error) { t.Errorf("its own packet: %v", err) }, nil)
 			l.send(ip(v6, packet.ProtoESP, "to the host"))
 			if got := l.receive(2, "to the host"); len(got) != 1 {
 				t.Error("its own packet comes back")

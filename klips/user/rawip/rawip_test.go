@@ -103,11 +103,11 @@ func TestSendWithoutFamily(t *testing.T) {
 			t.Errorf("packet %d: %v, want EAFNOSUPPORT", slices.Index(pkts, b), err)
 		}
 		failed = append(failed, b)
-	})
+	}, nil)
 	if !slices.Equal(failed, pkts) {
 		t.Errorf("%d packets failed, want all %d in order", len(failed), len(pkts))
 	}
-	s.Send(nil, func(*packet.Buffer, error) { t.Error("a packet failed where there was none") })
+	s.Send(nil, func(*packet.Buffer, error) { t.Error("a packet failed where there was none") }, nil)
 	s.SetMTU(1400)
 	if s.MTU() != 1400 {
 		t.Errorf("MTU = %d, want 1400", s.MTU())

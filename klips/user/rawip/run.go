@@ -97,7 +97,7 @@ func (s *sending) sendRun(k place, pkts []*packet.Buffer, data int) bool {
 	if !s.ports.local(h.Src) {
 		return false
 	}
-	err := s.run.Send(at.fd, &h)
+	err := s.run.Send(at.fd, &h, s.full)
 	switch err {
 	case unix.EIO, unix.EINVAL, unix.EMSGSIZE, unix.EOPNOTSUPP:
 		s.unfit.Store(true)

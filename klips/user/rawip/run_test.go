@@ -288,7 +288,7 @@ func TestRunsAllocate(t *testing.T) {
 	defer timer.Stop()
 	l.in.SetUDPPorts([]uint16{natt})
 	pass := func() {
-		l.out.Send(bufs, fail)
+		l.out.Send(bufs, fail, nil)
 		for n := 0; n < len(bufs); {
 			got, err := l.in.Recv(l.bufs, l.ifindex)
 			if err != nil {

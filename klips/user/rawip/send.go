@@ -36,6 +36,7 @@ type sending struct {
 	batch *mmsg.Batch
 	run   mmsg.Run
 	turn  turn
+	full  func() // is called before a system call waits; may be nil
 }
 
 // NewSender opens the sockets. batch is the largest number of packets for one system call.
@@ -144,13 +145,14 @@ func (s *Sender) member(group netip.Addr, option4, option6 int) error {
 }
 
 // Send sends packets, none longer than the MTU, and calls fail for each that the kernel
-// refused. Their order is kept. Send or the kernel fills in the IPv4 checksum.
-func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
+// refused, and full, unless it is nil, before it waits because too many packets are queued.
+// Their order is kept. Send or the kernel fills in the IPv4 checksum.
+func (s *Sender) Send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error), full func()) {
 	one := s.sends.Get()
 	defer s.sends.Put(one)
-	one.turn = s.direct.begin()
+	one.turn, one.full = s.direct.begin(), full
 	one.send(pkts, fail)
-	one.turn = turn{}
+	one.turn, one.full = turn{}, nil
 }
 
 func (s *sending) send(pkts []*packet.Buffer, fail func(b *packet.Buffer, err error)) {
@@ -193,7 +195,7 @@ func (s *sending) sendRaw(pkts []*packet.Buffer, fail func(b *packet.Buffer, err
 			var done int
 			var err error = unix.EAFNOSUPPORT
 			if fd >= 0 {
-				done, err = s.batch.Send(fd, from, n)
+				done, err = s.batch.Send(fd, from, n, s.full)
 			}
 			from += done
 			if err != nil {

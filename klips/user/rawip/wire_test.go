@@ -108,7 +108,7 @@ func (l *line) send(pkts ...[]byte) (failed []int) {
 			l.t.Errorf("packet %d: %v", at[b], err)
 		}
 		failed = append(failed, at[b])
-	})
+	}, nil)
 	return failed
 }
 
