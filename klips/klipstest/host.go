@@ -101,6 +101,7 @@ type device struct {
 	down  bool                   // guarded by Host.mu
 	mtu   atomic.Int64
 	fail  func(p []byte) error // nil: it accepts packets; guarded by Host.mu
+	full  chan struct{}        // Send waits until it is closed; nil: does not; guarded by Host.mu
 	hops  [2]uint8             // TTL and hop limit; guarded by Host.mu
 	wires map[*wire]struct{}   // the open ones; guarded by Host.mu
 }
@@ -110,7 +111,7 @@ var _ engine.Host = (*Host)(nil)
 // NewHost makes a host with addresses and physical devices (MTU 1500) on a
 // network.
 func NewHost(n *Network, addrs []netip.Addr, devices ...string) *Host {
-	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, awaited: map[*awaited]struct{}{}, routeMTUs: map[netip.Addr]int{}, in: newQueue(), icmp: make(chan []byte, 4096)}
+	h := &Host{net: n, links: map[string]*Link{}, left: map[string]leftLink{}, awaited: map[*awaited]struct{}{}, routeMTUs: map[netip.Addr]int{}, in: newQueue(sync.NewCond(new(sync.Mutex))), icmp: make(chan []byte, 4096)}
 	for _, d := range devices {
 		h.AddDevice(d, 1500)
 	}
@@ -267,6 +268,21 @@ func (h *Host) Refuse(name string, refuse func(p []byte) error) {
 	defer h.mu.Unlock()
 	if i := h.device(name); i >= 0 {
 		h.devices[i].fail = refuse
+	}
+}
+
+// Fill makes a physical device full: Send waits until empty is called.
+func (h *Host) Fill(name string) (empty func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.devices[h.device(name)]
+	full := make(chan struct{})
+	d.full = full
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		d.full = nil
+		close(full)
 	}
 }
 
@@ -437,7 +453,7 @@ func (h *Host) OpenLink(name string) (engine.Link, error) {
 	if h.links[name] != nil {
 		return nil, syscall.EEXIST
 	}
-	l := &Link{name: name, host: h, mtu: 1500, out: newQueue(), in: make(chan []byte, 4096), closed: make(chan struct{})}
+	l := &Link{name: name, host: h, mtu: 1500, out: newQueue(h.in.changed), in: make(chan []byte, 4096), closed: make(chan struct{})}
 	if left, ok := h.left[name]; ok {
 		l.kept, l.mtu = &left.LeftLink, left.mtu
 		delete(h.left, name)
@@ -490,8 +506,8 @@ func (h *Host) OpenReceiver(int) (engine.Receiver, error) {
 type receiver Host
 
 func (r *receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
-	p, err := r.in.take()
-	if err != nil {
+	p, ok, err := r.in.take()
+	if err != nil || !ok {
 		return 0, err
 	}
 	b := bufs[0]
@@ -503,6 +519,15 @@ func (r *receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 func (r *receiver) Close() error {
 	r.in.close()
 	return nil
+}
+
+// Join makes Recv also wait for the packets of a link; nil: not any more.
+func (r *receiver) Join(l engine.Link) {
+	if l == nil {
+		r.in.join(nil)
+		return
+	}
+	r.in.join(l.(*Link).out)
 }
 
 func (r *receiver) SetUDPPorts([]uint16) {}
@@ -577,10 +602,16 @@ func (w *wire) Close() error {
 	return nil
 }
 
-func (w *wire) Send(pkts []*packet.Buffer, fail func(*packet.Buffer, error), _ func()) {
+func (w *wire) Send(pkts []*packet.Buffer, fail func(*packet.Buffer, error), full func()) {
 	w.host.mu.Lock()
-	refuse := w.dev.fail
+	refuse, wait := w.dev.fail, w.dev.full
 	w.host.mu.Unlock()
+	if wait != nil {
+		if full != nil {
+			full()
+		}
+		<-wait
+	}
 	for _, b := range pkts {
 		if refuse != nil {
 			if err := refuse(b.Bytes()); err != nil {

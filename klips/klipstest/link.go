@@ -53,9 +53,14 @@ func (l *Link) Arrived() <-chan []byte { return l.in }
 // Name returns the device's name.
 func (l *Link) Name() string { return l.name }
 
-func (l *Link) Read(pkts []*packet.Buffer) (int, error) {
-	p, err := l.out.take()
-	if err != nil {
+func (l *Link) Read(pkts []*packet.Buffer) (int, error) { return read(pkts, l.out.take) }
+
+// Poll is Read that does not wait.
+func (l *Link) Poll(pkts []*packet.Buffer) (int, error) { return read(pkts, l.out.poll) }
+
+func read(pkts []*packet.Buffer, from func() (item, bool, error)) (int, error) {
+	p, ok, err := from()
+	if err != nil || !ok {
 		return 0, err
 	}
 	if p.err != nil {
@@ -186,12 +191,13 @@ func (l *Link) Close() error {
 // A queue holds packets for one reader. It is idle when it is empty and the reader
 // waits.
 type queue struct {
-	mu      sync.Mutex
-	changed sync.Cond
-	items   []item
-	waiting bool // the reader is in take
-	puts    int  // how many items there were
-	closed  bool
+	changed     *sync.Cond // its lock guards the queue; all queues of a host have the same
+	items       []item
+	waiting     bool   // the reader is in take
+	joined      *queue // take also waits for an item of this one; nil: for none
+	interrupted bool   // take returns
+	puts        int    // how many items there were
+	closed      bool
 }
 
 // An item is a packet and, if it arrived from outside, the index of the physical
@@ -202,42 +208,68 @@ type item struct {
 	err   error // why there is no packet
 }
 
-func newQueue() *queue {
-	q := new(queue)
-	q.changed.L = &q.mu
-	return q
-}
+func newQueue(changed *sync.Cond) *queue { return &queue{changed: changed} }
 
 func (q *queue) put(i item) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.changed.L.Lock()
+	defer q.changed.L.Unlock()
 	q.items = append(q.items, i)
 	q.puts++
 	q.changed.Broadcast()
 }
 
-// take waits for an item. os.ErrClosed after close.
-func (q *queue) take() (item, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+// take waits for an item. ok is false if there is one in the joined queue, or after join.
+// os.ErrClosed after close.
+func (q *queue) take() (i item, ok bool, err error) {
+	q.changed.L.Lock()
+	defer q.changed.L.Unlock()
+	other := q.joined
 	q.waiting = true
+	if other != nil {
+		other.waiting = true
+	}
 	q.changed.Broadcast()
-	for len(q.items) == 0 && !q.closed {
+	for len(q.items) == 0 && !q.closed && !q.interrupted && (other == nil || len(other.items) == 0 && !other.closed) {
 		q.changed.Wait()
 	}
-	q.waiting = false
-	if q.closed {
-		return item{}, os.ErrClosed
+	q.waiting, q.interrupted = false, false
+	if other != nil {
+		other.waiting = false
 	}
-	i := q.items[0]
+	return q.nextLocked()
+}
+
+// poll is take that does not wait.
+func (q *queue) poll() (i item, ok bool, err error) {
+	q.changed.L.Lock()
+	defer q.changed.L.Unlock()
+	return q.nextLocked()
+}
+
+func (q *queue) nextLocked() (i item, ok bool, err error) {
+	switch {
+	case q.closed:
+		return item{}, false, os.ErrClosed
+	case len(q.items) == 0:
+		return item{}, false, nil
+	}
+	i = q.items[0]
 	q.items = q.items[1:]
-	return i, nil
+	return i, true, nil
+}
+
+// join makes take also wait for another queue; nil: for none.
+func (q *queue) join(other *queue) {
+	q.changed.L.Lock()
+	defer q.changed.L.Unlock()
+	q.joined, q.interrupted = other, true
+	q.changed.Broadcast()
 }
 
 // settle waits until the queue is idle or closed, and returns how many items it has had.
 func (q *queue) settle() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.changed.L.Lock()
+	defer q.changed.L.Unlock()
 	for (len(q.items) > 0 || !q.waiting) && !q.closed {
 		q.changed.Wait()
 	}
@@ -246,14 +278,14 @@ func (q *queue) settle() int {
 
 // open reopens a closed queue: the next reader gets what is in it.
 func (q *queue) open() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = false
+	q.changed.L.Lock()
+	defer q.changed.L.Unlock()
+	q.closed, q.joined, q.interrupted = false, nil, false
 }
 
 func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.changed.L.Lock()
+	defer q.changed.L.Unlock()
 	q.closed = true
 	q.changed.Broadcast()
 }

@@ -67,6 +67,8 @@ func (l bareLink) ShareLinkLocal(int) error                  { return nil }
 func (l bareLink) Remove() error                             { return l.Close() }
 func (l bareLink) Close() error                              { close(l.gone); return nil }
 func (l bareLink) Read([]*packet.Buffer) (int, error)        { <-l.gone; return 0, os.ErrClosed }
+func (l bareLink) Poll([]*packet.Buffer) (int, error)        { return 0, nil }
+func (l bareLink) Join(Link)                                 {}
 func (l bareLink) Recv([]*packet.Buffer, []int) (int, error) { <-l.gone; return 0, os.ErrClosed }
 
 type bareWire struct{ h *bareHost }

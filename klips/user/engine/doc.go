@@ -6,7 +6,8 @@
 // transforms, policy, written to the TUN device. Each virtual device has a
 // goroutine for its outbound packets; one goroutine takes all inbound packets.
 // On machines with several processors each has helpers (lanes.go), but all
-// packets of an SA meet one of them, so every replay window has one writer.
+// packets of an SA meet one of them, so every replay window has one writer. On
+// machines with few processors one goroutine may do the work of two (loan.go).
 // None takes a lock or allocates for a packet: the databases are read through
 // atomic pointers, and each goroutine (a worker) has cipher states of its own
 // for the SAs that it meets.

@@ -77,6 +77,8 @@ type Engine struct {
 
 	receiver  Receiver
 	inDone    chan struct{}
+	inbound   *inWorker // of lane 0
+	loan      loan
 	ports     ports
 	groups    groups
 	keep      keepalives
@@ -145,6 +147,7 @@ func New(host Host, c Config) (*Engine, error) {
 		routes:  eroute.New(),
 		start:   c.Clock.Now(),
 		inDone:  make(chan struct{}),
+		loan:    newLoan(),
 	}
 	e.lanes = min(max(c.Lanes, leastLanes), MaxLanes)
 	e.memory = int64(min(c.Memory, math.MaxInt64))
@@ -162,6 +165,7 @@ func New(host Host, c Config) (*Engine, error) {
 		return nil, err
 	}
 	e.receiver = r
+	e.inbound = newInWorker(e, 0, newParcel())
 	e.ports.init(r.SetUDPPorts)
 	e.groups.init()
 	e.lapses.sas = map[*sadb.SA]struct{}{}
@@ -176,7 +180,7 @@ func New(host Host, c Config) (*Engine, error) {
 			return nil, &klips.OpError{Op: "take over", Err: err}
 		}
 	}
-	go newInWorker(e, 0, newParcel()).run()
+	go e.inbound.run()
 	return e, nil
 }
 

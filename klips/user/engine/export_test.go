@@ -19,6 +19,9 @@ func (e *Engine) SetRemembered(id klips.SAID, last uint64) { e.sas.Lookup(id).Re
 // SetLimit sets the number up to which an SA may send now.
 func (e *Engine) SetLimit(id klips.SAID, last uint64) { e.sas.Lookup(id).SetLimit(last) }
 
+// Lent reports whether the inbound worker is lent to a worker of a device.
+func (e *Engine) Lent() bool { return e.loan.borrower.Load() != nil }
+
 // Awaits reports whether a device waits for its physical one, or is being removed.
 func (e *Engine) Awaits() bool {
 	e.devMu.Lock()

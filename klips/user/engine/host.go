@@ -65,7 +65,8 @@ type LeftLink struct {
 const linkRoom = 16
 
 // A Link is the clear side of a virtual device. Read returns the packets that were routed
-// into ipsecN. Packets that are written arrive on it. One goroutine reads; any may write.
+// into ipsecN. Packets that are written arrive on it. One goroutine at a time reads; any may
+// write.
 type Link interface {
 	Name() string
 	// Read waits for packets and puts them into pkts, at packet.Headroom. It returns their
@@ -73,6 +74,8 @@ type Link interface {
 	// was called, or the device was removed from the system. Any other error is about one
 	// packet only.
 	Read(pkts []*packet.Buffer) (int, error)
+	// Poll is Read that does not wait: 0 packets if none is there.
+	Poll(pkts []*packet.Buffer) (int, error)
 	// Write writes packets, each with linkRoom bytes before it, which it may overwrite, and
 	// keeps their order. It may join packets of one flow. It calls fail for each packet that
 	// cannot be written.
@@ -132,8 +135,14 @@ type Wire interface {
 type Receiver interface {
 	// Recv waits for packets. Each packet goes into one bufs[i], at packet.Headroom or a
 	// little before. ifindex[i] is the index of the device that it arrived on.
-	// os.ErrClosed after Close. Recv may exchange elements of bufs.
+	// os.ErrClosed after Close. Recv may exchange elements of bufs. It may return 0 packets.
+	// One goroutine at a time calls it.
 	Recv(bufs []*packet.Buffer, ifindex []int) (int, error)
+	// Join makes Recv also wait for the packets of a link: it returns 0 packets when the link
+	// may have some, and when the link was closed, and an error if it cannot wait for that
+	// link; nil: it does not wait for one. A Recv in progress returns. Any goroutine may call
+	// Join.
+	Join(l Link)
 	// SetUDPPorts sets the local UDP ports at which ESP can arrive; Recv returns their
 	// packets, too. Sockets of other programs on these ports still receive their packets.
 	SetUDPPorts(ports []uint16)

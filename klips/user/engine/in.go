@@ -21,7 +21,7 @@ import (
 const maxLayers = 16
 
 // An inWorker handles the ESP and AH packets that arrive, or those of one lane of them. One
-// goroutine owns all its fields, and ends when the receiver closes.
+// goroutine at a time owns all its fields. Its own ends when the receiver closes.
 type inWorker struct {
 	e      *Engine
 	lane   int
@@ -38,6 +38,7 @@ type inWorker struct {
 	inflate *ipcomp.Decompressor
 	ahead   foresight
 	tracing bool // the debug log needs lines about packets
+	handled struct{ batches, packets atomic.Uint64 }
 }
 
 // newInWorker makes a worker whose packets are in p, or come in other parcels.
@@ -69,6 +70,7 @@ func (w *inWorker) run() {
 		if inStep {
 			w.others.wait()
 		}
+		w.lend()
 	}
 }
 
@@ -79,6 +81,11 @@ func (w *inWorker) handle(p parcel) {
 
 // batch handles n packets.
 func (w *inWorker) batch(n int) {
+	if n == 0 {
+		return
+	}
+	w.handled.batches.Add(1)
+	w.handled.packets.Add(uint64(n))
 	w.now = w.e.now()
 	w.tracing = w.e.trace.any.Load()
 	if w.lane == 0 {

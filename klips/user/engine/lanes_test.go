@@ -12,8 +12,12 @@ import (
 	"github.com/klips-go/ipsec/klips/user/packet"
 )
 
-// TestMain: LANES is the number of lanes of each engine, whose workers then work in step.
+// TestMain: LANES is the number of lanes of each engine, whose workers then work in step. With
+// LEND the inbound worker is lent or given back after each batch of an outbound worker.
 func TestMain(m *testing.M) {
+	if os.Getenv("LEND") != "" {
+		someBatches, toLend = 1, func(_, _ tally, lent bool) bool { return !lent }
+	}
 	if n, err := strconv.Atoi(os.Getenv("LANES")); err == nil {
 		leastLanes, inStep = n, true
 	}
@@ -22,10 +26,40 @@ func TestMain(m *testing.M) {
 
 // All tests pass with several lanes, too: the packets are handled as by one worker.
 func TestWithLanes(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "-test.skip", "^(TestWithLanes|TestRandomOperations)$")
-	cmd.Env = append(os.Environ(), "LANES=3")
+	runAgain(t, "LANES=3")
+}
+
+// runAgain runs all tests that are not long, with a variable of TestMain.
+func runAgain(t *testing.T, env string) {
+	cmd := exec.Command(os.Args[0], "-test.skip", "^(TestWith(Lanes|Loans)|TestLoan.*|TestRandomOperations)$")
+	cmd.Env = append(os.Environ(), env)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// All tests pass if the inbound worker is lent and given back all the time, too.
+func TestWithLoans(t *testing.T) { runAgain(t, "LEND=yes") }
+
+func TestLending(t *testing.T) {
+	const lent = true
+	few, some, lots := tally{10, 25}, tally{10, 100}, tally{10, 400}
+	for _, tt := range []struct {
+		in, out tally
+		lent    bool
+		want    bool
+	}{
+		{few, lots, !lent, lent}, {lots, few, !lent, lent}, {few, few, !lent, lent},
+		{few, lots, lent, lent}, {lots, few, lent, lent}, {few, few, lent, lent},
+		{lots, lots, !lent, !lent}, {lots, lots, lent, !lent},
+		{some, lots, !lent, !lent}, {some, lots, lent, lent}, // as before
+		{lots, some, !lent, !lent}, {lots, some, lent, lent},
+		{tally{}, lots, !lent, !lent}, {tally{}, few, lent, !lent}, // only one direction
+		{lots, tally{}, !lent, !lent}, {few, tally{}, lent, !lent},
+	} {
+		if got := lending(tt.in, tt.out, tt.lent); got != tt.want {
+			t.Errorf("in %v, out %v, lent %v: %v, want %v", tt.in, tt.out, tt.lent, got, tt.want)
+		}
 	}
 }
 

@@ -21,7 +21,8 @@ import (
 const maxNesting = 4
 
 // An outWorker takes the packets that are routed into one device, or those of one lane of
-// them. One goroutine owns all its fields, and ends when the link closes.
+// them. One goroutine owns all its fields, and ends when the link closes. It may have borrowed
+// the inbound worker (loan.go).
 type outWorker struct {
 	e      *Engine
 	d      *device
@@ -41,7 +42,10 @@ type outWorker struct {
 
 	// fail counts a packet that the wire could not send.
 	fail   func(b *packet.Buffer, err error)
-	failed int // how many in one call of Send
+	failed int    // how many in one call of Send
+	full   func() // is called before Send waits
+
+	borrowed
 
 	// tracing: the debug log needs lines about packets. Then first is the header of the
 	// current packet as it was read.
@@ -57,6 +61,7 @@ func newOutWorker(e *Engine, d *device, id worker, bufs []*packet.Buffer) *outWo
 		ready: make([]*packet.Buffer, 0, batchSize),
 		lay:   newUnfinished(),
 	}
+	w.full = w.giveBack
 	w.fail = func(b *packet.Buffer, err error) {
 		w.failed++
 		w.note(b, drop.NotSent, nil)
@@ -75,8 +80,9 @@ func (w *outWorker) run() {
 		return h
 	})
 	defer w.others.end()
+	defer w.giveBack()
 	for {
-		n, err := w.d.link.Read(w.bufs)
+		n, err := w.read()
 		if errors.Is(err, os.ErrClosed) {
 			if w.d.closing.CompareAndSwap(false, true) {
 				go w.e.vanished(w.d) // vanished waits for this goroutine
@@ -95,6 +101,7 @@ func (w *outWorker) run() {
 		if inStep {
 			w.others.wait()
 		}
+		w.turn(n)
 	}
 }
 

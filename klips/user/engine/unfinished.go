@@ -69,7 +69,7 @@ func (w *outWorker) transmit() {
 		finished = append(finished, b)
 	}
 	if len(finished) > 0 {
-		w.att.wire.Send(finished, w.fail, nil)
+		w.att.wire.Send(finished, w.fail, w.full)
 	}
 	w.ready = w.ready[:0]
 }

@@ -189,5 +189,19 @@ func (h *Host) OpenReceiver(batch int) (engine.Receiver, error) {
 		return nil, err
 	}
 	h.receiver = r
-	return r, nil
+	return receiver{r}, nil
+}
+
+// receiver is the receiver of a Host.
+type receiver struct{ *rawip.Receiver }
+
+// Join makes Recv also wait for the packets of a link of the host; nil: not any more.
+func (r receiver) Join(l engine.Link) {
+	if l == nil {
+		r.Receiver.Join(nil)
+		return
+	}
+	link := l.(*link)
+	link.joined.Store(r.Receiver) // Close looks there after it has closed
+	r.Receiver.Join(link)
 }

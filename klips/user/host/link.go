@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -34,6 +35,8 @@ type link struct {
 
 	writing sync.RWMutex // shared by those that write
 	writers *spare.Pool[writer]
+
+	joined atomic.Pointer[rawip.Receiver] // it waits for the link's packets, or has; nil: none
 
 	mu    sync.Mutex
 	quiet []int // sockets of Quiet; guarded by mu
@@ -128,6 +131,23 @@ func (l *link) Read(pkts []*packet.Buffer) (n int, err error) {
 			return 0, err
 		}
 	}
+}
+
+// Poll reads the packets that are there.
+func (l *link) Poll(pkts []*packet.Buffer) (int, error) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	return l.take(pkts)
+}
+
+// Use calls f with the descriptor. os.ErrClosed: Close was called.
+func (l *link) Use(f func(fd int) error) error {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if l.fd < 0 {
+		return os.ErrClosed
+	}
+	return f(l.fd)
 }
 
 // take reads the packets that are there, until all buffers are full. The error is that of
@@ -261,6 +281,14 @@ func (l *link) Close() error {
 		l.host.mu.Unlock()
 	}
 	l.wait.Stop()
+	err := l.closeAll()
+	if r := l.joined.Load(); r != nil {
+		r.Interrupt()
+	}
+	return err
+}
+
+func (l *link) closeAll() error {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	l.writing.Lock()

@@ -2,8 +2,10 @@ package rawip
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,12 +43,24 @@ type Receiver struct {
 	ports *Ports
 	udp   []*port          // the sockets of ports when they were read last
 	seen  *map[place]*port // ports.open at that time
-	wait  *wait.Waiter     // for socks, then udp; nil: they were released
-	ready []int            // sockets that may have something to read, numbered in that order
+	wait  *wait.Waiter     // for socks, udp, then what is joined; nil: they were released
+	ready []int            // what may have something to read, numbered in that order
 	came  int              // packets of raw sockets since the last Wait
 	batch *mmsg.Batch
 	split *datagrams
+
+	join   atomic.Pointer[Source] // see Join; nil: nothing
+	joined *Source                // the one that is waited for
 }
+
+// A Source has a descriptor. Use calls f with it, and keeps it open until f has returned. It
+// returns the error of f, or an error without a call of f if the descriptor was closed.
+type Source interface {
+	Use(f func(fd int) error) error
+}
+
+// errNotJoined: Recv cannot wait for what is joined.
+var errNotJoined = errors.New("rawip: no descriptor to wait for")
 
 type recvSocket struct {
 	fd    int
@@ -146,21 +160,28 @@ func askForHeaders(fd int) {
 // into ifindex. It returns their number. A packet begins at packet.Headroom, or before
 // that if it has IPv6 extension headers. IPv6 raw sockets do not deliver the header, and
 // UDP sockets deliver none: Recv makes them from the kernel's control messages.
-// The error is os.ErrClosed after Close.
+// It returns 0 packets if what is joined may have something to read, and after Interrupt.
+// The error is os.ErrClosed after Close. Any other one means that Recv cannot wait for what is
+// joined.
 func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 	for {
 		// What is left of the last messages comes first, in order.
 		if n := r.split.take(r.ports, bufs, ifindex); n > 0 {
 			return n, nil
 		}
-		if r.seen != r.ports.open.Load() {
-			_ = r.refresh() // without descriptors it is tried again after the next packets
+		if r.seen != r.ports.open.Load() || r.joined != r.join.Load() {
+			// Without descriptors it is tried again after the next packets.
+			if r.refresh() != nil && r.join.Load() != nil {
+				return 0, errNotJoined
+			}
 		}
 		for len(r.ready) > 0 {
 			i := r.ready[0]
 			r.ready = append(r.ready[:0], r.ready[1:]...)
 			n, full := 0, false
 			switch {
+			case i == len(r.socks)+len(r.udp):
+				return 0, nil
 			case i >= len(r.socks):
 				p := r.udp[i-len(r.socks)]
 				full = r.split.read(recvSocket{fd: p.fd, v6: p.family == unix.AF_INET6, port: p.port})
@@ -189,10 +210,28 @@ func (r *Receiver) Recv(bufs []*packet.Buffer, ifindex []int) (int, error) {
 			return 0, err
 		}
 		r.ready = append(r.ready, r.wait.Ready()...)
+		if len(r.ready) == 0 {
+			return 0, nil // interrupted
+		}
 	}
 }
 
-// refresh reads which UDP sockets there are now.
+// Join makes Recv also wait until s has something to read; nil: not any more. A Recv in
+// progress returns. Any goroutine may call it.
+func (r *Receiver) Join(s Source) {
+	if s == nil {
+		r.join.Store(nil)
+	} else {
+		r.join.Store(&s)
+	}
+	r.Interrupt()
+}
+
+// Interrupt makes the Recv in progress, or else the next one that would wait, return 0
+// packets. Any goroutine may call it.
+func (r *Receiver) Interrupt() { r.wait.Interrupt() }
+
+// refresh reads which UDP sockets there are now, and what is joined.
 //
 // If there is an error, the Receiver still has the ones before.
 func (r *Receiver) refresh() error {
@@ -205,9 +244,15 @@ func (r *Receiver) refresh() error {
 	for _, p := range udp {
 		fds = append(fds, p.fd)
 	}
-	err := r.wait.Watch(fds...)
+	var err error
+	join := r.join.Load()
+	if join == nil {
+		err = r.wait.Watch(fds...)
+	} else {
+		err = (*join).Use(func(fd int) error { return r.wait.Watch(append(fds, fd)...) })
+	}
 	if err == nil {
-		udp, r.udp, r.seen, r.ready = r.udp, udp, seen, r.ready[:0]
+		udp, r.udp, r.seen, r.ready, r.joined = r.udp, udp, seen, r.ready[:0], join
 	}
 	for _, p := range udp { // those of before, or those that are not watched
 		p.release()
@@ -310,7 +355,7 @@ func (r *Receiver) SetUDPPorts(ports []uint16) {
 			_ = setFilter(s.fd, portFilter(s.v6, r.ports.others(family, ports)))
 		}
 	}
-	r.wait.Interrupt()
+	r.Interrupt()
 }
 
 // Close ends Recv, also later calls. The sockets are closed when Recv has returned.
