@@ -13,6 +13,11 @@ import (
 // charon is strongSwan's daemon, where Debian installs it.
 const charon = "/usr/lib/ipsec/charon"
 
+// plugin returns the file of one of its plugins.
+func plugin(name string) string {
+	return filepath.Join(filepath.Dir(charon), "plugins", "libstrongswan-"+name+".so")
+}
+
 // charonConf makes charon handle ESP itself, in libipsec, always in UDP. The argument is
 // its folder.
 const charonConf = `charon {
@@ -61,8 +66,8 @@ secrets {
 // process id.
 func openStrongSwan(r *rig) (*way, error) {
 	swanctl, err := exec.LookPath("swanctl")
-	if err != nil || exist(charon, filepath.Dir(charon)+"/plugins/libstrongswan-kernel-libipsec.so") != nil {
-		return nil, absentError{"it needs the Debian packages strongswan-charon, libcharon-extra-plugins, strongswan-swanctl"}
+	if err != nil || exist(charon, plugin("kernel-libipsec"), plugin("openssl")) != nil {
+		return nil, absentError{"it needs the Debian packages strongswan-charon, libcharon-extra-plugins, libstrongswan-standard-plugins, strongswan-swanctl"}
 	}
 	w, err := newWay("strongswan", lab.Tmpfs("/var/run"))
 	if err != nil {
