@@ -22,8 +22,8 @@ import (
 // batchSize is the largest number of packets that a worker handles per system call.
 const batchSize = 128
 
-// A worker is the number of a goroutine that handles packets. Numbers below 0 are for
-// inbound packets.
+// A worker is the number of an outWorker or an inWorker. Numbers below 0 are for inbound
+// packets. One goroutine at a time handles packets as a worker.
 type worker int
 
 // injectWorker is for packets that were held: the goroutine that replaces their eroute sends
@@ -49,7 +49,7 @@ func sends(d *device, lane int) worker { return worker(lane*klips.MaxDevices + d
 // attachment.mu to wait for the end of a batch (retire, release) holds at most injectMu,
 // which no device's worker takes. devMu is for control operations: a packet worker never
 // takes it, and no goroutine that holds it waits for a worker. A worker that waits for a
-// lane holds none.
+// lane or for the inbound worker holds none.
 type Engine struct {
 	host    Host
 	version string
