@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,14 +27,14 @@ func TestSendToFullDevice(t *testing.T) {
 				// The kernel drops packets of a burst while it asks for the neighbour.
 				l.send(ip(v6, packet.ProtoESP, "first"))
 				l.receive(1, "")
-				qdisc := func(words string) error {
-					text, err := l.here.Output(exec.Command(tc, strings.Fields("qdisc "+words)...))
+				qdisc := func(words string) (string, error) {
+					text, err := l.here.Output(exec.Command(tc, strings.Fields("-s qdisc "+words)...))
 					if err != nil {
 						err = fmt.Errorf("tc qdisc %s: %w: %s", words, err, text)
 					}
-					return err
+					return text, err
 				}
-				if err := qdisc("add dev eth0 root tbf rate 8kbit burst 1600 limit 100mb"); err != nil {
+				if _, err := qdisc("add dev eth0 root tbf rate 8kbit burst 1600 limit 100mb"); err != nil {
 					skip.Without(t, skip.IP, err)
 				}
 				var bufs []*packet.Buffer
@@ -44,6 +45,7 @@ func TestSendToFullDevice(t *testing.T) {
 					}
 					bufs = append(bufs, &packet.Buffer{B: p, End: len(p)})
 				}
+				var room atomic.Bool
 				full, done := make(chan struct{}), make(chan struct{})
 				go func() {
 					defer close(done)
@@ -55,18 +57,22 @@ func TestSendToFullDevice(t *testing.T) {
 							waits = true
 						})
 					}
+					if !room.Load() {
+						t.Error("Send has not waited")
+					}
 				}()
 				select {
 				case <-full:
 				case <-time.After(patience):
 					t.Fatal("the device is never full")
 				}
-				select {
-				case <-done:
-					t.Error("Send has not waited")
-				case <-time.After(10 * time.Millisecond):
+				queue, err := qdisc("show dev eth0")
+				if l.must(err); !strings.Contains(queue, "backlog") || strings.Contains(queue, "backlog 0b") {
+					t.Errorf("the device is full without packets: %s", queue)
 				}
-				l.must(qdisc("del dev eth0 root"))
+				room.Store(true)
+				_, err = qdisc("del dev eth0 root")
+				l.must(err)
 				select {
 				case <-done:
 				case <-time.After(patience):
