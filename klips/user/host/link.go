@@ -281,14 +281,6 @@ func (l *link) Close() error {
 		l.host.mu.Unlock()
 	}
 	l.wait.Stop()
-	err := l.closeAll()
-	if r := l.joined.Load(); r != nil {
-		r.Interrupt()
-	}
-	return err
-}
-
-func (l *link) closeAll() error {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	l.writing.Lock()
@@ -305,6 +297,9 @@ func (l *link) closeAll() error {
 	err := unix.Close(l.fd)
 	l.fd = -1
 	l.wait.Free()
+	if r := l.joined.Load(); r != nil {
+		r.Interrupt()
+	}
 	return os.NewSyscallError("close", err)
 }
 
