@@ -9,8 +9,8 @@
 // packets of an SA meet one of them, so every replay window has one writer. On
 // machines with few processors one goroutine may do the work of two (loan.go).
 // None takes a lock or allocates for a packet: the databases are read through
-// atomic pointers, and each goroutine (a worker) has cipher states of its own
-// for the SAs that it meets.
+// atomic pointers, and each worker has cipher states of its own for the SAs that
+// it meets.
 //
 // decide_out.go and decide_in.go decide about packets, and change nothing; out.go and
 // in.go do what is decided. A packet that is dropped is counted once, by its reason

@@ -61,8 +61,9 @@ func (r *Run) Add(p []byte) {
 }
 
 // Send sends the datagrams by UDP socket fd, and waits while the socket is full. Before it
-// waits it calls full, unless that is nil. Either all are sent or, with an error, none. EIO, EINVAL and EMSGSIZE are also the kernel's
-// errors if it cannot send a run of this kind on the device.
+// waits it calls full, unless that is nil. Either all are sent or, with an error, none. EIO,
+// EINVAL and EMSGSIZE are also the kernel's errors if it cannot send a run of this kind on the
+// device.
 func (r *Run) Send(fd int, h *Headers, full func()) error {
 	r.msg.Iov = &r.iovs[0]
 	r.msg.SetIovlen(r.n)
