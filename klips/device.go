@@ -11,9 +11,12 @@ import (
 type Device struct {
 	Name     string `json:"name"`
 	Physical string `json:"physical,omitempty"` // "" when not attached
-	MTU      int    `json:"mtu"`                // of the virtual device; 0 until it was first attached
-	AttMTU   int    `json:"attach_mtu"`         // of the physical device when attached, 0 when not
-	PhysMTU  int    `json:"physical_mtu"`       // of the physical device now, 0 when not attached
+	// Awaits is the physical device that a device without one is attached to when that is up
+	// again; "" for none. Only the embedded stack has it.
+	Awaits  string `json:"awaits,omitempty"`
+	MTU     int    `json:"mtu"`          // of the virtual device; 0 until it was first attached
+	AttMTU  int    `json:"attach_mtu"`   // of the physical device when attached, 0 when not
+	PhysMTU int    `json:"physical_mtu"` // of the physical device now, 0 when not attached
 	// Direct: packets leave past the kernel's IP output ([Attach].Direct).
 	Direct bool        `json:"direct,omitempty"`
 	Stats  DeviceStats `json:"stats"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/klips-go/ipsec/commands/internal/hints"
 	"github.com/klips-go/ipsec/commands/internal/output"
 	"github.com/klips-go/ipsec/klips"
 	"github.com/klips-go/ipsec/klips/user/mss"
@@ -86,7 +87,8 @@ func (p *path) limits(n network, m *output.MTU) error {
 	}
 	m.PhysicalDevice, m.PhysicalMTUBytes = p.device.Physical, p.device.PhysMTU
 	if p.device.Name != "" && p.device.Physical == "" {
-		return fmt.Errorf("%s is not attached, so its packets do not leave; if its device is down, it is attached again when that is up; otherwise type: ipsec tncfg --attach --virtual %s --physical DEVICE", m.Device, m.Device)
+		why, mend := hints.Detached(p.device)
+		return fmt.Errorf("%s, so its packets do not leave; type: %s", why, mend)
 	}
 	if m.PhysicalDevice != "" {
 		var err error

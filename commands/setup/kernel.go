@@ -361,6 +361,8 @@ func writeDevices(w io.Writer, l []klips.Device) {
 		switch {
 		case d.Physical != "":
 			fmt.Fprintf(w, "%s on %s, mtu %d (%s has %d)\n", d.Name, d.Physical, d.MTU, d.Physical, d.PhysMTU)
+		case d.Awaits != "":
+			fmt.Fprintf(w, "%s waits until %s is up, mtu %d\n", d.Name, d.Awaits, d.MTU)
 		case d.MTU != 0:
 			fmt.Fprintf(w, "%s not attached, mtu %d\n", d.Name, d.MTU)
 		default:

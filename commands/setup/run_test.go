@@ -139,8 +139,9 @@ func TestWriteDevices(t *testing.T) {
 		{Name: "ipsec0", Physical: "eth0", MTU: 1400, AttMTU: 9000, PhysMTU: 1500},
 		{Name: "ipsec1", MTU: 1500},
 		{Name: "ipsec2"},
+		{Name: "ipsec3", Awaits: "eth1", MTU: 1446},
 	})
-	want := "ipsec0 on eth0, mtu 1400 (eth0 has 1500)\nipsec1 not attached, mtu 1500\nipsec2 not attached\n"
+	want := "ipsec0 on eth0, mtu 1400 (eth0 has 1500)\nipsec1 not attached, mtu 1500\nipsec2 not attached\nipsec3 waits until eth1 is up, mtu 1446\n"
 	if b.String() != want {
 		t.Errorf("got\n%swant\n%s", b.String(), want)
 	}

@@ -144,14 +144,24 @@ func (f *facts) longer() bool {
 	return f.flow.Device != "" && f.way.mtu != 0 && f.flow.Length > f.way.mtu
 }
 
+// device returns the virtual device of the packet; with its name only, if it is not listed.
+func (f *facts) device() klips.Device {
+	for _, d := range f.tables.Devices {
+		if d.Name == f.flow.Device {
+			return d
+		}
+	}
+	return klips.Device{Name: f.flow.Device}
+}
+
 // readPeer finds the way of the protected packet.
 func (f *facts) readPeer(ctx context.Context, c *rtnl.Conn, links []rtnl.Link, named func(string) rtnl.Link) (err error) {
-	i := slices.IndexFunc(f.tables.Devices, func(d klips.Device) bool { return d.Name == f.flow.Device })
-	if f.flow.Inbound || i < 0 || f.decision.Fate != klips.FateProtect {
+	d := f.device()
+	if f.flow.Inbound || d.Physical == "" || f.decision.Fate != klips.FateProtect {
 		return nil
 	}
 	group := f.decision.Legs[len(f.decision.Legs)-1].SAs
-	physical := named(f.tables.Devices[i].Physical)
+	physical := named(d.Physical)
 	query := rtnl.Query{To: group[len(group)-1].Dst}
 	if f.stack == "user" { // its socket is bound to the device
 		query.Out = physical.Index

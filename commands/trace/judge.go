@@ -267,9 +267,8 @@ func (f *facts) refused() answer {
 	}
 	switch d.Reason {
 	case drop.Detached.String():
-		a.cause = f.flow.Device + " is attached to no physical device"
-		a.next = []string{"ip link shows whether its device is down: it is attached again when that is up",
-			"otherwise: ipsec tncfg --attach --virtual " + f.flow.Device + " --physical DEVICE, the one that leads to the peer"}
+		cause, mend := hints.Detached(f.device())
+		a.cause, a.next = cause, []string{mend}
 	case drop.NoEroute.String():
 		a.cause = "it is routed into " + f.flow.Device + ", and no eroute takes it"
 		a.next = []string{hints.Eroute(f.tables, f.flow)}

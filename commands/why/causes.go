@@ -92,11 +92,7 @@ func (c *causes) explain(reason drop.Reason) {
 	case drop.NotSent:
 		c.because("the physical device did not take the protected packet: it is down or full, or there is no route or neighbour for the peer", c.trace(), []string{"ip route get PEER; ip link"})
 	case drop.Detached:
-		if c.last != nil && slices.ContainsFunc(c.t.Devices, func(d klips.Device) bool { return d.Name == c.last.Device && d.Physical != "" }) {
-			c.because(c.last.Device+" was attached to no physical device then; it is attached now", []string{"ipsec tncfg"}, nil)
-			break
-		}
-		c.because("the device is attached to no physical device", []string{"ipsec tncfg"}, []string{"ipsec tncfg --attach --virtual ipsec0 --physical eth0"})
+		c.detached()
 	case drop.Nesting:
 		c.because("the packet goes round in a circle: the eroute of a protected packet leads into another group again and again", c.trace(), nil)
 	case drop.NotDelivered:
@@ -163,6 +159,25 @@ func (c *causes) trace() []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("ipsec trace --len %d %s", c.last.Length, hints.Operands(flow(c.last)))}
+}
+
+func (c *causes) detached() {
+	see := []string{"ipsec tncfg"}
+	var d *klips.Device // that of the last packet, if there is one
+	if c.last != nil {
+		if i := slices.IndexFunc(c.t.Devices, func(d klips.Device) bool { return d.Name == c.last.Device }); i >= 0 {
+			d = &c.t.Devices[i]
+		}
+	}
+	switch {
+	case d == nil:
+		c.because("the device is attached to no physical device", see, []string{"ipsec tncfg --attach --virtual ipsec0 --physical eth0"})
+	case d.Physical != "":
+		c.because(d.Name+" was attached to no physical device then; it is attached now", see, nil)
+	default:
+		why, mend := hints.Detached(*d)
+		c.because(why, see, []string{mend})
+	}
 }
 
 func (c *causes) noSA() {

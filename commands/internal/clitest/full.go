@@ -74,13 +74,13 @@ func (*Full) Eroutes(context.Context) ([]klips.Eroute, error) {
 	return list, nil
 }
 
-// Devices returns a device that is attached, one that was attached earlier, and one
+// Devices returns a device that is attached, one that waits for its device, and one
 // that never was.
 func (*Full) Devices(context.Context) ([]klips.Device, error) {
 	return []klips.Device{
 		{Name: "ipsec0", Physical: "eth0", MTU: klips.DeviceMTU, AttMTU: 1500, PhysMTU: 1400, Direct: true,
 			Stats: klips.DeviceStats{TxPackets: 1, TxBytes: 2, TxErrors: 3, TxDropped: 4, RxPackets: 5, RxBytes: 6, RxErrors: 7, RxDropped: 8}, Drops: drop.Counts{"no-eroute": 4}},
-		{Name: "ipsec1", MTU: klips.DeviceMTU},
+		{Name: "ipsec1", Awaits: "wan0", MTU: klips.DeviceMTU},
 		{Name: "ipsec2"},
 	}, nil
 }

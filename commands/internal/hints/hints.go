@@ -92,6 +92,16 @@ func Policy(id klips.SAID, p klips.InboundPolicy, f klips.Flow) string {
 	return fmt.Sprintf("the inbound policy of %v is %v: %s", id, p, Mismatch(p, f))
 }
 
+// Detached returns why a virtual device has no physical device, and what helps.
+func Detached(d klips.Device) (why, mend string) {
+	if d.Awaits != "" {
+		return fmt.Sprintf("%s waits for %s, which is down or gone; it is attached again when %s is up", d.Name, d.Awaits, d.Awaits),
+			"ip link set " + d.Awaits + " up"
+	}
+	return d.Name + " is attached to no physical device",
+		"ipsec tncfg --attach --virtual " + d.Name + " --physical DEVICE, the one that leads to the peer"
+}
+
 // Meaning returns a word of package drop in words; the word itself, if it is of a later
 // version.
 func Meaning(word string) string {

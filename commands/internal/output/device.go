@@ -8,6 +8,9 @@ type Device struct {
 	Name string `json:"name"`
 	// The physical device that it is attached to. Left out if it is not attached.
 	Physical string `json:"physical,omitempty"`
+	// The physical device that is down or gone, and that it is attached to again when it is
+	// up. Left out if there is none.
+	Awaits string `json:"awaits,omitempty"`
 	// Its MTU in bytes. Left out until it was attached for the first time.
 	MTU int `json:"mtu,omitempty"`
 	// The MTU that the physical device had when it was attached.
@@ -30,7 +33,7 @@ func Devices(l []klips.Device) []Device { return each(l, newDevice) }
 
 func newDevice(d *klips.Device) Device {
 	s := &d.Stats
-	return Device{d.Name, d.Physical, d.MTU, d.AttMTU, d.PhysMTU, d.Direct,
+	return Device{d.Name, d.Physical, d.Awaits, d.MTU, d.AttMTU, d.PhysMTU, d.Direct,
 		Traffic{s.TxPackets, s.TxBytes, s.TxErrors, s.TxDropped},
 		Traffic{s.RxPackets, s.RxBytes, s.RxErrors, s.RxDropped}, d.Drops}
 }

@@ -356,6 +356,9 @@ func (e *Engine) devices() []klips.Device {
 		if d.everAttached {
 			v.MTU = d.shownMTU()
 		}
+		if d.awaited != nil {
+			v.Awaits = d.wanted
+		}
 		if a := d.att.Load(); a != nil {
 			v.Physical, v.AttMTU, v.PhysMTU, v.Direct = a.wire.Name(), a.attMTU, a.wire.MTU(), d.direct
 		}
