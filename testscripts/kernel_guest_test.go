@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -129,10 +130,18 @@ type guest struct {
 	kernel  string   // as in [qemu.Job]
 }
 
+// guests has an element for each guest that runs: for each processor one.
+var guests = make(chan struct{}, runtime.NumCPU())
+
+// waitingGuests is how many tests may wait in guests, besides those that run.
+const waitingGuests = 2
+
 // runInGuest runs the program of the tests in a guest. If it fails, the last lines of its log
 // name the tests that have failed: the log before them is long.
 func runInGuest(t testing.TB, g guest) {
 	t.Helper()
+	guests <- struct{}{}
+	defer func() { <-guests }()
 	ctx, cancel := context.WithTimeout(context.Background(), guestTime)
 	defer cancel()
 	// The guest has no C library.

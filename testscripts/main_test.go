@@ -28,7 +28,7 @@ const ofFaults = "^(TestScripts|TestInteropScripts)$/^faults$/^(across|hundred-a
 // ofKernels are what takes longest in the guests, whose processors are slow: make kernels runs
 // it (-longest). ofPlain is what takes longest in the guest of TestKernel.
 const (
-	ofKernels = "^TestInteropMatrix$|^TestInteropScripts$/^routing$|^TestInteropScripts$/^tunnel$/^(rotation|tos|onekey|align8|path-mtu)$|^TestInteropScripts$/^manual$/^(others|lengths)$|^TestInteropScripts$/^explain$|^TestInteropScripts$/^xfrm$/^(explain|export|why)$"
+	ofKernels = "^TestInteropMatrix$|^TestInteropScripts$/^routing$|^TestInteropScripts$/^tunnel$/^(rotation|tos|onekey|align8|path-mtu)$|^TestInteropScripts$/^manual$/^(attach|lengths|mss|others|ports|save|words)$|^TestInteropScripts$/^explain$|^TestInteropScripts$/^xfrm$/^(explain|export|refused|setup|transport|why)$"
 	ofPlain   = "^TestInteropStack$"
 )
 
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 		_ = lab.Enter()
 		// Arguments of the command line override these.
 		_ = flag.Set("test.skip", ofMakeTest)
-		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.NumCPU()))
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.NumCPU()+waitingGuests))
 	}
 	testscript.Main(withLinks{m}, map[string]func(){
 		"ipsec":    ipsec,
