@@ -23,6 +23,12 @@ import (
 // have to be known when it is made, and which would bring packets of one SA to several
 // workers. For the same reason there is one receiver: one message of UDP_GRO can have
 // packets of several SAs.
+//
+// The packets of one SA are not encrypted by several workers, after one of them has given the
+// sequence numbers. Two processors that shared each batch took 0.8 to 0.95 times as long with
+// AES-CBC and HMAC, but 1.2 to 1.3 times with AES-GCM, while the helper polled without a pause;
+// a helper that slept between batches was late for most of them. And a stream gains only if its
+// receiver shares the work too: to open a packet takes as long as to seal it.
 
 // MaxLanes is the largest number of lanes.
 const MaxLanes = 8
