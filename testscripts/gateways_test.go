@@ -113,7 +113,7 @@ func testGateways(t *testing.T) [2]*gateway {
 
 func cmdGateways(ts *testscript.TestScript, _ []string) {
 	w := worldOf(ts)
-	gw, err := newGateways(func(name string) string { return runDir(w.work, name) })
+	gw, err := newGateways(func(name string) string { return lab.RunDir(w.work, name) })
 	ts.Check(err)
 	for _, g := range gw {
 		addHost(ts, g.Host)

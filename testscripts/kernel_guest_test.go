@@ -3,6 +3,7 @@ package testscripts
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,7 +85,9 @@ func TestNewerKernel(t *testing.T) {
 // scriptTools returns the programs for scripts in guests.
 func scriptTools(t *testing.T) []string {
 	demo := filepath.Join(t.TempDir(), "demo")
-	buildStatic(t, "build", "-o", demo, "./demo")
+	if err := buildStatic("build", "-o", demo, "./demo"); err != nil {
+		t.Fatal(err)
+	}
 	tools := append([]string{demo}, guestTools...)
 	if abilities["bird"]() == nil { // otherwise the scripts that need it are skipped, here and in the guest
 		tools = append(tools, "bird", "birdc")
@@ -136,6 +139,10 @@ var guests = make(chan struct{}, runtime.NumCPU())
 // waitingGuests is how many tests may wait in guests, besides those that run.
 const waitingGuests = 2
 
+// guestPrograms is the variable of the environment that names the folder of the programs of this
+// project in a guest.
+const guestPrograms = "IPSEC_TEST_PROGRAMS"
+
 // runInGuest runs the program of the tests in a guest. If it fails, the last lines of its log
 // name the tests that have failed: the log before them is long.
 func runInGuest(t testing.TB, g guest) {
@@ -146,13 +153,20 @@ func runInGuest(t testing.TB, g guest) {
 	defer cancel()
 	// The guest has no C library.
 	program := filepath.Join(t.TempDir(), "program")
-	buildStatic(t, "test", "-c", "-o", program, ".")
+	if err := buildStatic("test", "-c", "-o", program, "."); err != nil {
+		t.Fatal(err)
+	}
 	args := append(g.args, "-test.timeout="+(guestTime-time.Minute).String())
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
+	tools := slices.Clone(g.tools)
+	for name := range built {
+		tools = append(tools, filepath.Join(programs, name))
+	}
+	env := []string{"REQUIRE=" + g.require, guestPrograms + "=" + qemu.StaticTools}
 	var out strings.Builder
-	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: args, Env: []string{"REQUIRE=" + g.require}, Modules: g.modules, Tools: g.tools, Kernel: g.kernel}, &out)
+	status, err := qemu.Run(ctx, qemu.Job{Program: program, Args: args, Env: env, Modules: g.modules, Tools: tools, Kernel: g.kernel}, &out)
 	t.Logf("in the guest:\n%s", &out)
 	if err != nil {
 		t.Error(err)
@@ -177,10 +191,11 @@ func failures(log string) string {
 }
 
 // buildStatic runs the go command so that its output needs no C library.
-func buildStatic(t testing.TB, args ...string) {
+func buildStatic(args ...string) error {
 	build := exec.Command("go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
+		return fmt.Errorf("%w\n%s", err, text)
 	}
+	return nil
 }

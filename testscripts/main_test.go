@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,12 +37,6 @@ const ofMakeTest = ofFaults + "|" + ofKernels
 func TestMain(m *testing.M) {
 	// In a guest of TestKernel or TestDeviceKernel, this is the first process.
 	qemu.Main()
-	ipsec := func() { os.Exit(commands.Main(os.Args)) }
-	// The links of withLinks start this program under their own names, which
-	// testscript.Main does not know.
-	if slices.Contains(links(), filepath.Base(os.Args[0])) {
-		ipsec()
-	}
 	if strings.HasSuffix(filepath.Base(os.Args[0]), ".test") {
 		// If an ordinary user gets no namespace, scripts that need hosts are skipped.
 		_ = lab.Enter()
@@ -51,10 +44,7 @@ func TestMain(m *testing.M) {
 		_ = flag.Set("test.skip", ofMakeTest)
 		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.NumCPU()+waitingGuests))
 	}
-	testscript.Main(withLinks{m}, map[string]func(){
-		"ipsec":    ipsec,
-		"netns":    netns,
-		"status":   status,
+	testscript.Main(withPrograms{m}, map[string]func(){
 		"flood":    flood,
 		"web":      web,
 		"fetch":    fetch,
@@ -63,33 +53,54 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// links returns the names of the links. Scripts have a program of their own that is called
-// status.
-func links() (names []string) {
-	for _, a := range applets {
-		names = append(names, a, "ipsec_"+a)
-	}
-	return slices.DeleteFunc(names, func(name string) bool { return name == "status" })
-}
+// withPrograms adds the programs that are not in this one to the directory of programs.
+type withPrograms struct{ m *testing.M }
 
-// withLinks adds the applets to the directory of programs as an installation does: as
-// symbolic links to the one binary.
-type withLinks struct{ m *testing.M }
-
-func (w withLinks) Run() int {
-	path, err := exec.LookPath("ipsec")
+func (w withPrograms) Run() int {
+	path, err := exec.LookPath("flood")
 	if err == nil {
-		for _, name := range links() {
-			if err = os.Symlink("ipsec", filepath.Join(filepath.Dir(path), name)); err != nil {
-				break
-			}
-		}
+		programs = filepath.Dir(path)
+		err = addPrograms()
 	}
 	if err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")
 		return 1
 	}
 	return w.m.Run()
+}
+
+// programs is the directory of programs.
+var programs string
+
+// built are programs of this project with the packages that they are built from.
+var built = map[string]string{"ipsec": "../cmd/ipsec", "starter": "./starter"}
+
+// addPrograms builds programs, or takes those that a guest has, and makes links to them, as an
+// installation does for the applets.
+func addPrograms() error {
+	for name, from := range built {
+		path := filepath.Join(programs, name)
+		if guest := os.Getenv(guestPrograms); guest != "" {
+			if err := os.Symlink(filepath.Join(guest, name), path); err != nil {
+				return err
+			}
+		} else if err := buildStatic("build", "-buildvcs=false", "-o", path, from); err != nil {
+			return err
+		}
+	}
+	links := map[string]string{"netns": "starter", "status": "starter"}
+	for _, a := range applets {
+		links["ipsec_"+a] = "ipsec"
+		if links[a] == "" { // scripts have a program of their own that is called status
+			links[a] = "ipsec"
+		}
+	}
+	for name, to := range links {
+		if err := os.Symlink(to, filepath.Join(programs, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestScripts runs the scripts, a subtest for each folder. Like the guests it runs beside

@@ -22,7 +22,7 @@ func cmdHolds(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	key, err := hex.DecodeString(strings.TrimPrefix(args[1], "0x"))
 	ts.Check(err)
-	dir, err := user.OpenDir(runDir(worldOf(ts).work, args[0]))
+	dir, err := user.OpenDir(lab.RunDir(worldOf(ts).work, args[0]))
 	ts.Check(err)
 	defer dir.Close()
 	pid, err := dir.Holder()

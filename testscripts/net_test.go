@@ -64,7 +64,7 @@ func addHost(ts *testscript.TestScript, h *lab.Host) {
 	w := worldOf(ts)
 	w.hosts[h.Name] = h
 	ts.Check(os.Symlink(h.NetNS(), filepath.Join(w.work, ".netns", h.Name)))
-	ts.Check(os.MkdirAll(runDir(w.work, h.Name), 0o700))
+	ts.Check(os.MkdirAll(lab.RunDir(w.work, h.Name), 0o700))
 }
 
 func cmdLink(ts *testscript.TestScript, args []string) {

@@ -46,7 +46,7 @@ func host(ts *testscript.TestScript, name string) *lab.Host {
 func setup(env *testscript.Env) error {
 	w := &world{work: env.WorkDir, t: env.T(), hosts: map[string]*lab.Host{}, captures: map[string]*lab.Capture{}}
 	env.Values[worldKey{}] = w
-	env.Setenv("IPSEC_RUNDIR", strings.TrimSuffix(runDir(w.work, ""), "/"))
+	env.Setenv("IPSEC_RUNDIR", strings.TrimSuffix(lab.RunDir(w.work, ""), "/"))
 	env.Setenv("NETNS", filepath.Join(w.work, ".netns"))
 	env.Setenv("WORK", w.work)
 	// If the kernel has ESP, a command would use the kernel's stack when no daemon
@@ -82,7 +82,7 @@ func (w *world) end() {
 
 // stopDaemon stops the daemon of a host in the same way as a user does.
 func (w *world) stopDaemon(name string, h *lab.Host) {
-	dir := runDir(w.work, name)
+	dir := lab.RunDir(w.work, name)
 	if entries, _ := os.ReadDir(dir); len(entries) == 0 {
 		return
 	}

@@ -7,9 +7,12 @@ import (
 	"strings"
 )
 
+// StaticTools is the folder of static programs in a guest.
+const StaticTools = "/usr/bin"
+
 // addTools adds programs of the host to a root file system, in the same folder as on
 // the host, with all files that the loader needs for them. A name with a slash is the
-// path of a static program; it goes to /usr/bin.
+// path of a static program; it goes to [StaticTools].
 func addTools(a *archive, names []string) error {
 	dirs, files := map[string]bool{}, map[string]bool{}
 	add := func(path, from string) {
@@ -28,7 +31,7 @@ func addTools(a *archive, names []string) error {
 	}
 	for _, name := range names {
 		if strings.Contains(name, "/") {
-			add("/usr/bin/"+filepath.Base(name), name)
+			add(filepath.Join(StaticTools, filepath.Base(name)), name)
 			continue
 		}
 		path, err := exec.LookPath(name)

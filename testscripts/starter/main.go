@@ -1,4 +1,6 @@
-package testscripts
+// Starter is two programs of the scripts, under the names netns and status. Each starts another
+// program, in most lines of a script, so it is small: a large program takes long to start.
+package main
 
 import (
 	"errors"
@@ -13,6 +15,18 @@ import (
 
 	"github.com/klips-go/ipsec/testscripts/lab"
 )
+
+func main() {
+	switch filepath.Base(os.Args[0]) {
+	case "netns":
+		netns()
+	case "status":
+		status()
+	default:
+		fmt.Fprintln(os.Stderr, "starter: its name must be netns or status")
+		os.Exit(125)
+	}
+}
 
 // netns is the program "netns NAME PROG ARG...": it becomes PROG on the host NAME, with
 // its own mounts and host name.
@@ -53,15 +67,11 @@ func enterAndExec(name string, argv []string) error {
 			return err
 		}
 	}
-	if dir := runDir(os.Getenv("WORK"), ""); os.Getenv("IPSEC_RUNDIR") == dir {
+	if dir := lab.RunDir(os.Getenv("WORK"), ""); os.Getenv("IPSEC_RUNDIR") == dir {
 		os.Setenv("IPSEC_RUNDIR", filepath.Join(dir, name))
 	}
 	return unix.Exec(path, argv, os.Environ())
 }
-
-// runDir returns the directory of the daemon on a script's host; "" is the machine that
-// runs the tests.
-func runDir(work, host string) string { return filepath.Join(work, "run", host) }
 
 // status is the program "status N PROG ARG...": it succeeds if PROG exits with N.
 func status() {
