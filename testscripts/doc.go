@@ -36,7 +36,8 @@
 //	                                     -t prints the outermost TOS or traffic class first
 //	layers KEYS FILE                     open a capture with tshark, given the keys
 //	scapy KEYS FILE                      open a capture with scapy, given the keys
-//	[!] ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR
+//	[!] ping [-c N [-until FILE]] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR
+//	                                     -until: after N requests go on until FILE exists
 //	serve NAME tcp|udp ADDR:PORT         answer each message with the same text
 //	[!] dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
 //	                                     send TEXT, print the answer or its length

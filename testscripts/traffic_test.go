@@ -33,17 +33,18 @@ func outcome(ts *testscript.TestScript, neg bool, what string, err error) {
 
 func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	var p lab.Ping
-	var src string
+	var src, until string
 	fs := flag.NewFlagSet("ping", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.IntVar(&p.Count, "c", 1, "")
+	fs.StringVar(&until, "until", "", "")
 	fs.DurationVar(&p.Interval, "i", 0, "")
 	fs.IntVar(&p.Size, "s", 56, "")
 	fs.StringVar(&src, "I", "", "")
 	fs.BoolVar(&p.DF, "df", false, "")
 	fs.IntVar(&p.TOS, "Q", 0, "")
 	if err := fs.Parse(args); err != nil || fs.NArg() != 2 {
-		ts.Fatalf("usage: ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR")
+		ts.Fatalf("usage: ping [-c N [-until FILE]] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR")
 	}
 	var err error
 	p.Dst, err = netip.ParseAddr(fs.Arg(1))
@@ -55,9 +56,19 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		p.GiveUp = idle(ts)
 	}
+	if until != "" {
+		until = ts.MkAbs(until)
+		p.More = func() bool {
+			_, err := os.Stat(until)
+			return err != nil
+		}
+	}
 	replies, err := host(ts, fs.Arg(0)).Ping(p)
 	if neg && len(replies) > 0 {
 		ts.Fatalf("%d of %d requests were answered", len(replies), p.Count)
+	}
+	if until != "" && err == nil {
+		p.Count = len(replies)
 	}
 	if len(replies) > 0 {
 		fmt.Fprintf(ts.Stdout(), "%d of %d answered, %d bytes\n", len(replies), p.Count, replies[0].Bytes)
