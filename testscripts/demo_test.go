@@ -29,11 +29,8 @@ func buildDemo(t *testing.T) (demo, ipsec string) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/ipsec", "./testscripts/demo")
-	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	if err := buildStatic("build", "-o", dir+"/", "../cmd/ipsec", "./demo"); err != nil {
+		t.Fatal(err)
 	}
 	return filepath.Join(dir, "demo"), filepath.Join(dir, "ipsec")
 }

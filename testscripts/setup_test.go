@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -46,7 +45,7 @@ func host(ts *testscript.TestScript, name string) *lab.Host {
 func setup(env *testscript.Env) error {
 	w := &world{work: env.WorkDir, t: env.T(), hosts: map[string]*lab.Host{}, captures: map[string]*lab.Capture{}}
 	env.Values[worldKey{}] = w
-	env.Setenv("IPSEC_RUNDIR", strings.TrimSuffix(lab.RunDir(w.work, ""), "/"))
+	env.Setenv("IPSEC_RUNDIR", lab.RunDir(w.work, ""))
 	env.Setenv("NETNS", filepath.Join(w.work, ".netns"))
 	env.Setenv("WORK", w.work)
 	// If the kernel has ESP, a command would use the kernel's stack when no daemon

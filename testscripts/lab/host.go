@@ -213,3 +213,7 @@ func (h *Host) Close() error {
 	<-h.gone
 	return nil
 }
+
+// RunDir returns the directory of the daemon on a host of a script whose folder is work; "" is
+// the machine that runs the tests.
+func RunDir(work, host string) string { return filepath.Join(work, "run", host) }

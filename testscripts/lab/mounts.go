@@ -115,7 +115,3 @@ func mountTmpfs(dir string) error {
 	}
 	return nil
 }
-
-// RunDir returns the directory of the daemon on a host of a script whose folder is work; "" is
-// the machine that runs the tests.
-func RunDir(work, host string) string { return filepath.Join(work, "run", host) }
