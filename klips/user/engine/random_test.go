@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -435,6 +436,11 @@ func (w *randomWorld) operate(r *rand.Rand) {
 func (w *randomWorld) works() {
 	w.t.Helper()
 	ctx, e := w.t.Context(), w.e
+	// The engine learns a moment later that a device was removed from the system.
+	settled(w.t, "no device is listed that the host has not", func() bool {
+		l, _ := e.Devices(ctx)
+		return !slices.ContainsFunc(l, func(d klips.Device) bool { return w.host.Link(d.Name) == nil })
+	})
 	must := func(err error) {
 		w.t.Helper()
 		if err != nil {
