@@ -36,8 +36,9 @@
 //	                                     -t prints the outermost TOS or traffic class first
 //	layers KEYS FILE                     open a capture with tshark, given the keys
 //	scapy KEYS FILE                      open a capture with scapy, given the keys
-//	[!] ping [-c N [-until FILE]] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR
-//	                                     -until: after N requests go on until FILE exists
+//	[!] ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR [PROG ARG...]
+//	                                     with PROG: after N requests run it, and ping until it has ended;
+//	                                     each request must be answered
 //	serve NAME tcp|udp ADDR:PORT         answer each message with the same text
 //	[!] dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
 //	                                     send TEXT, print the answer or its length

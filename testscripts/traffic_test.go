@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -33,18 +34,17 @@ func outcome(ts *testscript.TestScript, neg bool, what string, err error) {
 
 func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	var p lab.Ping
-	var src, until string
+	var src string
 	fs := flag.NewFlagSet("ping", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.IntVar(&p.Count, "c", 1, "")
-	fs.StringVar(&until, "until", "", "")
 	fs.DurationVar(&p.Interval, "i", 0, "")
 	fs.IntVar(&p.Size, "s", 56, "")
 	fs.StringVar(&src, "I", "", "")
 	fs.BoolVar(&p.DF, "df", false, "")
 	fs.IntVar(&p.TOS, "Q", 0, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 2 {
-		ts.Fatalf("usage: ping [-c N [-until FILE]] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR")
+	if err := fs.Parse(args); err != nil || fs.NArg() < 2 || fs.NArg() > 2 && neg {
+		ts.Fatalf("usage: ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR [PROG ARG...]")
 	}
 	var err error
 	p.Dst, err = netip.ParseAddr(fs.Arg(1))
@@ -53,27 +53,58 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 		p.Src, err = netip.ParseAddr(src)
 		ts.Check(err)
 	}
+	h := host(ts, fs.Arg(0))
+	if fs.NArg() > 2 {
+		ts.Check(pingDuring(ts, h, p, fs.Args()[2:]))
+		return
+	}
 	if neg {
 		p.GiveUp = idle(ts)
 	}
-	if until != "" {
-		until = ts.MkAbs(until)
-		p.More = func() bool {
-			_, err := os.Stat(until)
-			return err != nil
-		}
-	}
-	replies, err := host(ts, fs.Arg(0)).Ping(p)
+	replies, err := h.Ping(p)
 	if neg && len(replies) > 0 {
 		ts.Fatalf("%d of %d requests were answered", len(replies), p.Count)
-	}
-	if until != "" && err == nil {
-		p.Count = len(replies)
 	}
 	if len(replies) > 0 {
 		fmt.Fprintf(ts.Stdout(), "%d of %d answered, %d bytes\n", len(replies), p.Count, replies[0].Bytes)
 	}
 	outcome(ts, neg, "ping", err)
+}
+
+// pingDuring sends requests before, while and after a program runs. Its outputs are those of
+// the command.
+func pingDuring(ts *testscript.TestScript, h *lab.Host, p lab.Ping, prog []string) error {
+	began, ended, pinged := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	begin := sync.OnceFunc(func() { close(began) })
+	last := false
+	p.More = func() bool {
+		begin()
+		if last {
+			return false
+		}
+		select {
+		case <-ended:
+			last = true // this request is sent after the end
+		default:
+		}
+		return true
+	}
+	var replies []lab.Reply
+	var lost error
+	go func() {
+		defer close(pinged)
+		replies, lost = h.Ping(p)
+	}()
+	select {
+	case <-began:
+	case <-pinged: // no request could be sent
+		return lost
+	}
+	err := ts.Exec(prog[0], prog[1:]...)
+	close(ended)
+	<-pinged
+	ts.Logf("[%d requests answered]", len(replies))
+	return errors.Join(lost, err)
 }
 
 // idle returns a function that reports whether the script's hosts are idle. A check

@@ -18,7 +18,7 @@ type Ping struct {
 	Dst      netip.Addr
 	Src      netip.Addr    // chosen by the host if not valid
 	Count    int           // 1 if zero
-	More     func() bool   // whether to go on after Count, at most up to maxCount; nil: no
+	More     func() bool   // whether to go on after Count; nil: no
 	Size     int           // bytes after the 8-byte echo header; 56 if zero
 	Timeout  time.Duration // for each answer; 1 minute if zero (only a failure takes so long)
 	GiveUp   func() bool   // called while it waits for an answer; true ends the wait like Timeout
@@ -37,7 +37,7 @@ type Reply struct {
 // ErrNoReply is the error if an echo request gets no answer.
 var ErrNoReply = errors.New("no reply")
 
-// maxCount is how many requests are sent if More does not end them: the numbers that they have.
+// maxCount is how many numbers requests can have.
 const maxCount = 1<<16 - 1
 
 var pingID atomic.Uint32
@@ -67,7 +67,10 @@ func (h *Host) Ping(p Ping) ([]Reply, error) {
 	id := uint16(os.Getpid()) + uint16(pingID.Add(1))
 	var replies []Reply
 	var first error
-	for seq := 1; seq <= p.Count || p.More != nil && seq <= maxCount && p.More(); seq++ {
+	for seq := 1; seq <= p.Count || p.More != nil && p.More(); seq++ {
+		if seq > maxCount {
+			return replies, errors.Join(first, fmt.Errorf("ping %s: more than %d requests", p.Dst, maxCount))
+		}
 		r, err := echo(fd, &p, id, uint16(seq))
 		if err != nil {
 			if first == nil {
