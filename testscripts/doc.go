@@ -37,8 +37,8 @@
 //	layers KEYS FILE                     open a capture with tshark, given the keys
 //	scapy KEYS FILE                      open a capture with scapy, given the keys
 //	[!] ping [-c N] [-i PAUSE] [-s BYTES] [-I SRC] [-df] [-Q TOS] NAME ADDR [PROG ARG...]
-//	                                     with PROG: after N requests run it, and ping until it has ended;
-//	                                     each request must be answered
+//	                                     with PROG: run it after the first answer, and ping until it has
+//	                                     ended, N times or more; each request must be answered
 //	serve NAME tcp|udp ADDR:PORT         answer each message with the same text
 //	[!] dial [-x TIMES] NAME tcp|udp ADDR:PORT TEXT
 //	                                     send TEXT, print the answer or its length

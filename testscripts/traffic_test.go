@@ -71,22 +71,24 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	outcome(ts, neg, "ping", err)
 }
 
-// pingDuring sends requests before, while and after a program runs. Its outputs are those of
-// the command.
+// pingDuring sends p.Count requests or more: before, while and after a program runs. Its
+// outputs are those of the command.
 func pingDuring(ts *testscript.TestScript, h *lab.Host, p lab.Ping, prog []string) error {
 	began, ended, pinged := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	begin := sync.OnceFunc(func() { close(began) })
-	last := false
+	least, sent, after := p.Count, 1, 0 // after: how many were sent after the end
+	p.Count = 1
 	p.More = func() bool {
 		begin()
-		if last {
-			return false
-		}
 		select {
 		case <-ended:
-			last = true // this request is sent after the end
+			if after > 0 && sent >= least {
+				return false
+			}
+			after++
 		default:
 		}
+		sent++
 		return true
 	}
 	var replies []lab.Reply

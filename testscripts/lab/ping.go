@@ -44,7 +44,8 @@ var pingID atomic.Uint32
 
 // Ping sends the requests one after the other and returns the answers that arrived
 // whole. The error is about the first request without an answer: ErrNoReply, the
-// meaning of an ICMP error, or the kernel's error on sending.
+// meaning of an ICMP error, or the kernel's error on sending. More than maxCount requests are
+// an error, too.
 func (h *Host) Ping(p Ping) ([]Reply, error) {
 	if p.Count == 0 {
 		p.Count = 1
